@@ -1,0 +1,146 @@
+"""One exception tree with stable codes.
+
+A code never changes its meaning. A message says what was wrong, where, and what to do; it is made
+of constants, counts, positions and the schema author's own names, never of a telemetry value or
+of a key that the schema does not list.
+
+``CODES`` is the one table of codes; ``docs/errors.md`` is checked against it by a test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+__all__ = [
+    "CODES",
+    "CollectorError",
+    "ConfigError",
+    "DeliveryError",
+    "Fault",
+    "InputError",
+    "SchemaError",
+]
+
+CODES: dict[str, str] = {
+    # E1xx: the form of a schema document
+    "E101": "the schema file cannot be read",
+    "E102": "the file is not valid YAML 1.2",
+    "E103": "the same key is written twice",
+    "E104": "anchors, aliases, merge keys and tags are not allowed",
+    "E105": "unknown key",
+    "E106": "a required key is missing",
+    "E107": "the value has the wrong type",
+    "E108": "the name is not well formed",
+    "E109": "the version is not a semantic version",
+    "E110": "unknown kind",
+    "E111": "the option does not belong to this kind",
+    "E112": "the number is outside its limits",
+    "E113": "the list of values is faulty",
+    "E114": "the alias is faulty",
+    "E115": "`maximum` does not fit `parts`",
+    "E116": "the pattern is outside the counted subset",
+    "E117": "the pattern matches too many texts",
+    "E118": "the pattern matches texts that are too long",
+    "E119": "a token needs exactly one of `pattern` and `catalogue`",
+    "E120": "the catalogue is not found",
+    "E121": "the catalogue is faulty",
+    "E122": "`minimum`, `maximum` and `step` do not fit together",
+    "E123": "the prefix length of `truncate` is outside its limits",
+    "E124": "the time window is not well formed",
+    "E125": "the key reference is not well formed",
+    "E126": "the duration is not well formed",
+    "E127": "the date is not well formed",
+    "E128": "the path is not well formed",
+    "E129": "the path is listed twice",
+    "E130": "the path is needed both for `records` and for a field",
+    "E131": "the schema has no fields",
+    "E132": "the purpose is not defined",
+    "E133": "the list of purposes is faulty",
+    "E134": "the reason says nothing",
+    "E135": "the content list is faulty",
+    "E136": "the test is faulty",
+    "E137": "two tests have the same name",
+    "E138": "the field name is reserved",
+    "E139": "the legal basis is unknown",
+    "E140": "no schema of that name",
+    "E141": "the choice is unknown",
+    # E2xx: configuration and surroundings
+    "E201": "a feature needs an optional dependency",
+    "E202": "a pseudonym key cannot be resolved",
+    "E203": "a file or directory cannot be used",
+    "E204": "the options do not fit together",
+    "E205": "the purpose is not defined in the schema",
+    # E3xx: policy
+    "E301": "the use is forbidden",
+    "E302": "the use is unknown to the taxonomy",
+    "E303": "the category is forbidden",
+    "E304": "the category is unknown to the taxonomy",
+    "E305": "the path reads meeting content",
+    "E306": "an identifier is allowed only as a pseudonym",
+    "E307": "the record is wider than `max_bits`",
+    "E308": "the built-in content list cannot be shortened",
+    # E4xx: input
+    "E401": "the input cannot be read",
+    "E402": "the compressed input is damaged",
+    "E403": "input was refused under --strict",
+    # E5xx: delivery
+    "E501": "the store cannot be opened",
+    "E502": "the store was written by a newer version",
+    "E503": "the store did not take the batch",
+    "E504": "the store's table does not fit the schema",
+}
+
+
+class Fault(NamedTuple):
+    """One fault of a schema document, with its place (line and column count from 1)."""
+
+    file: str
+    line: int
+    column: int
+    field: str
+    message: str
+    code: str
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}:{self.column}: "
+        return f"{where}{self.field + ': ' if self.field else ''}{self.message} [{self.code}]"
+
+
+class CollectorError(Exception):
+    """Root of the tree. ``code`` is a key of ``CODES``; ``str()`` is a full sentence."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.message} [{self.code}]"
+
+
+class SchemaError(CollectorError):
+    """E1xx and E3xx: one or more schema documents are faulty; ``faults`` lists every fault."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = tuple(faults)
+        first = self.faults[0]
+        super().__init__(first.code, first.message)
+
+    def __str__(self) -> str:
+        return "\n".join(str(fault) for fault in self.faults)
+
+    def __reduce__(self) -> tuple[type[SchemaError], tuple[tuple[Fault, ...]]]:
+        return (SchemaError, (self.faults,))
+
+
+class ConfigError(CollectorError):
+    """E2xx: settings, directories, keys or optional dependencies are not usable."""
+
+
+class InputError(CollectorError):
+    """E4xx: input that cannot be read at all, as opposed to events, which are counted."""
+
+
+class DeliveryError(CollectorError):
+    """E5xx: a sink did not take a batch. Nothing of the batch was kept by the sink."""

@@ -1,0 +1,123 @@
+"""What a filter call collects on its way: records, and counts as small numbers.
+
+The hot path only appends to lists; ``Draft.finish`` adds them up once, at the end.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import msgspec
+
+from collector.contracts import CATEGORIES, DROPS, Record, Rejection, Tally
+from collector.filter.compile import Plan, drop_code
+
+__all__ = ["Admission", "Draft", "record_type"]
+
+_encode_lines = msgspec.json.Encoder().encode_lines
+
+
+def record_type(plan: Plan) -> type[msgspec.Struct]:
+    """A flat struct: ``schema`` as its tag, then the fields; what is absent is left out."""
+    return msgspec.defstruct(
+        "Record",
+        [*((f"c{column.index}", Any, None) for column in plan.columns), ("count", Any, None)],
+        rename={f"c{column.index}": column.name for column in plan.columns},
+        tag_field="schema",
+        tag=plan.schema_id,
+        omit_defaults=True,
+        frozen=True,
+        gc=False,
+    )
+
+
+class Admission:
+    """The outcome of one filter call: minimised records, and the tally of everything else."""
+
+    __slots__ = ("_encoded", "_structs", "tally")
+
+    def __init__(self, structs: list[Any], encoded: bytes, tally: Tally) -> None:
+        self._structs = structs
+        self._encoded = encoded
+        self.tally = tally
+
+    def __repr__(self) -> str:
+        return f"<Admission of {self.tally.admitted} out of {self.tally.received}>"
+
+    @property
+    def records(self) -> list[Record]:
+        """The records as dictionaries, in the order of the events; made anew at each call."""
+        return cast("list[Record]", msgspec.to_builtins(self._structs))
+
+    def encode(self) -> bytes:
+        """The records as NDJSON, one line each, in the order of the events."""
+        return self._encoded
+
+
+@dataclass(slots=True)
+class Draft:
+    """An admission in the making."""
+
+    plan: Plan
+    record: type[msgspec.Struct]
+    records: list[Any] = field(default_factory=list)
+    drops: list[int] = field(default_factory=list)
+    content: list[int] = field(default_factory=list)
+    rejected: list[Rejection] = field(default_factory=list)
+    refused_unread: Counter[Rejection] = field(default_factory=Counter)
+
+    def settle(self, values: Iterable[Any], content: Iterable[int]) -> None:
+        """One event, from the value (or mark) found for each column; ``None`` is absence."""
+        self.content.extend(content)
+        kept, withheld = self.judge(values)
+        required = (column.index for column in self.plan.columns if column.required)
+        if any(kept[index] is None for index in required):
+            self.rejected.append("missing_required")
+        elif any(value is not None for value in kept):
+            self.records.append(self.record(*kept))
+        else:
+            self.rejected.append("consent_withheld" if withheld else "nothing_admitted")
+
+    def judge(self, values: Iterable[Any]) -> tuple[list[Any], bool]:
+        """The canonical values, and whether a purpose was refused; counts what is dropped."""
+        kept: list[Any] = []
+        refused = False
+        for column, value in zip(self.plan.columns, values, strict=True):
+            result, reason = column.judge(value)
+            if reason is not None:
+                self.drops.append(drop_code(column.index, reason))
+                refused = refused or reason == "purpose_refused"
+            kept.append(result)
+        return kept, refused
+
+    def finish(self, bytes_in: int, merge: bool) -> Admission:
+        """Encode the records and add everything up."""
+        admitted = len(self.records)
+        if merge:
+            self._merge()
+        encoded = bytes(_encode_lines(self.records))
+        rejected = Counter(self.rejected) + self.refused_unread
+        dropped: dict[str, Counter[Any]] = {}
+        for code, times in Counter(self.drops).items():
+            column, reason = divmod(code, len(DROPS))
+            dropped.setdefault(self.plan.columns[column].name, Counter())[DROPS[reason]] = times
+        tally = Tally(
+            received=admitted + rejected.total(),
+            admitted=admitted,
+            rejected=rejected,
+            dropped=dropped,
+            content=Counter({CATEGORIES[c]: n for c, n in Counter(self.content).items()}),
+            bytes_in=bytes_in,
+            bytes_out=len(encoded),
+        )
+        return Admission(self.records, encoded, tally)
+
+    def _merge(self) -> None:
+        """Identical records become one with their number, at the place of the first."""
+        self.records = [
+            record if times == 1 else msgspec.structs.replace(record, count=times)
+            for record, times in Counter(self.records).items()
+        ]

@@ -1,0 +1,204 @@
+"""From payloads to events: lines, documents, lists of records, mappings, each into a draft.
+
+Everything is judged in one order, so that every path gives the same verdict: size, UTF-8, depth,
+syntax, then the event itself. What would multiply memory when decoded is counted first.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from collector.contracts import DROPS, Rejection
+from collector.filter import mapping
+from collector.filter.compile import Plan
+from collector.filter.draft import Draft, record_type
+from collector.filter.generate import Outer, fast_path
+from collector.filter.shape import MAX_DEPTH, may_be_deep, shape
+from collector.filter.text import BOM, SLICE, is_blank, is_utf8, slices
+from collector.filter.tolerant import FAILURES, Tolerant
+
+__all__ = ["MAX_DOCUMENT", "MAX_ITEMS", "MAX_LINE", "Events"]
+
+MAX_LINE = 16 << 20
+"""The longest line, in bytes (DESIGN section 5)."""
+MAX_DOCUMENT = 64 << 20
+"""The largest JSON document, in bytes."""
+MAX_ITEMS = 50_000
+"""The most events in one document."""
+
+_Text = bytes | memoryview
+_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_skip = msgspec.json.Decoder(msgspec.Raw).decode
+
+
+class Events:
+    """The three paths of one plan, and the decision which of them a payload takes."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._record = record_type(plan)
+        self._tolerant = Tolerant(plan)
+        self._fill = fast_path(plan)
+
+    def draft(self) -> Draft:
+        """An empty draft."""
+        return Draft(self.plan, self._record)
+
+    def lines(self, text: bytes, draft: Draft) -> None:
+        """Every line that is not blank is one event."""
+        for piece in slices(text):
+            if isinstance(piece, memoryview) and len(piece) > MAX_LINE:
+                draft.rejected.append("too_large")
+                continue
+            lines: Iterable[_Text] = piece.split(b"\n") if isinstance(piece, bytes) else (piece,)
+            if not is_utf8(piece):
+                lines = _only(lines, is_utf8, "malformed", draft)
+            if _parser_goes_deep():
+                lines = _only(lines, _is_shallow, "too_deep", draft)
+            self._all(lines, draft)
+
+    def document(self, text: bytes, draft: Draft) -> None:
+        """One JSON text: an object is one event, an array is many."""
+        text = memoryview(text)[len(BOM) :] if text.startswith(BOM) else text
+        if len(text) > MAX_DOCUMENT:
+            draft.rejected.append("too_large")
+        elif not is_utf8(text):
+            draft.rejected.append("malformed")
+        elif _parser_goes_deep() and not _is_shallow(text):
+            draft.rejected.append("too_deep")
+        elif not _is_list(text):
+            self._all((text,), draft, blank_counts=True)
+        else:
+            self._all(_elements(text, draft), draft)
+
+    def _all(self, payloads: Iterable[Any], draft: Draft, blank_counts: bool = False) -> None:
+        if self.plan.records:
+            for payload in payloads:
+                self._with_records(payload, draft, blank_counts)
+        else:
+            slow = partial(self._tolerantly, draft, None, blank_counts)
+            self._fill(payloads, draft, None, slow)
+
+    def _tolerantly(
+        self, draft: Draft, outer: Outer | None, blank_counts: bool, payload: Any
+    ) -> None:
+        """One event whose types the fast path refused."""
+        event = self._event(payload, draft, blank_counts)
+        if event is None:
+            return
+        values, content = self._tolerant.values(event), self._tolerant.content(event)
+        if outer is not None:
+            values, content = outer.around(values), content | outer.content
+        draft.settle(values, content)
+
+    def _event(self, payload: Any, draft: Draft, blank_counts: bool) -> Any:
+        """The event with its members undecoded; ``None`` once it is counted, or if it is blank."""
+        event = self._tolerant.decode(payload)
+        if not isinstance(event, str):
+            return event
+        if blank_counts or event != "malformed" or not is_blank(payload):
+            draft.rejected.append(event)
+        return None
+
+    def _with_records(self, payload: Any, draft: Draft, blank_counts: bool) -> None:
+        """A document around a list of records; each record is an event."""
+        event = self._event(payload, draft, blank_counts)
+        if event is None:
+            return
+        listed = self._tolerant.records(event)
+        if listed is None or not _is_list(memoryview(listed)):
+            draft.rejected.append("not_an_object")
+            return
+        outer = self._outer(self._tolerant.values(event), self._tolerant.content(event))
+        slow = partial(self._tolerantly, draft, outer, True)
+        self._fill(_elements(memoryview(listed), draft), draft, outer, slow)
+
+    def _outer(self, values: Iterable[Any], content: frozenset[int]) -> Outer:
+        """Settle once what the document around the records offers to each of them."""
+        found = tuple(values)
+        draft = self.draft()
+        kept, _ = draft.judge(found)
+        drops = {code // len(DROPS): code for code in draft.drops}
+        codes = tuple(drops.get(index) for index in range(len(kept)))
+        return Outer(found, tuple(kept), codes, content)
+
+    def mapping(self, event: dict[Any, Any], draft: Draft) -> None:
+        """One event that is a dictionary already, or a document of records that is one."""
+        values, content = mapping.values(event, self.plan), mapping.content(event, self.plan)
+        if not self.plan.records:
+            draft.settle(values, content)
+            return
+        listed = mapping.records(event, self.plan)
+        if listed is None:
+            draft.rejected.append("not_an_object")
+        elif len(listed) > MAX_ITEMS:
+            draft.refused_unread["too_large"] += len(listed)
+        else:
+            outer = self._outer(values, content)
+            for record in listed:
+                self._mapped_record(record, outer, draft)
+
+    def _mapped_record(self, record: Any, outer: Outer, draft: Draft) -> None:
+        if type(record) is not dict:
+            draft.rejected.append("not_an_object")
+            return
+        values, content = mapping.values(record, self.plan), mapping.content(record, self.plan)
+        draft.settle(outer.around(values), content | outer.content)
+
+
+def _parser_goes_deep() -> bool:
+    """Whether the parser nests deeper than ``MAX_DEPTH`` here, so that we have to look ourselves.
+
+    CPython 3.11 counts C recursion against the recursion limit; later ones have one of their own.
+    """
+    return sys.version_info >= (3, 12) or sys.getrecursionlimit() > MAX_DEPTH
+
+
+def _is_shallow(text: _Text) -> bool:
+    return not may_be_deep(text) or shape(text).depth <= MAX_DEPTH
+
+
+def _only(lines: Iterable[_Text], test: Any, reason: Rejection, draft: Draft) -> Iterator[_Text]:
+    """The lines that pass a test; the others are rejected for the reason."""
+    for line in lines:
+        if test(line):
+            yield line
+        else:
+            draft.rejected.append(reason)
+
+
+_LIST = re.compile(rb"[ \t\r\n]*+\[")
+
+
+def _is_list(text: _Text) -> bool:
+    return _LIST.match(text) is not None
+
+
+def _commas(text: _Text) -> int:
+    pieces = (bytes(text[at : at + SLICE]) for at in range(0, len(text), SLICE))
+    return sum(piece.count(b",") for piece in pieces)
+
+
+def _elements(text: _Text, draft: Draft) -> list[msgspec.Raw]:
+    """The elements of a list, undecoded; none if there are too many or the list is faulty."""
+    reason: Rejection = "malformed"
+    try:
+        if _commas(text) >= MAX_ITEMS:
+            _skip(text)
+            elements = shape(text).elements
+            if elements > MAX_ITEMS:
+                draft.refused_unread["too_large"] += elements
+                return []
+        return _list(text)
+    except RecursionError:
+        reason = "too_deep"
+    except FAILURES:
+        pass
+    draft.rejected.append(reason)
+    return []

@@ -1,0 +1,162 @@
+"""What a schema document must fulfil beyond the form of its parts.
+
+Each check is a small generator over a document whose parts are well formed, and yields
+``(place, code, message)``; ``CHECKS`` is the table of them. Policy (E3xx) is checked here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+
+from collector.schema import policy
+from collector.schema.capacity import record_bits
+from collector.schema.kinds.pseudonym import PseudonymField
+from collector.schema.model import Schema
+from collector.schema.source import Loc
+
+__all__ = ["CHECKS", "Finding", "nearest"]
+
+Finding = tuple[Loc, str, str]
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """A "did you mean", or nothing."""
+    close = get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"; did you mean `{close[0]}`?" if close else ""
+
+
+def uses(schema: Schema) -> Iterator[Finding]:
+    """A purpose is one of the allowed leaves; what would break a public claim has no name here."""
+    known = policy.taxonomy()["data_uses"]
+    allowed = [use for use in known if policy.use_is_allowed(use)]
+    for name, purpose in schema.purposes.items():
+        loc = ("purposes", name, "use")
+        if purpose.use not in known:
+            hint = nearest(purpose.use, allowed)
+            yield loc, "E302", f"not a use of the fideslang taxonomy{hint}"
+        elif not policy.use_is_allowed(purpose.use):
+            leaves = ", ".join(policy.USES)
+            yield loc, "E301", f"data is not collected for this; allowed are {leaves}"
+
+
+def categories(schema: Schema) -> Iterator[Finding]:
+    """A field is about a device, its telemetry or the system, never about a person's content."""
+    known = policy.taxonomy()["data_categories"]
+    for name, field in schema.fields.items():
+        loc = ("fields", name, "category")
+        roots = policy.FIELD_CATEGORIES
+        inside = any(field.category == r or field.category.startswith(f"{r}.") for r in roots)
+        if field.category not in known:
+            allowed = [key for key in known if key.startswith(roots)]
+            hint = nearest(field.category, allowed)
+            yield loc, "E304", f"not a category of the fideslang taxonomy{hint}"
+        elif not inside:
+            yield loc, "E303", f"this is not collected; allowed are {', '.join(roots)} and below"
+
+
+def purposes_are_defined(schema: Schema) -> Iterator[Finding]:
+    """A field names purposes of this document."""
+    for name, field in schema.fields.items():
+        for index, purpose in enumerate(field.purposes):
+            if purpose not in schema.purposes:
+                hint = nearest(purpose, list(schema.purposes))
+                yield ("fields", name, "purposes", index), "E132", f"not under `purposes`{hint}"
+
+
+def _sources(schema: Schema) -> Iterator[tuple[Loc, str, str]]:
+    """Every path of every field, with its place: first the name, then the listed paths."""
+    for name, field in schema.fields.items():
+        yield ("fields", name), name, name
+        for index, path in enumerate(field.sources or ()):
+            if path != name:
+                yield ("fields", name, "from", index), name, path
+
+
+def content_is_not_read(schema: Schema) -> Iterator[Finding]:
+    """No path leads through a member that carries meeting content, however it is spelled."""
+    message = "this is meeting content, which is never read"
+    names = schema.content_names
+    for loc, _, path in _sources(schema):
+        if policy.reads_content(path, names):
+            yield loc, "E305", message
+    if schema.records is not None and policy.reads_content(schema.records, names):
+        yield ("records",), "E305", message
+
+
+def identifiers_are_pseudonyms(schema: Schema) -> Iterator[Finding]:
+    """What identifies a device or a person for long is allowed only as a pseudonym."""
+    for loc, name, path in _sources(schema):
+        pseudonym = isinstance(schema.fields[name], PseudonymField)
+        if not pseudonym and policy.is_identifier(path):
+            yield loc, "E306", "an identifier: use `kind: pseudonym`, or leave it out"
+
+
+def records_path_is_free(schema: Schema) -> Iterator[Finding]:
+    """The list of records is not also read as a field, nor a part of it."""
+    if schema.records is None:
+        return
+    inside = f"{schema.records}."
+    for loc, _, path in _sources(schema):
+        if (
+            path == schema.records
+            or path.startswith(inside)
+            or schema.records.startswith(f"{path}.")
+        ):
+            yield (
+                loc,
+                "E130",
+                "the list of records lies here; paths of a record start at the record",
+            )
+
+
+def added_content_has_one_category(schema: Schema) -> Iterator[Finding]:
+    """A name means one category."""
+    built_in = policy.content_names({})
+    added: dict[str, str] = {}
+    for category, names in schema.content.items():
+        for index, name in enumerate(names):
+            if built_in.get(name, category) != category or added.get(name, category) != category:
+                yield ("content", category, index), "E135", "the name already has another category"
+            added[name] = category
+
+
+def capacity(schema: Schema) -> Iterator[Finding]:
+    """A record is not wider than its author meant it to be."""
+    if schema.max_bits is not None and (bits := record_bits(schema)) > schema.max_bits:
+        yield ("max_bits",), "E307", f"a record holds up to {bits:.1f} bits"
+
+
+def tests_have_names(schema: Schema) -> Iterator[Finding]:
+    """Tests can be told apart, and speak of fields of this document."""
+    names = Counter(test.name for test in schema.tests)
+    for index, test in enumerate(schema.tests):
+        if names[test.name] > 1:
+            yield ("tests", index, "name"), "E137", "give each test a name of its own"
+        for kept in test.keeps if isinstance(test.keeps, list) else [test.keeps or {}]:
+            for field in kept:
+                if field not in schema.fields:
+                    hint = nearest(field, list(schema.fields))
+                    yield ("tests", index, "keeps"), "E136", f"it keeps an undefined field{hint}"
+        if test.keeps is None and not test.never_contains:
+            yield ("tests", index), "E136", "say what it `keeps`, or what it `never_contains`"
+        if any(not text for text in test.never_contains):
+            yield (
+                ("tests", index, "never_contains"),
+                "E136",
+                "an empty text is contained everywhere",
+            )
+
+
+CHECKS: tuple[Callable[[Schema], Iterator[Finding]], ...] = (
+    uses,
+    categories,
+    purposes_are_defined,
+    content_is_not_read,
+    identifiers_are_pseudonyms,
+    records_path_is_free,
+    added_content_has_one_category,
+    capacity,
+    tests_have_names,
+)

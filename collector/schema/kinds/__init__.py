@@ -1,0 +1,45 @@
+"""The kinds: one file each, with its options, its canonical form and its size."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field as Option
+
+from collector.schema.kinds.base import Canonical, Circumstances, FieldBase
+from collector.schema.kinds.boolean import BooleanField
+from collector.schema.kinds.enum import EnumField
+from collector.schema.kinds.ip import IpField
+from collector.schema.kinds.numeric import IntegerField, NumberField
+from collector.schema.kinds.pseudonym import PseudonymField
+from collector.schema.kinds.time import TimeField
+from collector.schema.kinds.token import TokenField
+from collector.schema.kinds.version import VersionField
+
+__all__ = ["KINDS", "Canonical", "Circumstances", "Field", "FieldBase"]
+
+KINDS: dict[str, type[FieldBase]] = {
+    "ip": IpField,
+    "enum": EnumField,
+    "version": VersionField,
+    "token": TokenField,
+    "integer": IntegerField,
+    "number": NumberField,
+    "boolean": BooleanField,
+    "time": TimeField,
+    "pseudonym": PseudonymField,
+}
+
+Field = Annotated[
+    IpField
+    | EnumField
+    | VersionField
+    | TokenField
+    | IntegerField
+    | NumberField
+    | BooleanField
+    | TimeField
+    | PseudonymField,
+    Option(discriminator="kind"),
+]
+"""A field of any kind, told apart by ``kind``."""

@@ -1,0 +1,56 @@
+"""``pseudonym``: a keyed hash that cannot be undone and does not outlive its rotation period.
+
+HMAC-SHA-256 (RFC 2104) under a key that the circumstances hand out for the period; 128 bits of it,
+in base32 (RFC 4648), lower case without padding: 26 characters.
+"""
+
+from __future__ import annotations
+
+import hmac
+from base64 import b32encode
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
+
+from collector.schema.kinds.base import Canonical, Circumstances, FieldBase
+from collector.schema.terms import Period, fault
+
+__all__ = ["PseudonymField"]
+
+_MOST_BYTES = 256
+
+
+def _reference(text: str) -> str:
+    scheme, colon, rest = text.partition(":")
+    if not colon or scheme not in ("env", "file") or not rest or not rest.isprintable():
+        raise fault("E125", "a key is a reference: env:NAME or file:PATH, never the key itself")
+    return text
+
+
+class PseudonymField(FieldBase):
+    """A stand-in for an identifier. Equal within one rotation period, unrelated across them."""
+
+    kind: Literal["pseudonym"]
+    key: Annotated[str, AfterValidator(_reference)]
+    rotate: Period
+
+    def canonical(self, circumstances: Circumstances) -> Canonical:
+        reference, seconds = self.key, int(self.rotate.total_seconds())
+        now, key = circumstances.now, circumstances.key
+
+        def canonical(text: str) -> str | None:
+            if len(text) > _MOST_BYTES:
+                return None
+            try:
+                plain = text.encode()
+            except UnicodeEncodeError:
+                return None
+            if not 1 <= len(plain) <= _MOST_BYTES:
+                return None
+            secret = key(reference, int(now().timestamp()) // seconds)
+            return b32encode(hmac.digest(secret, plain, "sha256")[:16]).decode()[:26].lower()
+
+        return canonical
+
+    def size(self) -> int:
+        return 1 << 128

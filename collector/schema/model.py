@@ -1,0 +1,122 @@
+"""The schema document: what is collected, under which name, for which purpose, for how long.
+
+The document is data and is never changed after loading. ``digest`` names exactly what it lets
+through; the key reference of a pseudonym is outside it, because it says where, not what.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+import orjson
+from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue
+from pydantic import Field as Option
+
+from collector.contracts import Category
+from collector.schema.kinds import Field
+from collector.schema.kinds.token import TokenField
+from collector.schema.policy import content_names
+from collector.schema.terms import FieldName, Name, Path, Reason, Text, Version, fault, unique
+
+__all__ = ["Basis", "Content", "Purpose", "Schema", "Trial"]
+
+Basis = Literal[
+    "consent",
+    "contract",
+    "legal_obligation",
+    "vital_interests",
+    "public_interest",
+    "legitimate_interests",
+]
+"""The legal bases of Art. 6(1) GDPR."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Purpose(_Part):
+    """Why fields are used: a fideslang ``data_use``, its legal basis, and whether a person may
+    refuse it."""
+
+    use: str
+    basis: Basis
+    reason: Reason
+    optional: bool = False
+
+
+class Trial(_Part):
+    """A test inside the document: an event, exactly what is kept of it, what must never appear.
+
+    ``keeps`` is a mapping of field to value, or a list of them where one event gives several
+    records; an empty mapping says that nothing is kept.
+    """
+
+    name: Text
+    event: JsonValue
+    keeps: dict[str, JsonValue] | list[dict[str, JsonValue]] | None = None
+    never_contains: tuple[str, ...] = ()
+
+
+def _content_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(name.isprintable() and 1 <= len(name) <= 64 for name in names):
+        raise fault("E135", "a content name is 1 to 64 printable characters")
+    return unique(names, "E308", "content name; the built-in ones stay whatever is written here")
+
+
+_Names = Annotated[tuple[str, ...], AfterValidator(_content_names)]
+Content = Mapping[Category, _Names]
+
+
+def _some_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    if not fields:
+        raise fault("E131", "list at least one field")
+    return fields
+
+
+class Head(_Part):
+    """The document without its purposes, fields and tests, which are checked one by one."""
+
+    name: Annotated[Name, Option(alias="schema")]
+    version: Version
+    title: Text
+    owner: Text
+    content: Content = {}
+    records: Path | None = None
+    max_bits: Annotated[int, Option(ge=1, le=65536)] | None = None
+    purposes: dict[Name, Any]
+    fields: Annotated[dict[FieldName, Any], AfterValidator(_some_fields)]
+    tests: list[Any] = []
+
+
+class Schema(Head):
+    """A whole schema document. Made by ``load_schema``; its parts are in document order."""
+
+    model_config = ConfigDict(ignored_types=(cached_property,))
+
+    purposes: dict[Name, Purpose]
+    fields: dict[FieldName, Field]  # type: ignore[assignment]
+    tests: list[Trial] = []
+
+    @property
+    def id(self) -> str:
+        """``name/version``, as records carry it."""
+        return f"{self.name}/{self.version}"
+
+    @cached_property
+    def content_names(self) -> Mapping[str, Category]:
+        """All names under which content is recognised, with their categories."""
+        return content_names(self.content)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256, in hex, of what the schema lets through, its catalogues included."""
+        plain = self.model_dump(mode="json", by_alias=True, exclude={"tests"})
+        for name, field in self.fields.items():
+            plain["fields"][name].pop("key", None)
+            if isinstance(field, TokenField) and field.entries:
+                plain["fields"][name]["entries"] = sorted(field.entries)
+        return hashlib.sha256(orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)).hexdigest()

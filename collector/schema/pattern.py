@@ -1,0 +1,327 @@
+"""The counted pattern subset: regular expressions that are finite and whose language is counted.
+
+Literals, ASCII classes, groups, alternation, ``?``, ``{n}`` and ``{n,m}``. No ``.``, ``*``, ``+``,
+negated class, anchor, look-around, back-reference or class escape: what is left always describes a
+finite set of texts. The set is turned into a deterministic automaton (Glushkov positions, subset
+construction), which counts it exactly and which also matches: one character, one look-up, so no
+pattern can be made to backtrack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+__all__ = ["MAX_BITS", "Pattern", "PatternFault"]
+
+MAX_BITS = 64
+"""The widest language a pattern may have, in bits (DESIGN section 4)."""
+_MAX_LENGTH = 64
+_MAX_POSITIONS = 2048
+_MAX_STATES = 4096
+_SPECIAL = set(".*+?{}[]()|^$\\")
+_PRINTABLE = frozenset(map(chr, range(0x20, 0x7F)))
+
+_Set = frozenset[int]
+
+
+class PatternFault(ValueError):
+    """A pattern outside the subset; ``code`` is E116, E117 or E118."""
+
+    def __init__(self, message: str, code: str = "E116") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A piece of a pattern as Glushkov sees it: can it be empty, where it starts and ends."""
+
+    nullable: bool
+    first: _Set
+    last: _Set
+
+
+_EMPTY = _Part(True, frozenset(), frozenset())
+
+
+@dataclass(slots=True)
+class _Positions:
+    """The character set of each position, and which positions may follow it."""
+
+    chars: list[frozenset[str]] = field(default_factory=list)
+    follow: list[set[int]] = field(default_factory=list)
+
+    def add(self, chars: frozenset[str]) -> _Part:
+        if len(self.chars) >= _MAX_POSITIONS:
+            raise PatternFault("the pattern is too large; shorten its repetitions", "E117")
+        self.chars.append(chars)
+        self.follow.append(set())
+        here = frozenset([len(self.chars) - 1])
+        return _Part(False, here, here)
+
+    def then(self, left: _Part, right: _Part) -> _Part:
+        for position in left.last:
+            self.follow[position] |= right.first
+        return _Part(
+            left.nullable and right.nullable,
+            left.first | right.first if left.nullable else left.first,
+            left.last | right.last if right.nullable else right.last,
+        )
+
+
+def _either(left: _Part, right: _Part) -> _Part:
+    return _Part(left.nullable or right.nullable, left.first | right.first, left.last | right.last)
+
+
+class _Reader:
+    """Recursive descent over the pattern text; repetition reads its operand again and again."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+        self.depth = 0
+        self.positions = _Positions()
+
+    def peek(self) -> str:
+        return self.text[self.at : self.at + 1]
+
+    def take(self) -> str:
+        char = self.peek()
+        self.at += 1
+        return char
+
+    def alternatives(self) -> _Part:
+        part = self.sequence()
+        while self.peek() == "|":
+            self.take()
+            part = _either(part, self.sequence())
+        return part
+
+    def sequence(self) -> _Part:
+        part = _EMPTY
+        while self.peek() and self.peek() not in "|)":
+            part = self.positions.then(part, self.repeated())
+        return part
+
+    def repeated(self) -> _Part:
+        start = self.at
+        part = self.atom()
+        end = self.at
+        low, high = self.bounds()
+        if (low, high) == (1, 1):
+            return part
+        # Each repetition is a copy with positions of its own: read the operand once per copy.
+        after = self.at
+        out = _EMPTY
+        for copy in range(high):
+            if copy:
+                self.at = start
+                part = self.atom()
+                self.at = end
+            if copy >= low:
+                part = _Part(True, part.first, part.last)
+            out = self.positions.then(out, part)
+        self.at = after
+        return out
+
+    def bounds(self) -> tuple[int, int]:
+        char = self.peek()
+        if char and char in "*+":
+            raise PatternFault(f"`{char}` has no upper bound; write {{n,m}}")
+        if char == "?":
+            self.take()
+            low, high = 0, 1
+        elif char == "{":
+            low, high = self.braces()
+        else:
+            return 1, 1
+        if self.peek() and self.peek() in "?*+{":
+            raise PatternFault("a repetition cannot be repeated; put it in a group")
+        return low, high
+
+    def braces(self) -> tuple[int, int]:
+        end = self.text.find("}", self.at)
+        low, comma, high = self.text[self.at + 1 : end].partition(",") if end > 0 else ("", "", "")
+        if not (low.isascii() and low.isdigit() and (not comma or high.isdigit())):
+            raise PatternFault("a repetition is written {n} or {n,m}; escape a literal brace")
+        self.at = end + 1
+        bounds = int(low), int(high if comma else low)
+        if not bounds[0] <= bounds[1] <= _MAX_LENGTH or not bounds[1]:
+            raise PatternFault(f"a repetition goes up from n to m, m from 1 to {_MAX_LENGTH}")
+        return bounds
+
+    def atom(self) -> _Part:
+        char = self.take()
+        if char == "(":
+            return self.group()
+        if char == "[":
+            return self.positions.add(self.char_class())
+        if char == "\\":
+            return self.positions.add(frozenset([self.escaped()]))
+        if char in _SPECIAL:
+            raise PatternFault(_refusal(char))
+        if char not in _PRINTABLE:
+            raise PatternFault("only printable ASCII characters can be matched")
+        return self.positions.add(frozenset([char]))
+
+    def group(self) -> _Part:
+        if self.peek() == "?":
+            if not self.text.startswith("?:", self.at):
+                raise PatternFault("only plain groups (…) and (?:…) are allowed")
+            self.at += 2
+        self.depth += 1
+        if self.depth > 32:
+            raise PatternFault("groups are nested too deeply")
+        part = self.alternatives()
+        if self.take() != ")":
+            raise PatternFault("a group is not closed")
+        self.depth -= 1
+        return part
+
+    def escaped(self) -> str:
+        char = self.take()
+        if char not in _PRINTABLE or char.isalnum() or char == " ":
+            raise PatternFault("a backslash escapes punctuation only; write [0-9] for a digit")
+        return char
+
+    def char_class(self) -> frozenset[str]:
+        chars: set[str] = set()
+        if self.peek() == "^":
+            raise PatternFault("a negated class is not allowed; list what may stand there")
+        while (char := self.take()) != "]":
+            if char not in _PRINTABLE or char == "[":
+                raise PatternFault("a class is not closed, or holds more than printable ASCII")
+            low = self.escaped() if char == "\\" else char
+            if self.peek() == "-" and self.text[self.at + 1 : self.at + 2] not in ("]", ""):
+                self.take()
+                high = self.take()
+                high = self.escaped() if high == "\\" else high
+                if not low <= high or not (low.isalnum() and high.isalnum()):
+                    raise PatternFault("a range goes up between two letters or two digits")
+                chars.update(map(chr, range(ord(low), ord(high) + 1)))
+            else:
+                chars.add(low)
+        if not chars:
+            raise PatternFault("a class is empty")
+        return frozenset(chars)
+
+
+def _refusal(char: str) -> str:
+    if char in "^$":
+        return f"`{char}` is not needed: a pattern always matches the whole text"
+    if char == ".":
+        return "`.` would let any text through; list what may stand there, or escape it"
+    return f"`{char}` stands where it means nothing; escape it if it is meant literally"
+
+
+class Pattern:
+    """A compiled pattern.
+
+    ``size`` is the exact number of texts it matches, ``longest`` their greatest length.
+    Raises ``PatternFault`` when the text is outside the subset or the language is too wide.
+    """
+
+    def __init__(self, text: str) -> None:
+        reader = _Reader(text)
+        whole = reader.alternatives()
+        if reader.at < len(text):
+            raise PatternFault("a closing parenthesis has no opening one")
+        self.text = text
+        self._moves: list[dict[str, int]] = []
+        self._final: list[bool] = []
+        self._build(reader.positions, whole)
+        if self.longest > _MAX_LENGTH:
+            raise PatternFault(f"the pattern matches more than {_MAX_LENGTH} characters", "E118")
+        if self.size > 1 << MAX_BITS:
+            raise PatternFault(f"the pattern matches more than 2^{MAX_BITS} texts", "E117")
+
+    def _build(self, positions: _Positions, whole: _Part) -> None:
+        """Subset construction. State 0 is the start; what a state holds are the next positions."""
+        states: dict[tuple[_Set, bool], int] = {(whole.first, whole.nullable): 0}
+        queue = [(whole.first, whole.nullable)]
+        for ahead, final in queue:
+            targets: dict[str, set[int]] = {}
+            for position in ahead:
+                for char in positions.chars[position]:
+                    targets.setdefault(char, set()).add(position)
+            moves: dict[str, int] = {}
+            reached: dict[_Set, int] = {}
+            for char, taken in sorted(targets.items()):
+                key = frozenset(taken)
+                if key not in reached:
+                    reached[key] = self._state(positions, whole, key, states, queue)
+                moves[char] = reached[key]
+            self._moves.append(moves)
+            self._final.append(final)
+
+    @staticmethod
+    def _state(
+        positions: _Positions,
+        whole: _Part,
+        taken: _Set,
+        states: dict[tuple[_Set, bool], int],
+        queue: list[tuple[_Set, bool]],
+    ) -> int:
+        ahead = frozenset().union(*(positions.follow[position] for position in taken))
+        state = (ahead, not taken.isdisjoint(whole.last))
+        if state not in states:
+            if len(states) >= _MAX_STATES:
+                raise PatternFault("the pattern is too tangled to be counted", "E117")
+            states[state] = len(queue)
+            queue.append(state)
+        return states[state]
+
+    def _backwards(self) -> Iterator[int]:
+        """States, each after all that it leads to (the automaton has no cycle)."""
+        seen: set[int] = set()
+        stack: list[tuple[int, bool]] = [(0, False)]
+        while stack:
+            state, done = stack.pop()
+            if done:
+                yield state
+            elif state not in seen:
+                seen.add(state)
+                stack.append((state, True))
+                stack.extend((target, False) for target in set(self._moves[state].values()))
+
+    @cached_property
+    def size(self) -> int:
+        """How many texts the pattern matches."""
+        counts: dict[int, int] = {}
+        for state in self._backwards():
+            ways = sum(counts[target] for target in self._moves[state].values())
+            counts[state] = ways + self._final[state]
+        return counts[0]
+
+    @cached_property
+    def longest(self) -> int:
+        """The length of the longest text, in characters."""
+        lengths: dict[int, int] = {}
+        for state in self._backwards():
+            lengths[state] = max(
+                (lengths[target] + 1 for target in self._moves[state].values()), default=0
+            )
+        return lengths[0]
+
+    def fullmatch(self, text: str) -> bool:
+        """Whether the whole text is in the language."""
+        state = 0
+        moves = self._moves
+        for char in text:
+            target = moves[state].get(char)
+            if target is None:
+                return False
+            state = target
+        return self._final[state]
+
+    def texts(self) -> Iterator[str]:
+        """Every text of the language, in order of its characters. For small languages."""
+        stack = [(0, "")]
+        while stack:
+            state, text = stack.pop()
+            if self._final[state]:
+                yield text
+            moves = self._moves[state]
+            stack.extend((moves[char], text + char) for char in sorted(moves, reverse=True))

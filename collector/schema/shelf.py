@@ -1,0 +1,55 @@
+"""Where schemas, catalogues and the taxonomy lie: beside the user's file, or shipped with us.
+
+The shipped directory is ``collector/schemas`` in an installed wheel and the top-level ``schemas``
+in a clone.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+__all__ = ["catalogue", "names", "samples", "schema", "shipped", "taxonomy"]
+
+
+@cache
+def shipped() -> Path:
+    """The directory of the shipped schemas."""
+    package = Path(__file__).resolve().parent.parent
+    wheel = package / "schemas"
+    return wheel if wheel.is_dir() else package.parent / "schemas"
+
+
+def taxonomy() -> Path:
+    """The file of the fideslang keys."""
+    return shipped() / "taxonomy.json"
+
+
+def names() -> list[str]:
+    """The names of the shipped schemas, sorted."""
+    return sorted(path.stem for path in shipped().glob("*.yaml"))
+
+
+def schema(reference: str) -> Path | None:
+    """The file that a name or a path means, or ``None``.
+
+    A reference is a path when it holds a separator or ends in ``.yaml`` or ``.yml``.
+    """
+    if "/" in reference or "\\" in reference or reference.endswith((".yaml", ".yml")):
+        return Path(reference)
+    return shipped() / f"{reference}.yaml" if reference in names() else None
+
+
+def catalogue(name: str, beside: Path | None) -> Path | None:
+    """The catalogue file: beside the schema file first, then among the shipped ones."""
+    places = [beside, beside / "catalogues"] if beside else []
+    for place in [*places, shipped() / "catalogues"]:
+        path = place / f"{name}.txt"
+        if path.is_file():
+            return path
+    return None
+
+
+def samples(path: Path) -> list[Path]:
+    """The sample files beside a schema file: ``<name>.samples/*.json``, sorted."""
+    return sorted(path.with_name(f"{path.stem}.samples").glob("*.json"))

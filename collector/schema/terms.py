@@ -1,0 +1,170 @@
+"""The small words of a schema document: names, paths, durations, dates, and how each is written.
+
+Each is an annotated type for pydantic. A validator raises ``PydanticCustomError`` whose type is one
+of our codes; its text is a constant and never quotes what was written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable
+from datetime import date, timedelta
+from typing import Annotated, TypeVar
+
+from pydantic import AfterValidator, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+__all__ = [
+    "Catalogue",
+    "Day",
+    "Duration",
+    "FieldName",
+    "Name",
+    "Path",
+    "Paths",
+    "Period",
+    "Reason",
+    "Text",
+    "Version",
+    "Window",
+    "fault",
+    "unique",
+]
+
+RESERVED = frozenset({"schema", "received", "count"})
+"""Keys that a record, or a row of the store, has besides its fields."""
+
+_MAX_SEGMENTS = 8
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000}
+_H = TypeVar("_H", bound=Hashable)
+
+
+def fault(code: str, message: str) -> PydanticCustomError:
+    """An error that carries one of our codes through pydantic."""
+    return PydanticCustomError(code, message)  # type: ignore[arg-type]
+
+
+def unique(values: tuple[_H, ...], code: str, what: str) -> tuple[_H, ...]:
+    """The values, if there is at least one and none is there twice."""
+    if not values or len(set(values)) < len(values):
+        raise fault(code, f"list at least one {what}, and each only once")
+    return values
+
+
+def _matches(pattern: str, code: str, message: str) -> AfterValidator:
+    accepts = re.compile(pattern, re.ASCII).fullmatch
+
+    def check(text: str) -> str:
+        if not accepts(text):
+            raise fault(code, message)
+        return text
+
+    return AfterValidator(check)
+
+
+def _field_name(text: str) -> str:
+    if text in RESERVED:
+        raise fault("E138", "`schema`, `received` and `count` are keys of the record itself")
+    return text
+
+
+def _path(text: str) -> str:
+    segments = text.split(".")
+    if len(text) > 256 or len(segments) > _MAX_SEGMENTS or not all(segments):
+        raise fault("E128", f"a path is 1 to {_MAX_SEGMENTS} names joined by single dots")
+    if not text.isprintable():
+        raise fault("E128", "a path is made of printable characters")
+    return text
+
+
+def _unique_paths(paths: tuple[str, ...]) -> tuple[str, ...]:
+    return unique(paths, "E129", "path")
+
+
+def _reason(text: str) -> str:
+    if len(re.findall(r"\w", text)) < 3:
+        raise fault("E134", "say in words why this is needed")
+    return text
+
+
+def _duration(units: str) -> PlainValidator:
+    accepts = re.compile(rf"([1-9][0-9]{{0,5}})([{units}])").fullmatch
+    message = f"write a whole number and one of {', '.join(units)}, for example 30d"
+
+    def check(text: object) -> timedelta:
+        if isinstance(text, timedelta):
+            return text
+        parts = accepts(text) if isinstance(text, str) else None
+        if parts is None or (seconds := int(parts[1]) * _UNITS[parts[2]]) > 100 * _UNITS["y"]:
+            raise fault("E126", message)
+        return timedelta(seconds=seconds)
+
+    return PlainValidator(check, json_schema_input_type=str)
+
+
+def _window(text: object) -> timedelta:
+    if isinstance(text, timedelta):
+        return text
+    parts = re.fullmatch(r"±?([1-9][0-9]{0,4})([smhdw])", text) if isinstance(text, str) else None
+    if parts is None:
+        raise fault("E124", "write ± and a whole number with s, m, h, d or w, for example ±7d")
+    return timedelta(seconds=int(parts[1]) * _UNITS[parts[2]])
+
+
+def _day(text: object) -> date:
+    if isinstance(text, date):
+        return text
+    try:
+        return date.fromisoformat(text if isinstance(text, str) and len(text) == 10 else "")
+    except ValueError:
+        pass
+    raise fault("E127", "write a calendar date as YYYY-MM-DD")
+
+
+def _written(span: timedelta) -> str:
+    seconds = int(span.total_seconds())
+    unit = next(u for u in ("w", "d", "h", "m", "s") if seconds % _UNITS[u] == 0)
+    return f"{seconds // _UNITS[unit]}{unit}" if unit != "w" else f"{seconds // 86400}d"
+
+
+_SPAN = (PlainSerializer(_written, return_type=str), WithJsonSchema({"type": "string"}))
+
+Name = Annotated[
+    str,
+    _matches(
+        r"[a-z][a-z0-9]*([-_][a-z0-9]+)*",
+        "E108",
+        "a name is lower case: words of a-z, 0-9 joined by - or _",
+    ),
+]
+FieldName = Annotated[
+    str,
+    _matches(
+        r"[a-z][a-z0-9_]{0,63}(\.[a-z0-9_]{1,64}){0,7}",
+        "E108",
+        "a field name is 1 to 8 lower-case words of a-z, 0-9, _ joined by dots",
+    ),
+    AfterValidator(_field_name),
+]
+Version = Annotated[
+    str,
+    _matches(
+        r"(0|[1-9][0-9]{0,5})(\.(0|[1-9][0-9]{0,5})){2}",
+        "E109",
+        "write a version as MAJOR.MINOR.PATCH, for example 1.0.0",
+    ),
+]
+Catalogue = Annotated[
+    str,
+    _matches(
+        r"[a-z0-9][a-z0-9_-]{0,63}", "E108", "a catalogue name is lower case: a-z, 0-9, - and _"
+    ),
+]
+Path = Annotated[str, AfterValidator(_path)]
+Paths = Annotated[tuple[Path, ...], AfterValidator(_unique_paths)]
+Reason = Annotated[str, AfterValidator(_reason)]
+Text = Annotated[str, AfterValidator(_reason)]
+Duration = Annotated[timedelta, _duration("hdwy"), *_SPAN]
+Period = Annotated[timedelta, _duration("mhdw"), *_SPAN]
+Window = Annotated[timedelta, PlainValidator(_window), *_SPAN]
+Day = Annotated[date, PlainValidator(_day), WithJsonSchema({"type": "string", "format": "date"})]
