@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol, Self, get_args
 
 __all__ = [
     "CATEGORIES",
@@ -68,7 +68,7 @@ class Tally:
         total += other
         return total
 
-    def __iadd__(self, other: Tally) -> Tally:
+    def __iadd__(self, other: Tally) -> Self:
         self.received += other.received
         self.admitted += other.admitted
         self.rejected.update(other.rejected)

@@ -63,9 +63,10 @@ class Events:
                 lines = _only(lines, _is_shallow, "too_deep", draft)
             self._all(lines, draft)
 
-    def document(self, text: bytes, draft: Draft) -> None:
+    def document(self, text: _Text, draft: Draft) -> None:
         """One JSON text: an object is one event, an array is many."""
-        text = memoryview(text)[len(BOM) :] if text.startswith(BOM) else text
+        if text[: len(BOM)] == BOM:
+            text = memoryview(text)[len(BOM) :]
         if len(text) > MAX_DOCUMENT:
             draft.rejected.append("too_large")
         elif not is_utf8(text):
@@ -99,12 +100,10 @@ class Events:
 
     def _event(self, payload: Any, draft: Draft, blank_counts: bool) -> Any:
         """The event with its members undecoded; ``None`` once it is counted, or if it is blank."""
-        event = self._tolerant.decode(payload)
-        if not isinstance(event, str):
-            return event
-        if blank_counts or event != "malformed" or not is_blank(payload):
-            draft.rejected.append(event)
-        return None
+        event, reason = self._tolerant.decode(payload)
+        if reason and (blank_counts or reason != "malformed" or not is_blank(payload)):
+            draft.rejected.append(reason)
+        return event
 
     def _with_records(self, payload: Any, draft: Draft, blank_counts: bool) -> None:
         """A document around a list of records; each record is an event."""

@@ -50,5 +50,5 @@ def content(event: Event, plan: Plan) -> frozenset[int]:
 def records(event: Event, plan: Plan) -> list[Any] | None:
     """The list of records of a document, if it is one."""
     found = (find(event, path) for path in plan.records)
-    value = next((value for value in found if value is not None), None)
+    value: Any = next((value for value in found if value is not None), None)
     return list(value) if type(value) in (list, tuple) else None

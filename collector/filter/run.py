@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, time
 from typing import Any
 
 from collector.errors import ConfigError
-from collector.filter.compile import compile_plan, next_expiry
+from collector.filter.compile import Plan, compile_plan, next_expiry
 from collector.filter.draft import Admission, Draft
 from collector.filter.events import Events
 from collector.filter.text import BOM
@@ -58,27 +58,37 @@ class Filter:
     def __repr__(self) -> str:
         return f"<Filter {self.schema.id}>"
 
+    @property
+    def plan(self) -> Plan:
+        """What is looked for today, compiled."""
+        return self._draft()[0].plan
+
     def admit(self, event: Payload | dict[str, Any]) -> Admission:
         """Filter one JSON document (an object, or an array of events), or one mapping."""
         events, draft = self._draft()
         if type(event) is dict:
             events.mapping(event, draft)
             return draft.finish(0, self.merge)
-        text = _as_bytes(event)
+        text = event if isinstance(event, memoryview) and event.c_contiguous else _as_bytes(event)
         if text is None:
             draft.rejected.append("malformed" if isinstance(event, str) else "not_an_object")
             return draft.finish(0, self.merge)
+        if isinstance(text, memoryview):
+            text = text.cast("B")
         events.document(text, draft)
         return draft.finish(len(text), self.merge)
 
-    def admit_lines(self, payload: Payload) -> Admission:
-        """Filter NDJSON: each line that is not blank is one event, and is decoded alone."""
+    def admit_lines(self, payload: Payload, *, first: bool = True) -> Admission:
+        """Filter NDJSON: each line that is not blank is one event, and is decoded alone.
+
+        ``first`` says that the payload begins a stream: a byte order mark is skipped only there.
+        """
         events, draft = self._draft()
         text = _as_bytes(payload)
         if text is None:
             draft.rejected.append("malformed")
             return draft.finish(0, self.merge)
-        events.lines(text[len(BOM) :] if text.startswith(BOM) else text, draft)
+        events.lines(text.removeprefix(BOM) if first else text, draft)
         return draft.finish(len(text), self.merge)
 
     def _now(self) -> datetime:

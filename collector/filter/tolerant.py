@@ -64,23 +64,28 @@ class Tolerant:
         paths = {path for column in plan.columns for path in column.paths} | set(plan.records)
         self._event = _Object(paths, tuple(name for name, _ in plan.content))
 
-    def decode(self, payload: Any) -> Any:
+    def decode(self, payload: Any) -> tuple[Any, Rejection | None]:
         """The event as a struct of raw members, or the reason why it is none."""
         refused: Rejection
         try:
-            return self._event.decode(payload)
+            return self._event.decode(payload), None
         except msgspec.ValidationError:
             refused = "not_an_object"
         except RecursionError:
             refused = "too_deep"
         except (msgspec.MsgspecError, ValueError):
             refused = "malformed"
-        return refused
+        return None, refused
 
     def values(self, event: Any) -> Iterator[Any]:
         """Per column the decoded value, a mark, or ``None`` for absence."""
         for column in self._plan.columns:
             yield self._value(event, column)
+
+    def source(self, event: Any, column: Column) -> str | None:
+        """The path that decides about a column, as a schema writes it; ``None`` if none does."""
+        there = (path for path in column.paths if self._event.find(event, path) is not None)
+        return next((".".join(path) for path in there), None)
 
     def _value(self, event: Any, column: Column) -> Any:
         for path in column.paths:

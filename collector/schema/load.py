@@ -74,7 +74,7 @@ def _document(source: Source) -> Schema | None:
         name: _validate(Purpose, value, ("purposes", name), source)
         for name, value in _items(document, "purposes")
     }
-    fields = {
+    fields: dict[str, Any] = {
         name: _field(value, ("fields", name), source) for name, value in _items(document, "fields")
     }
     listed = document.get("tests")
@@ -88,7 +88,7 @@ def _document(source: Source) -> Schema | None:
     schema = Schema.model_construct(
         **basis,
         purposes={name: purpose for name, purpose in purposes.items() if purpose},
-        fields={name: field for name, field in fields.items() if field},
+        fields={name: field for name, field in fields.items() if field is not None},
         tests=[test for test in tests if test],
     )
     undefined = set(purposes) - set(schema.purposes)

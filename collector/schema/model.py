@@ -98,7 +98,7 @@ class Schema(Head):
     model_config = ConfigDict(ignored_types=(cached_property,))
 
     purposes: dict[Name, Purpose]
-    fields: dict[FieldName, Field]  # type: ignore[assignment]
+    fields: dict[FieldName, Field]
     tests: list[Trial] = []
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
+from itertools import pairwise
 
 import orjson
 
@@ -105,5 +106,5 @@ def reads_content(path: str, names: Iterable[str]) -> bool:
 def is_identifier(path: str) -> bool:
     """Whether a dotted path names something that identifies a device or a person for long."""
     segments = [normalised(segment) for segment in path.split(".")]
-    pairs = [first + second for first, second in zip(segments, segments[1:], strict=False)]
+    pairs = [first + second for first, second in pairwise(segments)]
     return not _IDENTIFIERS.isdisjoint([*segments, *pairs])

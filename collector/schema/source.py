@@ -14,7 +14,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import AliasEvent, NodeEvent, ScalarEvent
+from ruamel.yaml.events import NodeEvent, ScalarEvent
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from collector.errors import Fault
@@ -80,9 +80,9 @@ def text_source(text: str, source: Source) -> Source:
             source.value = _plain(node, (), source) if node is not None else {}
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         problem = "it cannot be parsed here; check indentation, quotes and brackets"
-        source.faults.append(Fault(source.file, *place, "", problem, "E102"))
+        source.faults.append(Fault(source.file, line, column, "", problem, "E102"))
     except (YAMLError, RecursionError, ValueError):
         source.report((), "E102", "it cannot be parsed; is this a schema document?")
     return source
@@ -94,8 +94,7 @@ def _only_plain(text: str, source: Source) -> bool:
     before = len(source.faults)
     for event in YAML(typ="safe", pure=True).parse(text):
         place = (event.start_mark.line + 1, event.start_mark.column + 1)
-        tagged = isinstance(event, NodeEvent) and not isinstance(event, AliasEvent) and event.ctag
-        if isinstance(event, NodeEvent) and (event.anchor or str(tagged or "") not in ("", "None")):
+        if isinstance(event, NodeEvent) and (event.anchor or _is_tagged(event)):
             message = "write the value out instead"
             source.faults.append(Fault(source.file, *place, "", message, "E104"))
         if isinstance(event, ScalarEvent) and event.value == "<<" and event.implicit[0]:
@@ -107,6 +106,10 @@ def _only_plain(text: str, source: Source) -> bool:
             source.faults.append(Fault(source.file, *place, "", "it is nested too deeply", "E102"))
             break
     return len(source.faults) == before
+
+
+def _is_tagged(event: NodeEvent) -> bool:
+    return str(getattr(event, "ctag", "")) not in ("", "None")
 
 
 def _plain(node: Node, loc: Loc, source: Source) -> Any:
@@ -137,7 +140,7 @@ def _members(node: MappingNode, loc: Loc, source: Source) -> Iterator[tuple[str,
         yield key, _plain(value_node, inner, source)
 
 
-def _scalar(node: ScalarNode) -> Any:
+def _scalar(node: Node) -> Any:
     """A scalar by the YAML 1.2 core schema; dates stay the text they are written as."""
     tag = str(node.tag).removeprefix(_STANDARD)
     text = str(node.value)

@@ -41,7 +41,7 @@ _H = TypeVar("_H", bound=Hashable)
 
 def fault(code: str, message: str) -> PydanticCustomError:
     """An error that carries one of our codes through pydantic."""
-    return PydanticCustomError(code, message)  # type: ignore[arg-type]
+    return PydanticCustomError(code, message)
 
 
 def unique(values: tuple[_H, ...], code: str, what: str) -> tuple[_H, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
@@ -25,8 +25,6 @@ Canonical = Callable[[Any], Scalar | None]
 
 def utc_now() -> datetime:
     """The time of the clock."""
-    from datetime import UTC
-
     return datetime.now(UTC)
 
 

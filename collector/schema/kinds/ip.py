@@ -98,11 +98,11 @@ class IpField(FieldBase):
 
     def size(self) -> int:
         p4, p6 = self.truncate.ipv4, self.truncate.ipv6
-        ipv4 = 2**p4 - 2 ** (p4 - 4) - _prefixes(p4, 16)
-        special = 2 ** (p6 - 8) + 2 ** max(0, p6 - 10) + 2 ** (p6 - 16)
-        mapped = 2 ** (p6 - 96) if p6 >= 96 else 0
-        nat64 = 2 ** max(0, p6 - 96) if p6 >= 32 else 0
-        return ipv4 + 2**p6 - special - mapped - nat64
+        ipv4: int = 2**p4 - 2 ** (p4 - 4) - _prefixes(p4, 16)
+        special: int = 2 ** (p6 - 8) + 2 ** max(0, p6 - 10) + 2 ** (p6 - 16)
+        mapped: int = 2 ** (p6 - 96) if p6 >= 96 else 0
+        nat64: int = 2 ** max(0, p6 - 96) if p6 >= 32 else 0
+        return ipv4 + (1 << p6) - special - mapped - nat64
 
 
 def _whole(text: str) -> str | None:
@@ -112,4 +112,4 @@ def _whole(text: str) -> str | None:
 
 def _prefixes(kept: int, block: int) -> int:
     """How many kept prefixes fall on 169.254.0.0/16: none can once fewer than 15 bits are kept."""
-    return 2 ** (kept - block) if kept >= block else int(kept == block - 1)
+    return 1 << (kept - block) if kept >= block else int(kept == block - 1)

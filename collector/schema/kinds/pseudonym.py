@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 from base64 import b32encode
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator
@@ -34,8 +35,12 @@ class PseudonymField(FieldBase):
     key: Annotated[str, AfterValidator(_reference)]
     rotate: Period
 
+    def period(self, moment: datetime) -> int:
+        """The number of the rotation period that a moment lies in."""
+        return int(moment.timestamp()) // int(self.rotate.total_seconds())
+
     def canonical(self, circumstances: Circumstances) -> Canonical:
-        reference, seconds = self.key, int(self.rotate.total_seconds())
+        reference, period = self.key, self.period
         now, key = circumstances.now, circumstances.key
 
         def canonical(text: str) -> str | None:
@@ -47,7 +52,7 @@ class PseudonymField(FieldBase):
                 return None
             if not 1 <= len(plain) <= _MOST_BYTES:
                 return None
-            secret = key(reference, int(now().timestamp()) // seconds)
+            secret = key(reference, period(now()))
             return b32encode(hmac.digest(secret, plain, "sha256")[:16]).decode()[:26].lower()
 
         return canonical

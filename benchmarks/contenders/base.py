@@ -1,0 +1,68 @@
+"""What every contender does: NDJSON bytes in, the nine fields of each event out, as NDJSON bytes."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any, Protocol
+
+import orjson
+
+__all__ = ["FIELDS", "SCHEMA", "Contender", "Record", "each_line", "joined", "parsed"]
+
+Record = dict[str, object]
+"""One flat record: the key ``schema`` and the fields that the event has."""
+
+SCHEMA = "conferencing/1.0.0"
+"""What the key ``schema`` says; that the loaded schema says the same, equal records show."""
+
+FIELDS: tuple[str, ...] = (
+    "client.address",
+    "device.type",
+    "device.manufacturer",
+    "device.model.identifier",
+    "device.model.name",
+    "os.type",
+    "os.name",
+    "os.version",
+    "os.build_id",
+)
+"""The fields in schema order; dots are levels of an event."""
+
+
+class Contender(Protocol):
+    """One way to do the job. ``prepare`` once per corpus, then ``run`` as often as it is timed.
+
+    ``checks_values`` says whether a value that the schema would refuse is refused.
+    """
+
+    name: str
+    title: str
+    checks_values: bool
+
+    def prepare(self, lines: list[bytes]) -> None:
+        """Take the events, one JSON text each, and make what is made only once."""
+
+    def run(self) -> bytes:
+        """Do the whole job once, on a single thread; the output is NDJSON."""
+
+    def check(self, output: bytes) -> list[Record]:
+        """The records of an output of ``run``, in the order of the events."""
+
+
+def joined(lines: list[bytes]) -> bytes:
+    """The NDJSON payload that every contender is given."""
+    return b"\n".join(lines)
+
+
+def each_line(payload: bytes) -> BytesIO:
+    """The lines of a payload, one at a time.
+
+    Of the ways to cut a payload that were tried (``split``, slices of 64 and 128 KiB, this), this
+    one costs the least, so no contender is slowed down by it.
+    """
+    return BytesIO(payload)
+
+
+def parsed(output: bytes) -> list[Any]:
+    """The values of NDJSON text."""
+    return [orjson.loads(line) for line in output.splitlines()]

@@ -1,0 +1,68 @@
+"""The command line. ``main`` is the entry point, and the only place that decides exit codes.
+
+0 fine · 1 a check failed · 2 usage · 65 input refused · 78 schema or configuration fault.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import NoReturn
+
+from collector.cli.stdout import ReaderGoneError
+from collector.errors import CollectorError, ConfigError, InputError, SchemaError
+
+__all__ = ["main"]
+
+_INTERRUPTED = 130
+_BUG = 70
+
+
+def main() -> NoReturn:
+    """Run the command line and exit. No exception leaves it, and no exception's text is printed
+    unless it is one of ours, which hold no values."""
+    try:
+        _app()()
+        code = 0
+    except CollectorError as error:
+        print(error, file=sys.stderr)
+        code = _code(error)
+    except ReaderGoneError:
+        # It has what it wanted. Keep the interpreter from flushing into the closed pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except KeyboardInterrupt:
+        code = _INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the last resort: its text might be data
+        _print_bug(error)
+        code = _BUG
+    sys.exit(code)
+
+
+def _app() -> Callable[[], None]:
+    if find_spec("typer") is None or find_spec("rich") is None:
+        extra = "data-minimisation-collector[cli]"
+        raise ConfigError("E201", f"the command line needs an extra: pip install '{extra}'")
+    from collector.cli.app import run  # noqa: PLC0415 - typer and rich are that extra
+
+    return run
+
+
+def _code(error: CollectorError) -> int:
+    if isinstance(error, SchemaError | ConfigError):
+        return 78
+    if isinstance(error, InputError):
+        return 2 if error.code == "E401" else 65
+    return 78 if error.code in ("E501", "E502", "E504") else 1
+
+
+def _print_bug(error: Exception) -> None:
+    """Where it happened, without the message and without any value."""
+    print(
+        f"collector failed unexpectedly ({type(error).__name__}); please report:", file=sys.stderr
+    )
+    for frame in traceback.extract_tb(error.__traceback__):
+        print(f"  {frame.filename}:{frame.lineno} in {frame.name}", file=sys.stderr)

@@ -1,0 +1,57 @@
+"""The commands, put together."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from collector.cli import schema
+from collector.cli.demo import demo
+from collector.cli.explain import explain_events
+from collector.cli.filter import filter_events
+
+__all__ = ["app", "run"]
+
+app = typer.Typer(
+    name="collector",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""
+Telemetry that can hold nothing but an allowlist.
+
+Events go in; only the fields of a schema come out, each checked against a closed set of values.
+Meeting content (audio, video, chat, transcripts, files) is counted and never decoded.
+
+Start with `collector demo`, then try `collector filter` on a file of your own and
+`collector explain` to see why each field was kept or dropped.
+""",
+)
+app.command("demo")(demo)
+app.command("filter")(filter_events)
+app.command("explain")(explain_events)
+app.add_typer(schema.app, name="schema")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"collector {version('data-minimisation-collector')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _show: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+def run() -> None:
+    """Run the command line; always ends in ``SystemExit`` or one of our exceptions."""
+    app(prog_name="collector")

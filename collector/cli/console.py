@@ -1,0 +1,102 @@
+"""What all commands say things with: data on stdout, everything else on stderr.
+
+Tables are for terminals; with ``--json``, and wherever nobody is looking, it is JSON.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from collector.cli.stdout import write
+from collector.contracts import Tally
+from collector.errors import ConfigError
+from collector.schema import shelf
+
+__all__ = [
+    "AsJson",
+    "SchemaName",
+    "err",
+    "out",
+    "print_json",
+    "print_tally",
+    "tally_table",
+    "write_file",
+]
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def complete_schema(incomplete: str) -> list[str]:
+    """Names of shipped schemas, for shell completion."""
+    return [name for name in shelf.names() if name.startswith(incomplete)]
+
+
+SchemaName = Annotated[
+    str,
+    typer.Option(
+        "--schema",
+        "-s",
+        metavar="SCHEMA",
+        help="A shipped schema's name (`collector schema list`), or the path of a schema file.",
+        autocompletion=complete_schema,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+
+def print_json(value: Any, to: Console = out) -> None:
+    """One JSON document on one line."""
+    text = orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
+    if to is out:
+        write(text)
+    else:
+        sys.stderr.buffer.write(text)
+        sys.stderr.buffer.flush()
+
+
+def tally_table(tally: Tally) -> Table:
+    """A tally for people."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    table.add_column(style="dim")
+    table.add_row("received", f"{tally.received:,}", "events")
+    table.add_row("admitted", f"{tally.admitted:,}", "records")
+    for reason, times in tally.rejected.items():
+        table.add_row("rejected", f"{times:,}", reason)
+    for name, reasons in tally.dropped.items():
+        for drop, times in reasons.items():
+            table.add_row("dropped", f"{times:,}", f"{name}: {drop}")
+    for category, times in tally.content.items():
+        table.add_row("content", f"{times:,}", f"events with {category}, never decoded")
+    share = f"{tally.bytes_out / tally.bytes_in:.1%} of what came in" if tally.bytes_in else ""
+    table.add_row("bytes in", f"{tally.bytes_in:,}", "")
+    table.add_row("bytes out", f"{tally.bytes_out:,}", share)
+    return table
+
+
+def print_tally(tally: Tally, as_json: bool) -> None:
+    """The tally on stderr: a table on a terminal, JSON elsewhere."""
+    if as_json or not err.is_terminal:
+        print_json(tally.as_dict(), err)
+    else:
+        err.print(tally_table(tally))
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a small file of ours; raises ``ConfigError`` E203."""
+    try:
+        path.write_bytes(data)
+    except OSError:
+        pass
+    else:
+        return
+    raise ConfigError("E203", "the file given as an option cannot be written")

@@ -1,0 +1,131 @@
+"""``collector demo``: the main job from end to end, on the embedded store."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+
+from collector import synthetic
+from collector.cli.console import AsJson, SchemaName, out, print_json, tally_table
+from collector.contracts import Batch, Record, Tally
+from collector.errors import ConfigError
+from collector.filter import Filter
+from collector.keyring import Keyring
+from collector.schema import Schema, load_schema
+from collector.sinks.store import FILE_NAME, Store
+from collector.testing import Hit, canaries, scan
+
+__all__ = ["demo"]
+
+_BATCH = 500
+
+
+def demo(
+    data: Annotated[
+        Path, typer.Option("--data", help="Directory of the demo's store, made anew each time.")
+    ] = Path("collector-demo"),
+    schema: SchemaName = "conferencing",
+    number: Annotated[int, typer.Option("--events", min=1, help="How many events.")] = 5000,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same meetings.")] = 2026,
+    as_json: AsJson = False,
+) -> None:
+    """Run synthetic meetings through the filter into a store, then search it for what must not be
+    there.
+
+    Every event holds audio, video, chat, a transcript and files, with canaries planted in all of
+    them. Then every byte that was written is searched for the canaries, also in encoded form.
+    Exit 1 if one is found.
+    """
+    loaded = load_schema(schema)
+    planted = canaries(20)
+    path = _fresh(data)
+    tally, sample, stored = _collect(loaded, path, number, seed, planted)
+    hits = scan([data], planted)
+    works = _finds_a_plant(planted)
+    size = sum(file.stat().st_size for file in data.rglob("*") if file.is_file())
+    if as_json:
+        print_json(
+            {
+                "tally": tally.as_dict(),
+                "store": str(path),
+                "stored": stored,
+                "record": sample,
+                "canaries": len(planted),
+                "scanned_bytes": size,
+                "found": len(hits),
+                "scan_finds_a_plant": works,
+            }
+        )
+    else:
+        _print(loaded, tally, sample, path, stored)
+        _print_scan(size, hits, len(planted), works)
+    raise typer.Exit(1 if hits or not works else 0)
+
+
+def _fresh(data: Path) -> Path:
+    """The path of a new store; what an earlier demo left is removed, and nothing else."""
+    path = data / FILE_NAME
+    try:
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(FILE_NAME + suffix).unlink(missing_ok=True)
+    except OSError:
+        pass
+    else:
+        return path
+    raise ConfigError("E203", "the store of an earlier demo cannot be removed")
+
+
+def _collect(
+    schema: Schema, path: Path, number: int, seed: int, planted: Sequence[str]
+) -> tuple[Tally, Record | None, int]:
+    """Meetings through the filter into the store: the counts, one record, and what is stored."""
+    chosen, total, sample = Filter(schema, keys=Keyring()), Tally(), None
+    meetings = synthetic.events(number, seed, planted)
+    with Store(path, schema) as store:
+        while batch := list(islice(meetings, _BATCH)):
+            admission = chosen.admit_lines(b"\n".join(map(orjson.dumps, batch)))
+            total += admission.tally
+            minute = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:00Z")
+            records = admission.records
+            sample = sample or next(iter(records), None)
+            store.deliver(Batch(secrets.token_bytes(16), minute, records))
+        return total, sample, store.count()
+
+
+def _finds_a_plant(planted: Sequence[str]) -> bool:
+    """Whether the scan would have found something: it must find a canary in a file made for it."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "plant")
+        file.write_text(f"before {planted[-1]} after")
+        return bool(scan([file], planted))
+
+
+def _print(schema: Schema, tally: Tally, sample: Any, path: Path, stored: int) -> None:
+    out.print(f"[bold]{tally.received:,} events[/] of synthetic meetings, {schema.id}\n")
+    out.print(tally_table(tally))
+    out.print("\none of the records:")
+    out.print(orjson.dumps(sample).decode(), markup=False)
+    out.print(f"\n{stored:,} records stored in {path}; look at them with")
+    columns = ", ".join(f'"{name}"' for name in list(schema.fields)[:3])
+    query = f'SELECT {columns} FROM "{schema.name}" LIMIT 5'
+    out.print(f"  sqlite3 {path} '{query}'\n", markup=False)
+
+
+def _print_scan(size: int, hits: Sequence[Hit], planted: int, works: bool) -> None:
+    out.print(f"{planted} canaries were planted in the content of every event.")
+    out.print(f"all {size:,} bytes that were written were searched for them, also in base64, hex,")
+    out.print("UTF-16, escaped and compressed form:")
+    verdict = "[bold red]found, content was kept[/]" if hits else "[bold green]none found[/]"
+    out.print(f"  {verdict}")
+    for hit in hits:
+        out.print(f"  {hit.path}: {hit.encoding} at byte {hit.offset}", markup=False)
+    if not works:
+        out.print("  [bold red]but the scan does not find a canary that is there[/]")

@@ -1,0 +1,93 @@
+"""``collector explain``: what would be kept and dropped of an event, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.table import Table
+
+from collector.cli.console import AsJson, SchemaName, out, print_json
+from collector.filter import Filter
+from collector.filter.events import MAX_DOCUMENT
+from collector.filter.explain import Explanation, explain
+from collector.filter.text import BOM
+from collector.ingest.files import document, form_of, opened
+from collector.keyring import Keyring
+from collector.schema import load_schema
+
+__all__ = ["explain_events"]
+
+
+def explain_events(
+    file: Annotated[
+        Path, typer.Argument(metavar="[FILE]", help="A file of events; `-`, or none, is stdin.")
+    ] = Path("-"),
+    schema: SchemaName = "conferencing",
+    form: Annotated[
+        Literal["ndjson", "json"] | None,
+        typer.Option("--input", help="The form of the input, whatever the file is called."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Explain at most so many events.")] = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Explain what the filter makes of events, field by field.
+
+    Shows names of the schema, values that are admitted, content categories, and how many other
+    members there are. Names of unlisted members and refused values are never shown.
+
+        echo '{"ip": "203.0.113.7", "chat": ["hi"]}' | collector explain
+    """
+    chosen = Filter(load_schema(schema), keys=Keyring())
+    with opened(file) as read:
+        text, _ = document(read, MAX_DOCUMENT)
+    lines = (form or ("ndjson" if file == Path("-") else form_of(file))) == "ndjson"
+    data = bytes(text).removeprefix(BOM)
+    for number, explanation in enumerate(explain(chosen.plan, data, lines), 1):
+        if number > limit:
+            break
+        if as_json:
+            print_json(_as_dict(number, explanation))
+        else:
+            _print(number, explanation)
+
+
+def _as_dict(number: int, explanation: Explanation) -> dict[str, Any]:
+    fields = {
+        name: {
+            "outcome": finding.outcome,
+            **({"from": finding.source} if finding.source is not None else {}),
+            **({"value": finding.value} if finding.value is not None else {}),
+        }
+        for name, finding in explanation.fields.items()
+    }
+    return {
+        "event": number,
+        "verdict": explanation.verdict,
+        "record": explanation.record,
+        "fields": fields,
+        "content": explanation.content,
+        "unlisted": explanation.unlisted,
+    }
+
+
+_COLOURS = {"kept": "green", "absent": "dim"}
+
+
+def _print(number: int, explanation: Explanation) -> None:
+    admitted = explanation.verdict == "admitted"
+    colour = "green" if admitted else "red"
+    out.print(f"[bold]event {number}[/]: [{colour}]{explanation.verdict}[/]")
+    if explanation.fields:
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for heading in ("field", "outcome", "from", "value"):
+            table.add_column(heading)
+        for name, finding in explanation.fields.items():
+            style = _COLOURS.get(finding.outcome, "yellow")
+            value = "" if finding.value is None else str(finding.value)
+            table.add_row(name, f"[{style}]{finding.outcome}[/]", finding.source or "", value)
+        out.print(table)
+    content = ", ".join(explanation.content) or "none"
+    out.print(f"content (counted, never decoded): {content}")
+    out.print(f"other members (skipped): {explanation.unlisted}\n")

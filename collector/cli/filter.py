@@ -1,0 +1,157 @@
+"""``collector filter``: events in, minimised records out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+import orjson
+import typer
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from collector.cli.console import AsJson, SchemaName, err, print_tally, write_file
+from collector.cli.passes import Merger, Passes
+from collector.cli.stdout import write
+from collector.contracts import Tally
+from collector.errors import ConfigError, InputError
+from collector.ingest.files import Form, form_of, is_plain_file
+from collector.schema import load_schema
+
+__all__ = ["filter_events"]
+
+_STDIN = Path("-")
+Put = Callable[[bytes], int]
+
+
+def filter_events(  # noqa: PLR0917 - typer reads the options off the parameters
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[FILE]...",
+            help="Files of events; `-`, or none, is stdin. `.ndjson` and `.jsonl` hold one event"
+            " per line, `.json` one document (an object or an array); `.gz` and `.zst` on top.",
+        ),
+    ] = None,
+    schema: SchemaName = "conferencing",
+    form: Annotated[
+        Literal["ndjson", "json"] | None,
+        typer.Option("--input", help="The form of the input, whatever the files are called."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write records here, not to stdout.")
+    ] = None,
+    tally: Annotated[
+        Path | None, typer.Option("--tally", help="Write the counts here too, as JSON.")
+    ] = None,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Make identical records one, with their `count`.")
+    ] = False,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            "--jobs",
+            "-j",
+            min=1,
+            max=256,
+            help="Processes to share a regular, uncompressed NDJSON file. Order is kept.",
+        ),
+    ] = 1,
+    as_of: Annotated[
+        datetime | None,
+        typer.Option(
+            "--as-of",
+            formats=["%Y-%m-%d"],
+            metavar="DATE",
+            help="Filter as on this day (UTC): which fields have expired, which times are near.",
+        ),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit 65 if any event was rejected.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Filter events: only the fields of the schema come out.
+
+    Records go to stdout, one per line. The counts go to stderr: every event received is admitted or
+    rejected, and dropped fields and content are counted by reason and category.
+
+        collector filter events.ndjson > records.ndjson
+
+        zcat dump.gz | collector filter --schema conferencing-strict --merge
+
+        collector filter meeting.json --schema participants-qos --tally counts.json
+    """
+    paths = files or [_STDIN]
+    passes = Passes(load_schema(schema), as_of.date() if as_of else None, jobs)
+    total = Tally()
+    try:
+        with _destination(output, paths) as put:
+            _run(passes, [(path, form or _form(path)) for path in paths], merge, put, total)
+    finally:
+        print_tally(total, as_json)
+        if tally is not None:
+            write_file(tally, orjson.dumps(total.as_dict(), option=orjson.OPT_APPEND_NEWLINE))
+    if strict and (refused := total.rejected.total()):
+        raise InputError("E403", f"{refused} of {total.received} events were rejected")
+
+
+def _form(path: Path) -> Form:
+    return "ndjson" if path == _STDIN else form_of(path)
+
+
+def _run(
+    passes: Passes, inputs: list[tuple[Path, Form]], merge: bool, put: Put, total: Tally
+) -> None:
+    merger = Merger() if merge else None
+    written = 0
+    with _progress([path for path, _ in inputs]) as advance:
+        for path, form in inputs:
+            for records, tally in passes.run(path, form):
+                total += tally
+                advance(tally.bytes_in)
+                written += put(merger.add(records) if merger else records)
+                total.bytes_out = written
+        if merger:
+            total.bytes_out += put(merger.flush())
+
+
+@contextmanager
+def _destination(output: Path | None, inputs: list[Path]) -> Iterator[Put]:
+    """A function that writes records to where they go, and says how many bytes it wrote."""
+    if output is None or output == _STDIN:
+        yield write
+        return
+    if any(output.exists() and path.exists() and output.samefile(path) for path in inputs):
+        raise ConfigError("E204", "the output would overwrite an input")
+    try:
+        handle = output.open("wb")
+    except OSError:
+        pass
+    else:
+        with handle:
+            yield handle.write
+        return
+    raise ConfigError("E203", "the output file cannot be written")
+
+
+@contextmanager
+def _progress(paths: list[Path]) -> Iterator[Callable[[int], object]]:
+    """A progress bar over the bytes of the inputs, on a terminal; the total if it is known."""
+    if not err.is_terminal:
+        yield lambda _: None
+        return
+    known = all(is_plain_file(path) for path in paths)
+    size = sum(path.stat().st_size for path in paths) if known else None
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True) as progress:
+        task = progress.add_task("filter", total=size)
+        yield lambda done: progress.advance(task, done)

@@ -1,0 +1,130 @@
+"""Why an event becomes the record it becomes: per field what was found, where, and what came of it.
+
+Shown are names of the schema, canonical values that are admitted anyway, content categories, and a
+count of the unlisted members. Unlisted names and refused values are never shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from collector.contracts import CATEGORIES, Category, Drop, Record, Rejection, Scalar
+from collector.filter.compile import Column, Plan
+from collector.filter.draft import Draft
+from collector.filter.events import Events
+from collector.filter.generate import Outer
+
+__all__ = ["Explanation", "Finding", "explain"]
+
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What became of one field. ``source`` is the path that decided, as the schema writes it."""
+
+    outcome: Drop | str
+    source: str | None = None
+    value: Scalar | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One event: ``admitted`` or the reason of its rejection, and what was found in it."""
+
+    verdict: Rejection | str
+    record: Record | None = None
+    fields: dict[str, Finding] = field(default_factory=dict)
+    content: tuple[Category, ...] = ()
+    unlisted: int = 0
+
+
+class _Explainer(Events):
+    """Takes every event down the tolerant path, and writes down what it finds there."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan)
+        self._fill = self._each_slowly
+        self.written: list[Explanation] = []
+
+    @staticmethod
+    def _each_slowly(payloads: Iterable[Any], _draft: Draft, _outer: Any, slow: Any) -> None:
+        for payload in payloads:
+            slow(payload)
+
+    def _tolerantly(
+        self, draft: Draft, outer: Outer | None, blank_counts: bool, payload: Any
+    ) -> None:
+        before = len(draft.records), len(draft.rejected)
+        super()._tolerantly(draft, outer, blank_counts, payload)
+        if len(draft.rejected) > before[1] and draft.rejected[-1] in _NO_EVENT:
+            self.written.append(Explanation(draft.rejected[-1]))
+        elif (len(draft.records), len(draft.rejected)) != before:
+            self.written.append(self._explained(draft, outer, payload, before[0]))
+
+    def _explained(
+        self, draft: Draft, outer: Outer | None, payload: Any, records: int
+    ) -> Explanation:
+        event, _ = self._tolerant.decode(payload)
+        values = list(self._tolerant.values(event))
+        content = self._tolerant.content(event)
+        if outer is not None:
+            values, content = list(outer.around(values)), content | outer.content
+        found = {
+            column.name: _finding(column, value, self._tolerant.source(event, column))
+            for column, value in zip(self.plan.columns, values, strict=True)
+        }
+        admitted = len(draft.records) > records
+        return Explanation(
+            "admitted" if admitted else draft.rejected[-1],
+            msgspec.to_builtins(draft.records[-1]) if admitted else None,
+            found,
+            tuple(CATEGORIES[index] for index in sorted(content)),
+            sum(1 for _ in _unlisted(self.plan, payload)),
+        )
+
+
+_NO_EVENT: frozenset[Rejection] = frozenset(["malformed", "not_an_object", "too_large", "too_deep"])
+
+
+def _finding(column: Column, value: Any, source: str | None) -> Finding:
+    if value is None:
+        return Finding("absent")
+    result, reason = column.judge(value)
+    where = source if source is not None else "(outside the list of records)"
+    return Finding(reason or "kept", where, result)
+
+
+def _unlisted(plan: Plan, payload: Any) -> Iterator[int]:
+    """One item for each member that is neither a field, nor on the way to one, nor content."""
+    paths = {path for column in plan.columns for path in column.paths} | set(plan.records)
+    content = {name for name, _ in plan.content}
+    queue: list[tuple[tuple[str, ...], Any]] = [((), payload)]
+    for prefix, raw in queue:
+        try:
+            members = _members(raw)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            continue
+        for key, member in members.items():
+            path = (*prefix, key)
+            if any(known[: len(path)] == path and known != path for known in paths):
+                queue.append((path, member))
+            elif path not in paths and not (not prefix and key in content):
+                yield 1
+
+
+def explain(plan: Plan, text: bytes, lines: bool) -> Iterator[Explanation]:
+    """An explanation for each event of a document, or of NDJSON lines."""
+    events = _Explainer(plan)
+    draft = events.draft()
+    (events.lines if lines else events.document)(text, draft)
+    yield from events.written
+    told = sum(1 for one in events.written if one.verdict in _NO_EVENT)
+    untold = [reason for reason in draft.rejected if reason in _NO_EVENT][told:]
+    yield from (Explanation(reason) for reason in untold)
+    for reason, times in draft.refused_unread.items():
+        yield from (Explanation(reason) for _ in range(min(times, 1)))

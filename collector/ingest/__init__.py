@@ -1,0 +1,1 @@
+"""How events come in. This room moves bytes and never looks into them."""

@@ -1,0 +1,1 @@
+"""Where records go. Sinks see records only, and never one another."""

@@ -1,0 +1,101 @@
+"""Seeded synthetic meetings: what clients of a video meeting would send, content and all.
+
+Addresses are of the documentation ranges (RFC 5737, RFC 3849), names are invented. Each event
+carries the canaries it is given in every content member and in many other unlisted places, so that
+whoever finds one of them in an output has found a leak.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+__all__ = ["Event", "events"]
+
+Event = dict[str, Any]
+
+_NETWORKS = ("192.0.2", "198.51.100", "203.0.113")
+_CLIENTS: tuple[tuple[str, str, str | None, str, str, str, str, str | None], ...] = (
+    ("phone", "Apple", "iPhone16,1", "iPhone 15 Pro", "ios", "iOS", "17.4.1", "21E236"),
+    ("tablet", "Apple", "iPad14,3", "iPad Pro", "ios", "iPadOS", "17.3", None),
+    ("laptop", "Apple", "MacBookPro18,3", "MacBook Pro", "darwin", "macOS", "14.4.1", "23E224"),
+    (
+        "laptop",
+        "LENOVO",
+        None,
+        "ThinkPad X1 Carbon Gen 11",
+        "windows",
+        "Windows",
+        "10.0.22631",
+        "22631.3447",
+    ),
+    ("laptop", "Dell Inc.", None, "Latitude 7440", "linux", "Ubuntu", "22.04", None),
+    ("phone", "samsung", "SM-S928B", "Galaxy S24 Ultra", "android", "Android", "14", None),
+    ("phone", "Google", None, "Pixel 8", "android", "Android", "14.0.0", "UP1A.231005.007"),
+    ("room_system", "Poly", None, "Poly Studio X50", "android", "Android", "10", None),
+)
+_NAMES = ("Ana Lia", "Budi Santoso", "Carla Weiß", "Đức Minh", "Eko Wijaya", "李明")
+_LINES = (
+    "can everybody hear me?",
+    "bagus, kita mulai sekarang",
+    "die Zahlen für das dritte Quartal bitte nicht weitergeben",
+    "我们下周二再讨论这个问题",
+    "my number is +62 812 5550 123, call me after this",
+)
+_KINDS = ("join", "heartbeat", "heartbeat", "heartbeat", "leave")
+
+
+def events(number: int, seed: int = 0, canaries: Sequence[str] = ("canary",)) -> Iterator[Event]:
+    """``number`` events of synthetic meetings; the same seed gives the same events."""
+    dice = random.Random(seed)  # noqa: S311 - repeatable, not secret
+    for _ in range(number):
+        yield _event(dice, canaries)
+
+
+def _event(dice: random.Random, canaries: Sequence[str]) -> Event:
+    name = dice.choice(_NAMES)
+
+    def say() -> str:
+        return f"{dice.choice(_LINES)} {dice.choice(canaries)}"
+
+    event: Event = {
+        "event": dice.choice(_KINDS),
+        "meeting": {"id": f"{dice.getrandbits(40):010x}", "topic": say()},
+        "participant": {"name": name, "email": f"{dice.choice(canaries)}@example.org"},
+        "client": {"address": _address(dice), "port": dice.randrange(1024, 65536)},
+        "device": _device(dice, canaries),
+        "network": {"rtt_ms": dice.randrange(5, 300), "loss": round(dice.random() / 50, 4)},
+        "chat": [{"from": name, "text": say()} for _ in range(dice.randrange(1, 6))],
+        "transcript": [{"at": 2 * n, "text": say()} for n in range(dice.randrange(1, 6))],
+        "audio": {"codec": "opus", "data": _noise(dice, dice.choice(canaries))},
+        "video": {"codec": "vp9", "frames": [_noise(dice, dice.choice(canaries))]},
+        "attachments": [{"name": f"{dice.choice(canaries)}.pdf", "data": _noise(dice, say())}],
+    }
+    event["os"] = event["device"].pop("os")
+    return event
+
+
+def _address(dice: random.Random) -> str:
+    if dice.random() < 0.2:
+        return f"2001:db8:{dice.randrange(1 << 16):x}::{dice.randrange(1, 1 << 16):x}"
+    return f"{dice.choice(_NETWORKS)}.{dice.randrange(1, 255)}"
+
+
+def _device(dice: random.Random, canaries: Sequence[str]) -> Event:
+    form, maker, identifier, model, kind, system, version, build = dice.choice(_CLIENTS)
+    names = {"identifier": identifier, "name": model}
+    return {
+        "type": form,
+        "manufacturer": maker,
+        "model": {key: value for key, value in names.items() if value},
+        "serial": dice.choice(canaries),
+        "microphone": f"{dice.choice(_NAMES)}'s headset",
+        "os": {"type": kind, "name": system, "version": version}
+        | ({"build_id": build} if build else {}),
+    }
+
+
+def _noise(dice: random.Random, canary: str) -> str:
+    """Something that looks like coded media, with a canary in the middle."""
+    return f"{dice.randbytes(150).hex()}{canary}{dice.randbytes(150).hex()}"

@@ -1,0 +1,152 @@
+"""How a canary may look once a program has written it: the byte strings to search for.
+
+Base64 has three alignments, because a canary may start at any byte of a group of three. Escapes may
+be mixed with plain characters, so they are searched for as a regular expression, everything else as
+fixed bytes. Many canaries that start alike are found with one search for their common beginning.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Iterable, Iterator, Sequence
+from os.path import commonprefix
+from typing import NamedTuple
+
+from collector.errors import ConfigError
+
+__all__ = ["Needles", "Sighting"]
+
+_LEAST = 8
+"""Bytes of the shortest canary; a shorter one would be met by chance in base64 or hex."""
+_SHARED = 6
+"""Bytes that canaries must have in common to be searched for together."""
+_BREAKS = re.compile(rb"\\[rn]|[\r\n]")
+"""Line ends inside base64 and hex: as such, or as they look within a JSON string."""
+_MAY_BE_ESCAPED = re.compile(rb"\\|%")
+
+
+class Sighting(NamedTuple):
+    """A canary at a place of a window."""
+
+    canary: str
+    encoding: str
+    start: int
+
+
+class _Group(NamedTuple):
+    """Needles of one encoding with a common beginning."""
+
+    encoding: str
+    prefix: bytes
+    needles: dict[bytes, str]
+
+    def search(self, window: bytes) -> Iterator[Sighting]:
+        lengths = sorted({len(needle) for needle in self.needles})
+        at = window.find(self.prefix)
+        while at >= 0:
+            for length in lengths:
+                canary = self.needles.get(window[at : at + length])
+                if canary is not None:
+                    yield Sighting(canary, self.encoding, at)
+            at = window.find(self.prefix, at + 1)
+
+
+class Needles:
+    """Everything that is searched for on behalf of some canaries.
+
+    ``reach`` is how many bytes a sighting may take up at most, line ends and escapes included.
+    Raises ``ConfigError`` E204 when there is no canary, or one of fewer than 8 bytes.
+    """
+
+    def __init__(self, canaries: Iterable[str]) -> None:
+        known = tuple(dict.fromkeys(canaries))
+        if not known or min(len(canary.encode()) for canary in known) < _LEAST:
+            raise ConfigError("E204", f"give at least one canary, each of {_LEAST} bytes or more")
+        self.reach = 16 * max(len(canary.encode()) for canary in known)
+        self._fixed = list(_groups(known, _FIXED))
+        self._wrapped = list(_groups(known, _WRAPPED))
+        self._escaped = re.compile(b"|".join(_escapable(canary) for canary in known))
+        self._known = known
+
+    def search(self, window: bytes) -> Iterator[Sighting]:
+        """Every sighting within a window."""
+        for group in self._fixed:
+            yield from group.search(window)
+        joined = _BREAKS.sub(b"", window)
+        for group in self._wrapped:
+            for canary, encoding, start in group.search(joined):
+                yield Sighting(canary, encoding, _before_joining(window, start))
+        if _MAY_BE_ESCAPED.search(window):
+            for match in self._escaped.finditer(window):
+                encoding = "percent" if b"%" in match[0] else "json"
+                canary = self._known[(match.lastindex or 1) - 1]
+                if match[0] != canary.encode():
+                    yield Sighting(canary, encoding, match.start())
+
+
+def _before_joining(window: bytes, start: int) -> int:
+    """Where a place of the joined window was before its line ends were taken out."""
+    for line_end in _BREAKS.finditer(window):
+        if line_end.start() > start:
+            break
+        start += len(line_end[0])
+    return start
+
+
+def _plain(canary: str) -> Iterator[tuple[str, bytes]]:
+    yield "plain", canary.encode()
+    yield "reversed", canary[::-1].encode()
+    yield "utf-16-le", canary.encode("utf-16-le")
+    yield "utf-16-be", canary.encode("utf-16-be")
+
+
+def _hex(canary: str) -> Iterator[tuple[str, bytes]]:
+    yield "hex", canary.encode().hex().encode()
+    yield "hex", canary.encode().hex().upper().encode()
+
+
+def _base64(canary: str) -> Iterator[tuple[str, bytes]]:
+    plain = canary.encode()
+    for before in range(3):
+        # Only the characters all of whose six bits come from the canary are known.
+        first, end = -(-before * 8 // 6), (before + len(plain)) * 8 // 6
+        text = b64encode(bytes(before) + plain)[first:end]
+        yield "base64", text
+        yield "base64", text.translate(bytes.maketrans(b"+/", b"-_"))
+
+
+_FIXED = (_plain,)
+_WRAPPED = (_hex, _base64)
+
+
+def _groups(canaries: Sequence[str], ways: Iterable[object]) -> Iterator[_Group]:
+    """One group per spelling if the canaries start alike in it, else one per needle."""
+    for way in ways:
+        spellings = [list(way(canary)) for canary in canaries]  # type: ignore[operator]
+        for spelling in zip(*spellings, strict=True):
+            encoding = spelling[0][0]
+            needles = {
+                needle: canary for (_, needle), canary in zip(spelling, canaries, strict=True)
+            }
+            prefix = commonprefix(list(needles))
+            if len(prefix) >= _SHARED:
+                yield _Group(encoding, prefix, needles)
+            else:
+                yield from (_Group(encoding, n, {n: canary}) for n, canary in needles.items())
+
+
+def _escapable(canary: str) -> bytes:
+    """A group that matches the canary with any of its characters escaped, as JSON or in a URL."""
+    return b"(" + b"".join(map(_character, canary)) + b")"
+
+
+def _character(char: str) -> bytes:
+    units = re.findall("....", char.encode("utf-16-be").hex())
+    forms = [
+        re.escape(char.encode()),
+        b"".join(rb"\\+u(?i:%b)" % unit.encode() for unit in units),
+        b"".join(b"%%(?i:%02x)" % byte for byte in char.encode()),
+        rb"\\+" + re.escape(char.encode()),
+    ]
+    return b"(?:" + b"|".join(forms) + b")"
