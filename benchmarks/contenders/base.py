@@ -1,4 +1,4 @@
-"""What every contender does: NDJSON bytes in, the nine fields of each event out, as NDJSON bytes."""
+"""What every contender does: NDJSON bytes in, nine fields of each event out, as NDJSON bytes."""
 
 from __future__ import annotations
 

@@ -84,6 +84,9 @@ class _Event(BaseModel):
     os: _System = _System()
 
 
+_validate = _Event.model_validate_json
+
+
 def _flat(event: _Event) -> dict[str, str]:
     device, model, system = event.device, event.device.model, event.os
     record = {
@@ -112,7 +115,7 @@ class PydanticModels:
         self._payload = joined(lines)
 
     def run(self) -> bytes:
-        validate, dumps, newline = _Event.model_validate_json, orjson.dumps, orjson.OPT_APPEND_NEWLINE
+        validate, dumps, newline = _validate, orjson.dumps, orjson.OPT_APPEND_NEWLINE
         lines = each_line(self._payload)
         return b"".join([dumps(_flat(validate(line)), option=newline) for line in lines])
 

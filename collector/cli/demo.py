@@ -114,9 +114,8 @@ def _print(schema: Schema, tally: Tally, sample: Any, path: Path, stored: int) -
     out.print("\none of the records:")
     out.print(orjson.dumps(sample).decode(), markup=False)
     out.print(f"\n{stored:,} records stored in {path}; look at them with")
-    columns = ", ".join(f'"{name}"' for name in list(schema.fields)[:3])
-    query = f'SELECT {columns} FROM "{schema.name}" LIMIT 5'
-    out.print(f"  sqlite3 {path} '{query}'\n", markup=False)
+    view = f"{schema.name.replace('-', '_')}_view"
+    out.print("  sqlite3", path, f'"SELECT * FROM {view} LIMIT 5"\n', markup=False)  # noqa: S608
 
 
 def _print_scan(size: int, hits: Sequence[Hit], planted: int, works: bool) -> None:

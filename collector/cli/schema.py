@@ -79,7 +79,7 @@ def _print_schema(schema: Schema) -> None:
     out.print(f"[bold]{schema.id}[/] {schema.title}")
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("field", "kind", "found at", "purposes", "kept for", "because"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", no_wrap=heading == "field")
     for name, field in schema.fields.items():
         table.add_row(
             name,

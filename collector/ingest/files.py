@@ -13,7 +13,9 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import IO, Any, Literal
 
 from collector.errors import ConfigError, InputError
@@ -79,16 +81,18 @@ def _open(path: Path) -> IO[bytes]:
 def _decompressed(raw: IO[bytes], suffix: str) -> Any:
     if suffix == ".gz":
         return gzip.GzipFile(fileobj=raw, mode="rb")
-    if suffix == ".zst":
+    return _zstd().ZstdFile(raw) if suffix == ".zst" else raw
+
+
+def _zstd() -> ModuleType:
+    """The standard library's zstd (Python 3.14), or its backport, an optional dependency."""
+    for name in ("compression.zstd", "backports.zstd"):
         try:
-            import zstandard  # noqa: PLC0415 - an optional dependency, loaded where it is used
-        except ImportError:
-            zstandard = None  # type: ignore[assignment]
-        if zstandard is None:
-            extra = "data-minimisation-collector[cli]"
-            raise ConfigError("E201", f"reading .zst needs zstandard: pip install '{extra}'")
-        return zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
-    return raw
+            return import_module(name)
+        except ModuleNotFoundError:
+            continue
+    extra = "data-minimisation-collector[cli]"
+    raise ConfigError("E201", f"reading .zst needs a zstd library: pip install '{extra}'")
 
 
 def _reading(stream: Any) -> Read:
@@ -104,7 +108,7 @@ def _reading(stream: Any) -> Read:
         except OSError:
             damaged = False
         except Exception as error:
-            # zstandard is optional, so its error has no name here.
+            # The zstd library is optional, so its error has no name here.
             if type(error).__name__ != "ZstdError":
                 raise
         if damaged:

@@ -1,0 +1,54 @@
+# Each target makes .venv and installs what it needs on first use, and is fast when nothing changed.
+# PYTHON chooses the interpreter (3.11 or newer); VENV another place for the environment.
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
+SCHEMAS := $(basename $(notdir $(wildcard schemas/*.yaml)))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench fuzz coverage clean
+
+help: ## Show the targets.
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(VENV)/.demo ## Run synthetic meetings through the filter into a store, and search it.
+	@$(BIN)/collector demo
+
+test: $(VENV)/.dev ## Run the tests.
+	$(BIN)/python -m pytest -n auto $(PYTEST)
+
+coverage: $(VENV)/.dev ## Run the tests and show which lines they do not reach.
+	$(BIN)/python -m pytest -n auto --cov --cov-report=term-missing:skip-covered $(PYTEST)
+
+lint: $(VENV)/.dev ## Check types, style, layers and schemas.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/collector schema check $(SCHEMAS)
+	$(BIN)/collector schema test $(SCHEMAS)
+
+bench: $(VENV)/.dev ## Measure the filter against others (a few minutes).
+	$(BIN)/python -m benchmarks $(BENCH)
+
+fuzz: $(VENV)/.dev ## Run the property tests with many more examples.
+	COLLECTOR_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest -n auto tests/filter tests/schema $(PYTEST)
+
+clean: ## Remove everything that was made.
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage* collector-demo
+
+$(VENV)/.made:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with venv is needed (Debian: apt install python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/.made
+	$(PIP) --editable '.[cli]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.made
+	$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.demo

@@ -1,0 +1,92 @@
+"""``python -m benchmarks``: measure, report, and compare with the limits.
+
+Exit codes: 0 fine, 1 a limit does not hold or a contender failed, 2 usage.
+"""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks import conditions, contenders, gate, markdown, report, runner, whole
+from benchmarks.data import CORPORA, SEED
+from benchmarks.results import BenchmarkError, Results
+
+__all__ = ["main"]
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser("python -m benchmarks", description="Measure the filter.")
+    add = parser.add_argument
+    add("--quick", action="store_true", help="fewer events and rounds")
+    add("--corpus", action="append", choices=CORPORA, help="only this corpus; may be repeated")
+    add("--no-whole", action="store_true", help="leave whole processes out")
+    add("--json", type=Path, metavar="PATH", help="write everything as JSON")
+    add("--markdown", metavar="PATH", help="rewrite the tables in a file; README: the project's")
+    add("--check", action="store_true", help="exit 1 when a limit does not hold")
+    add("--limits", type=Path, metavar="PATH", default=gate.LIMITS, help="other limits")
+    return parser
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _measure(options: Namespace) -> Results:
+    effort = runner.QUICK if options.quick else runner.FULL
+    results = Results(conditions.environment())
+    ready, results.skipped = contenders.load()
+    results.titles = {contender.name: contender.title for contender in ready}
+    results.checks_values = {contender.name: contender.checks_values for contender in ready}
+    with conditions.steady() as held:
+        results.environment = {**results.environment, **held, "seed": str(SEED)}
+        for corpus in options.corpus or CORPORA:
+            _say(f"measuring {corpus}")
+            results.corpora.append(runner.measure(corpus, ready, effort))
+    obstacle = "left out" if options.no_whole else whole.obstacle()
+    if obstacle is None:
+        _say(f"measuring whole processes on {effort.events:,} events")
+        results.environment = {**results.environment, "jq": whole.jq_version()}
+        results.whole = whole.measure(effort.events, effort.runs)
+    else:
+        results.skipped["whole processes"] = obstacle
+    return results
+
+
+def _check(results: Results, limits: gate.Limits) -> int:
+    verdicts = gate.judge(results, limits)
+    words = {True: "ok", False: "FAILED", None: "skipped"}
+    for verdict in verdicts:
+        print(f"{words[verdict.holds]:<8}{verdict.text}")
+    return int(any(verdict.holds is False for verdict in verdicts))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmarks; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    target = None
+    try:
+        limits = gate.read(options.limits)
+        if options.markdown:
+            target = markdown.README if options.markdown == "README" else Path(options.markdown)
+            markdown.check(target)
+    except (gate.LimitsError, markdown.MarkersError, OSError) as error:
+        _say(f"benchmarks: {error}")
+        return 2
+    try:
+        results = _measure(options)
+    except BenchmarkError as error:
+        _say(f"benchmarks: {error}")
+        return 1
+    print(report.text(results))
+    if options.json:
+        options.json.write_text(report.as_json(results), encoding="utf-8")
+    if target:
+        markdown.rewrite(target, results)
+    return _check(results, limits) if options.check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

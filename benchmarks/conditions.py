@@ -1,0 +1,110 @@
+"""The conditions of a measurement: what is held still while timing, and on what it ran."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+__all__ = ["environment", "steady"]
+
+_LIBRARIES = ("data-minimisation-collector", "msgspec", "orjson", "pydantic", "pydantic-core")
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+_KEPT_HEAP = 1 << 28
+_LARGEST_MMAP_THRESHOLD = 1 << 25
+
+
+@contextmanager
+def steady() -> Iterator[dict[str, str]]:
+    """Pin the process to one CPU, settle the heap and switch the garbage collector off.
+
+    Yields what could be done, as text for the record. CPUs and garbage collector are restored
+    afterwards.
+    """
+    heap = _settled_heap()
+    allowed = _affinity()
+    enabled = gc.isenabled()
+    try:
+        pinned = _pin(allowed)
+        gc.collect()
+        gc.disable()
+        yield {"cpu_pin": pinned, "gc": "disabled while timing", "heap": heap}
+    finally:
+        if enabled:
+            gc.enable()
+        if allowed:
+            os.sched_setaffinity(0, allowed)
+
+
+def _affinity() -> set[int]:
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+
+
+def _pin(allowed: set[int]) -> str:
+    if not allowed:
+        return "not possible here"
+    # The first CPU serves more interrupts than the others.
+    cpu = max(allowed)
+    try:
+        os.sched_setaffinity(0, {cpu})
+    except OSError:
+        return "refused by the system"
+    return f"CPU {cpu}, while timing in one process"
+
+
+def _settled_heap() -> str:
+    """Keep freed memory in the process, as it is in one that has run for long.
+
+    glibc gives the top of the heap back and faults it in again at every event when the top happens
+    to lie near its threshold: 2 µs per event for whichever contender has the bad luck.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return "as the system has it"
+    mallopt = ctypes.CDLL(None).mallopt
+    mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
+    mallopt(_M_TRIM_THRESHOLD, _KEPT_HEAP)
+    mallopt(_M_TOP_PAD, _LARGEST_MMAP_THRESHOLD)
+    return "glibc, freed memory is kept"
+
+
+def environment() -> dict[str, str]:
+    """Interpreter, libraries and machine, without anything that names the machine's owner."""
+    about = {
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu": _cpu_model(),
+        "cpus": str(os.cpu_count() or "unknown"),
+        "load": _load(),
+        "clock": "CPU time of the thread",
+    }
+    return about | {name: _version(name) for name in _LIBRARIES}
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _load() -> str:
+    if sys.platform == "win32":
+        return "unknown"
+    return f"{os.getloadavg()[0]:.2f}"
+
+
+def _cpu_model() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        text = ""
+    for line in text.splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"

@@ -1,0 +1,73 @@
+"""``collector demo``: content in, minimised rows out, and a scan that would have seen a leak."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import orjson
+import pytest
+
+from collector.cli import demo
+from collector.contracts import Batch
+from collector.schema import load_schema, shelf
+from collector.sinks.store import Store
+from collector.testing import scan
+from tests.cli.process import run
+
+
+def test_the_demo_stores_records_and_finds_no_canary(tmp_path: Path) -> None:
+    """Every event is stored, a sample is shown, all bytes searched; a second run starts anew."""
+    for _ in range(2):
+        ended = run("demo", "--data", tmp_path / "demo", "--events", 1200, "--json")
+        assert ended.code == 0, ended.err
+        shown = orjson.loads(ended.out)
+        assert shown["tally"]["admitted"] == shown["stored"] == 1200
+        assert shown["tally"]["content"]["chat"] == 1200
+        assert (shown["found"], shown["scan_finds_a_plant"]) == (0, True)
+        assert shown["scanned_bytes"] > 50_000
+    db = sqlite3.connect(tmp_path / "demo" / "store.db")
+    addresses = db.execute('SELECT count(*), count(DISTINCT "client.address") FROM conferencing')
+    assert addresses.fetchone()[0] == 1200
+    db.close()
+
+
+def test_the_demo_speaks_to_people(tmp_path: Path) -> None:
+    """Counts, sizes, a record, the verdict of the scan, and how to look at the store."""
+    text = run("demo", "--data", tmp_path, "--events", 50).out.decode()
+    for part in ("received", "bytes in", '{"schema":"conferencing/', "none found", "sqlite3 "):
+        assert part in text
+
+
+@pytest.mark.parametrize("schema", [name for name in shelf.names() if name != "participants-qos"])
+def test_the_demo_works_with_other_schemas(tmp_path: Path, schema: str) -> None:
+    """Any schema that reads the events of a client."""
+    ended = run("demo", "--data", tmp_path, "--events", 50, "-s", schema, "--json")
+    assert ended.code == 0
+    assert orjson.loads(ended.out)["stored"] == 50
+
+
+def test_a_leak_would_be_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the store also kept what came in, the demo would fail: planted through the batch."""
+    leaked: list[bytes] = []
+    original = Store.deliver
+
+    def leaking(self: Store, batch: Batch) -> None:
+        original(self, batch)
+        self._db.execute("CREATE TABLE IF NOT EXISTS leak (text TEXT)")
+        self._db.execute("INSERT INTO leak VALUES (?)", (leaked[0].decode(),))
+
+    planted = ("canary-of-demo-1", "canary-of-demo-2")
+    leaked.append(planted[0].encode())
+    monkeypatch.setattr(Store, "deliver", leaking)
+    schema = load_schema("conferencing")
+    demo._collect(schema, tmp_path / "store.db", 10, 1, planted)
+    assert {hit.canary for hit in scan([tmp_path], planted)} == {planted[0]}
+
+
+def test_an_unusable_directory_is_said(tmp_path: Path) -> None:
+    """Exit 78."""
+    (tmp_path / "file").write_bytes(b"")
+    ended = run("demo", "--data", tmp_path / "file", "--events", 1)
+    assert ended.code == 78
+    assert b"[E203]" in ended.err

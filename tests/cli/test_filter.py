@@ -1,0 +1,256 @@
+"""``collector filter`` as its users run it: files, streams, formats, options, exit codes."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import orjson
+import pytest
+
+from collector.filter import Filter
+from collector.schema import load_schema
+from collector.synthetic import events
+from tests.cli.process import COMMAND, run
+
+_CANARY = "canary-of-test-filter"
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Some 20 MB of synthetic meetings, more than two ranges of ``--jobs``."""
+    path = tmp_path_factory.mktemp("corpus") / "events.ndjson"
+    with path.open("wb") as handle:
+        for event in events(7000, seed=5, canaries=[_CANARY]):
+            handle.write(orjson.dumps(event) + b"\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def expected(corpus: Path) -> bytes:
+    return Filter(load_schema("conferencing")).admit_lines(corpus.read_bytes()).encode()
+
+
+def test_a_file_gives_records_and_exact_counts(corpus: Path, expected: bytes) -> None:
+    """Records on stdout, the tally on stderr, exit 0, and not a byte of content."""
+    ended = run("filter", corpus)
+    assert (ended.code, ended.out) == (0, expected)
+    assert ended.tally["received"] == ended.tally["admitted"] == 7000
+    assert ended.tally["bytes_in"] == corpus.stat().st_size
+    assert ended.tally["bytes_out"] == len(expected)
+    assert _CANARY.encode() not in ended.out + ended.err
+
+
+@pytest.mark.parametrize("jobs", [2, 3])
+def test_jobs_keep_the_order_and_the_counts(corpus: Path, expected: bytes, jobs: int) -> None:
+    """Several processes over ranges of the file give byte for byte what one gives."""
+    ended = run("filter", corpus, "--jobs", jobs)
+    assert (ended.code, ended.out) == (0, expected)
+    assert ended.tally == run("filter", corpus).tally
+
+
+def test_jobs_share_one_key_for_pseudonyms(tmp_path: Path) -> None:
+    """The same identifier gets the same pseudonym from every process of a run."""
+    schema = tmp_path / "ids.yaml"
+    schema.write_text(
+        """
+schema: ids
+version: 1.0.0
+title: Pseudonyms only
+owner: tests
+purposes:
+  security: {use: essential.service.security, basis: contract, reason: for this test}
+fields:
+  device.id:
+    kind: pseudonym
+    key: env:COLLECTOR_TEST_KEY
+    rotate: 1d
+    category: user.device
+    purposes: [security]
+    retention: 1d
+    reason: for this test
+"""
+    )
+    data = tmp_path / "ids.ndjson"
+    padding = "x" * 1000
+    with data.open("wb") as handle:
+        for number in range(20_000):
+            handle.write(orjson.dumps({"device.id": f"id-{number % 7}", "pad": padding}) + b"\n")
+    env = {"COLLECTOR_TEST_KEY": "a secret of this test, long enough"}
+    ended = run("filter", data, "-s", schema, "--jobs", 2, env=env)
+    assert ended.code == 0, ended.err
+    assert len(ended.lines) == 20_000
+    assert len({line["device.id"] for line in ended.lines}) == 7
+    missing = run("filter", data, "-s", schema)
+    assert missing.code == 78
+    assert b"[E202]" in missing.err
+
+
+def test_stdin_is_ndjson_and_documents_go_by_their_name(tmp_path: Path) -> None:
+    """An array in ``.json`` is many events; on a line it is ``not_an_object``."""
+    array = b'[{"ip": "203.0.113.7"}, {"ip": "2001:DB8::1"}, 3]'
+    path = tmp_path / "events.json"
+    path.write_bytes(array)
+    document = run("filter", path)
+    assert [line["client.address"] for line in document.lines] == ["203.0.113.7", "2001:db8::1"]
+    assert document.tally["rejected"] == {"not_an_object": 1}
+    line = run("filter", stdin=array)
+    assert line.tally["rejected"] == {"not_an_object": 1}
+    assert line.tally["received"] == 1
+    forced = run("filter", "--input", "json", stdin=array)
+    assert forced.out == document.out
+    packed = tmp_path / "events.json.gz"
+    packed.write_bytes(gzip.compress(array))
+    assert run("filter", packed).out == document.out
+
+
+def test_a_byte_order_mark_counts_only_at_the_start(tmp_path: Path) -> None:
+    """A BOM before the first line is skipped; before another line it is malformed."""
+    line = b'{"ip":"203.0.113.7"}\n'
+    ended = run("filter", stdin=b"\xef\xbb\xbf" + line + b"\xef\xbb\xbf" + line)
+    assert ended.tally["admitted"] == 1
+    assert ended.tally["rejected"] == {"malformed": 1}
+    del tmp_path
+
+
+def test_merge_counts_identical_records(corpus: Path) -> None:
+    """``--merge`` makes identical records one; their counts add up to those admitted."""
+    merged = run("filter", corpus, "--merge", "-s", "conferencing-strict")
+    counts = [line.get("count", 1) for line in merged.lines]
+    assert sum(counts) == merged.tally["admitted"] == 7000
+    assert len(counts) < 7000
+    assert all(count > 1 for line in merged.lines if (count := line.get("count")) is not None)
+    plain = [{k: v for k, v in line.items() if k != "count"} for line in merged.lines]
+    assert len({orjson.dumps(line) for line in plain}) == len(plain)
+    assert merged.tally["bytes_out"] == len(merged.out)
+    assert run("filter", corpus, "--merge", "-s", "conferencing-strict", "-j", 2).out == merged.out
+
+
+def test_output_and_tally_files(tmp_path: Path, corpus: Path, expected: bytes) -> None:
+    """``--output`` takes the records, ``--tally`` the counts; an input is never overwritten."""
+    out, counts = tmp_path / "out.ndjson", tmp_path / "counts.json"
+    ended = run("filter", corpus, "--output", out, "--tally", counts)
+    assert (ended.code, ended.out, out.read_bytes()) == (0, b"", expected)
+    assert orjson.loads(counts.read_bytes()) == ended.tally
+    itself = run("filter", out, "--output", out)
+    assert (itself.code, out.read_bytes()) == (78, expected)
+    assert run("filter", corpus, "--output", tmp_path / "no" / "out").code == 78
+
+
+def test_strict_exits_65_but_keeps_what_is_good() -> None:
+    """``--strict`` changes the exit code, not the records."""
+    data = b'{"ip":"203.0.113.7"}\nno json\n'
+    loose, strict = run("filter", stdin=data), run("filter", "--strict", stdin=data)
+    assert (loose.code, strict.code) == (0, 65)
+    assert loose.out == strict.out != b""
+    assert b"[E403]" in strict.err
+    assert run("filter", "--strict", stdin=b'{"ip":"203.0.113.7"}').code == 0
+
+
+def test_as_of_decides_what_has_expired(tmp_path: Path) -> None:
+    """The same input gives the same bytes on the same day, whatever today is."""
+    source = Path(__file__).parents[2] / "schemas" / "conferencing-strict.yaml"
+    schema = tmp_path / "expiring.yaml"
+    text = source.read_text().replace("schema: conferencing-strict", "schema: expiring")
+    schema.write_text(text.replace("    parts: 2\n", "    parts: 2\n    expires: 2030-01-01\n"))
+    event = b'{"ip":"203.0.113.7","os.version":"17.4"}'
+    before = run("filter", "-s", schema, "--as-of", "2029-12-31", stdin=event)
+    after = run("filter", "-s", schema, "--as-of", "2030-01-01", stdin=event)
+    assert before.lines[0]["os.version"] == "17.4"
+    assert "os.version" not in after.lines[0]
+    assert after.tally["dropped"] == {"os.version": {"expired": 1}}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["filter", "no-such-file.ndjson"], 2, b"[E401]"),
+        (["filter", "-s", "conferncing"], 78, b"did you mean `conferencing`"),
+        (["filter", "--nonsense"], 2, b"No such option"),
+        (["filter", "--jobs", "0"], 2, b"--jobs"),
+        (["filter", "--as-of", "yesterday"], 2, b"--as-of"),
+        (["schema", "check", "no-such.yaml"], 78, b"[E101]"),
+        (["schema", "test", "no-such.yaml"], 1, b"[E101]"),
+        (["nonsense"], 2, b"No such command"),
+    ],
+)
+def test_wrong_use_has_its_exit_code(arguments: list[str], code: int, says: bytes) -> None:
+    """2 for usage, 78 for schemas and settings; the message says what to do."""
+    ended = run(*arguments)
+    assert ended.code == code
+    assert says in ended.err
+    assert b"Traceback" not in ended.err
+
+
+def test_damaged_gzip_keeps_what_came_before(tmp_path: Path, corpus: Path, expected: bytes) -> None:
+    """Exit 65 with E402; the records before the damage are out, and counted."""
+    packed = gzip.compress(corpus.read_bytes())
+    path = tmp_path / "cut.ndjson.gz"
+    path.write_bytes(packed[: len(packed) // 2])
+    ended = run("filter", path)
+    assert ended.code == 65
+    assert b"[E402]" in ended.err
+    assert len(ended.out) > 100_000
+    assert expected.startswith(ended.out)
+    assert ended.tally["admitted"] == len(ended.out.splitlines())
+
+
+def test_a_closed_pipe_ends_cleanly(corpus: Path) -> None:
+    """``collector filter … | head -1``: no traceback, exit 0."""
+    process = subprocess.Popen(
+        [*COMMAND, "filter", str(corpus)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline().startswith(b'{"schema"')
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=60) == 0
+    assert b"Traceback" not in errors
+    assert b"Broken" not in errors
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_ctrl_c_ends_cleanly(corpus: Path, jobs: int) -> None:
+    """SIGINT to the process group: exit 130, no traceback from any process."""
+    pipe_read, pipe_write = os.pipe()
+    process = subprocess.Popen(
+        [*COMMAND, "filter", str(corpus), "-", "--jobs", str(jobs)],
+        stdin=pipe_read,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    os.close(pipe_read)
+    time.sleep(2 if jobs == 1 else 3)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    os.close(pipe_write)
+    assert process.returncode == 130, errors
+    assert b"Traceback" not in errors
+
+
+def test_a_terminal_gets_a_table_and_a_progress_bar(corpus: Path) -> None:
+    """With stderr a terminal, counts are a table; a pipe gets JSON."""
+    main, side = os.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, "filter", str(corpus)], stdout=subprocess.DEVNULL, stderr=side,
+        env=os.environ | {"TERM": "xterm", "COLUMNS": "100"},
+    )  # fmt: skip
+    os.close(side)
+    seen = b""
+    try:
+        while chunk := os.read(main, 65536):
+            seen += chunk
+    except OSError:
+        pass
+    os.close(main)
+    assert process.wait(timeout=60) == 0
+    assert b"7,000" in seen
+    assert b"never decoded" in seen
+    assert b"MB" in seen

@@ -1,0 +1,129 @@
+"""Input made to hurt, through the real command: exact counts, bounded memory, exit 0."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.process import run_measured
+
+_MOST_MB = 150
+_GOOD = b'{"ip":"203.0.113.7"}\n'
+_CHUNK = 1 << 20
+
+
+def _many(chunk: bytes, total: int) -> Iterator[bytes]:
+    piece = chunk * (_CHUNK // len(chunk))
+    for _ in range(total // len(piece)):
+        yield piece
+
+
+def _around(middle: Iterable[bytes]) -> Iterator[bytes]:
+    """A good line before and after: a bad neighbour must not touch them."""
+    yield _GOOD
+    yield from middle
+    yield b"\n"
+    yield _GOOD
+
+
+_LINES: dict[str, tuple[Iterable[bytes], dict[str, int]]] = {
+    "100 million brackets": (_many(b"[", 100_000_000), {"too_large": 1}),
+    "1 GB in one line": (_many(b"x", 1_000_000_000), {"too_large": 1}),
+    "15 MB of brackets": (_many(b"[", 15_000_000), {"too_deep": 1}),
+    "invalid UTF-8": ([b'{"ip":"203.0.113.8","x":"\xff\xfe"}'], {"malformed": 1}),
+    "a BOM": ([b'\xef\xbb\xbf{"ip":"203.0.113.8"}'], {"malformed": 1}),
+    "NUL bytes": ([b"\0" * 100_000], {"malformed": 1}),
+    "NaN": ([b'{"ip":"203.0.113.8","x":NaN}'], {"malformed": 1}),
+    "a lone surrogate": ([rb'{"ip":"203.0.113.8","x":"\ud800 and more"}'], {"malformed": 1}),
+    "an array": ([b"[" + b'{"ip":"203.0.113.8"},' * 1000 + b"{}]"], {"not_an_object": 1}),
+    "16 MB of objects": (
+        [b'{"x":[', *_many(b"{},", 15_000_000), b"{}]}"],
+        {"nothing_admitted": 1},
+    ),
+    "a million keys": (
+        [b"{", *(b'"key%d":%d,' % (n, n) for n in range(1_000_000 // 2)), b'"z":0}'],
+        {"nothing_admitted": 1},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", _LINES)
+def test_a_hostile_line_costs_itself_only(name: str) -> None:
+    """Its neighbours are admitted, it is counted for what it is, memory stays bounded."""
+    middle, rejected = _LINES[name]
+    ended = run_measured("filter", stdin=_around(middle))
+    assert ended.code == 0, ended.err
+    assert ended.out.count(b"\n") == 2
+    assert ended.tally["received"] == 3
+    assert ended.tally["rejected"] == rejected
+    assert ended.peak < _MOST_MB
+
+
+@pytest.mark.parametrize("value", [b"1e999", b"9" * 400, b"9" * 5000, b"-0", b'"\\u0000"'])
+def test_a_hostile_value_costs_its_field_only(value: bytes) -> None:
+    """Numbers beyond all limits, in an unlisted member and in a field."""
+    line = b'{"ip":"203.0.113.8","x":%b,"os.version":%b}' % (value, value)
+    ended = run_measured("filter", stdin=_around([line]))
+    assert ended.code == 0
+    assert ended.tally["admitted"] == 3
+    assert list(ended.tally["dropped"]) == ["os.version"]
+
+
+_DOCUMENTS: dict[str, tuple[list[bytes], dict[str, Any]]] = {
+    "a million empty elements": (
+        [b"[", *_many(b"{},", 3_000_000), b"{}]"],
+        {"too_large": 3_000_000 // (_CHUNK // 3 * 3) * (_CHUNK // 3) + 1},
+    ),
+    "a million keys": (
+        [b"{", *(b'"key%d":%d,' % (n, n) for n in range(1_000_000)), b'"z":0}'],
+        {"nothing_admitted": 1},
+    ),
+    "100 million brackets": ([*_many(b"[", 100_000_000)], {"too_large": 1}),
+    "60 million brackets": ([*_many(b"[", 60_000_000)], {"too_deep": 1}),
+    "1,001 levels": ([b"[" * 1001 + b"]" * 1001], {"too_deep": 1}),
+    "60 MB of text": (
+        [b'{"x":"', *_many("ü".encode(), 60_000_000), b'"}'],
+        {"nothing_admitted": 1},
+    ),
+    "nothing": ([], {"malformed": 1}),
+    "blanks": ([b" \n "], {"malformed": 1}),
+}
+
+
+@pytest.mark.parametrize("name", _DOCUMENTS)
+def test_a_hostile_document_is_counted(tmp_path: Path, name: str) -> None:
+    """One document: exact counts within bounded memory, plain and compressed."""
+    chunks, rejected = _DOCUMENTS[name]
+    plain, packed = tmp_path / "a.json", tmp_path / "a.json.gz"
+    with plain.open("wb") as handle, gzip.open(packed, "wb", compresslevel=1) as other:
+        for chunk in chunks:
+            handle.write(chunk)
+            other.write(chunk)
+    for path in (plain, packed):
+        ended = run_measured("filter", path)
+        assert ended.code == 0, ended.err
+        assert ended.out == b""
+        assert ended.tally["rejected"] == rejected
+        assert ended.tally["received"] == sum(rejected.values())
+        assert ended.tally.get("bytes_in", 0) == plain.stat().st_size
+        assert ended.peak < _MOST_MB
+
+
+def test_a_bomb_is_filtered_as_it_unfolds(tmp_path: Path) -> None:
+    """A gigabyte of lines in a few kilobytes of zstd: constant memory."""
+    from collector.ingest.files import _zstd  # noqa: PLC0415
+
+    zstd = _zstd()
+    path = tmp_path / "bomb.ndjson.zst"
+    with zstd.ZstdFile(path, "wb") as handle:
+        for chunk in _many(b"0" * 65535 + b"\n", 200_000_000):
+            handle.write(chunk)
+    ended = run_measured("filter", path)
+    assert ended.code == 0
+    assert ended.tally["rejected"] == {"malformed": ended.tally["received"]}
+    assert ended.tally["received"] == 200_000_000 // _CHUNK * 16
+    assert ended.peak < _MOST_MB

@@ -1,0 +1,207 @@
+"""The embedded store: exactly once, typed, private, growing with its schema."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from collector.contracts import Batch
+from collector.errors import ConfigError, DeliveryError
+from collector.schema import Schema, load_schema
+from collector.sinks.store import Store
+
+_MINUTE = "2026-11-24T10:20:00Z"
+_RECORDS: list[dict[str, Any]] = [
+    {"schema": "conferencing/1.0.0", "client.address": f"203.0.113.{n}", "os.type": "linux"}
+    for n in range(200)
+]
+
+
+@pytest.fixture
+def schema() -> Schema:
+    return load_schema("conferencing")
+
+
+def _batch(number: int, records: list[dict[str, Any]]) -> Batch:
+    return Batch(number.to_bytes(16), _MINUTE, records)
+
+
+def _rows(path: Path, query: str) -> list[Any]:
+    db = sqlite3.connect(path)
+    try:
+        return db.execute(query).fetchall()
+    finally:
+        db.close()
+
+
+def _write_schema(path: Path, **fields: Any) -> Schema:
+    base = {
+        "category": "user.device",
+        "purposes": ["service_operations"],
+        "retention": "1d",
+        "reason": "for this test",
+    }
+    document = {
+        "schema": path.stem,
+        "version": "1.0.0",
+        "title": "A schema of a test",
+        "owner": "tests",
+        "purposes": {
+            "service_operations": {
+                "use": "essential.service.operations",
+                "basis": "contract",
+                "reason": "for this test",
+            }
+        },
+        "fields": {name.replace("__", "."): base | options for name, options in fields.items()},
+    }
+    path.write_bytes(orjson.dumps(document))
+    return load_schema(path)
+
+
+def test_rows_are_typed_columns_under_canonical_names(tmp_path: Path, schema: Schema) -> None:
+    """One column per field, ``received``, and ``count``; absent fields are NULL."""
+    with Store(tmp_path / "store.db", schema) as store:
+        store.deliver(_batch(1, [_RECORDS[0] | {"count": 7}, _RECORDS[1]]))
+        assert store.count() == 8
+    rows = _rows(
+        tmp_path / "store.db",
+        'SELECT received, "client.address", "os.type", "os.name", count FROM conferencing'
+        ' ORDER BY "client.address"',
+    )
+    assert rows == [
+        (_MINUTE, "203.0.113.0", "linux", None, 7),
+        (_MINUTE, "203.0.113.1", "linux", None, 1),
+    ]
+    view = _rows(tmp_path / "store.db", "SELECT client_address, os_type FROM conferencing_view")
+    assert sorted(view) == [("203.0.113.0", "linux"), ("203.0.113.1", "linux")]
+
+
+def test_a_batch_is_taken_once_by_its_id(tmp_path: Path, schema: Schema) -> None:
+    """Delivered again, also after reopening, it changes nothing."""
+    for _ in range(2):
+        with Store(tmp_path / "store.db", schema) as store:
+            store.deliver(_batch(1, _RECORDS))
+            store.deliver(_batch(1, _RECORDS))
+            store.deliver(_batch(2, _RECORDS[:10]))
+            assert store.count() == 210
+
+
+def test_a_batch_is_kept_whole_or_not_at_all(tmp_path: Path, schema: Schema) -> None:
+    """A record that the table refuses rolls the whole batch back, and the id stays free."""
+    bad: dict[str, Any] = {"client.address": {"not": "a scalar"}}
+    with Store(tmp_path / "store.db", schema) as store:
+        with pytest.raises(DeliveryError) as caught:
+            store.deliver(_batch(1, [*_RECORDS, bad]))
+        assert caught.value.code == "E503"
+        assert caught.value.__context__ is None
+        assert store.count() == 0
+        store.deliver(_batch(1, _RECORDS))
+        assert store.count() == 200
+
+
+def test_rows_of_a_batch_are_shuffled(tmp_path: Path, schema: Schema) -> None:
+    """Row order does not tell the order of events; 200 rows in order by chance: 1 in 200!."""
+    with Store(tmp_path / "store.db", schema) as store:
+        store.deliver(_batch(1, _RECORDS))
+    rows = _rows(tmp_path / "store.db", 'SELECT "client.address" FROM conferencing ORDER BY rowid')
+    assert rows != [(record["client.address"],) for record in _RECORDS]
+    assert len(rows) == 200
+
+
+def test_files_are_private_whatever_the_umask(tmp_path: Path, schema: Schema) -> None:
+    """0700 for the directory, 0600 for the file and its log."""
+    before = os.umask(0)
+    try:
+        with Store(tmp_path / "data" / "store.db", schema) as store:
+            store.deliver(_batch(1, _RECORDS))
+            modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in (tmp_path / "data").iterdir()}
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
+    assert modes == {"store.db": 0o600, "store.db-wal": 0o600, "store.db-shm": 0o600}
+
+
+def test_durability_is_wal_and_full(tmp_path: Path, schema: Schema) -> None:
+    """A delivered batch survives a power cut: WAL with ``synchronous=FULL`` (2)."""
+    with Store(tmp_path / "store.db", schema) as store:
+        assert store._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert store._db.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
+def test_a_grown_schema_adds_columns(tmp_path: Path) -> None:
+    """Old rows stay, new fields are NULL there; a narrower schema leaves columns alone."""
+    path = tmp_path / "store.db"
+    one = _write_schema(tmp_path / "grow-ing.yaml", a={"kind": "boolean"})
+    two = _write_schema(
+        tmp_path / "grow-ing.yaml",
+        a={"kind": "boolean"},
+        b__c={"kind": "integer", "minimum": 0, "maximum": 9, "step": 1},
+    )
+    for number, schema in enumerate((one, two, one)):
+        with Store(path, schema) as store:
+            store.deliver(_batch(number, [{"a": True, "b.c": 5}]))
+    assert _rows(path, 'SELECT a, "b.c" FROM "grow-ing" ORDER BY 2') == [
+        (1, None),
+        (1, None),
+        (1, 5),
+    ]
+
+
+def test_a_changed_type_is_refused(tmp_path: Path) -> None:
+    """E504: a column cannot turn from yes-or-no into text unnoticed."""
+    first = _write_schema(tmp_path / "turn.yaml", a={"kind": "boolean"})
+    Store(tmp_path / "store.db", first).close()
+    second = _write_schema(tmp_path / "turn.yaml", a={"kind": "ip"})
+    with pytest.raises(DeliveryError) as caught:
+        Store(tmp_path / "store.db", second)
+    assert caught.value.code == "E504"
+
+
+def test_names_that_meet_in_the_view_stay_apart(tmp_path: Path) -> None:
+    """``a.b_c`` and ``a_b.c`` would both be ``a_b_c``: both keep their dots."""
+    schema = _write_schema(
+        tmp_path / "meet.yaml", a__b_c={"kind": "boolean"}, a_b__c={"kind": "ip"}
+    )
+    with Store(tmp_path / "store.db", schema) as store:
+        store.deliver(_batch(1, [{"a.b_c": True, "a_b.c": "::1"}]))
+    assert _rows(tmp_path / "store.db", 'SELECT "a.b_c", "a_b.c" FROM meet_view') == [(1, "::1")]
+
+
+@pytest.mark.parametrize("content", [b"canary, no database", b"SQLite format 3\0" + b"x" * 200])
+def test_a_foreign_file_is_refused_and_left_alone(
+    tmp_path: Path, schema: Schema, content: bytes
+) -> None:
+    """E501 for what is no database of ours; its bytes stay."""
+    path = tmp_path / "store.db"
+    path.write_bytes(content)
+    with pytest.raises(DeliveryError) as caught:
+        Store(path, schema)
+    assert caught.value.code == "E501"
+    assert path.read_bytes() == content
+
+
+def test_a_newer_store_is_refused(tmp_path: Path, schema: Schema) -> None:
+    """E502: an older Collector does not write into what it does not know."""
+    Store(tmp_path / "store.db", schema).close()
+    db = sqlite3.connect(tmp_path / "store.db")
+    db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(DeliveryError) as caught:
+        Store(tmp_path / "store.db", schema)
+    assert caught.value.code == "E502"
+
+
+def test_an_unusable_directory_is_an_error_of_ours(tmp_path: Path, schema: Schema) -> None:
+    """E203 when the directory cannot be made."""
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ConfigError) as caught:
+        Store(tmp_path / "file" / "store.db", schema)
+    assert caught.value.code == "E203"
+    assert caught.value.__context__ is None
