@@ -10,14 +10,14 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from collector.contracts import CATEGORIES, DROPS, Drop, Scalar
 from collector.errors import ConfigError
 from collector.schema.kinds import Canonical, Circumstances
 from collector.schema.model import Schema
 
-__all__ = ["Column", "Mark", "Memo", "Plan", "compile_plan", "drop_code", "next_expiry"]
+__all__ = ["Column", "Found", "Mark", "Memo", "Plan", "compile_plan", "drop_code", "next_expiry"]
 
 _MOST_REMEMBERED = 4096
 
@@ -42,6 +42,9 @@ class Memo(dict[Any, Any]):
     def __init__(self, canonical: Canonical) -> None:
         super().__init__()
         self.canonical = canonical
+
+    def __repr__(self) -> str:
+        return f"<Memo of {len(self)}>"
 
     def __missing__(self, value: Any) -> Scalar | None:
         result = self.canonical(value)
@@ -100,6 +103,15 @@ class Plan:
     def names(self) -> tuple[str, ...]:
         """The field names, in schema order."""
         return tuple(column.name for column in self.columns)
+
+
+class Found(NamedTuple):
+    """What is found in an event: per column a value, a mark, or ``None`` for absence; the content
+    categories that are there; and, unless it is ``None``, the list of records."""
+
+    values: list[Any]
+    content: frozenset[int]
+    listed: Any
 
 
 def _paths(sources: Sequence[str]) -> tuple[tuple[str, ...], ...]:

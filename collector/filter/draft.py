@@ -57,7 +57,7 @@ class Admission:
         return self._encoded
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Draft:
     """An admission in the making."""
 
@@ -68,6 +68,11 @@ class Draft:
     content: list[int] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)
     refused_unread: Counter[Rejection] = field(default_factory=Counter)
+
+    @property
+    def received(self) -> int:
+        """The events so far."""
+        return len(self.records) + len(self.rejected) + self.refused_unread.total()
 
     def settle(self, values: Iterable[Any], content: Iterable[int]) -> None:
         """One event, from the value (or mark) found for each column; ``None`` is absence."""
@@ -95,7 +100,7 @@ class Draft:
 
     def finish(self, bytes_in: int, merge: bool) -> Admission:
         """Encode the records and add everything up."""
-        admitted = len(self.records)
+        received, admitted = self.received, len(self.records)
         if merge:
             self._merge()
         encoded = bytes(_encode_lines(self.records))
@@ -105,7 +110,7 @@ class Draft:
             column, reason = divmod(code, len(DROPS))
             dropped.setdefault(self.plan.columns[column].name, Counter())[DROPS[reason]] = times
         tally = Tally(
-            received=admitted + rejected.total(),
+            received=received,
             admitted=admitted,
             rejected=rejected,
             dropped=dropped,

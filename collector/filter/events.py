@@ -15,13 +15,13 @@ from typing import Any
 import msgspec
 
 from collector.contracts import DROPS, Rejection
-from collector.filter import mapping
-from collector.filter.compile import Plan
+from collector.filter.compile import Found, Plan
 from collector.filter.draft import Draft, record_type
 from collector.filter.generate import Outer, fast_path
-from collector.filter.shape import MAX_DEPTH, may_be_deep, shape
-from collector.filter.text import BOM, SLICE, is_blank, is_utf8, slices
-from collector.filter.tolerant import FAILURES, Tolerant
+from collector.filter.mapping import Mapping
+from collector.filter.shape import MAX_DEPTH, elements, is_deep
+from collector.filter.text import BOM, PIECE, is_blank, is_utf8, lines
+from collector.filter.tolerant import FAILURES, Tolerant, skip
 
 __all__ = ["MAX_DOCUMENT", "MAX_ITEMS", "MAX_LINE", "Events"]
 
@@ -34,7 +34,6 @@ MAX_ITEMS = 50_000
 
 _Text = bytes | memoryview
 _list = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_skip = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class Events:
@@ -44,6 +43,7 @@ class Events:
         self.plan = plan
         self._record = record_type(plan)
         self._tolerant = Tolerant(plan)
+        self._mapping = Mapping(plan)
         self._fill = fast_path(plan)
 
     def draft(self) -> Draft:
@@ -52,16 +52,14 @@ class Events:
 
     def lines(self, text: bytes, draft: Draft) -> None:
         """Every line that is not blank is one event."""
-        for piece in slices(text):
-            if isinstance(piece, memoryview) and len(piece) > MAX_LINE:
-                draft.rejected.append("too_large")
-                continue
-            lines: Iterable[_Text] = piece.split(b"\n") if isinstance(piece, bytes) else (piece,)
-            if not is_utf8(piece):
-                lines = _only(lines, is_utf8, "malformed", draft)
-            if _parser_goes_deep():
-                lines = _only(lines, _is_shallow, "too_deep", draft)
-            self._all(lines, draft)
+        each = lines(text)
+        if len(text) > MAX_LINE:
+            each = _only(each, _is_short, "too_large", draft)
+        if not is_utf8(text):
+            each = _only(each, is_utf8, "malformed", draft)
+        if _parser_goes_deep():
+            each = _only(each, _is_shallow, "too_deep", draft)
+        self._all(each, draft)
 
     def document(self, text: _Text, draft: Draft) -> None:
         """One JSON text: an object is one event, an array is many."""
@@ -76,7 +74,7 @@ class Events:
         elif not _is_list(text):
             self._all((text,), draft, blank_counts=True)
         else:
-            self._all(_elements(text, draft), draft)
+            self._all(_elements(text, draft), draft, blank_counts=True)
 
     def _all(self, payloads: Iterable[Any], draft: Draft, blank_counts: bool = False) -> None:
         if self.plan.records:
@@ -90,33 +88,42 @@ class Events:
         self, draft: Draft, outer: Outer | None, blank_counts: bool, payload: Any
     ) -> None:
         """One event whose types the fast path refused."""
-        event = self._event(payload, draft, blank_counts)
-        if event is None:
+        found = self._found(payload, draft, blank_counts)
+        if found is None:
             return
-        values, content = self._tolerant.values(event), self._tolerant.content(event)
-        if outer is not None:
-            values, content = outer.around(values), content | outer.content
-        draft.settle(values, content)
+        if outer is None:
+            draft.settle(found.values, found.content)
+        else:
+            draft.settle(outer.around(found.values), found.content | outer.content)
 
-    def _event(self, payload: Any, draft: Draft, blank_counts: bool) -> Any:
-        """The event with its members undecoded; ``None`` once it is counted, or if it is blank."""
+    def _found(self, payload: Any, draft: Draft, blank_counts: bool) -> Found | None:
+        """What a payload holds; ``None`` once it is counted, or if it is blank."""
+        if not blank_counts and is_blank(payload):
+            return None
         event, reason = self._tolerant.decode(payload)
-        if reason and (blank_counts or reason != "malformed" or not is_blank(payload)):
-            draft.rejected.append(reason)
-        return event
+        if reason is None:
+            try:
+                return self._tolerant.read(event)
+            except RecursionError:
+                reason = "too_deep"
+        draft.rejected.append(reason)
+        return None
 
     def _with_records(self, payload: Any, draft: Draft, blank_counts: bool) -> None:
-        """A document around a list of records; each record is an event."""
-        event = self._event(payload, draft, blank_counts)
-        if event is None:
+        """A document around a list of records; each record is an event.
+
+        The records of one JSON text count together, however many documents they are spread over.
+        """
+        found = self._found(payload, draft, blank_counts)
+        if found is None:
             return
-        listed = self._tolerant.records(event)
-        if listed is None or not _is_list(memoryview(listed)):
+        if found.listed is None or not _is_list(memoryview(found.listed)):
             draft.rejected.append("not_an_object")
             return
-        outer = self._outer(self._tolerant.values(event), self._tolerant.content(event))
+        room = MAX_ITEMS - (draft.received if blank_counts else 0)
+        outer = self._outer(found.values, found.content)
         slow = partial(self._tolerantly, draft, outer, True)
-        self._fill(_elements(memoryview(listed), draft), draft, outer, slow)
+        self._fill(_elements(memoryview(found.listed), draft, room), draft, outer, slow)
 
     def _outer(self, values: Iterable[Any], content: frozenset[int]) -> Outer:
         """Settle once what the document around the records offers to each of them."""
@@ -129,26 +136,24 @@ class Events:
 
     def mapping(self, event: dict[Any, Any], draft: Draft) -> None:
         """One event that is a dictionary already, or a document of records that is one."""
-        values, content = mapping.values(event, self.plan), mapping.content(event, self.plan)
+        found = self._mapping.read(event)
         if not self.plan.records:
-            draft.settle(values, content)
-            return
-        listed = mapping.records(event, self.plan)
-        if listed is None:
+            draft.settle(found.values, found.content)
+        elif found.listed is None:
             draft.rejected.append("not_an_object")
-        elif len(listed) > MAX_ITEMS:
-            draft.refused_unread["too_large"] += len(listed)
+        elif len(found.listed) > MAX_ITEMS:
+            draft.refused_unread["too_large"] += len(found.listed)
         else:
-            outer = self._outer(values, content)
-            for record in listed:
+            outer = self._outer(found.values, found.content)
+            for record in found.listed:
                 self._mapped_record(record, outer, draft)
 
     def _mapped_record(self, record: Any, outer: Outer, draft: Draft) -> None:
         if type(record) is not dict:
             draft.rejected.append("not_an_object")
             return
-        values, content = mapping.values(record, self.plan), mapping.content(record, self.plan)
-        draft.settle(outer.around(values), content | outer.content)
+        found = self._mapping.read(record)
+        draft.settle(outer.around(found.values), found.content | outer.content)
 
 
 def _parser_goes_deep() -> bool:
@@ -159,8 +164,12 @@ def _parser_goes_deep() -> bool:
     return sys.version_info >= (3, 12) or sys.getrecursionlimit() > MAX_DEPTH
 
 
+def _is_short(line: _Text) -> bool:
+    return len(line) <= MAX_LINE
+
+
 def _is_shallow(text: _Text) -> bool:
-    return not may_be_deep(text) or shape(text).depth <= MAX_DEPTH
+    return not is_deep(text)
 
 
 def _only(lines: Iterable[_Text], test: Any, reason: Rejection, draft: Draft) -> Iterator[_Text]:
@@ -180,21 +189,25 @@ def _is_list(text: _Text) -> bool:
 
 
 def _commas(text: _Text) -> int:
-    pieces = (bytes(text[at : at + SLICE]) for at in range(0, len(text), SLICE))
+    pieces = (bytes(text[at : at + PIECE]) for at in range(0, len(text), PIECE))
     return sum(piece.count(b",") for piece in pieces)
 
 
-def _elements(text: _Text, draft: Draft) -> list[msgspec.Raw]:
-    """The elements of a list, undecoded; none if there are too many or the list is faulty."""
+def _elements(text: _Text, draft: Draft, room: int = MAX_ITEMS) -> list[msgspec.Raw]:
+    """The elements of a list, undecoded; none if there are more than ``room``, or it is faulty."""
     reason: Rejection = "malformed"
     try:
+        listed, number = [], 0
         if _commas(text) >= MAX_ITEMS:
-            _skip(text)
-            elements = shape(text).elements
-            if elements > MAX_ITEMS:
-                draft.refused_unread["too_large"] += elements
-                return []
-        return _list(text)
+            skip(text)
+            number = elements(text)
+        if number <= MAX_ITEMS:
+            listed = _list(text)
+            number = len(listed)
+        if number <= room:
+            return listed
+        draft.refused_unread["too_large"] += number
+        return []
     except RecursionError:
         reason = "too_deep"
     except FAILURES:

@@ -29,7 +29,7 @@ Fill = Callable[[Iterable[Any], Draft, "Outer | None", Callable[[Any], None]], N
 """``fill(payloads, draft, outer, slow)``: admit each payload into the draft."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Outer:
     """What the document around a list of records offers to each of them, already settled.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from datetime import UTC, date, datetime, time
+from traceback import clear_frames
 from typing import Any
 
 from collector.errors import ConfigError
@@ -50,10 +51,11 @@ class Filter:
         self.merge = merge
         self._purposes = None if purposes is None else frozenset(purposes)
         self._fixed = as_of
-        if keys is None and any(field.kind == "pseudonym" for field in schema.fields.values()):
-            _no_keys("", 0)
         self._around = Circumstances(self._now, keys or _no_keys)
         self._events, self._until = self._compile()
+        for column in self._events.plan.columns:
+            if schema.fields[column.name].kind == "pseudonym" and column.withheld is None:
+                column.accept("-")  # a key that cannot be had is found before the first event
 
     def __repr__(self) -> str:
         return f"<Filter {self.schema.id}>"
@@ -65,29 +67,44 @@ class Filter:
 
     def admit(self, event: Payload | dict[str, Any]) -> Admission:
         """Filter one JSON document (an object, or an array of events), or one mapping."""
-        events, draft = self._draft()
-        if type(event) is dict:
-            events.mapping(event, draft)
-            return draft.finish(0, self.merge)
-        text = event if isinstance(event, memoryview) and event.c_contiguous else _as_bytes(event)
-        if text is None:
-            draft.rejected.append("malformed" if isinstance(event, str) else "not_an_object")
-            return draft.finish(0, self.merge)
-        if isinstance(text, memoryview):
-            text = text.cast("B")
-        events.document(text, draft)
-        return draft.finish(len(text), self.merge)
+        try:
+            return self._admit(event)
+        except BaseException as error:  # an interrupt, or ``keys`` that fail
+            del event
+            clear_frames(error.__traceback__)
+            raise
 
     def admit_lines(self, payload: Payload, *, first: bool = True) -> Admission:
         """Filter NDJSON: each line that is not blank is one event, and is decoded alone.
 
         ``first`` says that the payload begins a stream: a byte order mark is skipped only there.
         """
+        try:
+            return self._admit_lines(payload, first)
+        except BaseException as error:
+            del payload
+            clear_frames(error.__traceback__)
+            raise
+
+    def _admit(self, event: Payload | dict[str, Any]) -> Admission:
         events, draft = self._draft()
-        text = _as_bytes(payload)
+        if type(event) is dict:
+            events.mapping(event, draft)
+            return draft.finish(0, self.merge)
+        text = _text(event)
+        if text is None:
+            draft.rejected.append("malformed" if _is_text(event) else "not_an_object")
+            return draft.finish(0, self.merge)
+        events.document(text, draft)
+        return draft.finish(len(text), self.merge)
+
+    def _admit_lines(self, payload: Payload, first: bool) -> Admission:
+        events, draft = self._draft()
+        text = _text(payload)
         if text is None:
             draft.rejected.append("malformed")
             return draft.finish(0, self.merge)
+        text = bytes(text)
         events.lines(text.removeprefix(BOM) if first else text, draft)
         return draft.finish(len(text), self.merge)
 
@@ -111,15 +128,28 @@ class Filter:
         return events, events.draft()
 
 
-def _as_bytes(payload: Any) -> bytes | None:
-    """The payload as bytes, without a copy where it is bytes; ``None`` if it is no text."""
-    if type(payload) is bytes:
-        return payload
-    if isinstance(payload, bytes | bytearray | memoryview):
-        return bytes(payload)
-    if isinstance(payload, str):
-        try:
-            return payload.encode()
-        except UnicodeEncodeError:
-            pass
+def _is_text(payload: Any) -> bool:
+    """Whether it is of a type that can hold JSON. ``isinstance`` would ask a foreign object."""
+    return issubclass(type(payload), str | bytes | bytearray | memoryview)
+
+
+def _text(payload: Any) -> bytes | memoryview | None:
+    """The payload as bytes, without a copy where that is possible; ``None`` if it is no text.
+
+    A subclass is read through its base, so that nothing of a foreign class is called.
+    """
+    kind = type(payload)
+    if kind is bytes:
+        return payload  # type: ignore[no-any-return]
+    try:
+        if issubclass(kind, str):
+            return str.encode(payload)
+        if issubclass(kind, bytes):
+            return bytes.__getitem__(payload, slice(None))
+        if kind is memoryview and payload.c_contiguous:
+            return payload.cast("B")  # type: ignore[no-any-return]
+        if kind is bytearray or kind is memoryview:
+            return bytes(payload)
+    except (TypeError, ValueError):  # a lone surrogate, a view that is released
+        pass
     return None

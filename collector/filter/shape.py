@@ -11,45 +11,60 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from itertools import accumulate
-from typing import NamedTuple
 
-__all__ = ["MAX_DEPTH", "Shape", "may_be_deep", "shape"]
+__all__ = ["MAX_DEPTH", "elements", "is_deep"]
 
 MAX_DEPTH = 1000
 _PIECE = 1 << 15
+_STRIDE = 512
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_WHOLE_STRINGS = re.compile(rb'[^"]*+(?:"(?:[^"\\]++|\\.)*+"[^"]*+)*+', re.DOTALL)
+"""All before a string that has no end here. Found first, because a search for strings would try
+every escaped quote of an open one as a beginning, and read to the end each time."""
 _REST_OF_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+"', re.DOTALL)
-_EVERYTHING_ELSE = bytes(set(range(256)) - set(b'[]{},"'))
+_EVERYTHING_ELSE = bytes(set(range(256)) - set(b"[]{},"))
 _STEP = [1 if byte in b"[{" else -1 if byte in b"]}" else 0 for byte in range(256)]
 _COMMA = ord(",")
 
 
-class Shape(NamedTuple):
-    """``depth``: levels of nesting; ``elements``: of the outermost list, if it is one."""
+def is_deep(payload: bytes | memoryview) -> bool:
+    """Whether a well-formed text nests deeper than ``MAX_DEPTH``."""
+    if not _may_be_deep(payload):
+        return False
+    depth = 0
+    for piece in _structure(memoryview(payload)):
+        for at in range(0, len(piece), _STRIDE):
+            part = piece[at : at + _STRIDE]
+            opened = part.count(b"[") + part.count(b"{")
+            if depth + opened > MAX_DEPTH and max(_levels(part, depth)) > MAX_DEPTH:
+                return True
+            depth += opened - part.count(b"]") - part.count(b"}")
+    return False
 
-    depth: int
-    elements: int
+
+def elements(payload: bytes | memoryview) -> int:
+    """How many elements a well-formed list has that has at least one."""
+    depth = commas = 0
+    for piece in _structure(memoryview(payload)):
+        levels = list(_levels(piece, depth))
+        depth = levels.pop()
+        commas += Counter(zip(piece, levels, strict=True))[_COMMA, 1]
+    return commas + 1
 
 
-def may_be_deep(payload: bytes | memoryview) -> bool:
+def _levels(piece: bytes, depth: int) -> Iterator[int]:
+    """The depth before each byte of a piece, and at its end."""
+    return accumulate(map(_STEP.__getitem__, piece), initial=depth)
+
+
+def _may_be_deep(payload: bytes | memoryview) -> bool:
     """Whether there are enough brackets for the text to be deeper than allowed."""
-    if len(payload) <= 2 * MAX_DEPTH:
+    if len(payload) <= MAX_DEPTH:
         return False
     if isinstance(payload, bytes):
         return payload.count(b"[") + payload.count(b"{") > MAX_DEPTH
     pieces = (bytes(payload[at : at + _PIECE]) for at in range(0, len(payload), _PIECE))
     return sum(piece.count(b"[") + piece.count(b"{") for piece in pieces) > MAX_DEPTH
-
-
-def shape(payload: bytes | memoryview) -> Shape:
-    """The shape of a well-formed text; of another one, some shape."""
-    depth = deepest = commas = 0
-    for piece in _structure(memoryview(payload)):
-        levels = list(accumulate(map(_STEP.__getitem__, piece), initial=depth))
-        deepest = max(deepest, *levels)
-        depth = levels.pop()
-        commas += Counter(zip(piece, levels, strict=True))[_COMMA, 1]
-    return Shape(deepest, commas + 1)
 
 
 def _structure(text: memoryview) -> Iterator[bytes]:
@@ -66,7 +81,7 @@ def _structure(text: memoryview) -> Iterator[bytes]:
             if rest is None:
                 continue
             piece = piece[rest.end() :]
-        piece = _STRING.sub(b"", piece)
-        opened = piece.find(b'"')
-        in_string = opened >= 0
-        yield (piece[:opened] if in_string else piece).translate(None, _EVERYTHING_ELSE)
+        whole = _WHOLE_STRINGS.match(piece)
+        closed = piece[: whole.end()] if whole else b""
+        in_string = len(closed) < len(piece)
+        yield _STRING.sub(b"", closed).translate(None, _EVERYTHING_ELSE)

@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 
 from collector.contracts import Rejection
-from collector.filter.compile import Column, Mark, Plan
+from collector.filter.compile import Column, Found, Mark, Plan
 
-__all__ = ["FAILURES", "NULL", "Tolerant"]
+__all__ = ["FAILURES", "NULL", "Tolerant", "skip"]
 
 NULL = msgspec.Raw(b"null")
 FAILURES = (msgspec.MsgspecError, RecursionError, ValueError)
@@ -29,6 +29,9 @@ _TYPES: dict[int, Any] = {
     ord("["): list,
 }
 _FRACTION = re.compile(rb"[.eE]")
+
+skip = msgspec.json.Decoder(msgspec.Raw).decode
+"""Reads a JSON text to its end and keeps nothing of it."""
 
 
 class _Object:
@@ -45,15 +48,22 @@ class _Object:
         self.inner = {key: _Object(below) for key, below in inner.items() if below}
 
     def find(self, event: Any, path: tuple[str, ...]) -> msgspec.Raw | None:
-        """The raw value at a path, if it is there and not ``null``."""
+        """The raw value at a path, if it is there and not ``null``.
+
+        Raises ``RecursionError`` where the event is nearly too deep: it was decoded from fewer
+        calls down than its members are.
+        """
         raw: msgspec.Raw | None = getattr(event, self.attributes[path[0]])
         if raw is None or raw == NULL:
             return None
         if len(path) == 1:
             return raw
         inner = self.inner[path[0]]
-        below = _attempt(inner.decode, raw)
-        return None if isinstance(below, Mark) else inner.find(below, path[1:])
+        try:
+            below = inner.decode(raw)
+        except msgspec.ValidationError:
+            return None
+        return inner.find(below, path[1:])
 
 
 class Tolerant:
@@ -73,9 +83,18 @@ class Tolerant:
             refused = "not_an_object"
         except RecursionError:
             refused = "too_deep"
-        except (msgspec.MsgspecError, ValueError):
+        except FAILURES:
             refused = "malformed"
+        if refused == "not_an_object":  # its first byte says so; the rest may be anything
+            refused = _syntax(payload) or refused
         return None, refused
+
+    def read(self, event: Any) -> Found:
+        """What the plan looks for in an event; ``listed`` is undecoded, whatever it is.
+
+        Raises ``RecursionError`` as ``find`` of an object does.
+        """
+        return Found(list(self.values(event)), self.content(event), self.records(event))
 
     def values(self, event: Any) -> Iterator[Any]:
         """Per column the decoded value, a mark, or ``None`` for absence."""
@@ -103,6 +122,17 @@ class Tolerant:
         """The raw list of records of a document, if something is there."""
         found = (self._event.find(event, path) for path in self._plan.records)
         return next((raw for raw in found if raw is not None), None)
+
+
+def _syntax(payload: Any) -> Rejection | None:
+    """What is wrong with a text as JSON, if anything is."""
+    try:
+        skip(payload)
+    except RecursionError:
+        return "too_deep"
+    except FAILURES:
+        return "malformed"
+    return None
 
 
 def leaf(raw: msgspec.Raw, wire: frozenset[type]) -> Any:

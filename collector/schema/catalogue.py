@@ -29,30 +29,34 @@ def read(name: str, beside: Path | None) -> frozenset[str]:
     path = shelf.catalogue(name, beside)
     if path is None:
         raise CatalogueFault(
-            "E120", "no such catalogue beside the schema or among the shipped ones"
+            "E120", "no such catalogue beside the schema or among the shipped ones; write one"
         )
     try:
-        return _entries(path, path.stat().st_mtime_ns)
+        found = path.stat()
+        return _entries(path, found.st_mtime_ns, found.st_size)
     except OSError:
         pass
-    raise CatalogueFault("E120", "the catalogue cannot be read")
+    raise CatalogueFault("E120", "the catalogue cannot be read; check its permissions")
 
 
 @lru_cache(maxsize=64)
-def _entries(path: Path, changed: int) -> frozenset[str]:
-    data = path.read_bytes()
-    text = data.decode("utf-8", "replace") if len(data) <= _MAX_BYTES else "\ufffd"
+def _entries(path: Path, changed: int, size: int) -> frozenset[str]:
+    """The time and size of the file are here to notice that it has changed."""
+    text = path.read_bytes().decode("utf-8-sig", "replace") if size <= _MAX_BYTES else "\ufffd"
     if "\ufffd" in text:
-        raise CatalogueFault("E121", f"a catalogue is UTF-8 text of at most {_MAX_BYTES} bytes")
+        raise CatalogueFault(
+            "E121", f"a catalogue must be UTF-8 text of at most {_MAX_BYTES} bytes"
+        )
     lines = text.splitlines()
     if not lines or not lines[0].startswith("# source:") or not lines[0][9:].strip():
-        raise CatalogueFault("E121", "the first line of a catalogue is `# source: …`")
+        raise CatalogueFault("E121", "the first line of a catalogue must be `# source: …`")
     entries = [line for line in lines if line and not line.startswith("#")]
     if not entries or len(set(entries)) < len(entries):
-        raise CatalogueFault("E121", "a catalogue has at least one entry, and each only once")
+        raise CatalogueFault("E121", "list at least one entry in a catalogue, and each only once")
     if any(_is_faulty(entry) for entry in entries):
         raise CatalogueFault(
-            "E121", f"an entry is 1 to {_MAX_LENGTH} printable characters without blanks around it"
+            "E121",
+            f"an entry must be 1 to {_MAX_LENGTH} printable characters without blanks around it",
         )
     return frozenset(entries)
 

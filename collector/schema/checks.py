@@ -12,13 +12,15 @@ from difflib import get_close_matches
 
 from collector.schema import policy
 from collector.schema.capacity import record_bits
-from collector.schema.kinds.pseudonym import PseudonymField
 from collector.schema.model import Schema
 from collector.schema.source import Loc
 
 __all__ = ["CHECKS", "Finding", "nearest"]
 
 Finding = tuple[Loc, str, str]
+
+_USES = f"; allowed are {', '.join(policy.USES)}"
+_ROOTS = f"; allowed are {', '.join(policy.FIELD_CATEGORIES)} and below"
 
 
 def nearest(word: str, known: list[str]) -> str:
@@ -35,10 +37,9 @@ def uses(schema: Schema) -> Iterator[Finding]:
         loc = ("purposes", name, "use")
         if purpose.use not in known:
             hint = nearest(purpose.use, allowed)
-            yield loc, "E302", f"not a use of the fideslang taxonomy{hint}"
+            yield loc, "E302", f"not a use of the fideslang taxonomy{hint or _USES}"
         elif not policy.use_is_allowed(purpose.use):
-            leaves = ", ".join(policy.USES)
-            yield loc, "E301", f"data is not collected for this; allowed are {leaves}"
+            yield loc, "E301", f"data is not collected for this{_USES}"
 
 
 def categories(schema: Schema) -> Iterator[Finding]:
@@ -46,23 +47,25 @@ def categories(schema: Schema) -> Iterator[Finding]:
     known = policy.taxonomy()["data_categories"]
     for name, field in schema.fields.items():
         loc = ("fields", name, "category")
-        roots = policy.FIELD_CATEGORIES
-        inside = any(field.category == r or field.category.startswith(f"{r}.") for r in roots)
         if field.category not in known:
-            allowed = [key for key in known if key.startswith(roots)]
+            allowed = [key for key in known if policy.category_is_allowed(key)]
             hint = nearest(field.category, allowed)
-            yield loc, "E304", f"not a category of the fideslang taxonomy{hint}"
-        elif not inside:
-            yield loc, "E303", f"this is not collected; allowed are {', '.join(roots)} and below"
+            yield loc, "E304", f"not a category of the fideslang taxonomy{hint or _ROOTS}"
+        elif not policy.category_is_allowed(field.category):
+            yield loc, "E303", f"this is not collected{_ROOTS}"
 
 
 def purposes_are_defined(schema: Schema) -> Iterator[Finding]:
     """A field names purposes of this document."""
     for name, field in schema.fields.items():
         for index, purpose in enumerate(field.purposes):
-            if purpose not in schema.purposes:
+            if purpose and purpose not in schema.purposes:
                 hint = nearest(purpose, list(schema.purposes))
-                yield ("fields", name, "purposes", index), "E132", f"not under `purposes`{hint}"
+                yield (
+                    ("fields", name, "purposes", index),
+                    "E132",
+                    f"not under `purposes`{hint or '; write it there'}",
+                )
 
 
 def _sources(schema: Schema) -> Iterator[tuple[Loc, str, str]]:
@@ -76,7 +79,7 @@ def _sources(schema: Schema) -> Iterator[tuple[Loc, str, str]]:
 
 def content_is_not_read(schema: Schema) -> Iterator[Finding]:
     """No path leads through a member that carries meeting content, however it is spelled."""
-    message = "this is meeting content, which is never read"
+    message = "this is meeting content, which is never read; leave it out"
     names = schema.content_names
     for loc, _, path in _sources(schema):
         if policy.reads_content(path, names):
@@ -87,10 +90,14 @@ def content_is_not_read(schema: Schema) -> Iterator[Finding]:
 
 def identifiers_are_pseudonyms(schema: Schema) -> Iterator[Finding]:
     """What identifies a device or a person for long is allowed only as a pseudonym."""
+    message = "an identifier: use `kind: pseudonym`, or leave it out"
+    others = {name: field for name, field in schema.fields.items() if field.kind != "pseudonym"}
     for loc, name, path in _sources(schema):
-        pseudonym = isinstance(schema.fields[name], PseudonymField)
-        if not pseudonym and policy.is_identifier(path):
-            yield loc, "E306", "an identifier: use `kind: pseudonym`, or leave it out"
+        if name in others and policy.is_identifier(path):
+            yield loc, "E306", message
+    for name, field in others.items():
+        if policy.category_is_allowed(field.category) and policy.is_identifier(field.category):
+            yield ("fields", name, "category"), "E306", message
 
 
 def records_path_is_free(schema: Schema) -> Iterator[Finding]:
@@ -107,7 +114,7 @@ def records_path_is_free(schema: Schema) -> Iterator[Finding]:
             yield (
                 loc,
                 "E130",
-                "the list of records lies here; paths of a record start at the record",
+                "the list of records lies here; a path must start at the record",
             )
 
 
@@ -118,14 +125,22 @@ def added_content_has_one_category(schema: Schema) -> Iterator[Finding]:
     for category, names in schema.content.items():
         for index, name in enumerate(names):
             if built_in.get(name, category) != category or added.get(name, category) != category:
-                yield ("content", category, index), "E135", "the name already has another category"
+                yield (
+                    ("content", category, index),
+                    "E135",
+                    "the name already has another category; leave one out",
+                )
             added[name] = category
 
 
 def capacity(schema: Schema) -> Iterator[Finding]:
     """A record is not wider than its author meant it to be."""
     if schema.max_bits is not None and (bits := record_bits(schema)) > schema.max_bits:
-        yield ("max_bits",), "E307", f"a record holds up to {bits:.1f} bits"
+        yield (
+            ("max_bits",),
+            "E307",
+            f"a record holds up to {bits:.1f} bits; leave fields out or make them coarser",
+        )
 
 
 def tests_have_names(schema: Schema) -> Iterator[Finding]:
@@ -138,14 +153,18 @@ def tests_have_names(schema: Schema) -> Iterator[Finding]:
             for field in kept:
                 if field not in schema.fields:
                     hint = nearest(field, list(schema.fields))
-                    yield ("tests", index, "keeps"), "E136", f"it keeps an undefined field{hint}"
+                    yield (
+                        ("tests", index, "keeps"),
+                        "E136",
+                        f"it keeps an undefined field{hint or '; leave it out'}",
+                    )
         if test.keeps is None and not test.never_contains:
             yield ("tests", index), "E136", "say what it `keeps`, or what it `never_contains`"
         if any(not text for text in test.never_contains):
             yield (
                 ("tests", index, "never_contains"),
                 "E136",
-                "an empty text is contained everywhere",
+                "an empty text is contained everywhere; leave it out",
             )
 
 

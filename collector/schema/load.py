@@ -1,7 +1,8 @@
 """From a file to a schema, or to the list of everything that is wrong with it.
 
 The parts of a document (head, purposes, fields, tests) are validated one by one, so that a fault in
-one hides none in another; what is well formed is then checked against policy.
+one hides none in another; then the whole is checked against policy, with the remnants of faulty
+parts in their places.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from collector.errors import CODES, Fault, SchemaError
-from collector.schema import shelf
+from collector.schema import remnant, shelf
 from collector.schema.checks import CHECKS, nearest
 from collector.schema.kinds import KINDS, FieldBase
-from collector.schema.model import Head, Purpose, Schema, Trial
+from collector.schema.model import EMPTIED, Head, Purpose, Schema, Trial
 from collector.schema.source import Loc, Source, read
 
 __all__ = ["load_schema", "load_schemas", "parse"]
@@ -57,45 +58,36 @@ def parse(reference: str | Path) -> tuple[Schema | None, list[Fault]]:
             Source(str(reference)).fault((), "E140", f"no shipped schema has this name{hint}")
         ]
     source = read(path, str(path))
-    schema = None
-    if not source.faults:
-        schema = _document(source)
-    faults = sorted(set(source.faults), key=lambda fault: (fault.line, fault.column, fault.code))
-    return (None, faults) if faults else (schema, [])
+    schema = _document(source) if source.value is not None or not source.faults else None
+    found = sorted(dict.fromkeys(source.faults), key=lambda fault: (fault.line, fault.column))
+    return (None, found) if found else (schema, [])
 
 
 def _document(source: Source) -> Schema | None:
     if not isinstance(source.value, dict):
-        source.report((), "E107", "a schema document is a mapping of keys to values")
+        source.report((), "E107", "a schema document must be a mapping of keys to values")
         return None
     document: dict[str, Any] = source.value
-    head = _validate(Head, document, (), source)
-    purposes = {
-        name: _validate(Purpose, value, ("purposes", name), source)
-        for name, value in _items(document, "purposes")
-    }
-    fields: dict[str, Any] = {
-        name: _field(value, ("fields", name), source) for name, value in _items(document, "fields")
-    }
+    head = _validate(Head, document, (), source) or remnant.of_head(document)
     listed = document.get("tests")
     tests = [
         _validate(Trial, value, ("tests", index), source)
         for index, value in enumerate(listed if isinstance(listed, list) else [])
     ]
-    basis = (
-        head.model_dump(exclude={"purposes", "fields", "tests"}) if head else _stand_in(document)
-    )
-    schema = Schema.model_construct(
-        **basis,
-        purposes={name: purpose for name, purpose in purposes.items() if purpose},
-        fields={name: field for name, field in fields.items() if field is not None},
-        tests=[test for test in tests if test],
-    )
-    undefined = set(purposes) - set(schema.purposes)
+    parts = dict(head)
+    parts["purposes"] = {
+        name: _validate(Purpose, value, ("purposes", name), source) or remnant.of_purpose(value)
+        for name, value in _items(document, "purposes")
+    }
+    parts["fields"] = {
+        name: _field(value, ("fields", name), source) or remnant.of_field(value)
+        for name, value in _items(document, "fields")
+    }
+    parts["tests"] = [test for test in tests if test]
+    schema = Schema.model_construct(**parts)
     for check in CHECKS:
         for loc, code, message in check(schema):
-            if not (code == "E132" and _at(document, loc) in undefined):
-                source.report(loc, code, message)
+            source.report(loc, code, message)
     return schema
 
 
@@ -104,56 +96,47 @@ def _items(document: dict[str, Any], key: str) -> Iterator[tuple[str, Any]]:
     yield from part.items() if isinstance(part, dict) else ()
 
 
-def _at(value: Any, loc: Loc) -> Any:
-    for key in loc:
-        value = value[key]
-    return value
-
-
-def _stand_in(document: dict[str, Any]) -> dict[str, Any]:
-    """A head for a document whose own is faulty, so that policy is checked all the same."""
-    records = document.get("records")
-    return {
-        "name": "unnamed",
-        "version": "0.0.0",
-        "title": "",
-        "owner": "",
-        "content": {},
-        "records": records if isinstance(records, str) else None,
-        "max_bits": None,
-    }
-
-
 def _validate(model: type[_M], value: Any, loc: Loc, source: Source) -> _M | None:
     """A part of the document, or ``None`` once its faults are reported."""
-    details: list[ErrorDetails] = []
+    part, details = None, []
     try:
         text = orjson.dumps(value)
-    except (TypeError, orjson.JSONEncodeError):
-        source.report(loc, "E112", "a number is beyond 64 bits")
-        return None
-    try:
-        return TypeAdapter(model).validate_json(text, strict=True, context=source.directory)
+        part = TypeAdapter(model).validate_json(text, strict=True, context=source.directory)
     except ValidationError as error:
         details = error.errors(include_input=False, include_url=False)
     for detail in details:
         source.report(*_fault(detail, model, loc, value))
-    return None
+    blank = _blank(value) - {detail["loc"][0] for detail in details if detail["loc"]}
+    for key in sorted(blank):
+        source.report((*loc, key), "E107", "nothing is written here; fill it in, or leave it out")
+    return None if details or blank else part
+
+
+def _blank(part: Any) -> set[str | int]:
+    """The keys of a part that lead to nothing: a limit left blank is not the wish for none."""
+    pairs = part.items() if isinstance(part, dict) else ()
+    return {key for key, value in pairs if value is None and key != "event"}
 
 
 def _field(value: Any, loc: Loc, source: Source) -> FieldBase | None:
     if not isinstance(value, dict):
-        source.report(loc, "E107", "a field is a mapping that starts with `kind`")
+        source.report(loc, "E107", "a field must be a mapping that starts with `kind`")
         return None
     kind = value.get("kind")
-    if kind is None:
-        source.report(loc, "E106", f"`kind` is missing; it is one of {', '.join(KINDS)}")
+    model = KINDS.get(kind) if isinstance(kind, str) else None
+    if model is None:
+        if kind is None:
+            source.report(loc, "E106", f"`kind` is missing; it is one of {', '.join(KINDS)}")
+        else:
+            hint = nearest(str(kind), list(KINDS)) or f"; kinds are {', '.join(KINDS)}"
+            source.report((*loc, "kind"), "E110", f"no such kind{hint}")
+        _validate(remnant.Field, {**value, "kind": ""}, loc, source)
         return None
-    if not isinstance(kind, str) or kind not in KINDS:
-        hint = nearest(str(kind), list(KINDS)) or f"; kinds are {', '.join(KINDS)}"
-        source.report((*loc, "kind"), "E110", f"no such kind{hint}")
-        return None
-    return _validate(KINDS[kind], value, loc, source)
+    field = _validate(model, value, loc, source)
+    if field is None:
+        # How options fit together is judged only where nothing else is wrong: look at them alone.
+        _validate(model, remnant.options(value, model), loc, source)
+    return field
 
 
 _WRONG_TYPE = {
@@ -169,6 +152,18 @@ _WRONG_TYPE = {
     "model_type": "a mapping of keys to values",
     "model_attributes_type": "a mapping of keys to values",
 }
+_LIMITS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+_ABOUT = {
+    "E114": ("aliases",),
+    "E115": ("maximum",),
+    "E116": ("pattern",),
+    "E117": ("pattern",),
+    "E118": ("pattern", "catalogue"),
+    "E120": ("catalogue",),
+    "E121": ("catalogue",),
+    "E122": ("minimum",),
+}
+"""Which option a fault is about that is found when the options are looked at together."""
 
 
 def _fault(
@@ -176,33 +171,56 @@ def _fault(
 ) -> tuple[Loc, str, str]:
     """One pydantic error in our words. Its own text is not used: it may quote the document."""
     kind = detail["type"]
-    inner = tuple(part for part in detail["loc"] if part != "[key]")
+    inner = _inner(detail["loc"], value)
     place = (*loc, *inner)
     if kind in CODES:
-        return place, kind, detail["msg"]
+        about = () if inner else tuple(key for key in _ABOUT.get(kind, ()) if key in value)[:1]
+        return (*place, *about), kind, detail["msg"]
     if kind == "missing":
-        return place[:-1], "E106", f"`{inner[-1]}` is missing"
+        return place, "E106", f"`{detail['loc'][-1]}` is missing; write it"
     if kind == "extra_forbidden":
         return _unknown(place, inner, model)
     if kind == "literal_error":
-        code = {"basis": "E139"}.get(
-            str(inner[-1]), "E141" if "[key]" not in detail["loc"] else "E135"
-        )
-        return place, code, f"one of {detail['ctx']['expected']}" if "ctx" in detail else "unknown"
+        code = {"basis": "E139", "content": "E135"}.get(str(inner[0]), "E141")
+        return place, code, f"write one of {(detail.get('ctx') or {}).get('expected')}"
     if kind in _WRONG_TYPE:
+        if inner[:1] == ("content",) and _at(value, inner) is None:
+            return place, "E308", EMPTIED
         return place, "E107", f"this must be {_WRONG_TYPE[kind]}"
     if kind.startswith(("greater", "less", "finite", "int_", "float_")):
-        limits = ", ".join(f"{key} {limit}" for key, limit in (detail.get("ctx") or {}).items())
-        return place, "E112", f"this is outside its limits ({limits})" if limits else "too large"
-    return place, "E107", "this cannot be read"
+        limits = (detail.get("ctx") or {}).items()
+        allowed = " and ".join(f"{_LIMITS[key]} {limit}" for key, limit in limits if key in _LIMITS)
+        return place, "E112", f"this must be {allowed or 'a smaller number'}"
+    return place, "E107", "this cannot be read; see docs/schema.md"
+
+
+def _inner(loc: Loc, value: Any) -> Loc:
+    """The keys and indices of a pydantic location; its marks for keys and unions are left out."""
+    inner: list[str | int] = []
+    for part in loc:
+        known = range(len(value)) if isinstance(value, list) else value
+        if isinstance(known, dict | range) and part in known:
+            inner.append(part)
+            value = value[part]
+    return tuple(inner)
+
+
+def _at(value: Any, loc: Loc) -> Any:
+    for part in loc:
+        value = value[part]
+    return value
 
 
 def _unknown(place: Loc, inner: Loc, model: type[BaseModel]) -> tuple[Loc, str, str]:
-    known = [info.alias or name for name, info in model.model_fields.items()]
-    if len(inner) > 1:
-        return place, "E105", "there is no such key here"
-    if issubclass(model, FieldBase):
-        every = {i.alias or n for k in KINDS.values() for n, i in k.model_fields.items()}
-        if str(inner[-1]) in every:
-            return place, "E111", "this option belongs to another kind"
-    return place, "E105", f"there is no such key here{nearest(str(inner[-1]), known)}"
+    within = model.model_fields[str(inner[0])].annotation if len(inner) > 1 else model
+    known = _options(within) if isinstance(within, type) and issubclass(within, BaseModel) else []
+    if within is model and issubclass(model, FieldBase):
+        every = {option for kind in KINDS.values() for option in _options(kind)}
+        if inner[-1] in every:
+            return place, "E111", "this option belongs to another kind; leave it out"
+    hint = nearest(str(inner[-1]), known) or f"; keys are {', '.join(known)}"
+    return place, "E105", f"there is no such key here{hint}"
+
+
+def _options(model: type[BaseModel]) -> list[str]:
+    return [info.alias or name for name, info in model.model_fields.items()]

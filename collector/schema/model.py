@@ -7,12 +7,19 @@ through; the key reference of a pseudonym is outside it, because it says where, 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    JsonValue,
+    Tag,
+)
 from pydantic import Field as Option
 
 from collector.contracts import Category
@@ -21,7 +28,7 @@ from collector.schema.kinds.token import TokenField
 from collector.schema.policy import content_names
 from collector.schema.terms import FieldName, Name, Path, Reason, Text, Version, fault, unique
 
-__all__ = ["Basis", "Content", "Purpose", "Schema", "Trial"]
+__all__ = ["EMPTIED", "Basis", "Content", "Purpose", "Schema", "Trial"]
 
 Basis = Literal[
     "consent",
@@ -32,6 +39,9 @@ Basis = Literal[
     "legitimate_interests",
 ]
 """The legal bases of Art. 6(1) GDPR."""
+
+EMPTIED = "an emptied list shortens nothing; leave it out, or add names to it"
+_S = TypeVar("_S", bound=Sized)
 
 
 class _Part(BaseModel):
@@ -48,6 +58,13 @@ class Purpose(_Part):
     optional: bool = False
 
 
+_Kept = dict[str, JsonValue]
+
+
+def _one_or_many(value: object) -> str:
+    return "many" if isinstance(value, list) else "one"
+
+
 class Trial(_Part):
     """A test inside the document: an event, exactly what is kept of it, what must never appear.
 
@@ -57,18 +74,30 @@ class Trial(_Part):
 
     name: Text
     event: JsonValue
-    keeps: dict[str, JsonValue] | list[dict[str, JsonValue]] | None = None
+    keeps: (
+        Annotated[
+            Annotated[_Kept, Tag("one")] | Annotated[list[_Kept], Tag("many")],
+            Discriminator(_one_or_many),
+        ]
+        | None
+    ) = None
     never_contains: tuple[str, ...] = ()
 
 
 def _content_names(names: tuple[str, ...]) -> tuple[str, ...]:
     if not all(name.isprintable() and 1 <= len(name) <= 64 for name in names):
-        raise fault("E135", "a content name is 1 to 64 printable characters")
-    return unique(names, "E308", "content name; the built-in ones stay whatever is written here")
+        raise fault("E135", "a content name must be 1 to 64 printable characters")
+    return unique(_not_emptied(names), "E135", "content name")
+
+
+def _not_emptied(listed: _S) -> _S:
+    if not listed:
+        raise fault("E308", EMPTIED)
+    return listed
 
 
 _Names = Annotated[tuple[str, ...], AfterValidator(_content_names)]
-Content = Mapping[Category, _Names]
+Content = Annotated[Mapping[Category, _Names], AfterValidator(_not_emptied)]
 
 
 def _some_fields(fields: dict[str, Any]) -> dict[str, Any]:

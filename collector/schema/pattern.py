@@ -9,8 +9,9 @@ pattern can be made to backtrack.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 __all__ = ["MAX_BITS", "Pattern", "PatternFault"]
@@ -20,6 +21,9 @@ MAX_BITS = 64
 _MAX_LENGTH = 64
 _MAX_POSITIONS = 2048
 _MAX_STATES = 4096
+_MAX_WORK = 1_000_000
+_MAX_TEXT = 4096
+_BRACES = re.compile(r"\{([0-9]{1,6})(?:,([0-9]{1,6}))?\}")
 _SPECIAL = set(".*+?{}[]()|^$\\")
 _PRINTABLE = frozenset(map(chr, range(0x20, 0x7F)))
 
@@ -36,14 +40,16 @@ class PatternFault(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A piece of a pattern as Glushkov sees it: can it be empty, where it starts and ends."""
+    """A piece of a pattern as Glushkov sees it: can it be empty, where it starts and ends, and how
+    long its longest text is."""
 
     nullable: bool
     first: _Set
     last: _Set
+    longest: int
 
 
-_EMPTY = _Part(True, frozenset(), frozenset())
+_EMPTY = _Part(True, frozenset(), frozenset(), 0)
 
 
 @dataclass(slots=True)
@@ -59,20 +65,32 @@ class _Positions:
         self.chars.append(chars)
         self.follow.append(set())
         here = frozenset([len(self.chars) - 1])
-        return _Part(False, here, here)
+        return _Part(False, here, here, 1)
 
     def then(self, left: _Part, right: _Part) -> _Part:
+        """One after the other. Stopping at the greatest length here bounds all the work."""
+        longest = left.longest + right.longest
+        if longest > _MAX_LENGTH:
+            raise PatternFault(
+                f"the pattern matches more than {_MAX_LENGTH} characters; shorten it", "E118"
+            )
         for position in left.last:
             self.follow[position] |= right.first
         return _Part(
             left.nullable and right.nullable,
             left.first | right.first if left.nullable else left.first,
             left.last | right.last if right.nullable else right.last,
+            longest,
         )
 
 
 def _either(left: _Part, right: _Part) -> _Part:
-    return _Part(left.nullable or right.nullable, left.first | right.first, left.last | right.last)
+    return _Part(
+        left.nullable or right.nullable,
+        left.first | right.first,
+        left.last | right.last,
+        max(left.longest, right.longest),
+    )
 
 
 class _Reader:
@@ -121,7 +139,7 @@ class _Reader:
                 part = self.atom()
                 self.at = end
             if copy >= low:
-                part = _Part(True, part.first, part.last)
+                part = replace(part, nullable=True)
             out = self.positions.then(out, part)
         self.at = after
         return out
@@ -142,14 +160,13 @@ class _Reader:
         return low, high
 
     def braces(self) -> tuple[int, int]:
-        end = self.text.find("}", self.at)
-        low, comma, high = self.text[self.at + 1 : end].partition(",") if end > 0 else ("", "", "")
-        if not (low.isascii() and low.isdigit() and (not comma or high.isdigit())):
+        written = _BRACES.match(self.text, self.at)
+        if written is None:
             raise PatternFault("a repetition is written {n} or {n,m}; escape a literal brace")
-        self.at = end + 1
-        bounds = int(low), int(high if comma else low)
+        self.at = written.end()
+        bounds = int(written[1]), int(written[2] or written[1])
         if not bounds[0] <= bounds[1] <= _MAX_LENGTH or not bounds[1]:
-            raise PatternFault(f"a repetition goes up from n to m, m from 1 to {_MAX_LENGTH}")
+            raise PatternFault(f"a repetition must go up from n to m, m from 1 to {_MAX_LENGTH}")
         return bounds
 
     def atom(self) -> _Part:
@@ -163,7 +180,7 @@ class _Reader:
         if char in _SPECIAL:
             raise PatternFault(_refusal(char))
         if char not in _PRINTABLE:
-            raise PatternFault("only printable ASCII characters can be matched")
+            raise PatternFault("only printable ASCII characters can be matched; list those")
         return self.positions.add(frozenset([char]))
 
     def group(self) -> _Part:
@@ -173,10 +190,12 @@ class _Reader:
             self.at += 2
         self.depth += 1
         if self.depth > 32:
-            raise PatternFault("groups are nested too deeply")
+            raise PatternFault("groups are nested too deeply; leave some out")
         part = self.alternatives()
         if self.take() != ")":
-            raise PatternFault("a group is not closed")
+            raise PatternFault("a group must be closed")
+        if not part.longest:
+            raise PatternFault("a group matches nothing; leave it out")
         self.depth -= 1
         return part
 
@@ -192,25 +211,30 @@ class _Reader:
             raise PatternFault("a negated class is not allowed; list what may stand there")
         while (char := self.take()) != "]":
             if char not in _PRINTABLE or char == "[":
-                raise PatternFault("a class is not closed, or holds more than printable ASCII")
+                raise PatternFault("a class must be closed and hold only printable ASCII")
             low = self.escaped() if char == "\\" else char
             if self.peek() == "-" and self.text[self.at + 1 : self.at + 2] not in ("]", ""):
                 self.take()
                 high = self.take()
                 high = self.escaped() if high == "\\" else high
-                if not low <= high or not (low.isalnum() and high.isalnum()):
-                    raise PatternFault("a range goes up between two letters or two digits")
+                if not low <= high or not _alike(low, high):
+                    raise PatternFault("a range must go up between digits or letters of one case")
                 chars.update(map(chr, range(ord(low), ord(high) + 1)))
             else:
                 chars.add(low)
         if not chars:
-            raise PatternFault("a class is empty")
+            raise PatternFault("a class must not be empty")
         return frozenset(chars)
+
+
+def _alike(low: str, high: str) -> bool:
+    """Whether a range has nothing between its ends that its author may not have thought of."""
+    return any(kind(low) and kind(high) for kind in (str.isdigit, str.islower, str.isupper))
 
 
 def _refusal(char: str) -> str:
     if char in "^$":
-        return f"`{char}` is not needed: a pattern always matches the whole text"
+        return f"a pattern always matches the whole text; leave `{char}` out"
     if char == ".":
         return "`.` would let any text through; list what may stand there, or escape it"
     return f"`{char}` stands where it means nothing; escape it if it is meant literally"
@@ -224,24 +248,37 @@ class Pattern:
     """
 
     def __init__(self, text: str) -> None:
+        if len(text) > _MAX_TEXT:
+            raise PatternFault("the pattern is too large; shorten it or write a catalogue", "E117")
         reader = _Reader(text)
         whole = reader.alternatives()
         if reader.at < len(text):
-            raise PatternFault("a closing parenthesis has no opening one")
+            raise PatternFault(
+                "a closing parenthesis has no opening one; escape it or leave it out"
+            )
+        if not whole.longest:
+            raise PatternFault("the pattern matches nothing; write what may stand there")
         self.text = text
+        self.longest = whole.longest
         self._moves: list[dict[str, int]] = []
         self._final: list[bool] = []
         self._build(reader.positions, whole)
-        if self.longest > _MAX_LENGTH:
-            raise PatternFault(f"the pattern matches more than {_MAX_LENGTH} characters", "E118")
         if self.size > 1 << MAX_BITS:
-            raise PatternFault(f"the pattern matches more than 2^{MAX_BITS} texts", "E117")
+            raise PatternFault(
+                f"the pattern matches more than 2^{MAX_BITS} texts; shorten it", "E117"
+            )
 
     def _build(self, positions: _Positions, whole: _Part) -> None:
         """Subset construction. State 0 is the start; what a state holds are the next positions."""
         states: dict[tuple[_Set, bool], int] = {(whole.first, whole.nullable): 0}
         queue = [(whole.first, whole.nullable)]
+        work = 0
         for ahead, final in queue:
+            work += sum(
+                len(positions.chars[place]) + len(positions.follow[place]) for place in ahead
+            )
+            if work > _MAX_WORK:
+                raise PatternFault("the pattern is too tangled to be counted; shorten it", "E117")
             targets: dict[str, set[int]] = {}
             for position in ahead:
                 for char in positions.chars[position]:
@@ -268,7 +305,7 @@ class Pattern:
         state = (ahead, not taken.isdisjoint(whole.last))
         if state not in states:
             if len(states) >= _MAX_STATES:
-                raise PatternFault("the pattern is too tangled to be counted", "E117")
+                raise PatternFault("the pattern is too tangled to be counted; shorten it", "E117")
             states[state] = len(queue)
             queue.append(state)
         return states[state]
@@ -294,16 +331,6 @@ class Pattern:
             ways = sum(counts[target] for target in self._moves[state].values())
             counts[state] = ways + self._final[state]
         return counts[0]
-
-    @cached_property
-    def longest(self) -> int:
-        """The length of the longest text, in characters."""
-        lengths: dict[int, int] = {}
-        for state in self._backwards():
-            lengths[state] = max(
-                (lengths[target] + 1 for target in self._moves[state].values()), default=0
-            )
-        return lengths[0]
 
     def fullmatch(self, text: str) -> bool:
         """Whether the whole text is in the language."""

@@ -20,6 +20,7 @@ __all__ = [
     "CONTENT",
     "FIELD_CATEGORIES",
     "USES",
+    "category_is_allowed",
     "content_names",
     "is_identifier",
     "normalised",
@@ -81,6 +82,11 @@ def taxonomy() -> Mapping[str, frozenset[str]]:
 def use_is_allowed(use: str) -> bool:
     """Whether ``use`` is one of the allowed leaves."""
     return use in USES or use.startswith("essential.service.")
+
+
+def category_is_allowed(category: str) -> bool:
+    """Whether ``category`` is one of the allowed keys or lies below one."""
+    return any(category == key or category.startswith(f"{key}.") for key in FIELD_CATEGORIES)
 
 
 def normalised(name: str) -> str:

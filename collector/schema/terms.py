@@ -64,16 +64,19 @@ def _matches(pattern: str, code: str, message: str) -> AfterValidator:
 
 def _field_name(text: str) -> str:
     if text in RESERVED:
-        raise fault("E138", "`schema`, `received` and `count` are keys of the record itself")
+        raise fault(
+            "E138",
+            "`schema`, `received` and `count` are keys of the record itself; use another name",
+        )
     return text
 
 
 def _path(text: str) -> str:
     segments = text.split(".")
     if len(text) > 256 or len(segments) > _MAX_SEGMENTS or not all(segments):
-        raise fault("E128", f"a path is 1 to {_MAX_SEGMENTS} names joined by single dots")
+        raise fault("E128", f"a path must be 1 to {_MAX_SEGMENTS} names joined by single dots")
     if not text.isprintable():
-        raise fault("E128", "a path is made of printable characters")
+        raise fault("E128", "a path must be made of printable characters")
     return text
 
 
@@ -84,6 +87,12 @@ def _unique_paths(paths: tuple[str, ...]) -> tuple[str, ...]:
 def _reason(text: str) -> str:
     if len(re.findall(r"\w", text)) < 3:
         raise fault("E134", "say in words why this is needed")
+    return text
+
+
+def _text(text: str) -> str:
+    if not re.search(r"\w", text):
+        raise fault("E108", "write it in words")
     return text
 
 
@@ -114,8 +123,9 @@ def _window(text: object) -> timedelta:
 def _day(text: object) -> date:
     if isinstance(text, date):
         return text
+    written = isinstance(text, str) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text)
     try:
-        return date.fromisoformat(text if isinstance(text, str) and len(text) == 10 else "")
+        return date.fromisoformat(written[0] if written else "")
     except ValueError:
         pass
     raise fault("E127", "write a calendar date as YYYY-MM-DD")
@@ -132,9 +142,9 @@ _SPAN = (PlainSerializer(_written, return_type=str), WithJsonSchema({"type": "st
 Name = Annotated[
     str,
     _matches(
-        r"[a-z][a-z0-9]*([-_][a-z0-9]+)*",
+        r"(?=.{1,64}$)[a-z][a-z0-9]*([-_][a-z0-9]+)*",
         "E108",
-        "a name is lower case: words of a-z, 0-9 joined by - or _",
+        "a name must be lower case, at most 64 characters: words of a-z, 0-9 joined by - or _",
     ),
 ]
 FieldName = Annotated[
@@ -142,7 +152,7 @@ FieldName = Annotated[
     _matches(
         r"[a-z][a-z0-9_]{0,63}(\.[a-z0-9_]{1,64}){0,7}",
         "E108",
-        "a field name is 1 to 8 lower-case words of a-z, 0-9, _ joined by dots",
+        "a field name must be 1 to 8 lower-case words of a-z, 0-9, _ joined by dots",
     ),
     AfterValidator(_field_name),
 ]
@@ -157,13 +167,15 @@ Version = Annotated[
 Catalogue = Annotated[
     str,
     _matches(
-        r"[a-z0-9][a-z0-9_-]{0,63}", "E108", "a catalogue name is lower case: a-z, 0-9, - and _"
+        r"[a-z0-9][a-z0-9_-]{0,63}",
+        "E108",
+        "a catalogue name must be lower case: a-z, 0-9, - and _",
     ),
 ]
 Path = Annotated[str, AfterValidator(_path)]
 Paths = Annotated[tuple[Path, ...], AfterValidator(_unique_paths)]
 Reason = Annotated[str, AfterValidator(_reason)]
-Text = Annotated[str, AfterValidator(_reason)]
+Text = Annotated[str, AfterValidator(_text)]
 Duration = Annotated[timedelta, _duration("hdwy"), *_SPAN]
 Period = Annotated[timedelta, _duration("mhdw"), *_SPAN]
 Window = Annotated[timedelta, PlainValidator(_window), *_SPAN]

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Iterable, Iterator, Sequence
-from os.path import commonprefix
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from os.path import commonprefix  # of any strings, not only of paths
 from typing import NamedTuple
 
 from collector.errors import ConfigError
@@ -34,22 +34,23 @@ class Sighting(NamedTuple):
     start: int
 
 
-class _Group(NamedTuple):
+class _Group:
     """Needles of one encoding with a common beginning."""
 
-    encoding: str
-    prefix: bytes
-    needles: dict[bytes, str]
+    def __init__(self, encoding: str, prefix: bytes, needles: dict[bytes, str]) -> None:
+        self.encoding = encoding
+        self._prefix = prefix
+        self._needles = needles
+        self._lengths = sorted(set(map(len, needles)))
 
     def search(self, window: bytes) -> Iterator[Sighting]:
-        lengths = sorted({len(needle) for needle in self.needles})
-        at = window.find(self.prefix)
+        at = window.find(self._prefix)
         while at >= 0:
-            for length in lengths:
-                canary = self.needles.get(window[at : at + length])
+            for length in self._lengths:
+                canary = self._needles.get(window[at : at + length])
                 if canary is not None:
                     yield Sighting(canary, self.encoding, at)
-            at = window.find(self.prefix, at + 1)
+            at = window.find(self._prefix, at + 1)
 
 
 class Needles:
@@ -64,25 +65,36 @@ class Needles:
         if not known or min(len(canary.encode()) for canary in known) < _LEAST:
             raise ConfigError("E204", f"give at least one canary, each of {_LEAST} bytes or more")
         self.reach = 16 * max(len(canary.encode()) for canary in known)
+        self._known = known
+        self._plain = list(_groups(known, _PLAIN))
         self._fixed = list(_groups(known, _FIXED))
         self._wrapped = list(_groups(known, _WRAPPED))
-        self._escaped = re.compile(b"|".join(_escapable(canary) for canary in known))
-        self._known = known
+        self._escaped = re.compile(_either(known))
 
     def search(self, window: bytes) -> Iterator[Sighting]:
         """Every sighting within a window."""
-        for group in self._fixed:
+        for group in self._plain + self._fixed:
             yield from group.search(window)
         joined = _BREAKS.sub(b"", window)
         for group in self._wrapped:
             for canary, encoding, start in group.search(joined):
                 yield Sighting(canary, encoding, _before_joining(window, start))
         if _MAY_BE_ESCAPED.search(window):
-            for match in self._escaped.finditer(window):
-                encoding = "percent" if b"%" in match[0] else "json"
-                canary = self._known[(match.lastindex or 1) - 1]
-                if match[0] != canary.encode():
-                    yield Sighting(canary, encoding, match.start())
+            yield from self._search_escaped(window)
+        yield from self._search_reversed(window)
+
+    def _search_escaped(self, window: bytes) -> Iterator[Sighting]:
+        for match in self._escaped.finditer(window):
+            canary = next(c for c in self._known if re.fullmatch(_either([c]), match[0]))
+            if match[0] != canary.encode():
+                encoding = "json" if b"\\" in match[0] else "percent"
+                yield Sighting(canary, encoding, match.start())
+
+    def _search_reversed(self, window: bytes) -> Iterator[Sighting]:
+        for group in self._plain:
+            for canary, _, end in group.search(window[::-1]):
+                start = len(window) - end - len(canary.encode())
+                yield Sighting(canary, "reversed", start)
 
 
 def _before_joining(window: bytes, start: int) -> int:
@@ -96,7 +108,9 @@ def _before_joining(window: bytes, start: int) -> int:
 
 def _plain(canary: str) -> Iterator[tuple[str, bytes]]:
     yield "plain", canary.encode()
-    yield "reversed", canary[::-1].encode()
+
+
+def _utf_16(canary: str) -> Iterator[tuple[str, bytes]]:
     yield "utf-16-le", canary.encode("utf-16-le")
     yield "utf-16-be", canary.encode("utf-16-be")
 
@@ -116,15 +130,16 @@ def _base64(canary: str) -> Iterator[tuple[str, bytes]]:
         yield "base64", text.translate(bytes.maketrans(b"+/", b"-_"))
 
 
-_FIXED = (_plain,)
-_WRAPPED = (_hex, _base64)
+_Way = Callable[[str], Iterator[tuple[str, bytes]]]
+_PLAIN: tuple[_Way, ...] = (_plain,)
+_FIXED: tuple[_Way, ...] = (_utf_16,)
+_WRAPPED: tuple[_Way, ...] = (_hex, _base64)
 
 
-def _groups(canaries: Sequence[str], ways: Iterable[object]) -> Iterator[_Group]:
+def _groups(canaries: Sequence[str], ways: Iterable[_Way]) -> Iterator[_Group]:
     """One group per spelling if the canaries start alike in it, else one per needle."""
     for way in ways:
-        spellings = [list(way(canary)) for canary in canaries]  # type: ignore[operator]
-        for spelling in zip(*spellings, strict=True):
+        for spelling in zip(*map(way, canaries), strict=True):
             encoding = spelling[0][0]
             needles = {
                 needle: canary for (_, needle), canary in zip(spelling, canaries, strict=True)
@@ -136,9 +151,15 @@ def _groups(canaries: Sequence[str], ways: Iterable[object]) -> Iterator[_Group]
                 yield from (_Group(encoding, n, {n: canary}) for n, canary in needles.items())
 
 
-def _escapable(canary: str) -> bytes:
-    """A group that matches the canary with any of its characters escaped, as JSON or in a URL."""
-    return b"(" + b"".join(map(_character, canary)) + b")"
+def _either(canaries: Sequence[str]) -> bytes:
+    """A pattern for any of the canaries, any character of it escaped, as JSON or in a URL."""
+    prefix = commonprefix(canaries)
+    tails = sorted((canary[len(prefix) :] for canary in canaries), key=len, reverse=True)
+    return _escapable(prefix) + b"(?:" + b"|".join(map(_escapable, tails)) + b")"
+
+
+def _escapable(text: str) -> bytes:
+    return b"".join(map(_character, text))
 
 
 def _character(char: str) -> bytes:

@@ -15,7 +15,7 @@ __all__ = ["EnumField"]
 
 def _value(text: str) -> str:
     if not 1 <= len(text) <= 64 or not text.isprintable() or text != text.strip():
-        raise fault("E113", "a value is 1 to 64 printable characters without blanks around it")
+        raise fault("E113", "a value must be 1 to 64 printable characters without blanks around it")
     return text
 
 
@@ -41,9 +41,9 @@ class EnumField(FieldBase):
         values = set(self.values)
         for alias, value in self.aliases.items():
             if value not in values:
-                raise fault("E114", "every alias leads to one of the values")
+                raise fault("E114", "every alias must lead to one of the values")
             if alias in values and alias != value:
-                raise fault("E114", "a value cannot be an alias of another value")
+                raise fault("E114", "a value must not be an alias of another value")
         self._folded()
         return self
 
@@ -54,7 +54,9 @@ class EnumField(FieldBase):
         folded: dict[str, str] = {}
         for text, value in known.items():
             if folded.setdefault(_fold(text), value) != value:
-                raise fault("E114", "two names differ only in case but mean different values")
+                raise fault(
+                    "E114", "two names differ only in case but mean different values; leave one out"
+                )
         return folded
 
     def canonical(self, circumstances: Circumstances) -> Canonical:

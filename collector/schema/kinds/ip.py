@@ -13,38 +13,37 @@ from ipaddress import IPv6Address
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
-from pydantic import Field as Option
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from collector.schema.kinds.base import Canonical, Circumstances, FieldBase
+from collector.schema.terms import fault
 
 __all__ = ["IpField"]
 
-_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
-_UNICAST = r"(?!22[4-9]\.|23[0-9]\.|169\.254\.)"
-_IPV4 = re.compile(rf"{_UNICAST}{_OCTET}(?:\.{_OCTET}){{3}}").fullmatch
-_IPV6 = re.compile(r"[0-9a-fA-F:]{2,39}|[0-9a-fA-F:]{2,30}[0-9.]{7,15}").fullmatch
+_OCTET = r"(?:1[0-9]{2}|2(?:[0-4][0-9]|5[0-5])|[1-9]?[0-9])"
+_UNICAST = r"(?!22[4-9]|23[0-9]|169\.254\.)"
+_IPV4 = re.compile(_UNICAST + r"\.".join([_OCTET] * 4)).fullmatch
 
 _MAPPED = bytes(10) + b"\xff\xff"
 _NAT64 = b"\x00\x64\xff\x9b" + bytes(8)
-_SIX_TO_FOUR = b"\x20\x02"
 
 
 def _packed(text: str) -> bytes | None:
     """The unicast address that the text means, out of its IPv6 clothes: 4 or 16 bytes."""
-    if _IPV4(text):
-        return inet_pton(AF_INET, text)
-    if not _IPV6(text):
+    if ":" not in text:
+        return inet_pton(AF_INET, text) if _IPV4(text) else None
+    if "%" in text:
         return None
     try:
         address = inet_pton(AF_INET6, text)
-    except OSError:
+    except (OSError, ValueError):
         return None
-    if address[:2] == _SIX_TO_FOUR:
+    first = address[0]
+    if first == 0x20 and address[1] == 0x02:  # 6to4
         return _unicast(address[2:6])
-    if address[:12] in (_MAPPED, _NAT64):
+    if first == 0 and address[:12] in (_MAPPED, _NAT64):
         return _unicast(address[12:])
-    if address[0] == 0xFF or (address[0] == 0xFE and address[1] & 0xC0 == 0x80):
+    if first == 0xFF or (first == 0xFE and address[1] & 0xC0 == 0x80):
         return None
     return address
 
@@ -56,8 +55,18 @@ def _unicast(inner: bytes) -> bytes | None:
 def _text(packed: bytes) -> str:
     if len(packed) == 4:
         return inet_ntop(AF_INET, packed)
-    # Systems differ in how they write ::/80; there the standard library decides.
-    return inet_ntop(AF_INET6, packed) if any(packed[:10]) else str(IPv6Address(packed))
+    if packed[0] or any(packed[:10]):
+        return inet_ntop(AF_INET6, packed)
+    return str(IPv6Address(packed))  # systems differ in how they write ::/80
+
+
+def _prefix(least: int, most: int) -> AfterValidator:
+    def check(length: int) -> int:
+        if not least <= length <= most:
+            raise fault("E123", f"keep {least} to {most} bits")
+        return length
+
+    return AfterValidator(check)
 
 
 class Truncation(BaseModel):
@@ -65,8 +74,8 @@ class Truncation(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    ipv4: Annotated[int, Option(ge=8, le=32)] = 32
-    ipv6: Annotated[int, Option(ge=16, le=128)] = 128
+    ipv4: Annotated[int, _prefix(8, 32)] = 32
+    ipv6: Annotated[int, _prefix(16, 128)] = 128
 
 
 class IpField(FieldBase):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Annotated, Literal
 
 from pydantic import Field as Option
@@ -14,8 +14,12 @@ from collector.schema.terms import fault
 __all__ = ["IntegerField", "NumberField"]
 
 _MOST_INT = 2**63 - 1
-_MOST_STEPS = Decimal(10) ** 15
+_MOST_DIGITS = 15
 """A double keeps 15 decimal digits (IEEE 754), so every multiple has one shortest spelling."""
+_LEAST_STEP = 1e-290
+"""Below 2.2e-308 a double keeps fewer."""
+_EXACT = Context(prec=2000, Emin=-9999, Emax=9999)
+"""Our own, because an embedding program may set its thread's precision as it likes."""
 
 _Int = Annotated[int, Option(ge=-_MOST_INT, le=_MOST_INT)]
 _Finite = Annotated[float, Option(allow_inf_nan=False)]
@@ -39,7 +43,7 @@ class IntegerField(FieldBase):
     @model_validator(mode="after")
     def _fits(self) -> IntegerField:
         if self.minimum > self.maximum or self.minimum % self.step:
-            raise fault("E122", "`minimum` is a multiple of `step` and not above `maximum`")
+            raise fault("E122", "`minimum` must be a multiple of `step` and not above `maximum`")
         return self
 
     def canonical(self, circumstances: Circumstances) -> Canonical:
@@ -65,12 +69,14 @@ class NumberField(FieldBase):
     @model_validator(mode="after")
     def _fits(self) -> NumberField:
         low, high, step = _exact(self.minimum), _exact(self.maximum), _exact(self.step)
-        finest = Decimal(10) ** int(step.normalize().as_tuple().exponent)
-        if low > high or max(abs(low), abs(high)) / finest > _MOST_STEPS or low % step:
+        finest = step.normalize(_EXACT).as_tuple().exponent
+        most = max(low.copy_abs(), high.copy_abs()).scaleb(-int(finest), _EXACT)
+        is_wide = most > 10**_MOST_DIGITS or self.step < _LEAST_STEP
+        if low > high or is_wide or _EXACT.remainder(low, step):
             raise fault(
                 "E122",
-                "`minimum` is a multiple of `step`, not above `maximum`, and no more than 15 digits"
-                " lie between the finest of `step` and the greatest of the range",
+                "`minimum` must be a multiple of `step`, not above `maximum`, and no more than"
+                f" {_MOST_DIGITS} digits may lie between the finest of `step` and the widest value",
             )
         return self
 
@@ -81,11 +87,16 @@ class NumberField(FieldBase):
             if not low <= value <= high:
                 return None
             exact = _exact(value)
-            steps = exact // step - (1 if exact < 0 and exact % step else 0)
-            return float(steps * step) + 0.0  # + 0.0 makes a negative zero positive
+            return float(_EXACT.multiply(_steps(exact, step), step)) + 0.0  # no negative zero
 
         return canonical
 
     def size(self) -> int:
         low, high, step = _exact(self.minimum), _exact(self.maximum), _exact(self.step)
-        return int((high - low) // step) + 1
+        return int(_steps(_EXACT.subtract(high, low), step)) + 1
+
+
+def _steps(exact: Decimal, step: Decimal) -> Decimal:
+    """How many whole steps lie between zero and a number, counted downwards."""
+    steps, rest = _EXACT.divmod(exact, step)
+    return _EXACT.subtract(steps, Decimal(rest < 0))

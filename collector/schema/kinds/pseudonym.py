@@ -24,7 +24,9 @@ _MOST_BYTES = 256
 def _reference(text: str) -> str:
     scheme, colon, rest = text.partition(":")
     if not colon or scheme not in ("env", "file") or not rest or not rest.isprintable():
-        raise fault("E125", "a key is a reference: env:NAME or file:PATH, never the key itself")
+        raise fault(
+            "E125", "a key must be a reference: env:NAME or file:PATH, never the key itself"
+        )
     return text
 
 

@@ -14,7 +14,7 @@ __all__ = ["TimeField"]
 _RFC3339 = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]"
     r"((?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9])(?:\.[0-9]{1,9})?"
-    r"(?:[Zz]|([+-][0-9]{2}:[0-9]{2}))"
+    r"(?:[Zz]|([+-](?:[01][0-9]|2[0-3]):[0-5][0-9]))"
 ).fullmatch
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
@@ -49,8 +49,11 @@ class TimeField(FieldBase):
         return canonical
 
     def size(self) -> int:
-        span = 2 * self.within if self.within else _LAST - _EPOCH
-        return int(span.total_seconds()) // _SECONDS[self.precision] + 1
+        """At any moment; a window that does not end on a step can still touch one step more."""
+        step = _SECONDS[self.precision]
+        if self.within is None:
+            return int((_LAST - _EPOCH).total_seconds()) // step + 1
+        return -(-int(2 * self.within.total_seconds()) // step) + 1
 
 
 def _written(text: str) -> datetime | None:

@@ -40,7 +40,9 @@ class TokenField(FieldBase):
             caught = error
         else:
             if self.longest() > self.max_length:
-                raise fault("E118", "the set holds texts longer than `max_length`")
+                raise fault(
+                    "E118", "the set holds texts longer than `max_length`; shorten them or raise it"
+                )
             return self
         raise fault(caught.code, str(caught))
 

@@ -1,0 +1,156 @@
+"""``schemas``: random valid schema documents, loaded as a file would be.
+
+Paths are drawn from few segments, so that they overlap: a path is a value and the way to another,
+fields of different kinds read the same path, one field's source is another one's name.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+from hypothesis import strategies as st
+
+from collector.schema import Schema, load_schema
+
+__all__ = ["PURPOSES", "schemas"]
+
+PURPOSES = ("operations", "planning", "security")
+"""The purposes of generated schemas; a schema defines all of them."""
+
+_USES = (
+    "essential.service.operations",
+    "analytics.reporting.system.performance",
+    "essential.service.security",
+)
+_SEGMENTS = ("a", "b", "c", "os")
+_PATHS = ("a b", "é", "😀.b", "A", "a.é", "schema", "count", "r.b", "a'b", "{}", "%s", "a/b", "0", "b.0.c")
+_RECORDS = ("items", "r.items", "a.b.items")
+_CONTENT = {"audio": ["hum", "a.hum"], "chat": ["backchannel", "шёпот"], "file": ["fax sheet"]}
+
+_Document = dict[str, Any]
+_Part = st.SearchStrategy[_Document]
+
+
+def _kind(kind: str, **options: st.SearchStrategy[Any]) -> _Part:
+    """A field's own options; each may be left out where it is ``None``."""
+    return st.fixed_dictionaries({"kind": st.just(kind), **options}).map(
+        lambda field: {key: value for key, value in field.items() if value is not None}
+    )
+
+
+def _options(*choices: Any) -> st.SearchStrategy[Any]:
+    return st.sampled_from(choices)
+
+
+_ENUMS: tuple[_Document, ...] = (
+    {"values": ["linux", "windows"], "aliases": {"Linux": "linux", "GNU/Linux": "linux"}},
+    {"values": ["Yes", "no"], "aliases": {"ja": "Yes"}, "fold_case": True},
+    {"values": ["1", "1.2", "a", "é", "😀 x", "203.0.113.7", "true"]},
+)
+_VERSIONS: tuple[_Document, ...] = (
+    {},
+    {"parts": 1},
+    {"parts": 2, "maximum": [9, 99]},
+    {"parts": 3, "maximum": [9, 9, 9, 99]},
+)
+_INTEGERS = ((0, 100, 1), (-7, 90, 7), (0, 2**63 - 1, 1), (-(2**63) + 1, 0, 1), (5, 5, 5))
+_NUMBERS = (
+    (0.0, 100.0, 0.1),
+    (-5, 5, 0.25),
+    (0, 1e300, 1e290),
+    (-1e-3, 1e-3, 1e-6),
+    (0, 1e15, 1),
+    (-0.3, 0.3, 0.3),
+)
+
+
+def _ranges(kind: str, ranges: tuple[tuple[float, float, float], ...]) -> _Part:
+    return st.sampled_from(ranges).map(
+        lambda r: {"kind": kind, "minimum": r[0], "maximum": r[1], "step": r[2]}
+    )
+
+
+_KINDS: tuple[_Part, ...] = (
+    _kind("ip", truncate=_options(None, {"ipv4": 24, "ipv6": 48}, {"ipv4": 12}, {"ipv6": 20})),
+    st.sampled_from(_ENUMS).map(lambda options: {"kind": "enum", **options}),
+    st.sampled_from(_VERSIONS).map(lambda options: {"kind": "version", **options}),
+    _kind("token", pattern=_options("[a-c]{1,3}", "(ab|cd)?x", "[0-9]{2},[0-9]", "linux|1\\.2")),
+    _kind("token", catalogue=st.just("os-names")),
+    _ranges("integer", _INTEGERS),
+    _ranges("number", _NUMBERS),
+    _kind("boolean"),
+    _kind("time", precision=_options(None, "minute", "day"), within=_options(None, "±7d", "1h")),
+    _kind("pseudonym", key=st.just("env:COLLECTOR_TEST_KEY"), rotate=_options("1d", "1h")),
+)
+
+
+@cache
+def _names(most: int) -> st.SearchStrategy[str]:
+    return st.lists(st.sampled_from(_SEGMENTS), min_size=1, max_size=most).map(".".join)
+
+
+@cache
+def _field() -> _Part:
+    sources = st.lists(_names(3) | st.sampled_from(_PATHS), min_size=1, max_size=3, unique=True)
+    common = st.fixed_dictionaries(
+        {
+            "category": _options("user.device", "user.telemetry", "system.operations"),
+            "purposes": st.lists(st.sampled_from(PURPOSES), min_size=1, unique=True),
+            "retention": st.just("30d"),
+            "reason": st.just("Needed for a test"),
+        },
+        optional={
+            "from": sources,
+            "expires": _options("2020-01-01", "2026-06-01", "2026-06-02", "2030-01-01"),
+        },
+    )
+    required = st.integers(0, 9).map(lambda n: {"required": True} if n == 9 else {})
+    return st.builds(lambda *parts: parts[0] | parts[1] | parts[2], st.one_of(_KINDS), common, required)
+
+
+def _clashes(path: str, records: str) -> bool:
+    return path == records or path.startswith(f"{records}.") or records.startswith(f"{path}.")
+
+
+@st.composite
+def _documents(draw: st.DrawFn) -> _Document:
+    fields = draw(st.dictionaries(_names(3), _field(), min_size=1, max_size=5))
+    content = draw(st.dictionaries(st.sampled_from(sorted(_CONTENT)), st.none()))
+    document: _Document = {
+        "schema": "generated",
+        "version": "1.0.0",
+        "title": "A generated schema",
+        "owner": "tests",
+        "purposes": {
+            name: {"use": use, "basis": "consent", "reason": "Needed for a test"}
+            for name, use in zip(PURPOSES, _USES, strict=True)
+        },
+        "fields": fields,
+    }
+    if content:
+        document["content"] = {category: _CONTENT[category] for category in content}
+    paths = {path for name, field in fields.items() for path in [name, *field.get("from", [])]}
+    free = [path for path in _RECORDS if not any(_clashes(read, path) for read in paths)]
+    records = draw(st.none() | st.sampled_from(free)) if free else None
+    return document | ({"records": records} if records else {})
+
+
+@lru_cache(maxsize=4096)
+def _loaded(text: str) -> Schema:
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "generated.yaml")
+        path.write_text(text, encoding="utf-8")
+        return load_schema(path)
+
+
+def schemas() -> st.SearchStrategy[Schema]:
+    """Valid schemas of one to five fields of every kind, with and without ``records``, additional
+    content names, required fields, and fields that expire around 2026-06-01.
+
+    A schema with a field of kind ``pseudonym`` needs a filter with ``keys``.
+    """
+    return _documents().map(lambda document: _loaded(json.dumps(document, ensure_ascii=False)))

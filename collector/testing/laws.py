@@ -1,0 +1,96 @@
+"""``assert_noninterference``: the law that makes an allowlist worth its name, for any schema.
+
+Two well-formed events that agree on the admitted values give byte-identical records, and counts that
+differ at most in what was dropped and in content; and no line of a batch changes what another line
+gives.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection
+from functools import reduce
+from operator import add
+
+from hypothesis import HealthCheck, given, settings
+
+from collector.contracts import Tally
+from collector.filter import Admission, Filter
+from collector.schema import Schema
+from collector.schema.kinds import Circumstances
+from collector.testing.mappings import Event
+from collector.testing.texts import lines, seeds, write
+from collector.testing.twins import twins
+from collector.testing.values import clock
+
+__all__ = ["assert_noninterference"]
+
+
+def assert_noninterference(
+    schema: Schema,
+    *,
+    purposes: Collection[str] | None = None,
+    keys: Callable[[str, int], bytes] | None = None,
+    examples: int | None = None,
+) -> None:
+    """Test a schema against the law; raises ``AssertionError`` with the smallest counterexample.
+
+    ``purposes`` are the granted ones (``None``: all), ``keys`` resolves key references of pseudonyms
+    (``None``: a fixed key), ``examples`` is how many cases of each half of the law are tried
+    (``None``: as many as Hypothesis is set to, 100 by default).
+    """
+    now, keys = clock(), keys or _fixed_key
+    tested = Filter(schema, purposes=purposes, as_of=now, keys=keys)
+    usual = settings(
+        max_examples=examples or settings().max_examples,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+
+    @usual
+    @given(twins(schema, Circumstances(lambda: now, keys)), seeds(), seeds())
+    def only_admitted_values_matter(pair: tuple[Event, Event], seed: int, other: int) -> None:
+        _agree(tested, pair, (seed, other))
+
+    @usual
+    @given(lines(schema, now=now))
+    def each_line_stands_alone(payload: bytes) -> None:
+        _stand_alone(tested, payload)
+
+    only_admitted_values_matter()
+    each_line_stands_alone()
+
+
+def _fixed_key(reference: str, period: int) -> bytes:
+    return b"a key for tests, not for use ..."
+
+
+def _agree(
+    tested: Filter,
+    pair: tuple[Event, Event],
+    written: tuple[int, int],
+) -> None:
+    """Events that agree on the admitted values, as mappings and as texts, give the same."""
+    texts = [write(event, seed) for event, seed in zip(pair, written, strict=True)]
+    first, *others = [_outcome(tested.admit(event)) for event in (*pair, *texts)]
+    for other in others:
+        assert other == first, "what a schema does not admit has changed a record"  # noqa: S101
+
+
+def _outcome(admission: Admission) -> tuple[bytes, tuple[object, ...]]:
+    """The records, and the counts that must not depend on what is not admitted."""
+    tally = admission.tally
+    rejected = sorted(tally.rejected.items())
+    return admission.encode(), (tally.received, tally.admitted, rejected, tally.bytes_out)
+
+
+def _stand_alone(tested: Filter, payload: bytes) -> None:
+    """A batch gives what its lines give one by one, in records and in counts."""
+    whole = tested.admit_lines(payload)
+    parts = re.findall(rb"[^\n]*\n|[^\n]+", payload)
+    alone = [tested.admit_lines(part, first=not at) for at, part in enumerate(parts)]
+    records = b"".join(admission.encode() for admission in alone)
+    assert whole.encode() == records, "a line has changed what another line gives"  # noqa: S101
+    total = reduce(add, (admission.tally for admission in alone), Tally())
+    assert whole.tally == total, "the counts of a batch are not those of its lines"  # noqa: S101

@@ -1,0 +1,165 @@
+"""``events``: Python mappings around the fields of a schema.
+
+An event is a list of insertions (a path and a value each), put into an empty dictionary one after
+another, so that it shrinks to the few that matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+from hypothesis import strategies as st
+
+from collector.schema import Schema
+from collector.testing.values import Values, clock, junk, values
+
+__all__ = ["Event", "Path", "events", "insertions", "paths_of", "place", "put", "surroundings"]
+
+Event = dict[Any, Any]
+Path = tuple[str, ...]
+
+
+def paths_of(schema: Schema, name: str) -> list[Path]:
+    """Where a field is looked for: each source nested, then as one flat key; its name comes last."""
+    listed = schema.fields[name].sources or ()
+    found: list[Path] = []
+    for source in listed if name in listed else (*listed, name):
+        found += [tuple(source.split(".")), (source,)]
+    return list(dict.fromkeys(found))
+
+
+def put(event: Event, path: Path, value: Any) -> None:
+    """Insert a value, making objects on the way of whatever is there."""
+    *way, last = path
+    for key in way:
+        inner = event.get(key)
+        if type(inner) is not dict:
+            inner = event[key] = {}
+        event = inner
+    event[last] = value
+
+
+def surroundings(schema: Schema) -> st.SearchStrategy[Path]:
+    """Paths that no field reads but that look as if one did, and names of content."""
+    paths = [path for name in schema.fields for path in paths_of(schema, name)]
+    ways = [path[:end] for path in paths for end in range(1, len(path))]
+    flat = [(".".join(path[:2]), *path[2:]) for path in paths if len(path) > 2]
+    cased = [tuple(key.upper() for key in path) for path in paths]
+    near = [(*path[:-1], f"{path[-1]}{more}") for path in paths[:20] for more in (" ", ".", "\u200b")]
+    below = [(*path, "inner") for path in paths[:20]]
+    content = [(name,) for name in schema.content_names]
+    deep_content = [("unlisted", name) for name in schema.content_names]
+    odd = [("schema",), ("count",), ("received",), ("",), ("__class__",), ("𝔘nlisted", "é")]
+    listed = set(paths)
+    unread = [p for p in [*ways, *flat, *cased, *near, *below, *deep_content, *odd] if p not in listed]
+    return st.one_of(
+        st.sampled_from(unread),
+        st.sampled_from(content),
+        st.lists(st.text(max_size=6), min_size=1, max_size=3).map(tuple),
+    )
+
+
+def insertions(
+    schema: Schema, now: datetime, extra: Values
+) -> st.SearchStrategy[list[tuple[Path, Any]]]:
+    """What an event (or an element of a list of records) is made of; ``extra`` is further junk."""
+    fields = [
+        st.tuples(st.sampled_from(paths_of(schema, name)), values(field, now) | extra)
+        for name, field in schema.fields.items()
+    ]
+    unlisted = st.tuples(surroundings(schema), junk() | extra)
+    listed = st.one_of(fields)
+    return st.lists(listed | unlisted, max_size=6 + 2 * len(fields))
+
+
+def values_of(schema: Schema, now: datetime) -> Values:
+    """Values for any of the fields, and junk."""
+    return st.one_of(junk(), *(values(field, now) for field in schema.fields.values()))
+
+
+def _filled(inserted: Iterable[tuple[Path, Any]]) -> Event:
+    event: Event = {}
+    for path, value in inserted:
+        put(event, path, value)
+    return event
+
+
+def place(schema: Schema, now: datetime, extra: Values) -> st.SearchStrategy[Event]:
+    """Events of JSON values and ``extra``; with their list of records where the schema has one."""
+    single = insertions(schema, now, extra).map(_filled)
+    if schema.records is None:
+        return single
+    ways = [tuple(schema.records.split(".")), (schema.records,)]
+    listed = st.lists(st.one_of(single, single, single, junk() | extra), max_size=4)
+    return st.builds(
+        _with_records, single, st.sampled_from(ways), st.one_of(listed, listed, listed, junk() | extra)
+    )
+
+
+def _with_records(event: Event, way: Path, listed: Any) -> Event:
+    put(event, way, listed)
+    return event
+
+
+class _Str(str):
+    __slots__ = ()
+
+
+class _Int(int):
+    __slots__ = ()
+
+
+class _Dict(dict[Any, Any]):
+    __slots__ = ()
+
+
+class _Choice(str, Enum):
+    LINUX = "linux"
+
+
+_FOREIGN: tuple[Callable[[], Any], ...] = (
+    lambda: float("nan"),
+    lambda: float("inf"),
+    lambda: float("-inf"),
+    lambda: b"linux",
+    lambda: bytearray(b"linux"),
+    lambda: "\ud800",
+    lambda: ("linux",),
+    lambda: {"linux"},
+    lambda: _Str("linux"),
+    lambda: _Int(1),
+    lambda: _Dict(a=1),
+    lambda: _Choice.LINUX,
+    lambda: 1j,
+    lambda: object(),
+    lambda: datetime(2026, 1, 1),  # noqa: DTZ001 - a naive one is what a caller may hand over
+)
+_FOREIGN_KEYS: tuple[Any, ...] = (0, 1.5, None, True, b"ip", ("a", "b"), "\udc80", _Str("unlisted"))
+
+
+def _beside(event: Event, more: Event) -> Event:
+    """Foreign keys first, unless one equals a key of the event."""
+    return {key: value for key, value in more.items() if key not in event} | event
+
+
+def events(
+    schema: Schema, *, plain: bool = False, now: datetime | None = None
+) -> st.SearchStrategy[Event]:
+    """Mappings as a program might hand them over, around the fields of the schema.
+
+    Valid, nearly valid and wrong values; nested and flat paths; null; aliases; unlisted, content
+    and look-alike members; lists of records with elements that are none. With ``plain``, only what
+    JSON can say; without, also NaN, foreign types and keys that are no text. ``now`` is the present
+    for fields of kind ``time``.
+    """
+    around = now or clock()
+    if plain:
+        return place(schema, around, st.nothing())
+    foreign = st.sampled_from(_FOREIGN).map(lambda make: make())
+    first = {path[0] for name in schema.fields for path in paths_of(schema, name)}
+    odd_keys = st.sampled_from([*_FOREIGN_KEYS, *map(_Str, sorted(first))])
+    more = st.dictionaries(odd_keys, values_of(schema, around) | foreign, max_size=2)
+    return st.builds(_beside, place(schema, around, foreign), more)

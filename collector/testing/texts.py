@@ -1,0 +1,221 @@
+"""``payloads`` and ``lines``: JSON text around the fields of a schema, and bytes that are none.
+
+An event is drawn first and then written down. How it is written (white space, escapes, the order and
+repetition of members) changes nothing of what it means and comes from one seed; seed 0 writes it as
+compact as possible, which is what a failing example shrinks to.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from random import Random
+from typing import Any
+
+from hypothesis import strategies as st
+
+from collector.schema import Schema
+from collector.testing.mappings import place
+from collector.testing.values import Values, clock, junk
+
+__all__ = ["Verbatim", "lines", "payloads", "seeds", "write"]
+
+_BLANKS = " \t\r"
+BOM = b"\xef\xbb\xbf"
+_Texts = st.SearchStrategy[bytes]
+
+
+@dataclass(frozen=True)
+class Verbatim:
+    """A value that is written as it stands."""
+
+    text: str
+
+
+_UNUSUAL = tuple(
+    map(
+        Verbatim,
+        ["1e999", "-1e999", "-0", "-0.0", "1.0", "1E2", "1e-400", "0.1e1", "9" * 400, "-" + "9" * 400]
+        + ["9" * 5000, "18446744073709551616", "100000000000000000001", r'"\ud83d\ude00"', r'"\/"']
+        + [r'"linu\u0078"', r'"\u0000"', r'"203.0.113.7"', '"\x7f"', "[ ]", "{ }", "nu" + "ll"],
+    )
+)
+"""Well-formed values that a Python value cannot ask for."""
+
+_BROKEN = tuple(
+    map(
+        Verbatim,
+        ["NaN", "Infinity", "-Infinity", "01", "1.", ".5", "+1", "0x1", "1_000", "-", "tru", "'a'"]
+        + [r'"\ud800"', r'"\udc00"', r'"\ud800\ud800"', r'"\ud800A"', r'"\x41"', r'"\u12G4"', '"\x01"']
+        + ['"open', "[1,]", '{"a":1,}', "{a:1}", '{"a" 1}', "[1 2]", "", "undefined", "\ufeff1", "//"],
+    )
+)
+"""Values that are not JSON, one of which spoils the whole text."""
+
+
+@cache
+def _extra() -> Values:
+    unusual = st.sampled_from(_UNUSUAL)
+    return st.one_of(unusual, unusual, unusual, unusual, unusual, st.sampled_from(_BROKEN))
+
+
+@cache
+def seeds() -> st.SearchStrategy[int]:
+    """Ways to write a text down."""
+    return st.integers(0, 2**16)
+
+
+def write(value: Any, seed: int, *, spaces: str = " \t\r\n") -> bytes:
+    """A JSON text of the value. Texts of one value with different seeds mean the same."""
+    return _Writer(Random(seed) if seed else None, spaces).value(value).encode()
+
+
+class _Writer:
+    def __init__(self, random: Random | None, spaces: str) -> None:
+        self._random = random
+        self._spaces = spaces
+
+    def _chance(self, share: float) -> bool:
+        return self._random is not None and self._random.random() < share
+
+    def space(self) -> str:
+        if self._random is None or not self._chance(0.2):
+            return ""
+        return "".join(self._random.choices(self._spaces, k=self._random.randint(1, 3)))
+
+    def value(self, value: Any) -> str:
+        if isinstance(value, Verbatim):
+            text = value.text
+        elif isinstance(value, str):
+            text = self.text(value)
+        elif isinstance(value, dict):
+            text = self.members(value)
+        elif isinstance(value, list):
+            text = "[" + ",".join(map(self.value, value)) + "]"
+        else:
+            text = json.dumps(value)
+        return f"{self.space()}{text}{self.space()}"
+
+    def text(self, text: str) -> str:
+        """A JSON string, some of its characters escaped without need."""
+        if self._chance(0.5):
+            return json.dumps(text)
+        if not self._chance(0.3):
+            return json.dumps(text, ensure_ascii=False)
+        return '"' + "".join(self._character(char) for char in text) + '"'
+
+    def _character(self, char: str) -> str:
+        if char >= "\ud800" or not self._chance(0.5):
+            return json.dumps(char)[1:-1]
+        return f"\\u{ord(char):04X}"
+
+    def members(self, event: dict[str, Any]) -> str:
+        """An object. Of equal keys the last counts, so earlier ones may hold anything."""
+        members = list(event.items())
+        if self._random is not None and self._chance(0.3):
+            self._random.shuffle(members)
+        written = [(key, self.value(value)) for key, value in members]
+        if self._random is not None and written and self._chance(0.2):
+            key, _ = self._random.choice(written)
+            written.insert(0, (key, self.value(self._random.choice(_BEFORE))))
+        each = (f"{self.space()}{self.text(key)}{self.space()}:{text}" for key, text in written)
+        return "{" + ",".join(each) + (self.space() if not written else "") + "}"
+
+
+_BEFORE: tuple[Any, ...] = (None, 1, "linux", [1], {}, {"a": 1}, "203.0.113.7", True)
+
+
+@cache
+def _deep() -> st.SearchStrategy[Verbatim]:
+    """Values that are nested deeper than is ever read, alone and as a list that is never closed."""
+    depths = st.sampled_from([1001, 1500, 20_000])
+    return st.one_of(
+        depths.map(lambda n: Verbatim("[" * n + "]" * n)),
+        depths.map(lambda n: Verbatim('{"a":' * n + "1" + "}" * n)),
+        depths.map(lambda n: Verbatim("[" * n)),
+    )
+
+
+@st.composite
+def _damaged(draw: st.DrawFn, texts: _Texts) -> bytes:
+    """A text with something cut off, put in, or put around it."""
+    text = draw(texts)
+    at = draw(st.integers(0, min(len(text), 10_000)))
+    how = draw(st.integers(0, 5))
+    if how == 0:
+        return text[:at]
+    if how == 1:
+        return text[:at] + draw(st.sampled_from(_INSERTS)) + text[at:]
+    if how == 2:
+        return text[:at] + draw(st.binary(max_size=3)) + text[at + 1 :]
+    if how == 3:
+        return draw(st.sampled_from(_INSERTS)) + text
+    if how == 4:
+        return text + draw(st.sampled_from(_INSERTS))
+    return text + draw(texts)
+
+
+_INSERTS = (
+    *(BOM, b" ", b"\n", b"\r", b"\x00", b"\x0b", b"\xa0", b"\xc2\xa0", b"\xe2\x80\xa8", b"\x1a"),
+    *(b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82", b"\x80"),
+    *(b",", b"{", b"}", b"[", b"]", b'"', b":", b"\\", b"null", b"{}", b"[]", b"x", b"//"),
+)
+
+
+def _written(values: Values, spaces: str = " \t\r\n") -> _Texts:
+    return st.builds(lambda value, seed: write(value, seed, spaces=spaces), values, seeds())
+
+
+_KEYS = st.sampled_from(["a", "b", "os", "unlisted", "audio", "items"])
+
+
+class _Kinds:
+    """The values that a schema's texts are written from."""
+
+    def __init__(self, schema: Schema, now: datetime | None) -> None:
+        around = now or clock()
+        usual = place(schema, around, st.nothing())
+        unusual = place(schema, around, _extra())
+        deep = st.builds(lambda event, key, more: event | {key: more}, usual, _KEYS, _deep())
+        self.shallow = st.one_of(usual, unusual)
+        # Weighted by index, because ``one_of`` would draw the rare one as often as the others.
+        kinds = [self.shallow] * 9 + [deep]
+        self.event = st.integers(0, len(kinds) - 1).flatmap(kinds.__getitem__)
+        self.other = st.one_of(junk(), _extra(), _deep())
+
+    def several(self, event: Values) -> Values:
+        """Lists of events, some of whose elements are none."""
+        return st.lists(st.one_of(event, event, event, junk() | _extra()), max_size=4)
+
+
+def payloads(schema: Schema, *, now: datetime | None = None) -> _Texts:
+    """Whole payloads: a JSON object or array, whatever else is JSON, and whatever is not.
+
+    They hold what only text can say: repeated and escaped keys, escapes, lone surrogates, numbers
+    beyond every type, NaN, byte order marks, invalid UTF-8, cut-off texts, several texts in one,
+    nesting of more than 1,000 levels. No text nests 101 to 1,000 levels, where it is left to the
+    parser whether it is too deep.
+    """
+    kinds = _Kinds(schema, now)
+    damaged = _damaged(_written(kinds.shallow | kinds.several(kinds.shallow)))
+    whole = _written(kinds.event)
+    several = _written(kinds.several(kinds.event))
+    return st.one_of(whole, whole, several, damaged, _written(kinds.other) | st.binary(max_size=30))
+
+
+def lines(schema: Schema, *, now: datetime | None = None) -> _Texts:
+    """NDJSON: lines of one event each, blank ones, and lines that are none or two of them."""
+    kinds = _Kinds(schema, now)
+    whole = _written(kinds.event, _BLANKS)
+    damaged = _damaged(_written(kinds.shallow, _BLANKS))
+    other = _written(kinds.other | kinds.several(kinds.shallow), _BLANKS)
+    blank = st.sampled_from([b"", b" ", b"\r", b"\t \r"])
+    line = st.one_of(whole, whole, whole, damaged, other, blank, st.binary(max_size=9))
+    return st.builds(
+        lambda start, listed, end: start + b"\n".join(listed) + end,
+        st.sampled_from([b"", b"", b"", BOM, b"\n", BOM + BOM]),
+        st.lists(line, max_size=6),
+        st.sampled_from([b"", b"\n", b"\r\n", b"\n\n"]),
+    )

@@ -1,0 +1,178 @@
+"""What must come of a value, computed a second time.
+
+From DESIGN section 4 and the standard library alone (``ipaddress``, ``re``, ``Fraction``), so that
+the filter cannot agree with itself by mistake.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from base64 import b32encode
+from collections.abc import Callable
+from fractions import Fraction
+from functools import cache
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any, TypeVar
+
+from collector.schema import shelf
+from collector.schema.kinds import FieldBase
+from collector.schema.kinds.enum import EnumField
+from collector.schema.kinds.ip import IpField
+from collector.schema.kinds.numeric import IntegerField, NumberField
+from collector.schema.kinds.time import TimeField
+from collector.schema.kinds.token import TokenField
+from collector.schema.kinds.version import VersionField
+from tests.filter.smuggled import Written
+
+__all__ = ["KEY", "came_of", "good"]
+
+_F = TypeVar("_F", bound=FieldBase)
+
+KEY = bytes(range(32))
+"""The key of every pseudonym."""
+
+GOOD: dict[str, tuple[Any, ...]] = {
+    "ip": ("203.0.113.7", "2001:db8::7"),
+    "version": ("10.0.19045", "22.04", "7"),
+    "integer": (7, 64, -1),
+    "number": (0.37, -0.01, 1),
+    "boolean": (True, False),
+    "time": ("2026-11-24T10:20:30Z", "2026-11-24t11:20:59.25+01:00", 1795515630, 1795515630250),
+    "pseudonym": ("9d9bf67cb8c8",),
+}
+"""What a kind accepts, to be damaged by ``damaged``; enums and tokens come from the schema."""
+
+TIMES = {
+    "2026-11-24T10:20:30Z": "2026-11-24T10:20:00Z",
+    "2026-11-24t10:20:30z": "2026-11-24T10:20:00Z",
+    "2026-11-24T10:20:30Z".upper(): "2026-11-24T10:20:00Z",
+    "2026-11-24t11:20:59.25+01:00": "2026-11-24T10:20:00Z",
+    "2026-11-24T11:20:59.25+01:00": "2026-11-24T10:20:00Z",
+    1795515630: "2026-11-24T10:20:00Z",
+    1795515630250: "2026-11-24T10:20:00Z",
+}
+"""The only moments of this file that are moments; all else is refused by ``time``."""
+
+
+@cache
+def catalogue(name: str) -> frozenset[str]:
+    path = shelf.shipped() / "catalogues" / f"{name}.txt"
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return frozenset(line for line in lines if line and not line.startswith("#"))
+
+
+def undressed(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address | None:
+    """Out of its IPv6 clothes; ``None`` for what is no single, routable host."""
+    if isinstance(address, IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour
+        if address in ip_network("64:ff9b::/96"):
+            inner = IPv4Address(int(address) & 0xFFFFFFFF)
+        address = inner or address
+    return None if address.is_multicast or address.is_link_local else address
+
+
+def of_ip(field: IpField, text: str) -> str | None:
+    try:
+        address = undressed(ip_address(text)) if "%" not in text else None
+    except ValueError:
+        return None
+    if address is None:
+        return None
+    kept = field.truncate.ipv4 if address.version == 4 else field.truncate.ipv6
+    prefix = ip_network((address, kept), strict=False).network_address
+    return str(prefix) if undressed(prefix) == prefix else None
+
+
+def of_enum(field: EnumField, text: str) -> str | None:
+    known = {**{value: value for value in field.values}, **field.aliases}
+    if field.fold_case:
+        known = {name.lower(): value for name, value in known.items()}
+        text = text.lower() if text.isascii() else text
+    return known.get(text)
+
+
+def of_version(field: VersionField, text: str) -> str | None:
+    numbers = text.split(".")
+    maxima = [*(field.maximum or ()), *[99_999] * 4][: len(numbers)]
+    if not 1 <= len(numbers) <= 4 or not all(re.fullmatch("[0-9]+", n) for n in numbers):
+        return None
+    fits = (
+        len(number) <= len(str(most)) and int(number) <= most
+        for number, most in zip(numbers, maxima, strict=True)
+    )
+    return ".".join(numbers[: field.parts]) if all(fits) else None
+
+
+def of_token(field: TokenField, text: str) -> str | None:
+    if field.pattern is not None:
+        return text if re.fullmatch(field.pattern, text, re.ASCII) else None
+    return text if text in catalogue(field.catalogue or "") else None
+
+
+def of_integer(field: IntegerField, value: int) -> int | None:
+    if not field.minimum <= value <= field.maximum:
+        return None
+    return value // field.step * field.step
+
+
+def of_number(field: NumberField, value: float) -> float | None:
+    if not field.minimum <= value <= field.maximum:
+        return None
+    step = Fraction(repr(field.step))
+    return float(Fraction(repr(value)) // step * step)
+
+
+def of_pseudonym(text: str) -> str | None:
+    plain = text.encode("utf-8", "surrogatepass")
+    if not 1 <= len(plain) <= 256 or re.search("[\ud800-\udfff]", text):
+        return None
+    return b32encode(hmac.digest(KEY, plain, "sha256")[:16]).decode().rstrip("=").lower()
+
+
+WIRE: dict[str, tuple[type, ...]] = {
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "time": (str, int, float),
+}
+
+
+def came_of(field: FieldBase, case: Written) -> tuple[Any, str | None]:
+    """The canonical value of what is there, or the reason of the drop."""
+    kind: str = field.kind  # type: ignore[attr-defined]
+    if case.kind not in WIRE.get(kind, (str,)):
+        return None, "wrong_type"
+    value: Any = case.value
+    by_kind: dict[str, Callable[[], Any]] = {
+        "ip": lambda: of_ip(_as(field, IpField), value),
+        "enum": lambda: of_enum(_as(field, EnumField), value),
+        "version": lambda: of_version(_as(field, VersionField), value),
+        "token": lambda: of_token(_as(field, TokenField), value),
+        "integer": lambda: of_integer(_as(field, IntegerField), value),
+        "number": lambda: of_number(_as(field, NumberField), value),
+        "boolean": lambda: value,
+        "time": lambda: TIMES.get(value) if _as(field, TimeField).precision == "minute" else None,
+        "pseudonym": lambda: of_pseudonym(value),
+    }
+    canonical = by_kind[kind]()
+    return canonical, "invalid_value" if canonical is None else None
+
+
+def _as(field: FieldBase, kind: type[_F]) -> _F:
+    assert isinstance(field, kind)
+    return field
+
+
+PATTERNED = ("iPhone16,1", "SM-S928B", "21E236", "19045.4291", "UP1A.231005.007", "12A1", "r411111")
+
+
+def good(field: FieldBase) -> tuple[Any, ...]:
+    """Some values that a field accepts."""
+    if isinstance(field, EnumField):
+        return (field.values[0], *list(field.aliases)[:3])
+    if isinstance(field, TokenField) and field.pattern is not None:
+        return tuple(text for text in PATTERNED if re.fullmatch(field.pattern, text, re.ASCII))
+    if isinstance(field, TokenField):
+        return tuple(sorted(catalogue(field.catalogue or ""))[:60:20])
+    return GOOD[field.kind]  # type: ignore[attr-defined]

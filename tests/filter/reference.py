@@ -1,0 +1,279 @@
+"""The reference filter: what DESIGN.md says, written down once more with nothing clever in it.
+
+It shares no code with ``collector.filter``. A payload is parsed as a whole by the standard library,
+then looked at with dictionaries; only the kinds' canonical functions are the product's own. It is
+slow, keeps everything in memory, and is obviously correct, which is all it is for.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time
+from typing import Any, NoReturn
+
+import orjson
+
+from collector.contracts import Drop, Record, Rejection, Scalar, Tally
+from collector.schema import Schema
+from collector.schema.kinds import Circumstances
+
+BOM = b"\xef\xbb\xbf"
+MOST_LEVELS = 1000
+MOST_ITEMS = 50_000
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "ip": (str,),
+    "enum": (str,),
+    "version": (str,),
+    "token": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "time": (str, int, float),
+    "pseudonym": (str,),
+}
+_Event = dict[Any, Any]
+
+
+class Refused(Exception):
+    """A text that is not read; ``reason`` says why."""
+
+    def __init__(self, reason: Rejection) -> None:
+        super().__init__(reason)
+        self.reason: Rejection = reason
+
+
+@dataclass
+class Outcome:
+    """Records and tally of one call."""
+
+    records: list[Record] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+
+    def reject(self, reason: Rejection, times: int = 1) -> None:
+        self.tally.received += times
+        self.tally.rejected[reason] += times
+
+    def admit(self, record: Record) -> None:
+        self.tally.received += 1
+        self.tally.admitted += 1
+        self.records.append(record)
+
+    def drop(self, name: str, reason: Drop) -> None:
+        self.tally.dropped.setdefault(name, Counter())[reason] += 1
+
+    def encode(self) -> bytes:
+        return b"".join(orjson.dumps(record) + b"\n" for record in self.records)
+
+
+class Reference:
+    """A schema at work, as slowly as it takes to be sure."""
+
+    def __init__(
+        self,
+        schema: Schema,
+        *,
+        purposes: Collection[str] | None = None,
+        as_of: date,
+        keys: Callable[[str, int], bytes],
+        most_items: int = MOST_ITEMS,
+    ) -> None:
+        self._schema = schema
+        self._most_items = most_items
+        self._withheld = dict(_withheld(schema, purposes, as_of))
+        now = datetime.combine(as_of, time(), UTC)
+        around = Circumstances(lambda: now, keys)
+        self._canonical = {name: listed.canonical(around) for name, listed in schema.fields.items()}
+
+    def admit(self, event: bytes | _Event) -> Outcome:
+        """One JSON document, or one mapping."""
+        out = Outcome()
+        if isinstance(event, bytes):
+            self._document(event.removeprefix(BOM), out)
+        else:
+            self._event(event, out, self._most_items)
+        return self._finished(out, len(event) if isinstance(event, bytes) else 0)
+
+    def admit_lines(self, payload: bytes) -> Outcome:
+        """NDJSON."""
+        out = Outcome()
+        for line in payload.removeprefix(BOM).split(b"\n"):
+            if line.strip(b" \t\r"):
+                self._line(line, out)
+        return self._finished(out, len(payload))
+
+    def _finished(self, out: Outcome, bytes_in: int) -> Outcome:
+        out.tally.bytes_in = bytes_in
+        out.tally.bytes_out = len(out.encode())
+        return out
+
+    def _line(self, line: bytes, out: Outcome) -> None:
+        try:
+            value = parse(line)
+        except Refused as refused:
+            out.reject(refused.reason)
+            return
+        self._event(value, out, self._most_items)
+
+    def _document(self, text: bytes, out: Outcome) -> None:
+        try:
+            value = parse(text)
+        except Refused as refused:
+            out.reject(refused.reason)
+            return
+        if type(value) is not list:
+            self._event(value, out, self._most_items)
+        elif len(value) > self._most_items:
+            out.reject("too_large", len(value))
+        else:
+            for event in value:
+                self._event(event, out, self._most_items - out.tally.received)
+
+    def _event(self, event: Any, out: Outcome, room: int) -> None:
+        """One event, or a document around a list of at most ``room`` of them."""
+        if type(event) is not dict:
+            out.reject("not_an_object")
+        elif self._schema.records is None:
+            self._settle([event], out)
+        else:
+            listed = look(event, self._schema.records)
+            if type(listed) not in (list, tuple):
+                out.reject("not_an_object")
+            elif len(listed) > room:
+                out.reject("too_large", len(listed))
+            else:
+                for record in listed:
+                    if type(record) is dict:
+                        self._settle([record, event], out)
+                    else:
+                        out.reject("not_an_object")
+
+    def _settle(self, layers: Sequence[_Event], out: Outcome) -> None:
+        """One record from an event, or from an element and then the document around it."""
+        out.tally.content.update(
+            {
+                category
+                for name, category in self._schema.content_names.items()
+                for layer in layers
+                if member(layer, name) is not None
+            }
+        )
+        record: Record = {"schema": self._schema.id}
+        refused = False
+        for name in self._schema.fields:
+            value, reason = self._judge(name, self._value(name, layers))
+            if reason is not None:
+                out.drop(name, reason)
+                refused = refused or reason == "purpose_refused"
+            if value is not None:
+                record[name] = value
+        fields = self._schema.fields.items()
+        if any(listed.required and name not in record for name, listed in fields):
+            out.reject("missing_required")
+        elif len(record) > 1:
+            out.admit(record)
+        else:
+            out.reject("consent_withheld" if refused else "nothing_admitted")
+
+    def _value(self, name: str, layers: Sequence[_Event]) -> Any:
+        listed = self._schema.fields[name].sources or ()
+        sources = listed if name in listed else (*listed, name)
+        found = (look(layer, source) for layer in layers for source in sources)
+        return next((value for value in found if value is not None), None)
+
+    def _judge(self, name: str, value: Any) -> tuple[Scalar | None, Drop | None]:
+        if value is None:
+            return None, None
+        if name in self._withheld:
+            return None, self._withheld[name]
+        if type(value) not in _TYPES[self._schema.fields[name].kind]:
+            return None, "wrong_type"
+        canonical = self._canonical[name](value)
+        return canonical, "invalid_value" if canonical is None else None
+
+
+def _withheld(
+    schema: Schema, purposes: Collection[str] | None, today: date
+) -> Iterator[tuple[str, Drop]]:
+    for name, listed in schema.fields.items():
+        if listed.expires is not None and listed.expires <= today:
+            yield name, "expired"
+        elif purposes is not None and set(purposes).isdisjoint(listed.purposes):
+            yield name, "purpose_refused"
+
+
+def look(event: _Event, path: str) -> Any:
+    """The value at a dotted path, nested first, then under the path as one key."""
+    value: Any = event
+    for key in path.split("."):
+        value = member(value, key)
+    return member(event, path) if value is None else value
+
+
+def member(event: Any, key: str) -> Any:
+    """The member under a key that is exactly this text; ``None`` if there is none."""
+    if type(event) is not dict:
+        return None
+    return next((value for k, value in event.items() if type(k) is str and k == key), None)
+
+
+def parse(text: bytes) -> Any:
+    """A JSON text as RFC 8259 has it, and stricter than the standard library reads it.
+
+    Raises ``Refused``: first for what is not UTF-8, then for what is too deep, then for syntax.
+    """
+    try:
+        plain = text.decode()
+    except UnicodeDecodeError:
+        raise Refused("malformed") from None
+    if levels(plain) > MOST_LEVELS:
+        raise Refused("too_deep")
+    try:
+        value = json.loads(
+            plain,
+            object_pairs_hook=_object,
+            parse_constant=_no_constant,
+            parse_int=_whole,
+        )
+        _no_surrogates(value)
+    except ValueError:
+        raise Refused("malformed") from None
+    return value
+
+
+def levels(text: str) -> int:
+    """How deep the text nests, by its brackets outside strings."""
+    depth = deepest = 0
+    for token in re.findall(r'"(?:[^"\\]|\\.)*"?|[\[\]{}]', text, re.DOTALL):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token, 0)
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _object(pairs: list[tuple[str, Any]]) -> _Event:
+    """Of equal keys the last one counts, but all of them have to be well formed."""
+    for key, value in pairs:
+        _no_surrogates(key)
+        _no_surrogates(value)
+    return dict(pairs)
+
+
+def _no_surrogates(value: Any) -> None:
+    if isinstance(value, str):
+        value.encode()
+    elif isinstance(value, list):
+        for item in value:
+            _no_surrogates(item)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def _whole(digits: str) -> int:
+    """A whole number; one of more digits than ``int`` reads is only known to be too large."""
+    return int(digits) if len(digits) <= 4300 else 10**4299 * (-1 if digits[0] == "-" else 1)

@@ -1,0 +1,225 @@
+"""What only Python can hold: subclasses, enum members, objects that lie or that listen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import date
+from decimal import Decimal
+from enum import Enum, IntEnum, StrEnum
+from fractions import Fraction
+from ipaddress import IPv4Address
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from tests.filter.smuggled import Written
+from tests.filter.yards import EVERY_FIELD, NOW, outcome, yard_of
+
+
+class Touched(BaseException):
+    """A method of a foreign object was called. No ``Exception``, so that nobody swallows it."""
+
+
+def touch(*_: Any, **__: Any) -> Any:
+    raise Touched
+
+
+_HOOKS = """
+    __eq__ __ne__ __lt__ __le__ __gt__ __ge__ __hash__ __bool__ __len__ __iter__ __contains__
+    __repr__ __str__ __format__ __int__ __float__ __index__ __getitem__ __getattr__ __call__
+    __bytes__ __buffer__ __instancecheck__ __subclasscheck__ encode decode get items keys startswith
+""".split()
+
+HostileMeta = type("HostileMeta", (type,), dict.fromkeys(_HOOKS, touch))
+
+
+def hostile(base: type, *arguments: Any) -> Any:
+    """An instance of a subclass that notices when anything but its base's code is run."""
+    body = dict.fromkeys(_HOOKS, touch) | {"__class__": property(touch)}
+    return base.__new__(type(f"Hostile{base.__name__}", (base,), body), *arguments)
+
+
+class Word(StrEnum):
+    ADDRESS = "203.0.113.7"
+    PHONE = "phone"
+
+
+class Level(IntEnum):
+    SEVEN = 7
+
+
+class Choice(Enum):
+    PHONE = "phone"
+
+
+class Text(str):
+    __slots__ = ()
+
+
+class Whole(int):
+    pass
+
+
+FOREIGN = (
+    Text("203.0.113.7"),
+    Text("phone"),
+    Whole(7),
+    type("Real", (float,), {})(0.5),
+    type("Object", (dict,), {})(phone="phone"),
+    type("List", (list,), {})(["phone"]),
+    Word.ADDRESS,
+    Word.PHONE,
+    Level.SEVEN,
+    Choice.PHONE,
+    b"203.0.113.7",
+    b"phone",
+    bytearray(b"phone"),
+    memoryview(b"phone"),
+    Decimal("0.5"),
+    Fraction(1, 2),
+    UUID(int=7),
+    IPv4Address("203.0.113.7"),
+    NOW,
+    NOW.date(),
+    MappingProxyType({"phone": "phone"}),
+    {"phone"},
+    ("phone",),
+    range(7),
+    0.5 + 0j,
+    ValueError("phone"),
+    NotImplemented,
+    Text,
+    object(),
+    hostile(str, "203.0.113.7"),
+    hostile(str, "phone"),
+    hostile(int, 7),
+    hostile(float, 0.5),
+    hostile(dict),
+    hostile(list),
+    hostile(bytes, b"phone"),
+    hostile(object),
+    HostileMeta("Hostile", (), {}),
+    type.__call__(HostileMeta("Hostile", (), {})),
+)
+
+
+@pytest.mark.parametrize(("schema", "name"), EVERY_FIELD)
+def test_foreign_values(schema: str, name: str) -> None:
+    """In a mapping only exact built-in types count: no subclass, enum member, bytes or other object
+    is a value, and no method of one is ever called."""
+    yard = yard_of(schema)
+    for way in yard.ways(name):
+        expected = yard.verdict(way, Written(b"", (), object))
+        for number, value in enumerate(FOREIGN):
+            for event in yard.around(way.event(value)):
+                assert outcome(yard.filter.admit(event)) == expected, number
+
+
+class Key:
+    """A key that says it equals any text of the same hash, and notices when it is asked."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __eq__(self, other: object) -> bool:
+        raise Touched
+
+
+class Name(StrEnum):
+    ADDRESS = "ip"
+
+
+class TextKey(str):
+    __slots__ = ()
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        raise Touched
+
+
+def test_foreign_keys() -> None:
+    """In a mapping only exact texts are keys, at every level; no other key is asked anything."""
+    every_kind = yard_of("every-kind").filter
+    listed = yard_of("participants-qos").filter
+    nothing = {"received": 1, "admitted": 0, "rejected": {"nothing_admitted": 1}}
+    kinds: tuple[Any, ...] = (Key, TextKey, Text)
+    for key in kinds:
+        event = {key("ip"): "203.0.113.7", key("chat"): "canary", key("os"): {"version": "1.2"}}
+        assert outcome(every_kind.admit(event)) == (b"", nothing)
+        assert outcome(every_kind.admit({"os": {key("version"): "1.2"}})) == (b"", nothing)
+        mixed = {key("ip"): "canary", "cpu": {key("count"): "canary", "load": 0.5}, 7: "canary"}
+        assert every_kind.admit(mixed).encode() == b'{"schema":"every-kind/1.0.0","cpu.load":0.5}\n'
+        assert listed.admit({key("participants"): [{}]}).tally.rejected == Counter(not_an_object=1)
+        record = {key("ip_address"): "203.0.113.7", key("audio"): 1}
+        assert outcome(listed.admit({"participants": [record]})) == (b"", nothing)
+    assert outcome(every_kind.admit({Name.ADDRESS: "203.0.113.7"})) == (b"", nothing)
+
+
+def test_objects_that_are_no_mappings() -> None:
+    """Only a plain dictionary is an event, an element or an object on the way to a field."""
+    filter_, listed = yard_of("conferencing").filter, yard_of("participants-qos").filter
+    good = {"ip": "203.0.113.7", "type": "linux", "ip_address": "203.0.113.7"}
+    subclass = type("Object", (dict,), {})
+    one = {"received": 1, "admitted": 0, "rejected": {"not_an_object": 1}}
+    none = {"received": 1, "admitted": 0, "rejected": {"nothing_admitted": 1}}
+    makers: tuple[Any, ...] = (
+        subclass,
+        MappingProxyType,
+        lambda event: list(event.items()),
+        lambda _: hostile(dict),
+    )
+    for made in makers:
+        assert outcome(filter_.admit(made(good))) == (b"", one)
+        assert outcome(filter_.admit({"os": made(good)})) == (b"", none)
+        assert outcome(listed.admit({"participants": [made(good)]})) == (b"", one)
+    elements = [good, None, "canary", 7, hostile(object), subclass(good)]
+    tally = listed.admit({"participants": tuple(elements)}).tally
+    assert (tally.admitted, tally.rejected) == (1, Counter(not_an_object=5))
+    for faulty in (
+        type("List", (list,), {})([good]),
+        {"0": good},
+        hostile(list),
+        iter([good]),
+        "canary",
+    ):
+        assert outcome(listed.admit({"participants": faulty})) == (b"", one)
+
+
+def test_payloads() -> None:
+    """JSON comes as bytes, a text or a view of either; a subclass is read without its own code, and
+    what is no text is counted, never raised."""
+    filter_ = yard_of("conferencing").filter
+    text = '{"ip": "203.0.113.7", "chat": "é"}'
+    plain = text.encode()
+    expected = filter_.admit(plain).encode()
+    strided = memoryview(b"".join(bytes([byte, 0]) for byte in plain))[::2]
+    padded = memoryview(plain + b" " * (-len(plain) % 4)).cast("I")
+    good = (text, bytearray(plain), memoryview(plain), strided, padded, Text(text))
+    for payload in (*good, hostile(str, text), hostile(bytes, plain)):
+        for admit in (filter_.admit, filter_.admit_lines):
+            assert admit(payload).encode() == expected != b""
+    released = memoryview(plain)
+    released.release()
+    for faulty in (released, "\ud800", hostile(str, "\ud800"), memoryview(b""), b"", ""):
+        assert filter_.admit(faulty).tally.rejected == Counter(malformed=1)
+    for foreign in (
+        None,
+        7,
+        0.5,
+        [],
+        (),
+        {1},
+        [plain],
+        Path("x"),
+        hostile(object),
+        hostile(int, 7),
+        date,
+    ):
+        assert filter_.admit(foreign).tally.rejected == Counter(not_an_object=1)  # type: ignore[arg-type]
+        assert filter_.admit_lines(foreign).tally.rejected == Counter(malformed=1)  # type: ignore[arg-type]

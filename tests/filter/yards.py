@@ -1,0 +1,156 @@
+"""Every field of every schema, and every way to put a value into it."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from collector import Admission, Filter, Schema, load_schema
+from collector.schema import shelf
+from tests.filter.canonical import KEY, came_of
+from tests.filter.smuggled import Written
+
+__all__ = ["EVERY_FIELD", "HOLE", "NOW", "Way", "Yard", "in_json", "outcome", "yard_of"]
+
+NOW = datetime(2026, 11, 24, 10, 20, 30, tzinfo=UTC)
+
+_EVERY_KIND = """\
+schema: every-kind
+version: 1.0.0
+title: Every kind once
+owner: tests
+purposes:
+  ops: {use: essential.service.operations, basis: contract, reason: Run the service}
+fields:
+  client.address: {kind: ip, from: [ip], REST}
+  client.network: {kind: ip, from: [net.address], truncate: {ipv4: 24, ipv6: 48}, REST}
+  device.type: {kind: enum, values: [kiosk, phone], aliases: {iPhone: phone}, fold_case: true, REST}
+  os.version: {kind: version, parts: 2, maximum: [99, 99, 9999], REST}
+  client.version: {kind: version, REST}
+  os.build_id: {kind: token, pattern: "[0-9]{2}[A-Z][0-9]{1,3}|r[0-9]{6}", REST}
+  os.name: {kind: token, catalogue: os-names, REST}
+  cpu.count: {kind: integer, minimum: -2, maximum: 64, step: 2, REST}
+  cpu.load: {kind: number, minimum: -1, maximum: 1, step: 0.1, REST}
+  cpu.throttled: {kind: boolean, REST}
+  joined: {kind: time, precision: minute, within: ±7d, REST}
+  device.id: {kind: pseudonym, key: "env:PSEUDONYM_KEY", rotate: 1d, REST}
+"""
+_REST = 'category: user.device, purposes: [ops], retention: 1d, reason: "Run the service"'
+
+_NAMES = re.findall(r"^  ([a-z_.]+): \{kind", _EVERY_KIND, re.MULTILINE)
+EVERY_FIELD = [
+    *(("every-kind", name) for name in _NAMES),
+    *((name, field) for name in shelf.names() for field in load_schema(name).fields),
+]
+"""Schema and field, for every shipped schema and for one that has every kind."""
+
+HOLE = "<here>"
+"""Where a JSON text is to be put in."""
+
+
+def in_json(event: Any, text: bytes) -> bytes:
+    """The event as JSON, with a text in place of the hole."""
+    return json.dumps(event).encode().replace(json.dumps(HOLE).encode(), text)
+
+
+def _placed(path: str, nested: bool, value: Any) -> dict[str, Any]:
+    first, dot, rest = path.partition(".")
+    return {first: _placed(rest, True, value)} if nested and dot else {path: value}
+
+
+class Way(NamedTuple):
+    """A path, flat or nested, and another field that has the wrong type, if any: it makes the event
+    the tolerant path's work."""
+
+    path: str
+    nested: bool
+    sibling: str | None
+
+    def event(self, value: Any) -> dict[str, Any]:
+        """An event with a value on this way."""
+        event = _placed(self.path, self.nested, value)
+        return event if self.sibling is None else {**event, self.sibling: []}
+
+
+class Yard(NamedTuple):
+    """A schema at work, with the ways in which an event can hold a value."""
+
+    schema: Schema
+    filter: Filter
+
+    def around(self, event: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """The event itself, or the documents in which it is, or offers itself to, one record."""
+        if self.schema.records is None:
+            yield event
+        else:
+            yield {self.schema.records: [event]}
+            yield {**event, self.schema.records: [{}]}
+
+    def ways(self, name: str) -> Iterator[Way]:
+        """Every way to a field."""
+        for path in self._paths(name):
+            sibling = next(other for other in self.schema.fields if not self._reads(other, path))
+            for nested in (False, True)[: 1 + ("." in path)]:
+                yield Way(path, nested, None)
+                yield Way(path, nested, sibling)
+
+    def verdict(self, way: Way, case: Written) -> tuple[bytes, Any]:
+        """What must come out: the records as bytes, and the tally without its bytes."""
+        record: dict[str, Any] = {"schema": self.schema.id}
+        dropped: dict[str, Any] = {}
+        for name in self.schema.fields:
+            value, reason = self._comes(name, way, case)
+            if reason is not None:
+                dropped[name] = {reason: 1}
+            elif value is not None:
+                record[name] = value
+        admitted = len(record) > 1
+        tally = {
+            "received": 1,
+            "admitted": int(admitted),
+            "rejected": {} if admitted else {"nothing_admitted": 1},
+            **({"dropped": dropped} if dropped else {}),
+        }
+        return orjson.dumps(record) + b"\n" if admitted else b"", tally
+
+    def _comes(self, name: str, way: Way, case: Written) -> tuple[Any, str | None]:
+        """What comes of a field: the first of its paths that is there decides."""
+        for path in self._paths(name):
+            if path == way.path and not case.is_absent:
+                return came_of(self.schema.fields[name], case)
+            if way.nested and way.path.startswith(f"{path}."):
+                return None, "wrong_type"
+        return None, "wrong_type" if name == way.sibling else None
+
+    def _paths(self, name: str) -> tuple[str, ...]:
+        """Where a field is looked for: its sources, then its own name."""
+        return tuple(dict.fromkeys((*(self.schema.fields[name].sources or ()), name)))
+
+    def _reads(self, name: str, path: str) -> bool:
+        return any(path == own or path.startswith(f"{own}.") for own in self._paths(name))
+
+
+def outcome(admission: Admission) -> tuple[bytes, Any]:
+    """What did come out, in the same form."""
+    tally = admission.tally.as_dict()
+    tally.pop("bytes_in", None)
+    assert tally.pop("bytes_out", 0) == len(admission.encode())
+    return admission.encode(), tally
+
+
+@cache
+def yard_of(name: str) -> Yard:
+    """The schema of that name, at work."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "every-kind.yaml")
+        path.write_text(_EVERY_KIND.replace("REST", _REST), encoding="utf-8")
+        schema = load_schema(path if name == path.stem else name)
+    return Yard(schema, Filter(schema, as_of=NOW, keys=lambda _reference, _period: KEY))

@@ -1,0 +1,260 @@
+"""Faulty schema documents. Each carries its faults as marks, see ``tests.schema.make``."""
+
+from __future__ import annotations
+
+import re
+
+from tests.schema.make import HEAD, PLAIN, REST, content, one, trial
+
+__all__ = ["TABLE"]
+
+_LONG = "x" * 65
+_NUMBER = "kind: number, minimum: 0, maximum: 1"
+_KEY = "kind: pseudonym, rotate: 1d"
+
+
+def _purpose(text: str) -> str:
+    return PLAIN.replace("fields:", f"  more: {text}\nfields:")
+
+
+def _use(use: str) -> str:
+    return _purpose(f"{{{use}, basis: contract, reason: We would like to}}")
+
+
+def _instead(member: str) -> str:
+    """A field with another category, retention, … than usual."""
+    key = re.sub("«.*?»", "", member).partition(":")[0]
+    others = [part for part in REST.split(", ") if not part.startswith(key)]
+    return one(f"kind: boolean, {member}", rest=", ".join(others))
+
+
+def _without(key: str) -> str:
+    rest = ", ".join(part for part in REST.split(", ") if not part.startswith(key))
+    return one("kind: boolean", "«E106»os.name", rest)
+
+
+def _paths(paths: str, kind: str = "kind: boolean") -> str:
+    return one(f"{kind}, from: {paths}")
+
+
+def _pattern(pattern: str, code: str = "E116") -> str:
+    return one(f"kind: token, «{code}»pattern: '{pattern}'")
+
+
+TABLE: dict[str, str] = {
+    # the file
+    "nothing at all": "".join("«E106»" for _ in range(6)),
+    "only null": "«E107»~",
+    "a list": "«E107»- schema: sample",
+    "a text": "«E107»sample",
+    "an open bracket": f"{PLAIN}content: {{chat: [a\n«E102»",
+    "no text": "«E101»\udcff",
+    "text of two megabytes": "«E101»" + "# all of it\n" * 200_000,
+    "too many values": "a: [" + "a," * 19_997 + "«E102»a, a]",
+    "a tab for indentation": f"{PLAIN}content:\n«E102»\tchat: [a]\n",
+    "two documents": f"{PLAIN}«E102»---\nschema: other\n",
+    "a control character": f"{HEAD}title: a«E102»\x07",
+    "nested too deeply": "a: " + "[" * 61 + "«E102»" + "[" * 300,
+    "half a surrogate pair": PLAIN.replace("title: A sample", '«E107»title: "\\ud800"'),
+    "half a surrogate pair as a key": f'{PLAIN}«E107»"\\udfff": 1\n',
+    "a list as a key": f"{PLAIN}? «E107»[a]\n: 1\n",
+    "the same key twice": f"{PLAIN}«E103»title: Another\n",
+    "the same key twice, deep inside": one("kind: boolean, «E103»kind: ip"),
+    "an anchor and an alias": f"{PLAIN}content: {{chat: «E104»&a [b], file: «E104»*a}}\n",
+    "a merge key": f"{PLAIN}«E104»<<: {{max_bits: 1}}\n",
+    "a tag": f"{PLAIN}max_bits: «E104»!!int 3\n",
+    "a tag of its own": f"{PLAIN}max_bits: «E104»!python/object:os.system 3\n",
+    "a number of 65 bits": f"{PLAIN}«E112»max_bits: 18446744073709551616\n",
+    "a number of 5000 digits": f"{PLAIN}«E112»max_bits: {'9' * 5000}\n",
+    "not a number": f"{PLAIN}«E112»max_bits: .NaN\n",
+    "an infinite number": trial("{name: big, keeps: {}, event: {«E112»a: 1e999}}"),
+    # the head
+    "unknown keys": f"{PLAIN}«E105?owner»ownr: me\n«E105?records»record: a\n«E105»zzz: 1\n",
+    "a key called [key]": f'{PLAIN}«E105»"[key]": 1\n',
+    "keys of the head are missing": "«E106»«E106»«E106»«E106»" + PLAIN[PLAIN.index("purposes:") :],
+    "no purposes, no fields": "«E106»«E106»" + HEAD[: HEAD.index("purposes:")],
+    "numbers for texts": PLAIN.replace("title: A sample", "«E107»title: 1.0").replace(
+        "version: 1.0.0", "«E107»version: 1.0"
+    ),
+    "lists and texts for mappings": HEAD.replace("owner: privacy", "«E107»owner: [privacy]")
+    + "«E107»fields: [os.type]\n«E107»content: chat\n«E107»tests: {}\n«E107»records: [a]\n",
+    "left blank": f"{PLAIN}«E107»max_bits:\n«E107»records:\n«E107»tests:\n",
+    "a name in capitals": PLAIN.replace("schema: sample", "«E108»schema: Sample"),
+    "a name too long": PLAIN.replace("schema: sample", f"«E108»schema: {_LONG}"),
+    "a title of dots": PLAIN.replace("title: A sample", "«E108»title: ..."),
+    "a version of two parts": PLAIN.replace("1.0.0", '"1.0"').replace("ver", "«E109»ver"),
+    "a version with a zero in front": PLAIN.replace("ver", "«E109»ver").replace("1.0.0", "01.0.0"),
+    "a width of nothing": f"{PLAIN}«E112»max_bits: 0\n",
+    "a width too great": f"{PLAIN}«E112»max_bits: 65537\n",
+    "a width in fractions": f"{PLAIN}«E107»max_bits: 1.5\n",
+    "no fields": f"{HEAD}«E131»fields: {{}}\n",
+    "wider than allowed": one("kind: ip") + "«E307»max_bits: 1\n",
+    "a path of records with a gap": f"{PLAIN}«E128»records: a..b\n",
+    "records are content": f"{PLAIN}«E305»records: messages\n",
+    "records are read as a field": _paths("[ppl, «E130»who.x]") + "records: who\n",
+    "a field lies around the records": _paths("[«E130»who]") + "records: who.list\n",
+    # purposes
+    "an unknown key of a purpose": _purpose(
+        "{use: essential.service.security, basis: contract, reason: Because,"
+        " «E105?optional»option: true}"
+    ),
+    "a purpose with nothing": _purpose("{}").replace("more", "«E106»«E106»«E106»more"),
+    "a purpose that is a text": _purpose("security").replace("more", "«E107»more"),
+    "a purpose in capitals": _purpose(
+        "{use: essential.service.security, basis: contract, reason: Because}"
+    ).replace("more", "«E108»More"),
+    "no such basis": PLAIN.replace("basis: contract", "«E139»basis: because"),
+    "optional: perhaps": PLAIN.replace("basis: contract", "basis: contract, «E107»optional: 1"),
+    "a reason of nothing": PLAIN.replace("reason: Keep the call up", "«E134»reason: '...'"),
+    "use for advertising": _use("«E301»use: marketing.advertising.first_party.targeted"),
+    "use by others": _use("«E301»use: third_party_sharing"),
+    "use for training": _use("«E301»use: train_ai_system"),
+    "use for profiles": _use("«E301»use: personalize.content.profiling"),
+    "use for sale": _use("«E301»use: sales"),
+    "use for everything": _use("«E301»use: essential"),
+    "use with a star": _use("«E302»use: essential.service.*"),
+    "use misspelled": _use("«E302?essential.service.security»use: essential.service.securty"),
+    # what every field has
+    "fields that are nothing": f"{HEAD}fields:\n  «E107»a:\n  «E107»b: 1\n  «E107»c: [ip]\n",
+    "no kind": one("from: [a]", "«E106»os.name"),
+    "an unknown kind": one("«E110?enum»kind: enums, values: [a]"),
+    "a kind that is a number": one("«E110»kind: 3"),
+    "no category": _without("category"),
+    "no purposes": _without("purposes"),
+    "no retention": _without("retention"),
+    "no reason": _without("reason"),
+    "an unknown key of a field": one("kind: boolean, «E105?category»categori: system"),
+    "an option of another kind": one("kind: boolean, «E111»step: 3, «E111»values: [a]"),
+    "a field name in capitals": one("kind: boolean", "«E108»OS.name"),
+    "a reserved field name": one("kind: boolean", "«E138»received"),
+    "a retention without a unit": _instead("«E126»retention: 30"),
+    "a retention of ages": _instead("«E126»retention: 101y"),
+    "a date in words": one("kind: boolean, «E127»expires: tomorrow"),
+    "a date that is none": one("kind: boolean, «E127»expires: 2026-02-30"),
+    "a week for a date": one("kind: boolean, «E127»expires: 2026-W01-1"),
+    "never expires, by accident": one("kind: boolean, «E107»expires: "),
+    "required: yes": one("kind: boolean, «E107»required: yes"),
+    "an undefined purpose": _instead("purposes: [«E132?ops»opss]"),
+    "a purpose twice": _instead("«E133»purposes: [ops, ops]"),
+    "no purpose": _instead("«E133»purposes: []"),
+    "category of private content": _instead("«E303»category: user.content.private"),
+    "category of a voice": _instead("«E303»category: user.biometric.voice"),
+    "category of anything": _instead("«E303»category: user"),
+    "category misspelled": _instead("«E304?user.device.ip_address»category: user.device.ip_adress"),
+    "category below a leaf": _instead("«E304»category: user.telemetry.keystrokes"),
+    "category of an identifier": _instead("«E306»category: user.device.device_id"),
+    # paths
+    "chat by index": _paths("[«E305»chat.0.text]"),
+    "chat by another spelling": _paths(
+        "[«E305»Chat-Messages, «E305»x.CLOSED_captions, «E128»«E305»audio.]"
+    ),
+    "chat by the name of the field": one("kind: boolean", "«E305»os.chat.length"),
+    "content under an added name": _paths("[«E305»Back_Channel]")
+    + "content: {chat: [backchannel]}\n",
+    "no path": _paths("[]").replace("from", "«E129»from"),
+    "a path twice": _paths("[a, b, a]").replace("from", "«E129»from"),
+    "paths with gaps": _paths(
+        f"[«E128»a..b, «E128».a, «E128»'', «E128»a.b.c.d.e.f.g.h.i, «E128»{'x' * 257}]"
+    ),
+    "a path with a line end": _paths('[«E128»"a\\nb"]'),
+    "a path that is a number": _paths("[«E107»1]"),
+    "a path that is no list": _paths("ip").replace("from", "«E107»from"),
+    "identifiers": _paths("[«E306»mac_addr, «E306»a.device.id, «E306»Serial-Number, «E306»IDFA]"),
+    "an identifier by the name of the field": one("kind: boolean", "«E306»device.id"),
+    # kinds
+    "truncate": one("kind: ip, truncate: {«E123»ipv4: 7, «E123»ipv6: 129}"),
+    "truncate, keys and types": one("kind: ip, truncate: {«E105?ipv4»ipv_4: 24, «E107»ipv6: '48'}"),
+    "no values": one("kind: enum", "«E106»os.name"),
+    "an empty list of values": one("kind: enum, «E113»values: []"),
+    "faulty values": one(f"kind: enum, values: [a, «E113»' b', «E113»'', «E113»{_LONG}, «E107»1]"),
+    "a value twice": one("kind: enum, «E113»values: [a, a]"),
+    "an alias of nothing": one("kind: enum, values: [a], «E114»aliases: {b: c}"),
+    "a value as an alias": one("kind: enum, values: [a, b], «E114»aliases: {a: b}"),
+    "aliases that differ in case": one(
+        "kind: enum, values: [a, b], fold_case: true, «E114»aliases: {X: a, x: b}"
+    ),
+    "a list of aliases": one("kind: enum, values: [a], «E107»aliases: [a]"),
+    "too few maxima": one("kind: version, parts: 3, «E115»maximum: [9, 9]"),
+    "too many maxima": one("kind: version, «E115»maximum: [9, 9, 9, 9, 9]"),
+    "too many parts": one("kind: version, «E112»parts: 5"),
+    "maxima out of limits": one("kind: version, maximum: [9, 9, «E112»-1, «E112»1000000000]"),
+    "neither pattern nor catalogue": one("kind: token", "«E119»os.name"),
+    "pattern and catalogue": one("kind: token, pattern: a, catalogue: os-names", "«E119»os.name"),
+    "any text": _pattern(".*"),
+    "any word": _pattern("\\w+"),
+    "anything but": _pattern("[^a]{3}"),
+    "a look-ahead": _pattern("(?=a)a"),
+    "digits of another script": _pattern("a{1,²}"),
+    "too many texts": _pattern("[a-z]{14}", "E117"),
+    "too long a text": _pattern("a{64}b", "E118"),
+    "longer than max_length": one("kind: token, max_length: 3, «E118»pattern: 'a{4}'"),
+    "max_length out of limits": one("kind: token, pattern: a, «E112»max_length: 65"),
+    "no such catalogue": one("kind: token, «E120»catalogue: nowhere"),
+    "a catalogue without a source": one("kind: token, «E121»catalogue: sourceless"),
+    "a catalogue elsewhere": one("kind: token, «E108»catalogue: ../os-names"),
+    "the step does not fit": one("kind: integer, «E122»minimum: 1, maximum: 9, step: 2"),
+    "a range upside down": one("kind: number, «E122»minimum: 9, maximum: 1, step: 1"),
+    "too fine a step": one(f"{_NUMBER}, step: 1e-16").replace("minimum", "«E122»minimum"),
+    "no step": one(_NUMBER, "«E106»os.name"),
+    "a step backwards": one(f"{_NUMBER}, «E112»step: -1"),
+    "no precision": one("kind: time, «E141»precision: week"),
+    "a window without a unit": one("kind: time, «E124»within: 7"),
+    "the key itself": one(f"{_KEY}, «E125»key: hunter2"),
+    "a reference to nowhere": one(f"{_KEY}, «E125»key: 'env:'"),
+    "a rotation of years": one("kind: pseudonym, key: 'env:A', «E126»rotate: 1y"),
+    # content
+    "content emptied": content("content: {«E308»chat: []}"),
+    "content left blank": content("«E308»content:"),
+    "content of nothing": content("«E308»content: {}"),
+    "content, one list left blank": content("content: {«E308»chat: , audio: [mic]}"),
+    "no such category of content": content("content: {«E135»chats: [a], «E135»basis: [b]}"),
+    "an empty content name": content("content: {«E135»chat: ['']}"),
+    "a content name twice": content("content: {«E135»chat: [a, a]}"),
+    "a content name of two categories": content(
+        "content: {chat: [«E135»audio], file: [x], video: [«E135»x]}"
+    ),
+    "content names that are numbers": content("content: {chat: [«E107»1]}"),
+    # tests
+    "a test of nothing": trial("«E136»{name: one, event: {}}"),
+    "a test without a name": trial("«E106»{event: {}, keeps: {}}"),
+    "an unknown key of a test": trial(
+        "{name: one, event: {}, «E105?keeps»keep: {}, never_contains: [a]}"
+    ),
+    "keeps is a text": trial("{name: one, event: {}, «E107»keeps: a}"),
+    "keeps a list of texts": trial("{name: one, event: {}, keeps: [{}, «E107»a]}"),
+    "keeps is left blank": trial("{name: one, event: {}, «E107»keeps: , never_contains: [a]}"),
+    "keeps an undefined field": trial(
+        "{name: one, event: {}, «E136?os.type»keeps: {os.typ: linux}}"
+    ),
+    "never contains nothing": trial(
+        "{name: one, event: {}, keeps: {}, «E136»never_contains: ['']}"
+    ),
+    "two tests of one name": trial(
+        "{«E137»name: a, event: 1, keeps: {}}\n  - {«E137»name: a, event: 1, keeps: {}}"
+    ),
+    # several at once
+    "everything about one field": one(
+        "kind: token, «E116»pattern: '.*', «E105»extra: 1,"
+        " from: [«E305»chat, «E128»a..b, «E306»imei]",
+        rest="«E304»category: user.devices, purposes: [«E132»what],"
+        " «E126»retention: 30, «E134»reason: ''",
+    ),
+    "of an unknown kind": one(
+        "«E110»kind: ipx, from: [«E305»chat]", rest="«E303»category: user, purposes: [«E132»x]"
+    ).replace("os.name", "«E106»«E106»os.name"),
+    "a pseudonym without its key is a pseudonym": one(
+        "kind: pseudonym, rotate: 1d, from: [imei]", "«E106»user.id"
+    ),
+    "a faulty field is a field, a faulty purpose a purpose": _purpose(
+        "{use: essential, basis: contract}"
+    ).replace("more: {", "«E106»more: {«E301»")
+    + "  os.name: {kind: boolean, category: system, purposes: [more],"
+    " «E126»retention: 3, reason: Why}\n"
+    "tests: [{name: one, event: {}, keeps: {os.name: true}}]\n",
+    "everywhere": "«E106»schema: sample\n«E107»version: 1\ntitle: A\n«E105?owner»owners: a\n"
+    "content: {«E308»chat: [], file: [scan]}\n"
+    "purposes: {ops: {«E301»use: sales, «E139»basis: none, reason: Because}}\n"
+    "fields: {a: {kind: ip, from: [«E305»scan], " + REST + "}}\n"
+    "tests: [{name: one, event: {}, «E136»keeps: {b: 1}}]\n«E103»title: B\n",
+}
+"""Faulty documents, by what is wrong with them."""

@@ -1,0 +1,110 @@
+"""Schema documents and fields made up for tests.
+
+A document says in its own text which faults it must give: a mark ``«E105»`` stands right before the
+place of the fault, ``«E105?ipv4»`` also wants "did you mean `ipv4`".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+from pydantic import ValidationError
+
+from collector.contracts import Scalar
+from collector.schema.kinds import KINDS, Circumstances, FieldBase
+
+__all__ = [
+    "HEAD",
+    "NOW",
+    "PLAIN",
+    "Expected",
+    "canonical",
+    "content",
+    "field",
+    "marked",
+    "one",
+    "refuses",
+    "trial",
+]
+
+NOW = datetime(2026, 11, 24, 10, 20, 30, 500_000, tzinfo=UTC)
+"""The time of the clock in tests."""
+
+HEAD = """\
+schema: sample
+version: 1.0.0
+title: A sample
+owner: privacy
+purposes:
+  ops: {use: essential.service.operations, basis: contract, reason: Keep the call up}
+"""
+REST = "category: user.device, purposes: [ops], retention: 30d, reason: Which systems to test on"
+PLAIN = HEAD + "fields:\n  os.type: {kind: enum, values: [linux], " + REST + "}\n"
+"""A whole document without a fault."""
+
+_MARK = re.compile(r"«(E[0-9]{3})(?:\?([^»]*))?»")
+
+
+class Expected(NamedTuple):
+    """A fault that a document must give."""
+
+    line: int
+    column: int
+    code: str
+    nearest: str | None
+
+
+def marked(text: str) -> tuple[str, list[Expected]]:
+    """The document without its marks, and the faults that they ask for, in order of place."""
+    expected: list[Expected] = []
+    while mark := _MARK.search(text):
+        before = text[: mark.start()]
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        expected.append(Expected(line, column, mark[1], mark[2]))
+        text = before + text[mark.end() :]
+    return text, expected
+
+
+def one(options: str, name: str = "os.name", rest: str = REST) -> str:
+    """A document with one more field."""
+    return f"{PLAIN}  {name}: {{{options}, {rest}}}\n"
+
+
+def content(listed: str) -> str:
+    """A document with a content list."""
+    return f"{PLAIN}{listed}\n"
+
+
+def trial(listed: str) -> str:
+    """A document with tests."""
+    return f"{PLAIN}tests:\n  - {listed}\n"
+
+
+def field(kind: str, beside: Path | None = None, /, **options: Any) -> FieldBase:
+    """A field of a kind with these options. Raises ``pydantic.ValidationError``."""
+    common = {"category": "system", "purposes": ["ops"], "retention": "1d", "reason": "because"}
+    text = orjson.dumps({"kind": kind, **common, **options})
+    return KINDS[kind].model_validate_json(text, strict=True, context=beside)
+
+
+def canonical(
+    of: FieldBase,
+    now: datetime = NOW,
+    key: Callable[[str, int], bytes] = lambda _reference, _period: bytes(32),
+) -> Callable[[Any], Scalar | None]:
+    """Its canonical function, with a clock that stands still."""
+    return of.canonical(Circumstances(lambda: now, key))
+
+
+def refuses(kind: str, beside: Path | None = None, /, **options: Any) -> str | None:
+    """The code (or pydantic's name) of the first fault of the options, if they are faulty."""
+    try:
+        field(kind, beside, **options)
+    except ValidationError as error:
+        return error.errors()[0]["type"]
+    return None

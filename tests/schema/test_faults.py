@@ -1,0 +1,87 @@
+"""Faulty schema documents: each fault is found at its place, with its code, all in one pass.
+
+The documents of ``tests.schema.faulty`` carry their faults as marks, see ``tests.schema.make``.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from collector.errors import CODES, SchemaError
+from collector.schema import load_schemas
+from tests.schema.conftest import Faults
+from tests.schema.faulty import TABLE
+from tests.schema.make import PLAIN, marked, one
+
+_SAYS_WHAT_TO_DO = re.compile(
+    r"\b(write|list|leave|use|give|say|keep|save|check|see|must|needs?|allowed|only|did you mean|"
+    r"take it out|shorten|put|is one of|make|escape)\b|keys are|kinds are"
+)
+
+
+@pytest.mark.parametrize("document", TABLE.values(), ids=TABLE.keys())
+def test_every_fault_is_found_at_its_place(document: str, faults: Faults, tmp_path: Path) -> None:
+    """A document gives exactly the faults of its marks: line, column, code, and what to do."""
+    (tmp_path / "sourceless.txt").write_text("a\n")
+    text, expected = marked(document)
+    found = faults(text)
+    assert [(f.line, f.column, f.code) for f in found] == [tuple(e)[:3] for e in expected]
+    for fault, wanted in zip(found, expected, strict=True):
+        assert _SAYS_WHAT_TO_DO.search(fault.message), fault.message
+        hint = re.search(r"did you mean `(.*)`", fault.message)
+        assert wanted.nearest is None or (hint and hint[1] == wanted.nearest), fault.message
+
+
+def test_the_table_is_wide() -> None:
+    """The table has many documents and codes, and each of its codes is a known one."""
+    codes = {fault.code for document in TABLE.values() for fault in marked(document)[1]}
+    assert len(set(TABLE.values())) == len(TABLE) > 120
+    assert len(codes) > 45
+    assert codes <= set(CODES)
+
+
+def test_faults_of_several_documents_come_together(tmp_path: Path) -> None:
+    """``load_schemas`` reports every fault of every document, in the order they were named."""
+    first, second, fine = (tmp_path / f"{name}.yaml" for name in ("first", "second", "fine"))
+    first.write_text(PLAIN.replace("retention: 30d", "retention: x").replace("title", "titel"))
+    second.write_text(one("kind: token, pattern: '.*', from: [chat]"))
+    fine.write_text(PLAIN)
+    with pytest.raises(SchemaError) as caught:
+        load_schemas([first, fine, tmp_path / "none.yaml", "conferencin", second])
+    found = [(Path(fault.file).stem, fault.code) for fault in caught.value.faults]
+    assert found == [
+        ("first", "E106"),
+        ("first", "E105"),
+        ("first", "E126"),
+        ("none", "E101"),
+        ("conferencin", "E140"),
+        ("second", "E116"),
+        ("second", "E305"),
+    ]
+    lines = str(caught.value).splitlines()
+    assert len(lines) == len(found)
+    assert lines[2].startswith(f"{first}:8:")
+    assert "fields.os.type.retention" in lines[2]
+    assert lines[2].endswith("[E126]")
+
+
+def test_no_fault_quotes_a_value(faults: Faults) -> None:
+    """Faults name keys of the document and constants; what was written for a value stays unsaid."""
+    text = PLAIN.replace("linux", "' canary'").replace("30d", "canary").replace("[ops]", "[canary]")
+    text = text.replace("user.device,", "canary,").replace("essential.service.operations", "canary")
+    text = text.replace("1.0.0", "canary").replace("contract", "canary").replace("enum", "canary")
+    text += "records: chat.canary\nmax_bits: canary\ncontent: {chat: canary}\n"
+    text += "tests: [{name: canary, event: {a: canary}, keeps: canary, never_contains: canary}]\n"
+    found = faults(text)
+    assert len({fault.code for fault in found}) > 8
+    assert "canary" not in "\n".join(map(str, found))
+
+
+def test_keys_are_shown_on_one_line(faults: Faults) -> None:
+    """A hostile key cannot break a fault's line, colour the terminal, or fill the screen."""
+    (fault,) = faults(f'{PLAIN}? "\\e[31m\\n{"x" * 5000}"\n: 1\n')
+    assert str(fault).isprintable()
+    assert len(str(fault)) < 600

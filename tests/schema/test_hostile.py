@@ -1,0 +1,167 @@
+"""Hostile schema documents: a schema loads or ``SchemaError`` is raised, and soon."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from time import perf_counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from collector.errors import CODES, Fault, SchemaError
+from collector.schema import load_schema, shelf
+from tests.schema.conftest import Faults
+from tests.schema.faulty import TABLE
+from tests.schema.make import PLAIN, marked, one
+
+SOON = timedelta(seconds=5)
+_SHIPPED = [(shelf.shipped() / f"{name}.yaml").read_text("utf-8") for name in shelf.names()]
+_PIECES = st.sampled_from(
+    [
+        *"schema version fields kind from values pattern content chat purposes use tests".split(),
+        *"keeps event null true .nan 1e999 -0 0x1F 0o7 07 1_0 2026-01-01 '' a .* é 💬 ٣".split(),
+        *["\u2028", "\x85", "\ufeff", '"\\ud800"', '"\\0"', "\t", "\\", "@", "`", "'", '"'],
+        *["{", "}", "[", "]", ": ", ":", ", ", "- ", "? ", "\n", "\n  ", "\n    ", "#"],
+        *["&a ", "*a", "<<: ", "!!str ", "! ", "|\n", ">-\n", "---\n", "...\n", "%YAML 1.1\n---\n"],
+    ]
+)
+_WORDS = st.sampled_from(
+    ["{}", "[]", "null", "1", "-1", "1.5", "x", "[x, x]", "{x: x}", "''", "yes"]
+)
+
+
+@st.composite
+def _mutations(draw: st.DrawFn) -> str:
+    """A well-formed or faulty document of which parts are cut, doubled, moved or replaced."""
+    known = [*_SHIPPED, PLAIN, *(marked(document)[0] for document in TABLE.values())]
+    text = draw(st.sampled_from([document for document in known if len(document) < 10_000]))
+    for _ in range(draw(st.integers(1, 4))):
+        start = draw(st.integers(0, len(text)))
+        end = min(len(text), start + draw(st.integers(0, 40)))
+        other = draw(st.integers(0, len(text)))
+        middle = draw(
+            _PIECES | _WORDS | st.just(text[other : other + end - start]) | st.text(max_size=3)
+        )
+        text = text[:start] + middle + text[end:]
+    return text
+
+
+@st.composite
+def _exchanged(draw: st.DrawFn) -> str:
+    """A shipped document in which the values of some keys are of other types."""
+    lines = draw(st.sampled_from(_SHIPPED)).splitlines()
+    for _ in range(draw(st.integers(1, 6))):
+        number = draw(st.integers(0, len(lines) - 1))
+        lines[number] = f"{lines[number].partition(':')[0]}: {draw(_WORDS)}"
+    return "\n".join(lines)
+
+
+def _loads_or_is_faulty(path: Path, text: str) -> None:
+    path.write_bytes(text.encode(errors="surrogatepass"))
+    found = _faults(path)
+    lines = len(text.splitlines()) + 2
+    for fault in found:
+        assert fault.code in CODES
+        assert fault.message
+        assert fault.column >= 1
+        assert 1 <= fault.line <= lines
+
+
+def _faults(path: Path) -> tuple[Fault, ...]:
+    try:
+        schema = load_schema(path)
+    except SchemaError as error:
+        return error.faults or pytest.fail("no faults")
+    assert schema.fields
+    return ()
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One file for all examples."""
+    return tmp_path_factory.mktemp("hostile") / "hostile.yaml"
+
+
+@given(st.lists(_PIECES | st.text(max_size=4), max_size=40).map("".join))
+@settings(deadline=SOON)
+def test_random_text(path: Path, text: str) -> None:
+    """Any text at all is a schema or is faulty."""
+    _loads_or_is_faulty(path, text)
+
+
+@given(_mutations())
+@settings(deadline=SOON)
+def test_mutations(path: Path, text: str) -> None:
+    """A damaged document is a schema or is faulty."""
+    _loads_or_is_faulty(path, text)
+
+
+@given(_exchanged())
+@settings(deadline=SOON)
+def test_other_types(path: Path, text: str) -> None:
+    """Any value of any type at any key is right or is faulty."""
+    _loads_or_is_faulty(path, text)
+
+
+@given(st.text(alphabet="ab(){}[]|?,-^.*+\\019", max_size=24))
+@settings(deadline=SOON)
+def test_random_patterns(path: Path, pattern: str) -> None:
+    """Any pattern is counted or is faulty."""
+    quoted = pattern.replace("'", "''")
+    _loads_or_is_faulty(path, one(f"kind: token, pattern: '{quoted}'"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "- " * 100_000,
+        "[" * 200_000,
+        "{a: " * 60_000,
+        "? " * 100_000,
+        ":" * 250_000,
+        "'" * 250_000,
+        "a: " + "b " * 120_000,
+        "a: |\n" + "  b\n" * 60_000,
+        "#" * 250_000,
+        "a: &a [x]\n" + "".join(f"{c}: &{c} [{'*a,' * 9}]\n" for c in "bcdefghij"),
+        "%A b\n" * 50_000,
+        "\n".join(f"k{number}: 1" for number in range(9_000)),
+        "! " * 100_000,
+        "\t" * 200_000,
+        "\ufeff" * 80_000,
+    ],
+    ids=lambda text: text[:5].encode("unicode_escape").decode(),
+)
+def test_bombs(text: str, faults: Faults) -> None:
+    """What is deep, long or self-repeating is refused before it costs much."""
+    start = perf_counter()
+    assert faults(text)
+    assert perf_counter() - start < SOON.total_seconds()
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(" * 32 + "a{64}" + "){64}" * 32,
+        "((((((){64}){64}){64}){64}){64}){64}",
+        "(" + "|" * 4000 + "a){64}",
+        "((a?){64}){32}",
+        "[a-z]{0,64}" * 64,
+        "(a|b){0,40}a(a|b){20}",
+        "(([ -~]?){8}|([a-z]?){8}){8}".replace(" -~", "a-zA-Z0-9"),
+        "(" + "|".join(f"[a-z]{{{n}}}[0-9]{{0,{64 - n}}}" for n in range(64)) + ")",
+        "a" * 200_000,
+    ],
+    ids=lambda pattern: pattern[:12],
+)
+def test_pattern_bombs(pattern: str, faults: Faults) -> None:
+    """A pattern that is too large or too tangled is refused before it costs much."""
+    start = perf_counter()
+    assert {fault.code for fault in faults(one(f"kind: token, pattern: '{pattern}'"))} <= {
+        "E116",
+        "E117",
+        "E118",
+    }
+    assert perf_counter() - start < SOON.total_seconds()

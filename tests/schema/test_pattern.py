@@ -1,0 +1,242 @@
+"""The counted pattern subset, against ``re`` and against plain sets of texts."""
+
+from __future__ import annotations
+
+import re
+from itertools import product
+from time import perf_counter
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector.schema.pattern import MAX_BITS, Pattern, PatternFault
+
+
+class Counted(NamedTuple):
+    """A pattern as text, and the set of texts that it describes."""
+
+    pattern: str
+    texts: frozenset[str]
+
+
+_LEAVES = st.sampled_from(
+    [
+        Counted("a", frozenset("a")),
+        Counted("b", frozenset("b")),
+        Counted("[ab]", frozenset("ab")),
+        Counted("[a-c]", frozenset("abc")),
+        Counted("[-a]", frozenset("-a")),
+        Counted("[a\\]]", frozenset("a]")),
+        Counted("\\.", frozenset(".")),
+        Counted("-", frozenset("-")),
+    ]
+)
+
+
+def _concatenated(left: frozenset[str], right: frozenset[str]) -> frozenset[str]:
+    return frozenset(a + b for a in left for b in right)
+
+
+def _repeated(part: Counted, low: int, high: int) -> Counted:
+    texts: frozenset[str] = frozenset()
+    for times in range(low, high + 1):
+        power = frozenset([""])
+        for _ in range(times):
+            power = _concatenated(power, part.texts)
+        texts |= power
+    plain = "?" if (low, high) == (0, 1) else f"{{{low},{high}}}" if low < high else f"{{{low}}}"
+    return Counted(f"({part.pattern}){plain}", texts)
+
+
+def _larger(parts: st.SearchStrategy[Counted]) -> st.SearchStrategy[Counted]:
+    bounds = st.sampled_from([(0, 1), (1, 1), (2, 2), (0, 2), (1, 3)])
+    return (
+        st.builds(
+            lambda a, b: Counted(f"({a.pattern})({b.pattern})", _concatenated(a.texts, b.texts)),
+            parts,
+            parts,
+        )
+        | st.builds(
+            lambda a, b: Counted(f"(?:{a.pattern}|{b.pattern})", a.texts | b.texts), parts, parts
+        )
+        | st.builds(lambda a: Counted(f"({a.pattern}|)", a.texts | {""}), parts)
+        | st.builds(lambda a, bound: _repeated(a, *bound), parts, bounds)
+    )
+
+
+_PATTERNS = st.recursive(_LEAVES, _larger, max_leaves=5).filter(
+    lambda counted: len(counted.texts) < 2000
+)
+
+
+@given(_PATTERNS)
+def test_the_language_is_counted_exactly(counted: Counted) -> None:
+    """Size, longest text and the texts themselves are those of the set that is described."""
+    pattern = Pattern(counted.pattern)
+    texts = list(pattern.texts())
+    assert pattern.size == len(counted.texts) == len(texts)
+    assert frozenset(texts) == counted.texts
+    assert texts == sorted(texts)
+    assert pattern.longest == max(map(len, counted.texts))
+    assert all(map(pattern.fullmatch, texts))
+
+
+_SHORT = ["".join(chars) for length in range(6) for chars in product("ab.-]", repeat=length)]
+
+
+@given(_PATTERNS)
+def test_matching_is_that_of_re(counted: Counted) -> None:
+    """Every short text matches if and only if ``re`` says so."""
+    pattern = Pattern(counted.pattern)
+    expected = re.compile(counted.pattern, re.ASCII).fullmatch
+    assert [text for text in _SHORT if pattern.fullmatch(text)] == list(filter(expected, _SHORT))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a|b|",
+        "x{0,3}",
+        "(a?b?){2}",
+        "(a|ab)(c|bc)?",
+        "[0-9]{1,2}(\\.[0-9]{1,2})?",
+        "[A-Z][a-z]{0,2}|-{3}",
+        "a(b(c(d)?)?)?",
+        "(?:aa|a){1,3}",
+        "[a-cx-z0]",
+        "[a-]",
+        "[\\\\\\-\\^]",
+        "[.*+?(){}|$^]",
+        "\\(\\)\\[\\]\\{\\}\\|\\?\\*\\+\\.\\^\\$\\\\\\-\\_",
+        " ~ ",
+        "a{2,2}b{1}",
+    ],
+)
+def test_the_subset_means_what_re_means(text: str) -> None:
+    """What is accepted is a regular expression of the same meaning; each listed text matches it."""
+    pattern = Pattern(text)
+    expected = re.compile(text, re.ASCII).fullmatch
+    texts = set(pattern.texts())
+    assert len(texts) == pattern.size
+    assert all(map(expected, texts))
+    alphabet = sorted({char for known in texts for char in known} | {"!"})
+    longest = min(pattern.longest + 1, 4)
+    for length in range(longest + 1):
+        for chars in product(alphabet[:12], repeat=length):
+            short = "".join(chars)
+            assert pattern.fullmatch(short) == bool(expected(short)) == (short in texts)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *["a*", "a+", ".", "a.b", "^a", "a$", "\\d", "\\w", "\\s", "\\b", "\\x41", "\\1", "\\n"],
+        *["[^a]", "[\\d]", "[a", "[]", "[]a]", "[[:alpha:]]", "[z-a]", "[A-z]", "[0-z]", "[ -~]"],
+        *[
+            "(a",
+            "a)",
+            "(",
+            ")",
+            "()",
+            "a()",
+            "((){2})",
+            "(|)",
+            "(?i)a",
+            "(?P<n>a)",
+            "(?=a)",
+            "(?!a)",
+        ],
+        *["(?<=a)b", "(?#a)", "(a)(?1)", "a{", "a{}", "a{,2}", "a{1,}", "a{2,1}", "a{0}", "a{0,0}"],
+        *[
+            "a{65}",
+            "a{1,65}",
+            "a{-1}",
+            "a{ 1}",
+            "a{1}{2}",
+            "a??",
+            "a?{2}",
+            "a{2}?",
+            "?",
+            "?a",
+            "|?",
+        ],
+        *["{2}", "]", "}", "\\", "a\\", "[a\\", "[a-\\", "é", "[é]", "\t", "a\n", "\\é", "", "|"],
+        *["a{1,²}", "a{٢}", "a{1,9999999}", "(" * 33 + "a" + ")" * 33, "\\ "],
+    ],
+)
+def test_what_is_outside_the_subset(text: str) -> None:
+    """Anything endless, uncounted, empty or ambiguous is E116, with a reason."""
+    with pytest.raises(PatternFault) as caught:
+        Pattern(text)
+    assert caught.value.code == "E116"
+    assert len(str(caught.value)) > 10
+
+
+def test_the_widest_pattern() -> None:
+    """2^64 texts may match, one more may not."""
+    assert Pattern("[0-9a-f]{16}").size == 1 << MAX_BITS
+    for wider in ("[0-9a-f]{16}|x", "[0-9a-f]{0,16}", "[a-z]{14}"):
+        with pytest.raises(PatternFault) as caught:
+            Pattern(wider)
+        assert caught.value.code == "E117"
+
+
+def test_the_longest_pattern() -> None:
+    """A text of 64 characters may match, a longer one may not."""
+    assert Pattern("a{64}").longest == Pattern("(a{0,31}|b){2}c{0,2}").longest == 64
+    for longer in ("a{64}b", "a{64}b?", "(a{0,33}){2}", "a" * 65, "b|(a{8}){8}a"):
+        with pytest.raises(PatternFault) as caught:
+            Pattern(longer)
+        assert caught.value.code == "E118"
+
+
+def test_the_largest_pattern() -> None:
+    """A list of words that would fill a catalogue is E117."""
+    words = [f"{number:04}" for number in range(0, 10_000, 25)]
+    assert Pattern("|".join(words)).size == 400
+    with pytest.raises(PatternFault) as caught:
+        Pattern("|".join(f"{number:06}" for number in range(1000)))
+    assert caught.value.code == "E117"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(a|a){32}b",
+        "(a|aa){1,32}",
+        "(a?){30}a{30}",
+        "((a|b)?(a|c)?){8}d",
+        "(a{1,8}){8}",
+        "(x?x?){16}y",
+    ],
+)
+def test_no_pattern_backtracks(text: str) -> None:
+    """Patterns that choke a backtracking engine match and refuse in no time, whatever is sent."""
+    pattern = Pattern(text)
+    start = perf_counter()
+    for hostile in ("a" * 64, "a" * 63 + "!", "x" * 32, "a" * 1_000_000, "\ud800" * 1_000_000):
+        pattern.fullmatch(hostile)
+        assert not pattern.fullmatch(f"{hostile}!")
+    assert perf_counter() - start < 1
+
+
+@given(st.text())
+def test_no_other_text_matches(text: str) -> None:
+    """Line ends, digits of other scripts and look-alikes do not match an ASCII pattern."""
+    pattern = Pattern("[A-Za-z0-9]{1,4}")
+    assert pattern.fullmatch(text) == bool(re.fullmatch("[A-Za-z0-9]{1,4}", text, re.ASCII))
+
+
+@given(st.text(alphabet="ab(){}[]|?,-^.*+\\01", max_size=16))
+def test_accepted_means_compilable(text: str) -> None:
+    """Whatever is accepted at random is a regular expression of the same language."""
+    try:
+        pattern = Pattern(text)
+    except PatternFault:
+        return
+    expected = re.compile(text, re.ASCII).fullmatch
+    if pattern.size < 500:
+        assert all(map(expected, pattern.texts()))
+    assert [short for short in _SHORT if pattern.fullmatch(short)] == list(filter(expected, _SHORT))

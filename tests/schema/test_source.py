@@ -1,0 +1,136 @@
+"""YAML into plain values: the core schema, places, limits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collector.schema.source import Source, read, text_source
+
+
+def _source(text: str) -> Source:
+    return text_source(text, Source("made-up"))
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("", None),
+        ("~", None),
+        ("null", None),
+        ("NULL", None),
+        ("nULL", "nULL"),
+        ("true", True),
+        ("False", False),
+        ("tRUE", "tRUE"),
+        ("yes", "yes"),
+        ("off", "off"),
+        ("0", 0),
+        ("-17", -17),
+        ("+17", 17),
+        ("017", 17),
+        ("0o17", 15),
+        ("0x1F", 31),
+        ("0b11", "0b11"),
+        ("1_000", "1_000"),
+        ("1:30", "1:30"),
+        ("-", [None]),
+        ("-_", "-_"),
+        ("._", "._"),
+        ("1.5", 1.5),
+        ("1.", 1.0),
+        (".5", 0.5),
+        ("-1e3", -1000.0),
+        ("1e-400", 0.0),
+        ("1.2.3", "1.2.3"),
+        ("2026-11-24", "2026-11-24"),
+        ("2026-11-24T10:20:00Z", "2026-11-24T10:20:00Z"),
+        ("=", "="),
+        ("٣", "٣"),
+        ("'1'", "1"),
+        ('"true"', "true"),
+        ('"\\u00e9"', "é"),
+        ("'null'", "null"),
+        ("|-\n  1", "1"),
+        ("18446744073709551615", 2**64 - 1),
+        ("-9223372036854775808", -(2**63)),
+        ("[1, [], {}]", [1, [], {}]),
+        ("{a: {b: }}", {"a": {"b": None}}),
+    ],
+)
+def test_core_schema(written: str, value: Any) -> None:
+    """A scalar is what the YAML 1.2 core schema says, and nothing else is ever guessed."""
+    for head in ("", "%YAML 1.1\n---\n"):
+        source = _source(f"{head}a:\n  {written}\n")
+        assert source.faults == []
+        assert source.value == {"a": value}
+        assert type(source.value["a"]) is type(value)
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["18446744073709551616", "-9223372036854775809", "9" * 5000, "0x" + "f" * 17, "1e309", "-.INF"],
+)
+def test_numbers_that_json_cannot_carry(written: str) -> None:
+    """A number that is not finite or beyond 64 bits is one fault at its place."""
+    source = _source(f"a:\n  - 1\n  - {written}\n")
+    assert [fault[1:4] + fault[5:] for fault in source.faults] == [(3, 5, "a.1", "E112")]
+    source.report(("a", 1), "E107", "a fault that follows from it")
+    assert len(source.faults) == 1
+
+
+def test_places() -> None:
+    """Keys and list items are found again; what is unknown is put at what holds it."""
+    source = _source('é: 1\n"b c": [x,\n  {d: 2}]\n')
+    assert source.places[("é",)] == (1, 1)
+    assert source.places[("b c",)] == (2, 1)
+    assert source.places[("b c", 1, "d")] == (3, 4)
+    fault = source.fault(("b c", 1, "e", "f"), "E105", "what")
+    assert (fault.line, fault.column, fault.field) == (3, 3, "b c.1.e.f")
+    assert str(fault) == "made-up:3:3: b c.1.e.f: what [E105]"
+
+
+def test_the_first_of_two_equal_keys_stays() -> None:
+    """A key written twice is a fault, and reading goes on with the first."""
+    source = _source("a: 1\nb: 2\na: 3\n")
+    assert source.value == {"a": 1, "b": 2}
+    assert [(fault.line, fault.code) for fault in source.faults] == [(3, "E103")]
+
+
+def test_an_empty_document_is_an_empty_mapping() -> None:
+    """So that everything that is missing can be said; a written null is no mapping."""
+    assert _source("# nothing\n").value == {}
+    assert _source("~\n").value is None
+
+
+@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_files(tmp_path: Path, bom: bytes, end: bytes) -> None:
+    """A byte order mark and Windows line ends do not matter."""
+    path = tmp_path / "a.yaml"
+    path.write_bytes(bom + b"a: 1" + end + b"b: 2" + end)
+    source = read(path, "called")
+    assert source.value == {"a": 1, "b": 2}
+    assert source.places[("b",)] == (2, 1)
+    assert source.directory == tmp_path.resolve()
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    """No file, a directory, a loop of links, an impossible name: one E101 each."""
+    loop = tmp_path / "loop.yaml"
+    loop.symlink_to(loop)
+    for path in (tmp_path / "none", tmp_path, loop, Path("a\0b"), Path("x" * 5000)):
+        source = read(path, "called")
+        assert source.value is None
+        assert [(fault.file, fault.code) for fault in source.faults] == [("called", "E101")]
+
+
+def test_the_largest_file(tmp_path: Path) -> None:
+    """256 KiB may be read, one byte more may not."""
+    path = tmp_path / "large.yaml"
+    path.write_bytes(b"a: 1\n" + b"#" * ((256 << 10) - 5))
+    assert read(path, "large").value == {"a": 1}
+    path.write_bytes(path.read_bytes() + b"#")
+    assert [fault.code for fault in read(path, "large").faults] == ["E101"]
