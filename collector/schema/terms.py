@@ -179,4 +179,9 @@ Text = Annotated[str, AfterValidator(_text)]
 Duration = Annotated[timedelta, _duration("hdwy"), *_SPAN]
 Period = Annotated[timedelta, _duration("mhdw"), *_SPAN]
 Window = Annotated[timedelta, PlainValidator(_window), *_SPAN]
-Day = Annotated[date, PlainValidator(_day), WithJsonSchema({"type": "string", "format": "date"})]
+Day = Annotated[
+    date,
+    PlainValidator(_day),
+    PlainSerializer(date.isoformat, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date"}),
+]

@@ -10,8 +10,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from os.path import commonprefix  # of any strings, not only of paths
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from collector.errors import ConfigError
 
@@ -144,16 +143,28 @@ def _groups(canaries: Sequence[str], ways: Iterable[_Way]) -> Iterator[_Group]:
             needles = {
                 needle: canary for (_, needle), canary in zip(spelling, canaries, strict=True)
             }
-            prefix = commonprefix(list(needles))
+            prefix = _common_prefix(list(needles))
             if len(prefix) >= _SHARED:
                 yield _Group(encoding, prefix, needles)
             else:
                 yield from (_Group(encoding, n, {n: canary}) for n, canary in needles.items())
 
 
+_Text = TypeVar("_Text", str, bytes)
+
+
+def _common_prefix(texts: Sequence[_Text]) -> _Text:
+    """What all texts begin with: no less than the first and the last of them in order."""
+    first, last = min(texts), max(texts)
+    same = 0
+    while same < len(first) and first[same] == last[same]:
+        same += 1
+    return first[:same]
+
+
 def _either(canaries: Sequence[str]) -> bytes:
     """A pattern for any of the canaries, any character of it escaped, as JSON or in a URL."""
-    prefix = commonprefix(canaries)
+    prefix = _common_prefix(canaries)
     tails = sorted((canary[len(prefix) :] for canary in canaries), key=len, reverse=True)
     return _escapable(prefix) + b"(?:" + b"|".join(map(_escapable, tails)) + b")"
 

@@ -1,8 +1,8 @@
 """``assert_noninterference``: the law that makes an allowlist worth its name, for any schema.
 
-Two well-formed events that agree on the admitted values give byte-identical records, and counts that
-differ at most in what was dropped and in content; and no line of a batch changes what another line
-gives.
+Two well-formed events that agree on the admitted values give byte-identical records, and counts
+that differ at most in what was dropped and in content; and no line of a batch changes what another
+line gives.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from collector.testing.texts import lines, seeds, write
 from collector.testing.twins import twins
 from collector.testing.values import clock
 
-__all__ = ["assert_noninterference"]
+__all__ = ["agree", "assert_noninterference", "fixed_key", "stand_alone"]
 
 
 def assert_noninterference(
@@ -35,11 +35,11 @@ def assert_noninterference(
 ) -> None:
     """Test a schema against the law; raises ``AssertionError`` with the smallest counterexample.
 
-    ``purposes`` are the granted ones (``None``: all), ``keys`` resolves key references of pseudonyms
-    (``None``: a fixed key), ``examples`` is how many cases of each half of the law are tried
-    (``None``: as many as Hypothesis is set to, 100 by default).
+    ``purposes`` are the granted ones (``None``: all), ``keys`` resolves key references of
+    pseudonyms (``None``: a fixed key), ``examples`` is how many cases of each half of the law are
+    tried (``None``: as many as Hypothesis is set to, 100 by default).
     """
-    now, keys = clock(), keys or _fixed_key
+    now, keys = clock(), keys or fixed_key
     tested = Filter(schema, purposes=purposes, as_of=now, keys=keys)
     usual = settings(
         max_examples=examples or settings().max_examples,
@@ -51,29 +51,30 @@ def assert_noninterference(
     @usual
     @given(twins(schema, Circumstances(lambda: now, keys)), seeds(), seeds())
     def only_admitted_values_matter(pair: tuple[Event, Event], seed: int, other: int) -> None:
-        _agree(tested, pair, (seed, other))
+        agree(tested, pair, (seed, other))
 
     @usual
     @given(lines(schema, now=now))
     def each_line_stands_alone(payload: bytes) -> None:
-        _stand_alone(tested, payload)
+        stand_alone(tested, payload)
 
     only_admitted_values_matter()
     each_line_stands_alone()
 
 
-def _fixed_key(reference: str, period: int) -> bytes:
+def fixed_key(reference: str, period: int) -> bytes:
     return b"a key for tests, not for use ..."
 
 
-def _agree(
+def agree(
     tested: Filter,
     pair: tuple[Event, Event],
     written: tuple[int, int],
 ) -> None:
     """Events that agree on the admitted values, as mappings and as texts, give the same."""
     texts = [write(event, seed) for event, seed in zip(pair, written, strict=True)]
-    first, *others = [_outcome(tested.admit(event)) for event in (*pair, *texts)]
+    admissions = [*map(tested.admit, pair), *map(tested.admit, texts)]
+    first, *others = map(_outcome, admissions)
     for other in others:
         assert other == first, "what a schema does not admit has changed a record"  # noqa: S101
 
@@ -85,7 +86,7 @@ def _outcome(admission: Admission) -> tuple[bytes, tuple[object, ...]]:
     return admission.encode(), (tally.received, tally.admitted, rejected, tally.bytes_out)
 
 
-def _stand_alone(tested: Filter, payload: bytes) -> None:
+def stand_alone(tested: Filter, payload: bytes) -> None:
     """A batch gives what its lines give one by one, in records and in counts."""
     whole = tested.admit_lines(payload)
     parts = re.findall(rb"[^\n]*\n|[^\n]+", payload)

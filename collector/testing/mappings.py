@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from hypothesis import strategies as st
 
 from collector.schema import Schema
+from collector.testing.remember import once_per_schema
 from collector.testing.values import Values, clock, junk, values
 
 __all__ = ["Event", "Path", "events", "insertions", "paths_of", "place", "put", "surroundings"]
@@ -23,7 +24,7 @@ Path = tuple[str, ...]
 
 
 def paths_of(schema: Schema, name: str) -> list[Path]:
-    """Where a field is looked for: each source nested, then as one flat key; its name comes last."""
+    """Where a field is looked for: each source nested, then as one flat key; its name at last."""
     listed = schema.fields[name].sources or ()
     found: list[Path] = []
     for source in listed if name in listed else (*listed, name):
@@ -48,15 +49,15 @@ def surroundings(schema: Schema) -> st.SearchStrategy[Path]:
     ways = [path[:end] for path in paths for end in range(1, len(path))]
     flat = [(".".join(path[:2]), *path[2:]) for path in paths if len(path) > 2]
     cased = [tuple(key.upper() for key in path) for path in paths]
-    near = [(*path[:-1], f"{path[-1]}{more}") for path in paths[:20] for more in (" ", ".", "\u200b")]
+    near = [(*path[:-1], path[-1] + more) for path in paths[:20] for more in (" ", ".", "\u200b")]
     below = [(*path, "inner") for path in paths[:20]]
     content = [(name,) for name in schema.content_names]
     deep_content = [("unlisted", name) for name in schema.content_names]
     odd = [("schema",), ("count",), ("received",), ("",), ("__class__",), ("𝔘nlisted", "é")]
     listed = set(paths)
-    unread = [p for p in [*ways, *flat, *cased, *near, *below, *deep_content, *odd] if p not in listed]
+    unread = [*ways, *flat, *cased, *near, *below, *deep_content, *odd]
     return st.one_of(
-        st.sampled_from(unread),
+        st.sampled_from([path for path in unread if path not in listed]),
         st.sampled_from(content),
         st.lists(st.text(max_size=6), min_size=1, max_size=3).map(tuple),
     )
@@ -93,10 +94,10 @@ def place(schema: Schema, now: datetime, extra: Values) -> st.SearchStrategy[Eve
     if schema.records is None:
         return single
     ways = [tuple(schema.records.split(".")), (schema.records,)]
-    listed = st.lists(st.one_of(single, single, single, junk() | extra), max_size=4)
-    return st.builds(
-        _with_records, single, st.sampled_from(ways), st.one_of(listed, listed, listed, junk() | extra)
-    )
+    other = junk() | extra
+    listed = st.lists(st.one_of(single, single, single, other), max_size=4)
+    some = st.one_of(listed, listed, listed, other)
+    return st.builds(_with_records, single, st.sampled_from(ways), some)
 
 
 def _with_records(event: Event, way: Path, listed: Any) -> Event:
@@ -116,7 +117,7 @@ class _Dict(dict[Any, Any]):
     __slots__ = ()
 
 
-class _Choice(str, Enum):
+class _Choice(StrEnum):
     LINUX = "linux"
 
 
@@ -134,7 +135,7 @@ _FOREIGN: tuple[Callable[[], Any], ...] = (
     lambda: _Dict(a=1),
     lambda: _Choice.LINUX,
     lambda: 1j,
-    lambda: object(),
+    object,
     lambda: datetime(2026, 1, 1),  # noqa: DTZ001 - a naive one is what a caller may hand over
 )
 _FOREIGN_KEYS: tuple[Any, ...] = (0, 1.5, None, True, b"ip", ("a", "b"), "\udc80", _Str("unlisted"))
@@ -155,11 +156,18 @@ def events(
     JSON can say; without, also NaN, foreign types and keys that are no text. ``now`` is the present
     for fields of kind ``time``.
     """
-    around = now or clock()
-    if plain:
-        return place(schema, around, st.nothing())
+    return _plain(schema, now or clock()) if plain else _foreign(schema, now or clock())
+
+
+@once_per_schema
+def _plain(schema: Schema, now: datetime) -> st.SearchStrategy[Event]:
+    return place(schema, now, st.nothing())
+
+
+@once_per_schema
+def _foreign(schema: Schema, now: datetime) -> st.SearchStrategy[Event]:
     foreign = st.sampled_from(_FOREIGN).map(lambda make: make())
     first = {path[0] for name in schema.fields for path in paths_of(schema, name)}
     odd_keys = st.sampled_from([*_FOREIGN_KEYS, *map(_Str, sorted(first))])
-    more = st.dictionaries(odd_keys, values_of(schema, around) | foreign, max_size=2)
-    return st.builds(_beside, place(schema, around, foreign), more)
+    more = st.dictionaries(odd_keys, values_of(schema, now) | foreign, max_size=2)
+    return st.builds(_beside, place(schema, now, foreign), more)

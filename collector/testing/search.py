@@ -1,10 +1,10 @@
-"""Searches everything that was written for canaries: files, directories, what is compressed in them.
+"""Searches everything that was written for canaries: files, directories, what is packed in them.
 
-The claim of a clean scan is that no canary was there, so nothing is passed over quietly: what cannot
-be read raises. Found are canaries as they are, reversed, in UTF-16, base64 (any alignment), hex,
-escaped as in JSON or percent-encoded, in file names, and all of that within gzip, zlib and zstd data
-at any offset, nested up to eight times, and raw deflate at the start of a file. Not found are
-canaries that were encrypted, packed by another algorithm, or torn apart by a file format.
+The claim of a clean scan is that no canary was there, so nothing is passed over quietly: what
+cannot be read raises. Found are canaries as they are, reversed, in UTF-16, base64 (any alignment),
+hex, escaped as in JSON or percent-encoded, in file names, and all of that within gzip, zlib and
+zstd data at any offset, nested up to eight times, and raw deflate at the start of a file. Not found
+are canaries that were encrypted, packed by another algorithm, or torn apart by a file format.
 
 Files are read in windows that overlap; memory is constant. Compressed data is decompressed as it is
 met and searched as it comes out. What is damaged is searched up to the damage.
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from collector.errors import ConfigError, InputError
+from collector.errors import InputError
 from collector.testing.encodings import Needles
 from collector.testing.unpacked import Inflated, Unzstd
 

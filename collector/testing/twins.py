@@ -1,8 +1,8 @@
 """Pairs of events that agree on the admitted values, and on nothing else if it can be helped.
 
-A twin is built from an event: what the schema does not list is thrown away and other members are put
-in its place; a value that its field refuses becomes another one that it refuses; a value that is
-admitted may be spelled in another way that means the same; the order of members changes.
+A twin is built from an event: what the schema does not list is thrown away and other members are
+put in its place; a value that its field refuses becomes another one that it refuses; a value that
+is admitted may be spelled in another way that means the same; the order of members changes.
 """
 
 from __future__ import annotations

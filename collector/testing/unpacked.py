@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Literal
 
 from collector.errors import ConfigError
@@ -107,14 +108,12 @@ class Unzstd:
     """One zstd frame (RFC 8878). Raises ``ConfigError`` E201 if the library is not installed."""
 
     def __init__(self, take: _Take) -> None:
-        try:
-            import zstandard
-        except ModuleNotFoundError:
-            zstandard = None
-        if zstandard is None:
+        if find_spec("zstandard") is None:
             raise ConfigError(
                 "E201", "there is zstd data to search: install `data-minimisation-collector[cli]`"
             )
+        import zstandard  # noqa: PLC0415 - an extra, and rarely needed
+
         self._zstd = zstandard.ZstdDecompressor().decompressobj()
         self._fault = zstandard.ZstdError
         self._output = _Output(take)

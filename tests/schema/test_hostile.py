@@ -16,7 +16,8 @@ from tests.schema.conftest import Faults
 from tests.schema.faulty import TABLE
 from tests.schema.make import PLAIN, marked, one
 
-SOON = timedelta(seconds=5)
+SOON = timedelta(seconds=20)
+"""Far more than any of this takes, and far less than for ever."""
 _SHIPPED = [(shelf.shipped() / f"{name}.yaml").read_text("utf-8") for name in shelf.names()]
 _PIECES = st.sampled_from(
     [

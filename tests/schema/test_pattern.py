@@ -193,12 +193,17 @@ def test_the_longest_pattern() -> None:
 
 
 def test_the_largest_pattern() -> None:
-    """A list of words that would fill a catalogue is E117."""
+    """A list of words that would fill a catalogue, or a pattern too tangled to count, is E117."""
     words = [f"{number:04}" for number in range(0, 10_000, 25)]
     assert Pattern("|".join(words)).size == 400
-    with pytest.raises(PatternFault) as caught:
-        Pattern("|".join(f"{number:06}" for number in range(1000)))
-    assert caught.value.code == "E117"
+    most = "|".join(["[ab]{64}"] * 32)
+    assert Pattern(most).size == 2**64
+    tangled = "(a|b){0,30}a(a|b){14}"
+    large = "|".join(f"[a-zA-Z0-9]{{0,{number}}}x[a-zA-Z0-9]{{8}}" for number in range(40, 55))
+    for larger in (f"{most}|a", "|".join([*words, *words]) + "|12345" * 80, tangled, large):
+        with pytest.raises(PatternFault) as caught:
+            Pattern(larger)
+        assert caught.value.code == "E117"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,115 @@
+"""``enum``: values, aliases, case."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.schema.make import canonical, field, refuses
+
+_WORDS = st.text(alphabet="aAbBkKſİ é", min_size=1, max_size=3).filter(lambda w: w == w.strip())
+
+
+@st.composite
+def _options(draw: st.DrawFn) -> dict[str, Any]:
+    values = draw(st.lists(_WORDS, min_size=1, max_size=4, unique=True))
+    aliases = draw(st.dictionaries(_WORDS, st.sampled_from(values), max_size=4))
+    return {"values": values, "aliases": aliases, "fold_case": draw(st.booleans())}
+
+
+def _expected(text: str, values: list[str], aliases: dict[str, str], fold_case: bool) -> str | None:
+    """By looking through everything that is listed."""
+
+    def alike(listed: str) -> bool:
+        folded = fold_case and text.isascii() and listed.isascii()
+        return listed.lower() == text.lower() if folded else listed == text
+
+    found = {value for value in values if alike(value)}
+    found |= {value for alias, value in aliases.items() if alike(alias)}
+    assert len(found) <= 1
+    return next(iter(found), None)
+
+
+@given(_options(), _WORDS | st.text())
+def test_against_the_lists(options: dict[str, Any], text: str) -> None:
+    """A text is the value or alias that it is listed as, or it is refused."""
+    if refuses("enum", **options):
+        return
+    make = canonical(field("enum", **options))
+    found = make(text)
+    assert found == _expected(text, **options)
+    assert found is None or make(found) == found
+
+
+@given(_options())
+def test_size(options: dict[str, Any]) -> None:
+    """The size is the number of texts that come out, whatever goes in."""
+    if refuses("enum", **options):
+        return
+    of = field("enum", **options)
+    make = canonical(of)
+    everything = [*options["values"], *options["aliases"]]
+    everything += [text.swapcase() for text in everything] + [text.upper() for text in everything]
+    assert {made for text in everything if (made := make(text))} == set(options["values"])
+    assert of.size() == len(options["values"])
+
+
+def test_aliases() -> None:
+    """An alias is an exact source value; it leads to its value and never comes out."""
+    make = canonical(field("enum", values=["desktop", "phone"], aliases={"Windows": "desktop"}))
+    assert [make(text) for text in ("desktop", "Windows", "windows", "Desktop", "tablet", "")] == [
+        "desktop",
+        "desktop",
+        None,
+        None,
+        None,
+        None,
+    ]
+
+
+def test_folding_is_ascii_only() -> None:
+    """Case is folded for ASCII; look-alikes (the Kelvin sign, the long s) stay strangers."""
+    make = canonical(field("enum", values=["kiosk", "É"], fold_case=True))
+    assert make("KIOSK") == make("kIosk") == "kiosk"
+    assert make("\u212aiosk") is None
+    assert make("kio\u017fk") is None
+    assert make("É") == "É"
+    assert make("é") is None
+
+
+@pytest.mark.parametrize(
+    "text", [" kiosk", "kiosk ", "kiosk\n", "ki osk", "kiosk\0", "ｋiosk", "kiosk" * 99]
+)
+def test_nothing_is_trimmed(text: str) -> None:
+    """Nothing is cut, trimmed or normalised to fit."""
+    assert canonical(field("enum", values=["kiosk"], fold_case=True))(text) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"values": []}, "E113"),
+        ({"values": ["a", "a"]}, "E113"),
+        ({"values": [""]}, "E113"),
+        ({"values": [" a"]}, "E113"),
+        ({"values": ["a\nb"]}, "E113"),
+        ({"values": ["x" * 65]}, "E113"),
+        ({"values": ["a"], "aliases": {"": "a"}}, "E113"),
+        ({"values": ["a"], "aliases": {"b": "c"}}, "E114"),
+        ({"values": ["a", "b"], "aliases": {"a": "b"}}, "E114"),
+        ({"values": ["a", "A"], "fold_case": True}, "E114"),
+        ({"values": ["a", "b"], "aliases": {"A": "b"}, "fold_case": True}, "E114"),
+        ({"values": ["a", "b"], "aliases": {"X": "a", "x": "b"}, "fold_case": True}, "E114"),
+        ({"values": ["a", "A"]}, None),
+        ({"values": ["a"], "aliases": {"a": "a"}}, None),
+        ({"values": ["a", "b"], "aliases": {"X": "a", "x": "a"}, "fold_case": True}, None),
+        ({"values": "abc"}, "tuple_type"),
+        ({"values": ["a"], "fold_case": 1}, "bool_type"),
+    ],
+)
+def test_options(options: dict[str, Any], code: str | None) -> None:
+    """Values and aliases are told apart and lead somewhere, once."""
+    assert refuses("enum", **options) == code

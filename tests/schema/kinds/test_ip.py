@@ -1,0 +1,266 @@
+"""``ip`` against the standard library's ``ipaddress``."""
+
+from __future__ import annotations
+
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.schema.make import canonical, field, refuses
+
+_NAT64 = IPv6Network("64:ff9b::/96")
+_EXCLUDED4 = [IPv4Network("224.0.0.0/4"), IPv4Network("169.254.0.0/16")]
+_EXCLUDED6 = [
+    IPv6Network(text)
+    for text in ("ff00::/8", "fe80::/10", "2002::/16", "::ffff:0:0/96", "64:ff9b::/96")
+]
+
+
+def _unclothed(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    if isinstance(address, IPv4Address):
+        return address
+    if address in _NAT64:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour or address
+
+
+def expected(text: str, ipv4: int = 32, ipv6: int = 128) -> str | None:
+    """What the standard library makes of it: IPv4 first, then truncated; unicast or nothing."""
+    try:
+        address = _unclothed(ip_address(text))
+    except ValueError:
+        return None
+    if "%" in text or address.is_multicast or address.is_link_local:
+        return None
+    kept = ip_network((address, ipv4 if address.version == 4 else ipv6), strict=False)
+    network = kept.network_address
+    stays = network == _unclothed(network) and not (network.is_multicast or network.is_link_local)
+    return str(network) if stays else None
+
+
+_V4 = st.ip_addresses(v=4)
+_V6 = st.ip_addresses(v=6)
+_CLOTHES = st.builds(
+    lambda clothes, inner: str(IPv6Address(clothes | int(inner))),
+    st.sampled_from([0xFFFF << 32, int(_NAT64.network_address), 0]),
+    _V4,
+)
+_SIX_TO_FOUR = st.builds(
+    lambda inner, rest: str(IPv6Address(0x2002 << 112 | int(inner) << 80 | rest)),
+    _V4,
+    st.integers(0, 2**80 - 1),
+)
+_SPELLED = st.one_of(
+    _V4.map(str),
+    _V6.map(str),
+    _V6.map(lambda address: address.exploded),
+    _V6.map(lambda address: address.exploded.upper()),
+    _V4.map(lambda inner: f"::ffff:{inner}"),
+    _V4.map(lambda inner: f"0:0:0:0:0:FFFF:{inner}"),
+    _V4.map(lambda inner: f"64:ff9b::{inner}"),
+    _V4.map(lambda inner: f"1:2:3:4:5:6:{inner}"),
+    _V4.map(lambda inner: f"::{inner}"),
+    _CLOTHES,
+    _SIX_TO_FOUR,
+)
+_LIKE = st.text(alphabet="0123456789abcdefABCDEF:.%/ []x-\n٣１", max_size=45)
+
+
+@st.composite
+def _damaged(draw: st.DrawFn) -> str:
+    text: str = draw(_SPELLED)
+    at = draw(st.integers(0, len(text)))
+    return text[:at] + draw(_LIKE.map(lambda like: like[:3])) + text[at + draw(st.integers(0, 2)) :]
+
+
+_TEXTS = _SPELLED | _damaged() | _LIKE | st.text(max_size=20)
+_PREFIXES = st.tuples(
+    st.sampled_from([8, 9, 14, 15, 16, 17, 24, 31, 32]),
+    st.sampled_from([16, 17, 31, 32, 33, 48, 64, 79, 80, 81, 95, 96, 97, 112, 127, 128]),
+)
+
+
+@given(_TEXTS)
+def test_whole_addresses(text: str) -> None:
+    """Any text at all is what ``ipaddress`` says it is."""
+    assert canonical(field("ip"))(text) == expected(text)
+
+
+@given(_TEXTS, _PREFIXES)
+def test_truncated_addresses(text: str, prefixes: tuple[int, int]) -> None:
+    """A truncated address is the network that ``ipaddress`` finds, and is canonical itself."""
+    ipv4, ipv6 = prefixes
+    of = canonical(field("ip", truncate={"ipv4": ipv4, "ipv6": ipv6}))
+    found = of(text)
+    assert found == expected(text, ipv4, ipv6)
+    assert found is None or of(found) == found
+
+
+@given(_TEXTS)
+def test_the_shortcut_is_true_for_canonical_texts_only(text: str) -> None:
+    """What the fast test lets through is canonical already; a truncated kind has none."""
+    of = field("ip")
+    fast = of.shortcut()
+    assert fast is not None
+    assert not fast(text) or canonical(of)(text) == text
+    assert field("ip", truncate={"ipv4": 24}).shortcut() is None
+
+
+@pytest.mark.parametrize(
+    ("text", "result"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("0.0.0.0", "0.0.0.0"),
+        ("255.255.255.255", "255.255.255.255"),
+        ("127.0.0.1", "127.0.0.1"),
+        ("2001:DB8:0:0:0:0:0:7", "2001:db8::7"),
+        ("2001:db8:0:1:0:0:0:1", "2001:db8:0:1::1"),
+        ("2001:db8:0:1:1:1:1:1", "2001:db8:0:1:1:1:1:1"),
+        ("::", "::"),
+        ("::1", "::1"),
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("::FFFF:cb00:7107", "203.0.113.7"),
+        ("2002:cb00:7107::1", "203.0.113.7"),
+        ("64:ff9b::203.0.113.7", "203.0.113.7"),
+        ("64:ff9b:1::203.0.113.7", "64:ff9b:1::cb00:7107"),
+        ("::203.0.113.7", "::cb00:7107"),
+    ],
+)
+def test_canonical_forms(text: str, result: str) -> None:
+    """Compressed, lower case (RFC 5952); IPv4 in IPv6 clothes is IPv4."""
+    assert canonical(field("ip"))(text) == result
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *["", " ", "203.0.113.7 ", " 203.0.113.7", "203.0.113.7\n", "203.0.113.7\0", "203.0.113"],
+        *[
+            "203.0.113.07",
+            "0203.0.113.7",
+            "203.0.113.256",
+            "203.0.113.7.1",
+            "0xcb007107",
+            "3405803783",
+        ],
+        *[
+            "203.0.113.7:443",
+            "[2001:db8::7]",
+            "[2001:db8::7]:443",
+            "2001:db8::/32",
+            "203.0.113.0/24",
+        ],
+        *["fe80::1%eth0", "2001:db8::7%1", "localhost", "example.org", "unix:/run/x.sock", "::1::"],
+        *[
+            "224.0.0.1",
+            "239.255.255.255",
+            "169.254.1.1",
+            "ff02::1",
+            "fe80::1",
+            "febf::1",
+            "FF05::2",
+        ],
+        *[
+            "::ffff:224.0.0.1",
+            "::ffff:169.254.0.1",
+            "2002:e000:1::",
+            "2002:a9fe:101::",
+            "64:ff9b::e000:1",
+        ],
+        *[
+            "２０３.0.113.7",
+            "٢٠٣.0.113.7",
+            "203.0.113.７",
+            "203。0。113。7",
+            "2001:db8::７",
+            "::ffff:203.0.113.07",
+        ],
+        *[
+            "2001:db8::7::",
+            "12345::",
+            "1:2:3:4:5:6:7",
+            "1:2:3:4:5:6:7:8:9",
+            ":::",
+            ":1:2:3:4:5:6:7",
+        ],
+        *["203.0.113.-7", "+203.0.113.7", "203.0.1137", "1e1.0.0.1", "meet me at 9", "2" * 1000],
+    ],
+)
+def test_refusals(text: str) -> None:
+    """No zones, ports, brackets, prefixes, names, leading zeros, foreign digits; only unicast."""
+    assert canonical(field("ip"))(text) is None
+    assert canonical(field("ip", truncate={"ipv4": 24, "ipv6": 48}))(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "result"),
+    [
+        ("203.0.113.7", "203.0.113.0"),
+        ("2001:db8:aa:bb:21b:63ff:fe84:45e6", "2001:db8:aa::"),
+        ("::ffff:203.0.113.7", "203.0.113.0"),
+        ("2002:cb00:7107:1:2:3:4:5", "203.0.113.0"),
+        ("64:ff9b::203.0.113.7", "203.0.113.0"),
+        ("::1", "::"),
+    ],
+)
+def test_truncation_cannot_be_dodged(text: str, result: str) -> None:
+    """Clothes come off before truncation, so that no host bits travel in them."""
+    assert canonical(field("ip", truncate={"ipv4": 24, "ipv6": 48}))(text) == result
+
+
+def test_a_prefix_that_reads_as_another_address_is_refused() -> None:
+    """Truncating 169.255.0.1 to 15 bits would give a link-local address, which is not canonical."""
+    assert canonical(field("ip", truncate={"ipv4": 15}))("169.255.0.1") is None
+    assert canonical(field("ip", truncate={"ipv4": 14}))("169.255.0.1") == "169.252.0.0"
+    assert canonical(field("ip", truncate={"ipv6": 32}))("64:ff9b:1::1") is None
+    assert canonical(field("ip", truncate={"ipv6": 48}))("64:ff9b:1::1") == "64:ff9b:1::"
+
+
+def _stable(networks: list[IPv4Network] | list[IPv6Network], prefix: int, width: int) -> int:
+    """How many networks of a length do not start inside one of these (disjoint) networks."""
+    starts = 0
+    for network in networks:
+        if network.prefixlen <= prefix:
+            starts += 1 << prefix - network.prefixlen
+        else:
+            starts += int(network.network_address) % (1 << width - prefix) == 0
+    return (1 << prefix) - starts
+
+
+@pytest.mark.parametrize("ipv4", range(8, 33))
+@pytest.mark.parametrize("ipv6", [16, 23, 24, 31, 32, 33, 48, 64, 95, 96, 97, 128])
+def test_size(ipv4: int, ipv6: int) -> None:
+    """The size is the number of networks that are canonical themselves."""
+    of = field("ip", truncate={"ipv4": ipv4, "ipv6": ipv6})
+    assert of.size() == _stable(_EXCLUDED4, ipv4, 32) + _stable(_EXCLUDED6, ipv6, 128)
+
+
+@pytest.mark.parametrize(("ipv4", "ipv6"), [(8, 16), (12, 16), (15, 16), (16, 17)])
+def test_size_by_listing_every_network(ipv4: int, ipv6: int) -> None:
+    """For short prefixes every canonical value can be listed, and their number is the size."""
+    of = field("ip", truncate={"ipv4": ipv4, "ipv6": ipv6})
+    make = canonical(of)
+    listed4 = (str(IPv4Address(number << 32 - ipv4)) for number in range(1 << ipv4))
+    listed6 = (str(IPv6Address(number << 128 - ipv6)) for number in range(1 << ipv6))
+    stable = sum(make(text) == text for listed in (listed4, listed6) for text in listed)
+    assert stable == of.size()
+
+
+def test_options() -> None:
+    """Prefixes have limits; one of them may be left out."""
+    assert field("ip", truncate={}) == field("ip")
+    assert canonical(field("ip", truncate={"ipv4": 24}))("2001:db8::7") == "2001:db8::7"
+    assert canonical(field("ip", truncate={"ipv6": 48}))("203.0.113.7") == "203.0.113.7"
+    for faulty in ({"ipv4": 7}, {"ipv4": 33}, {"ipv6": 15}, {"ipv6": 129}, {"ipv4": -1}):
+        assert refuses("ip", truncate=faulty) == "E123"
+    assert refuses("ip", truncate={"ipv4": True}) == "int_type"
+    assert refuses("ip", truncate={"ipv4": 24.0}) == "int_type"

@@ -1,0 +1,205 @@
+"""``time``: RFC 3339 and Unix time, truncated, within a window."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from math import inf, nan
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.schema.make import NOW, canonical, field, refuses
+
+_STEPS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_PRECISIONS = st.sampled_from(sorted(_STEPS))
+_ZONES = st.integers(-23 * 60 - 59, 23 * 60 + 59).map(lambda m: timezone(timedelta(minutes=m)))
+_MOMENTS = st.datetimes(_EPOCH.replace(tzinfo=None) - timedelta(days=9999), timezones=_ZONES)
+
+
+def _cut(moment: datetime, precision: str) -> str | None:
+    """In whole seconds since 1970, by arithmetic."""
+    seconds = (moment - _EPOCH) // timedelta(seconds=1)
+    if not 0 <= seconds <= 253_402_300_799:  # the last second of the year 9999
+        return None
+    whole = _EPOCH + timedelta(seconds=seconds - seconds % _STEPS[precision])
+    return whole.replace(tzinfo=None).isoformat() + "Z"
+
+
+@given(_MOMENTS, _PRECISIONS, st.sampled_from("Tt "))
+def test_written_moments(moment: datetime, precision: str, between: str) -> None:
+    """A moment with any offset becomes UTC, cut to the precision; before 1970 there is nothing."""
+    make = canonical(field("time", precision=precision))
+    found = make(moment.isoformat(between))
+    assert found == _cut(moment, precision)
+    assert found is None or make(found) == found
+
+
+@given(st.integers(0, 10**11 - 1), st.integers(0, 10**9 - 1), _PRECISIONS)
+def test_counted_moments(seconds: int, fraction: int, precision: str) -> None:
+    """Seconds, milliseconds and nanoseconds since 1970 are the same moment."""
+    make = canonical(field("time", precision=precision))
+    expected = _cut(_EPOCH + timedelta(seconds=seconds), precision)
+    assert make(seconds) == make(float(seconds)) == expected
+    if seconds >= 10**8:
+        assert make(seconds * 1000 + fraction // 10**6) == expected
+        assert make(seconds * 10**9 + fraction) == expected
+
+
+@given(st.integers() | st.floats() | st.text() | st.text(alphabet="0123456789-:TZ+. ", max_size=30))
+def test_anything(value: str | float) -> None:
+    """Whatever comes in, what comes out is canonical or nothing."""
+    make = canonical(field("time", within="±7d"))
+    found = make(value)
+    assert found is None or make(found) == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *[
+            "",
+            "2026-11-24",
+            "10:20:30",
+            "2026-11-24T10:20:30",
+            "2026-11-24T10:20Z",
+            "20261124T102030Z",
+        ],
+        *[
+            "2026-11-24T24:00:00Z",
+            "2026-11-24T10:60:00Z",
+            "2026-11-24T10:20:60Z",
+            "2026-13-01T00:00:00Z",
+        ],
+        *[
+            "2026-02-29T00:00:00Z",
+            "0000-01-01T00:00:00Z",
+            "1969-12-31T23:59:59Z",
+            "1970-01-01T00:00:00+00:01",
+        ],
+        *["2026-11-24T10:20:30+24:00", "2026-11-24T10:20:30+14:60", "2026-11-24T10:20:30+1:00"],
+        *["2026-11-24T10:20:30 +01:00", "2026-11-24T10:20:30+0100", "2026-11-24T10:20:30.Z"],
+        *["2026-11-24T10:20:30.1234567890Z", "2026-11-24T10:20:30,5Z", "2026-11-24T10:20:30Z\n"],
+        *[
+            " 2026-11-24T10:20:30Z",
+            "2026-11-24T10:20:30z ",
+            "２０２６-11-24T10:20:30Z",
+            "+2026-11-24T10:20:30Z",
+        ],
+        *[
+            "12026-11-24T10:20:30Z",
+            "1795515630",
+            "9999-12-31T23:59:59-00:01",
+            "2026-11-24T10:20:3٠Z",
+        ],
+    ],
+)
+def test_refused_texts(text: str) -> None:
+    """Only RFC 3339 with an offset, from 1970 to 9999; numbers are not read from texts."""
+    assert canonical(field("time"))(text) is None
+
+
+@pytest.mark.parametrize(
+    "number",
+    [-1, -0.5, nan, inf, -inf, 10**14, 10**17 - 1, 10**20, 10**400, 1e20, 1e300, -(10**400)],
+)
+def test_refused_numbers(number: float) -> None:
+    """Negative, not finite, microseconds, and whatever lies beyond the year 5138."""
+    assert canonical(field("time"))(number) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "result"),
+    [
+        ("2026-11-24T10:20:30Z", "2026-11-24T10:20:30Z"),
+        ("2026-11-24t10:20:30.999999999z", "2026-11-24T10:20:30Z"),
+        ("2026-11-24 10:20:30-00:00", "2026-11-24T10:20:30Z"),
+        ("2026-11-24T23:59:59-05:30", "2026-11-25T05:29:59Z"),
+        ("1970-01-01T00:00:00Z", "1970-01-01T00:00:00Z"),
+        ("9999-12-31T23:59:59Z", "9999-12-31T23:59:59Z"),
+        (0, "1970-01-01T00:00:00Z"),
+        (1_795_515_630, "2026-11-24T10:20:30Z"),
+        (1_795_515_630.9, "2026-11-24T10:20:30Z"),
+        (1_795_515_630_999, "2026-11-24T10:20:30Z"),
+        (1_795_515_630_999_999_999, "2026-11-24T10:20:30Z"),
+        (10**11 - 1, "5138-11-16T09:46:39Z"),
+        (10**11, "1973-03-03T09:46:40Z"),
+        (10**14 - 1, "5138-11-16T09:46:39Z"),
+        (10**20 - 1, "5138-11-16T09:46:39Z"),
+    ],
+)
+def test_accepted(value: str | float, result: str) -> None:
+    """Each way to write a moment, and the edges of each."""
+    assert canonical(field("time"))(value) == result
+
+
+@pytest.mark.parametrize(
+    ("within", "precision", "early", "late"),
+    [
+        ("±7d", "second", "2026-11-17T10:20:30Z", "2026-12-01T10:20:30Z"),
+        ("±7d", "day", "2026-11-17T00:00:00Z", "2026-12-01T00:00:00Z"),
+        ("±90s", "minute", "2026-11-24T10:19:00Z", "2026-11-24T10:22:00Z"),
+        ("±1h", "day", "2026-11-24T00:00:00Z", "2026-11-24T00:00:00Z"),
+        ("±99999w", "hour", "1970-01-01T00:00:00Z", "3943-06-01T10:00:00Z"),
+    ],
+)
+def test_windows(within: str, precision: str, early: str, late: str) -> None:
+    """The window counts in whole steps: its first and last step pass, their neighbours do not."""
+    make = canonical(field("time", within=within, precision=precision))
+    step = timedelta(seconds=_STEPS[precision])
+    assert (make(early), make(late)) == (early, late)
+    for edge, beyond in ((early, -step), (late, step)):
+        moment = datetime.fromisoformat(edge) + beyond
+        assert make(moment.isoformat()) is None
+
+
+@pytest.mark.parametrize(
+    ("within", "precision"), [("±2m", "minute"), ("±45s", "minute"), ("±1h", "day")]
+)
+@pytest.mark.parametrize("precise", [True, False])
+def test_the_size_of_a_window(within: str, precision: str, precise: bool) -> None:
+    """The size is the greatest number of values that pass at one moment, whatever the moment."""
+    of = field("time", within=within, precision=precision)
+    step, midnight = _STEPS[precision], NOW.replace(hour=0, minute=0, second=0, microsecond=0)
+    widest = 0
+    for offset in range(-90, 91, 15):
+        now = midnight + timedelta(seconds=offset, microseconds=0 if precise else 999_999)
+        make = canonical(of, now)
+        start = int(now.timestamp()) - 4 * max(step, 60)
+        passed = {make(start + number) for number in range(0, 8 * max(step, 60), step // 24 or 1)}
+        widest = max(widest, len(passed - {None}))
+    assert of.size() == widest
+
+
+@pytest.mark.parametrize("precision", sorted(_STEPS))
+def test_the_size_without_a_window(precision: str) -> None:
+    """Without a window every step from 1970 to 9999 is a value."""
+    first, last = _EPOCH, datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+    seconds = round((last - first).total_seconds())
+    assert field("time", precision=precision).size() == seconds // _STEPS[precision] + 1
+
+
+def test_the_clock_is_read_each_time() -> None:
+    """The window moves with the clock."""
+    of = field("time", within="±1h")
+    text = NOW.replace(microsecond=0).isoformat().replace("+00:00", "Z")
+    assert canonical(of, NOW + timedelta(minutes=59))(text) == text
+    assert canonical(of, NOW + timedelta(minutes=61))(text) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"precision": "week"}, "literal_error"),
+        ({"precision": 1}, "literal_error"),
+        ({"within": "7"}, "E124"),
+        ({"within": 7}, "E124"),
+        ({"within": "+7d"}, "E124"),
+        ({"within": "7d"}, None),
+    ],
+)
+def test_options(options: dict[str, Any], code: str | None) -> None:
+    """Precision is a word, a window a number and a unit."""
+    assert refuses("time", **options) == code

@@ -1,0 +1,73 @@
+"""``token``: a pattern or a catalogue, never both, never cut."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector.schema.kinds.token import TokenField
+from tests.schema.make import canonical, field, refuses
+
+
+@given(st.text(alphabet="SMsm-0123456789 \n", max_size=8) | st.text())
+def test_patterns(text: str) -> None:
+    """A member of the pattern's language passes unchanged, anything else is refused."""
+    make = canonical(field("token", pattern="SM-[0-9]{3}"))
+    member = len(text) == 6 and text.startswith("SM-") and text[3:].isascii() and text[3:].isdigit()
+    assert make(text) == (text if member else None)
+
+
+def test_sizes(tmp_path: Path) -> None:
+    """The size is that of the language or of the catalogue."""
+    assert field("token", pattern="SM-[0-9]{3}").size() == 1000
+    assert field("token", pattern="a|a|b").size() == 2
+    (tmp_path / "mine.txt").write_text("# source: made up\na\nb\nc\n")
+    assert field("token", tmp_path, catalogue="mine").size() == 3
+
+
+def test_catalogues(tmp_path: Path) -> None:
+    """A member passes unchanged; other spellings, prefixes and longer texts do not."""
+    (tmp_path / "mine.txt").write_text("# source: made up\niPhone 15\niPhone 15 Pro\n")
+    of = field("token", tmp_path, catalogue="mine")
+    make = canonical(of)
+    assert make("iPhone 15") == "iPhone 15"
+    for text in ("iphone 15", "iPhone 15 ", "iPhone", "iPhone 15 Pro Max", "", "# source: made up"):
+        assert make(text) is None
+    assert isinstance(of, TokenField)
+    assert of.entries == {"iPhone 15", "iPhone 15 Pro"}
+    assert of.longest() == len("iPhone 15 Pro")
+    assert of.language is None
+
+
+@pytest.mark.parametrize(("most", "code"), [(5, "E118"), (6, None), (64, None)])
+def test_max_length(tmp_path: Path, most: int, code: str | None) -> None:
+    """``max_length`` is a promise about the whole set, not a pair of scissors."""
+    (tmp_path / "mine.txt").write_text("# source: made up\na\nlonger\n")
+    assert refuses("token", tmp_path, catalogue="mine", max_length=most) == code
+    assert refuses("token", pattern="a|longer", max_length=most) == code
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({}, "E119"),
+        ({"pattern": "a", "catalogue": "os-names"}, "E119"),
+        ({"pattern": ".*"}, "E116"),
+        ({"pattern": "[a-z]{14}"}, "E117"),
+        ({"pattern": "a{65}"}, "E116"),
+        ({"pattern": "a{64}a"}, "E118"),
+        ({"catalogue": "nowhere"}, "E120"),
+        ({"catalogue": "../catalogues/os-names"}, "E108"),
+        ({"catalogue": "os-names", "max_length": 0}, "greater_than_equal"),
+        ({"catalogue": "os-names", "max_length": 65}, "less_than_equal"),
+        ({"catalogue": "os-names", "max_length": 64}, None),
+        ({"catalogue": "os-names"}, None),
+    ],
+)
+def test_options(options: dict[str, Any], code: str | None) -> None:
+    """Exactly one closed set, of texts of at most 64 characters."""
+    assert refuses("token", **options) == code

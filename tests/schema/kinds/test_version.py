@@ -1,0 +1,154 @@
+"""``version``: dotted numbers, coarsened."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.schema.make import canonical, field, refuses
+
+_DEFAULT = 99_999
+
+
+def _expected(text: str, parts: int, maximum: list[int]) -> str | None:
+    """By splitting; a number may be as long as its maximum, leading zeros included."""
+    numbers = text.split(".")
+    maxima = [*maximum, *[_DEFAULT] * 4][:4]
+    if len(numbers) > 4:
+        return None
+    for number, most in zip(numbers, maxima, strict=False):
+        if not (number.isascii() and number.isdigit() and len(number) <= len(str(most))):
+            return None
+        if int(number) > most:
+            return None
+    return ".".join(numbers[:parts])
+
+
+_OPTIONS = st.integers(1, 4).flatmap(
+    lambda parts: st.tuples(
+        st.just(parts),
+        st.lists(st.sampled_from([0, 3, 9, 10, 99, 250]), min_size=parts, max_size=4),
+    )
+)
+_TEXTS = st.lists(
+    st.integers(0, 300).map(str) | st.sampled_from(["00", "007", "0"]), max_size=5
+).map(".".join) | st.text(alphabet="0123456789. -+v١²", max_size=12)
+
+
+@given(_OPTIONS, _TEXTS)
+def test_against_splitting(options: tuple[int, list[int]], text: str) -> None:
+    """A version is its first parts, as they are written, if every part is within its maximum."""
+    parts, maximum = options
+    make = canonical(field("version", parts=parts, maximum=maximum))
+    found = make(text)
+    assert found == _expected(text, parts, maximum)
+    assert found is None or make(found) == found
+
+
+@pytest.mark.parametrize(
+    ("parts", "maximum"),
+    [(1, [0]), (1, [12]), (2, [3, 9]), (2, [9, 10]), (3, [1, 2, 3]), (1, [3, 12])],
+)
+def test_size_by_listing_every_text(parts: int, maximum: list[int]) -> None:
+    """The size is the number of different texts that come out of all texts of digits and dots."""
+    of = field("version", parts=parts, maximum=maximum)
+    make = canonical(of)
+    length = sum(len(str(most)) for most in maximum) + len(maximum) - 1
+    texts = (
+        "".join(chars)
+        for size in range(length + 1)
+        for chars in product("0123456789.", repeat=size)
+    )
+    assert len({made for text in texts if (made := make(text))}) == of.size()
+
+
+def test_defaults() -> None:
+    """Without options: up to four parts, each of up to five digits."""
+    of = field("version")
+    one = sum(10**digits for digits in range(1, 6))
+    assert of.size() == one + one**2 + one**3 + one**4
+    make = canonical(of)
+    assert make("10.0.19045.4291") == "10.0.19045.4291"
+    assert make("99999.99999.99999.99999") is not None
+    assert make("100000") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "result"),
+    [
+        ("22.04", "22.04"),
+        ("17.4.1", "17.4"),
+        ("17", "17"),
+        ("10.0.19045", "10.0"),
+        ("10.0.19045.99999", "10.0"),
+        ("10.0.19045.100000", None),
+        ("100.0", None),
+        ("10.100", None),
+        ("007", None),
+        ("0.00", "0.00"),
+    ],
+)
+def test_coarsening(text: str, result: str | None) -> None:
+    """Parts that are cut off must be numbers within their maximum all the same."""
+    assert canonical(field("version", parts=2, maximum=[99, 99]))(text) == result
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *[
+            "",
+            ".",
+            "1.",
+            ".1",
+            "1..2",
+            "1.2.3.4.5",
+            "v1",
+            "1.0-rc1",
+            "1.0 ",
+            " 1.0",
+            "1.0\n",
+            "1,0",
+        ],
+        *[
+            "-1",
+            "+1",
+            "1e3",
+            "0x1",
+            "１.0",
+            "١.٠",
+            "1.²",
+            "1\u00a0",
+            "1.0\0",
+            "9" * 5000,
+            "meet me at 9",
+        ],
+    ],
+)
+def test_refusals(text: str) -> None:
+    """Only ASCII digits and single dots between them."""
+    assert canonical(field("version"))(text) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"parts": 3, "maximum": [9, 9]}, "E115"),
+        ({"maximum": [9, 9, 9]}, "E115"),
+        ({"parts": 1, "maximum": []}, "E115"),
+        ({"parts": 1, "maximum": [1, 2, 3, 4, 5]}, "E115"),
+        ({"parts": 0}, "greater_than_equal"),
+        ({"parts": 5}, "less_than_equal"),
+        ({"parts": 1, "maximum": [-1]}, "greater_than_equal"),
+        ({"parts": 1, "maximum": [10**9]}, "less_than_equal"),
+        ({"parts": 1, "maximum": [1.5]}, "int_type"),
+        ({"parts": 2, "maximum": [99, 99, 99999]}, None),
+    ],
+)
+def test_options(options: dict[str, Any], code: str | None) -> None:
+    """One maximum for each part that is kept, and for those that are not if one likes."""
+    assert refuses("version", **options) == code
