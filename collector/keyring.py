@@ -41,8 +41,8 @@ class Keyring:
 
     def _turn(self, reference: str, period: int) -> bytes:
         """The key of a period that is not the present one, which ends here."""
-        old = [known for known in list(self._keys) if known[0] == reference]
-        before = next(filter(None, map(self._keys.get, old)), None) or _secret(reference)
+        before = next(filter(None, map(self._keys.get, self._known(reference))), None)
+        before = before or _secret(reference)
         if not before:
             raise ConfigError(
                 "E202",
@@ -51,10 +51,13 @@ class Keyring:
             )
         fresh = hmac.digest(before, secrets.token_bytes(32), "sha256")
         key = self._keys.setdefault((reference, period), fresh)
-        for known in old:
+        for known in self._known(reference):
             if known[1] != period:
                 self._keys.pop(known, None)
         return key
+
+    def _known(self, reference: str) -> list[tuple[str, int]]:
+        return [known for known in list(self._keys) if known[0] == reference]
 
 
 def _secret(reference: str) -> bytes:

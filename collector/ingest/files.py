@@ -30,6 +30,7 @@ __all__ = [
     "lines",
     "opened",
     "range_lines",
+    "zstd_library",
 ]
 
 Form = Literal["ndjson", "json"]
@@ -81,10 +82,10 @@ def _open(path: Path) -> IO[bytes]:
 def _decompressed(raw: IO[bytes], suffix: str) -> Any:
     if suffix == ".gz":
         return gzip.GzipFile(fileobj=raw, mode="rb")
-    return _zstd().ZstdFile(raw) if suffix == ".zst" else raw
+    return zstd_library().ZstdFile(raw) if suffix == ".zst" else raw
 
 
-def _zstd() -> ModuleType:
+def zstd_library() -> ModuleType:
     """The standard library's zstd (Python 3.14), or its backport, an optional dependency."""
     for name in ("compression.zstd", "backports.zstd"):
         try:
@@ -92,7 +93,7 @@ def _zstd() -> ModuleType:
         except ModuleNotFoundError:
             continue
     extra = "data-minimisation-collector[cli]"
-    raise ConfigError("E201", f"reading .zst needs a zstd library: pip install '{extra}'")
+    raise ConfigError("E201", f"zstd data needs a zstd library: pip install '{extra}'")
 
 
 def _reading(stream: Any) -> Read:

@@ -7,6 +7,7 @@ fixed bytes. Many canaries that start alike are found with one search for their 
 
 from __future__ import annotations
 
+import json
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,7 +23,7 @@ _SHARED = 6
 """Bytes that canaries must have in common to be searched for together."""
 _BREAKS = re.compile(rb"\\[rn]|[\r\n]")
 """Line ends inside base64 and hex: as such, or as they look within a JSON string."""
-_MAY_BE_ESCAPED = re.compile(rb"\\|%")
+_MAY_BE_ESCAPED = re.compile(rb"[\\%+]")
 
 
 class Sighting(NamedTuple):
@@ -174,11 +175,13 @@ def _escapable(text: str) -> bytes:
 
 
 def _character(char: str) -> bytes:
-    units = re.findall("....", char.encode("utf-16-be").hex())
+    plain, units = char.encode(), re.findall("....", char.encode("utf-16-be").hex())
+    short = json.dumps(char, ensure_ascii=False)[1:-1].removeprefix("\\").encode()
     forms = [
-        re.escape(char.encode()),
+        re.escape(plain),
         b"".join(rb"\\+u(?i:%b)" % unit.encode() for unit in units),
-        b"".join(b"%%(?i:%02x)" % byte for byte in char.encode()),
-        rb"\\+" + re.escape(char.encode()),
+        b"".join(b"%%(?i:%02x)" % byte for byte in plain),
+        *{rb"\\+" + re.escape(plain), rb"\\+" + re.escape(short)},
+        *([rb"\+"] if char == " " else []),
     ]
     return b"(?:" + b"|".join(forms) + b")"

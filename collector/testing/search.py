@@ -7,7 +7,8 @@ zstd data at any offset, nested up to eight times, and raw deflate at the start 
 are canaries that were encrypted, packed by another algorithm, or torn apart by a file format.
 
 Files are read in windows that overlap; memory is constant. Compressed data is decompressed as it is
-met and searched as it comes out. What is damaged is searched up to the damage.
+met and searched as it comes out. What is damaged is searched up to the damage (of
+zstd data: up to the damaged block).
 """
 
 from __future__ import annotations
@@ -65,44 +66,44 @@ def scan(paths: str | Path | Iterable[str | Path], canaries: Iterable[str]) -> l
     hits: list[Hit] = []
     for path in [paths] if isinstance(paths, str | Path) else paths:
         try:
-            for file, name in _files(Path(path)):
-                hits += _search_file(file, name, needles)
+            for file, name, is_file in _entries(Path(path)):
+                hits += _search(file, name, is_file, needles)
         except OSError as error:
             message = f"`{path}` cannot be read to its end, so it cannot be called clean"
             raise InputError("E401", message) from error
     return hits
 
 
-def _files(top: Path) -> Iterator[tuple[Path, str]]:
-    """Each regular file with the part of its name that lies below ``top``; links are followed,
-    loops of links are not. Sockets and pipes hold nothing."""
+def _entries(top: Path) -> Iterator[tuple[Path, str, bool]]:
+    """Each file and directory, the part of its name that lies below ``top``, and whether it is a
+    file. Links are followed, loops of links are not. Sockets and pipes hold nothing."""
     seen: set[tuple[int, int]] = set()
     queue = [(top, "")]
     while queue:
         path, name = queue.pop()
         status = path.stat()
+        yield path, name, stat.S_ISREG(status.st_mode)
         if stat.S_ISDIR(status.st_mode):
             if (status.st_dev, status.st_ino) not in seen:
                 seen.add((status.st_dev, status.st_ino))
                 inner = sorted(path.iterdir(), reverse=True)
                 queue += [(child, f"{name}/{child.name}") for child in inner]
-        elif stat.S_ISREG(status.st_mode):
-            yield path, name
-        elif not (stat.S_ISSOCK(status.st_mode) or stat.S_ISFIFO(status.st_mode)):
+        elif stat.S_ISBLK(status.st_mode) or stat.S_ISCHR(status.st_mode):
             raise OSError
 
 
-def _search_file(path: Path, name: str, needles: Needles) -> list[Hit]:
+def _search(path: Path, name: str, is_file: bool, needles: Needles) -> list[Hit]:
     found: dict[tuple[str, str], int] = {}
 
     def report(canary: str, encoding: str, offset: int) -> None:
         found.setdefault((canary, encoding), offset)
 
     _Stream(needles, report, "name>").feed(os.fsencode(name))
-    content = _Stream(needles, report)
-    with path.open("rb", buffering=0) as handle:
-        while piece := handle.read(_WINDOW):
-            content.feed(piece)
+    if is_file:
+        content = _Stream(needles, report)
+        with path.open("rb", buffering=0) as handle:
+            while piece := handle.read(_WINDOW):
+                content.feed(piece)
     return [Hit(path, canary, encoding, at) for (canary, encoding), at in found.items()]
 
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Literal
 
-from collector.errors import ConfigError
+from collector.ingest.files import zstd_library
 
 __all__ = ["Inflated", "Unzstd"]
 
@@ -19,7 +18,6 @@ _STEP = 1 << 12
 _FLUSH = 1 << 18
 _LEAST = 8
 _ZSTD_STEP = 64
-"""Bytes of zstd data taken at once: a block of 128 KiB needs as few as 4."""
 
 _MOST_HEADER = 1 << 20
 _Take = Callable[[bytes], None]
@@ -108,14 +106,9 @@ class Unzstd:
     """One zstd frame (RFC 8878). Raises ``ConfigError`` E201 if the library is not installed."""
 
     def __init__(self, take: _Take) -> None:
-        if find_spec("zstandard") is None:
-            raise ConfigError(
-                "E201", "there is zstd data to search: install `data-minimisation-collector[cli]`"
-            )
-        import zstandard  # noqa: PLC0415 - an extra, and rarely needed
-
-        self._zstd = zstandard.ZstdDecompressor().decompressobj()
-        self._fault = zstandard.ZstdError
+        library = zstd_library()
+        self._zstd = library.ZstdDecompressor()
+        self._fault = library.ZstdError
         self._output = _Output(take)
 
     def feed(self, data: bytes | memoryview) -> bool:
@@ -125,8 +118,11 @@ class Unzstd:
 
     def _decompress(self, data: bytes | memoryview) -> bool:
         try:
+            # In small pieces, because a fault loses what the same call has already decompressed.
             for at in range(0, len(data), _ZSTD_STEP):
-                self._output.add(self._zstd.decompress(data[at : at + _ZSTD_STEP]))
+                self._output.add(self._zstd.decompress(data[at : at + _ZSTD_STEP], _FLUSH))
+                while not (self._zstd.eof or self._zstd.needs_input):
+                    self._output.add(self._zstd.decompress(b"", _FLUSH))
                 if self._zstd.eof:
                     return False
         except self._fault:

@@ -115,9 +115,9 @@ def test_a_hostile_document_is_counted(tmp_path: Path, name: str) -> None:
 
 def test_a_bomb_is_filtered_as_it_unfolds(tmp_path: Path) -> None:
     """A gigabyte of lines in a few kilobytes of zstd: constant memory."""
-    from collector.ingest.files import _zstd  # noqa: PLC0415
+    from collector.ingest.files import zstd_library  # noqa: PLC0415
 
-    zstd = _zstd()
+    zstd = zstd_library()
     path = tmp_path / "bomb.ndjson.zst"
     with zstd.ZstdFile(path, "wb") as handle:
         for chunk in _many(b"0" * 65535 + b"\n", 200_000_000):

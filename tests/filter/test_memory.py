@@ -16,10 +16,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from collector import Admission, Filter, load_schema
+from collector import Filter, load_schema
 from collector.filter import shape
 from collector.filter.events import MAX_DOCUMENT, MAX_ITEMS, MAX_LINE
-from tests.filter.yards import NOW
+from tests.filter.yards import NOW, counts
 
 MEGABYTE = 10**6
 SPARE = 1000
@@ -82,13 +82,6 @@ def within(seconds: float) -> Iterator[None]:
     started = time.perf_counter()
     yield
     assert time.perf_counter() - started < seconds
-
-
-def counts(admission: Admission) -> dict[str, int]:
-    """Every event by its verdict."""
-    tally = admission.tally
-    assert tally.received == tally.admitted + tally.rejected.total()
-    return {"admitted": tally.admitted} | {**tally.rejected}
 
 
 @pytest.fixture(params=[False, True], ids=["", "deep parser"])
@@ -316,86 +309,3 @@ def test_blank_lines() -> None:
             admission = CONFERENCING.admit_lines(blank * size + b"\n" + ADDRESS + blank * size)
             assert counts(admission) == {"admitted": 1}
     assert counts(CONFERENCING.admit(b" " * MAX_DOCUMENT)) == {"admitted": 0, "malformed": 1}
-
-
-FAULTY = {
-    "malformed": (
-        b'{"ip":"203.0.113.7","chat":"\xff"}',
-        b'{"ip":"203.0.113.7","chat":"\xed\xa0\x80"}',
-        b'{"ip":"203.0.113.7","chat":"\xc0\xaf"}',
-        b'{"ip":"203.0.113.7","chat":"\xf4\x90\x80\x80"}',
-        b'{"ip":"203.0.113.7","\xe2\x82":1}',
-        b'{"ip":"203.0.113.7"}\xe2\x82',
-        b'{"ip":"203.0.113.7","chat":"\\ud800"}',
-        b'{"ip":"203.0.113.7","\\udfff":1}',
-        b'{"ip":"203.0.113.7","chat":"\\ud800\\u0041"}',
-        b'{"ip":"203.0.113.7","chat":NaN}',
-        b'{"ip":"203.0.113.7","chat":[-Infinity]}',
-        b'{"ip":"203.0.113.7","chat":"\x00"}',
-        b'{"ip":"203.0.113.7"}\x00',
-        b'\x00{"ip":"203.0.113.7"}',
-        b'{"ip":"203.0.113.7",\x00"chat":1}',
-        b'{"ip":"203.0.113.7","chat":"\x1f"}',
-        b'{"ip":"203.0.113.7"}{}',
-        b'{"ip":"203.0.113.7"',
-        b'{"ip":"203.0.113.7",}',
-        b"\xff\xfe{\x00}\x00",
-        b'\xef\xbb\xbf{"ip":"203.0.113.7"}',
-        b'\x0b{"ip":"203.0.113.7"}',
-        b'\xc2\xa0{"ip":"203.0.113.7"}',
-        b'\xe2\x80\xa8{"ip":"203.0.113.7"}',
-        b"{'ip':'203.0.113.7'}",
-        b"[{}",
-        b"NaN",
-        b'"\\ud800"',
-        b"\x1a",
-    ),
-    "not_an_object": (b"[]", b'[{"ip":"203.0.113.7"}]', b"null", b"0", b'"203.0.113.7"', b"true"),
-    "nothing_admitted": (b"{}", b' {"chat":"\\u0000"} ', b'{"ip":null}', b'{"\\u0000":0}'),
-    "admitted": (ADDRESS[:-1], b'\t{"\\u0069p":"203.0.113.7"}\r', b'{"ip":0,"ip":"203.0.113.7"}'),
-}
-
-
-@pytest.mark.parametrize("filling", [b"", b'{"chat":"%b"}\n' % ("é" * 40_000).encode()])
-def test_exact_counts(filling: bytes) -> None:
-    """Every line has its own verdict: the same alone, among others, and far down in a payload."""
-    lines = [line for listed in FAULTY.values() for line in listed]
-    rest = {verdict: len(listed) for verdict, listed in FAULTY.items()}
-    for verdict, listed in FAULTY.items():
-        for line in listed:
-            found = {"admitted": 0} | counts(CONFERENCING.admit_lines(filling + line, first=False))
-            found["nothing_admitted"] = found.get("nothing_admitted", 0) - len(filling[:1])
-            assert +Counter(found) == Counter([verdict]), line
-    repeated = filling * 40 + (b"\n".join(lines) + b"\n") * 200
-    found = counts(CONFERENCING.admit_lines(ADDRESS + repeated))
-    expected = Counter({verdict: 200 * number for verdict, number in rest.items()})
-    assert found == expected + Counter(admitted=1, nothing_admitted=40 * len(filling[:1]))
-
-
-def test_byte_order_mark() -> None:
-    """It is skipped at the very start, once, and is malformed anywhere else."""
-    mark = b"\xef\xbb\xbf"
-    event = ADDRESS[:-1]
-    for admit in (CONFERENCING.admit, CONFERENCING.admit_lines):
-        assert counts(admit(mark + event)) == {"admitted": 1}
-        assert counts(admit("\ufeff" + event.decode())) == {"admitted": 1}
-        for faulty in (mark + mark + event, b" " + mark + event, event + mark, b"\xef\xbb" + event):
-            assert counts(admit(faulty)) == {"admitted": 0, "malformed": 1}
-    assert counts(CONFERENCING.admit(mark + b"[" + event + b"]")) == {"admitted": 1}
-    assert counts(CONFERENCING.admit(mark)) == {"admitted": 0, "malformed": 1}
-    assert counts(CONFERENCING.admit_lines(mark)) == {"admitted": 0}
-    lines = mark + ADDRESS + mark + ADDRESS + mark + b"\n" + ADDRESS
-    assert counts(CONFERENCING.admit_lines(lines)) == {"admitted": 2, "malformed": 2}
-    assert counts(CONFERENCING.admit_lines(lines, first=False)) == {"admitted": 1, "malformed": 3}
-
-
-def test_utf8_at_every_boundary() -> None:
-    """A character that lies across two pieces of a text is whole; half of one never is."""
-    for unit in ("é", "€", "🎂"):
-        encoded = unit.encode()
-        for at in range(65_536 - 40, 65_536 + 8):
-            start = b'{"ip":"203.0.113.7","chat":"%b' % (b"x" * at)
-            for admit in (CONFERENCING.admit, CONFERENCING.admit_lines):
-                assert counts(admit(start + encoded + b'"}')) == {"admitted": 1}
-                half = start + encoded[:-1] + b'"}'
-                assert counts(admit(half)) == {"admitted": 0, "malformed": 1}

@@ -18,7 +18,7 @@ from collector.schema import shelf
 from tests.filter.canonical import KEY, came_of
 from tests.filter.smuggled import Written
 
-__all__ = ["EVERY_FIELD", "HOLE", "NOW", "Way", "Yard", "in_json", "outcome", "yard_of"]
+__all__ = ["EVERY_FIELD", "HOLE", "NOW", "Way", "Yard", "counts", "in_json", "outcome", "yard_of"]
 
 NOW = datetime(2026, 11, 24, 10, 20, 30, tzinfo=UTC)
 
@@ -144,6 +144,13 @@ def outcome(admission: Admission) -> tuple[bytes, Any]:
     tally.pop("bytes_in", None)
     assert tally.pop("bytes_out", 0) == len(admission.encode())
     return admission.encode(), tally
+
+
+def counts(admission: Admission) -> dict[str, int]:
+    """Every event by its verdict."""
+    tally = admission.tally
+    assert tally.received == tally.admitted + tally.rejected.total()
+    return {"admitted": tally.admitted} | {**tally.rejected}
 
 
 @cache

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from collector.errors import InputError
 from collector.ingest import files
-from collector.ingest.files import _zstd
+from collector.ingest.files import zstd_library
 
 _LINES = st.lists(st.binary(max_size=12).map(lambda b: b.replace(b"\n", b"")), max_size=30)
 _TEXTS = st.builds(
@@ -77,7 +77,7 @@ def test_ranges_share_no_line_and_leave_none_out(
 def test_compressed_files_are_read(tmp_path: Path, suffix: str) -> None:
     """Both gzip (several members too) and zstd are decompressed while reading."""
     data = b"line\n" * 100_000
-    compress = gzip.compress if suffix == ".gz" else _zstd().compress
+    compress = gzip.compress if suffix == ".gz" else zstd_library().compress
     path = tmp_path / f"events.ndjson{suffix}"
     path.write_bytes(compress(data) + compress(data))
     with files.opened(path) as read:
@@ -92,7 +92,9 @@ def test_damaged_input_is_an_error_of_ours(tmp_path: Path, suffix: str, damage: 
     if suffix == ".gz":
         packed = gzip.compress(data)
     else:
-        packed = _zstd().compress(data, options={_zstd().CompressionParameter.checksum_flag: 1})
+        packed = zstd_library().compress(
+            data, options={zstd_library().CompressionParameter.checksum_flag: 1}
+        )
     damaged = {
         "truncated": packed[:-10],
         "garbage": b"canary" + packed,

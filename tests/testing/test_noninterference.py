@@ -1,0 +1,126 @@
+"""``assert_noninterference`` passes for the filter, and fails for filters that break the law."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector import Filter, load_schema
+from collector.errors import ConfigError
+from collector.filter import Admission
+from collector.schema.kinds import Circumstances
+from collector.testing import assert_noninterference, laws, lines
+from collector.testing.laws import agree, fixed_key, stand_alone
+from collector.testing.twins import twins
+from tests.testing.test_strategies import NOW, drawn
+
+SCHEMA = load_schema("conferencing")
+PARTICIPANTS = load_schema("participants-qos")
+
+
+def with_text(admission: Admission, text: bytes) -> Admission:
+    return Admission([], admission.encode() + text, admission.tally)
+
+
+class Curious(Filter):
+    """Lets through that a member was there which the schema does not list."""
+
+    def admit(self, event: Any) -> Admission:
+        return with_text(super().admit(event), b"!" if "unlisted" in str(event) else b"")
+
+
+class Listening(Filter):
+    """Lets through the length of what is said."""
+
+    def admit(self, event: Any) -> Admission:
+        admission = super().admit(event)
+        return with_text(admission, b"%d" % admission.tally.content.total())
+
+
+class Counting(Filter):
+    """Counts as rejected what was only dropped."""
+
+    def admit(self, event: Any) -> Admission:
+        admission = super().admit(event)
+        dropped = {reason for counts in admission.tally.dropped.values() for reason in counts}
+        admission.tally.rejected["malformed"] += "wrong_type" in dropped
+        return admission
+
+
+class Remembering(Filter):
+    """Gives equal records of a batch once, so that one line hides another."""
+
+    def admit_lines(self, payload: Any, *, first: bool = True) -> Admission:
+        admission = super().admit_lines(payload, first=first)
+        records = dict.fromkeys(admission.encode().splitlines(keepends=True))
+        return Admission([], b"".join(records), admission.tally)
+
+
+class Impatient(Filter):
+    """Stops counting after the first rejection."""
+
+    def admit_lines(self, payload: Any, *, first: bool = True) -> Admission:
+        admission = super().admit_lines(payload, first=first)
+        admission.tally.rejected = +min([admission.tally.rejected], key=len)
+        for reason in admission.tally.rejected:
+            admission.tally.rejected[reason] = 1
+        return admission
+
+
+@pytest.mark.parametrize("name", ["conferencing", "conferencing-strict", "participants-qos"])
+@pytest.mark.parametrize("purposes", [None, (), ("service_operations",)])
+def test_the_filter_keeps_the_law(name: str, purposes: tuple[str, ...] | None) -> None:
+    """With all purposes, none, and some."""
+    assert_noninterference(load_schema(name), purposes=purposes, examples=20)
+
+
+@pytest.mark.parametrize("filter_", [Curious, Listening, Counting, Remembering, Impatient])
+def test_a_filter_that_breaks_the_law_is_found(
+    filter_: type[Filter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within the usual number of examples."""
+    monkeypatch.setattr(laws, "Filter", filter_)
+    with pytest.raises(AssertionError):
+        assert_noninterference(SCHEMA, examples=300)
+
+
+def test_options_are_those_of_the_filter() -> None:
+    """A purpose that is not the schema's is refused as the filter does."""
+    with pytest.raises(ConfigError):
+        assert_noninterference(SCHEMA, purposes=["advertising"])
+
+
+def test_twins_differ_where_they_may() -> None:
+    """Most pairs are not equal, many spell an admitted value differently, many keep something."""
+    tested = Filter(SCHEMA, as_of=NOW)
+    pairs = drawn(twins(SCHEMA, Circumstances(lambda: NOW, fixed_key)))
+    different = [pair for pair in pairs if pair[0] != pair[1]]
+    admitted = [pair for pair in different if tested.admit(pair[0]).records]
+    respelled = [
+        pair
+        for pair in admitted
+        if any(pair[0][key] != pair[1].get(key, pair[0][key]) for key in pair[0])
+    ]
+    content = [
+        pair
+        for pair in pairs
+        if tested.admit(pair[0]).tally.content != tested.admit(pair[1]).tally.content
+    ]
+    assert len(different) > len(pairs) // 2
+    assert min(len(admitted), len(respelled), len(content)) >= 40
+
+
+@given(st.data())
+def test_elements_of_records_have_twins_too(data: st.DataObject) -> None:
+    """The law holds for lists of records, element by element."""
+    pair = data.draw(twins(PARTICIPANTS, Circumstances(lambda: NOW, fixed_key)))
+    agree(Filter(PARTICIPANTS, as_of=NOW), pair, (0, 1))
+
+
+@given(lines(PARTICIPANTS, now=NOW))
+def test_lines_of_records_stand_alone(payload: bytes) -> None:
+    """And so it does for batches of them."""
+    stand_alone(Filter(PARTICIPANTS, as_of=NOW), payload)

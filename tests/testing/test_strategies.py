@@ -1,0 +1,199 @@
+"""The strategies draw what they promise: a law is worth no more than what it is tried on."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from datetime import UTC, date, datetime
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from collector import Filter, Schema, load_schema
+from collector.schema.kinds import KINDS
+from collector.testing import events, lines, payloads, schemas
+from collector.testing.laws import fixed_key
+from collector.testing.mappings import paths_of
+from collector.testing.texts import write
+from tests.filter.reference import Refused, levels, parse
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+CONFERENCING = load_schema("conferencing")
+PARTICIPANTS = load_schema("participants-qos")
+_T = TypeVar("_T")
+
+
+def drawn(strategy: st.SearchStrategy[_T], number: int = 400) -> list[_T]:
+    """The same examples each time."""
+    examples: list[_T] = []
+
+    @settings(
+        max_examples=number, derandomize=True, database=None, suppress_health_check=[*HealthCheck]
+    )
+    @given(strategy)
+    def collect(example: _T) -> None:
+        examples.append(example)
+
+    collect()
+    return examples
+
+
+def whole(value: Any) -> Iterable[Any]:
+    """A value and all values in it."""
+    yield value
+    if isinstance(value, dict | list | tuple | set):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from whole(inner)
+
+
+@pytest.mark.parametrize("schema", [CONFERENCING, PARTICIPANTS], ids=lambda schema: schema.name)
+def test_events_fill_every_field_well_and_badly(schema: Schema) -> None:
+    """Each field is admitted, refused for its type and refused for its value; content is there."""
+    tested = Filter(schema, as_of=date(2026, 6, 1))
+    kept: Counter[str] = Counter()
+    dropped: Counter[tuple[str, str]] = Counter()
+    content: Counter[str] = Counter()
+    rejected: Counter[str] = Counter()
+    for event in drawn(events(schema, now=NOW)):
+        admission = tested.admit(event)
+        kept.update(key for record in admission.records for key in record)
+        for name, reasons in admission.tally.dropped.items():
+            dropped.update((name, reason) for reason in reasons)
+        content.update(dict(admission.tally.content))
+        rejected.update(dict(admission.tally.rejected))
+    assert set(kept) == {"schema", *schema.fields}
+    reasons = ("wrong_type", "invalid_value")
+    assert set(dropped) == {(name, reason) for name in schema.fields for reason in reasons}
+    assert len(content) == 5
+    assert set(rejected) >= {"nothing_admitted"}
+    assert ("not_an_object" in rejected) == (schema.records is not None)
+
+
+def test_events_hold_what_only_python_can_say() -> None:
+    """Unless they are plain, which are what JSON reads back as they were."""
+    foreign = drawn(events(CONFERENCING, now=NOW))
+    types = {type(value).__name__ for event in foreign for value in whole(event)}
+    assert types >= {
+        "bytes",
+        "tuple",
+        "set",
+        "_Str",
+        "_Int",
+        "_Dict",
+        "_Choice",
+        "complex",
+        "object",
+    }
+    keys = {type(key).__name__ for event in foreign for key in event}
+    assert keys >= {"str", "int", "float", "NoneType", "bytes", "tuple", "_Str"}
+    assert any(isinstance(v, float) and v != v for event in foreign for v in whole(event))
+    for event in drawn(events(CONFERENCING, plain=True, now=NOW)):
+        assert json.loads(json.dumps(event)) == event
+
+
+def test_events_use_every_path() -> None:
+    """Nested, flat, and every source."""
+    paths = {path for name in CONFERENCING.fields for path in paths_of(CONFERENCING, name)}
+    for event in drawn(events(CONFERENCING, plain=True, now=NOW), 800):
+        for path in list(paths):
+            value: Any = event
+            for key in path:
+                value = value.get(key) if isinstance(value, dict) else None
+            if value is not None:
+                paths.discard(path)
+    assert not paths
+
+
+_FEATURES: dict[str, Callable[[bytes], object]] = {
+    "repeated keys": lambda text: repeats(text),
+    "escaped keys": lambda text: re.search(rb'"[a-z_]*\\u00[0-9A-F]{2}[^"]*"\s*:', text),
+    "lone surrogates": lambda text: b"\\ud800" in text,
+    "pairs of surrogates": lambda text: b"\\ud83d\\ude00" in text,
+    "numbers beyond doubles": lambda text: b"1e999" in text,
+    "negative zero": lambda text: re.search(rb"-0[^.0-9]", text),
+    "400 digits": lambda text: b"9" * 400 in text,
+    "5000 digits": lambda text: b"9" * 5000 in text,
+    "NaN": lambda text: b"NaN" in text,
+    "byte order marks": lambda text: text.startswith(b"\xef\xbb\xbf"),
+    "invalid UTF-8": lambda text: "\ufffd" in text.decode(errors="replace"),
+    "white space": lambda text: re.match(rb"[ \t\r]+\{", text),
+    "deep objects": lambda text: b'{"a":' * 1001 in text,
+    "deep lists": lambda text: b"[" * 1001 in text,
+    "arrays": lambda text: text.lstrip().startswith(b"["),
+    "empty": lambda text: not text.strip(),
+    "several texts": lambda text: re.search(rb"\}\s*\{", text),
+    "broken": lambda text: verdict(text) == "malformed",
+    "read": lambda text: verdict(text) is None,
+}
+
+
+def verdict(text: bytes) -> str | None:
+    try:
+        parse(text)
+    except Refused as refused:
+        return refused.reason
+    return None
+
+
+def repeats(text: bytes) -> bool:
+    found: list[bool] = []
+
+    def note(pairs: list[tuple[str, object]]) -> None:
+        found.append(len({key for key, _ in pairs}) < len(pairs))
+
+    if verdict(text) is None and max(map(len, re.findall(rb"\d+", text)), default=0) < 4000:
+        json.loads(text.decode(), object_pairs_hook=note)
+    return any(found)
+
+
+@pytest.mark.parametrize("strategy", [payloads, lines])
+def test_texts_have_every_feature(strategy: Callable[..., st.SearchStrategy[bytes]]) -> None:
+    """All that is promised comes up, each within a few hundred examples."""
+    missing = dict(_FEATURES)
+    for text in drawn(strategy(CONFERENCING, now=NOW), 1500):
+        for feature in [feature for feature, has in missing.items() if has(text)]:
+            del missing[feature]
+    assert not missing
+
+
+@pytest.mark.parametrize("strategy", [payloads, lines])
+def test_texts_leave_no_doubt_about_depth(
+    strategy: Callable[..., st.SearchStrategy[bytes]],
+) -> None:
+    """At most 100 levels, or more than 1,000."""
+    for text in drawn(strategy(PARTICIPANTS, now=NOW), 1000):
+        for line in [text, *text.split(b"\n")]:
+            depth = levels(line.decode(errors="replace"))
+            assert depth <= 100 or depth > 1000
+
+
+@given(events(CONFERENCING, plain=True, now=NOW), st.integers(0, 2**16))
+def test_a_text_means_its_value_however_it_is_written(event: dict[str, Any], seed: int) -> None:
+    """The cosmetic seed changes nothing, and seed 0 is the compact form."""
+    assert json.loads(write(event, seed)) == event
+    assert len(write(event, 0)) <= len(write(event, seed))
+
+
+def test_schemas_are_of_every_sort() -> None:
+    """All kinds and options; paths that are shared, nested in one another, or another's name."""
+    found: Counter[str] = Counter()
+    for schema in drawn(schemas(), 600):
+        Filter(schema, as_of=date(2026, 6, 1), keys=fixed_key)
+        found.update(field.kind for field in schema.fields.values())
+        reads = {name: {*(f.sources or ()), name} for name, f in schema.fields.items()}
+        every = Counter(path for paths in reads.values() for path in paths)
+        found["records"] += schema.records is not None
+        found["content"] += bool(schema.content)
+        found["required"] += any(f.required for f in schema.fields.values())
+        found["expires"] += any(f.expires is not None for f in schema.fields.values())
+        found["shared"] += max(every.values()) > 1
+        found["prefix"] += any(b.startswith(f"{a}.") for a in every for b in every)
+        found["another's name"] += any(
+            set(schema.fields) & (paths - {name}) for name, paths in reads.items()
+        )
+    wanted = {"records", "content", "required", "expires", "shared", "prefix", "another's name"}
+    assert {what for what, times in found.items() if times >= 10} == wanted | set(KINDS)
