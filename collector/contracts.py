@@ -97,7 +97,7 @@ class Tally:
         return out | {key: value for key, value in optional.items() if value}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Batch:
     """Minimised records on their way to a sink.
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from difflib import get_close_matches
 
 from collector.schema import policy
 from collector.schema.capacity import record_bits
+from collector.schema.kinds.pseudonym import PseudonymField
 from collector.schema.model import Schema
 from collector.schema.source import Loc
 
@@ -100,6 +102,17 @@ def identifiers_are_pseudonyms(schema: Schema) -> Iterator[Finding]:
             yield ("fields", name, "category"), "E306", message
 
 
+def keys_rotate_together(schema: Schema) -> Iterator[Finding]:
+    """Fields that share a key share its period: a key is destroyed when its period ends."""
+    rotations: dict[str, timedelta] = {}
+    for name, field in schema.fields.items():
+        if not isinstance(field, PseudonymField):
+            continue
+        if rotations.setdefault(field.key, field.rotate) != field.rotate:
+            message = "another field rotates this key at another pace; give each its own key"
+            yield ("fields", name, "rotate"), "E125", message
+
+
 def records_path_is_free(schema: Schema) -> Iterator[Finding]:
     """The list of records is not also read as a field, nor a part of it."""
     if schema.records is None:
@@ -174,6 +187,7 @@ CHECKS: tuple[Callable[[Schema], Iterator[Finding]], ...] = (
     purposes_are_defined,
     content_is_not_read,
     identifiers_are_pseudonyms,
+    keys_rotate_together,
     records_path_is_free,
     added_content_has_one_category,
     capacity,

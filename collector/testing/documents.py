@@ -123,7 +123,7 @@ def _clashes(path: str, records: str) -> bool:
 
 @st.composite
 def _documents(draw: st.DrawFn) -> _Document:
-    fields = draw(st.dictionaries(_names(3), _field(), min_size=1, max_size=5))
+    fields = draw(st.dictionaries(_names(3), _field(), min_size=1, max_size=4))
     content = draw(st.dictionaries(st.sampled_from(sorted(_CONTENT)), st.none()))
     document: _Document = {
         "schema": "generated",
@@ -153,7 +153,7 @@ def _loaded(text: str) -> Schema:
 
 
 def schemas() -> st.SearchStrategy[Schema]:
-    """Valid schemas of one to five fields of every kind, with and without ``records``, additional
+    """Valid schemas of one to four fields of every kind, with and without ``records``, additional
     content names, required fields, and fields that expire around 2026-06-01.
 
     A schema with a field of kind ``pseudonym`` needs a filter with ``keys``.

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from collector.schema import Schema
 from collector.testing.remember import once_per_schema
-from collector.testing.values import Values, clock, junk, values
+from collector.testing.values import Values, clock, junk, values, weighted
 
 __all__ = ["Event", "Path", "events", "insertions", "paths_of", "place", "put", "surroundings"]
 
@@ -57,8 +57,8 @@ def surroundings(schema: Schema) -> st.SearchStrategy[Path]:
     listed = set(paths)
     unread = [*ways, *flat, *cased, *near, *below, *deep_content, *odd]
     return st.one_of(
-        st.sampled_from([path for path in unread if path not in listed]),
         st.sampled_from(content),
+        st.sampled_from([path for path in unread if path not in listed]),
         st.lists(st.text(max_size=6), min_size=1, max_size=3).map(tuple),
     )
 
@@ -68,12 +68,14 @@ def insertions(
 ) -> st.SearchStrategy[list[tuple[Path, Any]]]:
     """What an event (or an element of a list of records) is made of; ``extra`` is further junk."""
     fields = [
-        st.tuples(st.sampled_from(paths_of(schema, name)), values(field, now) | extra)
+        st.tuples(
+            st.sampled_from(paths_of(schema, name)), weighted((9, values(field, now)), (1, extra))
+        )
         for name, field in schema.fields.items()
     ]
-    unlisted = st.tuples(surroundings(schema), junk() | extra)
-    listed = st.one_of(fields)
-    return st.lists(listed | unlisted, max_size=6 + 2 * len(fields))
+    unlisted = st.tuples(surroundings(schema), weighted((2, junk()), (1, extra)))
+    listed = weighted((3, st.one_of(fields)), (1, unlisted))
+    return st.lists(listed, max_size=6 + 2 * len(fields))
 
 
 def values_of(schema: Schema, now: datetime) -> Values:
@@ -94,9 +96,9 @@ def place(schema: Schema, now: datetime, extra: Values) -> st.SearchStrategy[Eve
     if schema.records is None:
         return single
     ways = [tuple(schema.records.split(".")), (schema.records,)]
-    other = junk() | extra
-    listed = st.lists(st.one_of(single, single, single, other), max_size=4)
-    some = st.one_of(listed, listed, listed, other)
+    other = weighted((1, junk()), (1, extra))
+    listed = st.lists(weighted((5, single), (1, other)), max_size=4)
+    some = weighted((7, listed), (1, other))
     return st.builds(_with_records, single, st.sampled_from(ways), some)
 
 
@@ -169,5 +171,7 @@ def _foreign(schema: Schema, now: datetime) -> st.SearchStrategy[Event]:
     foreign = st.sampled_from(_FOREIGN).map(lambda make: make())
     first = {path[0] for name in schema.fields for path in paths_of(schema, name)}
     odd_keys = st.sampled_from([*_FOREIGN_KEYS, *map(_Str, sorted(first))])
-    more = st.dictionaries(odd_keys, values_of(schema, now) | foreign, max_size=2)
+    more = st.dictionaries(
+        odd_keys, weighted((1, values_of(schema, now)), (1, foreign)), max_size=2
+    )
     return st.builds(_beside, place(schema, now, foreign), more)

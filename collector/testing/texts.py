@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from collector.schema import Schema
 from collector.testing.mappings import place
 from collector.testing.remember import once_per_schema
-from collector.testing.values import Values, clock, junk
+from collector.testing.values import Values, clock, junk, weighted
 
 __all__ = ["Verbatim", "lines", "payloads", "seeds", "write"]
 
@@ -59,8 +59,7 @@ _BROKEN = tuple(
 
 @cache
 def _extra() -> Values:
-    unusual = st.sampled_from(_UNUSUAL)
-    return st.one_of(unusual, unusual, unusual, unusual, unusual, st.sampled_from(_BROKEN))
+    return weighted((3, st.sampled_from(_UNUSUAL)), (1, st.sampled_from(_BROKEN)))
 
 
 @cache
@@ -182,14 +181,12 @@ class _Kinds:
         unusual = place(schema, now, _extra())
         deep = st.builds(lambda event, key, more: event | {key: more}, usual, _KEYS, _deep())
         self.shallow = st.one_of(usual, unusual)
-        # Weighted by index, because ``one_of`` would draw the rare one as often as the others.
-        kinds = [self.shallow] * 9 + [deep]
-        self.event = st.integers(0, len(kinds) - 1).flatmap(kinds.__getitem__)
-        self.other = st.one_of(junk(), _extra(), _deep())
+        self.event = weighted((9, self.shallow), (1, deep))
+        self.other = weighted((2, junk()), (2, _extra()), (1, _deep()))
 
     def several(self, event: Values) -> Values:
         """Lists of events, some of whose elements are none."""
-        return st.lists(st.one_of(event, event, event, junk() | _extra()), max_size=4)
+        return st.lists(weighted((6, event), (1, junk()), (1, _extra())), max_size=4)
 
 
 def payloads(schema: Schema, *, now: datetime | None = None) -> _Texts:
@@ -213,7 +210,8 @@ def _payloads(schema: Schema, now: datetime) -> _Texts:
 
 
 def lines(schema: Schema, *, now: datetime | None = None) -> _Texts:
-    """NDJSON: lines of one event each, blank ones, and lines that are none or two of them."""
+    """NDJSON: lines of one event each, some of them twice, blank ones, and lines that are none or
+    two of them."""
     return _lines(schema, now or clock())
 
 
@@ -226,8 +224,9 @@ def _lines(schema: Schema, now: datetime) -> _Texts:
     blank = st.sampled_from([b"", b" ", b"\r", b"\t \r"])
     line = st.one_of(whole, whole, whole, damaged, other, blank, st.binary(max_size=9))
     return st.builds(
-        lambda start, listed, end: start + b"\n".join(listed) + end,
+        lambda start, listed, again, end: start + b"\n".join(listed + listed[again:]) + end,
         st.sampled_from([b"", b"", b"", BOM, b"\n", BOM + BOM]),
-        st.lists(line, max_size=6),
+        st.lists(line, max_size=4),
+        st.sampled_from([9, 9, 0, 1, -1]),
         st.sampled_from([b"", b"\n", b"\r\n", b"\n\n"]),
     )

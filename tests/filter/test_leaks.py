@@ -219,7 +219,9 @@ def test_raised_on_the_way(raised: type[BaseException], sibling: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "payload", ["", CANARY, f'{{"{CANARY}":', f'{{"ip":["{CANARY}"]}}', "[" * 9999]
+    "payload",
+    ["", CANARY, f'{{"{CANARY}":', f'{{"ip":["{CANARY}"]}}', "[" * 9999],
+    ids=["nothing", "text", "cut", "wrong type", "too deep"],
 )
 def test_an_exception_in_flight(payload: str) -> None:
     """A caller that is handling an exception of its own gets nothing of ours attached to it."""

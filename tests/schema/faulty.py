@@ -99,6 +99,9 @@ TABLE: dict[str, str] = {
         " «E105?optional»option: true}"
     ),
     "a purpose with nothing": _purpose("{}").replace("more", "«E106»«E106»«E106»more"),
+    "an option of a field in a purpose": _purpose(
+        "{use: essential.service.security, basis: contract, reason: Because, «E105»values: [a]}"
+    ),
     "a purpose that is a text": _purpose("security").replace("more", "«E107»more"),
     "a purpose in capitals": _purpose(
         "{use: essential.service.security, basis: contract, reason: Because}"
@@ -164,6 +167,7 @@ TABLE: dict[str, str] = {
     # kinds
     "truncate": one("kind: ip, truncate: {«E123»ipv4: 7, «E123»ipv6: 129}"),
     "truncate, keys and types": one("kind: ip, truncate: {«E105?ipv4»ipv_4: 24, «E107»ipv6: '48'}"),
+    "truncate, an option of another kind": one("kind: ip, truncate: {«E105»step: 1}"),
     "no values": one("kind: enum", "«E106»os.name"),
     "an empty list of values": one("kind: enum, «E113»values: []"),
     "faulty values": one(f"kind: enum, values: [a, «E113»' b', «E113»'', «E113»{_LONG}, «E107»1]"),
@@ -201,6 +205,10 @@ TABLE: dict[str, str] = {
     "a window without a unit": one("kind: time, «E124»within: 7"),
     "the key itself": one(f"{_KEY}, «E125»key: hunter2"),
     "a reference to nowhere": one(f"{_KEY}, «E125»key: 'env:'"),
+    "one key at two paces": (
+        f"{PLAIN}  user.id: {{kind: pseudonym, key: 'env:A', rotate: 1d, {REST}}}\n"
+        f"  device.id: {{kind: pseudonym, key: 'env:A', «E125»rotate: 2d, {REST}}}\n"
+    ),
     "a rotation of years": one("kind: pseudonym, key: 'env:A', «E126»rotate: 1y"),
     # content
     "content emptied": content("content: {«E308»chat: []}"),
@@ -209,6 +217,7 @@ TABLE: dict[str, str] = {
     "content, one list left blank": content("content: {«E308»chat: , audio: [mic]}"),
     "no such category of content": content("content: {«E135»chats: [a], «E135»basis: [b]}"),
     "an empty content name": content("content: {«E135»chat: ['']}"),
+    "too long a content name": content(f"content: {{«E135»chat: [{_LONG}]}}"),
     "a content name twice": content("content: {«E135»chat: [a, a]}"),
     "a content name of two categories": content(
         "content: {chat: [«E135»audio], file: [x], video: [«E135»x]}"
@@ -239,6 +248,8 @@ TABLE: dict[str, str] = {
         rest="«E304»category: user.devices, purposes: [«E132»what],"
         " «E126»retention: 30, «E134»reason: ''",
     ),
+    "a faulty field adds nothing to the width": one("kind: boolean, «E127»expires: x")
+    + "max_bits: 1\n",
     "of an unknown kind": one(
         "«E110»kind: ipx, from: [«E305»chat]", rest="«E303»category: user, purposes: [«E132»x]"
     ).replace("os.name", "«E106»«E106»os.name"),

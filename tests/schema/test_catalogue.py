@@ -24,8 +24,10 @@ def _code(beside: Path, data: bytes) -> str | None:
 
 def test_entries(tmp_path: Path) -> None:
     """Comments and empty lines are no entries; spelling is kept, case and blanks inside too."""
-    (tmp_path / "mine.txt").write_text(f"{SOURCE}# note\nb\n\nB c\né\n", encoding="utf-8")
-    assert read("mine", tmp_path) == {"b", "B c", "é"}
+    longest = "x" * 64
+    text = f"{SOURCE}# note\nb\n\nB c\né\n{longest}\n"
+    (tmp_path / "mine.txt").write_text(text, encoding="utf-8")
+    assert read("mine", tmp_path) == {"b", "B c", "é", longest}
 
 
 def test_windows_files(tmp_path: Path) -> None:

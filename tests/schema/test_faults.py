@@ -83,5 +83,6 @@ def test_no_fault_quotes_a_value(faults: Faults) -> None:
 def test_keys_are_shown_on_one_line(faults: Faults) -> None:
     """A hostile key cannot break a fault's line, colour the terminal, or fill the screen."""
     (fault,) = faults(f'{PLAIN}? "\\e[31m\\n{"x" * 5000}"\n: 1\n')
+    assert fault.field.startswith("\\x1b[31m\\nxxx")
     assert str(fault).isprintable()
     assert len(str(fault)) < 600

@@ -37,6 +37,12 @@ def test_a_plain_document(load: Loader) -> None:
     assert schema.tests[0].keeps == [{"os.type": "linux"}, {}]
 
 
+def test_content_names_may_be_long(load: Loader) -> None:
+    """A content name has at most 64 characters, of any script."""
+    for name in ("x" * 64, "é", "チャット", "a b"):
+        assert load(f"{PLAIN}content: {{chat: [{name}]}}\n").content_names[name] == "chat"
+
+
 def test_own_name_is_always_read(load: Loader) -> None:
     """A field is looked for under its own name too, last if it is not listed."""
     fields = load(PLAIN).fields

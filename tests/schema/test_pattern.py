@@ -107,6 +107,8 @@ def test_matching_is_that_of_re(counted: Counted) -> None:
         "(?:aa|a){1,3}",
         "[a-cx-z0]",
         "[a-]",
+        "[a-]b",
+        "(?:(a)(b)(a)(b)(a)(b)){1,2}",
         "[\\\\\\-\\^]",
         "[.*+?(){}|$^]",
         "\\(\\)\\[\\]\\{\\}\\|\\?\\*\\+\\.\\^\\$\\\\\\-\\_",
@@ -172,6 +174,23 @@ def test_what_is_outside_the_subset(text: str) -> None:
         Pattern(text)
     assert caught.value.code == "E116"
     assert len(str(caught.value)) > 10
+
+
+def test_groups_side_by_side_are_not_nested() -> None:
+    """32 groups may be inside one another, however many stand before; not one more."""
+    before = "(a)" * 31
+    assert Pattern(before + "(" * 32 + "b" + ")" * 32).longest == 32
+    with pytest.raises(PatternFault, match="nested"):
+        Pattern(before + "(" * 33 + "b" + ")" * 33)
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"), [("a.b", "escape"), ("^a", "leave `\\^` out"), ("a*", "{n,m}")]
+)
+def test_advice(text: str, advice: str) -> None:
+    """What people are used to write is answered with what to write here."""
+    with pytest.raises(PatternFault, match=advice):
+        Pattern(text)
 
 
 def test_the_widest_pattern() -> None:

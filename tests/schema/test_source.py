@@ -23,7 +23,11 @@ def _source(text: str) -> Source:
         ("NULL", None),
         ("nULL", "nULL"),
         ("true", True),
+        ("TRUE", True),
         ("False", False),
+        ("FALSE", False),
+        ("false", False),
+        ("True", True),
         ("tRUE", "tRUE"),
         ("yes", "yes"),
         ("off", "off"),
@@ -89,6 +93,8 @@ def test_places() -> None:
     assert source.places[("b c", 1, "d")] == (3, 4)
     fault = source.fault(("b c", 1, "e", "f"), "E105", "what")
     assert (fault.line, fault.column, fault.field) == (3, 3, "b c.1.e.f")
+    assert source.fault(("b c", 1, "e"), "E105", "what")[1:3] == (3, 3)
+    assert source.fault(("nowhere",), "E105", "what")[1:3] == (1, 1)
     assert str(fault) == "made-up:3:3: b c.1.e.f: what [E105]"
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from collector import Filter, load_schema
@@ -70,6 +71,15 @@ class Impatient(Filter):
         return admission
 
 
+@pytest.fixture
+def unshrunk() -> Iterator[None]:
+    """Counterexamples are not made smaller, which takes most of the time."""
+    settings.register_profile("unshrunk", settings(), phases=[Phase.generate])
+    settings.load_profile("unshrunk")
+    yield
+    settings.load_profile("default")
+
+
 @pytest.mark.parametrize("name", ["conferencing", "conferencing-strict", "participants-qos"])
 @pytest.mark.parametrize("purposes", [None, (), ("service_operations",)])
 def test_the_filter_keeps_the_law(name: str, purposes: tuple[str, ...] | None) -> None:
@@ -79,9 +89,9 @@ def test_the_filter_keeps_the_law(name: str, purposes: tuple[str, ...] | None) -
 
 @pytest.mark.parametrize("filter_", [Curious, Listening, Counting, Remembering, Impatient])
 def test_a_filter_that_breaks_the_law_is_found(
-    filter_: type[Filter], monkeypatch: pytest.MonkeyPatch
+    filter_: type[Filter], monkeypatch: pytest.MonkeyPatch, unshrunk: None
 ) -> None:
-    """Within the usual number of examples."""
+    """Within a few hundred examples."""
     monkeypatch.setattr(laws, "Filter", filter_)
     with pytest.raises(AssertionError):
         assert_noninterference(SCHEMA, examples=300)
@@ -96,7 +106,7 @@ def test_options_are_those_of_the_filter() -> None:
 def test_twins_differ_where_they_may() -> None:
     """Most pairs are not equal, many spell an admitted value differently, many keep something."""
     tested = Filter(SCHEMA, as_of=NOW)
-    pairs = drawn(twins(SCHEMA, Circumstances(lambda: NOW, fixed_key)))
+    pairs = drawn(twins(SCHEMA, Circumstances(lambda: NOW, fixed_key)), 300)
     different = [pair for pair in pairs if pair[0] != pair[1]]
     admitted = [pair for pair in different if tested.admit(pair[0]).records]
     respelled = [
@@ -113,6 +123,7 @@ def test_twins_differ_where_they_may() -> None:
     assert min(len(admitted), len(respelled), len(content)) >= 40
 
 
+@settings(max_examples=50)
 @given(st.data())
 def test_elements_of_records_have_twins_too(data: st.DataObject) -> None:
     """The law holds for lists of records, element by element."""
@@ -120,6 +131,7 @@ def test_elements_of_records_have_twins_too(data: st.DataObject) -> None:
     agree(Filter(PARTICIPANTS, as_of=NOW), pair, (0, 1))
 
 
+@settings(max_examples=50)
 @given(lines(PARTICIPANTS, now=NOW))
 def test_lines_of_records_stand_alone(payload: bytes) -> None:
     """And so it does for batches of them."""

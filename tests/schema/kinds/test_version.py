@@ -98,6 +98,23 @@ def test_coarsening(text: str, result: str | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "result"),
+    [
+        ("9.99.999.99999", "9.99.999"),
+        ("0.00.000.00000", "0.00.000"),
+        ("00.0.0", None),
+        ("0.000.0", None),
+        ("0.0.0000", None),
+        ("0.0.0.000000", None),
+        ("0.0.0.0.0", None),
+    ],
+)
+def test_leading_zeros_are_no_way_around_a_maximum(text: str, result: str | None) -> None:
+    """A number is not longer than its maximum, so that leading zeros are a finite set too."""
+    assert canonical(field("version", parts=3, maximum=[9, 99, 999]))(text) == result
+
+
+@pytest.mark.parametrize(
     "text",
     [
         *[
