@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -30,16 +31,32 @@ def main() -> NoReturn:
     except CollectorError as error:
         print(error, file=sys.stderr)
         code = _code(error)
-    except ReaderGoneError:
-        # It has what it wanted. Keep the interpreter from flushing into the closed pipe.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except ReaderGoneError:  # it has what it wanted
+        _drop_output()
         code = 0
+    except OSError as error:
+        code = _output_full(error)
     except KeyboardInterrupt:
         code = _INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the last resort: its text might be data
         _print_bug(error)
         code = _BUG
     sys.exit(code)
+
+
+def _drop_output() -> None:
+    """Keep the interpreter from flushing, at its end, what cannot be written anyway."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _output_full(error: OSError) -> int:
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        _print_bug(error)
+        return _BUG
+    _drop_output()
+    full = ConfigError("E203", "the output cannot be written any further; is the disk full?")
+    print(full, file=sys.stderr)
+    return _code(full)
 
 
 def _app() -> Callable[[], None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,7 +21,7 @@ from rich.progress import (
 
 from collector.cli.console import AsJson, SchemaName, err, print_tally, write_file
 from collector.cli.passes import Merger, Passes
-from collector.cli.stdout import write
+from collector.cli.stdout import write, write_all
 from collector.contracts import Tally
 from collector.errors import ConfigError, InputError
 from collector.ingest.files import Form, form_of, is_plain_file
@@ -133,12 +134,12 @@ def _destination(output: Path | None, inputs: list[Path]) -> Iterator[Put]:
     if any(output.exists() and path.exists() and output.samefile(path) for path in inputs):
         raise ConfigError("E204", "the output would overwrite an input")
     try:
-        handle = output.open("wb")
+        raw = output.open("wb", buffering=0)
     except OSError:
         pass
     else:
-        with handle:
-            yield handle.write
+        with raw:
+            yield partial(write_all, raw)
         return
     raise ConfigError("E203", "the output file cannot be written")
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+from typing import IO, Any
 
-__all__ = ["ReaderGoneError", "write"]
+from collector.errors import ConfigError
+
+__all__ = ["ReaderGoneError", "write", "write_all"]
 
 
 class ReaderGoneError(Exception):
@@ -12,12 +15,24 @@ class ReaderGoneError(Exception):
 
 
 def write(data: bytes) -> int:
-    """Write data to stdout, and say how much. Raises ``ReaderGoneError`` once nobody reads it."""
+    """Write data to stdout, and say how much. Raises ``ReaderGoneError`` once nobody reads it, and
+    ``ConfigError`` E203 when it cannot be written."""
+    buffer: Any = sys.stdout.buffer  # the raw file itself where Python runs unbuffered
+    return write_all(getattr(buffer, "raw", buffer), data)
+
+
+def write_all(raw: IO[bytes], data: bytes) -> int:
+    """The same for any unbuffered file: nothing is left behind that could fail later."""
+    left, gone = memoryview(data), False
     try:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        while left:
+            left = left[raw.write(left) :]
     except BrokenPipeError:
+        gone = True
+    except OSError:
         pass
     else:
         return len(data)
-    raise ReaderGoneError
+    if gone:
+        raise ReaderGoneError
+    raise ConfigError("E203", "the output cannot be written any further; is the disk full?")

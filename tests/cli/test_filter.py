@@ -235,6 +235,19 @@ def test_ctrl_c_ends_cleanly(corpus: Path, jobs: int) -> None:
     assert b"Traceback" not in errors
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+@pytest.mark.parametrize("to_file", [True, False])
+def test_a_full_disk_is_said(corpus: Path, to_file: bool) -> None:
+    """Exit 78 with E203 and the counts so far; no traceback."""
+    command = [*COMMAND, "filter", str(corpus), *(["-o", "/dev/full"] if to_file else [])]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 78
+    assert b"[E203]" in done.stderr
+    assert b"unexpectedly" not in done.stderr
+    assert orjson.loads(done.stderr.splitlines()[0])["received"] > 0
+
+
 def test_a_terminal_gets_a_table_and_a_progress_bar(corpus: Path) -> None:
     """With stderr a terminal, counts are a table; a pipe gets JSON."""
     main, side = os.openpty()
