@@ -66,8 +66,9 @@ _IDENTIFIERS = frozenset(
     deviceid serial serialnumber serialno deviceserial mac macaddr macaddress hwaddr hardwareaddress
     harddiskid harddiskserial diskid diskserial volumeid idfa idfv gaid aaid adid advertisingid
     advertisingidentifier adidentifier imei meid imsi iccid udid androidid ssaid machineid hostid
-    hardwareid installationid fingerprint browserfingerprint userid participantid accountid
-    customerid cookieid
+    uuid guid uniqueid deviceidentifier deviceuuid deviceguid machineguid hardwareuuid serialnum
+    identifierforvendor bluetoothaddress hardwareid installationid fingerprint browserfingerprint
+    userid participantid accountid customerid cookieid
     """.split()
 )
 

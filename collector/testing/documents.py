@@ -15,6 +15,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from collector.schema import Schema, load_schema
+from collector.testing.values import weighted
 
 __all__ = ["PURPOSES", "schemas"]
 
@@ -26,7 +27,7 @@ _USES = (
     "analytics.reporting.system.performance",
     "essential.service.security",
 )
-_SEGMENTS = ("a", "b", "c", "os")
+_SEGMENTS = ("a", "b", "os")
 _PATHS = (
     *("a b", "é", "😀.b", "A", "a.é", "schema", "count", "r.b"),
     *("a'b", "{}", "%s", "a/b", "0", "b.0.c"),
@@ -60,6 +61,10 @@ _VERSIONS: tuple[_Document, ...] = (
     {"parts": 2, "maximum": [9, 99]},
     {"parts": 3, "maximum": [9, 9, 9, 99]},
 )
+_PSEUDONYMS: tuple[_Document, ...] = (
+    {"key": "env:DAILY_KEY_OF_TESTS", "rotate": "1d"},
+    {"key": "env:HOURLY_KEY_OF_TESTS", "rotate": "1h"},
+)
 _INTEGERS = ((0, 100, 1), (-7, 90, 7), (0, 2**63 - 1, 1), (-(2**63) + 1, 0, 1), (5, 5, 5))
 _NUMBERS = (
     (0.0, 100.0, 0.1),
@@ -87,34 +92,38 @@ _KINDS: tuple[_Part, ...] = (
     _ranges("number", _NUMBERS),
     _kind("boolean"),
     _kind("time", precision=_options(None, "minute", "day"), within=_options(None, "±7d", "1h")),
-    _kind("pseudonym", key=st.just("env:COLLECTOR_TEST_KEY"), rotate=_options("1d", "1h")),
+    st.sampled_from(_PSEUDONYMS).map(lambda options: {"kind": "pseudonym", **options}),
 )
 
 
 @cache
 def _names(most: int) -> st.SearchStrategy[str]:
-    return st.lists(st.sampled_from(_SEGMENTS), min_size=1, max_size=most).map(".".join)
+    length = weighted((3, st.just(1)), (3, st.just(2)), (1, st.just(most)))
+    return length.flatmap(lambda n: st.tuples(*[st.sampled_from(_SEGMENTS)] * n)).map(".".join)
 
 
 @cache
 def _field() -> _Part:
-    sources = st.lists(_names(3) | st.sampled_from(_PATHS), min_size=1, max_size=3, unique=True)
+    path = weighted((4, _names(3)), (1, st.sampled_from(_PATHS)))
+    sources = st.lists(path, min_size=1, max_size=3, unique=True)
     common = st.fixed_dictionaries(
         {
             "category": _options("user.device", "user.telemetry", "system.operations"),
-            "purposes": st.lists(st.sampled_from(PURPOSES), min_size=1, unique=True),
+            "purposes": st.lists(st.sampled_from(PURPOSES), min_size=1, max_size=2, unique=True),
             "retention": st.just("30d"),
             "reason": st.just("Needed for a test"),
         },
-        optional={
-            "from": sources,
-            "expires": _options("2020-01-01", "2026-06-01", "2026-06-02", "2030-01-01"),
-        },
+        optional={"from": sources},
     )
-    required = st.integers(0, 9).map(lambda n: {"required": True} if n == 9 else {})
-    return st.builds(
-        lambda kind, *more: kind | more[0] | more[1], st.one_of(_KINDS), common, required
+    days = _options("2020-01-01", "2026-06-01", "2026-06-02", "2030-01-01")
+    more = weighted(
+        (8, st.just({})), (1, st.just({"required": True})), (3, days.map(lambda d: {"expires": d}))
     )
+    return st.builds(_merged, weighted(*((1, kind) for kind in _KINDS)), common, more)
+
+
+def _merged(*parts: _Document) -> _Document:
+    return {key: value for part in parts for key, value in part.items()}
 
 
 def _clashes(path: str, records: str) -> bool:

@@ -66,7 +66,10 @@ def surroundings(schema: Schema) -> st.SearchStrategy[Path]:
 def insertions(
     schema: Schema, now: datetime, extra: Values
 ) -> st.SearchStrategy[list[tuple[Path, Any]]]:
-    """What an event (or an element of a list of records) is made of; ``extra`` is further junk."""
+    """What an event, or an element of a list of records, is made of.
+
+    ``extra`` are values that may stand anywhere.
+    """
     fields = [
         st.tuples(
             st.sampled_from(paths_of(schema, name)), weighted((9, values(field, now)), (1, extra))
@@ -74,8 +77,9 @@ def insertions(
         for name, field in schema.fields.items()
     ]
     unlisted = st.tuples(surroundings(schema), weighted((2, junk()), (1, extra)))
-    listed = weighted((3, st.one_of(fields)), (1, unlisted))
-    return st.lists(listed, max_size=6 + 2 * len(fields))
+    listed = weighted((3, weighted(*((1, field) for field in fields))), (1, unlisted))
+    many = st.lists(listed, min_size=len(fields) // 2 + 1, max_size=len(fields) + 4)
+    return weighted((8, many), (1, st.lists(listed, max_size=2)))
 
 
 def values_of(schema: Schema, now: datetime) -> Values:
@@ -91,13 +95,13 @@ def _filled(inserted: Iterable[tuple[Path, Any]]) -> Event:
 
 
 def place(schema: Schema, now: datetime, extra: Values) -> st.SearchStrategy[Event]:
-    """Events of JSON values and ``extra``; with their list of records where the schema has one."""
+    """Events of JSON values and ``extra``, with their list of records where the schema has one."""
     single = insertions(schema, now, extra).map(_filled)
     if schema.records is None:
         return single
     ways = [tuple(schema.records.split(".")), (schema.records,)]
     other = weighted((1, junk()), (1, extra))
-    listed = st.lists(weighted((5, single), (1, other)), max_size=4)
+    listed = st.lists(weighted((5, single), (1, other)), max_size=3)
     some = weighted((7, listed), (1, other))
     return st.builds(_with_records, single, st.sampled_from(ways), some)
 
@@ -163,7 +167,7 @@ def events(
 
 @once_per_schema
 def _plain(schema: Schema, now: datetime) -> st.SearchStrategy[Event]:
-    return place(schema, now, st.nothing())
+    return place(schema, now, junk())
 
 
 @once_per_schema

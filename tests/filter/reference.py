@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from typing import Any, NoReturn
 
-import orjson
+import msgspec
 
 from collector.contracts import Drop, Record, Rejection, Scalar, Tally
 from collector.schema import Schema
@@ -67,7 +67,8 @@ class Outcome:
         self.tally.dropped.setdefault(name, Counter())[reason] += 1
 
     def encode(self) -> bytes:
-        return b"".join(orjson.dumps(record) + b"\n" for record in self.records)
+        """NDJSON, in the encoder's spelling of numbers (1e16, where others write 1e+16)."""
+        return b"".join(msgspec.json.encode(record) + b"\n" for record in self.records)
 
 
 class Reference:

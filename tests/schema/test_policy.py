@@ -154,6 +154,10 @@ def test_content_can_be_added_not_shortened() -> None:
         "fingerprint",
         "user.id",
         "participant_id",
+        "device.uuid",
+        "hw.GUID",
+        "device.identifier",
+        "bluetooth-address",
     ],
 )
 def test_identifiers(faults: Faults, path: str) -> None:
