@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from collector.cli.console import AsJson, complete_schema, err, out, print_json
@@ -47,7 +48,9 @@ def list_schemas(as_json: AsJson = False) -> None:
             heading, justify="right" if heading in ("fields", "bits at most") else "left"
         )
     for row in rows:
-        table.add_row(row["schema"], row["title"], str(len(row["fields"])), f"{row['bits']:.0f}")
+        table.add_row(
+            row["schema"], escape(row["title"]), str(len(row["fields"])), f"{row['bits']:.0f}"
+        )
     out.print(table)
 
 
@@ -76,7 +79,7 @@ def show(schemas: _Schemas = None, as_json: AsJson = False) -> None:
 
 
 def _print_schema(schema: Schema) -> None:
-    out.print(f"[bold]{schema.id}[/] {schema.title}")
+    out.print(f"[bold]{schema.id}[/] {escape(schema.title)}")
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("field", "kind", "found at", "purposes", "kept for", "because"):
         table.add_column(heading, overflow="fold", no_wrap=heading == "field")
@@ -84,16 +87,16 @@ def _print_schema(schema: Schema) -> None:
         table.add_row(
             name,
             field.kind,
-            ", ".join(field.paths(name)),
+            escape(", ".join(field.paths(name))),
             ", ".join(field.purposes),
-            f"{field.retention.days} days",
-            field.reason,
+            escape(str(field.retention).removesuffix(", 0:00:00")),
+            escape(field.reason),
         )
     out.print(table)
     optional = [name for name, purpose in schema.purposes.items() if purpose.optional]
     out.print(f"a person may refuse: {', '.join(optional) or 'none'}")
     names = ", ".join(schema.content_names)
-    out.print(f"content, counted and never decoded: {names}\n")
+    out.print(f"content, counted and never decoded: {names}\n", markup=False)
 
 
 @app.command()

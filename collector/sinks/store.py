@@ -44,7 +44,7 @@ class Store:
         self.table = schema.name
         self._types = {name: field.column for name, field in schema.fields.items()}
         _make_private(self.path)
-        self._db = sqlite3.connect(self.path, _BUSY_SECONDS, isolation_level=None)
+        self._db = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
         try:
             _guarded(self._open, "E501", "the store cannot be opened: it is no database of ours")
         except CollectorError:

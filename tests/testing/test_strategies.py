@@ -154,7 +154,7 @@ _FEATURES: dict[str, Callable[[bytes], object]] = {
     "white space": lambda text: re.match(rb"[ \t\r]+\{", text),
     "deep objects": lambda text: b'{"a":' * 1001 in text,
     "deep lists": lambda text: b"[" * 1001 in text,
-    "arrays": lambda text: text.lstrip().startswith(b"["),
+    "arrays": lambda text: re.search(rb"(?:^|\n)\s*\[", text),
     "empty": lambda text: not text.strip(),
     "several texts": lambda text: re.search(rb"\}\s*\{", text),
     "broken": lambda text: verdict(text) == "malformed",
