@@ -17,7 +17,7 @@ from collector.schema import Schema
 from collector.testing.remember import once_per_schema
 from collector.testing.values import Values, clock, junk, values, weighted
 
-__all__ = ["Event", "Path", "events", "insertions", "paths_of", "place", "put", "surroundings"]
+__all__ = ["Event", "Path", "events", "paths_of", "place"]
 
 Event = dict[Any, Any]
 Path = tuple[str, ...]
@@ -63,47 +63,64 @@ def surroundings(schema: Schema) -> st.SearchStrategy[Path]:
     )
 
 
-def insertions(
-    schema: Schema, now: datetime, extra: Values
-) -> st.SearchStrategy[list[tuple[Path, Any]]]:
-    """What an event, or an element of a list of records, is made of.
+def place(schema: Schema, now: datetime, extra: Values | None = None) -> st.SearchStrategy[Event]:
+    """Events of JSON values, with their list of records where the schema has one.
 
-    ``extra`` are values that may stand anywhere.
+    ``extra`` are further values, which may stand anywhere.
     """
-    fields = [
-        st.tuples(
-            st.sampled_from(paths_of(schema, name)), weighted((9, values(field, now)), (1, extra))
-        )
-        for name, field in schema.fields.items()
-    ]
-    unlisted = st.tuples(surroundings(schema), weighted((2, junk()), (1, extra)))
-    listed = weighted((3, weighted(*((1, field) for field in fields))), (1, unlisted))
-    many = st.lists(listed, min_size=len(fields) // 2 + 1, max_size=len(fields) + 4)
-    return weighted((8, many), (1, st.lists(listed, max_size=2)))
-
-
-def values_of(schema: Schema, now: datetime) -> Values:
-    """Values for any of the fields, and junk."""
-    return st.one_of(junk(), *(values(field, now) for field in schema.fields.values()))
-
-
-def _filled(inserted: Iterable[tuple[Path, Any]]) -> Event:
-    event: Event = {}
-    for path, value in inserted:
-        put(event, path, value)
-    return event
-
-
-def place(schema: Schema, now: datetime, extra: Values) -> st.SearchStrategy[Event]:
-    """Events of JSON values and ``extra``, with their list of records where the schema has one."""
-    single = insertions(schema, now, extra).map(_filled)
+    other = junk() if extra is None else weighted((1, junk()), (1, extra))
+    single = _insertions(schema, now, other, 1 if extra is None else 2).map(_filled)
     if schema.records is None:
         return single
     ways = [tuple(schema.records.split(".")), (schema.records,)]
-    other = weighted((1, junk()), (1, extra))
     listed = st.lists(weighted((5, single), (1, other)), max_size=3)
     some = weighted((7, listed), (1, other))
     return st.builds(_with_records, single, st.sampled_from(ways), some)
+
+
+_Insertions = list[tuple[Path, Any]]
+
+
+def _insertions(
+    schema: Schema, now: datetime, other: Values, share: int
+) -> st.SearchStrategy[list[_Insertions]]:
+    """What an event, or an element of a list of records, is made of, in groups; ``share`` tenths
+    of the fields' values are ``other``."""
+    any_field = weighted(*((1, values(field, now)) for field in schema.fields.values()))
+    fields = [
+        st.tuples(
+            st.sampled_from(paths_of(schema, name)),
+            weighted((9 - share, values(field, now)), (1, any_field), (share, other)),
+        )
+        for name, field in schema.fields.items()
+    ]
+    field = weighted(*((1, field) for field in fields))
+    unlisted = st.tuples(surroundings(schema), other)
+    single = weighted((6, field), (2, unlisted)).map(lambda insertion: [insertion])
+    insertion = weighted((8, single), (1, _content(schema)))
+    many = st.lists(insertion, min_size=len(fields) // 2 + 1, max_size=len(fields) + 4)
+    return weighted((8, many), (1, st.lists(insertion, max_size=2)))
+
+
+def _content(schema: Schema) -> st.SearchStrategy[_Insertions]:
+    """Several names of one category, each with something or nothing behind it."""
+    names: dict[str, list[Path]] = {}
+    for name, category in schema.content_names.items():
+        names.setdefault(category, []).append((name,))
+    value = st.sampled_from([None, "what was said", 0])
+    several = [
+        st.lists(st.tuples(st.sampled_from(paths), value), min_size=1, max_size=3)
+        for paths in names.values()
+    ]
+    return weighted(*((1, each) for each in several))
+
+
+def _filled(groups: Iterable[_Insertions]) -> Event:
+    event: Event = {}
+    for group in groups:
+        for path, value in group:
+            put(event, path, value)
+    return event
 
 
 def _with_records(event: Event, way: Path, listed: Any) -> Event:
@@ -134,7 +151,8 @@ _FOREIGN: tuple[Callable[[], Any], ...] = (
     lambda: b"linux",
     lambda: bytearray(b"linux"),
     lambda: "\ud800",
-    lambda: ("linux",),
+    lambda: ("linux", {"os": "linux", "ip": "203.0.113.7", "device": "Windows"}),
+    tuple,
     lambda: {"linux"},
     lambda: _Str("linux"),
     lambda: _Int(1),
@@ -167,7 +185,7 @@ def events(
 
 @once_per_schema
 def _plain(schema: Schema, now: datetime) -> st.SearchStrategy[Event]:
-    return place(schema, now, junk())
+    return place(schema, now)
 
 
 @once_per_schema
@@ -175,7 +193,15 @@ def _foreign(schema: Schema, now: datetime) -> st.SearchStrategy[Event]:
     foreign = st.sampled_from(_FOREIGN).map(lambda make: make())
     first = {path[0] for name in schema.fields for path in paths_of(schema, name)}
     odd_keys = st.sampled_from([*_FOREIGN_KEYS, *map(_Str, sorted(first))])
-    more = st.dictionaries(
-        odd_keys, weighted((1, values_of(schema, now)), (1, foreign)), max_size=2
-    )
-    return st.builds(_beside, place(schema, now, foreign), more)
+    each = [values(field, now) for field in schema.fields.values()]
+    value = weighted((len(each), foreign), *((1, field) for field in each))
+    more = st.dictionaries(odd_keys, value, max_size=2)
+    event = place(schema, now, foreign)
+    return st.builds(_beside, weighted((3, event), (1, event.map(_with_tuples))), more)
+
+
+def _with_tuples(value: Any) -> Any:
+    """The value with its lists as tuples."""
+    if type(value) is dict:
+        return {key: _with_tuples(inner) for key, inner in value.items()}
+    return tuple(map(_with_tuples, value)) if type(value) is list else value

@@ -64,7 +64,7 @@ def twins(schema: Schema, around: Circumstances) -> st.SearchStrategy[tuple[Even
     if schema.records is not None:
         for path in (tuple(schema.records.split(".")), (schema.records,)):
             document.at(path).is_list = True
-    return _pair(place(schema, around.now(), junk()), document, element, _keys(schema))
+    return _pair(place(schema, around.now()), document, element, _keys(schema))
 
 
 @st.composite

@@ -82,9 +82,11 @@ class Reference:
         as_of: date,
         keys: Callable[[str, int], bytes],
         most_items: int = MOST_ITEMS,
+        most_levels: int = MOST_LEVELS,
     ) -> None:
         self._schema = schema
         self._most_items = most_items
+        self._most_levels = most_levels
         self._withheld = dict(_withheld(schema, purposes, as_of))
         now = datetime.combine(as_of, time(), UTC)
         around = Circumstances(lambda: now, keys)
@@ -114,7 +116,7 @@ class Reference:
 
     def _line(self, line: bytes, out: Outcome) -> None:
         try:
-            value = parse(line)
+            value = parse(line, self._most_levels)
         except Refused as refused:
             out.reject(refused.reason)
             return
@@ -122,7 +124,7 @@ class Reference:
 
     def _document(self, text: bytes, out: Outcome) -> None:
         try:
-            value = parse(text)
+            value = parse(text, self._most_levels)
         except Refused as refused:
             out.reject(refused.reason)
             return
@@ -222,7 +224,7 @@ def member(event: Any, key: str) -> Any:
     return next((value for k, value in event.items() if type(k) is str and k == key), None)
 
 
-def parse(text: bytes) -> Any:
+def parse(text: bytes, most_levels: int = MOST_LEVELS) -> Any:
     """A JSON text as RFC 8259 has it, and stricter than the standard library reads it.
 
     Raises ``Refused``: first for what is not UTF-8, then for what is too deep, then for syntax.
@@ -231,7 +233,7 @@ def parse(text: bytes) -> Any:
         plain = text.decode()
     except UnicodeDecodeError:
         raise Refused("malformed") from None
-    if levels(plain) > MOST_LEVELS:
+    if levels(plain) > most_levels:
         raise Refused("too_deep")
     try:
         value = json.loads(

@@ -26,9 +26,9 @@ from collector.testing import events as mappings
 from collector.testing.documents import PURPOSES
 from collector.testing.laws import agree, stand_alone
 from collector.testing.laws import fixed_key as key
-from collector.testing.texts import seeds
+from collector.testing.texts import Verbatim, seeds, write
 from collector.testing.twins import twins
-from tests.filter.reference import Outcome, Reference
+from tests.filter.reference import Outcome, Reference, levels
 
 AS_OF = date(2026, 6, 1)
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -59,21 +59,36 @@ def reference(schema: Schema, purposes: Any = None, **options: Any) -> Reference
 
 
 @cache
+def load_once(name: str) -> Schema:
+    return load_schema(name)
+
+
+@cache
 def shipped(name: str) -> tuple[Schema, Filter, Filter, Reference]:
-    schema = load_schema(name)
+    schema = load_once(name)
     return schema, made(schema), tolerant(schema), reference(schema)
 
 
-def same(admission: Admission, expected: Admission | Outcome) -> None:
+def same(admission: Admission | Outcome, expected: Admission | Outcome) -> None:
     assert admission.encode() == expected.encode()
     assert admission.tally == expected.tally
     assert repr(admission.records) == repr(expected.records)
     assert [json.loads(line) for line in admission.encode().splitlines()] == expected.records
 
 
+def in_its_list(record: Any, schema: Schema) -> Any:
+    return record if schema.records is None else {schema.records: [record]}
+
+
+def changed(schema: Schema, fields: Mapping[str, Any], **others: Any) -> Schema:
+    """The schema with other fields and other parts, nothing of it remembered."""
+    parts = {part: getattr(schema, part) for part in Schema.model_fields}
+    return Schema.model_construct(**parts | {"fields": fields} | others)
+
+
 @contextmanager
-def in_small_pieces() -> Iterator[int]:
-    """Limits and buffers so small that random payloads cross them; gives the most items."""
+def in_small_pieces() -> Iterator[dict[str, int]]:
+    """Limits and buffers so small that random payloads cross them; gives the limits."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(text, "PIECE", 7)
         patch.setattr(text, "_MOST_SHARED", 60)
@@ -82,7 +97,9 @@ def in_small_pieces() -> Iterator[int]:
         patch.setattr(shape, "_STRIDE", 3)
         patch.setattr(events, "MAX_ITEMS", 2)
         patch.setattr(events._elements, "__defaults__", (2,))
-        yield 2
+        for module in (events, shape):
+            patch.setattr(module, "MAX_DEPTH", 6)
+        yield {"most_items": 2, "most_levels": 6}
 
 
 @given(st.data(), schemas(), granted)
@@ -117,14 +134,83 @@ def test_one_meaning_under_the_shipped_schemas(name: str, data: st.DataObject) -
 def test_one_meaning_however_a_payload_is_cut_up(data: st.DataObject, schema: Schema) -> None:
     """The size of buffers changes nothing, and there may be too many items anywhere."""
     payload = data.draw(payloads(schema, now=NOW) | lines(schema, now=NOW))
-    with in_small_pieces() as most:
-        slow, fast, paths = reference(schema, most_items=most), made(schema), tolerant(schema)
+    event = data.draw(mappings(schema, now=NOW))
+    with in_small_pieces() as limits:
+        slow, fast, paths = reference(schema, **limits), made(schema), tolerant(schema)
+        same(fast.admit(event), slow.admit(event))
         for expected, *others in (
             (slow.admit(payload), fast.admit(payload), paths.admit(payload)),
             (slow.admit_lines(payload), fast.admit_lines(payload), paths.admit_lines(payload)),
         ):
             for admission in others:
                 same(admission, expected)
+
+
+NUMBERS = st.from_regex(
+    r"-?(0|[1-9][0-9]{0,22})(\.[0-9]{1,9})?([eE][+-]?[0-9]{1,3})?", fullmatch=True
+) | st.integers(300, 6000).map(lambda digits: "7" * digits)
+
+
+@given(schemas(), NUMBERS, seeds())
+def test_one_meaning_of_numbers(schema: Schema, number: str, seed: int) -> None:
+    """However a number is written, and however large it is."""
+    event = in_its_list({name: Verbatim(number) for name in schema.fields}, schema)
+    payload = write(event, seed)
+    expected = reference(schema).admit(payload)
+    same(made(schema).admit(payload), expected)
+    same(tolerant(schema).admit(payload), expected)
+
+
+@given(st.data(), schemas())
+def test_one_meaning_of_shared_paths(data: st.DataObject, schema: Schema) -> None:
+    """When fields of several kinds read the same member, which is one of their names too."""
+    fields = schema.fields.items()
+    shared = (data.draw(st.sampled_from([*schema.fields, "a", "a.b"])),)
+    every = {name: field.model_copy(update={"sources": shared}) for name, field in fields}
+    schema = changed(schema, every, records=None)
+    payload = data.draw(payloads(schema, now=NOW))
+    expected = reference(schema).admit(payload)
+    same(made(schema).admit(payload), expected)
+    same(tolerant(schema).admit(payload), expected)
+
+
+@given(st.lists(st.integers(0, 3) | st.none(), min_size=1, max_size=3), st.booleans())
+def test_records_of_one_text_count_together(numbers: list[int | None], as_lines: bool) -> None:
+    """However many documents they are spread over; those of other lines do not count."""
+    schema = load_once("participants-qos")
+    documents = [{"participants": [{"device": "Mac"}] * n if n is not None else n} for n in numbers]
+    with in_small_pieces() as limits:
+        slow, fast, paths = (
+            tested.admit_lines if as_lines else tested.admit
+            for tested in (reference(schema, **limits), made(schema), tolerant(schema))
+        )
+        payload = json.dumps(documents).encode()
+        if as_lines:
+            payload = b"\n".join(json.dumps(document).encode() for document in documents)
+        same(fast(payload), slow(payload))
+        same(paths(payload), slow(payload))
+
+
+TANGLED = st.recursive(
+    st.text(alphabet='"\\[]{},a\n', max_size=9),
+    lambda inner: (
+        st.lists(inner, min_size=1, max_size=4)
+        | st.dictionaries(st.text(alphabet='"\\[', max_size=3), inner, max_size=3)
+    ),
+)
+
+
+@given(st.lists(TANGLED, min_size=1, max_size=5), st.integers(2, 9), st.integers(1, 9))
+def test_the_shape_of_a_text_is_that_of_its_value(value: list[Any], piece: int, most: int) -> None:
+    """Depth and number of elements, whatever brackets and escapes its strings hold."""
+    payload = json.dumps(value).encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shape, "_PIECE", piece)
+        patch.setattr(shape, "_STRIDE", 3)
+        patch.setattr(shape, "MAX_DEPTH", most)
+        for form in (payload, memoryview(payload)):
+            assert shape.is_deep(form) == (levels(payload.decode()) > most)
+            assert shape.elements(form) == len(value)
 
 
 @given(st.data(), schemas(), granted)
@@ -161,12 +247,6 @@ def test_conservation(data: st.DataObject, schema: Schema, purposes: Any, merge:
         assert tally.bytes_out == len(admission.encode())
 
 
-def changed(schema: Schema, fields: Mapping[str, Any]) -> Schema:
-    """The schema with other fields, nothing of it remembered."""
-    parts = {part: getattr(schema, part) for part in Schema.model_fields}
-    return Schema.model_construct(**parts | {"fields": fields})
-
-
 def untangled(schema: Schema) -> Schema:
     """The schema, no field of which reads what a record says under another name.
 
@@ -185,10 +265,6 @@ def nothing_required(schema: Schema) -> Schema:
     """The schema, no record of which is refused for what it lacks."""
     fields = schema.fields.items()
     return changed(schema, {n: f.model_copy(update={"required": False}) for n, f in fields})
-
-
-def in_its_list(record: Any, schema: Schema) -> Any:
-    return record if schema.records is None else {schema.records: [record]}
 
 
 @given(st.data(), schemas())

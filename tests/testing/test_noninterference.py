@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -61,20 +62,18 @@ class Remembering(Filter):
 
 
 class Impatient(Filter):
-    """Stops counting after the first rejection."""
+    """Counts no more than one rejection."""
 
     def admit_lines(self, payload: Any, *, first: bool = True) -> Admission:
         admission = super().admit_lines(payload, first=first)
-        admission.tally.rejected = +min([admission.tally.rejected], key=len)
-        for reason in admission.tally.rejected:
-            admission.tally.rejected[reason] = 1
+        admission.tally.rejected = Counter(list(admission.tally.rejected.elements())[:1])
         return admission
 
 
 @pytest.fixture
 def unshrunk() -> Iterator[None]:
     """Counterexamples are not made smaller, which takes most of the time."""
-    settings.register_profile("unshrunk", settings(), phases=[Phase.generate])
+    settings.register_profile("unshrunk", settings(), phases=[Phase.generate], derandomize=True)
     settings.load_profile("unshrunk")
     yield
     settings.load_profile("default")
@@ -94,7 +93,7 @@ def test_a_filter_that_breaks_the_law_is_found(
     """Within a few hundred examples."""
     monkeypatch.setattr(laws, "Filter", filter_)
     with pytest.raises(AssertionError):
-        assert_noninterference(SCHEMA, examples=300)
+        assert_noninterference(SCHEMA, examples=200)
 
 
 def test_options_are_those_of_the_filter() -> None:
@@ -106,7 +105,7 @@ def test_options_are_those_of_the_filter() -> None:
 def test_twins_differ_where_they_may() -> None:
     """Most pairs are not equal, many spell an admitted value differently, many keep something."""
     tested = Filter(SCHEMA, as_of=NOW)
-    pairs = drawn(twins(SCHEMA, Circumstances(lambda: NOW, fixed_key)), 300)
+    pairs = drawn(twins(SCHEMA, Circumstances(lambda: NOW, fixed_key)), 200)
     different = [pair for pair in pairs if pair[0] != pair[1]]
     admitted = [pair for pair in different if tested.admit(pair[0]).records]
     respelled = [
@@ -120,7 +119,7 @@ def test_twins_differ_where_they_may() -> None:
         if tested.admit(pair[0]).tally.content != tested.admit(pair[1]).tally.content
     ]
     assert len(different) > len(pairs) // 2
-    assert min(len(admitted), len(respelled), len(content)) >= 40
+    assert min(len(admitted), len(respelled), len(content)) >= 25
 
 
 @settings(max_examples=50)
