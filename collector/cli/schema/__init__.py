@@ -1,0 +1,20 @@
+"""``collector schema …``: look at schemas, check them, and test them."""
+
+from __future__ import annotations
+
+import typer
+
+from collector.cli.schema.check import check, test_schemas
+from collector.cli.schema.look import list_schemas, show
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Look at schemas, check them and test them.",
+)
+app.command("list")(list_schemas)
+app.command("show")(show)
+app.command("check")(check)
+app.command("test")(test_schemas)
