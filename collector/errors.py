@@ -65,6 +65,7 @@ CODES: dict[str, str] = {
     "E139": "the legal basis is unknown",
     "E140": "no schema of that name",
     "E141": "the choice is unknown",
+    "E142": "the field cannot be derived",
     # E2xx: configuration and surroundings
     "E201": "a feature needs an optional dependency",
     "E202": "a pseudonym key cannot be resolved",

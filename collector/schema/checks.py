@@ -79,6 +79,18 @@ def _sources(schema: Schema) -> Iterator[tuple[Loc, str, str]]:
                 yield ("fields", name, "from", index), name, path
 
 
+def _records(schema: Schema) -> Iterator[tuple[Loc, str]]:
+    """Every path of ``records``, with its place; a document may write a single one as a text."""
+    paths = schema.records or ()
+    for index, path in enumerate(paths):
+        yield (("records", index) if len(paths) > 1 else ("records",)), path
+
+
+def _user_agent(schema: Schema) -> Iterator[tuple[Loc, str]]:
+    for index, path in enumerate(schema.user_agent):
+        yield ("user_agent", index), path
+
+
 def content_is_not_read(schema: Schema) -> Iterator[Finding]:
     """No path leads through a member that carries meeting content, however it is spelled."""
     message = "this is meeting content, which is never read; leave it out"
@@ -86,8 +98,9 @@ def content_is_not_read(schema: Schema) -> Iterator[Finding]:
     for loc, _, path in _sources(schema):
         if policy.reads_content(path, names):
             yield loc, "E305", message
-    if schema.records is not None and policy.reads_content(schema.records, names):
-        yield ("records",), "E305", message
+    for loc, path in (*_records(schema), *_user_agent(schema)):
+        if policy.reads_content(path, names):
+            yield loc, "E305", message
 
 
 def identifiers_are_pseudonyms(schema: Schema) -> Iterator[Finding]:
@@ -115,20 +128,33 @@ def keys_rotate_together(schema: Schema) -> Iterator[Finding]:
 
 def records_path_is_free(schema: Schema) -> Iterator[Finding]:
     """The list of records is not also read as a field, nor a part of it."""
-    if schema.records is None:
-        return
-    inside = f"{schema.records}."
-    for loc, _, path in _sources(schema):
-        if (
-            path == schema.records
-            or path.startswith(inside)
-            or schema.records.startswith(f"{path}.")
-        ):
+    message = "the list of records lies here; a path must start at the record"
+    read = [(loc, path) for loc, _, path in _sources(schema)]
+    for loc, path in (*read, *_user_agent(schema)):
+        if any(_clash(path, records) for records in schema.records or ()):
+            yield loc, "E130", message
+
+
+def _clash(path: str, records: str) -> bool:
+    """Members beside the objects of ``records: way.*`` may be read, those of a list may not."""
+    way = records.removesuffix(".*")
+    below = way == records and path.startswith(f"{way}.")
+    return path == way or below or way.startswith(f"{path}.")
+
+
+def derivation(schema: Schema) -> Iterator[Finding]:
+    """Only what a user-agent string can say is derived from it, and as a text."""
+    for name, field in schema.fields.items():
+        if field.derive and (name not in policy.DERIVABLE or str not in field.wire):
+            known = ", ".join(policy.DERIVABLE)
             yield (
-                loc,
-                "E130",
-                "the list of records lies here; a path must start at the record",
+                ("fields", name, "derive"),
+                "E142",
+                f"a user-agent string does not say this; it can say {known}, as texts",
             )
+    if schema.user_agent and not schema.user_agent_paths:
+        message = "no field is derived from it; write `derive: user_agent` on one, or leave it out"
+        yield ("user_agent",), "E142", message
 
 
 def added_content_has_one_category(schema: Schema) -> Iterator[Finding]:
@@ -189,6 +215,7 @@ CHECKS: tuple[Callable[[Schema], Iterator[Finding]], ...] = (
     identifiers_are_pseudonyms,
     keys_rotate_together,
     records_path_is_free,
+    derivation,
     added_content_has_one_category,
     capacity,
     tests_have_names,

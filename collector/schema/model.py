@@ -15,6 +15,7 @@ import orjson
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     JsonValue,
@@ -26,7 +27,18 @@ from collector.contracts import Category
 from collector.schema.kinds import Field
 from collector.schema.kinds.token import TokenField
 from collector.schema.policy import content_names
-from collector.schema.terms import FieldName, Name, Path, Reason, Text, Version, fault, unique
+from collector.schema.terms import (
+    FieldName,
+    Name,
+    Path,
+    Paths,
+    Reason,
+    RecordsPath,
+    Text,
+    Version,
+    fault,
+    unique,
+)
 
 __all__ = ["EMPTIED", "Basis", "Content", "Purpose", "Schema", "Trial"]
 
@@ -100,6 +112,24 @@ _Names = Annotated[tuple[str, ...], AfterValidator(_content_names)]
 Content = Annotated[Mapping[Category, _Names], AfterValidator(_not_emptied)]
 
 
+def _unique_records(paths: tuple[str, ...]) -> tuple[str, ...]:
+    return unique(paths, "E129", "path")
+
+
+def _listed(value: object) -> object:
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
+
+
+Records = Annotated[
+    tuple[RecordsPath, ...],
+    AfterValidator(_unique_records),
+    BeforeValidator(_listed, json_schema_input_type=RecordsPath | tuple[RecordsPath, ...]),
+]
+"""One path or several: the first that is there in an event leads to its records."""
+
+
 def _some_fields(fields: dict[str, Any]) -> dict[str, Any]:
     if not fields:
         raise fault("E131", "list at least one field")
@@ -114,7 +144,8 @@ class Head(_Part):
     title: Text
     owner: Text
     content: Content = {}
-    records: Path | None = None
+    records: Records | None = None
+    user_agent: Paths = ()
     max_bits: Annotated[int, Option(ge=1, le=65536)] | None = None
     purposes: dict[Name, Any]
     fields: Annotated[dict[FieldName, Any], AfterValidator(_some_fields)]
@@ -134,6 +165,15 @@ class Schema(Head):
     def id(self) -> str:
         """``name/version``, as records carry it."""
         return f"{self.name}/{self.version}"
+
+    @property
+    def user_agent_paths(self) -> tuple[Path, ...]:
+        """Where the user-agent string may be found, in order; OpenTelemetry's name for it is
+        always read, last if unlisted. Empty if no field is derived from it."""
+        if not any(field.derive for field in self.fields.values()):
+            return ()
+        name = "user_agent.original"
+        return self.user_agent if name in self.user_agent else (*self.user_agent, name)
 
     @cached_property
     def content_names(self) -> Mapping[str, Category]:

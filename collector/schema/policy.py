@@ -18,6 +18,7 @@ from collector.schema import shelf
 
 __all__ = [
     "CONTENT",
+    "DERIVABLE",
     "FIELD_CATEGORIES",
     "USES",
     "category_is_allowed",
@@ -51,6 +52,17 @@ CONTENT: Mapping[Category, tuple[str, ...]] = {
 }
 """Names under which meeting content travels, by category: what is counted when it is met. A schema
 can add to it, never shorten it. Each name is a member that the decoder looks for (10-20 ns)."""
+
+DERIVABLE = (
+    "device.type",
+    "device.manufacturer",
+    "device.model.identifier",
+    "device.model.name",
+    "os.type",
+    "os.name",
+    "os.version",
+)
+"""What a user-agent string can say; nothing else of it is ever kept."""
 
 _NEVER_READ = frozenset(
     """

@@ -55,6 +55,7 @@ def of_field(value: Any) -> FieldBase:
         "category": _text(part.get("category"), _ALLOWED_CATEGORY),
         "purposes": _texts(part.get("purposes")),
         "required": True,
+        "derive": "user_agent" if part.get("derive") == "user_agent" else None,
     }
     return Field.model_construct(**left)
 
@@ -72,10 +73,15 @@ def of_head(document: dict[str, Any]) -> Head:
     added = content if isinstance(content, dict) else {}
     left: dict[str, Any] = {
         "content": {key: _texts(added[key]) for key in CATEGORIES if key in added},
-        "records": _text(records, None),
+        "records": _texts(_listed(records)) or None,
+        "user_agent": _texts(document.get("user_agent")),
         "max_bits": bits if type(bits) is int and bits > 0 else None,
     }
     return Head.model_construct(**left)
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
 
 
 def _text(value: Any, otherwise: _T) -> str | _T:

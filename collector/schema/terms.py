@@ -24,10 +24,12 @@ __all__ = [
     "Paths",
     "Period",
     "Reason",
+    "RecordsPath",
     "Text",
     "Version",
     "Window",
     "fault",
+    "keys",
     "unique",
 ]
 
@@ -71,12 +73,35 @@ def _field_name(text: str) -> str:
     return text
 
 
+_INDEX = re.compile(r"\[(0|[1-9][0-9]?)\]", re.ASCII)
+"""The element of an event that is a list: ``[0]`` to ``[99]``, at the start of a path only."""
+
+
+def keys(path: str) -> tuple[str | int, ...]:
+    """A path as the keys to go through, the element of a list as a number: ``[2].ip`` is (2, ip)."""
+    first, *others = path.split(".")
+    index = _INDEX.fullmatch(first)
+    return (int(index[1]) if index else first, *others)
+
+
 def _path(text: str) -> str:
     segments = text.split(".")
     if len(text) > 256 or len(segments) > _MAX_SEGMENTS or not all(segments):
         raise fault("E128", f"a path must be 1 to {_MAX_SEGMENTS} names joined by single dots")
     if not text.isprintable():
         raise fault("E128", "a path must be made of printable characters")
+    if "*" in segments:
+        raise fault("E128", "`*` may only be the last part of a path under `records`")
+    names = segments[1:] if _INDEX.fullmatch(segments[0]) else segments
+    if any(re.search(r"\[[^\]]*\]$", name) for name in names):
+        raise fault("E128", "write an element of a list as [0] to [99], at the start of the path")
+    return text
+
+
+def _records_path(text: str) -> str:
+    """A path, a path that ends in ``*`` (each object below it), or ``.`` (the event itself)."""
+    if text not in (".", "*"):
+        _path(text.removesuffix(".*"))
     return text
 
 
@@ -173,6 +198,7 @@ Catalogue = Annotated[
     ),
 ]
 Path = Annotated[str, AfterValidator(_path)]
+RecordsPath = Annotated[str, AfterValidator(_records_path)]
 Paths = Annotated[tuple[Path, ...], AfterValidator(_unique_paths)]
 Reason = Annotated[str, AfterValidator(_reason)]
 Text = Annotated[str, AfterValidator(_text)]

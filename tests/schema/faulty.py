@@ -77,7 +77,7 @@ TABLE: dict[str, str] = {
         "version: 1.0.0", "«E107»version: 1.0"
     ),
     "lists and texts for mappings": HEAD.replace("owner: privacy", "«E107»owner: [privacy]")
-    + "«E107»fields: [os.type]\n«E107»content: chat\n«E107»tests: {}\n«E107»records: [a]\n",
+    + "«E107»fields: [os.type]\n«E107»content: chat\n«E107»tests: {}\n«E107»records: {a: b}\n",
     "left blank": f"{PLAIN}«E107»max_bits:\n«E107»records:\n«E107»tests:\n",
     "a name in capitals": PLAIN.replace("schema: sample", "«E108»schema: Sample"),
     "a name too long": PLAIN.replace("schema: sample", f"«E108»schema: {_LONG}"),
@@ -91,6 +91,10 @@ TABLE: dict[str, str] = {
     "wider than allowed": one("kind: ip") + "«E307»max_bits: 1\n",
     "a path of records with a gap": f"{PLAIN}«E128»records: a..b\n",
     "records are content": f"{PLAIN}«E305»records: messages\n",
+    "paths of records with stars": f"{PLAIN}records: [a, «E128»'a.*.b', «E128»a.*.*, '*', .]\n",
+    "a path of records twice": f"{PLAIN}«E129»records: [a, a]\n",
+    "one of the paths of records is content": f"{PLAIN}records: [a, «E305»'[2].sdp.*']\n",
+    "a list of records is read by index": _paths("[«E130»'[2]', '[2].x']") + "records: ['[2].*']\n",
     "records are read as a field": _paths("[ppl, «E130»who.x]") + "records: who\n",
     "a field lies around the records": _paths("[«E130»who]") + "records: who.list\n",
     # purposes
@@ -159,6 +163,17 @@ TABLE: dict[str, str] = {
     "paths with gaps": _paths(
         f"[«E128»a..b, «E128».a, «E128»'', «E128»a.b.c.d.e.f.g.h.i, «E128»{'x' * 257}]"
     ),
+    "elements of lists": _paths(
+        "['[0]', '[99].a', «E128»'[100]', «E128»'[01]', «E128»'a.[0]', «E128»'a[0]', «E128»'[x].a']"
+    ),
+    "a star in a path": _paths("[«E128»a.*, «E128»'*']"),
+    "content by index": _paths("[«E305»'[2].sdp']"),
+    "derived from something else": one("kind: boolean, «E141»derive: peer"),
+    "nothing to derive": one("kind: token, pattern: a, «E142»derive: user_agent", "os.build_id"),
+    "a derived number": one("kind: boolean, «E142»derive: user_agent"),
+    "a user agent for nothing": f"{PLAIN}«E142»user_agent: [ua]\n",
+    "a user agent that is content": one("kind: version, derive: user_agent", "os.version")
+    + "user_agent: [«E305»chat, ua]\n",
     "a path with a line end": _paths('[«E128»"a\\nb"]'),
     "a path that is a number": _paths("[«E107»1]"),
     "a path that is no list": _paths("ip").replace("from", "«E107»from"),

@@ -29,7 +29,7 @@ def test_a_plain_document(load: Loader) -> None:
     field = schema.fields["os.name"]
     assert field.paths("os.name") == ("a", "b", "os.name")
     assert (field.required, str(field.expires), field.retention.days) == (True, "2030-01-31", 14)
-    assert schema.records == "people.list"
+    assert schema.records == ("people.list",)
     assert schema.content_names["backchannel"] == "chat"
     assert schema.content_names["scan"] == "file"
     assert schema.content_names["audio"] == "audio"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 from pydantic import Field as Option
@@ -62,6 +62,7 @@ class FieldBase(BaseModel):
     reason: Reason
     expires: Day | None = None
     required: bool = False
+    derive: Literal["user_agent"] | None = None
 
     def paths(self, name: str) -> tuple[Path, ...]:
         """Where the field is looked for, in order; its own name is always read, last if unlisted.
