@@ -6,7 +6,7 @@ that an event means the same to each of them. Column order is record order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import date
 from enum import Enum
@@ -14,10 +14,26 @@ from typing import Any, NamedTuple
 
 from collector.contracts import CATEGORIES, DROPS, Drop, Scalar
 from collector.errors import ConfigError
+from collector.filter.derive import Agents
 from collector.schema.kinds import Canonical, Circumstances
 from collector.schema.model import Schema
+from collector.schema.terms import keys
 
-__all__ = ["Column", "Found", "Mark", "Memo", "Plan", "compile_plan", "drop_code", "next_expiry"]
+__all__ = [
+    "Column",
+    "Found",
+    "Keys",
+    "Mark",
+    "Memo",
+    "Plan",
+    "Way",
+    "compile_plan",
+    "drop_code",
+    "next_expiry",
+]
+
+Keys = tuple[str | int, ...]
+"""The keys on the way to a value; a number is an element of an event that is a list."""
 
 _MOST_REMEMBERED = 4096
 
@@ -64,19 +80,21 @@ def drop_code(column: int, reason: Drop) -> int:
 class Column:
     """One field, ready to be filtered.
 
-    ``paths`` are tuples of keys: nested ones, and the flat dotted form as a single key. A column
-    that is ``withheld`` is never decoded; its presence is counted under that reason.
+    ``paths`` are nested ones, and the flat dotted form as a single key. A column that is
+    ``withheld`` is never decoded; its presence is counted under that reason. ``derived`` is its
+    place in what a user agent says.
     """
 
     index: int
     name: str
-    paths: tuple[tuple[str, ...], ...]
+    paths: tuple[Keys, ...]
     wire: frozenset[type]
     accept: Canonical
     memo: Memo | None
     shortcut: Callable[[str], object] | None
     required: bool
     withheld: Drop | None
+    derived: int | None
 
     def judge(self, value: Any) -> tuple[Scalar | None, Drop | None]:
         """The canonical form of a value or mark, or why the field is dropped."""
@@ -90,14 +108,42 @@ class Column:
         return result, "invalid_value" if result is None else None
 
 
+class Way(NamedTuple):
+    """A way from an event to its records: to the list that holds them, to the object whose
+    ``members`` they are, or, without ``paths``, to the event itself."""
+
+    paths: tuple[Keys, ...]
+    members: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to look for: columns in schema order, content names, and where records lie."""
+    """What to look for: columns in schema order, content names, where records lie, and where the
+    user agent is, if anything is derived from it."""
 
     schema_id: str
     columns: tuple[Column, ...]
     content: tuple[tuple[str, int], ...]
-    records: tuple[tuple[str, ...], ...]
+    records: tuple[Way, ...]
+    user_agent: tuple[Keys, ...]
+    agents: Agents
+
+    @property
+    def paths(self) -> tuple[Keys, ...]:
+        """Every way to something that is looked for."""
+        read = [path for column in self.columns for path in column.paths]
+        ways = [path for way in self.records for path in way.paths]
+        return (*read, *ways, *self.user_agent)
+
+    def derive(self, values: Iterable[Any], agent: Any) -> list[Any]:
+        """The values of an event; where it has none, what the user agent says."""
+        found = list(values)
+        if type(agent) is str and self.user_agent:
+            says = self.agents[agent]
+            for column in self.columns:
+                if column.derived is not None and found[column.index] is None:
+                    found[column.index] = says[column.derived]
+        return found
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -107,21 +153,31 @@ class Plan:
 
 class Found(NamedTuple):
     """What is found in an event: per column a value, a mark, or ``None`` for absence; the content
-    categories that are there; and, unless it is ``None``, the list of records."""
+    categories that are there; the user agent; and the ways to records that lead to something."""
 
     values: list[Any]
     content: frozenset[int]
-    listed: Any
+    agent: Any
+    ways: list[tuple[Way, Any]]
 
 
-def _paths(sources: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    """Each path nested first, then as one flat key."""
-    found: list[tuple[str, ...]] = []
+def _paths(sources: Iterable[str]) -> tuple[Keys, ...]:
+    """Each path nested first, then as one flat key, of the event or of the element of a list."""
+    found: dict[Keys, None] = {}
     for source in sources:
-        for path in (tuple(source.split(".")), (source,)):
-            if path not in found:
-                found.append(path)
+        nested = keys(source)
+        if type(nested[0]) is int:
+            flat: Keys = (nested[0], source.partition(".")[2]) if len(nested) > 1 else nested
+        else:
+            flat = (source,)
+        found.update({nested: None, flat: None})
     return tuple(found)
+
+
+def _way(source: str) -> Way:
+    if source == ".":
+        return Way((), members=False)
+    return Way(_paths([source.removesuffix(".*")]), source.endswith(".*"))
 
 
 def compile_plan(
@@ -133,7 +189,8 @@ def compile_plan(
     """
     if granted is not None and not set(granted) <= set(schema.purposes):
         raise ConfigError("E205", "a granted purpose is not defined in the schema")
-    columns = []
+    columns: list[Column] = []
+    derived: list[str] = []
     for index, (name, field) in enumerate(schema.fields.items()):
         withheld: Drop | None = None
         if field.expires is not None and today >= field.expires:
@@ -142,6 +199,8 @@ def compile_plan(
             withheld = "purpose_refused"
         canonical = field.canonical(circumstances)
         memo = Memo(canonical) if field.repeats else None
+        if field.derive and not withheld:
+            derived.append(name)
         columns.append(
             Column(
                 index=index,
@@ -153,11 +212,18 @@ def compile_plan(
                 shortcut=field.shortcut(),
                 required=field.required,
                 withheld=withheld,
+                derived=derived.index(name) if name in derived else None,
             )
         )
     content = {name: CATEGORIES.index(category) for name, category in schema.content_names.items()}
-    records = _paths([schema.records]) if schema.records is not None else ()
-    return Plan(schema.id, tuple(columns), tuple(content.items()), records)
+    return Plan(
+        schema.id,
+        tuple(columns),
+        tuple(content.items()),
+        records=tuple(map(_way, schema.records or ())),
+        user_agent=_paths(schema.user_agent_paths) if derived else (),
+        agents=Agents(derived),
+    )
 
 
 def next_expiry(schema: Schema, today: date) -> date | None:

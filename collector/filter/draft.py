@@ -74,10 +74,11 @@ class Draft:
         """The events so far."""
         return len(self.records) + len(self.rejected) + self.refused_unread.total()
 
-    def settle(self, values: Iterable[Any], content: Iterable[int]) -> None:
-        """One event, from the value (or mark) found for each column; ``None`` is absence."""
+    def settle(self, values: Iterable[Any], content: Iterable[int], agent: Any) -> None:
+        """One event, from the value (or mark) found for each column; ``None`` is absence, and
+        leaves the column to what the user agent says."""
         self.content.extend(content)
-        kept, withheld = self.judge(values)
+        kept, withheld = self.judge(self.plan.derive(values, agent))
         required = (column.index for column in self.plan.columns if column.required)
         if any(kept[index] is None for index in required):
             self.rejected.append("missing_required")

@@ -6,34 +6,36 @@ syntax, then the event itself. What would multiply memory when decoded is counte
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
-
-import msgspec
 
 from collector.contracts import DROPS, Rejection
 from collector.filter.compile import Found, Plan
 from collector.filter.draft import Draft, record_type
 from collector.filter.generate import Outer, fast_path
 from collector.filter.mapping import Mapping
-from collector.filter.shape import MAX_DEPTH, elements, is_deep
-from collector.filter.text import BOM, PIECE, is_blank, is_utf8, lines
-from collector.filter.tolerant import FAILURES, Tolerant, skip
+from collector.filter.records import (
+    MAX_ITEMS,
+    Take,
+    elements,
+    mapped_elements,
+    mapped_members,
+    members,
+)
+from collector.filter.shape import MAX_DEPTH, is_deep
+from collector.filter.text import BOM, is_blank, is_utf8, lines
+from collector.filter.tolerant import Tolerant, is_list
 
-__all__ = ["MAX_DOCUMENT", "MAX_ITEMS", "MAX_LINE", "Events"]
+__all__ = ["MAX_DOCUMENT", "MAX_LINE", "Events"]
 
 MAX_LINE = 16 << 20
 """The longest line, in bytes (DESIGN section 5)."""
 MAX_DOCUMENT = 64 << 20
 """The largest JSON document, in bytes."""
-MAX_ITEMS = 50_000
-"""The most events in one document."""
 
 _Text = bytes | memoryview
-_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class Events:
@@ -71,10 +73,10 @@ class Events:
             draft.rejected.append("malformed")
         elif _parser_goes_deep() and not _is_shallow(text):
             draft.rejected.append("too_deep")
-        elif not _is_list(text):
+        elif not is_list(text):
             self._all((text,), draft, blank_counts=True)
         else:
-            self._all(_elements(text, draft), draft, blank_counts=True)
+            self._all(elements(text, draft, MAX_ITEMS), draft, blank_counts=True)
 
     def _all(self, payloads: Iterable[Any], draft: Draft, blank_counts: bool = False) -> None:
         if self.plan.records:
@@ -91,22 +93,19 @@ class Events:
         found = self._found(payload, draft, blank_counts)
         if found is None:
             return
-        if outer is None:
-            draft.settle(found.values, found.content)
-        else:
-            draft.settle(outer.around(found.values), found.content | outer.content)
+        draft.settle(*(found[:3] if outer is None else outer.around(found)))
 
     def _found(self, payload: Any, draft: Draft, blank_counts: bool) -> Found | None:
         """What a payload holds; ``None`` once it is counted, or if it is blank."""
         if not blank_counts and is_blank(payload):
             return None
         event, reason = self._tolerant.decode(payload)
-        if reason is None:
+        if event is not None:
             try:
                 return self._tolerant.read(event)
             except RecursionError:
                 reason = "too_deep"
-        draft.rejected.append(reason)
+        draft.rejected.append(reason or "malformed")
         return None
 
     def _with_records(self, payload: Any, draft: Draft, blank_counts: bool) -> None:
@@ -117,43 +116,51 @@ class Events:
         found = self._found(payload, draft, blank_counts)
         if found is None:
             return
-        if found.listed is None or not _is_list(memoryview(found.listed)):
-            draft.rejected.append("not_an_object")
-            return
         room = MAX_ITEMS - (draft.received if blank_counts else 0)
-        outer = self._outer(found.values, found.content)
-        slow = partial(self._tolerantly, draft, outer, True)
-        self._fill(_elements(memoryview(found.listed), draft, room), draft, outer, slow)
+        records = self._records(found, draft, elements, members, room)
+        if records is None:
+            self._tolerantly(draft, None, blank_counts, payload)
+        elif records:
+            outer = self._outer(found)
+            self._fill(records, draft, outer, partial(self._tolerantly, draft, outer, True))
 
-    def _outer(self, values: Iterable[Any], content: frozenset[int]) -> Outer:
+    def _records(
+        self, found: Found, draft: Draft, listed: Take, below: Take, room: int
+    ) -> list[Any] | None:
+        """The records that the first way leads to: none once all is counted, ``None`` if it is
+        the event itself."""
+        for way, value in found.ways:
+            if not way.paths:
+                return None
+            records = (below if way.members else listed)(value, draft, room)
+            if records is not None:
+                return records
+        draft.rejected.append("not_an_object")
+        return []
+
+    def _outer(self, found: Found) -> Outer:
         """Settle once what the document around the records offers to each of them."""
-        found = tuple(values)
         draft = self.draft()
-        kept, _ = draft.judge(found)
+        kept, _ = draft.judge(found.values)
         drops = {code // len(DROPS): code for code in draft.drops}
         codes = tuple(drops.get(index) for index in range(len(kept)))
-        return Outer(found, tuple(kept), codes, content)
+        return Outer(tuple(found.values), tuple(kept), codes, found.content, found.agent)
 
     def mapping(self, event: dict[Any, Any], draft: Draft) -> None:
         """One event that is a dictionary already, or a document of records that is one."""
         found = self._mapping.read(event)
-        if not self.plan.records:
-            draft.settle(found.values, found.content)
-        elif found.listed is None:
-            draft.rejected.append("not_an_object")
-        elif len(found.listed) > MAX_ITEMS:
-            draft.refused_unread["too_large"] += len(found.listed)
-        else:
-            outer = self._outer(found.values, found.content)
-            for record in found.listed:
-                self._mapped_record(record, outer, draft)
-
-    def _mapped_record(self, record: Any, outer: Outer, draft: Draft) -> None:
-        if type(record) is not dict:
-            draft.rejected.append("not_an_object")
+        records = None
+        if self.plan.records:
+            records = self._records(found, draft, mapped_elements, mapped_members, MAX_ITEMS)
+        if records is None:
+            draft.settle(*found[:3])
             return
-        found = self._mapping.read(record)
-        draft.settle(outer.around(found.values), found.content | outer.content)
+        outer = self._outer(found) if records else None
+        for record in records:
+            if outer and self._mapping.reads(record):
+                draft.settle(*outer.around(self._mapping.read(record)))
+            else:
+                draft.rejected.append("not_an_object")
 
 
 def _parser_goes_deep() -> bool:
@@ -179,38 +186,3 @@ def _only(lines: Iterable[_Text], test: Any, reason: Rejection, draft: Draft) ->
             yield line
         else:
             draft.rejected.append(reason)
-
-
-_LIST = re.compile(rb"[ \t\r\n]*+\[")
-
-
-def _is_list(text: _Text) -> bool:
-    return _LIST.match(text) is not None
-
-
-def _commas(text: _Text) -> int:
-    pieces = (bytes(text[at : at + PIECE]) for at in range(0, len(text), PIECE))
-    return sum(piece.count(b",") for piece in pieces)
-
-
-def _elements(text: _Text, draft: Draft, room: int = MAX_ITEMS) -> list[msgspec.Raw]:
-    """The elements of a list, undecoded; none if there are more than ``room``, or it is faulty."""
-    reason: Rejection = "malformed"
-    try:
-        listed, number = [], 0
-        if _commas(text) >= MAX_ITEMS:
-            skip(text)
-            number = elements(text)
-        if number <= MAX_ITEMS:
-            listed = _list(text)
-            number = len(listed)
-        if number <= room:
-            return listed
-        draft.refused_unread["too_large"] += number
-        return []
-    except RecursionError:
-        reason = "too_deep"
-    except FAILURES:
-        pass
-    draft.rejected.append(reason)
-    return []

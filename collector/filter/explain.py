@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from collector.contracts import CATEGORIES, Category, Drop, Record, Rejection, Scalar
-from collector.filter.compile import Column, Plan
+from collector.filter.compile import Column, Keys, Plan
 from collector.filter.draft import Draft
 from collector.filter.events import Events
 from collector.filter.generate import Outer
+from collector.filter.tolerant import Event, is_list
 
 __all__ = ["Explanation", "Finding", "explain"]
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +71,15 @@ class _Explainer(Events):
     def _explained(
         self, draft: Draft, outer: Outer | None, payload: Any, records: int
     ) -> Explanation:
-        event, _ = self._tolerant.decode(payload)
-        values = list(self._tolerant.values(event))
-        content = self._tolerant.content(event)
-        if outer is not None:
-            values, content = list(outer.around(values)), content | outer.content
+        event = cast("Event", self._tolerant.decode(payload)[0])
+        own = self._tolerant.read(event)
+        values, content, agent = own[:3] if outer is None else outer.around(own)
+        derived = self.plan.derive(values, agent)
         found = {
-            column.name: _finding(column, value, self._tolerant.source(event, column))
-            for column, value in zip(self.plan.columns, values, strict=True)
+            column.name: _finding(
+                column, derived[column.index], self._source(event, column, values[column.index])
+            )
+            for column in self.plan.columns
         }
         admitted = len(draft.records) > records
         return Explanation(
@@ -87,29 +90,41 @@ class _Explainer(Events):
             sum(1 for _ in _unlisted(self.plan, payload)),
         )
 
+    def _source(self, event: Event, column: Column, value: Any) -> str:
+        """Where a value comes from, as the schema writes it."""
+        path = self._tolerant.source(event, column)
+        if path is not None:
+            return _written(path)
+        return "(the user agent)" if value is None else "(outside the list of records)"
+
+
+def _written(path: Keys) -> str:
+    first, *others = path
+    return ".".join(map(str, [f"[{first}]" if isinstance(first, int) else first, *others]))
+
 
 _NO_EVENT: frozenset[Rejection] = frozenset(["malformed", "not_an_object", "too_large", "too_deep"])
 
 
-def _finding(column: Column, value: Any, source: str | None) -> Finding:
+def _finding(column: Column, value: Any, source: str) -> Finding:
     if value is None:
         return Finding("absent")
     result, reason = column.judge(value)
-    where = source if source is not None else "(outside the list of records)"
-    return Finding(reason or "kept", where, result)
+    return Finding(reason or "kept", source, result)
 
 
 def _unlisted(plan: Plan, payload: Any) -> Iterator[int]:
     """One item for each member that is neither a field, nor on the way to one, nor content."""
-    paths = {path for column in plan.columns for path in column.paths} | set(plan.records)
+    paths = set(plan.paths)
     content = {name for name, _ in plan.content}
-    queue: list[tuple[tuple[str, ...], Any]] = [((), payload)]
+    queue: list[tuple[Keys, Any]] = [((), payload)]
     for prefix, raw in queue:
         try:
-            members = _members(raw)
+            is_event = not prefix and is_list(raw)
+            members = enumerate(_elements(raw)) if is_event else _members(raw).items()
         except (msgspec.MsgspecError, ValueError, RecursionError):
             continue
-        for key, member in members.items():
+        for key, member in members:
             path = (*prefix, key)
             if any(known[: len(path)] == path and known != path for known in paths):
                 queue.append((path, member))

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from collector.contracts import CATEGORIES
-from collector.filter.compile import Column, Plan, drop_code
+from collector.filter.compile import Column, Found, Keys, Plan, drop_code
 from collector.filter.draft import Draft
 from collector.filter.tolerant import FAILURES, NULL
 
@@ -34,18 +34,22 @@ class Outer:
     """What the document around a list of records offers to each of them, already settled.
 
     ``found`` are the values or marks as they were found; ``values`` and ``drops`` are, per column,
-    the canonical value and the drop code that come of them. ``content`` are the categories there.
+    the canonical value and the drop code that come of them. ``content`` are the categories there,
+    ``agent`` is the user agent.
     """
 
     found: tuple[Any, ...]
     values: tuple[Any, ...]
     drops: tuple[int | None, ...]
     content: frozenset[int]
+    agent: Any
 
-    def around(self, values: Iterable[Any]) -> Iterator[Any]:
-        """The values of a record; where it has none, what the document offers."""
-        for own, offered in zip(values, self.found, strict=True):
-            yield offered if own is None else own
+    def around(self, found: Found) -> tuple[list[Any], frozenset[int], Any]:
+        """Values, content and user agent of a record, or of the document where it has none."""
+        offered = zip(found.values, self.found, strict=True)
+        values = [outer if own is None else own for own, outer in offered]
+        agent = self.agent if found.agent is None else found.agent
+        return values, found.content | self.content, agent
 
 
 @dataclass(slots=True)
@@ -54,30 +58,40 @@ class _Node:
 
     members: dict[str, _Node] = field(default_factory=dict)
     readers: list[Column] = field(default_factory=list)
+    names_agent: bool = False
     attribute: str = ""
     type: Any = None
     default: Any = None
 
-    def at(self, path: tuple[str, ...]) -> _Node:
+    def at(self, path: Keys) -> _Node:
         node = self
         for key in path:
-            node = node.members.setdefault(key, _Node())
+            node = node.members.setdefault(str(key), _Node())
         return node
 
     def wire(self) -> frozenset[type]:
         """The JSON types that some column reads here."""
-        return frozenset().union(*(c.wire for c in self.readers if c.withheld is None))
+        agent = {str} if self.names_agent else set()
+        return frozenset(agent).union(*(c.wire for c in self.readers if c.withheld is None))
 
 
 class _Conflict(Exception):
     """A member that is withheld as a value but read as an object: left to the tolerant path."""
 
 
+def _places(root: _Node, paths: Iterable[Keys]) -> list[_Node]:
+    """Where paths lead in an object. What lies in a list is left to the tolerant path, because
+    an event that is a list is none of these types."""
+    return [root.at(path) for path in paths if type(path[0]) is str]
+
+
 def _tree(plan: Plan) -> _Node:
     root = _Node()
     for column in plan.columns:
-        for path in column.paths:
-            root.at(path).readers.append(column)
+        for node in _places(root, column.paths):
+            node.readers.append(column)
+    for node in _places(root, plan.user_agent):
+        node.names_agent = True
     return root
 
 
@@ -87,7 +101,7 @@ def _type_of(node: _Node) -> None:
     if node.members:
         types.append(_struct(node, ()))
         node.default = types[0]()
-    if node.readers:
+    if node.readers or node.names_agent:
         wire = node.wire()
         if not wire and node.members:
             raise _Conflict
@@ -137,7 +151,7 @@ def _objects(code: _Code, node: _Node, variable: str) -> Iterator[tuple[_Node, s
             inner = f"{variable}_{number}"
             code.add(f"{inner} = {expression}")
             expression = inner
-            if member.readers:  # a value or an object: look inside only if it is the latter
+            if member.type is not type(member.default):  # a value or an object: look if it is one
                 empty = next(t for t in member.type.__args__ if hasattr(t, "__struct_fields__"))()
                 kind, nothing = code.bind("k", type(empty)), code.bind("n", empty)
                 code.add(f"{inner}_ = {inner} if type({inner}) is {kind} else {nothing}")
@@ -156,6 +170,9 @@ def _column(code: _Code, column: Column, found: list[tuple[_Node, str]], nested:
     for expression in others:
         code.add("if v is None:")
         code.add(f"v = {expression}", 1)
+    if column.derived is not None:
+        code.add(f"if v is None and outer_found[{i}] is None:" if nested else "if v is None:")
+        code.add(f"v = said[{column.derived}]", 1)
     code.add("if v is None:")
     if nested:
         code.add(f"{value} = outer_values[{i}]", 1)
@@ -190,6 +207,18 @@ def _withheld(code: _Code, column: Column, found: list[tuple[_Node, str]], neste
     code.add(f"drop({drop_code(column.index, column.withheld or 'expired')})", 1)
     if column.withheld == "purpose_refused":
         code.add("refused = True", 1)
+
+
+def _agent(code: _Code, found: list[tuple[_Node, str]], nested: bool) -> None:
+    """The lines that ask the user agent, which the first member that is there decides."""
+    code.add("a = None")
+    for _, expression in found:
+        code.add("if a is None:")
+        code.add(f"a = {expression}", 1)
+    if nested:
+        code.add("if a is None:")
+        code.add("a = outer_agent", 1)
+    code.add("said = agents[a] if type(a) is str else silence")
 
 
 def _content(code: _Code, plan: Plan, nested: bool) -> None:
@@ -235,6 +264,8 @@ _OUTER = """\
     outer_values = outer.values
     outer_drops = outer.drops
     outer_content = outer.content
+    outer_found = outer.found
+    outer_agent = outer.agent
 """
 _EACH = """\
     for payload in payloads:
@@ -259,8 +290,10 @@ def fast_path(plan: Plan) -> Fill:
     found = {id(node): (node, expression) for node, expression in _objects(code, root, "e")}
     if any(column.withheld == "purpose_refused" for column in plan.columns):
         code.add("refused = False")
+    if plan.user_agent:
+        _agent(code, [found[id(node)] for node in _places(root, plan.user_agent)], nested)
     for column in plan.columns:
-        places = [found[id(root.at(path))] for path in column.paths]
+        places = [found[id(node)] for node in _places(root, column.paths)]
         (_withheld if column.withheld else _column)(code, column, places, nested)
     _content(code, plan, nested)
     _verdict(code, plan)
@@ -268,6 +301,8 @@ def fast_path(plan: Plan) -> Fill:
         "decode": msgspec.json.Decoder(event).decode,
         "FAILURES": FAILURES,
         "NULL": NULL,
+        "agents": plan.agents,
+        "silence": (None,) * len(plan.agents.names),
     }
     # Bound objects become default arguments, so that they are local variables in the loop.
     bound = "".join(f", {name}={name}" for name in names)

@@ -8,31 +8,41 @@ from __future__ import annotations
 
 from typing import Any
 
-from collector.filter.compile import Column, Found, Mark, Plan
+from collector.filter.compile import Column, Found, Keys, Mark, Plan
 
-__all__ = ["Mapping"]
+__all__ = ["Mapping", "is_list", "members"]
 
 _Event = dict[Any, Any]
-_Place = tuple[int, str]
+_List = list[Any] | tuple[Any, ...]
+_Place = tuple[int, str | int]
 """A member of an object, which is named by its number."""
 
 _ONLY_TEXT = frozenset([id(str)])
 _NOTHING: _Event = {}
 
 
+def is_list(value: Any) -> bool:
+    """Whether a value is what JSON has lists for."""
+    return type(value) is list or type(value) is tuple
+
+
 class Mapping:
     """Reads mappings of one plan. Every object on the way to a field is visited once."""
 
     def __init__(self, plan: Plan) -> None:
-        self._numbers: dict[tuple[str, ...], int] = {(): 0}
+        self._numbers: dict[Keys, int] = {(): 0}
         self._objects: list[_Place] = []
         self._columns = [
             (column, [self._place(path) for path in column.paths]) for column in plan.columns
         ]
-        self._records = [self._place(path) for path in plan.records]
+        self._agent = [self._place(path) for path in plan.user_agent]
+        self._ways = [(way, [self._place(path) for path in way.paths]) for way in plan.records]
         self._content = plan.content
+        self._elements = 1 + max(
+            (path[0] for path in plan.paths if isinstance(path[0], int)), default=-1
+        )
 
-    def _place(self, path: tuple[str, ...]) -> _Place:
+    def _place(self, path: Keys) -> _Place:
         prefix, key = path[:-1], path[-1]
         if prefix not in self._numbers:
             place = self._place(prefix)
@@ -40,18 +50,31 @@ class Mapping:
             self._numbers[prefix] = len(self._objects)
         return self._numbers[prefix], key
 
-    def read(self, event: _Event) -> Found:
-        """What the plan looks for in an event; ``listed`` is a list or ``None``."""
-        objects = [_plain(event)]
+    def reads(self, event: Any) -> bool:
+        """Whether this may be an event: an object, or a list if the plan looks into lists."""
+        return type(event) is dict or (self._elements > 0 and is_list(event))
+
+    def read(self, event: _Event | _List) -> Found:
+        """What the plan looks for in an event. Elements of a list are members under numbers."""
+        objects = [_plain(event) if isinstance(event, dict) else self._numbered(event)]
         for parent, key in self._objects:
             inner = objects[parent].get(key)
             objects.append(_plain(inner) if type(inner) is dict else _NOTHING)
         values = [_value(column, objects, places) for column, places in self._columns]
         get = objects[0].get
         content = frozenset(category for name, category in self._content if get(name) is not None)
-        listed = _first(objects, self._records)
-        is_list = type(listed) is list or type(listed) is tuple
-        return Found(values, content, list(listed) if is_list else None)
+        agent = _first(objects, self._agent)
+        found = ((way, _first(objects, places)) for way, places in self._ways)
+        ways = [(way, value) for way, value in found if value is not None or not way.paths]
+        return Found(values, content, agent, ways)
+
+    def _numbered(self, event: _List) -> _Event:
+        return dict(enumerate(event[: self._elements]))
+
+
+def members(event: _Event) -> list[_Event]:
+    """The members that are objects."""
+    return [value for value in _plain(event).values() if type(value) is dict]
 
 
 def _plain(event: _Event) -> _Event:

@@ -78,7 +78,7 @@ _INDEX = re.compile(r"\[(0|[1-9][0-9]?)\]", re.ASCII)
 
 
 def keys(path: str) -> tuple[str | int, ...]:
-    """A path as the keys to go through, the element of a list as a number: ``[2].ip`` is (2, ip)."""
+    """The keys to go through; an element of a list is a number: ``[2].ip`` is ``(2, "ip")``."""
     first, *others = path.split(".")
     index = _INDEX.fullmatch(first)
     return (int(index[1]) if index else first, *others)
@@ -100,7 +100,7 @@ def _path(text: str) -> str:
 
 def _records_path(text: str) -> str:
     """A path, a path that ends in ``*`` (each object below it), or ``.`` (the event itself)."""
-    if text not in (".", "*"):
+    if text != ".":
         _path(text.removesuffix(".*"))
     return text
 

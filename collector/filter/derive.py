@@ -1,0 +1,128 @@
+"""What a user-agent string says of device and system, and nothing else of it.
+
+The string itself is free text and is never kept. ua-parser recognises devices and systems by the
+public table of uap-core, on an engine whose time is linear in the text (Rust's regex); what it says
+is then judged by the field's kind like any value of an event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+from collector.errors import ConfigError
+
+__all__ = ["MAX_BYTES", "NOTHING", "Agents", "derived"]
+
+MAX_BYTES = 512
+"""A longer string is not looked at (DESIGN section 4)."""
+NOTHING: dict[str, str] = {}
+
+_MOST_REMEMBERED = 1024
+_EXTRA = "data-minimisation-collector[user-agent]"
+_SYSTEMS = {
+    "Windows": "windows",
+    "Mac OS X": "darwin",
+    "iOS": "ios",
+    "iPadOS": "ios",
+    "Android": "android",
+    "Chrome OS": "chromeos",
+    "Linux": "linux",
+}
+_LINUXES = frozenset(
+    "Ubuntu,Kubuntu,Lubuntu,Xubuntu,Debian,Fedora,CentOS,Red Hat,SUSE,Gentoo,Arch Linux,Linux Mint,"
+    "Mandriva,Mageia,PCLinuxOS,Slackware,Puppy,VectorLinux,Zenwalk".split(",")
+)
+_NAMES = {"Mac OS X": "macOS"}
+_NO_BRAND = frozenset(["Generic", "Generic_Android", "Generic_Android_Tablet", "Spider"])
+
+
+class Agents(dict[str, tuple[str | None, ...]]):
+    """For each user-agent string, what it says for each of ``names``; remembers some of them.
+
+    Raises ``ConfigError`` E201 if ua-parser is not installed.
+    """
+
+    __slots__ = ("names",)
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
+        if names and any(find_spec(package) is None for package in ("ua_parser", "ua_parser_rs")):
+            raise ConfigError(
+                "E201", f"`derive: user_agent` needs an extra: pip install '{_EXTRA}'"
+            )
+        self.names = tuple(names)
+
+    def __repr__(self) -> str:
+        return f"<Agents of {len(self)}>"
+
+    def __missing__(self, user_agent: str) -> tuple[str | None, ...]:
+        says = derived(user_agent)
+        result = tuple(map(says.get, self.names))
+        if says:
+            if len(self) >= _MOST_REMEMBERED:
+                self.clear()
+            self[user_agent] = result
+        return result
+
+
+def derived(user_agent: str) -> dict[str, str]:
+    """What a user-agent string says, by field name; empty for one that says nothing."""
+    try:
+        if not user_agent or len(user_agent.encode()) > MAX_BYTES:
+            return NOTHING
+    except UnicodeEncodeError:
+        return NOTHING
+    result = _parse()(user_agent)
+    says = {**_system(result.os), **_device(result.device)}
+    kind = _type(user_agent, says)
+    return {"device.type": kind, **says} if kind else says
+
+
+@cache
+def _parse() -> Callable[[str], Any]:
+    """The parser, without ua-parser's own memory of strings."""
+    from ua_parser import Parser  # noqa: PLC0415 - an extra, and heavy
+    from ua_parser.loaders import load_lazy_builtins  # noqa: PLC0415
+    from ua_parser.regex import Resolver  # noqa: PLC0415
+
+    return Parser(Resolver(load_lazy_builtins())).parse
+
+
+def _system(system: Any) -> dict[str, str]:
+    if system is None or system.family == "Other":
+        return NOTHING
+    family: str = system.family
+    says = {"os.name": _NAMES.get(family, family)}
+    kind = "linux" if family in _LINUXES else _SYSTEMS.get(family)
+    if kind:
+        says["os.type"] = kind
+    parts = [
+        part for part in (system.major, system.minor, system.patch, system.patch_minor) if part
+    ]
+    if parts:
+        says["os.version"] = ".".join(parts)
+    return says
+
+
+def _device(device: Any) -> dict[str, str]:
+    """Apple gives names of product lines, others the model as the vendor calls it."""
+    if device is None or device.brand is None or device.brand in _NO_BRAND:
+        return NOTHING
+    says = {"device.manufacturer": device.brand}
+    if device.model:
+        is_name = device.brand == "Apple" or " " in device.model
+        says["device.model.name" if is_name else "device.model.identifier"] = device.model
+    return says
+
+
+def _type(user_agent: str, says: dict[str, str]) -> str | None:
+    """A phone, a tablet or a desktop. Browsers on Android say ``Mobile`` on phones only."""
+    system = says.get("os.type")
+    if system == "ios":
+        return "tablet" if says.get("device.model.name") == "iPad" else "phone"
+    if system == "android":
+        return "phone" if "Mobile" in user_agent else "tablet"
+    return "desktop" if system in ("windows", "darwin", "linux") else None
