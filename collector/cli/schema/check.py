@@ -2,35 +2,65 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from collector.cli.console import AsJson, err, out, print_json
 from collector.cli.schema.options import DEFAULT, Schemas
-from collector.errors import Fault, SchemaError
+from collector.errors import Fault
 from collector.filter.trial import Outcome, run_samples, run_tests
 from collector.schema import shelf
 from collector.schema.capacity import record_bits
+from collector.schema.lint import Finding, Severity, lint
 from collector.schema.load import parse
 
 __all__ = ["check", "test_schemas"]
 
 
-def check(schemas: Schemas = None, as_json: AsJson = False) -> None:
-    """Check schema files and report every fault of all of them in one pass. Exit 78 on a fault.
+def check(
+    schemas: Schemas = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit 1 for warnings, not only for errors.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check schema files: every fault of all of them, and what looks like a mistake, in one pass.
 
-    Each fault is `file:line:column: field: message [code]`; docs/errors.md explains the codes.
+    A fault is `file:line:column: field: message [code]` (docs/errors.md); a schema that has one
+    does not load, exit 78. What looks like a mistake in a schema that loads is
+    `file:line:column: severity: field: message [lint]` (docs/lint.md); an error is exit 1.
     """
     faults: list[Fault] = []
+    findings: list[Finding] = []
     for reference in schemas or DEFAULT:
         schema, found = parse(reference)
         faults += found
-        if schema is not None and not as_json:
-            out.print(f"{reference}: ok, {schema.id}, {record_bits(schema):.0f} bits at most")
+        path = shelf.schema(reference)
+        if schema is not None and path is not None:
+            findings += lint(schema, path)
+            if not as_json:
+                bits = record_bits(schema)
+                out.print(f"{reference}: ok, {schema.id}, {bits:.0f} bits at most", markup=False)
     if as_json:
-        print_json([fault._asdict() for fault in faults])
-        raise typer.Exit(78 if faults else 0)
+        listed = [fault._asdict() | {"severity": "error"} for fault in faults]
+        print_json(listed + [finding.as_dict() for finding in findings])
+    else:
+        for fault in faults:
+            err.print(str(fault), markup=False)
+        for finding in findings:
+            err.print(str(finding), markup=False, style=_STYLES[finding.severity])
+    raise typer.Exit(_exit_code(faults, findings, strict))
+
+
+_STYLES: dict[Severity, str] = {"error": "red", "warning": "yellow", "note": "dim"}
+
+
+def _exit_code(faults: list[Fault], findings: list[Finding], strict: bool) -> int:
+    failing: set[Severity] = {"error", "warning"} if strict else {"error"}
     if faults:
-        raise SchemaError(faults)
+        return 78
+    return int(any(finding.severity in failing for finding in findings))
 
 
 def test_schemas(schemas: Schemas = None, as_json: AsJson = False) -> None:
