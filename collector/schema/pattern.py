@@ -22,6 +22,7 @@ _MAX_LENGTH = 64
 _MAX_POSITIONS = 2048
 _MAX_STATES = 4096
 _MAX_WORK = 10_000_000
+_MAX_WALK = 500_000
 _MAX_TEXT = 4096
 _BRACES = re.compile(r"\{([0-9]{1,6})(?:,([0-9]{1,6}))?\}")
 _SPECIAL = set(".*+?{}[]()|^$\\")
@@ -352,3 +353,28 @@ class Pattern:
                 yield text
             moves = self._moves[state]
             stack.extend((moves[char], text + char) for char in sorted(moves, reverse=True))
+
+    def within(self, other: Pattern) -> bool:
+        """Whether every text of this language is one of the other, by walking both automata.
+
+        ``False`` also where they are too tangled to be walked in a fraction of a second.
+        """
+        seen = {(0, 0)}
+        stack = [(0, 0)]
+        work = 0
+        while stack:
+            mine, its = stack.pop()
+            if self._final[mine] and not other._final[its]:
+                return False
+            work += len(self._moves[mine])
+            if work > _MAX_WALK:
+                return False
+            moves = other._moves[its]
+            for char, target in self._moves[mine].items():
+                if char not in moves:  # every state leads to the end of some text
+                    return False
+                pair = (target, moves[char])
+                if pair not in seen:
+                    seen.add(pair)
+                    stack.append(pair)
+        return True

@@ -6,16 +6,17 @@ canonical (or is refused: ``None``), and exactly how many canonical values there
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 from pydantic import Field as Option
 
 from collector.contracts import Scalar
 from collector.schema.terms import Day, Duration, Path, Paths, Reason, unique
+from collector.schema.verdict import Shift
 
 __all__ = ["Canonical", "Circumstances", "FieldBase", "utc_now"]
 
@@ -82,4 +83,12 @@ class FieldBase(BaseModel):
 
     def size(self) -> int:
         """How many canonical values there are."""
+        raise NotImplementedError
+
+    def shifts(self, new: Self) -> Iterator[Shift]:
+        """The options of the kind that differ in a newer field, one shift for each.
+
+        None of them is widening only if each value that the newer field accepts is accepted here
+        too, and what it makes of it depends on nothing but what is made of it here.
+        """
         raise NotImplementedError

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator
+from typing import Literal, Self
 
 from collector.schema.kinds.base import Canonical, Circumstances, FieldBase
+from collector.schema.verdict import Shift
 
 __all__ = ["BooleanField"]
 
@@ -22,3 +24,6 @@ class BooleanField(FieldBase):
 
     def size(self) -> int:
         return 2
+
+    def shifts(self, new: Self) -> Iterator[Shift]:
+        yield from ()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, model_validator
 
 from collector.schema.kinds.base import Canonical, Circumstances, FieldBase
 from collector.schema.terms import fault, unique
+from collector.schema.verdict import Shift
 
 __all__ = ["EnumField"]
 
@@ -60,6 +61,9 @@ class EnumField(FieldBase):
         return folded
 
     def canonical(self, circumstances: Circumstances) -> Canonical:
+        return self._meaning()
+
+    def _meaning(self) -> Callable[[str], str | None]:
         known = self._folded()
         if not self.fold_case:
             return known.get
@@ -67,6 +71,41 @@ class EnumField(FieldBase):
 
     def size(self) -> int:
         return len(self.values)
+
+    def shifts(self, new: Self) -> Iterator[Shift]:
+        if set(self.values) != set(new.values):
+            gone, added = _differing(self.values, new.values)
+            yield Shift("values", "more values" if added else "fewer values", gone, added)
+        elif self.values != new.values:
+            yield Shift("values", "written differently")
+        old_names, new_names = (
+            [f"{alias}: {value}" for alias, value in field.aliases.items()] for field in (self, new)
+        )
+        if set(old_names) != set(new_names):
+            yield Shift("aliases", self._renaming(new), *_differing(old_names, new_names))
+        if self.fold_case != new.fold_case:
+            yield Shift("fold_case", "more spellings" if new.fold_case else "fewer spellings")
+
+    def _renaming(self, new: Self) -> str:
+        """What became of the aliases, in terms of what source values mean before and after."""
+        old_meaning, new_meaning = self._meaning(), new._meaning()
+        if any(old_meaning(text) is None for text in new.aliases):
+            return "more spellings"
+        became: dict[str | None, str | None] = {}
+        for text in (*new.values, *new.aliases):
+            value = new_meaning(text)
+            if became.setdefault(old_meaning(text), value) != value:
+                return "other values"
+        if any(new_meaning(text) is None for text in self.aliases):
+            return "fewer spellings"
+        same = all(old == value for old, value in became.items())
+        return "written differently" if same else "coarser values"
+
+
+def _differing(old: Iterable[str], new: Iterable[str]) -> tuple[list[str], list[str]]:
+    """What is only in the one, and what is only in the other."""
+    before, after = dict.fromkeys(old), dict.fromkeys(new)
+    return [t for t in before if t not in after], [t for t in after if t not in before]
 
 
 def _fold(text: str) -> str:

@@ -8,15 +8,16 @@ truncating cannot be dodged. Canonical form: compressed lower case (RFC 5952).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from ipaddress import IPv6Address
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from collector.schema.kinds.base import Canonical, Circumstances, FieldBase
 from collector.schema.terms import fault
+from collector.schema.verdict import Shift, stepped
 
 __all__ = ["IpField"]
 
@@ -26,6 +27,10 @@ _IPV4 = re.compile(_UNICAST + r"\.".join([_OCTET] * 4)).fullmatch
 
 _MAPPED = bytes(10) + b"\xff\xff"
 _NAT64 = b"\x00\x64\xff\x9b" + bytes(8)
+_BESIDE_LINK_LOCAL = 15
+"""Bits of a prefix that 169.254.0.0/16 shares with a neighbour."""
+_BESIDE_NAT64 = range(32, 96)
+"""Bits of a prefix that 64:ff9b::/96 shares with neighbours, and that holds nothing else."""
 
 
 def _packed(text: str) -> bytes | None:
@@ -112,6 +117,17 @@ class IpField(FieldBase):
         mapped: int = 2 ** (p6 - 96) if p6 >= 96 else 0
         nat64: int = 2 ** max(0, p6 - 96) if p6 >= 32 else 0
         return ipv4 + (1 << p6) - special - mapped - nat64
+
+    def shifts(self, new: Self) -> Iterator[Shift]:
+        """Some short prefixes are refused because they read as another address (see above); a
+        still shorter one may not, and lets their addresses through."""
+        old4, new4 = self.truncate.ipv4, new.truncate.ipv4
+        less = "more values" if old4 == _BESIDE_LINK_LOCAL else "coarser values"
+        yield from stepped("truncate.ipv4", old4, new4, "finer values", less)
+        old6, new6 = self.truncate.ipv6, new.truncate.ipv6
+        freed = old6 in _BESIDE_NAT64 and new6 not in _BESIDE_NAT64
+        less = "more values" if freed else "coarser values"
+        yield from stepped("truncate.ipv6", old6, new6, "finer values", less)
 
 
 def _whole(text: str) -> str | None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from decimal import Context, Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field as Option
 from pydantic import model_validator
 
 from collector.schema.kinds.base import Canonical, Circumstances, FieldBase
 from collector.schema.terms import fault
+from collector.schema.verdict import Shift, stepped
 
 __all__ = ["IntegerField", "NumberField"]
 
@@ -53,6 +55,9 @@ class IntegerField(FieldBase):
     def size(self) -> int:
         return (self.maximum - self.minimum) // self.step + 1
 
+    def shifts(self, new: Self) -> Iterator[Shift]:
+        yield from _range_shifts(self, new, new.step % self.step == 0)
+
 
 class NumberField(FieldBase):
     """A finite number; whole numbers count as numbers. Computed in decimal, so that 0.3 is three
@@ -94,6 +99,20 @@ class NumberField(FieldBase):
     def size(self) -> int:
         low, high, step = _exact(self.minimum), _exact(self.maximum), _exact(self.step)
         return int(_steps(_EXACT.subtract(high, low), step)) + 1
+
+    def shifts(self, new: Self) -> Iterator[Shift]:
+        rest = _EXACT.remainder(_exact(new.step), _exact(self.step))
+        yield from _range_shifts(self, new, not rest)
+
+
+def _range_shifts(
+    old: IntegerField | NumberField, new: IntegerField | NumberField, is_multiple: bool
+) -> Iterator[Shift]:
+    """``is_multiple``: of the old step. Any other step falls between the multiples of the old."""
+    yield from stepped("minimum", old.minimum, new.minimum, "fewer values", "more values")
+    yield from stepped("maximum", old.maximum, new.maximum, "more values", "fewer values")
+    if old.step != new.step:
+        yield Shift("step", "coarser values" if is_multiple else "finer values")
 
 
 def _steps(exact: Decimal, step: Decimal) -> Decimal:

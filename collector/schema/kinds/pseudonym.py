@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hmac
 from base64 import b32encode
-from datetime import datetime
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator
 
 from collector.schema.kinds.base import Canonical, Circumstances, FieldBase
 from collector.schema.terms import Period, fault
+from collector.schema.verdict import Shift
 
 __all__ = ["PseudonymField"]
 
@@ -61,3 +63,11 @@ class PseudonymField(FieldBase):
 
     def size(self) -> int:
         return 1 << 128
+
+    def shifts(self, new: Self) -> Iterator[Shift]:
+        """Periods are counted from 1970: one that does not divide the old one links across it."""
+        if self.key != new.key:
+            yield Shift("key", "another key")
+        if self.rotate != new.rotate:
+            divides = self.rotate % new.rotate == timedelta()
+            yield Shift("rotate", "linked shorter" if divides else "linked longer")

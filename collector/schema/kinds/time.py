@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Literal, Self
 
 from collector.schema.kinds.base import Canonical, Circumstances, FieldBase
 from collector.schema.terms import Window
+from collector.schema.verdict import Shift
 
 __all__ = ["TimeField"]
 
@@ -54,6 +56,21 @@ class TimeField(FieldBase):
         if self.within is None:
             return int((_LAST - _EPOCH).total_seconds()) // step + 1
         return -(-int(2 * self.within.total_seconds()) // step) + 1
+
+    def shifts(self, new: Self) -> Iterator[Shift]:
+        """A window ends on whole steps: a coarser precision lets it reach further, unless it is
+        made shorter by the difference of the steps."""
+        longer = timedelta(seconds=_SECONDS[new.precision] - _SECONDS[self.precision])
+        if longer < timedelta():
+            yield Shift("precision", "finer values")
+        elif longer:
+            within = self.within is None or (
+                new.within is not None and self.within - new.within >= longer
+            )
+            yield Shift("precision", "coarser values" if within else "more values")
+        if self.within != new.within:
+            shorter = new.within is not None and (self.within is None or new.within < self.within)
+            yield Shift("within", "fewer values" if shorter else "more values")
 
 
 def _written(text: str) -> datetime | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field as Option
 from pydantic import PrivateAttr, ValidationInfo, model_validator
@@ -12,6 +13,7 @@ from collector.schema import catalogue
 from collector.schema.kinds.base import Canonical, Circumstances, FieldBase
 from collector.schema.pattern import Pattern, PatternFault
 from collector.schema.terms import Catalogue, fault
+from collector.schema.verdict import Shift, stepped
 
 __all__ = ["TokenField"]
 
@@ -77,3 +79,29 @@ class TokenField(FieldBase):
 
     def size(self) -> int:
         return self._language.size if self._language is not None else len(self._entries)
+
+    def shifts(self, new: Self) -> Iterator[Shift]:
+        what = "fewer values" if new._within(self) else "more values"
+        if what == "fewer values" and self._within(new):
+            what = "written differently"
+        if self.pattern != new.pattern:
+            yield Shift("pattern", what)
+        if self.catalogue != new.catalogue:
+            yield Shift("catalogue", what)
+        elif self._entries != new._entries:
+            gone, added = self._entries - new._entries, new._entries - self._entries
+            yield Shift("catalogue", what, sorted(gone), sorted(added))
+        limits = self.max_length, new.max_length
+        yield from stepped("max_length", *limits, "ceiling raised", "ceiling lowered")
+
+    def _within(self, other: Self) -> bool:
+        """Whether every member is one of the other set too, as far as that can be proven."""
+        if self._language is None:
+            accepts = other._entries.__contains__
+            return all(
+                map(other._language.fullmatch if other._language else accepts, self._entries)
+            )
+        if other._language is not None:
+            return self._language.within(other._language)
+        few = self._language.size <= len(other._entries)
+        return few and all(text in other._entries for text in self._language.texts())

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import Annotated, Literal, Self
 
 from pydantic import Field as Option
 from pydantic import model_validator
 
 from collector.schema.kinds.base import Canonical, Circumstances, FieldBase
 from collector.schema.terms import fault
+from collector.schema.verdict import Shift, stepped
 
 __all__ = ["VersionField"]
 
@@ -61,3 +63,11 @@ class VersionField(FieldBase):
             combined *= sum(10**n for n in range(1, digits)) + maximum + 1
             total += combined
         return total
+
+    def shifts(self, new: Self) -> Iterator[Shift]:
+        yield from stepped("parts", self.parts, new.parts, "finer values", "coarser values")
+        if self.maximum != new.maximum:
+            old_maxima, new_maxima = self._maxima(), new._maxima()
+            grown = any(a < b for a, b in zip(old_maxima, new_maxima, strict=True))
+            smaller = "written differently" if old_maxima == new_maxima else "fewer values"
+            yield Shift("maximum", "more values" if grown else smaller)

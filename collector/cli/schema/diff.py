@@ -1,0 +1,215 @@
+"""``collector schema diff``: what a new version of a schema lets through, and the old did not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from collector.cli.console import AsJson, complete_schema, err, out, print_json
+from collector.errors import Fault
+from collector.schema import Schema, revision
+from collector.schema.diff import Change, Comparison, compare
+from collector.schema.load import parse
+
+__all__ = ["diff"]
+
+_SHOWN = 6
+_WIDTH = 160
+_STYLES = {"widening": "red", "narrowing": "green", "neutral": "dim"}
+_ORDER = tuple(_STYLES)
+
+
+class _Review(NamedTuple):
+    """Two documents to compare. ``old`` is ``None`` for a schema that is new."""
+
+    file: str
+    old: Schema | None
+    new: Schema | None
+    faults: list[Fault]
+    comparison: Comparison | None
+
+    def allowed(self, strict: bool) -> bool:
+        if self.faults:
+            return False
+        found = self.comparison
+        return found is None or (found.allowed and not (strict and found.unexplained))
+
+    def as_json(self, strict: bool) -> dict[str, Any]:
+        found = self.comparison
+        return {
+            "file": self.file,
+            "old": self.old.id if self.old else None,
+            "new": self.new.id if self.new else None,
+            "changes": [_row(change) for change in found.changes] if found else [],
+            "widening": found is not None and found.widening,
+            "allowed": self.allowed(strict),
+            "unexplained": list(found.unexplained) if found else [],
+            "faults": [fault._asdict() for fault in self.faults],
+        }
+
+
+def diff(
+    schemas: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="OLD NEW",
+            help="Two schemas: names of shipped ones, paths, or `REV:path` in a git repository.",
+            autocompletion=complete_schema,
+            show_default=False,
+        ),
+    ],
+    since: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REV",
+            help="Compare each of the given files, or all in the given directories, with itself at"
+            " this revision instead. A file that was not there then is a new schema.",
+        ),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail where something widens for the same reason.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say of each change whether it widens, narrows or is neutral. Exit 1 where NEW widens without
+    a higher version.
+
+    Widening is whatever may let more through, keep it longer, use it for more or guard it less;
+    docs/schema-review.md is the list. Schemas that do not load are reported with all their faults.
+    """
+    if since is None and len(schemas) != 2:
+        message = "give two schemas, OLD and NEW, or files with --since"
+        raise typer.BadParameter(message, param_hint="OLD NEW")
+    if since is None:
+        reviews = [_pair(*schemas)]
+    else:
+        reviews = [_since(since, file) for file in _files(schemas)]
+    if as_json:
+        listed = [review.as_json(strict) for review in reviews]
+        print_json(listed[0] if since is None else listed)
+    else:
+        for review in reviews:
+            _print(review, strict)
+    raise typer.Exit(0 if all(review.allowed(strict) for review in reviews) else 1)
+
+
+def _pair(old: str, new: str) -> _Review:
+    before, faults = _load(old)
+    after, more = _load(new)
+    return _reviewed(new, before, after, [*faults, *more])
+
+
+def _since(rev: str, file: str) -> _Review:
+    """A file and itself at a revision of the repository that it lies in."""
+    path = Path(file)
+    shown = f"{rev}:{file}"
+    after, faults = parse(path)
+    before, more = None, list[Fault]()
+    try:
+        before, more = revision.parse(rev, f"./{path.name}", path.parent, shown)
+    except revision.NotThereError:
+        pass
+    except revision.RevisionError as error:
+        more = [_fault(shown, error)]
+    return _reviewed(file, before, after, [*more, *faults])
+
+
+def _reviewed(file: str, old: Schema | None, new: Schema | None, faults: list[Fault]) -> _Review:
+    comparison = compare(old, new) if old and new and not faults else None
+    return _Review(file, old, new, faults, comparison)
+
+
+def _load(reference: str) -> tuple[Schema | None, list[Fault]]:
+    parts = revision.split(reference)
+    if parts is None:
+        return parse(reference)
+    try:
+        return revision.parse(*parts, Path(), reference)
+    except revision.RevisionError as error:
+        return None, [_fault(reference, error)]
+
+
+def _fault(shown: str, error: revision.RevisionError) -> Fault:
+    return Fault(shown, 1, 1, "", str(error), "E101")
+
+
+def _files(references: list[str]) -> list[str]:
+    """The files, and the schema files in the directories, each once."""
+    files: list[str] = []
+    for reference in references:
+        path = Path(reference)
+        if path.is_dir():
+            inside = (entry for entry in path.iterdir() if entry.suffix in (".yaml", ".yml"))
+            files += sorted(map(str, inside))
+        else:
+            files.append(reference)
+    return list(dict.fromkeys(files))
+
+
+def _row(change: Change) -> dict[str, Any]:
+    return {
+        "at": change.at,
+        "what": change.what,
+        "verdict": change.verdict,
+        "old": change.old,
+        "new": change.new,
+        "reason": change.reason,
+    }
+
+
+def _print(review: _Review, strict: bool) -> None:
+    for fault in review.faults:
+        err.print(str(fault), markup=False)
+    found = review.comparison
+    if found is None:
+        if not review.faults and review.new:
+            out.print(f"{review.file}: a new schema, {review.new.id}", markup=False)
+        return
+    if not found.changes:
+        out.print(f"{review.file}: no difference from {found.old.id}", markup=False)
+        return
+    title = f"{review.file}: {found.old.id} → {found.new.id}"
+    out.print(title, markup=False, style="bold")
+    out.print(_table(found), width=None if out.is_terminal else _WIDTH)
+    level = "error" if strict else "warning"
+    for part in found.unexplained:
+        message = f"{level}: {part} widens, and its reason is the same; say why more is needed"
+        err.print(message, markup=False)
+    if not found.allowed:
+        message = f"{review.file} widens: give it a version above {found.old.version}, or narrow it"
+        err.print(message, markup=False, style="red")
+
+
+def _table(found: Comparison) -> Table:
+    """Widenings first, each with the reason that the document gives for the field or purpose."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("verdict", "where", "what", "old", "new", "because"):
+        table.add_column(heading, overflow="fold", no_wrap=heading == "verdict")
+    for change in sorted(found.changes, key=lambda change: _ORDER.index(change.verdict)):
+        widens = change.verdict == "widening"
+        table.add_row(
+            change.verdict,
+            escape(change.at),
+            change.what,
+            escape(_words(change.old)),
+            escape(_words(change.new)),
+            escape(change.reason or "") if widens else "",
+            style=_STYLES[change.verdict],
+        )
+    return table
+
+
+def _words(value: Any) -> str:
+    """A word of a document as a table shows it."""
+    if value is None or value in ([], {}):
+        return "-"
+    if isinstance(value, dict):
+        value = [f"{key}: {inner}" for key, inner in value.items()]
+    if isinstance(value, list):
+        more = f" and {len(value) - _SHOWN} more" if len(value) > _SHOWN else ""
+        return ", ".join(map(_words, value[:_SHOWN])) + more
+    return str(value).lower() if isinstance(value, bool) else str(value)

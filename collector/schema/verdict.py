@@ -1,0 +1,96 @@
+"""What a change of a schema can be, and which way it goes.
+
+``RULES`` is the one table of it; ``docs/schema-review.md`` is checked against it by a test. A
+change that is in doubt is widening: one change too many in a review costs a look, one too few costs
+somebody's data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple
+
+__all__ = ["RULES", "Shift", "Verdict", "stepped"]
+
+Verdict = Literal["widening", "narrowing", "neutral"]
+
+RULES: Mapping[str, Verdict] = {
+    # the document
+    "another schema": "widening",
+    "records are found elsewhere": "widening",
+    "a list is many events": "widening",
+    "user agent is found elsewhere": "widening",
+    "ceiling raised": "widening",
+    "ceiling lowered": "narrowing",
+    "content name removed": "widening",
+    "content name added": "narrowing",
+    "content name counted elsewhere": "neutral",
+    "test removed": "widening",
+    "test weakened": "widening",
+    "test added": "narrowing",
+    "test strengthened": "narrowing",
+    "test renamed": "neutral",
+    "another version": "neutral",
+    # purposes
+    "purpose added": "widening",
+    "purpose removed": "narrowing",
+    "another use": "widening",
+    "another legal basis": "widening",
+    "cannot be refused": "widening",
+    "can be refused": "narrowing",
+    # fields
+    "field added": "widening",
+    "field removed": "narrowing",
+    "required field removed": "widening",
+    "another kind": "widening",
+    "another category": "widening",
+    "source added": "widening",
+    "sources in another order": "widening",
+    "deciding source removed": "widening",
+    "source removed": "narrowing",
+    "used for more": "widening",
+    "used for less": "narrowing",
+    "kept longer": "widening",
+    "kept shorter": "narrowing",
+    "collected longer": "widening",
+    "collected shorter": "narrowing",
+    "no longer required": "widening",
+    "required": "narrowing",
+    "derived": "widening",
+    "no longer derived": "narrowing",
+    # values
+    "more values": "widening",
+    "fewer values": "narrowing",
+    "finer values": "widening",
+    "coarser values": "narrowing",
+    "other values": "widening",
+    "more spellings": "widening",
+    "fewer spellings": "narrowing",
+    "linked longer": "widening",
+    "linked shorter": "narrowing",
+    "another key": "widening",
+    # anything
+    "reworded": "neutral",
+    "written differently": "neutral",
+    "not understood": "widening",
+}
+"""Every change there is, with its verdict."""
+
+
+class Shift(NamedTuple):
+    """One option that differs between two parts of the same form.
+
+    ``what`` is a key of ``RULES``. ``gone`` and ``added`` are words of the two documents; where
+    both are ``None``, the option says them itself.
+    """
+
+    option: str
+    what: str
+    gone: Any = None
+    added: Any = None
+
+
+def stepped(option: str, old: Any, new: Any, more: str, less: str) -> Iterator[Shift]:
+    """The shift of an option whose values are ordered: ``more`` where it went up."""
+    if old != new:
+        yield Shift(option, more if new > old else less)
