@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import typer
 
+from collector.cli.schema.capacity import capacity
 from collector.cli.schema.check import check, test_schemas
+from collector.cli.schema.diff import diff
 from collector.cli.schema.look import list_schemas, show
 
 __all__ = ["app"]
@@ -18,3 +20,5 @@ app.command("list")(list_schemas)
 app.command("show")(show)
 app.command("check")(check)
 app.command("test")(test_schemas)
+app.command("diff")(diff)
+app.command("capacity")(capacity)
