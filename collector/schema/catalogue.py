@@ -7,10 +7,13 @@ from pathlib import Path
 
 from collector.schema import shelf
 
-__all__ = ["CatalogueFault", "read"]
+__all__ = ["MAX_LENGTH", "CatalogueFault", "is_comment", "is_entry", "read", "source_of", "text_of"]
+
+MAX_LENGTH = 64
+"""Characters of an entry."""
 
 _MAX_BYTES = 4 << 20
-_MAX_LENGTH = 64
+_SOURCE = "# source:"
 
 
 class CatalogueFault(ValueError):
@@ -39,27 +42,46 @@ def read(name: str, beside: Path | None) -> frozenset[str]:
     raise CatalogueFault("E120", "the catalogue cannot be read; check its permissions")
 
 
-@lru_cache(maxsize=64)
-def _entries(path: Path, changed: int, size: int) -> frozenset[str]:
-    """The time and size of the file are here to notice that it has changed."""
-    text = path.read_bytes().decode("utf-8-sig", "replace") if size <= _MAX_BYTES else "\ufffd"
+def text_of(data: bytes) -> str:
+    """A catalogue's bytes as text, without a byte order mark.
+
+    Raises ``CatalogueFault`` E121 when they are no UTF-8 or too many.
+    """
+    text = data.decode("utf-8-sig", "replace") if len(data) <= _MAX_BYTES else "\ufffd"
     if "\ufffd" in text:
         raise CatalogueFault(
             "E121", f"a catalogue must be UTF-8 text of at most {_MAX_BYTES} bytes"
         )
-    lines = text.splitlines()
-    if not lines or not lines[0].startswith("# source:") or not lines[0][9:].strip():
+    return text
+
+
+def source_of(line: str) -> str | None:
+    """The source that a line names, perhaps none (``""``); ``None`` if it is no such line."""
+    return line[len(_SOURCE) :].strip() if line.startswith(_SOURCE) else None
+
+
+def is_comment(line: str) -> bool:
+    """Whether a line is no entry: it is empty, or begins with ``#``."""
+    return not line or line.startswith("#")
+
+
+def is_entry(line: str) -> bool:
+    """Whether a line has the form of an entry."""
+    return len(line) <= MAX_LENGTH and line.isprintable() and line == line.strip()
+
+
+@lru_cache(maxsize=64)
+def _entries(path: Path, changed: int, size: int) -> frozenset[str]:
+    """The time and size of the file are here to notice that it has changed."""
+    lines = text_of(path.read_bytes() if size <= _MAX_BYTES else b"\xff").splitlines()
+    if not lines or not source_of(lines[0]):
         raise CatalogueFault("E121", "the first line of a catalogue must be `# source: …`")
-    entries = [line for line in lines if line and not line.startswith("#")]
+    entries = [line for line in lines if not is_comment(line)]
     if not entries or len(set(entries)) < len(entries):
         raise CatalogueFault("E121", "list at least one entry in a catalogue, and each only once")
-    if any(_is_faulty(entry) for entry in entries):
+    if not all(map(is_entry, entries)):
         raise CatalogueFault(
             "E121",
-            f"an entry must be 1 to {_MAX_LENGTH} printable characters without blanks around it",
+            f"an entry must be 1 to {MAX_LENGTH} printable characters without blanks around it",
         )
     return frozenset(entries)
-
-
-def _is_faulty(entry: str) -> bool:
-    return len(entry) > _MAX_LENGTH or not entry.isprintable() or entry != entry.strip()

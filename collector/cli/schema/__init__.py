@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from collector.cli.schema.capacity import capacity
+from collector.cli.schema.catalogue import app as catalogue
 from collector.cli.schema.check import check, test_schemas
 from collector.cli.schema.diff import diff
 from collector.cli.schema.look import list_schemas, show
@@ -22,3 +23,4 @@ app.command("check")(check)
 app.command("test")(test_schemas)
 app.command("diff")(diff)
 app.command("capacity")(capacity)
+app.add_typer(catalogue, name="catalogue")

@@ -1,0 +1,227 @@
+"""``collector schema catalogue check|add``: the closed lists that schemas name."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from collector.cli.console import AsJson, err, out, print_json
+from collector.errors import ConfigError, Fault, SchemaError
+from collector.schema import shelf
+from collector.schema.listing import Finding, Listing, blemish, examine, insert
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Check catalogues, the closed lists that schemas name, and add to them.",
+)
+_MAX_SOURCE = 500
+
+
+def _names(incomplete: str) -> list[str]:
+    folder = shelf.shipped() / "catalogues"
+    return sorted(path.stem for path in folder.glob(f"{incomplete}*.txt"))
+
+
+@app.command("check")
+def check(
+    catalogues: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[CATALOGUE]...",
+            help="Names of shipped catalogues, or paths of `.txt` files. Default: all shipped.",
+            autocompletion=_names,
+            show_default=False,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check catalogue files and report every fault of all of them in one pass. Exit 78 on a fault.
+
+    Says how many entries there are, how many bits that is, and where they come from. Refused is
+    what looks as if it was about a person or one single device; a warning is for what is not
+    sorted, and for what differs only in case or blanks.
+    """
+    rows, faults = [], []
+    for reference in catalogues or _names(""):
+        path = _path(reference)
+        listing, findings = examine(_read(path))
+        faults += [_fault(path, finding) for finding in findings if finding.code]
+        warnings = [finding for finding in findings if not finding.code]
+        rows.append(_summary(path, listing, findings))
+        if not as_json:
+            _print_warnings(path, warnings)
+    if as_json:
+        print_json(rows)
+        raise typer.Exit(78 if faults else 0)
+    _print_rows(rows)
+    if faults:
+        raise SchemaError(faults)
+
+
+@app.command("add")
+def add(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The catalogue file; it is written if not there.")
+    ],
+    entries: Annotated[list[str], typer.Argument(metavar="ENTRY...", help="What to add.")],
+    source: Annotated[
+        str,
+        typer.Option(
+            "--source",
+            metavar="TEXT",
+            help="The public source of the entries: a name, its version and licence or the address"
+            " of a page, and the date.",
+        ),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Add entries to a catalogue file, in their places below the line of their source.
+
+    All of them or none: refused is what `check` refuses. Shipped catalogues are only written to by
+    their path.
+    """
+    path, source = _target(file), _source(source)
+    data = _read(path) if path.exists() else b""
+    listing, findings = examine(data)
+    faults = [_fault(path, finding) for finding in findings if finding.code and listing.lines]
+    faults += _refused(path, listing, entries)
+    if faults:
+        raise SchemaError(faults)
+    written = insert(data, entries, source)
+    after, findings = examine(written)
+    if any(finding.code for finding in findings):
+        raise SchemaError([_fault(path, finding) for finding in findings if finding.code])
+    _replace(path, written)
+    summary = _summary(path, after, findings) | {"added": len(entries)}
+    if as_json:
+        print_json(summary)
+        return
+    out.print(
+        f"{path}: added {len(entries)} entries, now {summary['entries']:,}: {summary['bits']} bits",
+        markup=False,
+    )
+
+
+def _path(reference: str) -> Path:
+    """The file of a name, or of a path: with a separator, or ending in ``.txt``.
+
+    Raises ``SchemaError`` E120.
+    """
+    if "/" in reference or "\\" in reference or reference.endswith(".txt"):
+        return Path(reference)
+    if reference in _names(""):
+        return shelf.shipped() / "catalogues" / f"{reference}.txt"
+    message = f"no such catalogue; there are {', '.join(_names(''))}, and paths of `.txt` files"
+    raise SchemaError([Fault(reference, 1, 1, "", message, "E120")])
+
+
+def _read(path: Path) -> bytes:
+    """The bytes of a catalogue file. Raises ``SchemaError`` E120."""
+    with suppress(OSError):
+        return path.read_bytes()
+    message = "the catalogue cannot be read; check the path and its permissions"
+    raise SchemaError([Fault(str(path), 1, 1, "", message, "E120")])
+
+
+def _target(file: Path) -> Path:
+    if file.suffix != ".txt":
+        raise typer.BadParameter("give the path of a `.txt` file", param_hint="FILE")
+    return file.resolve()
+
+
+def _source(text: str) -> str:
+    text = text.strip()
+    if not text or not text.isprintable() or len(text) > _MAX_SOURCE:
+        message = f"name the public source in one line of at most {_MAX_SOURCE} characters"
+        raise typer.BadParameter(message, param_hint="--source")
+    return text
+
+
+def _refused(path: Path, listing: Listing, entries: list[str]) -> list[Fault]:
+    """The faults of what is to be added. Entries are told by their number, never repeated."""
+    faults, there = [], listing.entries
+    for number, entry in enumerate(entries, 1):
+        why = blemish(entry)
+        if why is None and entry in there:
+            why = f"this entry is there already, in line {there[entry]}"
+        if why is None and entry in entries[: number - 1]:
+            why = "this entry is given twice"
+        if why is not None:
+            faults.append(Fault(str(path), 1, 1, f"entry {number}", why, "E121"))
+    return faults
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file anew such that it is never seen half written. Raises ``ConfigError`` E203."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with beside.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            beside.chmod(path.stat().st_mode & 0o777)
+        beside.replace(path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+    else:
+        return
+    raise ConfigError("E203", "the catalogue cannot be written; check its directory")
+
+
+def _fault(path: Path, finding: Finding) -> Fault:
+    return Fault(str(path), finding.line, 1, "", finding.message, finding.code)
+
+
+def _summary(path: Path, listing: Listing, findings: list[Finding]) -> dict[str, Any]:
+    return {
+        "catalogue": path.stem,
+        "file": str(path),
+        "entries": len(listing.entries),
+        "bits": round(listing.bits, 1),
+        "longest": listing.longest,
+        "sources": [
+            {"source": block.source, "entries": len(block.entries)} for block in listing.blocks
+        ],
+        "faults": [finding._asdict() for finding in findings if finding.code],
+        "warnings": [
+            {"line": finding.line, "message": finding.message}
+            for finding in findings
+            if not finding.code
+        ],
+    }
+
+
+def _print_warnings(path: Path, warnings: list[Finding]) -> None:
+    """The first of each sort, and how many more there are of it: long lists have hundreds."""
+    sorts: dict[str, list[Finding]] = {}
+    for finding in warnings:
+        sorts.setdefault(re.sub(r"[0-9]+", "", finding.message), []).append(finding)
+    for first, *others in sorts.values():
+        more = f" (and {len(others)} more like it; --json lists them)" if others else ""
+        err.print(f"{path}:{first.line}: warning: {first.message}{more}", markup=False)
+
+
+def _print_rows(rows: list[dict[str, Any]]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("catalogue")
+    for heading in ("entries", "bits", "longest"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        name, bits = escape(row["catalogue"]), f"{row['bits']}"
+        table.add_row(name, f"{row['entries']:,}", bits, str(row["longest"]))
+    out.print(table)
+    for row in rows:
+        out.print(f"\n{row['catalogue']}: entries by source", markup=False)
+        for block in row["sources"]:
+            out.print(f"{block['entries']:7,}  {block['source']}", markup=False)
