@@ -44,7 +44,7 @@ _DEVICE_OR_PERSON: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("a serial number", re.compile(r"\d{9}|\b(?=\w*\d)[0-9a-f]{12,}\b|\b(?=\w*\d)[0-9A-F]{12,}\b")),
     (
         "a serial number",
-        re.compile(r"\b(?=(?:[A-Z]*\d){4})(?=(?:\d*[A-Z]){3})[A-Z0-9]{11,}\b"),
+        re.compile(r"\b(?=(?:[A-Z]*\d){2})(?=(?:\d*[A-Z]){3})[A-Z0-9]{11,}\b"),
     ),
 )
 

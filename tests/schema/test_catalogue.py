@@ -9,6 +9,7 @@ import pytest
 
 from collector.schema import shelf
 from collector.schema.catalogue import CatalogueFault, read
+from collector.schema.listing import examine
 
 SOURCE = "# source: made up\n"
 
@@ -105,11 +106,30 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     assert read("mine", tmp_path) == {"ab"}
 
 
-@pytest.mark.parametrize(
-    "path", sorted((shelf.shipped() / "catalogues").glob("*.txt")), ids=lambda path: path.stem
-)
+_SHIPPED = sorted((shelf.shipped() / "catalogues").glob("*.txt"))
+
+
+@pytest.mark.parametrize("path", _SHIPPED, ids=lambda path: path.stem)
 def test_shipped_catalogues(path: Path) -> None:
-    """Each shipped catalogue is well formed, and no entry of it looks like an identifier."""
-    entries = read(path.stem, None)
-    assert len(entries) > 100
-    assert not [entry for entry in entries if re.search(r"@|://|[0-9a-fA-F]{10}", entry)]
+    """Each is without a fault, sorted, and every entry stands under a source that has a date."""
+    listing, findings = examine(path.read_bytes())
+    assert len(listing.entries) > 500
+    assert set(listing.entries) == read(path.stem, None)
+    assert all("only in case or blanks" in finding.message for finding in findings), findings
+    for block in listing.blocks:
+        assert re.search(r"\b20[12][0-9]\b", block.source), block.source
+        assert re.search(r"\(.*(MIT|Apache|BSD|CC|XFree86).*\)|https://", block.source), (
+            block.source
+        )
+
+
+def test_the_documentation_of_sources() -> None:
+    """docs/catalogues.md names every source and the number of its entries, as the files do."""
+    text = (Path(__file__).parents[2] / "docs" / "catalogues.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z-]+)` \| ([0-9]+) \| (.+) \|$", text, re.MULTILINE)
+    shipped = [
+        (path.stem, str(len(block.entries)), block.source)
+        for path in _SHIPPED
+        for block in examine(path.read_bytes())[0].blocks
+    ]
+    assert rows == shipped

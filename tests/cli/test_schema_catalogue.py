@@ -1,0 +1,192 @@
+"""``collector schema catalogue …``, and that a miss is counted and never learned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+import pytest
+
+from collector.schema import shelf
+from collector.schema.catalogue import read
+from tests.cli.process import run
+
+SOURCE = "the vendor's list, https://example.org/models, 2026-11-25"
+GOOD = f"# source: {SOURCE}\n# A note.\nAlpha\nGamma\n"
+SCHEMA = """
+schema: devices
+version: 1.0.0
+title: Devices
+owner: team
+max_bits: 8
+purposes:
+  ops: {use: essential.service.operations, basis: contract, reason: Keep it up}
+fields:
+  device.type:
+    kind: enum
+    values: [phone, tablet]
+    category: user.device
+    purposes: [ops]
+    retention: 1d
+    reason: Layout
+  device.model.name:
+    kind: token
+    catalogue: mine
+    category: user.device
+    purposes: [ops]
+    retention: 1d
+    reason: What to test on
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """A catalogue of a user."""
+    path = tmp_path / "mine.txt"
+    path.write_text(GOOD, encoding="utf-8")
+    return path
+
+
+def _snapshot(folder: Path) -> dict[Path, tuple[bytes, int]]:
+    return {
+        path: (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_check_says_what_the_shipped_ones_are() -> None:
+    """All of them unless named; entries, bits, the longest entry and sources, and no fault."""
+    rows = orjson.loads(run("schema", "catalogue", "check", "--json").out)
+    names = sorted(path.stem for path in (shelf.shipped() / "catalogues").glob("*.txt"))
+    assert [row["catalogue"] for row in rows] == names
+    for row in rows:
+        assert row["entries"] == sum(block["entries"] for block in row["sources"])
+        assert 2 ** (row["bits"] - 0.1) < row["entries"] < 2 ** (row["bits"] + 0.1)
+        assert row["faults"] == []
+    ended = run("schema", "catalogue", "check", "os-names")
+    assert (ended.code, b"os-names" in ended.out, b"device-models" in ended.out) == (0, True, False)
+    assert b"(Apache-2.0)" in ended.out
+
+
+def test_check_reports_all_faults_of_all_files(mine: Path, tmp_path: Path) -> None:
+    """Exit 78, each with file and line, and no entry in what is printed; warnings are no faults."""
+    bad = tmp_path / "bad.txt"
+    bad.write_text("# source: x\nzeta-9\nAlpha-9\nAna's phone\nzeta-9\n", encoding="utf-8")
+    ended = run("schema", "catalogue", "check", mine, bad)
+    assert ended.code == 78
+    said = ended.err.decode()
+    assert f"{bad}:3: warning: " in said
+    assert [f"{bad}:{line}:1: " in said for line in (4, 5)] == [True, True]
+    assert said.count("[E121]") == 2
+    assert str(mine) not in said
+    assert not any(word in said for word in ("zeta", "Alpha", "Ana's"))
+    rows = orjson.loads(run("schema", "catalogue", "check", mine, bad, "--json").out)
+    assert [[fault["line"] for fault in row["faults"]] for row in rows] == [[], [4, 5]]
+    assert [warning["line"] for warning in rows[1]["warnings"]] == [3]
+
+
+def test_check_knows_its_way(tmp_path: Path) -> None:
+    """A name that is none, and a path to nowhere, are E120."""
+    for reference in ("nowhere", tmp_path / "nowhere.txt", tmp_path):
+        ended = run("schema", "catalogue", "check", reference)
+        assert ended.code == 78
+        assert b"[E120]" in ended.err
+
+
+def test_add_to_the_right_place(mine: Path) -> None:
+    """Sorted, under its source; it says how many bits there are now."""
+    mine.chmod(0o640)
+    ended = run("schema", "catalogue", "add", mine, "beta", "Aa", "--source", SOURCE)
+    assert ended.code == 0
+    assert ended.out.decode() == f"{mine}: added 2 entries, now 4: 2.0 bits\n"
+    assert mine.read_text() == f"# source: {SOURCE}\n# A note.\nAa\nAlpha\nbeta\nGamma\n"
+    assert mine.stat().st_mode & 0o777 == 0o640
+    ended = run("schema", "catalogue", "add", mine, "Zeta", "--source", "other, 2026", "--json")
+    assert orjson.loads(ended.out)["sources"] == [
+        {"source": SOURCE, "entries": 4},
+        {"source": "other, 2026", "entries": 1},
+    ]
+    assert read("mine", mine.parent) == {"Aa", "Alpha", "beta", "Gamma", "Zeta"}
+    assert list(mine.parent.iterdir()) == [mine]
+
+
+def test_add_begins_a_file(tmp_path: Path) -> None:
+    """A file that is not there has the source as its first line."""
+    path = tmp_path / "new.txt"
+    assert run("schema", "catalogue", "add", path, "b", "a", "--source", "x, 2026").code == 0
+    assert path.read_text() == "# source: x, 2026\na\nb\n"
+
+
+def test_add_follows_links(mine: Path, tmp_path: Path) -> None:
+    """The file that a link leads to is written, and the link stays one."""
+    link = tmp_path / "link.txt"
+    link.symlink_to(mine)
+    assert run("schema", "catalogue", "add", link, "beta", "--source", SOURCE).code == 0
+    assert link.is_symlink()
+    assert "beta" in mine.read_text()
+
+
+def test_add_refuses_what_check_refuses(mine: Path) -> None:
+    """All or nothing: entries are told by their number, and the file stays as it is."""
+    before = _snapshot(mine.parent)
+    entries = ("ok-1", "Ana's iPhone", "Alpha", "ok-1", "ana@example.org", " x", "# x", "a\nb", "")
+    ended = run("schema", "catalogue", "add", mine, *entries, "--source", SOURCE)
+    assert ended.code == 78
+    said = ended.err.decode()
+    assert [number for number in range(1, 10) if f" entry {number}: " in said] == list(range(2, 10))
+    assert "is there already, in line 3" in said
+    assert not any(word in said for word in ("Ana", "Alpha", "ana@", "ok-1"))
+    assert _snapshot(mine.parent) == before
+
+
+def test_add_refuses_a_faulty_file(mine: Path) -> None:
+    """Nothing is added to a file that would not load."""
+    mine.write_text("a\nb\nb\n", encoding="utf-8")
+    before = _snapshot(mine.parent)
+    ended = run("schema", "catalogue", "add", mine, "c", "--source", SOURCE)
+    assert ended.code == 78
+    assert ended.err.count(b"[E121]") == 2
+    assert _snapshot(mine.parent) == before
+
+
+@pytest.mark.parametrize("source", ["", "  ", "a\nb", "x" * 501])
+def test_add_wants_a_source(mine: Path, source: str) -> None:
+    """One line that names it; anything else is a wrong use."""
+    before = _snapshot(mine.parent)
+    assert run("schema", "catalogue", "add", mine, "c", "--source", source).code == 2
+    assert run("schema", "catalogue", "add", mine, "c").code == 2
+    assert _snapshot(mine.parent) == before
+
+
+def test_add_takes_no_names_of_shipped_catalogues(tmp_path: Path) -> None:
+    """A shipped file is only written to by its path."""
+    before = _snapshot(shelf.shipped() / "catalogues")
+    assert run("schema", "catalogue", "add", "os-names", "Mine", "--source", SOURCE).code == 2
+    assert _snapshot(shelf.shipped() / "catalogues") == before
+
+
+def test_add_says_when_it_cannot_write(tmp_path: Path) -> None:
+    """A directory that is not there is E203, and nothing is left behind."""
+    ended = run("schema", "catalogue", "add", tmp_path / "no" / "new.txt", "a", "--source", SOURCE)
+    assert ended.code == 78
+    assert b"[E203]" in ended.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_miss_is_counted_never_learned(mine: Path, tmp_path: Path) -> None:
+    """An unknown name costs its field, each time anew; no file and no set is changed by it."""
+    schema = tmp_path / "devices.yaml"
+    schema.write_text(SCHEMA, encoding="utf-8")
+    event = b'{"device":{"type":"phone","model":{"name":"canary-model"}}}\n'
+    known = b'{"device":{"type":"phone","model":{"name":"Alpha"}}}\n'
+    catalogues = shelf.shipped() / "catalogues"
+    before = _snapshot(tmp_path), _snapshot(catalogues), read("mine", tmp_path)
+    for _ in range(2):
+        ended = run("filter", "--schema", schema, stdin=event * 500 + known)
+        assert ended.code == 0
+        assert ended.tally["dropped"] == {"device.model.name": {"invalid_value": 500}}
+        assert ended.tally["admitted"] == 501
+        assert b"canary" not in ended.out + ended.err
+        assert [line.get("device.model.name") for line in ended.lines[-2:]] == [None, "Alpha"]
+        assert (_snapshot(tmp_path), _snapshot(catalogues), read("mine", tmp_path)) == before
