@@ -22,6 +22,9 @@ __all__ = ["PURPOSES", "schemas"]
 PURPOSES = ("operations", "planning", "security")
 """The purposes of generated schemas; a schema defines all of them."""
 
+_Document = dict[str, Any]
+_Part = st.SearchStrategy[_Document]
+
 _USES = (
     "essential.service.operations",
     "analytics.reporting.system.performance",
@@ -31,12 +34,21 @@ _SEGMENTS = ("a", "b", "os")
 _PATHS = (
     *("a b", "é", "😀.b", "A", "a.é", "schema", "count", "r.b"),
     *("a'b", "{}", "%s", "a/b", "0", "b.0.c"),
+    *("[0]", "[1].a", "[1].a.b", "[2].os", "[1].a b.é"),
 )
-_RECORDS = ("items", "r.items", "a.b.items")
+_RECORDS = (
+    *(["items"], ["r.items"], ["a.b.items"], ["r.items.*"], ["items", "."]),
+    *(["[1].*", "."], ["[0]", "items"], ["[1].r.*", "r", "r.b.*", "."], [".", "items"]),
+)
+_AGENTS = (["ua"], ["a.ua", "[1].ua"], ["os.b"], ["a"], ["[0]", "ua"])
+_DERIVED: dict[str, _Document] = {
+    "os.type": {"kind": "enum", "values": ["windows", "linux", "ios"]},
+    "os.name": {"kind": "token", "catalogue": "os-names"},
+    "os.version": {"kind": "version", "parts": 2, "maximum": [99, 99]},
+    "device.type": {"kind": "enum", "values": ["desktop", "phone"]},
+    "device.model.identifier": {"kind": "token", "pattern": "SM-[A-Z][0-9]{3}[A-Z]"},
+}
 _CONTENT = {"audio": ["hum", "a.hum"], "chat": ["backchannel", "шёпот"], "file": ["fax sheet"]}
-
-_Document = dict[str, Any]
-_Part = st.SearchStrategy[_Document]
 
 
 def _kind(kind: str, **options: st.SearchStrategy[Any]) -> _Part:
@@ -122,17 +134,37 @@ def _field() -> _Part:
     return st.builds(_merged, weighted(*((1, kind) for kind in _KINDS)), common, more)
 
 
+@cache
+def _derived() -> st.SearchStrategy[dict[str, _Document]]:
+    """Fields that a user agent may fill."""
+    more = st.fixed_dictionaries({name: _field() for name in _DERIVED})
+    names = st.sets(st.sampled_from(sorted(_DERIVED)), min_size=1, max_size=3)
+    kept = ("category", "purposes", "retention", "reason", "from", "expires", "required")
+    return st.builds(
+        lambda names, fields: {
+            name: {"derive": "user_agent", **_DERIVED[name]}
+            | {key: fields[name][key] for key in kept if key in fields[name]}
+            for name in sorted(names)
+        },
+        names,
+        more,
+    )
+
+
 def _merged(*parts: _Document) -> _Document:
     return {key: value for part in parts for key, value in part.items()}
 
 
 def _clashes(path: str, records: str) -> bool:
-    return path == records or path.startswith(f"{records}.") or records.startswith(f"{path}.")
+    way = records.removesuffix(".*")
+    below = way == records and path.startswith(f"{way}.")
+    return path == way or below or way.startswith(f"{path}.")
 
 
 @st.composite
 def _documents(draw: st.DrawFn) -> _Document:
     fields = draw(st.dictionaries(_names(3), _field(), min_size=1, max_size=4))
+    fields |= draw(weighted((4, st.just({})), (1, _derived())))
     content = draw(st.dictionaries(st.sampled_from(sorted(_CONTENT)), st.none()))
     document: _Document = {
         "schema": "generated",
@@ -148,7 +180,11 @@ def _documents(draw: st.DrawFn) -> _Document:
     if content:
         document["content"] = {category: _CONTENT[category] for category in content}
     paths = {path for name, field in fields.items() for path in [name, *field.get("from", [])]}
-    free = [path for path in _RECORDS if not any(_clashes(read, path) for read in paths)]
+    if any("derive" in field for field in fields.values()):
+        document["user_agent"] = draw(st.sampled_from(_AGENTS))
+        paths |= {*document["user_agent"], "user_agent.original"}
+    clash = [ways for ways in _RECORDS if any(_clashes(p, way) for p in paths for way in ways)]
+    free = [ways for ways in _RECORDS if ways not in clash]
     records = draw(st.none() | st.sampled_from(free)) if free else None
     return document | ({"records": records} if records else {})
 
@@ -162,8 +198,9 @@ def _loaded(text: str) -> Schema:
 
 
 def schemas() -> st.SearchStrategy[Schema]:
-    """Valid schemas of one to four fields of every kind, with and without ``records``, additional
-    content names, required fields, and fields that expire around 2026-06-01.
+    """Valid schemas of a few fields of every kind, with and without ``records``, additional
+    content names, required fields, fields that are derived, and fields that expire around
+    2026-06-01.
 
     A schema with a field of kind ``pseudonym`` needs a filter with ``keys``.
     """

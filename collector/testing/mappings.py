@@ -15,21 +15,36 @@ from hypothesis import strategies as st
 
 from collector.schema import Schema
 from collector.testing.remember import once_per_schema
-from collector.testing.values import Values, clock, junk, values, weighted
+from collector.testing.values import Values, agents, clock, junk, values, weighted
 
-__all__ = ["Event", "Path", "events", "paths_of", "place"]
+__all__ = ["Event", "Path", "events", "paths_of", "place", "reads_lists", "ways"]
 
 Event = dict[Any, Any]
-Path = tuple[str, ...]
+Path = tuple[str | int, ...]
+
+
+def ways(source: str) -> list[Path]:
+    """A path nested, then as one flat key; a number leads into an event that is a list."""
+    if not source.startswith("["):
+        return list(dict.fromkeys([tuple(source.split(".")), (source,)]))
+    index, _, rest = source[1:].partition("]")
+    if not rest:
+        return [(int(index),)]
+    return [(int(index), *path) for path in ways(rest[1:])]
 
 
 def paths_of(schema: Schema, name: str) -> list[Path]:
     """Where a field is looked for: each source nested, then as one flat key; its name at last."""
     listed = schema.fields[name].sources or ()
-    found: list[Path] = []
-    for source in listed if name in listed else (*listed, name):
-        found += [tuple(source.split(".")), (source,)]
-    return list(dict.fromkeys(found))
+    sources = listed if name in listed else (*listed, name)
+    return list(dict.fromkeys(path for source in sources for path in ways(source)))
+
+
+def reads_lists(schema: Schema) -> bool:
+    """Whether events may be lists."""
+    sources = [path for field in schema.fields.values() for path in field.sources or ()]
+    every = [*sources, *(schema.records or ()), *schema.user_agent_paths]
+    return any(path.startswith("[") for path in every)
 
 
 def put(event: Event, path: Path, value: Any) -> None:
@@ -45,7 +60,8 @@ def put(event: Event, path: Path, value: Any) -> None:
 
 def surroundings(schema: Schema) -> st.SearchStrategy[Path]:
     """Paths that no field reads but that look as if one did, and names of content."""
-    paths = [path for name in schema.fields for path in paths_of(schema, name)]
+    every = [path for name in schema.fields for path in paths_of(schema, name)]
+    paths = [tuple(str(key) for key in path) for path in every]
     ways = [path[:end] for path in paths for end in range(1, len(path))]
     flat = [(".".join(path[:2]), *path[2:]) for path in paths if len(path) > 2]
     cased = [tuple(key.upper() for key in path) for path in paths]
@@ -63,19 +79,50 @@ def surroundings(schema: Schema) -> st.SearchStrategy[Path]:
     )
 
 
-def place(schema: Schema, now: datetime, extra: Values | None = None) -> st.SearchStrategy[Event]:
-    """Events of JSON values, with their list of records where the schema has one.
+def place(schema: Schema, now: datetime, extra: Values | None = None) -> Values:
+    """Events of JSON values, with their records where the schema has any.
 
-    ``extra`` are further values, which may stand anywhere.
+    ``extra`` are further values, which may stand anywhere. An event is a dictionary, or also a list
+    if the schema looks into lists.
     """
+    mixed = _mixed(schema, now, extra)
+    if not reads_lists(schema):
+        return mixed.map(_members)
+    return weighted((1, mixed.map(_members)), (1, mixed.map(_elements)))
+
+
+def _mixed(schema: Schema, now: datetime, extra: Values | None) -> st.SearchStrategy[Event]:
+    """Events that are objects and lists at once: elements are members under numbers."""
     other = junk() if extra is None else weighted((1, junk()), (1, extra))
     single = _insertions(schema, now, other, 1 if extra is None else 2).map(_filled)
     if schema.records is None:
         return single
-    ways = [tuple(schema.records.split(".")), (schema.records,)]
-    listed = st.lists(weighted((5, single), (1, other)), max_size=3)
-    some = weighted((7, listed), (1, other))
-    return st.builds(_with_records, single, st.sampled_from(ways), some)
+    rooted = single.map(_members)
+    if reads_lists(schema):
+        rooted = weighted((2, rooted), (1, single.map(_elements)))
+    record = weighted((5, rooted), (1, other))
+    listed = st.lists(record, max_size=3)
+    named = st.dictionaries(
+        st.sampled_from(["a", "b", "r", "é", "ua", "1"]),
+        weighted((4, single.map(_members)), (1, record)),
+        max_size=3,
+    )
+    some = weighted((4, listed), (4, named), (1, other))
+    paths = [path for way in schema.records if way != "." for path in ways(way.removesuffix(".*"))]
+    if not paths:
+        return single
+    placed = st.builds(_with_records, single, st.sampled_from(paths), some)
+    return weighted((2, placed), (1, single)) if "." in schema.records else placed
+
+
+def _members(event: Event) -> Event:
+    return {key: value for key, value in event.items() if type(key) is not int}
+
+
+def _elements(event: Event) -> list[Any]:
+    """The elements; what lies between them is something else."""
+    last = max((key for key in event if type(key) is int), default=-1)
+    return [event.get(index, "getstats") for index in range(last + 1)]
 
 
 _Insertions = list[tuple[Path, Any]]
@@ -94,6 +141,9 @@ def _insertions(
         )
         for name, field in schema.fields.items()
     ]
+    agent = [path for source in schema.user_agent_paths for path in ways(source)]
+    if agent:
+        fields.append(st.tuples(st.sampled_from(agent), agents()))
     field = weighted(*((1, field) for field in fields))
     unlisted = st.tuples(surroundings(schema), other)
     single = weighted((6, field), (2, unlisted)).map(lambda insertion: [insertion])
@@ -185,18 +235,18 @@ def events(
 
 @once_per_schema
 def _plain(schema: Schema, now: datetime) -> st.SearchStrategy[Event]:
-    return place(schema, now)
+    return _mixed(schema, now, None).map(_members)
 
 
 @once_per_schema
 def _foreign(schema: Schema, now: datetime) -> st.SearchStrategy[Event]:
     foreign = st.sampled_from(_FOREIGN).map(lambda make: make())
-    first = {path[0] for name in schema.fields for path in paths_of(schema, name)}
+    first = {str(path[0]) for name in schema.fields for path in paths_of(schema, name)}
     odd_keys = st.sampled_from([*_FOREIGN_KEYS, *map(_Str, sorted(first))])
     each = [values(field, now) for field in schema.fields.values()]
     value = weighted((len(each), foreign), *((1, field) for field in each))
     more = st.dictionaries(odd_keys, value, max_size=2)
-    event = place(schema, now, foreign)
+    event = _mixed(schema, now, foreign).map(_members)
     return st.builds(_beside, weighted((3, event), (1, event.map(_with_tuples))), more)
 
 

@@ -193,14 +193,18 @@ def _written(values: Values, spaces: str = " \t\r\n") -> _Texts:
 _KEYS = st.sampled_from(["a", "b", "os", "unlisted", "audio", "items"])
 
 
+def _with(event: Any, key: str, more: Any) -> Any:
+    return [*event, more] if isinstance(event, list) else event | {key: more}
+
+
 class _Kinds:
     """The values that a schema's texts are written from."""
 
     def __init__(self, schema: Schema, now: datetime) -> None:
         usual = place(schema, now)
         unusual = place(schema, now, _extra())
-        deep = st.builds(lambda event, key, more: event | {key: more}, usual, _KEYS, _deep())
-        self.shallow = weighted((2, usual), (1, unusual))
+        deep = st.builds(_with, usual, _KEYS, _deep())
+        self.shallow = weighted((1, usual), (1, unusual))
         self.event = weighted((9, self.shallow), (1, deep))
         self.other = weighted((2, junk()), (2, _extra()), (1, _deep()))
 

@@ -7,15 +7,17 @@ is admitted may be spelled in another way that means the same; the order of memb
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from hypothesis import strategies as st
 
+from collector.filter.derive import Agents
 from collector.schema import Schema
-from collector.schema.kinds import Canonical, Circumstances
-from collector.testing.mappings import Event, paths_of, place
-from collector.testing.values import Values, junk, values
+from collector.schema.kinds import Circumstances
+from collector.testing.mappings import Event, Path, paths_of, place, ways
+from collector.testing.values import Values, agents, junk, values
 
 __all__ = ["twins"]
 
@@ -25,7 +27,7 @@ class _Reader:
     """A field that looks at a member."""
 
     wire: frozenset[type]
-    canonical: Canonical
+    canonical: Callable[[Any], object]
     spellings: Values
 
     def outcome(self, value: Any) -> object:
@@ -38,11 +40,11 @@ class _Reader:
 class _Listed:
     """A member that the schema lists: as a value, as the way to one, or as both."""
 
-    members: dict[str, _Listed] = field(default_factory=dict)
+    members: dict[str | int, _Listed] = field(default_factory=dict)
     readers: list[_Reader] = field(default_factory=list)
-    is_list: bool = False
+    holds_records: bool = False
 
-    def at(self, path: tuple[str, ...]) -> _Listed:
+    def at(self, path: Path) -> _Listed:
         node = self
         for key in path:
             node = node.members.setdefault(key, _Listed())
@@ -55,28 +57,37 @@ def _listed(schema: Schema, around: Circumstances) -> _Listed:
         reader = _Reader(each.wire, each.canonical(around), values(each, around.now()))
         for path in paths_of(schema, name):
             root.at(path).readers.append(reader)
+    derived = Agents([name for name, each in schema.fields.items() if each.derive])
+    agent = _Reader(frozenset({str}), derived.__getitem__, agents())
+    for source in schema.user_agent_paths:
+        for path in ways(source):
+            root.at(path).readers.append(agent)
     return root
 
 
-def twins(schema: Schema, around: Circumstances) -> st.SearchStrategy[tuple[Event, Event]]:
-    """Two events of plain JSON values that are to give the same record, or the same records."""
+def twins(schema: Schema, around: Circumstances) -> st.SearchStrategy[tuple[Any, Any]]:
+    """Two events of plain JSON values that are to give the same record, or the same records.
+
+    They are dictionaries, or also lists if the schema looks into lists.
+    """
     element, document = _listed(schema, around), _listed(schema, around)
-    if schema.records is not None:
-        for path in (tuple(schema.records.split(".")), (schema.records,)):
-            document.at(path).is_list = True
+    for way in schema.records or ():
+        for path in ways(way.removesuffix(".*")) if way != "." else ():
+            document.at(path).holds_records = True
     return _pair(place(schema, around.now()), document, element, _keys(schema))
 
 
 @st.composite
 def _pair(
     draw: st.DrawFn,
-    events: st.SearchStrategy[Event],
+    events: Values,
     document: _Listed,
     element: _Listed,
     keys: st.SearchStrategy[str],
-) -> tuple[Event, Event]:
+) -> tuple[Any, Any]:
     event = draw(events)
-    return event, _Twin(draw, element, keys).object(event, document)
+    twin = _Twin(draw, element, keys)
+    return event, twin.event(event, document)
 
 
 def _keys(schema: Schema) -> st.SearchStrategy[str]:
@@ -90,6 +101,24 @@ class _Twin:
     draw: st.DrawFn
     element: _Listed
     keys: st.SearchStrategy[str]
+
+    def event(self, event: Any, listed: _Listed) -> Any:
+        """The event if it is one, otherwise something else that is none."""
+        if type(event) is dict:
+            return self.object(event, listed)
+        if type(event) is not list or not any(type(key) is int for key in listed.members):
+            return self.draw(_NO_EVENT)
+        elements = [
+            self.member(value, listed.members[index])
+            if index in listed.members
+            else self.draw(junk())
+            for index, value in enumerate(event)
+        ]
+        return elements + self.draw(st.lists(junk(), max_size=2)) * self._is_long(event, listed)
+
+    @staticmethod
+    def _is_long(event: list[Any], listed: _Listed) -> bool:
+        return all(type(key) is not int or key < len(event) for key in listed.members)
 
     def object(self, event: Event, listed: _Listed) -> Event:
         """The listed members, changed where that changes nothing, and other unlisted ones."""
@@ -106,20 +135,25 @@ class _Twin:
         """A listed member."""
         if value is None:
             return None
-        if listed.is_list:
-            return [self.record(each) for each in value] if type(value) is list else value
+        if listed.holds_records:
+            return self.records(value, listed)
         if type(value) is dict and listed.members:
             return self.object(value, listed)
         if not listed.readers:
-            return self.draw(_NO_OBJECT)
+            return self.draw(_NO_EVENT)
         other = self.draw(st.one_of(junk(), *(reader.spellings for reader in listed.readers)))
         is_way = type(other) is dict and listed.members
         same = all(reader.outcome(other) == reader.outcome(value) for reader in listed.readers)
         return other if same and other is not None and not is_way else value
 
-    def record(self, value: Any) -> Any:
-        """An element of the list of records."""
-        return self.object(value, self.element) if type(value) is dict else self.draw(_NO_OBJECT)
+    def records(self, value: Any, listed: _Listed) -> Any:
+        """What a way to records leads to; the keys of an object mean nothing."""
+        if type(value) is list:
+            return [self.event(each, self.element) for each in value]
+        if type(value) is not dict or listed.members:
+            return value
+        each = [self.event(v, self.element) if type(v) is dict else v for v in value.values()]
+        return {f"{number}{self.draw(self.keys)}": v for number, v in enumerate(each)}
 
 
-_NO_OBJECT = junk().filter(lambda value: type(value) is not dict)
+_NO_EVENT = junk().filter(lambda value: type(value) not in (dict, list))

@@ -24,10 +24,21 @@ from collector.schema.kinds.time import TimeField
 from collector.schema.kinds.token import TokenField
 from collector.schema.kinds.version import VersionField
 
-__all__ = ["Values", "accepted", "clock", "junk", "values", "weighted"]
+__all__ = ["Values", "accepted", "agents", "clock", "junk", "values", "weighted"]
 
 Values = st.SearchStrategy[Any]
 
+_AGENTS = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/124.0.0.0 Safari/537.36",
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 17_4 like Mac OS X) AppleWebKit/605.1.15 Mobile/15E148",
+    "Mozilla/5.0 (iPad; CPU OS 16_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko)",
+    "Mozilla/5.0 (Linux; Android 13; SM-S918B) AppleWebKit/537.36 Chrome/112.0.0.0 Mobile",
+    "Mozilla/5.0 (Linux; Android 14; Pixel 8 Pro) AppleWebKit/537.36 Chrome/112.0.0.0 Mobile",
+    "Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:120.0) Gecko/20100101 Firefox/120.0",
+    "Mozilla/5.0 (X11; CrOS x86_64 14541.0.0) AppleWebKit/537.36 Chrome/124.0.0.0 Safari/537.36",
+    "Mozilla/5.0 (Windows NT 10.0) " + "x" * 600,
+    "curl/8.5.0",
+)
 _SAMPLE = 300
 """Members of a large catalogue or pattern that are enough to draw from."""
 
@@ -36,6 +47,12 @@ def values(field: FieldBase, now: datetime) -> Values:
     """Values for a field: more than half of them are accepted by its kind."""
     good = accepted(field, now)
     return weighted((6, good), (2, good.flatmap(_nearly)), (2, junk()))
+
+
+def agents() -> Values:
+    """User-agent strings, with blanks around some of them, and what is none."""
+    known = st.sampled_from(_AGENTS)
+    return weighted((4, known), (2, known.map(lambda agent: f"{agent} ")), (1, junk()))
 
 
 def weighted(*choices: tuple[int, Values]) -> Values:

@@ -1,8 +1,9 @@
 """The reference filter: what DESIGN.md says, written down once more with nothing clever in it.
 
-It shares no code with ``collector.filter``. A payload is parsed as a whole by the standard library,
-then looked at with dictionaries; only the kinds' canonical functions are the product's own. It is
-slow, keeps everything in memory, and is obviously correct, which is all it is for.
+It shares no code with the paths of ``collector.filter``. A payload is parsed as a whole by the
+standard library, then looked at with dictionaries; only the kinds' canonical functions, and what a
+user agent says, are the product's own. It is slow, keeps everything in memory, and is obviously
+correct, which is all it is for.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from collector.contracts import Drop, Record, Rejection, Scalar, Tally
+from collector.filter.derive import derived
 from collector.schema import Schema
 from collector.schema.kinds import Circumstances
 
@@ -37,6 +39,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "pseudonym": (str,),
 }
 _Event = dict[Any, Any]
+SIZES: dict[int, int] = {}
+"""How many members the objects of the last text had, equal keys counted each."""
 
 
 class Refused(Exception):
@@ -88,6 +92,10 @@ class Reference:
         self._most_items = most_items
         self._most_levels = most_levels
         self._withheld = dict(_withheld(schema, purposes, as_of))
+        self._agents = schema.user_agent_paths
+        sources = [path for field in schema.fields.values() for path in field.sources or ()]
+        every = [*sources, *(schema.records or ()), *self._agents]
+        self._reads_lists = any(path.startswith("[") for path in every)
         now = datetime.combine(as_of, time(), UTC)
         around = Circumstances(lambda: now, keys)
         self._canonical = {name: listed.canonical(around) for name, listed in schema.fields.items()}
@@ -95,6 +103,7 @@ class Reference:
     def admit(self, event: bytes | _Event) -> Outcome:
         """One JSON document, or one mapping."""
         out = Outcome()
+        SIZES.clear()
         if isinstance(event, bytes):
             self._document(event.removeprefix(BOM), out)
         else:
@@ -137,23 +146,45 @@ class Reference:
                 self._event(event, out, self._most_items - out.tally.received)
 
     def _event(self, event: Any, out: Outcome, room: int) -> None:
-        """One event, or a document around a list of at most ``room`` of them."""
-        if type(event) is not dict:
+        """One event, or a document around at most ``room`` of them."""
+        if not self._is_event(event):
             out.reject("not_an_object")
         elif self._schema.records is None:
             self._settle([event], out)
         else:
-            listed = look(event, self._schema.records)
-            if type(listed) not in (list, tuple):
-                out.reject("not_an_object")
-            elif len(listed) > room:
-                out.reject("too_large", len(listed))
-            else:
-                for record in listed:
-                    if type(record) is dict:
-                        self._settle([record, event], out)
-                    else:
-                        out.reject("not_an_object")
+            self._records(event, out, room)
+
+    def _records(self, event: Any, out: Outcome, room: int) -> None:
+        """The records that the first way leads to, each of them together with the event."""
+        for way in self._schema.records or ():
+            value = look(event, way.removesuffix(".*"))
+            if way == ".":
+                return self._settle([event], out)
+            if value is None:
+                continue
+            if way.endswith(".*"):
+                if type(value) is not dict:
+                    continue
+                if SIZES.get(id(value), len(value)) > self._most_items:
+                    return out.reject("too_large")
+                texts = [inner for key, inner in value.items() if type(key) is str]
+                value = [inner for inner in texts if type(inner) is dict]
+                if not value:
+                    continue
+            if type(value) not in (list, tuple):
+                return out.reject("not_an_object")
+            if len(value) > room:
+                return out.reject("too_large", len(value))
+            for record in value:
+                if self._is_event(record):
+                    self._settle([record, event], out)
+                else:
+                    out.reject("not_an_object")
+            return None
+        return out.reject("not_an_object")
+
+    def _is_event(self, value: Any) -> bool:
+        return type(value) is dict or (self._reads_lists and type(value) in (list, tuple))
 
     def _settle(self, layers: Sequence[_Event], out: Outcome) -> None:
         """One record from an event, or from an element and then the document around it."""
@@ -167,8 +198,10 @@ class Reference:
         )
         record: Record = {"schema": self._schema.id}
         refused = False
+        says = self._says(layers)
         for name in self._schema.fields:
-            value, reason = self._judge(name, self._value(name, layers))
+            found = first(layers, self._sources(name))
+            value, reason = self._judge(name, says.get(name) if found is None else found)
             if reason is not None:
                 out.drop(name, reason)
                 refused = refused or reason == "purpose_refused"
@@ -182,11 +215,19 @@ class Reference:
         else:
             out.reject("consent_withheld" if refused else "nothing_admitted")
 
-    def _value(self, name: str, layers: Sequence[_Event]) -> Any:
+    def _sources(self, name: str) -> tuple[str, ...]:
         listed = self._schema.fields[name].sources or ()
-        sources = listed if name in listed else (*listed, name)
-        found = (look(layer, source) for layer in layers for source in sources)
-        return next((value for value in found if value is not None), None)
+        return listed if name in listed else (*listed, name)
+
+    def _says(self, layers: Sequence[_Event]) -> dict[str, str]:
+        """What the user agent says for the fields that are derived from it."""
+        agent = first(layers, self._agents)
+        says = derived(agent) if type(agent) is str else {}
+        return {
+            name: says[name]
+            for name, listed in self._schema.fields.items()
+            if listed.derive and name in says and name not in self._withheld
+        }
 
     def _judge(self, name: str, value: Any) -> tuple[Scalar | None, Drop | None]:
         if value is None:
@@ -209,8 +250,21 @@ def _withheld(
             yield name, "purpose_refused"
 
 
-def look(event: _Event, path: str) -> Any:
-    """The value at a dotted path, nested first, then under the path as one key."""
+def first(layers: Sequence[_Event], sources: Sequence[str]) -> Any:
+    """The first value that is there, in the element before the document around it."""
+    found = (look(layer, source) for layer in layers for source in sources)
+    return next((value for value in found if value is not None), None)
+
+
+def look(event: Any, path: str) -> Any:
+    """The value at a dotted path, nested first, then under the path as one key; in a list, only
+    what lies in the element that the path names."""
+    if path.startswith("["):
+        index, _, rest = path[1:].partition("]")
+        if type(event) not in (list, tuple) or int(index) >= len(event):
+            return None
+        element = event[int(index)]
+        return look(element, rest[1:]) if rest else element
     value: Any = event
     for key in path.split("."):
         value = member(value, key)
@@ -235,6 +289,7 @@ def parse(text: bytes, most_levels: int = MOST_LEVELS) -> Any:
         raise Refused("malformed") from None
     if levels(plain) > most_levels:
         raise Refused("too_deep")
+    SIZES.clear()
     try:
         value = json.loads(
             plain,
@@ -262,7 +317,9 @@ def _object(pairs: list[tuple[str, Any]]) -> _Event:
     for key, value in pairs:
         _no_surrogates(key)
         _no_surrogates(value)
-    return dict(pairs)
+    event = dict(pairs)
+    SIZES[id(event)] = len(pairs)
+    return event
 
 
 def _no_surrogates(value: Any) -> None:

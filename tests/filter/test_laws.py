@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from collector import Filter, Schema, load_schema
 from collector.contracts import REJECTIONS
-from collector.filter import Admission, events, shape, text
+from collector.filter import Admission, events, records, shape, text
 from collector.schema.kinds import Circumstances
 from collector.testing import assert_noninterference, lines, payloads, schemas
 from collector.testing import events as mappings
@@ -77,7 +77,13 @@ def same(admission: Admission | Outcome, expected: Admission | Outcome) -> None:
 
 
 def in_its_list(record: Any, schema: Schema) -> Any:
-    return record if schema.records is None else {schema.records: [record]}
+    """An event around a record; none is a list, so that it can be a mapping."""
+    for way in schema.records or ".":
+        if way == ".":
+            return record
+        if not way.startswith("["):
+            return {way.removesuffix(".*"): {"": record} if way.endswith("*") else [record]}
+    raise AssertionError(schema.records)
 
 
 def changed(schema: Schema, fields: Mapping[str, Any], **others: Any) -> Schema:
@@ -92,11 +98,11 @@ def in_small_pieces() -> Iterator[dict[str, int]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(text, "PIECE", 7)
         patch.setattr(text, "_MOST_SHARED", 60)
-        patch.setattr(events, "PIECE", 7)
+        patch.setattr(records, "PIECE", 7)
         patch.setattr(shape, "_PIECE", 5)
         patch.setattr(shape, "_STRIDE", 3)
-        patch.setattr(events, "MAX_ITEMS", 2)
-        patch.setattr(events._elements, "__defaults__", (2,))
+        for module in (events, records):
+            patch.setattr(module, "MAX_ITEMS", 2)
         for module in (events, shape):
             patch.setattr(module, "MAX_DEPTH", 6)
         yield {"most_items": 2, "most_levels": 6}
@@ -240,9 +246,9 @@ def test_conservation(data: st.DataObject, schema: Schema, purposes: Any, merge:
     event = data.draw(mappings(schema, now=NOW))
     tested = made(schema, purposes, merge=merge)
     for admission in (tested.admit(payload), tested.admit_lines(payload), tested.admit(event)):
-        tally, records = admission.tally, admission.records
+        tally, kept = admission.tally, admission.records
         assert tally.received == tally.admitted + sum(tally.rejected.values())
-        assert tally.admitted == sum(int(record.get("count", 1)) for record in records)
+        assert tally.admitted == sum(int(record.get("count", 1)) for record in kept)
         assert set(tally.rejected) <= set(REJECTIONS)
         assert tally.bytes_out == len(admission.encode())
 

@@ -26,6 +26,7 @@ from collector import (
     Tally,
     load_schema,
 )
+from collector.filter.compile import Found
 from collector.filter.draft import Draft
 from collector.filter.explain import explain
 from tests.filter.traces import (
@@ -173,7 +174,8 @@ def test_representations(capfd: pytest.CaptureFixture[str]) -> None:
     assert filter_.admit({"os": {"version": version}, "ip": "203.0.113.77"}).tally.admitted == 1
     events, draft = filter_._draft()
     events.document(b'{"ip":"203.0.113.77","os":{"version":"17.4.1.31337"}}', draft)
-    outer = events._outer([*("203.0.113.77" for _ in filter_.plan.columns)], frozenset())
+    found = Found(["203.0.113.77"] * len(filter_.plan.columns), frozenset(), "203.0.113.77", [])
+    outer = events._outer(found)
     shown = [
         *(filter_, filter_.plan, filter_.schema, events, draft, outer, draft.finish(0, False)),
         *(column.memo for column in filter_.plan.columns),

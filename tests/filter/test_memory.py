@@ -18,7 +18,8 @@ import pytest
 
 from collector import Filter, load_schema
 from collector.filter import shape
-from collector.filter.events import MAX_DOCUMENT, MAX_ITEMS, MAX_LINE
+from collector.filter.events import MAX_DOCUMENT, MAX_LINE
+from collector.filter.records import MAX_ITEMS
 from tests.filter.yards import NOW, counts
 
 MEGABYTE = 10**6

@@ -88,11 +88,12 @@ class Yard(NamedTuple):
 
     def around(self, event: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The event itself, or the documents in which it is, or offers itself to, one record."""
-        if self.schema.records is None:
-            yield event
-        else:
-            yield {self.schema.records: [event]}
-            yield {**event, self.schema.records: [{}]}
+        for way in self.schema.records or ".":
+            if way == ".":
+                yield event
+            elif not way.startswith("["):
+                yield {way: [event]}
+                yield {**event, way: [{}]}
 
     def ways(self, name: str) -> Iterator[Way]:
         """Every way to a field."""
@@ -131,8 +132,9 @@ class Yard(NamedTuple):
         return None, "wrong_type" if name == way.sibling else None
 
     def _paths(self, name: str) -> tuple[str, ...]:
-        """Where a field is looked for: its sources, then its own name."""
-        return tuple(dict.fromkeys((*(self.schema.fields[name].sources or ()), name)))
+        """Where a field is looked for in an object: its sources, then its own name."""
+        sources = (path for path in self.schema.fields[name].sources or () if path[0] != "[")
+        return tuple(dict.fromkeys((*sources, name)))
 
     def _reads(self, name: str, path: str) -> bool:
         return any(path == own or path.startswith(f"{own}.") for own in self._paths(name))

@@ -18,7 +18,7 @@ from collector import Filter, Schema, load_schema
 from collector.schema.kinds import KINDS
 from collector.testing import events, lines, payloads, schemas
 from collector.testing.laws import fixed_key
-from collector.testing.mappings import paths_of
+from collector.testing.mappings import paths_of, place
 from collector.testing.texts import write
 from tests.filter.reference import Refused, levels, parse
 
@@ -45,7 +45,7 @@ def drawn(strategy: st.SearchStrategy[_T], number: int = 400) -> list[_T]:
 
 @cache
 def texts(strategy: Callable[..., st.SearchStrategy[bytes]]) -> list[bytes]:
-    return drawn(strategy(CONFERENCING, now=NOW), 350)
+    return drawn(strategy(CONFERENCING, now=NOW), 400)
 
 
 @cache
@@ -197,7 +197,13 @@ def test_schemas_are_of_every_sort() -> None:
         found.update(field.kind for field in schema.fields.values())
         reads = {name: {*(f.sources or ()), name} for name, f in schema.fields.items()}
         every = Counter(path for paths in reads.values() for path in paths)
-        found["records"] += schema.records is not None
+        ways = schema.records or ()
+        found["records"] += any(way[-1] != "*" and way != "." for way in ways)
+        found["records of objects"] += any(way.endswith(".*") for way in ways)
+        found["records of lists"] += any(way.startswith("[") for way in ways)
+        found["records or events"] += "." in ways
+        found["elements"] += any(path.startswith("[") for path in every)
+        found["derived"] += any(f.derive is not None for f in schema.fields.values())
         found["content"] += bool(schema.content)
         found["required"] += any(f.required for f in schema.fields.values())
         found["expires"] += any(f.expires is not None for f in schema.fields.values())
@@ -206,5 +212,24 @@ def test_schemas_are_of_every_sort() -> None:
         found["another's name"] += any(
             set(schema.fields) & (paths - {name}) for name, paths in reads.items()
         )
-    wanted = {"records", "content", "required", "expires", "shared", "prefix", "another's name"}
+    wanted = {"content", "required", "expires", "shared", "prefix", "another's name", "elements"}
+    wanted |= {"records", "records of objects", "records of lists", "records or events", "derived"}
     assert {what for what, times in found.items() if times >= 2} == wanted | set(KINDS)
+
+
+def test_events_lead_into_lists_and_to_user_agents() -> None:
+    """Positional events, objects of records, and user agents: each gives records of its own."""
+    schema = load_schema("webrtc")
+    tested = Filter(schema, as_of=date(2026, 6, 1))
+    found: Counter[str] = Counter()
+    for event in drawn(place(schema, NOW), 400):
+        records = tested.admit_lines(write(event, 0)).records
+        said = any("os.type" in record for record in records)
+        if type(event) is dict:
+            found["said in an object"] += said
+        else:
+            found["said in a list"] += said
+            found["only an address in a list"] += any(len(r) == 2 and not said for r in records)
+            found["several records of a list"] += len(records) > 1
+    assert len(found) == 4
+    assert min(found.values()) > 0, found
