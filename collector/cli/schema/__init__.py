@@ -8,7 +8,9 @@ from collector.cli.schema.capacity import capacity
 from collector.cli.schema.catalogue import app as catalogue
 from collector.cli.schema.check import check, test_schemas
 from collector.cli.schema.diff import diff
+from collector.cli.schema.jsonschema import jsonschema
 from collector.cli.schema.look import list_schemas, show
+from collector.cli.schema.new import new
 
 __all__ = ["app"]
 
@@ -23,4 +25,6 @@ app.command("check")(check)
 app.command("test")(test_schemas)
 app.command("diff")(diff)
 app.command("capacity")(capacity)
+app.command("jsonschema")(jsonschema)
+app.command("new")(new)
 app.add_typer(catalogue, name="catalogue")

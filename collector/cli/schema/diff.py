@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -18,7 +19,7 @@ from collector.schema.load import parse
 __all__ = ["diff"]
 
 _SHOWN = 6
-_WIDTH = 160
+_WIDTH = 200
 _STYLES = {"widening": "red", "narrowing": "green", "neutral": "dim"}
 _ORDER = tuple(_STYLES)
 
@@ -174,7 +175,8 @@ def _print(review: _Review, strict: bool) -> None:
         return
     title = f"{review.file}: {found.old.id} → {found.new.id}"
     out.print(title, markup=False, style="bold")
-    out.print(_table(found), width=None if out.is_terminal else _WIDTH)
+    to = out if out.is_terminal else Console(highlight=False, width=_WIDTH)
+    to.print(_table(found))
     level = "error" if strict else "warning"
     for part in found.unexplained:
         message = f"{level}: {part} widens, and its reason is the same; say why more is needed"
@@ -187,26 +189,33 @@ def _print(review: _Review, strict: bool) -> None:
 def _table(found: Comparison) -> Table:
     """Widenings first, each with the reason that the document gives for the field or purpose."""
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("verdict", "where", "what", "old", "new", "because"):
-        table.add_column(heading, overflow="fold", no_wrap=heading == "verdict")
+    for heading in ("verdict", "where", "what", "old → new", "because"):
+        table.add_column(heading, overflow="fold", no_wrap=heading in ("verdict", "where"))
     for change in sorted(found.changes, key=lambda change: _ORDER.index(change.verdict)):
         widens = change.verdict == "widening"
         table.add_row(
             change.verdict,
             escape(change.at),
             change.what,
-            escape(_words(change.old)),
-            escape(_words(change.new)),
+            escape(_step(change)),
             escape(change.reason or "") if widens else "",
             style=_STYLES[change.verdict],
         )
     return table
 
 
+def _step(change: Change) -> str:
+    """From what to what; ``+`` and ``-`` where there is nothing on the other side."""
+    old, new = _words(change.old), _words(change.new)
+    if old and new:
+        return f"{old} → {new}"
+    return f"+ {new}" if new else f"- {old}" if old else ""
+
+
 def _words(value: Any) -> str:
     """A word of a document as a table shows it."""
-    if value is None or value in ([], {}):
-        return "-"
+    if value is None:
+        return ""
     if isinstance(value, dict):
         value = [f"{key}: {inner}" for key, inner in value.items()]
     if isinstance(value, list):

@@ -10,7 +10,6 @@ from collector.schema.diff.change import Change, changes, differing, reordered
 from collector.schema.diff.fields import fields
 from collector.schema.diff.trials import trials
 from collector.schema.model import Purpose, Schema
-from collector.schema.terms import keys
 from collector.schema.verdict import Shift, stepped
 
 __all__ = ["Comparison", "compare"]
@@ -90,8 +89,6 @@ def _shifts(old: Schema, new: Schema) -> Iterator[Shift]:
     yield from _content(old, new)
     if old.records != new.records:
         yield Shift("records", "records are found elsewhere")
-    if _looks_into_lists(old) and not _looks_into_lists(new):
-        yield Shift("fields", "a list is many events")
     if old.user_agent != new.user_agent:
         same = not new.user_agent_paths or old.user_agent_paths == new.user_agent_paths
         what = "written differently" if same else "user agent is found elsewhere"
@@ -117,13 +114,6 @@ def _content(old: Schema, new: Schema) -> Iterator[Shift]:
         yield Shift("content", "content name counted elsewhere", *words)
     if old.content != new.content and before == after:
         yield Shift("content", "written differently")
-
-
-def _looks_into_lists(schema: Schema) -> bool:
-    """Whether a list is one event, because some path begins with the number of an element."""
-    read = [path for name, field in schema.fields.items() for path in field.paths(name)]
-    paths = (*read, *(schema.records or ()), *schema.user_agent_paths)
-    return any(isinstance(keys(path)[0], int) for path in paths)
 
 
 def _purposes(old: Mapping[str, Purpose], new: Mapping[str, Purpose]) -> Iterator[Change]:

@@ -1,0 +1,557 @@
+"""``collector schema diff`` in real processes, on files and on real git repositories."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from shutil import which
+from time import process_time
+from typing import Any
+
+import orjson
+import pytest
+from ruamel.yaml import YAML
+
+from collector.cli import main
+from collector.schema import load_schema, revision, shelf
+from collector.schema.diff import compare
+from tests.cli.process import COMMAND, Ended
+from tests.conftest import required
+
+ROOT = Path(__file__).parents[2]
+
+TEXT = """\
+schema: sample
+version: 1.0.0
+title: A sample
+owner: privacy
+purposes:
+  ops: {use: essential.service.operations, basis: contract, reason: Keep the call up}
+fields:
+  os.type:
+    kind: enum
+    values: [linux, ios]
+    category: user.device
+    purposes: [ops]
+    retention: 30d
+    reason: Which systems to test on
+  device.model.name:
+    kind: token
+    catalogue: devices
+    category: user.device
+    purposes: [ops]
+    retention: 30d
+    reason: Which devices to test on
+tests:
+  - name: the one test
+    event: {os.type: ios, chat: canary-of-a-test}
+    keeps: {os.type: ios}
+    never_contains: [canary-of-a-test]
+"""
+DEVICES = "# source: made up for tests\nOne\nTwo\n"
+WIDER = TEXT.replace("[linux, ios]", "[linux, ios, android]")
+NEWER = WIDER.replace("version: 1.0.0", "version: 1.1.0")
+EXPLAINED = NEWER.replace("Which systems to test on", "Which systems and phones to test on")
+NARROWER = TEXT.replace("30d", "7d")
+
+
+def document(folder: Path, name: str, text: str, devices: str = DEVICES) -> Path:
+    """A schema file with its catalogue beside it."""
+    folder.mkdir(exist_ok=True, parents=True)
+    (folder / "devices.txt").write_text(devices)
+    path = folder / f"{name}.yaml"
+    path.write_text(text)
+    return path
+
+
+Diff = Callable[..., Ended]
+
+
+@pytest.fixture
+def diff(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Diff:
+    """Runs the command in this process, which takes a tenth of the time of one of its own."""
+
+    def diff(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["collector", "schema", "diff", *map(str, arguments)])
+        capfdbinary.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert isinstance(ended.value.code, int)
+        return Ended(ended.value.code, *capfdbinary.readouterr())
+
+    return diff
+
+
+@pytest.mark.parametrize(
+    ("new", "options", "code", "says"),
+    [
+        (TEXT, [], 0, "no difference"),
+        (NARROWER, [], 0, "kept shorter"),
+        (WIDER, [], 1, "more values"),
+        (NEWER, [], 0, "more values"),
+        (NEWER, ["--strict"], 1, "more values"),
+        (EXPLAINED, ["--strict"], 0, "Which systems and phones to test on"),
+    ],
+)
+def test_exit_codes(
+    diff: Diff, tmp_path: Path, new: str, options: list[str], code: int, says: str
+) -> None:
+    """1 where it widens without a higher version, or, if strict, for the same reason as before."""
+    old = document(tmp_path, "old", TEXT)
+    ended = diff(old, document(tmp_path, "new", new), *options)
+    assert ended.code == code
+    assert says in ended.out.decode()
+    unexplained = b"fields.os.type widens, and its reason is the same" in ended.err
+    assert unexplained == (new in (WIDER, NEWER))
+    assert (b"give it a version above 1.0.0" in ended.err) == (new == WIDER)
+
+
+def test_the_table(diff: Diff, tmp_path: Path) -> None:
+    """What changed, where, from what to what, which way, and why; widenings first; no value of a
+    test."""
+    new = (
+        EXPLAINED.replace("the one test", "one test")
+        .replace("30d", "7d")
+        .replace("ios, chat", "linux, chat")
+    )
+    ended = diff(document(tmp_path, "old", TEXT), document(tmp_path, "new", new))
+    title, head, *rows = ended.out.decode().splitlines()
+    assert title.endswith("new.yaml: sample/1.0.0 → sample/1.1.0")
+    assert re.split(r"\s{2,}", head.strip()) == ["verdict", "where", "what", "old → new", "because"]
+    verdicts = [row.split()[0] for row in rows]
+    assert verdicts == sorted(verdicts, key=["widening", "narrowing", "neutral"].index)
+    (row,) = (row for row in rows if "fields.os.type.values" in row)
+    assert re.split(r"\s{2,}", row.strip()) == [
+        *("widening", "fields.os.type.values", "more values", "+ android"),
+        "Which systems and phones to test on",
+    ]
+    assert any(
+        re.search(r"narrowing +fields\.os\.type\.retention +kept shorter +30d → 7d", row)
+        for row in rows
+    )
+    assert b"canary" not in ended.out + ended.err
+
+
+def test_json(diff: Diff, tmp_path: Path) -> None:
+    """One object, of the same things."""
+    old, new = document(tmp_path, "old", TEXT), document(tmp_path, "new", WIDER)
+    ended = diff(old, new, "--json")
+    assert ended.code == 1
+    assert orjson.loads(ended.out) == {
+        "file": str(new),
+        "old": "sample/1.0.0",
+        "new": "sample/1.0.0",
+        "changes": [
+            {
+                "at": "fields.os.type.values",
+                "what": "more values",
+                "verdict": "widening",
+                "old": [],
+                "new": ["android"],
+                "reason": "Which systems to test on",
+            }
+        ],
+        "widening": True,
+        "allowed": False,
+        "unexplained": ["fields.os.type"],
+        "faults": [],
+    }
+    assert not ended.err
+
+
+def test_schemas_are_no_markup(diff: Diff, tmp_path: Path) -> None:
+    """What a document says in brackets is shown, not obeyed."""
+    new = NEWER.replace("android", "'[red]x[/]'").replace(
+        "Which systems to", "'[link=x]Which'  # to"
+    )
+    ended = diff(document(tmp_path, "old", TEXT), document(tmp_path, "new", new))
+    assert ended.code == 0
+    assert b"[red]x[/]" in ended.out
+    assert b"[link=x]Which" in ended.out
+
+
+def test_faults_of_both_are_reported_at_once(diff: Diff, tmp_path: Path) -> None:
+    """Exit 1, with every fault of both documents, and no comparison."""
+    old = document(tmp_path, "old", TEXT.replace("kind: enum", "kind: list"))
+    new = document(tmp_path, "new", TEXT.replace("retention: 30d", "retention: long"))
+    ended = diff(old, new)
+    assert ended.code == 1
+    assert ended.err.count(b"[E110]") == 1
+    assert ended.err.count(b"[E126]") == 2
+    assert not ended.out
+    listed = orjson.loads(diff(old, new, "--json").out)
+    assert {fault["code"] for fault in listed["faults"]} == {"E110", "E126"}
+    assert not listed["allowed"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["conferencing"], ["conferencing"] * 3])
+def test_usage(diff: Diff, arguments: list[str]) -> None:
+    """Two schemas, no more and no less."""
+    ended = diff(*arguments)
+    assert ended.code == 2
+    assert b"Traceback" not in ended.err
+
+
+def test_shipped_names(diff: Diff) -> None:
+    """Names of shipped schemas are schemas too, and unknown ones are faults."""
+    ended = diff("conferencing", "conferencing-strict")
+    assert ended.code == 1
+    assert b"coarser values" in ended.out
+    unknown = diff("conferencing", "conferencin")
+    assert unknown.code == 1
+    assert b"did you mean `conferencing`?" in unknown.err
+
+
+# -- git ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty git repository, where the test now is; nobody's settings count."""
+    if which("git") is None:
+        required("git")
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    for role in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{role}_NAME", "Tester")
+        monkeypatch.setenv(f"GIT_{role}_EMAIL", "tester@example.org")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    git("init", "--quiet", "--initial-branch", "main")
+    return folder
+
+
+def git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def commit(message: str = "a step") -> str:
+    git("add", "--all")
+    git("commit", "--quiet", "--message", message)
+    return git("rev-parse", "HEAD")
+
+
+def test_a_revision(diff: Diff, repository: Path) -> None:
+    """``REV:path`` is the file as it was: from the top of the repository or, with ``./``, here."""
+    path = document(repository / "schemas", "sample", TEXT)
+    first = commit()
+    git("tag", "first")
+    path.write_text(NEWER)
+    commit()
+    for old in (
+        "HEAD~1:schemas/sample.yaml",
+        f"{first[:10]}:./schemas/sample.yaml",
+        "first:schemas/sample.yaml",
+    ):
+        listed = orjson.loads(diff(old, path, "--json").out)
+        assert (listed["old"], listed["new"]) == ("sample/1.0.0", "sample/1.1.0")
+        assert [change["at"] for change in listed["changes"]] == [
+            "version",
+            "fields.os.type.values",
+        ]
+    os.chdir(repository / "schemas")
+    both = diff("first:./sample.yaml", "main:../schemas/sample.yaml", "--json")
+    assert orjson.loads(both.out)["widening"]
+
+
+@pytest.mark.parametrize("where", [".", "schemas", "schemas/catalogues"])
+def test_the_catalogues_of_a_revision(diff: Diff, repository: Path, where: str) -> None:
+    """Catalogues beside the file at that revision count, never those of the working tree."""
+    folder = repository / (where if where != "schemas/catalogues" else "schemas")
+    path = document(folder, "sample", TEXT)
+    if where.endswith("catalogues"):
+        (folder / "catalogues").mkdir()
+        (folder / "devices.txt").rename(folder / "catalogues" / "devices.txt")
+    commit()
+    catalogue = repository / where / "devices.txt"
+    catalogue.write_text(DEVICES.replace("Two", "Three"))
+    place = path.relative_to(repository).as_posix()
+    ended = diff(f"HEAD:{place}", path, "--json")
+    assert [
+        (change["at"], change["old"], change["new"])
+        for change in orjson.loads(ended.out)["changes"]
+    ] == [("fields.device.model.name.catalogue", ["Two"], ["Three"])]
+    assert ended.code == 1
+    commit()
+    git("rm", "--quiet", "--cached", str(catalogue))
+    git("commit", "--quiet", "--message", "without")
+    assert b"[E120]" in diff(f"HEAD:{place}", path).err
+
+
+def test_faults_of_a_revision_are_those_of_its_file(
+    diff: Diff, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They call it as it was written, not where it was for a moment; nothing is left behind."""
+    document(repository, "sample", TEXT.replace("kind: enum", "kind: list"))
+    commit()
+    temporary = repository.parent / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    ended = diff("HEAD:sample.yaml", "conferencing")
+    assert ended.code == 1
+    assert ended.err.decode().startswith("HEAD:sample.yaml:9:")
+    assert str(temporary).encode() not in ended.err
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("reference", "says"),
+    [
+        ("nowhere:sample.yaml", "no such revision"),
+        ("HEAD:other.yaml", "not in this revision"),
+        ("HEAD:./deep/other.yaml", "not in this revision"),
+        ("HEAD:folder", "not in this revision"),
+        ("HEAD:link.yaml", "not in this revision"),
+        ("HEAD:../sample.yaml", "leads out of the repository"),
+        ("HEAD:/etc/passwd", "leads out of the repository"),
+        ("HEAD:", "write REV:PATH"),
+        (":sample.yaml", "write REV:PATH"),
+        ("HEAD:a\nb.yaml", "write REV:PATH"),
+    ],
+)
+def test_what_is_no_file_of_a_revision(
+    diff: Diff, repository: Path, reference: str, says: str
+) -> None:
+    """A fault like any other: where, what, and what to do."""
+    document(repository, "sample", TEXT)
+    document(repository / "folder", "sample", TEXT)
+    (repository / "link.yaml").symlink_to("/etc/hostname")
+    commit()
+    ended = diff(reference, "sample.yaml")
+    assert ended.code == 1
+    assert says in ended.err.decode()
+    assert b"[E101]" in ended.err
+    assert b"Traceback" not in ended.err
+
+
+def test_a_dash_is_no_option_of_git(repository: Path) -> None:
+    """A revision that begins with one reaches no command line."""
+    document(repository, "sample", TEXT)
+    commit()
+    with pytest.raises(revision.RevisionError, match="write REV:PATH"):
+        revision.parse("--all", "sample.yaml", repository, "x")
+
+
+def test_without_a_repository_and_without_git(
+    diff: Diff, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are said in a sentence."""
+    path = document(tmp_path, "sample", TEXT)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    outside = diff("HEAD:sample.yaml", path)
+    assert (outside.code, b"no git repository here" in outside.err) == (1, True)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    missing = diff("HEAD:sample.yaml", path)
+    assert (missing.code, b"git is needed" in missing.err) == (78, True)
+    assert b"[E201]" in missing.err
+
+
+def test_a_file_cannot_pass_for_a_revision(diff: Diff, repository: Path) -> None:
+    """A change under review must not bring its own past along."""
+    document(repository, "sample", TEXT)
+    commit()
+    (repository / "sample.yaml").write_text(WIDER)
+    document(repository / "HEAD:", "sample", WIDER)
+    assert diff("HEAD:./sample.yaml", "sample.yaml").code == 1
+    assert diff("./HEAD:/sample.yaml", "sample.yaml").code == 0
+
+
+def test_since(diff: Diff, repository: Path) -> None:
+    """Files, or all of a folder, each with itself; a file that was not there is a new schema."""
+    folder = repository / "schemas"
+    document(folder, "one", TEXT)
+    two = document(folder, "two", TEXT)
+    commit()
+    two.write_text(NARROWER)
+    document(folder, "three", WIDER)
+    for files in (["schemas"], ["schemas/one.yaml", "schemas/three.yaml", "schemas/two.yaml"]):
+        ended = diff("--since", "HEAD", *files, "--json")
+        assert ended.code == 0
+        listed = {row["file"]: row for row in orjson.loads(ended.out)}
+        assert {name: row["old"] for name, row in listed.items()} == {
+            "schemas/one.yaml": "sample/1.0.0",
+            "schemas/three.yaml": None,
+            "schemas/two.yaml": "sample/1.0.0",
+        }
+        assert listed["schemas/three.yaml"]["allowed"]
+    two.write_text(WIDER)
+    table = diff("--since", "HEAD", "schemas")
+    assert table.code == 1
+    assert b"schemas/one.yaml: no difference" in table.out
+    assert b"schemas/three.yaml: a new schema, sample/1.0.0" in table.out
+    two.write_text("schema: [")
+    broken = diff("--since", "nowhere", "schemas/two.yaml")
+    assert broken.code == 1
+    assert b"nowhere:schemas/two.yaml:1:1: there is no such revision" in broken.err
+    assert b"[E102]" in broken.err
+
+
+def hook(identity: str) -> list[str]:
+    """The command line of a hook, as pre-commit puts it together."""
+    hooks: list[dict[str, Any]] = YAML(typ="safe").load(ROOT / ".pre-commit-hooks.yaml")
+    (found,) = (hook for hook in hooks if hook["id"] == identity)
+    first, *entry = shlex.split(found["entry"])
+    assert first == "collector"
+    return [*COMMAND, *entry, *found.get("args", [])]
+
+
+def attempt(message: str) -> bool:
+    """Whether a commit of everything goes through the hook."""
+    git("add", "--all")
+    done = subprocess.run(
+        ["git", "commit", "--quiet", "--message", message], capture_output=True, check=False
+    )
+    assert b"Traceback" not in done.stderr
+    return done.returncode == 0
+
+
+def install(repository: Path, command: list[str]) -> None:
+    path = repository / ".git" / "hooks" / "pre-commit"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\nexec {shlex.join(command)}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+def test_the_hook_refuses_what_widens(repository: Path) -> None:
+    """From the first commit on: a new schema passes, a wider one does not, with a version it does;
+    and a catalogue that grows is a wider schema."""
+    install(repository, hook("collector-schema-diff"))
+    path = document(repository / "schemas", "sample", TEXT)
+    assert attempt("a new schema, and the first commit")
+    path.write_text(WIDER)
+    assert not attempt("wider")
+    path.write_text(NEWER)
+    assert attempt("wider, and newer")
+    path.write_text(NEWER.replace("30d", "7d"))
+    assert attempt("narrower")
+    (path.parent / "devices.txt").write_text(DEVICES + "Three\n")
+    assert not attempt("a longer catalogue")
+    path.write_text(NEWER.replace("30d", "7d").replace("1.1.0", "1.1.1"))
+    assert attempt("a longer catalogue, and newer")
+    assert git("rev-list", "--count", "HEAD") == "4"
+
+
+def test_the_hook_in_a_worktree(repository: Path) -> None:
+    """Where git tells its hooks about a folder that is elsewhere."""
+    path = document(repository / "schemas", "sample", TEXT)
+    commit()
+    install(repository, hook("collector-schema-diff"))
+    git("worktree", "add", "--quiet", "../other")
+    os.chdir(repository.parent / "other")
+    Path("schemas", path.name).write_text(WIDER)
+    assert not attempt("wider")
+    Path("schemas", path.name).write_text(NEWER)
+    assert attempt("wider, and newer")
+
+
+def test_the_hook_that_tests(repository: Path) -> None:
+    """It reports faults, and tests that fail."""
+    path = document(repository / "schemas", "sample", TEXT)
+    install(repository, [*hook("collector-schema-test"), "schemas/sample.yaml"])
+    assert attempt("a schema whose test passes")
+    path.write_text(TEXT.replace("keeps: {os.type: ios}", "keeps: {os.type: linux}"))
+    assert not attempt("a test that fails")
+    path.write_text(TEXT.replace("kind: enum", "kind: list"))
+    assert not attempt("a fault")
+
+
+def _commands(text: str) -> list[str]:
+    steps = YAML(typ="safe").load(text)["jobs"]["diff"]["steps"]
+    return [step["run"] for step in steps if step.get("run", "").startswith("collector")]
+
+
+def test_the_workflow(repository: Path) -> None:
+    """Its commands, in a clone of a repository whose main branch is the base, do what they say."""
+    path = document(repository / "schemas", "sample", TEXT)
+    commit()
+    commands = _commands((ROOT / "docs/examples/schema-review.yml").read_text())
+    assert len(commands) == 2
+    git("clone", "--quiet", str(repository), str(repository.parent / "clone"))
+    os.chdir(repository.parent / "clone")
+    shim = repository.parent / "bin"
+    shim.mkdir()
+    (shim / "collector").write_text(f'#!/bin/sh\nexec {shlex.join(COMMAND)} "$@"\n')
+    (shim / "collector").chmod(0o755)
+
+    def review() -> bool:
+        environment = os.environ | {"BASE": "origin/main", "PATH": f"{shim}:{os.environ['PATH']}"}
+        done = [
+            subprocess.run(
+                ["sh", "-ec", command], env=environment, capture_output=True, check=False
+            )
+            for command in commands
+        ]
+        assert done[0].returncode == 0
+        return done[1].returncode == 0
+
+    here = Path("schemas", path.name)
+    for text, passes in ((NEWER, False), (EXPLAINED, True)):
+        here.write_text(text)
+        assert review() == passes
+
+
+# -- the documentation ----------------------------------------------------------------------------
+
+REVIEW = (ROOT / "docs" / "schema-review.md").read_text("utf-8")
+
+
+def test_the_table_of_rules_is_that_of_the_code() -> None:
+    """Every change with its verdict, and no other."""
+    from collector.schema.verdict import RULES  # noqa: PLC0415
+
+    rows = re.findall(r"^\| `([^`]+)` \| (\w+) \|", REVIEW, re.MULTILINE)
+    assert dict(rows) == dict(RULES)
+    assert len(rows) == len(RULES)
+
+
+def test_the_examples_are_the_files(diff: Diff, tmp_path: Path) -> None:
+    """The workflow and the hooks that the page shows are there, and it says what the table is."""
+    assert (ROOT / "docs/examples/schema-review.yml").read_text() in REVIEW
+    hooks = {hook["id"] for hook in YAML(typ="safe").load(ROOT / ".pre-commit-hooks.yaml")}
+    assert set(re.findall(r"- id: ([\w-]+)", REVIEW)) == hooks
+    (shown,) = re.findall(
+        r"```console\n\$ collector schema diff conferencing wider.yaml\n(.*?)```", REVIEW, re.DOTALL
+    )
+    text = (shelf.shipped() / "conferencing.yaml").read_text()
+    wider = tmp_path / "wider.yaml"
+    wider.write_text(_wider(text))
+    ended: Ended = diff("conferencing", wider)
+    plain = (ended.out + ended.err).decode().replace(str(wider), "wider.yaml")
+    assert [line.rstrip() for line in plain.splitlines()] == [
+        line.rstrip() for line in shown.splitlines()
+    ]
+
+
+def _wider(text: str) -> str:
+    """The change that the page speaks of."""
+    start = text.index("  client.address:")
+    head, address, rest = text[:start], text[start : start + 400], text[start + 400 :]
+    address = address.replace("retention: 30d", "retention: 90d", 1).replace(", ip]", "]", 1)
+    return head + address + rest.replace("parts: 3", "parts: 2", 1)
+
+
+def test_long_catalogues_are_quick(tmp_path: Path) -> None:
+    """Sets are compared as sets: thousands of entries take milliseconds."""
+    entries = [f"Device {number}" for number in range(5000)]
+    texts = ["# source: made up\n" + "\n".join(part) for part in (entries, entries[1:])]
+    old, new = (
+        load_schema(document(tmp_path / str(number), "sample", TEXT, text))
+        for number, text in enumerate(texts)
+    )
+    start = process_time()
+    found = compare(old, new)
+    assert process_time() - start < 0.2
+    assert [change.what for change in found.changes] == ["fewer values"]
