@@ -116,7 +116,9 @@ def _is_well_said(finding: Finding, text: str) -> None:
 def test_findings_are_in_order_of_lines(tmp_path: Path) -> None:
     """Whatever the order of the table."""
     text = _BASE.replace("basis: contract", "basis: consent").replace("30d", "3y")
-    text = text.replace("[linux]", "[linux, Maria]").replace("[canary]\npurposes", "[absent]\npurposes")
+    text = text.replace("[linux]", "[linux, Maria]").replace(
+        "[canary]\npurposes", "[absent]\npurposes"
+    )
     found = _lint(text, tmp_path)
     places = [(finding.fault.line, finding.fault.column) for finding in found]
     assert len(found) == 4

@@ -1,0 +1,160 @@
+"""A schema to start from: a commented document with a passing and a failing sample.
+
+The texts are our own; the document as it stands loads without a lint and passes its tests.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from collector.schema import shelf
+from collector.schema.terms import Name
+
+__all__ = ["EDITOR_FILE", "copy", "is_name", "starter"]
+
+EDITOR_FILE = "collector-schema.json"
+"""What the document's first line calls the JSON Schema for editors."""
+
+_MODELINE = f"# yaml-language-server: $schema=./{EDITOR_FILE}\n"
+
+_DOCUMENT = """\
+# What is collected, why, for which purpose, and for how long. What is not listed here is not
+# collected. Records carry the name and the version. What stands behind # explains, or is an example
+# of what may be added; take out what you have read.
+schema: NAME
+version: 1.0.0         # MAJOR.MINOR.PATCH; raise it when something else is let through
+title: Telemetry of NAME
+owner: privacy-team    # who answers for it
+
+# Why. Each field names at least one of these purposes.
+purposes:
+  operations:
+    use: essential.service.operations       # a fideslang data use; an editor lists those allowed
+    basis: contract                         # the legal basis, Art. 6(1) GDPR
+    reason: "Connect clients to a server near them and keep the connection up"
+  planning:
+    use: analytics.reporting.system.performance
+    basis: consent
+    reason: "Decide which systems and versions to test on"
+    optional: true                          # a person may refuse it; its fields are then not read
+
+# What. A record has these keys in this order, and no other.
+fields:
+  client.address:
+    kind: ip                                # how the value is recognised; a closed set of values
+    from: [client.address, ip_address, ip]  # where it may be found; the first that is there decides
+    truncate: {ipv4: 24, ipv6: 48}          # the network is kept, not the host
+    category: user.device.ip_address        # a fideslang data category
+    purposes: [operations]
+    retention: 30d                          # how long it is kept: h, d, w or y
+    reason: "The network decides which server is near"
+    # required: true                        # an event without it would be rejected
+    # expires: 2030-12-31                   # from this day on it would not be collected
+
+  device.type:
+    kind: enum
+    from: [device.type, device_type]
+    values: [desktop, phone, tablet, browser]
+    aliases: {Windows: desktop, Mac: desktop, iPhone: phone}   # what sources call them
+    # fold_case: true                       # ASCII letters would match in any case
+    # derive: user_agent                    # fill it from the user-agent string where it is missing
+    category: user.device
+    purposes: [operations, planning]
+    retention: 90d
+    reason: "Screen layout depends on the form of the device"
+
+  os.name:
+    kind: token                             # an entry of a list, or a text of a finite pattern
+    from: [os.name, os]
+    catalogue: os-names                     # os-names.txt beside this file, or a shipped one
+    # pattern: '[A-Z][a-z]{2,8}'            # instead of a catalogue
+    # max_length: 16                        # a promise: a set with longer texts does not load
+    category: user.device
+    purposes: [planning]
+    retention: 90d
+    reason: "Which systems to build packages for"
+
+  os.version:
+    kind: version
+    from: [os.version, os_version]
+    parts: 2                                # 17.4.1 becomes 17.4
+    maximum: [99, 99]                       # the greatest number of each part
+    category: user.device
+    purposes: [planning]
+    retention: 90d
+    reason: "Known faults are tied to versions"
+
+  # The other kinds, with their options:
+  #   kind: integer, minimum: 0, maximum: 65536, step: 1024      rounded down to a multiple of step
+  #   kind: number, minimum: 0, maximum: 1, step: 0.05           the same, with fractions
+  #   kind: boolean
+  #   kind: time, precision: minute, within: ±7d                 RFC 3339 or Unix time, truncated
+  #   kind: pseudonym, key: env:VARIABLE, rotate: 1d             the only form for identifiers
+
+# Further names under which content travels. The built-in ones (audio, video, chat, transcript, …)
+# need not be listed. Content is counted and never decoded.
+content:
+  chat: [backchannel]
+
+# records: participants       # where an event holds a list: one record per element
+# user_agent: [headers.ua]    # where the user-agent string is, for fields with `derive`
+
+# The greatest width of a record that is meant; `collector schema capacity` shows the present one.
+max_bits: 78
+
+# Events, and what must come out of them. `keeps` is exact: a field more or less is a failure.
+tests:
+  - name: chat is never kept
+    event: {ip_address: 203.0.113.7, backchannel: [canary], chat: [{text: canary}]}
+    keeps: {client.address: 203.0.113.0}
+    never_contains: [canary]
+  - name: a sentence in a field costs that field only
+    event: {device_type: iPhone, os: {version: "meet me at nine"}}
+    keeps: {device.type: phone}
+    never_contains: [meet]
+"""
+
+_SAMPLES = {
+    "join.pass.json": {
+        "event": "join",
+        "ip_address": "203.0.113.7",
+        "device": {"type": "iPhone"},
+        "os": {"name": "iOS", "version": "17.4.1"},
+        "chat": ["this is never decoded"],
+    },
+    "sentence-in-version.fail.json": {
+        "ip_address": "203.0.113.7",
+        "os": {"version": "call me at nine"},
+    },
+}
+
+
+def is_name(text: str) -> bool:
+    """Whether a schema may be called so."""
+    try:
+        TypeAdapter(Name).validate_python(text, strict=True)
+    except ValidationError:
+        return False
+    return True
+
+
+def starter(name: str) -> tuple[str, dict[str, bytes]]:
+    """The document of a new schema, and the samples beside it: file name → JSON."""
+    samples = {
+        file: orjson.dumps(event, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        for file, event in _SAMPLES.items()
+    }
+    return _MODELINE + _DOCUMENT.replace("NAME", name), samples
+
+
+def copy(name: str, path: Path) -> tuple[str, dict[str, bytes]]:
+    """The same, copied from a schema file that loads, under a new name and as version 1.0.0."""
+    text = path.read_text("utf-8")
+    lines = (line for line in text.splitlines(keepends=True) if "yaml-language-server" not in line)
+    renamed = re.sub(r"^schema:.*", f"schema: {name}", "".join(lines), count=1, flags=re.MULTILINE)
+    renamed = re.sub(r"^version:.*", "version: 1.0.0", renamed, count=1, flags=re.MULTILINE)
+    return _MODELINE + renamed, {file.name: file.read_bytes() for file in shelf.samples(path)}

@@ -1,0 +1,160 @@
+"""``collector schema new``: a schema to start from, in the current directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from typer.testing import CliRunner
+
+from collector.cli.app import app
+from collector.errors import ConfigError
+from collector.filter.trial import run_samples, run_tests
+from collector.schema import load_schema, shelf
+from collector.schema.jsonschema import document_schema
+from collector.schema.kinds import KINDS
+from collector.schema.lint import lint
+from collector.schema.model import Head, Purpose, Trial
+from collector.schema.source import read
+from tests.cli.process import run
+
+_MODELINE = "# yaml-language-server: $schema=./collector-schema.json"
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def _new(*arguments: str) -> int:
+    """Its exit code, in this process; ``ConfigError`` is raised."""
+    result = CliRunner().invoke(app, ["schema", "new", *arguments], catch_exceptions=True)
+    if isinstance(result.exception, ConfigError):
+        raise result.exception
+    return result.exit_code
+
+
+def _files() -> set[str]:
+    return {str(path) for path in Path().rglob("*")}
+
+
+def test_it_passes_everything_as_written() -> None:
+    """The strict check says nothing at all, and tests and samples pass; what to do next is said on
+    stderr, and works."""
+    ended = run("schema", "new", "my-calls")
+    assert (ended.code, ended.out) == (0, b"")
+    assert len(_files()) == 4
+    checked = run("schema", "check", "--strict", "my-calls.yaml")
+    assert (checked.code, checked.err) == (0, b"")
+    tested = run("schema", "test", "my-calls.yaml")
+    assert (tested.code, tested.out) == (0, b"4 passed, 0 failed\n")
+    commands = [line.split(" #")[0].split() for line in ended.err.decode().splitlines()[1:]]
+    assert len(commands) == 3
+    for command in commands:
+        assert command[0] == "collector"
+        assert run(*command[1:]).code == 0
+    assert Path("collector-schema.json").is_file()
+
+
+def test_it_explains_every_key() -> None:
+    """Each key of a document, a purpose, a field, a test and every kind stands in it, if only in a
+    comment; the first line is for editors."""
+    assert _new("a") == 0
+    text = Path("a.yaml").read_text("utf-8")
+    assert text.splitlines()[0] == _MODELINE
+    assert max(map(len, text.splitlines())) <= 100
+    models: tuple[Any, ...] = (Head, Purpose, Trial, *KINDS.values())
+    for model in models:
+        for name, info in model.model_fields.items():
+            assert f"{info.alias or name}:" in text, name
+    assert all(f"kind: {kind}" in text for kind in KINDS)
+    value = read(Path("a.yaml"), "a.yaml").value
+    assert Draft202012Validator(document_schema()).is_valid(value)
+
+
+def test_there_is_a_sample_of_each_sort() -> None:
+    """One that must be admitted whole, one that must lose something."""
+    assert _new("a") == 0
+    suffixes = [path.suffixes[0] for path in sorted(Path("a.samples").iterdir())]
+    assert sorted(suffixes) == [".fail", ".pass"]
+
+
+@pytest.mark.parametrize("name", ["a", "a-b_c", "x" * 64, "conferencing", "name", "a1"])
+def test_good_names(name: str) -> None:
+    """The schema is called like its file."""
+    assert _new(name) == 0
+    assert load_schema(Path(f"{name}.yaml")).name == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", "A", "a b", "a.yaml", "../a", "a/b", "-a", "a-", "é", "x" * 65, "1a", "a\n", "."]
+)
+def test_bad_names(name: str) -> None:
+    """Usage, exit 2, and nothing is written."""
+    assert _new("--", name) == 2
+    assert _files() == set()
+
+
+@pytest.mark.parametrize("taken", ["a.yaml", "a.samples", "link"])
+def test_nothing_is_overwritten(taken: str) -> None:
+    """Whatever of that name is already here stays as it is, and nothing is added."""
+    if taken == "link":
+        Path("a.yaml").symlink_to("nowhere")
+    else:
+        Path(taken).write_text("mine")
+    with pytest.raises(ConfigError, match="already here") as caught:
+        _new("a")
+    assert caught.value.code == "E203"
+    assert len(_files()) == 1
+    assert taken == "link" or Path(taken).read_text() == "mine"
+
+
+def test_twice_in_a_real_process() -> None:
+    """The second time is refused with exit 78 and says what to do."""
+    assert run("schema", "new", "a").code == 0
+    before = Path("a.yaml").read_bytes()
+    again = run("schema", "new", "a", "--from", "webrtc")
+    assert again.code == 78
+    assert again.err == b"a.yaml is already here; move it away, or use another name [E203]\n"
+    assert Path("a.yaml").read_bytes() == before
+
+
+def test_a_directory_that_cannot_be_written_to() -> None:
+    """A clear fault, no traceback."""
+    place = Path("gone")
+    place.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        place = Path.cwd()
+        place.rmdir()
+        with pytest.raises(ConfigError, match="cannot be written here") as caught:
+            _new("a")
+    assert caught.value.code == "E203"
+
+
+@pytest.mark.parametrize("name", shelf.names())
+def test_copies_of_shipped_schemas(name: str) -> None:
+    """A copy is the same schema under a new name; its tests and samples pass, and nothing that its
+    original has not is found in it."""
+    assert _new("mine", "--from", name) == 0
+    path, original = Path("mine.yaml"), shelf.shipped() / f"{name}.yaml"
+    copied, shipped = load_schema(path), load_schema(name)
+    assert (copied.id, list(copied.fields)) == ("mine/1.0.0", list(shipped.fields))
+    assert copied.model_dump(exclude={"name", "version"}) == shipped.model_dump(
+        exclude={"name", "version"}
+    )
+    outcomes = [*run_tests(copied), *run_samples(copied, shelf.samples(path))]
+    assert len(outcomes) >= 3
+    assert all(outcome.passed for outcome in outcomes)
+    assert path.read_text("utf-8").startswith(_MODELINE)
+    found, known = lint(copied, path), lint(shipped, original)
+    assert [f.fault.code for f in found] == [f.fault.code for f in known]
+
+
+@pytest.mark.parametrize("reference", ["none", "a.yaml", "./conferencing.yaml", ""])
+def test_only_shipped_schemas_are_copied(reference: str) -> None:
+    """Usage, exit 2."""
+    assert _new("mine", "--from", reference) == 2
+    assert _files() == set()

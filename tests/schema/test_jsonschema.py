@@ -1,0 +1,287 @@
+"""The JSON Schema of documents, by the reference validator: it never refuses what loads, and
+refuses what is wrong by its form."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+from jsonschema.protocols import Validator
+from pydantic import TypeAdapter, ValidationError
+
+from collector.errors import CODES
+from collector.schema import Schema, glossary, load_schema, policy, shelf, terms
+from collector.schema.jsonschema import document_schema
+from collector.schema.kinds import KINDS
+from collector.schema.model import Head, Purpose, Trial
+from collector.schema.source import Source, read, text_source
+from collector.testing import schemas
+from tests.schema.faulty import TABLE
+from tests.schema.make import PLAIN, marked, one
+
+_DOCUMENT = document_schema()
+_VALIDATOR: Validator = Draft202012Validator(_DOCUMENT)
+_REFERENCE = Path(__file__).parents[2] / "docs" / "schema.md"
+_FEW = settings(max_examples=max(1, settings().max_examples // 4))
+
+# -- documents: no false alarm --------------------------------------------------------------------
+
+
+def _value(path: Path) -> Any:
+    source = read(path, "x")
+    assert not source.faults
+    return source.value
+
+
+def _complaints(value: Any) -> list[str]:
+    return [f"{list(error.path)}: {error.message}" for error in _VALIDATOR.iter_errors(value)]
+
+
+def test_it_is_a_json_schema() -> None:
+    """Of the dialect that it names, and small enough for an editor."""
+    Draft202012Validator.check_schema(_DOCUMENT)
+    assert _DOCUMENT["$schema"] == Draft202012Validator.META_SCHEMA["$id"]
+    assert len(orjson.dumps(_DOCUMENT)) < 100_000
+    assert document_schema() == _DOCUMENT
+
+
+@pytest.mark.parametrize("name", shelf.names())
+def test_shipped_documents_are_valid(name: str) -> None:
+    """Every shipped schema, as it is written."""
+    assert _complaints(_value(shelf.shipped() / f"{name}.yaml")) == []
+
+
+def test_documents_of_the_reference_are_valid() -> None:
+    """What docs/schema.md shows."""
+    blocks = re.findall(r"```yaml\n(.*?)```", _REFERENCE.read_text("utf-8"), re.DOTALL)
+    texts = [text if text.startswith("schema:") else PLAIN + text for text in blocks]
+    assert len(texts) > len(KINDS)
+    for text in texts:
+        assert _complaints(text_source(text, Source("x")).value) == []
+
+
+@_FEW
+@given(schemas())
+def test_generated_documents_are_valid(schema: Schema) -> None:
+    """Whatever loads, written out again with and without what was left out."""
+    for shortened in (True, False):
+        plain = schema.model_dump(
+            mode="json", by_alias=True, exclude_none=True, exclude_unset=shortened
+        )
+        for key in ("content", "user_agent"):
+            if not plain.get(key):
+                plain.pop(key, None)
+        for part in plain["fields"].values():
+            if part.get("within"):
+                part["within"] = "±" + part["within"]
+        assert _complaints(plain) == []
+
+
+_ODD = (
+    PLAIN.replace("title: A sample", "title: 会議の品質").replace("privacy", "🙂 é")
+    + """\
+  a.b.c.d.e.f.g.h: {kind: time, from: ['[99].x', é.b, 'a b', '[0]'], within: 99999d,
+    category: system, purposes: [ops], retention: 100y, reason: なぜ今か, expires: 2028-02-29}
+  x: {kind: enum, values: ['é ü', 😀], aliases: {'É': 😀}, category: user.telemetry,
+    purposes: [ops], retention: 36500d, reason: 'Why
+
+    not'}
+records: ['[2].*', '.', 'q*.r', p.q]
+content: {chat: [チャット, c d]}
+max_bits: 65536
+tests: [{name: '1', event: null, keeps: [{}, {x: 😀}]}]
+"""
+)
+
+
+def test_a_document_that_is_odd_and_loads(tmp_path: Path) -> None:
+    """Limits, other scripts, and spellings that are rarely used."""
+    path = tmp_path / "odd.yaml"
+    path.write_text(_ODD, "utf-8")
+    load_schema(path)
+    assert _complaints(_value(path)) == []
+
+
+# -- documents: what is seen ----------------------------------------------------------------------
+
+_SEEN = frozenset(
+    """
+    E105 E106 E107 E108 E109 E110 E111 E112 E113 E115 E119 E123 E124 E125 E126 E127 E128 E129 E131
+    E133 E134 E135 E136 E138 E139 E141 E301 E302 E303 E304 E306 E308
+    """.split()
+)
+"""Faults of form: a JSON Schema of documents can see them, with these exceptions."""
+_UNSEEN = frozenset(
+    """
+    half a surrogate pair as a key|a list as a key|an infinite number|a date that is none
+    |too few maxima|one key at two paces|a content name of two categories
+    |keeps an undefined field|identifiers|an identifier by the name of the field
+    """.replace("\n", "")
+    .replace("    ", "")
+    .split("|")
+)
+
+
+def _faulty() -> Iterator[tuple[str, Any, set[str]]]:
+    """Every faulty document that is YAML: its name, its value, its codes."""
+    for name, document in TABLE.items():
+        text, expected = marked(document)
+        source = text_source(text.encode("utf-8", "replace").decode(), Source("x"))
+        if source.value is not None and "E101" not in (codes := {e.code for e in expected}):
+            yield name, source.value, codes
+
+
+_FAULTY = list(_faulty())
+
+
+@pytest.mark.parametrize(("name", "value", "codes"), _FAULTY, ids=[name for name, _, _ in _FAULTY])
+def test_faults_of_form_are_seen(name: str, value: Any, codes: set[str]) -> None:
+    """A document is refused exactly if one of its faults is one that can be seen."""
+    assert bool(_complaints(value)) == (bool(codes & _SEEN) and name not in _UNSEEN)
+
+
+def test_the_exceptions_are_documents() -> None:
+    """No exception is left behind when its document goes; most documents are seen."""
+    assert {name for name, _, _ in _FAULTY} >= _UNSEEN
+    assert set(CODES) >= _SEEN
+    refused = [name for name, _, codes in _FAULTY if codes & _SEEN and name not in _UNSEEN]
+    assert len(refused) > 100
+
+
+def test_an_error_is_where_the_mistake_is() -> None:
+    """One complaint in the branch of the kind, not nine about all kinds."""
+    for text, path in (
+        (one("kind: ip, truncate: {ipv4: 7}"), ["fields", "os.name", "truncate", "ipv4"]),
+        (one("kind: ipx"), ["fields", "os.name", "kind"]),
+        (one("kind: boolean, values: [a]"), ["fields", "os.name"]),
+        (PLAIN + "max_bits: 0\n", ["max_bits"]),
+    ):
+        (error,) = _VALIDATOR.iter_errors(text_source(text, Source("x")).value)
+        assert list(error.absolute_path) == path
+
+
+# -- documents: what is explained -----------------------------------------------------------------
+
+_MODELS: dict[str, Any] = {"Purpose": Purpose, "Trial": Trial, **KINDS}
+
+
+def _options(model: Any) -> set[str]:
+    return {info.alias or name for name, info in model.model_fields.items()}
+
+
+def test_every_key_is_offered() -> None:
+    """Document, purpose, test and every kind have the keys of their models, and no other."""
+    assert set(_DOCUMENT["properties"]) == _options(Head)
+    for name, model in _MODELS.items():
+        assert set(_DOCUMENT["$defs"][name]["properties"]) == _options(model)
+        assert not _DOCUMENT["$defs"][name]["additionalProperties"]
+    assert _DOCUMENT["$defs"]["Field"]["properties"]["kind"]["enum"] == list(KINDS)
+
+
+def test_every_key_is_explained() -> None:
+    """With words of its own, and with examples that are valid."""
+    parts = [_DOCUMENT["properties"], *(d["properties"] for d in _DOCUMENT["$defs"].values())]
+    for properties in parts:
+        for key, node in properties.items():
+            assert re.fullmatch(r"[A-Z`±].{10,}\.", node.get("description", "")), key
+            for example in node.get("examples", ()):
+                validator = Draft202012Validator({**node, "$defs": _DOCUMENT["$defs"]})
+                assert validator.is_valid(example), (key, example)
+
+
+def test_no_word_is_about_a_key_that_is_gone() -> None:
+    """Every key of the glossary is a key of its model."""
+    assert set(glossary.DOCUMENT) == _options(Head)
+    assert set(glossary.KINDS) == set(KINDS)
+    for kind, (_, words) in glossary.KINDS.items():
+        assert set(words) | set(glossary.FIELD) == _options(KINDS[kind])
+
+
+def test_closed_lists() -> None:
+    """Uses and categories are those of policy; an identifier's category is a pseudonym's."""
+    uses = _DOCUMENT["$defs"]["Purpose"]["properties"]["use"]["enum"]
+    assert "essential.service.operations" in uses
+    assert all(policy.use_is_allowed(use) for use in uses)
+    assert not any("advertising" in use for use in uses)
+    by_kind = {k: _DOCUMENT["$defs"][k]["properties"]["category"]["enum"] for k in KINDS}
+    assert all(policy.category_is_allowed(key) for keys in by_kind.values() for key in keys)
+    assert "user.device.device_id" in by_kind["pseudonym"]
+    assert not any("user.device.device_id" in by_kind[k] for k in KINDS if k != "pseudonym")
+
+
+_TERMS: tuple[tuple[Any, dict[str, Any], bool], ...] = (
+    (terms.Name, _DOCUMENT["properties"]["schema"], True),
+    (terms.FieldName, _DOCUMENT["properties"]["fields"]["propertyNames"], True),
+    (terms.Version, _DOCUMENT["properties"]["version"], True),
+    (terms.Catalogue, _DOCUMENT["$defs"]["token"]["properties"]["catalogue"], True),
+    (terms.Path, _DOCUMENT["$defs"]["ip"]["properties"]["from"]["items"], True),
+    (terms.RecordsPath, _DOCUMENT["properties"]["records"]["anyOf"][0], True),
+    (terms.Text, _DOCUMENT["properties"]["title"], True),
+    (terms.Reason, _DOCUMENT["$defs"]["Purpose"]["properties"]["reason"], True),
+    (terms.Duration, _DOCUMENT["$defs"]["ip"]["properties"]["retention"], False),
+    (terms.Period, _DOCUMENT["$defs"]["pseudonym"]["properties"]["rotate"], False),
+    (terms.Window, _DOCUMENT["$defs"]["time"]["properties"]["within"], True),
+    (terms.Day, _DOCUMENT["$defs"]["ip"]["properties"]["expires"], False),
+)
+"""Each term, what an editor is told, and whether that is exact for short ASCII texts."""
+
+
+@pytest.mark.parametrize(("term", "node", "exact"), _TERMS)
+@_FEW
+@given(data=st.data())
+def test_terms(term: Any, node: dict[str, Any], exact: bool, data: st.DataObject) -> None:
+    """What a term takes an editor does not underline; where it can be exact, it is."""
+    text = data.draw(
+        st.from_regex(node["pattern"], fullmatch=False).map(lambda t: t.rstrip("\n"))
+        | st.text("a1.-_[]*0dwhmy±B \n", max_size=9)
+        | st.text(max_size=5)
+    )
+    try:
+        TypeAdapter(term).validate_python(text, strict=True)
+        accepted = True
+    except ValidationError:
+        accepted = False
+    valid = Draft202012Validator(node).is_valid(text)
+    assert valid or not accepted
+    if exact and text.isascii() and text.isprintable() and len(text) <= 32:
+        assert valid == accepted
+
+
+_LONG = (
+    "a" * 300,
+    "1" * 300,
+    "a." * 100,
+    "a-" * 1000 + "!",
+    "[" * 300,
+    "a" * 300 + "\n",
+    "é" * 300,
+)
+
+
+def test_patterns_are_fast() -> None:
+    """No text takes long to judge, and no pattern makes Python warn."""
+    found = [node.get("pattern") for node in _nodes(_DOCUMENT)]
+    patterns = {pattern for pattern in found if isinstance(pattern, str)}
+    assert len(patterns) > 10
+    started = perf_counter()
+    for pattern in patterns:
+        for text in _LONG:
+            re.search(pattern, text)
+    assert perf_counter() - started < 2
+
+
+def _nodes(node: Any) -> Iterator[dict[str, Any]]:
+    """Every mapping inside a JSON value."""
+    if isinstance(node, dict):
+        yield node
+    for part in node.values() if isinstance(node, dict) else node:
+        if isinstance(part, dict | list):
+            yield from _nodes(part)
