@@ -40,6 +40,7 @@ LINTS: dict[str, tuple[Severity, _Find]] = {
     "required-but-refusable": ("warning", meaning.required_but_refusable),
     "address-category": ("warning", meaning.address_category),
     "shadowed-source": ("warning", reach.shadowed_source),
+    "shadowed-records": ("warning", reach.shadowed_records),
     "same-source": ("warning", reach.same_source),
     "no-tests": ("warning", trials.no_tests),
     "no-never-contains": ("warning", trials.no_never_contains),

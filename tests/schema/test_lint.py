@@ -243,6 +243,16 @@ def test_two_fields_of_one_path(one: str, other: str, expected: bool, tmp_path: 
     assert [f.fault.code for f in _lint(text, tmp_path)] == ["same-source"] * expected
 
 
+@pytest.mark.parametrize(
+    ("paths", "codes"), [("[ua, headers.ua]", []), ("[headers, headers.ua]", ["shadowed-source"])]
+)
+def test_paths_of_the_user_agent(paths: str, codes: list[str], tmp_path: Path) -> None:
+    """They are tried in order like those of a field."""
+    text = _BASE.replace("values: [linux]", "values: [linux], derive: user_agent")
+    found = _lint(f"{text}user_agent: {paths}\n", tmp_path)
+    assert [finding.fault.code for finding in found] == codes
+
+
 def test_entries_of_a_catalogue_are_looked_at(tmp_path: Path) -> None:
     """A list of people's devices is found out, without quoting one."""
     (tmp_path / "ours.txt").write_text("# source: us\nPixel 8\nMaria's iPhone\nLAPTOP-MARIA\n")

@@ -12,17 +12,32 @@ from collector.schema.kinds.token import TokenField
 from collector.schema.model import Schema
 from collector.schema.source import Loc
 
-__all__ = ["idle_alias", "same_source", "shadowed_source"]
+__all__ = ["idle_alias", "same_source", "shadowed_records", "shadowed_source"]
 
 
 def shadowed_source(schema: Schema, _: date) -> Iterator[tuple[Loc, str]]:
     """The first path that is present decides: where ``a.b`` is, ``a`` is, and was asked before."""
+    message = "a path before it ends above it and decides first; put this one before"
     for name, field in schema.fields.items():
-        listed = field.sources or ()
-        for index, path in enumerate(listed):
-            if any(path.startswith(f"{earlier}.") for earlier in listed[:index]):
-                message = "a path before it ends above it and decides first; put this one before"
-                yield ("fields", name, "from", index), message
+        for index in _shadowed(field.sources or ()):
+            yield ("fields", name, "from", index), message
+    for index in _shadowed(schema.user_agent):
+        yield ("user_agent", index), message
+
+
+def _shadowed(paths: tuple[str, ...]) -> Iterator[int]:
+    for index, path in enumerate(paths):
+        if any(path.startswith(f"{earlier}.") for earlier in paths[:index]):
+            yield index
+
+
+def shadowed_records(schema: Schema, _: date) -> Iterator[tuple[Loc, str]]:
+    """The event itself is always there."""
+    listed = schema.records or ()
+    for index in range(len(listed)):
+        if "." in listed[:index]:
+            message = "`.` before it is always there and decides; put `.` last"
+            yield ("records", index), message
 
 
 def same_source(schema: Schema, _: date) -> Iterator[tuple[Loc, str]]:
