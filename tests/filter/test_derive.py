@@ -1,0 +1,286 @@
+"""What is taken from a user-agent string, and that nothing else of it is."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector import ConfigError, Filter, Schema, load_schema
+from collector.filter import derive
+from collector.filter.derive import MAX_BYTES, Agents, derived
+from collector.schema.policy import DERIVABLE
+from collector.testing import canaries
+from tests.schema.make import HEAD, REST
+
+WINDOWS = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko)"
+    " Chrome/124.0.0.0 Safari/537.36"
+)
+PHONE = (
+    "Mozilla/5.0 (Linux; Android 13; SM-S918B) AppleWebKit/537.36 (KHTML, like Gecko)"
+    " Chrome/112.0.0.0 Mobile Safari/537.36"
+)
+
+SAID: list[tuple[str, dict[str, str]]] = [
+    (
+        WINDOWS,
+        {"os.type": "windows", "os.name": "Windows", "os.version": "10", "device.type": "desktop"},
+    ),
+    (
+        "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 Version/17.1",
+        {
+            "os.type": "darwin",
+            "os.name": "macOS",
+            "os.version": "10.15.7",
+            "device.type": "desktop",
+            "device.manufacturer": "Apple",
+            "device.model.name": "Mac",
+        },
+    ),
+    (
+        "Mozilla/5.0 (iPhone; CPU iPhone OS 17_1_2 like Mac OS X) AppleWebKit/605.1 Mobile/15E148",
+        {
+            "os.type": "ios",
+            "os.name": "iOS",
+            "os.version": "17.1.2",
+            "device.type": "phone",
+            "device.manufacturer": "Apple",
+            "device.model.name": "iPhone",
+        },
+    ),
+    (
+        "Mozilla/5.0 (iPad; CPU OS 16_6 like Mac OS X) AppleWebKit/605.1.15 Mobile/15E148",
+        {
+            "os.type": "ios",
+            "os.name": "iOS",
+            "os.version": "16.6",
+            "device.type": "tablet",
+            "device.manufacturer": "Apple",
+            "device.model.name": "iPad",
+        },
+    ),
+    (
+        PHONE,
+        {
+            "os.type": "android",
+            "os.name": "Android",
+            "os.version": "13",
+            "device.type": "phone",
+            "device.manufacturer": "Samsung",
+            "device.model.identifier": "SM-S918B",
+        },
+    ),
+    (
+        PHONE.replace("SM-S918B", "SM-X906C").replace(" Mobile", ""),
+        {
+            "os.type": "android",
+            "os.name": "Android",
+            "os.version": "13",
+            "device.type": "tablet",
+            "device.manufacturer": "Samsung",
+            "device.model.identifier": "SM-X906C",
+        },
+    ),
+    (
+        PHONE.replace("SM-S918B", "Pixel 8 Pro"),
+        {
+            "os.type": "android",
+            "os.name": "Android",
+            "os.version": "13",
+            "device.type": "phone",
+            "device.manufacturer": "Google",
+            "device.model.name": "Pixel 8 Pro",
+        },
+    ),
+    (
+        PHONE.replace("SM-S918B", "K"),  # what reduced user agents say instead of a model
+        {"os.type": "android", "os.name": "Android", "os.version": "13", "device.type": "phone"},
+    ),
+    (
+        "Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:120.0) Gecko/20100101 Firefox/120.0",
+        {"os.type": "linux", "os.name": "Ubuntu", "device.type": "desktop"},
+    ),
+    (
+        "Mozilla/5.0 (X11; CrOS x86_64 14541.0.0) AppleWebKit/537.36 Chrome/124.0 Safari/537.36",
+        {"os.type": "chromeos", "os.name": "Chrome OS", "os.version": "14541.0.0"},
+    ),
+    ("curl/8.5.0", {}),
+    ("", {}),
+    ("hello, my name is Ana and this is what I said", {}),
+    (WINDOWS + " " * (MAX_BYTES - len(WINDOWS) + 1), {}),
+    ("Windows NT 10.0 " + "é" * 256, {}),
+    ("Windows NT 10.0 \ud800", {}),
+]
+
+
+@pytest.mark.parametrize(("agent", "says"), SAID, ids=range(len(SAID)))
+def test_what_it_says(agent: str, says: dict[str, str]) -> None:
+    """Devices and systems; nothing for what is no user agent, or is too long, or is no text."""
+    assert derived(agent) == says
+    assert set(says) <= set(DERIVABLE)
+
+
+def test_the_longest_that_is_looked_at() -> None:
+    """512 bytes are, one more is not."""
+    longest = WINDOWS + " " * (MAX_BYTES - len(WINDOWS))
+    assert derived(longest)["os.type"] == "windows"
+
+
+def sample(tmp_path: Path, more: str = "", document: str = "") -> Schema:
+    """A schema whose ``os.*`` is derived, from ``ua`` or ``user_agent.original``."""
+    path = tmp_path / "sample.yaml"
+    path.write_text(
+        f"{HEAD}user_agent: [ua]\n{document}fields:\n"
+        f"  client.address: {{kind: ip, from: [ip], {REST}}}\n"
+        f"  os.type: {{kind: enum, values: [windows, android], derive: user_agent, {REST}}}\n"
+        f"  os.version: {{kind: version, parts: 1, maximum: [12], derive: user_agent, {REST}"
+        f"{more}}}\n"
+    )
+    return load_schema(path)
+
+
+def both(filter_: Filter, event: Any) -> tuple[list[Any], dict[str, Any]]:
+    """Records and tally of an event, the same as JSON and as a mapping."""
+    written = filter_.admit(json.dumps(event))
+    if type(event) is dict:
+        assert filter_.admit(event).encode() == written.encode()
+    tally = written.tally.as_dict()
+    fields = [{key: r[key] for key in r if key != "schema"} for r in written.records]
+    return fields, {key: tally[key] for key in tally if not key.startswith("bytes")}
+
+
+def test_only_where_the_event_has_nothing(tmp_path: Path) -> None:
+    """A value of the event wins, even one that is refused; null is none."""
+    filter_ = Filter(sample(tmp_path))
+    windows = {"os.type": "windows", "os.version": "10"}
+    for event, fields, dropped in (
+        ({"ua": WINDOWS}, windows, {}),
+        ({"user_agent": {"original": WINDOWS}}, windows, {}),
+        ({"user_agent.original": WINDOWS}, windows, {}),
+        ({"ua": WINDOWS, "user_agent.original": PHONE}, windows, {}),
+        ({"ua": None, "user_agent.original": WINDOWS}, windows, {}),
+        ({"ua": WINDOWS, "os": {"type": "android"}}, windows | {"os.type": "android"}, {}),
+        ({"ua": WINDOWS, "os": {"type": None}}, windows, {}),
+        (
+            {"ua": WINDOWS, "os": {"type": "plan9"}},
+            {"os.version": "10"},
+            {"os.type": {"invalid_value": 1}},
+        ),
+        ({"ua": WINDOWS, "os.type": 1}, {"os.version": "10"}, {"os.type": {"wrong_type": 1}}),
+        ({"ua": PHONE}, {"os.type": "android"}, {"os.version": {"invalid_value": 1}}),
+    ):
+        records, tally = both(filter_, event)
+        assert (records, tally.get("dropped", {})) == ([fields], dropped)
+
+
+@pytest.mark.parametrize("agent", [1, True, [WINDOWS], {"ua": WINDOWS}, "curl/8.5.0", "", None])
+def test_no_user_agent(tmp_path: Path, agent: Any) -> None:
+    """What is no text, or says nothing, changes nothing; the first that is there decides."""
+    event = {"ip": "203.0.113.7", "ua": agent}
+    later = {} if agent is None else {"user_agent.original": WINDOWS}
+    records, tally = both(Filter(sample(tmp_path)), {**event, **later})
+    assert records == [{"client.address": "203.0.113.7"}]
+    assert "dropped" not in tally
+
+
+def test_withheld_fields_are_not_derived(tmp_path: Path) -> None:
+    """Neither an expired field nor one whose purpose is refused; the agent is not even decoded."""
+    expired = Filter(sample(tmp_path, ", expires: 2026-01-01"))
+    records, tally = both(expired, {"ua": WINDOWS})
+    assert records == [{"os.type": "windows"}]
+    assert "dropped" not in tally
+    refused = Filter(sample(tmp_path), purposes=())
+    assert refused.plan.user_agent == ()
+    assert both(refused, {"ua": WINDOWS})[1]["rejected"] == {"nothing_admitted": 1}
+
+
+def test_records_have_agents_of_their_own(tmp_path: Path) -> None:
+    """An element's values and agent win over those of the document around it."""
+    filter_ = Filter(sample(tmp_path, document="records: people\n"))
+    people = [{}, {"ua": PHONE}, {"os": {"type": "android"}}, {"ua": 1, "ip": "203.0.113.7"}]
+    windows = {"os.type": "windows", "os.version": "10"}
+    assert both(filter_, {"ua": WINDOWS, "people": people})[0] == [
+        windows,
+        {"os.type": "android"},
+        windows | {"os.type": "android"},
+        {"client.address": "203.0.113.7"},
+    ]
+    around = {"os": {"type": "android"}, "ua": WINDOWS, "people": [{}]}
+    assert both(filter_, around)[0] == [windows | {"os.type": "android"}]
+    refused = {"os": {"type": "plan9"}, "ua": WINDOWS, "people": [{}]}
+    assert both(filter_, refused)[0] == [{"os.version": "10"}]
+
+
+def test_agents_remember_little() -> None:
+    """Only what says something, and not more than a thousand of them."""
+    agents = Agents(["os.type", "os.version"])
+    assert agents["curl/8.5.0"] == (None, None)
+    assert not agents
+    for number in range(2100):
+        assert agents[f"Windows NT 10.0 {number}"] == ("windows", "10")
+    assert len(agents) <= 1024
+    assert "Windows" not in f"{agents!r}"
+
+
+@given(st.data())
+def test_nothing_of_the_text_comes_out(data: st.DataObject) -> None:
+    """However an agent with a canary looks, the canary is in no record."""
+    filter_ = Filter(load_schema("webrtc"))
+    (canary,) = canaries(1)
+    before, after = data.draw(st.sampled_from(SAID))[0], data.draw(st.text(max_size=20))
+    where = data.draw(st.integers(0, len(before)))
+    agent = before[:where] + canary + before[where:] + after
+    for event in ({"userAgent": agent}, ["create", None, {"userAgent": agent}]):
+        admission = filter_.admit_lines(json.dumps(event).encode(errors="surrogatepass"))
+        assert canary.encode() not in admission.encode()
+        assert canary not in repr(admission.tally.as_dict())
+
+
+@pytest.mark.parametrize(
+    "agent",
+    [
+        "Mozilla/5.0 (" + "Android " * 62,
+        "Mozilla/5.0 (Linux; Android 13; " + "A" * 470,
+        "(" * 512,
+        "Opera/" + "1." * 250,
+        "a " * 256,
+        "Windows Phone OS 7" * 28,
+    ],
+    ids=range(6),
+)
+def test_no_agent_takes_long(agent: str) -> None:
+    """The engine is linear: no text of 512 bytes costs more than a few milliseconds."""
+    derived(WINDOWS)  # the table is loaded once
+    start = time.process_time()
+    for number in range(20):
+        derived(f"{agent[: MAX_BYTES - 2]}{number}")
+    assert (time.process_time() - start) / 20 < 0.02
+
+
+def test_without_the_parser(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A schema that derives says which extra it needs; others do not."""
+    monkeypatch.setattr(derive, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"E201") as caught:
+        Filter(load_schema("webrtc"))
+    assert "data-minimisation-collector[user-agent]" in str(caught.value)
+    assert Filter(load_schema("conferencing")).admit({"ip": "203.0.113.7"}).records
+
+
+def test_it_is_loaded_late() -> None:
+    """A schema that derives nothing does not pay for the parser."""
+    code = (
+        "import sys; from collector import Filter, load_schema\n"
+        "Filter(load_schema('conferencing')).admit({'userAgent': 'x'})\n"
+        "Filter(load_schema('webrtc')).admit({'address': '203.0.113.7'})\n"
+        "print('ua_parser' in sys.modules)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout == "False\n"
