@@ -127,7 +127,12 @@ def _field() -> _Node:
         "properties": common,
         "allOf": [
             {
-                "if": {"properties": {"kind": {"const": kind}}, "required": ["kind"]},
+                "if": {
+                    "title": kind,
+                    "type": "object",
+                    "properties": {"kind": {"const": kind}},
+                    "required": ["kind"],
+                },
                 "then": {"$ref": f"#/$defs/{kind}"},
             }
             for kind in KINDS

@@ -162,7 +162,8 @@ def test_an_error_is_where_the_mistake_is() -> None:
         (one("kind: ip, truncate: {ipv4: 7}"), ["fields", "os.name", "truncate", "ipv4"]),
         (one("kind: ipx"), ["fields", "os.name", "kind"]),
         (one("kind: boolean, values: [a]"), ["fields", "os.name"]),
-        (PLAIN + "max_bits: 0\n", ["max_bits"]),
+        (f"{PLAIN}  os.name:\n", ["fields", "os.name"]),
+        (f"{PLAIN}max_bits: 0\n", ["max_bits"]),
     ):
         (error,) = _VALIDATOR.iter_errors(text_source(text, Source("x")).value)
         assert list(error.absolute_path) == path
