@@ -7,7 +7,9 @@ from pathlib import Path
 
 import orjson
 import pytest
+from typer.testing import CliRunner
 
+from collector.cli.app import app
 from collector.schema import shelf
 from tests.cli.process import run
 
@@ -42,9 +44,10 @@ def _file(directory: Path, name: str, text: str) -> Path:
 )
 def test_exit_codes(text: str, code: int, strict: int, tmp_path: Path) -> None:
     """Only an error fails, with --strict a warning too; a fault is a fault either way."""
-    path = _file(tmp_path, "sample", text)
-    assert run("schema", "check", path).code == code
-    assert run("schema", "check", path, "--strict", "--json").code == strict
+    command = ["schema", "check", str(_file(tmp_path, "sample", text))]
+    for options, expected in (([], code), (["--strict"], strict)):
+        for form in ([], ["--json"]):
+            assert CliRunner().invoke(app, [*command, *options, *form]).exit_code == expected
 
 
 def test_faults_and_lints_of_all_files_in_one_pass(tmp_path: Path) -> None:
