@@ -8,12 +8,13 @@ coarser; if all of it is neutral, the same comes out.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from datetime import UTC, date, datetime
+from random import Random
 from typing import Any
 
-from hypothesis import assume, event, given
+from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
 from collector.errors import SchemaError
@@ -26,6 +27,7 @@ from collector.testing.laws import fixed_key
 from tests.schema.test_diff_kinds import OPTIONS
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
+DATES = st.sampled_from([NOW.date(), date(2026, 6, 2), date(2019, 1, 1)])
 granted = st.none() | st.sets(st.sampled_from(PURPOSES), max_size=2)
 
 Document = dict[str, Any]
@@ -192,10 +194,19 @@ def revised(draw: st.DrawFn) -> tuple[Schema, Schema]:
     return old, new
 
 
-def _records(schema: Schema, payload: str, purposes: Any, today: date) -> list[Document]:
+Records = Callable[[Any], list[Document]]
+
+
+def _made(schema: Schema, purposes: Any, today: date) -> Records:
+    """What a schema makes of an event, as records without its name."""
     known = None if purposes is None else set(purposes) & set(schema.purposes)
-    made = Filter(schema, purposes=known, as_of=today, keys=fixed_key).admit(payload)
-    return [{k: v for k, v in record.items() if k != "schema"} for record in made.records]
+    admit = Filter(schema, purposes=known, as_of=today, keys=fixed_key).admit
+
+    def records(one: Any) -> list[Document]:
+        listed = admit(json.dumps(one)).records
+        return [{k: v for k, v in record.items() if k != "schema"} for record in listed]
+
+    return records
 
 
 def _matched(old: list[Document], new: list[Document]) -> Iterable[tuple[Document, Document]]:
@@ -220,23 +231,17 @@ def _nothing_more(pairs: Iterable[tuple[Document, Document]], became: dict[Any, 
             assert became.setdefault(key, value) == value, "a value that is finer than before"
 
 
-def _holds(data: st.DataObject, found: Comparison) -> None:
-    old, new = found.old, found.new
-    purposes = data.draw(granted)
-    today = data.draw(st.sampled_from([NOW.date(), date(2026, 6, 2), date(2019, 1, 1)]))
-    given_events = st.one_of(*(events(schema, plain=True, now=NOW) for schema in (old, new)))
+def _holds(found: Comparison, purposes: Any, today: date, some_events: Iterable[Any]) -> None:
+    old, new = (_made(schema, purposes, today) for schema in (found.old, found.new))
     neutral = {change.verdict for change in found.changes} <= {"neutral"}
     became: dict[Any, Any] = {}
-    for one in data.draw(st.lists(given_events, min_size=1, max_size=5)):
-        payload = json.dumps(one)
-        before, after = (_records(schema, payload, purposes, today) for schema in (old, new))
+    for one in some_events:
+        before, after = old(one), new(one)
         if neutral:
             assert before == after
-        assert len(after) <= len(before)
-        if len(before) == len(after) or max(len(before), len(after)) == 1:
-            _nothing_more(_matched(before, after), became)
-        else:
-            _nothing_more(_matched(before, after), {})
+        assert len(after) <= len(before), "a record where before there was none"
+        same = len(before) == len(after) or len(before) == 1
+        _nothing_more(_matched(before, after), became if same else {})
 
 
 @given(st.data(), revised())
@@ -249,14 +254,114 @@ def test_what_does_not_widen_lets_nothing_more_through(
     assert found.changes or pair[0].digest == pair[1].digest
     event("widening" if found.widening else "narrowing" if found.changes else "the same")
     if not found.widening:
-        _holds(data, found)
+        each = st.one_of(*(events(schema, plain=True, now=NOW) for schema in pair))
+        some_events = st.lists(each, min_size=1, max_size=12)
+        _holds(found, data.draw(granted), data.draw(DATES), data.draw(some_events))
 
 
+IPHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_4 like Mac OS X) AppleWebKit/605.1.15"
+WINDOWS = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36"
+PATHS = ("p", "q", "os.type")
+DAYS = ("2026-06-01", "2026-06-02", "2030-01-01")
+
+
+def _some(random: Random, of: Sequence[Any]) -> list[Any]:
+    return random.sample(of, random.randint(1, len(of)))
+
+
+KEYS: dict[str, Callable[[Random], Any]] = {
+    "from": lambda random: _some(random, PATHS),
+    "purposes": lambda random: _some(random, PURPOSES[:2]),
+    "required": lambda random: random.choice([True, None]),
+    "expires": lambda random: random.choice([*DAYS, None]),
+    "derive": lambda random: random.choice(["user_agent", None]),
+    "kind": lambda random: random.choice(["enum", "enum", "boolean"]),
+    "fields": lambda random: random.choice([True, None, None]),
+    "records": lambda random: random.choice([None, None, None, "items", ["items", "."]]),
+    "user_agent": lambda random: random.choice([None, _some(random, ["p", "ua", "va"])]),
+}
+"""What a small schema may say, each key at random; ``fields`` takes one of its fields out."""
+OF_A_DOCUMENT = ("records", "user_agent")
+
+
+def small(random: Random) -> tuple[Schema, Schema]:
+    """Two fields that read few paths, and the same with one or two keys changed or left out.
+    Raises ``SchemaError`` where they do not fit together."""
+    old = {name: make(random) for name, make in KEYS.items()}
+    new = dict(old)
+    while new == old:
+        for name in random.choices(["from", "from", *KEYS], k=random.choice([1, 1, 2])):
+            new[name] = KEYS[name](random)
+    if random.random() < 0.3:
+        new["from"] = old["from"][: random.randint(1, len(old["from"]))]
+    first, second = (_loaded(json.dumps(_small(chosen))) for chosen in (old, new))
+    return first, second
+
+
+def _small(chosen: Document) -> Document:
+    set_ones = {key: value for key, value in chosen.items() if value is not None}
+    common = {"category": "user.device", "purposes": [PURPOSES[0]], "reason": "For a test"}
+    enum = {"kind": "enum", "values": ["ios", "windows"], "retention": "1d", **common}
+    own = {key: value for key, value in set_ones.items() if key not in (*OF_A_DOCUMENT, "fields")}
+    field = enum | own
+    if field["kind"] == "boolean":
+        field.pop("values")
+    if "derive" not in field:
+        set_ones.pop("user_agent", None)
+    fields = {"os.type": field, "other": enum | {"from": ["q"]}}
+    if chosen["fields"]:
+        del fields["os.type"]
+        set_ones.pop("user_agent", None)
+    purposes = {
+        name: {"use": "essential.service.operations", "basis": "contract", "reason": "For a test"}
+        for name in PURPOSES
+    }
+    head = {"schema": "small", "version": "1.0.0", "title": "Small", "owner": "tests"}
+    of_document = {key: set_ones[key] for key in OF_A_DOCUMENT if key in set_ones}
+    return head | {"purposes": purposes, "fields": fields} | of_document
+
+
+def _flat(random: Random) -> Document:
+    values = ("ios", "windows", "no", True, {"type": "ios"})
+    agents = ("ua", "va", "user_agent.original")
+    said = {path: random.choice(values) for path in (*PATHS, "other") if random.random() < 0.5}
+    return said | {
+        path: random.choice([IPHONE, WINDOWS]) for path in agents if random.random() < 0.5
+    }
+
+
+def small_event(random: Random) -> Document:
+    """An event of values and user agents, refused ones among them, at the few paths."""
+    items = [_flat(random) for _ in range(random.randint(0, 2))]
+    return _flat(random) | ({"items": items} if items else {})
+
+
+@settings(max_examples=3 * settings().max_examples)
+@given(st.integers(0, 2**64))
+def test_where_few_things_are_read(seed: int) -> None:
+    """The same law, where everything meets: few paths, refused values, records, user agents. These
+    are numbers of a random generator, which spreads its choices more evenly than a strategy."""
+    random = Random(seed)
+    try:
+        pair = small(random)
+    except SchemaError:
+        assume(False)
+        raise
+    found = compare(*pair)
+    event("widening" if found.widening else "narrowing" if found.changes else "the same")
+    if not found.widening:
+        purposes = random.choice([None, PURPOSES[:1], PURPOSES[1:2]])
+        today = random.choice([NOW.date(), date(2026, 6, 2), date(2019, 1, 1)])
+        _holds(found, purposes, today, [small_event(random) for _ in range(20)])
+
+
+@settings(max_examples=max(1, settings().max_examples // 3))
 @given(st.data(), schemas(), schemas())
 def test_any_two_schemas(data: st.DataObject, old: Schema, new: Schema) -> None:
     """The same for schemas that have nothing to do with each other."""
     found = compare(old, new)
     if not found.widening:
-        _holds(data, found)
+        some_events = st.lists(events(new, plain=True, now=NOW), min_size=1, max_size=12)
+        _holds(found, data.draw(granted), data.draw(DATES), data.draw(some_events))
     assert compare(old, old).changes == ()
     assert found.changes or old.digest == new.digest
