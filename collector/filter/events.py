@@ -99,13 +99,10 @@ class Events:
         """What a payload holds; ``None`` once it is counted, or if it is blank."""
         if not blank_counts and is_blank(payload):
             return None
-        event, reason = self._tolerant.decode(payload)
-        if event is not None:
-            try:
-                return self._tolerant.read(event)
-            except RecursionError:
-                reason = "too_deep"
-        draft.rejected.append(reason or "malformed")
+        found = self._tolerant.read(payload)
+        if isinstance(found, Found):
+            return found
+        draft.rejected.append(found)
         return None
 
     def _with_records(self, payload: Any, draft: Draft, blank_counts: bool) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
@@ -17,7 +17,7 @@ from collector.filter.compile import Column, Keys, Plan
 from collector.filter.draft import Draft
 from collector.filter.events import Events
 from collector.filter.generate import Outer
-from collector.filter.tolerant import Event, is_list
+from collector.filter.tolerant import is_list
 
 __all__ = ["Explanation", "Finding", "explain"]
 
@@ -71,13 +71,16 @@ class _Explainer(Events):
     def _explained(
         self, draft: Draft, outer: Outer | None, payload: Any, records: int
     ) -> Explanation:
-        event = cast("Event", self._tolerant.decode(payload)[0])
-        own = self._tolerant.read(event)
+        form = self._tolerant.form(payload)
+        event = form.decode(payload)
+        own = form.read(event)
         values, content, agent = own[:3] if outer is None else outer.around(own)
         derived = self.plan.derive(values, agent)
         found = {
             column.name: _finding(
-                column, derived[column.index], self._source(event, column, values[column.index])
+                column,
+                derived[column.index],
+                _source(form.source(event, column), values[column.index]),
             )
             for column in self.plan.columns
         }
@@ -90,15 +93,11 @@ class _Explainer(Events):
             sum(1 for _ in _unlisted(self.plan, payload)),
         )
 
-    def _source(self, event: Event, column: Column, value: Any) -> str:
-        """Where a value comes from, as the schema writes it."""
-        path = self._tolerant.source(event, column)
-        if path is not None:
-            return _written(path)
+
+def _source(path: Keys | None, value: Any) -> str:
+    """Where a value comes from, as the schema writes it."""
+    if path is None:
         return "(the user agent)" if value is None else "(outside the list of records)"
-
-
-def _written(path: Keys) -> str:
     first, *others = path
     return ".".join(map(str, [f"[{first}]" if isinstance(first, int) else first, *others]))
 

@@ -7,15 +7,16 @@ its own field and nothing else. Unlisted members stay undecoded bytes here too.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import msgspec
+from msgspec.structs import astuple
 
 from collector.contracts import Rejection
 from collector.filter.compile import Column, Found, Keys, Mark, Plan, Way
 
-__all__ = ["FAILURES", "NULL", "Event", "Tolerant", "is_list", "skip"]
+__all__ = ["FAILURES", "NULL", "Form", "Tolerant", "is_list", "skip"]
 
 NULL = msgspec.Raw(b"null")
 FAILURES = (msgspec.MsgspecError, RecursionError, ValueError)
@@ -31,6 +32,9 @@ _TYPES: dict[int, Any] = {
 _FRACTION = re.compile(rb"[.eE]")
 _LIST = re.compile(rb"[ \t\r\n]*+\[")
 _TEXT = frozenset([str])
+_Members = Sequence[msgspec.Raw | None]
+_Place = tuple[int, int]
+"""A member: the number of its object, and its own within it."""
 
 
 def is_list(text: bytes | memoryview) -> bool:
@@ -43,82 +47,143 @@ skip = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class _Object:
-    """An object of which some members are known; the rest is skipped as bytes.
+    """An object, or a list, of which some members are known; the rest is skipped as bytes."""
 
-    With numbers for keys it is a list, of which some elements are known.
-    """
-
-    def __init__(self, paths: Iterable[Keys], extra: Iterable[str] = ()) -> None:
-        ways = sorted(set(paths), key=repr)
-        keys = list(dict.fromkeys([*(path[0] for path in ways), *extra]))
-        self.attributes = {key: f"m{number}" for number, key in enumerate(keys)}
+    def __init__(self, place: _Place, keys: Iterable[str | int]) -> None:
+        self.place = place
+        self.keys = list(keys)
+        self.nothing: _Members = (None,) * len(self.keys)
         self.decode = msgspec.json.Decoder(self._type()).decode
-        inner = {key: [path[1:] for path in ways if path[0] == key and path[1:]] for key in keys}
-        self.inner = {key: _Object(below) for key, below in inner.items() if below}
 
     def _type(self) -> type[msgspec.Struct]:
-        places = {key: attribute for key, attribute in self.attributes.items() if type(key) is int}
-        if not places:
-            fields = [(attribute, msgspec.Raw, None) for attribute in self.attributes.values()]
-            rename = {attribute: str(key) for key, attribute in self.attributes.items()}
-            return msgspec.defstruct("Event", fields, rename=rename, frozen=True, gc=False)
-        names = [places.get(index, f"skipped{index}") for index in range(max(places) + 1)]
-        fields = [(name, msgspec.Raw, None) for name in names]
-        return msgspec.defstruct("Event", fields, array_like=True, frozen=True, gc=False)
+        is_list = any(type(key) is int for key in self.keys)
+        fields = [(f"m{number}", msgspec.Raw, None) for number in range(len(self.keys))]
+        rename = None if is_list else {f"m{n}": str(key) for n, key in enumerate(self.keys)}
+        return msgspec.defstruct(
+            "Event", fields, rename=rename, array_like=is_list, frozen=True, gc=False
+        )
 
-    def find(self, event: Any, path: Keys) -> msgspec.Raw | None:
-        """The raw value at a path, if it is there and not ``null``.
+    def read(self, raw: msgspec.Raw | None) -> _Members:
+        """The members; none of them if this is no object."""
+        if raw is None or memoryview(raw)[0] != _BRACE:
+            return self.nothing
+        return astuple(self.decode(raw))
 
-        Raises ``RecursionError`` where the event is nearly too deep: it was decoded from fewer
-        calls down than its members are.
+
+_BRACE = ord("{")
+
+
+class Form:
+    """What the plan looks at in events that are objects, or in those that are lists.
+
+    An event is read into the members of its objects, each of which is decoded once.
+    """
+
+    def __init__(self, plan: Plan, root: type) -> None:
+        self._plan = plan
+        self._numbers: dict[Keys, int] = {(): 0}
+        ways = [path for path in plan.paths if type(path[0]) is root]
+        below: dict[Keys, dict[str | int, None]] = {(): {}}
+        for path in ways:
+            for end in range(len(path)):
+                below.setdefault(path[:end], {})[path[end]] = None
+        if root is str:
+            below[()].update({name: None for name, _ in plan.content})
+        elif ways:
+            below[()] = dict.fromkeys(range(max(int(path[0]) for path in ways) + 1))
+        self._objects = [_Object((0, 0), below.pop(()))]
+        for path in sorted(below, key=len):
+            place = self._place(path)
+            self._numbers[path] = len(self._objects)
+            self._objects.append(_Object(place, below[path]))
+        self._columns = [(column, self._places(column.paths)) for column in plan.columns]
+        self._agent = self._places(plan.user_agent)
+        self._ways = [(way, self._places(way.paths)) for way in plan.records]
+        keys = self._objects[0].keys
+        self._content = [(keys.index(name), c) for name, c in plan.content if root is str]
+
+    def _place(self, path: Keys) -> _Place:
+        number = self._numbers[path[:-1]]
+        return number, self._objects[number].keys.index(path[-1])
+
+    def _places(self, paths: Iterable[Keys]) -> list[_Place]:
+        root = type(self._objects[0].keys[0]) if self._objects[0].keys else None
+        return [self._place(path) for path in paths if type(path[0]) is root]
+
+    def decode(self, payload: Any) -> list[_Members]:
+        """The members of an event's objects, undecoded.
+
+        Raises what msgspec raises; ``RecursionError`` also where the event is nearly too deep,
+        because it is decoded from fewer calls down than its members are.
         """
-        attribute = self.attributes.get(path[0])
-        raw: msgspec.Raw | None = None if attribute is None else getattr(event, attribute)
-        if raw is None or raw == NULL:
-            return None
-        if len(path) == 1:
+        outer, *inner = self._objects
+        found: list[_Members] = [astuple(outer.decode(payload))]
+        for each in inner:
+            number, member = each.place
+            found.append(each.read(found[number][member]))
+        return found
+
+    def read(self, event: list[_Members]) -> Found:
+        """What the plan looks for in an event; where ways to records lead is not decoded."""
+        values: list[Any] = []
+        for column, places in self._columns:
+            raw = _first(event, places)
+            if raw is None:
+                values.append(None)
+            else:
+                values.append(Mark.WITHHELD if column.withheld else leaf(raw, column.wire))
+        agent = _first(event, self._agent)
+        members = event[0]
+        there = (
+            category
+            for index, category in self._content
+            if (raw := members[index]) is not None and raw != NULL
+        )
+        said = None if agent is None else leaf(agent, _TEXT)
+        return Found(values, frozenset(there), said, list(self._led(event)))
+
+    def _led(self, event: list[_Members]) -> Iterator[tuple[Way, Any]]:
+        for way, places in self._ways:
+            raw = _first(event, places)
+            if raw is not None or not way.paths:
+                yield way, raw
+
+    def source(self, event: list[_Members], column: Column) -> Keys | None:
+        """The path that decides about a column; ``None`` if none does."""
+        root = type(self._objects[0].keys[0])
+        paths = [path for path in column.paths if type(path[0]) is root]
+        places = self._columns[column.index][1]
+        there = (path for path, place in zip(paths, places, strict=True) if _first(event, [place]))
+        return next(there, None)
+
+
+def _first(event: list[_Members], places: Iterable[_Place]) -> msgspec.Raw | None:
+    """The first raw value that is there and not ``null``."""
+    for number, member in places:
+        raw = event[number][member]
+        if raw is not None and raw != NULL:
             return raw
-        inner = self.inner[path[0]]
-        try:
-            below = inner.decode(raw)
-        except msgspec.ValidationError:
-            return None
-        return inner.find(below, path[1:])
-
-
-class Event(NamedTuple):
-    """An event as a struct of raw members; ``form`` knows how to find them."""
-
-    form: _Object
-    members: Any
-
-    def find(self, path: Keys) -> msgspec.Raw | None:
-        """The raw value at a path, see ``_Object.find``."""
-        return self.form.find(self.members, path)
-
-    def first(self, paths: Iterable[Keys]) -> msgspec.Raw | None:
-        """The first raw value that is there."""
-        return next((raw for path in paths if (raw := self.find(path)) is not None), None)
+    return None
 
 
 class Tolerant:
     """Reads events of one plan into one value or mark per column."""
 
     def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        places = [path for path in plan.paths if type(path[0]) is int]
-        names = [path for path in plan.paths if type(path[0]) is str]
-        self._object = _Object(names, (name for name, _ in plan.content))
-        self._list = _Object(places) if places else None
+        self._object = Form(plan, str)
+        looks_into_lists = any(type(path[0]) is int for path in plan.paths)
+        self._list = Form(plan, int) if looks_into_lists else None
 
-    def decode(self, payload: Any) -> tuple[Event | None, Rejection | None]:
-        """The event, or the reason why it is none. A list is one if the plan looks into lists."""
-        form = self._object
-        if self._list is not None and is_list(payload):
-            form = self._list
+    def form(self, payload: Any) -> Form:
+        """How to read a payload. A list is an event if the plan looks into lists."""
+        return self._list if self._list is not None and is_list(payload) else self._object
+
+    def read(self, payload: Any) -> Found | Rejection:
+        """What the plan looks for in an event, or the reason why it is none."""
+        form = self.form(payload)
         refused: Rejection
         try:
-            return Event(form, form.decode(payload)), None
+            return form.read(form.decode(payload))
         except msgspec.ValidationError:
             refused = "not_an_object"
         except RecursionError:
@@ -127,37 +192,7 @@ class Tolerant:
             refused = "malformed"
         if refused == "not_an_object":  # its first byte says so; the rest may be anything
             refused = _syntax(payload) or refused
-        return None, refused
-
-    def read(self, event: Event) -> Found:
-        """What the plan looks for in an event; where ways to records lead is not decoded.
-
-        Raises ``RecursionError`` as ``find`` of an object does.
-        """
-        agent = event.first(self._plan.user_agent)
-        return Found(
-            [self._value(event, column) for column in self._plan.columns],
-            frozenset(c for name, c in self._plan.content if event.find((name,)) is not None),
-            None if agent is None else leaf(agent, _TEXT),
-            list(self._ways(event)),
-        )
-
-    def source(self, event: Event, column: Column) -> Keys | None:
-        """The path that decides about a column; ``None`` if none does."""
-        return next((path for path in column.paths if event.find(path) is not None), None)
-
-    @staticmethod
-    def _value(event: Event, column: Column) -> Any:
-        raw = event.first(column.paths)
-        if raw is None:
-            return None
-        return Mark.WITHHELD if column.withheld else leaf(raw, column.wire)
-
-    def _ways(self, event: Event) -> Iterator[tuple[Way, Any]]:
-        for way in self._plan.records:
-            raw = event.first(way.paths)
-            if raw is not None or not way.paths:
-                yield way, raw
+        return refused
 
 
 def _syntax(payload: Any) -> Rejection | None:
