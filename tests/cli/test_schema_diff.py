@@ -392,6 +392,11 @@ def test_since(diff: Diff, repository: Path) -> None:
     assert table.code == 1
     assert b"schemas/one.yaml: no difference" in table.out
     assert b"schemas/three.yaml: a new schema, sample/1.0.0" in table.out
+    named = diff("--since", "HEAD", "conferencing")
+    assert (named.code, b"[E101]" in named.err) == (1, True)
+    (repository / "empty").mkdir()
+    nothing = diff("--since", "HEAD", "empty")
+    assert (nothing.code, nothing.out, b"no schema files" in nothing.err) == (0, b"", True)
     two.write_text("schema: [")
     broken = diff("--since", "nowhere", "schemas/two.yaml")
     assert broken.code == 1

@@ -145,7 +145,10 @@ def _files(references: list[str]) -> list[str]:
         path = Path(reference)
         if path.is_dir():
             inside = (entry for entry in path.iterdir() if entry.suffix in (".yaml", ".yml"))
-            files += sorted(map(str, inside))
+            found = sorted(map(str, inside))
+            files += found
+            if not found:
+                err.print(f"{reference}: no schema files are here", markup=False)
         else:
             files.append(reference)
     return list(dict.fromkeys(files))
