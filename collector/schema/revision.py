@@ -19,7 +19,7 @@ from collector.errors import ConfigError, Fault
 from collector.schema import load
 from collector.schema.model import Schema
 
-__all__ = ["NotThereError", "RevisionError", "parse", "split"]
+__all__ = ["NotThereError", "RevisionError", "namesake", "parse", "split"]
 
 _PATH = re.compile(r"\.{0,2}[/\\]|[A-Za-z]:[/\\]")
 _CATALOGUE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\.txt")
@@ -76,6 +76,29 @@ def parse(revision: str, path: str, where: Path, shown: str) -> tuple[Schema | N
     return schema, [fault._replace(file=shown) for fault in faults]
 
 
+def namesake(revision: str, name: str, where: Path) -> Schema | None:
+    """The schema of that name in a folder as it was at the revision, whatever its file was called;
+    of several the one with the highest version.
+
+    Raises as ``parse`` does.
+    """
+    place = _place(revision, "./any.yaml", where)
+    files = [
+        path
+        for path in _listed(place.tree, posixpath.dirname(place.path), where)
+        if path.endswith((".yaml", ".yml")) and path.isprintable()
+    ]
+    called = re.compile(rf"""\bschema["']?\s*:\s*["']?{re.escape(name)}\b""".encode())
+    contents = _contents(place.tree, files, where)
+    likely = [path for path in files if called.search(contents.get(path, b""))]
+    schemas = [parse(place.tree, path, where, path)[0] for path in likely]
+    return max(
+        (schema for schema in schemas if schema is not None and schema.name == name),
+        key=lambda schema: [int(number) for number in schema.version.split(".")],
+        default=None,
+    )
+
+
 def _git(where: Path, *arguments: str, stdin: bytes = b"") -> bytes | None:
     """What git answers in a directory; ``None`` if it refuses."""
     git = which("git")
@@ -118,13 +141,16 @@ def _place(revision: str, path: str, where: Path) -> _Place:
 
 def _catalogues(tree: str, beside: str, where: Path) -> list[str]:
     """The catalogues beside a file and in ``catalogues`` beside it."""
-    below = posixpath.join(beside, "catalogues", "")
-    places = [*([f"{beside}/"] if beside else []), below]
-    listed = _git(where, "ls-tree", "-z", "--name-only", "--full-tree", tree, *places) or b""
-    if not beside:
-        listed += _git(where, "ls-tree", "-z", "--name-only", "--full-tree", tree) or b""
-    names = listed.decode(errors="replace").split("\0")
+    below = posixpath.join(beside, "catalogues")
+    names = [*_listed(tree, beside, where), *_listed(tree, below, where)]
     return [name for name in names if _CATALOGUE.fullmatch(posixpath.basename(name))]
+
+
+def _listed(tree: str, folder: str, where: Path) -> list[str]:
+    """What is in a folder of a tree, from the top; nothing if there is no such folder."""
+    inside = [f"{folder}/"] if folder else []
+    listed = _git(where, "ls-tree", "-z", "--name-only", "--full-tree", tree, "--", *inside)
+    return (listed or b"").decode(errors="replace").split("\0")[:-1]
 
 
 def _contents(tree: str, paths: list[str], where: Path) -> dict[str, bytes]:

@@ -376,7 +376,7 @@ def test_since(diff: Diff, repository: Path) -> None:
     two = document(folder, "two", TEXT)
     commit()
     two.write_text(NARROWER)
-    document(folder, "three", WIDER)
+    document(folder, "three", WIDER.replace("schema: sample", "schema: third"))
     for files in (["schemas"], ["schemas/one.yaml", "schemas/three.yaml", "schemas/two.yaml"]):
         ended = diff("--since", "HEAD", *files, "--json")
         assert ended.code == 0
@@ -391,7 +391,7 @@ def test_since(diff: Diff, repository: Path) -> None:
     table = diff("--since", "HEAD", "schemas")
     assert table.code == 1
     assert b"schemas/one.yaml: no difference" in table.out
-    assert b"schemas/three.yaml: a new schema, sample/1.0.0" in table.out
+    assert b"schemas/three.yaml: a new schema, third/1.0.0" in table.out
     named = diff("--since", "HEAD", "conferencing")
     assert (named.code, b"[E101]" in named.err) == (1, True)
     (repository / "empty").mkdir()
@@ -402,6 +402,23 @@ def test_since(diff: Diff, repository: Path) -> None:
     assert broken.code == 1
     assert b"nowhere:schemas/two.yaml:1:1: there is no such revision" in broken.err
     assert b"[E102]" in broken.err
+
+
+@pytest.mark.parametrize("schema", ["schema: sample", "'schema' : \"sample\"  # its name"])
+def test_a_new_name_of_a_file_hides_nothing(diff: Diff, repository: Path, schema: str) -> None:
+    """A schema that was there under another file name is compared with what it was; of several,
+    with the latest."""
+    text = TEXT.replace("schema: sample", schema)
+    old = document(repository / "schemas", "old", text.replace("1.0.0", "1.0.9"))
+    document(repository / "schemas", "older", text)
+    document(repository / "schemas", "broken", text.replace("kind: enum", "kind: list"))
+    commit()
+    old.rename(old.with_name("new.yaml"))
+    for version, code in (("1.0.9", 1), ("1.0.10", 0)):
+        old.with_name("new.yaml").write_text(WIDER.replace("1.0.0", version))
+        ended = diff("--since", "HEAD", "schemas/new.yaml", "--json")
+        (row,) = orjson.loads(ended.out)
+        assert (row["old"], ended.code) == ("sample/1.0.9", code)
 
 
 def hook(identity: str) -> list[str]:

@@ -68,7 +68,7 @@ def diff(
         typer.Option(
             metavar="REV",
             help="Compare each of the given files, or all in the given directories, with itself at"
-            " this revision instead. A file that was not there then is a new schema.",
+            " this revision instead. A schema that was not there then is new.",
         ),
     ] = None,
     strict: Annotated[
@@ -113,10 +113,18 @@ def _since(rev: str, file: str) -> _Review:
     try:
         before, more = revision.parse(rev, f"./{path.name}", path.parent, shown)
     except revision.NotThereError:
-        pass
+        before = _renamed(rev, after, path.parent)
     except revision.RevisionError as error:
         more = [_fault(shown, error)]
     return _reviewed(file, before, after, [*more, *faults])
+
+
+def _renamed(rev: str, new: Schema | None, folder: Path) -> Schema | None:
+    """What a new file was called before: the schema of the same name, in the same folder."""
+    try:
+        return revision.namesake(rev, new.name, folder) if new is not None else None
+    except revision.RevisionError:
+        return None
 
 
 def _reviewed(file: str, old: Schema | None, new: Schema | None, faults: list[Fault]) -> _Review:
