@@ -10,8 +10,9 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import conditions, contenders, gate, markdown, report, runner, whole
+from benchmarks import charts, conditions, contenders, gate, markdown, report, runner, whole
 from benchmarks.data import CORPORA, SEED
+from benchmarks.growth import measure as growth
 from benchmarks.results import BenchmarkError, Results
 
 __all__ = ["main"]
@@ -22,6 +23,8 @@ def _parser() -> ArgumentParser:
     add = parser.add_argument
     add("--quick", action="store_true", help="fewer events and rounds")
     add("--corpus", action="append", choices=CORPORA, help="only this corpus; may be repeated")
+    add("--growth", action="store_true", help="also measure how time grows with size and number")
+    add("--charts", type=Path, metavar="DIR", help="draw the figures as SVG files")
     add("--no-whole", action="store_true", help="leave whole processes out")
     add("--json", type=Path, metavar="PATH", help="write everything as JSON")
     add("--markdown", metavar="PATH", help="rewrite the tables in a file; README: the project's")
@@ -45,6 +48,8 @@ def _measure(options: Namespace) -> Results:
         for corpus in options.corpus or CORPORA:
             _say(f"measuring {corpus}")
             results.corpora.append(runner.measure(corpus, ready, effort))
+        if options.growth:
+            results.growth = growth.measure(growth.QUICK if options.quick else growth.FULL, _say)
     obstacle = "left out" if options.no_whole else whole.obstacle()
     if obstacle is None:
         _say(f"measuring whole processes on {effort.events:,} events")
@@ -83,6 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(report.text(results))
     if options.json:
         options.json.write_text(report.as_json(results), encoding="utf-8")
+    if options.charts:
+        charts.draw(results, options.charts)
     if target:
         markdown.rewrite(target, results)
     return _check(results, limits) if options.check else 0

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from statistics import median
 
+from benchmarks.growth import summary
 from benchmarks.results import RATIOS, Interval, ProcessResult, Results, WholeResult
 
 __all__ = ["Table", "as_json", "conditions", "tables", "text"]
@@ -28,6 +29,8 @@ def tables(results: Results) -> list[Table]:
     found = [_times(results), _ratios(results)] if results.corpora else []
     if results.whole is not None:
         found.append(_whole(results.whole))
+    if results.growth:
+        found.append(Table(summary.TITLE, summary.HEADER, summary.rows(results.growth)))
     return found
 
 

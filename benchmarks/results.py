@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
+from benchmarks.growth.curve import Curve
+
 __all__ = [
     "RATIOS",
     "BenchmarkError",
@@ -100,4 +102,5 @@ class Results:
     checks_values: Mapping[str, bool] = field(default_factory=dict)
     corpora: list[CorpusResult] = field(default_factory=list)
     whole: WholeResult | None = None
+    growth: list[Curve] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
