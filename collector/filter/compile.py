@@ -6,7 +6,7 @@ that an event means the same to each of them. Column order is record order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import date
 from enum import Enum
@@ -41,17 +41,21 @@ _MOST_REMEMBERED = 4096
 class Mark(Enum):
     """What stands in for a value that is there but is not to be looked at any further."""
 
-    WRONG_TYPE = "wrong_type"
+    WRONG_TYPE = 1
     """A JSON type that the field's kind does not read."""
-    INVALID = "invalid_value"
+    INVALID = 2
     """The right JSON type, but no text or number that any kind accepts."""
-    WITHHELD = "expired"
+    WITHHELD = 3
     """The value of a withheld field, which was not decoded; the column says why."""
 
 
+_WITHHELD, _WRONG_TYPE = Mark.WITHHELD, Mark.WRONG_TYPE
+
+
 class Memo(dict[Any, Any]):
-    """Remembers canonical forms of low-cardinality values. Refused values are never remembered,
-    so a client cannot fill it with them, and each one is looked at and counted."""
+    """Remembers canonical forms of low-cardinality texts. Refused values are never remembered,
+    so a client cannot fill it with them, and each one is looked at and counted. Values of other
+    types are refused."""
 
     __slots__ = ("canonical",)
 
@@ -63,6 +67,8 @@ class Memo(dict[Any, Any]):
         return f"<Memo of {len(self)}>"
 
     def __missing__(self, value: Any) -> Scalar | None:
+        if type(value) is not str:
+            return None
         result = self.canonical(value)
         if result is not None:
             if len(self) >= _MOST_REMEMBERED:
@@ -91,7 +97,6 @@ class Column:
     wire: frozenset[type]
     accept: Canonical
     memo: Memo | None
-    shortcut: Callable[[str], object] | None
     required: bool
     withheld: Drop | None
     derived: int | None
@@ -100,10 +105,10 @@ class Column:
         """The canonical form of a value or mark, or why the field is dropped."""
         if value is None:
             return None, None
-        if value is Mark.WITHHELD:
-            return None, self.withheld
-        if isinstance(value, Mark):
-            return None, value.value
+        if type(value) is Mark:
+            if value is _WITHHELD:
+                return None, self.withheld
+            return None, "wrong_type" if value is _WRONG_TYPE else "invalid_value"
         result = self.accept(value)
         return result, "invalid_value" if result is None else None
 
@@ -209,7 +214,6 @@ def compile_plan(
                 wire=field.wire,
                 accept=canonical if memo is None else memo.__getitem__,
                 memo=memo,
-                shortcut=field.shortcut(),
                 required=field.required,
                 withheld=withheld,
                 derived=derived.index(name) if name in derived else None,

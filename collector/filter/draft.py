@@ -92,6 +92,9 @@ class Draft:
         kept: list[Any] = []
         refused = False
         for column, value in zip(self.plan.columns, values, strict=True):
+            if value is None:
+                kept.append(None)
+                continue
             result, reason = column.judge(value)
             if reason is not None:
                 self.drops.append(drop_code(column.index, reason))

@@ -69,10 +69,13 @@ class _Node:
             node = node.members.setdefault(str(key), _Node())
         return node
 
-    def wire(self) -> frozenset[type]:
-        """The JSON types that some column reads here."""
-        agent = {str} if self.names_agent else set()
-        return frozenset(agent).union(*(c.wire for c in self.readers if c.withheld is None))
+    def is_read(self) -> bool:
+        """Whether some value here is not withheld."""
+        return self.names_agent or any(column.withheld is None for column in self.readers)
+
+
+_SCALARS: list[Any] = [bool, float, int, str, None]
+"""A value of any of these types is decoded, so that one of the wrong type costs no second look."""
 
 
 class _Conflict(Exception):
@@ -102,12 +105,10 @@ def _type_of(node: _Node) -> None:
         types.append(_struct(node, ()))
         node.default = types[0]()
     if node.readers or node.names_agent:
-        wire = node.wire()
-        if not wire and node.members:
+        is_read = node.is_read()
+        if not is_read and node.members:
             raise _Conflict
-        types += sorted(wire, key=lambda t: t.__name__) if wire else [msgspec.Raw]
-        if wire:
-            types.append(None)
+        types += _SCALARS if is_read else [msgspec.Raw]
         node.default = None
     node.type = types[0] if len(types) == 1 else reduce(or_, types)
 
@@ -165,11 +166,7 @@ def _column(code: _Code, column: Column, found: list[tuple[_Node, str]], nested:
     """The lines that find one column's value and make it canonical (``c<index>``)."""
     i, value = column.index, f"c{column.index}"
     invalid, wrong = drop_code(i, "invalid_value"), drop_code(i, "wrong_type")
-    first, *others = [expression for _, expression in found]
-    code.add(f"v = {first}")
-    for expression in others:
-        code.add("if v is None:")
-        code.add(f"v = {expression}", 1)
+    _value(code, "v", found)
     if column.derived is not None:
         code.add(f"if v is None and outer_found[{i}] is None:" if nested else "if v is None:")
         code.add(f"v = said[{column.derived}]", 1)
@@ -180,22 +177,30 @@ def _column(code: _Code, column: Column, found: list[tuple[_Node, str]], nested:
         code.add(f"drop(outer_drops[{i}])", 2)
     else:
         code.add(f"{value} = None", 1)
-    if any(node.members or node.wire() - column.wire for node, _ in found):
-        wires = code.bind("w", column.wire)
-        code.add(f"elif type(v) not in {wires}:")
-        code.add(f"{value} = None", 1)
-        code.add(f"drop({wrong})", 1)
-    if column.shortcut is not None:
-        shortcut = code.bind("s", column.shortcut)
-        code.add(f"elif {shortcut}(v) is not None:")
-        code.add(f"{value} = v", 1)
-    code.add("else:")
-    if column.memo is not None:
+    is_object = any(node.members for node, _ in found)
+    if column.memo is not None and not is_object:  # it refuses scalars that are no text
+        code.add("else:")
         code.add(f"{value} = {code.bind('m', column.memo)}[v]", 1)
-    else:
-        code.add(f"{value} = {code.bind('f', column.accept)}(v)", 1)
+        code.add(f"if {value} is None:", 1)
+        code.add(f"drop({invalid} if type(v) is str else {wrong})", 2)
+        return
+    one, *others = column.wire
+    is_wrong = f"not in {code.bind('w', column.wire)}" if others else f"is not {one.__name__}"
+    code.add(f"elif type(v) {is_wrong}:")
+    code.add(f"{value} = None", 1)
+    code.add(f"drop({wrong})", 1)
+    code.add("else:")
+    code.add(f"{value} = {code.bind('f', column.accept)}(v)", 1)
     code.add(f"if {value} is None:", 1)
     code.add(f"drop({invalid})", 2)
+
+
+def _value(code: _Code, variable: str, found: list[tuple[_Node, str]]) -> None:
+    """The lines that take the first of several values; others are only asked where it is not."""
+    for deeper, (_, expression) in enumerate(found):
+        code.add(f"{variable} = {expression}", deeper)
+        if deeper < len(found) - 1:
+            code.add(f"if {variable} is None:", deeper)
 
 
 def _withheld(code: _Code, column: Column, found: list[tuple[_Node, str]], nested: bool) -> None:
@@ -211,10 +216,7 @@ def _withheld(code: _Code, column: Column, found: list[tuple[_Node, str]], neste
 
 def _agent(code: _Code, found: list[tuple[_Node, str]], nested: bool) -> None:
     """The lines that ask the user agent, which the first member that is there decides."""
-    code.add("a = None")
-    for _, expression in found:
-        code.add("if a is None:")
-        code.add(f"a = {expression}", 1)
+    _value(code, "a", found)
     if nested:
         code.add("if a is None:")
         code.add("a = outer_agent", 1)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from collector.filter.derive import Agents
 from collector.schema import Schema
 from collector.schema.kinds import Circumstances
-from collector.testing.mappings import Event, Path, paths_of, place, ways
+from collector.testing.mappings import Event, Path, paths_of, place, reads_lists, ways
 from collector.testing.values import Values, agents, junk, values
 
 __all__ = ["twins"]
@@ -74,7 +74,13 @@ def twins(schema: Schema, around: Circumstances) -> st.SearchStrategy[tuple[Any,
     for way in schema.records or ():
         for path in ways(way.removesuffix(".*")) if way != "." else ():
             document.at(path).holds_records = True
-    return _pair(place(schema, around.now()), document, element, _keys(schema))
+    return _pair(
+        place(schema, around.now()),
+        document,
+        element,
+        _keys(schema),
+        reads_lists=reads_lists(schema),
+    )
 
 
 @st.composite
@@ -84,9 +90,11 @@ def _pair(
     document: _Listed,
     element: _Listed,
     keys: st.SearchStrategy[str],
+    *,
+    reads_lists: bool,
 ) -> tuple[Any, Any]:
     event = draw(events)
-    twin = _Twin(draw, element, keys)
+    twin = _Twin(draw, element, reads_lists, keys)
     return event, twin.event(event, document)
 
 
@@ -100,14 +108,15 @@ class _Twin:
 
     draw: st.DrawFn
     element: _Listed
+    reads_lists: bool
     keys: st.SearchStrategy[str]
 
     def event(self, event: Any, listed: _Listed) -> Any:
         """The event if it is one, otherwise something else that is none."""
         if type(event) is dict:
             return self.object(event, listed)
-        if type(event) is not list or not any(type(key) is int for key in listed.members):
-            return self.draw(_NO_EVENT)
+        if type(event) is not list or not self.reads_lists:
+            return self.draw(_NO_EVENT if self.reads_lists else _NO_OBJECT)
         elements = [
             self.member(value, listed.members[index])
             if index in listed.members
@@ -156,4 +165,5 @@ class _Twin:
         return {f"{number}{self.draw(self.keys)}": v for number, v in enumerate(each)}
 
 
+_NO_OBJECT = junk().filter(lambda value: type(value) is not dict)
 _NO_EVENT = junk().filter(lambda value: type(value) not in (dict, list))

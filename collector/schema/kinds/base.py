@@ -54,7 +54,7 @@ class FieldBase(BaseModel):
     column: ClassVar[str] = "TEXT"
     """The SQLite type of the canonical value."""
     repeats: ClassVar[bool] = False
-    """Whether few values make up most of the traffic, so that remembering them pays."""
+    """Whether few texts make up most of the traffic, so that remembering them pays."""
 
     sources: Paths | None = Option(default=None, alias="from")
     category: str
@@ -76,10 +76,6 @@ class FieldBase(BaseModel):
     def canonical(self, circumstances: Circumstances) -> Canonical:
         """The function that makes values canonical."""
         raise NotImplementedError
-
-    def shortcut(self) -> Callable[[str], object] | None:
-        """A fast test that is true only for texts which already are canonical, if there is one."""
-        return None
 
     def size(self) -> int:
         """How many canonical values there are."""

@@ -7,8 +7,7 @@ truncating cannot be dodged. Canonical form: compressed lower case (RFC 5952).
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from ipaddress import IPv6Address
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Annotated, Literal, Self
@@ -21,10 +20,9 @@ from collector.schema.verdict import Shift, stepped
 
 __all__ = ["IpField"]
 
-_OCTET = r"(?:1[0-9]{2}|2(?:[0-4][0-9]|5[0-5])|[1-9]?[0-9])"
-_UNICAST = r"(?!22[4-9]|23[0-9]|169\.254\.)"
-_IPV4 = re.compile(_UNICAST + r"\.".join([_OCTET] * 4)).fullmatch
-
+_MULTICAST = 0xE0
+"""The first four bits of 224.0.0.0/4 (RFC 5771)."""
+_LINK_LOCAL = b"\xa9\xfe"
 _MAPPED = bytes(10) + b"\xff\xff"
 _NAT64 = b"\x00\x64\xff\x9b" + bytes(8)
 _BESIDE_LINK_LOCAL = 15
@@ -36,12 +34,9 @@ _BESIDE_NAT64 = range(32, 96)
 def _packed(text: str) -> bytes | None:
     """The unicast address that the text means, out of its IPv6 clothes: 4 or 16 bytes."""
     if ":" not in text:
-        return inet_pton(AF_INET, text) if _IPV4(text) else None
-    if "%" in text:
-        return None
-    try:
-        address = inet_pton(AF_INET6, text)
-    except (OSError, ValueError):
+        return _unicast(_pton(AF_INET, text))
+    address = _pton(AF_INET6, text)
+    if address is None or "%" in text:
         return None
     first = address[0]
     if first == 0x20 and address[1] == 0x02:  # 6to4
@@ -53,8 +48,18 @@ def _packed(text: str) -> bytes | None:
     return address
 
 
-def _unicast(inner: bytes) -> bytes | None:
-    return inner if _IPV4(inet_ntop(AF_INET, inner)) else None
+def _pton(family: int, text: str) -> bytes | None:
+    """The system's reading, which is strict: four decimal numbers without leading zeros."""
+    try:
+        return inet_pton(family, text)
+    except (OSError, ValueError):
+        return None
+
+
+def _unicast(inner: bytes | None) -> bytes | None:
+    if inner is None or inner[0] & 0xF0 == _MULTICAST or inner[:2] == _LINK_LOCAL:
+        return None
+    return inner
 
 
 def _text(packed: bytes) -> str:
@@ -88,9 +93,6 @@ class IpField(FieldBase):
 
     kind: Literal["ip"]
     truncate: Truncation = Truncation()
-
-    def shortcut(self) -> Callable[[str], object] | None:
-        return _IPV4 if self.truncate.ipv4 == 32 else None
 
     def canonical(self, circumstances: Circumstances) -> Canonical:
         if self.truncate == Truncation():
@@ -131,8 +133,17 @@ class IpField(FieldBase):
 
 
 def _whole(text: str) -> str | None:
-    packed = _packed(text)
-    return None if packed is None else _text(packed)
+    """The canonical text of an address. This is the busiest function of all: an IPv4 address has
+    only one spelling, so it is returned as it stands."""
+    if ":" in text:
+        packed = _packed(text)
+        return None if packed is None else _text(packed)
+    try:
+        address = inet_pton(AF_INET, text)
+    except (OSError, ValueError):
+        return None
+    is_unicast = address[0] & 0xF0 != _MULTICAST and address[:2] != _LINK_LOCAL
+    return text if is_unicast else None
 
 
 def _prefixes(kept: int, block: int) -> int:
