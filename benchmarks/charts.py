@@ -7,6 +7,7 @@ from pathlib import Path
 
 from benchmarks.growth.curve import Curve
 from benchmarks.growth.jobs import TITLES
+from benchmarks.growth.summary import exponent, per_unit
 from benchmarks.results import CorpusResult, Results
 from benchmarks.svg import Drawing, Scale, label, linear, logarithmic, width_of
 
@@ -51,7 +52,9 @@ def bars(result: CorpusResult, results: Results) -> str:
         checks = results.checks_values.get(name, False)
         drawing.bar(left, y + 4, scale(time) - left, _BAR, "a" if checks else "b")
         drawing.text(left - 10, y + 17, results.titles[name], anchor="end")
-        drawing.text(scale(time) + 6, y + 17, f"{time:.1f}", colour="faint")
+        figure = f"{time:.1f}"
+        drawing.bar(scale(time) + 3, y + 4, width_of(figure) + 6, _BAR, "paper")
+        drawing.text(scale(time) + 6, y + 17, figure, colour="faint")
     entries = [("a", "bar", "checks values"), ("b", "bar", "does not check them")]
     if _FLOOR in rows:
         x = scale(rows[_FLOOR])
@@ -69,9 +72,8 @@ def lines(curve: Curve) -> str:
     times = [point.typical(job) for point in curve.points for job in curve.jobs]
     across = logarithmic(xs, _LEFT, _RIGHT)
     up = logarithmic(times, _BOTTOM, _TOP)
-    named = curve.axis if curve.unit in curve.axis else f"{curve.axis}, {curve.unit}"
-    _across(drawing, across, (_TOP, _BOTTOM), named, curve.unit)
-    _up(drawing, up, "µs of CPU per event")
+    _across(drawing, across, (_TOP, _BOTTOM), curve.unit, curve.unit)
+    _up(drawing, up, f"µs of CPU per {_one(curve) if curve.per_call else 'event'}")
     entries = []
     for job in sorted(curve.jobs, key=list(_LOOKS).index, reverse=True):
         colour, dash = _LOOKS[job]
@@ -87,13 +89,15 @@ def lines(curve: Curve) -> str:
 def _verdict(curve: Curve) -> str:
     """What the upper half of the curve says about the collector."""
     if curve.per_call:
-        return f"Flat is linear: exponent {curve.exponent('ours'):.2f} over the upper half"
-    each = curve.per_unit("ours")
-    one = curve.unit.removesuffix("s")
+        return f"Flat is linear: exponent {exponent(curve)} over the upper half"
     return (
-        f"Upper half: exponent {curve.exponent('ours'):.2f} (1 is linear), "
-        f"{each:.3g} ns per {one} in the collector"
+        f"Upper half: exponent {exponent(curve)} (1 is linear), "
+        f"{per_unit(curve)} ns per {_one(curve)} in the collector"
     )
+
+
+def _one(curve: Curve) -> str:
+    return curve.unit.removesuffix("s")
 
 
 def _headline(drawing: Drawing, title: str, about: str) -> None:

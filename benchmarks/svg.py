@@ -170,4 +170,4 @@ def label(value: float, unit: str = "") -> str:
     """A number as a tick says it; bytes in KB and MB of thousands."""
     if unit == "bytes" and value >= 1_000:
         return f"{value / 1e6:g} MB" if value >= 1e6 else f"{value / 1e3:g} KB"
-    return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:g}"
+    return f"{value:,.0f}" if value == int(value) else f"{value:g}"

@@ -17,17 +17,16 @@ __all__ = ["AXES", "Axis"]
 class Axis:
     """A number that is varied, the places in rising order, and the case at each of them.
 
-    ``per_call`` says that it is the number of events in a call. ``jobs`` are those that can do it.
+    ``jobs`` are those that can do it. ``per_call`` says that it is the number of events in a call.
     """
 
     name: str
     title: str
-    axis: str
     unit: str
     places: Sequence[int]
     case: Callable[[int], Case]
-    per_call: bool = False
     jobs: Sequence[str] = tuple(JOBS)
+    per_call: bool = False
 
 
 _SIZES = tuple(512 << power for power in range(12))
@@ -38,6 +37,7 @@ _ITEMS = tuple(place for place in _CALLS if place <= 50_000)
 """A document may hold 50,000 events."""
 _DEPTHS = (1, 2, 5, 10, 20, 50, 100, 200, 400, 600, 900)
 _CONTENT = (0, 1, 2, 4, 6, 9, 13, 18, 24)
+_US = ("ours",)
 _PATHS = (1, 2, 3, 5, 8, 12, 20, 30)
 
 
@@ -54,7 +54,7 @@ def _content(count: int) -> Case:
     return extended([b'"%s":"here"' % name.encode() for name in names])
 
 
-def _all_present(fields: int) -> Case:
+def _present(fields: int) -> Case:
     return generated(fields, range(fields))
 
 
@@ -66,62 +66,36 @@ def _one_present(fields: int) -> Case:
     return generated(fields, [fields // 2])
 
 
-def _with_paths(paths: int) -> Case:
+def _paths(paths: int) -> Case:
     return generated(10, range(10), paths)
 
 
+def _listed(events: int) -> Case:
+    return conferencing(events, "list")
+
+
+def _records(events: int) -> Case:
+    return conferencing(events, "records")
+
+
 def _size(name: str, what: str) -> Axis:
-    case = partial(filled, name=name)
-    return Axis(f"size-{name}", f"Size of an event: {what}", "event", "bytes", _SIZES, case)
+    return Axis(f"size-{name}", f"Size of an event: {what}", "bytes", _SIZES, partial(filled, name))
 
 
 AXES: tuple[Axis, ...] = (
     _size("chat", "chat of short messages"),
     _size("transcript", "transcript outside ASCII"),
     _size("audio", "audio in base64"),
-    Axis("unlisted", "Unlisted members", "unlisted members", "members", _COUNTS, _unlisted),
-    Axis("depth", "Depth of an unlisted member", "levels", "levels", _DEPTHS, _deep),
-    Axis("content", "Content members", "content members", "members", _CONTENT, _content),
-    Axis("fields", "Fields of the schema, all present", "fields", "fields", _FIELDS, _all_present),
-    Axis(
-        "fields-reversed",
-        "Fields present from last to first",
-        "fields",
-        "fields",
-        _FIELDS,
-        _reversed,
-    ),
-    Axis(
-        "fields-one", "Fields of the schema, one present", "fields", "fields", _FIELDS, _one_present
-    ),
-    Axis(
-        "fields-refused",
-        "Fields present, one of a wrong type",
-        "fields",
-        "fields",
-        _FIELDS,
-        refused,
-        jobs=("ours",),
-    ),
-    Axis("paths", "Paths per field, the last leads to it", "paths", "paths", _PATHS, _with_paths),
-    Axis("lines", "Lines in a call", "events", "events", _CALLS, conferencing, per_call=True),
-    Axis(
-        "documents",
-        "Events in a JSON list",
-        "events",
-        "events",
-        _ITEMS,
-        partial(conferencing, form="list"),
-        per_call=True,
-    ),
-    Axis(
-        "records",
-        "Records in a document",
-        "records",
-        "records",
-        _ITEMS,
-        partial(conferencing, form="records"),
-        per_call=True,
-    ),
+    Axis("unlisted", "Unlisted members of an event", "members", _COUNTS, _unlisted),
+    Axis("depth", "Depth of an unlisted member", "levels", _DEPTHS, _deep),
+    Axis("content", "Content members of an event", "members", _CONTENT, _content),
+    Axis("fields", "Fields of the schema, all present in its order", "fields", _FIELDS, _present),
+    Axis("fields-reversed", "Fields present in reverse order", "fields", _FIELDS, _reversed),
+    Axis("fields-one", "Fields of the schema, one present", "fields", _FIELDS, _one_present),
+    Axis("fields-refused", "Fields present, one of a wrong type", "fields", _FIELDS, refused, _US),
+    Axis("paths", "Paths of each of ten fields, the last leads to it", "paths", _PATHS, _paths),
+    Axis("lines", "Lines in a call", "events", _CALLS, conferencing, per_call=True),
+    Axis("documents", "Events in a JSON list", "events", _ITEMS, _listed, per_call=True),
+    Axis("records", "Records in a document", "records", _ITEMS, _records, per_call=True),
 )
 """In the order in which they are shown."""

@@ -129,7 +129,7 @@ CONTENT: dict[str, Callable[[int], bytes]] = {
 the transcript Indonesian, German and Chinese, and audio one text in base64."""
 
 
-def filled(size: int, name: str) -> Case:
+def filled(name: str, size: int) -> Case:
     """Reports that content fills up to ``size`` bytes; smaller ones have none."""
     base = conferencing(number(size))
     events = []
@@ -157,9 +157,9 @@ def generated(fields: int, present: Sequence[int], paths: int = 1) -> Case:
 
 
 def refused(fields: int) -> Case:
-    """All fields present, the first one as a number, so that the fast path refuses the event."""
+    """All fields present, the first as a list, so that the fast path refuses the event."""
     case = generated(fields, range(fields))
-    events = [event.replace(b':"first"', b":1", 1) for event in case.events]
+    events = [event.replace(b':"first"', b':["first"]', 1) for event in case.events]
     return Case(case.schema, events)
 
 

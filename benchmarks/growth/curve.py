@@ -26,7 +26,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Time per event along ``axis``, which is in ``unit``; points are in rising order.
+    """Time per event along a number of ``unit``; points are in rising order.
 
     ``per_call`` says that the number varied is that of events in a call, so that a straight line is
     a flat one: time per event must not grow at all.
@@ -34,7 +34,6 @@ class Curve:
 
     name: str
     title: str
-    axis: str
     unit: str
     per_call: bool
     points: Sequence[Point]

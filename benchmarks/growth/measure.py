@@ -61,7 +61,7 @@ def curve(axis: Axis, places: Sequence[int], pace: Pace) -> Curve:
         jobs = {name: JOBS[name](case) for name in axis.jobs}
         _agree(jobs, case, f"{axis.name} at {place}")
         points.append(Point(float(place), _timed(jobs, len(case.events), pace)))
-    return Curve(axis.name, axis.title, axis.axis, axis.unit, axis.per_call, points)
+    return Curve(axis.name, axis.title, axis.unit, axis.per_call, points)
 
 
 def _agree(jobs: Mapping[str, Job], case: Case, where: str) -> None:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from benchmarks.growth.curve import Curve
 from benchmarks.growth.jobs import TITLES
 
-__all__ = ["HEADER", "TITLE", "rows"]
+__all__ = ["HEADER", "TITLE", "exponent", "per_unit", "rows"]
 
 TITLE = "growth of CPU time per event: exponent (slope in log-log) over the upper half of a curve"
 HEADER: tuple[str, ...] = (
     "varied",
     "from – to",
-    *(f"{title}" for title in TITLES.values()),
+    *TITLES.values(),
     "collector, first → last µs",
     "collector, ns per unit",
 )
@@ -24,13 +24,24 @@ def rows(curves: Sequence[Curve]) -> tuple[tuple[str, ...], ...]:
     return tuple(_row(curve) for curve in curves)
 
 
+def exponent(curve: Curve, job: str = "ours") -> str:
+    """To two places; a dash where the job was not timed."""
+    if job not in curve.jobs:
+        return "–"
+    return f"{round(curve.exponent(job), 2) + 0:.2f}"  # never a zero below zero
+
+
+def per_unit(curve: Curve) -> str:
+    """Nanoseconds that one more unit costs in the collector, to three digits."""
+    return f"{float(format(curve.per_unit('ours'), '.3g')):,.10g}"
+
+
 def _row(curve: Curve) -> tuple[str, ...]:
     first, last = curve.points[0], curve.points[-1]
-    per_unit = "flat is linear" if curve.per_call else f"{curve.per_unit('ours'):.3g}"
     return (
         curve.title,
         f"{first.x:,.0f} – {last.x:,.0f} {curve.unit}",
-        *(f"{curve.exponent(job):.2f}" if job in curve.jobs else "–" for job in TITLES),
-        f"{first.typical('ours'):.1f} → {last.typical('ours'):.1f}",
-        per_unit,
+        *(exponent(curve, job) for job in TITLES),
+        f"{first.typical('ours'):,.1f} → {last.typical('ours'):,.1f}",
+        "flat is linear" if curve.per_call else per_unit(curve),
     )
