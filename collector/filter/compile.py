@@ -124,7 +124,8 @@ class Way(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What to look for: columns in schema order, content names, where records lie, and where the
-    user agent is, if anything is derived from it."""
+    user agent is, if anything is derived from it. Whether events may be lists does not depend on
+    what is granted."""
 
     schema_id: str
     columns: tuple[Column, ...]
@@ -132,6 +133,7 @@ class Plan:
     records: tuple[Way, ...]
     user_agent: tuple[Keys, ...]
     agents: Agents
+    reads_lists: bool
 
     @property
     def paths(self) -> tuple[Keys, ...]:
@@ -220,13 +222,18 @@ def compile_plan(
             )
         )
     content = {name: CATEGORIES.index(category) for name, category in schema.content_names.items()}
+    sources = [path for column in columns for path in column.paths]
+    agent = _paths(schema.user_agent_paths)
+    ways = tuple(map(_way, schema.records or ()))
+    every = [*sources, *agent, *(path for way in ways for path in way.paths)]
     return Plan(
         schema.id,
         tuple(columns),
         tuple(content.items()),
-        records=tuple(map(_way, schema.records or ())),
-        user_agent=_paths(schema.user_agent_paths) if derived else (),
+        records=ways,
+        user_agent=agent if derived else (),
         agents=Agents(derived),
+        reads_lists=any(type(path[0]) is int for path in every),
     )
 
 

@@ -38,6 +38,7 @@ class Mapping:
         self._agent = [self._place(path) for path in plan.user_agent]
         self._ways = [(way, [self._place(path) for path in way.paths]) for way in plan.records]
         self._content = plan.content
+        self._reads_lists = plan.reads_lists
         self._elements = 1 + max(
             (path[0] for path in plan.paths if isinstance(path[0], int)), default=-1
         )
@@ -52,7 +53,7 @@ class Mapping:
 
     def reads(self, event: Any) -> bool:
         """Whether this may be an event: an object, or a list if the plan looks into lists."""
-        return type(event) is dict or (self._elements > 0 and is_list(event))
+        return type(event) is dict or (self._reads_lists and is_list(event))
 
     def read(self, event: _Event | _List) -> Found:
         """What the plan looks for in an event. Elements of a list are members under numbers."""

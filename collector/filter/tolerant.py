@@ -49,14 +49,13 @@ skip = msgspec.json.Decoder(msgspec.Raw).decode
 class _Object:
     """An object, or a list, of which some members are known; the rest is skipped as bytes."""
 
-    def __init__(self, place: _Place, keys: Iterable[str | int]) -> None:
+    def __init__(self, place: _Place, keys: Iterable[str | int], *, is_list: bool = False) -> None:
         self.place = place
         self.keys = list(keys)
         self.nothing: _Members = (None,) * len(self.keys)
-        self.decode = msgspec.json.Decoder(self._type()).decode
+        self.decode = msgspec.json.Decoder(self._type(is_list)).decode
 
-    def _type(self) -> type[msgspec.Struct]:
-        is_list = any(type(key) is int for key in self.keys)
+    def _type(self, is_list: bool) -> type[msgspec.Struct]:
         fields = [(f"m{number}", msgspec.Raw, None) for number in range(len(self.keys))]
         rename = None if is_list else {f"m{n}": str(key) for n, key in enumerate(self.keys)}
         return msgspec.defstruct(
@@ -80,7 +79,7 @@ class Form:
     """
 
     def __init__(self, plan: Plan, root: type) -> None:
-        self._plan = plan
+        self._root = root
         self._numbers: dict[Keys, int] = {(): 0}
         ways = [path for path in plan.paths if type(path[0]) is root]
         below: dict[Keys, dict[str | int, None]] = {(): {}}
@@ -91,7 +90,7 @@ class Form:
             below[()].update({name: None for name, _ in plan.content})
         elif ways:
             below[()] = dict.fromkeys(range(max(int(path[0]) for path in ways) + 1))
-        self._objects = [_Object((0, 0), below.pop(()))]
+        self._objects = [_Object((0, 0), below.pop(()), is_list=root is int)]
         for path in sorted(below, key=len):
             place = self._place(path)
             self._numbers[path] = len(self._objects)
@@ -107,8 +106,7 @@ class Form:
         return number, self._objects[number].keys.index(path[-1])
 
     def _places(self, paths: Iterable[Keys]) -> list[_Place]:
-        root = type(self._objects[0].keys[0]) if self._objects[0].keys else None
-        return [self._place(path) for path in paths if type(path[0]) is root]
+        return [self._place(path) for path in paths if type(path[0]) is self._root]
 
     def decode(self, payload: Any) -> list[_Members]:
         """The members of an event's objects, undecoded.
@@ -150,8 +148,7 @@ class Form:
 
     def source(self, event: list[_Members], column: Column) -> Keys | None:
         """The path that decides about a column; ``None`` if none does."""
-        root = type(self._objects[0].keys[0])
-        paths = [path for path in column.paths if type(path[0]) is root]
+        paths = [path for path in column.paths if type(path[0]) is self._root]
         places = self._columns[column.index][1]
         there = (path for path, place in zip(paths, places, strict=True) if _first(event, [place]))
         return next(there, None)
@@ -171,8 +168,7 @@ class Tolerant:
 
     def __init__(self, plan: Plan) -> None:
         self._object = Form(plan, str)
-        looks_into_lists = any(type(path[0]) is int for path in plan.paths)
-        self._list = Form(plan, int) if looks_into_lists else None
+        self._list = Form(plan, int) if plan.reads_lists else None
 
     def form(self, payload: Any) -> Form:
         """How to read a payload. A list is an event if the plan looks into lists."""

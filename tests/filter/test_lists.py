@@ -160,3 +160,40 @@ def test_members_of_many_documents_count_together(tmp_path: Path) -> None:
     half = b",".join(b'"%d":{"ip":"192.0.2.1"}' % n for n in range(MAX_ITEMS // 2 + 1))
     admission = filter_.admit(b'[{"b":{%b}},{"b":{%b}}]' % (half, half))
     assert counts(admission) == {"admitted": MAX_ITEMS // 2 + 1, "too_large": MAX_ITEMS // 2 + 1}
+
+
+def test_what_is_granted_does_not_decide_what_an_event_is(tmp_path: Path) -> None:
+    """Although the only path into lists, the user agent's, is not looked at without its purpose."""
+    path = tmp_path / "sample.yaml"
+    path.write_text(
+        f"{HEAD}user_agent: ['[0]']\nfields:\n"
+        f"  os.type: {{kind: enum, values: [windows], derive: user_agent, {REST}}}\n"
+    )
+    for purposes in (None, ()):
+        filter_ = Filter(load_schema(path), purposes=purposes)
+        assert counts(filter_.admit_lines("[]\n[1]")) == {"admitted": 0, "nothing_admitted": 2}
+
+
+def test_an_object_where_a_text_is_wanted(tmp_path: Path) -> None:
+    """A member that is a value of one field and the way to another's: each takes its own."""
+    path = tmp_path / "sample.yaml"
+    path.write_text(
+        f"{HEAD}fields:\n  os: {{kind: enum, values: [linux], {REST}}}\n"
+        f"  os.name: {{kind: token, pattern: '[a-z]{{1,3}}', {REST}}}\n"
+        f"  os.name.x: {{kind: boolean, expires: 2020-01-01, {REST}}}\n"
+    )
+    filter_ = Filter(load_schema(path))
+    for event, record, dropped in (
+        ({"os": "linux"}, {"os": "linux"}, {}),
+        ({"os": {"name": "a"}}, {"os.name": "a"}, {"os": {"wrong_type": 1}}),
+        ({"os": {"name": {"x": True}}}, {}, dict.fromkeys(("os", "os.name"), {"wrong_type": 1})),
+        ({"os": 1}, {}, {"os": {"wrong_type": 1}}),
+        ({"os": [1]}, {}, {"os": {"wrong_type": 1}}),
+        ({"os": "plan9"}, {}, {"os": {"invalid_value": 1}}),
+    ):
+        for given in (event, json.dumps(event)):
+            admission = filter_.admit(given)
+            found = [{k: r[k] for k in r if k != "schema"} for r in admission.records]
+            assert found == ([record] if record else [])
+            counted = admission.tally.as_dict().get("dropped", {})
+            assert {k: v for k, v in counted.items() if k != "os.name.x"} == dropped
