@@ -10,7 +10,20 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import charts, conditions, contenders, gate, markdown, report, runner, whole
+from benchmarks import (
+    charts,
+    conditions,
+    contenders,
+    fluent_bit,
+    gate,
+    markdown,
+    memory,
+    parallel,
+    processes,
+    report,
+    runner,
+    whole,
+)
 from benchmarks.data import CORPORA, SEED
 from benchmarks.growth import measure as growth
 from benchmarks.results import BenchmarkError, Results
@@ -26,6 +39,7 @@ def _parser() -> ArgumentParser:
     add("--growth", action="store_true", help="also measure how time grows with size and number")
     add("--charts", type=Path, metavar="DIR", help="draw the figures as SVG files")
     add("--no-whole", action="store_true", help="leave whole processes out")
+    add("--fluent-bit", metavar="PATH", help="Fluent Bit's executable, if it is in no usual place")
     add("--json", type=Path, metavar="PATH", help="write everything as JSON")
     add("--markdown", metavar="PATH", help="rewrite the tables in a file; README: the project's")
     add("--check", action="store_true", help="exit 1 when a limit does not hold")
@@ -39,25 +53,47 @@ def _say(text: str) -> None:
 
 def _measure(options: Namespace) -> Results:
     effort = runner.QUICK if options.quick else runner.FULL
-    results = Results(conditions.environment())
-    ready, results.skipped = contenders.load()
-    results.titles = {contender.name: contender.title for contender in ready}
-    results.checks_values = {contender.name: contender.checks_values for contender in ready}
+    results = Results(conditions.environment(), quick=options.quick)
+    # Contenders are loaded when the process is pinned, so that threads of theirs are pinned too.
     with conditions.steady() as held:
+        ready, results.skipped = contenders.load()
+        results.titles = {contender.name: contender.title for contender in ready}
+        results.checks_values = {contender.name: contender.checks_values for contender in ready}
+        results.does_not = {contender.name: contender.does_not for contender in ready}
         results.environment = {**results.environment, **held, "seed": str(SEED)}
         for corpus in options.corpus or CORPORA:
             _say(f"measuring {corpus}")
-            results.corpora.append(runner.measure(corpus, ready, effort))
+            taking, others = runner.takers(corpus, ready)
+            results.corpora.append(runner.measure(corpus, taking, effort))
+            for reason, names in others.items():
+                results.skipped[f"{', '.join(names)} on {corpus}"] = reason
         if options.growth:
             results.growth = growth.measure(growth.QUICK if options.quick else growth.FULL, _say)
+    results.environment["clock"] = conditions.clock(results.corpora)
     obstacle = "left out" if options.no_whole else whole.obstacle()
     if obstacle is None:
-        _say(f"measuring whole processes on {effort.events:,} events")
-        results.environment = {**results.environment, "jq": whole.jq_version()}
-        results.whole = whole.measure(effort.events, effort.runs)
+        _measure_processes(results, effort, options.fluent_bit)
     else:
         results.skipped["whole processes"] = obstacle
     return results
+
+
+def _measure_processes(results: Results, effort: runner.Effort, fluent_path: str | None) -> None:
+    """What is measured of processes from their start to their end."""
+    _say("measuring memory")
+    payload = effort.payload // CORPORA[memory.CORPUS].bytes
+    with processes.source(memory.CORPUS, payload) as source:
+        results.memory = memory.measure(results.titles, source, effort.runs)
+    results.environment["jq"] = whole.jq_version()
+    fluent = fluent_bit.find(fluent_path)
+    if fluent is None:
+        results.skipped["fluent-bit"] = fluent_bit.OBSTACLE
+    else:
+        results.environment["fluent-bit"] = fluent_bit.version(fluent)
+    _say(f"measuring whole processes on {effort.events:,} events")
+    with processes.source("medium", effort.events) as source:
+        results.whole = whole.measure(source, effort.runs, fluent)
+        results.parallel = parallel.measure(source, effort.runs)
 
 
 def _check(results: Results, limits: gate.Limits) -> int:

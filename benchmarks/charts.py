@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from benchmarks.growth.curve import Curve
@@ -47,21 +47,28 @@ def bars(result: CorpusResult, results: Results) -> str:
     _headline(drawing, f"Corpus {result.corpus}", about)
     scale = linear(max(rows.values()), left, left + _BARS_WIDE)
     _across(drawing, scale, (_TOP - 12, bottom), "µs of CPU per event", "")
+    entries: dict[str, str] = {}
     for number, (name, time) in enumerate(rows.items()):
         y = _TOP - 8 + _ROW * number
         checks = results.checks_values.get(name, False)
         drawing.bar(left, y + 4, scale(time) - left, _BAR, "a" if checks else "b")
         drawing.text(left - 10, y + 17, results.titles[name], anchor="end")
-        figure = f"{time:.1f}"
-        drawing.bar(scale(time) + 3, y + 4, width_of(figure) + 6, _BAR, "paper")
-        drawing.text(scale(time) + 6, y + 17, figure, colour="faint")
-    entries = [("a", "bar", "checks values"), ("b", "bar", "does not check them")]
+        entries["a" if checks else "b"] = "checks values" if checks else "does not check them"
     if _FLOOR in rows:
         x = scale(rows[_FLOOR])
         drawing.line([(x, _TOP - 12), (x, bottom)], "c", dash="5 4", width=1.5)
-        entries.append(("c", "5 4", "floor"))
-    _legend(drawing, entries)
+        entries["c"] = "floor"
+    _figures(drawing, scale, rows.values())
+    _legend(drawing, [(c, "5 4" if c == "c" else "bar", entries[c]) for c in sorted(entries)])
     return drawing.svg()
+
+
+def _figures(drawing: Drawing, scale: Scale, times: Iterable[float]) -> None:
+    """The times at the ends of their bars, on paper of their own, so that no line crosses them."""
+    for number, time in enumerate(times):
+        figure, x, y = f"{time:.1f}", scale(time), _TOP - 8 + _ROW * number
+        drawing.bar(x + 3, y + 4, width_of(figure) + 6, _BAR, "paper")
+        drawing.text(x + 6, y + 17, figure, colour="faint")
 
 
 def lines(curve: Curve) -> str:

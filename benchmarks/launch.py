@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 
 
 def main() -> None:
-    """Print ``{"status", "cpu_seconds", "peak_bytes"}`` of the command."""
+    """Print ``{"status", "cpu_seconds", "wall_seconds", "peak_bytes"}`` of the command."""
     output, errors, *command = sys.argv[1:]
     into = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     files = [
@@ -22,13 +23,16 @@ def main() -> None:
         (os.POSIX_SPAWN_OPEN, 1, output, into, 0o600),
         (os.POSIX_SPAWN_OPEN, 2, errors, into, 0o600),
     ]
+    start = time.perf_counter()
     child = os.posix_spawnp(command[0], command, os.environ, file_actions=files)
     _, status, usage = os.wait4(child, 0)
+    wall = time.perf_counter() - start
     # ru_maxrss is in KiB, except where it is in bytes.
     unit = 1 if sys.platform == "darwin" else 1024
     used = {
         "status": os.waitstatus_to_exitcode(status),
         "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        "wall_seconds": wall,
         "peak_bytes": usage.ru_maxrss * unit,
     }
     sys.stdout.write(json.dumps(used))

@@ -8,7 +8,14 @@ from dataclasses import asdict, dataclass
 from statistics import median
 
 from benchmarks.growth import summary
-from benchmarks.results import RATIOS, Interval, ProcessResult, Results, WholeResult
+from benchmarks.results import (
+    RATIOS,
+    Interval,
+    ParallelResult,
+    ProcessResult,
+    Results,
+    WholeResult,
+)
 
 __all__ = ["Table", "as_json", "conditions", "tables", "text"]
 
@@ -27,8 +34,12 @@ class Table:
 def tables(results: Results) -> list[Table]:
     """What there is to show of the results."""
     found = [_times(results), _ratios(results)] if results.corpora else []
+    if results.memory:
+        found.append(_memory(results))
     if results.whole is not None:
         found.append(_whole(results.whole))
+    if results.parallel is not None:
+        found.append(_parallel(results.parallel))
     if results.growth:
         found.append(Table(summary.TITLE, summary.HEADER, summary.rows(results.growth)))
     return found
@@ -44,10 +55,10 @@ def _times(results: Results) -> Table:
     for name, title in results.titles.items():
         typical = (result.typical(name) for result in results.corpora)
         figures = tuple("–" if time is None else f"{time:.1f}" for time in typical)
-        rows.append((title, "yes" if results.checks_values[name] else "no", *figures))
+        rows.append((title, results.does_not.get(name, "–"), *figures))
     return Table(
         f"µs of CPU per event, on one core, median of {rounds} rounds",
-        ("contender", "checks values", *_corpus_names(results)),
+        ("contender", "does not", *_corpus_names(results)),
         tuple(rows),
     )
 
@@ -72,6 +83,19 @@ def _ratios(results: Results) -> Table:
     )
 
 
+def _memory(results: Results) -> Table:
+    alone = results.memory.get("", 0.0)
+    rows = [("the events alone, in Python", f"{alone:.0f}", "–")]
+    for name, title in results.titles.items():
+        if (peak := results.memory.get(name)) is not None:
+            rows.append((title, f"{peak:.0f}", f"{peak - alone:.0f}"))
+    return Table(
+        "peak memory of a fresh process that runs a contender once on the medium corpus",
+        ("contender", "peak MB", "above the events, MB"),
+        tuple(rows),
+    )
+
+
 def _process(name: str, process: ProcessResult, events: int, ratio: str) -> _Row:
     cpu = median(process.cpu_seconds)
     peak = median(process.peak_mb)
@@ -80,15 +104,43 @@ def _process(name: str, process: ProcessResult, events: int, ratio: str) -> _Row
 
 def _whole(whole: WholeResult) -> Table:
     runs = len(whole.jq.cpu_seconds)
+    ours = whole.collector
+    rows = [
+        _process("collector filter", ours, whole.events, "1"),
+        _process("jq -c, same projection", whole.jq, whole.events, _interval(whole.cpu_ratio)),
+    ]
+    if whole.fluent_bit is not None:
+        compared = _interval(whole.fluent_bit_ratio)
+        title = "fluent-bit, allowlist of top-level keys"
+        rows.append(_process(title, whole.fluent_bit, whole.events, compared))
     return Table(
         f"whole processes on {whole.events:,} {whole.corpus} events "
         f"({whole.bytes / 1e6:.0f} MB), start included, median of {runs} runs",
-        ("command", "CPU s", "µs per event", "peak MB", "CPU / jq's (95 % interval)"),
-        (
-            _process("collector filter", whole.collector, whole.events, _interval(whole.cpu_ratio)),
-            _process("jq -c, same projection", whole.jq, whole.events, "1"),
-        ),
+        ("command", "CPU s", "µs per event", "peak MB", "collector's CPU / its (95 % interval)"),
+        tuple(rows),
     )
+
+
+def _parallel(parallel: ParallelResult) -> Table:
+    runs = len(next(iter(parallel.commands.values())).wall_seconds)
+    rows = []
+    for (title, command), speedup in zip(
+        parallel.commands.items(), _speedups(parallel), strict=True
+    ):
+        wall, cpu = median(command.wall_seconds), median(command.cpu_seconds)
+        rows.append((title, f"{wall:.2f}", f"{parallel.events / wall:,.0f}", f"{cpu:.2f}", speedup))
+    return Table(
+        f"time on the wall with {parallel.cpus} CPUs, {parallel.events:,} {parallel.corpus} events "
+        f"({parallel.bytes / 1e6:.0f} MB), start included, median of {runs} runs",
+        ("command", "wall s", "events per s", "CPU s", "times as fast as --jobs 1"),
+        tuple(rows),
+    )
+
+
+def _speedups(parallel: ParallelResult) -> list[str]:
+    """One per command: the collector's, and nothing for the engines."""
+    found = ["1", *map(_interval, parallel.speedups.values())]
+    return found + ["–"] * (len(parallel.commands) - len(found))
 
 
 def conditions(results: Results) -> str:

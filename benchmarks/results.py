@@ -14,6 +14,7 @@ __all__ = [
     "BenchmarkError",
     "CorpusResult",
     "Interval",
+    "ParallelResult",
     "ProcessResult",
     "Results",
     "WholeResult",
@@ -22,8 +23,15 @@ __all__ = [
 
 RATIOS: tuple[tuple[str, str], ...] = (
     ("ours", "bare"),
+    ("ours_documents", "ours"),
+    ("ours_mappings", "ours"),
     ("orjson_projection", "ours"),
+    ("simdjson_projection", "ours"),
     ("pydantic_models", "ours"),
+    ("duckdb_copy", "ours"),
+    ("polars_lazy", "ours"),
+    ("pyarrow_json", "ours"),
+    ("vrl", "ours"),
 )
 """Which contender's time is divided by which other's."""
 
@@ -58,7 +66,10 @@ def paired(numerator: Sequence[float], denominator: Sequence[float]) -> Interval
 
 @dataclass(frozen=True, slots=True)
 class CorpusResult:
-    """One corpus in one process. ``times`` are µs of CPU per event, by contender, per round."""
+    """One corpus in one process. ``times`` are µs of CPU per event, by contender, per round.
+
+    ``own_thread`` is the part of a contender's CPU time that its calling thread used.
+    """
 
     corpus: str
     what: str
@@ -66,6 +77,7 @@ class CorpusResult:
     bytes_per_event: float
     times: Mapping[str, Sequence[float]]
     ratios: Mapping[str, Interval]
+    own_thread: Mapping[str, float] = field(default_factory=dict)
 
     def typical(self, contender: str) -> float | None:
         """The median in µs per event; ``None`` for a contender that was skipped."""
@@ -75,15 +87,18 @@ class CorpusResult:
 
 @dataclass(frozen=True, slots=True)
 class ProcessResult:
-    """One command: CPU seconds (user + system) and peak resident MB (10⁶ bytes), per run."""
+    """One command: CPU seconds (user + system), peak resident MB (10⁶ bytes) and seconds on the
+    wall, per run. The peak is that of the largest of its processes."""
 
     cpu_seconds: Sequence[float]
     peak_mb: Sequence[float]
+    wall_seconds: Sequence[float] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class WholeResult:
-    """Whole processes on a file of events. ``cpu_ratio`` is the collector's CPU over jq's."""
+    """Whole processes on a file of events. ``cpu_ratio`` is the collector's CPU over jq's,
+    ``fluent_bit_ratio`` the same over Fluent Bit's, where that could be measured."""
 
     corpus: str
     events: int
@@ -91,16 +106,42 @@ class WholeResult:
     collector: ProcessResult
     jq: ProcessResult
     cpu_ratio: Interval
+    fluent_bit: ProcessResult | None = None
+    fluent_bit_ratio: Interval | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ParallelResult:
+    """Commands that may use every CPU of ``cpus``, on a file of events, by title.
+
+    ``speedups`` is the time on the wall with one job over that with as many as the key says.
+    """
+
+    corpus: str
+    events: int
+    bytes: int
+    cpus: int
+    commands: Mapping[str, ProcessResult]
+    speedups: Mapping[int, Interval]
 
 
 @dataclass(slots=True)
 class Results:
-    """All of one call of the benchmarks. ``skipped`` says what was not run, and why."""
+    """All of one call of the benchmarks. ``skipped`` says what was not run, and why.
 
-    environment: Mapping[str, str]
+    ``memory`` is the peak resident MB (10⁶ bytes) of a process that runs one contender once, by
+    contender; under ``""``, of one that only holds the events. ``quick`` says that little was
+    measured.
+    """
+
+    environment: dict[str, str]
     titles: Mapping[str, str] = field(default_factory=dict)
     checks_values: Mapping[str, bool] = field(default_factory=dict)
     corpora: list[CorpusResult] = field(default_factory=list)
     whole: WholeResult | None = None
     growth: list[Curve] = field(default_factory=list)
+    does_not: Mapping[str, str] = field(default_factory=dict)
+    memory: Mapping[str, float] = field(default_factory=dict)
+    parallel: ParallelResult | None = None
+    quick: bool = False
     skipped: dict[str, str] = field(default_factory=dict)

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from io import BytesIO
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
-__all__ = ["FIELDS", "SCHEMA", "Contender", "Record", "each_line", "joined", "parsed"]
+__all__ = [
+    "FIELDS",
+    "QOS_SCHEMA",
+    "SCHEMA",
+    "Contender",
+    "Outcome",
+    "Record",
+    "Unavailable",
+    "each_line",
+    "joined",
+    "known",
+    "parsed",
+]
 
 Record = dict[str, object]
 """One flat record: the key ``schema`` and the fields that the event has."""
 
 SCHEMA = "conferencing/1.0.0"
 """What the key ``schema`` says; that the loaded schema says the same, equal records show."""
+
+QOS_SCHEMA = "participants-qos/1.0.0"
+"""The same of the vendor's documents."""
 
 FIELDS: tuple[str, ...] = (
     "client.address",
@@ -29,24 +44,42 @@ FIELDS: tuple[str, ...] = (
 """The fields in schema order; dots are levels of an event."""
 
 
+class Unavailable(Exception):
+    """Why a contender cannot run here, although it is there."""
+
+
+class Outcome(NamedTuple):
+    """What came of a run: the records in the order of the events, and, from a contender that
+    counts, ``received``, ``admitted``, ``rejected``, ``dropped`` and ``content``."""
+
+    records: list[Record]
+    tally: dict[str, Any] | None = None
+
+
 class Contender(Protocol):
     """One way to do the job. ``prepare`` once per corpus, then ``run`` as often as it is timed.
 
-    ``checks_values`` says whether a value that the schema would refuse is refused.
+    ``checks_values`` says whether a value that the schema would refuse is refused. ``does_not`` is
+    what is not done of the job; docs/benchmarks.md explains the words.
     """
 
     name: str
     title: str
     checks_values: bool
+    does_not: str
 
-    def prepare(self, lines: list[bytes]) -> None:
+    @property
+    def schemas(self) -> tuple[str, ...]:
+        """The shipped schemas that it knows."""
+
+    def prepare(self, lines: list[bytes], schema: str) -> None:
         """Take the events, one JSON text each, and make what is made only once."""
 
     def run(self) -> bytes:
         """Do the whole job once, on a single thread; the output is NDJSON."""
 
-    def check(self, output: bytes) -> list[Record]:
-        """The records of an output of ``run``, in the order of the events."""
+    def check(self, output: bytes) -> Outcome:
+        """What came of ``run``, in one form: nulls left out, keys compared in any order."""
 
 
 def joined(lines: list[bytes]) -> bytes:
@@ -66,3 +99,8 @@ def each_line(payload: bytes) -> BytesIO:
 def parsed(output: bytes) -> list[Any]:
     """The values of NDJSON text."""
     return [orjson.loads(line) for line in output.splitlines()]
+
+
+def known(record: Record) -> Record:
+    """A record without its nulls, for engines whose rows have every column."""
+    return {name: value for name, value in record.items() if value is not None}

@@ -183,14 +183,15 @@ def test_an_object_where_a_text_is_wanted(tmp_path: Path) -> None:
         f"  os.name.x: {{kind: boolean, expires: 2020-01-01, {REST}}}\n"
     )
     filter_ = Filter(load_schema(path))
-    for event, record, dropped in (
+    cases: list[tuple[Any, dict[str, str], dict[str, Any]]] = [
         ({"os": "linux"}, {"os": "linux"}, {}),
         ({"os": {"name": "a"}}, {"os.name": "a"}, {"os": {"wrong_type": 1}}),
-        ({"os": {"name": {"x": True}}}, {}, dict.fromkeys(("os", "os.name"), {"wrong_type": 1})),
+        ({"os": {"name": {"x": 1}}}, {}, {"os": {"wrong_type": 1}, "os.name": {"wrong_type": 1}}),
         ({"os": 1}, {}, {"os": {"wrong_type": 1}}),
         ({"os": [1]}, {}, {"os": {"wrong_type": 1}}),
         ({"os": "plan9"}, {}, {"os": {"invalid_value": 1}}),
-    ):
+    ]
+    for event, record, dropped in cases:
         for given in (event, json.dumps(event)):
             admission = filter_.admit(given)
             found = [{k: r[k] for k in r if k != "schema"} for r in admission.records]
