@@ -136,7 +136,7 @@ def test_table_says_what_the_curves_say() -> None:
         "1.00",
         "1.00",
         "–",
-        "5.0 → 20,000.0",
-        "2,000",
+        "5.0 → 30,000.0",
+        "3,000",
     )
     assert flat[-1] == "flat is linear"
