@@ -28,7 +28,8 @@ lint: $(VENV)/.dev ## Check types, style, layers and schemas.
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/collector schema check $(SCHEMAS)
+	$(BIN)/collector schema check --strict $(SCHEMAS)
+	$(BIN)/collector schema catalogue check
 	$(BIN)/collector schema test $(SCHEMAS)
 
 bench: $(VENV)/.dev ## Measure the filter against others (a few minutes).
