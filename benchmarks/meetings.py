@@ -1,0 +1,194 @@
+"""Events of a meeting client, drawn at random: reports, chat, transcripts, heartbeats.
+
+Addresses are of ranges that belong to nobody: documentation (RFC 5737, RFC 3849), benchmarking
+(RFC 2544), shared (RFC 6598) and private (RFC 1918) space; the first two are too small alone for
+addresses that hardly ever repeat.
+"""
+
+from __future__ import annotations
+
+import base64
+import random
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from typing import Any
+
+import orjson
+
+from benchmarks.fleet import Machine, machine
+from benchmarks.talk import ENGLISH, TONGUES, Tongue
+from collector import load_schema
+from collector.schema.kinds.token import TokenField
+
+__all__ = [
+    "START_MS",
+    "Event",
+    "address",
+    "heartbeats",
+    "hexadecimal",
+    "large",
+    "medium",
+    "non_ascii",
+    "report",
+    "small",
+    "strangers",
+]
+
+_IPV6_SHARE = 0.15
+_IPV4 = tuple(
+    (int(network.network_address), network.num_addresses)
+    for network in map(
+        IPv4Network,
+        ("203.0.113.0/24", "198.51.100.0/24", "198.18.0.0/15", "100.64.0.0/10", "10.0.0.0/8"),
+    )
+)
+_IPV4_WEIGHTS = (1, 1, 16, 41, 41)
+_DOCUMENTATION6 = 0x20010DB8 << 96
+START_MS = 1_795_000_000_000
+_AUDIO_BYTES = 36_400
+_SHORTEST_TEXT = 8
+_CLIENTS = 500
+
+Event = dict[str, Any]
+"""One event, before it is written as JSON."""
+
+
+def address(rng: random.Random) -> str:
+    """An address that hardly repeats; about 15 % are IPv6."""
+    if rng.random() < _IPV6_SHARE:
+        return str(IPv6Address(_DOCUMENTATION6 | rng.getrandbits(96)))
+    first, size = rng.choices(_IPV4, _IPV4_WEIGHTS)[0]
+    return str(IPv4Address(first + rng.randrange(size)))
+
+
+def hexadecimal(rng: random.Random, bits: int = 64) -> str:
+    """A random identifier."""
+    return f"{rng.getrandbits(bits):0{bits // 4}x}"
+
+
+def report(rng: random.Random, tongue: Tongue, of: Machine | None = None) -> Event:
+    """What a client reports every few seconds: about 0.5 KB, without content.
+
+    ``of`` is the machine that reports; ``None`` draws one of the fleet.
+    """
+    each = of or machine(rng)
+    return {
+        "event": "participant.stats",
+        "session_id": hexadecimal(rng),
+        "timestamp": START_MS + rng.randrange(86_400_000),
+        "participant": {"name": rng.choice(tongue.names), "role": "attendee"},
+        "client": {"address": address(rng), "port": rng.randrange(49152, 65536)},
+        "device": {**each.device, "cores": rng.choice((4, 6, 8, 10, 12, 16))},
+        "os": {**each.os, "locale": tongue.tag},
+        "network": {
+            "rtt_ms": rng.randrange(8, 240),
+            "jitter_ms": round(rng.uniform(0.2, 30), 2),
+            "loss": round(rng.uniform(0, 0.05), 4),
+            "kind": rng.choice(("wifi", "ethernet", "cellular")),
+        },
+    }
+
+
+def _size(value: Any) -> int:
+    return len(orjson.dumps(value))
+
+
+def _fitted(text: str, room: int) -> str:
+    """The text, shortened until its JSON form is at most ``room`` bytes; it may become empty."""
+    while text and _size(text) > room:
+        text = text[: -max(1, (_size(text) - room) // 4)]
+    return text
+
+
+def _said(rng: random.Random, event: Event, size: int, tongues: tuple[Tongue, ...]) -> Event:
+    """The event with chat, and with a transcript that fills it up to about ``size`` bytes."""
+    tongue = rng.choice(tongues)
+    event["chat"] = [
+        {"from": rng.choice(tongue.names), "text": rng.choice(tongue.sentences), "at": at}
+        for at in sorted(rng.sample(range(3_600), rng.randrange(2, 5)))
+    ]
+    segments: list[Event] = []
+    event["transcript"] = {"language": tongue.tag, "segments": segments}
+    room, at = size - _size(event), 0
+    while True:
+        at += rng.randrange(2, 12)
+        segment = {"speaker": rng.choice(tongue.names), "start": at, "text": ""}
+        left = room - _size(segment)
+        if left < _SHORTEST_TEXT:
+            return event
+        segment["text"] = _fitted(rng.choice(tongue.sentences), left)
+        segments.append(segment)
+        room -= _size(segment) + 1
+
+
+def small(rng: random.Random) -> Event:
+    """A report alone."""
+    return report(rng, ENGLISH)
+
+
+def medium(rng: random.Random) -> Event:
+    """A report with chat and transcript, in English."""
+    return _said(rng, report(rng, ENGLISH), rng.randrange(2_060, 2_101), (ENGLISH,))
+
+
+def large(rng: random.Random) -> Event:
+    """A report with chat, transcript and base64 audio."""
+    event = _said(rng, report(rng, ENGLISH), 2_000, (ENGLISH,))
+    sound = base64.b64encode(rng.randbytes(_AUDIO_BYTES)).decode()
+    return event | {"audio": {"codec": "opus", "rate_hz": 48_000, "data": sound}}
+
+
+def non_ascii(rng: random.Random) -> Event:
+    """As ``medium``, in Indonesian, German or Chinese."""
+    event = report(rng, rng.choice(TONGUES))
+    return _said(rng, event, rng.randrange(2_040, 2_101), TONGUES)
+
+
+def heartbeats(rng: random.Random) -> Iterator[Event]:
+    """What a fleet of 500 clients reports again and again, each always from where it is."""
+    clients = [(address(rng), machine(rng), hexadecimal(rng)) for _ in range(_CLIENTS)]
+    sequence = 0
+    while True:
+        sequence += 1
+        where, each, session = rng.choice(clients)
+        event = report(rng, ENGLISH, each)
+        event["client"]["address"] = where
+        yield event | {
+            "session_id": session,
+            "heartbeat": {"sequence": sequence, "uptime_s": rng.randrange(86_400), "alive": True},
+        }
+
+
+def strangers(rng: random.Random) -> Iterator[Event]:
+    """Clients of which no two are alike, as far as catalogues and grammars reach: whatever a
+    filter remembers of earlier values helps it as little as possible."""
+    makers, models, systems = map(_entries, ("device.manufacturer", "device.model.name", "os.name"))
+    while True:
+        device: Event = {
+            "type": rng.choice(("desktop", "laptop", "phone", "tablet")),
+            "manufacturer": rng.choice(makers),
+            "model": {"identifier": _identifier(rng), "name": rng.choice(models)},
+        }
+        system: Event = {
+            "type": rng.choice(("windows", "darwin", "android", "ios")),
+            "name": rng.choice(systems),
+            "version": f"{rng.randrange(100)}.{rng.randrange(100)}.{rng.randrange(100_000)}",
+            "build_id": f"{rng.randrange(10_000, 100_000)}.{rng.randrange(100_000)}",
+        }
+        yield report(rng, ENGLISH, Machine(device, system))
+
+
+def _entries(name: str) -> list[str]:
+    """A field's catalogue, in an order that is always the same."""
+    field = load_schema("conferencing").fields[name]
+    if not isinstance(field, TokenField):
+        raise TypeError(f"{name} is not a token")
+    return sorted(field.entries)
+
+
+def _identifier(rng: random.Random) -> str:
+    """One of some five million model codes of the schema's grammar."""
+    suffixes: tuple[str, ...] = ("", *"0DLNQTUWYZ")
+    letter, digits = rng.choice("ACEFGJMNPSTWX"), rng.randrange(1_000)
+    revision = rng.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+    return f"SM-{letter}{digits:03}{revision}{rng.choice(suffixes)}"

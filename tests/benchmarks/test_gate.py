@@ -1,0 +1,174 @@
+"""The gate: exit 1 past a limit and only then; it sees a slowdown that somebody really makes."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import gate, runner
+from benchmarks.__main__ import main
+from benchmarks.results import CorpusResult, Results
+from tests.benchmarks.made_up import LITTLE, SMALL, parallel_result, results, whole_result
+
+ROOT = Path(__file__).resolve().parents[2]
+
+LIMITS = """\
+[at_most."ours/bare"]
+small = {ceiling}
+medium = {ceiling}
+[at_least."orjson_projection/ours"]
+small = {floor}
+[corpora.ours]
+"hostile/medium" = 3.0
+[whole]
+from_events = 200_000
+cpu_of_jq_at_most = 0.4
+cpu_of_fluent_bit_at_most = 0.5
+two_jobs_at_least = 1.3
+peak_mb_below = 100
+[quick]
+tolerance = 1.2
+"""
+
+
+def limits(folder: Path, ceiling: float = 1, floor: float = 1) -> Path:
+    path = folder / "limits.toml"
+    path.write_text(LIMITS.format(ceiling=ceiling, floor=floor), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("ceiling", "floor", "code"), [(1000, 0.001, 0), (0.001, 0.001, 1), (1000, 1000, 1)]
+)
+def test_gate(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    ceiling: float,
+    floor: float,
+    code: int,
+) -> None:
+    """What was not measured is said to be skipped."""
+    monkeypatch.setattr(runner, "QUICK", LITTLE)
+    path = limits(tmp_path, ceiling, floor)
+    assert main([*SMALL, "--check", "--limits", str(path)]) == code
+    out = capsys.readouterr().out
+    assert ("FAILED" in out) == bool(code)
+    assert re.search(f"skipped ours/bare on medium: at most {ceiling:g}.*, not measured", out)
+    assert "skipped: whole processes: left out" in out
+
+
+def verdicts(measured: Results, folder: Path, **limit: float) -> dict[str, bool | None]:
+    """Whether each limit holds, by what stands before the colon."""
+    asked = gate.read(limits(folder, **limit))
+    return {v.text.partition(":")[0]: v.holds for v in gate.judge(measured, asked)}
+
+
+@pytest.mark.parametrize(
+    ("quick", "ceiling", "holds"),
+    [(False, 2.0, True), (False, 1.9, False), (True, 1.9, True), (True, 1.6, False)],
+)
+def test_tolerance_is_for_quick_calls_only(
+    tmp_path: Path, quick: bool, ceiling: float, holds: bool
+) -> None:
+    """A ratio of 2 passes a ceiling of 1.9 × 1.2, but not when much was measured."""
+    measured = results()
+    measured.quick = quick
+    assert verdicts(measured, tmp_path, ceiling=ceiling)["ours/bare on small"] is holds
+
+
+@pytest.mark.parametrize(("hostile", "holds"), [(2.9, True), (3.1, False), (None, None)])
+def test_corpora_are_compared(tmp_path: Path, hostile: float | None, holds: bool | None) -> None:
+    """What one contender takes on two corpora."""
+    times = {"medium": 1.0, "hostile": hostile}
+    corpora = [
+        CorpusResult(name, "", 1, 1.0, {"ours": [time]}, {})
+        for name, time in times.items()
+        if time is not None
+    ]
+    found = verdicts(Results({}, corpora=corpora), tmp_path)
+    assert found["ours on hostile/medium"] is holds
+
+
+def test_gate_of_whole_processes(tmp_path: Path) -> None:
+    """Few events do not judge CPU and time; memory is always judged."""
+
+    def judged(events: int, cpu: float, peak: float, speedup: float) -> list[bool | None]:
+        whole = whole_result(events, cpu, peak, fluent=cpu + 0.1)
+        measured = Results({}, whole=whole, parallel=parallel_result(speedup))
+        return list(verdicts(measured, tmp_path).values())[-4:]
+
+    assert judged(20_000, 0.9, 50, 0.5) == [None, None, None, True]
+    assert judged(200_000, 0.3, 50, 1.6) == [True, True, True, True]
+    assert judged(200_000, 0.5, 100, 1.2) == [False, False, False, False]
+
+
+def test_two_jobs_are_not_judged_on_one_cpu(tmp_path: Path) -> None:
+    """Nor Fluent Bit where it is not."""
+    whole, parallel = whole_result(200_000, 0.3, 50), parallel_result(0.9, cpus=1)
+    found = verdicts(Results({}, whole=whole, parallel=parallel), tmp_path)
+    assert found["two jobs against one"] is None
+    assert found["CPU of collector filter / fluent-bit"] is None
+
+
+def test_verdict_says_what_was_found(tmp_path: Path) -> None:
+    """The limit, the tolerance and the figure."""
+    measured = results()
+    measured.quick = True
+    first, *_ = gate.judge(measured, gate.read(limits(tmp_path, ceiling=1.5)))
+    assert first.text == "ours/bare on small: at most 1.5 (may miss it 1.2 times), is 2.00"
+    assert first.holds is False
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("ours/bare", "ours/no"),
+        ("small", "tiny"),
+        ("peak_mb", "peak"),
+        ("[w", "["),
+        ("corpora.ours", "corpora.theirs"),
+        ("hostile/", "hospitable/"),
+    ],
+)
+def test_misspelled_limits_are_refused(tmp_path: Path, old: str, new: str) -> None:
+    """A limit that would never be judged is a usage error before anything is measured."""
+    path = limits(tmp_path)
+    path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+    assert main([*SMALL, "--check", "--limits", str(path)]) == 2
+
+
+def test_own_limits_can_be_read() -> None:
+    """Tolerance is for noise, not for the gate to be always open."""
+    assert 1.0 <= gate.read(gate.LIMITS).quick.tolerance <= 1.25
+
+
+def checked(folder: Path) -> subprocess.CompletedProcess[str]:
+    """The real gate, of the project in a folder."""
+    command = "-m benchmarks --quick --check --corpus medium --no-whole".split()
+    return subprocess.run(
+        [sys.executable, "-B", *command], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+def test_gate_sees_a_planted_slowdown(tmp_path: Path) -> None:
+    """A copy of the project passes; with a needless loop per event in the generated function it
+    does not, and it is the ratios to the collector that fail."""
+    for name in ("collector", "schemas", "benchmarks"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    untouched = checked(tmp_path)
+    assert untouched.returncode == 0, untouched.stdout + untouched.stderr
+    source = tmp_path / "collector" / "filter" / "generate.py"
+    text = source.read_text(encoding="utf-8")
+    loop = "    for payload in payloads:\n"
+    assert text.count(loop) >= 1
+    slow = f"{loop}        for _ in range(1_000):\n            pass\n"
+    source.write_text(text.replace(loop, slow, 1), encoding="utf-8")
+    slowed = checked(tmp_path)
+    assert slowed.returncode == 1, slowed.stdout + slowed.stderr
+    assert re.search(r"FAILED +ours/bare on medium", slowed.stdout)
