@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from collector.contracts import CATEGORIES, DROPS, Drop, Scalar
 from collector.errors import ConfigError
 from collector.filter.derive import Agents
-from collector.schema.kinds import Canonical, Circumstances
+from collector.schema.kinds import Canonical, Circumstances, FieldBase
 from collector.schema.model import Schema
 from collector.schema.terms import keys
 
@@ -199,11 +199,7 @@ def compile_plan(
     columns: list[Column] = []
     derived: list[str] = []
     for index, (name, field) in enumerate(schema.fields.items()):
-        withheld: Drop | None = None
-        if field.expires is not None and today >= field.expires:
-            withheld = "expired"
-        elif granted is not None and not set(granted) & set(field.purposes):
-            withheld = "purpose_refused"
+        withheld = _withheld(field, granted, today)
         canonical = field.canonical(circumstances)
         memo = Memo(canonical) if field.repeats else None
         if field.derive and not withheld:
@@ -235,6 +231,14 @@ def compile_plan(
         agents=Agents(derived),
         reads_lists=any(type(path[0]) is int for path in every),
     )
+
+
+def _withheld(field: FieldBase, granted: Collection[str] | None, today: date) -> Drop | None:
+    if field.expires is not None and today >= field.expires:
+        return "expired"
+    if granted is not None and not set(granted) & set(field.purposes):
+        return "purpose_refused"
+    return None
 
 
 def next_expiry(schema: Schema, today: date) -> date | None:

@@ -93,7 +93,7 @@ def place(schema: Schema, now: datetime, extra: Values | None = None) -> Values:
 
 def _mixed(schema: Schema, now: datetime, extra: Values | None) -> st.SearchStrategy[Event]:
     """Events that are objects and lists at once: elements are members under numbers."""
-    other = junk() if extra is None else weighted((1, junk()), (1, extra))
+    other = junk() if extra is None else weighted((1, junk()), (2, extra))
     single = _insertions(schema, now, other, 1 if extra is None else 2).map(_filled)
     if schema.records is None:
         return single
