@@ -83,7 +83,7 @@ def _measure_processes(results: Results, effort: runner.Effort, fluent_path: str
     _say("measuring memory")
     payload = effort.payload // CORPORA[memory.CORPUS].bytes
     with processes.source(memory.CORPUS, payload) as source:
-        results.memory = memory.measure(results.titles, source, effort.runs)
+        results.memory = memory.measure(results.titles, source)
     results.environment["jq"] = whole.jq_version()
     fluent = fluent_bit.find(fluent_path)
     if fluent is None:

@@ -18,15 +18,17 @@ __all__ = ["CORPUS", "main", "measure"]
 CORPUS = "medium"
 """The corpus that it is measured on."""
 
+_RUNS = 3
 
-def measure(names: Iterable[str], source: Source, runs: int) -> dict[str, float]:
+
+def measure(names: Iterable[str], source: Source) -> dict[str, float]:
     """Peak resident MB by contender, medians; under ``""`` of the events alone."""
     program = (sys.executable, "-m", "benchmarks.memory", str(source.path))
     processes = [
         Process(f"memory of {name or 'nothing'}", (*program, *filter(None, [name])), printed)
         for name, printed in ((name, source.beside("printed")) for name in ("", *names))
     ]
-    in_turns(processes, runs)
+    in_turns(processes, _RUNS)
     return {
         name: median(process.result().peak_mb)
         for name, process in zip(("", *names), processes, strict=True)

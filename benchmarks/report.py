@@ -88,7 +88,7 @@ def _memory(results: Results) -> Table:
     rows = [("the events alone, in Python", f"{alone:.0f}", "–")]
     for name, title in results.titles.items():
         if (peak := results.memory.get(name)) is not None:
-            rows.append((title, f"{peak:.0f}", f"{peak - alone:.0f}"))
+            rows.append((title, f"{peak:.0f}", f"{max(0.0, peak - alone):.0f}"))
     return Table(
         "peak memory of a fresh process that runs a contender once on the medium corpus",
         ("contender", "peak MB", "above the events, MB"),

@@ -95,6 +95,44 @@ def test_own_thread_is_what_the_process_used() -> None:
     assert all(0.97 < share <= 1.01 for share in result.own_thread.values())
 
 
+GOOD = b'{"client": {"address": "203.0.113.7"}, "device": {"type": "phone"}, "os": {"type": "ios"}}'
+BAD_VALUE = GOOD.replace(b"ios", b"call me at nine")
+ALIAS = GOOD.replace(b"phone", b"iPhone")
+BAD_LINE = GOOD[:40]
+
+
+def made_of(contender: Contender, *lines: bytes) -> list[dict[str, object]] | None:
+    """The records of some lines; ``None`` if the contender cannot do them at all."""
+    try:
+        contender.prepare(list(lines), "conferencing")
+        return contender.check(contender.run()).records
+    except Exception:  # noqa: BLE001 - each engine has its own
+        return None
+
+
+@pytest.mark.parametrize("name", contenders.NAMES)
+def test_nobody_is_said_to_do_less_than_it_does(name: str) -> None:
+    """Nor more: what stands in the column is tried."""
+    found = {contender.name: contender for contender in ready()}
+    if name in IMPOSSIBLE:
+        pytest.skip("cannot be had under this Python")
+    contender = found[name]
+    does_not = set(contender.does_not.replace(";", ",").split(", "))
+    (good,) = made_of(contender, GOOD) or [{}]
+    assert len(good) == 4
+    output = contender.run()
+    without_os = {key: value for key, value in good.items() if key != "os.type"}
+    checked = [] if "a bad value costs the event" in does_not else [without_os]
+    assert (made_of(contender, BAD_VALUE) == checked) == ("check" not in does_not)
+    assert (made_of(contender, ALIAS) == [good]) == ("alias" not in does_not)
+    assert (b"null" in output) == ("leave nulls out" in does_not)
+    assert (b"client.address" not in output) == ("flatten" in does_not)
+    assert (contender.check(output).tally is None) == ("count" in does_not)
+    if "parse" not in does_not:
+        skips = made_of(contender, GOOD, BAD_LINE, GOOD) == [good, good]
+        assert skips == ("skip bad lines" not in does_not)
+
+
 def test_missing_dependency_is_skipped_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     """A contender whose library is not there is left out, and it is said why."""
 

@@ -70,7 +70,7 @@ def test_jobs_are_doubled_up_to_every_cpu(available: int, numbers: list[int]) ->
 def test_memory_is_of_a_fresh_process() -> None:
     """A contender needs more than the events alone, and both less than this process would."""
     with processes.source("medium", 500) as source:
-        peaks = memory.measure(["ours", "ours_mappings"], source, runs=1)
+        peaks = memory.measure(["ours", "ours_mappings"], source)
     assert list(peaks) == ["", "ours", "ours_mappings"]
     assert 5 < peaks[""] < peaks["ours"] < peaks["ours_mappings"] < 150
 
