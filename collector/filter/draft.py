@@ -67,12 +67,13 @@ class Draft:
     drops: list[int] = field(default_factory=list)
     content: list[int] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)
-    refused_unread: Counter[Rejection] = field(default_factory=Counter)
+    refused_unread: int = 0
+    """Events of documents that hold too many of them: ``too_large``."""
 
     @property
     def received(self) -> int:
         """The events so far."""
-        return len(self.records) + len(self.rejected) + self.refused_unread.total()
+        return len(self.records) + len(self.rejected) + self.refused_unread
 
     def settle(self, values: Iterable[Any], content: Iterable[int], agent: Any) -> None:
         """One event, from the value (or mark) found for each column; ``None`` is absence, and
@@ -108,21 +109,24 @@ class Draft:
         if merge:
             self._merge()
         encoded = bytes(_encode_lines(self.records))
-        rejected = Counter(self.rejected) + self.refused_unread
-        dropped: dict[str, Counter[Any]] = {}
-        for code, times in Counter(self.drops).items():
-            column, reason = divmod(code, len(DROPS))
-            dropped.setdefault(self.plan.columns[column].name, Counter())[DROPS[reason]] = times
-        tally = Tally(
-            received=received,
-            admitted=admitted,
-            rejected=rejected,
-            dropped=dropped,
-            content=Counter({CATEGORIES[c]: n for c, n in Counter(self.content).items()}),
-            bytes_in=bytes_in,
-            bytes_out=len(encoded),
-        )
+        tally = Tally(received, admitted, bytes_in=bytes_in, bytes_out=len(encoded))
+        self._count(tally)
         return Admission(self.records, encoded, tally)
+
+    def _count(self, tally: Tally) -> None:
+        """What was refused, dropped and met. Counters are dear: most calls have little to count."""
+        if self.rejected:
+            tally.rejected.update(self.rejected)
+        if self.refused_unread:
+            tally.rejected["too_large"] += self.refused_unread
+        if self.drops:
+            for code, times in Counter(self.drops).items():
+                column, reason = divmod(code, len(DROPS))
+                counts = tally.dropped.setdefault(self.plan.columns[column].name, Counter())
+                counts[DROPS[reason]] = times
+        if self.content:
+            for category, times in Counter(self.content).items():
+                tally.content[CATEGORIES[category]] = times
 
     def _merge(self) -> None:
         """Identical records become one with their number, at the place of the first."""

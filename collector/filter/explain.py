@@ -140,5 +140,5 @@ def explain(plan: Plan, text: bytes, lines: bool) -> Iterator[Explanation]:
     told = sum(1 for one in events.written if one.verdict in _NO_EVENT)
     untold = [reason for reason in draft.rejected if reason in _NO_EVENT][told:]
     yield from (Explanation(reason) for reason in untold)
-    for reason, times in draft.refused_unread.items():
-        yield from (Explanation(reason) for _ in range(min(times, 1)))
+    if draft.refused_unread:
+        yield Explanation("too_large")
