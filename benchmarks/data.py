@@ -26,7 +26,8 @@ _Draw = Callable[[random.Random], Iterator[bytes]]
 @dataclass(frozen=True, slots=True)
 class Corpus:
     """A kind of lines. ``bytes`` is the size that one of them is meant to have, ``events`` the
-    number of events in it; ``admitted`` says whether each event gives a record, or none does."""
+    number of events in it; ``admitted`` says whether each event gives a record, or none does.
+    ``fresh`` says that no line may be seen twice, in no round."""
 
     name: str
     bytes: int
@@ -35,6 +36,7 @@ class Corpus:
     schema: str = "conferencing"
     events: int = 1
     admitted: bool = True
+    fresh: bool = False
 
     @property
     def records(self) -> int:
@@ -82,7 +84,7 @@ CORPORA: dict[str, Corpus] = {
             events=vendor.PARTICIPANTS,
         ),
         Corpus("fleet", 540, "heartbeats of 500 clients", _written(meetings.heartbeats)),
-        Corpus("strangers", 500, "no two clients alike", _written(meetings.strangers)),
+        Corpus("strangers", 500, "no two clients alike", _written(meetings.strangers), fresh=True),
         Corpus(
             "hostile",
             2_060,

@@ -65,7 +65,7 @@ def measure(corpus: str, contenders: Sequence[Contender], effort: Effort) -> Cor
         for _ in range(effort.warmups):
             contender.run()
     events = len(payload) * about.events
-    clocks = _rounds(contenders, effort.rounds)
+    clocks = _rounds(contenders, about, len(payload), effort.rounds)
     times = {name: [all_ / events / 1_000 for all_, _ in each] for name, each in clocks.items()}
     return CorpusResult(
         corpus=corpus,
@@ -107,14 +107,21 @@ def agree(contenders: Sequence[Contender], payload: list[bytes], about: Corpus) 
             raise BenchmarkError(f"{contender.name} counts otherwise than another contender")
 
 
-def _rounds(contenders: Sequence[Contender], rounds: int) -> dict[str, list[_Clocks]]:
+def _rounds(
+    contenders: Sequence[Contender], about: Corpus, number: int, rounds: int
+) -> dict[str, list[_Clocks]]:
     """Every contender once per round, in an order drawn anew, so that none is always the second.
 
-    The clock is that of the process, because engines work on threads of their own.
+    The clock is that of the process, because engines work on threads of their own. Lines that must
+    be fresh are drawn and handed over anew for every round, outside the time.
     """
     rng = random.Random(SEED)
     clocks: dict[str, list[_Clocks]] = {contender.name: [] for contender in contenders}
-    for _ in range(rounds):
+    for round_ in range(1, rounds + 1):
+        if about.fresh:
+            payload = lines(about.name, number, SEED + round_)
+            for contender in contenders:
+                contender.prepare(payload, about.schema)
         for contender in rng.sample(contenders, len(contenders)):
             start, own = process_time_ns(), thread_time_ns()
             output = contender.run()

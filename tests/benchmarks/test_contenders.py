@@ -87,6 +87,25 @@ def test_times_are_per_event_of_a_document() -> None:
     assert 300 < result.bytes_per_event < 700
 
 
+@pytest.mark.parametrize(("corpus", "payloads"), [("small", 1), ("strangers", 4)])
+def test_fresh_lines_are_seen_once(
+    corpus: str, payloads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Strangers are other ones in every round; elsewhere a payload serves for all of them."""
+    (contender,), _ = contenders.load(["ours"])
+    prepare, seen = contender.prepare, []
+
+    def watched(lines: list[bytes], schema: str) -> None:
+        seen.append(lines)
+        prepare(lines, schema)
+
+    monkeypatch.setattr(contender, "prepare", watched)
+    runner.measure(corpus, [contender], runner.Effort(3, 1, 20_000, 1, 1))
+    assert len(seen) == payloads
+    drawn = [line for lines in seen for line in lines]
+    assert len(set(drawn)) == len(drawn)
+
+
 def test_own_thread_is_what_the_process_used() -> None:
     """The collector works on the thread that calls it; the two clocks agree about it."""
     effort = runner.Effort(rounds=7, warmups=1, payload=500_000, events=1, runs=1)
