@@ -21,7 +21,7 @@ def ready() -> list[Contender]:
     """The contenders that are here; where everything must be, none is missing."""
     found, skipped = contenders.load()
     if missing := {name: why for name, why in skipped.items() if name not in IMPOSSIBLE}:
-        required("; ".join(missing.values()))
+        required(f"what {', '.join(missing)} need")
     assert [contender.name for contender in found] == [
         name for name in contenders.NAMES if name not in IMPOSSIBLE
     ]
