@@ -52,28 +52,32 @@ class Mark(Enum):
 _WITHHELD, _WRONG_TYPE = Mark.WITHHELD, Mark.WRONG_TYPE
 
 
-class Memo(dict[Any, Any]):
-    """Remembers canonical forms of low-cardinality texts. Refused values are never remembered,
-    so a client cannot fill it with them, and each one is looked at and counted. Values of other
-    types are refused."""
+class Memo:
+    """Remembers canonical forms of low-cardinality texts: ``known`` holds them, calling it asks.
 
-    __slots__ = ("canonical",)
+    Refused values are never remembered, so a client cannot fill it with them, and each one is
+    looked at and counted. Values of other types are refused.
+    """
+
+    __slots__ = ("_canonical", "known")
 
     def __init__(self, canonical: Canonical) -> None:
-        super().__init__()
-        self.canonical = canonical
+        self._canonical = canonical
+        self.known: dict[Any, Scalar] = {}
 
     def __repr__(self) -> str:
-        return f"<Memo of {len(self)}>"
+        return f"<Memo of {len(self.known)}>"
 
-    def __missing__(self, value: Any) -> Scalar | None:
+    def __call__(self, value: Any) -> Scalar | None:
         if type(value) is not str:
             return None
-        result = self.canonical(value)
-        if result is not None:
-            if len(self) >= _MOST_REMEMBERED:
-                self.clear()
-            self[value] = result
+        result = self.known.get(value)
+        if result is None:
+            result = self._canonical(value)
+            if result is not None:
+                if len(self.known) >= _MOST_REMEMBERED:
+                    self.known.clear()
+                self.known[value] = result
         return result
 
 
@@ -210,7 +214,7 @@ def compile_plan(
                 name=name,
                 paths=_paths(field.paths(name)),
                 wire=field.wire,
-                accept=canonical if memo is None else memo.__getitem__,
+                accept=canonical if memo is None else memo,
                 memo=memo,
                 required=field.required,
                 withheld=withheld,

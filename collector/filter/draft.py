@@ -65,7 +65,7 @@ class Draft:
     record: type[msgspec.Struct]
     records: list[Any] = field(default_factory=list)
     drops: list[int] = field(default_factory=list)
-    content: list[int] = field(default_factory=list)
+    content: list[int] = field(default_factory=lambda: [0] * len(CATEGORIES))
     rejected: list[Rejection] = field(default_factory=list)
     refused_unread: int = 0
     """Events of documents that hold too many of them: ``too_large``."""
@@ -78,7 +78,8 @@ class Draft:
     def settle(self, values: Iterable[Any], content: Iterable[int], agent: Any) -> None:
         """One event, from the value (or mark) found for each column; ``None`` is absence, and
         leaves the column to what the user agent says."""
-        self.content.extend(content)
+        for category in content:
+            self.content[category] += 1
         kept, withheld = self.judge(self.plan.derive(values, agent))
         required = (column.index for column in self.plan.columns if column.required)
         if any(kept[index] is None for index in required):
@@ -124,9 +125,9 @@ class Draft:
                 column, reason = divmod(code, len(DROPS))
                 counts = tally.dropped.setdefault(self.plan.columns[column].name, Counter())
                 counts[DROPS[reason]] = times
-        if self.content:
-            for category, times in Counter(self.content).items():
-                tally.content[CATEGORIES[category]] = times
+        for category, times in zip(CATEGORIES, self.content, strict=True):
+            if times:
+                tally.content[category] = times
 
     def _merge(self) -> None:
         """Identical records become one with their number, at the place of the first."""

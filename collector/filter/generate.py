@@ -180,9 +180,12 @@ def _column(code: _Code, column: Column, found: list[tuple[_Node, str]], nested:
     is_object = any(node.members for node, _ in found)
     if column.memo is not None and not is_object:  # it refuses scalars that are no text
         code.add("else:")
-        code.add(f"{value} = {code.bind('m', column.memo)}[v]", 1)
-        code.add(f"if {value} is None:", 1)
-        code.add(f"drop({invalid} if type(v) is str else {wrong})", 2)
+        code.add("try:", 1)
+        code.add(f"{value} = {code.bind('m', column.memo.known)}[v]", 2)
+        code.add("except KeyError:", 1)
+        code.add(f"{value} = {code.bind('f', column.memo)}(v)", 2)
+        code.add(f"if {value} is None:", 2)
+        code.add(f"drop({invalid} if type(v) is str else {wrong})", 3)
         return
     one, *others = column.wire
     is_wrong = f"not in {code.bind('w', column.wire)}" if others else f"is not {one.__name__}"
@@ -235,7 +238,7 @@ def _content(code: _Code, plan: Plan, nested: bool) -> None:
             if not nested
             else f"if {outer} or x is not None and (x != NULL or {others}):"
         )
-        code.add(f"content({index})", 1)
+        code.add(f"met{index} += 1", 1)
 
 
 def _verdict(code: _Code, plan: Plan) -> None:
@@ -259,8 +262,8 @@ def fill(payloads, draft, outer, slow):
     record = draft.record
     admit = draft.records.append
     drop = draft.drops.append
-    content = draft.content.append
     reject = draft.rejected.append
+    {counts} = 0
 """
 _OUTER = """\
     outer_values = outer.values
@@ -278,6 +281,12 @@ _EACH = """\
         if e is None:
             slow(payload)
             continue
+"""
+
+
+_TAIL = """\
+    for category, times in enumerate(({counts})):
+        draft.content[category] += times
 """
 
 
@@ -308,8 +317,10 @@ def fast_path(plan: Plan) -> Fill:
     }
     # Bound objects become default arguments, so that they are local variables in the loop.
     bound = "".join(f", {name}={name}" for name in names)
-    head = _HEAD.replace("slow):", f"slow{bound}):") + (_OUTER if nested else "")
-    text = head + _EACH + "\n".join(code.lines) + "\n"
+    counts = [f"met{index}" for index in range(len(CATEGORIES))]
+    head = _HEAD.replace("slow):", f"slow{bound}):").replace("{counts}", " = ".join(counts))
+    tail = _TAIL.replace("{counts}", ", ".join(counts))
+    text = head + (_OUTER if nested else "") + _EACH + "\n".join(code.lines) + "\n" + tail
     exec(compile(text, "<filter>", "exec"), names)  # noqa: S102 - our own text, see above
     fill: Fill = names["fill"]
     return fill
