@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import date
-from enum import Enum
 from typing import Any, NamedTuple
 
 from collector.contracts import CATEGORIES, DROPS, Drop, Scalar
@@ -20,6 +19,7 @@ from collector.schema.model import Schema
 from collector.schema.terms import keys
 
 __all__ = [
+    "MARKS",
     "Column",
     "Found",
     "Keys",
@@ -38,18 +38,19 @@ Keys = tuple[str | int, ...]
 _MOST_REMEMBERED = 4096
 
 
-class Mark(Enum):
-    """What stands in for a value that is there but is not to be looked at any further."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Mark:
+    """What stands in for a value that is there but is not looked at any further: why it is dropped.
 
-    WRONG_TYPE = 1
-    """A JSON type that the field's kind does not read."""
-    INVALID = 2
-    """The right JSON type, but no text or number that any kind accepts."""
-    WITHHELD = 3
-    """The value of a withheld field, which was not decoded; the column says why."""
+    Of the wrong JSON type, or of the right one but no text or number that any kind accepts, or not
+    even decoded, because its column is withheld.
+    """
+
+    drop: Drop
 
 
-_WITHHELD, _WRONG_TYPE = Mark.WITHHELD, Mark.WRONG_TYPE
+MARKS: dict[Drop, Mark] = {reason: Mark(reason) for reason in DROPS}
+"""One mark for each reason."""
 
 
 class Memo:
@@ -104,15 +105,14 @@ class Column:
     required: bool
     withheld: Drop | None
     derived: int | None
+    codes: dict[Drop, int]
 
     def judge(self, value: Any) -> tuple[Scalar | None, Drop | None]:
         """The canonical form of a value or mark, or why the field is dropped."""
         if value is None:
             return None, None
         if type(value) is Mark:
-            if value is _WITHHELD:
-                return None, self.withheld
-            return None, "wrong_type" if value is _WRONG_TYPE else "invalid_value"
+            return None, value.drop
         result = self.accept(value)
         return result, "invalid_value" if result is None else None
 
@@ -138,6 +138,7 @@ class Plan:
     user_agent: tuple[Keys, ...]
     agents: Agents
     reads_lists: bool
+    required: tuple[int, ...]
 
     @property
     def paths(self) -> tuple[Keys, ...]:
@@ -148,7 +149,7 @@ class Plan:
 
     def derive(self, values: Iterable[Any], agent: Any) -> list[Any]:
         """The values of an event; where it has none, what the user agent says."""
-        found = list(values)
+        found = values if isinstance(values, list) else list(values)
         if type(agent) is str and self.user_agent:
             says = self.agents[agent]
             for column in self.columns:
@@ -219,6 +220,7 @@ def compile_plan(
                 required=field.required,
                 withheld=withheld,
                 derived=derived.index(name) if name in derived else None,
+                codes={reason: drop_code(index, reason) for reason in DROPS},
             )
         )
     content = {name: CATEGORIES.index(category) for name, category in schema.content_names.items()}
@@ -234,6 +236,7 @@ def compile_plan(
         user_agent=agent if derived else (),
         agents=Agents(derived),
         reads_lists=any(type(path[0]) is int for path in every),
+        required=tuple(column.index for column in columns if column.required),
     )
 
 

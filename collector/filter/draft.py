@@ -13,7 +13,7 @@ from typing import Any, cast
 import msgspec
 
 from collector.contracts import CATEGORIES, DROPS, Record, Rejection, Tally
-from collector.filter.compile import Plan, drop_code
+from collector.filter.compile import Plan
 
 __all__ = ["Admission", "Draft", "record_type"]
 
@@ -81,10 +81,9 @@ class Draft:
         for category in content:
             self.content[category] += 1
         kept, withheld = self.judge(self.plan.derive(values, agent))
-        required = (column.index for column in self.plan.columns if column.required)
-        if any(kept[index] is None for index in required):
+        if any(kept[index] is None for index in self.plan.required):
             self.rejected.append("missing_required")
-        elif any(value is not None for value in kept):
+        elif kept.count(None) < len(kept):
             self.records.append(self.record(*kept))
         else:
             self.rejected.append("consent_withheld" if withheld else "nothing_admitted")
@@ -99,7 +98,7 @@ class Draft:
                 continue
             result, reason = column.judge(value)
             if reason is not None:
-                self.drops.append(drop_code(column.index, reason))
+                self.drops.append(column.codes[reason])
                 refused = refused or reason == "purpose_refused"
             kept.append(result)
         return kept, refused

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 
@@ -74,8 +74,17 @@ class _Node:
         return self.names_agent or any(column.withheld is None for column in self.readers)
 
 
+class _Object(TypedDict):
+    """An object none of whose members is decoded."""
+
+
+class _Array(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A list none of whose elements is decoded."""
+
+
 _SCALARS: list[Any] = [bool, float, int, str, None]
-"""A value of any of these types is decoded, so that one of the wrong type costs no second look."""
+_ANYTHING: list[Any] = [*_SCALARS, _Object, _Array]
+"""What a leaf is decoded as, so that a value of the wrong type costs no second look."""
 
 
 class _Conflict(Exception):
@@ -108,7 +117,7 @@ def _type_of(node: _Node) -> None:
         is_read = node.is_read()
         if not is_read and node.members:
             raise _Conflict
-        types += _SCALARS if is_read else [msgspec.Raw]
+        types += (_SCALARS if node.members else _ANYTHING) if is_read else [msgspec.Raw]
         node.default = None
     node.type = types[0] if len(types) == 1 else reduce(or_, types)
 
@@ -178,11 +187,11 @@ def _column(code: _Code, column: Column, found: list[tuple[_Node, str]], nested:
     else:
         code.add(f"{value} = None", 1)
     is_object = any(node.members for node, _ in found)
-    if column.memo is not None and not is_object:  # it refuses scalars that are no text
+    if column.memo is not None and not is_object:  # it refuses what is no text
         code.add("else:")
         code.add("try:", 1)
         code.add(f"{value} = {code.bind('m', column.memo.known)}[v]", 2)
-        code.add("except KeyError:", 1)
+        code.add("except (KeyError, TypeError):", 1)  # not met before, or not hashable
         code.add(f"{value} = {code.bind('f', column.memo)}(v)", 2)
         code.add(f"if {value} is None:", 2)
         code.add(f"drop({invalid} if type(v) is str else {wrong})", 3)

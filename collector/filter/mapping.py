@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from collector.filter.compile import Column, Found, Keys, Mark, Plan
+from collector.filter.compile import MARKS, Column, Found, Keys, Plan
 
 __all__ = ["Mapping", "is_list", "members"]
 
@@ -17,6 +17,7 @@ _List = list[Any] | tuple[Any, ...]
 _Place = tuple[int, str | int]
 """A member of an object, which is named by its number."""
 
+_WRONG_TYPE = MARKS["wrong_type"]
 _ONLY_TEXT = frozenset([id(str)])
 _NOTHING: _Event = {}
 
@@ -99,6 +100,6 @@ def _value(column: Column, objects: list[_Event], places: list[_Place]) -> Any:
     if value is None:
         return None
     if column.withheld:
-        return Mark.WITHHELD
+        return MARKS[column.withheld]
     kind = type(value)  # one of a foreign metaclass could be asked for its hash
-    return value if type(kind) is type and kind in column.wire else Mark.WRONG_TYPE
+    return value if type(kind) is type and kind in column.wire else _WRONG_TYPE

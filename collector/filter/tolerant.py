@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import astuple
 
 from collector.contracts import Rejection
-from collector.filter.compile import Column, Found, Keys, Mark, Plan, Way
+from collector.filter.compile import MARKS, Column, Found, Keys, Plan, Way
 
 __all__ = ["FAILURES", "NULL", "Form", "Tolerant", "is_list", "skip"]
 
@@ -70,6 +70,7 @@ class _Object:
 
 
 _BRACE = ord("{")
+_WRONG_TYPE, _INVALID = MARKS["wrong_type"], MARKS["invalid_value"]
 
 
 class Form:
@@ -98,8 +99,8 @@ class Form:
         self._columns = [(column, self._places(column.paths)) for column in plan.columns]
         self._agent = self._places(plan.user_agent)
         self._ways = [(way, self._places(way.paths)) for way in plan.records]
-        keys = self._objects[0].keys
-        self._content = [(keys.index(name), c) for name, c in plan.content if root is str]
+        self._categories = [category for _, category in plan.content] if root is str else []
+        self._before_content = len(self._objects[0].keys) - len(self._categories)
 
     def _place(self, path: Keys) -> _Place:
         number = self._numbers[path[:-1]]
@@ -128,17 +129,19 @@ class Form:
             raw = _first(event, places)
             if raw is None:
                 values.append(None)
+            elif column.withheld:
+                values.append(MARKS[column.withheld])
             else:
-                values.append(Mark.WITHHELD if column.withheld else leaf(raw, column.wire))
-        agent = _first(event, self._agent)
-        members = event[0]
-        there = (
-            category
-            for index, category in self._content
-            if (raw := members[index]) is not None and raw != NULL
-        )
+                values.append(leaf(raw, column.wire))
+        agent = _first(event, self._agent) if self._agent else None
         said = None if agent is None else leaf(agent, _TEXT)
-        return Found(values, frozenset(there), said, list(self._led(event)))
+        ways = list(self._led(event)) if self._ways else []
+        return Found(values, self._met(event[0]), said, ways)
+
+    def _met(self, members: _Members) -> frozenset[int]:
+        """The categories of content that are there."""
+        there = zip(members[self._before_content :], self._categories, strict=True)
+        return frozenset([c for raw, c in there if raw is not None and raw != NULL])
 
     def _led(self, event: list[_Members]) -> Iterator[tuple[Way, Any]]:
         for way, places in self._ways:
@@ -207,7 +210,7 @@ def leaf(raw: msgspec.Raw, wire: frozenset[type]) -> Any:
     found = _TYPES.get(memoryview(raw)[0])
     if found is None:
         found = float if _FRACTION.search(raw) else int
-    return _attempt(_DECODERS[found], raw) if found in wire else Mark.WRONG_TYPE
+    return _attempt(_DECODERS[found], raw) if found in wire else _WRONG_TYPE
 
 
 _DECODERS = {kind: msgspec.json.Decoder(kind).decode for kind in (str, bool, int, float)}
@@ -219,4 +222,4 @@ def _attempt(decode: Any, raw: msgspec.Raw) -> Any:
         return decode(raw)
     except FAILURES:
         pass
-    return Mark.INVALID
+    return _INVALID
