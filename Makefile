@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constr
 SCHEMAS := $(basename $(notdir $(wildcard schemas/*.yaml)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench fuzz coverage clean
+.PHONY: help demo test lint bench charts fuzz coverage clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -32,8 +32,11 @@ lint: $(VENV)/.dev ## Check types, style, layers and schemas.
 	$(BIN)/collector schema catalogue check
 	$(BIN)/collector schema test $(SCHEMAS)
 
-bench: $(VENV)/.dev ## Measure the filter against others (a few minutes).
+bench: $(VENV)/.bench ## Measure the filter against others (a few minutes).
 	$(BIN)/python -m benchmarks $(BENCH)
+
+charts: $(VENV)/.bench ## Measure everything, and draw the README's tables and docs/benchmarks anew.
+	$(BIN)/python -m benchmarks --growth --markdown README --charts docs/benchmarks --check $(BENCH)
 
 fuzz: $(VENV)/.dev ## Run the property tests with many more examples.
 	COLLECTOR_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest -n auto tests/filter tests/schema $(PYTEST)
@@ -49,6 +52,10 @@ $(VENV)/.made:
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/.made
 	$(PIP) --editable '.[cli]'
 	@touch $@
+
+$(VENV)/.bench: pyproject.toml constraints.txt | $(VENV)/.made
+	$(PIP) --editable '.[dev,bench]'
+	@touch $@ $(VENV)/.dev $(VENV)/.demo
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.made
 	$(PIP) --editable '.[dev]'

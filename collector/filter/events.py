@@ -24,7 +24,7 @@ from collector.filter.records import (
     mapped_members,
     members,
 )
-from collector.filter.shape import MAX_DEPTH, is_deep
+from collector.filter.shape import MAX_DEPTH, is_deep, may_hold_deep_lines
 from collector.filter.text import BOM, is_blank, is_utf8, lines
 from collector.filter.tolerant import Tolerant, is_list
 
@@ -59,7 +59,7 @@ class Events:
             each = _only(each, _is_short, "too_large", draft)
         if not is_utf8(text):
             each = _only(each, is_utf8, "malformed", draft)
-        if _parser_goes_deep():
+        if _parser_goes_deep() and may_hold_deep_lines(text):
             each = _only(each, _is_shallow, "too_deep", draft)
         self._all(each, draft)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
-__all__ = ["MAX_DEPTH", "elements", "is_deep"]
+__all__ = ["MAX_DEPTH", "elements", "is_deep", "may_hold_deep_lines"]
 
 MAX_DEPTH = 1000
 _PIECE = 1 << 14
@@ -29,6 +29,20 @@ def is_deep(payload: bytes | memoryview) -> bool:
         if depth + opened > MAX_DEPTH and max(_levels(part, depth)) > MAX_DEPTH:
             return True
         depth += opened - closed
+    return False
+
+
+def may_hold_deep_lines(payload: bytes) -> bool:
+    """Whether some line may nest deeper than ``MAX_DEPTH``, judged a few lines at a time."""
+    at, size = 0, len(payload)
+    while at < size:
+        end = payload.rfind(b"\n", at, at + _PIECE) if at + _PIECE < size else size
+        if end < 0:
+            end = payload.find(b"\n", at)
+            end = size if end < 0 else end
+        if end - at > MAX_DEPTH and _may_be_deep(memoryview(payload)[at:end]):
+            return True
+        at = end + 1
     return False
 
 
@@ -65,12 +79,13 @@ def _may_be_deep(payload: bytes | memoryview) -> bool:
     """Whether there are enough brackets for the text to be deeper than allowed."""
     if len(payload) <= MAX_DEPTH:
         return False
-    opened = 0
-    for at in range(0, len(payload), _PIECE):
-        piece = bytes(payload[at : at + _PIECE])
-        # Taking them out is three times as fast as counting them.
-        opened += len(piece) - len(piece.replace(b"{", b"").replace(b"[", b""))
-    return opened > MAX_DEPTH
+    pieces = (bytes(payload[at : at + _PIECE]) for at in range(0, len(payload), _PIECE))
+    return sum(map(_opened, pieces)) > MAX_DEPTH
+
+
+def _opened(text: bytes) -> int:
+    """How many brackets open. Taking them out is three times as fast as counting them."""
+    return len(text) - len(text.replace(b"{", b"").replace(b"[", b""))
 
 
 def _structure(payload: bytes | memoryview) -> Iterator[bytes]:

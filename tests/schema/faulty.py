@@ -91,7 +91,9 @@ TABLE: dict[str, str] = {
     "wider than allowed": one("kind: ip") + "«E307»max_bits: 1\n",
     "a path of records with a gap": f"{PLAIN}«E128»records: a..b\n",
     "records are content": f"{PLAIN}«E305»records: messages\n",
-    "paths of records with stars": f"{PLAIN}records: [a, «E128»'a.*.b', «E128»a.*.*, «E128»'*', a.*, .]\n",
+    "paths of records with stars": (
+        f"{PLAIN}records: [a, «E128»'a.*.b', «E128»a.*.*, «E128»'*', a.*, .]\n"
+    ),
     "a path of records twice": f"{PLAIN}«E129»records: [a, a]\n",
     "one of the paths of records is content": f"{PLAIN}records: [a, «E305»'[2].sdp.*']\n",
     "a list of records is read by index": _paths("[«E130»'[2]', '[2].x']") + "records: ['[2].*']\n",
