@@ -17,7 +17,7 @@ from collector.errors import ConfigError
 __all__ = ["MAX_BYTES", "NOTHING", "Agents", "derived"]
 
 MAX_BYTES = 512
-"""A longer string is not looked at (DESIGN section 4)."""
+"""A longer string is not looked at (docs/schema.md)."""
 NOTHING: dict[str, str] = {}
 
 _MOST_REMEMBERED = 1024

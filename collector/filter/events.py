@@ -31,7 +31,7 @@ from collector.filter.tolerant import Tolerant, is_list
 __all__ = ["MAX_DOCUMENT", "MAX_LINE", "Events"]
 
 MAX_LINE = 16 << 20
-"""The longest line, in bytes (DESIGN section 5)."""
+"""The longest line, in bytes."""
 MAX_DOCUMENT = 64 << 20
 """The largest JSON document, in bytes."""
 

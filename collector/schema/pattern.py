@@ -17,7 +17,7 @@ from functools import cached_property
 __all__ = ["MAX_BITS", "Pattern", "PatternFault"]
 
 MAX_BITS = 64
-"""The widest language a pattern may have, in bits (DESIGN section 4)."""
+"""The widest language a pattern may have, in bits (docs/schema.md)."""
 _MAX_LENGTH = 64
 _MAX_POSITIONS = 2048
 _MAX_STATES = 4096

@@ -1,6 +1,6 @@
 """What must come of a value, computed a second time.
 
-From DESIGN section 4 and the standard library alone (``ipaddress``, ``re``, ``Fraction``), so that
+From docs/schema.md and the standard library alone (``ipaddress``, ``re``, ``Fraction``), so that
 the filter cannot agree with itself by mistake.
 """
 

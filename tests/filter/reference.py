@@ -1,4 +1,4 @@
-"""The reference filter: what DESIGN.md says, written down once more with nothing clever in it.
+"""The reference filter: what docs/schema.md says, written down once more with nothing clever in it.
 
 It shares no code with the paths of ``collector.filter``. A payload is parsed as a whole by the
 standard library, then looked at with dictionaries; only the kinds' canonical functions, and what a

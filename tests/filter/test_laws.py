@@ -100,6 +100,7 @@ def in_small_pieces() -> Iterator[dict[str, int]]:
         patch.setattr(text, "_MOST_SHARED", 60)
         patch.setattr(records, "PIECE", 7)
         patch.setattr(shape, "_PIECE", 5)
+        patch.setattr(shape, "_WINDOW", 4)
         patch.setattr(shape, "_STRIDE", 3)
         for module in (events, records):
             patch.setattr(module, "MAX_ITEMS", 2)
