@@ -6,6 +6,7 @@ import gzip
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -51,6 +52,27 @@ def test_jobs_keep_the_order_and_the_counts(corpus: Path, expected: bytes, jobs:
     ended = run("filter", corpus, "--jobs", jobs)
     assert (ended.code, ended.out) == (0, expected)
     assert ended.tally == run("filter", corpus).tally
+
+
+_BESIDE_A_THREAD = """
+import sys, threading
+from pathlib import Path
+from collector.cli.passes import Passes
+from collector.schema import load_schema
+
+done = threading.Event()
+threading.Thread(target=done.wait).start()
+for records, _ in Passes(load_schema("conferencing"), jobs=2).run(Path(sys.argv[1]), "ndjson"):
+    sys.stdout.buffer.write(records)
+done.set()
+"""
+
+
+def test_jobs_do_not_copy_a_process_that_has_threads(corpus: Path, expected: bytes) -> None:
+    """A copy of such a process may hang; the processes are started anew, and give the same."""
+    command = [sys.executable, "-W", "error", "-c", _BESIDE_A_THREAD, str(corpus)]
+    ended = subprocess.run(command, capture_output=True, timeout=60, check=True)
+    assert (ended.stdout, ended.stderr) == (expected, b"")
 
 
 def test_jobs_share_one_key_for_pseudonyms(tmp_path: Path) -> None:
