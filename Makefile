@@ -36,7 +36,8 @@ bench: $(VENV)/.bench ## Measure the filter against others (a few minutes).
 	$(BIN)/python -m benchmarks $(BENCH)
 
 charts: $(VENV)/.bench ## Measure everything, and draw the README's tables and docs/benchmarks anew.
-	$(BIN)/python -m benchmarks --growth --markdown README --charts docs/benchmarks --check $(BENCH)
+	$(BIN)/python -m benchmarks --growth --check \
+		--markdown README --markdown docs/benchmarks/README.md --charts docs/benchmarks $(BENCH)
 
 fuzz: $(VENV)/.dev ## Run the property tests with many more examples.
 	COLLECTOR_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest -n auto tests/filter tests/schema $(PYTEST)

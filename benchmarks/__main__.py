@@ -41,7 +41,13 @@ def _parser() -> ArgumentParser:
     add("--no-whole", action="store_true", help="leave whole processes out")
     add("--fluent-bit", metavar="PATH", help="Fluent Bit's executable, if it is in no usual place")
     add("--json", type=Path, metavar="PATH", help="write everything as JSON")
-    add("--markdown", metavar="PATH", help="rewrite the tables in a file; README: the project's")
+    add(
+        "--markdown",
+        metavar="PATH",
+        action="append",
+        default=[],
+        help="rewrite the tables in a file; README: brief, in the project's; repeatable",
+    )
     add("--check", action="store_true", help="exit 1 when a limit does not hold")
     add("--limits", type=Path, metavar="PATH", default=gate.LIMITS, help="other limits")
     return parser
@@ -107,11 +113,10 @@ def _check(results: Results, limits: gate.Limits) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmarks; returns the exit code."""
     options = _parser().parse_args(arguments)
-    target = None
+    targets = [markdown.README if p == "README" else Path(p) for p in options.markdown]
     try:
         limits = gate.read(options.limits)
-        if options.markdown:
-            target = markdown.README if options.markdown == "README" else Path(options.markdown)
+        for target in targets:
             markdown.check(target)
     except (gate.LimitsError, markdown.MarkersError, OSError) as error:
         _say(f"benchmarks: {error}")
@@ -126,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.json.write_text(report.as_json(results), encoding="utf-8")
     if options.charts:
         charts.draw(results, options.charts)
-    if target:
+    for target in targets:
         markdown.rewrite(target, results)
     return _check(results, limits) if options.check else 0
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from statistics import median
 
@@ -44,10 +46,18 @@ class _Quick(msgspec.Struct, forbid_unknown_fields=True):
     tolerance: float
 
 
+class _Newer(msgspec.Struct, forbid_unknown_fields=True):
+    """Other ceilings and floors, from a version of Python on."""
+
+    at_most: _Ratios = {}
+    at_least: _Ratios = {}
+
+
 class Limits(msgspec.Struct, forbid_unknown_fields=True):
     """Ceilings and floors of ratios, by ratio and corpus, and the limits of whole processes.
 
-    ``corpora`` are ceilings of a contender's time on one corpus over that on another.
+    ``corpora`` are ceilings of a contender's time on one corpus over that on another;
+    ``from_python`` replaces single ratios, by the version from which on it does.
     """
 
     at_most: _Ratios
@@ -55,6 +65,16 @@ class Limits(msgspec.Struct, forbid_unknown_fields=True):
     corpora: _Ratios
     whole: _Whole
     quick: _Quick
+    from_python: dict[str, _Newer] = {}
+
+    def of(self, python: tuple[int, int]) -> Limits:
+        """The limits that hold for a version of Python."""
+        chosen = msgspec.structs.replace(self, from_python={})
+        for since, newer in sorted(self.from_python.items(), key=lambda item: _version(item[0])):
+            if _version(since) <= python:
+                chosen.at_most = _replaced(chosen.at_most, newer.at_most)
+                chosen.at_least = _replaced(chosen.at_least, newer.at_least)
+        return chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +85,30 @@ class Verdict:
     text: str
 
 
-def read(path: Path) -> Limits:
-    """The limits of a file.
+def _version(text: str) -> tuple[int, int]:
+    major, minor = map(int, text.split("."))
+    return major, minor
+
+
+def _replaced(ratios: _Ratios, by: _Ratios) -> _Ratios:
+    """The ratios with those of ``by`` in their places."""
+    return ratios | {ratio: ratios.get(ratio, {}) | corpora for ratio, corpora in by.items()}
+
+
+def read(path: Path, python: tuple[int, int] = sys.version_info[:2]) -> Limits:
+    """The limits of a file, for a version of Python.
 
     Raises ``LimitsError`` for a file that cannot be read, and for a ratio or corpus that is never
     measured: such a limit would hold for ever.
     """
     try:
         limits = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), Limits)
+        given = limits.at_most, limits.at_least
+        newer = [(of.at_most, of.at_least) for of in limits.from_python.values()]
+        limits = limits.of(python)
     except (OSError, ValueError, msgspec.ValidationError) as error:
         raise LimitsError(f"{path.name}: {error}") from error
-    for ratios in (limits.at_most, limits.at_least):
+    for ratios in chain(given, *newer):
         _refuse(set(ratios) - _KNOWN, "ratio", path)
         _refuse({corpus for by in ratios.values() for corpus in by} - set(CORPORA), "corpus", path)
     _refuse(set(limits.corpora) - set(NAMES), "contender", path)

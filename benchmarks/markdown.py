@@ -51,10 +51,13 @@ def check(path: Path) -> None:
 def rewrite(path: Path, results: Results) -> None:
     """Put the tables between the markers of a file; the rest of it stays as it is.
 
+    The project's README gets the brief ones.
+
     Raises ``MarkersError`` if the markers are not there, ``OSError`` if the file is not.
     """
+    shown = results.brief() if path == README else results
     # Line ends are kept as they are.
     with path.open(encoding="utf-8", newline="") as file:
         before, after = _around(file.read(), path)
     with path.open("w", encoding="utf-8", newline="") as file:
-        file.write(f"{before}\n{block(results)}\n{after}")
+        file.write(f"{before}\n{block(shown)}\n{after}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 from benchmarks.growth.curve import Curve
@@ -34,6 +34,9 @@ RATIOS: tuple[tuple[str, str], ...] = (
     ("vrl", "ours"),
 )
 """Which contender's time is divided by which other's."""
+
+_BRIEF = ("small", "medium", "large", "non_ascii")
+_OURS_OTHERWISE = ("ours_documents", "ours_mappings")
 
 _RESAMPLES = 2_000
 _SEED = 95
@@ -145,3 +148,15 @@ class Results:
     parallel: ParallelResult | None = None
     quick: bool = False
     skipped: dict[str, str] = field(default_factory=dict)
+
+    def brief(self) -> Results:
+        """What a first page shows: the four plain corpora, each contender once, whole processes."""
+        titles = {k: title for k, title in self.titles.items() if k not in _OURS_OTHERWISE}
+        return replace(
+            self,
+            titles=titles,
+            corpora=[result for result in self.corpora if result.corpus in _BRIEF],
+            growth=[],
+            memory={},
+            skipped={name: why for name, why in self.skipped.items() if " on " not in name},
+        )

@@ -34,6 +34,12 @@ peak_mb_below = 100
 [quick]
 tolerance = 1.2
 """
+NEWER = """\
+[from_python."3.12".at_most."ours/bare"]
+small = 1.5
+[from_python."3.14".at_most."ours/bare"]
+small = 1.7
+"""
 
 
 def limits(folder: Path, ceiling: float = 1, floor: float = 1) -> Path:
@@ -134,13 +140,29 @@ def test_verdict_says_what_was_found(tmp_path: Path) -> None:
         ("[w", "["),
         ("corpora.ours", "corpora.theirs"),
         ("hostile/", "hospitable/"),
+        ('"3.12".at_most."ours', '"3.12".at_most."yours'),
+        ('"3.14"', '"newest"'),
     ],
 )
 def test_misspelled_limits_are_refused(tmp_path: Path, old: str, new: str) -> None:
     """A limit that would never be judged is a usage error before anything is measured."""
     path = limits(tmp_path)
-    path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+    text = path.read_text(encoding="utf-8") + NEWER
+    path.write_text(text.replace(old, new), encoding="utf-8")
     assert main([*SMALL, "--check", "--limits", str(path)]) == 2
+
+
+@pytest.mark.parametrize(
+    ("python", "small"), [((3, 11), 1.9), ((3, 12), 1.5), ((3, 13), 1.5), ((3, 14), 1.7)]
+)
+def test_limits_of_newer_versions_of_python(
+    tmp_path: Path, python: tuple[int, int], small: float
+) -> None:
+    """They replace what they name and leave the rest."""
+    path = limits(tmp_path, ceiling=1.9)
+    path.write_text(path.read_text(encoding="utf-8") + NEWER, encoding="utf-8")
+    read = gate.read(path, python)
+    assert read.at_most == {"ours/bare": {"small": small, "medium": 1.9}}
 
 
 def test_own_limits_can_be_read() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,18 @@ def test_clock_says_how_far_two_clocks_agree() -> None:
     assert conditions.clock([corpus({"bare": 1.0})]).endswith("all threads")
     said = conditions.clock([corpus({"ours": 0.998, "polars_lazy": 0.1}), corpus({"bare": 1.0})])
     assert "99.8% of the collector's" in said
+
+
+def test_a_brief_report_is_about_plain_corpora() -> None:
+    """The other corpora, ways of calling the filter, memory and growth have pages of their own."""
+    full = results()
+    others = {"ours_documents": "one", "ours_mappings": "two"}
+    full.titles = {**full.titles, **others}
+    full.corpora = [*full.corpora, replace(full.corpora[0], corpus="hostile")]
+    full.skipped = {"vrl": "is not here", "bare on hostile": "checks nothing"}
+    brief = full.brief()
+    assert set(full.titles) - set(brief.titles) == set(others)
+    assert [result.corpus for result in brief.corpora] == ["small"]
+    assert not brief.growth
+    assert not brief.memory
+    assert brief.skipped == {"vrl": "is not here"}
