@@ -7,7 +7,7 @@ them, by a field name of the schema, or by a content category. Nothing here can 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, Self, get_args
 
@@ -15,12 +15,20 @@ __all__ = [
     "CATEGORIES",
     "DROPS",
     "REJECTIONS",
+    "SIGNALS",
+    "Accept",
+    "AcceptNow",
     "Batch",
     "Category",
     "Drop",
+    "Entry",
+    "Form",
+    "Layout",
     "Record",
     "Rejection",
+    "Request",
     "Scalar",
+    "Signal",
     "Sink",
     "Tally",
 ]
@@ -37,9 +45,13 @@ Rejection = Literal[
 Drop = Literal["wrong_type", "invalid_value", "purpose_refused", "expired"]
 Category = Literal["audio", "video", "chat", "transcript", "file"]
 
+Signal = Literal["logs", "traces", "metrics"]
+Form = Literal["json", "ndjson", "logs", "traces", "metrics"]
+
 REJECTIONS: tuple[Rejection, ...] = get_args(Rejection)
 DROPS: tuple[Drop, ...] = get_args(Drop)
 CATEGORIES: tuple[Category, ...] = get_args(Category)
+SIGNALS: tuple[Signal, ...] = get_args(Signal)
 
 Scalar = str | int | float | bool
 Record = dict[str, Scalar]
@@ -95,6 +107,57 @@ class Tally:
         sizes = {"bytes_in": self.bytes_in, "bytes_out": self.bytes_out}
         optional = {"dropped": dropped, "content": content, **sizes}
         return out | {key: value for key, value in optional.items() if value}
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Request:
+    """A body as a receiver hands it on: decompressed, not looked into.
+
+    ``form`` says what it is: a JSON document, NDJSON, or one of OTLP's three signals, as protobuf or
+    as JSON. ``peer`` is the sender's address, or the one that trusted hops name; ``user_agent`` is
+    what the sender calls itself. Both are unchecked text.
+    """
+
+    form: Form
+    body: bytes
+    protobuf: bool = False
+    peer: str | None = None
+    user_agent: str | None = None
+
+
+Accept = Callable[[Request], Awaitable[Tally]]
+"""Filters a request and returns its tally once everything it admits is on disk. Raises
+``DeliveryError`` if it could not be kept: then nothing of it was, and the sender may try again."""
+
+AcceptNow = Callable[[Request], Tally]
+"""The same for a thread, which waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The form of a schema's records, which is all that a spool and a sink know of it.
+
+    ``schema`` is ``name/version``, ``digest`` is the schema's, ``table`` its name; ``columns`` are
+    field names with their SQLite types, in schema order.
+    """
+
+    schema: str
+    digest: str
+    table: str
+    columns: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Entry:
+    """What one request gives to the spool: its records as NDJSON, and the tally of all of it.
+
+    ``received`` is RFC 3339 UTC, truncated to the minute.
+    """
+
+    layout: Layout
+    received: str
+    payload: bytes
+    tally: Tally
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic import Field as Option
 
-from collector.contracts import Category
+from collector.contracts import Category, Layout
 from collector.schema.kinds import Field
 from collector.schema.kinds.token import TokenField
 from collector.schema.policy import content_names
@@ -189,3 +189,9 @@ class Schema(Head):
             if isinstance(field, TokenField) and field.entries:
                 plain["fields"][name]["entries"] = sorted(field.entries)
         return hashlib.sha256(orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The form of its records, for those who keep them."""
+        columns = tuple((name, field.column) for name, field in self.fields.items())
+        return Layout(self.id, self.digest, self.name, columns)
