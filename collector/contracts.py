@@ -113,9 +113,9 @@ class Tally:
 class Request:
     """A body as a receiver hands it on: decompressed, not looked into.
 
-    ``form`` says what it is: a JSON document, NDJSON, or one of OTLP's three signals, as protobuf or
-    as JSON. ``peer`` is the sender's address, or the one that trusted hops name; ``user_agent`` is
-    what the sender calls itself. Both are unchecked text.
+    ``form`` says what it is: a JSON document, NDJSON, or one of OTLP's three signals, as protobuf
+    or as JSON. ``peer`` is the sender's address, or the one that trusted hops name; ``user_agent``
+    is what the sender calls itself. Both are unchecked text.
     """
 
     form: Form
