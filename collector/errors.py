@@ -16,6 +16,7 @@ __all__ = [
     "CODES",
     "CollectorError",
     "ConfigError",
+    "ConfigFaults",
     "DeliveryError",
     "Fault",
     "InputError",
@@ -72,6 +73,12 @@ CODES: dict[str, str] = {
     "E203": "a file or directory cannot be used",
     "E204": "the options do not fit together",
     "E205": "the purpose is not defined in the schema",
+    "E206": "the configuration file cannot be read",
+    "E207": "an address cannot be listened on",
+    "E208": "there is no such setting",
+    "E209": "the value of a setting cannot be used",
+    "E210": "an open address needs encryption and authentication",
+    "E211": "settings contradict each other",
     # E3xx: policy
     "E301": "the use is forbidden",
     "E302": "the use is unknown to the taxonomy",
@@ -94,7 +101,8 @@ CODES: dict[str, str] = {
 
 
 class Fault(NamedTuple):
-    """One fault of a schema document, with its place (line and column count from 1)."""
+    """One fault of a schema document or a configuration, with its place (line and column count
+    from 1; 0 where there are none, as in the environment)."""
 
     file: str
     line: int
@@ -104,7 +112,7 @@ class Fault(NamedTuple):
     code: str
 
     def __str__(self) -> str:
-        where = f"{self.file}:{self.line}:{self.column}: "
+        where = f"{self.file}:{self.line}:{self.column}: " if self.line else f"{self.file}: "
         return f"{where}{self.field + ': ' if self.field else ''}{self.message} [{self.code}]"
 
 
@@ -137,6 +145,20 @@ class SchemaError(CollectorError):
 
 class ConfigError(CollectorError):
     """E2xx: settings, directories, keys or optional dependencies are not usable."""
+
+
+class ConfigFaults(ConfigError):
+    """E2xx: the sidecar's settings are faulty; ``faults`` lists every fault."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__(self.faults[0].code, self.faults[0].message)
+
+    def __str__(self) -> str:
+        return "\n".join(str(fault) for fault in self.faults)
+
+    def __reduce__(self) -> tuple[type[ConfigFaults], tuple[tuple[Fault, ...]]]:
+        return (ConfigFaults, (self.faults,))
 
 
 class InputError(CollectorError):

@@ -15,6 +15,7 @@ from collector.errors import (
     CODES,
     CollectorError,
     ConfigError,
+    ConfigFaults,
     DeliveryError,
     Fault,
     InputError,
@@ -36,11 +37,16 @@ _FIRST, _SECOND = (
     Fault("a.yaml", 3, 5, "fields.x.kind", "no such kind", "E110"),
     Fault("b.yaml", 1, 1, "", "the file is not found", "E101"),
 )
+_THIRD, _FOURTH = (
+    Fault("collector.yaml", 2, 3, "http.address", "no such place", "E209"),
+    Fault("environment", 0, 0, "log.level", "no such word", "E209"),
+)
 _ERRORS = [
     ConfigError("E202", "no key"),
     InputError("E401", "no input"),
     DeliveryError("E503", "no room"),
     SchemaError([_FIRST, _SECOND]),
+    ConfigFaults([_THIRD, _FOURTH]),
 ]
 
 _ELSEWHERE = {"E140": "a name that is no document; see `test_a_name_that_is_none`"}
@@ -159,12 +165,23 @@ def test_a_schema_error_has_a_line_for_each_fault() -> None:
     ]
 
 
+def test_a_configuration_error_has_a_line_for_each_fault() -> None:
+    """The same for settings; what comes from the environment has no line."""
+    error = ConfigFaults(iter([_THIRD, _FOURTH]))
+    assert (error.code, error.message) == ("E209", "no such place")
+    assert str(error).splitlines() == [
+        "collector.yaml:2:3: http.address: no such place [E209]",
+        "environment: log.level: no such word [E209]",
+    ]
+
+
 def test_names() -> None:
     """``__all__`` is the whole of the module."""
     assert errors.__all__ == [
         "CODES",
         "CollectorError",
         "ConfigError",
+        "ConfigFaults",
         "DeliveryError",
         "Fault",
         "InputError",

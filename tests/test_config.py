@@ -1,0 +1,317 @@
+"""Settings: what is read, from where, every fault at once, and no value in any of them."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from collector import config
+from collector.config import Address, Config, load, read
+from collector.config.model import settings
+from collector.errors import CODES, ConfigFaults, Fault
+
+_ROOT = Path(__file__).parent.parent
+_HASH = "ab" * 32
+_SECRET = "hunter2secret"
+
+
+def _faults(text: str, tmp_path: Path, **environ: str) -> list[Fault]:
+    """What is wrong with a file of that text."""
+    path = tmp_path / "collector.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigFaults) as caught:
+        read(path, environ)
+    return list(caught.value.faults)
+
+
+def _places(faults: list[Fault]) -> list[tuple[int, str, str]]:
+    return [(fault.line, fault.field, fault.code) for fault in faults]
+
+
+def test_nothing_is_needed() -> None:
+    """Without a file, the standard ports on loopback, the store, and the shipped schema."""
+    found = read(None, {})
+    assert found.config == Config()
+    assert found.config.http.address == Address("127.0.0.1", 4318)
+    assert found.config.grpc.address == Address("127.0.0.1", 4317)
+    assert found.config.admin.address == Address("127.0.0.1", 4319)
+    assert (found.config.data, found.config.schema_) == (Path("collector-data"), "conferencing")
+    assert found.config.sinks.store
+    assert set(found.origins.values()) == {"default"}
+
+
+def test_the_environment_lies_over_the_file(tmp_path: Path) -> None:
+    """Each value is known with its origin."""
+    path = tmp_path / "collector.yaml"
+    path.write_text(
+        "http:\n  address: '[::1]:0'\n  origins: [https://a.example]\n"
+        "limits: {body: 64MiB, header_time: 500ms}\ngrpc: {address: off}\nspool:\n"
+    )
+    environ = {
+        "COLLECTOR__HTTP__ADDRESS": "localhost:5000",
+        "COLLECTOR__AUTH__TOKENS": f"{_HASH}, {_HASH}",
+        "COLLECTOR__HTTP__TRUSTED_HOPS": "2",
+        "COLLECTOR__SINKS__STORE": "false",
+        "COLLECTOR__SINKS__NDJSON__PATH": "out.ndjson",
+        "COLLECTOR_DATA": "not a setting",
+    }
+    found = read(path, environ)
+    assert found.config.http.address == Address("localhost", 5000)
+    assert found.config.http.origins == ("https://a.example",)
+    assert (found.config.limits.body, found.config.limits.header_time) == (64 << 20, 0.5)
+    assert found.config.grpc.address is None
+    assert found.config.auth.tokens == (_HASH, _HASH)
+    assert found.config.http.trusted_hops == 2
+    assert not found.config.sinks.store
+    assert found.origins["http.address"] == "environment"
+    assert found.origins["limits.body"] == f"{path}:4"
+    assert found.origins["spool.limit"] == "default"
+
+
+def test_the_real_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``load`` reads the process's own."""
+    monkeypatch.setenv("COLLECTOR__LOG__LEVEL", "debug")
+    assert load().log.level == "debug"
+
+
+FAULTY = f"""\
+data: 5
+schema:
+http:
+  address: {_SECRET}
+  adress: {_SECRET}
+  origins: [https://a.example, https://a.example/{_SECRET}]
+  unix: {"u" * 101}
+  hosts: [a.example, "a.example:80"]
+grpc: {{address: 0.0.0.0:4317}}
+limits:
+  body: 65MiB
+  ratio: 1
+  wire: 3MiB
+  wire: {_SECRET}
+  header: {_SECRET}
+  header_time: 5
+  connections: true
+auth:
+  tokens: [{_SECRET}, {_HASH[:-2]}]
+sinks:
+  store: "yes"
+  ndjson: {{path: a, keep: 0.5}}
+tls: {_SECRET}
+log: {{level: {_SECRET}}}
+{_SECRET}: {_SECRET}
+"""
+
+
+def test_every_fault_in_one_pass_and_no_value(tmp_path: Path) -> None:
+    """All of a file and of the environment, in order, with their places; nothing is quoted."""
+    environ = {
+        "COLLECTOR__ADMIN__ADDRESS": _SECRET,
+        "COLLECTOR__SPOOL__LIMIT": "",
+        "COLLECTOR__HTP__ADDRESS": _SECRET,
+        f"COLLECTOR__{_SECRET}": _SECRET,
+    }
+    faults = _faults(FAULTY, tmp_path, **environ)
+    assert _places(faults) == [
+        (1, "data", "E209"),
+        (2, "schema", "E209"),
+        (4, "http.address", "E209"),
+        (5, "http.adress", "E208"),
+        (6, "http.origins", "E209"),
+        (7, "http.unix", "E209"),
+        (8, "http.hosts", "E209"),
+        (11, "limits.body", "E209"),
+        (12, "limits.ratio", "E209"),
+        (14, "limits.wire", "E211"),
+        (15, "limits.header", "E209"),
+        (16, "limits.header_time", "E209"),
+        (17, "limits.connections", "E209"),
+        (19, "auth.tokens", "E209"),
+        (21, "sinks.store", "E209"),
+        (22, "sinks.ndjson.keep", "E209"),
+        (23, "tls", "E209"),
+        (24, "log.level", "E209"),
+        (25, "…", "E208"),
+        (0, "COLLECTOR__HTP__ADDRESS", "E208"),
+        (0, "COLLECTOR__…", "E208"),
+        (0, "admin.address", "E209"),
+        (0, "spool.limit", "E209"),
+    ]
+    text = "\n".join(map(str, faults))
+    assert _SECRET not in text
+    assert "did you mean `address`?" in text
+    assert "did you mean `COLLECTOR__HTTP__ADDRESS`?" in text
+    assert "at most 64MiB" in text
+
+
+def test_nothing_is_kept_of_values_anywhere(tmp_path: Path) -> None:
+    """Neither in the exception's context nor in what a traceback with locals would show."""
+    path = tmp_path / "collector.yaml"
+    path.write_text(FAULTY)
+    with pytest.raises(ConfigFaults) as caught:
+        read(path, {})
+    error = caught.value
+    assert (error.__context__, error.__cause__) == (None, None)
+    assert _SECRET not in "".join(traceback.format_exception(error))
+    assert _SECRET not in repr(error)
+
+
+def test_settings_are_frozen_and_show_nothing() -> None:
+    """Neither ``repr`` nor an error shows a value; nothing is changed afterwards."""
+    one = Config(auth={"tokens": [_HASH]})
+    assert _HASH not in f"{one!r}{one}{one.auth!r}{[one.auth]}"
+    with pytest.raises(ValidationError):
+        one.data = Path("elsewhere")  # type: ignore[misc]
+    with pytest.raises(ValidationError) as caught:
+        Config(auth={"tokens": [_SECRET]})
+    assert _SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("a: [", "E206"),
+        ("- a", "E209"),
+        ("just a text", "E209"),
+        ("a: &x 1", "E206"),
+        ("http: {address: off}\nhttp: {address: off}", "E211"),
+        ("data: !!python/object:os.system x", "E206"),
+        ("data: \x01", "E206"),
+        ("data: .inf", "E209"),
+    ],
+)
+def test_files_that_are_no_configuration(text: str, code: str, tmp_path: Path) -> None:
+    """What YAML of ours refuses is refused here too, under codes of the configuration."""
+    assert {fault.code for fault in _faults(text, tmp_path)} == {code}
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    """No file, a directory, no text."""
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    for name in ("none.yaml", "", "binary.yaml"):
+        with pytest.raises(ConfigFaults) as caught:
+            read(tmp_path / name, {})
+        assert caught.value.code == "E206"
+
+
+def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
+    """Also one with comments only."""
+    for text in ("", "# nothing\n", "http:\n", "---\n"):
+        (tmp_path / "a.yaml").write_text(text)
+        assert read(tmp_path / "a.yaml", {}).config == Config()
+
+
+_TLS = "tls: {certificate: a.pem, key: b.pem}\n"
+_AUTH = f"auth: {{tokens: [{_HASH}]}}\n"
+_CA = "tls: {certificate: a.pem, key: b.pem, client_ca: c.pem}\n"
+_OPEN = ["0.0.0.0:1", "192.0.2.1:1", "'[::]:1'", "'[2001:db8::1]:1'", "collector.example:1"]
+
+
+@pytest.mark.parametrize("section", ["http", "grpc", "admin"])
+@pytest.mark.parametrize("address", _OPEN)
+def test_open_addresses(section: str, address: str, tmp_path: Path) -> None:
+    """Without encryption or authentication they are refused; with both they are taken."""
+    text = f"{section}: {{address: {address}}}\n"
+    for more, number in (("", 2), (_TLS, 1), (_AUTH, 1)):
+        faults = _faults(text + more, tmp_path)
+        assert [fault.code for fault in faults] == ["E210"] * number
+        assert {fault.field for fault in faults} == {f"{section}.address"}
+    for more in (_TLS + _AUTH, _CA):
+        (tmp_path / "b.yaml").write_text(text + more)
+        assert not getattr(read(tmp_path / "b.yaml", {}).config, section).address.is_loopback
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.9.9.9:1", "'[::1]:1'", "localhost:1"])
+def test_loopback_addresses(address: str, tmp_path: Path) -> None:
+    """They need neither."""
+    (tmp_path / "a.yaml").write_text(f"http: {{address: {address}}}\n")
+    found = read(tmp_path / "a.yaml", {}).config.http.address
+    assert found is not None
+    assert found.is_loopback
+    assert str(found) == address.strip("'")
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("tls: {key: a.pem}", "tls.key"),
+        ("tls: {certificate: a.pem}", "tls.certificate"),
+        ("tls: {client_ca: a.pem}", "tls.client_ca"),
+        ("http: {address: 127.0.0.1:4317}", "grpc.address"),
+        ("admin: {address: 127.0.0.1:4317}", "admin.address"),
+        ("http: {address: off}\ngrpc: {address: off}", "http.address"),
+        ("sinks: {store: false}", "sinks.store"),
+    ],
+)
+def test_contradictions(text: str, field: str, tmp_path: Path) -> None:
+    """Settings that cannot all be meant."""
+    (fault,) = _faults(text, tmp_path)
+    assert (fault.field, fault.code) == (field, "E211")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", ":1", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "::1:1", "[127.0.0.1]:1", "[::1]",
+     "a b:1", "http://a:1", "127.0.0.1:1 ", "127.0.0.1:-1", "127.0.0.1:١"],
+)  # fmt: skip
+def test_what_is_no_address(address: str) -> None:
+    """A host and a port, and nothing else."""
+    with pytest.raises(ConfigFaults):
+        read(None, {"COLLECTOR__HTTP__ADDRESS": address})
+
+
+@given(st.text(max_size=40))
+def test_no_text_in_the_environment_breaks_or_shows(text: str) -> None:
+    """Any text in any setting is a setting or a fault, and is not shown in one."""
+    marked = f"{_SECRET}{text}"
+    for setting in settings():
+        if setting.name in ("schema", "data") or "path" in setting.name:
+            continue
+        shown = ""
+        try:
+            read(None, {setting.variable: marked})
+        except ConfigFaults as error:
+            shown = str(error)
+        assert _SECRET not in shown
+
+
+def test_the_documentation_lists_the_settings() -> None:
+    """Name, default and meaning of each, in the order of the models."""
+    text = (_ROOT / "docs" / "configuration.md").read_text()
+    rows = re.findall(r"^\| `([\w.]+)` \| (.*?) \| (.*?) \|$", text, re.MULTILINE)
+    defaults = Config()
+    assert rows == [
+        (one.name, _written(one.name, one.of(defaults)), one.info.description) for one in settings()
+    ]
+
+
+def _written(name: str, value: object) -> str:
+    if value is None or value == [] or (name, value) == ("auth.tokens", 0):
+        return "none"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def test_its_example_is_a_configuration(tmp_path: Path) -> None:
+    """The file that the documentation shows is taken."""
+    text = (_ROOT / "docs" / "configuration.md").read_text()
+    examples = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert examples
+    for example in examples:
+        (tmp_path / "a.yaml").write_text(example)
+        read(tmp_path / "a.yaml", {})
+
+
+def test_codes_are_ours() -> None:
+    """Every code that is given is in the table."""
+    assert {"E206", "E207", "E208", "E209", "E210", "E211"} <= set(CODES)
+
+
+def test_names() -> None:
+    """``__all__`` is the whole of the room's interface."""
+    assert config.__all__ == ["Address", "Config", "Loaded", "load", "read"]
