@@ -1,0 +1,141 @@
+"""TLS: one certificate with its key, and the authority whose clients are let in.
+
+The same pair serves HTTP (``context``) and gRPC (``grpc``). TLS 1.2 is the least. With a client
+authority every client must show a certificate of it (mutual TLS). Session keys are never logged,
+whatever the environment says.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import ssl
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from collector.errors import ConfigError
+
+if TYPE_CHECKING:
+    import grpc  # type: ignore[import-untyped]
+
+__all__ = ["Certificates", "exposed"]
+
+_LARGEST_FILE = 1 << 20
+"""Bytes of a certificate, key or authority file: more than any chain or bundle needs."""
+_ALPN = ["http/1.1"]
+
+
+class Certificates:
+    """A server's certificate chain and key (PEM files), and the clients' authority if there is one.
+
+    The files are read and checked at once. Raises ``ConfigError`` E212 when one cannot be read, is
+    not what it should be, when the key is encrypted, or when it does not fit the certificate;
+    messages name the setting, never a path or anything in the file.
+    """
+
+    def __init__(self, certificate: Path, key: Path, client_ca: Path | None = None) -> None:
+        self._certificate, self._key, self._client_ca = certificate, key, client_ca
+        self._chain = _read(certificate, "certificate", "BEGIN CERTIFICATE")
+        self._secret = _read(key, "key", "PRIVATE KEY")
+        self._authority = _read(client_ca, "client_ca", "BEGIN CERTIFICATE") if client_ca else None
+        self.context()
+
+    def __repr__(self) -> str:
+        return "<Certificates for mutual TLS>" if self.mutual else "<Certificates>"
+
+    @property
+    def mutual(self) -> bool:
+        """Whether clients must show a certificate."""
+        return self._authority is not None
+
+    def context(self) -> ssl.SSLContext:
+        """A new context for a server of HTTP/1.1."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+        context.set_alpn_protocols(_ALPN)
+        _load_pair(context, self._certificate, self._key)
+        if self._authority is not None:
+            _load_authority(context, self._authority)
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+    def grpc(self) -> grpc.ServerCredentials:
+        """Credentials for a server of gRPC, which takes TLS 1.2 and 1.3."""
+        import grpc  # noqa: PLC0415
+
+        return grpc.ssl_server_credentials(
+            [(self._secret, self._chain)], self._authority, require_client_auth=self.mutual
+        )
+
+
+def exposed(address: str) -> bool:
+    """Whether others than this machine can reach an address: ``host:port``, ``[host]:port``, a bare
+    host, or ``unix:PATH``. What is not surely local is exposed, a name other than ``localhost``
+    and an empty host (every interface) too."""
+    if address.startswith(("unix:", "/")):
+        return False
+    host = _host(address).rstrip(".").lower()
+    if host == "localhost":
+        return False
+    try:
+        local = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return True
+    mapped = getattr(local, "ipv4_mapped", None)
+    return not (mapped or local).is_loopback
+
+
+def _host(address: str) -> str:
+    if address.startswith("["):
+        return address[1:].partition("]")[0]
+    return address if address.count(":") > 1 else address.partition(":")[0]
+
+
+def _read(path: Path, name: str, mark: str) -> bytes:
+    """A PEM file's bytes, after a look at whether it is one."""
+    why, data = "", b""
+    try:
+        with path.open("rb") as handle:
+            data = handle.read(_LARGEST_FILE + 1)
+    except OSError as error:
+        why = os.strerror(error.errno or 0).lower()
+    if why:
+        raise ConfigError("E212", f"the file of `{name}` cannot be read: {why}")
+    if len(data) > _LARGEST_FILE:
+        raise ConfigError("E212", f"the file of `{name}` is larger than 1 MiB; is it another one?")
+    if mark.encode() not in data:
+        raise ConfigError("E212", f"the file of `{name}` is not in PEM form (no `{mark}` in it)")
+    return data
+
+
+def _load_pair(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    """The chain and its key. The empty password keeps OpenSSL from asking on the terminal."""
+    reason = ""
+    try:
+        context.load_cert_chain(certificate, key, password=lambda: b"")
+    except ssl.SSLError as error:
+        reason = error.reason or "UNKNOWN"
+    except OSError:
+        reason = "UNREADABLE"
+    if reason == "KEY_VALUES_MISMATCH":
+        raise ConfigError(
+            "E212", "the key does not fit the certificate; take the pair of one order"
+        )
+    if reason:
+        raise ConfigError(
+            "E212",
+            "the certificate and its key cannot be used; both must be whole PEM files, the key not"
+            " encrypted, and neither too weak",
+        )
+
+
+def _load_authority(context: ssl.SSLContext, authority: bytes) -> None:
+    try:
+        context.load_verify_locations(cadata=authority.decode("ascii", "ignore"))
+    except (ssl.SSLError, ValueError):
+        pass
+    else:
+        if context.get_ca_certs():
+            return
+    raise ConfigError("E212", "the file of `client_ca` holds no certificate of an authority")
