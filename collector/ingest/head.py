@@ -1,0 +1,144 @@
+"""What the first lines of a request say, as far as we care: where to, what it is, who sends it.
+
+Everything else in them is passed over, and nothing of them is kept. The rest of a URL after ``?``
+means nothing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from collector.contracts import Form, Signal
+from collector.ingest.bodies import ENCODINGS, Encoding
+from collector.ingest.refusals import ENCODING, TYPE, Refused
+
+__all__ = ["ROUTES", "Head", "Route", "Scope"]
+
+Scope = Mapping[str, Any]
+
+
+class Route(NamedTuple):
+    """A path: the form of a body by its content type, and OTLP's signal if it is one of OTLP's."""
+
+    forms: Mapping[bytes, Form]
+    signal: Signal | None = None
+
+
+_PROTOBUF = b"application/x-protobuf"
+
+
+def _otlp(signal: Signal) -> Route:
+    return Route({_PROTOBUF: signal, b"application/json": signal}, signal)
+
+
+ROUTES: dict[str, Route] = {
+    "/v1/events": Route({b"application/json": "json", b"application/x-ndjson": "ndjson"}),
+    "/v1/logs": _otlp("logs"),
+    "/v1/traces": _otlp("traces"),
+    "/v1/metrics": _otlp("metrics"),
+}
+
+_WANTED = frozenset(
+    b"authorization content-encoding content-length content-type expect host origin user-agent"
+    b" x-forwarded-for access-control-request-method".split()
+)
+_CHARSETS = frozenset([b"", b"utf-8", b"utf8", b"us-ascii"])
+
+
+@dataclass(slots=True, repr=False)
+class Head:
+    """The head of a request; headers that are not wanted are not in it."""
+
+    method: str
+    route: Route | None
+    headers: Mapping[bytes, list[bytes]]
+    client: str | None
+    kind: bytes
+    charset: bytes
+
+    @classmethod
+    def of(cls, scope: Scope) -> Head:
+        """From an ASGI scope."""
+        headers: dict[bytes, list[bytes]] = {}
+        for name, value in scope["headers"]:
+            if name in _WANTED:
+                headers.setdefault(name, []).append(value.strip(b" \t"))
+        client = scope.get("client")
+        return cls(
+            scope["method"],
+            ROUTES.get(scope["path"]),
+            headers,
+            client[0] if client else None,
+            *_content_type(headers.get(b"content-type", ())),
+        )
+
+    def only(self, name: bytes) -> bytes | None:
+        """The value of a header that stands there exactly once."""
+        values = self.headers.get(name, ())
+        return values[0] if len(values) == 1 else None
+
+    @property
+    def protobuf(self) -> bool:
+        """Whether the body says that it is protobuf."""
+        return self.kind == _PROTOBUF
+
+    def form(self, route: Route) -> Form:
+        """What the body is. Raises ``Refused``: TYPE."""
+        form = route.forms.get(self.kind)
+        if form is None or self.charset not in _CHARSETS:
+            raise Refused(TYPE)
+        return form
+
+    def encoding(self) -> Encoding | None:
+        """How the body is compressed. Raises ``Refused``: ENCODING, also for more than one."""
+        names = b",".join(self.headers.get(b"content-encoding", ())).lower()
+        if names not in ENCODINGS:
+            raise Refused(ENCODING)
+        return ENCODINGS[names]
+
+    def length(self) -> int:
+        """Bytes of the body, as announced; 0 if they are not."""
+        length = self.only(b"content-length")
+        return int(length) if length is not None and length.isdigit() else 0
+
+    def hosted(self, hosts: Container[bytes]) -> bool:
+        """Whether the request is for one of the hosts (lower case, with or without a port)."""
+        host = (self.only(b"host") or b"").lower()
+        name, colon, port = host.rpartition(b":")
+        bare = name if colon and (port.isdigit() or not port) and not name.endswith(b":") else host
+        return host in hosts or bare in hosts
+
+    def peer(self, hops: int) -> str | None:
+        """The sender's address: the one that the outermost of so many trusted proxies saw.
+
+        Every proxy appends whom it was called by, so that is the ``hops``-th from the right of all
+        ``X-Forwarded-For`` lines together. What stands left of it, anybody may have written.
+        ``None`` if there is no such address: fewer proxies, or a unix socket.
+        """
+        if hops <= 0:
+            return self.client
+        seen = b",".join(self.headers.get(b"x-forwarded-for", ())).rsplit(b",", hops)
+        if len(seen) < hops:
+            return None
+        address = seen[-hops].strip(b" \t").decode("latin-1")
+        return address or None
+
+    def user_agent(self) -> str | None:
+        """What the sender calls itself."""
+        agent = self.only(b"user-agent")
+        return None if agent is None else agent.decode("latin-1")
+
+
+def _content_type(values: Sequence[bytes]) -> tuple[bytes, bytes]:
+    """The media type and the charset, in lower case, of a header that stands there once."""
+    if len(values) != 1:
+        return b"", b""
+    kind, *parameters = values[0].lower().split(b";")
+    charset = b""
+    for parameter in parameters:
+        name, _, value = parameter.partition(b"=")
+        if name.strip() == b"charset":
+            charset = value.strip().strip(b'"')
+    return kind.strip(), charset
