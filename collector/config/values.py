@@ -59,9 +59,10 @@ class Address(NamedTuple):
         if self.host.lower() == "localhost":
             return True
         try:
-            return ip_address(self.host).is_loopback
+            address = ip_address(self.host)
         except ValueError:
             return False
+        return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def _refused(message: str) -> PydanticCustomError:

@@ -1,0 +1,229 @@
+"""Metrics for Prometheus. Every series exists from the start, and none is ever added.
+
+Labels are reasons, categories, fields of the schema, sinks, receivers and classes of status: closed
+lists all of them, so that neither a value nor an unlisted key can become one.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import product
+from time import monotonic, time
+from typing import Literal, NamedTuple, TypeVar
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from collector.contracts import CATEGORIES, DROPS, REJECTIONS, Layout, Tally
+
+__all__ = [
+    "CONTENT_TYPE",
+    "METRICS",
+    "RECEIVERS",
+    "STATUSES",
+    "Metrics",
+    "SinkReading",
+    "SpoolReading",
+]
+
+_F = TypeVar("_F", CounterMetricFamily, GaugeMetricFamily)
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+RECEIVERS = ("http", "grpc")
+STATUSES = ("2xx", "4xx", "5xx")
+_OUTCOMES = ("admitted", "rejected")
+_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class Described(NamedTuple):
+    """A metric: its type, what it counts, and its labels."""
+
+    type: Literal["counter", "gauge", "histogram"]
+    meaning: str
+    labels: tuple[str, ...] = ()
+
+
+METRICS: dict[str, Described] = {
+    "collector_events_total": Described(
+        "counter", "Events received, by what became of them.", ("outcome",)
+    ),
+    "collector_events_rejected_total": Described(
+        "counter", "Events of which nothing was kept, by reason.", ("reason",)
+    ),
+    "collector_fields_dropped_total": Described(
+        "counter", "Fields of the schema left out of a record, by reason.", ("field", "reason")
+    ),
+    "collector_content_total": Described(
+        "counter", "Events that had content, by category; it is never decoded.", ("category",)
+    ),
+    "collector_received_bytes_total": Described("counter", "Bytes of events, decompressed."),
+    "collector_admitted_bytes_total": Described("counter", "Bytes of the records made of them."),
+    "collector_request_duration_seconds": Described(
+        "histogram", "How long requests took, by class of status.", ("receiver", "status")
+    ),
+    "collector_spool_batches": Described("gauge", "Batches that wait for delivery."),
+    "collector_spool_records": Described("gauge", "Records that wait for delivery."),
+    "collector_spool_bytes": Described("gauge", "Bytes of records that wait for delivery."),
+    "collector_spool_limit_bytes": Described("gauge", "How many may wait."),
+    "collector_spool_oldest_age_seconds": Described(
+        "gauge", "How long the oldest batch has waited; 0 if none does."
+    ),
+    "collector_spool_writable": Described("gauge", "1 if the spool takes batches, else 0."),
+    "collector_spool_damaged_files": Described("gauge", "Damaged files that were set aside."),
+    "collector_sink_delivered_batches_total": Described(
+        "counter", "Batches that a sink took.", ("sink",)
+    ),
+    "collector_sink_failures_total": Described(
+        "counter", "Times that a sink did not take a batch.", ("sink",)
+    ),
+    "collector_sink_last_success_timestamp_seconds": Described(
+        "gauge", "When a sink last took a batch, or was opened.", ("sink",)
+    ),
+    "collector_build_info": Described(
+        "gauge", "Always 1; what runs, and under which schema.", ("version", "python", "schema")
+    ),
+}
+"""Every metric of ours; the documentation's table is checked against this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolReading:
+    """The spool at a moment: batches, records, bytes, and the oldest's age in seconds."""
+
+    batches: int = 0
+    records: int = 0
+    size: int = 0
+    limit: int = 0
+    oldest: float = 0.0
+    writable: bool = True
+    damaged: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SinkReading:
+    """A sink at a moment; ``last`` is ``time.monotonic()`` of its last success."""
+
+    delivered: int = 0
+    failures: int = 0
+    last: float = 0.0
+
+
+class Metrics:
+    """The counters of one process, in a registry of their own. Safe to use from several threads.
+
+    ``spool`` and ``sinks`` are asked at each scrape; ``sinks`` always gives the same names.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        spool: Callable[[], SpoolReading],
+        sinks: Callable[[], Mapping[str, SinkReading]],
+    ) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry(auto_describe=False)
+        self._outcomes = self._counters("collector_events_total", _OUTCOMES)
+        self._rejected = self._counters("collector_events_rejected_total", REJECTIONS)
+        self._content = self._counters("collector_content_total", CATEGORIES)
+        fields = [name for name, _ in layout.columns]
+        self._dropped = self._counters("collector_fields_dropped_total", fields, DROPS)
+        self._bytes_in = self._counters("collector_received_bytes_total")[()]
+        self._bytes_out = self._counters("collector_admitted_bytes_total")[()]
+        self._seconds = self._histograms("collector_request_duration_seconds")
+        _, meaning, labels = METRICS["collector_build_info"]
+        info = Gauge("collector_build_info", meaning, labels, registry=self.registry)
+        build = version("data-minimisation-collector")
+        info.labels(build, platform.python_version(), layout.schema).set(1)
+        self.registry.register(_Readings(spool, sinks))
+        ProcessCollector(registry=self.registry)
+
+    def __repr__(self) -> str:
+        return f"<Metrics of {len(METRICS)}>"
+
+    def observe(self, tally: Tally) -> None:
+        """Count what a request gave."""
+        self._outcomes[("admitted",)].inc(tally.admitted)
+        if tally.admitted != tally.received:
+            self._outcomes[("rejected",)].inc(tally.received - tally.admitted)
+            for reason, times in tally.rejected.items():
+                self._rejected[(reason,)].inc(times)
+        for category, times in tally.content.items():
+            self._content[(category,)].inc(times)
+        for name, drops in tally.dropped.items():
+            for drop, times in drops.items():
+                self._dropped[(name, drop)].inc(times)
+        self._bytes_in.inc(tally.bytes_in)
+        self._bytes_out.inc(tally.bytes_out)
+
+    def request(self, receiver: str, status: int, seconds: float) -> None:
+        """Count a request of a receiver (one of ``RECEIVERS``), with its HTTP status."""
+        described = f"{status // 100}xx"
+        key = (receiver, described if described in STATUSES else STATUSES[-1])
+        self._seconds[key].observe(seconds)
+
+    def text(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def _counters(self, name: str, *labels: Sequence[str]) -> dict[tuple[str, ...], Counter]:
+        described = METRICS[name]
+        family = Counter(name, described.meaning, described.labels, registry=self.registry)
+        return {key: family.labels(*key) if key else family for key in product(*labels)}
+
+    def _histograms(self, name: str) -> dict[tuple[str, ...], Histogram]:
+        described = METRICS[name]
+        family = Histogram(
+            name, described.meaning, described.labels, registry=self.registry, buckets=_BUCKETS
+        )
+        return {key: family.labels(*key) for key in product(RECEIVERS, STATUSES)}
+
+
+class _Readings(Collector):
+    """What is asked at each scrape."""
+
+    def __init__(
+        self,
+        spool: Callable[[], SpoolReading],
+        sinks: Callable[[], Mapping[str, SinkReading]],
+    ) -> None:
+        self._spool = spool
+        self._sinks = sinks
+
+    def collect(self) -> Iterator[Metric]:
+        spool = self._spool()
+        yield _gauge("collector_spool_batches", spool.batches)
+        yield _gauge("collector_spool_records", spool.records)
+        yield _gauge("collector_spool_bytes", spool.size)
+        yield _gauge("collector_spool_limit_bytes", spool.limit)
+        yield _gauge("collector_spool_oldest_age_seconds", spool.oldest)
+        yield _gauge("collector_spool_writable", spool.writable)
+        yield _gauge("collector_spool_damaged_files", spool.damaged)
+        delivered = _by_sink(CounterMetricFamily, "collector_sink_delivered_batches_total")
+        failures = _by_sink(CounterMetricFamily, "collector_sink_failures_total")
+        last = _by_sink(GaugeMetricFamily, "collector_sink_last_success_timestamp_seconds")
+        now = time() - monotonic()
+        for name, sink in self._sinks().items():
+            delivered.add_metric([name], sink.delivered)
+            failures.add_metric([name], sink.failures)
+            last.add_metric([name], now + sink.last)
+        yield from (delivered, failures, last)
+
+
+def _gauge(name: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, METRICS[name].meaning, value=value)
+
+
+def _by_sink(family: type[_F], name: str) -> _F:
+    return family(name, METRICS[name].meaning, labels=METRICS[name].labels)

@@ -1,0 +1,235 @@
+"""The log: constants and counts, whoever writes, and whatever they try."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector.errors import ConfigError
+from collector.ops import events
+from collector.ops.events import EVENTS, VALUES, EventName, fits
+from collector.ops.log import Log, Silence, only_listed, place_of, type_of
+
+_ROOT = Path(__file__).parent.parent.parent
+_SECRET = "hunter2secret"
+
+
+def _lines(said: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in said.getvalue().splitlines()]
+
+
+def test_an_event_is_a_line_of_json() -> None:
+    """With the time in UTC, the level, its name, and what it carries."""
+    said = io.StringIO()
+    Log(to=said).say("sink_failing", sink="store", failures=3)
+    (line,) = _lines(said)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", line.pop("time"))
+    assert line == {"level": "warning", "event": "sink_failing", "sink": "store", "failures": 3}
+
+
+def test_levels() -> None:
+    """What is below the level is not written."""
+    said = io.StringIO()
+    log = Log("warning", said)
+    log.say("stopping", signal=15)
+    log.say("spool_failing")
+    assert [line["event"] for line in _lines(said)] == ["spool_failing"]
+
+
+def test_the_table_is_whole() -> None:
+    """Every event has a name for type checkers, a level, and values of known kinds."""
+    assert set(EVENTS) == set(get_args(EventName))
+    assert {key for event in EVENTS.values() for key in event.carries} == set(VALUES)
+
+
+_ANYTHING = st.one_of(
+    st.text(), st.integers(), st.floats(), st.none(), st.binary(), st.lists(st.text())
+)
+
+
+@given(st.one_of(st.sampled_from(sorted(EVENTS)), st.text()), st.dictionaries(st.text(), _ANYTHING))
+def test_nothing_unlisted_gets_through(name: str, values: dict[str, Any]) -> None:
+    """Whatever is given to the processor, what comes out is in the table."""
+    out = only_listed(None, "info", values | {"event": name})
+    assert out["event"] in EVENTS
+    assert out["level"] == EVENTS[out["event"]].level
+    carried = set(out) - {"event", "level"}
+    assert all(fits(EVENTS[out["event"]], key, out[key]) for key in carried)
+    assert out["event"] == "unlisted" or out["event"] == name
+
+
+@pytest.mark.parametrize("key", ["sink", "failures", "text", "exc_info", "error", "place"])
+def test_texts_cannot_be_logged(key: str) -> None:
+    """A text that is no listed word is left out, under whatever key."""
+    said = io.StringIO()
+    log: Any = Log(to=said)
+    log.say("sink_failing", **{key: f"{_SECRET} "})
+    log.say("unexpected", **{key: f"{_SECRET} "})
+    log.say(_SECRET, **{key: 1})
+    assert _SECRET not in said.getvalue()
+    assert [line["event"] for line in _lines(said)] == ["sink_failing", "unexpected", "unlisted"]
+
+
+class _Smuggler(str):
+    """Looks like a listed word, and prints as something else."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        return hash("store")
+
+    def __eq__(self, other: object) -> bool:
+        return other == "store"
+
+
+def test_look_alikes_are_no_words() -> None:
+    """Only plain texts and numbers are looked at."""
+    assert not fits(EVENTS["sink_failing"], "sink", _Smuggler(_SECRET))
+    assert fits(EVENTS["sink_failing"], "sink", "store")
+
+
+def _raise(error: Exception) -> Exception:
+    try:
+        raise error
+    except Exception as caught:  # noqa: BLE001
+        return caught
+
+
+class _Foreign(ValueError):
+    """Somebody else's exception, whose name might be data."""
+
+
+def test_an_unexpected_error_leaves_its_type_and_place() -> None:
+    """Nothing of its text; a foreign type counts as the nearest base that everybody knows."""
+    said = io.StringIO()
+    log = Log(to=said)
+    log.unexpected(_raise(_Foreign(_SECRET)))
+    (line,) = _lines(said)
+    assert (line["error"], line["place"], line["times"]) == ("ValueError", "elsewhere", 1)
+    assert _SECRET not in said.getvalue()
+    assert type_of(ConfigError) == "ConfigError"
+    assert type_of(type(_SECRET, (Exception,), {})) == "Exception"
+    assert type_of(type("ValueError", (Exception,), {})) == "Exception"
+
+
+def test_the_place_is_one_of_ours() -> None:
+    """Module and line of the innermost frame that is our code."""
+    trace = None
+    try:
+        ConfigError.__reduce__  # noqa: B018
+        from collector.config.values import shown  # noqa: PLC0415
+
+        shown(None, 1)  # type: ignore[arg-type]
+    except AttributeError as error:
+        trace = error.__traceback__
+    assert re.fullmatch(r"collector\.config\.values:\d+", place_of(trace))
+    assert place_of(None) == "elsewhere"
+
+
+def test_repetitions_are_said_seldom() -> None:
+    """The first time, the second, the fourth and so on, with the number."""
+    said = io.StringIO()
+    log = Log(to=said)
+    for _ in range(1000):
+        log.library("uvicorn.error")
+    assert [line["times"] for line in _lines(said)] == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
+
+
+def test_a_log_that_nobody_reads() -> None:
+    """No reason to stop."""
+    closed = io.StringIO()
+    closed.close()
+    Log(to=closed).say("spool_failing")
+
+
+def test_libraries_are_counted_under_known_names() -> None:
+    """A logger's name may be anything too."""
+    said = io.StringIO()
+    record = logging.LogRecord(_SECRET, logging.ERROR, "", 1, _SECRET, (), None)
+    Silence(Log(to=said)).handle(record)
+    assert _lines(said)[0]["library"] == "other"
+    assert _SECRET not in said.getvalue()
+
+
+_HOSTILE = f"""
+import asyncio, gc, logging, sys, threading, warnings
+from collector.ops.log import Log, Silence
+
+early = logging.getLogger("uvicorn.error")
+early.addHandler(logging.StreamHandler())
+early.setLevel(logging.DEBUG)
+Silence(Log("debug")).install()
+early.debug("{_SECRET}")
+early.error("%s %d", "{_SECRET}", "not a number")
+logging.getLogger("{_SECRET}.new").critical("{_SECRET}", exc_info=ValueError("{_SECRET}"))
+warnings.warn("{_SECRET}")
+
+def fail():
+    raise ValueError("{_SECRET}")
+
+thread = threading.Thread(target=fail)
+thread.start()
+thread.join()
+
+class Falling:
+    def __del__(self):
+        fail()
+
+Falling()
+
+async def forgotten():
+    async def inner():
+        fail()
+    task = asyncio.create_task(inner())
+    await asyncio.sleep(0.01)
+    del task
+    gc.collect()
+
+asyncio.run(forgotten())
+fail()
+"""
+
+
+def test_nothing_else_of_the_process_writes() -> None:
+    """Loggers, warnings, threads, destructors, forgotten tasks, the last exception: all of them
+    are counted, and nothing of them is written."""
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", _HOSTILE],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert _SECRET not in done.stderr + done.stdout
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert {line["event"] for line in lines} == {"library", "unexpected"}
+    libraries = {line["library"] for line in lines if line["event"] == "library"}
+    assert libraries >= {"uvicorn", "other", "asyncio", "warnings"}
+    assert {line["error"] for line in lines if "error" in line} == {"ValueError"}
+
+
+def test_the_documentation_lists_the_events() -> None:
+    """Name, level, meaning and what each carries."""
+    text = (_ROOT / "docs" / "operating.md").read_text()
+    rows = re.findall(
+        r"^\| `(\w+)` \| (debug|info|warning|error) \| (.*?) \| (.*?) \|$", text, re.MULTILINE
+    )
+    assert rows == [
+        (name, event.level, event.meaning, ", ".join(f"`{key}`" for key in event.carries))
+        for name, event in EVENTS.items()
+    ]
+
+
+def test_names() -> None:
+    """``__all__`` is what others use."""
+    assert set(events.__all__) >= {"EVENTS", "Event", "EventName", "fits"}

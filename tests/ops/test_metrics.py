@@ -1,0 +1,171 @@
+"""Metrics: closed series, counted right, and to the liking of Prometheus' own checker."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+from time import monotonic, time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from collector.contracts import CATEGORIES, DROPS, REJECTIONS, Tally
+from collector.ops.metrics import (
+    METRICS,
+    RECEIVERS,
+    STATUSES,
+    Metrics,
+    SinkReading,
+    SpoolReading,
+)
+from collector.schema import load_schema
+from tests.conftest import required
+
+_ROOT = Path(__file__).parent.parent.parent
+_LAYOUT = load_schema("conferencing").layout
+_FIELDS = [name for name, _ in _LAYOUT.columns]
+_SPOOL = SpoolReading(3, 40, 5000, 1 << 30, 2.5, True, 1)
+
+
+def _metrics() -> Metrics:
+    last = monotonic() - 100
+    return Metrics(_LAYOUT, lambda: _SPOOL, lambda: {"store": SinkReading(7, 2, last)})
+
+
+def _samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(metrics.text().decode())
+        for sample in family.samples
+    }
+
+
+def _ours(metrics: Metrics) -> list[tuple[str, tuple[tuple[str, str], ...]]]:
+    return [key for key in _samples(metrics) if key[0].startswith("collector_")]
+
+
+def test_what_is_counted() -> None:
+    """Every count of a tally is found under its name and labels."""
+    metrics = _metrics()
+    tally = Tally(10, 7, Counter({"malformed": 2, "too_deep": 1}), bytes_in=100, bytes_out=30)
+    tally.dropped = {"os.type": Counter({"invalid_value": 4})}
+    tally.content = Counter({"chat": 5})
+    metrics.observe(tally)
+    metrics.observe(tally)
+    metrics.request("http", 200, 0.004)
+    metrics.request("grpc", 503, 0.2)
+    found = _samples(metrics)
+    assert found["collector_events_total", (("outcome", "admitted"),)] == 14
+    assert found["collector_events_total", (("outcome", "rejected"),)] == 6
+    assert found["collector_events_rejected_total", (("reason", "malformed"),)] == 4
+    dropped = (("field", "os.type"), ("reason", "invalid_value"))
+    assert found["collector_fields_dropped_total", dropped] == 8
+    assert found["collector_content_total", (("category", "chat"),)] == 10
+    assert found["collector_received_bytes_total", ()] == 200
+    assert found["collector_admitted_bytes_total", ()] == 60
+    name = "collector_request_duration_seconds_count"
+    assert found[name, (("receiver", "http"), ("status", "2xx"))] == 1
+    assert found[name, (("receiver", "grpc"), ("status", "5xx"))] == 1
+
+
+def test_what_is_asked_at_each_scrape() -> None:
+    """The spool and the sinks, as they are."""
+    found = _samples(_metrics())
+    assert found["collector_spool_batches", ()] == 3
+    assert found["collector_spool_records", ()] == 40
+    assert found["collector_spool_bytes", ()] == 5000
+    assert found["collector_spool_limit_bytes", ()] == 1 << 30
+    assert found["collector_spool_oldest_age_seconds", ()] == 2.5
+    assert found["collector_spool_writable", ()] == 1
+    assert found["collector_spool_damaged_files", ()] == 1
+    store = (("sink", "store"),)
+    assert found["collector_sink_delivered_batches_total", store] == 7
+    assert found["collector_sink_failures_total", store] == 2
+    last = found["collector_sink_last_success_timestamp_seconds", store]
+    assert last == pytest.approx(time() - 100, abs=2)
+
+
+def test_every_series_is_there_from_the_start() -> None:
+    """All combinations of the closed lists, at zero."""
+    metrics = _metrics()
+    number = Counter(name for name, _ in _ours(metrics))
+    assert number["collector_events_total"] == 2
+    assert number["collector_events_rejected_total"] == len(REJECTIONS)
+    assert number["collector_content_total"] == len(CATEGORIES)
+    assert number["collector_fields_dropped_total"] == len(_FIELDS) * len(DROPS)
+    pairs = len(RECEIVERS) * len(STATUSES)
+    assert number["collector_request_duration_seconds_count"] == pairs
+    assert number["collector_build_info"] == 1
+
+
+_TALLIES = st.builds(
+    Tally,
+    received=st.just(1 << 20),
+    admitted=st.integers(0, 1 << 20),
+    rejected=st.dictionaries(st.sampled_from(REJECTIONS), st.integers(0, 99)).map(Counter),
+    dropped=st.dictionaries(
+        st.sampled_from(_FIELDS),
+        st.dictionaries(st.sampled_from(DROPS), st.integers(0, 99)).map(Counter),
+    ),
+    content=st.dictionaries(st.sampled_from(CATEGORIES), st.integers(0, 99)).map(Counter),
+    bytes_in=st.integers(0, 1 << 40),
+    bytes_out=st.integers(0, 1 << 40),
+)
+_REQUESTS = st.tuples(st.sampled_from(RECEIVERS), st.integers(0, 999), st.floats(0, 1e6))
+_SHARED = _metrics()
+_BEFORE = _ours(_SHARED)
+
+
+@given(st.lists(_TALLIES, max_size=5), st.lists(_REQUESTS, max_size=5))
+def test_no_traffic_adds_a_series(
+    tallies: list[Tally], requests: list[tuple[str, int, float]]
+) -> None:
+    """Whatever comes, the series stay the same, in the same order."""
+    for tally in tallies:
+        _SHARED.observe(tally)
+    for receiver, status, seconds in requests:
+        _SHARED.request(receiver, status, seconds)
+    assert _ours(_SHARED) == _BEFORE
+
+
+def test_the_table_is_true() -> None:
+    """Every metric of the table is shown, with its type and labels, and no other of ours."""
+    shown = {
+        family.name + ("_total" if family.type == "counter" else ""): family
+        for family in text_string_to_metric_families(_metrics().text().decode())
+        if family.name.startswith("collector_")
+    }
+    assert set(shown) == set(METRICS)
+    for name, described in METRICS.items():
+        assert (shown[name].type, shown[name].documentation) == (described.type, described.meaning)
+        labels = {label for sample in shown[name].samples for label in sample.labels} - {"le"}
+        assert labels == set(described.labels)
+
+
+def test_promtool_likes_them() -> None:
+    """Names, types, units and help texts are as Prometheus wants them."""
+    if shutil.which("promtool") is None:
+        required("promtool (Debian: apt install prometheus)")
+    done = subprocess.run(
+        ["promtool", "check", "metrics"],
+        input=_metrics().text(),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_the_documentation_lists_the_metrics() -> None:
+    """Name, type, labels and meaning of each."""
+    text = (_ROOT / "docs" / "operating.md").read_text()
+    rows = re.findall(r"^\| `(collector_\w+)` \| (\w+) \| (.*?) \| (.*?) \|$", text, re.MULTILINE)
+    assert rows == [
+        (name, one.type, ", ".join(f"`{label}`" for label in one.labels), one.meaning)
+        for name, one in METRICS.items()
+    ]
