@@ -27,9 +27,11 @@ __all__ = [
     "Record",
     "Rejection",
     "Request",
+    "Row",
     "Scalar",
     "Signal",
     "Sink",
+    "Spooled",
     "Tally",
 ]
 
@@ -56,6 +58,8 @@ SIGNALS: tuple[Signal, ...] = get_args(Signal)
 Scalar = str | int | float | bool
 Record = dict[str, Scalar]
 """A minimised record: ``schema`` first, then allowlisted fields in schema order."""
+Row = tuple[Scalar | None, ...]
+"""A record's values in the order of a layout's columns, ``None`` where absent, and its count."""
 
 
 @dataclass(slots=True)
@@ -161,16 +165,32 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
+class Spooled:
+    """A batch as it lies in the spool, unread: ``payload`` is its records as NDJSON."""
+
+    id: bytes
+    received: str
+    layout: Layout
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Batch:
     """Minimised records on their way to a sink.
 
     ``id`` is random and is the idempotency key: a sink that has taken it once takes it again
     without effect. ``received`` is RFC 3339 UTC, truncated to the minute.
+
+    A batch out of a spool also has its ``layout``, the NDJSON ``payload``, and ``rows``, which
+    reads it: quicker ways to the same records, for sinks that have a use for them.
     """
 
     id: bytes
     received: str
     records: Sequence[Mapping[str, Scalar]]
+    layout: Layout | None = None
+    payload: bytes | None = None
+    rows: Callable[[], list[Row]] | None = None
 
 
 class Sink(Protocol):

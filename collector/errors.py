@@ -67,6 +67,7 @@ CODES: dict[str, str] = {
     "E140": "no schema of that name",
     "E141": "the choice is unknown",
     "E142": "the field cannot be derived",
+    "E143": "the field cannot be filled from the peer",
     # E2xx: configuration and surroundings
     "E201": "a feature needs an optional dependency",
     "E202": "a pseudonym key cannot be resolved",
@@ -79,6 +80,7 @@ CODES: dict[str, str] = {
     "E209": "the value of a setting cannot be used",
     "E210": "an open address needs encryption and authentication",
     "E211": "settings contradict each other",
+    "E212": "the files of TLS cannot be used",
     # E3xx: policy
     "E301": "the use is forbidden",
     "E302": "the use is unknown to the taxonomy",
@@ -117,6 +119,11 @@ CODES: dict[str, str] = {
     "E502": "the store was written by a newer version",
     "E503": "the store did not take the batch",
     "E504": "the store's table does not fit the schema",
+    "E505": "the spool is full",
+    "E506": "the spool cannot write at present",
+    "E507": "the ledger cannot be read",
+    "E508": "the file did not take the batch",
+    "E509": "a spooled batch cannot be read",
 }
 
 

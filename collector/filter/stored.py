@@ -1,0 +1,95 @@
+"""Our own records, read back from the spool: into rows for a table, or into mappings.
+
+They were written by a filter, under a layout that the spool keeps with them; the schema that they
+came from is not needed, so batches outlive its next version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import lru_cache, partial
+from typing import Any, overload
+
+import msgspec
+
+from collector.contracts import Batch, Layout, Record, Row, Spooled
+from collector.errors import DeliveryError
+
+__all__ = ["Records", "read", "rows"]
+
+_TYPES: dict[str, Any] = {"TEXT": str, "INTEGER": bool | int, "REAL": float}
+_values = msgspec.structs.astuple
+_records = msgspec.json.Decoder(dict[str, str | int | float | bool]).decode_lines
+
+
+def rows(layout: Layout, payload: bytes) -> list[Row]:
+    """Each record's values in the order of the layout's columns, then its count.
+
+    Raises ``DeliveryError`` E509 for what is not of that layout.
+    """
+    try:
+        return [_values(record) for record in _decoder(layout).decode_lines(payload)]
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        pass
+    raise _unreadable()
+
+
+def read(spooled: Spooled) -> Batch:
+    """The batch of what lies in the spool. Nothing is read before somebody asks for it."""
+    layout, payload = spooled.layout, spooled.payload
+    records = Records(payload)
+    return Batch(
+        spooled.id, spooled.received, records, layout, payload, partial(rows, layout, payload)
+    )
+
+
+class Records(Sequence[Record]):
+    """NDJSON as a sequence of records, read when it is first looked into.
+
+    Looking raises ``DeliveryError`` E509 for what is no NDJSON of flat objects.
+    """
+
+    def __init__(self, payload: bytes) -> None:
+        self._payload = payload
+        self._read: list[Record] | None = None
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} records>"
+
+    def __len__(self) -> int:
+        return self._payload.count(b"\n")
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self._all())
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Record]: ...
+    def __getitem__(self, index: int | slice) -> Record | list[Record]:
+        return self._all()[index]
+
+    def _all(self) -> list[Record]:
+        if self._read is None:
+            with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+                self._read = _records(self._payload)
+        if self._read is None:
+            raise _unreadable()
+        return self._read
+
+
+@lru_cache(maxsize=64)
+def _decoder(layout: Layout) -> msgspec.json.Decoder[Any]:
+    """Of a struct with the layout's columns; a kind of column that is not known takes no record."""
+    columns = [
+        (f"c{index}", _TYPES.get(kind, msgspec.UnsetType) | None, None)
+        for index, (_, kind) in enumerate(layout.columns)
+    ]
+    names = {f"c{index}": name for index, (name, _) in enumerate(layout.columns)}
+    record = msgspec.defstruct("Row", [*columns, ("count", int, 1)], rename=names, gc=False)
+    return msgspec.json.Decoder(record)
+
+
+def _unreadable() -> DeliveryError:
+    return DeliveryError("E509", "a spooled batch is not of the form that it should have")

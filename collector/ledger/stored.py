@@ -1,0 +1,107 @@
+"""The ledger in a spool's file: its tables, and reading them while the file is in use."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from collector.contracts import REJECTIONS
+from collector.errors import ConfigError, DeliveryError
+from collector.ledger.receipt import COLUMNS, Receipt, Start, Tip, as_bytes, as_number, commit
+from collector.ledger.verification import Verification, verify
+
+__all__ = ["TABLES", "Ledger", "opened"]
+
+_BUSY_SECONDS = 5.0
+
+_REJECTED = "".join(f"{reason} INTEGER NOT NULL DEFAULT 0, " for reason in REJECTIONS)
+_STARTS = "first INTEGER PRIMARY KEY, reason TEXT NOT NULL, after BLOB NOT NULL"
+_TIP = "one INTEGER PRIMARY KEY CHECK (one = 1), sequence INTEGER NOT NULL, hash BLOB NOT NULL"
+_RECEIPTS = (
+    "sequence INTEGER PRIMARY KEY, minute TEXT NOT NULL, schema TEXT NOT NULL,"
+    f" received INTEGER NOT NULL, admitted INTEGER NOT NULL, {_REJECTED}"
+    "commitment BLOB, previous BLOB NOT NULL, hash BLOB NOT NULL"
+)
+TABLES = (
+    f"CREATE TABLE receipts ({_RECEIPTS}) STRICT",
+    f"CREATE TABLE starts ({_STARTS}) STRICT",
+    f"CREATE TABLE tip ({_TIP}) STRICT",
+)
+"""The ledger's tables."""
+
+
+class Ledger:
+    """The ledger of a spool's file, as it is at one moment. Made by ``opened``."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    @property
+    def starts(self) -> dict[int, Start]:
+        """Where chains begin, by the first receipt."""
+        rows = self._db.execute("SELECT first, reason, after FROM starts")
+        return {row[0]: Start(row[0], row[1], as_bytes(row[2])) for row in rows}
+
+    @property
+    def tip(self) -> Tip | None:
+        """What the file notes as its last receipt."""
+        row = self._db.execute("SELECT sequence, hash FROM tip").fetchone()
+        return None if row is None else Tip(as_number(row[0]), as_bytes(row[1]))
+
+    def receipts(self, newest: int | None = None) -> Iterator[Receipt]:
+        """All receipts in order, or the newest so many."""
+        names = ", ".join(COLUMNS)
+        query = f"SELECT {names} FROM receipts"  # noqa: S608 - constants
+        if newest is not None:
+            query = f"SELECT * FROM ({query} ORDER BY sequence DESC LIMIT {int(newest)})"  # noqa: S608
+        for row in self._db.execute(f"{query} ORDER BY sequence"):
+            yield Receipt.from_row(row)
+
+    def verify(self, noted: bytes | None = None) -> Verification:
+        """Verify the chain, and the commitments of batches that are still waiting."""
+        found = verify(self.receipts(), self.starts, self.tip, noted)
+        query = (
+            "SELECT sequence, salt, payload, commitment FROM batches"
+            " LEFT JOIN receipts USING (sequence) ORDER BY sequence"
+        )
+        for sequence, salt, payload, commitment in self._db.execute(query):
+            if commitment is None and any(b.first > sequence for b in found.breaks):
+                continue  # it was saved from a damaged file, its receipt was not
+            if commitment != commit(as_bytes(salt), as_bytes(payload)):
+                found.report(sequence, "the batch that waits under it is another")
+        return found
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Ledger]:
+    """The ledger in a spool's file, read-only; a process that writes it may be running.
+
+    Raises ``ConfigError`` E203 when there is no such file, ``DeliveryError`` E507 when it cannot be
+    read.
+    """
+    if not path.is_file():
+        raise ConfigError("E203", "there is no spool in that directory; name another with --data")
+    try:
+        with closing(_connect(path)) as db:
+            db.execute("BEGIN")
+            yield Ledger(db)
+            return
+    except (sqlite3.Error, OSError):
+        pass
+    raise DeliveryError("E507", "the ledger cannot be read: its file is damaged, or no spool's")
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    place = f"{path.absolute().as_uri()}?mode=ro"
+    db = sqlite3.connect(place, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
+    try:
+        db.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:  # nobody may write there, and no process has it open
+        db.close()
+        return sqlite3.connect(f"{place}&immutable=1", uri=True, isolation_level=None)
+    except sqlite3.Error:
+        db.close()
+        raise
+    return db

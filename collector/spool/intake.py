@@ -1,0 +1,73 @@
+"""What waits in memory for the next commit. Not locked: whoever uses it holds a lock."""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import Future
+
+from collector.contracts import Entry
+from collector.errors import DeliveryError
+
+__all__ = ["Intake", "Waiting", "unwritable"]
+
+Waiting = tuple[Entry, "Future[None]"]
+
+_MOST_BYTES = 64 << 20
+_MOST_ENTRIES = 10_000
+_GROUP_BYTES = 1 << 20
+"""A commit takes no further entry once it has so many bytes of records."""
+_NEWLINE = ord("\n")
+
+
+class Intake:
+    """Entries with their futures, in order."""
+
+    def __init__(self) -> None:
+        self._queue: deque[Waiting] = deque()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def put(self, entry: Entry, room: int) -> Future[None]:
+        """Take an entry in, if there is room for so many bytes. Raises ``DeliveryError`` E505."""
+        _check(entry)
+        waits = self._bytes + len(entry.payload)
+        is_crowded = waits > _MOST_BYTES or len(self._queue) >= _MOST_ENTRIES
+        if waits > room or (self._queue and is_crowded):
+            raise DeliveryError("E505", "the spool is full; send again later")
+        future: Future[None] = Future()
+        self._queue.append((entry, future))
+        self._bytes = waits
+        return future
+
+    def take(self) -> list[Waiting]:
+        """The entries of the next commit; whoever gave one up meanwhile is left out."""
+        taken, size = [], 0
+        while self._queue and size < _GROUP_BYTES:
+            entry, future = self._queue.popleft()
+            size += len(entry.payload)
+            if future.set_running_or_notify_cancel():
+                taken.append((entry, future))
+        self._bytes -= size
+        return taken
+
+    def take_all(self) -> list[Waiting]:
+        """Everything, for nothing of it will be kept."""
+        taken = []
+        while self._queue:
+            taken += self.take()
+        return taken
+
+
+def unwritable() -> DeliveryError:
+    """What the sender gets while the file is of no use."""
+    return DeliveryError("E506", "the spool cannot write at present; send again later")
+
+
+def _check(entry: Entry) -> None:
+    tally, payload = entry.tally, entry.payload
+    if tally.received != tally.admitted + sum(tally.rejected.values()):
+        raise ValueError("a tally must add up")
+    if bool(payload) != bool(tally.admitted) or (payload and payload[-1] != _NEWLINE):
+        raise ValueError("a payload must be lines, and there if something was admitted")

@@ -1,0 +1,93 @@
+"""What lies in the spool's file: its tables, how a row gets into them, and how it is sealed."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+from collector.contracts import Layout
+from collector.ledger.receipt import COLUMNS
+from collector.ledger.stored import TABLES as LEDGER_TABLES
+
+__all__ = [
+    "APPLICATION",
+    "BATCH",
+    "FORMAT",
+    "NEW_BATCH",
+    "NEW_COLUMN",
+    "NEW_CURSOR",
+    "NEW_DAMAGED",
+    "NEW_HOUR",
+    "NEW_LAYOUT",
+    "NEW_RECEIPT",
+    "NEW_START",
+    "TABLES",
+    "checksum",
+    "layout_seal",
+    "seal",
+]
+
+FORMAT = 1
+APPLICATION = int.from_bytes(b"Cspl")
+"""``application_id`` of the file, by which it is known as ours."""
+
+_BATCHES = (
+    "(sequence INTEGER PRIMARY KEY, id BLOB NOT NULL, layout TEXT NOT NULL, received TEXT NOT NULL,"
+    " records INTEGER NOT NULL, salt BLOB NOT NULL, seal BLOB NOT NULL, payload BLOB NOT NULL)"
+)
+_OTHERS = """
+CREATE TABLE about (format INTEGER NOT NULL) STRICT;
+CREATE TABLE layouts (
+    digest TEXT PRIMARY KEY, schema TEXT NOT NULL, name TEXT NOT NULL, seal BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE columns (
+    digest TEXT NOT NULL, position INTEGER NOT NULL, name TEXT NOT NULL, type TEXT NOT NULL,
+    PRIMARY KEY (digest, position)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE cursors (
+    sink TEXT PRIMARY KEY, sequence INTEGER NOT NULL, seal BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE hours (
+    hour TEXT NOT NULL, what TEXT NOT NULL, name TEXT NOT NULL, reason TEXT NOT NULL,
+    times INTEGER NOT NULL, PRIMARY KEY (hour, what, name, reason)
+) STRICT, WITHOUT ROWID
+"""
+TABLES = (
+    *_OTHERS.split(";"),
+    f"CREATE TABLE batches {_BATCHES} STRICT",
+    f"CREATE TABLE damaged {_BATCHES} STRICT",
+    *LEDGER_TABLES,
+)
+
+BATCH = "sequence, id, layout, received, records, salt, seal, payload"
+_MARKS = ", ".join("?" * len(COLUMNS))
+NEW_RECEIPT = f"INSERT INTO receipts ({', '.join(COLUMNS)}) VALUES ({_MARKS})"  # noqa: S608
+NEW_BATCH = "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+NEW_DAMAGED = "INSERT INTO damaged VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+NEW_LAYOUT = "INSERT OR REPLACE INTO layouts VALUES (?, ?, ?, ?)"
+NEW_COLUMN = "INSERT OR REPLACE INTO columns VALUES (?, ?, ?, ?)"
+NEW_CURSOR = "INSERT OR REPLACE INTO cursors VALUES (?, ?, ?)"
+NEW_START = "INSERT INTO starts VALUES (?, ?, ?)"
+NEW_HOUR = (
+    "INSERT INTO hours VALUES (?, ?, ?, ?, ?) ON CONFLICT"
+    " DO UPDATE SET times = times + excluded.times"
+)
+
+
+def seal(salt: bytes, commitment: bytes, *parts: object) -> bytes:
+    """What shows later whether a batch is as it was written: an HMAC over all of its row."""
+    return hmac.digest(salt, commitment + _text(*parts), "sha256")
+
+
+def checksum(*parts: object) -> bytes:
+    """The same for rows without a secret: 8 bytes against damage, not against anybody."""
+    return hashlib.sha256(_text(*parts)).digest()[:8]
+
+
+def layout_seal(layout: Layout) -> bytes:
+    """The checksum of a layout."""
+    return checksum(layout.digest, layout.schema, layout.table, *layout.columns)
+
+
+def _text(*parts: object) -> bytes:
+    return "\n".join(p.hex() if isinstance(p, bytes) else str(p) for p in parts).encode()
