@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
-from collector.cli import schema
+from collector.cli import config, schema
 from collector.cli.demo import demo
 from collector.cli.explain import explain_events
 from collector.cli.filter import filter_events
+from collector.cli.healthcheck import healthcheck
+from collector.cli.serve import serve
 
 __all__ = ["app", "run"]
 
@@ -33,6 +35,9 @@ Start with `collector demo`, then try `collector filter` on a file of your own a
 app.command("demo")(demo)
 app.command("filter")(filter_events)
 app.command("explain")(explain_events)
+app.command("serve")(serve)
+app.command("healthcheck")(healthcheck)
+app.add_typer(config.app, name="config")
 app.add_typer(schema.app, name="schema")
 
 

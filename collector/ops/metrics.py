@@ -81,7 +81,10 @@ METRICS: dict[str, Described] = {
         "gauge", "How long the oldest batch has waited; 0 if none does."
     ),
     "collector_spool_writable": Described("gauge", "1 if the spool takes batches, else 0."),
-    "collector_spool_damaged_files": Described("gauge", "Damaged files that were set aside."),
+    "collector_spool_errors_total": Described("counter", "Writes or syncs that failed."),
+    "collector_spool_damaged_files": Described(
+        "gauge", "Damaged files and batches that were set aside since the start."
+    ),
     "collector_sink_delivered_batches_total": Described(
         "counter", "Batches that a sink took.", ("sink",)
     ),
@@ -108,6 +111,7 @@ class SpoolReading:
     limit: int = 0
     oldest: float = 0.0
     writable: bool = True
+    errors: int = 0
     damaged: int = 0
 
 
@@ -209,6 +213,8 @@ class _Readings(Collector):
         yield _gauge("collector_spool_limit_bytes", spool.limit)
         yield _gauge("collector_spool_oldest_age_seconds", spool.oldest)
         yield _gauge("collector_spool_writable", spool.writable)
+        name = "collector_spool_errors_total"
+        yield CounterMetricFamily(name, METRICS[name].meaning, value=spool.errors)
         yield _gauge("collector_spool_damaged_files", spool.damaged)
         delivered = _by_sink(CounterMetricFamily, "collector_sink_delivered_batches_total")
         failures = _by_sink(CounterMetricFamily, "collector_sink_failures_total")

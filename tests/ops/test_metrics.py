@@ -29,7 +29,7 @@ from tests.conftest import required
 _ROOT = Path(__file__).parent.parent.parent
 _LAYOUT = load_schema("conferencing").layout
 _FIELDS = [name for name, _ in _LAYOUT.columns]
-_SPOOL = SpoolReading(3, 40, 5000, 1 << 30, 2.5, True, 1)
+_SPOOL = SpoolReading(3, 40, 5000, 1 << 30, 2.5, True, 6, 1)
 
 
 def _metrics() -> Metrics:
@@ -82,6 +82,7 @@ def test_what_is_asked_at_each_scrape() -> None:
     assert found["collector_spool_limit_bytes", ()] == 1 << 30
     assert found["collector_spool_oldest_age_seconds", ()] == 2.5
     assert found["collector_spool_writable", ()] == 1
+    assert found["collector_spool_errors_total", ()] == 6
     assert found["collector_spool_damaged_files", ()] == 1
     store = (("sink", "store"),)
     assert found["collector_sink_delivered_batches_total", store] == 7

@@ -1,0 +1,99 @@
+"""``collector config check|show``: settings, read by the very loader that ``serve`` uses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from collector.cli.console import AsJson, err, out, print_json
+from collector.cli.serve import needs_sidecar
+from collector.config import Loaded, read
+from collector.config.model import settings
+from collector.errors import CollectorError, ConfigFaults, Fault, SchemaError
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Check the sidecar's configuration, and show what is in force.",
+)
+File = Annotated[Path | None, typer.Argument(metavar="[FILE]", help="A YAML file; none: defaults.")]
+
+
+@app.command("check")
+def check(file: File = None, as_json: AsJson = False) -> None:
+    """Find every fault of the configuration at once, as `serve` would: also in the schema, in
+    certificates, and in directories that cannot be used. Exit 78 if there is one."""
+    needs_sidecar()
+    loaded, faults = _read(file)
+    if loaded is not None:
+        faults += _of_parts(loaded)
+    if as_json:
+        print_json({"ok": not faults, "faults": [fault._asdict() for fault in faults]})
+    for fault in [] if as_json else faults:
+        err.print(str(fault), markup=False)
+    if not faults and not as_json:
+        out.print("no faults")
+    raise typer.Exit(78 if faults else 0)
+
+
+def _read(file: Path | None) -> tuple[Loaded | None, list[Fault]]:
+    try:
+        return read(file), []
+    except ConfigFaults as error:
+        return None, list(error.faults)
+
+
+def _of_parts(loaded: Loaded) -> list[Fault]:
+    """What ``serve`` would find when it makes its parts."""
+    from collector.server.trial import trials  # noqa: PLC0415 - it imports what parts are made of
+
+    faults: list[Fault] = []
+    for name, trial in trials(loaded.config):
+        try:
+            trial()
+        except SchemaError as error:
+            faults += error.faults
+        except CollectorError as error:
+            origin = loaded.origins[name]
+            faults.append(Fault(_file(origin), _line(origin), 1, name, error.message, error.code))
+    return faults
+
+
+def _file(origin: str) -> str:
+    return origin.rpartition(":")[0] if _line(origin) else origin
+
+
+def _line(origin: str) -> int:
+    line = origin.rpartition(":")[2]
+    return int(line) if line.isdigit() else 0
+
+
+@app.command("show")
+def show(file: File = None, as_json: AsJson = False) -> None:
+    """Show every setting that is in force, and where its value comes from. Of secrets, only how
+    many there are."""
+    loaded = read(file)
+    rows = [(one.name, one.of(loaded.config), loaded.origins[one.name]) for one in settings()]
+    if as_json:
+        print_json({name: {"value": value, "origin": origin} for name, value, origin in rows})
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("setting", "value", "comes from"):
+        table.add_column(heading, overflow="fold")
+    for name, value, origin in rows:
+        table.add_row(name, escape(_text(value)), escape(origin))
+    out.print(table)
+
+
+def _text(value: Any) -> str:
+    if value is None or value == []:
+        return "none"
+    if isinstance(value, list):
+        return ", ".join(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,36 @@
+"""What changed since the last look: sinks and spool that fail, or work again. Said once each."""
+
+from __future__ import annotations
+
+from collector.ops.log import Log
+from collector.server.parts import Parts
+
+__all__ = ["Watch"]
+
+
+class Watch:
+    """Looks at the parts now and then, and tells the log."""
+
+    def __init__(self, parts: Parts, log: Log) -> None:
+        self._parts = parts
+        self._log = log
+        self._failing: set[str] = set()
+        self._damaged = 0
+        self._writable = True
+
+    def look(self) -> None:
+        """Say what is other than it was."""
+        for name, delivery in self._parts.pipeline.deliveries().items():
+            if delivery.failing and name not in self._failing:
+                self._failing.add(name)
+                self._log.say("sink_failing", sink=name, failures=delivery.failures)
+            elif not delivery.failing and name in self._failing:
+                self._failing.discard(name)
+                self._log.say("sink_recovered", sink=name, delivered=delivery.delivered)
+        spool = self._parts.spool_reading()
+        if spool.writable != self._writable:
+            self._writable = spool.writable
+            self._log.say("spool_recovered" if spool.writable else "spool_failing")
+        if spool.damaged > self._damaged:
+            self._damaged = spool.damaged
+            self._log.say("spool_damaged", files=spool.damaged)

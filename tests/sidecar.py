@@ -1,0 +1,145 @@
+"""A real sidecar in a process of its own, on free ports, for tests that talk to one."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import IO, Any
+
+__all__ = ["Answer", "Sidecar", "UnixConnection", "started"]
+
+COMMAND = [sys.executable, "-m", "collector", "serve"]
+FREE_PORTS = {
+    "COLLECTOR__HTTP__ADDRESS": "127.0.0.1:0",
+    "COLLECTOR__GRPC__ADDRESS": "127.0.0.1:0",
+    "COLLECTOR__ADMIN__ADDRESS": "127.0.0.1:0",
+}
+_START_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Sidecar:
+    """A running process; ``log`` fills up with the lines that it writes."""
+
+    process: subprocess.Popen[bytes]
+    directory: Path
+    ports: dict[str, int] = field(default_factory=dict)
+    log: list[str] = field(default_factory=list)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        *,
+        to: str = "http",
+    ) -> Answer:
+        """Ask one of its ports."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports[to], timeout=20)
+        try:
+            connection.request(method, path, body, headers or {})
+            answer = connection.getresponse()
+            named = {name.lower(): value for name, value in answer.getheaders()}
+            return Answer(answer.status, named, answer.read())
+        finally:
+            connection.close()
+
+    def send(self, body: bytes, kind: str = "application/x-ndjson") -> Answer:
+        """Send events."""
+        return self.request("POST", "/v1/events", body, {"Content-Type": kind})
+
+    def admin(self, path: str, headers: dict[str, str] | None = None) -> Answer:
+        """Ask for health or metrics."""
+        return self.request("GET", path, None, headers, to="admin")
+
+    def stop(self, number: int = signal.SIGTERM, seconds: float = 20) -> tuple[int, float]:
+        """Send a signal and wait; returns the exit code and how long it took."""
+        began = monotonic()
+        self.process.send_signal(number)
+        code = self.process.wait(seconds)
+        return code, monotonic() - began
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """What its log says."""
+        return [json.loads(line) for line in self.log]
+
+
+@contextmanager
+def started(
+    directory: Path, *arguments: str, environ: dict[str, str] | None = None
+) -> Iterator[Sidecar]:
+    """A sidecar that listens; it is killed at the end, if it still runs."""
+    process = subprocess.Popen(
+        [*COMMAND, *arguments],
+        cwd=directory,
+        env=os.environ | FREE_PORTS | (environ or {}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    sidecar = Sidecar(process, directory)
+    ready = threading.Event()
+    assert process.stderr is not None
+    reader = threading.Thread(target=_read, args=(process.stderr, sidecar, ready), daemon=True)
+    reader.start()
+    try:
+        assert ready.wait(_START_SECONDS), "it does not start"
+        assert sidecar.ports, sidecar.log
+        yield sidecar
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        reader.join(10)
+        process.stderr.close()
+
+
+def _read(stream: IO[bytes], sidecar: Sidecar, ready: threading.Event) -> None:
+    for raw in stream:
+        line = raw.decode("utf-8", "replace").rstrip("\n")
+        sidecar.log.append(line)
+        if not sidecar.ports and '"started"' in line:
+            said = json.loads(line)
+            names = ("http", "grpc", "admin", "unix")
+            sidecar.ports = {name: said[name] for name in names if name in said}
+            ready.set()
+    ready.set()
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a socket file."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=20)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(20)
+        self.sock.connect(str(self._path))

@@ -1,0 +1,366 @@
+"""The sidecar as a process: it starts, receives, keeps, says how it does, and ends well."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import socket
+import sqlite3
+import stat
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from threading import Thread
+from time import monotonic, sleep
+
+import pytest
+
+from collector.ingest.auth import hashed
+from tests.cli.process import run
+from tests.server.test_surroundings import HOSTILE
+from tests.sidecar import COMMAND, FREE_PORTS, Sidecar, UnixConnection, started
+
+_EVENT = b'{"ip_address": "203.0.113.7", "device": {"type": "phone"}, "chat": ["hunter2secret"]}\n'
+
+
+def _rows(directory: Path) -> int:
+    """Events in the store of a data directory."""
+    path = directory / "collector-data" / "store.db"
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as store:
+        return int(store.execute("SELECT coalesce(sum(count), 0) FROM conferencing").fetchone()[0])
+
+
+def _wait_for_rows(directory: Path, number: int) -> None:
+    end = monotonic() + 10
+    while _rows(directory) < number and monotonic() < end:
+        sleep(0.05)
+    assert _rows(directory) == number
+
+
+def _ended(directory: Path, *arguments: str, **environ: str) -> tuple[int, str]:
+    """The exit code and stderr of a sidecar that does not start."""
+    done = subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=directory,
+        env=os.environ | FREE_PORTS | environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
+def test_from_start_to_end(tmp_path: Path) -> None:
+    """It listens, is ready, keeps an event in the store, counts it, and ends with 0 in time."""
+    with started(tmp_path) as sidecar:
+        assert set(sidecar.ports) == {"http", "grpc", "admin"}
+        assert sidecar.admin("/livez").body == b"ok\n"
+        ready = sidecar.admin("/readyz?verbose")
+        assert ready.status == 200
+        for check in (b"spool", b"sink store", b"receiver http", b"receiver grpc"):
+            assert b"[+] " + check + b" ok\n" in ready.body
+        answer = sidecar.send(_EVENT * 3)
+        assert (answer.status, answer.json["admitted"]) == (200, 3)
+        assert answer.headers["date"]
+        assert "server" not in answer.headers
+        _wait_for_rows(tmp_path, 3)
+        metrics = sidecar.admin("/metrics").body.decode()
+        assert 'collector_events_total{outcome="admitted"} 3.0' in metrics
+        assert 'collector_content_total{category="chat"} 3.0' in metrics
+        assert 'count{receiver="http",status="2xx"} 1.0' in metrics
+        assert "hunter2" not in metrics
+        code, seconds = sidecar.stop()
+    assert code == 0
+    assert seconds < 10
+    assert [event["event"] for event in sidecar.events] == ["started", "stopping", "stopped"]
+    assert sidecar.events[-1]["delivered_all"] is True
+    assert sidecar.events[-1]["waiting"] == 0
+    assert _rows(tmp_path) == 3
+
+
+def test_files_are_for_their_owner(tmp_path: Path) -> None:
+    """The data directory is 0700, and every file in it 0600."""
+    with started(tmp_path) as sidecar:
+        assert sidecar.send(_EVENT).status == 200
+        data = tmp_path / "collector-data"
+        assert stat.S_IMODE(data.stat().st_mode) == 0o700
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in data.rglob("*")}
+        assert set(modes.values()) == {0o600}, modes
+
+
+def test_a_body_that_is_still_coming_is_refused(tmp_path: Path) -> None:
+    """A signal comes between a request's head and its end: the sender is told to come again."""
+    with started(tmp_path) as sidecar:
+        with socket.create_connection(("127.0.0.1", sidecar.ports["http"]), 20) as sender:
+            head = (
+                b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n"
+                b"Content-Type: application/x-ndjson\r\n\r\n" % len(_EVENT)
+            )
+            sender.sendall(head + _EVENT[:10])
+            sleep(0.3)
+            sidecar.process.send_signal(signal.SIGTERM)
+            answer = b""
+            while more := sender.recv(65536):
+                answer += more
+        assert b" 503 " in answer.splitlines()[0]
+        assert b"retry-after" in answer.lower()
+        assert sidecar.process.wait(10) == 0
+    assert _rows(tmp_path) == 0
+
+
+def test_it_does_not_wait_for_those_who_send_nothing(tmp_path: Path) -> None:
+    """Open connections and half a request hold up the end for a few seconds at most."""
+    with started(tmp_path) as sidecar:
+        place = ("127.0.0.1", sidecar.ports["http"])
+        idle, half, slow = (socket.create_connection(place, 20) for _ in range(3))
+        half.sendall(b"POST /v1/events HTTP/1.1\r\nHost: loc")
+        slow.sendall(
+            b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
+            b"Content-Type: application/json\r\n\r\n{"
+        )
+        sleep(0.3)
+        code, seconds = sidecar.stop()
+        for one in (idle, half, slow):
+            one.close()
+    assert code == 0
+    assert seconds < 10
+
+
+def test_interrupt_ends_it_too(tmp_path: Path) -> None:
+    """Ctrl-C is as good as SIGTERM."""
+    with started(tmp_path) as sidecar:
+        assert sidecar.stop(signal.SIGINT)[0] == 0
+
+
+def test_a_store_that_is_held_by_others(tmp_path: Path) -> None:
+    """It does not hold up the end, a second signal ends it at once, and what was acknowledged is in
+    the store after the next start."""
+    for number in (1, 2):
+        with started(tmp_path) as sidecar:
+            _wait_for_rows(tmp_path, number - 1)
+            with closing(sqlite3.connect(tmp_path / "collector-data" / "store.db")) as other:
+                other.execute("BEGIN IMMEDIATE")
+                assert sidecar.send(_EVENT).status == 200
+                if number == 1:
+                    code, seconds = sidecar.stop()
+                    assert (code, sidecar.events[-1]["delivered_all"]) == (0, False)
+                    assert seconds < 10
+                else:
+                    sidecar.process.send_signal(signal.SIGTERM)
+                    sleep(0.5)
+                    code, seconds = sidecar.stop()
+                    assert code == 128 + signal.SIGTERM
+                    assert seconds < 1
+                other.rollback()
+    with started(tmp_path):
+        _wait_for_rows(tmp_path, 2)
+
+
+def test_a_port_that_is_taken(tmp_path: Path) -> None:
+    """Exit 78, and a message that names the setting."""
+    for name in ("HTTP", "GRPC", "ADMIN"):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            place = {f"COLLECTOR__{name}__ADDRESS": f"127.0.0.1:{port}"}
+            code, said = _ended(tmp_path, **place)
+        assert code == 78
+        assert "[E207]" in said
+        assert str(port) in said
+        assert len(said.splitlines()) == 1
+
+
+def test_a_second_process_on_the_same_data(tmp_path: Path) -> None:
+    """Exit 78, and the first goes on."""
+    with started(tmp_path) as sidecar:
+        code, said = _ended(tmp_path)
+        assert code == 78
+        assert "in use" in said
+        assert len(said.splitlines()) == 1
+        assert sidecar.send(_EVENT).status == 200
+
+
+def test_a_directory_that_cannot_be_used(tmp_path: Path) -> None:
+    """Exit 78 where it is a file, where it lies below one, and where it may not be written."""
+    (tmp_path / "file").write_text("")
+    for place in ("file", "file/below", "/proc/none"):
+        code, said = _ended(tmp_path, COLLECTOR__DATA=place)
+        assert (code, "[E203]" in said) == (78, True), said
+        assert len(said.splitlines()) == 1
+
+
+def test_faulty_settings(tmp_path: Path) -> None:
+    """Exit 78 with every fault; none of what was written is shown."""
+    (tmp_path / "c.yaml").write_text(
+        "http: {address: hunter2secret}\nlog: {level: hunter2secret}\n"
+    )
+    code, said = _ended(tmp_path, "--config", "c.yaml", COLLECTOR__GRPC__ADDRESS="0.0.0.0:1")
+    assert code == 78
+    assert said.count("[E209]") == 1  # the address comes from the environment
+    assert said.count("[E210]") == 2
+    assert "hunter2" not in said
+    assert _ended(tmp_path, "--config", "none.yaml")[0] == 78
+    code, said = _ended(tmp_path, COLLECTOR__SCHEMA="no-such-schema")
+    assert (code, "[E140]" in said) == (78, True)
+
+
+def test_a_socket_file(tmp_path: Path) -> None:
+    """It takes the same as the port, is its owner's alone, and is removed at the end."""
+    path = tmp_path / "in.sock"
+    token = {"COLLECTOR__AUTH__TOKENS": hashed("a token")}
+    with started(tmp_path, environ={"COLLECTOR__HTTP__UNIX": str(path)} | token) as sidecar:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert sidecar.send(_EVENT).status == 401
+        connection = UnixConnection(path)
+        connection.request("POST", "/v1/events", _EVENT, {"Content-Type": "application/x-ndjson"})
+        assert connection.getresponse().status == 200
+        connection.close()
+        assert sidecar.stop()[0] == 0
+    assert not path.exists()
+
+
+def test_only_a_socket_file(tmp_path: Path) -> None:
+    """No port has to be open."""
+    off = dict.fromkeys(FREE_PORTS, "off") | {"COLLECTOR__HTTP__UNIX": "in.sock"}
+    with started(tmp_path, environ=off) as sidecar:
+        assert set(sidecar.ports) == {"unix"}
+        assert sidecar.stop()[0] == 0
+
+
+def test_foreign_callers_of_admin(tmp_path: Path) -> None:
+    """A name that was made lead here, and a page of another origin, get nothing."""
+    with started(tmp_path) as sidecar:
+        assert sidecar.admin("/metrics", {"Host": "attacker.example"}).status == 421
+        assert sidecar.admin("/metrics", {"Origin": "https://attacker.example"}).status == 403
+        assert sidecar.admin("/hunter2secret?hunter2secret").status == 404
+        assert sidecar.request("POST", "/metrics", b"x", to="admin").status == 405
+        assert sidecar.send(_EVENT).status == 200
+
+
+def test_a_hostile_environment(tmp_path: Path) -> None:
+    """Proxies, debug switches, key logs: nothing more is written, and nothing goes elsewhere."""
+    keys, multi = tmp_path / "keys.log", tmp_path / "multi"
+    multi.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        place = f"http://127.0.0.1:{proxy.getsockname()[1]}"
+        hostile = {name: place if "127.0.0.1:9" in text else text for name, text in HOSTILE.items()}
+        files = {"SSLKEYLOGFILE": str(keys), "PROMETHEUS_MULTIPROC_DIR": str(multi)}
+        with started(tmp_path, environ=hostile | files) as sidecar:
+            assert sidecar.send(_EVENT).status == 200
+            assert sidecar.admin("/metrics").status == 200
+            assert sidecar.request("GET", "/hunter2secret").status == 404
+            assert sidecar.stop()[0] == 0
+        proxy.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            proxy.accept()
+    assert [event["event"] for event in sidecar.events] == ["started", "stopping", "stopped"]
+    assert not keys.exists()
+    assert not list(multi.iterdir())
+    assert {path.name for path in tmp_path.iterdir()} == {"multi", "collector-data"}
+
+
+def test_the_log_at_debug_holds_nothing_of_requests(tmp_path: Path) -> None:
+    """Whatever is sent to whichever port, there is no word of it."""
+    with started(tmp_path, environ={"COLLECTOR__LOG__LEVEL": "debug"}) as sidecar:
+        sidecar.send(b'{"hunter2secret": "hunter2secret"}\nhunter2secret\n')
+        sidecar.request("POST", "/hunter2secret?hunter2secret", b"x", {"hunter2secret": "hunter2"})
+        sidecar.admin("/hunter2secret?hunter2secret", {"Cookie": "hunter2secret"})
+        for port in sidecar.ports.values():
+            with socket.create_connection(("127.0.0.1", port), 5) as sender:
+                sender.sendall(b"hunter2secret \x00\xff hunter2secret\r\n\r\n")
+        sleep(0.5)
+        assert sidecar.stop()[0] == 0
+    assert "hunter2" not in "\n".join(sidecar.log)
+    assert all(event["event"] in ("started", "stopping", "stopped") for event in sidecar.events)
+
+
+def test_a_line_for_people(tmp_path: Path) -> None:
+    """On a terminal the first line says where it listens, where data lie, and the schema."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        COMMAND, cwd=tmp_path, env=os.environ | FREE_PORTS, stderr=theirs, stdout=theirs
+    ) as process:
+        os.close(theirs)
+        line = b""
+        while not line.endswith(b"\n"):
+            line += os.read(ours, 1000)
+        process.terminate()
+        assert process.wait(15) == 0
+    os.close(ours)
+    assert line.startswith(b"collector: http 127.0.0.1:")
+    assert b"; data in collector-data; schema conferencing/" in line
+
+
+def test_the_service_manager_is_told(tmp_path: Path) -> None:
+    """When it is ready, and when it stops."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify.sock"))
+        manager.settimeout(20)
+        environ = {"NOTIFY_SOCKET": str(tmp_path / "notify.sock")}
+        with started(tmp_path, environ=environ) as sidecar:
+            assert manager.recv(100) == b"READY=1"
+            assert sidecar.stop()[0] == 0
+            assert manager.recv(100) == b"STOPPING=1"
+
+
+def test_healthcheck(tmp_path: Path) -> None:
+    """0 while it is ready, 1 when nobody answers."""
+    with started(tmp_path) as sidecar:
+        place = {"COLLECTOR__ADMIN__ADDRESS": f"127.0.0.1:{sidecar.ports['admin']}"}
+        proxy = {"http_proxy": "http://127.0.0.1:9"}
+        assert run("healthcheck", env=place | proxy).code == 0
+        assert sidecar.stop()[0] == 0
+    ended = run("healthcheck", env=place)
+    assert (ended.code, ended.err) == (1, b"no answer\n")
+    assert run("healthcheck", env={"COLLECTOR__ADMIN__ADDRESS": "off"}).code == 78
+
+
+def test_ndjson_as_a_sink(tmp_path: Path) -> None:
+    """With the store off, records are lines of a file."""
+    environ = {"COLLECTOR__SINKS__STORE": "false", "COLLECTOR__SINKS__NDJSON__PATH": "out.ndjson"}
+    with started(tmp_path, environ=environ) as sidecar:
+        assert sidecar.send(_EVENT * 2).status == 200
+        assert sidecar.stop()[0] == 0
+    lines = (tmp_path / "out.ndjson").read_text().splitlines()
+    assert [json.loads(line)["client.address"] for line in lines] == ["203.0.113.7"] * 2
+    assert not (tmp_path / "collector-data" / "store.db").exists()
+
+
+def test_many_senders_at_once_while_it_stops(tmp_path: Path) -> None:
+    """Whatever was acknowledged is in the store, and nothing else."""
+    acknowledged: list[int] = []
+
+    def send(sidecar: Sidecar) -> None:
+        try:
+            while True:
+                answer = sidecar.send(_EVENT * 5)
+                if answer.status == 200:
+                    acknowledged.append(answer.json["admitted"])
+        except (OSError, Exception):  # noqa: BLE001 - it has stopped
+            return
+
+    with started(tmp_path) as sidecar:
+        senders = [Thread(target=send, args=(sidecar,)) for _ in range(4)]
+        for sender in senders:
+            sender.start()
+        sleep(1)
+        assert sidecar.stop()[0] == 0
+        for sender in senders:
+            sender.join()
+    assert sum(acknowledged) > 0
+    assert _rows(tmp_path) == sum(acknowledged)
+
+
+def test_the_command_line_stays_light() -> None:
+    """Help loads nothing of what a sidecar runs on."""
+    heavy = "uvicorn grpc starlette prometheus_client google.protobuf httptools uvloop sqlite3"
+    code = (
+        "import sys; import collector.cli.app; "
+        f"print([name for name in {heavy.split()!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60)
+    found = set(json.loads(done.stdout.replace(b"'", b'"')))
+    assert not found - {"sqlite3"}
