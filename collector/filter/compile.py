@@ -6,7 +6,7 @@ that an event means the same to each of them. Column order is record order.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from collector.schema.terms import keys
 __all__ = [
     "MARKS",
     "Column",
+    "Fills",
     "Found",
     "Keys",
     "Mark",
@@ -93,7 +94,7 @@ class Column:
 
     ``paths`` are nested ones, and the flat dotted form as a single key. A column that is
     ``withheld`` is never decoded; its presence is counted under that reason. ``derived`` is its
-    place in what a user agent says.
+    place in what a user agent says; ``peer`` says that the sender's address may fill it.
     """
 
     index: int
@@ -105,6 +106,7 @@ class Column:
     required: bool
     withheld: Drop | None
     derived: int | None
+    peer: bool
     codes: dict[Drop, int]
 
     def judge(self, value: Any) -> tuple[Scalar | None, Drop | None]:
@@ -115,6 +117,14 @@ class Column:
             return None, value.drop
         result = self.accept(value)
         return result, "invalid_value" if result is None else None
+
+
+class Fills(NamedTuple):
+    """What a request says of its sender, for its only event where that says nothing itself: the
+    address it came from, and what it calls itself. Both are unchecked text."""
+
+    peer: str | None
+    agent: str | None
 
 
 class Way(NamedTuple):
@@ -156,6 +166,25 @@ class Plan:
                 if column.derived is not None and found[column.index] is None:
                     found[column.index] = says[column.derived]
         return found
+
+    def fill(self, found: Sequence[Any], agent: Any, fills: Fills) -> Iterator[tuple[Column, str]]:
+        """What the request says for an event, for the columns for which nothing was found. Its
+        user agent is asked only if the event has none: two of them may be two devices."""
+        says: Sequence[str | None] = ()
+        if self.user_agent and agent is None and fills.agent is not None:
+            says = self.agents[fills.agent]
+        for column in self.columns:
+            if found[column.index] is None:
+                value = fills.peer if column.peer else None
+                if value is None and column.derived is not None and says:
+                    value = says[column.derived]
+                if value is not None:
+                    yield column, value
+
+    @property
+    def fills(self) -> bool:
+        """Whether anything of a request besides its events is looked at."""
+        return bool(self.user_agent) or any(column.peer for column in self.columns)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -220,6 +249,7 @@ def compile_plan(
                 required=field.required,
                 withheld=withheld,
                 derived=derived.index(name) if name in derived else None,
+                peer=field.source == "peer" and not withheld,
                 codes={reason: drop_code(index, reason) for reason in DROPS},
             )
         )

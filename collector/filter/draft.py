@@ -13,7 +13,7 @@ from typing import Any, cast
 import msgspec
 
 from collector.contracts import CATEGORIES, DROPS, Record, Rejection, Tally
-from collector.filter.compile import Plan
+from collector.filter.compile import Fills, Plan
 
 __all__ = ["Admission", "Draft", "record_type"]
 
@@ -69,6 +69,8 @@ class Draft:
     rejected: list[Rejection] = field(default_factory=list)
     refused_unread: int = 0
     """Events of documents that hold too many of them: ``too_large``."""
+    fills: Fills | None = None
+    """What the request says for its only event, if it has but one."""
 
     @property
     def received(self) -> int:
@@ -77,13 +79,21 @@ class Draft:
 
     def settle(self, values: Iterable[Any], content: Iterable[int], agent: Any) -> None:
         """One event, from the value (or mark) found for each column; ``None`` is absence, and
-        leaves the column to what the user agent says."""
+        leaves the column to what the user agent says, then to what the request says. A record
+        needs at least one value of the event's own."""
         for category in content:
             self.content[category] += 1
-        kept, withheld = self.judge(self.plan.derive(values, agent))
+        found = self.plan.derive(values, agent)
+        kept, withheld = self.judge(found)
+        has_own = kept.count(None) < len(kept)
+        if self.fills is not None:
+            for column, value in self.plan.fill(found, agent, self.fills):
+                kept[column.index], reason = column.judge(value)
+                if reason is not None:
+                    self.drops.append(column.codes[reason])
         if any(kept[index] is None for index in self.plan.required):
             self.rejected.append("missing_required")
-        elif kept.count(None) < len(kept):
+        elif has_own:
             self.records.append(self.record(*kept))
         else:
             self.rejected.append("consent_withheld" if withheld else "nothing_admitted")

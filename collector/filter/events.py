@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from functools import partial
-from typing import Any
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
 
 from collector.contracts import DROPS, Rejection
-from collector.filter.compile import Found, Plan
+from collector.filter.compile import Fills, Found, Plan
 from collector.filter.draft import Draft, record_type
-from collector.filter.generate import Outer, fast_path
+from collector.filter.generate import Outer, fast_path, only_slow
 from collector.filter.mapping import Mapping
 from collector.filter.records import (
     MAX_ITEMS,
@@ -28,7 +28,10 @@ from collector.filter.shape import MAX_DEPTH, is_deep, may_hold_deep_lines
 from collector.filter.text import BOM, is_blank, is_utf8, lines
 from collector.filter.tolerant import Tolerant, is_list
 
-__all__ = ["MAX_DOCUMENT", "MAX_LINE", "Events"]
+if TYPE_CHECKING:
+    from collector.filter.otlp import Otlp
+
+__all__ = ["MAX_DOCUMENT", "MAX_LINE", "Events", "refusal"]
 
 MAX_LINE = 16 << 20
 """The longest line, in bytes."""
@@ -48,9 +51,20 @@ class Events:
         self._mapping = Mapping(plan)
         self._fill = fast_path(plan)
 
-    def draft(self) -> Draft:
-        """An empty draft."""
-        return Draft(self.plan, self._record)
+    def draft(self, fills: Fills | None = None) -> Draft:
+        """An empty draft; with ``fills`` only for ``slowly``, and for a single event."""
+        return Draft(self.plan, self._record, fills=fills)
+
+    def slowly(self) -> Events:
+        """The same, with the fast path left out: it does not know what a request says."""
+        return _Slow(self.plan)
+
+    @cached_property
+    def otlp(self) -> Otlp:
+        """The same plan for OpenTelemetry's data."""
+        from collector.filter.otlp import Otlp  # noqa: PLC0415 - most filters never see any
+
+        return Otlp(self.plan)
 
     def lines(self, text: bytes, draft: Draft) -> None:
         """Every line that is not blank is one event."""
@@ -67,12 +81,9 @@ class Events:
         """One JSON text: an object is one event, an array is many."""
         if text[: len(BOM)] == BOM:
             text = memoryview(text)[len(BOM) :]
-        if len(text) > MAX_DOCUMENT:
-            draft.rejected.append("too_large")
-        elif not is_utf8(text):
-            draft.rejected.append("malformed")
-        elif _parser_goes_deep() and not _is_shallow(text):
-            draft.rejected.append("too_deep")
+        reason = refusal(text)
+        if reason is not None:
+            draft.rejected.append(reason)
         elif not is_list(text):
             self._all((text,), draft, blank_counts=True)
         else:
@@ -158,6 +169,23 @@ class Events:
                 draft.settle(*outer.around(self._mapping.read(record)))
             else:
                 draft.rejected.append("not_an_object")
+
+
+class _Slow(Events):
+    """Takes every event down the tolerant path."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan)
+        self._fill = only_slow
+
+
+def refusal(text: _Text) -> Rejection | None:
+    """Why a JSON document is not even parsed, if it is not."""
+    if len(text) > MAX_DOCUMENT:
+        return "too_large"
+    if not is_utf8(text):
+        return "malformed"
+    return "too_deep" if _parser_goes_deep() and not _is_shallow(text) else None
 
 
 def _parser_goes_deep() -> bool:

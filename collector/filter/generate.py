@@ -23,7 +23,7 @@ from collector.filter.compile import Column, Found, Keys, Plan, drop_code
 from collector.filter.draft import Draft
 from collector.filter.tolerant import FAILURES, NULL
 
-__all__ = ["Fill", "Outer", "fast_path"]
+__all__ = ["Fill", "Outer", "fast_path", "only_slow"]
 
 Fill = Callable[[Iterable[Any], Draft, "Outer | None", Callable[[Any], None]], None]
 """``fill(payloads, draft, outer, slow)``: admit each payload into the draft."""
@@ -305,7 +305,7 @@ def fast_path(plan: Plan) -> Fill:
     try:
         event = _struct(root, [name for name, _ in plan.content])
     except _Conflict:
-        return _only_slow
+        return only_slow
     code = _Code()
     found = {id(node): (node, expression) for node, expression in _objects(code, root, "e")}
     if any(column.withheld == "purpose_refused" for column in plan.columns):
@@ -335,8 +335,9 @@ def fast_path(plan: Plan) -> Fill:
     return fill
 
 
-def _only_slow(
+def only_slow(
     payloads: Iterable[Any], draft: Draft, outer: Outer | None, slow: Callable[[Any], None]
 ) -> None:
+    """Leaves every payload to the tolerant path."""
     for payload in payloads:
         slow(payload)

@@ -19,7 +19,15 @@ from collector.filter.shape import elements as count
 from collector.filter.text import PIECE
 from collector.filter.tolerant import FAILURES, is_list, skip
 
-__all__ = ["MAX_ITEMS", "Take", "elements", "mapped_elements", "mapped_members", "members"]
+__all__ = [
+    "MAX_ITEMS",
+    "Take",
+    "elements",
+    "listed",
+    "mapped_elements",
+    "mapped_members",
+    "members",
+]
 
 MAX_ITEMS = 50_000
 """The most events in one document, and the most members of an object that holds records."""
@@ -46,19 +54,28 @@ def elements(text: Any, draft: Draft, room: int) -> list[msgspec.Raw]:
         return []
     reason: Rejection = "malformed"
     try:
-        if _commas(text) >= max(MAX_ITEMS, min(len(text) // 16, _MOST_COMMAS)):
-            skip(text)
-            number = count(text)
-            if number > MAX_ITEMS:
-                return _at_most(room, number, [], draft)
-        listed = _list(text)
-        return _at_most(room, len(listed), listed, draft)
+        found = listed(text)
+        if isinstance(found, int):
+            return _at_most(room, found, [], draft)
+        return _at_most(room, len(found), found, draft)
     except RecursionError:
         reason = "too_deep"
     except FAILURES:
         pass
     draft.rejected.append(reason)
     return []
+
+
+def listed(text: memoryview | msgspec.Raw) -> list[msgspec.Raw] | int:
+    """The elements of a list, or only their number where they are more than ``MAX_ITEMS`` and would
+    take too much memory. Raises what msgspec raises."""
+    text = memoryview(text)
+    if _commas(text) >= max(MAX_ITEMS, min(len(text) // 16, _MOST_COMMAS)):
+        skip(text)
+        number = count(text)
+        if number > MAX_ITEMS:
+            return number
+    return _list(text)
 
 
 def members(text: msgspec.Raw, draft: Draft, room: int) -> list[msgspec.Raw] | None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from datetime import UTC, date, datetime, time
+from functools import partial
 from traceback import clear_frames
 from typing import Any
 
+from collector.contracts import SIGNALS, Signal
 from collector.errors import ConfigError
-from collector.filter.compile import Plan, compile_plan, next_expiry
+from collector.filter.compile import Fills, Plan, compile_plan, next_expiry
 from collector.filter.draft import Admission, Draft
 from collector.filter.events import Events
 from collector.filter.text import BOM
@@ -22,6 +24,8 @@ from collector.schema.model import Schema
 __all__ = ["Filter", "Payload"]
 
 Payload = bytes | bytearray | memoryview | str
+_Read = Callable[[Events, Draft, Any], int]
+"""Reads a payload into a draft, and says how many bytes it has."""
 
 
 def _no_keys(reference: str, period: int) -> bytes:
@@ -65,48 +69,113 @@ class Filter:
         """What is looked for today, compiled."""
         return self._draft()[0].plan
 
-    def admit(self, event: Payload | dict[str, Any]) -> Admission:
-        """Filter one JSON document (an object, or an array of events), or one mapping."""
+    def admit(
+        self,
+        event: Payload | dict[str, Any],
+        *,
+        peer: str | None = None,
+        user_agent: str | None = None,
+    ) -> Admission:
+        """Filter one JSON document (an object, or an array of events), or one mapping.
+
+        ``peer`` is the address of the sender, ``user_agent`` what it calls itself. They fill fields
+        where the schema says so and the event says nothing, if it is the only one.
+        """
         try:
-            return self._admit(event)
+            return self._filled(self._admit, event, _fills(peer, user_agent))
         except BaseException as error:  # an interrupt, or ``keys`` that fail
             del event
             clear_frames(error.__traceback__)
             raise
 
-    def admit_lines(self, payload: Payload, *, first: bool = True) -> Admission:
+    def admit_lines(
+        self,
+        payload: Payload,
+        *,
+        first: bool = True,
+        peer: str | None = None,
+        user_agent: str | None = None,
+    ) -> Admission:
         """Filter NDJSON: each line that is not blank is one event, and is decoded alone.
 
         ``first`` says that the payload begins a stream: a byte order mark is skipped only there.
+        ``peer`` and ``user_agent`` are used if it holds one event.
         """
+        read = partial(self._admit_lines, first=first)
         try:
-            return self._admit_lines(payload, first)
+            return self._filled(read, payload, _fills(peer, user_agent))
         except BaseException as error:
             del payload
             clear_frames(error.__traceback__)
             raise
 
-    def _admit(self, event: Payload | dict[str, Any]) -> Admission:
+    def admit_otlp(
+        self,
+        signal: Signal,
+        payload: Payload,
+        *,
+        protobuf: bool,
+        peer: str | None = None,
+        user_agent: str | None = None,
+    ) -> Admission:
+        """Filter one OTLP body, as protobuf or as JSON. Its log records, spans or data points are
+        the events, and their attributes, with those of scope and resource, the members.
+
+        Identical records always become one with their ``count``. ``peer`` and ``user_agent`` are
+        used if there is one event. Raises ``ConfigError`` for an unknown signal (E204) and if
+        protobuf is needed but not installed (E201); never for input.
+        """
+        if signal not in SIGNALS:
+            raise ConfigError("E204", f"the signal must be one of {', '.join(SIGNALS)}")
+        try:
+            return self._admit_otlp(signal, payload, protobuf, _fills(peer, user_agent))
+        except BaseException as error:
+            del payload
+            clear_frames(error.__traceback__)
+            raise
+
+    def _filled(self, read: _Read, payload: Any, fills: Fills | None) -> Admission:
+        """Filter a payload; once more, with what the request says, if it holds one event."""
         events, draft = self._draft()
+        size = read(events, draft, payload)
+        if fills is not None and draft.received == 1 and events.plan.fills:
+            draft = events.draft(fills)
+            read(events.slowly(), draft, payload)
+        return draft.finish(size, self.merge)
+
+    @staticmethod
+    def _admit(events: Events, draft: Draft, event: Payload | dict[str, Any]) -> int:
         if type(event) is dict:
             events.mapping(event, draft)
-            return draft.finish(0, self.merge)
+            return 0
         text = _text(event)
         if text is None:
             draft.rejected.append("malformed" if _is_text(event) else "not_an_object")
-            return draft.finish(0, self.merge)
+            return 0
         events.document(text, draft)
-        return draft.finish(len(text), self.merge)
+        return len(text)
 
-    def _admit_lines(self, payload: Payload, first: bool) -> Admission:
+    @staticmethod
+    def _admit_lines(events: Events, draft: Draft, payload: Payload, *, first: bool) -> int:
+        text = _text(payload)
+        if text is None:
+            draft.rejected.append("malformed")
+            return 0
+        text = bytes(text)
+        events.lines(text.removeprefix(BOM) if first else text, draft)
+        return len(text)
+
+    def _admit_otlp(
+        self, signal: Signal, payload: Payload, protobuf: bool, fills: Fills | None
+    ) -> Admission:
         events, draft = self._draft()
         text = _text(payload)
         if text is None:
             draft.rejected.append("malformed")
-            return draft.finish(0, self.merge)
-        text = bytes(text)
-        events.lines(text.removeprefix(BOM) if first else text, draft)
-        return draft.finish(len(text), self.merge)
+            return draft.finish(0, merge=True)
+        if not events.plan.fills:
+            fills = None
+        return events.otlp.admit(signal, text, protobuf=protobuf, fills=fills)
 
     def _now(self) -> datetime:
         if self._fixed is None:
@@ -126,6 +195,13 @@ class Filter:
             self._events, self._until = self._compile()
         events = self._events
         return events, events.draft()
+
+
+def _fills(peer: Any, user_agent: Any) -> Fills | None:
+    """What a request says, if it says anything."""
+    if peer is None and user_agent is None:
+        return None
+    return Fills(*(text if type(text) is str else None for text in (peer, user_agent)))
 
 
 def _is_text(payload: Any) -> bool:

@@ -157,6 +157,14 @@ def derivation(schema: Schema) -> Iterator[Finding]:
         yield ("user_agent",), "E142", message
 
 
+def filled_from_the_peer(schema: Schema) -> Iterator[Finding]:
+    """The sender's address is the client's address and nothing else, and a text."""
+    for name, field in schema.fields.items():
+        if field.source and (name != policy.PEER or str not in field.wire):
+            message = f"the peer is an address: it can fill only `{policy.PEER}`, as a text"
+            yield ("fields", name, "source"), "E143", message
+
+
 def added_content_has_one_category(schema: Schema) -> Iterator[Finding]:
     """A name means one category."""
     built_in = policy.content_names({})
@@ -216,6 +224,7 @@ CHECKS: tuple[Callable[[Schema], Iterator[Finding]], ...] = (
     keys_rotate_together,
     records_path_is_free,
     derivation,
+    filled_from_the_peer,
     added_content_has_one_category,
     capacity,
     tests_have_names,

@@ -140,6 +140,10 @@ FIELD: Words = {
     },
     "required": {"description": "Whether an event without it is rejected."},
     "derive": {"description": "Fill it from the user-agent string where the event has no value."},
+    "source": {
+        "description": "`peer`: fill `client.address` from the sender's address where the only"
+        " event of a request has no value."
+    },
     "kind": {"description": "How its value is recognised: a closed set of values."},
 }
 

@@ -186,6 +186,8 @@ class Schema(Head):
         plain = self.model_dump(mode="json", by_alias=True, exclude={"tests"})
         for name, field in self.fields.items():
             plain["fields"][name].pop("key", None)
+            if field.source is None:
+                del plain["fields"][name]["source"]
             if isinstance(field, TokenField) and field.entries:
                 plain["fields"][name]["entries"] = sorted(field.entries)
         return hashlib.sha256(orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)).hexdigest()

@@ -20,6 +20,7 @@ __all__ = [
     "CONTENT",
     "DERIVABLE",
     "FIELD_CATEGORIES",
+    "PEER",
     "USES",
     "category_is_allowed",
     "content_names",
@@ -63,6 +64,9 @@ DERIVABLE = (
     "os.version",
 )
 """What a user-agent string can say; nothing else of it is ever kept."""
+
+PEER = "client.address"
+"""The field that the address of whoever sent a request may fill."""
 
 _NEVER_READ = frozenset(
     """

@@ -56,6 +56,7 @@ def of_field(value: Any) -> FieldBase:
         "purposes": _texts(part.get("purposes")),
         "required": True,
         "derive": "user_agent" if part.get("derive") == "user_agent" else None,
+        "source": "peer" if part.get("source") == "peer" else None,
     }
     return Field.model_construct(**left)
 

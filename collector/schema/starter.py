@@ -53,6 +53,7 @@ fields:
     retention: 30d                          # how long it is kept: h, d, w or y
     reason: "The network decides which server is near"
     # required: true                        # an event without it would be rejected
+    # source: peer                          # the sidecar would fill it from the sender's address
     # expires: 2030-12-31                   # from this day on it would not be collected
 
   device.type:

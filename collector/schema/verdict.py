@@ -57,6 +57,8 @@ RULES: Mapping[str, Verdict] = {
     "required": "narrowing",
     "derived": "widening",
     "no longer derived": "narrowing",
+    "filled from the peer": "widening",
+    "no longer filled": "narrowing",
     # values
     "more values": "widening",
     "fewer values": "narrowing",

@@ -173,6 +173,9 @@ TABLE: dict[str, str] = {
     "derived from something else": one("kind: boolean, «E141»derive: peer"),
     "nothing to derive": one("kind: token, pattern: a, «E142»derive: user_agent", "os.build_id"),
     "a derived number": one("kind: boolean, «E142»derive: user_agent"),
+    "filled from something else": one("kind: ip, «E141»source: header", "client.address"),
+    "filled from the peer": one("kind: ip, «E143»source: peer", "server.address"),
+    "an address that is no text": one("kind: boolean, «E143»source: peer", "client.address"),
     "a user agent for nothing": f"{PLAIN}«E142»user_agent: [ua]\n",
     "a user agent that is content": one("kind: version, derive: user_agent", "os.version")
     + "user_agent: [«E305»chat, ua]\n",

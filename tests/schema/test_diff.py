@@ -125,6 +125,13 @@ TEST = BASE["tests"][0]
 NEW_FIELD = BASE["fields"]["os.type"] | {"from": ["platform"]}
 NEW_PURPOSE = BASE["purposes"]["ops"] | {"use": "essential.service.security"}
 DERIVED = ((*OS, "derive"), "user_agent")
+ADDRESS = ("fields", "client.address")
+ADDRESSED = (
+    ADDRESS,
+    {key: word for key, word in BASE["fields"]["os.type"].items() if key not in ("from", "values")}
+    | {"kind": "ip", "from": ["client.address", "ip"]},
+)
+FILLED = ((*ADDRESS, "source"), "peer")
 
 ONE: tuple[tuple[Any, Any, str, str], ...] = (
     # place, value, where the change is, what it is called from the base on
@@ -216,6 +223,17 @@ SEVERAL: tuple[tuple[list[Any], list[Any], tuple[str, str]], ...] = (
         ("purposes.plan", "purpose removed"),
     ),
     ([DERIVED], [((*OS, "derive"), GONE)], ("fields.os.type.derive", "no longer derived")),
+    ([ADDRESSED], [FILLED], ("fields.client.address.source", "filled from the peer")),
+    (
+        [ADDRESSED, FILLED],
+        [((*ADDRESS, "source"), GONE)],
+        ("fields.client.address.source", "no longer filled"),
+    ),
+    (
+        [ADDRESSED, FILLED],
+        [((*ADDRESS, "from"), GONE)],
+        ("fields.client.address.from", "deciding source removed"),
+    ),
     ([DERIVED], [("user_agent", ["agent"])], ("user_agent", "user agent is found elsewhere")),
     (
         [DERIVED, ("user_agent", ["agent"])],

@@ -49,7 +49,7 @@ def _own(old: FieldBase, new: FieldBase) -> Iterator[Shift]:
 def _common(name: str, old: FieldBase, new: FieldBase, merged: bool) -> Iterator[Shift]:
     if old.sources != new.sources:
         paths = old.paths(name), new.paths(name)
-        what = _reading(*paths, shadowed=merged or new.derive is not None)
+        what = _reading(*paths, shadowed=merged or new.derive is not None or new.source is not None)
         yield Shift("from", what, *map(list, paths))
     if old.category != new.category:
         yield Shift("category", "another category")
@@ -67,6 +67,8 @@ def _common(name: str, old: FieldBase, new: FieldBase, merged: bool) -> Iterator
         yield Shift("required", "required" if new.required else "no longer required")
     if old.derive != new.derive:
         yield Shift("derive", "derived" if new.derive else "no longer derived")
+    if old.source != new.source:
+        yield Shift("source", "filled from the peer" if new.source else "no longer filled")
     if old.reason != new.reason:
         yield Shift("reason", "reworded")
 
@@ -75,7 +77,7 @@ def _reading(old: tuple[str, ...], new: tuple[str, ...], *, shadowed: bool) -> s
     """What another list of paths means. The first path where something stands decides, valid or
     not, so that only what is tried last can be left out without letting another value through; and
     not even that where something else is tried after it (``shadowed``): the document around a list
-    of records, or the user agent."""
+    of records, the user agent, or the peer."""
     if old == new:
         return "written differently"
     if not set(new) <= set(old):

@@ -64,6 +64,7 @@ class FieldBase(BaseModel):
     expires: Day | None = None
     required: bool = False
     derive: Literal["user_agent"] | None = None
+    source: Literal["peer"] | None = None
 
     def paths(self, name: str) -> tuple[Path, ...]:
         """Where the field is looked for, in order; its own name is always read, last if unlisted.

@@ -1,0 +1,90 @@
+"""What a call of OTLP collects: records with their numbers, and everything else as counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import msgspec
+
+from collector.contracts import CATEGORIES, DROPS, Rejection, Tally
+from collector.filter.compile import Plan
+from collector.filter.draft import Admission
+
+__all__ = ["Account"]
+
+_encode_lines = msgspec.json.Encoder().encode_lines
+
+
+class Account:
+    """An admission in the making. Identical records are one from the start."""
+
+    def __init__(self, plan: Plan, record: type[msgspec.Struct]) -> None:
+        self._plan = plan
+        self._record = record
+        self._records: dict[tuple[Any, ...], int] = {}
+        self._rejected: Counter[Rejection] = Counter()
+        self._drops: Counter[int] = Counter()
+        self._content: Counter[int] = Counter()
+        self._refusals = {column.codes["purpose_refused"] for column in plan.columns}
+
+    def settle(
+        self,
+        kept: Sequence[Any],
+        drops: Collection[int],
+        content: int,
+        times: int,
+        *,
+        has_own: bool = True,
+    ) -> None:
+        """So many items with these canonical values, drop codes and categories of content (a bit
+        for each).
+
+        Without a value of its own (``has_own``) an item is no record.
+        """
+        for code in drops:
+            self._drops[code] += times
+        if any(kept[index] is None for index in self._plan.required):
+            self._rejected["missing_required"] += times
+        elif has_own and kept.count(None) < len(kept):
+            self.admit(tuple(kept), content, times)
+            return
+        elif self._refusals.isdisjoint(drops):
+            self._rejected["nothing_admitted"] += times
+        else:
+            self._rejected["consent_withheld"] += times
+        self._content[content] += times
+
+    def admit(self, values: tuple[Any, ...], content: int, times: int) -> None:
+        """So many records."""
+        self._records[values] = self._records.get(values, 0) + times
+        self._content[content] += times
+
+    def reject(self, reason: Rejection, times: int = 1) -> None:
+        """So many items that are none, or that are not looked at."""
+        self._rejected[reason] += times
+
+    def finish(self, bytes_in: int) -> Admission:
+        """Encode the records, at the place of the first of each, and add everything up."""
+        record = self._record
+        records = [
+            record(*values) if times == 1 else record(*values, times)
+            for values, times in self._records.items()
+        ]
+        encoded = bytes(_encode_lines(records))
+        admitted = sum(self._records.values())
+        rejected = self._rejected
+        tally = Tally(
+            admitted + rejected.total(), admitted, bytes_in=bytes_in, bytes_out=len(encoded)
+        )
+        tally.rejected.update({reason: times for reason, times in rejected.items() if times})
+        for code, times in self._drops.items():
+            column, reason = divmod(code, len(DROPS))
+            counts = tally.dropped.setdefault(self._plan.columns[column].name, Counter())
+            counts[DROPS[reason]] = times
+        for bits, times in self._content.items():
+            for index, category in enumerate(CATEGORIES):
+                if bits >> index & 1:
+                    tally.content[category] += times
+        return Admission(records, encoded, tally)

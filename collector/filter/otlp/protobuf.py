@@ -1,0 +1,120 @@
+"""OTLP as protobuf: a body into the signatures of its items, scope by scope."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import chain
+from typing import Any
+
+from collector.contracts import Signal
+from collector.filter.otlp.attributes import BODY, UNREAD, Names, Reading, Signature
+from collector.filter.otlp.body import Group, Refused
+from collector.filter.otlp.messages import Messages, messages
+from collector.filter.otlp.wire import Malformed, Shape, Survey, may_unfold, survey
+from collector.filter.records import MAX_ITEMS
+
+__all__ = ["ProtobufBody"]
+
+_KINDS = {"bool_value": bool, "int_value": int, "double_value": float}
+_BODY = (BODY, UNREAD)
+
+
+class ProtobufBody:
+    """A decoded body of ``number`` items.
+
+    Raises ``Refused``, and ``ConfigError`` E201 if protobuf is not installed.
+    """
+
+    def __init__(self, signal: Signal, body: bytes, reading: Reading) -> None:
+        self._signal = signal
+        self._reading = reading
+        self._resources = _decoded(body, messages(signal)).resources
+        scopes = (scope for resource in self._resources for scope in resource.scopes)
+        self.number = sum(len(items) for scope in scopes for items in self._lists(scope))
+
+    def _lists(self, scope: Any) -> Iterator[Any]:
+        """The lists of items in a scope."""
+        if self._signal != "metrics":
+            yield scope.items
+            return
+        for metric in scope.metrics:
+            kind = metric.WhichOneof("value")
+            if kind is not None:
+                yield getattr(metric, kind).points
+
+    def groups(self) -> Iterator[Group]:
+        """Its items, scope by scope."""
+        for each in self._resources:
+            resource = self._signature(each.resource.attributes)
+            for scope in each.scopes:
+                items = self._gathered(chain.from_iterable(self._lists(scope)))
+                yield Group(resource, self._signature(scope.scope.attributes), items, {})
+
+    def _signature(self, attributes: Any) -> Signature:
+        return tuple(self._pairs(self._reading.wanted.intersection(attributes), attributes))
+
+    def _gathered(self, items: Iterable[Any]) -> dict[Signature, int]:
+        """The signatures of items, with their numbers."""
+        found: dict[Signature, int] = {}
+        wanted, pairs_of = self._reading.wanted.intersection, self._pairs
+        has_bodies = self._signal == "logs"
+        for item in items:
+            attributes = item.attributes
+            names = wanted(attributes)
+            pairs = pairs_of(names, attributes) if names else []
+            if has_bodies and item.HasField("body"):
+                pairs.append(_BODY)
+            signature = tuple(pairs)
+            found[signature] = found.get(signature, 0) + 1
+        return found
+
+    def _pairs(self, names: Iterable[str], attributes: Any) -> list[tuple[str, Any]]:
+        """What is looked for in attributes. A text is taken at once, as most values are texts."""
+        hidden, nested = self._reading.hidden, self._reading.nested
+        pairs: list[tuple[str, Any]] = []
+        for name in names:
+            value = attributes[name]
+            if name in hidden:
+                pairs.append((name, _presence(value)))
+            else:
+                pairs.append((name, value.string_value or _value(value, nested[name])))
+        return pairs
+
+
+def _presence(value: Any) -> Any:
+    return None if value.WhichOneof("value") is None else UNREAD
+
+
+def _value(value: Any, names: Names) -> Any:
+    """A value; of a list of keys and values, those that are looked for."""
+    which = value.WhichOneof("value")
+    if which is None:
+        return None
+    if which == "string_value":
+        return value.string_value
+    if which == "kvlist_value":
+        below = value.kvlist_value.values
+        return dict, tuple(
+            (name, _value(below[name], names[name])) for name in names.keys() & below
+        )
+    kind = _KINDS.get(which)
+    return (kind, getattr(value, which)) if kind else UNREAD
+
+
+def _decoded(body: bytes, known: Messages) -> Any:
+    """The body as a message, if it is not too large for that."""
+    if may_unfold(body, known.tags):
+        items = _survey(body, known.items)
+        if items.items > MAX_ITEMS or items.is_too_large or _survey(body, known.parts).is_too_large:
+            raise Refused("too_large", max(1, items.items))
+    with suppress(known.error, ValueError, RecursionError):
+        return known.decode(body)
+    is_deep = _survey(body, known.parts).is_too_deep
+    raise Refused("too_deep" if is_deep else "malformed")
+
+
+def _survey(body: bytes, shape: Shape) -> Survey:
+    with suppress(Malformed):
+        return survey(body, shape)
+    raise Refused("malformed")
