@@ -1,40 +1,47 @@
 """The embedded store: SQLite, one table per schema, one typed column per field.
 
 Only minimised records ever reach it. A batch is one transaction, durable before ``deliver`` returns
-(WAL, ``synchronous=FULL``), and taken exactly once by its id. Rows of a batch lie in shuffled
+(WAL, ``synchronous=FULL``), and taken exactly once by its id. Rows of the same minute lie in random
 order, so that neighbours do not tell who met whom. The file is readable by its owner only.
 """
 
 from __future__ import annotations
 
 import os
-import random
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from collector.contracts import Batch, Scalar
+from collector.contracts import Batch, Layout, Row
 from collector.errors import CollectorError, ConfigError, DeliveryError
 from collector.schema.model import Schema
+from collector.sinks.order import placed
+from collector.sinks.table import Table
 
 __all__ = ["FILE_NAME", "Store"]
 
 FILE_NAME = "store.db"
 """What the store is called inside a data directory."""
 
-_FORMAT = 1
+_FORMAT = 2
 """``user_version`` of the file: the form of everything but the schemas' own tables."""
+_KEPT_IDS = 100_000
+"""So many of the newest ids are kept, out of the millions of a year: whoever delivers a batch again
+does so before the next ones, or at worst after a loss of the spool's newest pages."""
+_TRIES = 4
+_PAGE_BYTES = 8192
 _BUSY_SECONDS = 5.0
 _T = TypeVar("_T")
-_shuffle = random.SystemRandom().shuffle
 
 
 class Store:
     """The table of one schema in a store file, as a sink. For one thread at a time.
 
     A table that lacks fields of the schema gets them; columns it has besides are left alone.
+    Batches of another layout, of an earlier version of the schema say, find their columns too.
     Raises ``ConfigError`` E203 when the path cannot be used, and ``DeliveryError`` when the file is
     no database (E501), is newer than we are (E502), or its table does not fit (E504).
     """
@@ -42,17 +49,17 @@ class Store:
     def __init__(self, path: str | os.PathLike[str], schema: Schema) -> None:
         self.path = Path(path)
         self.table = schema.name
-        self._types = {name: field.column for name, field in schema.fields.items()}
+        self._layout = schema.layout
+        self._tables: dict[Layout, Table] = {}
         _make_private(self.path)
-        self._db = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
+        self._db = sqlite3.connect(
+            self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
         try:
             _guarded(self._open, "E501", "the store cannot be opened: it is no database of ours")
         except CollectorError:
             self._db.close()
             raise
-        names = ", ".join(map(_quoted, ["received", *self._types, "count"]))
-        marks = ", ".join("?" * (len(self._types) + 2))
-        self._insert = f"INSERT INTO {_quoted(self.table)} ({names}) VALUES ({marks})"  # noqa: S608
 
     def __repr__(self) -> str:
         return f"<Store of {self.table}>"
@@ -69,15 +76,19 @@ class Store:
         self.close()
 
     def deliver(self, batch: Batch) -> None:
-        """Keep the batch durably, exactly once by its id; raises ``DeliveryError`` E503."""
-        rows = list(self._rows(batch))
-        _shuffle(rows)
+        """Keep the batch durably, exactly once by its id.
+
+        Raises ``DeliveryError``: E503 when the store cannot take it now, E504 when its columns do
+        not fit the table, E509 when it cannot be read.
+        """
+        table = self._table(batch.layout or self._layout)
+        rows = table.rows(batch)
         message = "the store did not take the batch; is the disk full or the store in use?"
-        _guarded(lambda: self._transaction(batch, rows), "E503", message)
+        _guarded(lambda: self._keep(batch, table, rows), "E503", message)
 
     def count(self) -> int:
         """How many events the table holds; a merged row counts as many as it stands for."""
-        query = f"SELECT coalesce(sum(count), 0) FROM {_quoted(self.table)}"  # noqa: S608
+        query = self._tables[self._layout].count
         message = "the store cannot be read"
         return int(_guarded(lambda: self._db.execute(query).fetchone()[0], "E501", message))
 
@@ -88,18 +99,39 @@ class Store:
         finally:
             self._db.close()
 
-    def _rows(self, batch: Batch) -> Iterator[tuple[Scalar | None, ...]]:
-        for record in batch.records:
-            values = (record.get(name) for name in self._types)
-            yield (batch.received, *values, record.get("count", 1))
+    def _table(self, layout: Layout) -> Table:
+        """The table for a layout, made or widened when the layout is met for the first time."""
+        table = self._tables.get(layout)
+        if table is None:
+            table = Table(layout)
+            message = "the store cannot make a table; is the disk full or the store in use?"
+            _guarded(lambda: self._transaction(lambda: table.fit(self._db)), "E503", message)
+            self._tables[layout] = table
+        return table
 
-    def _transaction(self, batch: Batch, rows: list[tuple[Scalar | None, ...]]) -> None:
+    def _keep(self, batch: Batch, table: Table, rows: list[Row]) -> None:
+        """The batch in one transaction; the places of its rows are drawn again if one is taken."""
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                self._transaction(partial(self._insert, batch, table, placed(batch.received, rows)))
+            except sqlite3.IntegrityError:
+                if not tries_left:
+                    raise
+            else:
+                return
+
+    def _insert(self, batch: Batch, table: Table, rows: list[Row]) -> None:
+        execute = self._db.execute
+        new = execute("INSERT OR IGNORE INTO _delivered (id) VALUES (?)", (batch.id,))
+        if new.rowcount:
+            execute("DELETE FROM _delivered WHERE number <= ?", ((new.lastrowid or 0) - _KEPT_IDS,))
+            self._db.executemany(table.insert, rows)
+
+    def _transaction(self, action: Callable[[], None]) -> None:
         execute = self._db.execute
         execute("BEGIN IMMEDIATE")
         try:
-            new = execute("INSERT OR IGNORE INTO _delivered VALUES (?)", (batch.id,)).rowcount
-            if new:
-                self._db.executemany(self._insert, rows)
+            action()
             execute("COMMIT")
         except BaseException:
             if self._db.in_transaction:
@@ -108,55 +140,32 @@ class Store:
 
     def _open(self) -> None:
         execute = self._db.execute
+        execute(f"PRAGMA page_size = {_PAGE_BYTES}")
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = FULL")
+        execute("PRAGMA fullfsync = ON")
         execute("PRAGMA temp_store = MEMORY")
         execute("PRAGMA trusted_schema = OFF")
         if execute("PRAGMA user_version").fetchone()[0] > _FORMAT:
             raise DeliveryError("E502", "the store was written by a newer version of Collector")
-        execute("BEGIN IMMEDIATE")
-        try:
-            execute("CREATE TABLE IF NOT EXISTS _delivered (id BLOB PRIMARY KEY) WITHOUT ROWID")
-            self._fit_table()
-            execute(f"PRAGMA user_version = {_FORMAT}")
-            execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                execute("ROLLBACK")
-            raise
+        table = Table(self._layout)
+        self._transaction(lambda: self._prepare(table))
+        self._tables[self._layout] = table
 
-    def _fit_table(self) -> None:
-        """Make the table and its view, or add the columns that it lacks."""
-        execute, table = self._db.execute, _quoted(self.table)
-        columns = ", ".join(f"{_quoted(name)} {kind}" for name, kind in self._types.items())
+    def _prepare(self, table: Table) -> None:
+        execute = self._db.execute
+        is_old = execute("PRAGMA user_version").fetchone()[0] == 1
+        if is_old:
+            execute("ALTER TABLE _delivered RENAME TO _delivered_1")
         execute(
-            f"CREATE TABLE IF NOT EXISTS {table} (received TEXT NOT NULL, {columns},"
-            " count INTEGER NOT NULL DEFAULT 1) STRICT"
+            "CREATE TABLE IF NOT EXISTS _delivered"
+            " (number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE) STRICT"
         )
-        found = {row[1]: row[2] for row in execute(f"PRAGMA table_info({table})")}
-        for name, kind in self._types.items():
-            if name not in found:
-                execute(f"ALTER TABLE {table} ADD COLUMN {_quoted(name)} {kind}")
-            elif found[name] != kind:
-                raise DeliveryError(
-                    "E504", f"column `{name}` has another type; use a new store, or a new name"
-                )
-        view = _quoted(f"{self.table.replace('-', '_')}_view")
-        execute(f"DROP VIEW IF EXISTS {view}")
-        names = ", ".join(_renamed(["received", *self._types, "count"]))
-        execute(f"CREATE VIEW {view} AS SELECT {names} FROM {table}")  # noqa: S608
-
-
-def _quoted(name: str) -> str:
-    """A name in SQL. Names of schemas hold no quotes anyway; this is the second lock."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _renamed(names: list[str]) -> Iterator[str]:
-    """Each column under a name without dots, as long as that is unambiguous."""
-    plain = [name.replace(".", "_") for name in names]
-    for name, simple in zip(names, plain, strict=True):
-        yield f"{_quoted(name)} AS {_quoted(simple if plain.count(simple) == 1 else name)}"
+        if is_old:
+            execute("INSERT INTO _delivered (id) SELECT id FROM _delivered_1")
+            execute("DROP TABLE _delivered_1")
+        table.fit(self._db, view=True)
+        execute(f"PRAGMA user_version = {_FORMAT}")
 
 
 def _make_private(path: Path) -> None:

@@ -1,0 +1,72 @@
+"""A schema's table in the store: made from a layout, or widened by it, and how rows get into it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+
+from collector.contracts import Batch, Layout, Row
+from collector.errors import DeliveryError
+
+__all__ = ["Table"]
+
+_PLACES = ("rowid", "_rowid_", "oid")
+"""SQLite's names for a row's number, of which a field may hide one."""
+
+
+class Table:
+    """The table of a layout. ``insert`` takes rows with their place and minute before the values;
+    ``count`` says how many events there are, merged ones included."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.name = layout.table
+        self._types = dict(layout.columns)
+        names = ", ".join(map(_quoted, ["received", *self._types, "count"]))
+        marks = ", ".join("?" * (len(self._types) + 3))
+        table, lower = _quoted(self.name), {name.lower() for name in self._types}
+        place = next((name for name in _PLACES if name not in lower), _PLACES[0])
+        self.insert = f"INSERT INTO {table} ({place}, {names}) VALUES ({marks})"  # noqa: S608
+        self.count = f"SELECT coalesce(sum(count), 0) FROM {table}"  # noqa: S608
+
+    def rows(self, batch: Batch) -> list[Row]:
+        """The batch's values in the order of the columns, and counts."""
+        if batch.rows is not None:
+            return batch.rows()
+        return [(*map(record.get, self._types), record.get("count", 1)) for record in batch.records]
+
+    def fit(self, db: sqlite3.Connection, view: bool = False) -> None:
+        """Make the table, or add the columns that it lacks; ``view`` sees just these, without dots.
+
+        Raises ``DeliveryError`` E504 when a column is there with another type.
+        """
+        execute, table = db.execute, _quoted(self.name)
+        columns = ", ".join(f"{_quoted(name)} {kind}" for name, kind in self._types.items())
+        execute(
+            f"CREATE TABLE IF NOT EXISTS {table} (received TEXT NOT NULL, {columns},"
+            " count INTEGER NOT NULL DEFAULT 1) STRICT"
+        )
+        found = {row[1]: row[2] for row in execute(f"PRAGMA table_info({table})")}
+        for name, kind in self._types.items():
+            if name not in found:
+                execute(f"ALTER TABLE {table} ADD COLUMN {_quoted(name)} {kind}")
+            elif found[name] != kind:
+                raise DeliveryError(
+                    "E504", f"column `{name}` has another type; use a new store, or a new name"
+                )
+        short = _quoted(f"{self.name.replace('-', '_')}_view")
+        names = ", ".join(_renamed(["received", *self._types, "count"]))
+        if view:
+            execute(f"DROP VIEW IF EXISTS {short}")
+        execute(f"CREATE VIEW IF NOT EXISTS {short} AS SELECT {names} FROM {table}")  # noqa: S608
+
+
+def _quoted(name: str) -> str:
+    """A name in SQL. Names of schemas hold no quotes anyway; this is the second lock."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _renamed(names: list[str]) -> Iterator[str]:
+    """Each column under a name without dots, as long as that is unambiguous."""
+    plain = [name.replace(".", "_") for name in names]
+    for name, simple in zip(names, plain, strict=True):
+        yield f"{_quoted(name)} AS {_quoted(simple if plain.count(simple) == 1 else name)}"
