@@ -1,0 +1,204 @@
+"""The only wiring: requests go through the filter into the spool, batches out of it into sinks.
+
+The two halves meet in the spool alone. A request is answered when what it admits is on disk; a sink
+takes batches at its own pace, in a thread of its own, and one that fails holds up nobody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import monotonic, sleep
+
+from collector.contracts import Entry, Request, Sink, Tally
+from collector.errors import DeliveryError
+from collector.filter import Admission, Filter
+from collector.filter.stored import read
+from collector.spool import Spool
+
+__all__ = ["SLICE", "Delivery", "Pipeline"]
+
+SLICE = 1 << 17
+"""Bytes of a body that are filtered before others get a turn."""
+
+_BATCHES = 16
+_POLL_SECONDS = 0.25
+_FIRST_PAUSE = 0.2
+_LONGEST_PAUSE = 30.0
+
+
+@dataclass(slots=True)
+class Delivery:
+    """What became of the batches for one sink. ``last`` is ``time.monotonic()`` of the last one
+    that it took, or of the start."""
+
+    delivered: int = 0
+    failures: int = 0
+    failing: bool = False
+    last: float = 0.0
+
+
+class Pipeline:
+    """A filter, a spool and the sinks behind it.
+
+    ``observe`` gets the tally of every request that was kept, and of no other: a request that
+    could not be kept is the sender's to send again, and counts then. May be used from an event
+    loop (``accept``) and from threads (``accept_now``) at once.
+    """
+
+    def __init__(
+        self,
+        filter_: Filter,
+        spool: Spool,
+        sinks: Mapping[str, Sink],
+        observe: Callable[[Tally], None],
+    ) -> None:
+        self._filter = filter_
+        self._layout = filter_.schema.layout
+        self._spool = spool
+        self._observe = observe
+        self._drains = [Drain(name, sink, spool) for name, sink in sinks.items()]
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix="collector-filter")
+
+    def __repr__(self) -> str:
+        return f"<Pipeline of {len(self._drains)} sinks>"
+
+    def start(self) -> None:
+        """Begin to deliver."""
+        for drain in self._drains:
+            drain.start()
+
+    async def accept(self, request: Request) -> Tally:
+        """Filter a request; returns its tally when it is on disk.
+
+        Raises ``DeliveryError`` E505 or E506 if it could not be kept; then nothing of it was.
+        """
+        total, parts = Tally(), []
+        if request.form == "ndjson" or len(request.body) <= SLICE:
+            for admission in self._filtered(request):
+                total += admission.tally
+                parts.append(admission.encode())
+                await asyncio.sleep(0)
+        else:  # one text, which cannot be cut
+            loop = asyncio.get_running_loop()
+            admission = await loop.run_in_executor(self._beside, self._whole, request)
+            total, parts = admission.tally, [admission.encode()]
+        if total.received:
+            await asyncio.wrap_future(self._keep(parts, total))
+            self._observe(total)
+        return total
+
+    def accept_now(self, request: Request) -> Tally:
+        """As ``accept``, for a thread that may wait."""
+        total, parts = Tally(), []
+        for admission in self._filtered(request):
+            total += admission.tally
+            parts.append(admission.encode())
+        if total.received:
+            self._keep(parts, total).result()
+            self._observe(total)
+        return total
+
+    def deliveries(self) -> dict[str, Delivery]:
+        """How each sink does, by its name."""
+        return {drain.sink_name: drain.delivery for drain in self._drains}
+
+    def close(self, seconds: float) -> bool:
+        """Deliver what waits, for so long at most; says whether nothing is left."""
+        deadline = monotonic() + seconds
+        self._beside.shutdown()
+        for drain in self._drains:
+            drain.finish()
+        for drain in self._drains:
+            drain.join(max(0.0, deadline - monotonic()))
+        for drain in self._drains:
+            drain.stop()
+        return not any(drain.is_alive() or drain.left for drain in self._drains)
+
+    def _filtered(self, request: Request) -> Iterator[Admission]:
+        if request.form != "ndjson" or len(request.body) <= SLICE:
+            yield self._whole(request)
+            return
+        body, at = request.body, 0
+        while at < len(body):
+            end = body.rfind(b"\n", at, at + SLICE)
+            if end < 0 and (end := body.find(b"\n", at)) < 0:
+                end = len(body)
+            yield self._filter.admit_lines(body[at : end + 1], first=at == 0)
+            at = end + 1
+
+    def _whole(self, request: Request) -> Admission:
+        peer, agent = request.peer, request.user_agent
+        if request.form == "ndjson":
+            return self._filter.admit_lines(request.body, peer=peer, user_agent=agent)
+        if request.form == "json":
+            return self._filter.admit(request.body, peer=peer, user_agent=agent)
+        return self._filter.admit_otlp(
+            request.form, request.body, protobuf=request.protobuf, peer=peer, user_agent=agent
+        )
+
+    def _keep(self, parts: list[bytes], total: Tally) -> Future[None]:
+        minute = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:00Z")
+        return self._spool.put(Entry(self._layout, minute, b"".join(parts), total))
+
+
+class Drain(threading.Thread):
+    """Hands batches to one sink, in order, each until it is taken."""
+
+    def __init__(self, sink_name: str, sink: Sink, spool: Spool) -> None:
+        super().__init__(name=f"collector-drain-{sink_name}", daemon=True)
+        self.sink_name = sink_name
+        self.delivery = Delivery(last=monotonic())
+        self.left = True
+        self._sink = sink
+        self._spool = spool
+        self._ending = threading.Event()
+        self._stopped = False
+
+    def finish(self) -> None:
+        """Deliver what is there, then end."""
+        self._ending.set()
+
+    def stop(self) -> None:
+        """End after the batch at hand."""
+        self._stopped = True
+        self._ending.set()
+
+    def run(self) -> None:
+        """Until it is told to end. A sink that fails is asked again, after longer and longer."""
+        pause = _FIRST_PAUSE
+        try:
+            while not self._stopped:
+                is_last = self._ending.is_set()
+                self.left = not self._deliver_all()
+                if self.left:
+                    sleep(_FIRST_PAUSE) if is_last else self._ending.wait(pause)
+                    pause = min(2 * pause, _LONGEST_PAUSE)
+                elif is_last:
+                    return
+                else:
+                    pause = _FIRST_PAUSE
+                    self._spool.wait(self.sink_name, _POLL_SECONDS)
+        finally:
+            self.delivery.failing |= self.left
+
+    def _deliver_all(self) -> bool:
+        """Deliver what waits; ``False`` if a batch was not taken."""
+        try:
+            while not self._stopped and (waiting := self._spool.after(self.sink_name, _BATCHES)):
+                self.left = True
+                for sequence, spooled in waiting:
+                    self._sink.deliver(read(spooled))
+                    self._spool.delivered(self.sink_name, sequence)
+                    self.delivery.delivered += 1
+                    self.delivery.last = monotonic()
+                    self.delivery.failing = False
+        except DeliveryError:
+            self.delivery.failures += 1
+            self.delivery.failing = True
+            return False
+        return not self._stopped

@@ -1,0 +1,191 @@
+"""The pipeline: what is answered is on disk, what is on disk reaches every sink, once."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+
+import orjson
+import pytest
+
+from collector import pipeline as module
+from collector.contracts import Batch, Form, Request, Sink, Tally
+from collector.errors import DeliveryError
+from collector.filter import Filter
+from collector.pipeline import Pipeline
+from collector.schema import load_schema
+from collector.sinks.store import Store
+from collector.spool import Spool
+from collector.synthetic import events
+
+SCHEMA = load_schema("conferencing")
+
+
+def ndjson(number: int, seed: int = 1) -> bytes:
+    return b"".join(orjson.dumps(event) + b"\n" for event in events(number, seed=seed))
+
+
+@contextmanager
+def running(
+    folder: Path, sinks: dict[str, Sink] | None = None, **spool: int
+) -> Iterator[tuple[Pipeline, Tally]]:
+    """A pipeline into a real store, and the tally of all that it observed."""
+    total = Tally()
+
+    def observe(tally: Tally) -> None:
+        nonlocal total
+        total += tally
+
+    store = Store(folder / "store.db", SCHEMA)
+    chosen: dict[str, Sink] = {"store": store} if sinks is None else sinks
+    kept = Spool(folder / "spool.db", sinks=tuple(chosen), **spool)
+    pipeline = Pipeline(Filter(SCHEMA), kept, chosen, observe)
+    pipeline.start()
+    try:
+        yield pipeline, total
+    finally:
+        pipeline.close(10)
+        kept.close()
+        store.close()
+
+
+def stored(folder: Path) -> int:
+    db = sqlite3.connect(folder / "store.db")
+    try:
+        return int(db.execute("SELECT coalesce(sum(count), 0) FROM conferencing").fetchone()[0])
+    finally:
+        db.close()
+
+
+def eventually(holds: Callable[[], bool], seconds: float = 5) -> bool:
+    deadline = time.monotonic() + seconds
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return holds()
+
+
+BODIES: dict[str, tuple[Form, bytes]] = {
+    "one document": ("json", orjson.dumps(next(iter(events(1, seed=3))))),
+    "an array": ("json", orjson.dumps(list(events(700, seed=3)))),
+    "lines": ("ndjson", ndjson(3)),
+    "many slices": ("ndjson", ndjson(1_000)),
+    "no newline at the end": ("ndjson", ndjson(400).rstrip()),
+    "a line longer than a slice": (
+        "ndjson",
+        ndjson(2) + orjson.dumps({"ip": "::1", "chat": "x" * 3 * module.SLICE}) + b"\n" + ndjson(2),
+    ),
+    "lines with bad ones": ("ndjson", ndjson(200) + b"{\n[]\n5\n" + ndjson(200)),
+    "garbage": ("json", b"\xff\x00" * 100_000),
+    "nothing": ("ndjson", b""),
+}
+
+
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_request_gives_what_the_filter_gives(tmp_path: Path, body: str, waits: bool) -> None:
+    """In slices or whole, from an event loop or a thread: the same tally, and all of it stored."""
+    form, payload = BODIES[body]
+    filter_ = Filter(SCHEMA)
+    expected = filter_.admit_lines(payload) if form == "ndjson" else filter_.admit(payload)
+    with running(tmp_path) as (pipeline, total):
+        request = Request(form, payload)
+        tally = pipeline.accept_now(request) if waits else asyncio.run(pipeline.accept(request))
+        got, wanted = tally.as_dict(), expected.tally.as_dict()
+        assert abs(tally.bytes_in - expected.tally.bytes_in) <= 3  # a byte order mark
+        assert {**got, "bytes_in": 0} == {**wanted, "bytes_in": 0}
+        assert total == tally
+        assert eventually(lambda: stored(tmp_path) == tally.admitted)
+    assert stored(tmp_path) == tally.admitted
+
+
+def test_requests_of_many_senders_at_once(tmp_path: Path) -> None:
+    """Event loop and threads together: every event is counted once and stored once."""
+    with running(tmp_path) as (pipeline, total):
+
+        async def some() -> None:
+            requests = [Request("ndjson", ndjson(20, seed)) for seed in range(20)]
+            await asyncio.gather(*map(pipeline.accept, requests))
+
+        def others() -> None:
+            for seed in range(20, 30):
+                pipeline.accept_now(Request("ndjson", ndjson(20, seed)))
+
+        threads = [Thread(target=others) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        asyncio.run(some())
+        for thread in threads:
+            thread.join()
+        assert total.admitted == 20 * (20 + 4 * 10)
+        assert eventually(lambda: stored(tmp_path) == total.admitted)
+
+
+class Moody:
+    """A sink that refuses until it is told to take."""
+
+    def __init__(self) -> None:
+        self.takes = Event()
+        self.taken: list[bytes] = []
+
+    def deliver(self, batch: Batch) -> None:
+        if not self.takes.is_set():
+            raise DeliveryError("E503", "not now")
+        self.taken.append(batch.id)
+
+
+def test_a_sink_that_fails_holds_up_nobody(tmp_path: Path) -> None:
+    """The store gets everything meanwhile; the other gets it all, in order, when it takes again."""
+    moody = Moody()
+    store = Store(tmp_path / "store.db", SCHEMA)
+    with running(tmp_path, {"store": store, "moody": moody}) as (pipeline, _):
+        for seed in range(3):
+            pipeline.accept_now(Request("ndjson", ndjson(10, seed)))
+            time.sleep(0.05)
+        assert eventually(lambda: stored(tmp_path) == 30)
+        assert eventually(lambda: pipeline.deliveries()["moody"].failing)
+        assert pipeline.deliveries()["moody"].failures >= 1
+        assert not pipeline.deliveries()["store"].failing
+        moody.takes.set()
+        assert eventually(lambda: len(moody.taken) == pipeline.deliveries()["store"].delivered)
+        assert eventually(lambda: not pipeline.deliveries()["moody"].failing)
+    store.close()
+    assert len(set(moody.taken)) == len(moody.taken)
+
+
+def test_what_waits_is_delivered_after_a_restart(tmp_path: Path) -> None:
+    """A sink that was not there takes what the spool kept for it."""
+    moody = Moody()
+    with running(tmp_path, {"moody": moody}) as (pipeline, _):
+        pipeline.accept_now(Request("ndjson", ndjson(10)))
+        assert not pipeline.close(0.5)
+    moody.takes.set()
+    with running(tmp_path, {"moody": moody}) as (pipeline, _):
+        assert eventually(lambda: len(moody.taken) == 1)
+        assert pipeline.close(5)
+
+
+def test_what_cannot_be_kept_is_not_counted(tmp_path: Path) -> None:
+    """A full spool refuses; the sender sends again, and it counts once."""
+    moody = Moody()
+    with running(tmp_path, {"moody": moody}, limit=20_000) as (pipeline, total):
+        codes: Counter[str] = Counter()
+        for seed in range(200):
+            try:
+                pipeline.accept_now(Request("ndjson", ndjson(10, seed)))
+            except DeliveryError as error:
+                codes[error.code] += 1
+        assert set(codes) == {"E505"}
+        assert total.received == 10 * (200 - codes["E505"]) > 0
+
+
+def test_it_shows_nothing(tmp_path: Path) -> None:
+    """Its name says how many sinks there are."""
+    with running(tmp_path) as (pipeline, _):
+        assert repr(pipeline) == "<Pipeline of 1 sinks>"
+        assert repr(Request("json", b"canary")).find("canary") < 0
