@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from collector.cli import config, schema
+from collector.cli import config, ledger, schema
 from collector.cli.demo import demo
 from collector.cli.explain import explain_events
 from collector.cli.filter import filter_events
@@ -38,6 +38,7 @@ app.command("explain")(explain_events)
 app.command("serve")(serve)
 app.command("healthcheck")(healthcheck)
 app.add_typer(config.app, name="config")
+app.add_typer(ledger.app, name="ledger")
 app.add_typer(schema.app, name="schema")
 
 

@@ -1,0 +1,194 @@
+"""Records in files: NDJSON, synced before a batch counts as delivered, and rotated by size.
+
+Every name of a file is made of the configured path and a number, never of data.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections import deque
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from collector.contracts import Batch
+from collector.errors import ConfigError, DeliveryError
+from collector.sinks.mark import Mark, Marks
+from collector.sinks.order import shuffled
+
+__all__ = ["NdjsonFile"]
+
+_ROTATE = 64 << 20
+_KEEP = 8
+
+
+class NdjsonFile:
+    """A file that batches are appended to, one record a line, with ``received`` at its end.
+
+    A batch is on disk, whole, when ``deliver`` returns, and is taken once by its id, as long as it
+    is among the newest 256: beside the file lies a small one, ``NAME.state``, that knows them and
+    the length up to which the file is whole; what is beyond after a crash is cut off. Once the file
+    would grow beyond ``rotate`` bytes it becomes ``NAME.1``, that ``NAME.2``, and so on; of these,
+    ``keep`` stay. Lines of a batch are in random order. For one thread at a time.
+
+    Raises ``ConfigError`` E203 when the path cannot be used, or another process writes there.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, rotate: int = _ROTATE, keep: int = _KEEP
+    ) -> None:
+        self.path = Path(path)
+        self._rotate = rotate
+        self._keep = keep
+        self._file = -1
+        self._length = 0
+        self._ids: deque[bytes] = deque(maxlen=Mark.MOST_IDS)
+        state = _prepared(self.path)
+        self._marks = Marks(state)
+        try:
+            self._open()
+        except OSError:
+            os.close(state)
+        else:
+            return
+        raise ConfigError("E203", "the file for records cannot be read; check its permissions")
+
+    def __repr__(self) -> str:
+        return f"<NdjsonFile of {self._length} bytes>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def deliver(self, batch: Batch) -> None:
+        """Append the batch durably, unless it is there; raises ``DeliveryError`` E508.
+
+        It must be out of a spool: records are written as they lie there.
+        """
+        if batch.payload is None:
+            raise DeliveryError("E508", "only batches out of a spool can be written to a file")
+        data = _lines(batch.payload, batch.received)
+        key = hashlib.sha256(batch.id).digest()[: Mark.ID_BYTES]
+        try:
+            if self._file < 0:
+                self._open()
+            if key not in self._ids:
+                self._append(key, data)
+        except OSError:
+            self._take_back()
+        else:
+            return
+        raise DeliveryError("E508", "the file did not take the batch; is the disk full?")
+
+    def close(self) -> None:
+        """Close the file. What was delivered is on disk already."""
+        self._drop()
+        self._marks.close()
+
+    def _append(self, key: bytes, data: bytes) -> None:
+        if self._length and self._length + len(data) > self._rotate:
+            self._begin_anew()
+        _write(self._file, data, self._length)
+        os.fsync(self._file)
+        ids = deque([*self._ids, key], maxlen=Mark.MOST_IDS)
+        self._marks.set(Mark(_inode(self._file), self._length + len(data), tuple(ids)))
+        self._ids = ids
+        self._length += len(data)
+
+    def _open(self) -> None:
+        """Open the file where it is whole; what a crash has left beyond is cut off."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        file = os.open(self.path, flags, 0o600)
+        try:
+            inode, size = _inode(file), os.fstat(file).st_size
+            mark = self._marks.get(inode, size)
+            length = mark.length if mark.inode == inode else size
+            if length < size:
+                os.ftruncate(file, length)
+                os.fsync(file)
+            self._marks.set(Mark(inode, length, mark.ids))
+            _sync_directory(self.path)
+        except BaseException:
+            os.close(file)
+            raise
+        self._file, self._length = file, length
+        self._ids = deque(mark.ids, maxlen=Mark.MOST_IDS)
+
+    def _begin_anew(self) -> None:
+        """Move the file and those before it up by one, and open a new one."""
+        self._drop()
+        self._numbered(self._keep).unlink(missing_ok=True)
+        for number in range(self._keep - 1, 0, -1):
+            with suppress(FileNotFoundError):
+                self._numbered(number).rename(self._numbered(number + 1))
+        self.path.rename(self._numbered(1))
+        self._open()
+
+    def _take_back(self) -> None:
+        """Cut off what was written of a batch; the file is opened again for the next one."""
+        if self._file >= 0:
+            with suppress(OSError):
+                os.ftruncate(self._file, self._length)
+        self._drop()
+
+    def _drop(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _numbered(self, number: int) -> Path:
+        return self.path.with_name(f"{self.path.name}.{number}")
+
+
+def _lines(payload: bytes, received: str) -> bytes:
+    """The records, each with when it was received: they are flat objects, one a line."""
+    end = b',"received":"' + received.encode() + b'"}\n'
+    return b"".join(line[:-1] + end for line in shuffled(payload.split(b"\n")[:-1]))
+
+
+def _write(file: int, data: bytes, offset: int) -> None:
+    left = memoryview(data)
+    while left:
+        written = os.pwrite(file, left, offset)
+        left, offset = left[written:], offset + written
+
+
+def _inode(file: int) -> int:
+    return os.fstat(file).st_ino
+
+
+def _prepared(path: Path) -> int:
+    """The handle of the small file beside, locked; its directory is made if it is not there."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        state = os.open(path.with_name(f"{path.name}.state"), flags, 0o600)
+    except OSError:
+        state = -1
+    if state < 0:
+        raise ConfigError("E203", "the file for records cannot be made; check its directory")
+    try:
+        fcntl.flock(state, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(state)
+    else:
+        return state
+    raise ConfigError("E203", "the file for records is in use by another process")
+
+
+def _sync_directory(path: Path) -> None:
+    handle = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
