@@ -6,8 +6,8 @@ the limits of HTTP. The library's loggers, which would quote metadata, are silen
 The library must be loaded with a clean environment: under ``GRPC_TRACE`` and ``GRPC_VERBOSITY`` it
 writes what it receives to stderr. It is therefore loaded when a receiver is made, not before.
 
-One thing is out of our hands: whoever breaks HTTP/2 itself may be told by the library the name of
-an illegal header of theirs, and with more than 2 MiB of metadata the names of all of it.
+One thing is out of our hands: the library tells whoever breaks the protocol the name of their own
+illegal header, and with more than 2 MiB of metadata the names of all of it. It tells nobody else.
 """
 
 from __future__ import annotations

@@ -36,6 +36,8 @@ def check_address(address: str) -> None:
 
 def _checked_port(address: str) -> str:
     host, _, port = address.rpartition(":")
+    if not 0 <= int(port) < 1 << 16:
+        return "ports are 0 to 65535"
     found = socket.getaddrinfo(
         host.strip("[]") or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )

@@ -19,7 +19,7 @@ __all__ = ["Call", "Seat", "Seats"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-_TICK = 0.1
+_TICK = 0.5
 _PATIENCE = 1.0
 """Seconds of waiting that are allowed while one call queues; a tenth of it while ten do."""
 
@@ -49,7 +49,8 @@ class Seats(ThreadPoolExecutor):
         self._lock = Lock()
         self._calls = 0
         self._waiting: dict[int, Seat] = {}
-        self._closed = Event()
+        self._closed = False
+        self._crowded = Event()
         Thread(target=self._watch, name="grpc-seats", daemon=True).start()
 
     @property
@@ -69,7 +70,7 @@ class Seats(ThreadPoolExecutor):
             self._leave()
             raise
         future.add_done_callback(self._leave)
-        self._relieve()
+        self._look()
         return future
 
     @contextmanager
@@ -79,8 +80,7 @@ class Seats(ThreadPoolExecutor):
         seat = Seat(call)
         with self._lock:
             self._waiting[id(seat)] = seat
-        if self.queued:
-            self._relieve()
+        self._look()
         try:
             yield seat
         finally:
@@ -89,26 +89,41 @@ class Seats(ThreadPoolExecutor):
 
     def close(self) -> None:
         """No more calls. Threads end with what they are doing."""
-        self._closed.set()
+        self._closed = True
+        self._crowded.set()
         self.shutdown(wait=False, cancel_futures=True)
+
+    def _is_crowded(self) -> bool:
+        return self.queued > 0 and len(self._waiting) > self._count // 2
+
+    def _look(self) -> None:
+        """Have somebody look after the crowd, if there is one."""
+        if self._is_crowded():
+            self._crowded.set()
 
     def _leave(self, _: object = None) -> None:
         with self._lock:
             self._calls -= 1
 
     def _watch(self) -> None:
-        while not self._closed.wait(_TICK):
-            self._relieve()
+        wait = _TICK
+        while not self._closed:
+            self._crowded.wait(wait)
+            self._crowded.clear()
+            wait = self._relieve()
 
-    def _relieve(self) -> None:
-        """Cancel whoever has waited too long; the oldest stand first."""
+    def _relieve(self) -> float:
+        """Cancel whoever has waited too long, the oldest first; in how many seconds to look again
+        if nothing happens."""
         with self._lock:
-            now, queued = monotonic(), self.queued
+            now = monotonic()
             for key, seat in [*self._waiting.items()]:
-                crowded = queued and len(self._waiting) > self._count // 2
-                allowed = min(self._seconds, _PATIENCE / queued) if crowded else self._seconds
-                if now - seat.since < allowed:
-                    break
+                patience = _PATIENCE / self.queued if self._is_crowded() else self._seconds
+                allowed = min(self._seconds, patience)
+                left = seat.since + allowed - now
+                if left > 0:
+                    return min(left, _TICK)
                 del self._waiting[key]
                 seat.lost = True
                 seat.call.cancel()
+        return _TICK

@@ -1,0 +1,150 @@
+"""Bearer tokens: who is let in, and what their digests look like."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from statistics import median
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector.errors import ConfigError
+from collector.ingest import auth
+from collector.ingest.auth import Tokens, hashed, new_token
+
+_TOKEN, _HASH = new_token()
+_ANOTHER, _OTHER_HASH = new_token()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        f"Bearer {_TOKEN}",
+        f"bearer {_TOKEN}",
+        f"BEARER {_TOKEN}",
+        f"Bearer   {_TOKEN} ",
+        f" Bearer {_TOKEN}",
+        f"Bearer {_ANOTHER}",
+    ],
+)
+def test_the_right_token_is_let_in(header: str) -> None:
+    """As bytes and as text, the scheme in any case, with any of the tokens."""
+    tokens = Tokens([_HASH, _OTHER_HASH])
+    assert tokens.admits(header)
+    assert tokens.admits(header.encode())
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer ",
+        _TOKEN,
+        f"Bearer{_TOKEN}",
+        f"Basic {_TOKEN}",
+        f"Bearer {_TOKEN[:-1]}",
+        f"Bearer {_TOKEN}x",
+        f"Bearer {_TOKEN.swapcase()}",
+        f"Bearer {_HASH}",
+        f"Bearer {_TOKEN}, Bearer {_TOKEN}",
+        f"Bearer {_TOKEN} {_TOKEN}",
+        f"Bearer \x00{_TOKEN}",
+        f"Bearer {_TOKEN}" + " " * 5000,
+        "Bearer \ud800",
+    ],
+)
+def test_everything_else_is_not(header: str | None) -> None:
+    """Absent, cut, longer, another scheme, the digest itself."""
+    tokens = Tokens([_HASH])
+    assert not tokens.admits(header)
+    if header is not None:
+        assert not tokens.admits(header.encode("utf-8", "replace"))
+
+
+@given(st.one_of(st.binary(max_size=200), st.text(max_size=200)))
+def test_anything_may_come(header: bytes | str) -> None:
+    """No header raises, and none but the token's gets in."""
+    assert not Tokens([_HASH, _OTHER_HASH]).admits(header)
+
+
+def test_nobody_without_tokens() -> None:
+    """An empty list lets nobody in; not even whose digest is that of nothing."""
+    assert not Tokens([]).admits(f"Bearer {_TOKEN}")
+    assert not Tokens([hashed("")]).admits("Bearer ")
+    assert not Tokens([hashed("")]).admits("")
+
+
+def test_digests() -> None:
+    """SHA-256 in hexadecimal; capitals and blanks around it are fine."""
+    assert hashed(_TOKEN) == hashlib.sha256(_TOKEN.encode()).hexdigest() == _HASH
+    assert Tokens([f"  {_HASH.upper()}\n"]).admits(f"Bearer {_TOKEN}")
+
+
+@pytest.mark.parametrize("wrong", ["", "secret-token", _TOKEN, _HASH[:-1], _HASH + "0", "g" * 64])
+def test_what_is_no_digest(wrong: str) -> None:
+    """E209 names the place in the list and holds nothing of it: it may be a token."""
+    with pytest.raises(ConfigError, match=r"token 2 of the list .* \[E209\]$") as caught:
+        Tokens([_HASH, wrong])
+    assert not wrong or wrong not in str(caught.value)
+    assert caught.value.__context__ is None
+
+
+def test_new_tokens() -> None:
+    """Random, long enough, and safe in a header."""
+    made = {new_token()[0] for _ in range(100)}
+    assert len(made) == 100
+    assert all(
+        len(token) == 43 and token.replace("-", "").replace("_", "").isalnum() for token in made
+    )
+
+
+def test_nothing_is_shown() -> None:
+    """``repr`` shows a number; the object holds no token."""
+    tokens = Tokens([_HASH, _OTHER_HASH])
+    assert repr(tokens) == "<Tokens: 2>"
+    tokens.admits(f"Bearer {_TOKEN}")
+    assert _TOKEN not in str(vars(tokens))
+
+
+def test_every_digest_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first, the last or none: the same comparisons are made, by ``hmac.compare_digest``."""
+    tokens = Tokens([hashed(str(number)) for number in range(20)])
+    compared: list[bytes] = []
+    real = hmac.compare_digest
+
+    def counting(left: bytes, right: bytes) -> bool:
+        compared.append(right)
+        return real(left, right)
+
+    monkeypatch.setattr(hmac, "compare_digest", counting)
+    for token in ("0", "19", "none of them"):
+        compared.clear()
+        tokens.admits(f"Bearer {token}")
+        assert len(compared) == 20
+
+
+def test_the_place_of_a_token_does_not_show_in_time() -> None:
+    """The median time for the first of 2,000 tokens and for none are within half of each other: a
+    loop that stopped at the first would differ a thousandfold."""
+    tokens = Tokens([hashed(str(number)) for number in range(2000)])
+
+    def taken(header: str) -> float:
+        times = []
+        for _ in range(30):
+            began = time.perf_counter()
+            tokens.admits(header)
+            times.append(time.perf_counter() - began)
+        return median(times)
+
+    first, none = taken("Bearer 0"), taken("Bearer nobody")
+    assert 0.5 < first / none < 2
+
+
+def test_names() -> None:
+    """``__all__`` is the whole of the module."""
+    assert auth.__all__ == ["Tokens", "hashed", "new_token"]

@@ -1,0 +1,58 @@
+"""Senders' addresses, from gRPC's names of peers and from proxies."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector.ingest.peers import address_of, forwarded
+
+
+@pytest.mark.parametrize(
+    ("peer", "address"),
+    [
+        ("ipv4:192.0.2.1:4317", "192.0.2.1"),
+        ("ipv6:[2001:db8::1]:5", "2001:db8::1"),
+        ("ipv6:%5B2001:db8::1%5D:5", "2001:db8::1"),
+        ("ipv6:%5B::1%5D:5", "::1"),
+        ("ipv6:[fe80::1%25eth0]:5", "fe80::1"),
+        ("ipv6:[::ffff:192.0.2.1]:5", "::ffff:192.0.2.1"),
+        ("unix:", None),
+        ("unix:/run/collector.sock", None),
+        ("unix-abstract:name", None),
+        ("dns:example.com:5", None),
+        ("ipv4:", None),
+        ("", None),
+    ],
+)
+def test_addresses_of_peers(peer: str, address: str | None) -> None:
+    """Without port, brackets, escapes and zone; sockets have none."""
+    assert address_of(peer) == address
+
+
+@pytest.mark.parametrize(
+    ("lines", "hops", "address"),
+    [
+        (["192.0.2.1"], 1, "192.0.2.1"),
+        (["198.51.100.9, 192.0.2.1"], 1, "192.0.2.1"),
+        (["198.51.100.9, 192.0.2.1"], 2, "198.51.100.9"),
+        (["198.51.100.9", "192.0.2.1"], 2, "198.51.100.9"),
+        (["spoofed, 198.51.100.9, 192.0.2.1"], 2, "198.51.100.9"),
+        (["192.0.2.1"], 2, None),
+        ([], 1, None),
+        ([""], 1, None),
+        (["192.0.2.1"], 0, None),
+        (["192.0.2.1, "], 1, None),
+    ],
+)
+def test_forwarded_addresses(lines: list[str], hops: int, address: str | None) -> None:
+    """The one that the outermost trusted proxy saw; what stands left of it anybody may write."""
+    assert forwarded(lines, hops) == address
+
+
+@given(st.text(), st.lists(st.text(), max_size=3), st.integers(0, 5))
+def test_anything_may_come(peer: str, lines: list[str], hops: int) -> None:
+    """Neither raises."""
+    address_of(peer)
+    forwarded(lines, hops)
