@@ -26,6 +26,8 @@ class Member(Protocol):
 
     since: float
     """Loop time since when it has kept us waiting."""
+    known: bool
+    """Whether it has ever sent a whole request."""
 
     def glance(self, now: float) -> None:
         """Act on a deadline that has passed."""
@@ -44,13 +46,18 @@ class Crowd:
         self.limits = limits
         self.observe = observe
         self.members: set[Member] = set()
-        self._waiting: dict[Member, None] = {}
+        self._strangers: dict[Member, None] = {}
+        self._known: dict[Member, None] = {}
         self._glances: asyncio.TimerHandle | None = None
 
     def enter(self, member: Member, loop: asyncio.AbstractEventLoop) -> bool:
-        """Let a connection in, if need be for one that has kept us waiting longest; or not."""
+        """Let a connection in, if need be for one that has kept us waiting longest; or not.
+
+        Those that have never sent anything whole go first, so that no number of them drives out
+        one that has.
+        """
         if len(self.members) >= self.limits.connections:
-            oldest = next(iter(self._waiting), None)
+            oldest = next(iter(self._strangers or self._known), None)
             if oldest is None or loop.time() - oldest.since < _PATIENCE_SECONDS:
                 return False
             self.leave(oldest)
@@ -63,17 +70,18 @@ class Crowd:
     def leave(self, member: Member) -> None:
         """A connection is closed."""
         self.members.discard(member)
-        self._waiting.pop(member, None)
+        self.stop_waiting(member)
 
     def wait(self, member: Member, now: float) -> None:
         """We wait for this one, from now on."""
-        self._waiting.pop(member, None)
+        self.stop_waiting(member)
         member.since = now
-        self._waiting[member] = None
+        (self._known if member.known else self._strangers)[member] = None
 
     def stop_waiting(self, member: Member) -> None:
-        """It has sent a whole request; now it is our turn."""
-        self._waiting.pop(member, None)
+        """Now it is our turn."""
+        self._strangers.pop(member, None)
+        self._known.pop(member, None)
 
     def _glance(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()

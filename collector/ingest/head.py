@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from collector.contracts import Form, Signal
 from collector.ingest.bodies import ENCODINGS, Encoding
+from collector.ingest.peers import forwarded
 from collector.ingest.refusals import ENCODING, TYPE, Refused
 
 __all__ = ["ROUTES", "Head", "Route", "Scope"]
@@ -70,7 +71,7 @@ class Head:
             scope["method"],
             ROUTES.get(scope["path"]),
             headers,
-            client[0] if client else None,
+            client[0].partition("%")[0] if client else None,
             *_content_type(headers.get(b"content-type", ())),
         )
 
@@ -111,19 +112,14 @@ class Head:
         return host in hosts or bare in hosts
 
     def peer(self, hops: int) -> str | None:
-        """The sender's address: the one that the outermost of so many trusted proxies saw.
+        """The sender's address, or without a zone the one that so many trusted proxies name.
 
-        Every proxy appends whom it was called by, so that is the ``hops``-th from the right of all
-        ``X-Forwarded-For`` lines together. What stands left of it, anybody may have written.
-        ``None`` if there is no such address: fewer proxies, or a unix socket.
+        ``None`` if there is none: a unix socket, or fewer proxies.
         """
         if hops <= 0:
             return self.client
-        seen = b",".join(self.headers.get(b"x-forwarded-for", ())).rsplit(b",", hops)
-        if len(seen) < hops:
-            return None
-        address = seen[-hops].strip(b" \t").decode("latin-1")
-        return address or None
+        lines = self.headers.get(b"x-forwarded-for", ())
+        return forwarded([line.decode("latin-1") for line in lines], hops)
 
     def user_agent(self) -> str | None:
         """What the sender calls itself."""

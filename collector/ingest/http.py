@@ -86,7 +86,7 @@ class _Receiver:
             return
         began = perf_counter()
         head = Head.of(scope)
-        body = Body(self.room, receive, scope.get("state") or {})
+        body = Body(self.room, receive, scope.get("state", {}))
         answer = await self._answer(head, body)
         if answer is None:  # the sender is gone
             return

@@ -17,7 +17,6 @@ import logging
 from typing import Any, ClassVar, Literal
 
 import httptools
-import uvicorn
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -26,7 +25,7 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from collector.ingest.answers import refused
 from collector.ingest.crowd import Crowd
-from collector.ingest.http import RECEIVER, Application, Observe
+from collector.ingest.http import RECEIVER, Observe
 from collector.ingest.limits import Limits
 from collector.ingest.parting import LINGER_SECONDS, Parting
 from collector.ingest.refusals import (
@@ -39,7 +38,7 @@ from collector.ingest.refusals import (
     Refusal,
 )
 
-__all__ = ["Guarded", "protocol", "settings"]
+__all__ = ["Guarded", "protocol"]
 
 Phase = Literal["between", "head", "body"]
 
@@ -73,8 +72,9 @@ class Guarded(HttpToolsProtocol):
         self.ws_protocol_class = None
         self.limits = self.crowd.limits
         self.since = 0.0
+        self.known = False
         self._phase: Phase = "between"
-        self._deaf = self._unread = False
+        self._deaf = self._ended = False
         self._due = self._stuck = _NEVER
         self._hosts = self._head = self._raw = self._payload = 0
         self._chunked = False
@@ -94,7 +94,7 @@ class Guarded(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is closed, by whomever."""
-        self._deaf, self._unread = True, False
+        self._deaf = self._ended = True
         self.crowd.leave(self)
         super().connection_lost(exc)
 
@@ -104,13 +104,14 @@ class Guarded(HttpToolsProtocol):
             return None
         if self._phase == "between" and not self._answering():
             return None
-        self._fault(MALFORMED, unread=False)
+        self._ended = True
+        self._fault(MALFORMED)
         return True
 
     def shutdown(self) -> None:
         """The server stops: what is being answered is answered, nothing else."""
         if self._answering():
-            self._fault(STOPPING, unread=self._phase != "between")
+            self._fault(STOPPING)
         else:
             self.transport.close()
 
@@ -144,10 +145,10 @@ class Guarded(HttpToolsProtocol):
     def _closes(self) -> bool:
         """It is to be closed now: whether something may be unread, which is then skipped."""
         self._deaf = True
-        linger = LINGER_SECONDS if self._unread else self.limits.body_seconds
-        self._due = self.loop.time() + linger
+        unread = self._phase != "between" and not self._ended
+        self._due = self.loop.time() + (LINGER_SECONDS if unread else self.limits.body_seconds)
         self.flow.resume_reading()
-        return self._unread
+        return unread
 
     # -- what is received
 
@@ -238,6 +239,7 @@ class Guarded(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """A whole request: now it is our turn, unless we have answered it already."""
         super().on_message_complete()
+        self.known = True
         self._phase = "between"
         self._head = 0
         self._due = _NEVER
@@ -273,9 +275,9 @@ class Guarded(HttpToolsProtocol):
         cycle: RequestResponseCycle | None = self.cycle
         return cycle is not None and not cycle.response_complete
 
-    def _fault(self, refusal: Refusal, *, unread: bool = True) -> None:
+    def _fault(self, refusal: Refusal) -> None:
         """Nothing more is read. What is at fault is refused, in turn; what is not is answered."""
-        self._deaf, self._unread = True, unread
+        self._deaf = True
         if not self._answering():
             if self._phase == "body":  # it was being skipped
                 self.transport.close()
@@ -307,28 +309,3 @@ def protocol(limits: Limits, observe: Observe | None = None) -> type[Guarded]:
     ``observe`` gets what is refused before there is a request; the application tells of the rest.
     """
     return type("Guarded", (Guarded,), {"crowd": Crowd(limits, observe)})
-
-
-def settings(
-    application: Application, limits: Limits, *, observe: Observe | None = None, **more: Any
-) -> uvicorn.Config:
-    """How uvicorn is to be run: nothing is logged of requests, nobody's headers say who a sender
-    is, and the environment has no say. ``more`` are settings of ``uvicorn.Config``."""
-    return uvicorn.Config(
-        application,
-        **{
-            "http": protocol(limits, observe),
-            "ws": "none",
-            "lifespan": "off",
-            "interface": "asgi3",
-            "loop": "auto",
-            "workers": 1,
-            "log_config": None,
-            "log_level": "warning",
-            "access_log": False,
-            "proxy_headers": False,
-            "forwarded_allow_ips": "",
-            "server_header": False,
-            **more,
-        },
-    )

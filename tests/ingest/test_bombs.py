@@ -1,0 +1,76 @@
+"""Bodies made to cost memory or time: refused soon, at little cost, and nobody else waits."""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import statistics
+import threading
+import time
+import zlib
+from pathlib import Path
+
+import pytest
+
+from collector.ingest.files import zstd_library
+from collector.ingest.limits import MIB
+from tests.ingest.serving import exchange, serving
+
+_EVENT = b'{"client":{"address":"203.0.113.7"},"os":{"type":"windows"}}'
+_SENDERS = 8
+
+
+def _zeros(name: str) -> bytes:
+    """1 GiB of zeros."""
+    compressor = zlib.compressobj(wbits=31) if name == "gzip" else zstd_library().ZstdCompressor()
+    block = bytes(16 * MIB)
+    return b"".join([*(compressor.compress(block) for _ in range(64)), compressor.flush()])
+
+
+def _made(kind: str) -> tuple[bytes, str, int]:
+    if kind in ("gzip", "zstd"):
+        return _zeros(kind), kind, 413
+    if kind == "nested":
+        return gzip.compress(_zeros("gzip")), "gzip", 400
+    if kind == "members":
+        return gzip.compress(b"") * 200_000, "gzip", 400
+    if kind == "padded":
+        return zlib.compress(bytes(64 * MIB), 0)[: 4 * MIB], "deflate", 400
+    return gzip.compress(bytes(8 * MIB) + _noise(90_000)), "gzip", 400
+
+
+def _noise(size: int) -> bytes:
+    return b"".join(zlib.crc32(b"%d" % n).to_bytes(4) for n in range(size // 4))
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd", "nested", "members", "padded", "allowed"])
+def test_bombs(tmp_path: Path, kind: str) -> None:
+    """Eight senders of bombs do not drive memory beyond 200 MiB or others' p99 beyond 100 ms."""
+    body, encoding, status = _made(kind)
+    statuses: list[int] = []
+    with serving(tmp_path) as server:
+
+        def send() -> None:
+            client = server.client()
+            for _ in range(3):
+                try:
+                    reply = exchange(client, body, content_encoding=encoding)
+                    statuses.append(reply.status)
+                except (OSError, http.client.HTTPException):
+                    client.close()
+            client.close()
+
+        senders = [threading.Thread(target=send) for _ in range(_SENDERS)]
+        for sender in senders:
+            sender.start()
+        seconds = []
+        client = server.client()
+        while any(sender.is_alive() for sender in senders):
+            began = time.perf_counter()
+            assert exchange(client, _EVENT).status == 200
+            seconds.append(time.perf_counter() - began)
+        client.close()
+        assert set(statuses) <= {status, 503}
+        assert status in statuses
+        assert server.memory() < 200 * MIB
+        assert statistics.quantiles(seconds, n=100)[98] < 0.1

@@ -1,0 +1,460 @@
+"""Connections: requests that can be read in two ways, that never end, that are too many."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import itertools
+import re
+import resource
+import socket
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.ingest.serving import Server, exchange, heard, serving
+
+_EVENT = b'{"client":{"address":"203.0.113.7"},"os":{"type":"windows"}}'
+_TAKEN = {"received": 1, "admitted": 1, "rejected": {}}
+_START = b"POST /v1/events HTTP/1.1\r\nHost: a\r\n"
+_HEAD = _START + b"Content-Type: application/json\r\n"
+_WHOLE = _HEAD + b"Content-Length: %d\r\n\r\n" % len(_EVENT) + _EVENT
+_LAST = _HEAD + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(_EVENT) + _EVENT
+_CHUNKED = _HEAD + b"Transfer-Encoding: chunked\r\n"
+_QUICK = {"header_seconds": 0.6, "body_seconds": 0.6, "idle_seconds": 0.6}
+
+
+@pytest.fixture(scope="module", params=["uvloop", "asyncio"])
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A receiver with its limits as they are, on either event loop."""
+    with serving(tmp_path_factory.mktemp("protocol"), loop=request.param) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A receiver without much patience."""
+    with serving(tmp_path_factory.mktemp("hasty"), limits=_QUICK) as running:
+        yield running
+
+
+def _statuses(answers: bytes) -> list[int]:
+    """The statuses of the answers that came one after the other."""
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", answers)]
+
+
+def _codes(answers: bytes) -> list[str]:
+    return re.findall(r'"code":"(E\d{3})"', answers.decode())
+
+
+# -- what can be read in two ways ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        _HEAD + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        _CHUNKED + b"Content-Length: 2\r\n\r\n0\r\n\r\n",
+        _HEAD + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+        _HEAD + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}",
+        _HEAD + b"Content-Length: 2, 2\r\n\r\n{}",
+        _HEAD + b"Content-Length: +2\r\n\r\n{}",
+        _HEAD + b"Content-Length: -2\r\n\r\n{}",
+        _HEAD + b"Content-Length: 0x2\r\n\r\n{}",
+        _HEAD + b"Content-Length: two\r\n\r\n{}",
+        _HEAD + b"Content-Length:\r\n\r\n{}",
+        _HEAD + b"Content-Length: 99999999999999999999999\r\n\r\n{}",
+        _HEAD + b"Content-Length : 2\r\n\r\n{}",
+        _HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        _HEAD + b"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+        _CHUNKED + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        _HEAD + b"Transfer-Encoding: identity\r\n\r\n0\r\n\r\n",
+        _HEAD + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        _HEAD + b"Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n",
+        _HEAD.replace(b"1.1", b"1.0") + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        _HEAD + b"X: a\r\n b\r\nContent-Length: 2\r\n\r\n{}",
+        _HEAD + b"X: a\x00b\r\nContent-Length: 2\r\n\r\n{}",
+        _HEAD + b": a\r\nContent-Length: 2\r\n\r\n{}",
+        _HEAD + b"Host: b\r\nContent-Length: 2\r\n\r\n{}",
+        _HEAD.replace(b"Host: a\r\n", b"") + b"Content-Length: 2\r\n\r\n{}",
+        _WHOLE.replace(b"\r\n", b"\n"),
+        _WHOLE.replace(b"HTTP/1.1", b"HTTP/2.0"),
+        _WHOLE.replace(b"HTTP/1.1", b"HTTP/0.9"),
+        _WHOLE.replace(b"POST", b"BREW"),
+        _WHOLE.replace(b"/v1", b"/ v1"),
+        _WHOLE.replace(b"/v1", b"/\xff"),
+        _WHOLE.replace(b"/v1/events", b"http://a"),
+        _HEAD + b"Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 2\r\n\r\n{}",
+        b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"\x00" * 100,
+    ],
+    ids=itertools.count(),
+)
+def test_ambiguous_requests(server: Server, request_: bytes) -> None:
+    """400, and nothing more is read: what follows cannot be smuggled in."""
+    answer = server.say(request_ + _WHOLE)
+    assert _statuses(answer) == [400]
+    assert _codes(answer) == ["E410"]
+    assert b"connection: close" in answer
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"zz\r\n{}\r\n0\r\n\r\n",
+        b"-1\r\n{}\r\n0\r\n\r\n",
+        b"1\r\n{}\r\n0\r\n\r\n",
+        b"3\r\n{}\r\n0\r\n\r\n",
+        b"2\n{}\n0\n\n",
+        b"2 \r\n{}\r\n0\r\n\r\n",
+        b"fffffffffffffffff\r\n{}\r\n0\r\n\r\n",
+        b"\r\n",
+        b"2;" + b"x" * 200_000 + b"\r\n{}\r\n0\r\n\r\n",
+        b"2\r\n{}\r\n0\r\nX: " + b"x" * 200_000 + b"\r\n\r\n",
+        b"1\r\n{\r\n" * 60_000 + b"0\r\n\r\n",
+    ],
+    ids=lambda body: repr(body[:12]),
+)
+def test_faulty_chunks(server: Server, body: bytes) -> None:
+    """400 as well; also where framing costs more than it carries."""
+    answer = server.say(_CHUNKED + b"\r\n" + body + _WHOLE)
+    assert _statuses(answer) == [400]
+    assert _codes(answer) == ["E410"]
+
+
+def test_good_chunks(server: Server) -> None:
+    """Of any size, with extensions and trailers, which mean nothing."""
+    end = b"\r\nConnection: close\r\n\r\n"
+    head = _CHUNKED.removesuffix(b"\r\n") + end
+    body = b"".join(b"1;ext=x\r\n%c\r\n" % byte for byte in _EVENT)
+    trailers = b"0\r\nContent-Encoding: gzip\r\nAuthorization: Bearer x\r\nHost: b\r\n\r\n"
+    assert _statuses(server.say(head + body + trailers)) == [200]
+    assert _statuses(server.say(head.replace(b"chunked", b"CHUNKED") + body + trailers)) == [200]
+
+
+def test_absolute_urls_and_http_1_0(server: Server) -> None:
+    """What proxies and old clients send."""
+    answer = server.say(_LAST.replace(b"/v1/events", b"http://a:1/v1/events?x"))
+    assert _statuses(answer) == [200]
+    answer = server.say(_WHOLE.replace(b"HTTP/1.1", b"HTTP/1.0").replace(b"Host: a\r\n", b""))
+    assert _statuses(answer) == [200]
+
+
+# -- lengths ------------------------------------------------------------------------------------
+
+
+def test_a_body_that_ends_too_early(server: Server) -> None:
+    """The sender hears that it was not whole, if it is still listening."""
+    with server.connect() as line:
+        line.sendall(_WHOLE[:-5])
+        line.shutdown(socket.SHUT_WR)
+        answer = heard(line)
+    assert (_statuses(answer), _codes(answer)) == ([400], ["E410"])
+    with server.connect() as line:
+        line.sendall(_WHOLE[:40])
+        line.shutdown(socket.SHUT_WR)
+        assert _statuses(heard(line)) == [400]
+
+
+def test_a_whole_request_and_no_more(server: Server) -> None:
+    """Who closes its own direction still gets its answer."""
+    for request in (_WHOLE, _LAST):
+        with server.connect() as line:
+            line.sendall(request)
+            line.shutdown(socket.SHUT_WR)
+            assert _statuses(heard(line)) == [200]
+
+
+def test_a_body_that_is_too_long(server: Server) -> None:
+    """What goes on after the body is another request, and this one is none."""
+    assert _statuses(server.say(_WHOLE + b"more")) in ([200], [200, 400])
+
+
+def test_senders_that_go_away(server: Server) -> None:
+    """In the middle of anything: nobody is sorry, and nothing is said."""
+    for request in (b"", b"POST", _WHOLE[:40], _WHOLE[:-5], _WHOLE):
+        with server.connect() as line:
+            line.sendall(request)
+        with server.connect() as line:
+            line.sendall(request)
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    assert server.post(_EVENT).json == _TAKEN
+    assert "Traceback" not in server.said()
+
+
+# -- one after the other ------------------------------------------------------------------------
+
+
+def test_pipelining(server: Server) -> None:
+    """Requests that do not wait for answers are answered in order."""
+    bad = _WHOLE.replace(b"{", b"[", 1)
+    answers = server.say(_WHOLE + bad + _WHOLE + _LAST)
+    assert _statuses(answers) == [200, 400, 200, 200]
+    assert _statuses(server.say(*[bytes([byte]) for byte in _WHOLE + _LAST])) == [200, 200]
+
+
+def test_pipelining_ends_with_the_first_fault(server: Server) -> None:
+    """What was whole is answered, and then the connection ends; nothing is answered twice."""
+    answers = server.say(_WHOLE + _CHUNKED + b"\r\nzz\r\n" + _WHOLE)
+    assert _statuses(answers) == [200, 400]
+    answers = server.say(_WHOLE + b"\0\0\0" + _WHOLE)
+    assert _statuses(answers) in ([200], [200, 400])
+    answers = server.say(_WHOLE, b"\0\0\0" + _WHOLE, pause=0.3)
+    assert _statuses(answers) == [200, 400]
+    assert _statuses(server.say(_LAST + _WHOLE)) == [200]
+
+
+def test_pipelining_has_an_end(tmp_path: Path) -> None:
+    """Somebody who does not wait for a slow server is not read any further."""
+    with serving(tmp_path, mood="slow") as server:
+        answers = _statuses(server.say(_WHOLE * 1000))
+        assert 0 < len(answers) < 20
+        assert set(answers) == {200}
+
+
+def test_a_skipped_body_is_followed_by_the_next_request(server: Server) -> None:
+    """An early refusal leaves the connection usable, once the body is through."""
+    first = _WHOLE.replace(b"/v1/events", b"/v1/nothin")
+    assert _statuses(server.say(first[:-5], first[-5:] + _LAST, pause=0.2)) == [404, 200]
+    assert _statuses(server.say(first + first + _LAST)) == [404, 404, 200]
+    large = b"Content-Length: 3000000\r\n\r\n"
+    head = _HEAD.replace(b"/v1/events", b"/v1/nothin")
+    assert _statuses(server.say(head + large, bytes(3_000_000), _LAST)) == [404, 200]
+
+
+def test_a_skipped_body_has_its_limits_too(hasty: Server) -> None:
+    """As many bytes as any body, and as much time."""
+    head = _CHUNKED.replace(b"/v1/events", b"/v1/nothin") + b"\r\n"
+    with hasty.connect() as line:
+        line.sendall(head)
+        with contextlib.suppress(OSError):
+            for _ in range(1000):
+                line.sendall(b"10000\r\n" + bytes(1 << 16) + b"\r\n")
+            pytest.fail("64 MiB were read")
+    with hasty.connect() as line:
+        line.sendall(head)
+        began = time.monotonic()
+        assert _statuses(heard(line)) == [404]
+        assert 0.4 < time.monotonic() - began < 4
+
+
+# -- large heads --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "large",
+    [
+        b"X: " + b"x" * 1_000_000 + b"\r\n",
+        b"x" * 1_000_000 + b": x\r\n",
+        b"X: y\r\n" * 200_000,
+        b"".join(b"X-%d: y\r\n" % number for number in range(100_000)),
+    ],
+    ids=["value", "name", "many", "different"],
+)
+def test_1_mb_of_headers(server: Server, large: bytes) -> None:
+    """431, whatever they are made of."""
+    answer = server.say(_HEAD + large + b"\r\n")
+    assert (_statuses(answer), _codes(answer)) == ([431], ["E423"])
+
+
+def test_a_long_url(server: Server) -> None:
+    """Is a large head too."""
+    answer = server.say(b"POST /v1/events?" + b"x" * 1_000_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert _statuses(answer) == [431]
+
+
+def test_heads_up_to_the_limit(server: Server) -> None:
+    """60,000 bytes are fine, also for the second request of a connection; 70,000 are not."""
+    fine = b"X: " + b"x" * 60_000 + b"\r\n"
+    request = _WHOLE.replace(b"Host: a\r\n", b"Host: a\r\n" + fine)
+    last = _LAST.replace(b"Host: a\r\n", b"Host: a\r\n" + fine)
+    assert _statuses(server.say(request, last, pause=0.2)) == [200, 200]
+    large = b"X: " + b"x" * 70_000 + b"\r\n"
+    request = _LAST.replace(b"Host: a\r\n", b"Host: a\r\n" + large)
+    assert _statuses(server.say(request)) == [431]
+    assert _statuses(server.say(_WHOLE, request, pause=0.2)) == [200, 431]
+
+
+# -- slow senders -------------------------------------------------------------------------------
+
+
+def _until_closed(line: socket.socket, drip: bytes) -> tuple[bytes, float]:
+    """Send a byte now and then until the other side has had enough; what it said, and when."""
+    began, said = time.monotonic(), b""
+    line.settimeout(0.1)
+    while time.monotonic() - began < 8:
+        with contextlib.suppress(OSError):
+            line.sendall(drip)
+        try:
+            part = line.recv(4096)
+        except TimeoutError:
+            continue
+        except OSError:
+            break
+        if not part:
+            break
+        said += part
+    return said, time.monotonic() - began
+
+
+@pytest.mark.parametrize(
+    ("sent", "drip", "statuses"),
+    [
+        (b"", b"", []),
+        (b"POST /v1/events HTTP/1.1\r\n", b"X", [408]),
+        (_HEAD + b"X: ", b"x", [408]),
+        (_HEAD + b"Content-Length: 1000\r\n\r\n", b" ", [408]),
+        (_CHUNKED + b"\r\n", b"1\r\n \r\n", [408]),
+        (_WHOLE, b"", [200]),
+        (_WHOLE + b"POST /v1/events HTTP/1.1\r\n", b"X", [200, 408]),
+        (_WHOLE + _HEAD + b"Content-Length: 1000\r\n\r\n", b" ", [200, 408]),
+    ],
+    ids=["nothing", "line", "header", "length", "chunks", "idle", "second", "second body"],
+)
+def test_slow_senders(hasty: Server, sent: bytes, drip: bytes, statuses: list[int]) -> None:
+    """Have their time for a head, for a body, and between requests, and then no more of it."""
+    with hasty.connect() as line:
+        line.sendall(sent)
+        said, seconds = _until_closed(line, drip)
+    assert _statuses(said) == statuses
+    assert 0.4 < seconds < 4
+
+
+def test_slow_readers(tmp_path: Path) -> None:
+    """Who sends and never reads fills its own buffers and is then sent away."""
+    with serving(tmp_path, limits=_QUICK) as server:
+        with server.connect() as line:
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            line.settimeout(0.2)
+            sent, began = 0, time.monotonic()
+            while time.monotonic() - began < 20:
+                try:
+                    line.sendall(_WHOLE)
+                    sent += 1
+                except TimeoutError:
+                    continue
+                except OSError:
+                    break
+            else:
+                pytest.fail("it was never sent away")
+        assert server.post(_EVENT).json == _TAKEN
+
+
+def test_a_slow_server_does_not_blame_its_senders(tmp_path: Path) -> None:
+    """Deadlines are for what we wait for, not for what waits for us."""
+    with serving(tmp_path, mood="slow", limits={"body_seconds": 0.3, "idle_seconds": 2}) as server:
+        assert _statuses(server.say(_WHOLE + _WHOLE + _LAST)) == [200, 200, 200]
+
+
+# -- many ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sockets() -> Iterator[list[socket.socket]]:
+    """Sockets that are closed in the end; there may be more than a thousand."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4096)), hard))
+    opened: list[socket.socket] = []
+    yield opened
+    for line in opened:
+        line.close()
+
+
+_SLOW = {
+    "idle": b"",
+    "heads": _HEAD,
+    "bodies": _HEAD + b"Content-Length: 1000\r\n\r\n{",
+}
+
+
+@pytest.mark.parametrize("kind", _SLOW)
+def test_a_thousand_slow_sockets(tmp_path: Path, sockets: list[socket.socket], kind: str) -> None:
+    """Hold up nobody: requests on new and on old connections are answered within 100 ms."""
+    with serving(tmp_path) as server:
+        client = server.client()
+        assert exchange(client, _EVENT).status == 200
+        for _ in range(1000):
+            line = server.connect()
+            line.sendall(_SLOW[kind])
+            sockets.append(line)
+        time.sleep(0.6)
+        old, new = [], []
+        for _ in range(150):
+            began = time.perf_counter()
+            assert server.post(_EVENT).status == 200
+            new.append(time.perf_counter() - began)
+            began = time.perf_counter()
+            assert exchange(client, _EVENT).status == 200
+            old.append(time.perf_counter() - began)
+            for line in sockets[:: len(sockets) // 20]:
+                with contextlib.suppress(OSError):
+                    line.sendall(b" ")
+        client.close()
+        for seconds in (old, new):
+            assert statistics.quantiles(seconds, n=100)[98] < 0.1
+        assert server.memory() < 128 << 20
+
+
+def test_more_connections_than_there_may_be(tmp_path: Path, sockets: list[socket.socket]) -> None:
+    """One that has kept us waiting makes way; where all are at work, 503."""
+    limits = {"connections": 4}
+    with serving(tmp_path, limits=limits, mood="slow") as server:
+        for _ in range(4):
+            line = server.connect()
+            line.sendall(_LAST)
+            sockets.append(line)
+        time.sleep(0.1)
+        assert _statuses(server.say(_LAST)) == [503]
+        assert [_statuses(heard(line)) for line in sockets] == [[200]] * 4
+        sockets.extend(server.connect() for _ in range(4))
+        assert _statuses(server.say(b"")) == [503]
+        time.sleep(0.6)
+        assert _statuses(server.say(_LAST)) == [200]
+        assert [_gone(line) for line in sockets[4:]] == [True, False, False, False]
+
+
+def _gone(line: socket.socket) -> bool:
+    """Whether the other side has closed it."""
+    line.settimeout(0.1)
+    try:
+        return line.recv(1) == b""
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+
+
+def test_connections_are_counted_down(tmp_path: Path) -> None:
+    """However they end, their places are free again."""
+    with serving(tmp_path, limits={**_QUICK, "connections": 3}) as server:
+        for request in (b"", b"\0", _WHOLE[:30], _HEAD + b"X: " + b"x" * 90_000, _LAST) * 4:
+            with server.connect() as line:
+                line.sendall(request)
+                if request:
+                    with contextlib.suppress(OSError):
+                        line.shutdown(socket.SHUT_WR)
+                        heard(line)
+        time.sleep(1.5)
+        clients = [server.client() for _ in range(3)]
+        assert [exchange(client, _EVENT).status for client in clients] == [200] * 3
+        for client in clients:
+            client.close()
+
+
+def test_observed(tmp_path: Path) -> None:
+    """Every answer is, also those that were given before there was a request."""
+    with serving(tmp_path) as server:
+        server.say(b"\0")
+        server.say(_HEAD + b"X: " + b"x" * 90_000)
+        server.say(_LAST)
+        with server.connect() as line:
+            line.sendall(_CHUNKED + b"\r\nzz\r\n")
+            http.client.HTTPResponse(line).begin()
+        assert server.observed() == [400, 431, 200, 400]
