@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
 import tempfile
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,17 +13,21 @@ import typer
 
 from collector import synthetic
 from collector.cli.console import AsJson, SchemaName, out, print_json, tally_table
-from collector.contracts import Batch, Record, Tally
+from collector.contracts import Record, Request, Tally
 from collector.errors import ConfigError
 from collector.filter import Filter
 from collector.keyring import Keyring
+from collector.pipeline import Pipeline
 from collector.schema import Schema, load_schema
 from collector.sinks.store import FILE_NAME, Store
+from collector.spool import FILE_NAME as SPOOL_NAME
+from collector.spool import Spool
 from collector.testing import Hit, canaries, scan
 
 __all__ = ["demo"]
 
 _BATCH = 500
+_SECONDS = 60.0
 
 
 def demo(
@@ -37,8 +39,8 @@ def demo(
     seed: Annotated[int, typer.Option(help="The same seed gives the same meetings.")] = 2026,
     as_json: AsJson = False,
 ) -> None:
-    """Run synthetic meetings through the filter into a store, then search it for what must not be
-    there.
+    """Run synthetic meetings through filter and spool into a store, then search all of it for what
+    must not be there.
 
     Every event holds audio, video, chat, a transcript and files, with canaries planted in all of
     them. Then every byte that was written is searched for the canaries, also in encoded form.
@@ -74,8 +76,8 @@ def _fresh(data: Path) -> Path:
     """The path of a new store; what an earlier demo left is removed, and nothing else."""
     path = data / FILE_NAME
     try:
-        for suffix in ("", "-wal", "-shm"):
-            path.with_name(FILE_NAME + suffix).unlink(missing_ok=True)
+        for name, suffix in product((FILE_NAME, SPOOL_NAME), ("", "-wal", "-shm")):
+            path.with_name(name + suffix).unlink(missing_ok=True)
     except OSError:
         pass
     else:
@@ -86,17 +88,21 @@ def _fresh(data: Path) -> Path:
 def _collect(
     schema: Schema, path: Path, number: int, seed: int, planted: Sequence[str]
 ) -> tuple[Tally, Record | None, int]:
-    """Meetings through the filter into the store: the counts, one record, and what is stored."""
+    """Meetings through filter and spool into the store: the counts, a record, what is stored."""
     chosen, total, sample = Filter(schema, keys=Keyring()), Tally(), None
     meetings = synthetic.events(number, seed, planted)
     with Store(path, schema) as store:
-        while batch := list(islice(meetings, _BATCH)):
-            admission = chosen.admit_lines(b"\n".join(map(orjson.dumps, batch)))
-            total += admission.tally
-            minute = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:00Z")
-            records = admission.records
-            sample = sample or next(iter(records), None)
-            store.deliver(Batch(secrets.token_bytes(16), minute, records))
+        spool = Spool(path.with_name(SPOOL_NAME), sinks=["store"])
+        pipeline = Pipeline(chosen, spool, {"store": store}, lambda tally: None)
+        pipeline.start()
+        try:
+            while batch := list(islice(meetings, _BATCH)):
+                body = b"\n".join(map(orjson.dumps, batch))
+                total += pipeline.accept_now(Request("ndjson", body))
+                sample = sample or next(iter(chosen.admit_lines(body).records), None)
+        finally:
+            pipeline.close(_SECONDS)
+            spool.close()
         return total, sample, store.count()
 
 
