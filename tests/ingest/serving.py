@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -70,10 +71,20 @@ def main() -> None:
         server_header=False,
         loop=options["loop"],
         timeout_graceful_shutdown=5,
+        ssl_context_factory=_context(options["tls"]),
     )
     name = listening.getsockname()
     print(name[1] if isinstance(name, tuple) else 0, flush=True)
     uvicorn.Server(config).run(sockets=[listening])
+
+
+def _context(pair: list[str]) -> Any:
+    """What makes TLS of a certificate and a key, if there are any."""
+    if not pair:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*pair)
+    return lambda _config, _default: context
 
 
 def _listening(path: str) -> socket.socket:
@@ -224,11 +235,11 @@ def serving(tmp_path: Path, **options: Any) -> Iterator[Server]:
     """A receiver in a process of its own.
 
     Options: ``limits``, ``mood`` (full, failing, slow, telling), ``token``, ``origins``, ``hops``,
-    ``hosts``, ``unix``, ``loop``, and ``environment`` for the process.
+    ``hosts``, ``unix``, ``loop``, ``tls`` (certificate, key), and ``environment`` for the process.
     """
     environment = {**os.environ, **options.pop("environment", {})}
     defaults: dict[str, Any] = {"limits": {}, "mood": "", "token": "", "origins": []}
-    defaults |= {"hops": 0, "hosts": [], "unix": "", "loop": "uvloop"}
+    defaults |= {"hops": 0, "hosts": [], "unix": "", "loop": "uvloop", "tls": []}
     assert set(options) <= set(defaults)
     stderr, stdout = tmp_path / "stderr", tmp_path / "stdout"
     with stderr.open("w") as err, stdout.open("w") as out:

@@ -1,0 +1,109 @@
+"""The HTTP receiver under TLS, where a connection cannot be closed in one direction only."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import ssl
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from collector.ingest.limits import MIB
+from tests.ingest.certificates import Authority
+from tests.ingest.serving import Server, exchange, heard, serving
+
+_EVENT = b'{"client":{"address":"203.0.113.7"},"os":{"type":"windows"}}'
+_HEAD = b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+
+@dataclass
+class Secured:
+    """A receiver, and what its clients trust."""
+
+    server: Server
+    context: ssl.SSLContext
+
+    def client(self) -> http.client.HTTPSConnection:
+        """A client that checks the certificate."""
+        port = self.server.port
+        return http.client.HTTPSConnection("127.0.0.1", port, timeout=20, context=self.context)
+
+    def connect(self) -> ssl.SSLSocket:
+        """A connection after its handshake."""
+        return self.context.wrap_socket(self.server.connect(), server_hostname="127.0.0.1")
+
+
+@pytest.fixture(scope="module", params=["uvloop", "asyncio"])
+def secured(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Secured]:
+    """A receiver with a certificate, on either event loop."""
+    folder: Path = tmp_path_factory.mktemp("tls")
+    authority = Authority(folder)
+    pair = authority.issue("server")
+    context = ssl.create_default_context(cafile=str(authority.own.certificate))
+    tls = [str(pair.certificate), str(pair.key)]
+    limits = {"header_seconds": 0.6, "body_seconds": 0.6, "idle_seconds": 2.0}
+    with serving(folder, loop=request.param, tls=tls, limits=limits) as server:
+        yield Secured(server, context)
+    assert "Traceback" not in server.said()
+    assert "no effect" not in server.said()
+
+
+def test_a_connection_that_is_used_again(secured: Secured) -> None:
+    """After success, and after most refusals."""
+    client = secured.client()
+    assert exchange(client, _EVENT).status == 200
+    first = client.sock
+    assert exchange(client, b"{").status == 400
+    assert exchange(client, _EVENT).status == 200
+    assert client.sock is first
+    client.close()
+
+
+def test_refused_half_way(secured: Secured) -> None:
+    """The sender of a body that is too large hears so, although it is still sending."""
+    client = secured.client()
+    reply = exchange(client, bytes(5 * MIB))
+    assert (reply.status, reply.code, reply.headers["connection"]) == (413, "E416", "close")
+    assert exchange(client, _EVENT).status == 200
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"\0\0\0", b"400"),
+        (_HEAD + b"X: " + b"x" * 90_000, b"431"),
+        (_HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", b"400"),
+        (_HEAD + b"Content-Length: 10\r\n\r\n", b"408"),
+        (_HEAD, b"408"),
+        (_HEAD + b"Connection: close\r\nContent-Length: 2\r\n\r\n{}", b"200"),
+    ],
+)
+def test_what_ends_a_connection(secured: Secured, sent: bytes, status: bytes) -> None:
+    """Its last answer comes through, and then it is closed soon."""
+    began = time.monotonic()
+    with secured.connect() as line:
+        line.sendall(sent)
+        with contextlib.suppress(ssl.SSLError):
+            answer = heard(line)
+    assert answer.split()[1] == status
+    assert time.monotonic() - began < 4
+
+
+def test_senders_that_go_away(secured: Secured) -> None:
+    """In the middle of a handshake, of a head, of a body."""
+    for sent in (b"", b"\x16\x03\x01", b"GET / HTTP/1.1\r\n\r\n"):
+        with secured.server.connect() as plain:
+            plain.sendall(sent)
+    for sent in (b"", _HEAD, _HEAD + b"Content-Length: 10\r\n\r\n{"):
+        with secured.connect() as line:
+            line.sendall(sent)
+    client = secured.client()
+    assert exchange(client, _EVENT).status == 200
+    client.close()
