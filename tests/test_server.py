@@ -21,7 +21,7 @@ import pytest
 from collector.ingest.auth import hashed
 from tests.cli.process import run
 from tests.server.test_surroundings import HOSTILE
-from tests.sidecar import COMMAND, FREE_PORTS, Sidecar, UnixConnection, started
+from tests.sidecar.serving import COMMAND, FREE_PORTS, Sidecar, UnixConnection, started
 
 _EVENT = b'{"ip_address": "203.0.113.7", "device": {"type": "phone"}, "chat": ["hunter2secret"]}\n'
 

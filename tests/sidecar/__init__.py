@@ -1,0 +1,1 @@
+"""The whole sidecar: real processes, real clients, real faults."""
