@@ -20,7 +20,8 @@ _DOCUMENTS = sorted([_ROOT / "README.md", *(_ROOT / "docs").rglob("*.md")])
 
 
 def _blocks(language: str, marker: str = "") -> list[str]:
-    return re.findall(rf"{marker}```{language}\n(.*?)```", _README, re.DOTALL)
+    found = re.findall(rf"(<!-- serve -->\n)?{marker}```{language}\n(.*?)```", _README, re.DOTALL)
+    return [text for served, text in found if not served]  # these are tests/sidecar's
 
 
 def _commands() -> set[str]:
