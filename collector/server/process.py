@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import partial
+from threading import Timer
 from time import monotonic
 from typing import Any
 
@@ -22,9 +23,12 @@ from collector.server.watch import Watch
 
 __all__ = ["serve"]
 
-_IN_FLIGHT_SECONDS = 4
-_FLUSH_SECONDS = 4.0
+_IN_FLIGHT_SECONDS = 3
+_FLUSH_SECONDS = 3.0
+_LONGEST_SECONDS = 8.5
 _LOOK_SECONDS = 1.0
+_ECHO_SECONDS = 0.1
+"""A terminal and a supervisor may both send what was meant as one signal."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -35,19 +39,21 @@ def serve(config: Config) -> int:
     """
     log = Log(config.log.level)
     Silence(log).install()
+    # Whoever holds a sink's file, or a disk that does not answer, must not hold us too.
+    last = Timer(_LONGEST_SECONDS, os._exit, (0,))
+    last.daemon = True
     with ExitStack() as stack:
+        stack.callback(last.cancel)
         parts = Parts(config, stack)
         receivers = Receivers(parts, stack, _IN_FLIGHT_SECONDS)
         with asyncio.Runner(debug=False, loop_factory=_loop_factory()) as runner:
-            began = runner.run(_run(parts, receivers, log))
+            began = runner.run(_run(parts, receivers, log, last))
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
         delivered = parts.pipeline.close(_FLUSH_SECONDS)
-        waiting = parts.spool.state().batches
-    log.say(
-        "stopped",
-        delivered_all=delivered,
-        waiting=waiting,
-        seconds=round(monotonic() - began, 3),
-    )
+        parts.spool.close()
+        waiting, seconds = parts.spool.state().batches, round(monotonic() - began, 3)
+        log.say("stopped", delivered_all=delivered, waiting=waiting, seconds=seconds)
     return 0
 
 
@@ -59,13 +65,13 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _run(parts: Parts, receivers: Receivers, log: Log) -> float:
+async def _run(parts: Parts, receivers: Receivers, log: Log, last: Timer) -> float:
     """Serve until a signal; returns when it came."""
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(partial(_unhandled, log))
-    ending: asyncio.Future[int] = loop.create_future()
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, _signalled, ending, number)
+    ending: asyncio.Future[tuple[int, float]] = loop.create_future()
+    for handled in _SIGNALS:
+        loop.add_signal_handler(handled, _signalled, ending, handled)
     await receivers.start()
     parts.pipeline.start()
     notify("READY=1")
@@ -77,17 +83,20 @@ async def _run(parts: Parts, receivers: Receivers, log: Log) -> float:
         await receivers.tick()
         watch.look()
         await asyncio.wait([ending], timeout=_LOOK_SECONDS)
-    began = monotonic()
+    number, began = ending.result()
+    last.start()
     notify("STOPPING=1")
-    log.say("stopping", signal=ending.result())
+    log.say("stopping", signal=number)
     await receivers.stop()
     return began
 
 
-def _signalled(ending: asyncio.Future[int], number: int) -> None:
-    if ending.done():
-        os._exit(128 + number)
-    ending.set_result(int(number))
+def _signalled(ending: asyncio.Future[tuple[int, float]], number: int) -> None:
+    if not ending.done():
+        ending.set_result((int(number), monotonic()))
+    elif monotonic() - ending.result()[1] > _ECHO_SECONDS:
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
 
 
 def _unhandled(log: Log, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
