@@ -2,7 +2,8 @@
 
 To close a socket from which not everything was read resets the connection, and the sender may never
 see the answer to a request that was refused half way. So the last word is said, the line is closed
-in that direction only, and what still comes is skipped for a moment.
+in that direction only, and what still comes is skipped for a moment. What is written in one go is
+sent in one go, too.
 """
 
 from __future__ import annotations
@@ -24,9 +25,16 @@ class Parting(asyncio.Transport):
     """Around another transport. ``closes`` is asked once, when it is to be closed, whether
     something may be unread."""
 
-    def __init__(self, transport: asyncio.Transport, closes: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        loop: asyncio.AbstractEventLoop,
+        closes: Callable[[], bool],
+    ) -> None:
         super().__init__()
         self._transport = transport
+        self._loop = loop
+        self._written: list[bytes] = []
         self._closes = closes
         self._closing = False
         self._skipped = 0
@@ -35,6 +43,7 @@ class Parting(asyncio.Transport):
         """Close it, now or a moment later."""
         if self._closing:
             return
+        self.flush()
         self._closing = True
         if not self._closes():
             self._transport.close()
@@ -57,8 +66,16 @@ class Parting(asyncio.Transport):
         self._transport.abort()
 
     def write(self, data: Any) -> None:
-        """As any transport."""
-        self._transport.write(data)
+        """Send it, with what else is written before others get their turn."""
+        if not self._written:
+            self._loop.call_soon(self.flush)
+        self._written.append(data)
+
+    def flush(self) -> None:
+        """Send now what has been written."""
+        if self._written and not self._transport.is_closing():
+            self._transport.write(b"".join(self._written))
+        self._written.clear()
 
     def pause_reading(self) -> None:
         """As any transport."""

@@ -29,6 +29,7 @@ from collector.ingest.http import RECEIVER, Observe
 from collector.ingest.limits import Limits
 from collector.ingest.parting import LINGER_SECONDS, Parting
 from collector.ingest.refusals import (
+    BUSY,
     CROWDED,
     HEADERS_TOO_LARGE,
     LATE,
@@ -64,6 +65,7 @@ class Guarded(HttpToolsProtocol):
     """A connection with deadlines and ceilings. Made by ``protocol``."""
 
     crowd: ClassVar[Crowd]
+    parting: Parting
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -83,7 +85,8 @@ class Guarded(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take it, or say that there are too many."""
-        super().connection_made(Parting(transport, self._closes))
+        self.parting = Parting(transport, self.loop, self._closes)
+        super().connection_made(self.parting)
         now = self.loop.time()
         self._due = now + self.limits.header_seconds
         if self.crowd.enter(self, self.loop):
@@ -100,9 +103,9 @@ class Guarded(HttpToolsProtocol):
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """The sender sends no more, but may still want to hear the answer."""
-        if self.transport.is_closing() or self.scheme == "https":
-            return None
-        if self._phase == "between" and not self._answering():
+        idle = self._phase == "between" and not self._answering()
+        if idle or self.transport.is_closing() or self.scheme == "https":
+            self.parting.flush()
             return None
         self._ended = True
         self._fault(MALFORMED)
@@ -155,7 +158,7 @@ class Guarded(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse it, piece by piece, up to the ceilings."""
         if self._deaf:
-            self.transport.skip(len(data))  # type: ignore[attr-defined]
+            self.parting.skip(len(data))
             return
         try:
             self._parse(memoryview(data) if len(data) > _PIECE else data)
@@ -179,11 +182,14 @@ class Guarded(HttpToolsProtocol):
                 self._fault(HEADERS_TOO_LARGE)
 
     def _weigh(self) -> None:
-        """Whether a body is larger than it may be, or is made of more chunks than bytes."""
+        """Whether a body is larger than it may be, or than it may be before it is its turn, or is
+        made of more chunks than bytes."""
         if self._phase != "body":
             return
         if self._payload > self.limits.wire:
             self._fault(TOO_LARGE)
+        elif self.pipeline and self._payload > _PIECE:
+            self._fault(BUSY)
         elif self._raw - self._payload > _FRAMING_BYTES + self._payload // _FRAMING_SHARE:
             self._fault(MALFORMED)
 

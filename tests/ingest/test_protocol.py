@@ -219,6 +219,14 @@ def test_pipelining_has_an_end(tmp_path: Path) -> None:
         assert set(answers) == {200}
 
 
+def test_large_bodies_wait_for_their_turn(tmp_path: Path) -> None:
+    """Nothing large is kept for later: a sender that does not wait is told to come again."""
+    large = _HEAD + b"Content-Length: 400000\r\n\r\n" + bytes(400_000)
+    with serving(tmp_path, mood="slow") as server:
+        answer = server.say(_WHOLE + large)
+        assert (_statuses(answer), _codes(answer)) == ([200, 503], ["E425"])
+
+
 def test_a_skipped_body_is_followed_by_the_next_request(server: Server) -> None:
     """An early refusal leaves the connection usable, once the body is through."""
     first = _WHOLE.replace(b"/v1/events", b"/v1/nothin")
@@ -457,4 +465,15 @@ def test_observed(tmp_path: Path) -> None:
         with server.connect() as line:
             line.sendall(_CHUNKED + b"\r\nzz\r\n")
             http.client.HTTPResponse(line).begin()
+        deadline = time.monotonic() + 5
+        while len(server.observed()) < 4 and time.monotonic() < deadline:
+            time.sleep(0.02)
         assert server.observed() == [400, 431, 200, 400]
+
+
+def test_an_answer_comes_in_one_piece(server: Server) -> None:
+    """Its head and its body are sent together."""
+    with server.connect() as line:
+        for _ in range(3):
+            line.sendall(_WHOLE)
+            assert line.recv(4096).endswith(b"}")
