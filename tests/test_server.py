@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import pty
 import signal
 import socket
 import sqlite3
+import ssl
 import stat
 import subprocess
 import sys
@@ -20,6 +22,7 @@ import pytest
 
 from collector.ingest.auth import hashed
 from tests.cli.process import run
+from tests.ingest.certificates import Authority
 from tests.server.test_surroundings import HOSTILE
 from tests.sidecar.serving import COMMAND, FREE_PORTS, Sidecar, UnixConnection, started
 
@@ -228,6 +231,42 @@ def test_only_a_socket_file(tmp_path: Path) -> None:
     with started(tmp_path, environ=off) as sidecar:
         assert set(sidecar.ports) == {"unix"}
         assert sidecar.stop()[0] == 0
+
+
+def test_addresses_that_others_can_reach(tmp_path: Path) -> None:
+    """Encrypted, and only for those who show a token; health needs none."""
+    pair = Authority(tmp_path).issue("server")
+    environ = {
+        "COLLECTOR__HTTP__ADDRESS": "0.0.0.0:0",
+        "COLLECTOR__ADMIN__ADDRESS": "0.0.0.0:0",
+        "COLLECTOR__TLS__CERTIFICATE": str(pair.certificate),
+        "COLLECTOR__TLS__KEY": str(pair.key),
+        "COLLECTOR__AUTH__TOKENS": hashed("a token"),
+    }
+    right = {"Authorization": "Bearer a token"}
+    with started(tmp_path, environ=environ) as sidecar:
+        for port, path, body in (("http", "/v1/events", _EVENT), ("admin", "/metrics", None)):
+            assert _encrypted(sidecar.ports[port], path, body, {}) == 401
+            assert _encrypted(sidecar.ports[port], path, body, right) == 200
+            with pytest.raises((OSError, http.client.HTTPException)):
+                sidecar.request("GET", path, to=port)
+        assert _encrypted(sidecar.ports["admin"], "/readyz", None, {}) == 200
+        place = f"0.0.0.0:{sidecar.ports['admin']}"
+        assert run("healthcheck", env=environ | {"COLLECTOR__ADMIN__ADDRESS": place}).code == 0
+        assert sidecar.stop()[0] == 0
+
+
+def _encrypted(port: int, path: str, body: bytes | None, headers: dict[str, str]) -> int:
+    """The status of an answer over TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=20, context=context)
+    kind = {"Content-Type": "application/x-ndjson"}
+    try:
+        connection.request("GET" if body is None else "POST", path, body, kind | headers)
+        return connection.getresponse().status
+    finally:
+        connection.close()
 
 
 def test_foreign_callers_of_admin(tmp_path: Path) -> None:

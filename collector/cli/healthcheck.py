@@ -8,7 +8,7 @@ import typer
 
 from collector.cli.console import err
 from collector.cli.serve import ConfigFile
-from collector.config import Address, Config, load
+from collector.config import Address, load
 from collector.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,18 +28,18 @@ def healthcheck(config: ConfigFile = None) -> None:
     chosen = load(config)
     if chosen.admin.address is None:
         raise ConfigError("E211", "the sidecar has no admin address to ask; set `admin.address`")
-    status = _asked(chosen.admin.address, chosen)
+    status = _asked(chosen.admin.address)
     if status != 200:
         err.print("no answer" if status == 0 else "not ready")
     raise typer.Exit(0 if status == 200 else 1)
 
 
-def _asked(address: Address, config: Config) -> int:
+def _asked(address: Address) -> int:
     """The status of ``/readyz``; 0 if nobody answers. No proxy is asked, whatever is set."""
     from http.client import HTTPException  # noqa: PLC0415 - keeps `collector --help` light
 
     host = _ANYWHERE.get(address.host, address.host)
-    connection = _connection(host, address.port, encrypted=config.tls.certificate is not None)
+    connection = _connection(host, address.port, encrypted=not address.is_loopback)
     try:
         connection.request("GET", "/readyz", headers={"Host": "localhost"})
         return connection.getresponse().status

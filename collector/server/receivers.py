@@ -96,8 +96,8 @@ class Receivers:
 
     def _listen(self, name: str, opened: socket.socket, app: Any) -> None:
         parts = self._parts
-        is_tcp = opened.family != socket.AF_UNIX
-        context = parts.certificates.context() if parts.certificates and is_tcp else None
+        is_plain = opened.family == socket.AF_UNIX or (name == "admin" and not self._is_open())
+        context = None if parts.certificates is None or is_plain else parts.certificates.context()
         self._listeners[name] = Listener(
             app,
             opened,
@@ -122,14 +122,18 @@ class Receivers:
 
     def _admin(self) -> Admin:
         parts, chosen = self._parts, self._parts.config.admin
-        is_open = chosen.address is not None and not chosen.address.is_loopback
         own = () if chosen.address is None else (chosen.address.host,)
         return Admin(
             self._checks,
             parts.metrics.text,
             hosts=(*chosen.hosts, *own),
-            admits=parts.tokens.admits if parts.tokens and is_open else None,
+            admits=parts.tokens.admits if parts.tokens and self._is_open() else None,
         )
+
+    def _is_open(self) -> bool:
+        """Whether others can reach admin. On loopback it is plain, so that probes need nothing."""
+        address = self._parts.config.admin.address
+        return address is not None and not address.is_loopback
 
     def _checks(self) -> dict[str, State]:
         """What readiness is made of."""
