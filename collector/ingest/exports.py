@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from threading import BoundedSemaphore
+from io import BytesIO
 from time import perf_counter
 from types import ModuleType
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 from collector.contracts import AcceptNow, Request, Signal
 from collector.errors import DeliveryError
 from collector.ingest.auth import Tokens
-from collector.ingest.bodies import Encoding, allowed, pieces
+from collector.ingest.bodies import Encoding, pieces
 from collector.ingest.limits import MIB, Limits
 from collector.ingest.otlp_answers import export_protobuf, outcome, retry_protobuf
 from collector.ingest.peers import address_of, forwarded
@@ -36,6 +36,7 @@ from collector.ingest.refusals import (
     Refused,
 )
 from collector.ingest.seats import Seats
+from collector.ingest.turns import Turns
 
 __all__ = ["METHODS", "RECEIVER", "Calls", "Exports", "Observe"]
 
@@ -51,7 +52,6 @@ _SERVING = b"\x08\x01"
 _OVERSIZED = (TOO_LARGE, INFLATED, HEADERS_TOO_LARGE)
 _RESOURCE_EXHAUSTED = 8
 _RETRY_SECONDS = 5
-_LARGE_AT_ONCE = 2
 _MAGIC: dict[bytes, Encoding] = {b"\x1f\x8b": "gzip", b"\x78": "deflate"}
 """How compressed messages begin. OTLP's own begin with 0x0a: they have field 1 only."""
 
@@ -84,7 +84,7 @@ class Calls:
         self._exports, self._seats = exports, seats
         self._gone = library.RpcError
         self._codes = {code.value[0]: code for code in library.StatusCode}
-        self._turns = BoundedSemaphore(_LARGE_AT_ONCE)
+        self._turns = Turns(seats.count // 2)
         handler = library.stream_unary_rpc_method_handler
         self._takes = {
             method: handler(partial(self._take, signal)) for method, signal in METHODS.items()
@@ -166,29 +166,22 @@ class Calls:
         return message
 
     def _taken(self, signal: Signal, message: bytes, context: Any) -> bytes:
-        """The answer to a message. Of large ones only a few are worked on at a time."""
-        limits = self._exports.limits
+        """The answer to a message, once it is its turn."""
         encoding = next((e for magic, e in _MAGIC.items() if message.startswith(magic)), None)
-        size = len(message) if encoding is None else allowed(len(message), limits)
-        if size <= MIB:
-            return self._kept(signal, message, encoding, context)
-        with self._turns:
-            return self._kept(signal, message, encoding, context)
-
-    def _kept(
-        self, signal: Signal, message: bytes, encoding: Encoding | None, context: Any
-    ) -> bytes:
-        if encoding is not None:
-            message = b"".join(pieces(encoding, message, self._exports.limits))
-        metadata = context.invocation_metadata()
-        request = Request(
-            signal,
-            message,
-            protobuf=True,
-            peer=self._peer(metadata, context),
-            user_agent=next(iter(_values(metadata, "user-agent")), None),
-        )
-        tally = self._exports.accept_now(request)
+        rest = pieces(encoding, message, self._exports.limits) if encoding else iter([message])
+        body = BytesIO()  # which gives its bytes away without a copy
+        body.writelines(_at_least(MIB, rest))
+        with self._turns.of(body.tell()):
+            body.writelines(rest)
+            metadata = context.invocation_metadata()
+            request = Request(
+                signal,
+                body.getvalue(),
+                protobuf=True,
+                peer=self._peer(metadata, context),
+                user_agent=next(iter(_values(metadata, "user-agent")), None),
+            )
+            tally = self._exports.accept_now(request)
         fate = outcome(tally)
         if fate != "taken":
             raise Refused(UNREADABLE if fate == "malformed" else TOO_LARGE)
@@ -202,3 +195,11 @@ class Calls:
 
 def _values(metadata: Metadata, wanted: str) -> list[str]:
     return [str(value) for name, value in metadata if name == wanted]
+
+
+def _at_least(size: int, parts: Iterator[bytes]) -> Iterator[bytes]:
+    """Parts until they are larger than that together, or all of them."""
+    for part in parts:
+        yield part
+        if (size := size - len(part)) < 0:
+            return

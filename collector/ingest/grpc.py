@@ -96,8 +96,9 @@ class Receiver:
         self._seats.close()
 
     def _threads(self) -> int:
-        """As many as there is room for messages of the largest size."""
-        fitting = self._limits.room // self._limits.wire
+        """As many as there is room for messages of the largest size, each of which is there twice
+        while the library hands it over."""
+        fitting = self._limits.room // (2 * self._limits.wire)
         return max(_FEWEST_THREADS, min(_MOST_THREADS, fitting))
 
     def _listen(self, server: Any) -> int:

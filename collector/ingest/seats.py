@@ -45,7 +45,7 @@ class Seats(ThreadPoolExecutor):
 
     def __init__(self, count: int, seconds: float) -> None:
         super().__init__(count, thread_name_prefix="grpc")
-        self._count, self._seconds = count, seconds
+        self.count, self._seconds = count, seconds
         self._lock = Lock()
         self._calls = 0
         self._waiting: dict[int, Seat] = {}
@@ -56,7 +56,7 @@ class Seats(ThreadPoolExecutor):
     @property
     def queued(self) -> int:
         """How many calls wait for a thread."""
-        return max(0, self._calls - self._count)
+        return max(0, self._calls - self.count)
 
     def submit(
         self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
@@ -94,7 +94,7 @@ class Seats(ThreadPoolExecutor):
         self.shutdown(wait=False, cancel_futures=True)
 
     def _is_crowded(self) -> bool:
-        return self.queued > 0 and len(self._waiting) > self._count // 2
+        return self.queued > 0 and len(self._waiting) > self.count // 2
 
     def _look(self) -> None:
         """Have somebody look after the crowd, if there is one."""

@@ -74,7 +74,7 @@ def test_slow_senders_make_way_when_others_wait(seats: Seats) -> None:
     for call in slow:
         seats.submit(call.run, seats)
         _eventually(lambda call=call: call.seat is not None)  # type: ignore[misc]
-    ready = [seats.submit(lambda: None) for _ in range(20)]
+    ready = [seats.submit(time.sleep, 0.05) for _ in range(20)]
     for future in ready:
         future.result(10)
     assert [call.cancelled for call in slow] == [True, True, False, False]
