@@ -21,7 +21,7 @@ from collector.errors import ConfigError
 from collector.ingest.auth import Tokens
 from collector.ingest.exports import METHODS, RECEIVER, Calls, Exports, Observe
 from collector.ingest.limits import MIB, Limits
-from collector.ingest.listening import check_address, private
+from collector.ingest.listening import check_address
 from collector.ingest.seats import Seats
 from collector.ingest.tls import Certificates
 
@@ -37,10 +37,10 @@ _HOUR_MS, _GRACE_MS = 3_600_000, 30_000
 class Receiver:
     """The server of OTLP's three services, and of gRPC's health check.
 
-    ``address`` is ``host:port`` (port 0: any free one) or ``unix:PATH``. Without ``tokens`` anybody
-    may send who gets through; ``hops`` is the number of trusted proxies in front. ``observe`` is
-    called with the receiver's name, the HTTP status of the same meaning, and the seconds of every
-    call that is answered. Raises ``ConfigError`` E201 if the library is not installed.
+    ``address`` is ``host:port`` (port 0: any free one). Without ``tokens`` anybody may send who gets
+    through; ``hops`` is the number of trusted proxies in front. ``observe`` is called with the
+    receiver's name, the HTTP status of the same meaning, and the seconds of every call that is
+    answered. Raises ``ConfigError`` E201 if the library is not installed.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Receiver:
         return "<Receiver of OTLP/gRPC>"
 
     def start(self) -> int:
-        """Listen and serve; returns the port, or 1 for a unix socket.
+        """Listen and serve; returns the port.
 
         Raises ``ConfigError`` E207 when the address cannot be listened on.
         """
@@ -83,7 +83,7 @@ class Receiver:
             port = 0
         if not port:
             seats.close()
-            raise ConfigError("E207", f"{self._address} cannot be listened on; is it taken?")
+            raise ConfigError("E207", f"gRPC cannot listen on {self._address}; is it taken?")
         server.start()
         self._seats, self._server = seats, server
         return port
@@ -102,10 +102,9 @@ class Receiver:
         return max(_FEWEST_THREADS, min(_MOST_THREADS, fitting))
 
     def _listen(self, server: Any) -> int:
-        with private(self._address):
-            if self._certificates is None:
-                return int(server.add_insecure_port(self._address))
-            return int(server.add_secure_port(self._address, self._certificates.grpc()))
+        if self._certificates is None:
+            return int(server.add_insecure_port(self._address))
+        return int(server.add_secure_port(self._address, self._certificates.grpc()))
 
     def _options(self) -> list[tuple[str, int]]:
         limits = self._limits

@@ -17,7 +17,7 @@ _LONGEST = 256
 def address_of(peer: str) -> str | None:
     """The address in gRPC's name of a peer: ``ipv4:192.0.2.1:5``, ``ipv6:%5B2001:db8::1%5D:5``.
 
-    ``None`` for a unix socket, and for whatever else has no address.
+    ``None`` for whatever has none.
     """
     kind, _, rest = peer[:_LONGEST].partition(":")
     if kind not in ("ipv4", "ipv6"):

@@ -7,7 +7,6 @@ whatever the environment says.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import ssl
 from pathlib import Path
@@ -18,7 +17,7 @@ from collector.errors import ConfigError
 if TYPE_CHECKING:
     import grpc  # type: ignore[import-untyped]
 
-__all__ = ["Certificates", "exposed"]
+__all__ = ["Certificates"]
 
 _LARGEST_FILE = 1 << 20
 """Bytes of a certificate, key or authority file: more than any chain or bundle needs."""
@@ -67,29 +66,6 @@ class Certificates:
         return grpc.ssl_server_credentials(
             [(self._secret, self._chain)], self._authority, require_client_auth=self.mutual
         )
-
-
-def exposed(address: str) -> bool:
-    """Whether others than this machine can reach an address: ``host:port``, ``[host]:port``, a bare
-    host, or ``unix:PATH``. What is not surely local is exposed, a name other than ``localhost``
-    and an empty host (every interface) too."""
-    if address.startswith(("unix:", "/")):
-        return False
-    host = _host(address).rstrip(".").lower()
-    if host == "localhost":
-        return False
-    try:
-        local = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return True
-    mapped = getattr(local, "ipv4_mapped", None)
-    return not (mapped or local).is_loopback
-
-
-def _host(address: str) -> str:
-    if address.startswith("["):
-        return address[1:].partition("]")[0]
-    return address if address.count(":") > 1 else address.partition(":")[0]
 
 
 def _read(path: Path, name: str, mark: str) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import logging
 import socket
-import stat
 import threading
 import time
 from collections import Counter
@@ -357,17 +356,13 @@ def test_tls_needs_what_it_should(listen: Callable[..., int], kept: Kept, tmp_pa
     assert kept.tally.admitted == 2
 
 
-def test_addresses_of_senders(listen: Callable[..., int], kept: Kept, tmp_path: Path) -> None:
-    """The peer's, or what the outermost of so many trusted proxies saw; sockets have none."""
+def test_addresses_of_senders(listen: Callable[..., int], kept: Kept) -> None:
+    """The peer's, or what the outermost of so many trusted proxies saw."""
     forwarded = (("x-forwarded-for", "198.51.100.7, 192.0.2.1, 10.0.0.1"),)
     for hops in range(5):
         _call(listen(hops=hops), _logs(), metadata=forwarded)
-    listen(address=f"unix:{tmp_path / 's'}")
-    with grpc.insecure_channel(f"unix:{tmp_path / 's'}") as channel:
-        assert _called(channel, _logs())[1] is grpc.StatusCode.OK
     peers = [request.peer for request in kept.requests]
-    assert peers == ["127.0.0.1", "10.0.0.1", "192.0.2.1", "198.51.100.7", None, None]
-    assert stat.S_IMODE((tmp_path / "s").stat().st_mode) == 0o600
+    assert peers == ["127.0.0.1", "10.0.0.1", "192.0.2.1", "198.51.100.7", None]
 
 
 # -- limits --------------------------------------------------------------------------------------
@@ -470,7 +465,7 @@ def test_slow_senders_do_not_hold_up_others(listen: Callable[..., int], kept: Ke
 def test_a_taken_port(listen: Callable[..., int], capfd: pytest.CaptureFixture[str]) -> None:
     """E207 with the reason; the library has no say in it."""
     port = listen()
-    with pytest.raises(ConfigError, match=rf"^127\.0\.0\.1:{port} .* taken by another.*\[E207\]$"):
+    with pytest.raises(ConfigError, match=rf"127\.0\.0\.1:{port}: another process .*\[E207\]$"):
         listen(address=f"127.0.0.1:{port}")
     assert capfd.readouterr() == ("", "")
 

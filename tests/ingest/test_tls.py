@@ -14,7 +14,7 @@ import pytest
 
 from collector.errors import ConfigError
 from collector.ingest import tls
-from collector.ingest.tls import Certificates, exposed
+from collector.ingest.tls import Certificates
 from tests.ingest.certificates import Authority, Pair
 
 
@@ -212,55 +212,6 @@ def test_nothing_is_shown(authority: Authority, server: Pair) -> None:
     assert (repr(plain), repr(mutual)) == ("<Certificates>", "<Certificates for mutual TLS>")
 
 
-@pytest.mark.parametrize(
-    "address",
-    [
-        "127.0.0.1:4317",
-        "127.255.0.9:1",
-        "127.0.0.1",
-        "[::1]:4317",
-        "::1",
-        "[::ffff:127.0.0.1]:4317",
-        "localhost:4317",
-        "LOCALHOST",
-        "localhost.:1",
-        "unix:/run/collector.sock",
-        "unix:relative.sock",
-        "/run/collector.sock",
-    ],
-)
-def test_local_addresses(address: str) -> None:
-    """Nobody else can reach them."""
-    assert not exposed(address)
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "0.0.0.0:4317",
-        "[::]:4317",
-        "::",
-        ":4317",
-        "",
-        "*:4317",
-        "192.0.2.1:4317",
-        "10.0.0.1",
-        "[2001:db8::1]:4317",
-        "[fe80::1%lo]:4317",
-        "[::ffff:192.0.2.1]:1",
-        "example.com:4317",
-        "localhost.example.com:4317",
-        "127.0.0.1.example.com:4317",
-        "0x7f000001:1",
-        "2130706433",
-        "127.1:4317",
-    ],
-)
-def test_exposed_addresses(address: str) -> None:
-    """Others might reach them: every interface, other addresses, names that lead anywhere."""
-    assert exposed(address)
-
-
 def test_names() -> None:
     """``__all__`` is the whole of the module."""
-    assert tls.__all__ == ["Certificates", "exposed"]
+    assert tls.__all__ == ["Certificates"]
