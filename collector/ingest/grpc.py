@@ -37,8 +37,8 @@ _HOUR_MS, _GRACE_MS = 3_600_000, 30_000
 class Receiver:
     """The server of OTLP's three services, and of gRPC's health check.
 
-    ``address`` is ``host:port`` (port 0: any free one). Without ``tokens`` anybody may send who gets
-    through; ``hops`` is the number of trusted proxies in front. ``observe`` is called with the
+    ``address`` is ``host:port`` (port 0: any free one). Without ``tokens`` whoever gets through may
+    send; ``hops`` is the number of trusted proxies in front. ``observe`` is called with the
     receiver's name, the HTTP status of the same meaning, and the seconds of every call that is
     answered. Raises ``ConfigError`` E201 if the library is not installed.
     """
