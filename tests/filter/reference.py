@@ -39,6 +39,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "pseudonym": (str,),
 }
 _Event = dict[Any, Any]
+Fills = dict[str, str | None]
 SIZES: dict[int, int] = {}
 """How many members the objects of the last text had, equal keys counted each."""
 
@@ -98,10 +99,26 @@ class Reference:
         self._reads_lists = any(path.startswith("[") for path in every)
         now = datetime.combine(as_of, time(), UTC)
         around = Circumstances(lambda: now, keys)
+        self._fills: Fills | None = None
         self._canonical = {name: listed.canonical(around) for name, listed in schema.fields.items()}
 
-    def admit(self, event: bytes | _Event) -> Outcome:
-        """One JSON document, or one mapping."""
+    def admit(self, event: bytes | _Event, **fills: str | None) -> Outcome:
+        """One JSON document, or one mapping; ``peer`` and ``user_agent`` if it is one event."""
+        return self._filled(lambda: self._admit(event), fills)
+
+    def admit_lines(self, payload: bytes, **fills: str | None) -> Outcome:
+        """NDJSON."""
+        return self._filled(lambda: self._admit_lines(payload), fills)
+
+    def _filled(self, admit: Callable[[], Outcome], fills: Fills) -> Outcome:
+        out = admit()
+        if out.tally.received == 1:
+            self._fills = fills
+            out = admit()
+            self._fills = None
+        return out
+
+    def _admit(self, event: bytes | _Event) -> Outcome:
         out = Outcome()
         SIZES.clear()
         if isinstance(event, bytes):
@@ -110,8 +127,7 @@ class Reference:
             self._event(event, out, self._most_items)
         return self._finished(out, len(event) if isinstance(event, bytes) else 0)
 
-    def admit_lines(self, payload: bytes) -> Outcome:
-        """NDJSON."""
+    def _admit_lines(self, payload: bytes) -> Outcome:
         out = Outcome()
         for line in payload.removeprefix(BOM).split(b"\n"):
             if line.strip(b" \t\r"):
@@ -197,11 +213,14 @@ class Reference:
             }
         )
         record: Record = {"schema": self._schema.id}
-        refused = False
-        says = self._says(layers)
+        refused = has_own = False
+        says = self._says(first(layers, self._agents))
+        asked = self._asked(layers)
         for name in self._schema.fields:
             found = first(layers, self._sources(name))
-            value, reason = self._judge(name, says.get(name) if found is None else found)
+            own = says.get(name) if found is None else found
+            value, reason = self._judge(name, asked.get(name) if own is None else own)
+            has_own = has_own or (own is not None and value is not None)
             if reason is not None:
                 out.drop(name, reason)
                 refused = refused or reason == "purpose_refused"
@@ -210,7 +229,7 @@ class Reference:
         fields = self._schema.fields.items()
         if any(listed.required and name not in record for name, listed in fields):
             out.reject("missing_required")
-        elif len(record) > 1:
+        elif has_own:
             out.admit(record)
         else:
             out.reject("consent_withheld" if refused else "nothing_admitted")
@@ -219,9 +238,22 @@ class Reference:
         listed = self._schema.fields[name].sources or ()
         return listed if name in listed else (*listed, name)
 
-    def _says(self, layers: Sequence[_Event]) -> dict[str, str]:
-        """What the user agent says for the fields that are derived from it."""
-        agent = first(layers, self._agents)
+    def _asked(self, layers: Sequence[_Event]) -> dict[str, str]:
+        """What the request says, where the event says nothing: its user agent only if the event
+        has none."""
+        if self._fills is None:
+            return {}
+        has_agent = first(layers, self._agents) is not None
+        asked = {} if has_agent else self._says(self._fills.get("user_agent"))
+        peer = self._fills.get("peer")
+        if peer is not None:
+            fields = self._schema.fields.items()
+            filled = {name for name, listed in fields if listed.source == "peer"}
+            asked |= dict.fromkeys(filled - set(self._withheld), peer)
+        return asked
+
+    def _says(self, agent: Any) -> dict[str, str]:
+        """What a user agent says for the fields that are derived from it."""
         says = derived(agent) if type(agent) is str else {}
         return {
             name: says[name]

@@ -4,18 +4,18 @@ A *signature* is all that is taken from the attributes of an item, a scope or a 
 a name that is looked for and its value. Equal signatures mean the same, so each is judged once.
 Values are of these forms, which protobuf and JSON have in common and which can be told apart and
 hashed: a ``str``; ``(kind, value)`` for other scalars; ``(dict, pairs)`` for a list of keys and
-values; ``(list, None)`` for what is not read: arrays, bytes, and hidden values. ``None`` is no
-value.
+values; ``(list, None)`` for what is there but not read. ``None`` is no value.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from collector.contracts import CATEGORIES, Drop, Scalar
 from collector.filter.compile import Column, Keys, Plan
 
-__all__ = ["BODY", "UNREAD", "Names", "Own", "Reading", "Signature", "judge"]
+__all__ = ["BODY", "UNREAD", "Name", "Own", "Reading", "Signature", "judge"]
 
 Signature = tuple[tuple[str, Any], ...]
 
@@ -28,8 +28,16 @@ looked for has this name: a path is made of printable characters."""
 
 _CHAT = CATEGORIES.index("chat")
 _AGENT = -1
-Names = dict[str, "Names"]
-"""Names that are looked for, each with those that are looked for in it."""
+
+
+@dataclass(slots=True)
+class Name:
+    """A name that is looked for: which names are looked for in it, and whether its own value is
+    decoded, or only its presence known (content, and fields that are withheld)."""
+
+    below: dict[str, Name] = field(default_factory=dict)
+    is_read: bool = False
+
 
 _Place = tuple[int, int, Keys]
 """A column (or the user agent), the rank of the path among its paths, and the keys below."""
@@ -50,25 +58,19 @@ _NOTHING = Own({}, 0, None)
 class Reading:
     """Reads the signatures of one plan.
 
-    ``wanted`` are the names that are looked for, ``nested`` those that may hold others, with them.
-    The values of ``hidden`` ones are not decoded, only whether they are there: content, and fields
-    that are withheld. ``plain`` are the names that mean a text for one column, or a category of
-    content (counted on from the last column), and nothing else.
+    ``names`` are those that are looked for, ``wanted`` is their set. ``plain`` are those that mean
+    a text for one column, or a category of content (counted on from the last column), and nothing
+    else.
     """
 
     def __init__(self, plan: Plan) -> None:
-        self.nested: Names = {}
+        self.names: dict[str, Name] = {name: Name() for name, _ in plan.content}
         self._places: dict[str, list[_Place]] = {}
         self._content = dict(plan.content)
-        read: set[Any] = set()
         for column in plan.columns:
-            self._look(column.index, column.paths)
-            if column.withheld is None:
-                read.update(path[0] for path in column.paths)
-        self._look(_AGENT, plan.user_agent)
-        read.update(path[0] for path in plan.user_agent)
-        self.wanted = frozenset([*self._places, *self._content])
-        self.hidden = self.wanted - read
+            self._look(column.index, column.paths, is_read=column.withheld is None)
+        self._look(_AGENT, plan.user_agent, is_read=True)
+        self.wanted = frozenset(self.names)
         self._content[BODY] = _CHAT
         self.plain = {name: len(plan.columns) + n for name, n in self._content.items()}
         for name, places in self._places.items():
@@ -78,15 +80,16 @@ class Reading:
             elif plan.columns[index].withheld is None and str in plan.columns[index].wire:
                 self.plain[name] = index
 
-    def _look(self, index: int, paths: tuple[Keys, ...]) -> None:
+    def _look(self, index: int, paths: tuple[Keys, ...], *, is_read: bool) -> None:
         for rank, path in enumerate(paths):
             first, *others = path
             if not isinstance(first, str):  # an event is no list
                 continue
             self._places.setdefault(first, []).append((index, rank, tuple(others)))
-            below = self.nested.setdefault(first, {})
+            name = self.names.setdefault(first, Name())
             for key in others:
-                below = below.setdefault(str(key), {})
+                name = name.below.setdefault(str(key), Name())
+            name.is_read = name.is_read or is_read
 
     def own(self, signature: Signature) -> Own:
         """What is there. Of the paths of a column, the first that leads to a value decides."""

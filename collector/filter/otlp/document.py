@@ -17,7 +17,7 @@ from collector.contracts import Rejection, Signal
 from collector.filter.events import refusal
 from collector.filter.otlp.attributes import BODY, UNREAD, Reading, Signature
 from collector.filter.otlp.body import Group, Refused
-from collector.filter.otlp.values import Attribute, Raw, begins, each_attribute, presence, value
+from collector.filter.otlp.values import Attribute, Raw, begins, each_attribute, value
 from collector.filter.records import MAX_ITEMS, listed
 from collector.filter.text import BOM
 from collector.filter.tolerant import FAILURES, NULL
@@ -157,16 +157,9 @@ class JsonBody:
 
     def _pairs(self, attributes: Iterable[Attribute]) -> list[tuple[str, Any]]:
         """What is looked for in attributes; of equal keys the last."""
-        reading = self._reading
-        wanted = reading.wanted
-        last = {one.key: one.value for one in attributes if one.key in wanted}
-        return [
-            (
-                name,
-                presence(raw) if name in reading.hidden else value(raw, reading.nested[name]),
-            )
-            for name, raw in last.items()
-        ]
+        names = self._reading.names
+        last = {one.key: one.value for one in attributes if one.key in names}
+        return [(name, value(raw, names[name])) for name, raw in last.items()]
 
 
 def _strictly(raw: Raw) -> tuple[Iterable[Attribute], Raw] | None:

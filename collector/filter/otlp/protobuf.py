@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Any
 
 from collector.contracts import Signal
-from collector.filter.otlp.attributes import BODY, UNREAD, Names, Reading, Signature
+from collector.filter.otlp.attributes import BODY, UNREAD, Name, Reading, Signature
 from collector.filter.otlp.body import Group, Refused
 from collector.filter.otlp.messages import Messages, messages
 from collector.filter.otlp.wire import Malformed, Shape, Survey, may_unfold, survey
@@ -71,33 +71,28 @@ class ProtobufBody:
 
     def _pairs(self, names: Iterable[str], attributes: Any) -> list[tuple[str, Any]]:
         """What is looked for in attributes. A text is taken at once, as most values are texts."""
-        hidden, nested = self._reading.hidden, self._reading.nested
+        looked_for = self._reading.names
         pairs: list[tuple[str, Any]] = []
         for name in names:
-            value = attributes[name]
-            if name in hidden:
-                pairs.append((name, _presence(value)))
-            else:
-                pairs.append((name, value.string_value or _value(value, nested[name])))
+            value, sought = attributes[name], looked_for[name]
+            text = value.string_value if sought.is_read else None
+            pairs.append((name, text or _value(value, sought)))
         return pairs
 
 
-def _presence(value: Any) -> Any:
-    return None if value.WhichOneof("value") is None else UNREAD
-
-
-def _value(value: Any, names: Names) -> Any:
+def _value(value: Any, sought: Name) -> Any:
     """A value; of a list of keys and values, those that are looked for."""
     which = value.WhichOneof("value")
     if which is None:
         return None
+    if which == "kvlist_value" and sought.below:
+        below = value.kvlist_value.values
+        names = sought.below.keys() & below
+        return dict, tuple((name, _value(below[name], sought.below[name])) for name in names)
+    if not sought.is_read:
+        return UNREAD
     if which == "string_value":
         return value.string_value
-    if which == "kvlist_value":
-        below = value.kvlist_value.values
-        return dict, tuple(
-            (name, _value(below[name], names[name])) for name in names.keys() & below
-        )
     kind = _KINDS.get(which)
     return (kind, getattr(value, which)) if kind else UNREAD
 

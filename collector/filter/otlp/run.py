@@ -55,9 +55,11 @@ class Otlp:
         for resource, scope, items, rejected in opened.groups():
             for reason, times in rejected.items():
                 account.reject(reason, times)
+            if not items:
+                continue
             level = levels.level(resource, scope)
             if fills is not None and opened.number == 1:
-                levels.settle_one(level, next(iter(items), ()), fills)
+                levels.settle_one(level, next(iter(items)), fills)
             else:
                 levels.settle(level, items)
         return account

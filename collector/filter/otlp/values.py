@@ -13,12 +13,12 @@ from typing import Any
 import msgspec
 
 from collector.filter.compile import Mark
-from collector.filter.otlp.attributes import UNREAD, Names
+from collector.filter.otlp.attributes import UNREAD, Name
 from collector.filter.otlp.body import Refused
 from collector.filter.records import listed
 from collector.filter.tolerant import FAILURES, NULL, leaf
 
-__all__ = ["Attribute", "Raw", "begins", "each_attribute", "presence", "value"]
+__all__ = ["Attribute", "Raw", "begins", "each_attribute", "value"]
 
 Raw = msgspec.Raw
 
@@ -74,14 +74,7 @@ def each_attribute(raw: Raw) -> Iterator[Attribute]:
             yield attribute
 
 
-def presence(raw: Raw) -> Any:
-    """Whether there is a value, without decoding it."""
-    if raw == NULL:
-        return None
-    return UNREAD if not begins(raw) or _forms(_decode_value(raw)) else None
-
-
-def value(raw: Raw, names: Names) -> Any:
+def value(raw: Raw, sought: Name) -> Any:
     """A value; of a list of keys and values, those that are looked for."""
     if raw == NULL:
         return None
@@ -91,7 +84,9 @@ def value(raw: Raw, names: Names) -> Any:
     if len(forms) != 1:
         return UNREAD if forms else None
     ((form, inner),) = forms
-    return _READERS[form](inner, names) if form in _READERS else UNREAD
+    if form == "kvlist_value" and sought.below:
+        return _pairs(inner, sought.below)
+    return _READERS[form](inner) if sought.is_read and form in _READERS else UNREAD
 
 
 def _forms(found: _Value) -> list[tuple[str, Raw]]:
@@ -100,17 +95,17 @@ def _forms(found: _Value) -> list[tuple[str, Raw]]:
     return [(form, raw) for form, raw in values if raw != NULL]
 
 
-def _text(raw: Raw, _: Names) -> Any:
+def _text(raw: Raw) -> Any:
     text = leaf(raw, _TEXT)
     return text if type(text) is str else UNREAD
 
 
-def _truth(raw: Raw, _: Names) -> Any:
+def _truth(raw: Raw) -> Any:
     truth = leaf(raw, _TRUTH)
     return UNREAD if type(truth) is Mark else (bool, truth)
 
 
-def _whole(raw: Raw, _: Names) -> Any:
+def _whole(raw: Raw) -> Any:
     """A number, or the same as a text, of 64 bits."""
     number = leaf(raw, _WHOLE)
     if type(number) is str:
@@ -119,7 +114,7 @@ def _whole(raw: Raw, _: Names) -> Any:
     return (int, number) if is_whole else UNREAD
 
 
-def _real(raw: Raw, _: Names) -> Any:
+def _real(raw: Raw) -> Any:
     """A number, or the same as a text, or one of three words for what is none."""
     number = leaf(raw, _REAL)
     if type(number) is Mark:
@@ -132,11 +127,9 @@ def _real(raw: Raw, _: Names) -> Any:
         return UNREAD
 
 
-def _pairs(raw: Raw, names: Names) -> Any:
+def _pairs(raw: Raw, names: dict[str, Name]) -> Any:
     if not begins(raw):
         return UNREAD
-    if not names:
-        return dict, ()
     found = each_attribute(_decode_pairs(raw).values)
     last = {attribute.key: attribute.value for attribute in found if attribute.key in names}
     return dict, tuple((name, value(raw, names[name])) for name, raw in last.items())
@@ -147,7 +140,6 @@ _READERS = {
     "bool_value": _truth,
     "int_value": _whole,
     "double_value": _real,
-    "kvlist_value": _pairs,
 }
 
 

@@ -7,7 +7,10 @@ taken where a bound that C can count says that there may be too much.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from collector.filter.text import PIECE
 
@@ -18,10 +21,11 @@ MAX_PARTS = 1_000_000
 MAX_LEVELS = 100
 """The most messages that may lie in one another inside a body, which is what the decoder allows."""
 
-_VARINT, _EIGHT, _BYTES, _OPEN, _CLOSE, _FOUR = range(6)
+_VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
 _MOST_VARINT = 10
+_NUMBER = re.compile(rb"[\x80-\xff]{0,9}[\x00-\x7f]")
 _SHORT = 32
-_AGAIN = 1024
+_MOST_AT_ONCE = 4096
 
 
 class Malformed(Exception):
@@ -35,6 +39,60 @@ class Shape:
     members: dict[int, Shape] = field(default_factory=dict)
     is_item: bool = False
 
+    @cached_property
+    def short(self) -> Short:
+        """Its fields that are short and that are not looked into."""
+        return Short(self.members)
+
+
+class Short:
+    """Runs of short fields that are not looked into, which are passed over in C.
+
+    A body can hold millions of them, and a step of the walk in Python takes a microsecond.
+    """
+
+    def __init__(self, members: dict[int, Shape]) -> None:
+        tags = {number << 3 | _BYTES: shape for number, shape in members.items()}
+        leaves = [tag for tag, shape in tags.items() if not shape.members]
+        others = [tag for tag in range(8, 128) if tag not in tags]
+        lengths = b"|".join(_literal([n]) + b".{%d}" % n for n in range(_SHORT))
+        kinds = {
+            _BYTES: b"(?:%s)" % lengths,
+            _VARINT: _NUMBER.pattern,
+            _EIGHT: b".{8}",
+            _FOUR: b".{4}",
+        }
+        each = [
+            rb"(?:%s|%s[\x80-\xff]{0,3}[\x01-\x7f])%s"
+            % (
+                _literal(t for t in others if t & 7 == kind),
+                _literal(range(128 + kind, 256, 8)),
+                rest,
+            )
+            for kind, rest in kinds.items()
+        ]
+        if leaves:
+            each.insert(0, b"(%s)%s" % (_literal(leaves), kinds[_BYTES]))
+        one = b"|".join(each)
+        self._run = re.compile(b"(?s:%s){1,%d}+" % (one, _MOST_AT_ONCE))
+        self._each = re.compile(b"(?s:%s)" % one) if leaves else None
+        self._leaves = {bytes([tag]): tags[tag] for tag in leaves}
+
+    def skip(self, body: bytes, at: int, end: int, found: Survey) -> int:
+        """Past a run of them, counting messages."""
+        while not found.is_too_large and (run := self._run.match(body, at, end)):
+            if self._each is not None:
+                tags = self._each.findall(body, at, run.end())
+                for tag, shape in self._leaves.items():
+                    found.count(shape, tags.count(tag))
+            at = run.end()
+        return at
+
+
+def _literal(values: Iterable[int]) -> bytes:
+    """One of these bytes."""
+    return b"[%s]" % b"".join(b"\\x%02x" % value for value in values)
+
 
 @dataclass(slots=True)
 class Survey:
@@ -44,6 +102,13 @@ class Survey:
     items: int = 0
     parts: int = 0
     levels: int = 0
+
+    def count(self, shape: Shape, times: int = 1) -> None:
+        """So many messages of a shape."""
+        if shape.is_item:
+            self.items += times
+        else:
+            self.parts += times
 
     @property
     def is_too_large(self) -> bool:
@@ -72,86 +137,59 @@ def survey(body: bytes, shape: Shape) -> Survey:
     Raises ``Malformed``.
     """
     found = Survey()
-    stack = [(len(body), shape.members)]
+    stack = [(len(body), shape)]
     at = 0
     while stack and not found.is_too_large and not found.is_too_deep:
-        end, members = stack[-1]
+        end, around = stack[-1]
         if at >= end:
             stack.pop()
             continue
         start = at
         tag, at = _varint(body, at, end)
         if tag & 7 != _BYTES:
-            at = _skip(body, at, end, tag)
+            at = around.short.skip(body, _skip(body, at, end, tag), end, found)
             continue
         length, at = _varint(body, at, end)
-        stop = at + length
-        if stop > end:
+        if at + length > end:
             raise Malformed
-        member = members.get(tag >> 3)
-        if member is None:
-            at = stop
-            continue
-        found.levels = max(found.levels, len(stack))
-        times = 1
-        if length and member.members:
-            stack.append((stop, member.members))
-        else:
-            times += _again(body, start, stop, end)
-            at = start + times * (stop - start)
-        if member.is_item:
-            found.items += times
-        else:
-            found.parts += times
+        member = around.members.get(tag >> 3)
+        if member is not None:
+            found.levels = max(found.levels, len(stack))
+            found.count(member)
+            if length and member.members:
+                stack.append((at + length, member))
+                continue
+        at += length
+        if at - start <= _SHORT:
+            at = around.short.skip(body, at, end, found)
     return found
 
 
-def _again(body: bytes, start: int, stop: int, end: int) -> int:
-    """How often a short field follows that is the same once more, in thousands: a million empty
-    messages are not looked at one by one."""
-    size, times = stop - start, 0
-    if size > _SHORT or body[stop : stop + size] != body[start:stop]:
-        return 0
-    block = body[start:stop] * _AGAIN
-    while stop + len(block) <= end and body[stop : stop + len(block)] == block:
-        stop += len(block)
-        times += _AGAIN
-    return times
-
-
 def _varint(body: bytes, at: int, end: int) -> tuple[int, int]:
+    """A tag or a length. One that is longer than needed is refused: nobody writes it but to be
+    slow to read."""
+    if at < end and body[at] < 0x80:
+        return body[at], at + 1
     value = shift = 0
     for place in range(at, min(at + _MOST_VARINT, end)):
         byte = body[place]
         value |= (byte & 0x7F) << shift
-        if byte < 0x80:
+        if 0 < byte < 0x80:
             return value, place + 1
+        if not byte:
+            break
         shift += 7
     raise Malformed
 
 
 def _skip(body: bytes, at: int, end: int, tag: int) -> int:
-    """Past a field that holds no bytes; a group is passed over with all that is in it."""
-    opened = 0
-    while True:
-        kind = tag & 7
-        if kind == _VARINT:
-            _, at = _varint(body, at, end)
-        elif kind == _EIGHT:
-            at += 8
-        elif kind == _FOUR:
-            at += 4
-        elif kind == _BYTES:
-            length, at = _varint(body, at, end)
-            at += length
-        elif kind == _OPEN:
-            opened += 1
-        elif kind == _CLOSE:
-            opened -= 1
-        else:
-            raise Malformed
-        if at > end or opened < 0:
-            raise Malformed
-        if not opened:
-            return at
-        tag, at = _varint(body, at, end)
+    """Past a field of a fixed size, or a number. No message of OTLP has ever had a group."""
+    kind = tag & 7
+    if kind == _VARINT:
+        number = _NUMBER.match(body, at, end)
+        stop = number.end() if number else end + 1
+    else:
+        stop = at + {_EIGHT: 8, _FOUR: 4}.get(kind, len(body))
+    if stop > end:
+        raise Malformed
+    return stop
