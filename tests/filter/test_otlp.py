@@ -1,0 +1,143 @@
+"""OTLP means the same as protobuf, as JSON, and to whoever reads the specification."""
+
+from __future__ import annotations
+
+import json
+import random
+from datetime import date
+from typing import Any
+
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from collector import Admission, Filter, Schema, load_schema
+from collector.contracts import REJECTIONS, Signal
+from collector.testing import schemas
+from collector.testing.documents import PURPOSES
+from collector.testing.laws import fixed_key as key
+from collector.testing.values import agents
+from tests.filter.otlp_bodies import SIGNALS, bodies
+from tests.filter.otlp_reference import REQUESTS, OtlpReference
+from tests.filter.reference import Outcome
+from tests.filter.test_laws import AS_OF, made, same
+
+granted = st.none() | st.sets(st.sampled_from(PURPOSES), max_size=2)
+signals = st.sampled_from(SIGNALS)
+peers = st.none() | st.sampled_from(["203.0.113.7", "2001:db8::7", "fe80::1%eth0", "", "unix"])
+some = settings(max_examples=max(1, settings().max_examples // 3))
+
+
+def as_json(request: Any, seed: int = 0) -> bytes:
+    """A request as OTLP/JSON, 64-bit numbers as texts or as numbers."""
+    choose = random.Random(seed)
+
+    def numbers(value: Any) -> Any:
+        if isinstance(value, list):
+            return [numbers(each) for each in value]
+        if not isinstance(value, dict):
+            return value
+        return {
+            key: int(each) if key == "intValue" and choose.random() < 0.5 else numbers(each)
+            for key, each in value.items()
+        }
+
+    return json.dumps(numbers(json_format.MessageToDict(request))).encode()
+
+
+def agree(expected: Outcome, *admissions: tuple[Admission, bytes]) -> None:
+    for admission, body in admissions:
+        expected.tally.bytes_in = len(body)
+        same(admission, expected)
+
+
+@given(st.data(), schemas(), granted, signals, st.integers())
+def test_one_meaning(
+    data: st.DataObject, schema: Schema, purposes: Any, signal: Signal, seed: int
+) -> None:
+    """Protobuf = JSON = reference."""
+    request = data.draw(bodies(schema, signal))
+    tested = made(schema, purposes)
+    expected = OtlpReference(schema, purposes=purposes, as_of=AS_OF, keys=key).admit_otlp(request)
+    binary, text = request.SerializeToString(), as_json(request, seed)
+    agree(
+        expected,
+        (tested.admit_otlp(signal, binary, protobuf=True), binary),
+        (tested.admit_otlp(signal, text, protobuf=False), text),
+    )
+
+
+@given(st.data(), schemas(), signals, peers, st.none() | agents().filter(lambda a: type(a) is str))
+def test_one_meaning_of_what_requests_say(
+    data: st.DataObject, schema: Schema, signal: Signal, peer: str | None, agent: str | None
+) -> None:
+    """The sender's address and user agent are used for a single item only."""
+    request = data.draw(bodies(schema, signal))
+    tested = made(schema)
+    reference = OtlpReference(schema, as_of=AS_OF, keys=key)
+    expected = reference.admit_otlp(request, peer=peer, user_agent=agent)
+    binary, text = request.SerializeToString(), as_json(request)
+    says = {"peer": peer, "user_agent": agent}
+    agree(
+        expected,
+        (tested.admit_otlp(signal, binary, protobuf=True, **says), binary),
+        (tested.admit_otlp(signal, text, protobuf=False, **says), text),
+    )
+
+
+@given(st.data(), schemas(), signals)
+def test_one_meaning_of_damaged_bodies(data: st.DataObject, schema: Schema, signal: Signal) -> None:
+    """Whatever bytes come: never an exception, everything is counted, and what we call malformed
+    nobody can read; what is read means what it says."""
+    body = bytearray(data.draw(bodies(schema, signal)).SerializeToString())
+    for _ in range(data.draw(st.integers(0, 3))):
+        if body:
+            where = data.draw(st.integers(0, len(body) - 1))
+            body[where] = data.draw(st.integers(0, 255))
+    if data.draw(st.booleans()):
+        del body[data.draw(st.integers(0, len(body))) :]
+    admission = made(schema).admit_otlp(signal, bytes(body), protobuf=True)
+    conserved(admission)
+    request: Any = REQUESTS[signal]()
+    try:
+        request.ParseFromString(bytes(body))
+    except DecodeError:
+        return
+    expected = OtlpReference(schema, as_of=AS_OF, keys=key).admit_otlp(request)
+    agree(expected, (admission, bytes(body)))
+
+
+@given(st.binary(max_size=200), signals, st.booleans())
+def test_any_bytes(body: bytes, signal: Signal, protobuf: bool) -> None:
+    """Noise is malformed, or says nothing."""
+    tally = conserved(CONFERENCING.admit_otlp(signal, body, protobuf=protobuf)).tally
+    assert tally.rejected.total() == tally.received
+
+
+@given(st.data(), schemas(), signals)
+def test_damaged_json(data: st.DataObject, schema: Schema, signal: Signal) -> None:
+    """A JSON body with a piece taken out or put in is counted, and raises nothing."""
+    text = as_json(data.draw(bodies(schema, signal)))
+    start, end = sorted(data.draw(st.tuples(*[st.integers(0, len(text))] * 2)))
+    piece = data.draw(
+        st.sampled_from([b"", b"null", b"{}", b"[]", b'"x"', b"1e999", b"\xff", b","])
+    )
+    changed = text[:start] + piece + text[end:]
+    tested = made(schema)
+    for body in (changed, bytearray(changed), memoryview(changed)):
+        conserved(tested.admit_otlp(signal, body, protobuf=False))
+
+
+def conserved(admission: Admission) -> Admission:
+    """Everything received is admitted or rejected, and records are as many as were admitted."""
+    tally = admission.tally
+    assert tally.received == tally.admitted + sum(tally.rejected.values())
+    assert tally.admitted == sum(int(record.get("count", 1)) for record in admission.records)
+    assert set(tally.rejected) <= set(REJECTIONS)
+    assert tally.bytes_out == len(admission.encode())
+    assert all(tally.content.values())
+    return admission
+
+
+CONFERENCING = Filter(load_schema("conferencing"), as_of=date(2026, 6, 1))
