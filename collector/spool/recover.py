@@ -176,8 +176,11 @@ def _whole(path: Path, suspect: bool) -> File | None:
 
 def _is_ours(path: Path) -> bool:
     """Whether a file says that it is a spool's."""
-    with path.open("rb") as handle:
-        head = handle.read(_HEAD)
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        head = os.read(handle, _HEAD)
+    finally:
+        os.close(handle)
     return len(head) == _HEAD and head[:16] == _MAGIC and head[68:72] == APPLICATION.to_bytes(4)
 
 

@@ -109,6 +109,8 @@ class Spool:
         with writer.changed:
             if writer.file is None or writer.is_closing:
                 raise unwritable()
+            if not entry.tally.received:
+                return _nothing()
             future = writer.intake.put(entry, self._limit - writer.depth.bytes)
             writer.changed.notify_all()
         return future
@@ -195,3 +197,10 @@ class Spool:
             self._writer.changed.notify_all()
         self._writer.join()
         self._lock.release()
+
+
+def _nothing() -> Future[None]:
+    """An empty request is kept as soon as it is there."""
+    future: Future[None] = Future()
+    future.set_result(None)
+    return future

@@ -1,0 +1,232 @@
+"""Disks that are full, and writes that fail: nothing is acknowledged that is not kept, and it goes
+on by itself."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from collector.errors import ConfigError, DeliveryError
+from collector.ledger import opened
+from collector.spool import Spool
+from tests.conftest import required
+from tests.spool.make import drained, entry, eventually
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A real file system with room for 3 MB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m,mode=0700", "tmpfs", str(place)]
+    done = subprocess.run(mount, capture_output=True, check=False)
+    if done.returncode:
+        required("the right to mount a file system")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def _fill(path: Path) -> None:
+    """Leave no room at all."""
+    with path.open("wb", buffering=0) as handle:
+        for size in (65536, 4096, 1):
+            try:
+                while handle.write(b"x" * size):
+                    pass
+            except OSError:
+                pass
+
+
+def _try(spool: Spool, number: int) -> bool:
+    """Whether a number was acknowledged."""
+    refusal = None
+    try:
+        spool.put(entry(number, rejected={"malformed": 1}, text="x" * 2000)).result()
+    except DeliveryError as error:
+        refusal = error
+    assert refusal is None or (refusal.code, refusal.__context__) == ("E506", None)
+    return refusal is None
+
+
+def _check(path: Path, spool: Spool, acknowledged: list[int]) -> None:
+    found = drained(spool)
+    spool.close()
+    assert len(found) == len(set(found))
+    assert set(acknowledged) <= set(found)
+    with opened(path) as ledger:
+        verified = ledger.verify()
+    assert not verified.flaws
+    assert not verified.breaks
+    assert verified.received == 2 * verified.admitted == 2 * len(found)
+
+
+def test_a_full_disk_that_is_freed_again(small: Path) -> None:
+    """Refused while it is full, though not ready meanwhile or only for moments; taken again by
+    itself when there is room; several times over."""
+    path = small / "spool.db"
+    spool = Spool(path, sinks=["sink"])
+    acknowledged, refused, number = [], 0, 0
+    for _ in range(3):
+        for _ in range(20):
+            number += 1
+            if _try(spool, number):
+                acknowledged.append(number)
+        _fill(small / "ballast")
+        failures = 0
+        while failures < 3:
+            number += 1
+            if _try(spool, number):
+                acknowledged.append(number)
+            else:
+                failures += 1
+        refused += failures
+        (small / "ballast").unlink()
+        number += 1
+        while not _try(spool, number):
+            number += 1
+        acknowledged.append(number)
+    assert spool.state().errors >= 3
+    assert spool.state().damaged == 0
+    assert refused >= 9
+    _check(path, spool, acknowledged)
+
+
+def test_it_starts_on_a_full_disk(small: Path) -> None:
+    """Not ready until there is room, and then with all that was there."""
+    path = small / "spool.db"
+    with Spool(path, sinks=["sink"]) as spool:
+        assert all(_try(spool, number) for number in range(5))
+    _fill(small / "ballast")
+    with Spool(path, sinks=["sink"]) as spool:
+        assert not _try(spool, 5) or spool.state().is_ready
+        (small / "ballast").unlink()
+        assert eventually(lambda: spool.state().is_ready)
+        assert eventually(lambda: _try(spool, 6))
+        assert {0, 1, 2, 3, 4, 6} <= set(drained(spool))
+    _fill(small / "ballast")
+    for each in ("spool.db", "spool.db-wal", "spool.db-shm"):
+        (small / each).unlink(missing_ok=True)
+    _fill(small / "more")
+    with Spool(path, sinks=["sink"]) as spool:
+        assert not _try(spool, 1)
+        (small / "ballast").unlink()
+        (small / "more").unlink()
+        assert eventually(lambda: _try(spool, 2))
+
+
+def test_closing_on_a_full_disk_ends(small: Path) -> None:
+    """It does not wait for room."""
+    spool = Spool(small / "spool.db", sinks=["sink"])
+    assert _try(spool, 1)
+    _fill(small / "ballast")
+    while _try(spool, 2):
+        pass
+    spool.close()
+    (small / "ballast").unlink()
+    with Spool(small / "spool.db", sinks=["sink"]) as spool:
+        assert 1 in drained(spool)
+
+
+def test_a_read_only_directory(small: Path) -> None:
+    """Found at the start, as a fault of the configuration."""
+    Spool(small / "spool.db").close()
+    subprocess.run(["mount", "-o", "remount,ro", str(small)], check=True)
+    with pytest.raises(ConfigError) as caught:
+        Spool(small / "spool.db")
+    assert caught.value.code == "E203"
+
+
+_LIMITED = """
+import resource, signal, sys
+from pathlib import Path
+from collector.spool import Spool
+from tests.spool.test_faults import _check, _try
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+path = Path(sys.argv[1])
+spool = Spool(path, sinks=["sink"])
+acknowledged = [n for n in range(20) if _try(spool, n)]
+refused = 0
+for size in (100_000, 140_000, 200_000):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    for n in range(size, size + 60):
+        if _try(spool, n):
+            acknowledged.append(n)
+        else:
+            refused += 1
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+n = 1_000_000
+while not _try(spool, n):
+    n += 1
+acknowledged.append(n)
+errors = spool.state().errors
+_check(path, spool, acknowledged)
+print(len(acknowledged), refused, errors)
+"""
+
+
+def test_writes_that_fail_beyond_a_size(tmp_path: Path) -> None:
+    """The system refuses to make files larger (to SQLite an I/O error): refused, not lost."""
+    done = subprocess.run(
+        [sys.executable, "-c", _LIMITED, str(tmp_path / "spool.db")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.returncode == 0, done.stderr
+    acknowledged, refused, errors = map(int, done.stdout.split())
+    assert refused > 10
+    assert errors > 0
+    assert acknowledged > 20
+
+
+def test_everything_that_waits_is_refused_at_once(small: Path) -> None:
+    """A failing commit fails what is in it and what waits behind it; no future is left hanging."""
+    with Spool(small / "spool.db", sinks=["sink"], limit=1 << 30) as spool:
+        assert _try(spool, 1)
+        _fill(small / "ballast")
+        outcomes: list[bool] = []
+        threads = [
+            threading.Thread(target=lambda n=n: outcomes.append(_try(spool, n)))
+            for n in range(2, 200)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert len(outcomes) == len(threads)
+        assert not all(outcomes)
+        (small / "ballast").unlink()
+        assert eventually(lambda: _try(spool, 1000))
+
+
+_HOLDING = """
+import sys, time
+from collector.spool import Spool
+spool = Spool(sys.argv[1])
+print(1, flush=True)
+time.sleep(60)
+"""
+
+
+def test_two_processes_on_one_directory(tmp_path: Path) -> None:
+    """The second is told so; when the first is killed, the next gets it."""
+    path = tmp_path / "spool.db"
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLDING, str(path)], stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"1\n"
+        with pytest.raises(ConfigError, match="in use"):
+            Spool(path)
+        process.send_signal(signal.SIGKILL)
+    Spool(path).close()

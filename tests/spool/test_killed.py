@@ -1,0 +1,71 @@
+"""``kill -9`` at random moments: what was acknowledged is there, once, and nothing else is."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import orjson
+
+from collector.ledger import opened
+from collector.spool import Spool
+from tests.spool.killed import SINKS, drain
+from tests.spool.make import drained
+
+ROUNDS = int(os.environ.get("COLLECTOR_KILLS", "20"))
+ROOT = Path(__file__).parents[2]
+
+
+def _killed(folder: Path, start: int, seconds: float) -> str:
+    """What a process said that was killed so long after its first words."""
+    command = [sys.executable, "-m", "tests.spool.killed", str(folder), str(start)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        first = os.read(process.stdout.fileno(), 1 << 16)
+        time.sleep(seconds)
+        process.kill()
+        return (first + process.stdout.read()).decode()
+
+
+def _files(folder: Path) -> list[int]:
+    """The numbers in the file and those before it."""
+    paths = [path for path in folder.glob("out.ndjson*") if path.suffix != ".state"]
+    lines = b"".join(path.read_bytes() for path in paths)
+    return [orjson.loads(line)["n"] for line in lines.splitlines()]
+
+
+def test_kills_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
+    """Every acknowledged number is delivered exactly once, by two sinks at different paces; none
+    was never sent; the ledger holds and counts at least what was acknowledged."""
+    acknowledged: set[int] = set()
+    sent: set[int] = set()
+    under_way = 0
+    for number in range(ROUNDS):
+        said = _killed(tmp_path, number * 1_000_000, random.uniform(0, 0.15)).splitlines()
+        sent |= {int(line[1:]) for line in said if line[0] == ">"}
+        done = {int(line[1:]) for line in said if line[0] == "<"}
+        under_way += bool(sent - done)
+        acknowledged |= done
+    with Spool(tmp_path / "spool.db", sinks=SINKS) as spool:
+        assert (spool.state().damaged, spool.state().errors) == (0, 0)
+        slow = drained(spool, "slow")
+        drain(spool, tmp_path, 0)
+    filed = _files(tmp_path)
+    for found in (slow, filed):
+        assert len(found) == len(set(found)), "twice"
+        assert acknowledged <= set(found), "lost"
+        assert set(found) <= sent, "made up"
+    assert set(slow) == set(filed)
+    with opened(tmp_path / "spool.db") as ledger:
+        verified = ledger.verify()
+    assert not verified.flaws
+    assert not verified.breaks
+    assert verified.admitted == len(slow)
+    assert verified.received == 2 * len(slow)
+    print(f"{ROUNDS} kills, {under_way} with puts under way, {len(acknowledged)} acknowledged")
+    assert len(acknowledged) > 10 * ROUNDS
+    assert under_way >= ROUNDS // 2

@@ -1,0 +1,313 @@
+"""Whatever lies there at the start: it starts, sets damage aside, and saves what can be read."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import sqlite3
+import stat
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from collector.contracts import Entry
+from collector.ledger import opened
+from collector.spool import Spool
+from collector.spool.log import last_commit
+from tests.spool.make import LAYOUT, drained, entry, eventually, query
+
+FILL = 400
+PER_BATCH = 50
+
+
+@pytest.fixture(scope="module")
+def crashed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory as a killed process leaves it: a file and its log, both with batches."""
+    source, copy = tmp_path_factory.mktemp("live"), tmp_path_factory.mktemp("crashed")
+    with Spool(source / "spool.db", sinks=["sink"]) as spool:
+        for n in range(FILL // 2):
+            spool.put(_filling(n)).result()
+        writer = spool._writer
+        with writer.changed:
+            assert writer.file is not None
+            assert writer.file.fold()
+        for n in range(FILL // 2, FILL):
+            spool.put(_filling(n)).result()
+        with writer.changed:
+            for end in ("", "-wal"):
+                shutil.copy(source / f"spool.db{end}", copy)
+    assert (copy / "spool.db-wal").stat().st_size > 1_000_000
+    return copy
+
+
+def _filling(n: int) -> Entry:
+    return entry(*range(n * PER_BATCH, (n + 1) * PER_BATCH), text="x" * 20)
+
+
+NUMBERS = set(range(FILL * PER_BATCH))
+Damage = Callable[[Path], None]
+
+
+def _start(crashed: Path, folder: Path, damage: Damage) -> tuple[list[int], Spool]:
+    for each in crashed.iterdir():
+        shutil.copy(each, folder)
+    damage(folder / "spool.db")
+    spool = Spool(folder / "spool.db", sinks=["sink"], layouts=[LAYOUT])
+    try:
+        found = drained(spool)
+        assert len(found) == len(set(found)), "nothing twice"
+        assert set(found) <= NUMBERS, "nothing made up"
+        spool.put(entry(-1)).result()
+        assert drained(spool) == [-1]
+    except BaseException:
+        spool.close()
+        raise
+    return found, spool
+
+
+def _holds(path: Path) -> int:
+    """How many breaks the ledger has, which must hold."""
+    with opened(path) as ledger:
+        found = ledger.verify()
+    assert not found.flaws
+    return len(found.breaks)
+
+
+def _truncated(share: float, end: str = "") -> Damage:
+    def damage(path: Path) -> None:
+        file = path.with_name(path.name + end)
+        os.truncate(file, int(file.stat().st_size * share))
+
+    return damage
+
+
+def _overwritten(end: str, offset: float, data: bytes) -> Damage:
+    def damage(path: Path) -> None:
+        file = path.with_name(path.name + end)
+        with file.open("r+b") as handle:
+            handle.seek(int(file.stat().st_size * offset))
+            handle.write(data)
+
+    return damage
+
+
+def _replaced(content: bytes, *, keep_log: bool = False) -> Damage:
+    def damage(path: Path) -> None:
+        path.write_bytes(content)
+        if not keep_log:
+            path.with_name("spool.db-wal").unlink()
+
+    return damage
+
+
+def _foreign(path: Path) -> None:
+    path.with_name("spool.db-wal").unlink()
+    path.unlink()
+    db = sqlite3.connect(path)
+    db.execute("CREATE TABLE batches (sequence INTEGER PRIMARY KEY, payload BLOB)")
+    db.execute("INSERT INTO batches VALUES (1, 'somebody else''s')")
+    db.commit()
+    db.close()
+
+
+def test_an_unharmed_log_is_no_damage(crashed: Path, tmp_path: Path) -> None:
+    """What a killed process leaves is all there, and nothing is set aside."""
+    found, spool = _start(crashed, tmp_path, lambda _: None)
+    with spool:
+        assert set(found) == NUMBERS
+        assert (spool.state().damaged, spool.aside) == (0, [])
+    assert _holds(tmp_path / "spool.db") == 0
+
+
+def test_a_torn_end_of_the_log_is_no_damage(crashed: Path, tmp_path: Path) -> None:
+    """A write that never ended was never acknowledged: the commits before it are there."""
+    found, spool = _start(crashed, tmp_path, _truncated(0.7, "-wal"))
+    with spool:
+        assert set(found) >= set(range(FILL // 2 * PER_BATCH))
+        assert set(found) == set(range(len(found)))
+        assert spool.state().damaged == 0
+    assert _holds(tmp_path / "spool.db") == 0
+
+
+FATAL: dict[str, tuple[Damage, int]] = {
+    "cut in half": (_truncated(0.5), FILL // 2),
+    "cut to a piece of a page": (_truncated(0.0001), 0),
+    "empty": (_truncated(0), FILL // 4),
+    "no database": (_replaced(b"canary, no database"), 0),
+    "no database, its log beside": (_replaced(b"canary" * 3000, keep_log=True), 0),
+    "zeros": (_overwritten("", 0, bytes(200_000)), 0),
+    "the first page": (_overwritten("", 0, os.urandom(8192)), 0),
+    "the magic": (_overwritten("", 0, b"X"), FILL),
+    "a page of the table": (_overwritten("", 0.31, os.urandom(8192)), FILL - 60),
+    "many pages": (_overwritten("", 0.5, os.urandom(300_000)), FILL // 2),
+    "foreign": (_foreign, 0),
+    "a log that is none": (_overwritten("-wal", 0, b"garbage!" * 4), FILL // 2),
+    "a frame in the middle of the log": (_overwritten("-wal", 0.5, os.urandom(3000)), FILL - 30),
+    "the beginning of the log": (_overwritten("-wal", 0.001, os.urandom(9000)), FILL - 30),
+}
+
+
+@pytest.mark.parametrize("name", FATAL)
+def test_damage_is_set_aside_and_the_rest_is_saved(
+    crashed: Path, tmp_path: Path, name: str
+) -> None:
+    """It starts at once and takes entries; the damaged file is kept, private, counted and named;
+    whatever is as it was written is delivered, and nothing else; the ledger holds."""
+    damage, least = FATAL[name]
+    found, spool = _start(crashed, tmp_path, damage)
+    with spool:
+        assert len(found) >= least * PER_BATCH
+        aside = [path for path in tmp_path.iterdir() if ".damaged-" in path.name]
+        assert sorted(spool.aside) == sorted(path.name for path in aside)
+        assert aside
+        assert spool.state().damaged >= len(aside)
+        assert {stat.S_IMODE(path.stat().st_mode) for path in aside} == {0o600}
+    left = {p.name for p in tmp_path.iterdir()} - {p.name for p in aside} - {"collector.lock"}
+    assert left <= {"spool.db", "spool.db-wal", "spool.db-shm"}
+    _holds(tmp_path / "spool.db")
+    with Spool(tmp_path / "spool.db", sinks=["sink"]) as spool:
+        assert (spool.state().damaged, drained(spool)) == (0, [])
+
+
+def test_the_damaged_file_is_kept_as_it_was(crashed: Path, tmp_path: Path) -> None:
+    """Its bytes are evidence; batches are read from a copy, of which nothing is left."""
+    content = b"canary, no database"
+    _, spool = _start(crashed, tmp_path, _replaced(content))
+    spool.close()
+    (name,) = spool.aside
+    assert (tmp_path / name).read_bytes() == content
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_flipped_bytes_anywhere(crashed: Path, tmp_path: Path, seed: int) -> None:
+    """A few bytes at random, in file and log: it starts, makes nothing up, loses little."""
+    chance = random.Random(seed)
+
+    def damage(path: Path) -> None:
+        for _ in range(chance.choice([1, 3, 20])):
+            file = path.with_name(path.name + chance.choice(["", "-wal"]))
+            size = file.stat().st_size
+            with file.open("r+b") as handle:
+                handle.seek(chance.randrange(size))
+                handle.write(chance.randbytes(chance.choice([1, 4, 100])))
+
+    found, spool = _start(crashed, tmp_path, damage)
+    with spool:
+        lost = len(NUMBERS) - len(found)
+        assert not lost or spool.state().damaged or spool._writer.unreadable
+    assert lost <= 0.1 * len(NUMBERS)
+
+
+def test_a_batch_that_was_changed_is_not_delivered(tmp_path: Path) -> None:
+    """It moves to a table of its own, is counted, and holds up nobody."""
+    path = tmp_path / "spool.db"
+    with Spool(path, sinks=["sink"]) as spool:
+        for n in range(3):
+            spool.put(entry(n)).result()
+    db = sqlite3.connect(path)
+    db.execute(
+        "UPDATE batches SET payload = CAST(replace(payload, '1', '7') AS BLOB) WHERE sequence = 2"
+    )
+    db.commit()
+    db.close()
+    with Spool(path, sinks=["sink"]) as spool:
+        assert drained(spool) == [0, 2]
+        assert eventually(lambda: spool.state().damaged == 1)
+        assert eventually(lambda: spool.depth() == 0)
+    assert query(path, "SELECT sequence FROM damaged") == [(2,)]
+
+
+@pytest.mark.parametrize("table", ["cursors", "layouts"])
+def test_a_wrong_cursor_or_layout_loses_nothing(tmp_path: Path, table: str) -> None:
+    """They have a seal: a cursor starts anew, and the layout comes from who knows it."""
+    path = tmp_path / "spool.db"
+    with Spool(path, sinks=["sink"]) as spool:
+        for n in range(5):
+            spool.put(entry(n)).result()
+    db = sqlite3.connect(path)
+    changes = {"cursors": "sequence = 1000", "layouts": "name = 'elsewhere'"}
+    db.execute(f"UPDATE {table} SET {changes[table]}")
+    db.commit()
+    db.close()
+    with Spool(path, sinks=["sink"], layouts=[LAYOUT]) as spool:
+        assert drained(spool) == list(range(5))
+
+
+def test_an_end_of_the_ledger_that_is_gone_is_marked(tmp_path: Path) -> None:
+    """The chain goes on from what is there, with a mark; verifying says what is missing."""
+    path = tmp_path / "spool.db"
+    with Spool(path, sinks=["sink"]) as spool:
+        for n in range(5):
+            spool.put(entry(n)).result()
+    db = sqlite3.connect(path)
+    db.execute("DELETE FROM receipts WHERE sequence > 3")
+    db.commit()
+    db.close()
+    with opened(path) as ledger:
+        assert ledger.verify().flaws
+    with Spool(path, sinks=["sink"]) as spool:
+        assert spool.state().damaged == 1
+        spool.put(entry(5)).result()
+        assert drained(spool) == list(range(6))
+    with opened(path) as ledger:
+        found = ledger.verify()
+    assert [(each.first, each.missing) for each in found.breaks] == [(6, 2)]
+    assert not found.flaws
+
+
+def test_a_tampered_receipt_is_not_forgotten_by_a_restart(tmp_path: Path) -> None:
+    """Starting again does not make a ledger hold that did not."""
+    path = tmp_path / "spool.db"
+    with Spool(path, sinks=["sink"]) as spool:
+        for n in range(5):
+            spool.put(entry(n)).result()
+    db = sqlite3.connect(path)
+    db.execute("UPDATE receipts SET received = 2, admitted = 2 WHERE sequence = 3")
+    db.commit()
+    db.close()
+    with Spool(path, sinks=["sink"]) as spool:
+        spool.put(entry(5)).result()
+    with opened(path) as ledger:
+        assert [flaw.sequence for flaw in ledger.verify().flaws] == [3]
+
+
+@pytest.mark.parametrize("stage", ["part", "new", "aside", "copy"])
+def test_a_recovery_that_was_interrupted_is_finished(
+    crashed: Path, tmp_path: Path, stage: str
+) -> None:
+    """Killed at any step of it, the next start goes on, or begins again."""
+
+    def damage(path: Path) -> None:
+        if stage in ("part", "copy"):
+            path.with_name(f"spool.db.{stage}").write_bytes(b"half of it")
+            return
+        new = tmp_path / "other"
+        with Spool(new / "spool.db") as spool:
+            spool.put(entry(1)).result()
+        (new / "spool.db").rename(path.with_name("spool.db.new"))
+        shutil.rmtree(new)
+        if stage == "aside":
+            path.rename(path.with_name("spool.db.damaged-20260101T000000Z"))
+
+    found, spool = _start(crashed, tmp_path, damage)
+    with spool:
+        assert set(found) == (NUMBERS if stage in ("part", "copy") else {1})
+    assert not [p for p in tmp_path.iterdir() if p.suffix in (".part", ".new", ".copy")]
+
+
+def test_frames_of_an_earlier_log_are_not_of_this_one(crashed: Path, tmp_path: Path) -> None:
+    """A log that was begun anew has old frames behind its own; their salts differ."""
+    log = tmp_path / "log"
+    data = bytearray((crashed / "spool.db-wal").read_bytes())
+    whole = last_commit(crashed / "spool.db-wal")
+    size = int.from_bytes(data[8:12]) + 24
+    assert 32 + whole * size <= len(data)
+    data[32 + 8 + 10 * size :: size][:1] = b"\0"
+    for at in range(32 + 10 * size, len(data), size):
+        struct.pack_into(">I", data, at + 8, 7)
+    log.write_bytes(data)
+    assert 0 < last_commit(log) <= 10
+    assert last_commit(tmp_path / "none") == 0

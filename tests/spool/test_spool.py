@@ -1,0 +1,427 @@
+"""The spool: what is acknowledged is on disk, what is on disk reaches every sink, and then goes."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import sqlite3
+import stat
+import threading
+from collections import Counter
+from concurrent.futures import CancelledError
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector.contracts import REJECTIONS, Entry, Layout, Tally
+from collector.errors import ConfigError, DeliveryError
+from collector.ledger import opened
+from collector.spool import Spool
+from tests.spool.make import LAYOUT, MINUTE, drained, entry, eventually, query
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "spool.db"
+
+
+def test_what_is_put_is_there_after_a_restart(path: Path) -> None:
+    """Resolved means on disk; each sink gets everything once, in order."""
+    with Spool(path, sinks=["sink", "other"]) as spool:
+        for n in range(10):
+            spool.put(entry(n)).result()
+        assert spool.depth() == 10
+        assert drained(spool) == list(range(10))
+        assert spool.depth() == 10, "the other sink has none of it"
+    with Spool(path, sinks=["sink", "other"]) as spool:
+        assert drained(spool) == []
+        assert drained(spool, "other") == list(range(10))
+        assert eventually(lambda: spool.depth() == 0)
+    assert query(path, "SELECT count(*) FROM batches") == [(0,)]
+
+
+def test_batches_stay_the_next_until_they_are_delivered(path: Path) -> None:
+    """A sink that failed gets the same again; ``limit`` is the most at once."""
+    with Spool(path, sinks=["sink"]) as spool:
+        for n in range(5):
+            spool.put(entry(n)).result()
+        first = spool.after("sink", 2)
+        assert [sequence for sequence, _ in first] == [1, 2]
+        assert [b.id for _, b in spool.after("sink", 2)] == [b.id for _, b in first]
+        spool.delivered("sink", 1)
+        assert [sequence for sequence, _ in spool.after("sink", 2)] == [2, 3]
+        spool.delivered("sink", 1)
+        assert [sequence for sequence, _ in spool.after("sink", 9)] == [2, 3, 4, 5]
+
+
+def test_a_batch_is_as_it_was_put(path: Path) -> None:
+    """Layout, minute and bytes; its id is random."""
+    put = entry(1, 2, 3)
+    with Spool(path, sinks=["sink"]) as spool:
+        spool.put(put).result()
+        ((_, batch),) = spool.after("sink")
+        assert (batch.layout, batch.received, batch.payload) == (LAYOUT, MINUTE, put.payload)
+        assert len(batch.id) == 16
+        spool.put(put).result()
+        assert len({batch.id for _, batch in spool.after("sink")}) == 2
+
+
+def test_many_at_once_become_few_commits(path: Path) -> None:
+    """What waits at the same time shares a commit, a batch and a receipt."""
+    with Spool(path, sinks=["sink"]) as spool:
+        futures = [spool.put(entry(n, rejected={"malformed": 1})) for n in range(500)]
+        for future in futures:
+            future.result()
+        assert drained(spool) == list(range(500))
+    with opened(path) as ledger:
+        found = ledger.verify()
+    assert found.receipts < 100
+    assert (found.received, found.admitted, found.rejected) == (1000, 500, {"malformed": 500})
+
+
+def test_layouts_and_minutes_are_kept_apart(path: Path) -> None:
+    """A batch is of one of each; layouts are there after a restart, whatever the schema is then."""
+    other = Layout("numbers/2.0.0", "cd" * 32, "numbers", (("n", "INTEGER"), ("x", "REAL")))
+    entries = [
+        entry(1),
+        entry(2, layout=other),
+        entry(3, minute="2026-11-24T10:21:00Z"),
+        entry(4),
+        entry(5, layout=other),
+    ]
+    with Spool(path, sinks=["sink"]) as spool:
+        for future in [spool.put(each) for each in entries]:
+            future.result()
+    with Spool(path, sinks=["sink"]) as spool:
+        batches = [batch for _, batch in spool.after("sink", 100)]
+    assert {batch.layout for batch in batches} == {LAYOUT, other}
+    for batch in batches:
+        assert batch.payload.count(batch.layout.schema.encode()) == batch.payload.count(b"\n")
+
+
+def test_nothing_admitted_gives_a_receipt_and_no_batch(path: Path) -> None:
+    """And nothing received gives neither."""
+    with Spool(path, sinks=["sink"]) as spool:
+        spool.put(entry()).result()
+        spool.put(entry(rejected={"malformed": 3})).result()
+        assert spool.after("sink") == []
+        spool.put(entry(1)).result()
+        assert drained(spool) == [1]
+    with opened(path) as ledger:
+        first, second = ledger.receipts()
+        assert not ledger.verify().flaws
+    assert (first.received, first.rejected, first.commitment) == (3, {"malformed": 3}, None)
+    assert (second.admitted, second.commitment is None) == (1, False)
+
+
+def test_a_clock_that_jumps_back_changes_nothing(path: Path) -> None:
+    """Order is by number, not by time."""
+    minutes = ["2026-11-24T10:20:00Z", "2019-01-01T00:00:00Z", "2026-11-24T10:19:00Z"]
+    with Spool(path, sinks=["sink"]) as spool:
+        for n, minute in enumerate(minutes):
+            spool.put(entry(n, minute=minute)).result()
+        assert drained(spool) == [0, 1, 2]
+        assert spool.oldest() >= 0
+    with Spool(path, sinks=["sink"]), opened(path) as ledger:
+        assert [receipt.minute for receipt in ledger.receipts()] == minutes
+        assert not ledger.verify().flaws
+
+
+# -- limits ---------------------------------------------------------------------------------------
+
+
+def test_a_full_spool_refuses_and_forgets_nothing(path: Path) -> None:
+    """E505 at once; room is made by delivering. The cap counts what waits in memory too."""
+    put = entry(1)
+    size = len(put.payload)
+    with Spool(path, sinks=["sink"], limit=10 * size) as spool:
+        futures = [spool.put(put) for _ in range(10)]
+        with pytest.raises(DeliveryError) as caught:
+            spool.put(put)
+        assert caught.value.code == "E505"
+        for future in futures:
+            future.result()
+        with pytest.raises(DeliveryError):
+            spool.put(put)
+        assert spool.state().bytes == 10 * size
+        assert len(drained(spool)) == 10
+        assert eventually(lambda: spool.depth() == 0)
+        spool.put(put).result()
+    with Spool(path, sinks=["sink"], limit=size) as spool, pytest.raises(DeliveryError):
+        spool.put(put)
+
+
+@pytest.mark.parametrize(
+    "faulty",
+    [
+        Entry(LAYOUT, MINUTE, b"", Tally(2, 0, Counter({"malformed": 1}))),
+        Entry(LAYOUT, MINUTE, b"", Tally(1, 1)),
+        Entry(LAYOUT, MINUTE, b"{}\n", Tally(1, 0, Counter({"malformed": 1}))),
+        Entry(LAYOUT, MINUTE, b"{}", Tally(1, 1)),
+    ],
+)
+def test_what_does_not_add_up_is_a_bug_of_the_caller(path: Path, faulty: Entry) -> None:
+    """It could only give a receipt that does not hold."""
+    with Spool(path) as spool, pytest.raises(ValueError, match="must"):
+        spool.put(faulty)
+
+
+def test_whoever_gives_up_is_not_kept(path: Path) -> None:
+    """A future that is cancelled before its commit is not acknowledged, and nothing of it stays."""
+    with Spool(path, sinks=["sink"]) as spool:
+        with spool._writer.changed:
+            first, second = spool.put(entry(1)), spool.put(entry(2))
+            assert first.cancel()
+        second.result()
+        assert drained(spool) == [2]
+        with pytest.raises(CancelledError):
+            first.result()
+
+
+# -- sinks ----------------------------------------------------------------------------------------
+
+
+def test_sinks_that_come_and_go(path: Path) -> None:
+    """A new one begins with what waits; one that is gone holds nothing up; none forgets nothing."""
+    with Spool(path, sinks=["a", "b"]) as spool:
+        spool.put(entry(1)).result()
+        spool.put(entry(2)).result()
+        spool.delivered("a", 2)
+        spool.delivered("b", 1)
+    with Spool(path) as spool:
+        assert spool.depth() == 1
+    with Spool(path, sinks=["a", "c"]) as spool:
+        assert drained(spool, "a") == []
+        assert drained(spool, "c") == [2]
+    with Spool(path, sinks=["b"]) as spool:
+        assert drained(spool, "b") == []
+        spool.put(entry(3)).result()
+        assert drained(spool, "b") == [3]
+
+
+def test_waiting_ends_when_something_comes(path: Path) -> None:
+    """And after its time if nothing does."""
+    with Spool(path, sinks=["sink"]) as spool:
+        assert not spool.wait("sink", 0.01)
+        timer = threading.Timer(0.1, lambda: spool.put(entry(1)))
+        timer.start()
+        assert spool.wait("sink", 10)
+        timer.join()
+        assert drained(spool) == [1]
+
+
+def test_the_state(path: Path) -> None:
+    """Counts, the age of the oldest, and whether it takes anything; also after a restart."""
+    with Spool(path, sinks=["sink"], limit=1000) as spool:
+        assert spool.oldest() == 0
+        spool.put(entry(1, 2)).result()
+        state = spool.state()
+        assert (state.is_ready, state.batches, state.records) == (True, 1, 2)
+        assert (state.bytes, state.limit) == (len(entry(1, 2).payload), 1000)
+        assert 0 < state.oldest < 60
+        assert (state.errors, state.damaged, spool.aside) == (0, 0, [])
+    assert not spool.state().is_ready
+    with pytest.raises(DeliveryError) as caught:
+        spool.put(entry(1))
+    assert caught.value.code == "E506"
+    with Spool(path, sinks=["sink"]) as spool:
+        assert (spool.state().batches, spool.state().records) == (1, 2)
+        assert drained(spool) == [1, 2]
+        assert eventually(lambda: spool.state().oldest == 0)
+
+
+# -- what is where --------------------------------------------------------------------------------
+
+
+def test_files_are_private_whatever_the_umask(path: Path) -> None:
+    """0700 for the directory, 0600 for everything in it."""
+    before = os.umask(0)
+    try:
+        with Spool(path) as spool:
+            spool.put(entry(1)).result()
+            modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in path.parent.iterdir()}
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    names = {"spool.db", "spool.db-wal", "spool.db-shm", "collector.lock"}
+    assert modes == dict.fromkeys(names, 0o600)
+
+
+def test_settings_of_the_file(path: Path) -> None:
+    """WAL, FULL, and deleted means overwritten."""
+    with Spool(path) as spool:
+        file = spool._writer.file
+        assert file is not None
+        settings = [
+            file.db.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("journal_mode", "synchronous", "secure_delete", "temp_store")
+        ]
+    assert settings == ["wal", 2, 1, 2]
+
+
+def test_one_process_at_a_time(path: Path) -> None:
+    """E203 for the second; free again when the first has closed."""
+    with Spool(path):
+        with pytest.raises(ConfigError, match="in use") as caught:
+            Spool(path)
+        assert caught.value.code == "E203"
+        assert caught.value.__context__ is None
+    Spool(path).close()
+
+
+def _bytes(path: Path) -> bytes:
+    return b"".join(each.read_bytes() for each in path.parent.iterdir())
+
+
+def test_a_delivered_batch_leaves_no_byte(path: Path) -> None:
+    """After delivery and a moment without work, neither salt nor record nor batch id is anywhere in
+    the directory's bytes, of small batches and of large ones; the receipt stays."""
+    with Spool(path, sinks=["sink"]) as spool:
+        for n in range(20):
+            spool.put(entry(*range(n * 100, n * 100 + 1 + n * 40), text=f"canary-{n}")).result()
+        secrets = query(path, "SELECT salt, id FROM batches")
+        assert all(value in _bytes(path) for row in secrets for value in row)  # type: ignore[operator]
+        drained(spool)
+        assert eventually(lambda: b"canary" not in _bytes(path))
+        left = _bytes(path)
+        assert not [value for row in secrets for value in row if value in left]  # type: ignore[operator]
+        assert spool.state().batches == 0
+    with opened(path) as ledger:
+        assert len(list(ledger.receipts())) == 20
+
+
+def test_a_receipt_is_no_oracle(path: Path) -> None:
+    """The very record in hand does not tell whether it was received: the commitment fits under the
+    salt that is gone, and under no other that could be known."""
+    put = entry(7)
+    with Spool(path, sinks=["sink"]) as spool:
+        spool.put(put).result()
+        ((salt,),) = query(path, "SELECT salt FROM batches")
+        ((commitment,),) = query(path, "SELECT commitment FROM receipts")
+        assert isinstance(salt, bytes)
+        assert hmac.digest(salt, put.payload, "sha256") == commitment
+        spool.put(put).result()
+        assert len(set(query(path, "SELECT commitment FROM receipts"))) == 2
+
+
+def test_nothing_of_a_record_is_in_what_is_said(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Representations and errors show counts."""
+    put = entry(1, text="canary")
+    with Spool(path, sinks=["sink"], limit=len(put.payload)) as spool:
+        spool.put(put).result()
+        with pytest.raises(DeliveryError) as caught:
+            spool.put(put)
+        shown = [repr(spool), repr(spool.after("sink")), repr(put), repr(spool.state())]
+        shown += [repr(caught.value), str(caught.value), caplog.text]
+    assert not [text for text in shown if "canary" in text]
+    assert repr(spool) == "<Spool of 1 batches>"
+
+
+def test_sums_are_of_hours_and_not_of_commits(path: Path) -> None:
+    """They reach the file when it closes, or after a minute; a receipt has none of them."""
+    tally = Tally(1, 1, bytes_in=500, bytes_out=20)
+    tally.content["chat"] += 1
+    tally.dropped["os.version"] = Counter({"invalid_value": 2})
+    with Spool(path, sinks=["sink"]) as spool:
+        for minute in ("2026-11-24T10:20:00Z", "2026-11-24T10:59:00Z", "2026-11-24T11:00:00Z"):
+            spool.put(Entry(LAYOUT, minute, entry(1).payload, tally)).result()
+        assert query(path, "SELECT count(*) FROM hours") == [(0,)]
+    rows = query(path, "SELECT hour, what, name, reason, times FROM hours ORDER BY 1, 2, 3")
+    assert rows == [
+        ("2026-11-24T10:00:00Z", "bytes", "in", "", 1000),
+        ("2026-11-24T10:00:00Z", "bytes", "out", "", 40),
+        ("2026-11-24T10:00:00Z", "content", "chat", "", 2),
+        ("2026-11-24T10:00:00Z", "dropped", "os.version", "invalid_value", 4),
+        ("2026-11-24T11:00:00Z", "bytes", "in", "", 500),
+        ("2026-11-24T11:00:00Z", "bytes", "out", "", 20),
+        ("2026-11-24T11:00:00Z", "content", "chat", "", 1),
+        ("2026-11-24T11:00:00Z", "dropped", "os.version", "invalid_value", 2),
+    ]
+
+
+def test_content_and_sizes_leave_the_same_receipt(tmp_path: Path) -> None:
+    """Requests that differ in the number and length of their chat messages only: the same receipts,
+    salt and chain aside."""
+    receipts: list[Any] = []
+    for name, messages, size in (("a", 1, 300), ("b", 5000, 90_000)):
+        tally = Tally(1, 1, bytes_in=size, bytes_out=len(entry(1).payload))
+        tally.content["chat"] += messages
+        with Spool(tmp_path / name / "spool.db") as spool:
+            spool.put(Entry(LAYOUT, MINUTE, entry(1).payload, tally)).result()
+        with opened(tmp_path / name / "spool.db") as ledger:
+            (receipt,) = ledger.receipts()
+        receipts.append(receipt.as_dict() | {"commitment": None, "hash": None})
+    assert receipts[0] == receipts[1]
+
+
+_REFUSED = st.dictionaries(st.sampled_from(REJECTIONS), st.integers(1, 50), max_size=3)
+_ENTRIES = st.lists(st.tuples(st.integers(0, 4), _REFUSED), min_size=1, max_size=12)
+
+
+@given(given_entries=_ENTRIES)
+def test_everything_is_accounted_for(
+    tmp_path_factory: pytest.TempPathFactory, given_entries: list[tuple[int, dict[Any, int]]]
+) -> None:
+    """Received, admitted and rejected of the ledger are those of the entries, and what is admitted
+    is what the sinks get."""
+    path = tmp_path_factory.mktemp("law") / "spool.db"
+    total, number = Tally(), 0
+    numbers: list[int] = []
+    with Spool(path, sinks=["sink"]) as spool:
+        futures = []
+        for count, rejected in given_entries:
+            put = entry(*range(number, number + count), rejected=rejected)
+            numbers += range(number, number + count)
+            number += count
+            total += put.tally
+            futures.append(spool.put(put))
+        for future in futures:
+            future.result()
+        assert drained(spool) == numbers
+    with opened(path) as ledger:
+        found = ledger.verify()
+    assert not found.flaws
+    assert (found.received, found.admitted) == (total.received, total.admitted)
+    assert found.rejected == total.rejected
+
+
+def test_a_newer_spool_is_refused(path: Path) -> None:
+    """An older Collector does not touch what it does not know."""
+    Spool(path).close()
+    db = sqlite3.connect(path)
+    db.execute("UPDATE about SET format = 99")
+    db.execute("PRAGMA user_version = 99")
+    db.commit()
+    db.close()
+    with pytest.raises(ConfigError, match="newer version"):
+        Spool(path)
+    assert query(path, "SELECT format FROM about") == [(99,)]
+
+
+@pytest.mark.parametrize("obstacle", ["directory", "link"])
+def test_a_path_that_is_no_file_is_refused(path: Path, obstacle: str) -> None:
+    """E203, and it is left alone."""
+    path.parent.mkdir()
+    if obstacle == "directory":
+        path.mkdir()
+    else:
+        (path.parent / "elsewhere").write_bytes(b"")
+        path.symlink_to("elsewhere")
+    with pytest.raises(ConfigError) as caught:
+        Spool(path)
+    assert caught.value.code == "E203"
+    assert path.is_dir() or path.is_symlink()
+
+
+def test_an_unusable_directory_is_an_error_of_ours(tmp_path: Path) -> None:
+    """E203 when the directory cannot be made."""
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ConfigError) as caught:
+        Spool(tmp_path / "file" / "spool.db")
+    assert caught.value.code == "E203"
+    assert caught.value.__context__ is None
