@@ -151,6 +151,21 @@ def _derived() -> st.SearchStrategy[dict[str, _Document]]:
     )
 
 
+@cache
+def _addressed() -> st.SearchStrategy[dict[str, _Document]]:
+    """A field that the address of the sender may fill."""
+    own = st.sampled_from([{"kind": "ip"}, {"kind": "ip", "truncate": {"ipv4": 24}}, *_PSEUDONYMS])
+    kept = ("category", "purposes", "retention", "reason", "from", "expires", "required")
+    return st.builds(
+        lambda own, field: {
+            "client.address": {"kind": "pseudonym", **own, "source": "peer"}
+            | {key: field[key] for key in kept if key in field}
+        },
+        own,
+        _field(),
+    )
+
+
 def _merged(*parts: _Document) -> _Document:
     return {key: value for part in parts for key, value in part.items()}
 
@@ -165,6 +180,7 @@ def _clashes(path: str, records: str) -> bool:
 def _documents(draw: st.DrawFn) -> _Document:
     fields = draw(st.dictionaries(_names(3), _field(), min_size=1, max_size=4))
     fields |= draw(weighted((4, st.just({})), (1, _derived())))
+    fields |= draw(weighted((6, st.just({})), (1, _addressed())))
     content = draw(st.dictionaries(st.sampled_from(sorted(_CONTENT)), st.none()))
     document: _Document = {
         "schema": "generated",
@@ -199,8 +215,8 @@ def _loaded(text: str) -> Schema:
 
 def schemas() -> st.SearchStrategy[Schema]:
     """Valid schemas of a few fields of every kind, with and without ``records``, additional
-    content names, required fields, fields that are derived, and fields that expire around
-    2026-06-01.
+    content names, required fields, fields that are derived or that a request may fill, and fields
+    that expire around 2026-06-01.
 
     A schema with a field of kind ``pseudonym`` needs a filter with ``keys``.
     """

@@ -66,6 +66,7 @@ class Needles:
             raise ConfigError("E204", f"give at least one canary, each of {_LEAST} bytes or more")
         self.reach = 16 * max(len(canary.encode()) for canary in known)
         self._known = known
+        self._as_they_are = frozenset(canary.encode() for canary in known)
         self._plain = list(_groups(known, _PLAIN))
         self._fixed = list(_groups(known, _FIXED))
         self._wrapped = list(_groups(known, _WRAPPED))
@@ -85,8 +86,8 @@ class Needles:
 
     def _search_escaped(self, window: bytes) -> Iterator[Sighting]:
         for match in self._escaped.finditer(window):
-            canary = next(c for c in self._known if re.fullmatch(_either([c]), match[0]))
-            if match[0] != canary.encode():
+            if match[0] not in self._as_they_are:
+                canary = next(c for c in self._known if re.fullmatch(_either([c]), match[0]))
                 encoding = "json" if b"\\" in match[0] else "percent"
                 yield Sighting(canary, encoding, match.start())
 

@@ -30,23 +30,23 @@ def with_text(admission: Admission, text: bytes) -> Admission:
 class Curious(Filter):
     """Lets through that a member was there which the schema does not list."""
 
-    def admit(self, event: Any) -> Admission:
-        return with_text(super().admit(event), b"!" if "unlisted" in str(event) else b"")
+    def admit(self, event: Any, **fills: Any) -> Admission:
+        return with_text(super().admit(event, **fills), b"!" if "unlisted" in str(event) else b"")
 
 
 class Listening(Filter):
     """Lets through the length of what is said."""
 
-    def admit(self, event: Any) -> Admission:
-        admission = super().admit(event)
+    def admit(self, event: Any, **fills: Any) -> Admission:
+        admission = super().admit(event, **fills)
         return with_text(admission, b"%d" % admission.tally.content.total())
 
 
 class Counting(Filter):
     """Counts as rejected what was only dropped."""
 
-    def admit(self, event: Any) -> Admission:
-        admission = super().admit(event)
+    def admit(self, event: Any, **fills: Any) -> Admission:
+        admission = super().admit(event, **fills)
         dropped = {reason for counts in admission.tally.dropped.values() for reason in counts}
         admission.tally.rejected["malformed"] += "wrong_type" in dropped
         return admission
@@ -55,8 +55,8 @@ class Counting(Filter):
 class Remembering(Filter):
     """Gives equal records of a batch once, so that one line hides another."""
 
-    def admit_lines(self, payload: Any, *, first: bool = True) -> Admission:
-        admission = super().admit_lines(payload, first=first)
+    def admit_lines(self, payload: Any, *, first: bool = True, **fills: Any) -> Admission:
+        admission = super().admit_lines(payload, first=first, **fills)
         records = dict.fromkeys(admission.encode().splitlines(keepends=True))
         return Admission([], b"".join(records), admission.tally)
 
@@ -64,8 +64,8 @@ class Remembering(Filter):
 class Impatient(Filter):
     """Counts no more than one rejection."""
 
-    def admit_lines(self, payload: Any, *, first: bool = True) -> Admission:
-        admission = super().admit_lines(payload, first=first)
+    def admit_lines(self, payload: Any, *, first: bool = True, **fills: Any) -> Admission:
+        admission = super().admit_lines(payload, first=first, **fills)
         admission.tally.rejected = Counter(list(admission.tally.rejected.elements())[:1])
         return admission
 
