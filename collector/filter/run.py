@@ -84,7 +84,7 @@ class Filter:
         try:
             return self._filled(self._admit, event, _fills(peer, user_agent))
         except BaseException as error:  # an interrupt, or ``keys`` that fail
-            del event
+            del event, peer, user_agent
             clear_frames(error.__traceback__)
             raise
 
@@ -105,7 +105,7 @@ class Filter:
         try:
             return self._filled(read, payload, _fills(peer, user_agent))
         except BaseException as error:
-            del payload
+            del payload, peer, user_agent
             clear_frames(error.__traceback__)
             raise
 
@@ -130,7 +130,7 @@ class Filter:
         try:
             return self._admit_otlp(signal, payload, protobuf, _fills(peer, user_agent))
         except BaseException as error:
-            del payload
+            del payload, peer, user_agent
             clear_frames(error.__traceback__)
             raise
 
