@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-__all__ = ["EVENTS", "LIBRARIES", "RECEIVERS", "SINKS", "VALUES", "Event", "EventName", "fits"]
+__all__ = ["EVENTS", "LIBRARIES", "SINKS", "VALUES", "Event", "EventName", "fits"]
 
 Level = Literal["debug", "info", "warning", "error"]
 EventName = Literal[
@@ -27,10 +27,7 @@ EventName = Literal[
 ]
 
 SINKS = frozenset({"store", "ndjson"})
-RECEIVERS = frozenset({"http", "unix", "grpc", "admin"})
-LIBRARIES = frozenset(
-    {"uvicorn", "grpc", "asyncio", "starlette", "concurrent", "warnings", "other"}
-)
+LIBRARIES = frozenset({"uvicorn", "grpc", "asyncio", "concurrent", "warnings", "other"})
 """Libraries whose own messages are counted and not written."""
 
 
