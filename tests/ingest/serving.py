@@ -119,9 +119,10 @@ class Accepting:
         else:
             form, protobuf = request.form, request.protobuf
             admission = self._filter.admit_otlp(form, request.body, protobuf=protobuf, **around)
+        tally: Tally = admission.tally
         if self._mood == "telling":
             print("kept", json.dumps([request.peer, request.user_agent]), flush=True)
-        tally: Tally = admission.tally
+            print("counts", tally.received, tally.admitted, flush=True)
         return tally
 
 

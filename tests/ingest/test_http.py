@@ -163,6 +163,20 @@ def test_refusals_leave_the_server_and_mostly_the_connection(
     client.close()
 
 
+def test_too_many_items(server: Server) -> None:
+    """A document of more than 50,000 is too large as a whole, however short; lines are counted."""
+    body = b"[" + b"{}," * 60_000 + b"{}]"
+    for path, made in (
+        ("/v1/events", body),
+        ("/v1/logs", b'{"resourceLogs":[{"scopeLogs":[{"logRecords":%s}]}]}' % body),
+    ):
+        reply = server.post(made, path)
+        assert (reply.status, reply.code) == (413, "E416")
+        assert "connection" not in reply.headers
+    reply = server.post(b"{}\n" * 60_000, content_type=_NDJSON)
+    assert (reply.status, reply.json["received"]) == (200, 60_000)
+
+
 def test_headers_that_go_with_a_status(server: Server) -> None:
     """405 says what is allowed, 415 which encodings are."""
     assert server.post(b"", method="GET").headers["allow"] == "OPTIONS, POST"
