@@ -1,0 +1,148 @@
+"""What was sent to a sidecar and how it answered, held against what its files have of it.
+
+Each record has an address of its own (IPv6, documentation prefix), by which it is known again.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from ipaddress import IPv6Address
+from itertools import count
+from pathlib import Path
+
+from collector.ledger import Ledger, Verification
+
+__all__ = ["Account", "Kept", "Parcel", "kept"]
+
+_PREFIX = 0x20010DB8 << 96
+_BAD_LINE = b"no JSON\n"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a data directory holds at one moment: records in the store, records in the spool that
+    the store does not have yet, both by address, and what the ledger says."""
+
+    stored: Counter[str]
+    waiting: Counter[str]
+    ledger: Verification
+
+
+def kept(data: Path) -> Kept:
+    """Look into a data directory, whoever is writing there.
+
+    The spool is read before the store: what moves meanwhile is seen in both, and known by the id of
+    its batch. So nothing may be sent meanwhile, but the sinks may go on.
+    """
+    with _reading(data / "spool.db") as spool:
+        ledger = Ledger(spool.execute).verify()
+        batches = list(spool.execute("SELECT id, payload FROM batches"))
+    with _reading(data / "store.db") as store:
+        delivered = {row[0] for row in store.execute("SELECT id FROM _delivered")}
+        query = 'SELECT "client.address", sum(count) FROM conferencing GROUP BY 1'
+        stored = Counter(dict(store.execute(query)))
+    waiting: Counter[str] = Counter()
+    for id_, payload in batches:
+        if id_ not in delivered:
+            waiting.update(json.loads(line)["client.address"] for line in payload.splitlines())
+    return Kept(stored, waiting, ledger)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)) as db:
+        db.execute("BEGIN")
+        yield db
+
+
+@dataclass(eq=False)
+class Parcel:
+    """One request: records by their addresses, and lines that are none. ``answer`` is the status
+    that it got, 0 as long as it has none."""
+
+    addresses: tuple[str, ...]
+    bad: int
+    answer: int = 0
+
+    @property
+    def events(self) -> int:
+        return len(self.addresses) + self.bad
+
+    @property
+    def body(self) -> bytes:
+        """NDJSON with the lines that are none before the last record."""
+        lines = [b'{"ip": "%s", "chat": "x"}\n' % each.encode() for each in self.addresses]
+        return b"".join([*lines[:-1], *[_BAD_LINE] * self.bad, lines[-1]])
+
+    def answered(self, status: int, body: bytes) -> None:
+        """Note the answer, which must count rightly."""
+        if status == 200:
+            tally: Mapping[str, object] = json.loads(body)
+            assert tally["received"] == self.events, tally
+            assert tally["admitted"] == len(self.addresses), tally
+        self.answer = status
+
+
+@dataclass
+class Account:
+    """All parcels to one data directory. Parcels may be made by several threads at once."""
+
+    parcels: list[Parcel] = field(default_factory=list)
+    _numbers: Iterator[int] = field(default_factory=count)
+
+    def parcel(self, records: int = 1, bad: int = 0) -> Parcel:
+        """A new one."""
+        first = _PREFIX + (next(self._numbers) << 16)
+        addresses = (str(IPv6Address(first + number)) for number in range(records))
+        parcel = Parcel(tuple(addresses), bad)
+        self.parcels.append(parcel)
+        return parcel
+
+    def received(self) -> int:
+        """Events that were acknowledged, good or bad."""
+        return sum(parcel.events for parcel in self.parcels if parcel.answer == 200)
+
+    def unanswered(self, found: Kept) -> int:
+        """How many parcels were kept though nobody could be told."""
+        there = found.stored + found.waiting
+        return sum(not parcel.answer and parcel.addresses[0] in there for parcel in self.parcels)
+
+    def faults(self, found: Kept) -> list[str]:
+        """What should not be; empty if all is well."""
+        return [*self._of_parcels(found), *self._of_sums(found)]
+
+    def _of_parcels(self, found: Kept) -> Iterator[str]:
+        there = found.stored + found.waiting
+        known: set[str] = set()
+        for parcel in self.parcels:
+            times = [there[address] for address in parcel.addresses]
+            known.update(parcel.addresses)
+            if max(times) > 1:
+                yield f"{parcel.addresses[0]} and so on: kept more than once"
+            if parcel.answer == 200 and not min(times):
+                yield f"{parcel.addresses[0]} and so on: acknowledged and lost"
+            elif parcel.answer > 200 and max(times):
+                yield f"{parcel.addresses[0]} and so on: refused and kept"
+            elif min(times) < max(times):
+                yield f"{parcel.addresses[0]} and so on: kept in part"
+        yield from (f"{address}: never sent" for address in there.keys() - known)
+
+    def _of_sums(self, found: Kept) -> Iterator[str]:
+        ledger, there = found.ledger, found.stored + found.waiting
+        rejected = sum(ledger.rejected.values())
+        yield from (str(flaw) for flaw in ledger.flaws)
+        if ledger.breaks:
+            yield "a chain of receipts ended at damage"
+        if ledger.received != there.total() + rejected:
+            yield (
+                f"received {ledger.received} is not stored {found.stored.total()}"
+                f" + spooled {found.waiting.total()} + rejected {rejected}"
+            )
+        here = sum(parcel.events for parcel in self.parcels if parcel.addresses[0] in there)
+        if ledger.received != here:
+            yield f"the ledger has received {ledger.received}, of what was sent {here} are there"

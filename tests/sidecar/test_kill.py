@@ -1,0 +1,242 @@
+"""``kill -9`` at random moments under load: what was acknowledged stays, once, and nothing else.
+
+``COLLECTOR_KILLS`` says how often (8; ``make kill`` means 1,000). A data directory lives through 25
+of them; several go on at a time where several processes run tests.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from random import Random
+from threading import Thread
+from time import monotonic, sleep
+
+import orjson
+import pytest
+
+from tests.cli.process import run
+from tests.sidecar.account import Account, Kept, kept
+from tests.sidecar.serving import COMMAND, FREE_PORTS, Sidecar, started
+
+_KILLS = int(os.environ.get("COLLECTOR_KILLS", "8"))
+_LIVES = 25
+_CLIENTS = 4
+_MOST_LOAD_SECONDS = 0.25
+_START_SECONDS = 1.0
+_FRESH_SECONDS = 5.0
+
+
+class Client(Thread):
+    """Sends one request after another until nobody is there any more. ``began`` is when the first
+    byte of the request without an answer went out, ``whole`` when its last one did."""
+
+    def __init__(self, port: int, account: Account, random: Random) -> None:
+        super().__init__(daemon=True)
+        self.began = self.whole = 0.0
+        self._port = port
+        self._account = account
+        self._random = random
+
+    def run(self) -> None:
+        address = ("127.0.0.1", self._port)
+        with suppress(OSError, HTTPException), socket.create_connection(address, 10) as connection:
+            while True:
+                self._send_one(connection)
+                sleep(self._random.choice((0, 0, 0.001, 0.005)))
+
+    def _send_one(self, connection: socket.socket) -> None:
+        draw = self._random
+        parcel = self._account.parcel(draw.randint(1, 30), draw.choice((0, 0, 1, 3)))
+        body = parcel.body
+        head = (
+            "POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
+        request = head.encode() + body
+        connection.sendall(request[:1])
+        self.began = monotonic()
+        if draw.random() < 0.1:
+            cut = draw.randint(1, len(request) - 1)
+            connection.sendall(request[1:cut])
+            sleep(0.005)
+            connection.sendall(request[cut:])
+        else:
+            connection.sendall(request[1:])
+        self.whole = monotonic()
+        answer = HTTPResponse(connection)
+        answer.begin()
+        parcel.answered(answer.status, answer.read())
+        self.began = self.whole = 0.0
+
+
+@dataclass
+class Kills:
+    """How many there were, and where they fell."""
+
+    all: int = 0
+    inside: int = 0
+    whole: int = 0
+    starts: int = 0
+
+    def under_load(self, sidecar: Sidecar, account: Account, random: Random) -> None:
+        """Let clients send for a while; then kill."""
+        clients = [
+            Client(sidecar.ports["http"], account, Random(random.random())) for _ in range(_CLIENTS)
+        ]
+        for client in clients:
+            client.start()
+        sleep(random.uniform(0.02, _MOST_LOAD_SECONDS))
+        at = monotonic()
+        sidecar.process.kill()
+        sidecar.process.wait()
+        for client in clients:
+            client.join(20)
+            assert not client.is_alive()
+        self.all += 1
+        self.inside += any(0 < client.began <= at for client in clients)
+        self.whole += any(0 < client.whole <= at for client in clients)
+
+    def while_starting(self, directory: Path, random: Random) -> None:
+        """Start, and kill at whatever it does by then."""
+        nowhere = subprocess.DEVNULL
+        process = subprocess.Popen(
+            COMMAND, cwd=directory, env=os.environ | FREE_PORTS, stdout=nowhere, stderr=nowhere
+        )
+        sleep(random.uniform(0.2, _START_SECONDS))
+        process.kill()
+        process.wait()
+        self.starts += 1
+
+    def __str__(self) -> str:
+        return (
+            f"{self.all} kills under load, {self.inside} of them between a request's first byte and"
+            f" its answer ({self.whole} with all of it sent); {self.starts} more while starting"
+        )
+
+
+def _passes(sidecar: Sidecar, account: Account) -> Kept:
+    """A fresh event is acknowledged and in the store in time; what is there then."""
+    end = monotonic() + _FRESH_SECONDS
+    parcel = account.parcel()
+    answer = sidecar.send(parcel.body)
+    parcel.answered(answer.status, answer.body)
+    assert answer.status == 200
+    while True:
+        found = kept(sidecar.directory / "collector-data")
+        if parcel.addresses[0] in found.stored:
+            return found
+        assert monotonic() < end, "a fresh event does not pass"
+        sleep(0.02)
+
+
+@pytest.mark.parametrize("life", range(-(-_KILLS // _LIVES)))
+def test_nothing_acknowledged_is_lost(
+    life: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After each kill all that was acknowledged is in the store once, nothing that was not sent,
+    the ledger verifies, no file was damaged, and a fresh event passes."""
+    random, account, kills = Random(), Account(), Kills()
+    data = tmp_path / "collector-data"
+    for _ in range(min(_LIVES, _KILLS - life * _LIVES)):
+        with started(tmp_path) as sidecar:
+            found = _passes(sidecar, account)
+            assert account.faults(found) == []
+            assert not found.waiting
+            kills.under_load(sidecar, account, random)
+        if random.random() < 0.25:
+            kills.while_starting(tmp_path, random)
+    with started(tmp_path) as sidecar:
+        _passes(sidecar, account)
+        assert sidecar.stop()[0] == 0
+    found = kept(data)
+    assert account.faults(found) == []
+    ended = run("ledger", "verify", "--data", data, "--json")
+    assert ended.code == 0, ended.err
+    said = orjson.loads(ended.out)
+    rejected = sum(said["rejected"].values())
+    assert said["received"] == found.stored.total() + rejected
+    assert list(data.glob("*damaged*")) == []
+    unanswered = account.unanswered(found)
+    with capsys.disabled():
+        print(
+            f"\n{kills}; {account.received():,} of {said['received']:,} events acknowledged,"
+            f" {unanswered} requests kept without an answer; {found.stored.total():,} stored +"
+            f" {rejected:,} rejected",
+            file=sys.stderr,
+        )
+    assert {parcel.answer for parcel in account.parcels} <= {0, 200}
+    assert account.received() > 0
+    assert 2 * kills.inside >= kills.all
+
+
+def _changed(data: Path, *statements: str) -> Kept:
+    """What a copy of a directory holds after somebody changed its store."""
+    copy = data.with_name("copy")
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(data, copy)
+    with closing(sqlite3.connect(copy / "store.db")) as store:
+        for statement in statements:
+            store.execute(statement)
+        store.commit()
+    return kept(copy)
+
+
+def test_the_account_sees_what_is_wrong(tmp_path: Path) -> None:
+    """Rows that are lost, doubled, foreign or kept in part are reported."""
+    account = Account()
+    with started(tmp_path) as sidecar:
+        for answer in (0, 200, 503):
+            parcel = account.parcel(2, bad=1)
+            sidecar.send(parcel.body)
+            parcel.answer = answer
+        _passes(sidecar, account)
+        assert sidecar.stop()[0] == 0
+    data = tmp_path / "collector-data"
+    unanswered, acknowledged, refused, _ = (each.addresses[0] for each in account.parcels)
+    assert account.faults(kept(data)) == [f"{refused} and so on: refused and kept"]
+    account.parcels[2].answer = 200
+    assert account.faults(kept(data)) == []
+    where = 'FROM conferencing WHERE "client.address" ='
+    sums = "received 10 is not stored 6 + spooled 0 + rejected 3"
+    for statement, expected in {
+        f"DELETE {where} '{acknowledged}'": [f"{acknowledged} and so on: acknowledged and lost"],
+        f"DELETE {where} '{unanswered}'": [f"{unanswered} and so on: kept in part"],
+    }.items():
+        faults = account.faults(_changed(data, statement))
+        assert [each for each in faults if "ledger" not in each] == [*expected, sums]
+    twice = "UPDATE conferencing SET count = 2"
+    assert f"{acknowledged} and so on: kept more than once" in account.faults(_changed(data, twice))
+    foreign = f"UPDATE conferencing SET \"client.address\" = '::1' {where[17:]} '{acknowledged}'"
+    faults = account.faults(_changed(data, foreign))
+    assert "::1: never sent" in faults
+    assert f"{acknowledged} and so on: acknowledged and lost" in faults
+
+
+def test_a_spool_that_forgets_is_found_out(tmp_path: Path) -> None:
+    """Acknowledged batches wait in the spool; a kill, and its log is gone: they are missed."""
+    account = Account()
+    data = tmp_path / "collector-data"
+    with started(tmp_path) as sidecar:
+        _passes(sidecar, account)
+        with closing(sqlite3.connect(data / "store.db")) as other:
+            other.execute("BEGIN IMMEDIATE")
+            lost = account.parcel(3)
+            answer = sidecar.send(lost.body)
+            lost.answered(answer.status, answer.body)
+            assert lost.answer == 200
+            sidecar.process.kill()
+            sidecar.process.wait()
+    assert kept(data).waiting.total() == 3
+    (data / "spool.db-wal").unlink()
+    with started(tmp_path) as sidecar:
+        faults = account.faults(_passes(sidecar, account))
+    assert f"{lost.addresses[0]} and so on: acknowledged and lost" in faults
