@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from collector.contracts import REJECTIONS
 from collector.errors import ConfigError, DeliveryError
@@ -33,22 +34,25 @@ TABLES = (
 
 
 class Ledger:
-    """The ledger of a spool's file, as it is at one moment. Made by ``opened``."""
+    """The ledger of a spool's file, as it is at one moment; ``rows`` runs a query there.
 
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
+    ``opened`` makes one whose methods raise ``DeliveryError`` E507 for what cannot be read.
+    """
+
+    def __init__(self, rows: Callable[[str], Iterable[tuple[Any, ...]]]) -> None:
+        self._rows = rows
 
     @property
     def starts(self) -> dict[int, Start]:
         """Where chains begin, by the first receipt."""
-        rows = self._db.execute("SELECT first, reason, after FROM starts")
+        rows = self._rows("SELECT first, reason, after FROM starts")
         return {row[0]: Start(row[0], row[1], as_bytes(row[2])) for row in rows}
 
     @property
     def tip(self) -> Tip | None:
         """What the file notes as its last receipt."""
-        row = self._db.execute("SELECT sequence, hash FROM tip").fetchone()
-        return None if row is None else Tip(as_number(row[0]), as_bytes(row[1]))
+        rows = self._rows("SELECT sequence, hash FROM tip")
+        return next((Tip(as_number(row[0]), as_bytes(row[1])) for row in rows), None)
 
     def receipts(self, newest: int | None = None) -> Iterator[Receipt]:
         """All receipts in order, or the newest so many."""
@@ -56,18 +60,17 @@ class Ledger:
         query = f"SELECT {names} FROM receipts"  # noqa: S608 - constants
         if newest is not None:
             query = f"SELECT * FROM ({query} ORDER BY sequence DESC LIMIT {int(newest)})"  # noqa: S608
-        for row in self._db.execute(f"{query} ORDER BY sequence"):
-            yield Receipt.from_row(row)
+        return map(Receipt.from_row, self._rows(f"{query} ORDER BY sequence"))
 
     def verify(self, noted: bytes | None = None) -> Verification:
-        """Verify the chain, and the commitments of batches that are still waiting."""
+        """Verify the chain, and the commitments of batches that still wait."""
         found = verify(self.receipts(), self.starts, self.tip, noted)
         query = (
             "SELECT sequence, salt, payload, commitment FROM batches"
             " LEFT JOIN receipts USING (sequence) ORDER BY sequence"
         )
-        for sequence, salt, payload, commitment in self._db.execute(query):
-            if commitment is None and any(b.first > sequence for b in found.breaks):
+        for sequence, salt, payload, commitment in self._rows(query):
+            if commitment is None and any(each.first > sequence for each in found.breaks):
                 continue  # it was saved from a damaged file, its receipt was not
             if commitment != commit(as_bytes(salt), as_bytes(payload)):
                 found.report(sequence, "the batch that waits under it is another")
@@ -83,25 +86,39 @@ def opened(path: Path) -> Iterator[Ledger]:
     """
     if not path.is_file():
         raise ConfigError("E203", "there is no spool in that directory; name another with --data")
-    try:
-        with closing(_connect(path)) as db:
-            db.execute("BEGIN")
-            yield Ledger(db)
-            return
-    except (sqlite3.Error, OSError):
-        pass
-    raise DeliveryError("E507", "the ledger cannot be read: its file is damaged, or no spool's")
+    with closing(_connected(path)) as db:
+
+        def rows(query: str) -> Iterator[tuple[Any, ...]]:
+            try:
+                yield from db.execute(query)
+            except sqlite3.Error:
+                pass
+            else:
+                return
+            raise _unreadable()
+
+        yield Ledger(rows)
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connected(path: Path) -> sqlite3.Connection:
+    """A connection that looks at one moment."""
     place = f"{path.absolute().as_uri()}?mode=ro"
-    db = sqlite3.connect(place, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
-    try:
-        db.execute("SELECT 1 FROM sqlite_master").fetchone()
-    except sqlite3.OperationalError:  # nobody may write there, and no process has it open
-        db.close()
-        return sqlite3.connect(f"{place}&immutable=1", uri=True, isolation_level=None)
-    except sqlite3.Error:
-        db.close()
-        raise
-    return db
+    for way in ("", "&immutable=1"):  # the latter where nobody may write, so nobody does
+        db = sqlite3.connect(f"{place}{way}", uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
+        db.text_factory = _text
+        try:
+            db.execute("BEGIN")
+            db.execute("SELECT 1 FROM sqlite_master").fetchone()
+        except sqlite3.Error:
+            db.close()
+        else:
+            return db
+    raise _unreadable()
+
+
+def _text(value: bytes) -> str:
+    return value.decode(errors="replace")
+
+
+def _unreadable() -> DeliveryError:
+    return DeliveryError("E507", "the ledger cannot be read: its file is damaged, or no spool's")

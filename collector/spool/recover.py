@@ -203,7 +203,7 @@ def _check(db: sqlite3.Connection, path: Path, frames: int) -> None:
 
 def _mended(file: File) -> bool:
     """See to it that the last receipts are a chain up to the tip. If not, a new one begins."""
-    ledger, execute = Ledger(file.db), file.db.execute
+    ledger, execute = Ledger(file.db.execute), file.db.execute
     newest = list(ledger.receipts(newest=_NEWEST))
     seen, starts = Verification(), ledger.starts
     if newest and newest[0].sequence not in starts:

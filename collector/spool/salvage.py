@@ -88,10 +88,10 @@ def _receipts(source: sqlite3.Connection, target: sqlite3.Connection) -> Tip:
     """Copy receipts, and the starts of their chains, as far as they verify; the last of them."""
     starts = {1: Start(1, "new")}
     with suppress(sqlite3.Error):
-        starts |= Ledger(source).starts
+        starts |= Ledger(source.execute).starts
     seen, tip = Verification(), Tip(0, NOTHING)
     with suppress(sqlite3.Error):
-        for receipt in Ledger(source).receipts():
+        for receipt in Ledger(source.execute).receipts():
             start = starts.get(receipt.sequence)
             seen.take(receipt, start)
             if seen.flaws:

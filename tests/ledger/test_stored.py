@@ -1,0 +1,127 @@
+"""The ledger in a file: read while it is in use, after a crash, and where nobody may write."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from collector.errors import ConfigError, DeliveryError
+from collector.ledger import opened
+from collector.spool import Spool
+from tests.conftest import required
+from tests.spool.make import drained, entry
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A spool that was closed, with five receipts and two batches that wait."""
+    path = tmp_path / "data" / "spool.db"
+    with Spool(path, sinks=["sink"]) as spool:
+        for n in range(5):
+            spool.put(entry(n, rejected={"malformed": n})).result()
+        spool.delivered("sink", 3)
+    return path
+
+
+def test_it_is_read_while_it_is_written(path: Path) -> None:
+    """Each look is at one moment, and does not hold up the writer."""
+    with Spool(path, sinks=["sink"]) as spool, opened(path) as ledger:
+        assert len(list(ledger.receipts())) == 5
+        for n in range(200):
+            spool.put(entry(n)).result()
+        assert len(list(ledger.receipts())) == 5
+        assert not ledger.verify().flaws
+        with opened(path) as later:
+            assert later.verify().receipts == 205
+
+
+def test_it_is_read_after_a_crash(path: Path, tmp_path: Path) -> None:
+    """The log of a process that was killed counts."""
+    with Spool(path, sinks=["sink"]) as spool:
+        spool.put(entry(7)).result()
+        copy = tmp_path / "copy"
+        copy.mkdir()
+        for end in ("", "-wal"):
+            shutil.copy(path.with_name(f"spool.db{end}"), copy)
+    with opened(copy / "spool.db") as ledger:
+        assert ledger.verify().receipts == 6
+    with Spool(copy / "spool.db", sinks=["sink"]) as spool:
+        assert drained(spool) == [3, 4, 7]
+
+
+def test_it_is_read_where_nobody_may_write(path: Path, tmp_path: Path) -> None:
+    """From a read-only file system."""
+    place = tmp_path / "mounted"
+    place.mkdir()
+    mount = ["mount", "-o", "bind", str(path.parent), str(place)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        required("the right to mount a file system")
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(place)], check=True)
+        with opened(place / "spool.db") as ledger:
+            assert ledger.verify().receipts == 5
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_the_newest(path: Path) -> None:
+    """In order."""
+    with opened(path) as ledger:
+        assert [receipt.sequence for receipt in ledger.receipts(2)] == [4, 5]
+        assert [receipt.sequence for receipt in ledger.receipts()] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        ("DELETE FROM receipts WHERE sequence = 2", "receipt 2 is missing"),
+        ("DELETE FROM receipts WHERE sequence = 1", "receipt 1 is missing"),
+        ("DELETE FROM receipts WHERE sequence IN (2, 3)", "receipts 2 to 3 are missing"),
+        ("DELETE FROM receipts WHERE sequence = 5", "receipts after 4 are missing"),
+        ("DELETE FROM receipts", "receipts after 0 are missing"),
+        ("UPDATE receipts SET received = 9 WHERE sequence = 3", "not admitted + rejected"),
+        ("UPDATE receipts SET admitted = 0, malformed = 3 WHERE sequence = 3", "changed"),
+        ("UPDATE receipts SET minute = '2026-11-24T10:20:30Z' WHERE sequence = 3", "no minute"),
+        ("UPDATE receipts SET sequence = 9 WHERE sequence = 5", "changed"),
+        ("UPDATE batches SET payload = x'7b7d0a' WHERE sequence = 4", "batch that waits"),
+        ("UPDATE batches SET salt = zeroblob(32) WHERE sequence = 5", "batch that waits"),
+        ("UPDATE starts SET after = x'01'", "start of its chain"),
+        ("UPDATE tip SET hash = x'01'", "last receipt"),
+    ],
+)
+def test_tampering_is_found(path: Path, statement: str, message: str) -> None:
+    """With any tool that writes SQLite."""
+    with opened(path) as ledger:
+        assert not ledger.verify().flaws
+    db = sqlite3.connect(path)
+    db.execute(statement)
+    db.commit()
+    db.close()
+    with opened(path) as ledger:
+        flaws = ledger.verify().flaws
+    assert any(message in str(flaw) for flaw in flaws), flaws
+
+
+def test_no_file_is_an_error_of_configuration(tmp_path: Path) -> None:
+    """E203."""
+    with pytest.raises(ConfigError) as caught, opened(tmp_path / "spool.db"):
+        pass
+    assert caught.value.code == "E203"
+
+
+@pytest.mark.parametrize(
+    "content", [b"canary, no database", b"SQLite format 3\0" + b"x" * 200, b""]
+)
+def test_what_is_no_spool_is_an_error_of_ours(tmp_path: Path, content: bytes) -> None:
+    """E507, with nothing of the file in it."""
+    path = tmp_path / "spool.db"
+    path.write_bytes(content)
+    with pytest.raises(DeliveryError) as caught, opened(path) as ledger:
+        ledger.verify()
+    assert caught.value.code == "E507"
+    assert caught.value.__context__ is None
+    assert path.read_bytes() == content
