@@ -33,7 +33,7 @@ def ndjson(number: int, seed: int = 1) -> bytes:
 
 @contextmanager
 def running(
-    folder: Path, sinks: dict[str, Sink] | None = None, **spool: int
+    folder: Path, sinks: dict[str, Sink] | None = None, limit: int = 1 << 30
 ) -> Iterator[tuple[Pipeline, Tally]]:
     """A pipeline into a real store, and the tally of all that it observed."""
     total = Tally()
@@ -44,7 +44,7 @@ def running(
 
     store = Store(folder / "store.db", SCHEMA)
     chosen: dict[str, Sink] = {"store": store} if sinks is None else sinks
-    kept = Spool(folder / "spool.db", sinks=tuple(chosen), **spool)
+    kept = Spool(folder / "spool.db", sinks=tuple(chosen), limit=limit)
     pipeline = Pipeline(Filter(SCHEMA), kept, chosen, observe)
     pipeline.start()
     try:

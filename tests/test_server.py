@@ -393,6 +393,22 @@ def test_many_senders_at_once_while_it_stops(tmp_path: Path) -> None:
     assert _rows(tmp_path) == sum(acknowledged)
 
 
+def test_a_damaged_spool_is_said(tmp_path: Path) -> None:
+    """It starts, says so in the log and in metrics, and takes events."""
+    data = tmp_path / "collector-data"
+    data.mkdir(mode=0o700)
+    (data / "spool.db").write_bytes(b"hunter2secret" * 1000)
+    with started(tmp_path) as sidecar:
+        assert sidecar.send(_EVENT).status == 200
+        metrics = sidecar.admin("/metrics").body.decode()
+        assert "collector_spool_damaged_files 1.0" in metrics
+        _wait_for_rows(tmp_path, 1)
+        assert sidecar.stop()[0] == 0
+    names = [event["event"] for event in sidecar.events]
+    assert names == ["started", "spool_damaged", "stopping", "stopped"]
+    assert "hunter2" not in "\n".join(sidecar.log)
+
+
 def test_the_command_line_stays_light() -> None:
     """Help loads nothing of what a sidecar runs on."""
     heavy = "uvicorn grpc starlette prometheus_client google.protobuf httptools uvloop sqlite3"

@@ -15,8 +15,9 @@ from collector.errors import ConfigError
 from collector.ingest import auth
 from collector.ingest.auth import Tokens, hashed, new_token
 
-_TOKEN, _HASH = new_token()
-_ANOTHER, _OTHER_HASH = new_token()
+_TOKEN = "o1Ck4TIkC6Pvq9Zx-mUg5bW2e_Rf8sNhY0aLdJtQEwM"
+_ANOTHER = "Zk3sVb9TqLx_7HnRe2WdCf0uYp5AmGj8-iOt1KcXyB4"
+_HASH, _OTHER_HASH = hashed(_TOKEN), hashed(_ANOTHER)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,10 @@ def test_digests() -> None:
     assert Tokens([f"  {_HASH.upper()}\n"]).admits(f"Bearer {_TOKEN}")
 
 
-@pytest.mark.parametrize("wrong", ["", "secret-token", _TOKEN, _HASH[:-1], _HASH + "0", "g" * 64])
+@pytest.mark.parametrize(
+    "wrong",
+    ["", "secret-token", _TOKEN, _HASH[:-1], _HASH + "0", "g" * 64],
+)
 def test_what_is_no_digest(wrong: str) -> None:
     """E209 names the place in the list and holds nothing of it: it may be a token."""
     with pytest.raises(ConfigError, match=r"token 2 of the list .* \[E209\]$") as caught:
