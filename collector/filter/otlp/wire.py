@@ -17,7 +17,7 @@ from collector.filter.text import PIECE
 __all__ = ["MAX_LEVELS", "MAX_PARTS", "Malformed", "Shape", "Survey", "may_unfold", "survey"]
 
 MAX_PARTS = 1_000_000
-"""The most messages that a body may unfold to. None takes more than 100 bytes."""
+"""The most messages that a body may unfold to. None takes more than 115 bytes."""
 MAX_LEVELS = 100
 """The most messages that may lie in one another inside a body, which is what the decoder allows."""
 
@@ -25,7 +25,7 @@ _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
 _MOST_VARINT = 10
 _NUMBER = re.compile(rb"[\x80-\xff]{0,9}[\x00-\x7f]")
 _SHORT = 32
-_MOST_AT_ONCE = 4096
+_MOST_AT_ONCE = 1024
 
 
 class Malformed(Exception):
@@ -71,17 +71,16 @@ class Short:
             )
             for kind, rest in kinds.items()
         ]
-        if leaves:
-            each.insert(0, b"(%s)%s" % (_literal(leaves), kinds[_BYTES]))
-        one = b"|".join(each)
-        self._run = re.compile(b"(?s:%s){1,%d}+" % (one, _MOST_AT_ONCE))
-        self._each = re.compile(b"(?s:%s)" % one) if leaves else None
+        tagged, length = (_literal(leaves), kinds[_BYTES]) if leaves else (b"(?!)", b"")
+        run = b"|".join([tagged + length, *each])
+        self._run = re.compile(b"(?s:%s){1,%d}" % (run, _MOST_AT_ONCE))
+        self._each = re.compile(b"(?s)" + b"|".join([b"(%s)%s" % (tagged, length), *each]))
         self._leaves = {bytes([tag]): tags[tag] for tag in leaves}
 
     def skip(self, body: bytes, at: int, end: int, found: Survey) -> int:
         """Past a run of them, counting messages."""
         while not found.is_too_large and (run := self._run.match(body, at, end)):
-            if self._each is not None:
+            if self._leaves:
                 tags = self._each.findall(body, at, run.end())
                 for tag, shape in self._leaves.items():
                     found.count(shape, tags.count(tag))

@@ -1,0 +1,223 @@
+"""What is too much of OTLP: items, messages, levels; counted before it is decoded."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector import ConfigError, Filter, load_schema
+from collector.contracts import Signal
+from collector.filter.otlp import messages, wire
+from collector.filter.records import MAX_ITEMS
+from tests.filter.otlp_bodies import SIGNALS, bodies
+from tests.filter.otlp_bombs import JSON, PROTOBUF, deep, field, logs, record
+from tests.filter.otlp_reference import events
+
+CONFERENCING = Filter(load_schema("conferencing"))
+MOST_MEGABYTES = 120
+MOST_SECONDS = 6
+"""Of a slow and busy machine; 2.3 s is the most that was seen."""
+ALWAYS = {"nearly too many attributes", "items of many attributes", "long texts", "texts"}
+"""Bodies that are not too large."""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+@pytest.mark.parametrize("name", [*PROTOBUF, *JSON])
+def test_bombs(name: str) -> None:
+    """No body of 16 MiB takes more memory than a few times its size, or more than seconds."""
+    command = [sys.executable, "-m", "tests.filter.otlp_bombs", name]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    seconds, megabytes, tally = json.loads(ended.stdout)
+    assert megabytes < MOST_MEGABYTES
+    assert seconds < MOST_SECONDS
+    assert tally["received"] == sum(tally["rejected"].values())
+    if name in ALWAYS:
+        assert set(tally["rejected"]) == {"nothing_admitted"}
+
+
+@pytest.mark.parametrize("protobuf", [True, False])
+@pytest.mark.parametrize("number", [0, 1, MAX_ITEMS, MAX_ITEMS + 1])
+def test_the_most_items(protobuf: bool, number: int) -> None:
+    """50,000 are looked at, one more and none is; they are counted either way."""
+    body = logs(b"\x12\x00" * number)
+    if not protobuf:
+        items = b",".join([b"{}"] * number)
+        body = b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[%b]}]}]}' % items
+    tally = CONFERENCING.admit_otlp("logs", body, protobuf=protobuf).tally
+    reason = "too_large" if number > MAX_ITEMS else "nothing_admitted"
+    assert tally.received == number
+    assert tally.rejected == ({reason: number} if number else {})
+
+
+@pytest.mark.parametrize("protobuf", [True, False])
+def test_items_count_together(protobuf: bool) -> None:
+    """However many resources and scopes they are spread over."""
+    number = MAX_ITEMS // 2 + 1
+    body = logs(b"\x12\x00" * number) * 2
+    if not protobuf:
+        resource = b'{"scopeLogs":[{"logRecords":[%b]}]}' % b",".join([b"{}"] * number)
+        body = b'{"resourceLogs":[%b,%b]}' % (resource, resource)
+    tally = CONFERENCING.admit_otlp("logs", body, protobuf=protobuf).tally
+    assert tally.rejected == {"too_large": 2 * number}
+
+
+@pytest.mark.parametrize("protobuf", [True, False])
+def test_data_points_are_the_items_of_metrics(protobuf: bool) -> None:
+    """Metrics are not."""
+    gauge = field(5, b"\x0a\x00" * 3)
+    body = field(1, field(2, (field(2, gauge) + field(2, b"")) * 2))
+    if not protobuf:
+        metric = b'{"gauge":{"dataPoints":[{},{},{}]}},{}'
+        body = b'{"resourceMetrics":[{"scopeMetrics":[{"metrics":[%b,%b]}]}]}' % (metric, metric)
+    tally = CONFERENCING.admit_otlp("metrics", body, protobuf=protobuf).tally
+    assert tally.rejected == {"nothing_admitted": 6}
+
+
+def nested(levels: int) -> bytes:
+    """A JSON value of that many levels, each an array."""
+    return b'{"arrayValue":{"values":[' * levels + b'{"boolValue":true}' + b"]}}" * levels
+
+
+@pytest.mark.parametrize(
+    ("levels", "verdict"), [(0, None), (1, None), (45, None), (51, "too_deep"), (9999, "too_deep")]
+)
+@pytest.mark.parametrize("where", ["body", "attribute", "listed", "list"])
+def test_deep_protobuf(levels: int, verdict: str | None, where: str) -> None:
+    """100 messages in one another are read, as every implementation does; more are too deep."""
+    value = deep(levels)
+    if where == "list":  # keys and values, which take three messages each
+        levels, value = (levels * 2) // 3, b""
+        for _ in range(levels):
+            value = field(6, field(1, field(1, b"a") + field(2, value)))
+    name = b"os" if where == "listed" else b"unlisted"
+    attribute = field(6, field(1, name) + field(2, value))
+    body = record(field(5, value) if where == "body" else attribute)
+    tally = CONFERENCING.admit_otlp("logs", body, protobuf=True).tally
+    assert tally.rejected == {verdict or "nothing_admitted": 1}
+
+
+@pytest.mark.parametrize(("levels", "verdict"), [(30, None), (500, "too_deep"), (9999, "too_deep")])
+def test_deep_json(levels: int, verdict: str | None) -> None:
+    """100 levels are read, and never more than 1,000."""
+    for member in (b'"body":%b', b'"attributes":[{"key":"a","value":%b}]', b'"unlisted":%b'):
+        item = b"{%b}" % member % nested(levels)
+        body = b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[%b]}]}]}' % item
+        tally = CONFERENCING.admit_otlp("logs", body, protobuf=False).tally
+        assert tally.rejected == {verdict or "nothing_admitted": 1}
+
+
+@given(st.data(), st.sampled_from(SIGNALS))
+def test_a_survey_counts_what_is_there(data: st.DataObject, signal: Signal) -> None:
+    """The items of a body, and no fewer messages than there are ways to items."""
+    request = data.draw(bodies(CONFERENCING.schema, signal))
+    body, known = request.SerializeToString(), messages.messages(signal)
+    number = len(list(events(request)))
+    items, parts = wire.survey(body, known.items), wire.survey(body, known.parts)
+    assert items.items == parts.items == number
+    assert items.parts <= parts.parts
+    assert not items.is_too_large
+    assert not parts.is_too_deep
+
+
+@given(st.binary(max_size=300))
+def test_a_survey_of_noise(body: bytes) -> None:
+    """It ends, with counts or without."""
+    for signal in SIGNALS:
+        try:
+            found = wire.survey(body, messages.messages(signal).parts)
+        except wire.Malformed:
+            continue
+        assert found.parts + found.items <= len(body) // 2
+
+
+def short_fields() -> st.SearchStrategy[bytes]:
+    number = st.sampled_from([1, 2, 3, 5, 6, 15, 16, 2047, 2048, 99_999])
+    text = st.binary(max_size=40)
+    return st.one_of(
+        st.builds(field, number, text),
+        st.builds(lambda n, v: varint(n << 3) + varint(v), number, st.integers(0, 2**64 - 1)),
+        st.builds(lambda n, v: varint(n << 3 | 1) + v, number, st.binary(min_size=8, max_size=8)),
+        st.builds(lambda n, v: varint(n << 3 | 5) + v, number, st.binary(min_size=4, max_size=4)),
+    )
+
+
+def varint(number: int) -> bytes:
+    out = b""
+    while number > 127:
+        out, number = out + bytes([number & 127 | 128]), number >> 7
+    return out + bytes([number])
+
+
+@given(st.lists(short_fields(), max_size=30))
+def test_short_fields_are_counted_in_runs(fields: list[bytes]) -> None:
+    """As many as there are, whatever lies between them."""
+    shape = wire.Shape({2: wire.Shape(is_item=True), 5: wire.Shape()})
+    found = wire.survey(b"".join(fields), shape)
+    assert found.items == sum(each[0] == 2 << 3 | 2 for each in fields)
+    assert found.parts == sum(each[0] == 5 << 3 | 2 for each in fields)
+
+
+def test_without_protobuf(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says which extra it takes; OTLP/JSON takes none."""
+    messages.messages.cache_clear()
+    monkeypatch.setitem(sys.modules, "google.protobuf.descriptor_pb2", None)
+    with pytest.raises(ConfigError, match=r"E201") as caught:
+        CONFERENCING.admit_otlp("traces", b"", protobuf=True)
+    assert "data-minimisation-collector[sidecar]" in str(caught.value)
+    assert (caught.value.__context__, caught.value.__cause__) == (None, None)
+    assert CONFERENCING.admit_otlp("traces", b"{}", protobuf=False).tally.received == 0
+    messages.messages.cache_clear()
+
+
+def test_it_is_loaded_late() -> None:
+    """Protobuf is loaded for the first body that is protobuf."""
+    code = (
+        "import sys; from collector import Filter, load_schema\n"
+        "f = Filter(load_schema('conferencing'))\n"
+        "f.admit({}); f.admit_otlp('logs', b'{}', protobuf=False)\n"
+        "print('google.protobuf' in sys.modules)\n"
+        "f.admit_otlp('logs', b'', protobuf=True)\n"
+        "print('google.protobuf' in sys.modules, 'opentelemetry' in sys.modules)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.split() == ["False", "True", "False"]
+
+
+def test_no_such_signal() -> None:
+    """A fourth kind of body is the programmer's mistake."""
+    signal: Any = "profiles"
+    with pytest.raises(ConfigError, match=r"E204"):
+        CONFERENCING.admit_otlp(signal, b"", protobuf=True)
+
+
+def test_the_messages_are_those_of_otlp() -> None:
+    """Every member that we name has that number and that type in the official descriptors."""
+    for signal in SIGNALS:
+        for one in _compared(signal):
+            assert one[0] == one[1], signal
+
+
+def _compared(signal: Signal) -> list[tuple[Any, Any]]:
+    from tests.filter.otlp_reference import REQUESTS  # noqa: PLC0415
+
+    found: list[tuple[Any, Any]] = []
+    queue = [(messages.messages(signal).parts, REQUESTS[signal].DESCRIPTOR)]
+    seen = set()
+    for shape, descriptor in queue:
+        if id(shape) in seen:
+            continue
+        seen.add(id(shape))
+        for number, inner in shape.members.items():
+            official = descriptor.fields_by_number[number]
+            assert official.message_type is not None
+            queue.append((inner, official.message_type))
+            item = official.name in ("log_records", "spans", "data_points")
+            found.append((inner.is_item, item))
+    return found
