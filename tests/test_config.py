@@ -314,4 +314,4 @@ def test_codes_are_ours() -> None:
 
 def test_names() -> None:
     """``__all__`` is the whole of the room's interface."""
-    assert config.__all__ == ["Address", "Config", "Loaded", "load", "read"]
+    assert config.__all__ == ["Address", "Config", "Loaded", "examine", "load", "read"]

@@ -11,9 +11,9 @@ from rich.table import Table
 
 from collector.cli.console import AsJson, err, out, print_json
 from collector.cli.serve import needs_sidecar
-from collector.config import Loaded, read
+from collector.config import Loaded, examine, read
 from collector.config.model import settings
-from collector.errors import CollectorError, ConfigFaults, Fault, SchemaError
+from collector.errors import CollectorError, Fault, SchemaError
 
 __all__ = ["app"]
 
@@ -22,6 +22,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="Check the sidecar's configuration, and show what is in force.",
 )
+_NO_SCHEMA = ("E101", "E140")
 File = Annotated[Path | None, typer.Argument(metavar="[FILE]", help="A YAML file; none: defaults.")]
 
 
@@ -30,9 +31,8 @@ def check(file: File = None, as_json: AsJson = False) -> None:
     """Find every fault of the configuration at once, as `serve` would: also in the schema, in
     certificates, and in directories that cannot be used. Exit 78 if there is one."""
     needs_sidecar()
-    loaded, faults = _read(file)
-    if loaded is not None:
-        faults += _of_parts(loaded)
+    loaded = examine(file)
+    faults = [*loaded.faults, *_of_parts(loaded)]
     if as_json:
         print_json({"ok": not faults, "faults": [fault._asdict() for fault in faults]})
     for fault in [] if as_json else faults:
@@ -42,27 +42,30 @@ def check(file: File = None, as_json: AsJson = False) -> None:
     raise typer.Exit(78 if faults else 0)
 
 
-def _read(file: Path | None) -> tuple[Loaded | None, list[Fault]]:
-    try:
-        return read(file), []
-    except ConfigFaults as error:
-        return None, list(error.faults)
-
-
 def _of_parts(loaded: Loaded) -> list[Fault]:
-    """What ``serve`` would find when it makes its parts."""
+    """What ``serve`` would find when it makes its parts, of settings that are sound."""
     from collector.server.trial import trials  # noqa: PLC0415 - it imports what parts are made of
 
     faults: list[Fault] = []
     for name, trial in trials(loaded.config):
+        if not loaded.sound(name):
+            continue
         try:
             trial()
         except SchemaError as error:
-            faults += error.faults
+            faults += (
+                _placed(one, loaded) if one.code in _NO_SCHEMA else one for one in error.faults
+            )
         except CollectorError as error:
             origin = loaded.origins[name]
             faults.append(Fault(_file(origin), _line(origin), 1, name, error.message, error.code))
     return faults
+
+
+def _placed(fault: Fault, loaded: Loaded) -> Fault:
+    """A schema that is not there is a fault of the setting that names it."""
+    origin = loaded.origins["schema"]
+    return fault._replace(file=_file(origin), line=_line(origin), column=1, field="schema")
 
 
 def _file(origin: str) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collector.config.load import Loaded, load, read
+from collector.config.load import Loaded, examine, load, read
 from collector.config.model import Config
 from collector.config.values import Address
 
-__all__ = ["Address", "Config", "Loaded", "load", "read"]
+__all__ = ["Address", "Config", "Loaded", "examine", "load", "read"]

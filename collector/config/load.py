@@ -23,7 +23,7 @@ from collector.schema.checks import nearest
 from collector.schema.source import Source
 from collector.schema.source import read as read_yaml
 
-__all__ = ["PREFIX", "Loaded", "load", "read"]
+__all__ = ["PREFIX", "Loaded", "examine", "load", "read"]
 
 PREFIX = "COLLECTOR__"
 """What the environment variables of settings begin with."""
@@ -38,10 +38,20 @@ Loc = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Settings, and where each comes from: ``default``, ``environment``, or file and line."""
+    """Settings, and where each comes from: ``default``, ``environment``, or file and line.
+
+    ``faults`` are all that is wrong; ``sound`` says whether a setting is what was written.
+    """
 
     config: Config
     origins: Mapping[str, str]
+    faults: tuple[Fault, ...] = ()
+    faulty: frozenset[str] = frozenset()
+
+    def sound(self, name: str) -> bool:
+        """Whether nothing is wrong with a setting, nor with a section that it is in."""
+        parts = name.split(".")
+        return not any(".".join(parts[: end + 1]) in self.faulty for end in range(len(parts)))
 
 
 def load(path: Path | None = None) -> Config:
@@ -54,6 +64,14 @@ def load(path: Path | None = None) -> Config:
 
 def read(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Loaded:
     """The same, with the origin of each setting."""
+    loaded = examine(path, environ)
+    if loaded.faults:
+        raise ConfigFaults(loaded.faults)
+    return loaded
+
+
+def examine(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Loaded:
+    """The same, with defaults instead of what is faulty. Raises nothing."""
     draft = _Draft(Source("", value={}) if path is None else read_yaml(path, str(path)))
     draft.take_file()
     draft.take_environment(environ)
@@ -61,9 +79,12 @@ def read(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> L
     for rule in RULES:
         for about, code, message in rule(config):
             draft.report_rule(about, code, message)
-    if draft.faults:
-        raise ConfigFaults(sorted(set(draft.faults), key=_order))
-    return Loaded(config, {one.name: draft.origin(one.loc) for one in settings()})
+    return Loaded(
+        config,
+        {one.name: draft.origin(one.loc) for one in settings()},
+        tuple(sorted(set(draft.faults), key=_order)),
+        frozenset(map(".".join, draft.faulty)),
+    )
 
 
 def _order(fault: Fault) -> tuple[bool, int, int, str]:

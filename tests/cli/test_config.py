@@ -68,6 +68,29 @@ def test_every_fault_of_what_settings_name(tmp_path: Path) -> None:
     assert _HASH not in said
 
 
+def test_faults_of_both_at_once(tmp_path: Path) -> None:
+    """What settings name is tried although others are faulty; a schema that is not there is a fault
+    of the line that names it."""
+    (tmp_path / "file").write_text("")
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        f"schema: {_SECRET}\nspool: {{limit: lots}}\ndata: {tmp_path}/file/below\n"
+        "http: {address: everywhere}\n"
+    )
+    done = run("config", "check", path)
+    assert done.code == 78
+    said = sorted(line.split(" ")[:2] for line in done.err.decode().splitlines())
+    assert said == [
+        [f"{path}:1:1:", "schema:"],
+        [f"{path}:2:9:", "spool.limit:"],
+        [f"{path}:3:1:", "data:"],
+        [f"{path}:4:8:", "http.address:"],
+    ]
+    assert _SECRET.encode() not in done.err
+    path.write_text(f"schema: {tmp_path}/none.yaml\n")
+    assert f"{path}:1:1: schema: ".encode() in run("config", "check", path).err
+
+
 def test_show(tmp_path: Path) -> None:
     """Every setting with its value and origin; of tokens only the number."""
     path = tmp_path / "c.yaml"
