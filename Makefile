@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constr
 SCHEMAS := $(basename $(notdir $(wildcard schemas/*.yaml)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench charts fuzz coverage clean
+.PHONY: help demo test lint bench soak charts fuzz kill faults coverage clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -39,6 +39,15 @@ charts: $(VENV)/.bench ## Measure everything, and draw the README's tables and d
 	$(BIN)/python -m benchmarks --growth --check \
 		--markdown README --markdown docs/benchmarks/README.md --charts docs/benchmarks $(BENCH)
 
+soak: $(VENV)/.bench ## Load a sidecar for ten minutes and see whether its memory grows.
+	$(BIN)/python -m benchmarks soak --minutes $(or $(MINUTES),10)
+
+kill: $(VENV)/.dev ## Kill a sidecar under load a thousand times; nothing acknowledged may be lost.
+	COLLECTOR_KILLS=$(or $(KILLS),1000) $(BIN)/python -m pytest -n auto -s tests/sidecar/test_kill.py $(PYTEST)
+
+faults: $(VENV)/.dev ## Make the disk of a sidecar fail, fill up and come back (as root, for all of it).
+	$(BIN)/python -m pytest -s tests/sidecar/test_faults.py $(PYTEST)
+
 fuzz: $(VENV)/.dev ## Run the property tests with many more examples.
 	COLLECTOR_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest -n auto tests/filter tests/schema $(PYTEST)
 
@@ -51,7 +60,7 @@ $(VENV)/.made:
 	@touch $@
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/.made
-	$(PIP) --editable '.[cli]'
+	$(PIP) --editable '.[cli,sidecar,grpc]'
 	@touch $@
 
 $(VENV)/.bench: pyproject.toml constraints.txt | $(VENV)/.made
