@@ -10,14 +10,14 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 from typing import IO, Any
 
-__all__ = ["Answer", "Sidecar", "UnixConnection", "started"]
+__all__ = ["COMMAND", "FREE_PORTS", "Answer", "Sidecar", "UnixConnection", "started"]
 
 COMMAND = [sys.executable, "-m", "collector", "serve"]
 FREE_PORTS = {
@@ -92,15 +92,19 @@ class Sidecar:
 
 @contextmanager
 def started(
-    directory: Path, *arguments: str, environ: dict[str, str] | None = None
+    directory: Path,
+    *arguments: str,
+    environ: dict[str, str] | None = None,
+    command: Sequence[str] = COMMAND,
+    stdout: int | IO[bytes] = subprocess.DEVNULL,
 ) -> Iterator[Sidecar]:
     """A sidecar that listens; it is killed at the end, if it still runs."""
     process = subprocess.Popen(
-        [*COMMAND, *arguments],
+        [*command, *arguments],
         cwd=directory,
         env=os.environ | FREE_PORTS | (environ or {}),
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
+        stdout=stdout,
         stderr=subprocess.PIPE,
     )
     sidecar = Sidecar(process, directory)

@@ -1,0 +1,205 @@
+"""A sidecar with everything on, and everything that can be sent to it with canaries inside.
+
+The slots of OTLP are those of the official descriptors, the slots of JSON those of an event with
+every field and every name of content. On are store and files, derived values, the peer's address,
+pseudonyms, trusted hops, and the log at its most talkative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import cycle
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from collector.contracts import Signal
+from collector.schema import policy
+from tests.sidecar.heads import heads
+from tests.sidecar.marks import Marks
+from tests.sidecar.senders import METHODS, Body, called, odd_calls, posted, shouted, spoilt
+from tests.sidecar.serving import COMMAND, Sidecar, started
+from tests.sidecar.slots import REQUESTS, as_json, members, planted, slots, variants, written
+
+__all__ = ["LEAKY", "Exports", "Sent", "events", "exports", "send", "swept"]
+
+_REST = 'category: user.device, purposes: [ops], retention: 1d, reason: "Run the service"'
+_SCHEMA = """\
+schema: swept
+version: 1.0.0
+title: Every kind once, and everything that a request can fill
+owner: tests
+records: [participants, "."]
+user_agent: [agent, user_agent.original]
+content: {chat: [backchannel]}
+purposes:
+  ops: {use: essential.service.operations, basis: contract, reason: Run the service}
+fields:
+  client.address: {kind: ip, from: [client.address, ip], source: peer, REST}
+  client.network: {kind: ip, from: [net.address], truncate: {ipv4: 24, ipv6: 48}, REST}
+  device.type: {kind: enum, values: [desktop, phone], derive: user_agent, REST}
+  device.model.name: {kind: token, catalogue: device-models, derive: user_agent, REST}
+  os.type: {kind: enum, values: [linux, windows], derive: user_agent, REST}
+  os.version: {kind: version, parts: 3, maximum: [99, 99, 99999], derive: user_agent, REST}
+  os.build_id: {kind: token, pattern: "PATTERN", REST}
+  cpu.count: {kind: integer, minimum: 0, maximum: MAXIMUM, step: 1, REST}
+  cpu.load: {kind: number, minimum: 0, maximum: 1, step: 0.1, REST}
+  cpu.throttled: {kind: boolean, REST}
+  joined: {kind: time, precision: minute, within: ±7d, REST}
+  device.id: {kind: pseudonym, key: "env:SWEPT_KEY", rotate: 1d, REST}
+""".replace("REST", _REST)
+_TIGHT = {"PATTERN": "[0-9]{2}[A-Z][0-9]{1,3}", "MAXIMUM": "64"}
+LEAKY = {"PATTERN": "canary-[0-9a-f]{8}-[0-9a-f]{8}", "MAXIMUM": "9000000000000000000"}
+"""A schema that lets canaries through."""
+_KEYS = (
+    *("os.version", "os.build_id", "cpu.count", "cpu.load", "device.id", "joined", "chat"),
+    *("client.address", "user_agent.original", "device.model.name", "cpu.throttled", "audio"),
+)
+_EVENT: dict[str, Any] = {
+    "client": {"address": "203.0.113.7", "port": 4000},
+    "net.address": "198.51.100.77",
+    "device": {"type": "phone", "id": "a-device", "model": {"name": "Pixel 8"}, "serial": "x"},
+    "os": {"type": "linux", "version": "22.04", "build_id": "23E224"},
+    "cpu": {"count": 8, "load": 0.5, "throttled": True},
+    "joined": "2026-11-24T10:20:00Z",
+    "agent": "Mozilla/5.0 (Windows NT 10.0; Win64; x64)",
+    "meeting": {"topic": "x", "people": [{"name": "x"}]},
+    "backchannel": "x",
+}
+_LINES = 100
+_WITH_ATTRIBUTES = "attributes.value.int_value"
+
+
+@contextmanager
+def swept(
+    folder: Path,
+    environ: Mapping[str, str] | None = None,
+    *,
+    schema: Mapping[str, str] = _TIGHT,
+    command: Sequence[str] = COMMAND,
+) -> Iterator[Sidecar]:
+    """The sidecar; all that it writes and says is in the folder in the end."""
+    text = _SCHEMA
+    for name, value in schema.items():
+        text = text.replace(name, value)
+    for name in ("seen", "tmp", "home", "work"):
+        (folder / name).mkdir()
+    (folder / "swept.yaml").write_text(text)
+    environment = {
+        "COLLECTOR__SCHEMA": str(folder / "swept.yaml"),
+        "COLLECTOR__DATA": str(folder / "data"),
+        "COLLECTOR__SINKS__NDJSON__PATH": str(folder / "records" / "records.ndjson"),
+        "COLLECTOR__LOG__LEVEL": "debug",
+        "COLLECTOR__HTTP__TRUSTED_HOPS": "1",
+        "COLLECTOR__LIMITS__BODY_TIME": "2s",
+        "SWEPT_KEY": "a secret that is long enough",
+        "TMPDIR": str(folder / "tmp"),
+        "HOME": str(folder / "home"),
+        **(environ or {}),
+    }
+    with (folder / "seen" / "stdout").open("wb") as stdout:
+        work = folder / "work"
+        with started(work, environ=environment, command=command, stdout=stdout) as sidecar:
+            yield sidecar
+            code, _ = sidecar.stop()
+        (folder / "seen" / "log").write_text("\n".join(sidecar.log))
+    assert code == 0
+
+
+def events(marks: Marks) -> Iterator[Body]:
+    """An event with a canary in each of its slots in turn: in lines, in a list, and alone."""
+    names = [name for names in policy.CONTENT.values() for name in names]
+    made = list(variants(members(_EVENT), marks, "event"))
+    made += list(variants(members({"participants": [{"ip": "203.0.113.9"}, 1]}), marks, "list"))
+    made += [
+        members(_EVENT | {name: one})
+        for name in names
+        for one in variants(members({"from": "x", "text": ["x"]}), marks, name)
+    ]
+    texts = [written(one).encode() for one in made]
+    for at in range(0, len(texts), _LINES):
+        part = texts[at : at + _LINES]
+        yield Body("/v1/events", "application/x-ndjson", b"\n".join(part))
+        yield Body("/v1/events", "application/json", b"[%s]" % b",".join(part))
+    yield from (Body("/v1/events", "application/json", text) for text in texts[::7])
+
+
+class Exports(NamedTuple):
+    """OTLP requests, one for each slot that has a canary: as protobuf, and as JSON. ``odd`` are
+    JSON documents with a canary in each slot that only JSON has."""
+
+    protobuf: list[tuple[Signal, bytes]]
+    json: list[Body]
+    odd: list[Body]
+
+    def bodies(self) -> list[Body]:
+        """The protobuf ones, for HTTP."""
+        kind = "application/x-protobuf"
+        return [Body(f"/v1/{signal}", kind, content) for signal, content in self.protobuf]
+
+    def joined(self) -> list[Body]:
+        """All of a signal in one: requests one after another are a request."""
+        whole = dict.fromkeys(REQUESTS, b"")
+        for signal, content in self.protobuf:
+            whole[signal] += content
+        kind = "application/x-protobuf"
+        return [Body(f"/v1/{signal}", kind, content) for signal, content in whole.items()]
+
+    def calls(self) -> list[tuple[str, bytes]]:
+        """The same for gRPC."""
+        return [(METHODS[signal], content) for signal, content in self.protobuf]
+
+
+def exports(marks: Marks) -> Exports:
+    """Each signal with a canary in each slot in turn."""
+    made, keys, kind = Exports([], [], []), cycle(_KEYS), "application/json"
+    for signal, request in REQUESTS.items():
+        path, known = f"/v1/{signal}", list(slots(request.DESCRIPTOR))
+        for slot in known:
+            content = planted(request, slot, marks, next(keys)).SerializeToString()
+            made.protobuf.append((signal, content))
+            document = members(as_json(planted(request, slot, marks, next(keys))))
+            made.json.append(Body(path, kind, written(document).encode()))
+        slot = next(slot for slot in known if str(slot).endswith(_WITH_ATTRIBUTES))
+        document = members(as_json(planted(request, slot, marks, "chat")))
+        odd = variants(document, marks, signal)
+        made.odd.extend(Body(path, kind, written(each).encode()) for each in odd)
+    return made
+
+
+class Sent(NamedTuple):
+    """What was sent that must be taken, as a number of requests."""
+
+    events: int
+    exports: int
+
+
+def send(
+    sidecar: Sidecar, marks: Marks, folder: Path, headers: Mapping[str, str] | None = None
+) -> Sent:
+    """Everything, over all ways, good and bad; what is heard lies in the folder."""
+
+    def keep(name: str, heard: bytes) -> None:
+        assert heard
+        (folder / name).write_bytes(heard)
+
+    bodies, otlp, more = list(events(marks)), exports(marks), dict(headers or {})
+    keep("events", posted(sidecar, bodies, more))
+    keep("otlp", posted(sidecar, otlp.bodies(), more))
+    keep("otlp-json", posted(sidecar, otlp.json, more))
+    keep("otlp-odd", posted(sidecar, otlp.odd, more))
+    whole = otlp.joined()
+    keep("whole", posted(sidecar, whole, more))
+    some = (*bodies[:2], bodies[-1], *whole)
+    keep("bad", posted(sidecar, [each for body in some for each in spoilt(body, marks)], more))
+    keep("heads", shouted(sidecar.ports["http"], list(heads(marks))))
+    metadata: list[tuple[str, str | bytes]] = [
+        (marks.text("metadata name"), marks.text("metadata value")),
+        ("x-bin", marks.data("metadata bytes")),
+        *((name.lower(), value) for name, value in more.items()),
+    ]
+    keep("grpc", called(sidecar, otlp.calls(), metadata))
+    cut = [(method, content[:-3]) for method, content in otlp.calls()[::9]]
+    cut += [(f"/{marks.text('method')}/Export", marks.data("grpc body"))]
+    keep("bad-grpc", called(sidecar, cut, metadata) + odd_calls(sidecar, marks))
+    return Sent(len(bodies), len(otlp.protobuf))

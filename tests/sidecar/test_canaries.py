@@ -1,0 +1,201 @@
+"""Canaries in every slot of everything that can be sent: none is in any byte written or said.
+
+Where a fault is planted, in the schema or in the program, the same search finds them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from time import monotonic, sleep
+
+from google.protobuf.descriptor import Descriptor  # type: ignore[import-untyped]
+
+from collector.ingest.auth import hashed
+from tests.sidecar.heads import heads
+from tests.sidecar.marks import Marks
+from tests.sidecar.senders import shouted
+from tests.sidecar.serving import Sidecar
+from tests.sidecar.slots import REQUESTS, slots
+from tests.sidecar.swept import LEAKY, events, exports, send, swept
+
+_SAID = {"started", "stopping", "stopped", "sink_failing", "sink_recovered"}
+"""All that there is to say here: one sink fails, as the test holds its file."""
+_PAGES = ("/metrics", "/readyz?verbose", "/readyz", "/livez", "/", "/favicon.ico")
+_DELIVERY_SECONDS = 30
+
+
+def test_a_slot_cannot_be_forgotten(tmp_path: Path) -> None:
+    """Every field of every message that a request can reach has a slot, and the canary of each is
+    in what is sent, and found there."""
+    marks = Marks()
+    made = exports(marks)
+    (tmp_path / "protobuf").write_bytes(b"".join(content for _, content in made.protobuf))
+    (tmp_path / "json").write_bytes(b"".join(body.content for body in made.json + made.odd))
+    found = {leak.place for leak in marks.found(tmp_path)}
+    assert found == set(marks.places.values())
+    for kind in REQUESTS.values():
+        own = list(slots(kind.DESCRIPTOR))
+        every = {field for message in _reached(kind.DESCRIPTOR) for field in message.fields}
+        assert {field for slot in own for field in slot.path} == every
+        unmarked = {str(slot).rpartition(".")[2] for slot in own if str(slot) not in found}
+        assert unmarked <= {"bool_value", "is_monotonic"}, "only these are too small for a canary"
+
+
+def _reached(message: Descriptor) -> set[Descriptor]:
+    """A message, and those that it can hold."""
+    reached, queue = set(), [message]
+    while queue:
+        one = queue.pop()
+        if one not in reached:
+            reached.add(one)
+            queue += [field.message_type for field in one.fields if field.message_type]
+    return reached
+
+
+def test_nothing_of_what_is_sent_is_written_or_said(tmp_path: Path) -> None:
+    """Everything, to a sidecar that takes it: while batches wait, once they are delivered, and
+    after the end. What can be taken is taken, so that it has been on every way."""
+    marks, seen = Marks(), tmp_path / "seen"
+    with swept(tmp_path) as sidecar:
+        with _held(tmp_path / "data" / "store.db"):
+            sent = send(sidecar, marks, seen, {"User-Agent": marks.text("user agent")})
+            _ask_admin(sidecar, marks, seen)
+            spool = b"".join(file.read_bytes() for file in (tmp_path / "data").glob("spool.db*"))
+            assert spool.count(b'"os.type":"linux"') >= sent.exports
+            assert marks.found(tmp_path / "data") == []
+        admitted = _delivered(sidecar)
+        assert marks.found(tmp_path) == []
+    assert marks.found(tmp_path) == []
+    _has_said_nothing_else(tmp_path, sidecar)
+    answers = {file.name: file.read_bytes() for file in seen.iterdir()}
+    assert answers["events"].count(b"200 OK") == sent.events
+    assert answers["otlp"].count(b"200 OK") == answers["otlp-json"].count(b"200 OK") == sent.exports
+    assert answers["grpc"].count(b"StatusCode.OK") == sent.exports
+    assert admitted >= 3 * sent.exports + 20 * sent.events
+    assert _kept(tmp_path) == {"store": admitted, "file": admitted}
+    print(f"{len(marks.places)} canaries, {admitted} records: no leak")
+
+
+def test_nothing_is_kept_of_who_is_refused(tmp_path: Path) -> None:
+    """Tokens that are wrong, and everything that comes with them or without any, are nowhere."""
+    marks, right = Marks(), "the right token, which is long enough"
+    tokens = {"COLLECTOR__AUTH__TOKENS": hashed(right)}
+    with swept(tmp_path, tokens) as sidecar:
+        wrong = {"Authorization": f"Bearer {marks.text('wrong token')}"}
+        send(sidecar, marks, tmp_path / "seen", wrong)
+        _ask_admin(sidecar, marks, tmp_path / "seen")
+    assert marks.found(tmp_path) == []
+    _has_said_nothing_else(tmp_path, sidecar)
+    answers = {file.name: file.read_bytes() for file in (tmp_path / "seen").iterdir()}
+    assert all(b"200 OK" not in answer for name, answer in answers.items() if name != "admin")
+    assert b"StatusCode.OK" not in answers["grpc"]
+    assert answers["grpc"].count(b"StatusCode.UNAUTHENTICATED") > 500
+    assert _kept(tmp_path) == {"store": 0, "file": 0}
+
+
+def test_a_schema_that_lets_canaries_through_is_found(tmp_path: Path) -> None:
+    """The same search finds texts and numbers in spool, store and file if a schema admits them."""
+    marks = Marks()
+    with swept(tmp_path, schema=LEAKY) as sidecar:
+        with _held(tmp_path / "data" / "store.db"):
+            for body in events(marks):
+                sidecar.request("POST", body.path, body.content, body.headers())
+            _found(marks, tmp_path / "data", "spool.db", {"plain"})
+        _delivered(sidecar)
+    _found(marks, tmp_path / "data" / "store.db", "store.db", {"plain", "value"})
+    _found(marks, tmp_path / "records", "records.ndjson", {"plain"})
+
+
+_FAULTY = """
+import gzip, sys, tempfile
+from collector import cli
+from collector.ingest import http
+
+take = http._Receiver._take
+
+async def faulty(self, head, body, dialect):
+    agent = head.only(b"user-agent") or b""
+    if b"echo" in agent:
+        answer = await take(self, head, body, dialect)
+        return answer._replace(headers=(*answer.headers, (b"x-agent", agent)))
+    if b"say" in agent:
+        print(repr(head.headers), file=sys.stderr, flush=True)
+    if b"file" in agent:
+        with tempfile.NamedTemporaryFile(delete=False) as file:
+            file.write(gzip.compress(agent))
+    return await take(self, head, body, dialect)
+
+http._Receiver._take = faulty
+cli.main()
+"""
+
+
+def test_a_program_that_leaks_is_found(tmp_path: Path) -> None:
+    """It echoes, it logs, or it leaves a packed temporary file: the search finds each."""
+    marks = Marks()
+    command = [sys.executable, "-c", _FAULTY, "serve"]
+    with swept(tmp_path, command=command) as sidecar:
+        for fault in ("echo", "say", "file"):
+            headers = {"Content-Type": "application/json"}
+            headers["User-Agent"] = f"{fault} {marks.text(fault)}"
+            answer = sidecar.request("POST", "/v1/events", b"{}", headers)
+            (tmp_path / "seen" / fault).write_text(repr(answer))
+    leaks = {(leak.place, leak.form) for leak in marks.found(tmp_path)}
+    assert leaks == {("echo", "plain"), ("say", "plain"), ("file", "gzip>plain")}
+
+
+@contextmanager
+def _held(store: Path) -> Iterator[None]:
+    """The store takes nothing meanwhile, so that batches wait in the spool."""
+    with closing(sqlite3.connect(store, isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        yield
+        db.execute("ROLLBACK")
+
+
+def _delivered(sidecar: Sidecar) -> int:
+    """Wait until nothing waits any more; how many events were admitted."""
+    until = monotonic() + _DELIVERY_SECONDS
+    while True:
+        text = sidecar.admin("/metrics").body.decode()
+        if "\ncollector_spool_batches 0.0\n" in text:
+            found = re.search(r'collector_events_total{outcome="admitted"} (\d+)', text)
+            assert found is not None
+            return int(found[1])
+        assert monotonic() < until, "it is not delivered"
+        sleep(0.05)
+
+
+def _kept(folder: Path) -> dict[str, int]:
+    """How many events each sink has."""
+    with closing(sqlite3.connect(folder / "data" / "store.db")) as db:
+        (rows,) = db.execute("SELECT coalesce(sum(count), 0) FROM swept").fetchone()
+    lines = (folder / "records" / "records.ndjson").read_text().splitlines()
+    return {"store": rows, "file": sum(json.loads(line).get("count", 1) for line in lines)}
+
+
+def _ask_admin(sidecar: Sidecar, marks: Marks, folder: Path) -> None:
+    """Every page, as it should be asked for and as it should not."""
+    heard = repr([sidecar.admin(path) for path in _PAGES]).encode()
+    odd = shouted(sidecar.ports["admin"], list(heads(marks)))
+    (folder / "admin").write_bytes(heard + odd)
+
+
+def _has_said_nothing_else(folder: Path, sidecar: Sidecar) -> None:
+    """Its log is events of ours, and there are no files but its own."""
+    assert {event["event"] for event in sidecar.events} <= _SAID
+    assert (folder / "seen" / "stdout").read_bytes() == b""
+    assert [*(folder / "tmp").iterdir(), *(folder / "home").iterdir()] == []
+    assert list((folder / "work").iterdir()) == []
+
+
+def _found(marks: Marks, where: Path, name: str, forms: set[str]) -> None:
+    leaks = [leak for leak in marks.found(where) if leak.file.startswith(name)]
+    assert forms <= {leak.form for leak in leaks}
+    assert {"event.os.build_id", "event.cpu.count"} <= {leak.place for leak in leaks}

@@ -1,0 +1,114 @@
+"""Leaks planted in each kind of place: the search of the sweep finds every one of them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sqlite3
+import struct
+import zlib
+from base64 import b64encode
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.sidecar.marks import Marks
+
+_NOISE = bytes(range(256)) * 400
+
+
+def _dealt(marks: Marks) -> None:
+    """Some of each kind, as in a sweep."""
+    for number in range(200):
+        marks.text(f"text {number}")
+        marks.whole(f"whole {number}")
+        marks.narrow(f"narrow {number}")
+        marks.fraction(f"fraction {number}")
+
+
+def _planted(folder: Path, marks: Marks, data: bytes) -> set[str]:
+    """What is found when the data lies in the midst of others."""
+    _dealt(marks)
+    (folder / "file").write_bytes(_NOISE + data + _NOISE)
+    return {leak.place for leak in marks.found(folder)}
+
+
+def test_nothing_is_found_where_nothing_is(tmp_path: Path) -> None:
+    """Neither in noise, nor in what other canaries are."""
+    (tmp_path / "other").write_text(Marks().text("another run's"))
+    assert _planted(tmp_path, Marks(), b"") == set()
+    assert Marks().found(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda text: text.encode(),
+        lambda text: json.dumps({"event": "x", "error": f'"{text}"'}).encode(),
+        lambda text: text.encode("utf-16-le"),
+        lambda text: b64encode(b"x" + text.encode()),
+        lambda text: text.encode().hex().encode(),
+        lambda text: gzip.compress(f"a {text} b".encode()),
+        lambda text: gzip.compress(zlib.compress(text.encode())),
+        lambda text: "".join(f"%{byte:02x}" for byte in text.encode()).encode(),
+    ],
+    ids=["plain", "log", "utf-16", "base64", "hex", "gz", "gz-in-gz", "percent"],
+)
+def test_a_text_is_found(form: object, tmp_path: Path) -> None:
+    """As it is, in a line of a log, encoded, and packed."""
+    marks = Marks()
+    text = marks.text("planted")
+    assert callable(form)
+    assert _planted(tmp_path, marks, form(text)) == {"planted"}
+
+
+@pytest.mark.parametrize("cut", [slice(0, 15), slice(0, 10), slice(5, None), slice(7, 16)])
+def test_a_text_that_is_cut_is_found(cut: slice, tmp_path: Path) -> None:
+    """Whichever end is missing: the digits that all have in common are there."""
+    marks = Marks()
+    data = marks.text("planted")[cut].encode()
+    assert _planted(tmp_path, marks, data) == {"a part of a canary"}
+
+
+@pytest.mark.parametrize("pack", ["<q", ">q", "<d", ">d"])
+def test_a_number_is_found_as_bytes(pack: str, tmp_path: Path) -> None:
+    """Whole ones and fractions, in both orders."""
+    marks = Marks()
+    number = marks.fraction("planted") if pack[1] == "d" else marks.whole("planted")
+    assert _planted(tmp_path, marks, struct.pack(pack, number)) == {"planted"}
+
+
+@pytest.mark.parametrize("kind", ["whole", "narrow", "fraction"])
+def test_a_number_is_found_as_digits(kind: str, tmp_path: Path) -> None:
+    """In a text."""
+    marks = Marks()
+    number = getattr(marks, kind)("planted")
+    assert _planted(tmp_path, marks, b'{"n": %s}' % repr(number).encode()) == {"planted"}
+
+
+@pytest.mark.parametrize("kind", ["text", "data", "whole", "narrow", "fraction"])
+@pytest.mark.parametrize("place", ["row", "log", "deleted"])
+def test_a_value_of_a_database_is_found(kind: str, place: str, tmp_path: Path) -> None:
+    """In a row, in the write-ahead log alone, and (but for numbers of 31 bits, which are four bytes
+    like many others) in what a row leaves behind that was deleted."""
+    marks = Marks()
+    value = getattr(marks, kind)("planted")
+    _dealt(marks)
+    with closing(sqlite3.connect(tmp_path / "some.db", isolation_level=None)) as db:
+        db.execute(f"PRAGMA journal_mode = {'WAL' if place == 'log' else 'DELETE'}")
+        db.execute("CREATE TABLE t (a, b)")
+        db.execute("INSERT INTO t VALUES ('x', ?)", (value,))
+        if place == "deleted":
+            db.execute("PRAGMA secure_delete = OFF")
+            db.execute("DELETE FROM t")
+        found = {leak.place for leak in marks.found(tmp_path)}
+    assert found == (set() if (kind, place) == ("narrow", "deleted") else {"planted"})
+
+
+def test_a_name_of_a_file_is_found(tmp_path: Path) -> None:
+    """Also of a directory."""
+    marks = Marks()
+    _dealt(marks)
+    (tmp_path / marks.text("planted")).mkdir()
+    assert {leak.form for leak in marks.found(tmp_path)} == {"cut short or in the name"}
