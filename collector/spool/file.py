@@ -17,6 +17,7 @@ from pathlib import Path
 from collector.contracts import Layout, Spooled
 from collector.ledger.receipt import NOTHING, SALT_BYTES, Start, Tip, commit, issue
 from collector.spool.group import Group, Sums
+from collector.spool.log import cut
 from collector.spool.tables import (
     APPLICATION,
     BATCH,
@@ -103,6 +104,7 @@ class File:
         self.tip = Tip(0, NOTHING)
         self.depth = Depth()
         self._follows = self.tip
+        self._path = path
         _make_private(path)
         self.db = _connect(path)
         try:
@@ -175,7 +177,12 @@ class File:
         if cursors:
             self._move(cursors)
             depth = self._trimmed(depth)
-        execute("COMMIT")
+        try:
+            execute("COMMIT")
+        except sqlite3.Error:
+            with suppress(OSError):
+                cut(self._path)
+            raise
         self.depth = depth
         if groups:
             self.tip = self._follows = tip
