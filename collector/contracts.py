@@ -196,5 +196,6 @@ class Batch:
 class Sink(Protocol):
     """Where records go."""
 
-    def deliver(self, batch: Batch) -> None:
-        """Keep the batch durably, exactly once by its id, or raise ``DeliveryError``."""
+    def deliver(self, *batches: Batch) -> None:
+        """Keep the batches durably, each exactly once by its id, or raise ``DeliveryError``: then
+        none of them is kept."""

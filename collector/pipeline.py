@@ -26,6 +26,8 @@ SLICE = 1 << 17
 """Bytes of a body that are filtered before others get a turn."""
 
 _BATCHES = 16
+_GATHER_SECONDS = 0.1
+"""Batches gather for so long, as a sink takes many together with less effort than one by one."""
 _POLL_SECONDS = 0.25
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 30.0
@@ -78,7 +80,7 @@ class Pipeline:
         Raises ``DeliveryError`` E505 or E506 if it could not be kept; then nothing of it was.
         """
         total, parts = Tally(), []
-        if request.form == "ndjson" or len(request.body) <= SLICE:
+        if _can_be_cut(request) or len(request.body) <= SLICE:
             for admission in self._filtered(request):
                 total += admission.tally
                 parts.append(admission.encode())
@@ -120,7 +122,7 @@ class Pipeline:
         return not any(drain.is_alive() or drain.left for drain in self._drains)
 
     def _filtered(self, request: Request) -> Iterator[Admission]:
-        if request.form != "ndjson" or len(request.body) <= SLICE:
+        if not _can_be_cut(request):
             yield self._whole(request)
             return
         body, at = request.body, 0
@@ -146,6 +148,12 @@ class Pipeline:
         return self._spool.put(Entry(self._layout, minute, b"".join(parts), total))
 
 
+def _can_be_cut(request: Request) -> bool:
+    """Whether a body is long, and has several lines. Of a single one the peer may be told."""
+    body = request.body
+    return request.form == "ndjson" and len(body) > SLICE and b"\n" in body.strip()
+
+
 class Drain(threading.Thread):
     """Hands batches to one sink, in order, each until it is taken."""
 
@@ -157,6 +165,7 @@ class Drain(threading.Thread):
         self._sink = sink
         self._spool = spool
         self._ending = threading.Event()
+        self._at_once = _BATCHES
         self._stopped = False
 
     def finish(self) -> None:
@@ -182,23 +191,27 @@ class Drain(threading.Thread):
                     return
                 else:
                     pause = _FIRST_PAUSE
-                    self._spool.wait(self.sink_name, _POLL_SECONDS)
+                    if self._spool.wait(self.sink_name, _POLL_SECONDS):
+                        self._ending.wait(_GATHER_SECONDS)
         finally:
             self.delivery.failing |= self.left
 
     def _deliver_all(self) -> bool:
-        """Deliver what waits; ``False`` if a batch was not taken."""
+        """Deliver what waits; ``False`` if a batch was not taken. Then batches go one at a time
+        until there are no more, so that the sink gets all before one that it does not take."""
+        delivery, spool, name = self.delivery, self._spool, self.sink_name
         try:
-            while not self._stopped and (waiting := self._spool.after(self.sink_name, _BATCHES)):
+            while not self._stopped and (waiting := spool.after(name, self._at_once)):
                 self.left = True
-                for sequence, spooled in waiting:
-                    self._sink.deliver(read(spooled))
-                    self._spool.delivered(self.sink_name, sequence)
-                    self.delivery.delivered += 1
-                    self.delivery.last = monotonic()
-                    self.delivery.failing = False
+                self._sink.deliver(*(read(spooled) for _, spooled in waiting))
+                spool.delivered(name, waiting[-1][0])
+                delivery.delivered += len(waiting)
+                delivery.last = monotonic()
+                delivery.failing = False
         except DeliveryError:
-            self.delivery.failures += 1
-            self.delivery.failing = True
+            self._at_once = 1
+            delivery.failures += 1
+            delivery.failing = True
             return False
+        self._at_once = _BATCHES
         return not self._stopped

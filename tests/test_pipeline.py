@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
@@ -15,14 +15,15 @@ import orjson
 import pytest
 
 from collector import pipeline as module
-from collector.contracts import Batch, Form, Request, Sink, Tally
+from collector.contracts import Batch, Form, Request, Scalar, Sink, Tally
 from collector.errors import DeliveryError
 from collector.filter import Filter
 from collector.pipeline import Pipeline
-from collector.schema import load_schema
+from collector.schema import Schema, load_schema
 from collector.sinks.store import Store
 from collector.spool import Spool
 from collector.synthetic import events
+from tests.schema.make import HEAD, REST
 
 SCHEMA = load_schema("conferencing")
 
@@ -33,7 +34,11 @@ def ndjson(number: int, seed: int = 1) -> bytes:
 
 @contextmanager
 def running(
-    folder: Path, sinks: dict[str, Sink] | None = None, limit: int = 1 << 30
+    folder: Path,
+    sinks: dict[str, Sink] | None = None,
+    *,
+    limit: int = 1 << 30,
+    schema: Schema = SCHEMA,
 ) -> Iterator[tuple[Pipeline, Tally]]:
     """A pipeline into a real store, and the tally of all that it observed."""
     total = Tally()
@@ -42,10 +47,10 @@ def running(
         nonlocal total
         total += tally
 
-    store = Store(folder / "store.db", SCHEMA)
+    store = Store(folder / "store.db", schema)
     chosen: dict[str, Sink] = {"store": store} if sinks is None else sinks
     kept = Spool(folder / "spool.db", sinks=tuple(chosen), limit=limit)
-    pipeline = Pipeline(Filter(SCHEMA), kept, chosen, observe)
+    pipeline = Pipeline(Filter(schema), kept, chosen, observe)
     pipeline.start()
     try:
         yield pipeline, total
@@ -104,6 +109,35 @@ def test_a_request_gives_what_the_filter_gives(tmp_path: Path, body: str, waits:
     assert stored(tmp_path) == tally.admitted
 
 
+LONG = orjson.dumps({"device": {"type": "phone"}, "chat": "x" * 2 * module.SLICE})
+
+
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("around", [b"%s", b"\n%s", b"%s\r\n\n", b"%s\n%s"])
+def test_only_of_a_single_event_the_sender_is_told(
+    tmp_path: Path, around: bytes, waits: bool
+) -> None:
+    """However long it is, and whether or not it comes as a line; of several, each that fills a
+    slice of its own, nothing is said."""
+    lines = around.count(b"%s")
+    path = tmp_path / "filled.yaml"
+    path.write_text(
+        f"{HEAD}fields:\n"
+        f"  client.address: {{kind: ip, source: peer, {REST}}}\n"
+        f"  device.type: {{kind: enum, values: [phone], {REST}}}\n"
+    )
+    sink = Moody()
+    sink.takes.set()
+    request = Request("ndjson", around.replace(b"%s", LONG), peer="203.0.113.7")
+    with running(tmp_path, {"moody": sink}, schema=load_schema(path)) as (pipeline, _):
+        tally = pipeline.accept_now(request) if waits else asyncio.run(pipeline.accept(request))
+        assert tally.admitted == lines
+        assert eventually(lambda: len(sink.records) == lines)
+    told = {"client.address": "203.0.113.7"} if lines == 1 else {}
+    expected = {"schema": "sample/1.0.0", "device.type": "phone"} | told
+    assert list(map(dict, sink.records)) == [expected] * lines
+
+
 def test_requests_of_many_senders_at_once(tmp_path: Path) -> None:
     """Event loop and threads together: every event is counted once and stored once."""
     with running(tmp_path) as (pipeline, total):
@@ -132,11 +166,13 @@ class Moody:
     def __init__(self) -> None:
         self.takes = Event()
         self.taken: list[bytes] = []
+        self.records: list[Mapping[str, Scalar]] = []
 
-    def deliver(self, batch: Batch) -> None:
+    def deliver(self, *batches: Batch) -> None:
         if not self.takes.is_set():
             raise DeliveryError("E503", "not now")
-        self.taken.append(batch.id)
+        self.taken += [batch.id for batch in batches]
+        self.records += [record for batch in batches for record in batch.records]
 
 
 def test_a_sink_that_fails_holds_up_nobody(tmp_path: Path) -> None:

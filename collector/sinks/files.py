@@ -9,7 +9,9 @@ import fcntl
 import hashlib
 import os
 from collections import deque
+from collections.abc import Iterable
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -28,11 +30,11 @@ _KEEP = 8
 class NdjsonFile:
     """A file that batches are appended to, one record a line, with ``received`` at its end.
 
-    A batch is on disk, whole, when ``deliver`` returns, and is taken once by its id, as long as it
-    is among the newest 256: beside the file lies a small one, ``NAME.state``, that knows them and
-    the length up to which the file is whole; what is beyond after a crash is cut off. Once the file
-    would grow beyond ``rotate`` bytes it becomes ``NAME.1``, that ``NAME.2``, and so on; of these,
-    ``keep`` stay. Lines of a batch are in random order. For one thread at a time.
+    Batches are on disk, whole, when ``deliver`` returns, and each is taken once by its id, as long
+    as it is among the newest 256: beside the file lies a small one, ``NAME.state``, that knows them
+    and the length up to which the file is whole; what is beyond after a crash is cut off. Once the
+    file would grow beyond ``rotate`` bytes it becomes ``NAME.1``, that ``NAME.2``, and so on; of
+    these, ``keep`` stay. Lines that come together are in random order. For one thread at a time.
 
     Raises ``ConfigError`` E203 when the path cannot be used, or another process writes there.
     """
@@ -70,20 +72,18 @@ class NdjsonFile:
     ) -> None:
         self.close()
 
-    def deliver(self, batch: Batch) -> None:
-        """Append the batch durably, unless it is there; raises ``DeliveryError`` E508.
+    def deliver(self, *batches: Batch) -> None:
+        """Append the batches durably, but those that are there; raises ``DeliveryError`` E508.
 
-        It must be out of a spool: records are written as they lie there.
+        They must be out of a spool: records are written as they lie there.
         """
-        if batch.payload is None:
-            raise DeliveryError("E508", "only batches out of a spool can be written to a file")
-        data = _lines(batch.payload, batch.received)
-        key = hashlib.sha256(batch.id).digest()[: Mark.ID_BYTES]
+        found = {_key(batch): _lines(batch) for batch in batches}
         try:
             if self._file < 0:
                 self._open()
-            if key not in self._ids:
-                self._append(key, data)
+            new = {key: lines for key, lines in found.items() if key not in self._ids}
+            if new:
+                self._append(new.keys(), b"".join(shuffled(list(chain(*new.values())))))
         except OSError:
             self._take_back()
         else:
@@ -95,12 +95,12 @@ class NdjsonFile:
         self._drop()
         self._marks.close()
 
-    def _append(self, key: bytes, data: bytes) -> None:
+    def _append(self, keys: Iterable[bytes], data: bytes) -> None:
         if self._length and self._length + len(data) > self._rotate:
             self._begin_anew()
         _write(self._file, data, self._length)
         os.fsync(self._file)
-        ids = deque([*self._ids, key], maxlen=Mark.MOST_IDS)
+        ids = deque([*self._ids, *keys], maxlen=Mark.MOST_IDS)
         self._marks.set(Mark(_inode(self._file), self._length + len(data), tuple(ids)))
         self._ids = ids
         self._length += len(data)
@@ -150,10 +150,16 @@ class NdjsonFile:
         return self.path.with_name(f"{self.path.name}.{number}")
 
 
-def _lines(payload: bytes, received: str) -> bytes:
+def _key(batch: Batch) -> bytes:
+    return hashlib.sha256(batch.id).digest()[: Mark.ID_BYTES]
+
+
+def _lines(batch: Batch) -> list[bytes]:
     """The records, each with when it was received: they are flat objects, one a line."""
-    end = b',"received":"' + received.encode() + b'"}\n'
-    return b"".join(line[:-1] + end for line in shuffled(payload.split(b"\n")[:-1]))
+    if batch.payload is None:
+        raise DeliveryError("E508", "only batches out of a spool can be written to a file")
+    end = b',"received":"' + batch.received.encode() + b'"}\n'
+    return [line[:-1] + end for line in batch.payload.split(b"\n")[:-1]]
 
 
 def _write(file: int, data: bytes, offset: int) -> None:

@@ -1,15 +1,15 @@
 """The embedded store: SQLite, one table per schema, one typed column per field.
 
-Only minimised records ever reach it. A batch is one transaction, durable before ``deliver`` returns
-(WAL, ``synchronous=FULL``), and taken exactly once by its id. Rows of the same minute lie in random
-order, so that neighbours do not tell who met whom. The file is readable by its owner only.
+Only minimised records ever reach it. Batches are durable before ``deliver`` returns (WAL,
+``synchronous=FULL``), and each is taken exactly once by its id. Rows lie in random order among
+thousands, so that neighbours do not tell who met whom. The file is readable by its owner only.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +18,7 @@ from typing import Self, TypeVar
 from collector.contracts import Batch, Layout, Row
 from collector.errors import CollectorError, ConfigError, DeliveryError
 from collector.schema.model import Schema
-from collector.sinks.order import placed
+from collector.sinks.order import Places
 from collector.sinks.table import Table
 
 __all__ = ["FILE_NAME", "Store"]
@@ -35,6 +35,7 @@ _TRIES = 4
 _PAGE_BYTES = 8192
 _BUSY_SECONDS = 5.0
 _T = TypeVar("_T")
+_Part = tuple[Batch, Table, list[Row]]
 
 
 class Store:
@@ -51,6 +52,7 @@ class Store:
         self.table = schema.name
         self._layout = schema.layout
         self._tables: dict[Layout, Table] = {}
+        self._places: dict[str, Places] = {}
         _make_private(self.path)
         self._db = sqlite3.connect(
             self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
@@ -75,16 +77,18 @@ class Store:
     ) -> None:
         self.close()
 
-    def deliver(self, batch: Batch) -> None:
-        """Keep the batch durably, exactly once by its id.
+    def deliver(self, *batches: Batch) -> None:
+        """Keep the batches durably, all of them or none, each exactly once by its id.
 
-        Raises ``DeliveryError``: E503 when the store cannot take it now, E504 when its columns do
-        not fit the table, E509 when it cannot be read.
+        Raises ``DeliveryError``: E503 when the store cannot take them now, E504 when columns do not
+        fit the table, E509 when a batch cannot be read.
         """
-        table = self._table(batch.layout or self._layout)
-        rows = table.rows(batch)
+        parts = []
+        for batch in batches:
+            table = self._table(batch.layout or self._layout)
+            parts.append((batch, table, table.rows(batch)))
         message = "the store did not take the batch; is the disk full or the store in use?"
-        _guarded(lambda: self._keep(batch, table, rows), "E503", message)
+        _guarded(lambda: self._keep(parts), "E503", message)
 
     def count(self) -> int:
         """How many events the table holds; a merged row counts as many as it stands for."""
@@ -106,37 +110,55 @@ class Store:
             table = Table(layout)
             message = "the store cannot make a table; is the disk full or the store in use?"
             _guarded(lambda: self._transaction(lambda: table.fit(self._db)), "E503", message)
-            self._tables[layout] = table
+            self._add(layout, table)
         return table
 
-    def _keep(self, batch: Batch, table: Table, rows: list[Row]) -> None:
-        """The batch in one transaction; the places of its rows are drawn again if one is taken."""
+    def _keep(self, parts: Sequence[_Part]) -> None:
+        """Batches in one transaction; the places of rows are drawn again if one is taken."""
         for tries_left in reversed(range(_TRIES)):
             try:
-                self._transaction(partial(self._insert, batch, table, placed(batch.received, rows)))
+                added = self._transaction(partial(self._insert, parts))
             except sqlite3.IntegrityError:
                 if not tries_left:
                     raise
             else:
+                for name, number in added.items():
+                    self._places[name].taken(number)
                 return
 
-    def _insert(self, batch: Batch, table: Table, rows: list[Row]) -> None:
-        execute = self._db.execute
-        new = execute("INSERT OR IGNORE INTO _delivered (id) VALUES (?)", (batch.id,))
-        if new.rowcount:
-            execute("DELETE FROM _delivered WHERE number <= ?", ((new.lastrowid or 0) - _KEPT_IDS,))
+    def _insert(self, parts: Sequence[_Part]) -> dict[str, int]:
+        """Rows of the batches that are not there yet; returns how many, by table."""
+        new: dict[Table, list[tuple[str, list[Row]]]] = {}
+        for batch, table, rows in parts:
+            if self._is_new(batch.id):
+                new.setdefault(table, []).append((batch.received, rows))
+        added: dict[str, int] = {}
+        for table, groups in new.items():
+            rows = self._places[table.name].rows(groups)
             self._db.executemany(table.insert, rows)
+            added[table.name] = added.get(table.name, 0) + len(rows)
+        return added
 
-    def _transaction(self, action: Callable[[], None]) -> None:
+    def _is_new(self, id_: bytes) -> bool:
+        """Whether it was not delivered before; notes that it is now."""
+        execute = self._db.execute
+        new = execute("INSERT OR IGNORE INTO _delivered (id) VALUES (?)", (id_,))
+        if not new.rowcount:
+            return False
+        execute("DELETE FROM _delivered WHERE number <= ?", ((new.lastrowid or 0) - _KEPT_IDS,))
+        return True
+
+    def _transaction(self, action: Callable[[], _T]) -> _T:
         execute = self._db.execute
         execute("BEGIN IMMEDIATE")
         try:
-            action()
+            outcome = action()
             execute("COMMIT")
         except BaseException:
             if self._db.in_transaction:
                 execute("ROLLBACK")
             raise
+        return outcome
 
     def _open(self) -> None:
         execute = self._db.execute
@@ -150,7 +172,12 @@ class Store:
             raise DeliveryError("E502", "the store was written by a newer version of Collector")
         table = Table(self._layout)
         self._transaction(lambda: self._prepare(table))
-        self._tables[self._layout] = table
+        self._add(self._layout, table)
+
+    def _add(self, layout: Layout, table: Table) -> None:
+        self._tables[layout] = table
+        if table.name not in self._places:
+            self._places[table.name] = Places(self._db.execute(table.last).fetchone()[0])
 
     def _prepare(self, table: Table) -> None:
         execute = self._db.execute

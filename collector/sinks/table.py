@@ -16,7 +16,7 @@ _PLACES = ("rowid", "_rowid_", "oid")
 
 class Table:
     """The table of a layout. ``insert`` takes rows with their place and minute before the values;
-    ``count`` says how many events there are, merged ones included."""
+    ``last`` is the highest place, ``count`` how many events there are, merged ones included."""
 
     def __init__(self, layout: Layout) -> None:
         self.name = layout.table
@@ -26,6 +26,7 @@ class Table:
         table, lower = _quoted(self.name), {name.lower() for name in self._types}
         place = next((name for name in _PLACES if name not in lower), _PLACES[0])
         self.insert = f"INSERT INTO {table} ({place}, {names}) VALUES ({marks})"  # noqa: S608
+        self.last = f"SELECT coalesce(max({place}), 0) FROM {table}"  # noqa: S608
         self.count = f"SELECT coalesce(sum(count), 0) FROM {table}"  # noqa: S608
 
     def rows(self, batch: Batch) -> list[Row]:

@@ -205,3 +205,32 @@ def test_an_unusable_directory_is_an_error_of_ours(tmp_path: Path, schema: Schem
         Store(tmp_path / "file" / "store.db", schema)
     assert caught.value.code == "E203"
     assert caught.value.__context__ is None
+
+
+def test_batches_together_are_kept_all_or_none(tmp_path: Path, schema: Schema) -> None:
+    """One transaction: those that were there before, or twice, count once; one that the table
+    refuses takes the others with it."""
+    bad: dict[str, Any] = {"client.address": {"not": "a scalar"}}
+    with Store(tmp_path / "store.db", schema) as store:
+        store.deliver(_batch(1, _RECORDS))
+        store.deliver(_batch(1, _RECORDS), _batch(2, _RECORDS[:10]), _batch(2, _RECORDS[:10]))
+        assert store.count() == 210
+        with pytest.raises(DeliveryError):
+            store.deliver(_batch(3, _RECORDS[:5]), _batch(4, [bad]))
+        assert store.count() == 210
+        store.deliver(_batch(3, _RECORDS[:5]))
+        assert store.count() == 215
+        store.deliver()
+        assert store.count() == 215
+
+
+def test_a_place_that_is_taken_is_drawn_again(
+    tmp_path: Path, schema: Schema, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With so little room that rows meet now and then, everything is stored all the same."""
+    monkeypatch.setattr("collector.sinks.order._ROOM", 1 << 18)
+    monkeypatch.setattr("collector.sinks.order._STEP", 1 << 4)
+    with Store(tmp_path / "store.db", schema) as store:
+        for number in range(60):
+            store.deliver(_batch(number, _RECORDS[:20]))
+        assert store.count() == 1200
