@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -34,6 +35,18 @@ does so before the next ones, or at worst after a loss of the spool's newest pag
 _TRIES = 4
 _PAGE_BYTES = 8192
 _BUSY_SECONDS = 5.0
+_PASSING = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+    }
+)
+"""Errors that say nothing about what the file holds."""
+_NOT_NOW = "the store did not take the batch; is the disk full or the store in use?"
 _T = TypeVar("_T")
 _Part = tuple[Batch, Table, list[Row]]
 
@@ -44,7 +57,8 @@ class Store:
     A table that lacks fields of the schema gets them; columns it has besides are left alone.
     Batches of another layout, of an earlier version of the schema say, find their columns too.
     Raises ``ConfigError`` E203 when the path cannot be used, and ``DeliveryError`` when the file is
-    no database (E501), is newer than we are (E502), or its table does not fit (E504).
+    no database (E501), is newer than we are (E502), or its table does not fit (E504). Where the
+    disk does not let it open now, or somebody holds the store, it opens when batches come.
     """
 
     def __init__(self, path: str | os.PathLike[str], schema: Schema) -> None:
@@ -57,11 +71,13 @@ class Store:
         self._db = sqlite3.connect(
             self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
+        self._is_open = False
         try:
-            _guarded(self._open, "E501", "the store cannot be opened: it is no database of ours")
-        except CollectorError:
-            self._db.close()
-            raise
+            self._need()
+        except CollectorError as error:
+            if error.code != "E503":
+                self._db.close()
+                raise
 
     def __repr__(self) -> str:
         return f"<Store of {self.table}>"
@@ -83,34 +99,40 @@ class Store:
         Raises ``DeliveryError``: E503 when the store cannot take them now, E504 when columns do not
         fit the table, E509 when a batch cannot be read.
         """
+        self._need()
         parts = []
         for batch in batches:
             table = self._table(batch.layout or self._layout)
             parts.append((batch, table, table.rows(batch)))
-        message = "the store did not take the batch; is the disk full or the store in use?"
-        _guarded(lambda: self._keep(parts), "E503", message)
+        _guarded(lambda: self._keep(parts), "E503", _NOT_NOW)
 
     def count(self) -> int:
         """How many events the table holds; a merged row counts as many as it stands for."""
+        self._need()
         query = self._tables[self._layout].count
         message = "the store cannot be read"
         return int(_guarded(lambda: self._db.execute(query).fetchone()[0], "E501", message))
 
     def close(self) -> None:
-        """Fold the write-ahead log into the file, and close it."""
-        try:
+        """Fold the write-ahead log into the file, if the disk lets us, and close it."""
+        with suppress(sqlite3.Error):
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        finally:
+        with suppress(sqlite3.Error):
             self._db.close()
+
+    def _need(self) -> None:
+        """Open the file, unless it is."""
+        if not self._is_open:
+            _guarded(self._open, "E501", "the store cannot be opened: it is no database of ours")
+            self._is_open = True
 
     def _table(self, layout: Layout) -> Table:
         """The table for a layout, made or widened when the layout is met for the first time."""
         table = self._tables.get(layout)
         if table is None:
             table = Table(layout)
-            message = "the store cannot make a table; is the disk full or the store in use?"
-            _guarded(lambda: self._transaction(lambda: table.fit(self._db)), "E503", message)
-            self._add(layout, table)
+            _guarded(lambda: self._transaction(lambda: table.fit(self._db)), "E503", _NOT_NOW)
+            _guarded(lambda: self._add(layout, table), "E503", _NOT_NOW)
         return table
 
     def _keep(self, parts: Sequence[_Part]) -> None:
@@ -175,9 +197,9 @@ class Store:
         self._add(self._layout, table)
 
     def _add(self, layout: Layout, table: Table) -> None:
-        self._tables[layout] = table
         if table.name not in self._places:
             self._places[table.name] = Places(self._db.execute(table.last).fetchone()[0])
+        self._tables[layout] = table
 
     def _prepare(self, table: Table) -> None:
         execute = self._db.execute
@@ -208,9 +230,12 @@ def _make_private(path: Path) -> None:
 
 
 def _guarded(action: Callable[[], _T], code: str, message: str) -> _T:
-    """The outcome of an action; a database error becomes ours, and is not kept in its context."""
+    """The outcome of an action; a database error becomes ours, and is not kept in its context. It
+    is E503 if it passes by itself."""
     try:
         return action()
-    except sqlite3.Error:
-        pass
+    except sqlite3.Error as error:
+        is_passing = getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING
+    if is_passing:
+        raise DeliveryError("E503", _NOT_NOW)
     raise DeliveryError(code, message)
