@@ -207,8 +207,12 @@ class File:
         return found
 
     def fold(self) -> bool:
-        """Write the log into the file and empty it; whether nobody was in the way."""
-        busy: int = self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        """Write the log into the file and empty it; whether nobody was in the way. Waits for
+        nobody, as others wait meanwhile."""
+        execute = self.db.execute
+        execute("PRAGMA busy_timeout = 0")
+        busy: int = execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        execute(f"PRAGMA busy_timeout = {int(1000 * _BUSY_SECONDS)}")
         return not busy
 
     def close(self) -> None:

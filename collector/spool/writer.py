@@ -31,6 +31,8 @@ _CURSOR_SECONDS = 0.05
 """Cursors wait so long for entries to be written with."""
 _IDLE_SECONDS = 1.0
 """After so long without anything to do the log is emptied."""
+_BUSY_SECONDS = 5.0
+"""And after so long although there is: what was delivered, with its salt, must not stay there."""
 _SUMS_SECONDS = 60.0
 """Sums of hours are written no more often, so that they tell nothing of single requests."""
 _FIRST_PAUSE = 0.05
@@ -66,6 +68,7 @@ class Writer(threading.Thread):
         self._sums: Sums = Counter()
         self._summed = monotonic()
         self._is_dirty = False
+        self._folded = monotonic()
         self._pause = 0.0
         self._open()
 
@@ -106,13 +109,14 @@ class Writer(threading.Thread):
             self.moved.clear()
         is_due = self.is_closing or monotonic() - self._summed >= _SUMS_SECONDS
         sums = self._sums if is_due else Counter()
+        has_work = bool(waiting or cursors or unreadable or sums)
         try:
-            if waiting or cursors or unreadable or sums:
+            if not has_work or monotonic() - self._folded >= _BUSY_SECONDS:
+                self._fold(file)
+            if has_work:
                 batches = groups(entry for entry, _ in waiting)
                 file.write(batches, cursors, sums, unreadable)
                 self._is_dirty = True
-            else:
-                self._is_dirty = not (file.fold() or self.is_closing)
         except Exception as error:  # noqa: BLE001 - whatever it is, nothing may be acknowledged
             self.is_suspect = is_corrupt(error)
         else:
@@ -120,6 +124,13 @@ class Writer(threading.Thread):
             return True
         self._refuse(waiting)
         return False
+
+    def _fold(self, file: File) -> None:
+        """Empty the log, while no sink is reading; a stranger who is must go first."""
+        with self.reading:
+            is_done = file.fold()
+        self._is_dirty = not (is_done or self.is_closing)
+        self._folded = monotonic() - (0 if is_done else _BUSY_SECONDS - _IDLE_SECONDS)
 
     def _kept(self, file: File, waiting: list[Waiting], unreadable: set[int], summed: bool) -> None:
         with self.changed:

@@ -6,17 +6,15 @@ Where a fault is planted, in the schema or in the program, the same search finds
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
-from time import monotonic, sleep
 
 from google.protobuf.descriptor import Descriptor  # type: ignore[import-untyped]
 
 from collector.ingest.auth import hashed
+from tests.sidecar.delivery import delivered, held
 from tests.sidecar.heads import heads
 from tests.sidecar.marks import Marks
 from tests.sidecar.senders import shouted
@@ -27,7 +25,6 @@ from tests.sidecar.swept import LEAKY, events, exports, send, swept
 _SAID = {"started", "stopping", "stopped", "sink_failing", "sink_recovered"}
 """All that there is to say here: one sink fails, as the test holds its file."""
 _PAGES = ("/metrics", "/readyz?verbose", "/readyz", "/livez", "/", "/favicon.ico")
-_DELIVERY_SECONDS = 30
 
 
 def test_a_slot_cannot_be_forgotten(tmp_path: Path) -> None:
@@ -63,13 +60,13 @@ def test_nothing_of_what_is_sent_is_written_or_said(tmp_path: Path) -> None:
     after the end. What can be taken is taken, so that it has been on every way."""
     marks, seen = Marks(), tmp_path / "seen"
     with swept(tmp_path) as sidecar:
-        with _held(tmp_path / "data" / "store.db"):
+        with held(tmp_path / "data" / "store.db"):
             sent = send(sidecar, marks, seen, {"User-Agent": marks.text("user agent")})
             _ask_admin(sidecar, marks, seen)
             spool = b"".join(file.read_bytes() for file in (tmp_path / "data").glob("spool.db*"))
             assert spool.count(b'"os.type":"linux"') >= sent.exports
             assert marks.found(tmp_path / "data") == []
-        admitted = _delivered(sidecar)
+        admitted = delivered(sidecar)
         assert marks.found(tmp_path) == []
     assert marks.found(tmp_path) == []
     _has_said_nothing_else(tmp_path, sidecar)
@@ -103,11 +100,11 @@ def test_a_schema_that_lets_canaries_through_is_found(tmp_path: Path) -> None:
     """The same search finds texts and numbers in spool, store and file if a schema admits them."""
     marks = Marks()
     with swept(tmp_path, schema=LEAKY) as sidecar:
-        with _held(tmp_path / "data" / "store.db"):
+        with held(tmp_path / "data" / "store.db"):
             for body in events(marks):
                 sidecar.request("POST", body.path, body.content, body.headers())
             _found(marks, tmp_path / "data", "spool.db", {"plain"})
-        _delivered(sidecar)
+        delivered(sidecar)
     _found(marks, tmp_path / "data" / "store.db", "store.db", {"plain", "value"})
     _found(marks, tmp_path / "records", "records.ndjson", {"plain"})
 
@@ -148,28 +145,6 @@ def test_a_program_that_leaks_is_found(tmp_path: Path) -> None:
             (tmp_path / "seen" / fault).write_text(repr(answer))
     leaks = {(leak.place, leak.form) for leak in marks.found(tmp_path)}
     assert leaks == {("echo", "plain"), ("say", "plain"), ("file", "gzip>plain")}
-
-
-@contextmanager
-def _held(store: Path) -> Iterator[None]:
-    """The store takes nothing meanwhile, so that batches wait in the spool."""
-    with closing(sqlite3.connect(store, isolation_level=None)) as db:
-        db.execute("BEGIN IMMEDIATE")
-        yield
-        db.execute("ROLLBACK")
-
-
-def _delivered(sidecar: Sidecar) -> int:
-    """Wait until nothing waits any more; how many events were admitted."""
-    until = monotonic() + _DELIVERY_SECONDS
-    while True:
-        text = sidecar.admin("/metrics").body.decode()
-        if "\ncollector_spool_batches 0.0\n" in text:
-            found = re.search(r'collector_events_total{outcome="admitted"} (\d+)', text)
-            assert found is not None
-            return int(found[1])
-        assert monotonic() < until, "it is not delivered"
-        sleep(0.05)
 
 
 def _kept(folder: Path) -> dict[str, int]:

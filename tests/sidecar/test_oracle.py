@@ -1,0 +1,131 @@
+"""With the ledger, and with the very record, nobody can tell whether it was received.
+
+Once a batch is delivered, what binds a receipt to it is gone. The test holds everything that was
+ever known of a batch (records, salt, id, seal) against everything that is left on the disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import shutil
+import signal
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from time import monotonic, sleep
+from typing import NamedTuple
+
+import pytest
+
+from collector.ledger import Receipt, opened
+from collector.ledger.receipt import SALT_BYTES
+from tests.sidecar.delivery import delivered, held, log_is_empty
+from tests.sidecar.serving import Sidecar, started
+
+_BUSY_SECONDS = 6.5
+_HASHES = ("md5", "sha1", "sha224", "sha256", "sha384", "sha512", "blake2b", "blake2s", "sha3_256")
+
+
+class Batch(NamedTuple):
+    """All that there is to know of a batch while it waits."""
+
+    id: bytes
+    salt: bytes
+    seal: bytes
+    payload: bytes
+
+
+def _events(number: int) -> Iterator[bytes]:
+    """One person's event each, which anybody might guess."""
+    for at in range(number):
+        event = {"ip": f"2001:db8::7{at:03x}", "os": {"type": "linux", "version": "22.04"}}
+        yield json.dumps(event).encode()
+
+
+def _send(sidecar: Sidecar, data: Path, copy: Path) -> list[Batch]:
+    """Send events one by one, held back until they were copied; then they are delivered."""
+    with held(data / "store.db"):
+        for event in _events(8):
+            assert sidecar.send(event, "application/json").json["admitted"] == 1
+        shutil.copytree(data, copy)
+    with closing(sqlite3.connect(copy / "spool.db")) as db:
+        batches = [Batch(*row) for row in db.execute("SELECT id, salt, seal, payload FROM batches")]
+    assert len(batches) == 8
+    delivered(sidecar)
+    return batches
+
+
+def _receipts(data: Path) -> list[Receipt]:
+    with opened(data / "spool.db") as ledger:
+        return list(ledger.receipts())
+
+
+def _guesses(batches: list[Batch]) -> Iterator[bytes]:
+    """What somebody with the very records would try."""
+    for event, batch in zip(_events(8), batches, strict=True):
+        yield from (batch.payload, batch.payload[:-1], event, event + b"\n")
+    yield b"".join(batch.payload for batch in batches)
+
+
+def _told(data: Path, guesses: list[bytes]) -> int:
+    """How many receipts give away their records to one who tries all that is left as a key."""
+    commitments = {receipt.commitment for receipt in _receipts(data)} - {None}
+    left = b"".join(path.read_bytes() for path in sorted(data.iterdir()))
+    keys = {left[at : at + SALT_BYTES] for at in range(len(left) - SALT_BYTES + 1)} | {b""}
+    found = {hmac.digest(key, guess, "sha256") for guess in guesses for key in keys}
+    found |= {hashlib.new(name, guess).digest()[:32] for guess in guesses for name in _HASHES}
+    return len(found & commitments)
+
+
+def _left(data: Path, batches: list[Batch]) -> set[str]:
+    """What of the batches is still in a file of the spool, and what of their salts in any."""
+    spool = b"".join(path.read_bytes() for path in data.glob("spool.db*"))
+    every = b"".join(path.read_bytes() for path in data.iterdir())
+    left = {name for batch in batches for name in batch._fields if getattr(batch, name) in spool}
+    left |= {"a record's bytes" for _ in range(1) if b"2001:db8::7" in spool}
+    return left | {"salt" for batch in batches if batch.salt in every or batch.salt[:16] in every}
+
+
+@pytest.mark.parametrize("way", ["idle", "busy", "stopped", "killed"])
+def test_a_receipt_does_not_tell_of_what(way: str, tmp_path: Path) -> None:
+    """While batches wait, each receipt is of its record for everybody who can read the file; once
+    they are delivered, no key that is left opens it, and nothing of them is left in the spool:
+    when it is idle, when others keep coming, after the end, and after a sudden one."""
+    data, copy = tmp_path / "data", tmp_path / "copy"
+    environ = {"COLLECTOR__DATA": str(data)}
+    with started(tmp_path, environ=environ) as sidecar:
+        batches = _send(sidecar, data, copy)
+        if way == "busy":
+            _keep_busy(sidecar, _BUSY_SECONDS)
+        elif way == "idle":
+            log_is_empty(data)
+        else:
+            sidecar.stop(signal.SIGTERM if way == "stopped" else signal.SIGKILL)
+        if way in ("busy", "idle"):
+            assert _left(data, batches) == set()
+    if way == "killed":
+        with started(tmp_path, environ=environ):
+            log_is_empty(data)
+            assert _left(data, batches) == set()
+    assert _left(copy, batches) >= {"id", "salt", "seal", "payload"}
+    assert _left(data, batches) == set()
+    exact = [batch.payload for batch in batches]
+    assert _told(copy, exact[:2]) == 2
+    assert _told(data, exact[:2] if way != "idle" else list(_guesses(batches))) == 0
+
+
+def _keep_busy(sidecar: Sidecar, seconds: float) -> None:
+    """Send something twice a second, so that there is no idle second."""
+    until = monotonic() + seconds
+    while monotonic() < until:
+        sidecar.send(b'{"os": {"type": "ios"}}', "application/json")
+        sleep(0.5)
+
+
+def _without_the_chain(receipts: list[Receipt]) -> list[dict[str, object]]:
+    """Receipts but for what is random in each."""
+    random = ("commitment", "previous", "hash")
+    return [{k: v for k, v in r.as_dict().items() if k not in random} for r in receipts]
