@@ -123,9 +123,3 @@ def _keep_busy(sidecar: Sidecar, seconds: float) -> None:
     while monotonic() < until:
         sidecar.send(b'{"os": {"type": "ios"}}', "application/json")
         sleep(0.5)
-
-
-def _without_the_chain(receipts: list[Receipt]) -> list[dict[str, object]]:
-    """Receipts but for what is random in each."""
-    random = ("commitment", "previous", "hash")
-    return [{k: v for k, v in r.as_dict().items() if k not in random} for r in receipts]

@@ -1,0 +1,95 @@
+"""From a store that is full of meetings, the order of rows does not tell who met whom.
+
+Each meeting comes as one request of its own, which is the worst case; each participant has an
+address of their own, by which the test, and nobody else, knows the meeting.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sqlite3
+import sys
+from contextlib import closing
+from itertools import pairwise
+from math import sqrt
+from pathlib import Path
+
+import pytest
+
+from tests.sidecar.delivery import delivered
+from tests.sidecar.serving import COMMAND, started
+
+_MEETINGS, _PEOPLE = 150, 8
+_SIGMAS = 6
+_IN_ORDER = """
+import itertools
+from collector import cli
+from collector.sinks import order
+
+counted = itertools.count(1)
+order._keys = lambda number: [next(counted) << 20 for _ in range(number)]
+cli.main()
+"""
+_TOGETHER = """
+import itertools
+from collector import cli
+from collector.sinks import order
+
+counted, keys = itertools.count(1), order._keys
+
+def together(number):
+    base = next(counted) << 24
+    return [base | key & 0xFFFFFF for key in keys(number)]
+
+order._keys = together
+cli.main()
+"""
+
+
+def _addresses() -> list[str]:
+    """Of one length, and none within another."""
+    numbers = random.sample(range(0x1000, 0x10000), _MEETINGS * _PEOPLE)
+    return [f"2001:db8::{number:04x}" for number in numbers]
+
+
+def _filled(folder: Path, addresses: list[str], program: str | None = None) -> Path:
+    """A store with all meetings in it."""
+    command = [sys.executable, "-c", program, "serve"] if program else COMMAND
+    environ = {"COLLECTOR__DATA": str(folder / "data")}
+    with started(folder, environ=environ, command=command) as sidecar:
+        for at in range(0, len(addresses), _PEOPLE):
+            people = [{"ip": address} for address in addresses[at : at + _PEOPLE]]
+            answer = sidecar.send(json.dumps(people).encode(), "application/json")
+            assert answer.json["admitted"] == _PEOPLE
+        delivered(sidecar)
+        sidecar.stop()
+    return folder / "data" / "store.db"
+
+
+def _rows(store: Path) -> list[str]:
+    with closing(sqlite3.connect(store)) as db:
+        return [row[0] for row in db.execute('SELECT "client.address" FROM conferencing')]
+
+
+def _meet(order: list[str], addresses: list[str]) -> float:
+    """By how many standard deviations more neighbours have met than chance wants."""
+    meeting = {address: at // _PEOPLE for at, address in enumerate(addresses)}
+    met = sum(meeting[one] == meeting[other] for one, other in pairwise(order))
+    return (met - (_PEOPLE - 1)) / sqrt(_PEOPLE - 1)
+
+
+def test_neighbours_met_as_often_as_chance_wants(tmp_path: Path) -> None:
+    """In the order that a query gives, which is that of ``rowid``."""
+    addresses = _addresses()
+    order = _rows(_filled(tmp_path, addresses))
+    assert sorted(order) == sorted(addresses)
+    assert abs(_meet(order, addresses)) < _SIGMAS
+    assert _meet(addresses, addresses) > 100
+
+
+@pytest.mark.parametrize("program", [_IN_ORDER, _TOGETHER], ids=["in-order", "batch-by-batch"])
+def test_without_the_mixing_they_would_tell(program: str, tmp_path: Path) -> None:
+    """Rows as they come, and rows in random order within their own request: both are found."""
+    addresses = _addresses()
+    assert _meet(_rows(_filled(tmp_path, addresses, program)), addresses) > 100

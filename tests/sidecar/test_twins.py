@@ -1,0 +1,125 @@
+"""Requests that differ only in their chat leave the same: receipts, rows, lines, answers.
+
+How many messages a person wrote and how long they were is content too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from time import sleep
+from typing import Any
+
+from google.protobuf import json_format  # type: ignore[import-untyped]
+from google.protobuf.message import Message  # type: ignore[import-untyped]
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from collector.ledger import opened
+from tests.sidecar.delivery import delivered, held
+from tests.sidecar.senders import METHODS, Body, called, posted
+from tests.sidecar.serving import Sidecar, started
+
+_CHATS: tuple[list[str], ...] = ([], ["hi"], ["hi"] * 700, ["x" * 300_000], ["y" * 3000] * 150)
+"""From nothing to 450 KB: above and below the size at which a body is filtered in parts."""
+_OWN = ("commitment", "previous", "hash")
+"""What is random in each receipt, or hangs on it."""
+_LAST_SECOND = 40
+_DATE = re.compile(rb"(?m)^date: .*\n")
+
+
+def _events(chat: Sequence[str]) -> Iterator[Body]:
+    """An event, a list of them, and lines of which some are bad; all of them with the chat."""
+    event = {"ip": "203.0.113.7", "device": {"type": "phone"}, "os": {"type": "ios"}}
+    messages = [{"from": "x", "text": text} for text in chat]
+    events = [json.dumps(one | {"chat": messages, "captions": chat}) for one in (event, {}, event)]
+    yield Body("/v1/events", "application/json", events[0].encode())
+    yield Body("/v1/events", "application/json", f"[{','.join(events)}]".encode())
+    lines = [*events, "no JSON", "[]", events[0]]
+    yield Body("/v1/events", "application/x-ndjson", "\n".join(lines).encode())
+
+
+def _logs(chat: Sequence[str]) -> Message:
+    request = ExportLogsServiceRequest()
+    scope = request.resource_logs.add().scope_logs.add()
+    for system in ("linux", "linux", "ios", ""):
+        record = scope.log_records.add()
+        record.attributes.add(key="os.type").value.string_value = system
+        record.body.string_value = "".join(chat)
+        messages = record.attributes.add(key="chat").value.array_value
+        for text in chat:
+            messages.values.add().string_value = text
+    return request
+
+
+def _spans(chat: Sequence[str]) -> Message:
+    request = ExportTraceServiceRequest()
+    span = request.resource_spans.add().scope_spans.add().spans.add(name="".join(chat))
+    span.attributes.add(key="client.address").value.string_value = "203.0.113.9"
+    for text in chat:
+        span.events.add(name=text).attributes.add(key="message").value.string_value = text
+    return request
+
+
+def _send(sidecar: Sidecar, data: Path, chat: Sequence[str]) -> tuple[list[bytes], list[bytes]]:
+    """Send them one after another; what was answered, and the payloads that waited."""
+    kind, proto = "application/json", "application/x-protobuf"
+    with held(data / "store.db"):
+        answers = [posted(sidecar, [body]) for body in _events(chat)]
+        for path, request in (("/v1/logs", _logs(chat)), ("/v1/traces", _spans(chat))):
+            text = json_format.MessageToJson(request).encode()
+            answers.append(posted(sidecar, [Body(path, kind, text)]))
+            answers.append(posted(sidecar, [Body(path, proto, request.SerializeToString())]))
+        answers.append(called(sidecar, [(METHODS["logs"], _logs(chat).SerializeToString())], []))
+        with closing(sqlite3.connect(data / "spool.db")) as db:
+            payloads = [row[0] for row in db.execute("SELECT payload FROM batches")]
+    delivered(sidecar)
+    return answers, payloads
+
+
+def _left(data: Path) -> dict[str, Any]:
+    """Receipts but for what is random in them, rows but for their places, and lines."""
+    with opened(data / "spool.db") as ledger:
+        receipts = [receipt.as_dict() for receipt in ledger.receipts()]
+    with closing(sqlite3.connect(data / "store.db")) as db:
+        rows = sorted(map(repr, db.execute("SELECT * FROM conferencing")))
+    return {
+        "receipts": [{k: v for k, v in one.items() if k not in _OWN} for one in receipts],
+        "rows": rows,
+        "lines": sorted((data / "records").read_text().splitlines()),
+    }
+
+
+def _life(folder: Path, chat: Sequence[str]) -> tuple[list[bytes], list[bytes], dict[str, Any]]:
+    """A sidecar that gets all of it, to its end: answers, what waited, and what is left."""
+    folder.mkdir()
+    environ = {
+        "COLLECTOR__DATA": str(folder),
+        "COLLECTOR__SINKS__NDJSON__PATH": str(folder / "records"),
+    }
+    with started(folder, environ=environ) as sidecar:
+        answers, payloads = _send(sidecar, folder, chat)
+        sidecar.stop()
+    return [_DATE.sub(b"", answer) for answer in answers], payloads, _left(folder)
+
+
+def test_only_chat_differs_and_nothing_of_what_is_left(tmp_path: Path) -> None:
+    """From no message to hundreds, from short to very long, over every way in."""
+    if datetime.now(UTC).second > _LAST_SECOND:  # all of it in one minute
+        sleep(60 - datetime.now(UTC).second)
+    folders = [tmp_path / str(number) for number, _ in enumerate(_CHATS)]
+    with ThreadPoolExecutor(len(_CHATS)) as pool:
+        first, *others = pool.map(_life, folders, _CHATS)
+    answers, payloads, left = first
+    assert len(answers) == len(payloads) == len(left["receipts"]) == 8
+    rejected = {"malformed": 1, "not_an_object": 1, "nothing_admitted": 1}
+    assert left["receipts"][2]["rejected"] == rejected
+    assert len(left["rows"]) == len(left["lines"]) > 8
+    for other in others:
+        assert other == first
