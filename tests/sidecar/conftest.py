@@ -1,0 +1,20 @@
+"""What tests of the whole sidecar share."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from tests.sidecar.faults import Say
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Say:
+    """Write a line past the capture of output."""
+
+    def write(line: str) -> None:
+        with capsys.disabled():
+            print(f"\n{line}", file=sys.stderr)
+
+    return write

@@ -1,0 +1,160 @@
+"""Writes and syncs that fail under a sidecar that goes on serving: nothing acknowledged is lost,
+nothing refused is kept, and what was received is stored, spooled or rejected at every step.
+
+``COLLECTOR_FAULTS`` says how many lives with a random fault there are besides (4).
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from time import monotonic
+
+import orjson
+import pytest
+
+from tests.sidecar.account import Account, kept
+from tests.sidecar.faults import Fault, Say, Tracer, eventually, metric, sending
+from tests.sidecar.serving import Sidecar, started
+
+_LIVES = int(os.environ.get("COLLECTOR_FAULTS", "4"))
+_STEP_SECONDS = 0.3
+_LONGEST_SECONDS = 30.0
+
+_SPOOL = ("spool.db", "spool.db-wal")
+_STORE = ("store.db", "store.db-wal")
+_LINES = ("records.ndjson", "records.ndjson.state")
+_INDEXES = ("spool.db-shm", "store.db-shm")
+
+
+def _check(sidecar: Sidecar, account: Account) -> None:
+    """What is kept at a moment at which no request is under way; it adds up, in metrics too."""
+    found = kept(sidecar.directory / "collector-data")
+    assert account.faults(found) == []
+    assert metric(sidecar, "collector_events_total{") == account.received()
+
+
+def _tracer(directory: Path, files: Sequence[str], *faults: Fault) -> Tracer:
+    paths = [directory / "collector-data" / name for name in files]
+    return Tracer(directory / "strace.log", paths, faults)
+
+
+def _through(sidecar: Sidecar, account: Account, tracer: Tracer) -> Counter[str]:
+    """Send until each fault came about and is over; the books balance at every step. How many
+    requests got which answer, and how often health was what."""
+    seen, end = Counter[str](), monotonic() + _LONGEST_SECONDS
+    while True:
+        with sending(sidecar, account, Random()) as load:
+            load.ended.wait(_STEP_SECONDS)
+        _check(sidecar, account)
+        seen["steps"] += 1
+        seen.update({str(status): times for status, times in load.statuses.items()})
+        seen.update({f"ready {status}": times for status, times in load.ready.items()})
+        is_over = tracer.over and set(load.statuses) == {200}
+        if is_over and eventually(lambda: not kept(sidecar.directory / "collector-data").waiting):
+            return seen
+        assert monotonic() < end, (
+            f"it does not go on by itself: {tracer.counted()}, {len(found.stored)}"
+        )
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        (Fault("pwrite64", "ENOSPC", 60, 66), Fault("fdatasync", "EIO", 30, 34)),
+        (Fault("pwrite64", "EIO", 60, 66), Fault("fdatasync", "ENOSPC", 30, 34)),
+    ],
+)
+def test_a_spool_that_cannot_be_written(
+    faults: tuple[Fault, Fault], tmp_path: Path, say: Say
+) -> None:
+    """503 and not ready meanwhile, then taken again by itself."""
+    account, tracer = Account(), _tracer(tmp_path, _SPOOL, *faults)
+    with started(tmp_path, command=tracer.command) as sidecar:
+        seen = _through(sidecar, account, tracer)
+        assert metric(sidecar, "collector_spool_errors_total") > 0
+        assert metric(sidecar, "collector_spool_damaged_files") == 0
+        assert sidecar.stop()[0] == 0
+    found = kept(tmp_path / "collector-data")
+    assert account.faults(found) == []
+    assert not found.waiting
+    say(f"spool: {dict(tracer.counted())}; {dict(seen)}")
+    assert seen["503"]
+    assert seen["ready 503"]
+
+
+@pytest.mark.parametrize(
+    ("sink", "files", "faults"),
+    [
+        (
+            "store",
+            _STORE,
+            (Fault("pwrite64", "ENOSPC", 70, 72), Fault("fdatasync", "EIO", 20, 22)),
+        ),
+        (
+            "ndjson",
+            _LINES,
+            (Fault("pwrite64", "EIO", 20, 21), Fault("fsync", "ENOSPC", 30, 31)),
+        ),
+    ],
+)
+def test_a_sink_that_cannot_be_written(
+    sink: str, files: Sequence[str], faults: tuple[Fault, Fault], tmp_path: Path, say: Say
+) -> None:
+    """What is acknowledged waits in the spool, and reaches the sink once, by itself."""
+    account, tracer = Account(), _tracer(tmp_path, files, *faults)
+    lines = tmp_path / "collector-data" / "records.ndjson"
+    environ = {"COLLECTOR__SINKS__NDJSON__PATH": str(lines)}
+    with started(tmp_path, command=tracer.command, environ=environ) as sidecar:
+        seen = _through(sidecar, account, tracer)
+        assert metric(sidecar, f'collector_sink_failures_total{{sink="{sink}"') > 0
+        assert sidecar.stop()[0] == 0, sidecar.log
+    found = kept(tmp_path / "collector-data")
+    assert account.faults(found) == []
+    assert not found.waiting
+    say(f"{sink}: {dict(tracer.counted())}; {dict(seen)}")
+    assert not seen["503"]
+    assert not seen["ready 503"]
+    records = map(orjson.loads, lines.read_bytes().splitlines())
+    assert Counter(record["client.address"] for record in records) == found.stored
+
+
+def _drawn(random: Random) -> tuple[Sequence[str], Fault]:
+    """Some fault, of some files, at some time."""
+    files = random.choice((_SPOOL, _STORE, _INDEXES, (*_SPOOL, *_STORE, *_INDEXES)))
+    call = "pwrite64" if files is _INDEXES else random.choice(("pwrite64", "fdatasync"))
+    first = random.randint(12, 120 if call == "pwrite64" else 40)
+    if files is _INDEXES:
+        first = random.randint(1, 9)
+    return files, Fault(call, random.choice(("ENOSPC", "EIO")), first, first + 1000)
+
+
+def test_killed_while_writes_fail(tmp_path: Path, say: Say) -> None:
+    """``kill -9`` on top of it; at the next start, all that was acknowledged is there."""
+    random, account, hits = Random(), Account(), Counter[str]()
+    data = tmp_path / "collector-data"
+    for _ in range(_LIVES):
+        files, fault = _drawn(random)
+        tracer = _tracer(tmp_path, files, fault)
+        serving = started(tmp_path, command=tracer.command)
+        with serving as sidecar, sending(sidecar, account, random) as load:
+            eventually(tracer.counted, 2.0)
+            load.ended.wait(random.uniform(0, 0.5))
+            sidecar.process.kill()
+            sidecar.process.wait()
+        hits.update(tracer.counted())
+        assert account.faults(kept(data)) == [], fault
+        with started(tmp_path) as sidecar, sending(sidecar, account, random) as load:
+            load.ended.wait(0.1)
+        assert set(load.statuses) == {200}
+    with started(tmp_path) as sidecar:
+        assert eventually(lambda: not kept(data).waiting, 5.0)
+        assert sidecar.stop()[0] == 0
+    say(f"killed {_LIVES} times while writes failed: {dict(hits)}")
+    found = kept(data)
+    assert account.faults(found) == []
+    assert hits.total() > 0
+    assert list(data.glob("*damaged*")) == []
