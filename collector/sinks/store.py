@@ -21,6 +21,7 @@ from collector.errors import CollectorError, ConfigError, DeliveryError
 from collector.schema.model import Schema
 from collector.sinks.order import Places
 from collector.sinks.table import Table
+from collector.walindex import Index, need_room
 
 __all__ = ["FILE_NAME", "Store"]
 
@@ -71,7 +72,7 @@ class Store:
         self._db = sqlite3.connect(
             self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
-        self._is_open = False
+        self._index: Index | None = None
         try:
             self._need()
         except CollectorError as error:
@@ -119,12 +120,14 @@ class Store:
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         with suppress(sqlite3.Error):
             self._db.close()
+        if self._index is not None:
+            self._index.close()
 
     def _need(self) -> None:
         """Open the file, unless it is."""
-        if not self._is_open:
-            _guarded(self._open, "E501", "the store cannot be opened: it is no database of ours")
-            self._is_open = True
+        if self._index is None:
+            message = "the store cannot be opened: it is no database of ours"
+            self._index = _guarded(self._open, "E501", message)
 
     def _table(self, layout: Layout) -> Table:
         """The table for a layout, made or widened when the layout is met for the first time."""
@@ -182,7 +185,8 @@ class Store:
             raise
         return outcome
 
-    def _open(self) -> None:
+    def _open(self) -> Index:
+        need_room(self.path)
         execute = self._db.execute
         execute(f"PRAGMA page_size = {_PAGE_BYTES}")
         execute("PRAGMA journal_mode = WAL")
@@ -195,6 +199,7 @@ class Store:
         table = Table(self._layout)
         self._transaction(lambda: self._prepare(table))
         self._add(self._layout, table)
+        return Index(self.path)
 
     def _add(self, layout: Layout, table: Table) -> None:
         if table.name not in self._places:
@@ -234,8 +239,9 @@ def _guarded(action: Callable[[], _T], code: str, message: str) -> _T:
     is E503 if it passes by itself."""
     try:
         return action()
-    except sqlite3.Error as error:
-        is_passing = getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING
+    except (sqlite3.Error, OSError) as error:
+        number = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_IOERR)
+        is_passing = number & 0xFF in _PASSING
     if is_passing:
         raise DeliveryError("E503", _NOT_NOW)
     raise DeliveryError(code, message)

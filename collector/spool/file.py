@@ -34,6 +34,7 @@ from collector.spool.tables import (
     layout_seal,
     seal,
 )
+from collector.walindex import Index, need_room
 
 __all__ = ["Depth", "File", "create"]
 
@@ -106,10 +107,17 @@ class File:
         self._follows = self.tip
         self._path = path
         _make_private(path)
+        need_room(path)
         self.db = _connect(path)
         try:
             self._reader = _connect(path)
         except BaseException:
+            self.db.close()
+            raise
+        try:
+            self._index = Index(path)
+        except BaseException:
+            self._reader.close()
             self.db.close()
             raise
 
@@ -181,7 +189,7 @@ class File:
             execute("COMMIT")
         except sqlite3.Error:
             with suppress(OSError):
-                cut(self._path)
+                cut(self._path, self._index)
             raise
         self.depth = depth
         if groups:
@@ -220,6 +228,7 @@ class File:
         for connection in (self._reader, self.db):
             with suppress(sqlite3.Error):
                 connection.close()
+        self._index.close()
 
     def _keep(self, group: Group, tip: Tip) -> Tip:
         """A batch, if there is one, and its receipt."""

@@ -14,14 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from collector.walindex import Index
+
 __all__ = ["cut", "is_log", "last_commit", "overlaid"]
 
 _MAGIC = (0x377F0682, 0x377F0683)
 _HEADER = struct.Struct(">IIIIII8x")
 _FRAME = struct.Struct(">IIII8x")
-_INDEX = struct.Struct("=14xHI28x")
-"""The head of the log's index, in the machine's order: size of pages, and frames that count. It is
-there twice (https://www.sqlite.org/walformat.html)."""
 _VERSIONS = 18
 """Where a database says that it has a log (2, 2) or none (1, 1)."""
 
@@ -65,17 +64,17 @@ def overlaid(path: Path, log: Path, copy: Path) -> None:
             target.write(b"\1\1")
 
 
-def cut(path: Path) -> None:
+def cut(path: Path, index: Index) -> None:
     """Cut off the log of a database, which is open, behind the last commit that counts.
 
     A commit whose sync failed may lie there as if it were whole; it would count when the database
     is opened again. Raises ``OSError``.
     """
-    head = path.with_name(f"{path.name}-shm").read_bytes()[: 2 * _INDEX.size]
-    if len(head) < 2 * _INDEX.size or head[: _INDEX.size] != head[_INDEX.size :]:
+    counted = index.counted()
+    if counted is None:
         return
-    size, count = _INDEX.unpack_from(head)
-    end = _HEADER.size + count * (_FRAME.size + size)
+    size, frames = counted
+    end = _HEADER.size + frames * (_FRAME.size + size)
     with path.with_name(f"{path.name}-wal").open("r+b") as log:
         if log.seek(0, os.SEEK_END) > end:
             log.truncate(end)
