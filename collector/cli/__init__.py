@@ -13,6 +13,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import NoReturn
 
+from collector.cli.afresh import begin_afresh
 from collector.cli.stdout import ReaderGoneError
 from collector.errors import CollectorError, ConfigError, InputError, SchemaError
 
@@ -25,6 +26,8 @@ _BUG = 70
 def main() -> NoReturn:
     """Run the command line and exit. No exception leaves it, and no exception's text is printed
     unless it is one of ours, which hold no values."""
+    if sys.argv[1:2] == ["serve"]:
+        begin_afresh()
     try:
         _app()()
         code = 0

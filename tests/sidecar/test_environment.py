@@ -1,0 +1,260 @@
+"""In an environment that is set against it, the sidecar writes nothing more and sends nowhere.
+
+Proxies and exporters lead to a trap, and switches of Python and of libraries are all on.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from time import monotonic, sleep
+
+import grpc  # type: ignore[import-untyped]
+import pytest
+
+from collector.ops.events import EVENTS, fits
+from tests.conftest import required
+from tests.ingest.certificates import Authority, Pair
+from tests.server.test_surroundings import HOSTILE
+from tests.sidecar.delivery import delivered
+from tests.sidecar.heads import heads
+from tests.sidecar.marks import Marks
+from tests.sidecar.senders import METHODS, odd_calls, shouted
+from tests.sidecar.serving import COMMAND, FREE_PORTS, Sidecar, started
+
+_EVENT = b'{"ip": "203.0.113.7", "chat": ["x"]}'
+_PYTHON = {
+    "PYTHONINSPECT": "1",
+    "PYTHONFAULTHANDLER": "1",
+    "PYTHONMALLOC": "debug",
+    "PYTHONBREAKPOINT": "os.abort",
+    "PYTHONDEBUG": "1",
+    "PYTHONWARNDEFAULTENCODING": "1",
+}
+_TALKATIVE = ("PYTHONVERBOSE", "PYTHONMALLOCSTATS", "PYTHONPROFILEIMPORTTIME")
+_PLACES = """
+    HTTP_PROXY http_proxy HTTPS_PROXY https_proxy ALL_PROXY all_proxy GRPC_PROXY grpc_proxy
+    NO_GRPC_PROXY OTEL_EXPORTER_OTLP_ENDPOINT OTEL_EXPORTER_OTLP_LOGS_ENDPOINT
+    OTEL_EXPORTER_OTLP_METRICS_ENDPOINT OTEL_EXPORTER_OTLP_TRACES_ENDPOINT SENTRY_DSN
+    DD_TRACE_AGENT_URL ELASTIC_APM_SERVER_URL
+""".split()
+_SWITCHES = {
+    "OTEL_TRACES_EXPORTER": "otlp,console",
+    "OTEL_LOG_LEVEL": "debug",
+    "UVICORN_ACCESS_LOG": "1",
+    "UVICORN_RELOAD": "1",
+    "GRPC_ENABLE_FORK_SUPPORT": "1",
+    "LD_DEBUG": "",
+    "DEBUG": "*",
+}
+_FILES = ("SSLKEYLOGFILE", "PROMETHEUS_MULTIPROC_DIR", "LD_DEBUG_OUTPUT", "MALLOC_TRACE")
+_STRACE_SECONDS = 10
+_OWN = {"data", "data/collector.lock", "data/spool.db", "data/store.db"}
+
+
+class Trap:
+    """A socket to which everything leads that should not be there; ``caught`` are connections."""
+
+    def __init__(self, listening: socket.socket) -> None:
+        self._listening = listening
+        self.place = f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+    def step_in(self) -> None:
+        """Connect to it, to see whether it catches."""
+        socket.create_connection(self._listening.getsockname()).close()
+
+    @property
+    def caught(self) -> int:
+        """How many came up to now."""
+        self._listening.setblocking(False)
+        try:
+            self._listening.accept()[0].close()
+        except BlockingIOError:
+            return 0
+        return 1
+
+
+@contextmanager
+def _trap() -> Iterator[Trap]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield Trap(listening)
+
+
+def _hostile(trap: Trap, outside: Path) -> dict[str, str]:
+    """Everything at once; files that are asked for would lie in a folder outside."""
+    environ = HOSTILE | _PYTHON | _SWITCHES | dict.fromkeys(_PLACES, trap.place)
+    environ |= {name: str(outside / name) for name in _FILES}
+    (outside / "PROMETHEUS_MULTIPROC_DIR").mkdir(parents=True)
+    return environ | {"TMPDIR": str(outside), "HOME": str(outside)}
+
+
+def _encrypted(folder: Path, pair: Pair) -> dict[str, str]:
+    """Settings of a sidecar with TLS and its data in the folder."""
+    return {
+        "COLLECTOR__DATA": str(folder / "data"),
+        "COLLECTOR__LOG__LEVEL": "debug",
+        "COLLECTOR__TLS__CERTIFICATE": str(pair.certificate),
+        "COLLECTOR__TLS__KEY": str(pair.key),
+    }
+
+
+def _visit(sidecar: Sidecar, pair: Pair, marks: Marks) -> None:
+    """Over TLS what should be sent, and over bare connections what should not."""
+    trusted = ssl.create_default_context(cafile=str(pair.certificate))
+    trusted.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    trusted.check_hostname, trusted.verify_mode = False, ssl.CERT_NONE
+    place = "127.0.0.1", sidecar.ports["http"]
+    with closing(http.client.HTTPSConnection(*place, timeout=20, context=trusted)) as connection:
+        for head in ({"User-Agent": marks.text("agent")}, {"X-Forwarded-For": marks.text("for")}):
+            kind = {"Content-Type": "application/json"}
+            connection.request("POST", "/v1/events", _EVENT, head | kind)
+            answer = connection.getresponse()
+            assert json.loads(answer.read())["admitted"] == 1
+    root = grpc.ssl_channel_credentials(pair.certificate.read_bytes())
+    named = [("grpc.ssl_target_name_override", "localhost"), ("grpc.enable_http_proxy", 0)]
+    with grpc.secure_channel(f"127.0.0.1:{sidecar.ports['grpc']}", root, named) as channel:
+        metadata = [("anything", marks.text("metadata"))]
+        channel.unary_unary(METHODS["logs"])(b"", metadata=metadata, timeout=20)
+    shouted(sidecar.ports["http"], list(heads(marks))[:20])
+    shouted(sidecar.ports["admin"], list(heads(marks))[::3])
+    odd_calls(sidecar, marks)
+    assert sidecar.admin("/metrics").status == 200
+
+
+def _says_what_it_may(sidecar: Sidecar) -> None:
+    """All lines are events of the table, with what they may carry."""
+    for event in sidecar.events:
+        listed = EVENTS[event["event"]]
+        assert event.pop("level") == listed.level
+        assert re.fullmatch(r"[0-9-]{10}T[0-9:.]{15}Z", event.pop("time"))
+        assert all(fits(listed, key, value) for key, value in event.items() if key != "event")
+    assert {e["event"] for e in sidecar.events} <= {"started", "library", "stopping", "stopped"}
+
+
+def _tree(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def test_everything_is_set_against_it(tmp_path: Path) -> None:
+    """Proxies, exporters, debug switches, key logs: its own files, its own lines, and no call."""
+    pair, marks = Authority(tmp_path).issue("server"), Marks()
+    folder, outside = tmp_path / "inside", tmp_path / "outside"
+    folder.mkdir()
+    with _trap() as trap:
+        environ = _encrypted(folder, pair) | _hostile(trap, outside)
+        with started(folder, environ=environ) as sidecar:
+            _visit(sidecar, pair, marks)
+            assert delivered(sidecar) == 2
+            assert sidecar.stop()[0] == 0
+        assert trap.caught == 0
+        trap.step_in()
+        assert trap.caught == 1, "it catches nothing"
+    (tmp_path / "log").write_text("\n".join(sidecar.log))
+    _says_what_it_may(sidecar)
+    assert _tree(folder) == _OWN
+    assert _tree(outside) == {"PROMETHEUS_MULTIPROC_DIR"}
+    assert marks.found(folder, outside, tmp_path / "log") == []
+
+
+@pytest.mark.parametrize("switch", _TALKATIVE)
+def test_python_has_nothing_to_say_either(switch: str, tmp_path: Path) -> None:
+    """Python writes at its start, before any code of ours runs, and then no more: neither while it
+    receives nor at its end."""
+    with started(tmp_path, environ={switch: "1"}) as sidecar:
+        assert sidecar.send(_EVENT, "application/json").status == 200
+        assert sidecar.stop()[0] == 0
+    lines = sidecar.log
+    ours = [number for number, line in enumerate(lines) if line.startswith('{"time"')]
+    assert ours == list(range(len(lines) - 3, len(lines)))
+    assert len(lines) > 20, "the switch does nothing: has it another name?"
+    assert not any("203.0.113" in line or "chat" in line for line in lines)
+
+
+def test_it_ends_though_python_should_stay(tmp_path: Path) -> None:
+    """With ``PYTHONINSPECT``, Python would wait for commands on stdin instead of ending."""
+    ours, theirs = os.pipe()
+    with subprocess.Popen(
+        COMMAND,
+        cwd=tmp_path,
+        env=os.environ | FREE_PORTS | {"PYTHONINSPECT": "1"},
+        stdin=ours,
+        stderr=subprocess.PIPE,
+    ) as process:
+        os.write(theirs, b"print('still there')\n")
+        assert process.stderr is not None
+        assert b'"started"' in process.stderr.readline()
+        process.terminate()
+        assert process.wait(15) == 0
+        assert [json.loads(line)["event"] for line in process.stderr] == ["stopping", "stopped"]
+    os.close(ours)
+    os.close(theirs)
+
+
+_WRITES = re.compile(
+    r'(?:openat|open|creat)\(.*?"([^"]*)", [^)]*O_(?:WRONLY|RDWR|CREAT)'
+    r'|(?:mkdir|mkdirat|rename|renameat|renameat2|link|linkat|symlink)\(.*?"([^"]*)"'
+)
+_TRACED = "execve,connect,openat,open,creat,mkdir,mkdirat,rename,renameat,renameat2,link,symlink"
+_LEAKY = """
+import socket, sys
+socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+open(sys.argv[2], "w")
+"""
+
+
+def _traced(log: Path) -> list[str]:
+    """strace, as it stands before a command; the command stays the process that is started."""
+    strace = shutil.which("strace")
+    if strace is None:
+        required("strace")
+    options = ["-D", "-f", "--seccomp-bpf", "-qq", "-s", "300", "-o", str(log)]
+    return [str(strace), *options, "-e", f"trace={_TRACED}"]
+
+
+def _seen(log: Path) -> tuple[int, set[str]]:
+    """How often it connected since its last beginning, and what it wanted to write to."""
+    text = log.read_text(errors="replace").rpartition(" execve(")[2]
+    written = {one or other for one, other in _WRITES.findall(text)}
+    return text.count(" connect("), written
+
+
+def test_no_system_call_goes_elsewhere(tmp_path: Path) -> None:
+    """By the system's own account: it connects to nobody, and opens nothing for writing but what is
+    in its data directory."""
+    command = [*_traced(tmp_path / "log"), *COMMAND]
+    pair, folder = Authority(tmp_path).issue("server"), tmp_path / "inside"
+    folder.mkdir()
+    with _trap() as trap:
+        environ = _encrypted(folder, pair) | _hostile(trap, tmp_path / "outside")
+        environ["PYTHONDONTWRITEBYTECODE"] = "1"
+        with started(folder, environ=environ, command=command) as sidecar:
+            _visit(sidecar, pair, Marks())
+            assert sidecar.stop()[0] == 0
+    calls, written = _seen(tmp_path / "log")
+    assert calls == 0
+    assert str(folder / "data" / "spool.db-wal") in written
+    assert [path for path in written if not path.startswith(str(folder / "data"))] == []
+
+
+def test_a_call_and_a_file_elsewhere_are_seen(tmp_path: Path) -> None:
+    """By the same account, of a program that does what it must not."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        arguments = [str(listening.getsockname()[1]), str(tmp_path / "elsewhere")]
+        command = [*_traced(tmp_path / "log"), sys.executable, "-c", _LEAKY, *arguments]
+        subprocess.run(command, check=True, timeout=60)
+    until = monotonic() + _STRACE_SECONDS  # strace ends after what it traced
+    while not _seen(tmp_path / "log")[0] and monotonic() < until:
+        sleep(0.05)
+    calls, written = _seen(tmp_path / "log")
+    assert calls == 1
+    assert str(tmp_path / "elsewhere") in written
