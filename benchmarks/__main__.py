@@ -1,5 +1,7 @@
 """``python -m benchmarks``: measure, report, and compare with the limits.
 
+``python -m benchmarks sidecar`` measures a sidecar, ``python -m benchmarks soak`` its memory.
+
 Exit codes: 0 fine, 1 a limit does not hold or a contender failed, 2 usage.
 """
 
@@ -27,12 +29,16 @@ from benchmarks import (
 from benchmarks.data import CORPORA, SEED
 from benchmarks.growth import measure as growth
 from benchmarks.results import BenchmarkError, Results
+from benchmarks.sidecar.command import COMMANDS
 
 __all__ = ["main"]
 
 
+_ELSE = "`python -m benchmarks sidecar` and `python -m benchmarks soak` measure the sidecar."
+
+
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser("python -m benchmarks", description="Measure the filter.")
+    parser = ArgumentParser("python -m benchmarks", description="Measure the filter.", epilog=_ELSE)
     add = parser.add_argument
     add("--quick", action="store_true", help="fewer events and rounds")
     add("--corpus", action="append", choices=CORPORA, help="only this corpus; may be repeated")
@@ -102,17 +108,12 @@ def _measure_processes(results: Results, effort: runner.Effort, fluent_path: str
         results.parallel = parallel.measure(source, effort.runs)
 
 
-def _check(results: Results, limits: gate.Limits) -> int:
-    verdicts = gate.judge(results, limits)
-    words = {True: "ok", False: "FAILED", None: "skipped"}
-    for verdict in verdicts:
-        print(f"{words[verdict.holds]:<8}{verdict.text}")
-    return int(any(verdict.holds is False for verdict in verdicts))
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmarks; returns the exit code."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    if given and given[0] in COMMANDS:
+        return COMMANDS[given[0]](given[1:])
+    options = _parser().parse_args(given)
     targets = [markdown.README if p == "README" else Path(p) for p in options.markdown]
     try:
         limits = gate.read(options.limits)
@@ -133,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         charts.draw(results, options.charts)
     for target in targets:
         markdown.rewrite(target, results)
-    return _check(results, limits) if options.check else 0
+    return gate.announce(gate.judge(results, limits)) if options.check else 0
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -16,7 +16,7 @@ from benchmarks.contenders import NAMES
 from benchmarks.data import CORPORA
 from benchmarks.results import RATIOS, Interval, Results
 
-__all__ = ["LIMITS", "Limits", "LimitsError", "Verdict", "judge", "read"]
+__all__ = ["LIMITS", "Limits", "LimitsError", "Verdict", "announce", "judge", "read"]
 
 LIMITS = Path(__file__).with_name("limits.toml")
 """The project's own limits."""
@@ -38,6 +38,16 @@ class _Whole(msgspec.Struct, forbid_unknown_fields=True):
     cpu_of_fluent_bit_at_most: float
     two_jobs_at_least: float
     peak_mb_below: float
+
+
+class _Sidecar(msgspec.Struct, forbid_unknown_fields=True):
+    """Limits of the sidecar; ``otlp_us_at_most`` are by corpus."""
+
+    events_per_second_at_least: float
+    waiting_seconds_at_most: float
+    p99_ms_at_most: float
+    resident_mb_at_most: float
+    otlp_us_at_most: dict[str, float] = {}
 
 
 class _Quick(msgspec.Struct, forbid_unknown_fields=True):
@@ -66,6 +76,7 @@ class Limits(msgspec.Struct, forbid_unknown_fields=True):
     whole: _Whole
     quick: _Quick
     from_python: dict[str, _Newer] = {}
+    sidecar: _Sidecar | None = None
 
     def of(self, python: tuple[int, int]) -> Limits:
         """The limits that hold for a version of Python."""
@@ -83,6 +94,15 @@ class Verdict:
 
     holds: bool | None
     text: str
+
+
+def announce(verdicts: Iterable[Verdict]) -> int:
+    """Print every verdict; returns the exit code, 1 if a limit does not hold."""
+    words, failed = {True: "ok", False: "FAILED", None: "skipped"}, False
+    for verdict in verdicts:
+        print(f"{words[verdict.holds]:<8}{verdict.text}")
+        failed |= verdict.holds is False
+    return int(failed)
 
 
 def _version(text: str) -> tuple[int, int]:

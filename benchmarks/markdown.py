@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from benchmarks.report import Table, conditions, tables
+from benchmarks.report import Table, tables
 from benchmarks.results import Results
 
-__all__ = ["BEGIN", "END", "README", "MarkersError", "block", "check", "rewrite"]
+__all__ = [
+    "BEGIN",
+    "END",
+    "README",
+    "MarkersError",
+    "block",
+    "check",
+    "put",
+    "rewrite",
+    "written",
+]
 
-BEGIN = "<!-- benchmarks:begin -->"
-END = "<!-- benchmarks:end -->"
+_FILTER = "benchmarks"
+BEGIN = f"<!-- {_FILTER}:begin -->"
+END = f"<!-- {_FILTER}:end -->"
 README = Path(__file__).resolve().parent.parent / "README.md"
 """The project's README."""
 
@@ -21,11 +33,18 @@ class MarkersError(ValueError):
 
 def block(results: Results) -> str:
     """The Markdown that goes between the markers."""
-    parts = ["\n".join((f"**{table.title}**", "", *_lines(table))) for table in tables(results)]
-    skipped = "; ".join(f"{name} ({why})" for name, why in results.skipped.items())
+    return written(tables(results), results.skipped, results.environment, "python -m benchmarks")
+
+
+def written(
+    shown: Iterable[Table], skipped: Mapping[str, str], around: Mapping[str, str], command: str
+) -> str:
+    """Tables in Markdown, what was skipped, and how it was measured."""
+    parts = ["\n".join((f"**{table.title}**", "", *_lines(table))) for table in shown]
     if skipped:
-        parts.append(f"Skipped: {skipped}.")
-    parts.append(f"Measured by `python -m benchmarks`: {conditions(results)}.")
+        parts.append(f"Skipped: {'; '.join(f'{name} ({why})' for name, why in skipped.items())}.")
+    conditions = "; ".join(f"{name} {value}" for name, value in around.items())
+    parts.append(f"Measured by `{command}`: {conditions}.")
     return "\n\n".join(parts)
 
 
@@ -34,30 +53,38 @@ def _lines(table: Table) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in (table.header, rule, *table.rows)]
 
 
-def _around(text: str, path: Path) -> tuple[str, str]:
+def _around(text: str, path: Path, name: str) -> tuple[str, str]:
     """What comes before and after the block, markers included."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end or BEGIN in rest or END in before + after:
-        raise MarkersError(f"{path.name} needs `{BEGIN}` and `{END}` once each, in this order")
+    opening, closing = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    before, begin, rest = text.partition(opening)
+    _, end, after = rest.partition(closing)
+    if not begin or not end or opening in rest or closing in before + after:
+        raise MarkersError(
+            f"{path.name} needs `{opening}` and `{closing}` once each, in this order"
+        )
     return before + begin, end + after
 
 
-def check(path: Path) -> None:
-    """Raise what ``rewrite`` would raise, before anything has been measured."""
-    _around(path.read_text(encoding="utf-8"), path)
+def check(path: Path, name: str = _FILTER) -> None:
+    """Raise what ``put`` would raise, before anything has been measured."""
+    _around(path.read_text(encoding="utf-8"), path, name)
 
 
 def rewrite(path: Path, results: Results) -> None:
-    """Put the tables between the markers of a file; the rest of it stays as it is.
+    """Put the tables between the markers of a file. The project's README gets the brief ones.
 
-    The project's README gets the brief ones.
+    Raises what ``put`` raises.
+    """
+    put(path, block(results.brief() if path == README else results))
+
+
+def put(path: Path, text: str, name: str = _FILTER) -> None:
+    """Put a text between the markers of that name in a file; the rest of it stays as it is.
 
     Raises ``MarkersError`` if the markers are not there, ``OSError`` if the file is not.
     """
-    shown = results.brief() if path == README else results
     # Line ends are kept as they are.
     with path.open(encoding="utf-8", newline="") as file:
-        before, after = _around(file.read(), path)
+        before, after = _around(file.read(), path, name)
     with path.open("w", encoding="utf-8", newline="") as file:
-        file.write(f"{before}\n{block(shown)}\n{after}")
+        file.write(f"{before}\n{text}\n{after}")

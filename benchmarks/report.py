@@ -17,7 +17,7 @@ from benchmarks.results import (
     WholeResult,
 )
 
-__all__ = ["Table", "as_json", "conditions", "tables", "text"]
+__all__ = ["Table", "aligned", "as_json", "conditions", "tables", "text"]
 
 _Row = tuple[str, ...]
 
@@ -150,7 +150,7 @@ def conditions(results: Results) -> str:
 
 def text(results: Results) -> str:
     """Everything as plain text."""
-    parts = ["\n".join(_aligned(table)) for table in tables(results)]
+    parts = ["\n".join(aligned(table)) for table in tables(results)]
     if results.skipped:
         parts.append("\n".join(f"skipped: {n}: {why}" for n, why in results.skipped.items()))
     width = max(map(len, results.environment), default=0)
@@ -158,7 +158,8 @@ def text(results: Results) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _aligned(table: Table) -> Iterator[str]:
+def aligned(table: Table) -> Iterator[str]:
+    """The lines of a table in plain text."""
     widths = [max(map(len, column)) for column in zip(table.header, *table.rows, strict=True)]
     yield table.title
     for row in (table.header, tuple("-" * width for width in widths), *table.rows):

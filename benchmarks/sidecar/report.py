@@ -1,0 +1,140 @@
+"""The figures of a sidecar as tables, and against their limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from statistics import median
+
+from benchmarks.gate import Limits, Verdict
+from benchmarks.report import Table
+from benchmarks.sidecar.figures import Figures, Served, Soaked
+from benchmarks.sidecar.measure import EVENTS, RATE
+
+__all__ = ["judge", "judge_soak", "soak_text", "tables"]
+
+
+def tables(figures: Figures) -> list[Table]:
+    """What there is to show."""
+    found = []
+    if figures.servers:
+        found += [_throughput(figures.servers), _steady(figures.servers)]
+    if figures.otlp:
+        rows = tuple((name, f"{median(times):.2f}") for name, times in figures.otlp.items())
+        rounds = max(map(len, figures.otlp.values()))
+        title = (
+            f"µs of CPU per log record in the filter, OTLP as protobuf, median of {rounds} rounds"
+        )
+        found.append(Table(title, ("corpus", "µs"), rows))
+    return found
+
+
+def _throughput(servers: list[Served]) -> Table:
+    header = (
+        "server",
+        "events per s",
+        "of rounds",
+        "CPU s per million events",
+        "p50 ms",
+        "p99 ms",
+        "records in the spool, before → after",
+    )
+    return Table(
+        f"as much as it takes on one core, requests of {EVENTS} medium events, "
+        f"median of {len(servers[0].rounds)} rounds",
+        header,
+        tuple(_busy(served) for served in servers),
+    )
+
+
+def _busy(served: Served) -> tuple[str, ...]:
+    rounds = served.rounds
+    speeds = [each.events_per_second for each in rounds]
+    first, last = rounds[0].before, rounds[-1].after
+    return (
+        served.name,
+        f"{served.events_per_second:,.0f}",
+        f"{min(speeds):,.0f}–{max(speeds):,.0f}",
+        f"{served.cpu_per_event:.1f}",
+        f"{median(each.p50 for each in rounds):.1f}",
+        f"{median(each.p99 for each in rounds):.1f}",
+        "–" if first is None or last is None else f"{first:,} → {last:,}",
+    )
+
+
+def _steady(servers: list[Served]) -> Table:
+    rows = []
+    for served in servers:
+        steady = served.steady
+        latencies = (steady.p50, steady.p99, steady.longest) if steady else ()
+        rows.append(
+            (
+                served.name,
+                *(f"{value:.1f}" for value in latencies),
+                f"{served.resident_mb:.0f}",
+                f"{served.peak_mb:.0f}",
+                f"{served.stored:,} of {served.acknowledged:,}",
+            )
+        )
+    header = (
+        "server",
+        "p50 ms",
+        "p99 ms",
+        "longest ms",
+        "resident MB",
+        "peak MB",
+        "kept in the end",
+    )
+    seconds = servers[0].steady.seconds if servers[0].steady else 0
+    title = f"at {RATE:,} events per second for {seconds:g} s, from the moment a request is due"
+    return Table(title, header, tuple(rows))
+
+
+def judge(figures: Figures, limits: Limits) -> Iterator[Verdict]:
+    """Every limit of the sidecar. With ``quick``, speed may miss its limits by the tolerance."""
+    wanted = limits.sidecar
+    if wanted is None:
+        return
+    allowed = limits.quick.tolerance if figures.quick else 1.0
+    ours = next(iter(figures.servers), None)
+    if ours is not None and ours.steady is not None:
+        floor = wanted.events_per_second_at_least
+        yield _verdict("events per second: at least", floor, ours.events_per_second, -allowed)
+        p99 = ours.steady.p99
+        yield _verdict(
+            f"p99 ms at {RATE:,} per second: at most", wanted.p99_ms_at_most, p99, allowed
+        )
+        yield _verdict("resident MB, peak: at most", wanted.resident_mb_at_most, ours.peak_mb)
+        after = ours.rounds[-1].after or 0
+        most = wanted.waiting_seconds_at_most * ours.events_per_second
+        yield _verdict("records in the spool at the end: at most", most, after)
+    for name, times in figures.otlp.items():
+        if name in wanted.otlp_us_at_most:
+            limit = wanted.otlp_us_at_most[name]
+            yield _verdict(f"µs per log record ({name}): at most", limit, median(times), allowed)
+
+
+def _verdict(what: str, limit: float, found: float, factor: float = 1.0) -> Verdict:
+    """A ceiling, or with a negative factor a floor, that may be missed by that factor."""
+    holds = found >= limit / -factor if factor < 0 else found <= limit * factor
+    return Verdict(holds, f"{what} {limit:,g}, is {found:,.2f}")
+
+
+def soak_text(soaked: Soaked) -> str:
+    """What a soak found, in a few lines."""
+    values = [value for _, value in soaked.samples]
+    seconds = soaked.samples[-1][0] - soaked.samples[0][0]
+    return (
+        f"resident MB over {seconds:.0f} s at {soaked.rate:,.0f} events per second, "
+        f"{len(values)} samples: {values[0]:.1f} at first, {values[-1]:.1f} at last, "
+        f"{min(values):.1f} to {max(values):.1f}\n"
+        f"slope: {soaked.slope:+.2f} MB per hour, "
+        f"95 % interval {soaked.low:+.2f} to {soaked.high:+.2f}"
+    )
+
+
+def judge_soak(soaked: Soaked) -> Verdict:
+    """Memory does not grow: the interval includes zero, or lies below."""
+    return Verdict(
+        soaked.low <= 0,
+        f"resident memory grows by {soaked.low:+.2f} MB per hour at least: at most 0",
+    )

@@ -1,0 +1,161 @@
+"""What is measured: a server in a process of its own, on a core of its own, and what it uses."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+
+from benchmarks.results import BenchmarkError
+
+__all__ = ["Server", "Usage", "collector", "cores", "obstacle", "pinned", "stored"]
+
+_START_SECONDS = 30.0
+_STOP_SECONDS = 20.0
+_ROOT = Path(__file__).resolve().parent.parent.parent
+_FREE = {f"COLLECTOR__{receiver}__ADDRESS": "127.0.0.1:0" for receiver in ("HTTP", "GRPC", "ADMIN")}
+_WAITING = re.compile(r"^collector_spool_records (\S+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """CPU seconds so far, resident MB and their peak (10⁶ bytes)."""
+
+    cpu_seconds: float
+    resident_mb: float
+    peak_mb: float
+
+
+@dataclass(slots=True)
+class Server:
+    """A process that takes events at a port. ``path`` and ``kind`` say how it wants them."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    port: int
+    path: str
+    kind: str
+    admin: int | None = None
+    log: list[str] = field(default_factory=list)
+
+    def usage(self) -> Usage:
+        """What it uses, as the system counts it."""
+        place = Path("/proc", str(self.process.pid))
+        # The second field is the name, in brackets; user and system time are the 14th and 15th.
+        fields = (place / "stat").read_text().rpartition(")")[2].split()
+        status = dict(
+            line.split(":", 1)
+            for line in (place / "status").read_text().splitlines()
+            if ":" in line
+        )
+        resident, peak = (int(status[name].split()[0]) * 1024 / 1e6 for name in ("VmRSS", "VmHWM"))
+        ticks = int(fields[11]) + int(fields[12])
+        return Usage(ticks / os.sysconf("SC_CLK_TCK"), resident, peak)
+
+    def waiting(self) -> int | None:
+        """How many records its spool holds, if it tells."""
+        if self.admin is None:
+            return None
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/metrics") as answer:
+            found = _WAITING.search(answer.read().decode())
+        if found is None:
+            raise BenchmarkError("the sidecar does not tell how many records wait")
+        return int(float(found[1]))
+
+    def stop(self) -> None:
+        """Ask it to end, and wait. Raises ``BenchmarkError`` if it does not, or ended badly."""
+        self.process.terminate()
+        try:
+            code = self.process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            code = None
+        if code != 0:
+            raise BenchmarkError(f"{self.name} ended with {code}: {' '.join(self.log[-3:])}")
+
+
+def obstacle() -> str | None:
+    """Why a sidecar cannot be measured here; ``None`` if it can."""
+    if not Path("/proc/self/status").exists() or not hasattr(os, "sched_setaffinity"):
+        return "this system does not tell what a process uses (/proc), or does not pin it"
+    if len(os.sched_getaffinity(0)) < 2:
+        return "server and load need a CPU each"
+    return None
+
+
+def cores() -> tuple[int, int]:
+    """The CPU of the server, and that of the load: the first serves more interrupts."""
+    allowed = sorted(os.sched_getaffinity(0))
+    return allowed[-1], allowed[0]
+
+
+@contextmanager
+def pinned(
+    command: list[str], directory: Path, core: int, environ: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A command on one core; it is killed at the end, if it still runs."""
+    process = subprocess.Popen(
+        command,
+        cwd=directory,
+        env=os.environ | (environ or {}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        os.sched_setaffinity(process.pid, {core})  # before there are threads, which inherit it
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        if process.stderr is not None:
+            process.stderr.close()
+
+
+@contextmanager
+def collector(directory: Path, core: int) -> Iterator[Server]:
+    """``collector serve`` with no configuration but free ports, in a directory of its own.
+
+    Raises ``BenchmarkError`` if it does not start.
+    """
+    python = f"{_ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    command = [sys.executable, "-m", "collector", "serve"]
+    with pinned(command, directory, core, _FREE | {"PYTHONPATH": python}) as process:
+        server = Server("collector serve", process, 0, "/v1/events", "application/x-ndjson")
+        started = threading.Event()
+        reader = threading.Thread(target=_read, args=(server, started), daemon=True)
+        reader.start()
+        until = monotonic() + _START_SECONDS
+        if not started.wait(until - monotonic()) or not server.port:
+            raise BenchmarkError(f"collector serve does not start: {' '.join(server.log[-3:])}")
+        yield server
+
+
+def _read(server: Server, started: threading.Event) -> None:
+    for raw in server.process.stderr or ():
+        line = raw.decode("utf-8", "replace").strip()
+        server.log.append(line)
+        if not server.port and '"started"' in line:
+            said = json.loads(line)
+            server.port, server.admin = said["http"], said["admin"]
+            started.set()
+    started.set()
+
+
+def stored(directory: Path) -> int:
+    """How many events the store holds."""
+    db = sqlite3.connect(directory / "collector-data" / "store.db")
+    try:
+        return int(db.execute("SELECT coalesce(sum(count), 0) FROM conferencing").fetchone()[0])
+    finally:
+        db.close()

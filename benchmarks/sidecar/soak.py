@@ -1,0 +1,70 @@
+"""A soak: constant load for minutes, and whether resident memory grows.
+
+The first fifth of the time does not count: caches fill up, and the allocator finds its size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import monotonic, sleep
+
+from benchmarks.results import BenchmarkError
+from benchmarks.sidecar import measure
+from benchmarks.sidecar.figures import Soaked
+from benchmarks.sidecar.server import collector, cores, stored
+from benchmarks.sidecar.trend import slope
+
+__all__ = ["SAMPLES", "soak"]
+
+SAMPLES = 60
+"""Samples at least, of the time that counts."""
+
+_WARMUP_SHARE = 0.2
+_LONGEST_PAUSE = 1.0
+
+
+def soak(
+    seconds: float,
+    rate: float,
+    place: Path,
+    environment: Mapping[str, str],
+    say: Callable[[str], None],
+) -> Soaked:
+    """Load a sidecar at a rate (events per second) and sample its memory.
+
+    Raises ``BenchmarkError`` if it refuses anything, or does not keep what it acknowledged.
+    """
+    core, other = cores()
+    pause = min(_LONGEST_PAUSE, seconds * (1 - _WARMUP_SHARE) / (SAMPLES + 1))
+    samples: list[tuple[float, float]] = []
+    with TemporaryDirectory(prefix="collector-benchmarks-", dir=place) as name:
+        directory, output = Path(name, "served"), Path(name, "outcome.json")
+        directory.mkdir()
+        with collector(directory, core) as server:
+            planned = measure.plan(server, measure.QUICK, seconds, rate)
+            process = measure.started(planned, other, output)
+            try:
+                began = monotonic()
+                while process.poll() is None:
+                    samples.append((monotonic() - began, server.usage().resident_mb))
+                    if len(samples) % 60 == 0:
+                        say(f"{samples[-1][0]:.0f} s: {samples[-1][1]:.1f} MB")
+                    sleep(pause)
+            finally:
+                process.kill()
+                code = process.wait()
+            if code != 0:
+                raise BenchmarkError(f"the load ended with {code}")
+            outcome = measure.checked(server, output)
+            server.stop()
+        kept, taken = stored(directory), outcome.taken * measure.EVENTS
+    if kept != taken:
+        raise BenchmarkError(f"the sidecar kept {kept:,} of {taken:,} acknowledged events")
+    warm = _WARMUP_SHARE * samples[-1][0]
+    counted = [sample for sample in samples if sample[0] >= warm]
+    if len(counted) < SAMPLES:
+        raise BenchmarkError(f"there are {len(counted)} samples, and {SAMPLES} are needed")
+    found = slope([(time / 3600, value) for time, value in counted])
+    return Soaked(taken / seconds, counted, *found, environment)
