@@ -15,7 +15,7 @@ class Watch:
         self._parts = parts
         self._log = log
         self._failing: set[str] = set()
-        self._damaged = 0
+        self._damaged = self._errors = 0
         self._writable = True
 
     def look(self) -> None:
@@ -28,9 +28,13 @@ class Watch:
                 self._failing.discard(name)
                 self._log.say("sink_recovered", sink=name, delivered=delivery.delivered)
         spool = self._parts.spool_reading()
-        if spool.writable != self._writable:
-            self._writable = spool.writable
-            self._log.say("spool_recovered" if spool.writable else "spool_failing")
+        has_failed, self._errors = spool.errors > self._errors, spool.errors
+        if self._writable and (has_failed or not spool.writable):
+            self._writable = False
+            self._log.say("spool_failing")
+        if spool.writable and not self._writable:
+            self._writable = True
+            self._log.say("spool_recovered")
         if spool.damaged > self._damaged:
             self._damaged = spool.damaged
             self._log.say("spool_damaged", files=spool.damaged)

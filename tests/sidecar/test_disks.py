@@ -1,0 +1,170 @@
+"""Disks without room, directories nobody may write, and clocks that jump, under a sidecar that goes
+on serving: nothing acknowledged is lost, and the books balance at every step."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.cli.process import run
+from tests.conftest import required
+from tests.sidecar.account import Account, Kept, kept
+from tests.sidecar.faults import Say, Sending, clock, eventually, fill, metric, sending, small_disk
+from tests.sidecar.serving import COMMAND, Sidecar, started
+
+_STEP_SECONDS = 0.3
+_DAY = 86400
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 40 MB."""
+    with small_disk(tmp_path / "disk", 40) as place:
+        yield place
+
+
+def _step(
+    sidecar: Sidecar,
+    account: Account,
+    is_seen: Callable[[Sending], object] = lambda load: load.statuses[200],
+) -> Sending:
+    """Send until something is seen, and a moment more; the books balance then."""
+    with sending(sidecar, account, Random()) as load:
+        assert eventually(lambda: is_seen(load)), load.statuses
+        load.ended.wait(_STEP_SECONDS)
+    assert account.faults(_kept(sidecar.directory)) == []
+    return load
+
+
+def _kept(directory: Path) -> Kept:
+    """What is kept, by a copy elsewhere: SQLite wants room where it reads. Logs are copied first:
+    what moves from them to the files meanwhile is then in both."""
+    copy = directory.with_name("copy")
+    shutil.rmtree(copy, ignore_errors=True)
+    copy.mkdir()
+    for name in ("spool.db-wal", "spool.db", "store.db-wal", "store.db"):
+        with suppress(FileNotFoundError):
+            shutil.copyfile(directory / "collector-data" / name, copy / name)
+    return kept(copy)
+
+
+def _is_full(load: Sending) -> bool:
+    return bool(load.statuses[503] and load.ready[503])
+
+
+def _works_again(load: Sending) -> bool:
+    return load.statuses[200] > 3 and load.ready[200] > 3
+
+
+def _full_and_freed(sidecar: Sidecar, account: Account) -> int:
+    """Fill the disk, then make room; how many requests were refused meanwhile."""
+    ballast = sidecar.directory / "ballast"
+    fill(ballast)
+    refused = _step(sidecar, account, _is_full).statuses[503]
+    ballast.unlink()
+    _step(sidecar, account, _works_again)
+    assert eventually(lambda: not _kept(sidecar.directory).waiting)
+    said = ("spool_failing", "spool_recovered")
+    assert eventually(lambda: {*said} <= {line["event"] for line in sidecar.events})
+    return refused
+
+
+@pytest.mark.parametrize("ending", ["stop", "kill"])
+def test_a_full_disk_that_is_freed_again(ending: str, disk: Path, say: Say) -> None:
+    """Refused and not ready while it is full; goes on by itself when there is room; also when it
+    is stopped or killed meanwhile, and started on the full disk."""
+    account, data, ballast = Account(), disk / "collector-data", disk / "ballast"
+    with started(disk) as sidecar:
+        refused = _full_and_freed(sidecar, account)
+        refused += _full_and_freed(sidecar, account)
+        assert metric(sidecar, "collector_events_total{") == account.received()
+        fill(ballast)
+        refused += _step(sidecar, account, _is_full).statuses[503]
+        if ending == "stop":
+            assert sidecar.stop()[0] == 0, sidecar.log
+        else:
+            sidecar.process.kill()
+            sidecar.process.wait()
+    fill(ballast)
+    assert account.faults(_kept(disk)) == []
+    with started(disk) as sidecar:
+        refused += _step(sidecar, account, _is_full).statuses[503]
+        ballast.unlink()
+        _step(sidecar, account, _works_again)
+        assert eventually(lambda: not _kept(disk).waiting)
+        assert sidecar.stop()[0] == 0
+    assert account.faults(_kept(disk)) == []
+    assert list(data.glob("*damaged*")) == []
+    say(f"full disk: {refused} requests refused, {account.received():,} events acknowledged")
+
+
+def _attributes(change: str, path: Path) -> None:
+    """Change the attributes of a directory; the file system may have none."""
+    done = subprocess.run(["chattr", change, str(path)], capture_output=True, check=False)
+    if done.returncode:
+        required("the right to make a directory immutable")
+
+
+def test_a_directory_that_nobody_may_write(disk: Path, say: Say) -> None:
+    """While it serves, no file can be made, renamed or removed there any more: what is open goes
+    on, and what must be opened anew waits. At a start, it says so and changes nothing."""
+    account, data, ballast = Account(), disk / "collector-data", disk / "ballast"
+    with started(disk) as sidecar:
+        _step(sidecar, account)
+        _attributes("+i", data)
+        try:
+            _step(sidecar, account)
+            fill(ballast)  # so that files are closed
+            refused = _step(sidecar, account, _is_full).statuses[503]
+            ballast.unlink()
+            with sending(sidecar, account, Random()) as load:
+                load.ended.wait(_STEP_SECONDS)
+            assert account.faults(_kept(disk)) == []
+        finally:
+            _attributes("-i", data)
+        _step(sidecar, account, _works_again)
+        assert sidecar.stop()[0] == 0
+    found = _kept(disk)
+    assert account.faults(found) == []
+    before = {path.name: path.read_bytes() for path in data.iterdir()}
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    ended = subprocess.run(COMMAND, cwd=disk, capture_output=True, check=False, timeout=30)
+    assert ended.returncode == 78
+    assert b"E203" in ended.stderr
+    assert b"Traceback" not in ended.stderr
+    assert run("ledger", "verify", "--data", data).code == 0
+    assert {path.name: path.read_bytes() for path in data.iterdir()} == before
+    subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+    with started(disk) as sidecar:
+        _step(sidecar, account)
+        assert sidecar.stop()[0] == 0
+    assert account.faults(_kept(disk)) == []
+    say(f"nobody may write: {refused} refused, {load.statuses[503]} while it could not be opened")
+
+
+def test_a_clock_that_jumps(tmp_path: Path, say: Say) -> None:
+    """By an hour, days, years, and back before 1980: acknowledged, stored and verified all along;
+    nothing waits for a time that does not come. Also across a restart."""
+    moved, account, data = clock(tmp_path), Account(), tmp_path / "collector-data"
+    for jumps in ((3600, -3600, 400 * _DAY), (-17000 * _DAY, 10 * _DAY)):
+        with started(tmp_path, environ=moved.environ) as sidecar:
+            for seconds in (0, *jumps):
+                moved.move(seconds)
+                load = _step(sidecar, account)
+                assert set(load.statuses) == set(load.ready) == {200}
+                assert eventually(lambda: not kept(data).waiting, 5.0)
+                assert metric(sidecar, "collector_spool_oldest_age_seconds") < 5
+            assert sidecar.stop()[0] == 0
+    with closing(sqlite3.connect(data / "store.db")) as store:
+        years = {row[0][:4] for row in store.execute("SELECT DISTINCT received FROM conferencing")}
+    assert account.faults(kept(data)) == []
+    assert len(years) >= 3, years
+    assert run("ledger", "verify", "--data", data).code == 0
+    say(f"clock: events of the years {sorted(years)}, {account.received():,} acknowledged")
