@@ -1,0 +1,112 @@
+"""Files that are torn, damaged or gone after a kill: the sidecar starts, says what it set aside,
+and what is left of the spool goes to the store; what is whole is never lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.cli.process import run
+from tests.sidecar.account import Account, kept
+from tests.sidecar.faults import eventually, metric
+from tests.sidecar.serving import Sidecar, started
+
+_REQUESTS = 40
+
+
+def _send(sidecar: Sidecar, account: Account) -> None:
+    parcel = account.parcel(Random().randint(1, 30), 1)
+    answer = sidecar.send(parcel.body)
+    parcel.answered(answer.status, answer.body)
+    assert answer.status == 200
+
+
+@contextmanager
+def _held(store: Path) -> Iterator[None]:
+    """Somebody writes to the store, so that batches wait."""
+    with closing(sqlite3.connect(store)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+
+
+def _killed_with_batches(directory: Path) -> Account:
+    """Acknowledged batches lie in the log of a spool whose sidecar was killed."""
+    account = Account()
+    with started(directory) as sidecar, _held(directory / "collector-data" / "store.db"):
+        for _ in range(_REQUESTS):
+            _send(sidecar, account)
+        sidecar.process.kill()
+        sidecar.process.wait()
+    return account
+
+
+def _torn(log: Path) -> None:
+    """Half of a frame behind the last one, as a power cut leaves it."""
+    with log.open("ab") as handle:
+        handle.write(os.urandom(5000))
+
+
+def _changed(log: Path) -> None:
+    """A byte in the middle is another: SQLite would believe no frame from there on."""
+    with log.open("r+b") as handle:
+        handle.seek(log.stat().st_size // 2)
+        byte = handle.read(1)[0]
+        handle.seek(-1, os.SEEK_CUR)
+        handle.write(bytes([byte ^ 0x55]))
+
+
+def _ended(directory: Path, account: Account) -> tuple[dict[str, object], float]:
+    """What the ledger says after a life in which an event passes; files set aside in it."""
+    with started(directory) as sidecar:
+        damaged = metric(sidecar, "collector_spool_damaged_files")
+        assert sidecar.admin("/readyz").status == 200
+        _send(sidecar, account)
+        assert eventually(lambda: not kept(directory / "collector-data").waiting, 5.0)
+        assert sidecar.stop()[0] == 0
+    assert ("spool_damaged" in {line["event"] for line in sidecar.events}) == bool(damaged)
+    ended = run("ledger", "verify", "--data", directory / "collector-data", "--json")
+    assert ended.code == 0, ended.err
+    said: dict[str, object] = json.loads(ended.out)
+    return said, damaged
+
+
+@pytest.mark.parametrize(("harm", "is_damage"), [(_torn, False), (_changed, True)])
+def test_a_log_that_is_torn_or_damaged(
+    harm: Callable[[Path], None], is_damage: bool, tmp_path: Path
+) -> None:
+    """Torn, it loses nothing. Damaged, it loses no more than what lay in the damaged page: what was
+    committed later is there, the file is set aside, and the ledger says that its chain ended."""
+    account, data = _killed_with_batches(tmp_path), tmp_path / "collector-data"
+    before = kept(data)
+    assert account.faults(before) == []
+    harm(data / "spool.db-wal")
+    said, damaged = _ended(tmp_path, account)
+    found = kept(data)
+    assert bool(damaged) == bool(said["breaks"]) == bool([*data.glob("*damaged*")]) == is_damage
+    lost = [p for p in account.parcels if not all(found.stored[a] == 1 for a in p.addresses)]
+    assert len(lost) <= (10 if is_damage else 0)
+    assert account.parcels[-1] not in lost
+    assert max(found.stored.values()) == 1
+
+
+def test_a_log_that_is_removed_while_it_serves(tmp_path: Path) -> None:
+    """It is open, and goes into the file at the end: nothing is lost by a stop."""
+    account, data = Account(), tmp_path / "collector-data"
+    with started(tmp_path) as sidecar:
+        with _held(data / "store.db"):
+            for number in range(_REQUESTS):
+                if number == _REQUESTS // 2:
+                    (data / "spool.db-wal").unlink()
+                _send(sidecar, account)
+        assert eventually(lambda: metric(sidecar, "collector_spool_batches") == 0)
+        assert sidecar.stop()[0] == 0
+    _ended(tmp_path, account)
+    stored = kept(data).stored
+    assert all(stored[address] == 1 for p in account.parcels for address in p.addresses)
