@@ -20,6 +20,7 @@ from collector.contracts import Batch, Layout, Row
 from collector.errors import CollectorError, ConfigError, DeliveryError
 from collector.schema.model import Schema
 from collector.sinks.order import Places
+from collector.sinks.settling import Settling
 from collector.sinks.table import Table
 from collector.walindex import Index, need_room
 
@@ -68,6 +69,7 @@ class Store:
         self._layout = schema.layout
         self._tables: dict[Layout, Table] = {}
         self._places: dict[str, Places] = {}
+        self._settling = Settling()
         _make_private(self.path)
         self._db = sqlite3.connect(
             self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
@@ -105,7 +107,10 @@ class Store:
         for batch in batches:
             table = self._table(batch.layout or self._layout)
             parts.append((batch, table, table.rows(batch)))
-        _guarded(lambda: self._keep(parts), "E503", _NOT_NOW)
+        if parts:
+            _guarded(lambda: self._keep(parts), "E503", _NOT_NOW)
+        if self._settling.is_due:
+            self._settling.settle(self._db, _BUSY_SECONDS)
 
     def count(self) -> int:
         """How many events the table holds; a merged row counts as many as it stands for."""
@@ -115,8 +120,10 @@ class Store:
         return int(_guarded(lambda: self._db.execute(query).fetchone()[0], "E501", message))
 
     def close(self) -> None:
-        """Fold the write-ahead log into the file, if the disk lets us, and close it."""
+        """Fold the write-ahead log into the file, if the disk lets us, and close it. The newest
+        rows are in the order of their places then, also within the file."""
         with suppress(sqlite3.Error):
+            self._settling.settle(self._db, _BUSY_SECONDS)
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         with suppress(sqlite3.Error):
             self._db.close()
@@ -147,21 +154,23 @@ class Store:
                 if not tries_left:
                     raise
             else:
-                for name, number in added.items():
-                    self._places[name].taken(number)
+                for table, number in added.items():
+                    places = self._places[table.name]
+                    self._settling.added(table, places.base, number)
+                    places.taken(number)
                 return
 
-    def _insert(self, parts: Sequence[_Part]) -> dict[str, int]:
+    def _insert(self, parts: Sequence[_Part]) -> dict[Table, int]:
         """Rows of the batches that are not there yet; returns how many, by table."""
         new: dict[Table, list[tuple[str, list[Row]]]] = {}
         for batch, table, rows in parts:
             if self._is_new(batch.id):
                 new.setdefault(table, []).append((batch.received, rows))
-        added: dict[str, int] = {}
+        added: dict[Table, int] = {}
         for table, groups in new.items():
             rows = self._places[table.name].rows(groups)
             self._db.executemany(table.insert, rows)
-            added[table.name] = added.get(table.name, 0) + len(rows)
+            added[table] = len(rows)
         return added
 
     def _is_new(self, id_: bytes) -> bool:
@@ -192,6 +201,7 @@ class Store:
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = FULL")
         execute("PRAGMA fullfsync = ON")
+        execute("PRAGMA secure_delete = ON")
         execute("PRAGMA temp_store = MEMORY")
         execute("PRAGMA trusted_schema = OFF")
         if execute("PRAGMA user_version").fetchone()[0] > _FORMAT:

@@ -16,7 +16,8 @@ _PLACES = ("rowid", "_rowid_", "oid")
 
 class Table:
     """The table of a layout. ``insert`` takes rows with their place and minute before the values;
-    ``last`` is the highest place, ``count`` how many events there are, merged ones included."""
+    ``last`` is the highest place, ``count`` how many events there are, merged ones included.
+    ``since`` gives all of the rows from a place on, that place first; ``remove`` removes them."""
 
     def __init__(self, layout: Layout) -> None:
         self.name = layout.table
@@ -25,15 +26,23 @@ class Table:
         marks = ", ".join("?" * (len(self._types) + 3))
         table, lower = _quoted(self.name), {name.lower() for name in self._types}
         place = next((name for name in _PLACES if name not in lower), _PLACES[0])
+        self._place, self.quoted = place, table
         self.insert = f"INSERT INTO {table} ({place}, {names}) VALUES ({marks})"  # noqa: S608
         self.last = f"SELECT coalesce(max({place}), 0) FROM {table}"  # noqa: S608
         self.count = f"SELECT coalesce(sum(count), 0) FROM {table}"  # noqa: S608
+        self.since = f"SELECT {place}, * FROM {table} WHERE {place} >= ?"  # noqa: S608
+        self.remove = f"DELETE FROM {table} WHERE {place} >= ?"  # noqa: S608
 
     def rows(self, batch: Batch) -> list[Row]:
         """The batch's values in the order of the columns, and counts."""
         if batch.rows is not None:
             return batch.rows()
         return [(*map(record.get, self._types), record.get("count", 1)) for record in batch.records]
+
+    def names(self, db: sqlite3.Connection) -> list[str]:
+        """The place and all columns, also such as are of another layout, as SQL has them."""
+        columns = db.execute(f"PRAGMA table_info({self.quoted})")
+        return [self._place, *(_quoted(row[1]) for row in columns)]
 
     def fit(self, db: sqlite3.Connection, view: bool = False) -> None:
         """Make the table, or add the columns that it lacks; ``view`` sees just these, without dots.

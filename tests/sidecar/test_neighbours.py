@@ -67,6 +67,13 @@ def _filled(folder: Path, addresses: list[str], program: str | None = None) -> P
     return folder / "data" / "store.db"
 
 
+def _bytes(store: Path, addresses: list[str]) -> list[str]:
+    """In the order of the file's bytes."""
+    data = store.read_bytes()
+    assert all(data.count(address.encode()) == 1 for address in addresses)
+    return sorted(addresses, key=lambda address: data.find(address.encode()))
+
+
 def _rows(store: Path) -> list[str]:
     with closing(sqlite3.connect(store)) as db:
         return [row[0] for row in db.execute('SELECT "client.address" FROM conferencing')]
@@ -80,11 +87,13 @@ def _meet(order: list[str], addresses: list[str]) -> float:
 
 
 def test_neighbours_met_as_often_as_chance_wants(tmp_path: Path) -> None:
-    """In the order that a query gives, which is that of ``rowid``."""
+    """In the order that a query gives, which is that of ``rowid``, and in that of the bytes."""
     addresses = _addresses()
-    order = _rows(_filled(tmp_path, addresses))
+    store = _filled(tmp_path, addresses)
+    order = _rows(store)
     assert sorted(order) == sorted(addresses)
     assert abs(_meet(order, addresses)) < _SIGMAS
+    assert abs(_meet(_bytes(store, addresses), addresses)) < _SIGMAS
     assert _meet(addresses, addresses) > 100
 
 
