@@ -15,6 +15,11 @@ from ipaddress import IPv6Address
 from itertools import count
 from pathlib import Path
 
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
+    ExportLogsServiceRequest,
+    ExportLogsServiceResponse,
+)
+
 from collector.ledger import Ledger, Verification
 
 __all__ = ["Account", "Kept", "Parcel", "kept"]
@@ -78,6 +83,25 @@ class Parcel:
         """NDJSON with the lines that are none before the last record."""
         lines = [b'{"ip": "%s", "chat": "x"}\n' % each.encode() for each in self.addresses]
         return b"".join([*lines[:-1], *[_BAD_LINE] * self.bad, lines[-1]])
+
+    @property
+    def exported(self) -> bytes:
+        """The same as logs of OTLP; records with a body alone stand for lines that are none."""
+        request = ExportLogsServiceRequest()
+        logs = request.resource_logs.add().scope_logs.add().log_records
+        for each in self.addresses:
+            attribute = logs.add().attributes.add()
+            attribute.key, attribute.value.string_value = "client.address", each
+        for _ in range(self.bad):
+            logs.add().body.string_value = "x"
+        return request.SerializeToString()
+
+    def taken(self, status: int, body: bytes) -> None:
+        """Note the answer to logs of OTLP, which must count rightly."""
+        if status == 200:
+            said = ExportLogsServiceResponse.FromString(body)
+            assert said.partial_success.rejected_log_records == self.bad, said
+        self.answer = status
 
     def answered(self, status: int, body: bytes) -> None:
         """Note the answer, which must count rightly."""

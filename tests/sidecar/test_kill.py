@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from random import Random
-from threading import Thread
 from time import monotonic, sleep
 
 import orjson
@@ -25,57 +22,14 @@ import pytest
 
 from tests.cli.process import run
 from tests.sidecar.account import Account, Kept, kept
+from tests.sidecar.clients import clients
 from tests.sidecar.serving import COMMAND, FREE_PORTS, Sidecar, started
 
 _KILLS = int(os.environ.get("COLLECTOR_KILLS", "8"))
 _LIVES = 25
-_CLIENTS = 4
 _MOST_LOAD_SECONDS = 0.25
 _START_SECONDS = 1.0
 _FRESH_SECONDS = 5.0
-
-
-class Client(Thread):
-    """Sends one request after another until nobody is there any more. ``began`` is when the first
-    byte of the request without an answer went out, ``whole`` when its last one did."""
-
-    def __init__(self, port: int, account: Account, random: Random) -> None:
-        super().__init__(daemon=True)
-        self.began = self.whole = 0.0
-        self._port = port
-        self._account = account
-        self._random = random
-
-    def run(self) -> None:
-        address = ("127.0.0.1", self._port)
-        with suppress(OSError, HTTPException), socket.create_connection(address, 10) as connection:
-            while True:
-                self._send_one(connection)
-                sleep(self._random.choice((0, 0, 0.001, 0.005)))
-
-    def _send_one(self, connection: socket.socket) -> None:
-        draw = self._random
-        parcel = self._account.parcel(draw.randint(1, 30), draw.choice((0, 0, 1, 3)))
-        body = parcel.body
-        head = (
-            "POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n"
-        )
-        request = head.encode() + body
-        connection.sendall(request[:1])
-        self.began = monotonic()
-        if draw.random() < 0.1:
-            cut = draw.randint(1, len(request) - 1)
-            connection.sendall(request[1:cut])
-            sleep(0.005)
-            connection.sendall(request[cut:])
-        else:
-            connection.sendall(request[1:])
-        self.whole = monotonic()
-        answer = HTTPResponse(connection)
-        answer.begin()
-        parcel.answered(answer.status, answer.read())
-        self.began = self.whole = 0.0
 
 
 @dataclass
@@ -89,21 +43,19 @@ class Kills:
 
     def under_load(self, sidecar: Sidecar, account: Account, random: Random) -> None:
         """Let clients send for a while; then kill."""
-        clients = [
-            Client(sidecar.ports["http"], account, Random(random.random())) for _ in range(_CLIENTS)
-        ]
-        for client in clients:
+        senders = clients(sidecar, account, random)
+        for client in senders:
             client.start()
         sleep(random.uniform(0.02, _MOST_LOAD_SECONDS))
         at = monotonic()
         sidecar.process.kill()
         sidecar.process.wait()
-        for client in clients:
+        for client in senders:
             client.join(20)
             assert not client.is_alive()
         self.all += 1
-        self.inside += any(0 < client.began <= at for client in clients)
-        self.whole += any(0 < client.whole <= at for client in clients)
+        self.inside += any(0 < client.began <= at for client in senders)
+        self.whole += any(0 < client.whole <= at for client in senders)
 
     def while_starting(self, directory: Path, random: Random) -> None:
         """Start, and kill at whatever it does by then."""

@@ -1,0 +1,114 @@
+"""Clients of each receiver: they send one request after another until nobody is there any more."""
+
+from __future__ import annotations
+
+import socket
+from abc import ABC, abstractmethod
+from contextlib import closing, suppress
+from http.client import HTTPException, HTTPResponse
+from random import Random
+from threading import Thread
+from time import monotonic, sleep
+
+import grpc  # type: ignore[import-untyped]
+
+from tests.sidecar.account import Account, Parcel
+from tests.sidecar.serving import Sidecar
+
+__all__ = ["Client", "GrpcClient", "LinesClient", "ProtobufClient", "clients"]
+
+_SECONDS = 10
+_METHOD = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
+
+
+class Client(ABC, Thread):
+    """``began`` is when the first byte of the request without an answer went out, ``whole`` when
+    its last one did; 0 when there is none."""
+
+    def __init__(self, sidecar: Sidecar, account: Account, random: Random) -> None:
+        super().__init__(daemon=True)
+        self.began = self.whole = 0.0
+        self._ports = sidecar.ports
+        self._account = account
+        self._random = random
+
+    @abstractmethod
+    def run(self) -> None:
+        """Until nobody is there any more."""
+
+    def _parcel(self) -> Parcel:
+        sleep(self._random.choice((0, 0, 0.001, 0.005)))
+        return self._account.parcel(self._random.randint(1, 30), self._random.choice((0, 0, 1, 3)))
+
+
+class LinesClient(Client):
+    """NDJSON over HTTP; some requests come in two parts."""
+
+    path, kind = "/v1/events", "application/x-ndjson"
+
+    def run(self) -> None:
+        address = ("127.0.0.1", self._ports["http"])
+        with suppress(OSError, HTTPException), socket.create_connection(address, _SECONDS) as to:
+            while True:
+                self._send_one(to, self._parcel())
+
+    def _send_one(self, connection: socket.socket, parcel: Parcel) -> None:
+        draw, body = self._random, self._body(parcel)
+        head = (
+            f"POST {self.path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {self.kind}\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
+        request = head.encode() + body
+        connection.sendall(request[:1])
+        self.began = monotonic()
+        if draw.random() < 0.1:
+            cut = draw.randint(1, len(request) - 1)
+            connection.sendall(request[1:cut])
+            sleep(0.005)
+            connection.sendall(request[cut:])
+        else:
+            connection.sendall(request[1:])
+        self.whole = monotonic()
+        answer = HTTPResponse(connection)
+        answer.begin()
+        self._answered(parcel, answer.status, answer.read())
+        self.began = self.whole = 0.0
+
+    def _body(self, parcel: Parcel) -> bytes:
+        return parcel.body
+
+    def _answered(self, parcel: Parcel, status: int, body: bytes) -> None:
+        parcel.answered(status, body)
+
+
+class ProtobufClient(LinesClient):
+    """OTLP over HTTP."""
+
+    path, kind = "/v1/logs", "application/x-protobuf"
+
+    def _body(self, parcel: Parcel) -> bytes:
+        return parcel.exported
+
+    def _answered(self, parcel: Parcel, status: int, body: bytes) -> None:
+        parcel.taken(status, body)
+
+
+class GrpcClient(Client):
+    """OTLP over gRPC. ``whole`` is when the library was given the message."""
+
+    def run(self) -> None:
+        channel = grpc.insecure_channel(f"127.0.0.1:{self._ports['grpc']}")
+        with closing(channel), suppress(grpc.RpcError):
+            export = channel.unary_unary(_METHOD)
+            while True:
+                parcel = self._parcel()
+                message = parcel.exported
+                self.began = self.whole = monotonic()
+                parcel.taken(200, export(message, timeout=_SECONDS))
+                self.began = self.whole = 0.0
+
+
+def clients(sidecar: Sidecar, account: Account, random: Random) -> list[Client]:
+    """Some of each kind, not started yet."""
+    kinds = (LinesClient, LinesClient, ProtobufClient, GrpcClient)
+    return [kind(sidecar, account, Random(random.random())) for kind in kinds]
