@@ -94,7 +94,8 @@ class Parcel:
             attribute.key, attribute.value.string_value = "client.address", each
         for _ in range(self.bad):
             logs.add().body.string_value = "x"
-        return request.SerializeToString()
+        encoded: bytes = request.SerializeToString()
+        return encoded
 
     def taken(self, status: int, body: bytes) -> None:
         """Note the answer to logs of OTLP, which must count rightly."""
