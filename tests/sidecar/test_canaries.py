@@ -14,7 +14,7 @@ from pathlib import Path
 from google.protobuf.descriptor import Descriptor  # type: ignore[import-untyped]
 
 from collector.ingest.auth import hashed
-from tests.sidecar.delivery import delivered, held
+from tests.sidecar.delivery import delivered, held, log_is_empty
 from tests.sidecar.heads import heads
 from tests.sidecar.marks import Marks
 from tests.sidecar.senders import shouted
@@ -63,6 +63,7 @@ def test_nothing_of_what_is_sent_is_written_or_said(tmp_path: Path) -> None:
         with held(tmp_path / "data" / "store.db"):
             sent = send(sidecar, marks, seen, {"User-Agent": marks.text("user agent")})
             _ask_admin(sidecar, marks, seen)
+            log_is_empty(tmp_path / "data")  # else some might move while it is searched
             spool = b"".join(file.read_bytes() for file in (tmp_path / "data").glob("spool.db*"))
             assert spool.count(b'"os.type":"linux"') >= sent.exports
             assert marks.found(tmp_path / "data") == []
@@ -103,6 +104,7 @@ def test_a_schema_that_lets_canaries_through_is_found(tmp_path: Path) -> None:
         with held(tmp_path / "data" / "store.db"):
             for body in events(marks):
                 sidecar.request("POST", body.path, body.content, body.headers())
+            log_is_empty(tmp_path / "data")
             _found(marks, tmp_path / "data", "spool.db", {"plain"})
         delivered(sidecar)
     _found(marks, tmp_path / "data" / "store.db", "store.db", {"plain", "value"})
