@@ -7,6 +7,7 @@ moved by libfaketime. Nothing of ours is patched.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections import Counter
@@ -41,6 +42,7 @@ __all__ = [
 Say = Callable[[str], None]
 """Writes a line past the capture of output."""
 
+_HIT = re.compile(r"\d+ +(?:<\.\.\. )?(\w+)(?:\(| resumed>).* = -1 (E\w+) .*\(INJECTED\)").fullmatch
 _SENDERS = 3
 _LOOK_SECONDS = 0.01
 
@@ -83,9 +85,8 @@ class Tracer:
         if not self.log.exists():
             return found
         for line in self.log.read_text(errors="replace").splitlines():
-            if line.endswith("(INJECTED)"):
-                call, error = line.split(maxsplit=1)[1], line.rsplit("= -1 ", 1)[1]
-                found[f"{call.partition('(')[0]} {error.split()[0]}"] += 1
+            if hit := _HIT(line):
+                found[f"{hit[1]} {hit[2]}"] += 1
         return found
 
     @property
