@@ -12,18 +12,30 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from time import monotonic, sleep
 
 from collector.contracts import Entry, Request, Sink, Tally
 from collector.errors import DeliveryError
 from collector.filter import Admission, Filter
 from collector.filter.stored import read
+from collector.filter.text import slices
 from collector.spool import Spool
 
 __all__ = ["SLICE", "Delivery", "Pipeline"]
 
 SLICE = 1 << 17
 """Bytes of a body that are filtered before others get a turn."""
+_LINES = 500
+"""About as many lines at most: short ones take longer for their size."""
+_QUICK = 1 << 15
+"""Bytes of a text that cannot be cut, above which it is filtered in a thread beside the loop;"""
+_MEDIUM = 1 << 20
+"""and above which it does not keep smaller ones waiting there."""
+_BREATH_SECONDS = 0.01
+"""Between two such bodies. Parsers let no other thread work, and a request passes through three."""
+
+_Work = Callable[[], Admission]
 
 _BATCHES = 16
 _GATHER_SECONDS = 0.1
@@ -64,7 +76,9 @@ class Pipeline:
         self._spool = spool
         self._observe = observe
         self._drains = [Drain(name, sink, spool) for name, sink in sinks.items()]
-        self._beside = ThreadPoolExecutor(1, thread_name_prefix="collector-filter")
+        self._turn = asyncio.Lock()
+        names = ("collector-filter", "collector-filter-large")
+        self._beside = [ThreadPoolExecutor(1, thread_name_prefix=name) for name in names]
 
     def __repr__(self) -> str:
         return f"<Pipeline of {len(self._drains)} sinks>"
@@ -80,15 +94,17 @@ class Pipeline:
         Raises ``DeliveryError`` E505 or E506 if it could not be kept; then nothing of it was.
         """
         total, parts = Tally(), []
-        if _can_be_cut(request) or len(request.body) <= SLICE:
-            for admission in self._filtered(request):
-                total += admission.tally
-                parts.append(admission.encode())
+        for size, work in self._pieces(request):
+            if size > (SLICE if request.form == "ndjson" else _QUICK):
+                tally, kept = await self._in_a_thread(size, work)
+            elif size == len(request.body):
+                tally, kept = _filtered(work)
+            else:  # one piece for each turn of the loop, whoever's it is
+                async with self._turn:
+                    tally, kept = _filtered(work)
                 await asyncio.sleep(0)
-        else:  # one text, which cannot be cut
-            loop = asyncio.get_running_loop()
-            admission = await loop.run_in_executor(self._beside, self._whole, request)
-            total, parts = admission.tally, [admission.encode()]
+            total += tally
+            parts.append(kept)
         if total.received:
             await asyncio.wrap_future(self._keep(parts, total))
             self._observe(total)
@@ -97,9 +113,10 @@ class Pipeline:
     def accept_now(self, request: Request) -> Tally:
         """As ``accept``, for a thread that may wait."""
         total, parts = Tally(), []
-        for admission in self._filtered(request):
-            total += admission.tally
-            parts.append(admission.encode())
+        for _, work in self._pieces(request):
+            tally, kept = _filtered(work)
+            total += tally
+            parts.append(kept)
         if total.received:
             self._keep(parts, total).result()
             self._observe(total)
@@ -112,7 +129,8 @@ class Pipeline:
     def close(self, seconds: float) -> bool:
         """Deliver what waits, for so long at most; says whether nothing is left."""
         deadline = monotonic() + seconds
-        self._beside.shutdown()
+        for beside in self._beside:
+            beside.shutdown()
         for drain in self._drains:
             drain.finish()
         for drain in self._drains:
@@ -121,17 +139,23 @@ class Pipeline:
             drain.stop()
         return not any(drain.is_alive() or drain.left for drain in self._drains)
 
-    def _filtered(self, request: Request) -> Iterator[Admission]:
+    async def _in_a_thread(self, size: int, work: _Work) -> tuple[Tally, bytes]:
+        beside = self._beside[size > _MEDIUM]
+        try:
+            return await asyncio.wrap_future(beside.submit(_filtered, work))
+        finally:
+            if size > _MEDIUM:
+                beside.submit(sleep, _BREATH_SECONDS)
+
+    def _pieces(self, request: Request) -> Iterator[tuple[int, _Work]]:
+        """What there is to do for a request, in pieces, and how many bytes each is for."""
         if not _can_be_cut(request):
-            yield self._whole(request)
+            yield len(request.body), partial(self._whole, request)
             return
-        body, at = request.body, 0
-        while at < len(body):
-            end = body.rfind(b"\n", at, at + SLICE)
-            if end < 0 and (end := body.find(b"\n", at)) < 0:
-                end = len(body)
-            yield self._filter.admit_lines(body[at : end + 1], first=at == 0)
-            at = end + 1
+        first = True
+        for part in slices(request.body, SLICE, _LINES):
+            yield len(part), partial(self._filter.admit_lines, part, first=first)
+            first = False
 
     def _whole(self, request: Request) -> Admission:
         peer, agent = request.peer, request.user_agent
@@ -148,10 +172,18 @@ class Pipeline:
         return self._spool.put(Entry(self._layout, minute, b"".join(parts), total))
 
 
+def _filtered(work: _Work) -> tuple[Tally, bytes]:
+    admission = work()
+    return admission.tally, admission.encode()
+
+
 def _can_be_cut(request: Request) -> bool:
     """Whether a body is long, and has several lines. Of a single one the peer may be told."""
     body = request.body
-    return request.form == "ndjson" and len(body) > SLICE and b"\n" in body.strip()
+    if request.form != "ndjson" or len(body) <= _LINES:
+        return False
+    is_long = len(body) > SLICE or body.count(b"\n") > _LINES
+    return is_long and b"\n" in body.strip()
 
 
 class Drain(threading.Thread):

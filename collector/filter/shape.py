@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
-__all__ = ["MAX_DEPTH", "elements", "is_deep", "may_hold_deep_lines"]
+__all__ = ["MAX_DEPTH", "elements", "has_more_objects", "is_deep", "may_hold_deep_lines"]
 
 MAX_DEPTH = 1000
 _PIECE = 1 << 14
@@ -62,6 +62,17 @@ def elements(payload: bytes | memoryview) -> int:
             commas += sum(1 for pair in zip(part, levels, strict=False) if pair == (_COMMA, 1))
         depth += opened - closed
     return commas + 1
+
+
+def has_more_objects(payload: bytes | memoryview, most: int) -> bool:
+    """Whether a text has more objects than that, at any depth."""
+    if len(payload) <= 2 * most:
+        return False
+    view = memoryview(payload)
+    pieces = (bytes(view[at : at + _PIECE]) for at in range(0, len(view), _PIECE))
+    if sum(piece.count(b"{") for piece in pieces) <= most:
+        return False
+    return sum(piece.count(b"{") for piece in _structure(payload)) > most
 
 
 def _strides(pieces: Iterable[bytes]) -> Iterator[tuple[bytes, int, int]]:

@@ -6,7 +6,7 @@ from codecs import getincrementaldecoder
 from collections.abc import Iterable, Iterator
 from io import BytesIO
 
-__all__ = ["BOM", "PIECE", "is_blank", "is_utf8", "lines"]
+__all__ = ["BOM", "PIECE", "is_blank", "is_utf8", "lines", "slices"]
 
 BOM = b"\xef\xbb\xbf"
 PIECE = 1 << 16
@@ -55,4 +55,18 @@ def _views(payload: bytes) -> Iterator[memoryview]:
         end = payload.find(b"\n", at)
         end = len(payload) if end < 0 else end
         yield view[at:end]
+        at = end + 1
+
+
+def slices(payload: bytes, size: int, number: int) -> Iterator[bytes]:
+    """A payload in parts of whole lines: of so many bytes at most, unless a line is longer than
+    that, and of about so many lines."""
+    at = 0
+    while at < len(payload):
+        breaks = payload.count(b"\n", at, at + size)
+        most = size if breaks <= number else size * number // breaks
+        end = payload.rfind(b"\n", at, at + most)
+        if end < 0 and (end := payload.find(b"\n", at)) < 0:
+            end = len(payload)
+        yield payload[at : end + 1]
         at = end + 1

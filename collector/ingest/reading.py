@@ -94,14 +94,21 @@ class Body:
     async def _grow(self, more: Iterator[bytes], parts: list[bytes], most: int) -> bool:
         """Add pieces until there are no more, or more than so many bytes."""
         size = 0
-        for piece in more:
+        while (piece := await self._next(more, beside=bool(parts))) is not None:
             self._take(piece)
             parts.append(piece)
             size += len(piece)
             if size > most:
                 return False
-            await asyncio.sleep(0)
         return True
+
+    @staticmethod
+    async def _next(more: Iterator[bytes], *, beside: bool) -> bytes | None:
+        """The next piece, if there is one. Most bodies have one only; more are made in a thread, as
+        the many pieces of many bodies would hold up the loop."""
+        if not beside:
+            return next(more, None)
+        return await asyncio.get_running_loop().run_in_executor(None, next, more, None)
 
     def _take(self, part: bytes) -> None:
         self._room.take(len(part))

@@ -30,6 +30,9 @@ _LOOK_SECONDS = 1.0
 _ECHO_SECONDS = 0.1
 """A terminal and a supervisor may both send what was meant as one signal."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SWITCH_SECONDS = 0.001
+"""How long a thread keeps others waiting: a request passes through three, beside those that filter
+large bodies."""
 
 
 def serve(config: Config) -> int:
@@ -39,6 +42,7 @@ def serve(config: Config) -> int:
     """
     log = Log(config.log.level)
     Silence(log).install()
+    sys.setswitchinterval(_SWITCH_SECONDS)
     # Whoever holds a sink's file, or a disk that does not answer, must not hold us too.
     last = Timer(_LONGEST_SECONDS, os._exit, (0,))
     last.daemon = True

@@ -21,7 +21,7 @@ from tests.filter.otlp_bombs import JSON, PROTOBUF, deep, field, logs, record
 from tests.filter.otlp_reference import events
 
 CONFERENCING = Filter(load_schema("conferencing"))
-MOST_MEGABYTES = 120
+MOST_MEGABYTES = 80
 MOST_SECONDS = 6
 """Of a slow and busy machine; 2.3 s is the most that was seen."""
 ALWAYS = {"nearly too many attributes", "items of many attributes", "long texts", "texts"}

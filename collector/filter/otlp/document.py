@@ -18,7 +18,9 @@ from collector.filter.events import refusal
 from collector.filter.otlp.attributes import BODY, UNREAD, Reading, Signature
 from collector.filter.otlp.body import Group, Refused
 from collector.filter.otlp.values import Attribute, Raw, begins, each_attribute, value
+from collector.filter.otlp.wire import MAX_PARTS
 from collector.filter.records import MAX_ITEMS, listed
+from collector.filter.shape import has_more_objects
 from collector.filter.text import BOM
 from collector.filter.tolerant import FAILURES, NULL
 
@@ -88,7 +90,7 @@ class JsonBody:
     def _read(self, body: bytes | memoryview) -> None:
         if body[: len(BOM)] == BOM:
             body = memoryview(body)[len(BOM) :]
-        reason = refusal(body)
+        reason = "too_large" if has_more_objects(body, MAX_PARTS) else refusal(body)
         if reason is None:
             try:
                 self._open(body)

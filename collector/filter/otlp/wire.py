@@ -16,8 +16,10 @@ from collector.filter.text import PIECE
 
 __all__ = ["MAX_LEVELS", "MAX_PARTS", "Malformed", "Shape", "Survey", "may_unfold", "survey"]
 
-MAX_PARTS = 1_000_000
-"""The most messages that a body may unfold to. None takes more than 115 bytes."""
+MAX_PARTS = 400_000
+"""The most messages that a body may unfold to; an attribute is two. No honest body has as many in
+4 MiB. None takes more than 115 bytes, and together they take the decoder, which lets no other
+thread work meanwhile, 60 ms at most."""
 MAX_LEVELS = 100
 """The most messages that may lie in one another inside a body, which is what the decoder allows."""
 
