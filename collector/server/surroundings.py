@@ -27,7 +27,8 @@ _PREFIXES = (
 _SUFFIX = "_PROXY"
 _PR_SET_DUMPABLE = 4
 _FILES = 8192
-_M_MMAP_THRESHOLD, _MAPPED_BYTES = -3, 1 << 18
+_M_MMAP_THRESHOLD, _MAPPED_BYTES = -3, 1 << 20
+_M_TRIM_THRESHOLD, _KEPT_BYTES = -1, 8 << 20
 _M_ARENA_MAX, _ARENAS = -8, 2
 
 
@@ -60,8 +61,10 @@ def _give_back() -> None:
     """Give the memory of large bodies back to the system, where the C library has a say in it.
 
     Otherwise glibc keeps it for each thread apart: 212 instead of 103 MB after a storm of bombs.
+    That of usual ones it keeps: to get it anew for each would be 5 % of all CPU time.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_ARENA_MAX, _ARENAS)
         mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
