@@ -198,4 +198,4 @@ class Sink(Protocol):
 
     def deliver(self, *batches: Batch) -> None:
         """Keep the batches durably, each exactly once by its id, or raise ``DeliveryError``: then
-        none of them is kept."""
+        none of them is kept. Without any, it is time to tidy up."""

@@ -10,6 +10,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -141,11 +142,10 @@ class Pipeline:
 
     async def _in_a_thread(self, size: int, work: _Work) -> tuple[Tally, bytes]:
         beside = self._beside[size > _MEDIUM]
-        try:
-            return await asyncio.wrap_future(beside.submit(_filtered, work))
-        finally:
-            if size > _MEDIUM:
-                beside.submit(sleep, _BREATH_SECONDS)
+        done = beside.submit(_filtered, work)
+        if size > _MEDIUM:
+            beside.submit(sleep, _BREATH_SECONDS)
+        return await asyncio.wrap_future(done)
 
     def _pieces(self, request: Request) -> Iterator[tuple[int, _Work]]:
         """What there is to do for a request, in pieces, and how many bytes each is for."""
@@ -225,8 +225,15 @@ class Drain(threading.Thread):
                     pause = _FIRST_PAUSE
                     if self._spool.wait(self.sink_name, _POLL_SECONDS):
                         self._ending.wait(_GATHER_SECONDS)
+                    else:
+                        self._rest()
         finally:
             self.delivery.failing |= self.left
+
+    def _rest(self) -> None:
+        """Nothing is there: the sink has time to tidy up, if it wants to."""
+        with suppress(DeliveryError):
+            self._sink.deliver()
 
     def _deliver_all(self) -> bool:
         """Deliver what waits; ``False`` if a batch was not taken. Then batches go one at a time

@@ -225,3 +225,18 @@ def test_it_shows_nothing(tmp_path: Path) -> None:
     with running(tmp_path) as (pipeline, _):
         assert repr(pipeline) == "<Pipeline of 1 sinks>"
         assert repr(Request("json", b"canary")).find("canary") < 0
+
+
+def test_while_nothing_comes_the_store_is_settled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has to send anything, nor to end it: the log, which tells transactions apart, is
+    emptied once it is time."""
+    log = tmp_path / "store.db-wal"
+    with running(tmp_path) as (pipeline, _):
+        pipeline.accept_now(Request("ndjson", ndjson(20)))
+        assert eventually(lambda: stored(tmp_path) == 20)
+        assert log.stat().st_size
+        monkeypatch.setattr("collector.sinks.settling._SECONDS", 0)
+        assert eventually(lambda: log.stat().st_size == 0)
+        assert stored(tmp_path) == 20
