@@ -1,0 +1,266 @@
+"""Requests made to cost memory or time, and what each is answered.
+
+A body that is to grow to all that is allowed when it is decompressed is mixed at random, as it must
+not compress too well. Bodies are made on first use, and kept.
+"""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import random
+import re
+import socket
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache, partial
+from typing import NamedTuple
+
+import grpc  # type: ignore[import-untyped]
+
+from collector.ingest.files import zstd_library
+from tests.filter.otlp_bombs import deep, field, keys, logs, record, value
+from tests.sidecar.senders import METHODS
+from tests.sidecar.serving import Sidecar
+
+__all__ = ["BODIES", "CALLS", "SHOUTS", "Call", "Post", "Shout", "called", "posted", "shouted"]
+
+_MIB = 1 << 20
+_SPARE = 200
+_WIRE, _BODY = 4 * _MIB - _SPARE, 16 * _MIB - _SPARE
+_SECONDS = 60
+_JSON, _LINES, _PROTOBUF = "application/json", "application/x-ndjson", "application/x-protobuf"
+Make = Callable[[], bytes]
+
+
+class Post(NamedTuple):
+    """A body for HTTP: where it goes, what it is, and which status it is answered by."""
+
+    path: str
+    kind: str
+    content: Make
+    status: int
+    encoding: str = ""
+
+
+class Call(NamedTuple):
+    """A message for gRPC's logs, and which code ends the call."""
+
+    content: Make
+    code: grpc.StatusCode
+
+
+class Shout(NamedTuple):
+    """Bytes for a bare connection, and the statuses of all that is answered."""
+
+    sent: Make
+    statuses: list[int]
+
+
+def posted(sidecar: Sidecar, post: Post) -> int:
+    """The status of a body, on a connection of its own."""
+    connection = http.client.HTTPConnection("127.0.0.1", sidecar.ports["http"], timeout=_SECONDS)
+    headers = {"Content-Type": post.kind}
+    if post.encoding:
+        headers["Content-Encoding"] = post.encoding
+    with suppress(OSError):  # it may be answered before all is sent
+        connection.request("POST", post.path, post.content(), headers)
+    try:
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def called(sidecar: Sidecar, call: Call) -> grpc.StatusCode:
+    """The code of a call, on a channel of its own."""
+    with grpc.insecure_channel(f"127.0.0.1:{sidecar.ports['grpc']}") as channel:
+        try:
+            channel.unary_unary(METHODS["logs"])(call.content(), timeout=_SECONDS)
+        except grpc.RpcError as error:
+            return error.code()
+    return grpc.StatusCode.OK
+
+
+# -- bodies -------------------------------------------------------------------------------------
+
+
+def zeros(name: str) -> bytes:
+    """256 MiB of zeros, compressed."""
+    window = {"gzip": 31, "deflate": 15}.get(name)
+    packer = zlib.compressobj(wbits=window) if window else zstd_library().ZstdCompressor()
+    block = bytes(16 * _MIB)
+    return b"".join([*(packer.compress(block) for _ in range(16)), packer.flush()])
+
+
+def mixed(one: bytes, other: bytes, size: int = _BODY) -> bytes:
+    """Two parts in random order, about as many as there is room for. What repeats is too long to be
+    found by gzip."""
+    block = b"".join(random.Random(0).choices((one, other), k=50_000))
+    return block * (size // len(block))
+
+
+def packed(make: Make) -> bytes:
+    """Compressed with gzip, to what is allowed on the wire."""
+    content = gzip.compress(make(), 1)
+    assert len(content) < _WIRE
+    return content
+
+
+def of(make: Callable[..., bytes], *arguments: object) -> Make:
+    """The same, made once."""
+    return cache(partial(make, *arguments))
+
+
+def json_logs(items: bytes) -> bytes:
+    return b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[%b{}]}]}]}' % items
+
+
+def _as_sent() -> bytes:
+    return b"[%b{}]" % (b"{}," * (_WIRE // 3))
+
+
+def _array() -> bytes:
+    return b"[%b{}]" % mixed(b"{},", b"{ },")
+
+
+def _members() -> bytes:
+    return b'{%b"a":0}' % b"".join(b'"%x":0,' % n for n in range(1_000_000))
+
+
+def _resources() -> bytes:
+    """Each with an attribute and an item of its own."""
+    linux = field(2, field(1, b"linux"))
+    item = field(2, field(2, b""))
+    return b"".join(
+        field(1, field(1, field(1, field(1, b"os.type") + linux + field(9, b"%x" % n))) + item)
+        for n in range(49_999)
+    )
+
+
+_EVENTS = "/v1/events"
+_LOGS = "/v1/logs"
+BODIES: dict[str, Post] = {
+    "gzip bomb": Post(_EVENTS, _JSON, of(zeros, "gzip"), 413, "gzip"),
+    "zstd bomb": Post(_EVENTS, _JSON, of(zeros, "zstd"), 413, "zstd"),
+    "deflate bomb": Post(_EVENTS, _JSON, of(zeros, "deflate"), 413, "deflate"),
+    "bomb in a bomb": Post(
+        _EVENTS, _JSON, of(lambda: gzip.compress(zeros("gzip"), 0)), 400, "gzip"
+    ),
+    "200,000 empty members": Post(
+        _EVENTS, _JSON, of(lambda: gzip.compress(b"") * 200_000), 400, "gzip"
+    ),
+    "a million empty members": Post(
+        _EVENTS, _JSON, of(lambda: gzip.compress(b"") * 1_000_000), 413, "gzip"
+    ),
+    "array of empty objects": Post(_EVENTS, _JSON, of(_as_sent), 413),
+    "array of empty objects, 16 MiB": Post(_EVENTS, _JSON, of(packed, _array), 413, "gzip"),
+    "lines of empty objects": Post(_EVENTS, _LINES, of(lambda: b"{}\n" * (_WIRE // 3)), 200),
+    "lines of empty objects, 16 MiB": Post(
+        _EVENTS, _LINES, of(packed, lambda: mixed(b"{}\n", b"{ }\n")), 200, "gzip"
+    ),
+    "object of a million members": Post(_EVENTS, _JSON, of(packed, _members), 200, "gzip"),
+    "arrays in arrays": Post(_EVENTS, _JSON, of(lambda: b"[" * _WIRE), 200),
+    "arrays in arrays, ended": Post(
+        _EVENTS, _JSON, of(lambda: b"[" * (_WIRE // 2) + b"]" * (_WIRE // 2)), 200
+    ),
+    "objects in objects": Post(_EVENTS, _JSON, of(lambda: b'{"a":' * (_WIRE // 5)), 200),
+    "lines of arrays in arrays": Post(
+        _EVENTS, _LINES, of(lambda: (b"[" * 2000 + b"\n") * (_WIRE // 2001)), 200
+    ),
+    "empty log records": Post(_LOGS, _PROTOBUF, of(lambda: logs(b"\x12\x00" * (_WIRE // 2))), 413),
+    "empty log records, 16 MiB": Post(
+        _LOGS,
+        _PROTOBUF,
+        of(packed, lambda: logs(mixed(b"\x12\x00", b"\x12\x02\x08\x01"))),
+        413,
+        "gzip",
+    ),
+    "empty log records as JSON, 16 MiB": Post(
+        _LOGS, _JSON, of(packed, lambda: json_logs(mixed(b"{},", b"{ },"))), 413, "gzip"
+    ),
+    "empty resources, 16 MiB": Post(
+        _LOGS, _PROTOBUF, of(packed, lambda: mixed(b"\x0a\x00", b"\x0a\x02\x18\x01")), 413, "gzip"
+    ),
+    "49,999 resources": Post(_LOGS, _PROTOBUF, of(_resources), 200),
+    "199,000 attributes": Post(
+        _LOGS, _PROTOBUF, of(packed, lambda: record(keys(199_000))), 200, "gzip"
+    ),
+    "an attribute of arrays": Post(
+        _LOGS,
+        _PROTOBUF,
+        of(packed, lambda: value(field(5, mixed(b"\x0a\x00", b"\x0a\x02\x10\x01")))),
+        413,
+        "gzip",
+    ),
+    "messages in messages": Post(_LOGS, _PROTOBUF, of(lambda: record(field(5, deep(20_000)))), 200),
+}
+_OK, _TOO_LARGE = grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED
+CALLS: dict[str, Call] = {
+    "call: 49,999 resources": Call(BODIES["49,999 resources"].content, _OK),
+    "call: 199,000 attributes": Call(BODIES["199,000 attributes"].content, _OK),
+    "call: empty log records": Call(BODIES["empty log records"].content, _TOO_LARGE),
+    "call: empty log records, 16 MiB": Call(
+        BODIES["empty log records, 16 MiB"].content, _TOO_LARGE
+    ),
+    "call: empty resources, 16 MiB": Call(BODIES["empty resources, 16 MiB"].content, _TOO_LARGE),
+    "call: gzip bomb": Call(BODIES["gzip bomb"].content, _TOO_LARGE),
+    "call: deflate bomb": Call(BODIES["deflate bomb"].content, _TOO_LARGE),
+}
+
+
+# -- what no client library would send ----------------------------------------------------------
+
+
+def _head(*headers: bytes, body: bytes = b"") -> Make:
+    lines = (b"POST /v1/events HTTP/1.1", b"Host: localhost", b"Content-Type: application/json")
+    return lambda: b"\r\n".join([*lines, *headers, b"", body])
+
+
+def _length(value: bytes, body: bytes = b"{}") -> Make:
+    return _head(b"Content-Length: " + value, body=body)
+
+
+def _chunks(body: bytes) -> Make:
+    return _head(b"Transfer-Encoding: chunked", body=body)
+
+
+_LARGE = b"x" * 1_000_000
+SHOUTS: dict[str, Shout] = {
+    "one header of 1 MB": Shout(_head(b"X: " + _LARGE), [431]),
+    "1 MB of headers": Shout(_head(*[b"X%d: y" % n for n in range(100_000)]), [431]),
+    "a path of 1 MB": Shout(lambda: b"POST /%b HTTP/1.1\r\nHost: a\r\n\r\n" % _LARGE, [431]),
+    "a body that ends too early": Shout(_length(b"1000"), [400]),
+    "a body that goes on": Shout(_length(b"2", b"{}" * 1000), [200]),
+    "a length below zero": Shout(_length(b"-5"), [400]),
+    "a length that is no number": Shout(_length(b"2e0"), [400]),
+    "a length beyond all numbers": Shout(_length(b"9" * 40), [400]),
+    "5 GB to come": Shout(_length(b"5000000000"), [413]),
+    "two lengths": Shout(_head(b"Content-Length: 2", b"Content-Length: 3", body=b"{}"), [400]),
+    "chunks of letters": Shout(_chunks(b"zz\r\n{}\r\n0\r\n\r\n"), [400]),
+    "a chunk below zero": Shout(_chunks(b"-2\r\n{}\r\n0\r\n\r\n"), [400]),
+    "a chunk beyond all numbers": Shout(_chunks(b"f" * 40 + b"\r\n{}"), [400]),
+    "a chunk without its end": Shout(_chunks(b"2\r\n{}{}{}"), [400]),
+    "chunks of one byte": Shout(_chunks(b"1\r\n \r\n" * 300_000), [400]),
+    "length and chunks": Shout(
+        _head(b"Content-Length: 2", b"Transfer-Encoding: chunked", body=b"0\r\n\r\n{}"), [400]
+    ),
+    "chunks and length": Shout(
+        _head(b"Transfer-Encoding: chunked", b"Content-Length: 2", body=b"2\r\n{}\r\n0\r\n\r\n"),
+        [400],
+    ),
+    "no HTTP": Shout(lambda: b"\0\xff" * 100_000, [400]),
+}
+
+
+def shouted(sidecar: Sidecar, shout: Shout) -> list[int]:
+    """The statuses of all that is answered before the connection is closed."""
+    with socket.create_connection(("127.0.0.1", sidecar.ports["http"]), _SECONDS) as line:
+        with suppress(OSError):
+            line.sendall(shout.sent())
+            line.shutdown(socket.SHUT_WR)
+        heard = b""
+        with suppress(ConnectionError):
+            while part := line.recv(1 << 16):
+                heard += part
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+)", heard)]

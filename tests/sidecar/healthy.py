@@ -1,0 +1,66 @@
+"""An honest sender in a process of its own: small batches of lines, one after the other.
+
+``python -m tests.sidecar.healthy PORT`` sends until its stdin is closed, and then prints, as JSON,
+when each batch was acknowledged (``time.monotonic()``, one clock for all processes) and the seconds
+that it took. It ends with an error if one of them was not.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["BATCH", "Times", "honest"]
+
+Times = list[tuple[float, float]]
+
+_EVENT = b'{"ip_address":"203.0.113.7","device_type":"phone","os":{"type":"linux"},"chat":[]}\n'
+BATCH = 10
+_PAUSE_SECONDS = 0.004
+
+
+def main(port: int) -> None:
+    """Send, and print how long it took."""
+    over = threading.Event()
+
+    def wait() -> None:
+        sys.stdin.read()
+        over.set()
+
+    threading.Thread(target=wait, daemon=True).start()
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    headers = {"Content-Type": "application/x-ndjson"}
+    times: Times = []
+    while not over.wait(_PAUSE_SECONDS):
+        began = time.monotonic()
+        connection.request("POST", "/v1/events", _EVENT * BATCH, headers)
+        answer = connection.getresponse()
+        said = json.loads(answer.read())
+        ended = time.monotonic()
+        times.append((ended, ended - began))
+        assert (answer.status, said["admitted"]) == (200, BATCH), said
+    print(json.dumps(times))
+
+
+@contextmanager
+def honest(port: int) -> Iterator[Times]:
+    """When its batches were acknowledged and how long they took; there once it is over."""
+    times: Times = []
+    command = [sys.executable, "-m", "tests.sidecar.healthy", str(port)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        yield times
+    finally:
+        said, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, "an honest batch was not acknowledged"
+    times += map(tuple, json.loads(said))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,214 @@
+"""Attacks on the whole sidecar: each is answered as documented, in memory that is bounded, and an
+honest sender beside it hardly notices.
+
+``COLLECTOR_BOMBS=full`` repeats each attack for a while, by more senders, and with 1,000 sockets.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import grpc  # type: ignore[import-untyped]
+import pytest
+
+from tests.ingest import http2
+from tests.sidecar import attacks
+from tests.sidecar.faults import Say
+from tests.sidecar.healthy import Times, honest
+from tests.sidecar.serving import Sidecar, started
+
+pytestmark = [
+    pytest.mark.alone,
+    pytest.mark.skipif(
+        not Path("/proc/self/status").exists(), reason="peak memory is read from /proc"
+    ),
+]
+
+_FULL = os.environ.get("COLLECTOR_BOMBS") == "full"
+_SENDERS, _ATTACK_SECONDS, _SOCKETS = (8, 3.0, 1000) if _FULL else (3, 0.0, 200)
+_MOST_MEGABYTES = 256
+_MOST_SECONDS = 0.1
+"""The p99 of honest batches."""
+_LATE_SECONDS = 30
+_SLOW = ("lines of empty objects, 16 MiB", "49,999 resources", "empty resources, 16 MiB")
+"""Left out by default: they take seconds of work each, and no other path than the rest."""
+
+
+class Watched:
+    """A sidecar under attack, with an honest sender beside it."""
+
+    def __init__(self, sidecar: Sidecar, say: Say) -> None:
+        self.sidecar = sidecar
+        self.windows: dict[str, tuple[float, float, str]] = {}
+        self._say = say
+
+    def attack(self, name: str, send: Callable[[], Any]) -> Counter[Any]:
+        """Several senders at once; how often each answer was given."""
+        began = time.monotonic()
+
+        def work(_: int) -> list[Any]:
+            answers = [send()]
+            while time.monotonic() < began + _ATTACK_SECONDS:
+                answers.append(send())
+            return answers
+
+        with ThreadPoolExecutor(_SENDERS) as pool:
+            answers = Counter(str(a) for part in pool.map(work, range(_SENDERS)) for a in part)
+        said = ", ".join(f"{answer}: {times}" for answer, times in sorted(answers.items()))
+        self.windows[name] = began, time.monotonic(), said
+        return answers
+
+    def megabytes(self) -> float:
+        """The most memory that the process has had."""
+        status = Path(f"/proc/{self.sidecar.process.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+    def report(self, times: Times) -> None:
+        """One line for each attack: how long it took, what honest batches took, what was said."""
+        for name, (began, ended, said) in self.windows.items():
+            meanwhile = [seconds for at, seconds in times if began < at <= ended]
+            p99 = f"p99 {1000 * quantile(meanwhile):4.0f} ms" if meanwhile else "p99 -"
+            self._say(f"{name:36} {ended - began:5.1f} s  {p99} of {len(meanwhile):4}  {said}")
+
+
+def quantile(seconds: list[float]) -> float:
+    return sorted(seconds)[int(len(seconds) * 0.99)]
+
+
+@contextmanager
+def watched(directory: Path, say: Say, **environ: str) -> Iterator[Watched]:
+    """Attacks happen inside; what must hold of all of them is checked in the end."""
+    with started(directory, environ=environ) as sidecar:
+        watch = Watched(sidecar, say)
+        with honest(sidecar.ports["http"]) as times:
+            yield watch
+        watch.report(times)
+        megabytes, p99 = watch.megabytes(), quantile([seconds for _, seconds in times])
+        say(f"{megabytes:.0f} MB at most; {len(times)} honest batches, p99 {1000 * p99:.0f} ms")
+        assert megabytes < _MOST_MEGABYTES
+        assert p99 < _MOST_SECONDS
+        for name, (began, ended, _) in watch.windows.items():
+            assert ended - began < _ATTACK_SECONDS + _LATE_SECONDS, name
+        assert sidecar.process.poll() is None
+        assert [event["event"] for event in sidecar.events] == ["started"]
+
+
+def test_bodies(tmp_path: Path, say: Say) -> None:
+    """Over HTTP: each is refused or counted as documented, or told to come again."""
+    bodies = {name: p for name, p in attacks.BODIES.items() if _FULL or name not in _SLOW}
+    for post in bodies.values():
+        post.content()
+    with watched(tmp_path, say) as watch:
+        for name, post in bodies.items():
+            answers = watch.attack(name, partial(attacks.posted, watch.sidecar, post))
+            assert set(answers) <= {str(post.status), "503"}, name
+            assert answers[str(post.status)], name
+
+
+def test_calls(tmp_path: Path, say: Say) -> None:
+    """Over gRPC the same, by the codes of gRPC."""
+    for call in attacks.CALLS.values():
+        call.content()
+    with watched(tmp_path, say) as watch:
+        for name, call in attacks.CALLS.items():
+            answers = watch.attack(name, partial(attacks.called, watch.sidecar, call))
+            assert set(answers) <= {str(call.code), str(grpc.StatusCode.UNAVAILABLE)}, name
+            assert answers[str(call.code)], name
+
+
+def test_shouts(tmp_path: Path, say: Say) -> None:
+    """Requests that are none: headers without end, wrong lengths, garbage for chunks."""
+    with watched(tmp_path, say) as watch:
+        for name, shout in attacks.SHOUTS.items():
+            answers = watch.attack(name, partial(attacks.shouted, watch.sidecar, shout))
+            assert set(answers) == {str(shout.statuses)}, name
+
+
+_HEAD = b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\n"
+_DRIPS: Mapping[str, tuple[str, bytes, bytes]] = {
+    "heads": ("http", _HEAD, b"X"),
+    "bodies": ("http", _HEAD + b"Content-Length: 1000\r\n\r\n", b"{"),
+    "heads to admin": ("admin", b"GET / HTTP/1.1\r\n", b"X"),
+    "half a hello": ("grpc", http2.HELLO[:20], b""),
+}
+
+
+def test_slow_sockets(tmp_path: Path, say: Say) -> None:
+    """They send a byte now and then; all are closed when their time is over."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4096)), hard))
+    limits = {"COLLECTOR__LIMITS__HEADER_TIME": "1s", "COLLECTOR__LIMITS__BODY_TIME": "2s"}
+    with watched(tmp_path, say, **limits) as watch:
+        lines: list[tuple[socket.socket, bytes]] = []
+        began = time.monotonic()
+        for port, first, drip in _DRIPS.values():
+            for _ in range(_SOCKETS // len(_DRIPS)):
+                line = socket.create_connection(("127.0.0.1", watch.sidecar.ports[port]), 20)
+                line.sendall(first)
+                line.setblocking(False)
+                lines.append((line, drip))
+        left = lines
+        while left and time.monotonic() < began + 15:
+            time.sleep(0.2)
+            left = [each for each in left if _is_open(*each)]
+        watch.windows["slow sockets"] = began, time.monotonic(), f"{len(lines)} closed"
+        assert not left
+        assert time.monotonic() - began < 12
+        for line, _ in lines:
+            line.close()
+
+
+def _is_open(line: socket.socket, drip: bytes) -> bool:
+    """Send a little more; whether the other side still listens."""
+    try:
+        line.send(drip)
+        while line.recv(1 << 16):
+            pass
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+def test_distinct_keys(tmp_path: Path, say: Say) -> None:
+    """100,000 different keys leave no trace in metrics: not one series more, not one name."""
+    lines = b"".join(b'{"key%d":1,"ip_address":"203.0.113.7"}\n' % n for n in range(100_000))
+    item = b'{"attributes":[{"key":"key%d","value":{"stringValue":"x"}}]}'
+    items = b",".join(item % n for n in range(40_000))
+    body = b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[%b]}]}]}' % items
+    with watched(tmp_path, say) as watch:
+        sidecar = watch.sidecar
+        assert sidecar.send(b'{"ip_address":"203.0.113.7"}\n').json["admitted"] == 1
+        before = sidecar.admin("/metrics").body
+        began = time.monotonic()
+        for at in range(0, len(lines), 1 << 21):
+            cut = lines.rfind(b"\n", 0, at + (1 << 21)) + 1
+            start = lines.rfind(b"\n", 0, at) + 1 if at else 0
+            assert sidecar.send(lines[start:cut]).status == 200
+        sent = sidecar.request("POST", "/v1/logs", body, {"Content-Type": "application/json"})
+        assert sent.status == 200
+        watch.windows["distinct keys"] = began, time.monotonic(), "200"
+        after = sidecar.admin("/metrics").body
+        assert _series(after) == _series(before)
+        assert b"key1" not in after
+        counted = re.search(rb'events_total\{outcome="rejected"\} (\S+)', after)
+        assert counted is not None
+        assert float(counted[1]) == 40_000
+
+
+def _series(metrics: bytes) -> list[bytes]:
+    """The names and labels of all series."""
+    lines = (line for line in metrics.splitlines() if not line.startswith(b"#"))
+    return sorted(line.rpartition(b" ")[0] for line in lines)
