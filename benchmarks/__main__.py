@@ -20,6 +20,7 @@ from benchmarks import (
     gate,
     markdown,
     memory,
+    otlp,
     parallel,
     processes,
     report,
@@ -79,6 +80,9 @@ def _measure(options: Namespace) -> Results:
             results.corpora.append(runner.measure(corpus, taking, effort))
             for reason, names in others.items():
                 results.skipped[f"{', '.join(names)} on {corpus}"] = reason
+        if options.corpus is None:
+            _say("measuring OTLP")
+            results.otlp = otlp.measure(effort.rounds)
         if options.growth:
             results.growth = growth.measure(growth.QUICK if options.quick else growth.FULL, _say)
     results.environment["clock"] = conditions.clock(results.corpora)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from base64 import b64decode
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import orjson
@@ -19,12 +20,17 @@ from benchmarks.meetings import report
 from benchmarks.talk import ENGLISH
 from collector.contracts import Signal
 
-__all__ = ["ITEMS", "bodies"]
+__all__ = ["ITEMS", "bodies", "message"]
 
 ITEMS = 200
 """Items of one body."""
 
 _NANO = 1_000_000
+_CLASSES: dict[Signal, tuple[str, str]] = {
+    "logs": ("logs.v1.logs", "ExportLogsServiceRequest"),
+    "traces": ("trace.v1.trace", "ExportTraceServiceRequest"),
+    "metrics": ("metrics.v1.metrics", "ExportMetricsServiceRequest"),
+}
 _SHARED = ("device", "os")
 _RESOURCE = {
     "service.name": "meeting-edge",
@@ -70,26 +76,26 @@ def _set(value: Any, plain: Any) -> None:
     setattr(value, kind, plain)
 
 
-def _logs() -> tuple[Any, Any, Any]:
-    from opentelemetry.proto.collector.logs.v1 import logs_service_pb2 as pb  # noqa: PLC0415
+def message(signal: Signal) -> Any:
+    """The official class of a request."""
+    module, name = _CLASSES[signal]
+    return getattr(import_module(f"opentelemetry.proto.collector.{module}_service_pb2"), name)
 
-    request = pb.ExportLogsServiceRequest()
+
+def _logs() -> tuple[Any, Any, Any]:
+    request = message("logs")()
     each = request.resource_logs.add()
     return request, each.resource.attributes, each.scope_logs.add().log_records
 
 
 def _traces() -> tuple[Any, Any, Any]:
-    from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as pb  # noqa: PLC0415
-
-    request = pb.ExportTraceServiceRequest()
+    request = message("traces")()
     each = request.resource_spans.add()
     return request, each.resource.attributes, each.scope_spans.add().spans
 
 
 def _metrics() -> tuple[Any, Any, Any]:
-    from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as pb  # noqa: PLC0415
-
-    request = pb.ExportMetricsServiceRequest()
+    request = message("metrics")()
     each = request.resource_metrics.add()
     metric = each.scope_metrics.add().metrics.add(name="meeting.rtt", unit="ms")
     return request, each.resource.attributes, metric.gauge.data_points

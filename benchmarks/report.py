@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 
 from benchmarks.growth import summary
 from benchmarks.results import (
     RATIOS,
+    CorpusResult,
     Interval,
     ParallelResult,
     ProcessResult,
@@ -34,6 +35,8 @@ class Table:
 def tables(results: Results) -> list[Table]:
     """What there is to show of the results."""
     found = [_times(results), _ratios(results)] if results.corpora else []
+    if results.otlp:
+        found.append(_otlp(results.otlp))
     if results.memory:
         found.append(_memory(results))
     if results.whole is not None:
@@ -79,6 +82,23 @@ def _ratios(results: Results) -> Table:
     return Table(
         "ratio of times within a round, median (95 % bootstrap interval)",
         ("ratio", *_corpus_names(results)),
+        tuple(rows),
+    )
+
+
+def _otlp(results: Sequence[CorpusResult]) -> Table:
+    """Contenders side by side, as there are two of them and many corpora."""
+    names = tuple(results[0].times)
+    rounds = len(results[0].times[names[0]])
+    rows = []
+    for result in results:
+        figures = (f"{median(times):.1f}" for times in result.times.values())
+        ratio = next(iter(result.ratios.values()))
+        rows.append((result.corpus, result.what, *figures, _interval(ratio)))
+    return Table(
+        f"OTLP: µs of CPU per log record, span or data point, on one core, median of {rounds} "
+        "rounds",
+        ("corpus", "an item", *names, "ratio (95 % bootstrap interval)"),
         tuple(rows),
     )
 

@@ -146,6 +146,7 @@ class Results:
     does_not: Mapping[str, str] = field(default_factory=dict)
     memory: Mapping[str, float] = field(default_factory=dict)
     parallel: ParallelResult | None = None
+    otlp: Sequence[CorpusResult] = ()
     quick: bool = False
     skipped: dict[str, str] = field(default_factory=dict)
 
@@ -158,5 +159,6 @@ class Results:
             corpora=[result for result in self.corpora if result.corpus in _BRIEF],
             growth=[],
             memory={},
+            otlp=(),
             skipped={name: why for name, why in self.skipped.items() if " on " not in name},
         )

@@ -14,10 +14,11 @@ from time import sleep
 
 import pytest
 
-from benchmarks import exports, gate, markdown
+from benchmarks import exports, gate, markdown, otlp
 from benchmarks.__main__ import main
-from benchmarks.results import BenchmarkError
-from benchmarks.sidecar import command, fluent, measure, otlp, report, server, soak
+from benchmarks.report import text as report_text
+from benchmarks.results import BenchmarkError, Results
+from benchmarks.sidecar import command, fluent, measure, report, server, soak
 from benchmarks.sidecar.figures import Figures, Served, Soaked, Steady, Throughput, percentile
 from benchmarks.sidecar.load import Plan, drive
 from benchmarks.sidecar.trend import slope
@@ -50,7 +51,7 @@ def test_a_sidecar_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert 1 < served["rounds"][0]["cpu_seconds"] / served["rounds"][0]["events"] * 1e6 < 500
     assert 0 < served["steady"]["p50"] <= served["steady"]["p99"] <= served["steady"]["longest"]
     assert 20 < served["resident_mb"] <= served["peak_mb"] < 300
-    assert set(figures["otlp"]) == {"shared resource", "every record another client"}
+    assert [name[:14] for name in figures["otlp"]] == ["logs, protobuf"] * 2
     shown = capsys.readouterr().out
     assert "CPU s per million events" in shown
     assert "records in the spool" in shown
@@ -190,7 +191,7 @@ def _figures(speed: float, p99: float, peak: float, after: int, otlp_us: float) 
     served = Served("collector serve", [Throughput(speed, 1.0, 100_000, 5, 9, 0, after)])
     served.steady = Steady(10_000, 4, 200, 3, p99, p99)
     served.resident_mb = served.peak_mb = peak
-    return Figures({}, [served], {"shared resource": [otlp_us]})
+    return Figures({}, [served], {"logs, protobuf, one resource": [otlp_us]})
 
 
 @pytest.mark.parametrize(
@@ -265,7 +266,11 @@ def test_exports_are_admitted_whole(signal: Signal, shared: bool) -> None:
 
 
 def test_otlp_is_timed() -> None:
-    """Every round of both corpora."""
+    """Every corpus, the collector and the floor below it; each round of both, and their ratio."""
     found = otlp.measure(2)
-    assert [len(times) for times in found.values()] == [2, 2]
-    assert all(0.1 < time < 100 for times in found.values() for time in times)
+    assert len(found) == 12
+    for each in found:
+        assert [len(times) for times in each.times.values()] == [2, 2]
+        assert each.ratios[f"{otlp.OURS}/{otlp.BARE}"].median > 1
+    shown = report_text(Results({}, otlp=found))
+    assert "logs, protobuf, one resource" in shown
