@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
+from fcntl import LOCK_EX, LOCK_SH, LOCK_UN, flock
 from pathlib import Path
 
 import pytest
@@ -33,3 +35,26 @@ def corpora() -> Path:
     if not _CORPORA.is_dir():
         required("the test data (COLLECTOR_CORPORA)")
     return _CORPORA
+
+
+def _is_alone(item: pytest.Item) -> bool:
+    return item.get_closest_marker("alone") is not None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that have to be alone come last, where they wait for others least."""
+    items.sort(key=_is_alone)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """A test that measures time has the machine for itself: where several processes run tests, it
+    waits until the others have ended theirs, and they wait for it (in turn, behind a gate)."""
+    cache: pytest.Cache = item.config.cache
+    folder = cache.mkdir("alone")
+    with (folder / "gate").open("w") as gate, (folder / "room").open("w") as room:
+        flock(gate, LOCK_EX)
+        flock(room, LOCK_EX if _is_alone(item) else LOCK_SH)
+        if not _is_alone(item):
+            flock(gate, LOCK_UN)
+        return (yield)

@@ -43,6 +43,7 @@ def _noise(size: int) -> bytes:
     return b"".join(zlib.crc32(b"%d" % n).to_bytes(4) for n in range(size // 4))
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", ["gzip", "zstd", "nested", "members", "padded", "allowed"])
 def test_bombs(tmp_path: Path, kind: str) -> None:
     """Eight senders of bombs do not drive memory beyond 200 MiB or others' p99 beyond 100 ms."""

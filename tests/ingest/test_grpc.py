@@ -438,6 +438,7 @@ def test_slow_messages_are_cancelled(listen: Callable[..., int], kept: Kept) -> 
     assert kept.requests == []
 
 
+@pytest.mark.alone
 def test_slow_senders_do_not_hold_up_others(listen: Callable[..., int], kept: Kept) -> None:
     """1,000 calls that never send their message; meanwhile others are answered, 99 of 100 within a
     tenth of a second once the crowd has been shown out."""

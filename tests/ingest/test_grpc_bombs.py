@@ -63,6 +63,7 @@ def _healthy(port: int) -> Iterator[list[float]]:
             future.result(30)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("encoding", [b"gzip", b"deflate"])
 def test_compressed_bombs(tmp_path: Path, encoding: bytes) -> None:
     """200 messages, 16 at a time, of 60 KB that would be 60 MiB."""

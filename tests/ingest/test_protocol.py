@@ -382,6 +382,7 @@ _SLOW = {
 }
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", _SLOW)
 def test_a_thousand_slow_sockets(tmp_path: Path, sockets: list[socket.socket], kind: str) -> None:
     """Hold up nobody: requests on new and on old connections are answered within 100 ms."""
