@@ -1,0 +1,119 @@
+"""The file of records: whole, once, rotated, private, and readable after a crash."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collector.contracts import Batch, Spooled
+from collector.errors import ConfigError, DeliveryError
+from collector.filter.stored import read
+from collector.schema import load_schema
+from collector.sinks.files import NdjsonFile
+
+_MINUTE = "2026-11-24T10:20:00Z"
+_LAYOUT = load_schema("conferencing").layout
+
+
+def _batch(number: int, records: int = 3, received: str = _MINUTE) -> Batch:
+    lines = (
+        b'{"schema":"conferencing/1.0.0","client.address":"203.0.113.%d"}\n' % n
+        for n in range(records)
+    )
+    return read(Spooled(number.to_bytes(16), received, _LAYOUT, b"".join(lines)))
+
+
+def _records(*paths: Path) -> Iterator[dict[str, Any]]:
+    for path in paths:
+        yield from map(json.loads, path.read_bytes().splitlines())
+
+
+def test_lines_are_records_with_their_minute(tmp_path: Path) -> None:
+    """Batches together, each line with its own batch's minute, nothing lost."""
+    path = tmp_path / "data" / "records.ndjson"
+    with NdjsonFile(path) as sink:
+        sink.deliver(_batch(1, 100), _batch(2, 50, "2026-11-24T10:21:00Z"))
+    found = list(_records(path))
+    assert all(list(record) == ["schema", "client.address", "received"] for record in found)
+    assert sum(record["received"] == _MINUTE for record in found) == 100
+    assert len(found) == 150
+    order = [record["received"] for record in found]
+    assert order != sorted(order)
+
+
+def test_a_batch_is_taken_once_by_its_id(tmp_path: Path) -> None:
+    """Again, alone or among others, also after reopening: it changes nothing."""
+    path = tmp_path / "records.ndjson"
+    for _ in range(2):
+        with NdjsonFile(path) as sink:
+            sink.deliver(_batch(1))
+            sink.deliver(_batch(1), _batch(2))
+            sink.deliver()
+    assert len(list(_records(path))) == 6
+
+
+def test_what_a_crash_left_half_way_is_cut_off(tmp_path: Path) -> None:
+    """Bytes beyond the noted length are of a batch that was never acknowledged."""
+    path = tmp_path / "records.ndjson"
+    with NdjsonFile(path) as sink:
+        sink.deliver(_batch(1))
+    with path.open("ab") as file:
+        file.write(b'{"schema":"conferencing/1.0.0","client.addr')
+    with NdjsonFile(path) as sink:
+        sink.deliver(_batch(2))
+    assert len(list(_records(path))) == 6
+
+
+def test_files_are_rotated_and_so_many_stay(tmp_path: Path) -> None:
+    """None is larger than allowed, the newest is the plain name, the oldest are gone."""
+    path = tmp_path / "records.ndjson"
+    with NdjsonFile(path, rotate=1_000, keep=2) as sink:
+        for number in range(20):
+            sink.deliver(_batch(number, 4))
+    names = sorted(each.name for each in tmp_path.iterdir())
+    assert names == [path.name, f"{path.name}.1", f"{path.name}.2", f"{path.name}.state"]
+    for name in names[:3]:
+        assert 0 < (tmp_path / name).stat().st_size <= 1_000
+        list(_records(tmp_path / name))
+
+
+def test_files_are_private_whatever_the_umask(tmp_path: Path) -> None:
+    """0600 for each of them."""
+    before = os.umask(0)
+    try:
+        with NdjsonFile(tmp_path / "records.ndjson", rotate=100) as sink:
+            sink.deliver(_batch(1))
+            sink.deliver(_batch(2))
+    finally:
+        os.umask(before)
+    modes = {stat.S_IMODE(each.stat().st_mode) for each in tmp_path.iterdir()}
+    assert modes == {0o600}
+
+
+def test_only_what_was_spooled_is_written(tmp_path: Path) -> None:
+    """E508 for records that are not bytes already; nothing of those that came with them is kept."""
+    path = tmp_path / "records.ndjson"
+    with NdjsonFile(path) as sink:
+        with pytest.raises(DeliveryError) as caught:
+            sink.deliver(_batch(1), Batch(b"2" * 16, _MINUTE, [{"a": 1}]))
+        assert caught.value.code == "E508"
+        assert path.read_bytes() == b""
+        sink.deliver(_batch(1))
+    assert len(list(_records(path))) == 3
+
+
+def test_a_file_has_one_writer(tmp_path: Path) -> None:
+    """E203 for the second one, and for a place that cannot be written."""
+    path = tmp_path / "records.ndjson"
+    with NdjsonFile(path):
+        for taken in (path, path / "below"):
+            with pytest.raises(ConfigError) as caught:
+                NdjsonFile(taken)
+            assert caught.value.code == "E203"
+            assert caught.value.__context__ is None
