@@ -45,8 +45,8 @@ soak: $(VENV)/.bench ## Load a sidecar for ten minutes and see whether its memor
 kill: $(VENV)/.dev ## Kill a sidecar under load a thousand times; nothing acknowledged may be lost.
 	COLLECTOR_KILLS=$(or $(KILLS),1000) $(BIN)/python -m pytest -n auto -s tests/sidecar/test_kill.py $(PYTEST)
 
-faults: $(VENV)/.dev ## Make the disk of a sidecar fail, fill up and come back (as root, for all of it).
-	$(BIN)/python -m pytest -s tests/sidecar/test_faults.py $(PYTEST)
+faults: $(VENV)/.dev ## Let writes and syncs of a sidecar fail at random, and kill it in between (200 lives).
+	COLLECTOR_FAULTS=$(or $(LIVES),200) $(BIN)/python -m pytest -s tests/sidecar/test_faults.py -k killed $(PYTEST)
 
 fuzz: $(VENV)/.dev ## Run the property tests with many more examples.
 	COLLECTOR_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest -n auto tests/filter tests/schema $(PYTEST)
