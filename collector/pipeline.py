@@ -7,6 +7,7 @@ takes batches at its own pace, in a thread of its own, and one that fails holds 
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -35,6 +36,8 @@ _MEDIUM = 1 << 20
 """and above which it does not keep smaller ones waiting there."""
 _BREATH_SECONDS = 0.01
 """Between two such bodies. Parsers let no other thread work, and a request passes through three."""
+
+_MORE = re.compile(rb"\s*+\S")
 
 _Work = Callable[[], Admission]
 
@@ -182,8 +185,11 @@ def _can_be_cut(request: Request) -> bool:
     body = request.body
     if request.form != "ndjson" or len(body) <= _LINES:
         return False
-    is_long = len(body) > SLICE or body.count(b"\n") > _LINES
-    return is_long and b"\n" in body.strip()
+    if len(body) <= SLICE and body.count(b"\n") <= _LINES:
+        return False
+    body = body.lstrip()
+    end = body.find(b"\n")
+    return end >= 0 and _MORE.match(body, end) is not None
 
 
 class Drain(threading.Thread):
