@@ -1,0 +1,279 @@
+"""Clients as people use them: the OpenTelemetry SDKs of Python and of JavaScript, and curl.
+
+Each sends records with an address of its own. The exporters must call it a success, and the store,
+read with another program, must hold those addresses and nothing of what else was sent.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import required
+from tests.sidecar.serving import Sidecar, started
+
+_CANARY = "canary7f3a"
+_DELIVERED_SECONDS = 5.0
+_NODE = Path(__file__).parent / "node"
+_WAYS = [("http", "none"), ("http", "gzip"), ("grpc", "none"), ("grpc", "gzip")]
+
+
+@pytest.fixture
+def sidecar(tmp_path: Path) -> Iterator[Sidecar]:
+    """One that also listens on a socket file."""
+    for program in ("curl", "sqlite3"):
+        if shutil.which(program) is None:
+            required(program)
+    with started(tmp_path, environ={"COLLECTOR__HTTP__UNIX": str(tmp_path / "in.sock")}) as running:
+        yield running
+        assert [event["event"] for event in running.events] == ["started"]
+        for file in (tmp_path / "collector-data").iterdir():
+            assert _CANARY.encode() not in file.read_bytes(), file.name
+
+
+def stored(sidecar: Sidecar, number: int) -> dict[str, tuple[str, str, int]]:
+    """What the store holds by address, once there are so many records: device, system, count."""
+    query = 'SELECT "client.address", "device.type", "os.type", count FROM conferencing'
+    file = sidecar.directory / "collector-data" / "store.db"
+    command = ["sqlite3", "-json", f"file:{file}?mode=ro", query]
+    deadline = time.monotonic() + _DELIVERED_SECONDS
+    while True:
+        said = subprocess.run(command, capture_output=True, check=True, timeout=20).stdout
+        rows = [tuple(row.values()) for row in json.loads(said or b"[]")]
+        if sum(row[3] for row in rows) >= number or time.monotonic() > deadline:
+            assert sum(row[3] for row in rows) == number
+            return {row[0]: row[1:] for row in rows}
+        time.sleep(0.05)
+
+
+# -- the OpenTelemetry SDK of Python ------------------------------------------------------------
+
+
+def _exporter(sidecar: Sidecar, signal: str, way: str, compression: str) -> Any:
+    """The exporter of a signal, as its documentation says to make it."""
+    from importlib import import_module  # noqa: PLC0415
+
+    module, name = {
+        "logs": ("_log_exporter", "OTLPLogExporter"),
+        "traces": ("trace_exporter", "OTLPSpanExporter"),
+        "metrics": ("metric_exporter", "OTLPMetricExporter"),
+    }[signal]
+    kind = getattr(import_module(f"opentelemetry.exporter.otlp.proto.{way}.{module}"), name)
+    if way == "grpc":
+        import grpc  # type: ignore[import-untyped]  # noqa: PLC0415
+
+        packing = grpc.Compression.Gzip if compression == "gzip" else grpc.Compression.NoCompression
+        place = f"127.0.0.1:{sidecar.ports['grpc']}"
+        return kind(endpoint=place, insecure=True, compression=packing, timeout=10)
+    from opentelemetry.exporter.otlp.proto.http import Compression  # noqa: PLC0415
+
+    place = f"http://127.0.0.1:{sidecar.ports['http']}/v1/{signal}"
+    return kind(endpoint=place, compression=Compression(compression), timeout=10)
+
+
+def _watched(exporter: Any) -> list[str]:
+    """The names of the results of all that it exports from now on."""
+    results: list[str] = []
+    export = exporter.export
+
+    def watch(*arguments: Any, **options: Any) -> Any:
+        result = export(*arguments, **options)
+        results.append(result.name)
+        return result
+
+    exporter.export = watch
+    return results
+
+
+def _resource() -> Any:
+    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
+
+    return Resource({"os.type": "linux", "service.name": _CANARY})
+
+
+def _attributes(address: str) -> dict[str, str]:
+    return {"client.address": address, "device.type": "phone", _CANARY: _CANARY}
+
+
+def _send_logs(exporter: Any, addresses: Sequence[str]) -> None:
+    from opentelemetry.sdk._logs import LoggerProvider  # noqa: PLC0415
+    from opentelemetry.sdk._logs.export import BatchLogRecordProcessor  # noqa: PLC0415
+
+    provider = LoggerProvider(resource=_resource())
+    provider.add_log_record_processor(BatchLogRecordProcessor(exporter))
+    for address in addresses:
+        provider.get_logger(_CANARY).emit(body=_CANARY, attributes=_attributes(address))
+    assert provider.force_flush()
+    provider.shutdown()
+
+
+def _send_traces(exporter: Any, addresses: Sequence[str]) -> None:
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+
+    provider = TracerProvider(resource=_resource())
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    for address in addresses:
+        tracer = provider.get_tracer(_CANARY)
+        with tracer.start_as_current_span(_CANARY, attributes=_attributes(address)) as span:
+            span.add_event(_CANARY, {_CANARY: _CANARY})
+    assert provider.force_flush()
+    provider.shutdown()
+
+
+def _send_metrics(exporter: Any, addresses: Sequence[str]) -> None:
+    from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader  # noqa: PLC0415
+
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader], resource=_resource())
+    counter = provider.get_meter(_CANARY).create_counter(_CANARY, description=_CANARY)
+    for address in addresses:
+        counter.add(7, _attributes(address))
+    exporter.export(reader.get_metrics_data())
+    provider.shutdown()
+
+
+_SEND = {"logs": _send_logs, "traces": _send_traces, "metrics": _send_metrics}
+
+
+def test_python(sidecar: Sidecar) -> None:
+    """All signals, over HTTP and over gRPC, plain and compressed."""
+    addresses = iter(f"203.0.113.{n}" for n in range(1, 255))
+    expected = []
+    for signal, send in _SEND.items():
+        for way, compression in _WAYS:
+            exporter = _exporter(sidecar, signal, way, compression)
+            results = _watched(exporter)
+            some = [next(addresses) for _ in range(5)]
+            send(exporter, some)
+            exporter.shutdown()
+            assert results, (signal, way, compression)
+            assert set(results) == {"SUCCESS"}, (signal, way, compression)
+            expected += some
+    assert stored(sidecar, len(expected)) == dict.fromkeys(expected, ("phone", "linux", 1))
+
+
+# -- the OpenTelemetry exporters of JavaScript --------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def node_modules() -> Path:
+    """Where the exporters are installed: once, in a cache outside of the tree."""
+    for program in ("node", "npm"):
+        if shutil.which(program) is None:
+            required(program)
+    package = (_NODE / "package.json").read_bytes()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = cache / "collector-tests" / f"node-{hashlib.sha256(package).hexdigest()[:16]}"
+    if not (folder / "installed").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "package.json").write_bytes(package)
+        options = ["--no-save", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund"]
+        done = subprocess.run(
+            ["npm", "install", *options], cwd=folder, capture_output=True, check=False, timeout=240
+        )
+        if done.returncode:
+            required("the OpenTelemetry exporters of JavaScript (npm install)")
+        (folder / "installed").touch()
+    return folder
+
+
+def test_javascript(sidecar: Sidecar, node_modules: Path) -> None:
+    """All signals by all exporters: OTLP/JSON, protobuf and gRPC, plain and compressed."""
+    shutil.copy(_NODE / "export.mjs", node_modules)
+    places = [f"127.0.0.1:{sidecar.ports[name]}" for name in ("http", "grpc")]
+    done = subprocess.run(
+        ["node", "export.mjs", *places, _CANARY],
+        cwd=node_modules,
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    results = json.loads(done.stdout)
+    assert done.stderr == b""
+    assert len(results) == 18
+    assert set(results.values()) == {0}, results
+    expected = [f"203.0.113.{n}" for n in range(1, 19)]
+    assert stored(sidecar, 18) == dict.fromkeys(expected, ("phone", "linux", 1))
+
+
+# -- curl ---------------------------------------------------------------------------------------
+
+
+def test_curl(sidecar: Sidecar) -> None:
+    """Sends a file as it is, in chunks, compressed, over a socket file, and OTLP as JSON."""
+    event = '{{"ip_address":"{}","device_type":"phone","os":{{"type":"linux"}},"chat":["{}"]}}\n'
+    url = f"http://127.0.0.1:{sidecar.ports['http']}"
+    lines, one = "Content-Type: application/x-ndjson", "Content-Type: application/json"
+    unix = ["--unix-socket", str(sidecar.directory / "in.sock")]
+    ways: list[tuple[list[str], bool]] = [
+        (["-H", one, "--data-binary", "@-", f"{url}/v1/events"], False),
+        (["-H", one, "--json", "@-", f"{url}/v1/events"], False),
+        (
+            [
+                "-H",
+                lines,
+                "-H",
+                "Transfer-Encoding: chunked",
+                "--data-binary",
+                "@-",
+                f"{url}/v1/events",
+            ],
+            False,
+        ),
+        (["-H", lines, "-X", "POST", "-T", "-", f"{url}/v1/events"], False),
+        (
+            [
+                "-H",
+                lines,
+                "-H",
+                "Content-Encoding: gzip",
+                "--data-binary",
+                "@-",
+                f"{url}/v1/events",
+            ],
+            True,
+        ),
+        (
+            ["-H", lines, "-H", "Expect: 100-continue", "--data-binary", "@-", f"{url}/v1/events"],
+            False,
+        ),
+        ([*unix, "-H", lines, "--data-binary", "@-", "http://localhost/v1/events"], False),
+        (["-H", lines, "--http1.0", "--data-binary", "@-", f"{url}/v1/events"], False),
+    ]
+    expected = []
+    for number, (options, packed) in enumerate(ways, start=1):
+        address = f"198.51.100.{number}"
+        body = event.format(address, _CANARY).encode()
+        done = subprocess.run(
+            ["curl", "--silent", "--show-error", "--fail", "--max-time", "20", *options],
+            input=gzip.compress(body) if packed else body,
+            capture_output=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, b""), options
+        assert json.loads(done.stdout) == {"received": 1, "admitted": 1, "rejected": {}}
+        expected.append(address)
+    assert stored(sidecar, len(expected)) == dict.fromkeys(expected, ("phone", "linux", 1))
+
+
+def test_curl_is_told_what_is_wrong(sidecar: Sidecar) -> None:
+    """By a status, which ``--fail`` understands, and by a sentence."""
+    url = f"http://127.0.0.1:{sidecar.ports['http']}/v1/events"
+    command = ["curl", "--silent", "--fail-with-body", "--json", f"{{{_CANARY}", url]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=20)
+    assert done.returncode == 22
+    assert json.loads(done.stdout)["error"]["code"] == "E422"
+    assert re.search(_CANARY.encode(), done.stdout) is None
