@@ -17,11 +17,11 @@ __all__ = ["Turns"]
 
 _SMALL = 64 << 10
 _MEDIUM_AT_ONCE = 4
-_LARGE_AT_ONCE = 2
+_LARGE_AT_ONCE = 1
 
 
 class Turns:
-    """Bodies of up to 64 KiB are always on; up to 1 MiB four at a time; larger ones two at a time,
+    """Bodies of up to 64 KiB are always on; up to 1 MiB four at a time; larger ones one at a time,
     and only ``standing`` of these may be there or wait at all."""
 
     def __init__(self, standing: int) -> None:
