@@ -51,6 +51,8 @@ _PIECE = 64 << 10
 _FRAMING_BYTES = 64 << 10
 _FRAMING_SHARE = 4
 """What sizes and extensions of chunks may take: so many bytes, and a quarter of the body."""
+_MOST_HEADERS = 200
+"""In one request. As Python's objects short ones take twenty times the bytes that are allowed."""
 _MOST_QUEUED = 8
 """Requests that may wait behind the one being answered. Who sends more is not read any further."""
 _VERSIONS = ("1.1", "1.0")
@@ -219,6 +221,9 @@ class Guarded(HttpToolsProtocol):
                 raise _Stop
         elif name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
+        if len(self.headers) >= _MOST_HEADERS:  # each costs many times its bytes
+            self._fault(HEADERS_TOO_LARGE)
+            raise _Stop
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:

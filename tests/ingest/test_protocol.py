@@ -478,3 +478,11 @@ def test_an_answer_comes_in_one_piece(server: Server) -> None:
         for _ in range(3):
             line.sendall(_WHOLE)
             assert line.recv(4096).endswith(b"}")
+
+
+@pytest.mark.parametrize(("number", "status"), [(150, 200), (201, 431)])
+def test_many_headers(server: Server, number: int, status: int) -> None:
+    """Short ones are refused by their number: as objects they take many times their bytes."""
+    more = b"".join(b"X%d: y\r\n" % at for at in range(number))
+    head, _, rest = _LAST.partition(b"\r\n")
+    assert _statuses(server.say(head + b"\r\n" + more + rest)) == [status]
