@@ -29,7 +29,7 @@ FILE_NAME = "spool.db"
 LIMIT = 1 << 30
 """Bytes of records that may wait for delivery, unless said otherwise."""
 
-_READ_BYTES = 4 << 20
+_READ_BYTES = 2 << 20
 
 
 @dataclass(frozen=True, slots=True)
