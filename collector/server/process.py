@@ -30,9 +30,10 @@ _LOOK_SECONDS = 1.0
 _ECHO_SECONDS = 0.1
 """A terminal and a supervisor may both send what was meant as one signal."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_SWITCH_SECONDS = 0.001
-"""How long a thread keeps others waiting: a request passes through three, beside those that filter
-large bodies."""
+_SWITCH_SECONDS = 0.0002
+"""How long a thread keeps others waiting; a request passes through three. Between two slices of a
+body the event loop lets go and is back before others wake, so only one who has waited for longer
+than this gets his turn: it must be shorter than a slice takes, or the spool's writer starves."""
 
 
 def serve(config: Config) -> int:
