@@ -38,6 +38,7 @@ bench: $(VENV)/.bench ## Measure the filter against others (a few minutes).
 charts: $(VENV)/.bench ## Measure everything, and draw the README's tables and docs/benchmarks anew.
 	$(BIN)/python -m benchmarks --growth --check \
 		--markdown README --markdown docs/benchmarks/README.md --charts docs/benchmarks $(BENCH)
+	$(BIN)/python -m benchmarks sidecar --check --markdown README.md --markdown docs/benchmarks.md
 
 soak: $(VENV)/.bench ## Load a sidecar for ten minutes and see whether its memory grows.
 	$(BIN)/python -m benchmarks soak --minutes $(or $(MINUTES),10)
