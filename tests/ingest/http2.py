@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -59,6 +59,17 @@ def call(
         frame(kind, END_HEADERS if at == last else 0, stream, part)
         for at, (kind, part) in enumerate(zip(kinds, parts, strict=True))
     )
+
+
+def again(path: bytes, value: bytes, times: int, calls: int = 90) -> Iterator[bytes]:
+    """Blocks of headers for calls of one connection: the first puts a header into HPACK's table,
+    and each names it so often."""
+    usual = {b":method": b"POST", b":scheme": b"http", b":path": path, b":authority": b"localhost"}
+    usual |= {b"te": b"trailers", b"content-type": b"application/grpc"}
+    block = b"".join(_header(name, value) for name, value in usual.items())
+    known = b"\x40" + _integer(1) + b"x" + _integer(len(value)) + value
+    for number in range(calls):
+        yield block + (b"" if number else known) + b"\xbe" * times
 
 
 def message(body: bytes, *, flag: int = 0, length: int | None = None, stream: int = 1) -> bytes:

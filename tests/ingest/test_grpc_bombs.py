@@ -80,6 +80,25 @@ def test_compressed_bombs(tmp_path: Path, encoding: bytes) -> None:
     assert sorted(times)[int(len(times) * 0.99)] < 0.1
 
 
+def test_metadata_that_is_named_again_and_again(tmp_path: Path) -> None:
+    """Eight senders of calls, 90 on a connection, that name the same 4 KB 500 times: two bytes of
+    HPACK would be 2 MB in each of them."""
+    again = http2.again(_LOGS.encode(), b"v" * 3900, 500)
+    calls = [
+        http2.frame(http2.HEADERS, http2.END_HEADERS, 2 * n + 1, b) for n, b in enumerate(again)
+    ]
+
+    def send(_: int) -> None:
+        http2.exchange(port, [http2.HELLO, *calls], 0.5)
+
+    with receiving(tmp_path) as (port, process), _healthy(port) as times:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(send, range(40)))
+        peak = _peak(process)
+    assert peak < _MOST_MEMORY
+    assert len(times) > 20
+
+
 def test_many_large_messages(tmp_path: Path) -> None:
     """64 honest clients with 4 MB each, of which nothing can be decoded: answered, in memory that
     is bounded, and no small call fails meanwhile."""
