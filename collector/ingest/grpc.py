@@ -30,8 +30,8 @@ __all__ = ["METHODS", "RECEIVER", "Receiver"]
 _MOST_THREADS, _FEWEST_THREADS = 16, 4
 _LIBRARY_METADATA = 2 * MIB
 """What the library itself refuses, quoting names; our own limit comes long before."""
-_STREAMS = 16
-"""Calls at once of one connection, as many as there are threads at most. Each costs what metadata it
+_STREAMS = 32
+"""Calls at once of one connection; there are 16 threads for all. Each costs what metadata it
 names, and HPACK lets a byte name again what was sent once."""
 _HOUR_MS, _GRACE_MS = 3_600_000, 30_000
 
