@@ -6,6 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 1)  # some tests only wait
 SCHEMAS := $(basename $(notdir $(wildcard schemas/*.yaml)))
 
 .DEFAULT_GOAL := help
@@ -18,10 +19,10 @@ demo: $(VENV)/.demo ## Run synthetic meetings through the filter into a store, a
 	@$(BIN)/collector demo
 
 test: $(VENV)/.dev ## Run the tests.
-	$(BIN)/python -m pytest -n auto $(PYTEST)
+	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST)
 
 coverage: $(VENV)/.dev ## Run the tests and show which lines they do not reach.
-	$(BIN)/python -m pytest -n auto --cov --cov-report=term-missing:skip-covered $(PYTEST)
+	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term-missing:skip-covered $(PYTEST)
 
 lint: $(VENV)/.dev ## Check types, style, layers and schemas.
 	$(BIN)/ruff check
@@ -44,13 +45,13 @@ soak: $(VENV)/.bench ## Load a sidecar for ten minutes and see whether its memor
 	$(BIN)/python -m benchmarks soak --minutes $(or $(MINUTES),10)
 
 kill: $(VENV)/.dev ## Kill a sidecar under load a thousand times; nothing acknowledged may be lost.
-	COLLECTOR_KILLS=$(or $(KILLS),1000) $(BIN)/python -m pytest -n auto -s tests/sidecar/test_kill.py $(PYTEST)
+	COLLECTOR_KILLS=$(or $(KILLS),1000) $(BIN)/python -m pytest -n $(WORKERS) -s tests/sidecar/test_kill.py $(PYTEST)
 
 faults: $(VENV)/.dev ## Let writes and syncs of a sidecar fail at random, and kill it in between (200 lives).
 	COLLECTOR_FAULTS=$(or $(LIVES),200) $(BIN)/python -m pytest -s tests/sidecar/test_faults.py -k killed $(PYTEST)
 
 fuzz: $(VENV)/.dev ## Run the property tests with many more examples.
-	COLLECTOR_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest -n auto tests/filter tests/schema $(PYTEST)
+	COLLECTOR_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest -n $(WORKERS) tests/filter tests/schema $(PYTEST)
 
 clean: ## Remove everything that was made.
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage* collector-demo

@@ -124,7 +124,7 @@ def soaked(arguments: Sequence[str]) -> int:
     """Soak the sidecar; returns the exit code."""
     parser = _common("soak", "Load the sidecar for minutes, and look whether its memory grows.")
     add = parser.add_argument
-    add("--minutes", type=float, default=10.0, help="how long (10)")
+    add("--minutes", type=float, default=10.0, help="how long, after half of it to warm up (10)")
     add("--rate", type=float, default=float(measure.RATE), help="events per second (10,000)")
     options = parser.parse_args(arguments)
     if not _ready("soak", options):
