@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Generator
 from fcntl import LOCK_EX, LOCK_SH, LOCK_UN, flock
@@ -44,6 +45,12 @@ def _is_alone(item: pytest.Item) -> bool:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that have to be alone come last, where they wait for others least."""
     items.sort(key=_is_alone)
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays: tests that collect garbage need not look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
