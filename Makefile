@@ -11,7 +11,7 @@ WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 1)
 SCHEMAS := $(basename $(notdir $(wildcard schemas/*.yaml)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench soak charts fuzz kill faults coverage clean
+.PHONY: help demo test lint bench soak charts fuzz kill faults bombs coverage clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -21,6 +21,9 @@ demo: $(VENV)/.demo ## Run synthetic meetings through the filter into a store, a
 
 test: $(VENV)/.dev ## Run the tests.
 	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST)
+
+bombs: $(VENV)/.dev ## Attack a sidecar longer, by more senders, and with a thousand sockets.
+	COLLECTOR_BOMBS=full $(BIN)/python -m pytest -s tests/sidecar/test_bombs.py $(PYTEST)
 
 coverage: $(VENV)/.dev ## Run the tests and show which lines they do not reach.
 	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term-missing:skip-covered $(PYTEST)
