@@ -8,7 +8,7 @@ from time import monotonic
 __all__ = ["Age"]
 
 _SECONDS = 1.0
-_MOST = 4096
+_MOST = 256
 
 
 class Age:
@@ -27,7 +27,8 @@ class Age:
         marks.append((sequence, now - seconds_ago))
 
     def oldest(self, first: int | None) -> float:
-        """Seconds since the batch came that is now the first, to the second; 0 if there is none."""
+        """Seconds since the batch came that is now the first, to the second while few wait; 0 if
+        there is none."""
         if first is None:
             self._marks.clear()
             return 0.0
