@@ -53,19 +53,18 @@ def _of_parts(loaded: Loaded) -> list[Fault]:
         try:
             trial()
         except SchemaError as error:
-            faults += (
-                _placed(one, loaded) if one.code in _NO_SCHEMA else one for one in error.faults
-            )
+            for one in error.faults:  # a schema that is not there is a fault of the setting
+                is_there = one.code not in _NO_SCHEMA
+                faults.append(one if is_there else _at(loaded, name, one.message, one.code))
         except CollectorError as error:
-            origin = loaded.origins[name]
-            faults.append(Fault(_file(origin), _line(origin), 1, name, error.message, error.code))
+            faults.append(_at(loaded, name, error.message, error.code))
     return faults
 
 
-def _placed(fault: Fault, loaded: Loaded) -> Fault:
-    """A schema that is not there is a fault of the setting that names it."""
-    origin = loaded.origins["schema"]
-    return fault._replace(file=_file(origin), line=_line(origin), column=1, field="schema")
+def _at(loaded: Loaded, name: str, message: str, code: str) -> Fault:
+    """A fault where a setting is written."""
+    origin = loaded.origins[name]
+    return Fault(_file(origin), _line(origin), 1, name, message, code)
 
 
 def _file(origin: str) -> str:
