@@ -16,6 +16,7 @@ from collector.errors import ConfigError, DeliveryError
 from collector.ledger import opened
 from collector.spool import Spool
 from tests.conftest import required
+from tests.sidecar.faults import fill
 from tests.spool.make import drained, entry, eventually
 
 
@@ -32,17 +33,6 @@ def small(tmp_path: Path) -> Iterator[Path]:
         yield place
     finally:
         subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-def _fill(path: Path) -> None:
-    """Leave no room at all."""
-    with path.open("wb", buffering=0) as handle:
-        for size in (65536, 4096, 1):
-            try:
-                while handle.write(b"x" * size):
-                    pass
-            except OSError:
-                pass
 
 
 def _try(spool: Spool, number: int) -> bool:
@@ -79,7 +69,7 @@ def test_a_full_disk_that_is_freed_again(small: Path) -> None:
             number += 1
             if _try(spool, number):
                 acknowledged.append(number)
-        _fill(small / "ballast")
+        fill(small / "ballast")
         failures = 0
         while failures < 3:
             number += 1
@@ -104,17 +94,17 @@ def test_it_starts_on_a_full_disk(small: Path) -> None:
     path = small / "spool.db"
     with Spool(path, sinks=["sink"]) as spool:
         assert all(_try(spool, number) for number in range(5))
-    _fill(small / "ballast")
+    fill(small / "ballast")
     with Spool(path, sinks=["sink"]) as spool:
         assert not _try(spool, 5) or spool.state().is_ready
         (small / "ballast").unlink()
         assert eventually(lambda: spool.state().is_ready)
         assert eventually(lambda: _try(spool, 6))
         assert {0, 1, 2, 3, 4, 6} <= set(drained(spool))
-    _fill(small / "ballast")
+    fill(small / "ballast")
     for each in ("spool.db", "spool.db-wal", "spool.db-shm"):
         (small / each).unlink(missing_ok=True)
-    _fill(small / "more")
+    fill(small / "more")
     with Spool(path, sinks=["sink"]) as spool:
         assert not _try(spool, 1)
         (small / "ballast").unlink()
@@ -126,7 +116,7 @@ def test_closing_on_a_full_disk_ends(small: Path) -> None:
     """It does not wait for room."""
     spool = Spool(small / "spool.db", sinks=["sink"])
     assert _try(spool, 1)
-    _fill(small / "ballast")
+    fill(small / "ballast")
     while _try(spool, 2):
         pass
     spool.close()
@@ -193,7 +183,7 @@ def test_everything_that_waits_is_refused_at_once(small: Path) -> None:
     """A failing commit fails what is in it and what waits behind it; no future is left hanging."""
     with Spool(small / "spool.db", sinks=["sink"], limit=1 << 30) as spool:
         assert _try(spool, 1)
-        _fill(small / "ballast")
+        fill(small / "ballast")
         outcomes: list[bool] = []
         threads = [
             threading.Thread(target=lambda n=n: outcomes.append(_try(spool, n)))
