@@ -72,6 +72,7 @@ def test_lines(server: Server) -> None:
         ("deflate", zlib.compress(_EVENT)[2:-4]),
         ("identity", _EVENT),
     ],
+    ids=["gzip", "zstd", "zlib", "deflate", "identity"],
 )
 def test_encodings(server: Server, encoding: str, body: bytes) -> None:
     """Each of them."""
