@@ -1,5 +1,12 @@
 """Collector: telemetry that can hold nothing but an allowlist.
 
+    from collector import Collector
+
+    with Collector(schema="conferencing", to="sqlite:///telemetry.db") as telemetry:
+        telemetry.emit({"ip_address": "203.0.113.7", "chat": ["never leaves this process"]})
+
+or the filter alone:
+
     from collector import Filter, load_schema
 
     filter = Filter(load_schema("conferencing"))
@@ -29,11 +36,15 @@ if TYPE_CHECKING:
     from collector.keyring import Keyring as Keyring
     from collector.schema import Schema as Schema
     from collector.schema import load_schema as load_schema
+    from collector.sdk.account import Account as Account
+    from collector.sdk.client import Collector as Collector
     from collector.sinks.store import Store as Store
 
 _WHERE = {
+    "Account": "collector.sdk.account",
     "Admission": "collector.filter",
     "Batch": "collector.contracts",
+    "Collector": "collector.sdk.client",
     "CollectorError": "collector.errors",
     "ConfigError": "collector.errors",
     "DeliveryError": "collector.errors",
@@ -49,8 +60,10 @@ _WHERE = {
 }
 
 __all__ = [
+    "Account",
     "Admission",
     "Batch",
+    "Collector",
     "CollectorError",
     "ConfigError",
     "DeliveryError",

@@ -124,6 +124,7 @@ CODES: dict[str, str] = {
     "E507": "the ledger cannot be read",
     "E508": "the file did not take the batch",
     "E509": "a spooled batch cannot be read",
+    "E510": "the sidecar did not take the records",
 }
 
 

@@ -5,7 +5,6 @@ Every name of a file is made of the configured path and a number, never of data.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 from collections import deque
@@ -18,8 +17,10 @@ from typing import Self
 
 from collector.contracts import Batch
 from collector.errors import ConfigError, DeliveryError
+from collector.sinks.lines import lines
 from collector.sinks.mark import Mark, Marks
 from collector.sinks.order import shuffled
+from collector.sinks.turn import Turn
 
 __all__ = ["NdjsonFile"]
 
@@ -35,12 +36,18 @@ class NdjsonFile:
     and the length up to which the file is whole; what is beyond after a crash is cut off. Once the
     file would grow beyond ``rotate`` bytes it becomes ``NAME.1``, that ``NAME.2``, and so on; of
     these, ``keep`` stay. Lines that come together are in random order. For one thread at a time.
+    The file belongs to one process, or to several that have it open as ``shared``, in turn.
 
     Raises ``ConfigError`` E203 when the path cannot be used, or another process writes there.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, rotate: int = _ROTATE, keep: int = _KEEP
+        self,
+        path: str | os.PathLike[str],
+        *,
+        rotate: int = _ROTATE,
+        keep: int = _KEEP,
+        shared: bool = False,
     ) -> None:
         self.path = Path(path)
         self._rotate = rotate
@@ -48,15 +55,18 @@ class NdjsonFile:
         self._file = -1
         self._length = 0
         self._ids: deque[bytes] = deque(maxlen=Mark.MOST_IDS)
-        state = _prepared(self.path)
-        self._marks = Marks(state)
+        self._turn = Turn(_prepared(self.path), shared=shared)
+        self._marks = Marks(self._turn.handle)
+        message = "the file for records is in use by another process"
         try:
-            self._open()
+            with self._turn as is_ours:
+                if is_ours:
+                    self._open()
+                    return
         except OSError:
-            os.close(state)
-        else:
-            return
-        raise ConfigError("E203", "the file for records cannot be read; check its permissions")
+            message = "the file for records cannot be read; check its permissions"
+        self._turn.close()
+        raise ConfigError("E203", message)
 
     def __repr__(self) -> str:
         return f"<NdjsonFile of {self._length} bytes>"
@@ -77,23 +87,35 @@ class NdjsonFile:
 
         They must be out of a spool: records are written as they lie there.
         """
-        found = {_key(batch): _lines(batch) for batch in batches}
-        try:
-            if self._file < 0:
-                self._open()
-            new = {key: lines for key, lines in found.items() if key not in self._ids}
-            if new:
-                self._append(new.keys(), b"".join(shuffled(list(chain(*new.values())))))
-        except OSError:
-            self._take_back()
-        else:
-            return
-        raise DeliveryError("E508", "the file did not take the batch; is the disk full?")
+        found = {_key(batch): lines(batch) for batch in batches}
+        with self._turn as is_ours:
+            if is_ours and self._take(found):
+                return
+        raise DeliveryError("E508", "the file did not take the batch; is the disk full or in use?")
 
     def close(self) -> None:
         """Close the file. What was delivered is on disk already."""
         self._drop()
-        self._marks.close()
+        self._turn.close()
+
+    def _take(self, found: dict[bytes, list[bytes]]) -> bool:
+        """Append what is not there yet; ``False`` if the disk does not let us."""
+        try:
+            if self._file < 0 or (self._turn.shared and self._has_changed()):
+                self._drop()
+                self._open()
+            new = {key: each for key, each in found.items() if key not in self._ids}
+            if new:
+                self._append(new.keys(), b"".join(shuffled(list(chain(*new.values())))))
+        except OSError:
+            self._take_back()
+            return False
+        return True
+
+    def _has_changed(self) -> bool:
+        """Whether another process has written since we did."""
+        found = self.path.stat()
+        return (found.st_ino, found.st_size) != (_inode(self._file), self._length)
 
     def _append(self, keys: Iterable[bytes], data: bytes) -> None:
         if self._length and self._length + len(data) > self._rotate:
@@ -154,14 +176,6 @@ def _key(batch: Batch) -> bytes:
     return hashlib.sha256(batch.id).digest()[: Mark.ID_BYTES]
 
 
-def _lines(batch: Batch) -> list[bytes]:
-    """The records, each with when it was received: they are flat objects, one a line."""
-    if batch.payload is None:
-        raise DeliveryError("E508", "only batches out of a spool can be written to a file")
-    end = b',"received":"' + batch.received.encode() + b'"}\n'
-    return [line[:-1] + end for line in batch.payload.split(b"\n")[:-1]]
-
-
 def _write(file: int, data: bytes, offset: int) -> None:
     left = memoryview(data)
     while left:
@@ -174,22 +188,14 @@ def _inode(file: int) -> int:
 
 
 def _prepared(path: Path) -> int:
-    """The handle of the small file beside, locked; its directory is made if it is not there."""
+    """The handle of the small file beside; its directory is made if it is not there."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        state = os.open(path.with_name(f"{path.name}.state"), flags, 0o600)
+        return os.open(path.with_name(f"{path.name}.state"), flags, 0o600)
     except OSError:
-        state = -1
-    if state < 0:
-        raise ConfigError("E203", "the file for records cannot be made; check its directory")
-    try:
-        fcntl.flock(state, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(state)
-    else:
-        return state
-    raise ConfigError("E203", "the file for records is in use by another process")
+        pass
+    raise ConfigError("E203", "the file for records cannot be made; check its directory")
 
 
 def _sync_directory(path: Path) -> None:

@@ -61,12 +61,6 @@ class Marks:
         os.fsync(self._handle)
         self._turn += 1
 
-    def close(self) -> None:
-        """Close the file."""
-        if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
-
     def _read(self, place: int) -> tuple[int, Mark] | None:
         text = os.pread(self._handle, _ROOM, _ROOM * place)
         if len(text) < _HEAD.size:

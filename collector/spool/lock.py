@@ -8,16 +8,20 @@ from pathlib import Path
 
 from collector.errors import ConfigError
 
-__all__ = ["FILE_NAME", "Lock"]
+__all__ = ["FILE_NAME", "InUse", "Lock"]
 
 FILE_NAME = "collector.lock"
+
+
+class InUse(ConfigError):
+    """E203: the directory belongs to another process."""
 
 
 class Lock:
     """A data directory, made if it is not there (0700), and held until ``release``.
 
     The system lets go of it when the process ends, however it ends. Raises ``ConfigError`` E203
-    when the directory cannot be used, or is in use.
+    when the directory cannot be used, and ``InUse`` when another process has it.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -28,7 +32,7 @@ class Lock:
             os.close(self._handle)
         else:
             return
-        raise ConfigError(
+        raise InUse(
             "E203",
             "the data directory is in use by another collector; stop it, or name another directory",
         )

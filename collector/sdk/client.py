@@ -1,0 +1,257 @@
+"""``Collector``: three lines in an application, and its telemetry can hold nothing but the schema.
+
+The filter runs in the thread that calls ``emit``. Records wait in memory for a thread that delivers
+them; whoever emits never waits for that, and never hears of bad data but by ``False``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from time import monotonic
+from types import TracebackType
+from typing import Self
+
+from collector.contracts import Tally
+from collector.filter import Filter
+from collector.keyring import Keyring
+from collector.schema import Schema, load_schema
+from collector.sdk.account import Account
+from collector.sdk.buffer import Buffer
+from collector.sdk.courier import Courier
+from collector.sdk.delivery import Delivery, open_delivery
+from collector.sdk.objects import Objects
+from collector.sdk.settings import Mode, Settings, WhenFull, read
+
+__all__ = ["Collector"]
+
+Keys = Callable[[str, int], bytes]
+
+
+class Collector:
+    """Minimises events and delivers the records. May be used from any thread, from asyncio, and
+    after ``fork``: each process has its own account, and delivers what it emitted itself.
+
+    ``schema`` is a shipped schema's name, the path of a file, or a ``Schema``; ``to`` is where
+    records go: ``sqlite:///PATH`` (a store), ``ndjson:///PATH``, or a sidecar by ``http://``,
+    ``https://`` or ``unix:///PATH``. ``keys`` resolves the key references of pseudonyms. The other
+    settings are in ``docs/sdk.md``; each may be set in the environment, which has the last word.
+
+    Raises ``ConfigError`` for settings that cannot be used, ``SchemaError`` for a faulty schema,
+    and ``DeliveryError`` for a store that is none.
+    """
+
+    schema: Schema
+    _courier: Courier | None
+    _delivery: Delivery | None
+    _is_closed: bool
+
+    def __init__(
+        self,
+        schema: str | os.PathLike[str] | Schema | None = None,
+        to: str | None = None,
+        *,
+        mode: Mode | None = None,
+        local: str | None = None,
+        queue: int | None = None,
+        when_full: WhenFull | None = None,
+        batch: int | None = None,
+        interval: float | None = None,
+        timeout: float | None = None,
+        exit_timeout: float | None = None,
+        spool: str | os.PathLike[str] | None = None,
+        spool_limit: int | None = None,
+        token: str | None = None,
+        ca: str | os.PathLike[str] | None = None,
+        certificate: str | os.PathLike[str] | None = None,
+        keys: Keys | None = None,
+    ) -> None:
+        given = {name: value for name, value in locals().items() if name not in ("self", "keys")}
+        if isinstance(schema, Schema):
+            given["schema"] = None
+        self._begin(read(given), schema if isinstance(schema, Schema) else None, keys)
+
+    def __repr__(self) -> str:
+        return f"<Collector of {self.schema.id}, {self._settings.mode}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __getstate__(self) -> tuple[Settings, Schema, Keys | None]:
+        return self._settings, self.schema, self._keys
+
+    def __setstate__(self, state: tuple[Settings, Schema, Keys | None]) -> None:
+        """Another process gets one of the same settings, with an account of its own."""
+        self._begin(*state)
+
+    def emit(
+        self, event: object, *, peer: str | None = None, user_agent: str | None = None
+    ) -> bool:
+        """Filter an event, and queue what is left of it; whether it was admitted and had room.
+
+        An event is a mapping, a pydantic model, a dataclass, or JSON as ``bytes`` or ``str``.
+        ``peer`` is the address of whoever sent it, ``user_agent`` what it calls itself, where the
+        schema wants them. Never waits, and never raises for an event.
+        """
+        if self._is_off:
+            return False
+        try:
+            plain = event if type(event) is dict else self._objects.plain(event)
+            admission = self._admit(plain, peer=peer, user_agent=user_agent)
+            payload, tally = admission.encode(), admission.tally
+        except Exception:  # noqa: BLE001 - of the event's own code; what it says may hold a value
+            payload, tally = b"", _malformed()
+        is_kept = self._buffer.put(payload, tally)
+        if self._courier is None and is_kept:
+            self._start()
+        return is_kept
+
+    def emit_host(self) -> bool:
+        """Emit what kind of machine this is: device, and operating system; no identifier."""
+        from collector.sdk.host import host_event  # noqa: PLC0415 - many never ask
+
+        return not self._is_off and self.emit(host_event())
+
+    def tally(self) -> Account:
+        """What came in, what was kept of it, and where each record is, at this moment."""
+        return self._buffer.snapshot()
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until nothing that was emitted before waits in memory any more: it is delivered, or
+        in the spool, on disk. ``timeout`` is in seconds (unless said, ``exit_timeout``); says
+        whether it was long enough."""
+        return self._buffer.flush(self._seconds(timeout))
+
+    def close(self, timeout: float | None = None) -> bool:
+        """Deliver what waits, for ``timeout`` seconds at most (unless said, ``exit_timeout``), and
+        take nothing more; whether nothing was lost thereby. A spool keeps what it has."""
+        deadline = monotonic() + self._seconds(timeout)
+        with self._closing:
+            if self._is_closed:
+                return True
+            self._is_closed = True
+        self._buffer.close()
+        courier = self._courier
+        if courier is None:  # no thread could be started, or nothing was emitted
+            courier = self._new_courier()
+            courier.try_once()
+        else:
+            courier.join(max(0.0, deadline - monotonic()))
+        is_sent = not self.tally().queued
+        self._buffer.abandon()
+        if not courier.is_alive():
+            courier.close(max(0.0, deadline - monotonic()))
+        _living.pop(self, None)
+        return is_sent
+
+    async def aclose(self, timeout: float | None = None) -> bool:
+        """As ``close``, without holding up the event loop."""
+        return await asyncio.to_thread(self.close, timeout)
+
+    def _begin(self, settings: Settings, schema: Schema | None, keys: Keys | None) -> None:
+        self._settings, self._keys = settings, keys
+        self.schema = load_schema(settings.schema) if schema is None else schema
+        self._filter = Filter(self.schema, keys=keys or Keyring())
+        self._admit = self._filter.admit
+        self._objects = Objects(self._filter)
+        self._is_off = settings.mode == "off"
+        self._reset(is_closed=False)
+        if not self._is_off:
+            self._delivery = self._open()
+            _living[self] = self._after_fork
+
+    def _reset(self, *, is_closed: bool) -> None:
+        """A new account, without a thread and with nothing open: at first, and after a fork."""
+        chosen = self._settings
+        self._buffer = Buffer(
+            chosen.queue, chosen.batch, chosen.interval, oldest=chosen.when_full == "oldest"
+        )
+        self._courier = None
+        self._delivery = None
+        self._closing = threading.Lock()
+        self._is_closed = is_closed
+        if is_closed:
+            self._buffer.close()
+
+    def _open(self) -> Delivery:
+        return open_delivery(self._settings, self.schema, self._buffer)
+
+    def _new_courier(self) -> Courier:
+        return Courier(self._buffer, self.schema.layout, self._open, self._delivery)
+
+    def _start(self) -> None:
+        """Start the thread, once; where none can be started any more, ``close`` delivers."""
+        with self._closing:
+            if self._courier is None and not self._is_closed:
+                courier = self._new_courier()
+                with suppress(RuntimeError):
+                    courier.start()
+                    self._courier = courier
+                    _close_with_worker(self)
+
+    def _seconds(self, timeout: float | None) -> float:
+        return self._settings.exit_timeout if timeout is None else timeout
+
+    def _after_fork(self) -> None:
+        """In the child: what waits is the parent's to deliver, and so is what is open. It must not
+        even be closed here, as SQLite would tidy up under the parent's feet."""
+        _inherited.append((self._buffer, self._courier, self._delivery))
+        self._reset(is_closed=self._is_closed)
+
+
+_living: dict[Collector, Callable[[], None]] = {}
+"""All that are not closed, so that the end of the process closes them, with what each does in a
+child of the process."""
+_inherited: list[object] = []
+
+
+def _close_all() -> None:
+    for telemetry in list(_living):
+        telemetry.close()
+
+
+def _forget_parent() -> None:
+    for after_fork in list(_living.values()):
+        after_fork()
+
+
+def _close_with_worker(telemetry: Collector) -> None:
+    """The workers of ``multiprocessing`` end without what ``atexit`` has, but with its own."""
+    util = sys.modules.get("multiprocessing.util")
+    process = sys.modules.get("multiprocessing.process")
+    if util is not None and process is not None and process.parent_process() is not None:
+        util.Finalize(telemetry, telemetry.close, exitpriority=10)
+
+
+def _malformed() -> Tally:
+    return Tally(received=1, rejected=Counter({"malformed": 1}))
+
+
+atexit.register(_close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parent)

@@ -1,0 +1,111 @@
+"""The kinds of values that settings of the SDK have, from Python or from a text.
+
+A check returns the value or raises ``ValueError`` with a message of constants: what was written is
+never quoted, since a secret may have slipped into the wrong variable.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Check", "choice", "place", "seconds", "secret", "size", "text", "whole"]
+
+Check = Callable[[Any], Any]
+
+_WHOLE = re.compile(r"[0-9]{1,15}", re.ASCII).fullmatch
+_SECONDS = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?) ?(ms|s|m|h)?", re.ASCII).fullmatch
+_SIZE = re.compile(r"([0-9]{1,15}) ?(B|KiB|MiB|GiB)?", re.ASCII).fullmatch
+_SECRET = re.compile(r"[\x21-\x7e]{1,4096}", re.ASCII).fullmatch
+_TIMES = {None: 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_UNITS = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+def choice(*names: str) -> Check:
+    """One of some words."""
+    message = f"this must be one of {', '.join(names)}"
+
+    def check(value: Any) -> str:
+        if isinstance(value, str) and value in names:
+            return value
+        raise ValueError(message)
+
+    return check
+
+
+def whole(least: int, most: int) -> Check:
+    """A whole number."""
+    message = f"this must be a whole number from {least} to {most}"
+
+    def check(value: Any) -> int:
+        number = int(value) if isinstance(value, str) and _WHOLE(value) else value
+        if type(number) is int and least <= number <= most:
+            return number
+        raise ValueError(message)
+
+    return check
+
+
+def size(least: int, most: int) -> Check:
+    """A number of bytes, which may have a unit: ``64MiB``."""
+    message = f"this must be from {least} to {most} bytes, as a number with B, KiB, MiB or GiB"
+
+    def check(value: Any) -> int:
+        number = value
+        if isinstance(value, str) and (found := _SIZE(value)):
+            number = int(found[1]) * _UNITS[found[2]]
+        if type(number) is int and least <= number <= most:
+            return number
+        raise ValueError(message)
+
+    return check
+
+
+def seconds(least: float, most: float) -> Check:
+    """A time in seconds, which may have a unit: ``500ms``."""
+    message = f"this must be from {least:g} to {most:g} seconds, as a number with ms, s, m or h"
+
+    def check(value: Any) -> float:
+        number = value
+        if isinstance(value, str) and (found := _SECONDS(value)):
+            number = float(found[1]) * _TIMES[found[2]]
+        if type(number) in (int, float) and least <= number <= most:
+            return float(number)
+        raise ValueError(message)
+
+    return check
+
+
+def text() -> Check:
+    """A text that is not empty."""
+
+    def check(value: Any) -> str:
+        plain = os.fspath(value) if isinstance(value, os.PathLike) else value
+        if isinstance(plain, str) and plain.strip() and "\0" not in plain:
+            return plain
+        raise ValueError("this must be a text that is not empty")
+
+    return check
+
+
+def secret() -> Check:
+    """Printable ASCII without blanks."""
+
+    def check(value: Any) -> str:
+        if isinstance(value, str) and _SECRET(value):
+            return value
+        raise ValueError("this must be 1 to 4096 printable ASCII characters without blanks")
+
+    return check
+
+
+def place() -> Check:
+    """The path of a file or a directory."""
+
+    def check(value: Any) -> Path:
+        return Path(text()(value))
+
+    return check
