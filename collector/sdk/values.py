@@ -84,9 +84,9 @@ def text() -> Check:
 
     def check(value: Any) -> str:
         plain = os.fspath(value) if isinstance(value, os.PathLike) else value
-        if isinstance(plain, str) and plain.strip() and "\0" not in plain:
+        if isinstance(plain, str) and plain.strip() and plain.isprintable():
             return plain
-        raise ValueError("this must be a text that is not empty")
+        raise ValueError("this must be a text of printable characters, and not empty")
 
     return check
 

@@ -1,0 +1,203 @@
+"""Threads, forks, crashes and exits: every admitted record arrives once, and the tallies add up."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collector.sdk import Collector
+from tests.sdk.stores import addresses
+
+_THREADS, _EACH = 8, int(os.environ.get("COLLECTOR_SDK_EVENTS", "100000"))
+_MINUTES = 120.0
+
+
+def _address(number: int) -> str:
+    return f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
+
+
+@pytest.mark.alone
+def test_threads(tmp_path: Path) -> None:
+    """Eight of them, a hundred thousand events each: all are delivered, each once."""
+    path, total = tmp_path / "t.ndjson", _THREADS * _EACH
+    with Collector(to=f"ndjson:///{path}", queue=total, exit_timeout=_MINUTES) as telemetry:
+
+        def run(first: int) -> None:
+            for number in range(first, first + _EACH):
+                assert telemetry.emit({"ip": _address(number), "chat": "not kept"})
+
+        threads = [threading.Thread(target=run, args=(n * _EACH,)) for n in range(_THREADS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    account = telemetry.tally()
+    assert account.received == account.admitted == account.delivered == total
+    assert account.content == {"chat": total}
+    files = [path, *tmp_path.glob("t.ndjson.[0-9]*")]
+    found = [line.split(b'"')[7] for file in files for line in file.read_bytes().splitlines()]
+    assert len(found) == len(set(found)) == total
+
+
+_CHILD = """
+import os, sys, threading, time
+from collector import Collector
+
+kind, to, spool = sys.argv[1], sys.argv[2], sys.argv[3] or None
+def emit(telemetry, first, number):
+    for at in range(first, first + number):
+        assert telemetry.emit({"ip": f"10.0.{at >> 8}.{at & 255}"})
+"""
+
+
+def _run(code: str, kind: str, to: str, spool: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", _CHILD + code, kind, to, spool]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "ndjson"])
+@pytest.mark.parametrize("spooled", [False, True], ids=["straight", "spooled"])
+def test_fork(tmp_path: Path, scheme: str, spooled: bool) -> None:
+    """Parent and children emit before and after; nobody delivers what is another's."""
+    path = tmp_path / ("t.db" if scheme == "sqlite" else "t.ndjson")
+    code = """
+with Collector(to=to, spool=spool, interval=0.05) as telemetry:
+    emit(telemetry, 0, 100)
+    children = []
+    for child in range(3):
+        pid = os.fork()
+        if not pid:
+            assert telemetry.tally().received == 0
+            emit(telemetry, 100 + child * 100, 100)
+            assert telemetry.close(30), telemetry.tally()
+            account = telemetry.tally()
+            assert account.admitted == account.delivered + account.spooled == 100, account
+            os._exit(0)
+        children.append(pid)
+    emit(telemetry, 400, 100)
+    assert [os.waitpid(pid, 0)[1] for pid in children] == [0, 0, 0]
+    assert telemetry.close(30)
+account = telemetry.tally()
+assert account.admitted + account.recovered == 200 == account.delivered, account
+"""
+    done = _run(code, "", f"{scheme}:///{path}", str(tmp_path / "spool") if spooled else "")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert addresses(path) == sorted(f"10.0.{at >> 8}.{at & 255}" for at in range(500))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_multiprocessing(tmp_path: Path, method: str) -> None:
+    """Workers of a pool, which end without closing anything."""
+    path = tmp_path / "t.ndjson"
+    with Collector(to=f"ndjson:///{path}") as telemetry:
+        telemetry.emit({"ip": "10.9.9.9"})
+        context: Any = multiprocessing.get_context(method)
+        workers = [context.Process(target=_work, args=(telemetry, n)) for n in range(2)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join(60)
+        assert [worker.exitcode for worker in workers] == [0, 0]
+    assert addresses(path) == sorted(
+        ["10.9.9.9", *(f"10.0.{n}.{at}" for n in (0, 1) for at in range(50))]
+    )
+
+
+def _work(telemetry: Collector, number: int) -> None:
+    for at in range(50):
+        assert telemetry.emit({"ip": f"10.0.{number}.{at}"})
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "",
+        "sys.exit(0)",
+        "raise RuntimeError",
+        "threading.Thread(target=lambda: (time.sleep(0.1), emit(telemetry, 100, 5))).start()",
+        "import atexit; atexit.register(lambda: emit(telemetry, 100, 5))",
+    ],
+    ids=["end", "exit", "exception", "thread", "atexit"],
+)
+def test_the_end_of_a_process(tmp_path: Path, ending: str) -> None:
+    """Nothing is closed, and the process ends: what was emitted is delivered."""
+    path = tmp_path / "t.db"
+    code = f"""
+telemetry = Collector(to=to, interval=3600)
+emit(telemetry, 0, 100)
+{ending}
+"""
+    done = _run(code, "", f"sqlite:///{path}")
+    more = 5 if "emit" in ending else 0
+    assert done.returncode == ("raise" in ending)
+    assert done.stderr.count("Traceback") == ("raise" in ending)
+    assert len(addresses(path)) == 100 + more
+
+
+def test_emitting_after_the_end(tmp_path: Path) -> None:
+    """A late destructor emits when all is closed: it gets ``False``, and nothing else happens."""
+    code = """
+class Late:
+    def __init__(self, telemetry):
+        self.telemetry = telemetry
+    def __del__(self):
+        print(self.telemetry.emit({"ip": "::1"}))
+
+telemetry = Collector(to=to)
+emit(telemetry, 0, 1)
+import builtins
+builtins.late = Late(telemetry)
+"""
+    done = _run(code, "", f"sqlite:///{tmp_path}/t.db")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout in ("False\n", "")
+    assert len(addresses(tmp_path / "t.db")) == 1
+
+
+@pytest.mark.parametrize(
+    "ending", ["os.kill(os.getpid(), 15)", "os.kill(os.getpid(), 9)", "os._exit(3)"]
+)
+def test_a_crash_with_a_spool(tmp_path: Path, ending: str) -> None:
+    """All that preceded the last flush is there, delivered by the next process, each once."""
+    path, spool = tmp_path / "t.db", tmp_path / "spool"
+    code = f"""
+telemetry = Collector(to=to, spool=spool)
+emit(telemetry, 0, 500)
+assert telemetry.flush(30)
+emit(telemetry, 500, 100)
+{ending}
+"""
+    done = _run(code, "", f"sqlite:///{path}", str(spool))
+    assert done.returncode not in (0, 1)
+    with Collector(to=f"sqlite:///{path}", spool=spool) as telemetry:
+        recovered = telemetry.tally().recovered
+        assert telemetry.close(30)
+    found = addresses(path)
+    assert len(found) == len(set(found)) >= 500
+    assert telemetry.tally().delivered == recovered
+    expected = [f"10.0.{at >> 8}.{at & 255}" for at in range(600)]
+    assert set(expected[:500]) <= set(found) <= set(expected)
+
+
+def test_several_processes_share_a_spool(tmp_path: Path) -> None:
+    """Each has a place of its own; a place that is free is used again."""
+    spool, path = tmp_path / "spool", tmp_path / "t.db"
+    first = Collector(to=f"sqlite:///{path}", spool=spool)
+    second = Collector(to=f"sqlite:///{path}", spool=spool)
+    for number, telemetry in enumerate((first, second)):
+        assert telemetry.emit({"ip": f"10.0.0.{number}"})
+        assert telemetry.close(30)
+    assert sorted(each.name for each in spool.iterdir()) == ["0", "1"]
+    with Collector(to=f"sqlite:///{path}", spool=spool) as third:
+        third.emit({"ip": "10.0.0.2"})
+    assert sorted(each.name for each in spool.iterdir()) == ["0", "1"]
+    assert addresses(path) == ["10.0.0.0", "10.0.0.1", "10.0.0.2"]
+    assert json.dumps(third.tally().as_dict())
