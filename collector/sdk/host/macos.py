@@ -1,0 +1,71 @@
+"""macOS: Apple's own property list of its version, and the model that the kernel knows."""
+
+from __future__ import annotations
+
+import plistlib
+from typing import Any
+
+from collector.sdk.host.firmware import is_virtual
+from collector.sdk.host.source import Source, text_of
+
+__all__ = ["describe", "read"]
+
+_MODEL = "hw.model"
+_SERVICES = "/System/Library/CoreServices/"
+_VERSIONS = (".SystemVersionPlatform.plist", "SystemVersion.plist")
+"""The second says 10.16 to programs built before macOS 11; the first says the same to all."""
+
+_TYPES = {"MacBook": "laptop", "iMac": "desktop", "Macmini": "desktop", "MacPro": "desktop"}
+"""How identifiers begin. Since 2022 they are all called ``Mac14,2``, which tells nothing."""
+
+
+def describe(source: Source) -> dict[str, str]:
+    """The fields of this machine; those it does not say are empty or missing."""
+    says = next(filter(None, (_listed(source(_SERVICES + name)) for name in _VERSIONS)), {})
+    return {
+        "os.type": "darwin",
+        "os.name": says.get("ProductName", "macOS"),
+        "os.version": says.get("ProductVersion", ""),
+        "os.build_id": says.get("ProductBuildVersion", ""),
+        **_device(source(_MODEL)),
+    }
+
+
+def _device(model: str) -> dict[str, str]:
+    if not model or is_virtual(model):
+        return {}
+    kind = next((kind for name, kind in _TYPES.items() if model.startswith(name)), "")
+    return {
+        "device.type": kind,
+        "device.manufacturer": "Apple",
+        "device.model.identifier": model,
+    }
+
+
+def _listed(text: str) -> dict[str, str]:
+    """The texts of a property list."""
+    try:
+        found: Any = plistlib.loads(text.encode(), fmt=plistlib.FMT_XML)
+    except Exception:  # noqa: BLE001 - plistlib does not say what it raises
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    return {key: value for key, value in found.items() if isinstance(value, str)}
+
+
+def read(name: str) -> str:
+    """A file, or a text of the kernel's state."""
+    return _kernel(name) if name == _MODEL else text_of(name)
+
+
+def _kernel(name: str) -> str:
+    import ctypes  # noqa: PLC0415 - not everywhere
+
+    text = ctypes.create_string_buffer(64)
+    size = ctypes.c_size_t(len(text))
+    try:
+        ask = ctypes.CDLL(None).sysctlbyname
+    except (OSError, AttributeError):
+        return ""
+    failed = ask(name.encode(), text, ctypes.byref(size), None, ctypes.c_size_t(0))
+    return "" if failed else text.value.decode("utf-8", "replace")
