@@ -12,11 +12,14 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 
 from collector.contracts import Layout, Spooled
 from collector.ledger.receipt import NOTHING, SALT_BYTES, Start, Tip, commit, issue
-from collector.spool.group import Group, Sums
+from collector.spool import keys
+from collector.spool.group import Group, Sums, grouped
+from collector.spool.intake import Waiting
 from collector.spool.log import cut
 from collector.spool.tables import (
     APPLICATION,
@@ -165,12 +168,17 @@ class File:
         self.depth = depth
 
     def write(
-        self, groups: Sequence[Group], cursors: Mapping[str, int], sums: Sums, bad: Iterable[int]
-    ) -> None:
-        """One transaction: batches with their receipts, cursors that moved, sums of hours, and
-        what is set aside because it cannot be read. Durable when it returns."""
+        self, waiting: Sequence[Waiting], cursors: Mapping[str, int], sums: Sums, bad: Iterable[int]
+    ) -> list[bool]:
+        """One transaction: batches with their receipts, and keys of requests; cursors that moved,
+        sums of hours, and what is set aside because it cannot be read. Durable when it returns;
+        what it returns is which of those that waited are new, as only these are kept."""
         execute, depth, tip = self.db.execute, self.depth, self._follows
         execute("BEGIN IMMEDIATE")
+        is_new = keys.news(self.db, [each.key for each in waiting])
+        new = list(compress(waiting, is_new))
+        keys.keep(self.db, [each.key for each in new if each.key is not None])
+        groups = grouped(entry for each in new for entry in each.entries)
         for group in groups:
             tip = self._keep(group, tip)
             if group.payload:
@@ -194,6 +202,7 @@ class File:
         self.depth = depth
         if groups:
             self.tip = self._follows = tip
+        return is_new
 
     def next(self, sequence: int) -> tuple[int, Spooled | None] | None:
         """The batch after a number, with its own; ``None`` in its place if it is not what was

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from collector.contracts import Entry, Layout, Tally
 
-__all__ = ["Group", "Sums", "add", "groups"]
+__all__ = ["Group", "Sums", "add", "grouped"]
 
 Sums = Counter[tuple[str, str, str, str]]
 """Counts of an hour: by hour, by what is counted (``dropped``, ``content``, ``bytes``), by field or
@@ -33,7 +33,7 @@ class Group:
         return self.payload.count(b"\n")
 
 
-def groups(entries: Iterable[Entry]) -> list[Group]:
+def grouped(entries: Iterable[Entry]) -> list[Group]:
     """The groups of some entries, in the order in which each began."""
     parts: dict[tuple[str, str], list[Entry]] = {}
     for entry in entries:

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future
+from typing import NamedTuple
 
 from collector.contracts import Entry
 from collector.errors import DeliveryError
 
 __all__ = ["Intake", "Waiting", "unwritable"]
 
-Waiting = tuple[Entry, "Future[None]"]
-
 _MOST_BYTES = 64 << 20
 _MOST_ENTRIES = 10_000
 _GROUP_BYTES = 1 << 20
-"""A commit takes no further entry once it has so many bytes of records."""
+"""A commit takes nothing further once it has so many bytes of records."""
 _NEWLINE = ord("\n")
 
 
+class Waiting(NamedTuple):
+    """What one request gives: entries that go into one commit, the hash of its key if it has one,
+    and the future that is told whether they are new once they are kept."""
+
+    entries: tuple[Entry, ...]
+    key: bytes | None
+    future: Future[bool]
+
+
 class Intake:
-    """Entries with their futures, in order."""
+    """What requests give, in order."""
 
     def __init__(self) -> None:
         self._queue: deque[Waiting] = deque()
@@ -29,26 +38,27 @@ class Intake:
     def __len__(self) -> int:
         return len(self._queue)
 
-    def put(self, entry: Entry, room: int) -> Future[None]:
-        """Take an entry in, if there is room for so many bytes. Raises ``DeliveryError`` E505."""
-        _check(entry)
-        waits = self._bytes + len(entry.payload)
+    def put(self, entries: Sequence[Entry], key: bytes | None, room: int) -> Future[bool]:
+        """Take entries in, if there is room for so many bytes. Raises ``DeliveryError`` E505."""
+        for entry in entries:
+            _check(entry)
+        waits = self._bytes + _size(entries)
         is_crowded = waits > _MOST_BYTES or len(self._queue) >= _MOST_ENTRIES
         if waits > room or (self._queue and is_crowded):
             raise DeliveryError("E505", "the spool is full; send again later")
-        future: Future[None] = Future()
-        self._queue.append((entry, future))
+        future: Future[bool] = Future()
+        self._queue.append(Waiting(tuple(entries), key, future))
         self._bytes = waits
         return future
 
     def take(self) -> list[Waiting]:
-        """The entries of the next commit; whoever gave one up meanwhile is left out."""
+        """What goes into the next commit; whoever gave up meanwhile is left out."""
         taken, size = [], 0
         while self._queue and size < _GROUP_BYTES:
-            entry, future = self._queue.popleft()
-            size += len(entry.payload)
-            if future.set_running_or_notify_cancel():
-                taken.append((entry, future))
+            waiting = self._queue.popleft()
+            size += _size(waiting.entries)
+            if waiting.future.set_running_or_notify_cancel():
+                taken.append(waiting)
         self._bytes -= size
         return taken
 
@@ -63,6 +73,10 @@ class Intake:
 def unwritable() -> DeliveryError:
     """What the sender gets while the file is of no use."""
     return DeliveryError("E506", "the spool cannot write at present; send again later")
+
+
+def _size(entries: Sequence[Entry]) -> int:
+    return sum(len(entry.payload) for entry in entries)
 
 
 def _check(entry: Entry) -> None:

@@ -22,7 +22,7 @@ from collector.ledger.verification import Verification
 from collector.spool.file import File, create
 from collector.spool.log import is_log, last_commit, overlaid
 from collector.spool.salvage import salvage
-from collector.spool.tables import APPLICATION, BATCH, FORMAT, NEW_START
+from collector.spool.tables import APPLICATION, BATCH, FORMAT, NEW_START, upgrade
 
 __all__ = ["DAMAGED", "Opened", "is_corrupt", "open_file"]
 
@@ -45,6 +45,7 @@ _READ = {
     "damaged": BATCH,
     "cursors": "sink, sequence, seal",
     "hours": "hour, what, name, reason, times",
+    "keys": "number, hash",
     "receipts": ", ".join(COLUMNS),
     "starts": "first, reason, after",
     "tip": "one, sequence, hash",
@@ -158,7 +159,7 @@ def _whole(path: Path, suspect: bool) -> File | None:
     if not suspect:
         try:
             file = File(path)
-            _check(file.db, path, frames)
+            upgrade(file.db, _checked(file.db, path, frames))
             file.load()
         except Exception as error:
             suspect = _is_damage(error)
@@ -184,21 +185,24 @@ def _is_ours(path: Path) -> bool:
     return len(head) == _HEAD and head[:16] == _MAGIC and head[68:72] == APPLICATION.to_bytes(4)
 
 
-def _check(db: sqlite3.Connection, path: Path, frames: int) -> None:
-    """Whether the file is whole, and its log as long as it was written."""
+def _checked(db: sqlite3.Connection, path: Path, frames: int) -> int:
+    """The format of the file, if it is whole, and its log as long as it was written."""
     execute = db.execute
     format_ = execute("SELECT format FROM about").fetchone()[0]
     if format_ == execute("PRAGMA user_version").fetchone()[0] > FORMAT:
         raise ConfigError("E203", "the spool was written by a newer version of Collector")
-    if format_ != FORMAT or execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1] < frames:
+    is_known = format_ in range(1, FORMAT + 1)
+    if not is_known or execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1] < frames:
         raise _DamagedError
-    for table, columns in _READ.items():
+    tables = _READ if format_ == FORMAT else {name: _READ[name] for name in _READ if name != "keys"}
+    for table, columns in tables.items():
         execute(f"SELECT {columns} FROM {table} LIMIT 0")  # noqa: S608 - constants
     is_small = path.stat().st_size <= _WHOLE_BYTES
-    parts = [""] if is_small else [f"({table})" for table in _READ if table != "receipts"]
+    parts = [""] if is_small else [f"({table})" for table in tables if table != "receipts"]
     for part in parts:
         if execute(f"PRAGMA quick_check{part}").fetchone()[0] != "ok":
             raise _DamagedError
+    return int(format_)
 
 
 def _mended(file: File) -> bool:

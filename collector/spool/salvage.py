@@ -19,6 +19,7 @@ from collector.ledger.receipt import NOTHING, Start, Tip, commit
 from collector.ledger.stored import Ledger
 from collector.ledger.verification import Verification
 from collector.spool.file import create
+from collector.spool.keys import NEW_KEY
 from collector.spool.tables import (
     BATCH,
     NEW_BATCH,
@@ -35,6 +36,11 @@ __all__ = ["salvage"]
 
 _MOST_PROBES = 100_000
 _MOST_SEQUENCE = 1 << 53
+_OTHERS = (
+    ("SELECT * FROM damaged", NEW_DAMAGED),
+    ("SELECT * FROM hours", NEW_HOUR),
+    ("SELECT hash FROM keys ORDER BY number", NEW_KEY),
+)
 _Row = tuple[Any, ...]
 
 
@@ -53,8 +59,8 @@ def salvage(copy: Path, new: Path, layouts: Iterable[Layout], floor: int = 0) ->
             last = max(_batches(source, target, known), _last(source), tip.sequence, floor)
             target.execute("UPDATE tip SET sequence = ?, hash = ?", (tip.sequence, tip.hash))
             target.execute(NEW_START, (last + 1, "damaged", tip.hash))
-            for table, insert in (("damaged", NEW_DAMAGED), ("hours", NEW_HOUR)):
-                for row in _rows(source, f"SELECT * FROM {table}"):  # noqa: S608 - constants
+            for query, insert in _OTHERS:
+                for row in _rows(source, query):
                     with suppress(sqlite3.IntegrityError, sqlite3.ProgrammingError):
                         target.execute(insert, row)
             target.execute("COMMIT")

@@ -18,6 +18,7 @@ from typing import Self
 
 from collector.contracts import Entry, Layout, Spooled
 from collector.spool.intake import unwritable
+from collector.spool.keys import hashed
 from collector.spool.lock import Lock
 from collector.spool.recover import is_corrupt
 from collector.spool.writer import Writer
@@ -99,19 +100,25 @@ class Spool:
         with self._writer.changed:
             return list(self._writer.aside)
 
-    def put(self, entry: Entry) -> Future[None]:
-        """Keep an entry. The future is resolved when it is on disk, or has ``DeliveryError`` E506
-        when it could not be kept.
+    def put(self, *entries: Entry, key: bytes | None = None) -> Future[bool]:
+        """Keep entries, all of them in one commit. The future is resolved when they are on disk, or
+        has ``DeliveryError`` E506 when they could not be kept.
+
+        ``key`` is random, and the sender's own for what it sends. If something was kept under the
+        same one, the newest million of which are known, nothing is added, and the future says
+        ``False``, else ``True``.
 
         Raises ``DeliveryError`` at once: E505 when the spool is full, E506 while it cannot write.
         """
+        given = [entry for entry in entries if entry.tally.received]
+        noted = None if key is None else hashed(key)
         writer = self._writer
         with writer.changed:
             if writer.file is None or writer.is_closing:
                 raise unwritable()
-            if not entry.tally.received:
+            if not given:
                 return _nothing()
-            future = writer.intake.put(entry, self._limit - writer.depth.bytes)
+            future = writer.intake.put(given, noted, self._limit - writer.depth.bytes)
             writer.changed.notify_all()
         return future
 
@@ -199,8 +206,8 @@ class Spool:
         self._lock.release()
 
 
-def _nothing() -> Future[None]:
+def _nothing() -> Future[bool]:
     """An empty request is kept as soon as it is there."""
-    future: Future[None] = Future()
-    future.set_result(None)
+    future: Future[bool] = Future()
+    future.set_result(True)
     return future

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import sqlite3
 
 from collector.contracts import Layout
 from collector.ledger.receipt import COLUMNS
 from collector.ledger.stored import TABLES as LEDGER_TABLES
+from collector.spool import keys
 
 __all__ = [
     "APPLICATION",
@@ -25,9 +27,11 @@ __all__ = [
     "checksum",
     "layout_seal",
     "seal",
+    "upgrade",
 ]
 
-FORMAT = 1
+FORMAT = 2
+"""The first had no keys of requests."""
 APPLICATION = int.from_bytes(b"Cspl")
 """``application_id`` of the file, by which it is known as ours."""
 
@@ -56,6 +60,7 @@ TABLES = (
     *_OTHERS.split(";"),
     f"CREATE TABLE batches {_BATCHES} STRICT",
     f"CREATE TABLE damaged {_BATCHES} STRICT",
+    keys.TABLE,
     *LEDGER_TABLES,
 )
 
@@ -72,6 +77,16 @@ NEW_HOUR = (
     "INSERT INTO hours VALUES (?, ?, ?, ?, ?) ON CONFLICT"
     " DO UPDATE SET times = times + excluded.times"
 )
+
+
+def upgrade(db: sqlite3.Connection, format_: int) -> None:
+    """Add to a file of an earlier format what it lacks."""
+    if format_ < FORMAT:
+        db.execute("BEGIN IMMEDIATE")
+        db.execute(keys.TABLE)
+        db.execute("UPDATE about SET format = ?", (FORMAT,))
+        db.execute(f"PRAGMA user_version = {FORMAT}")
+        db.execute("COMMIT")
 
 
 def seal(salt: bytes, commitment: bytes, *parts: object) -> bytes:

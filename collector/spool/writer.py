@@ -21,7 +21,7 @@ from collector.contracts import Layout
 from collector.errors import ConfigError
 from collector.spool.age import Age
 from collector.spool.file import Depth, File
-from collector.spool.group import Sums, add, groups
+from collector.spool.group import Sums, add
 from collector.spool.intake import Intake, Waiting, unwritable
 from collector.spool.recover import is_corrupt, open_file
 
@@ -113,14 +113,13 @@ class Writer(threading.Thread):
         try:
             if not has_work or monotonic() - self._folded >= _BUSY_SECONDS:
                 self._fold(file)
-            if has_work:
-                batches = groups(entry for entry, _ in waiting)
-                file.write(batches, cursors, sums, unreadable)
-                self._is_dirty = True
+            is_new = file.write(waiting, cursors, sums, unreadable) if has_work else []
+            self._is_dirty |= has_work
         except Exception as error:  # noqa: BLE001 - whatever it is, nothing may be acknowledged
             self.is_suspect = is_corrupt(error)
         else:
-            self._kept(file, waiting, unreadable, bool(sums))
+            self._kept(file, unreadable, are_summed=bool(sums), has_come=any(is_new))
+            self._answer(waiting, is_new)
             return True
         self._refuse(waiting)
         return False
@@ -132,24 +131,27 @@ class Writer(threading.Thread):
         self._is_dirty = not (is_done or self.is_closing)
         self._folded = monotonic() - (0 if is_done else _BUSY_SECONDS - _IDLE_SECONDS)
 
-    def _kept(self, file: File, waiting: list[Waiting], unreadable: set[int], summed: bool) -> None:
+    def _kept(self, file: File, unreadable: set[int], *, are_summed: bool, has_come: bool) -> None:
         with self.changed:
             self.depth, self.last = file.depth, file.last
-            if waiting:
+            if has_come:
                 self.age.mark(file.last)
                 self._pause = 0.0
             self.unreadable -= unreadable
             self.damaged += len(unreadable)
             self.changed.notify_all()
-        if summed:
+        if are_summed:
             self._sums, self._summed = Counter(), monotonic()
-        for entry, future in waiting:
-            add(self._sums, entry)
-            future.set_result(None)
+
+    def _answer(self, waiting: list[Waiting], is_new: list[bool]) -> None:
+        for each, was_new in zip(waiting, is_new, strict=True):
+            for entry in each.entries if was_new else ():
+                add(self._sums, entry)
+            each.future.set_result(was_new)
 
     def _refuse(self, waiting: list[Waiting]) -> None:
-        for _, future in waiting:
-            future.set_exception(unwritable())
+        for each in waiting:
+            each.future.set_exception(unwritable())
 
     def _reopen(self) -> None:
         """Close the file and open it again, sooner or later; not any more when closing."""

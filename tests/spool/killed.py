@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from concurrent.futures import Future
 from pathlib import Path
 from threading import Thread
 
@@ -24,12 +25,17 @@ def say(mark: str, number: int) -> None:
     os.write(1, f"{mark}{number}\n".encode())
 
 
+def send(spool: Spool, number: int) -> Future[bool]:
+    """Put a number under a key of its own, beside something that was rejected."""
+    return spool.put(entry(number, rejected={"malformed": 1}), key=number.to_bytes(16))
+
+
 def put(spool: Spool, first: int, step: int) -> None:
     """Numbers from one on, each when the one before is acknowledged, or refused."""
     for number in range(first, first + 1_000_000, step):
         say(">", number)
         try:
-            spool.put(entry(number, rejected={"malformed": 1})).result()
+            send(spool, number).result()
         except DeliveryError:
             continue
         say("<", number)

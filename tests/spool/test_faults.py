@@ -89,6 +89,24 @@ def test_a_full_disk_that_is_freed_again(small: Path) -> None:
     _check(path, spool, acknowledged)
 
 
+def test_what_was_refused_is_new_when_it_is_sent_again(small: Path) -> None:
+    """Its key went with it; the key of what was kept before did not."""
+    kept, refused = b"k" * 16, b"r" * 16
+    with Spool(small / "spool.db", sinks=["sink"]) as spool:
+        assert spool.put(entry(1), key=kept).result()
+        fill(small / "ballast")
+        number = 2
+        while _try(spool, number):
+            number += 1
+        with pytest.raises(DeliveryError):
+            spool.put(entry(0, text="x" * 200_000), key=refused).result()
+        (small / "ballast").unlink()
+        assert eventually(lambda: _try(spool, -1))
+        assert not spool.put(entry(1), key=kept).result()
+        assert spool.put(entry(0), key=refused).result()
+        assert drained(spool).count(0) == 1
+
+
 def test_it_starts_on_a_full_disk(small: Path) -> None:
     """Not ready until there is room, and then with all that was there."""
     path = small / "spool.db"

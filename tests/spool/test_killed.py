@@ -13,7 +13,7 @@ import orjson
 
 from collector.ledger import opened
 from collector.spool import Spool
-from tests.spool.killed import SINKS, drain
+from tests.spool.killed import SINKS, drain, send
 from tests.spool.make import drained
 
 ROUNDS = int(os.environ.get("COLLECTOR_KILLS", "20"))
@@ -40,7 +40,8 @@ def _files(folder: Path) -> list[int]:
 
 def test_kills_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
     """Every acknowledged number is delivered exactly once, by two sinks at different paces; none
-    was never sent; the ledger holds and counts at least what was acknowledged."""
+    was never sent; the ledger holds and counts at least what was acknowledged. When all are sent
+    again, exactly those are new that are not there, and then all of them are there once."""
     acknowledged: set[int] = set()
     sent: set[int] = set()
     under_way = 0
@@ -66,6 +67,11 @@ def test_kills_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
     assert not verified.breaks
     assert verified.admitted == len(slow)
     assert verified.received == 2 * len(slow)
+    with Spool(tmp_path / "spool.db", sinks=["again"]) as spool:
+        again = [(number, send(spool, number)) for number in sorted(sent)]
+        new = [number for number, future in again if future.result()]
+        assert set(new) == sent - set(slow)
+        assert drained(spool, "again") == new
     print(f"{ROUNDS} kills, {under_way} with puts under way, {len(acknowledged)} acknowledged")
     assert len(acknowledged) > 10 * ROUNDS
     assert under_way >= ROUNDS // 2
