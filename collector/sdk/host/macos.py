@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import plistlib
 from typing import Any
 
 from collector.sdk.host.firmware import is_virtual
@@ -44,6 +43,8 @@ def _device(model: str) -> dict[str, str]:
 
 def _listed(text: str) -> dict[str, str]:
     """The texts of a property list."""
+    import plistlib  # noqa: PLC0415 - only here
+
     try:
         found: Any = plistlib.loads(text.encode(), fmt=plistlib.FMT_XML)
     except Exception:  # noqa: BLE001 - plistlib does not say what it raises
