@@ -16,8 +16,8 @@ _EXAMPLES = Path(__file__).parent.parent / "examples"
 def test_the_meeting_client(tmp_path: Path) -> None:
     """Everybody joins, chats and leaves; the store has their machines, and nothing of them."""
     people = canaries(2)
-    program = [sys.executable, "-W", "error", _EXAMPLES / "meeting_client.py"]
-    options = ["--people", ",".join(people), "--store", tmp_path / "telemetry.db"]
+    program = [sys.executable, "-W", "error", str(_EXAMPLES / "meeting_client.py")]
+    options = ["--people", ",".join(people), "--store", str(tmp_path / "telemetry.db")]
     done = subprocess.run([*program, *options], capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     shown = done.stdout.decode()

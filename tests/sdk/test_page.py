@@ -1,0 +1,130 @@
+"""The page about the SDK says what is true, and its examples run."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collector.contracts import Tally
+from collector.sdk.account import LOSSES, Account
+from collector.sdk.settings import settings
+from tests.sdk.stores import rows
+
+_PAGE = (Path(__file__).parents[2] / "docs" / "sdk.md").read_text()
+_BLOCKS = re.findall(r"<!-- (\w+) -->\n```python\n(.*?)```", _PAGE, re.DOTALL)
+
+
+def _blocks(marker: str) -> list[str]:
+    return [text for found, text in _BLOCKS if found == marker]
+
+
+def _section(title: str) -> str:
+    return _PAGE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def _first_cells(text: str) -> list[str]:
+    return re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+
+
+def test_every_example_is_run() -> None:
+    """None goes without a marker, and each marker has its test."""
+    assert len(_BLOCKS) == _PAGE.count("```python\n")
+    assert {marker for marker, _ in _BLOCKS} == {"run", "app", "test"}
+
+
+@pytest.mark.parametrize("example", _blocks("run"), ids=range(len(_blocks("run"))))
+def test_programs(tmp_path: Path, example: str) -> None:
+    """Each is a program of its own, in an empty directory."""
+    _run(["-W", "error", "-c", example], tmp_path)
+    assert list(tmp_path.iterdir())
+
+
+def _run(arguments: list[str], folder: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout.decode()
+    return done.stdout.decode()
+
+
+def test_the_three_lines(tmp_path: Path) -> None:
+    """The row is what the page says it is."""
+    _run(["-c", _blocks("run")[0]], tmp_path)
+    (row,) = rows(tmp_path / "telemetry.db")
+    kept = {name for name, value in row.items() if value is not None}
+    assert kept == {"client.address", "device.type", "received", "count"}
+
+
+def test_the_tests(tmp_path: Path) -> None:
+    """They pass, and there are two of them; the laws with fewer examples than one would try."""
+    (example,) = _blocks("test")
+    laws = 'load_schema("conferencing")'
+    found: dict[str, Any] = {}
+    exec(example.replace(laws, f"{laws}, examples=5"), found)
+    tests = [test for name, test in found.items() if name.startswith("test_")]
+    assert len(tests) == 2
+    for test in tests:
+        test(*[tmp_path] * test.__code__.co_argcount)
+
+
+def test_the_app(tmp_path: Path) -> None:
+    """Served by uvicorn and asked once, it has a row of who asked."""
+    (example,) = _blocks("app")
+    (tmp_path / "rooms.py").write_text(example)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "uvicorn", "rooms:app", f"--port={port}"],
+        cwd=tmp_path,
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        assert _asked(f"http://127.0.0.1:{port}/rooms/1") == b'"welcome"'
+    finally:
+        server.terminate()
+        server.wait()
+    (row,) = rows(tmp_path / "telemetry.db", "web")
+    assert (row["client.address"], row["os.type"]) == ("127.0.0.1", "linux")
+
+
+def _asked(url: str) -> bytes:
+    headers = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:120.0) Firefox/120.0"}
+    request = urllib.request.Request(url, headers=headers)
+    while True:
+        try:
+            with urllib.request.urlopen(request) as answer:
+                return bytes(answer.read())
+        except ConnectionError:
+            time.sleep(0.02)
+        except urllib.error.URLError:
+            time.sleep(0.02)
+
+
+def test_every_setting_is_there() -> None:
+    """The table says what the code says."""
+    table = _section("Settings")
+    for each in settings():
+        default = "none" if each.default in ("", None) else f"`{each.default}`"
+        assert f"| `{each.name}` | `{each.variable}` | {default} | {each.says} |\n" in table
+    assert _first_cells(table) == [each.name for each in settings()]
+
+
+def test_every_count_is_there() -> None:
+    """The counts of an account beyond those of a tally, and the reasons of loss."""
+    common = {each.name for each in dataclasses.fields(Tally)}
+    counts = [each.name for each in dataclasses.fields(Account) if each.name not in common]
+    assert _first_cells(_section("What is counted")) == [*counts, *LOSSES]
