@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
+import tempfile
 from collections.abc import Generator
 from fcntl import LOCK_EX, LOCK_SH, LOCK_UN, flock
 from pathlib import Path
@@ -18,6 +20,10 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("default")
+
+# Hundreds of processes start in these tests: none of them has to compile everything anew.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 _CORPORA = Path(os.environ.get("COLLECTOR_CORPORA", "../shared/corpora"))
 
@@ -36,6 +42,13 @@ def corpora() -> Path:
     if not _CORPORA.is_dir():
         required("the test data (COLLECTOR_CORPORA)")
     return _CORPORA
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes and long texts are no names of tests: what is compressed or has the time in it would be
+    another in each process, and what is long is in every message between them."""
+    is_name = not isinstance(val, bytes | str) or (isinstance(val, str) and len(val) <= 100)
+    return None if is_name else argname
 
 
 def _is_alone(item: pytest.Item) -> bool:
@@ -57,8 +70,8 @@ def pytest_collection_finish() -> None:
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """A test that measures time has the machine for itself: where several processes run tests, it
     waits until the others have ended theirs, and they wait for it (in turn, behind a gate)."""
-    cache: pytest.Cache = item.config.cache
-    folder = cache.mkdir("alone")
+    folder = Path(tempfile.gettempdir(), f"collector-tests-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
     with (folder / "gate").open("w") as gate, (folder / "room").open("w") as room:
         flock(gate, LOCK_EX)
         flock(room, LOCK_EX if _is_alone(item) else LOCK_SH)
