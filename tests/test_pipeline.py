@@ -218,6 +218,10 @@ def test_what_cannot_be_kept_is_not_counted(tmp_path: Path) -> None:
                 codes[error.code] += 1
         assert set(codes) == {"E505"}
         assert total.received == 10 * (200 - codes["E505"]) > 0
+        moody.takes.set()
+        assert pipeline.close(10)
+        counts = [int(record.get("count", 1)) for record in moody.records]
+        assert sum(counts) == total.admitted
 
 
 def test_it_shows_nothing(tmp_path: Path) -> None:
