@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collector.filter.draft import Admission
+from collector.filter.admission import Admission
 from collector.filter.run import Filter
 
 __all__ = ["Admission", "Filter"]

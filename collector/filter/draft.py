@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
-from collector.contracts import CATEGORIES, DROPS, Record, Rejection, Tally
+from collector.contracts import CATEGORIES, DROPS, Rejection, Tally
+from collector.filter.admission import Admission
 from collector.filter.compile import Fills, Plan
 
-__all__ = ["Admission", "Draft", "record_type"]
+__all__ = ["Draft", "record_type"]
 
 _encode_lines = msgspec.json.Encoder().encode_lines
 
@@ -32,29 +33,6 @@ def record_type(plan: Plan) -> type[msgspec.Struct]:
         frozen=True,
         gc=False,
     )
-
-
-class Admission:
-    """The outcome of one filter call: minimised records, and the tally of everything else."""
-
-    __slots__ = ("_encoded", "_structs", "tally")
-
-    def __init__(self, structs: list[Any], encoded: bytes, tally: Tally) -> None:
-        self._structs = structs
-        self._encoded = encoded
-        self.tally = tally
-
-    def __repr__(self) -> str:
-        return f"<Admission of {self.tally.admitted} out of {self.tally.received}>"
-
-    @property
-    def records(self) -> list[Record]:
-        """The records as dictionaries, in the order of the events; made anew at each call."""
-        return cast("list[Record]", msgspec.to_builtins(self._structs))
-
-    def encode(self) -> bytes:
-        """The records as NDJSON, one line each, in the order of the events."""
-        return self._encoded
 
 
 @dataclass(slots=True, repr=False)

@@ -12,6 +12,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from collector.contracts import DROPS, Rejection
+from collector.filter.alone import alone
 from collector.filter.compile import Fills, Found, Plan
 from collector.filter.draft import Draft, record_type
 from collector.filter.generate import Outer, fast_path, only_slow
@@ -50,12 +51,14 @@ class Events:
         self._tolerant = Tolerant(plan)
         self._mapping = Mapping(plan)
         self._fill = fast_path(plan)
+        self.alone = alone(plan, self._record)
 
     def draft(self, fills: Fills | None = None) -> Draft:
-        """An empty draft; with ``fills`` only for ``slowly``, and for a single event."""
+        """An empty draft; with ``fills`` only for ``slow``, and for a single event."""
         return Draft(self.plan, self._record, fills=fills)
 
-    def slowly(self) -> Events:
+    @cached_property
+    def slow(self) -> Events:
         """The same, with the fast path left out: it does not know what a request says."""
         return _Slow(self.plan)
 

@@ -14,8 +14,9 @@ from typing import Any
 
 from collector.contracts import SIGNALS, Signal
 from collector.errors import ConfigError
+from collector.filter.admission import Admission
 from collector.filter.compile import Fills, Plan, compile_plan, next_expiry
-from collector.filter.draft import Admission, Draft
+from collector.filter.draft import Draft
 from collector.filter.events import Events
 from collector.filter.text import BOM
 from collector.schema.kinds import Circumstances
@@ -67,7 +68,7 @@ class Filter:
     @property
     def plan(self) -> Plan:
         """What is looked for today, compiled."""
-        return self._draft()[0].plan
+        return self._today().plan
 
     def admit(
         self,
@@ -82,6 +83,10 @@ class Filter:
         where the schema says so and the event says nothing, if it is the only one.
         """
         try:
+            if type(event) is dict and peer is None and user_agent is None:
+                admission = self._today().alone(event)
+                if admission is not None:
+                    return admission
             return self._filled(self._admit, event, _fills(peer, user_agent))
         except BaseException as error:  # an interrupt, or ``keys`` that fail
             del event, peer, user_agent
@@ -140,7 +145,7 @@ class Filter:
         size = read(events, draft, payload)
         if fills is not None and draft.received == 1 and events.plan.fills:
             draft = events.draft(fills)
-            read(events.slowly(), draft, payload)
+            read(events.slow, draft, payload)
         return draft.finish(size, self.merge)
 
     @staticmethod
@@ -189,11 +194,15 @@ class Filter:
         plan = compile_plan(self.schema, self._purposes, today, self._around)
         return Events(plan), next_expiry(self.schema, today)
 
-    def _draft(self) -> tuple[Events, Draft]:
-        """The compiled paths, made anew on the day a field expires, and an empty draft."""
+    def _today(self) -> Events:
+        """The compiled paths, made anew on the day a field expires."""
         if self._until is not None and self._now().date() >= self._until:
             self._events, self._until = self._compile()
-        events = self._events
+        return self._events
+
+    def _draft(self) -> tuple[Events, Draft]:
+        """The compiled paths, and an empty draft."""
+        events = self._today()
         return events, events.draft()
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from collector.filter.draft import Admission
+from collector.filter.admission import Admission
 from collector.filter.run import Filter
 from collector.schema.model import Schema, Trial
 

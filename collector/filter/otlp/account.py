@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from collector.contracts import CATEGORIES, DROPS, Rejection, Tally
+from collector.filter.admission import Admission
 from collector.filter.compile import Plan
-from collector.filter.draft import Admission
 
 __all__ = ["Account"]
 

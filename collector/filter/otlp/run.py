@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from collector.contracts import Signal
+from collector.filter.admission import Admission
 from collector.filter.compile import Fills, Plan
-from collector.filter.draft import Admission, record_type
+from collector.filter.draft import record_type
 from collector.filter.events import MAX_DOCUMENT
 from collector.filter.otlp.account import Account
 from collector.filter.otlp.attributes import Reading

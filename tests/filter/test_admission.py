@@ -1,0 +1,82 @@
+"""What a filter call gives, and the sum of many."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import reduce
+from operator import add
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector import Schema, Tally, load_schema
+from collector.filter import admission as tested
+from collector.filter.admission import Admission, Counts
+from collector.testing import events, payloads, schemas
+from tests.filter.test_laws import NOW, made
+
+EVENT = {"ip": "203.0.113.7", "os": {"type": 7}, "chat": ["canary"]}
+
+
+def test_a_tally_is_made_when_it_is_asked_for() -> None:
+    """The verdict on a mapping says what its tally comes to, which is then always the same one."""
+    admission = made(load_schema("conferencing")).admit(EVENT)
+    assert admission.verdict == (None, ("chat",), (("os.type", "wrong_type"),))
+    assert admission.tally == Tally(
+        received=1,
+        admitted=1,
+        dropped={"os.type": Counter({"wrong_type": 1})},
+        content=Counter({"chat": 1}),
+        bytes_out=len(admission.encode()),
+    )
+    assert admission.tally is admission.tally
+
+
+def test_a_rejected_mapping() -> None:
+    """It has no record, and its verdict says why."""
+    admission = made(load_schema("conferencing")).admit({"chat": "canary"})
+    assert admission.verdict == ("nothing_admitted", ("chat",), ())
+    assert (admission.records, admission.encode()) == ([], b"")
+    assert admission.tally.rejected == Counter(nothing_admitted=1)
+
+
+@given(st.data(), schemas(), st.integers(1, 4))
+def test_counts_are_the_sum_of_tallies(data: st.DataObject, schema: Schema, most: int) -> None:
+    """Whatever is added, mapping or text, and however few verdicts are remembered."""
+    filter_ = made(schema)
+    event = st.one_of(events(schema, now=NOW), payloads(schema, now=NOW))
+    admissions: list[Admission] = [filter_.admit(data.draw(event)) for _ in range(5)]
+    total = Tally()
+    counts, before = Counts(total), tested._MOST_VERDICTS
+    tested._MOST_VERDICTS = most
+    try:
+        for admission in (*admissions, *admissions):
+            counts.add(admission)
+            assert len(counts._verdicts) <= most
+    finally:
+        tested._MOST_VERDICTS = before
+    expected = reduce(add, (admission.tally for admission in admissions), Tally())
+    for _ in range(2):
+        counts.settle()
+        assert total == expected + expected
+
+
+def test_counting_goes_on_after_settling() -> None:
+    """What was counted into the total by others stays; each admission is counted once."""
+    filter_, total = made(load_schema("conferencing")), Tally(received=5, admitted=5)
+    counts = Counts(total)
+    for number in range(1, 4):
+        counts.add(filter_.admit(EVENT))
+        counts.settle()
+        assert (total.received, total.content) == (5 + number, Counter(chat=number))
+    counts.add(filter_.admit(b'{"ip":"203.0.113.7"}'))
+    assert total.received == 9
+    assert total.dropped == {"os.type": Counter(wrong_type=3)}
+
+
+def test_no_representation_shows_a_value() -> None:
+    """Neither of an admission nor of counts."""
+    admission, counts = made(load_schema("conferencing")).admit(EVENT), Counts(Tally())
+    counts.add(admission)
+    assert repr(admission) == str(admission) == f"{admission}" == "<Admission of 1 out of 1>"
+    assert repr(counts) == "<Counts of 1 verdicts>"

@@ -1,0 +1,136 @@
+"""The fast path of mappings: that it means what the slow one means, and what it leaves to it."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter, UserDict
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector import Filter, Schema, load_schema
+from collector.filter.alone import never
+from collector.testing import events, schemas
+from tests.filter.test_foreign import FOREIGN, Key, Text, hostile
+from tests.filter.test_laws import NOW, SHIPPED, granted, load_once, made, reference, same
+from tests.filter.yards import EVERY_FIELD, outcome, yard_of
+
+ADDRESS = b'{"schema":"conferencing/1.0.0","client.address":"203.0.113.7"}\n'
+ODD_KEYS: tuple[Any, ...] = (7, None, b"ip", ("ip",), "\ud800", Text("os"), Key("os"))
+
+
+def slowly(schema: Schema, purposes: Any = None) -> Filter:
+    """A filter that leaves every mapping to the slow path."""
+    made_so = made(schema, purposes)
+    made_so._events.alone = never
+    return made_so
+
+
+@given(st.data(), schemas(), granted)
+def test_both_paths_agree(data: st.DataObject, schema: Schema, purposes: Any) -> None:
+    """Fast path = slow path = reference, for any mapping, foreign types and keys included."""
+    event = data.draw(events(schema, now=NOW))
+    expected = reference(schema, purposes).admit(event)
+    same(made(schema, purposes).admit(event), expected)
+    same(slowly(schema, purposes).admit(event), expected)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+@given(st.data())
+def test_both_paths_agree_under_the_shipped_schemas(name: str, data: st.DataObject) -> None:
+    """The same for the schemas that are shipped, whose names of content are many."""
+    event = data.draw(events(load_once(name), now=NOW))
+    same(made(load_once(name)).admit(event), slowly(load_once(name)).admit(event))
+
+
+@given(st.data(), schemas())
+def test_the_fast_path_takes_all_that_json_can_say(data: st.DataObject, schema: Schema) -> None:
+    """Every mapping whose keys are texts, unless records may lie in it."""
+    event = data.draw(events(schema, plain=True, now=NOW))
+    is_taken = made(schema)._events.alone(event) is not None
+    assert is_taken == (schema.records is None)
+
+
+def test_other_keys_are_left_to_the_slow_path() -> None:
+    """Beside the event's members or deep in an object on the way to a field; elsewhere nobody
+    looks."""
+    tested = made(load_schema("conferencing"))
+    for key in ODD_KEYS:
+        odd = {key: "canary"}
+        for event in (odd | {"ip": "203.0.113.7"}, {"device": {"model": odd}, "ip": "203.0.113.7"}):
+            assert tested._events.alone(event) is None
+            assert tested.admit(event).encode() == ADDRESS
+        taken = {"unlisted": odd, "chat": odd, "ip": "203.0.113.7"}
+        assert tested._events.alone(taken) is not None
+
+
+class Like:
+    """What ``msgspec.convert`` would ask for its members."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(name)
+
+    def __getitem__(self, key: str) -> Any:
+        raise AssertionError(key)
+
+
+def test_what_is_like_a_dictionary_is_none() -> None:
+    """On the way to a field only a plain dictionary is an object; nothing else is asked."""
+    tested = made(load_schema("conferencing"))
+    for inner in (
+        type("Object", (dict,), {})(type="linux"),
+        MappingProxyType({"type": "linux"}),
+        UserDict(type="linux"),
+        Like(),
+        hostile(dict),
+        hostile(object),
+        [("type", "linux")],
+    ):
+        admission = tested._events.alone({"os": inner, "ip": "203.0.113.7"})
+        assert admission is not None
+        assert admission.encode() == ADDRESS
+
+
+@pytest.mark.parametrize(("schema", "name"), EVERY_FIELD)
+def test_foreign_values_are_taken_and_dropped(schema: str, name: str) -> None:
+    """A foreign value costs its field, and no second look at the event."""
+    yard = yard_of(schema)
+    if yard.schema.records is not None:
+        return
+    for way in yard.ways(name):
+        for value in FOREIGN:
+            admission = yard.filter._events.alone(way.event(value))
+            assert admission is not None
+            assert outcome(admission) == outcome(slowly(yard.schema).admit(way.event(value)))
+
+
+def test_what_kinds_raise_is_not_taken_for_a_faulty_key() -> None:
+    """An error of the caller's own ``keys``, of whatever class, comes out."""
+    schema = yard_of("every-kind").schema
+    calls = iter([bytes(32)])
+
+    def keys(_reference: str, _period: int) -> bytes:
+        for key in calls:
+            return key
+        raise ValueError("the caller's")
+
+    tested = Filter(schema, as_of=NOW, keys=keys)
+    with pytest.raises(ValueError, match="the caller's"):
+        tested.admit({"device.id": "anything"})
+
+
+def test_nothing_of_the_event_is_kept() -> None:
+    """Neither an event nor a part of it is referenced once it is admitted, except admitted texts;
+    the same event gives the same again."""
+    tested = made(load_schema("conferencing"))
+    event: Any = {"os": {"type": "linux"}, "chat": [object()], "unlisted": [object()]}
+    parts = (event, event["os"], event["chat"], event["unlisted"], event["chat"][0])
+    before = list(map(sys.getrefcount, parts))
+    first, second = tested.admit(event), tested.admit(event)
+    assert list(map(sys.getrefcount, parts)) == before
+    assert first.encode() == second.encode()
+    assert first.tally == second.tally
+    assert first.tally.content == Counter(chat=1)
