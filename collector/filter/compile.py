@@ -92,13 +92,15 @@ def drop_code(column: int, reason: Drop) -> int:
 class Column:
     """One field, ready to be filtered.
 
-    ``paths`` are nested ones, and the flat dotted form as a single key. A column that is
-    ``withheld`` is never decoded; its presence is counted under that reason. ``derived`` is its
-    place in what a user agent says; ``peer`` says that the sender's address may fill it.
+    ``field`` is what the schema says of it. ``paths`` are nested ones, and the flat dotted form as
+    a single key. A column that is ``withheld`` is never decoded; its presence is counted under that
+    reason. ``derived`` is its place in what a user agent says; ``peer`` says that the sender's
+    address may fill it.
     """
 
     index: int
     name: str
+    field: FieldBase
     paths: tuple[Keys, ...]
     wire: frozenset[type]
     accept: Canonical
@@ -242,6 +244,7 @@ def compile_plan(
             Column(
                 index=index,
                 name=name,
+                field=field,
                 paths=_paths(field.paths(name)),
                 wire=field.wire,
                 accept=canonical if memo is None else memo,

@@ -31,8 +31,9 @@ from collector.filter.tolerant import Tolerant, is_list
 
 if TYPE_CHECKING:
     from collector.filter.otlp import Otlp
+    from collector.filter.relay import Relay
 
-__all__ = ["MAX_DOCUMENT", "MAX_LINE", "Events", "refusal"]
+__all__ = ["MAX_DOCUMENT", "MAX_LINE", "Events", "readable", "refusal"]
 
 MAX_LINE = 16 << 20
 """The longest line, in bytes."""
@@ -69,16 +70,16 @@ class Events:
 
         return Otlp(self.plan)
 
+    @cached_property
+    def relay(self) -> Relay:
+        """The same plan for records that a filter has made already."""
+        from collector.filter.relay import Relay  # noqa: PLC0415 - nor these
+
+        return Relay(self.plan)
+
     def lines(self, text: bytes, draft: Draft) -> None:
         """Every line that is not blank is one event."""
-        each = lines(text)
-        if len(text) > MAX_LINE:
-            each = _only(each, _is_short, "too_large", draft)
-        if not is_utf8(text):
-            each = _only(each, is_utf8, "malformed", draft)
-        if _parser_goes_deep() and may_hold_deep_lines(text):
-            each = _only(each, _is_shallow, "too_deep", draft)
-        self._all(each, draft)
+        self._all(readable(text, draft.rejected), draft)
 
     def document(self, text: _Text, draft: Draft) -> None:
         """One JSON text: an object is one event, an array is many."""
@@ -182,6 +183,18 @@ class _Slow(Events):
         self._fill = only_slow
 
 
+def readable(text: bytes, rejected: list[Rejection]) -> Iterable[_Text]:
+    """The lines that may be parsed; why others may not is added to what is rejected."""
+    each = lines(text)
+    if len(text) > MAX_LINE:
+        each = _only(each, _is_short, "too_large", rejected)
+    if not is_utf8(text):
+        each = _only(each, is_utf8, "malformed", rejected)
+    if _parser_goes_deep() and may_hold_deep_lines(text):
+        each = _only(each, _is_shallow, "too_deep", rejected)
+    return each
+
+
 def refusal(text: _Text) -> Rejection | None:
     """Why a JSON document is not even parsed, if it is not."""
     if len(text) > MAX_DOCUMENT:
@@ -207,10 +220,12 @@ def _is_shallow(text: _Text) -> bool:
     return not is_deep(text)
 
 
-def _only(lines: Iterable[_Text], test: Any, reason: Rejection, draft: Draft) -> Iterator[_Text]:
+def _only(
+    lines: Iterable[_Text], test: Any, reason: Rejection, rejected: list[Rejection]
+) -> Iterator[_Text]:
     """The lines that pass a test; the others are rejected for the reason."""
     for line in lines:
         if test(line):
             yield line
         else:
-            draft.rejected.append(reason)
+            rejected.append(reason)

@@ -18,6 +18,7 @@ from collector.filter.admission import Admission
 from collector.filter.compile import Fills, Plan, compile_plan, next_expiry
 from collector.filter.draft import Draft
 from collector.filter.events import Events
+from collector.filter.minutes import Share
 from collector.filter.text import BOM
 from collector.schema.kinds import Circumstances
 from collector.schema.model import Schema
@@ -111,6 +112,23 @@ class Filter:
             return self._filled(read, payload, _fills(peer, user_agent))
         except BaseException as error:
             del payload, peer, user_agent
+            clear_frames(error.__traceback__)
+            raise
+
+    def admit_records(self, payload: Payload) -> list[Share]:
+        """Filter NDJSON that a filter of the same schema has made: the records come out as they
+        are, by the minute in which they were received.
+
+        Raises ``InputError`` E429 if a record is of another schema or version; never for other
+        input.
+        """
+        try:
+            text = _text(payload)
+            relay, now = self._draft()[0].relay, self._now()
+            return relay.admit(b"\0" if text is None else bytes(text), now)
+        except BaseException as error:
+            text = None
+            del payload
             clear_frames(error.__traceback__)
             raise
 

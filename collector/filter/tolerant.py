@@ -7,8 +7,8 @@ its own field and nothing else. Unlisted members stay undecoded bytes here too.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec.structs import astuple
@@ -16,7 +16,7 @@ from msgspec.structs import astuple
 from collector.contracts import Rejection
 from collector.filter.compile import MARKS, Column, Found, Keys, Plan, Way
 
-__all__ = ["FAILURES", "NULL", "Form", "Tolerant", "is_list", "skip"]
+__all__ = ["FAILURES", "NULL", "Form", "Tolerant", "is_list", "judged", "skip"]
 
 NULL = msgspec.Raw(b"null")
 FAILURES = (msgspec.MsgspecError, RecursionError, ValueError)
@@ -33,6 +33,7 @@ _FRACTION = re.compile(rb"[.eE]")
 _LIST = re.compile(rb"[ \t\r\n]*+\[")
 _TEXT = frozenset([str])
 _Members = Sequence[msgspec.Raw | None]
+_T = TypeVar("_T")
 _Place = tuple[int, int]
 """A member: the number of its object, and its own within it."""
 
@@ -180,18 +181,23 @@ class Tolerant:
     def read(self, payload: Any) -> Found | Rejection:
         """What the plan looks for in an event, or the reason why it is none."""
         form = self.form(payload)
-        refused: Rejection
-        try:
-            return form.read(form.decode(payload))
-        except msgspec.ValidationError:
-            refused = "not_an_object"
-        except RecursionError:
-            refused = "too_deep"
-        except FAILURES:
-            refused = "malformed"
-        if refused == "not_an_object":  # its first byte says so; the rest may be anything
-            refused = _syntax(payload) or refused
-        return refused
+        return judged(lambda payload: form.read(form.decode(payload)), payload)
+
+
+def judged(read: Callable[[Any], _T], payload: Any) -> _T | Rejection:
+    """What is read of an event, or the reason why it is none."""
+    refused: Rejection
+    try:
+        return read(payload)
+    except msgspec.ValidationError:
+        refused = "not_an_object"
+    except RecursionError:
+        refused = "too_deep"
+    except FAILURES:
+        refused = "malformed"
+    if refused == "not_an_object":  # its first byte says so; the rest may be anything
+        refused = _syntax(payload) or refused
+    return refused
 
 
 def _syntax(payload: Any) -> Rejection | None:

@@ -78,6 +78,16 @@ class FieldBase(BaseModel):
         """The function that makes values canonical."""
         raise NotImplementedError
 
+    def stored(self, circumstances: Circumstances) -> Canonical:
+        """The function that takes canonical values only, and leaves them as they are."""
+        canonical = self.canonical(circumstances)
+
+        def stored(value: Any) -> Scalar | None:
+            result = canonical(value)
+            return result if result == value else None
+
+        return stored
+
     def size(self) -> int:
         """How many canonical values there are."""
         raise NotImplementedError

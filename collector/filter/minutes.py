@@ -1,0 +1,110 @@
+"""The minutes in which records were received, as their sender says, and what belongs to each.
+
+A minute is the sender's to choose, so it is kept within limits: it could say more than a field.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import msgspec
+
+from collector.contracts import Rejection, Tally
+from collector.filter.compile import Column
+from collector.schema.kinds import Canonical
+
+__all__ = ["MOST_MINUTES", "Judge", "Minutes", "Part", "Share"]
+
+Judge = tuple[Column, Canonical]
+"""A field, and what takes its values as they are stored."""
+
+MOST_MINUTES = 60
+"""The most minutes in one body, each of which becomes a batch; an SDK sends one."""
+
+_AHEAD = timedelta(minutes=5)
+"""So far may a sender's clock be ahead; what is further ahead is received now."""
+_OLDEST = timedelta(days=31)
+"""What was received longer ago is not taken: all minutes together are 16 bits."""
+_WRITTEN = re.compile(r"[0-9]{4}(?:-[0-9]{2}){2}T(?:[0-9]{2}:){2}00Z").fullmatch
+_encode_lines = msgspec.json.Encoder().encode_lines
+
+
+class Share(NamedTuple):
+    """The records of one minute (RFC 3339 UTC) as NDJSON, and their counts."""
+
+    received: str
+    payload: bytes
+    tally: Tally
+
+
+@dataclass(slots=True, repr=False)
+class Part:
+    """A share in the making, and what judges its values, column by column."""
+
+    judges: list[Judge]
+    records: list[Any] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+
+
+class Minutes:
+    """One body: its parts by minute, and why lines of it are ``unread``, which count as of now."""
+
+    def __init__(self, now: datetime, judges: Callable[[datetime], list[Judge]]) -> None:
+        self.unread: list[Rejection] = []
+        self._now = now.replace(second=0, microsecond=0)
+        self._judges = judges
+        self._parts: dict[datetime, Part] = {}
+        self._said: dict[str | None, Part | Rejection] = {}
+
+    def part(self, said: Any) -> Part | Rejection:
+        """The part of the minute that a record says, or of the present one if it says none; or why
+        it is not taken."""
+        if said is not None and type(said) is not str:
+            return "malformed"
+        found = self._said.get(said)
+        if found is None:
+            found = self._said[said] = self._found(said)
+        return found
+
+    def _found(self, said: str | None) -> Part | Rejection:
+        minute = self._now if said is None else _within(said, self._now)
+        if minute is None:
+            return "malformed"
+        if minute not in self._parts and len(self._parts) >= MOST_MINUTES:
+            return "too_large"
+        return self._of(minute)
+
+    def _of(self, minute: datetime) -> Part:
+        part = self._parts.get(minute)
+        if part is None:
+            part = self._parts[minute] = Part(self._judges(minute))
+        return part
+
+    def shares(self, size: int) -> Iterator[Share]:
+        """All parts, once the body is read; its bytes are counted with the first of them."""
+        if self.unread:
+            tally = self._of(self._now).tally
+            tally.received += len(self.unread)
+            tally.rejected.update(self.unread)
+        for minute, part in self._parts.items():
+            payload = bytes(_encode_lines(part.records))
+            part.tally.bytes_in, size = size, 0
+            part.tally.bytes_out = len(payload)
+            yield Share(minute.strftime("%Y-%m-%dT%H:%M:00Z"), payload, part.tally)
+
+
+def _within(said: str, now: datetime) -> datetime | None:
+    """The minute that a text says, if a record may have been received in it."""
+    if not _WRITTEN(said):
+        return None
+    try:
+        minute = datetime.fromisoformat(said)
+    except ValueError:
+        return None
+    if minute > now + _AHEAD:
+        return now
+    return minute if minute >= now - _OLDEST else None
