@@ -56,6 +56,11 @@ class Buffer:
     def __repr__(self) -> str:
         return f"<Buffer of {self.account.queued}>"
 
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether what waited was given up."""
+        return self._abandoned
+
     def put(self, payload: bytes, tally: Tally) -> bool:
         """Count an event, and take in the records that came of it; whether all had room, and there
         were some."""

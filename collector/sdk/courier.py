@@ -37,12 +37,14 @@ class Courier(threading.Thread):
         self._buffer, self._layout, self._opens = buffer, layout, opens
 
     def run(self) -> None:
-        """What the thread does."""
+        """What the thread does. Given up, it closes what it has as soon as that lets it."""
         while (taken := self._buffer.take()) is not None:
             if taken.lines:
                 self._see_to(parcel(taken, self._layout))
             elif self.delivery is not None:
                 self.delivery.tidy()
+        if self._buffer.is_abandoned:
+            self.close(0)
 
     def try_once(self) -> None:
         """The same without a thread, and without a second attempt. The buffer must be closed."""
@@ -74,6 +76,7 @@ class Courier(threading.Thread):
 
     def close(self, seconds: float) -> None:
         """Close what was opened, once the thread has ended."""
-        if self.delivery is not None:
+        delivery, self.delivery = self.delivery, None
+        if delivery is not None:
             with suppress(CollectorError):
-                self.delivery.close(seconds)
+                delivery.close(seconds)

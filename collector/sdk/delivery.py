@@ -92,8 +92,8 @@ class _Spooled:
         self._spools, self._buffer, self._stack = spools, buffer, stack
         for spool in spools:
             buffer.recover(spool.depth())
-        out = _Out(send, buffer)
-        self._drains = [Drain(name, out, spool) for spool in spools]
+        self._out = _Out(send, buffer)
+        self._drains = [Drain(name, self._out, spool) for spool in spools]
         for drain in self._drains:
             drain.start()
 
@@ -116,7 +116,7 @@ class _Spooled:
             drain.stop()
         for spool in self._spools:
             spool.close()
-        if not any(drain.is_alive() for drain in self._drains):  # else it still uses the sink
+        if self._out.end():  # else a drain is still using the sink
             self._stack.close()
 
 
@@ -126,10 +126,21 @@ class _Out:
     def __init__(self, send: _Send, buffer: Buffer) -> None:
         self._send, self._buffer = send, buffer
         self._turn = threading.Lock()
+        self._is_over = False
+
+    def end(self) -> bool:
+        """Deliver nothing more; whether nobody is delivering now."""
+        is_free = self._turn.acquire(blocking=False)
+        self._is_over = True
+        if is_free:
+            self._turn.release()
+        return is_free
 
     def deliver(self, *batches: Batch) -> None:
         try:
             with self._turn:
+                if self._is_over:
+                    raise DeliveryError("E510", "the time for delivery is over")
                 refused = self._send(*batches)
         except DeliveryError as error:
             self._buffer.failed(error.code)

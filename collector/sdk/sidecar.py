@@ -10,7 +10,7 @@ import re
 import socket
 import ssl
 from contextlib import suppress
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
 from time import monotonic
 
@@ -89,10 +89,10 @@ class Sidecar:
         is_whole = False
         try:
             connection.request("POST", self._target.prefix + _PATH, body, headers)
-            answer = connection.getresponse()
-            text = answer.read(_MOST_ANSWER)
-            is_whole = answer.isclosed()
-            self._obey(answer.getheader("Retry-After", ""))
+            with connection.getresponse() as answer:
+                text = answer.read(_MOST_ANSWER)
+                is_whole = answer.isclosed()
+                self._obey(answer.getheader("Retry-After", ""))
         except (OSError, HTTPException, ValueError):
             return None
         finally:
@@ -107,10 +107,25 @@ class Sidecar:
     def _connect(self) -> HTTPConnection:
         target, timeout = self._target, self._timeout
         if target.scheme == "unix":
-            return _UnixConnection(target.path, timeout)
-        if self._context is not None:
-            return HTTPSConnection(target.host, target.port, timeout=timeout, context=self._context)
-        return HTTPConnection(target.host, target.port, timeout=timeout)
+            made: HTTPConnection = _UnixConnection(target.path, timeout)
+        elif self._context is not None:
+            made = HTTPSConnection(target.host, target.port, timeout=timeout, context=self._context)
+        else:
+            made = HTTPConnection(target.host, target.port, timeout=timeout)
+        made.response_class = _Response
+        return made
+
+
+class _Response(HTTPResponse):
+    """An answer that lets go of the socket also when it breaks off before its body."""
+
+    def begin(self) -> None:
+        """Read the head."""
+        try:
+            super().begin()
+        except BaseException:
+            self.close()
+            raise
 
 
 class _UnixConnection(HTTPConnection):

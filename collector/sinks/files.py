@@ -113,9 +113,11 @@ class NdjsonFile:
         return True
 
     def _has_changed(self) -> bool:
-        """Whether another process has written since we did."""
+        """Whether another process has written since we did. Its marks are read in any case, so that
+        ours is the next one."""
         found = self.path.stat()
-        return (found.st_ino, found.st_size) != (_inode(self._file), self._length)
+        mark = self._marks.get(found.st_ino, found.st_size)
+        return (mark.inode, mark.length) != (_inode(self._file), self._length)
 
     def _append(self, keys: Iterable[bytes], data: bytes) -> None:
         if self._length and self._length + len(data) > self._rotate:

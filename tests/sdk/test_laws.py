@@ -10,9 +10,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from collector.schema import load_schema
 from collector.sdk import Account, Collector
 from tests.sdk.stores import addresses
 
+_SCHEMA = load_schema("conferencing")
+_EXAMPLES = max(1, settings().max_examples // 10)
+"""A tenth of other laws', as each of them opens files, and waits."""
 _FOREVER = 30.0
 _MOMENT = 0.02
 
@@ -47,6 +51,7 @@ class Steps(RuleBasedStateMachine):
     def open(self) -> None:
         """A new one on the same files."""
         self.telemetry = Collector(
+            _SCHEMA,
             to=f"ndjson:///{self.path}",
             queue=self.queue,
             when_full="oldest" if self.oldest else "newest",
@@ -136,5 +141,5 @@ class Steps(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
 
-Steps.TestCase.settings = settings(max_examples=25, stateful_step_count=15, deadline=None)
+Steps.TestCase.settings = settings(max_examples=_EXAMPLES, stateful_step_count=12)
 TestSteps = Steps.TestCase

@@ -117,3 +117,35 @@ def test_a_file_has_one_writer(tmp_path: Path) -> None:
                 NdjsonFile(taken)
             assert caught.value.code == "E203"
             assert caught.value.__context__ is None
+
+
+def test_a_shared_file_has_the_records_of_all(tmp_path: Path) -> None:
+    """Several have it open at once, open it at any time, rotate it: nothing is lost or twice."""
+    path = tmp_path / "records.ndjson"
+    sinks = [NdjsonFile(path, shared=True, rotate=2000) for _ in range(3)]
+    for number in range(24):
+        sinks[number % 3].deliver(_batch(number), _batch(number))
+        if number % 5 == 0:
+            sinks.append(NdjsonFile(path, shared=True))  # it writes a mark, and no record
+    for sink in sinks:
+        sink.close()
+    files = [each for each in tmp_path.iterdir() if not each.name.endswith(".state")]
+    assert len(files) > 1
+    assert len(list(_records(*files))) == 24 * 3
+
+
+def test_a_shared_file_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where somebody keeps it for themselves, the batch is not taken."""
+    monkeypatch.setattr("collector.sinks.turn._MOST_SECONDS", 0.05)
+    path = tmp_path / "records.ndjson"
+    with NdjsonFile(path, shared=True) as sink:
+        sink.deliver(_batch(1))
+        with NdjsonFile(path):
+            with pytest.raises(DeliveryError, match="E508"):
+                sink.deliver(_batch(2))
+            with pytest.raises(ConfigError, match="E203"):
+                NdjsonFile(path, shared=True)
+        sink.deliver(_batch(2))
+    assert len(list(_records(path))) == 6

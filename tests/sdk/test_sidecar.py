@@ -1,0 +1,223 @@
+"""A real sidecar as the sink: over HTTP, TLS and a socket file, away, back, and unwilling."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import ssl
+import threading
+from pathlib import Path
+from time import sleep
+from typing import Any
+
+import pytest
+
+from collector.errors import ConfigError
+from collector.sdk import Collector
+from tests.ingest.certificates import Authority
+from tests.sdk.stores import addresses, rows
+from tests.sdk.wires import hung, wire
+from tests.sidecar.serving import Sidecar, started
+
+_EVENT = {"ip_address": "203.0.113.7", "device": {"type": "phone"}, "chat": ["never sent"]}
+_FOREVER = 30.0
+
+
+def _settled(sidecar: Sidecar, number: int) -> list[str]:
+    """The addresses in its store, once there are so many."""
+    path = sidecar.directory / "collector-data" / "store.db"
+    for _ in range(300):
+        found = addresses(path) if path.exists() else []
+        if len(found) >= number:
+            return found
+        sleep(0.02)
+    raise AssertionError(f"{len(found)} of {number} records are there")
+
+
+def test_over_http_and_a_socket_file(tmp_path: Path) -> None:
+    """Records arrive as they were made, with their minute."""
+    with started(tmp_path, environ={"COLLECTOR__HTTP__UNIX": str(tmp_path / "c.sock")}) as sidecar:
+        for to in (f"http://127.0.0.1:{sidecar.ports['http']}", f"unix://{tmp_path}/c.sock"):
+            with Collector(to=to) as telemetry:
+                assert telemetry.emit(_EVENT)
+                assert telemetry.flush(_FOREVER)
+                assert telemetry.tally().delivered == 1
+        assert _settled(sidecar, 2) == ["203.0.113.7"] * 2
+        found = rows(tmp_path / "collector-data" / "store.db")
+        assert {row["device.type"] for row in found} == {"phone"}
+
+
+def test_content_never_crosses_the_wire(tmp_path: Path) -> None:
+    """Every byte of the connection is looked at."""
+    with started(tmp_path) as sidecar, wire(sidecar.ports["http"]) as between:
+        with Collector(to=f"http://127.0.0.1:{between.port}") as telemetry:
+            for number in range(100):
+                telemetry.emit({**_EVENT, "user": "canary", "canary": number, "os": "canary"})
+                telemetry.emit(b'{"ip": "::1", "audio": "canary", "os": {"canary": 1}}')
+                telemetry.emit("canary")
+            assert telemetry.flush(_FOREVER)
+        _settled(sidecar, 200)
+    assert telemetry.tally().delivered == 200
+    for seen in (between.sent, between.answered):
+        assert seen
+        assert b"canary" not in seen
+        assert b"never sent" not in seen
+    for path in tmp_path.rglob("*"):
+        assert not path.is_file() or b"canary" not in path.read_bytes()
+
+
+def test_a_lost_answer_does_not_double_records(tmp_path: Path) -> None:
+    """The batch is sent again under the same key, and is there once."""
+    with started(tmp_path) as sidecar, wire(sidecar.ports["http"]) as between:
+        between.swallow = 3
+        with Collector(to=f"http://127.0.0.1:{between.port}", batch=10) as telemetry:
+            for number in range(30):
+                telemetry.emit({"ip": f"10.0.0.{number}"})
+            assert telemetry.flush(_FOREVER)
+        assert between.connections > 1
+        found = _settled(sidecar, 30)
+        assert found == sorted(f"10.0.0.{number}" for number in range(30))
+    assert telemetry.tally().delivered == 30
+
+
+def test_it_goes_away_and_comes_back(tmp_path: Path) -> None:
+    """Records wait meanwhile, then they are delivered."""
+    with started(tmp_path) as sidecar, wire(sidecar.ports["http"]) as between:
+        with Collector(to=f"http://127.0.0.1:{between.port}", interval=0.01) as telemetry:
+            telemetry.emit(_EVENT)
+            assert telemetry.flush(_FOREVER)
+            between.is_cut = True
+            telemetry.emit(_EVENT)
+            assert not telemetry.flush(0.3)
+            account = telemetry.tally()
+            assert (account.delivered, account.queued, account.failing) == (1, 1, True)
+            between.is_cut = False
+            assert telemetry.flush(_FOREVER)
+        assert len(_settled(sidecar, 2)) == 2
+    account = telemetry.tally()
+    assert (account.delivered, account.failing) == (2, False)
+    assert account.failures > 0
+
+
+def test_tokens_and_tls(tmp_path: Path) -> None:
+    """Both are asked for; without them nothing is taken, and nothing is lost."""
+    authority = Authority(tmp_path)
+    pair, token = authority.issue("server"), "a token that is long enough".replace(" ", "-")
+    environ = {
+        "COLLECTOR__TLS__CERTIFICATE": str(pair.certificate),
+        "COLLECTOR__TLS__KEY": str(pair.key),
+        "COLLECTOR__AUTH__TOKENS": hashlib.sha256(token.encode()).hexdigest(),
+    }
+    with started(tmp_path, environ=environ) as sidecar:
+        to = f"https://localhost:{sidecar.ports['http']}"
+        sound: dict[str, Any] = {"token": token, "ca": authority.own.certificate}
+        for without in ("token", "ca"):
+            given = {key: value for key, value in sound.items() if key != without}
+            with Collector(to=to, exit_timeout=0, **given) as telemetry:
+                telemetry.emit(_EVENT)
+                assert not telemetry.flush(0.3)
+                assert telemetry.tally().failing
+            assert telemetry.tally().lost == {"unsent": 1}
+        with Collector(to=to, **sound) as telemetry:
+            telemetry.emit(_EVENT)
+            assert telemetry.flush(_FOREVER)
+
+
+def test_files_for_tls_that_are_none(tmp_path: Path) -> None:
+    """They are told at once, without their path."""
+    (tmp_path / "canary.pem").write_text("canary")
+    for name in ("ca", "certificate"):
+        files: dict[str, Any] = {name: tmp_path / "canary.pem"}
+        with pytest.raises(ConfigError, match="E212") as caught:
+            Collector(to="https://localhost", **files)
+        assert "canary" not in str(caught.value)
+
+
+def test_session_keys_stay_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the environment says, as the standard library's own context would obey it."""
+    log = tmp_path / "keys.log"
+    monkeypatch.setenv("SSLKEYLOGFILE", str(log))
+    assert ssl.create_default_context().keylog_filename == str(log)
+    log.unlink(missing_ok=True)
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    test_tokens_and_tls(tmp_path)
+    assert not log.exists()
+
+
+def test_another_version_of_the_schema(tmp_path: Path) -> None:
+    """The sidecar does not take the records; they wait until it is of the same version."""
+    with started(tmp_path) as sidecar:
+        to = f"http://127.0.0.1:{sidecar.ports['http']}"
+        with Collector("conferencing-strict", to, spool=tmp_path / "spool") as telemetry:
+            telemetry.emit(_EVENT)
+            assert telemetry.flush(_FOREVER)
+            assert not telemetry.close(0.5) or telemetry.tally().spooled == 1
+    account = telemetry.tally()
+    assert (account.delivered, account.spooled, account.lost) == (0, 1, {})
+    environ = {"COLLECTOR__SCHEMA": "conferencing-strict"}
+    with started(tmp_path, environ=environ) as sidecar:
+        to = f"http://127.0.0.1:{sidecar.ports['http']}"
+        with Collector("conferencing-strict", to, spool=tmp_path / "spool") as telemetry:
+            assert telemetry.tally().recovered == 1
+            assert telemetry.close(_FOREVER)
+        assert telemetry.tally().delivered == 1
+
+
+def test_it_does_not_answer(tmp_path: Path) -> None:
+    """``close`` and ``flush`` keep to their time."""
+    with hung() as port:
+        telemetry = Collector(to=f"http://127.0.0.1:{port}", timeout=300)
+        assert telemetry.emit(_EVENT)
+        assert not telemetry.flush(0.1)
+        assert not telemetry.close(0.1)
+        account = telemetry.tally()
+    assert (account.admitted, account.delivered, account.lost) == (1, 0, {"unsent": 1})
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"garbage\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+        b'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"received":1',
+        b"HTTP/1.1 302 Found\r\nLocation: http://canary/\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 500 \r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 999 + b"\r\n",
+    ],
+    ids=["closes", "garbage", "no counts", "half", "redirect", "error", "many headers"],
+)
+def test_somebody_else_answers(answer: bytes) -> None:
+    """Nothing but the counts of a sidecar is taken for a yes."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            for _ in range(20):
+                try:
+                    end, _ = server.accept()
+                except OSError:
+                    return
+                with end:
+                    end.recv(1 << 16)
+                    end.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        to = f"http://127.0.0.1:{server.getsockname()[1]}"
+        with Collector(to=to, exit_timeout=0, timeout=0.5) as telemetry:
+            telemetry.emit(_EVENT)
+            assert not telemetry.flush(0.3)
+            assert telemetry.tally().failing
+            assert telemetry.tally().delivered == 0
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def test_what_it_will_never_take_is_counted(tmp_path: Path) -> None:
+    """A body that is too large for the sidecar's limits would be so again."""
+    with started(tmp_path, environ={"COLLECTOR__LIMITS__WIRE": "1KiB"}) as sidecar:
+        with Collector(to=f"http://127.0.0.1:{sidecar.ports['http']}") as telemetry:
+            for _ in range(100):
+                telemetry.emit(_EVENT)
+            assert telemetry.flush(_FOREVER)
+        account = telemetry.tally()
+    assert (account.admitted, account.delivered, account.lost) == (100, 0, {"refused": 100})
