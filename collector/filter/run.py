@@ -10,9 +10,9 @@ from collections.abc import Callable, Collection
 from datetime import UTC, date, datetime, time
 from functools import partial
 from traceback import clear_frames
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from collector.contracts import SIGNALS, Signal
+from collector.contracts import SIGNALS, Record, Signal
 from collector.errors import ConfigError
 from collector.filter.admission import Admission
 from collector.filter.compile import Fills, Plan, compile_plan, next_expiry
@@ -23,7 +23,12 @@ from collector.filter.text import BOM
 from collector.schema.kinds import Circumstances
 from collector.schema.model import Schema
 
+if TYPE_CHECKING:
+    from collector.filter.otlp.items import Items
+
 __all__ = ["Filter", "Payload"]
+
+_T = TypeVar("_T")
 
 Payload = bytes | bytearray | memoryview | str
 _Read = Callable[[Events, Draft, Any], int]
@@ -156,6 +161,11 @@ class Filter:
             del payload, peer, user_agent
             clear_frames(error.__traceback__)
             raise
+
+    def otlp_items(self, make: Callable[[Record], _T]) -> Items[_T]:
+        """An empty batch of OpenTelemetry items that are Python objects already; ``make`` makes a
+        resource of what is admitted of one."""
+        return self._draft()[0].otlp.items(make)
 
     def _filled(self, read: _Read, payload: Any, fills: Fills | None) -> Admission:
         """Filter a payload; once more, with what the request says, if it holds one event."""

@@ -51,6 +51,13 @@ class Own(NamedTuple):
     content: int
     agent: Any
 
+    def over(self, outer: Own) -> Own:
+        """With what an outer set has and this one has not."""
+        if not self.values and not self.content and self.agent is None:
+            return outer
+        agent = outer.agent if self.agent is None else self.agent
+        return Own(outer.values | self.values, outer.content | self.content, agent)
+
 
 _NOTHING = Own({}, 0, None)
 
@@ -60,7 +67,7 @@ class Reading:
 
     ``names`` are those that are looked for, ``wanted`` is their set. ``plain`` are those that mean
     a text for one column, or a category of content (counted on from the last column), and nothing
-    else.
+    else. ``columns`` has all that are wanted, with -1 for those that are not plain.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -79,6 +86,7 @@ class Reading:
                 self.plain.pop(name, None)
             elif plan.columns[index].withheld is None and str in plan.columns[index].wire:
                 self.plain[name] = index
+        self.columns = {name: self.plain.get(name, -1) for name in self.wanted}
 
     def _look(self, index: int, paths: tuple[Keys, ...], *, is_read: bool) -> None:
         for rank, path in enumerate(paths):

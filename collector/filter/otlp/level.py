@@ -34,12 +34,11 @@ class Level:
 
 
 class Levels:
-    """The levels of one call, each made once, and the account that their items go to."""
+    """The levels of one call, each made once, and what becomes of their items."""
 
-    def __init__(self, plan: Plan, reading: Reading, account: Account) -> None:
+    def __init__(self, plan: Plan, reading: Reading) -> None:
         self._plan = plan
         self._reading = reading
-        self._account = account
         nothing: list[Any] = [None] * len(plan.columns)
         self._top = Level(nothing, 0, None, nothing, nothing)
         self._accept = [column.accept for column in plan.columns]
@@ -71,16 +70,16 @@ class Levels:
                     drops[column.index] = column.codes[reason]
         return Level(found, outer.content | own.content, agent, kept, drops)
 
-    def settle(self, level: Level, items: Mapping[Signature, int]) -> None:
+    def settle(self, account: Account, level: Level, items: Mapping[Signature, int]) -> None:
         """Items of a level, as often as each is there.
 
         Most have nothing but texts that are accepted, each for another column, and content. They
         are settled in place.
         """
         if level.codes or self._plan.required:
-            self._settle_slowly(level, items)
+            self._settle_slowly(account, level, items)
             return
-        plain, admit, accept = self._reading.plain, self._account.admit, self._accept
+        plain, admit, accept = self._reading.plain, account.admit, self._accept
         columns = len(accept)
         for signature, times in items.items():
             kept, content, seen = level.kept.copy(), level.content, 0
@@ -99,19 +98,24 @@ class Levels:
                 if seen:
                     admit(tuple(kept), content, times)
                     continue
-            self._settle_slowly(level, {signature: times})
+            self._settle_slowly(account, level, {signature: times})
 
-    def _settle_slowly(self, level: Level, items: Mapping[Signature, int]) -> None:
+    def _settle_slowly(
+        self, account: Account, level: Level, items: Mapping[Signature, int]
+    ) -> None:
         for signature, times in items.items():
             own = self._reading.own(signature)
-            if own.agent is not None:
-                level_of_one = self._within(level, own)
-                kept, codes = level_of_one.kept, level_of_one.codes
-            elif own.values:
-                kept, codes = self._over(level, own.values)
-            else:
-                kept, codes = level.kept, level.codes
-            self._account.settle(kept, codes, level.content | own.content, times)
+            kept, codes = self.outcome(level, own)
+            account.settle(kept, codes, level.content | own.content, times)
+
+    def outcome(self, level: Level, own: Own) -> tuple[list[Any], list[int]]:
+        """The canonical values and drop codes of an item of a level."""
+        if own.agent is not None:
+            level_of_one = self._within(level, own)
+            return level_of_one.kept, level_of_one.codes
+        if own.values:
+            return self._over(level, own.values)
+        return level.kept, level.codes
 
     def _over(self, level: Level, values: Mapping[int, Any]) -> tuple[list[Any], list[int]]:
         """A level's outcome with an item's own values in place of what is there."""
@@ -123,7 +127,9 @@ class Levels:
             drops[index] = None if reason is None else columns[index].codes[reason]
         return kept, [code for code in drops if code is not None]
 
-    def settle_one(self, level: Level, signature: Signature, fills: Fills) -> None:
+    def settle_one(
+        self, account: Account, level: Level, signature: Signature, fills: Fills
+    ) -> None:
         """The only item of a request, which the request may say something for."""
         one = self._within(level, self._reading.own(signature))
         kept, codes = list(one.kept), one.codes
@@ -133,4 +139,4 @@ class Levels:
             kept[column.index], reason = judge(column, value)
             if reason is not None:
                 codes.append(column.codes[reason])
-        self._account.settle(kept, codes, one.content, 1, has_own=has_own)
+        account.settle(kept, codes, one.content, 1, has_own=has_own)

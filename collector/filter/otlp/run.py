@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import msgspec
 
-from collector.contracts import Signal
+from collector.contracts import Record, Signal
 from collector.filter.admission import Admission
 from collector.filter.compile import Fills, Plan
 from collector.filter.draft import record_type
@@ -13,11 +16,14 @@ from collector.filter.otlp.account import Account
 from collector.filter.otlp.attributes import Reading
 from collector.filter.otlp.body import Body, Refused
 from collector.filter.otlp.document import JsonBody
+from collector.filter.otlp.items import Items
 from collector.filter.otlp.level import Levels
 from collector.filter.otlp.protobuf import ProtobufBody
 from collector.filter.records import MAX_ITEMS
 
 __all__ = ["Otlp"]
+
+_T = TypeVar("_T")
 
 
 class Otlp:
@@ -45,6 +51,10 @@ class Otlp:
             account.reject(*refused)
         return account.finish(len(body))
 
+    def items(self, make: Callable[[Record], _T]) -> Items[_T]:
+        """An empty batch of items that are Python objects already."""
+        return Items(self.plan, self._reading, make)
+
     def _account(
         self, signal: Signal, body: bytes | memoryview, *, protobuf: bool, fills: Fills | None
     ) -> Account:
@@ -52,7 +62,7 @@ class Otlp:
         opened = self._open(signal, body, protobuf)
         if opened.number > MAX_ITEMS:
             raise Refused("too_large", opened.number)
-        levels = Levels(self.plan, self._reading, account)
+        levels = Levels(self.plan, self._reading)
         for resource, scope, items, rejected in opened.groups():
             for reason, times in rejected.items():
                 account.reject(reason, times)
@@ -60,9 +70,9 @@ class Otlp:
                 continue
             level = levels.level(resource, scope)
             if fills is not None and opened.number == 1:
-                levels.settle_one(level, next(iter(items)), fills)
+                levels.settle_one(account, level, next(iter(items)), fills)
             else:
-                levels.settle(level, items)
+                levels.settle(account, level, items)
         return account
 
     def _open(self, signal: Signal, body: bytes | memoryview, protobuf: bool) -> Body:
