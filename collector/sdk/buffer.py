@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic, time
 
-from collector.contracts import Tally
+from collector.filter.admission import Admission, Counts
 from collector.sdk.account import Account, Loss
 
 __all__ = ["Buffer", "Taken"]
@@ -41,6 +41,7 @@ class Buffer:
 
     def __init__(self, limit: int, batch: int, interval: float, *, oldest: bool) -> None:
         self.account = Account()
+        self._counts = Counts(self.account)
         self._limit, self._batch, self._interval = limit, batch, interval
         self._oldest = oldest
         self._waiting: deque[tuple[str, bytes]] = deque()
@@ -61,16 +62,18 @@ class Buffer:
         """Whether what waited was given up."""
         return self._abandoned
 
-    def put(self, payload: bytes, tally: Tally) -> bool:
+    def put(self, admission: Admission) -> bool:
         """Count an event, and take in the records that came of it; whether all had room, and there
         were some."""
         with self._lock:
-            self.account += tally
+            self._counts.add(admission)
+            payload = admission.encode()
             if not payload:
                 return False
-            if tally.admitted == 1:
+            if admission.verdict is not None:  # of a single event
                 return self._add(payload)
-            return sum(map(self._add, payload.splitlines(keepends=True))) == tally.admitted
+            lines = payload.splitlines(keepends=True)
+            return sum(map(self._add, lines)) == len(lines)
 
     def take(self) -> Taken | None:
         """The next records, which stay here until they are settled: waits until there are some.
@@ -163,6 +166,7 @@ class Buffer:
     def snapshot(self) -> Account:
         """The account at this moment."""
         with self._lock:
+            self._counts.settle()
             found = copy.copy(self.account)
             found.rejected, found.lost = Counter(found.rejected), Counter(found.lost)
             found.content = Counter(found.content)

@@ -11,14 +11,12 @@ import atexit
 import os
 import sys
 import threading
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
 from types import TracebackType
 from typing import Self
 
-from collector.contracts import Tally
 from collector.filter import Filter
 from collector.keyring import Keyring
 from collector.schema import Schema, load_schema
@@ -123,10 +121,9 @@ class Collector:
         try:
             plain = event if type(event) is dict else self._objects.plain(event)
             admission = self._admit(plain, peer=peer, user_agent=user_agent)
-            payload, tally = admission.encode(), admission.tally
         except Exception:  # noqa: BLE001 - of the event's own code; what it says may hold a value
-            payload, tally = b"", _malformed()
-        is_kept = self._buffer.put(payload, tally)
+            admission = self._admit(b"")
+        is_kept = self._buffer.put(admission)
         if self._courier is None and is_kept:
             self._start()
         return is_kept
@@ -246,10 +243,6 @@ def _close_with_worker(telemetry: Collector) -> None:
     process = sys.modules.get("multiprocessing.process")
     if util is not None and process is not None and process.parent_process() is not None:
         util.Finalize(telemetry, telemetry.close, exitpriority=10)
-
-
-def _malformed() -> Tally:
-    return Tally(received=1, rejected=Counter({"malformed": 1}))
 
 
 atexit.register(_close_all)
