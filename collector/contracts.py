@@ -48,7 +48,7 @@ Drop = Literal["wrong_type", "invalid_value", "purpose_refused", "expired"]
 Category = Literal["audio", "video", "chat", "transcript", "file"]
 
 Signal = Literal["logs", "traces", "metrics"]
-Form = Literal["json", "ndjson", "logs", "traces", "metrics"]
+Form = Literal["json", "ndjson", "records", "logs", "traces", "metrics"]
 
 REJECTIONS: tuple[Rejection, ...] = get_args(Rejection)
 DROPS: tuple[Drop, ...] = get_args(Drop)
@@ -117,9 +117,11 @@ class Tally:
 class Request:
     """A body as a receiver hands it on: decompressed, not looked into.
 
-    ``form`` says what it is: a JSON document, NDJSON, or one of OTLP's three signals, as protobuf
-    or as JSON. ``peer`` is the sender's address, or the one that trusted hops name; ``user_agent``
-    is what the sender calls itself. Both are unchecked text.
+    ``form`` says what it is: a JSON document, NDJSON, records (NDJSON that a filter of ours has
+    made), or one of OTLP's three signals, as protobuf or as JSON. ``peer`` is the sender's address,
+    or the one that trusted hops name; ``user_agent`` is what the sender calls itself. Both are
+    unchecked text. ``key`` are 16 random bytes that a sender of records chose for this body, by
+    which it is known when it is sent again.
     """
 
     form: Form
@@ -127,11 +129,13 @@ class Request:
     protobuf: bool = False
     peer: str | None = None
     user_agent: str | None = None
+    key: bytes | None = None
 
 
 Accept = Callable[[Request], Awaitable[Tally]]
 """Filters a request and returns its tally once everything it admits is on disk. Raises
-``DeliveryError`` if it could not be kept: then nothing of it was, and the sender may try again."""
+``DeliveryError`` if it could not be kept: then nothing of it was, and the sender may try again.
+Raises ``InputError`` E429 for records of another version of the schema."""
 
 AcceptNow = Callable[[Request], Tally]
 """The same for a thread, which waits."""
@@ -153,9 +157,10 @@ class Layout:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Entry:
-    """What one request gives to the spool: its records as NDJSON, and the tally of all of it.
+    """What one request gives to the spool for one minute: records as NDJSON, and the tally.
 
-    ``received`` is RFC 3339 UTC, truncated to the minute.
+    ``received`` is RFC 3339 UTC, truncated to the minute. Only records of an SDK were received in
+    other minutes than the present one.
     """
 
     layout: Layout

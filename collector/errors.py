@@ -94,7 +94,7 @@ CODES: dict[str, str] = {
     "E401": "the input cannot be read",
     "E402": "the compressed input is damaged",
     "E403": "input was refused under --strict",
-    # E410 to E429: what senders are answered
+    # E410 to E439: what senders are answered
     "E410": "the request is not well-formed HTTP/1.1",
     "E411": "authentication is missing or not accepted",
     "E412": "pages of this origin may not send",
@@ -114,6 +114,8 @@ CODES: dict[str, str] = {
     "E426": "the events could not be kept",
     "E427": "the collector is stopping",
     "E428": "the collector failed on a request",
+    "E429": "the records are of another version of the schema",
+    "E430": "the key of the request is not well formed",
     # E5xx: delivery
     "E501": "the store cannot be opened",
     "E502": "the store was written by a newer version",

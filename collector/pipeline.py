@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from time import monotonic, sleep
 from collector.contracts import Entry, Request, Sink, Tally
 from collector.errors import DeliveryError
 from collector.filter import Admission, Filter
+from collector.filter.minutes import Share
 from collector.filter.stored import read
 from collector.filter.text import slices
 from collector.spool import Spool
@@ -39,7 +40,7 @@ _BREATH_SECONDS = 0.01
 
 _MORE = re.compile(rb"\s*+\S")
 
-_Work = Callable[[], Admission]
+_Work = Callable[[], list[Share]]
 
 _BATCHES = 16
 _GATHER_SECONDS = 0.1
@@ -95,34 +96,31 @@ class Pipeline:
     async def accept(self, request: Request) -> Tally:
         """Filter a request; returns its tally when it is on disk.
 
-        Raises ``DeliveryError`` E505 or E506 if it could not be kept; then nothing of it was.
+        Raises ``DeliveryError`` E505 or E506 if it could not be kept; then nothing of it was; and
+        ``InputError`` E429 for records of another version of the schema.
         """
-        total, parts = Tally(), []
+        parts: list[Share] = []
         for size, work in self._pieces(request):
             if size > (SLICE if request.form == "ndjson" else _QUICK):
-                tally, kept = await self._in_a_thread(size, work)
+                parts += await self._in_a_thread(size, work)
             elif size == len(request.body):
-                tally, kept = _filtered(work)
+                parts += work()
             else:  # one piece for each turn of the loop, whoever's it is
                 async with self._turn:
-                    tally, kept = _filtered(work)
+                    parts += work()
                 await asyncio.sleep(0)
-            total += tally
-            parts.append(kept)
+        total = _sum(parts)
         if total.received:
-            await asyncio.wrap_future(self._keep(parts, total))
-            self._observe(total)
+            is_new = await asyncio.wrap_future(self._keep(parts, request.key))
+            if is_new:
+                self._observe(total)
         return total
 
     def accept_now(self, request: Request) -> Tally:
         """As ``accept``, for a thread that may wait."""
-        total, parts = Tally(), []
-        for _, work in self._pieces(request):
-            tally, kept = _filtered(work)
-            total += tally
-            parts.append(kept)
-        if total.received:
-            self._keep(parts, total).result()
+        parts = [part for _, work in self._pieces(request) for part in work()]
+        total = _sum(parts)
+        if total.received and self._keep(parts, request.key).result():
             self._observe(total)
         return total
 
@@ -143,41 +141,62 @@ class Pipeline:
             drain.stop()
         return not any(drain.is_alive() or drain.left for drain in self._drains)
 
-    async def _in_a_thread(self, size: int, work: _Work) -> tuple[Tally, bytes]:
+    async def _in_a_thread(self, size: int, work: _Work) -> list[Share]:
         beside = self._beside[size > _MEDIUM]
-        done = beside.submit(_filtered, work)
+        done = beside.submit(work)
         if size > _MEDIUM:
             beside.submit(sleep, _BREATH_SECONDS)
         return await asyncio.wrap_future(done)
 
     def _pieces(self, request: Request) -> Iterator[tuple[int, _Work]]:
         """What there is to do for a request, in pieces, and how many bytes each is for."""
+        minute = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:00Z")
         if not _can_be_cut(request):
-            yield len(request.body), partial(self._whole, request)
+            yield len(request.body), partial(self._whole, request, minute)
             return
         first = True
         for part in slices(request.body, SLICE, _LINES):
-            yield len(part), partial(self._filter.admit_lines, part, first=first)
+            yield len(part), partial(self._slice, part, first, minute)
             first = False
 
-    def _whole(self, request: Request) -> Admission:
-        peer, agent = request.peer, request.user_agent
-        if request.form == "ndjson":
-            return self._filter.admit_lines(request.body, peer=peer, user_agent=agent)
-        if request.form == "json":
-            return self._filter.admit(request.body, peer=peer, user_agent=agent)
-        return self._filter.admit_otlp(
-            request.form, request.body, protobuf=request.protobuf, peer=peer, user_agent=agent
-        )
+    def _slice(self, part: bytes, first: bool, minute: str) -> list[Share]:
+        return _shares(minute, self._filter.admit_lines(part, first=first))
 
-    def _keep(self, parts: list[bytes], total: Tally) -> Future[None]:
-        minute = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:00Z")
-        return self._spool.put(Entry(self._layout, minute, b"".join(parts), total))
+    def _whole(self, request: Request, minute: str) -> list[Share]:
+        form, body, peer, agent = request.form, request.body, request.peer, request.user_agent
+        if form == "records":
+            return self._filter.admit_records(body)
+        if form == "ndjson":
+            admission = self._filter.admit_lines(body, peer=peer, user_agent=agent)
+        elif form == "json":
+            admission = self._filter.admit(body, peer=peer, user_agent=agent)
+        else:
+            admission = self._filter.admit_otlp(
+                form, body, protobuf=request.protobuf, peer=peer, user_agent=agent
+            )
+        return _shares(minute, admission)
+
+    def _keep(self, parts: Iterable[Share], key: bytes | None) -> Future[bool]:
+        """Keep what there is, minute by minute, unless it is there under the same key."""
+        minutes: dict[str, list[Share]] = {}
+        for part in parts:
+            minutes.setdefault(part.received, []).append(part)
+        entries = [
+            Entry(self._layout, minute, b"".join(part.payload for part in same), _sum(same))
+            for minute, same in minutes.items()
+        ]
+        return self._spool.put(*entries, key=key)
 
 
-def _filtered(work: _Work) -> tuple[Tally, bytes]:
-    admission = work()
-    return admission.tally, admission.encode()
+def _shares(minute: str, admission: Admission) -> list[Share]:
+    return [Share(minute, admission.encode(), admission.tally)]
+
+
+def _sum(parts: Iterable[Share]) -> Tally:
+    total = Tally()
+    for part in parts:
+        total += part.tally
+    return total
 
 
 def _can_be_cut(request: Request) -> bool:

@@ -8,6 +8,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event, Thread
 
@@ -16,8 +18,9 @@ import pytest
 
 from collector import pipeline as module
 from collector.contracts import Batch, Form, Request, Scalar, Sink, Tally
-from collector.errors import DeliveryError
+from collector.errors import DeliveryError, InputError
 from collector.filter import Filter
+from collector.ledger import opened
 from collector.pipeline import Pipeline
 from collector.schema import Schema, load_schema
 from collector.sinks.store import Store
@@ -136,6 +139,90 @@ def test_only_of_a_single_event_the_sender_is_told(
     told = {"client.address": "203.0.113.7"} if lines == 1 else {}
     expected = {"schema": "sample/1.0.0", "device.type": "phone"} | told
     assert list(map(dict, sink.records)) == [expected] * lines
+
+
+# -- records of an SDK ----------------------------------------------------------------------------
+
+_KEY = b"k" * 16
+
+
+def _ago(minutes: int) -> str:
+    moment = datetime.now(UTC) - timedelta(minutes=minutes)
+    return moment.strftime("%Y-%m-%dT%H:%M:00Z")
+
+
+def _records(number: int, *minutes: str) -> bytes:
+    """So many records that stand for two events each, of each minute in turn."""
+    admitted = Filter(SCHEMA).admit_lines(ndjson(number)).records
+    more = [{"count": 2, "received": minutes[at % len(minutes)]} for at in range(number)]
+    listed = [record | one for record, one in zip(admitted, more, strict=True)]
+    return b"".join(orjson.dumps(record) + b"\n" for record in listed)
+
+
+def _rows(folder: Path) -> dict[str, int]:
+    """How many events of each minute the store has."""
+    db = sqlite3.connect(folder / "store.db")
+    try:
+        query = "SELECT received, sum(count) FROM conferencing GROUP BY 1"
+        return {str(minute): int(times) for minute, times in db.execute(query)}
+    finally:
+        db.close()
+
+
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("number", [4, 400, 6000])
+def test_records_keep_minute_and_count(tmp_path: Path, number: int, waits: bool) -> None:
+    """Whatever order minutes are in, and however long a body is; the ledger holds."""
+    late, early = _ago(1), _ago(1500)
+    request = Request("records", _records(number, late, early))
+    with running(tmp_path) as (pipeline, total):
+        tally = pipeline.accept_now(request) if waits else asyncio.run(pipeline.accept(request))
+        assert (tally.received, tally.admitted, tally.rejected) == (2 * number, 2 * number, {})
+        assert total == tally
+        assert tally.bytes_in == len(request.body)
+        assert eventually(lambda: stored(tmp_path) == 2 * number)
+    assert _rows(tmp_path) == {late: number, early: number}
+    with opened(tmp_path / "spool.db") as ledger:
+        assert [receipt.minute for receipt in ledger.receipts()] == [late, early]
+        assert not ledger.verify().flaws
+
+
+def test_records_that_come_again_change_nothing(tmp_path: Path) -> None:
+    """The same counts for each copy, and everything once: also of copies at the same time, from an
+    event loop and from threads, and after a restart. Another key is another body."""
+    request = Request("records", _records(50, _ago(3)) + b"{\n", key=_KEY)
+    with running(tmp_path) as (pipeline, total):
+
+        async def copies() -> list[Tally]:
+            others = [asyncio.to_thread(pipeline.accept_now, request) for _ in range(5)]
+            return await asyncio.gather(*others, *(pipeline.accept(request) for _ in range(5)))
+
+        answers = asyncio.run(copies())
+        assert answers == [total] * 10
+        assert (total.received, total.admitted) == (101, 100)
+    with running(tmp_path) as (pipeline, total):
+        assert pipeline.accept_now(request) == answers[0]
+        assert total == Tally()
+        pipeline.accept_now(replace(request, key=b"o" * 16))
+        assert total == answers[0]
+        assert eventually(lambda: stored(tmp_path) == 200)
+    with opened(tmp_path / "spool.db") as ledger:
+        found = ledger.verify()
+    assert (found.receipts, found.received, found.flaws) == (4, 202, [])
+
+
+@pytest.mark.parametrize("number", [1, 1000])
+def test_records_of_another_version_leave_nothing(tmp_path: Path, number: int) -> None:
+    """Nothing is kept or counted, whichever of them it was; the key is as good as new."""
+    body = _records(number, _ago(0))
+    other = body + body.replace(b"1.0.0", b"1.0.1", 1)
+    with running(tmp_path) as (pipeline, total):
+        for accept in (pipeline.accept_now, lambda r: asyncio.run(pipeline.accept(r))):
+            with pytest.raises(InputError) as caught:
+                accept(Request("records", other, key=_KEY))
+            assert caught.value.code == "E429"
+        assert total == Tally()
+        assert pipeline.accept_now(Request("records", body, key=_KEY)) == total
 
 
 def test_requests_of_many_senders_at_once(tmp_path: Path) -> None:

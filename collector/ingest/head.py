@@ -6,6 +6,7 @@ means nothing here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 from collector.contracts import Form, Signal
 from collector.ingest.bodies import ENCODINGS, Encoding
 from collector.ingest.peers import forwarded
-from collector.ingest.refusals import ENCODING, TYPE, Refused
+from collector.ingest.refusals import ENCODING, KEY, TYPE, Refused
 
 __all__ = ["ROUTES", "Head", "Route", "Scope"]
 
@@ -36,15 +37,17 @@ def _otlp(signal: Signal) -> Route:
 
 ROUTES: dict[str, Route] = {
     "/v1/events": Route({b"application/json": "json", b"application/x-ndjson": "ndjson"}),
+    "/v1/records": Route({b"application/x-ndjson": "records"}),
     "/v1/logs": _otlp("logs"),
     "/v1/traces": _otlp("traces"),
     "/v1/metrics": _otlp("metrics"),
 }
 
 _WANTED = frozenset(
-    b"authorization content-encoding content-length content-type expect host origin user-agent"
-    b" x-forwarded-for access-control-request-method".split()
+    b"authorization content-encoding content-length content-type expect host idempotency-key origin"
+    b" user-agent x-forwarded-for access-control-request-method".split()
 )
+_KEY = re.compile(rb"([0-9a-f]{32})|\"([0-9a-f]{32})\"", re.IGNORECASE).fullmatch
 _CHARSETS = frozenset([b"", b"utf-8", b"utf8", b"us-ascii"])
 
 
@@ -98,6 +101,17 @@ class Head:
         if names not in ENCODINGS:
             raise Refused(ENCODING)
         return ENCODINGS[names]
+
+    def key(self) -> bytes | None:
+        """What the sender knows this body by, if it says so; quoted, as the header's draft has it
+        (draft-ietf-httpapi-idempotency-key-header), or as it is. Raises ``Refused``: KEY."""
+        values = self.headers.get(b"idempotency-key", ())
+        if not values:
+            return None
+        digits = _KEY(values[0]) if len(values) == 1 else None
+        if digits is None:
+            raise Refused(KEY)
+        return bytes.fromhex((digits[1] or digits[2]).decode())
 
     def length(self) -> int:
         """Bytes of the body, as announced; 0 if they are not."""

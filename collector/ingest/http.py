@@ -1,4 +1,4 @@
-"""The HTTP receiver: an ASGI callable for ``/v1/events`` and OTLP's three paths.
+"""The HTTP receiver: an ASGI callable for ``/v1/events``, ``/v1/records`` and OTLP's three paths.
 
 A body is read, decompressed and handed on unseen; the answer goes out when ``accept`` has returned,
 that is, when what was admitted is on disk. Whatever happens, answers are made of constants and
@@ -17,7 +17,7 @@ from time import perf_counter
 from typing import Any
 
 from collector.contracts import Accept, Request
-from collector.errors import DeliveryError
+from collector.errors import DeliveryError, InputError
 from collector.ingest.answers import Answer, Dialect, counted, refused
 from collector.ingest.auth import Tokens
 from collector.ingest.head import Head, Scope
@@ -31,6 +31,7 @@ from collector.ingest.refusals import (
     METHOD,
     NOT_KEPT,
     NOWHERE,
+    OTHER_VERSION,
     STOPPING,
     TOO_LARGE,
     UNAUTHENTICATED,
@@ -111,6 +112,8 @@ class _Receiver:
             refusal = error.refusal
         except DeliveryError:
             refusal = NOT_KEPT
+        except InputError:
+            refusal = OTHER_VERSION
         except asyncio.CancelledError:  # the server waits no longer, and ends
             refusal = STOPPING
         except Exception:  # noqa: BLE001, S110 - whatever it says may hold a value
@@ -128,6 +131,7 @@ class _Receiver:
             return self.origins.preflight(head)
         self._check(head)
         form, encoding = head.form(head.route), head.encoding()
+        key = head.key() if form == "records" else None
         if head.length() > self.room.limits.wire:
             raise Refused(TOO_LARGE)
         wire = await body.read()
@@ -139,8 +143,10 @@ class _Receiver:
             protobuf=dialect.protobuf,
             peer=head.peer(self.hops),
             user_agent=head.user_agent(),
+            key=key,
         )
-        return counted(dialect, await self.accept(request), lines=form == "ndjson")
+        tally = await self.accept(request)
+        return counted(dialect, tally, lines=form in ("ndjson", "records"))
 
     def _check(self, head: Head) -> None:
         """Whether the sender may send here at all."""

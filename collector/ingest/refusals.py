@@ -19,12 +19,14 @@ __all__ = [
     "FOREIGN_ORIGIN",
     "HEADERS_TOO_LARGE",
     "INFLATED",
+    "KEY",
     "LATE",
     "MALFORMED",
     "METHOD",
     "METHODS",
     "NOT_KEPT",
     "NOWHERE",
+    "OTHER_VERSION",
     "REFUSALS",
     "RETRY",
     "STOPPING",
@@ -76,7 +78,8 @@ NOWHERE = Refusal(
     "E413",
     404,
     5,
-    "there is nothing at this path: use /v1/events, /v1/logs, /v1/traces or /v1/metrics",
+    "there is nothing at this path: use /v1/events, /v1/records, /v1/logs, /v1/traces or"
+    " /v1/metrics",
 )
 METHOD = Refusal("E414", 405, 12, "this path takes POST only", METHODS)
 LATE = Refusal("E415", 408, 4, "the request took too long to arrive: send it again", close=True)
@@ -89,7 +92,7 @@ TYPE = Refusal(
     415,
     3,
     "the content type is not taken here: use application/json in UTF-8, for events also"
-    " application/x-ndjson, for OTLP also application/x-protobuf",
+    " application/x-ndjson, for records only that, for OTLP also application/x-protobuf",
 )
 ENCODING = Refusal(
     "E419",
@@ -115,6 +118,14 @@ NOT_KEPT = Refusal(
 )
 STOPPING = Refusal("E427", 503, 14, "the collector is stopping: try again later", RETRY, close=True)
 FAILED = Refusal("E428", 500, 13, "the collector failed on this request; nothing of it is shown")
+OTHER_VERSION = Refusal(
+    "E429",
+    409,
+    9,
+    "the records are of another version of the schema, none of them was kept: send them to a"
+    " collector that has it",
+)
+KEY = Refusal("E430", 400, 3, "the header Idempotency-Key must be there once, with 32 hex digits")
 
 REFUSALS = (
     MALFORMED,
@@ -136,12 +147,14 @@ REFUSALS = (
     NOT_KEPT,
     STOPPING,
     FAILED,
+    OTHER_VERSION,
+    KEY,
 )
 """All of them, by code."""
 
 
 class Refused(InputError):
-    """E410 to E428: a request is refused, and ``refusal`` says how."""
+    """E410 to E430: a request is refused, and ``refusal`` says how."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.code, refusal.message)

@@ -111,6 +111,8 @@ class Accepting:
             raise RuntimeError(request.body, request.peer, request.user_agent)
         if self._mood == "slow":
             await asyncio.sleep(0.5)
+        if request.form == "records":
+            return self._records(request)
         around: dict[str, Any] = {"peer": request.peer, "user_agent": request.user_agent}
         if request.form == "json":
             admission = self._filter.admit(request.body, **around)
@@ -124,6 +126,14 @@ class Accepting:
             print("kept", json.dumps([request.peer, request.user_agent]), flush=True)
             print("counts", tally.received, tally.admitted, flush=True)
         return tally
+
+    def _records(self, request: Request) -> Tally:
+        total = Tally()
+        for share in self._filter.admit_records(request.body):
+            total += share.tally
+        if self._mood == "telling":
+            print("key", request.key and request.key.hex(), flush=True)
+        return total
 
 
 # -- the other side -----------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from collector.ingest.head import ROUTES, Head
-from collector.ingest.refusals import ENCODING, TYPE, Refused
+from collector.ingest.refusals import ENCODING, KEY, TYPE, Refused
 
 
 def _head(*headers: tuple[str, str], path: str = "/v1/events", client: str | None = "::1") -> Head:
@@ -31,6 +31,8 @@ def _head(*headers: tuple[str, str], path: str = "/v1/events", client: str | Non
         ("/v1/events", "text/plain", None),
         ("/v1/events", "application/json, application/json", None),
         ("/v1/events", "", None),
+        ("/v1/records", "application/x-ndjson; charset=utf-8", "records"),
+        ("/v1/records", "application/json", None),
         ("/v1/logs", "application/x-protobuf", "logs"),
         ("/v1/traces", "application/json", "traces"),
         ("/v1/metrics", "application/json", "metrics"),
@@ -46,6 +48,39 @@ def test_types(path: str, text: str, form: str | None) -> None:
     with pytest.raises(Refused) as caught:
         head.form(ROUTES[path])
     assert caught.value.refusal is TYPE
+
+
+_DIGITS = "00112233445566778899aAbBcCdDeEfF"
+
+
+@pytest.mark.parametrize("text", [_DIGITS, f'"{_DIGITS}"', f" {_DIGITS}\t"])
+def test_keys(text: str) -> None:
+    """32 hexadecimal digits of either case, in quotes or not; or none at all."""
+    assert _head(("idempotency-key", text)).key() == bytes(range(0, 256, 17))
+    assert _head().key() is None
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        *(
+            [""],
+            ["7"],
+            [_DIGITS[1:]],
+            [_DIGITS + "0"],
+            [_DIGITS.replace("0", "x", 1)],
+            [f'"{_DIGITS}'],
+        ),
+        *([f"{_DIGITS}, {_DIGITS}"], [_DIGITS, _DIGITS], [f"'{_DIGITS}'"], [f"0x{_DIGITS[2:]}"]),
+        *(["00112233-4455-6677-8899-aabbccddeeff"], [_DIGITS[:-1] + "²"], [f"{_DIGITS};a=b"]),
+    ],
+    ids=str,
+)
+def test_keys_that_are_none(lines: list[str]) -> None:
+    """Nobody guesses what was meant."""
+    with pytest.raises(Refused) as caught:
+        _head(*(("idempotency-key", line) for line in lines)).key()
+    assert caught.value.refusal is KEY
 
 
 def test_two_types_are_none() -> None:

@@ -25,6 +25,9 @@ _EVENT = b'{"client":{"address":"203.0.113.7"},"os":{"type":"windows"},"chat":["
 _LONG = b"".join(os.urandom(2000) + bytes(20_000) for _ in range(800))
 _TAKEN = {"received": 1, "admitted": 1, "rejected": {}}
 _NDJSON = "application/x-ndjson"
+_RECORD = b'{"schema":"conferencing/1.0.0","os.type":"linux","count":3}\n'
+_RECORDS = {"path": "/v1/records", "content_type": _NDJSON}
+_KEY = "00112233445566778899aabbccddeeff"
 _PROTOBUF = "application/x-protobuf"
 
 
@@ -100,6 +103,28 @@ def test_a_large_body(server: Server) -> None:
     client.close()
 
 
+def test_records(server: Server) -> None:
+    """They count as often as they say; a key changes nothing of the answer, and bad lines cost
+    themselves."""
+    for more in ({}, {"idempotency_key": _KEY}, {"idempotency_key": f'"{_KEY}"'}):
+        reply = server.post(_RECORD + b"{\n", **_RECORDS, **more)
+        assert reply.json == {"received": 4, "admitted": 3, "rejected": {"malformed": 1}}
+    packed = server.post(gzip.compress(_RECORD), content_encoding="gzip", **_RECORDS)
+    assert packed.json == {"received": 3, "admitted": 3, "rejected": {}}
+    assert server.post(b"", **_RECORDS).json == {"received": 0, "admitted": 0, "rejected": {}}
+
+
+def test_keys_are_for_records(tmp_path: Path) -> None:
+    """Events and OTLP have none; whatever their senders call one means nothing."""
+    with serving(tmp_path, mood="telling") as server:
+        server.post(_RECORD, idempotency_key=_KEY, **_RECORDS)
+        server.post(_RECORD, **_RECORDS)
+        assert server.post(_EVENT, idempotency_key="anything").json == _TAKEN
+        assert server.post(b"{}", "/v1/logs", idempotency_key="anything").status == 200
+    keys = [line for line in server.stdout.read_text().splitlines() if line.startswith("key")]
+    assert keys == [f"key {_KEY}", "key None"]
+
+
 def test_queries_mean_nothing(server: Server) -> None:
     """What stands after ``?`` is not looked at."""
     assert server.post(_EVENT, "/v1/events?a=b&c").status == 200
@@ -137,6 +162,12 @@ def test_curl(server: Server) -> None:
         (_EVENT, {"content_type": "text/plain"}, 415, "E418"),
         (_EVENT, {"content_type": "application/x-www-form-urlencoded"}, 415, "E418"),
         (_EVENT, {"content_type": _PROTOBUF}, 415, "E418"),
+        (_RECORD, {"path": "/v1/records"}, 415, "E418"),
+        (_RECORD, {**_RECORDS, "content_type": _PROTOBUF}, 415, "E418"),
+        (_RECORD, {**_RECORDS, "idempotency_key": "7"}, 400, "E430"),
+        (_RECORD, {**_RECORDS, "idempotency_key": _KEY + ", " + _KEY}, 400, "E430"),
+        (_RECORD.replace(b"1.0.0", b"1.0.1"), _RECORDS, 409, "E429"),
+        (_EVENT + b"\n" + _RECORD.replace(b"conf", b"Conf"), _RECORDS, 409, "E429"),
         (_EVENT, {"content_encoding": "br"}, 415, "E419"),
         (_EVENT, {"content_encoding": "gzip, gzip"}, 415, "E419"),
         (_EVENT, {"content_encoding": "gzip"}, 400, "E420"),

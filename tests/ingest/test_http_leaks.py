@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,8 +18,9 @@ from tests.ingest.serving import Server, heard, serving
 _MOODS = ["", "full", "failing"]
 _HEADERS = """
 authorization content-type content-encoding content-length transfer-encoding host origin referer
-cookie user-agent x-forwarded-for forwarded expect connection upgrade accept te trailer via range
-traceparent tracestate baggage access-control-request-method access-control-request-headers
+cookie user-agent idempotency-key x-forwarded-for forwarded expect connection upgrade accept te
+trailer via range traceparent tracestate baggage access-control-request-method
+access-control-request-headers
 """.split()
 
 
@@ -47,6 +49,7 @@ def _requests(names: Iterator[str]) -> Iterator[bytes]:
     chunk = b"%x;%s=1\r\n%s\r\n" % (len(body), ext, body)
     yield chunked + chunk + b"0\r\nX: %s\r\n\r\n" % trailer
     yield chunked + chunk + b"%s\r\n" % trailer
+    yield from _records(names)
     for path in (b"events", b"logs", b"traces", b"metrics"):
         for form in (b"json", b"x-ndjson", b"x-protobuf"):
             for encoding, made in ((b"identity", body), (b"gzip", gzip.compress(body))):
@@ -55,6 +58,19 @@ def _requests(names: Iterator[str]) -> Iterator[bytes]:
                 yield head % (path, form) + more % (encoding, len(made)) + made
     yield next(names).encode() * 100
     yield start + rest + next(names).encode() + start + rest
+
+
+def _records(names: Iterator[str]) -> Iterator[bytes]:
+    """Records with a canary in each of their places; and one in the key."""
+    head = b"POST /v1/records HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-ndjson\r\n"
+    record = {"schema": "conferencing/1.0.0", "os.type": "linux", "count": 2}
+    record["received"] = "2026-11-26T03:10:00Z"
+    for name in (*record, "client.address", "unlisted", "chat"):
+        for value in (next(names), [next(names)], {next(names): 1}):
+            line = json.dumps({next(names): 1} | record | {name: value}).encode()
+            yield head + b"Content-Length: %d\r\n\r\n" % len(line) + line
+            key = b"Idempotency-Key: %s\r\n" % next(names).encode()
+            yield head + key + b"Content-Length: %d\r\n\r\n" % len(line) + line
 
 
 def _two(names: Iterator[str]) -> tuple[bytes, bytes]:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from collector.errors import ConfigError
 from collector.keyring import Keyring
+from collector.schema.kinds import Circumstances
 from tests.schema.make import NOW, canonical, field, refuses
 
 _OPTIONS = {"key": "env:COLLECTOR_TEST_KEY", "rotate": "1d"}
@@ -134,3 +135,23 @@ def test_size_and_types() -> None:
 def test_options(options: dict[str, Any], code: str | None) -> None:
     """A reference, never the key itself, and a period, never none."""
     assert refuses("pseudonym", **options) == code
+
+
+@given(st.text(max_size=40))
+def test_what_is_stored_is_not_hashed_again(text: str) -> None:
+    """A pseudonym stays as it is; nothing else is taken for one."""
+    pseudonym = field("pseudonym", **_OPTIONS)
+    around = Circumstances(lambda: NOW, lambda _reference, _period: b"k" * 32)
+    stored, made = pseudonym.stored(around), pseudonym.canonical(around)(text)
+    assert made is None or stored(made) == made
+    assert stored(text) is None
+
+
+@pytest.mark.parametrize("end", ["b", "2", "7", "aa", "", "A", " ", "\n"])
+def test_what_no_hash_becomes(end: str) -> None:
+    """26 characters, of which the last carries three bits only."""
+    around = Circumstances(lambda: NOW, lambda _reference, _period: b"k" * 32)
+    stored = field("pseudonym", **_OPTIONS).stored(around)
+    assert stored("a" * 25 + "4") == "a" * 25 + "4"
+    assert stored("a" * 25 + end) is None
+    assert stored("1" * 25 + "a") is None
