@@ -60,10 +60,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_is_alone)
 
 
-def pytest_collection_finish() -> None:
-    """What is loaded by now stays: tests that collect garbage need not look at it again."""
+def _settle() -> None:
+    """What is there by now stays: tests that collect garbage need not look at it again."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_collection_finish() -> None:
+    """Modules are loaded."""
+    _settle()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """The tests of a module leave much in caches, as Hypothesis does."""
+    if nextitem is None or nextitem.path != item.path:
+        _settle()
 
 
 @pytest.hookimpl(wrapper=True)
