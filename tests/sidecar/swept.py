@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,9 +20,18 @@ from tests.sidecar.heads import heads
 from tests.sidecar.marks import Marks
 from tests.sidecar.senders import METHODS, Body, called, odd_calls, posted, shouted, spoilt
 from tests.sidecar.serving import COMMAND, Sidecar, started
-from tests.sidecar.slots import REQUESTS, as_json, members, planted, slots, variants, written
+from tests.sidecar.slots import (
+    REQUESTS,
+    Members,
+    as_json,
+    members,
+    planted,
+    slots,
+    variants,
+    written,
+)
 
-__all__ = ["LEAKY", "Exports", "Sent", "events", "exports", "send", "swept"]
+__all__ = ["LEAKY", "TIGHT", "Exports", "Sent", "events", "exports", "records", "send", "swept"]
 
 _REST = 'category: user.device, purposes: [ops], retention: 1d, reason: "Run the service"'
 _SCHEMA = """\
@@ -48,7 +58,7 @@ fields:
   joined: {kind: time, precision: minute, within: ±7d, REST}
   device.id: {kind: pseudonym, key: "env:SWEPT_KEY", rotate: 1d, REST}
 """.replace("REST", _REST)
-_TIGHT = {"PATTERN": "[0-9]{2}[A-Z][0-9]{1,3}", "MAXIMUM": "64"}
+TIGHT = {"PATTERN": "[0-9]{2}[A-Z][0-9]{1,3}", "MAXIMUM": "64"}
 LEAKY = {"PATTERN": "canary-[0-9a-f]{8}-[0-9a-f]{8}", "MAXIMUM": "9000000000000000000"}
 """A schema that lets canaries through."""
 _KEYS = (
@@ -66,6 +76,23 @@ _EVENT: dict[str, Any] = {
     "meeting": {"topic": "x", "people": [{"name": "x"}]},
     "backchannel": "x",
 }
+_RECORD = {
+    "client.address": "203.0.113.7",
+    "client.network": "198.51.100.0",
+    "device.type": "phone",
+    "device.model.name": "Pixel 8",
+    "os.type": "linux",
+    "os.version": "22.04",
+    "os.build_id": "23E224",
+    "cpu.count": 8,
+    "cpu.load": 0.5,
+    "cpu.throttled": True,
+    "device.id": "abcdefghijklmnopqrstuvwxya",
+    "chat": "x",
+    "meeting": {"topic": "x"},
+}
+"""One that is made already."""
+_RECORDS = "/v1/records"
 _LINES = 100
 _WITH_ATTRIBUTES = "attributes.value.int_value"
 
@@ -75,7 +102,7 @@ def swept(
     folder: Path,
     environ: Mapping[str, str] | None = None,
     *,
-    schema: Mapping[str, str] = _TIGHT,
+    schema: Mapping[str, str] = TIGHT,
     command: Sequence[str] = COMMAND,
 ) -> Iterator[Sidecar]:
     """The sidecar; all that it writes and says is in the folder in the end."""
@@ -124,6 +151,21 @@ def events(marks: Marks) -> Iterator[Body]:
     yield from (Body("/v1/events", "application/json", text) for text in texts[::7])
 
 
+def records(marks: Marks) -> Iterator[Body]:
+    """A record, as an SDK sends it, with a canary in each of its slots in turn: in lines, and alone
+    where it says that it is of another schema."""
+    received = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:00Z")
+    record = members({"schema": "swept/1.0.0", **_RECORD, "count": 2, "received": received})
+    texts, foreign = [], []
+    for one in variants(record, marks, "record"):
+        named = dict(one).get("schema") if isinstance(one, Members) else None
+        is_foreign = isinstance(named, str) and named != "swept/1.0.0"
+        (foreign if is_foreign else texts).append(written(one).encode())
+    for at in range(0, len(texts), _LINES):
+        yield Body(_RECORDS, "application/x-ndjson", b"\n".join(texts[at : at + _LINES]))
+    yield from (Body(_RECORDS, "application/x-ndjson", text) for text in (*foreign, *texts[::7]))
+
+
 class Exports(NamedTuple):
     """OTLP requests, one for each slot that has a canary: as protobuf, and as JSON. ``odd`` are
     JSON documents with a canary in each slot that only JSON has."""
@@ -168,9 +210,12 @@ def exports(marks: Marks) -> Exports:
 
 
 class Sent(NamedTuple):
-    """What was sent that must be taken, as a number of requests."""
+    """What was sent that must be taken, as a number of requests; ``foreign`` is all that must not,
+    though it is well formed."""
 
     events: int
+    records: int
+    foreign: int
     exports: int
 
 
@@ -185,12 +230,14 @@ def send(
 
     bodies, otlp, more = list(events(marks)), exports(marks), dict(headers or {})
     keep("events", posted(sidecar, bodies, more))
+    stored = list(records(marks))
+    keep("records", posted(sidecar, stored, more))
     keep("otlp", posted(sidecar, otlp.bodies(), more))
     keep("otlp-json", posted(sidecar, otlp.json, more))
     keep("otlp-odd", posted(sidecar, otlp.odd, more))
     whole = otlp.joined()
     keep("whole", posted(sidecar, whole, more))
-    some = (*bodies[:2], bodies[-1], *whole)
+    some = (*bodies[:2], bodies[-1], stored[0], *whole)
     keep("bad", posted(sidecar, [each for body in some for each in spoilt(body, marks)], more))
     keep("heads", shouted(sidecar.ports["http"], list(heads(marks))))
     metadata: list[tuple[str, str | bytes]] = [
@@ -202,4 +249,5 @@ def send(
     cut = [(method, content[:-3]) for method, content in otlp.calls()[::9]]
     cut += [(f"/{marks.text('method')}/Export", marks.data("grpc body"))]
     keep("bad-grpc", called(sidecar, cut, metadata) + odd_calls(sidecar, marks))
-    return Sent(len(bodies), len(otlp.protobuf))
+    foreign = sum(b"swept/1.0.0" not in body.content for body in stored)
+    return Sent(len(bodies), len(stored) - foreign, foreign, len(otlp.protobuf))
