@@ -10,11 +10,12 @@ from tests.sidecar.marks import Marks
 __all__ = ["heads"]
 
 _HEADERS = """
-    authorization proxy-authorization content-type content-encoding content-length content-language
-    transfer-encoding host origin referer cookie user-agent x-forwarded-for x-real-ip forwarded
-    expect connection keep-alive upgrade accept accept-encoding accept-language te trailer via range
-    if-match if-none-match date from pragma sec-gpc dnt traceparent tracestate baggage x-request-id
-    access-control-request-method access-control-request-headers sec-websocket-key
+    authorization proxy-authorization content-type content-encoding content-length
+    content-language transfer-encoding host origin referer cookie user-agent x-forwarded-for
+    x-real-ip forwarded idempotency-key expect connection keep-alive upgrade accept
+    accept-encoding accept-language te trailer via range if-match if-none-match date from pragma
+    sec-gpc dnt traceparent tracestate baggage x-request-id access-control-request-method
+    access-control-request-headers sec-websocket-key
 """
 _POST = b"POST /v1/events HTTP/1.1\r\n"
 _HOST = b"Host: localhost\r\n"
@@ -37,6 +38,7 @@ def heads(marks: Marks) -> Iterator[bytes]:
         yield _START + line + rest
         yield _POST + line + rest
     yield from (_START + line + b"\r\n" + rest for line in _odd_lines(a))
+    yield from _keyed(a)
     yield _START.replace(b"localhost", b"%s.example:4318" % a("host")) + rest
     for target in _targets(a):
         yield _START.replace(b"/v1/events", target) + rest
@@ -62,6 +64,16 @@ def _odd_lines(a: _A) -> Iterator[bytes]:
     yield b"X: \0%s" % a("control")
     yield b"X: %s" % (a("long header") * 4000)
     yield b"\r\n".join(b"X-%s: 1" % a("many headers") for _ in range(200))
+
+
+def _keyed(a: _A) -> Iterator[bytes]:
+    """Records under keys that are none."""
+    start = _START.replace(b"events", b"records") + b"Content-Type: application/x-ndjson\r\n"
+    body = b'{"schema":"%s","os.type":"linux"}' % a("schema of a record")
+    length = b"Content-Length: %d\r\n\r\n" % len(body)
+    for key in (a("key"), b'"%s"' % a("quoted key"), a("key") + b"0" * 32):
+        yield start + b"Idempotency-Key: %s\r\n" % key + length + body
+    yield start + b"Idempotency-Key: %s\r\n" % a("key") * 2 + length + body
 
 
 def _targets(a: _A) -> Iterator[bytes]:

@@ -156,7 +156,8 @@ def records(marks: Marks) -> Iterator[Body]:
     where it says that it is of another schema."""
     received = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:00Z")
     record = members({"schema": "swept/1.0.0", **_RECORD, "count": 2, "received": received})
-    texts, foreign = [], []
+    texts: list[bytes] = []
+    foreign: list[bytes] = []
     for one in variants(record, marks, "record"):
         named = dict(one).get("schema") if isinstance(one, Members) else None
         is_foreign = isinstance(named, str) and named != "swept/1.0.0"

@@ -73,9 +73,11 @@ def test_nothing_of_what_is_sent_is_written_or_said(tmp_path: Path) -> None:
     _has_said_nothing_else(tmp_path, sidecar)
     answers = {file.name: file.read_bytes() for file in seen.iterdir()}
     assert answers["events"].count(b"200 OK") == sent.events
+    assert answers["records"].count(b"200 OK") == sent.records
+    assert answers["records"].count(b"409 Conflict") == sent.foreign > 0
     assert answers["otlp"].count(b"200 OK") == answers["otlp-json"].count(b"200 OK") == sent.exports
     assert answers["grpc"].count(b"StatusCode.OK") == sent.exports
-    assert admitted >= 3 * sent.exports + 20 * sent.events
+    assert admitted >= 3 * sent.exports + 20 * sent.events + 2 * sent.records
     assert _kept(tmp_path) == {"store": admitted, "file": admitted}
     print(f"{len(marks.places)} canaries, {admitted} records: no leak")
 

@@ -34,7 +34,7 @@ _DATE = re.compile(rb"(?m)^date: .*\n")
 
 
 def _events(chat: Sequence[str]) -> Iterator[Body]:
-    """An event, a list of them, and lines of which some are bad; all of them with the chat."""
+    """An event, a list of them, lines of which some are bad, and a record, all with the chat."""
     event = {"ip": "203.0.113.7", "device": {"type": "phone"}, "os": {"type": "ios"}}
     messages = [{"from": "x", "text": text} for text in chat]
     events = [json.dumps(one | {"chat": messages, "captions": chat}) for one in (event, {}, event)]
@@ -42,6 +42,8 @@ def _events(chat: Sequence[str]) -> Iterator[Body]:
     yield Body("/v1/events", "application/json", f"[{','.join(events)}]".encode())
     lines = [*events, "no JSON", "[]", events[0]]
     yield Body("/v1/events", "application/x-ndjson", "\n".join(lines).encode())
+    record = {"schema": "conferencing/1.0.0", "os.type": "ios", "chat": messages, "captions": chat}
+    yield Body("/v1/records", "application/x-ndjson", json.dumps(record | {"count": 2}).encode())
 
 
 def _logs(chat: Sequence[str]) -> Message:
@@ -114,7 +116,7 @@ def test_only_chat_differs_and_nothing_of_what_is_left(tmp_path: Path) -> None:
     with ThreadPoolExecutor(len(_CHATS)) as pool:
         first, *others = pool.map(_life, folders, _CHATS)
     answers, payloads, left = first
-    assert len(answers) == len(payloads) == len(left["receipts"]) == 8
+    assert len(answers) == len(payloads) == len(left["receipts"]) == 9
     rejected = {"malformed": 1, "not_an_object": 1, "nothing_admitted": 1}
     assert left["receipts"][2]["rejected"] == rejected
     assert len(left["rows"]) == len(left["lines"]) > 8
