@@ -1,6 +1,7 @@
 """``python -m benchmarks``: measure, report, and compare with the limits.
 
-``python -m benchmarks sidecar`` measures a sidecar, ``python -m benchmarks soak`` its memory.
+``python -m benchmarks sidecar`` measures a sidecar, ``python -m benchmarks soak`` its memory,
+``python -m benchmarks sdk`` what the SDK costs an application.
 
 Exit codes: 0 fine, 1 a limit does not hold or a contender failed, 2 usage.
 """
@@ -30,12 +31,15 @@ from benchmarks import (
 from benchmarks.data import CORPORA, SEED
 from benchmarks.growth import measure as growth
 from benchmarks.results import BenchmarkError, Results
-from benchmarks.sidecar.command import COMMANDS
+from benchmarks.sdk.command import sdk
+from benchmarks.sidecar.command import sidecar, soaked
 
 __all__ = ["main"]
 
+COMMANDS = {"sidecar": sidecar, "soak": soaked, "sdk": sdk}
+"""What is measured besides the filter."""
 
-_ELSE = "`python -m benchmarks sidecar` and `python -m benchmarks soak` measure the sidecar."
+_ELSE = "`python -m benchmarks` with `sidecar`, `soak` or `sdk` measures these instead."
 
 
 def _parser() -> ArgumentParser:

@@ -50,6 +50,18 @@ class _Sidecar(msgspec.Struct, forbid_unknown_fields=True):
     otlp_us_at_most: dict[str, float] = {}
 
 
+class _Sdk(msgspec.Struct, forbid_unknown_fields=True):
+    """Limits of the SDK; see ``limits.toml``."""
+
+    emit_us_at_most: float
+    emit_of_admit_at_most: float
+    hung_p99_us_at_most: float
+    import_ms_at_most: float
+    ready_ms_at_most: float
+    install_mb_at_most: float
+    span_us_at_most: float
+
+
 class _Quick(msgspec.Struct, forbid_unknown_fields=True):
     """What is allowed when little was measured."""
 
@@ -77,6 +89,7 @@ class Limits(msgspec.Struct, forbid_unknown_fields=True):
     quick: _Quick
     from_python: dict[str, _Newer] = {}
     sidecar: _Sidecar | None = None
+    sdk: _Sdk | None = None
 
     def of(self, python: tuple[int, int]) -> Limits:
         """The limits that hold for a version of Python."""

@@ -18,6 +18,7 @@ __all__ = [
     "ProcessResult",
     "Results",
     "WholeResult",
+    "interval",
     "paired",
 ]
 
@@ -56,15 +57,16 @@ class Interval:
 
 
 def paired(numerator: Sequence[float], denominator: Sequence[float]) -> Interval:
-    """The ratio of two contenders, taken round by round, so that what disturbs a round cancels.
+    """The ratio of two contenders, taken round by round, so that what disturbs a round cancels."""
+    return interval([over / under for over, under in zip(numerator, denominator, strict=True)])
 
-    The interval is the percentile bootstrap of the median over rounds, seeded.
-    """
-    ratios = [over / under for over, under in zip(numerator, denominator, strict=True)]
+
+def interval(values: Sequence[float]) -> Interval:
+    """The median over rounds, with its percentile bootstrap, seeded."""
     rng = random.Random(_SEED)
-    medians = sorted(median(rng.choices(ratios, k=len(ratios))) for _ in range(_RESAMPLES))
+    medians = sorted(median(rng.choices(values, k=len(values))) for _ in range(_RESAMPLES))
     cut = round(_RESAMPLES * 0.025)
-    return Interval(median(ratios), medians[cut], medians[-1 - cut])
+    return Interval(median(values), medians[cut], medians[-1 - cut])
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import json
-import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import gettempdir
 
-from benchmarks import conditions, fluent_bit, gate, markdown, otlp
-from benchmarks.report import aligned
+from benchmarks import conditions, fluent_bit, gate, otlp, output
+from benchmarks.output import say
 from benchmarks.results import BenchmarkError
 from benchmarks.sidecar import measure, report
 from benchmarks.sidecar.figures import Figures
 from benchmarks.sidecar.server import cores, obstacle
 from benchmarks.sidecar.soak import soak
 
-__all__ = ["COMMANDS"]
+__all__ = ["sidecar", "soaked"]
 
 _SECTION = "sidecar"
 _OTLP_ROUNDS = 15
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _environment(place: Path) -> dict[str, str]:
@@ -54,7 +49,7 @@ def _common(name: str, description: str) -> ArgumentParser:
 def _ready(name: str, options: Namespace) -> bool:
     """Whether there is something to measure; says why not."""
     if reason := obstacle():
-        _say(f"skipped: {name}: {reason}")
+        say(f"skipped: {name}: {reason}")
         return False
     options.directory.mkdir(parents=True, exist_ok=True)
     return True
@@ -63,27 +58,21 @@ def _ready(name: str, options: Namespace) -> bool:
 def sidecar(arguments: Sequence[str]) -> int:
     """Measure the sidecar; returns the exit code."""
     parser = _common("sidecar", "Measure the sidecar as a whole.")
-    add = parser.add_argument
-    add("--quick", action="store_true", help="fewer and shorter rounds")
-    add("--fluent-bit", metavar="PATH", help="Fluent Bit's executable, if it is in no usual place")
-    add("--markdown", type=Path, metavar="PATH", action="append", default=[], help="rewrite tables")
-    add("--limits", type=Path, metavar="PATH", default=gate.LIMITS, help="other limits")
+    output.add_options(parser)
+    found = "Fluent Bit's executable, if it is in no usual place"
+    parser.add_argument("--fluent-bit", metavar="PATH", help=found)
     options = parser.parse_args(arguments)
-    try:
-        limits = gate.read(options.limits)
-        for target in options.markdown:
-            markdown.check(target, _SECTION)
-    except (gate.LimitsError, markdown.MarkersError, OSError) as error:
-        _say(f"benchmarks: {error}")
+    limits = output.limits(options, _SECTION)
+    if limits is None:
         return 2
     if not _ready("sidecar", options):
         return 0
     try:
         figures = _measure(options)
     except BenchmarkError as error:
-        _say(f"benchmarks: {error}")
+        say(f"benchmarks: {error}")
         return 1
-    _show(figures, options)
+    output.show(figures, report.tables(figures), options, _SECTION)
     verdicts = list(report.judge(figures, limits)) if options.check else []
     return gate.announce(verdicts)
 
@@ -91,33 +80,19 @@ def sidecar(arguments: Sequence[str]) -> int:
 def _measure(options: Namespace) -> Figures:
     effort = measure.QUICK if options.quick else measure.FULL
     figures = Figures(_environment(options.directory), quick=options.quick)
-    figures.servers.append(measure.serve(effort, _say, options.directory))
+    figures.servers.append(measure.serve(effort, say, options.directory))
     fluent = fluent_bit.find(options.fluent_bit)
     if fluent is None:
         figures.skipped["fluent-bit"] = fluent_bit.OBSTACLE
     else:
         figures.environment["fluent-bit"] = fluent_bit.version(fluent)
-        figures.servers.append(measure.serve(effort, _say, options.directory, fluent))
-    _say("OTLP in the filter")
+        figures.servers.append(measure.serve(effort, say, options.directory, fluent))
+    say("OTLP in the filter")
     corpora = [corpus for corpus in otlp.CORPORA if corpus.signal == "logs" and corpus.protobuf]
     with conditions.steady():
         found = otlp.measure(_OTLP_ROUNDS // (3 if options.quick else 1), corpora)
     figures.otlp = {each.corpus: each.times[otlp.OURS] for each in found}
     return figures
-
-
-def _show(figures: Figures, options: Namespace) -> None:
-    shown = report.tables(figures)
-    parts = ["\n".join(aligned(table)) for table in shown]
-    parts += [f"skipped: {name}: {why}" for name, why in figures.skipped.items()]
-    parts.append("\n".join(f"{name}  {value}" for name, value in figures.environment.items()))
-    print("\n\n".join(parts))
-    if options.json:
-        options.json.write_text(json.dumps(asdict(figures), indent=2) + "\n", encoding="utf-8")
-    for target in options.markdown:
-        skipped, around = figures.skipped, figures.environment
-        command = "python -m benchmarks sidecar"
-        markdown.put(target, markdown.written(shown, skipped, around, command), _SECTION)
 
 
 def soaked(arguments: Sequence[str]) -> int:
@@ -131,16 +106,12 @@ def soaked(arguments: Sequence[str]) -> int:
         return 0
     place = options.directory
     try:
-        found = soak(60 * options.minutes, options.rate, place, _environment(place), _say)
+        found = soak(60 * options.minutes, options.rate, place, _environment(place), say)
     except BenchmarkError as error:
-        _say(f"benchmarks: {error}")
+        say(f"benchmarks: {error}")
         return 1
     print(report.soak_text(found))
     if options.json:
         options.json.write_text(json.dumps(asdict(found), indent=2) + "\n", encoding="utf-8")
     code = gate.announce([report.judge_soak(found)])
     return code if options.check else 0
-
-
-COMMANDS = {"sidecar": sidecar, "soak": soaked}
-"""What ``python -m benchmarks`` does besides measuring the filter."""

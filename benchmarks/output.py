@@ -1,0 +1,57 @@
+"""Where the figures of a command go: the terminal, JSON, and the tables of a Markdown file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks import gate, markdown
+from benchmarks.report import Table, aligned
+
+__all__ = ["add_options", "limits", "say", "show"]
+
+
+def say(text: str) -> None:
+    """What is going on, for whoever waits."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """The options of a command that has limits and tables of its own."""
+    add = parser.add_argument
+    add("--quick", action="store_true", help="fewer and shorter rounds")
+    add("--markdown", type=Path, metavar="PATH", action="append", default=[], help="rewrite tables")
+    add("--limits", type=Path, metavar="PATH", default=gate.LIMITS, help="other limits")
+
+
+def limits(options: Namespace, section: str) -> gate.Limits | None:
+    """The limits, if there is nothing wrong with them and with the files for tables; says what
+    is."""
+    try:
+        for target in options.markdown:
+            markdown.check(target, section)
+        return gate.read(options.limits)
+    except (gate.LimitsError, markdown.MarkersError, OSError) as error:
+        say(f"benchmarks: {error}")
+        return None
+
+
+def show(figures: Any, tables: Iterable[Table], options: Namespace, section: str) -> None:
+    """Print figures, and write them where the options say. ``figures`` are a dataclass with an
+    ``environment`` and what was ``skipped``."""
+    shown = list(tables)
+    parts = ["\n".join(aligned(table)) for table in shown]
+    parts += [f"skipped: {name}: {why}" for name, why in figures.skipped.items()]
+    parts.append("\n".join(f"{name}  {value}" for name, value in figures.environment.items()))
+    print("\n\n".join(parts))
+    if options.json:
+        options.json.write_text(json.dumps(asdict(figures), indent=2) + "\n", encoding="utf-8")
+    command = f"python -m benchmarks {section}"
+    for target in options.markdown:
+        text = markdown.written(shown, figures.skipped, figures.environment, command)
+        markdown.put(target, text, section)

@@ -1,0 +1,1 @@
+"""What the SDK costs the application that it is in."""
