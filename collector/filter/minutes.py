@@ -30,6 +30,7 @@ _AHEAD = timedelta(minutes=5)
 _OLDEST = timedelta(days=31)
 """What was received longer ago is not taken: all minutes together are 16 bits."""
 _WRITTEN = re.compile(r"[0-9]{4}(?:-[0-9]{2}){2}T(?:[0-9]{2}:){2}00Z").fullmatch
+_FORM = "%Y-%m-%dT%H:%M:00Z"
 _encode_lines = msgspec.json.Encoder().encode_lines
 
 
@@ -56,32 +57,28 @@ class Minutes:
     def __init__(self, now: datetime, judges: Callable[[datetime], list[Judge]]) -> None:
         self.unread: list[Rejection] = []
         self._now = now.replace(second=0, microsecond=0)
+        self._present = self._now.strftime(_FORM)
         self._judges = judges
-        self._parts: dict[datetime, Part] = {}
-        self._said: dict[str | None, Part | Rejection] = {}
+        self._parts: dict[Any, Part] = {}
 
     def part(self, said: Any) -> Part | Rejection:
         """The part of the minute that a record says, or of the present one if it says none; or why
         it is not taken."""
-        if said is not None and type(said) is not str:
-            return "malformed"
-        found = self._said.get(said)
-        if found is None:
-            found = self._said[said] = self._found(said)
-        return found
-
-    def _found(self, said: str | None) -> Part | Rejection:
+        known = self._parts.get(self._present if said is None else said)
+        if known is not None:
+            return known
         minute = self._now if said is None else _within(said, self._now)
         if minute is None:
             return "malformed"
-        if minute not in self._parts and len(self._parts) >= MOST_MINUTES:
+        if len(self._parts) >= MOST_MINUTES and minute.strftime(_FORM) not in self._parts:
             return "too_large"
         return self._of(minute)
 
     def _of(self, minute: datetime) -> Part:
-        part = self._parts.get(minute)
+        text = minute.strftime(_FORM)
+        part = self._parts.get(text)
         if part is None:
-            part = self._parts[minute] = Part(self._judges(minute))
+            part = self._parts[text] = Part(self._judges(minute))
         return part
 
     def shares(self, size: int) -> Iterator[Share]:
@@ -94,12 +91,12 @@ class Minutes:
             payload = bytes(_encode_lines(part.records))
             part.tally.bytes_in, size = size, 0
             part.tally.bytes_out = len(payload)
-            yield Share(minute.strftime("%Y-%m-%dT%H:%M:00Z"), payload, part.tally)
+            yield Share(minute, payload, part.tally)
 
 
-def _within(said: str, now: datetime) -> datetime | None:
+def _within(said: Any, now: datetime) -> datetime | None:
     """The minute that a text says, if a record may have been received in it."""
-    if not _WRITTEN(said):
+    if type(said) is not str or not _WRITTEN(said):
         return None
     try:
         minute = datetime.fromisoformat(said)
