@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collector.spool.beside import note
 from collector.spool.spool import FILE_NAME, LIMIT, Spool, State
 
-__all__ = ["FILE_NAME", "LIMIT", "Spool", "State"]
+__all__ = ["FILE_NAME", "LIMIT", "Spool", "State", "note"]

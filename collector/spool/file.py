@@ -16,6 +16,7 @@ from itertools import compress
 from pathlib import Path
 
 from collector.contracts import Layout, Spooled
+from collector.ledger.journal import append
 from collector.ledger.receipt import NOTHING, SALT_BYTES, Start, Tip, commit, issue
 from collector.spool import keys
 from collector.spool.group import Group, Sums, grouped
@@ -39,7 +40,7 @@ from collector.spool.tables import (
 )
 from collector.walindex import Index, need_room
 
-__all__ = ["Depth", "File", "create"]
+__all__ = ["Depth", "File", "connect", "create"]
 
 _DEPTH = (
     "SELECT count(*), coalesce(sum(records), 0), coalesce(sum(length(payload)), 0) FROM batches"
@@ -77,7 +78,7 @@ class Depth:
 def create(path: Path, *starts: Start) -> sqlite3.Connection:
     """A new file with no batch and no receipt in it, where there is none."""
     _make_private(path, os.O_EXCL | os.O_CREAT)
-    db = _connect(path)
+    db = connect(path)
     try:
         db.execute("BEGIN IMMEDIATE")
         for table in TABLES:
@@ -111,9 +112,9 @@ class File:
         self._path = path
         _make_private(path)
         need_room(path)
-        self.db = _connect(path)
+        self.db: sqlite3.Connection = connect(path)
         try:
-            self._reader = _connect(path)
+            self._reader = connect(path)
         except BaseException:
             self.db.close()
             raise
@@ -170,9 +171,10 @@ class File:
     def write(
         self, waiting: Sequence[Waiting], cursors: Mapping[str, int], sums: Sums, bad: Iterable[int]
     ) -> list[bool]:
-        """One transaction: batches with their receipts, and keys of requests; cursors that moved,
-        sums of hours, and what is set aside because it cannot be read. Durable when it returns;
-        what it returns is which of those that waited are new, as only these are kept."""
+        """One transaction: batches with their receipts, and keys of requests; the ledger's notes;
+        cursors that moved, sums of hours, and what is set aside because it cannot be read. Durable
+        when it returns; what it returns is which of those that waited are new, as only these are
+        kept."""
         execute, depth, tip = self.db.execute, self.depth, self._follows
         execute("BEGIN IMMEDIATE")
         is_new = keys.news(self.db, [each.key for each in waiting])
@@ -186,6 +188,8 @@ class File:
                 depth = Depth(depth.batches + 1, records, size)
         if groups:
             execute("INSERT OR REPLACE INTO tip VALUES (1, ?, ?)", (tip.sequence, tip.hash))
+        for note in (note for each in waiting for note in each.notes):
+            append(self.db, note)
         if sums:
             self.db.executemany(NEW_HOUR, [(*key, times) for key, times in sums.items()])
         for sequence in bad:
@@ -294,9 +298,12 @@ def _make_private(path: Path, flags: int = 0) -> None:
         os.close(handle)
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path, *, must_exist: bool = False) -> sqlite3.Connection:
     """A connection on which a commit is durable, and what is deleted is overwritten."""
-    db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    place = f"{path.absolute().as_uri()}?mode={'rw' if must_exist else 'rwc'}"
+    db = sqlite3.connect(
+        place, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
     try:
         for setting in _SETTINGS:
             db.execute(f"PRAGMA {setting}")

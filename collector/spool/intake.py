@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from collector.contracts import Entry
 from collector.errors import DeliveryError
+from collector.ledger.entry import Note
 
 __all__ = ["Intake", "Waiting", "unwritable"]
 
@@ -21,11 +22,13 @@ _NEWLINE = ord("\n")
 
 class Waiting(NamedTuple):
     """What one request gives: entries that go into one commit, the hash of its key if it has one,
-    and the future that is told whether they are new once they are kept."""
+    and the future that is told whether they are new once they are kept. Or notes for the ledger,
+    alone."""
 
     entries: tuple[Entry, ...]
     key: bytes | None
     future: Future[bool]
+    notes: tuple[Note, ...] = ()
 
 
 class Intake:
@@ -49,6 +52,12 @@ class Intake:
         future: Future[bool] = Future()
         self._queue.append(Waiting(tuple(entries), key, future))
         self._bytes = waits
+        return future
+
+    def note(self, notes: Sequence[Note]) -> Future[bool]:
+        """Take in what the ledger is to note; there is always room for that."""
+        future: Future[bool] = Future()
+        self._queue.append(Waiting((), None, future, tuple(notes)))
         return future
 
     def take(self) -> list[Waiting]:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from collector.contracts import Layout
 from collector.errors import ConfigError
+from collector.ledger.entry import ENTRY_COLUMNS
 from collector.ledger.receipt import COLUMNS, NOTHING, Start, Tip
 from collector.ledger.stored import Ledger
 from collector.ledger.verification import Verification
@@ -49,7 +50,12 @@ _READ = {
     "receipts": ", ".join(COLUMNS),
     "starts": "first, reason, after",
     "tip": "one, sequence, hash",
+    "entries": ", ".join(ENTRY_COLUMNS),
+    "last_entry": "one, sequence, hash",
+    "documents": "digest, text",
 }
+_SINCE = {"keys": 2, "entries": 3, "last_entry": 3, "documents": 3}
+"""The format in which a table came, where it was not there from the first."""
 _PASSING = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -194,7 +200,7 @@ def _checked(db: sqlite3.Connection, path: Path, frames: int) -> int:
     is_known = format_ in range(1, FORMAT + 1)
     if not is_known or execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1] < frames:
         raise _DamagedError
-    tables = _READ if format_ == FORMAT else {name: _READ[name] for name in _READ if name != "keys"}
+    tables = {name: columns for name, columns in _READ.items() if _SINCE.get(name, 1) <= format_}
     for table, columns in tables.items():
         execute(f"SELECT {columns} FROM {table} LIMIT 0")  # noqa: S608 - constants
     is_small = path.stat().st_size <= _WHOLE_BYTES

@@ -1,8 +1,9 @@
 """What can still be read of a damaged file, put into a new one.
 
-A batch is taken if its seal says that it is as it was written; receipts up to the first that does
-not follow on the one before it. After that a new chain begins, marked as what it is. Cursors are
-left behind: a sink takes a batch twice without effect, and a wrong cursor would lose some.
+A batch is taken if its seal says that it is as it was written; receipts and entries up to the first
+that does not follow on the one before it. After that a new chain begins, marked as what it is.
+Cursors are left behind: a sink takes a batch twice without effect, and a wrong cursor would lose
+some.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from collector.contracts import Layout
+from collector.ledger.entry import Entry
+from collector.ledger.journal import NEW_DOCUMENT, NEW_ENTRY, SELECT_ENTRIES, SET_LAST
 from collector.ledger.receipt import NOTHING, Start, Tip, commit
 from collector.ledger.stored import Ledger
 from collector.ledger.verification import Verification
@@ -40,6 +43,7 @@ _OTHERS = (
     ("SELECT * FROM damaged", NEW_DAMAGED),
     ("SELECT * FROM hours", NEW_HOUR),
     ("SELECT hash FROM keys ORDER BY number", NEW_KEY),
+    ("SELECT digest, text FROM documents", NEW_DOCUMENT),
 )
 _Row = tuple[Any, ...]
 
@@ -59,6 +63,7 @@ def salvage(copy: Path, new: Path, layouts: Iterable[Layout], floor: int = 0) ->
             last = max(_batches(source, target, known), _last(source), tip.sequence, floor)
             target.execute("UPDATE tip SET sequence = ?, hash = ?", (tip.sequence, tip.hash))
             target.execute(NEW_START, (last + 1, "damaged", tip.hash))
+            _entries(source, target)
             for query, insert in _OTHERS:
                 for row in _rows(source, query):
                     with suppress(sqlite3.IntegrityError, sqlite3.ProgrammingError):
@@ -109,6 +114,19 @@ def _receipts(source: sqlite3.Connection, target: sqlite3.Connection) -> Tip:
     return tip
 
 
+def _entries(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
+    """Copy entries as far as they follow on each other; the next will say if some are lost."""
+    last = Tip(0, NOTHING)
+    for row in _rows(source, f"{SELECT_ENTRIES} ORDER BY sequence"):
+        entry = Entry.from_row(row)
+        if not entry.follows(last):
+            break
+        target.execute(NEW_ENTRY, entry.as_row())
+        last = Tip(entry.sequence, entry.hash)
+    highest = _highest(source, "entries", "last_entry")
+    target.execute(SET_LAST, (highest, last.hash if highest == last.sequence else NOTHING))
+
+
 def _batches(source: sqlite3.Connection, target: sqlite3.Connection, known: set[str]) -> int:
     """Copy the batches that are as they were written; the highest number met."""
     highest = 0
@@ -142,6 +160,10 @@ def _sequences(source: sqlite3.Connection) -> list[int]:
 
 def _last(source: sqlite3.Connection) -> int:
     """The highest number that the damaged file has given out, as far as it can be read."""
-    queries = [f"SELECT max(sequence) FROM {name}" for name in ("tip", "receipts", "cursors")]  # noqa: S608
+    return _highest(source, "tip", "receipts", "cursors")
+
+
+def _highest(source: sqlite3.Connection, *tables: str) -> int:
+    queries = [f"SELECT max(sequence) FROM {name}" for name in tables]  # noqa: S608 - constants
     found = (row[0] for query in queries for row in _rows(source, query))
     return max((n for n in found if isinstance(n, int) and n < _MOST_SEQUENCE), default=0)

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from collector.contracts import Entry, Layout, Spooled
+from collector.ledger import Note
 from collector.spool.intake import unwritable
 from collector.spool.keys import hashed
 from collector.spool.lock import Lock
@@ -70,7 +71,7 @@ class Spool:
         sinks: Iterable[str] = (),
         layouts: Iterable[Layout] = (),
     ) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
         self._limit = limit
         self._lock = Lock(self.path.parent)
         try:
@@ -119,6 +120,17 @@ class Spool:
             if not given:
                 return _nothing()
             future = writer.intake.put(given, noted, self._limit - writer.depth.bytes)
+            writer.changed.notify_all()
+        return future
+
+    def note(self, *notes: Note) -> Future[bool]:
+        """Add entries to the ledger. The future is resolved when they are on disk, or has
+        ``DeliveryError`` E506 when they could not be kept. Raises E506 while it cannot write."""
+        writer = self._writer
+        with writer.changed:
+            if writer.file is None or writer.is_closing:
+                raise unwritable()
+            future = writer.intake.note(notes)
             writer.changed.notify_all()
         return future
 

@@ -7,6 +7,7 @@ import hmac
 import sqlite3
 
 from collector.contracts import Layout
+from collector.ledger import journal
 from collector.ledger.receipt import COLUMNS
 from collector.ledger.stored import TABLES as LEDGER_TABLES
 from collector.spool import keys
@@ -30,8 +31,8 @@ __all__ = [
     "upgrade",
 ]
 
-FORMAT = 2
-"""The first had no keys of requests."""
+FORMAT = 3
+"""The first had no keys of requests, the second no entries of the ledger."""
 APPLICATION = int.from_bytes(b"Cspl")
 """``application_id`` of the file, by which it is known as ours."""
 
@@ -62,6 +63,7 @@ TABLES = (
     f"CREATE TABLE damaged {_BATCHES} STRICT",
     keys.TABLE,
     *LEDGER_TABLES,
+    *journal.TABLES,
 )
 
 BATCH = "sequence, id, layout, received, records, salt, seal, payload"
@@ -82,8 +84,10 @@ NEW_HOUR = (
 def upgrade(db: sqlite3.Connection, format_: int) -> None:
     """Add to a file of an earlier format what it lacks."""
     if format_ < FORMAT:
+        added = [keys.TABLE, *journal.TABLES] if format_ == 1 else journal.TABLES
         db.execute("BEGIN IMMEDIATE")
-        db.execute(keys.TABLE)
+        for table in added:
+            db.execute(table)
         db.execute("UPDATE about SET format = ?", (FORMAT,))
         db.execute(f"PRAGMA user_version = {FORMAT}")
         db.execute("COMMIT")

@@ -49,19 +49,19 @@ class Writer(threading.Thread):
 
     def __init__(self, path: Path, layouts: Iterable[Layout], sinks: Sequence[str]) -> None:
         super().__init__(name="collector-spool", daemon=True)
-        self.changed = threading.Condition()
+        self.changed: threading.Condition = threading.Condition()
         self.reading = threading.Lock()
-        self.intake = Intake()
+        self.intake: Intake = Intake()
         self.file: File | None = None
         self.depth = Depth()
         self.last = 0
-        self.cursors = dict.fromkeys(sinks, 0)
+        self.cursors: dict[str, int] = dict.fromkeys(sinks, 0)
         self.moved: set[str] = set()
         self.unreadable: set[int] = set()
         self.is_suspect = self.is_spoilt = self.is_closing = False
         self.aside: list[str] = []
         self.errors = self.damaged = 0
-        self.age = Age()
+        self.age: Age = Age()
         self._path = path
         self._layouts = {layout.digest: layout for layout in layouts}
         self._sinks = tuple(sinks)
@@ -118,7 +118,7 @@ class Writer(threading.Thread):
         except Exception as error:  # noqa: BLE001 - whatever it is, nothing may be acknowledged
             self.is_suspect = is_corrupt(error)
         else:
-            self._kept(file, unreadable, are_summed=bool(sums), has_come=any(is_new))
+            self._kept(file, unreadable, are_summed=bool(sums), has_come=_has_come(waiting, is_new))
             self._answer(waiting, is_new)
             return True
         self._refuse(waiting)
@@ -216,3 +216,8 @@ class Writer(threading.Thread):
             except ValueError:
                 return
             self.age.mark(first[0], max(0.0, (datetime.now(UTC) - came).total_seconds()))
+
+
+def _has_come(waiting: Sequence[Waiting], is_new: Sequence[bool]) -> bool:
+    """Whether something of senders was kept, not only what the ledger notes of our own doing."""
+    return any(each.entries and new for each, new in zip(waiting, is_new, strict=True))

@@ -17,6 +17,7 @@ from collector.contracts import Entry, Tally
 from collector.errors import DeliveryError
 from collector.ledger import opened
 from collector.spool import Spool, keys
+from collector.spool.tables import FORMAT
 from tests.spool.make import LAYOUT, drained, entry, query
 
 KEY, OTHER = b"k" * 16, b"o" * 16
@@ -133,7 +134,8 @@ def test_a_key_is_not_in_the_file(path: Path) -> None:
 def _of_format_1(path: Path) -> None:
     """Make a file what it was before there were keys."""
     db = sqlite3.connect(path, isolation_level=None)
-    db.execute("DROP TABLE keys")
+    for name in ("keys", "entries", "last_entry", "documents"):
+        db.execute(f"DROP TABLE {name}")
     db.execute("UPDATE about SET format = 1")
     db.execute("PRAGMA user_version = 1")
     db.close()
@@ -149,7 +151,8 @@ def test_a_file_of_the_first_format_gets_what_it_lacks(path: Path) -> None:
         assert spool.put(entry(2), key=KEY).result()
         assert not spool.put(entry(2), key=KEY).result()
         assert drained(spool) == [1, 2]
-    assert query(path, "SELECT format FROM about") == query(path, "PRAGMA user_version") == [(2,)]
+    format_ = query(path, "SELECT format FROM about")
+    assert format_ == query(path, "PRAGMA user_version") == [(FORMAT,)]
     assert _received(path) == 3
 
 

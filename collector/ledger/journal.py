@@ -1,0 +1,111 @@
+"""The journal: the ledger's entries in a spool's file, and how one is added.
+
+Whoever adds an entry reads the last one in the same transaction, so several processes may: the
+sidecar, and a command beside it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Protocol
+
+from collector.ledger.entry import ENTRY_COLUMNS, Entry, Note
+from collector.ledger.receipt import NOTHING, Tip, as_bytes, as_number
+
+__all__ = ["NEW_DOCUMENT", "NEW_ENTRY", "SELECT_ENTRIES", "SET_LAST", "TABLES", "Signer", "append"]
+
+_ENTRIES = (
+    "sequence INTEGER PRIMARY KEY, minute TEXT NOT NULL, kind TEXT NOT NULL, facts TEXT NOT NULL,"
+    " receipt INTEGER NOT NULL, receipt_hash BLOB NOT NULL, key TEXT NOT NULL,"
+    " previous BLOB NOT NULL, hash BLOB NOT NULL, signature BLOB NOT NULL"
+)
+_LAST = "one INTEGER PRIMARY KEY CHECK (one = 1), sequence INTEGER NOT NULL, hash BLOB NOT NULL"
+TABLES = (
+    f"CREATE TABLE entries ({_ENTRIES}) STRICT",
+    f"CREATE TABLE last_entry ({_LAST}) STRICT",
+    "CREATE TABLE documents (digest TEXT PRIMARY KEY, text BLOB NOT NULL) STRICT, WITHOUT ROWID",
+)
+"""The journal's tables. A document is compressed (zlib)."""
+
+SELECT_ENTRIES = f"SELECT {', '.join(ENTRY_COLUMNS)} FROM entries"  # noqa: S608 - constants
+NEW_ENTRY = f"INSERT INTO entries VALUES ({', '.join('?' * len(ENTRY_COLUMNS))})"  # noqa: S608
+NEW_DOCUMENT = "INSERT OR IGNORE INTO documents VALUES (?, ?)"
+SET_LAST = "INSERT OR REPLACE INTO last_entry VALUES (1, ?, ?)"
+_MOST = 1 << 53
+"""Numbers from here on are nobody's."""
+_NEWEST = f"{SELECT_ENTRIES} WHERE sequence < {_MOST} ORDER BY sequence DESC LIMIT 1"
+_KEY = "SELECT facts FROM entries WHERE kind = 'key' ORDER BY sequence DESC LIMIT 1"
+
+
+class Signer(Protocol):
+    """A key that signs. ``public`` is its public half in hexadecimal digits."""
+
+    @property
+    def public(self) -> str: ...
+
+    def sign(self, text: bytes) -> bytes:
+        """The signature of a text, 64 bytes."""
+
+
+def append(db: sqlite3.Connection, note: Note, signer: Signer | None = None) -> Entry:
+    """Add an entry, within the transaction at hand.
+
+    Before it comes an entry of kind ``damage`` if the last ones are not there any more, and one of
+    kind ``key`` if the signer's key is not the last one that an entry named.
+    """
+    before = [Note("damage")] if _is_cut(db) else []
+    if signer is not None and _key(db) != signer.public:
+        before.append(Note.of("key", public=signer.public))
+    for each in before:
+        _append(db, each, signer)
+    return _append(db, note, signer)
+
+
+def _append(db: sqlite3.Connection, note: Note, signer: Signer | None) -> Entry:
+    execute = db.execute
+    newest, last = _newest(db), _tip(db, "last_entry")
+    entry = Entry(
+        max(newest.sequence, last.sequence) + 1,
+        datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:00Z"),
+        note.kind,
+        note.facts,
+        _tip(db, "tip"),
+        "" if signer is None else signer.public,
+        newest.hash,
+    )
+    signature = b"" if signer is None else signer.sign(entry.text)
+    entry = replace(entry, hash=entry.computed(), signature=signature)
+    execute(NEW_ENTRY, entry.as_row())
+    execute(SET_LAST, (entry.sequence, entry.hash))
+    if note.document is not None:
+        digest = dict(note.facts)["digest"]
+        execute(NEW_DOCUMENT, (digest, zlib.compress(note.document)))
+    return entry
+
+
+def _is_cut(db: sqlite3.Connection) -> bool:
+    return _newest(db) != _tip(db, "last_entry")
+
+
+def _newest(db: sqlite3.Connection) -> Tip:
+    row = db.execute(_NEWEST).fetchone()
+    if row is None:
+        return Tip(0, NOTHING)
+    entry = Entry.from_row(row)
+    return Tip(entry.sequence, entry.hash)
+
+
+def _tip(db: sqlite3.Connection, table: str) -> Tip:
+    row = db.execute(f"SELECT sequence, hash FROM {table}").fetchone()  # noqa: S608 - constants
+    if row is None or as_number(row[0]) >= _MOST:
+        return Tip(0, NOTHING)
+    return Tip(as_number(row[0]), as_bytes(row[1]))
+
+
+def _key(db: sqlite3.Connection) -> str | None:
+    """The key that the last entry of its kind named."""
+    row = db.execute(_KEY).fetchone()
+    return None if row is None else str(row[0]).removeprefix("public ")

@@ -1,0 +1,120 @@
+"""Notes in the ledger of a directory: with a sidecar, without one, and of files of all ages."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from collector.errors import ConfigError, DeliveryError
+from collector.ledger import Note
+from collector.spool import Spool, note
+from collector.spool.tables import FORMAT
+from tests.spool.make import drained, entry, query
+
+READ = Note.of("read", command="store query", rows=3)
+ERASED = Note.of("erasure", command="subject erase", field="client.address", rows=2)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "spool.db"
+
+
+def kinds(path: Path) -> list[object]:
+    """The kinds of the entries, in order."""
+    return [row[0] for row in query(path, "SELECT kind FROM entries ORDER BY sequence")]
+
+
+def test_where_nobody_has_the_directory(path: Path) -> None:
+    """The spool is made, or opened with all that waits in it."""
+    note(path.parent, READ)
+    with Spool(path, sinks=["sink"]) as spool:
+        spool.put(entry(1)).result()
+    note(path.parent, ERASED, READ)
+    assert kinds(path) == ["read", "erasure", "read"]
+    with Spool(path, sinks=["sink"]) as spool:
+        assert drained(spool) == [1]
+
+
+def test_beside_a_sidecar(path: Path) -> None:
+    """What it writes and what a command adds follow on each other."""
+    with Spool(path, sinks=["sink"]) as spool:
+        for n in range(5):
+            spool.put(entry(n)).result()
+            note(path.parent, READ)
+            spool.note(ERASED).result()
+        assert drained(spool) == [0, 1, 2, 3, 4]
+    assert kinds(path) == ["read", "erasure"] * 5
+    tips = query(path, "SELECT receipt FROM entries ORDER BY sequence")
+    assert [row[0] for row in tips] == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+
+
+def test_notes_are_no_batches(path: Path) -> None:
+    """They neither age what waits nor need room."""
+    with Spool(path, sinks=["sink"], limit=10) as spool:
+        spool.note(READ).result()
+        assert (spool.state().batches, spool.oldest()) == (0, 0.0)
+
+
+def test_a_file_of_the_second_format_gets_entries(path: Path) -> None:
+    """It opens with all that is in it, and nothing is set aside."""
+    with Spool(path, sinks=["sink"]) as spool:
+        spool.put(entry(1)).result()
+    db = sqlite3.connect(path, isolation_level=None)
+    for name in ("entries", "last_entry", "documents"):
+        db.execute(f"DROP TABLE {name}")
+    db.execute("UPDATE about SET format = 2")
+    db.execute("PRAGMA user_version = 2")
+    db.close()
+    with Spool(path, sinks=["sink"]) as spool:
+        assert (spool.state().damaged, spool.aside) == (0, [])
+        spool.note(READ).result()
+        assert drained(spool) == [1]
+    assert kinds(path) == ["read"]
+    assert query(path, "SELECT format FROM about") == [(FORMAT,)]
+
+
+def test_what_cannot_be_written_is_an_error(path: Path) -> None:
+    """E506 where a sidecar's file is of another format, E203 where there is no directory to be."""
+    with Spool(path, sinks=["sink"]):
+        db = sqlite3.connect(path, isolation_level=None)
+        db.execute("PRAGMA user_version = 2")
+        with pytest.raises(DeliveryError) as caught:
+            note(path.parent, READ)
+        assert caught.value.code == "E506"
+        assert caught.value.__context__ is None
+        db.execute(f"PRAGMA user_version = {FORMAT}")
+        db.close()
+    with pytest.raises(ConfigError) as refused:
+        note(path / "below a file", READ)
+    assert refused.value.code == "E203"
+
+
+def test_entries_that_were_cut_off_are_told(path: Path) -> None:
+    """The next one comes after one that says so, under a number that was not given out before."""
+    note(path.parent, READ, READ, READ)
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("DELETE FROM entries WHERE sequence > 1")
+    db.close()
+    note(path.parent, ERASED)
+    assert query(path, "SELECT sequence, kind FROM entries ORDER BY sequence") == [
+        (1, "read"),
+        (4, "damage"),
+        (5, "erasure"),
+    ]
+
+
+def test_entries_of_a_damaged_file_are_saved(path: Path) -> None:
+    """As far as they follow on each other, with the documents they name."""
+    note(path.parent, READ, Note.of("configuration", document=b"text", change="first"), READ)
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("UPDATE entries SET facts = 'rows 1' WHERE sequence = 3")
+    db.execute("DROP TABLE hours")
+    db.close()
+    with Spool(path) as spool:
+        assert len(spool.aside) == 1
+        spool.note(ERASED).result()
+    assert kinds(path) == ["read", "configuration", "damage", "erasure"]
+    assert query(path, "SELECT count(*) FROM documents") == [(1,)]
