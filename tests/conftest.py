@@ -5,13 +5,14 @@ from __future__ import annotations
 import gc
 import os
 import sys
-import tempfile
 from collections.abc import Generator
-from fcntl import LOCK_EX, LOCK_SH, LOCK_UN, flock
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.room import Alone, Room
 
 settings.register_profile(
     "default",
@@ -51,13 +52,26 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     return None if is_name else argname
 
 
-def _is_alone(item: pytest.Item) -> bool:
+_ROOM = Room()
+
+
+@pytest.fixture
+def alone() -> Alone:
+    """For tests of which a part measures time; those that do nothing else are marked ``alone``."""
+    return _ROOM.alone
+
+
+def _measures(item: pytest.Item) -> bool:
+    return _is_marked(item) or "alone" in getattr(item, "fixturenames", ())
+
+
+def _is_marked(item: pytest.Item) -> bool:
     return item.get_closest_marker("alone") is not None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that have to be alone come last, where they wait for others least."""
-    items.sort(key=_is_alone)
+    items.sort(key=_measures)
 
 
 def _settle() -> None:
@@ -80,13 +94,6 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """A test that measures time has the machine for itself: where several processes run tests, it
-    waits until the others have ended theirs, and they wait for it (in turn, behind a gate)."""
-    folder = Path(tempfile.gettempdir(), f"collector-tests-{os.getuid()}")
-    folder.mkdir(mode=0o700, exist_ok=True)
-    with (folder / "gate").open("w") as gate, (folder / "room").open("w") as room:
-        flock(gate, LOCK_EX)
-        flock(room, LOCK_EX if _is_alone(item) else LOCK_SH)
-        if not _is_alone(item):
-            flock(gate, LOCK_UN)
+    """Where several processes run tests, one that measures time has the machine for itself."""
+    with _ROOM.shared(), _ROOM.alone() if _is_marked(item) else nullcontext():
         return (yield)

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.ingest.serving import Server, exchange, heard, serving
+from tests.room import Alone
 
 _EVENT = b'{"client":{"address":"203.0.113.7"},"os":{"type":"windows"}}'
 _TAKEN = {"received": 1, "admitted": 1, "rejected": {}}
@@ -382,11 +383,12 @@ _SLOW = {
 }
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("kind", _SLOW)
-def test_a_thousand_slow_sockets(tmp_path: Path, sockets: list[socket.socket], kind: str) -> None:
+def test_a_thousand_slow_sockets(
+    tmp_path: Path, sockets: list[socket.socket], kind: str, alone: Alone
+) -> None:
     """Hold up nobody: requests on new and on old connections are answered within 100 ms."""
-    with serving(tmp_path) as server:
+    with serving(tmp_path) as server, alone():
         client = server.client()
         assert exchange(client, _EVENT).status == 200
         for _ in range(1000):

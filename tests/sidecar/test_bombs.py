@@ -23,17 +23,15 @@ import grpc  # type: ignore[import-untyped]
 import pytest
 
 from tests.ingest import http2
+from tests.room import Alone
 from tests.sidecar import attacks
 from tests.sidecar.faults import Say
 from tests.sidecar.healthy import Times, honest
 from tests.sidecar.serving import Sidecar, started
 
-pytestmark = [
-    pytest.mark.alone,
-    pytest.mark.skipif(
-        not Path("/proc/self/status").exists(), reason="peak memory is read from /proc"
-    ),
-]
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="peak memory is read from /proc"
+)
 
 _FULL = os.environ.get("COLLECTOR_BOMBS") == "full"
 _SENDERS, _ATTACK_SECONDS, _SOCKETS = (8, 3.0, 1000) if _FULL else (3, 0.0, 200)
@@ -87,11 +85,11 @@ def quantile(seconds: list[float]) -> float:
 
 
 @contextmanager
-def watched(directory: Path, say: Say, **environ: str) -> Iterator[Watched]:
+def watched(directory: Path, say: Say, alone: Alone, **environ: str) -> Iterator[Watched]:
     """Attacks happen inside; what must hold of all of them is checked in the end."""
     with started(directory, environ=environ) as sidecar:
         watch = Watched(sidecar, say)
-        with honest(sidecar.ports["http"]) as times:
+        with alone(), honest(sidecar.ports["http"]) as times:
             yield watch
         watch.report(times)
         megabytes, p99 = watch.megabytes(), quantile([seconds for _, seconds in times])
@@ -104,32 +102,32 @@ def watched(directory: Path, say: Say, **environ: str) -> Iterator[Watched]:
         assert [event["event"] for event in sidecar.events] == ["started"]
 
 
-def test_bodies(tmp_path: Path, say: Say) -> None:
+def test_bodies(tmp_path: Path, say: Say, alone: Alone) -> None:
     """Over HTTP: each is refused or counted as documented, or told to come again."""
     bodies = {name: p for name, p in attacks.BODIES.items() if _FULL or name not in _SLOW}
     for post in bodies.values():
         post.content()
-    with watched(tmp_path, say) as watch:
+    with watched(tmp_path, say, alone) as watch:
         for name, post in bodies.items():
             answers = watch.attack(name, partial(attacks.posted, watch.sidecar, post))
             assert set(answers) <= {str(post.status), "503"}, name
             assert answers[str(post.status)], name
 
 
-def test_calls(tmp_path: Path, say: Say) -> None:
+def test_calls(tmp_path: Path, say: Say, alone: Alone) -> None:
     """Over gRPC the same, by the codes of gRPC."""
     for call in attacks.CALLS.values():
         call.content()
-    with watched(tmp_path, say) as watch:
+    with watched(tmp_path, say, alone) as watch:
         for name, call in attacks.CALLS.items():
             answers = watch.attack(name, partial(attacks.called, watch.sidecar, call))
             assert set(answers) <= {str(call.code), str(grpc.StatusCode.UNAVAILABLE)}, name
             assert answers[str(call.code)], name
 
 
-def test_shouts(tmp_path: Path, say: Say) -> None:
+def test_shouts(tmp_path: Path, say: Say, alone: Alone) -> None:
     """Requests that are none: headers without end, wrong lengths, garbage for chunks."""
-    with watched(tmp_path, say) as watch:
+    with watched(tmp_path, say, alone) as watch:
         for name, shout in attacks.SHOUTS.items():
             answers = watch.attack(name, partial(attacks.shouted, watch.sidecar, shout))
             assert set(answers) == {str(shout.statuses)}, name
@@ -144,12 +142,12 @@ _DRIPS: Mapping[str, tuple[str, bytes, bytes]] = {
 }
 
 
-def test_slow_sockets(tmp_path: Path, say: Say) -> None:
+def test_slow_sockets(tmp_path: Path, say: Say, alone: Alone) -> None:
     """They send a byte now and then; all are closed when their time is over."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4096)), hard))
     limits = {"COLLECTOR__LIMITS__HEADER_TIME": "1s", "COLLECTOR__LIMITS__BODY_TIME": "2s"}
-    with watched(tmp_path, say, **limits) as watch:
+    with watched(tmp_path, say, alone, **limits) as watch:
         lines: list[tuple[socket.socket, bytes]] = []
         began = time.monotonic()
         for port, first, drip in _DRIPS.values():
@@ -182,13 +180,13 @@ def _is_open(line: socket.socket, drip: bytes) -> bool:
     return False
 
 
-def test_distinct_keys(tmp_path: Path, say: Say) -> None:
+def test_distinct_keys(tmp_path: Path, say: Say, alone: Alone) -> None:
     """100,000 different keys leave no trace in metrics: not one series more, not one name."""
     lines = b"".join(b'{"key%d":1,"ip_address":"203.0.113.7"}\n' % n for n in range(100_000))
     item = b'{"attributes":[{"key":"key%d","value":{"stringValue":"x"}}]}'
     items = b",".join(item % n for n in range(40_000))
     body = b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[%b]}]}]}' % items
-    with watched(tmp_path, say) as watch:
+    with watched(tmp_path, say, alone) as watch:
         sidecar = watch.sidecar
         assert sidecar.send(b'{"ip_address":"203.0.113.7"}\n').json["admitted"] == 1
         before = sidecar.admin("/metrics").body
