@@ -208,7 +208,11 @@ def test_nothing_is_doubled_by_a_kill(life: int, tmp_path: Path) -> None:
         ]
         for thread in threads:
             thread.start()
-        sleep(0.15 + 0.01 * (life % 10))
+        until = monotonic() + 20
+        while sum(len(lane) for lane in lanes) < 5 * len(lanes):
+            assert monotonic() < until, "nothing is answered"
+            sleep(0.005)
+        sleep(0.01 * (life % 10))
         sidecar.process.kill()
         for thread in threads:
             thread.join(20)

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector.contracts import Entry, Tally
@@ -204,6 +204,7 @@ def test_keys_are_saved_from_a_damaged_file(
 _SENT = st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=1, max_size=15)
 
 
+@settings(max_examples=max(1, settings().max_examples // 4))
 @given(sent=_SENT)
 def test_each_key_counts_once(
     tmp_path_factory: pytest.TempPathFactory, sent: list[tuple[int, bool]]
