@@ -16,7 +16,7 @@ from collector.cli.serve import serve
 
 __all__ = ["app", "run"]
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     name="collector",
     no_args_is_help=True,
     rich_markup_mode="markdown",

@@ -30,8 +30,8 @@ __all__ = [
     "write_file",
 ]
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out: Console = Console(highlight=False, soft_wrap=True)
+err: Console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def complete_schema(incomplete: str) -> list[str]:

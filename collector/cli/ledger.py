@@ -15,7 +15,7 @@ from collector.ledger import Receipt, Verification, opened
 
 __all__ = ["app"]
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
     help="Look at the receipts of what was received, admitted and rejected, and verify them.",

@@ -53,7 +53,7 @@ class Agents(dict[str, tuple[str | None, ...]]):
             raise ConfigError(
                 "E201", f"`derive: user_agent` needs an extra: pip install '{_EXTRA}'"
             )
-        self.names = tuple(names)
+        self.names: tuple[str, ...] = tuple(names)
 
     def __repr__(self) -> str:
         return f"<Agents of {len(self)}>"

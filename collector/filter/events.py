@@ -12,7 +12,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from collector.contracts import DROPS, Rejection
-from collector.filter.alone import alone
+from collector.filter.alone import Alone, alone
 from collector.filter.compile import Fills, Found, Plan
 from collector.filter.draft import Draft, record_type
 from collector.filter.generate import Outer, fast_path, only_slow
@@ -52,7 +52,7 @@ class Events:
         self._tolerant = Tolerant(plan)
         self._mapping = Mapping(plan)
         self._fill = fast_path(plan)
-        self.alone = alone(plan, self._record)
+        self.alone: Alone = alone(plan, self._record)
 
     def draft(self, fills: Fills | None = None) -> Draft:
         """An empty draft; with ``fills`` only for ``slow``, and for a single event."""

@@ -43,7 +43,7 @@ def is_list(text: bytes | memoryview) -> bool:
     return _LIST.match(text) is not None
 
 
-skip = msgspec.json.Decoder(msgspec.Raw).decode
+skip: Callable[[bytes | memoryview], msgspec.Raw] = msgspec.json.Decoder(msgspec.Raw).decode
 """Reads a JSON text to its end and keeps nothing of it."""
 
 

@@ -71,12 +71,13 @@ class Guarded(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.logger = self.access_logger = _SILENT
+        self.logger: logging.Logger = _SILENT
+        self.access_logger: logging.Logger = _SILENT
         self.access_log = False
-        self.ws_protocol_class = None
-        self.limits = self.crowd.limits
-        self.since = 0.0
-        self.known = False
+        self.ws_protocol_class: None = None
+        self.limits: Limits = self.crowd.limits
+        self.since: float = 0.0
+        self.known: bool = False
         self._phase: Phase = "between"
         self._deaf = self._ended = False
         self._due = self._stuck = _NEVER

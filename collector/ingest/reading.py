@@ -29,8 +29,8 @@ class Room:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.held = 0
-        self.turns = asyncio.Semaphore(_TURNS)
+        self.held: int = 0
+        self.turns: asyncio.Semaphore = asyncio.Semaphore(_TURNS)
 
     def take(self, size: int) -> None:
         """Hold so many bytes more. Raises ``Refused``: BUSY."""
@@ -51,8 +51,8 @@ class Body:
         self._receive = receive
         self._state = state
         self._taken = 0
-        self.begun = False
-        self.whole = False
+        self.begun: bool = False
+        self.whole: bool = False
 
     async def read(self) -> bytes | None:
         """All of it, as it was sent; ``None`` if the sender is gone.

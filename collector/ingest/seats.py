@@ -37,7 +37,9 @@ class Seat:
     __slots__ = ("call", "lost", "since")
 
     def __init__(self, call: Call) -> None:
-        self.call, self.since, self.lost = call, monotonic(), False
+        self.call: Call = call
+        self.since: float = monotonic()
+        self.lost: bool = False
 
 
 class Seats(ThreadPoolExecutor):
@@ -45,7 +47,8 @@ class Seats(ThreadPoolExecutor):
 
     def __init__(self, count: int, seconds: float) -> None:
         super().__init__(count, thread_name_prefix="grpc")
-        self.count, self._seconds = count, seconds
+        self.count: int = count
+        self._seconds = seconds
         self._lock = Lock()
         self._calls = 0
         self._waiting: dict[int, Seat] = {}

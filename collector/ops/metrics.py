@@ -137,7 +137,7 @@ class Metrics:
         sinks: Callable[[], Mapping[str, SinkReading]],
     ) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
-        self.registry = CollectorRegistry(auto_describe=False)
+        self.registry: CollectorRegistry = CollectorRegistry(auto_describe=False)
         self._outcomes = self._counters("collector_events_total", _OUTCOMES)
         self._rejected = self._counters("collector_events_rejected_total", REJECTIONS)
         self._content = self._counters("collector_content_total", CATEGORIES)

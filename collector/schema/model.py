@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sized
 from functools import cached_property
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import orjson
 from pydantic import (
@@ -57,7 +57,7 @@ _S = TypeVar("_S", bound=Sized)
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Purpose(_Part):
@@ -155,7 +155,7 @@ class Head(_Part):
 class Schema(Head):
     """A whole schema document. Made by ``load_schema``; its parts are in document order."""
 
-    model_config = ConfigDict(ignored_types=(cached_property,))
+    model_config: ClassVar[ConfigDict] = ConfigDict(ignored_types=(cached_property,))
 
     purposes: dict[Name, Purpose]
     fields: dict[FieldName, Field]

@@ -260,7 +260,7 @@ class Pattern:
         if not whole.longest:
             raise PatternFault("the pattern matches nothing; write what may stand there")
         self.text = text
-        self.longest = whole.longest
+        self.longest: int = whole.longest
         self._moves: list[dict[str, int]] = []
         self._final: list[bool] = []
         self._build(reader.positions, whole)

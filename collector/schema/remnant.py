@@ -7,7 +7,7 @@ loader.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -31,7 +31,7 @@ _STAND_INS = {
 class Field(FieldBase):
     """A field of no known kind, or too faulty to be counted; options are not looked at."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="ignore")
 
     kind: str
 

@@ -31,6 +31,7 @@ class Listener(uvicorn.Server):
         idle: float,
         grace: int,
     ) -> None:
+        self.started: bool = False
         self._listening = listening
         config = uvicorn.Config(
             app,
@@ -52,7 +53,7 @@ class Listener(uvicorn.Server):
         )
         config.load()
         super().__init__(config)
-        self.lifespan = config.lifespan_class(config)
+        self.lifespan: Any = config.lifespan_class(config)
 
     def __repr__(self) -> str:
         return "<Listener>"
@@ -75,7 +76,7 @@ class Listener(uvicorn.Server):
             made = await loop.create_server(
                 self._connection, sock=self._listening, ssl=self.config.ssl, backlog=BACKLOG
             )
-        self.servers = [made]
+        self.servers: list[asyncio.Server] = [made]
         self.started = True
 
     async def stop(self) -> None:

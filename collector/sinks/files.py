@@ -49,7 +49,7 @@ class NdjsonFile:
         keep: int = _KEEP,
         shared: bool = False,
     ) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
         self._rotate = rotate
         self._keep = keep
         self._file = -1

@@ -21,7 +21,7 @@ class Turn:
     """
 
     def __init__(self, handle: int, *, shared: bool) -> None:
-        self.handle = handle
+        self.handle: int = handle
         self.shared = shared
 
     def __repr__(self) -> str:

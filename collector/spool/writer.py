@@ -50,17 +50,20 @@ class Writer(threading.Thread):
     def __init__(self, path: Path, layouts: Iterable[Layout], sinks: Sequence[str]) -> None:
         super().__init__(name="collector-spool", daemon=True)
         self.changed: threading.Condition = threading.Condition()
-        self.reading = threading.Lock()
+        self.reading: threading.Lock = threading.Lock()
         self.intake: Intake = Intake()
         self.file: File | None = None
-        self.depth = Depth()
-        self.last = 0
+        self.depth: Depth = Depth()
+        self.last: int = 0
         self.cursors: dict[str, int] = dict.fromkeys(sinks, 0)
         self.moved: set[str] = set()
         self.unreadable: set[int] = set()
-        self.is_suspect = self.is_spoilt = self.is_closing = False
+        self.is_suspect: bool = False
+        self.is_spoilt: bool = False
+        self.is_closing: bool = False
         self.aside: list[str] = []
-        self.errors = self.damaged = 0
+        self.errors: int = 0
+        self.damaged: int = 0
         self.age: Age = Age()
         self._path = path
         self._layouts = {layout.digest: layout for layout in layouts}

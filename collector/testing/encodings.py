@@ -64,7 +64,7 @@ class Needles:
         known = tuple(dict.fromkeys(canaries))
         if not known or min(len(canary.encode()) for canary in known) < _LEAST:
             raise ConfigError("E204", f"give at least one canary, each of {_LEAST} bytes or more")
-        self.reach = 16 * max(len(canary.encode()) for canary in known)
+        self.reach: int = 16 * max(len(canary.encode()) for canary in known)
         self._known = known
         self._as_they_are = frozenset(canary.encode() for canary in known)
         self._plain = list(_groups(known, _PLAIN))

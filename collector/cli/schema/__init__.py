@@ -14,7 +14,7 @@ from collector.cli.schema.new import new
 
 __all__ = ["app"]
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
     help="Look at schemas, check them and test them.",

@@ -19,7 +19,7 @@ from collector.schema.listing import Finding, Listing, blemish, examine, insert
 
 __all__ = ["app"]
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
     help="Check catalogues, the closed lists that schemas name, and add to them.",

@@ -77,16 +77,17 @@ class Reading:
         for column in plan.columns:
             self._look(column.index, column.paths, is_read=column.withheld is None)
         self._look(_AGENT, plan.user_agent, is_read=True)
-        self.wanted = frozenset(self.names)
+        self.wanted: frozenset[str] = frozenset(self.names)
         self._content[BODY] = _CHAT
-        self.plain = {name: len(plan.columns) + n for name, n in self._content.items()}
+        first = len(plan.columns)
+        self.plain: dict[str, int] = {name: first + n for name, n in self._content.items()}
         for name, places in self._places.items():
             index, _, below = places[0]
             if len(places) > 1 or below or index == _AGENT or name in self._content:
                 self.plain.pop(name, None)
             elif plan.columns[index].withheld is None and str in plan.columns[index].wire:
                 self.plain[name] = index
-        self.columns = {name: self.plain.get(name, -1) for name in self.wanted}
+        self.columns: dict[str, int] = {name: self.plain.get(name, -1) for name in self.wanted}
 
     def _look(self, index: int, paths: tuple[Keys, ...], *, is_read: bool) -> None:
         for rank, path in enumerate(paths):

@@ -80,7 +80,7 @@ class JsonBody:
     def __init__(self, signal: Signal, body: bytes | memoryview, reading: Reading) -> None:
         self._signal = signal
         self._reading = reading
-        self.number = 0
+        self.number: int = 0
         self._is_too_large = False
         self._scopes: list[_Scope] = []
         self._read(body)

@@ -47,7 +47,7 @@ def _purposes(names: tuple[str, ...]) -> tuple[str, ...]:
 class FieldBase(BaseModel):
     """The part of a field that does not depend on its kind."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     wire: ClassVar[frozenset[type]] = frozenset({str})
     """The JSON types that the kind reads, as exact Python types."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from collector.schema.kinds.base import Canonical, Circumstances, FieldBase
 from collector.schema.verdict import Shift
@@ -14,7 +14,7 @@ __all__ = ["BooleanField"]
 class BooleanField(FieldBase):
     """A yes or no."""
 
-    wire = frozenset({bool})
+    wire: ClassVar[frozenset[type]] = frozenset({bool})
     column = "INTEGER"
 
     kind: Literal["boolean"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv6Address
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
@@ -82,7 +82,7 @@ def _prefix(least: int, most: int) -> AfterValidator:
 class Truncation(BaseModel):
     """How many leading bits of an address are kept."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     ipv4: Annotated[int, _prefix(8, 32)] = 32
     ipv6: Annotated[int, _prefix(16, 128)] = 128

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Context, Decimal
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field as Option
 from pydantic import model_validator
@@ -34,7 +34,7 @@ def _exact(number: float) -> Decimal:
 class IntegerField(FieldBase):
     """A whole number."""
 
-    wire = frozenset({int})
+    wire: ClassVar[frozenset[type]] = frozenset({int})
     column = "INTEGER"
 
     kind: Literal["integer"]
@@ -63,7 +63,7 @@ class NumberField(FieldBase):
     """A finite number; whole numbers count as numbers. Computed in decimal, so that 0.3 is three
     steps of 0.1 and rounding twice changes nothing."""
 
-    wire = frozenset({int, float})
+    wire: ClassVar[frozenset[type]] = frozenset({int, float})
     column = "REAL"
 
     kind: Literal["number"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from collector.schema.kinds.base import Canonical, Circumstances, FieldBase
 from collector.schema.terms import Window
@@ -26,7 +26,7 @@ _SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 class TimeField(FieldBase):
     """A moment. Without ``within`` it lies in the years 1970 to 9999."""
 
-    wire = frozenset({str, int, float})
+    wire: ClassVar[frozenset[type]] = frozenset({str, int, float})
 
     kind: Literal["time"]
     precision: Literal["second", "minute", "hour", "day"] = "second"
