@@ -81,6 +81,8 @@ CODES: dict[str, str] = {
     "E210": "an open address needs encryption and authentication",
     "E211": "settings contradict each other",
     "E212": "the files of TLS cannot be used",
+    "E213": "the exporter cannot be minimised",
+    "E214": "somebody else would receive records, and it is not said who or what for",
     # E3xx: policy
     "E301": "the use is forbidden",
     "E302": "the use is unknown to the taxonomy",
@@ -90,6 +92,7 @@ CODES: dict[str, str] = {
     "E306": "an identifier is allowed only as a pseudonym",
     "E307": "the record is wider than `max_bits`",
     "E308": "the built-in content list cannot be shortened",
+    "E309": "a third party would receive more than a law demands",
     # E4xx: input
     "E401": "the input cannot be read",
     "E402": "the compressed input is damaged",
@@ -162,7 +165,7 @@ class SchemaError(CollectorError):
     """E1xx and E3xx: one or more schema documents are faulty; ``faults`` lists every fault."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
-        self.faults = tuple(faults)
+        self.faults: tuple[Fault, ...] = tuple(faults)
         first = self.faults[0]
         super().__init__(first.code, first.message)
 
@@ -181,7 +184,7 @@ class ConfigFaults(ConfigError):
     """E2xx: the sidecar's settings are faulty; ``faults`` lists every fault."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
-        self.faults = tuple(faults)
+        self.faults: tuple[Fault, ...] = tuple(faults)
         super().__init__(self.faults[0].code, self.faults[0].message)
 
     def __str__(self) -> str:

@@ -1,0 +1,78 @@
+"""Spans, rebuilt from empty."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
+
+from collector.contracts import Tally
+from collector.sdk.otel.sieve import Batch, Sieve, minute
+
+__all__ = ["MinimisedSpanExporter"]
+
+_NAME = "span"
+_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+_INTERNAL = SpanKind.INTERNAL
+_UNSET, _OK, _ERROR = StatusCode.UNSET, StatusCode.OK, StatusCode.ERROR
+_NOTHING_SAID, _WELL, _BADLY = Status(_UNSET), Status(_OK), Status(_ERROR)
+
+
+class MinimisedSpanExporter(SpanExporter):
+    """Hands on to another exporter what a schema admits of spans, and counts everything else."""
+
+    def __init__(self, exporter: SpanExporter, sieve: Sieve) -> None:
+        self._exporter = exporter
+        self._sieve = sieve
+
+    def __repr__(self) -> str:
+        return f"<MinimisedSpanExporter with {self._sieve!r}>"
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Export what is admitted. Spans are never a reason to raise, nor to fail."""
+        minimised = self._sieve.sifted(spans, _rebuilt)
+        del spans  # an error of the exporter shows our variables to whoever reports it
+        return self._exporter.export(minimised) if minimised else SpanExportResult.SUCCESS
+
+    def tally(self) -> Tally:
+        """The counts so far: what was received, admitted, rejected and dropped."""
+        return self._sieve.tally()
+
+    def shutdown(self) -> None:
+        """Shut the exporter down."""
+        self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Flush the exporter."""
+        return self._exporter.force_flush(timeout_millis)
+
+
+def _rebuilt(batch: Batch, span: Any) -> ReadableSpan | None:
+    """What is admitted of a span; ``None`` if that is nothing. Raises what the span raises."""
+    kind, status = span.kind, _status(span.status)
+    start, end = minute(span.start_time), minute(span.end_time)
+    place = batch.place(span.resource, span.instrumentation_scope)
+    admitted = batch.items.admit(place, batch.attributes(span, span.context))
+    if admitted is None:
+        return None
+    attributes, resource = admitted
+    trace_id, span_id = next(batch.ids)
+    return ReadableSpan(
+        _NAME,
+        context=SpanContext(trace_id, span_id, False, _SAMPLED),
+        resource=resource,
+        attributes=attributes,
+        kind=kind if type(kind) is SpanKind else _INTERNAL,
+        status=status,
+        start_time=start,
+        end_time=end,
+    )
+
+
+def _status(status: Any) -> Status:
+    """Whether it went well, without a word."""
+    code = None if status is None else status.status_code
+    return _BADLY if code is _ERROR else _WELL if code is _OK else _NOTHING_SAID
