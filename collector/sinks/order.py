@@ -19,6 +19,9 @@ want the same one: in 1 of 1,000 transactions of 4,000 rows. There are places fo
 _MIXED = 1 << 14
 """Rows among which a new one lies. More are more pages to write: each of these has some of it."""
 _STEP = _ROOM // _MIXED
+_DENSE = 1 << 30
+"""A last place below this one is of a table that was made anew, whose rows are at 1, 2, 3 and so
+on; or by chance, which does no harm."""
 _LAST = (1 << 63) - 1
 
 
@@ -27,12 +30,13 @@ class Places:
 
     That is all there are in a small table, and all of a minute unless more come in one. The table
     grows at its end, a row's share at a time, wherever the row itself lies; so what comes last
-    does not lie there alone. ``last`` is the table's highest ``rowid``.
+    does not lie there alone. In one that was made anew, rows go behind those that are there.
+    ``last`` is the table's highest ``rowid``.
     """
 
     def __init__(self, last: int) -> None:
-        self.base = 0
-        self._move_to(last - _ROOM)
+        self.base: int = 0
+        self._move_to(last if last < _DENSE else last - _ROOM)
 
     def rows(self, parts: Iterable[tuple[str, Sequence[Row]]]) -> list[Row]:
         """Rows with their place and minute in front, in the order of places; ``parts`` are minutes

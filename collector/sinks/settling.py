@@ -40,6 +40,11 @@ class Settling:
         """Whether it is time again."""
         return bool(self._added) and monotonic() - self._last >= _SECONDS
 
+    def forget(self) -> None:
+        """All rows are in order: the file was made anew."""
+        self._first.clear()
+        self._added.clear()
+
     def settle(self, db: sqlite3.Connection, seconds: float) -> None:
         """Put what is new in order, in one transaction, and empty the log; if somebody is in the
         way, some other time. ``seconds`` is for how long the connection waits for others else."""
@@ -52,8 +57,7 @@ class Settling:
                 if number <= _MOST:
                     _rewrite(db, table, self._first[table])
             execute("COMMIT")
-            self._first.clear()
-            self._added.clear()
+            self.forget()
             execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         except sqlite3.Error:
             if db.in_transaction:

@@ -14,12 +14,23 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
 from collector.contracts import Batch, Layout, Row
-from collector.errors import CollectorError, ConfigError, DeliveryError
+from collector.errors import CollectorError
 from collector.schema.model import Schema
+from collector.sinks import retention
+from collector.sinks.connection import (
+    BUSY_SECONDS,
+    FORMAT,
+    configure,
+    connect,
+    guarded,
+    make_private,
+    transaction,
+)
 from collector.sinks.order import Places
+from collector.sinks.pruning import Pruned, Pruning
 from collector.sinks.settling import Settling
 from collector.sinks.table import Table
 from collector.walindex import Index, need_room
@@ -29,27 +40,10 @@ __all__ = ["FILE_NAME", "Store"]
 FILE_NAME = "store.db"
 """What the store is called inside a data directory."""
 
-_FORMAT = 2
-"""``user_version`` of the file: the form of everything but the schemas' own tables."""
 _KEPT_IDS = 100_000
 """So many of the newest ids are kept, out of the millions of a year: whoever delivers a batch again
 does so before the next ones, or at worst after a loss of the spool's newest pages."""
 _TRIES = 4
-_PAGE_BYTES = 8192
-_BUSY_SECONDS = 5.0
-_PASSING = frozenset(
-    {
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_NOMEM,
-    }
-)
-"""Errors that say nothing about what the file holds."""
-_NOT_NOW = "the store did not take the batch; is the disk full or the store in use?"
-_T = TypeVar("_T")
 _Part = tuple[Batch, Table, list[Row]]
 
 
@@ -61,19 +55,28 @@ class Store:
     Raises ``ConfigError`` E203 when the path cannot be used, and ``DeliveryError`` when the file is
     no database (E501), is newer than we are (E502), or its table does not fit (E504). Where the
     disk does not let it open now, or somebody holds the store, it opens when batches come.
+
+    Fields go when their retention is over: at the first ``deliver``, and then once an hour, in
+    steps of some milliseconds. ``pruned`` is told of each pass that found something.
     """
 
-    def __init__(self, path: str | os.PathLike[str], schema: Schema) -> None:
-        self.path = Path(path)
-        self.table = schema.name
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        schema: Schema,
+        *,
+        pruned: Callable[[Pruned], None] | None = None,
+    ) -> None:
+        self.path: Path = Path(path)
+        self.table: str = schema.name
         self._layout = schema.layout
         self._tables: dict[Layout, Table] = {}
         self._places: dict[str, Places] = {}
+        self._spans = {name: field.retention for name, field in schema.fields.items()}
         self._settling = Settling()
-        _make_private(self.path)
-        self._db = sqlite3.connect(
-            self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-        )
+        self.pruning: Pruning = Pruning(self.path, pruned)
+        make_private(self.path)
+        self._db = connect(self.path)
         self._index: Index | None = None
         try:
             self._need()
@@ -108,22 +111,24 @@ class Store:
             table = self._table(batch.layout or self._layout)
             parts.append((batch, table, table.rows(batch)))
         if parts:
-            _guarded(lambda: self._keep(parts), "E503", _NOT_NOW)
+            guarded(lambda: self._keep(parts))
         if self._settling.is_due:
-            self._settling.settle(self._db, _BUSY_SECONDS)
+            self._settling.settle(self._db, BUSY_SECONDS)
+        if self.pruning.is_due and self.pruning.work(self._db):
+            self._settling.forget()
 
     def count(self) -> int:
         """How many events the table holds; a merged row counts as many as it stands for."""
         self._need()
         query = self._tables[self._layout].count
         message = "the store cannot be read"
-        return int(_guarded(lambda: self._db.execute(query).fetchone()[0], "E501", message))
+        return int(guarded(lambda: self._db.execute(query).fetchone()[0], "E501", message))
 
     def close(self) -> None:
         """Fold the write-ahead log into the file, if the disk lets us, and close it. The newest
         rows are in the order of their places then, also within the file."""
         with suppress(sqlite3.Error):
-            self._settling.settle(self._db, _BUSY_SECONDS)
+            self._settling.settle(self._db, BUSY_SECONDS)
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         with suppress(sqlite3.Error):
             self._db.close()
@@ -134,22 +139,22 @@ class Store:
         """Open the file, unless it is."""
         if self._index is None:
             message = "the store cannot be opened: it is no database of ours"
-            self._index = _guarded(self._open, "E501", message)
+            self._index = guarded(self._open, "E501", message)
 
     def _table(self, layout: Layout) -> Table:
         """The table for a layout, made or widened when the layout is met for the first time."""
         table = self._tables.get(layout)
         if table is None:
             table = Table(layout)
-            _guarded(lambda: self._transaction(lambda: table.fit(self._db)), "E503", _NOT_NOW)
-            _guarded(lambda: self._add(layout, table), "E503", _NOT_NOW)
+            guarded(lambda: transaction(self._db, lambda: table.fit(self._db)))
+            guarded(lambda: self._add(layout, table))
         return table
 
     def _keep(self, parts: Sequence[_Part]) -> None:
         """Batches in one transaction; the places of rows are drawn again if one is taken."""
         for tries_left in reversed(range(_TRIES)):
             try:
-                added = self._transaction(partial(self._insert, parts))
+                added = transaction(self._db, partial(self._insert, parts))
             except sqlite3.IntegrityError:
                 if not tries_left:
                     raise
@@ -182,32 +187,11 @@ class Store:
         execute("DELETE FROM _delivered WHERE number <= ?", ((new.lastrowid or 0) - _KEPT_IDS,))
         return True
 
-    def _transaction(self, action: Callable[[], _T]) -> _T:
-        execute = self._db.execute
-        execute("BEGIN IMMEDIATE")
-        try:
-            outcome = action()
-            execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                execute("ROLLBACK")
-            raise
-        return outcome
-
     def _open(self) -> Index:
         need_room(self.path)
-        execute = self._db.execute
-        execute(f"PRAGMA page_size = {_PAGE_BYTES}")
-        execute("PRAGMA journal_mode = WAL")
-        execute("PRAGMA synchronous = FULL")
-        execute("PRAGMA fullfsync = ON")
-        execute("PRAGMA secure_delete = ON")
-        execute("PRAGMA temp_store = MEMORY")
-        execute("PRAGMA trusted_schema = OFF")
-        if execute("PRAGMA user_version").fetchone()[0] > _FORMAT:
-            raise DeliveryError("E502", "the store was written by a newer version of Collector")
+        configure(self._db)
         table = Table(self._layout)
-        self._transaction(lambda: self._prepare(table))
+        transaction(self._db, lambda: self._prepare(table))
         self._add(self._layout, table)
         return Index(self.path)
 
@@ -229,29 +213,6 @@ class Store:
             execute("INSERT INTO _delivered (id) SELECT id FROM _delivered_1")
             execute("DROP TABLE _delivered_1")
         table.fit(self._db, view=True)
-        execute(f"PRAGMA user_version = {_FORMAT}")
-
-
-def _make_private(path: Path) -> None:
-    """Make the directory (0700) and the file (0600), if they are not there."""
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    except OSError:
-        pass
-    else:
-        return
-    raise ConfigError("E203", "the store's file cannot be made or written; check its directory")
-
-
-def _guarded(action: Callable[[], _T], code: str, message: str) -> _T:
-    """The outcome of an action; a database error becomes ours, and is not kept in its context. It
-    is E503 if it passes by itself."""
-    try:
-        return action()
-    except (sqlite3.Error, OSError) as error:
-        number = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_IOERR)
-        is_passing = number & 0xFF in _PASSING
-    if is_passing:
-        raise DeliveryError("E503", _NOT_NOW)
-    raise DeliveryError(code, message)
+        retention.prepare(self._db)
+        retention.note(self._db, self.table, self._spans)
+        execute(f"PRAGMA user_version = {FORMAT}")

@@ -6,6 +6,7 @@ import random
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from itertools import pairwise
 from math import sqrt
 from pathlib import Path
@@ -17,7 +18,7 @@ from collector.contracts import Batch, Layout
 from collector.schema import load_schema
 from collector.sinks.store import Store
 
-_MINUTE = "2026-11-24T10:20:00Z"
+_MINUTE = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:00Z")
 _MEETINGS, _PEOPLE = 40, 8
 _SIGMAS = 6
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from collector.errors import ConfigError, DeliveryError
 from collector.schema import Schema, load_schema
 from collector.sinks.store import Store
 
-_MINUTE = "2026-11-24T10:20:00Z"
+_MINUTE = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:00Z")
 _RECORDS: list[dict[str, Any]] = [
     {"schema": "conferencing/1.0.0", "client.address": f"203.0.113.{n}", "os.type": "linux"}
     for n in range(200)

@@ -1,0 +1,203 @@
+"""Retention in the store: fields go in time, rows with the last of them, and no byte stays."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from collector.contracts import Batch, Record
+from collector.schema import Schema, load_schema
+from collector.sinks.connection import configure, connect
+from collector.sinks.pruning import Pruned, prune, sweep
+from collector.sinks.retention import rules, unruled
+from collector.sinks.store import Store
+
+_NOW = datetime.now(UTC)
+
+
+@pytest.fixture
+def schema() -> Schema:
+    """Addresses stay for 30 days, the rest for 90."""
+    return load_schema("conferencing")
+
+
+def _minute(days: float) -> str:
+    """The minute so many days ago."""
+    return (_NOW - timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:00Z")
+
+
+def _address(number: int) -> str:
+    """Addresses none of which begins with another."""
+    return f"10.{100 + number // 100}.{100 + number % 100}.200"
+
+
+def _records(first: int, number: int) -> list[Record]:
+    return [
+        {"client.address": _address(n), "os.type": "linux", "device.model.name": "Pixel 8"}
+        for n in range(first, first + number)
+    ]
+
+
+def _fill(path: Path, schema: Schema, *groups: tuple[float, int, int]) -> None:
+    """Batches in a store that was not pruned: their age in days, first record and number."""
+    with Store(path, schema) as store:
+        _go_on(store)
+        for age, first, number in groups:
+            store.deliver(Batch(bytes([first % 251]) * 16, _minute(age), _records(first, number)))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(connect(path)) as db:
+        configure(db)
+        yield db
+
+
+def _go_on(store: Store) -> None:
+    """What a sink is told when nothing comes, as long as there is something to do."""
+    while store.pruning.is_due:
+        store.deliver()
+
+
+def _bytes(path: Path) -> bytes:
+    """All that the files of a database hold."""
+    return b"".join(part.read_bytes() for part in path.parent.glob(f"{path.name}*"))
+
+
+def test_a_field_goes_when_its_time_is_over_and_a_row_with_its_last(
+    tmp_path: Path, schema: Schema
+) -> None:
+    """After 30 days the address is NULL, after 90 the row is gone; what is younger is as it was."""
+    path = tmp_path / "store.db"
+    _fill(path, schema, (91, 0, 7), (31, 10, 5), (29.9, 20, 3))
+    with _opened(path) as db:
+        done = sum((each for _, each in prune(db, _NOW)), Pruned())
+        query = 'SELECT "client.address" IS NULL, "os.type", count(*) FROM conferencing GROUP BY 1'
+        assert db.execute(query).fetchall() == [(0, "linux", 3), (1, "linux", 5)]
+    assert done == Pruned(shortened=5, deleted=7)
+
+
+def test_nothing_goes_early(tmp_path: Path, schema: Schema) -> None:
+    """To the minute: what is as old as its retention allows is there, a minute later it is not."""
+    path = tmp_path / "store.db"
+    _fill(path, schema, (30, 0, 1))
+    with _opened(path) as db:
+        assert list(prune(db, _NOW)) == [("conferencing", Pruned())]
+        assert list(prune(db, _NOW + timedelta(minutes=1))) == [("conferencing", Pruned(1))]
+
+
+def test_a_pass_goes_in_steps(tmp_path: Path, schema: Schema) -> None:
+    """Each transaction looks at 5,000 rows, so that batches come in between; all are met."""
+    path = tmp_path / "store.db"
+    _fill(path, schema, (91, 0, 12_000))
+    with _opened(path) as db:
+        steps = [done.deleted for _, done in prune(db, _NOW)]
+    assert steps == [5000, 5000, 2000]
+
+
+def test_no_byte_of_what_is_pruned_stays(tmp_path: Path, schema: Schema) -> None:
+    """Neither in the file nor in its log: rows were deleted, divided among pages, and rewritten."""
+    path = tmp_path / "store.db"
+    _fill(path, schema, (31, 0, 600), (1, 1000, 600), (40, 2000, 600))
+    assert _address(0).encode() in _bytes(path)
+    with _opened(path) as db:
+        list(prune(db, _NOW))
+        assert list(sweep(db, path)) == [True]
+        left = _bytes(path)
+    assert not [n for n in (*range(600), *range(2000, 2600)) if _address(n).encode() in left]
+    assert all(_address(n).encode() in left for n in range(1000, 1600))
+    assert path.with_name("store.db-wal").stat().st_size == 0 if _has_log(path) else True
+
+
+def _has_log(path: Path) -> bool:
+    return path.with_name("store.db-wal").exists()
+
+
+def test_a_store_prunes_itself_between_batches(tmp_path: Path, schema: Schema) -> None:
+    """A delivery, even of nothing, carries a pass on; the batch of that moment is kept as ever."""
+    path = tmp_path / "store.db"
+    _fill(path, schema, (91, 0, 600))
+    told: list[Pruned] = []
+    with Store(path, schema, pruned=told.append) as store:
+        store.deliver(Batch(b"n" * 16, _minute(0), _records(5000, 9)))
+        _go_on(store)
+        assert store.count() == 9
+        assert told == [Pruned(deleted=600)]
+        left = _bytes(path)
+        assert _address(7).encode() not in left
+        assert _address(5000).encode() in left
+        assert not store.pruning.is_due
+    with Store(path, schema) as store:
+        store.deliver(Batch(b"m" * 16, _minute(0), _records(6000, 9)))
+        assert store.count() == 18
+
+
+def test_a_reader_is_waited_for_and_said(tmp_path: Path, schema: Schema) -> None:
+    """While somebody reads an earlier state the log cannot be cut: the store says that it is held,
+    goes on taking batches, and does the rest when he is gone."""
+    path = tmp_path / "store.db"
+    _fill(path, schema, (91, 0, 100))
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM conferencing").fetchone()
+        with Store(path, schema) as store:
+            _go_on(store)
+            assert store.pruning.is_held
+            assert _address(7).encode() in _bytes(path)
+            store.deliver(Batch(b"n" * 16, _minute(0), _records(5000, 9)))
+            assert store.count() == 9
+            reader.execute("COMMIT")
+            store.pruning._due = 0.0
+            _go_on(store)
+            assert not store.pruning.is_held
+            assert _address(7).encode() not in _bytes(path)
+
+
+def test_what_was_deleted_before_a_crash_is_swept_after_it(tmp_path: Path, schema: Schema) -> None:
+    """Deleting and noting that bytes may remain are one transaction: the next start makes the file
+    anew, though it finds nothing more to delete."""
+    path = tmp_path / "store.db"
+    _fill(path, schema, (91, 0, 600), (1, 1000, 600))
+    with _opened(path) as db:
+        list(prune(db, _NOW))
+    with Store(path, schema) as store:
+        before = path.stat().st_size
+        _go_on(store)
+        assert path.stat().st_size < before
+        assert store._db.execute("SELECT count(*) FROM _remains").fetchone() == (0,)
+
+
+def test_the_store_knows_its_own_rules(tmp_path: Path, schema: Schema) -> None:
+    """They are noted in it, for every schema that it was opened for; a field that was left out of
+    the schema keeps the rule that it had, and a column of which nothing is known the shortest."""
+    path = tmp_path / "store.db"
+    for name in ("conferencing", "conferencing-strict"):
+        with Store(path, load_schema(name)):
+            pass
+    with _opened(path) as db:
+        assert [rule.table for rule in rules(db)] == ["conferencing", "conferencing-strict"]
+        assert unruled(db) == []
+        db.execute("ALTER TABLE conferencing ADD COLUMN gone TEXT")
+        db.execute("CREATE TABLE foreign_one (received TEXT, a TEXT)")
+        first = next(rules(db))
+        assert unruled(db) == ["foreign_one"]
+    assert first.spans["client.address"] == first.spans["gone"] == timedelta(days=30)
+    assert first.spans["os.type"] == timedelta(days=90)
+
+
+def test_rows_go_behind_those_of_a_store_that_was_made_anew(tmp_path: Path, schema: Schema) -> None:
+    """Making it anew numbers rows 1, 2, 3 and so on; nothing that comes later can meet them."""
+    path = tmp_path / "store.db"
+    _fill(path, schema, (1, 0, 3000))
+    with _opened(path) as db:
+        assert list(sweep(db, path)) == [True]
+    _fill(path, schema, (0, 5000, 500))
+    with _opened(path) as db:
+        query = "SELECT count(*) FROM conferencing WHERE rowid <= 3000 AND \"os.type\" = 'linux'"
+        assert db.execute(query).fetchone() == (3000,)
+        assert db.execute("SELECT count(*) FROM conferencing").fetchone() == (3500,)
