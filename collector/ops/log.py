@@ -15,7 +15,7 @@ import threading
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -24,6 +24,7 @@ import structlog
 
 from collector import errors
 from collector.ops.events import EVENTS, LIBRARIES, Event, EventName, fits
+from collector.ops.listed import MESSAGE, Kept, Listed, Members
 
 __all__ = ["Log", "Silence", "only_listed", "place_of", "type_of"]
 
@@ -84,18 +85,19 @@ class Log:
         return times if times & (times - 1) == 0 else 0
 
 
-def only_listed(_: Any, method: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
-    """The processor behind the promise: an event of the table with what it may carry, built anew.
-
-    What is not listed leaves no trace but the word ``unlisted``.
-    """
-    name = event.get("event")
-    listed: Event | None = EVENTS.get(name) if isinstance(name, str) else None  # type: ignore[call-overload]
+def _in_the_table(name: Any, members: Members) -> Kept:
+    """An event of the table with what it may carry; any other leaves no trace but the word
+    ``unlisted``."""
+    listed: Event | None = EVENTS.get(name) if type(name) is str else None  # type: ignore[call-overload]
     if listed is None:
-        return {"level": EVENTS["unlisted"].level, "event": "unlisted"}
-    carried = {key: event[key] for key in listed.carries if key in event}
-    sound = {key: value for key, value in carried.items() if fits(listed, key, value)}
-    return {"level": listed.level, "event": name, **sound}
+        return Kept({"level": EVENTS["unlisted"].level, "event": "unlisted"}, [MESSAGE, *members])
+    sound = {key: members[key] for key in listed.carries if key in members}
+    sound = {key: value for key, value in sound.items() if fits(listed, key, value)}
+    return Kept({"level": listed.level, "event": name, **sound}, members.keys() - sound.keys())
+
+
+only_listed: Listed = Listed(_in_the_table)
+"""The processor behind the promise."""
 
 
 def _json(event: dict[str, Any], **_: Any) -> str:

@@ -1,0 +1,63 @@
+"""Log events are built anew from what an allowlist admits; what is left out is counted."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import structlog
+
+from collector.ops.listed import LEFT_OUT, MESSAGE, Kept, Listed, Remains, reason
+
+
+def _knows_size(message: Any, members: dict[str, Any]) -> Kept:
+    """An allowlist of one member, and of no message."""
+    unknown = [MESSAGE, *(members.keys() - {"size"})]
+    return Kept({"size": members["size"]} if "size" in members else None, unknown)
+
+
+def test_what_is_kept_is_built_anew() -> None:
+    """The event that came in is left as it was, and what goes on is another."""
+    event = {"event": "hello", "size": 3, "user": "Ana", "exc_info": True, "stack_info": "a"}
+    given = dict(event)
+    listed = Listed(_knows_size)
+    assert listed(None, "info", event) == {"size": 3}
+    assert event == given
+    assert listed.left_out() == {"message": 1, "unlisted": 1, "exception": 1, "stack": 1}
+
+
+def test_an_event_of_which_nothing_is_left_is_dropped() -> None:
+    """In the way of structlog; it is counted nevertheless."""
+    listed = Listed(_knows_size)
+    with pytest.raises(structlog.DropEvent) as caught:
+        listed(None, "info", {"event": "hello", "positional_args": ("Ana",)})
+    assert listed.left_out() == {"message": 1, "arguments": 1}
+    frame = caught.tb.tb_next
+    assert frame is not None
+    assert "Ana" not in str(frame.tb_frame.f_locals)
+
+
+def test_names_that_are_no_texts_are_counted() -> None:
+    """And not asked for anything."""
+    event: Any = {"event": "hello", "size": 1, 7: "Ana", b"user": "Ana"}
+    listed = Listed(_knows_size)
+    assert listed(None, "info", event) == {"size": 1}
+    assert listed.left_out()["unlisted"] == 2
+
+
+def test_reasons_are_a_closed_list() -> None:
+    """Whatever a member is called."""
+    names = ("event", "positional_args", "exc_info", "exception", "stack_info", "stack", "user")
+    assert {reason(name) for name in names} == set(LEFT_OUT)
+
+
+def test_counts_of_threads_add_up() -> None:
+    """None is lost, and what is handed out is a copy."""
+    remains = Remains()
+    with ThreadPoolExecutor(8) as pool:
+        for _ in pool.map(lambda _: remains.count(["message", "stack"]), range(1000)):
+            pass
+    remains.counts().clear()
+    assert remains.counts() == {"message": 1000, "stack": 1000}
+    assert repr(remains) == "<Remains: 2000>"

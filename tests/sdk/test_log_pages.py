@@ -1,0 +1,44 @@
+"""The pages about OpenTelemetry and about logs say what is true, and their examples run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from collector.ops.listed import LEFT_OUT
+
+_DOCS = Path(__file__).parents[2] / "docs"
+_PAGES = {name: (_DOCS / f"{name}.md").read_text() for name in ("logging", "opentelemetry")}
+_EXAMPLE = re.compile(r"<!-- run -->\n```python\n(.*?)```\n(?:\n```text\n(.*?)```)?", re.DOTALL)
+_EXAMPLES = [match for page in _PAGES.values() for match in _EXAMPLE.findall(page)]
+
+
+@pytest.mark.parametrize(("program", "says"), _EXAMPLES, ids=range(len(_EXAMPLES)))
+def test_examples(tmp_path: Path, program: str, says: str) -> None:
+    """Each is a program of its own, in an empty directory, and says what the page shows."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert not says or done.stdout == says
+    assert "Ana" not in done.stdout
+    assert "never sent" not in done.stdout
+
+
+def test_every_example_is_run() -> None:
+    """None goes without the marker."""
+    assert len(_EXAMPLES) == sum(page.count("```python\n") for page in _PAGES.values()) == 5
+
+
+def test_the_page_lists_the_reasons() -> None:
+    """All of them, and no others."""
+    assert tuple(re.findall(r"^\| `(\w+)` \|", _PAGES["logging"], re.MULTILINE)) == LEFT_OUT
