@@ -6,12 +6,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from tempfile import TemporaryFile
 from typing import Any
 
 import orjson
 
+from tests.cli.nursery import Nursery
+
 COMMAND = [sys.executable, "-m", "collector"]
+_MOST_SECONDS = 120
 
 _MEASURE = """
 import re, runpy, sys
@@ -46,13 +52,41 @@ class Ended:
 
 
 def run(*arguments: object, stdin: bytes = b"", env: dict[str, str] | None = None) -> Ended:
-    """Run a command to its end."""
-    command = [*COMMAND, *map(str, arguments)]
-    environment = os.environ | (env or {})
+    """Run a command to its end; a new interpreter is started where the environment is another."""
+    words = list(map(str, arguments))
+    nursery = Nursery.of_this_process()
+    if env is None and nursery.fits:
+        return _born(nursery, words, stdin)
     done = subprocess.run(
-        command, input=stdin, capture_output=True, timeout=120, env=environment, check=False
+        [*COMMAND, *words],
+        input=stdin,
+        capture_output=True,
+        timeout=_MOST_SECONDS,
+        env=os.environ | (env or {}),
+        check=False,
     )
     return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def _born(nursery: Nursery, words: list[str], stdin: bytes) -> Ended:
+    """Run a command in a process that has loaded already."""
+    with TemporaryFile() as out, TemporaryFile() as err, ThreadPoolExecutor(1) as pool:
+        reading, writing = os.pipe()
+        writer = pool.submit(_write, writing, stdin)
+        try:
+            code = nursery.run(words, [reading, out.fileno(), err.fileno()], _MOST_SECONDS)
+        finally:
+            os.close(reading)
+        writer.result()
+        for file in (out, err):
+            file.seek(0)
+        return Ended(code, out.read(), err.read())
+
+
+def _write(stream: int, content: bytes) -> None:
+    """All of it, or as much as is wanted."""
+    with suppress(BrokenPipeError), open(stream, "wb") as handle:
+        handle.write(content)
 
 
 def run_measured(*arguments: object, stdin: Iterable[bytes] = ()) -> Ended:
@@ -69,6 +103,6 @@ def run_measured(*arguments: object, stdin: Iterable[bytes] = ()) -> Ended:
         except BrokenPipeError:
             pass
         process.stdin = None
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=_MOST_SECONDS)
     head, _, peak = err.rpartition(b"\nVmHWM ")
     return Ended(process.returncode, out, head, int(peak) / 1024)
