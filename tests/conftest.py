@@ -46,10 +46,10 @@ def corpora() -> Path:
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
-    """Bytes and long texts are no names of tests: what is compressed or has the time in it would be
-    another in each process, and what is long is in every message between them."""
-    is_name = not isinstance(val, bytes | str) or (isinstance(val, str) and len(val) <= 100)
-    return None if is_name else argname
+    """What would be another name of a test in each process (a canary, bytes that are compressed or
+    have the time in them), or a long one in every message between them, is none."""
+    is_text = isinstance(val, str) and len(val) <= 100 and "canary-" not in val
+    return None if is_text or not isinstance(val, bytes | str) else argname
 
 
 _ROOM = Room()
