@@ -9,19 +9,20 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from time import monotonic, sleep
+from types import MappingProxyType
 
-from collector.contracts import Entry, Request, Sink, Tally
+from collector.contracts import Batch, Entry, Request, Sink, Spooled, Tally
 from collector.errors import DeliveryError
 from collector.filter import Admission, Filter
 from collector.filter.minutes import Share
-from collector.filter.stored import read
+from collector.filter.stored import project, read
 from collector.filter.text import slices
 from collector.spool import Spool
 
@@ -65,7 +66,8 @@ class Pipeline:
     """A filter, a spool and the sinks behind it.
 
     ``observe`` gets the tally of every request that was kept, and of no other: a request that
-    could not be kept is the sender's to send again, and counts then. May be used from an event
+    could not be kept is the sender's to send again, and counts then. ``limits`` has the fields of
+    those sinks that do not get all of them. May be used from an event
     loop (``accept``) and from threads (``accept_now``) at once.
     """
 
@@ -75,12 +77,13 @@ class Pipeline:
         spool: Spool,
         sinks: Mapping[str, Sink],
         observe: Callable[[Tally], None],
+        limits: Mapping[str, Container[str]] = MappingProxyType({}),
     ) -> None:
         self._filter = filter_
         self._layout = filter_.schema.layout
         self._spool = spool
         self._observe = observe
-        self._drains = [Drain(name, sink, spool) for name, sink in sinks.items()]
+        self._drains = [Drain(name, sink, spool, limits.get(name)) for name, sink in sinks.items()]
         self._turn = asyncio.Lock()
         names = ("collector-filter", "collector-filter-large")
         self._beside = [ThreadPoolExecutor(1, thread_name_prefix=name) for name in names]
@@ -212,15 +215,19 @@ def _can_be_cut(request: Request) -> bool:
 
 
 class Drain(threading.Thread):
-    """Hands batches to one sink, in order, each until it is taken."""
+    """Hands batches to one sink, in order, each until it is taken; of their fields, those of
+    ``names``, or all."""
 
-    def __init__(self, sink_name: str, sink: Sink, spool: Spool) -> None:
+    def __init__(
+        self, sink_name: str, sink: Sink, spool: Spool, names: Container[str] | None = None
+    ) -> None:
         super().__init__(name=f"collector-drain-{sink_name}", daemon=True)
         self.sink_name = sink_name
-        self.delivery = Delivery(last=monotonic())
-        self.left = True
+        self.delivery: Delivery = Delivery(last=monotonic())
+        self.left: bool = True
         self._sink = sink
         self._spool = spool
+        self._names = names
         self._ending = threading.Event()
         self._at_once = _BATCHES
         self._stopped = False
@@ -260,6 +267,9 @@ class Drain(threading.Thread):
         with suppress(DeliveryError):
             self._sink.deliver()
 
+    def _batch(self, spooled: Spooled) -> Batch:
+        return read(spooled if self._names is None else project(spooled, self._names))
+
     def _deliver_all(self) -> bool:
         """Deliver what waits; ``False`` if a batch was not taken. Then batches go one at a time
         until there are no more, so that the sink gets all before one that it does not take."""
@@ -267,7 +277,7 @@ class Drain(threading.Thread):
         try:
             while not self._stopped and (waiting := spool.after(name, self._at_once)):
                 self.left = True
-                self._sink.deliver(*(read(spooled) for _, spooled in waiting))
+                self._sink.deliver(*(self._batch(spooled) for _, spooled in waiting))
                 spool.delivered(name, waiting[-1][0])
                 delivery.delivered += len(waiting)
                 delivery.last = monotonic()

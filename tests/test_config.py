@@ -42,7 +42,7 @@ def test_nothing_is_needed() -> None:
     assert found.config.grpc.address == Address("127.0.0.1", 4317)
     assert found.config.admin.address == Address("127.0.0.1", 4319)
     assert (found.config.data, found.config.schema_) == (Path("collector-data"), "conferencing")
-    assert found.config.sinks.store
+    assert list(found.config.sinks.on()) == ["store"]
     assert set(found.origins.values()) == {"default"}
 
 
@@ -68,7 +68,8 @@ def test_the_environment_lies_over_the_file(tmp_path: Path) -> None:
     assert found.config.grpc.address is None
     assert found.config.auth.tokens == (_HASH, _HASH)
     assert found.config.http.trusted_hops == 2
-    assert not found.config.sinks.store
+    assert list(found.config.sinks.on()) == ["ndjson"]
+    assert found.origins["sinks.store.enabled"] == "environment"
     assert found.origins["http.address"] == "environment"
     assert found.origins["limits.body"] == f"{path}:4"
     assert found.origins["spool.limit"] == "default"
@@ -133,7 +134,7 @@ def test_every_fault_in_one_pass_and_no_value(tmp_path: Path) -> None:
         (16, "limits.header_time", "E209"),
         (17, "limits.connections", "E209"),
         (19, "auth.tokens", "E209"),
-        (21, "sinks.store", "E209"),
+        (21, "sinks.store.enabled", "E209"),
         (22, "sinks.ndjson.keep", "E209"),
         (23, "tls", "E209"),
         (24, "log.level", "E209"),
@@ -246,13 +247,54 @@ def test_loopback_addresses(address: str, tmp_path: Path) -> None:
         ("http: {address: 127.0.0.1:4317}", "grpc.address"),
         ("admin: {address: 127.0.0.1:4317}", "admin.address"),
         ("http: {address: off}\ngrpc: {address: off}", "http.address"),
-        ("sinks: {store: false}", "sinks.store"),
+        ("sinks: {store: false}", "sinks.store.enabled"),
+        ("sinks: {store: {enabled: false}}", "sinks.store.enabled"),
     ],
 )
 def test_contradictions(text: str, field: str, tmp_path: Path) -> None:
     """Settings that cannot all be meant."""
     (fault,) = _faults(text, tmp_path)
     assert (fault.field, fault.code) == (field, "E211")
+
+
+@pytest.mark.parametrize("party", ["processor", "third"])
+def test_somebody_else_has_a_name_and_purposes(party: str, tmp_path: Path) -> None:
+    """Each of the two is asked for where a sink is not one's own, and nowhere else."""
+    name, purposes = ", recipient: Crash Ltd", ", purposes: [security]"
+    start = f"sinks: {{ndjson: {{path: a, party: {party}"
+    for more, number in (("", 2), (name, 1), (purposes, 1)):
+        faults = _faults(f"{start}{more}}}}}", tmp_path)
+        assert _places(faults) == [(1, "sinks.ndjson.party", "E214")] * number
+        assert "Crash" not in str(faults)
+    (tmp_path / "a.yaml").write_text(f"{start}{name}{purposes}, country: NO}}}}")
+    sink = read(tmp_path / "a.yaml", {}).config.sinks.ndjson
+    assert (sink.recipient, sink.purposes, sink.country) == ("Crash Ltd", ("security",), "NO")
+    (tmp_path / "a.yaml").write_text(f"sinks: {{ndjson: {{party: {party}}}}}")
+    assert not read(tmp_path / "a.yaml", {}).config.sinks.ndjson.is_on
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "party: second",
+        "party: ~",
+        "purposes: []",
+        "purposes: [a, a]",
+        "purposes: [A b]",
+        "purposes: [1]",
+        "purposes: {a: b}",
+        "recipient: ' '",
+        "recipient: 5",
+        r'recipient: "a\nb"',
+        f"recipient: {'x' * 201}",
+        "country: Norway",
+        "country: no",
+    ],
+)
+def test_what_a_sink_cannot_be(setting: str, tmp_path: Path) -> None:
+    """Words for whose a sink is, what for, who and where."""
+    (fault,) = _faults(f"sinks: {{ndjson: {{path: a, {setting}}}}}", tmp_path)
+    assert (fault.field, fault.code) == (f"sinks.ndjson.{setting.partition(':')[0]}", "E209")
 
 
 @pytest.mark.parametrize(
@@ -309,7 +351,7 @@ def test_its_example_is_a_configuration(tmp_path: Path) -> None:
 
 def test_codes_are_ours() -> None:
     """Every code that is given is in the table."""
-    assert {"E206", "E207", "E208", "E209", "E210", "E211"} <= set(CODES)
+    assert {"E206", "E207", "E208", "E209", "E210", "E211", "E214"} <= set(CODES)
 
 
 def test_names() -> None:

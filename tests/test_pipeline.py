@@ -6,12 +6,13 @@ import asyncio
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event, Thread
+from types import MappingProxyType
 
 import orjson
 import pytest
@@ -42,6 +43,7 @@ def running(
     *,
     limit: int = 1 << 30,
     schema: Schema = SCHEMA,
+    limits: Mapping[str, Container[str]] = MappingProxyType({}),
 ) -> Iterator[tuple[Pipeline, Tally]]:
     """A pipeline into a real store, and the tally of all that it observed."""
     total = Tally()
@@ -53,7 +55,7 @@ def running(
     store = Store(folder / "store.db", schema)
     chosen: dict[str, Sink] = {"store": store} if sinks is None else sinks
     kept = Spool(folder / "spool.db", sinks=tuple(chosen), limit=limit)
-    pipeline = Pipeline(Filter(schema), kept, chosen, observe)
+    pipeline = Pipeline(Filter(schema), kept, chosen, observe, limits)
     pipeline.start()
     try:
         yield pipeline, total
@@ -260,6 +262,30 @@ class Moody:
             raise DeliveryError("E503", "not now")
         self.taken += [batch.id for batch in batches]
         self.records += [record for batch in batches for record in batch.records]
+
+
+def test_a_sink_gets_the_fields_that_it_may_have(tmp_path: Path) -> None:
+    """Another sink gets all of them from the same batches; records without any are left out, and
+    the store keeps what is left."""
+    store, all_, some = Store(tmp_path / "store.db", SCHEMA), Moody(), Moody()
+    all_.takes.set()
+    some.takes.set()
+    sinks: dict[str, Sink] = {"store": store, "all": all_, "some": some}
+    limits = {"store": {"os.type", "os.version"}, "some": frozenset({"os.type"})}
+    lines = ndjson(300) + b'{"ip": "203.0.113.7"}\n'
+    with running(tmp_path, sinks, limits=limits) as (pipeline, total):
+        pipeline.accept_now(Request("ndjson", lines))
+        assert eventually(lambda: all(one.delivered for one in pipeline.deliveries().values()))
+    assert len(all_.records) == total.admitted == 301
+    kept = [record for record in all_.records if "os.type" in record]
+    assert some.records == [{key: one[key] for key in ("schema", "os.type")} for one in kept]
+    assert 0 < len(some.records) < 301
+    with closing(sqlite3.connect(tmp_path / "store.db")) as db:
+        rows = db.execute("SELECT * FROM conferencing_view")
+        names = [column[0] for column in rows.description]
+        found = [{k for k, v in zip(names, row, strict=True) if v is not None} for row in rows]
+    assert set().union(*found) == {"received", "count", "os_type", "os_version"}
+    assert len(found) == len([one for one in all_.records if {"os.type", "os.version"} & {*one}])
 
 
 def test_a_sink_that_fails_holds_up_nobody(tmp_path: Path) -> None:

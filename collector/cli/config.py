@@ -1,4 +1,4 @@
-"""``collector config check|show``: settings, read by the very loader that ``serve`` uses."""
+"""``collector config check|show|flows|diff``: read by the very loader that ``serve`` uses."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from collector.cli import flows
 from collector.cli.console import AsJson, err, out, print_json
 from collector.cli.serve import needs_sidecar
 from collector.config import Loaded, examine, read
 from collector.config.model import settings
-from collector.errors import CollectorError, Fault, SchemaError
+from collector.errors import CollectorError, ConfigFaults, Fault, SchemaError
 
 __all__ = ["app"]
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    help="Check the sidecar's configuration, and show what is in force.",
+    help="Check the sidecar's configuration, show what is in force, and what goes where.",
 )
+app.command("flows")(flows.show)
+app.command("diff")(flows.diff)
 _NO_SCHEMA = ("E101", "E140")
 File = Annotated[Path | None, typer.Argument(metavar="[FILE]", help="A YAML file; none: defaults.")]
 
@@ -56,9 +59,12 @@ def _of_parts(loaded: Loaded) -> list[Fault]:
             for one in error.faults:  # a schema that is not there is a fault of the setting
                 is_there = one.code not in _NO_SCHEMA
                 faults.append(one if is_there else _at(loaded, name, one.message, one.code))
+        except ConfigFaults as error:
+            named = (one for one in error.faults if loaded.sound(one.field))
+            faults += [_at(loaded, one.field, one.message, one.code) for one in named]
         except CollectorError as error:
             faults.append(_at(loaded, name, error.message, error.code))
-    return faults
+    return list(dict.fromkeys(faults))
 
 
 def _at(loaded: Loaded, name: str, message: str, code: str) -> Fault:

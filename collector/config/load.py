@@ -15,8 +15,10 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from collector.config.model import Config, Section, Setting, settings
+from collector.config.model import Config, Setting, settings, variable
 from collector.config.rules import RULES
+from collector.config.section import Section
+from collector.config.sinks import SWITCH
 from collector.config.values import shown
 from collector.errors import ConfigFaults, Fault
 from collector.schema.checks import nearest
@@ -124,11 +126,15 @@ class _Draft:
                 self.values[inner] = part
             elif isinstance(part, dict):
                 self._take(within, part, inner)
+            elif SWITCH in within.model_fields and isinstance(part, bool | str):
+                self.values[(*inner, SWITCH)] = part
+                self.source.places[(*inner, SWITCH)] = self.source.places[inner]
             elif part is not None:  # a section with nothing in it says nothing
                 self.report(inner, "E209", "this must be a section: a mapping of keys to values")
 
     def take_environment(self, environ: Mapping[str, str]) -> None:
         known = {one.variable: one.loc for one in settings()}
+        known |= {variable(loc[:-1]): loc for loc in known.values() if loc[-1] == SWITCH}
         for name in sorted(environ):
             if not name.startswith(PREFIX):
                 continue

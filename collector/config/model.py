@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from pydantic.fields import FieldInfo
 
+from collector.config.section import Section
+from collector.config.sinks import Sinks
 from collector.config.values import (
     Address,
     Duration,
-    Flag,
     Hashes,
     Listen,
     Location,
@@ -35,33 +36,15 @@ __all__ = [
     "Http",
     "Limits",
     "Log",
-    "Ndjson",
-    "Section",
     "Setting",
-    "Sinks",
     "Spool",
     "Tls",
     "settings",
+    "variable",
 ]
 
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 _Text = Annotated[str, Field(min_length=1, max_length=4096)]
-
-
-class Section(BaseModel):
-    """Settings that belong together. ``repr`` shows no values: some of them are secrets."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", hide_input_in_errors=True, validate_by_name=True
-    )
-
-    def __repr__(self) -> str:
-        return f"<settings of {type(self).__name__.lower()}>"
-
-    __str__ = __repr__
-
-    def __rich_repr__(self) -> Any:
-        yield from ()
 
 
 class Http(Section):
@@ -162,25 +145,6 @@ class Spool(Section):
     )
 
 
-class Ndjson(Section):
-    """Records as lines of JSON."""
-
-    path: Location = Field(None, description="The file that records are written to; none: off.")
-    rotate: Annotated[Size, Field(ge=_KIB, le=1024 * _GIB)] = Field(
-        64 * _MIB, description="The size at which a new file is begun."
-    )
-    keep: Annotated[Whole, Field(ge=1, le=1000)] = Field(
-        8, description="How many finished files stay; older ones are removed."
-    )
-
-
-class Sinks(Section):
-    """Where records go."""
-
-    store: Flag = Field(True, description="The embedded store, `store.db` in the data directory.")
-    ndjson: Ndjson = Ndjson()
-
-
 class Log(Section):
     """What the process says on stderr."""
 
@@ -226,7 +190,7 @@ class Setting(NamedTuple):
     @property
     def variable(self) -> str:
         """The environment variable that sets it."""
-        return "__".join(["COLLECTOR", *self.loc]).upper()
+        return variable(self.loc)
 
     def of(self, config: Config) -> Any:
         """Its value, as one would write it; of secrets only the number."""
@@ -234,6 +198,11 @@ class Setting(NamedTuple):
         for key in self.loc:
             value = getattr(value, "schema_" if key == "schema" else key)
         return shown(self.info, value)
+
+
+def variable(loc: tuple[str, ...]) -> str:
+    """The environment variable of a setting, or of a section."""
+    return "__".join(["COLLECTOR", *loc]).upper()
 
 
 def settings(section: type[Section] = Config, loc: tuple[str, ...] = ()) -> Iterator[Setting]:

@@ -14,6 +14,7 @@ Finding = tuple[tuple[tuple[str, ...], ...], str, str]
 _TLS = (("tls", "certificate"), ("tls", "key"), ("tls", "client_ca"))
 _TOKENS = ("auth", "tokens")
 _OPEN = "other machines can reach this address: set {}, or use a loopback address"
+_SAY = {"recipient": "who", "purposes": "what for"}
 _ADDRESSES = ("http", "grpc", "admin")
 
 
@@ -65,9 +66,21 @@ def ways_in(config: Config) -> Iterator[Finding]:
 
 def ways_out(config: Config) -> Iterator[Finding]:
     """Something is kept."""
-    if not config.sinks.store and config.sinks.ndjson.path is None:
-        about = (("sinks", "store"), ("sinks", "ndjson", "path"))
+    if not config.sinks.on():
+        about = (("sinks", "store", "enabled"), ("sinks", "ndjson", "path"))
         yield about, "E211", "nothing would be kept; switch on the store, or name a file"
+
+
+def outside_is_named(config: Config) -> Iterator[Finding]:
+    """Whoever else gets records is known by name, and what for."""
+    for name, sink in config.sinks.on().items():
+        if sink.party == "first":
+            continue
+        party = ("sinks", name, "party")
+        for key in ("recipient", "purposes"):
+            if getattr(sink, key) is None:
+                message = f"somebody else would receive records: say in `{key}` {_SAY[key]}"
+                yield (party, ("sinks", name, key)), "E214", message
 
 
 RULES: tuple[Callable[[Config], Iterator[Finding]], ...] = (
@@ -76,4 +89,5 @@ RULES: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     different_ports,
     ways_in,
     ways_out,
+    outside_is_named,
 )

@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 
 __all__ = [
     "Address",
+    "Country",
     "Duration",
     "Flag",
     "Hash",
@@ -26,6 +27,8 @@ __all__ = [
     "Location",
     "Names",
     "Origins",
+    "Purposes",
+    "Recipient",
     "Size",
     "UnixSocket",
     "Whole",
@@ -40,6 +43,8 @@ _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9])?", re.ASCII
 _PORT = re.compile(r"[0-9]{1,5}", re.ASCII).fullmatch
 _HASH = re.compile(r"[0-9a-f]{64}", re.ASCII).fullmatch
 _ORIGIN = re.compile(r"https?://([^/:@?#\s]{1,253}|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?").fullmatch
+_PURPOSE = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*", re.ASCII).fullmatch
+_COUNTRY = re.compile(r"[A-Z]{2}", re.ASCII).fullmatch
 _LONGEST_UNIX_PATH = 100
 
 
@@ -175,6 +180,26 @@ def _origin(value: Any) -> str:
     raise _refused("this must be an origin, such as `https://app.example.com`, without a path")
 
 
+def _purposes(value: Any) -> tuple[str, ...]:
+    names = _list(value)
+    is_named = all(isinstance(name, str) and _PURPOSE(name) and len(name) <= 64 for name in names)
+    if not names or not is_named or len(set(names)) < len(names):
+        raise _refused("this must be a list of purposes of the schema, each only once")
+    return names
+
+
+def _recipient(value: Any) -> str:
+    if isinstance(value, str) and value.isprintable() and value.strip() and len(value) <= 200:
+        return value.strip()
+    raise _refused("this must be a name, on one line and of at most 200 characters")
+
+
+def _country(value: Any) -> str:
+    if isinstance(value, str) and _COUNTRY(value):
+        return value
+    raise _refused("this must be the two capital letters of a country (ISO 3166-1), such as `DE`")
+
+
 Listen = Annotated[Address | None, BeforeValidator(_listen)]
 Size = Annotated[int, BeforeValidator(_size)]
 Duration = Annotated[float, BeforeValidator(_duration)]
@@ -188,6 +213,10 @@ Origin = Annotated[str, BeforeValidator(_origin)]
 Hashes = Annotated[tuple[Hash, ...], BeforeValidator(_list), Field(max_length=1000)]
 Names = Annotated[tuple[Host, ...], BeforeValidator(_list), Field(max_length=1000)]
 Origins = Annotated[tuple[Origin, ...], BeforeValidator(_list), Field(max_length=1000)]
+
+Purposes = Annotated[tuple[str, ...] | None, BeforeValidator(_purposes)]
+Recipient = Annotated[str | None, BeforeValidator(_recipient)]
+Country = Annotated[str | None, BeforeValidator(_country)]
 
 
 def shown(info: FieldInfo, value: Any) -> Any:

@@ -1,4 +1,5 @@
-"""Our own records, read back from the spool: into rows for a table, or into mappings.
+"""Our own records, read back from the spool: into rows for a table, or into mappings; all columns
+of them, or those that a sink may have.
 
 They were written by a filter, under a layout that the spool keeps with them; the schema that they
 came from is not needed, so batches outlive its next version.
@@ -6,8 +7,9 @@ came from is not needed, so batches outlive its next version.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any, overload
 
@@ -16,10 +18,11 @@ import msgspec
 from collector.contracts import Batch, Layout, Record, Row, Spooled
 from collector.errors import DeliveryError
 
-__all__ = ["Records", "read", "rows"]
+__all__ = ["Records", "project", "read", "rows"]
 
 _TYPES: dict[str, Any] = {"TEXT": str, "INTEGER": bool | int, "REAL": float}
 _values = msgspec.structs.astuple
+_ABSENT = msgspec.Raw()
 _records = msgspec.json.Decoder(dict[str, str | int | float | bool]).decode_lines
 
 
@@ -42,6 +45,25 @@ def read(spooled: Spooled) -> Batch:
     return Batch(
         spooled.id, spooled.received, records, layout, payload, partial(rows, layout, payload)
     )
+
+
+def project(spooled: Spooled, names: Container[str]) -> Spooled:
+    """What lies in the spool without the columns that have none of these names, as if they had
+    never been there: a record without any other column is left out.
+
+    Values stay the bytes that they are, and those of other columns are skipped. Raises
+    ``DeliveryError`` E509 for what is no NDJSON of records.
+    """
+    layout = spooled.layout
+    columns = tuple(column for column in layout.columns if column[0] in names)
+    if columns == layout.columns:
+        return spooled
+    decode, encode = _part(tuple(name for name, _ in columns))
+    with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+        records = [one for one in decode(spooled.payload) if any(_values(one)[1:-1])]
+        layout = replace(layout, columns=columns)
+        return replace(spooled, layout=layout, payload=encode(records))
+    raise _unreadable()
 
 
 class Records(Sequence[Record]):
@@ -89,6 +111,21 @@ def _decoder(layout: Layout) -> msgspec.json.Decoder[Any]:
     names = {f"c{index}": name for index, (name, _) in enumerate(layout.columns)}
     record = msgspec.defstruct("Row", [*columns, ("count", int, 1)], rename=names, gc=False)
     return msgspec.json.Decoder(record)
+
+
+@lru_cache(maxsize=64)
+def _part(names: tuple[str, ...]) -> tuple[Callable[[bytes], list[Any]], Callable[[Any], bytes]]:
+    """Reads and writes lines of records that have no other columns than these."""
+    raw = msgspec.Raw
+    columns = [(f"c{index}", raw, _ABSENT) for index in range(len(names))]
+    record = msgspec.defstruct(
+        "Part",
+        [("schema", raw), *columns, ("count", raw, _ABSENT)],
+        rename={f"c{index}": name for index, name in enumerate(names)},
+        omit_defaults=True,
+        gc=False,
+    )
+    return msgspec.json.Decoder(record).decode_lines, msgspec.json.Encoder().encode_lines
 
 
 def _unreadable() -> DeliveryError:

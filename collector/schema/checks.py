@@ -31,6 +31,10 @@ def nearest(word: str, known: list[str]) -> str:
     return f"; did you mean `{close[0]}`?" if close else ""
 
 
+def _claim(key: str) -> str:
+    return f"the claim `{policy.broken_claim(key)}` would not hold"
+
+
 def uses(schema: Schema) -> Iterator[Finding]:
     """A purpose is one of the allowed leaves; what would break a public claim has no name here."""
     known = policy.taxonomy()["data_uses"]
@@ -41,7 +45,7 @@ def uses(schema: Schema) -> Iterator[Finding]:
             hint = nearest(purpose.use, allowed)
             yield loc, "E302", f"not a use of the fideslang taxonomy{hint or _USES}"
         elif not policy.use_is_allowed(purpose.use):
-            yield loc, "E301", f"data is not collected for this{_USES}"
+            yield loc, "E301", f"data is not collected for this, or {_claim(purpose.use)}{_USES}"
 
 
 def categories(schema: Schema) -> Iterator[Finding]:
@@ -54,7 +58,7 @@ def categories(schema: Schema) -> Iterator[Finding]:
             hint = nearest(field.category, allowed)
             yield loc, "E304", f"not a category of the fideslang taxonomy{hint or _ROOTS}"
         elif not policy.category_is_allowed(field.category):
-            yield loc, "E303", f"this is not collected{_ROOTS}"
+            yield loc, "E303", f"this is not collected, or {_claim(field.category)}{_ROOTS}"
 
 
 def purposes_are_defined(schema: Schema) -> Iterator[Finding]:
@@ -93,7 +97,7 @@ def _user_agent(schema: Schema) -> Iterator[tuple[Loc, str]]:
 
 def content_is_not_read(schema: Schema) -> Iterator[Finding]:
     """No path leads through a member that carries meeting content, however it is spelled."""
-    message = "this is meeting content, which is never read; leave it out"
+    message = "this is meeting content, never read, or `no-content` would not hold; leave it out"
     names = schema.content_names
     for loc, _, path in _sources(schema):
         if policy.reads_content(path, names):

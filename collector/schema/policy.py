@@ -17,11 +17,13 @@ from collector.contracts import Category
 from collector.schema import shelf
 
 __all__ = [
+    "CLAIMS",
     "CONTENT",
     "DERIVABLE",
     "FIELD_CATEGORIES",
     "PEER",
     "USES",
+    "broken_claim",
     "category_is_allowed",
     "content_names",
     "is_identifier",
@@ -43,6 +45,22 @@ USES: tuple[str, ...] = (
 
 FIELD_CATEGORIES: tuple[str, ...] = ("user.device", "user.telemetry", "system")
 """What a field may be: one of these keys or a key below one of them."""
+
+CLAIMS: Mapping[str, str] = {
+    "marketing.advertising": "no-third-party-ads",
+    "third_party_sharing": "no-third-party-ads",
+    "sales": "no-sale",
+    "analytics": "no-monitoring",
+    "employment": "no-monitoring",
+    "personalize": "no-monitoring",
+    "user.behavior": "no-monitoring",
+    "user.location": "no-monitoring",
+    "user.social": "no-monitoring",
+    "user.biometric": "no-content",
+    "user.content": "no-content",
+}
+"""Which public claim a forbidden use or category would break, by its first words. What is not here
+is simply not needed: ``needed-only``."""
 
 CONTENT: Mapping[Category, tuple[str, ...]] = {
     "audio": ("audio", "audio_data", "audioData"),
@@ -104,6 +122,13 @@ def use_is_allowed(use: str) -> bool:
 def category_is_allowed(category: str) -> bool:
     """Whether ``category`` is one of the allowed keys or lies below one."""
     return any(category == key or category.startswith(f"{key}.") for key in FIELD_CATEGORIES)
+
+
+def broken_claim(key: str) -> str:
+    """The id of the public claim that a forbidden use or category would break."""
+    words = key.split(".")
+    heads = (".".join(words[:end]) for end in range(len(words), 0, -1))
+    return next((CLAIMS[head] for head in heads if head in CLAIMS), "needed-only")
 
 
 def normalised(name: str) -> str:

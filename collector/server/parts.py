@@ -17,18 +17,24 @@ from collector.ingest.tls import Certificates
 from collector.keyring import Keyring
 from collector.ops.metrics import Metrics, SinkReading, SpoolReading
 from collector.pipeline import Pipeline
+from collector.proof.flows import Flows, flows
 from collector.schema import Schema, load_schema
 from collector.sinks.store import FILE_NAME as STORE_NAME
 from collector.sinks.store import Store
 from collector.spool import FILE_NAME as SPOOL_NAME
 from collector.spool import Spool
 
-__all__ = ["Parts", "certificates", "limits", "schema_filter", "tokens"]
+__all__ = ["Parts", "certificates", "limits", "schema_filter", "schema_flows", "tokens"]
 
 
 def schema_filter(config: Config) -> Filter:
     """The filter of the schema, with keys where it has pseudonyms."""
     return Filter(load_schema(config.schema_), keys=Keyring())
+
+
+def schema_flows(config: Config) -> Flows:
+    """Which field of the schema reaches which sink."""
+    return flows(config, load_schema(config.schema_))
 
 
 def limits(config: Config) -> Limits:
@@ -68,23 +74,25 @@ class Parts:
         self.tokens = tokens(config)
         self.filter = schema_filter(config)
         self.schema: Schema = self.filter.schema
+        self.flows = flows(config, self.schema)
         data = config.data or Path()
-        names = [name for name, is_on in _switches(config) if is_on]
         layout = self.schema.layout
         self.spool = Spool(
-            data / SPOOL_NAME, limit=config.spool.limit, sinks=names, layouts=[layout]
+            data / SPOOL_NAME, limit=config.spool.limit, sinks=config.sinks.on(), layouts=[layout]
         )
         stack.callback(self.spool.close)
         self.sinks = self._sinks(data, stack)
         self.metrics = Metrics(layout, self.spool_reading, self.sink_readings)
-        self.pipeline = Pipeline(self.filter, self.spool, self.sinks, self.metrics.observe)
+        self.pipeline = Pipeline(
+            self.filter, self.spool, self.sinks, self.metrics.observe, self.flows.limits()
+        )
 
     def __repr__(self) -> str:
         return f"<Parts of {self.schema.id}>"
 
     def _sinks(self, data: Path, stack: ExitStack) -> dict[str, Sink]:
         sinks: dict[str, Sink] = {}
-        if self.config.sinks.store:
+        if self.config.sinks.store.is_on:
             store = Store(data / STORE_NAME, self.schema)
             stack.callback(store.close)
             sinks["store"] = store
@@ -125,7 +133,3 @@ class Parts:
         own = f"[{address.host}]" if ":" in address.host else address.host
         bracketed = (f"[{name}]" if ":" in name else name for name in more)
         return tuple(dict.fromkeys(["localhost", "127.0.0.1", "[::1]", own, *bracketed]))
-
-
-def _switches(config: Config) -> tuple[tuple[str, bool], ...]:
-    return ("store", config.sinks.store), ("ndjson", config.sinks.ndjson.path is not None)

@@ -10,14 +10,16 @@ from pathlib import Path
 
 from collector.config import Config
 from collector.errors import ConfigError
-from collector.server.parts import certificates, limits, schema_filter, tokens
+from collector.server.parts import certificates, limits, schema_filter, schema_flows, tokens
 
 __all__ = ["trials"]
 
 
 def trials(config: Config) -> Iterator[tuple[str, Callable[[], object]]]:
-    """Each trial under the name of its setting; one that fails raises a ``CollectorError``."""
+    """Each trial under the name of its setting; one that fails raises a ``CollectorError``, whose
+    faults, where it has any of settings, are of those that they name."""
     yield "schema", partial(schema_filter, config)
+    yield "schema", partial(schema_flows, config)
     yield "limits.wire", partial(limits, config)
     yield "tls.certificate", partial(certificates, config)
     yield "auth.tokens", partial(tokens, config)

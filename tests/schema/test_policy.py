@@ -74,6 +74,36 @@ def test_every_category_in_a_document(faults: Faults) -> None:
 
 
 @pytest.mark.parametrize(
+    ("key", "claim"),
+    [
+        ("marketing.advertising.third_party.targeted", "no-third-party-ads"),
+        ("third_party_sharing", "no-third-party-ads"),
+        ("sales", "no-sale"),
+        ("employment.recruitment", "no-monitoring"),
+        ("analytics.reporting.content_performance", "no-monitoring"),
+        ("train_ai_system", "needed-only"),
+        ("user.content.private", "no-content"),
+        ("user.biometric.voice", "no-content"),
+        ("user.location.precise", "no-monitoring"),
+        ("user.name", "needed-only"),
+    ],
+)
+def test_a_fault_names_the_claim_that_would_break(faults: Faults, key: str, claim: str) -> None:
+    """Each forbidden use and category says which public sentence would not be true any more."""
+    text = PLAIN.replace("essential.service.operations", key)
+    (fault,) = faults(PLAIN.replace("user.device", key) if key.startswith("user.") else text)
+    assert f"the claim `{claim}` would not hold" in fault.message
+
+
+def test_every_forbidden_key_breaks_a_claim() -> None:
+    """The table speaks of keys of the taxonomy, and of no allowed ones alone."""
+    known = policy.taxonomy()["data_uses"] | policy.taxonomy()["data_categories"]
+    assert set(policy.CLAIMS) <= known
+    assert not [key for key in policy.CLAIMS if policy.use_is_allowed(key)]
+    assert not [key for key in policy.CLAIMS if policy.category_is_allowed(key)]
+
+
+@pytest.mark.parametrize(
     "category", ["systems", "system.", "user.devices", "user.device.", "user.telemetry.x", ""]
 )
 def test_what_only_looks_like_a_category(faults: Faults, category: str) -> None:

@@ -1,0 +1,1 @@
+"""What shows that the promises hold: computed from schema, settings and receipts alone."""

@@ -1,0 +1,143 @@
+"""Which field reaches which sink, and what for: known from schema and settings before any event.
+
+A field reaches a sink for the purposes that both name, out of those that were granted; for none, it
+does not. The pipeline delivers by this very matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from collector.config import Config
+from collector.config.sinks import Sink
+from collector.errors import ConfigFaults, Fault
+from collector.schema.checks import nearest
+from collector.schema.model import Schema
+from collector.sinks.store import FILE_NAME
+
+__all__ = ["LEGAL", "Flow", "Flows", "entitled", "flows"]
+
+LEGAL = "essential.legal_obligation"
+"""The one use for which a third party may receive anything."""
+
+_NO_THIRD = (
+    "a third party may receive only what a law demands, or `no-third-party-ads` and `no-sale` would"
+    f" not hold: give it purposes whose use is `{LEGAL}`"
+)
+_NOTHING = "no field of the schema is for these purposes, so nothing would go there; name others"
+
+
+class Flow(NamedTuple):
+    """A field that reaches a sink, and the purposes for which it does, in the schema's order."""
+
+    field: str
+    sink: str
+    purposes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Flows:
+    """The whole matrix: every flow there is, field by field. ``places`` says where a sink is."""
+
+    schema: Schema
+    sinks: Mapping[str, Sink]
+    places: Mapping[str, Path]
+    flows: tuple[Flow, ...]
+
+    def to(self, sink: str) -> dict[str, tuple[str, ...]]:
+        """The fields that reach a sink, each with its purposes."""
+        return {flow.field: flow.purposes for flow in self.flows if flow.sink == sink}
+
+    def limits(self) -> dict[str, frozenset[str]]:
+        """The fields of each sink that is for named purposes only; others get all that there is."""
+        limited = (name for name, sink in self.sinks.items() if sink.purposes is not None)
+        return {name: frozenset(self.to(name)) for name in limited}
+
+    def as_dict(self) -> dict[str, Any]:
+        """The matrix as plain data."""
+        purposes = self.schema.purposes
+        return {
+            "schema": self.schema.id,
+            "sinks": {
+                name: {
+                    "party": sink.party,
+                    "recipient": sink.recipient,
+                    "country": sink.country,
+                    "purposes": list(purposes if sink.purposes is None else sink.purposes),
+                    "place": str(self.places[name]),
+                }
+                for name, sink in self.sinks.items()
+            },
+            "flows": [
+                {
+                    "field": flow.field,
+                    "category": self.schema.fields[flow.field].category,
+                    "sink": flow.sink,
+                    "purposes": {name: purposes[name].use for name in flow.purposes},
+                }
+                for flow in self.flows
+            ],
+        }
+
+
+def entitled(
+    schema: Schema, purposes: Collection[str] | None, granted: Collection[str] | None = None
+) -> dict[str, tuple[str, ...]]:
+    """The fields that may be used for some purposes, each with those of its own among them.
+
+    ``purposes`` are a sink's and ``granted`` a person's; ``None`` is all of the schema's.
+    """
+    meeting = set(schema.purposes)
+    for names in (purposes, granted):
+        meeting &= meeting if names is None else set(names)
+    kept = {
+        name: tuple(purpose for purpose in field.purposes if purpose in meeting)
+        for name, field in schema.fields.items()
+    }
+    return {name: reasons for name, reasons in kept.items() if reasons}
+
+
+def flows(config: Config, schema: Schema) -> Flows:
+    """The matrix of a configuration.
+
+    Raises ``ConfigFaults``, whose faults are all that is wrong between the sinks and the schema:
+    E205, E211 and E309, each of the setting that is its ``field``.
+    """
+    sinks = config.sinks.on()
+    faults = [
+        Fault("settings", 0, 0, f"sinks.{name}.{key}", message, code)
+        for name, sink in sinks.items()
+        for key, code, message in _faults(sink, schema)
+    ]
+    if faults:
+        raise ConfigFaults(faults)
+    reached = {name: entitled(schema, sink.purposes) for name, sink in sinks.items()}
+    every = tuple(
+        Flow(field, name, reached[name][field])
+        for field in schema.fields
+        for name in sinks
+        if field in reached[name]
+    )
+    places = {"store": (config.data or Path()) / FILE_NAME}
+    if config.sinks.ndjson.path is not None:
+        places["ndjson"] = config.sinks.ndjson.path
+    return Flows(schema, sinks, {name: places[name] for name in sinks}, every)
+
+
+def _faults(sink: Sink, schema: Schema) -> Iterator[tuple[str, str, str]]:
+    """What is wrong with a sink under a schema: the setting's key, a code, a message."""
+    named = schema.purposes if sink.purposes is None else sink.purposes
+    unknown = [name for name in named if name not in schema.purposes]
+    for name in unknown:
+        known = ", ".join(schema.purposes)
+        hint = nearest(name, list(schema.purposes)) or f"; there are {known}"
+        yield "purposes", "E205", f"the schema has no such purpose{hint}"
+    if sink.party == "third" and any(
+        schema.purposes[name].use != LEGAL for name in named if name not in unknown
+    ):
+        yield "party", "E309", _NO_THIRD
+    if not unknown and not entitled(schema, named):
+        yield "purposes", "E211", _NOTHING
