@@ -7,7 +7,7 @@ syntax, then the event itself. What would multiply memory when decoded is counte
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,7 @@ MAX_DOCUMENT = 64 << 20
 """The largest JSON document, in bytes."""
 
 _Text = bytes | memoryview
+_Reject = Callable[[Rejection], None]
 
 
 class Events:
@@ -79,7 +80,7 @@ class Events:
 
     def lines(self, text: bytes, draft: Draft) -> None:
         """Every line that is not blank is one event."""
-        self._all(readable(text, draft.rejected), draft)
+        self._all(readable(text, draft.rejected.append), draft)
 
     def document(self, text: _Text, draft: Draft) -> None:
         """One JSON text: an object is one event, an array is many."""
@@ -183,15 +184,15 @@ class _Slow(Events):
         self._fill = only_slow
 
 
-def readable(text: bytes, rejected: list[Rejection]) -> Iterable[_Text]:
-    """The lines that may be parsed; why others may not is added to what is rejected."""
+def readable(text: bytes, reject: _Reject) -> Iterable[_Text]:
+    """The lines that may be parsed; others are rejected."""
     each = lines(text)
     if len(text) > MAX_LINE:
-        each = _only(each, _is_short, "too_large", rejected)
+        each = _only(each, _is_short, "too_large", reject)
     if not is_utf8(text):
-        each = _only(each, is_utf8, "malformed", rejected)
+        each = _only(each, is_utf8, "malformed", reject)
     if _parser_goes_deep() and may_hold_deep_lines(text):
-        each = _only(each, _is_shallow, "too_deep", rejected)
+        each = _only(each, _is_shallow, "too_deep", reject)
     return each
 
 
@@ -220,12 +221,10 @@ def _is_shallow(text: _Text) -> bool:
     return not is_deep(text)
 
 
-def _only(
-    lines: Iterable[_Text], test: Any, reason: Rejection, rejected: list[Rejection]
-) -> Iterator[_Text]:
+def _only(lines: Iterable[_Text], test: Any, reason: Rejection, reject: _Reject) -> Iterator[_Text]:
     """The lines that pass a test; the others are rejected for the reason."""
     for line in lines:
         if test(line):
             yield line
         else:
-            rejected.append(reason)
+            reject(reason)

@@ -6,6 +6,7 @@ A minute is the sender's to choose, so it is kept within limits: it could say mo
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -52,10 +53,10 @@ class Part:
 
 
 class Minutes:
-    """One body: its parts by minute, and why lines of it are ``unread``, which count as of now."""
+    """One body: its parts by minute, and why lines were not read, which count as of now."""
 
     def __init__(self, now: datetime, judges: Callable[[datetime], list[Judge]]) -> None:
-        self.unread: list[Rejection] = []
+        self._unread: Counter[Rejection] = Counter()
         self._now = now.replace(second=0, microsecond=0)
         self._present = self._now.strftime(_FORM)
         self._judges = judges
@@ -74,6 +75,10 @@ class Minutes:
             return "too_large"
         return self._of(minute)
 
+    def reject(self, reason: Rejection) -> None:
+        """Count a line that was not read."""
+        self._unread[reason] += 1
+
     def _of(self, minute: datetime) -> Part:
         text = minute.strftime(_FORM)
         part = self._parts.get(text)
@@ -83,10 +88,10 @@ class Minutes:
 
     def shares(self, size: int) -> Iterator[Share]:
         """All parts, once the body is read; its bytes are counted with the first of them."""
-        if self.unread:
+        if self._unread:
             tally = self._of(self._now).tally
-            tally.received += len(self.unread)
-            tally.rejected.update(self.unread)
+            tally.received += self._unread.total()
+            tally.rejected.update(self._unread)
         for minute, part in self._parts.items():
             payload = bytes(_encode_lines(part.records))
             part.tally.bytes_in, size = size, 0

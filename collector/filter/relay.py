@@ -72,11 +72,11 @@ class Relay:
         schema, or of another version of it.
         """
         minutes = Minutes(now, self._judges)
-        for line in readable(text.removeprefix(BOM), minutes.unread):
+        for line in readable(text.removeprefix(BOM), minutes.reject):
             members = self._members(line)
             reason = self._take(members, minutes) if isinstance(members, tuple) else members
             if reason is not None:
-                minutes.unread.append(reason)
+                minutes.reject(reason)
         return list(minutes.shares(len(text)))
 
     def _members(self, line: bytes | memoryview) -> _Members | Rejection | None:
