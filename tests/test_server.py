@@ -16,7 +16,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 from threading import Thread
-from time import monotonic, sleep
+from time import sleep
 
 import pytest
 
@@ -24,6 +24,7 @@ from collector.ingest.auth import hashed
 from tests.cli.process import run
 from tests.ingest.certificates import Authority
 from tests.server.test_surroundings import HOSTILE
+from tests.sidecar.faults import eventually
 from tests.sidecar.serving import COMMAND, FREE_PORTS, Sidecar, UnixConnection, started
 
 _EVENT = b'{"ip_address": "203.0.113.7", "device": {"type": "phone"}, "chat": ["hunter2secret"]}\n'
@@ -37,9 +38,7 @@ def _rows(directory: Path) -> int:
 
 
 def _wait_for_rows(directory: Path, number: int) -> None:
-    end = monotonic() + 10
-    while _rows(directory) < number and monotonic() < end:
-        sleep(0.05)
+    eventually(lambda: _rows(directory) >= number, 10)
     assert _rows(directory) == number
 
 
@@ -95,16 +94,21 @@ def test_files_are_for_their_owner(tmp_path: Path) -> None:
         assert set(modes.values()) == {0o600}, modes
 
 
+def _announce(sender: socket.socket, length: int) -> None:
+    """Send the head of a request, and wait until it has been read."""
+    sender.sendall(
+        b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n"
+        b"Content-Type: application/x-ndjson\r\nExpect: 100-continue\r\n\r\n" % length
+    )
+    assert sender.recv(65536).startswith(b"HTTP/1.1 100 ")
+
+
 def test_a_body_that_is_still_coming_is_refused(tmp_path: Path) -> None:
     """A signal comes between a request's head and its end: the sender is told to come again."""
     with started(tmp_path) as sidecar:
         with socket.create_connection(("127.0.0.1", sidecar.ports["http"]), 20) as sender:
-            head = (
-                b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n"
-                b"Content-Type: application/x-ndjson\r\n\r\n" % len(_EVENT)
-            )
-            sender.sendall(head + _EVENT[:10])
-            sleep(0.3)
+            _announce(sender, len(_EVENT))
+            sender.sendall(_EVENT[:10])
             sidecar.process.send_signal(signal.SIGTERM)
             answer = b""
             while more := sender.recv(65536):
@@ -121,11 +125,8 @@ def test_it_does_not_wait_for_those_who_send_nothing(tmp_path: Path) -> None:
         place = ("127.0.0.1", sidecar.ports["http"])
         idle, half, slow = (socket.create_connection(place, 20) for _ in range(3))
         half.sendall(b"POST /v1/events HTTP/1.1\r\nHost: loc")
-        slow.sendall(
-            b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
-            b"Content-Type: application/json\r\n\r\n{"
-        )
-        sleep(0.3)
+        _announce(slow, 1000)
+        slow.sendall(b"{")
         code, seconds = sidecar.stop()
         for one in (idle, half, slow):
             one.close()
@@ -154,7 +155,8 @@ def test_a_store_that_is_held_by_others(tmp_path: Path) -> None:
                     assert seconds < 10
                 else:
                     sidecar.process.send_signal(signal.SIGTERM)
-                    sleep(0.5)
+                    assert eventually(lambda: sidecar.events[-1]["event"] == "stopping")
+                    sleep(0.2)  # two that come at once are one
                     code, seconds = sidecar.stop()
                     assert code == -signal.SIGTERM
                     assert seconds < 1
@@ -385,7 +387,7 @@ def test_many_senders_at_once_while_it_stops(tmp_path: Path) -> None:
         senders = [Thread(target=send, args=(sidecar,)) for _ in range(4)]
         for sender in senders:
             sender.start()
-        sleep(1)
+        assert eventually(lambda: len(acknowledged) > 50)
         assert sidecar.stop()[0] == 0
         for sender in senders:
             sender.join()

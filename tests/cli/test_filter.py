@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import orjson
@@ -238,18 +237,19 @@ def test_a_closed_pipe_ends_cleanly(corpus: Path) -> None:
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_ctrl_c_ends_cleanly(corpus: Path, jobs: int) -> None:
+def test_ctrl_c_ends_cleanly(corpus: Path, expected: bytes, jobs: int) -> None:
     """SIGINT to the process group: exit 130, no traceback from any process."""
     pipe_read, pipe_write = os.pipe()
     process = subprocess.Popen(
         [*COMMAND, "filter", str(corpus), "-", "--jobs", str(jobs)],
         stdin=pipe_read,
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
     os.close(pipe_read)
-    time.sleep(2 if jobs == 1 else 3)
+    assert process.stdout is not None
+    assert process.stdout.read(len(expected)) == expected  # now it waits for stdin
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     os.close(pipe_write)
