@@ -44,6 +44,7 @@ charts: $(VENV)/.bench ## Measure everything, and draw the README's tables and d
 	$(BIN)/python -m benchmarks --growth --check \
 		--markdown README --markdown docs/benchmarks/README.md --charts docs/benchmarks $(BENCH)
 	$(BIN)/python -m benchmarks sidecar --check --markdown README.md --markdown docs/benchmarks.md
+	$(BIN)/python -m benchmarks sdk --install --check --markdown README.md --markdown docs/benchmarks.md
 
 soak: $(VENV)/.bench ## Load a sidecar for ten minutes and see whether its memory grows.
 	$(BIN)/python -m benchmarks soak --minutes $(or $(MINUTES),10)
