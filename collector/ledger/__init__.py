@@ -4,9 +4,10 @@ beside that, each in a chain."""
 from __future__ import annotations
 
 from collector.ledger.entry import KINDS, Entry, Kind, Note
+from collector.ledger.flaw import Flaw
 from collector.ledger.receipt import Receipt, Start, Tip
 from collector.ledger.stored import Ledger, opened
-from collector.ledger.verification import Break, Flaw, Verification, verify
+from collector.ledger.verification import Break, Verification, verify
 
 __all__ = [
     "KINDS",

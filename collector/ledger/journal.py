@@ -6,8 +6,10 @@ sidecar, and a command beside it.
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 import zlib
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
@@ -15,7 +17,17 @@ from typing import Protocol
 from collector.ledger.entry import ENTRY_COLUMNS, Entry, Note
 from collector.ledger.receipt import NOTHING, Tip, as_bytes, as_number
 
-__all__ = ["NEW_DOCUMENT", "NEW_ENTRY", "SELECT_ENTRIES", "SET_LAST", "TABLES", "Signer", "append"]
+__all__ = [
+    "NEW_DOCUMENT",
+    "NEW_ENTRY",
+    "SELECT_ENTRIES",
+    "SET_LAST",
+    "TABLES",
+    "Signer",
+    "append",
+    "current_key",
+    "unpacked",
+]
 
 _ENTRIES = (
     "sequence INTEGER PRIMARY KEY, minute TEXT NOT NULL, kind TEXT NOT NULL, facts TEXT NOT NULL,"
@@ -34,6 +46,7 @@ SELECT_ENTRIES = f"SELECT {', '.join(ENTRY_COLUMNS)} FROM entries"  # noqa: S608
 NEW_ENTRY = f"INSERT INTO entries VALUES ({', '.join('?' * len(ENTRY_COLUMNS))})"  # noqa: S608
 NEW_DOCUMENT = "INSERT OR IGNORE INTO documents VALUES (?, ?)"
 SET_LAST = "INSERT OR REPLACE INTO last_entry VALUES (1, ?, ?)"
+_MOST_BYTES = 64 << 20
 _MOST = 1 << 53
 """Numbers from here on are nobody's."""
 _NEWEST = f"{SELECT_ENTRIES} WHERE sequence < {_MOST} ORDER BY sequence DESC LIMIT 1"
@@ -56,12 +69,19 @@ def append(db: sqlite3.Connection, note: Note, signer: Signer | None = None) -> 
     Before it comes an entry of kind ``damage`` if the last ones are not there any more, and one of
     kind ``key`` if the signer's key is not the last one that an entry named.
     """
-    before = [Note("damage")] if _is_cut(db) else []
-    if signer is not None and _key(db) != signer.public:
-        before.append(Note.of("key", public=signer.public))
-    for each in before:
-        _append(db, each, signer)
+    current = current_key(db)
+    if _newest(db) != _tip(db, "last_entry"):
+        is_known = signer is not None and signer.public == current
+        _append(db, Note("damage"), signer if is_known else None)
+    if signer is not None and signer.public != current:
+        _append(db, Note.of("key", public=signer.public), signer)
     return _append(db, note, signer)
+
+
+def current_key(db: sqlite3.Connection) -> str | None:
+    """The public key that the last entry of its kind names."""
+    row = db.execute(_KEY).fetchone()
+    return None if row is None else str(row[0]).removeprefix("public ")
 
 
 def _append(db: sqlite3.Connection, note: Note, signer: Signer | None) -> Entry:
@@ -86,8 +106,12 @@ def _append(db: sqlite3.Connection, note: Note, signer: Signer | None) -> Entry:
     return entry
 
 
-def _is_cut(db: sqlite3.Connection) -> bool:
-    return _newest(db) != _tip(db, "last_entry")
+def unpacked(digest: str, packed: bytes) -> bytes | None:
+    """A document as it was noted; ``None`` if it is another."""
+    unpacker, text = zlib.decompressobj(), b""
+    with suppress(zlib.error):
+        text = unpacker.decompress(packed, _MOST_BYTES)
+    return text if hashlib.sha256(text).hexdigest() == digest else None
 
 
 def _newest(db: sqlite3.Connection) -> Tip:
@@ -103,9 +127,3 @@ def _tip(db: sqlite3.Connection, table: str) -> Tip:
     if row is None or as_number(row[0]) >= _MOST:
         return Tip(0, NOTHING)
     return Tip(as_number(row[0]), as_bytes(row[1]))
-
-
-def _key(db: sqlite3.Connection) -> str | None:
-    """The key that the last entry of its kind named."""
-    row = db.execute(_KEY).fetchone()
-    return None if row is None else str(row[0]).removeprefix("public ")

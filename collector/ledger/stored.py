@@ -5,12 +5,17 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from collector.contracts import REJECTIONS
 from collector.errors import ConfigError, DeliveryError
+from collector.ledger.entry import Entry
+from collector.ledger.journal import SELECT_ENTRIES, unpacked
 from collector.ledger.receipt import COLUMNS, Receipt, Start, Tip, as_bytes, as_number, commit
+from collector.ledger.signing import checker
+from collector.ledger.trail import follow
 from collector.ledger.verification import Verification, verify
 
 __all__ = ["TABLES", "Ledger", "opened"]
@@ -62,9 +67,39 @@ class Ledger:
             query = f"SELECT * FROM ({query} ORDER BY sequence DESC LIMIT {int(newest)})"  # noqa: S608
         return map(Receipt.from_row, self._rows(f"{query} ORDER BY sequence"))
 
-    def verify(self, noted: bytes | None = None) -> Verification:
-        """Verify the chain, and the commitments of batches that still wait."""
-        found = verify(self.receipts(), self.starts, self.tip, noted)
+    @property
+    def last_entry(self) -> Tip | None:
+        """What the file notes as its last entry."""
+        rows = self._rows("SELECT sequence, hash FROM last_entry") if self._has_entries else ()
+        return next((Tip(as_number(row[0]), as_bytes(row[1])) for row in rows), None)
+
+    def entries(self) -> Iterator[Entry]:
+        """All entries in order; none in a file of an earlier format."""
+        query = f"{SELECT_ENTRIES} ORDER BY sequence"
+        return map(Entry.from_row, self._rows(query) if self._has_entries else ())
+
+    def documents(self) -> Iterator[tuple[str, bytes | None]]:
+        """Digests, and the documents that lie under them; ``None`` for one that is of another."""
+        rows = self._rows("SELECT digest, text FROM documents") if self._has_entries else ()
+        return ((row[0], unpacked(row[0], as_bytes(row[1]))) for row in rows)
+
+    def verify(self, noted: bytes | None = None, checkpoints: Iterable[Entry] = ()) -> Verification:
+        """Verify both chains, the signatures if that is possible, and the commitments of batches
+        that still wait. ``noted`` and ``checkpoints`` were kept elsewhere."""
+        trail = follow(self.entries(), self.last_entry, checkpoints, checker())
+        trail.look_for(dict(self.documents()))
+        found = verify(self.receipts(), self.starts, self.tip, noted, trail.anchors)
+        found.trail = trail
+        self._check_batches(found)
+        found.flaws.extend(trail.flaws)
+        return found
+
+    @cached_property
+    def _has_entries(self) -> bool:
+        query = "SELECT count(*) FROM sqlite_master WHERE name = 'entries'"
+        return any(row[0] for row in self._rows(query))
+
+    def _check_batches(self, found: Verification) -> None:
         query = (
             "SELECT sequence, salt, payload, commitment FROM batches"
             " LEFT JOIN receipts USING (sequence) ORDER BY sequence"
@@ -74,7 +109,6 @@ class Ledger:
                 continue  # it was saved from a damaged file, its receipt was not
             if commitment != commit(as_bytes(salt), as_bytes(payload)):
                 found.report(sequence, "the batch that waits under it is another")
-        return found
 
 
 @contextmanager

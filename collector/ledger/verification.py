@@ -1,30 +1,17 @@
-"""Verification: each receipt, the sums, and the chain, in one pass and constant memory."""
+"""Verification: each receipt, the sums, and the chain, in one pass."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from collector.contracts import Rejection
+from collector.ledger.flaw import MINUTE, Flaws, between
 from collector.ledger.receipt import NOTHING, Receipt, Start, Tip
+from collector.ledger.trail import Anchor, Trail
 
-__all__ = ["Break", "Flaw", "Verification", "verify"]
-
-_MINUTE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:00Z", re.ASCII).fullmatch
-_MOST_FLAWS = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Flaw:
-    """What is wrong with the ledger, and with which receipt."""
-
-    sequence: int
-    message: str
-
-    def __str__(self) -> str:
-        return f"receipt {self.sequence}: {self.message}"
+__all__ = ["Break", "Verification", "verify"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +27,7 @@ class Verification:
     """What verifying found; the ledger holds if there are no ``flaws``.
 
     ``breaks`` are marked in the ledger itself and are no flaws: damage that a start has met.
+    ``trail`` is what following the entries found; their flaws are among ``flaws``.
     """
 
     receipts: int = 0
@@ -48,7 +36,9 @@ class Verification:
     rejected: Counter[Rejection] = field(default_factory=Counter)
     tip: Tip = field(default_factory=lambda: Tip(0, NOTHING))
     breaks: list[Break] = field(default_factory=list)
-    flaws: list[Flaw] = field(default_factory=list)
+    flaws: Flaws = field(default_factory=lambda: Flaws("receipt"))
+    trail: Trail = field(default_factory=lambda: Trail(is_checked=False))
+    _before: bytes | None = None
 
     def take(self, receipt: Receipt, start: Start | None) -> None:
         """The next receipt, and the start that is before it, if one is."""
@@ -59,12 +49,15 @@ class Verification:
         self.received += receipt.received
         self.admitted += receipt.admitted
         self.rejected.update(receipt.rejected)
-        self.tip = Tip(receipt.sequence, receipt.hash)
+        self._before, self.tip = self.tip.hash, Tip(receipt.sequence, receipt.hash)
 
     def report(self, sequence: int, message: str) -> None:
-        """Note a flaw; of very many, the first thousand."""
-        if len(self.flaws) < _MOST_FLAWS:
-            self.flaws.append(Flaw(sequence, message))
+        """Note a flaw."""
+        self.flaws.report(sequence, message)
+
+    def follows_on_the_last_but_one(self, receipt: Receipt) -> bool:
+        """Whether it forks off: two receipts come after the same one."""
+        return receipt.previous == self._before
 
 
 def verify(
@@ -72,17 +65,25 @@ def verify(
     starts: Mapping[int, Start],
     tip: Tip | None = None,
     noted: bytes | None = None,
+    anchors: Iterable[Anchor] = (),
 ) -> Verification:
-    """Check each receipt, the sums, and the chain, in one pass and constant memory.
+    """Check each receipt, the sums, and the chain, in one pass.
 
     ``tip`` is what the file says its last receipt is; ``noted`` is the hash of a receipt that
-    somebody saw earlier, and that must still be there.
+    somebody saw earlier, and that must still be there; ``anchors`` are receipts that entries name.
     """
     found = Verification()
     pending = dict(starts)
+    named: dict[int, list[Anchor]] = {}
+    for anchor in anchors:
+        named.setdefault(anchor.receipt.sequence, []).append(anchor)
     for receipt in receipts:
         found.take(receipt, pending.pop(receipt.sequence, None))
         noted = None if receipt.hash == noted else noted
+        for anchor in named.pop(receipt.sequence, ()):
+            if anchor.receipt.hash != receipt.hash:
+                found.report(receipt.sequence, f"it is another than the one {anchor} names")
+    _find_missing(named, starts.values(), found)
     for first in sorted(pending):
         if first <= found.tip.sequence:
             found.report(first, "a chain begins here, but the receipt is missing")
@@ -95,14 +96,27 @@ def verify(
     return found
 
 
+def _find_missing(
+    named: Mapping[int, list[Anchor]], starts: Iterable[Start], found: Verification
+) -> None:
+    """Receipts that are named and not there. Damage explains it to the ledger's own entries, but
+    not to a checkpoint that was kept elsewhere."""
+    damaged = max((start.first for start in starts if start.reason == "damaged"), default=0)
+    for sequence, anchors in sorted(named.items()):
+        anchor = max(anchors, key=lambda anchor: anchor.is_kept)
+        if anchor.is_kept or sequence >= damaged:
+            found.report(sequence, f"it is missing, and {anchor} names it")
+
+
 def _flaws_of(receipt: Receipt) -> Iterator[str]:
     """What can be seen on a receipt alone."""
     counts = (receipt.received, receipt.admitted, *receipt.rejected.values())
     if min(counts) < 0 or receipt.received != receipt.admitted + sum(receipt.rejected.values()):
         yield "received is not admitted + rejected"
-    if not _MINUTE(receipt.minute):
+    if not MINUTE(receipt.minute):
         yield "it is of no minute"
-    if (receipt.commitment is None) != (receipt.admitted == 0):
+    # One that counts nothing is of an amended batch: what is left of records counted before.
+    if receipt.received and (receipt.commitment is None) != (receipt.admitted == 0):
         yield "there is a commitment for nothing, or none for records that were admitted"
     if receipt.hash != receipt.computed():
         yield "it was changed: its hash is another"
@@ -116,7 +130,10 @@ def _link(receipt: Receipt, start: Start | None, found: Verification) -> None:
         return
     if start is None:
         if sequence != last.sequence + 1:
-            found.report(sequence, f"{_between(last.sequence, sequence)} missing before it")
+            missing = between("receipt", "receipts", last.sequence, sequence)
+            found.report(sequence, f"{missing} missing before it")
+        elif found.follows_on_the_last_but_one(receipt):
+            found.report(sequence, f"it forks off: it comes after what {last.sequence} does")
         elif receipt.previous != last.hash:
             found.report(sequence, "it does not follow on the receipt before it")
         return
@@ -126,10 +143,3 @@ def _link(receipt: Receipt, start: Start | None, found: Verification) -> None:
         found.breaks.append(Break(sequence, sequence - last.sequence - 1))
     elif found.receipts or sequence != 1:
         found.report(sequence, "a new chain begins where there was one before")
-
-
-def _between(last: int, sequence: int) -> str:
-    missing = sequence - last - 1
-    return (
-        f"receipt {last + 1} is" if missing == 1 else f"receipts {last + 1} to {sequence - 1} are"
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collector.spool.beside import note
+from collector.spool.beside import note, rotate
 from collector.spool.spool import FILE_NAME, LIMIT, Spool, State
 
-__all__ = ["FILE_NAME", "LIMIT", "Spool", "State", "note"]
+__all__ = ["FILE_NAME", "LIMIT", "Spool", "State", "note", "rotate"]

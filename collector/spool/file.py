@@ -16,9 +16,9 @@ from itertools import compress
 from pathlib import Path
 
 from collector.contracts import Layout, Spooled
-from collector.ledger.journal import append
 from collector.ledger.receipt import NOTHING, SALT_BYTES, Start, Tip, commit, issue
 from collector.spool import keys
+from collector.spool.entering import enter
 from collector.spool.group import Group, Sums, grouped
 from collector.spool.intake import Waiting
 from collector.spool.log import cut
@@ -106,8 +106,8 @@ class File:
     def __init__(self, path: Path) -> None:
         self.layouts: dict[str, Layout] = {}
         self.cursors: dict[str, int] = {}
-        self.tip = Tip(0, NOTHING)
-        self.depth = Depth()
+        self.tip: Tip = Tip(0, NOTHING)
+        self.depth: Depth = Depth()
         self._follows = self.tip
         self._path = path
         _make_private(path)
@@ -129,6 +129,11 @@ class File:
     def last(self) -> int:
         """The highest number that a batch may have."""
         return self._follows.sequence
+
+    @property
+    def follows(self) -> Tip:
+        """What the next receipt follows on."""
+        return self._follows
 
     def load(self) -> None:
         """Read what is kept in memory: layouts, cursors, the tip, and how much waits."""
@@ -188,8 +193,8 @@ class File:
                 depth = Depth(depth.batches + 1, records, size)
         if groups:
             execute("INSERT OR REPLACE INTO tip VALUES (1, ?, ?)", (tip.sequence, tip.hash))
-        for note in (note for each in waiting for note in each.notes):
-            append(self.db, note)
+        if notes := [note for each in waiting for note in each.notes]:
+            enter(self.db, self._path, notes)
         if sums:
             self.db.executemany(NEW_HOUR, [(*key, times) for key, times in sums.items()])
         for sequence in bad:

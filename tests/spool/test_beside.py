@@ -23,8 +23,10 @@ def path(tmp_path: Path) -> Path:
 
 
 def kinds(path: Path) -> list[object]:
-    """The kinds of the entries, in order."""
-    return [row[0] for row in query(path, "SELECT kind FROM entries ORDER BY sequence")]
+    """The kinds of the entries, in order, but for the first, which names the key."""
+    found = [row[0] for row in query(path, "SELECT kind FROM entries ORDER BY sequence")]
+    assert found[0] == "key"
+    return found[1:]
 
 
 def test_where_nobody_has_the_directory(path: Path) -> None:
@@ -48,7 +50,7 @@ def test_beside_a_sidecar(path: Path) -> None:
         assert drained(spool) == [0, 1, 2, 3, 4]
     assert kinds(path) == ["read", "erasure"] * 5
     tips = query(path, "SELECT receipt FROM entries ORDER BY sequence")
-    assert [row[0] for row in tips] == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+    assert [row[0] for row in tips] == [1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
 
 
 def test_notes_are_no_batches(path: Path) -> None:
@@ -96,13 +98,14 @@ def test_entries_that_were_cut_off_are_told(path: Path) -> None:
     """The next one comes after one that says so, under a number that was not given out before."""
     note(path.parent, READ, READ, READ)
     db = sqlite3.connect(path, isolation_level=None)
-    db.execute("DELETE FROM entries WHERE sequence > 1")
+    db.execute("DELETE FROM entries WHERE sequence > 2")
     db.close()
     note(path.parent, ERASED)
     assert query(path, "SELECT sequence, kind FROM entries ORDER BY sequence") == [
-        (1, "read"),
-        (4, "damage"),
-        (5, "erasure"),
+        (1, "key"),
+        (2, "read"),
+        (5, "damage"),
+        (6, "erasure"),
     ]
 
 
@@ -110,7 +113,7 @@ def test_entries_of_a_damaged_file_are_saved(path: Path) -> None:
     """As far as they follow on each other, with the documents they name."""
     note(path.parent, READ, Note.of("configuration", document=b"text", change="first"), READ)
     db = sqlite3.connect(path, isolation_level=None)
-    db.execute("UPDATE entries SET facts = 'rows 1' WHERE sequence = 3")
+    db.execute("UPDATE entries SET facts = 'rows 1' WHERE sequence = 4")
     db.execute("DROP TABLE hours")
     db.close()
     with Spool(path) as spool:

@@ -1,0 +1,164 @@
+"""The key: made once, its owner's only, passed on, and without what it needs nothing fails."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from collector.errors import ConfigError
+from collector.ledger import Note, opened
+from collector.ledger.signing import KEY_NAME, Key, adopt, checker, successor, the_key
+from collector.spool import Spool, note, rotate
+from tests.spool.make import entry
+
+READ = Note.of("read", command="store query", rows=3)
+
+
+def test_it_is_made_once_and_private(tmp_path: Path) -> None:
+    """Also when its file was not."""
+    key = the_key(tmp_path, None)
+    assert key is not None
+    path = tmp_path / KEY_NAME
+    path.chmod(0o644)
+    again = the_key(tmp_path, key.public)
+    assert again is not None
+    assert again.public == key.public
+    assert [stat.S_IMODE(each.stat().st_mode) for each in tmp_path.iterdir()] == [0o600]
+    assert key.public not in repr(key)
+
+
+def test_a_signature_holds(tmp_path: Path) -> None:
+    """For its key and its text, and no other."""
+    key, holds = the_key(tmp_path, None), checker()
+    assert key is not None
+    assert holds is not None
+    signature = key.sign(b"text")
+    assert holds(key.public, b"text", signature)
+    for public, text, signed in [
+        (key.public, b"Text", signature),
+        (successor(tmp_path).public, b"text", signature),
+        (key.public, b"text", bytes(64)),
+        (key.public, b"text", b""),
+        ("00", b"text", signature),
+        ("canary", b"text", signature),
+    ]:
+        assert not holds(public, text, signed)
+
+
+@pytest.mark.parametrize("content", [b"", b"canary", b"-----BEGIN PRIVATE KEY-----\ncanary\n"])
+def test_a_file_that_is_no_key(tmp_path: Path, content: bytes) -> None:
+    """Nothing is signed, the file stays, and nothing of it is in an error."""
+    (tmp_path / KEY_NAME).write_bytes(content)
+    assert the_key(tmp_path, None) is None
+    with pytest.raises(ValueError, match="no Ed25519 key") as caught:
+        Key(content)
+    assert caught.value.__context__ is None
+    note(tmp_path, READ)
+    assert (tmp_path / KEY_NAME).read_bytes() == content
+    with opened(tmp_path / "spool.db") as ledger:
+        found = ledger.verify()
+    assert (found.flaws, found.trail.entries, found.trail.signed) == ([], 1, 0)
+
+
+def test_a_key_is_passed_on(tmp_path: Path) -> None:
+    """The old one signs the new one, whether a sidecar runs or not; what comes after is under the
+    new one."""
+    note(tmp_path, READ)
+    first = the_key(tmp_path, None)
+    second = rotate(tmp_path)
+    with Spool(tmp_path / "spool.db") as spool:
+        spool.note(READ).result()
+        third = rotate(tmp_path)
+        spool.note(READ).result()
+    with opened(tmp_path / "spool.db") as ledger:
+        found, entries = ledger.verify(), list(ledger.entries())
+    assert first is not None
+    assert found.flaws == []
+    assert [each.public for each in found.trail.keys] == [first.public, second, third]
+    assert all(each.is_vouched for each in found.trail.keys)
+    assert [each.key for each in entries] == [*[first.public] * 3, *[second] * 2, third]
+    assert [path.name for path in tmp_path.glob("ledger*")] == [KEY_NAME]
+
+
+def test_a_rotation_that_was_cut_short(tmp_path: Path) -> None:
+    """Before the ledger names the new key the old one stays; after that the new one is taken."""
+    old = the_key(tmp_path, None)
+    new = successor(tmp_path)
+    assert old is not None
+    kept, taken = the_key(tmp_path, old.public), the_key(tmp_path, new.public)
+    assert kept is not None
+    assert taken is not None
+    assert (kept.public, taken.public) == (old.public, new.public)
+    adopt(tmp_path)  # whoever comes second does no harm
+    again = the_key(tmp_path, new.public)
+    assert again is not None
+    assert again.public == new.public
+
+
+def test_a_key_that_was_lost(tmp_path: Path) -> None:
+    """The next one is nobody's successor, and the ledger says so."""
+    note(tmp_path, READ)
+    (tmp_path / KEY_NAME).unlink()
+    note(tmp_path, READ)
+    with opened(tmp_path / "spool.db") as ledger:
+        found = ledger.verify()
+    assert found.flaws == []
+    assert [each.is_vouched for each in found.trail.keys] == [True, False]
+
+
+_WITHOUT = """
+import sys
+from pathlib import Path
+sys.modules["cryptography"] = None
+from collector.errors import ConfigError
+from collector.ledger import Note, opened
+from collector.spool import note, rotate
+path = Path(sys.argv[1])
+note(path, Note.of("read", command="store query", rows=3))
+with opened(path / "spool.db") as ledger:
+    found = ledger.verify()
+print(found.flaws, found.trail.entries, found.trail.signed, found.trail.is_checked)
+try:
+    rotate(path)
+except ConfigError as error:
+    print(error)
+"""
+
+
+def test_without_the_extra(tmp_path: Path) -> None:
+    """Entries are not signed, signatures that are there are not checked, and the rest works."""
+    note(tmp_path, READ)
+    told = subprocess.run(
+        [sys.executable, "-c", _WITHOUT, tmp_path], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert told[0] == "[] 3 2 False"
+    assert "data-minimisation-collector[signing]" in told[1]
+    assert "[E201]" in told[1]
+    with opened(tmp_path / "spool.db") as ledger:
+        found = ledger.verify()
+    assert (found.flaws, found.trail.is_checked, found.trail.signed_up_to) == ([], True, 2)
+
+
+def test_a_full_disk_costs_no_batch(tmp_path: Path) -> None:
+    """A key that cannot be made leaves entries unsigned, and what is received is kept."""
+    with Spool(tmp_path / "spool.db") as spool:
+        (tmp_path / f"{KEY_NAME}.part").mkdir()
+        spool.put(entry(1))
+        spool.note(READ).result()
+        assert spool.state().batches == 1
+        (tmp_path / f"{KEY_NAME}.part").rmdir()
+        spool.note(READ).result()
+    with opened(tmp_path / "spool.db") as ledger:
+        assert [bool(each.key) for each in ledger.entries()] == [False, True, True]
+
+
+def test_nowhere_to_rotate(tmp_path: Path) -> None:
+    """E203 where there is no directory to be."""
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError) as caught:
+        rotate(tmp_path / "file")
+    assert caught.value.code == "E203"
