@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 # Many tests only wait.
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 1)
+# It looks for libraries by the interpreter in PATH.
+PYRIGHT := PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH=. pyright
 SCHEMAS := $(basename $(notdir $(wildcard schemas/*.yaml)))
 
 .DEFAULT_GOAL := help
@@ -35,6 +37,9 @@ lint: $(VENV)/.dev ## Check types, style, layers and schemas.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(PYRIGHT)
+	@found=$$($(PYRIGHT) --verifytypes collector --ignoreexternal) \
+		|| { echo "$$found"; exit 1; }; echo "$$found" | grep score
 	$(BIN)/lint-imports
 	$(BIN)/collector schema check --strict $(SCHEMAS)
 	$(BIN)/collector schema catalogue check
