@@ -32,6 +32,7 @@ __all__ = [
     "Signal",
     "Sink",
     "Spooled",
+    "Subject",
     "Tally",
 ]
 
@@ -196,6 +197,20 @@ class Batch:
     layout: Layout | None = None
     payload: bytes | None = None
     rows: Callable[[], list[Row]] | None = None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Subject:
+    """Whose records are asked for: those with a value in a field, in canonical form, that were
+    received in a window. ``start`` is its first minute, ``end`` the first one after it.
+
+    A window, because an address is shared and changes hands.
+    """
+
+    field: str
+    value: str
+    start: str
+    end: str
 
 
 class Sink(Protocol):

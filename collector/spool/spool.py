@@ -22,6 +22,7 @@ from collector.spool.intake import unwritable
 from collector.spool.keys import hashed
 from collector.spool.lock import Lock
 from collector.spool.recover import is_corrupt
+from collector.spool.revision import Outcome, Revision
 from collector.spool.writer import Writer
 
 __all__ = ["FILE_NAME", "LIMIT", "Spool", "State"]
@@ -131,6 +132,17 @@ class Spool:
             if writer.file is None or writer.is_closing:
                 raise unwritable()
             future = writer.intake.note(notes)
+            writer.changed.notify_all()
+        return future
+
+    def revise(self, revision: Revision) -> Future[Outcome]:
+        """Take out what is to go. The future is resolved when it is gone, or has ``DeliveryError``
+        E506 when that could not be done. Raises E506 while the file cannot be written."""
+        writer, future = self._writer, Future[Outcome]()
+        with writer.changed:
+            if writer.file is None or writer.is_closing:
+                raise unwritable()
+            writer.revisions.append((revision, future))
             writer.changed.notify_all()
         return future
 

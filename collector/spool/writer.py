@@ -11,8 +11,9 @@ from __future__ import annotations
 import errno
 import sqlite3
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
@@ -24,6 +25,7 @@ from collector.spool.file import Depth, File
 from collector.spool.group import Sums, add
 from collector.spool.intake import Intake, Waiting, unwritable
 from collector.spool.recover import is_corrupt, open_file
+from collector.spool.revision import Outcome, Revision, revise
 
 __all__ = ["Writer"]
 
@@ -52,6 +54,7 @@ class Writer(threading.Thread):
         self.changed: threading.Condition = threading.Condition()
         self.reading: threading.Lock = threading.Lock()
         self.intake: Intake = Intake()
+        self.revisions: deque[tuple[Revision, Future[Outcome]]] = deque()
         self.file: File | None = None
         self.depth: Depth = Depth()
         self.last: int = 0
@@ -80,13 +83,15 @@ class Writer(threading.Thread):
         if self.file is None:
             self._reopen()
         while (file := self.file) is not None and self._wait():
-            if not self._step(file):
+            if not (self._revise(file) and self._step(file)):
                 if self.is_closing:
                     break
                 self._reopen()
         with self.changed:
             self.is_closing = True
             self._refuse(self.intake.take_all())
+            for _, future in self.revisions:
+                future.set_exception(unwritable())
         self._drop()
 
     def _wait(self) -> bool:
@@ -95,11 +100,12 @@ class Writer(threading.Thread):
             seconds = _CURSOR_SECONDS if self.moved else _IDLE_SECONDS
             is_tidy = not (self.moved or self._is_dirty or self._sums)
             self.changed.wait_for(self._has_work, None if is_tidy else seconds)
-            left = self.intake or self.moved or self._sums or self._is_dirty
+            left = self.intake or self.revisions or self.moved or self._sums or self._is_dirty
             return not self.is_closing or bool(left)
 
     def _has_work(self) -> bool:
-        return bool(self.intake or self.is_suspect or self.is_spoilt or self.is_closing)
+        has_some = self.intake or self.revisions
+        return bool(has_some or self.is_suspect or self.is_spoilt or self.is_closing)
 
     def _step(self, file: File) -> bool:
         """One commit, or tidying where there is none to do. ``False`` if the file is of no use."""
@@ -126,6 +132,26 @@ class Writer(threading.Thread):
             return True
         self._refuse(waiting)
         return False
+
+    def _revise(self, file: File) -> bool:
+        """Take out what is to go, if somebody asks. ``False`` if the file is of no use."""
+        with self.changed:
+            if not self.revisions or self.is_suspect or self.is_spoilt:
+                return True
+            revision, future = self.revisions.popleft()
+        try:
+            with self.reading:
+                outcome = revise(file, self._path, revision)
+        except Exception as error:  # noqa: BLE001 - as in a step
+            self.is_suspect = is_corrupt(error)
+            future.set_exception(unwritable())
+            return False
+        self._is_dirty = True
+        with self.changed:
+            self.depth, self.last = file.depth, file.last
+            self.changed.notify_all()
+        future.set_result(outcome)
+        return True
 
     def _fold(self, file: File) -> None:
         """Empty the log, while no sink is reading; a stranger who is must go first."""

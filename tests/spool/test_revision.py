@@ -1,0 +1,168 @@
+"""Less in a spool: what is to go is gone, to the last byte; what is left is delivered, and the
+ledger holds."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from collector.ledger import opened
+from collector.spool import Spool
+from collector.spool.quarantine import aside, discard
+from collector.spool.revision import ALWAYS, Outcome, Revision
+from tests.spool.make import MINUTE, drained, entry, query
+
+_LATER = "2026-11-24T10:21:00Z"
+
+
+def _without(text: bytes, *others: bytes) -> Revision:
+    """Records that have some text go."""
+
+    def change(payload: bytes, minute: str) -> tuple[bytes, int]:
+        lines = payload.splitlines(keepends=True)
+        left = [line for line in lines if not any(each in line for each in (text, *others))]
+        return b"".join(left), len(lines) - len(left)
+
+    return Revision(change, damaged=ALWAYS, always=True)
+
+
+def _bytes(path: Path) -> bytes:
+    return b"".join(each.read_bytes() for each in path.parent.glob(f"{path.name}*"))
+
+
+def _put(spool: Spool, *numbers: int, minute: str = MINUTE, text: str | None = None) -> None:
+    spool.put(entry(*numbers, minute=minute, text=text)).result(5)
+
+
+def _verified(path: Path) -> tuple[int, int]:
+    with opened(path) as ledger:
+        found = ledger.verify()
+    assert not found.flaws
+    return found.receipts, found.received
+
+
+def test_what_is_left_goes_on_under_a_receipt_of_its_own(tmp_path: Path) -> None:
+    """With its id and minute; that receipt counts nothing, and the old one stays as it was."""
+    path = tmp_path / "spool.db"
+    with Spool(path, sinks=["sink"]) as spool:
+        _put(spool, 1, 2, 3, text="keep")
+        _put(spool, 4, minute=_LATER)
+        before = spool.after("sink")[0][1].id
+        outcome = spool.revise(_without(b'"n":2')).result(5)
+        assert outcome == Outcome(1, 1, 0, 0, is_swept=True)
+        found = spool.after("sink")
+        assert [(number, each.id == before) for number, each in found] == [(2, False), (3, True)]
+        assert found[1][1].received == MINUTE
+        assert spool.depth() == 3
+        assert _verified(path) == (3, 4)
+        assert drained(spool) == [4, 1, 3]
+    assert _verified(path) == (3, 4)
+
+
+def test_a_batch_of_which_nothing_is_left_is_gone(tmp_path: Path) -> None:
+    """Its receipt stays: it was received."""
+    path = tmp_path / "spool.db"
+    with Spool(path, sinks=["sink"]) as spool:
+        _put(spool, 1, 1)
+        assert spool.revise(_without(b'"n":1')).result(5) == Outcome(1, 2, 0, 0, is_swept=True)
+        assert spool.state().batches == 0
+        assert drained(spool) == []
+        _put(spool, 2)
+        assert drained(spool) == [2]
+    assert _verified(path) == (2, 3)
+
+
+def test_only_batches_from_before_are_looked_at(tmp_path: Path) -> None:
+    """And sums of hours from before another moment go."""
+    path = tmp_path / "spool.db"
+    asked: list[str] = []
+
+    def change(payload: bytes, minute: str) -> tuple[bytes, int]:
+        asked.append(minute)
+        return payload, 0
+
+    with Spool(path, sinks=["sink"]) as spool:
+        _put(spool, 1)
+        _put(spool, 2, minute=_LATER)
+        spool.revise(Revision(change, before=_LATER)).result(5)
+    assert asked == [MINUTE]
+    assert query(path, "SELECT DISTINCT hour FROM hours") == [("2026-11-24T10:00:00Z",)]
+    with Spool(path) as spool:
+        done = spool.revise(Revision(change, before="", hours="2026-11-24T11:00:00Z")).result(5)
+    assert done.hours
+    assert query(path, "SELECT * FROM hours") == []
+
+
+def test_a_batch_that_is_not_what_was_written_goes(tmp_path: Path) -> None:
+    """Nobody can tell whose records it had."""
+    path = tmp_path / "spool.db"
+    with Spool(path, sinks=["sink"]) as spool:
+        _put(spool, 1)
+        _put(spool, 2)
+    query(path, "PRAGMA user_version")
+    _spoil(path)
+    with Spool(path, sinks=["sink"]) as spool:
+        assert spool.revise(_without(b"nothing")).result(5).damaged == 1
+        assert drained(spool) == [2]
+    assert query(path, "SELECT * FROM damaged") == []
+
+
+def _spoil(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE batches SET payload = x'00' WHERE sequence = 1")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_byte_of_it_stays(tmp_path: Path, seed: int) -> None:
+    """However batches of many sizes were divided among pages, delivered, and added."""
+    chance, path = random.Random(seed), tmp_path / "spool.db"
+    names = [f"name-{number:05}-{chance.getrandbits(32):08x}" for number in range(300)]
+    with Spool(path, sinks=["sink"]) as spool:
+        futures = [
+            spool.put(entry(n, text=name + "." * chance.choice((0, 40, 900, 9000))))
+            for n, name in enumerate(names)
+            for _ in range(chance.randint(1, 2))
+        ]
+        for future in futures:
+            future.result(5)
+        for number, _ in spool.after("sink", 40):
+            spool.delivered("sink", number)
+        gone = chance.sample(names, 150)
+        outcome = spool.revise(_without(*(name.encode() for name in gone))).result(10)
+        assert outcome.is_swept
+        found = _bytes(path)
+        assert [name for name in gone if name.encode() in found] == []
+        assert any(name.encode() in found for name in names)
+    assert _verified(path)[0] > 1
+
+
+def test_a_reader_is_said(tmp_path: Path) -> None:
+    """Who reads an earlier state keeps the log; it is emptied when he is gone."""
+    path = tmp_path / "spool.db"
+    with Spool(path, sinks=["sink"]) as spool:
+        _put(spool, 1, text="secret-of-somebody")
+        with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM batches").fetchone()
+            assert not spool.revise(_without(b"secret")).result(5).is_swept
+            assert b"secret-of-somebody" in _bytes(path)
+        assert spool.revise(_without(b"secret")).result(5) == Outcome(0, 0, 0, 0, is_swept=True)
+        assert b"secret-of-somebody" not in _bytes(path)
+
+
+def test_files_that_were_set_aside_have_their_time(tmp_path: Path) -> None:
+    """Their name says when it was; they are deleted by it."""
+    path, now = tmp_path / "spool.db", datetime(2026, 11, 24, tzinfo=UTC)
+    for name in ("20261101T000000Z", "20261120T000000Z-2", "20261120T000000Z-wal"):
+        (tmp_path / f"spool.db.damaged-{name}").write_bytes(b"x")
+    (tmp_path / "spool.db.damaged-odd").write_bytes(b"x")
+    moments = [moment for _, moment in aside(path)]
+    assert moments[:3] == [datetime(2026, 11, day, tzinfo=UTC) for day in (1, 20, 20)]
+    assert discard(path, until=now - timedelta(days=7)) == 1
+    assert discard(path, since=datetime(2026, 11, 21, tzinfo=UTC)) == 1
+    assert discard(path) == 2
