@@ -22,7 +22,7 @@ from collector.schema.kinds import KINDS, FieldBase
 from collector.schema.model import EMPTIED, Head, Purpose, Schema, Trial
 from collector.schema.source import Loc, Source, read
 
-__all__ = ["load_schema", "load_schemas", "parse"]
+__all__ = ["load_schema", "load_schemas", "parse", "parse_source"]
 
 _M = TypeVar("_M", bound=BaseModel)
 
@@ -57,7 +57,11 @@ def parse(reference: str | Path) -> tuple[Schema | None, list[Fault]]:
         return None, [
             Source(str(reference)).fault((), "E140", f"no shipped schema has this name{hint}")
         ]
-    source = read(path, str(path))
+    return parse_source(read(path, str(path)))
+
+
+def parse_source(source: Source) -> tuple[Schema | None, list[Fault]]:
+    """The same of a document that was read already."""
     schema = _document(source) if source.value is not None or not source.faults else None
     found = sorted(dict.fromkeys(source.faults), key=lambda fault: (fault.line, fault.column))
     return (None, found) if found else (schema, [])

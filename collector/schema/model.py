@@ -182,7 +182,13 @@ class Schema(Head):
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256, in hex, of what the schema lets through, its catalogues included."""
+        """SHA-256, in hex, of what the schema lets through."""
+        return hashlib.sha256(self.document).hexdigest()
+
+    @property
+    def document(self) -> bytes:
+        """What the schema lets through, as JSON: all of it but tests and references to keys, with
+        the entries of its catalogues."""
         plain = self.model_dump(mode="json", by_alias=True, exclude={"tests"})
         for name, field in self.fields.items():
             plain["fields"][name].pop("key", None)
@@ -190,7 +196,7 @@ class Schema(Head):
                 del plain["fields"][name]["source"]
             if isinstance(field, TokenField) and field.entries:
                 plain["fields"][name]["entries"] = sorted(field.entries)
-        return hashlib.sha256(orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)).hexdigest()
+        return orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)
 
     @cached_property
     def layout(self) -> Layout:

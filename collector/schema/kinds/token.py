@@ -70,6 +70,10 @@ class TokenField(FieldBase):
         """The compiled pattern; ``None`` for a catalogue."""
         return self._language
 
+    def hold(self, entries: frozenset[str]) -> None:
+        """Let these be the members, whatever the catalogue says now."""
+        self._language, self._entries = None, entries
+
     def canonical(self, circumstances: Circumstances) -> Canonical:
         if self._language is not None:
             matches = self._language.fullmatch
