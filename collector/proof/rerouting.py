@@ -6,14 +6,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from contextlib import suppress
+from typing import Any, Literal, NamedTuple
+
+import orjson
 
 from collector.config.sinks import PARTIES
 from collector.proof.flows import Flows
+from collector.schema import Schema
 from collector.schema.diff import compare
+from collector.schema.diff.change import differing
+from collector.schema.source import Source, text_source
 from collector.schema.verdict import Verdict
 
-__all__ = ["RULES", "Change", "changes"]
+__all__ = ["RULES", "Change", "changes", "document", "verdict"]
+
+_Plain = Mapping[str, Any]
+_Reasons = dict[str, list[str]]
+_ORDER: tuple[Verdict, ...] = ("widening", "narrowing")
 
 RULES: Mapping[str, Verdict] = {
     # the schema
@@ -65,54 +75,65 @@ def changes(old: Flows, new: Flows) -> list[Change]:
     If none of them is widening, no sink receives anything that it did not receive before, nor for
     anything else, nor does anybody else.
     """
-    found = list(_schema(old, new))
-    for name in dict.fromkeys([*old.sinks, *new.sinks]):
-        if name in old.sinks and name in new.sinks:
-            found += _sink(old, new, name)
-        found += _fields(old, new, name)
-    return found
+    return [*_schema(old.schema, new.schema), *_rerouted(old.as_dict(), new.as_dict())]
 
 
-def _schema(old: Flows, new: Flows) -> Iterator[Change]:
-    if old.schema.digest != new.schema.digest:
-        widens = compare(old.schema, new.schema).widening
-        what = "schema widened" if widens else "schema changed"
-        yield Change(what, old=old.schema.id, new=new.schema.id)
+def document(flows: Flows) -> bytes:
+    """The flows as a text that is the same for the same flows; for ``verdict``, later."""
+    return orjson.dumps(flows.as_dict(), option=orjson.OPT_SORT_KEYS)
 
 
-def _sink(old: Flows, new: Flows, name: str) -> Iterator[Change]:
-    before, after = old.sinks[name], new.sinks[name]
-    if before.party != after.party:
-        is_further = PARTIES.index(after.party) > PARTIES.index(before.party)
+def verdict(before: bytes, flows: Flows) -> Verdict | Literal["unknown"]:
+    """Whether sinks receive more than under the flows of a document; what the schema lets through
+    is not compared. ``unknown`` for what is no document."""
+    with suppress(UnicodeDecodeError, LookupError, TypeError, AttributeError, ValueError):
+        old = text_source(before.decode(), Source("")).value  # JSON is YAML 1.2
+        found = {change.verdict for change in _rerouted(old, flows.as_dict())}
+        return next((one for one in _ORDER if one in found), "neutral")
+    return "unknown"
+
+
+def _schema(old: Schema, new: Schema) -> Iterator[Change]:
+    if old.digest != new.digest:
+        what = "schema widened" if compare(old, new).widening else "schema changed"
+        yield Change(what, old=old.id, new=new.id)
+
+
+def _rerouted(old: _Plain, new: _Plain) -> Iterator[Change]:
+    """The changes between two matrices as plain data."""
+    for name in dict.fromkeys([*old["sinks"], *new["sinks"]]):
+        if name in old["sinks"] and name in new["sinks"]:
+            yield from _sink(name, old["sinks"][name], new["sinks"][name])
+        yield from _fields(name, _reasons(old, name), _reasons(new, name))
+
+
+def _sink(name: str, old: _Plain, new: _Plain) -> Iterator[Change]:
+    if old["party"] != new["party"]:
+        is_further = PARTIES.index(new["party"]) > PARTIES.index(old["party"])
         what = "further away" if is_further else "nearer"
-        yield Change(what, sink=name, old=before.party, new=after.party)
-    for key in ("recipient", "country"):
-        words = getattr(before, key), getattr(after, key)
-        if words[0] != words[1]:
-            yield Change(f"another {key}", "", name, *words)
-    limits = before.purposes, after.purposes
-    if limits[0] is None and limits[1] is not None:
-        yield Change("limited", sink=name, new=list(limits[1]))
-    elif limits[0] is not None and limits[1] is None:
-        yield Change("no longer limited", sink=name, old=list(limits[0]))
-    places = str(old.places[name]), str(new.places[name])
-    if places[0] != places[1]:
-        yield Change("another place", "", name, *places)
+        yield Change(what, "", name, old["party"], new["party"])
+    if old["limited"] != new["limited"]:
+        what = "limited" if new["limited"] else "no longer limited"
+        yield Change(what, "", name, old["purposes"], new["purposes"])
+    for key in ("recipient", "country", "place"):
+        if old[key] != new[key]:
+            yield Change(f"another {key}", "", name, old[key], new[key])
 
 
-def _fields(old: Flows, new: Flows, sink: str) -> Iterator[Change]:
-    before, after = _reasons(old, sink), _reasons(new, sink)
-    for field in dict.fromkeys([*before, *after]):
-        was, is_now = before.get(field, []), after.get(field, [])
-        gone = [reason for reason in was if reason not in is_now]
-        added = [reason for reason in is_now if reason not in was]
+def _fields(sink: str, old: _Reasons, new: _Reasons) -> Iterator[Change]:
+    for field in dict.fromkeys([*old, *new]):
+        was, is_now = old.get(field, []), new.get(field, [])
+        gone, added = differing(was, is_now)
         if added:
             yield Change("used for more" if was else "flow added", field, sink, new=added)
         if gone:
             yield Change("used for less" if is_now else "flow removed", field, sink, old=gone)
 
 
-def _reasons(of: Flows, sink: str) -> dict[str, list[str]]:
+def _reasons(of: _Plain, sink: str) -> _Reasons:
     """The purposes of each field there; one that has got another use is another."""
-    uses = {name: f"{name} ({purpose.use})" for name, purpose in of.schema.purposes.items()}
-    return {field: [uses[name] for name in names] for field, names in of.to(sink).items()}
+    return {
+        flow["field"]: [f"{name} ({use})" for name, use in flow["purposes"].items()]
+        for flow in of["flows"]
+        if flow["sink"] == sink
+    }

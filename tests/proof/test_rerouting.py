@@ -10,7 +10,7 @@ import pytest
 
 from collector.config import load
 from collector.proof.flows import Flows, flows
-from collector.proof.rerouting import RULES, changes
+from collector.proof.rerouting import RULES, changes, document, verdict
 from collector.schema import load_schema
 
 _ROOT = Path(__file__).parent.parent.parent
@@ -142,6 +142,25 @@ def test_the_third_party_is_the_furthest(tmp_path: Path) -> None:
         ("further away", "processor", "third")
     ]
     assert [change.what for change in changes(new, old)] == ["nearer"]
+
+
+@pytest.mark.parametrize("case", _CASES)
+def test_a_document_is_enough_to_tell(case: str, tmp_path: Path) -> None:
+    """What was written down of the old flows gives the verdict that comparing them gives."""
+    old, new, expected = _CASES[case]
+    before = document(made(tmp_path, old))
+    assert before == document(made(tmp_path, old))
+    verdicts = {RULES[what] for what in expected}
+    wanted = next((one for one in ("widening", "narrowing") if one in verdicts), "neutral")
+    assert verdict(before, made(tmp_path, new)) == wanted
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"[]", b"{}", b"\xff", b'{"sinks": {"store": 1}, "flows": []}']
+)
+def test_what_is_no_document(text: bytes, tmp_path: Path) -> None:
+    """It tells nothing, and breaks nothing."""
+    assert verdict(text, made(tmp_path, {})) == "unknown"
 
 
 def test_the_document_has_the_table() -> None:
