@@ -31,6 +31,8 @@ class Admission(msgspec.Struct, eq=False, gc=False):
     _tally: Tally | None
     verdict: Verdict | None = None
     """What is to be counted, if that is not added up yet because there was but one event."""
+    bytes_in: int = 0
+    """The size of the text that the event was, if it was one."""
 
     def __repr__(self) -> str:
         return f"<Admission of {self.tally.admitted} out of {self.tally.received}>"
@@ -39,7 +41,7 @@ class Admission(msgspec.Struct, eq=False, gc=False):
     def tally(self) -> Tally:
         """The counts of the call."""
         if self._tally is None:
-            self._tally = Tally(bytes_out=len(self._encoded))
+            self._tally = Tally(bytes_in=self.bytes_in, bytes_out=len(self._encoded))
             if self.verdict is not None:
                 _count(self._tally, self.verdict, 1)
         return self._tally
@@ -58,12 +60,12 @@ class Counts:
     """Counts many admissions into one tally, ``total``. What was counted last reaches it with
     ``settle``. For one thread at a time."""
 
-    __slots__ = ("_bytes_out", "_total", "_verdicts")
+    __slots__ = ("_bytes_in", "_bytes_out", "_total", "_verdicts")
 
     def __init__(self, total: Tally) -> None:
         self._total = total
         self._verdicts: dict[Verdict, int] = {}
-        self._bytes_out = 0
+        self._bytes_in = self._bytes_out = 0
 
     def __repr__(self) -> str:
         return f"<Counts of {len(self._verdicts)} verdicts>"
@@ -78,15 +80,21 @@ class Counts:
         if not times and len(self._verdicts) >= _MOST_VERDICTS:
             self.settle()
         self._verdicts[verdict] = times + 1
+        self._bytes_in += admission.bytes_in
         self._bytes_out += len(admission.encode())
 
     def settle(self) -> None:
         """Bring the total up to date."""
-        for verdict, times in self._verdicts.items():
-            _count(self._total, verdict, times)
+        self.add_to(self._total)
         self._verdicts.clear()
-        self._total.bytes_out += self._bytes_out
-        self._bytes_out = 0
+        self._bytes_in = self._bytes_out = 0
+
+    def add_to(self, tally: Tally) -> None:
+        """Add what has not reached the total yet to a copy of it. Changes nothing here."""
+        for verdict, times in self._verdicts.items():
+            _count(tally, verdict, times)
+        tally.bytes_in += self._bytes_in
+        tally.bytes_out += self._bytes_out
 
 
 def _count(tally: Tally, verdict: Verdict, times: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from collector.contracts import CATEGORIES, DROPS, Rejection, Tally
-from collector.filter.admission import Admission
+from collector.filter.admission import Admission, Verdict
 from collector.filter.compile import Fills, Plan
 
 __all__ = ["Draft", "record_type"]
@@ -92,14 +92,27 @@ class Draft:
         return kept, refused
 
     def finish(self, bytes_in: int, merge: bool) -> Admission:
-        """Encode the records and add everything up."""
+        """Encode the records, and add everything up or, of a single event, say what there is."""
         received, admitted = self.received, len(self.records)
         if merge:
             self._merge()
         encoded = bytes(_encode_lines(self.records))
+        if received == 1:
+            return Admission(self.records, encoded, None, self._verdict(), bytes_in)
         tally = Tally(received, admitted, bytes_in=bytes_in, bytes_out=len(encoded))
         self._count(tally)
         return Admission(self.records, encoded, tally)
+
+    def _verdict(self) -> Verdict:
+        """What is to be counted of the only event."""
+        rejected = None if self.records else self.rejected[0] if self.rejected else "too_large"
+        met = zip(CATEGORIES, self.content, strict=True) if any(self.content) else ()
+        content = [category for category, times in met if times]
+        drops = [
+            (self.plan.columns[code // len(DROPS)].name, DROPS[code % len(DROPS)])
+            for code in self.drops
+        ]
+        return rejected, tuple(content), tuple(drops)
 
     def _count(self, tally: Tally) -> None:
         """What was refused, dropped and met. Counters are dear: most calls have little to count."""

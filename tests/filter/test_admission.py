@@ -40,6 +40,19 @@ def test_a_rejected_mapping() -> None:
     assert admission.tally.rejected == Counter(nothing_admitted=1)
 
 
+def test_a_text_of_one_event() -> None:
+    """It has a verdict too, and a size; a text of several events or of none has its tally."""
+    filter_, text = made(load_schema("conferencing")), b'{"ip":"203.0.113.7","os":{"type":7}}'
+    for admission in (filter_.admit(text), filter_.admit_lines(text)):
+        assert admission.verdict == (None, (), (("os.type", "wrong_type"),))
+        assert admission.bytes_in == admission.tally.bytes_in == len(text)
+    assert filter_.admit(b"[{}]").verdict == ("nothing_admitted", (), ())
+    assert filter_.admit(b"{").verdict == ("malformed", (), ())
+    for several in (b"[]", b"[{},{}]"):
+        assert filter_.admit(several).verdict is None
+        assert filter_.admit(several).tally.bytes_in == len(several)
+
+
 @given(st.data(), schemas(), st.integers(1, 4))
 def test_counts_are_the_sum_of_tallies(data: st.DataObject, schema: Schema, most: int) -> None:
     """Whatever is added, mapping or text, and however few verdicts are remembered."""
@@ -69,8 +82,8 @@ def test_counting_goes_on_after_settling() -> None:
         counts.add(filter_.admit(EVENT))
         counts.settle()
         assert (total.received, total.content) == (5 + number, Counter(chat=number))
-    counts.add(filter_.admit(b'{"ip":"203.0.113.7"}'))
-    assert total.received == 9
+    counts.add(filter_.admit(b'[{"ip":"203.0.113.7"},{"ip":"203.0.113.8"}]'))
+    assert total.received == 10
     assert total.dropped == {"os.type": Counter(wrong_type=3)}
 
 
