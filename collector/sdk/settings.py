@@ -59,7 +59,7 @@ class Settings:
         metadata=_is(
             text(),
             "Where they go instead in mode `local`, if `to` is a sidecar: a `sqlite:///` or"
-            " `ndjson:///`. Unless said, `collector/telemetry.db` in the user's data directory.",
+            " `ndjson:///`. Unless said, a store in the user's data directory.",
         ),
     )
     queue: int = field(
