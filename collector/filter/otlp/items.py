@@ -6,10 +6,10 @@ it came from: the item itself (or its scope), or its resource.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from collector.contracts import Record, Rejection, Tally
+from collector.contracts import Record, Rejection, Scalar, Tally
 from collector.filter.compile import Plan
 from collector.filter.otlp.account import Counts
 from collector.filter.otlp.attributes import BODY, UNREAD, Name, Own, Reading, Signature
@@ -21,16 +21,23 @@ Attributes = dict[Any, Any]
 """Attributes: keys that are no texts are passed over, values count if they are of exact types."""
 
 _SCALARS = frozenset(map(id, (bool, int, float)))
+_Order = list[tuple[str, int]]
+"""Field names with the numbers of their columns, as a record has them."""
 _T = TypeVar("_T")
 
 
 class Place(NamedTuple):
-    """What a resource and a scope offer to their items."""
+    """What a resource and a scope offer to their items. It ``is_plain`` if there is nothing but
+    values of the resource, none of which has to be counted or was refused.
+
+    ``told`` has, for the columns that an item speaks of itself, their order in a record, and the
+    resource with all others.
+    """
 
     level: Level
     scope: Own
     is_plain: bool
-    """Whether nothing but values of the resource has to be counted or overridden."""
+    told: dict[tuple[int, ...], tuple[_Order, Any]]
 
 
 class Items(Generic[_T]):
@@ -45,8 +52,10 @@ class Items(Generic[_T]):
         self._reading = reading
         self._make = make
         self._counts = Counts(plan)
+        self._plain: dict[int, int] = {}
+        """Records of which nothing was dropped, by categories of content; added up at the end."""
         self._levels = Levels(plan, reading)
-        self._made: dict[tuple[int, int], _T] = {}
+        self._made: dict[tuple[tuple[str, Scalar], ...], _T] = {}
         self._names = plan.names
         self._accept = [column.accept for column in plan.columns]
         self._columns = reading.columns
@@ -60,7 +69,7 @@ class Items(Generic[_T]):
         level = self._levels.level(self._signature(resource), ())
         own = self._reading.own(self._signature(scope))
         plain = not (level.codes or level.content or any(own) or self._plan.required)
-        return Place(level, own, plain)
+        return Place(level, own, plain, {})
 
     def admit(
         self, place: Place, attributes: Attributes, *, body: bool = False
@@ -88,19 +97,19 @@ class Items(Generic[_T]):
             return self._admit_slowly(place, attributes, body)
         if not found:
             return self._admit_slowly(place, attributes, body)
-        self._counts.count(content)
-        return self._told(place.level, found)
+        self._plain[content] = self._plain.get(content, 0) + 1
+        return self._told(place, found)
 
     def _admit_slowly(
         self, place: Place, attributes: Attributes, body: bool
     ) -> tuple[Record, _T] | None:
-        level, scope, _ = place
+        level, scope, *_ = place
         signature = self._signature(attributes)
         own = self._reading.own((*signature, (BODY, True)) if body else signature).over(scope)
         kept, codes = self._levels.outcome(level, own)
         if not self._counts.is_record(kept, codes, level.content | own.content):
             return None
-        return self._told(level, {index: kept[index] for index in self._own_columns(level, own)})
+        return self._told(place, {index: kept[index] for index in self._own_columns(level, own)})
 
     def _own_columns(self, level: Level, own: Own) -> set[int]:
         """The columns about which an item itself says something, if only by its user agent."""
@@ -109,26 +118,30 @@ class Items(Generic[_T]):
         said = (column.index for column in self._plan.columns if column.derived is not None)
         return {*own.values, *(index for index in said if level.found[index] is None)}
 
-    def _told(self, level: Level, own: dict[int, Any]) -> tuple[Record, _T]:
+    def _told(self, place: Place, own: dict[int, Any]) -> tuple[Record, _T]:
         """An item's own values in schema order, whatever theirs was, and its resource."""
-        names = self._names
-        mask = 0
+        columns = tuple(own)
+        told = place.told.get(columns)
+        if told is None:
+            told = place.told[columns] = self._order(own), self._resource(place.level, own)
+        order, resource = told
         item: Record = {}
-        for index in sorted(own):
-            mask |= 1 << index
+        for name, index in order:
             value = own[index]
             if value is not None:
-                item[names[index]] = value
-        made = self._made.get((id(level), mask))  # levels live as long as this does
-        if made is None:
-            made = self._made[id(level), mask] = self._make(
-                {
-                    names[index]: value
-                    for index, value in enumerate(level.kept)
-                    if value is not None and index not in own
-                }
-            )
-        return item, made
+                item[name] = value
+        return item, resource
+
+    def _order(self, own: Collection[int]) -> _Order:
+        return [(name, index) for index, name in enumerate(self._names) if index in own]
+
+    def _resource(self, level: Level, own: Collection[int]) -> _T:
+        """A resource with what an item does not say itself; one for all to which it is the same."""
+        kept = enumerate(zip(self._names, level.kept, strict=True))
+        rest = tuple(pair for index, pair in kept if index not in own and pair[1] is not None)
+        if rest not in self._made:
+            self._made[rest] = self._make(dict(rest))
+        return self._made[rest]
 
     def reject(self, reason: Rejection) -> None:
         """Count what is no item."""
@@ -136,6 +149,9 @@ class Items(Generic[_T]):
 
     def tally(self) -> Tally:
         """The counts of all of it."""
+        for content, times in self._plain.items():
+            self._counts.count(content, times)
+        self._plain.clear()
         return self._counts.tally()
 
     def _signature(self, attributes: Attributes) -> Signature:

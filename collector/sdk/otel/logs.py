@@ -14,7 +14,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace import TraceFlags
 
 from collector.contracts import Record, Tally
-from collector.sdk.otel.sieve import Batch, Sieve, minute
+from collector.sdk.otel.sieve import Batch, Sieve, minute, plain
 
 # Names of 1.39 and later. Before that a log record of the SDK held its resource itself.
 _IS_OLD = not hasattr(sdk, "ReadableLogRecord")
@@ -72,7 +72,10 @@ def _rebuilt(batch: Batch, item: Any) -> Any:
     times = minute(record.timestamp), minute(record.observed_timestamp)
     place = batch.place(resource, item.instrumentation_scope)
     has_body = record.body is not None
-    admitted = batch.items.admit(place, batch.attributes(record, record), body=has_body)
+    own = plain(record.attributes)
+    if batch.listed:
+        own = batch.with_ids(own, record)
+    admitted = batch.items.admit(place, own, body=has_body)
     if admitted is None:
         return None
     known = severity if type(severity) is SeverityNumber else SeverityNumber.UNSPECIFIED

@@ -81,19 +81,16 @@ class Batch:
 
     def __init__(self, items: Items[Resource], listed: Sequence[str]) -> None:
         self.items = items
-        self._listed = listed
+        self.listed = listed
         self._places: dict[tuple[int, int], tuple[Any, Any, Place]] = {}
         self._last: tuple[Any, Any, Place] | None = None
         self.ids: Iterator[tuple[int, int]] = _fresh_ids()
 
-    def attributes(self, item: Any, context: Any) -> dict[Any, Any]:
-        """The attributes of an item, with those of its ids that are listed, in hexadecimal."""
-        own = plain(item.attributes)
-        if not self._listed or context is None:
-            return own
-        ids = ((name, getattr(context, name)) for name in self._listed)
+    def with_ids(self, attributes: dict[Any, Any], context: Any) -> dict[Any, Any]:
+        """Attributes, and those ids of a context that the schema lists, in hexadecimal."""
+        ids = ((name, getattr(context, name)) for name in self.listed)
         texts = {name: f"{id_:0{_ID_DIGITS[name]}x}" for name, id_ in ids if type(id_) is int}
-        return {**own, **texts}
+        return {**attributes, **texts}
 
     def place(self, resource: Any, scope: Any) -> Place:
         """What a resource and a scope give to their items, read once."""
@@ -135,7 +132,7 @@ def plain(attributes: Any) -> dict[Any, Any]:
     raise TypeError
 
 
-def minute(nanoseconds: Any) -> int:
-    """A time since 1970, truncated to its minute; 0, which is OTLP's unknown, for what is none."""
-    is_time = type(nanoseconds) is int and 0 < nanoseconds < _LAST
-    return nanoseconds - nanoseconds % _MINUTE if is_time else 0
+def minute(time: Any) -> int:
+    """A time in nanoseconds since 1970, truncated to its minute; 0, which is OTLP's unknown, for
+    what is none."""
+    return time - time % _MINUTE if type(time) is int and 0 < time < _LAST else 0

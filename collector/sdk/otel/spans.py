@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from collector.contracts import Tally
-from collector.sdk.otel.sieve import Batch, Sieve, minute
+from collector.sdk.otel.sieve import Batch, Sieve, minute, plain
 
 __all__ = ["MinimisedSpanExporter"]
 
@@ -55,7 +55,10 @@ def _rebuilt(batch: Batch, span: Any) -> ReadableSpan | None:
     kind, status = span.kind, _status(span.status)
     start, end = minute(span.start_time), minute(span.end_time)
     place = batch.place(span.resource, span.instrumentation_scope)
-    admitted = batch.items.admit(place, batch.attributes(span, span.context))
+    own = plain(span.attributes)
+    if batch.listed:
+        own = batch.with_ids(own, span.context)
+    admitted = batch.items.admit(place, own)
     if admitted is None:
         return None
     attributes, resource = admitted
