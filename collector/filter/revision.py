@@ -22,6 +22,8 @@ __all__ = ["Erasure", "Expiry", "Objection", "Reason", "Revised", "revise"]
 
 _BESIDES = frozenset({"schema", "count", "received"})
 """Members of a line that are no fields."""
+_HEAD, _TAIL, _WHEN = b'"received":"', slice(-35, -23), slice(-23, -3)
+"""How lines of files end, and where it stands."""
 _Members = Mapping[str, msgspec.Raw]
 _line = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _read = msgspec.json.Decoder(str).decode
@@ -29,7 +31,10 @@ _encode = msgspec.json.encode
 
 
 class Reason(Protocol):
-    """Why something goes."""
+    """Why something goes. Nothing does that was received at the minute ``until``, or later."""
+
+    @property
+    def until(self) -> str: ...
 
     def may_concern(self, text: bytes) -> bool:
         """Whether lines may have something that goes; to see that quickly."""
@@ -52,7 +57,7 @@ class Expiry:
         return {name: _minute(self.now - span) for name, span in self.spans.items()}
 
     @cached_property
-    def first(self) -> str:
+    def until(self) -> str:
         """What was received at that minute, or after it, stays whole."""
         return max(self.before.values())
 
@@ -62,9 +67,9 @@ class Expiry:
 
     def going(self, record: _Members, minute: str) -> Iterable[str]:
         """The fields that are too old."""
-        if minute >= self.first:
+        if minute >= self.until:
             return ()
-        before, first = self.before, self.first
+        before, first = self.before, self.until
         return [name for name in record if minute < before.get(name, first)]
 
 
@@ -75,6 +80,11 @@ class _Concerning:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} by {self._subject.field}>"
+
+    @property
+    def until(self) -> str:
+        """The end of the window."""
+        return self._subject.end
 
     def may_concern(self, text: bytes) -> bool:
         """Whether the value is in there, at any place."""
@@ -126,11 +136,17 @@ def revise(payload: bytes, reason: Reason, minute: str | None = None) -> Revised
         return Revised(payload, 0)
     lines, changed = list[bytes](), 0
     for line in payload.splitlines(keepends=True):
-        left = _left(line, reason, minute) if reason.may_concern(line) else line
+        is_concerned = reason.may_concern(line) and not _is_late(line, reason.until)
+        left = _left(line, reason, minute) if is_concerned else line
         if left != line:
             changed += 1
         lines.append(left)
     return Revised(b"".join(lines) if changed else payload, changed)
+
+
+def _is_late(line: bytes, until: str) -> bool:
+    """Whether a line says, where ours do, that it was received too late to be concerned."""
+    return line[_TAIL] == _HEAD and line[_WHEN] >= until.encode()
 
 
 def _left(line: bytes, reason: Reason, minute: str | None) -> bytes:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
+from time import monotonic
 from types import TracebackType
 from typing import Self
 
@@ -20,12 +21,14 @@ from collector.errors import ConfigError, DeliveryError
 from collector.sinks.lines import lines
 from collector.sinks.mark import Mark, Marks
 from collector.sinks.order import shuffled
+from collector.sinks.rewriting import Change, rewrite, unfinished
 from collector.sinks.turn import Turn
 
 __all__ = ["NdjsonFile"]
 
 _ROTATE = 64 << 20
 _KEEP = 8
+_DAY = 24 * 3600.0
 
 
 class NdjsonFile:
@@ -38,6 +41,8 @@ class NdjsonFile:
     these, ``keep`` stay. Lines that come together are in random order. For one thread at a time.
     The file belongs to one process, or to several that have it open as ``shared``, in turn.
 
+    ``prune`` is a change for what is older than it may be: once a day, one file after the other.
+
     Raises ``ConfigError`` E203 when the path cannot be used, or another process writes there.
     """
 
@@ -48,6 +53,7 @@ class NdjsonFile:
         rotate: int = _ROTATE,
         keep: int = _KEEP,
         shared: bool = False,
+        prune: Change | None = None,
     ) -> None:
         self.path: Path = Path(path)
         self._rotate = rotate
@@ -55,6 +61,9 @@ class NdjsonFile:
         self._file = -1
         self._length = 0
         self._ids: deque[bytes] = deque(maxlen=Mark.MOST_IDS)
+        self._prune = prune
+        self._due = monotonic()
+        self._old: list[Path] = []
         self._turn = Turn(_prepared(self.path), shared=shared)
         self._marks = Marks(self._turn.handle)
         message = "the file for records is in use by another process"
@@ -89,14 +98,55 @@ class NdjsonFile:
         """
         found = {_key(batch): lines(batch) for batch in batches}
         with self._turn as is_ours:
-            if is_ours and self._take(found):
-                return
-        raise DeliveryError("E508", "the file did not take the batch; is the disk full or in use?")
+            is_done = is_ours and self._take(found)
+        if not is_done:
+            raise _refused()
+        if self._prune is not None and monotonic() >= self._due:
+            self._go_on(self._prune)
+
+    def revise(self, change: Change) -> int:
+        """Take out of all files, finished ones too, what is to go; from how many records.
+
+        Whoever follows a file sees a new one. Raises ``DeliveryError`` E508, and then some may have
+        less in them already.
+        """
+        return sum(self._revise(path, change) for path in [self.path, *self._finished()])
 
     def close(self) -> None:
         """Close the file. What was delivered is on disk already."""
         self._drop()
         self._turn.close()
+
+    def _go_on(self, change: Change) -> None:
+        """Prune the next file, if it is a day since the last time or others are left."""
+        self._old = self._old or [self.path, *self._finished()]
+        with suppress(DeliveryError):
+            self._revise(self._old.pop(), change)
+        self._due = monotonic() + (0 if self._old else _DAY)
+
+    def _revise(self, path: Path, change: Change) -> int:
+        number = None
+        with self._turn as is_ours, suppress(OSError):
+            if is_ours and path != self.path:
+                number = rewrite(path, change) if path.exists() else 0
+            elif is_ours:
+                self._drop()
+                self._open()
+                number = rewrite(path, change, self._note)
+                self._drop()
+                self._open()
+            _sync_directory(path)
+        if number is None:
+            raise _refused()
+        return number
+
+    def _note(self, inode: int, length: int) -> None:
+        self._marks.set(Mark(inode, length, tuple(self._ids)))
+
+    def _finished(self) -> list[Path]:
+        """The files that are finished, also those beyond ``keep``."""
+        found = self.path.parent.glob(f"{self.path.name}.*")
+        return sorted(path for path in found if path.name[len(self.path.name) + 1 :].isdecimal())
 
     def _take(self, found: dict[bytes, list[bytes]]) -> bool:
         """Append what is not there yet; ``False`` if the disk does not let us."""
@@ -131,6 +181,10 @@ class NdjsonFile:
 
     def _open(self) -> None:
         """Open the file where it is whole; what a crash has left beyond is cut off."""
+        for left in self.path.parent.glob(
+            unfinished(self.path.with_name(f"{self.path.name}*")).name
+        ):
+            left.unlink()
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         file = os.open(self.path, flags, 0o600)
         try:
@@ -172,6 +226,10 @@ class NdjsonFile:
 
     def _numbered(self, number: int) -> Path:
         return self.path.with_name(f"{self.path.name}.{number}")
+
+
+def _refused() -> DeliveryError:
+    return DeliveryError("E508", "the file did not take the batch; is the disk full or in use?")
 
 
 def _key(batch: Batch) -> bytes:

@@ -105,3 +105,12 @@ def test_the_law_of_erasing(records: list[Record], data: st.DataObject) -> None:
     expected = [record for record in records if record.get("client.address") != value]
     assert left.payload == _lines(*expected)
     assert left.records == len(records) - len(expected)
+
+
+def test_late_lines_are_told_by_their_end() -> None:
+    """Lines of files end with their minute; wherever else it stands it is read."""
+    line = orjson.dumps(_BOTH | {"received": _minute(days=1)}) + b"\n"
+    other = orjson.dumps({"received": _minute(days=1)} | _BOTH) + b"\n"
+    for each in (line, other):
+        assert revise(each, Expiry(_SPANS, _NOW)).payload == each
+        assert revise(each, Expiry(_SPANS, _NOW + timedelta(days=30))).records == 1
