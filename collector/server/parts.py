@@ -69,21 +69,21 @@ class Parts:
 
     def __init__(self, config: Config, stack: ExitStack) -> None:
         self.config = config
-        self.limits = limits(config)
-        self.certificates = certificates(config)
-        self.tokens = tokens(config)
-        self.filter = schema_filter(config)
+        self.limits: Limits = limits(config)
+        self.certificates: Certificates | None = certificates(config)
+        self.tokens: Tokens | None = tokens(config)
+        self.filter: Filter = schema_filter(config)
         self.schema: Schema = self.filter.schema
-        self.flows = flows(config, self.schema)
+        self.flows: Flows = flows(config, self.schema)
         data = config.data or Path()
         layout = self.schema.layout
-        self.spool = Spool(
+        self.spool: Spool = Spool(
             data / SPOOL_NAME, limit=config.spool.limit, sinks=config.sinks.on(), layouts=[layout]
         )
         stack.callback(self.spool.close)
-        self.sinks = self._sinks(data, stack)
-        self.metrics = Metrics(layout, self.spool_reading, self.sink_readings)
-        self.pipeline = Pipeline(
+        self.sinks: dict[str, Sink] = self._sinks(data, stack)
+        self.metrics: Metrics = Metrics(layout, self.spool_reading, self.sink_readings)
+        self.pipeline: Pipeline = Pipeline(
             self.filter, self.spool, self.sinks, self.metrics.observe, self.flows.limits()
         )
 
