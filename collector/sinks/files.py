@@ -21,7 +21,7 @@ from collector.errors import ConfigError, DeliveryError
 from collector.sinks.lines import lines
 from collector.sinks.mark import Mark, Marks
 from collector.sinks.order import shuffled
-from collector.sinks.rewriting import Change, rewrite, unfinished
+from collector.sinks.rewriting import Change, remove_unfinished, rewrite
 from collector.sinks.turn import Turn
 
 __all__ = ["NdjsonFile"]
@@ -145,8 +145,10 @@ class NdjsonFile:
 
     def _finished(self) -> list[Path]:
         """The files that are finished, also those beyond ``keep``."""
-        found = self.path.parent.glob(f"{self.path.name}.*")
-        return sorted(path for path in found if path.name[len(self.path.name) + 1 :].isdecimal())
+        start = f"{self.path.name}."
+        names = (path.name for path in self.path.parent.iterdir())
+        numbers = (name.removeprefix(start) for name in names if name.startswith(start))
+        return [self._numbered(int(number)) for number in sorted(numbers) if number.isdecimal()]
 
     def _take(self, found: dict[bytes, list[bytes]]) -> bool:
         """Append what is not there yet; ``False`` if the disk does not let us."""
@@ -181,10 +183,7 @@ class NdjsonFile:
 
     def _open(self) -> None:
         """Open the file where it is whole; what a crash has left beyond is cut off."""
-        for left in self.path.parent.glob(
-            unfinished(self.path.with_name(f"{self.path.name}*")).name
-        ):
-            left.unlink()
+        remove_unfinished(self.path)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         file = os.open(self.path, flags, 0o600)
         try:
