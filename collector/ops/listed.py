@@ -4,14 +4,15 @@ application's (``collector.sdk.logs``): the allowlist of the one is a table, of 
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, MutableMapping
 from typing import Any, Literal, NamedTuple, get_args
 
 from structlog import DropEvent
 
-__all__ = ["LEFT_OUT", "MESSAGE", "Kept", "LeftOut", "Listed", "Members", "Remains", "reason"]
+from collector.ops.total import Total
+
+__all__ = ["LEFT_OUT", "MESSAGE", "Kept", "LeftOut", "Listed", "Members", "reason"]
 
 LeftOut = Literal["message", "arguments", "exception", "stack", "unlisted"]
 """What of a log event is left out: its message, unless the allowlist has it; what the message was
@@ -49,34 +50,13 @@ class Kept(NamedTuple):
     unknown: Iterable[str]
 
 
-class Remains:
-    """Counts of what is left out. May be used from any thread."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[LeftOut] = Counter()
-        self._lock = threading.Lock()
-
-    def __repr__(self) -> str:
-        return f"<Remains: {self._counts.total()}>"
-
-    def count(self, reasons: Iterable[LeftOut]) -> None:
-        """Count things that are left out."""
-        with self._lock:
-            self._counts.update(reasons)
-
-    def counts(self) -> Counter[LeftOut]:
-        """The counts so far."""
-        with self._lock:
-            return +self._counts
-
-
 class Listed:
     """A structlog processor: an event goes on as what ``admit`` keeps of its message and its
     members, and as nothing else. Safe to use from several threads."""
 
     def __init__(self, admit: Callable[[Any, Members], Kept]) -> None:
         self._admit = admit
-        self._remains = Remains()
+        self._left_out = Total(Counter[LeftOut])
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
@@ -86,7 +66,7 @@ class Listed:
         members = {key: value for key, value in event.items() if type(key) is str}
         odd = len(event) - len(members)
         kept, unknown = self._admit(members.pop(MESSAGE, None), members)
-        self._remains.count(map(reason, [*unknown, *[""] * odd]))
+        self._left_out.add(Counter(map(reason, [*unknown, *[""] * odd])))
         if kept is None:
             del event, members, unknown
             raise DropEvent
@@ -94,4 +74,4 @@ class Listed:
 
     def left_out(self) -> Counter[LeftOut]:
         """What was left out so far, as counts."""
-        return self._remains.counts()
+        return self._left_out.sum()

@@ -12,7 +12,6 @@ their reach.
 from __future__ import annotations
 
 import logging
-import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +22,8 @@ from collector.contracts import Tally
 from collector.errors import ConfigError
 from collector.filter import Filter
 from collector.keyring import Keyring
-from collector.ops.listed import MESSAGE, Kept, LeftOut, Listed, Members, Remains, reason
+from collector.ops.listed import MESSAGE, Kept, LeftOut, Listed, Members, reason
+from collector.ops.total import Total
 from collector.schema import load_schema
 from collector.schema.model import Schema
 from collector.schema.terms import keys as keys_of
@@ -70,15 +70,13 @@ class _Allowlist:
             )
         self._filter = Filter(loaded, keys=keys or Keyring())
         self._known = _known(loaded)
-        self._total = Tally()
-        self._lock = threading.Lock()
+        self._total = Total(Tally)
 
     def __call__(self, message: Any, members: Members) -> Kept:
         """Fields under their canonical names, and the message as ``event``, which is empty unless
         it was admitted."""
         admission = self._filter.admit(_event(self._filter.schema, message, members))
-        with self._lock:
-            self._total += admission.tally
+        self._total.add(admission.tally)
         unknown = [name for name in members if name not in self._known]
         kept: Members | None = None
         for record in admission.records:  # one, or none
@@ -89,8 +87,7 @@ class _Allowlist:
         return Kept(kept, unknown)
 
     def tally(self) -> Tally:
-        with self._lock:
-            return Tally() + self._total
+        return self._total.sum()
 
 
 class Minimise(Listed):
@@ -134,7 +131,7 @@ class MinimisingHandler(logging.Handler):
         super().__init__()
         self._handler = handler
         self._allowlist = _Allowlist(schema, keys)
-        self._remains = Remains()
+        self._left_out = Total(Counter[LeftOut])
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
@@ -143,7 +140,7 @@ class MinimisingHandler(logging.Handler):
         """Hand on what is admitted of a log record."""
         message, members, reasons = _read(record)
         kept, unknown = self._allowlist(message, members)
-        self._remains.count([*reasons, *map(reason, unknown)])
+        self._left_out.add(Counter([*reasons, *map(reason, unknown)]))
         level = next((level for level in _LEVELS if record.levelno >= level), logging.DEBUG)
         del record, message, members, unknown
         if kept is not None and level >= self._handler.level:
@@ -158,7 +155,7 @@ class MinimisingHandler(logging.Handler):
 
     def left_out(self) -> Counter[LeftOut]:
         """What was left out of them so far, as counts."""
-        return self._remains.counts()
+        return self._left_out.sum()
 
     def flush(self) -> None:
         """Flush the other handler."""
@@ -177,7 +174,7 @@ class EmittingHandler(logging.Handler):
         super().__init__()
         self._telemetry = telemetry
         self._known = _known(telemetry.schema)
-        self._remains = Remains()
+        self._left_out = Total(Counter[LeftOut])
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
@@ -186,7 +183,7 @@ class EmittingHandler(logging.Handler):
         """Emit what is admitted of a log record."""
         message, members, reasons = _read(record)
         unknown = members.keys() - self._known
-        self._remains.count([*reasons, *map(reason, unknown)])
+        self._left_out.add(Counter([*reasons, *map(reason, unknown)]))
         self._telemetry.emit(_event(self._telemetry.schema, message, members))
 
     def tally(self) -> Account:
@@ -195,7 +192,7 @@ class EmittingHandler(logging.Handler):
 
     def left_out(self) -> Counter[LeftOut]:
         """What was left out of log records so far, as counts."""
-        return self._remains.counts()
+        return self._left_out.sum()
 
 
 def _event(schema: Schema, message: Any, members: Members) -> Members:

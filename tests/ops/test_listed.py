@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import structlog
 
-from collector.ops.listed import LEFT_OUT, MESSAGE, Kept, Listed, Remains, reason
+from collector.ops.listed import LEFT_OUT, MESSAGE, Kept, Listed, reason
 
 
 def _knows_size(message: Any, members: dict[str, Any]) -> Kept:
@@ -50,14 +49,3 @@ def test_reasons_are_a_closed_list() -> None:
     """Whatever a member is called."""
     names = ("event", "positional_args", "exc_info", "exception", "stack_info", "stack", "user")
     assert {reason(name) for name in names} == set(LEFT_OUT)
-
-
-def test_counts_of_threads_add_up() -> None:
-    """None is lost, and what is handed out is a copy."""
-    remains = Remains()
-    with ThreadPoolExecutor(8) as pool:
-        for _ in pool.map(lambda _: remains.count(["message", "stack"]), range(1000)):
-            pass
-    remains.counts().clear()
-    assert remains.counts() == {"message": 1000, "stack": 1000}
-    assert repr(remains) == "<Remains: 2000>"

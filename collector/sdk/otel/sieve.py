@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from collector.contracts import Record, Tally
 from collector.filter import Filter
 from collector.filter.otlp.items import Items, Place
 from collector.keyring import Keyring
+from collector.ops.total import Total
 from collector.schema import load_schema
 from collector.schema.model import Schema
 
@@ -27,8 +27,6 @@ _MINUTE = 60_000_000_000
 _LAST = 1 << 63
 _IDS, _IDS_AT_ONCE = Struct("=QQQ"), 64
 _ID_DIGITS = {"trace_id": 32, "span_id": 16}
-_COPIED = (MappingProxyType, BoundedAttributes)
-_PLAIN = (dict, OrderedDict)
 
 _T = TypeVar("_T")
 
@@ -45,8 +43,7 @@ class Sieve:
         loaded = schema if isinstance(schema, Schema) else load_schema(schema)
         self._filter = Filter(loaded, keys=keys or Keyring())
         self._ids = [name for name in _ID_DIGITS if name in loaded.fields]
-        self._total = Tally()
-        self._lock = threading.Lock()
+        self._total = Total(Tally)
 
     def __repr__(self) -> str:
         return f"<Sieve {self._filter.schema.id}>"
@@ -64,15 +61,12 @@ class Sieve:
                 continue
             if rebuilt is not None:
                 sifted.append(rebuilt)
-        tally = batch.items.tally()
-        with self._lock:
-            self._total += tally
+        self._total.add(batch.items.tally())
         return sifted
 
     def tally(self) -> Tally:
         """The counts so far."""
-        with self._lock:
-            return Tally() + self._total
+        return self._total.sum()
 
 
 class Batch:
@@ -123,9 +117,11 @@ def _resource(attributes: Record) -> Resource:
 
 def plain(attributes: Any) -> dict[Any, Any]:
     """Attributes as a dictionary. Raises ``TypeError`` for a foreign kind of mapping."""
-    if type(attributes) in _COPIED:
+    kind = type(attributes)
+    if kind is MappingProxyType or kind is BoundedAttributes:
         attributes = attributes.copy()
-    if type(attributes) in _PLAIN:
+        kind = type(attributes)
+    if kind is dict or kind is OrderedDict:
         return attributes  # type: ignore[no-any-return]
     if attributes is None:
         return {}

@@ -1,0 +1,55 @@
+"""A sum that several threads add to."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+__all__ = ["Total"]
+
+_T = TypeVar("_T")
+
+
+class Total(Generic[_T]):
+    """What was added so far, beginning with ``zero()``. May be used from any thread, and after a
+    ``fork``, which never leaves it locked."""
+
+    def __init__(self, zero: Callable[[], _T]) -> None:
+        self._zero = zero
+        self._sum: Any = zero()
+        self._lock = threading.Lock()
+        _ALL.add(self)
+
+    def __repr__(self) -> str:
+        return "<Total>"
+
+    def add(self, more: _T) -> None:
+        """Add to it."""
+        with self._lock:
+            self._sum += more
+
+    def sum(self) -> _T:
+        """A copy of the sum."""
+        copy: Any = self._zero()
+        with self._lock:
+            copy += self._sum
+        return copy  # type: ignore[no-any-return]
+
+    def unlock(self) -> None:
+        """Forget who held the lock: in a new process he is not there."""
+        self._lock = threading.Lock()
+
+
+_ALL: weakref.WeakSet[Total[Any]] = weakref.WeakSet()
+
+
+def _unlock_all() -> None:
+    for total in list(_ALL):
+        total.unlock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_unlock_all)
