@@ -1,7 +1,8 @@
-"""The mapping path: events that are Python dictionaries already, as the SDK gets them.
+"""The slow path of mappings: what is rare in events that are Python dictionaries already.
 
-Only exact built-in types count, in values and in keys: a subclass could lie about itself, and
-``True`` is not ``1``. Nothing of a foreign class is ever called.
+Foreign keys, records in lists, and what a request says; all else goes through ``alone``. Both keep
+one rule. Only exact built-in types count, in values and in keys: a subclass could lie about itself,
+and ``True`` is not ``1``. Nothing of a foreign class is ever called.
 """
 
 from __future__ import annotations
