@@ -11,7 +11,7 @@ from typing import Any
 
 from collector.contracts import REJECTIONS
 from collector.errors import ConfigError, DeliveryError
-from collector.ledger.entry import Entry
+from collector.ledger.entry import KINDS, Entry, Kind
 from collector.ledger.journal import SELECT_ENTRIES, unpacked
 from collector.ledger.receipt import COLUMNS, Receipt, Start, Tip, as_bytes, as_number, commit
 from collector.ledger.signing import checker
@@ -77,6 +77,12 @@ class Ledger:
         """All entries in order; none in a file of an earlier format."""
         query = f"{SELECT_ENTRIES} ORDER BY sequence"
         return map(Entry.from_row, self._rows(query) if self._has_entries else ())
+
+    def newest(self, kind: Kind) -> Entry | None:
+        """The last entry of a kind."""
+        query = f"{SELECT_ENTRIES} WHERE kind = '{kind}' ORDER BY sequence DESC LIMIT 1"
+        rows = self._rows(query) if self._has_entries and kind in KINDS else ()
+        return next(map(Entry.from_row, rows), None)
 
     def documents(self) -> Iterator[tuple[str, bytes | None]]:
         """Digests, and the documents that lie under them; ``None`` for one that is of another."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from collector.config import Config
 from collector.ops.log import Log, Silence
+from collector.server.evidence import Evidence
 from collector.server.notify import notify
 from collector.server.parts import Parts
 from collector.server.receivers import Receivers
@@ -50,12 +51,14 @@ def serve(config: Config) -> int:
     with ExitStack() as stack:
         stack.callback(last.cancel)
         parts = Parts(config, stack)
+        evidence = Evidence(parts, log)
         receivers = Receivers(parts, stack, _IN_FLIGHT_SECONDS)
         with asyncio.Runner(debug=False, loop_factory=_loop_factory()) as runner:
-            began = runner.run(_run(parts, receivers, log, last))
+            began = runner.run(_run(parts, receivers, evidence, log, last))
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         delivered = parts.pipeline.close(_FLUSH_SECONDS)
+        evidence.end()
         parts.spool.close()
         waiting, seconds = parts.spool.state().batches, round(monotonic() - began, 3)
         log.say("stopped", delivered_all=delivered, waiting=waiting, seconds=seconds)
@@ -70,13 +73,16 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _run(parts: Parts, receivers: Receivers, log: Log, last: Timer) -> float:
+async def _run(
+    parts: Parts, receivers: Receivers, evidence: Evidence, log: Log, last: Timer
+) -> float:
     """Serve until a signal; returns when it came."""
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(partial(_unhandled, log))
     ending: asyncio.Future[tuple[int, float]] = loop.create_future()
     for handled in _SIGNALS:
         loop.add_signal_handler(handled, _signalled, ending, handled)
+    evidence.begin()
     await receivers.start()
     parts.pipeline.start()
     notify("READY=1")
@@ -87,6 +93,7 @@ async def _run(parts: Parts, receivers: Receivers, log: Log, last: Timer) -> flo
     while not ending.done():
         await receivers.tick()
         watch.look()
+        evidence.look()
         await asyncio.wait([ending], timeout=_LOOK_SECONDS)
     number, began = ending.result()
     last.start()

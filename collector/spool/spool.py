@@ -196,6 +196,11 @@ class Spool:
             writer.changed.wait_for(lambda: writer.is_closing or has_some(), seconds)
             return has_some()
 
+    @property
+    def last(self) -> int:
+        """The number of the last receipt."""
+        return self._writer.last
+
     def depth(self) -> int:
         """How many records wait for a sink."""
         return self._writer.depth.records
