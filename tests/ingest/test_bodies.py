@@ -16,6 +16,7 @@ from collector.ingest.bodies import PIECE, Encoding, allowed, pieces
 from collector.ingest.files import zstd_library
 from collector.ingest.limits import MIB, Limits
 from collector.ingest.refusals import DAMAGED, INFLATED, TOO_LARGE, Refused
+from tests.ingest.zeros import zeros
 
 _LIMITS = Limits()
 
@@ -95,7 +96,7 @@ def test_a_million_empty_members(name: str) -> None:
 @pytest.mark.parametrize("name", ["gzip", "zstd"])
 def test_a_bomb_costs_no_more_than_it_may(name: str) -> None:
     """1 GiB of zeros is refused once it is too large; what is made of it is not kept."""
-    wire = _bomb(name)
+    wire = zeros(name, 64)
     tracemalloc.start()
     try:
         with pytest.raises(Refused) as caught:
@@ -106,12 +107,6 @@ def test_a_bomb_costs_no_more_than_it_may(name: str) -> None:
         tracemalloc.stop()
     assert caught.value.refusal is (INFLATED if len(wire) * 100 < _LIMITS.body else TOO_LARGE)
     assert peak < 24 * MIB
-
-
-def _bomb(name: str) -> bytes:
-    block = bytes(16 * MIB)
-    compressor = zlib.compressobj(wbits=31) if name == "gzip" else zstd_library().ZstdCompressor()
-    return b"".join([*(compressor.compress(block) for _ in range(64)), compressor.flush()])
 
 
 @_EACH

@@ -10,26 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from collector.ingest.files import zstd_library
 from collector.ingest.limits import MIB
 from tests.ingest.serving import exchange, serving
+from tests.ingest.zeros import zeros
 
 _EVENT = b'{"client":{"address":"203.0.113.7"},"os":{"type":"windows"}}'
 _SENDERS = 8
 
 
-def _zeros(name: str) -> bytes:
-    """1 GiB of zeros."""
-    compressor = zlib.compressobj(wbits=31) if name == "gzip" else zstd_library().ZstdCompressor()
-    block = bytes(16 * MIB)
-    return b"".join([*(compressor.compress(block) for _ in range(64)), compressor.flush()])
-
-
 def _made(kind: str) -> tuple[bytes, str, int]:
     if kind in ("gzip", "zstd"):
-        return _zeros(kind), kind, 413
+        return zeros(kind, 64), kind, 413
     if kind == "nested":
-        return gzip.compress(_zeros("gzip")), "gzip", 400
+        return gzip.compress(zeros("gzip", 64)), "gzip", 400
     if kind == "members":
         return gzip.compress(b"") * 200_000, "gzip", 400
     if kind == "padded":

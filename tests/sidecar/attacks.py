@@ -11,7 +11,6 @@ import http.client
 import random
 import re
 import socket
-import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache, partial
@@ -19,8 +18,8 @@ from typing import NamedTuple
 
 import grpc  # type: ignore[import-untyped]
 
-from collector.ingest.files import zstd_library
 from tests.filter.otlp_bombs import deep, field, keys, logs, record, value
+from tests.ingest.zeros import zeros
 from tests.sidecar.senders import METHODS
 from tests.sidecar.serving import Sidecar
 
@@ -85,14 +84,6 @@ def called(sidecar: Sidecar, call: Call) -> grpc.StatusCode:
 # -- bodies -------------------------------------------------------------------------------------
 
 
-def zeros(name: str) -> bytes:
-    """256 MiB of zeros, compressed."""
-    window = {"gzip": 31, "deflate": 15}.get(name)
-    packer = zlib.compressobj(wbits=window) if window else zstd_library().ZstdCompressor()
-    block = bytes(16 * _MIB)
-    return b"".join([*(packer.compress(block) for _ in range(16)), packer.flush()])
-
-
 def mixed(one: bytes, other: bytes, size: int = _BODY) -> bytes:
     """Two parts in random order, about as many as there is room for. What repeats is too long to be
     found by gzip."""
@@ -141,11 +132,11 @@ def _resources() -> bytes:
 _EVENTS = "/v1/events"
 _LOGS = "/v1/logs"
 BODIES: dict[str, Post] = {
-    "gzip bomb": Post(_EVENTS, _JSON, of(zeros, "gzip"), 413, "gzip"),
-    "zstd bomb": Post(_EVENTS, _JSON, of(zeros, "zstd"), 413, "zstd"),
-    "deflate bomb": Post(_EVENTS, _JSON, of(zeros, "deflate"), 413, "deflate"),
+    "gzip bomb": Post(_EVENTS, _JSON, of(zeros, "gzip", 16), 413, "gzip"),
+    "zstd bomb": Post(_EVENTS, _JSON, of(zeros, "zstd", 16), 413, "zstd"),
+    "deflate bomb": Post(_EVENTS, _JSON, of(zeros, "deflate", 16), 413, "deflate"),
     "bomb in a bomb": Post(
-        _EVENTS, _JSON, of(lambda: gzip.compress(zeros("gzip"), 0)), 400, "gzip"
+        _EVENTS, _JSON, of(lambda: gzip.compress(zeros("gzip", 16), 0)), 400, "gzip"
     ),
     "200,000 empty members": Post(
         _EVENTS, _JSON, of(lambda: gzip.compress(b"") * 200_000), 400, "gzip"

@@ -20,7 +20,7 @@ _NOISE = bytes(range(256)) * 400
 
 def _dealt(marks: Marks) -> None:
     """Some of each kind, as in a sweep."""
-    for number in range(200):
+    for number in range(20):
         marks.text(f"text {number}")
         marks.whole(f"whole {number}")
         marks.narrow(f"narrow {number}")
