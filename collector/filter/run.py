@@ -89,8 +89,10 @@ class Filter:
         where the schema says so and the event says nothing, if it is the only one.
         """
         try:
-            if type(event) is dict and peer is None and user_agent is None:
-                admission = self._today().alone(event)
+            if type(event) is dict:
+                events = self._today()
+                is_whole = (peer is None and user_agent is None) or not events.plan.fills
+                admission = events.alone(event) if is_whole else None
                 if admission is not None:
                     return admission
             return self._filled(self._admit, event, _fills(peer, user_agent))

@@ -67,6 +67,18 @@ def test_other_keys_are_left_to_the_slow_path() -> None:
         assert tested._events.alone(taken) is not None
 
 
+@pytest.mark.parametrize(("schema", "is_asked"), [("conferencing", True), ("web", False)])
+def test_what_a_request_says_is_left_to_the_slow_path(schema: str, is_asked: bool) -> None:
+    """Where the schema looks at it; elsewhere it changes nothing."""
+    tested, asked = made(load_schema(schema)), []
+    fast = tested._events.alone
+    tested._events.alone = lambda event: asked.append(event) or fast(event)  # type: ignore[func-returns-value]
+    admission = tested.admit({"device.type": "phone"}, peer="192.0.2.1", user_agent="canary")
+    assert len(asked) == is_asked
+    (record,) = admission.records
+    assert record.get("client.address") == (None if is_asked else "192.0.2.1")
+
+
 class Like:
     """What ``msgspec.convert`` would ask for its members."""
 
