@@ -53,6 +53,7 @@ class MinimisedSpanExporter(SpanExporter):
 def _rebuilt(batch: Batch, span: Any) -> ReadableSpan | None:
     """What is admitted of a span; ``None`` if that is nothing. Raises what the span raises."""
     kind, status = span.kind, _status(span.status)
+    kind = kind if type(kind) is SpanKind else _INTERNAL
     start, end = minute(span.start_time), minute(span.end_time)
     place = batch.place(span.resource, span.instrumentation_scope)
     own = plain(span.attributes)
@@ -63,15 +64,10 @@ def _rebuilt(batch: Batch, span: Any) -> ReadableSpan | None:
         return None
     attributes, resource = admitted
     trace_id, span_id = next(batch.ids)
+    context = SpanContext(trace_id, span_id, False, _SAMPLED)
+    # By position, which takes half the time of names. The parent is none, and so is an old scope.
     return ReadableSpan(
-        _NAME,
-        context=SpanContext(trace_id, span_id, False, _SAMPLED),
-        resource=resource,
-        attributes=attributes,
-        kind=kind if type(kind) is SpanKind else _INTERNAL,
-        status=status,
-        start_time=start,
-        end_time=end,
+        _NAME, context, None, resource, attributes, (), (), kind, None, status, start, end
     )
 
 
