@@ -370,6 +370,24 @@ def test_ndjson_as_a_sink(tmp_path: Path) -> None:
     assert not (tmp_path / "collector-data" / "store.db").exists()
 
 
+def test_a_sink_for_some_purposes(tmp_path: Path) -> None:
+    """It gets the fields that are for one of them, and no byte of the others."""
+    (tmp_path / "c.yaml").write_text(
+        "sinks:\n  ndjson: {path: out.ndjson, party: processor, recipient: A, country: DE,"
+        " purposes: [capacity_planning]}\n"
+    )
+    event = b'{"ip_address": "203.0.113.7", "os": {"type": "linux"}}\n'
+    with started(tmp_path, "--config", "c.yaml") as sidecar:
+        assert sidecar.send(event * 2 + b'{"ip_address": "203.0.113.8"}\n').status == 200
+        assert sidecar.stop()[0] == 0
+    written = (tmp_path / "out.ndjson").read_text()
+    assert "203.0.113" not in written
+    lines = [json.loads(line) for line in written.splitlines()]
+    assert [list(line) for line in lines] == [["schema", "os.type", "received"]] * 2
+    with closing(sqlite3.connect(tmp_path / "collector-data" / "store.db")) as db:
+        assert db.execute("SELECT count(client_address) FROM conferencing_view").fetchone() == (3,)
+
+
 def test_many_senders_at_once_while_it_stops(tmp_path: Path) -> None:
     """Whatever was acknowledged is in the store, and nothing else."""
     acknowledged: list[int] = []

@@ -1,0 +1,57 @@
+"""Records out of the spool with some of their columns: the same bytes, or nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from collector.contracts import Layout, Spooled
+from collector.errors import DeliveryError
+from collector.filter.stored import project, read
+
+_COLUMNS = (("a.b", "TEXT"), ("n", "REAL"), ("is", "INTEGER"))
+_LAYOUT = Layout("x/1.0.0", "ab" * 32, "x", _COLUMNS)
+
+
+def spooled(payload: bytes) -> Spooled:
+    """A batch as it lies in the spool."""
+    return Spooled(b"i" * 16, "2026-11-24T10:20:00Z", _LAYOUT, payload)
+
+
+def test_values_stay_the_bytes_that_they_are() -> None:
+    """However a number or a text is written, it is not written anew; schema and count stay."""
+    lines = (
+        rb'{"schema":"x/1.0.0","a.b":"\u00e9","n":1.50,"is":true,"count":3}' + b"\n"
+        rb'{"schema":"x/1.0.0","n":1e+2,"is":false}' + b"\n"
+        rb'{"schema":"x/1.0.0","is":true}' + b"\n"
+    )
+    found = project(spooled(lines), {"n", "a.b", "others"})
+    assert found.payload == (
+        rb'{"schema":"x/1.0.0","a.b":"\u00e9","n":1.50,"count":3}' + b"\n"
+        rb'{"schema":"x/1.0.0","n":1e+2}' + b"\n"
+    )
+    assert found.layout == Layout("x/1.0.0", "ab" * 32, "x", _COLUMNS[:2])
+    assert (found.id, found.received) == (b"i" * 16, "2026-11-24T10:20:00Z")
+    batch = read(found)
+    assert batch.rows is not None
+    assert batch.rows() == [("é", 1.5, 3), (None, 100.0, 1)]
+
+
+def test_a_sink_of_all_columns_gets_the_batch_itself() -> None:
+    """Nothing is read, so it costs nothing."""
+    batch = spooled(b"not even records")
+    assert project(batch, {"is", "a.b", "n", "more"}) is batch
+
+
+def test_a_sink_of_none() -> None:
+    """No record is left, nor a column."""
+    found = project(spooled(b'{"schema":"x/1.0.0","n":1.0}\n'), ())
+    assert (found.payload, found.layout.columns, len(read(found).records)) == (b"", (), 0)
+
+
+@pytest.mark.parametrize("payload", [b"{", b"[]\n", b"5\n", b'{"n":1}\n'])
+def test_what_is_no_record(payload: bytes) -> None:
+    """It is E509, as it is for those who get all columns, and without a context."""
+    with pytest.raises(DeliveryError) as caught:
+        read(project(spooled(payload), {"n"})).rows()  # type: ignore[misc]
+    assert caught.value.code == "E509"
+    assert (caught.value.__context__, caught.value.__cause__) == (None, None)
