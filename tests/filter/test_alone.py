@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter, UserDict
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
@@ -30,6 +31,11 @@ def slowly(schema: Schema, purposes: Any = None) -> Filter:
     return made_so
 
 
+@cache
+def both(name: str) -> tuple[Filter, Filter]:
+    return made(load_once(name)), slowly(load_once(name))
+
+
 @given(st.data(), schemas(), granted)
 def test_both_paths_agree(data: st.DataObject, schema: Schema, purposes: Any) -> None:
     """Fast path = slow path = reference, for any mapping, foreign types and keys included."""
@@ -44,7 +50,8 @@ def test_both_paths_agree(data: st.DataObject, schema: Schema, purposes: Any) ->
 def test_both_paths_agree_under_the_shipped_schemas(name: str, data: st.DataObject) -> None:
     """The same for the schemas that are shipped, whose names of content are many."""
     event = data.draw(events(load_once(name), now=NOW))
-    same(made(load_once(name)).admit(event), slowly(load_once(name)).admit(event))
+    fast, slow = both(name)
+    same(fast.admit(event), slow.admit(event))
 
 
 @given(st.data(), schemas())
@@ -118,11 +125,12 @@ def test_foreign_values_are_taken_and_dropped(schema: str, name: str) -> None:
     yard = yard_of(schema)
     if yard.schema.records is not None:
         return
+    slow = slowly(yard.schema)
     for way in yard.ways(name):
         for value in FOREIGN:
             admission = yard.filter._events.alone(way.event(value))
             assert admission is not None
-            assert outcome(admission) == outcome(slowly(yard.schema).admit(way.event(value)))
+            assert outcome(admission) == outcome(slow.admit(way.event(value)))
 
 
 def test_what_kinds_raise_is_not_taken_for_a_faulty_key() -> None:
