@@ -91,6 +91,13 @@ def test_a_start_is_timed_from_within(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_process_that_fails_has_no_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a package there is nothing to import."""
+    monkeypatch.setattr(start, "_PROGRAM", "import sys; sys.exit(3)")
+    with pytest.raises(BenchmarkError, match="ended with 3"):
+        start.measure(1, tmp_path)
+
+
 def test_an_installation_that_fails_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
