@@ -257,10 +257,9 @@ def compile_plan(
             )
         )
     content = {name: CATEGORIES.index(category) for name, category in schema.content_names.items()}
-    sources = [path for column in columns for path in column.paths]
     agent = _paths(schema.user_agent_paths)
     ways = tuple(map(_way, schema.records or ()))
-    every = [*sources, *agent, *(path for way in ways for path in way.paths)]
+    every = [*agent, *(p for c in columns for p in c.paths), *(p for w in ways for p in w.paths)]
     return Plan(
         schema.id,
         tuple(columns),
