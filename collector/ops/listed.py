@@ -66,7 +66,7 @@ class Listed:
         members = {key: value for key, value in event.items() if type(key) is str}
         odd = len(event) - len(members)
         kept, unknown = self._admit(members.pop(MESSAGE, None), members)
-        self._left_out.add(Counter(map(reason, [*unknown, *[""] * odd])))
+        self._left_out.add(Counter[LeftOut](map(reason, [*unknown, *[""] * odd])))
         if kept is None:
             del event, members, unknown
             raise DropEvent
