@@ -276,6 +276,7 @@ def test_a_sink_gets_the_fields_that_it_may_have(tmp_path: Path) -> None:
     with running(tmp_path, sinks, limits=limits) as (pipeline, total):
         pipeline.accept_now(Request("ndjson", lines))
         assert eventually(lambda: all(one.delivered for one in pipeline.deliveries().values()))
+    store.close()
     assert len(all_.records) == total.admitted == 301
     kept = [record for record in all_.records if "os.type" in record]
     assert some.records == [{key: one[key] for key in ("schema", "os.type")} for one in kept]
