@@ -39,7 +39,8 @@ def soak(
     Raises ``BenchmarkError`` if it refuses anything, or does not keep what it acknowledged.
     """
     core, other = cores()
-    whole, pause = seconds * (1 + _WARMUP), min(_LONGEST_PAUSE, seconds / (SAMPLES + 1))
+    whole = seconds * (1 + _WARMUP)
+    pause = min(_LONGEST_PAUSE, seconds / (2 * SAMPLES))  # a busy machine sleeps longer
     samples: list[tuple[float, float]] = []
     with TemporaryDirectory(prefix="collector-benchmarks-", dir=place) as name:
         directory, output = Path(name, "served"), Path(name, "outcome.json")

@@ -100,7 +100,8 @@ def test_metadata_that_is_named_again_and_again(tmp_path: Path) -> None:
 
 def test_many_large_messages(tmp_path: Path) -> None:
     """64 honest clients with 4 MB each, of which nothing can be decoded: answered, in memory that
-    is bounded, and no small call fails meanwhile."""
+    is bounded, and no small call fails meanwhile. Where a machine is so slow that they are slow
+    senders, some make way."""
     large = b"\xff" * 4_000_000
     codes: list[grpc.StatusCode] = []
 
@@ -114,7 +115,8 @@ def test_many_large_messages(tmp_path: Path) -> None:
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(send, range(64)))
         peak = _peak(process)
-    assert set(codes) <= {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNAVAILABLE}
+    again = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+    assert set(codes) <= {grpc.StatusCode.INVALID_ARGUMENT} | again
     assert codes.count(grpc.StatusCode.INVALID_ARGUMENT) > 4
     assert peak < _MOST_MEMORY
 
