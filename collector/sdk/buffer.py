@@ -1,7 +1,8 @@
 """Records that wait in memory, and the account of everything that came by.
 
-One lock guards both, so that at every moment each admitted record is counted at one place. It is
-held for moments only: whoever emits never waits for a sink.
+Every admitted record is counted at one place at every moment, under a lock that is held for moments
+only: whoever emits never waits for a sink. What a signal handler or a destructor emits in the
+middle of that is left for the thread that it has interrupted.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ import copy
 import logging
 import threading
 from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from queue import Empty, SimpleQueue
 from time import monotonic, time
 
 from collector.filter.admission import Admission, Counts
@@ -20,6 +24,7 @@ from collector.sdk.account import Account, Loss
 __all__ = ["Buffer", "Taken"]
 
 _MINUTE = 60
+_HURRY_SECONDS = 1.0
 _log = logging.getLogger("collector.sdk")
 
 
@@ -40,138 +45,186 @@ class Buffer:
     """
 
     def __init__(self, limit: int, batch: int, interval: float, *, oldest: bool) -> None:
-        self.account = Account()
+        self.account: Account = Account()
+        self.is_abandoned: bool = False
         self._counts = Counts(self.account)
         self._limit, self._batch, self._interval = limit, batch, interval
         self._oldest = oldest
+        self._arrived: deque[Admission] = deque()
         self._waiting: deque[tuple[str, bytes]] = deque()
         self._entered = 0
         self._held = 0
         self._held_from = 0
         self._received, self._since, self._until = "", 0, 0
-        self._urgent = self._closed = self._abandoned = False
-        self._lock = threading.Lock()
-        self._some = threading.Condition(self._lock)
-        self._less = threading.Condition(self._lock)
+        self._urgent = self._closed = self._busy = False
+        self._lock = threading.RLock()
+        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._less = threading.Condition()
 
     def __repr__(self) -> str:
         return f"<Buffer of {self.account.queued}>"
-
-    @property
-    def is_abandoned(self) -> bool:
-        """Whether what waited was given up."""
-        return self._abandoned
 
     def put(self, admission: Admission) -> bool:
         """Count an event, and take in the records that came of it; whether all had room, and there
         were some."""
         with self._lock:
-            self._counts.add(admission)
-            payload = admission.encode()
-            if not payload:
-                return False
-            if admission.verdict is not None:  # of a single event
-                return self._add(payload)
-            lines = payload.splitlines(keepends=True)
-            return sum(map(self._add, lines)) == len(lines)
+            if self._busy:
+                self._arrived.append(admission)
+                self._wake.put(None)
+                return bool(admission.encode())
+            self._busy = True
+            try:
+                is_kept = self._take_in(admission)
+                if self._arrived:
+                    self._take_in_all()
+            finally:
+                self._busy = False
+        return is_kept
 
     def take(self) -> Taken | None:
         """The next records, which stay here until they are settled: waits until there are some.
 
-        Without any it returns none after a minute without any. ``None``: it is closed and empty,
-        or abandoned.
+        It returns none at all after a minute without any. ``None``: it is closed and empty, or
+        abandoned.
         """
-        with self._lock:
-            if not self._waiting and not self._ending():
-                self._some.wait_for(lambda: self._waiting or self._ending(), _MINUTE)
-            if not self._ending():
-                gathered = lambda: len(self._waiting) >= self._batch or self._hurried()  # noqa: E731
-                self._some.wait_for(gathered, self._interval if self._waiting else 0)
-            if self._abandoned or (self._closed and not self._waiting):
+        waiting, lines = self._waiting, list[bytes]()
+        if self._wait(lambda: waiting or self._arrived or self._closed, _MINUTE):
+            self._wait(lambda: len(waiting) >= self._batch or self._urgent, self._interval)
+        with self._alone():
+            if self.is_abandoned or (self._closed and not waiting):
                 return None
-            return self._taken()
+            received = waiting[0][0] if waiting else ""
+            self._held_from = self._entered - len(waiting)
+            while waiting and len(lines) < self._batch and waiting[0][0] == received:
+                lines.append(waiting.popleft()[1])
+            self._held = len(lines)
+            self._urgent = self._closed or (self._urgent and bool(waiting))
+            return Taken(received, lines)
 
     def settle(self, number: int, *, spooled: bool = False, refused: int = 0) -> None:
         """So many records that were taken are delivered, or spooled; some of them were refused."""
-        with self._lock:
-            if not self._abandoned:
+        with self._alone():
+            if not self.is_abandoned:
                 self.account.queued -= number
                 self.account.spooled += number if spooled else 0
                 self.account.delivered += 0 if spooled else number - refused
                 self._lose("refused", refused)
             self._held = 0
-            self._worked()
-            self._less.notify_all()
+        self._tell()
+        self._worked()
 
     def unspool(self, number: int, *, refused: int = 0) -> None:
         """So many records have left the spool for the sink; some of them were refused."""
-        with self._lock:
+        with self._alone():
             self.account.spooled -= number
             self.account.delivered += number - refused
             self._lose("refused", refused)
-            self._worked()
+        self._worked()
 
     def recover(self, number: int) -> None:
         """So many records of an earlier process were found in the spool."""
-        with self._lock:
+        with self._alone():
             self.account.recovered += number
             self.account.spooled += number
 
     def failed(self, why: str) -> None:
         """An attempt to deliver has failed; ``why`` is an error's code or type."""
-        with self._lock:
+        with self._alone():
             self.account.failures += 1
-            if not self.account.failing:
-                self.account.failing = True
-                _log.warning("telemetry is not being delivered at present [%s]", why)
+            is_new, self.account.failing = not self.account.failing, True
+        if is_new:
+            _log.warning("telemetry is not being delivered at present [%s]", why)
 
     def rest(self, seconds: float) -> bool:
         """Wait before the next attempt, unless somebody is in a hurry; whether to try at all."""
-        with self._lock:
-            self._urgent = False
-            self._some.wait_for(lambda: self._urgent or self._abandoned, seconds)
-            return not self._abandoned
+        self._urgent = False
+        self._wait(lambda: self._urgent or self.is_abandoned, seconds)
+        return not self.is_abandoned
 
     def flush(self, seconds: float) -> bool:
         """Wait until all that is here now has been settled or lost, for so long at most."""
-        with self._lock:
-            mark, deadline = self._entered, monotonic() + seconds
-
-            def is_done() -> bool:
-                first = self._held_from if self._held else self._entered - len(self._waiting)
-                return first >= mark
-
-            while not is_done() and (left := deadline - monotonic()) > 0:
+        with self._alone():
+            mark = self._entered
+        deadline = monotonic() + seconds
+        with self._less:
+            while not self._is_past(mark) and (left := deadline - monotonic()) > 0:
                 self._urgent = True
-                self._some.notify_all()
-                self._less.wait_for(is_done, min(left, 1.0))
-            return is_done()
+                self._wake.put(None)
+                self._less.wait_for(lambda: self._is_past(mark), min(left, _HURRY_SECONDS))
+            return self._is_past(mark)
 
     def close(self) -> None:
         """Take nothing more in."""
-        with self._lock:
+        with self._alone():
             self._closed = self._urgent = True
-            self._some.notify_all()
+        self._wake.put(None)
 
     def abandon(self) -> None:
         """Give up what still waits."""
-        with self._lock:
-            self._closed = self._abandoned = True
+        with self._alone():
+            self._closed = self.is_abandoned = True
             self._lose("unsent", self.account.queued)
             self.account.queued = self._held = 0
             self._waiting.clear()
-            self._some.notify_all()
-            self._less.notify_all()
+        self._wake.put(None)
+        self._tell()
 
     def snapshot(self) -> Account:
-        """The account at this moment."""
-        with self._lock:
-            self._counts.settle()
+        """The account at this moment. What whoever asks has interrupted in the middle counts as
+        queued."""
+        with self._alone() as is_nested:
             found = copy.copy(self.account)
             found.rejected, found.lost = Counter(found.rejected), Counter(found.lost)
             found.content = Counter(found.content)
             found.dropped = {name: Counter(why) for name, why in found.dropped.items()}
+            self._counts.add_to(found)
+            if is_nested:
+                settled = found.delivered + found.spooled + sum(found.lost.values())
+                found.queued = found.admitted + found.recovered - settled
             return found
+
+    @contextmanager
+    def _alone(self) -> Iterator[bool]:
+        """Nobody else counts, not even whoever interrupts this thread. Says whether this is such an
+        interruption itself."""
+        with self._lock:
+            was_busy, self._busy = self._busy, True
+            try:
+                if not was_busy:
+                    self._take_in_all()
+                yield was_busy
+            finally:
+                self._busy = was_busy
+
+    def _wait(self, is_time: Callable[[], object], seconds: float) -> bool:
+        """Wait for something, for so long at most; whether it has come. What wakes it up is only a
+        hint, and is put there without any lock."""
+        deadline = monotonic() + seconds
+        while not is_time():
+            try:
+                self._wake.get(timeout=max(0.0, deadline - monotonic()))
+            except Empty:
+                return bool(is_time())
+        return True
+
+    def _tell(self) -> None:
+        """Tell those that wait in ``flush``."""
+        with self._less:
+            self._less.notify_all()
+
+    def _take_in_all(self) -> None:
+        while self._arrived:
+            self._take_in(self._arrived.popleft())
+
+    def _take_in(self, admission: Admission) -> bool:
+        self._counts.add(admission)
+        payload = admission.encode()
+        if not payload:
+            return False
+        if admission.verdict is not None:  # of a single event
+            return self._add(payload)
+        lines = payload.splitlines(keepends=True)
+        return sum(map(self._add, lines)) == len(lines)
 
     def _add(self, line: bytes) -> bool:
         account, waiting = self.account, self._waiting
@@ -190,8 +243,8 @@ class Buffer:
         waiting.append((self._received, line))
         account.queued += 1
         self._entered += 1
-        if len(waiting) == 1 or len(waiting) == self._batch:
-            self._some.notify_all()
+        if len(waiting) in (1, self._batch) and self._wake.empty():
+            self._wake.put(None)
         return True
 
     def _turn(self, now: int) -> None:
@@ -200,27 +253,17 @@ class Buffer:
         self._until = self._since + _MINUTE
         self._received = datetime.fromtimestamp(self._since, UTC).strftime("%Y-%m-%dT%H:%M:00Z")
 
-    def _taken(self) -> Taken:
-        waiting, lines = self._waiting, list[bytes]()
-        received = waiting[0][0] if waiting else ""
-        self._held_from = self._entered - len(waiting)
-        while waiting and len(lines) < self._batch and waiting[0][0] == received:
-            lines.append(waiting.popleft()[1])
-        self._held = len(lines)
-        self._urgent &= bool(waiting)
-        return Taken(received, lines)
+    def _is_past(self, mark: int) -> bool:
+        """Whether all records that entered up to a mark are gone."""
+        first = self._held_from if self._held else self._entered - len(self._waiting)
+        return first >= mark
 
     def _lose(self, reason: Loss, number: int) -> None:
         if number:
             self.account.lost[reason] += number
 
     def _worked(self) -> None:
-        if self.account.failing:
-            self.account.failing = False
+        with self._alone():
+            was_failing, self.account.failing = self.account.failing, False
+        if was_failing:
             _log.warning("telemetry is being delivered again")
-
-    def _ending(self) -> bool:
-        return self._closed or self._abandoned
-
-    def _hurried(self) -> bool:
-        return self._urgent or self._ending()

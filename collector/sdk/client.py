@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from collector.filter import Filter
 from collector.keyring import Keyring
@@ -48,7 +48,6 @@ class Collector:
     schema: Schema
     _courier: Courier | None
     _delivery: Delivery | None
-    _is_closed: bool
 
     def __init__(
         self,
@@ -107,9 +106,7 @@ class Collector:
         """Another process gets one of the same settings, with an account of its own."""
         self._begin(*state)
 
-    def emit(
-        self, event: object, *, peer: str | None = None, user_agent: str | None = None
-    ) -> bool:
+    def emit(self, event: Any, *, peer: str | None = None, user_agent: str | None = None) -> bool:
         """Filter an event, and queue what is left of it; whether it was admitted and had room.
 
         An event is a mapping, a pydantic model, a dataclass, or JSON as ``bytes`` or ``str``.
@@ -118,11 +115,12 @@ class Collector:
         """
         if self._is_off:
             return False
-        try:
-            plain = event if type(event) is dict else self._objects.plain(event)
-            admission = self._admit(plain, peer=peer, user_agent=user_agent)
-        except Exception:  # noqa: BLE001 - of the event's own code; what it says may hold a value
-            admission = self._admit(b"")
+        if type(event) is not dict:
+            try:
+                event = self._objects.plain(event)
+            except Exception:  # noqa: BLE001 - of the event's own code; what it says may hold a value
+                event = b""
+        admission = self._admit(event, peer=peer, user_agent=user_agent)
         is_kept = self._buffer.put(admission)
         if self._courier is None and is_kept:
             self._start()
@@ -148,10 +146,8 @@ class Collector:
         """Deliver what waits, for ``timeout`` seconds at most (unless said, ``exit_timeout``), and
         take nothing more; whether nothing was lost thereby. A spool keeps what it has."""
         deadline = monotonic() + self._seconds(timeout)
-        with self._closing:
-            if self._is_closed:
-                return True
-            self._is_closed = True
+        if not self._closing.acquire(blocking=False):  # also of another thread
+            return True
         self._buffer.close()
         courier = self._courier
         if courier is None:  # no thread could be started, or nothing was emitted
@@ -190,9 +186,9 @@ class Collector:
         )
         self._courier = None
         self._delivery = None
-        self._closing = threading.Lock()
-        self._is_closed = is_closed
+        self._starting, self._closing = threading.Lock(), threading.Lock()
         if is_closed:
+            self._closing.acquire()
             self._buffer.close()
 
     def _open(self) -> Delivery:
@@ -203,13 +199,12 @@ class Collector:
 
     def _start(self) -> None:
         """Start the thread, once; where none can be started any more, ``close`` delivers."""
-        with self._closing:
-            if self._courier is None and not self._is_closed:
-                courier = self._new_courier()
-                with suppress(RuntimeError):
-                    courier.start()
-                    self._courier = courier
-                    _close_with_worker(self)
+        if self._starting.acquire(blocking=False):
+            courier = self._new_courier()
+            with suppress(RuntimeError):
+                courier.start()
+                self._courier = courier
+                _close_with_worker(self)
 
     def _seconds(self, timeout: float | None) -> float:
         return self._settings.exit_timeout if timeout is None else timeout
@@ -218,7 +213,7 @@ class Collector:
         """In the child: what waits is the parent's to deliver, and so is what is open. It must not
         even be closed here, as SQLite would tidy up under the parent's feet."""
         _inherited.append((self._buffer, self._courier, self._delivery))
-        self._reset(is_closed=self._is_closed)
+        self._reset(is_closed=self._closing.locked())
 
 
 _living: dict[Collector, Callable[[], None]] = {}

@@ -1,0 +1,202 @@
+"""The buffer: exact counts and no waiting, whoever interrupts whom."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import signal
+import threading
+from pathlib import Path
+from time import monotonic, sleep
+from types import FrameType
+
+import pytest
+
+from collector.filter import Filter
+from collector.schema import load_schema
+from collector.sdk import Collector
+from collector.sdk.buffer import Buffer
+from tests.sdk.stores import addresses
+from tests.sdk.wires import hung
+
+_FILTER = Filter(load_schema("conferencing"))
+_EVENT = {"ip": "203.0.113.7"}
+
+
+def _buffer(limit: int = 100, batch: int = 10, *, oldest: bool = False) -> Buffer:
+    return Buffer(limit, batch, 0.0, oldest=oldest)
+
+
+def test_a_batch_is_of_one_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new one begins with the minute, also when the clock goes back."""
+    buffer = _buffer()
+    for now in (1_800_000_059, 1_800_000_060, 1_800_000_119, 1_799_999_999):
+        monkeypatch.setattr("collector.sdk.buffer.time", lambda now=now: now)
+        assert buffer.put(_FILTER.admit(_EVENT))
+    found = []
+    for _ in range(3):
+        taken = buffer.take()
+        assert taken is not None
+        found.append((taken.received, len(taken.lines)))
+        buffer.settle(len(taken.lines))
+    assert found == [
+        ("2027-01-15T08:00:00Z", 1),
+        ("2027-01-15T08:01:00Z", 2),
+        ("2027-01-15T07:59:00Z", 1),
+    ]
+
+
+def test_what_is_on_its_way_takes_its_place() -> None:
+    """Until it is known to have arrived; the oldest that may go is the oldest that waits."""
+    buffer = _buffer(limit=4, batch=3, oldest=True)
+    for number in range(3):
+        buffer.put(_FILTER.admit({"ip": f"10.0.0.{number}"}))
+    taken = buffer.take()
+    assert taken is not None
+    for number in range(3, 6):
+        assert buffer.put(_FILTER.admit({"ip": f"10.0.0.{number}"}))
+    account = buffer.snapshot()
+    assert (account.queued, account.lost) == (4, {"queue_full": 2})
+    assert not buffer.flush(0)
+    buffer.settle(3)
+    taken = buffer.take()
+    assert taken is not None
+    assert b"10.0.0.5" in taken.lines[0]
+    full = _buffer(limit=1, oldest=True)
+    assert full.put(_FILTER.admit(_EVENT))
+    assert full.take() is not None
+    assert not full.put(_FILTER.admit(_EVENT)), "nothing waits that could go"
+
+
+def test_flush_waits_for_what_was_before_it() -> None:
+    """Not for what comes later, and not past its time."""
+    buffer = _buffer(batch=1)
+    buffer.put(_FILTER.admit(_EVENT))
+    began = monotonic()
+    assert not buffer.flush(0.05)
+    assert monotonic() - began < 5
+    flushed = []
+    waiting = threading.Thread(target=lambda: flushed.append(buffer.flush(30)))
+    waiting.start()
+    while not buffer._urgent:
+        sleep(0.001)
+    buffer.put(_FILTER.admit(_EVENT))
+    assert buffer.take() is not None
+    buffer.settle(1)
+    waiting.join(10)
+    assert flushed == [True]
+    assert buffer.snapshot().queued == 1
+
+
+def test_signals_in_the_middle(tmp_path: Path) -> None:
+    """A handler that emits, counts and flushes interrupts the thread that does the same: nobody
+    waits for himself, and no count is lost."""
+    path, calls, number = tmp_path / "t.ndjson", 0, 30_000
+    with Collector(to=f"ndjson:///{path}", exit_timeout=30) as telemetry:
+
+        def handle(_number: int, _frame: FrameType | None) -> None:
+            nonlocal calls
+            calls += 1
+            assert telemetry.emit(_EVENT), telemetry.tally()
+            if calls % 50 == 0:
+                account = telemetry.tally()
+                assert account.admitted == account.delivered + account.queued
+                telemetry.flush(0)
+
+        before = signal.signal(signal.SIGALRM, handle)
+        signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
+        try:
+            for _ in range(number):
+                assert telemetry.emit(_EVENT), telemetry.tally()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+    assert calls > 50
+    assert telemetry.tally().delivered == number + calls
+    assert len(addresses(path)) == number + calls
+
+
+def test_destructors_in_the_middle(tmp_path: Path) -> None:
+    """The collector of garbage runs anywhere, and what it destroys may emit."""
+    kept: list[bool] = []
+    with Collector(to=f"ndjson:///{tmp_path}/t.ndjson", exit_timeout=30) as telemetry:
+
+        class Dying:
+            def __init__(self) -> None:
+                self.itself = self
+
+            def __del__(self) -> None:
+                kept.append(telemetry.emit(_EVENT))
+
+        threshold = gc.get_threshold()
+        gc.set_threshold(3)
+        try:
+            for _ in range(2_000):
+                Dying()
+                kept.append(telemetry.emit({**_EVENT, "device": {"type": "phone"}}))
+                telemetry.tally()
+        finally:
+            gc.set_threshold(*threshold)
+            gc.collect()
+    assert telemetry.tally().delivered == sum(kept) == 4_000
+
+
+class _Telling(logging.Handler):
+    """Emits what is logged, as an application's might."""
+
+    def __init__(self, telemetry: Collector) -> None:
+        super().__init__()
+        self.telemetry, self.said = telemetry, list[str]()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())
+        self.telemetry.emit(_EVENT)
+        self.telemetry.tally()
+
+
+def test_what_it_says_may_be_emitted_to_it() -> None:
+    """It speaks of failures once, by constants, and holds nothing meanwhile."""
+    with hung() as port:
+        pass
+    with Collector(to=f"http://127.0.0.1:{port}", exit_timeout=0) as telemetry:
+        handler = _Telling(telemetry)
+        logging.getLogger("collector.sdk").addHandler(handler)
+        try:
+            telemetry.emit(_EVENT)
+            for _ in range(3):
+                assert not telemetry.flush(0.2)
+        finally:
+            logging.getLogger("collector.sdk").removeHandler(handler)
+    assert handler.said == ["telemetry is not being delivered at present [E510]"]
+    assert telemetry.tally().failures > 1
+
+
+def test_it_shows_a_number(tmp_path: Path) -> None:
+    """And nothing else."""
+    buffer = _buffer()
+    buffer.put(_FILTER.admit(_EVENT))
+    assert repr(buffer) == "<Buffer of 1>"
+
+
+def test_what_a_handler_raises_reaches_the_caller(tmp_path: Path) -> None:
+    """It is no fault of the event that it came in the middle of, and afterwards all goes on."""
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, handle)
+    with Collector(to=f"ndjson:///{tmp_path}/t.ndjson", exit_timeout=30) as telemetry:
+        try:
+            for _ in range(50):
+                with pytest.raises(TimeoutError):  # noqa: PT012 - it comes anywhere
+                    signal.setitimer(signal.ITIMER_REAL, 0.001)
+                    while True:
+                        telemetry.emit(_EVENT)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        assert telemetry.emit(_EVENT)
+        assert telemetry.flush(30)
+        account = telemetry.tally()
+    assert not account.rejected
+    assert 0 < account.delivered <= account.admitted + 50
