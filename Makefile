@@ -13,7 +13,7 @@ PYRIGHT := PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH=. pyright
 SCHEMAS := $(basename $(notdir $(wildcard schemas/*.yaml)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test taxonomy lint bench soak charts fuzz kill faults bombs coverage clean
+.PHONY: help demo test taxonomy lint bench soak charts fuzz kill faults erasures bombs coverage clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -59,6 +59,9 @@ soak: $(VENV)/.bench ## Load a sidecar for ten minutes and see whether its memor
 
 kill: $(VENV)/.dev ## Kill a sidecar under load a thousand times; nothing acknowledged may be lost.
 	COLLECTOR_KILLS=$(or $(KILLS),1000) $(BIN)/python -m pytest -n $(WORKERS) -s tests/sidecar/test_kill.py $(PYTEST)
+
+erasures: $(VENV)/.dev ## Erase people out of twenty full data directories, and search every byte (some minutes).
+	COLLECTOR_ERASURES=$(or $(RUNS),20) $(BIN)/python -m pytest -n $(WORKERS) tests/proof/test_rights.py $(PYTEST)
 
 faults: $(VENV)/.dev ## Let writes and syncs of a sidecar fail at random, and kill it in between (200 lives).
 	COLLECTOR_FAULTS=$(or $(LIVES),200) $(BIN)/python -m pytest -s tests/sidecar/test_faults.py -k killed $(PYTEST)

@@ -97,6 +97,9 @@ CODES: dict[str, str] = {
     "E401": "the input cannot be read",
     "E402": "the compressed input is damaged",
     "E403": "input was refused under --strict",
+    "E404": "the field does not lead to one person",
+    "E405": "the value is none that the field can have",
+    "E406": "the window of time is not well formed",
     # E410 to E439: what senders are answered
     "E410": "the request is not well-formed HTTP/1.1",
     "E411": "authentication is missing or not accepted",

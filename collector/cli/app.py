@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from collector.cli import config, ledger, schema
+from collector.cli import config, ledger, schema, store, subject
 from collector.cli.demo import demo
 from collector.cli.explain import explain_events
 from collector.cli.filter import filter_events
@@ -40,6 +40,8 @@ app.command("healthcheck")(healthcheck)
 app.add_typer(config.app, name="config")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(schema.app, name="schema")
+app.add_typer(store.app, name="store")
+app.add_typer(subject.app, name="subject")
 
 
 def _version(wanted: bool) -> None:

@@ -16,9 +16,9 @@ from typing import Protocol
 
 import msgspec
 
-from collector.contracts import Subject
+from collector.contracts import Record, Subject
 
-__all__ = ["Erasure", "Expiry", "Objection", "Reason", "Revised", "revise"]
+__all__ = ["Erasure", "Expiry", "Objection", "Reason", "Revised", "meant", "revise"]
 
 _BESIDES = frozenset({"schema", "count", "received"})
 """Members of a line that are no fields."""
@@ -27,6 +27,7 @@ _HEAD, _TAIL, _WHEN = b'"received":"', slice(-35, -23), slice(-23, -3)
 _Members = Mapping[str, msgspec.Raw]
 _line = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _read = msgspec.json.Decoder(str).decode
+_record = msgspec.json.Decoder(dict[str, str | int | float | bool]).decode
 _encode = msgspec.json.encode
 
 
@@ -142,6 +143,17 @@ def revise(payload: bytes, reason: Reason, minute: str | None = None) -> Revised
             changed += 1
         lines.append(left)
     return Revised(b"".join(lines) if changed else payload, changed)
+
+
+def meant(payload: bytes, subject: Subject, minute: str | None = None) -> list[Record]:
+    """The records of somebody among lines, as they lie there. A line that cannot be read is none.
+    ``minute`` as in ``revise``."""
+    erasure, found = Erasure(subject), list[Record]()
+    for line in payload.splitlines(keepends=True) if erasure.may_concern(payload) else ():
+        with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            if _left(line, erasure, minute) == b"":
+                found.append(_record(line))
+    return found
 
 
 def _is_late(line: bytes, until: str) -> bool:

@@ -24,7 +24,7 @@ from collector.sinks.order import shuffled
 from collector.sinks.rewriting import Change, remove_unfinished, rewrite
 from collector.sinks.turn import Turn
 
-__all__ = ["NdjsonFile"]
+__all__ = ["NdjsonFile", "files_of"]
 
 _ROTATE = 64 << 20
 _KEEP = 8
@@ -110,7 +110,7 @@ class NdjsonFile:
         Whoever follows a file sees a new one. Raises ``DeliveryError`` E508, and then some may have
         less in them already.
         """
-        return sum(self._revise(path, change) for path in [self.path, *self._finished()])
+        return sum(self._revise(path, change) for path in files_of(self.path))
 
     def close(self) -> None:
         """Close the file. What was delivered is on disk already."""
@@ -119,7 +119,7 @@ class NdjsonFile:
 
     def _go_on(self, change: Change) -> None:
         """Prune the next file, if it is a day since the last time or others are left."""
-        self._old = self._old or [self.path, *self._finished()]
+        self._old = self._old or files_of(self.path)
         with suppress(DeliveryError):
             self._revise(self._old.pop(), change)
         self._due = monotonic() + (0 if self._old else _DAY)
@@ -142,13 +142,6 @@ class NdjsonFile:
 
     def _note(self, inode: int, length: int) -> None:
         self._marks.set(Mark(inode, length, tuple(self._ids)))
-
-    def _finished(self) -> list[Path]:
-        """The files that are finished, also those beyond ``keep``."""
-        start = f"{self.path.name}."
-        names = (path.name for path in self.path.parent.iterdir())
-        numbers = (name.removeprefix(start) for name in names if name.startswith(start))
-        return [self._numbered(int(number)) for number in sorted(numbers) if number.isdecimal()]
 
     def _take(self, found: dict[bytes, list[bytes]]) -> bool:
         """Append what is not there yet; ``False`` if the disk does not let us."""
@@ -225,6 +218,15 @@ class NdjsonFile:
 
     def _numbered(self, number: int) -> Path:
         return self.path.with_name(f"{self.path.name}.{number}")
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files of records at a path, which are there: the one that is written, and those that are
+    finished, also such as ``keep`` would not let stay."""
+    names = [found.name for found in path.parent.iterdir()] if path.parent.is_dir() else []
+    numbers = [name.removeprefix(f"{path.name}.") for name in names]
+    finished = [path.with_name(f"{path.name}.{each}") for each in numbers if each.isdecimal()]
+    return [each for each in (path, *sorted(finished)) if each.name in names]
 
 
 def _refused() -> DeliveryError:

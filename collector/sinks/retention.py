@@ -12,7 +12,7 @@ from datetime import timedelta
 
 from collector.sinks.table import place_among, quoted
 
-__all__ = ["Rule", "note", "prepare", "rules", "tables", "unruled"]
+__all__ = ["Rule", "note", "rules", "tables", "unruled"]
 
 _TABLE = (
     'CREATE TABLE IF NOT EXISTS _retention ("table" TEXT NOT NULL, field TEXT NOT NULL,'
@@ -32,13 +32,9 @@ class Rule:
     spans: Mapping[str, timedelta]
 
 
-def prepare(db: sqlite3.Connection) -> None:
-    """Make the table of rules, if it is not there."""
-    db.execute(_TABLE)
-
-
 def note(db: sqlite3.Connection, table: str, spans: Mapping[str, timedelta]) -> None:
-    """Note how long fields may stay; what is noted of others stays."""
+    """Note how long fields of a table may stay; what is noted of others stays."""
+    db.execute(_TABLE)
     rows = [(table, field, int(span.total_seconds())) for field, span in spans.items()]
     db.executemany("INSERT OR REPLACE INTO _retention VALUES (?, ?, ?)", rows)
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-__all__ = ["Change", "remove_unfinished", "rewrite", "unfinished"]
+__all__ = ["Change", "pieces", "remove_unfinished", "rewrite", "unfinished"]
 
 Change = Callable[[bytes], tuple[bytes, int]]
 """Is given whole lines; returns what is left, and how many have less in them or are gone."""
@@ -33,11 +33,11 @@ def rewrite(path: Path, change: Change, ready: Callable[[int, int], None] | None
     Raises ``OSError``: then the file is as it was.
     """
     unfinished(path).unlink(missing_ok=True)
-    if not any(change(piece)[1] for piece in _pieces(path)):
+    if not any(change(piece)[1] for piece in pieces(path)):
         return 0
     number, flags = 0, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     with os.fdopen(os.open(unfinished(path), flags, 0o600), "wb") as new:
-        for piece in _pieces(path):
+        for piece in pieces(path):
             left, changed = change(piece)
             new.write(left)
             number += changed
@@ -49,7 +49,7 @@ def rewrite(path: Path, change: Change, ready: Callable[[int, int], None] | None
     return number
 
 
-def _pieces(path: Path) -> Iterator[bytes]:
+def pieces(path: Path) -> Iterator[bytes]:
     """The file in pieces of whole lines; the last may have no end."""
     with path.open("rb") as file:
         while piece := file.read(_PIECE):

@@ -213,6 +213,5 @@ class Store:
             execute("INSERT INTO _delivered (id) SELECT id FROM _delivered_1")
             execute("DROP TABLE _delivered_1")
         table.fit(self._db, view=True)
-        retention.prepare(self._db)
         retention.note(self._db, self.table, self._spans)
         execute(f"PRAGMA user_version = {FORMAT}")

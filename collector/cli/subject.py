@@ -1,0 +1,146 @@
+"""``collector subject export|erase|object``: what a person may ask for."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from collector.cli.console import AsJson, err, out, print_json
+from collector.cli.holdings import ConfigFile, Data, StoreFile, Wait, located
+from collector.contracts import Subject
+from collector.proof.rights import Holdings, Removed, erase, export, object_to, optional_fields
+from collector.proof.subject import find
+from collector.schema import Schema
+
+__all__ = ["app"]
+
+app: typer.Typer = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Show, erase or amend what is kept of a person, in all files of ours.",
+)
+_Field = Annotated[
+    str,
+    typer.Option(
+        "--field",
+        metavar="FIELD=VALUE",
+        help="By what the person is found, such as `client.address=203.0.113.7`; with `-` for the"
+        " value it is read from stdin, and is in no list of processes.",
+    ),
+]
+_From = Annotated[
+    str,
+    typer.Option(
+        "--from", metavar="TIME", help="Since when: `2026-11-24`, or `2026-11-24T10:20:00Z`."
+    ),
+]
+_To = Annotated[
+    str, typer.Option("--to", metavar="TIME", help="Until when; that day or minute belongs to it.")
+]
+_WAIT = 30.0
+
+
+@app.command("export")
+def show(
+    *,
+    field: _Field,
+    since: _From,
+    until: _To,
+    config: ConfigFile = None,
+    data: Data = None,
+    store: StoreFile = None,
+) -> None:
+    """Write what is kept of a person as JSON, as it is kept. A sidecar may be running."""
+    schema, holdings = located(config, data, store)
+    subject = _subject(schema, field, since, until)
+    found = export(holdings, subject)
+    tables: dict[str, list[Any]] = {}
+    for table, row in found.store:
+        tables.setdefault(table, []).append(row)
+    print_json(
+        {
+            "schema": schema.id,
+            **_asked(subject),
+            "store": tables,
+            "spool": found.spool,
+            "files": found.lines,
+            "unreadable": {"batches": found.unreadable, "files": found.aside},
+            "beyond": list(holdings.beyond),
+        }
+    )
+
+
+@app.command("erase")
+def remove(
+    *,
+    field: _Field,
+    since: _From,
+    until: _To,
+    config: ConfigFile = None,
+    data: Data = None,
+    store: StoreFile = None,
+    wait: Wait = _WAIT,
+    as_json: AsJson = False,
+) -> None:
+    """Delete what is kept of a person, and every byte of it; stop the sidecar before.
+
+    Damaged files and batches that may hold something of the window are deleted whole. Exit 1 if
+    somebody was reading all the time: then bytes of it are left until it is done again.
+    """
+    schema, holdings = located(config, data, store)
+    subject = _subject(schema, field, since, until)
+    _tell(erase(holdings, subject, wait), subject, holdings, as_json)
+
+
+@app.command("object")
+def object_(
+    *,
+    field: _Field,
+    since: _From,
+    until: _To,
+    config: ConfigFile = None,
+    data: Data = None,
+    store: StoreFile = None,
+    wait: Wait = _WAIT,
+    as_json: AsJson = False,
+) -> None:
+    """Take out of what is kept of a person all that is for optional purposes only, as when consent
+    is withdrawn; otherwise as `erase`."""
+    schema, holdings = located(config, data, store)
+    subject = _subject(schema, field, since, until)
+    fields = optional_fields(schema)
+    _tell(object_to(holdings, subject, fields, wait), subject, holdings, as_json)
+
+
+def _subject(schema: Schema, field: str, since: str, until: str) -> Subject:
+    name, is_given, value = field.partition("=")
+    if not is_given:
+        raise typer.BadParameter("write it as FIELD=VALUE", param_hint="--field")
+    if value == "-":
+        value = sys.stdin.readline().rstrip("\r\n")
+    return find(schema, name, value, since, until)
+
+
+def _asked(subject: Subject) -> dict[str, str]:
+    return {"field": subject.field, "from": subject.start, "before": subject.end}
+
+
+def _tell(done: Removed, subject: Subject, holdings: Holdings, as_json: bool) -> None:
+    if as_json:
+        print_json({**_asked(subject), **asdict(done), "beyond": list(holdings.beyond)})
+    else:
+        out.print(f"store: {done.rows:,} rows")
+        out.print(f"spool: {done.records:,} records in {done.batches:,} batches")
+        out.print(f"files of records: {done.lines:,} lines")
+        out.print(f"damaged: {done.damaged:,} batches and {done.files:,} files, deleted whole")
+        for place in holdings.beyond:
+            out.print(f"beyond our files: {place}", markup=False)
+    if not done.is_swept:
+        err.print(
+            "somebody is reading the store or the spool: bytes of what was removed are left in the"
+            " log; do it again when they have ended"
+        )
+        raise typer.Exit(1)

@@ -1,0 +1,225 @@
+"""What a person may ask for: to see what is kept of them, to have it deleted, to object.
+
+Each goes over all files of ours that hold records: the store, the spool, what was set aside as
+damaged, and files of records. Each leaves an entry in the ledger, which names no value.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from collector.config import Config
+from collector.contracts import Record, Subject
+from collector.errors import ConfigError
+from collector.filter.revision import Erasure, Objection, Reason, meant, revise
+from collector.ledger import Note
+from collector.schema.model import Schema
+from collector.sinks import held
+from collector.sinks.connection import guarded, transaction
+from collector.sinks.files import NdjsonFile, files_of
+from collector.sinks.pruning import sweep
+from collector.sinks.rewriting import pieces
+from collector.sinks.store import FILE_NAME as STORE_NAME
+from collector.spool import FILE_NAME as SPOOL_NAME
+from collector.spool import Spool, note
+from collector.spool.quarantine import aside, discard
+from collector.spool.revision import ALWAYS, Revision
+from collector.spool.waiting import waiting
+
+__all__ = ["Found", "Holdings", "Removed", "erase", "export", "object_to", "optional_fields"]
+
+_UNREADABLE = "the store cannot be read"
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """Where records of ours lie, and by name where else they may: what we cannot reach."""
+
+    data: Path
+    store: Path
+    lines: Path | None
+    beyond: tuple[str, ...]
+
+    @classmethod
+    def of(cls, config: Config, store: Path | None = None) -> Holdings:
+        """Those of a configuration, with another store if one is named. Raises ``ConfigError`` E203
+        if there is no data directory."""
+        data = config.data or Path()
+        if not data.is_dir():
+            raise ConfigError("E203", "there is no data directory; name it, or its configuration")
+        path = config.sinks.ndjson.path
+        others = (
+            f"sink {name}: {sink.recipient or 'no recipient is named'}"
+            for name, sink in config.sinks.on().items()
+            if name not in ("store", "ndjson") or sink.party != "first"
+        )
+        copies = [] if path is None else [f"copies that others made of {path}"]
+        return cls(
+            data,
+            store or data / STORE_NAME,
+            path,
+            (
+                *others,
+                *copies,
+                f"backups and snapshots of {data}",
+                "what was read out of the store or exported before",
+                "what SDKs have not sent yet: their own queues, spools and stores",
+            ),
+        )
+
+    @property
+    def spool(self) -> Path:
+        """The spool's file."""
+        return self.data / SPOOL_NAME
+
+
+@dataclass(frozen=True, repr=False)
+class Found:
+    """What is kept of somebody, as it is kept. ``unreadable`` counts batches that are damaged;
+    ``aside`` are names of files that were set aside since the window began: nobody can tell what
+    is in them."""
+
+    store: list[tuple[str, Record]]
+    spool: list[dict[str, Any]]
+    lines: list[dict[str, Any]]
+    unreadable: int
+    aside: list[str]
+
+
+@dataclass(frozen=True)
+class Removed:
+    """What was taken away: rows of the store, batches of the spool and records in them, lines of
+    files, and damaged batches and files whole. ``is_swept`` says that no byte of it is left; else
+    somebody is reading an earlier state of the store or the spool."""
+
+    rows: int
+    batches: int
+    records: int
+    lines: int
+    damaged: int
+    files: int
+    is_swept: bool
+
+
+def export(holdings: Holdings, subject: Subject) -> Found:
+    """Show what is kept of somebody; a sidecar may be running. What both spool and store have is
+    shown once. Raises what reading them raises."""
+    batches = list(waiting(holdings.spool))
+    spool: list[tuple[bytes, Record]] = [
+        (batch.id, {"received": batch.received, **record})
+        for batch in batches
+        if batch is not None
+        for record in meant(batch.payload, subject, batch.received)
+    ]
+    store: list[tuple[str, Record]] = []
+    if holdings.store.is_file():
+        with held.opened(holdings.store) as db:
+            store = guarded(lambda: list(held.rows(db, subject)), "E501", _UNREADABLE)
+            spool = [pair for pair in spool if not guarded(partial(held.has, db, pair[0]))]
+    paths = [] if holdings.lines is None else files_of(holdings.lines)
+    lines = [record for path in paths for piece in pieces(path) for record in meant(piece, subject)]
+    names = [path.name for path, moment in aside(holdings.spool) if moment >= _start(subject)]
+    number = len(store) + len(spool) + len(lines)
+    entry = Note.of("export", command="subject export", field=subject.field, rows=number)
+    note(holdings.data, entry)
+    return Found(store, [record for _, record in spool], lines, batches.count(None), names)
+
+
+def erase(holdings: Holdings, subject: Subject, wait: float) -> Removed:
+    """Delete what is kept of somebody, and every byte of it; readers are waited for so many
+    seconds. What cannot be read is deleted whole.
+
+    Raises ``ConfigError`` E203 when a sidecar has the directory, or a file cannot be written, and
+    ``DeliveryError``; what was not done is done by doing it again.
+    """
+    return _remove(
+        holdings,
+        subject,
+        Erasure(subject),
+        partial(held.delete, subject=subject),
+        kind="erasure",
+        wait=wait,
+    )
+
+
+def object_to(
+    holdings: Holdings, subject: Subject, fields: Collection[str], wait: float
+) -> Removed:
+    """Take fields out of what is kept of somebody, who objects to what they are for. Otherwise as
+    ``erase``."""
+    clear = partial(held.clear, subject=subject, fields=fields)
+    return _remove(
+        holdings, subject, Objection(subject, fields), clear, kind="amendment", wait=wait
+    )
+
+
+def optional_fields(schema: Schema) -> list[str]:
+    """The fields that are for nothing but what a person may refuse."""
+    is_optional = {name: purpose.optional for name, purpose in schema.purposes.items()}
+    return [
+        name for name, field in schema.fields.items() if all(map(is_optional.get, field.purposes))
+    ]
+
+
+def _remove(
+    holdings: Holdings,
+    subject: Subject,
+    reason: Reason,
+    remove: Callable[[sqlite3.Connection], int],
+    *,
+    kind: Literal["erasure", "amendment"],
+    wait: float,
+) -> Removed:
+    def change(payload: bytes, minute: str | None = None) -> tuple[bytes, int]:
+        left = revise(payload, reason, minute)
+        return left.payload, left.records
+
+    with Spool(holdings.spool) as spool:
+        done = spool.revise(Revision(change, damaged=ALWAYS, always=True, wait=wait)).result()
+        lines = 0
+        if holdings.lines is not None and files_of(holdings.lines):
+            with NdjsonFile(holdings.lines) as file:
+                lines = file.revise(change)
+        files = discard(holdings.spool, since=_start(subject))
+        rows, is_swept = _remove_rows(holdings.store, remove, wait)
+        entry = Note.of(
+            kind,
+            command="subject erase" if kind == "erasure" else "subject object",
+            field=subject.field,
+            rows=rows + lines,
+            batches=done.batches + done.damaged,
+            files=files,
+        )
+        spool.note(entry).result()
+    is_swept = is_swept and done.is_swept
+    return Removed(
+        rows,
+        done.batches,
+        done.records,
+        lines,
+        done.damaged,
+        files,
+        is_swept,
+    )
+
+
+def _remove_rows(
+    store: Path, remove: Callable[[sqlite3.Connection], int], wait: float
+) -> tuple[int, bool]:
+    """How many rows it were, and whether no byte of them is left."""
+    if not store.is_file():
+        return 0, True
+    with held.opened(store) as db:
+        rows = guarded(lambda: transaction(db, lambda: remove(db)))
+        is_swept = guarded(lambda: next(sweep(db, store, wait)))
+    return rows, is_swept
+
+
+def _start(subject: Subject) -> datetime:
+    return datetime.fromisoformat(subject.start)

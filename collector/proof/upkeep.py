@@ -1,0 +1,182 @@
+"""What is older than it may be goes: from the store, the spool, files of records, and from what was
+set aside; by itself in a sidecar, and when somebody asks.
+
+The limits that no schema states are here.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from collector.errors import CollectorError, DeliveryError
+from collector.filter.revision import Expiry, revise
+from collector.ledger import Note
+from collector.schema.model import Schema
+from collector.sinks import held
+from collector.sinks.connection import guarded
+from collector.sinks.pruning import Pruned, prune, sweep
+from collector.sinks.retention import note, tables, unruled
+from collector.spool import Spool
+from collector.spool.quarantine import discard
+from collector.spool.revision import Outcome, Revision
+
+__all__ = ["ASIDE", "HOURS", "Outdated", "Upkeep", "expire_lines", "prune_all"]
+
+HOURS = timedelta(days=90)
+"""For so long the ledger's sums of hours stay: what was dropped, and how much came in."""
+ASIDE = timedelta(days=7)
+"""For so long damaged batches and files stay that were set aside, unless a field of the schema has
+less time: what is in them nobody can tell."""
+
+_EVERY_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class Outdated:
+    """What was too old: rows of the store that are gone, and that lost fields; batches of the spool
+    and lines of files that lost some, or are gone; damaged batches and files that were set aside;
+    sums of hours.
+
+    ``is_swept`` says that no byte of it is left; ``unruled`` are tables that no rule is known of.
+    """
+
+    rows: int = 0
+    shortened: int = 0
+    batches: int = 0
+    lines: int = 0
+    damaged: int = 0
+    files: int = 0
+    hours: int = 0
+    is_swept: bool = True
+    unruled: tuple[str, ...] = ()
+
+
+def expire_lines(schema: Schema) -> Callable[[bytes], tuple[bytes, int]]:
+    """What is left of lines at the moment at which it is called."""
+
+    def change(text: bytes) -> tuple[bytes, int]:
+        left = revise(text, _expiry(schema, datetime.now(UTC)))
+        return left.payload, left.records
+
+    return change
+
+
+def prune_all(
+    schema: Schema, spool_path: Path, store: Path, lines: Path | None, wait: float
+) -> Outdated:
+    """Take out of everything in a data directory what is too old; readers are waited for so many
+    seconds. Raises ``ConfigError`` E203 when a sidecar has the directory, and ``DeliveryError``."""
+    from collector.sinks.files import NdjsonFile, files_of  # noqa: PLC0415 - seldom used
+
+    with Spool(spool_path) as spool:
+        done = prune_spool(spool, spool_path, schema, wait)
+        if lines is not None and files_of(lines):
+            with NdjsonFile(lines) as file:
+                done = replace(done, lines=file.revise(expire_lines(schema)))
+        pruned, is_swept, others = _prune_store(store, schema, wait)
+        done = replace(
+            done,
+            rows=pruned.deleted,
+            shortened=pruned.shortened,
+            is_swept=is_swept and done.is_swept,
+            unruled=others,
+        )
+        spool.note(entry(done, "store prune")).result()
+    return done
+
+
+def prune_spool(spool: Spool, path: Path, schema: Schema, wait: float = 0.0) -> Outdated:
+    """Take out of a spool, and of what was set aside, what is too old. Raises ``DeliveryError``."""
+    now = datetime.now(UTC)
+    expiry, aside = _expiry(schema, now), now - min(ASIDE, *_spans(schema).values())
+
+    def change(payload: bytes, minute: str) -> tuple[bytes, int]:
+        left = revise(payload, expiry, minute)
+        return left.payload, left.records
+
+    revision = Revision(
+        change, before=expiry.until, damaged=_minute(aside), hours=_minute(now - HOURS), wait=wait
+    )
+    done: Outcome = spool.revise(revision).result()
+    files = 0
+    with suppress(OSError):
+        files = discard(path, until=aside)
+    return Outdated(
+        batches=done.batches,
+        damaged=done.damaged,
+        files=files,
+        hours=done.hours,
+        is_swept=done.is_swept,
+    )
+
+
+def entry(done: Outdated, command: str) -> Note:
+    """What the ledger notes of it."""
+    return Note.of(
+        "prune",
+        command=command,
+        rows=done.rows + done.lines,
+        values=done.shortened,
+        batches=done.batches + done.damaged,
+        files=done.files,
+    )
+
+
+class Upkeep(threading.Thread):
+    """Prunes a sidecar's spool at the start and once an hour, and notes in the ledger what it did,
+    and what the store did."""
+
+    def __init__(self, spool: Spool, path: Path, schema: Schema) -> None:
+        super().__init__(name="collector-upkeep", daemon=True)
+        self._spool, self._path, self._schema = spool, path, schema
+        self._ending = threading.Event()
+
+    def run(self) -> None:
+        """Until it is told to stop. What cannot be done now is done in an hour."""
+        while not self._ending.is_set():
+            with suppress(CollectorError):
+                done = prune_spool(self._spool, self._path, self._schema)
+                self._tell(done)
+            self._ending.wait(_EVERY_SECONDS)
+
+    def stop(self) -> None:
+        """End, if not in the midst of it."""
+        self._ending.set()
+
+    def store_pruned(self, pruned: Pruned) -> None:
+        """The store has pruned itself."""
+        self._tell(Outdated(rows=pruned.deleted, shortened=pruned.shortened))
+
+    def _tell(self, done: Outdated) -> None:
+        if done.rows or done.shortened or done.batches or done.damaged or done.files:
+            with suppress(DeliveryError):
+                self._spool.note(entry(done, "serve"))
+
+
+def _prune_store(path: Path, schema: Schema, wait: float) -> tuple[Pruned, bool, tuple[str, ...]]:
+    if not path.is_file():
+        return Pruned(), True, ()
+    with held.opened(path) as db:
+        if schema.name in guarded(lambda: tables(db)):
+            guarded(lambda: note(db, schema.name, _spans(schema)))
+        steps = guarded(lambda: list(prune(db, datetime.now(UTC))))
+        pruned = sum((done for _, done in steps), Pruned())
+        is_swept = guarded(lambda: next(sweep(db, path, wait)))
+        return pruned, is_swept, tuple(guarded(lambda: unruled(db)))
+
+
+def _spans(schema: Schema) -> dict[str, timedelta]:
+    return {name: field.retention for name, field in schema.fields.items()}
+
+
+def _expiry(schema: Schema, now: datetime) -> Expiry:
+    return Expiry(_spans(schema), now)
+
+
+def _minute(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:00Z")

@@ -1,0 +1,96 @@
+"""What a store holds of somebody: shown, deleted, or freed of some fields."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from collector.contracts import Record, Subject
+from collector.errors import ConfigError
+from collector.sinks.connection import configure, connect, guarded
+from collector.sinks.pruning import mark
+from collector.sinks.retention import tables
+from collector.sinks.table import quoted
+
+__all__ = ["clear", "delete", "has", "opened", "rows"]
+
+_BESIDES = ("received", "count")
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """The file of a store that is there; somebody else may have it open.
+
+    Raises ``ConfigError`` E203 when there is none, ``DeliveryError`` when it is no database (E501),
+    newer than we are (E502), or cannot be opened now (E503).
+    """
+    if not path.is_file():
+        raise ConfigError("E203", "there is no store there; name its directory or its file")
+    with closing(connect(path)) as db:
+        guarded(lambda: configure(db), "E501", "the store cannot be opened: it is no database")
+        yield db
+
+
+def rows(db: sqlite3.Connection, subject: Subject) -> Iterator[tuple[str, Record]]:
+    """Each row of somebody with its table: its columns, but those that are NULL."""
+    for table in _concerned(db, subject):
+        query = f"SELECT * FROM {quoted(table)} WHERE {_is(subject)} ORDER BY received"  # noqa: S608
+        found = db.execute(query, _values(subject))
+        names = [column[0] for column in found.description]
+        for row in found:
+            named = zip(names, row, strict=True)
+            yield table, {name: value for name, value in named if value is not None}
+
+
+def has(db: sqlite3.Connection, id_: bytes) -> bool:
+    """Whether the batch of that id is in the store."""
+    return db.execute("SELECT 1 FROM _delivered WHERE id = ?", (id_,)).fetchone() is not None
+
+
+def delete(db: sqlite3.Connection, subject: Subject) -> int:
+    """Delete the rows of somebody; how many there were. For a transaction; the file is to be swept
+    after it."""
+    mark(db)
+    return sum(
+        db.execute(f"DELETE FROM {quoted(table)} WHERE {_is(subject)}", _values(subject)).rowcount  # noqa: S608
+        for table in _concerned(db, subject)
+    )
+
+
+def clear(db: sqlite3.Connection, subject: Subject, fields: Collection[str]) -> int:
+    """Take fields out of the rows of somebody, and rows that have no other; how many had one. For a
+    transaction; the file is to be swept after it."""
+    mark(db)
+    number = 0
+    for table in _concerned(db, subject):
+        columns = [name for name in _columns(db, table) if name not in _BESIDES]
+        going = [quoted(name) for name in columns if name in fields]
+        staying = [quoted(name) for name in columns if name not in fields]
+        if not going:
+            continue
+        here = f"{_is(subject)} AND ({' OR '.join(f'{name} IS NOT NULL' for name in going)})"
+        none = " AND ".join(f"{name} IS NULL" for name in staying) or "1"
+        empty = ", ".join(f"{name} = NULL" for name in going)
+        for change in (f"DELETE FROM {quoted(table)}", f"UPDATE {quoted(table)} SET {empty}"):  # noqa: S608
+            only = f" AND {none}" if change.startswith("DELETE") else ""
+            number += db.execute(f"{change} WHERE {here}{only}", _values(subject)).rowcount
+    return number
+
+
+def _concerned(db: sqlite3.Connection, subject: Subject) -> list[str]:
+    """The tables that have the field."""
+    return [table for table in tables(db) if subject.field in _columns(db, table)]
+
+
+def _columns(db: sqlite3.Connection, table: str) -> list[str]:
+    return [row[1] for row in db.execute(f"PRAGMA table_info({quoted(table)})")]
+
+
+def _is(subject: Subject) -> str:
+    return f"{quoted(subject.field)} = ? AND received >= ? AND received < ?"
+
+
+def _values(subject: Subject) -> tuple[str, str, str]:
+    return subject.value, subject.start, subject.end

@@ -1,0 +1,91 @@
+"""``collector store prune``: what is older than its retention goes from everything."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import orjson
+import pytest
+
+from collector.spool import Spool
+from tests.cli.process import Ended, run
+from tests.proof.lives import Lives
+
+
+@pytest.fixture
+def lives(tmp_path: Path) -> Lives:
+    """People of today, of 31 days ago, and of 91."""
+    lives = Lives(tmp_path)
+    groups = ((0, 0), (10, 31), (20, 91))
+    lives.deliver_aged(*((range(first, first + 5), days) for first, days in groups))
+    for first, days in groups:
+        lives.spool(range(first + 5, first + 10), days=days)
+    return lives
+
+
+def _run(lives: Lives, *more: object) -> Ended:
+    return run("store", "prune", "--config", lives.config_file, *more)
+
+
+def test_prune(lives: Lives) -> None:
+    """Store, spool and files: addresses after 30 days, the rest after 90, to the last byte."""
+    told = orjson.loads(_run(lives, "--json").out)
+    assert (told["rows"], told["shortened"], told["batches"]) == (5, 5, 2)
+    assert (told["lines"], told["is_swept"], told["unruled"]) == (10, True, [])
+    assert lives.left(range(30)) == set(range(10))
+    with closing(sqlite3.connect(lives.data / "store.db")) as db:
+        assert db.execute("SELECT count(*) FROM conferencing").fetchone() == (10,)
+    assert run("ledger", "verify", "--data", lives.data).code == 0
+    shown = _run(lives)
+    assert (shown.code, shown.err) == (0, b"")
+    assert shown.out.decode().splitlines()[0] == "store: 0 rows deleted, 0 lost fields"
+
+
+def test_what_was_set_aside_has_a_week(lives: Lives) -> None:
+    """Files by their names, damaged batches by their minute."""
+    old, new = lives.set_aside(1, days=8), lives.set_aside(1, days=6)
+    lives.damage(1, days=8)
+    told = orjson.loads(_run(lives, "--json").out)
+    assert (told["files"], told["damaged"]) == (1, 1)
+    assert not old.exists()
+    assert new.exists()
+
+
+def test_sums_of_hours_have_ninety_days(lives: Lives) -> None:
+    """Those of the batch of 91 days ago go; the chain stays."""
+    query = "SELECT count(DISTINCT hour) FROM hours"
+    with closing(sqlite3.connect(lives.data / "spool.db")) as db:
+        before = db.execute(query).fetchone()[0]
+        assert orjson.loads(_run(lives, "--json").out)["hours"]
+        assert db.execute(query).fetchone()[0] == before - 1
+
+
+def test_a_table_of_which_nothing_is_known_is_said(lives: Lives) -> None:
+    """Exit 1: somebody must say how long it may stay."""
+    with closing(sqlite3.connect(lives.data / "store.db")) as db, db:
+        db.execute("CREATE TABLE other (received TEXT, a TEXT)")
+    done = _run(lives)
+    assert (done.code, b"table other: no retention is known" in done.err) == (1, True)
+
+
+def test_a_running_sidecar_and_a_reader_are_said(lives: Lives) -> None:
+    """Exit 78 for the one, 1 for the other."""
+    with Spool(lives.data / "spool.db"):
+        assert _run(lives).code == 78
+    with closing(sqlite3.connect(lives.data / "store.db", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM conferencing").fetchone()
+        done = _run(lives, "--wait", 0)
+    assert (done.code, b"reading" in done.err) == (1, True)
+    assert _run(lives).code == 0
+    assert lives.left(range(30)) == set(range(10))
+
+
+def test_a_store_by_itself(lives: Lives) -> None:
+    """An SDK's, say: its rules are noted in it."""
+    elsewhere = lives.directory / "telemetry.db"
+    (lives.data / "store.db").rename(elsewhere)
+    told = orjson.loads(_run(lives, "--store", elsewhere, "--json").out)
+    assert (told["rows"], told["shortened"]) == (5, 5)

@@ -1,0 +1,127 @@
+"""``collector subject export|erase|object``: JSON and counts on stdout, and the exit code."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import orjson
+import pytest
+
+from collector.spool import Spool
+from tests.cli.process import Ended, run
+from tests.proof.lives import Lives, address
+
+_WINDOW = ("--from", "2026-01-01", "--to", "9000-01-01")
+
+
+@pytest.fixture
+def lives(tmp_path: Path) -> Lives:
+    """Ten people in the store, ten in the spool."""
+    lives = Lives(tmp_path)
+    lives.deliver(range(10))
+    lives.spool(range(10, 20))
+    return lives
+
+
+def _run(lives: Lives, command: str, number: int, *more: object) -> Ended:
+    who = f"client.address={address(number)}"
+    return run("subject", command, "--config", lives.config_file, "--field", who, *_WINDOW, *more)
+
+
+def test_export(lives: Lives) -> None:
+    """All that is kept, and by name what else may be."""
+    done = _run(lives, "export", 3)
+    assert (done.code, done.err) == (0, b"")
+    found = orjson.loads(done.out)
+    assert found["schema"] == "conferencing/1.0.0"
+    assert (found["field"], found["before"]) == ("client.address", "9000-01-02T00:00:00Z")
+    assert [row["client.address"] for row in found["store"]["conferencing"]] == [address(3)]
+    assert [line["client.address"] for line in found["files"]] == [address(3)]
+    assert found["spool"] == []
+    assert found["unreadable"] == {"batches": 0, "files": []}
+    assert f"backups and snapshots of {lives.data}" in found["beyond"]
+    assert f"copies that others made of {lives.lines}" in found["beyond"]
+
+
+def test_erase(lives: Lives) -> None:
+    """Counts for people and as JSON, and what cannot be reached by name."""
+    shown = _run(lives, "erase", 3)
+    assert shown.code == 0
+    assert shown.out.decode().splitlines()[0] == "store: 1 rows"
+    assert b"beyond our files: backups" in shown.out
+    told = orjson.loads(_run(lives, "erase", 13, "--json").out)
+    assert (told["rows"], told["records"], told["batches"]) == (0, 1, 1)
+    assert told["is_swept"] is True
+    assert lives.left(range(20)) == set(range(20)) - {3, 13}
+
+
+def test_object(lives: Lives) -> None:
+    """What is optional goes."""
+    told = orjson.loads(_run(lives, "object", 4, "--json").out)
+    assert (told["rows"], told["lines"]) == (1, 1)
+    assert b"Pixel" not in _run(lives, "export", 4).out
+    assert b"Pixel" in _run(lives, "export", 5).out
+
+
+def test_the_value_may_come_from_stdin(lives: Lives) -> None:
+    """So that it is in no list of processes and in no history of a shell."""
+    done = run(
+        *("subject", "erase", "--data", lives.data, "--field", "client.address=-", *_WINDOW),
+        "--json",
+        stdin=f"{address(3)}\n".encode(),
+    )
+    assert orjson.loads(done.out)["rows"] == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "code"),
+    [
+        ("client.address=canary", b"E405"),
+        ("os.type=canary", b"E404"),
+        ("canary=canary", b"E404"),
+        ("canary", b"FIELD=VALUE"),
+    ],
+)
+def test_what_is_refused_is_said_without_the_value(lives: Lives, field: str, code: bytes) -> None:
+    """Exit 2, nothing on stdout, and nothing of what was asked for."""
+    done = run("subject", "erase", "--data", lives.data, "--field", field, *_WINDOW)
+    assert (done.code, done.out) == (2, b"")
+    assert code in done.err
+    assert b"canary" not in done.err
+
+
+def test_a_window_is_needed(lives: Lives) -> None:
+    """An address is shared and changes hands."""
+    who = f"client.address={address(3)}"
+    done = run("subject", "erase", "--data", lives.data, "--field", who, "--from", "2026-01-01")
+    assert done.code == 2
+    done = run(
+        *("subject", "erase", "--data", lives.data, "--field", who),
+        *("--from", "2026-01-02", "--to", "2026-01-01"),
+    )
+    assert (done.code, b"E406" in done.err) == (2, True)
+    assert lives.left([3]) == {3}
+
+
+def test_where_nothing_is_nothing_is_made(tmp_path: Path) -> None:
+    """A directory that is not there is a fault, and stays away."""
+    who = ("--field", "client.address=203.0.113.7", *_WINDOW)
+    done = run("subject", "erase", "--data", tmp_path / "no", *who)
+    assert (done.code, b"E203" in done.err) == (78, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_running_sidecar_and_a_reader_are_said(lives: Lives) -> None:
+    """Exit 78 for the one, 1 for the other: rows are gone then, but not all bytes."""
+    with Spool(lives.data / "spool.db"):
+        done = _run(lives, "erase", 3)
+    assert (done.code, b"stop it" in done.err) == (78, True)
+    with closing(sqlite3.connect(lives.data / "store.db", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM conferencing").fetchone()
+        done = _run(lives, "erase", 3, "--wait", 0)
+    assert (done.code, b"reading" in done.err) == (1, True)
+    assert _run(lives, "erase", 3).code == 0
+    assert lives.left([3]) == set()

@@ -1,0 +1,192 @@
+"""What is kept of a person is shown, erased and amended wherever it is; nothing of others is."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from collector.contracts import Subject
+from collector.errors import ConfigError
+from collector.ledger import opened
+from collector.proof.rights import erase, export, object_to, optional_fields
+from collector.spool import Spool
+from tests.proof.lives import Lives, address, minute
+
+_RUNS = int(os.environ.get("COLLECTOR_ERASURES", "1"))
+"""With 20 it is what is promised, and takes some minutes (``make erasures``)."""
+_STEP = 97 if _RUNS == 1 else 7
+
+
+@pytest.fixture
+def lives(tmp_path: Path) -> Lives:
+    """A hundred people, of whom half wait in the spool."""
+    lives = Lives(tmp_path)
+    lives.deliver(range(25), range(25, 50))
+    lives.spool(range(50, 75), range(75, 100))
+    return lives
+
+
+def _subject(number: int, since: float = 1, until: float = -1) -> Subject:
+    return Subject("client.address", address(number), minute(since), minute(until))
+
+
+def _verified(lives: Lives) -> list[str]:
+    """The kinds of the ledger's entries, which holds."""
+    with opened(lives.data / "spool.db") as ledger:
+        assert ledger.verify().flaws == []
+        return [entry.kind for entry in ledger.entries()]
+
+
+def test_export_shows_it_all_as_it_is_kept(lives: Lives) -> None:
+    """From the store with the columns that it has, from spool and files with their minute."""
+    lives.damage(3)
+    aside = lives.set_aside(3)
+    stored = export(lives.holdings, _subject(3))
+    row = {"received": minute(), "client.address": address(3), "device.type": "phone"}
+    rest = {"os.type": "android", "count": 1}
+    assert stored.store == [("conferencing", row | rest)]
+    assert stored.spool == []
+    assert [line["received"] for line in stored.lines] == [minute()]
+    assert (stored.unreadable, stored.aside) == (2, [aside.name])
+    waiting = export(lives.holdings, _subject(60))
+    assert (waiting.store, waiting.lines) == ([], [])
+    assert [record["client.address"] for record in waiting.spool] == [address(60)]
+    nothing = export(lives.holdings, _subject(3, since=9, until=8))
+    assert (nothing.store, nothing.spool, nothing.lines) == ([], [], [])
+    with opened(lives.data / "spool.db") as ledger:
+        assert [entry.kind for entry in ledger.entries()][-1] == "export"
+
+
+def test_export_does_not_disturb_a_sidecar(lives: Lives) -> None:
+    """It reads what another process has open; only its entry is written."""
+    with Spool(lives.data / "spool.db", sinks=["store"]):
+        assert export(lives.holdings, _subject(3)).store
+        assert export(lives.holdings, _subject(60)).spool
+    assert "export" in _verified(lives)
+
+
+def test_what_is_delivered_but_still_spooled_is_shown_once(lives: Lives) -> None:
+    """As it is in the store."""
+    with closing(sqlite3.connect(lives.data / "spool.db")) as spool:
+        id_ = spool.execute("SELECT id FROM batches ORDER BY sequence").fetchone()
+    with closing(sqlite3.connect(lives.data / "store.db")) as store, store:
+        store.execute("INSERT INTO _delivered (id) VALUES (?)", id_)
+    assert export(lives.holdings, _subject(60)).spool == []
+
+
+@pytest.mark.parametrize("number", [3, 60])
+def test_erasing_takes_one_person_and_no_other(lives: Lives, number: int) -> None:
+    """From everything, to the last byte; the ledger holds, and says how much, not whose."""
+    lives.damage(number)
+    lives.set_aside(number)
+    done = erase(lives.holdings, _subject(number), wait=1)
+    assert done.is_swept
+    assert (done.rows, done.lines, done.records) == ((1, 1, 0) if number < 50 else (0, 0, 1))
+    assert (done.damaged, done.files) == (2, 1)
+    assert lives.left(range(100)) == set(range(100)) - {number}
+    assert _verified(lives)[-1] == "erasure"
+    again = erase(lives.holdings, _subject(number), wait=1)
+    assert (again.rows, again.lines, again.records, again.damaged, again.files) == (0, 0, 0, 0, 0)
+
+
+def test_what_came_outside_of_the_window_stays(tmp_path: Path) -> None:
+    """It is somebody else's: an address changes hands. So does what was set aside before."""
+    lives = Lives(tmp_path)
+    lives.deliver([1], days=5)
+    lives.spool([1], days=3)
+    before = lives.set_aside(1, days=6)
+    lives.set_aside(1, days=2)
+    done = erase(lives.holdings, _subject(1, since=4, until=2), wait=1)
+    assert (done.rows, done.records, done.files) == (0, 1, 1)
+    assert before.exists()
+    done = erase(lives.holdings, _subject(1, since=9), wait=1)
+    assert (done.rows, done.records, done.files) == (1, 0, 1)
+    assert lives.left([1]) == set()
+
+
+def test_what_is_left_of_a_batch_is_delivered(lives: Lives) -> None:
+    """Each of the others once."""
+    erase(lives.holdings, _subject(60), wait=1)
+    with Spool(lives.data / "spool.db", sinks=["store"]) as spool:
+        found = b"".join(spooled.payload for _, spooled in spool.after("store"))
+        assert spool.depth() == 49
+    assert [found.count(address(n).encode()) for n in (59, 60, 61)] == [1, 0, 1]
+
+
+def test_a_sidecar_that_has_the_directory_is_in_the_way(lives: Lives) -> None:
+    """Nothing is done then, and it is said."""
+    with Spool(lives.data / "spool.db"), pytest.raises(ConfigError, match="stop it") as caught:
+        erase(lives.holdings, _subject(3), wait=0)
+    assert caught.value.code == "E203"
+    assert lives.left([3]) == {3}
+
+
+def test_a_reader_is_waited_for_and_then_said(lives: Lives) -> None:
+    """Rows are gone at once, but bytes are left for as long as he reads; after him, none."""
+    with closing(sqlite3.connect(lives.data / "store.db", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM conferencing").fetchone() == (50,)
+        done = erase(lives.holdings, _subject(3), wait=0.1)
+        assert (done.rows, done.is_swept) == (1, False)
+        assert 3 in lives.left([3])
+        reader.execute("COMMIT")
+    assert erase(lives.holdings, _subject(3), wait=5).is_swept
+    assert lives.left([3]) == set()
+
+
+def test_an_objection_takes_what_is_optional(lives: Lives) -> None:
+    """Of one person: what is for the service stays, and everything of others."""
+    fields = optional_fields(lives.schema)
+    assert "device.model.name" in fields
+    assert not {"client.address", "os.type"} & set(fields)
+    for number in (4, 61):
+        done = object_to(lives.holdings, _subject(number), fields, wait=1)
+        assert done.is_swept
+        assert (done.rows, done.lines, done.records) == ((1, 1, 0) if number < 50 else (0, 0, 1))
+        found = export(lives.holdings, _subject(number))
+        records = [row for _, row in found.store] + found.spool + found.lines
+        assert records
+        assert all("device.model.name" not in record for record in records)
+        assert all(record["os.type"] == "android" for record in records)
+    assert export(lives.holdings, _subject(5)).store[0][1]["device.model.name"] == "Pixel 8"
+    assert _verified(lives).count("amendment") == 2
+
+
+@pytest.mark.parametrize("run", range(_RUNS))
+def test_no_byte_of_anybody_erased_is_left(tmp_path: Path, run: int) -> None:
+    """600 people, a third waiting; some are erased, one after the other, with a reader who comes
+    and goes: after each, no byte of theirs is anywhere, and all others are there."""
+    lives, people = Lives(tmp_path), set(range(600))
+    lives.deliver(*(range(first, first + 40) for first in range(0, 400, 40)))
+    lives.spool(*(range(first, first + 40) for first in range(400, 600, 40)))
+    erased: set[int] = set()
+    ended = threading.Event()
+    reader = threading.Thread(target=_read, args=(lives.data / "store.db", ended))
+    reader.start()
+    try:
+        for number in range(run % _STEP, 600, _STEP):
+            lives.damage(number)
+            lives.set_aside(number)
+            assert erase(lives.holdings, _subject(number), wait=20).is_swept
+            erased.add(number)
+            assert lives.left(people) == people - erased
+    finally:
+        ended.set()
+        reader.join()
+    assert _verified(lives).count("erasure") == len(erased)
+
+
+def _read(path: Path, ended: threading.Event) -> None:
+    """Somebody who looks at the store again and again, with pauses."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        while not ended.is_set():
+            db.execute("BEGIN")
+            db.execute("SELECT count(*) FROM conferencing").fetchone()
+            ended.wait(0.05)
+            db.execute("COMMIT")
+            ended.wait(0.01)
