@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,16 @@ def test_flows(tmp_path: Path) -> None:
     assert chart.startswith("flowchart LR\n")
     assert chart.count(" -->|") == 17
     assert 's1[("ndjson<br>processor, A #34;b#34; [c], DE")]' in chart
+
+
+def test_the_page_shows_what_the_command_prints(tmp_path: Path) -> None:
+    """The table of docs/flows.md is that of its configuration."""
+    page = (Path(__file__).parent.parent.parent / "docs" / "flows.md").read_text()
+    (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (table,) = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "c.yaml").write_text(example)
+    printed = run("config", "flows", tmp_path / "c.yaml").out.decode()
+    assert [line.rstrip() for line in printed.splitlines()] == table.splitlines()
 
 
 def test_flows_of_the_environment() -> None:
