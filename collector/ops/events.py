@@ -21,6 +21,8 @@ EventName = Literal[
     "spool_failing",
     "spool_recovered",
     "spool_damaged",
+    "pruning_held",
+    "pruning_done",
     "unsigned",
     "unexpected",
     "library",
@@ -50,6 +52,10 @@ EVENTS: dict[EventName, Event] = {
     "spool_recovered": Event("info", "the spool takes batches again"),
     "spool_damaged": Event("warning", "damaged files of the spool were set aside", ("files",)),
     "unsigned": Event("warning", "the ledger's entries are not signed: no extra, or no key"),
+    "pruning_held": Event(
+        "warning", "somebody reads an old state of the store: bytes that should be gone are there"
+    ),
+    "pruning_done": Event("info", "they are gone"),
     "unexpected": Event("error", "an error of ours; please report", ("error", "place", "times")),
     "library": Event("warning", "a library had something to say", ("library", "times")),
     "unlisted": Event("error", "an event that is not in this table; please report"),

@@ -128,12 +128,14 @@ def entry(done: Outdated, command: str) -> Note:
 
 
 class Upkeep(threading.Thread):
-    """Prunes a sidecar's spool at the start and once an hour, and notes in the ledger what it did,
-    and what the store did."""
+    """Prunes a sidecar's spool at the start and every so many seconds, and notes in the ledger what
+    it did, and what the store did."""
 
-    def __init__(self, spool: Spool, path: Path, schema: Schema) -> None:
+    def __init__(
+        self, spool: Spool, path: Path, schema: Schema, every: float = _EVERY_SECONDS
+    ) -> None:
         super().__init__(name="collector-upkeep", daemon=True)
-        self._spool, self._path, self._schema = spool, path, schema
+        self._spool, self._path, self._schema, self._every = spool, path, schema, every
         self._ending = threading.Event()
 
     def run(self) -> None:
@@ -142,7 +144,7 @@ class Upkeep(threading.Thread):
             with suppress(CollectorError):
                 done = prune_spool(self._spool, self._path, self._schema)
                 self._tell(done)
-            self._ending.wait(_EVERY_SECONDS)
+            self._ending.wait(self._every)
 
     def stop(self) -> None:
         """End, if not in the midst of it."""

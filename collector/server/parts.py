@@ -18,6 +18,7 @@ from collector.keyring import Keyring
 from collector.ops.metrics import Metrics, SinkReading, SpoolReading
 from collector.pipeline import Pipeline
 from collector.proof.flows import Flows, flows
+from collector.proof.upkeep import Upkeep, expire_lines
 from collector.schema import Schema, load_schema
 from collector.sinks.store import FILE_NAME as STORE_NAME
 from collector.sinks.store import Store
@@ -81,6 +82,7 @@ class Parts:
             data / SPOOL_NAME, limit=config.spool.limit, sinks=config.sinks.on(), layouts=[layout]
         )
         stack.callback(self.spool.close)
+        self.upkeep: Upkeep = Upkeep(self.spool, data / SPOOL_NAME, self.schema)
         self.sinks: dict[str, Sink] = self._sinks(data, stack)
         self.metrics: Metrics = Metrics(layout, self.spool_reading, self.sink_readings)
         self.pipeline: Pipeline = Pipeline(
@@ -93,14 +95,19 @@ class Parts:
     def _sinks(self, data: Path, stack: ExitStack) -> dict[str, Sink]:
         sinks: dict[str, Sink] = {}
         if self.config.sinks.store.is_on:
-            store = Store(data / STORE_NAME, self.schema)
+            store = Store(data / STORE_NAME, self.schema, pruned=self.upkeep.store_pruned)
             stack.callback(store.close)
             sinks["store"] = store
         chosen = self.config.sinks.ndjson
         if chosen.path is not None:
             from collector.sinks.files import NdjsonFile  # noqa: PLC0415 - seldom used
 
-            file = NdjsonFile(chosen.path, rotate=chosen.rotate, keep=chosen.keep)
+            file = NdjsonFile(
+                chosen.path,
+                rotate=chosen.rotate,
+                keep=chosen.keep,
+                prune=expire_lines(self.schema),
+            )
             stack.callback(file.close)
             sinks["ndjson"] = file
         return sinks
@@ -118,6 +125,12 @@ class Parts:
             errors=state.errors,
             damaged=state.damaged,
         )
+
+    @property
+    def is_held(self) -> bool:
+        """Whether somebody who is reading the store keeps bytes in it that are to be gone."""
+        store = self.sinks.get("store")
+        return isinstance(store, Store) and store.pruning.is_held
 
     def sink_readings(self) -> dict[str, SinkReading]:
         """The sinks as metrics show them."""

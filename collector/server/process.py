@@ -57,6 +57,7 @@ def serve(config: Config) -> int:
             began = runner.run(_run(parts, receivers, evidence, log, last))
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
+        parts.upkeep.stop()
         delivered = parts.pipeline.close(_FLUSH_SECONDS)
         evidence.end()
         parts.spool.close()
@@ -85,6 +86,7 @@ async def _run(
     evidence.begin()
     await receivers.start()
     parts.pipeline.start()
+    parts.upkeep.start()
     notify("READY=1")
     _announce(parts, receivers, log)
     gc.collect()

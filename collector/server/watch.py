@@ -17,6 +17,7 @@ class Watch:
         self._failing: set[str] = set()
         self._damaged = self._errors = 0
         self._writable = True
+        self._held = False
 
     def look(self) -> None:
         """Say what is other than it was."""
@@ -27,6 +28,9 @@ class Watch:
             elif not delivery.failing and name in self._failing:
                 self._failing.discard(name)
                 self._log.say("sink_recovered", sink=name, delivered=delivery.delivered)
+        if self._parts.is_held != self._held:
+            self._held = not self._held
+            self._log.say("pruning_held" if self._held else "pruning_done")
         spool = self._parts.spool_reading()
         has_failed, self._errors = spool.errors > self._errors, spool.errors
         if self._writable and (has_failed or not spool.writable):

@@ -71,7 +71,7 @@ class Lives:
         """One batch for each group, that waits."""
         with Spool(self.data / "spool.db", sinks=["store"]) as spool:
             for group in groups:
-                spool.put(self._entry(list(group), days)).result(10)
+                spool.put(self.entry(group, days)).result(10)
 
     def deliver(self, *groups: Iterable[int], days: float = 0) -> None:
         """One batch for each group, that is in the store, in files, and gone from the spool."""
@@ -87,7 +87,7 @@ class Lives:
             while store.pruning.is_due:
                 store.deliver()
             for group, days in groups:
-                spool.put(self._entry(list(group), days)).result(10)
+                spool.put(self.entry(group, days)).result(10)
                 for number, spooled in spool.after("store"):
                     store.deliver(read(spooled))
                     file.deliver(read(spooled))
@@ -119,6 +119,8 @@ class Lives:
         found = self.bytes()
         return {number for number in numbers if address(number).encode() in found}
 
-    def _entry(self, numbers: list[int], days: float) -> Entry:
-        payload = b"".join(orjson.dumps(_record(n, self.schema)) + b"\n" for n in numbers)
-        return Entry(self.schema.layout, minute(days), payload, Tally(len(numbers), len(numbers)))
+    def entry(self, group: Iterable[int], days: float) -> Entry:
+        """What a request of these people gives."""
+        lines = [orjson.dumps(_record(number, self.schema)) + b"\n" for number in group]
+        tally = Tally(len(lines), len(lines))
+        return Entry(self.schema.layout, minute(days), b"".join(lines), tally)

@@ -1,0 +1,89 @@
+"""What a sidecar prunes by itself, and what the ledger notes of it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from collector.ledger import Entry, opened
+from collector.proof.upkeep import Upkeep
+from collector.sinks.pruning import Pruned
+from collector.spool import Spool
+from tests.proof.lives import Lives
+from tests.spool.make import eventually, query
+
+
+def _entries(lives: Lives) -> list[Entry]:
+    with opened(lives.data / "spool.db") as ledger:
+        assert ledger.verify().flaws == []
+        return [entry for entry in ledger.entries() if entry.kind == "prune"]
+
+
+def _facts(entry: Entry) -> dict[str, str]:
+    return dict(entry.facts)
+
+
+def test_a_backlog_is_pruned_at_the_start_and_again(tmp_path: Path) -> None:
+    """What waits for a sink that does not come loses what is over, to the last byte; the rest is
+    delivered, and each pass that found something is an entry."""
+    lives = Lives(tmp_path)
+    lives.spool(range(10), days=31)
+    lives.spool(range(10, 20), days=91)
+    lives.spool(range(20, 30), days=1)
+    lives.set_aside(1, days=8)
+    path = lives.data / "spool.db"
+    with Spool(path, sinks=["store"]) as spool:
+        upkeep = Upkeep(spool, path, lives.schema, every=0.1)
+        upkeep.start()
+        assert eventually(lambda: lives.left(range(30)) == set(range(20, 30)))
+        assert eventually(lambda: len(_entries(lives)) == 1)
+        spool.put(lives.entry(range(30, 35), days=40)).result(5)
+        assert eventually(lambda: len(_entries(lives)) == 2)
+        assert lives.left(range(30, 35)) == set()
+        upkeep.stop()
+        upkeep.join(5)
+        assert not upkeep.is_alive()
+        assert spool.depth() == 25
+        left = [spooled.payload for _, spooled in spool.after("store", 100)]
+        assert b"".join(left).count(b'"os.type"') == 25
+    first = _facts(_entries(lives)[0])
+    assert first == {"command": "serve", "rows": "0", "values": "0", "batches": "2", "files": "1"}
+
+
+def test_what_the_store_pruned_is_noted(tmp_path: Path) -> None:
+    """It tells, in its own thread."""
+    lives = Lives(tmp_path)
+    path = lives.data / "spool.db"
+    with Spool(path) as spool:
+        Upkeep(spool, path, lives.schema).store_pruned(Pruned(shortened=3, deleted=4))
+    facts = _facts(_entries(lives)[0])
+    assert (facts["rows"], facts["values"]) == ("4", "3")
+
+
+def test_a_spool_that_cannot_be_written_is_no_end(tmp_path: Path) -> None:
+    """It is tried again, as long as there is somebody to tell it to stop."""
+    lives = Lives(tmp_path)
+    spool = Spool(lives.data / "spool.db")
+    spool.close()
+    upkeep = Upkeep(spool, lives.data / "spool.db", lives.schema, every=0.01)
+    upkeep.start()
+    upkeep.join(0.1)
+    assert upkeep.is_alive()
+    upkeep.stop()
+    upkeep.join(5)
+    assert not upkeep.is_alive()
+
+
+def test_sums_of_hours_have_their_time(tmp_path: Path) -> None:
+    """Ninety days."""
+    lives = Lives(tmp_path)
+    path = lives.data / "spool.db"
+    for days in (100, 80):
+        lives.spool(range(3), days=days)
+    with Spool(path, sinks=["store"]) as spool:
+        upkeep = Upkeep(spool, path, lives.schema)
+        upkeep.start()
+        assert eventually(lambda: spool.depth() == 3)
+        upkeep.stop()
+    hours = [datetime.fromisoformat(str(row[0])) for row in query(path, "SELECT hour FROM hours")]
+    assert len(set(hours)) == 1
