@@ -62,7 +62,7 @@ class Buffer:
         self._less = threading.Condition()
 
     def __repr__(self) -> str:
-        return f"<Buffer of {self.account.queued}>"
+        return f"<Buffer of {len(self._waiting) + self._held}>"
 
     def put(self, admission: Admission) -> bool:
         """Count an event, and take in the records that came of it; whether all had room, and there
@@ -105,7 +105,6 @@ class Buffer:
         """So many records that were taken are delivered, or spooled; some of them were refused."""
         with self._alone():
             if not self.is_abandoned:
-                self.account.queued -= number
                 self.account.spooled += number if spooled else 0
                 self.account.delivered += 0 if spooled else number - refused
                 self._lose("refused", refused)
@@ -163,8 +162,8 @@ class Buffer:
         """Give up what still waits."""
         with self._alone():
             self._closed = self.is_abandoned = True
-            self._lose("unsent", self.account.queued)
-            self.account.queued = self._held = 0
+            self._lose("unsent", len(self._waiting) + self._held)
+            self._held = 0
             self._waiting.clear()
         self._wake.put(None)
         self._tell()
@@ -178,6 +177,7 @@ class Buffer:
             found.content = Counter(found.content)
             found.dropped = {name: Counter(why) for name, why in found.dropped.items()}
             self._counts.add_to(found)
+            found.queued = len(self._waiting) + self._held
             if is_nested:
                 settled = found.delivered + found.spooled + sum(found.lost.values())
                 found.queued = found.admitted + found.recovered - settled
@@ -227,21 +227,19 @@ class Buffer:
         return sum(map(self._add, lines)) == len(lines)
 
     def _add(self, line: bytes) -> bool:
-        account, waiting = self.account, self._waiting
+        waiting = self._waiting
         if self._closed:
             self._lose("closed", 1)
             return False
-        if account.queued >= self._limit:
+        if len(waiting) + self._held >= self._limit:
             self._lose("queue_full", 1)
             if not (self._oldest and waiting):
                 return False
             waiting.popleft()
-            account.queued -= 1
         now = int(time())
         if not self._since <= now < self._until:
             self._turn(now)
         waiting.append((self._received, line))
-        account.queued += 1
         self._entered += 1
         if len(waiting) in (1, self._batch) and self._wake.empty():
             self._wake.put(None)

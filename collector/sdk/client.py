@@ -12,7 +12,6 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self
@@ -122,7 +121,7 @@ class Collector:
                 event = b""
         admission = self._admit(event, peer=peer, user_agent=user_agent)
         is_kept = self._buffer.put(admission)
-        if self._courier is None and is_kept:
+        if is_kept and not self._is_started:
             self._start()
         return is_kept
 
@@ -187,6 +186,7 @@ class Collector:
         self._courier = None
         self._delivery = None
         self._starting, self._closing = threading.Lock(), threading.Lock()
+        self._is_started = False
         if is_closed:
             self._closing.acquire()
             self._buffer.close()
@@ -198,13 +198,20 @@ class Collector:
         return Courier(self._buffer, self.schema.layout, self._open, self._delivery)
 
     def _start(self) -> None:
-        """Start the thread, once; where none can be started any more, ``close`` delivers."""
-        if self._starting.acquire(blocking=False):
-            courier = self._new_courier()
-            with suppress(RuntimeError):
-                courier.start()
-                self._courier = courier
+        """Start the thread. Where none can be started any more, ``close`` delivers; where the
+        handler of a signal has broken it off, the next event tries again."""
+        if not self._starting.acquire(blocking=False):
+            return
+        try:
+            if self._courier is None or self._courier.ident is None:
+                self._courier = self._new_courier()
+                self._courier.start()
                 _close_with_worker(self)
+            self._is_started = True
+        except RuntimeError:
+            self._courier = None
+        finally:
+            self._starting.release()
 
     def _seconds(self, timeout: float | None) -> float:
         return self._settings.exit_timeout if timeout is None else timeout

@@ -137,7 +137,9 @@ def test_destructors_in_the_middle(tmp_path: Path) -> None:
                 telemetry.tally()
         finally:
             gc.set_threshold(*threshold)
+        while len(kept) < 4_000:  # a collection that runs in another thread ends when it likes
             gc.collect()
+            sleep(0.001)
     assert telemetry.tally().delivered == sum(kept) == 4_000
 
 
@@ -178,25 +180,34 @@ def test_it_shows_a_number(tmp_path: Path) -> None:
     assert repr(buffer) == "<Buffer of 1>"
 
 
+class _Alarm(Exception):
+    """What a handler raises."""
+
+
 def test_what_a_handler_raises_reaches_the_caller(tmp_path: Path) -> None:
     """It is no fault of the event that it came in the middle of, and afterwards all goes on."""
 
     def handle(_number: int, _frame: FrameType | None) -> None:
-        raise TimeoutError
+        raise _Alarm
 
+    raised = 0
     before = signal.signal(signal.SIGALRM, handle)
     with Collector(to=f"ndjson:///{tmp_path}/t.ndjson", exit_timeout=30) as telemetry:
         try:
             for _ in range(50):
-                with pytest.raises(TimeoutError):  # noqa: PT012 - it comes anywhere
+                try:
                     signal.setitimer(signal.ITIMER_REAL, 0.001)
-                    while True:
+                    for _ in range(10_000):
                         telemetry.emit(_EVENT)
+                except _Alarm:
+                    raised += 1
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
         assert telemetry.emit(_EVENT)
         assert telemetry.flush(30)
         account = telemetry.tally()
+    assert raised > 40, "the interpreter itself ignores it in callbacks of weak references"
     assert not account.rejected
-    assert 0 < account.delivered <= account.admitted + 50
+    assert account.queued == 0
+    assert 0 < account.delivered <= account.admitted
