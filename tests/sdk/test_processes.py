@@ -59,7 +59,8 @@ def emit(telemetry, first, number):
 
 
 def _run(code: str, kind: str, to: str, spool: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", _CHILD + code, kind, to, spool]
+    quiet = "ignore:This process:DeprecationWarning"  # of fork, since Python 3.12
+    command = [sys.executable, "-W", quiet, "-c", _CHILD + code, kind, to, spool]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
