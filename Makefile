@@ -67,7 +67,7 @@ faults: $(VENV)/.dev ## Let writes and syncs of a sidecar fail at random, and ki
 	COLLECTOR_FAULTS=$(or $(LIVES),200) $(BIN)/python -m pytest -s tests/sidecar/test_faults.py -k killed $(PYTEST)
 
 fuzz: $(VENV)/.dev ## Run the property tests with many more examples.
-	COLLECTOR_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest -n $(WORKERS) tests/filter tests/schema $(PYTEST)
+	COLLECTOR_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest -n $(WORKERS) tests/filter tests/schema tests/ledger $(PYTEST)
 
 clean: ## Remove everything that was made.
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage* collector-demo
@@ -78,7 +78,7 @@ $(VENV)/.made:
 	@touch $@
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/.made
-	$(PIP) --editable '.[cli,sidecar,grpc]'
+	$(PIP) --editable '.[cli,sidecar,grpc,signing]'
 	@touch $@
 
 # The package pins an old pydantic, so it lives alone. Its version is the one that the file names.

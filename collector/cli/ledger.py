@@ -1,35 +1,42 @@
-"""``collector ledger show|verify``: receipts, and whether they hold. No server is needed."""
+"""``collector ledger``: receipts and entries, and whether they hold. No server is needed."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
+from collector.cli import evidence
 from collector.cli.console import AsJson, err, out, print_json
-from collector.ledger import Receipt, Verification, opened
+from collector.cli.evidence import DATA, Data
+from collector.ledger import Entry, Flaw, Receipt, Verification, opened
+from collector.ledger.checkpoint import checkpoints
+from collector.ledger.trail import Trail
+from collector.spool import FILE_NAME
 
 __all__ = ["app"]
 
 app: typer.Typer = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    help="Look at the receipts of what was received, admitted and rejected, and verify them.",
+    help="Look at what was received, admitted and rejected, and done beside that, and verify it.",
 )
-_FILE_NAME = "spool.db"
-_Data = Annotated[
-    Path, typer.Option("--data", help="The sidecar's data directory; it may be running.")
-]
-_DATA = Path("collector-data")
+app.command("entries")(evidence.entries)
+app.command("checkpoint")(evidence.checkpoint)
+app.command("rotate-key")(evidence.rotate_key)
+app.command("export")(evidence.export)
+
+_MOST_CHARACTERS = 1 << 20
 
 
 @app.command("show")
 def show(
-    data: _Data = _DATA,
+    data: Data = DATA,
     last: Annotated[
         int, typer.Option("--last", min=0, help="How many of the newest; 0 for all.")
     ] = 20,
@@ -37,7 +44,7 @@ def show(
 ) -> None:
     """Show the newest receipts: number, minute, what was received, admitted and rejected, and the
     beginning of its hash. With `--json`, all of each."""
-    with opened(data / _FILE_NAME) as ledger:
+    with opened(data / FILE_NAME) as ledger:
         receipts = ledger.receipts(last or None)
         if as_json:
             print_json([receipt.as_dict() for receipt in receipts])
@@ -62,31 +69,46 @@ def _table(receipts: Iterable[Receipt]) -> Table:
 
 @app.command("verify")
 def verify(
-    data: _Data = _DATA,
+    data: Data = DATA,
     noted: Annotated[
         str | None,
         typer.Option(
             "--noted", metavar="HASH", help="A tip that was noted earlier and must still be there."
         ),
     ] = None,
+    checkpoint: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--checkpoint", metavar="FILE", help="A checkpoint that was kept elsewhere; repeatable."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Verify the chain of receipts, the sums, and the batches that still wait. Exit 1 if a receipt
-    was changed, removed or moved.
+    """Verify the chains of receipts and entries, the sums, the signatures, and the batches that
+    still wait. Exit 1 if anything was changed, removed, moved or put in.
 
-    What it prints as the tip stands for the whole ledger up to here. Whoever notes it elsewhere can
-    see later, with `--noted`, that nothing before it was rewritten.
+    With a checkpoint that was kept elsewhere (`collector ledger checkpoint`) also if the end was
+    cut off, or history rewritten, by somebody who could make all hashes and signatures anew.
     """
     if noted is not None and not re.fullmatch("[0-9a-f]{64}", noted):
         raise typer.BadParameter("a hash is 64 hexadecimal digits", param_hint="--noted")
-    with opened(data / _FILE_NAME) as ledger:
-        found = ledger.verify(None if noted is None else bytes.fromhex(noted))
-    aside = len(list(data.glob(f"{_FILE_NAME}.damaged-*")))
+    kept = [each for path in checkpoint or () for each in _kept(path)]
+    with opened(data / FILE_NAME) as ledger:
+        found = ledger.verify(None if noted is None else bytes.fromhex(noted), kept)
+    aside = len(list(data.glob(f"{FILE_NAME}.damaged-*")))
     if as_json:
         print_json(_as_dict(found, aside))
     else:
         _print(found, aside)
     raise typer.Exit(1 if found.flaws else 0)
+
+
+def _kept(path: Path) -> list[Entry]:
+    """The checkpoints of a file. Raises ``InputError`` E401."""
+    text = ""
+    with suppress(OSError, UnicodeDecodeError), path.open(encoding="utf-8") as file:
+        text = file.read(_MOST_CHARACTERS)
+    return checkpoints(text)
 
 
 def _as_dict(found: Verification, aside: int) -> dict[str, object]:
@@ -99,7 +121,29 @@ def _as_dict(found: Verification, aside: int) -> dict[str, object]:
         "tip": {"sequence": found.tip.sequence, "hash": found.tip.hash.hex()},
         "breaks": [{"first": each.first, "missing": each.missing} for each in found.breaks],
         "damaged_files": aside,
-        "flaws": [{"sequence": flaw.sequence, "message": flaw.message} for flaw in found.flaws],
+        "flaws": [_of_flaw(flaw) for flaw in found.flaws],
+        "entries": _of_trail(found.trail),
+    }
+
+
+def _of_flaw(flaw: Flaw) -> dict[str, object]:
+    told: dict[str, object] = {"sequence": flaw.sequence, "message": flaw.message}
+    return told if flaw.what == "receipt" else {**told, "what": flaw.what}
+
+
+def _of_trail(trail: Trail) -> dict[str, object]:
+    return {
+        "entries": trail.entries,
+        "signed": trail.signed,
+        "signed_up_to": trail.signed_up_to,
+        "signatures_checked": trail.is_checked,
+        "checkpoints_kept": trail.kept,
+        "tip": {"sequence": trail.tip.sequence, "hash": trail.tip.hash.hex()},
+        "keys": [
+            {"sequence": key.sequence, "public": key.public, "vouched": key.is_vouched}
+            for key in trail.keys
+        ],
+        "breaks": trail.breaks,
     }
 
 
@@ -117,7 +161,25 @@ def _print(found: Verification, aside: int) -> None:
             f"a new chain begins at receipt {each.first}, where the file was damaged;"
             f" {each.missing:,} receipts are missing before it"
         )
+    _print_trail(found.trail)
     if aside:
         out.print(f"{aside} damaged files were set aside in the data directory")
     out.print(f"tip: {found.tip.sequence} {found.tip.hash.hex()}")
     out.print("[bold red]the ledger does not hold[/]" if found.flaws else "the ledger holds")
+
+
+def _print_trail(trail: Trail) -> None:
+    signed = f"{trail.signed:,} of them signed" if trail.signed else "none of them signed"
+    out.print(f"{trail.entries:,} entries, {signed}")
+    if trail.is_checked and 0 < trail.signed_up_to < trail.tip.sequence:
+        out.print(f"what comes after entry {trail.signed_up_to} is not signed")
+    if trail.signed and not trail.is_checked:
+        extra = "data-minimisation-collector[signing]"
+        out.print(f"signatures were not checked; install {extra}", markup=False)
+    for key in trail.keys[1:]:
+        if not key.is_vouched:
+            out.print(f"a new key begins at entry {key.sequence}; the one before has not signed it")
+    for sequence in trail.breaks:
+        out.print(f"entries before {sequence} were lost, where the file was damaged")
+    if trail.kept:
+        out.print(f"compared with {trail.kept} checkpoints that were kept elsewhere")

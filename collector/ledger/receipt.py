@@ -64,9 +64,10 @@ class Receipt:
     previous: bytes
     hash: bytes = b""
 
-    def computed(self) -> bytes:
-        """SHA-256 of its canonical text, which is all of it but ``hash``."""
-        text = [
+    @property
+    def text(self) -> bytes:
+        """Its canonical text, which is all of it but ``hash``."""
+        lines = [
             "collector receipt 1",
             f"sequence {self.sequence}",
             f"minute {self.minute}",
@@ -77,7 +78,11 @@ class Receipt:
             f"commitment {'-' if self.commitment is None else self.commitment.hex()}",
             f"previous {self.previous.hex()}",
         ]
-        return hashlib.sha256("".join(f"{line}\n" for line in text).encode()).digest()
+        return "".join(f"{line}\n" for line in lines).encode()
+
+    def computed(self) -> bytes:
+        """SHA-256 of its text."""
+        return hashlib.sha256(self.text).digest()
 
     def as_row(self) -> tuple[Any, ...]:
         """Its values in the order of ``COLUMNS``."""
@@ -140,10 +145,15 @@ class Start:
     after: bytes = NOTHING
 
     @property
+    def text(self) -> bytes:
+        """Its canonical text."""
+        head = f"collector chain 1\nfirst {self.first}\nreason {self.reason}\n"
+        return f"{head}after {self.after.hex()}\n".encode()
+
+    @property
     def hash(self) -> bytes:
         """What the first receipt has for ``previous``."""
-        text = f"collector chain 1\nfirst {self.first}\nreason {self.reason}\n"
-        return hashlib.sha256(f"{text}after {self.after.hex()}\n".encode()).digest()
+        return hashlib.sha256(self.text).digest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,16 @@ from collector.contracts import REJECTIONS
 from collector.errors import ConfigError, DeliveryError
 from collector.ledger.entry import KINDS, Entry, Kind
 from collector.ledger.journal import SELECT_ENTRIES, unpacked
-from collector.ledger.receipt import COLUMNS, Receipt, Start, Tip, as_bytes, as_number, commit
+from collector.ledger.receipt import (
+    COLUMNS,
+    NOTHING,
+    Receipt,
+    Start,
+    Tip,
+    as_bytes,
+    as_number,
+    commit,
+)
 from collector.ledger.signing import checker
 from collector.ledger.trail import follow
 from collector.ledger.verification import Verification, verify
@@ -92,9 +101,11 @@ class Ledger:
     def verify(self, noted: bytes | None = None, checkpoints: Iterable[Entry] = ()) -> Verification:
         """Verify both chains, the signatures if that is possible, and the commitments of batches
         that still wait. ``noted`` and ``checkpoints`` were kept elsewhere."""
-        trail = follow(self.entries(), self.last_entry, checkpoints, checker())
+        nothing = Tip(0, NOTHING)
+        trail = follow(self.entries(), self.last_entry or nothing, checkpoints, checker())
         trail.look_for(dict(self.documents()))
-        found = verify(self.receipts(), self.starts, self.tip, noted, trail.anchors)
+        tip = self.tip or nothing
+        found = verify(self.receipts(), self.starts, tip, noted, trail.anchors)
         found.trail = trail
         self._check_batches(found)
         found.flaws.extend(trail.flaws)

@@ -44,7 +44,7 @@ class Trail:
     which vouches for all before it; ``is_checked`` says whether signatures could be checked.
 
     ``breaks`` are the numbers of entries that say that others were lost to damage; ``named`` are
-    documents, ``anchors`` receipts that must be there.
+    documents, ``anchors`` receipts that must be there; ``kept`` is how many checkpoints there were.
     """
 
     is_checked: bool
@@ -54,6 +54,7 @@ class Trail:
     tip: Tip = field(default_factory=lambda: Tip(0, NOTHING))
     keys: list[KeyChange] = field(default_factory=list)
     breaks: list[int] = field(default_factory=list)
+    kept: int = 0
     named: list[tuple[int, str]] = field(default_factory=list)
     anchors: list[Anchor] = field(default_factory=list)
     flaws: Flaws = field(default_factory=lambda: Flaws("entry"))
@@ -144,7 +145,9 @@ def follow(
     kept: dict[int, list[Entry]] = {}
     for checkpoint in checkpoints:
         kept.setdefault(checkpoint.sequence, []).append(checkpoint)
-        trail.anchors.append(Anchor(checkpoint.receipt, checkpoint.sequence, is_kept=True))
+        if checkpoint.receipt.sequence > 0:
+            trail.anchors.append(Anchor(checkpoint.receipt, checkpoint.sequence, is_kept=True))
+        trail.kept += 1
     for entry in entries:
         trail.take(entry, holds)
         for checkpoint in kept.pop(entry.sequence, []):

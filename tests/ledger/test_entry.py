@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from collector.ledger import Entry, Kind, Note
+from collector.ledger import KINDS, Entry, Kind, Note
 from collector.ledger.receipt import Tip
 
 ENTRY = Entry(
@@ -98,3 +100,11 @@ def test_only_damage_may_leave_numbers_out() -> None:
         assert entry.follows(last) is bool(follows)
         assert not replace(entry, previous=b"\1" * 32).follows(last)
         assert not replace(entry, minute="2026-11-26T03:11:00Z").follows(last)
+
+
+def test_the_documentation_lists_every_kind() -> None:
+    """With all that it may state, and in this order."""
+    text = (Path(__file__).parents[2] / "docs" / "ledger.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]*)\|$", text, re.MULTILINE)
+    assert {kind: tuple(re.findall(r"`(\w+)`", facts)) for kind, facts in rows} == KINDS
+    assert [kind for kind, _ in rows] == list(KINDS)

@@ -77,9 +77,18 @@ CHANGES: dict[str, Callable[[Entry], Entry]] = {
 }
 
 
-@pytest.mark.parametrize("name", CHANGES)
+UNDONE = {
+    "as it is": (),
+    "hashed again": ("hash",),
+    "signed again": ("hash", "signature", "key", "no key"),
+}
+"""What is what it was once it is hashed, or signed, again."""
+
+
+@pytest.mark.parametrize(
+    ("how", "name"), [(how, name) for how in UNDONE for name in CHANGES if name not in UNDONE[how]]
+)
 @pytest.mark.parametrize("at", [1, 4, 9])
-@pytest.mark.parametrize("how", ["as it is", "hashed again", "signed again"])
 def test_a_changed_entry_is_found(key: Key, name: str, at: int, how: str) -> None:
     """Whatever is changed, by whomever, unless it is the very last and its writer has the key: then
     what the file notes as the last one is another."""
@@ -90,8 +99,7 @@ def test_a_changed_entry_is_found(key: Key, name: str, at: int, how: str) -> Non
         entries[at] = replace(entries[at], hash=entries[at].computed())
     elif how == "signed again":
         entries[at] = resigned(entries[at], key)
-    if entries == whole:
-        pytest.skip("hashed or signed again, it is what it was")
+    assert entries != whole
     found = check(entries, last)
     assert found.flaws
     assert {flaw.sequence for flaw in found.flaws} & {at + 1, at + 2, entries[at].sequence}

@@ -1,0 +1,241 @@
+"""``collector ledger entries|checkpoint|rotate-key|export``, and what verifying says of them."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+
+from collector.ledger import Note
+from collector.ledger.export import auditor
+from collector.spool import Spool
+from tests.cli.process import run
+from tests.spool.make import drained, entry
+
+CANARY = "canary-203.0.113.7"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data directory with three receipts and some entries between."""
+    folder = tmp_path / "data"
+    with Spool(folder / "spool.db", sinks=["sink"]) as spool:
+        note = Note.of("configuration", document=b'{"a": 1}', change="first")
+        spool.note(note, Note.of("checkpoint", at="start")).result()
+        for n in range(3):
+            spool.put(entry(n, rejected={"malformed": 1}, text=CANARY)).result()
+            spool.note(Note.of("read", command="store query", rows=n)).result()
+        spool.note(Note.of("checkpoint", at="stop")).result()
+        drained(spool)
+    return folder
+
+
+def edit(data: Path, *statements: str) -> None:
+    """With any tool that writes SQLite."""
+    db = sqlite3.connect(data / "spool.db", isolation_level=None)
+    for statement in statements:
+        db.execute(statement)
+    db.close()
+
+
+def kept(data: Path) -> Path:
+    """A checkpoint, kept elsewhere."""
+    path = data.parent / "checkpoint.txt"
+    path.write_bytes(run("ledger", "checkpoint", "--data", data).out)
+    return path
+
+
+def test_entries(data: Path) -> None:
+    """A table for people, whole entries as JSON."""
+    shown = run("ledger", "entries", "--data", data, "--last", 2)
+    assert shown.code == 0
+    lines = shown.out.decode().splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["6", "7"]
+    assert "at stop" in lines[2]
+    listed = orjson.loads(run("ledger", "entries", "--data", data, "--last", 0, "--json").out)
+    assert [each["kind"] for each in listed] == [
+        *("key", "configuration", "checkpoint", "read", "read", "read", "checkpoint")
+    ]
+    assert listed[1]["previous"] == listed[0]["hash"]
+    assert listed[3]["facts"] == [["command", "store query"], ["rows", "0"]]
+
+
+def test_verify_tells_of_entries(data: Path) -> None:
+    """How many there are, and how many of them are signed."""
+    done = run("ledger", "verify", "--data", data, "--checkpoint", kept(data))
+    assert done.code == 0
+    lines = done.out.decode().splitlines()
+    assert lines[1] == "7 entries, 7 of them signed"
+    assert "compared with 1 checkpoints that were kept elsewhere" in lines
+    told = orjson.loads(run("ledger", "verify", "--data", data, "--json").out)["entries"]
+    assert (told["entries"], told["signed"], told["signed_up_to"]) == (7, 7, 7)
+    assert [key["vouched"] for key in told["keys"]] == [True]
+
+
+def test_a_changed_entry_fails(data: Path) -> None:
+    """Exit 1, and where."""
+    edit(data, "UPDATE entries SET facts = 'command store query' WHERE sequence = 4")
+    done = run("ledger", "verify", "--data", data, "--json")
+    assert done.code == 1
+    assert {"sequence": 4, "message": "it was changed: its hash is another", "what": "entry"} in (
+        orjson.loads(done.out)["flaws"]
+    )
+
+
+def test_a_cut_tail_is_found_by_a_checkpoint(data: Path) -> None:
+    """And by nothing else, if it was cut off well."""
+    path = kept(data)
+    edit(
+        data,
+        "DELETE FROM receipts WHERE sequence > 1",
+        "UPDATE tip SET (sequence, hash) = (SELECT sequence, hash FROM receipts)",
+        "DELETE FROM entries WHERE sequence > 4",
+        "UPDATE last_entry SET (sequence, hash) ="
+        " (SELECT sequence, hash FROM entries ORDER BY sequence DESC LIMIT 1)",
+    )
+    assert run("ledger", "verify", "--data", data).code == 0
+    done = run("ledger", "verify", "--data", data, "--checkpoint", path)
+    assert done.code == 1
+    assert b"entry 7: the entries after 4 are missing: a checkpoint names it" in done.err
+    assert b"receipt 3: it is missing, and the checkpoint at entry 7 names it" in done.err
+
+
+def test_a_checkpoint_can_be_asked_for(data: Path) -> None:
+    """It is newer than the one before, and both are in the ledger, in one file or in two."""
+    first, path = kept(data), data.parent / "second.txt"
+    path.write_bytes(run("ledger", "checkpoint", "--data", data, "--new").out)
+    assert b"fact at asked" in path.read_bytes()
+    both = data.parent / "both.txt"
+    both.write_bytes(first.read_bytes() + path.read_bytes())
+    for files in ([first, path], [both]):
+        given = [part for file in files for part in ("--checkpoint", file)]
+        assert run("ledger", "verify", "--data", data, *given).code == 0
+
+
+def test_where_there_is_no_checkpoint(tmp_path: Path) -> None:
+    """Exit 1, and what to do; where there is no spool, none is made: exit 78."""
+    with Spool(tmp_path / "spool.db"):
+        pass
+    done = run("ledger", "checkpoint", "--data", tmp_path)
+    assert (done.code, done.out) == (1, b"")
+    assert b"--new" in done.err
+    for command in ("checkpoint", "rotate-key", "entries", "export"):
+        assert run("ledger", command, "--data", tmp_path / "none").code == 78
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("kind checkpoint", "kind erasure"),  # its signature is good for another text
+        ("signature ", "signature 00"),
+        ("signature ", f"{CANARY} "),
+        ("sequence 7", "sequence seven"),
+        ("collector entry 1", f"{CANARY}\ncollector entry 1"),
+        ("receipt 3 ", "receipt 3"),
+    ],
+)
+def test_what_is_no_checkpoint(data: Path, old: str, new: str) -> None:
+    """Exit 2, and nothing of the file is shown; the same for one that was changed."""
+    path = kept(data)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    done = run("ledger", "verify", "--data", data, "--checkpoint", path)
+    assert done.code == 2
+    assert b"[E401]" in done.err
+    assert b"canary" not in done.err + done.out
+    assert run("ledger", "verify", "--data", data, "--checkpoint", data / "none").code == 2
+
+
+def test_a_key_is_rotated(data: Path) -> None:
+    """Also beside a sidecar that runs."""
+    old = (data / "ledger.key").read_bytes()
+    with Spool(data / "spool.db"):
+        done = run("ledger", "rotate-key", "--data", data)
+    assert done.code == 0
+    told = orjson.loads(run("ledger", "verify", "--data", data, "--json").out)
+    assert told["ok"]
+    keys = told["entries"]["keys"]
+    assert [key["vouched"] for key in keys] == [True, True]
+    assert done.out.decode() == f"key: {keys[1]['public']}\n"
+    assert (data / "ledger.key").read_bytes() != old
+
+
+def audit(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """The auditor's script, where nothing of ours can be imported."""
+    script = folder / "auditor.py"
+    script.write_bytes(run("ledger", "export", "--verifier").out)
+    command: list[str | Path] = [sys.executable, "-I", script, *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_an_export_is_verified_elsewhere(data: Path, tmp_path: Path) -> None:
+    """By a script that knows nothing of Collector; no record is in it, and it is its owner's."""
+    output = tmp_path / "export.ndjson"
+    assert run("ledger", "export", "--data", data, "--output", output).code == 0
+    assert stat.S_IMODE(output.stat().st_mode) == 0o600
+    assert run("ledger", "export", "--data", data).out == output.read_bytes()
+    assert CANARY.encode() not in output.read_bytes()
+    path = kept(data)
+    path.write_text(2 * path.read_text())
+    done = audit(tmp_path, output, path)
+    assert (done.returncode, done.stdout, done.stderr) == (
+        0,
+        "the ledger holds\n2 checkpoints were compared\n",
+        "",
+    )
+    assert "collector" not in [line.split()[1] for line in auditor().splitlines() if "port" in line]
+
+
+@pytest.mark.parametrize(
+    ("statement", "flaw"),
+    [
+        ("UPDATE receipts SET received = 9 WHERE sequence = 2", "receipt 2: it was changed"),
+        ("UPDATE receipts SET received = 9 WHERE sequence = 2", "receipt 2: it does not add up"),
+        ("DELETE FROM receipts WHERE sequence = 2", "receipt 3: it does not follow on receipt 1"),
+        ("DELETE FROM receipts WHERE sequence = 3", "the receipt that it names is another"),
+        ("DELETE FROM receipts WHERE sequence = 3", "it does not end with the receipt"),
+        ("DELETE FROM entries WHERE sequence = 4", "entry 5: it does not follow on entry 3"),
+        ("UPDATE entries SET kind = 'read' WHERE sequence = 3", "entry 3: it was changed"),
+        ("UPDATE entries SET signature = x'00' WHERE sequence = 3", "its signature is not good"),
+        ("UPDATE documents SET text = x'00'", "document : it was changed"),
+        ("UPDATE starts SET after = x'01'", "receipt 1: it does not follow on receipt 0"),
+    ],
+)
+def test_the_auditor_finds(data: Path, tmp_path: Path, statement: str, flaw: str) -> None:
+    """What verifying the file itself would find."""
+    edit(data, statement)
+    output = tmp_path / "export.ndjson"
+    assert run("ledger", "export", "--data", data, "--output", output).code == 0
+    done = audit(tmp_path, output)
+    assert done.returncode == 1
+    assert flaw in done.stdout
+
+
+def test_the_auditor_compares_with_checkpoints(data: Path, tmp_path: Path) -> None:
+    """A ledger that was made anew has none of them."""
+    path = kept(data)
+    (data / "spool.db").unlink()
+    (data / "ledger.key").unlink()
+    with Spool(data / "spool.db") as spool:
+        spool.note(Note.of("checkpoint", at="start")).result()
+    output = tmp_path / "export.ndjson"
+    assert run("ledger", "export", "--data", data, "--output", output).code == 0
+    assert audit(tmp_path, output).returncode == 0
+    done = audit(tmp_path, output, path)
+    assert done.returncode == 1
+    assert "cut or rewritten" in done.stdout
+    assert run("ledger", "verify", "--data", data, "--checkpoint", path).code == 1
+
+
+def test_an_output_that_cannot_be_written(data: Path, tmp_path: Path) -> None:
+    """E203."""
+    done = run("ledger", "export", "--data", data, "--output", tmp_path / "none" / "file")
+    assert done.code == 78
+    assert b"[E203]" in done.err

@@ -1,0 +1,240 @@
+"""Whatever somebody does to the file, it is found: a change that is not put right by itself, and
+with a checkpoint that was kept elsewhere, also one by somebody who makes all hashes anew.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from collector.contracts import Rejection
+from collector.ledger import Entry, Note, Receipt, Verification, opened
+from collector.ledger.auditor import Audit, digest
+from collector.ledger.checkpoint import checkpoints, written
+from collector.ledger.entry import ENTRY_COLUMNS
+from collector.ledger.export import lines
+from collector.ledger.receipt import COLUMNS, NOTHING, Start, Tip
+from collector.ledger.signing import Key
+from collector.spool import Spool, note, rotate
+from collector.spool import tables as spool_tables
+from tests.spool.make import entry
+
+_RECEIPTS = 6
+_SOME = max(10, settings().max_examples // 4)
+TABLES = ("receipts", "entries", "starts", "tip", "last_entry", "documents")
+Change = Callable[[sqlite3.Connection], object]
+
+
+@dataclass(frozen=True)
+class Original:
+    """A ledger, where it lies, and two of its checkpoints."""
+
+    folder: Path
+    checkpoints: list[Entry]
+    rows: dict[str, list[Any]]
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Original:
+    """Six receipts, entries of several kinds under two keys, and documents."""
+    folder = tmp_path_factory.mktemp("ledger") / "data"
+    with Spool(folder / "spool.db", sinks=["sink"]) as spool:
+        for n in range(_RECEIPTS):
+            spool.put(entry(*range(n % 3), rejected={"malformed": n, "too_deep": 1})).result()
+            spool.note(Note.of("read", command="store query", rows=n)).result()
+            if n % 3 == 0:
+                document = b'{"version": %d}' % n
+                spool.note(Note.of("configuration", document=document, change="neutral")).result()
+                spool.note(Note.of("checkpoint", at="hour")).result()
+        rotate(folder)
+        spool.delivered("sink", _RECEIPTS)
+    note(folder, Note.of("checkpoint", at="stop"))
+    with opened(folder / "spool.db") as ledger:
+        assert not ledger.verify().flaws
+        found = [each for each in ledger.entries() if each.kind == "checkpoint"]
+    text = "".join(written(each) for each in (found[1], found[-1]))
+    return Original(folder, checkpoints(text), rows_of(folder / "spool.db"))
+
+
+def rows_of(path: Path) -> dict[str, list[Any]]:
+    """All that the ledger's tables hold."""
+    with closing(sqlite3.connect(path)) as db:
+        return {name: db.execute(f"SELECT * FROM {name} ORDER BY 1").fetchall() for name in TABLES}
+
+
+@contextmanager
+def tampered(original: Original, *changes: Change) -> Iterator[Path]:
+    """A copy of the file in which something was changed."""
+    copy = original.folder.with_name("copy")
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(original.folder, copy)
+    path = copy / "spool.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        for change in changes:
+            change(db)
+    yield path
+
+
+def verified(path: Path, *kept: Entry) -> Verification:
+    with opened(path) as ledger:
+        return ledger.verify(None, kept)
+
+
+def audited(path: Path, *kept: Entry) -> bool:
+    """Whether the auditor's script finds nothing in an export; what it cannot read is a flaw."""
+    audit = Audit()
+    with opened(path) as ledger:
+        *exported, end = map(orjson.loads, lines(ledger))
+    try:
+        flaws = [flaw for line in exported for flaw in audit.take(line)]
+    except (ValueError, LookupError):
+        return False
+    hashes = audit.hashes["entry"].values()
+    is_there = all(digest(each.text.decode()) in hashes for each in kept)
+    tips = {what: [*tip] for what, tip in audit.tips.items()}
+    return not flaws and is_there and end == {"tips": tips}
+
+
+NUMBERS = st.integers(-1, 30) | st.integers(2**40, 2**62)
+TEXTS = st.sampled_from(["", "-", "read", "key", "2026-11-26T03:10:00Z", "rows 1", "canary\nx 1"])
+BLOBS = st.binary(max_size=40) | st.just(NOTHING)
+
+
+def value(name: str, kind: str) -> st.SearchStrategy[Any]:
+    """Something that the column may hold, as the tables are strict."""
+    by_kind: dict[str, st.SearchStrategy[Any]] = {"INTEGER": NUMBERS, "TEXT": TEXTS, "BLOB": BLOBS}
+    return by_kind[kind] | (st.none() if name == "commitment" else st.nothing())
+
+
+@st.composite
+def changes(draw: st.DrawFn) -> Change:
+    """One change with a tool that writes SQLite: a value, a row less, two swapped, one twice."""
+    table = draw(st.sampled_from(TABLES))
+    with closing(sqlite3.connect(":memory:")) as db:
+        for statement in spool_tables.TABLES:
+            db.execute(statement)
+        columns = db.execute(f"PRAGMA table_info({table})").fetchall()
+    row = draw(st.integers(0, 20))
+    which = f"(SELECT {columns[0][1]} FROM {table} ORDER BY 1 LIMIT 1 OFFSET {row})"
+    one = f"{columns[0][1]} = {which}"
+    how = draw(st.sampled_from(["set", "set", "delete", "swap", "copy"]))
+    if how == "delete":
+        return lambda db: db.execute(f"DELETE FROM {table} WHERE {one}")
+    if how == "swap" and table in ("receipts", "entries"):
+        return lambda db: _swap(db, table, row)
+    if how == "copy" and table in ("receipts", "entries"):
+        return lambda db: _copy(db, table, row)
+    _, name, kind, *_ = draw(st.sampled_from(columns))
+    new = draw(value(name, kind))
+    return lambda db: db.execute(f"UPDATE OR IGNORE {table} SET {name} = ? WHERE {one}", (new,))
+
+
+def _swap(db: sqlite3.Connection, table: str, row: int) -> None:
+    """A row and the one after it get each other's numbers."""
+    numbers = db.execute(f"SELECT sequence FROM {table} ORDER BY 1 LIMIT 2 OFFSET {row}").fetchall()
+    if len(numbers) == 2:
+        (first,), (second,) = numbers
+        for new, old in ((-9, first), (first, second), (second, -9)):
+            db.execute(f"UPDATE {table} SET sequence = ? WHERE sequence = ?", (new, old))
+
+
+def _copy(db: sqlite3.Connection, table: str, row: int) -> None:
+    """A row is there once more, as the last."""
+    names = ", ".join((COLUMNS if table == "receipts" else ENTRY_COLUMNS)[1:])
+    db.execute(
+        f"INSERT INTO {table} (sequence, {names}) SELECT (SELECT max(sequence) + 1 FROM {table}),"
+        f" {names} FROM {table} ORDER BY sequence LIMIT 1 OFFSET {row}"
+    )
+
+
+@settings(max_examples=2 * _SOME)
+@given(change=changes())
+def test_a_change_is_found(original: Original, change: Change) -> None:
+    """With nothing but the file. What the file says of its end binds the last receipt and entry."""
+    with tampered(original, change) as path:
+        is_same = rows_of(path) == original.rows
+        assert (verified(path).flaws == []) is is_same
+        if len(rows_of(path)["documents"]) == len(original.rows["documents"]):
+            assert audited(path) is is_same
+
+
+@settings(max_examples=_SOME)
+@given(several=st.lists(changes(), min_size=2, max_size=6))
+def test_several_changes_are_found(original: Original, several: list[Change]) -> None:
+    """With a checkpoint also those that hide each other, such as a row and the note of it."""
+    with tampered(original, *several) as path:
+        rows = rows_of(path)
+        is_same = all(rows[name] == original.rows[name] for name in ("receipts", "entries"))
+        assert is_same or verified(path, *original.checkpoints).flaws
+        assert is_same or not audited(path, *original.checkpoints)
+
+
+def rewritten(
+    db: sqlite3.Connection, receipts: list[Receipt], entries: list[Entry], key: Key | None
+) -> None:
+    """A whole new ledger of these, as somebody would write it who knows how."""
+    hashes = {0: NOTHING}
+    before = Start(1, "new").hash
+    for number, receipt in enumerate(receipts, 1):
+        new = replace(receipt, sequence=number, previous=before)
+        new = replace(new, hash=new.computed())
+        hashes[number] = before = new.hash
+        receipts[number - 1] = new
+    before = NOTHING
+    for number, each in enumerate(entries, 1):
+        at = min(each.receipt.sequence, len(receipts))
+        facts = (("public", key.public),) if key and each.kind == "key" else each.facts
+        public = key.public if key else ""
+        new_entry = replace(
+            each, sequence=number, facts=facts, receipt=Tip(at, hashes[at]), key=public
+        )
+        new_entry = replace(new_entry, previous=before)
+        signature = key.sign(new_entry.text) if key else b""
+        new_entry = replace(new_entry, hash=new_entry.computed(), signature=signature)
+        entries[number - 1], before = new_entry, new_entry.hash
+    for table, rows in (("receipts", receipts), ("entries", entries)):
+        db.execute(f"DELETE FROM {table}")
+        marks = ", ".join("?" * len(rows[0].as_row()))
+        db.executemany(f"INSERT INTO {table} VALUES ({marks})", [row.as_row() for row in rows])
+    db.execute("UPDATE tip SET sequence = ?, hash = ?", (len(receipts), receipts[-1].hash))
+    db.execute("UPDATE last_entry SET sequence = ?, hash = ?", (len(entries), entries[-1].hash))
+
+
+@settings(max_examples=_SOME // 2)
+@given(data=st.data(), has_key=st.booleans())
+def test_a_ledger_that_was_made_anew_is_found(
+    original: Original, data: st.DataObject, has_key: bool
+) -> None:
+    """It verifies in itself, signatures included, by whoever has the key; not with a checkpoint."""
+    with opened(original.folder / "spool.db") as ledger:
+        receipts, entries = list(ledger.receipts()), list(ledger.entries())
+    key = Key((original.folder / "ledger.key").read_bytes()) if has_key else None
+    what = data.draw(st.sampled_from(["less", "no receipt", "no entry", "shorter"]))
+    if what == "less":
+        at = data.draw(st.integers(1, _RECEIPTS - 1))
+        less = receipts[at].rejected["malformed"]
+        rejected: dict[Rejection, int] = {"too_deep": 1}
+        received = receipts[at].received - less
+        receipts[at] = replace(receipts[at], received=received, rejected=rejected)
+    elif what == "no receipt":
+        del receipts[data.draw(st.integers(0, _RECEIPTS - 1))]
+    elif what == "no entry":
+        del entries[data.draw(st.integers(1, len(entries) - 2))]
+    else:
+        at = data.draw(st.integers(1, _RECEIPTS - 1))
+        receipts = receipts[:at]
+        entries = [each for each in entries if each.receipt.sequence <= at]
+    with tampered(original, lambda db: rewritten(db, receipts, entries, key)) as path:
+        assert [flaw for flaw in verified(path).flaws if "document" not in flaw.message] == []
+        assert verified(path, *original.checkpoints).flaws
+        assert not audited(path, *original.checkpoints)
