@@ -59,7 +59,7 @@ _SWITCHES = {
 }
 _FILES = ("SSLKEYLOGFILE", "PROMETHEUS_MULTIPROC_DIR", "LD_DEBUG_OUTPUT", "MALLOC_TRACE")
 _STRACE_SECONDS = 10
-_OWN = {"data", "data/collector.lock", "data/spool.db", "data/store.db"}
+_OWN = {"data", "data/collector.lock", "data/ledger.key", "data/spool.db", "data/store.db"}
 
 
 class Trap:

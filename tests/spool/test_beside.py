@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from collector.errors import ConfigError, DeliveryError
-from collector.ledger import Note
+from collector.ledger import Note, opened
 from collector.spool import Spool, note
 from collector.spool.tables import FORMAT
 from tests.spool.make import drained, entry, query
@@ -121,3 +122,34 @@ def test_entries_of_a_damaged_file_are_saved(path: Path) -> None:
         spool.note(ERASED).result()
     assert kinds(path) == ["read", "configuration", "damage", "erasure"]
     assert query(path, "SELECT count(*) FROM documents") == [(1,)]
+
+
+def test_many_at_once(path: Path) -> None:
+    """Commands beside a sidecar that is busy: every entry is there, in one chain."""
+    with Spool(path, sinks=["sink"]) as spool, ThreadPoolExecutor(4) as pool:
+        added = [pool.submit(note, path.parent, READ, ERASED) for _ in range(20)]
+        futures = [spool.put(entry(n)) for n in range(200)] + [spool.note(READ) for _ in range(20)]
+        assert all(future.result() for future in futures)
+        assert [future.result() for future in added] == [None] * 20
+    with opened(path) as ledger:
+        found = ledger.verify()
+    assert (found.flaws, found.trail.breaks) == ([], [])
+    assert found.trail.entries == found.trail.signed == 61
+    assert len(found.trail.keys) == 1
+
+
+def test_a_write_that_fails_adds_nothing(path: Path) -> None:
+    """Neither the entry nor a gap."""
+    note(path.parent, READ)
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute(
+        "CREATE TRIGGER refuse BEFORE INSERT ON entries BEGIN SELECT RAISE(ABORT, 'no'); END"
+    )
+    with pytest.raises(DeliveryError) as caught:
+        note(path.parent, READ)
+    assert caught.value.code == "E506"
+    assert caught.value.__context__ is None
+    db.execute("DROP TRIGGER refuse")
+    db.close()
+    note(path.parent, ERASED)
+    assert kinds(path) == ["read", "erasure"]
