@@ -138,6 +138,9 @@ def _make(path: Path) -> None:
     part.unlink(missing_ok=True)
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
+        owner = path.parent.stat()
+        with suppress(PermissionError):  # as root, for whom the directory belongs to
+            os.fchown(handle, owner.st_uid, owner.st_gid)
         os.write(handle, pem)
         os.fsync(handle)
     finally:
