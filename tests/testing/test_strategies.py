@@ -44,11 +44,6 @@ def drawn(strategy: st.SearchStrategy[_T], number: int = 400) -> list[_T]:
 
 
 @cache
-def texts(strategy: Callable[..., st.SearchStrategy[bytes]]) -> list[bytes]:
-    return drawn(strategy(CONFERENCING, now=NOW), 600)
-
-
-@cache
 def mappings(name: str, plain: bool) -> list[dict[Any, Any]]:
     number = 300 if plain or name != CONFERENCING.name else 400
     return drawn(events(load_schema(name), plain=plain, now=NOW), number)
@@ -163,24 +158,16 @@ _FEATURES: dict[str, Callable[[bytes], object]] = {
 
 @pytest.mark.parametrize("strategy", [payloads, lines])
 def test_texts_have_every_feature(strategy: Callable[..., st.SearchStrategy[bytes]]) -> None:
-    """All that is promised comes up, each within 600 examples, which differ with
-    what else is loaded."""
+    """All that is promised comes up, each within 600 examples, which differ with what else is
+    loaded; and none leaves a doubt about its depth: at most 100 levels, or more than 1,000."""
     missing = dict(_FEATURES)
-    for text in texts(strategy):
+    for text in drawn(strategy(CONFERENCING, now=NOW), 600):
         for feature in [feature for feature, has in missing.items() if has(text)]:
             del missing[feature]
-    assert not missing
-
-
-@pytest.mark.parametrize("strategy", [payloads, lines])
-def test_texts_leave_no_doubt_about_depth(
-    strategy: Callable[..., st.SearchStrategy[bytes]],
-) -> None:
-    """At most 100 levels, or more than 1,000."""
-    for text in texts(strategy):
         for line in text.split(b"\n") if strategy is lines else [text]:
             depth = levels(line.decode(errors="replace"))
             assert depth <= 100 or depth > 1000
+    assert not missing
 
 
 @given(events(CONFERENCING, plain=True, now=NOW), st.integers(0, 2**16))
