@@ -17,7 +17,7 @@ from tests.room import Alone, Room
 settings.register_profile(
     "default",
     deadline=None,
-    max_examples=int(os.environ.get("COLLECTOR_EXAMPLES", "100")),
+    max_examples=int(os.environ.get("COLLECTOR_EXAMPLES", "50")),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("default")

@@ -24,7 +24,6 @@ def _address(number: int) -> str:
     return f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
 
 
-@pytest.mark.alone
 def test_threads(tmp_path: Path) -> None:
     """Eight of them, a hundred thousand events each: all are delivered, each once."""
     path, total = tmp_path / "t.ndjson", _THREADS * _EACH
