@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from collector.cli import config, ledger, schema, store, subject
+from collector.cli.claims import claims
 from collector.cli.demo import demo
 from collector.cli.explain import explain_events
 from collector.cli.filter import filter_events
@@ -37,6 +38,7 @@ app.command("filter")(filter_events)
 app.command("explain")(explain_events)
 app.command("serve")(serve)
 app.command("healthcheck")(healthcheck)
+app.command("claims")(claims)
 app.add_typer(config.app, name="config")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(schema.app, name="schema")

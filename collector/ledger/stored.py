@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from collector.contracts import REJECTIONS
+from collector.contracts import CATEGORIES, DROPS, REJECTIONS, Tally
 from collector.errors import ConfigError, DeliveryError
 from collector.ledger.entry import KINDS, Entry, Kind
 from collector.ledger.journal import SELECT_ENTRIES, unpacked
@@ -75,6 +76,24 @@ class Ledger:
         if newest is not None:
             query = f"SELECT * FROM ({query} ORDER BY sequence DESC LIMIT {int(newest)})"  # noqa: S608
         return map(Receipt.from_row, self._rows(f"{query} ORDER BY sequence"))
+
+    def tally(self) -> Tally:
+        """All that was received, and of what was dropped, met and weighed, what is still summed."""
+        columns = ", ".join(
+            f"ifnull(sum({name}), 0)" for name in ("received", "admitted", *REJECTIONS)
+        )
+        for received, admitted, *rejected in self._rows(f"SELECT {columns} FROM receipts"):  # noqa: S608
+            total = Tally(as_number(received), as_number(admitted))
+            total.rejected.update(dict(zip(REJECTIONS, map(as_number, rejected), strict=True)))
+        query = "SELECT what, name, reason, sum(times) FROM hours GROUP BY what, name, reason"
+        for what, name, reason, times in self._rows(query):
+            if what == "dropped" and reason in DROPS:
+                total.dropped.setdefault(name, Counter())[reason] = as_number(times)
+            elif what == "content" and name in CATEGORIES:
+                total.content[name] = as_number(times)
+            elif what == "bytes" and name in ("in", "out"):
+                setattr(total, f"bytes_{name}", as_number(times))
+        return total
 
     @property
     def last_entry(self) -> Tip | None:

@@ -22,7 +22,7 @@ from collector.schema.kinds import KINDS, FieldBase
 from collector.schema.model import EMPTIED, Head, Purpose, Schema, Trial
 from collector.schema.source import Loc, Source, read
 
-__all__ = ["load_schema", "load_schemas", "parse", "parse_source"]
+__all__ = ["load_schema", "load_schemas", "parse", "parse_source", "validate_part"]
 
 _M = TypeVar("_M", bound=BaseModel)
 
@@ -72,15 +72,15 @@ def _document(source: Source) -> Schema | None:
         source.report((), "E107", "a schema document must be a mapping of keys to values")
         return None
     document: dict[str, Any] = source.value
-    head = _validate(Head, document, (), source) or remnant.of_head(document)
+    head = validate_part(Head, document, (), source) or remnant.of_head(document)
     listed = document.get("tests")
     tests = [
-        _validate(Trial, value, ("tests", index), source)
+        validate_part(Trial, value, ("tests", index), source)
         for index, value in enumerate(listed if isinstance(listed, list) else [])
     ]
     parts = dict(head)
     parts["purposes"] = {
-        name: _validate(Purpose, value, ("purposes", name), source) or remnant.of_purpose(value)
+        name: validate_part(Purpose, value, ("purposes", name), source) or remnant.of_purpose(value)
         for name, value in _items(document, "purposes")
     }
     parts["fields"] = {
@@ -100,7 +100,7 @@ def _items(document: dict[str, Any], key: str) -> Iterator[tuple[str, Any]]:
     yield from part.items() if isinstance(part, dict) else ()
 
 
-def _validate(model: type[_M], value: Any, loc: Loc, source: Source) -> _M | None:
+def validate_part(model: type[_M], value: Any, loc: Loc, source: Source) -> _M | None:
     """A part of the document, or ``None`` once its faults are reported."""
     part, details = None, []
     try:
@@ -134,12 +134,12 @@ def _field(value: Any, loc: Loc, source: Source) -> FieldBase | None:
         else:
             hint = nearest(str(kind), list(KINDS)) or f"; kinds are {', '.join(KINDS)}"
             source.report((*loc, "kind"), "E110", f"no such kind{hint}")
-        _validate(remnant.Field, {**value, "kind": ""}, loc, source)
+        validate_part(remnant.Field, {**value, "kind": ""}, loc, source)
         return None
-    field = _validate(model, value, loc, source)
+    field = validate_part(model, value, loc, source)
     if field is None:
         # How options fit together is judged only where nothing else is wrong: look at them alone.
-        _validate(model, remnant.options(value, model), loc, source)
+        validate_part(model, remnant.options(value, model), loc, source)
     return field
 
 

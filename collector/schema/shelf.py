@@ -9,7 +9,9 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-__all__ = ["catalogue", "names", "samples", "schema", "shipped", "taxonomy"]
+__all__ = ["catalogue", "claims", "names", "samples", "schema", "shipped", "taxonomy"]
+
+_CLAIMS = "claims"
 
 
 @cache
@@ -25,9 +27,14 @@ def taxonomy() -> Path:
     return shipped() / "taxonomy.json"
 
 
+def claims() -> Path:
+    """The file of the public claims, which lies among the schemas and is none."""
+    return shipped() / f"{_CLAIMS}.yaml"
+
+
 def names() -> list[str]:
     """The names of the shipped schemas, sorted."""
-    return sorted(path.stem for path in shipped().glob("*.yaml"))
+    return sorted(path.stem for path in shipped().glob("*.yaml") if path.stem != _CLAIMS)
 
 
 def schema(reference: str) -> Path | None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import subprocess
+from collections import Counter
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from collector.contracts import Category, Drop, Tally
 from collector.errors import ConfigError, DeliveryError
 from collector.ledger import opened
 from collector.spool import Spool
@@ -125,3 +129,34 @@ def test_what_is_no_spool_is_an_error_of_ours(tmp_path: Path, content: bytes) ->
     assert caught.value.code == "E507"
     assert caught.value.__context__ is None
     assert path.read_bytes() == content
+
+
+def test_what_was_counted_is_told(path: Path) -> None:
+    """All receipts together, also of batches that are gone; and the sums of hours, whatever else
+    lies among them."""
+    dropped: dict[str, Counter[Drop]] = {"n": Counter({"invalid_value": 2, "wrong_type": 1})}
+    content: Counter[Category] = Counter({"chat": 4})
+    tally = Tally(1, 1, dropped=dropped, content=content, bytes_in=9, bytes_out=5)
+    with Spool(path, sinks=["sink"]) as spool:
+        for _ in range(2):
+            spool.put(replace(entry(7), tally=tally)).result()
+    with closing(sqlite3.connect(path)) as db, db:
+        rows = [("other", "n", "", 1), ("dropped", "n", "value", 1), ("content", "value", "", 1)]
+        db.executemany("INSERT INTO hours VALUES ('2026-11-24T10:00:00Z', ?, ?, ?, ?)", rows)
+    with opened(path) as ledger:
+        assert ledger.tally().as_dict() == {
+            "received": 17,
+            "admitted": 7,
+            "rejected": {"malformed": 10},
+            "dropped": {"n": {"wrong_type": 2, "invalid_value": 4}},
+            "content": {"chat": 8},
+            "bytes_in": 18,
+            "bytes_out": 10,
+        }
+
+
+def test_nothing_was_counted_yet(tmp_path: Path) -> None:
+    """A new spool."""
+    Spool(tmp_path / "spool.db").close()
+    with opened(tmp_path / "spool.db") as ledger:
+        assert ledger.tally() == Tally()

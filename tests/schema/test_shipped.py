@@ -13,7 +13,12 @@ from collector.schema import load_schema, policy, shelf
 from collector.schema.capacity import record_bits
 
 _NAMES = shelf.names()
-_DOCUMENTS = sorted([*shelf.shipped().glob("*.yaml"), *shelf.shipped().glob("*.samples/*.json")])
+_DOCUMENTS = sorted(
+    [
+        *(shelf.shipped() / f"{name}.yaml" for name in _NAMES),
+        *shelf.shipped().glob("*.samples/*.json"),
+    ]
+)
 _FICTIONAL = [
     ip_network(text)
     for text in (

@@ -1,0 +1,189 @@
+"""Verification: the checks that the claims name, run against a configuration and what it has
+written. A check finds faults, and one that finds none holds.
+
+No fault names a value: it says which rule, which field, which sink, and how many.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from collector.config import Config
+from collector.errors import CODES, ConfigFaults, DeliveryError, Fault, SchemaError
+from collector.ledger import opened
+from collector.proof.claims import CHECKS, Check, Claim
+from collector.proof.flows import LEGAL, Flows, flows
+from collector.proof.passage import Passage, pass_through
+from collector.schema.load import parse
+from collector.schema.model import Schema
+from collector.schema.policy import use_is_allowed
+from collector.sinks.reading import looked, reading
+from collector.sinks.retention import Rule, rules, unruled
+from collector.sinks.store import FILE_NAME as STORE_NAME
+from collector.sinks.table import quoted
+from collector.spool import FILE_NAME as SPOOL_NAME
+
+__all__ = ["Against", "Found", "Search", "Verdict", "check", "verdict"]
+
+Search = Callable[[Iterable[Path], Sequence[str]], Collection[object]]
+"""Finds texts in files and directories, however they are packed: ``collector.testing.scan``."""
+
+Verdict = Literal["holds", "broken", "unproven", "missing"]
+
+_SLACK = timedelta(hours=2)
+"""A sidecar prunes once an hour."""
+
+
+class Against(NamedTuple):
+    """What speaks against a claim; ``rule`` is the code of the one that is broken, if it is one."""
+
+    message: str
+    rule: str | None = None
+
+
+Found = Mapping[Check, tuple[Against, ...] | None]
+"""What each check has found; ``None`` for one that could not run, since another is broken."""
+
+
+def verdict(claim: Claim, found: Found) -> Verdict:
+    """What becomes of a claim. A broken rule breaks the claims that name it, and leaves others
+    that need the same check unproven."""
+    if claim.missing is not None:
+        return "missing"
+    outcomes = [found[name] for name in claim.checks]
+    against = [each for outcome in outcomes for each in outcome or ()]
+    if any(each.rule is None or each.rule in claim.rules for each in against):
+        return "broken"
+    return "unproven" if against or None in outcomes else "holds"
+
+
+def check(config: Config, canaries: Sequence[str], search: Search) -> Found:
+    """Run all checks. Raises ``SchemaError`` and ``ConfigFaults`` for what is wrong with the
+    documents beyond the rules that carry claims, and what the pipeline's parts raise."""
+    found: dict[Check, tuple[Against, ...] | None] = dict.fromkeys(CHECKS)
+    schema, found["policy"] = _policy(config.schema_)
+    if schema is None:
+        return found
+    matrix, found["flows"] = _flows(config, schema)
+    if matrix is None:
+        return found
+    with tempfile.TemporaryDirectory(prefix="collector-claims-") as name:
+        folder = Path(name)
+        passage = pass_through(matrix, folder, canaries)
+        found["canaries"] = tuple(_canaries(passage, folder, canaries, search))
+        found["delivery"] = tuple(_delivery(passage, matrix))
+        data = config.data or Path()
+        found["retention"] = tuple(_retention(passage, data / STORE_NAME, schema))
+        found["ledger"] = tuple(_ledger(passage, data / SPOOL_NAME))
+    return found
+
+
+def _policy(reference: str) -> tuple[Schema | None, tuple[Against, ...]]:
+    """The schema, or the policies that it breaks."""
+    schema, faults = parse(reference)
+    if any(not fault.code.startswith("E3") for fault in faults):
+        raise SchemaError(faults)
+    return schema, tuple(Against(str(fault), fault.code) for fault in faults)
+
+
+def _flows(config: Config, schema: Schema) -> tuple[Flows | None, tuple[Against, ...]]:
+    """The flow matrix, or what it breaks; also what the matrix itself says that it may not."""
+    faults: tuple[Fault, ...] = ()
+    try:
+        matrix = flows(config, schema)
+    except ConfigFaults as error:
+        faults = error.faults
+    if faults:
+        if any(not fault.code.startswith("E3") for fault in faults):
+            raise ConfigFaults(faults)
+        return None, tuple(Against(str(fault), fault.code) for fault in faults)
+    against: list[Against] = []
+    for flow in matrix.flows:
+        for use in (schema.purposes[name].use for name in flow.purposes):
+            if not use_is_allowed(use):
+                against.append(Against(f"{flow.field}: {CODES['E301']}", "E301"))
+            if matrix.sinks[flow.sink].party == "third" and use != LEGAL:
+                against.append(Against(f"{flow.sink}: {CODES['E309']}", "E309"))
+    return matrix, tuple(against)
+
+
+def _canaries(
+    passage: Passage, folder: Path, canaries: Sequence[str], search: Search
+) -> Iterator[Against]:
+    """Nothing of what was planted is in anything that was written; and it would have been found."""
+    if hits := len(search([folder], canaries)):
+        yield Against(f"content was written: {hits} places hold what was planted in it")
+    if not passage.tally.admitted:
+        yield Against("nothing was admitted, which shows nothing: give the schema a test")
+    if not passage.tally.content:
+        yield Against("no content was met, which shows nothing")
+    plant = folder / "plant"
+    plant.write_text(f"before {canaries[-1]} after")
+    if not search([plant], canaries):
+        yield Against("the search does not find what is there")
+
+
+def _delivery(passage: Passage, matrix: Flows) -> Iterator[Against]:
+    """Each sink got what the matrix says, and nothing else."""
+    for name in matrix.sinks:
+        for field in sorted(passage.fields[name] - set(matrix.to(name))):
+            yield Against(f"{name}: it received {field}, which is not to go there")
+
+
+def _retention(passage: Passage, store: Path, schema: Schema) -> Iterator[Against]:
+    """What is too old goes, and nothing in the store is older than it may be."""
+    if passage.stale:
+        yield Against(f"{passage.stale} records stayed that are too old")
+    if not store.is_file():
+        return
+    with reading(store) as db:
+        yield from looked(lambda: list(_overdue(db, schema)))
+
+
+def _overdue(db: sqlite3.Connection, schema: Schema) -> Iterator[Against]:
+    for table in unruled(db):
+        yield Against(f"{table}: no retention is known; open the store with its schema once")
+    for rule in rules(db):
+        row = db.execute(_outlived(rule, datetime.now(UTC) - _SLACK)).fetchone()
+        for (name, span), times in zip(rule.spans.items(), row, strict=True):
+            if times:
+                yield Against(f"{rule.table}: {name} is older than it may be in {times} rows")
+            field = schema.fields.get(name) if rule.table == schema.name else None
+            if field is not None and field.retention < span:
+                yield Against(f"{rule.table}: {name} still has a longer retention in the store")
+
+
+def _outlived(rule: Rule, now: datetime) -> str:
+    """A query: in how many rows each field is too old."""
+    counts = (
+        f"count(CASE WHEN received < '{now - span:%Y-%m-%dT%H:%M:00Z}' THEN {quoted(name)} END)"
+        for name, span in rule.spans.items()
+    )
+    return f"SELECT {', '.join(counts)} FROM {quoted(rule.table)}"  # noqa: S608 - names of columns
+
+
+def _ledger(passage: Passage, spool: Path) -> Iterator[Against]:
+    """All is accounted for: what went through just now, and what the ledger has counted so far."""
+    yield from _flaws(passage.spool)
+    with opened(passage.spool) as ledger:
+        if ledger.tally().as_dict() != passage.tally.as_dict():
+            yield Against("the ledger does not count what the filter has counted")
+    if spool.is_file():
+        yield from _flaws(spool)
+
+
+def _flaws(spool: Path) -> Iterator[Against]:
+    unreadable = None
+    try:
+        with opened(spool) as ledger:
+            for flaw in ledger.verify().flaws:
+                yield Against(f"ledger: {flaw}")
+    except DeliveryError as error:
+        unreadable = error.message
+    if unreadable is not None:
+        yield Against(unreadable)

@@ -1,0 +1,234 @@
+"""Verification: it holds as shipped, and each rule that is broken on purpose breaks its claims."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import orjson
+import pytest
+
+from collector.config import load
+from collector.contracts import Request
+from collector.errors import ConfigFaults, SchemaError
+from collector.filter import Filter
+from collector.keyring import Keyring
+from collector.pipeline import Pipeline
+from collector.proof import passage
+from collector.proof.claims import Claim, load_claims
+from collector.proof.flows import Flows
+from collector.proof.verification import Against, Found, check, verdict
+from collector.schema import load_schema, shelf
+from collector.sinks.pruning import Pruning
+from collector.sinks.store import Store
+from collector.spool import Spool
+from collector.testing import canaries, scan
+
+_OPS = "{use: essential.service.operations, basis: contract, reason: Keep the call up}"
+_REST = "purposes: [ops], retention: 30d, reason: Which systems to test on}"
+_GOOD = "os.type: {kind: enum, values: [linux, windows], category: user.device, " + _REST
+_ADS = "{use: marketing.advertising.third_party.targeted, basis: consent, reason: To earn money}"
+_WIDE = "max_bits: 1\n"
+
+
+def written(folder: Path, field: str = _GOOD, purpose: str = _OPS, more: str = "") -> Path:
+    """A schema with this field and purpose."""
+    path = folder / "sample.yaml"
+    path.write_text(
+        "schema: sample\nversion: 1.0.0\ntitle: A sample\nowner: privacy\n"
+        f"{more}purposes:\n  ops: {purpose}\nfields:\n  {field}\n"
+    )
+    return path
+
+
+def found(
+    folder: Path, schema: str | Path = "conferencing", **sinks: Mapping[str, object]
+) -> Found:
+    """What the checks find of a configuration."""
+    path = folder / "collector.yaml"
+    settings = {"data": str(folder / "data"), "schema": str(schema), "sinks": sinks}
+    path.write_bytes(orjson.dumps(settings))
+    return check(load(path), canaries(4), scan)
+
+
+def broken(outcome: Found) -> set[str]:
+    """The claims that are broken."""
+    verdicts = {name: verdict(claim, outcome) for name, claim in load_claims().items()}
+    assert "holds" not in verdicts.values() or None not in outcome.values()
+    return {name for name, each in verdicts.items() if each == "broken"}
+
+
+@pytest.mark.parametrize("schema", shelf.names())
+def test_it_holds_as_shipped(schema: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With each schema, into both sinks, and nothing is left or made in the data directory."""
+    monkeypatch.setattr(passage, "_MEETINGS", 20)
+    outcome = found(tmp_path, schema, ndjson={"path": str(tmp_path / "records")})
+    assert outcome == dict.fromkeys(outcome, ())
+    verdicts = [verdict(claim, outcome) for claim in load_claims().values()]
+    assert verdicts.count("holds") >= 5
+    assert set(verdicts) <= {"holds", "missing"}
+    assert [path.name for path in tmp_path.iterdir()] == ["collector.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "schema"),
+    [
+        ("E301", {"purpose": _ADS}),
+        ("E302", {"purpose": _OPS.replace("operations", "nonsense")}),
+        ("E303", {"field": _GOOD.replace("user.device", "user.content.private")}),
+        ("E304", {"field": _GOOD.replace("user.device", "user.nonsense")}),
+        ("E305", {"field": _GOOD.replace("os.type", "chat.text")}),
+        ("E306", {"field": _GOOD.replace("os.type", "device.serial")}),
+        ("E307", {"more": _WIDE}),
+        ("E308", {"more": "content: {chat: []}\n"}),
+    ],
+)
+def test_a_rule_of_schemas(rule: str, schema: dict[str, str], tmp_path: Path) -> None:
+    """A document that breaks it breaks the claims that name it, and shows nothing of others."""
+    outcome = found(tmp_path, written(tmp_path, **schema))
+    assert outcome["policy"]
+    assert {each.rule for each in outcome["policy"]} == {rule}
+    assert broken(outcome) == {name for name, each in load_claims().items() if rule in each.rules}
+    assert outcome["canaries"] is None
+
+
+def test_a_rule_of_sinks(tmp_path: Path) -> None:
+    """A third party that gets more than a law demands."""
+    third = {"path": "a", "party": "third", "recipient": "Ads", "purposes": ["security"]}
+    assert broken(found(tmp_path, ndjson=third)) == {"no-third-party-ads", "no-sale"}
+
+
+def test_a_flow_that_is_computed_wrongly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the matrix says is looked at as well, not only whether it could be computed."""
+    third = {"path": "a", "party": "third", "recipient": "Ads", "purposes": ["security"]}
+    monkeypatch.setattr("collector.proof.flows.LEGAL", "essential.service.security")
+    assert broken(found(tmp_path, ndjson=third)) == {"no-third-party-ads", "no-sale"}
+
+
+def test_content_that_is_written(tmp_path: Path) -> None:
+    """A field that lets what is planted through is a leak, though its schema may be loaded."""
+    field = (
+        "device.type: {kind: token, from: [participant.email], max_length: 40,"
+        " category: user.device,"
+        ' pattern: "canary-[0-9a-f]{8}-[0-9a-f]{6}(00|[0-9a-f]{2})@example[.]org", '
+    )
+    outcome = found(tmp_path, written(tmp_path, field + _REST))
+    assert broken(outcome) == {"needed-only", "no-content", "no-monitoring"}
+    assert outcome["canaries"]
+    assert "canary-" not in str(outcome)
+
+
+def test_a_search_that_finds_nothing(tmp_path: Path) -> None:
+    """A search that cannot find a plant shows nothing."""
+    outcome = check(load().model_copy(update={"data": tmp_path}), canaries(2), lambda *_: [])
+    assert outcome["canaries"] == (Against("the search does not find what is there"),)
+
+
+def test_a_schema_that_admits_nothing(tmp_path: Path) -> None:
+    """If nothing gets through, nothing is shown."""
+    field = _GOOD.replace("os.type", "window.width")
+    outcome = found(tmp_path, written(tmp_path, field))
+    assert broken(outcome) == {"needed-only", "no-content", "no-monitoring"}
+
+
+def test_a_field_that_goes_where_it_may_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sink that is given more than the matrix says."""
+    monkeypatch.setattr(Flows, "limits", lambda _: {})
+    processor = {"party": "processor", "recipient": "A", "purposes": ["security"]}
+    outcome = found(tmp_path, ndjson={"path": "a", **processor})
+    assert broken(outcome) == {"no-third-party-ads", "no-sale"}
+    assert Against("ndjson: it received os.type, which is not to go there") in (
+        outcome["delivery"] or ()
+    )
+
+
+def test_pruning_that_does_not_prune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is too old must go, out of each sink."""
+    monkeypatch.setattr(passage, "prune_all", lambda *_: None)
+    assert broken(found(tmp_path)) == set(), "a store prunes itself"
+    assert broken(found(tmp_path, ndjson={"path": "a"})) == {"needed-only"}
+    monkeypatch.setattr(Pruning, "work", lambda *_: False)
+    assert broken(found(tmp_path)) == {"needed-only"}
+
+
+def _delivered(folder: Path, age: timedelta) -> Path:
+    """A store and a ledger with an event of so long ago."""
+    data, schema = folder / "data", load_schema("conferencing")
+    with Store(data / "store.db", schema) as store:
+        spool = Spool(data / "spool.db", sinks=["store"])
+        pipeline = Pipeline(Filter(schema, keys=Keyring()), spool, {"store": store}, lambda _: None)
+        pipeline.start()
+        pipeline.accept_now(Request("json", b'{"ip": "203.0.113.7", "os": {"type": "linux"}}'))
+        pipeline.close(10)
+        spool.close()
+    with closing(sqlite3.connect(data / "store.db")) as db, db:
+        minute = f"{datetime.now(UTC) - age:%Y-%m-%dT%H:%M:00Z}"
+        db.execute("UPDATE conferencing SET received = ?", (minute,))
+    return data
+
+
+@pytest.mark.parametrize(("days", "expected"), [(29, 0), (31, 1), (91, 3)])
+def test_a_store_that_was_not_pruned(days: int, expected: int, tmp_path: Path) -> None:
+    """Each field that has outlived its time in the data directory is told."""
+    _delivered(tmp_path, timedelta(days=days))
+    outcome = found(tmp_path)
+    fields = [each.message.split()[1] for each in outcome["retention"] or ()]
+    assert fields == ["client.address", "os.type"][:expected]
+    assert broken(outcome) == ({"needed-only"} if expected else set())
+    assert "203.0" not in str(outcome)
+
+
+def test_a_store_that_keeps_for_longer(tmp_path: Path) -> None:
+    """A retention that the schema has shortened counts, also before the store was opened with it;
+    and a table without any is told."""
+    data = _delivered(tmp_path, timedelta(0))
+    with closing(sqlite3.connect(data / "store.db")) as db, db:
+        db.execute("UPDATE _retention SET seconds = seconds + 1 WHERE field = 'os.type'")
+        db.execute("CREATE TABLE older (received TEXT, os TEXT)")
+    assert found(tmp_path)["retention"] == (
+        Against("older: no retention is known; open the store with its schema once"),
+        Against("conferencing: os.type still has a longer retention in the store"),
+    )
+
+
+def test_a_ledger_that_was_changed(tmp_path: Path) -> None:
+    """The ledger of the data directory is verified, and one that cannot be read is a fault."""
+    data = _delivered(tmp_path, timedelta(0))
+    assert broken(found(tmp_path)) == set()
+    with closing(sqlite3.connect(data / "spool.db")) as db, db:
+        db.execute("UPDATE receipts SET received = 2, malformed = 1")
+    expected = {name for name, each in load_claims().items() if "ledger" in each.checks}
+    assert broken(found(tmp_path)) == expected
+    (data / "spool.db").write_bytes(b"nothing of a database" * 1000)
+    assert broken(found(tmp_path)) == expected
+
+
+def test_counts_that_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the filter counts and what the ledger holds must be the same."""
+    monkeypatch.setattr("collector.spool.writer.add", lambda *_: None)
+    outcome = found(tmp_path)
+    assert outcome["ledger"] == (Against("the ledger does not count what the filter has counted"),)
+
+
+def test_other_faults_are_no_verdict(tmp_path: Path) -> None:
+    """A document that breaks no public rule but cannot be used is a fault of its own."""
+    with pytest.raises(SchemaError, match="E110"):
+        found(tmp_path, written(tmp_path, _GOOD.replace("enum", "text")))
+    with pytest.raises(ConfigFaults, match="E205"):
+        found(tmp_path, store={"purposes": ["nonsense"]})
+
+
+def test_a_claim_with_a_check_that_did_not_run() -> None:
+    """It is unproven; and so is one whose check found a rule broken that it does not name."""
+    whole = load_claims()["needed-only"]
+    claim = Claim(**{**whole.model_dump(), "checks": ("policy", "canaries")})
+    assert verdict(claim, {"policy": (), "canaries": None}) == "unproven"
+    assert verdict(claim, {"policy": (Against("a", "E305"),), "canaries": ()}) == "unproven"
+    assert verdict(claim, {"policy": (Against("a", "E306"),), "canaries": None}) == "broken"
+    assert verdict(claim, {"policy": (), "canaries": (Against("a"),)}) == "broken"
+    assert verdict(claim, {"policy": (), "canaries": ()}) == "holds"
