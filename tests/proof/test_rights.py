@@ -97,15 +97,17 @@ def test_erasing_takes_one_person_and_no_other(lives: Lives, number: int) -> Non
 def test_what_came_outside_of_the_window_stays(tmp_path: Path) -> None:
     """It is somebody else's: an address changes hands. So does what was set aside before."""
     lives = Lives(tmp_path)
-    lives.deliver([1], days=5)
+    lives.deliver_aged(([1], 5), ([1], 2))
     lives.spool([1], days=3)
     before = lives.set_aside(1, days=6)
     lives.set_aside(1, days=2)
     done = erase(lives.holdings, _subject(1, since=4, until=2), wait=1)
-    assert (done.rows, done.records, done.files) == (0, 1, 1)
+    assert (done.rows, done.records, done.lines, done.files) == (0, 1, 0, 1)
     assert before.exists()
+    done = erase(lives.holdings, _subject(1, since=5, until=2), wait=1)
+    assert (done.rows, done.records, done.lines, done.files) == (1, 0, 1, 0)
     done = erase(lives.holdings, _subject(1, since=9), wait=1)
-    assert (done.rows, done.records, done.files) == (1, 0, 1)
+    assert (done.rows, done.records, done.lines, done.files) == (1, 0, 1, 1)
     assert lives.left([1]) == set()
 
 

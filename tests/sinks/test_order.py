@@ -69,3 +69,11 @@ def test_shuffled_is_the_same_in_another_order() -> None:
     items = list(range(1000))
     assert sorted(shuffled(items)) == items != shuffled(items)
     assert shuffled([]) == []
+
+
+def test_rows_that_were_numbered_anew_are_left_behind() -> None:
+    """A table that was made anew is dense: the next rows go behind all of it, as a place among it
+    is taken. In any other they go among the newest."""
+    assert Places(1_000_000).base == 1_000_000
+    assert Places(1 << 37).base == 1 << 36
+    assert Places(0).base == 0

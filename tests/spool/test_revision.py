@@ -117,28 +117,30 @@ def _spoil(path: Path) -> None:
         db.execute("UPDATE batches SET payload = x'00' WHERE sequence = 1")
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [3, 11])
 def test_no_byte_of_it_stays(tmp_path: Path, seed: int) -> None:
-    """However batches of many sizes were divided among pages, delivered, and added."""
+    """Batches of many sizes are divided among pages, and joined when half of them go: with these
+    seeds, copies of some would be left that nothing overwrites."""
     chance, path = random.Random(seed), tmp_path / "spool.db"
-    names = [f"name-{number:05}-{chance.getrandbits(32):08x}" for number in range(300)]
+    names = [f"name-{n:05}-{chance.getrandbits(32):08x}" for n in range(1500)]
     with Spool(path, sinks=["sink"]) as spool:
-        futures = [
-            spool.put(entry(n, text=name + "." * chance.choice((0, 40, 900, 9000))))
-            for n, name in enumerate(names)
-            for _ in range(chance.randint(1, 2))
-        ]
-        for future in futures:
-            future.result(5)
-        for number, _ in spool.after("sink", 40):
-            spool.delivered("sink", number)
-        gone = chance.sample(names, 150)
-        outcome = spool.revise(_without(*(name.encode() for name in gone))).result(10)
-        assert outcome.is_swept
+        for n, name in enumerate(names):
+            text = name + "." * chance.choice((0, 5, 100, 700, 3000))
+            day = f"2026-{1 + n // 744 % 12:02}-{1 + n // 24 % 28:02}"
+            minute = f"{day}T{n % 24:02}:{n // 24 % 60:02}:00Z"  # a batch each
+            future = spool.put(entry(n, text=text, minute=minute))
+        future.result(10)
+        gone = set(chance.sample(names, 750))
+
+        def change(payload: bytes, minute: str) -> tuple[bytes, int]:
+            is_gone = payload.partition(b'"text":"')[2][:19].decode() in gone
+            return (b"", 1) if is_gone else (payload, 0)
+
+        assert spool.revise(Revision(change)).result(10).batches == len(gone)
         found = _bytes(path)
         assert [name for name in gone if name.encode() in found] == []
-        assert any(name.encode() in found for name in names)
-    assert _verified(path)[0] > 1
+        assert all(name.encode() in found for name in names if name not in gone)
+    assert _verified(path) == (1500, 1500)
 
 
 def test_a_reader_is_said(tmp_path: Path) -> None:
