@@ -18,6 +18,7 @@ from tests.cli.process import run
 from tests.spool.make import drained, entry
 
 CANARY = "canary-203.0.113.7"
+_HOLDS = "{} of {} entries signed, {} compared\nthe ledger holds\n"
 
 
 @pytest.fixture
@@ -187,7 +188,7 @@ def test_an_export_is_verified_elsewhere(data: Path, tmp_path: Path) -> None:
     done = audit(tmp_path, output, path)
     assert (done.returncode, done.stdout, done.stderr) == (
         0,
-        "the ledger holds\n2 checkpoints were compared\n",
+        _HOLDS.format(7, 7, 2),
         "",
     )
     assert "collector" not in [line.split()[1] for line in auditor().splitlines() if "port" in line]
@@ -230,8 +231,48 @@ def test_the_auditor_compares_with_checkpoints(data: Path, tmp_path: Path) -> No
     assert audit(tmp_path, output).returncode == 0
     done = audit(tmp_path, output, path)
     assert done.returncode == 1
-    assert "cut or rewritten" in done.stdout
+    assert "it was cut or rewritten" in done.stdout
     assert run("ledger", "verify", "--data", data, "--checkpoint", path).code == 1
+
+
+def test_a_ledger_that_was_damaged_holds(data: Path, tmp_path: Path) -> None:
+    """To itself and to the auditor, who both say what they cannot vouch for; a checkpoint of what
+    was lost is a flaw to both."""
+    path = kept(data)
+    edit(
+        data,
+        "UPDATE receipts SET admitted = 9 WHERE sequence = 3",
+        "UPDATE entries SET minute = '' WHERE sequence = 6",
+        "DROP TABLE hours",
+    )
+    (data / "ledger.key").unlink()
+    with Spool(data / "spool.db", sinks=["sink"]) as spool:
+        assert len(spool.aside) == 1
+        spool.put(entry(9)).result()
+        spool.note(Note.of("checkpoint", at="stop")).result()
+    done = run("ledger", "verify", "--data", data)
+    assert done.code == 0, done.err
+    assert b"entries before 8 were lost, where the file was damaged" in done.out
+    assert b"a new key begins at entry 9; the one before has not signed it" in done.out
+    output = tmp_path / "export.ndjson"
+    assert run("ledger", "export", "--data", data, "--output", output).code == 0
+    told = audit(tmp_path, output)
+    new = "entry 9: a new key, which the one before has not signed\n"
+    assert told.stdout == new + _HOLDS.format(7, 8, 0)
+    assert run("ledger", "verify", "--data", data, "--checkpoint", path).code == 1
+    assert audit(tmp_path, output, path).returncode == 1
+
+
+def test_a_spool_of_before_has_no_entries(data: Path) -> None:
+    """It is looked at as it is, not changed."""
+    edit(data, *(f"DROP TABLE {name}" for name in ("entries", "last_entry", "documents")))
+    before = (data / "spool.db").read_bytes()
+    done = run("ledger", "verify", "--data", data)
+    assert done.code == 0
+    assert b"0 entries, none of them signed" in done.out
+    assert run("ledger", "entries", "--data", data, "--json").out == b"[]\n"
+    assert run("ledger", "export", "--data", data).code == 0
+    assert (data / "spool.db").read_bytes() == before
 
 
 def test_an_output_that_cannot_be_written(data: Path, tmp_path: Path) -> None:

@@ -137,6 +137,17 @@ def test_checkpoints_come_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert all(least <= tip <= least + 1 for least, tip in zip([0, 3, 6, 7], tips, strict=True))
 
 
+def test_a_key_that_is_of_no_use(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The log says that nothing is signed; all else goes on."""
+    lived(tmp_path)
+    assert "unsigned" not in capfd.readouterr().err
+    (tmp_path / "data" / "ledger.key").write_bytes(b"canary")
+    assert lived(tmp_path) == [START, STOP]
+    told_by_log = capfd.readouterr().err
+    assert '"event":"unsigned"' in told_by_log
+    assert "canary" not in told_by_log
+
+
 def test_what_cannot_be_written_is_tried_again(tmp_path: Path) -> None:
     """A start is not held up by it, and is noted later."""
     with sidecar(tmp_path) as (parts, writes):
