@@ -61,9 +61,14 @@ def test_growth_is_at_most_linear(name: str) -> None:
 
 def test_order_of_members_costs_no_more_than_in_msgspec() -> None:
     """Members are looked up by msgspec from where the last one was, one name after the other, so
-    an order which is not the schema's costs the square of the fields; the filter adds nothing."""
-    curve = measure.curve(AXIS["fields-reversed"], PLACES["fields-reversed"], LITTLE)
-    assert curve.exponent("ours") < curve.exponent("bare")
+    an order which is not the schema's costs the square of the fields; the filter adds nothing. A
+    machine that does other things meanwhile gets three attempts."""
+
+    def adds_nothing() -> bool:
+        curve = measure.curve(AXIS["fields-reversed"], PLACES["fields-reversed"], LITTLE)
+        return curve.exponent("ours") < curve.exponent("bare")
+
+    assert any(adds_nothing() for _ in range(3))
 
 
 def test_growth_that_is_not_linear_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
