@@ -13,15 +13,17 @@ from pydantic import Field
 from pydantic.fields import FieldInfo
 
 from collector.config.section import Section
-from collector.config.sinks import Sinks
+from collector.config.sinks import Sink, Sinks
 from collector.config.values import (
     Address,
+    Country,
     Duration,
     Hashes,
     Listen,
     Location,
     Names,
     Origins,
+    Recipient,
     Size,
     UnixSocket,
     Whole,
@@ -29,6 +31,7 @@ from collector.config.values import (
 )
 
 __all__ = [
+    "About",
     "Admin",
     "Auth",
     "Config",
@@ -153,6 +156,27 @@ class Log(Section):
     )
 
 
+class About(Section):
+    """Who is responsible, for the privacy notice and the record of processing."""
+
+    controller: Recipient = Field(
+        None, description="Who decides what is collected and why: the controller's name."
+    )
+    contact: Recipient = Field(
+        None, description="How the controller is reached: an address of any kind, on one line."
+    )
+    officer: Recipient = Field(
+        None, description="How the data protection officer is reached, if there is one."
+    )
+    country: Country = Field(
+        None, description="The country of the controller, two letters, such as `DE`."
+    )
+
+    def place(self, sink: Sink) -> str | None:
+        """The country that records of a sink go to: its own, or for what is ours, ours."""
+        return sink.country or (self.country if sink.party == "first" else None)
+
+
 class Config(Section):
     """All settings of the sidecar."""
 
@@ -174,6 +198,7 @@ class Config(Section):
     spool: Spool = Spool()
     sinks: Sinks = Sinks()
     log: Log = Log()
+    about: About = About()
 
 
 class Setting(NamedTuple):

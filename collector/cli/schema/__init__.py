@@ -11,6 +11,7 @@ from collector.cli.schema.diff import diff
 from collector.cli.schema.jsonschema import jsonschema
 from collector.cli.schema.look import list_schemas, show
 from collector.cli.schema.new import new
+from collector.cli.schema.papers import notice, ropa
 
 __all__ = ["app"]
 
@@ -27,4 +28,6 @@ app.command("diff")(diff)
 app.command("capacity")(capacity)
 app.command("jsonschema")(jsonschema)
 app.command("new")(new)
+app.command("notice")(notice)
+app.command("ropa")(ropa)
 app.add_typer(catalogue, name="catalogue")

@@ -1,0 +1,123 @@
+"""A paper: headings, sentences, lists and tables, written as Markdown or as HTML.
+
+Texts are plain; each form escapes all of them. The HTML is one file, has no scripts, and loads
+nothing.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+__all__ = ["Block", "Heading", "Items", "Sentence", "Table", "as_html", "as_markdown"]
+
+_MARKS = re.compile(r"([\\`*_\[\]<>|~&])")
+_AT_START = re.compile(r"^([-+=#]|\d+(?=[.)]))")
+_STYLE = (
+    "body{font:1rem/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
+    "table{border-collapse:collapse;display:block;overflow-x:auto}"
+    "th,td{border:1px solid #999;padding:.3rem .6rem;text-align:left;vertical-align:top}"
+)
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading; the first level is the title."""
+
+    level: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A paragraph."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Items:
+    """A list."""
+
+    texts: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with a head."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+Block = Heading | Sentence | Items | Table
+
+
+def as_markdown(blocks: Iterable[Block]) -> str:
+    """The paper in GitHub's Markdown."""
+    return "\n\n".join("\n".join(_markdown(block)) for block in blocks) + "\n"
+
+
+def as_html(blocks: Sequence[Block], language: str) -> str:
+    """The paper as a document of HTML 5."""
+    title = next((block.text for block in blocks if isinstance(block, Heading)), "")
+    body = "\n".join(line for block in blocks for line in _html(block))
+    policy = "default-src 'none'; style-src 'unsafe-inline'"
+    return (
+        f'<!DOCTYPE html>\n<html lang="{html.escape(language)}">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n"
+        f"<body>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def _markdown(block: Block) -> Iterator[str]:
+    match block:
+        case Heading(level, text):
+            yield f"{'#' * level} {_escaped(text)}"
+        case Sentence(text):
+            yield _escaped(text)
+        case Items(texts):
+            yield from (f"- {_escaped(text)}" for text in texts)
+        case Table(head, rows):
+            yield _line(map(_escaped, head))
+            yield _line(["---"] * len(head))
+            yield from (_line(map(_escaped, row)) for row in rows)
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _escaped(text: str) -> str:
+    """A text on one line that means nothing but itself."""
+    line = _MARKS.sub(r"\\\1", " ".join(text.split()))
+    return _AT_START.sub(lambda found: _at_start(found[1]), line)
+
+
+def _at_start(mark: str) -> str:
+    """What would begin a list or a rule; a number is told apart from one by its dot."""
+    return f"{mark}\\" if mark[0].isdigit() else f"\\{mark}"
+
+
+def _html(block: Block) -> Iterator[str]:
+    match block:
+        case Heading(level, text):
+            yield f"<h{level}>{html.escape(text)}</h{level}>"
+        case Sentence(text):
+            yield f"<p>{html.escape(text)}</p>"
+        case Items(texts):
+            yield "<ul>"
+            yield from (f"<li>{html.escape(text)}</li>" for text in texts)
+            yield "</ul>"
+        case Table(head, rows):
+            yield f"<table>\n<thead>{_row(head, 'th')}</thead>\n<tbody>"
+            yield from (_row(row, "td") for row in rows)
+            yield "</tbody>\n</table>"
+
+
+def _row(cells: Sequence[str], tag: str) -> str:
+    return f"<tr>{''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells)}</tr>"

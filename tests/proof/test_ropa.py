@@ -1,0 +1,160 @@
+"""The record of processing: each purpose an activity, in terms of the DPV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from pathlib import Path
+from typing import Any, get_args
+
+import orjson
+import pytest
+
+from collector.config import Config
+from collector.proof.flows import Flows
+from collector.proof.ropa import BASES, PURPOSES, activities, as_csv, as_json
+from collector.proof.words import LETTERS, nearest_above
+from collector.schema import shelf
+from collector.schema.model import Basis
+from collector.schema.policy import taxonomy, use_is_allowed
+from tests.proof.papers import configured, matrix
+
+_CELL = "=cmd|' /C calc'!A0"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    """A store of ours and a file of somebody else's."""
+    return configured(tmp_path)
+
+
+@pytest.fixture
+def flows(config: Config) -> Flows:
+    """Where what goes."""
+    return matrix(config)
+
+
+def _rows(text: str) -> dict[str, dict[str, str]]:
+    return {row["activity"]: row for row in csv.DictReader(io.StringIO(text, newline=""))}
+
+
+def test_every_use_and_basis_has_a_term() -> None:
+    """Whatever a schema may say is said in the DPV too."""
+    uses = [use for use in taxonomy()["data_uses"] if use_is_allowed(use)]
+    assert all(nearest_above(use, PURPOSES) for use in uses)
+    assert set(BASES) == set(LETTERS) == set(get_args(Basis))
+
+
+def test_an_activity_for_each_purpose(flows: Flows) -> None:
+    """With its fields, the sinks that get some of them for it, and the longest retention."""
+    found = {each.name: each for each in activities(flows)}
+    assert list(found) == list(flows.schema.purposes)
+    assert found["security"].fields == {"client.address": "pd:IPAddress"}
+    assert found["security"].sinks == {"store": ("client.address",)}
+    planning = found["capacity_planning"]
+    assert list(planning.sinks) == ["ndjson"]
+    assert planning.retention.days == 90
+    assert (planning.term, planning.article) == ("dpv:ServiceOptimisation", "eu-gdpr:A6-1-a")
+
+
+def test_the_table(flows: Flows, config: Config) -> None:
+    """One row for each activity."""
+    rows = _rows(as_csv(flows, config))
+    assert rows["security"] | {"source": ""} == {
+        "activity": "security",
+        "description": "Investigate abuse of meetings",
+        "purpose": "dpv:EnforceSecurity",
+        "use": "essential.service.security",
+        "legal_basis": "dpv:LegitimateInterest",
+        "article": "eu-gdpr:A6-1-f",
+        "optional": "false",
+        "data_subjects": "dpv:User",
+        "data": "client.address",
+        "data_categories": "pd:IPAddress",
+        "recipients": "store (first)",
+        "countries": "DE",
+        "retention_days": "30",
+        "measures": "dpv:InformationFlowControl",
+        "controller": "Example GmbH",
+        "contact": "privacy@example.org",
+        "officer": "",
+        "controller_country": "DE",
+        "owner": "privacy-engineering",
+        "source": "",
+    }
+    assert rows["capacity_planning"]["recipients"] == "ndjson (processor, Stats & Co <b>)"
+    assert rows["capacity_planning"]["countries"] == "ID"
+    assert rows["security"]["source"].endswith(flows.schema.digest)
+
+
+def test_the_document(flows: Flows, config: Config) -> None:
+    """The same as JSON-LD: roles, countries, and how long each item stays."""
+    document = as_json(flows, config)
+    assert document["dpv:hasDataController"]["dpv:hasName"] == "Example GmbH"
+    processes = {each["dct:title"]: each for each in document["dpv:hasPersonalDataProcess"]}
+    planning = processes["capacity_planning"]
+    assert planning["dpv:hasLegalBasis"] == ["dpv:Consent", "eu-gdpr:A6-1-a"]
+    assert planning["dpv:hasNecessity"] == "dpv:Optional"
+    (processor,) = planning["dpv:hasDataProcessor"]
+    assert (processor["dpv:hasName"], processor["dpv:hasCountry"]) == ("Stats & Co <b>", "ID")
+    (ours,) = processes["security"]["dpv:hasRecipientDataController"]
+    assert ours["dpv:hasCountry"] == "DE"
+    (address,) = processes["security"]["dpv:hasPersonalData"]
+    assert address["dpv:hasStorageCondition"]["dpv:hasDuration"] == "P30D"
+
+
+@pytest.mark.parametrize("schema", shelf.names())
+def test_every_prefix_is_declared(schema: str, tmp_path: Path) -> None:
+    """What is written with a prefix belongs to a vocabulary that the document names; what is said
+    of a node with a prefix is a term, not a text."""
+    config = configured(tmp_path, sinks={})
+    document = as_json(matrix(config, schema), config)
+    context = document.pop("@context")
+    assert set(
+        re.findall(r'"((?:dpv|pd|dct|eu-gdpr)[a-z-]*):', orjson.dumps(document).decode())
+    ) <= (set(context))
+    for key, value in _members(document):
+        texts = value if isinstance(value, list) else [value]
+        if key != "@type" and any(isinstance(t, str) and t.startswith("dpv:") for t in texts):
+            assert context[key] == {"@type": "@id"}
+
+
+def _members(node: Any) -> list[tuple[str, Any]]:
+    if isinstance(node, list):
+        return [pair for each in node for pair in _members(each)]
+    if not isinstance(node, dict):
+        return []
+    return [*node.items(), *(pair for each in node.values() for pair in _members(each))]
+
+
+def test_measures_follow_the_configuration(tmp_path: Path) -> None:
+    """Encryption and pseudonyms are told where they are."""
+    schema = tmp_path / "sample.yaml"
+    schema.write_text(
+        "schema: sample\nversion: 1.0.0\ntitle: A sample\nowner: a\npurposes:\n"
+        "  ops: {use: essential.service.operations, basis: contract, reason: It has to be}\n"
+        '  more: {use: essential.service.security, basis: contract, reason: "=1+1 it has to be"}\n'
+        "fields:\n  device.serial: {kind: pseudonym, key: 'env:KEY', rotate: 7d, category: system,"
+        " purposes: [more], retention: 36h, reason: It has to be}\n"
+    )
+    config = configured(tmp_path, sinks={}, tls={"certificate": "a", "key": "b"})
+    found = matrix(config, schema)
+    measures = as_json(found, config)["dpv:hasTechnicalMeasure"]
+    assert measures == [
+        "dpv:InformationFlowControl",
+        "dpv:Pseudonymisation",
+        "dpv:EncryptionInTransfer",
+    ]
+    rows = _rows(as_csv(found, config))
+    assert list(rows) == ["more"], "a purpose that no field is for is no activity"
+    assert rows["more"]["retention_days"] == "1.5"
+    assert b'"PT129600S"' in orjson.dumps(as_json(found, config))
+
+
+def test_no_cell_is_a_formula(tmp_path: Path) -> None:
+    """A spreadsheet computes nothing of what somebody has written."""
+    config = configured(tmp_path, sinks={}, about={"controller": _CELL, "contact": "@a, b"})
+    rows = _rows(as_csv(matrix(config), config))
+    assert rows["security"]["controller"] == f"'{_CELL}"
+    assert rows["security"]["contact"] == "'@a, b"
