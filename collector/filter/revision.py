@@ -7,18 +7,19 @@ somebody is found; all others stay the bytes that they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Protocol
 
 import msgspec
 
 from collector.contracts import Record, Subject
+from collector.schema.model import Schema
 
-__all__ = ["Erasure", "Expiry", "Objection", "Reason", "Revised", "meant", "revise"]
+__all__ = ["Erasure", "Expiry", "Objection", "Reason", "Revised", "expired", "meant", "revise"]
 
 _BESIDES = frozenset({"schema", "count", "received"})
 """Members of a line that are no fields."""
@@ -143,6 +144,18 @@ def revise(payload: bytes, reason: Reason, minute: str | None = None) -> Revised
             changed += 1
         lines.append(left)
     return Revised(b"".join(lines) if changed else payload, changed)
+
+
+def expired(schema: Schema) -> Callable[[bytes], tuple[bytes, int]]:
+    """A change for lines of files: what retention leaves of them at the moment at which it is
+    called, and how many of them have less."""
+    spans = {name: field.retention for name, field in schema.fields.items()}
+
+    def change(text: bytes) -> tuple[bytes, int]:
+        left = revise(text, Expiry(spans, datetime.now(UTC)))
+        return left.payload, left.records
+
+    return change
 
 
 def meant(payload: bytes, subject: Subject, minute: str | None = None) -> list[Record]:

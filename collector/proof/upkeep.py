@@ -7,14 +7,13 @@ The limits that no schema states are here.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from collector.errors import CollectorError, DeliveryError
-from collector.filter.revision import Expiry, revise
+from collector.filter.revision import Expiry, expired, revise
 from collector.ledger import Note
 from collector.schema.model import Schema
 from collector.sinks import held
@@ -25,7 +24,7 @@ from collector.spool import Spool
 from collector.spool.quarantine import discard
 from collector.spool.revision import Outcome, Revision
 
-__all__ = ["ASIDE", "HOURS", "Outdated", "Upkeep", "expire_lines", "prune_all"]
+__all__ = ["ASIDE", "HOURS", "Outdated", "Upkeep", "prune_all"]
 
 HOURS = timedelta(days=90)
 """For so long the ledger's sums of hours stay: what was dropped, and how much came in."""
@@ -56,16 +55,6 @@ class Outdated:
     unruled: tuple[str, ...] = ()
 
 
-def expire_lines(schema: Schema) -> Callable[[bytes], tuple[bytes, int]]:
-    """What is left of lines at the moment at which it is called."""
-
-    def change(text: bytes) -> tuple[bytes, int]:
-        left = revise(text, _expiry(schema, datetime.now(UTC)))
-        return left.payload, left.records
-
-    return change
-
-
 def prune_all(
     schema: Schema, spool_path: Path, store: Path, lines: Path | None, wait: float
 ) -> Outdated:
@@ -77,7 +66,7 @@ def prune_all(
         done = prune_spool(spool, spool_path, schema, wait)
         if lines is not None and files_of(lines):
             with NdjsonFile(lines) as file:
-                done = replace(done, lines=file.revise(expire_lines(schema)))
+                done = replace(done, lines=file.revise(expired(schema)))
         pruned, is_swept, others = _prune_store(store, schema, wait)
         done = replace(
             done,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from collector.contracts import Batch, Entry, Layout, Sink, Spooled, Tally
 from collector.errors import DeliveryError
+from collector.filter.revision import expired
 from collector.filter.stored import read
 from collector.schema import Schema
 from collector.sdk.buffer import Buffer, Taken
@@ -159,7 +160,8 @@ def _opened(
     if target.scheme == "ndjson":
         from collector.sinks.files import NdjsonFile  # noqa: PLC0415
 
-        return _taking(stack.enter_context(NdjsonFile(target.path, shared=True)))
+        file = NdjsonFile(target.path, shared=True, prune=expired(schema))
+        return _taking(stack.enter_context(file))
     from collector.sdk.sidecar import Sidecar  # noqa: PLC0415
 
     sidecar = Sidecar(target, settings)

@@ -11,6 +11,7 @@ from pathlib import Path
 from collector.config import Address, Config
 from collector.contracts import Sink
 from collector.filter import Filter
+from collector.filter.revision import expired
 from collector.ingest.auth import Tokens
 from collector.ingest.limits import Limits
 from collector.ingest.tls import Certificates
@@ -18,7 +19,7 @@ from collector.keyring import Keyring
 from collector.ops.metrics import Metrics, SinkReading, SpoolReading
 from collector.pipeline import Pipeline
 from collector.proof.flows import Flows, flows
-from collector.proof.upkeep import Upkeep, expire_lines
+from collector.proof.upkeep import Upkeep
 from collector.schema import Schema, load_schema
 from collector.sinks.store import FILE_NAME as STORE_NAME
 from collector.sinks.store import Store
@@ -106,7 +107,7 @@ class Parts:
                 chosen.path,
                 rotate=chosen.rotate,
                 keep=chosen.keep,
-                prune=expire_lines(self.schema),
+                prune=expired(self.schema),
             )
             stack.callback(file.close)
             sinks["ndjson"] = file

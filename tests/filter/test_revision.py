@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.contracts import Record, Subject
-from collector.filter.revision import Erasure, Expiry, Objection, revise
+from collector.filter.revision import Erasure, Expiry, Objection, expired, revise
+from collector.schema import load_schema
 
 _NOW = datetime(2026, 11, 24, 10, 20, tzinfo=UTC)
 _SPANS = {"client.address": timedelta(days=30), "os.type": timedelta(days=90)}
@@ -114,3 +115,14 @@ def test_late_lines_are_told_by_their_end() -> None:
     for each in (line, other):
         assert revise(each, Expiry(_SPANS, _NOW)).payload == each
         assert revise(each, Expiry(_SPANS, _NOW + timedelta(days=30))).records == 1
+
+
+def test_files_are_pruned_by_the_clock() -> None:
+    """The change for a schema asks for the time whenever it is called."""
+    change = expired(load_schema("conferencing"))
+    days = [datetime.now(UTC) - timedelta(days=days) for days in (31, 29)]
+    old, new = (_lines(_BOTH | {"received": f"{day:%Y-%m-%dT%H:%M:00Z}"}) for day in days)
+    left, number = change(old + new)
+    assert number == 1
+    assert left.endswith(new)
+    assert left.count(b"10.0.0.1") == 1
