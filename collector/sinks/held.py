@@ -80,8 +80,9 @@ def clear(db: sqlite3.Connection, subject: Subject, fields: Collection[str]) -> 
 
 
 def _concerned(db: sqlite3.Connection, subject: Subject) -> list[str]:
-    """The tables that have the field."""
-    return [table for table in tables(db) if subject.field in _columns(db, table)]
+    """The tables that have the field, and say when: ours do."""
+    needed = {subject.field, "received"}
+    return [table for table in tables(db) if needed <= set(_columns(db, table))]
 
 
 def _columns(db: sqlite3.Connection, table: str) -> list[str]:
