@@ -8,10 +8,15 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from collector.contracts import Batch, Record
+from collector.filter.revision import Expiry, revise
 from collector.schema import Schema, load_schema
 from collector.sinks.connection import configure, connect
 from collector.sinks.pruning import Pruned, prune, sweep
@@ -83,6 +88,41 @@ def test_a_field_goes_when_its_time_is_over_and_a_row_with_its_last(
         query = 'SELECT "client.address" IS NULL, "os.type", count(*) FROM conferencing GROUP BY 1'
         assert db.execute(query).fetchall() == [(0, "linux", 3), (1, "linux", 5)]
     assert done == Pruned(shortened=5, deleted=7)
+
+
+_ages = st.sampled_from([0, 29.9, 30, 30.01, 45, 89.9, 90, 90.01, 400])
+_fields = st.fixed_dictionaries(
+    {},
+    optional={
+        "client.address": st.just("10.0.0.1"),
+        "os.type": st.just("linux"),
+        "device.model.name": st.just("Pixel 8"),
+    },
+).filter(bool)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.tuples(_ages, _fields), max_size=20))
+def test_store_and_files_lose_the_same(rows: list[tuple[float, Record]]) -> None:
+    """The store is pruned by SQL, spool and files line by line: of any rows, the same is left."""
+    schema = load_schema("conferencing")
+    spans = {name: field.retention for name, field in schema.fields.items()}
+    with TemporaryDirectory() as directory:
+        path = Path(directory, "store.db")
+        with Store(path, schema) as store:
+            _go_on(store)
+            for number, (age, record) in enumerate(rows):
+                store.deliver(Batch(number.to_bytes(16), _minute(age), [record]))
+        with _opened(path) as db:
+            list(prune(db, _NOW))
+            query = 'SELECT received, "client.address", "os.type", "device.model.name" FROM '
+            stored = sorted(db.execute(f"{query} conferencing").fetchall(), key=repr)
+    lines = b"".join(
+        orjson.dumps({"received": _minute(age), **record}) + b"\n" for age, record in rows
+    )
+    left = [orjson.loads(each) for each in revise(lines, Expiry(spans, _NOW)).payload.splitlines()]
+    names = ("received", "client.address", "os.type", "device.model.name")
+    assert stored == sorted((tuple(map(each.get, names)) for each in left), key=repr)
 
 
 def test_nothing_goes_early(tmp_path: Path, schema: Schema) -> None:
