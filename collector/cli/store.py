@@ -1,16 +1,23 @@
-"""``collector store prune``: what is older than it may be goes now."""
+"""``collector store prune|risk``: what is older than it may be goes now; who stands alone in it."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from collector.cli.console import AsJson, err, out, print_json
 from collector.cli.holdings import ConfigFile, Data, StoreFile, Wait, located
+from collector.ledger import Note
+from collector.proof.risk import Change, Crowd, Risk, risks
 from collector.proof.upkeep import prune_all
+from collector.spool import note
 
 __all__ = ["app"]
+
+_WIDTH = 200
 
 app: typer.Typer = typer.Typer(
     no_args_is_help=True,
@@ -53,3 +60,62 @@ def prune(
     if not done.is_swept:
         err.print("somebody is reading: bytes of what was deleted are left in the log; do it again")
     raise typer.Exit(0 if done.is_swept and not done.unruled else 1)
+
+
+@app.command("risk")
+def risk(
+    config: ConfigFile = None,
+    data: Data = None,
+    store: StoreFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show how many events and people stand alone in the store, and which coarser precision would
+    help. No value is shown, nothing in the store is changed, and a sidecar may be running.
+
+    All fields but the time of receipt are looked at. That the store was read is an entry of the
+    ledger, where there is one. docs/risk.md explains the figures.
+    """
+    schema, holdings = located(config, data, store)
+    found = risks(holdings.store, schema)
+    if holdings.spool.is_file():
+        number = sum(each.events.total for each in found)
+        note(holdings.data, Note.of("read", command="store risk", rows=number))
+    if as_json:
+        print_json({"tables": [asdict(each) for each in found]})
+    else:
+        for each in found:
+            _print_risk(each)
+
+
+def _print_risk(risk: Risk) -> None:
+    out.print(f"[bold]{risk.table}[/]: {_crowd(risk.events, 'events')}, by all fields")
+    if risk.people is not None:
+        out.print(f"by the fields besides {risk.by}: {_crowd(risk.people, 'people')}")
+    helpful = [change for change in risk.changes if risk.helped_by(change)]
+    if not helpful:
+        out.print("no single option would help")
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("field", "option that would help"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("events alone", "smallest", "people alone", "smallest"):
+        table.add_column(heading, justify="right")
+    for change in helpful:
+        table.add_row(change.field, change.how, *_figures(change))
+    to = out if out.is_terminal else Console(highlight=False, width=_WIDTH)
+    to.print(table)
+
+
+def _crowd(crowd: Crowd, what: str) -> str:
+    return (
+        f"{crowd.total:,} {what} in {crowd.groups:,} groups, {crowd.smallest:,} in the smallest,"
+        f" {crowd.alone:,} alone"
+    )
+
+
+def _figures(change: Change) -> list[str]:
+    figures = []
+    for crowd in (change.events, change.people):
+        counts = ["-", "-"] if crowd is None else [f"{crowd.alone:,}", f"{crowd.smallest:,}"]
+        figures += counts
+    return figures

@@ -1,0 +1,72 @@
+"""``collector store risk``: figures without values, while a sidecar may be running."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+import pytest
+
+from collector.ledger import opened
+from collector.spool import Spool
+from tests.cli.process import run
+from tests.proof.lives import Lives
+
+
+@pytest.fixture
+def lives(tmp_path: Path) -> Lives:
+    """Five people of whom one in three has no model."""
+    lives = Lives(tmp_path)
+    lives.deliver_aged((range(5), 0))
+    return lives
+
+
+def test_figures(lives: Lives) -> None:
+    """Names and counts, and no value."""
+    done = run("store", "risk", "--config", lives.config_file, "--json")
+    (table,) = orjson.loads(done.out)["tables"]
+    assert table["table"] == "conferencing"
+    assert table["events"] == {"groups": 5, "total": 5, "smallest": 1, "alone": 5}
+    assert table["people"] == {"groups": 2, "total": 5, "smallest": 2, "alone": 0}
+    assert b"Pixel" not in done.out
+    assert b"10.1" not in done.out
+
+
+def test_for_people(lives: Lives) -> None:
+    """What would help, and how much."""
+    shown = run("store", "risk", "--config", lives.config_file).out.decode()
+    assert "conferencing: 5 events in 5 groups, 1 in the smallest, 5 alone, by all fields" in shown
+    assert "by the fields besides client.address: 5 people in 2 groups, 2 in the" in shown
+    rows = [line.split() for line in shown.splitlines()]
+    assert ["client.address", "dropped", "0", "2", "-", "-"] in rows
+    assert ["device.model.name", "dropped", "5", "1", "0", "5"] in rows
+    assert not [row for row in rows if row[:1] == ["os.type"]]
+
+
+def test_nothing_would_help(tmp_path: Path) -> None:
+    """In an empty store."""
+    lives = Lives(tmp_path)
+    lives.deliver_aged((range(0), 0))
+    assert (
+        "no single option would help"
+        in run("store", "risk", "--config", lives.config_file).out.decode()
+    )
+
+
+def test_reading_is_noted(lives: Lives) -> None:
+    """Beside a sidecar too; where there is no ledger, none is made."""
+    assert run("store", "risk", "--config", lives.config_file).code == 0
+    with Spool(lives.data / "spool.db"):
+        assert run("store", "risk", "--config", lives.config_file).code == 0
+    with opened(lives.data / "spool.db") as ledger:
+        noted = [entry for entry in ledger.entries() if entry.kind == "read"]
+    assert [dict(entry.facts) for entry in noted] == [{"command": "store risk", "rows": "5"}] * 2
+    alone = lives.directory / "alone"
+    alone.mkdir()
+    assert run("store", "risk", "--data", alone, "--store", lives.data / "store.db").code == 0
+    assert list(alone.iterdir()) == []
+
+
+def test_no_store(tmp_path: Path) -> None:
+    """It is said."""
+    assert run("store", "risk", "--data", tmp_path).code == 78
