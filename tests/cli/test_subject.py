@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -10,8 +12,9 @@ import orjson
 import pytest
 
 from collector.spool import Spool
-from tests.cli.process import Ended, run
+from tests.cli.process import COMMAND, Ended, run
 from tests.proof.lives import Lives, address
+from tests.spool.make import eventually
 
 _WINDOW = ("--from", "2026-01-01", "--to", "9000-01-01")
 
@@ -125,3 +128,21 @@ def test_a_running_sidecar_and_a_reader_are_said(lives: Lives) -> None:
     assert (done.code, b"reading" in done.err) == (1, True)
     assert _run(lives, "erase", 3).code == 0
     assert lives.left([3]) == set()
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.02, 0.04, 0.08])
+def test_killed_it_is_done_by_doing_it_again(lives: Lives, seconds: float) -> None:
+    """So long after it opened the spool it is stopped: nobody else lost anything, and after the
+    next time nothing is left; the ledger holds."""
+    who = f"client.address={address(3)}"
+    words = ("subject", "erase", "--config", str(lives.config_file), "--field", who, *_WINDOW)
+    process = subprocess.Popen([*COMMAND, *words], stdout=subprocess.DEVNULL)
+    log = lives.data / "spool.db-wal"
+    assert eventually(lambda: log.exists() or process.poll() is not None)
+    time.sleep(seconds)
+    process.kill()
+    process.wait()
+    assert lives.left(range(20)) >= set(range(20)) - {3}
+    assert _run(lives, "erase", 3).code == 0
+    assert lives.left(range(20)) == set(range(20)) - {3}
+    assert run("ledger", "verify", "--data", lives.data).code == 0
