@@ -49,7 +49,7 @@ def test_the_last_rows_do_not_lie_alone() -> None:
         table += [(row[0], number) for row in rows]
     table.sort()
     order = [number for _, number in table]
-    assert sum(a == b == 499 for a, b in pairwise(order)) < 10
+    assert sum(a == b == 499 for a, b in pairwise(order)) < 20  # three, as a rule
     assert min(order[25_000:]) > 150
     assert max(order[:25_000]) < 350
 
