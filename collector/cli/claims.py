@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -112,7 +113,8 @@ def _print(
             continue
         out.print(f"  rules   {', '.join(claim.rules)}")
         out.print(f"  checks  {', '.join(claim.checks)}")
-        out.print(f"  tests   {', '.join(claim.tests)}", markup=False)
+        for place, test in zip(chain(["tests"], repeat("")), claim.tests, strict=False):
+            out.print(f"  {place:7} {test}", markup=False)
         words = ", ".join(_words(_figures(claim.counters, tally))) if tally else "none yet"
         out.print(f"  counts  {words}", markup=False)
 

@@ -27,11 +27,11 @@ COUNTERS: tuple[Counter, ...] = get_args(Counter)
 def _rules(codes: tuple[str, ...]) -> tuple[str, ...]:
     if not all(code in CODES and code.startswith("E3") for code in codes):
         raise fault("E141", "a rule is the code of a policy, such as E301; see docs/errors.md")
-    return unique(codes, "E133", "rule")
+    return unique(codes, "E113", "rule")
 
 
 def _tests(names: tuple[str, ...]) -> tuple[str, ...]:
-    return unique(names, "E133", "test")
+    return unique(names, "E113", "test")
 
 
 class Claim(BaseModel):

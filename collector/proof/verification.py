@@ -6,10 +6,8 @@ No fault names a value: it says which rule, which field, which sink, and how man
 
 from __future__ import annotations
 
-import sqlite3
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -18,15 +16,12 @@ from collector.errors import CODES, ConfigFaults, DeliveryError, Fault, SchemaEr
 from collector.ledger import opened
 from collector.proof.claims import CHECKS, Check, Claim
 from collector.proof.flows import LEGAL, Flows, flows
+from collector.proof.overdue import overdue
 from collector.proof.passage import Passage, pass_through
+from collector.proof.rights import Holdings
 from collector.schema.load import parse
 from collector.schema.model import Schema
 from collector.schema.policy import use_is_allowed
-from collector.sinks.reading import looked, reading
-from collector.sinks.retention import Rule, rules, unruled
-from collector.sinks.store import FILE_NAME as STORE_NAME
-from collector.sinks.table import quoted
-from collector.spool import FILE_NAME as SPOOL_NAME
 
 __all__ = ["Against", "Found", "Search", "Verdict", "check", "verdict"]
 
@@ -34,9 +29,6 @@ Search = Callable[[Iterable[Path], Sequence[str]], Collection[object]]
 """Finds texts in files and directories, however they are packed: ``collector.testing.scan``."""
 
 Verdict = Literal["holds", "broken", "unproven", "missing"]
-
-_SLACK = timedelta(hours=2)
-"""A sidecar prunes once an hour."""
 
 
 class Against(NamedTuple):
@@ -75,11 +67,12 @@ def check(config: Config, canaries: Sequence[str], search: Search) -> Found:
     with tempfile.TemporaryDirectory(prefix="collector-claims-") as name:
         folder = Path(name)
         passage = pass_through(matrix, folder, canaries)
-        found["canaries"] = tuple(_canaries(passage, folder, canaries, search))
-        found["delivery"] = tuple(_delivery(passage, matrix))
-        data = config.data or Path()
-        found["retention"] = tuple(_retention(passage, data / STORE_NAME, schema))
-        found["ledger"] = tuple(_ledger(passage, data / SPOOL_NAME))
+        has_run = config.data is not None and config.data.is_dir()
+        holdings = Holdings.of(config) if has_run else None
+        found["canaries"] = _all(_canaries(passage, folder, canaries, search))
+        found["delivery"] = _all(_delivery(passage, matrix))
+        found["retention"] = _all(_retention(passage, holdings, schema))
+        found["ledger"] = _all(_ledger(passage, holdings))
     return found
 
 
@@ -135,55 +128,30 @@ def _delivery(passage: Passage, matrix: Flows) -> Iterator[Against]:
             yield Against(f"{name}: it received {field}, which is not to go there")
 
 
-def _retention(passage: Passage, store: Path, schema: Schema) -> Iterator[Against]:
-    """What is too old goes, and nothing in the store is older than it may be."""
+def _retention(passage: Passage, holdings: Holdings | None, schema: Schema) -> Iterator[Against]:
+    """What is too old goes, and in the data directory nothing is older than it may be."""
     if passage.stale:
         yield Against(f"{passage.stale} records stayed that are too old")
-    if not store.is_file():
-        return
-    with reading(store) as db:
-        yield from looked(lambda: list(_overdue(db, schema)))
+    if holdings is not None:
+        yield from map(Against, overdue(holdings, schema))
 
 
-def _overdue(db: sqlite3.Connection, schema: Schema) -> Iterator[Against]:
-    for table in unruled(db):
-        yield Against(f"{table}: no retention is known; open the store with its schema once")
-    for rule in rules(db):
-        row = db.execute(_outlived(rule, datetime.now(UTC) - _SLACK)).fetchone()
-        for (name, span), times in zip(rule.spans.items(), row, strict=True):
-            if times:
-                yield Against(f"{rule.table}: {name} is older than it may be in {times} rows")
-            field = schema.fields.get(name) if rule.table == schema.name else None
-            if field is not None and field.retention < span:
-                yield Against(f"{rule.table}: {name} still has a longer retention in the store")
-
-
-def _outlived(rule: Rule, now: datetime) -> str:
-    """A query: in how many rows each field is too old."""
-    counts = (
-        f"count(CASE WHEN received < '{now - span:%Y-%m-%dT%H:%M:00Z}' THEN {quoted(name)} END)"
-        for name, span in rule.spans.items()
-    )
-    return f"SELECT {', '.join(counts)} FROM {quoted(rule.table)}"  # noqa: S608 - names of columns
-
-
-def _ledger(passage: Passage, spool: Path) -> Iterator[Against]:
+def _ledger(passage: Passage, holdings: Holdings | None) -> Iterator[Against]:
     """All is accounted for: what went through just now, and what the ledger has counted so far."""
-    yield from _flaws(passage.spool)
+    for path in (passage.spool, holdings.spool if holdings else None):
+        if path is not None and path.is_file():
+            with opened(path) as ledger:
+                yield from (Against(f"ledger: {flaw}") for flaw in ledger.verify().flaws)
     with opened(passage.spool) as ledger:
         if ledger.tally().as_dict() != passage.tally.as_dict():
             yield Against("the ledger does not count what the filter has counted")
-    if spool.is_file():
-        yield from _flaws(spool)
 
 
-def _flaws(spool: Path) -> Iterator[Against]:
-    unreadable = None
+def _all(found: Iterator[Against]) -> tuple[Against, ...]:
+    """All that is found; what cannot be read speaks against it too."""
+    against: list[Against] = []
     try:
-        with opened(spool) as ledger:
-            for flaw in ledger.verify().flaws:
-                yield Against(f"ledger: {flaw}")
+        against.extend(found)
     except DeliveryError as error:
-        unreadable = error.message
-    if unreadable is not None:
-        yield Against(unreadable)
+        against.append(Against(error.message))
+    return tuple(against)

@@ -75,7 +75,7 @@ def test_what_the_loader_says_is_what_the_claims_say() -> None:
         (f"claims: {{a: {_WHOLE[:-1]}, other: 1}}}}", "E105", "claims.a.other"),
         (f"claims: {{a: {_WHOLE.replace('E301', 'E999')}}}", "E141", "claims.a.rules"),
         (f"claims: {{a: {_WHOLE.replace('E301', 'E101')}}}", "E141", "claims.a.rules"),
-        (f"claims: {{a: {_WHOLE.replace('E301', 'E301, E301')}}}", "E133", "claims.a.rules"),
+        (f"claims: {{a: {_WHOLE.replace('E301', 'E301, E301')}}}", "E113", "claims.a.rules"),
         (f"claims: {{a: {_WHOLE.replace('policy', 'hope')}}}", "E141", "claims.a.checks.0"),
         (f"claims: {{a: {_WHOLE.replace('received', 'sent')}}}", "E141", "claims.a.counters.0"),
         ("claims: {a: 1, a: 2}", "E103", "claims.a"),

@@ -26,6 +26,7 @@ from collector.sinks.pruning import Pruning
 from collector.sinks.store import Store
 from collector.spool import Spool
 from collector.testing import canaries, scan
+from tests.proof.lives import Lives
 
 _OPS = "{use: essential.service.operations, basis: contract, reason: Keep the call up}"
 _REST = "purposes: [ops], retention: 30d, reason: Which systems to test on}"
@@ -194,6 +195,34 @@ def test_a_store_that_keeps_for_longer(tmp_path: Path) -> None:
         Against("older: no retention is known; open the store with its schema once"),
         Against("conferencing: os.type still has a longer retention in the store"),
     )
+
+
+def test_a_spool_and_files_that_were_not_pruned(tmp_path: Path) -> None:
+    """What waits, and what lies in files of records, is looked at too."""
+    lives = Lives(tmp_path)
+    lives.deliver_aged((range(5), 29), (range(5, 7), 32))
+    lives.spool(range(3), days=31)
+    outcome = check(load(lives.config_file), canaries(2), scan)
+    assert [each.message for each in outcome["retention"] or ()] == [
+        "conferencing: client.address is older than it may be in 2 rows",
+        "spool: 3 records that wait have fields older than they may be",
+        "files: 2 lines have fields older than they may be",
+    ]
+
+
+def test_what_cannot_be_read(tmp_path: Path) -> None:
+    """A store or files that cannot be read show nothing."""
+    lives = Lives(tmp_path)
+    lives.deliver_aged((range(5), 0))
+    lives.lines.unlink()
+    lives.lines.mkdir()
+    outcome = check(load(lives.config_file), canaries(2), scan)
+    assert broken(outcome) == {"needed-only"}
+    (lives.data / "store.db").write_bytes(b"nothing of a database" * 1000)
+    outcome = check(load(lives.config_file), canaries(2), scan)
+    assert [each.message[:27] for each in outcome["retention"] or ()] == [
+        "the store cannot be read: i"
+    ]
 
 
 def test_a_ledger_that_was_changed(tmp_path: Path) -> None:
