@@ -1,6 +1,6 @@
 """``kill -9`` at random moments under load: what was acknowledged stays, once, and nothing else.
 
-``COLLECTOR_KILLS`` says how often (8; ``make kill`` means 1,000). A data directory lives through 25
+``COLLECTOR_KILLS`` says how often (4; ``make kill`` means 1,000). A data directory lives through 25
 of them; several go on at a time where several processes run tests.
 """
 
@@ -25,7 +25,7 @@ from tests.sidecar.account import Account, Kept, kept
 from tests.sidecar.clients import clients
 from tests.sidecar.serving import COMMAND, FREE_PORTS, Sidecar, started
 
-_KILLS = int(os.environ.get("COLLECTOR_KILLS", "8"))
+_KILLS = int(os.environ.get("COLLECTOR_KILLS", "4"))
 _LIVES = 25
 _MOST_LOAD_SECONDS = 0.25
 _START_SECONDS = 1.0
