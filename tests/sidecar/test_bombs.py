@@ -1,8 +1,8 @@
 """Attacks on the whole sidecar: each is answered as documented, in memory that is bounded, and an
 honest sender beside it hardly notices.
 
-Each third of them; ``COLLECTOR_BOMBS=most`` takes all that are not slow, and ``COLLECTOR_BOMBS=full``
-all, and repeats each for a while, by more senders, and with 1,000 sockets.
+Each third of them; ``COLLECTOR_BOMBS=most`` takes all that are not slow, ``COLLECTOR_BOMBS=full``
+takes all, and repeats each for a while, by more senders, and with 1,000 sockets.
 """
 
 from __future__ import annotations
