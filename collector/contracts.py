@@ -23,6 +23,7 @@ __all__ = [
     "Drop",
     "Entry",
     "Form",
+    "Granted",
     "Layout",
     "Record",
     "Rejection",
@@ -55,6 +56,9 @@ REJECTIONS: tuple[Rejection, ...] = get_args(Rejection)
 DROPS: tuple[Drop, ...] = get_args(Drop)
 CATEGORIES: tuple[Category, ...] = get_args(Category)
 SIGNALS: tuple[Signal, ...] = get_args(Signal)
+
+Granted = tuple[str, ...] | None
+"""The purposes for which something may be used, in the schema's order; ``None``: all of them."""
 
 Scalar = str | int | float | bool
 Record = dict[str, Scalar]
@@ -123,6 +127,9 @@ class Request:
     or the one that trusted hops name; ``user_agent`` is what the sender calls itself. Both are
     unchecked text. ``key`` are 16 random bytes that a sender of records chose for this body, by
     which it is known when it is sent again.
+
+    ``refuses`` says that the sender signals that every optional purpose is refused; ``granted``
+    are the purposes that the filter of a sender of records was left with.
     """
 
     form: Form
@@ -131,6 +138,8 @@ class Request:
     peer: str | None = None
     user_agent: str | None = None
     key: bytes | None = None
+    refuses: bool = False
+    granted: Granted = None
 
 
 Accept = Callable[[Request], Awaitable[Tally]]
@@ -161,23 +170,27 @@ class Entry:
     """What one request gives to the spool for one minute: records as NDJSON, and the tally.
 
     ``received`` is RFC 3339 UTC, truncated to the minute. Only records of an SDK were received in
-    other minutes than the present one.
+    other minutes than the present one. ``granted`` are the purposes that the records may be used
+    for, if somebody has refused some.
     """
 
     layout: Layout
     received: str
     payload: bytes
     tally: Tally
+    granted: Granted = None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Spooled:
-    """A batch as it lies in the spool, unread: ``payload`` is its records as NDJSON."""
+    """A batch as it lies in the spool, unread: ``payload`` is its records as NDJSON, which may be
+    used for the ``granted`` purposes."""
 
     id: bytes
     received: str
     layout: Layout
     payload: bytes
+    granted: Granted = None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -188,7 +201,8 @@ class Batch:
     without effect. ``received`` is RFC 3339 UTC, truncated to the minute.
 
     A batch out of a spool also has its ``layout``, the NDJSON ``payload``, and ``rows``, which
-    reads it: quicker ways to the same records, for sinks that have a use for them.
+    reads it: quicker ways to the same records, for sinks that have a use for them. ``granted`` are
+    the purposes that its records may be used for.
     """
 
     id: bytes
@@ -197,6 +211,7 @@ class Batch:
     layout: Layout | None = None
     payload: bytes | None = None
     rows: Callable[[], list[Row]] | None = None
+    granted: Granted = None
 
 
 @dataclass(frozen=True, slots=True, repr=False)

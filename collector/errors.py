@@ -68,6 +68,7 @@ CODES: dict[str, str] = {
     "E141": "the choice is unknown",
     "E142": "the field cannot be derived",
     "E143": "the field cannot be filled from the peer",
+    "E144": "a person's choices cannot be read there",
     # E2xx: configuration and surroundings
     "E201": "a feature needs an optional dependency",
     "E202": "a pseudonym key cannot be resolved",

@@ -9,16 +9,15 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from time import monotonic, sleep
-from types import MappingProxyType
 
-from collector.contracts import Batch, Entry, Request, Sink, Spooled, Tally
+from collector.contracts import Batch, Entry, Granted, Request, Sink, Spooled, Tally
 from collector.errors import DeliveryError
 from collector.filter import Admission, Filter
 from collector.filter.minutes import Share
@@ -26,7 +25,7 @@ from collector.filter.stored import project, read
 from collector.filter.text import slices
 from collector.spool import Spool
 
-__all__ = ["SLICE", "Delivery", "Pipeline"]
+__all__ = ["SLICE", "Delivery", "Drain", "Pipeline", "Reaching"]
 
 SLICE = 1 << 17
 """Bytes of a body that are filtered before others get a turn."""
@@ -42,6 +41,9 @@ _BREATH_SECONDS = 0.01
 _MORE = re.compile(rb"\s*+\S")
 
 _Work = Callable[[], list[Share]]
+Reaching = Callable[[str, Granted], Container[str] | None]
+"""Says which fields of records reach a sink, by its name and by what is granted; ``None``: all."""
+_REMEMBERED = 64
 
 _BATCHES = 16
 _GATHER_SECONDS = 0.1
@@ -49,6 +51,10 @@ _GATHER_SECONDS = 0.1
 _POLL_SECONDS = 0.25
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 30.0
+
+
+def _everything(_sink: str, _granted: Granted) -> None:
+    """Every field reaches every sink."""
 
 
 @dataclass(slots=True)
@@ -66,9 +72,9 @@ class Pipeline:
     """A filter, a spool and the sinks behind it.
 
     ``observe`` gets the tally of every request that was kept, and of no other: a request that
-    could not be kept is the sender's to send again, and counts then. ``limits`` has the fields of
-    those sinks that do not get all of them. May be used from an event
-    loop (``accept``) and from threads (``accept_now``) at once.
+    could not be kept is the sender's to send again, and counts then. ``reaching`` says which fields
+    reach a sink. May be used from an event loop (``accept``) and from threads (``accept_now``) at
+    once.
     """
 
     def __init__(
@@ -77,13 +83,13 @@ class Pipeline:
         spool: Spool,
         sinks: Mapping[str, Sink],
         observe: Callable[[Tally], None],
-        limits: Mapping[str, Container[str]] = MappingProxyType({}),
+        reaching: Reaching = _everything,
     ) -> None:
         self._filter = filter_
         self._layout = filter_.schema.layout
         self._spool = spool
         self._observe = observe
-        self._drains = [Drain(name, sink, spool, limits.get(name)) for name, sink in sinks.items()]
+        self._drains = [Drain(name, sink, spool, reaching) for name, sink in sinks.items()]
         self._turn = asyncio.Lock()
         names = ("collector-filter", "collector-filter-large")
         self._beside = [ThreadPoolExecutor(1, thread_name_prefix=name) for name in names]
@@ -154,45 +160,55 @@ class Pipeline:
     def _pieces(self, request: Request) -> Iterator[tuple[int, _Work]]:
         """What there is to do for a request, in pieces, and how many bytes each is for."""
         minute = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:00Z")
+        chosen = self._filter.without(self._refused(request))
         if not _can_be_cut(request):
-            yield len(request.body), partial(self._whole, request, minute)
+            yield len(request.body), partial(_whole, chosen, request, minute)
             return
         first = True
         for part in slices(request.body, SLICE, _LINES):
-            yield len(part), partial(self._slice, part, first, minute)
+            yield len(part), partial(_slice, chosen, part, first, minute)
             first = False
 
-    def _slice(self, part: bytes, first: bool, minute: str) -> list[Share]:
-        return _shares(minute, self._filter.admit_lines(part, first=first))
-
-    def _whole(self, request: Request, minute: str) -> list[Share]:
-        form, body, peer, agent = request.form, request.body, request.peer, request.user_agent
-        if form == "records":
-            return self._filter.admit_records(body)
-        if form == "ndjson":
-            admission = self._filter.admit_lines(body, peer=peer, user_agent=agent)
-        elif form == "json":
-            admission = self._filter.admit(body, peer=peer, user_agent=agent)
-        else:
-            admission = self._filter.admit_otlp(
-                form, body, protobuf=request.protobuf, peer=peer, user_agent=agent
-            )
-        return _shares(minute, admission)
+    def _refused(self, request: Request) -> Collection[str]:
+        """What is refused in all of a request, whatever its events say besides."""
+        optional = self._filter.schema.optional
+        if request.refuses:
+            return optional
+        granted = optional if request.granted is None else request.granted
+        return [name for name in optional if name not in granted]
 
     def _keep(self, parts: Iterable[Share], key: bytes | None) -> Future[bool]:
-        """Keep what there is, minute by minute, unless it is there under the same key."""
-        minutes: dict[str, list[Share]] = {}
+        """Keep what there is, apart by minute and by what is granted, unless it is there under the
+        same key."""
+        groups: dict[tuple[str, Granted], list[Share]] = {}
         for part in parts:
-            minutes.setdefault(part.received, []).append(part)
+            groups.setdefault((part.received, part.granted), []).append(part)
         entries = [
-            Entry(self._layout, minute, b"".join(part.payload for part in same), _sum(same))
-            for minute, same in minutes.items()
+            Entry(self._layout, minute, b"".join(p.payload for p in same), _sum(same), granted)
+            for (minute, granted), same in groups.items()
         ]
         return self._spool.put(*entries, key=key)
 
 
-def _shares(minute: str, admission: Admission) -> list[Share]:
-    return [Share(minute, admission.encode(), admission.tally)]
+def _slice(chosen: Filter, part: bytes, first: bool, minute: str) -> list[Share]:
+    return _shares(minute, chosen.apart("ndjson", part, first=first))
+
+
+def _whole(chosen: Filter, request: Request, minute: str) -> list[Share]:
+    if request.form == "records":
+        return chosen.admit_records(request.body)
+    admissions = chosen.apart(
+        request.form,
+        request.body,
+        protobuf=request.protobuf,
+        peer=request.peer,
+        user_agent=request.user_agent,
+    )
+    return _shares(minute, admissions)
+
+
+def _shares(minute: str, admissions: Iterable[Admission]) -> list[Share]:
+    return [Share(minute, each.encode(), each.tally, each.granted) for each in admissions]
 
 
 def _sum(parts: Iterable[Share]) -> Tally:
@@ -215,11 +231,11 @@ def _can_be_cut(request: Request) -> bool:
 
 
 class Drain(threading.Thread):
-    """Hands batches to one sink, in order, each until it is taken; of their fields, those of
-    ``names``, or all."""
+    """Hands batches to one sink, in order, each until it is taken; of their fields, those that
+    reach it."""
 
     def __init__(
-        self, sink_name: str, sink: Sink, spool: Spool, names: Container[str] | None = None
+        self, sink_name: str, sink: Sink, spool: Spool, reaching: Reaching = _everything
     ) -> None:
         super().__init__(name=f"collector-drain-{sink_name}", daemon=True)
         self.sink_name = sink_name
@@ -227,7 +243,7 @@ class Drain(threading.Thread):
         self.left: bool = True
         self._sink = sink
         self._spool = spool
-        self._names = names
+        self._reaching = lru_cache(_REMEMBERED)(partial(reaching, sink_name))
         self._ending = threading.Event()
         self._at_once = _BATCHES
         self._stopped = False
@@ -268,7 +284,8 @@ class Drain(threading.Thread):
             self._sink.deliver()
 
     def _batch(self, spooled: Spooled) -> Batch:
-        return read(spooled if self._names is None else project(spooled, self._names))
+        names = self._reaching(spooled.granted)
+        return read(spooled if names is None else project(spooled, names))
 
     def _deliver_all(self) -> bool:
         """Deliver what waits; ``False`` if a batch was not taken. Then batches go one at a time

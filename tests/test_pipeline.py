@@ -6,13 +6,12 @@ import asyncio
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event, Thread
-from types import MappingProxyType
 
 import orjson
 import pytest
@@ -22,7 +21,7 @@ from collector.contracts import Batch, Form, Request, Scalar, Sink, Tally
 from collector.errors import DeliveryError, InputError
 from collector.filter import Filter
 from collector.ledger import opened
-from collector.pipeline import Pipeline
+from collector.pipeline import Pipeline, Reaching
 from collector.schema import Schema, load_schema
 from collector.sinks.store import Store
 from collector.spool import Spool
@@ -43,7 +42,7 @@ def running(
     *,
     limit: int = 1 << 30,
     schema: Schema = SCHEMA,
-    limits: Mapping[str, Container[str]] = MappingProxyType({}),
+    reaching: Reaching = lambda _sink, _granted: None,
 ) -> Iterator[tuple[Pipeline, Tally]]:
     """A pipeline into a real store, and the tally of all that it observed."""
     total = Tally()
@@ -55,7 +54,7 @@ def running(
     store = Store(folder / "store.db", schema)
     chosen: dict[str, Sink] = {"store": store} if sinks is None else sinks
     kept = Spool(folder / "spool.db", sinks=tuple(chosen), limit=limit)
-    pipeline = Pipeline(Filter(schema), kept, chosen, observe, limits)
+    pipeline = Pipeline(Filter(schema), kept, chosen, observe, reaching)
     pipeline.start()
     try:
         yield pipeline, total
@@ -273,7 +272,7 @@ def test_a_sink_gets_the_fields_that_it_may_have(tmp_path: Path) -> None:
     sinks: dict[str, Sink] = {"store": store, "all": all_, "some": some}
     limits = {"store": {"os.type", "os.version"}, "some": frozenset({"os.type"})}
     lines = ndjson(300) + b'{"ip": "203.0.113.7"}\n'
-    with running(tmp_path, sinks, limits=limits) as (pipeline, total):
+    with running(tmp_path, sinks, reaching=lambda sink, _: limits.get(sink)) as (pipeline, total):
         pipeline.accept_now(Request("ndjson", lines))
         assert eventually(lambda: all(one.delivered for one in pipeline.deliveries().values()))
     store.close()

@@ -44,7 +44,7 @@ def explain_events(
         text, _ = document(read, MAX_DOCUMENT)
     lines = (form or ("ndjson" if file == Path("-") else form_of(file))) == "ndjson"
     data = bytes(text).removeprefix(BOM)
-    for number, explanation in enumerate(explain(chosen.plan, data, lines), 1):
+    for number, explanation in enumerate(explain(chosen.paths, data, lines), 1):
         if number > limit:
             break
         if as_json:

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import msgspec
 
-from collector.contracts import Category, Drop, Record, Rejection, Tally
+from collector.contracts import Category, Drop, Granted, Record, Rejection, Tally
 
 __all__ = ["Admission", "Counts", "Verdict"]
 
@@ -33,6 +33,8 @@ class Admission(msgspec.Struct, eq=False, gc=False):
     """What is to be counted, if that is not added up yet because there was but one event."""
     bytes_in: int = 0
     """The size of the text that the event was, if it was one."""
+    granted: Granted = None
+    """The purposes that the records may be used for."""
 
     def __repr__(self) -> str:
         return f"<Admission of {self.tally.admitted} out of {self.tally.received}>"

@@ -37,6 +37,11 @@ class _Mapping(Code):
 
     depth = 2
 
+    @property
+    def of(self) -> str:
+        """What an admission is told besides: only where not everything is granted."""
+        return "" if self.plan.granted is None else ", 0, granted"
+
     def read(self, root: Node) -> Iterable[tuple[Node, str]]:
         """What may fail comes first, so that nothing that a kind raises is taken for it."""
         found = list(self._below(root, "e"))
@@ -71,11 +76,11 @@ class _Mapping(Code):
         return f"drops += {self.bind('d', ((column.name, reason),))}"
 
     def reject(self, reason: str) -> str:
-        return f"return Admission([], b'', None, ({reason}, met, drops))"
+        return f"return Admission([], b'', None, ({reason}, met, drops){self.of})"
 
     def admit(self, values: str) -> str:
         encoded, verdict = "encode(r) + b'\\n'", "(None, met, drops)"
-        return f"r = record({values}); return Admission([r], {encoded}, None, {verdict})"
+        return f"r = record({values}); return Admission([r], {encoded}, None, {verdict}{self.of})"
 
 
 def alone(plan: Plan, record: type[msgspec.Struct]) -> Alone:
@@ -89,6 +94,7 @@ def alone(plan: Plan, record: type[msgspec.Struct]) -> Alone:
         "FAILURES": FAILURES,
         "convert": msgspec.convert,
         "encode": msgspec.json.Encoder().encode,
+        "granted": plan.granted,
         "kind": struct(root, [name for name, _ in plan.content]),
         "record": record,
     }

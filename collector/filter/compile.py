@@ -6,12 +6,12 @@ that an event means the same to each of them. Column order is record order.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, NamedTuple
 
-from collector.contracts import CATEGORIES, DROPS, Drop, Scalar
+from collector.contracts import CATEGORIES, DROPS, Drop, Granted, Scalar
 from collector.errors import ConfigError
 from collector.filter.derive import Agents
 from collector.schema.kinds import Canonical, Circumstances, FieldBase
@@ -140,8 +140,8 @@ class Way(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What to look for: columns in schema order, content names, where records lie, and where the
-    user agent is, if anything is derived from it. Whether events may be lists does not depend on
-    what is granted."""
+    user agent is, if anything is derived from it; and where a person's ``choices`` are. Whether
+    events may be lists does not depend on what is granted."""
 
     schema_id: str
     columns: tuple[Column, ...]
@@ -151,6 +151,8 @@ class Plan:
     agents: Agents
     reads_lists: bool
     required: tuple[int, ...]
+    choices: tuple[Keys, ...] = ()
+    granted: Granted = None
 
     @property
     def paths(self) -> tuple[Keys, ...]:
@@ -224,7 +226,7 @@ def _way(source: str) -> Way:
 
 
 def compile_plan(
-    schema: Schema, granted: Collection[str] | None, today: date, circumstances: Circumstances
+    schema: Schema, granted: Granted, today: date, circumstances: Circumstances
 ) -> Plan:
     """The plan for the granted purposes (``None``: all) on a day.
 
@@ -259,7 +261,9 @@ def compile_plan(
     content = {name: CATEGORIES.index(category) for name, category in schema.content_names.items()}
     agent = _paths(schema.user_agent_paths)
     ways = tuple(map(_way, schema.records or ()))
-    every = [*agent, *(p for c in columns for p in c.paths), *(p for w in ways for p in w.paths)]
+    choices = _paths([schema.consent]) if schema.consent else ()
+    read = [path for column in columns for path in column.paths]
+    every = [*agent, *choices, *read, *(path for way in ways for path in way.paths)]
     return Plan(
         schema.id,
         tuple(columns),
@@ -269,10 +273,12 @@ def compile_plan(
         agents=Agents(derived),
         reads_lists=any(type(path[0]) is int for path in every),
         required=tuple(column.index for column in columns if column.required),
+        choices=choices,
+        granted=granted,
     )
 
 
-def _withheld(field: FieldBase, granted: Collection[str] | None, today: date) -> Drop | None:
+def _withheld(field: FieldBase, granted: Granted, today: date) -> Drop | None:
     if field.expires is not None and today >= field.expires:
         return "expired"
     if granted is not None and not set(granted) & set(field.purposes):

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 
-from collector.contracts import CATEGORIES, DROPS, Rejection, Tally
+from collector.contracts import CATEGORIES, DROPS, Granted, Rejection, Tally
 from collector.filter.admission import Admission, Verdict
 from collector.filter.compile import Fills, Plan
 
@@ -45,15 +45,42 @@ class Draft:
     drops: list[int] = field(default_factory=list)
     content: list[int] = field(default_factory=lambda: [0] * len(CATEGORIES))
     rejected: list[Rejection] = field(default_factory=list)
-    refused_unread: int = 0
-    """Events of documents that hold too many of them: ``too_large``."""
+    unread: list[int] = field(default_factory=list)
+    """Numbers of events in documents that hold too many of them: ``too_large``."""
     fills: Fills | None = None
     """What the request says for its only event, if it has but one."""
+    is_apart: bool = False
+    """Whether records are to be told apart by what is granted."""
+    _drafts: dict[Granted, Draft] = field(default_factory=dict)
+
+    def under(self, plan: Plan) -> Draft:
+        """The draft of this call for events that another plan takes: the same one, unless what is
+        granted is to be told apart."""
+        drafts = self._drafts
+        if not drafts:
+            drafts[self.plan.granted] = self
+        draft = drafts.get(plan.granted)
+        if draft is None:
+            draft = drafts[plan.granted] = replace(self, plan=plan)
+            if self.is_apart:
+                draft.records, draft.drops, draft.rejected, draft.unread = [], [], [], []
+                draft.content = [0] * len(CATEGORIES)
+        return draft
+
+    @property
+    def all(self) -> list[Draft]:
+        """The drafts of this call."""
+        return list(self._drafts.values()) if self.is_apart and self._drafts else [self]
 
     @property
     def received(self) -> int:
-        """The events so far."""
-        return len(self.records) + len(self.rejected) + self.refused_unread
+        """The events of the call so far."""
+        return sum(draft.number for draft in self.all)
+
+    @property
+    def number(self) -> int:
+        """The events so far that are counted here."""
+        return len(self.records) + len(self.rejected) + sum(self.unread)
 
     def settle(self, values: Iterable[Any], content: Iterable[int], agent: Any) -> None:
         """One event, from the value (or mark) found for each column; ``None`` is absence, and
@@ -91,17 +118,25 @@ class Draft:
             kept.append(result)
         return kept, refused
 
+    def finish_all(self, bytes_in: int, merge: bool) -> list[Admission]:
+        """All drafts of the call, finished, of which each has something to count; at least one. The
+        bytes are counted with the first."""
+        drafts = [draft for draft in self.all if draft.number] or [self]
+        first, *others = drafts
+        return [first.finish(bytes_in, merge), *(draft.finish(0, merge) for draft in others)]
+
     def finish(self, bytes_in: int, merge: bool) -> Admission:
         """Encode the records, and add everything up or, of a single event, say what there is."""
-        received, admitted = self.received, len(self.records)
+        received, admitted = self.number, len(self.records)
         if merge:
             self._merge()
         encoded = bytes(_encode_lines(self.records))
         if received == 1:
-            return Admission(self.records, encoded, None, self._verdict(), bytes_in)
+            verdict = self._verdict()
+            return Admission(self.records, encoded, None, verdict, bytes_in, self.plan.granted)
         tally = Tally(received, admitted, bytes_in=bytes_in, bytes_out=len(encoded))
         self._count(tally)
-        return Admission(self.records, encoded, tally)
+        return Admission(self.records, encoded, tally, granted=self.plan.granted)
 
     def _verdict(self) -> Verdict:
         """What is to be counted of the only event."""
@@ -118,8 +153,8 @@ class Draft:
         """What was refused, dropped and met. Counters are dear: most calls have little to count."""
         if self.rejected:
             tally.rejected.update(self.rejected)
-        if self.refused_unread:
-            tally.rejected["too_large"] += self.refused_unread
+        if self.unread:
+            tally.rejected["too_large"] += sum(self.unread)
         if self.drops:
             for code, times in Counter(self.drops).items():
                 column, reason = divmod(code, len(DROPS))

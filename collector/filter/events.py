@@ -9,10 +9,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, cast
 
-from collector.contracts import DROPS, Rejection
+from collector.contracts import DROPS, Granted, Rejection
 from collector.filter.alone import Alone, alone
+from collector.filter.choices import Choices
 from collector.filter.compile import Fills, Found, Plan
 from collector.filter.draft import Draft, record_type
 from collector.filter.generate import Outer, fast_path, only_slow
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from collector.filter.otlp import Otlp
     from collector.filter.relay import Relay
 
-__all__ = ["MAX_DOCUMENT", "MAX_LINE", "Events", "readable", "refusal"]
+__all__ = ["MAX_DOCUMENT", "MAX_LINE", "Events", "Other", "readable", "refusal"]
 
 MAX_LINE = 16 << 20
 """The longest line, in bytes."""
@@ -42,34 +44,48 @@ MAX_DOCUMENT = 64 << 20
 
 _Text = bytes | memoryview
 _Reject = Callable[[Rejection], None]
+Other = Callable[[Granted, frozenset[str]], "Events"]
+"""Gives the paths for what is granted without what is refused."""
 
 
 class Events:
-    """The three paths of one plan, and the decision which of them a payload takes."""
+    """The three paths of one plan, and the decision which of them a payload takes.
 
-    def __init__(self, plan: Plan) -> None:
+    Where events carry ``choices``, the paths of another plan may take one: ``other`` gives those
+    for what is granted without what is refused.
+    """
+
+    def __init__(
+        self, plan: Plan, choices: Choices | None = None, other: Other | None = None
+    ) -> None:
         self.plan = plan
+        self.choices = choices
+        self.other = other
+        self._left: dict[frozenset[str], Events] = {frozenset(): self}
         self._record = record_type(plan)
         self._tolerant = Tolerant(plan)
         self._mapping = Mapping(plan)
         self._fill = fast_path(plan)
         self.alone: Alone = alone(plan, self._record)
 
-    def draft(self, fills: Fills | None = None) -> Draft:
+    def draft(self, fills: Fills | None = None, *, apart: bool = False) -> Draft:
         """An empty draft; with ``fills`` only for ``slow``, and for a single event."""
-        return Draft(self.plan, self._record, fills=fills)
+        return Draft(self.plan, self._record, fills=fills, is_apart=apart)
 
     @cached_property
     def slow(self) -> Events:
         """The same, with the fast path left out: it does not know what a request says."""
-        return _Slow(self.plan)
+        return _Slow(self.plan, self.choices, lambda *said: self.left(said[1]).slow)
 
     @cached_property
     def otlp(self) -> Otlp:
         """The same plan for OpenTelemetry's data."""
-        from collector.filter.otlp import Otlp  # noqa: PLC0415 - most filters never see any
+        from collector.filter.otlp import Hearing, Otlp  # noqa: PLC0415 - most never see any
 
-        return Otlp(self.plan)
+        if self.choices is None:
+            return Otlp(self.plan)
+        hearing = Hearing(self.plan, self.choices.optional)
+        return Otlp(self.plan, hearing, lambda refused: self.left(refused).otlp)
 
     @cached_property
     def relay(self) -> Relay:
@@ -80,7 +96,9 @@ class Events:
 
     def lines(self, text: bytes, draft: Draft) -> None:
         """Every line that is not blank is one event."""
-        self._all(readable(text, draft.rejected.append), draft)
+        is_sound = is_utf8(text)
+        each = readable(text, draft.rejected.append, is_sound=is_sound)
+        self._all(text if is_sound else None, each, draft)
 
     def document(self, text: _Text, draft: Draft) -> None:
         """One JSON text: an object is one event, an array is many."""
@@ -90,17 +108,48 @@ class Events:
         if reason is not None:
             draft.rejected.append(reason)
         elif not is_list(text):
-            self._all((text,), draft, blank_counts=True)
+            self._all(text, (text,), draft, blank_counts=True)
         else:
-            self._all(elements(text, draft, MAX_ITEMS), draft, blank_counts=True)
+            self._all(text, elements(text, draft, MAX_ITEMS), draft, blank_counts=True)
 
-    def _all(self, payloads: Iterable[Any], draft: Draft, blank_counts: bool = False) -> None:
-        if self.plan.records:
-            for payload in payloads:
-                self._with_records(payload, draft, blank_counts)
-        else:
-            slow = partial(self._tolerantly, draft, None, blank_counts)
-            self._fill(payloads, draft, None, slow)
+    def _all(
+        self, text: _Text | None, payloads: Iterable[Any], draft: Draft, blank_counts: bool = False
+    ) -> None:
+        """The payloads that a text holds, which is sound if it is given."""
+        for paths, same in self._takers(text, payloads):
+            its = draft.under(paths.plan)
+            if self.plan.records:
+                for payload in same:
+                    paths.document_of_records(payload, its, blank_counts)
+            else:
+                paths.take(same, its, None, blank_counts)
+
+    def _takers(
+        self, text: _Text | None, payloads: Iterable[Any]
+    ) -> Iterable[tuple[Events, Iterable[Any]]]:
+        """The paths that take payloads, by the choices in them, in their order."""
+        choices = self.choices
+        if choices is None or (text is not None and not choices.may_be_in(text)):
+            return ((self, payloads),)
+        return groupby(payloads, self.taker)
+
+    def taker(self, event: Any) -> Events:
+        """The paths that take an event, by the choices in it: JSON text, or a Python object."""
+        return self if self.choices is None else self.left(self.choices.of(event))
+
+    def left(self, refused: frozenset[str]) -> Events:
+        """The paths of what is left without some purposes."""
+        found = self._left.get(refused)
+        if found is None:
+            found = self.other(self.plan.granted, refused) if self.other else self
+            self._left[refused] = found
+        return found
+
+    def take(
+        self, payloads: Iterable[Any], draft: Draft, outer: Outer | None, blank_counts: bool
+    ) -> None:
+        """Events whose choices are known."""
+        self._fill(payloads, draft, outer, partial(self._tolerantly, draft, outer, blank_counts))
 
     def _tolerantly(
         self, draft: Draft, outer: Outer | None, blank_counts: bool, payload: Any
@@ -121,8 +170,9 @@ class Events:
         draft.rejected.append(found)
         return None
 
-    def _with_records(self, payload: Any, draft: Draft, blank_counts: bool) -> None:
-        """A document around a list of records; each record is an event.
+    def document_of_records(self, payload: Any, draft: Draft, blank_counts: bool) -> None:
+        """A document around a list of records; each record is an event, and may carry choices
+        besides those of the document.
 
         The records of one JSON text count together, however many documents they are spread over.
         """
@@ -134,8 +184,9 @@ class Events:
         if records is None:
             self._tolerantly(draft, None, blank_counts, payload)
         elif records:
-            outer = self._outer(found)
-            self._fill(records, draft, outer, partial(self._tolerantly, draft, outer, True))
+            outer = self._settled(found, payload)
+            for paths, same in self._takers(payload, records):
+                paths.take(same, draft.under(paths.plan), paths.around(outer), blank_counts=True)
 
     def _records(
         self, found: Found, draft: Draft, listed: Take, below: Take, room: int
@@ -151,16 +202,33 @@ class Events:
         draft.rejected.append("not_an_object")
         return []
 
-    def _outer(self, found: Found) -> Outer:
+    def around(self, outer: Outer) -> Outer:
+        """What the document around records, which another plan has read, offers under this one."""
+        others, granted = outer.others, self.plan.granted
+        if granted not in others:
+            is_mapping = type(outer.document) is dict
+            found = (self._mapping if is_mapping else self._tolerant).read(outer.document)
+            others[granted] = self._settled(cast("Found", found), outer.document)
+        return others[granted]
+
+    def _settled(self, found: Found, document: Any) -> Outer:
         """Settle once what the document around the records offers to each of them."""
         draft = self.draft()
         kept, _ = draft.judge(found.values)
         drops = {code // len(DROPS): code for code in draft.drops}
         codes = tuple(drops.get(index) for index in range(len(kept)))
-        return Outer(tuple(found.values), tuple(kept), codes, found.content, found.agent)
+        said = tuple(found.values), tuple(kept), codes, found.content, found.agent
+        outer = Outer(*said, document)
+        outer.others[self.plan.granted] = outer
+        return outer
 
     def mapping(self, event: dict[Any, Any], draft: Draft) -> None:
         """One event that is a dictionary already, or a document of records that is one."""
+        paths = self.taker(event)
+        paths.mapped(event, draft.under(paths.plan))
+
+    def mapped(self, event: dict[Any, Any], draft: Draft) -> None:
+        """The same, when its own choices are known."""
         found = self._mapping.read(event)
         records = None
         if self.plan.records:
@@ -168,28 +236,34 @@ class Events:
         if records is None:
             draft.settle(*found[:3])
             return
-        outer = self._outer(found) if records else None
+        outer = self._settled(found, event) if records else None
         for record in records:
             if outer and self._mapping.reads(record):
-                draft.settle(*outer.around(self._mapping.read(record)))
+                paths = self.taker(record)
+                paths.mapped_record(record, draft.under(paths.plan), paths.around(outer))
             else:
                 draft.rejected.append("not_an_object")
+
+    def mapped_record(self, record: Any, draft: Draft, outer: Outer) -> None:
+        """One record out of a mapping, when its choices are known."""
+        draft.settle(*outer.around(self._mapping.read(record)))
 
 
 class _Slow(Events):
     """Takes every event down the tolerant path."""
 
-    def __init__(self, plan: Plan) -> None:
-        super().__init__(plan)
+    def __init__(self, plan: Plan, choices: Choices | None, other: Other | None) -> None:
+        super().__init__(plan, choices, other)
         self._fill = only_slow
 
 
-def readable(text: bytes, reject: _Reject) -> Iterable[_Text]:
-    """The lines that may be parsed; others are rejected."""
+def readable(text: bytes, reject: _Reject, *, is_sound: bool | None = None) -> Iterable[_Text]:
+    """The lines that may be parsed; others are rejected. ``is_sound`` says whether the text is
+    UTF-8, if that is known."""
     each = lines(text)
     if len(text) > MAX_LINE:
         each = _only(each, _is_short, "too_large", reject)
-    if not is_utf8(text):
+    if not (is_utf8(text) if is_sound is None else is_sound):
         each = _only(each, is_utf8, "malformed", reject)
     if _parser_goes_deep() and may_hold_deep_lines(text):
         each = _only(each, _is_shallow, "too_deep", reject)

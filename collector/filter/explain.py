@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from collector.contracts import CATEGORIES, Category, Drop, Record, Rejection, Scalar
+from collector.contracts import CATEGORIES, Category, Drop, Granted, Record, Rejection, Scalar
 from collector.filter.compile import Column, Keys, Plan
 from collector.filter.draft import Draft
 from collector.filter.events import Events
@@ -48,10 +48,15 @@ class Explanation:
 class _Explainer(Events):
     """Takes every event down the tolerant path, and writes down what it finds there."""
 
-    def __init__(self, plan: Plan) -> None:
-        super().__init__(plan)
+    def __init__(self, events: Events, written: list[Explanation]) -> None:
+        super().__init__(events.plan, events.choices, self._other)
+        self._events = events
         self._fill = self._each_slowly
-        self.written: list[Explanation] = []
+        self.written = written
+
+    def _other(self, _most: Granted, refused: frozenset[str]) -> Events:
+        """Whoever takes an event by its choices explains it too."""
+        return _Explainer(self._events.left(refused), self.written)
 
     @staticmethod
     def _each_slowly(payloads: Iterable[Any], _draft: Draft, _outer: Any, slow: Any) -> None:
@@ -114,7 +119,7 @@ def _finding(column: Column, value: Any, source: str) -> Finding:
 
 def _unlisted(plan: Plan, payload: Any) -> Iterator[int]:
     """One item for each member that is neither a field, nor on the way to one, nor content."""
-    paths = set(plan.paths)
+    paths = {*plan.paths, *plan.choices}
     content = {name for name, _ in plan.content}
     queue: list[tuple[Keys, Any]] = [((), payload)]
     for prefix, raw in queue:
@@ -131,14 +136,14 @@ def _unlisted(plan: Plan, payload: Any) -> Iterator[int]:
                 yield 1
 
 
-def explain(plan: Plan, text: bytes, lines: bool) -> Iterator[Explanation]:
+def explain(paths: Events, text: bytes, lines: bool) -> Iterator[Explanation]:
     """An explanation for each event of a document, or of NDJSON lines."""
-    events = _Explainer(plan)
+    events = _Explainer(paths, [])
     draft = events.draft()
     (events.lines if lines else events.document)(text, draft)
     yield from events.written
     told = sum(1 for one in events.written if one.verdict in _NO_EVENT)
     untold = [reason for reason in draft.rejected if reason in _NO_EVENT][told:]
     yield from (Explanation(reason) for reason in untold)
-    if draft.refused_unread:
+    if draft.unread:
         yield Explanation("too_large")

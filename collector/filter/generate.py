@@ -8,14 +8,14 @@ A payload that the types refuse goes to ``slow`` (the tolerant path).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
 from typing import Any, TypedDict
 
 import msgspec
 
-from collector.contracts import CATEGORIES, Drop
+from collector.contracts import CATEGORIES, Drop, Granted
 from collector.filter.code import Code
 from collector.filter.compile import Column, Found, Plan, drop_code
 from collector.filter.draft import Draft
@@ -34,7 +34,7 @@ class Outer:
 
     ``found`` are the values or marks as they were found; ``values`` and ``drops`` are, per column,
     the canonical value and the drop code that come of them. ``content`` are the categories there,
-    ``agent`` is the user agent.
+    ``agent`` is the user agent. ``others`` are what the ``document`` offers under other plans.
     """
 
     found: tuple[Any, ...]
@@ -42,6 +42,8 @@ class Outer:
     drops: tuple[int | None, ...]
     content: frozenset[int]
     agent: Any
+    document: Any = None
+    others: dict[Granted, Outer] = field(default_factory=dict)
 
     def around(self, found: Found) -> tuple[list[Any], frozenset[int], Any]:
         """Values, content and user agent of a record, or of the document where it has none."""

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from collector.contracts import Rejection, Tally
+from collector.contracts import Granted, Rejection, Tally
 from collector.filter.compile import Column
 from collector.schema.kinds import Canonical
 
@@ -36,11 +36,13 @@ _encode_lines = msgspec.json.Encoder().encode_lines
 
 
 class Share(NamedTuple):
-    """The records of one minute (RFC 3339 UTC) as NDJSON, and their counts."""
+    """The records of one minute (RFC 3339 UTC) as NDJSON, their counts, and the purposes that they
+    may be used for."""
 
     received: str
     payload: bytes
     tally: Tally
+    granted: Granted = None
 
 
 @dataclass(slots=True, repr=False)
@@ -86,7 +88,7 @@ class Minutes:
             part = self._parts[text] = Part(self._judges(minute))
         return part
 
-    def shares(self, size: int) -> Iterator[Share]:
+    def shares(self, size: int, granted: Granted) -> Iterator[Share]:
         """All parts, once the body is read; its bytes are counted with the first of them."""
         if self._unread:
             tally = self._of(self._now).tally
@@ -96,7 +98,7 @@ class Minutes:
             payload = bytes(_encode_lines(part.records))
             part.tally.bytes_in, size = size, 0
             part.tally.bytes_out = len(payload)
-            yield Share(minute, payload, part.tally)
+            yield Share(minute, payload, part.tally, granted)
 
 
 def _within(said: Any, now: datetime) -> datetime | None:

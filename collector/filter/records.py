@@ -116,7 +116,7 @@ def mapped_members(value: Any, draft: Draft, room: int) -> list[Any] | None:
 def _at_most(room: int, number: int, records: Any, draft: Draft) -> list[Any]:
     if number <= room:
         return list(records)
-    draft.refused_unread += number
+    draft.unread.append(number)
     return []
 
 

@@ -77,7 +77,7 @@ class Relay:
             reason = self._take(members, minutes) if isinstance(members, tuple) else members
             if reason is not None:
                 minutes.reject(reason)
-        return list(minutes.shares(len(text)))
+        return list(minutes.shares(len(text), self._plan.granted))
 
     def _members(self, line: bytes | memoryview) -> _Members | Rejection | None:
         """The members of a line, or why it has none; nothing of a blank one. Read all at once, or

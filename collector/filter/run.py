@@ -12,9 +12,11 @@ from functools import partial
 from traceback import clear_frames
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from collector.contracts import SIGNALS, Record, Signal
+from collector.consent import granted
+from collector.contracts import SIGNALS, Form, Granted, Record, Signal
 from collector.errors import ConfigError
 from collector.filter.admission import Admission
+from collector.filter.choices import Choices
 from collector.filter.compile import Fills, Plan, compile_plan, next_expiry
 from collector.filter.draft import Draft
 from collector.filter.events import Events
@@ -31,6 +33,7 @@ __all__ = ["Filter", "Payload"]
 _T = TypeVar("_T")
 
 Payload = bytes | bytearray | memoryview | str
+_MOST_NARROWER = 64
 _Read = Callable[[Events, Draft, Any], int]
 """Reads a payload into a draft, and says how many bytes it has."""
 
@@ -42,7 +45,8 @@ def _no_keys(reference: str, period: int) -> bytes:
 class Filter:
     """A schema at work. Safe to use from several threads.
 
-    ``purposes`` are the granted ones (``None``: all). ``as_of`` fixes the present, for expiry and
+    ``purposes`` are the granted ones (``None``: all), out of which an event may refuse the optional
+    ones, if the schema says where. ``as_of`` fixes the present, for expiry and
     time windows; ``None`` follows the clock. With ``merge``, identical records of one call become
     one with their ``count``. ``keys`` resolves key references of pseudonyms.
 
@@ -60,8 +64,12 @@ class Filter:
     ) -> None:
         self.schema = schema
         self.merge = merge
-        self._purposes = None if purposes is None else frozenset(purposes)
+        if purposes is not None and not set(purposes) <= set(schema.purposes):
+            raise ConfigError("E205", "a granted purpose is not defined in the schema")
+        self._granted = granted(schema, (), None if purposes is None else tuple(purposes))
         self._fixed = as_of
+        self._keys = keys
+        self._narrower: dict[Granted, Filter] = {}
         self._around = Circumstances(self._now, keys or _no_keys)
         self._events, self._until = self._compile()
         for column in self._events.plan.columns:
@@ -71,10 +79,35 @@ class Filter:
     def __repr__(self) -> str:
         return f"<Filter {self.schema.id}>"
 
+    def without(self, refused: Collection[str]) -> Filter:
+        """The same filter where some purposes are refused, of which the optional ones count. The
+        last few dozen are kept."""
+        left = granted(self.schema, refused, self._granted)
+        if left == self._granted:
+            return self
+        found = self._narrower.get(left)
+        if found is None:
+            if len(self._narrower) >= _MOST_NARROWER:
+                self._narrower.clear()
+            found = Filter(
+                self.schema,
+                purposes=self.schema.purposes if left is None else left,
+                as_of=self._fixed,
+                merge=self.merge,
+                keys=self._keys,
+            )
+            self._narrower[left] = found
+        return found
+
     @property
     def plan(self) -> Plan:
         """What is looked for today, compiled."""
         return self._today().plan
+
+    @property
+    def paths(self) -> Events:
+        """How events are read today."""
+        return self._today()
 
     def admit(
         self,
@@ -92,10 +125,10 @@ class Filter:
             if type(event) is dict:
                 events = self._today()
                 is_whole = (peer is None and user_agent is None) or not events.plan.fills
-                admission = events.alone(event) if is_whole else None
+                admission = events.taker(event).alone(event) if is_whole else None
                 if admission is not None:
                     return admission
-            return self._filled(self._admit, event, _fills(peer, user_agent))
+            return self._filled(self._admit, event, _fills(peer, user_agent))[0]
         except BaseException as error:  # an interrupt, or ``keys`` that fail
             del event, peer, user_agent
             clear_frames(error.__traceback__)
@@ -116,7 +149,7 @@ class Filter:
         """
         read = partial(self._admit_lines, first=first)
         try:
-            return self._filled(read, payload, _fills(peer, user_agent))
+            return self._filled(read, payload, _fills(peer, user_agent))[0]
         except BaseException as error:
             del payload, peer, user_agent
             clear_frames(error.__traceback__)
@@ -158,9 +191,33 @@ class Filter:
         if signal not in SIGNALS:
             raise ConfigError("E204", f"the signal must be one of {', '.join(SIGNALS)}")
         try:
-            return self._admit_otlp(signal, payload, protobuf, _fills(peer, user_agent))
+            return self._admit_otlp(signal, payload, protobuf, _fills(peer, user_agent))[0]
         except BaseException as error:
             del payload, peer, user_agent
+            clear_frames(error.__traceback__)
+            raise
+
+    def apart(
+        self,
+        form: Form,
+        payload: Payload | dict[str, Any],
+        *,
+        protobuf: bool = False,
+        first: bool = True,
+        peer: str | None = None,
+        user_agent: str | None = None,
+    ) -> list[Admission]:
+        """What the other methods do with events of a form, but an admission for each set of
+        purposes that is granted in them, which each says. Records have ``admit_records``."""
+        fills = _fills(peer, user_agent)
+        try:
+            if form in SIGNALS and not isinstance(payload, dict):
+                return self._admit_otlp(form, payload, protobuf, fills, apart=True)
+            lines = form == "ndjson"
+            read = partial(self._admit_lines, first=first) if lines else self._admit
+            return self._filled(read, payload, fills, apart=True)
+        except BaseException as error:
+            del payload, peer, user_agent, fills
             clear_frames(error.__traceback__)
             raise
 
@@ -169,14 +226,18 @@ class Filter:
         resource of what is admitted of one."""
         return self._draft()[0].otlp.items(make)
 
-    def _filled(self, read: _Read, payload: Any, fills: Fills | None) -> Admission:
-        """Filter a payload; once more, with what the request says, if it holds one event."""
-        events, draft = self._draft()
+    def _filled(
+        self, read: _Read, payload: Any, fills: Fills | None, *, apart: bool = False
+    ) -> list[Admission]:
+        """Filter a payload; once more, with what the request says, if it holds one event. One
+        admission, or with ``apart`` one for each set of purposes that is granted."""
+        events = self._today()
+        draft = events.draft(apart=apart)
         size = read(events, draft, payload)
         if fills is not None and draft.received == 1 and events.plan.fills:
-            draft = events.draft(fills)
+            draft = events.draft(fills, apart=apart)
             read(events.slow, draft, payload)
-        return draft.finish(size, self.merge)
+        return draft.finish_all(size, self.merge)
 
     @staticmethod
     def _admit(events: Events, draft: Draft, event: Payload | dict[str, Any]) -> int:
@@ -201,16 +262,22 @@ class Filter:
         return len(text)
 
     def _admit_otlp(
-        self, signal: Signal, payload: Payload, protobuf: bool, fills: Fills | None
-    ) -> Admission:
+        self,
+        signal: Signal,
+        payload: Payload,
+        protobuf: bool,
+        fills: Fills | None,
+        *,
+        apart: bool = False,
+    ) -> list[Admission]:
         events, draft = self._draft()
         text = _text(payload)
         if text is None:
             draft.rejected.append("malformed")
-            return draft.finish(0, merge=True)
+            return [draft.finish(0, merge=True)]
         if not events.plan.fills:
             fills = None
-        return events.otlp.admit(signal, text, protobuf=protobuf, fills=fills)
+        return events.otlp.admit(signal, text, protobuf=protobuf, fills=fills, apart=apart)
 
     def _now(self) -> datetime:
         if self._fixed is None:
@@ -221,8 +288,17 @@ class Filter:
 
     def _compile(self) -> tuple[Events, date | None]:
         today = self._now().date()
-        plan = compile_plan(self.schema, self._purposes, today, self._around)
-        return Events(plan), next_expiry(self.schema, today)
+        made: dict[Granted, Events] = {}
+
+        def other(most: Granted, refused: frozenset[str]) -> Events:
+            left = granted(self.schema, refused, most)
+            if left not in made:  # as many as the loader lets there be choices
+                plan = compile_plan(self.schema, left, today, self._around)
+                choices = Choices(plan, self.schema.optional) if plan.choices else None
+                made[left] = Events(plan, choices, other)
+            return made[left]
+
+        return other(self._granted, frozenset()), next_expiry(self.schema, today)
 
     def _today(self) -> Events:
         """The compiled paths, made anew on the day a field expires."""

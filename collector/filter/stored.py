@@ -42,9 +42,8 @@ def read(spooled: Spooled) -> Batch:
     """The batch of what lies in the spool. Nothing is read before somebody asks for it."""
     layout, payload = spooled.layout, spooled.payload
     records = Records(payload)
-    return Batch(
-        spooled.id, spooled.received, records, layout, payload, partial(rows, layout, payload)
-    )
+    reading = partial(rows, layout, payload)
+    return Batch(spooled.id, spooled.received, records, layout, payload, reading, spooled.granted)
 
 
 def project(spooled: Spooled, names: Container[str]) -> Spooled:

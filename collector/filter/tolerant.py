@@ -123,6 +123,10 @@ class Form:
             found.append(each.read(found[number][member]))
         return found
 
+    def first(self, payload: Any) -> msgspec.Raw | None:
+        """What lies where the user agent is looked for, undecoded. Raises as ``decode``."""
+        return _first(self.decode(payload), self._agent)
+
     def read(self, event: list[_Members]) -> Found:
         """What the plan looks for in an event; where ways to records lead is not decoded."""
         values: list[Any] = []

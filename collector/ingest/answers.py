@@ -13,7 +13,7 @@ from collector.contracts import REJECTIONS, Signal, Tally
 from collector.ingest.otlp_answers import export_json, export_protobuf, outcome, status_protobuf
 from collector.ingest.refusals import TOO_LARGE, UNREADABLE, Headers, Refusal
 
-__all__ = ["EVENTS", "Answer", "Dialect", "counted", "refused"]
+__all__ = ["EVENTS", "GPC", "Answer", "Dialect", "counted", "refused"]
 
 _JSON: Headers = ((b"content-type", b"application/json"),)
 _PROTOBUF: Headers = ((b"content-type", b"application/x-protobuf"),)
@@ -37,6 +37,10 @@ class Answer(NamedTuple):
     headers: Headers = ()
     body: bytes = b""
     close: bool = False
+
+
+GPC = Answer(200, _JSON, b'{"gpc":true,"lastUpdate":"2026-11-26"}')
+"""That Global Privacy Control is respected, and since when: https://www.w3.org/TR/gpc/."""
 
 
 def counted(dialect: Dialect, tally: Tally, *, lines: bool = False) -> Answer:

@@ -16,6 +16,7 @@ from time import perf_counter
 from types import ModuleType
 from typing import Any
 
+from collector.consent import SIGNALS, is_refusal
 from collector.contracts import AcceptNow, Request, Signal
 from collector.errors import DeliveryError
 from collector.ingest.auth import Tokens
@@ -180,6 +181,7 @@ class Calls:
                 protobuf=True,
                 peer=self._peer(metadata, context),
                 user_agent=next(iter(_values(metadata, "user-agent")), None),
+                refuses=any(is_refusal(_values(metadata, name)) for name in SIGNALS),
             )
             tally = self._exports.accept_now(request)
         fate = outcome(tally)

@@ -11,7 +11,8 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from collector.contracts import Form, Signal
+from collector.consent import SIGNALS, is_refusal
+from collector.contracts import Form, Granted, Signal
 from collector.ingest.bodies import ENCODINGS, Encoding
 from collector.ingest.peers import forwarded
 from collector.ingest.refusals import ENCODING, KEY, TYPE, Refused
@@ -43,10 +44,14 @@ ROUTES: dict[str, Route] = {
     "/v1/metrics": _otlp("metrics"),
 }
 
+_GPC = "/.well-known/gpc.json"
+
 _WANTED = frozenset(
-    b"authorization content-encoding content-length content-type expect host idempotency-key origin"
-    b" user-agent x-forwarded-for access-control-request-method".split()
+    b"authorization collector-granted content-encoding content-length content-type dnt expect host"
+    b" idempotency-key origin sec-gpc user-agent x-forwarded-for access-control-request-method"
+    b"".split()
 )
+_GRANTED = re.compile(rb"[a-z0-9_ -]*").fullmatch
 _KEY = re.compile(rb"([0-9a-f]{32})|\"([0-9a-f]{32})\"", re.IGNORECASE).fullmatch
 _CHARSETS = frozenset([b"", b"utf-8", b"utf8", b"us-ascii"])
 
@@ -61,6 +66,7 @@ class Head:
     client: str | None
     kind: bytes
     charset: bytes
+    asks_for_gpc: bool = False
 
     @classmethod
     def of(cls, scope: Scope) -> Head:
@@ -76,6 +82,7 @@ class Head:
             headers,
             client[0].partition("%")[0] if client else None,
             *_content_type(headers.get(b"content-type", ())),
+            asks_for_gpc=scope["path"] == _GPC and scope["method"] in ("GET", "HEAD"),
         )
 
     def only(self, name: bytes) -> bytes | None:
@@ -134,6 +141,19 @@ class Head:
             return self.client
         lines = self.headers.get(b"x-forwarded-for", ())
         return forwarded([line.decode("latin-1") for line in lines], hops)
+
+    def refuses(self) -> bool:
+        """Whether the sender signals that every optional purpose is refused."""
+        return any(is_refusal(self.headers.get(name.encode(), ())) for name in SIGNALS)
+
+    def granted(self) -> Granted:
+        """The purposes that records may be used for, if the sender's filter was left with some
+        only: their names, between spaces. Any other header grants none."""
+        values = self.headers.get(b"collector-granted")
+        if values is None:
+            return None
+        is_sound = len(values) == 1 and _GRANTED(values[0])
+        return tuple(values[0].decode().split()) if is_sound else ()
 
     def user_agent(self) -> str | None:
         """What the sender calls itself."""

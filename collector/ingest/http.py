@@ -18,7 +18,7 @@ from typing import Any
 
 from collector.contracts import Accept, Request
 from collector.errors import DeliveryError, InputError
-from collector.ingest.answers import Answer, Dialect, counted, refused
+from collector.ingest.answers import GPC, Answer, Dialect, counted, refused
 from collector.ingest.auth import Tokens
 from collector.ingest.head import Head, Scope
 from collector.ingest.limits import Limits
@@ -126,6 +126,8 @@ class _Receiver:
         if self.hosts and not head.hosted(self.hosts):
             raise Refused(FOREIGN_HOST)
         if head.route is None:
+            if head.asks_for_gpc:
+                return GPC
             raise Refused(NOWHERE)
         if head.method == "OPTIONS":
             return self.origins.preflight(head)
@@ -144,6 +146,8 @@ class _Receiver:
             peer=head.peer(self.hops),
             user_agent=head.user_agent(),
             key=key,
+            refuses=head.refuses(),
+            granted=head.granted() if form == "records" else None,
         )
         tally = await self.accept(request)
         return counted(dialect, tally, lines=form in ("ndjson", "records"))

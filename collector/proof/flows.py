@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from collector.config import Config
 from collector.config.sinks import Sink
+from collector.contracts import Granted
 from collector.errors import ConfigFaults, Fault
 from collector.schema.checks import nearest
 from collector.schema.model import Schema
@@ -51,10 +52,13 @@ class Flows:
         """The fields that reach a sink, each with its purposes."""
         return {flow.field: flow.purposes for flow in self.flows if flow.sink == sink}
 
-    def limits(self) -> dict[str, frozenset[str]]:
-        """The fields of each sink that is for named purposes only; others get all that there is."""
-        limited = (name for name, sink in self.sinks.items() if sink.purposes is not None)
-        return {name: frozenset(self.to(name)) for name in limited}
+    def reaching(self, sink: str, granted: Granted = None) -> frozenset[str] | None:
+        """The fields of records that reach a sink, if they may be used for what is granted;
+        ``None``, where it is not for named purposes only: all that are in them."""
+        purposes = self.sinks[sink].purposes
+        if purposes is None:
+            return None
+        return frozenset(entitled(self.schema, purposes, granted))
 
     def as_dict(self) -> dict[str, Any]:
         """The matrix as plain data."""

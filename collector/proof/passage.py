@@ -61,11 +61,10 @@ def pass_through(flows: Flows, folder: Path, canaries: Sequence[str]) -> Passage
     sinks of ``flows`` into a folder. Raises what its parts raise."""
     spool_path, tally = folder / SPOOL_NAME, Tally()
     chosen = Filter(flows.schema, keys=Keyring())
-    limits = flows.limits()
     with ExitStack() as stack:
         sinks = _sinks(flows, folder, stack)
         spool = stack.enter_context(Spool(spool_path, sinks=list(sinks)))
-        pipeline = Pipeline(chosen, spool, sinks, lambda _: None, limits)
+        pipeline = Pipeline(chosen, spool, sinks, lambda _: None, flows.reaching)
         pipeline.start()
         stack.callback(pipeline.close, _SECONDS)
         for body in _bodies(flows.schema, canaries):
@@ -75,7 +74,8 @@ def pass_through(flows: Flows, folder: Path, canaries: Sequence[str]) -> Passage
         layout = flows.schema.layout
         old = Spooled(secrets.token_bytes(16), LONG_AGO, layout, b"".join(admitted))
         for name, sink in _sinks(flows, folder, stack).items():
-            sink.deliver(read(project(old, limits[name]) if name in limits else old))
+            names = flows.reaching(name)
+            sink.deliver(read(old if names is None else project(old, names)))
     store, lines = folder / STORE_NAME, folder / _LINES
     prune_all(flows.schema, spool_path, store, lines, _SECONDS)
     found = {"store": list(_rows(store)), "ndjson": list(_records(lines))}

@@ -17,7 +17,10 @@ from collector.schema.kinds.pseudonym import PseudonymField
 from collector.schema.model import Schema
 from collector.schema.source import Loc
 
-__all__ = ["CHECKS", "Finding", "nearest"]
+__all__ = ["CHECKS", "MOST_OPTIONAL", "Finding", "nearest"]
+
+MOST_OPTIONAL = 6
+"""The most purposes that may be refused one by one where events say which."""
 
 Finding = tuple[Loc, str, str]
 
@@ -95,6 +98,11 @@ def _user_agent(schema: Schema) -> Iterator[tuple[Loc, str]]:
         yield ("user_agent", index), path
 
 
+def _consent(schema: Schema) -> Iterator[tuple[Loc, str]]:
+    if schema.consent:
+        yield ("consent",), schema.consent
+
+
 def content_is_not_read(schema: Schema) -> Iterator[Finding]:
     """No path leads through a member that carries meeting content, however it is spelled."""
     message = "this is meeting content, never read, or `no-content` would not hold; leave it out"
@@ -102,7 +110,7 @@ def content_is_not_read(schema: Schema) -> Iterator[Finding]:
     for loc, _, path in _sources(schema):
         if policy.reads_content(path, names):
             yield loc, "E305", message
-    for loc, path in (*_records(schema), *_user_agent(schema)):
+    for loc, path in (*_records(schema), *_user_agent(schema), *_consent(schema)):
         if policy.reads_content(path, names):
             yield loc, "E305", message
 
@@ -144,6 +152,25 @@ def _clash(path: str, records: str) -> bool:
     way = records.removesuffix(".*")
     below = way == records and path.startswith(f"{way}.")
     return path == way or below or way.startswith(f"{path}.")
+
+
+def choices_are_only_choices(schema: Schema) -> Iterator[Finding]:
+    """There is something to choose, not more than there may be filters, and nothing of what is
+    chosen is also read as a field, or holds one."""
+    for loc, path in _consent(schema):
+        number = len(schema.optional)
+        if not number:
+            message = "no purpose may be refused; write `optional: true` on one, or leave it out"
+            yield loc, "E144", message
+        if number > MOST_OPTIONAL:
+            message = f"only {MOST_OPTIONAL} purposes may be optional where events carry choices"
+            yield loc, "E144", f"{message}: each combination is a filter of its own"
+        read = [*_user_agent(schema), *_records(schema)]
+        read += [(place, source) for place, _, source in _sources(schema)]
+        for other, source in read:
+            way = source.removesuffix(".*")
+            if path == way or path.startswith(f"{way}.") or way.startswith(f"{path}."):
+                yield other, "E144", "a person's choices lie here, never kept; leave it out"
 
 
 def derivation(schema: Schema) -> Iterator[Finding]:
@@ -227,6 +254,7 @@ CHECKS: tuple[Callable[[Schema], Iterator[Finding]], ...] = (
     identifiers_are_pseudonyms,
     keys_rotate_together,
     records_path_is_free,
+    choices_are_only_choices,
     derivation,
     filled_from_the_peer,
     added_content_has_one_category,

@@ -96,6 +96,12 @@ DOCUMENT: Words = {
         "items": _PATH,
         **_LIST,
     },
+    "consent": {
+        "description": "Where an event carries a person's choices: purpose → true or false, or a"
+        " list of refused purposes. It is never kept.",
+        "examples": ["preferences"],
+        **_PATH,
+    },
     "max_bits": {
         "description": "The greatest width of a record that is meant, in bits."
         " `collector schema capacity` shows the present one.",

@@ -146,6 +146,7 @@ class Head(_Part):
     content: Content = {}
     records: Records | None = None
     user_agent: Paths = ()
+    consent: Path | None = None
     max_bits: Annotated[int, Option(ge=1, le=65536)] | None = None
     purposes: dict[Name, Any]
     fields: Annotated[dict[FieldName, Any], AfterValidator(_some_fields)]
@@ -175,6 +176,11 @@ class Schema(Head):
         name = "user_agent.original"
         return self.user_agent if name in self.user_agent else (*self.user_agent, name)
 
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """The purposes that a person may refuse, in the document's order."""
+        return tuple(name for name, purpose in self.purposes.items() if purpose.optional)
+
     @cached_property
     def content_names(self) -> Mapping[str, Category]:
         """All names under which content is recognised, with their categories."""
@@ -190,6 +196,8 @@ class Schema(Head):
         """What the schema lets through, as JSON: all of it but tests and references to keys, with
         the entries of its catalogues."""
         plain = self.model_dump(mode="json", by_alias=True, exclude={"tests"})
+        if self.consent is None:
+            del plain["consent"]
         for name, field in self.fields.items():
             plain["fields"][name].pop("key", None)
             if field.source is None:

@@ -76,6 +76,7 @@ def of_head(document: dict[str, Any]) -> Head:
         "content": {key: _texts(added[key]) for key in CATEGORIES if key in added},
         "records": _texts(_listed(records)) or None,
         "user_agent": _texts(document.get("user_agent")),
+        "consent": _text(document.get("consent"), None),
         "max_bits": bits if type(bits) is int and bits > 0 else None,
     }
     return Head.model_construct(**left)

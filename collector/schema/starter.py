@@ -103,6 +103,7 @@ content:
 
 # records: participants       # where an event holds a list: one record per element
 # user_agent: [headers.ua]    # where the user-agent string is, for fields with `derive`
+# consent: preferences        # where an event says which optional purposes a person refuses
 
 # The greatest width of a record that is meant; `collector schema capacity` shows the present one.
 max_bits: 78

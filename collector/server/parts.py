@@ -87,7 +87,7 @@ class Parts:
         self.sinks: dict[str, Sink] = self._sinks(data, stack)
         self.metrics: Metrics = Metrics(layout, self.spool_reading, self.sink_readings)
         self.pipeline: Pipeline = Pipeline(
-            self.filter, self.spool, self.sinks, self.metrics.observe, self.flows.limits()
+            self.filter, self.spool, self.sinks, self.metrics.observe, self.flows.reaching
         )
 
     def __repr__(self) -> str:

@@ -34,10 +34,13 @@ from collector.spool.tables import (
     NEW_RECEIPT,
     NEW_START,
     TABLES,
+    besides,
     checksum,
     layout_seal,
     seal,
+    written,
 )
+from collector.spool.tables import granted as granted_of
 from collector.walindex import Index, need_room
 
 __all__ = ["Depth", "File", "connect", "create"]
@@ -219,12 +222,14 @@ class File:
         row = self._reader.execute(_NEXT, (sequence,)).fetchone()
         if row is None:
             return None
-        sequence, id_, digest, received, records, salt, sealed, payload = row
-        expected = seal(salt, commit(salt, payload), id_, digest, received, records)
+        sequence, id_, digest, received, records, salt, sealed, payload, granted = row
+        expected = seal(
+            salt, commit(salt, payload), id_, digest, received, records, *besides(granted)
+        )
         layout = self.layouts.get(digest)
         if layout is None or not hmac.compare_digest(expected, sealed):
             return sequence, None
-        return sequence, Spooled(id_, received, layout, payload)
+        return sequence, Spooled(id_, received, layout, payload, granted_of(granted))
 
     def first(self) -> tuple[int, str] | None:
         """Number and minute of the oldest batch."""
@@ -256,8 +261,10 @@ class File:
             salt, id_ = secrets.token_bytes(SALT_BYTES), secrets.token_bytes(_ID_BYTES)
             commitment = commit(salt, group.payload)
             parts = (id_, group.layout.digest, group.minute, group.records)
-            sealed = seal(salt, commitment, *parts)
-            self.db.execute(NEW_BATCH, (tip.sequence + 1, *parts, salt, sealed, group.payload))
+            granted = written(group.granted)
+            sealed = seal(salt, commitment, *parts, *besides(granted))
+            row = (tip.sequence + 1, *parts, salt, sealed, group.payload, granted)
+            self.db.execute(NEW_BATCH, row)
         receipt = issue(tip, group.minute, group.layout.digest, group.tally, commitment)
         self.db.execute(NEW_RECEIPT, receipt.as_row())
         return Tip(receipt.sequence, receipt.hash)

@@ -1,4 +1,5 @@
-"""What becomes one commit: entries of the same layout and minute are one batch and one receipt.
+"""What becomes one commit: entries of the same layout and minute, which may be used for the same
+purposes, are one batch and one receipt.
 
 So a receipt is no trace of a single request wherever several come in at once.
 """
@@ -9,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from collector.contracts import Entry, Layout, Tally
+from collector.contracts import Entry, Granted, Layout, Tally
 
 __all__ = ["Group", "Sums", "add", "grouped"]
 
@@ -20,12 +21,14 @@ category or direction, and by reason."""
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Group:
-    """The entries of one layout and minute, put together: NDJSON, and the sum of their tallies."""
+    """The entries of one layout, minute and set of granted purposes, put together: NDJSON, and the
+    sum of their tallies."""
 
     layout: Layout
     minute: str
     payload: bytes
     tally: Tally
+    granted: Granted
 
     @property
     def records(self) -> int:
@@ -35,16 +38,17 @@ class Group:
 
 def grouped(entries: Iterable[Entry]) -> list[Group]:
     """The groups of some entries, in the order in which each began."""
-    parts: dict[tuple[str, str], list[Entry]] = {}
+    parts: dict[tuple[str, str, Granted], list[Entry]] = {}
     for entry in entries:
-        parts.setdefault((entry.layout.digest, entry.received), []).append(entry)
+        alike = entry.layout.digest, entry.received, entry.granted
+        parts.setdefault(alike, []).append(entry)
     return [_group(same) for same in parts.values()]
 
 
 def _group(same: list[Entry]) -> Group:
     first = same[0]
     if len(same) == 1:
-        return Group(first.layout, first.received, first.payload, first.tally)
+        return Group(first.layout, first.received, first.payload, first.tally, first.granted)
     total = Tally()
     for entry in same:
         total.received += entry.tally.received
@@ -52,7 +56,7 @@ def _group(same: list[Entry]) -> Group:
         if entry.tally.rejected:
             total.rejected.update(entry.tally.rejected)
     payload = b"".join(entry.payload for entry in same)
-    return Group(first.layout, first.received, payload, total)
+    return Group(first.layout, first.received, payload, total, first.granted)
 
 
 def add(sums: Sums, entry: Entry) -> None:

@@ -23,7 +23,7 @@ from collector.ledger.verification import Verification
 from collector.spool.file import File, create
 from collector.spool.log import is_log, last_commit, overlaid
 from collector.spool.salvage import salvage
-from collector.spool.tables import APPLICATION, BATCH, FORMAT, NEW_START, upgrade
+from collector.spool.tables import APPLICATION, BATCH, BATCH_BEFORE, FORMAT, NEW_START, upgrade
 
 __all__ = ["DAMAGED", "Opened", "is_corrupt", "open_file"]
 
@@ -56,6 +56,8 @@ _READ = {
 }
 _SINCE = {"keys": 2, "entries": 3, "last_entry": 3, "documents": 3}
 """The format in which a table came, where it was not there from the first."""
+_GRANTED_SINCE = 4
+"""The format in which batches said what they may be used for."""
 _PASSING = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -201,6 +203,8 @@ def _checked(db: sqlite3.Connection, path: Path, frames: int) -> int:
     if not is_known or execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1] < frames:
         raise _DamagedError
     tables = {name: columns for name, columns in _READ.items() if _SINCE.get(name, 1) <= format_}
+    if format_ < _GRANTED_SINCE:
+        tables |= {"batches": BATCH_BEFORE, "damaged": BATCH_BEFORE}
     for table, columns in tables.items():
         execute(f"SELECT {columns} FROM {table} LIMIT 0")  # noqa: S608 - constants
     is_small = path.stat().st_size <= _WHOLE_BYTES

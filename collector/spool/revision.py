@@ -20,7 +20,7 @@ from collector.compaction import empty_log
 from collector.contracts import Spooled, Tally
 from collector.ledger.receipt import SALT_BYTES, Tip, commit, issue
 from collector.spool.file import File
-from collector.spool.tables import NEW_BATCH, NEW_RECEIPT, seal
+from collector.spool.tables import NEW_BATCH, NEW_RECEIPT, besides, seal, written
 
 __all__ = ["ALWAYS", "NEVER", "Outcome", "Revision", "revise"]
 
@@ -113,8 +113,9 @@ def _amend(file: File, spooled: Spooled, payload: bytes, tip: Tip) -> Tip:
     salt, digest = secrets.token_bytes(SALT_BYTES), spooled.layout.digest
     commitment = commit(salt, payload)
     parts = (spooled.id, digest, spooled.received, payload.count(b"\n"))
-    sealed = seal(salt, commitment, *parts)
-    file.db.execute(NEW_BATCH, (tip.sequence + 1, *parts, salt, sealed, payload))
+    granted = written(spooled.granted)
+    sealed = seal(salt, commitment, *parts, *besides(granted))
+    file.db.execute(NEW_BATCH, (tip.sequence + 1, *parts, salt, sealed, payload, granted))
     receipt = issue(tip, spooled.received, digest, Tally(), commitment)
     file.db.execute(NEW_RECEIPT, receipt.as_row())
     return Tip(receipt.sequence, receipt.hash)

@@ -24,7 +24,6 @@ from collector.ledger.verification import Verification
 from collector.spool.file import create
 from collector.spool.keys import NEW_KEY
 from collector.spool.tables import (
-    BATCH,
     NEW_BATCH,
     NEW_COLUMN,
     NEW_DAMAGED,
@@ -32,6 +31,8 @@ from collector.spool.tables import (
     NEW_LAYOUT,
     NEW_RECEIPT,
     NEW_START,
+    batch_columns,
+    besides,
     seal,
 )
 
@@ -40,7 +41,6 @@ __all__ = ["salvage"]
 _MOST_PROBES = 100_000
 _MOST_SEQUENCE = 1 << 53
 _OTHERS = (
-    ("SELECT * FROM damaged", NEW_DAMAGED),
     ("SELECT * FROM hours", NEW_HOUR),
     ("SELECT hash FROM keys ORDER BY number", NEW_KEY),
     ("SELECT digest, text FROM documents", NEW_DOCUMENT),
@@ -64,7 +64,8 @@ def salvage(copy: Path, new: Path, layouts: Iterable[Layout], floor: int = 0) ->
             target.execute("UPDATE tip SET sequence = ?, hash = ?", (tip.sequence, tip.hash))
             target.execute(NEW_START, (last + 1, "damaged", tip.hash))
             _entries(source, target)
-            for query, insert in _OTHERS:
+            set_aside = f"SELECT {batch_columns(source)} FROM damaged"  # noqa: S608 - constants
+            for query, insert in ((set_aside, NEW_DAMAGED), *_OTHERS):
                 for row in _rows(source, query):
                     with suppress(sqlite3.IntegrityError, sqlite3.ProgrammingError):
                         target.execute(insert, row)
@@ -129,20 +130,20 @@ def _entries(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
 
 def _batches(source: sqlite3.Connection, target: sqlite3.Connection, known: set[str]) -> int:
     """Copy the batches that are as they were written; the highest number met."""
-    highest = 0
+    highest, columns = 0, batch_columns(source)
     for sequence in _sequences(source):
         highest = max(highest, sequence)
-        for row in _rows(source, f"SELECT {BATCH} FROM batches WHERE sequence = ?", sequence):  # noqa: S608
+        for row in _rows(source, f"SELECT {columns} FROM batches WHERE sequence = ?", sequence):  # noqa: S608
             if row[2] in known and _is_whole(row):
                 target.execute(NEW_BATCH, row)
     return highest
 
 
 def _is_whole(row: _Row) -> bool:
-    _, id_, layout, received, records, salt, sealed, payload = row
+    _, id_, layout, received, records, salt, sealed, payload, granted = row
     if not all(isinstance(part, bytes) for part in (id_, salt, sealed, payload)):
         return False
-    expected = seal(salt, commit(salt, payload), id_, layout, received, records)
+    expected = seal(salt, commit(salt, payload), id_, layout, received, records, *besides(granted))
     return hmac.compare_digest(expected, sealed)
 
 

@@ -12,7 +12,7 @@ from collector.contracts import Layout, Spooled
 from collector.errors import DeliveryError
 from collector.ledger.receipt import commit
 from collector.spool.file import connect
-from collector.spool.tables import BATCH, seal
+from collector.spool.tables import batch_columns, besides, granted, seal
 
 __all__ = ["waiting"]
 
@@ -41,10 +41,12 @@ def _batches(db: sqlite3.Connection) -> Iterator[Spooled | None]:
         digest: Layout(schema, digest, name, ())
         for digest, schema, name in db.execute("SELECT digest, schema, name FROM layouts")
     }
-    query = f"SELECT {BATCH} FROM batches ORDER BY sequence"  # noqa: S608 - a constant
-    for _, id_, digest, received, records, salt, sealed, payload in db.execute(query):
-        expected = seal(salt, commit(salt, payload), id_, digest, received, records)
+    query = f"SELECT {batch_columns(db)} FROM batches ORDER BY sequence"  # noqa: S608 - a constant
+    for _, id_, digest, received, records, salt, sealed, payload, text in db.execute(query):
+        parts = (id_, digest, received, records, *besides(text))
+        expected = seal(salt, commit(salt, payload), *parts)
         is_whole = digest in layouts and hmac.compare_digest(expected, sealed)
-        yield Spooled(id_, received, layouts[digest], payload) if is_whole else None
+        whole = is_whole and Spooled(id_, received, layouts[digest], payload, granted(text))
+        yield whole or None
     for _ in range(db.execute("SELECT count(*) FROM damaged").fetchone()[0]):
         yield None

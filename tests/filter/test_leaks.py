@@ -175,7 +175,7 @@ def test_representations(capfd: pytest.CaptureFixture[str]) -> None:
     events, draft = filter_._draft()
     events.document(b'{"ip":"203.0.113.77","os":{"version":"17.4.1.31337"}}', draft)
     found = Found(["203.0.113.77"] * len(filter_.plan.columns), frozenset(), "203.0.113.77", [])
-    outer = events._outer(found)
+    outer = events._settled(found, b"")
     shown = [
         *(filter_, filter_.plan, filter_.schema, events, draft, outer, draft.finish(0, False)),
         *(column.memo for column in filter_.plan.columns),
@@ -308,13 +308,13 @@ def test_an_event_taken_for_a_schema(tmp_path: Path) -> None:
 def test_explanations(capfd: pytest.CaptureFixture[str]) -> None:
     """An explanation shows admitted values and names of the schema, and nothing else."""
     for name in SCHEMAS:
-        plan = yard_of(name).filter.plan
+        paths = yard_of(name).filter.paths
         for broken, make in BREAKS.items():
             if broken in ("too deep", "many"):
                 continue
             for text in list(texts())[::11]:
                 with io.StringIO() as out:
                     for lines in (False, True):
-                        print(list(explain(plan, make(text), lines)), file=out)
+                        print(list(explain(paths, make(text), lines)), file=out)
                     assert not mentions(out.getvalue()), broken
     assert capfd.readouterr() == ("", "")

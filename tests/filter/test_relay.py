@@ -177,7 +177,7 @@ def test_conservation(data: st.DataObject, schema: Schema, purposes: Any) -> Non
     except InputError:
         return
     assert len({share.received for share in shares}) == len(shares)
-    for received, payload, tally in shares:
+    for received, payload, tally, _ in shares:
         assert tally.received == tally.admitted + tally.rejected.total() > 0, received
         kept = [json.loads(line) for line in payload.splitlines()]
         assert tally.admitted == sum(record.get("count", 1) for record in kept)
@@ -233,7 +233,7 @@ def test_each_line_stands_alone(data: st.DataObject, schema: Schema, purposes: A
 
 def test_a_record_of_a_minute() -> None:
     """What an SDK sends: the record, how often, and when; out come the record and its minute."""
-    received, payload, tally = only(
+    received, payload, tally, _ = only(
         CONFERENCING.admit_records(text({**RECORD, "count": 3, "received": "2026-06-01T03:10:00Z"}))
     )
     assert received == "2026-06-01T03:10:00Z"

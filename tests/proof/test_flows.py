@@ -68,7 +68,8 @@ def test_without_settings_all_goes_into_the_store() -> None:
         name: field.purposes for name, field in conferencing.fields.items()
     }
     assert len(found.flows) == len(conferencing.fields)
-    assert found.limits() == {}
+    assert found.reaching("store") is None
+    assert found.reaching("store", ("security",)) is None
 
 
 def test_a_field_goes_where_the_purposes_meet(tmp_path: Path) -> None:
@@ -85,7 +86,10 @@ def test_a_field_goes_where_the_purposes_meet(tmp_path: Path) -> None:
         Flow("d", "ndjson", ("crash",)),
         Flow("e", "store", ("law",)),
     )
-    assert found.limits() == {"store": {"a", "b.c", "e"}, "ndjson": {"b.c", "d"}}
+    assert found.reaching("store") == frozenset({"a", "b.c", "e"})
+    assert found.reaching("ndjson") == frozenset({"b.c", "d"})
+    assert found.reaching("store", ("law", "crash")) == frozenset({"e"})
+    assert found.reaching("ndjson", ("law",)) == frozenset()
     plain = found.as_dict()
     assert plain["sinks"]["ndjson"]["recipient"] == "A"
     assert plain["flows"][3] == {

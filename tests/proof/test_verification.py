@@ -139,7 +139,7 @@ def test_a_field_that_goes_where_it_may_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A sink that is given more than the matrix says."""
-    monkeypatch.setattr(Flows, "limits", lambda _: {})
+    monkeypatch.setattr(Flows, "reaching", lambda *_: None)
     processor = {"party": "processor", "recipient": "A", "purposes": ["security"]}
     outcome = found(tmp_path, ndjson={"path": "a", **processor})
     assert broken(outcome) == {"no-third-party-ads", "no-sale"}

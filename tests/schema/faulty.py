@@ -17,6 +17,19 @@ def _purpose(text: str) -> str:
     return PLAIN.replace("fields:", f"  more: {text}\nfields:")
 
 
+_CHOICE = "essential.service.operations, basis: consent, optional: true, reason: We would like to"
+
+
+def _optional(number: int) -> str:
+    text = PLAIN
+    for at in range(number):
+        text = text.replace("fields:", f"  more{at}: {{use: {_CHOICE}}}\nfields:")
+    return text
+
+
+_OPTIONAL = _optional(1)
+
+
 def _use(use: str) -> str:
     return _purpose(f"{{{use}, basis: contract, reason: We would like to}}")
 
@@ -176,6 +189,12 @@ TABLE: dict[str, str] = {
     "filled from something else": one("kind: ip, «E141»source: header", "client.address"),
     "filled from the peer": one("kind: ip, «E143»source: peer", "server.address"),
     "an address that is no text": one("kind: boolean, «E143»source: peer", "client.address"),
+    "choices, and nothing to choose": f"{PLAIN}«E144»consent: preferences\n",
+    "choices that are content": f"{_OPTIONAL}«E305»consent: chat.choices\n",
+    "choices with a gap": f"{_OPTIONAL}«E128»consent: a..b\n",
+    "choices that are a list of paths": f"{_OPTIONAL}«E107»consent: [a, b]\n",
+    "more choices than there may be filters": f"{_optional(7)}«E144»consent: preferences\n",
+    "choices that are records": f"{_OPTIONAL}consent: people.choices\n«E144»records: people\n",
     "a user agent for nothing": f"{PLAIN}«E142»user_agent: [ua]\n",
     "a user agent that is content": one("kind: version, derive: user_agent", "os.version")
     + "user_agent: [«E305»chat, ua]\n",

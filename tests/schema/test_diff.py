@@ -139,6 +139,7 @@ ONE: tuple[tuple[Any, Any, str, str], ...] = (
     ("title", "Another", "title", "reworded"),
     ("owner", "somebody", "owner", "reworded"),
     ("records", "items", "records", "records are found elsewhere"),
+    ("consent", "prefs", "consent", "choices are read"),
     ("max_bits", 501, "max_bits", "ceiling raised"),
     ("max_bits", GONE, "max_bits", "ceiling raised"),
     ("max_bits", 499, "max_bits", "ceiling lowered"),
@@ -233,6 +234,8 @@ SEVERAL: tuple[tuple[list[Any], list[Any], tuple[str, str]], ...] = (
         [((*ADDRESS, "from"), GONE)],
         ("fields.client.address.from", "deciding source removed"),
     ),
+    ([("consent", "a")], [("consent", GONE)], ("consent", "choices are read no longer")),
+    ([("consent", "a")], [("consent", "b")], ("consent", "choices are found elsewhere")),
     ([DERIVED], [("user_agent", ["agent"])], ("user_agent", "user agent is found elsewhere")),
     (
         [DERIVED, ("user_agent", ["agent"])],

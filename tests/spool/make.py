@@ -34,6 +34,12 @@ def entry(
     return Entry(layout, minute, payload, Tally(received, len(numbers), refused))
 
 
+def without_granted(db: sqlite3.Connection) -> None:
+    """Batches as they were up to the third format."""
+    for table in ("batches", "damaged"):
+        db.execute(f"ALTER TABLE {table} DROP COLUMN granted")
+
+
 def drained(spool: Spool, sink: str = "sink", *, acknowledge: bool = True) -> list[int]:
     """The numbers that a sink gets, to the end."""
     found: list[int] = []

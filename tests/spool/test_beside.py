@@ -12,7 +12,7 @@ from collector.errors import ConfigError, DeliveryError
 from collector.ledger import Note, opened
 from collector.spool import Spool, note
 from collector.spool.tables import FORMAT
-from tests.spool.make import drained, entry, query
+from tests.spool.make import drained, entry, query, without_granted
 
 READ = Note.of("read", command="store query", rows=3)
 ERASED = Note.of("erasure", command="subject erase", field="client.address", rows=2)
@@ -68,6 +68,7 @@ def test_a_file_of_the_second_format_gets_entries(path: Path) -> None:
     db = sqlite3.connect(path, isolation_level=None)
     for name in ("entries", "last_entry", "documents"):
         db.execute(f"DROP TABLE {name}")
+    without_granted(db)
     db.execute("UPDATE about SET format = 2")
     db.execute("PRAGMA user_version = 2")
     db.close()

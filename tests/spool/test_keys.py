@@ -18,7 +18,7 @@ from collector.errors import DeliveryError
 from collector.ledger import opened
 from collector.spool import Spool, keys
 from collector.spool.tables import FORMAT
-from tests.spool.make import LAYOUT, drained, entry, query
+from tests.spool.make import LAYOUT, drained, entry, query, without_granted
 
 KEY, OTHER = b"k" * 16, b"o" * 16
 EARLIER, LATER = "2026-11-24T10:20:00Z", "2026-11-24T10:21:00Z"
@@ -136,6 +136,7 @@ def _of_format_1(path: Path) -> None:
     db = sqlite3.connect(path, isolation_level=None)
     for name in ("keys", "entries", "last_entry", "documents"):
         db.execute(f"DROP TABLE {name}")
+    without_granted(db)
     db.execute("UPDATE about SET format = 1")
     db.execute("PRAGMA user_version = 1")
     db.close()

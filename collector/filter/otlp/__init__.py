@@ -7,6 +7,7 @@ of its scope and those of its resource.
 
 from __future__ import annotations
 
+from collector.filter.otlp.hearing import Hearing
 from collector.filter.otlp.run import Otlp
 
-__all__ = ["Otlp"]
+__all__ = ["Hearing", "Otlp"]

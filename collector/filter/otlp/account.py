@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 
-from collector.contracts import CATEGORIES, DROPS, Rejection, Tally
+from collector.contracts import CATEGORIES, DROPS, Granted, Rejection, Tally
 from collector.filter.admission import Admission
 from collector.filter.compile import Plan
 
-__all__ = ["Account", "Counts"]
+__all__ = ["Account", "Accounts", "Counts"]
 
 _encode_lines = msgspec.json.Encoder().encode_lines
 
@@ -119,4 +119,31 @@ class Account(Counts):
         encoded = bytes(_encode_lines(records))
         tally = self.tally()
         tally.bytes_in, tally.bytes_out = bytes_in, len(encoded)
-        return Admission(records, encoded, tally)
+        return Admission(records, encoded, tally, granted=self._plan.granted)
+
+
+class Accounts:
+    """The accounts of one call: one for all, or with ``apart`` one for each set of purposes that
+    is granted."""
+
+    def __init__(self, plan: Plan, record: type[msgspec.Struct], *, apart: bool) -> None:
+        self._record = record
+        self._apart = apart
+        self._first = Account(plan, record)
+        self._all: dict[Granted, Account] = {plan.granted: self._first}
+
+    def of(self, plan: Plan) -> Account:
+        """The account for items that a plan takes."""
+        if not self._apart:
+            return self._first
+        if plan.granted not in self._all:
+            self._all[plan.granted] = Account(plan, self._record)
+        return self._all[plan.granted]
+
+    def finish(self, bytes_in: int) -> list[Admission]:
+        """All of them, finished, that have something to count; at least one. The bytes are counted
+        with the first."""
+        admissions = [account.finish(0) for account in self._all.values()]
+        kept = [one for one in admissions if one.tally.received] or admissions[:1]
+        kept[0].tally.bytes_in = bytes_in
+        return kept

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from collector.contracts import CATEGORIES, Drop, Scalar
 from collector.filter.compile import Column, Keys, Plan
 
-__all__ = ["BODY", "UNREAD", "Name", "Own", "Reading", "Signature", "judge"]
+__all__ = ["BODY", "UNREAD", "Name", "Own", "Reading", "Signature", "below", "judge"]
 
 Signature = tuple[tuple[str, Any], ...]
 
@@ -82,8 +82,8 @@ class Reading:
         first = len(plan.columns)
         self.plain: dict[str, int] = {name: first + n for name, n in self._content.items()}
         for name, places in self._places.items():
-            index, _, below = places[0]
-            if len(places) > 1 or below or index == _AGENT or name in self._content:
+            index, _, keys = places[0]
+            if len(places) > 1 or keys or index == _AGENT or name in self._content:
                 self.plain.pop(name, None)
             elif plan.columns[index].withheld is None and str in plan.columns[index].wire:
                 self.plain[name] = index
@@ -111,8 +111,8 @@ class Reading:
                 continue
             if name in self._content:
                 content |= 1 << self._content[name]
-            for index, rank, below in self._places.get(name, ()):
-                found = _below(value, below) if below else value
+            for index, rank, keys in self._places.get(name, ()):
+                found = below(value, keys) if keys else value
                 if found is not None and (index not in best or rank < best[index][0]):
                     best[index] = (rank, found)
         _, agent = best.pop(_AGENT, (0, None))
@@ -120,7 +120,7 @@ class Reading:
         return Own(values, content, agent)
 
 
-def _below(value: Any, keys: Keys) -> Any:
+def below(value: Any, keys: Keys) -> Any:
     """What lies below in nested lists of keys and values; of equal keys the last."""
     for key in keys:
         if type(value) is str or value is None or value[0] is not dict:

@@ -15,8 +15,8 @@ import msgspec
 
 from collector.contracts import Rejection, Signal
 from collector.filter.events import refusal
-from collector.filter.otlp.attributes import BODY, UNREAD, Reading, Signature
-from collector.filter.otlp.body import Group, Refused
+from collector.filter.otlp.attributes import BODY, UNREAD, Signature
+from collector.filter.otlp.body import Body, Looks, Refused
 from collector.filter.otlp.values import Attribute, Raw, begins, each_attribute, value
 from collector.filter.otlp.wire import MAX_PARTS
 from collector.filter.records import MAX_ITEMS, listed
@@ -74,13 +74,12 @@ class _Scope(NamedTuple):
     items: list[Raw]
 
 
-class JsonBody:
+class JsonBody(Body):
     """A body of ``number`` items, which are not decoded yet. Raises ``Refused``."""
 
-    def __init__(self, signal: Signal, body: bytes | memoryview, reading: Reading) -> None:
+    def __init__(self, signal: Signal, body: bytes | memoryview) -> None:
         self._signal = signal
-        self._reading = reading
-        self.number: int = 0
+        self.number = 0
         self._is_too_large = False
         self._scopes: list[_Scope] = []
         self._read(body)
@@ -132,34 +131,39 @@ class JsonBody:
         there = (kind for kind in kinds if kind != NULL)
         return [point for kind in there for point in self._items(_points(kind)[0])]
 
-    def groups(self) -> Iterator[Group]:
-        """Its items, scope by scope. Raises ``Refused`` for attributes without end."""
+    def scopes(self) -> Iterator[tuple[Raw, Raw, list[Iterable[Raw]]]]:
+        """Its scopes, undecoded."""
         for resource, scope, items in self._scopes:
-            outer = self._attributes(resource), self._attributes(scope)
-            found: dict[Signature, int] = {}
-            rejected: dict[Rejection, int] = {}
-            for raw in items:
-                if begins(raw):
-                    signature = self._item(raw)
-                    found[signature] = found.get(signature, 0) + 1
-                else:
-                    rejected["not_an_object"] = rejected.get("not_an_object", 0) + 1
-            yield Group(*outer, found, rejected)
+            yield resource, scope, [items]
 
-    def _attributes(self, raw: Raw) -> Signature:
-        """The signature of a resource or a scope, if it is an object."""
-        return self._item(raw, has_body=False) if begins(raw) else ()
+    def gathered(
+        self, items: Iterable[Raw], looks: Looks
+    ) -> tuple[dict[Signature, int], dict[Rejection, int]]:
+        """The signatures of items. Raises ``Refused`` for attributes without end."""
+        found: dict[Signature, int] = {}
+        rejected: dict[Rejection, int] = {}
+        for raw in items:
+            if begins(raw):
+                signature = self._item(raw, looks)
+                found[signature] = found.get(signature, 0) + 1
+            else:
+                rejected["not_an_object"] = rejected.get("not_an_object", 0) + 1
+        return found, rejected
 
-    def _item(self, raw: Raw, *, has_body: bool = True) -> Signature:
+    def around(self, outer: Raw, looks: Looks) -> Signature:
+        """The signature of a resource or a scope, if it is an object. Raises as ``gathered``."""
+        return self._item(outer, looks, has_body=False) if begins(outer) else ()
+
+    def _item(self, raw: Raw, looks: Looks, *, has_body: bool = True) -> Signature:
         attributes, body = _strictly(raw) or _loosely(raw)
-        pairs = self._pairs(attributes)
+        pairs = self._pairs(attributes, looks)
         if has_body and self._signal == "logs" and body != NULL:
             pairs.append(_BODY)
         return tuple(pairs)
 
-    def _pairs(self, attributes: Iterable[Attribute]) -> list[tuple[str, Any]]:
+    def _pairs(self, attributes: Iterable[Attribute], looks: Looks) -> list[tuple[str, Any]]:
         """What is looked for in attributes; of equal keys the last."""
-        names = self._reading.names
+        names = looks.names
         last = {one.key: one.value for one in attributes if one.key in names}
         return [(name, value(raw, names[name])) for name, raw in last.items()]
 

@@ -7,13 +7,18 @@ it came from: the item itself (or its scope), or its resource.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from collector.contracts import Record, Rejection, Scalar, Tally
+from collector.contracts import Granted, Record, Rejection, Scalar, Tally
 from collector.filter.compile import Plan
 from collector.filter.otlp.account import Counts
 from collector.filter.otlp.attributes import BODY, UNREAD, Name, Own, Reading, Signature
+from collector.filter.otlp.body import Heard
+from collector.filter.otlp.hearing import Hearing
 from collector.filter.otlp.level import Level, Levels
+
+if TYPE_CHECKING:
+    from collector.filter.otlp.run import Otlp
 
 __all__ = ["Attributes", "Items", "Place"]
 
@@ -31,13 +36,16 @@ class Place(NamedTuple):
     values of the resource, none of which has to be counted or was refused.
 
     ``told`` has, for the columns that an item speaks of itself, their order in a record, and the
-    resource with all others.
+    resource with all others. ``around`` are the attributes of resource and scope, and ``others``
+    what they offer where something is refused, if choices are heard.
     """
 
     level: Level
     scope: Own
     is_plain: bool
     told: dict[tuple[int, ...], tuple[_Order, Any]]
+    around: tuple[Attributes, Attributes] | None = None
+    others: dict[Granted, Place] = {}  # noqa: RUF012 - one of its own where anything is in it
 
 
 class Items(Generic[_T]):
@@ -47,7 +55,17 @@ class Items(Generic[_T]):
     Used by one thread, and only for a moment: the values of resources are settled once.
     """
 
-    def __init__(self, plan: Plan, reading: Reading, make: Callable[[Record], _T]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        reading: Reading,
+        make: Callable[[Record], _T],
+        hearing: Hearing | None = None,
+        other: Callable[[Heard], Otlp] | None = None,
+    ) -> None:
+        self._hearing = hearing
+        self._other = other
+        self._others: dict[Granted, Items[_T]] = {}
         self._plan = plan
         self._reading = reading
         self._make = make
@@ -66,6 +84,11 @@ class Items(Generic[_T]):
 
     def place(self, resource: Attributes, scope: Attributes) -> Place:
         """What all items of a resource and a scope have in common."""
+        if self._hearing is not None:
+            return self._place_of_choices(resource, scope)
+        return self._place(resource, scope)
+
+    def _place(self, resource: Attributes, scope: Attributes) -> Place:
         level = self._levels.level(self._signature(resource), ())
         own = self._reading.own(self._signature(scope))
         plain = not (level.codes or level.content or any(own) or self._plan.required)
@@ -78,6 +101,10 @@ class Items(Generic[_T]):
 
         ``body`` says whether it has one, which counts as content.
         """
+        if place.around is not None:
+            taker, place = self._taker(place, place.around, attributes)
+            if taker is not self:
+                return taker.admit(place, attributes, body=body)
         if not place.is_plain:
             return self._admit_slowly(place, attributes, body)
         columns, accept, many = self._columns, self._accept, len(self._accept)
@@ -99,6 +126,40 @@ class Items(Generic[_T]):
             return self._admit_slowly(place, attributes, body)
         self._plain[content] = self._plain.get(content, 0) + 1
         return self._told(place, found)
+
+    def _place_of_choices(self, resource: Attributes, scope: Attributes) -> Place:
+        """A place at which choices are to be heard. Where resource or scope carry some, this plan
+        takes nothing of either."""
+        around = resource, scope
+        place = self._place(*around) if self._heard(*around) is None else self._place({}, {})
+        return place._replace(around=around, others={})
+
+    def _heard(self, *attributes: Attributes) -> Heard:
+        hearing = self._hearing
+        if hearing is None:
+            return None
+        return hearing.of(*(_signature(each, hearing.names) for each in attributes))
+
+    def _taker(
+        self, place: Place, around: tuple[Attributes, Attributes], attributes: Attributes
+    ) -> tuple[Items[_T], Place]:
+        """Who takes an item, by the choices in it and around it, and the place it has there."""
+        heard = self._heard(attributes, *around)
+        if heard is None or self._other is None:
+            return self, place
+        left = self._other(heard)
+        granted = left.plan.granted
+        if granted not in self._others:
+            self._others[granted] = left.deaf_items(self._make)
+            self._others[granted].counts_with(self)
+        taker = self._others[granted]
+        if granted not in place.others:
+            place.others[granted] = taker.place(*around)
+        return taker, place.others[granted]
+
+    def counts_with(self, other: Items[_T]) -> None:
+        """Count what is admitted here as admitted there."""
+        self._counts, self._plain = other._counts, other._plain
 
     def _admit_slowly(
         self, place: Place, attributes: Attributes, body: bool
@@ -155,12 +216,15 @@ class Items(Generic[_T]):
         return self._counts.tally()
 
     def _signature(self, attributes: Attributes) -> Signature:
-        names = self._reading.names
-        return tuple(
-            (name, _value(value, names[name]))
-            for name, value in attributes.items()
-            if type(name) is str and name in names
-        )
+        return _signature(attributes, self._reading.names)
+
+
+def _signature(attributes: Attributes, names: dict[str, Name]) -> Signature:
+    return tuple(
+        (name, _value(value, names[name]))
+        for name, value in attributes.items()
+        if type(name) is str and name in names
+    )
 
 
 def _value(value: Any, sought: Name) -> Any:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from itertools import chain
 from typing import Any
 
-from collector.contracts import Signal
-from collector.filter.otlp.attributes import BODY, UNREAD, Name, Reading, Signature
-from collector.filter.otlp.body import Group, Refused
+from collector.contracts import Rejection, Signal
+from collector.filter.otlp.attributes import BODY, UNREAD, Name, Signature
+from collector.filter.otlp.body import Body, Looks, Refused
 from collector.filter.otlp.messages import Messages, messages
 from collector.filter.otlp.wire import Malformed, Shape, Survey, may_unfold, survey
 from collector.filter.records import MAX_ITEMS
@@ -20,18 +19,17 @@ _KINDS = {"bool_value": bool, "int_value": int, "double_value": float}
 _BODY = (BODY, UNREAD)
 
 
-class ProtobufBody:
+class ProtobufBody(Body):
     """A decoded body of ``number`` items.
 
     Raises ``Refused``, and ``ConfigError`` E201 if protobuf is not installed.
     """
 
-    def __init__(self, signal: Signal, body: bytes, reading: Reading) -> None:
+    def __init__(self, signal: Signal, body: bytes) -> None:
         self._signal = signal
-        self._reading = reading
         self._resources = _decoded(body, messages(signal)).resources
         scopes = (scope for resource in self._resources for scope in resource.scopes)
-        self.number: int = sum(len(items) for scope in scopes for items in self._lists(scope))
+        self.number = sum(len(items) for scope in scopes for items in self._lists(scope))
 
     def _lists(self, scope: Any) -> Iterator[Any]:
         """The lists of items in a scope."""
@@ -43,41 +41,45 @@ class ProtobufBody:
             if kind is not None:
                 yield getattr(metric, kind).points
 
-    def groups(self) -> Iterator[Group]:
-        """Its items, scope by scope."""
+    def scopes(self) -> Iterator[tuple[Any, Any, list[Iterable[Any]]]]:
+        """Its scopes, as messages."""
         for each in self._resources:
-            resource = self._signature(each.resource.attributes)
             for scope in each.scopes:
-                items = self._gathered(chain.from_iterable(self._lists(scope)))
-                yield Group(resource, self._signature(scope.scope.attributes), items, {})
+                yield each.resource, scope.scope, list(self._lists(scope))
 
-    def _signature(self, attributes: Any) -> Signature:
-        return tuple(self._pairs(self._reading.wanted.intersection(attributes), attributes))
+    def around(self, outer: Any, looks: Looks) -> Signature:
+        """The signature of a resource or a scope."""
+        attributes = outer.attributes
+        return tuple(_pairs(looks.wanted.intersection(attributes), attributes, looks.names))
 
-    def _gathered(self, items: Iterable[Any]) -> dict[Signature, int]:
+    def gathered(
+        self, items: Iterable[Any], looks: Looks
+    ) -> tuple[dict[Signature, int], dict[Rejection, int]]:
         """The signatures of items, with their numbers."""
         found: dict[Signature, int] = {}
-        wanted, pairs_of = self._reading.wanted.intersection, self._pairs
+        wanted, looked_for = looks.wanted.intersection, looks.names
         has_bodies = self._signal == "logs"
         for item in items:
             attributes = item.attributes
             names = wanted(attributes)
-            pairs = pairs_of(names, attributes) if names else []
+            pairs = _pairs(names, attributes, looked_for) if names else []
             if has_bodies and item.HasField("body"):
                 pairs.append(_BODY)
             signature = tuple(pairs)
             found[signature] = found.get(signature, 0) + 1
-        return found
+        return found, {}
 
-    def _pairs(self, names: Iterable[str], attributes: Any) -> list[tuple[str, Any]]:
-        """What is looked for in attributes. A text is taken at once, as most values are texts."""
-        looked_for = self._reading.names
-        pairs: list[tuple[str, Any]] = []
-        for name in names:
-            value, sought = attributes[name], looked_for[name]
-            text = value.string_value if sought.is_read else None
-            pairs.append((name, text or _value(value, sought)))
-        return pairs
+
+def _pairs(
+    names: Iterable[str], attributes: Any, looked_for: Mapping[str, Name]
+) -> list[tuple[str, Any]]:
+    """What is looked for in attributes. A text is taken at once, as most values are texts."""
+    pairs: list[tuple[str, Any]] = []
+    for name in names:
+        value, sought = attributes[name], looked_for[name]
+        text = value.string_value if sought.is_read else None
+        pairs.append((name, text or _value(value, sought)))
+    return pairs
 
 
 def _value(value: Any, sought: Name) -> Any:

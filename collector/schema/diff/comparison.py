@@ -93,11 +93,19 @@ def _shifts(old: Schema, new: Schema) -> Iterator[Shift]:
         same = not new.user_agent_paths or old.user_agent_paths == new.user_agent_paths
         what = "written differently" if same else "user agent is found elsewhere"
         yield Shift("user_agent", what)
+    if old.consent != new.consent:
+        yield Shift("consent", _choices(old, new))
     unlimited = 1 << 30
     limits = old.max_bits or unlimited, new.max_bits or unlimited
     yield from stepped("max_bits", *limits, "ceiling raised", "ceiling lowered")
     yield from reordered("purposes", old.purposes, new.purposes)
     yield from reordered("fields", old.fields, new.fields)
+
+
+def _choices(old: Schema, new: Schema) -> str:
+    if new.consent is None:
+        return "choices are read no longer"
+    return "choices are read" if old.consent is None else "choices are found elsewhere"
 
 
 def _content(old: Schema, new: Schema) -> Iterator[Shift]:
