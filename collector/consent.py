@@ -69,14 +69,15 @@ def chosen(schema: Schema, consent: Consent | None) -> frozenset[str]:
     """
     if consent is None or consent is True or consent is False:
         return refused(schema.optional, consent)
-    names = list(consent)
     if type(consent) is dict:
-        if any(type(value) is not bool for value in consent.values()):
-            raise ConfigError("E205", "consent is `True` or `False` for each purpose")
-        names = [name for name in consent if not consent[name]]
         if not set(consent) <= set(schema.purposes):
             raise ConfigError("E205", "a purpose of `consent` is not defined in the schema")
-    elif type(consent) not in (list, tuple, set, frozenset):
+        if any(type(value) is not bool for value in consent.values()):
+            raise ConfigError("E205", "consent is `True` or `False` for each purpose")
+        names = [name for name, value in consent.items() if not value]
+    elif type(consent) in (list, tuple, set, frozenset):
+        names = list(consent)
+    else:
         raise ConfigError("E205", "consent is a dict, a list of refused purposes, or a bool")
     if not set(names) <= set(schema.optional):
         can = ", ".join(schema.optional) or "none"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from datetime import UTC, date, datetime, time
 from functools import partial
 from traceback import clear_frames
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from collector.consent import granted
 from collector.contracts import SIGNALS, Form, Granted, Record, Signal
@@ -123,9 +123,7 @@ class Filter:
         """
         try:
             if type(event) is dict:
-                events = self._today()
-                is_whole = (peer is None and user_agent is None) or not events.plan.fills
-                admission = events.taker(event).alone(event) if is_whole else None
+                admission = self._alone(event, peer, user_agent)
                 if admission is not None:
                     return admission
             return self._filled(self._admit, event, _fills(peer, user_agent))[0]
@@ -211,13 +209,19 @@ class Filter:
         purposes that is granted in them, which each says. Records have ``admit_records``."""
         fills = _fills(peer, user_agent)
         try:
-            if form in SIGNALS and not isinstance(payload, dict):
-                return self._admit_otlp(form, payload, protobuf, fills, apart=True)
+            if type(payload) is dict:
+                alone = self._alone(payload, peer, user_agent)
+                if alone is not None:
+                    return [alone]
+            elif form in SIGNALS:
+                body = cast("Payload", payload)
+                return self._admit_otlp(form, body, protobuf, fills, apart=True)
             lines = form == "ndjson"
             read = partial(self._admit_lines, first=first) if lines else self._admit
             return self._filled(read, payload, fills, apart=True)
         except BaseException as error:
-            del payload, peer, user_agent, fills
+            payload = body = None  # type: ignore[assignment]
+            del peer, user_agent, fills
             clear_frames(error.__traceback__)
             raise
 
@@ -225,6 +229,12 @@ class Filter:
         """An empty batch of OpenTelemetry items that are Python objects already; ``make`` makes a
         resource of what is admitted of one."""
         return self._draft()[0].otlp.items(make)
+
+    def _alone(self, event: dict[Any, Any], peer: Any, user_agent: Any) -> Admission | None:
+        """The admission of one mapping, if nothing about it is rare."""
+        events = self._today()
+        is_whole = (peer is None and user_agent is None) or not events.plan.fills
+        return events.taker(event).alone(event) if is_whole else None
 
     def _filled(
         self, read: _Read, payload: Any, fills: Fills | None, *, apart: bool = False

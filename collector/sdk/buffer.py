@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
 from time import monotonic, time
 
+from collector.contracts import Granted
 from collector.filter.admission import Admission, Counts
 from collector.sdk.account import Account, Loss
 
@@ -30,10 +31,12 @@ _log = logging.getLogger("collector.sdk")
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Taken:
-    """Records of one minute that are on their way: their lines, and when they came."""
+    """Records of one minute that are on their way: their lines, when they came, and what they may
+    be used for."""
 
     received: str
     lines: list[bytes]
+    granted: Granted = None
 
 
 class Buffer:
@@ -51,7 +54,7 @@ class Buffer:
         self._limit, self._batch, self._interval = limit, batch, interval
         self._oldest = oldest
         self._arrived: deque[Admission] = deque()
-        self._waiting: deque[tuple[str, bytes]] = deque()
+        self._waiting: deque[tuple[str, Granted, bytes]] = deque()
         self._entered = 0
         self._held = 0
         self._held_from = 0
@@ -93,13 +96,15 @@ class Buffer:
         with self._alone():
             if self.is_abandoned or (self._closed and not waiting):
                 return None
-            received = waiting[0][0] if waiting else ""
+            received, granted = waiting[0][:2] if waiting else ("", None)
             self._held_from = self._entered - len(waiting)
-            while waiting and len(lines) < self._batch and waiting[0][0] == received:
-                lines.append(waiting.popleft()[1])
+            while waiting and len(lines) < self._batch:
+                if waiting[0][0] != received or waiting[0][1] != granted:
+                    break
+                lines.append(waiting.popleft()[2])
             self._held = len(lines)
             self._urgent = self._closed or (self._urgent and bool(waiting))
-            return Taken(received, lines)
+            return Taken(received, lines, granted)
 
     def settle(self, number: int, *, spooled: bool = False, refused: int = 0) -> None:
         """So many records that were taken are delivered, or spooled; some of them were refused."""
@@ -221,12 +226,13 @@ class Buffer:
         payload = admission.encode()
         if not payload:
             return False
+        granted = admission.granted
         if admission.verdict is not None:  # of a single event
-            return self._add(payload)
+            return self._add(payload, granted)
         lines = payload.splitlines(keepends=True)
-        return sum(map(self._add, lines)) == len(lines)
+        return sum(self._add(line, granted) for line in lines) == len(lines)
 
-    def _add(self, line: bytes) -> bool:
+    def _add(self, line: bytes, granted: Granted) -> bool:
         waiting = self._waiting
         if self._closed:
             self._lose("closed", 1)
@@ -239,7 +245,7 @@ class Buffer:
         now = int(time())
         if not self._since <= now < self._until:
             self._turn(now)
-        waiting.append((self._received, line))
+        waiting.append((self._received, granted, line))
         self._entered += 1
         if len(waiting) in (1, self._batch) and self._wake.empty():
             self._wake.put(None)

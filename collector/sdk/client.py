@@ -16,6 +16,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
+from collector.consent import Consent, chosen, refused
 from collector.filter import Filter
 from collector.keyring import Keyring
 from collector.schema import Schema, load_schema
@@ -28,6 +29,7 @@ from collector.sdk.settings import Mode, Settings, WhenFull, read
 
 __all__ = ["Collector"]
 
+_NO_SETTINGS = frozenset(["self", "keys", "consent"])
 Keys = Callable[[str, int], bytes]
 
 
@@ -37,7 +39,9 @@ class Collector:
 
     ``schema`` is a shipped schema's name, the path of a file, or a ``Schema``; ``to`` is where
     records go: ``sqlite:///PATH`` (a store), ``ndjson:///PATH``, or a sidecar by ``http://``,
-    ``https://`` or ``unix:///PATH``. ``keys`` resolves the key references of pseudonyms. The other
+    ``https://`` or ``unix:///PATH``. ``consent`` is what optional purposes are refused or not:
+    ``{"<purpose>": bool}``, the names of refused ones, or ``False`` for all of them. ``keys``
+    resolves the key references of pseudonyms. The other
     settings are in ``docs/sdk.md``; each may be set in the environment, which has the last word.
 
     Raises ``ConfigError`` for settings that cannot be used, ``SchemaError`` for a faulty schema,
@@ -66,12 +70,13 @@ class Collector:
         token: str | None = None,
         ca: str | os.PathLike[str] | None = None,
         certificate: str | os.PathLike[str] | None = None,
+        consent: Consent | None = None,
         keys: Keys | None = None,
     ) -> None:
-        given = {name: value for name, value in locals().items() if name not in ("self", "keys")}
+        given = {name: value for name, value in locals().items() if name not in _NO_SETTINGS}
         if isinstance(schema, Schema):
             given["schema"] = None
-        self._begin(read(given), schema if isinstance(schema, Schema) else None, keys)
+        self._begin(read(given), schema if isinstance(schema, Schema) else None, keys, consent)
 
     def __repr__(self) -> str:
         return f"<Collector of {self.schema.id}, {self._settings.mode}>"
@@ -98,19 +103,27 @@ class Collector:
     ) -> None:
         await self.aclose()
 
-    def __getstate__(self) -> tuple[Settings, Schema, Keys | None]:
-        return self._settings, self.schema, self._keys
+    def __getstate__(self) -> tuple[Settings, Schema, Keys | None, Consent | None]:
+        return self._settings, self.schema, self._keys, self._consent
 
-    def __setstate__(self, state: tuple[Settings, Schema, Keys | None]) -> None:
+    def __setstate__(self, state: tuple[Settings, Schema, Keys | None, Consent | None]) -> None:
         """Another process gets one of the same settings, with an account of its own."""
         self._begin(*state)
 
-    def emit(self, event: Any, *, peer: str | None = None, user_agent: str | None = None) -> bool:
+    def emit(
+        self,
+        event: Any,
+        *,
+        peer: str | None = None,
+        user_agent: str | None = None,
+        consent: Consent | None = None,
+    ) -> bool:
         """Filter an event, and queue what is left of it; whether it was admitted and had room.
 
         An event is a mapping, a pydantic model, a dataclass, or JSON as ``bytes`` or ``str``.
         ``peer`` is the address of whoever sent it, ``user_agent`` what it calls itself, where the
-        schema wants them. Never waits, and never raises for an event.
+        schema wants them. ``consent`` may refuse more for this event; what cannot be read as one
+        refuses all that can be. Never waits, and never raises for an event.
         """
         if self._is_off:
             return False
@@ -119,11 +132,36 @@ class Collector:
                 event = self._objects.plain(event)
             except Exception:  # noqa: BLE001 - of the event's own code; what it says may hold a value
                 event = b""
-        admission = self._admit(event, peer=peer, user_agent=user_agent)
-        is_kept = self._buffer.put(admission)
+        if consent is None and not self._hears:
+            is_kept = self._buffer.put(self._admit(event, peer=peer, user_agent=user_agent))
+        else:
+            is_kept = self._put_apart(event, peer, user_agent, consent)
         if is_kept and not self._is_started:
             self._start()
         return is_kept
+
+    def set_consent(self, consent: Consent | None) -> None:
+        """From now on, events are filtered under this consent; ``None`` refuses nothing. What was
+        emitted before stays as it was filtered.
+
+        Raises ``ConfigError`` E205 for a purpose that the schema has not, or that cannot be
+        refused. What the environment says stays refused.
+        """
+        always: Consent = list(self._settings.consent)
+        if always == ["all"]:
+            always = False
+        self._filter = self._whole.without(
+            chosen(self.schema, consent) | chosen(self.schema, always)
+        )
+        self._consent = consent
+        self._admit = self._filter.admit
+
+    def _put_apart(self, event: Any, peer: Any, user_agent: Any, consent: Any) -> bool:
+        """Each record under what is granted for it; whether all had room, and there were some."""
+        filter_ = self._filter.without(refused(self.schema.optional, consent))
+        parts = filter_.apart("json", event, peer=peer, user_agent=user_agent)
+        kept = [self._buffer.put(part) for part in parts if part.tally.received]
+        return bool(kept) and all(kept)
 
     def emit_host(self) -> bool:
         """Emit what kind of machine this is: device, and operating system; no identifier."""
@@ -165,12 +203,19 @@ class Collector:
         """As ``close``, without holding up the event loop."""
         return await asyncio.to_thread(self.close, timeout)
 
-    def _begin(self, settings: Settings, schema: Schema | None, keys: Keys | None) -> None:
+    def _begin(
+        self,
+        settings: Settings,
+        schema: Schema | None,
+        keys: Keys | None,
+        consent: Consent | None,
+    ) -> None:
         self._settings, self._keys = settings, keys
         self.schema = load_schema(settings.schema) if schema is None else schema
-        self._filter = Filter(self.schema, keys=keys or Keyring())
-        self._admit = self._filter.admit
-        self._objects = Objects(self._filter)
+        self._whole = Filter(self.schema, keys=keys or Keyring())
+        self._hears = self.schema.consent is not None
+        self.set_consent(consent)
+        self._objects = Objects(self._whole)
         self._is_off = settings.mode == "off"
         self._reset(is_closed=False)
         if not self._is_off:

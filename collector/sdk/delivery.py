@@ -59,7 +59,8 @@ def open_delivery(settings: Settings, schema: Schema, buffer: Buffer) -> Deliver
 
 def parcel(taken: Taken, layout: Layout) -> Spooled:
     """The batch of some lines, in the form that a spool has, with an id of its own."""
-    return Spooled(secrets.token_bytes(16), taken.received, layout, b"".join(taken.lines))
+    payload = b"".join(taken.lines)
+    return Spooled(secrets.token_bytes(16), taken.received, layout, payload, taken.granted)
 
 
 class _Direct:
@@ -101,7 +102,7 @@ class _Spooled:
     def keep(self, parcel: Spooled) -> None:
         number = parcel.payload.count(b"\n")
         tally = Tally(number, number, bytes_out=len(parcel.payload))
-        entry = Entry(parcel.layout, parcel.received, parcel.payload, tally)
+        entry = Entry(parcel.layout, parcel.received, parcel.payload, tally, parcel.granted)
         self._spools[0].put(entry).result()
         self._buffer.settle(number, spooled=True)
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from collector.errors import ConfigFaults, Fault
 from collector.sdk.target import Target, local_store, target
-from collector.sdk.values import Check, choice, place, seconds, secret, size, text, whole
+from collector.sdk.values import Check, choice, place, seconds, secret, size, text, whole, words
 
 __all__ = ["PREFIX", "Mode", "Setting", "Settings", "WhenFull", "read", "settings"]
 
@@ -113,6 +113,15 @@ class Settings:
     certificate: Path | None = field(
         default=None,
         metadata=_is(place(), "The certificate to show to the sidecar, a PEM file with its key."),
+    )
+
+    consent: tuple[str, ...] = field(
+        default=(),
+        metadata=_is(
+            words(),
+            "Optional purposes that are refused, between commas; `all` for all of them. What the"
+            " argument refuses, which is also a dict or a bool, is refused besides.",
+        ),
     )
 
     def __repr__(self) -> str:

@@ -70,6 +70,8 @@ class Sidecar:
             raise DeliveryError("E510", _UNWILLING)
         body, number = b"".join(lines(batch)), len(batch.records)
         headers = {**self._headers, "Idempotency-Key": batch.id.hex()}
+        if batch.granted is not None:
+            headers["Collector-Granted"] = " ".join(batch.granted)
         answer = self._connection is not None and self._ask(body, headers)
         answer = answer or self._ask(body, headers)  # a connection may have been closed meanwhile
         if not answer:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Check", "choice", "place", "seconds", "secret", "size", "text", "whole"]
+__all__ = ["Check", "choice", "place", "seconds", "secret", "size", "text", "whole", "words"]
 
 Check = Callable[[Any], Any]
 
@@ -20,6 +20,7 @@ _WHOLE = re.compile(r"[0-9]{1,15}", re.ASCII).fullmatch
 _SECONDS = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?) ?(ms|s|m|h)?", re.ASCII).fullmatch
 _SIZE = re.compile(r"([0-9]{1,15}) ?(B|KiB|MiB|GiB)?", re.ASCII).fullmatch
 _SECRET = re.compile(r"[\x21-\x7e]{1,4096}", re.ASCII).fullmatch
+_WORD = re.compile(r"[a-z][a-z0-9_-]{0,63}", re.ASCII).fullmatch
 _TIMES = {None: 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _UNITS = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
@@ -87,6 +88,18 @@ def text() -> Check:
         if isinstance(plain, str) and plain.strip() and plain.isprintable():
             return plain
         raise ValueError("this must be a text of printable characters, and not empty")
+
+    return check
+
+
+def words() -> Check:
+    """Words between commas."""
+
+    def check(value: Any) -> tuple[str, ...]:
+        named = tuple(word.strip() for word in value.split(",")) if isinstance(value, str) else ()
+        if named and all(map(_WORD, named)):
+            return named
+        raise ValueError("this must be lower-case words between commas")
 
     return check
 

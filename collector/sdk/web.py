@@ -8,8 +8,8 @@
     app.add_middleware(ClientMiddleware, telemetry=Collector("web"))
 
 It fits every ASGI framework and imports none. Of a request it looks at the address it comes from
-and at the headers ``User-Agent`` and, behind trusted proxies, ``X-Forwarded-For``; never at its
-path, query, cookies, other headers or body.
+and at the headers ``User-Agent``, ``Sec-GPC``, ``DNT`` and, behind trusted proxies,
+``X-Forwarded-For``; never at its path, query, cookies, other headers or body.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from collector.consent import SIGNALS, is_refusal
 from collector.errors import ConfigError
 from collector.filter.derive import Agents
 from collector.ingest.peers import forwarded
@@ -40,7 +41,8 @@ class ClientMiddleware:
 
     The request is the event: its ``client.address`` is that address, and the fields that the
     schema derives from user agents are what the request's says. The event passes the schema as any
-    other does. A request that gives nothing for it is counted, ``nothing_admitted``.
+    other does. A request that gives nothing for it is counted, ``nothing_admitted``. With
+    ``Sec-GPC: 1`` or ``DNT: 1`` every optional purpose is refused for it.
 
     Raises ``ConfigError`` E209 if ``hops`` is not a whole number from 0 to 16.
     """
@@ -62,7 +64,8 @@ class ClientMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Emit the event, then hand the request on. Lifespan events are only handed on."""
         if scope["type"] in ("http", "websocket"):
-            self._telemetry.emit(self._event(scope))
+            consent = False if _is_refused(scope) else None
+            self._telemetry.emit(self._event(scope), consent=consent)
         await self._app(scope, receive, send)
 
     def _event(self, scope: Scope) -> dict[str, str | None]:
@@ -77,6 +80,10 @@ class ClientMiddleware:
             return forwarded(_lines(scope, b"x-forwarded-for"), self._hops)
         client = scope.get("client")
         return client[0].partition("%")[0] if client else None
+
+
+def _is_refused(scope: Scope) -> bool:
+    return any(is_refusal(_lines(scope, name.encode())) for name in SIGNALS)
 
 
 def _lines(scope: Scope, wanted: bytes) -> list[str]:

@@ -118,7 +118,7 @@ def test_every_setting_is_there() -> None:
     """The table says what the code says."""
     table = _section("Settings")
     for each in settings():
-        default = "none" if each.default in ("", None) else f"`{each.default}`"
+        default = "none" if each.default in ("", None, ()) else f"`{each.default}`"
         assert f"| `{each.name}` | `{each.variable}` | {default} | {each.says} |\n" in table
     assert _first_cells(table) == [each.name for each in settings()]
 

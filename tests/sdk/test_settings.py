@@ -44,6 +44,7 @@ def test_every_setting_is_an_argument() -> None:
         ("token", "secret", "secret"),
         ("ca", "ca.pem", Path("ca.pem")),
         ("certificate", "c.pem", Path("c.pem")),
+        ("consent", "planning, crashes", ("planning", "crashes")),
     ],
 )
 def test_the_environment_has_the_last_word(name: str, text: str, value: object) -> None:

@@ -1,0 +1,204 @@
+"""Consent in an application: what is refused is not filtered, and a sidecar is told."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import orjson
+import pytest
+
+from collector.errors import ConfigError, ConfigFaults
+from collector.schema import Schema
+from collector.sdk import Collector
+from collector.sdk.web import ClientMiddleware
+from tests.filter.test_choices import made
+
+_EVENT = {"client.address": "203.0.113.7", "os.name": "Linux", "view.dark": True}
+_ALL, _NO_PLANNING, _NO_CRASHES, _NEITHER = (
+    {"client.address", "os.name", "view.dark"},
+    {"client.address", "view.dark"},
+    {"client.address", "os.name"},
+    {"client.address"},
+)
+
+
+@pytest.fixture
+def schema(tmp_path: Path) -> Schema:
+    """Two purposes of it may be refused, also by events."""
+    return made(tmp_path)
+
+
+def records(path: Path) -> list[set[str]]:
+    """The fields of each record in a file."""
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    return [{*orjson.loads(line)} - {"schema", "received", "count"} for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("consent", "fields"),
+    [
+        (None, _ALL),
+        (True, _ALL),
+        (False, _NEITHER),
+        ({}, _ALL),
+        ({"planning": False}, _NO_PLANNING),
+        ({"planning": True, "crashes": False, "security": True}, _NO_CRASHES),
+        (["planning"], _NO_PLANNING),
+        ({"planning", "crashes"}, _NEITHER),
+    ],
+)
+def test_an_application_refuses(
+    tmp_path: Path, schema: Schema, consent: Any, fields: set[str]
+) -> None:
+    """From the start, from some moment on, or for one event."""
+    path = tmp_path / "x.ndjson"
+    with Collector(schema, f"ndjson:///{path}", consent=consent) as telemetry:
+        assert telemetry.emit(_EVENT)
+        telemetry.set_consent(None)
+        assert telemetry.emit(_EVENT)
+        assert telemetry.emit(_EVENT, consent=consent)
+        telemetry.set_consent(consent)
+        assert telemetry.emit(orjson.dumps(_EVENT))
+        assert telemetry.emit({**_EVENT, "choices": ["crashes"]})
+    less = fields - {"view.dark"}
+    assert records(path) == [fields, _ALL, fields, fields, less]
+
+
+def test_of_one_event_what_cannot_be_read_refuses_all(tmp_path: Path, schema: Schema) -> None:
+    """``emit`` does not raise; names that cannot be refused change nothing."""
+    path = tmp_path / "x.ndjson"
+    consents: list[Any] = ["planning", 1, {"planning": "no"}, [3], object()]
+    with Collector(schema, f"ndjson:///{path}") as telemetry:
+        for consent in consents:
+            assert telemetry.emit(_EVENT, consent=consent)
+        assert telemetry.emit(_EVENT, consent=["security", "other"])
+        assert not telemetry.emit({"os.name": "Linux"}, consent=False)
+        assert telemetry.tally().rejected == {"consent_withheld": 1}
+    assert records(path) == [_NEITHER] * len(consents) + [_ALL]
+
+
+@pytest.mark.parametrize(
+    "consent",
+    ["planning", ["planing"], ["security"], {"security": False}, {"x": True}, {"planning": 0}, 3],
+)
+def test_a_slip_is_an_error(tmp_path: Path, schema: Schema, consent: Any) -> None:
+    """E205, at the start and later; what was said before still holds."""
+    with pytest.raises(ConfigError) as caught:
+        Collector(schema, f"ndjson:///{tmp_path}/x", consent=consent)
+    assert caught.value.code == "E205"
+    path = tmp_path / "x.ndjson"
+    with Collector(schema, f"ndjson:///{path}", consent=False) as telemetry:
+        with pytest.raises(ConfigError):
+            telemetry.set_consent(consent)
+        telemetry.emit(_EVENT)
+    assert records(path) == [_NEITHER]
+
+
+def test_an_operator_refuses(
+    tmp_path: Path, schema: Schema, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the environment, whatever the application says."""
+    path = tmp_path / "x.ndjson"
+    for text, fields in (("planning", _NO_PLANNING), ("all", _NEITHER)):
+        monkeypatch.setenv("COLLECTOR_SDK_CONSENT", text)
+        with Collector(schema, f"ndjson:///{path}", consent=True) as telemetry:
+            telemetry.emit(_EVENT)
+            telemetry.set_consent(None)
+            telemetry.emit(_EVENT)
+        assert records(path) == [fields] * 2
+        path.unlink()
+    monkeypatch.setenv("COLLECTOR_SDK_CONSENT", "planing")
+    with pytest.raises(ConfigError):
+        Collector(schema, f"ndjson:///{path}")
+    monkeypatch.setenv("COLLECTOR_SDK_CONSENT", "No!")
+    with pytest.raises(ConfigFaults):
+        Collector(schema, f"ndjson:///{path}")
+
+
+def test_another_process_heeds_it(tmp_path: Path, schema: Schema) -> None:
+    """What was refused at the start, or later, is refused in a copy."""
+    path = tmp_path / "x.ndjson"
+    with Collector(schema, f"ndjson:///{path}") as telemetry:
+        telemetry.set_consent(["planning"])
+        with pickle.loads(pickle.dumps(telemetry)) as copy:
+            copy.emit(_EVENT)
+    assert records(path) == [_NO_PLANNING]
+
+
+@pytest.fixture
+def requests() -> Iterator[list[tuple[str | None, int]]]:
+    """What a sidecar was told to be granted, and how many records came with it."""
+    found: list[tuple[str | None, int]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            number = body.count(b"\n")
+            found.append((self.headers["Collector-Granted"], number))
+            answer = f'{{"received":{number},"admitted":{number},"rejected":{{}}}}'.encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    found.append((str(server.server_port), 0))
+    yield found
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize("has_spool", [False, True])
+def test_a_sidecar_is_told(
+    tmp_path: Path, schema: Schema, requests: list[tuple[str | None, int]], has_spool: bool
+) -> None:
+    """Batches hold records of one set of purposes, which the request says; also out of a spool."""
+    port, _ = requests.pop()
+    spool = tmp_path / "spool" if has_spool else None
+    with Collector(schema, f"http://127.0.0.1:{port}", spool=spool, interval=3600) as telemetry:
+        for consent in (None, None, ["planning"], ["planning"], False, None):
+            assert telemetry.emit(_EVENT, consent=consent)
+        assert telemetry.flush(20)
+        account = telemetry.tally()
+        assert account.admitted == 6
+    assert sorted(requests, key=str) == sorted(
+        [(None, 2), ("security crashes", 2), ("security", 1), (None, 1)], key=str
+    )
+
+
+def test_a_browser_refuses(tmp_path: Path, schema: Schema) -> None:
+    """The middleware heeds Global Privacy Control and Do Not Track, and only ``1`` of them."""
+    path = tmp_path / "x.ndjson"
+
+    async def app(*_: Any) -> None:
+        """Nothing."""
+
+    async def ask(middleware: ClientMiddleware, *headers: tuple[bytes, bytes]) -> None:
+        scope = {"type": "http", "client": ("203.0.113.7", 1), "headers": list(headers)}
+        await middleware(scope, app, app)  # type: ignore[arg-type]
+
+    with Collector(schema, f"ndjson:///{path}") as telemetry:
+        middleware = ClientMiddleware(app, telemetry)
+        middleware._event = lambda _scope: dict(_EVENT)  # type: ignore[assignment,method-assign,arg-type]
+        for headers in (
+            [],
+            [(b"sec-gpc", b"1")],
+            [(b"dnt", b"1")],
+            [(b"dnt", b"0"), (b"sec-gpc", b"0")],
+            [(b"sec-gpc", b"0"), (b"sec-gpc", b"1")],
+            [(b"sec-gpc", b"true")],
+        ):
+            asyncio.run(ask(middleware, *headers))
+    assert records(path) == [_ALL, _NEITHER, _NEITHER, _ALL, _NEITHER, _ALL]
