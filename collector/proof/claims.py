@@ -15,7 +15,7 @@ from collector.schema.terms import Name, Text, fault, unique
 
 __all__ = ["CHECKS", "COUNTERS", "Check", "Claim", "Counter", "load_claims"]
 
-Check = Literal["policy", "flows", "canaries", "delivery", "retention", "ledger"]
+Check = Literal["policy", "flows", "canaries", "delivery", "consent", "retention", "ledger"]
 CHECKS: tuple[Check, ...] = get_args(Check)
 """What ``collector.proof.verification`` runs, in this order."""
 

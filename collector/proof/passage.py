@@ -34,7 +34,7 @@ from collector.sinks.table import quoted
 from collector.spool import FILE_NAME as SPOOL_NAME
 from collector.spool import Spool
 
-__all__ = ["LONG_AGO", "Passage", "pass_through"]
+__all__ = ["LONG_AGO", "Passage", "pass_refused", "pass_through"]
 
 LONG_AGO = "2000-01-01T00:00:00Z"
 _MEETINGS = 200
@@ -59,16 +59,8 @@ class Passage:
 def pass_through(flows: Flows, folder: Path, canaries: Sequence[str]) -> Passage:
     """Let synthetic meetings, and the events of the schema's own tests, through a pipeline with the
     sinks of ``flows`` into a folder. Raises what its parts raise."""
-    spool_path, tally = folder / SPOOL_NAME, Tally()
+    tally = _accepted(flows, folder, canaries)
     chosen = Filter(flows.schema, keys=Keyring())
-    with ExitStack() as stack:
-        sinks = _sinks(flows, folder, stack)
-        spool = stack.enter_context(Spool(spool_path, sinks=list(sinks)))
-        pipeline = Pipeline(chosen, spool, sinks, lambda _: None, flows.reaching)
-        pipeline.start()
-        stack.callback(pipeline.close, _SECONDS)
-        for body in _bodies(flows.schema, canaries):
-            tally += pipeline.accept_now(Request("ndjson", body))
     with ExitStack() as stack:
         admitted = [chosen.admit_lines(body).encode() for body in _bodies(flows.schema, canaries)]
         layout = flows.schema.layout
@@ -76,15 +68,44 @@ def pass_through(flows: Flows, folder: Path, canaries: Sequence[str]) -> Passage
         for name, sink in _sinks(flows, folder, stack).items():
             names = flows.reaching(name)
             sink.deliver(read(old if names is None else project(old, names)))
-    store, lines = folder / STORE_NAME, folder / _LINES
-    prune_all(flows.schema, spool_path, store, lines, _SECONDS)
-    found = {"store": list(_rows(store)), "ndjson": list(_records(lines))}
-    return Passage(
-        tally,
-        spool_path,
-        {name: frozenset().union(*found[name]) - _BESIDES for name in flows.sinks},
-        sum(record["received"] == LONG_AGO for name in flows.sinks for record in found[name]),
-    )
+    spool = folder / SPOOL_NAME
+    prune_all(flows.schema, spool, folder / STORE_NAME, folder / _LINES, _SECONDS)
+    found = _found(flows, folder)
+    stale = sum(record["received"] == LONG_AGO for each in found.values() for record in each)
+    return Passage(tally, spool, _fields(found), stale)
+
+
+def pass_refused(flows: Flows, folder: Path, canaries: Sequence[str]) -> dict[str, frozenset[str]]:
+    """Let the same through for people who refuse all that they may; the fields that each sink
+    got."""
+    _accepted(flows, folder, canaries, refuses=True)
+    return _fields(_found(flows, folder))
+
+
+def _accepted(
+    flows: Flows, folder: Path, canaries: Sequence[str], *, refuses: bool = False
+) -> Tally:
+    """Send everything through a pipeline; what it has counted."""
+    chosen, tally = Filter(flows.schema, keys=Keyring()), Tally()
+    with ExitStack() as stack:
+        sinks = _sinks(flows, folder, stack)
+        spool = stack.enter_context(Spool(folder / SPOOL_NAME, sinks=list(sinks)))
+        pipeline = Pipeline(chosen, spool, sinks, lambda _: None, flows.reaching)
+        pipeline.start()
+        stack.callback(pipeline.close, _SECONDS)
+        for body in _bodies(flows.schema, canaries):
+            tally += pipeline.accept_now(Request("ndjson", body, refuses=refuses))
+    return tally
+
+
+def _found(flows: Flows, folder: Path) -> dict[str, list[Record]]:
+    """What each sink holds."""
+    readers = {"store": _rows(folder / STORE_NAME), "ndjson": _records(folder / _LINES)}
+    return {name: list(readers[name]) for name in flows.sinks}
+
+
+def _fields(found: Mapping[str, Sequence[Record]]) -> dict[str, frozenset[str]]:
+    return {name: frozenset().union(*records) - _BESIDES for name, records in found.items()}
 
 
 def _sinks(flows: Flows, folder: Path, stack: ExitStack) -> dict[str, Sink]:

@@ -15,9 +15,9 @@ from collector.config import Config
 from collector.errors import CODES, ConfigFaults, DeliveryError, Fault, SchemaError
 from collector.ledger import opened
 from collector.proof.claims import CHECKS, Check, Claim
-from collector.proof.flows import LEGAL, Flows, flows
+from collector.proof.flows import LEGAL, Flows, entitled, flows
 from collector.proof.overdue import overdue
-from collector.proof.passage import Passage, pass_through
+from collector.proof.passage import Passage, pass_refused, pass_through
 from collector.proof.rights import Holdings
 from collector.schema.load import parse
 from collector.schema.model import Schema
@@ -71,6 +71,7 @@ def check(config: Config, canaries: Sequence[str], search: Search) -> Found:
         holdings = Holdings.of(config) if has_run else None
         found["canaries"] = _all(_canaries(passage, folder, canaries, search))
         found["delivery"] = _all(_delivery(passage, matrix))
+        found["consent"] = _all(_consent(matrix, folder / "refused", canaries))
         found["retention"] = _all(_retention(passage, holdings, schema))
         found["ledger"] = _all(_ledger(passage, holdings))
     return found
@@ -126,6 +127,15 @@ def _delivery(passage: Passage, matrix: Flows) -> Iterator[Against]:
     for name in matrix.sinks:
         for field in sorted(passage.fields[name] - set(matrix.to(name))):
             yield Against(f"{name}: it received {field}, which is not to go there")
+
+
+def _consent(matrix: Flows, folder: Path, canaries: Sequence[str]) -> Iterator[Against]:
+    """Where somebody refuses all that is optional, nothing that is for it alone gets anywhere."""
+    schema = matrix.schema
+    needed = [name for name, purpose in schema.purposes.items() if not purpose.optional]
+    for name, fields in pass_refused(matrix, folder, canaries).items():
+        for field in sorted(fields - set(entitled(schema, matrix.sinks[name].purposes, needed))):
+            yield Against(f"{name}: it received {field}, although that was refused")
 
 
 def _retention(passage: Passage, holdings: Holdings | None, schema: Schema) -> Iterator[Against]:

@@ -142,10 +142,21 @@ def test_a_field_that_goes_where_it_may_not(
     monkeypatch.setattr(Flows, "reaching", lambda *_: None)
     processor = {"party": "processor", "recipient": "A", "purposes": ["security"]}
     outcome = found(tmp_path, ndjson={"path": "a", **processor})
-    assert broken(outcome) == {"no-third-party-ads", "no-sale"}
+    assert broken(outcome) == {"no-third-party-ads", "no-sale", "cookie-preference"}
     assert Against("ndjson: it received os.type, which is not to go there") in (
         outcome["delivery"] or ()
     )
+
+
+def test_a_refusal_that_is_not_heeded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is for optional purposes alone must be nowhere where they are refused."""
+    monkeypatch.setattr(Pipeline, "_refused", lambda *_: ())
+    outcome = found(tmp_path, store={"purposes": ["capacity_planning"]})
+    assert broken(outcome) == {"cookie-preference"}
+    assert Against("store: it received os.name, although that was refused") in (
+        outcome["consent"] or ()
+    )
+    assert broken(found(tmp_path, written(tmp_path))) == set(), "nothing of it is optional"
 
 
 def test_pruning_that_does_not_prune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
