@@ -143,6 +143,7 @@ def _rights(schema: Schema, words: Words) -> Iterator[Block]:
                 for right, names in groups.items()
                 if names
             ),
+            *([words.say("right_signal")] if groups["refusal"] else []),
             words.say("right_complaint"),
         ]
     )
