@@ -1,7 +1,8 @@
 """``python -m benchmarks``: measure, report, and compare with the limits.
 
 ``python -m benchmarks sidecar`` measures a sidecar, ``python -m benchmarks soak`` its memory,
-``python -m benchmarks sdk`` what the SDK costs an application.
+``python -m benchmarks sdk`` what the SDK costs an application, and ``python -m benchmarks consent``
+what it costs to heed a person's choices.
 
 Exit codes: 0 fine, 1 a limit does not hold or a contender failed, 2 usage.
 """
@@ -28,6 +29,7 @@ from benchmarks import (
     runner,
     whole,
 )
+from benchmarks.consent import consent
 from benchmarks.data import CORPORA, SEED
 from benchmarks.growth import measure as growth
 from benchmarks.results import BenchmarkError, Results
@@ -36,10 +38,10 @@ from benchmarks.sidecar.command import sidecar, soaked
 
 __all__ = ["main"]
 
-COMMANDS = {"sidecar": sidecar, "soak": soaked, "sdk": sdk}
+COMMANDS = {"sidecar": sidecar, "soak": soaked, "sdk": sdk, "consent": consent}
 """What is measured besides the filter."""
 
-_ELSE = "`python -m benchmarks` with `sidecar`, `soak` or `sdk` measures these instead."
+_ELSE = "`python -m benchmarks` with `sidecar`, `soak`, `sdk` or `consent` measures these instead."
 
 
 def _parser() -> ArgumentParser:

@@ -62,6 +62,12 @@ class _Sdk(msgspec.Struct, forbid_unknown_fields=True):
     span_us_at_most: float
 
 
+class _Consent(msgspec.Struct, forbid_unknown_fields=True):
+    """Limits of consent."""
+
+    of_the_filter_at_most: float
+
+
 class _Quick(msgspec.Struct, forbid_unknown_fields=True):
     """What is allowed when little was measured."""
 
@@ -90,6 +96,7 @@ class Limits(msgspec.Struct, forbid_unknown_fields=True):
     from_python: dict[str, _Newer] = {}
     sidecar: _Sidecar | None = None
     sdk: _Sdk | None = None
+    consent: _Consent | None = None
 
     def of(self, python: tuple[int, int]) -> Limits:
         """The limits that hold for a version of Python."""

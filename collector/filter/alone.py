@@ -19,7 +19,7 @@ from collector.filter.admission import Admission
 from collector.filter.code import Code
 from collector.filter.compile import Column, Plan
 from collector.filter.tolerant import FAILURES
-from collector.filter.tree import Node, struct, tree
+from collector.filter.tree import Node, places, struct, tree
 
 __all__ = ["Alone", "alone", "never"]
 
@@ -36,6 +36,7 @@ class _Mapping(Code):
     """The lines for a mapping: first all of its objects are read, then its values are judged."""
 
     depth = 2
+    hears = False
 
     @property
     def of(self) -> str:
@@ -44,10 +45,14 @@ class _Mapping(Code):
 
     def read(self, root: Node) -> Iterable[tuple[Node, str]]:
         """What may fail comes first, so that nothing that a kind raises is taken for it."""
+        choices = {id(node) for node in places(root, self.plan.choices)} if self.hears else set()
         found = list(self._below(root, "e"))
         self.depth = 1
         self.add("except FAILURES:")  # a key is no plain text
         self.add("return None", 1)
+        if said := [self.there(place) for node, place in found if id(node) in choices]:
+            self.add(f"if {' or '.join(said)}:")
+            self.add("return None", 1)
         self.add("met = drops = ()")
         return found
 
@@ -83,12 +88,15 @@ class _Mapping(Code):
         return f"r = record({values}); return Admission([r], {encoded}, None, {verdict}{self.of})"
 
 
-def alone(plan: Plan, record: type[msgspec.Struct]) -> Alone:
-    """The generated function."""
+def alone(plan: Plan, record: type[msgspec.Struct], *, hears: bool = False) -> Alone:
+    """The generated function. If it ``hears``, it leaves a mapping with a person's choices too."""
     if plan.records:
         return never
     root = tree(plan)
     code = _Mapping(plan)
+    code.hears = hears
+    for path in plan.choices if hears else ():
+        root.at(path)
     code.names |= {
         "Admission": Admission,
         "FAILURES": FAILURES,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +20,6 @@ from collector.consent import refused
 from collector.filter.compile import Keys, Plan
 from collector.filter.mapping import Mapping
 from collector.filter.tolerant import FAILURES, Tolerant
-from collector.filter.tree import struct, tree
 
 __all__ = ["LONGEST", "Choices"]
 
@@ -44,7 +42,6 @@ class Choices:
         self._tolerant = Tolerant(way)
         self._mapping = Mapping(way)
         self._decode = _decoder(optional)
-        self._first = struct(tree(way))
         self._is_in = _search(plan.choices)
 
     def __repr__(self) -> str:
@@ -57,8 +54,6 @@ class Choices:
     def of(self, event: Any) -> frozenset[str]:
         """In an event: JSON text, or a Python object. One that cannot be read is refused anyway."""
         if type(event) in (dict, list, tuple):
-            if type(event) is dict and self._is_silent(event):
-                return _NOTHING
             said = self._mapping.read(event).agent
             return _NOTHING if said is None else refused(self.optional, _only(said))
         try:
@@ -69,16 +64,6 @@ class Choices:
         except FAILURES:
             said = False
         return refused(self.optional, said)
-
-    def _is_silent(self, event: dict[Any, Any]) -> bool:
-        """Whether a mapping has nothing on the way to choices: most have not, and this is quick."""
-        with suppress(*FAILURES):  # a key is no plain text
-            found = msgspec.convert(event, self._first)
-            for attribute in self._first.__struct_fields__:
-                if getattr(found, attribute) is not None:
-                    return False
-            return True
-        return False
 
 
 def _only(value: Any) -> Any:

@@ -12,7 +12,6 @@ from datetime import date
 from typing import Any, NamedTuple
 
 from collector.contracts import CATEGORIES, DROPS, Drop, Granted, Scalar
-from collector.errors import ConfigError
 from collector.filter.derive import Agents
 from collector.schema.kinds import Canonical, Circumstances, FieldBase
 from collector.schema.model import Schema
@@ -228,12 +227,7 @@ def _way(source: str) -> Way:
 def compile_plan(
     schema: Schema, granted: Granted, today: date, circumstances: Circumstances
 ) -> Plan:
-    """The plan for the granted purposes (``None``: all) on a day.
-
-    Raises ``ConfigError`` E205 when a granted purpose is not the schema's.
-    """
-    if granted is not None and not set(granted) <= set(schema.purposes):
-        raise ConfigError("E205", "a granted purpose is not defined in the schema")
+    """The plan for the granted purposes (``None``: all) on a day."""
     columns: list[Column] = []
     derived: list[str] = []
     for index, (name, field) in enumerate(schema.fields.items()):
@@ -260,10 +254,8 @@ def compile_plan(
         )
     content = {name: CATEGORIES.index(category) for name, category in schema.content_names.items()}
     agent = _paths(schema.user_agent_paths)
+    choices = _paths([schema.consent] if schema.consent else ())
     ways = tuple(map(_way, schema.records or ()))
-    choices = _paths([schema.consent]) if schema.consent else ()
-    read = [path for column in columns for path in column.paths]
-    every = [*agent, *choices, *read, *(path for way in ways for path in way.paths)]
     return Plan(
         schema.id,
         tuple(columns),
@@ -271,11 +263,17 @@ def compile_plan(
         records=ways,
         user_agent=agent if derived else (),
         agents=Agents(derived),
-        reads_lists=any(type(path[0]) is int for path in every),
+        reads_lists=_reads_lists(columns, ways, agent, choices),
         required=tuple(column.index for column in columns if column.required),
         choices=choices,
         granted=granted,
     )
+
+
+def _reads_lists(columns: Iterable[Column], ways: Iterable[Way], *others: tuple[Keys, ...]) -> bool:
+    """Whether some path begins in a list."""
+    read = [column.paths for column in columns] + [way.paths for way in ways]
+    return any(type(path[0]) is int for paths in (*read, *others) for path in paths)
 
 
 def _withheld(field: FieldBase, granted: Granted, today: date) -> Drop | None:

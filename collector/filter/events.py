@@ -73,6 +73,11 @@ class Events:
         return Draft(self.plan, self._record, fills=fills, is_apart=apart)
 
     @cached_property
+    def hearing(self) -> Alone:
+        """``alone``, which leaves a mapping that carries choices."""
+        return alone(self.plan, self._record, hears=True)
+
+    @cached_property
     def slow(self) -> Events:
         """The same, with the fast path left out: it does not know what a request says."""
         return _Slow(self.plan, self.choices, lambda *said: self.left(said[1]).slow)

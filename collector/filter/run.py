@@ -233,8 +233,11 @@ class Filter:
     def _alone(self, event: dict[Any, Any], peer: Any, user_agent: Any) -> Admission | None:
         """The admission of one mapping, if nothing about it is rare."""
         events = self._today()
-        is_whole = (peer is None and user_agent is None) or not events.plan.fills
-        return events.taker(event).alone(event) if is_whole else None
+        if events.plan.fills and not (peer is None and user_agent is None):
+            return None
+        if events.choices is None:
+            return events.alone(event)
+        return events.hearing(event) or events.taker(event).alone(event)
 
     def _filled(
         self, read: _Read, payload: Any, fills: Fills | None, *, apart: bool = False
@@ -304,7 +307,9 @@ class Filter:
             left = granted(self.schema, refused, most)
             if left not in made:  # as many as the loader lets there be choices
                 plan = compile_plan(self.schema, left, today, self._around)
-                choices = Choices(plan, self.schema.optional) if plan.choices else None
+                optional = self.schema.optional
+                can_refuse = plan.choices and (left is None or not set(optional).isdisjoint(left))
+                choices = Choices(plan, optional) if can_refuse else None
                 made[left] = Events(plan, choices, other)
             return made[left]
 

@@ -1,0 +1,164 @@
+"""``python -m benchmarks consent``: what it costs to heed a person's choices.
+
+The same events go through the filter of ``conferencing``, and through that of the same schema with
+a ``consent`` path: while no event carries choices, while each does, and under a signal that
+refuses all that can be refused. Lines come in slices, as the sidecar cuts them.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from time import process_time
+from typing import Any
+
+import orjson
+
+from benchmarks import conditions, gate, output
+from benchmarks.data import SEED, lines
+from benchmarks.gate import Verdict
+from benchmarks.output import say
+from benchmarks.report import Table
+from benchmarks.results import Interval, interval, paired
+from collector.filter import Filter
+from collector.filter.text import slices
+from collector.pipeline import SLICE
+from collector.schema import Schema, load_schema, shelf
+
+__all__ = ["Cost", "Figures", "consent", "measure"]
+
+_SECTION, _JUDGED = "consent", ("medium", "lines", "no choices")
+_CHOICES = orjson.dumps({"preferences": {"capacity_planning": False}})[1:-1]
+_ROUNDS, _QUICK_ROUNDS, _EVENTS = 60, 10, 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """One way: µs of CPU per event, round by round, without a ``consent`` path and with one."""
+
+    corpus: str
+    form: str
+    case: str
+    without: Sequence[float]
+    with_consent: Sequence[float]
+    ratio: Interval
+
+
+@dataclass(slots=True)
+class Figures:
+    """What was measured."""
+
+    environment: dict[str, str]
+    quick: bool
+    costs: list[Cost] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+def consent(arguments: Sequence[str]) -> int:
+    """Measure it; returns the exit code."""
+    parser = ArgumentParser("python -m benchmarks consent", description="Measure consent.")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write everything as JSON")
+    parser.add_argument("--check", action="store_true", help="exit 1 when a limit does not hold")
+    output.add_options(parser)
+    options = parser.parse_args(arguments)
+    limits = output.limits(options, _SECTION)
+    if limits is None:
+        return 2
+    figures = Figures(conditions.environment(), quick=options.quick)
+    rounds = _QUICK_ROUNDS if options.quick else _ROUNDS
+    with conditions.steady() as held:
+        for corpus in ("small", "medium", "non_ascii"):
+            say(f"consent: {corpus}")
+            figures.costs += measure(corpus, rounds, _EVENTS)
+    figures.environment |= held
+    output.show(figures, [_table(figures)], options, _SECTION)
+    return gate.announce(_judge(figures, limits)) if options.check else 0
+
+
+def measure(corpus: str, rounds: int, number: int) -> Iterator[Cost]:
+    """Every form and case of a corpus."""
+    plain = load_schema("conferencing")
+    without, with_consent = Filter(plain), Filter(_with_path())
+    events = list(lines(corpus, number))
+    said = [event[:-1] + b"," + _CHOICES + b"}" for event in events]
+    refusing = with_consent.without(plain.optional)
+    for case, filter_, given in (
+        ("no choices", with_consent, events),
+        ("choices in each", with_consent, said),
+        ("a signal", refusing, events),
+    ):
+        for form, work in (("lines", _of_lines), ("mappings", _of_mappings)):
+            base, other = work(without, events), work(filter_, given)
+            times = _alternating(base, other, rounds, number)
+            yield Cost(corpus, form, case, *times, paired(times[1], times[0]))
+
+
+def _with_path() -> Schema:
+    text = (shelf.shipped() / "conferencing.yaml").read_text(encoding="utf-8")
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "conferencing.yaml"
+        path.write_text(f"consent: preferences\n{text}", encoding="utf-8")
+        return load_schema(path)
+
+
+def _of_lines(filter_: Filter, events: Sequence[bytes]) -> Callable[[], object]:
+    parts = list(slices(b"\n".join(events), SLICE, len(events)))
+    return lambda: [filter_.apart("ndjson", part) for part in parts]
+
+
+def _of_mappings(filter_: Filter, events: Sequence[bytes]) -> Callable[[], object]:
+    parsed: list[dict[str, Any]] = [orjson.loads(event) for event in events]
+    return lambda: [filter_.admit(event) for event in parsed]
+
+
+def _alternating(
+    base: Callable[[], object], other: Callable[[], object], rounds: int, number: int
+) -> tuple[list[float], list[float]]:
+    """µs per event of both, in turns and in random order, so that neither comes always first."""
+    times: tuple[list[float], list[float]] = [], []
+    order = Random(SEED)
+    base(), other()
+    for _ in range(rounds):
+        pair = [(base, times[0]), (other, times[1])]
+        order.shuffle(pair)
+        for work, into in pair:
+            began = process_time()
+            work()
+            into.append((process_time() - began) / number * 1e6)
+    return times
+
+
+def _shown(of: Interval) -> str:
+    return f"{of.median:.2f} ({of.low:.2f}–{of.high:.2f})"
+
+
+def _table(figures: Figures) -> Table:
+    rows = tuple(
+        (
+            f"{cost.corpus}, {cost.form}",
+            cost.case,
+            _shown(interval(cost.without)),
+            _shown(interval(cost.with_consent)),
+            _shown(cost.ratio),
+        )
+        for cost in figures.costs
+    )
+    title = "µs of CPU per event without a `consent` path, and with one; medians (95 % bootstrap)"
+    return Table(title, ("events", "case", "without", "with", "with / without"), rows)
+
+
+def _judge(figures: Figures, limits: gate.Limits) -> Iterator[Verdict]:
+    """The one case that most events are: none of them carries choices."""
+    if limits.consent is None:
+        yield Verdict(None, "consent: no limits")
+        return
+    most = limits.consent.of_the_filter_at_most
+    most *= limits.quick.tolerance if figures.quick else 1
+    for cost in figures.costs:
+        if (cost.corpus, cost.form, cost.case) == _JUDGED:
+            text = f"consent: {cost.ratio.median:.3f} of the filter's time, at most {most:.3f}"
+            yield Verdict(cost.ratio.median <= most, text)
