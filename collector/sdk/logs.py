@@ -203,7 +203,7 @@ def _event(schema: Schema, message: Any, members: Members) -> Members:
 def _known(schema: Schema) -> frozenset[str]:
     """The names of members that a schema looks for, and those of content, which are counted."""
     paths = [path for name, field in schema.fields.items() for path in field.paths(name)]
-    paths += schema.user_agent_paths
+    paths += [*schema.user_agent_paths, *filter(None, [schema.consent])]
     return frozenset([*paths, *(str(keys_of(path)[0]) for path in paths), *schema.content_names])
 
 

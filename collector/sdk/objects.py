@@ -7,7 +7,7 @@ it is called, and nothing is serialised, so content stays where it is.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import Enum
 from functools import lru_cache
@@ -34,7 +34,7 @@ class Objects:
 
     def __init__(self, filter_: Filter) -> None:
         plan = filter_.plan
-        self._tree = _tree(plan)
+        self._tree = _tree(plan, filter_.schema.optional)
         self._content = frozenset(name for name, _ in plan.content) - self._tree.keys()
         self._tree |= dict.fromkeys(self._content)
 
@@ -54,11 +54,13 @@ class Objects:
         return event
 
 
-def _tree(plan: Plan) -> _Tree:
-    """The names on the ways to fields. Where records lie, these are looked for in each of them."""
+def _tree(plan: Plan, optional: Iterable[str]) -> _Tree:
+    """The names on the ways to fields, and to the purposes in a person's choices. Where records
+    lie, these are looked for in each of them."""
     tree: _Tree = {}
     ways = [path for way in plan.records for path in way.paths]
     fields = [path for path in plan.paths if path not in ways]
+    fields += [(*path, purpose) for path in plan.choices for purpose in optional]
     for path in (*fields, *((*way, *path) for way in ways for path in fields)):
         node = tree
         for key in path[:-1]:
