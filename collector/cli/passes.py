@@ -68,7 +68,7 @@ class Passes:
                 while waiting:
                     yield from waiting.popleft().result()
             finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+                pool.shutdown(cancel_futures=True)  # those at work end soon: ranges are short
 
 
 def _may_fork() -> bool:
