@@ -228,37 +228,19 @@ def compile_plan(
     schema: Schema, granted: Granted, today: date, circumstances: Circumstances
 ) -> Plan:
     """The plan for the granted purposes (``None``: all) on a day."""
-    columns: list[Column] = []
-    derived: list[str] = []
-    for index, (name, field) in enumerate(schema.fields.items()):
-        withheld = _withheld(field, granted, today)
-        canonical = field.canonical(circumstances)
-        memo = Memo(canonical) if field.repeats else None
-        if field.derive and not withheld:
-            derived.append(name)
-        columns.append(
-            Column(
-                index=index,
-                name=name,
-                field=field,
-                paths=_paths(field.paths(name)),
-                wire=field.wire,
-                accept=canonical if memo is None else memo,
-                memo=memo,
-                required=field.required,
-                withheld=withheld,
-                derived=derived.index(name) if name in derived else None,
-                peer=field.source == "peer" and not withheld,
-                codes={reason: drop_code(index, reason) for reason in DROPS},
-            )
-        )
+    derived = [
+        name
+        for name, field in schema.fields.items()
+        if field.derive and not _withheld(field, granted, today)
+    ]
+    columns = tuple(_columns(schema, granted, today, circumstances, derived))
     content = {name: CATEGORIES.index(category) for name, category in schema.content_names.items()}
     agent = _paths(schema.user_agent_paths)
     choices = _paths([schema.consent] if schema.consent else ())
     ways = tuple(map(_way, schema.records or ()))
     return Plan(
         schema.id,
-        tuple(columns),
+        columns,
         tuple(content.items()),
         records=ways,
         user_agent=agent if derived else (),
@@ -268,6 +250,33 @@ def compile_plan(
         choices=choices,
         granted=granted,
     )
+
+
+def _columns(
+    schema: Schema,
+    granted: Granted,
+    today: date,
+    circumstances: Circumstances,
+    derived: Sequence[str],
+) -> Iterator[Column]:
+    for index, (name, field) in enumerate(schema.fields.items()):
+        withheld = _withheld(field, granted, today)
+        canonical = field.canonical(circumstances)
+        memo = Memo(canonical) if field.repeats else None
+        yield Column(
+            index=index,
+            name=name,
+            field=field,
+            paths=_paths(field.paths(name)),
+            wire=field.wire,
+            accept=canonical if memo is None else memo,
+            memo=memo,
+            required=field.required,
+            withheld=withheld,
+            derived=derived.index(name) if name in derived else None,
+            peer=field.source == "peer" and not withheld,
+            codes={reason: drop_code(index, reason) for reason in DROPS},
+        )
 
 
 def _reads_lists(columns: Iterable[Column], ways: Iterable[Way], *others: tuple[Keys, ...]) -> bool:
