@@ -106,7 +106,7 @@ class RelayReference:
         for name in self._schema.fields:
             value, reason = self._judge(name, line.get(name), minute)
             if reason is not None:
-                tally.dropped[name] = type(tally.content)({reason: times})  # type: ignore[call-overload]
+                tally.dropped[name] = Counter({reason: times})
                 refused = refused or reason == "purpose_refused"
             if value is not None:
                 record[name] = value
