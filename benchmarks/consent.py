@@ -29,7 +29,7 @@ from collector.filter.text import slices
 from collector.pipeline import SLICE
 from collector.schema import Schema, load_schema, shelf
 
-__all__ = ["Cost", "Figures", "consent", "measure"]
+__all__ = ["Cost", "Figures", "choosing", "consent", "events", "filters", "measure"]
 
 _SECTION, _JUDGED = "consent", ("medium", "lines", "no choices")
 _CHOICES = orjson.dumps({"preferences": {"capacity_planning": False}})[1:-1]
@@ -81,20 +81,33 @@ def consent(arguments: Sequence[str]) -> int:
 
 def measure(corpus: str, rounds: int, number: int) -> Iterator[Cost]:
     """Every form and case of a corpus."""
-    plain = load_schema("conferencing")
-    without, with_consent = Filter(plain), Filter(_with_path())
-    events = list(lines(corpus, number))
-    said = [event[:-1] + b"," + _CHOICES + b"}" for event in events]
-    refusing = with_consent.without(plain.optional)
+    without, with_consent = filters()
+    silent = events(corpus, number)
+    refusing = with_consent.without(with_consent.schema.optional)
     for case, filter_, given in (
-        ("no choices", with_consent, events),
-        ("choices in each", with_consent, said),
-        ("a signal", refusing, events),
+        ("no choices", with_consent, silent),
+        ("choices in each", with_consent, [choosing(event) for event in silent]),
+        ("a signal", refusing, silent),
     ):
         for form, work in (("lines", _of_lines), ("mappings", _of_mappings)):
-            base, other = work(without, events), work(filter_, given)
+            base, other = work(without, silent), work(filter_, given)
             times = _alternating(base, other, rounds, number)
             yield Cost(corpus, form, case, *times, paired(times[1], times[0]))
+
+
+def events(corpus: str, number: int) -> list[bytes]:
+    """Events of a corpus, none of which carries choices."""
+    return lines(corpus, number)
+
+
+def choosing(event: bytes) -> bytes:
+    """The event with choices at its end, which refuse the one optional purpose."""
+    return event[:-1] + b"," + _CHOICES + b"}"
+
+
+def filters() -> tuple[Filter, Filter]:
+    """Without a ``consent`` path, and with one."""
+    return Filter(load_schema("conferencing")), Filter(_with_path())
 
 
 def _with_path() -> Schema:

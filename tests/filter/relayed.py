@@ -6,6 +6,7 @@ As ``reference``, whose parser it uses: a line is parsed whole, then looked at a
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from typing import Any
