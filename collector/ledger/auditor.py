@@ -28,7 +28,7 @@ def is_signed(text: str, key: str, signature: str) -> bool:
     return True
 
 
-class Audit:
+class _Audit:
     def __init__(self) -> None:
         self.tips = {"receipt": (0, "0" * 64), "entry": (0, "0" * 64)}
         self.hashes: dict[str, dict[int, str]] = {"receipt": {}, "entry": {}}
@@ -81,7 +81,7 @@ class Audit:
 
 
 def main(export: str, *checkpoints: str) -> int:
-    audit = Audit()
+    audit = _Audit()
     *lines, end = map(json.loads, Path(export).read_bytes().splitlines())
     flaws = [flaw for line in lines for flaw in audit.take(line)]
     if end["tips"] != {what: [*tip] for what, tip in audit.tips.items()}:

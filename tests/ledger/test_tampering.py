@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from collector.contracts import Rejection
 from collector.ledger import Entry, Note, Receipt, Verification, opened
-from collector.ledger.auditor import Audit, digest
+from collector.ledger.auditor import _Audit, digest
 from collector.ledger.checkpoint import checkpoints, written
 from collector.ledger.entry import ENTRY_COLUMNS
 from collector.ledger.export import lines
@@ -92,7 +92,7 @@ def verified(path: Path, *kept: Entry) -> Verification:
 
 def audited(path: Path, *kept: Entry) -> bool:
     """Whether the auditor's script finds nothing in an export; what it cannot read is a flaw."""
-    audit = Audit()
+    audit = _Audit()
     with opened(path) as ledger:
         *exported, end = map(orjson.loads, lines(ledger))
     try:

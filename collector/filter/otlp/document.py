@@ -79,7 +79,7 @@ class JsonBody(Body):
 
     def __init__(self, signal: Signal, body: bytes | memoryview) -> None:
         self._signal = signal
-        self.number = 0
+        self.number: int = 0
         self._is_too_large = False
         self._scopes: list[_Scope] = []
         self._read(body)

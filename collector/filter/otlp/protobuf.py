@@ -29,7 +29,7 @@ class ProtobufBody(Body):
         self._signal = signal
         self._resources = _decoded(body, messages(signal)).resources
         scopes = (scope for resource in self._resources for scope in resource.scopes)
-        self.number = sum(len(items) for scope in scopes for items in self._lists(scope))
+        self.number: int = sum(len(items) for scope in scopes for items in self._lists(scope))
 
     def _lists(self, scope: Any) -> Iterator[Any]:
         """The lists of items in a scope."""
