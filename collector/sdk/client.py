@@ -187,7 +187,7 @@ class Collector:
             return True
         self._buffer.close()
         courier = self._courier
-        if courier is None:  # no thread could be started, or nothing was emitted
+        if courier is None or courier.ident is None:  # it was not started, or nothing was emitted
             courier = self._new_courier()
             courier.try_once()
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -253,6 +254,23 @@ def test_it_can_be_sent_to_another_process(tmp_path: Path) -> None:
             assert other.tally() == Account()
             other.emit({"ip": "::1"})
     assert addresses(tmp_path / "t.ndjson") == ["203.0.113.7", "::1"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_a_thread_that_does_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    """Broken off, or refused by an interpreter that ends: ``close`` delivers what there is."""
+
+    def start(_: threading.Thread) -> None:
+        raise error
+
+    monkeypatch.setattr("collector.sdk.courier.Courier.start", start)
+    telemetry = Collector(to=f"sqlite:///{tmp_path}/t.db")
+    with suppress(KeyboardInterrupt):
+        telemetry.emit(_EVENT)
+    assert telemetry.close()
+    assert addresses(tmp_path / "t.db") == ["203.0.113.7"]
 
 
 def test_what_it_shows_of_itself(tmp_path: Path) -> None:
