@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
-import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
 from time import monotonic, sleep
-from types import FrameType
 
 import pytest
 
@@ -91,59 +88,74 @@ def test_flush_waits_for_what_was_before_it() -> None:
     assert buffer.snapshot().queued == 1
 
 
+_SIGNALLED = """
+import signal, sys
+from collector.sdk import Collector
+
+EVENT, NUMBER, calls = {"ip": "203.0.113.7"}, 30_000, 0
+
+def handle(*_):
+    global calls
+    calls += 1
+    assert telemetry.emit(EVENT), telemetry.tally()
+    if calls % 50 == 0:
+        account = telemetry.tally()
+        assert account.admitted == account.delivered + account.queued, account
+        telemetry.flush(0)
+
+with Collector(to=sys.argv[1], exit_timeout=30) as telemetry:
+    signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
+    for _ in range(NUMBER):
+        assert telemetry.emit(EVENT), telemetry.tally()
+    signal.setitimer(signal.ITIMER_REAL, 0)
+assert calls > 50
+assert telemetry.tally().delivered == NUMBER + calls, telemetry.tally()
+print(telemetry.tally().delivered)
+"""
+
+
 def test_signals_in_the_middle(tmp_path: Path) -> None:
     """A handler that emits, counts and flushes interrupts the thread that does the same: nobody
     waits for himself, and no count is lost."""
-    path, calls, number = tmp_path / "t.ndjson", 0, 30_000
-    with Collector(to=f"ndjson:///{path}", exit_timeout=30) as telemetry:
+    path = tmp_path / "t.ndjson"
+    number = int(_unmeasured(_SIGNALLED, path))
+    assert len(addresses(path)) == number
 
-        def handle(_number: int, _frame: FrameType | None) -> None:
-            nonlocal calls
-            calls += 1
-            assert telemetry.emit(_EVENT), telemetry.tally()
-            if calls % 50 == 0:
-                account = telemetry.tally()
-                assert account.admitted == account.delivered + account.queued
-                telemetry.flush(0)
 
-        before = signal.signal(signal.SIGALRM, handle)
-        signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
-        try:
-            for _ in range(number):
-                assert telemetry.emit(_EVENT), telemetry.tally()
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
-    assert calls > 50
-    assert telemetry.tally().delivered == number + calls
-    assert len(addresses(path)) == number + calls
+_DYING = """
+import gc, sys, time
+from collector.sdk import Collector
+
+kept = []
+with Collector(to=sys.argv[1], exit_timeout=30) as telemetry:
+
+    class Dying:
+        def __init__(self):
+            self.itself = self
+
+        def __del__(self):
+            kept.append(telemetry.emit({"ip": "203.0.113.7"}))
+
+    threshold = gc.get_threshold()
+    gc.set_threshold(3)
+    for _ in range(2_000):
+        Dying()
+        kept.append(telemetry.emit({"ip": "203.0.113.7", "device": {"type": "phone"}}))
+        telemetry.tally()
+    gc.set_threshold(*threshold)
+    while len(kept) < 4_000:  # a collection that runs in another thread ends when it likes
+        gc.collect()
+        time.sleep(0.001)
+assert telemetry.tally().delivered == sum(kept) == 4_000, telemetry.tally()
+"""
 
 
 def test_destructors_in_the_middle(tmp_path: Path) -> None:
     """The collector of garbage runs anywhere, and what it destroys may emit."""
-    kept: list[bool] = []
-    with Collector(to=f"ndjson:///{tmp_path}/t.ndjson", exit_timeout=30) as telemetry:
-
-        class Dying:
-            def __init__(self) -> None:
-                self.itself = self
-
-            def __del__(self) -> None:
-                kept.append(telemetry.emit(_EVENT))
-
-        threshold = gc.get_threshold()
-        gc.set_threshold(3)
-        try:
-            for _ in range(2_000):
-                Dying()
-                kept.append(telemetry.emit({**_EVENT, "device": {"type": "phone"}}))
-                telemetry.tally()
-        finally:
-            gc.set_threshold(*threshold)
-        while len(kept) < 4_000:  # a collection that runs in another thread ends when it likes
-            gc.collect()
-            sleep(0.001)
-    assert telemetry.tally().delivered == sum(kept) == 4_000
+    path = tmp_path / "t.ndjson"
+    _unmeasured(_DYING, path)
+    assert len(addresses(path)) == 4_000
 
 
 class _Telling(logging.Handler):
@@ -215,11 +227,21 @@ assert 0 < account.delivered <= account.admitted
 
 
 def test_what_a_handler_raises_reaches_the_caller(tmp_path: Path) -> None:
-    """It is no fault of the event that it came in the middle of, and afterwards all goes on. In a
-    process that nobody measures: it would break the locks of whoever does."""
-    command = [sys.executable, "-c", _ALARMED, f"ndjson:///{tmp_path}/t.ndjson"]
+    """It is no fault of the event that it came in the middle of, and afterwards all goes on."""
+    _unmeasured(_ALARMED, tmp_path / "t.ndjson")
+
+
+def _unmeasured(code: str, path: Path) -> str:
+    """What a process says that writes to a file, and whose coverage nobody measures: an interrupt
+    in the middle of that would break the locks of whoever does."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
     done = subprocess.run(
-        command, env=environ, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code, f"ndjson:///{path}"],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
