@@ -52,6 +52,7 @@ def _become(streams: Sequence[int], arguments: list[str], directory: str) -> Non
         os.close(stream)
     os.chdir(directory)
     sys.argv[1:] = arguments
+    sys.orig_argv[:] = [sys.executable, "-m", "collector", *arguments]  # by which it starts afresh
     runpy.run_module("collector", run_name="__main__", alter_sys=True)
 
 

@@ -1,6 +1,6 @@
 """The laws of the filter, as properties of random payloads under random schemas.
 
-``COLLECTOR_EXAMPLES`` sets how many examples each law is tried with (50 by default, 100 in CI).
+``COLLECTOR_EXAMPLES`` sets how many examples each law is tried with (50 by default).
 """
 
 from __future__ import annotations

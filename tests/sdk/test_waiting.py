@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gc
 import json
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from statistics import quantiles
@@ -23,11 +26,22 @@ _MOST = 50e-6
 
 @pytest.mark.alone
 def test_a_hung_sink_holds_up_nobody() -> None:
-    """At 10,000 medium events per second, 99 % of calls take less than 50 microseconds."""
+    """At 10,000 medium events per second, 99 % of calls take less than 50 microseconds: in a
+    process whose coverage nobody measures, as that takes longer."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+    command = [sys.executable, "-m", "tests.sdk.test_waiting"]
+    done = subprocess.run(command, env=environ, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert float(done.stdout) < _MOST
+
+
+def _best() -> float:
+    """The 99th percentile of the best of three attempts, on a machine that does other things too;
+    the queue is bounded, and what it drops is counted."""
     events = [json.loads(line) for line in lines("medium", 500)]
     best = 1.0
     with hung() as port:
-        for _ in range(3):  # of a machine that does other things too
+        for _ in range(3):
             with Collector(to=f"http://127.0.0.1:{port}", queue=5_000, exit_timeout=0) as telemetry:
                 telemetry.emit(events[0])
                 times = _paced(telemetry, events)
@@ -38,7 +52,7 @@ def test_a_hung_sink_holds_up_nobody() -> None:
             best = min(best, quantiles(times, n=100)[-1])
             if best < _MOST:
                 break
-    assert best < _MOST
+    return best
 
 
 def _paced(telemetry: Collector, events: list[dict[str, object]]) -> list[float]:
@@ -85,3 +99,7 @@ def test_the_oldest_may_go_instead(tmp_path: Path) -> None:
             assert telemetry.emit({"ip": f"10.0.0.{number}"})
         assert telemetry.tally().lost == {"queue_full": 90}
     assert addresses(path) == sorted(f"10.0.0.{number}" for number in range(90, 100))
+
+
+if __name__ == "__main__":
+    print(_best())
