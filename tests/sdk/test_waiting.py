@@ -31,7 +31,7 @@ def test_a_hung_sink_holds_up_nobody() -> None:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
     command = [sys.executable, "-m", "tests.sdk.test_waiting"]
     done = subprocess.run(command, env=environ, capture_output=True, timeout=60, check=False)
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.returncode == 0, done.stderr
     assert float(done.stdout) < _MOST
 
 
