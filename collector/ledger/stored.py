@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -174,14 +174,14 @@ def _connected(path: Path) -> sqlite3.Connection:
     """A connection that looks at one moment."""
     place = f"{path.absolute().as_uri()}?mode=ro"
     for way in ("", "&immutable=1"):  # the latter where nobody may write, so nobody does
-        db = sqlite3.connect(f"{place}{way}", uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
-        db.text_factory = _text
-        try:
+        with ExitStack() as stack, suppress(sqlite3.Error):
+            uri = f"{place}{way}"
+            db = sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
+            stack.callback(db.close)
+            db.text_factory = _text
             db.execute("BEGIN")
             db.execute("SELECT 1 FROM sqlite_master").fetchone()
-        except sqlite3.Error:
-            db.close()
-        else:
+            stack.pop_all()
             return db
     raise _unreadable()
 

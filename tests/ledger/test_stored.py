@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import shutil
 import sqlite3
 import subprocess
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -160,3 +162,24 @@ def test_nothing_was_counted_yet(tmp_path: Path) -> None:
     Spool(tmp_path / "spool.db").close()
     with opened(tmp_path / "spool.db") as ledger:
         assert ledger.tally() == Tally()
+
+
+def test_a_system_that_opens_nothing_more(tmp_path: Path) -> None:
+    """That the file cannot even be opened is told as that it cannot be read."""
+    path = tmp_path / "spool.db"
+    with Spool(path):
+        pass
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(each.name) for each in Path("/dev/fd").iterdir())
+    held = []
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
+        with suppress(OSError):
+            while True:
+                held.append(os.dup(0))
+        with pytest.raises(DeliveryError, match="E507"), opened(path):
+            pass
+    finally:
+        for handle in held:
+            os.close(handle)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
