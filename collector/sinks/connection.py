@@ -41,9 +41,14 @@ _T = TypeVar("_T")
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A connection that is not configured yet: nothing is read or written."""
-    return sqlite3.connect(
-        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    """A connection that is not configured yet: nothing is read or written. Raises ``DeliveryError``
+    E503 if the system opens no file now."""
+    return guarded(
+        lambda: sqlite3.connect(
+            path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        ),
+        "E501",
+        "the store cannot be opened",
     )
 
 

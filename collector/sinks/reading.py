@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -39,14 +39,14 @@ def looked(action: Callable[[], _T]) -> _T:
 def _connected(path: Path) -> sqlite3.Connection:
     place = f"{path.absolute().as_uri()}?mode=ro"
     for way in ("", "&immutable=1"):  # the latter where nobody may write, so nobody does
-        db = sqlite3.connect(f"{place}{way}", uri=True, timeout=BUSY_SECONDS, isolation_level=None)
-        try:
+        with ExitStack() as stack, suppress(sqlite3.Error):
+            uri = f"{place}{way}"
+            db = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+            stack.callback(db.close)
             db.execute("PRAGMA temp_store = MEMORY")
             db.execute("PRAGMA trusted_schema = OFF")
             db.execute("BEGIN")
             db.execute("SELECT 1 FROM sqlite_master").fetchone()
-        except sqlite3.Error:
-            db.close()
-        else:
+            stack.pop_all()
             return db
     raise DeliveryError("E501", _UNREADABLE)
