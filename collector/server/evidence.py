@@ -41,7 +41,10 @@ class Evidence:
         self._receipts = 0
 
     def begin(self) -> None:
-        """Note what is other than it was, and a checkpoint."""
+        """Note what is other than it was, and a checkpoint, once the spool is open: before, on a
+        full disk, its log's index may have no room, and to look into it would end the process."""
+        if not self._parts.spool.state().is_ready:
+            return
         with suppress(CollectorError, TimeoutError):
             with opened(self._parts.spool.path) as ledger:
                 notes = [*self._schema(ledger), *self._configuration(ledger)]
