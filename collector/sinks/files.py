@@ -149,7 +149,11 @@ class NdjsonFile:
             if self._file < 0 or (self._turn.shared and self._has_changed()):
                 self._drop()
                 self._open()
-            new = {key: each for key, each in found.items() if key not in self._ids}
+        except OSError:
+            self._drop()
+            return False
+        new = {key: each for key, each in found.items() if key not in self._ids}
+        try:
             if new:
                 self._append(new.keys(), b"".join(shuffled(list(chain(*new.values())))))
         except OSError:

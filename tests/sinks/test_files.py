@@ -6,6 +6,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -149,3 +150,17 @@ def test_a_shared_file_is_not_waited_for_for_ever(
                 NdjsonFile(path, shared=True)
         sink.deliver(_batch(2))
     assert len(list(_records(path))) == 6
+
+
+def test_a_shared_file_that_was_moved_away_keeps_the_records_of_all(tmp_path: Path) -> None:
+    """Whoever finds it gone takes nothing back of what another has written since."""
+    path, moved = tmp_path / "records.ndjson", tmp_path / "moved.ndjson"
+    with NdjsonFile(path, shared=True) as first, NdjsonFile(path, shared=True) as second:
+        first.deliver(_batch(1))
+        second.deliver(_batch(2))
+        path.rename(moved)
+        with suppress(DeliveryError):
+            first.deliver(_batch(3))
+        first.deliver(_batch(3))
+    assert len(list(_records(moved))) == 6
+    assert len(list(_records(path))) == 3
