@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,8 +22,9 @@ def unfinished(path: Path) -> Path:
 
 def remove_unfinished(path: Path) -> None:
     """Remove what was left by a rewriting that was cut short, also of files that are numbered."""
+    is_ours = re.compile(re.escape(path.name) + r"(\.[0-9]+)?\.new").fullmatch
     for found in path.parent.iterdir():
-        if found.name.startswith(path.name) and found.name.endswith(".new"):
+        if is_ours(found.name):
             found.unlink(missing_ok=True)
 
 

@@ -132,3 +132,15 @@ def test_a_directory_that_takes_no_file_is_said(tmp_path: Path) -> None:
         unfinished(file.path).rmdir()
         file.deliver(_batch(3))
         assert file.path.read_bytes().count(b"\n") == 3
+
+
+def test_only_what_is_ours_is_removed(tmp_path: Path) -> None:
+    """What a cut rewriting has left of this file and of its finished ones; nobody else's files."""
+    path = tmp_path / "records.ndjson"
+    ours = [tmp_path / f"records.ndjson{number}.new" for number in ("", ".1", ".12")]
+    others = [tmp_path / f"records.ndjson{end}" for end in ("2.new", ".old.new", ".1.newer")]
+    for each in (*ours, *others):
+        each.touch()
+    with NdjsonFile(path):
+        assert not any(each.exists() for each in ours)
+        assert all(each.exists() for each in others)
