@@ -11,6 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from collector.directory import sync
+
 __all__ = ["KEY_NAME", "Holds", "Key", "adopt", "can_sign", "checker", "successor", "the_key"]
 
 KEY_NAME = "ledger.key"
@@ -81,7 +83,7 @@ def adopt(directory: Path) -> None:
     """The new key is the key from now on, unless that has happened already."""
     with suppress(FileNotFoundError):
         (directory / _NEXT_NAME).replace(directory / KEY_NAME)
-        _sync(directory)
+        sync(directory)
 
 
 Holds = Callable[[str, bytes, bytes], bool]
@@ -146,12 +148,4 @@ def _make(path: Path) -> None:
     finally:
         os.close(handle)
     part.rename(path)
-    _sync(path.parent)
-
-
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(path.parent)

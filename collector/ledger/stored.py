@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,9 @@ from collector.ledger.receipt import (
 from collector.ledger.signing import checker
 from collector.ledger.trail import follow
 from collector.ledger.verification import Verification, verify
+from collector.readonly import connect
 
 __all__ = ["TABLES", "Ledger", "opened"]
-
-_BUSY_SECONDS = 5.0
 
 _REJECTED = "".join(f"{reason} INTEGER NOT NULL DEFAULT 0, " for reason in REJECTIONS)
 _STARTS = "first INTEGER PRIMARY KEY, reason TEXT NOT NULL, after BLOB NOT NULL"
@@ -156,7 +155,11 @@ def opened(path: Path) -> Iterator[Ledger]:
     """
     if not path.is_file():
         raise ConfigError("E203", "there is no spool in that directory; name another with --data")
-    with closing(_connected(path)) as db:
+    db = connect(path)
+    if db is None:
+        raise _unreadable()
+    db.text_factory = _text
+    with closing(db):
 
         def rows(query: str) -> Iterator[tuple[Any, ...]]:
             try:
@@ -168,22 +171,6 @@ def opened(path: Path) -> Iterator[Ledger]:
             raise _unreadable()
 
         yield Ledger(rows)
-
-
-def _connected(path: Path) -> sqlite3.Connection:
-    """A connection that looks at one moment."""
-    place = f"{path.absolute().as_uri()}?mode=ro"
-    for way in ("", "&immutable=1"):  # the latter where nobody may write, so nobody does
-        with ExitStack() as stack, suppress(sqlite3.Error):
-            uri = f"{place}{way}"
-            db = sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
-            stack.callback(db.close)
-            db.text_factory = _text
-            db.execute("BEGIN")
-            db.execute("SELECT 1 FROM sqlite_master").fetchone()
-            stack.pop_all()
-            return db
-    raise _unreadable()
 
 
 def _text(value: bytes) -> str:

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from collector.contracts import Batch
+from collector.directory import sync
 from collector.errors import ConfigError, DeliveryError
 from collector.sinks.lines import lines
 from collector.sinks.mark import Mark, Marks
@@ -135,7 +136,7 @@ class NdjsonFile:
                 number = rewrite(path, change, self._note)
                 self._drop()
                 self._open()
-            _sync_directory(path)
+            sync(path.parent)
         if number is None:
             raise _refused()
         return number
@@ -191,7 +192,7 @@ class NdjsonFile:
                 os.ftruncate(file, length)
                 os.fsync(file)
             self._marks.set(Mark(inode, length, mark.ids))
-            _sync_directory(self.path)
+            sync(self.path.parent)
         except BaseException:
             os.close(file)
             raise
@@ -261,11 +262,3 @@ def _prepared(path: Path) -> int:
     except OSError:
         pass
     raise ConfigError("E203", "the file for records cannot be made; check its directory")
-
-
-def _sync_directory(path: Path) -> None:
-    handle = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

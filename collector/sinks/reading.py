@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from collector.errors import ConfigError, DeliveryError
-from collector.sinks.connection import BUSY_SECONDS, guarded
+from collector.readonly import connect
+from collector.sinks.connection import guarded
 
 __all__ = ["looked", "reading"]
 
@@ -27,26 +28,13 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """
     if not path.is_file():
         raise ConfigError("E203", "there is no store there; name its directory or its file")
-    with closing(_connected(path)) as db:
+    db = connect(path)
+    if db is None:
+        raise DeliveryError("E501", _UNREADABLE)
+    with closing(db):
         yield db
 
 
 def looked(action: Callable[[], _T]) -> _T:
     """What an action sees that reads. Raises ``DeliveryError`` E501 or E503."""
     return guarded(action, "E501", _UNREADABLE)
-
-
-def _connected(path: Path) -> sqlite3.Connection:
-    place = f"{path.absolute().as_uri()}?mode=ro"
-    for way in ("", "&immutable=1"):  # the latter where nobody may write, so nobody does
-        with ExitStack() as stack, suppress(sqlite3.Error):
-            uri = f"{place}{way}"
-            db = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
-            stack.callback(db.close)
-            db.execute("PRAGMA temp_store = MEMORY")
-            db.execute("PRAGMA trusted_schema = OFF")
-            db.execute("BEGIN")
-            db.execute("SELECT 1 FROM sqlite_master").fetchone()
-            stack.pop_all()
-            return db
-    raise DeliveryError("E501", _UNREADABLE)

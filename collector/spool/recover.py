@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from collector.contracts import Layout
+from collector.directory import sync
 from collector.errors import ConfigError
 from collector.ledger.entry import ENTRY_COLUMNS
 from collector.ledger.receipt import COLUMNS, NOTHING, Start, Tip
@@ -155,7 +156,7 @@ def _resumed(path: Path) -> list[Path]:
     elif log.exists() and not is_log(log):
         aside = _set_aside(path, only_log=True)
     _remove(path, _PART, _COPY)
-    _sync(path.parent)
+    sync(path.parent)
     return aside
 
 
@@ -266,11 +267,3 @@ def _remove(path: Path, *ends: str) -> None:
     for end in ends:
         for more in ("", "-wal", "-shm", "-journal"):
             _beside(path, end + more).unlink(missing_ok=True)
-
-
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
