@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal, Protocol, Self, get_args
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Spooled",
     "Subject",
     "Tally",
+    "to_minute",
 ]
 
 Rejection = Literal[
@@ -140,6 +142,12 @@ class Request:
     key: bytes | None = None
     refuses: bool = False
     granted: Granted = None
+
+
+def to_minute(moment: datetime) -> str:
+    """A moment (UTC) in the form that ``received`` has everywhere: RFC 3339, truncated to the
+    minute."""
+    return moment.strftime("%Y-%m-%dT%H:%M:00Z")
 
 
 Accept = Callable[[Request], Awaitable[Tally]]

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from functools import lru_cache, partial
 from time import monotonic, sleep
 
-from collector.contracts import Batch, Entry, Granted, Request, Sink, Spooled, Tally
+from collector.contracts import Batch, Entry, Granted, Request, Sink, Spooled, Tally, to_minute
 from collector.errors import DeliveryError
 from collector.filter import Admission, Filter
 from collector.filter.minutes import Share
@@ -159,7 +159,7 @@ class Pipeline:
 
     def _pieces(self, request: Request) -> Iterator[tuple[int, _Work]]:
         """What there is to do for a request, in pieces, and how many bytes each is for."""
-        minute = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:00Z")
+        minute = to_minute(datetime.now(UTC))
         chosen = self._filter.without(self._refused(request))
         if not _can_be_cut(request):
             yield len(request.body), partial(_whole, chosen, request, minute)

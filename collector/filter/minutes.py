@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from collector.contracts import Granted, Rejection, Tally
+from collector.contracts import Granted, Rejection, Tally, to_minute
 from collector.filter.compile import Column
 from collector.schema.kinds import Canonical
 
@@ -31,7 +31,6 @@ _AHEAD = timedelta(minutes=5)
 _OLDEST = timedelta(days=31)
 """What was received longer ago is not taken: all minutes together are 16 bits."""
 _WRITTEN = re.compile(r"[0-9]{4}(?:-[0-9]{2}){2}T(?:[0-9]{2}:){2}00Z").fullmatch
-_FORM = "%Y-%m-%dT%H:%M:00Z"
 _encode_lines = msgspec.json.Encoder().encode_lines
 
 
@@ -60,7 +59,7 @@ class Minutes:
     def __init__(self, now: datetime, judges: Callable[[datetime], list[Judge]]) -> None:
         self._unread: Counter[Rejection] = Counter()
         self._now = now.replace(second=0, microsecond=0)
-        self._present = self._now.strftime(_FORM)
+        self._present = to_minute(self._now)
         self._judges = judges
         self._parts: dict[Any, Part] = {}
 
@@ -73,7 +72,7 @@ class Minutes:
         minute = self._now if said is None else _within(said, self._now)
         if minute is None:
             return "malformed"
-        if len(self._parts) >= MOST_MINUTES and minute.strftime(_FORM) not in self._parts:
+        if len(self._parts) >= MOST_MINUTES and to_minute(minute) not in self._parts:
             return "too_large"
         return self._of(minute)
 
@@ -82,7 +81,7 @@ class Minutes:
         self._unread[reason] += 1
 
     def _of(self, minute: datetime) -> Part:
-        text = minute.strftime(_FORM)
+        text = to_minute(minute)
         part = self._parts.get(text)
         if part is None:
             part = self._parts[text] = Part(self._judges(minute))

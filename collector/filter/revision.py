@@ -16,7 +16,7 @@ from typing import Protocol
 
 import msgspec
 
-from collector.contracts import Record, Subject
+from collector.contracts import Record, Subject, to_minute
 from collector.schema.model import Schema
 
 __all__ = ["Erasure", "Expiry", "Objection", "Reason", "Revised", "expired", "meant", "revise"]
@@ -56,7 +56,7 @@ class Expiry:
     @cached_property
     def before(self) -> Mapping[str, str]:
         """By field, the minute before which it goes."""
-        return {name: _minute(self.now - span) for name, span in self.spans.items()}
+        return {name: to_minute(self.now - span) for name, span in self.spans.items()}
 
     @cached_property
     def until(self) -> str:
@@ -149,7 +149,7 @@ def revise(payload: bytes, reason: Reason, minute: str | None = None) -> Revised
 def expired(schema: Schema) -> Callable[[bytes], tuple[bytes, int]]:
     """A change for lines of files: what retention leaves of them at the moment at which it is
     called, and how many of them have less."""
-    spans = {name: field.retention for name, field in schema.fields.items()}
+    spans = schema.retentions
 
     def change(text: bytes) -> tuple[bytes, int]:
         left = revise(text, Expiry(spans, datetime.now(UTC)))
@@ -197,7 +197,3 @@ def _text(raw: msgspec.Raw) -> str | None:
     with suppress(msgspec.MsgspecError, UnicodeDecodeError):
         return _read(raw)
     return None
-
-
-def _minute(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:00Z")

@@ -14,6 +14,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
 
+from collector.contracts import to_minute
 from collector.ledger.entry import ENTRY_COLUMNS, Entry, Note
 from collector.ledger.receipt import NOTHING, Tip, as_bytes, as_number
 
@@ -89,7 +90,7 @@ def _append(db: sqlite3.Connection, note: Note, signer: Signer | None) -> Entry:
     newest, last = _newest(db), _tip(db, "last_entry")
     entry = Entry(
         max(newest.sequence, last.sequence) + 1,
-        datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:00Z"),
+        to_minute(datetime.now(UTC)),
         note.kind,
         note.facts,
         _tip(db, "tip"),

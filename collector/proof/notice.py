@@ -113,7 +113,7 @@ def _recipient(flows: Flows, name: str, sink: Sink, about: About, words: Words) 
 
 
 def _how_long(schema: Schema, words: Words) -> Iterator[Block]:
-    aside = min(ASIDE, *(field.retention for field in schema.fields.values()))
+    aside = min(ASIDE, *schema.retentions.values())
     yield Heading(2, words.say("long"))
     yield Items(
         [

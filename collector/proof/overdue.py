@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from collector.contracts import to_minute
 from collector.errors import DeliveryError
 from collector.filter.revision import Expiry, revise
 from collector.proof.rights import Holdings
@@ -34,7 +35,7 @@ def overdue(holdings: Holdings, schema: Schema) -> Iterator[str]:
     if holdings.store.is_file():
         with reading(holdings.store) as db:
             yield from looked(lambda: list(_rows(db, schema, now)))
-    spans = {name: field.retention for name, field in schema.fields.items()}
+    spans = schema.retentions
     expiry = Expiry(spans, now - _HOURLY)
     batches = (batch for batch in waiting(holdings.spool) if batch is not None)
     if number := sum(revise(each.payload, expiry, each.received).records for each in batches):
@@ -59,7 +60,7 @@ def _rows(db: sqlite3.Connection, schema: Schema, now: datetime) -> Iterator[str
 def _outlived(rule: Rule, now: datetime) -> str:
     """A query: in how many rows each field is too old."""
     counts = (
-        f"count(CASE WHEN received < '{now - span:%Y-%m-%dT%H:%M:00Z}' THEN {quoted(name)} END)"
+        f"count(CASE WHEN received < '{to_minute(now - span)}' THEN {quoted(name)} END)"
         for name, span in rule.spans.items()
     )
     return f"SELECT {', '.join(counts)} FROM {quoted(rule.table)}"  # noqa: S608 - names of columns

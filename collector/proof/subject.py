@@ -10,7 +10,7 @@ import re
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
-from collector.contracts import Subject
+from collector.contracts import Subject, to_minute
 from collector.errors import InputError
 from collector.schema.checks import nearest
 from collector.schema.kinds import Circumstances
@@ -75,7 +75,7 @@ def window(since: str, until: str) -> tuple[str, str]:
     end += timedelta(days=1) if _DAY(until) else timedelta(minutes=1)
     if end <= start:
         raise InputError("E406", "the window ends before it begins")
-    return _text(start), _text(end)
+    return to_minute(start), to_minute(end)
 
 
 def _moment(text: str) -> datetime | None:
@@ -89,7 +89,3 @@ def _moment(text: str) -> datetime | None:
         if moment.year in _YEARS:
             return moment.replace(second=0, microsecond=0)
     return None
-
-
-def _text(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:00Z")

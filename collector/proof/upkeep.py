@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from collector.contracts import to_minute
 from collector.errors import CollectorError, DeliveryError
 from collector.filter.revision import Expiry, expired, revise
 from collector.ledger import Note
@@ -82,14 +83,18 @@ def prune_all(
 def prune_spool(spool: Spool, path: Path, schema: Schema, wait: float = 0.0) -> Outdated:
     """Take out of a spool, and of what was set aside, what is too old. Raises ``DeliveryError``."""
     now = datetime.now(UTC)
-    expiry, aside = _expiry(schema, now), now - min(ASIDE, *_spans(schema).values())
+    expiry, aside = Expiry(schema.retentions, now), now - min(ASIDE, *schema.retentions.values())
 
     def change(payload: bytes, minute: str) -> tuple[bytes, int]:
         left = revise(payload, expiry, minute)
         return left.payload, left.records
 
     revision = Revision(
-        change, before=expiry.until, damaged=_minute(aside), hours=_minute(now - HOURS), wait=wait
+        change,
+        before=expiry.until,
+        damaged=to_minute(aside),
+        hours=to_minute(now - HOURS),
+        wait=wait,
     )
     done: Outcome = spool.revise(revision).result()
     files = 0
@@ -154,20 +159,8 @@ def _prune_store(path: Path, schema: Schema, wait: float) -> tuple[Pruned, bool,
         return Pruned(), True, ()
     with held.opened(path) as db:
         if schema.name in guarded(lambda: tables(db)):
-            guarded(lambda: note(db, schema.name, _spans(schema)))
+            guarded(lambda: note(db, schema.name, schema.retentions))
         steps = guarded(lambda: list(prune(db, datetime.now(UTC))))
         pruned = sum((done for _, done in steps), Pruned())
         is_swept = guarded(lambda: next(sweep(db, path, wait)))
         return pruned, is_swept, tuple(guarded(lambda: unruled(db)))
-
-
-def _spans(schema: Schema) -> dict[str, timedelta]:
-    return {name: field.retention for name, field in schema.fields.items()}
-
-
-def _expiry(schema: Schema, now: datetime) -> Expiry:
-    return Expiry(_spans(schema), now)
-
-
-def _minute(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:00Z")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sized
+from datetime import timedelta
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -180,6 +181,11 @@ class Schema(Head):
     def optional(self) -> tuple[str, ...]:
         """The purposes that a person may refuse, in the document's order."""
         return tuple(name for name, purpose in self.purposes.items() if purpose.optional)
+
+    @property
+    def retentions(self) -> dict[str, timedelta]:
+        """For how long each field may be kept."""
+        return {name: field.retention for name, field in self.fields.items()}
 
     @cached_property
     def content_names(self) -> Mapping[str, Category]:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
 from time import monotonic, time
 
-from collector.contracts import Granted
+from collector.contracts import Granted, to_minute
 from collector.filter.admission import Admission, Counts
 from collector.sdk.account import Account, Loss
 
@@ -255,7 +255,7 @@ class Buffer:
         """A new minute."""
         self._since = now - now % _MINUTE
         self._until = self._since + _MINUTE
-        self._received = datetime.fromtimestamp(self._since, UTC).strftime("%Y-%m-%dT%H:%M:00Z")
+        self._received = to_minute(datetime.fromtimestamp(self._since, UTC))
 
     def _is_past(self, mark: int) -> bool:
         """Whether all records that entered up to a mark are gone."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from time import monotonic
 
 from collector.compaction import compact, empty_log
+from collector.contracts import to_minute
 from collector.sinks.connection import transaction
 from collector.sinks.retention import Rule, rules
 from collector.sinks.table import quoted
@@ -163,7 +164,7 @@ def _step(db: sqlite3.Connection, rule: Rule, at: int, end: int, now: datetime) 
 
 def _before(now: datetime, span: timedelta) -> str:
     """What came before that minute is older."""
-    return (now - span).strftime("%Y-%m-%dT%H:%M:00Z")
+    return to_minute(now - span)
 
 
 def _has_remains(db: sqlite3.Connection) -> bool:

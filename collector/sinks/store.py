@@ -72,7 +72,7 @@ class Store:
         self._layout = schema.layout
         self._tables: dict[Layout, Table] = {}
         self._places: dict[str, Places] = {}
-        self._spans = {name: field.retention for name, field in schema.fields.items()}
+        self._spans = schema.retentions
         self._settling = Settling()
         self.pruning: Pruning = Pruning(self.path, pruned)
         make_private(self.path)
