@@ -162,7 +162,7 @@ class Filter:
         """
         try:
             text = _text(payload)
-            relay, now = self._draft()[0].relay, self._now()
+            relay, now = self._today().relay, self._now()
             return relay.admit(b"\0" if text is None else bytes(text), now)
         except BaseException as error:
             text = None
@@ -228,7 +228,7 @@ class Filter:
     def otlp_items(self, make: Callable[[Record], _T]) -> Items[_T]:
         """An empty batch of OpenTelemetry items that are Python objects already; ``make`` makes a
         resource of what is admitted of one."""
-        return self._draft()[0].otlp.items(make)
+        return self._today().otlp.items(make)
 
     def _alone(self, event: dict[Any, Any], peer: Any, user_agent: Any) -> Admission | None:
         """The admission of one mapping, if nothing about it is rare."""
@@ -283,9 +283,9 @@ class Filter:
         *,
         apart: bool = False,
     ) -> list[Admission]:
-        events, draft = self._draft()
-        text = _text(payload)
+        events, text = self._today(), _text(payload)
         if text is None:
+            draft = events.draft()
             draft.rejected.append("malformed")
             return [draft.finish(0, merge=True)]
         if not events.plan.fills:
@@ -320,11 +320,6 @@ class Filter:
         if self._until is not None and self._now().date() >= self._until:
             self._events, self._until = self._compile()
         return self._events
-
-    def _draft(self) -> tuple[Events, Draft]:
-        """The compiled paths, and an empty draft."""
-        events = self._today()
-        return events, events.draft()
 
 
 def _fills(peer: Any, user_agent: Any) -> Fills | None:
