@@ -172,7 +172,8 @@ def test_representations(capfd: pytest.CaptureFixture[str]) -> None:
     filter_ = yard_of("conferencing").filter
     version = "17.4.1.31337"
     assert filter_.admit({"os": {"version": version}, "ip": "203.0.113.77"}).tally.admitted == 1
-    events, draft = filter_._draft()
+    events = filter_._today()
+    draft = events.draft()
     events.document(b'{"ip":"203.0.113.77","os":{"version":"17.4.1.31337"}}', draft)
     found = Found(["203.0.113.77"] * len(filter_.plan.columns), frozenset(), "203.0.113.77", [])
     outer = events._settled(found, b"")
