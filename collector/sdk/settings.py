@@ -114,7 +114,6 @@ class Settings:
         default=None,
         metadata=_is(place(), "The certificate to show to the sidecar, a PEM file with its key."),
     )
-
     consent: tuple[str, ...] = field(
         default=(),
         metadata=_is(

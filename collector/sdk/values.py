@@ -40,41 +40,41 @@ def choice(*names: str) -> Check:
 def whole(least: int, most: int) -> Check:
     """A whole number."""
     message = f"this must be a whole number from {least} to {most}"
-
-    def check(value: Any) -> int:
-        number = int(value) if isinstance(value, str) and _WHOLE(value) else value
-        if type(number) is int and least <= number <= most:
-            return number
-        raise ValueError(message)
-
-    return check
+    return _between(least, most, lambda text: int(text) if _WHOLE(text) else None, message)
 
 
 def size(least: int, most: int) -> Check:
     """A number of bytes, which may have a unit: ``64MiB``."""
     message = f"this must be from {least} to {most} bytes, as a number with B, KiB, MiB or GiB"
 
-    def check(value: Any) -> int:
-        number = value
-        if isinstance(value, str) and (found := _SIZE(value)):
-            number = int(found[1]) * _UNITS[found[2]]
-        if type(number) is int and least <= number <= most:
-            return number
-        raise ValueError(message)
+    def read(text: str) -> int | None:
+        found = _SIZE(text)
+        return int(found[1]) * _UNITS[found[2]] if found else None
 
-    return check
+    return _between(least, most, read, message)
 
 
 def seconds(least: float, most: float) -> Check:
     """A time in seconds, which may have a unit: ``500ms``."""
     message = f"this must be from {least:g} to {most:g} seconds, as a number with ms, s, m or h"
 
-    def check(value: Any) -> float:
-        number = value
-        if isinstance(value, str) and (found := _SECONDS(value)):
-            number = float(found[1]) * _TIMES[found[2]]
-        if type(number) in (int, float) and least <= number <= most:
-            return float(number)
+    def read(text: str) -> float | None:
+        found = _SECONDS(text)
+        return float(found[1]) * _TIMES[found[2]] if found else None
+
+    check = _between(least, most, read, message, float)
+    return lambda value: float(check(value))
+
+
+def _between(
+    least: float, most: float, read: Callable[[str], float | None], message: str, *more: type
+) -> Check:
+    """A number within limits, of exact type ``int`` or another one; or a text that is ``read``."""
+
+    def check(value: Any) -> Any:
+        number = read(value) if isinstance(value, str) else value
+        if number is not None and type(number) in (int, *more) and least <= number <= most:
+            return number
         raise ValueError(message)
 
     return check
