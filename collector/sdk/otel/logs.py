@@ -13,8 +13,8 @@ from opentelemetry.sdk._logs import export
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace import TraceFlags
 
-from collector.contracts import Record, Tally
-from collector.sdk.otel.sieve import Batch, Sieve, minute, plain
+from collector.contracts import Record
+from collector.sdk.otel.sieve import Batch, Minimised, minute, plain
 
 # Names of 1.39 and later. Before that a log record of the SDK held its resource itself.
 _IS_OLD = not hasattr(sdk, "ReadableLogRecord")
@@ -33,34 +33,15 @@ _Item: Any = _SDK.LogData if _IS_OLD else _SDK.ReadableLogRecord
 _NO_FLAGS = TraceFlags(TraceFlags.DEFAULT)
 
 
-class MinimisedLogExporter(LogRecordExporter):
+class MinimisedLogExporter(Minimised, LogRecordExporter):
     """Hands on to another exporter what a schema admits of log records, and counts everything
     else."""
-
-    def __init__(self, exporter: LogRecordExporter, sieve: Sieve) -> None:
-        self._exporter = exporter
-        self._sieve = sieve
-
-    def __repr__(self) -> str:
-        return f"<MinimisedLogExporter with {self._sieve!r}>"
 
     def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
         """Export what is admitted. Log records are never a reason to raise, nor to fail."""
         minimised = self._sieve.sifted(batch, _rebuilt)
         del batch  # an error of the exporter shows our variables to whoever reports it
         return self._exporter.export(minimised) if minimised else LogRecordExportResult.SUCCESS
-
-    def tally(self) -> Tally:
-        """The counts so far: what was received, admitted, rejected and dropped."""
-        return self._sieve.tally()
-
-    def shutdown(self) -> None:
-        """Shut the exporter down."""
-        self._exporter.shutdown()  # type: ignore[no-untyped-call]
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Flush the exporter."""
-        return self._exporter.force_flush(timeout_millis)
 
 
 def _rebuilt(batch: Batch, item: Any) -> Any:

@@ -21,7 +21,7 @@ from collector.ops.total import Total
 from collector.schema import load_schema
 from collector.schema.model import Schema
 
-__all__ = ["Batch", "Sieve", "minute", "plain"]
+__all__ = ["Batch", "Minimised", "Sieve", "minute", "plain"]
 
 _MINUTE = 60_000_000_000
 _LAST = 1 << 63
@@ -67,6 +67,30 @@ class Sieve:
     def tally(self) -> Tally:
         """The counts so far."""
         return self._total.sum()
+
+
+class Minimised:
+    """The half of a wrapped exporter that does not depend on what it exports."""
+
+    def __init__(self, exporter: Any, sieve: Sieve) -> None:
+        self._exporter = exporter
+        self._sieve = sieve
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} with {self._sieve!r}>"
+
+    def tally(self) -> Tally:
+        """The counts so far: what was received, admitted, rejected and dropped."""
+        return self._sieve.tally()
+
+    def shutdown(self) -> None:
+        """Shut the exporter down."""
+        self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Flush the exporter."""
+        flushed: bool = self._exporter.force_flush(timeout_millis)
+        return flushed
 
 
 class Batch:

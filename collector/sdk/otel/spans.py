@@ -9,8 +9,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-from collector.contracts import Tally
-from collector.sdk.otel.sieve import Batch, Sieve, minute, plain
+from collector.sdk.otel.sieve import Batch, Minimised, minute, plain
 
 __all__ = ["MinimisedSpanExporter"]
 
@@ -21,33 +20,14 @@ _UNSET, _OK, _ERROR = StatusCode.UNSET, StatusCode.OK, StatusCode.ERROR
 _NOTHING_SAID, _WELL, _BADLY = Status(_UNSET), Status(_OK), Status(_ERROR)
 
 
-class MinimisedSpanExporter(SpanExporter):
+class MinimisedSpanExporter(Minimised, SpanExporter):
     """Hands on to another exporter what a schema admits of spans, and counts everything else."""
-
-    def __init__(self, exporter: SpanExporter, sieve: Sieve) -> None:
-        self._exporter = exporter
-        self._sieve = sieve
-
-    def __repr__(self) -> str:
-        return f"<MinimisedSpanExporter with {self._sieve!r}>"
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Export what is admitted. Spans are never a reason to raise, nor to fail."""
         minimised = self._sieve.sifted(spans, _rebuilt)
         del spans  # an error of the exporter shows our variables to whoever reports it
         return self._exporter.export(minimised) if minimised else SpanExportResult.SUCCESS
-
-    def tally(self) -> Tally:
-        """The counts so far: what was received, admitted, rejected and dropped."""
-        return self._sieve.tally()
-
-    def shutdown(self) -> None:
-        """Shut the exporter down."""
-        self._exporter.shutdown()
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Flush the exporter."""
-        return self._exporter.force_flush(timeout_millis)
 
 
 def _rebuilt(batch: Batch, span: Any) -> ReadableSpan | None:
