@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import TracebackType
 from typing import Literal, Protocol, Self, get_args
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "AcceptNow",
     "Batch",
     "Category",
+    "Closing",
     "Drop",
     "Entry",
     "Form",
@@ -234,6 +236,25 @@ class Subject:
     value: str
     start: str
     end: str
+
+
+class Closing:
+    """What a ``with`` block closes at its end."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> object:
+        """Let go of what is held."""
+        raise NotImplementedError
 
 
 class Sink(Protocol):

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from collector.consent import Consent, chosen, refused
+from collector.contracts import Closing
 from collector.filter import Filter
 from collector.keyring import Keyring
 from collector.schema import Schema, load_schema
@@ -33,7 +34,7 @@ _NO_SETTINGS = frozenset(["self", "keys", "consent"])
 Keys = Callable[[str, int], bytes]
 
 
-class Collector:
+class Collector(Closing):
     """Minimises events and delivers the records. May be used from any thread, from asyncio, and
     after ``fork``: each process has its own account, and delivers what it emitted itself.
 
@@ -80,17 +81,6 @@ class Collector:
 
     def __repr__(self) -> str:
         return f"<Collector of {self.schema.id}, {self._settings.mode}>"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     async def __aenter__(self) -> Self:
         return self

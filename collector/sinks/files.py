@@ -13,10 +13,8 @@ from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from time import monotonic
-from types import TracebackType
-from typing import Self
 
-from collector.contracts import Batch
+from collector.contracts import Batch, Closing
 from collector.directory import sync
 from collector.errors import ConfigError, DeliveryError
 from collector.sinks.lines import lines
@@ -32,7 +30,7 @@ _KEEP = 8
 _DAY = 24 * 3600.0
 
 
-class NdjsonFile:
+class NdjsonFile(Closing):
     """A file that batches are appended to, one record a line, with ``received`` at its end.
 
     Batches are on disk, whole, when ``deliver`` returns, and each is taken once by its id, as long
@@ -80,17 +78,6 @@ class NdjsonFile:
 
     def __repr__(self) -> str:
         return f"<NdjsonFile of {self._length} bytes>"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def deliver(self, *batches: Batch) -> None:
         """Append the batches durably, but those that are there; raises ``DeliveryError`` E508.

@@ -13,10 +13,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from collector.contracts import Batch, Layout, Row
+from collector.contracts import Batch, Closing, Layout, Row
 from collector.errors import CollectorError
 from collector.schema.model import Schema
 from collector.sinks import retention
@@ -47,7 +45,7 @@ _TRIES = 4
 _Part = tuple[Batch, Table, list[Row]]
 
 
-class Store:
+class Store(Closing):
     """The table of one schema in a store file, as a sink. For one thread at a time.
 
     A table that lacks fields of the schema gets them; columns it has besides are left alone.
@@ -87,17 +85,6 @@ class Store:
 
     def __repr__(self) -> str:
         return f"<Store of {self.table}>"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def deliver(self, *batches: Batch) -> None:
         """Keep the batches durably, all of them or none, each exactly once by its id.

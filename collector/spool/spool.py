@@ -13,10 +13,8 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from collector.contracts import Entry, Layout, Spooled
+from collector.contracts import Closing, Entry, Layout, Spooled
 from collector.ledger import Note
 from collector.spool.intake import unwritable
 from collector.spool.keys import hashed
@@ -53,7 +51,7 @@ class State:
     damaged: int
 
 
-class Spool:
+class Spool(Closing):
     """The spool of a data directory, which it locks. Safe to use from several threads.
 
     ``sinks`` are those that batches wait for; one that was there before and is not any more is
@@ -84,17 +82,6 @@ class Spool:
 
     def __repr__(self) -> str:
         return f"<Spool of {self._writer.depth.batches} batches>"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def aside(self) -> list[str]:
