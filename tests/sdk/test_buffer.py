@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from time import monotonic, sleep
@@ -17,6 +14,7 @@ from collector.schema import load_schema
 from collector.sdk import Collector
 from collector.sdk.buffer import Buffer
 from tests.sdk.stores import addresses
+from tests.sdk.unmeasured import unmeasured
 from tests.sdk.wires import hung
 
 _FILTER = Filter(load_schema("conferencing"))
@@ -232,16 +230,7 @@ def test_what_a_handler_raises_reaches_the_caller(tmp_path: Path) -> None:
 
 
 def _unmeasured(code: str, path: Path) -> str:
-    """What a process says that writes to a file, and whose coverage nobody measures: an interrupt
-    in the middle of that would break the locks of whoever does."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
-    done = subprocess.run(
-        [sys.executable, "-c", code, f"ndjson:///{path}"],
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    """What a program says that writes to a file."""
+    done = unmeasured("-c", code, f"ndjson:///{path}")
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
