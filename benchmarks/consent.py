@@ -7,9 +7,10 @@ refuses all that can be refused. Lines come in slices, as the sidecar cuts them.
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -68,6 +69,16 @@ def consent(arguments: Sequence[str]) -> int:
     limits = output.limits(options, _SECTION)
     if limits is None:
         return 2
+    return output.conclude(
+        options,
+        _SECTION,
+        _measure,
+        lambda figures: [_table(figures)],
+        partial(_judge, limits=limits),
+    )
+
+
+def _measure(options: Namespace) -> Figures:
     figures = Figures(conditions.environment(), quick=options.quick)
     rounds = _QUICK_ROUNDS if options.quick else _ROUNDS
     with conditions.steady() as held:
@@ -75,8 +86,7 @@ def consent(arguments: Sequence[str]) -> int:
             say(f"consent: {corpus}")
             figures.costs += measure(corpus, rounds, _EVENTS)
     figures.environment |= held
-    output.show(figures, [_table(figures)], options, _SECTION)
-    return gate.announce(_judge(figures, limits)) if options.check else 0
+    return figures
 
 
 def measure(corpus: str, rounds: int, number: int) -> Iterator[Cost]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks import gate, markdown
 from benchmarks.report import Table, aligned
+from benchmarks.results import BenchmarkError
 
-__all__ = ["add_options", "limits", "say", "show"]
+__all__ = ["add_options", "conclude", "limits", "say", "show"]
+
+_F = TypeVar("_F")
 
 
 def say(text: str) -> None:
@@ -39,6 +42,23 @@ def limits(options: Namespace, section: str) -> gate.Limits | None:
     except (gate.LimitsError, markdown.MarkersError, OSError) as error:
         say(f"benchmarks: {error}")
         return None
+
+
+def conclude(
+    options: Namespace,
+    section: str,
+    measure: Callable[[Namespace], _F],
+    tables: Callable[[_F], Iterable[Table]],
+    verdicts: Callable[[_F], Iterable[gate.Verdict]],
+) -> int:
+    """Measure, show the figures, and judge them if that is asked for; returns the exit code."""
+    try:
+        figures = measure(options)
+    except BenchmarkError as error:
+        say(f"benchmarks: {error}")
+        return 1
+    show(figures, tables(figures), options, section)
+    return gate.announce(verdicts(figures) if options.check else ())
 
 
 def show(figures: Any, tables: Iterable[Table], options: Namespace, section: str) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import gettempdir
 
-from benchmarks import conditions, gate, output
+from benchmarks import conditions, output
 from benchmarks.output import say
-from benchmarks.results import BenchmarkError
 from benchmarks.sdk import calls, hung, install, report, spans, start
 from benchmarks.sdk.figures import Figures
 
@@ -47,14 +47,9 @@ def sdk(arguments: Sequence[str]) -> int:
     if limits is None:
         return 2
     options.directory.mkdir(parents=True, exist_ok=True)
-    try:
-        figures = _measure(options)
-    except BenchmarkError as error:
-        say(f"benchmarks: {error}")
-        return 1
-    output.show(figures, report.tables(figures), options, _SECTION)
-    verdicts = list(report.judge(figures, limits)) if options.check else []
-    return gate.announce(verdicts)
+    return output.conclude(
+        options, _SECTION, _measure, report.tables, partial(report.judge, limits=limits)
+    )
 
 
 def _measure(options: Namespace) -> Figures:

@@ -6,6 +6,7 @@ import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from tempfile import gettempdir
 
@@ -67,14 +68,9 @@ def sidecar(arguments: Sequence[str]) -> int:
         return 2
     if not _ready("sidecar", options):
         return 0
-    try:
-        figures = _measure(options)
-    except BenchmarkError as error:
-        say(f"benchmarks: {error}")
-        return 1
-    output.show(figures, report.tables(figures), options, _SECTION)
-    verdicts = list(report.judge(figures, limits)) if options.check else []
-    return gate.announce(verdicts)
+    return output.conclude(
+        options, _SECTION, _measure, report.tables, partial(report.judge, limits=limits)
+    )
 
 
 def _measure(options: Namespace) -> Figures:
