@@ -11,8 +11,8 @@ import typer
 from collector.cli.console import AsJson, err, out, print_json
 from collector.cli.holdings import ConfigFile, Data, StoreFile, Wait, located
 from collector.contracts import Subject
-from collector.proof.rights import Holdings, Removed, erase, export, object_to, optional_fields
-from collector.proof.subject import find
+from collector.filter.subject import find
+from collector.proof.rights import Holdings, Removed, erase, export, object_to
 from collector.schema import Schema
 
 __all__ = ["app"]
@@ -111,8 +111,7 @@ def object_(
     is withdrawn; otherwise as `erase`."""
     schema, holdings = located(config, data, store)
     subject = _subject(schema, field, since, until)
-    fields = optional_fields(schema)
-    _tell(object_to(holdings, subject, fields, wait), subject, holdings, as_json)
+    _tell(object_to(holdings, subject, schema.refusable, wait), subject, holdings, as_json)
 
 
 def _subject(schema: Schema, field: str, since: str, until: str) -> Subject:

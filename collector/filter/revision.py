@@ -19,7 +19,18 @@ import msgspec
 from collector.contracts import Record, Subject, to_minute
 from collector.schema.model import Schema
 
-__all__ = ["Erasure", "Expiry", "Objection", "Reason", "Revised", "expired", "meant", "revise"]
+__all__ = [
+    "Change",
+    "Erasure",
+    "Expiry",
+    "Objection",
+    "Reason",
+    "Revised",
+    "changing",
+    "expired",
+    "meant",
+    "revise",
+]
 
 _BESIDES = frozenset({"schema", "count", "received"})
 """Members of a line that are no fields."""
@@ -30,6 +41,13 @@ _line = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _read = msgspec.json.Decoder(str).decode
 _record = msgspec.json.Decoder(dict[str, str | int | float | bool]).decode
 _encode = msgspec.json.encode
+
+
+class Change(Protocol):
+    """What a reason leaves of lines that were received at a minute, or that say it themselves, and
+    how many of them have less."""
+
+    def __call__(self, payload: bytes, minute: str | None = None) -> tuple[bytes, int]: ...
 
 
 class Reason(Protocol):
@@ -146,14 +164,23 @@ def revise(payload: bytes, reason: Reason, minute: str | None = None) -> Revised
     return Revised(b"".join(lines) if changed else payload, changed)
 
 
+def changing(reason: Reason) -> Change:
+    """A reason as the change that it makes."""
+
+    def change(payload: bytes, minute: str | None = None) -> tuple[bytes, int]:
+        left = revise(payload, reason, minute)
+        return left.payload, left.records
+
+    return change
+
+
 def expired(schema: Schema) -> Callable[[bytes], tuple[bytes, int]]:
     """A change for lines of files: what retention leaves of them at the moment at which it is
     called, and how many of them have less."""
     spans = schema.retentions
 
     def change(text: bytes) -> tuple[bytes, int]:
-        left = revise(text, Expiry(spans, datetime.now(UTC)))
-        return left.payload, left.records
+        return changing(Expiry(spans, datetime.now(UTC)))(text)
 
     return change
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from collector.backlog import ASIDE, HOURS
 from collector.config.model import About
 from collector.config.sinks import Sink
 from collector.proof.claims import load_claims
 from collector.proof.flows import Flows
 from collector.proof.paper import Block, Heading, Items, Sentence, Table
-from collector.proof.upkeep import ASIDE, HOURS
 from collector.proof.words import Words
 from collector.schema.kinds.ip import IpField, Truncation
 from collector.schema.model import Basis, Schema

@@ -14,25 +14,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from collector import backlog
 from collector.config import Config
 from collector.contracts import Record, Subject
 from collector.errors import ConfigError
-from collector.filter.revision import Erasure, Objection, Reason, meant, revise
+from collector.filter.revision import Erasure, Objection, Reason, changing, meant
 from collector.ledger import Note
-from collector.schema.model import Schema
 from collector.sinks import held
-from collector.sinks.connection import guarded, transaction
+from collector.sinks.connection import guarded
 from collector.sinks.files import NdjsonFile, files_of
-from collector.sinks.pruning import sweep
 from collector.sinks.rewriting import pieces
 from collector.sinks.store import FILE_NAME as STORE_NAME
 from collector.spool import FILE_NAME as SPOOL_NAME
 from collector.spool import Spool, note
-from collector.spool.quarantine import aside, discard
-from collector.spool.revision import ALWAYS, Revision
+from collector.spool.quarantine import aside
 from collector.spool.waiting import waiting
 
-__all__ = ["Found", "Holdings", "Removed", "erase", "export", "object_to", "optional_fields"]
+__all__ = ["Found", "Holdings", "Removed", "erase", "export", "object_to"]
 
 _UNREADABLE = "the store cannot be read"
 
@@ -159,14 +157,6 @@ def object_to(
     )
 
 
-def optional_fields(schema: Schema) -> list[str]:
-    """The fields that are for nothing but what a person may refuse."""
-    is_optional = {name: purpose.optional for name, purpose in schema.purposes.items()}
-    return [
-        name for name, field in schema.fields.items() if all(map(is_optional.get, field.purposes))
-    ]
-
-
 def _remove(
     holdings: Holdings,
     subject: Subject,
@@ -176,18 +166,14 @@ def _remove(
     kind: Literal["erasure", "amendment"],
     wait: float,
 ) -> Removed:
-    def change(payload: bytes, minute: str | None = None) -> tuple[bytes, int]:
-        left = revise(payload, reason, minute)
-        return left.payload, left.records
-
     with Spool(holdings.spool) as spool:
-        done = spool.revise(Revision(change, damaged=ALWAYS, always=True, wait=wait)).result()
+        cleared = backlog.clear(spool, reason, since=_start(subject), wait=wait)
+        done, files = cleared.outcome, cleared.files
         lines = 0
         if holdings.lines is not None and files_of(holdings.lines):
             with NdjsonFile(holdings.lines) as file:
-                lines = file.revise(change)
-        files = discard(holdings.spool, since=_start(subject))
-        rows, is_swept = _remove_rows(holdings.store, remove, wait)
+                lines = file.revise(changing(reason))
+        rows, is_swept = held.remove(holdings.store, remove, wait)
         entry = Note.of(
             kind,
             command="subject erase" if kind == "erasure" else "subject object",
@@ -207,18 +193,6 @@ def _remove(
         files,
         is_swept,
     )
-
-
-def _remove_rows(
-    store: Path, remove: Callable[[sqlite3.Connection], int], wait: float
-) -> tuple[int, bool]:
-    """How many rows it were, and whether no byte of them is left."""
-    if not store.is_file():
-        return 0, True
-    with held.opened(store) as db:
-        rows = guarded(lambda: transaction(db, lambda: remove(db)))
-        is_swept = guarded(lambda: next(sweep(db, store, wait)))
-    return rows, is_swept
 
 
 def _start(subject: Subject) -> datetime:

@@ -1,20 +1,17 @@
 """What is older than it may be goes: from the store, the spool, files of records, and from what was
-set aside; by itself in a sidecar, and when somebody asks.
-
-The limits that no schema states are here.
-"""
+set aside; by itself in a sidecar, and when somebody asks."""
 
 from __future__ import annotations
 
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
-from collector.contracts import to_minute
+from collector import backlog
 from collector.errors import CollectorError, DeliveryError
-from collector.filter.revision import Expiry, expired, revise
+from collector.filter.revision import expired
 from collector.ledger import Note
 from collector.schema.model import Schema
 from collector.sinks import held
@@ -22,16 +19,8 @@ from collector.sinks.connection import guarded
 from collector.sinks.pruning import Pruned, prune, sweep
 from collector.sinks.retention import note, tables, unruled
 from collector.spool import Spool
-from collector.spool.quarantine import discard
-from collector.spool.revision import Outcome, Revision
 
-__all__ = ["ASIDE", "HOURS", "Outdated", "Upkeep", "prune_all"]
-
-HOURS = timedelta(days=90)
-"""For so long the ledger's sums of hours stay: what was dropped, and how much came in."""
-ASIDE = timedelta(days=7)
-"""For so long damaged batches and files stay that were set aside, unless a field of the schema has
-less time: what is in them nobody can tell."""
+__all__ = ["Outdated", "Upkeep", "prune_all"]
 
 _EVERY_SECONDS = 3600.0
 
@@ -64,7 +53,7 @@ def prune_all(
     from collector.sinks.files import NdjsonFile, files_of  # noqa: PLC0415 - seldom used
 
     with Spool(spool_path) as spool:
-        done = prune_spool(spool, spool_path, schema, wait)
+        done = prune_spool(spool, schema, wait)
         if lines is not None and files_of(lines):
             with NdjsonFile(lines) as file:
                 done = replace(done, lines=file.revise(expired(schema)))
@@ -80,30 +69,14 @@ def prune_all(
     return done
 
 
-def prune_spool(spool: Spool, path: Path, schema: Schema, wait: float = 0.0) -> Outdated:
+def prune_spool(spool: Spool, schema: Schema, wait: float = 0.0) -> Outdated:
     """Take out of a spool, and of what was set aside, what is too old. Raises ``DeliveryError``."""
-    now = datetime.now(UTC)
-    expiry, aside = Expiry(schema.retentions, now), now - min(ASIDE, *schema.retentions.values())
-
-    def change(payload: bytes, minute: str) -> tuple[bytes, int]:
-        left = revise(payload, expiry, minute)
-        return left.payload, left.records
-
-    revision = Revision(
-        change,
-        before=expiry.until,
-        damaged=to_minute(aside),
-        hours=to_minute(now - HOURS),
-        wait=wait,
-    )
-    done: Outcome = spool.revise(revision).result()
-    files = 0
-    with suppress(OSError):
-        files = discard(path, until=aside)
+    cleared = backlog.prune(spool, schema, wait)
+    done = cleared.outcome
     return Outdated(
         batches=done.batches,
         damaged=done.damaged,
-        files=files,
+        files=cleared.files,
         hours=done.hours,
         is_swept=done.is_swept,
     )
@@ -125,18 +98,16 @@ class Upkeep(threading.Thread):
     """Prunes a sidecar's spool at the start and every so many seconds, and notes in the ledger what
     it did, and what the store did."""
 
-    def __init__(
-        self, spool: Spool, path: Path, schema: Schema, every: float = _EVERY_SECONDS
-    ) -> None:
+    def __init__(self, spool: Spool, schema: Schema, every: float = _EVERY_SECONDS) -> None:
         super().__init__(name="collector-upkeep", daemon=True)
-        self._spool, self._path, self._schema, self._every = spool, path, schema, every
+        self._spool, self._schema, self._every = spool, schema, every
         self._ending = threading.Event()
 
     def run(self) -> None:
         """Until it is told to stop. What cannot be done now is done in an hour."""
         while not self._ending.is_set():
             with suppress(CollectorError):
-                done = prune_spool(self._spool, self._path, self._schema)
+                done = prune_spool(self._spool, self._schema)
                 self._tell(done)
             self._ending.wait(self._every)
 

@@ -183,6 +183,12 @@ class Schema(Head):
         return tuple(name for name, purpose in self.purposes.items() if purpose.optional)
 
     @property
+    def refusable(self) -> tuple[str, ...]:
+        """The fields that are for nothing but what a person may refuse."""
+        refuses = frozenset(self.optional).issuperset
+        return tuple(name for name, field in self.fields.items() if refuses(field.purposes))
+
+    @property
     def retentions(self) -> dict[str, timedelta]:
         """For how long each field may be kept."""
         return {name: field.retention for name, field in self.fields.items()}

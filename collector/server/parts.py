@@ -83,7 +83,7 @@ class Parts:
             data / SPOOL_NAME, limit=config.spool.limit, sinks=config.sinks.on(), layouts=[layout]
         )
         stack.callback(self.spool.close)
-        self.upkeep: Upkeep = Upkeep(self.spool, data / SPOOL_NAME, self.schema)
+        self.upkeep: Upkeep = Upkeep(self.spool, self.schema)
         self.sinks: dict[str, Sink] = self._sinks(data, stack)
         self.metrics: Metrics = Metrics(layout, self.spool_reading, self.sink_readings)
         self.pipeline: Pipeline = Pipeline(

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from collector.contracts import Record, Subject
 from collector.errors import ConfigError
-from collector.sinks.connection import configure, connect, guarded
-from collector.sinks.pruning import mark
+from collector.sinks.connection import configure, connect, guarded, transaction
+from collector.sinks.pruning import mark, sweep
 from collector.sinks.retention import tables
 from collector.sinks.table import quoted
 
-__all__ = ["clear", "delete", "has", "opened", "rows"]
+__all__ = ["clear", "delete", "has", "opened", "remove", "rows"]
 
 _BESIDES = ("received", "count")
 
@@ -77,6 +77,19 @@ def clear(db: sqlite3.Connection, subject: Subject, fields: Collection[str]) -> 
             only = f" AND {none}" if change.startswith("DELETE") else ""
             number += db.execute(f"{change} WHERE {here}{only}", _values(subject)).rowcount
     return number
+
+
+def remove(
+    path: Path, action: Callable[[sqlite3.Connection], int], wait: float
+) -> tuple[int, bool]:
+    """What an action deletes from the store at a path, if there is one: how many rows it was, and
+    whether no byte of them is left. Who is reading an earlier state is waited for so many seconds.
+    Raises ``DeliveryError``."""
+    if not path.is_file():
+        return 0, True
+    with opened(path) as db:
+        rows = guarded(lambda: transaction(db, lambda: action(db)))
+        return rows, guarded(lambda: next(sweep(db, path, wait)))
 
 
 def _concerned(db: sqlite3.Connection, subject: Subject) -> list[str]:

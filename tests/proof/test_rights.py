@@ -13,7 +13,7 @@ import pytest
 from collector.contracts import Subject
 from collector.errors import ConfigError
 from collector.ledger import opened
-from collector.proof.rights import erase, export, object_to, optional_fields
+from collector.proof.rights import erase, export, object_to
 from collector.spool import Spool
 from tests.proof.lives import Lives, address, minute
 
@@ -143,7 +143,7 @@ def test_a_reader_is_waited_for_and_then_said(lives: Lives) -> None:
 
 def test_an_objection_takes_what_is_optional(lives: Lives) -> None:
     """Of one person: what is for the service stays, and everything of others."""
-    fields = optional_fields(lives.schema)
+    fields = lives.schema.refusable
     assert "device.model.name" in fields
     assert not {"client.address", "os.type"} & set(fields)
     for number in (4, 61):

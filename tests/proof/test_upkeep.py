@@ -33,7 +33,7 @@ def test_a_backlog_is_pruned_at_the_start_and_again(tmp_path: Path) -> None:
     lives.set_aside(1, days=8)
     path = lives.data / "spool.db"
     with Spool(path, sinks=["store"]) as spool:
-        upkeep = Upkeep(spool, path, lives.schema, every=0.1)
+        upkeep = Upkeep(spool, lives.schema, every=0.1)
         upkeep.start()
         assert eventually(lambda: lives.left(range(30)) == set(range(20, 30)))
         assert eventually(lambda: len(_entries(lives)) == 1)
@@ -55,7 +55,7 @@ def test_what_the_store_pruned_is_noted(tmp_path: Path) -> None:
     lives = Lives(tmp_path)
     path = lives.data / "spool.db"
     with Spool(path) as spool:
-        Upkeep(spool, path, lives.schema).store_pruned(Pruned(shortened=3, deleted=4))
+        Upkeep(spool, lives.schema).store_pruned(Pruned(shortened=3, deleted=4))
     facts = _facts(_entries(lives)[0])
     assert (facts["rows"], facts["values"]) == ("4", "3")
 
@@ -65,7 +65,7 @@ def test_a_spool_that_cannot_be_written_is_no_end(tmp_path: Path) -> None:
     lives = Lives(tmp_path)
     spool = Spool(lives.data / "spool.db")
     spool.close()
-    upkeep = Upkeep(spool, lives.data / "spool.db", lives.schema, every=0.01)
+    upkeep = Upkeep(spool, lives.schema, every=0.01)
     upkeep.start()
     upkeep.join(0.1)
     assert upkeep.is_alive()
@@ -81,7 +81,7 @@ def test_sums_of_hours_have_their_time(tmp_path: Path) -> None:
     for days in (100, 80):
         lives.spool(range(3), days=days)
     with Spool(path, sinks=["store"]) as spool:
-        upkeep = Upkeep(spool, path, lives.schema)
+        upkeep = Upkeep(spool, lives.schema)
         upkeep.start()
         assert eventually(lambda: spool.depth() == 3)
         upkeep.stop()

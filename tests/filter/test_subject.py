@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from collector.errors import InputError
-from collector.proof.subject import find, window
+from collector.filter.subject import find, window
 from collector.schema import Schema, load_schema
 
 
