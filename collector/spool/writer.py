@@ -83,7 +83,7 @@ class Writer(threading.Thread):
         if self.file is None:
             self._reopen()
         while (file := self.file) is not None and self._wait():
-            if not (self._revise(file) and self._step(file)):
+            if not (self._step(file) and self._revise(file)):
                 if self.is_closing:
                     break
                 self._reopen()

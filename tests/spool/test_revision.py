@@ -77,6 +77,18 @@ def test_a_batch_of_which_nothing_is_left_is_gone(tmp_path: Path) -> None:
     assert _verified(path) == (2, 3)
 
 
+def test_what_was_asked_before_is_done_before(tmp_path: Path) -> None:
+    """What was put is looked at, and what a sink has got already is not left to be sent again."""
+    with Spool(tmp_path / "spool.db", sinks=["sink"]) as spool:
+        _put(spool, 1, 2)
+        with spool._writer.changed:
+            spool.delivered("sink", 1)
+            spool.put(entry(3, 4))
+            future = spool.revise(_without(b'"n":2', b'"n":4'))
+        assert future.result(5) == Outcome(1, 1, 0, 0, is_swept=True)
+        assert drained(spool) == [3]
+
+
 def test_only_batches_from_before_are_looked_at(tmp_path: Path) -> None:
     """And sums of hours from before another moment go."""
     path = tmp_path / "spool.db"
