@@ -31,7 +31,8 @@ app.command("checkpoint")(evidence.checkpoint)
 app.command("rotate-key")(evidence.rotate_key)
 app.command("export")(evidence.export)
 
-_MOST_CHARACTERS = 1 << 20
+_MOST_CHARACTERS = 64 << 20
+"""That is a checkpoint every hour for more than ten years."""
 
 
 @app.command("show")
@@ -138,6 +139,7 @@ def _of_trail(trail: Trail) -> dict[str, object]:
         "signed_up_to": trail.signed_up_to,
         "signatures_checked": trail.is_checked,
         "checkpoints_kept": trail.kept,
+        "checkpoints_up_to": trail.kept_up_to,
         "tip": {"sequence": trail.tip.sequence, "hash": trail.tip.hash.hex()},
         "keys": [
             {"sequence": key.sequence, "public": key.public, "vouched": key.is_vouched}
@@ -182,4 +184,7 @@ def _print_trail(trail: Trail) -> None:
     for sequence in trail.breaks:
         out.print(f"entries before {sequence} were lost, where the file was damaged")
     if trail.kept:
-        out.print(f"compared with {trail.kept} checkpoints that were kept elsewhere")
+        out.print(
+            f"compared with {trail.kept:,} checkpoints that were kept elsewhere, up to entry"
+            f" {trail.kept_up_to}"
+        )

@@ -40,7 +40,7 @@ def checkpoints(text: str) -> list[Entry]:
 
     Raises ``InputError`` E401 for a file that is none, or whose signature is not good.
     """
-    text = text.replace("\r\n", "\n")
+    text = text.replace("\r\n", "\n").strip() + "\n"
     found = list(_entries(text))
     if not found or "".join(map(written, found)) != text:
         raise InputError("E401", "a file given with --checkpoint is no checkpoint of a ledger")

@@ -61,11 +61,11 @@ FACTS: dict[str, Callable[[str], object]] = {
     "change": _CHANGES.__contains__,
     "schema": re.compile(r"[a-z][a-z0-9_-]{0,80}/[0-9.]{1,40}").fullmatch,
     "field": re.compile(r"[a-z][a-z0-9_.]{0,600}").fullmatch,
-    "command": re.compile(r"(serve|[a-z]{1,20} [a-z]{1,20})").fullmatch,
+    "command": re.compile(r"(serve|claims|[a-z]{1,20} [a-z]{1,20})").fullmatch,
     "reason": str.isprintable,
 }
 """What each fact may be. ``public`` is an Ed25519 key; ``digest`` and ``before`` are SHA-256 of
-documents; ``command`` is one of ours, such as ``store prune``, or ``serve`` for the sidecar."""
+documents; ``command`` is one of ours, such as ``store prune``; ``serve`` is the sidecar."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ __all__ = [
     "NEW_ENTRY",
     "SELECT_ENTRIES",
     "SET_LAST",
+    "SINCE",
     "TABLES",
     "Signer",
     "append",
@@ -42,6 +43,8 @@ TABLES = (
     "CREATE TABLE documents (digest TEXT PRIMARY KEY, text BLOB NOT NULL) STRICT, WITHOUT ROWID",
 )
 """The journal's tables. A document is compressed (zlib)."""
+SINCE = 3
+"""The first format of a spool's file that has them."""
 
 SELECT_ENTRIES = f"SELECT {', '.join(ENTRY_COLUMNS)} FROM entries"  # noqa: S608 - constants
 NEW_ENTRY = f"INSERT INTO entries VALUES ({', '.join('?' * len(ENTRY_COLUMNS))})"  # noqa: S608

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from collector.directory import sync
 
-__all__ = ["KEY_NAME", "Holds", "Key", "adopt", "can_sign", "checker", "successor", "the_key"]
+__all__ = ["KEY_NAME", "Holds", "Key", "can_sign", "checker", "successor", "the_key"]
 
 KEY_NAME = "ledger.key"
 """What the key's file is called inside a data directory: PEM, PKCS #8, not encrypted."""
@@ -64,7 +64,7 @@ def the_key(directory: Path, current: str | None) -> Key | None:
         return None
     with suppress(OSError, ValueError):
         if current is not None and _read(directory / _NEXT_NAME) == current:
-            adopt(directory)
+            _adopt(directory)
         if not (directory / KEY_NAME).exists():
             _make(directory / KEY_NAME)
         return Key(_private(directory / KEY_NAME))
@@ -72,18 +72,12 @@ def the_key(directory: Path, current: str | None) -> Key | None:
 
 
 def successor(directory: Path) -> Key:
-    """A new key beside the one in use, which ``adopt`` puts in its place. Raises ``OSError``."""
+    """A new key beside the one in use; ``the_key`` puts it in its place once the ledger names it.
+    Raises ``OSError``."""
     path = directory / _NEXT_NAME
     path.unlink(missing_ok=True)
     _make(path)
     return Key(_private(path))
-
-
-def adopt(directory: Path) -> None:
-    """The new key is the key from now on, unless that has happened already."""
-    with suppress(FileNotFoundError):
-        (directory / _NEXT_NAME).replace(directory / KEY_NAME)
-        sync(directory)
 
 
 Holds = Callable[[str, bytes, bytes], bool]
@@ -107,6 +101,13 @@ def _holds(public: str, text: bytes, signature: bytes) -> bool:
     return False
 
 
+def _adopt(directory: Path) -> None:
+    """The new key is the key from now on, unless somebody else has just seen to it."""
+    with suppress(FileNotFoundError):
+        (directory / _NEXT_NAME).replace(directory / KEY_NAME)
+        sync(directory)
+
+
 def _read(path: Path) -> str | None:
     """The public half of the key in a file, if there is one."""
     with suppress(OSError, ValueError):
@@ -116,7 +117,7 @@ def _read(path: Path) -> str | None:
 
 def _private(path: Path) -> bytes:
     """What is in a file, which is its owner's only from now on."""
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         os.fchmod(handle, 0o600)
         return os.read(handle, 4096)

@@ -13,7 +13,7 @@ from typing import Any
 from collector.contracts import CATEGORIES, DROPS, REJECTIONS, Tally
 from collector.errors import ConfigError, DeliveryError
 from collector.ledger.entry import KINDS, Entry, Kind
-from collector.ledger.journal import SELECT_ENTRIES, unpacked
+from collector.ledger.journal import SELECT_ENTRIES, SINCE, unpacked
 from collector.ledger.receipt import (
     COLUMNS,
     NOTHING,
@@ -60,7 +60,8 @@ class Ledger:
     def starts(self) -> dict[int, Start]:
         """Where chains begin, by the first receipt."""
         rows = self._rows("SELECT first, reason, after FROM starts")
-        return {row[0]: Start(row[0], row[1], as_bytes(row[2])) for row in rows}
+        starts = (Start(as_number(row[0]), row[1], as_bytes(row[2])) for row in rows)
+        return {start.first: start for start in starts}
 
     @property
     def tip(self) -> Tip | None:
@@ -116,12 +117,23 @@ class Ledger:
         rows = self._rows("SELECT digest, text FROM documents") if self._has_entries else ()
         return ((row[0], unpacked(row[0], as_bytes(row[1]))) for row in rows)
 
+    def digest(self, kind: Kind) -> str | None:
+        """Of the document that the last entry of a kind names."""
+        newest = self.newest(kind)
+        return None if newest is None else newest.fact("digest")
+
+    def document(self, digest: str | None) -> bytes | None:
+        """The document of a digest; ``None`` if it is not there, or another."""
+        return next((text for each, text in self.documents() if each == digest), None)
+
     def verify(self, noted: bytes | None = None, checkpoints: Iterable[Entry] = ()) -> Verification:
         """Verify both chains, the signatures if that is possible, and the commitments of batches
         that still wait. ``noted`` and ``checkpoints`` were kept elsewhere."""
         nothing = Tip(0, NOTHING)
         trail = follow(self.entries(), self.last_entry or nothing, checkpoints, checker())
         trail.look_for(dict(self.documents()))
+        if not self._has_entries and self._format >= SINCE:
+            trail.flaws.report(1, "the table of entries is gone, and all entries with it")
         tip = self.tip or nothing
         found = verify(self.receipts(), self.starts, tip, noted, trail.anchors)
         found.trail = trail
@@ -134,15 +146,23 @@ class Ledger:
         query = "SELECT count(*) FROM sqlite_master WHERE name = 'entries'"
         return any(row[0] for row in self._rows(query))
 
+    @cached_property
+    def _format(self) -> int:
+        """The format that the file says it has."""
+        query = "SELECT format FROM about UNION SELECT user_version FROM pragma_user_version"
+        return max(as_number(row[0]) for row in self._rows(query))
+
     def _check_batches(self, found: Verification) -> None:
         query = (
-            "SELECT sequence, salt, payload, commitment FROM batches"
+            "SELECT sequence, salt, payload, layout, at, schema, minute, commitment"
+            " FROM (SELECT sequence, salt, payload, layout, received AS at FROM batches)"
             " LEFT JOIN receipts USING (sequence) ORDER BY sequence"
         )
-        for sequence, salt, payload, commitment in self._rows(query):
-            if commitment is None and any(each.first > sequence for each in found.breaks):
+        for number, salt, payload, layout, at, *receipt in self._rows(query):
+            sequence = as_number(number)
+            if receipt[-1] is None and any(each.first > sequence for each in found.breaks):
                 continue  # it was saved from a damaged file, its receipt was not
-            if commitment != commit(as_bytes(salt), as_bytes(payload)):
+            if receipt != [layout, at, commit(as_bytes(salt), as_bytes(payload))]:
                 found.report(sequence, "the batch that waits under it is another")
 
 

@@ -44,7 +44,8 @@ class Trail:
     which vouches for all before it; ``is_checked`` says whether signatures could be checked.
 
     ``breaks`` are the numbers of entries that say that others were lost to damage; ``named`` are
-    documents, ``anchors`` receipts that must be there; ``kept`` is how many checkpoints there were.
+    documents, ``anchors`` receipts that must be there; ``kept`` is how many checkpoints there were,
+    and ``kept_up_to`` the last entry of which there was one.
     """
 
     is_checked: bool
@@ -55,6 +56,7 @@ class Trail:
     keys: list[KeyChange] = field(default_factory=list)
     breaks: list[int] = field(default_factory=list)
     kept: int = 0
+    kept_up_to: int = 0
     named: list[tuple[int, str]] = field(default_factory=list)
     anchors: list[Anchor] = field(default_factory=list)
     flaws: Flaws = field(default_factory=lambda: Flaws("entry"))
@@ -78,9 +80,11 @@ class Trail:
         self._before, self.tip = self.tip.hash, Tip(entry.sequence, entry.hash)
 
     def look_for(self, documents: Mapping[str, bytes | None]) -> None:
-        """Whether the documents are there that entries name."""
+        """Whether the documents are there that entries name. Damage explains those that are not,
+        up to the entry that says so."""
+        damaged = max(self.breaks, default=0)
         for sequence, digest in self.named:
-            if digest not in documents and not self.breaks:
+            if digest not in documents and sequence > damaged:
                 self.flaws.report(sequence, "the document that it names is missing")
             elif documents.get(digest, b"") is None:
                 self.flaws.report(sequence, "the document that it names was changed")
@@ -148,6 +152,7 @@ def follow(
         if checkpoint.receipt.sequence > 0:
             trail.anchors.append(Anchor(checkpoint.receipt, checkpoint.sequence, is_kept=True))
         trail.kept += 1
+        trail.kept_up_to = max(trail.kept_up_to, checkpoint.sequence)
     for entry in entries:
         trail.take(entry, holds)
         for checkpoint in kept.pop(entry.sequence, []):

@@ -139,7 +139,7 @@ def _link(receipt: Receipt, start: Start | None, found: Verification) -> None:
         return
     if receipt.previous != start.hash or start.after != last.hash:
         found.report(sequence, "it does not follow on the start of its chain, or that on the last")
-    if start.reason != "new":
+    if start.reason == "damaged":
         found.breaks.append(Break(sequence, sequence - last.sequence - 1))
     elif found.receipts or sequence != 1:
         found.report(sequence, "a new chain begins where there was one before")

@@ -14,7 +14,7 @@ import orjson
 
 from collector.config.model import settings
 from collector.errors import CollectorError
-from collector.ledger import Kind, Ledger, Note, opened
+from collector.ledger import Ledger, Note, opened
 from collector.ops.log import Log
 from collector.proof import rerouting
 from collector.schema.diff import Comparison, compare
@@ -77,10 +77,10 @@ class Evidence:
 
     def _schema(self, ledger: Ledger) -> list[Note]:
         schema = self._parts.schema
-        before = _digest(ledger, "schema")
+        before = ledger.digest("schema")
         if before == schema.digest:
             return []
-        found = _compared(_document(ledger, before), schema.document) if before else None
+        found = _compared(ledger.document(before), schema.document) if before else None
         note = Note.of(
             "schema",
             document=schema.document,
@@ -97,8 +97,8 @@ class Evidence:
         shown = {each.name: each.of(config) for each in settings()}
         lines = (rerouting.document(flows), orjson.dumps(shown, option=orjson.OPT_SORT_KEYS))
         document = b"\n".join(lines)
-        before = _digest(ledger, "configuration")
-        old = (_document(ledger, before) or b"").split(b"\n")[0]
+        before = ledger.digest("configuration")
+        old = (ledger.document(before) or b"").split(b"\n")[0]
         change = "first" if before is None else rerouting.verdict(old, flows)
         note = Note.of("configuration", document=document, before=before, change=change)
         return [] if dict(note.facts)["digest"] == before else [note]
@@ -106,16 +106,6 @@ class Evidence:
 
 def _checkpoint(at: str) -> Note:
     return Note.of("checkpoint", at=at)
-
-
-def _digest(ledger: Ledger, kind: Kind) -> str | None:
-    """The digest that the last entry of a kind names."""
-    newest = ledger.newest(kind)
-    return None if newest is None else newest.fact("digest")
-
-
-def _document(ledger: Ledger, digest: str | None) -> bytes | None:
-    return next((text for each, text in ledger.documents() if each == digest), None)
 
 
 def _compared(old: bytes | None, new: bytes) -> Comparison | None:

@@ -15,7 +15,7 @@ from typing import TypeVar
 from collector.errors import ConfigError, DeliveryError
 from collector.ledger import Note
 from collector.ledger.journal import append, current_key
-from collector.ledger.signing import adopt, can_sign, successor, the_key
+from collector.ledger.signing import can_sign, successor, the_key
 from collector.spool.entering import enter
 from collector.spool.file import connect
 from collector.spool.lock import InUse
@@ -53,7 +53,7 @@ def rotate(directory: Path) -> str:
         return new.public
 
     public = _write(directory / FILE_NAME, pass_on)
-    adopt(directory)
+    the_key(directory, public)  # puts it in place, unless somebody has passed it on already
     return public
 
 

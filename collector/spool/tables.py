@@ -95,7 +95,7 @@ def upgrade(db: sqlite3.Connection, format_: int) -> None:
     """Add to a file of an earlier format what it lacks."""
     if format_ < FORMAT:
         added = [f"ALTER TABLE {table} ADD COLUMN granted TEXT" for table in ("batches", "damaged")]
-        if format_ < 3:
+        if format_ < journal.SINCE:
             added += journal.TABLES
         if format_ < 2:
             added.append(keys.TABLE)

@@ -18,7 +18,7 @@ from tests.cli.process import run
 from tests.spool.make import drained, entry
 
 CANARY = "canary-203.0.113.7"
-_HOLDS = "{} of {} entries signed, {} compared\nthe ledger holds\n"
+_HOLDS = "{} of {} entries signed\nthe ledger holds\n"
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_verify_tells_of_entries(data: Path) -> None:
     assert done.code == 0
     lines = done.out.decode().splitlines()
     assert lines[1] == "7 entries, 7 of them signed"
-    assert "compared with 1 checkpoints that were kept elsewhere" in lines
+    assert "compared with 1 checkpoints that were kept elsewhere, up to entry 7" in lines
     told = orjson.loads(run("ledger", "verify", "--data", data, "--json").out)["entries"]
     assert (told["entries"], told["signed"], told["signed_up_to"]) == (7, 7, 7)
     assert [key["vouched"] for key in told["keys"]] == [True]
@@ -188,7 +188,7 @@ def test_an_export_is_verified_elsewhere(data: Path, tmp_path: Path) -> None:
     done = audit(tmp_path, output, path)
     assert (done.returncode, done.stdout, done.stderr) == (
         0,
-        _HOLDS.format(7, 7, 2),
+        _HOLDS.format(7, 7),
         "",
     )
     assert "collector" not in [line.split()[1] for line in auditor().splitlines() if "port" in line]
@@ -201,11 +201,15 @@ def test_an_export_is_verified_elsewhere(data: Path, tmp_path: Path) -> None:
         ("UPDATE receipts SET received = 9 WHERE sequence = 2", "receipt 2: it does not add up"),
         ("DELETE FROM receipts WHERE sequence = 2", "receipt 3: it does not follow on receipt 1"),
         ("DELETE FROM receipts WHERE sequence = 3", "the receipt that it names is another"),
-        ("DELETE FROM receipts WHERE sequence = 3", "it does not end with the receipt"),
+        (
+            "DELETE FROM receipts WHERE sequence = 3",
+            "it does not end with what it says is the last",
+        ),
         ("DELETE FROM entries WHERE sequence = 4", "entry 5: it does not follow on entry 3"),
         ("UPDATE entries SET kind = 'read' WHERE sequence = 3", "entry 3: it was changed"),
         ("UPDATE entries SET signature = x'00' WHERE sequence = 3", "its signature is not good"),
-        ("UPDATE documents SET text = x'00'", "document : it was changed"),
+        ("UPDATE documents SET text = x'00'", "document f9d86028c6e0: it was changed"),
+        ("DELETE FROM documents", "entry 2: the document that it names is missing"),
         ("UPDATE starts SET after = x'01'", "receipt 1: it does not follow on receipt 0"),
     ],
 )
@@ -217,6 +221,70 @@ def test_the_auditor_finds(data: Path, tmp_path: Path, statement: str, flaw: str
     done = audit(tmp_path, output)
     assert done.returncode == 1
     assert flaw in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "flaw"),
+    [
+        (b'"hash"', b"", "line 3: it cannot be read"),
+        (b'"receipt"', b'"canary"', "line 3: it cannot be read"),
+        (b"sequence ", b"sequence x", "line 3: it cannot be read"),
+        (b"received ", b"received 9", "receipt 2: it was changed"),
+        (b"{", b"[" * 100_000, "line 3: it cannot be read"),
+        (b"{", b"\xff\x00{", "line 3: it cannot be read"),
+    ],
+)
+def test_an_export_with_a_broken_line(
+    data: Path, tmp_path: Path, old: bytes, new: bytes, flaw: str
+) -> None:
+    """The auditor says where, and goes on."""
+    output = tmp_path / "export.ndjson"
+    exported = run("ledger", "export", "--data", data).out.splitlines(keepends=True)
+    exported[2] = exported[2].replace(old, new, 1)
+    output.write_bytes(b"".join(exported))
+    done = audit(tmp_path, output)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.splitlines()[1] == flaw
+    assert done.stdout.endswith("the ledger does not hold\n")
+
+
+def test_what_is_no_export(data: Path, tmp_path: Path) -> None:
+    """Nothing, garbage, and one that was cut; and how the script is called."""
+    output = tmp_path / "export.ndjson"
+    exported = run("ledger", "export", "--data", data).out
+    cut = exported[: exported.rindex(b"\n", 0, -1) + 1]
+    for content in (b"", b"\n", b"\x00garbage\n[]\n{}\nnull\n", cut, cut[:-9]):
+        output.write_bytes(content)
+        done = audit(tmp_path, output)
+        assert (done.returncode, done.stderr) == (1, "")
+        assert "it does not end with what it says is the last" in done.stdout
+    assert audit(tmp_path, tmp_path / "none").returncode == 1
+    done = audit(tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "python3 auditor.py EXPORT" in done.stderr
+
+
+def test_what_is_no_checkpoint_to_the_auditor(data: Path, tmp_path: Path) -> None:
+    """It is a flaw: nothing was compared."""
+    output, path = tmp_path / "export.ndjson", kept(data)
+    assert run("ledger", "export", "--data", data, "--output", output).code == 0
+    text = path.read_text()
+    for content in ("", "garbage", text[:-1].replace("signature", "sign"), text + "garbage"):
+        path.write_text(content)
+        done = audit(tmp_path, output, path)
+        assert done.returncode == 1
+        assert "checkpoint.txt: it is no file of checkpoints" in done.stdout
+    path.write_text(f"\n{text}\n")
+    assert audit(tmp_path, output, path).returncode == 0
+
+
+def test_checkpoints_of_many_years(data: Path) -> None:
+    """A file may hold very many."""
+    path = kept(data)
+    path.write_text(path.read_text() * 3000)
+    assert path.stat().st_size > 1 << 20
+    done = run("ledger", "verify", "--data", data, "--checkpoint", path)
+    assert (done.code, done.err) == (0, b"")
 
 
 def test_the_auditor_compares_with_checkpoints(data: Path, tmp_path: Path) -> None:
@@ -231,7 +299,7 @@ def test_the_auditor_compares_with_checkpoints(data: Path, tmp_path: Path) -> No
     assert audit(tmp_path, output).returncode == 0
     done = audit(tmp_path, output, path)
     assert done.returncode == 1
-    assert "it was cut or rewritten" in done.stdout
+    assert "checkpoint.txt: entry 7 is another, or not there any more" in done.stdout
     assert run("ledger", "verify", "--data", data, "--checkpoint", path).code == 1
 
 
@@ -258,14 +326,19 @@ def test_a_ledger_that_was_damaged_holds(data: Path, tmp_path: Path) -> None:
     assert run("ledger", "export", "--data", data, "--output", output).code == 0
     told = audit(tmp_path, output)
     new = "entry 9: a new key, which the one before has not signed\n"
-    assert told.stdout == new + _HOLDS.format(7, 8, 0)
+    assert told.stdout == new + _HOLDS.format(7, 8)
     assert run("ledger", "verify", "--data", data, "--checkpoint", path).code == 1
     assert audit(tmp_path, output, path).returncode == 1
 
 
 def test_a_spool_of_before_has_no_entries(data: Path) -> None:
     """It is looked at as it is, not changed."""
-    edit(data, *(f"DROP TABLE {name}" for name in ("entries", "last_entry", "documents")))
+    edit(
+        data,
+        *(f"DROP TABLE {name}" for name in ("entries", "last_entry", "documents")),
+        "UPDATE about SET format = 2",
+        "PRAGMA user_version = 2",
+    )
     before = (data / "spool.db").read_bytes()
     done = run("ledger", "verify", "--data", data)
     assert done.code == 0

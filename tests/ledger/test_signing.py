@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 from collector.errors import ConfigError
 from collector.ledger import Note, opened
-from collector.ledger.signing import KEY_NAME, Key, adopt, checker, successor, the_key
+from collector.ledger.signing import KEY_NAME, Key, checker, successor, the_key
 from collector.spool import Spool, note, rotate
 from tests.spool.make import entry
 
@@ -64,6 +65,12 @@ def test_a_file_that_is_no_key(tmp_path: Path, content: bytes) -> None:
     assert (found.flaws, found.trail.entries, found.trail.signed) == ([], 1, 0)
 
 
+def test_a_pipe_is_no_key(tmp_path: Path) -> None:
+    """And nobody waits for what comes out of it."""
+    os.mkfifo(tmp_path / KEY_NAME)
+    assert the_key(tmp_path, None) is None
+
+
 def test_a_key_is_passed_on(tmp_path: Path) -> None:
     """The old one signs the new one, whether a sidecar runs or not; what comes after is under the
     new one."""
@@ -93,10 +100,13 @@ def test_a_rotation_that_was_cut_short(tmp_path: Path) -> None:
     assert kept is not None
     assert taken is not None
     assert (kept.public, taken.public) == (old.public, new.public)
-    adopt(tmp_path)  # whoever comes second does no harm
+    next_one = successor(tmp_path)
     again = the_key(tmp_path, new.public)
     assert again is not None
-    assert again.public == new.public
+    assert again.public == new.public, "whoever comes late does not take the next one"
+    last = the_key(tmp_path, next_one.public)
+    assert last is not None
+    assert last.public == next_one.public
 
 
 def test_a_key_that_was_lost(tmp_path: Path) -> None:

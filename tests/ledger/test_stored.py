@@ -95,6 +95,9 @@ def test_the_newest(path: Path) -> None:
         ("UPDATE receipts SET sequence = 9 WHERE sequence = 5", "changed"),
         ("UPDATE batches SET payload = x'7b7d0a' WHERE sequence = 4", "batch that waits"),
         ("UPDATE batches SET salt = zeroblob(32) WHERE sequence = 5", "batch that waits"),
+        ("UPDATE batches SET received = '2030-01-01T00:00:00Z'", "batch that waits"),
+        ("UPDATE batches SET layout = 'another' WHERE sequence = 4", "batch that waits"),
+        ("DROP TABLE entries", "entry 1: the table of entries is gone, and all entries"),
         ("UPDATE starts SET after = x'01'", "start of its chain"),
         ("UPDATE tip SET hash = x'01'", "last receipt"),
     ],
@@ -110,6 +113,20 @@ def test_tampering_is_found(path: Path, statement: str, message: str) -> None:
     with opened(path) as ledger:
         flaws = ledger.verify().flaws
     assert any(message in str(flaw) for flaw in flaws), flaws
+
+
+def test_tables_that_somebody_has_made_anew(path: Path) -> None:
+    """Whatever is in them, and of whatever type."""
+    with closing(sqlite3.connect(path)) as db, db:
+        for table in ("receipts", "starts", "tip", "batches", "entries", "last_entry"):
+            columns = [f'"{row[1]}"' for row in db.execute(f"PRAGMA table_info({table})")]
+            db.execute(f"DROP TABLE {table}")
+            db.execute(f"CREATE TABLE {table} ({', '.join(columns)})")
+            for value in (None, "text", 1.5, b"bytes", -1, 2**62):
+                marks = ", ".join("?" * len(columns))
+                db.execute(f"INSERT INTO {table} VALUES ({marks})", [value] * len(columns))
+    with opened(path) as ledger:
+        assert len(ledger.verify().flaws) > 10
 
 
 def test_no_file_is_an_error_of_configuration(tmp_path: Path) -> None:

@@ -182,6 +182,13 @@ def test_without_a_key_a_trail_holds_and_is_not_signed() -> None:
     assert (found.flaws, found.entries, found.signed, found.signed_up_to) == ([], 5, 0, 0)
 
 
+def test_damage_explains_documents_that_are_missing() -> None:
+    """Those that entries before it name, and no others."""
+    trail = Trail(is_checked=False, breaks=[2], named=[(1, "a digest"), (3, "a digest")])
+    trail.look_for({})
+    assert [flaw.sequence for flaw in trail.flaws] == [3]
+
+
 def test_a_document_that_is_missing_or_another(tmp_path: Path) -> None:
     """The ledger says which entry names it."""
     from collector.spool import note  # noqa: PLC0415 - only here

@@ -167,6 +167,8 @@ def test_a_second_new_chain_is_a_flaw() -> None:
     first = chain(5)
     start = Start(6, "new", first[-1].hash)
     assert verify([*first, *chain(2, start)], NEW | {6: start}).flaws
+    other = replace(start, reason="because")  # type: ignore[arg-type]
+    assert verify([*first, *chain(2, other)], NEW | {6: other}).flaws
 
 
 def test_very_many_flaws() -> None:
