@@ -67,7 +67,7 @@ TABLE: dict[str, str] = {
     "a tab for indentation": f"{PLAIN}content:\n«E102»\tchat: [a]\n",
     "two documents": f"{PLAIN}«E102»---\nschema: other\n",
     "a control character": f"{HEAD}title: a«E102»\x07",
-    "nested too deeply": "a: " + "[" * 61 + "«E102»" + "[" * 300,
+    "nested too deeply": "a: " + "[" * 63 + "«E102»" + "[" * 300,
     "half a surrogate pair": PLAIN.replace("title: A sample", '«E107»title: "\\ud800"'),
     "half a surrogate pair as a key": f'{PLAIN}«E107»"\\udfff": 1\n',
     "a list as a key": f"{PLAIN}? «E107»[a]\n: 1\n",
