@@ -58,28 +58,13 @@ def _of_parts(loaded: Loaded) -> list[Fault]:
         except SchemaError as error:
             for one in error.faults:  # a schema that is not there is a fault of the setting
                 is_there = one.code not in _NO_SCHEMA
-                faults.append(one if is_there else _at(loaded, name, one.message, one.code))
+                faults.append(one if is_there else loaded.fault(name, one.message, one.code))
         except ConfigFaults as error:
             named = (one for one in error.faults if loaded.sound(one.field))
-            faults += [_at(loaded, one.field, one.message, one.code) for one in named]
+            faults += [loaded.fault(one.field, one.message, one.code) for one in named]
         except CollectorError as error:
-            faults.append(_at(loaded, name, error.message, error.code))
+            faults.append(loaded.fault(name, error.message, error.code))
     return list(dict.fromkeys(faults))
-
-
-def _at(loaded: Loaded, name: str, message: str, code: str) -> Fault:
-    """A fault where a setting is written."""
-    origin = loaded.origins[name]
-    return Fault(_file(origin), _line(origin), 1, name, message, code)
-
-
-def _file(origin: str) -> str:
-    return origin.rpartition(":")[0] if _line(origin) else origin
-
-
-def _line(origin: str) -> int:
-    line = origin.rpartition(":")[2]
-    return int(line) if line.isdigit() else 0
 
 
 @app.command("show")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,11 +13,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from collector.cli.console import AsJson, err, out, print_json
-from collector.config import read
+from collector.config import Loaded, read
 from collector.config.sinks import Sink
+from collector.errors import ConfigFaults, Fault, SchemaError
 from collector.proof.flows import Flows, flows
 from collector.proof.rerouting import Change, changes
-from collector.schema import load_schema
+from collector.schema import Schema, load_schema, revision, shelf
 
 __all__ = ["diff", "show"]
 
@@ -37,7 +38,7 @@ def show(
 ) -> None:
     """Show which field of the schema reaches which sink, and for which purposes. The sidecar
     delivers by the very same matrix. Exit 78 where a sink would get what it may not."""
-    found = _flows(file)
+    found = _flows(read(file))
     if as_json:
         print_json(found.as_dict())
     elif mermaid:
@@ -48,8 +49,10 @@ def show(
 
 
 def diff(
-    old: Annotated[Path, typer.Argument(metavar="OLD", help="A configuration file.")],
-    new: Annotated[Path, typer.Argument(metavar="NEW", help="Another one.")],
+    old: Annotated[
+        str, typer.Argument(metavar="OLD", help="A file, or `REV:path` in a git repository.")
+    ],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Another one.")],
     as_json: AsJson = False,
 ) -> None:
     """Say which flows NEW adds, widens, narrows or removes. Exit 1 where something widens.
@@ -57,7 +60,7 @@ def diff(
     The files alone are compared, each with the schema that it names: the environment is left out.
     docs/flows.md is the list of what widens.
     """
-    before, after = _flows(old, {}), _flows(new, {})
+    before, after = _both(old, new)
     found = changes(before, after)
     widens = any(change.verdict == "widening" for change in found)
     if as_json:
@@ -71,9 +74,45 @@ def diff(
     raise typer.Exit(1 if widens else 0)
 
 
-def _flows(file: Path | None, environ: Mapping[str, str] = os.environ) -> Flows:
-    config = read(file, environ).config
-    return flows(config, load_schema(config.schema_))
+def _both(*references: str) -> list[Flows]:
+    """The flows of each file, or the faults of all of them."""
+    found: list[Flows] = []
+    faults: list[Fault] = []
+    for reference in references:
+        parts = revision.split(reference)
+        try:
+            if parts is None:
+                found.append(_flows(read(Path(reference), {})))
+            else:
+                source = revision.read(*parts, Path(), reference)
+                found.append(_flows(read(source, {}), parts[0]))
+        except (ConfigFaults, SchemaError) as error:
+            faults += error.faults
+    if faults:
+        raise ConfigFaults(dict.fromkeys(faults))
+    return found
+
+
+def _flows(loaded: Loaded, rev: str | None = None) -> Flows:
+    """The flows of settings, under their schema; a file of one as it was at a revision, if given.
+
+    Faults between sinks and schema are told at the places of the settings.
+    """
+    schema = _schema(loaded.config.schema_, rev)
+    try:
+        return flows(loaded.config, schema)
+    except ConfigFaults as error:
+        faults = [loaded.fault(one.field, one.message, one.code) for one in error.faults]
+    raise ConfigFaults(faults)
+
+
+def _schema(reference: str, rev: str | None) -> Schema:
+    if rev is None or not shelf.is_path(reference):
+        return load_schema(reference)
+    schema, faults = revision.load_reference(f"{rev}:./{os.path.relpath(reference)}")
+    if schema is None:
+        raise SchemaError(faults)
+    return schema
 
 
 def _who(sink: Sink) -> str:

@@ -55,6 +55,12 @@ class Loaded:
         parts = name.split(".")
         return not any(".".join(parts[: end + 1]) in self.faulty for end in range(len(parts)))
 
+    def fault(self, name: str, message: str, code: str) -> Fault:
+        """A fault of a setting, at the place where its value comes from."""
+        file, _, line = self.origins[name].rpartition(":")
+        place = (file, int(line), 1) if file else (line, 0, 0)
+        return Fault(*place, name, message, code)
+
 
 def load(path: Path | None = None) -> Config:
     """The settings of a file, with the environment over it.
@@ -64,17 +70,19 @@ def load(path: Path | None = None) -> Config:
     return read(path).config
 
 
-def read(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Loaded:
-    """The same, with the origin of each setting."""
-    loaded = examine(path, environ)
+def read(file: Path | Source | None = None, environ: Mapping[str, str] = os.environ) -> Loaded:
+    """The same, with the origin of each setting; also of a file that has been read already."""
+    loaded = examine(file, environ)
     if loaded.faults:
         raise ConfigFaults(loaded.faults)
     return loaded
 
 
-def examine(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Loaded:
+def examine(file: Path | Source | None = None, environ: Mapping[str, str] = os.environ) -> Loaded:
     """The same, with defaults instead of what is faulty. Raises nothing."""
-    draft = _Draft(Source("", value={}) if path is None else read_yaml(path, str(path)))
+    if file is None:
+        file = Source("", value={})
+    draft = _Draft(file if isinstance(file, Source) else read_yaml(file, str(file)))
     draft.take_file()
     draft.take_environment(environ)
     config = draft.build(Config, ())

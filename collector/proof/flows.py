@@ -41,7 +41,8 @@ class Flow(NamedTuple):
 
 @dataclass(frozen=True)
 class Flows:
-    """The whole matrix: every flow there is, field by field. ``places`` says where a sink is."""
+    """The whole matrix: every flow there is, field by field. ``places`` says where a sink is; what
+    is ours and names no country is in ours."""
 
     schema: Schema
     sinks: Mapping[str, Sink]
@@ -111,7 +112,10 @@ def flows(config: Config, schema: Schema) -> Flows:
     Raises ``ConfigFaults``, whose faults are all that is wrong between the sinks and the schema:
     E205, E211 and E309, each of the setting that is its ``field``.
     """
-    sinks = config.sinks.on()
+    sinks = {
+        name: sink.model_copy(update={"country": config.about.place(sink)})
+        for name, sink in config.sinks.on().items()
+    }
     faults = [
         Fault("settings", 0, 0, f"sinks.{name}.{key}", message, code)
         for name, sink in sinks.items()

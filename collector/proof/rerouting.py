@@ -30,12 +30,16 @@ RULES: Mapping[str, Verdict] = {
     "schema widened": "widening",
     "schema changed": "neutral",
     # a sink
+    "sink added": "widening",
+    "sink removed": "narrowing",
     "further away": "widening",
     "nearer": "narrowing",
     "another recipient": "widening",
+    "no recipient": "narrowing",
     "another country": "widening",
     "no longer limited": "widening",
     "limited": "narrowing",
+    "other purposes": "neutral",
     "another place": "neutral",
     # a field at a sink
     "flow added": "widening",
@@ -101,10 +105,20 @@ def _schema(old: Schema, new: Schema) -> Iterator[Change]:
 
 def _rerouted(old: _Plain, new: _Plain) -> Iterator[Change]:
     """The changes between two matrices as plain data."""
-    for name in dict.fromkeys([*old["sinks"], *new["sinks"]]):
-        if name in old["sinks"] and name in new["sinks"]:
-            yield from _sink(name, old["sinks"][name], new["sinks"][name])
+    before, after = old["sinks"], new["sinks"]
+    for name in dict.fromkeys([*before, *after]):
+        if name not in before:
+            yield Change("sink added", sink=name, new=_who(after[name]))
+        elif name not in after:
+            yield Change("sink removed", sink=name, old=_who(before[name]))
+        else:
+            yield from _sink(name, before[name], after[name])
         yield from _fields(name, _reasons(old, name), _reasons(new, name))
+
+
+def _who(sink: _Plain) -> list[str]:
+    """Whose a sink is, who that is, and where, as far as it is said."""
+    return [sink[key] for key in ("party", "recipient", "country") if sink[key] is not None]
 
 
 def _sink(name: str, old: _Plain, new: _Plain) -> Iterator[Change]:
@@ -115,7 +129,12 @@ def _sink(name: str, old: _Plain, new: _Plain) -> Iterator[Change]:
     if old["limited"] != new["limited"]:
         what = "limited" if new["limited"] else "no longer limited"
         yield Change(what, "", name, old["purposes"], new["purposes"])
-    for key in ("recipient", "country", "place"):
+    elif new["limited"] and (others := differing(old["purposes"], new["purposes"])) != ([], []):
+        yield Change("other purposes", "", name, *others)
+    if old["recipient"] != new["recipient"]:
+        what = "no recipient" if new["recipient"] is None else "another recipient"
+        yield Change(what, "", name, old["recipient"], new["recipient"])
+    for key in ("country", "place"):
         if old[key] != new[key]:
             yield Change(f"another {key}", "", name, old[key], new[key])
 

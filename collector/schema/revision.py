@@ -1,6 +1,7 @@
-"""A schema file as it was at a revision of a git repository, with the catalogues it had there.
+"""Files as they were at a revision of a git repository: a schema with the catalogues that it had
+there, or any document of ours.
 
-The file and the catalogues beside it are written to a temporary directory and loaded from it, so
+A schema and the catalogues beside it are written to a temporary directory and loaded from it, so
 that nothing of the working tree counts. Links in the revision are followed inside it, never out.
 """
 
@@ -11,6 +12,7 @@ import posixpath
 import re
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from shutil import which
 from typing import NamedTuple
@@ -18,8 +20,17 @@ from typing import NamedTuple
 from collector.errors import ConfigError, Fault
 from collector.schema import load
 from collector.schema.model import Schema
+from collector.schema.source import Source, bytes_source
 
-__all__ = ["NotThereError", "RevisionError", "namesake", "parse", "split"]
+__all__ = [
+    "NotThereError",
+    "RevisionError",
+    "load_reference",
+    "namesake",
+    "parse",
+    "read",
+    "split",
+]
 
 _PATH = re.compile(r"\.{0,2}[/\\]|[A-Za-z]:[/\\]")
 _CATALOGUE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\.txt")
@@ -30,6 +41,10 @@ _SET_BY_HOOKS = frozenset(["GIT_DIR", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_WORK_
 
 class RevisionError(Exception):
     """A file of a revision that cannot be had; the text says why, and what to do."""
+
+    def fault(self, shown: str) -> Fault:
+        """The same as a fault of a file that is called so."""
+        return Fault(shown, 1, 1, "", str(self), "E101")
 
 
 class NotThereError(RevisionError):
@@ -53,6 +68,33 @@ def split(reference: str) -> tuple[str, str] | None:
     return (revision, path) if colon and not _PATH.match(reference) else None
 
 
+def read(revision: str, path: str, where: Path, shown: str) -> Source:
+    """Any YAML document as plain values, with its faults; E101 for one that cannot be had.
+
+    Arguments are those of ``parse``. Raises ``ConfigError`` E201 where git is missing.
+    """
+    try:
+        place = _place(revision, path, where)
+        return bytes_source(_with(place, (), where)[place.path], Source(shown))
+    except RevisionError as error:
+        return Source(shown, faults=[error.fault(shown)])
+
+
+def load_reference(reference: str) -> tuple[Schema | None, list[Fault]]:
+    """The schema of ``REV:path``, seen from the working directory, or of a name or a path; or every
+    fault of the document, E101 for one that cannot be had.
+
+    Raises ``ConfigError`` E201 where git is missing.
+    """
+    parts = split(reference)
+    if parts is None:
+        return load.parse(reference)
+    try:
+        return parse(*parts, Path(), reference)
+    except RevisionError as error:
+        return None, [error.fault(reference)]
+
+
 def parse(revision: str, path: str, where: Path, shown: str) -> tuple[Schema | None, list[Fault]]:
     """The schema, or every fault of the document; they call the file as ``shown`` says.
 
@@ -62,9 +104,7 @@ def parse(revision: str, path: str, where: Path, shown: str) -> tuple[Schema | N
     place = _place(revision, path, where)
     beside = posixpath.dirname(place.path)
     catalogues = _catalogues(place.tree, beside, where)
-    contents = _contents(place.tree, [place.path, *catalogues], where)
-    if place.path not in contents:
-        raise NotThereError("the file is not in this revision; check the path")
+    contents = _with(place, catalogues, where)
     with tempfile.TemporaryDirectory(prefix="collector-") as directory:
         for name in catalogues:
             copy = Path(directory, posixpath.relpath(name, beside or "."))
@@ -137,6 +177,14 @@ def _place(revision: str, path: str, where: Path) -> _Place:
     if path.startswith(("/", "../")) or path in (".", ".."):
         raise RevisionError("the path leads out of the repository; check it")
     return _Place(tree.decode().strip(), path)
+
+
+def _with(place: _Place, beside: Iterable[str], where: Path) -> dict[str, bytes]:
+    """The contents of a file, and of those beside it that are there."""
+    contents = _contents(place.tree, [place.path, *beside], where)
+    if place.path not in contents:
+        raise NotThereError("the file is not in this revision; check the path")
+    return contents
 
 
 def _catalogues(tree: str, beside: str, where: Path) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-__all__ = ["catalogue", "claims", "names", "samples", "schema", "shipped", "taxonomy"]
+__all__ = ["catalogue", "claims", "is_path", "names", "samples", "schema", "shipped", "taxonomy"]
 
 _CLAIMS = "claims"
 
@@ -37,12 +37,14 @@ def names() -> list[str]:
     return sorted(path.stem for path in shipped().glob("*.yaml") if path.stem != _CLAIMS)
 
 
-def schema(reference: str) -> Path | None:
-    """The file that a name or a path means, or ``None``.
+def is_path(reference: str) -> bool:
+    """Whether a reference is a path and no name: it has a separator or ends in ``.y(a)ml``."""
+    return "/" in reference or "\\" in reference or reference.endswith((".yaml", ".yml"))
 
-    A reference is a path when it holds a separator or ends in ``.yaml`` or ``.yml``.
-    """
-    if "/" in reference or "\\" in reference or reference.endswith((".yaml", ".yml")):
+
+def schema(reference: str) -> Path | None:
+    """The file that a name or a path means, or ``None``."""
+    if is_path(reference):
         return Path(reference)
     return shipped() / f"{reference}.yaml" if reference in names() else None
 

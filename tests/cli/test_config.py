@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import pytest
@@ -121,98 +120,3 @@ def test_show_of_a_faulty_file(tmp_path: Path) -> None:
     assert (done.code, done.out) == (78, b"")
     assert b"[E209]" in done.err
     assert _SECRET.encode() not in done.err
-
-
-# -- flows ----------------------------------------------------------------------------------------
-
-_SINKS = """\
-sinks:
-  ndjson: {path: out.ndjson, party: PARTY, recipient: 'A "b" [c]', country: DE,
-    purposes: [capacity_planning]}
-"""
-
-
-def _sinks(folder: Path, party: str, more: str = "") -> Path:
-    path = folder / f"{party}.yaml"
-    path.write_text(_SINKS.replace("PARTY", party) + more)
-    return path
-
-
-def test_flows(tmp_path: Path) -> None:
-    """A row for each field; a column for each sink, and whose it is; the same as JSON and as a
-    chart."""
-    path = _sinks(tmp_path, "processor")
-    table = run("config", "flows", path).out.decode().splitlines()
-    assert 'ndjson (processor, A "b" [c], DE)' in table[0]
-    assert table[1].split() == ["client.address", "service_operations,", "security", "-"]
-    done = run("config", "flows", path, "--json")
-    found = json.loads(done.out)
-    assert found["sinks"]["ndjson"]["recipient"] == 'A "b" [c]'
-    reached = [flow["field"] for flow in found["flows"] if flow["sink"] == "ndjson"]
-    assert (len(found["flows"]), len(reached), "client.address" in reached) == (17, 8, False)
-    chart = run("config", "flows", path, "--mermaid").out.decode()
-    assert chart.startswith("flowchart LR\n")
-    assert chart.count(" -->|") == 17
-    assert 's1[("ndjson<br>processor, A #34;b#34; [c], DE")]' in chart
-
-
-def test_the_page_shows_what_the_command_prints(tmp_path: Path) -> None:
-    """The table of docs/flows.md is that of its configuration."""
-    page = (Path(__file__).parent.parent.parent / "docs" / "flows.md").read_text()
-    (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
-    (table,) = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
-    (tmp_path / "c.yaml").write_text(example)
-    printed = run("config", "flows", tmp_path / "c.yaml").out.decode()
-    assert [line.rstrip() for line in printed.splitlines()] == table.splitlines()
-
-
-def test_flows_of_the_environment() -> None:
-    """What is in force: the store alone, for one purpose."""
-    environ = {"COLLECTOR__SINKS__STORE__PURPOSES": "security"}
-    found = json.loads(run("config", "flows", "--json", env=environ).out)
-    assert [flow["field"] for flow in found["flows"]] == ["client.address"]
-
-
-def test_a_third_party_is_refused(tmp_path: Path) -> None:
-    """By every command that reads the sinks, at its line, with the claims."""
-    path = _sinks(tmp_path, "third")
-    checked = run("config", "check", path)
-    assert checked.code == 78
-    assert checked.err.startswith(f"{path}:2:".encode())
-    for done in (checked, run("config", "flows", path), run("serve", "--config", path)):
-        assert done.code == 78
-        assert b"sinks.ndjson.party: a third party" in done.err
-        assert b"`no-third-party-ads` and `no-sale`" in done.err
-        assert done.err.count(b"\n") == 1
-    assert not (tmp_path / "collector-data").exists()
-
-
-def test_faults_of_sinks_stand_beside_others(tmp_path: Path) -> None:
-    """A sink's purposes are looked at only where they are sound, and the schema as well."""
-    path = _sinks(tmp_path, "processor", "  store: {purposes: [securty]}\nlog: {level: x}\n")
-    said = run("config", "check", path).err.decode().splitlines()
-    assert [line.rpartition("[")[2] for line in said] == ["E209]", "E205]"]
-    assert "did you mean `security`?" in said[1]
-    path.write_text("sinks: {store: {purposes: [' ']}}\n")
-    assert run("config", "check", path).err.count(b"\n") == 1
-    (tmp_path / "s.yaml").write_text("schema: x\n")
-    path.write_text(f"schema: {tmp_path}/s.yaml\nsinks: {{store: {{purposes: [x]}}}}\n")
-    said = run("config", "check", path).err.decode().splitlines()
-    assert len(said) == len(set(said)) > 3
-
-
-def test_diff(tmp_path: Path) -> None:
-    """A new sink widens: exit 1, every field named; without it, nothing does."""
-    (old := tmp_path / "old.yaml").write_text("log: {level: debug}\n")
-    new = _sinks(tmp_path, "processor")
-    done = run("config", "diff", old, new, env={"COLLECTOR__SINKS__NDJSON__PATH": "elsewhere"})
-    assert done.code == 1
-    assert done.out.count(b"widening  flow added") == 8
-    assert done.err.count(b"\n") == 1
-    found = json.loads(run("config", "diff", old, new, "--json").out)
-    assert (found["widening"], len(found["changes"])) == (True, 8)
-    back = run("config", "diff", new, old)
-    assert (back.code, back.err, back.out.count(b"narrowing  flow removed")) == (0, b"", 8)
-    same = run("config", "diff", old, old)
-    assert (same.code, same.out) == (0, b"no difference\n")
-    assert run("config", "diff", old, _sinks(tmp_path, "third")).code == 78

@@ -7,11 +7,9 @@ import re
 import shlex
 import stat
 import subprocess
-import sys
 import tempfile
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from shutil import which
 from time import process_time
 from typing import Any
 
@@ -19,11 +17,11 @@ import orjson
 import pytest
 from ruamel.yaml import YAML
 
-from collector.cli import main
 from collector.schema import load_schema, revision, shelf
 from collector.schema.diff import compare
-from tests.cli.process import COMMAND, Ended
-from tests.conftest import required
+from tests.cli.conftest import Here
+from tests.cli.process import COMMAND
+from tests.cli.repository import commit, git
 
 ROOT = Path(__file__).parents[2]
 
@@ -71,22 +69,10 @@ def document(folder: Path, name: str, text: str, devices: str = DEVICES) -> Path
     return path
 
 
-Diff = Callable[..., Ended]
-
-
 @pytest.fixture
-def diff(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Diff:
-    """Runs the command in this process, which takes a tenth of the time of one of its own."""
-
-    def diff(*arguments: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["collector", "schema", "diff", *map(str, arguments)])
-        capfdbinary.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        assert isinstance(ended.value.code, int)
-        return Ended(ended.value.code, *capfdbinary.readouterr())
-
-    return diff
+def diff(here: Here) -> Here:
+    """Runs the command in this process."""
+    return partial(here, "schema", "diff")
 
 
 @pytest.mark.parametrize(
@@ -101,7 +87,7 @@ def diff(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPa
     ],
 )
 def test_exit_codes(
-    diff: Diff, tmp_path: Path, new: str, options: list[str], code: int, says: str
+    diff: Here, tmp_path: Path, new: str, options: list[str], code: int, says: str
 ) -> None:
     """1 where it widens without a higher version, or, if strict, for the same reason as before."""
     old = document(tmp_path, "old", TEXT)
@@ -113,7 +99,7 @@ def test_exit_codes(
     assert (b"give it a version above 1.0.0" in ended.err) == (new == WIDER)
 
 
-def test_the_table(diff: Diff, tmp_path: Path) -> None:
+def test_the_table(diff: Here, tmp_path: Path) -> None:
     """What changed, where, from what to what, which way, and why; widenings first; no value of a
     test."""
     new = (
@@ -139,7 +125,7 @@ def test_the_table(diff: Diff, tmp_path: Path) -> None:
     assert b"canary" not in ended.out + ended.err
 
 
-def test_json(diff: Diff, tmp_path: Path) -> None:
+def test_json(diff: Here, tmp_path: Path) -> None:
     """One object, of the same things."""
     old, new = document(tmp_path, "old", TEXT), document(tmp_path, "new", WIDER)
     ended = diff(old, new, "--json")
@@ -166,7 +152,7 @@ def test_json(diff: Diff, tmp_path: Path) -> None:
     assert not ended.err
 
 
-def test_schemas_are_no_markup(diff: Diff, tmp_path: Path) -> None:
+def test_schemas_are_no_markup(diff: Here, tmp_path: Path) -> None:
     """What a document says in brackets is shown, not obeyed."""
     new = NEWER.replace("android", "'[red]x[/]'").replace(
         "Which systems to", "'[link=x]Which'  # to"
@@ -177,7 +163,7 @@ def test_schemas_are_no_markup(diff: Diff, tmp_path: Path) -> None:
     assert b"[link=x]Which" in ended.out
 
 
-def test_faults_of_both_are_reported_at_once(diff: Diff, tmp_path: Path) -> None:
+def test_faults_of_both_are_reported_at_once(diff: Here, tmp_path: Path) -> None:
     """Exit 1, with every fault of both documents, and no comparison."""
     old = document(tmp_path, "old", TEXT.replace("kind: enum", "kind: list"))
     new = document(tmp_path, "new", TEXT.replace("retention: 30d", "retention: long"))
@@ -192,14 +178,14 @@ def test_faults_of_both_are_reported_at_once(diff: Diff, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("arguments", [[], ["conferencing"], ["conferencing"] * 3])
-def test_usage(diff: Diff, arguments: list[str]) -> None:
+def test_usage(diff: Here, arguments: list[str]) -> None:
     """Two schemas, no more and no less."""
     ended = diff(*arguments)
     assert ended.code == 2
     assert b"Traceback" not in ended.err
 
 
-def test_shipped_names(diff: Diff) -> None:
+def test_shipped_names(diff: Here) -> None:
     """Names of shipped schemas are schemas too, and unknown ones are faults."""
     ended = diff("conferencing", "conferencing-strict")
     assert ended.code == 1
@@ -212,38 +198,7 @@ def test_shipped_names(diff: Diff) -> None:
 # -- git ------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty git repository, where the test now is; nobody's settings count."""
-    if which("git") is None:
-        required("git")
-    for name in [name for name in os.environ if name.startswith("GIT_")]:
-        monkeypatch.delenv(name)
-    for role in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{role}_NAME", "Tester")
-        monkeypatch.setenv(f"GIT_{role}_EMAIL", "tester@example.org")
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
-    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    folder = tmp_path / "repository"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    git("init", "--quiet", "--initial-branch", "main")
-    return folder
-
-
-def git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
-    return done.stdout.strip()
-
-
-def commit(message: str = "a step") -> str:
-    git("add", "--all")
-    git("commit", "--quiet", "--message", message)
-    return git("rev-parse", "HEAD")
-
-
-def test_a_revision(diff: Diff, repository: Path) -> None:
+def test_a_revision(diff: Here, repository: Path) -> None:
     """``REV:path`` is the file as it was: from the top of the repository or, with ``./``, here."""
     path = document(repository / "schemas", "sample", TEXT)
     first = commit()
@@ -267,7 +222,7 @@ def test_a_revision(diff: Diff, repository: Path) -> None:
 
 
 @pytest.mark.parametrize("where", [".", "schemas", "schemas/catalogues"])
-def test_the_catalogues_of_a_revision(diff: Diff, repository: Path, where: str) -> None:
+def test_the_catalogues_of_a_revision(diff: Here, repository: Path, where: str) -> None:
     """Catalogues beside the file at that revision count, never those of the working tree."""
     folder = repository / (where if where != "schemas/catalogues" else "schemas")
     path = document(folder, "sample", TEXT)
@@ -291,7 +246,7 @@ def test_the_catalogues_of_a_revision(diff: Diff, repository: Path, where: str) 
 
 
 def test_faults_of_a_revision_are_those_of_its_file(
-    diff: Diff, repository: Path, monkeypatch: pytest.MonkeyPatch
+    diff: Here, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They call it as it was written, not where it was for a moment; nothing is left behind."""
     document(repository, "sample", TEXT.replace("kind: enum", "kind: list"))
@@ -322,7 +277,7 @@ def test_faults_of_a_revision_are_those_of_its_file(
     ],
 )
 def test_what_is_no_file_of_a_revision(
-    diff: Diff, repository: Path, reference: str, says: str
+    diff: Here, repository: Path, reference: str, says: str
 ) -> None:
     """A fault like any other: where, what, and what to do."""
     document(repository, "sample", TEXT)
@@ -345,7 +300,7 @@ def test_a_dash_is_no_option_of_git(repository: Path) -> None:
 
 
 def test_without_a_repository_and_without_git(
-    diff: Diff, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    diff: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both are said in a sentence."""
     path = document(tmp_path, "sample", TEXT)
@@ -359,7 +314,7 @@ def test_without_a_repository_and_without_git(
     assert b"[E201]" in missing.err
 
 
-def test_a_file_cannot_pass_for_a_revision(diff: Diff, repository: Path) -> None:
+def test_a_file_cannot_pass_for_a_revision(diff: Here, repository: Path) -> None:
     """A change under review must not bring its own past along."""
     document(repository, "sample", TEXT)
     commit()
@@ -369,7 +324,7 @@ def test_a_file_cannot_pass_for_a_revision(diff: Diff, repository: Path) -> None
     assert diff("./HEAD:/sample.yaml", "sample.yaml").code == 0
 
 
-def test_since(diff: Diff, repository: Path) -> None:
+def test_since(diff: Here, repository: Path) -> None:
     """Files, or all of a folder, each with itself; a file that was not there is a new schema."""
     folder = repository / "schemas"
     document(folder, "one", TEXT)
@@ -405,7 +360,7 @@ def test_since(diff: Diff, repository: Path) -> None:
 
 
 @pytest.mark.parametrize("schema", ["schema: sample", "'schema' : \"sample\"  # its name"])
-def test_a_new_name_of_a_file_hides_nothing(diff: Diff, repository: Path, schema: str) -> None:
+def test_a_new_name_of_a_file_hides_nothing(diff: Here, repository: Path, schema: str) -> None:
     """A schema that was there under another file name is compared with what it was; of several,
     with the latest."""
     text = TEXT.replace("schema: sample", schema)
@@ -539,7 +494,7 @@ def test_the_table_of_rules_is_that_of_the_code() -> None:
     assert len(rows) == len(RULES)
 
 
-def test_the_examples_are_the_files(diff: Diff, tmp_path: Path) -> None:
+def test_the_examples_are_the_files(diff: Here, tmp_path: Path) -> None:
     """The workflow and the hooks that the page shows are there, and it says what the table is."""
     assert (ROOT / "docs/examples/schema-review.yml").read_text() in REVIEW
     hooks = {hook["id"] for hook in YAML(typ="safe").load(ROOT / ".pre-commit-hooks.yaml")}
@@ -550,7 +505,7 @@ def test_the_examples_are_the_files(diff: Diff, tmp_path: Path) -> None:
     text = (shelf.shipped() / "conferencing.yaml").read_text()
     wider = tmp_path / "wider.yaml"
     wider.write_text(_wider(text))
-    ended: Ended = diff("conferencing", wider)
+    ended = diff("conferencing", wider)
     plain = (ended.out + ended.err).decode().replace(str(wider), "wider.yaml")
     assert [line.rstrip() for line in plain.splitlines()] == [
         line.rstrip() for line in shown.splitlines()

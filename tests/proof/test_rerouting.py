@@ -7,11 +7,16 @@ from pathlib import Path
 
 import orjson
 import pytest
+from hypothesis import given, reject
+from hypothesis import strategies as st
 
-from collector.config import load
+from collector.config import Config, load
+from collector.config.sinks import PARTIES
+from collector.errors import ConfigFaults
 from collector.proof.flows import Flows, flows
-from collector.proof.rerouting import RULES, changes, document, verdict
-from collector.schema import load_schema
+from collector.proof.rerouting import RULES, Change, changes, document, verdict
+from collector.schema import Schema, load_schema
+from tests.proof.test_flows import schema
 
 _ROOT = Path(__file__).parent.parent.parent
 Sinks = dict[str, dict[str, object]]
@@ -21,21 +26,21 @@ _LAW = "essential.legal_obligation"
 _SCHEMA = (_ROOT / "schemas" / "conferencing.yaml").read_text()
 
 
-def made(folder: Path, sinks: Sinks, schema: str = _SCHEMA) -> Flows:
+def made(folder: Path, sinks: Sinks, schema: str = _SCHEMA, **about: str) -> Flows:
     """The flows of a configuration, under a schema beside it."""
     (folder / "conferencing.yaml").write_text(schema)
-    (folder / "collector.yaml").write_bytes(orjson.dumps({"sinks": sinks}))
+    (folder / "collector.yaml").write_bytes(orjson.dumps({"sinks": sinks, "about": about}))
     return flows(load(folder / "collector.yaml"), load_schema(folder / "conferencing.yaml"))
 
 
 _CASES: dict[str, tuple[Sinks, Sinks, set[str]]] = {
     "nothing": ({}, {"store": {"party": "first"}}, set()),
-    "a new sink": ({}, {"ndjson": _FILE}, {"flow added"}),
-    "a sink less": ({"ndjson": _FILE}, {}, {"flow removed"}),
+    "a new sink": ({}, {"ndjson": _FILE}, {"sink added", "flow added"}),
+    "a sink less": ({"ndjson": _FILE}, {}, {"sink removed", "flow removed"}),
     "another instead": (
         {},
         {"store": {"enabled": False}, "ndjson": _FILE},
-        {"flow added", "flow removed"},
+        {"sink added", "flow added", "sink removed", "flow removed"},
     ),
     "limited": (
         {},
@@ -55,7 +60,7 @@ _CASES: dict[str, tuple[Sinks, Sinks, set[str]]] = {
     "other purposes": (
         {"ndjson": _FILE},
         {"ndjson": _FILE | {"purposes": ["service_operations"]}},
-        {"flow added", "flow removed", "used for more", "used for less"},
+        {"other purposes", "flow added", "flow removed", "used for more", "used for less"},
     ),
     "further away": (
         {"ndjson": _FILE},
@@ -66,6 +71,12 @@ _CASES: dict[str, tuple[Sinks, Sinks, set[str]]] = {
         {"ndjson": _PROCESSOR},
         {"ndjson": _PROCESSOR | {"party": "first"}},
         {"nearer"},
+    ),
+    "back to us": ({"ndjson": _PROCESSOR}, {"ndjson": _FILE}, {"nearer", "no recipient"}),
+    "purposes in another order": (
+        {"ndjson": _FILE | {"purposes": ["security", "capacity_planning"]}},
+        {"ndjson": _FILE | {"purposes": ["capacity_planning", "security"]}},
+        set(),
     ),
     "somebody else": (
         {"ndjson": _PROCESSOR},
@@ -93,9 +104,10 @@ def test_every_field_of_a_new_sink_is_named(tmp_path: Path) -> None:
     """One flow for each, with the purposes and their uses, and all of them widening."""
     found = changes(made(tmp_path, {}), made(tmp_path, {"ndjson": _FILE}))
     reached = made(tmp_path, {"ndjson": _FILE}).to("ndjson")
-    assert [change.field for change in found] == list(reached)
+    assert [change.field for change in found] == ["", *reached]
     assert {change.verdict for change in found} == {"widening"}
-    assert found[0].as_dict() == {
+    assert found[0] == Change("sink added", "", "ndjson", None, ["first"])
+    assert found[1].as_dict() == {
         "verdict": "widening",
         "what": "flow added",
         "field": "device.type",
@@ -142,6 +154,61 @@ def test_the_third_party_is_the_furthest(tmp_path: Path) -> None:
         ("further away", "processor", "third")
     ]
     assert [change.what for change in changes(new, old)] == ["nearer"]
+
+
+def test_our_country_is_that_of_our_sinks(tmp_path: Path) -> None:
+    """Where the controller moves, what is ours moves along, unless it has a country of its own."""
+    sinks = {"ndjson": _PROCESSOR | {"country": "DE"}}
+    old, new = (made(tmp_path, sinks, country=country) for country in ("DE", "US"))
+    assert changes(old, new) == [Change("another country", "", "store", "DE", "US")]
+
+
+_purposes = st.lists(st.sampled_from(["ops", "crash", "law"]), min_size=1, unique=True)
+_stores = st.fixed_dictionaries(
+    {}, optional={"enabled": st.booleans(), "purposes": _purposes, "country": st.just("DE")}
+)
+_files = st.fixed_dictionaries(
+    {"path": st.just("a"), "purposes": _purposes, "recipient": st.sampled_from("AB")},
+    optional={"party": st.sampled_from(PARTIES), "country": st.just("DE")},
+)
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Schema:
+    """Fields for one purpose, for several, for what a law demands."""
+    fields = {"a": ("ops",), "b": ("ops", "crash"), "c": ("crash", "law"), "d": ("law",)}
+    return schema(tmp_path_factory.mktemp("sample"), fields)
+
+
+@given(_stores, st.none() | _files, _stores, st.none() | _files)
+def test_nothing_widens_silently(
+    sample: Schema,
+    store: dict[str, object],
+    file: dict[str, object] | None,
+    new_store: dict[str, object],
+    new_file: dict[str, object] | None,
+) -> None:
+    """Any two configurations: if and only if a sink gets more, or somebody else gets it, or it is
+    not limited any more, one of the changes is widening."""
+
+    def made_of(store: dict[str, object], file: dict[str, object] | None) -> Flows:
+        config = Config(sinks={"store": store} | ({"ndjson": file} if file else {}))
+        try:
+            return flows(config, sample)
+        except ConfigFaults:
+            reject()
+
+    old, new = made_of(store, file), made_of(new_store, new_file)
+    assert any(change.verdict == "widening" for change in changes(old, new)) == any(
+        name not in old.sinks
+        or not {(f, p) for f, all_ in new.to(name).items() for p in all_}
+        <= {(f, p) for f, all_ in old.to(name).items() for p in all_}
+        or PARTIES.index(sink.party) > PARTIES.index(old.sinks[name].party)
+        or sink.recipient not in (None, old.sinks[name].recipient)
+        or sink.country != old.sinks[name].country
+        or (sink.purposes is None and old.sinks[name].purposes is not None)
+        for name, sink in new.sinks.items()
+    )
 
 
 @pytest.mark.parametrize("case", _CASES)

@@ -99,8 +99,8 @@ def diff(
 
 
 def _pair(old: str, new: str) -> _Review:
-    before, faults = _load(old)
-    after, more = _load(new)
+    before, faults = revision.load_reference(old)
+    after, more = revision.load_reference(new)
     return _reviewed(new, before, after, [*faults, *more])
 
 
@@ -115,7 +115,7 @@ def _since(rev: str, file: str) -> _Review:
     except revision.NotThereError:
         before = _renamed(rev, after, path.parent)
     except revision.RevisionError as error:
-        more = [_fault(shown, error)]
+        more = [error.fault(shown)]
     return _reviewed(file, before, after, [*more, *faults])
 
 
@@ -130,20 +130,6 @@ def _renamed(rev: str, new: Schema | None, folder: Path) -> Schema | None:
 def _reviewed(file: str, old: Schema | None, new: Schema | None, faults: list[Fault]) -> _Review:
     comparison = compare(old, new) if old and new and not faults else None
     return _Review(file, old, new, faults, comparison)
-
-
-def _load(reference: str) -> tuple[Schema | None, list[Fault]]:
-    parts = revision.split(reference)
-    if parts is None:
-        return parse(reference)
-    try:
-        return revision.parse(*parts, Path(), reference)
-    except revision.RevisionError as error:
-        return None, [_fault(reference, error)]
-
-
-def _fault(shown: str, error: revision.RevisionError) -> Fault:
-    return Fault(shown, 1, 1, "", str(error), "E101")
 
 
 def _files(references: list[str]) -> list[str]:

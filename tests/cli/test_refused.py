@@ -1,0 +1,155 @@
+"""Configurations that are refused: each by ``collector config check``, under its code, at the
+setting to blame, without a word of what was written there."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from collector.errors import CODES
+from tests.cli.conftest import Here
+from tests.ingest.certificates import Authority
+from tests.schema.make import PLAIN
+
+_ROOT = Path(__file__).parents[2] / "collector"
+_SECRET = "hunter2secret"
+_TOKENS = f"auth: {{tokens: [{'ab' * 32}]}}\n"
+_PAIR = "tls: {certificate: good.pem, key: good.key}\n"
+_THIRD = f"party: third, recipient: {_SECRET}, purposes: [security]"
+
+
+class Refused(NamedTuple):
+    """A configuration, and the one fault that it has. Files beside it are those of ``folder``."""
+
+    code: str
+    setting: str
+    text: str
+
+
+_TABLE = (
+    # the file
+    Refused("E206", "", f"a: &{_SECRET} 1"),
+    Refused("E206", "", f"a: [{_SECRET}"),
+    Refused("E206", "", f"a: !{_SECRET} 1"),
+    Refused("E209", "", f"- {_SECRET}"),
+    Refused("E211", "data", f"data: a\ndata: {_SECRET}"),
+    # a setting
+    Refused("E208", "…", f"{_SECRET}: 1"),
+    Refused("E208", "log.colour", f"log: {{colour: {_SECRET}}}"),
+    Refused("E209", "log", f"log: {_SECRET}"),
+    Refused("E209", "data", "data:"),
+    Refused("E209", "log.level", f"log: {{level: {_SECRET}}}"),
+    Refused("E209", "limits.body", "limits: {body: 65MiB}"),
+    Refused("E209", "limits.header_time", f"limits: {{header_time: {_SECRET}}}"),
+    Refused("E209", "http.address", f"http: {{address: {_SECRET}}}"),
+    Refused("E209", "http.origins", f"http: {{origins: [{_SECRET}]}}"),
+    Refused("E209", "auth.tokens", f"auth: {{tokens: [{_SECRET}]}}"),
+    Refused("E209", "sinks.ndjson.party", f"sinks: {{ndjson: {{party: {_SECRET}}}}}"),
+    Refused("E209", "sinks.store.purposes", "sinks: {store: {purposes: []}}"),
+    Refused("E209", "sinks.store.country", f"sinks: {{store: {{country: {_SECRET}}}}}"),
+    Refused("E209", "about.controller", 'about: {controller: "hunter2secret\\n"}'),
+    # settings together
+    Refused("E210", "http.address", "http: {address: 0.0.0.0:1}\n" + _TOKENS),
+    Refused("E210", "grpc.address", "grpc: {address: 0.0.0.0:1}\n" + _PAIR),
+    Refused("E211", "tls.certificate", "tls: {certificate: good.pem}"),
+    Refused("E211", "tls.key", "tls: {key: good.key}"),
+    Refused("E211", "tls.client_ca", "tls: {client_ca: good.pem}"),
+    Refused("E211", "admin.address", "admin: {address: 127.0.0.1:4318}"),
+    Refused("E211", "http.address", "http: {address: off}\ngrpc: {address: off}"),
+    Refused("E211", "sinks.store.enabled", "sinks: {store: false}"),
+    Refused(
+        "E214",
+        "sinks.ndjson.party",
+        "sinks: {ndjson: {path: a, party: processor, recipient: hunter2secret}}",
+    ),
+    Refused(
+        "E214",
+        "sinks.ndjson.party",
+        "sinks: {ndjson: {path: a, party: processor, purposes: [security]}}",
+    ),
+    # settings and the schema
+    Refused("E101", "schema", "schema: ./none.yaml"),
+    Refused("E140", "schema", f"schema: {_SECRET}"),
+    Refused("E202", "schema", "schema: ./keyed.yaml"),
+    Refused("E301", "purposes.ops.use", "schema: ./sold.yaml"),
+    Refused("E205", "sinks.store.purposes", "sinks: {store: {purposes: [hunter2secret]}}"),
+    Refused(
+        "E211", "sinks.store.purposes", "schema: ./two.yaml\nsinks: {store: {purposes: [law]}}"
+    ),
+    Refused("E309", "sinks.ndjson.party", f"sinks: {{ndjson: {{path: a, {_THIRD}}}}}"),
+    Refused("E309", "sinks.store.party", f"sinks: {{store: {{{_THIRD}}}}}"),
+    # settings and their surroundings
+    Refused("E203", "data", "data: file/below"),
+    Refused("E203", "http.unix", "http: {unix: none/in.sock}"),
+    Refused("E203", "sinks.ndjson.path", "sinks: {ndjson: {path: file/out.ndjson}}"),
+    Refused("E207", "http.address", "http: {address: '192.0.2.1:1'}\n" + _TOKENS + _PAIR),
+    Refused("E212", "tls.certificate", "tls: {certificate: none.pem, key: good.key}"),
+    Refused("E212", "tls.certificate", "tls: {certificate: file, key: good.key}"),
+    Refused("E212", "tls.certificate", "tls: {certificate: good.pem, key: other.key}"),
+    Refused("E212", "tls.certificate", _PAIR.replace("}", ", client_ca: file}")),
+)
+
+_KEYED = """\
+  device.id: {kind: pseudonym, key: 'env:NOT_THERE', rotate: 1d, category: user.device,
+    purposes: [ops], retention: 1d, reason: For a test}
+"""
+_SOLD = PLAIN.replace("essential.service.operations", "third_party_sharing")
+_LAW = "  law: {use: essential.legal_obligation, basis: contract, reason: A law demands it}\n"
+_TWO = PLAIN.replace("fields:", f"{_LAW}fields:")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Certificates, schemas, and a file that is nothing."""
+    folder = tmp_path_factory.mktemp("refused")
+    authority = Authority(folder)
+    authority.issue("good")
+    authority.issue("other")
+    (folder / "file").write_text(_SECRET)
+    for name, text in (("keyed", PLAIN + _KEYED), ("sold", _SOLD), ("two", _TWO)):
+        (folder / f"{name}.yaml").write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize("refused", _TABLE, ids=lambda one: f"{one.code}-{one.setting}")
+def test_each_is_refused(
+    refused: Refused, here: Here, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit 78, exactly that fault, and nothing of what stands there."""
+    monkeypatch.chdir(folder)
+    (folder / "collector.yaml").write_text(refused.text)
+    done = here("config", "check", "collector.yaml", "--json")
+    faults = json.loads(done.out)["faults"]
+    assert [(fault["code"], fault["field"]) for fault in faults] == [
+        (refused.code, refused.setting)
+    ]
+    assert (done.code, done.err) == (78, b"")
+    assert _SECRET.encode() not in done.out
+
+
+_ROOMS = (
+    *("config/*.py", "proof/flows.py", "server/trial.py", "keyring.py"),
+    *("ingest/auth.py", "ingest/limits.py", "ingest/tls.py"),
+)
+"""What settings are read and tried by. Schemas have a table of their own."""
+_NEVER = {"E204"}
+"""Limits are within theirs as settings before they are tried."""
+
+
+def test_every_code_is_in_the_table() -> None:
+    """Each code that a configuration can be refused with is given above."""
+    used = {
+        node.value
+        for room in _ROOMS
+        for path in _ROOT.glob(room)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and re.fullmatch("E[23][0-9]{2}", str(node.value))
+    }
+    given = {refused.code for refused in _TABLE}
+    assert used - given == _NEVER
+    assert given <= set(CODES)
