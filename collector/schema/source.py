@@ -12,12 +12,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import NodeEvent, ScalarEvent
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.events import (
+    CollectionEndEvent,
+    CollectionStartEvent,
+    DocumentStartEvent,
+    Event,
+    MappingStartEvent,
+    NodeEvent,
+    ScalarEvent,
+)
 from ruamel.yaml.reader import ReaderError
 
 from collector.errors import Fault
@@ -28,6 +35,7 @@ _MAX_BYTES = 256 << 10
 _MAX_DEPTH = 64
 _MAX_NODES = 20_000
 _MAX_SHOWN = 80
+_UNPARSED = "it cannot be parsed here; check indentation, quotes and brackets"
 
 # The YAML 1.2 core schema (section 10.3.2), whatever version a %YAML directive asks for.
 _NULL = frozenset(["", "~", "null", "Null", "NULL"])
@@ -35,6 +43,7 @@ _BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": Fals
 _DECIMAL = re.compile(r"[-+]?[0-9]+").fullmatch
 _BASED = re.compile(r"0(?:o[0-7]+|x[0-9a-fA-F]+)").fullmatch
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?").fullmatch
+_HALF_A_PAIR = re.compile("[\ud800-\udfff]").search
 _NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)").fullmatch
 
 Loc = tuple[str | int, ...]
@@ -110,14 +119,14 @@ def bytes_source(data: bytes, source: Source) -> Source:
 def text_source(text: str, source: Source) -> Source:
     """Fill a source from YAML text."""
     try:
-        if _only_plain(text, source):
-            node = YAML(typ="safe", pure=True).compose(text)
-            source.value = _plain(node, (), source) if node is not None else {}
+        events = _events(text, source)
+        if not source.faults:
+            nodes = list(_nodes(iter(events)))
+            source.value = _plain(nodes[0], (), source) if nodes else {}
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        problem = "it cannot be parsed here; check indentation, quotes and brackets"
-        source.faults.append(Fault(source.file, line, column, "", problem, "E102"))
+        source.faults.append(Fault(source.file, line, column, "", _UNPARSED, "E102"))
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         column = error.position - text.rfind("\n", 0, error.position)
@@ -128,47 +137,73 @@ def text_source(text: str, source: Source) -> Source:
     return source
 
 
-def _only_plain(text: str, source: Source) -> bool:
-    """Whether the text has none of the YAML that goes beyond JSON, judged before composing it."""
-    depth = nodes = 0
-    before = len(source.faults)
+def _events(text: str, source: Source) -> list[Event]:
+    """What the text consists of. More than JSON has, more than one document, and more than the
+    limits allow are faults: such a text is not composed."""
+    events: list[Event] = []
+    depth = nodes = documents = 0
     for event in YAML(typ="safe", pure=True).parse(text):
-        place = (event.start_mark.line + 1, event.start_mark.column + 1)
-        if isinstance(event, NodeEvent) and (event.anchor or _is_tagged(event)):
-            message = "write the value out instead"
-            source.faults.append(Fault(source.file, *place, "", message, "E104"))
-        if isinstance(event, ScalarEvent) and event.value == "<<" and event.implicit[0]:
-            message = "merge keys are not allowed; write the keys out"
-            source.faults.append(Fault(source.file, *place, "", message, "E104"))
-        depth += type(event).__name__.endswith("StartEvent")
-        depth -= type(event).__name__.endswith("EndEvent")
+        events.append(event)
+        depth += isinstance(event, CollectionStartEvent)
+        depth -= isinstance(event, CollectionEndEvent)
         nodes += isinstance(event, NodeEvent)
+        documents += isinstance(event, DocumentStartEvent)
+        if isinstance(event, NodeEvent) and (event.anchor or _is_tagged(event)):
+            _refuse(event, "E104", "write the value out instead", source)
+        if isinstance(event, ScalarEvent) and event.value == "<<" and event.implicit[0]:
+            _refuse(event, "E104", "merge keys are not allowed; write the keys out", source)
+        if isinstance(event, DocumentStartEvent) and documents == 2:
+            _refuse(event, "E102", _UNPARSED, source)
         if depth > _MAX_DEPTH or nodes > _MAX_NODES:
             message = f"keep it within {_MAX_DEPTH} levels and {_MAX_NODES} values"
-            source.faults.append(Fault(source.file, *place, "", message, "E102"))
+            _refuse(event, "E102", message, source)
             break
-    return len(source.faults) == before
+    return events
+
+
+def _refuse(event: Event, code: str, message: str, source: Source) -> None:
+    source.faults.append(Fault(source.file, *_place(event), "", message, code))
+
+
+def _place(event: Event) -> tuple[int, int]:
+    return event.start_mark.line + 1, event.start_mark.column + 1
 
 
 def _is_tagged(event: NodeEvent) -> bool:
     return str(getattr(event, "ctag", "")) not in ("", "None")
 
 
-def _plain(node: Node, loc: Loc, source: Source) -> Any:
-    source.places.setdefault(loc, (node.start_mark.line + 1, node.start_mark.column + 1))
-    if isinstance(node, MappingNode):
+class _Node(NamedTuple):
+    """A value as it is written: the event that begins it, and what lies within it."""
+
+    start: Event
+    parts: list[_Node]
+
+
+def _nodes(events: Iterator[Event]) -> Iterator[_Node]:
+    """All that there is up to the end of a collection, or of everything."""
+    for event in events:
+        if isinstance(event, CollectionEndEvent):
+            return
+        if isinstance(event, NodeEvent):
+            inner = isinstance(event, CollectionStartEvent)
+            yield _Node(event, list(_nodes(events)) if inner else [])
+
+
+def _plain(node: _Node, loc: Loc, source: Source) -> Any:
+    source.places.setdefault(loc, _place(node.start))
+    if isinstance(node.start, ScalarEvent):
+        return _scalar(node.start, loc, source)
+    if isinstance(node.start, MappingStartEvent):
         return dict(_members(node, loc, source))
-    if isinstance(node, SequenceNode):
-        return [_plain(item, (*loc, index), source) for index, item in enumerate(node.value)]
-    return _scalar(node, loc, source)
+    return [_plain(item, (*loc, index), source) for index, item in enumerate(node.parts)]
 
 
-def _members(node: MappingNode, loc: Loc, source: Source) -> Iterator[tuple[str, Any]]:
+def _members(node: _Node, loc: Loc, source: Source) -> Iterator[tuple[str, Any]]:
     seen: set[str] = set()
-    for key_node, value_node in node.value:
-        place = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
-        key = key_node.value
-        if not isinstance(key_node, ScalarNode) or not isinstance(key, str) or _is_broken(key):
+    for (start, _), value in zip(node.parts[::2], node.parts[1::2], strict=True):
+        place, key = _place(start), getattr(start, "value", None)
+        if not isinstance(key, str) or _HALF_A_PAIR(key):
             where = source.fault(loc, "E107", "a key is plain text; write it out")
             source.faults.append(where._replace(line=place[0], column=place[1]))
             continue
@@ -178,16 +213,16 @@ def _members(node: MappingNode, loc: Loc, source: Source) -> Iterator[tuple[str,
             source.report(inner, "E103", "this key is already written above; leave one out")
             continue
         seen.add(key)
-        yield key, _plain(value_node, inner, source)
+        yield key, _plain(value, inner, source)
 
 
-def _scalar(node: Node, loc: Loc, source: Source) -> Any:
+def _scalar(event: ScalarEvent, loc: Loc, source: Source) -> Any:
     """A scalar by the core schema; dates stay the text they are written as."""
-    text = str(node.value)
-    if _is_broken(text):
+    text = str(event.value)
+    if _HALF_A_PAIR(text):
         source.refuse(loc, "E107", "half a surrogate pair is not text; write the character itself")
         return ""
-    if not isinstance(node, ScalarNode) or node.style:
+    if event.style:
         return text
     if text in _NULL:
         return None
@@ -211,7 +246,3 @@ def _number(text: str) -> int | float | None:
         return None
     whole = int(text) if _DECIMAL(text) else int(text, 0)
     return whole if -(1 << 63) <= whole < 1 << 64 else None
-
-
-def _is_broken(text: str) -> bool:
-    return any("\ud800" <= char <= "\udfff" for char in text)
