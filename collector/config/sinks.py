@@ -44,6 +44,11 @@ class Sink(Section):
     country: Country = Field(
         None, description="The country that records go to, two letters, such as `DE`."
     )
+    safeguard: Recipient = Field(
+        None,
+        description="What protects records in another country, as the privacy notice says it, such"
+        " as `standard contractual clauses of the EU`.",
+    )
 
     @property
     def is_on(self) -> bool:

@@ -1,7 +1,7 @@
 """A paper: headings, sentences, lists and tables, written as Markdown or as HTML.
 
 Texts are plain; each form escapes all of them. The HTML is one file, has no scripts, and loads
-nothing.
+nothing; its tables have heads for columns and rows, and can be scrolled by keyboard.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _MARKS = re.compile(r"([\\`*_\[\]<>|~&])")
 _AT_START = re.compile(r"^([-+=#]|\d+(?=[.)]))")
 _STYLE = (
     "body{font:1rem/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
-    "table{border-collapse:collapse;display:block;overflow-x:auto}"
+    "div{overflow-x:auto}table{border-collapse:collapse}tbody th{font-weight:normal}"
     "th,td{border:1px solid #999;padding:.3rem .6rem;text-align:left;vertical-align:top}"
 )
 
@@ -46,7 +46,7 @@ class Items:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with a head."""
+    """A table with a head; the first cell of a row says what it is about."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -63,14 +63,14 @@ def as_markdown(blocks: Iterable[Block]) -> str:
 def as_html(blocks: Sequence[Block], language: str) -> str:
     """The paper as a document of HTML 5."""
     title = next((block.text for block in blocks if isinstance(block, Heading)), "")
-    body = "\n".join(line for block in blocks for line in _html(block))
+    body = "\n".join(_body(blocks, title))
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     return (
         f'<!DOCTYPE html>\n<html lang="{html.escape(language)}">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n"
-        f"<body>\n{body}\n</body>\n</html>\n"
+        f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
     )
 
 
@@ -103,7 +103,15 @@ def _at_start(mark: str) -> str:
     return f"{mark}\\" if mark[0].isdigit() else f"\\{mark}"
 
 
-def _html(block: Block) -> Iterator[str]:
+def _body(blocks: Iterable[Block], title: str) -> Iterator[str]:
+    """The blocks, each told what the heading above it is."""
+    heading = title
+    for block in blocks:
+        heading = block.text if isinstance(block, Heading) else heading
+        yield from _html(block, heading)
+
+
+def _html(block: Block, heading: str) -> Iterator[str]:
     match block:
         case Heading(level, text):
             yield f"<h{level}>{html.escape(text)}</h{level}>"
@@ -114,10 +122,13 @@ def _html(block: Block) -> Iterator[str]:
             yield from (f"<li>{html.escape(text)}</li>" for text in texts)
             yield "</ul>"
         case Table(head, rows):
-            yield f"<table>\n<thead>{_row(head, 'th')}</thead>\n<tbody>"
-            yield from (_row(row, "td") for row in rows)
-            yield "</tbody>\n</table>"
+            yield f'<div role="region" aria-label="{html.escape(heading)}" tabindex="0">'
+            columns = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in head)
+            yield f"<table>\n<thead><tr>{columns}</tr></thead>\n<tbody>"
+            yield from map(_row, rows)
+            yield "</tbody>\n</table>\n</div>"
 
 
-def _row(cells: Sequence[str], tag: str) -> str:
-    return f"<tr>{''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells)}</tr>"
+def _row(cells: Sequence[str]) -> str:
+    first, *others = map(html.escape, cells)
+    return f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in others)}</tr>'

@@ -13,61 +13,23 @@ from typing import Any
 from collector.config import Config
 from collector.config.model import About
 from collector.config.sinks import Sink
+from collector.proof.abroad import is_unprotected
 from collector.proof.flows import Flows
+from collector.proof.vocabulary import BASES, CONTEXT, PURPOSES, data
 from collector.proof.words import LETTERS, nearest_above
 from collector.schema.kinds.pseudonym import PseudonymField
-from collector.schema.model import Basis, Purpose, Schema
+from collector.schema.model import Purpose, Schema
 
-__all__ = ["BASES", "PURPOSES", "Activity", "activities", "as_csv", "as_json"]
+__all__ = ["Activity", "activities", "as_csv", "as_json"]
 
-PURPOSES: dict[str, str] = {
-    "essential.service": "dpv:ServiceProvision",
-    "essential.service.authentication": "dpv:IdentityAuthentication",
-    "essential.service.notifications": "dpv:CommunicationManagement",
-    "essential.service.operations": "dpv:TechnicalServiceProvision",
-    "essential.service.payment_processing": "dpv:PaymentManagement",
-    "essential.service.security": "dpv:EnforceSecurity",
-    "essential.fraud_detection": "dpv:FraudPreventionAndDetection",
-    "essential.legal_obligation": "dpv:LegalCompliance",
-    "functional.service.improve": "dpv:ImproveExistingProductsAndServices",
-    "functional.storage.privacy_preferences": "dpv:RecordManagement",
-    "analytics.reporting.system.performance": "dpv:ServiceOptimisation",
-}
-"""The DPV's purpose for a use of the taxonomy, or for the nearest one above it."""
-
-BASES: dict[Basis, str] = {
-    "consent": "dpv:Consent",
-    "contract": "dpv:Contract",
-    "legal_obligation": "dpv:LegalObligation",
-    "vital_interests": "dpv:VitalInterest",
-    "public_interest": "dpv:PublicInterest",
-    "legitimate_interests": "dpv:LegitimateInterest",
-}
-"""The DPV's legal bases. Its extension for the GDPR names the article: ``eu-gdpr:A6-1-a``."""
-
-_DATA = {
-    "user.device": "pd:DeviceBased",
-    "user.device.ip_address": "pd:IPAddress",
-}
-_SYSTEM = ("os.", "pd:DeviceOperatingSystem")
-_ANY = "dpv:PersonalData"
-_CONTEXT: dict[str, Any] = {
-    "dpv": "https://w3id.org/dpv#",
-    "pd": "https://w3id.org/dpv/pd#",
-    "eu-gdpr": "https://w3id.org/dpv/legal/eu/gdpr#",
-    "dct": "http://purl.org/dc/terms/",
-    **{
-        f"dpv:has{name}": {"@type": "@id"}
-        for name in ("LegalBasis", "Necessity", "DataSubject", "Processing", "TechnicalMeasure")
-    },
-}
 _ROLES = {
     "first": ("dpv:hasRecipientDataController", "dpv:DataController"),
     "processor": ("dpv:hasDataProcessor", "dpv:DataProcessor"),
     "third": ("dpv:hasRecipientThirdParty", "dpv:ThirdParty"),
 }
-_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
-"""With these a cell begins that a spreadsheet would compute."""
+_FORMULAS = (*"=+-@\t\r\n", *"＝＋－＠")
+"""With these a cell begins that a spreadsheet would compute; some read wide letters too."""
+_UNSAID = "not stated"
 
 
 @dataclass(frozen=True)
@@ -105,7 +67,7 @@ def activities(flows: Flows) -> Iterator[Activity]:
             yield Activity(
                 name,
                 purpose,
-                {key: _data(key, field.category) for key, field in fields.items()},
+                {key: data(key, field.category) for key, field in fields.items()},
                 {sink: names for sink, names in reached.items() if names},
                 max(field.retention for field in fields.values()),
             )
@@ -114,14 +76,15 @@ def activities(flows: Flows) -> Iterator[Activity]:
 def as_json(flows: Flows, config: Config) -> dict[str, Any]:
     """The record as a document of JSON-LD."""
     about = config.about
-    controller: dict[str, Any] = {"@type": "dpv:DataController", **_party(about.controller)}
+    named = _party(about.controller) or {"dpv:hasApplicability": "dpv:NotAvailable"}
+    controller: dict[str, Any] = {"@type": "dpv:DataController", **named}
     controller |= {"dpv:hasContact": about.contact} if about.contact else {}
     controller |= _seat(about.country)
     if about.officer:
         officer = {"@type": "dpv:DataProtectionOfficer", "dpv:hasContact": about.officer}
         controller["dpv:hasDataProtectionOfficer"] = officer
     return {
-        "@context": _CONTEXT,
+        "@context": CONTEXT,
         "@type": "dpv:Process",
         "dct:title": flows.schema.title,
         "dct:source": f"{flows.schema.id} sha256:{flows.schema.digest}",
@@ -149,12 +112,13 @@ def as_csv(flows: Flows, config: Config) -> str:
             "data_categories": _list(dict.fromkeys(each.fields.values())),
             "recipients": _list(_named(name, flows.sinks[name]) for name in each.sinks),
             "countries": _list(
-                dict.fromkeys(about.place(flows.sinks[name]) or "not stated" for name in each.sinks)
+                dict.fromkeys(about.place(flows.sinks[name]) or _UNSAID for name in each.sinks)
             ),
+            "safeguards": _list(_guards(flows, each, about)),
             "retention_days": f"{each.retention / timedelta(days=1):g}",
             "measures": _list(_measures(schema, config)),
-            "controller": about.controller or "",
-            "contact": about.contact or "",
+            "controller": about.controller or _UNSAID,
+            "contact": about.contact or _UNSAID,
             "officer": about.officer or "",
             "controller_country": about.country or "",
             "owner": schema.owner,
@@ -167,12 +131,6 @@ def as_csv(flows: Flows, config: Config) -> str:
     writer.writeheader()
     writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
     return text.getvalue()
-
-
-def _data(name: str, category: str) -> str:
-    if name.startswith(_SYSTEM[0]):
-        return _SYSTEM[1]
-    return nearest_above(category, _DATA) or _ANY
 
 
 def _node(activity: Activity, flows: Flows, about: About) -> dict[str, Any]:
@@ -203,8 +161,15 @@ def _node(activity: Activity, flows: Flows, about: About) -> dict[str, Any]:
     for name, names in activity.sinks.items():
         sink = flows.sinks[name]
         role, kind = _ROLES[sink.party]
-        recipient = {"@type": kind, "dct:identifier": name, "dct:description": ", ".join(names)}
+        recipient: dict[str, Any] = {
+            "@type": kind,
+            "dct:identifier": name,
+            "dct:description": ", ".join(names),
+        }
         recipient |= _party(sink.recipient) | _seat(about.place(sink))
+        if sink.safeguard is not None:
+            tool = {"@type": "eu-gdpr:DataTransferTool", "dct:description": sink.safeguard}
+            recipient["dpv:hasOrganisationalMeasure"] = tool
         node.setdefault(role, []).append(recipient)
     return node
 
@@ -212,10 +177,20 @@ def _node(activity: Activity, flows: Flows, about: About) -> dict[str, Any]:
 def _measures(schema: Schema, config: Config) -> list[str]:
     """Measures that are in force: some always, some by schema and configuration."""
     fields = schema.fields.values()
-    found = ["dpv:InformationFlowControl"]
+    found = ["dpv:InformationFlowControl", "dpv:AccessControlMethod"]
+    if config.auth.tokens or config.tls.client_ca is not None:
+        found.append("dpv:AuthenticationProtocols")
     found += ["dpv:Pseudonymisation"] if any(isinstance(f, PseudonymField) for f in fields) else []
     found += ["dpv:EncryptionInTransfer"] if config.tls.certificate is not None else []
     return found
+
+
+def _guards(flows: Flows, activity: Activity, about: About) -> Iterator[str]:
+    """What protects records abroad, of each sink of which there is something to say."""
+    for name in activity.sinks:
+        sink = flows.sinks[name]
+        if sink.safeguard is not None or is_unprotected(sink, about):
+            yield f"{name}: {sink.safeguard or _UNSAID}"
 
 
 def _party(name: str | None) -> dict[str, str]:

@@ -35,7 +35,8 @@ LETTERS: dict[Basis, str] = {
     "public_interest": "e",
     "legitimate_interests": "f",
 }
-"""The letter of Art. 6(1) GDPR."""
+"""The letter of Art. 6(1) GDPR, and of Art. 20(2) of Indonesia's UU PDP, which has the same six in
+the same order."""
 
 _UNITS = (("day", 86400), ("hour", 3600), ("minute", 60))
 

@@ -49,6 +49,14 @@ def test_another_schema_than_the_configured_one() -> None:
     assert done.code == 0
 
 
+def test_what_is_left_open_is_told(tmp_path: Path) -> None:
+    """What protects records abroad too."""
+    sink = {"path": "a", "party": "processor", "recipient": "A", "purposes": ["security"]}
+    configured(tmp_path, sinks={"ndjson": sink | {"country": "ID"}})
+    done = run("schema", "ropa", "--config", tmp_path / "collector.yaml")
+    assert done.err == b"not stated in the configuration: sinks.ndjson.safeguard\n"
+
+
 def test_what_cannot_be_written(tmp_path: Path) -> None:
     """Faults of schema and configuration, and of how the two fit."""
     configured(tmp_path)

@@ -21,6 +21,7 @@ _SINKS = {
         "party": "processor",
         "recipient": "Stats & Co <b>",
         "country": "ID",
+        "safeguard": "standard clauses",
         "purposes": ["capacity_planning"],
     },
 }

@@ -9,7 +9,7 @@ import pytest
 from collector.config.model import About
 from collector.proof.flows import Flows
 from collector.proof.notice import notice
-from collector.proof.paper import Block, Items, Sentence, Table, as_html, as_markdown
+from collector.proof.paper import Block, Heading, Items, Sentence, Table, as_html, as_markdown
 from collector.proof.words import LANGUAGES, Language, words
 from collector.schema import shelf
 from tests.proof.papers import ABOUT, configured, matrix
@@ -63,10 +63,70 @@ def test_recipients(flows: Flows, tmp_path: Path) -> None:
     )
     assert ours in told
     theirs = next(line for line in told if line.startswith("Stats & Co <b> works for us"))
-    assert theirs.endswith("It goes to another country: ID.")
+    assert theirs.endswith(
+        "It goes to another country: ID. What protects it there: standard clauses."
+    )
     assert "IP address" not in theirs
     assert "Example GmbH decides what is collected here, and what for." in told
     assert "Contact: privacy@example.org" in told
+
+
+@pytest.mark.parametrize(
+    ("home", "there", "ends"),
+    [
+        ("DE", "ID", "It goes to another country: ID. What protects it there is not stated."),
+        ("ID", "DE", "It goes to another country: DE. What protects it there is not stated."),
+        ("DE", "FR", "It goes to another country: FR."),
+        ("ID", "ID", "It goes to this country: ID."),
+        (None, "ID", "It goes to this country: ID."),
+        ("DE", None, "To which country it goes is not stated."),
+    ],
+)
+def test_transfers(tmp_path: Path, home: str | None, there: str | None, ends: str) -> None:
+    """A law wants something to protect records in another country, outside of the EEA at least:
+    that nobody says what it is, is said."""
+    sink = {"path": "a", "party": "processor", "recipient": "A", "purposes": ["security"]}
+    sinks = {"ndjson": sink | ({"country": there} if there else {}), "store": False}
+    config = configured(tmp_path, sinks=sinks, about={"country": home} if home else {})
+    told = lines(notice(matrix(config), config.about, words("en")))
+    (theirs,) = (line for line in told if line.startswith("A works for us"))
+    assert theirs == f"A works for us under a contract, and receives: IP address. {ends}"
+
+
+def test_what_has_to_be_provided(tmp_path: Path) -> None:
+    """What a contract needs and what a law demands; not what may be refused, nor what nothing is
+    collected for, which is no purpose of anything."""
+    schema = tmp_path / "needs.yaml"
+    use = "use: essential.service.operations, reason: It has to be"
+    schema.write_text(
+        "schema: needs\nversion: 1.0.0\ntitle: Needs\nowner: a\npurposes:\n"
+        f"  talk: {{{use}, basis: contract}}\n"
+        f"  taxes: {{{use}, basis: legal_obligation}}\n"
+        f"  comfort: {{{use}, basis: contract, optional: true}}\n"
+        f"  nothing: {{{use}, basis: contract}}\n"
+        "fields:\n  os.type: {kind: enum, values: [linux], category: system,"
+        " purposes: [talk, taxes, comfort], retention: 1d, reason: It has to be}\n"
+    )
+    blocks = notice(matrix(configured(tmp_path, sinks={}), schema), About(), words("en"))
+    told = lines(blocks)
+    assert "Without what is used for talk, the contract with you cannot be performed." in told
+    assert "The law obliges us to collect what is used for: taxes." in told
+    assert "nothing" not in [
+        row[0] for each in blocks if isinstance(each, Table) for row in each.rows
+    ]
+
+
+def test_what_is_left_open_is_said(flows: Flows) -> None:
+    """Who it is and how to reach them: nothing is made up, and nothing left out in silence."""
+    told = lines(notice(flows, About(), words("en")))
+    assert told[:2] == [
+        "Who decides what is collected here is not stated.",
+        "How they can be reached is not stated.",
+    ]
+    assert told.count("How they can be reached is not stated.") == 2
+    told = lines(notice(flows, About(**ABOUT), words("en")))
+    assert "Write to: privacy@example.org" in told
+    assert not [line for line in told if "not stated" in line]
 
 
 def test_a_third_party(tmp_path: Path) -> None:
@@ -87,19 +147,24 @@ def test_a_third_party(tmp_path: Path) -> None:
         " To which country it goes is not stated."
     ) in told
     assert "What was damaged and set aside is deleted after 1 day at the latest." in told
-    assert not [line for line in told if "object" in line or "consent" in line or "refuse" in line]
+    assert not [line for line in told if "object at any" in line or "consent" in line]
+    assert not [line for line in told if "refuse" in line]
     assert not [line for line in told if line.startswith("Nothing that is kept has your name")]
 
 
 def test_rights_follow_the_legal_basis(flows: Flows) -> None:
-    """Objection, withdrawal, refusal and portability name the purposes that they are about."""
-    told = lines(notice(flows, About(), words("en")))
-    assert "You may object to what is used for: security." in told
-    at = told.index("You may refuse what is used for: capacity planning.")
+    """Objection, withdrawal, refusal and portability name the purposes that they are about; that
+    one may object has a heading of its own."""
+    blocks = notice(flows, About(), words("en"))
+    at = blocks.index(Sentence("You may object at any time to what is used for: security."))
+    assert blocks[at - 1] == Heading(3, "Your right to object")
+    told = lines(blocks)
+    at = told.index(
+        "You may refuse what is used for: capacity planning. From then on it is not even read."
+    )
     assert told[at + 1].startswith("Your browser refuses it for you if it signals Global Priv")
     assert any(line.startswith("You consent to what is used for: capacity plan") for line in told)
     assert told[-1].startswith("Made from conferencing/1.0.0, digest ")
-    assert "Who decides what is collected here is not stated." in told
 
 
 def test_how_exactly(tmp_path: Path) -> None:

@@ -42,7 +42,8 @@ _blocks = st.one_of(
     st.builds(Items, st.lists(_texts, min_size=1, max_size=3)),
     st.builds(Table, st.lists(_texts, min_size=2, max_size=2), _rows),
 )
-_TAGS = {"h1", "h2", "h3", "p", "ul", "li", "table", "thead", "tbody", "tr", "th", "td"}
+_TAGS = {"h1", "h2", "h3", "p", "ul", "li", "div", "table", "thead", "tbody", "tr", "th", "td"}
+_REGION = {"role": "region", "tabindex": "0"}
 
 
 def texts(block: Block) -> list[str]:
@@ -60,8 +61,9 @@ def texts(block: Block) -> list[str]:
 class _Reader(HTMLParser):
     """The texts of the leaves of a body, and all tags."""
 
-    def __init__(self) -> None:
+    def __init__(self, headings: list[str]) -> None:
         super().__init__()
+        self.headings = headings
         self.found: list[str] = []
         self.tags: set[str] = set()
         self.is_open = False
@@ -70,8 +72,14 @@ class _Reader(HTMLParser):
         self.tags.add(tag)
         self.is_open = tag in {"h1", "h2", "h3", "p", "li", "th", "td"}
         if self.is_open:
-            assert not attrs
+            assert tag == "th" or not attrs
             self.found.append("")
+        if attrs:
+            marks = dict(attrs)
+            name = marks.pop("aria-label", None)
+            known = ({"scope": "col"}, {"scope": "row"}) if name is None else (_REGION,)
+            assert marks in known
+            assert name in {None, "", *self.headings}
 
     def handle_endtag(self, tag: str) -> None:
         self.is_open = False
@@ -83,9 +91,10 @@ class _Reader(HTMLParser):
 
 @given(st.lists(_blocks, min_size=1, max_size=4))
 def test_html_means_the_texts(blocks: list[Block]) -> None:
-    """A reader of HTML finds exactly the texts, and no element but those of the blocks."""
-    reader = _Reader()
-    reader.feed(as_html(blocks, "en").partition("<body>")[2])
+    """A reader of HTML finds exactly the texts, and no element but those of the blocks, nor an
+    attribute but those that say what a table is."""
+    reader = _Reader([block.text for block in blocks if isinstance(block, Heading)])
+    reader.feed(as_html(blocks, "en").partition("<main>")[2].partition("</main>")[0])
     reader.close()
     assert [" ".join(text.split()) for text in reader.found] == [
         text for block in blocks for text in texts(block)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import io
 import re
 from pathlib import Path
@@ -12,8 +13,10 @@ import orjson
 import pytest
 
 from collector.config import Config
+from collector.proof import ropa, vocabulary
 from collector.proof.flows import Flows
-from collector.proof.ropa import BASES, PURPOSES, activities, as_csv, as_json
+from collector.proof.ropa import activities, as_csv, as_json
+from collector.proof.vocabulary import BASES, PURPOSES
 from collector.proof.words import LETTERS, nearest_above
 from collector.schema import shelf
 from collector.schema.model import Basis
@@ -74,8 +77,9 @@ def test_the_table(flows: Flows, config: Config) -> None:
         "data_categories": "pd:IPAddress",
         "recipients": "store (first)",
         "countries": "DE",
+        "safeguards": "",
         "retention_days": "30",
-        "measures": "dpv:InformationFlowControl",
+        "measures": "dpv:InformationFlowControl; dpv:AccessControlMethod",
         "controller": "Example GmbH",
         "contact": "privacy@example.org",
         "officer": "",
@@ -85,6 +89,7 @@ def test_the_table(flows: Flows, config: Config) -> None:
     }
     assert rows["capacity_planning"]["recipients"] == "ndjson (processor, Stats & Co <b>)"
     assert rows["capacity_planning"]["countries"] == "ID"
+    assert rows["capacity_planning"]["safeguards"] == "ndjson: standard clauses"
     assert rows["security"]["source"].endswith(flows.schema.digest)
 
 
@@ -98,6 +103,10 @@ def test_the_document(flows: Flows, config: Config) -> None:
     assert planning["dpv:hasNecessity"] == "dpv:Optional"
     (processor,) = planning["dpv:hasDataProcessor"]
     assert (processor["dpv:hasName"], processor["dpv:hasCountry"]) == ("Stats & Co <b>", "ID")
+    assert processor["dpv:hasOrganisationalMeasure"] == {
+        "@type": "eu-gdpr:DataTransferTool",
+        "dct:description": "standard clauses",
+    }
     (ours,) = processes["security"]["dpv:hasRecipientDataController"]
     assert ours["dpv:hasCountry"] == "DE"
     (address,) = processes["security"]["dpv:hasPersonalData"]
@@ -138,11 +147,14 @@ def test_measures_follow_the_configuration(tmp_path: Path) -> None:
         "fields:\n  device.serial: {kind: pseudonym, key: 'env:KEY', rotate: 7d, category: system,"
         " purposes: [more], retention: 36h, reason: It has to be}\n"
     )
-    config = configured(tmp_path, sinks={}, tls={"certificate": "a", "key": "b"})
+    tls = {"certificate": "a", "key": "b", "client_ca": "c"}
+    config = configured(tmp_path, sinks={}, tls=tls)
     found = matrix(config, schema)
     measures = as_json(found, config)["dpv:hasTechnicalMeasure"]
     assert measures == [
         "dpv:InformationFlowControl",
+        "dpv:AccessControlMethod",
+        "dpv:AuthenticationProtocols",
         "dpv:Pseudonymisation",
         "dpv:EncryptionInTransfer",
     ]
@@ -150,6 +162,47 @@ def test_measures_follow_the_configuration(tmp_path: Path) -> None:
     assert list(rows) == ["more"], "a purpose that no field is for is no activity"
     assert rows["more"]["retention_days"] == "1.5"
     assert b'"PT129600S"' in orjson.dumps(as_json(found, config))
+
+
+def test_what_is_left_open_is_said(tmp_path: Path) -> None:
+    """Who is responsible, where records go, and what protects them there."""
+    sink = {"path": "a", "party": "processor", "recipient": "A", "purposes": ["security"]}
+    config = configured(tmp_path, sinks={"ndjson": sink}, about={})
+    row = _rows(as_csv(matrix(config), config))["security"]
+    assert {row[name] for name in ("controller", "contact", "countries")} == {"not stated"}
+    controller = as_json(matrix(config), config)["dpv:hasDataController"]
+    assert controller["dpv:hasApplicability"] == "dpv:NotAvailable"
+    about = {"country": "DE"}
+    config = configured(tmp_path, sinks={"ndjson": sink | {"country": "ID"}}, about=about)
+    row = _rows(as_csv(matrix(config), config))["security"]
+    assert row["safeguards"] == "ndjson: not stated"
+
+
+_TERMS = frozenset(
+    # dpv: classes, instances, properties
+    """AccessControlMethod AuthenticationProtocols Collect CommunicationManagement Consent Contract
+    DataController DataProcessor DataProtectionOfficer EncryptionInTransfer EnforceSecurity Erase
+    Filter FraudPreventionAndDetection IdentityAuthentication ImproveExistingProductsAndServices
+    InformationFlowControl LegalCompliance LegalObligation LegitimateInterest NotAvailable Optional
+    PaymentManagement PersonalData PersonalDataProcess Process Pseudonymisation PublicInterest
+    Purpose RecordManagement Required ServiceOptimisation ServiceProvision StorageDuration Store
+    TechnicalServiceProvision ThirdParty User VitalInterest hasApplicability hasContact hasCountry
+    hasDataController hasDataProcessor hasDataProtectionOfficer hasDataSubject hasDuration
+    hasLegalBasis hasName hasNecessity hasOrganisationalMeasure hasPersonalData
+    hasPersonalDataProcess hasProcessing hasPurpose hasRecipientDataController
+    hasRecipientThirdParty hasResponsibleEntity hasStorageCondition hasTechnicalMeasure""".split()
+)
+"""Terms of the DPV 2.0 (https://w3id.org/dpv/2.0), looked up there one by one."""
+
+
+def test_every_term_is_in_the_vocabulary() -> None:
+    """None is made up."""
+    source = inspect.getsource(ropa) + inspect.getsource(vocabulary)
+    assert set(re.findall(r'"dpv:(\w+)"', source)) <= _TERMS
+    assert set(re.findall(r'"pd:(\w+)"', source)) <= {
+        *("DeviceBased", "DeviceOperatingSystem", "IPAddress")
+    }
+    assert set(re.findall(r'"eu-gdpr:(\w+)"', source)) <= {"DataTransferTool"}
 
 
 def test_no_cell_is_a_formula(tmp_path: Path) -> None:

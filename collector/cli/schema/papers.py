@@ -10,6 +10,7 @@ from collector.cli.console import complete_schema, err, print_json
 from collector.cli.serve import ConfigFile
 from collector.cli.stdout import write
 from collector.config import Config, load
+from collector.proof.abroad import is_unprotected
 from collector.proof.flows import Flows, flows
 from collector.proof.notice import notice as made
 from collector.proof.paper import as_html, as_markdown
@@ -76,5 +77,7 @@ def _warn(settings: Config, matrix: Flows) -> None:
     open_ = [name for name, value in about.items() if value is None]
     sinks = matrix.sinks.items()
     open_ += [f"sinks.{name}.country" for name, sink in sinks if settings.about.place(sink) is None]
+    unprotected = [name for name, sink in sinks if is_unprotected(sink, settings.about)]
+    open_ += [f"sinks.{name}.safeguard" for name in unprotected]
     if open_:
         err.print(f"not stated in the configuration: {', '.join(open_)}", markup=False)
