@@ -1,12 +1,13 @@
 """A ledger for an auditor: one file of JSON lines that stands for itself.
 
 Each line holds a text, which is the very one that was hashed, and its hash: starts of chains,
-receipts, entries (with their signatures), and the documents that entries name. The last line says
-what the last receipt and the last entry are. ``auditor`` reads it, on a machine without Collector.
+receipts, entries (with their signatures), the documents that entries name, and at the end what the
+last receipt and the last entry are. ``auditor`` reads it, on a machine without Collector.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,17 +31,15 @@ def lines(ledger: Ledger) -> Iterator[bytes]:
         yield _line(entry=entry.text.decode(), hash=entry.hash.hex(), **signature)
     for digest, document in ledger.documents():
         yield _line(document=(document or b"").decode(errors="replace"), hash=digest)
-    tips = {"receipt": ledger.tip, "entry": ledger.last_entry}
-    yield _line(tips={what: _pair(tip or Tip(0, NOTHING)) for what, tip in tips.items()})
+    none = Tip(0, NOTHING)
+    ends = {"receipt": ledger.tip or none, "entry": ledger.last_entry or none}
+    tips = "".join(f"{what} {tip.sequence} {tip.hash.hex()}\n" for what, tip in ends.items())
+    yield _line(tips=tips, hash=hashlib.sha256(tips.encode()).hexdigest())
 
 
 def auditor() -> str:
     """The script that verifies an export, which needs nothing of Collector."""
     return Path(__file__).with_name("auditor.py").read_text(encoding="utf-8")
-
-
-def _pair(tip: Tip) -> list[object]:
-    return [tip.sequence, tip.hash.hex()]
 
 
 def _line(**members: object) -> bytes:

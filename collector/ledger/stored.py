@@ -158,9 +158,11 @@ class Ledger:
             " FROM (SELECT sequence, salt, payload, layout, received AS at FROM batches)"
             " LEFT JOIN receipts USING (sequence) ORDER BY sequence"
         )
+        starts = self.starts.values()
+        damaged = max((each.first for each in starts if each.reason == "damaged"), default=0)
         for number, salt, payload, layout, at, *receipt in self._rows(query):
             sequence = as_number(number)
-            if receipt[-1] is None and any(each.first > sequence for each in found.breaks):
+            if receipt[-1] is None and sequence < damaged:
                 continue  # it was saved from a damaged file, its receipt was not
             if receipt != [layout, at, commit(as_bytes(salt), as_bytes(payload))]:
                 found.report(sequence, "the batch that waits under it is another")

@@ -153,6 +153,8 @@ def _sequences(source: sqlite3.Connection) -> list[int]:
     upwards = [row[0] for row in _rows(source, query)]
     downwards = [row[0] for row in _rows(source, f"{query} DESC")]
     found = {n for n in (*upwards, *downwards) if isinstance(n, int) and 0 < n < _MOST_SEQUENCE}
+    if upwards == downwards[::-1]:
+        return sorted(found)  # there is nothing between
     first = upwards[-1] if upwards else 0
     last = downwards[-1] if downwards else first + _MOST_PROBES
     found.update(range(first, min(last, first + _MOST_PROBES)))

@@ -299,7 +299,7 @@ def test_the_auditor_compares_with_checkpoints(data: Path, tmp_path: Path) -> No
     assert audit(tmp_path, output).returncode == 0
     done = audit(tmp_path, output, path)
     assert done.returncode == 1
-    assert "checkpoint.txt: entry 7 is another, or not there any more" in done.stdout
+    assert "checkpoint.txt: entry 7, or what was before it, is not what it was" in done.stdout
     assert run("ledger", "verify", "--data", data, "--checkpoint", path).code == 1
 
 
@@ -322,11 +322,28 @@ def test_a_ledger_that_was_damaged_holds(data: Path, tmp_path: Path) -> None:
     assert done.code == 0, done.err
     assert b"entries before 8 were lost, where the file was damaged" in done.out
     assert b"a new key begins at entry 9; the one before has not signed it" in done.out
+    assert b"a new chain begins at receipt 4, where the file was damaged; 1 receipts" in done.out
     output = tmp_path / "export.ndjson"
     assert run("ledger", "export", "--data", data, "--output", output).code == 0
     told = audit(tmp_path, output)
-    new = "entry 9: a new key, which the one before has not signed\n"
-    assert told.stdout == new + _HOLDS.format(7, 8)
+    lost = "the file was damaged, what was before it may be lost"
+    new = "entry 9: a new key, which the one before has not signed"
+    told_of = f"receipt 4: {lost}\nentry 8: {lost}\n{new}\n"
+    assert told.stdout == told_of + _HOLDS.format(7, 8)
+    assert run("ledger", "verify", "--data", data, "--checkpoint", path).code == 1
+    assert audit(tmp_path, output, path).returncode == 1
+
+
+def test_receipts_that_damage_explains(data: Path, tmp_path: Path) -> None:
+    """Whoever cuts off receipts can make it look like damage; a checkpoint says that they were."""
+    path = kept(data)
+    edit(data, "DELETE FROM receipts WHERE sequence = 3")
+    with Spool(data / "spool.db", sinks=["sink"]) as spool:
+        spool.put(entry(9)).result()
+    output = tmp_path / "export.ndjson"
+    assert run("ledger", "export", "--data", data, "--output", output).code == 0
+    assert run("ledger", "verify", "--data", data).code == 0
+    assert audit(tmp_path, output).returncode == 0
     assert run("ledger", "verify", "--data", data, "--checkpoint", path).code == 1
     assert audit(tmp_path, output, path).returncode == 1
 

@@ -115,6 +115,18 @@ def test_tampering_is_found(path: Path, statement: str, message: str) -> None:
     assert any(message in str(flaw) for flaw in flaws), flaws
 
 
+def test_batches_whose_receipts_were_lost(path: Path) -> None:
+    """Batches that were saved from a damaged file are no flaw, also before anything else comes."""
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE receipts SET received = 9 WHERE sequence = 4")
+        db.execute("DROP TABLE hours")
+    with Spool(path, sinks=["sink"]) as spool:
+        assert len(spool.aside) == 1
+        assert spool.state().batches == 2
+    with opened(path) as ledger:
+        assert ledger.verify().flaws == []
+
+
 def test_tables_that_somebody_has_made_anew(path: Path) -> None:
     """Whatever is in them, and of whatever type."""
     with closing(sqlite3.connect(path)) as db, db:
