@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from collector.contracts import to_minute
+from collector.errors import ConfigError
 from collector.filter.revision import Expiry, Reason, changing
 from collector.schema import Schema
 from collector.spool import Spool
 from collector.spool.quarantine import discard
 from collector.spool.revision import ALWAYS, Outcome, Revision
 
-__all__ = ["ASIDE", "HOURS", "Cleared", "clear", "prune"]
+__all__ = ["ASIDE", "HOURS", "Cleared", "aside_for", "clear", "prune"]
 
 HOURS = timedelta(days=90)
 """For so long the ledger's sums of hours stay: what was dropped, and how much came in."""
@@ -33,12 +34,25 @@ class Cleared:
     outcome: Outcome
     files: int
 
+    def __bool__(self) -> bool:
+        return bool(self.batches or self.files)
+
+    @property
+    def batches(self) -> int:
+        """Batches that have less in them or are gone, damaged ones too."""
+        return self.outcome.batches + self.outcome.damaged
+
+
+def aside_for(schema: Schema) -> timedelta:
+    """For so long damaged batches and files of a schema stay that were set aside."""
+    return min(ASIDE, *schema.retentions.values())
+
 
 def clear(spool: Spool, reason: Reason, *, since: datetime, wait: float) -> Cleared:
     """Take out what concerns somebody since a moment, and what nobody can tell of: damaged batches,
     and files that were set aside after it. Who is reading is waited for so many seconds.
 
-    Raises ``DeliveryError`` E506 and ``OSError``.
+    Raises ``DeliveryError`` E506, and ``ConfigError`` E203 when a file cannot be deleted.
     """
     revision = Revision(changing(reason), damaged=ALWAYS, always=True, wait=wait)
     return Cleared(spool.revise(revision).result(), discard(spool.path, since=since))
@@ -47,7 +61,7 @@ def clear(spool: Spool, reason: Reason, *, since: datetime, wait: float) -> Clea
 def prune(spool: Spool, schema: Schema, wait: float = 0.0) -> Cleared:
     """Take out what is older than it may be. Raises ``DeliveryError`` E506."""
     now = datetime.now(UTC)
-    expiry, aside = Expiry(schema.retentions, now), now - min(ASIDE, *schema.retentions.values())
+    expiry, aside = Expiry(schema.retentions, now), now - aside_for(schema)
     revision = Revision(
         changing(expiry),
         before=expiry.until,
@@ -56,6 +70,6 @@ def prune(spool: Spool, schema: Schema, wait: float = 0.0) -> Cleared:
         wait=wait,
     )
     outcome, files = spool.revise(revision).result(), 0
-    with suppress(OSError):
+    with suppress(ConfigError):
         files = discard(spool.path, until=aside)
     return Cleared(outcome, files)

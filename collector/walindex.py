@@ -14,6 +14,8 @@ import struct
 from contextlib import suppress
 from pathlib import Path
 
+from collector import directory
+
 __all__ = ["Index", "need_room"]
 
 _BYTES = 32768
@@ -64,6 +66,4 @@ class Index:
 def need_room(path: Path) -> None:
     """See to it that a database can be opened there: the index needs room before ``Index`` can
     reserve any. Raises ``OSError`` when the disk is full."""
-    disk = os.statvfs(path.parent)
-    if disk.f_bavail * disk.f_frsize < _ROOM:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    directory.need_room(path.parent, _ROOM)

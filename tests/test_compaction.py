@@ -57,7 +57,7 @@ def test_it_takes_what_overwriting_leaves(tmp_path: Path, seed: int) -> None:
         dead = set(names) - set(live)
         assert empty_log(db, path)
         assert _left(path, dead) > 0
-        compact(db)
+        compact(db, path)
         assert empty_log(db, path)
         assert _left(path, dead) == 0
         assert _left(path, set(live)) == len(live)

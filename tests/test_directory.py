@@ -1,4 +1,4 @@
-"""Syncing a directory."""
+"""Syncing a directory, and the room in it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from collector.directory import sync
+from collector.directory import need_room, sync
 
 
 def test_it_is_synced_and_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,3 +27,10 @@ def test_it_is_synced_and_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert len(list(Path("/dev/fd").iterdir())) == before
     with pytest.raises(FileNotFoundError):
         sync(tmp_path / "missing")
+
+
+def test_room_is_found_out_before_it_is_used(tmp_path: Path) -> None:
+    """Of this disk there is some, but not any number of bytes."""
+    need_room(tmp_path, 1)
+    with pytest.raises(OSError, match="No space"):
+        need_room(tmp_path, 1 << 62)

@@ -53,7 +53,9 @@ EVENTS: dict[EventName, Event] = {
     "spool_damaged": Event("warning", "damaged files of the spool were set aside", ("files",)),
     "unsigned": Event("warning", "the ledger's entries are not signed: no extra, or no key"),
     "pruning_held": Event(
-        "warning", "somebody reads an old state of the store: bytes that should be gone are there"
+        "warning",
+        "bytes that should be gone are there: somebody reads an old state of the store, or the disk"
+        " has no room",
     ),
     "pruning_done": Event("info", "they are gone"),
     "unexpected": Event("error", "an error of ours; please report", ("error", "place", "times")),

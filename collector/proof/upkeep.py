@@ -3,8 +3,10 @@ set aside; by itself in a sidecar, and when somebody asks."""
 
 from __future__ import annotations
 
+import sqlite3
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +18,7 @@ from collector.ledger import Note
 from collector.schema.model import Schema
 from collector.sinks import held
 from collector.sinks.connection import guarded
-from collector.sinks.pruning import Pruned, prune, sweep
+from collector.sinks.pruning import Pruned, Pruning, prune, sweep
 from collector.sinks.retention import note, tables, unruled
 from collector.spool import Spool
 
@@ -95,20 +97,28 @@ def entry(done: Outdated, command: str) -> Note:
 
 
 class Upkeep(threading.Thread):
-    """Prunes a sidecar's spool at the start and every so many seconds, and notes in the ledger what
-    it did, and what the store did."""
+    """Prunes a sidecar's spool at the start and every so many seconds, and ``left``, a store that
+    may be there though no sink has it; notes in the ledger what it did, and what the sink did."""
 
-    def __init__(self, spool: Spool, schema: Schema, every: float = _EVERY_SECONDS) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        schema: Schema,
+        left: Path | None = None,
+        *,
+        every: float = _EVERY_SECONDS,
+    ) -> None:
         super().__init__(name="collector-upkeep", daemon=True)
-        self._spool, self._schema, self._every = spool, schema, every
+        self._spool, self._schema, self._left, self._every = spool, schema, left, every
         self._ending = threading.Event()
 
     def run(self) -> None:
         """Until it is told to stop. What cannot be done now is done in an hour."""
         while not self._ending.is_set():
             with suppress(CollectorError):
-                done = prune_spool(self._spool, self._schema)
-                self._tell(done)
+                self._tell(prune_spool(self._spool, self._schema))
+            with suppress(CollectorError):
+                self._prune_left()
             self._ending.wait(self._every)
 
     def stop(self) -> None:
@@ -119,6 +129,14 @@ class Upkeep(threading.Thread):
         """The store has pruned itself."""
         self._tell(Outdated(rows=pruned.deleted, shortened=pruned.shortened))
 
+    def _prune_left(self) -> None:
+        """In one go, as nobody waits for it; who is reading is not waited for, but next time."""
+        if self._left is not None and self._left.is_file():
+            pruning = Pruning(self._left, self.store_pruned)
+            with _ruled(self._left, self._schema) as db:
+                while pruning.is_due:
+                    pruning.work(db)
+
     def _tell(self, done: Outdated) -> None:
         if done.rows or done.shortened or done.batches or done.damaged or done.files:
             with suppress(DeliveryError):
@@ -128,10 +146,17 @@ class Upkeep(threading.Thread):
 def _prune_store(path: Path, schema: Schema, wait: float) -> tuple[Pruned, bool, tuple[str, ...]]:
     if not path.is_file():
         return Pruned(), True, ()
-    with held.opened(path) as db:
-        if schema.name in guarded(lambda: tables(db)):
-            guarded(lambda: note(db, schema.name, schema.retentions))
+    with _ruled(path, schema) as db:
         steps = guarded(lambda: list(prune(db, datetime.now(UTC))))
         pruned = sum((done for _, done in steps), Pruned())
         is_swept = guarded(lambda: next(sweep(db, path, wait)))
         return pruned, is_swept, tuple(guarded(lambda: unruled(db)))
+
+
+@contextmanager
+def _ruled(path: Path, schema: Schema) -> Iterator[sqlite3.Connection]:
+    """A store that is there, and what the schema says of it is noted."""
+    with held.opened(path) as db:
+        if schema.name in guarded(lambda: tables(db)):
+            guarded(lambda: note(db, schema.name, schema.retentions))
+        yield db

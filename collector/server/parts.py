@@ -83,7 +83,8 @@ class Parts:
             data / SPOOL_NAME, limit=config.spool.limit, sinks=config.sinks.on(), layouts=[layout]
         )
         stack.callback(self.spool.close)
-        self.upkeep: Upkeep = Upkeep(self.spool, self.schema)
+        left = None if config.sinks.store.is_on else data / STORE_NAME
+        self.upkeep: Upkeep = Upkeep(self.spool, self.schema, left)
         self.sinks: dict[str, Sink] = self._sinks(data, stack)
         self.metrics: Metrics = Metrics(layout, self.spool_reading, self.sink_readings)
         self.pipeline: Pipeline = Pipeline(
@@ -129,9 +130,8 @@ class Parts:
 
     @property
     def is_held(self) -> bool:
-        """Whether somebody who is reading the store keeps bytes in it that are to be gone."""
-        store = self.sinks.get("store")
-        return isinstance(store, Store) and store.pruning.is_held
+        """Whether something that is to be gone is still in the store or a file of records."""
+        return any(getattr(sink, "is_held", False) for sink in self.sinks.values())
 
     def sink_readings(self) -> dict[str, SinkReading]:
         """The sinks as metrics show them."""

@@ -21,6 +21,7 @@ from collector.sinks.lines import lines
 from collector.sinks.mark import Mark, Marks
 from collector.sinks.order import shuffled
 from collector.sinks.rewriting import Change, remove_unfinished, rewrite
+from collector.sinks.rotation import finished, rotate
 from collector.sinks.turn import Turn
 
 __all__ = ["NdjsonFile", "files_of"]
@@ -28,6 +29,7 @@ __all__ = ["NdjsonFile", "files_of"]
 _ROTATE = 64 << 20
 _KEEP = 8
 _DAY = 24 * 3600.0
+_HOUR = 3600.0
 
 
 class NdjsonFile(Closing):
@@ -41,6 +43,7 @@ class NdjsonFile(Closing):
     The file belongs to one process, or to several that have it open as ``shared``, in turn.
 
     ``prune`` is a change for what is older than it may be: once a day, one file after the other.
+    ``is_held`` says that one of them could not be pruned; then all are tried again in an hour.
 
     Raises ``ConfigError`` E203 when the path cannot be used, or another process writes there.
     """
@@ -55,6 +58,7 @@ class NdjsonFile(Closing):
         prune: Change | None = None,
     ) -> None:
         self.path: Path = Path(path)
+        self.is_held: bool = False
         self._rotate = rotate
         self._keep = keep
         self._file = -1
@@ -62,7 +66,8 @@ class NdjsonFile(Closing):
         self._ids: deque[bytes] = deque(maxlen=Mark.MOST_IDS)
         self._prune = prune
         self._due = monotonic()
-        self._old: list[Path] = []
+        self._pruned = 0
+        self._has_failed = False
         self._turn = Turn(_prepared(self.path), shared=shared)
         self._marks = Marks(self._turn.handle)
         message = "the file for records is in use by another process"
@@ -106,11 +111,19 @@ class NdjsonFile(Closing):
         self._turn.close()
 
     def _go_on(self, change: Change) -> None:
-        """Prune the next file, if it is a day since the last time or others are left."""
-        self._old = self._old or files_of(self.path)
-        with suppress(DeliveryError):
-            self._revise(self._old.pop(), change)
-        self._due = monotonic() + (0 if self._old else _DAY)
+        """Prune the next file; upwards, as a file that is finished meanwhile moves them up too."""
+        pause, files = 0.0, list[Path]()
+        try:
+            files = files_of(self.path)[self._pruned :]
+            if files:  # else somebody has taken them away
+                self._revise(files[0], change)
+        except (DeliveryError, OSError):
+            self._has_failed = True
+        self._pruned += 1
+        if not files[1:]:
+            self.is_held, self._has_failed, self._pruned = self._has_failed, False, 0
+            pause = _HOUR if self.is_held else _DAY
+        self._due = monotonic() + pause
 
     def _revise(self, path: Path, change: Change) -> int:
         number = None
@@ -187,13 +200,9 @@ class NdjsonFile(Closing):
         self._ids = deque(mark.ids, maxlen=Mark.MOST_IDS)
 
     def _begin_anew(self) -> None:
-        """Move the file and those before it up by one, and open a new one."""
+        """Finish the file, and open a new one."""
         self._drop()
-        self._numbered(self._keep).unlink(missing_ok=True)
-        for number in range(self._keep - 1, 0, -1):
-            with suppress(FileNotFoundError):
-                self._numbered(number).rename(self._numbered(number + 1))
-        self.path.rename(self._numbered(1))
+        rotate(self.path, self._keep)
         self._open()
 
     def _take_back(self) -> None:
@@ -208,17 +217,11 @@ class NdjsonFile(Closing):
             os.close(self._file)
             self._file = -1
 
-    def _numbered(self, number: int) -> Path:
-        return self.path.with_name(f"{self.path.name}.{number}")
-
 
 def files_of(path: Path) -> list[Path]:
     """The files of records at a path, which are there: the one that is written, and those that are
     finished, also such as ``keep`` would not let stay."""
-    names = [found.name for found in path.parent.iterdir()] if path.parent.is_dir() else []
-    numbers = [name.removeprefix(f"{path.name}.") for name in names]
-    finished = [path.with_name(f"{path.name}.{each}") for each in numbers if each.isdecimal()]
-    return [each for each in (path, *sorted(finished)) if each.name in names]
+    return [*([path] if path.exists() else []), *finished(path)]
 
 
 def _refused() -> DeliveryError:

@@ -26,7 +26,9 @@ __all__ = ["Pruned", "Pruning", "mark", "prune", "sweep"]
 _ROWS = 5000
 _HOUR = 3600.0
 _SOON = 1.0
-"""When somebody was in the way."""
+"""When somebody was in the way,"""
+_LATER = 60.0
+"""and when anything else was: the disk is full, or somebody writes all the time."""
 _STEP_SECONDS = 0.05
 _FIRST = -(1 << 63)
 _REMAINS = "CREATE TABLE IF NOT EXISTS _remains (one INTEGER PRIMARY KEY CHECK (one = 1)) STRICT"
@@ -65,8 +67,8 @@ def mark(db: sqlite3.Connection) -> None:
 
 def sweep(db: sqlite3.Connection, path: Path, seconds: float = 0.0) -> Iterator[bool]:
     """Make the file anew, then empty its log: ``False`` for each try for which somebody was in the
-    way, for so many seconds. Raises ``sqlite3.Error``."""
-    compact(db)
+    way, for so many seconds. Raises ``sqlite3.Error``, and ``OSError`` when there is no room."""
+    compact(db, path)
     while not empty_log(db, path, seconds):
         yield False
     with suppress(sqlite3.OperationalError):  # there is none in a store without
@@ -76,7 +78,7 @@ def sweep(db: sqlite3.Connection, path: Path, seconds: float = 0.0) -> Iterator[
 
 class Pruning:
     """When a store is pruned: at the start and then once an hour, in small steps. It never fails;
-    what could not be done is tried again."""
+    what could not be done is tried again, and ``is_held`` says that something is to be."""
 
     def __init__(self, path: Path, told: Callable[[Pruned], None] | None = None) -> None:
         self.is_held: bool = False
@@ -98,16 +100,15 @@ class Pruning:
         """Go on for some milliseconds, unless it is the file's turn to be made anew; whether it
         was."""
         until, self._has_compacted = monotonic() + _STEP_SECONDS, False
-        pause = _HOUR
         try:
             self._steps = self._steps or self._all(db)
             for pause in self._steps:
                 if pause or monotonic() >= until:
                     self._due = monotonic() + pause
                     return self._has_compacted
-            pause = _HOUR
+            self.is_held, pause = False, _HOUR
         except (sqlite3.Error, OSError):
-            pause = 60 * _SOON
+            self.is_held, pause = True, _LATER
         self._steps = None
         self._due = monotonic() + pause
         return self._has_compacted
@@ -118,13 +119,13 @@ class Pruning:
         for _, done in prune(db, datetime.now(UTC)):
             total += done
             yield 0.0
+        if total and self._told is not None:
+            self._told(total)
         if total or _has_remains(db):
             for is_done in sweep(db, self._path):
                 self._has_compacted = True
                 self.is_held = not is_done
                 yield 0.0 if is_done else _SOON
-        if total and self._told is not None:
-            self._told(total)
 
 
 def _end(db: sqlite3.Connection, rule: Rule, at: int) -> int | None:

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+from collector.contracts import Layout
 from collector.sinks.table import place_among, quoted
 
-__all__ = ["Rule", "note", "rules", "tables", "unruled"]
+__all__ = ["Rule", "note", "note_foreign", "rules", "tables", "unruled"]
 
 _TABLE = (
     'CREATE TABLE IF NOT EXISTS _retention ("table" TEXT NOT NULL, field TEXT NOT NULL,'
@@ -37,6 +38,14 @@ def note(db: sqlite3.Connection, table: str, spans: Mapping[str, timedelta]) -> 
     db.execute(_TABLE)
     rows = [(table, field, int(span.total_seconds())) for field, span in spans.items()]
     db.executemany("INSERT OR REPLACE INTO _retention VALUES (?, ?, ?)", rows)
+
+
+def note_foreign(db: sqlite3.Connection, layout: Layout, spans: Mapping[str, timedelta]) -> None:
+    """Note how long fields may stay that came under another schema than the store was opened for,
+    unless that is noted: for as long as those of the same name, any other for the shortest time."""
+    if all(rule.table != layout.table for rule in rules(db)):
+        shortest = min(spans.values())
+        note(db, layout.table, {name: spans.get(name, shortest) for name, _ in layout.columns})
 
 
 def rules(db: sqlite3.Connection) -> Iterator[Rule]:

@@ -104,6 +104,11 @@ class Store(Closing):
         if self.pruning.is_due and self.pruning.work(self._db):
             self._settling.forget()
 
+    @property
+    def is_held(self) -> bool:
+        """Whether something that is to be gone could not be taken out yet."""
+        return self.pruning.is_held
+
     def count(self) -> int:
         """How many events the table holds; a merged row counts as many as it stands for."""
         self._need()
@@ -133,9 +138,13 @@ class Store(Closing):
         table = self._tables.get(layout)
         if table is None:
             table = Table(layout)
-            guarded(lambda: transaction(self._db, lambda: table.fit(self._db)))
+            guarded(lambda: transaction(self._db, lambda: self._fit(table, layout)))
             guarded(lambda: self._add(layout, table))
         return table
+
+    def _fit(self, table: Table, layout: Layout) -> None:
+        table.fit(self._db)
+        retention.note_foreign(self._db, layout, self._spans)
 
     def _keep(self, parts: Sequence[_Part]) -> None:
         """Batches in one transaction; the places of rows are drawn again if one is taken."""

@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from collector.errors import ConfigError
 from collector.spool.recover import DAMAGED
 
 __all__ = ["aside", "discard"]
@@ -27,12 +28,17 @@ def aside(spool: Path) -> Iterator[tuple[Path, datetime]]:
 
 def discard(spool: Path, *, since: datetime | None = None, until: datetime | None = None) -> int:
     """Delete those that were set aside at or after a moment, or before one; how many files it
-    were. Raises ``OSError``."""
-    number = 0
+    were. Raises ``ConfigError`` E203 when some cannot be deleted; all others are."""
+    number, is_whole = 0, True
     for path, moment in aside(spool):
         if (since is None or moment >= since) and (until is None or moment < until):
-            path.unlink(missing_ok=True)
-            number += 1
+            try:
+                path.unlink(missing_ok=True)
+                number += 1
+            except OSError:
+                is_whole = False
+    if not is_whole:
+        raise ConfigError("E203", "a damaged file that was set aside cannot be deleted; look at it")
     return number
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
@@ -58,6 +60,32 @@ def test_what_the_store_pruned_is_noted(tmp_path: Path) -> None:
         Upkeep(spool, lives.schema).store_pruned(Pruned(shortened=3, deleted=4))
     facts = _facts(_entries(lives)[0])
     assert (facts["rows"], facts["values"]) == ("4", "3")
+
+
+def test_a_store_that_no_sink_has_is_pruned(tmp_path: Path) -> None:
+    """It was switched off, and what it had has its time as ever; a retention that was shortened
+    meanwhile counts. Who is reading is not waited for, but the bytes go the next time."""
+    lives = Lives(tmp_path)
+    lives.deliver_aged((range(5), 1), (range(5, 10), 91))
+    lives.lines.unlink()
+    store, path = lives.data / "store.db", lives.data / "spool.db"
+    with closing(sqlite3.connect(store)) as db, db:
+        db.execute("UPDATE _retention SET seconds = 2 * seconds")
+    with (
+        closing(sqlite3.connect(store, isolation_level=None)) as reader,
+        Spool(path, sinks=["ndjson"]) as spool,
+    ):
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM conferencing").fetchone()
+        upkeep = Upkeep(spool, lives.schema, store, every=0.1)
+        upkeep.start()
+        assert eventually(lambda: len(_entries(lives)) == 1)
+        assert lives.left(range(10)) == set(range(10))
+        reader.execute("COMMIT")
+        assert eventually(lambda: lives.left(range(10)) == set(range(5)))
+        upkeep.stop()
+        upkeep.join(5)
+    assert [_facts(entry)["rows"] for entry in _entries(lives)] == ["5"]
 
 
 def test_a_spool_that_cannot_be_written_is_no_end(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sqlite3
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from collector.sinks.connection import configure, connect
 from collector.sinks.pruning import Pruned, prune, sweep
 from collector.sinks.retention import rules, unruled
 from collector.sinks.store import Store
+from tests.sidecar.faults import small_disk
 
 _NOW = datetime.now(UTC)
 
@@ -70,6 +72,17 @@ def _go_on(store: Store) -> None:
     """What a sink is told when nothing comes, as long as there is something to do."""
     while store.pruning.is_due:
         store.deliver()
+
+
+def _prune_now(store: Store) -> None:
+    """As if an hour had gone by."""
+    store.pruning._due = 0.0
+    _go_on(store)
+
+
+def _free(disk: Path) -> int:
+    found = os.statvfs(disk)
+    return found.f_bavail * found.f_frsize
 
 
 def _bytes(path: Path) -> bytes:
@@ -200,8 +213,7 @@ def test_a_reader_is_waited_for_and_said(tmp_path: Path, schema: Schema) -> None
             store.deliver(Batch(b"n" * 16, _minute(0), _records(5000, 9)))
             assert store.count() == 9
             reader.execute("COMMIT")
-            store.pruning._due = 0.0
-            _go_on(store)
+            _prune_now(store)
             assert not store.pruning.is_held
             assert _address(7).encode() not in _bytes(path)
 
@@ -236,6 +248,53 @@ def test_the_store_knows_its_own_rules(tmp_path: Path, schema: Schema) -> None:
         assert unruled(db) == ["foreign_one"]
     assert first.spans["client.address"] == first.spans["gone"] == timedelta(days=30)
     assert first.spans["os.type"] == timedelta(days=90)
+
+
+def test_what_comes_of_another_schema_has_a_rule(tmp_path: Path, schema: Schema) -> None:
+    """Batches of one that was renamed wait in a spool, and the store is new: fields of the same
+    name have the same time, others the shortest; what is noted already stays noted."""
+    path, other = tmp_path / "store.db", load_schema("participants-qos")
+    with Store(path, other) as store:
+        _go_on(store)
+        for days in (31, 29):
+            store.deliver(Batch(bytes([days]) * 16, _minute(days), [_record(1)], schema.layout))
+        assert unruled(store._db) == []
+        spans = {rule.table: rule.spans for rule in rules(store._db)}["conferencing"]
+        assert spans["client.address"] == spans["os.name"] == timedelta(days=30)
+        assert spans["os.type"] == timedelta(days=90)
+        _prune_now(store)
+        query = 'SELECT "client.address" FROM conferencing ORDER BY received'
+        assert store._db.execute(query).fetchall() == [(None,), (_address(1),)]
+    with Store(path, schema):
+        pass
+    with Store(path, other) as store:
+        store.deliver(Batch(b"y" * 16, _minute(0), [_record(1)], schema.layout))
+        noted = {rule.table: rule.spans for rule in rules(store._db)}
+    assert noted["conferencing"] == schema.retentions
+
+
+def test_a_disk_without_room_is_said_and_not_filled(tmp_path: Path, schema: Schema) -> None:
+    """Rows go, and the ledger is told of them, once; their bytes go when there is room. Meanwhile
+    batches are taken, and whoever else writes there has the room that there was."""
+    told: list[Pruned] = []
+    with small_disk(tmp_path / "disk", 16) as disk:
+        path, ballast = disk / "store.db", disk / "ballast"
+        _fill(path, schema, (1, 0, 20_000), (91, 20_000, 2_000))
+        with ballast.open("wb") as file:
+            file.truncate(0)
+            while _free(disk) > path.stat().st_size // 2:
+                file.write(bytes(1 << 16))
+                file.flush()
+        with Store(path, schema, pruned=told.append) as store:
+            _go_on(store)
+            assert (told, store.pruning.is_held) == ([Pruned(deleted=2_000)], True)
+            assert _free(disk) > path.stat().st_size // 3
+            store.deliver(Batch(b"n" * 16, _minute(0), _records(30_000, 9)))
+            assert store.count() == 20_009
+            ballast.unlink()
+            _prune_now(store)
+            assert (told, store.pruning.is_held) == ([Pruned(deleted=2_000)], False)
+            assert _address(20_007).encode() not in _bytes(path)
 
 
 def test_rows_go_behind_those_of_a_store_that_was_made_anew(tmp_path: Path, schema: Schema) -> None:
