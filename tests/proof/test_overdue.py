@@ -1,4 +1,4 @@
-"""What outlives its time in a data directory is told, whatever it is; nothing that has time left."""
+"""What outlives its time in a data directory is told, whatever it is; what has time left is not."""
 
 from __future__ import annotations
 
