@@ -27,6 +27,7 @@ LONGEST = 1 << 12
 """The most bytes that choices may take; of longer ones nothing is read, and so all is refused."""
 
 _NOTHING: frozenset[str] = frozenset()
+_FLAGS = {b"true": True, b"false": False}
 _PLAIN = re.compile(r'[^"\\/]+').fullmatch
 """Names that have no other escapes."""
 
@@ -72,16 +73,18 @@ def _only(value: Any) -> Any:
 
 
 def _decoder(optional: tuple[str, ...]) -> Callable[[Any], Any]:
-    """Reads an object's members under these names, and skips all others as bytes; or a list."""
+    """Reads an object's members under these names, and skips all others as bytes; or a list. Of
+    equal names the last counts, whatever the others say."""
     names = {f"c{at}": name for at, name in enumerate(optional)}
-    kind = msgspec.defstruct("Choices", [(key, bool, True) for key in names], rename=names)
+    kind = msgspec.defstruct("Choices", [(key, msgspec.Raw, None) for key in names], rename=names)
     decode = msgspec.json.Decoder(kind | list[str]).decode
 
     def read(raw: Any) -> Any:
         said = decode(raw)
         if type(said) is list:
             return said
-        return dict(zip(optional, msgspec.structs.astuple(said), strict=True))
+        members = zip(optional, msgspec.structs.astuple(said), strict=True)
+        return {name: _FLAGS.get(bytes(each)) for name, each in members if each is not None}
 
     return read
 

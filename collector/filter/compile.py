@@ -245,7 +245,7 @@ def compile_plan(
         records=ways,
         user_agent=agent if derived else (),
         agents=Agents(derived),
-        reads_lists=_reads_lists(columns, ways, agent, choices),
+        reads_lists=_reads_lists(columns, ways, agent),
         required=tuple(column.index for column in columns if column.required),
         choices=choices,
         granted=granted,
@@ -279,10 +279,10 @@ def _columns(
         )
 
 
-def _reads_lists(columns: Iterable[Column], ways: Iterable[Way], *others: tuple[Keys, ...]) -> bool:
-    """Whether some path begins in a list."""
+def _reads_lists(columns: Iterable[Column], ways: Iterable[Way], agent: tuple[Keys, ...]) -> bool:
+    """Whether some path begins in a list, besides that of choices, which make nothing an event."""
     read = [column.paths for column in columns] + [way.paths for way in ways]
-    return any(type(path[0]) is int for paths in (*read, *others) for path in paths)
+    return any(type(path[0]) is int for paths in (*read, agent) for path in paths)
 
 
 def _withheld(field: FieldBase, granted: Granted, today: date) -> Drop | None:

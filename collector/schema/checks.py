@@ -16,6 +16,7 @@ from collector.schema.capacity import record_bits
 from collector.schema.kinds.pseudonym import PseudonymField
 from collector.schema.model import Schema
 from collector.schema.source import Loc
+from collector.schema.terms import keys
 
 __all__ = ["CHECKS", "MOST_OPTIONAL", "Finding", "nearest"]
 
@@ -167,10 +168,17 @@ def choices_are_only_choices(schema: Schema) -> Iterator[Finding]:
             yield loc, "E144", f"{message}: each combination is a filter of its own"
         read = [*_user_agent(schema), *_records(schema)]
         read += [(place, source) for place, _, source in _sources(schema)]
+        if _is_in_a_list(path) and not any(_is_in_a_list(source) for _, source in read):
+            message = "no event is a list, as nothing else is looked for in one; name a member"
+            yield loc, "E144", message
         for other, source in read:
             way = source.removesuffix(".*")
             if path == way or path.startswith(f"{way}.") or way.startswith(f"{path}."):
                 yield other, "E144", "a person's choices lie here, never kept; leave it out"
+
+
+def _is_in_a_list(path: str) -> bool:
+    return type(keys(path)[0]) is int
 
 
 def derivation(schema: Schema) -> Iterator[Finding]:

@@ -32,6 +32,17 @@ def test_show_gives_every_field_with_its_reason() -> None:
         assert name in table
 
 
+def test_show_tells_what_a_person_may_refuse(tmp_path: Path) -> None:
+    """Which purposes, and where an event says so, if the schema names a place."""
+    path = tmp_path / "choosing.yaml"
+    text = (shelf.shipped() / "conferencing.yaml").read_text()
+    path.write_text(f"consent: '[b]told'\n{text}")
+    line = b"a person may refuse: capacity_planning"
+    assert line + b"\n" in run("schema", "show").out
+    assert line + b", by what an event says at [b]told\n" in run("schema", "show", path).out
+    assert orjson.loads(run("schema", "show", path, "--json").out)["consent"] == "[b]told"
+
+
 def test_check_and_test_pass_for_every_shipped_schema() -> None:
     """The shipped schemas are well formed; their tests and samples pass."""
     assert run("schema", "check", *_SHIPPED).code == 0

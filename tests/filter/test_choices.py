@@ -121,6 +121,21 @@ def test_what_is_said_is_heard(chosen: Filter, said: Any, fields: list[str]) -> 
         assert tally.get("dropped", {}) == dropped
 
 
+@pytest.mark.parametrize(
+    ("said", "fields"),
+    [
+        (b'{"planning":0,"planning":true}', _BOTH),
+        (b'{"planning":true,"planning":0}', _NEITHER),
+        (b'{"planning":true,"planning":false}', _CRASHES),
+        (b'{"planning":false,"planning":null}', _NEITHER),
+    ],
+)
+def test_of_equal_names_the_last_counts(chosen: Filter, said: bytes, fields: list[str]) -> None:
+    """As everywhere in events; what others say need not even be readable."""
+    text = orjson.dumps({**_EVENT, "choices": 0}).replace(b'"choices":0', b'"choices":' + said)
+    assert kept(chosen.admit(text)) == kept(chosen.admit_lines(text)) == [fields]
+
+
 def test_choices_too_long_to_read(chosen: Filter) -> None:
     """What takes more than so many bytes refuses all."""
     said = {"marketing": "x" * LONGEST}

@@ -194,6 +194,7 @@ TABLE: dict[str, str] = {
     "choices with a gap": f"{_OPTIONAL}«E128»consent: a..b\n",
     "choices that are a list of paths": f"{_OPTIONAL}«E107»consent: [a, b]\n",
     "more choices than there may be filters": f"{_optional(7)}«E144»consent: preferences\n",
+    "choices in a list, which no event is": f"{_OPTIONAL}«E144»consent: '[1].choices'\n",
     "choices that are records": f"{_OPTIONAL}consent: people.choices\n«E144»records: people\n",
     "a user agent for nothing": f"{PLAIN}«E142»user_agent: [ua]\n",
     "a user agent that is content": one("kind: version, derive: user_agent", "os.version")

@@ -72,6 +72,8 @@ def _print_schema(schema: Schema) -> None:
         )
     out.print(table)
     optional = [name for name, purpose in schema.purposes.items() if purpose.optional]
-    out.print(f"a person may refuse: {', '.join(optional) or 'none'}")
+    refused = ", ".join(optional) or "none"
+    where = f", by what an event says at {schema.consent}" if schema.consent else ""
+    out.print(f"a person may refuse: {refused}{where}", markup=False)
     names = ", ".join(schema.content_names)
     out.print(f"content, counted and never decoded: {names}\n", markup=False)
