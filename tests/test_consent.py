@@ -17,7 +17,11 @@ from collector.filter import Filter
 from collector.filter.stored import project
 from collector.proof.flows import entitled
 from collector.schema import Schema, load_schema
+from collector.testing import lines, schemas
+from collector.testing.documents import PURPOSES
 from tests.filter.test_choices import made
+from tests.filter.test_laws import NOW
+from tests.filter.test_laws import made as made_filter
 
 _OPTIONAL = ("planning", "crashes")
 _EVENT = {
@@ -106,6 +110,7 @@ _REFUSED = st.sets(st.sampled_from(_OPTIONAL))
     st.none() | _PURPOSES,
     _REFUSED,
     _REFUSED,
+    _REFUSED,
     st.booleans(),
 )
 def test_nothing_beyond_the_meeting_reaches_a_sink(
@@ -114,6 +119,7 @@ def test_nothing_beyond_the_meeting_reaches_a_sink(
     sink: list[str] | None,
     signal: set[str],
     choices: set[str],
+    more: set[str],
     is_mapping: bool,
 ) -> None:
     """Any schema, sink, signal and choices: what is delivered of an event are the fields with a
@@ -140,9 +146,39 @@ def test_nothing_beyond_the_meeting_reaches_a_sink(
     assert set(["security", *_OPTIONAL] if said is None else said) == left
     meeting = left & set(left if sink is None else sink)
     assert record == {name: _EVENT[name] for name in fields if meeting & {*fields[name]}}
-    less, _, fewer = delivered({*_OPTIONAL})
+    less, _, fewer = delivered(signal | more)
     assert less.items() <= record.items()
     assert len(fewer) <= len(payload)
+
+
+@given(
+    st.data(),
+    schemas(),
+    st.none() | st.sets(st.sampled_from(PURPOSES)),
+    st.sets(st.sampled_from(PURPOSES)),
+)
+def test_no_sink_gets_more_than_the_meeting(
+    data: st.DataObject, schema: Schema, sink: set[str] | None, refused_here: set[str]
+) -> None:
+    """Any schema, sink, signal and lines with choices in them: a field is delivered only for a
+    purpose of its own that is granted and a sink's; and less is, not more, under a signal."""
+    payload = data.draw(lines(schema, now=NOW))
+    without = made_filter(schema).without(refused_here)
+    for tested in (made_filter(schema), without):
+        for part in tested.apart("ndjson", payload):
+            granted_here = set(schema.purposes if part.granted is None else part.granted)
+            if tested is without:
+                assert granted_here.isdisjoint(refused_here & set(schema.optional))
+            meeting = granted_here & (set(PURPOSES) if sink is None else sink)
+            said = (schema.layout, part.encode(), part.granted)
+            batch = Spooled(b"i" * 16, "2026-11-24T10:20:00Z", *said)
+            delivered = project(batch, entitled(schema, sink, part.granted)).payload
+            for line in delivered.splitlines():
+                for name in orjson.loads(line).keys() - {"schema"}:
+                    assert meeting & set(schema.fields[name].purposes)
+    assert without.admit_lines(payload).tally.bytes_out <= (
+        made_filter(schema).admit_lines(payload).tally.bytes_out
+    )
 
 
 def test_keys_that_cannot_be_had_are_found_for_what_is_granted(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Iterable
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ _RECORDS = (
     *(["[1].*", "."], ["[0]", "items"], ["[1].r.*", "r", "r.b.*", "."], [".", "items"]),
 )
 _AGENTS = (["ua"], ["a.ua", "[1].ua"], ["os.b"], ["a"], ["[0]", "ua"])
+_CHOICES = ("choices", "a.choices", "r.told.b", "wünsche/é", "[1].choices", "[3]", "os", "b.a")
 _DERIVED: dict[str, _Document] = {
     "os.type": {"kind": "enum", "values": ["windows", "linux", "ios"]},
     "os.name": {"kind": "token", "catalogue": "os-names"},
@@ -170,10 +172,29 @@ def _merged(*parts: _Document) -> _Document:
     return {key: value for part in parts for key, value in part.items()}
 
 
+@cache
+def _purposes() -> _Part:
+    """All of them, some of which may be refused."""
+    optional = weighted((1, st.just(())), (2, st.sets(st.sampled_from(PURPOSES), min_size=1)))
+    return optional.map(
+        lambda names: {
+            name: {"use": use, "basis": "consent", "reason": "Needed for a test"}
+            | ({"optional": True} if name in names else {})
+            for name, use in zip(PURPOSES, _USES, strict=True)
+        }
+    )
+
+
 def _clashes(path: str, records: str) -> bool:
     way = records.removesuffix(".*")
     below = way == records and path.startswith(f"{way}.")
     return path == way or below or way.startswith(f"{path}.")
+
+
+def _is_apart(path: str, others: Iterable[str]) -> bool:
+    """Whether a path leads neither to nor through any of the others, and none through it."""
+    ways = [(f"{path}.", f"{other}.") for other in others]
+    return not any(one.startswith(other) or other.startswith(one) for one, other in ways)
 
 
 @st.composite
@@ -187,10 +208,7 @@ def _documents(draw: st.DrawFn) -> _Document:
         "version": "1.0.0",
         "title": "A generated schema",
         "owner": "tests",
-        "purposes": {
-            name: {"use": use, "basis": "consent", "reason": "Needed for a test"}
-            for name, use in zip(PURPOSES, _USES, strict=True)
-        },
+        "purposes": draw(_purposes()),
         "fields": fields,
     }
     if content:
@@ -202,7 +220,15 @@ def _documents(draw: st.DrawFn) -> _Document:
     clash = [ways for ways in _RECORDS if any(_clashes(p, way) for p in paths for way in ways)]
     free = [ways for ways in _RECORDS if ways not in clash]
     records = draw(st.none() | st.sampled_from(free)) if free else None
-    return document | ({"records": records} if records else {})
+    document |= {"records": records} if records else {}
+    paths |= {way.removesuffix(".*") for way in records or ()}
+    has_lists = any(path.startswith("[") for path in paths)
+    ways = [way for way in _CHOICES if has_lists or not way.startswith("[")]
+    apart = [way for way in ways if _is_apart(way, paths)]
+    if apart and any("optional" in each for each in document["purposes"].values()):
+        consent = draw(st.none() | st.sampled_from(apart))
+        document |= {"consent": consent} if consent else {}
+    return document
 
 
 @lru_cache(maxsize=4096)
@@ -215,8 +241,9 @@ def _loaded(text: str) -> Schema:
 
 def schemas() -> st.SearchStrategy[Schema]:
     """Valid schemas of a few fields of every kind, with and without ``records``, additional
-    content names, required fields, fields that are derived or that a request may fill, and fields
-    that expire around 2026-06-01.
+    content names, required fields, fields that are derived or that a request may fill, fields that
+    expire around 2026-06-01, and with purposes that a person may refuse, by what lies at a
+    ``consent`` path too.
 
     A schema with a field of kind ``pseudonym`` needs a filter with ``keys``.
     """

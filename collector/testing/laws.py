@@ -2,7 +2,7 @@
 
 Two well-formed events that agree on the admitted values give byte-identical records, and counts
 that differ at most in what was dropped and in content; and no line of a batch changes what another
-line gives.
+line gives. Of a person's choices the outcome alone matters, and refusing more never adds a byte.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from operator import add
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from collector.contracts import Tally
 from collector.filter import Admission, Filter
@@ -23,7 +24,7 @@ from collector.testing.texts import lines, seeds, write
 from collector.testing.twins import twins
 from collector.testing.values import clock
 
-__all__ = ["agree", "assert_noninterference", "fixed_key", "stand_alone"]
+__all__ = ["agree", "assert_noninterference", "fixed_key", "narrows", "stand_alone"]
 
 
 def assert_noninterference(
@@ -36,7 +37,7 @@ def assert_noninterference(
     """Test a schema against the law; raises ``AssertionError`` with the smallest counterexample.
 
     ``purposes`` are the granted ones (``None``: all), ``keys`` resolves key references of
-    pseudonyms (``None``: a fixed key), ``examples`` is how many cases of each half of the law are
+    pseudonyms (``None``: a fixed key), ``examples`` is how many cases of each part of the law are
     tried (``None``: as many as Hypothesis is set to, 100 by default).
     """
     now, keys = clock(), keys or fixed_key
@@ -58,8 +59,15 @@ def assert_noninterference(
     def each_line_stands_alone(payload: bytes) -> None:
         stand_alone(tested, payload)
 
+    @usual
+    @given(lines(schema, now=now), st.sets(st.sampled_from([*schema.purposes])))
+    def refusing_never_adds(payload: bytes, refused: set[str]) -> None:
+        narrows(tested, tested.without(refused), payload)
+
     only_admitted_values_matter()
     each_line_stands_alone()
+    if schema.optional:
+        refusing_never_adds()
 
 
 def fixed_key(reference: str, period: int) -> bytes:
@@ -103,3 +111,18 @@ def stand_alone(tested: Filter, payload: bytes) -> None:
     assert whole.encode() == records, "a line has changed what another line gives"  # noqa: S101
     total = reduce(add, (admission.tally for admission in alone), Tally())
     assert whole.tally == total, "the counts of a batch are not those of its lines"  # noqa: S101
+
+
+def narrows(wider: Filter, narrower: Filter, payload: bytes) -> None:
+    """Where more is refused there are the same records, in their order, with the same values or
+    without them, and none besides."""
+    wide, narrow = wider.admit_lines(payload), narrower.admit_lines(payload)
+    before = iter(_items(wide))
+    is_less = all(any(less <= more for more in before) for less in _items(narrow))
+    assert is_less, "who refuses has added to a record"  # noqa: S101
+    counted = narrow.tally.received == wide.tally.received
+    assert counted, "who refuses has changed how many events there were"  # noqa: S101
+
+
+def _items(admission: Admission) -> list[set[tuple[str, str]]]:
+    return [{(key, repr(value)) for key, value in each.items()} for each in admission.records]

@@ -14,37 +14,13 @@ from typing import Any
 from hypothesis import strategies as st
 
 from collector.schema import Schema
+from collector.testing.paths import Path, choices_of, paths_of, reads_lists, ways
 from collector.testing.remember import once_per_schema
-from collector.testing.values import Values, agents, clock, junk, values, weighted
+from collector.testing.values import Values, agents, choices, clock, junk, values, weighted
 
-__all__ = ["Event", "Path", "events", "paths_of", "place", "reads_lists", "ways"]
+__all__ = ["Event", "events", "place"]
 
 Event = dict[Any, Any]
-Path = tuple[str | int, ...]
-
-
-def ways(source: str) -> list[Path]:
-    """A path nested, then as one flat key; a number leads into an event that is a list."""
-    if not source.startswith("["):
-        return list(dict.fromkeys([tuple(source.split(".")), (source,)]))
-    index, _, rest = source[1:].partition("]")
-    if not rest:
-        return [(int(index),)]
-    return [(int(index), *path) for path in ways(rest[1:])]
-
-
-def paths_of(schema: Schema, name: str) -> list[Path]:
-    """Where a field is looked for: each source nested, then as one flat key; its name at last."""
-    listed = schema.fields[name].sources or ()
-    sources = listed if name in listed else (*listed, name)
-    return list(dict.fromkeys(path for source in sources for path in ways(source)))
-
-
-def reads_lists(schema: Schema) -> bool:
-    """Whether events may be lists."""
-    sources = [path for field in schema.fields.values() for path in field.sources or ()]
-    every = [*sources, *(schema.records or ()), *schema.user_agent_paths]
-    return any(path.startswith("[") for path in every)
 
 
 def put(event: Event, path: Path, value: Any) -> None:
@@ -61,8 +37,9 @@ def put(event: Event, path: Path, value: Any) -> None:
 def surroundings(schema: Schema) -> st.SearchStrategy[Path]:
     """Paths that no field reads but that look as if one did, and names of content."""
     every = [path for name in schema.fields for path in paths_of(schema, name)]
+    every += [path for source in choices_of(schema) for path in ways(source)]
     paths = [tuple(str(key) for key in path) for path in every]
-    ways = [path[:end] for path in paths for end in range(1, len(path))]
+    begun = [path[:end] for path in paths for end in range(1, len(path))]
     flat = [(".".join(path[:2]), *path[2:]) for path in paths if len(path) > 2]
     cased = [tuple(key.upper() for key in path) for path in paths]
     near = [(*path[:-1], path[-1] + more) for path in paths[:20] for more in (" ", ".", "\u200b")]
@@ -71,7 +48,7 @@ def surroundings(schema: Schema) -> st.SearchStrategy[Path]:
     deep_content = [("unlisted", name) for name in schema.content_names]
     odd = [("schema",), ("count",), ("received",), ("",), ("__class__",), ("𝔘nlisted", "é")]
     listed = set(paths)
-    unread = [*ways, *flat, *cased, *near, *below, *deep_content, *odd]
+    unread = [*begun, *flat, *cased, *near, *below, *deep_content, *odd]
     return st.one_of(
         st.sampled_from(content),
         st.sampled_from([path for path in unread if path not in listed]),
@@ -144,6 +121,10 @@ def _insertions(
     agent = [path for source in schema.user_agent_paths for path in ways(source)]
     if agent:
         fields.append(st.tuples(st.sampled_from(agent), agents()))
+    said = [path for source in choices_of(schema) for path in ways(source)]
+    if said:
+        value = weighted((9 - share, choices(schema.optional)), (share, other))
+        fields += 2 * [st.tuples(st.sampled_from(said), value)]
     field = weighted(*((1, field) for field in fields))
     unlisted = st.tuples(surroundings(schema), other)
     single = weighted((6, field), (2, unlisted)).map(lambda insertion: [insertion])
@@ -226,7 +207,8 @@ def events(
     """Mappings as a program might hand them over, around the fields of the schema.
 
     Valid, nearly valid and wrong values; nested and flat paths; null; aliases; unlisted, content
-    and look-alike members; lists of records with elements that are none. With ``plain``, only what
+    and look-alike members; lists of records with elements that are none; where the schema has a
+    ``consent`` path, a person's choices, and what cannot be read as such. With ``plain``, only what
     JSON can say; without, also NaN, foreign types and keys that are no text. ``now`` is the present
     for fields of kind ``time``.
     """

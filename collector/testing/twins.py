@@ -13,18 +13,20 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from collector.consent import refused
 from collector.filter.derive import Agents
 from collector.schema import Schema
 from collector.schema.kinds import Circumstances
-from collector.testing.mappings import Event, Path, paths_of, place, reads_lists, ways
-from collector.testing.values import Values, agents, junk, values
+from collector.testing.mappings import Event, place
+from collector.testing.paths import Path, choices_of, paths_of, reads_lists, ways
+from collector.testing.values import Values, agents, choices, junk, values
 
 __all__ = ["twins"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    """A field that looks at a member."""
+    """A field that looks at a member, or whoever looks there for choices."""
 
     wire: frozenset[type]
     canonical: Callable[[Any], object]
@@ -62,7 +64,21 @@ def _listed(schema: Schema, around: Circumstances) -> _Listed:
     for source in schema.user_agent_paths:
         for path in ways(source):
             root.at(path).readers.append(agent)
+    said = _Reader(
+        frozenset({dict, list}),
+        lambda value: _heard(schema.optional, value),
+        choices(schema.optional),
+    )
+    for source in choices_of(schema):
+        for path in ways(source):
+            root.at(path).readers.append(said)
     return root
+
+
+def _heard(optional: tuple[str, ...], value: Any) -> object:
+    """What is refused; all that can be is as good as what cannot be read."""
+    found = refused(optional, value)
+    return None if found == set(optional) else found
 
 
 def twins(schema: Schema, around: Circumstances) -> st.SearchStrategy[tuple[Any, Any]]:

@@ -6,7 +6,7 @@ Python or only JSON text can say is in ``mappings`` and ``texts``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta, timezone
 from functools import cache, singledispatch
 from ipaddress import IPv4Address, IPv6Address
@@ -24,7 +24,7 @@ from collector.schema.kinds.time import TimeField
 from collector.schema.kinds.token import TokenField
 from collector.schema.kinds.version import VersionField
 
-__all__ = ["Values", "accepted", "agents", "clock", "junk", "values", "weighted"]
+__all__ = ["Values", "accepted", "agents", "choices", "clock", "junk", "values", "weighted"]
 
 Values = st.SearchStrategy[Any]
 
@@ -53,6 +53,18 @@ def agents() -> Values:
     """User-agent strings, with blanks around some of them, and what is none."""
     known = st.sampled_from(_AGENTS)
     return weighted((4, known), (2, known.map(lambda agent: f"{agent} ")), (1, junk()))
+
+
+def choices(optional: Collection[str]) -> Values:
+    """What a person may say who can refuse these purposes, and what nobody can read as that."""
+    names = st.sampled_from([*optional, *optional, "another"])
+    flags = weighted((6, st.booleans()), (1, scalars()))
+    return weighted(
+        (4, st.dictionaries(names, flags, max_size=4)),
+        (4, st.lists(names, max_size=4)),
+        (1, st.lists(names | scalars(), max_size=2)),
+        (1, junk()),
+    )
 
 
 def weighted(*choices: tuple[int, Values]) -> Values:

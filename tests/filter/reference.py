@@ -26,6 +26,7 @@ from collector.schema.kinds import Circumstances
 BOM = b"\xef\xbb\xbf"
 MOST_LEVELS = 1000
 MOST_ITEMS = 50_000
+MOST_SAID = 4096
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "ip": (str,),
@@ -92,14 +93,18 @@ class Reference:
         self._schema = schema
         self._most_items = most_items
         self._most_levels = most_levels
-        self._withheld = dict(_withheld(schema, purposes, as_of))
+        self._granted = set(schema.purposes) if purposes is None else set(purposes)
+        self._today = as_of
+        self._withheld = dict(_withheld(schema, self._granted, as_of))
         self._agents = schema.user_agent_paths
         sources = [path for field in schema.fields.values() for path in field.sources or ()]
+        self._choices = [schema.consent] if schema.consent else []
         every = [*sources, *(schema.records or ()), *self._agents]
         self._reads_lists = any(path.startswith("[") for path in every)
         now = datetime.combine(as_of, time(), UTC)
         around = Circumstances(lambda: now, keys)
         self._fills: Fills | None = None
+        self._is_text = False
         self._canonical = {name: listed.canonical(around) for name, listed in schema.fields.items()}
 
     def admit(self, event: bytes | _Event, **fills: str | None) -> Outcome:
@@ -121,6 +126,7 @@ class Reference:
     def _admit(self, event: bytes | _Event) -> Outcome:
         out = Outcome()
         SIZES.clear()
+        self._is_text = isinstance(event, bytes)
         if isinstance(event, bytes):
             self._document(event.removeprefix(BOM), out)
         else:
@@ -128,7 +134,7 @@ class Reference:
         return self._finished(out, len(event) if isinstance(event, bytes) else 0)
 
     def _admit_lines(self, payload: bytes) -> Outcome:
-        out = Outcome()
+        out, self._is_text = Outcome(), True
         for line in payload.removeprefix(BOM).split(b"\n"):
             if line.strip(b" \t\r"):
                 self._line(line, out)
@@ -203,7 +209,10 @@ class Reference:
         return type(value) is dict or (self._reads_lists and type(value) in (list, tuple))
 
     def _settle(self, layers: Sequence[_Event], out: Outcome) -> None:
-        """One record from an event, or from an element and then the document around it."""
+        """One record from an event, or from an element and then the document around it. What one
+        of them refuses is refused."""
+        refused_here = {name for layer in layers for name in self._refused(layer)}
+        self._withheld = dict(_withheld(self._schema, self._granted - refused_here, self._today))
         out.tally.content.update(
             {
                 category
@@ -233,6 +242,26 @@ class Reference:
             out.admit(record)
         else:
             out.reject("consent_withheld" if refused else "nothing_admitted")
+
+    def _refused(self, layer: _Event) -> set[str]:
+        """The purposes that an event, or an element, refuses: all that can be, if what it says is
+        neither purposes with yes or no, nor a list of names, or is too long."""
+        optional = {name for name, each in self._schema.purposes.items() if each.optional}
+        said = first([layer], self._choices)
+        if said is None:
+            return set()
+        if self._is_readable(said):
+            if type(said) is dict:
+                flags = {name: member(said, name) for name in optional if has_member(said, name)}
+                if all(type(flag) is bool for flag in flags.values()):
+                    return {name for name, flag in flags.items() if not flag}
+            elif all(type(name) is str for name in said):
+                return optional & set(said)
+        return optional
+
+    def _is_readable(self, said: Any) -> bool:
+        is_long = self._is_text and len(json.dumps(said)) > MOST_SAID
+        return type(said) in (dict, list, tuple) and not is_long
 
     def _sources(self, name: str) -> tuple[str, ...]:
         listed = self._schema.fields[name].sources or ()
@@ -308,6 +337,11 @@ def member(event: Any, key: str) -> Any:
     if type(event) is not dict:
         return None
     return next((value for k, value in event.items() if type(k) is str and k == key), None)
+
+
+def has_member(event: Any, key: str) -> bool:
+    """Whether there is a member under a key that is exactly this text."""
+    return any(type(k) is str and k == key for k in event)
 
 
 def parse(text: bytes, most_levels: int = MOST_LEVELS) -> Any:

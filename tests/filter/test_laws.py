@@ -24,7 +24,7 @@ from collector.schema.kinds import Circumstances
 from collector.testing import assert_noninterference, lines, payloads, schemas
 from collector.testing import events as mappings
 from collector.testing.documents import PURPOSES
-from collector.testing.laws import agree, stand_alone
+from collector.testing.laws import agree, narrows, stand_alone
 from collector.testing.laws import fixed_key as key
 from collector.testing.texts import Verbatim, seeds, write
 from collector.testing.twins import twins
@@ -311,6 +311,24 @@ def test_noninterference(
 def test_noninterference_of_the_shipped_schemas(name: str) -> None:
     """What a shipped schema does not admit changes no record."""
     assert_noninterference(load_schema(name), examples=settings().max_examples // 2 or 1)
+
+
+@given(st.data(), schemas(), granted, st.sets(st.sampled_from(PURPOSES)))
+def test_refusing_more_never_adds(
+    data: st.DataObject, schema: Schema, purposes: Any, refused: set[str]
+) -> None:
+    """Whoever refuses more has nothing added, down to the byte, whatever the events refuse too."""
+    tested = made(schema, purposes)
+    narrows(tested, tested.without(refused), data.draw(lines(schema, now=NOW)))
+
+
+@given(st.data(), schemas().filter(lambda schema: schema.consent is not None))
+def test_what_events_choose_only_takes_away(data: st.DataObject, schema: Schema) -> None:
+    """What comes out of events with choices is part of what comes out under a schema that is the
+    same but looks for none."""
+    payload = data.draw(lines(schema, now=NOW))
+    deaf = made(changed(schema, schema.fields, consent=None))
+    narrows(deaf, made(schema), payload)
 
 
 @given(st.data(), schemas(), granted)

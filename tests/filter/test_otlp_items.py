@@ -31,8 +31,13 @@ def _plain(value: Any) -> Any:
     return None if which is None else getattr(value, which)
 
 
+def _no_array(value: Any) -> Any:
+    """A value without an array on top: a body's are not looked into, these would be."""
+    return b"" if type(value) is tuple else value
+
+
 def _attributes(pairs: Any) -> dict[str, Any]:
-    return {pair.key: _plain(pair.value) for pair in pairs}
+    return {pair.key: _no_array(_plain(pair.value)) for pair in pairs}
 
 
 def _each(request: Any, signal: Signal) -> Iterator[tuple[Any, Any, Any]]:

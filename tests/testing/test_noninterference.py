@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from collector.schema.kinds import Circumstances
 from collector.testing import assert_noninterference, laws, lines
 from collector.testing.laws import agree, fixed_key, stand_alone
 from collector.testing.twins import twins
+from tests.filter.test_choices import made
 from tests.testing.test_strategies import NOW, drawn
 
 SCHEMA = load_schema("conferencing")
@@ -70,6 +72,21 @@ class Impatient(Filter):
         return admission
 
 
+class Curt(Filter):
+    """Keeps of an event that something was chosen in it."""
+
+    def admit(self, event: Any, **fills: Any) -> Admission:
+        admission = super().admit(event, **fills)
+        return with_text(admission, b"!" if "another" in str(event) else b"")
+
+
+class Spiteful(Filter):
+    """Keeps more of those who refuse."""
+
+    def without(self, refused: Any) -> Filter:
+        return Filter(self.schema, as_of=NOW)
+
+
 @pytest.fixture
 def unshrunk() -> Iterator[None]:
     """Counterexamples are not made smaller, which takes most of the time."""
@@ -94,6 +111,21 @@ def test_a_filter_that_breaks_the_law_is_found(
     monkeypatch.setattr(laws, "Filter", filter_)
     with pytest.raises(AssertionError):
         assert_noninterference(SCHEMA, examples=200)
+
+
+@pytest.mark.parametrize("filter_", [Curt, Spiteful, Filter])
+def test_what_people_choose_is_under_the_law(
+    filter_: type[Filter], monkeypatch: pytest.MonkeyPatch, unshrunk: None, tmp_path: Path
+) -> None:
+    """A filter is found that keeps something of choices besides what they refuse, and one that
+    gives more where more is refused; ours is neither."""
+    monkeypatch.setattr(laws, "Filter", filter_)
+    schema = made(tmp_path, "told.here")
+    if filter_ is Filter:
+        assert_noninterference(schema, purposes=["security"], examples=20)
+        return
+    with pytest.raises(AssertionError):
+        assert_noninterference(schema, purposes=["security"], examples=60)
 
 
 def test_options_are_those_of_the_filter() -> None:

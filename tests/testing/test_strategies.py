@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -15,12 +16,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from collector import Filter, Schema, load_schema
+from collector.consent import refused
 from collector.schema.kinds import KINDS
 from collector.testing import events, lines, payloads, schemas
 from collector.testing.laws import fixed_key
-from collector.testing.mappings import paths_of, place
+from collector.testing.mappings import place
+from collector.testing.paths import paths_of
 from collector.testing.texts import write
 from tests.filter.reference import Refused, levels, parse
+from tests.filter.test_choices import made
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 CONFERENCING = load_schema("conferencing")
@@ -193,6 +197,9 @@ def test_schemas_are_of_every_sort() -> None:
         found["elements"] += any(path.startswith("[") for path in every)
         found["derived"] += any(f.derive is not None for f in schema.fields.values())
         found["content"] += bool(schema.content)
+        found["optional"] += bool(schema.optional)
+        found["consent"] += schema.consent is not None
+        found["consent in lists"] += (schema.consent or "").startswith("[")
         found["required"] += any(f.required for f in schema.fields.values())
         found["expires"] += any(f.expires is not None for f in schema.fields.values())
         found["shared"] += max(every.values()) > 1
@@ -201,8 +208,29 @@ def test_schemas_are_of_every_sort() -> None:
             set(schema.fields) & (paths - {name}) for name, paths in reads.items()
         )
     wanted = {"content", "required", "expires", "shared", "prefix", "another's name", "elements"}
+    wanted |= {"optional", "consent", "consent in lists"}
     wanted |= {"records", "records of objects", "records of lists", "records or events", "derived"}
     assert {what for what, times in found.items() if times >= 2} == wanted | set(KINDS)
+
+
+def test_events_say_what_people_choose(tmp_path: Path) -> None:
+    """Nothing, that all is granted, that some or all is refused, in either form and at either
+    path; and what nobody can read."""
+    schema = made(tmp_path, "told.here")
+    optional, found = schema.optional, Counter[str]()
+    for event in drawn(events(schema, plain=True, now=NOW), 400):
+        nested = event.get("told")
+        inner = nested.get("here") if type(nested) is dict else None
+        said = event.get("told.here") if inner is None else inner
+        found["nested"] += inner is not None
+        found["flat"] += inner is None and said is not None
+        found[type(said).__name__] += 1
+        found[f"{len(refused(optional, said))} refused"] += said is not None
+        found["unreadable"] += type(said) is dict and not all(
+            type(flag) is bool for name, flag in said.items() if name in optional
+        )
+    least = ("nested", "flat", "NoneType", "dict", "list", "0 refused", "1 refused")
+    assert min(found[what] for what in (*least, "2 refused", "unreadable")) >= 3, found
 
 
 def test_events_lead_into_lists_and_to_user_agents() -> None:
