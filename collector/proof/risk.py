@@ -16,7 +16,9 @@ from pathlib import Path
 from collector.schema.kinds import Canonical, Circumstances, FieldBase
 from collector.schema.kinds.base import utc_now
 from collector.schema.kinds.ip import IpField, Truncation
+from collector.schema.kinds.numeric import IntegerField, NumberField
 from collector.schema.kinds.pseudonym import PseudonymField
+from collector.schema.kinds.time import PRECISIONS, TimeField
 from collector.schema.kinds.version import VersionField
 from collector.schema.model import Schema
 from collector.sinks.reading import looked, reading
@@ -27,7 +29,9 @@ __all__ = ["Change", "Crowd", "Risk", "risks"]
 
 _BESIDES = ("received", "count")
 _DROPPED = "dropped"
-_TRUNCATIONS = (Truncation(ipv4=24, ipv6=48), Truncation(ipv4=16, ipv6=32))
+_TRUNCATIONS = ((24, 48), (16, 32))
+_STEPS = (10, 100)
+_AROUND = Circumstances(utc_now, lambda *_: b"")
 
 
 @dataclass(frozen=True)
@@ -123,11 +127,10 @@ def _options(
 ) -> Iterator[tuple[str, str]]:
     """Each field with each option that would leave less in it; what makes a value coarser is then
     an SQL function of the option's name."""
-    around = Circumstances(utc_now, lambda *_: b"")
     for name in names:
         yield name, _DROPPED
         for how, coarser in _coarser(known.get(name)):
-            db.create_function(how, 1, _or_null(coarser.canonical(around)), deterministic=True)
+            db.create_function(how, 1, _or_null(coarser.canonical(_AROUND)), deterministic=True)
             yield name, how
 
 
@@ -136,15 +139,35 @@ def _or_null(canonical: Canonical) -> Canonical:
 
 
 def _coarser(field: FieldBase | None) -> Iterator[tuple[str, FieldBase]]:
-    """A field of the same kind for each coarser option."""
-    if isinstance(field, IpField):
-        for truncate in _TRUNCATIONS:
-            if truncate.ipv4 < field.truncate.ipv4 and truncate.ipv6 < field.truncate.ipv6:
-                how = f"truncate: {{ipv4: {truncate.ipv4}, ipv6: {truncate.ipv6}}}"
-                yield how, field.model_copy(update={"truncate": truncate})
-    if isinstance(field, VersionField):
-        for parts in range(field.parts - 1, 0, -1):
-            yield f"parts: {parts}", field.model_copy(update={"parts": parts})
+    """A field of the same kind for each coarser option that a schema can have."""
+    match field:
+        case IpField(truncate=Truncation(ipv4=ipv4, ipv6=ipv6)):
+            for most in _TRUNCATIONS:
+                cut = Truncation(ipv4=min(ipv4, most[0]), ipv6=min(ipv6, most[1]))
+                if cut != field.truncate:
+                    how = f"truncate: {{ipv4: {cut.ipv4}, ipv6: {cut.ipv6}}}"
+                    yield how, field.model_copy(update={"truncate": cut})
+        case VersionField():
+            for parts in range(field.parts - 1, 0, -1):
+                yield f"parts: {parts}", field.model_copy(update={"parts": parts})
+        case TimeField():
+            for precision in PRECISIONS[PRECISIONS.index(field.precision) + 1 :]:
+                changed = {"precision": precision, "within": None}  # it was within when it came
+                yield f"precision: {precision}", field.model_copy(update=changed)
+        case IntegerField() | NumberField():
+            yield from _in_longer_steps(field)
+
+
+def _in_longer_steps(field: IntegerField | NumberField) -> Iterator[tuple[str, FieldBase]]:
+    """Where the minimum is a multiple of the step, without which no schema loads."""
+    for times in _STEPS:
+        step = field.step * times
+        if isinstance(step, float):
+            step = float(f"{step:.15g}")  # 1e-6 * 100 is not quite 1e-4
+        longer = field.model_copy(update={"step": step})
+        fits = longer.canonical(_AROUND)(field.minimum) == field.minimum
+        if fits and step <= field.maximum - field.minimum:
+            yield f"step: {step}", longer
 
 
 def _change(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
@@ -145,6 +146,48 @@ def test_the_options(folder: Path) -> None:
     }
     assert found.by == "client.address"
     assert found.events == Crowd(0, 0, 0, 0)
+
+
+_EVERY = {
+    "a": "{kind: time, precision: minute, within: ±7d, ",
+    "b": "{kind: integer, minimum: 0, maximum: 99, step: 1, ",
+    "c": "{kind: integer, minimum: 5, maximum: 500, step: 5, ",
+    "d": "{kind: number, minimum: 0, maximum: 1, step: 0.1, ",
+    "e": "{kind: ip, truncate: {ipv4: 20, ipv6: 128}, ",
+}
+
+
+def test_options_of_every_kind(folder: Path) -> None:
+    """Of times and numbers too; each that is named can be written into the schema, and then gives
+    of what is stored exactly what was counted with."""
+    rows: list[Row] = [
+        {"a": "2020-01-02T03:04:00Z", "b": 17, "c": 55, "d": 0.7, "e": "192.0.0.0"},
+        {"a": "2020-01-02T04:04:00Z", "b": 18, "c": 60, "d": 0.8, "e": "2001:db8::1"},
+    ]
+    found = look(folder, sample(folder, **_EVERY), rows)
+    options = {change.field: set[str]() for change in found.changes}
+    for change in found.changes:
+        options[change.field] |= {change.how} - {"dropped"}
+    assert options | {"client.address": set(), "os.version": set()} == {
+        **{name: set() for name in _FIELDS},
+        "a": {"precision: hour", "precision: day"},
+        "b": {"step: 10"},
+        "c": set(),
+        "d": {"step: 1.0"},
+        "e": {"truncate: {ipv4: 20, ipv6: 48}", "truncate: {ipv4: 16, ipv6: 32}"},
+    }
+    for change in found.changes:
+        if change.how != "dropped":
+            kind = (_FIELDS | _EVERY)[change.field]
+            option = change.how.partition(":")[0]
+            kept = re.sub(rf"{option}: (\{{[^}}]*}}|[^,]*), ", "", kind)
+            sample(folder, **_EVERY | {change.field: f"{kept}{change.how}, "})
+    alone = {(each.field, each.how): each.events.alone for each in found.changes}
+    assert set(alone.values()) == {2}
+    one_day: list[Row] = [{"a": row["a"]} for row in rows]
+    found = look(folder, sample(folder, **_EVERY), one_day)
+    times = {each.how: each.events.alone for each in found.changes if each.field == "a"}
+    assert times == {"dropped": 0, "precision: hour": 2, "precision: day": 0}
 
 
 def test_what_tells_nobody_apart(folder: Path) -> None:

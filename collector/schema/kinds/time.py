@@ -11,7 +11,7 @@ from collector.schema.kinds.base import Canonical, Circumstances, FieldBase
 from collector.schema.terms import Window
 from collector.schema.verdict import Shift
 
-__all__ = ["TimeField"]
+__all__ = ["PRECISIONS", "TimeField"]
 
 _RFC3339 = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]"
@@ -21,6 +21,8 @@ _RFC3339 = re.compile(
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+PRECISIONS: tuple[str, ...] = tuple(_SECONDS)
+"""From the finest to the coarsest."""
 
 
 class TimeField(FieldBase):
