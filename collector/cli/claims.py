@@ -13,6 +13,7 @@ from collector.cli.console import AsJson, err, out, print_json
 from collector.cli.holdings import ConfigFile, Data
 from collector.config import load
 from collector.contracts import Tally
+from collector.errors import DeliveryError
 from collector.ledger import opened
 from collector.proof.claims import Claim, Counter, load_claims
 from collector.proof.verification import Found, Verdict, check, verdict
@@ -43,25 +44,34 @@ def claims(
 
     With `--verify` the checks are run against the configuration: events full of canaries go through
     the real pipeline in a temporary directory, the flow matrix is computed, and store and ledger of
-    the data directory are looked at. A sidecar may be running. docs/claims.md has the details.
+    the data directory are looked at, which is noted in the ledger. A sidecar may be running.
+    docs/claims.md has the details.
     """
     settings = load(config)
     if data is not None:
         settings = settings.model_copy(update={"data": data})
-    every = load_claims()
-    tally = _tally((settings.data or Path()) / FILE_NAME)
+    every, folder = load_claims(), settings.data or Path()
     found = check(settings, canaries(_PLANTED), scan) if verify else None
     verdicts = {name: verdict(claim, found) for name, claim in every.items()} if found else {}
+    tally = None
+    try:
+        tally = _tally(folder / FILE_NAME)
+    except DeliveryError as error:
+        if found is None:
+            raise
+        err.print(str(error), markup=False, style="red")
     if as_json:
         print_json(_as_dict(every, tally, found, verdicts))
     else:
         _print(every, tally, verdicts)
         _print_faults(found or {})
+    if verify and not folder.is_dir():
+        err.print("there is no data directory: only the configuration was looked at")
     raise typer.Exit(1 if any(each != "holds" for each in verdicts.values()) else 0)
 
 
 def _tally(spool: Path) -> Tally | None:
-    """What the ledger has counted; ``None`` where there is none yet."""
+    """What the ledger has counted; ``None`` where there is none. Raises ``DeliveryError`` E507."""
     if not spool.is_file():
         return None
     with opened(spool) as ledger:
@@ -115,7 +125,7 @@ def _print(
         out.print(f"  checks  {', '.join(claim.checks)}")
         for place, test in zip(chain(["tests"], repeat("")), claim.tests, strict=False):
             out.print(f"  {place:7} {test}", markup=False)
-        words = ", ".join(_words(_figures(claim.counters, tally))) if tally else "none yet"
+        words = ", ".join(_words(_figures(claim.counters, tally))) if tally else "none"
         out.print(f"  counts  {words}", markup=False)
 
 

@@ -2,7 +2,8 @@
 
 Entries are rare and of a closed list of kinds: checkpoints, keys, changes of schema and
 configuration, and what was read, pruned, exported, amended or erased. An entry tells how much and
-by which command, never what: it holds no value, and no text but a schema's own reasons.
+by which command, never what: it holds no value, and no text but why something widens: a schema's
+own reasons, and of settings which flow it is.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ KINDS: dict[Kind, tuple[str, ...]] = {
     "checkpoint": ("at",),
     "damage": (),
     "schema": ("schema", "digest", "before", "change", "reason"),
-    "configuration": ("digest", "before", "change"),
+    "configuration": ("digest", "before", "change", "reason"),
     "read": ("command", "rows"),
     "prune": ("command", *_COUNTS),
     "export": ("command", "field", *_COUNTS),

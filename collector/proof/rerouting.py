@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
@@ -19,7 +19,7 @@ from collector.schema.diff.change import differing
 from collector.schema.source import Source, text_source
 from collector.schema.verdict import Verdict
 
-__all__ = ["RULES", "Change", "changes", "document", "verdict"]
+__all__ = ["RULES", "Change", "changes", "document", "reasons", "since", "verdict"]
 
 _Plain = Mapping[str, Any]
 _Reasons = dict[str, list[str]]
@@ -83,18 +83,34 @@ def changes(old: Flows, new: Flows) -> list[Change]:
 
 
 def document(flows: Flows) -> bytes:
-    """The flows as a text that is the same for the same flows; for ``verdict``, later."""
+    """The flows as a text that is the same for the same flows; for ``since``, later."""
     return orjson.dumps(flows.as_dict(), option=orjson.OPT_SORT_KEYS)
 
 
-def verdict(before: bytes, flows: Flows) -> Verdict | Literal["unknown"]:
-    """Whether sinks receive more than under the flows of a document; what the schema lets through
-    is not compared. ``unknown`` for what is no document."""
+def since(before: bytes, flows: Flows) -> list[Change] | None:
+    """Every change from the flows of a document; what the schema lets through is not compared.
+    ``None`` for what is no document."""
     with suppress(UnicodeDecodeError, LookupError, TypeError, AttributeError, ValueError):
         old = text_source(before.decode(), Source("")).value  # JSON is YAML 1.2
-        found = {change.verdict for change in _rerouted(old, flows.as_dict())}
-        return next((one for one in _ORDER if one in found), "neutral")
-    return "unknown"
+        return list(_rerouted(old, flows.as_dict()))
+    return None
+
+
+def verdict(found: Sequence[Change] | None) -> Verdict | Literal["unknown"]:
+    """Of all changes together: one that widens is enough. ``unknown`` where nobody knows them."""
+    if found is None:
+        return "unknown"
+    verdicts = {change.verdict for change in found}
+    return next((one for one in _ORDER if one in verdicts), "neutral")
+
+
+def reasons(found: Iterable[Change] | None) -> list[str]:
+    """What widens, at which sink, and of which fields; nothing of old or new values."""
+    fields: dict[str, list[str]] = {}
+    for change in found or ():
+        if change.verdict == "widening":
+            fields.setdefault(f"{change.sink}: {change.what}", []).append(change.field)
+    return [f"{what} {', '.join(names)}".strip() for what, names in fields.items()]
 
 
 def _schema(old: Schema, new: Schema) -> Iterator[Change]:

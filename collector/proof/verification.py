@@ -6,14 +6,17 @@ No fault names a value: it says which rule, which field, which sink, and how man
 
 from __future__ import annotations
 
+import sqlite3
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from collector.config import Config
 from collector.errors import CODES, ConfigFaults, DeliveryError, Fault, SchemaError
-from collector.ledger import opened
+from collector.ledger import Note, opened
+from collector.proof import rerouting
 from collector.proof.claims import CHECKS, Check, Claim
 from collector.proof.flows import LEGAL, Flows, entitled, flows
 from collector.proof.overdue import overdue
@@ -22,6 +25,10 @@ from collector.proof.rights import Holdings
 from collector.schema.load import parse
 from collector.schema.model import Schema
 from collector.schema.policy import use_is_allowed
+from collector.sinks.reading import looked, reading
+from collector.sinks.retention import tables
+from collector.sinks.table import quoted
+from collector.spool import note
 
 __all__ = ["Against", "Found", "Search", "Verdict", "check", "verdict"]
 
@@ -32,10 +39,12 @@ Verdict = Literal["holds", "broken", "unproven", "missing"]
 
 
 class Against(NamedTuple):
-    """What speaks against a claim; ``rule`` is the code of the one that is broken, if it is one."""
+    """What speaks against a claim; ``rule`` is the code of the one that is broken, if it is one.
+    ``is_open`` says that it shows nothing either way: there was nothing to look at, say."""
 
     message: str
     rule: str | None = None
+    is_open: bool = False
 
 
 Found = Mapping[Check, tuple[Against, ...] | None]
@@ -44,19 +53,24 @@ Found = Mapping[Check, tuple[Against, ...] | None]
 
 def verdict(claim: Claim, found: Found) -> Verdict:
     """What becomes of a claim. A broken rule breaks the claims that name it, and leaves others
-    that need the same check unproven."""
+    that need the same check unproven; so does what is open."""
     if claim.missing is not None:
         return "missing"
     outcomes = [found[name] for name in claim.checks]
     against = [each for outcome in outcomes for each in outcome or ()]
-    if any(each.rule is None or each.rule in claim.rules for each in against):
+    breaches = (each for each in against if not each.is_open)
+    if any(each.rule is None or each.rule in claim.rules for each in breaches):
         return "broken"
     return "unproven" if against or None in outcomes else "holds"
 
 
 def check(config: Config, canaries: Sequence[str], search: Search) -> Found:
-    """Run all checks. Raises ``SchemaError`` and ``ConfigFaults`` for what is wrong with the
-    documents beyond the rules that carry claims, and what the pipeline's parts raise."""
+    """Run all checks. That they have read the store is noted in the ledger, unless the ledger does
+    not hold: then nothing of it is touched.
+
+    Raises ``SchemaError`` and ``ConfigFaults`` for what is wrong with the documents beyond the
+    rules that carry claims, what the pipeline's parts raise, and what noting raises.
+    """
     found: dict[Check, tuple[Against, ...] | None] = dict.fromkeys(CHECKS)
     schema, found["policy"] = _policy(config.schema_)
     if schema is None:
@@ -72,8 +86,13 @@ def check(config: Config, canaries: Sequence[str], search: Search) -> Found:
         found["canaries"] = _all(_canaries(passage, folder, canaries, search))
         found["delivery"] = _all(_delivery(passage, matrix))
         found["consent"] = _all(_consent(matrix, folder / "refused", canaries))
-        found["retention"] = _all(_retention(passage, holdings, schema))
         found["ledger"] = _all(_ledger(passage, holdings))
+        if holdings is not None and holdings.spool.is_file() and not found["ledger"]:
+            for which, against in _running(holdings.spool, matrix):
+                found[which] = (*(found[which] or ()), against)
+            if holdings.store.is_file():
+                note(holdings.data, Note.of("read", command="claims", rows=_rows(holdings.store)))
+        found["retention"] = _all(_retention(passage, holdings, schema))
     return found
 
 
@@ -113,13 +132,14 @@ def _canaries(
     if hits := len(search([folder], canaries)):
         yield Against(f"content was written: {hits} places hold what was planted in it")
     if not passage.tally.admitted:
-        yield Against("nothing was admitted, which shows nothing: give the schema a test")
+        message = "nothing was admitted, which shows nothing: give the schema a test"
+        yield Against(message, is_open=True)
     if not passage.tally.content:
-        yield Against("no content was met, which shows nothing")
+        yield Against("no content was met, which shows nothing", is_open=True)
     plant = folder / "plant"
     plant.write_text(f"before {canaries[-1]} after")
     if not search([plant], canaries):
-        yield Against("the search does not find what is there")
+        yield Against("the search does not find what is there", is_open=True)
 
 
 def _delivery(passage: Passage, matrix: Flows) -> Iterator[Against]:
@@ -148,6 +168,8 @@ def _retention(passage: Passage, holdings: Holdings | None, schema: Schema) -> I
 
 def _ledger(passage: Passage, holdings: Holdings | None) -> Iterator[Against]:
     """All is accounted for: what went through just now, and what the ledger has counted so far."""
+    if holdings is not None and holdings.store.is_file() and not holdings.spool.is_file():
+        yield Against("there is a store, and no ledger of what came into it", is_open=True)
     for path in (passage.spool, holdings.spool if holdings else None):
         if path is not None and path.is_file():
             with opened(path) as ledger:
@@ -155,6 +177,32 @@ def _ledger(passage: Passage, holdings: Holdings | None) -> Iterator[Against]:
     with opened(passage.spool) as ledger:
         if ledger.tally().as_dict() != passage.tally.as_dict():
             yield Against("the ledger does not count what the filter has counted")
+
+
+def _running(spool: Path, matrix: Flows) -> Iterator[tuple[Check, Against]]:
+    """What is shown is shown of a schema and of settings. They must be those of the sidecar that
+    has the directory, or had it last."""
+    with opened(spool) as ledger:
+        digest, settings = ledger.digest("schema"), ledger.digest("configuration")
+        before = (ledger.document(settings) or b"").split(b"\n")[0]
+    if digest not in (None, matrix.schema.digest):
+        message = "the sidecar last ran with another schema: name its configuration, or restart it"
+        yield "policy", Against(message, is_open=True)
+    if rerouting.verdict(rerouting.since(before, matrix)) in ("widening", "narrowing"):
+        message = "the sidecar last ran with other flows: name its configuration, or restart it"
+        yield "flows", Against(message, is_open=True)
+
+
+def _rows(store: Path) -> int | None:
+    """How many rows there are to look at; ``None`` where that cannot be read."""
+    with suppress(DeliveryError), reading(store) as db:
+        return sum(looked(lambda: list(_counts(db))))
+    return None
+
+
+def _counts(db: sqlite3.Connection) -> Iterator[int]:
+    for table in tables(db):
+        yield db.execute(f"SELECT count(*) FROM {quoted(table)}").fetchone()[0]  # noqa: S608
 
 
 def _all(found: Iterator[Against]) -> tuple[Against, ...]:

@@ -99,8 +99,14 @@ class Evidence:
         document = b"\n".join(lines)
         before = ledger.digest("configuration")
         old = (ledger.document(before) or b"").split(b"\n")[0]
-        change = "first" if before is None else rerouting.verdict(old, flows)
-        note = Note.of("configuration", document=document, before=before, change=change)
+        found = None if before is None else rerouting.since(old, flows)
+        note = Note.of(
+            "configuration",
+            document=document,
+            reasons=rerouting.reasons(found),
+            before=before,
+            change="first" if before is None else rerouting.verdict(found),
+        )
         return [] if dict(note.facts)["digest"] == before else [note]
 
 

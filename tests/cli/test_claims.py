@@ -36,7 +36,7 @@ def test_for_people(tmp_path: Path) -> None:
     """Each sentence with what carries it; before anything came, there are no counts."""
     shown = run("claims", "--data", tmp_path).out.decode()
     assert "\n  We do not sell data.\n  rules   E301, E309\n" in shown
-    assert "counts  none yet" in shown
+    assert "counts  none\n" in shown
     assert "not built yet: there is no recording to open" in shown
     with Spool(tmp_path / "spool.db") as spool:
         spool.put(entry(1, rejected={"malformed": 1200, "too_deep": 1})).result()
@@ -53,6 +53,8 @@ def test_verify(tmp_path: Path) -> None:
     assert verdicts["unless-recorded"] == "missing"
     assert told["checks"] == {name: [] for name in told["checks"]}
     assert (told["ok"], done.code) == (False, 1)
+    assert b"there is no data directory" in done.err
+    assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize("as_json", [(), ("--json",)])
@@ -70,6 +72,22 @@ def test_a_broken_claim(as_json: tuple[str, ...], tmp_path: Path) -> None:
         assert b"no-sale broken" in done.out
         assert b"flows: settings: sinks.ndjson.party: a third party" in done.err
         assert b"canaries: not run" in done.err
+
+
+def test_a_ledger_that_cannot_be_read(tmp_path: Path) -> None:
+    """It breaks the claims that need it, and others are told as they are; without it there are no
+    counts to tell."""
+    (tmp_path / "spool.db").write_bytes(b"canary of no database" * 1000)
+    done = run("claims", "--verify", "--data", tmp_path)
+    assert done.code == 1
+    assert b"no-sale broken" in done.out
+    assert b"no-content holds" in done.out
+    assert b"ledger: the ledger cannot be read" in done.err
+    done = run("claims", "--data", tmp_path)
+    assert (done.code, done.out) == (1, b"")
+    assert b"[E507]" in done.err
+    assert b"canary" not in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["spool.db"]
 
 
 def test_a_configuration_that_does_not_load(tmp_path: Path) -> None:

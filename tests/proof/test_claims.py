@@ -42,6 +42,28 @@ def test_the_tests_exist() -> None:
             assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 
 
+def _source(test: str) -> str:
+    """A test, and the tables of ours that it goes through."""
+    file, _, name = test.partition("::")
+    body = ast.parse((_ROOT / file).read_text("utf-8")).body
+    (function,) = (node for node in body if getattr(node, "name", "") == name)
+    used = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
+    tables = [
+        _ROOT.joinpath(*node.module.split(".")).with_suffix(".py").read_text("utf-8")
+        for node in body
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("tests.")
+        if used & {alias.name for alias in node.names}
+    ]
+    return "\n".join([ast.unparse(function), *tables])
+
+
+def test_each_rule_is_tried_by_a_test_of_its_claims() -> None:
+    """A claim names a test that has documents which break the rule."""
+    for name, claim in load_claims().items():
+        sources = "".join(map(_source, claim.tests))
+        assert [rule for rule in claim.rules if rule not in sources] == [], name
+
+
 def test_every_rule_carries_something() -> None:
     """Each policy, each check and each count is named by a claim."""
     claims = load_claims().values()

@@ -14,7 +14,15 @@ from collector.config import Config, load
 from collector.config.sinks import PARTIES
 from collector.errors import ConfigFaults
 from collector.proof.flows import Flows, flows
-from collector.proof.rerouting import RULES, Change, changes, document, verdict
+from collector.proof.rerouting import (
+    RULES,
+    Change,
+    changes,
+    document,
+    reasons,
+    since,
+    verdict,
+)
 from collector.schema import Schema, load_schema
 from tests.proof.test_flows import schema
 
@@ -219,7 +227,20 @@ def test_a_document_is_enough_to_tell(case: str, tmp_path: Path) -> None:
     assert before == document(made(tmp_path, old))
     verdicts = {RULES[what] for what in expected}
     wanted = next((one for one in ("widening", "narrowing") if one in verdicts), "neutral")
-    assert verdict(before, made(tmp_path, new)) == wanted
+    found = since(before, made(tmp_path, new))
+    assert verdict(found) == wanted
+    assert bool(reasons(found)) is (wanted == "widening")
+
+
+def test_the_reasons_are_the_flows_that_widen(tmp_path: Path) -> None:
+    """By sink, with the fields, and with nothing that somebody has written into the settings."""
+    before = document(made(tmp_path, {"store": {"purposes": ["security"]}}))
+    found = since(before, made(tmp_path, {"ndjson": _PROCESSOR | {"recipient": "canary"}}))
+    told = reasons(found)
+    assert told[:2] == ["store: no longer limited", "store: used for more client.address"]
+    assert told[-2] == "ndjson: sink added"
+    assert told[-1].startswith("ndjson: flow added device.type, ")
+    assert "canary" not in str(told)
 
 
 @pytest.mark.parametrize(
@@ -227,7 +248,7 @@ def test_a_document_is_enough_to_tell(case: str, tmp_path: Path) -> None:
 )
 def test_what_is_no_document(text: bytes, tmp_path: Path) -> None:
     """It tells nothing, and breaks nothing."""
-    assert verdict(text, made(tmp_path, {})) == "unknown"
+    assert verdict(since(text, made(tmp_path, {}))) == "unknown"
 
 
 def test_the_document_has_the_table() -> None:

@@ -16,15 +16,16 @@ from collector.contracts import Request
 from collector.errors import ConfigFaults, SchemaError
 from collector.filter import Filter
 from collector.keyring import Keyring
+from collector.ledger import Note, opened
 from collector.pipeline import Pipeline
-from collector.proof import passage
-from collector.proof.claims import Claim, load_claims
-from collector.proof.flows import Flows
-from collector.proof.verification import Against, Found, check, verdict
+from collector.proof import passage, rerouting
+from collector.proof.claims import CHECKS, Check, Claim, load_claims
+from collector.proof.flows import Flows, flows
+from collector.proof.verification import Against, Found, Verdict, check, verdict
 from collector.schema import load_schema, shelf
 from collector.sinks.pruning import Pruning
 from collector.sinks.store import Store
-from collector.spool import Spool
+from collector.spool import Spool, note
 from collector.testing import canaries, scan
 from tests.proof.lives import Lives
 
@@ -55,11 +56,16 @@ def found(
     return check(load(path), canaries(4), scan)
 
 
-def broken(outcome: Found) -> set[str]:
-    """The claims that are broken."""
+def broken(outcome: Found, wanted: Verdict = "broken") -> set[str]:
+    """The claims that are broken, or of another verdict."""
     verdicts = {name: verdict(claim, outcome) for name, claim in load_claims().items()}
     assert "holds" not in verdicts.values() or None not in outcome.values()
-    return {name for name, each in verdicts.items() if each == "broken"}
+    return {name for name, each in verdicts.items() if each == wanted}
+
+
+def carried(by: Check | str) -> set[str]:
+    """The claims that name a check, or a rule."""
+    return {name for name, each in load_claims().items() if by in (*each.checks, *each.rules)}
 
 
 @pytest.mark.parametrize("schema", shelf.names())
@@ -74,39 +80,64 @@ def test_it_holds_as_shipped(schema: str, tmp_path: Path, monkeypatch: pytest.Mo
     assert [path.name for path in tmp_path.iterdir()] == ["collector.yaml"]
 
 
-@pytest.mark.parametrize(
-    ("rule", "schema"),
-    [
-        ("E301", {"purpose": _ADS}),
-        ("E302", {"purpose": _OPS.replace("operations", "nonsense")}),
-        ("E303", {"field": _GOOD.replace("user.device", "user.content.private")}),
-        ("E304", {"field": _GOOD.replace("user.device", "user.nonsense")}),
-        ("E305", {"field": _GOOD.replace("os.type", "chat.text")}),
-        ("E306", {"field": _GOOD.replace("os.type", "device.serial")}),
-        ("E307", {"more": _WIDE}),
-        ("E308", {"more": "content: {chat: []}\n"}),
-    ],
-)
-def test_a_rule_of_schemas(rule: str, schema: dict[str, str], tmp_path: Path) -> None:
+SCHEMAS: dict[str, dict[str, str]] = {
+    "E301": {"purpose": _ADS},
+    "E302": {"purpose": _OPS.replace("operations", "nonsense")},
+    "E303": {"field": _GOOD.replace("user.device", "user.content.private")},
+    "E304": {"field": _GOOD.replace("user.device", "user.nonsense")},
+    "E305": {"field": _GOOD.replace("os.type", "chat.text")},
+    "E306": {"field": _GOOD.replace("os.type", "device.serial")},
+    "E307": {"more": _WIDE},
+    "E308": {"more": "content: {chat: []}\n"},
+}
+"""Schemas that break one rule each."""
+THIRD = {"path": "a", "party": "third", "recipient": "Ads", "purposes": ["security"]}
+SINKS: dict[str, Mapping[str, object]] = {"E309": THIRD}
+"""Files of records that do."""
+
+
+@pytest.mark.parametrize("rule", SCHEMAS)
+def test_a_rule_of_schemas(rule: str, tmp_path: Path) -> None:
     """A document that breaks it breaks the claims that name it, and shows nothing of others."""
-    outcome = found(tmp_path, written(tmp_path, **schema))
+    outcome = found(tmp_path, written(tmp_path, **SCHEMAS[rule]))
     assert outcome["policy"]
     assert {each.rule for each in outcome["policy"]} == {rule}
-    assert broken(outcome) == {name for name, each in load_claims().items() if rule in each.rules}
+    assert broken(outcome) == carried(rule)
     assert outcome["canaries"] is None
 
 
-def test_a_rule_of_sinks(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rule", SINKS)
+def test_a_rule_of_sinks(rule: str, tmp_path: Path) -> None:
     """A third party that gets more than a law demands."""
-    third = {"path": "a", "party": "third", "recipient": "Ads", "purposes": ["security"]}
-    assert broken(found(tmp_path, ndjson=third)) == {"no-third-party-ads", "no-sale"}
+    outcome = found(tmp_path, ndjson=SINKS[rule])
+    assert {each.rule for each in outcome["flows"] or ()} == {rule}
+    assert broken(outcome) == carried(rule) == {"no-third-party-ads", "no-sale"}
+
+
+def test_each_rule_is_broken_here() -> None:
+    """Of each claim."""
+    assert {*SCHEMAS, *SINKS} == {rule for each in load_claims().values() for rule in each.rules}
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_what_a_check_finds_breaks_its_claims(check: Check) -> None:
+    """And no others; what is open leaves them unproven."""
+    nothing: dict[Check, tuple[Against, ...] | None] = dict.fromkeys(CHECKS, ())
+    assert broken({**nothing, check: (Against("a"),)}) == carried(check)
+    assert broken({**nothing, check: (Against("a", is_open=True),)}) == set()
+    assert broken({**nothing, check: (Against("a", is_open=True),)}, "unproven") == carried(check)
 
 
 def test_a_flow_that_is_computed_wrongly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the matrix says is looked at as well, not only whether it could be computed."""
-    third = {"path": "a", "party": "third", "recipient": "Ads", "purposes": ["security"]}
-    monkeypatch.setattr("collector.proof.flows.LEGAL", "essential.service.security")
-    assert broken(found(tmp_path, ndjson=third)) == {"no-third-party-ads", "no-sale"}
+    with monkeypatch.context() as patch:
+        patch.setattr("collector.proof.flows.LEGAL", "essential.service.security")
+        assert broken(found(tmp_path, ndjson=THIRD)) == carried("E309")
+    monkeypatch.setattr("collector.schema.policy.use_is_allowed", lambda _: True)
+    outcome = found(tmp_path, written(tmp_path, purpose=_ADS))
+    assert outcome["policy"] == ()
+    assert {each.rule for each in outcome["flows"] or ()} == {"E301"}
+    assert broken(outcome) == carried("flows")
 
 
 def test_content_that_is_written(tmp_path: Path) -> None:
@@ -125,14 +156,17 @@ def test_content_that_is_written(tmp_path: Path) -> None:
 def test_a_search_that_finds_nothing(tmp_path: Path) -> None:
     """A search that cannot find a plant shows nothing."""
     outcome = check(load().model_copy(update={"data": tmp_path}), canaries(2), lambda *_: [])
-    assert outcome["canaries"] == (Against("the search does not find what is there"),)
+    message = "the search does not find what is there"
+    assert outcome["canaries"] == (Against(message, is_open=True),)
+    assert broken(outcome, "unproven") == carried("canaries")
 
 
 def test_a_schema_that_admits_nothing(tmp_path: Path) -> None:
     """If nothing gets through, nothing is shown."""
     field = _GOOD.replace("os.type", "window.width")
     outcome = found(tmp_path, written(tmp_path, field))
-    assert broken(outcome) == {"needed-only", "no-content", "no-monitoring"}
+    assert broken(outcome) == set()
+    assert broken(outcome, "unproven") == {"needed-only", "no-content", "no-monitoring"}
 
 
 def test_a_field_that_goes_where_it_may_not(
@@ -242,10 +276,59 @@ def test_a_ledger_that_was_changed(tmp_path: Path) -> None:
     assert broken(found(tmp_path)) == set()
     with closing(sqlite3.connect(data / "spool.db")) as db, db:
         db.execute("UPDATE receipts SET received = 2, malformed = 1")
-    expected = {name for name, each in load_claims().items() if "ledger" in each.checks}
-    assert broken(found(tmp_path)) == expected
+    for _ in range(2):
+        assert broken(found(tmp_path)) == carried("ledger"), "and it is not put right"
     (data / "spool.db").write_bytes(b"nothing of a database" * 1000)
-    assert broken(found(tmp_path)) == expected
+    assert broken(found(tmp_path)) == carried("ledger")
+    assert list(data.glob("*.damaged-*")) == []
+
+
+def test_a_ledger_that_is_gone(tmp_path: Path) -> None:
+    """Where records are, one must be; that alone breaks nothing, and none is made."""
+    data = _delivered(tmp_path, timedelta(0))
+    (data / "spool.db").unlink()
+    outcome = found(tmp_path)
+    assert [each.message for each in outcome["ledger"] or ()] == [
+        "there is a store, and no ledger of what came into it"
+    ]
+    assert broken(outcome, "unproven") == carried("ledger")
+    assert not (data / "spool.db").exists()
+
+
+def test_reading_the_store_is_noted(tmp_path: Path) -> None:
+    """With how many rows there were, whether a sidecar has the directory or not."""
+    data = _delivered(tmp_path, timedelta(0))
+    assert broken(found(tmp_path)) == set()
+    with Spool(data / "spool.db"):
+        assert broken(found(tmp_path)) == set()
+    with opened(data / "spool.db") as ledger:
+        noted = [dict(entry.facts) for entry in ledger.entries() if entry.kind == "read"]
+        assert not ledger.verify().flaws
+    assert noted == [{"command": "claims", "rows": "1"}] * 2
+    (data / "store.db").unlink()
+    assert broken(found(tmp_path)) == set()
+    with opened(data / "spool.db") as ledger:
+        assert len([entry for entry in ledger.entries() if entry.kind == "read"]) == 2
+
+
+def test_another_schema_than_the_one_that_runs(tmp_path: Path) -> None:
+    """What is shown of one schema shows nothing of another; the same of flows, where they differ in
+    what reaches whom."""
+    data = _delivered(tmp_path, timedelta(0))
+    conferencing = load_schema("conferencing")
+    matrix = flows(load(), conferencing)
+    settings = rerouting.document(matrix) + b"\n{}"
+    note(
+        data,
+        Note.of("schema", document=conferencing.document, change="first"),
+        Note.of("configuration", document=settings, change="first"),
+    )
+    assert broken(found(tmp_path), "unproven") == set(), "only the place of the store is another"
+    outcome = found(tmp_path, ndjson={"path": str(tmp_path / "records")})
+    assert broken(outcome, "unproven") == carried("flows")
+    outcome = found(tmp_path, "web")
+    assert broken(outcome, "unproven") == carried("policy") | carried("flows")
+    assert broken(outcome) == set()
 
 
 def test_counts_that_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

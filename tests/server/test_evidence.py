@@ -92,10 +92,13 @@ def test_a_schema_that_lets_more_through(tmp_path: Path) -> None:
 
 
 def test_a_configuration_that_sends_more(tmp_path: Path) -> None:
-    """By the flows; a setting that changes none of them is neutral."""
+    """By the flows, and says which; a setting that changes none of them is neutral."""
     lived(tmp_path)
     more = f"sinks: {{ndjson: {{path: {tmp_path / 'out.ndjson'}}}}}\n"
     assert lived(tmp_path, more) == [("configuration", "widening"), START, STOP]
+    reasons = [fact for name, fact in entries(tmp_path)[-3].facts if name == "reason"]
+    assert reasons[0] == "ndjson: sink added"
+    assert reasons[1].startswith("ndjson: flow added ")
     assert lived(tmp_path, f"{more}log: {{level: debug}}\n")[0] == ("configuration", "neutral")
     assert lived(tmp_path)[0] == ("configuration", "narrowing")
     token = "auth: {tokens: [" + "c0ffee11" * 8 + "]}\n"
