@@ -11,7 +11,7 @@ import re
 import threading
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache, partial
@@ -232,10 +232,15 @@ def _can_be_cut(request: Request) -> bool:
 
 class Drain(threading.Thread):
     """Hands batches to one sink, in order, each until it is taken; of their fields, those that
-    reach it."""
+    reach it. Between reading them and noting that they are delivered it has the ``turn``."""
 
     def __init__(
-        self, sink_name: str, sink: Sink, spool: Spool, reaching: Reaching = _everything
+        self,
+        sink_name: str,
+        sink: Sink,
+        spool: Spool,
+        reaching: Reaching = _everything,
+        turn: AbstractContextManager[object] | None = None,
     ) -> None:
         super().__init__(name=f"collector-drain-{sink_name}", daemon=True)
         self.sink_name = sink_name
@@ -243,6 +248,7 @@ class Drain(threading.Thread):
         self.left: bool = True
         self._sink = sink
         self._spool = spool
+        self._turn = turn or nullcontext()
         self._reaching = lru_cache(_REMEMBERED)(partial(reaching, sink_name))
         self._ending = threading.Event()
         self._at_once = _BATCHES
@@ -280,7 +286,7 @@ class Drain(threading.Thread):
 
     def _rest(self) -> None:
         """Nothing is there: the sink has time to tidy up, if it wants to."""
-        with suppress(DeliveryError):
+        with self._turn, suppress(DeliveryError):
             self._sink.deliver()
 
     def _batch(self, spooled: Spooled) -> Batch:
@@ -290,13 +296,10 @@ class Drain(threading.Thread):
     def _deliver_all(self) -> bool:
         """Deliver what waits; ``False`` if a batch was not taken. Then batches go one at a time
         until there are no more, so that the sink gets all before one that it does not take."""
-        delivery, spool, name = self.delivery, self._spool, self.sink_name
+        delivery = self.delivery
         try:
-            while not self._stopped and (waiting := spool.after(name, self._at_once)):
-                self.left = True
-                self._sink.deliver(*(self._batch(spooled) for _, spooled in waiting))
-                spool.delivered(name, waiting[-1][0])
-                delivery.delivered += len(waiting)
+            while not self._stopped and (number := self._deliver_some()):
+                delivery.delivered += number
                 delivery.last = monotonic()
                 delivery.failing = False
         except DeliveryError:
@@ -306,3 +309,13 @@ class Drain(threading.Thread):
             return False
         self._at_once = _BATCHES
         return not self._stopped
+
+    def _deliver_some(self) -> int:
+        """Deliver the next batches; how many there were."""
+        with self._turn:
+            waiting = self._spool.after(self.sink_name, self._at_once)
+            if waiting:
+                self.left = True
+                self._sink.deliver(*(self._batch(spooled) for _, spooled in waiting))
+                self._spool.delivered(self.sink_name, waiting[-1][0])
+            return len(waiting)

@@ -179,7 +179,7 @@ def _remove(
             command="subject erase" if kind == "erasure" else "subject object",
             field=subject.field,
             rows=rows + lines,
-            batches=done.batches + done.damaged,
+            batches=cleared.batches,
             files=files,
         )
         spool.note(entry).result()

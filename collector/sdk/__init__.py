@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from collector.sdk.account import Account as Account
     from collector.sdk.client import Collector as Collector
     from collector.sdk.host import host_event as host_event
+    from collector.sdk.withdrawal import Withdrawal as Withdrawal
 
 _WHERE = {
     "Account": "collector.sdk.account",
     "Collector": "collector.sdk.client",
+    "Withdrawal": "collector.sdk.withdrawal",
     "host_event": "collector.sdk.host",
 }
 
-__all__ = ["Account", "Collector", "host_event"]
+__all__ = ["Account", "Collector", "Withdrawal", "host_event"]
 
 
 def __getattr__(name: str) -> object:

@@ -10,9 +10,10 @@ from collector.contracts import Tally
 
 __all__ = ["LOSSES", "Account", "Loss"]
 
-Loss = Literal["queue_full", "refused", "closed", "unsent"]
+Loss = Literal["queue_full", "refused", "closed", "unsent", "withdrawn", "expired"]
 """Why an admitted record is not delivered: the queue had no room for it; the receiver will never
-take it; it came after ``close``; it still waited when the time for closing was over."""
+take it; it came after ``close``; it still waited when the time for closing was over; nothing was
+left of it when consent was withdrawn, or when its retention was over."""
 
 LOSSES: tuple[Loss, ...] = get_args(Loss)
 

@@ -13,30 +13,21 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
 from time import monotonic, time
 
 from collector.contracts import Granted, to_minute
 from collector.filter.admission import Admission, Counts
+from collector.filter.revision import Change
 from collector.sdk.account import Account, Loss
+from collector.sdk.waiting import Taken, Waiting
 
-__all__ = ["Buffer", "Taken"]
+__all__ = ["Buffer"]
 
 _MINUTE = 60
 _HURRY_SECONDS = 1.0
 _log = logging.getLogger("collector.sdk")
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Taken:
-    """Records of one minute that are on their way: their lines, when they came, and what they may
-    be used for."""
-
-    received: str
-    lines: list[bytes]
-    granted: Granted = None
 
 
 class Buffer:
@@ -44,20 +35,19 @@ class Buffer:
     for ``interval`` seconds if there are fewer. With ``oldest``, a full buffer drops its oldest
     record for a new one.
 
-    Records are put in by any thread, and taken by one at a time.
+    Records are put in by any thread, and taken by one at a time; ``taken`` are those that are not
+    settled. Whoever delivers them, or takes something out of them, has the ``turn``.
     """
 
     def __init__(self, limit: int, batch: int, interval: float, *, oldest: bool) -> None:
         self.account: Account = Account()
+        self.turn: threading.Lock = threading.Lock()
         self.is_abandoned: bool = False
         self._counts = Counts(self.account)
         self._limit, self._batch, self._interval = limit, batch, interval
         self._oldest = oldest
         self._arrived: deque[Admission] = deque()
-        self._waiting: deque[tuple[str, Granted, bytes]] = deque()
-        self._entered = 0
-        self._held = 0
-        self._held_from = 0
+        self._waiting = Waiting()
         self._received, self._since, self._until = "", 0, 0
         self._urgent = self._closed = self._busy = False
         self._lock = threading.RLock()
@@ -65,7 +55,12 @@ class Buffer:
         self._less = threading.Condition()
 
     def __repr__(self) -> str:
-        return f"<Buffer of {len(self._waiting) + self._held}>"
+        return f"<Buffer of {len(self._waiting)}>"
+
+    @property
+    def taken(self) -> Taken:
+        """What was taken last, as long as it is not settled."""
+        return self._waiting.taken
 
     def put(self, admission: Admission) -> bool:
         """Count an event, and take in the records that came of it; whether all had room, and there
@@ -90,21 +85,15 @@ class Buffer:
         It returns none at all after a minute without any. ``None``: it is closed and empty, or
         abandoned.
         """
-        waiting, lines = self._waiting, list[bytes]()
+        waiting = self._waiting.lines
         if self._wait(lambda: waiting or self._arrived or self._closed, _MINUTE):
             self._wait(lambda: len(waiting) >= self._batch or self._urgent, self._interval)
         with self._alone():
             if self.is_abandoned or (self._closed and not waiting):
                 return None
-            received, granted = waiting[0][:2] if waiting else ("", None)
-            self._held_from = self._entered - len(waiting)
-            while waiting and len(lines) < self._batch:
-                if waiting[0][0] != received or waiting[0][1] != granted:
-                    break
-                lines.append(waiting.popleft()[2])
-            self._held = len(lines)
+            taken = self._waiting.take(self._batch)
             self._urgent = self._closed or (self._urgent and bool(waiting))
-            return Taken(received, lines, granted)
+            return taken
 
     def settle(self, number: int, *, spooled: bool = False, refused: int = 0) -> None:
         """So many records that were taken are delivered, or spooled; some of them were refused."""
@@ -113,7 +102,7 @@ class Buffer:
                 self.account.spooled += number if spooled else 0
                 self.account.delivered += 0 if spooled else number - refused
                 self._lose("refused", refused)
-            self._held = 0
+            self._waiting.let_go()
         self._tell()
         self._worked()
 
@@ -124,6 +113,30 @@ class Buffer:
             self.account.delivered += number - refused
             self._lose("refused", refused)
         self._worked()
+
+    def forgo(self, number: int, why: Loss) -> None:
+        """So many records that were in the spool are lost."""
+        with self._alone():
+            self.account.spooled -= number
+            self._lose(why, number)
+
+    def revise(self, change: Change, why: Loss) -> int:
+        """Take out of what is here what is to go: how many records have less in them, or are lost.
+        It is for who has the turn; others put in and take meanwhile."""
+        with self._alone():
+            here = self._waiting.here()
+        less = {}
+        for received, line in here:
+            left, number = change(line, received)
+            if number:
+                less[received, id(line)] = left
+        if less:
+            with self._alone():
+                before = len(self._waiting)
+                self._waiting.shorten(less)
+                self._lose(why, before - len(self._waiting))
+            self._tell()
+        return len(less)
 
     def recover(self, number: int) -> None:
         """So many records of an earlier process were found in the spool."""
@@ -148,14 +161,15 @@ class Buffer:
     def flush(self, seconds: float) -> bool:
         """Wait until all that is here now has been settled or lost, for so long at most."""
         with self._alone():
-            mark = self._entered
+            mark = self._waiting.entered
         deadline = monotonic() + seconds
+        is_past = self._waiting.is_past
         with self._less:
-            while not self._is_past(mark) and (left := deadline - monotonic()) > 0:
+            while not is_past(mark) and (left := deadline - monotonic()) > 0:
                 self._urgent = True
                 self._wake.put(None)
-                self._less.wait_for(lambda: self._is_past(mark), min(left, _HURRY_SECONDS))
-            return self._is_past(mark)
+                self._less.wait_for(lambda: is_past(mark), min(left, _HURRY_SECONDS))
+            return is_past(mark)
 
     def close(self) -> None:
         """Take nothing more in."""
@@ -167,8 +181,7 @@ class Buffer:
         """Give up what still waits."""
         with self._alone():
             self._closed = self.is_abandoned = True
-            self._lose("unsent", len(self._waiting) + self._held)
-            self._held = 0
+            self._lose("unsent", len(self._waiting))
             self._waiting.clear()
         self._wake.put(None)
         self._tell()
@@ -182,7 +195,7 @@ class Buffer:
             found.content = Counter(found.content)
             found.dropped = {name: Counter(why) for name, why in found.dropped.items()}
             self._counts.add_to(found)
-            found.queued = len(self._waiting) + self._held
+            found.queued = len(self._waiting)
             if is_nested:
                 settled = found.delivered + found.spooled + sum(found.lost.values())
                 found.queued = found.admitted + found.recovered - settled
@@ -233,21 +246,21 @@ class Buffer:
         return sum(self._add(line, granted) for line in lines) == len(lines)
 
     def _add(self, line: bytes, granted: Granted) -> bool:
-        waiting = self._waiting
+        waiting, lines = self._waiting, self._waiting.lines
         if self._closed:
             self._lose("closed", 1)
             return False
-        if len(waiting) + self._held >= self._limit:
+        if len(lines) + len(waiting.taken.lines) >= self._limit:
             self._lose("queue_full", 1)
-            if not (self._oldest and waiting):
+            if not (self._oldest and lines):
                 return False
-            waiting.popleft()
+            lines.popleft()
         now = int(time())
         if not self._since <= now < self._until:
             self._turn(now)
-        waiting.append((self._received, granted, line))
-        self._entered += 1
-        if len(waiting) in (1, self._batch) and self._wake.empty():
+        lines.append((self._received, granted, line))
+        waiting.entered += 1
+        if len(lines) in (1, self._batch) and self._wake.empty():
             self._wake.put(None)
         return True
 
@@ -256,11 +269,6 @@ class Buffer:
         self._since = now - now % _MINUTE
         self._until = self._since + _MINUTE
         self._received = to_minute(datetime.fromtimestamp(self._since, UTC))
-
-    def _is_past(self, mark: int) -> bool:
-        """Whether all records that entered up to a mark are gone."""
-        first = self._held_from if self._held else self._entered - len(self._waiting)
-        return first >= mark
 
     def _lose(self, reason: Loss, number: int) -> None:
         if number:

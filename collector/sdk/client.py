@@ -27,9 +27,11 @@ from collector.sdk.courier import Courier
 from collector.sdk.delivery import Delivery, open_delivery
 from collector.sdk.objects import Objects
 from collector.sdk.settings import Mode, Settings, WhenFull, read
+from collector.sdk.withdrawal import Moment, Withdrawal, Withdrawing
 
 __all__ = ["Collector"]
 
+_PATIENCE = 30.0
 _NO_SETTINGS = frozenset(["self", "keys", "consent"])
 Keys = Callable[[str, int], bytes]
 
@@ -146,6 +148,37 @@ class Collector(Closing):
         self._consent = consent
         self._admit = self._filter.admit
 
+    def withdraw(
+        self,
+        field: str,
+        value: str,
+        *,
+        since: Moment,
+        until: Moment | None = None,
+        timeout: float | None = None,
+    ) -> Withdrawal:
+        """Take out of what is kept of a person, in memory, on disk and in a store or file of this
+        machine, what is for optional purposes only. The person is found by a field that leads to
+        one at a time, ``client.address`` for example; from ``since`` until ``until`` (now). Days
+        and moments are RFC 3339, or objects of ``datetime``. What is emitted later is a matter of
+        ``consent``.
+
+        Waits for readers and for what is on its way, ``timeout`` seconds at most (unless said, 30).
+        Raises ``InputError`` E404 to E406 for what leads to nobody or to many, and
+        ``DeliveryError`` or ``ConfigError`` when a place could not be reached: do it again then.
+        """
+        return Withdrawing(
+            self._settings,
+            self.schema,
+            field=field,
+            value=value,
+            since=since,
+            until=until,
+            seconds=_PATIENCE if timeout is None else timeout,
+        ).carry_out(
+            self._buffer, self._delivery if self._courier is None else self._courier.delivery
+        )
+
     def _put_apart(self, event: Any, peer: Any, user_agent: Any, consent: Any) -> bool:
         """Each record under what is granted for it; whether all had room, and there were some."""
         filter_ = self._filter.without(refused(self.schema.optional, consent))
@@ -230,7 +263,7 @@ class Collector(Closing):
         return open_delivery(self._settings, self.schema, self._buffer)
 
     def _new_courier(self) -> Courier:
-        return Courier(self._buffer, self.schema.layout, self._open, self._delivery)
+        return Courier(self._buffer, self.schema, self._open, self._delivery)
 
     def _start(self) -> None:
         """Start the thread. Where none can be started any more, ``close`` delivers; where the

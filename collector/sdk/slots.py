@@ -6,7 +6,8 @@ on. What a process left behind is delivered by the next one, whichever of them i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from collector.contracts import Layout
@@ -14,7 +15,7 @@ from collector.errors import ConfigError
 from collector.spool import FILE_NAME, Spool
 from collector.spool.lock import InUse
 
-__all__ = ["claim"]
+__all__ = ["claim", "left_behind"]
 
 _MOST = 1_000
 
@@ -46,6 +47,15 @@ def claim(root: Path, limit: int, sink: str, layouts: Iterable[Layout]) -> list[
     if found:
         return found
     raise ConfigError("E203", "all places of the spool's directory are in use")
+
+
+@contextmanager
+def left_behind(root: Path, limit: int, sink: str) -> Iterator[list[Spool]]:
+    """The spools that no process has open. Raises ``ConfigError`` E203 when one cannot be used."""
+    with ExitStack() as stack:
+        places = [place for place in root.glob("[0-9]*") if (place / FILE_NAME).exists()]
+        found = (_free(place, limit, sink, ()) for place in sorted(places))
+        yield [stack.enter_context(spool) for spool in found if spool is not None]
 
 
 def _free(place: Path, limit: int, sink: str, layouts: Iterable[Layout]) -> Spool | None:

@@ -51,12 +51,13 @@ class Revision:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What was done: batches that were changed or are gone, their records that were, and damaged
-    batches that are gone. ``is_swept`` says that no bytes of it are left in the file or its log:
-    else somebody is reading an earlier state."""
+    """What was done: batches that were changed or are gone, their records that were, of these the
+    ones that are ``gone``, and damaged batches that are. ``is_swept`` says that no bytes of it are
+    left in the file or its log: else somebody is reading an earlier state."""
 
     batches: int
     records: int
+    gone: int
     damaged: int
     hours: int
     is_swept: bool
@@ -67,7 +68,7 @@ def revise(file: File, path: Path, revision: Revision) -> Outcome:
     execute = file.db.execute
     execute("BEGIN IMMEDIATE")
     try:
-        batches, records = _revise_batches(file, revision)
+        batches, records, gone = _revise_batches(file, revision)
         damaged = execute(f"DELETE FROM damaged WHERE {_OLD}", (revision.damaged,)).rowcount  # noqa: S608
         hours = execute("DELETE FROM hours WHERE hour < ?", (revision.hours,)).rowcount
         if batches or damaged or revision.always:
@@ -82,12 +83,13 @@ def revise(file: File, path: Path, revision: Revision) -> Outcome:
             execute("ROLLBACK")
         raise
     file.load()
-    return Outcome(batches, records, damaged, hours, empty_log(file.db, path, revision.wait))
+    is_swept = empty_log(file.db, path, revision.wait)
+    return Outcome(batches, records, gone, damaged, hours, is_swept)
 
 
-def _revise_batches(file: File, revision: Revision) -> tuple[int, int]:
-    """How many batches were changed, and how many of their records."""
-    execute, tip, changed, records = file.db.execute, file.follows, 0, 0
+def _revise_batches(file: File, revision: Revision) -> tuple[int, int, int]:
+    """How many batches were changed, how many of their records, and how many of these are gone."""
+    execute, tip, changed, records, gone = file.db.execute, file.follows, 0, 0, 0
     query = f"SELECT sequence FROM batches WHERE {_OLD} ORDER BY sequence"  # noqa: S608
     for (sequence,) in execute(query, (revision.before,)).fetchall():
         found = file.next(sequence - 1)
@@ -103,9 +105,10 @@ def _revise_batches(file: File, revision: Revision) -> tuple[int, int]:
         if payload:
             tip = _amend(file, spooled, payload, tip)
         changed, records = changed + 1, records + number
+        gone += spooled.payload.count(b"\n") - payload.count(b"\n")
     if tip != file.follows:
         execute("INSERT OR REPLACE INTO tip VALUES (1, ?, ?)", (tip.sequence, tip.hash))
-    return changed, records
+    return changed, records, gone
 
 
 def _amend(file: File, spooled: Spooled, payload: bytes, tip: Tip) -> Tip:

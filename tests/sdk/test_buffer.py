@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -234,3 +235,50 @@ def _unmeasured(code: str, path: Path) -> str:
     done = unmeasured("-c", code, f"ndjson:///{path}")
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
+
+
+def _without(*addresses: str) -> Callable[..., tuple[bytes, int]]:
+    """A change after which nothing is left of records with these addresses."""
+
+    def change(payload: bytes, minute: str | None = None) -> tuple[bytes, int]:
+        is_meant = any(f'"{address}"'.encode() in payload for address in addresses)
+        return (b"", 1) if is_meant else (payload, 0)
+
+    return change
+
+
+def test_whoever_flushes_does_not_wait_for_what_was_taken_out() -> None:
+    """But for all that is left; also where what was taken out came later."""
+    buffer, done = _buffer(), list[bool]()
+    buffer.put(_FILTER.admit({"ip": "10.0.0.1"}))
+    flushing = threading.Thread(target=lambda: done.append(buffer.flush(30)))
+    flushing.start()
+    while not buffer._urgent:
+        sleep(0.001)
+    for number in (2, 3, 2):
+        buffer.put(_FILTER.admit({"ip": f"10.0.0.{number}"}))
+    assert buffer.revise(_without("10.0.0.2"), "withdrawn") == 2
+    flushing.join(0.05)
+    assert flushing.is_alive()
+    assert buffer.revise(_without("10.0.0.1", "10.0.0.3"), "expired") == 2
+    flushing.join(10)
+    assert done == [True]
+    account = buffer.snapshot()
+    assert (account.queued, account.lost) == (0, {"withdrawn": 2, "expired": 2})
+
+
+def test_what_is_on_its_way_may_have_less_in_it_when_it_is_tried_again() -> None:
+    """Under the same id; what is left is what is settled."""
+    buffer = _buffer()
+    for number in range(3):
+        buffer.put(_FILTER.admit({"ip": f"10.0.0.{number}"}))
+    before = buffer.take()
+    assert before is not None
+    assert buffer.revise(_without("10.0.0.1"), "withdrawn") == 1
+    assert buffer.taken.id == before.id
+    assert [line.count(b"10.0.0.") for line in buffer.taken.lines] == [1, 1]
+    assert not buffer.flush(0)
+    buffer.settle(2)
+    assert buffer.flush(0)
+    account = buffer.snapshot()
+    assert (account.delivered, account.lost) == (2, {"withdrawn": 1})

@@ -54,7 +54,7 @@ def test_what_is_left_goes_on_under_a_receipt_of_its_own(tmp_path: Path) -> None
         _put(spool, 4, minute=_LATER)
         before = spool.after("sink")[0][1].id
         outcome = spool.revise(_without(b'"n":2')).result(5)
-        assert outcome == Outcome(1, 1, 0, 0, is_swept=True)
+        assert outcome == Outcome(1, 1, 1, 0, 0, is_swept=True)
         found = spool.after("sink")
         assert [(number, each.id == before) for number, each in found] == [(2, False), (3, True)]
         assert found[1][1].received == MINUTE
@@ -69,7 +69,7 @@ def test_a_batch_of_which_nothing_is_left_is_gone(tmp_path: Path) -> None:
     path = tmp_path / "spool.db"
     with Spool(path, sinks=["sink"]) as spool:
         _put(spool, 1, 1)
-        assert spool.revise(_without(b'"n":1')).result(5) == Outcome(1, 2, 0, 0, is_swept=True)
+        assert spool.revise(_without(b'"n":1')).result(5) == Outcome(1, 2, 2, 0, 0, is_swept=True)
         assert spool.state().batches == 0
         assert drained(spool) == []
         _put(spool, 2)
@@ -85,7 +85,7 @@ def test_what_was_asked_before_is_done_before(tmp_path: Path) -> None:
             spool.delivered("sink", 1)
             spool.put(entry(3, 4))
             future = spool.revise(_without(b'"n":2', b'"n":4'))
-        assert future.result(5) == Outcome(1, 1, 0, 0, is_swept=True)
+        assert future.result(5) == Outcome(1, 1, 1, 0, 0, is_swept=True)
         assert drained(spool) == [3]
 
 
@@ -165,7 +165,7 @@ def test_a_reader_is_said(tmp_path: Path) -> None:
             reader.execute("SELECT count(*) FROM batches").fetchone()
             assert not spool.revise(_without(b"secret")).result(5).is_swept
             assert b"secret-of-somebody" in _bytes(path)
-        assert spool.revise(_without(b"secret")).result(5) == Outcome(0, 0, 0, 0, is_swept=True)
+        assert spool.revise(_without(b"secret")).result(5) == Outcome(0, 0, 0, 0, 0, is_swept=True)
         assert b"secret-of-somebody" not in _bytes(path)
 
 
