@@ -116,6 +116,24 @@ def test_where_nothing_is_nothing_is_made(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("command", ["export", "erase", "object"])
+def test_a_wrong_path_does_not_look_as_if_nothing_were_kept(tmp_path: Path, command: str) -> None:
+    """Neither a store that is not there, nor a directory with nothing of ours, nor that of an SDK's
+    spool, which has its places in it; nothing is made there."""
+    who = ("--field", "client.address=203.0.113.7", *_WINDOW)
+    (tmp_path / "usage-spool" / "0").mkdir(parents=True)
+    with Spool(tmp_path / "usage-spool" / "0" / "spool.db"):
+        pass
+    for place in (("--data", tmp_path, "--store", tmp_path / "no.db"), ("--data", tmp_path)):
+        done = run("subject", command, *place, *who)
+        assert (done.code, done.out, b"E203" in done.err) == (78, b"", True)
+    done = run("subject", command, "--data", tmp_path / "usage-spool", *who)
+    assert (done.code, b"DIR/0" in done.err) == (78, True)
+    assert [each.name for each in tmp_path.iterdir()] == ["usage-spool"]
+    assert [each.name for each in (tmp_path / "usage-spool").iterdir()] == ["0"]
+    assert run("subject", command, "--data", tmp_path / "usage-spool" / "0", *who).code == 0
+
+
 def test_a_running_sidecar_and_a_reader_are_said(lives: Lives) -> None:
     """Exit 78 for the one, 1 for the other: rows are gone then, but not all bytes."""
     with Spool(lives.data / "spool.db"):
