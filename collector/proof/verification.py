@@ -131,9 +131,7 @@ def _canaries(
     """Nothing of what was planted is in anything that was written; and it would have been found."""
     if hits := len(search([folder], canaries)):
         yield Against(f"content was written: {hits} places hold what was planted in it")
-    if not passage.tally.admitted:
-        message = "nothing was admitted, which shows nothing: give the schema a test"
-        yield Against(message, is_open=True)
+    yield from _admitted(passage)
     if not passage.tally.content:
         yield Against("no content was met, which shows nothing", is_open=True)
     plant = folder / "plant"
@@ -142,8 +140,15 @@ def _canaries(
         yield Against("the search does not find what is there", is_open=True)
 
 
+def _admitted(passage: Passage) -> Iterator[Against]:
+    if not passage.tally.admitted:
+        message = "nothing was admitted, which shows nothing: give the schema a test"
+        yield Against(message, is_open=True)
+
+
 def _delivery(passage: Passage, matrix: Flows) -> Iterator[Against]:
     """Each sink got what the matrix says, and nothing else."""
+    yield from _admitted(passage)
     for name in matrix.sinks:
         for field in sorted(passage.fields[name] - set(matrix.to(name))):
             yield Against(f"{name}: it received {field}, which is not to go there")
