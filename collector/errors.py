@@ -101,6 +101,9 @@ CODES: dict[str, str] = {
     "E404": "the field does not lead to one person",
     "E405": "the value is none that the field can have",
     "E406": "the window of time is not well formed",
+    "E407": "the statement cannot be answered",
+    "E408": "the statement is refused",
+    "E409": "the statement takes too much",
     # E410 to E439: what senders are answered
     "E410": "the request is not well-formed HTTP/1.1",
     "E411": "authentication is missing or not accepted",

@@ -21,6 +21,7 @@ __all__ = ["main"]
 
 _INTERRUPTED = 130
 _BUG = 70
+_USAGE = frozenset({"E401", "E404", "E405", "E406", "E407", "E408"})
 
 
 def main() -> NoReturn:
@@ -75,7 +76,7 @@ def _code(error: CollectorError) -> int:
     if isinstance(error, SchemaError | ConfigError):
         return 78
     if isinstance(error, InputError):
-        return 2 if error.code in ("E401", "E404", "E405", "E406") else 65
+        return 2 if error.code in _USAGE else 65
     return 78 if error.code in ("E501", "E502", "E504") else 1
 
 

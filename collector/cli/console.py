@@ -27,11 +27,18 @@ __all__ = [
     "print_json",
     "print_tally",
     "tally_table",
+    "wide",
     "write_file",
 ]
 
 out: Console = Console(highlight=False, soft_wrap=True)
 err: Console = Console(stderr=True, highlight=False, soft_wrap=True)
+_WIDTH = 200
+
+
+def wide() -> Console:
+    """Where tables of many columns go: as wide as the terminal, and wide where there is none."""
+    return out if out.is_terminal else Console(highlight=False, width=_WIDTH)
 
 
 def complete_schema(incomplete: str) -> list[str]:

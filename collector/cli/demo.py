@@ -20,6 +20,7 @@ from collector.keyring import Keyring
 from collector.pipeline import Pipeline
 from collector.schema import Schema, load_schema
 from collector.sinks.store import FILE_NAME, Store
+from collector.sinks.table import view_of
 from collector.spool import FILE_NAME as SPOOL_NAME
 from collector.spool import Spool
 from collector.testing import Hit, canaries, scan
@@ -120,8 +121,8 @@ def _print(schema: Schema, tally: Tally, sample: Any, path: Path, stored: int) -
     out.print("\none of the records:")
     out.print(orjson.dumps(sample).decode(), markup=False)
     out.print(f"\n{stored:,} records stored in {path}; look at them with")
-    view = f"{schema.name.replace('-', '_')}_view"
-    out.print("  sqlite3", path, f'"SELECT * FROM {view} LIMIT 5"\n', markup=False)  # noqa: S608
+    look = f'"SELECT * FROM {view_of(schema.name)} LIMIT 5"'  # noqa: S608 - it is shown
+    out.print(f"  collector store query --data {path.parent} {look}\n", markup=False)
 
 
 def _print_scan(size: int, hits: Sequence[Hit], planted: int, works: bool) -> None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from collector.cli.serve import ConfigFile
-from collector.config import load
+from collector.config import Config, load
 from collector.errors import ConfigError
+from collector.ledger import Note
 from collector.proof.rights import Holdings
 from collector.schema import Schema, load_schema
 from collector.sinks.files import files_of
+from collector.sinks.store import FILE_NAME as STORE_NAME
+from collector.spool import FILE_NAME as SPOOL_NAME
+from collector.spool import note
 
-__all__ = ["ConfigFile", "Data", "StoreFile", "Wait", "located"]
+__all__ = ["ConfigFile", "Data", "Readable", "StoreFile", "Wait", "located", "readable"]
 
 Data = Annotated[
     Path | None,
@@ -46,9 +51,7 @@ def located(
     Raises ``ConfigError`` for what is wrong with the settings, and where nothing of ours is: a path
     that is wrong must not look as if nothing were kept. Raises ``SchemaError``.
     """
-    config = load(config_file)
-    if data is not None:
-        config = config.model_copy(update={"data": data})
+    config = _settings(config_file, data)
     schema, holdings = load_schema(config.schema_), Holdings.of(config, store)
     if store is not None and not store.is_file():
         raise ConfigError("E203", "there is no store at the path of --store")
@@ -57,3 +60,34 @@ def located(
         message = "nothing of ours is in the data directory; an SDK's spool is in DIR/0, DIR/1…"
         raise ConfigError("E203", message)
     return schema, holdings
+
+
+@dataclass(frozen=True)
+class Readable:
+    """A store that is only looked into, and the directory whose ledger is told of it, if there is
+    one. ``schema`` names the schema that is in force, which need not be that of the store."""
+
+    schema: str
+    store: Path
+    ledger: Path | None
+
+    def tell(self, command: str, rows: int | None) -> None:
+        """Note how many rows a command reads; ``None``, that it begins. Raises what ``note`` does:
+        then nothing may be shown."""
+        if self.ledger is not None:
+            note(self.ledger, Note.of("read", command=command, rows=rows))
+
+
+def readable(config_file: Path | None, data: Path | None, store: Path | None) -> Readable:
+    """The store, and the ledger beside it or else in the data directory. Raises ``ConfigError``."""
+    config = _settings(config_file, data)
+    directory = config.data or Path()
+    path = store or directory / STORE_NAME
+    places = (path.resolve().parent, directory)
+    ledgers = (place for place in places if (place / SPOOL_NAME).is_file())
+    return Readable(config.schema_, path, next(ledgers, None))
+
+
+def _settings(config_file: Path | None, data: Path | None) -> Config:
+    config = load(config_file)
+    return config if data is None else config.model_copy(update={"data": data})

@@ -1,29 +1,28 @@
-"""``collector store prune|risk``: what is older than it may be goes now; who stands alone in it."""
+"""``collector store prune|query|risk``: what is older than it may be goes now; what there is; who
+stands alone in it."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from collector.cli.console import AsJson, err, out, print_json
-from collector.cli.holdings import ConfigFile, Data, StoreFile, Wait, located
-from collector.ledger import Note
+from collector.cli.console import AsJson, err, out, print_json, wide
+from collector.cli.holdings import ConfigFile, Data, StoreFile, Wait, located, readable
+from collector.cli.query import query
 from collector.proof.risk import Change, Crowd, Risk, risks
 from collector.proof.upkeep import prune_all
-from collector.spool import note
+from collector.schema import load_schema
 
 __all__ = ["app"]
-
-_WIDTH = 200
 
 app: typer.Typer = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    help="Look after the embedded store.",
+    help="Look after the embedded store, and into it.",
 )
+app.command("query")(query)
 
 
 @app.callback()
@@ -75,11 +74,9 @@ def risk(
     All fields but the time of receipt are looked at. That the store was read is an entry of the
     ledger, where there is one. docs/risk.md explains the figures.
     """
-    schema, holdings = located(config, data, store)
-    found = risks(holdings.store, schema)
-    if holdings.spool.is_file():
-        number = sum(each.events.total for each in found)
-        note(holdings.data, Note.of("read", command="store risk", rows=number))
+    at = readable(config, data, store)
+    found = risks(at.store, load_schema(at.schema))
+    at.tell("store risk", sum(each.events.total for each in found))
     if as_json:
         print_json({"tables": [asdict(each) for each in found]})
     else:
@@ -102,8 +99,7 @@ def _print_risk(risk: Risk) -> None:
         table.add_column(heading, justify="right")
     for change in helpful:
         table.add_row(change.field, change.how, *_figures(change))
-    to = out if out.is_terminal else Console(highlight=False, width=_WIDTH)
-    to.print(table)
+    wide().print(table)
 
 
 def _crowd(crowd: Crowd, what: str) -> str:

@@ -10,11 +10,16 @@ from typing import TypeVar
 
 from collector.errors import ConfigError, DeliveryError
 from collector.readonly import connect
-from collector.sinks.connection import guarded
+from collector.sinks.connection import FORMAT, guarded
 
 __all__ = ["looked", "reading"]
 
 _UNREADABLE = "the store cannot be read: it is damaged, or no store of ours"
+_ABOUT = (
+    "SELECT user_version, count(name), ifnull(sum(name = '_delivered'), 0)"
+    " FROM pragma_user_version LEFT JOIN sqlite_master"
+)
+"""The form of the file, how much is in it, and whether it is a store of ours."""
 _T = TypeVar("_T")
 
 
@@ -23,8 +28,8 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection that looks at one moment of a store's file, and cannot write to it. Tables of
     its own, and what sorting needs, are in memory only.
 
-    Raises ``ConfigError`` E203 when there is no such file, ``DeliveryError`` E501 when it cannot be
-    read; what is asked of it later is for ``looked`` to ask.
+    Raises ``ConfigError`` E203 when there is no such file, ``DeliveryError`` when it cannot be read
+    (E501) or is newer than we are (E502); what is asked of it later is for ``looked`` to ask.
     """
     if not path.is_file():
         raise ConfigError("E203", "there is no store there; name its directory or its file")
@@ -32,7 +37,15 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
     if db is None:
         raise DeliveryError("E501", _UNREADABLE)
     with closing(db):
+        _check(*looked(lambda: db.execute(_ABOUT).fetchone()))
         yield db
+
+
+def _check(version: int, number: int, is_ours: int) -> None:
+    if number and not is_ours:
+        raise DeliveryError("E501", _UNREADABLE)
+    if version > FORMAT:
+        raise DeliveryError("E502", "the store was written by a newer version of Collector")
 
 
 def looked(action: Callable[[], _T]) -> _T:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from collector.contracts import Batch, Layout, Row
 from collector.errors import DeliveryError
 
-__all__ = ["Table", "place_among", "quoted"]
+__all__ = ["Table", "place_among", "quoted", "view_of"]
 
 _PLACES = ("rowid", "_rowid_", "oid")
 """SQLite's names for a row's number, of which a field may hide one."""
@@ -63,7 +63,7 @@ class Table:
                 raise DeliveryError(
                     "E504", f"column `{name}` has another type; use a new store, or a new name"
                 )
-        short = quoted(f"{self.name.replace('-', '_')}_view")
+        short = quoted(view_of(self.name))
         names = ", ".join(_renamed(["received", *self._types, "count"]))
         if view:
             execute(f"DROP VIEW IF EXISTS {short}")
@@ -74,6 +74,11 @@ def place_among(names: Iterable[str]) -> str:
     """What SQL calls the number of a row in a table with these columns."""
     lower = {name.lower() for name in names}
     return next((name for name in _PLACES if name not in lower), _PLACES[0])
+
+
+def view_of(table: str) -> str:
+    """What the view of a table is called."""
+    return f"{table.replace('-', '_')}_view"
 
 
 def quoted(name: str) -> str:

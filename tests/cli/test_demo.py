@@ -35,7 +35,7 @@ def test_the_demo_stores_records_and_finds_no_canary(tmp_path: Path) -> None:
 def test_the_demo_speaks_to_people(tmp_path: Path) -> None:
     """Counts, sizes, a record, the verdict of the scan, and how to look at the store."""
     text = run("demo", "--data", tmp_path, "--events", 50).out.decode()
-    for part in ("received", "bytes in", '{"schema":"conferencing/', "none found", "sqlite3 "):
+    for part in ("received", "bytes in", '{"schema":"conferencing/', "none found", "store query"):
         assert part in text
 
 

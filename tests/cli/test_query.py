@@ -1,0 +1,385 @@
+"""``collector store query``: what there is, answers in every form, and an entry for each."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import orjson
+import pytest
+
+from collector.contracts import Batch, Record
+from collector.ledger import opened
+from collector.sinks.permitted import FUNCTIONS
+from collector.sinks.store import Store
+from collector.spool import Spool
+from collector.testing import canaries
+from tests.cli.process import COMMAND, Ended, run, run_measured
+from tests.proof.lives import Lives, address, minute
+
+_ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
+_MANY = f"{_ENDLESS} SELECT x, 'phone' AS y FROM c"
+_MOST_MB = 120
+_PAGE = (Path(__file__).parents[2] / "docs" / "query.md").read_text()
+_WRITES_FREELY = os.geteuid() == 0
+
+
+@pytest.fixture
+def lives(tmp_path: Path) -> Lives:
+    """Five people in a store with a ledger."""
+    lives = Lives(tmp_path)
+    lives.deliver_aged((range(5), 0))
+    return lives
+
+
+def ask(lives: Lives, *arguments: object, stdin: bytes = b"") -> Ended:
+    return run("store", "query", "--data", lives.data, *arguments, stdin=stdin)
+
+
+@contextmanager
+def asking(lives: Lives, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process whose output is read by the test."""
+    with subprocess.Popen(
+        [*COMMAND, "store", "query", "--data", str(lives.data), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def noted(lives: Lives) -> list[dict[str, str]]:
+    """What the ledger says of readings."""
+    with opened(lives.data / "spool.db") as ledger:
+        assert not ledger.verify().flaws
+        return [dict(entry.facts) for entry in ledger.entries() if entry.kind == "read"]
+
+
+def read(rows: int | None) -> dict[str, str]:
+    """An entry of so many rows, or of a beginning."""
+    return {"command": "store query"} | ({} if rows is None else {"rows": str(rows)})
+
+
+def test_what_there_is(lives: Lives) -> None:
+    """Tables with their rows, events, minutes and columns, for people and as JSON; no row is shown,
+    and the ledger says so."""
+    (table,) = orjson.loads(ask(lives, "--json").out)["tables"]
+    assert (table["table"], table["view"]) == ("conferencing", "conferencing_view")
+    assert (table["rows"], table["events"], table["first"]) == (5, 5, minute())
+    assert table["columns"]["client.address"] == "TEXT"
+    shown = ask(lives).out.decode()
+    assert shown.startswith(f"conferencing: 5 rows, 5 events, received from {minute()} to")
+    assert ["client.address", "TEXT"] in [line.split() for line in shown.splitlines()]
+    assert "conferencing_view" in shown
+    assert "_delivered" not in shown
+    assert noted(lives) == [read(0)] * 2
+
+
+def test_forms(lives: Lives) -> None:
+    """Lines of JSON where nobody looks, a document, CSV, and a table."""
+    statement = (
+        'SELECT "client.address", "device.model.name" AS model, count FROM conferencing'
+        ' ORDER BY "client.address" LIMIT 2'
+    )
+    rows = [
+        {"client.address": address(0), "model": None, "count": 1},
+        {"client.address": address(1), "model": "Pixel 8", "count": 1},
+    ]
+    assert ask(lives, statement).lines == rows
+    assert ask(lives, statement, "--format", "ndjson").lines == rows
+    assert orjson.loads(ask(lives, statement, "--json").out) == rows
+    assert orjson.loads(ask(lives, f"{statement} OFFSET 9", "--json").out) == []
+    text = ask(lives, statement, "--format", "csv").out.decode()
+    assert list(csv.reader(text.splitlines())) == [
+        ["client.address", "model", "count"],
+        [address(0), "", "1"],
+        [address(1), "Pixel 8", "1"],
+    ]
+    table = ask(lives, statement, "--format", "table").out.decode().splitlines()
+    assert [line.split() for line in table] == [
+        ["client.address", "model", "count"],
+        [address(0), "1"],
+        [address(1), "Pixel", "8", "1"],
+    ]
+    assert noted(lives) == [read(2)] * 3 + [read(0)] + [read(2)] * 2
+
+
+def test_a_statement_on_stdin(lives: Lives) -> None:
+    """It is in no list of processes; what is too long or no UTF-8 is said."""
+    assert ask(lives, "-", stdin=b"SELECT 'a' AS b\n").lines == [{"b": "a"}]
+    for bad in (b"SELECT '\xff'", b"SELECT 1" + b" " * 200_000, b""):
+        done = ask(lives, "-", stdin=bad)
+        assert (done.code, b"E407" in done.err, done.out) == (2, True, b"")
+
+
+def test_a_terminal_gets_a_table(lives: Lives) -> None:
+    """Of a thousand rows at most, without anything that a terminal would obey."""
+    out = _on_a_terminal(lives, f"{_MANY} LIMIT 1200")
+    assert "1000" in out
+    assert "1001" not in out
+    assert "more than these 1,000 rows" in out
+    shown = _on_a_terminal(lives, "SELECT char(27) || '[31mred[/]' AS \"[bold]a\"")
+    assert "\x1b[31mred" not in shown
+    assert "[31mred[/]" in shown
+    assert "[bold]a" in shown
+    assert noted(lives) == [read(1000), read(1)]
+
+
+def _on_a_terminal(lives: Lives, statement: str) -> str:
+    main, side = os.openpty()
+    with subprocess.Popen(
+        [*COMMAND, "store", "query", "--data", str(lives.data), statement],
+        stdout=side,
+        env=os.environ | {"TERM": "xterm", "COLUMNS": "80"},
+    ) as process:
+        os.close(side)
+        seen = b""
+        try:
+            while piece := os.read(main, 65536):
+                seen += piece
+        except OSError:  # its end, on Linux
+            pass
+        os.close(main)
+        assert process.wait(30) == 0
+    return seen.decode()
+
+
+def test_a_long_answer_has_two_entries(lives: Lives) -> None:
+    """One before anything is given out, one with the number; memory stays constant."""
+    statement = f"{_ENDLESS} SELECT x, '{'y' * 100}' AS y FROM c LIMIT 300000"
+    done = run_measured("store", "query", "--data", lives.data, statement)
+    assert (done.code, done.out.count(b"\n")) == (0, 300_000)
+    assert done.peak < _MOST_MB
+    assert noted(lives) == [read(None), read(300_000)]
+
+
+def test_a_reader_that_goes_away(lives: Lives) -> None:
+    """``| head``: exit 0, and an entry with no fewer rows than were read."""
+    with asking(lives, _MANY) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b'{"x":1,"y":"phone"}\n'
+        process.stdout.close()
+        assert process.wait(30) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+    _assert_it_was_noted(lives)
+
+
+def _assert_it_was_noted(lives: Lives) -> None:
+    begun, ended = noted(lives)
+    assert begun == read(None)
+    assert 1000 < int(ended["rows"]) < 50_000
+
+
+def test_it_is_interrupted_while_somebody_reads(lives: Lives) -> None:
+    """Ctrl-C while it waits for its reader: exit 130, and it is noted."""
+    with asking(lives, _MANY) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+        assert (process.returncode, errors) == (130, b"")
+    _assert_it_was_noted(lives)
+
+
+def test_it_is_interrupted_while_it_computes(lives: Lives) -> None:
+    """Ctrl-C while SQLite is at work; nothing was given out."""
+    with asking(lives, f"{_ENDLESS} SELECT max(x) AS x FROM c") as process:
+        _wait_until_it_works(process.pid)
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=30)
+        assert (process.returncode, out, errors) == (130, b"", b"")
+    assert noted(lives) == [read(0)]
+
+
+def _wait_until_it_works(pid: int) -> None:
+    """It has the store open, and a moment to begin."""
+    until = monotonic() + 30
+    while monotonic() < until:
+        with suppress(FileNotFoundError):
+            files = [str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir()]
+            if any(file.endswith("/store.db") for file in files):
+                sleep(0.1)
+                return
+    raise AssertionError
+
+
+@pytest.mark.parametrize("statement", [f"{_ENDLESS} SELECT max(x) AS x FROM c", _MANY])
+def test_it_takes_too_long(lives: Lives, statement: str) -> None:
+    """Whether it computes or waits for who does not read: E409, exit 65, and it is noted."""
+    with asking(lives, statement, "--timeout", "0.3") as process:
+        assert process.wait(30) == 65
+        assert process.stderr is not None
+        assert b"--timeout" in process.stderr.read()
+    assert noted(lives)
+
+
+def test_nobody_reads_unnoted(lives: Lives) -> None:
+    """Where the ledger cannot be written nothing is shown: neither rows, nor what there is."""
+    with Spool(lives.data / "spool.db"), closing(sqlite3.connect(lives.data / "spool.db")) as db:
+        db.execute("CREATE TRIGGER no BEFORE INSERT ON entries BEGIN SELECT RAISE(ABORT, ''); END")
+        for arguments in ((), ("SELECT * FROM conferencing",), (f"{_MANY} LIMIT 300000",)):
+            done = ask(lives, *arguments)
+            assert (done.code, done.out, b"E506" in done.err) == (1, b"", True)
+        db.execute("DROP TRIGGER no")
+
+
+@pytest.mark.skipif(_WRITES_FREELY, reason="nothing is read-only for root")
+def test_a_directory_that_cannot_be_written(lives: Lives) -> None:
+    """The same where all of it may only be read."""
+    lives.data.chmod(0o500)
+    try:
+        done = ask(lives, "SELECT * FROM conferencing")
+    finally:
+        lives.data.chmod(0o700)
+    assert (done.code, done.out) == (78, b"")
+
+
+def test_where_there_is_no_ledger_none_is_made(
+    lives: Lives, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An SDK's store, and no data directory at all: it is read, and none is there afterwards."""
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    (lives.data / "store.db").rename(alone / "telemetry.db")
+    monkeypatch.chdir(alone)
+    done = run(
+        "store", "query", "--store", "telemetry.db", "SELECT count(*) AS n FROM conferencing"
+    )
+    assert done.lines == [{"n": 5}]
+    assert run("store", "risk", "--store", "telemetry.db", "--json").code == 0
+    assert {path.name.partition("-")[0] for path in alone.iterdir()} == {"telemetry.db"}
+
+
+def test_the_ledger_beside_a_store_is_told(lives: Lives, tmp_path: Path) -> None:
+    """Whatever data directory is named, and by whatever way the store is."""
+    link = tmp_path / "link"
+    link.symlink_to(lives.data / "store.db")
+    for store in (link, lives.data / "store.db"):
+        assert (
+            run("store", "query", "--data", tmp_path, "--store", store, "SELECT 1 AS n").code == 0
+        )
+    assert noted(lives) == [read(1)] * 2
+
+
+def test_what_is_no_statement(lives: Lives) -> None:
+    """Exit 2, nothing of it is repeated, nothing is changed, and that somebody tried is noted."""
+    (canary,) = canaries(1)
+    before = (lives.data / "store.db").read_bytes()
+    for statement, code in (
+        (f"DELETE FROM conferencing WHERE \"client.address\" = '{canary}'", b"E408"),
+        (f"ATTACH '{lives.data / canary}' AS x", b"E408"),
+        (f'SELECT * FROM conferencing WHERE "client.address" = "{canary}"', b"E407"),
+        (canary, b"E407"),
+    ):
+        done = ask(lives, statement)
+        assert (done.code, done.out, code in done.err) == (2, b"", True)
+        assert canary.encode() not in done.err
+        assert done.err.count(b"\n") == 1
+    assert (lives.data / "store.db").read_bytes() == before
+    assert canary.encode() not in lives.bytes()
+    assert noted(lives) == [read(0)] * 4
+
+
+def _damaged(store: Path) -> None:
+    store.write_bytes(b"SQLite format 3\0" + b"\xff" * 9000)
+
+
+def _newer(store: Path) -> None:
+    with closing(sqlite3.connect(store)) as db:
+        db.execute("PRAGMA user_version = 99")
+
+
+def _another(store: Path) -> None:
+    store.write_bytes((store.parent / "spool.db").read_bytes())
+
+
+def _directory(store: Path) -> None:
+    store.unlink()
+    store.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (Path.unlink, b"E203"),
+        (_directory, b"E203"),
+        (_damaged, b"E501"),
+        (_another, b"E501"),
+        (_newer, b"E502"),
+    ],
+)
+@pytest.mark.parametrize("arguments", [(), ("SELECT 1 AS n",)])
+def test_what_is_no_store(lives: Lives, change: Any, code: bytes, arguments: tuple[str]) -> None:
+    """None, a directory, a damaged one, another database, a newer one: exit 78, and a sentence."""
+    change(lives.data / "store.db")
+    done = ask(lives, *arguments)
+    assert (done.code, done.out, code in done.err) == (78, b"", True)
+    assert done.err.count(b"\n") == 1
+
+
+def test_while_somebody_writes(lives: Lives) -> None:
+    """Readers see whole batches, and a writer is not held up by one that stands still."""
+    record: Record = {"schema": lives.schema.id, "os.type": "ios", "count": 2}
+    with Store(lives.data / "store.db", lives.schema) as store, asking(lives, _MANY) as standing:
+        assert standing.stdout is not None
+        standing.stdout.readline()
+        stop = threading.Event()
+
+        def work() -> int:
+            done = 0
+            while not stop.is_set():
+                store.deliver(Batch(os.urandom(16), minute(), [record] * 10))
+                done += 1
+            return done
+
+        with ThreadPoolExecutor(1) as pool:
+            batches = pool.submit(work)
+            count = "SELECT sum(count) AS n FROM conferencing"
+            counts = [ask(lives, count).lines[0]["n"] for _ in range(4)]
+            stop.set()
+            assert batches.result(30) > 4
+    assert all(count % 20 == 5 for count in counts)
+    assert counts == sorted(counts)
+    assert counts[-1] > 5
+
+
+def test_the_page_lists_the_functions() -> None:
+    """All that are allowed, in order."""
+    (listed,) = re.findall(r"<!-- functions -->\n```text\n(.*?)```", _PAGE, re.DOTALL)
+    assert listed.split() == sorted(FUNCTIONS)
+
+
+def test_examples_of_the_page(tmp_path: Path) -> None:
+    """They do what they show, but for the minutes."""
+    (block,) = re.findall(r"<!-- run -->\n```console\n(.*?)```", _PAGE, re.DOTALL)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    for example in block.removeprefix("$ ").split("\n$ "):
+        command, _, shown = example.partition("\n")
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=tmp_path,
+            env=os.environ | {"PATH": path},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=True,
+        )
+        assert _lines(done.stdout.decode()) == _lines(shown)
+
+
+def _lines(text: str) -> list[str]:
+    return [re.sub(r"[0-9-]{10}T[0-9:]{8}Z", "", line).rstrip() for line in text.splitlines()]
