@@ -98,7 +98,7 @@ def entry(done: Outdated, command: str) -> Note:
 
 class Upkeep(threading.Thread):
     """Prunes a sidecar's spool at the start and every so many seconds, and ``left``, a store that
-    may be there though no sink has it; notes in the ledger what it did, and what the sink did."""
+    may be there though no sink has it; notes in the ledger what it did, and what sinks did."""
 
     def __init__(
         self,
@@ -129,6 +129,10 @@ class Upkeep(threading.Thread):
         """The store has pruned itself."""
         self._tell(Outdated(rows=pruned.deleted, shortened=pruned.shortened))
 
+    def lines_pruned(self, number: int) -> None:
+        """The files of records have pruned themselves, of so many lines."""
+        self._tell(Outdated(lines=number))
+
     def _prune_left(self) -> None:
         """In one go, as nobody waits for it; who is reading is not waited for, but next time."""
         if self._left is not None and self._left.is_file():
@@ -138,7 +142,8 @@ class Upkeep(threading.Thread):
                     pruning.work(db)
 
     def _tell(self, done: Outdated) -> None:
-        if done.rows or done.shortened or done.batches or done.damaged or done.files:
+        is_some = done.rows or done.shortened or done.lines or done.batches or done.damaged
+        if is_some or done.files:
             with suppress(DeliveryError):
                 self._spool.note(entry(done, "serve"))
 

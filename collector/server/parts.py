@@ -109,6 +109,7 @@ class Parts:
                 rotate=chosen.rotate,
                 keep=chosen.keep,
                 prune=expired(self.schema),
+                pruned=self.upkeep.lines_pruned,
             )
             stack.callback(file.close)
             sinks["ndjson"] = file

@@ -8,11 +8,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
-from time import monotonic
 
 from collector.contracts import Batch, Closing
 from collector.directory import sync
@@ -21,15 +20,14 @@ from collector.sinks.lines import lines
 from collector.sinks.mark import Mark, Marks
 from collector.sinks.order import shuffled
 from collector.sinks.rewriting import Change, remove_unfinished, rewrite
-from collector.sinks.rotation import finished, rotate
+from collector.sinks.rotation import files_of, rotate
+from collector.sinks.rounds import Rounds
 from collector.sinks.turn import Turn
 
 __all__ = ["NdjsonFile", "files_of"]
 
 _ROTATE = 64 << 20
 _KEEP = 8
-_DAY = 24 * 3600.0
-_HOUR = 3600.0
 
 
 class NdjsonFile(Closing):
@@ -43,7 +41,7 @@ class NdjsonFile(Closing):
     The file belongs to one process, or to several that have it open as ``shared``, in turn.
 
     ``prune`` is a change for what is older than it may be: once a day, one file after the other.
-    ``is_held`` says that one of them could not be pruned; then all are tried again in an hour.
+    ``pruned`` is told how many lines that concerned, if there were some.
 
     Raises ``ConfigError`` E203 when the path cannot be used, or another process writes there.
     """
@@ -56,18 +54,15 @@ class NdjsonFile(Closing):
         keep: int = _KEEP,
         shared: bool = False,
         prune: Change | None = None,
+        pruned: Callable[[int], None] | None = None,
     ) -> None:
         self.path: Path = Path(path)
-        self.is_held: bool = False
         self._rotate = rotate
         self._keep = keep
         self._file = -1
         self._length = 0
         self._ids: deque[bytes] = deque(maxlen=Mark.MOST_IDS)
-        self._prune = prune
-        self._due = monotonic()
-        self._pruned = 0
-        self._has_failed = False
+        self._rounds = None if prune is None else Rounds(self.path, prune, pruned)
         self._turn = Turn(_prepared(self.path), shared=shared)
         self._marks = Marks(self._turn.handle)
         message = "the file for records is in use by another process"
@@ -84,6 +79,11 @@ class NdjsonFile(Closing):
     def __repr__(self) -> str:
         return f"<NdjsonFile of {self._length} bytes>"
 
+    @property
+    def is_held(self) -> bool:
+        """Whether something that is to be gone could not be taken out yet."""
+        return self._rounds is not None and self._rounds.is_held
+
     def deliver(self, *batches: Batch) -> None:
         """Append the batches durably, but those that are there; raises ``DeliveryError`` E508.
 
@@ -94,8 +94,8 @@ class NdjsonFile(Closing):
             is_done = is_ours and self._take(found)
         if not is_done:
             raise _refused()
-        if self._prune is not None and monotonic() >= self._due:
-            self._go_on(self._prune)
+        if self._rounds is not None:
+            self._rounds.go_on(self._revise)
 
     def revise(self, change: Change) -> int:
         """Take out of all files, finished ones too, what is to go; from how many records.
@@ -109,21 +109,6 @@ class NdjsonFile(Closing):
         """Close the file. What was delivered is on disk already."""
         self._drop()
         self._turn.close()
-
-    def _go_on(self, change: Change) -> None:
-        """Prune the next file; upwards, as a file that is finished meanwhile moves them up too."""
-        pause, files = 0.0, list[Path]()
-        try:
-            files = files_of(self.path)[self._pruned :]
-            if files:  # else somebody has taken them away
-                self._revise(files[0], change)
-        except (DeliveryError, OSError):
-            self._has_failed = True
-        self._pruned += 1
-        if not files[1:]:
-            self.is_held, self._has_failed, self._pruned = self._has_failed, False, 0
-            pause = _HOUR if self.is_held else _DAY
-        self._due = monotonic() + pause
 
     def _revise(self, path: Path, change: Change) -> int:
         number = None
@@ -216,12 +201,6 @@ class NdjsonFile(Closing):
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
-
-
-def files_of(path: Path) -> list[Path]:
-    """The files of records at a path, which are there: the one that is written, and those that are
-    finished, also such as ``keep`` would not let stay."""
-    return [*([path] if path.exists() else []), *finished(path)]
 
 
 def _refused() -> DeliveryError:

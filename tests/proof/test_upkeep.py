@@ -52,14 +52,16 @@ def test_a_backlog_is_pruned_at_the_start_and_again(tmp_path: Path) -> None:
     assert first == {"command": "serve", "rows": "0", "values": "0", "batches": "2", "files": "1"}
 
 
-def test_what_the_store_pruned_is_noted(tmp_path: Path) -> None:
-    """It tells, in its own thread."""
+def test_what_sinks_pruned_is_noted(tmp_path: Path) -> None:
+    """They tell, each in its own thread."""
     lives = Lives(tmp_path)
     path = lives.data / "spool.db"
     with Spool(path) as spool:
-        Upkeep(spool, lives.schema).store_pruned(Pruned(shortened=3, deleted=4))
-    facts = _facts(_entries(lives)[0])
-    assert (facts["rows"], facts["values"]) == ("4", "3")
+        upkeep = Upkeep(spool, lives.schema)
+        upkeep.store_pruned(Pruned(shortened=3, deleted=4))
+        upkeep.lines_pruned(5)
+    noted = [(facts["rows"], facts["values"]) for facts in map(_facts, _entries(lives))]
+    assert noted == [("4", "3"), ("5", "0")]
 
 
 def test_a_store_that_no_sink_has_is_pruned(tmp_path: Path) -> None:

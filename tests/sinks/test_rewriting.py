@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import stat
 from pathlib import Path
-from time import monotonic
 
 import orjson
 import pytest
@@ -15,7 +14,6 @@ from collector.sinks.files import NdjsonFile
 from collector.sinks.rewriting import Change, rewrite, unfinished
 
 _MINUTE = "2026-11-24T10:20:00Z"
-_HOUR = 3600
 
 
 def _batch(*numbers: int) -> Batch:
@@ -113,68 +111,16 @@ def test_it_prunes_itself_once_a_day(tmp_path: Path) -> None:
     with NdjsonFile(path, rotate=1000) as file:
         for first in range(0, 100, 20):
             file.deliver(_batch(*range(first, first + 20)))
-    with NdjsonFile(path, rotate=1000, prune=_without(*range(80))) as file:
+    told: list[int] = []
+    with NdjsonFile(path, rotate=1000, prune=_without(*range(80)), pruned=told.append) as file:
         file.deliver()
         assert len(_numbers(tmp_path)) > 20
         for _ in range(10):
             file.deliver()
-        assert _numbers(tmp_path) == set(range(80, 100))
+        assert (_numbers(tmp_path), told) == (set(range(80, 100)), [80])
         file.deliver(_batch(1))
         assert 1 in _numbers(tmp_path)
-
-
-def test_pruning_outlives_whoever_takes_the_files_away(tmp_path: Path) -> None:
-    """There is nothing to prune then, and what comes is taken."""
-    path = tmp_path / "r.ndjson"
-    with NdjsonFile(path, prune=_without(1)) as file:
-        path.unlink()
-        file.deliver()
         assert not file.is_held
-        path.touch()
-        file._due = 0.0
-        file.deliver()
-        file.deliver(_batch(2))
-    assert _numbers(tmp_path) == {2}
-
-
-def test_a_file_that_cannot_be_pruned_is_no_end_of_it(tmp_path: Path) -> None:
-    """It is said, the others are pruned, and all are tried again in an hour, not in a day."""
-    path = tmp_path / "r.ndjson"
-    with NdjsonFile(path, rotate=1000) as file:
-        for first in range(0, 200, 40):
-            file.deliver(_batch(*range(first, first + 40)))
-    finished = sorted(tmp_path.glob("r.ndjson.[0-9]"))
-    in_the_way = tmp_path / "r.ndjson.0"
-    with NdjsonFile(path, rotate=1000, prune=_without(*range(160))) as file:
-        in_the_way.mkdir()
-        for _ in (path, *finished):
-            file.deliver()
-            assert not file.is_held
-        file.deliver()
-        assert file.is_held
-        in_the_way.rmdir()
-        assert _numbers(tmp_path) == set(range(160, 200))
-        assert _HOUR - 60 < file._due - monotonic() <= _HOUR
-        file._due = 0.0
-        for _ in (path, *finished):
-            file.deliver()
-        assert not file.is_held
-        assert file._due - monotonic() > 2 * _HOUR
-
-
-def test_files_that_move_up_while_they_are_pruned_are_not_forgotten(tmp_path: Path) -> None:
-    """A file is finished between two that are pruned."""
-    path = tmp_path / "r.ndjson"
-    with NdjsonFile(path, rotate=1000) as file:
-        for first in range(0, 160, 40):
-            file.deliver(_batch(*range(first, first + 40)))
-    with NdjsonFile(path, rotate=1000, prune=_without(*range(160))) as file:
-        file.deliver()
-        file.deliver()
-        file.deliver(_batch(*range(160, 200)))
-        for _ in range(2):
-            file.deliver()
-    assert _numbers(tmp_path) == set(range(160, 200))
 
 
 def test_a_directory_that_takes_no_file_is_said(tmp_path: Path) -> None:

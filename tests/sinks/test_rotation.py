@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from collector.sinks.rotation import finished, rotate
+from collector.sinks.rotation import files_of, rotate
 
 
 def _files(directory: Path, *names: str) -> Path:
@@ -18,14 +18,14 @@ def _texts(directory: Path) -> dict[str, str]:
     return {each.name: each.read_text() for each in directory.iterdir() if each.is_file()}
 
 
-def test_finished_files_are_known_by_their_numbers(tmp_path: Path) -> None:
+def test_files_are_known_by_their_numbers(tmp_path: Path) -> None:
     """In their order, and nothing else that lies there."""
     path = _files(tmp_path, "r.ndjson", "r.ndjson.10", "r.ndjson.9", "r.ndjson.1", "r.ndjson.1.new")
     _files(tmp_path, "r.ndjson.state", "r.ndjson2.1", "r.ndjson.20261124")
-    assert [each.name for each in finished(path)] == [
-        *("r.ndjson.1", "r.ndjson.9", "r.ndjson.10", "r.ndjson.20261124")
+    assert [each.name for each in files_of(path)] == [
+        *("r.ndjson", "r.ndjson.1", "r.ndjson.9", "r.ndjson.10", "r.ndjson.20261124")
     ]
-    assert finished(tmp_path / "no" / "r.ndjson") == []
+    assert files_of(tmp_path / "no" / "r.ndjson") == []
 
 
 def test_each_moves_up_by_one_and_the_last_goes(tmp_path: Path) -> None:
