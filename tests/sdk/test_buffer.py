@@ -179,12 +179,11 @@ def test_what_it_says_may_be_emitted_to_it() -> None:
         logging.getLogger("collector.sdk").addHandler(handler)
         try:
             telemetry.emit(_EVENT)
-            for _ in range(3):
-                assert not telemetry.flush(0.2)
+            while telemetry.tally().failures < 3:
+                assert not telemetry.flush(0.1)
         finally:
             logging.getLogger("collector.sdk").removeHandler(handler)
     assert handler.said == ["telemetry is not being delivered at present [E510]"]
-    assert telemetry.tally().failures > 1
 
 
 def test_it_shows_a_number(tmp_path: Path) -> None:
