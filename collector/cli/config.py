@@ -25,7 +25,6 @@ app: typer.Typer = typer.Typer(
 )
 app.command("flows")(flows.show)
 app.command("diff")(flows.diff)
-_NO_SCHEMA = ("E101", "E140")
 File = Annotated[Path | None, typer.Argument(metavar="[FILE]", help="A YAML file; none: defaults.")]
 
 
@@ -56,9 +55,7 @@ def _of_parts(loaded: Loaded) -> list[Fault]:
         try:
             trial()
         except SchemaError as error:
-            for one in error.faults:  # a schema that is not there is a fault of the setting
-                is_there = one.code not in _NO_SCHEMA
-                faults.append(one if is_there else loaded.fault(name, one.message, one.code))
+            faults += loaded.schema_faults(error)
         except ConfigFaults as error:
             named = (one for one in error.faults if loaded.sound(one.field))
             faults += [loaded.fault(one.field, one.message, one.code) for one in named]

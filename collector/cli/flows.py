@@ -86,7 +86,7 @@ def _both(*references: str) -> list[Flows]:
             else:
                 source = revision.read(*parts, Path(), reference)
                 found.append(_flows(read(source, {}), parts[0]))
-        except (ConfigFaults, SchemaError) as error:
+        except ConfigFaults as error:
             faults += error.faults
     if faults:
         raise ConfigFaults(dict.fromkeys(faults))
@@ -96,11 +96,12 @@ def _both(*references: str) -> list[Flows]:
 def _flows(loaded: Loaded, rev: str | None = None) -> Flows:
     """The flows of settings, under their schema; a file of one as it was at a revision, if given.
 
-    Faults between sinks and schema are told at the places of the settings.
+    Faults between settings and schema are told at the places of the settings.
     """
-    schema = _schema(loaded.config.schema_, rev)
     try:
-        return flows(loaded.config, schema)
+        return flows(loaded.config, _schema(loaded.config.schema_, rev))
+    except SchemaError as error:
+        faults = loaded.schema_faults(error)
     except ConfigFaults as error:
         faults = [loaded.fault(one.field, one.message, one.code) for one in error.faults]
     raise ConfigFaults(faults)

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from collector.config.loaded import Loaded
 from collector.config.model import Config, Setting, settings, variable
 from collector.config.rules import RULES
 from collector.config.section import Section
@@ -25,7 +26,7 @@ from collector.schema.checks import nearest
 from collector.schema.source import Source
 from collector.schema.source import read as read_yaml
 
-__all__ = ["PREFIX", "Loaded", "examine", "load", "read"]
+__all__ = ["PREFIX", "examine", "load", "read"]
 
 PREFIX = "COLLECTOR__"
 """What the environment variables of settings begin with."""
@@ -36,30 +37,6 @@ _CODES = {"E101": "E206", "E102": "E206", "E103": "E211", "E104": "E206"}
 """Faults of YAML under the codes of configuration; all others are E209."""
 _WORD = re.compile(r"[A-Za-z_]{1,40}").fullmatch
 Loc = tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """Settings, and where each comes from: ``default``, ``environment``, or file and line.
-
-    ``faults`` are all that is wrong; ``sound`` says whether a setting is what was written.
-    """
-
-    config: Config
-    origins: Mapping[str, str]
-    faults: tuple[Fault, ...] = ()
-    faulty: frozenset[str] = frozenset()
-
-    def sound(self, name: str) -> bool:
-        """Whether nothing is wrong with a setting, nor with a section that it is in."""
-        parts = name.split(".")
-        return not any(".".join(parts[: end + 1]) in self.faulty for end in range(len(parts)))
-
-    def fault(self, name: str, message: str, code: str) -> Fault:
-        """A fault of a setting, at the place where its value comes from."""
-        file, _, line = self.origins[name].rpartition(":")
-        place = (file, int(line), 1) if file else (line, 0, 0)
-        return Fault(*place, name, message, code)
 
 
 def load(path: Path | None = None) -> Config:
