@@ -59,7 +59,8 @@ class Withdrawal:
 class Withdrawing:
     """One withdrawal, for a schema and its settings, that may take so many seconds.
 
-    Raises ``InputError`` as ``collector.filter.subject.find`` does.
+    Raises ``InputError`` as ``collector.filter.subject.find`` does, and ``TypeError`` for what is
+    no text, day or moment.
     """
 
     def __init__(
@@ -73,6 +74,8 @@ class Withdrawing:
         until: Moment | None,
         seconds: float,
     ) -> None:
+        if not (isinstance(field, str) and isinstance(value, str)):
+            raise TypeError("`field` and `value` are texts")
         until = datetime.now(UTC) if until is None else until
         self._settings, self._schema = settings, schema
         self._subject: Subject = find(schema, field, value, _text(since), _text(until))
@@ -149,4 +152,8 @@ class Withdrawing:
 
 
 def _text(moment: Moment) -> str:
-    return moment if isinstance(moment, str) else moment.isoformat()
+    if isinstance(moment, date):  # a datetime is one
+        return moment.isoformat()
+    if isinstance(moment, str):
+        return moment
+    raise TypeError("`since` and `until` are texts, or days or moments of `datetime`")

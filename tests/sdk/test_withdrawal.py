@@ -259,6 +259,19 @@ def test_what_leads_to_nobody_is_an_error(
         assert "canary" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "given", [{"field": None}, {"value": 7}, {"since": None}, {"until": 1_800_000_000}]
+)
+def test_what_is_of_another_type_is_an_error(tmp_path: Path, given: dict[str, Any]) -> None:
+    """Of the caller's; it says what should be there."""
+    sound: dict[str, Any] = {"field": "client.address", "value": _HIS, "since": _TODAY}
+    with (
+        Collector(to=f"sqlite:///{tmp_path}/t.db") as telemetry,
+        pytest.raises(TypeError, match=f"`{next(iter(given))}`"),
+    ):
+        telemetry.withdraw(**(sound | given))
+
+
 def test_a_store_that_is_none_is_an_error(tmp_path: Path) -> None:
     """Nothing is said to be gone that may be there."""
     path = tmp_path / "t.db"
