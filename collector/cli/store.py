@@ -40,8 +40,9 @@ def prune(
 ) -> None:
     """Take out of store, spool and files what is older than its retention, and every byte of it.
 
-    A sidecar does it by itself, once an hour, and must be stopped for this. Exit 1 if somebody was
-    reading all the time, or if the store has a table of which no retention is known.
+    A sidecar does it by itself, once an hour, and must be stopped for this. Exit 1 if bytes are
+    left since somebody was reading all the time or the disk has no room, or if the store has a
+    table of which no retention is known.
     """
     schema, holdings = located(config, data, store)
     done = prune_all(schema, holdings.spool, holdings.store, holdings.lines, wait)
@@ -57,7 +58,10 @@ def prune(
         message = f"table {table}: no retention is known; open the store with its schema once"
         err.print(message, markup=False)
     if not done.is_swept:
-        err.print("somebody is reading: bytes of what was deleted are left in the log; do it again")
+        err.print(
+            "bytes of what was deleted are left: somebody is reading an earlier state, or the disk"
+            " has no room; do it again"
+        )
     raise typer.Exit(0 if done.is_swept and not done.unruled else 1)
 
 

@@ -18,7 +18,7 @@ from collector.ledger import Note
 from collector.schema.model import Schema
 from collector.sinks import held
 from collector.sinks.connection import guarded
-from collector.sinks.pruning import Pruned, Pruning, prune, sweep
+from collector.sinks.pruning import Pruned, Pruning, prune, swept
 from collector.sinks.retention import note, tables, unruled
 from collector.spool import Spool
 
@@ -154,7 +154,7 @@ def _prune_store(path: Path, schema: Schema, wait: float) -> tuple[Pruned, bool,
     with _ruled(path, schema) as db:
         steps = guarded(lambda: list(prune(db, datetime.now(UTC))))
         pruned = sum((done for _, done in steps), Pruned())
-        is_swept = guarded(lambda: next(sweep(db, path, wait)))
+        is_swept = swept(db, path, wait)
         return pruned, is_swept, tuple(guarded(lambda: unruled(db)))
 
 

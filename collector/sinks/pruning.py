@@ -21,7 +21,7 @@ from collector.sinks.connection import transaction
 from collector.sinks.retention import Rule, rules
 from collector.sinks.table import quoted
 
-__all__ = ["Pruned", "Pruning", "mark", "prune", "sweep"]
+__all__ = ["Pruned", "Pruning", "mark", "prune", "sweep", "swept"]
 
 _ROWS = 5000
 _HOUR = 3600.0
@@ -74,6 +74,14 @@ def sweep(db: sqlite3.Connection, path: Path, seconds: float = 0.0) -> Iterator[
     with suppress(sqlite3.OperationalError):  # there is none in a store without
         db.execute("DELETE FROM _remains")
     yield True
+
+
+def swept(db: sqlite3.Connection, path: Path, seconds: float) -> bool:
+    """Sweep, and say whether that was done: not if somebody was in the way for so many seconds, or
+    if the disk has no room. It is to be done again then."""
+    with suppress(sqlite3.Error, OSError):
+        return next(sweep(db, path, seconds))
+    return False
 
 
 class Pruning:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -9,9 +10,11 @@ from pathlib import Path
 import orjson
 import pytest
 
+from collector.ledger import opened
 from collector.spool import Spool
 from tests.cli.process import Ended, run
 from tests.proof.lives import Lives
+from tests.sidecar.faults import small_disk
 
 
 @pytest.fixture
@@ -81,6 +84,27 @@ def test_a_running_sidecar_and_a_reader_are_said(lives: Lives) -> None:
     assert (done.code, b"reading" in done.err) == (1, True)
     assert _run(lives).code == 0
     assert lives.left(range(30)) == set(range(10))
+
+
+def test_a_disk_without_room_is_said(tmp_path: Path) -> None:
+    """Exit 1: rows are gone and the ledger says so; their bytes go when there is room."""
+    with small_disk(tmp_path / "disk", 16) as disk:
+        lives, ballast = Lives(disk), disk / "ballast"
+        lives.deliver_aged((range(5000, 20_000), 1), (range(5), 91))
+        lives.lines.unlink()
+        size = (lives.data / "store.db").stat().st_size
+        with ballast.open("wb", buffering=0) as file:
+            while (room := os.statvfs(disk)).f_bavail * room.f_frsize > size:
+                file.write(bytes(1 << 16))
+        done = _run(lives, "--json")
+        assert (done.code, b"no room" in done.err) == (1, True)
+        assert orjson.loads(done.out)["rows"] == 5
+        ballast.unlink()
+        assert _run(lives).code == 0
+        assert lives.left(range(5)) == set()
+        with opened(lives.data / "spool.db") as ledger:
+            noted = [entry.fact("rows") for entry in ledger.entries() if entry.kind == "prune"]
+    assert noted == ["5", "0"]
 
 
 def test_a_store_by_itself(lives: Lives) -> None:
