@@ -71,6 +71,7 @@ class Flows:
                     "party": sink.party,
                     "recipient": sink.recipient,
                     "country": sink.country,
+                    "safeguard": sink.safeguard,
                     "limited": sink.purposes is not None,
                     "purposes": list(purposes if sink.purposes is None else sink.purposes),
                     "place": str(self.places[name]),

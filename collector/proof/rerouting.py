@@ -37,6 +37,8 @@ RULES: Mapping[str, Verdict] = {
     "another recipient": "widening",
     "no recipient": "narrowing",
     "another country": "widening",
+    "another safeguard": "widening",
+    "safeguarded": "narrowing",
     "no longer limited": "widening",
     "limited": "narrowing",
     "other purposes": "neutral",
@@ -150,6 +152,9 @@ def _sink(name: str, old: _Plain, new: _Plain) -> Iterator[Change]:
     if old["recipient"] != new["recipient"]:
         what = "no recipient" if new["recipient"] is None else "another recipient"
         yield Change(what, "", name, old["recipient"], new["recipient"])
+    if old["safeguard"] != new["safeguard"]:
+        what = "safeguarded" if old["safeguard"] is None else "another safeguard"
+        yield Change(what, "", name, old["safeguard"], new["safeguard"])
     for key in ("country", "place"):
         if old[key] != new[key]:
             yield Change(f"another {key}", "", name, old[key], new[key])

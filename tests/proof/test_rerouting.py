@@ -96,6 +96,16 @@ _CASES: dict[str, tuple[Sinks, Sinks, set[str]]] = {
         {"ndjson": _PROCESSOR | {"country": "DE"}},
         {"another country"},
     ),
+    "safeguarded": (
+        {"ndjson": _PROCESSOR},
+        {"ndjson": _PROCESSOR | {"safeguard": "clauses"}},
+        {"safeguarded"},
+    ),
+    "no longer so": (
+        {"ndjson": _PROCESSOR | {"safeguard": "clauses"}},
+        {"ndjson": _PROCESSOR},
+        {"another safeguard"},
+    ),
     "another file": ({"ndjson": _FILE}, {"ndjson": _FILE | {"path": "b"}}, {"another place"}),
 }
 
@@ -177,7 +187,11 @@ _stores = st.fixed_dictionaries(
 )
 _files = st.fixed_dictionaries(
     {"path": st.just("a"), "purposes": _purposes, "recipient": st.sampled_from("AB")},
-    optional={"party": st.sampled_from(PARTIES), "country": st.just("DE")},
+    optional={
+        "party": st.sampled_from(PARTIES),
+        "country": st.just("DE"),
+        "safeguard": st.sampled_from("CD"),
+    },
 )
 
 
@@ -196,8 +210,8 @@ def test_nothing_widens_silently(
     new_store: dict[str, object],
     new_file: dict[str, object] | None,
 ) -> None:
-    """Any two configurations: if and only if a sink gets more, or somebody else gets it, or it is
-    not limited any more, one of the changes is widening."""
+    """Any two configurations: if and only if a sink gets more, or somebody else gets it, or
+    elsewhere, or less is promised of it, one of the changes is widening."""
 
     def made_of(store: dict[str, object], file: dict[str, object] | None) -> Flows:
         config = Config(sinks={"store": store} | ({"ndjson": file} if file else {}))
@@ -214,6 +228,7 @@ def test_nothing_widens_silently(
         or PARTIES.index(sink.party) > PARTIES.index(old.sinks[name].party)
         or sink.recipient not in (None, old.sinks[name].recipient)
         or sink.country != old.sinks[name].country
+        or old.sinks[name].safeguard not in (None, sink.safeguard)
         or (sink.purposes is None and old.sinks[name].purposes is not None)
         for name, sink in new.sinks.items()
     )
