@@ -12,10 +12,9 @@ from itertools import islice
 from typing import Literal, NamedTuple
 
 import orjson
-from rich.markup import escape
 from rich.table import Table
 
-from collector.cli.console import wide
+from collector.cli.console import seen, wide
 from collector.sinks.query import Answer
 
 __all__ = ["FORMS", "MOST_ROWS", "Form", "Piece"]
@@ -54,7 +53,7 @@ def _table(answer: Answer) -> Iterator[Piece]:
 def _seen(value: object) -> str:
     """A value on a terminal, which is sent nothing that it would obey."""
     text = "" if value is None else str(_plain(value))
-    return escape("".join(char if char.isprintable() else "\ufffd" for char in text))
+    return seen(text)
 
 
 def _json(answer: Answer) -> Iterator[Piece]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from collector.cli.console import AsJson, err, out, print_json
+from collector.cli.console import AsJson, err, out, print_json, seen
 from collector.cli.holdings import ConfigFile, Data
 from collector.config import load
 from collector.contracts import Tally
@@ -126,7 +126,7 @@ def _print(
         for place, test in zip(chain(["tests"], repeat("")), claim.tests, strict=False):
             out.print(f"  {place:7} {test}", markup=False)
         words = ", ".join(_words(_figures(claim.counters, tally))) if tally else "none"
-        out.print(f"  counts  {words}", markup=False)
+        out.print(f"  counts  {seen(words)}")
 
 
 def _words(figures: Mapping[str, Any]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from collector.cli.stdout import write
@@ -26,6 +27,7 @@ __all__ = [
     "out",
     "print_json",
     "print_tally",
+    "seen",
     "tally_table",
     "wide",
     "write_file",
@@ -57,6 +59,11 @@ SchemaName = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+
+def seen(text: str) -> str:
+    """A text out of a file as a cell of a table: no markup, and nothing that a terminal obeys."""
+    return escape("".join(char if char.isprintable() else "\ufffd" for char in text))
 
 
 def print_json(value: Any, to: Console = out) -> None:

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from collector.cli.console import AsJson, err, out, print_json
+from collector.cli.console import AsJson, err, out, print_json, seen, wide
 from collector.cli.stdout import write
 from collector.errors import ConfigError
 from collector.ledger import Entry, Note, opened
@@ -26,7 +24,6 @@ Data = Annotated[
 ]
 DATA = Path("collector-data")
 _HEX_DIGITS = 64
-_WIDTH = 200
 
 
 def entries(
@@ -43,8 +40,7 @@ def entries(
     if as_json:
         print_json([entry.as_dict() for entry in newest])
     else:
-        wide = out if out.is_terminal else Console(highlight=False, width=_WIDTH)
-        wide.print(_table(newest))
+        wide().print(_table(newest))
 
 
 def _table(newest: list[Entry]) -> Table:
@@ -57,7 +53,7 @@ def _table(newest: list[Entry]) -> Table:
         facts = ", ".join(f"{name} {_short(fact)}" for name, fact in entry.facts)
         signed = "yes" if entry.signature else "no"
         cells = (minute, entry.kind, str(entry.receipt.sequence), signed, facts)
-        table.add_row(str(entry.sequence), *map(escape, cells))
+        table.add_row(str(entry.sequence), *map(seen, cells))
     return table
 
 

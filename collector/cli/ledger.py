@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from collector.cli import evidence
-from collector.cli.console import AsJson, err, out, print_json
+from collector.cli.console import AsJson, err, out, print_json, seen
 from collector.cli.evidence import DATA, Data
 from collector.ledger import Entry, Flaw, Receipt, Verification, opened
 from collector.ledger.checkpoint import checkpoints
@@ -64,7 +64,7 @@ def _table(receipts: Iterable[Receipt]) -> Table:
         rejected = ", ".join(f"{times:,} {reason}" for reason, times in receipt.rejected.items())
         counts = (str(receipt.sequence), f"{receipt.received:,}", f"{receipt.admitted:,}")
         minute = f"{receipt.minute[:10]} {receipt.minute[11:16]}"
-        table.add_row(*counts, minute, receipt.hash.hex()[:12], rejected)
+        table.add_row(*counts, seen(minute), receipt.hash.hex()[:12], rejected)
     return table
 
 

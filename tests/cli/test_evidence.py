@@ -66,6 +66,20 @@ def test_entries(data: Path) -> None:
     assert listed[3]["facts"] == [["command", "store query"], ["rows", "0"]]
 
 
+def test_a_terminal_obeys_nothing_of_a_file(data: Path) -> None:
+    """Whoever can write the file cannot hide an entry by it, nor break the table."""
+    edit(
+        data,
+        "UPDATE entries SET kind = char(27) || '[1A[/x]' WHERE sequence = 4",
+        "UPDATE receipts SET minute = char(27) || '[2J[/x]' WHERE sequence = 2",
+    )
+    for command in ("entries", "show"):
+        shown = run("ledger", command, "--data", data)
+        assert (shown.code, shown.err) == (0, b"")
+        assert b"\x1b" not in shown.out
+        assert b"[/x]" in shown.out
+
+
 def test_verify_tells_of_entries(data: Path) -> None:
     """How many there are, and how many of them are signed."""
     done = run("ledger", "verify", "--data", data, "--checkpoint", kept(data))
