@@ -295,8 +295,9 @@ def test_a_ledger_that_is_gone(tmp_path: Path) -> None:
     assert not (data / "spool.db").exists()
 
 
-def test_reading_the_store_is_noted(tmp_path: Path) -> None:
+def test_reading_the_store_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With how many rows there were, whether a sidecar has the directory or not."""
+    monkeypatch.setattr(passage, "_MEETINGS", 20)
     data = _delivered(tmp_path, timedelta(0))
     assert broken(found(tmp_path)) == set()
     with Spool(data / "spool.db"):
@@ -311,9 +312,12 @@ def test_reading_the_store_is_noted(tmp_path: Path) -> None:
         assert len([entry for entry in ledger.entries() if entry.kind == "read"]) == 2
 
 
-def test_another_schema_than_the_one_that_runs(tmp_path: Path) -> None:
+def test_another_schema_than_the_one_that_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is shown of one schema shows nothing of another; the same of flows, where they differ in
     what reaches whom."""
+    monkeypatch.setattr(passage, "_MEETINGS", 20)
     data = _delivered(tmp_path, timedelta(0))
     conferencing = load_schema("conferencing")
     matrix = flows(load(), conferencing)
