@@ -74,7 +74,7 @@ class Withdrawing:
         until: Moment | None,
         seconds: float,
     ) -> None:
-        if not (isinstance(field, str) and isinstance(value, str)):
+        if not all(isinstance(given, str) for given in (field, value)):
             raise TypeError("`field` and `value` are texts")
         until = datetime.now(UTC) if until is None else until
         self._settings, self._schema = settings, schema
