@@ -139,13 +139,15 @@ class Spool(Closing):
         They stay the next until ``delivered`` says that the sink has them. Never waits.
         """
         writer, found, size = self._writer, list[tuple[int, Spooled]](), 0
-        unreadable, is_spoilt, is_suspect = set(), False, False
+        unreadable, is_spoilt, is_suspect = set[int](), False, False
         try:
             with writer.reading:
-                at = writer.cursors[sink]
+                at, last = writer.cursors[sink], writer.last
                 while (file := writer.file) and len(found) < limit and size < _READ_BYTES:
-                    row = file.next(at) if at < writer.last else None
+                    row = file.next(at) if at < last else None
                     if row is None:
+                        if not found and not unreadable:  # receipts without records
+                            self.delivered(sink, last)
                         break
                     at, spooled = row
                     if spooled is None:

@@ -76,6 +76,23 @@ def test_a_sidecar_prunes_at_its_start(tmp_path: Path) -> None:
             assert eventually(lambda: _noted(lives) == (10 + 20, 1))
 
 
+def test_a_store_that_is_switched_off_and_a_file_that_is_in_the_way(tmp_path: Path) -> None:
+    """What the one still has goes; that the other cannot be pruned is said."""
+    lives = Lives(tmp_path)
+    lives.deliver_aged((range(10), 1), (range(10, 20), 91))
+    lives.lines.with_name(f"{lives.lines.name}.1").mkdir()
+    environ = {
+        "COLLECTOR__DATA": str(lives.data),
+        "COLLECTOR__SINKS__STORE": "false",
+        "COLLECTOR__SINKS__NDJSON__PATH": str(lives.lines),
+    }
+    with started(tmp_path, environ=environ) as sidecar:
+        assert eventually(lambda: lives.left(range(20)) == set(range(10)))
+        assert eventually(lambda: _said(sidecar, "pruning_held"))
+        assert eventually(lambda: _noted(lives) == (10 + 10, 0))
+    assert len(_rows(lives.data)) == 10
+
+
 def _noted(lives: Lives) -> tuple[int, int]:
     """The rows and lines, and the files that are gone, as the ledger has it."""
     with opened(lives.data / "spool.db") as ledger:

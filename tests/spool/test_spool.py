@@ -213,6 +213,24 @@ def test_waiting_ends_when_something_comes(path: Path) -> None:
         assert drained(spool) == [1]
 
 
+def test_nobody_waits_for_receipts_without_records(path: Path) -> None:
+    """Where the last that came admitted nothing, and for a sink that is new, there is nothing to
+    come, so that there is time to tidy up; what comes then is taken."""
+    refused = entry(rejected={"malformed": 1})
+    with Spool(path, sinks=["sink"]) as spool:
+        spool.put(entry(1)).result()
+        spool.put(refused).result()
+        assert drained(spool) == [1]
+        assert not spool.wait("sink", 0)
+    with Spool(path, sinks=["sink", "new"]) as spool:
+        assert spool.after("new") == []
+        assert not spool.wait("new", 0)
+        spool.put(refused, entry(2)).result()
+        assert spool.wait("new", 0)
+        assert drained(spool, "new") == drained(spool) == [2]
+        assert not spool.wait("new", 0)
+
+
 def test_the_state(path: Path) -> None:
     """Counts, the age of the oldest, and whether it takes anything; also after a restart."""
     with Spool(path, sinks=["sink"], limit=1000) as spool:
