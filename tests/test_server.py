@@ -44,21 +44,13 @@ def _wait_for_rows(directory: Path, number: int) -> None:
 
 def _ended(directory: Path, *arguments: str, **environ: str) -> tuple[int, str]:
     """The exit code and stderr of a sidecar that does not start."""
-    done = subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=directory,
-        env=os.environ | FREE_PORTS | environ,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    return done.returncode, done.stderr
+    done = run("serve", *arguments, env=FREE_PORTS | environ, directory=directory)
+    return done.code, done.err.decode()
 
 
 def test_from_start_to_end(tmp_path: Path) -> None:
     """It listens, is ready, keeps an event in the store, counts it, and ends with 0 in time."""
-    with started(tmp_path) as sidecar:
+    with started(tmp_path, command=COMMAND) as sidecar:
         assert set(sidecar.ports) == {"http", "grpc", "admin"}
         assert sidecar.admin("/livez").body == b"ok\n"
         ready = sidecar.admin("/readyz?verbose")

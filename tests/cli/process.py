@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
 import orjson
 
-from tests.cli.nursery import Nursery
+from tests.nursery import Nursery
 
 COMMAND = [sys.executable, "-m", "collector"]
 _MOST_SECONDS = 120
@@ -51,32 +52,45 @@ class Ended:
         return [orjson.loads(line) for line in self.out.splitlines()]
 
 
-def run(*arguments: object, stdin: bytes = b"", env: dict[str, str] | None = None) -> Ended:
-    """Run a command to its end; a new interpreter is started where the environment is another."""
-    words = list(map(str, arguments))
-    nursery = Nursery.of_this_process()
-    if env is None and nursery.fits:
-        return _born(nursery, words, stdin)
+def run(
+    *arguments: object,
+    stdin: bytes = b"",
+    env: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+) -> Ended:
+    """Run a command to its end, with variables that are set besides."""
+    words, environ = list(map(str, arguments)), os.environ | (env or {})
+    nursery = Nursery.of_this_process("collector.cli.app")
+    if nursery.fits(environ):
+        return _born(nursery, words, stdin, directory or Path.cwd(), environ)
     done = subprocess.run(
         [*COMMAND, *words],
         input=stdin,
         capture_output=True,
         timeout=_MOST_SECONDS,
-        env=os.environ | (env or {}),
+        cwd=directory,
+        env=environ,
         check=False,
     )
     return Ended(done.returncode, done.stdout, done.stderr)
 
 
-def _born(nursery: Nursery, words: list[str], stdin: bytes) -> Ended:
+def _born(
+    nursery: Nursery, words: list[str], stdin: bytes, directory: Path, environ: Mapping[str, str]
+) -> Ended:
     """Run a command in a process that has loaded already."""
     with TemporaryFile() as out, TemporaryFile() as err, ThreadPoolExecutor(1) as pool:
         reading, writing = os.pipe()
         writer = pool.submit(_write, writing, stdin)
         try:
-            code = nursery.run(words, [reading, out.fileno(), err.fileno()], _MOST_SECONDS)
+            streams = (reading, out.fileno(), err.fileno())
+            process = nursery.bear("collector", words, streams, directory, environ)
         finally:
             os.close(reading)
+        try:
+            code = process.wait(_MOST_SECONDS)
+        finally:
+            process.kill()
         writer.result()
         for file in (out, err):
             file.seek(0)

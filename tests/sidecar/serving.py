@@ -10,12 +10,14 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 from typing import IO, Any
+
+from tests.nursery import Born, Nursery
 
 __all__ = ["COMMAND", "FREE_PORTS", "Answer", "Sidecar", "UnixConnection", "started"]
 
@@ -26,6 +28,11 @@ FREE_PORTS = {
     "COLLECTOR__ADMIN__ADDRESS": "127.0.0.1:0",
 }
 _START_SECONDS = 30.0
+_LOADED = (
+    *("collector.cli.app", "collector.server.process", "uvicorn.lifespan.off", "uvloop"),
+    *("cryptography.hazmat.primitives.asymmetric.ed25519", "google.protobuf.descriptor_pb2"),
+)
+"""Not gRPC: how much it says is settled when it is loaded, and the sidecar sees to that before."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ class Answer:
 class Sidecar:
     """A running process; ``log`` fills up with the lines that it writes."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Born
     directory: Path
     ports: dict[str, int] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
@@ -94,34 +101,48 @@ class Sidecar:
 def started(
     directory: Path,
     *arguments: str,
-    environ: dict[str, str] | None = None,
-    command: Sequence[str] = COMMAND,
-    stdout: int | IO[bytes] = subprocess.DEVNULL,
+    environ: Mapping[str, str] | None = None,
+    command: Sequence[str] | None = None,
+    stdout: IO[bytes] | None = None,
 ) -> Iterator[Sidecar]:
-    """A sidecar that listens; it is killed at the end, if it still runs."""
-    process = subprocess.Popen(
-        [*command, *arguments],
-        cwd=directory,
-        env=os.environ | FREE_PORTS | (environ or {}),
-        stdin=subprocess.DEVNULL,
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-    )
-    sidecar = Sidecar(process, directory)
-    ready = threading.Event()
-    assert process.stderr is not None
-    reader = threading.Thread(target=_read, args=(process.stderr, sidecar, ready), daemon=True)
-    reader.start()
-    try:
-        assert ready.wait(_START_SECONDS), "it does not start"
-        assert sidecar.ports, sidecar.log
-        yield sidecar
-    finally:
-        if process.poll() is None:
+    """A sidecar that listens; it is killed at the end, if it still runs. Without a command, it need
+    not load what others have loaded already."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as log:
+        try:
+            process = _begin(directory, arguments, environ or {}, command, stdout, writing)
+        finally:
+            os.close(writing)
+        sidecar = Sidecar(process, directory)
+        ready = threading.Event()
+        reader = threading.Thread(target=_read, args=(log, sidecar, ready), daemon=True)
+        reader.start()
+        try:
+            assert ready.wait(_START_SECONDS), "it does not start"
+            assert sidecar.ports, sidecar.log
+            yield sidecar
+        finally:
             process.kill()
             process.wait()
-        reader.join(10)
-        process.stderr.close()
+            reader.join(10)
+
+
+def _begin(
+    directory: Path,
+    arguments: Sequence[str],
+    environ: Mapping[str, str],
+    command: Sequence[str] | None,
+    stdout: IO[bytes] | None,
+    stderr: int,
+) -> subprocess.Popen[bytes] | Born:
+    nursery, whole = Nursery.of_this_process(*_LOADED), {**os.environ, **FREE_PORTS, **environ}
+    with Path(os.devnull).open("r+b") as nothing:
+        streams = (nothing.fileno(), (stdout or nothing).fileno(), stderr)
+        if command is None and nursery.fits(whole):
+            return nursery.bear("collector", ["serve", *arguments], streams, directory, whole)
+        stdin, out, err = streams
+        words = [*(command or COMMAND), *arguments]
+        return subprocess.Popen(words, 0, None, stdin, out, err, cwd=directory, env=whole)
 
 
 def _read(stream: IO[bytes], sidecar: Sidecar, ready: threading.Event) -> None:

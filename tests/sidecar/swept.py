@@ -19,7 +19,7 @@ from collector.schema import policy
 from tests.sidecar.heads import heads
 from tests.sidecar.marks import Marks
 from tests.sidecar.senders import METHODS, Body, called, odd_calls, posted, shouted, spoilt
-from tests.sidecar.serving import COMMAND, Sidecar, started
+from tests.sidecar.serving import Sidecar, started
 from tests.sidecar.slots import (
     REQUESTS,
     Members,
@@ -103,7 +103,7 @@ def swept(
     environ: Mapping[str, str] | None = None,
     *,
     schema: Mapping[str, str] = TIGHT,
-    command: Sequence[str] = COMMAND,
+    command: Sequence[str] | None = None,
 ) -> Iterator[Sidecar]:
     """The sidecar; all that it writes and says is in the folder in the end."""
     text = _SCHEMA

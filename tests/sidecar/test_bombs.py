@@ -28,7 +28,7 @@ from tests.room import Alone
 from tests.sidecar import attacks
 from tests.sidecar.faults import Say
 from tests.sidecar.healthy import Times, honest
-from tests.sidecar.serving import Sidecar, started
+from tests.sidecar.serving import COMMAND, Sidecar, started
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="peak memory is read from /proc"
@@ -98,7 +98,7 @@ def quantile(seconds: list[float]) -> float:
 @contextmanager
 def watched(directory: Path, say: Say, alone: Alone, **environ: str) -> Iterator[Watched]:
     """Attacks happen inside; what must hold of all of them is checked in the end."""
-    with started(directory, environ=environ) as sidecar:
+    with started(directory, environ=environ, command=COMMAND) as sidecar:
         watch = Watched(sidecar, say)
         with alone(), honest(sidecar.ports["http"]) as times:
             yield watch

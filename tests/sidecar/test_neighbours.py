@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.sidecar.delivery import delivered
-from tests.sidecar.serving import COMMAND, started
+from tests.sidecar.serving import started
 
 _MEETINGS, _PEOPLE = 150, 8
 _SIGMAS = 6
@@ -55,7 +55,7 @@ def _addresses() -> list[str]:
 
 def _filled(folder: Path, addresses: list[str], program: str | None = None) -> Path:
     """A store with all meetings in it."""
-    command = [sys.executable, "-c", program, "serve"] if program else COMMAND
+    command = [sys.executable, "-c", program, "serve"] if program else None
     environ = {"COLLECTOR__DATA": str(folder / "data")}
     with started(folder, environ=environ, command=command) as sidecar:
         for at in range(0, len(addresses), _PEOPLE):
