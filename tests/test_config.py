@@ -257,6 +257,36 @@ def test_contradictions(text: str, field: str, tmp_path: Path) -> None:
     assert (fault.field, fault.code) == (field, "E211")
 
 
+@pytest.mark.parametrize(
+    ("path", "is_refused"),
+    [
+        ("data/store.db", True),
+        ("./data/../data/SPOOL.db", True),
+        ("data/ledger.key", True),
+        ("data/collector.lock", True),
+        ("link/store.db", True),
+        ("seems.ndjson", True),
+        ("data/records.ndjson", False),
+        ("data/below/store.db", False),
+        ("store.db", False),
+    ],
+)
+def test_records_are_not_written_over_our_files(
+    path: str, is_refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever way leads to one: it would be gone. Other names in that directory are free."""
+    monkeypatch.chdir(tmp_path)
+    Path("data").mkdir()
+    Path("link").symlink_to("data")
+    Path("seems.ndjson").symlink_to("data/spool.db")
+    text = f"data: data\nsinks: {{ndjson: {{path: {path}}}}}\n"
+    if is_refused:
+        assert _places(_faults(text, tmp_path)) == [(2, "sinks.ndjson.path", "E211")]
+    else:
+        (tmp_path / "a.yaml").write_text(text)
+        assert read(tmp_path / "a.yaml", {}).config.sinks.ndjson.is_on
+
+
 @pytest.mark.parametrize("party", ["processor", "third"])
 def test_somebody_else_has_a_name_and_purposes(party: str, tmp_path: Path) -> None:
     """Each of the two is asked for where a sink is not one's own, and nowhere else."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 
 from collector.config.model import Config
@@ -16,6 +17,8 @@ _TOKENS = ("auth", "tokens")
 _OPEN = "other machines can reach this address: set {}, or use a loopback address"
 _SAY = {"recipient": "who", "purposes": "what for"}
 _ADDRESSES = ("http", "grpc", "admin")
+_OWN = ("collector.", "ledger.", "spool.", "store.")
+"""What the names of files in the data directory begin with."""
 
 
 def closed_doors(config: Config) -> Iterator[Finding]:
@@ -71,6 +74,17 @@ def ways_out(config: Config) -> Iterator[Finding]:
         yield about, "E211", "nothing would be kept; switch on the store, or name a file"
 
 
+def own_files(config: Config) -> Iterator[Finding]:
+    """Records are not written over what lies in the data directory, by whatever way it is named."""
+    path, data = config.sinks.ndjson.path, config.data
+    if path is None or data is None:
+        return
+    folder, name = os.path.split(os.path.realpath(path))
+    if folder == os.path.realpath(data) and name.casefold().startswith(_OWN):
+        about = (("sinks", "ndjson", "path"), ("data",))
+        yield about, "E211", "the data directory has files of such a name; use another one"
+
+
 def outside_is_named(config: Config) -> Iterator[Finding]:
     """Whoever else gets records is known by name, and what for."""
     for name, sink in config.sinks.on().items():
@@ -89,5 +103,6 @@ RULES: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     different_ports,
     ways_in,
     ways_out,
+    own_files,
     outside_is_named,
 )

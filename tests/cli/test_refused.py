@@ -62,6 +62,7 @@ _TABLE = (
     Refused("E211", "admin.address", "admin: {address: 127.0.0.1:4318}"),
     Refused("E211", "http.address", "http: {address: off}\ngrpc: {address: off}"),
     Refused("E211", "sinks.store.enabled", "sinks: {store: false}"),
+    Refused("E211", "sinks.ndjson.path", "sinks: {ndjson: {path: ./collector-data/store.db}}"),
     Refused(
         "E214",
         "sinks.ndjson.party",
