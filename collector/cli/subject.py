@@ -111,6 +111,8 @@ def object_(
     is withdrawn; otherwise as `erase`."""
     schema, holdings = located(config, data, store)
     subject = _subject(schema, field, since, until)
+    if not schema.refusable:
+        err.print("no field of the schema is for optional purposes alone: all of them stay")
     _tell(object_to(holdings, subject, schema.refusable, wait), subject, holdings, as_json)
 
 

@@ -68,6 +68,15 @@ def test_object(lives: Lives) -> None:
     assert b"Pixel" in _run(lives, "export", 5).out
 
 
+def test_where_nothing_is_optional_that_is_said(lives: Lives) -> None:
+    """Rather than that nothing of the person was there."""
+    settings = orjson.loads(lives.config_file.read_bytes()) | {"schema": "webrtc"}
+    lives.config_file.write_bytes(orjson.dumps(settings))
+    done = _run(lives, "object", 4, "--json")
+    assert (done.code, orjson.loads(done.out)["rows"]) == (0, 0)
+    assert b"all of them stay" in done.err
+
+
 def test_the_value_may_come_from_stdin(lives: Lives) -> None:
     """So that it is in no list of processes and in no history of a shell."""
     done = run(
