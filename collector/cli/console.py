@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from collector.cli.stdout import write
+from collector.cli.stdout import ReaderGoneError, write
 from collector.contracts import Tally
 from collector.errors import ConfigError
 from collector.schema import shelf
@@ -33,14 +33,22 @@ __all__ = [
     "write_file",
 ]
 
-out: Console = Console(highlight=False, soft_wrap=True)
+
+class _Output(Console):
+    """To whoever reads our output; if nobody does any more, that is no failure of ours."""
+
+    def on_broken_pipe(self) -> None:
+        raise ReaderGoneError
+
+
+out: Console = _Output(highlight=False, soft_wrap=True)
 err: Console = Console(stderr=True, highlight=False, soft_wrap=True)
 _WIDTH = 200
 
 
 def wide() -> Console:
     """Where tables of many columns go: as wide as the terminal, and wide where there is none."""
-    return out if out.is_terminal else Console(highlight=False, width=_WIDTH)
+    return out if out.is_terminal else _Output(highlight=False, width=_WIDTH)
 
 
 def complete_schema(incomplete: str) -> list[str]:

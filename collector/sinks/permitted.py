@@ -23,13 +23,14 @@ FUNCTIONS = frozenset(
 """Functions that only compute. ``LIKE`` and ``GLOB`` are functions too."""
 
 _LIMITS = {
-    sqlite3.SQLITE_LIMIT_LENGTH: 1_000_000,
+    sqlite3.SQLITE_LIMIT_LENGTH: 200_000,
     sqlite3.SQLITE_LIMIT_SQL_LENGTH: 100_000,
     sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 1000,
     sqlite3.SQLITE_LIMIT_ATTACHED: 0,
     sqlite3.SQLITE_LIMIT_WORKER_THREADS: 0,
 }
-"""Bytes of a text, and of a statement. A function that works on a text cannot be interrupted."""
+"""Bytes of a text, and of a statement. A function cannot be interrupted: to look for one text of
+that length in another takes a second at most."""
 _MOST_MEMORY = 512 << 20
 _STEPS = 10_000
 """Steps of SQLite's machine, some tenths of a millisecond, after which signals are looked for."""

@@ -31,6 +31,7 @@ _OF_THE_STATEMENT = (
 )
 """What the others are about is the file."""
 _TOO_MUCH = (sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_NOMEM)
+_MUCH = "the statement makes too long a text, or needs too much memory; ask for less at once"
 _MOST_CHARACTERS = 200
 
 
@@ -97,7 +98,7 @@ class _Statement:
         if code == sqlite3.SQLITE_INTERRUPT:
             return KeyboardInterrupt()
         if code in _TOO_MUCH or isinstance(error, MemoryError | sqlite3.DataError):
-            return InputError("E409", "the statement needs too much memory; ask for less at once")
+            return InputError("E409", _MUCH)
         if code in _OF_THE_STATEMENT:
             return InputError("E407", f"the statement {self._why(str(error))}")
         return DeliveryError("E501", "the store cannot be read: it is damaged, or its disk fails")

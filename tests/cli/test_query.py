@@ -179,6 +179,19 @@ def test_a_reader_that_goes_away(lives: Lives) -> None:
     _assert_it_was_noted(lives)
 
 
+@pytest.mark.parametrize(
+    "arguments", [(), ("SELECT 1 AS n",), ("SELECT 1 AS n", "--format", "table")]
+)
+def test_a_reader_that_was_never_there(lives: Lives, arguments: tuple[str, ...]) -> None:
+    """Exit 0, for what is printed as a table too."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [*COMMAND, "store", "query", "--data", str(lives.data), *arguments]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def _assert_it_was_noted(lives: Lives) -> None:
     begun, ended = noted(lives)
     assert begun == read(None)

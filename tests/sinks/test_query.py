@@ -104,7 +104,7 @@ TOO_MUCH = {
     "grown": "SELECT replace(printf('%.*c', 20000, 'x'), 'x', printf('%.*c', 99, 'z'))",
     "one text of all": f"{_ENDLESS} LIMIT 300000) SELECT group_concat(x) FROM c",
     "a long statement": f"SELECT '{'x' * 200_000}'",
-    "sorted": f"{_ENDLESS} LIMIT 900) SELECT printf('%900000d', x) AS y FROM c ORDER BY y",
+    "sorted": f"{_ENDLESS} LIMIT 4000) SELECT printf('%199000d', x) AS y FROM c ORDER BY y",
 }  # fmt: skip
 
 
