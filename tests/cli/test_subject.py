@@ -133,14 +133,13 @@ def test_a_wrong_path_does_not_look_as_if_nothing_were_kept(tmp_path: Path, comm
     (tmp_path / "usage-spool" / "0").mkdir(parents=True)
     with Spool(tmp_path / "usage-spool" / "0" / "spool.db"):
         pass
-    for place in (("--data", tmp_path, "--store", tmp_path / "no.db"), ("--data", tmp_path)):
-        done = run("subject", command, *place, *who)
-        assert (done.code, done.out, b"E203" in done.err) == (78, b"", True)
-    done = run("subject", command, "--data", tmp_path / "usage-spool", *who)
-    assert (done.code, b"DIR/0" in done.err) == (78, True)
-    assert [each.name for each in tmp_path.iterdir()] == ["usage-spool"]
-    assert [each.name for each in (tmp_path / "usage-spool").iterdir()] == ["0"]
-    assert run("subject", command, "--data", tmp_path / "usage-spool" / "0", *who).code == 0
+    root, place = tmp_path / "usage-spool", tmp_path / "usage-spool" / "0"
+    done = run("subject", command, "--data", root, *who)
+    assert (done.code, done.out, b"DIR/0" in done.err) == (78, b"", True)
+    done = run("subject", command, "--data", place, "--store", tmp_path / "no.db", *who)
+    assert (done.code, done.out, b"--store" in done.err) == (78, b"", True)
+    assert [each.name for each in (*tmp_path.iterdir(), *root.iterdir())] == ["usage-spool", "0"]
+    assert run("subject", command, "--data", place, *who).code == 0
 
 
 def test_a_running_sidecar_and_a_reader_are_said(lives: Lives) -> None:
