@@ -226,7 +226,7 @@ def _documents(draw: st.DrawFn) -> _Document:
     ways = [way for way in _CHOICES if has_lists or not way.startswith("[")]
     apart = [way for way in ways if _is_apart(way, paths)]
     if apart and any("optional" in each for each in document["purposes"].values()):
-        consent = draw(st.none() | st.sampled_from(apart))
+        consent = draw(weighted((1, st.none()), (3, st.sampled_from(apart))))
         document |= {"consent": consent} if consent else {}
     return document
 

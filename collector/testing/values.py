@@ -58,11 +58,11 @@ def agents() -> Values:
 def choices(optional: Collection[str]) -> Values:
     """What a person may say who can refuse these purposes, and what nobody can read as that."""
     names = st.sampled_from([*optional, *optional, "another"])
-    flags = weighted((6, st.booleans()), (1, scalars()))
+    flags = weighted((4, st.booleans()), (1, scalars()))
     return weighted(
-        (4, st.dictionaries(names, flags, max_size=4)),
-        (4, st.lists(names, max_size=4)),
-        (1, st.lists(names | scalars(), max_size=2)),
+        (4, st.dictionaries(names, flags, min_size=1, max_size=4)),
+        (3, st.lists(names, min_size=1, max_size=4)),
+        (1, st.lists(weighted((1, names), (1, scalars())), max_size=2)),
         (1, junk()),
     )
 

@@ -8,8 +8,11 @@ from typing import Any
 
 import orjson
 import pytest
-from google.protobuf.json_format import ParseDict  # type: ignore[import-untyped]
-from hypothesis import given
+from google.protobuf.json_format import (  # type: ignore[import-untyped]
+    MessageToDict,
+    ParseDict,
+)
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 
@@ -18,6 +21,12 @@ from collector.filter import Admission, Filter
 from collector.filter.choices import LONGEST
 from collector.filter.explain import explain
 from collector.schema import Schema, load_schema
+from collector.testing import assert_noninterference, events, lines, payloads
+from collector.testing.laws import fixed_key
+from tests.filter.otlp_bodies import bodies
+from tests.filter.otlp_reference import OtlpReference
+from tests.filter.test_laws import NOW, reference, same, tolerant
+from tests.filter.test_laws import made as filter_of
 
 _FIELDS = {
     "client.address": ("ip", ["security"]),
@@ -418,6 +427,51 @@ def test_less_consent_never_adds_a_byte(chosen: Filter, said: Any, more: Any, re
     if both is not None:
         wider = orjson.dumps({**_EVENT, "choices": [*said, *more]})
         assert chosen.admit(wider).records[0].items() <= second.items()
+
+
+_WAYS = (
+    {"consent": "choices"},
+    {"consent": "wünsche.hier"},
+    {"consent": "told.here", "records": "people"},
+    {"consent": "'[1].told'", "records": '["[0].*", "."]'},
+)
+
+
+@pytest.fixture(scope="module", params=_WAYS, ids=lambda way: str(way["consent"]))
+def choosing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Schema:
+    """Schemas with a ``consent`` path, one after the other."""
+    return made(tmp_path_factory.mktemp("choosing"), **request.param)
+
+
+@given(st.data())
+def test_one_meaning(choosing: Schema, data: st.DataObject) -> None:
+    """Fast path = tolerant path = reference, whatever is said, and however; and as a mapping."""
+    text = data.draw(payloads(choosing, now=NOW) | lines(choosing, now=NOW))
+    fast, slow, expected = filter_of(choosing), tolerant(choosing), reference(choosing)
+    for tested in (fast, slow):
+        same(tested.admit(text), expected.admit(text))
+        same(tested.admit_lines(text), expected.admit_lines(text))
+    event = data.draw(events(choosing, now=NOW))
+    same(fast.admit(event), expected.admit(event))
+
+
+@given(st.data())
+def test_one_meaning_in_otlp(choosing: Schema, data: st.DataObject) -> None:
+    """Protobuf = JSON = reference."""
+    request = data.draw(bodies(choosing, "logs"))
+    expected = OtlpReference(choosing, as_of=NOW.date(), keys=fixed_key).admit_otlp(request)
+    for text, protobuf in (
+        (request.SerializeToString(), True),
+        (orjson.dumps(MessageToDict(request)), False),
+    ):
+        admission = filter_of(choosing).admit_otlp("logs", text, protobuf=protobuf)
+        expected.tally.bytes_in = len(text)
+        same(admission, expected)
+
+
+def test_noninterference(choosing: Schema) -> None:
+    """Nothing of choices is left but what they refuse, and refusing more never adds a byte."""
+    assert_noninterference(choosing, examples=settings().max_examples)
 
 
 def test_choices_are_never_kept(chosen: Filter, capfd: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ from collector.sdk import Collector
 from tests.filter.test_choices import made
 from tests.sidecar.delivery import delivered, held
 from tests.sidecar.senders import METHODS
-from tests.sidecar.serving import Sidecar, started
+from tests.sidecar.serving import Sidecar, UnixConnection, started
 
 _CANARY = "canary-51c7"
 _EVENT = {
@@ -38,6 +38,7 @@ def sidecar(tmp_path: Path) -> Iterator[Sidecar]:
     environ = {
         "COLLECTOR__SCHEMA": str(tmp_path / "made.yaml"),
         "COLLECTOR__DATA": str(tmp_path),
+        "COLLECTOR__HTTP__UNIX": str(tmp_path / "in.sock"),
         f"{sink}PATH": str(tmp_path / "planning.ndjson"),
         f"{sink}PURPOSES": "planning",
     }
@@ -93,6 +94,9 @@ def _send(sidecar: Sidecar) -> list[set[str]]:
         answer = sidecar.request("POST", "/v1/events", text, _LINES | headers)
         assert answer.json == {"received": 1, "admitted": 1, "rejected": {}}
         left.append(fields)
+    for headers, fields in (({"Sec-GPC": "1"}, _NEITHER), ({}, {*_EVENT})):
+        assert _over_the_socket(sidecar, text, headers) == 200
+        left.append(fields)
     said = [["planning", _CANARY], {"planning": False, _CANARY: _CANARY}, _CANARY, {}]
     events = [orjson.dumps({**_EVENT, "choices": one}) for one in said]
     assert sidecar.send(b"\n".join(events)).json["admitted"] == 4
@@ -112,6 +116,13 @@ def _send(sidecar: Sidecar) -> list[set[str]]:
             export(_logs(choices=choices), metadata=metadata, timeout=20)
     left += [_NO_PLANNING, _NEITHER, _NO_PLANNING, _NEITHER, _NEITHER]
     return left + _records(sidecar)
+
+
+def _over_the_socket(sidecar: Sidecar, body: bytes, headers: dict[str, str]) -> int:
+    connection = UnixConnection(sidecar.directory / "in.sock")
+    with closing(connection):
+        connection.request("POST", "/v1/events", body, _LINES | headers)
+        return connection.getresponse().status
 
 
 def _records(sidecar: Sidecar) -> list[set[str]]:
