@@ -17,7 +17,7 @@ from collector.filter.alone import Alone, alone
 from collector.filter.choices import Choices
 from collector.filter.compile import Fills, Found, Plan
 from collector.filter.draft import Draft, record_type
-from collector.filter.generate import Outer, fast_path, only_slow
+from collector.filter.generate import Fill, Outer, fast_path, only_slow
 from collector.filter.mapping import Mapping
 from collector.filter.records import (
     MAX_ITEMS,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collector.filter.otlp import Otlp
     from collector.filter.relay import Relay
 
-__all__ = ["MAX_DOCUMENT", "MAX_LINE", "Events", "Other", "readable", "refusal"]
+__all__ = ["MAX_DOCUMENT", "MAX_LINE", "Events", "Other", "Slow", "readable", "refusal"]
 
 MAX_LINE = 16 << 20
 """The longest line, in bytes."""
@@ -65,12 +65,20 @@ class Events:
         self._record = record_type(plan)
         self._tolerant = Tolerant(plan)
         self._mapping = Mapping(plan)
-        self._fill = fast_path(plan)
-        self.alone: Alone = alone(plan, self._record)
 
     def draft(self, fills: Fills | None = None, *, apart: bool = False) -> Draft:
         """An empty draft; with ``fills`` only for ``slow``, and for a single event."""
         return Draft(self.plan, self._record, fills=fills, is_apart=apart)
+
+    @cached_property
+    def _fill(self) -> Fill:
+        """The fast path of JSON text."""
+        return fast_path(self.plan)
+
+    @cached_property
+    def alone(self) -> Alone:
+        """The fast path of mappings."""
+        return alone(self.plan, self._record)
 
     @cached_property
     def hearing(self) -> Alone:
@@ -80,7 +88,7 @@ class Events:
     @cached_property
     def slow(self) -> Events:
         """The same, with the fast path left out: it does not know what a request says."""
-        return _Slow(self.plan, self.choices, lambda *said: self.left(said[1]).slow)
+        return Slow(self.plan, self.choices, lambda *said: self.left(said[1]).slow)
 
     @cached_property
     def otlp(self) -> Otlp:
@@ -254,12 +262,12 @@ class Events:
         draft.settle(*outer.around(self._mapping.read(record)))
 
 
-class _Slow(Events):
+class Slow(Events):
     """Takes every event down the tolerant path."""
 
-    def __init__(self, plan: Plan, choices: Choices | None, other: Other | None) -> None:
-        super().__init__(plan, choices, other)
-        self._fill = only_slow
+    @cached_property
+    def _fill(self) -> Fill:
+        return only_slow
 
 
 def readable(text: bytes, reject: _Reject, *, is_sound: bool | None = None) -> Iterable[_Text]:

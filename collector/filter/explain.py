@@ -6,7 +6,7 @@ count of the unlisted members. Unlisted names and refused values are never shown
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ import msgspec
 from collector.contracts import CATEGORIES, Category, Drop, Granted, Record, Rejection, Scalar
 from collector.filter.compile import Column, Keys, Plan
 from collector.filter.draft import Draft
-from collector.filter.events import Events
+from collector.filter.events import Events, Slow
 from collector.filter.generate import Outer
 from collector.filter.tolerant import is_list
 
@@ -45,23 +45,17 @@ class Explanation:
     unlisted: int = 0
 
 
-class _Explainer(Events):
-    """Takes every event down the tolerant path, and writes down what it finds there."""
+class _Explainer(Slow):
+    """Writes down what it finds in an event."""
 
     def __init__(self, events: Events, written: list[Explanation]) -> None:
         super().__init__(events.plan, events.choices, self._other)
         self._events = events
-        self._fill = self._each_slowly
         self.written = written
 
     def _other(self, _most: Granted, refused: frozenset[str]) -> Events:
         """Whoever takes an event by its choices explains it too."""
         return _Explainer(self._events.left(refused), self.written)
-
-    @staticmethod
-    def _each_slowly(payloads: Iterable[Any], _draft: Draft, _outer: Any, slow: Any) -> None:
-        for payload in payloads:
-            slow(payload)
 
     def _tolerantly(
         self, draft: Draft, outer: Outer | None, blank_counts: bool, payload: Any
