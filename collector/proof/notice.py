@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from collector.backlog import ASIDE, HOURS
+from collector.backlog import HOURS, aside_for
 from collector.config.model import About
 from collector.config.sinks import Sink
 from collector.proof.abroad import is_abroad, is_unprotected
@@ -131,7 +131,7 @@ def _recipient(flows: Flows, name: str, sink: Sink, about: About, words: Words) 
 
 
 def _how_long(schema: Schema, words: Words) -> Iterator[Block]:
-    aside = min(ASIDE, *schema.retentions.values())
+    aside = aside_for(schema)
     yield Heading(2, words.say("long"))
     yield Items(
         [

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -106,27 +107,39 @@ class Removed:
 
 
 def export(holdings: Holdings, subject: Subject) -> Found:
-    """Show what is kept of somebody; a sidecar may be running. What both spool and store have is
-    shown once. Raises what reading them raises."""
-    batches = list(waiting(holdings.spool))
-    spool: list[tuple[bytes, Record]] = [
-        (batch.id, {"received": batch.received, **record})
-        for batch in batches
-        if batch is not None
-        for record in meant(batch.payload, subject, batch.received)
-    ]
+    """Show what is kept of somebody; a sidecar may be running. A record that the store has got and
+    that is about to leave the spool is shown in both. Raises ``ConfigError`` and ``DeliveryError``
+    for what cannot be read."""
+    spool, unreadable = _waiting(holdings, subject)
     store: list[tuple[str, Record]] = []
     if holdings.store.is_file():
         with held.opened(holdings.store) as db:
             store = guarded(lambda: list(held.rows(db, subject)), "E501", _UNREADABLE)
-            spool = [pair for pair in spool if not guarded(partial(held.has, db, pair[0]))]
-    paths = [] if holdings.lines is None else files_of(holdings.lines)
-    lines = [record for path in paths for piece in pieces(path) for record in meant(piece, subject)]
+    lines = _lines(holdings, subject)
     names = [path.name for path, moment in aside(holdings.spool) if moment >= _start(subject)]
     number = len(store) + len(spool) + len(lines)
     entry = Note.of("export", command="subject export", field=subject.field, rows=number)
     note(holdings.data, entry)
-    return Found(store, [record for _, record in spool], lines, batches.count(None), names)
+    return Found(store, spool, lines, unreadable, names)
+
+
+def _waiting(holdings: Holdings, subject: Subject) -> tuple[list[Record], int]:
+    """The records that wait, with their minute, and how many batches are damaged."""
+    batches = list(waiting(holdings.spool))
+    found = [
+        {"received": batch.received, **record}
+        for batch in batches
+        if batch is not None
+        for record in meant(batch.payload, subject, batch.received)
+    ]
+    return found, batches.count(None)
+
+
+def _lines(holdings: Holdings, subject: Subject) -> list[Record]:
+    paths = [] if holdings.lines is None else files_of(holdings.lines)
+    with suppress(OSError):
+        return [each for path in paths for piece in pieces(path) for each in meant(piece, subject)]
+    raise ConfigError("E203", "a file of records cannot be read; check its permissions")
 
 
 def erase(holdings: Holdings, subject: Subject, wait: float) -> Removed:
@@ -166,32 +179,33 @@ def _remove(
     kind: Literal["erasure", "amendment"],
     wait: float,
 ) -> Removed:
+    cleared, lines, rows, is_swept = None, 0, 0, False
     with Spool(holdings.spool) as spool:
-        cleared = backlog.clear(spool, reason, since=_start(subject), wait=wait)
-        done, files = cleared.outcome, cleared.files
-        lines = 0
-        if holdings.lines is not None and files_of(holdings.lines):
-            with NdjsonFile(holdings.lines) as file:
-                lines = file.revise(changing(reason))
-        rows, is_swept = held.remove(holdings.store, remove, wait)
-        entry = Note.of(
-            kind,
-            command="subject erase" if kind == "erasure" else "subject object",
-            field=subject.field,
-            rows=rows + lines,
-            batches=cleared.batches,
-            files=files,
-        )
-        spool.note(entry).result()
-    is_swept = is_swept and done.is_swept
+        try:
+            cleared = backlog.clear(spool, reason, since=_start(subject), wait=wait)
+            if holdings.lines is not None and files_of(holdings.lines):
+                with NdjsonFile(holdings.lines) as file:
+                    lines = file.revise(changing(reason))
+            rows, is_swept = held.remove(holdings.store, remove, wait)
+        finally:  # what was done is noted, also if not all was
+            entry = Note.of(
+                kind,
+                command="subject erase" if kind == "erasure" else "subject object",
+                field=subject.field,
+                rows=rows + lines,
+                batches=cleared.batches if cleared else 0,
+                files=cleared.files if cleared else 0,
+            )
+            spool.note(entry).result()
+    done = cleared.outcome
     return Removed(
         rows,
         done.batches,
         done.records,
         lines,
         done.damaged,
-        files,
-        is_swept,
+        cleared.files,
+        is_swept and done.is_swept,
     )
 
 

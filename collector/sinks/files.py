@@ -16,7 +16,7 @@ from pathlib import Path
 from collector.contracts import Batch, Closing
 from collector.directory import sync
 from collector.errors import ConfigError, DeliveryError
-from collector.sinks.lines import lines
+from collector.sinks.lines import BEGIN, lines
 from collector.sinks.mark import Mark, Marks
 from collector.sinks.order import shuffled
 from collector.sinks.rewriting import Change, remove_unfinished, rewrite
@@ -43,7 +43,8 @@ class NdjsonFile(Closing):
     ``prune`` is a change for what is older than it may be: once a day, one file after the other.
     ``pruned`` is told how many lines that concerned, if there were some.
 
-    Raises ``ConfigError`` E203 when the path cannot be used, or another process writes there.
+    Raises ``ConfigError`` E203 when the path cannot be used, holds something else than records, or
+    another process writes there.
     """
 
     def __init__(
@@ -222,9 +223,18 @@ def _inode(file: int) -> int:
     return os.fstat(file).st_ino
 
 
+def _is_ours(path: Path) -> bool:
+    """Whether a file holds records, or nothing. Of another, every line would go: what cannot be
+    read as a record is deleted sooner or later."""
+    with path.open("rb") as file:
+        return file.read(len(BEGIN)) in (b"", BEGIN)
+
+
 def _prepared(path: Path) -> int:
     """The handle of the small file beside; its directory is made if it is not there."""
     try:
+        if path.is_file() and not _is_ours(path):
+            raise ConfigError("E203", "the file holds something else than records; name another")
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         return os.open(path.with_name(f"{path.name}.state"), flags, 0o600)

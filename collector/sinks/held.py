@@ -8,28 +8,32 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from collector.contracts import Record, Subject
-from collector.errors import ConfigError
+from collector.errors import ConfigError, DeliveryError
 from collector.sinks.connection import configure, connect, guarded, transaction
-from collector.sinks.pruning import mark, sweep
+from collector.sinks.pruning import mark, swept
 from collector.sinks.retention import tables
 from collector.sinks.table import quoted
 
-__all__ = ["clear", "delete", "has", "opened", "remove", "rows"]
+__all__ = ["clear", "delete", "opened", "remove", "rows"]
 
 _BESIDES = ("received", "count")
+_OURS = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '_delivered'"
+_ALIEN = "the store cannot be opened: it is damaged, or no store of ours"
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
     """The file of a store that is there; somebody else may have it open.
 
-    Raises ``ConfigError`` E203 when there is none, ``DeliveryError`` when it is no database (E501),
-    newer than we are (E502), or cannot be opened now (E503).
+    Raises ``ConfigError`` E203 when there is none, ``DeliveryError`` when it is no store of ours
+    (E501), newer than we are (E502), or cannot be opened now (E503).
     """
     if not path.is_file():
         raise ConfigError("E203", "there is no store there; name its directory or its file")
     with closing(connect(path)) as db:
-        guarded(lambda: configure(db), "E501", "the store cannot be opened: it is no database")
+        if not guarded(lambda: db.execute(_OURS).fetchone(), "E501", _ALIEN):
+            raise DeliveryError("E501", _ALIEN)
+        guarded(lambda: configure(db), "E501", _ALIEN)
         yield db
 
 
@@ -42,11 +46,6 @@ def rows(db: sqlite3.Connection, subject: Subject) -> Iterator[tuple[str, Record
         for row in found:
             named = zip(names, row, strict=True)
             yield table, {name: value for name, value in named if value is not None}
-
-
-def has(db: sqlite3.Connection, id_: bytes) -> bool:
-    """Whether the batch of that id is in the store."""
-    return db.execute("SELECT 1 FROM _delivered WHERE id = ?", (id_,)).fetchone() is not None
 
 
 def delete(db: sqlite3.Connection, subject: Subject) -> int:
@@ -85,11 +84,11 @@ def remove(
     """What an action deletes from the store at a path, if there is one: how many rows it was, and
     whether no byte of them is left. Who is reading an earlier state is waited for so many seconds.
     Raises ``DeliveryError``."""
-    if not path.is_file():
+    if not path.is_file() or not path.stat().st_size:  # nothing was kept in it yet
         return 0, True
     with opened(path) as db:
         rows = guarded(lambda: transaction(db, lambda: action(db)))
-        return rows, guarded(lambda: next(sweep(db, path, wait)))
+        return rows, swept(db, path, wait)
 
 
 def _concerned(db: sqlite3.Connection, subject: Subject) -> list[str]:

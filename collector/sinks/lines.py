@@ -5,7 +5,10 @@ from __future__ import annotations
 from collector.contracts import Batch
 from collector.errors import DeliveryError
 
-__all__ = ["lines"]
+__all__ = ["BEGIN", "lines"]
+
+BEGIN = b'{"schema":"'
+"""How each of them begins."""
 
 
 def lines(batch: Batch) -> list[bytes]:

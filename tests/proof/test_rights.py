@@ -6,14 +6,17 @@ import os
 import sqlite3
 import threading
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from collector.contracts import Subject
-from collector.errors import ConfigError
+from collector.errors import ConfigError, DeliveryError
+from collector.filter.stored import read
 from collector.ledger import opened
 from collector.proof.rights import erase, export, object_to
+from collector.sinks.store import Store
 from collector.spool import Spool
 from tests.proof.lives import Lives, address, minute
 
@@ -70,13 +73,54 @@ def test_export_does_not_disturb_a_sidecar(lives: Lives) -> None:
     assert "export" in _verified(lives)
 
 
-def test_what_is_delivered_but_still_spooled_is_shown_once(lives: Lives) -> None:
-    """As it is in the store."""
-    with closing(sqlite3.connect(lives.data / "spool.db")) as spool:
-        id_ = spool.execute("SELECT id FROM batches ORDER BY sequence").fetchone()
-    with closing(sqlite3.connect(lives.data / "store.db")) as store, store:
-        store.execute("INSERT INTO _delivered (id) VALUES (?)", id_)
-    assert export(lives.holdings, _subject(60)).spool == []
+def test_what_is_delivered_but_still_spooled_is_shown_twice(lives: Lives) -> None:
+    """As it is kept: the store may have fewer fields of it than another sink gets."""
+    with (
+        Spool(lives.data / "spool.db", sinks=["store"]) as spool,
+        Store(lives.holdings.store, lives.schema) as store,
+    ):
+        for _, spooled in spool.after("store"):
+            store.deliver(read(spooled))
+    found = export(lives.holdings, _subject(60))
+    assert [len(each) for each in (found.store, found.spool)] == [1, 1]
+
+
+def test_what_cannot_be_read_is_an_error(lives: Lives) -> None:
+    """One of ours; nothing is said to be all there is."""
+    lives.lines.unlink()
+    lives.lines.mkdir()
+    with pytest.raises(ConfigError) as caught:
+        export(lives.holdings, _subject(3))
+    assert caught.value.code == "E203"
+
+
+def test_what_was_done_before_a_failure_is_noted(lives: Lives) -> None:
+    """Records of the spool and of files are gone, though the store is none; again, it is done."""
+    stored = lives.holdings.store.read_bytes()
+    lives.holdings.store.write_bytes(b"no database at all" * 1000)
+    with pytest.raises(DeliveryError) as caught:
+        erase(lives.holdings, _subject(60), wait=0)
+    assert caught.value.code == "E501"
+    assert _verified(lives)[-1] == "erasure"
+    with opened(lives.data / "spool.db") as ledger:
+        facts = dict(list(ledger.entries())[-1].facts)
+    assert (facts["rows"], facts["batches"]) == ("0", "1")
+    lives.holdings.store.write_bytes(stored)
+    assert erase(lives.holdings, _subject(60), wait=1).is_swept
+    assert lives.left([60]) == set()
+
+
+def test_a_database_of_somebody_else_is_left_alone(lives: Lives) -> None:
+    """It is named by mistake, and may be dear to somebody."""
+    other = lives.directory / "other.db"
+    with closing(sqlite3.connect(other)) as db, db:
+        db.execute('CREATE TABLE people ("client.address" TEXT, received TEXT)')
+        db.execute("INSERT INTO people VALUES (?, ?)", (address(3), minute()))
+    before = other.read_bytes()
+    with pytest.raises(DeliveryError) as caught:
+        erase(replace(lives.holdings, store=other), _subject(3), wait=0)
+    assert caught.value.code == "E501"
+    assert other.read_bytes() == before
 
 
 @pytest.mark.parametrize("number", [3, 60])

@@ -164,3 +164,26 @@ def test_a_shared_file_that_was_moved_away_keeps_the_records_of_all(tmp_path: Pa
         first.deliver(_batch(3))
     assert len(list(_records(moved))) == 6
     assert len(list(_records(path))) == 3
+
+
+@pytest.mark.parametrize("text", [b"dear diary\n", b'{"ours": false}\n', b"\n", b"\0" * 9])
+def test_a_file_of_something_else_is_left_alone(tmp_path: Path, text: bytes) -> None:
+    """It is named by mistake: each line of it would be one that cannot be read."""
+    path = tmp_path / "diary.ndjson"
+    path.write_bytes(text)
+    with pytest.raises(ConfigError, match="something else") as caught:
+        NdjsonFile(path)
+    assert caught.value.code == "E203"
+    assert path.read_bytes() == text
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_records_without_their_marks_are_ours(tmp_path: Path) -> None:
+    """As when somebody has moved the file alone; new ones are appended."""
+    path = tmp_path / "records.ndjson"
+    with NdjsonFile(path) as file:
+        file.deliver(_batch(1))
+    path.with_name("records.ndjson.state").unlink()
+    with NdjsonFile(path) as file:
+        file.deliver(_batch(2))
+    assert len(list(_records(path))) == 6

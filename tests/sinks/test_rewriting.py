@@ -17,7 +17,8 @@ _MINUTE = "2026-11-24T10:20:00Z"
 
 
 def _batch(*numbers: int) -> Batch:
-    payload = b"".join(orjson.dumps({"n": f"n{number:06}"}) + b"\n" for number in numbers)
+    records = ({"schema": "s/1.0.0", "n": f"n{number:06}"} for number in numbers)
+    payload = b"".join(orjson.dumps(record) + b"\n" for record in records)
     return Batch(numbers[0].to_bytes(16), _MINUTE, [], payload=payload)
 
 
@@ -44,7 +45,7 @@ def _is_lines(path: Path) -> bool:
 def test_it_goes_from_all_files(tmp_path: Path) -> None:
     """Finished ones too; then the file goes on, its batches are known, and it is private."""
     path = tmp_path / "r.ndjson"
-    with NdjsonFile(path, rotate=2000) as file:
+    with NdjsonFile(path, rotate=3000) as file:
         for first in range(0, 200, 20):
             file.deliver(_batch(*range(first, first + 20)))
         assert len(list(tmp_path.glob("r.ndjson.[0-9]"))) > 2
@@ -54,7 +55,7 @@ def test_it_goes_from_all_files(tmp_path: Path) -> None:
         file.deliver(_batch(*range(300, 320)))
         assert _numbers(tmp_path) == {*range(1, 200, 2), *range(300, 320)}
         assert file.revise(_without(7)) == 1
-    with NdjsonFile(path, rotate=2000) as file:
+    with NdjsonFile(path, rotate=3000) as file:
         file.deliver(_batch(*range(300, 320)))
     assert _numbers(tmp_path) == {*range(1, 200, 2), *range(300, 320)} - {7}
     assert {stat.S_IMODE(each.stat().st_mode) for each in tmp_path.iterdir()} == {0o600}
