@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from time import sleep, time
 
@@ -10,7 +12,7 @@ import pytest
 from collector.ledger import opened
 from collector.sdk import Collector
 from collector.spool import Spool
-from tests.proof.lives import Lives
+from tests.proof.lives import Lives, address
 from tests.sdk.wires import hung
 
 _DAY = 86400
@@ -68,3 +70,28 @@ def test_what_was_left_behind_has_its_time(tmp_path: Path) -> None:
         assert ledger.verify().flaws == []
         (entry,) = [entry for entry in ledger.entries() if entry.kind == "prune"]
     assert dict(entry.facts) == {"command": "sdk prune", "batches": "1", "files": "1"}
+
+
+def test_that_something_cannot_be_taken_out_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, and once when it is gone: who is reading the store is in the way of its last bytes."""
+    lives = Lives(tmp_path)
+    lives.deliver_aged((range(3), 91))
+    store = lives.data / "store.db"
+    with closing(sqlite3.connect(store, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM conferencing").fetchone()
+        with Collector(to=f"sqlite:///{store}", interval=0) as telemetry:
+            for ends, said in (("ROLLBACK", 1), ("", 2)):
+                while len(caplog.messages) < said:
+                    assert telemetry.emit({"ip": "203.0.113.7"})
+                    assert telemetry.flush(30)
+                    sleep(0.1)
+                if ends:
+                    reader.execute(ends)
+    assert [message.partition(":")[0] for message in caplog.messages] == [
+        "what is over its retention cannot be taken out at present",
+        "what was over its retention is gone",
+    ]
+    assert address(1).encode() not in b"".join(p.read_bytes() for p in store.parent.glob("store.*"))
