@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from collector.cli.console import AsJson, err, out, print_json
+from collector.cli.console import AsJson, err, out, print_json, wide
 from collector.config import Loaded, read
 from collector.config.sinks import Sink
 from collector.errors import ConfigFaults, Fault, SchemaError
@@ -22,7 +21,6 @@ from collector.schema import Schema, load_schema, revision, shelf
 
 __all__ = ["diff", "show"]
 
-_WIDTH = 200
 _STYLES = {"widening": "red", "narrowing": "green", "neutral": "dim"}
 _ESCAPES = str.maketrans({mark: f"#{ord(mark)};" for mark in '"#<>&;|'})
 
@@ -45,7 +43,7 @@ def show(
         for line in _chart(found):
             out.print(line, markup=False)
     else:
-        _print(_matrix(found))
+        wide().print(_matrix(found))
 
 
 def diff(
@@ -68,7 +66,7 @@ def diff(
     elif not found:
         out.print("no difference")
     else:
-        _print(_table(found))
+        wide().print(_table(found))
     if widens and not as_json:
         err.print(f"{new} lets more flow than {old}", markup=False, style="red")
     raise typer.Exit(1 if widens else 0)
@@ -155,11 +153,6 @@ def _table(found: list[Change]) -> Table:
         words = (change.what, change.field, change.sink, _words(change.old), _words(change.new))
         table.add_row(change.verdict, *map(escape, words), style=_STYLES[change.verdict])
     return table
-
-
-def _print(table: Table) -> None:
-    to = out if out.is_terminal else Console(highlight=False, width=_WIDTH)
-    to.print(table)
 
 
 def _words(value: Any) -> str:

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from collector.cli.console import AsJson, complete_schema, err, out, print_json
+from collector.cli.console import AsJson, complete_schema, err, out, print_json, wide
 from collector.errors import Fault
 from collector.schema import Schema, revision
 from collector.schema.diff import Change, Comparison, compare
@@ -19,7 +18,6 @@ from collector.schema.load import parse
 __all__ = ["diff"]
 
 _SHOWN = 6
-_WIDTH = 200
 _STYLES = {"widening": "red", "narrowing": "green", "neutral": "dim"}
 _ORDER = tuple(_STYLES)
 
@@ -172,8 +170,7 @@ def _print(review: _Review, strict: bool) -> None:
         return
     title = f"{review.file}: {found.old.id} → {found.new.id}"
     out.print(title, markup=False, style="bold")
-    to = out if out.is_terminal else Console(highlight=False, width=_WIDTH)
-    to.print(_table(found))
+    wide().print(_table(found))
     level = "error" if strict else "warning"
     for part in found.unexplained:
         message = f"{level}: {part} widens, and its reason is the same; say why more is needed"
