@@ -25,7 +25,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Self
 
-__all__ = ["Born", "Nursery"]
+__all__ = ["Process", "begin"]
 
 _MOST_BYTES = 1 << 16
 _ROOT = Path(__file__).parents[1]
@@ -132,6 +132,27 @@ class Born:
     def kill(self) -> None:
         """End it."""
         self.send_signal(signal.SIGKILL)
+
+
+Process = subprocess.Popen[bytes] | Born
+
+
+def begin(
+    module: str,
+    arguments: Sequence[str],
+    streams: tuple[int, int, int],
+    directory: str | Path,
+    environ: Mapping[str, str],
+    loaded: Sequence[str],
+) -> Process:
+    """Run a module as a program; what is to be loaded before it begins is loaded once for all. A
+    new interpreter is started only where the environment is one that it would read."""
+    nursery = Nursery.of_this_process(*loaded)
+    if nursery.fits(environ):
+        return nursery.bear(module, arguments, streams, directory, environ)
+    words = [sys.executable, "-m", module, *arguments]
+    stdin, out, err = streams
+    return subprocess.Popen(words, 0, None, stdin, out, err, cwd=directory, env=environ)
 
 
 class Nursery:

@@ -15,9 +15,10 @@ from typing import Any
 
 import orjson
 
-from tests.nursery import Nursery
+from tests.nursery import begin
 
 COMMAND = [sys.executable, "-m", "collector"]
+_LOADED = ("collector.cli.app",)
 _MOST_SECONDS = 120
 
 _MEASURE = """
@@ -59,32 +60,13 @@ def run(
     directory: Path | None = None,
 ) -> Ended:
     """Run a command to its end, with variables that are set besides."""
-    words, environ = list(map(str, arguments)), os.environ | (env or {})
-    nursery = Nursery.of_this_process("collector.cli.app")
-    if nursery.fits(environ):
-        return _born(nursery, words, stdin, directory or Path.cwd(), environ)
-    done = subprocess.run(
-        [*COMMAND, *words],
-        input=stdin,
-        capture_output=True,
-        timeout=_MOST_SECONDS,
-        cwd=directory,
-        env=environ,
-        check=False,
-    )
-    return Ended(done.returncode, done.stdout, done.stderr)
-
-
-def _born(
-    nursery: Nursery, words: list[str], stdin: bytes, directory: Path, environ: Mapping[str, str]
-) -> Ended:
-    """Run a command in a process that has loaded already."""
+    words, environ = list(map(str, arguments)), {**os.environ, **(env or {})}
     with TemporaryFile() as out, TemporaryFile() as err, ThreadPoolExecutor(1) as pool:
         reading, writing = os.pipe()
         writer = pool.submit(_write, writing, stdin)
         try:
             streams = (reading, out.fileno(), err.fileno())
-            process = nursery.bear("collector", words, streams, directory, environ)
+            process = begin("collector", words, streams, directory or Path.cwd(), environ, _LOADED)
         finally:
             os.close(reading)
         try:

@@ -24,8 +24,13 @@ from typing import Any
 
 from collector.contracts import Request, Tally
 from collector.errors import DeliveryError
+from tests.nursery import Process, begin
 
-ROOT = Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[2]
+_LOADED = (
+    *("collector.filter", "collector.ingest.http", "collector.ingest.protocol", "collector.schema"),
+    *("uvicorn.lifespan.off", "uvloop"),
+)
 
 
 # -- the process --------------------------------------------------------------------------------
@@ -143,7 +148,7 @@ class Accepting:
 class Server:
     """A running receiver. ``unix`` is its socket file, if it has one."""
 
-    process: subprocess.Popen[str]
+    process: Process
     port: int
     unix: str
     stderr: Path
@@ -248,20 +253,15 @@ def serving(tmp_path: Path, **options: Any) -> Iterator[Server]:
     Options: ``limits``, ``mood`` (full, failing, slow, telling), ``token``, ``origins``, ``hops``,
     ``hosts``, ``unix``, ``loop``, ``tls`` (certificate, key), and ``environment`` for the process.
     """
-    environment = {**os.environ, **options.pop("environment", {})}
+    environ = {**os.environ, **options.pop("environment", {})}
     defaults: dict[str, Any] = {"limits": {}, "mood": "", "token": "", "origins": []}
     defaults |= {"hops": 0, "hosts": [], "unix": "", "loop": "uvloop", "tls": []}
     assert set(options) <= set(defaults)
     stderr, stdout = tmp_path / "stderr", tmp_path / "stdout"
-    with stderr.open("w") as err, stdout.open("w") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.ingest.serving", json.dumps(defaults | options)],
-            cwd=ROOT,
-            env=environment,
-            stderr=err,
-            stdout=out,
-            text=True,
-        )
+    said = json.dumps(defaults | options)
+    with Path(os.devnull).open("rb") as nothing, stdout.open("wb") as out, stderr.open("wb") as err:
+        streams = (nothing.fileno(), out.fileno(), err.fileno())
+        process = begin("tests.ingest.serving", [said], streams, _ROOT, environ, _LOADED)
     try:
         port = _port(process, stdout, stderr)
         yield Server(process, port, options.get("unix", ""), stderr, stdout)
@@ -275,7 +275,7 @@ def serving(tmp_path: Path, **options: Any) -> Iterator[Server]:
             raise
 
 
-def _port(process: subprocess.Popen[str], stdout: Path, stderr: Path) -> int:
+def _port(process: Process, stdout: Path, stderr: Path) -> int:
     deadline = time.monotonic() + 20
     while not stdout.read_text().endswith("\n"):
         assert process.poll() is None, stderr.read_text()

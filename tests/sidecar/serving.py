@@ -17,7 +17,7 @@ from pathlib import Path
 from time import monotonic
 from typing import IO, Any
 
-from tests.nursery import Born, Nursery
+from tests.nursery import Process, begin
 
 __all__ = ["COMMAND", "FREE_PORTS", "Answer", "Sidecar", "UnixConnection", "started"]
 
@@ -52,7 +52,7 @@ class Answer:
 class Sidecar:
     """A running process; ``log`` fills up with the lines that it writes."""
 
-    process: subprocess.Popen[bytes] | Born
+    process: Process
     directory: Path
     ports: dict[str, int] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
@@ -134,15 +134,15 @@ def _begin(
     command: Sequence[str] | None,
     stdout: IO[bytes] | None,
     stderr: int,
-) -> subprocess.Popen[bytes] | Born:
-    nursery, whole = Nursery.of_this_process(*_LOADED), {**os.environ, **FREE_PORTS, **environ}
+) -> Process:
+    whole = {**os.environ, **FREE_PORTS, **environ}
     with Path(os.devnull).open("r+b") as nothing:
-        streams = (nothing.fileno(), (stdout or nothing).fileno(), stderr)
-        if command is None and nursery.fits(whole):
-            return nursery.bear("collector", ["serve", *arguments], streams, directory, whole)
-        stdin, out, err = streams
-        words = [*(command or COMMAND), *arguments]
-        return subprocess.Popen(words, 0, None, stdin, out, err, cwd=directory, env=whole)
+        stdin, out = nothing.fileno(), (stdout or nothing).fileno()
+        if command is None:
+            words = ["serve", *arguments]
+            return begin("collector", words, (stdin, out, stderr), directory, whole, _LOADED)
+        words = [*command, *arguments]
+        return subprocess.Popen(words, 0, None, stdin, out, stderr, cwd=directory, env=whole)
 
 
 def _read(stream: IO[bytes], sidecar: Sidecar, ready: threading.Event) -> None:
