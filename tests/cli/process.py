@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,17 +19,6 @@ from tests.nursery import begin
 COMMAND = [sys.executable, "-m", "collector"]
 _LOADED = ("collector.cli.app",)
 _MOST_SECONDS = 120
-
-_MEASURE = """
-import re, runpy, sys
-sys.argv = ["collector", *sys.argv[1:]]
-try:
-    runpy.run_module("collector", run_name="__main__")
-finally:
-    status = open("/proc/self/status").read()
-    sys.stderr.flush()
-    print("\\nVmHWM", re.search(r"VmHWM:\\s+(\\d+)", status)[1], file=sys.stderr)
-"""
 
 
 @dataclass
@@ -60,13 +48,30 @@ def run(
     directory: Path | None = None,
 ) -> Ended:
     """Run a command to its end, with variables that are set besides."""
-    words, environ = list(map(str, arguments)), {**os.environ, **(env or {})}
+    return _run("collector", arguments, [stdin], {**os.environ, **(env or {})}, directory)
+
+
+def run_measured(*arguments: object, stdin: Iterable[bytes] = ()) -> Ended:
+    """Run a command on a stream that is never in memory as a whole, and measure its peak."""
+    ended = _run("tests.cli.measured", arguments, stdin, os.environ)
+    err, _, peak = ended.err.rpartition(b"\nVmHWM ")
+    return Ended(ended.code, ended.out, err, int(peak) / 1024)
+
+
+def _run(
+    module: str,
+    arguments: Iterable[object],
+    stdin: Iterable[bytes],
+    environ: Mapping[str, str],
+    directory: Path | None = None,
+) -> Ended:
+    where, words = directory or Path.cwd(), list(map(str, arguments))
     with TemporaryFile() as out, TemporaryFile() as err, ThreadPoolExecutor(1) as pool:
         reading, writing = os.pipe()
         writer = pool.submit(_write, writing, stdin)
         try:
             streams = (reading, out.fileno(), err.fileno())
-            process = begin("collector", words, streams, directory or Path.cwd(), environ, _LOADED)
+            process = begin(module, words, streams, where, environ, _LOADED)
         finally:
             os.close(reading)
         try:
@@ -79,26 +84,7 @@ def run(
         return Ended(code, out.read(), err.read())
 
 
-def _write(stream: int, content: bytes) -> None:
-    """All of it, or as much as is wanted."""
+def _write(stream: int, chunks: Iterable[bytes]) -> None:
+    """All of them, or as much as is wanted."""
     with suppress(BrokenPipeError), open(stream, "wb") as handle:
-        handle.write(content)
-
-
-def run_measured(*arguments: object, stdin: Iterable[bytes] = ()) -> Ended:
-    """Run a command on a stream that is never in memory as a whole, and measure its peak."""
-    command = [sys.executable, "-c", _MEASURE, *map(str, arguments)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        assert process.stdin is not None
-        try:
-            for chunk in stdin:
-                process.stdin.write(chunk)
-            process.stdin.close()
-        except BrokenPipeError:
-            pass
-        process.stdin = None
-        out, err = process.communicate(timeout=_MOST_SECONDS)
-    head, _, peak = err.rpartition(b"\nVmHWM ")
-    return Ended(process.returncode, out, head, int(peak) / 1024)
+        handle.writelines(chunks)
