@@ -19,7 +19,7 @@ import typer
 from rich.table import Table
 
 from collector.cli.answers import FORMS, Form, Piece
-from collector.cli.console import AsJson, out, print_json, wide
+from collector.cli.console import AsJson, out, print_json, seen, wide
 from collector.cli.holdings import ConfigFile, Data, StoreFile, readable
 from collector.cli.patience import patience
 from collector.cli.stdout import write
@@ -143,11 +143,12 @@ def _show(path: Path, tell: Tell, as_json: bool) -> None:
 
 
 def _print(found: Contents) -> None:
-    out.print(f"[bold]{found.table}[/]: {found.rows:,} rows, {found.events:,} events", end="")
-    out.print(f", received from {found.first} to {found.last}" if found.rows else "")
-    table = Table(box=None, pad_edge=False, show_header=False)
+    table, first, last = seen(found.table), seen(str(found.first)), seen(str(found.last))
+    when = f", received from {first} to {last}" if found.rows else ""
+    out.print(f"[bold]{table}[/]: {found.rows:,} rows, {found.events:,} events{when}")
+    columns = Table(box=None, pad_edge=False, show_header=False)
     for name, kind in found.columns.items():
-        table.add_row(f"  {name}", kind)
-    wide().print(table)
+        columns.add_row(f"  {seen(name)}", kind)
+    wide().print(columns)
     if found.view is not None:
-        out.print(f"  the view {found.view} has the same, with underscores for dots")
+        out.print(f"  the view {seen(found.view)} has the same, with underscores for dots")

@@ -49,13 +49,13 @@ class Permission:
         self.denied: str | None = None
 
     def __call__(
-        self, action: int, first: str | None, second: str | None, database: str | None, _by: object
+        self, action: int, first: str | None, second: str | None, _database: object, _by: object
     ) -> int:
         """SQLite's authorizer, https://www.sqlite.org/c3ref/set_authorizer.html."""
         if action in (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_RECURSIVE):
             return sqlite3.SQLITE_OK
         if action == sqlite3.SQLITE_READ:
-            is_allowed = self._is_read((first or "").lower(), second, database)
+            is_allowed = self._is_read((first or "").lower(), second)
             why = "it reads what is no table of records, and no view of one"
         elif action == sqlite3.SQLITE_FUNCTION:
             is_allowed = second in FUNCTIONS
@@ -67,13 +67,11 @@ class Permission:
         self.denied = self.denied or why
         return sqlite3.SQLITE_DENY
 
-    def _is_read(self, name: str, column: str | None, database: str | None) -> bool:
+    def _is_read(self, name: str, column: str | None) -> bool:
         """Whether a column may be read. Where only the number of rows is wanted there is none, and
         the name may be one that the statement has given to a part of its own."""
-        if name in self._names:
-            return database in ("main", None)
         is_its_own = name not in self._others and not name.startswith(("pragma_", "sqlite_"))
-        return not column and is_its_own
+        return name in self._names or (is_its_own and not column)
 
 
 def confine(db: sqlite3.Connection, names: Collection[str]) -> Permission:

@@ -89,6 +89,17 @@ def test_what_there_is(lives: Lives) -> None:
     assert noted(lives) == [read(0)] * 2
 
 
+def test_names_that_would_be_obeyed(lives: Lives) -> None:
+    """A file that somebody has tampered with moves no cursor, and colours nothing."""
+    with closing(sqlite3.connect(lives.data / "store.db")) as db, db:
+        db.execute('CREATE TABLE "a\x1b[31m" (received TEXT, "[b]" TEXT, count INTEGER) STRICT')
+        db.execute('INSERT INTO "a\x1b[31m" VALUES (?, NULL, 1)', ("\x1b[31m[red]",))
+    shown = ask(lives).out
+    assert b"\x1b" not in shown
+    assert b"[31m[red]" in shown
+    assert b"[b]" in shown
+
+
 def test_forms(lives: Lives) -> None:
     """Lines of JSON where nobody looks, a document, CSV, and a table."""
     statement = (
