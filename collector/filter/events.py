@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, cast
 
 from collector.contracts import DROPS, Granted, Rejection
-from collector.filter.alone import Alone, alone
+from collector.filter.alone import Alone, alone, never
 from collector.filter.choices import Choices
 from collector.filter.compile import Fills, Found, Plan
 from collector.filter.draft import Draft, record_type
@@ -65,20 +65,16 @@ class Events:
         self._record = record_type(plan)
         self._tolerant = Tolerant(plan)
         self._mapping = Mapping(plan)
+        self._fill, self.alone = self._fast()
+
+    def _fast(self) -> tuple[Fill, Alone]:
+        """The fast paths of JSON text and of a mapping: there from the beginning, as an event that
+        comes in a signal's handler must not wait for them."""
+        return fast_path(self.plan), alone(self.plan, self._record)
 
     def draft(self, fills: Fills | None = None, *, apart: bool = False) -> Draft:
         """An empty draft; with ``fills`` only for ``slow``, and for a single event."""
         return Draft(self.plan, self._record, fills=fills, is_apart=apart)
-
-    @cached_property
-    def _fill(self) -> Fill:
-        """The fast path of JSON text."""
-        return fast_path(self.plan)
-
-    @cached_property
-    def alone(self) -> Alone:
-        """The fast path of mappings."""
-        return alone(self.plan, self._record)
 
     @cached_property
     def hearing(self) -> Alone:
@@ -265,9 +261,8 @@ class Events:
 class Slow(Events):
     """Takes every event down the tolerant path."""
 
-    @cached_property
-    def _fill(self) -> Fill:
-        return only_slow
+    def _fast(self) -> tuple[Fill, Alone]:
+        return only_slow, never
 
 
 def readable(text: bytes, reject: _Reject, *, is_sound: bool | None = None) -> Iterable[_Text]:
