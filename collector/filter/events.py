@@ -65,6 +65,7 @@ class Events:
         self._record = record_type(plan)
         self._tolerant = Tolerant(plan)
         self._mapping = Mapping(plan)
+        self.alone: Alone
         self._fill, self.alone = self._fast()
 
     def _fast(self) -> tuple[Fill, Alone]:

@@ -14,7 +14,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 
-class Audit:
+class _Audit:
     def __init__(self) -> None:
         self.tips = {"receipt": (0, "0" * 64), "entry": (0, "0" * 64)}
         self.known = {f"receipt 0 {'0' * 64}"}
@@ -74,7 +74,7 @@ class Audit:
 
 
 def main(export: str, *checkpoints: str) -> int:
-    audit, flaws = Audit(), list[str]()
+    audit, flaws = _Audit(), list[str]()
     form = r"(?s)(collector entry 1\nsequence (\d+)\n.*?\nreceipt (\d+ \S+)\n.*?\n)signature \S+\n"
     for number, line in enumerate(Path(export).read_bytes().splitlines(), 1):
         try:

@@ -30,7 +30,7 @@ class Waiting:
     def __init__(self) -> None:
         self.lines: deque[tuple[str, Granted, bytes]] = deque()
         self.taken: Taken = _nothing("", None)
-        self.entered = 0
+        self.entered: int = 0
         self._taken_from = 0
 
     def __repr__(self) -> str:
