@@ -211,7 +211,7 @@ class Collector(Closing):
         self._buffer.close()
         courier = self._courier
         if courier is None or courier.ident is None:  # it was not started, or nothing was emitted
-            courier = self._new_courier()
+            self._courier = courier = self._new_courier()
             courier.try_once()
         else:
             courier.join(max(0.0, deadline - monotonic()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from time import monotonic
@@ -84,24 +84,26 @@ class Detour:
 
 
 def amend(
-    spools: Iterable[Spool], reason: Reason, subject: Subject, *, rows: int, wait: float
-) -> list[Cleared]:
-    """Take out of spools what somebody withdraws, and note in their ledgers that this was done, and
-    to so many rows of the sink. Raises ``DeliveryError`` E506."""
-    done, since = [], datetime.fromisoformat(subject.start)
-    for spool in spools:
-        cleared = clear(spool, reason, since=since, wait=wait)
-        entry = Note.of(
-            "amendment",
-            command="sdk withdraw",
-            field=subject.field,
-            rows=rows,
-            batches=cleared.batches,
-            files=cleared.files,
-        )
-        spool.note(entry).result()
-        done.append(cleared)
-    return done
+    spool: Spool, reason: Reason, subject: Subject, *, rows: int, wait: float, buffer: Buffer | None
+) -> Cleared:
+    """Take out of a spool what somebody withdraws, and note in its ledger that this was done, and
+    to so many rows of the sink. ``buffer`` has the account of its records, if that is ours.
+
+    Raises ``DeliveryError`` E506, and ``ConfigError`` E203.
+    """
+    cleared = clear(spool, reason, since=datetime.fromisoformat(subject.start), wait=wait)
+    if buffer is not None:
+        buffer.forgo(cleared.outcome.gone, "withdrawn")
+    entry = Note.of(
+        "amendment",
+        command="sdk withdraw",
+        field=subject.field,
+        rows=rows,
+        batches=cleared.batches,
+        files=cleared.files,
+    )
+    spool.note(entry).result()
+    return cleared
 
 
 class _Out:

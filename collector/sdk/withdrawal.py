@@ -94,11 +94,10 @@ class Withdrawing:
             queued = buffer.revise(changing(self._reason), "withdrawn")
             with self._spools(delivery) as spools:
                 stored, is_swept = self._from_sink(self._settings.target)
-                cleared = self._from_spools(spools, stored)
+                account = None if delivery is None else buffer
+                cleared = [self._from_spool(spool, stored, account) for spool in spools]
         finally:
             buffer.turn.release()
-        if delivery is not None:
-            buffer.forgo(sum(each.outcome.gone for each in cleared), "withdrawn")
         return Withdrawal(
             queued,
             sum(each.outcome.records for each in cleared),
@@ -127,12 +126,11 @@ class Withdrawing:
             ) as spools:
                 yield spools
 
-    def _from_spools(self, spools: Sequence[Spool], stored: int) -> list[Cleared]:
-        if not spools:
-            return []
+    def _from_spool(self, spool: Spool, rows: int, buffer: Buffer | None) -> Cleared:
         from collector.sdk.detour import amend  # noqa: PLC0415 - most have no spool
 
-        return amend(spools, self._reason, self._subject, rows=stored, wait=self._left())
+        wait = self._left()
+        return amend(spool, self._reason, self._subject, rows=rows, wait=wait, buffer=buffer)
 
     def _from_sink(self, target: Target) -> tuple[int, bool]:
         """How many rows or lines have less in them, and whether no byte of it is left there."""

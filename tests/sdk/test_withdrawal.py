@@ -195,15 +195,17 @@ def test_who_emits_meanwhile_waits_for_nothing(tmp_path: Path) -> None:
     assert models == {(_HIS, None), (_HERS, "Pixel 8")}
 
 
-@pytest.mark.parametrize("state", ["off", "closed"])
+@pytest.mark.parametrize("state", ["off", "closed", "unused"])
 def test_nobody_must_be_running(tmp_path: Path, state: str) -> None:
     """What an earlier process has left goes as well, in store and spool; nothing is made anew."""
     to, spool = f"sqlite:///{tmp_path}/t.db", tmp_path / "spool"
     telemetry = Collector(to=to, spool=spool)
     assert telemetry.emit(_event())
     assert telemetry.close(_FOREVER)
-    if state == "off":
-        telemetry = Collector(to=to, spool=spool, mode="off")
+    if state != "closed":
+        telemetry = Collector(to=to, spool=spool, mode="off" if state == "off" else "on")
+    if state == "unused":
+        assert telemetry.close(_FOREVER)
     done = telemetry.withdraw("client.address", _HIS, since=_TODAY)
     assert done.stored + done.spooled >= 1
     assert _MODEL not in _bytes(tmp_path)
