@@ -10,8 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from collector.cli.console import AsJson, err, out, print_json, seen
-from collector.cli.holdings import ConfigFile, Data
-from collector.config import load
+from collector.cli.holdings import ConfigFile, Data, settings
 from collector.contracts import Tally
 from collector.errors import DeliveryError
 from collector.ledger import opened
@@ -47,11 +46,9 @@ def claims(
     the data directory are looked at, which is noted in the ledger. A sidecar may be running.
     docs/claims.md has the details.
     """
-    settings = load(config)
-    if data is not None:
-        settings = settings.model_copy(update={"data": data})
-    every, folder = load_claims(), settings.data or Path()
-    found = check(settings, canaries(_PLANTED), scan) if verify else None
+    chosen = settings(config, data)
+    every, folder = load_claims(), chosen.data or Path()
+    found = check(chosen, canaries(_PLANTED), scan) if verify else None
     verdicts = {name: verdict(claim, found) for name, claim in every.items()} if found else {}
     tally = None
     try:

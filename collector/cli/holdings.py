@@ -19,7 +19,7 @@ from collector.sinks.store import FILE_NAME as STORE_NAME
 from collector.spool import FILE_NAME as SPOOL_NAME
 from collector.spool import note
 
-__all__ = ["ConfigFile", "Data", "Readable", "StoreFile", "Wait", "located", "readable"]
+__all__ = ["ConfigFile", "Data", "Readable", "StoreFile", "Wait", "located", "readable", "settings"]
 
 Data = Annotated[
     Path | None,
@@ -51,7 +51,7 @@ def located(
     Raises ``ConfigError`` for what is wrong with the settings, and where nothing of ours is: a path
     that is wrong must not look as if nothing were kept. Raises ``SchemaError``.
     """
-    config = _settings(config_file, data)
+    config = settings(config_file, data)
     schema, holdings = load_schema(config.schema_), Holdings.of(config, store)
     if store is not None and not store.is_file():
         raise ConfigError("E203", "there is no store at the path of --store")
@@ -80,7 +80,7 @@ class Readable:
 
 def readable(config_file: Path | None, data: Path | None, store: Path | None) -> Readable:
     """The store, and the ledger beside it or else in the data directory. Raises ``ConfigError``."""
-    config = _settings(config_file, data)
+    config = settings(config_file, data)
     directory = config.data or Path()
     path = store or directory / STORE_NAME
     places = (path.resolve().parent, directory)
@@ -88,6 +88,7 @@ def readable(config_file: Path | None, data: Path | None, store: Path | None) ->
     return Readable(config.schema_, path, next(ledgers, None))
 
 
-def _settings(config_file: Path | None, data: Path | None) -> Config:
+def settings(config_file: Path | None, data: Path | None) -> Config:
+    """The settings, with another data directory if one is named. Raises ``ConfigError``."""
     config = load(config_file)
     return config if data is None else config.model_copy(update={"data": data})

@@ -23,7 +23,7 @@ from collector.schema.kinds.version import VersionField
 from collector.schema.model import Schema
 from collector.sinks.reading import looked, reading
 from collector.sinks.retention import tables
-from collector.sinks.table import quoted
+from collector.sinks.table import columns_of, quoted
 
 __all__ = ["Change", "Crowd", "Risk", "risks"]
 
@@ -94,8 +94,7 @@ def risks(path: Path, schema: Schema) -> list[Risk]:
 
 
 def _risk(db: sqlite3.Connection, table: str, known: Mapping[str, FieldBase]) -> Risk:
-    columns = [row[1] for row in db.execute(f"PRAGMA table_info({quoted(table)})")]
-    names = [name for name in columns if name not in _BESIDES]
+    names = [name for name in columns_of(db, table) if name not in _BESIDES]
     by = next((name for name in names if _tells_apart(known.get(name))), None)
     terms = {name: quoted(name) for name in names}
     listed = ", ".join(terms.values())

@@ -12,18 +12,26 @@ from typing import TypeVar
 from collector.errors import ConfigError, DeliveryError
 
 __all__ = [
+    "ALIEN",
     "BUSY_SECONDS",
     "FORMAT",
     "configure",
     "connect",
     "guarded",
     "make_private",
+    "need_ours",
     "transaction",
 ]
 
 FORMAT = 2
 """``user_version`` of the file: the form of everything but the schemas' own tables."""
 BUSY_SECONDS = 5.0
+ALIEN = "the store cannot be read: it is damaged, or no store of ours"
+_ABOUT = (
+    "SELECT user_version, count(name), ifnull(sum(name = '_delivered'), 0)"
+    " FROM pragma_user_version LEFT JOIN sqlite_master"
+)
+"""The form of the file, how much is in it, and whether it is a store of ours."""
 _PAGE_BYTES = 8192
 _PASSING = frozenset(
     {
@@ -63,7 +71,20 @@ def configure(db: sqlite3.Connection) -> None:
     execute("PRAGMA secure_delete = ON")
     execute("PRAGMA temp_store = MEMORY")
     execute("PRAGMA trusted_schema = OFF")
-    if execute("PRAGMA user_version").fetchone()[0] > FORMAT:
+    _need_older(execute("PRAGMA user_version").fetchone()[0])
+
+
+def need_ours(db: sqlite3.Connection) -> None:
+    """See to it that a file holds a store of ours, or nothing. Raises ``DeliveryError`` E501 when
+    it does not, E502 when it is newer than we are."""
+    version, number, is_ours = guarded(lambda: db.execute(_ABOUT).fetchone(), "E501", ALIEN)
+    if number and not is_ours:
+        raise DeliveryError("E501", ALIEN)
+    _need_older(version)
+
+
+def _need_older(version: int) -> None:
+    if version > FORMAT:
         raise DeliveryError("E502", "the store was written by a newer version of Collector")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from collector.sinks.retention import tables
-from collector.sinks.table import quoted, view_of
+from collector.sinks.table import columns_of, quoted, view_of
 
 __all__ = ["Contents", "Shape", "contents", "shapes"]
 
@@ -53,14 +53,10 @@ def _shapes(db: sqlite3.Connection) -> Iterator[Shape]:
     strict = {name for _, name, kind, *_, is_strict in found if kind == "table" and is_strict}
     views = {name for _, name, kind, *_ in found if kind == "view"}
     for table in tables(db):
-        columns = _columns(db, table)
+        columns = columns_of(db, table)
         if table in strict and columns.keys() >= _NEEDED:
             view = view_of(table) if view_of(table) in views else None
-            yield Shape(table, columns, view, tuple(_columns(db, view)) if view else ())
-
-
-def _columns(db: sqlite3.Connection, name: str) -> dict[str, str]:
-    return {row[1]: row[2] for row in db.execute(f"PRAGMA table_info({quoted(name)})")}
+            yield Shape(table, columns, view, tuple(columns_of(db, view)) if view else ())
 
 
 def _counted(db: sqlite3.Connection, shape: Shape) -> Contents:

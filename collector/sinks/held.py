@@ -8,17 +8,15 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from collector.contracts import Record, Subject
-from collector.errors import ConfigError, DeliveryError
-from collector.sinks.connection import configure, connect, guarded, transaction
+from collector.errors import ConfigError
+from collector.sinks.connection import ALIEN, configure, connect, guarded, need_ours, transaction
 from collector.sinks.pruning import mark, swept
 from collector.sinks.retention import tables
-from collector.sinks.table import quoted
+from collector.sinks.table import columns_of, quoted
 
 __all__ = ["clear", "delete", "opened", "remove", "rows"]
 
 _BESIDES = ("received", "count")
-_OURS = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '_delivered'"
-_ALIEN = "the store cannot be opened: it is damaged, or no store of ours"
 
 
 @contextmanager
@@ -31,9 +29,8 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
     if not path.is_file():
         raise ConfigError("E203", "there is no store there; name its directory or its file")
     with closing(connect(path)) as db:
-        if not guarded(lambda: db.execute(_OURS).fetchone(), "E501", _ALIEN):
-            raise DeliveryError("E501", _ALIEN)
-        guarded(lambda: configure(db), "E501", _ALIEN)
+        need_ours(db)
+        guarded(lambda: configure(db), "E501", ALIEN)
         yield db
 
 
@@ -64,7 +61,7 @@ def clear(db: sqlite3.Connection, subject: Subject, fields: Collection[str]) -> 
     mark(db)
     number = 0
     for table in _concerned(db, subject):
-        columns = [name for name in _columns(db, table) if name not in _BESIDES]
+        columns = [name for name in columns_of(db, table) if name not in _BESIDES]
         going = [quoted(name) for name in columns if name in fields]
         staying = [quoted(name) for name in columns if name not in fields]
         if not going:
@@ -94,11 +91,7 @@ def remove(
 def _concerned(db: sqlite3.Connection, subject: Subject) -> list[str]:
     """The tables that have the field, and say when: ours do."""
     needed = {subject.field, "received"}
-    return [table for table in tables(db) if needed <= set(_columns(db, table))]
-
-
-def _columns(db: sqlite3.Connection, table: str) -> list[str]:
-    return [row[1] for row in db.execute(f"PRAGMA table_info({quoted(table)})")]
+    return [table for table in tables(db) if needed <= columns_of(db, table).keys()]
 
 
 def _is(subject: Subject) -> str:

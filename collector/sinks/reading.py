@@ -10,16 +10,10 @@ from typing import TypeVar
 
 from collector.errors import ConfigError, DeliveryError
 from collector.readonly import connect
-from collector.sinks.connection import FORMAT, guarded
+from collector.sinks.connection import ALIEN, guarded, need_ours
 
 __all__ = ["looked", "reading"]
 
-_UNREADABLE = "the store cannot be read: it is damaged, or no store of ours"
-_ABOUT = (
-    "SELECT user_version, count(name), ifnull(sum(name = '_delivered'), 0)"
-    " FROM pragma_user_version LEFT JOIN sqlite_master"
-)
-"""The form of the file, how much is in it, and whether it is a store of ours."""
 _T = TypeVar("_T")
 
 
@@ -35,19 +29,12 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
         raise ConfigError("E203", "there is no store there; name its directory or its file")
     db = connect(path)
     if db is None:
-        raise DeliveryError("E501", _UNREADABLE)
+        raise DeliveryError("E501", ALIEN)
     with closing(db):
-        _check(*looked(lambda: db.execute(_ABOUT).fetchone()))
+        need_ours(db)
         yield db
-
-
-def _check(version: int, number: int, is_ours: int) -> None:
-    if number and not is_ours:
-        raise DeliveryError("E501", _UNREADABLE)
-    if version > FORMAT:
-        raise DeliveryError("E502", "the store was written by a newer version of Collector")
 
 
 def looked(action: Callable[[], _T]) -> _T:
     """What an action sees that reads. Raises ``DeliveryError`` E501 or E503."""
-    return guarded(action, "E501", _UNREADABLE)
+    return guarded(action, "E501", ALIEN)

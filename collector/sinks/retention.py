@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from collector.contracts import Layout
-from collector.sinks.table import place_among, quoted
+from collector.sinks.table import columns_of, place_among
 
 __all__ = ["Rule", "note", "note_foreign", "rules", "tables", "unruled"]
 
@@ -57,7 +57,7 @@ def rules(db: sqlite3.Connection) -> Iterator[Rule]:
             noted.setdefault(table, {})[field] = timedelta(seconds=seconds)
     for table, spans in noted.items():
         if _is_there(db, table):
-            names = [row[1] for row in db.execute(f"PRAGMA table_info({quoted(table)})")]
+            names = columns_of(db, table)
             shortest = min(spans.values())
             fields = {name: spans.get(name, shortest) for name in names if name not in _BESIDES}
             yield Rule(table, place_among(names), fields)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from collector.contracts import Batch, Layout, Row
 from collector.errors import DeliveryError
 
-__all__ = ["Table", "place_among", "quoted", "view_of"]
+__all__ = ["Table", "columns_of", "place_among", "quoted", "view_of"]
 
 _PLACES = ("rowid", "_rowid_", "oid")
 """SQLite's names for a row's number, of which a field may hide one."""
@@ -41,8 +41,7 @@ class Table:
 
     def names(self, db: sqlite3.Connection) -> list[str]:
         """The place and all columns, also such as are of another layout, as SQL has them."""
-        columns = db.execute(f"PRAGMA table_info({self.quoted})")
-        return [self._place, *(quoted(row[1]) for row in columns)]
+        return [self._place, *map(quoted, columns_of(db, self.name))]
 
     def fit(self, db: sqlite3.Connection, view: bool = False) -> None:
         """Make the table, or add the columns that it lacks; ``view`` sees just these, without dots.
@@ -55,7 +54,7 @@ class Table:
             f"CREATE TABLE IF NOT EXISTS {table} (received TEXT NOT NULL, {columns},"
             " count INTEGER NOT NULL DEFAULT 1) STRICT"
         )
-        found = {row[1]: row[2] for row in execute(f"PRAGMA table_info({table})")}
+        found = columns_of(db, self.name)
         for name, kind in self._types.items():
             if name not in found:
                 execute(f"ALTER TABLE {table} ADD COLUMN {quoted(name)} {kind}")
@@ -68,6 +67,11 @@ class Table:
         if view:
             execute(f"DROP VIEW IF EXISTS {short}")
         execute(f"CREATE VIEW IF NOT EXISTS {short} AS SELECT {names} FROM {table}")  # noqa: S608
+
+
+def columns_of(db: sqlite3.Connection, table: str) -> dict[str, str]:
+    """The columns of a table or a view, in order, with their types; none if it is not there."""
+    return {row[1]: row[2] for row in db.execute(f"PRAGMA table_info({quoted(table)})")}
 
 
 def place_among(names: Iterable[str]) -> str:
