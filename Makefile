@@ -7,13 +7,15 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 # Many tests only wait.
-WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 2)
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 3)
+# For tests that are repeated more often than their limit of time allows for.
+UNLIMITED := --timeout 0 --override-ini faulthandler_timeout=0
 # It looks for libraries by the interpreter in PATH.
 PYRIGHT := PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH=. pyright
 SCHEMAS := $(filter-out claims,$(basename $(notdir $(wildcard schemas/*.yaml))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test taxonomy lint bench soak charts fuzz kill faults erasures bombs coverage clean
+.PHONY: help demo test long house names pipelines taxonomy lint bench soak charts package fuzz kill faults erasures bombs mutations recordings coverage clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -24,14 +26,27 @@ demo: $(VENV)/.demo ## Run synthetic meetings through the filter into a store, a
 test: $(VENV)/.dev ## Run the tests.
 	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST)
 
+long: $(VENV)/.dev ## Run the tests that take longer: attacks beside senders, fresh environments, whole benchmarks.
+	$(BIN)/python -m pytest -n $(WORKERS) -m long $(PYTEST)
+
+house: $(VENV)/.dev ## Print the figures of the structure (import graph, names, the walk of a request).
+	$(BIN)/python -m tests.house
+
+names: $(VENV)/.dev ## Try 100,000 schemas for patterns that say words, and print how names are judged.
+	COLLECTOR_SPELLING=100000 $(BIN)/python -m pytest tests/names $(UNLIMITED) $(PYTEST)
+	$(BIN)/python -m tests.names
+
+pipelines: $(VENV)/.dev ## Try 1,000 random pipelines (PIPELINES) for a claim that holds where a file denies it.
+	COLLECTOR_PIPELINES=$(or $(PIPELINES),1000) $(BIN)/python -m pytest tests/claims/test_random_pipelines.py $(UNLIMITED) $(PYTEST)
+
 taxonomy: $(VENV)/.dev .venv-fideslang/.made ## Compare the shipped taxonomy with the package that it is from.
 	$(BIN)/python -m pytest tests/schema/test_taxonomy.py $(PYTEST)
 
-bombs: $(VENV)/.dev ## Attack a sidecar longer, by more senders, and with a thousand sockets.
-	COLLECTOR_BOMBS=full $(BIN)/python -m pytest -s tests/sidecar/test_bombs.py $(PYTEST)
+bombs: $(VENV)/.dev ## Attack a sidecar longer and by more senders; all limits of time are absolute.
+	COLLECTOR_BOMBS=full $(BIN)/python -m pytest -s -m timed $(UNLIMITED) $(PYTEST)
 
-coverage: $(VENV)/.dev ## Run the tests and show which lines they do not reach.
-	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term-missing:skip-covered $(PYTEST)
+coverage: $(VENV)/.dev ## Run these tests and show which lines they do not reach.
+	$(BIN)/python -m pytest -n $(WORKERS) -m 'not recordings' --cov --cov-report=term-missing:skip-covered $(PYTEST)
 
 lint: $(VENV)/.dev ## Check types, style, layers and schemas.
 	$(BIN)/ruff check
@@ -48,26 +63,36 @@ lint: $(VENV)/.dev ## Check types, style, layers and schemas.
 bench: $(VENV)/.bench ## Measure the filter against others (a few minutes).
 	$(BIN)/python -m benchmarks $(BENCH)
 
-charts: $(VENV)/.bench ## Measure everything, and draw the README's tables and docs/benchmarks anew.
+charts: $(VENV)/.bench ## Measure everything, and write the tables and charts of docs/ anew.
 	$(BIN)/python -m benchmarks --growth --check \
-		--markdown README --markdown docs/benchmarks/README.md --charts docs/benchmarks $(BENCH)
-	$(BIN)/python -m benchmarks sidecar --check --markdown README.md --markdown docs/benchmarks.md
-	$(BIN)/python -m benchmarks sdk --install --check --markdown README.md --markdown docs/benchmarks.md
+		--markdown docs/benchmarks.md --markdown docs/benchmarks/README.md --charts docs/benchmarks $(BENCH)
+	$(BIN)/python -m benchmarks sidecar --check --markdown docs/benchmarks.md
+	$(BIN)/python -m benchmarks sdk --install --check --markdown docs/benchmarks.md
 
 soak: $(VENV)/.bench ## Load a sidecar for twenty minutes; over the last ten its memory must not grow.
 	$(BIN)/python -m benchmarks soak --minutes $(or $(MINUTES),10)
 
 kill: $(VENV)/.dev ## Kill a sidecar under load a thousand times; nothing acknowledged may be lost.
-	COLLECTOR_KILLS=$(or $(KILLS),1000) $(BIN)/python -m pytest -n $(WORKERS) -s tests/sidecar/test_kill.py tests/spool/test_rotation.py $(PYTEST)
+	COLLECTOR_KILLS=$(or $(KILLS),1000) $(BIN)/python -m pytest -n $(WORKERS) -s -m "not recordings" tests/sidecar/test_kill.py tests/spool/test_rotation.py $(UNLIMITED) $(PYTEST)
 
 erasures: $(VENV)/.dev ## Erase people out of twenty full data directories, and search every byte (some minutes).
-	COLLECTOR_ERASURES=$(or $(RUNS),20) $(BIN)/python -m pytest -n $(WORKERS) tests/proof/test_rights.py $(PYTEST)
+	COLLECTOR_ERASURES=$(or $(RUNS),20) $(BIN)/python -m pytest -n $(WORKERS) tests/subject/test_rights.py $(UNLIMITED) $(PYTEST)
 
 faults: $(VENV)/.dev ## Let writes and syncs of a sidecar fail at random, and kill it in between (200 lives).
-	COLLECTOR_FAULTS=$(or $(LIVES),200) $(BIN)/python -m pytest -s tests/sidecar/test_faults.py -k killed $(PYTEST)
+	COLLECTOR_FAULTS=$(or $(LIVES),200) $(BIN)/python -m pytest -s -m long tests/sidecar/test_faults.py -k killed $(UNLIMITED) $(PYTEST)
+
+mutations: $(VENV)/.dev ## Send a million mutated requests to every endpoint of a sidecar, with kills in between (half an hour).
+	COLLECTOR_MUTATIONS=$(or $(REQUESTS),1000000) $(BIN)/python -m pytest -s -m long tests/sidecar/test_mutations.py $(UNLIMITED) $(PYTEST)
+
+recordings: $(VENV)/.meeting ## Try grants in 100,000 steps, record a meeting of WebRTC peers, and test recordings with servers.
+	COLLECTOR_GRANT_STEPS=$(or $(STEPS),100000) $(BIN)/python -m pytest tests/recording/test_grant_steps.py $(UNLIMITED) $(PYTEST)
+	$(BIN)/python -m pytest -n $(WORKERS) -m recordings $(UNLIMITED) $(PYTEST)
+
+package: $(VENV)/.dev ## Install Collector and the sink of examples/ into a fresh environment, and use it.
+	COLLECTOR_FRESH=1 $(BIN)/python -m pytest -m long tests/sinks/test_packages.py $(UNLIMITED) $(PYTEST)
 
 fuzz: $(VENV)/.dev ## Run the property tests with many more examples.
-	COLLECTOR_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest -n $(WORKERS) tests/filter tests/schema tests/ledger $(PYTEST)
+	COLLECTOR_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest -n $(WORKERS) tests/filter tests/schema tests/ledger $(UNLIMITED) $(PYTEST)
 
 clean: ## Remove everything that was made.
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage* collector-demo
@@ -90,6 +115,10 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/.made
 
 $(VENV)/.bench: pyproject.toml constraints.txt | $(VENV)/.made
 	$(PIP) --editable '.[dev,bench]'
+	@touch $@ $(VENV)/.dev $(VENV)/.demo
+
+$(VENV)/.meeting: pyproject.toml constraints.txt | $(VENV)/.made
+	$(PIP) --editable '.[meeting]'
 	@touch $@ $(VENV)/.dev $(VENV)/.demo
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.made

@@ -94,7 +94,7 @@ def lines(curve: Curve) -> str:
 
 
 def _verdict(curve: Curve) -> str:
-    """What the upper half of the curve says about the collector."""
+    """Return what the upper half of the curve says about the collector."""
     if curve.per_call:
         return f"Flat is linear: exponent {exponent(curve)} over the upper half"
     return (

@@ -7,10 +7,9 @@ refuses all that can be refused. Lines come in slices, as the sidecar cuts them.
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -27,14 +26,14 @@ from benchmarks.report import Table
 from benchmarks.results import Interval, interval, paired
 from collector.filter import Filter
 from collector.filter.text import slices
-from collector.pipeline import SLICE
-from collector.schema import Schema, load_schema, shelf
+from collector.intake import SLICE
+from collector.schema import Schema, load_schema, resources
 
 __all__ = ["Cost", "Figures", "choosing", "consent", "events", "filters", "measure"]
 
 _SECTION, _JUDGED = "consent", ("medium", "lines", "no choices")
 _CHOICES = orjson.dumps({"preferences": {"capacity_planning": False}})[1:-1]
-_ROUNDS, _QUICK_ROUNDS, _EVENTS = 60, 10, 1_000
+_ROUNDS, _QUICK_ROUNDS, _EVENTS = 60, 20, 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,36 +60,24 @@ class Figures:
 
 def consent(arguments: Sequence[str]) -> int:
     """Measure it; returns the exit code."""
-    parser = ArgumentParser("python -m benchmarks consent", description="Measure consent.")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write everything as JSON")
-    parser.add_argument("--check", action="store_true", help="exit 1 when a limit does not hold")
-    output.add_options(parser)
-    options = parser.parse_args(arguments)
-    limits = output.limits(options, _SECTION)
-    if limits is None:
-        return 2
-    return output.conclude(
-        options,
-        _SECTION,
-        _measure,
-        lambda figures: [_table(figures)],
-        partial(_judge, limits=limits),
+    return output.run(
+        arguments, _SECTION, "Measure consent.", measure=_measure, table=_table, judge=_judge
     )
 
 
 def _measure(options: Namespace) -> Figures:
     figures = Figures(conditions.environment(), quick=options.quick)
     rounds = _QUICK_ROUNDS if options.quick else _ROUNDS
-    with conditions.steady() as held:
+    with conditions.steady() as pinned:
         for corpus in ("small", "medium", "non_ascii"):
             say(f"consent: {corpus}")
             figures.costs += measure(corpus, rounds, _EVENTS)
-    figures.environment |= held
+    figures.environment |= pinned
     return figures
 
 
 def measure(corpus: str, rounds: int, number: int) -> Iterator[Cost]:
-    """Every form and case of a corpus."""
+    """Yield every form and case of a corpus."""
     without, with_consent = filters()
     silent = events(corpus, number)
     refusing = with_consent.without(with_consent.schema.optional)
@@ -106,12 +93,12 @@ def measure(corpus: str, rounds: int, number: int) -> Iterator[Cost]:
 
 
 def events(corpus: str, number: int) -> list[bytes]:
-    """Events of a corpus, none of which carries choices."""
+    """Return events of a corpus, none of which carries choices."""
     return lines(corpus, number)
 
 
 def choosing(event: bytes) -> bytes:
-    """The event with choices at its end, which refuse the one optional purpose."""
+    """Return the event with choices at its end, which refuse the one optional purpose."""
     return event[:-1] + b"," + _CHOICES + b"}"
 
 
@@ -121,7 +108,7 @@ def filters() -> tuple[Filter, Filter]:
 
 
 def _with_path() -> Schema:
-    text = (shelf.shipped() / "conferencing.yaml").read_text(encoding="utf-8")
+    text = (resources.shipped() / "conferencing.yaml").read_text(encoding="utf-8")
     with TemporaryDirectory() as folder:
         path = Path(folder) / "conferencing.yaml"
         path.write_text(f"consent: preferences\n{text}", encoding="utf-8")
@@ -130,7 +117,7 @@ def _with_path() -> Schema:
 
 def _of_lines(filter_: Filter, events: Sequence[bytes]) -> Callable[[], object]:
     parts = list(slices(b"\n".join(events), SLICE, len(events)))
-    return lambda: [filter_.apart("ndjson", part) for part in parts]
+    return lambda: [filter_.admit_by_grant("ndjson", part) for part in parts]
 
 
 def _of_mappings(filter_: Filter, events: Sequence[bytes]) -> Callable[[], object]:
@@ -175,7 +162,7 @@ def _table(figures: Figures) -> Table:
 
 
 def _judge(figures: Figures, limits: gate.Limits) -> Iterator[Verdict]:
-    """The one case that most events are: none of them carries choices."""
+    """Yield the one case that most events are: none of them carries choices."""
     if limits.consent is None:
         yield Verdict(None, "consent: no limits")
         return

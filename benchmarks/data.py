@@ -45,7 +45,7 @@ class Corpus:
 
 
 def _each(draw: Callable[[random.Random], Event]) -> _Draw:
-    """Lines that have nothing to do with each other."""
+    """Yield lines that have nothing to do with each other."""
 
     def drawn(rng: random.Random) -> Iterator[bytes]:
         while True:
@@ -70,10 +70,7 @@ CORPORA: dict[str, Corpus] = {
         Corpus("medium", 2_060, "nested, with chat and transcript", _each(meetings.medium)),
         Corpus("large", 50_600, "as medium, with base64 audio", _each(meetings.large)),
         Corpus(
-            "non_ascii",
-            2_040,
-            "chat in Indonesian, German and Chinese",
-            _each(meetings.non_ascii),
+            "non_ascii", 2_040, "chat in Indonesian, German and Chinese", _each(meetings.non_ascii)
         ),
         Corpus(
             "qos",
@@ -98,10 +95,10 @@ CORPORA: dict[str, Corpus] = {
 
 
 def stream(name: str, number: int, seed: int = SEED) -> Iterator[bytes]:
-    """The first ``number`` lines of a corpus, one at a time, without line ends."""
+    """Return the first ``number`` lines of a corpus, one at a time, without line ends."""
     return islice(CORPORA[name].draw(random.Random(seed)), number)
 
 
 def lines(name: str, number: int, seed: int = SEED) -> list[bytes]:
-    """The first ``number`` lines of a corpus, without line ends."""
+    """Return the first ``number`` lines of a corpus, without line ends."""
     return list(stream(name, number, seed))

@@ -41,7 +41,7 @@ _RESOURCE = {
 
 
 def bodies(signal: Signal, *, protobuf: bool, shared: bool, rng: random.Random) -> Iterator[bytes]:
-    """Bodies without end."""
+    """Yield bodies without end."""
     make, add = _MAKERS[signal]
     while True:
         request, resource, items = make()
@@ -63,7 +63,7 @@ def _fill(attributes: Any, event: dict[str, Any]) -> None:
 
 
 def _flat(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of an event under their dotted names."""
+    """Yield the leaves of an event under their dotted names."""
     for key, inner in value.items():
         if isinstance(inner, dict):
             yield from _flat(inner, f"{prefix}{key}.")
@@ -77,7 +77,7 @@ def _set(value: Any, plain: Any) -> None:
 
 
 def message(signal: Signal) -> Any:
-    """The official class of a request."""
+    """Return the official class of a request."""
     module, name = _CLASSES[signal]
     return getattr(import_module(f"opentelemetry.proto.collector.{module}_service_pb2"), name)
 

@@ -84,9 +84,7 @@ _MACS = _Group(
             ),
         ),
         _Models(
-            "desktop",
-            "Apple",
-            ("Mac14,3|Mac mini (M2, 2023)", "iMac21,1|iMac (24-inch, M1, 2021)"),
+            "desktop", "Apple", ("Mac14,3|Mac mini (M2, 2023)", "iMac21,1|iMac (24-inch, M1, 2021)")
         ),
     ),
     (
@@ -230,5 +228,5 @@ MACHINES: list[Machine] = [each for each, _ in _WEIGHTED]
 
 
 def machine(rng: random.Random) -> Machine:
-    """One machine, drawn by the shares of the groups."""
+    """Return one machine, drawn by the shares of the groups."""
     return rng.choices(MACHINES, cum_weights=_CUMULATED)[0]

@@ -24,7 +24,7 @@ _PARSER = "[PARSER]\n    Name json\n    Format json\n"
 
 
 def find(path: str | None = None) -> str | None:
-    """The executable: the one that is asked for, or one in a usual place."""
+    """Return the executable: the one that is asked for, or one in a usual place."""
     if path is not None:
         return shutil.which(path)
     return shutil.which("fluent-bit") or shutil.which(_USUAL)
@@ -32,8 +32,8 @@ def find(path: str | None = None) -> str | None:
 
 def version(executable: str) -> str:
     """As it tells it, in one line."""
-    told = subprocess.run([executable, "--version"], capture_output=True, text=True, check=True)
-    return next(iter(told.stdout.splitlines()), "unknown")
+    done = subprocess.run([executable, "--version"], capture_output=True, text=True, check=True)
+    return next(iter(done.stdout.splitlines()), "unknown")
 
 
 def process(executable: str, source: Source) -> Process:
@@ -48,12 +48,12 @@ def process(executable: str, source: Source) -> Process:
         "parser": "json",
     }
     writes = {"path": str(target.parent), "file": target.name, "format": "plain"}
-    kept = dict.fromkeys(name.partition(".")[0] for name in FIELDS)
+    members = dict.fromkeys(name.partition(".")[0] for name in FIELDS)
     command = (
         *(executable, "--quiet", "--parser", str(parsers)),
         *("--input", "tail", *_properties(reads)),
         *("--filter", "record_modifier", "--match", "*"),
-        *(part for key in kept for part in ("--prop", f"allowlist_key={key}")),
+        *(part for key in members for part in ("--prop", f"allowlist_key={key}")),
         *("--output", "file", "--match", "*", *_properties(writes)),
     )
     return Process("fluent-bit", command, source.beside("fluent-bit.printed"), target)
@@ -64,7 +64,7 @@ def _properties(values: dict[str, str]) -> list[str]:
 
 
 def record(line: bytes) -> Record:
-    """The flat record that a line of its output holds."""
+    """Return the flat record that a line of its output holds."""
     event = orjson.loads(line)
     found: Record = {"schema": SCHEMA}
     for name in FIELDS:

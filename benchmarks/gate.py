@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from statistics import median
@@ -16,13 +16,13 @@ from benchmarks.contenders import NAMES
 from benchmarks.data import CORPORA
 from benchmarks.results import RATIOS, Interval, Results
 
-__all__ = ["LIMITS", "Limits", "LimitsError", "Verdict", "announce", "judge", "read"]
+__all__ = ["LIMITS", "Limits", "LimitsError", "Verdict", "announce", "judge", "missed", "read"]
 
 LIMITS = Path(__file__).with_name("limits.toml")
 """The project's own limits."""
 
 _Ratios = dict[str, dict[str, float]]
-_KNOWN = {f"{over}/{under}" for over, under in RATIOS}
+_KNOWN = {f"{above}/{below}" for above, below in RATIOS}
 _Judge = Callable[[str, float, "float | None"], "Verdict"]
 
 
@@ -68,6 +68,13 @@ class _Consent(msgspec.Struct, forbid_unknown_fields=True):
     of_the_filter_at_most: float
 
 
+class _Recording(msgspec.Struct, forbid_unknown_fields=True):
+    """Limits of the vault of recordings."""
+
+    of_bare_at_least: float
+    peak_mb_below: float
+
+
 class _Quick(msgspec.Struct, forbid_unknown_fields=True):
     """What is allowed when little was measured."""
 
@@ -97,9 +104,10 @@ class Limits(msgspec.Struct, forbid_unknown_fields=True):
     sidecar: _Sidecar | None = None
     sdk: _Sdk | None = None
     consent: _Consent | None = None
+    recording: _Recording | None = None
 
     def of(self, python: tuple[int, int]) -> Limits:
-        """The limits that hold for a version of Python."""
+        """Return the limits that hold for a version of Python."""
         chosen = msgspec.structs.replace(self, from_python={})
         for since, newer in sorted(self.from_python.items(), key=lambda item: _version(item[0])):
             if _version(since) <= python:
@@ -110,10 +118,13 @@ class Limits(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One limit. ``holds`` is ``None`` where there was nothing to compare; ``text`` says why."""
+    """One limit. ``holds`` is ``None`` where there was nothing to compare; ``text`` says why.
+
+    ``corpora`` are those whose rounds it was judged by."""
 
     holds: bool | None
     text: str
+    corpora: tuple[str, ...] = ()
 
 
 def announce(verdicts: Iterable[Verdict]) -> int:
@@ -131,12 +142,12 @@ def _version(text: str) -> tuple[int, int]:
 
 
 def _replaced(ratios: _Ratios, by: _Ratios) -> _Ratios:
-    """The ratios with those of ``by`` in their places."""
+    """Return the ratios with those of ``by`` in their places."""
     return ratios | {ratio: ratios.get(ratio, {}) | corpora for ratio, corpora in by.items()}
 
 
 def read(path: Path, python: tuple[int, int] = sys.version_info[:2]) -> Limits:
-    """The limits of a file, for a version of Python.
+    """Return the limits of a file, for a version of Python.
 
     Raises ``LimitsError`` for a file that cannot be read, and for a ratio or corpus that is never
     measured: such a limit would hold for ever.
@@ -163,7 +174,7 @@ def _refuse(unknown: set[str], what: str, path: Path) -> None:
 
 
 def judge(results: Results, limits: Limits) -> list[Verdict]:
-    """Every limit, in the order of the file.
+    """Return every limit, in the order of the file.
 
     Ratios of times may miss theirs by the tolerance when little was measured.
     """
@@ -173,6 +184,12 @@ def judge(results: Results, limits: Limits) -> list[Verdict]:
         *_corpora(results, limits, tolerance),
         *_whole(results, limits.whole),
     ]
+
+
+def missed(results: Results, limits: Limits) -> set[str]:
+    """Return the corpora on which a limit does not hold."""
+    verdicts = judge(results, limits)
+    return {corpus for of in verdicts if of.holds is False for corpus in of.corpora}
 
 
 def _at_most(what: str, limit: float, found: float | None, tolerance: float = 1.0) -> Verdict:
@@ -205,20 +222,22 @@ def _ratios(results: Results, limits: Limits, tolerance: float) -> Iterator[Verd
         for ratio, by_corpus in ratios.items():
             for corpus, limit in by_corpus.items():
                 found = measured.get((ratio, corpus))
-                yield judge_(f"{ratio} on {corpus}", limit, found, tolerance)
+                verdict = judge_(f"{ratio} on {corpus}", limit, found, tolerance)
+                yield replace(verdict, corpora=(corpus,))
 
 
 def _corpora(results: Results, limits: Limits, tolerance: float) -> Iterator[Verdict]:
-    """Times on two corpora, measured one after the other: their medians."""
+    """Yield times on two corpora, measured one after the other: their medians."""
     by_name = {result.corpus: result for result in results.corpora}
     for contender, by_pair in limits.corpora.items():
         for pair, limit in by_pair.items():
-            over, under = (
-                by_name[name].typical(contender) if name in by_name else None
-                for name in pair.split("/")
+            names = tuple(pair.split("/"))
+            above, below = (
+                by_name[name].typical(contender) if name in by_name else None for name in names
             )
-            found = over / under if over is not None and under else None
-            yield _at_most(f"{contender} on {pair}", limit, found, tolerance)
+            found = above / below if above is not None and below else None
+            verdict = _at_most(f"{contender} on {pair}", limit, found, tolerance)
+            yield replace(verdict, corpora=names)
 
 
 def _whole(results: Results, limits: _Whole) -> Iterator[Verdict]:

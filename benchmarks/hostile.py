@@ -34,7 +34,7 @@ def _wrong(rng: random.Random) -> object:
 
 
 def event(rng: random.Random) -> bytes:
-    """One such event, as JSON text of about 2 KB."""
+    """Return one such event, as JSON text of about 2 KB."""
     valid = machine(rng)
     model = _object(*((key, _wrong(rng)) for key in ("identifier", "name", "name")))
     parts = [
@@ -68,5 +68,5 @@ def _object(*members: tuple[str, object]) -> bytes:
 
 
 def _members(members: list[tuple[str, bytes]]) -> bytes:
-    """A JSON object; unlike a dictionary it may have a key twice."""
+    """Return a JSON object; unlike a dictionary it may have a key twice."""
     return b"{" + b",".join(_text(key) + b":" + value for key, value in members) + b"}"

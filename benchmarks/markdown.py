@@ -10,8 +10,8 @@ from benchmarks.results import Results
 
 __all__ = [
     "BEGIN",
+    "BRIEF_PAGE",
     "END",
-    "README",
     "MarkersError",
     "block",
     "check",
@@ -23,8 +23,8 @@ __all__ = [
 _FILTER = "benchmarks"
 BEGIN = f"<!-- {_FILTER}:begin -->"
 END = f"<!-- {_FILTER}:end -->"
-README = Path(__file__).resolve().parent.parent / "README.md"
-"""The project's README."""
+BRIEF_PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
+"""The page that gets the tables of the plain corpora only."""
 
 
 class MarkersError(ValueError):
@@ -32,14 +32,14 @@ class MarkersError(ValueError):
 
 
 def block(results: Results) -> str:
-    """The Markdown that goes between the markers."""
+    """Return the Markdown that goes between the markers."""
     return written(tables(results), results.skipped, results.environment, "python -m benchmarks")
 
 
 def written(
     shown: Iterable[Table], skipped: Mapping[str, str], around: Mapping[str, str], command: str
 ) -> str:
-    """Tables in Markdown, what was skipped, and how it was measured."""
+    """Return tables in Markdown, what was skipped, and how it was measured."""
     parts = ["\n".join((f"**{table.title}**", "", *_lines(table))) for table in shown]
     if skipped:
         parts.append(f"Skipped: {'; '.join(f'{name} ({why})' for name, why in skipped.items())}.")
@@ -54,7 +54,7 @@ def _lines(table: Table) -> list[str]:
 
 
 def _around(text: str, path: Path, name: str) -> tuple[str, str]:
-    """What comes before and after the block, markers included."""
+    """Return what comes before and after the block, markers included."""
     opening, closing = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     before, begin, rest = text.partition(opening)
     _, end, after = rest.partition(closing)
@@ -71,11 +71,11 @@ def check(path: Path, name: str = _FILTER) -> None:
 
 
 def rewrite(path: Path, results: Results) -> None:
-    """Put the tables between the markers of a file. The project's README gets the brief ones.
+    """Put the tables between the markers of a file: in ``BRIEF_PAGE`` the brief ones.
 
     Raises what ``put`` raises.
     """
-    put(path, block(results.brief() if path == README else results))
+    put(path, block(results.brief() if path.resolve() == BRIEF_PAGE else results))
 
 
 def put(path: Path, text: str, name: str = _FILTER) -> None:

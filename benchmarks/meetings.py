@@ -1,6 +1,6 @@
 """Events of a meeting client, drawn at random: reports, chat, transcripts, heartbeats.
 
-Addresses are of ranges that belong to nobody: documentation (RFC 5737, RFC 3849), benchmarking
+Addresses are of reserved ranges: documentation (RFC 5737, RFC 3849), benchmarking
 (RFC 2544), shared (RFC 6598) and private (RFC 1918) space; the first two are too small alone for
 addresses that hardly ever repeat.
 """
@@ -54,7 +54,7 @@ Event = dict[str, Any]
 
 
 def address(rng: random.Random) -> str:
-    """An address that hardly repeats; about 15 % are IPv6."""
+    """Return an address that hardly repeats; about 15 % are IPv6."""
     if rng.random() < _IPV6_SHARE:
         return str(IPv6Address(_DOCUMENTATION6 | rng.getrandbits(96)))
     first, size = rng.choices(_IPV4, _IPV4_WEIGHTS)[0]
@@ -62,12 +62,12 @@ def address(rng: random.Random) -> str:
 
 
 def hexadecimal(rng: random.Random, bits: int = 64) -> str:
-    """A random identifier."""
+    """Return a random identifier."""
     return f"{rng.getrandbits(bits):0{bits // 4}x}"
 
 
 def report(rng: random.Random, tongue: Tongue, of: Machine | None = None) -> Event:
-    """What a client reports every few seconds: about 0.5 KB, without content.
+    """Return what a client reports every few seconds: about 0.5 KB, without content.
 
     ``of`` is the machine that reports; ``None`` draws one of the fleet.
     """
@@ -122,17 +122,17 @@ def _said(rng: random.Random, event: Event, size: int, tongues: tuple[Tongue, ..
 
 
 def small(rng: random.Random) -> Event:
-    """A report alone."""
+    """Return a report alone."""
     return report(rng, ENGLISH)
 
 
 def medium(rng: random.Random) -> Event:
-    """A report with chat and transcript, in English."""
+    """Return a report with chat and transcript, in English."""
     return _said(rng, report(rng, ENGLISH), rng.randrange(2_060, 2_101), (ENGLISH,))
 
 
 def large(rng: random.Random) -> Event:
-    """A report with chat, transcript and base64 audio."""
+    """Return a report with chat, transcript and base64 audio."""
     event = _said(rng, report(rng, ENGLISH), 2_000, (ENGLISH,))
     sound = base64.b64encode(rng.randbytes(_AUDIO_BYTES)).decode()
     return event | {"audio": {"codec": "opus", "rate_hz": 48_000, "data": sound}}
@@ -145,7 +145,7 @@ def non_ascii(rng: random.Random) -> Event:
 
 
 def heartbeats(rng: random.Random) -> Iterator[Event]:
-    """What a fleet of 500 clients reports again and again, each always from where it is."""
+    """Yield what a fleet of 500 clients reports again and again, each always from where it is."""
     clients = [(address(rng), machine(rng), hexadecimal(rng)) for _ in range(_CLIENTS)]
     sequence = 0
     while True:
@@ -160,7 +160,7 @@ def heartbeats(rng: random.Random) -> Iterator[Event]:
 
 
 def strangers(rng: random.Random) -> Iterator[Event]:
-    """Clients of which no two are alike, as far as catalogues and grammars reach: whatever a
+    """Yield clients of which no two are alike, as far as catalogues and grammars reach: whatever a
     filter remembers of earlier values helps it as little as possible."""
     makers, models, systems = map(_entries, ("device.manufacturer", "device.model.name", "os.name"))
     while True:
@@ -179,7 +179,7 @@ def strangers(rng: random.Random) -> Iterator[Event]:
 
 
 def _entries(name: str) -> list[str]:
-    """A field's catalogue, in an order that is always the same."""
+    """Return a field's catalogue, in an order that is always the same."""
     field = load_schema("conferencing").fields[name]
     if not isinstance(field, TokenField):
         raise TypeError(f"{name} is not a token")
@@ -187,7 +187,7 @@ def _entries(name: str) -> list[str]:
 
 
 def _identifier(rng: random.Random) -> str:
-    """One of some five million model codes of the schema's grammar."""
+    """Return one of some five million model codes of the schema's grammar."""
     suffixes: tuple[str, ...] = ("", *"0DLNQTUWYZ")
     letter, digits = rng.choice("ACEFGJMNPSTWX"), rng.randrange(1_000)
     revision = rng.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")

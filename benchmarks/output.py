@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,13 +14,13 @@ from benchmarks import gate, markdown
 from benchmarks.report import Table, aligned
 from benchmarks.results import BenchmarkError
 
-__all__ = ["add_options", "conclude", "limits", "say", "show"]
+__all__ = ["add_options", "conclude", "limits", "run", "say", "show"]
 
 _F = TypeVar("_F")
 
 
 def say(text: str) -> None:
-    """What is going on, for whoever waits."""
+    """Print what is measured now to stderr, for people who wait."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -42,6 +42,27 @@ def limits(options: Namespace, section: str) -> gate.Limits | None:
     except (gate.LimitsError, markdown.MarkersError, OSError) as error:
         say(f"benchmarks: {error}")
         return None
+
+
+def run(
+    arguments: Sequence[str],
+    section: str,
+    description: str,
+    *,
+    measure: Callable[[Namespace], _F],
+    table: Callable[[_F], Table],
+    judge: Callable[[_F, gate.Limits], Iterable[gate.Verdict]],
+) -> int:
+    """Run a command that has one table, and is named as its section; returns the exit code."""
+    parser = ArgumentParser(f"python -m benchmarks {section}", description=description)
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write everything as JSON")
+    parser.add_argument("--check", action="store_true", help="exit 1 when a limit does not hold")
+    add_options(parser)
+    options = parser.parse_args(arguments)
+    found = limits(options, section)
+    if found is None:
+        return 2
+    return conclude(options, section, measure, lambda f: [table(f)], lambda f: judge(f, found))
 
 
 def conclude(

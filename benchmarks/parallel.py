@@ -25,14 +25,14 @@ _ENGINES = {
 
 
 def cpus() -> int:
-    """The CPUs that this process may use."""
+    """Return the CPUs that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def jobs(available: int) -> list[int]:
-    """How many processes are tried: one, and doubled up to every CPU; at least two."""
+    """Return how many processes are tried: one, and doubled up to every CPU; at least two."""
     most = max(2, available)
     doubled = [1 << power for power in range(most.bit_length()) if 1 << power <= most]
     return sorted({*doubled, most})

@@ -44,13 +44,13 @@ class Source:
     bytes: int
 
     def beside(self, name: str) -> Path:
-        """A file for an output."""
+        """Return a file for an output."""
         return self.path.with_name(name)
 
 
 @contextmanager
 def source(corpus: str, events: int) -> Iterator[Source]:
-    """The first events of a corpus as a file of NDJSON; it is gone afterwards."""
+    """Provide the first events of a corpus as a file of NDJSON; it is gone afterwards."""
     with TemporaryDirectory(prefix="collector-benchmarks-") as name:
         path = Path(name, "events.ndjson")
         with path.open("wb") as file:
@@ -83,20 +83,20 @@ class Process:
         small = (sys.executable, "-I", "-S", str(Path(launch.__file__)))
         # How many threads an engine may use is set for this process, and not for its children.
         environment = {k: v for k, v in os.environ.items() if k != "POLARS_MAX_THREADS"}
-        told = subprocess.run(
+        done = subprocess.run(
             [*small, str(self.output), str(errors), *self.command],
             stdout=subprocess.PIPE,
             check=True,
             cwd=_ROOT,
             env=environment,
         )
-        usage = msgspec.json.decode(told.stdout, type=_Usage)
+        usage = msgspec.json.decode(done.stdout, type=_Usage)
         if usage.status != 0:
             raise BenchmarkError(f"{self.name} ended with status {usage.status}")
         return usage
 
     def result(self) -> ProcessResult:
-        """What its runs used."""
+        """Return what its runs used."""
         return ProcessResult(
             cpu_seconds=[run.cpu_seconds for run in self.runs],
             peak_mb=[run.peak_bytes / 1_000_000 for run in self.runs],

@@ -33,7 +33,7 @@ class Table:
 
 
 def tables(results: Results) -> list[Table]:
-    """What there is to show of the results."""
+    """Return what there is to show of the results."""
     found = [_times(results), _ratios(results)] if results.corpora else []
     if results.otlp:
         found.append(_otlp(results.otlp))
@@ -74,10 +74,10 @@ def _interval(interval: Interval | None) -> str:
 
 def _ratios(results: Results) -> Table:
     rows = []
-    for over, under in RATIOS:
-        if over in results.titles and under in results.titles:
-            title = f"{results.titles[over]} / {results.titles[under]}"
-            by_corpus = (r.ratios.get(f"{over}/{under}") for r in results.corpora)
+    for above, below in RATIOS:
+        if above in results.titles and below in results.titles:
+            title = f"{results.titles[above]} / {results.titles[below]}"
+            by_corpus = (r.ratios.get(f"{above}/{below}") for r in results.corpora)
             rows.append((title, *map(_interval, by_corpus)))
     return Table(
         "ratio of times within a round, median (95 % bootstrap interval)",
@@ -104,11 +104,11 @@ def _otlp(results: Sequence[CorpusResult]) -> Table:
 
 
 def _memory(results: Results) -> Table:
-    alone = results.memory.get("", 0.0)
-    rows = [("the events alone, in Python", f"{alone:.0f}", "–")]
+    only_events = results.memory.get("", 0.0)
+    rows = [("the events alone, in Python", f"{only_events:.0f}", "–")]
     for name, title in results.titles.items():
         if (peak := results.memory.get(name)) is not None:
-            rows.append((title, f"{peak:.0f}", f"{max(0.0, peak - alone):.0f}"))
+            rows.append((title, f"{peak:.0f}", f"{max(0.0, peak - only_events):.0f}"))
     return Table(
         "peak memory of a fresh process that runs a contender once on the medium corpus",
         ("contender", "peak MB", "above the events, MB"),
@@ -158,7 +158,7 @@ def _parallel(parallel: ParallelResult) -> Table:
 
 
 def _speedups(parallel: ParallelResult) -> list[str]:
-    """One per command: the collector's, and nothing for the engines."""
+    """Return one per command: the collector's, and nothing for the engines."""
     found = ["1", *map(_interval, parallel.speedups.values())]
     return found + ["–"] * (len(parallel.commands) - len(found))
 
@@ -179,7 +179,7 @@ def text(results: Results) -> str:
 
 
 def aligned(table: Table) -> Iterator[str]:
-    """The lines of a table in plain text."""
+    """Yield the lines of a table in plain text."""
     widths = [max(map(len, column)) for column in zip(table.header, *table.rows, strict=True)]
     yield table.title
     for row in (table.header, tuple("-" * width for width in widths), *table.rows):

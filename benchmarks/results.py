@@ -20,6 +20,7 @@ __all__ = [
     "WholeResult",
     "interval",
     "paired",
+    "ratios",
 ]
 
 RATIOS: tuple[tuple[str, str], ...] = (
@@ -58,15 +59,24 @@ class Interval:
 
 def paired(numerator: Sequence[float], denominator: Sequence[float]) -> Interval:
     """The ratio of two contenders, taken round by round, so that what disturbs a round cancels."""
-    return interval([over / under for over, under in zip(numerator, denominator, strict=True)])
+    return interval([above / below for above, below in zip(numerator, denominator, strict=True)])
 
 
 def interval(values: Sequence[float]) -> Interval:
-    """The median over rounds, with its percentile bootstrap, seeded."""
+    """Return the median over rounds, with its percentile bootstrap, seeded."""
     rng = random.Random(_SEED)
     medians = sorted(median(rng.choices(values, k=len(values))) for _ in range(_RESAMPLES))
     cut = round(_RESAMPLES * 0.025)
     return Interval(median(values), medians[cut], medians[-1 - cut])
+
+
+def ratios(times: Mapping[str, Sequence[float]]) -> dict[str, Interval]:
+    """Return the ratios of those contenders that took part."""
+    return {
+        f"{above}/{below}": paired(times[above], times[below])
+        for above, below in RATIOS
+        if above in times and below in times
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +94,13 @@ class CorpusResult:
     ratios: Mapping[str, Interval]
     own_thread: Mapping[str, float] = field(default_factory=dict)
 
+    def with_rounds_of(self, other: CorpusResult) -> CorpusResult:
+        """Return the same corpus, measured twice: all rounds count."""
+        times = {name: [*each, *other.times[name]] for name, each in self.times.items()}
+        return replace(self, times=times, ratios=ratios(times))
+
     def typical(self, contender: str) -> float | None:
-        """The median in µs per event; ``None`` for a contender that was skipped."""
+        """Return the median in µs per event; ``None`` for a contender that was skipped."""
         times = self.times.get(contender)
         return median(times) if times else None
 

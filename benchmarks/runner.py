@@ -13,7 +13,7 @@ from time import process_time_ns, thread_time_ns
 
 from benchmarks.contenders import Contender, Outcome, obstacle
 from benchmarks.data import CORPORA, SEED, Corpus, lines
-from benchmarks.results import RATIOS, BenchmarkError, CorpusResult, paired
+from benchmarks.results import BenchmarkError, CorpusResult, ratios
 
 __all__ = ["FULL", "QUICK", "Effort", "agree", "measure", "takers"]
 
@@ -42,7 +42,7 @@ QUICK = Effort(rounds=7, warmups=1, payload=3_000_000, events=20_000, runs=3)
 def takers(
     corpus: str, contenders: Sequence[Contender]
 ) -> tuple[list[Contender], dict[str, list[str]]]:
-    """The contenders that take part in a corpus, and the names of the others by reason."""
+    """Return the contenders that take part in a corpus, and the names of the others by reason."""
     ready: list[Contender] = []
     others: dict[str, list[str]] = {}
     for contender in contenders:
@@ -73,11 +73,7 @@ def measure(corpus: str, contenders: Sequence[Contender], effort: Effort) -> Cor
         events=events,
         bytes_per_event=sum(map(len, payload)) / events,
         times=times,
-        ratios={
-            f"{over}/{under}": paired(times[over], times[under])
-            for over, under in RATIOS
-            if over in times and under in times
-        },
+        ratios=ratios(times),
         own_thread={
             name: median(own / all_ for all_, own in each) for name, each in clocks.items()
         },
@@ -127,6 +123,6 @@ def _rounds(
             output = contender.run()
             spent = thread_time_ns() - own
             clocks[contender.name].append((process_time_ns() - start, spent))
-            # Freeing the output is nobody's time.
+            # Freeing the output is not timed.
             del output
     return clocks

@@ -109,7 +109,7 @@ class Drawing:
         )
 
     def svg(self) -> str:
-        """The document."""
+        """Return the document."""
         size = f"{self.width:.0f} {self.height:.0f}"
         wide, high = size.split()
         head = (
@@ -140,7 +140,7 @@ class Scale:
 
 
 def _nice(low: float, high: float, steps: Sequence[float]) -> list[float]:
-    """The numbers ``step`` times a power of ten that lie between two others."""
+    """Return the numbers ``step`` times a power of ten that lie between two others."""
     decades = range(floor(log10(low)), floor(log10(high)) + 1)
     found = [step * 10.0**decade for decade in decades for step in steps]
     return [tick for tick in found if low * 0.999 <= tick <= high * 1.001]
@@ -167,7 +167,7 @@ def logarithmic(values: Iterable[float], start: float, end: float) -> Scale:
 
 
 def label(value: float, unit: str = "") -> str:
-    """A number as a tick says it; bytes in KB and MB of thousands."""
+    """Return a number as a tick says it; bytes in KB and MB of thousands."""
     if unit == "bytes" and value >= 1_000:
         return f"{value / 1e6:g} MB" if value >= 1e6 else f"{value / 1e3:g} KB"
     return f"{value:,.0f}" if value == int(value) else f"{value:g}"

@@ -21,7 +21,7 @@ _WEIGHTS = (44, 20, 3, 13, 9, 3, 3, 4, 1)
 
 
 def report(rng: random.Random) -> Event:
-    """One meeting with its participants."""
+    """Return one meeting with its participants."""
     return {
         "page_count": 1,
         "page_size": PARTICIPANTS,

@@ -46,8 +46,8 @@ def obstacle() -> str | None:
 
 def jq_version() -> str:
     """As jq tells it."""
-    told = subprocess.run(["jq", "--version"], capture_output=True, text=True, check=True)
-    return told.stdout.strip()
+    done = subprocess.run(["jq", "--version"], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 def measure(source: Source, runs: int, fluent: str | None = None) -> WholeResult:

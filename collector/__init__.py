@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collector.contracts import Batch as Batch
-    from collector.contracts import Sink as Sink
     from collector.contracts import Tally as Tally
     from collector.errors import CollectorError as CollectorError
     from collector.errors import ConfigError as ConfigError
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from collector.schema import load_schema as load_schema
     from collector.sdk.account import Account as Account
     from collector.sdk.client import Collector as Collector
+    from collector.sinks.sink import Sink as Sink
     from collector.sinks.store import Store as Store
 
 _WHERE = {
@@ -53,7 +53,7 @@ _WHERE = {
     "Keyring": "collector.keyring",
     "Schema": "collector.schema",
     "SchemaError": "collector.errors",
-    "Sink": "collector.contracts",
+    "Sink": "collector.sinks.sink",
     "Store": "collector.sinks.store",
     "Tally": "collector.contracts",
     "load_schema": "collector.schema",

@@ -1,8 +1,8 @@
-"""What a person refuses, and what is granted then: purposes, in the order of the schema.
+"""The purposes that a person refuses, and those that are granted then, in the schema's order.
 
-There are three ways to refuse: a signal of the request (Global Privacy Control, Do Not Track), an
-application's word, and the choices that an event carries. What is refused in one of them is
-refused. Only optional purposes can be; that others are named changes nothing.
+There are three ways to refuse: a signal of the request (Global Privacy Control, Do Not Track), the
+``consent`` that an application passes, and the choices that an event carries. A purpose refused in
+one of them is refused. Only optional purposes can be refused; the names of others change nothing.
 
 Nothing here sees an event: the filter reads choices, by types that name nothing else.
 """
@@ -15,44 +15,49 @@ from collector.contracts import Granted
 from collector.errors import ConfigError
 from collector.schema.model import Schema
 
-__all__ = ["SIGNALS", "Consent", "chosen", "granted", "is_refusal", "refused"]
+__all__ = ["SIGNALS", "Consent", "granted", "is_refusal", "refused", "refused_by_application"]
 
 SIGNALS = ("sec-gpc", "dnt")
 """The headers by which a person refuses every optional purpose: https://www.w3.org/TR/gpc/ and
 https://www.w3.org/TR/tracking-dnt/. Only the value ``1`` means anything."""
 
 Consent = bool | Mapping[str, bool] | Collection[str]
-"""An application's word for a person: purposes with ``False`` where they are refused, or the names
-of refused ones; ``False`` refuses all that can be, ``True`` none."""
+"""The consent that an application passes for a person: purposes with ``False`` where they are
+refused, or the names of refused ones; ``False`` refuses all that can be, ``True`` none."""
 
 
 def is_refusal(values: Iterable[str | bytes]) -> bool:
-    """Whether one of the values of a signal's header says that every optional purpose is refused;
-    of several that disagree, the one that refuses counts."""
+    """Tell whether the values of a signal's header refuse every optional purpose.
+
+    Of several that disagree, the one that refuses counts.
+    """
     return any(value in ("1", b"1") for value in values)
 
 
-def refused(optional: Collection[str], said: object) -> frozenset[str]:
-    """The purposes that somebody refuses who has said this: ``{"<purpose>": bool}``, or the names
-    of refused ones, or ``False`` for all. What cannot be read so refuses all of them.
+def refused(optional: Collection[str], choices: object) -> frozenset[str]:
+    """Return the purposes that choices refuse.
 
-    Only exact built-in types are looked into: any other object could be of any class.
+    Choices are ``{"<purpose>": bool}``, the names of refused purposes, or ``False`` for all; those
+    of any other form refuse all. Only exact built-in types are read: any other object could be of
+    any class.
     """
-    if said is None or said is True:
+    if choices is None or choices is True:
         return frozenset()
-    kind = type(said)
+    kind = type(choices)
     if kind is dict:
-        return _denied(optional, list(said.items()))  # type: ignore[attr-defined]
+        return _refused_members(optional, list(choices.items()))  # type: ignore[attr-defined]
     if kind is list or kind is tuple or kind is set or kind is frozenset:
-        names = list(said)  # type: ignore[call-overload]
+        names = list(choices)  # type: ignore[call-overload]
         if all(type(name) is str for name in names):
             return frozenset(optional).intersection(names)
     return frozenset(optional)
 
 
-def _denied(optional: Collection[str], said: list[tuple[object, object]]) -> frozenset[str]:
+def _refused_members(
+    optional: Collection[str], choices: list[tuple[object, object]]
+) -> frozenset[str]:
     found = set()
-    for name, value in said:
+    for name, value in choices:
         if type(name) is str and name in optional:
             if type(value) is not bool:
                 return frozenset(optional)
@@ -61,11 +66,11 @@ def _denied(optional: Collection[str], said: list[tuple[object, object]]) -> fro
     return frozenset(found)
 
 
-def chosen(schema: Schema, consent: Consent | None) -> frozenset[str]:
-    """The purposes that an application refuses, by name.
+def refused_by_application(schema: Schema, consent: Consent | None) -> frozenset[str]:
+    """Return the purposes that an application refuses.
 
-    Raises ``ConfigError`` E205 for a purpose that the schema has not, or that cannot be refused,
-    and for what is neither purposes nor a yes or no: a slip would let through what was refused.
+    Raises ``ConfigError`` E205 for a purpose that the schema does not define, or that cannot be
+    refused, and for a value of any other form: a slip would admit what a person has refused.
     """
     if consent is None or consent is True or consent is False:
         return refused(schema.optional, consent)
@@ -85,13 +90,15 @@ def chosen(schema: Schema, consent: Consent | None) -> frozenset[str]:
     return frozenset(names)
 
 
-def granted(schema: Schema, without: Collection[str], within: Granted = None) -> Granted:
-    """What is granted when purposes are refused, out of those that are granted at most; ``None`` is
-    all of the schema's."""
-    named = schema.purposes if within is None else within
-    kept = tuple(
+def granted(schema: Schema, refused_purposes: Collection[str], within: Granted = None) -> Granted:
+    """Return the granted purposes: those of ``within`` that are not refused.
+
+    ``None`` is all of the schema's.
+    """
+    available = schema.purposes if within is None else within
+    purposes = tuple(
         name
         for name, purpose in schema.purposes.items()
-        if name in named and not (purpose.optional and name in without)
+        if name in available and not (purpose.optional and name in refused_purposes)
     )
-    return None if len(kept) == len(schema.purposes) else kept
+    return None if len(purposes) == len(schema.purposes) else purposes

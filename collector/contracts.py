@@ -1,7 +1,17 @@
-"""What the rooms of the house hand to one another: tallies, batches, and the sink protocol.
+"""Types that the packages hand to one another: requests, tallies, batches, and the sink protocol.
+
+A payload has seven shapes on its way:
+
+1. ``Request``: a body, as a receiver hands it to the pipeline.
+2. ``filter.Admission``: the records and counts of one filter call.
+3. ``PendingBatch``: records of one minute as NDJSON, with their tally, up to the commit.
+4. ``spool.write_queue.PendingWrite``: the batches of one request, with its key and its future.
+5. A row of the spool's table ``batches``.
+6. ``Batch``: records that the spool reads back and a sink takes; decoded on access.
+7. ``Row``: a record's values, as a table of the store takes them.
 
 The reason codes are closed lists; every count in a tally, a metric or a report is keyed by one of
-them, by a field name of the schema, or by a content category. Nothing here can hold a value.
+them, by a field name of the schema, or by a content category.
 """
 
 from __future__ import annotations
@@ -10,8 +20,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from types import TracebackType
-from typing import Literal, Protocol, Self, get_args
+from typing import Literal, Self, get_args
 
 __all__ = [
     "CATEGORIES",
@@ -24,20 +35,19 @@ __all__ = [
     "Category",
     "Closing",
     "Drop",
-    "Entry",
     "Form",
     "Granted",
     "Layout",
+    "PendingBatch",
     "Record",
     "Rejection",
     "Request",
     "Row",
     "Scalar",
     "Signal",
-    "Sink",
-    "Spooled",
     "Subject",
     "Tally",
+    "layout_of",
     "to_minute",
 ]
 
@@ -105,7 +115,7 @@ class Tally:
         return self
 
     def as_dict(self) -> dict[str, object]:
-        """The tally in its JSON form: zero entries left out except the first three keys."""
+        """Return its JSON form, without zero entries except the first three keys."""
         out: dict[str, object] = {
             "received": self.received,
             "admitted": self.admitted,
@@ -124,16 +134,16 @@ class Tally:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Request:
-    """A body as a receiver hands it on: decompressed, not looked into.
+    """A body as a receiver hands it on: decompressed and not parsed.
 
-    ``form`` says what it is: a JSON document, NDJSON, records (NDJSON that a filter of ours has
-    made), or one of OTLP's three signals, as protobuf or as JSON. ``peer`` is the sender's address,
-    or the one that trusted hops name; ``user_agent`` is what the sender calls itself. Both are
-    unchecked text. ``key`` are 16 random bytes that a sender of records chose for this body, by
-    which it is known when it is sent again.
+    ``form`` is its format: a JSON document, NDJSON, records (NDJSON that another filter wrote), or
+    one of OTLP's three signals, as protobuf or as JSON. ``peer`` is the sender's address, or the
+    one that trusted hops name; ``user_agent`` is the sender's header. Both are unchecked text.
+    ``key`` is the idempotency key of a sender of records: 16 random bytes.
 
-    ``refuses`` says that the sender signals that every optional purpose is refused; ``granted``
-    are the purposes that the filter of a sender of records was left with.
+    ``refuses`` is true if the sender signals that every optional purpose is refused; ``refused``
+    are names of purposes that a visitor's cookie refuses, unchecked; ``granted``
+    are the purposes with which the filter of a sender of records ran.
     """
 
     form: Form
@@ -143,22 +153,24 @@ class Request:
     user_agent: str | None = None
     key: bytes | None = None
     refuses: bool = False
+    refused: frozenset[str] = frozenset()
     granted: Granted = None
 
 
 def to_minute(moment: datetime) -> str:
-    """A moment (UTC) in the form that ``received`` has everywhere: RFC 3339, truncated to the
+    """Format a moment (UTC) as ``received`` is written everywhere: RFC 3339, truncated to the
     minute."""
     return moment.strftime("%Y-%m-%dT%H:%M:00Z")
 
 
 Accept = Callable[[Request], Awaitable[Tally]]
-"""Filters a request and returns its tally once everything it admits is on disk. Raises
-``DeliveryError`` if it could not be kept: then nothing of it was, and the sender may try again.
-Raises ``InputError`` E429 for records of another version of the schema."""
+"""Filters a request and returns its tally once all its records are on disk. Raises
+``DeliveryError`` if they could not be stored: then none of them is, and the sender may retry.
+Raises ``InputError``: E429 for records of another version of the schema, E431 for a request that
+becomes too much."""
 
 AcceptNow = Callable[[Request], Tally]
-"""The same for a thread, which waits."""
+"""Does the same for a thread, which blocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,12 +188,12 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Entry:
-    """What one request gives to the spool for one minute: records as NDJSON, and the tally.
+class PendingBatch:
+    """Records of one layout and minute that are not in the spool yet, as NDJSON, and their tally.
 
-    ``received`` is RFC 3339 UTC, truncated to the minute. Only records of an SDK were received in
-    other minutes than the present one. ``granted`` are the purposes that the records may be used
-    for, if somebody has refused some.
+    ``received`` is RFC 3339 UTC, truncated to the minute; only records that an SDK sends have
+    another minute than the present one. ``granted`` are the purposes for which the records may be
+    used. ``is_part`` is true for a part of a request that is too large for one batch.
     """
 
     layout: Layout
@@ -189,47 +201,59 @@ class Entry:
     payload: bytes
     tally: Tally
     granted: Granted = None
+    is_part: bool = False
+
+    @property
+    def record_count(self) -> int:
+        """The number of records, which are lines."""
+        return self.payload.count(b"\n")
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Spooled:
-    """A batch as it lies in the spool, unread: ``payload`` is its records as NDJSON, which may be
-    used for the ``granted`` purposes."""
-
-    id: bytes
-    received: str
-    layout: Layout
-    payload: bytes
-    granted: Granted = None
-
-
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, repr=False)
 class Batch:
-    """Minimised records on their way to a sink.
+    """Minimised records in the spool or on their way to a sink.
 
-    ``id`` is random and is the idempotency key: a sink that has taken it once takes it again
+    ``id`` is random and is the idempotency key: a sink that has taken a batch takes it again
     without effect. ``received`` is RFC 3339 UTC, truncated to the minute.
 
-    A batch out of a spool also has its ``layout``, the NDJSON ``payload``, and ``rows``, which
-    reads it: quicker ways to the same records, for sinks that have a use for them. ``granted`` are
-    the purposes that its records may be used for.
+    ``records`` are ``given``, or are decoded when they are used. A batch from a spool also has its
+    ``layout``, the NDJSON ``payload``, and ``rows``, which decodes the payload faster than
+    ``records``; ``collector.filter.stored.read`` adds ``rows`` and ``decode`` to a batch in the
+    spool. ``granted`` are the purposes for which the records may be used. ``is_part`` is true for a
+    part of a request that was too large for one batch. ``origin`` is the id of a larger batch that
+    was divided: a sink that has that one has these records.
     """
 
     id: bytes
     received: str
-    records: Sequence[Mapping[str, Scalar]]
+    given: Sequence[Mapping[str, Scalar]] = ()
     layout: Layout | None = None
-    payload: bytes | None = None
+    payload: bytes = b""
     rows: Callable[[], list[Row]] | None = None
     granted: Granted = None
+    origin: bytes | None = None
+    is_part: bool = False
+    decode: Callable[[bytes], Sequence[Mapping[str, Scalar]]] | None = None
+
+    @cached_property
+    def records(self) -> Sequence[Mapping[str, Scalar]]:
+        """The records as mappings."""
+        return self.given if self.decode is None else self.decode(self.payload)
+
+
+def layout_of(batch: Batch) -> Layout:
+    """Return the layout of a batch from a spool. Raises ``ValueError`` for a batch without one."""
+    if batch.layout is None:
+        raise ValueError("a batch of a spool must have a layout")
+    return batch.layout
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Subject:
-    """Whose records are asked for: those with a value in a field, in canonical form, that were
+    """Selects a person's records: those with a value in a field, in canonical form, that were
     received in a window. ``start`` is its first minute, ``end`` the first one after it.
 
-    A window, because an address is shared and changes hands.
+    The window is needed because an address is shared and is assigned to others later.
     """
 
     field: str
@@ -239,7 +263,7 @@ class Subject:
 
 
 class Closing:
-    """What a ``with`` block closes at its end."""
+    """A context manager that calls ``close`` at the end of the block."""
 
     def __enter__(self) -> Self:
         return self
@@ -253,13 +277,5 @@ class Closing:
         self.close()
 
     def close(self) -> object:
-        """Let go of what is held."""
+        """Release all resources."""
         raise NotImplementedError
-
-
-class Sink(Protocol):
-    """Where records go."""
-
-    def deliver(self, *batches: Batch) -> None:
-        """Keep the batches durably, each exactly once by its id, or raise ``DeliveryError``: then
-        none of them is kept. Without any, it is time to tidy up."""

@@ -19,8 +19,10 @@ __all__ = [
     "ConfigFaults",
     "DeliveryError",
     "Fault",
+    "InUse",
     "InputError",
     "SchemaError",
+    "Unacceptable",
 ]
 
 CODES: dict[str, str] = {
@@ -69,7 +71,9 @@ CODES: dict[str, str] = {
     "E142": "the field cannot be derived",
     "E143": "the field cannot be filled from the peer",
     "E144": "a person's choices cannot be read there",
-    # E2xx: configuration and surroundings
+    "E145": "a text has control characters, or characters that reverse or hide text",
+    "E146": "the sentence is not written under `also_collected`",
+    # E2xx: configuration and environment
     "E201": "a feature needs an optional dependency",
     "E202": "a pseudonym key cannot be resolved",
     "E203": "a file or directory cannot be used",
@@ -83,7 +87,9 @@ CODES: dict[str, str] = {
     "E211": "settings contradict each other",
     "E212": "the files of TLS cannot be used",
     "E213": "the exporter cannot be minimised",
-    "E214": "somebody else would receive records, and it is not said who or what for",
+    "E214": "another party would receive records, and its name or purposes are not stated",
+    "E215": "there is no such type of sinks",
+    "E216": "a type of sinks cannot be loaded",
     # E3xx: policy
     "E301": "the use is forbidden",
     "E302": "the use is unknown to the taxonomy",
@@ -94,6 +100,12 @@ CODES: dict[str, str] = {
     "E307": "the record is wider than `max_bits`",
     "E308": "the built-in content list cannot be shortened",
     "E309": "a third party would receive more than a law demands",
+    "E310": "the name is about a person, which is not collected",
+    "E311": "the pattern could spell words",
+    "E312": "a text is collected under a name that says nothing of whose or what",
+    "E313": "texts are read from numbered parts of one thing",
+    "E314": "the patterns of the schema could spell words together",
+    "E316": "a name mixes scripts",
     # E4xx: input
     "E401": "the input cannot be read",
     "E402": "the compressed input is damaged",
@@ -126,6 +138,10 @@ CODES: dict[str, str] = {
     "E428": "the collector failed on a request",
     "E429": "the records are of another version of the schema",
     "E430": "the key of the request is not well formed",
+    "E431": "the request becomes too many events or too many bytes",
+    # E432 and E433: what is asked of recordings
+    "E432": "there is no such recording or track",
+    "E433": "the recorder refused",
     # E5xx: delivery
     "E501": "the store cannot be opened",
     "E502": "the store was written by a newer version",
@@ -137,6 +153,8 @@ CODES: dict[str, str] = {
     "E508": "the file did not take the batch",
     "E509": "a spooled batch cannot be read",
     "E510": "the sidecar did not take the records",
+    "E511": "the sink will never take the batch",
+    "E512": "the recorder does not answer, or cannot do it now",
 }
 
 
@@ -201,9 +219,25 @@ class ConfigFaults(ConfigError):
         return (ConfigFaults, (self.faults,))
 
 
+class InUse(ConfigError):
+    """E203 or E207: another process has the directory, file or address now."""
+
+
 class InputError(CollectorError):
     """E4xx: input that cannot be read at all, as opposed to events, which are counted."""
 
 
 class DeliveryError(CollectorError):
-    """E5xx: a sink did not take a batch. Nothing of the batch was kept by the sink."""
+    """E5xx: a sink did not take a batch. The sink has stored nothing of it."""
+
+
+class Unacceptable(CollectorError):
+    """E511: a sink will never take a batch, which ``batch`` names by its id. The sink has stored
+    none of the batches that were delivered with it."""
+
+    def __init__(self, batch: bytes) -> None:
+        super().__init__("E511", "the sink will never take this batch")
+        self.batch = batch
+
+    def __reduce__(self) -> tuple[type[Unacceptable], tuple[bytes]]:
+        return (Unacceptable, (self.batch,))

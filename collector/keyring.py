@@ -1,10 +1,10 @@
-"""Keys for pseudonyms: random, one per reference and rotation period, kept in memory only.
+"""Keys for pseudonyms: random, one per reference and rotation period, in memory only.
 
 A reference (``env:NAME`` or ``file:PATH``) leads to a secret of the operator. The first key is that
 secret mixed with random bytes, and each later one is the key before it mixed with random bytes;
-neither is kept. So nobody, the operator included, can compute or test a pseudonym of an old period,
-and a secret that has gone since does not stop the filter. Pseudonyms are equal within one process
-(and its workers) and one period.
+neither is stored. So no person or program, the operator included, can compute or test a pseudonym
+of an earlier period, and a secret that has since been removed does not stop the filter. Pseudonyms
+are equal within one process (and its workers) and one period.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from collector.errors import ConfigError
 
 __all__ = ["Keyring"]
 
-_LEAST = 16
-_MOST = 4096
+_MIN_BYTES = 16
+_MAX_BYTES = 4096
 
 
 class Keyring:
-    """Resolves key references. Call it with a reference and the period's number.
+    """Resolves key references. Call it with a reference and the number of the period.
 
-    Safe to use from several threads; of one period, all get the same key. Raises ``ConfigError``
-    E202 when a reference leads to no secret of 16 to 4096 bytes.
+    Safe to use from several threads; in one period, all of them get the same key. Raises
+    ``ConfigError`` E202 when a reference leads to no secret of 16 to 4096 bytes.
     """
 
     def __init__(self) -> None:
@@ -37,32 +37,34 @@ class Keyring:
 
     def __call__(self, reference: str, period: int) -> bytes:
         key = self._keys.get((reference, period))
-        return self._turn(reference, period) if key is None else key
+        return self._rotate(reference, period) if key is None else key
 
-    def _turn(self, reference: str, period: int) -> bytes:
-        """The key of a period that is not the present one, which ends here."""
-        before = next(filter(None, map(self._keys.get, self._known(reference))), None)
-        before = before or _secret(reference)
-        if not before:
+    def _rotate(self, reference: str, period: int) -> bytes:
+        """Make the key of a new period, and forget those of other periods."""
+        previous = next(filter(None, map(self._keys.get, self._entries(reference))), None)
+        previous = previous or _secret(reference)
+        if not previous:
             raise ConfigError(
                 "E202",
-                f"the key reference of a pseudonym leads to no secret of {_LEAST} to {_MOST} bytes;"
-                " set the environment variable or write the file",
+                f"the key reference of a pseudonym leads to no secret of {_MIN_BYTES} to"
+                f" {_MAX_BYTES} bytes; set the environment variable or write the file",
             )
-        fresh = hmac.digest(before, secrets.token_bytes(32), "sha256")
+        fresh = hmac.digest(previous, secrets.token_bytes(32), "sha256")
         key = self._keys.setdefault((reference, period), fresh)
-        for known in self._known(reference):
-            if known[1] != period:
-                self._keys.pop(known, None)
+        for entry in self._entries(reference):
+            if entry[1] != period:
+                self._keys.pop(entry, None)
         return key
 
-    def _known(self, reference: str) -> list[tuple[str, int]]:
-        return [known for known in list(self._keys) if known[0] == reference]
+    def _entries(self, reference: str) -> list[tuple[str, int]]:
+        return [entry for entry in list(self._keys) if entry[0] == reference]
 
 
 def _secret(reference: str) -> bytes:
-    """What a reference leads to; empty if that is no secret. Never raises, so that no traceback
-    holds a piece of it."""
+    """Return the secret at a reference; empty if there is none of the right size.
+
+    Never raises, so that no traceback holds a piece of it.
+    """
     scheme, _, place = reference.partition(":")
     secret = b""
     try:
@@ -70,7 +72,7 @@ def _secret(reference: str) -> bytes:
             secret = os.environb.get(os.fsencode(place), b"")
         elif scheme == "file":
             with Path(place).open("rb") as handle:
-                secret = handle.read(_MOST + 1).strip()
+                secret = handle.read(_MAX_BYTES + 1).strip()
     except (OSError, ValueError):  # the latter for names that no system takes
         return b""
-    return secret if _LEAST <= len(secret) <= _MOST else b""
+    return secret if _MIN_BYTES <= len(secret) <= _MAX_BYTES else b""

@@ -1,8 +1,8 @@
 """Seeded synthetic meetings: what clients of a video meeting would send, content and all.
 
 Addresses are of the documentation ranges (RFC 5737, RFC 3849), names are invented. Each event
-carries the canaries it is given in every content member and in many other unlisted places, so that
-whoever finds one of them in an output has found a leak.
+carries the given canaries in every content member and in many other unlisted places: a canary in an
+output is a leak.
 """
 
 from __future__ import annotations
@@ -47,55 +47,55 @@ _KINDS = ("join", "heartbeat", "heartbeat", "heartbeat", "leave")
 
 
 def events(number: int, seed: int = 0, canaries: Sequence[str] = ("canary",)) -> Iterator[Event]:
-    """``number`` events of synthetic meetings; the same seed gives the same events."""
-    dice = random.Random(seed)  # noqa: S311 - repeatable, not secret
+    """Yield ``number`` events of synthetic meetings; the same seed gives the same events."""
+    rng = random.Random(seed)  # noqa: S311 - repeatable, not secret
     for _ in range(number):
-        yield _event(dice, canaries)
+        yield _event(rng, canaries)
 
 
-def _event(dice: random.Random, canaries: Sequence[str]) -> Event:
-    name = dice.choice(_NAMES)
+def _event(rng: random.Random, canaries: Sequence[str]) -> Event:
+    name = rng.choice(_NAMES)
 
-    def say() -> str:
-        return f"{dice.choice(_LINES)} {dice.choice(canaries)}"
+    def line() -> str:
+        return f"{rng.choice(_LINES)} {rng.choice(canaries)}"
 
     event: Event = {
-        "event": dice.choice(_KINDS),
-        "meeting": {"id": f"{dice.getrandbits(40):010x}", "topic": say()},
-        "participant": {"name": name, "email": f"{dice.choice(canaries)}@example.org"},
-        "client": {"address": _address(dice), "port": dice.randrange(1024, 65536)},
-        "device": _device(dice, canaries),
-        "network": {"rtt_ms": dice.randrange(5, 300), "loss": round(dice.random() / 50, 4)},
-        "chat": [{"from": name, "text": say()} for _ in range(dice.randrange(1, 6))],
-        "transcript": [{"at": 2 * n, "text": say()} for n in range(dice.randrange(1, 6))],
-        "audio": {"codec": "opus", "data": _noise(dice, dice.choice(canaries))},
-        "video": {"codec": "vp9", "frames": [_noise(dice, dice.choice(canaries))]},
-        "attachments": [{"name": f"{dice.choice(canaries)}.pdf", "data": _noise(dice, say())}],
+        "event": rng.choice(_KINDS),
+        "meeting": {"id": f"{rng.getrandbits(40):010x}", "topic": line()},
+        "participant": {"name": name, "email": f"{rng.choice(canaries)}@example.org"},
+        "client": {"address": _address(rng), "port": rng.randrange(1024, 65536)},
+        "device": _device(rng, canaries),
+        "network": {"rtt_ms": rng.randrange(5, 300), "loss": round(rng.random() / 50, 4)},
+        "chat": [{"from": name, "text": line()} for _ in range(rng.randrange(1, 6))],
+        "transcript": [{"at": 2 * n, "text": line()} for n in range(rng.randrange(1, 6))],
+        "audio": {"codec": "opus", "data": _noise(rng, rng.choice(canaries))},
+        "video": {"codec": "vp9", "frames": [_noise(rng, rng.choice(canaries))]},
+        "attachments": [{"name": f"{rng.choice(canaries)}.pdf", "data": _noise(rng, line())}],
     }
     event["os"] = event["device"].pop("os")
     return event
 
 
-def _address(dice: random.Random) -> str:
-    if dice.random() < 0.2:
-        return f"2001:db8:{dice.randrange(1 << 16):x}::{dice.randrange(1, 1 << 16):x}"
-    return f"{dice.choice(_NETWORKS)}.{dice.randrange(1, 255)}"
+def _address(rng: random.Random) -> str:
+    if rng.random() < 0.2:
+        return f"2001:db8:{rng.randrange(1 << 16):x}::{rng.randrange(1, 1 << 16):x}"
+    return f"{rng.choice(_NETWORKS)}.{rng.randrange(1, 255)}"
 
 
-def _device(dice: random.Random, canaries: Sequence[str]) -> Event:
-    form, maker, identifier, model, kind, system, version, build = dice.choice(_CLIENTS)
+def _device(rng: random.Random, canaries: Sequence[str]) -> Event:
+    form, maker, identifier, model, kind, system, version, build = rng.choice(_CLIENTS)
     names = {"identifier": identifier, "name": model}
     return {
         "type": form,
         "manufacturer": maker,
         "model": {key: value for key, value in names.items() if value},
-        "serial": dice.choice(canaries),
-        "microphone": f"{dice.choice(_NAMES)}'s headset",
+        "serial": rng.choice(canaries),
+        "microphone": f"{rng.choice(_NAMES)}'s headset",
         "os": {"type": kind, "name": system, "version": version}
         | ({"build_id": build} if build else {}),
     }
 
 
-def _noise(dice: random.Random, canary: str) -> str:
-    """Something that looks like coded media, with a canary in the middle."""
-    return f"{dice.randbytes(150).hex()}{canary}{dice.randbytes(150).hex()}"
+def _noise(rng: random.Random, canary: str) -> str:
+    """Make text that looks like coded media, with a canary in the middle."""
+    return f"{rng.randbytes(150).hex()}{canary}{rng.randbytes(150).hex()}"

@@ -1,10 +1,10 @@
-"""A meeting of a few people, whose clients report to a store, and what the store then holds.
+"""Hold a meeting whose clients report telemetry to a store, and show the store's contents.
 
     python examples/meeting_client.py --people Ana,Ben,Chloé --store telemetry.db
 
-A small server relays what is said. Each client joins, chats, and leaves, and tells ``Collector``
-everything that it has at hand: its address and machine, and also names, texts and a microphone. At
-the end the store is shown, and searched for what was said.
+A small server relays messages. Each client joins, chats and leaves, and gives ``Collector`` all
+that it has: its address and machine, and also names, texts and a microphone. At the end, the
+program prints the store's rows and searches it for the messages.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LINES = ("Can you hear me?", "The numbers are confidential.", "Bye, see you on M
 
 
 class Meeting:
-    """The server: whatever one client says goes to all others."""
+    """The server: relay each message of a client to all others."""
 
     def __init__(self) -> None:
         self.writers: set[StreamWriter] = set()
@@ -41,15 +41,15 @@ class Meeting:
 
 
 class Client:
-    """One person's client."""
+    """The client of one participant."""
 
     def __init__(self, name: str, telemetry: Collector) -> None:
         self.name = name
         self.telemetry = telemetry
-        self.heard: list[dict[str, str]] = []
+        self.received: list[dict[str, str]] = []
 
     async def attend(self, port: int, texts: tuple[str, ...]) -> None:
-        """Join, say something, listen for a moment, and leave."""
+        """Join, send the texts, read the others' messages, and leave."""
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         address = writer.get_extra_info("sockname")[0]
         self.report("join", address, user_name=self.name, microphone=f"{self.name}'s headset")
@@ -61,20 +61,20 @@ class Client:
             await asyncio.sleep(0.01)
         writer.close()
         await listening
-        self.report("leave", address, transcript={"messages": self.heard})
+        self.report("leave", address, transcript={"messages": self.received})
 
     async def listen(self, reader: StreamReader) -> None:
         with suppress(ConnectionError):
             while line := await reader.readline():
-                self.heard.append(json.loads(line))
+                self.received.append(json.loads(line))
 
     def report(self, event: str, address: str, **more: object) -> None:
-        """Hand everything over: what the schema does not list never leaves this call."""
+        """Emit everything: only fields that the schema lists leave this call."""
         self.telemetry.emit({"event": event, "ip_address": address, **host_event(), **more})
 
 
 async def hold(people: list[str], telemetry: Collector) -> list[Client]:
-    """Hold a meeting."""
+    """Run the server, and a client for each participant."""
     server = await asyncio.start_server(Meeting(), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     clients = [Client(name, telemetry) for name in people]
@@ -84,7 +84,7 @@ async def hold(people: list[str], telemetry: Collector) -> list[Client]:
 
 
 def show(store: Path, texts: list[str]) -> None:
-    """Print what is in the store, and whether any of the texts is."""
+    """Print the store's rows, and how many of the texts are in it."""
     with closing(sqlite3.connect(store)) as db:
         rows = db.execute(
             'SELECT "client.address", "os.type", "os.name", "os.version", sum("count")'
@@ -94,11 +94,11 @@ def show(store: Path, texts: list[str]) -> None:
     for row in rows:
         print("  ", *row[:-1], f"({row[-1]} times)", sep="  ")
     found = scan(store, texts)
-    print(f"what was said, and names: {len(found)} of {len(texts)} texts are in it")
+    print(f"messages and names: {len(found)} of {len(texts)} texts are in it")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="A meeting, and what its telemetry holds.")
+    parser = argparse.ArgumentParser(description="A meeting, and the contents of its store.")
     parser.add_argument("--people", default="Ana,Ben,Chloé", help="their names, with commas")
     parser.add_argument("--store", type=Path, default=Path("telemetry.db"))
     arguments = parser.parse_args()
@@ -106,7 +106,7 @@ def main() -> None:
 
     with Collector("conferencing", f"sqlite:///{arguments.store}") as telemetry:
         clients = asyncio.run(hold(people, telemetry))
-    for message in clients[0].heard:
+    for message in clients[0].received:
         print(f"{message['from']}: {message['text']}")
     print("\ncounted:", json.dumps(telemetry.tally().as_dict()))
     show(arguments.store, [*LINES, *(f"{name}'s headset" for name in people)])

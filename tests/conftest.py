@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
+import signal
 import sys
 from collections.abc import Generator
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from _pytest.faulthandler import fault_handler_stderr_fd_key
 from hypothesis import HealthCheck, settings
 
-from tests.room import Alone, Room
+from tests.deadline import kill_at_timeout
+from tests.exclusive import MachineLock
 
 settings.register_profile(
     "default",
     deadline=None,
-    max_examples=int(os.environ.get("COLLECTOR_EXAMPLES", "50")),
+    max_examples=int(os.environ.get("COLLECTOR_EXAMPLES", "25")),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("default")
@@ -25,6 +29,10 @@ settings.load_profile("default")
 # Hundreds of processes start in these tests: none of them has to compile everything anew.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so their processes.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _CORPORA = Path(os.environ.get("COLLECTOR_CORPORA", "../shared/corpora"))
 
@@ -52,26 +60,16 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     return None if is_text or not isinstance(val, bytes | str) else argname
 
 
-_ROOM = Room()
+_LOCK = MachineLock()
 
 
-@pytest.fixture
-def alone() -> Alone:
-    """For tests of which a part measures time; those that do nothing else are marked ``alone``."""
-    return _ROOM.alone
-
-
-def _measures(item: pytest.Item) -> bool:
-    return _is_marked(item) or "alone" in getattr(item, "fixturenames", ())
-
-
-def _is_marked(item: pytest.Item) -> bool:
+def _is_alone(item: pytest.Item) -> bool:
     return item.get_closest_marker("alone") is not None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that have to be alone come last, where they wait for others least."""
-    items.sort(key=_measures)
+    items.sort(key=_is_alone)
 
 
 def _settle() -> None:
@@ -92,8 +90,32 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
         _settle()
 
 
-@pytest.hookimpl(wrapper=True)
+_NOT_ACQUIRED = pytest.StashKey[str]()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Where several processes run tests, one that measures time has the machine for itself."""
-    with _ROOM.shared(), _ROOM.alone() if _is_marked(item) else nullcontext():
+    """Where several processes run tests, one that measures time has the machine for itself. This
+    wraps the hook of the test's time limit, so that waiting for the lock does not count."""
+    with ExitStack() as held:
+        try:
+            held.enter_context((_LOCK.exclusive if _is_alone(item) else _LOCK.shared)(item.nodeid))
+        except TimeoutError as error:
+            item.stash[_NOT_ACQUIRED] = str(error)
         return (yield)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test that waited for the lock in vain fails, and names its holders."""
+    kill_at_timeout()
+    if _NOT_ACQUIRED in item.stash:
+        pytest.fail(item.stash[_NOT_ACQUIRED], pytrace=False)
+
+
+def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
+    """Limit the teardown of a test that failed: pytest has cancelled ``faulthandler_timeout``."""
+    seconds = float(node.config.getini("faulthandler_timeout"))
+    if seconds and isinstance(node, pytest.Item):
+        stderr = node.config.stash[fault_handler_stderr_fd_key]
+        faulthandler.dump_traceback_later(seconds, exit=True, file=stderr)

@@ -284,11 +284,11 @@ def test_records_are_not_written_over_our_files(
         assert _places(_faults(text, tmp_path)) == [(2, "sinks.ndjson.path", "E211")]
     else:
         (tmp_path / "a.yaml").write_text(text)
-        assert read(tmp_path / "a.yaml", {}).config.sinks.ndjson.is_on
+        assert read(tmp_path / "a.yaml", {}).config.sinks["ndjson"].is_on
 
 
 @pytest.mark.parametrize("party", ["processor", "third"])
-def test_somebody_else_has_a_name_and_purposes(party: str, tmp_path: Path) -> None:
+def test_another_party_has_a_name_and_purposes(party: str, tmp_path: Path) -> None:
     """Each of the two is asked for where a sink is not one's own, and nowhere else."""
     name, purposes = ", recipient: Crash Ltd", ", purposes: [security]"
     start = f"sinks: {{ndjson: {{path: a, party: {party}"
@@ -297,10 +297,10 @@ def test_somebody_else_has_a_name_and_purposes(party: str, tmp_path: Path) -> No
         assert _places(faults) == [(1, "sinks.ndjson.party", "E214")] * number
         assert "Crash" not in str(faults)
     (tmp_path / "a.yaml").write_text(f"{start}{name}{purposes}, country: NO}}}}")
-    sink = read(tmp_path / "a.yaml", {}).config.sinks.ndjson
+    sink = read(tmp_path / "a.yaml", {}).config.sinks["ndjson"]
     assert (sink.recipient, sink.purposes, sink.country) == ("Crash Ltd", ("security",), "NO")
     (tmp_path / "a.yaml").write_text(f"sinks: {{ndjson: {{party: {party}}}}}")
-    assert not read(tmp_path / "a.yaml", {}).config.sinks.ndjson.is_on
+    assert not read(tmp_path / "a.yaml", {}).config.sinks["ndjson"].is_on
 
 
 @pytest.mark.parametrize(
@@ -351,6 +351,159 @@ def test_no_text_in_the_environment_breaks_or_shows(text: str) -> None:
         except ConfigFaults as error:
             shown = str(error)
         assert _SECRET not in shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}: 1",
+        "{}:\n  a: 1",
+        "http: {{{}: 1}}",
+        "sinks: {{{}: true}}",
+        "sinks: {{{}: {{path: a}}}}",
+        "sinks: {{store: {{{}: 1}}}}",
+        "auth: {{tokens: {{{}: 1}}}}",
+        "{0}: 1\n{0}: 2",
+        "auth: {{{0}: 1, {0}: 2}}",
+        "? {}\n: [1, 2",
+        "about: {{{}: 'a'}}",
+    ],
+)
+@pytest.mark.parametrize(
+    "secret", ["hunter", "Swordfish", "token-5", "correct_horse", "headquarters"]
+)
+def test_a_secret_for_a_key_is_not_quoted(text: str, secret: str, tmp_path: Path) -> None:
+    """Also if it is a word; what resembles a setting is shown with the one that was meant."""
+    faults = _faults(text.format(secret), tmp_path)
+    assert faults
+    assert secret not in "\n".join(map(str, faults))
+    for name in (secret, f"HTTP__{secret}", f"SINKS__{secret}__PATH", f"AUTH__{secret}"):
+        with pytest.raises(ConfigFaults) as caught:
+            read(None, {f"COLLECTOR__{name.upper()}": "1"})
+        assert secret.upper() not in str(caught.value).upper()
+
+
+@pytest.mark.parametrize("character", [*"\x1b\x9b\u202e\u2066\u200b\U000e0041"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        'schema: "a{}"',
+        'data: "a{}"',
+        'about: {{controller: "a{}"}}',
+        'log: {{"l{}": 1}}',
+        '"a{}": 1',
+    ],
+)
+def test_a_text_that_a_terminal_would_obey(text: str, character: str, tmp_path: Path) -> None:
+    """It is refused, and not shown, in the file and in the environment."""
+    escaped = f"\\U{ord(character):08x}"
+    faults = _faults(text.format(escaped), tmp_path)
+    assert [fault.code for fault in faults] == ["E209"]
+    for variable in ("SCHEMA", "DATA", "ABOUT__CONTROLLER", "SINKS__STORE__PATH"):
+        with pytest.raises(ConfigFaults) as caught:
+            read(None, {f"COLLECTOR__{variable}": f"a{character}"})
+        faults.extend(caught.value.faults)
+    assert all(map(str.isprintable, map(str, faults)))
+
+
+_RECORDER = "recorder: {{enabled: true, keys: /jwks, {}}}"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "",
+        "address: off, unix: /run/r.sock",
+        "address: '127.0.0.1:0'",
+        "keys: 'https://meet.example.com:8443/jwks?a=b'",
+        "bucket: 's3://recordings/eu', bucket_endpoint: 'https://s3.example.com'",
+        "bucket: 's3://recordings', bucket_access_key: 'env:A', bucket_secret_key: 'file:/b'",
+        "bucket: 'gs://recordings', retention: 8760h, longest: 1h, local_time: 90m",
+    ],
+)
+def test_a_recorder(more: str, tmp_path: Path) -> None:
+    """Needs a key set; everything else has a default. It is off unless it is switched on."""
+    path = tmp_path / "a.yaml"
+    path.write_text(_RECORDER.format(more).replace("keys: /jwks, keys", "keys"))
+    assert read(path, {}).config.recorder.enabled
+    assert not Config().recorder.enabled
+    environ = {"COLLECTOR__RECORDER": "true", "COLLECTOR__RECORDER__KEYS": "/jwks"}
+    assert read(None, environ).config.recorder.enabled
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "code"),
+    [
+        ("recorder: true", "recorder.keys", "E211"),
+        (_RECORDER.format("address: off"), "recorder.address", "E211"),
+        (_RECORDER.format("address: '0.0.0.0:4320'"), "recorder.address", "E210"),
+        (_RECORDER.format("address: '127.0.0.1:4318'"), "recorder.address", "E211"),
+        (_RECORDER.format("data: collector-data"), "recorder.data", "E211"),
+        (_RECORDER.format("data: collector-data/x"), "recorder.data", "E211"),
+        (_RECORDER.format("data: ."), "recorder.data", "E211"),
+        (_RECORDER.format("unix: collector-data/store.db"), "recorder.unix", "E211"),
+        (_RECORDER.format("unix: a.sock") + "\nhttp: {unix: a.sock}", "recorder.unix", "E211"),
+        (
+            _RECORDER.format("data: r") + "\nsinks: {ndjson: {path: r/a.ndjson}}",
+            "sinks.ndjson.path",
+            "E211",
+        ),
+        (
+            _RECORDER.format("bucket: 's3://a', bucket_secret_key: 'env:A'"),
+            "recorder.bucket_secret_key",
+            "E211",
+        ),
+        (
+            _RECORDER.format(
+                "bucket: 'gs://a', bucket_access_key: 'env:A', bucket_secret_key: 'env:A'"
+            ),
+            "recorder.bucket_access_key",
+            "E211",
+        ),
+    ],
+)
+def test_recorders_that_do_not_fit(text: str, field: str, code: str, tmp_path: Path) -> None:
+    """Without what it needs, or in the way of others; TLS is enough where others reach it."""
+    (fault,) = _faults(text, tmp_path)
+    assert (fault.field, fault.code) == (field, code)
+    path = tmp_path / "off.yaml"
+    path.write_text(text.replace("enabled: true", "enabled: false"))
+    if "enabled" in text and "sinks" not in text and "http" not in text:
+        assert not read(path, {}).config.recorder.enabled
+    path.write_text(_RECORDER.format("address: '0.0.0.0:4320'") + "\ntls: {certificate: a, key: b}")
+    read(path, {})
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "keys: 'http://meet.example.com/jwks'",
+        "keys: 'file:///jwks'",
+        "keys: 'https://user:{secret}@meet.example.com/jwks'",
+        "keys: 'https://meet.example.com/jwks#{secret}'",
+        "keys: 'ftp://{secret}'",
+        "keys: ['{secret}']",
+        "bucket: 'https://{secret}'",
+        "bucket: 's3://key:{secret}@bucket'",
+        "bucket: 's3://bucket?secret={secret}'",
+        "bucket: 's3://bucket/../{secret}'",
+        "bucket_endpoint: 'http://s3.example.com/{secret}'",
+        "bucket_endpoint: 'https://a:{secret}@s3.example.com'",
+        "bucket_access_key: '{secret}'",
+        "bucket_secret_key: '{secret}'",
+        "bucket_secret_key: 'env:{secret} 1'",
+        "eddsa: '{secret}'",
+        "retention: 30d",
+        "longest: 169h",
+        "queue: 1MiB",
+    ],
+)
+def test_what_a_recorder_cannot_have(setting: str, tmp_path: Path) -> None:
+    """No address without encryption, and no secret in the file; a fault shows none."""
+    text = f"recorder: {{{setting.replace('{secret}', _SECRET)}}}"
+    (fault,) = _faults(text, tmp_path)
+    assert (fault.field, fault.code) == (f"recorder.{setting.partition(':')[0]}", "E209")
+    assert _SECRET not in str(fault)
 
 
 def test_the_documentation_lists_the_settings() -> None:

@@ -1,4 +1,4 @@
-"""From what somebody says to what is granted."""
+"""From the choices of a person to the granted purposes."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.consent import chosen, granted, is_refusal, refused
-from collector.contracts import Granted, Spooled
+from collector.consent import granted, is_refusal, refused, refused_by_application
+from collector.contracts import Batch, Granted
 from collector.errors import ConfigError
 from collector.filter import Filter
 from collector.filter.stored import project
-from collector.proof.flows import entitled
+from collector.routing import entitled
 from collector.schema import Schema, load_schema
 from collector.testing import lines, schemas
 from collector.testing.documents import PURPOSES
-from tests.filter.test_choices import made
+from tests.filter.test_event_consent import made
 from tests.filter.test_laws import NOW
 from tests.filter.test_laws import made as made_filter
 
@@ -76,7 +76,7 @@ def test_a_signal(values: Any, is_one: bool) -> None:
     ],
 )
 def test_what_is_refused(said: Any, found: set[str]) -> None:
-    """What cannot be read refuses all that can be; what cannot be refused changes nothing."""
+    """Unreadable choices refuse all that can be; those of other purposes change nothing."""
     assert refused(_OPTIONAL, said) == found
 
 
@@ -92,11 +92,11 @@ def test_what_is_granted(schema: Schema) -> None:
 
 
 def test_an_application_may_not_slip(schema: Schema) -> None:
-    """What it refuses is there, and can be refused."""
-    assert chosen(schema, {"planning": False, "security": True}) == {"planning"}
+    """A purpose that it refuses is in the schema, and can be refused."""
+    assert refused_by_application(schema, {"planning": False, "security": True}) == {"planning"}
     for consent in ({"planing": False}, ["security"], {"security": False}, {"planning": None}):
         with pytest.raises(ConfigError) as caught:
-            chosen(schema, consent)
+            refused_by_application(schema, consent)
         assert caught.value.code == "E205"
         assert "planing" not in str(caught.value)
 
@@ -134,9 +134,15 @@ def test_nothing_beyond_the_meeting_reaches_a_sink(
 
     def delivered(refused_here: set[str]) -> tuple[dict[str, Any], Granted, bytes]:
         given_ = event if is_mapping else orjson.dumps(event)
-        (part,) = Filter(some).without(refused_here).apart("json", given_)
+        (part,) = Filter(some).without(refused_here).admit_by_grant("json", given_)
         names = entitled(some, sink, part.granted)
-        batch = Spooled(b"i" * 16, "2026-11-24T10:20:00Z", some.layout, part.encode(), part.granted)
+        batch = Batch(
+            b"i" * 16,
+            "2026-11-24T10:20:00Z",
+            layout=some.layout,
+            payload=part.encode(),
+            granted=part.granted,
+        )
         payload = project(batch, names).payload
         record = orjson.loads(payload) if payload else {}
         return {k: v for k, v in record.items() if k != "schema"}, part.granted, payload
@@ -165,13 +171,18 @@ def test_no_sink_gets_more_than_the_meeting(
     payload = data.draw(lines(schema, now=NOW))
     without = made_filter(schema).without(refused_here)
     for tested in (made_filter(schema), without):
-        for part in tested.apart("ndjson", payload):
+        for part in tested.admit_by_grant("ndjson", payload):
             granted_here = set(schema.purposes if part.granted is None else part.granted)
             if tested is without:
                 assert granted_here.isdisjoint(refused_here & set(schema.optional))
             meeting = granted_here & (set(PURPOSES) if sink is None else sink)
-            said = (schema.layout, part.encode(), part.granted)
-            batch = Spooled(b"i" * 16, "2026-11-24T10:20:00Z", *said)
+            batch = Batch(
+                b"i" * 16,
+                "2026-11-24T10:20:00Z",
+                layout=schema.layout,
+                payload=part.encode(),
+                granted=part.granted,
+            )
             delivered = project(batch, entitled(schema, sink, part.granted)).payload
             for line in delivered.splitlines():
                 for name in orjson.loads(line).keys() - {"schema"}:

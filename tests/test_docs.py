@@ -13,15 +13,24 @@ import pytest
 import typer.main
 
 from collector.cli.app import app
+from tests.deadline import WAIT_SECONDS
 
 _ROOT = Path(__file__).parent.parent
 _README = (_ROOT / "README.md").read_text()
-_DOCUMENTS = sorted([_ROOT / "README.md", *(_ROOT / "docs").rglob("*.md")])
+_README_BYTES = 9000
+_COMMANDS_PAGE = (_ROOT / "docs" / "commands.md").read_text()
+_SCHEMAS_PAGE = (_ROOT / "docs" / "shipped-schemas.md").read_text()
+_DOCUMENTS = sorted(
+    [*(_ROOT / name for name in ("README.md", "CONTRIBUTING.md")), *(_ROOT / "docs").rglob("*.md")]
+)
+_RUN_HERE = ("README.md", "docs/filter.md", "docs/shipped-schemas.md")
+"""Pages whose snippets are run by this module; other pages have tests of their own."""
 
 
-def _blocks(language: str, marker: str = "") -> list[str]:
-    found = re.findall(rf"(<!-- serve -->\n)?{marker}```{language}\n(.*?)```", _README, re.DOTALL)
-    return [text for served, text in found if not served]  # these are tests/sidecar's
+def _blocks(page: str, language: str) -> list[str]:
+    """The blocks of a page that are marked to be run."""
+    text = (_ROOT / page).read_text()
+    return re.findall(rf"<!-- run -->\n```{language}\n(.*?)```", text, re.DOTALL)
 
 
 def _commands() -> set[str]:
@@ -57,12 +66,13 @@ def _trimmed(text: str) -> str:
     return re.sub(r" +$", "", text, flags=re.MULTILINE)
 
 
-def test_console_examples_of_the_readme_do_what_they_show(tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", _RUN_HERE)
+def test_console_examples_do_what_they_show(page: str, tmp_path: Path) -> None:
     """Each marked block is typed into a shell, and its output compared to the letter, blanks at
     the ends of lines aside."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    blocks = _blocks("console", "<!-- run -->\n")
-    assert len(blocks) >= 2
+    blocks = _blocks(page, "console")
+    assert blocks
     for command, expected in (typed for block in blocks for typed in _typed(block)):
         done = subprocess.run(
             ["bash", "-c", command],
@@ -71,27 +81,67 @@ def test_console_examples_of_the_readme_do_what_they_show(tmp_path: Path) -> Non
             stderr=subprocess.STDOUT,
             env=os.environ | {"PATH": path, "COLUMNS": "100"},
             check=False,
+            timeout=WAIT_SECONDS,
         )
         assert _trimmed(done.stdout.decode()) == _trimmed(expected)
         assert done.returncode == 0
 
 
-def test_python_examples_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", ["README.md", "docs/filter.md"])
+def test_python_examples_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is a program of its own, in an empty directory."""
     monkeypatch.chdir(tmp_path)
-    blocks = _blocks("python")
-    assert len(blocks) >= 2
+    blocks = _blocks(page, "python")
+    assert blocks
     for block in blocks:
         done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", block], capture_output=True, check=False
+            [sys.executable, "-W", "error", "-c", block],
+            capture_output=True,
+            check=False,
+            timeout=WAIT_SECONDS,
         )
         assert done.returncode == 0, done.stderr.decode()
 
 
-def test_every_command_is_in_the_readme() -> None:
-    """A command nobody can find does not exist."""
-    missing = {command for command in _commands() if f"`{command}`" not in _README}
-    assert not missing
+def test_no_example_is_left_out() -> None:
+    """Python of the README is marked, and a page with marked blocks is read by some test."""
+    unmarked = re.findall(r"(?<!<!-- run -->\n)(?<!<!-- serve -->\n)```python", _README)
+    assert not unmarked
+    readers = "".join(path.read_text() for path in (_ROOT / "tests").rglob("test_*.py"))
+    for document in _DOCUMENTS:
+        marked = re.search(r"^<!-- (run|serve) -->$", document.read_text(), re.MULTILINE)
+        read = re.search(rf'["/]{document.stem}(\.md)?"', readers)
+        assert marked is None or read, document.name
+
+
+def test_the_schema_of_the_readme_loads(tmp_path: Path) -> None:
+    """Its own test passes, and there is nothing to warn of."""
+    (text,) = re.findall(r"<!-- schema -->\n```yaml\n(.*?)```", _README, re.DOTALL)
+    path = tmp_path / "call-quality.yaml"
+    path.write_text(text)
+    for command in (["check", "--strict"], ["test"]):
+        whole = [sys.executable, "-m", "collector", "schema", *command, str(path)]
+        done = subprocess.run(whole, capture_output=True, check=False, timeout=WAIT_SECONDS)
+        assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
+
+
+def test_the_readme_fits_on_a_page() -> None:
+    """It is read whole; everything else has a page of its own."""
+    assert len(_README.encode()) <= _README_BYTES
+
+
+def test_every_page_is_in_the_index() -> None:
+    """The index links to each page of the folder."""
+    folder = _ROOT / "docs"
+    linked = set(re.findall(r"\]\(([\w/-]+\.md)[#)]", (folder / "README.md").read_text()))
+    pages = {path.name for path in folder.glob("*.md")} - {"README.md"}
+    assert pages | {"decisions/README.md", "benchmarks/README.md"} <= linked
+
+
+def test_every_command_is_listed() -> None:
+    """The page of commands has a row for each, and no row for another."""
+    listed = re.findall(r"^\| `(collector [a-z -]+)` \|", _COMMANDS_PAGE, re.MULTILINE)
+    assert sorted(listed) == sorted(_commands())
 
 
 def test_every_command_in_a_document_exists() -> None:
@@ -116,6 +166,52 @@ def test_links_lead_somewhere(document: Path) -> None:
         assert (_ROOT / target).exists(), target
 
 
+def test_short_paths_in_a_document_exist() -> None:
+    """Modules that a page names from the room on, such as `ops/metrics.py`."""
+    for document in _DOCUMENTS:
+        for target in re.findall(r"`([a-z_]+(?:/[a-z_]+)*\.py)`", document.read_text()):
+            found = next((_ROOT / "collector").rglob(target), None)
+            found = found or next((_ROOT / "tests").rglob(target), None)
+            assert found or (_ROOT / target).exists(), (document.name, target)
+
+
+def test_anchors_in_a_document_exist() -> None:
+    """A link to a part of a page leads to one of its headings."""
+    for document in _DOCUMENTS:
+        for page, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", document.read_text()):
+            text = (document.parent / page).read_text() if page else document.read_text()
+            headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+            anchors = {re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings}
+            assert anchor in anchors, (document.name, page, anchor)
+
+
+def test_every_type_of_sinks_is_listed() -> None:
+    """The page of sinks has a row for each type of ours."""
+    from collector.config.sink_types import BUILT_IN  # noqa: PLC0415
+
+    rows = re.findall(r"^\| `(\w+)` \|", (_ROOT / "docs" / "sinks.md").read_text(), re.MULTILINE)
+    assert set(BUILT_IN) <= set(rows)
+
+
+def test_every_target_in_a_document_exists() -> None:
+    """Of the Makefile, in text and in what is to be typed; so do the programs of the hooks."""
+    targets = set(re.findall(r"^([a-z]+):", (_ROOT / "Makefile").read_text(), re.MULTILINE))
+    for document in _DOCUMENTS:
+        named = re.findall(r"(?:`|^\$ )make ([a-z]+)", document.read_text(), re.MULTILINE)
+        assert set(named) <= targets, document.name
+    hooks = (_ROOT / ".pre-commit-config.yaml").read_text()
+    programs = re.findall(r"entry: \.venv/bin/([\w-]+)", hooks)
+    assert programs
+    assert all((Path(sys.executable).parent / program).exists() for program in programs)
+
+
+def test_the_laws_name_tests_that_exist() -> None:
+    """Also those that stand there without their folder."""
+    files = {path.name for path in (_ROOT / "tests").rglob("test_*.py")}
+    laws = (_ROOT / "docs" / "laws.md").read_text()
+    assert set(re.findall(r"test_\w+\.py", laws)) <= files
+
+
 def test_every_decision_is_listed() -> None:
     """The index of decisions and the folder agree."""
     folder = _ROOT / "docs" / "decisions"
@@ -124,11 +220,11 @@ def test_every_decision_is_listed() -> None:
 
 
 def test_the_table_of_schemas_is_true() -> None:
-    """Names and widths in the README are those of the shipped schemas."""
-    from collector.schema import load_schema, shelf  # noqa: PLC0415
-    from collector.schema.capacity import record_bits  # noqa: PLC0415
+    """Names and widths on the page are those of the shipped schemas."""
+    from collector.schema import load_schema, resources  # noqa: PLC0415
+    from collector.schema.model import record_bits  # noqa: PLC0415
 
-    for name in shelf.names():
-        row = re.search(rf"^\| `{name}` \|.*\| (\d+) \|$", _README, re.MULTILINE)
+    for name in resources.names():
+        row = re.search(rf"^\| `{name}` \|.*\| (\d+) \|$", _SCHEMAS_PAGE, re.MULTILINE)
         assert row is not None, name
         assert int(row[1]) == round(record_bits(load_schema(name)))

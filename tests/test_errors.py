@@ -20,6 +20,7 @@ from collector.errors import (
     Fault,
     InputError,
     SchemaError,
+    Unacceptable,
 )
 from collector.schema.load import parse
 from tests.schema.faulty import TABLE
@@ -47,11 +48,12 @@ _ERRORS = [
     DeliveryError("E503", "no room"),
     SchemaError([_FIRST, _SECOND]),
     ConfigFaults([_THIRD, _FOURTH]),
+    Unacceptable(b"id"),
 ]
 
 _ELSEWHERE = {
     "E140": "a name that is no document; see `test_a_name_that_is_none`",
-    "E309": "a sink of the configuration; see `tests/proof/test_flows.py`",
+    "E309": "a sink of the configuration; see `tests/routing/test_flows.py`",
 }
 """Codes of schemas and policy that no document can give, with the reason."""
 
@@ -121,7 +123,7 @@ def test_a_name_that_is_none() -> None:
 
 def test_every_code_in_the_sources_is_in_the_table() -> None:
     """No module makes up a code, and no code is without a module that gives it."""
-    used: set[str] = set()
+    used = {Unacceptable(b"").code}
     for path in (_ROOT / "collector").rglob("*.py"):
         if path.name != "errors.py":
             for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -187,6 +189,8 @@ def test_names() -> None:
         "ConfigFaults",
         "DeliveryError",
         "Fault",
+        "InUse",
         "InputError",
         "SchemaError",
+        "Unacceptable",
     ]

@@ -13,6 +13,7 @@ from threading import Barrier
 import pytest
 
 from collector import ConfigError, Filter, Keyring, load_schema
+from tests.deadline import WAIT_SECONDS
 
 SECRET = "a-secret-of-the-operator"
 REFERENCE = "env:COLLECTOR_TEST_KEY"
@@ -196,11 +197,11 @@ def test_threads() -> None:
         barrier = Barrier(4)
 
         def ask(period: int = period, barrier: Barrier = barrier) -> bytes:
-            barrier.wait()
+            barrier.wait(WAIT_SECONDS)
             return keyring(REFERENCE, period)
 
         with ThreadPoolExecutor(4) as pool:
-            keys = [future.result() for future in [pool.submit(ask) for _ in range(4)]]
+            keys = [future.result(WAIT_SECONDS) for future in [pool.submit(ask) for _ in range(4)]]
         assert len(set(keys)) == 1
         assert len(keyring._keys) == 1
 

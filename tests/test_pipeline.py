@@ -1,4 +1,4 @@
-"""The pipeline: what is answered is on disk, what is on disk reaches every sink, once."""
+"""The pipeline: accepted records are on disk, and reach every sink, once."""
 
 from __future__ import annotations
 
@@ -16,19 +16,25 @@ from threading import Event, Thread
 import orjson
 import pytest
 
-from collector import pipeline as module
-from collector.contracts import Batch, Form, Request, Scalar, Sink, Tally
-from collector.errors import DeliveryError, InputError
+from collector import intake
+from collector.contracts import Batch, Form, Request, Scalar, Tally
+from collector.drain import DeliveryTimes, FieldsFor
+from collector.errors import DeliveryError, InputError, Unacceptable
 from collector.filter import Filter
 from collector.ledger import opened
-from collector.pipeline import Pipeline, Reaching
+from collector.pipeline import Pipeline
 from collector.schema import Schema, load_schema
+from collector.sinks.sink import Sink
 from collector.sinks.store import Store
 from collector.spool import Spool
+from collector.spool.set_aside import SetAside
+from collector.spool.write_queue import MOST_ROWS
 from collector.synthetic import events
+from tests.deadline import WAIT_SECONDS
 from tests.schema.make import HEAD, REST
 
 SCHEMA = load_schema("conferencing")
+_QUICK = DeliveryTimes(gather=0.01, poll=0.05, first_pause=0.02, longest_pause=0.1)
 
 
 def ndjson(number: int, seed: int = 1) -> bytes:
@@ -42,7 +48,8 @@ def running(
     *,
     limit: int = 1 << 30,
     schema: Schema = SCHEMA,
-    reaching: Reaching = lambda _sink, _granted: None,
+    fields_for: FieldsFor = lambda _sink, _granted: None,
+    times: DeliveryTimes = _QUICK,
 ) -> Iterator[tuple[Pipeline, Tally]]:
     """A pipeline into a real store, and the tally of all that it observed."""
     total = Tally()
@@ -53,14 +60,14 @@ def running(
 
     store = Store(folder / "store.db", schema)
     chosen: dict[str, Sink] = {"store": store} if sinks is None else sinks
-    kept = Spool(folder / "spool.db", sinks=tuple(chosen), limit=limit)
-    pipeline = Pipeline(Filter(schema), kept, chosen, observe, reaching)
+    spool = Spool(folder / "spool.db", sinks=tuple(chosen), limit=limit)
+    pipeline = Pipeline(Filter(schema), spool, chosen, observe, fields_for, times=times)
     pipeline.start()
     try:
         yield pipeline, total
     finally:
         pipeline.close(10)
-        kept.close()
+        spool.close()
         store.close()
 
 
@@ -72,7 +79,7 @@ def stored(folder: Path) -> int:
         db.close()
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 5) -> bool:
+def eventually(holds: Callable[[], bool], seconds: float = WAIT_SECONDS) -> bool:
     deadline = time.monotonic() + seconds
     while not holds() and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -87,7 +94,7 @@ BODIES: dict[str, tuple[Form, bytes]] = {
     "no newline at the end": ("ndjson", ndjson(400).rstrip()),
     "a line longer than a slice": (
         "ndjson",
-        ndjson(2) + orjson.dumps({"ip": "::1", "chat": "x" * 3 * module.SLICE}) + b"\n" + ndjson(2),
+        ndjson(2) + orjson.dumps({"ip": "::1", "chat": "x" * 3 * intake.SLICE}) + b"\n" + ndjson(2),
     ),
     "lines with bad ones": ("ndjson", ndjson(200) + b"{\n[]\n5\n" + ndjson(200)),
     "garbage": ("json", b"\xff\x00" * 100_000),
@@ -113,7 +120,7 @@ def test_a_request_gives_what_the_filter_gives(tmp_path: Path, body: str, waits:
     assert stored(tmp_path) == tally.admitted
 
 
-LONG = orjson.dumps({"device": {"type": "phone"}, "chat": "x" * 2 * module.SLICE})
+LONG = orjson.dumps({"device": {"type": "phone"}, "chat": "x" * 2 * intake.SLICE})
 
 
 @pytest.mark.parametrize("waits", [False, True])
@@ -173,7 +180,8 @@ def _rows(folder: Path) -> dict[str, int]:
 @pytest.mark.parametrize("waits", [False, True])
 @pytest.mark.parametrize("number", [4, 400, 6000])
 def test_records_keep_minute_and_count(tmp_path: Path, number: int, waits: bool) -> None:
-    """Whatever order minutes are in, and however long a body is; the ledger holds."""
+    """Whatever order minutes are in, and however long a body is; the ledger holds. A minute of more
+    than an hour ago is kept as its hour."""
     late, early = _ago(1), _ago(1500)
     request = Request("records", _records(number, late, early))
     with running(tmp_path) as (pipeline, total):
@@ -182,9 +190,10 @@ def test_records_keep_minute_and_count(tmp_path: Path, number: int, waits: bool)
         assert total == tally
         assert tally.bytes_in == len(request.body)
         assert eventually(lambda: stored(tmp_path) == 2 * number)
-    assert _rows(tmp_path) == {late: number, early: number}
+    hour = f"{early[:13]}:00:00Z"
+    assert _rows(tmp_path) == {late: number, hour: number}
     with opened(tmp_path / "spool.db") as ledger:
-        assert [receipt.minute for receipt in ledger.receipts()] == [late, early]
+        assert [receipt.minute for receipt in ledger.receipts()] == [late, hour]
         assert not ledger.verify().flaws
 
 
@@ -243,12 +252,12 @@ def test_requests_of_many_senders_at_once(tmp_path: Path) -> None:
             thread.start()
         asyncio.run(some())
         for thread in threads:
-            thread.join()
+            thread.join(WAIT_SECONDS)
         assert total.admitted == 20 * (20 + 4 * 10)
         assert eventually(lambda: stored(tmp_path) == total.admitted)
 
 
-class Moody:
+class Moody(Sink):
     """A sink that refuses until it is told to take."""
 
     def __init__(self) -> None:
@@ -262,6 +271,9 @@ class Moody:
         self.taken += [batch.id for batch in batches]
         self.records += [record for batch in batches for record in batch.records]
 
+    def idle(self) -> None:
+        self.deliver()
+
 
 def test_a_sink_gets_the_fields_that_it_may_have(tmp_path: Path) -> None:
     """Another sink gets all of them from the same batches; records without any are left out, and
@@ -272,7 +284,7 @@ def test_a_sink_gets_the_fields_that_it_may_have(tmp_path: Path) -> None:
     sinks: dict[str, Sink] = {"store": store, "all": all_, "some": some}
     limits = {"store": {"os.type", "os.version"}, "some": frozenset({"os.type"})}
     lines = ndjson(300) + b'{"ip": "203.0.113.7"}\n'
-    with running(tmp_path, sinks, reaching=lambda sink, _: limits.get(sink)) as (pipeline, total):
+    with running(tmp_path, sinks, fields_for=lambda sink, _: limits.get(sink)) as (pipeline, total):
         pipeline.accept_now(Request("ndjson", lines))
         assert eventually(lambda: all(one.delivered for one in pipeline.deliveries().values()))
     store.close()
@@ -305,6 +317,190 @@ def test_a_sink_that_fails_holds_up_nobody(tmp_path: Path) -> None:
         assert eventually(lambda: not pipeline.deliveries()["moody"].failing)
     store.close()
     assert len(set(moody.taken)) == len(moody.taken)
+
+
+class Faulty(Moody):
+    """A sink whose code has an error in it, which shows so many times; also when nothing waits, if
+    it is told so."""
+
+    def __init__(self, error: BaseException, times: int, *, idle: bool = False) -> None:
+        super().__init__()
+        self.takes.set()
+        self.left = times
+        self._error, self._idle = error, idle
+
+    def deliver(self, *batches: Batch) -> None:
+        if self.left and (batches or self._idle):
+            self.left -= 1
+            raise self._error
+        super().deliver(*batches)
+
+
+class Tidy(Moody):
+    """A sink that counts how often it may tidy up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.takes.set()
+        self.times = 0
+
+    def idle(self) -> None:
+        self.times += 1
+
+
+def test_a_sink_under_load_has_time_to_tidy_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where something waits whenever it is looked."""
+    monkeypatch.setattr(Spool, "wait", lambda *_: True)
+    sink = Tidy()
+    with running(tmp_path, {"tidy": sink}, times=_QUICK._replace(idle=0)):
+        assert eventually(lambda: sink.times > 1)
+
+
+class Refusing(Moody):
+    """A sink that never takes the batches with one record, and says so, or fails."""
+
+    def __init__(self, *, says_so: bool) -> None:
+        super().__init__()
+        self.takes.set()
+        self._says_so = says_so
+
+    def deliver(self, *batches: Batch) -> None:
+        for batch in batches:
+            if len(batch.records) == 1:
+                raise Unacceptable(batch.id) if self._says_so else RuntimeError("canary")
+        super().deliver(*batches)
+
+
+@pytest.mark.parametrize("says_so", [True, False])
+def test_a_batch_that_is_never_taken_is_set_aside(tmp_path: Path, says_so: bool) -> None:
+    """Those behind it are delivered, and it is counted and kept."""
+    sink = Refusing(says_so=says_so)
+    times = _QUICK._replace(longest_pause=0.02)
+    with running(tmp_path, {"refusing": sink}, times=times) as (pipeline, _):
+        for number in (2, 1, 3):
+            pipeline.accept_now(Request("ndjson", ndjson(number)))
+            time.sleep(0.3)
+        delivery = pipeline.deliveries()["refusing"]
+        assert eventually(lambda: delivery.set_aside == 1)
+        assert eventually(lambda: delivery.delivered == 2)
+        assert delivery.failures >= (1 if says_so else 11)
+    assert {len(sink.records)} <= {5, 8}, "another is tried to see who is at fault"
+    (refused,) = SetAside(tmp_path).all()
+    assert (refused.sink, refused.batch.payload.count(b"\n")) == ("refusing", 1)
+
+
+def test_a_sink_that_fails_ten_times_gets_it_all(tmp_path: Path) -> None:
+    """Nothing is set aside as long as the sink itself is at fault; the store is not held up."""
+    faulty, store = Faulty(RuntimeError("canary"), 10), Store(tmp_path / "store.db", SCHEMA)
+    with running(tmp_path, {"faulty": faulty, "store": store}) as (pipeline, total):
+        for seed in range(3):
+            pipeline.accept_now(Request("ndjson", ndjson(10, seed)))
+        assert eventually(lambda: len(faulty.records) == total.admitted)
+        delivery = pipeline.deliveries()["faulty"]
+        assert (delivery.failures, delivery.set_aside) == (10, 0)
+        assert eventually(lambda: stored(tmp_path) == total.admitted)
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("canary"), KeyError("canary"), SystemExit(1), MemoryError()]
+)
+def test_whatever_a_sink_raises_is_counted_and_asked_again(
+    tmp_path: Path, error: BaseException
+) -> None:
+    """It gets all in the end; the store beside it is not held up, and no thread ends."""
+    faulty, store = Faulty(error, 3), Store(tmp_path / "store.db", SCHEMA)
+    with running(tmp_path, {"store": store, "faulty": faulty}) as (pipeline, _):
+        pipeline.accept_now(Request("ndjson", ndjson(10)))
+        assert eventually(lambda: pipeline.deliveries()["faulty"].failing)
+        assert eventually(lambda: stored(tmp_path) == 10)
+        assert eventually(lambda: len(faulty.records) == 10, 20)
+        assert eventually(lambda: not pipeline.deliveries()["faulty"].failing)
+        assert pipeline.deliveries()["faulty"].failures == 3
+        pipeline.accept_now(Request("ndjson", ndjson(10, 2)))
+        assert eventually(lambda: len(faulty.records) == 20)
+        assert pipeline.close(5)
+    store.close()
+
+
+class Hanging(Moody):
+    """A sink that does not answer until it is told to."""
+
+    def deliver(self, *batches: Batch) -> None:
+        assert self.takes.wait(WAIT_SECONDS)
+        super().deliver(*batches)
+
+
+def test_a_sink_that_hangs_is_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is late until it answers, without a failure."""
+    monkeypatch.setattr("collector.drain.HUNG_SECONDS", 0.1)
+    hanging = Hanging()
+    with running(tmp_path, {"hanging": hanging}) as (pipeline, _):
+        pipeline.accept_now(Request("ndjson", ndjson(10)))
+        assert eventually(lambda: pipeline.deliveries()["hanging"].is_late)
+        assert not pipeline.deliveries()["hanging"].failing
+        hanging.takes.set()
+        assert eventually(lambda: len(hanging.records) == 10)
+        assert eventually(lambda: not pipeline.deliveries()["hanging"].is_late)
+
+
+def test_a_sink_that_fails_while_it_rests_goes_on(tmp_path: Path) -> None:
+    """Also there it is counted and asked again, and takes what comes meanwhile."""
+    faulty = Faulty(RuntimeError("canary"), 2, idle=True)
+    with running(tmp_path, {"faulty": faulty}) as (pipeline, _):
+        assert eventually(lambda: pipeline.deliveries()["faulty"].failing)
+        assert eventually(lambda: pipeline.deliveries()["faulty"].failures == 2)
+        assert eventually(lambda: not pipeline.deliveries()["faulty"].failing)
+        pipeline.accept_now(Request("ndjson", ndjson(10)))
+        assert eventually(lambda: len(faulty.records) == 10)
+
+
+def test_a_large_request_holds_up_no_sender(tmp_path: Path) -> None:
+    """Of a large request, at most what a sink takes at once comes before a later request."""
+    moody = Moody()
+    with running(tmp_path, {"moody": moody}) as (pipeline, total):
+        pipeline.accept_now(Request("ndjson", b'{"ip": "::"}\n' * 60_000))
+        pipeline.accept_now(Request("ndjson", b'{"ip": "203.0.113.7"}\n'))
+        moody.takes.set()
+        assert eventually(lambda: len(moody.records) == total.admitted, 20)
+    found = [record.get("client.address") for record in moody.records].index("203.0.113.7")
+    assert found < 2 * MOST_ROWS
+
+
+class Picky(Moody):
+    """A sink that never takes a batch with an address in it."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__()
+        self.takes.set()
+        self._address = address
+
+    def deliver(self, *batches: Batch) -> None:
+        found = (record for batch in batches for record in batch.records)
+        if any(record.get("client.address") == self._address for record in found):
+            raise RuntimeError
+        super().deliver(*batches)
+
+
+@pytest.mark.parametrize("never", ["::", "203.0.113.7"])
+def test_a_batch_that_is_never_taken_does_not_hold_up_the_other_lane(
+    tmp_path: Path, never: str
+) -> None:
+    """Parts of a large request, or the batches of others, go on at once, and are counted."""
+    sink, senders = Picky(never), 40
+    with running(tmp_path, {"sink": sink}, times=DeliveryTimes()) as (pipeline, _):
+        pipeline.accept_now(Request("ndjson", b'{"ip": "203.0.113.7"}\n'))
+        pipeline.accept_now(Request("ndjson", b'{"ip": "::"}\n' * 10_001))
+        assert eventually(lambda: pipeline.deliveries()["sink"].failing)
+        for _ in range(senders if never == "::" else 0):
+            pipeline.accept_now(Request("ndjson", b'{"ip": "203.0.113.8"}\n'))
+        expected = senders + 1 if never == "::" else 10_001
+        assert eventually(lambda: len(sink.records) == expected, 10)
+        assert eventually(lambda: pipeline.deliveries()["sink"].delivered == len(sink.taken))
+        assert pipeline.deliveries()["sink"].failing
+        assert not pipeline.close(0.5)
 
 
 def test_what_waits_is_delivered_after_a_restart(tmp_path: Path) -> None:
@@ -347,13 +543,13 @@ def test_it_shows_nothing(tmp_path: Path) -> None:
 def test_while_nothing_comes_the_store_is_settled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody has to send anything, nor to end it: the log, which tells transactions apart, is
-    emptied once it is time."""
+    """Without a request and without an end, the log, which tells transactions apart, is emptied
+    once it is time."""
     log = tmp_path / "store.db-wal"
     with running(tmp_path) as (pipeline, _):
         pipeline.accept_now(Request("ndjson", ndjson(20)))
         assert eventually(lambda: stored(tmp_path) == 20)
         assert log.stat().st_size
-        monkeypatch.setattr("collector.sinks.settling._SECONDS", 0)
+        monkeypatch.setattr("collector.sinks.store_file._REORDER_SECONDS", 0)
         assert eventually(lambda: log.stat().st_size == 0)
         assert stored(tmp_path) == 20

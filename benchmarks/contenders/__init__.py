@@ -5,26 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from importlib import import_module
 
-from benchmarks.contenders.base import (
-    FIELDS,
-    SCHEMA,
-    Contender,
-    Outcome,
-    Record,
-    Unavailable,
-)
+from benchmarks.contenders.base import FIELDS, SCHEMA, Contender, Outcome, Record, Unavailable
 from benchmarks.data import Corpus
 
-__all__ = [
-    "FIELDS",
-    "NAMES",
-    "SCHEMA",
-    "Contender",
-    "Outcome",
-    "Record",
-    "load",
-    "obstacle",
-]
+__all__ = ["FIELDS", "NAMES", "SCHEMA", "Contender", "Outcome", "Record", "load", "obstacle"]
 
 NAMES: tuple[str, ...] = (
     "bare",

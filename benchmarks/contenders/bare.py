@@ -106,7 +106,7 @@ def _record(participant: dict[str, Any]) -> Record:
 
 
 def _flat(nested: dict[str, Any], prefix: str = "") -> Record:
-    """The leaves of nested objects under their dotted names."""
+    """Return the leaves of nested objects under their dotted names."""
     leaves: Record = {}
     for name, value in nested.items():
         if isinstance(value, dict):
@@ -117,5 +117,5 @@ def _flat(nested: dict[str, Any], prefix: str = "") -> Record:
 
 
 def contender() -> Contender:
-    """A contender that is not prepared yet."""
+    """Return a contender that is not prepared yet."""
     return Bare()

@@ -79,16 +79,16 @@ class Contender(Protocol):
         """Do the whole job once, on a single thread; the output is NDJSON."""
 
     def check(self, output: bytes) -> Outcome:
-        """What came of ``run``, in one form: nulls left out, keys compared in any order."""
+        """Return what came of ``run``, in one form: nulls left out, keys compared in any order."""
 
 
 def joined(lines: list[bytes]) -> bytes:
-    """The NDJSON payload that every contender is given."""
+    """Return the NDJSON payload that every contender is given."""
     return b"\n".join(lines)
 
 
 def each_line(payload: bytes) -> BytesIO:
-    """The lines of a payload, one at a time.
+    """Return the lines of a payload, one at a time.
 
     Of the ways to cut a payload that were tried (``split``, slices of 64 and 128 KiB, this), this
     one costs the least, so no contender is slowed down by it.
@@ -97,10 +97,10 @@ def each_line(payload: bytes) -> BytesIO:
 
 
 def parsed(output: bytes) -> list[Any]:
-    """The values of NDJSON text."""
+    """Return the values of NDJSON text."""
     return [orjson.loads(line) for line in output.splitlines()]
 
 
 def known(record: Record) -> Record:
-    """A record without its nulls, for engines whose rows have every column."""
+    """Return a record without its nulls, for engines whose rows have every column."""
     return {name: value for name, value in record.items() if value is not None}

@@ -29,7 +29,7 @@ _SELECTED = ", ".join((f"'{SCHEMA}' AS schema", *(f'{name} AS "{name}"' for name
 # On medium events, in µs: columns of STRUCT 4.1, of JSON with `->>` 4.9, `json_extract_string` of
 # whole objects 5.4; rows fetched and written by orjson 4.4. Files in memory are not faster.
 def statement(source: Path, target: Path) -> str:
-    """The SQL that filters one file into another. The paths are our own, without quotes."""
+    """Return the SQL that filters one file into another. The paths are our own, without quotes."""
     return (
         f"COPY (SELECT {_SELECTED} FROM read_ndjson('{source}', columns = {_COLUMNS}))"
         f" TO '{target}' (FORMAT json)"
@@ -65,7 +65,7 @@ class DuckdbCopy:
 
 
 def contender() -> Contender:
-    """A contender that is not prepared yet."""
+    """Return a contender that is not prepared yet."""
     return DuckdbCopy()
 
 

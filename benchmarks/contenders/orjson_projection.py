@@ -90,5 +90,5 @@ def _participants(payload: bytes) -> bytes:
 
 
 def contender() -> Contender:
-    """A contender that is not prepared yet."""
+    """Return a contender that is not prepared yet."""
     return OrjsonProjection()

@@ -17,7 +17,7 @@ SCHEMAS = ("conferencing", "participants-qos")
 
 
 def counts(tallies: Iterable[Tally]) -> dict[str, Any]:
-    """Tallies as one, without bytes, which differ with how the events were handed over."""
+    """Return tallies as one, without bytes, which differ with how the events were handed over."""
     total = reduce(add, tallies, Tally()).as_dict()
     return {name: value for name, value in total.items() if not name.startswith("bytes_")}
 
@@ -43,5 +43,5 @@ class Ours:
 
 
 def contender() -> Contender:
-    """A contender that is not prepared yet."""
+    """Return a contender that is not prepared yet."""
     return Ours()

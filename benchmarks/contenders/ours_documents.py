@@ -32,5 +32,5 @@ class OursDocuments:
 
 
 def contender() -> Contender:
-    """A contender that is not prepared yet."""
+    """Return a contender that is not prepared yet."""
     return OursDocuments()

@@ -34,5 +34,5 @@ class OursMappings:
 
 
 def contender() -> Contender:
-    """A contender that is not prepared yet."""
+    """Return a contender that is not prepared yet."""
     return OursMappings()

@@ -69,7 +69,7 @@ class PolarsLazy:
 
 
 def contender() -> Contender:
-    """A contender that is not prepared yet."""
+    """Return a contender that is not prepared yet."""
     return PolarsLazy()
 
 

@@ -67,5 +67,5 @@ class PyarrowJson:
 
 
 def contender() -> Contender:
-    """A contender that is not prepared yet."""
+    """Return a contender that is not prepared yet."""
     return PyarrowJson()

@@ -132,5 +132,5 @@ class PydanticModels:
 
 
 def contender() -> Contender:
-    """A contender that is not prepared yet."""
+    """Return a contender that is not prepared yet."""
     return PydanticModels()

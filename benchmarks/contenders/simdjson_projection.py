@@ -7,15 +7,7 @@ from typing import Any
 import orjson
 import simdjson
 
-from benchmarks.contenders.base import (
-    SCHEMA,
-    Contender,
-    Outcome,
-    Record,
-    each_line,
-    joined,
-    parsed,
-)
+from benchmarks.contenders.base import SCHEMA, Contender, Outcome, Record, each_line, joined, parsed
 
 __all__ = ["SimdjsonProjection", "contender"]
 
@@ -77,5 +69,5 @@ class SimdjsonProjection:
 
 
 def contender() -> Contender:
-    """A contender that is not prepared yet."""
+    """Return a contender that is not prepared yet."""
     return SimdjsonProjection()

@@ -52,5 +52,5 @@ class Vrl:
 
 
 def contender() -> Contender:
-    """A contender that is not prepared yet."""
+    """Return a contender that is not prepared yet."""
     return Vrl()

@@ -60,7 +60,7 @@ class Case:
     form: Form = "lines"
 
     def payload(self) -> bytes:
-        """What one call is given."""
+        """Return what one call is given."""
         if self.form == "lines":
             return b"\n".join(self.events)
         listed = b"[" + b",".join(self.events) + b"]"
@@ -78,7 +78,7 @@ def _reports(count: int) -> Sequence[bytes]:
 
 
 def conferencing(events: int, form: Form = "lines") -> Case:
-    """Reports of half a kilobyte without content, under the shipped schema.
+    """Return reports of half a kilobyte without content, under the shipped schema.
 
     Where they are records of a document, the schema is told so.
     """
@@ -89,7 +89,7 @@ def conferencing(events: int, form: Form = "lines") -> Case:
 
 
 def extended(members: Sequence[bytes]) -> Case:
-    """Reports with further members, each the JSON text of a key, a colon and a value."""
+    """Return reports with further members, each the JSON text of a key, a colon and a value."""
     more = b"".join(b"," + member for member in members) + b"}"
     base = conferencing(number(500 + len(more)))
     return Case(base.schema, [event[:-1] + more for event in base.events])
@@ -110,14 +110,14 @@ def _messages(tongues: Sequence[Tongue]) -> Sequence[bytes]:
 
 def _talk(tongues: Sequence[Tongue], room: int) -> bytes:
     """As many messages as fit, and a text of dots that fills up what is left."""
-    said: list[bytes] = []
+    messages: list[bytes] = []
     left = room - len(b'[""]')
     for message in cycle(_messages(tongues)):
         if len(message) >= left:
             break
-        said.append(message)
+        messages.append(message)
         left -= len(message) + 1
-    return b"[" + b",".join([*said, b'"' + b"." * left + b'"']) + b"]"
+    return b"[" + b",".join([*messages, b'"' + b"." * left + b'"']) + b"]"
 
 
 CONTENT: dict[str, Callable[[int], bytes]] = {
@@ -130,7 +130,7 @@ the transcript Indonesian, German and Chinese, and audio one text in base64."""
 
 
 def filled(name: str, size: int) -> Case:
-    """Reports that content fills up to ``size`` bytes; smaller ones have none."""
+    """Return reports that content fills up to ``size`` bytes; smaller ones have none."""
     base = conferencing(number(size))
     events = []
     for event in base.events:
@@ -141,7 +141,7 @@ def filled(name: str, size: int) -> Case:
 
 
 def generated(fields: int, present: Sequence[int], paths: int = 1) -> Case:
-    """Events with the fields ``present``, in that order, under a schema of so many fields.
+    """Return events with the fields ``present``, in that order, under a schema of so many fields.
 
     Each field may be found at so many paths, and is at the last.
     """
@@ -157,7 +157,7 @@ def generated(fields: int, present: Sequence[int], paths: int = 1) -> Case:
 
 
 def refused(fields: int) -> Case:
-    """All fields present, the first as a list, so that the fast path refuses the event."""
+    """Return all fields present, the first as a list, so that the fast path refuses the event."""
     case = generated(fields, range(fields))
     events = [event.replace(b':"first"', b':["first"]', 1) for event in case.events]
     return Case(case.schema, events)

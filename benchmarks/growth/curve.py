@@ -20,7 +20,7 @@ class Point:
     times: Mapping[str, Sequence[float]]
 
     def typical(self, job: str) -> float:
-        """The median in µs per event."""
+        """Return the median in µs per event."""
         return median(self.times[job])
 
 
@@ -44,7 +44,7 @@ class Curve:
         return tuple(self.points[0].times)
 
     def upper(self) -> Sequence[Point]:
-        """The upper half, where what is constant weighs least; at least three points."""
+        """Return the upper half, where what is constant weighs least; at least three points."""
         return self.points[-max(_FEWEST, (len(self.points) + 1) // 2) :]
 
     def exponent(self, job: str) -> float:
@@ -58,12 +58,12 @@ class Curve:
         return slope([p.x for p in points], [p.typical(job) for p in points]) * 1_000
 
     def limit(self) -> float:
-        """The largest exponent that counts as no more than linear."""
+        """Return the largest exponent that counts as no more than linear."""
         return 0.25 if self.per_call else 1.25
 
 
 def slope(xs: Sequence[float], ys: Sequence[float]) -> float:
-    """The slope of the straight line that fits best (least squares)."""
+    """Return the slope of the straight line that fits best (least squares)."""
     x0, y0 = fmean(xs), fmean(ys)
     across = sum((x - x0) ** 2 for x in xs)
     return sum((x - x0) * (y - y0) for x, y in zip(xs, ys, strict=True)) / across

@@ -74,7 +74,7 @@ TITLES: Mapping[str, str] = {
 
 
 def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The leaves of nested objects under their dotted names, to compare records."""
+    """Return the leaves of nested objects under their dotted names, to compare records."""
     leaves: dict[str, Any] = {}
     for name, value in nested.items():
         if isinstance(value, dict):

@@ -37,7 +37,7 @@ QUICK = Pace(rounds=3, least_ms=2, step=2)
 
 
 def measure(pace: Pace, say: Callable[[str], None] = lambda _: None) -> list[Curve]:
-    """Every curve. ``say`` is told what is measured next.
+    """Return every curve. ``say`` is told what is measured next.
 
     Raises ``BenchmarkError`` when two jobs differ in a record.
     """
@@ -51,7 +51,7 @@ def measure(pace: Pace, say: Callable[[str], None] = lambda _: None) -> list[Cur
 
 
 def curve(axis: Axis, places: Sequence[int], pace: Pace) -> Curve:
-    """One curve, at the places given.
+    """Return one curve, at the places given.
 
     Raises ``BenchmarkError`` when two jobs differ in a record.
     """
@@ -82,7 +82,7 @@ def _record(line: bytes, case: Case) -> dict[str, object]:
 
 
 def _timed(jobs: Mapping[str, Job], events: int, pace: Pace) -> dict[str, list[float]]:
-    """µs per event by job, per round. Short jobs are repeated within a round."""
+    """Return µs per event by job, per round. Short jobs are repeated within a round."""
     repeats = {name: 1 + int(pace.least_ms * 1e6 / _spent(job, 1)) for name, job in jobs.items()}
     rng = random.Random(SEED)
     times: dict[str, list[float]] = {name: [] for name in jobs}
@@ -94,7 +94,7 @@ def _timed(jobs: Mapping[str, Job], events: int, pace: Pace) -> dict[str, list[f
 
 
 def _spent(job: Job, repeats: int) -> int:
-    """Nanoseconds of CPU; at least one."""
+    """Return nanoseconds of CPU; at least one."""
     start = thread_time_ns()
     for _ in range(repeats):
         job()

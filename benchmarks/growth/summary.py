@@ -20,7 +20,7 @@ HEADER: tuple[str, ...] = (
 
 
 def rows(curves: Sequence[Curve]) -> tuple[tuple[str, ...], ...]:
-    """As wide as ``HEADER``; a dash where somebody was not timed."""
+    """Return rows as wide as ``HEADER``; a dash where a job was not timed."""
     return tuple(_row(curve) for curve in curves)
 
 
@@ -32,7 +32,7 @@ def exponent(curve: Curve, job: str = "ours") -> str:
 
 
 def per_unit(curve: Curve) -> str:
-    """Nanoseconds that one more unit costs in the collector, to three digits."""
+    """Return nanoseconds that one more unit costs in the collector, to three digits."""
     return f"{float(format(curve.per_unit('ours'), '.3g')):,.10g}"
 
 

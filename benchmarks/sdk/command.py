@@ -57,7 +57,7 @@ def _measure(options: Namespace) -> Figures:
     figures = Figures(conditions.environment(), quick=options.quick)
     say("fresh processes")
     figures.start = start.measure(effort.runs, options.directory)
-    with conditions.steady() as held:
+    with conditions.steady() as pinned:
         for kind in calls.KINDS:
             say(f"calls: {kind.corpus}, {kind.form}")
             figures.calls.append(calls.measure(kind, effort.rounds, options.directory))
@@ -69,7 +69,7 @@ def _measure(options: Namespace) -> Figures:
             figures.skipped["OpenTelemetry"] = obstacle
         say(f"{hung.RATE:,} calls per second, receiver hung")
         figures.hung = hung.measure(effort.hung)
-    figures.environment |= held
+    figures.environment |= pinned
     if options.install:
         say("a fresh installation")
         figures.install = install.measure(options.directory)

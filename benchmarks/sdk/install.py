@@ -34,13 +34,13 @@ def measure(place: Path) -> Install:
         if done.returncode:
             last = done.stderr.strip().rpartition("\n")[2]
             raise BenchmarkError(f"pip install: {last}")
-        told = subprocess.run([*pip, "list", "--format=json"], stdout=subprocess.PIPE, check=True)
-        packages = sorted(each["name"] for each in json.loads(told.stdout))
+        listed = subprocess.run([*pip, "list", "--format=json"], stdout=subprocess.PIPE, check=True)
+        packages = sorted(each["name"] for each in json.loads(listed.stdout))
         return Install((_bytes(directory) - before) / 1e6, packages)
 
 
 def _bytes(directory: Path) -> int:
-    """The sizes of all files, compiled ones included."""
+    """Return the sizes of all files, compiled ones included."""
     return sum(
         path.stat().st_size
         for path in directory.rglob("*")

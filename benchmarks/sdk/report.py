@@ -18,7 +18,7 @@ __all__ = ["judge", "tables"]
 
 
 def tables(figures: Figures) -> list[Table]:
-    """What there is to show."""
+    """Return what there is to show."""
     found = []
     if figures.calls:
         found.append(_calls(figures.calls))
@@ -112,7 +112,7 @@ _WHAT = {
 
 
 def judge(figures: Figures, limits: Limits) -> Iterator[Verdict]:
-    """Every limit of the SDK. With ``quick``, what is timed may miss its limits by the
+    """Yield every limit of the SDK. With ``quick``, what is timed may miss its limits by the
     tolerance."""
     if limits.sdk is None:
         return
@@ -128,7 +128,7 @@ def judge(figures: Figures, limits: Limits) -> Iterator[Verdict]:
 
 
 def _judged(figures: Figures) -> Iterator[tuple[str, float]]:
-    """What there is a limit for, by the limit's name."""
+    """Yield what there is a limit for, by the limit's name."""
     for each in figures.calls:
         if (each.corpus, each.form) == (KINDS[0].corpus, KINDS[0].form):
             yield "emit_us_at_most", each.typical

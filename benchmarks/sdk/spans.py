@@ -62,7 +62,7 @@ def _resource(rng: random.Random) -> dict[str, Any]:
 
 
 def _flat(prefix: str, members: Mapping[str, object]) -> dict[str, Any]:
-    """Members as attributes: those of an object within are named after it."""
+    """Return members as attributes: those of an object within are named after it."""
     found: dict[str, Any] = {}
     for key, value in members.items():
         name = f"{prefix}.{key}"
@@ -102,14 +102,14 @@ def measure(rounds: int, batches: int = _BATCHES) -> Spans:
     rng = random.Random(SEED)
     for round_ in range(rounds + 1):  # the first one warms up
         for name in rng.sample(list(jobs), len(jobs)):
-            exporter, kept = jobs[name]
+            exporter, exported = jobs[name]
             start = thread_time_ns()
             for batch in cut:
                 exporter.export(batch)
             spent = thread_time_ns() - start
-            if len(kept.get_finished_spans()) != len(given):
+            if len(exported.get_finished_spans()) != len(given):
                 raise BenchmarkError(f"{name}: not every span is exported")
-            kept.clear()
+            exported.clear()
             if round_:
                 times[name].append(spent / len(given) / 1_000)
     return Spans(BATCH, times["bare"], times["minimised"])

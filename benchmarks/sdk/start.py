@@ -42,15 +42,15 @@ def measure(runs: int, place: Path) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {step: [] for step in STEPS}
     try:
         for run in range(runs + 1):
-            told = subprocess.run(
+            done = subprocess.run(
                 [sys.executable, "-c", _PROGRAM, str(store)],
                 stdout=subprocess.PIPE,
                 check=False,
                 cwd=_ROOT,
             )
-            if told.returncode:
-                raise BenchmarkError(f"a fresh process ended with {told.returncode}")
-            for step, seconds in zip(STEPS, json.loads(told.stdout), strict=True):
+            if done.returncode:
+                raise BenchmarkError(f"a fresh process ended with {done.returncode}")
+            for step, seconds in zip(STEPS, json.loads(done.stdout), strict=True):
                 if run:
                     found[step].append(1e3 * seconds)
     finally:

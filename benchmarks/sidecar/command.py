@@ -26,16 +26,16 @@ _OTLP_ROUNDS = 15
 
 def _environment(place: Path) -> dict[str, str]:
     core, other = cores()
-    held = {"pinned": f"server to CPU {core}, load to CPU {other}", "disk": _file_system(place)}
-    return conditions.environment() | held
+    pinned = {"pinned": f"server to CPU {core}, load to CPU {other}", "disk": _file_system(place)}
+    return conditions.environment() | pinned
 
 
 def _file_system(place: Path) -> str:
     """What kind of file system holds a directory: on one in memory, syncing costs nothing."""
     mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
     around = {str(folder) for folder in (place.resolve(), *place.resolve().parents)}
-    held = [(len(mount[1]), mount[2]) for mount in mounts if mount[1] in around]
-    return max(held)[1] if held else "unknown"
+    found = [(len(mount[1]), mount[2]) for mount in mounts if mount[1] in around]
+    return max(found)[1] if found else "unknown"
 
 
 def _common(name: str, description: str) -> ArgumentParser:

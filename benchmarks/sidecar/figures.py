@@ -10,7 +10,7 @@ __all__ = ["Figures", "Served", "Soaked", "Steady", "Throughput", "percentile"]
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
-    """The smallest of ordered values that so large a share of them does not exceed."""
+    """Return the smallest of ordered values that so large a share of them does not exceed."""
     return ordered[max(0, -int(-share * len(ordered) // 1) - 1)]
 
 

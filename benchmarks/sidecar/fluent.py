@@ -24,14 +24,14 @@ _START_SECONDS = 10.0
 
 
 def command(executable: str, port: int, directory: Path) -> list[str]:
-    """What is run."""
-    kept = dict.fromkeys(name.partition(".")[0] for name in FIELDS)
+    """Return what is run."""
+    members = dict.fromkeys(name.partition(".")[0] for name in FIELDS)
     return [
         *(executable, "--quiet", "--flush", "1", "--storage_path", str(directory / "buffer")),
         *("--input", "http", "--prop", "listen=127.0.0.1", "--prop", f"port={port}"),
         *("--prop", "storage.type=filesystem"),
         *("--filter", "record_modifier", "--match", "*"),
-        *(part for key in kept for part in ("--prop", f"allowlist_key={key}")),
+        *(part for key in members for part in ("--prop", f"allowlist_key={key}")),
         *("--output", "file", "--match", "*", "--prop", f"path={directory}"),
         *("--prop", f"file={OUTPUT}", "--prop", "format=plain"),
     ]

@@ -58,7 +58,7 @@ QUICK = Effort(rounds=3, seconds=2.0, warmup=1.0, steady=4.0, bodies=8)
 
 
 def plan(server: Server, effort: Effort, seconds: float, rate: float | None = None) -> Plan:
-    """The load of a server; ``rate`` is in events per second."""
+    """Return the load of a server; ``rate`` is in events per second."""
     return Plan(
         server.port,
         server.path,
@@ -74,7 +74,7 @@ def plan(server: Server, effort: Effort, seconds: float, rate: float | None = No
 
 
 def started(planned: Plan, core: int, output: Path) -> subprocess.Popen[bytes]:
-    """A load on a core, which writes its outcome to a file."""
+    """Return a load on a core, which writes its outcome to a file."""
     command = [sys.executable, "-m", "benchmarks.sidecar.load"]
     with output.open("wb") as file:
         process = subprocess.Popen(
@@ -95,7 +95,7 @@ def load(server: Server, planned: Plan, core: int) -> Outcome:
 
 
 def checked(server: Server, output: Path) -> Outcome:
-    """The outcome in a file. Raises ``BenchmarkError`` if it is not all success."""
+    """Return the outcome in a file. Raises ``BenchmarkError`` if it is not all success."""
     outcome = msgspec.json.decode(output.read_bytes(), type=Outcome)
     refused = {status: n for status, n in outcome.statuses.items() if not 200 <= status < 300}
     if refused or not outcome.latencies:
@@ -124,8 +124,8 @@ def serve(effort: Effort, say: _Say, place: Path, fluent: str | None = None) -> 
             server.stop()
         served.stored = _lines(directory / OUTPUT) if fluent else stored(directory)
     if served.stored != served.acknowledged:
-        lost = f"{served.stored:,} of {served.acknowledged:,} acknowledged events"
-        raise BenchmarkError(f"{served.name} kept {lost}")
+        share = f"{served.stored:,} of {served.acknowledged:,} acknowledged events"
+        raise BenchmarkError(f"{served.name} kept {share}")
     return served
 
 

@@ -14,7 +14,7 @@ __all__ = ["judge", "judge_soak", "soak_text", "tables"]
 
 
 def tables(figures: Figures) -> list[Table]:
-    """What there is to show."""
+    """Return what there is to show."""
     found = []
     if figures.servers:
         found += [_throughput(figures.servers), _steady(figures.servers)]
@@ -114,13 +114,13 @@ def judge(figures: Figures, limits: Limits) -> Iterator[Verdict]:
 
 
 def _verdict(what: str, limit: float, found: float, factor: float = 1.0) -> Verdict:
-    """A ceiling, or with a negative factor a floor, that may be missed by that factor."""
+    """Return a ceiling, or with a negative factor a floor, that may be missed by that factor."""
     holds = found >= limit / -factor if factor < 0 else found <= limit * factor
     return Verdict(holds, f"{what} {limit:,g}, is {found:,.2f}")
 
 
 def soak_text(soaked: Soaked) -> str:
-    """What a soak found, in a few lines."""
+    """Return what a soak found, in a few lines."""
     values = [value for _, value in soaked.samples]
     seconds = soaked.samples[-1][0] - soaked.samples[0][0]
     return (

@@ -49,7 +49,7 @@ class Server:
     log: list[str] = field(default_factory=list)
 
     def usage(self) -> Usage:
-        """What it uses, as the system counts it."""
+        """Return what it uses, as the system counts it."""
         place = Path("/proc", str(self.process.pid))
         # The second field is the name, in brackets; user and system time are the 14th and 15th.
         fields = (place / "stat").read_text().rpartition(")")[2].split()
@@ -63,7 +63,7 @@ class Server:
         return Usage(ticks / os.sysconf("SC_CLK_TCK"), resident, peak)
 
     def waiting(self) -> int | None:
-        """How many records its spool holds, if it tells."""
+        """Return how many records its spool holds, if it tells."""
         if self.admin is None:
             return None
         with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/metrics") as answer:
@@ -102,7 +102,7 @@ def cores() -> tuple[int, int]:
 def pinned(
     command: list[str], directory: Path, core: int, environ: dict[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A command on one core; it is killed at the end, if it still runs."""
+    """Provide a command on one core; it is killed at the end, if it still runs."""
     process = subprocess.Popen(
         command,
         cwd=directory,
@@ -146,14 +146,14 @@ def _read(server: Server, started: threading.Event) -> None:
         line = raw.decode("utf-8", "replace").strip()
         server.log.append(line)
         if not server.port and '"started"' in line:
-            said = json.loads(line)
-            server.port, server.admin = said["http"], said["admin"]
+            ready = json.loads(line)
+            server.port, server.admin = ready["http"], ready["admin"]
             started.set()
     started.set()
 
 
 def stored(directory: Path) -> int:
-    """How many events the store holds."""
+    """Return how many events the store holds."""
     db = sqlite3.connect(directory / "collector-data" / "store.db")
     try:
         return int(db.execute("SELECT coalesce(sum(count), 0) FROM conferencing").fetchone()[0])

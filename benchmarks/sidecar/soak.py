@@ -62,9 +62,9 @@ def soak(
                 raise BenchmarkError(f"the load ended with {code}")
             outcome = measure.checked(server, output)
             server.stop()
-        kept, taken = stored(directory), outcome.taken * measure.EVENTS
-    if kept != taken:
-        raise BenchmarkError(f"the sidecar kept {kept:,} of {taken:,} acknowledged events")
+        in_store, taken = stored(directory), outcome.taken * measure.EVENTS
+    if in_store != taken:
+        raise BenchmarkError(f"the sidecar kept {in_store:,} of {taken:,} acknowledged events")
     counted = [sample for sample in samples if sample[0] >= samples[-1][0] - seconds]
     if len(counted) < SAMPLES:
         raise BenchmarkError(f"there are {len(counted)} samples, and {SAMPLES} are needed")

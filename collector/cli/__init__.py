@@ -9,16 +9,24 @@ import errno
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import NoReturn
 
-from collector.cli.afresh import begin_afresh
 from collector.cli.stdout import ReaderGoneError
 from collector.errors import CollectorError, ConfigError, InputError, SchemaError
 
-__all__ = ["main"]
+__all__ = ["main", "reexec", "switches"]
 
+_HARMLESS = frozenset(
+    """
+    PYTHONPATH PYTHONHOME PYTHONPLATLIBDIR PYTHONSAFEPATH PYTHONNOUSERSITE PYTHONUSERBASE
+    PYTHONHASHSEED PYTHONUTF8 PYTHONIOENCODING PYTHONCOERCECLOCALE PYTHONUNBUFFERED
+    PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX PYTHONOPTIMIZE PYTHON_GIL PYTHON_CPU_COUNT
+    """.split()
+)
+_OTHERS = ("LD_DEBUG", "LD_DEBUG_OUTPUT", "LD_PROFILE", "LD_PROFILE_OUTPUT", "MALLOC_TRACE")
 _INTERRUPTED = 130
 _BUG = 70
 _USAGE = frozenset({"E401", "E404", "E405", "E406", "E407", "E408"})
@@ -27,15 +35,15 @@ _USAGE = frozenset({"E401", "E404", "E405", "E406", "E407", "E408"})
 def main() -> NoReturn:
     """Run the command line and exit. No exception leaves it, and no exception's text is printed
     unless it is one of ours, which hold no values."""
-    if sys.argv[1:2] == ["serve"]:
-        begin_afresh()
+    if sys.argv[1:2] in (["serve"], ["recorder"]):
+        reexec()
     try:
         _app()()
         code = 0
     except CollectorError as error:
         print(error, file=sys.stderr)
         code = _code(error)
-    except ReaderGoneError:  # it has what it wanted
+    except ReaderGoneError:
         _drop_output()
         code = 0
     except OSError as error:
@@ -81,9 +89,32 @@ def _code(error: CollectorError) -> int:
 
 
 def _print_bug(error: Exception) -> None:
-    """Where it happened, without the message and without any value."""
+    """Print where it happened, without the message and without any value."""
     print(
         f"collector failed unexpectedly ({type(error).__name__}); please report:", file=sys.stderr
     )
     for frame in traceback.extract_tb(error.__traceback__):
         print(f"  {frame.filename}:{frame.lineno} in {frame.name}", file=sys.stderr)
+
+
+def reexec() -> None:
+    """Restart the interpreter without environment variables that leak or hang, if there are some.
+
+    Python reads these switches before any code of ours runs: to write of each import or allocation,
+    to keep a map of its functions in ``/tmp``, or to wait for commands where it should end. They
+    cannot be taken back then; the same process, started again without them, never had them.
+    """
+    found = switches(os.environ)
+    if found and sys.executable:
+        clean = {name: value for name, value in os.environ.items() if name not in found}
+        with suppress(OSError):
+            os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], clean)  # noqa: S606
+
+
+def switches(environ: Iterable[str]) -> frozenset[str]:
+    """Return the variables to remove: all that Python reads, except those known as harmless."""
+    return frozenset(
+        name
+        for name in environ
+        if name in _OTHERS or (name.startswith("PYTHON") and name not in _HARMLESS)
+    )

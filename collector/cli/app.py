@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from collector.cli import config, ledger, schema, store, subject
+from collector.cli import config, ledger, recording, schema, spool, store, subject
 from collector.cli.claims import claims
 from collector.cli.demo import demo
 from collector.cli.explain import explain_events
 from collector.cli.filter import filter_events
-from collector.cli.healthcheck import healthcheck
-from collector.cli.serve import serve
+from collector.cli.recorder import recorder
+from collector.cli.serve import healthcheck, serve
 
 __all__ = ["app", "run"]
+
+
+def _documents() -> Path:
+    """Find the index of the documents: inside an installed wheel, or beside the package."""
+    package = Path(__file__).resolve().parent.parent
+    wheel = package / "docs"
+    return (wheel if wheel.is_dir() else package.parent / "docs") / "README.md"
+
 
 app: typer.Typer = typer.Typer(
     name="collector",
@@ -32,16 +41,20 @@ Meeting content (audio, video, chat, transcripts, files) is counted and never de
 Start with `collector demo`, then try `collector filter` on a file of your own and
 `collector explain` to see why each field was kept or dropped.
 """,
+    epilog=f"Documents: `{_documents()}`",
 )
 app.command("demo")(demo)
 app.command("filter")(filter_events)
 app.command("explain")(explain_events)
 app.command("serve")(serve)
+app.command("recorder")(recorder)
 app.command("healthcheck")(healthcheck)
 app.command("claims")(claims)
 app.add_typer(config.app, name="config")
 app.add_typer(ledger.app, name="ledger")
+app.add_typer(recording.app, name="recording")
 app.add_typer(schema.app, name="schema")
+app.add_typer(spool.app, name="spool")
 app.add_typer(store.app, name="store")
 app.add_typer(subject.app, name="subject")
 

@@ -1,29 +1,40 @@
-"""``collector claims``: each public sentence, what carries it, and what shows that it holds."""
+"""``collector claims``: show each public sentence with its rules, checks, tests and counts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain, repeat
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
 
+from collector.claims.document import (
+    COUNTERS,
+    RECORDING_CHECKS,
+    Claim,
+    Counter,
+    load_all_claims,
+)
+from collector.claims.verification import ClaimFinding, Found, Verdict, check, verdict
 from collector.cli.console import AsJson, err, out, print_json, seen
-from collector.cli.holdings import ConfigFile, Data, settings
-from collector.contracts import Tally
+from collector.cli.data_dir import ConfigFile, Data, settings
+from collector.config import Config
 from collector.errors import DeliveryError
 from collector.ledger import opened
-from collector.proof.claims import Claim, Counter, load_claims
-from collector.proof.verification import Found, Verdict, check, verdict
+from collector.schema.checks import nearest
 from collector.spool import FILE_NAME
 from collector.testing import canaries, scan
 
-__all__ = ["claims"]
+__all__ = ["claims", "recording_findings"]
 
 _PLANTED = 12
+_GOOD: tuple[Verdict, ...] = ("holds", "amended", "missing")
 _STYLES: dict[Verdict, str] = {
     "holds": "bold green",
+    "amended": "bold green",
     "broken": "bold red",
     "unproven": "bold yellow",
     "missing": "bold yellow",
@@ -35,81 +46,138 @@ def claims(
     data: Data = None,
     verify: Annotated[
         bool,
-        typer.Option("--verify", help="Run the checks, and exit 1 unless every claim holds."),
+        typer.Option(
+            "--verify", help="Run the checks, and exit 1 if a claim is broken or unproven."
+        ),
     ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="NAME", help="Show this claim only; may be repeated."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show each public claim with the rules, checks and tests that carry it, and with live counts.
 
     With `--verify` the checks are run against the configuration: events full of canaries go through
     the real pipeline in a temporary directory, the flow matrix is computed, and store and ledger of
-    the data directory are looked at, which is noted in the ledger. A sidecar may be running.
-    docs/claims.md has the details.
+    the data directory are looked at, which is noted in the ledger. With a recorder, recordings are
+    made in a temporary directory too, and its own are looked at. A sidecar and a recorder may be
+    running. docs/claims.md has the details.
     """
     chosen = settings(config, data)
-    every, folder = load_claims(), chosen.data or Path()
-    found = check(chosen, canaries(_PLANTED), scan) if verify else None
+    every, folder = _chosen(load_all_claims(chosen.claims), only or []), chosen.data or Path()
+    found = (
+        {**check(chosen, canaries(_PLANTED), scan), **recording_findings(chosen)}
+        if verify
+        else None
+    )
     verdicts = {name: verdict(claim, found) for name, claim in every.items()} if found else {}
-    tally = None
+    figures: dict[str, Any] = {}
     try:
-        tally = _tally(folder / FILE_NAME)
+        figures = _all_figures(chosen, folder / FILE_NAME)
     except DeliveryError as error:
         if found is None:
             raise
         err.print(str(error), markup=False, style="red")
     if as_json:
-        print_json(_as_dict(every, tally, found, verdicts))
+        print_json(_as_dict(every, figures, found, verdicts))
     else:
-        _print(every, tally, verdicts)
+        _print(every, figures, verdicts)
         _print_faults(found or {})
     if verify and not folder.is_dir():
         err.print("there is no data directory: only the configuration was looked at")
-    raise typer.Exit(1 if any(each != "holds" for each in verdicts.values()) else 0)
+    raise typer.Exit(0 if _is_ok(verdicts) else 1)
 
 
-def _tally(spool: Path) -> Tally | None:
-    """What the ledger has counted; ``None`` where there is none. Raises ``DeliveryError`` E507."""
-    if not spool.is_file():
-        return None
-    with opened(spool) as ledger:
-        return ledger.tally()
+def _chosen(every: Mapping[str, Claim], only: Sequence[str]) -> Mapping[str, Claim]:
+    """Return the named claims, or all."""
+    unknown = [name for name in only if name not in every]
+    if unknown:
+        hint = nearest(unknown[0], list(every)) or f"; there are {', '.join(every)}"
+        raise typer.BadParameter(f"there is no such claim{hint}", param_hint="--only")
+    return {name: every[name] for name in dict.fromkeys(only)} if only else every
 
 
-def _figures(counters: tuple[Counter, ...], tally: Tally) -> dict[str, Any]:
-    """The counts of those names, zero as well."""
-    plain = tally.as_dict()
-    plain["bytes"] = {"in": tally.bytes_in, "out": tally.bytes_out}
-    return {name: plain.get(name, {}) for name in counters}
+def _is_ok(verdicts: Mapping[str, Verdict]) -> bool:
+    """Return whether every claim holds that something carries."""
+    return all(each in _GOOD for each in verdicts.values())
+
+
+def _recorder(config: Config) -> Path | None:
+    """Return the directory of recordings: one that is there, also where the recorder is off."""
+    directory = config.recorder.data or Path()
+    return directory if config.recorder.enabled or directory.is_dir() else None
+
+
+def recording_findings(config: Config) -> Found:
+    """Run the checks of recordings; without a recorder nothing is kept, which they say."""
+    if (directory := _recorder(config)) is None:
+        none = ClaimFinding("no recorder is configured: nothing of a meeting is kept", is_note=True)
+        return dict.fromkeys(RECORDING_CHECKS, (none,))
+    try:
+        from collector.recording.claims import Place, look  # noqa: PLC0415 - of another extra
+        from collector.recording.dry_run import run  # noqa: PLC0415
+        from collector.recording.settings import bucket_options  # noqa: PLC0415
+    except ImportError:
+        message = "recordings were not looked at: install the extra `recording`"
+        return dict.fromkeys(RECORDING_CHECKS, (ClaimFinding(message, is_open=True),))
+    (canary,) = canaries(1)
+    place = Place(directory, config.recorder.bucket, bucket_options(config.recorder))
+    with TemporaryDirectory(prefix="collector-claims-") as name:
+        tried = run(Path(name), canary, scan)
+    there = look(place)
+    return {check: (*tried[check], *there[check]) for check in RECORDING_CHECKS}
+
+
+def _all_figures(config: Config, spool: Path) -> dict[str, Any]:
+    """Return the counts of the ledgers that there are. Raises ``DeliveryError`` E507."""
+    figures: dict[str, Any] = {}
+    if spool.is_file():
+        with opened(spool) as ledger:
+            tally = ledger.tally()
+        figures = {name: {} for name in COUNTERS} | tally.as_dict()
+        figures["bytes"] = {"in": tally.bytes_in, "out": tally.bytes_out}
+    if (directory := _recorder(config)) is not None:
+        with suppress(ImportError):
+            from collector.recording.claims import counts  # noqa: PLC0415 - of another extra
+
+            figures |= counts(directory) or {}
+    return figures
+
+
+def _figures(counters: tuple[Counter, ...], figures: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the counts of those names, zero as well; ``None`` if no ledger has one of them."""
+    return {name: figures[name] for name in counters if name in figures} or None
 
 
 def _as_dict(
     every: Mapping[str, Claim],
-    tally: Tally | None,
+    figures: Mapping[str, Any],
     found: Found | None,
     verdicts: Mapping[str, Verdict],
 ) -> dict[str, Any]:
-    told: dict[str, Any] = {
+    document: dict[str, Any] = {
         "claims": [
             {
                 "id": name,
                 **claim.model_dump(mode="json", exclude_none=True, exclude={"counters"}),
-                "figures": _figures(claim.counters, tally) if tally else None,
+                "figures": _figures(claim.counters, figures),
                 **({"verdict": verdicts[name]} if verdicts else {}),
             }
             for name, claim in every.items()
         ]
     }
     if found is not None:
-        told["checks"] = {
+        document["checks"] = {
             name: None if against is None else [each.message for each in against]
             for name, against in found.items()
         }
-        told["ok"] = all(each == "holds" for each in verdicts.values())
-    return told
+        document["ok"] = _is_ok(verdicts)
+    return document
 
 
 def _print(
-    every: Mapping[str, Claim], tally: Tally | None, verdicts: Mapping[str, Verdict]
+    every: Mapping[str, Claim], figures: Mapping[str, Any], verdicts: Mapping[str, Verdict]
 ) -> None:
     for name, claim in every.items():
         shown = f" [{_STYLES[verdicts[name]]}]{verdicts[name]}[/]" if verdicts else ""
@@ -122,12 +190,12 @@ def _print(
         out.print(f"  checks  {', '.join(claim.checks)}")
         for place, test in zip(chain(["tests"], repeat("")), claim.tests, strict=False):
             out.print(f"  {place:7} {test}", markup=False)
-        words = ", ".join(_words(_figures(claim.counters, tally))) if tally else "none"
+        words = ", ".join(_words(_figures(claim.counters, figures) or {})) or "none"
         out.print(f"  counts  {seen(words)}")
 
 
 def _words(figures: Mapping[str, Any]) -> Iterator[str]:
-    """Counts as words: a sum, and what it is made of."""
+    """Write counts as words: each sum, and its parts."""
     for name, figure in figures.items():
         if not isinstance(figure, dict):
             yield f"{name} {figure:,}"
@@ -148,4 +216,5 @@ def _print_faults(found: Found) -> None:
         if against is None:
             err.print(f"{name}: not run, since another check found a fault", style="yellow")
         for each in against or ():
-            err.print(f"{name}: {each.message}", markup=False, style="red")
+            style = None if each.is_note else "red"
+            err.print(f"{name}: {each.message}", markup=False, style=style)

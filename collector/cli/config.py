@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,12 +11,15 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from collector.cli import flows
-from collector.cli.console import AsJson, err, out, print_json
-from collector.cli.serve import needs_sidecar
+from collector.cli.console import AsJson, err, new_table, out, print_json, wide
+from collector.cli.serve import ConfigFile, File, needs_sidecar, one_file
 from collector.config import Loaded, examine, read
-from collector.config.model import settings
-from collector.errors import CollectorError, ConfigFaults, Fault, SchemaError
+from collector.config.extras import NO_GRPC, install, is_installed
+from collector.config.model import SinkSettings, settings
+from collector.errors import ConfigFaults, Fault, SchemaError
+from collector.routing import Flows, flows
+from collector.routing.changes import Change, changes
+from collector.schema import Schema, git, load_schema, resources
 
 __all__ = ["app"]
 
@@ -23,59 +28,55 @@ app: typer.Typer = typer.Typer(
     rich_markup_mode="markdown",
     help="Check the sidecar's configuration, show what is in force, and what goes where.",
 )
-app.command("flows")(flows.show)
-app.command("diff")(flows.diff)
-File = Annotated[Path | None, typer.Argument(metavar="[FILE]", help="A YAML file; none: defaults.")]
+_STYLES = {"widening": "red", "narrowing": "green", "neutral": "dim"}
+_ESCAPES = str.maketrans({mark: f"#{ord(mark)};" for mark in '"#<>&;|'})
 
 
 @app.command("check")
-def check(file: File = None, as_json: AsJson = False) -> None:
+def check(file: File = None, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Find every fault of the configuration at once, as `serve` would: also in the schema, in
-    certificates, and in directories that cannot be used. Exit 78 if there is one."""
+    certificates, in directories that cannot be used, and in the recorder's settings if it may run.
+    Exit 78 if there is one."""
     needs_sidecar()
-    loaded = examine(file)
-    faults = [*loaded.faults, *_of_parts(loaded)]
+    loaded = examine(one_file(file, config))
+    from collector.server.preflight import find_faults  # noqa: PLC0415 - imports all components
+
+    found = [*loaded.faults, *find_faults(loaded), *_recorder_faults(loaded)]
+    faults = list(dict.fromkeys(found))
     if as_json:
         print_json({"ok": not faults, "faults": [fault._asdict() for fault in faults]})
     for fault in [] if as_json else faults:
         err.print(str(fault), markup=False)
     if not faults and not as_json:
         out.print("no faults")
+        if loaded.lacks_grpc:
+            err.print(NO_GRPC, markup=False, soft_wrap=True)
     raise typer.Exit(78 if faults else 0)
 
 
-def _of_parts(loaded: Loaded) -> list[Fault]:
-    """What ``serve`` would find when it makes its parts, of settings that are sound."""
-    from collector.server.trial import trials  # noqa: PLC0415 - it imports what parts are made of
+def _recorder_faults(loaded: Loaded) -> list[Fault]:
+    """Return the faults of the recorder's settings, if one may run."""
+    if not loaded.config.recorder.enabled:
+        return []
+    if not is_installed("joserfc"):
+        message = f"recording needs an extra: {install('recording')}"
+        return [loaded.fault("recorder.enabled", message, "E201")]
+    from collector.recording.settings import find_faults  # noqa: PLC0415 - an extra
 
-    faults: list[Fault] = []
-    for name, trial in trials(loaded.config):
-        if not loaded.sound(name):
-            continue
-        try:
-            trial()
-        except SchemaError as error:
-            faults += loaded.schema_faults(error)
-        except ConfigFaults as error:
-            named = (one for one in error.faults if loaded.sound(one.field))
-            faults += [loaded.fault(one.field, one.message, one.code) for one in named]
-        except CollectorError as error:
-            faults.append(loaded.fault(name, error.message, error.code))
-    return list(dict.fromkeys(faults))
+    return find_faults(loaded)
 
 
 @app.command("show")
-def show(file: File = None, as_json: AsJson = False) -> None:
+def show(file: File = None, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Show every setting that is in force, and where its value comes from. Of secrets, only how
     many there are."""
-    loaded = read(file)
-    rows = [(one.name, one.of(loaded.config), loaded.origins[one.name]) for one in settings()]
+    loaded = read(one_file(file, config))
+    every = settings(loaded.config.sinks.sections())
+    rows = [(one.name, one.of(loaded.config), loaded.origins[one.name]) for one in every]
     if as_json:
         print_json({name: {"value": value, "origin": origin} for name, value, origin in rows})
         return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("setting", "value", "comes from"):
-        table.add_column(heading, overflow="fold")
+    table = new_table("setting", "value", "comes from")
     for name, value, origin in rows:
         table.add_row(name, escape(_text(value)), escape(origin))
     out.print(table)
@@ -87,3 +88,134 @@ def _text(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(value)
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@app.command("flows")
+def show_flows(
+    file: File = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+    mermaid: Annotated[
+        bool, typer.Option("--mermaid", help="Print a Mermaid flow chart instead.")
+    ] = False,
+) -> None:
+    """Show which field of the schema reaches which sink, and for which purposes. The sidecar
+    delivers by the very same matrix. Exit 78 where a sink would get what it may not."""
+    found = _flows(read(one_file(file, config)))
+    if as_json:
+        print_json(found.as_dict())
+    elif mermaid:
+        for line in _chart(found):
+            out.print(line, markup=False)
+    else:
+        wide().print(_matrix(found))
+
+
+@app.command("diff")
+def diff(
+    old: Annotated[
+        str, typer.Argument(metavar="OLD", help="A file, or `REV:path` in a git repository.")
+    ],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Another one.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say which flows NEW adds, widens, narrows or removes. Exit 1 where something widens.
+
+    The files alone are compared, each with the schema that it names: the environment is left out.
+    docs/flows.md is the list of what widens.
+    """
+    before, after = _flows_of_all(old, new)
+    found = changes(before, after)
+    widens = any(change.verdict == "widening" for change in found)
+    if as_json:
+        print_json({"changes": [change.as_dict() for change in found], "widening": widens})
+    elif not found:
+        out.print("no difference")
+    else:
+        wide().print(_table(found))
+    if widens and not as_json:
+        err.print(f"{new} lets more flow than {old}", markup=False, style="red")
+    raise typer.Exit(1 if widens else 0)
+
+
+def _flows_of_all(*references: str) -> list[Flows]:
+    """Return the flows of each file. Raises ``ConfigFaults`` with the faults of all of them."""
+    found: list[Flows] = []
+    faults: list[Fault] = []
+    for reference in references:
+        parts = git.split(reference)
+        try:
+            if parts is None:
+                found.append(_flows(read(Path(reference), {})))
+            else:
+                source = git.read(*parts, Path(), reference)
+                found.append(_flows(read(source, {}), parts[0]))
+        except ConfigFaults as error:
+            faults += error.faults
+    if faults:
+        raise ConfigFaults(dict.fromkeys(faults))
+    return found
+
+
+def _flows(loaded: Loaded, rev: str | None = None) -> Flows:
+    """Return the flows of settings under their schema, at a revision if one is given.
+
+    Faults between settings and schema are reported at the places of the settings.
+    """
+    try:
+        return flows(loaded.config, _schema(loaded.config.schema_, rev))
+    except SchemaError as error:
+        faults = loaded.schema_faults(error)
+    except ConfigFaults as error:
+        faults = [loaded.fault(one.field, one.message, one.code) for one in error.faults]
+    raise ConfigFaults(faults)
+
+
+def _schema(reference: str, rev: str | None) -> Schema:
+    if rev is None or not resources.is_path(reference):
+        return load_schema(reference)
+    schema, faults = git.load_reference(f"{rev}:./{os.path.relpath(reference)}")
+    if schema is None:
+        raise SchemaError(faults)
+    return schema
+
+
+def _party(sink: SinkSettings) -> str:
+    """Write whose a sink is: the party, the recipient and the country."""
+    words = {"first": "ours", "processor": "processor", "third": "third party"}[sink.party]
+    return ", ".join(part for part in (words, sink.recipient, sink.country) if part)
+
+
+def _matrix(found: Flows) -> Table:
+    sinks = (escape(f"{name} ({_party(sink)})") for name, sink in found.sinks.items())
+    table = new_table(found.schema.id, *sinks, whole=(found.schema.id,))
+    for field in found.schema.fields:
+        cells = (found.to(name).get(field, ()) for name in found.sinks)
+        table.add_row(field, *(", ".join(cell) or "-" for cell in cells))
+    return table
+
+
+def _chart(found: Flows) -> Iterator[str]:
+    """Yield the lines of a flow chart; a field that reaches no sink has no arrow."""
+    fields, sinks = list(found.schema.fields), list(found.sinks)
+    yield "flowchart LR"
+    for index, name in enumerate(fields):
+        yield f'  f{index}["{name}"]'
+    for index, name in enumerate(sinks):
+        yield f'  s{index}[("{name}<br>{_party(found.sinks[name]).translate(_ESCAPES)}")]'
+    for flow in found.flows:
+        ends = fields.index(flow.field), sinks.index(flow.sink)
+        yield f'  f{ends[0]} -->|"{", ".join(flow.purposes)}"| s{ends[1]}'
+
+
+def _table(found: list[Change]) -> Table:
+    table = new_table("verdict", "what", "field", "sink", "old", "new")
+    order = list(_STYLES)
+    for change in sorted(found, key=lambda change: order.index(change.verdict)):
+        words = (change.what, change.field, change.sink, _words(change.old), _words(change.new))
+        table.add_row(change.verdict, *map(escape, words), style=_STYLES[change.verdict])
+    return table
+
+
+def _words(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, list) else value or ""

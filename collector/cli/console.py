@@ -1,13 +1,14 @@
-"""What all commands say things with: data on stdout, everything else on stderr.
+"""Output of all commands: data on stdout, everything else on stderr.
 
-Tables are for terminals; with ``--json``, and wherever nobody is looking, it is JSON.
+Tables are for terminals; with ``--json``, and where stderr is no terminal, it is JSON.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import orjson
 import typer
@@ -18,12 +19,16 @@ from rich.table import Table
 from collector.cli.stdout import ReaderGoneError, write
 from collector.contracts import Tally
 from collector.errors import ConfigError
-from collector.schema import shelf
+from collector.schema import resources
 
 __all__ = [
+    "DEFAULT_SCHEMAS",
     "AsJson",
     "SchemaName",
+    "Schemas",
+    "complete_schema",
     "err",
+    "new_table",
     "out",
     "print_json",
     "print_tally",
@@ -35,7 +40,7 @@ __all__ = [
 
 
 class _Output(Console):
-    """To whoever reads our output; if nobody does any more, that is no failure of ours."""
+    """A console on stdout whose closed pipe is no failure of the command."""
 
     def on_broken_pipe(self) -> None:
         raise ReaderGoneError
@@ -47,13 +52,13 @@ _WIDTH = 200
 
 
 def wide() -> Console:
-    """Where tables of many columns go: as wide as the terminal, and wide where there is none."""
+    """Return a console for tables of many columns: as wide as the terminal, or 200 characters."""
     return out if out.is_terminal else _Output(highlight=False, width=_WIDTH)
 
 
 def complete_schema(incomplete: str) -> list[str]:
-    """Names of shipped schemas, for shell completion."""
-    return [name for name in shelf.names() if name.startswith(incomplete)]
+    """List names of shipped schemas, for shell completion."""
+    return [name for name in resources.names() if name.startswith(incomplete)]
 
 
 SchemaName = Annotated[
@@ -66,16 +71,26 @@ SchemaName = Annotated[
         autocompletion=complete_schema,
     ),
 ]
+DEFAULT_SCHEMAS = ["conferencing"]
+Schemas = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[SCHEMA]...",
+        help="Names of shipped schemas, or paths of schema files. Default: `conferencing`.",
+        autocompletion=complete_schema,
+        show_default=False,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
 def seen(text: str) -> str:
-    """A text out of a file as a cell of a table: no markup, and nothing that a terminal obeys."""
+    """Escape a text for a cell of a table: no markup, and no control characters."""
     return escape("".join(char if char.isprintable() else "\ufffd" for char in text))
 
 
 def print_json(value: Any, to: Console = out) -> None:
-    """One JSON document on one line."""
+    """Print one JSON document on one line."""
     text = orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
     if to is out:
         write(text)
@@ -84,8 +99,18 @@ def print_json(value: Any, to: Console = out) -> None:
         sys.stderr.buffer.flush()
 
 
+def new_table(*headings: str, numbers: Collection[str] = (), whole: Collection[str] = ()) -> Table:
+    """Make a table without lines. Columns of ``numbers`` are aligned right, and those of ``whole``
+    are never folded."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in headings:
+        justify: Literal["right", "left"] = "right" if heading in numbers else "left"
+        table.add_column(heading, justify=justify, no_wrap=heading in whole, overflow="fold")
+    return table
+
+
 def tally_table(tally: Tally) -> Table:
-    """A tally for people."""
+    """Lay out a tally as a table."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(justify="right")
@@ -106,7 +131,7 @@ def tally_table(tally: Tally) -> Table:
 
 
 def print_tally(tally: Tally, as_json: bool) -> None:
-    """The tally on stderr: a table on a terminal, JSON elsewhere."""
+    """Print the tally on stderr: a table on a terminal, JSON elsewhere."""
     if as_json or not err.is_terminal:
         print_json(tally.as_dict(), err)
     else:

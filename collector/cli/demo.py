@@ -20,7 +20,7 @@ from collector.keyring import Keyring
 from collector.pipeline import Pipeline
 from collector.schema import Schema, load_schema
 from collector.sinks.store import FILE_NAME, Store
-from collector.sinks.table import view_of
+from collector.sinks.store_file import view_of
 from collector.spool import FILE_NAME as SPOOL_NAME
 from collector.spool import Spool
 from collector.testing import Hit, canaries, scan
@@ -49,7 +49,7 @@ def demo(
     """
     loaded = load_schema(schema)
     planted = canaries(20)
-    path = _fresh(data)
+    path = _remove_earlier_demo(data)
     tally, sample, stored = _collect(loaded, path, number, seed, planted)
     hits = scan([data], planted)
     works = _finds_a_plant(planted)
@@ -73,8 +73,8 @@ def demo(
     raise typer.Exit(1 if hits or not works else 0)
 
 
-def _fresh(data: Path) -> Path:
-    """The path of a new store; what an earlier demo left is removed, and nothing else."""
+def _remove_earlier_demo(data: Path) -> Path:
+    """Remove the files of an earlier demo, and nothing else; return the path of the new store."""
     path = data / FILE_NAME
     try:
         for name, suffix in product((FILE_NAME, SPOOL_NAME), ("", "-wal", "-shm")):
@@ -89,7 +89,7 @@ def _fresh(data: Path) -> Path:
 def _collect(
     schema: Schema, path: Path, number: int, seed: int, planted: Sequence[str]
 ) -> tuple[Tally, Record | None, int]:
-    """Meetings through filter and spool into the store: the counts, a record, what is stored."""
+    """Run meetings into the store; return the counts, a record, and the stored records' number."""
     chosen, total, sample = Filter(schema, keys=Keyring()), Tally(), None
     meetings = synthetic.events(number, seed, planted)
     with Store(path, schema) as store:
@@ -108,7 +108,7 @@ def _collect(
 
 
 def _finds_a_plant(planted: Sequence[str]) -> bool:
-    """Whether the scan would have found something: it must find a canary in a file made for it."""
+    """Tell whether the scan works: it must find a canary in a file made for it."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "plant")
         file.write_text(f"before {planted[-1]} after")

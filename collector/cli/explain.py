@@ -1,4 +1,4 @@
-"""``collector explain``: what would be kept and dropped of an event, and why."""
+"""``collector explain``: show what would be stored and dropped of an event, and why."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.table import Table
 
-from collector.cli.console import AsJson, SchemaName, out, print_json
+from collector.cli.console import AsJson, SchemaName, new_table, out, print_json
+from collector.cli.inputs import document, form_of, opened
 from collector.filter import Filter
-from collector.filter.events import MAX_DOCUMENT
 from collector.filter.explain import Explanation, explain
-from collector.filter.text import BOM
-from collector.ingest.files import document, form_of, opened
+from collector.filter.text import BOM, MAX_DOCUMENT
 from collector.keyring import Keyring
 from collector.schema import load_schema
 
@@ -44,7 +42,7 @@ def explain_events(
         text, _ = document(read, MAX_DOCUMENT)
     lines = (form or ("ndjson" if file == Path("-") else form_of(file))) == "ndjson"
     data = bytes(text).removeprefix(BOM)
-    for number, explanation in enumerate(explain(chosen.paths, data, lines), 1):
+    for number, explanation in enumerate(explain(chosen.router, data, lines), 1):
         if number > limit:
             break
         if as_json:
@@ -80,9 +78,7 @@ def _print(number: int, explanation: Explanation) -> None:
     colour = "green" if admitted else "red"
     out.print(f"[bold]event {number}[/]: [{colour}]{explanation.verdict}[/]")
     if explanation.fields:
-        table = Table(box=None, pad_edge=False, header_style="dim")
-        for heading in ("field", "outcome", "from", "value"):
-            table.add_column(heading)
+        table = new_table("field", "outcome", "from", "value")
         for name, finding in explanation.fields.items():
             style = _COLOURS.get(finding.outcome, "yellow")
             value = "" if finding.value is None else str(finding.value)

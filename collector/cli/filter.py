@@ -20,11 +20,10 @@ from rich.progress import (
 )
 
 from collector.cli.console import AsJson, SchemaName, err, print_tally, write_file
-from collector.cli.passes import Merger, Passes
+from collector.cli.inputs import FilterRun, Form, Merger, form_of, is_plain_file
 from collector.cli.stdout import write, write_all
 from collector.contracts import Tally
 from collector.errors import ConfigError, InputError
-from collector.ingest.files import Form, form_of, is_plain_file
 from collector.schema import load_schema
 
 __all__ = ["filter_events"]
@@ -92,11 +91,11 @@ def filter_events(  # noqa: PLR0917 - typer reads the options off the parameters
         collector filter meeting.json --schema participants-qos --tally counts.json
     """
     paths = files or [_STDIN]
-    passes = Passes(load_schema(schema), as_of.date() if as_of else None, jobs)
+    run = FilterRun(load_schema(schema), as_of.date() if as_of else None, jobs)
     total = Tally()
     try:
         with _destination(output, paths) as put:
-            _run(passes, [(path, form or _form(path)) for path in paths], merge, put, total)
+            _filter(run, [(path, form or _form(path)) for path in paths], merge, put, total)
     finally:
         print_tally(total, as_json)
         if tally is not None:
@@ -109,14 +108,14 @@ def _form(path: Path) -> Form:
     return "ndjson" if path == _STDIN else form_of(path)
 
 
-def _run(
-    passes: Passes, inputs: list[tuple[Path, Form]], merge: bool, put: Put, total: Tally
+def _filter(
+    run: FilterRun, inputs: list[tuple[Path, Form]], merge: bool, put: Put, total: Tally
 ) -> None:
     merger = Merger() if merge else None
     written = 0
     with _progress([path for path, _ in inputs]) as advance:
         for path, form in inputs:
-            for records, tally in passes.run(path, form):
+            for records, tally in run.run(path, form):
                 total += tally
                 advance(tally.bytes_in)
                 written += put(merger.add(records) if merger else records)
@@ -127,7 +126,7 @@ def _run(
 
 @contextmanager
 def _destination(output: Path | None, inputs: list[Path]) -> Iterator[Put]:
-    """A function that writes records to where they go, and says how many bytes it wrote."""
+    """Return a function that writes records to the output, and returns their length in bytes."""
     if output is None or output == _STDIN:
         yield write
         return
@@ -146,7 +145,7 @@ def _destination(output: Path | None, inputs: list[Path]) -> Iterator[Put]:
 
 @contextmanager
 def _progress(paths: list[Path]) -> Iterator[Callable[[int], object]]:
-    """A progress bar over the bytes of the inputs, on a terminal; the total if it is known."""
+    """Show a progress bar over the bytes of the inputs, on a terminal."""
     if not err.is_terminal:
         yield lambda _: None
         return

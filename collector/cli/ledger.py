@@ -1,7 +1,8 @@
-"""``collector ledger``: receipts and entries, and whether they hold. No server is needed."""
+"""``collector ledger``: show, verify, sign and export receipts and entries, without a server."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from contextlib import suppress
@@ -11,13 +12,19 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from collector.cli import evidence
-from collector.cli.console import AsJson, err, out, print_json, seen
-from collector.cli.evidence import DATA, Data
-from collector.ledger import Entry, Flaw, Receipt, Verification, opened
-from collector.ledger.checkpoint import checkpoints
-from collector.ledger.trail import Trail
-from collector.spool import FILE_NAME
+from collector.cli.console import AsJson, err, new_table, out, print_json, seen, wide
+from collector.cli.data_dir import ConfigFile, Data, directory
+from collector.cli.stdout import write
+from collector.errors import ConfigError
+from collector.ledger import Entry, Flaw, Note, Receipt, Verification, opened
+from collector.ledger.export import (
+    auditor_script,
+    export_lines,
+    format_checkpoint,
+    parse_checkpoints,
+)
+from collector.ledger.verification import Trail
+from collector.spool import FILE_NAME, note, rotate
 
 __all__ = ["app"]
 
@@ -26,40 +33,33 @@ app: typer.Typer = typer.Typer(
     rich_markup_mode="markdown",
     help="Look at what was received, admitted and rejected, and done beside that, and verify it.",
 )
-app.command("entries")(evidence.entries)
-app.command("checkpoint")(evidence.checkpoint)
-app.command("rotate-key")(evidence.rotate_key)
-app.command("export")(evidence.export)
-
 _MOST_CHARACTERS = 64 << 20
 """That is a checkpoint every hour for more than ten years."""
+_HEX_DIGITS = 64
+_Last = Annotated[int, typer.Option("--last", min=0, help="How many of the newest; 0 for all.")]
 
 
 @app.command("show")
 def show(
-    data: Data = DATA,
-    last: Annotated[
-        int, typer.Option("--last", min=0, help="How many of the newest; 0 for all.")
-    ] = 20,
+    config: ConfigFile = None,
+    data: Data = None,
+    last: _Last = 20,
     as_json: AsJson = False,
 ) -> None:
     """Show the newest receipts: number, minute, what was received, admitted and rejected, and the
     beginning of its hash. With `--json`, all of each."""
-    with opened(data / FILE_NAME) as ledger:
+    with opened(directory(config, data) / FILE_NAME) as ledger:
         receipts = ledger.receipts(last or None)
         if as_json:
             print_json([receipt.as_dict() for receipt in receipts])
         else:
-            out.print(_table(receipts))
+            out.print(_receipts(receipts))
 
 
-def _table(receipts: Iterable[Receipt]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for name in ("number", "received", "admitted"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in ("minute", "hash"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("rejected")
+def _receipts(receipts: Iterable[Receipt]) -> Table:
+    numbers = ("number", "received", "admitted")
+    whole = (*numbers, "minute", "hash")
+    table = new_table(*whole, "rejected", numbers=numbers, whole=whole)
     for receipt in receipts:
         rejected = ", ".join(f"{times:,} {reason}" for reason, times in receipt.rejected.items())
         counts = (str(receipt.sequence), f"{receipt.received:,}", f"{receipt.admitted:,}")
@@ -70,7 +70,8 @@ def _table(receipts: Iterable[Receipt]) -> Table:
 
 @app.command("verify")
 def verify(
-    data: Data = DATA,
+    config: ConfigFile = None,
+    data: Data = None,
     noted: Annotated[
         str | None,
         typer.Option(
@@ -89,30 +90,31 @@ def verify(
     still wait. Exit 1 if anything was changed, removed, moved or put in.
 
     With a checkpoint that was kept elsewhere (`collector ledger checkpoint`) also if the end was
-    cut off, or history rewritten, by somebody who could make all hashes and signatures anew.
+    cut off, or history rewritten, even if all hashes and signatures were made anew.
     """
     if noted is not None and not re.fullmatch("[0-9a-f]{64}", noted):
         raise typer.BadParameter("a hash is 64 hexadecimal digits", param_hint="--noted")
-    kept = [each for path in checkpoint or () for each in _kept(path)]
-    with opened(data / FILE_NAME) as ledger:
-        found = ledger.verify(None if noted is None else bytes.fromhex(noted), kept)
-    aside = len(list(data.glob(f"{FILE_NAME}.damaged-*")))
+    checkpoints = [each for path in checkpoint or () for each in _checkpoints(path)]
+    place = directory(config, data)
+    with opened(place / FILE_NAME) as ledger:
+        found = ledger.verify(None if noted is None else bytes.fromhex(noted), checkpoints)
+    quarantined = len(list(place.glob(f"{FILE_NAME}.damaged-*")))
     if as_json:
-        print_json(_as_dict(found, aside))
+        print_json(_as_dict(found, quarantined))
     else:
-        _print(found, aside)
+        _print(found, quarantined)
     raise typer.Exit(1 if found.flaws else 0)
 
 
-def _kept(path: Path) -> list[Entry]:
-    """The checkpoints of a file. Raises ``InputError`` E401."""
+def _checkpoints(path: Path) -> list[Entry]:
+    """Read the checkpoints of a file. Raises ``InputError`` E401."""
     text = ""
     with suppress(OSError, UnicodeDecodeError), path.open(encoding="utf-8") as file:
         text = file.read(_MOST_CHARACTERS)
-    return checkpoints(text)
+    return parse_checkpoints(text)
 
 
-def _as_dict(found: Verification, aside: int) -> dict[str, object]:
+def _as_dict(found: Verification, quarantined: int) -> dict[str, object]:
     return {
         "ok": not found.flaws,
         "receipts": found.receipts,
@@ -121,15 +123,15 @@ def _as_dict(found: Verification, aside: int) -> dict[str, object]:
         "rejected": dict(found.rejected),
         "tip": {"sequence": found.tip.sequence, "hash": found.tip.hash.hex()},
         "breaks": [{"first": each.first, "missing": each.missing} for each in found.breaks],
-        "damaged_files": aside,
+        "damaged_files": quarantined,
         "flaws": [_of_flaw(flaw) for flaw in found.flaws],
         "entries": _of_trail(found.trail),
     }
 
 
 def _of_flaw(flaw: Flaw) -> dict[str, object]:
-    told: dict[str, object] = {"sequence": flaw.sequence, "message": flaw.message}
-    return told if flaw.what == "receipt" else {**told, "what": flaw.what}
+    described: dict[str, object] = {"sequence": flaw.sequence, "message": flaw.message}
+    return described if flaw.what == "receipt" else {**described, "what": flaw.what}
 
 
 def _of_trail(trail: Trail) -> dict[str, object]:
@@ -138,8 +140,8 @@ def _of_trail(trail: Trail) -> dict[str, object]:
         "signed": trail.signed,
         "signed_up_to": trail.signed_up_to,
         "signatures_checked": trail.is_checked,
-        "checkpoints_kept": trail.kept,
-        "checkpoints_up_to": trail.kept_up_to,
+        "checkpoints_kept": trail.checkpoints,
+        "checkpoints_up_to": trail.checkpoints_up_to,
         "tip": {"sequence": trail.tip.sequence, "hash": trail.tip.hash.hex()},
         "keys": [
             {"sequence": key.sequence, "public": key.public, "vouched": key.is_vouched}
@@ -149,7 +151,7 @@ def _of_trail(trail: Trail) -> dict[str, object]:
     }
 
 
-def _print(found: Verification, aside: int) -> None:
+def _print(found: Verification, quarantined: int) -> None:
     for flaw in found.flaws:
         err.print(str(flaw), markup=False, style="red")
     rejected = found.received - found.admitted
@@ -164,8 +166,8 @@ def _print(found: Verification, aside: int) -> None:
             f" {each.missing:,} receipts are missing before it"
         )
     _print_trail(found.trail)
-    if aside:
-        out.print(f"{aside} damaged files were set aside in the data directory")
+    if quarantined:
+        out.print(f"{quarantined} damaged files were set aside in the data directory")
     out.print(f"tip: {found.tip.sequence} {found.tip.hash.hex()}")
     out.print("[bold red]the ledger does not hold[/]" if found.flaws else "the ledger holds")
 
@@ -183,8 +185,115 @@ def _print_trail(trail: Trail) -> None:
             out.print(f"a new key begins at entry {key.sequence}; the one before has not signed it")
     for sequence in trail.breaks:
         out.print(f"entries before {sequence} were lost, where the file was damaged")
-    if trail.kept:
+    if trail.checkpoints:
         out.print(
-            f"compared with {trail.kept:,} checkpoints that were kept elsewhere, up to entry"
-            f" {trail.kept_up_to}"
+            f"compared with {trail.checkpoints:,} checkpoints that were kept elsewhere, up to entry"
+            f" {trail.checkpoints_up_to}"
         )
+
+
+@app.command("entries")
+def entries(
+    config: ConfigFile = None,
+    data: Data = None,
+    last: _Last = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Show the newest entries: checkpoints, keys, changes of schema and configuration, and what was
+    read, pruned, exported, amended and erased. With `--json`, all of each."""
+    with opened(directory(config, data) / FILE_NAME) as ledger:
+        newest = list(ledger.entries())[-last:]
+    if as_json:
+        print_json([entry.as_dict() for entry in newest])
+    else:
+        wide().print(_entries(newest))
+
+
+def _entries(newest: list[Entry]) -> Table:
+    whole = ("number", "minute", "kind", "receipt", "signed")
+    table = new_table(*whole, "facts", numbers=whole[:1], whole=whole)
+    for entry in newest:
+        minute = f"{entry.minute[:10]} {entry.minute[11:16]}"
+        facts = ", ".join(f"{name} {_short(fact)}" for name, fact in entry.facts)
+        signed = "yes" if entry.signature else "no"
+        cells = (minute, entry.kind, str(entry.receipt.sequence), signed, facts)
+        table.add_row(str(entry.sequence), *map(seen, cells))
+    return table
+
+
+def _short(fact: str) -> str:
+    """Shorten a hash or a key to its beginning."""
+    return fact[:12] if len(fact) == _HEX_DIGITS and fact.isalnum() else fact
+
+
+@app.command("checkpoint")
+def checkpoint(
+    config: ConfigFile = None,
+    data: Data = None,
+    new: Annotated[bool, typer.Option("--new", help="Make one first.")] = False,
+) -> None:
+    """Print the newest checkpoint, a few lines to keep on another machine.
+
+    It stands for all receipts and entries up to it: `collector ledger verify --checkpoint FILE`
+    finds later if they were cut off or rewritten. The sidecar makes one at start, at stop, each
+    hour, and every 10,000 receipts.
+    """
+    place = directory(config, data)
+    with opened(place / FILE_NAME):
+        pass  # it is there
+    if new:
+        note(place, Note.of("checkpoint", at="asked"))
+    with opened(place / FILE_NAME) as ledger:
+        newest = ledger.newest("checkpoint")
+    if newest is None:
+        err.print("there is no checkpoint yet; make one with --new")
+        raise typer.Exit(1)
+    if not newest.signature:
+        err.print("it is not signed: install data-minimisation-collector[signing]", markup=False)
+    write(format_checkpoint(newest).encode())
+
+
+@app.command("rotate-key")
+def rotate_key(config: ConfigFile = None, data: Data = None) -> None:
+    """Make a new key that signs entries from now on; the old one signs it, and is deleted."""
+    place = directory(config, data)
+    with opened(place / FILE_NAME):
+        pass  # it is there
+    out.print(f"key: {rotate(place)}")
+
+
+@app.command("export")
+def export(
+    config: ConfigFile = None,
+    data: Data = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file; none: stdout.")
+    ] = None,
+    verifier: Annotated[
+        bool, typer.Option("--verifier", help="Print the script that verifies it instead.")
+    ] = False,
+) -> None:
+    """Write the whole ledger for an auditor: starts, receipts, entries and documents, as lines of
+    JSON that hold the very texts that were hashed and signed. No record is in it.
+
+    `collector ledger export --verifier > auditor.py` is a script of less than 180 lines that
+    verifies it without Collector: `python3 auditor.py EXPORT [CHECKPOINT…]`.
+    """
+    if verifier:
+        write(auditor_script().encode())
+        return
+    with opened(directory(config, data) / FILE_NAME) as ledger:
+        if output is None:
+            for line in export_lines(ledger):
+                write(line)
+            return
+        is_written = False
+        try:
+            handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(handle, "wb") as file:
+                file.writelines(export_lines(ledger))
+            is_written = True
+        except OSError:
+            pass
+    if not is_written:
+        raise ConfigError("E203", "the file given as --output cannot be written")

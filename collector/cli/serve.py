@@ -1,48 +1,111 @@
-"""``collector serve``: the sidecar."""
+"""``collector serve|healthcheck``: the sidecar, and whether it is ready."""
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+import os
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from collector.cli.console import err
+from collector.config import Address, load, read
+from collector.config.extras import install, is_installed, is_loadable, reinstall
 from collector.errors import ConfigError
 
-__all__ = ["ConfigFile", "needs_sidecar", "serve"]
+if TYPE_CHECKING:
+    from http.client import HTTPConnection
 
-_NEEDED = ("google.protobuf", "httptools", "prometheus_client", "uvicorn")
+__all__ = ["ConfigFile", "File", "healthcheck", "needs_sidecar", "one_file", "serve"]
+
+_NEEDED = ["google.protobuf", "httptools", "prometheus_client"]
+if sys.platform != "win32":
+    _NEEDED.append("uvloop")
+_SECONDS = 3.0
+_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what is listened on, not by us
 
 ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", "-c", metavar="FILE", help="A YAML file; see docs/configuration.md."),
+]
+File = Annotated[
+    Path | None,
+    typer.Argument(metavar="[FILE]", help="The same as --config FILE; none: defaults."),
 ]
 
 
 def serve(config: ConfigFile = None) -> None:
     """Receive events and OpenTelemetry data, and keep only what the schema lists.
 
-    It needs no configuration: events and OTLP/HTTP on port 4318, OTLP/gRPC on 4317, health and
-    metrics on 4319, all of this machine only; data in `./collector-data`. SIGTERM or Ctrl-C ends it
-    once everything is flushed.
+    It needs no configuration: events and OTLP/HTTP on port 4318, OTLP/gRPC on 4317 if grpcio is
+    installed, health and metrics on 4319, all of this machine only; data in `./collector-data`.
+    SIGTERM or Ctrl-C ends it once everything is flushed.
     """
-    needs_sidecar()
-    from collector.config import load  # noqa: PLC0415 - keeps `collector --help` light
-    from collector.server import run  # noqa: PLC0415
+    from collector.server import clear_switches, run  # noqa: PLC0415 - keeps `--help` light
 
-    raise typer.Exit(run(load(config)))
+    clear_switches()  # before any library is tried
+    needs_sidecar()
+    raise typer.Exit(run(read(config)))
+
+
+def one_file(file: Path | None, config: Path | None) -> Path | None:
+    """Return the configuration file of a command that takes it by position and by option. Raises
+    ``typer.BadParameter`` if both are given and differ."""
+    if file is None or config is None:
+        return config if file is None else file
+    if os.path.realpath(file) != os.path.realpath(config):
+        raise typer.BadParameter("FILE names another file", param_hint="--config")
+    return file
 
 
 def needs_sidecar() -> None:
-    """Raises ``ConfigError`` E201 if what a sidecar runs on is not installed."""
-    if not all(map(_is_there, _NEEDED)):
-        extra = "data-minimisation-collector[sidecar]"
-        raise ConfigError("E201", f"the sidecar needs an extra: pip install '{extra}'")
+    """Load the libraries of a sidecar. Raises ``ConfigError`` E201 if one is not installed or
+    cannot be loaded."""
+    if not all(map(is_installed, _NEEDED)):
+        raise ConfigError("E201", f"the sidecar needs an extra: {install('sidecar')}")
+    if not all(map(is_loadable, _NEEDED)):
+        message = "a library of the sidecar is installed and cannot be loaded; install it anew"
+        raise ConfigError("E201", f"{message}: {reinstall('sidecar')}")
 
 
-def _is_there(module: str) -> bool:
+def healthcheck(config: ConfigFile = None) -> None:
+    """Ask the local sidecar whether it is ready: exit 0 if it is, 1 if not.
+
+    It is found by the configuration that it runs under.
+    """
+    chosen = load(config)
+    if chosen.admin.address is None:
+        raise ConfigError("E211", "the sidecar has no admin address to ask; set `admin.address`")
+    status = _asked(chosen.admin.address)
+    if status != 200:
+        err.print("no answer" if status == 0 else "not ready")
+    raise typer.Exit(0 if status == 200 else 1)
+
+
+def _asked(address: Address) -> int:
+    """Request ``/readyz``, never through a proxy, and return the status; 0 without an answer."""
+    from http.client import HTTPException  # noqa: PLC0415 - keeps `collector --help` light
+
+    host = _ANYWHERE.get(address.host, address.host)
+    connection = _connection(host, address.port, encrypted=not address.is_loopback)
     try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # its parent is not there
-        return False
+        connection.request("GET", "/readyz", headers={"Host": "localhost"})
+        return connection.getresponse().status
+    except (OSError, HTTPException):
+        return 0
+    finally:
+        connection.close()
+
+
+def _connection(host: str, port: int, *, encrypted: bool) -> HTTPConnection:
+    from http.client import HTTPConnection, HTTPSConnection  # noqa: PLC0415
+
+    if not encrypted:
+        return HTTPConnection(host, port, timeout=_SECONDS)
+    import ssl  # noqa: PLC0415
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False  # it is asked on this machine, by an address
+    context.verify_mode = ssl.CERT_NONE
+    return HTTPSConnection(host, port, timeout=_SECONDS, context=context)

@@ -1,4 +1,4 @@
-"""Data to whoever reads our output."""
+"""Data on stdout, unbuffered, without loading the libraries of the commands."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ __all__ = ["ReaderGoneError", "write", "write_all"]
 
 
 class ReaderGoneError(Exception):
-    """Whoever read our output has closed it; there is nothing left to do."""
+    """The reader of stdout has closed it; the command has nothing left to do."""
 
 
 def write(data: bytes) -> int:
-    """Write data to stdout, and say how much. Raises ``ReaderGoneError`` once nobody reads it, and
-    ``ConfigError`` E203 when it cannot be written."""
+    """Write data to stdout, and return its length. Raises ``ReaderGoneError`` once the reader has
+    closed it, and ``ConfigError`` E203 when it cannot be written."""
     buffer: Any = sys.stdout.buffer  # the raw file itself where Python runs unbuffered
     return write_all(getattr(buffer, "raw", buffer), data)
 
 
 def write_all(raw: IO[bytes], data: bytes) -> int:
-    """The same for any unbuffered file: nothing is left behind that could fail later."""
+    """Write all data to an unbuffered file, so that nothing is left that could fail later."""
     left, gone = memoryview(data), False
     try:
         while left:

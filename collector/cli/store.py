@@ -1,18 +1,17 @@
-"""``collector store prune|query|risk``: what is older than it may be goes now; what there is; who
-stands alone in it."""
+"""``collector store prune|query|risk``: delete expired data, query the store, and show the risk of
+identification."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 
 import typer
-from rich.table import Table
 
-from collector.cli.console import AsJson, err, out, print_json, wide
-from collector.cli.holdings import ConfigFile, Data, StoreFile, Wait, located, readable
+from collector.cli.console import AsJson, err, new_table, out, print_json, wide
+from collector.cli.data_dir import ConfigFile, Data, StoreFile, Wait, located, readable
 from collector.cli.query import query
-from collector.proof.risk import Change, Crowd, Risk, risks
-from collector.proof.upkeep import prune_all
+from collector.retention.upkeep import prune_all
+from collector.risk import GroupStats, Reduction, Risk, risks
 from collector.schema import load_schema
 
 __all__ = ["app"]
@@ -41,11 +40,11 @@ def prune(
     """Take out of store, spool and files what is older than its retention, and every byte of it.
 
     A sidecar does it by itself, once an hour, and must be stopped for this. Exit 1 if bytes are
-    left since somebody was reading all the time or the disk has no room, or if the store has a
-    table of which no retention is known.
+    left since another process was reading all the time or the disk has no room, or if the store has
+    a table of which no retention is known.
     """
-    schema, holdings = located(config, data, store)
-    done = prune_all(schema, holdings.spool, holdings.store, holdings.lines, wait)
+    _, locations = located(config, data, store)
+    done = prune_all(locations, wait)
     if as_json:
         print_json(asdict(done))
     else:
@@ -59,7 +58,7 @@ def prune(
         err.print(message, markup=False)
     if not done.is_swept:
         err.print(
-            "bytes of what was deleted are left: somebody is reading an earlier state, or the disk"
+            "bytes of deleted data are left: another process reads an earlier state, or the disk"
             " has no room; do it again"
         )
     raise typer.Exit(0 if done.is_swept and not done.unruled else 1)
@@ -80,7 +79,7 @@ def risk(
     """
     at = readable(config, data, store)
     found = risks(at.store, load_schema(at.schema))
-    at.tell("store risk", sum(each.events.total for each in found))
+    at.note_read("store risk", sum(each.events.total for each in found))
     if as_json:
         print_json({"tables": [asdict(each) for each in found]})
     else:
@@ -89,33 +88,30 @@ def risk(
 
 
 def _print_risk(risk: Risk) -> None:
-    out.print(f"[bold]{risk.table}[/]: {_crowd(risk.events, 'events')}, by all fields")
+    out.print(f"[bold]{risk.table}[/]: {_groups_line(risk.events, 'events')}, by all fields")
     if risk.people is not None:
-        out.print(f"by the fields besides {risk.by}: {_crowd(risk.people, 'people')}")
+        out.print(f"by the fields besides {risk.by}: {_groups_line(risk.people, 'people')}")
     helpful = [change for change in risk.changes if risk.helped_by(change)]
     if not helpful:
         out.print("no single option would help")
         return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("field", "option that would help"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("events alone", "smallest", "people alone", "smallest"):
-        table.add_column(heading, justify="right")
+    numbers = ("events alone", "smallest", "people alone", "smallest")
+    table = new_table("field", "option that would help", *numbers, numbers=numbers)
     for change in helpful:
         table.add_row(change.field, change.how, *_figures(change))
     wide().print(table)
 
 
-def _crowd(crowd: Crowd, what: str) -> str:
+def _groups_line(stats: GroupStats, what: str) -> str:
     return (
-        f"{crowd.total:,} {what} in {crowd.groups:,} groups, {crowd.smallest:,} in the smallest,"
-        f" {crowd.alone:,} alone"
+        f"{stats.total:,} {what} in {stats.groups:,} groups, {stats.smallest:,} in the smallest,"
+        f" {stats.alone:,} alone"
     )
 
 
-def _figures(change: Change) -> list[str]:
+def _figures(change: Reduction) -> list[str]:
     figures = []
-    for crowd in (change.events, change.people):
-        counts = ["-", "-"] if crowd is None else [f"{crowd.alone:,}", f"{crowd.smallest:,}"]
+    for stats in (change.events, change.people):
+        counts = ["-", "-"] if stats is None else [f"{stats.alone:,}", f"{stats.smallest:,}"]
         figures += counts
     return figures

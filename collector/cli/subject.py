@@ -1,4 +1,4 @@
-"""``collector subject export|erase|object``: what a person may ask for."""
+"""``collector subject export|erase|object``: the rights of a person."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from typing import Annotated, Any
 import typer
 
 from collector.cli.console import AsJson, err, out, print_json
-from collector.cli.holdings import ConfigFile, Data, StoreFile, Wait, located
+from collector.cli.data_dir import ConfigFile, Data, StoreFile, Wait, located
 from collector.contracts import Subject
-from collector.filter.subject import find
-from collector.proof.rights import Holdings, Removed, erase, export, object_to
+from collector.filter.redaction import find_subject
+from collector.retention.locations import Locations
 from collector.schema import Schema
+from collector.subject.rights import Removed, erase, export, object_to
 
 __all__ = ["app"]
 
 app: typer.Typer = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    help="Show, erase or amend what is kept of a person, in all files of ours.",
+    help="Show, erase or amend what is stored of a person, in all files of ours.",
 )
 _Field = Annotated[
     str,
@@ -53,12 +54,12 @@ def show(
     data: Data = None,
     store: StoreFile = None,
 ) -> None:
-    """Write what is kept of a person as JSON, as it is kept. A sidecar may be running."""
-    schema, holdings = located(config, data, store)
+    """Write what is stored of a person as JSON, as it is stored. A sidecar may be running."""
+    schema, locations = located(config, data, store)
     subject = _subject(schema, field, since, until)
-    found = export(holdings, subject)
+    found = export(locations, subject)
     tables: dict[str, list[Any]] = {}
-    for table, row in found.store:
+    for table, row in found.rows:
         tables.setdefault(table, []).append(row)
     print_json(
         {
@@ -68,9 +69,11 @@ def show(
             "spool": found.spool,
             "files": found.lines,
             "unreadable": {"batches": found.unreadable, "files": found.aside},
-            "beyond": list(holdings.beyond),
+            "beyond": list(locations.beyond),
         }
     )
+    if _warn(locations):
+        raise typer.Exit(1)
 
 
 @app.command("erase")
@@ -85,14 +88,14 @@ def remove(
     wait: Wait = _WAIT,
     as_json: AsJson = False,
 ) -> None:
-    """Delete what is kept of a person, and every byte of it; stop the sidecar before.
+    """Delete what is stored of a person, and every byte of it; stop the sidecar before.
 
     Damaged files and batches that may hold something of the window are deleted whole. Exit 1 if
-    somebody was reading all the time: then bytes of it are left until it is done again.
+    another process was reading all the time: then bytes of it are left until it is done again.
     """
-    schema, holdings = located(config, data, store)
+    schema, locations = located(config, data, store)
     subject = _subject(schema, field, since, until)
-    _tell(erase(holdings, subject, wait), subject, holdings, as_json)
+    _print_removed(erase(locations, subject, wait), subject, locations, as_json)
 
 
 @app.command("object")
@@ -107,13 +110,15 @@ def object_(
     wait: Wait = _WAIT,
     as_json: AsJson = False,
 ) -> None:
-    """Take out of what is kept of a person all that is for optional purposes only, as when consent
-    is withdrawn; otherwise as `erase`."""
-    schema, holdings = located(config, data, store)
+    """Take out of what is stored of a person all that is for optional purposes only, as when
+    consent is withdrawn; otherwise as `erase`."""
+    schema, locations = located(config, data, store)
     subject = _subject(schema, field, since, until)
     if not schema.refusable:
         err.print("no field of the schema is for optional purposes alone: all of them stay")
-    _tell(object_to(holdings, subject, schema.refusable, wait), subject, holdings, as_json)
+    _print_removed(
+        object_to(locations, subject, schema.refusable, wait), subject, locations, as_json
+    )
 
 
 def _subject(schema: Schema, field: str, since: str, until: str) -> Subject:
@@ -122,26 +127,37 @@ def _subject(schema: Schema, field: str, since: str, until: str) -> Subject:
         raise typer.BadParameter("write it as FIELD=VALUE", param_hint="--field")
     if value == "-":
         value = sys.stdin.readline().rstrip("\r\n")
-    return find(schema, name, value, since, until)
+    return find_subject(schema, name, value, since, until)
 
 
 def _asked(subject: Subject) -> dict[str, str]:
     return {"field": subject.field, "from": subject.start, "before": subject.end}
 
 
-def _tell(done: Removed, subject: Subject, holdings: Holdings, as_json: bool) -> None:
+def _print_removed(done: Removed, subject: Subject, locations: Locations, as_json: bool) -> None:
     if as_json:
-        print_json({**_asked(subject), **asdict(done), "beyond": list(holdings.beyond)})
+        print_json({**_asked(subject), **asdict(done), "beyond": list(locations.beyond)})
     else:
         out.print(f"store: {done.rows:,} rows")
         out.print(f"spool: {done.records:,} records in {done.batches:,} batches")
         out.print(f"files of records: {done.lines:,} lines")
         out.print(f"damaged: {done.damaged:,} batches and {done.files:,} files, deleted whole")
-        for place in holdings.beyond:
+        for place in locations.beyond:
             out.print(f"beyond our files: {place}", markup=False)
     if not done.is_swept:
         err.print(
-            "somebody is reading the store or the spool: bytes of what was removed are left in the"
-            " log; do it again when they have ended"
+            "another process reads the store or the spool: bytes of what was removed are left in"
+            " the log; do it again when it has ended"
         )
+    if _warn(locations) or not done.is_swept:
         raise typer.Exit(1)
+
+
+def _warn(locations: Locations) -> bool:
+    """Say that something could not be reached, and return whether that is so."""
+    if locations.unreached:
+        err.print(
+            "not all that earlier configurations named could be reached, see what is beyond our"
+            " files: name the configuration, or look there yourself"
+        )
+    return bool(locations.unreached)

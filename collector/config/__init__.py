@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collector.config.load import examine, load, read
-from collector.config.loaded import Loaded
+from collector.config.load import Loaded, examine, load, read
 from collector.config.model import Config
 from collector.config.values import Address
 

@@ -1,46 +1,99 @@
-"""From a file and the environment to settings, or to the list of everything that is wrong.
+"""Load settings from a file and the environment, or list all of their faults.
 
-Nothing of what was written is ever quoted: a fault says where it is, and what should stand there.
+No fault quotes a value: it says where it is, and what should stand there.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from collector.config.loaded import Loaded
-from collector.config.model import Config, Setting, settings, variable
+from collector.config import sink_types
+from collector.config.extras import NO_GRPC_ORIGIN, is_installed
+from collector.config.model import (
+    SWITCH,
+    Config,
+    Section,
+    Setting,
+    Sinks,
+    SinkSettings,
+    settings,
+    variable,
+)
 from collector.config.rules import RULES
-from collector.config.section import Section
-from collector.config.sinks import SWITCH
-from collector.config.values import shown
-from collector.errors import ConfigFaults, Fault
+from collector.config.sink_settings import is_sink_name
+from collector.config.sink_types import settings_of
+from collector.config.values import plain_value
+from collector.errors import ConfigError, ConfigFaults, Fault, SchemaError
 from collector.schema.checks import nearest
 from collector.schema.source import Source
 from collector.schema.source import read as read_yaml
 
-__all__ = ["PREFIX", "examine", "load", "read"]
+__all__ = ["PREFIX", "Loaded", "examine", "load", "read"]
+
+_NO_SCHEMA = ("E101", "E140")
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings, and where each comes from: ``default``, ``environment``, or file and line.
+
+    ``faults`` are all that is wrong; ``sound`` says whether a setting is what was written.
+    """
+
+    config: Config
+    origins: Mapping[str, str]
+    faults: tuple[Fault, ...] = ()
+    faulty: frozenset[str] = frozenset()
+
+    @property
+    def lacks_grpc(self) -> bool:
+        """Whether gRPC is off for no other reason than that grpcio is not installed."""
+        return self.origins["grpc.address"] == NO_GRPC_ORIGIN
+
+    def sound(self, name: str) -> bool:
+        """Return whether nothing is wrong with a setting, nor with a section that it is in."""
+        parts = name.split(".")
+        return not any(".".join(parts[: end + 1]) in self.faulty for end in range(len(parts)))
+
+    def fault(self, name: str, message: str, code: str) -> Fault:
+        """Return a fault of a setting, at the place where its value comes from."""
+        file, _, line = self.origins[name].rpartition(":")
+        place = (file, int(line), 1) if file else (line, 0, 0)
+        return Fault(*place, name, message, code)
+
+    def schema_faults(self, error: SchemaError) -> list[Fault]:
+        """Return the faults of the schema; one that is not there is a fault of its setting."""
+        return [
+            self.fault("schema", one.message, one.code) if one.code in _NO_SCHEMA else one
+            for one in error.faults
+        ]
+
 
 PREFIX = "COLLECTOR__"
-"""What the environment variables of settings begin with."""
+"""The prefix of the environment variables of settings."""
 
 _ENVIRONMENT = "environment"
 _DEFAULTS = "defaults"
 _CODES = {"E101": "E206", "E102": "E206", "E103": "E211", "E104": "E206"}
 """Faults of YAML under the codes of configuration; all others are E209."""
-_WORD = re.compile(r"[A-Za-z_]{1,40}").fullmatch
+_GRPC = ("grpc", "address")
+_LIKENESS = 0.8
+"""How like a known name a key must be to be quoted in a fault: a secret may stand for a key."""
 Loc = tuple[str, ...]
+Members = dict[str, type[Section] | type[Sinks] | None]
 
 
 def load(path: Path | None = None) -> Config:
-    """The settings of a file, with the environment over it.
+    """Return the settings of a file, with the environment over it.
 
     Raises ``ConfigFaults``, whose ``faults`` are all that is wrong.
     """
@@ -48,7 +101,7 @@ def load(path: Path | None = None) -> Config:
 
 
 def read(file: Path | Source | None = None, environ: Mapping[str, str] = os.environ) -> Loaded:
-    """The same, with the origin of each setting; also of a file that has been read already."""
+    """Do the same, and return the origin of each setting; also for a file that is read already."""
     loaded = examine(file, environ)
     if loaded.faults:
         raise ConfigFaults(loaded.faults)
@@ -56,22 +109,36 @@ def read(file: Path | Source | None = None, environ: Mapping[str, str] = os.envi
 
 
 def examine(file: Path | Source | None = None, environ: Mapping[str, str] = os.environ) -> Loaded:
-    """The same, with defaults instead of what is faulty. Raises nothing."""
+    """Do the same, with defaults in the place of faulty settings. Raises nothing.
+
+    Where grpcio is not installed, the default of ``grpc.address`` is ``off``, unless nothing else
+    would receive.
+    """
     if file is None:
         file = Source("", value={})
     draft = _Draft(file if isinstance(file, Source) else read_yaml(file, str(file)))
+    draft.find_sinks(environ)
     draft.take_file()
     draft.take_environment(environ)
     config = draft.build(Config, ())
+    origins = {one.name: draft.origin(one.loc) for one in settings(draft.sinks)}
+    if draft.can_do_without_grpc(config) and not is_installed("grpc"):
+        config = _without_grpc(config)
+        origins["grpc.address"] = NO_GRPC_ORIGIN
     for rule in RULES:
         for about, code, message in rule(config):
             draft.report_rule(about, code, message)
     return Loaded(
         config,
-        {one.name: draft.origin(one.loc) for one in settings()},
+        origins,
         tuple(sorted(set(draft.faults), key=_order)),
         frozenset(map(".".join, draft.faulty)),
     )
+
+
+def _without_grpc(config: Config) -> Config:
+    grpc = config.grpc.model_copy(update={"address": None})
+    return config.model_copy(update={"grpc": grpc})
 
 
 def _order(fault: Fault) -> tuple[bool, int, int, str]:
@@ -80,45 +147,96 @@ def _order(fault: Fault) -> tuple[bool, int, int, str]:
 
 @dataclass(slots=True)
 class _Draft:
-    """What was written, setting by setting, and what is wrong with it."""
+    """Values as they were written, setting by setting, and their faults."""
 
     source: Source
     values: dict[Loc, Any] = field(default_factory=dict)
     from_environment: set[Loc] = field(default_factory=set)
     faulty: set[Loc] = field(default_factory=set)
     faults: list[Fault] = field(default_factory=list)
+    refused: set[str] = field(default_factory=set)
+    sinks: dict[str, type[SinkSettings]] = field(default_factory=lambda: Sinks().sections())
+
+    def find_sinks(self, environ: Mapping[str, str]) -> None:
+        """Find the sinks that are named, and the settings that each has by its type."""
+        written = self.source.value.get("sinks") if isinstance(self.source.value, dict) else None
+        types: dict[str, tuple[str, bool]] = {}
+        for name, part in written.items() if isinstance(written, dict) else ():
+            type_ = part.get("type") if isinstance(part, dict) else None
+            if is_sink_name(name):
+                types[name] = (type_, True) if isinstance(type_, str) else (name, False)
+        for name, key, value in _sink_variables(environ):
+            if key == "TYPE" and value:
+                types[name] = (value, True)
+                self.from_environment.add(("sinks", name, "type"))
+            else:
+                types.setdefault(name, (name, False))
+        for name, (type_, is_written) in types.items():
+            self._find_sink(name, type_, is_written=is_written)
+
+    def _find_sink(self, name: str, type_: str, *, is_written: bool) -> None:
+        fault = None
+        try:
+            self.sinks[name] = settings_of(type_)
+        except ConfigError as error:
+            fault = error
+        if fault is None or (fault.code == "E215" and not is_written):
+            return  # of a name that is no type, the fault is that it is no setting
+        known = sink_types.names()
+        message = fault.message
+        if fault.code == "E215":
+            message += nearest(type_, known) or f"; there are {', '.join(known)}"
+        self.refused.add(name)
+        self.sinks.setdefault(name, SinkSettings)
+        self.report(("sinks", name, "type"), fault.code, message)
 
     def take_file(self) -> None:
         for fault in self.source.faults:
             code = _CODES.get(fault.code, "E209")
             message = fault.message.replace("a schema document", "a configuration file")
-            self.faults.append(fault._replace(field=_safe(fault.field), code=code, message=message))
+            name = self.shown(tuple(fault.field.split("."))) if fault.field else ""
+            self.faults.append(fault._replace(field=name, code=code, message=message))
         value = self.source.value
         if isinstance(value, dict):
             self._take(Config, value, ())
         elif value is not None:
             self.report((), "E209", "a configuration must be a mapping of sections to settings")
 
-    def _take(self, section: type[Section], value: dict[str, Any], loc: Loc) -> None:
-        known = _members(section)
+    def _take(self, section: type[Section | Sinks], value: dict[str, Any], loc: Loc) -> None:
+        known = self._members(section)
         for key, part in value.items():
             inner = (*loc, key)
             within = known.get(key)
             if key not in known:
-                hint = nearest(key, list(known)) or f"; there are {', '.join(known)}"
-                self.report(inner, "E208", f"there is no such setting here{hint}")
+                self._report_unknown(inner, list(known))
+            elif loc == ("sinks",) and key in self.refused:
+                continue
             elif within is None:
                 self.values[inner] = part
             elif isinstance(part, dict):
                 self._take(within, part, inner)
-            elif SWITCH in within.model_fields and isinstance(part, bool | str):
+            elif (
+                issubclass(within, Section)
+                and SWITCH in within.model_fields
+                and isinstance(part, bool | str)
+            ):
                 self.values[(*inner, SWITCH)] = part
                 self.source.places[(*inner, SWITCH)] = self.source.places[inner]
             elif part is not None:  # a section with nothing in it says nothing
                 self.report(inner, "E209", "this must be a section: a mapping of keys to values")
 
+    def _report_unknown(self, loc: Loc, known: list[str]) -> None:
+        problem = "there is no such setting here"
+        if loc[:-1] == ("sinks",):
+            problem = "there is no such type of sinks, and no `type` that says another"
+            known = sink_types.names()
+            if not is_sink_name(loc[-1]):
+                problem = "the name of a sink has small letters, digits and `-`, and at most 32"
+        hint = nearest(loc[-1], known) or f"; there are {', '.join(known)}"
+        self.report(loc, "E208", f"{problem}{hint}")
+
     def take_environment(self, environ: Mapping[str, str]) -> None:
-        known = {one.variable: one.loc for one in settings()}
+        known = {one.variable: one.loc for one in settings(self.sinks)}
         known |= {variable(loc[:-1]): loc for loc in known.values() if loc[-1] == SWITCH}
         for name in sorted(environ):
             if not name.startswith(PREFIX):
@@ -130,15 +248,18 @@ class _Draft:
                 hint = nearest(name, list(known)) if "__" in name[len(PREFIX) :] else ""
                 hint = hint or "; see docs/configuration.md"
                 message = f"no setting has this variable{hint}"
-                shown_name = name if _WORD(name) else f"{PREFIX}…"
+                parts = tuple(name[len(PREFIX) :].lower().split("__"))
+                shown_name = name if "…" not in self.shown(parts) else f"{PREFIX}…"
                 self.faults.append(Fault(_ENVIRONMENT, 0, 0, shown_name, message, "E208"))
 
     def build(self, section: type[Section], loc: Loc) -> Any:
-        """The section, with defaults instead of what is faulty."""
+        """Build a section, with defaults in the place of faulty settings."""
         parts: dict[str, Any] = {}
-        for key, within in _members(section).items():
+        for key, within in self._members(section).items():
             inner = (*loc, key)
-            if within is not None:
+            if within is Sinks:
+                parts[key] = self._build_sinks(inner)
+            elif within is not None and issubclass(within, Section):
                 parts[key] = self.build(within, inner)
             elif inner in self.values and self._is_written(inner):
                 parts[key] = self.values[inner]
@@ -152,6 +273,21 @@ class _Draft:
         sound = {key: part for key, part in parts.items() if (*loc, key) not in self.faulty}
         return section(**sound)
 
+    def _build_sinks(self, loc: Loc) -> Sinks:
+        """Build all sinks but those whose settings are faulty."""
+        made: dict[str, SinkSettings] = {}
+        for name, section in self.sinks.items():
+            if name in self.refused:
+                continue
+            with suppress(ValidationError):  # a required setting is faulty, which is told
+                sink: SinkSettings = self.build(section, (*loc, name))
+                made[name] = sink.model_copy(update={"type": sink.type or name})
+        return Sinks(made)
+
+    def _members(self, section: type[Section | Sinks]) -> Members:
+        """Return the keys of a section, with the sections among them."""
+        return dict(self.sinks) if section is Sinks else _members(section)
+
     def _is_written(self, loc: Loc) -> bool:
         value = self.values[loc]
         if value is None or (loc in self.from_environment and value == ""):
@@ -161,6 +297,9 @@ class _Draft:
         return True
 
     def _report_detail(self, section: type[Section], loc: Loc, detail: ErrorDetails) -> None:
+        if not detail["loc"]:
+            self.report(loc, "E209", "the settings of this section do not fit together")
+            return
         key = str(detail["loc"][0])
         info = next(i for n, i in section.model_fields.items() if key in (n, i.alias))
         self.report((*loc, key), "E209", _message(Setting(loc, info), detail))
@@ -171,7 +310,7 @@ class _Draft:
         self._keep(loc, code, message)
 
     def _keep(self, loc: Loc, code: str, message: str) -> None:
-        name = ".".join(part if _WORD(part) else "…" for part in loc)
+        name = self.shown(loc)
         if loc in self.from_environment:
             self.faults.append(Fault(_ENVIRONMENT, 0, 0, name, message, code))
         elif not self.source.file:
@@ -180,11 +319,24 @@ class _Draft:
             place = self.source.fault(loc, code, message)
             self.faults.append(place._replace(field=name))
 
+    def shown(self, loc: Loc) -> str:
+        """Name a setting, without keys that resemble no known one."""
+        known = {word for one in settings(self.sinks) for word in one.loc}
+        return ".".join(
+            part if part in known or get_close_matches(part, known, cutoff=_LIKENESS) else "…"
+            for part in loc
+        )
+
     def report_rule(self, about: tuple[Loc, ...], code: str, message: str) -> None:
         """Keep a fault between settings, unless one of them is faulty in itself."""
         parts = {loc[:end] for loc in about for end in range(1, len(loc) + 1)}
         if not self.faulty & parts:
             self._keep(about[0], code, message)
+
+    def can_do_without_grpc(self, config: Config) -> bool:
+        """Return whether gRPC is on by default only, and something else receives."""
+        has_others = config.http.address is not None or config.http.unix is not None
+        return has_others and _GRPC not in self.values
 
     def origin(self, loc: Loc) -> str:
         if loc in self.from_environment:
@@ -194,34 +346,38 @@ class _Draft:
         return "default"
 
 
-def _members(section: type[Section]) -> dict[str, type[Section] | None]:
-    """The keys of a section, with the sections among them."""
-    found: dict[str, type[Section] | None] = {}
-    for name, info in section.model_fields.items():
-        within = info.annotation
-        if isinstance(within, type) and issubclass(within, Section):
-            found[info.alias or name] = within
-        else:
-            found[info.alias or name] = None
+def _members(section: type[Section | Sinks]) -> Members:
+    found: Members = {}
+    for name, info in section.model_fields.items() if issubclass(section, Section) else ():
+        within: Any = info.annotation
+        is_section = isinstance(within, type) and issubclass(within, Section | Sinks)
+        found[info.alias or name] = within if is_section else None
     return found
 
 
-def _safe(name: str) -> str:
-    return ".".join(part if _WORD(part) else "…" for part in name.split(".")) if name else ""
+def _sink_variables(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """Yield the variables of sinks: the sink's name, the key, the value."""
+    for variable_name, value in environ.items():
+        begin, _, rest = variable_name.partition(f"{PREFIX}SINKS__")
+        name, _, key = rest.lower().replace("_", "-").partition("--")
+        if not begin and is_sink_name(name):
+            yield name, key.upper().replace("-", "_"), value
 
 
 _LIMITS = {"ge": "at least", "le": "at most"}
 
 
 def _message(setting: Setting, detail: ErrorDetails) -> str:
-    """One pydantic error in our words. Its own text is not used unless it is one of ours."""
+    """Describe a pydantic error in our words; its own text is used only if it is one of ours."""
+    if detail["type"] == "missing":
+        return "this must be said; see the documentation of this type of sinks"
     if detail["type"] == "E209":
         return detail["msg"]
     context = detail.get("ctx") or {}
     if detail["type"] == "literal_error":
         return f"this must be one of {context.get('expected')}"
     limits: Iterator[str] = (
-        f"{_LIMITS[key]} {shown(setting.info, limit)}"
+        f"{_LIMITS[key]} {plain_value(setting.info, limit)}"
         for key, limit in context.items()
         if key in _LIMITS
     )

@@ -5,32 +5,40 @@ The documentation's table is checked against these models by a test.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, PlainValidator
 from pydantic.fields import FieldInfo
 
-from collector.config.section import Section
-from collector.config.sinks import Sink, Sinks
+from collector.config.sink_settings import PARTIES, Party, Section, SinkSettings
+from collector.config.sink_types import BUILT_IN, built_in_settings, settings_of
 from collector.config.values import (
     Address,
+    Bucket,
     Country,
     Duration,
+    Endpoint,
+    Flag,
     Hashes,
+    KeySet,
+    Line,
     Listen,
     Location,
     Names,
     Origins,
     Recipient,
+    Reference,
     Size,
     UnixSocket,
     Whole,
-    shown,
+    plain_value,
 )
 
 __all__ = [
+    "PARTIES",
+    "SWITCH",
     "About",
     "Admin",
     "Auth",
@@ -39,15 +47,56 @@ __all__ = [
     "Http",
     "Limits",
     "Log",
+    "Party",
+    "RecorderSection",
+    "Section",
     "Setting",
+    "SinkSettings",
+    "Sinks",
     "Spool",
     "Tls",
     "settings",
     "variable",
 ]
 
+
+SWITCH = "enabled"
+"""The setting that a section stands for where it is written as ``true`` or ``false``."""
+
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
-_Text = Annotated[str, Field(min_length=1, max_length=4096)]
+_HOUR = 3600
+
+
+class Sinks(Mapping[str, SinkSettings]):
+    """The settings of all sinks by name: those of every type of ours, on or off, and others."""
+
+    def __init__(self, chosen: Mapping[str, SinkSettings] | None = None) -> None:
+        defaults = {name: built_in_settings(name) for name in BUILT_IN}
+        chosen = chosen or {}
+        self._every: dict[str, SinkSettings] = {
+            name: chosen[name] if name in chosen else defaults[name](type=name)
+            for name in dict.fromkeys([*defaults, *chosen])
+        }
+
+    def __getitem__(self, name: str) -> SinkSettings:
+        return self._every[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._every)
+
+    def __len__(self) -> int:
+        return len(self._every)
+
+    def __repr__(self) -> str:
+        return f"<settings of {len(self)} sinks>"
+
+    def on(self) -> dict[str, SinkSettings]:
+        """Return those that are switched on, by name."""
+        return {name: sink for name, sink in self.items() if sink.is_on}
+
+    def sections(self) -> dict[str, type[SinkSettings]]:
+        """Return the class of each sink's settings, by name."""
+        return {name: type(sink) for name, sink in self.items()}
 
 
 class Http(Section):
@@ -67,6 +116,11 @@ class Http(Section):
         (),
         description="Names by which senders may call a loopback address, besides loopback's own;"
         " an open address takes any.",
+    )
+    preferences: Flag = Field(
+        False,
+        description="Whether `/preferences` is served, where visitors switch optional purposes"
+        " off; without a token.",
     )
     trusted_hops: Annotated[Whole, Field(ge=0, le=16)] = Field(
         0,
@@ -95,7 +149,7 @@ class Admin(Section):
 
 
 class Limits(Section):
-    """What a sender may ask for."""
+    """Limits on what a sender may ask for."""
 
     wire: Annotated[Size, Field(ge=_KIB, le=64 * _MIB)] = Field(
         4 * _MIB, description="The largest body as sent."
@@ -105,6 +159,9 @@ class Limits(Section):
     )
     ratio: Annotated[Whole, Field(ge=2, le=1000)] = Field(
         100, description="How many times larger a body may become, past its first `1MiB`."
+    )
+    events: Annotated[Whole, Field(ge=1, le=10_000_000)] = Field(
+        100_000, description="How many events a request may hold: lines, elements, nested lists."
     )
     header: Annotated[Size, Field(ge=_KIB, le=_MIB)] = Field(
         64 * _KIB, description="All headers of a request together."
@@ -131,17 +188,17 @@ class Tls(Section):
 
 
 class Auth(Section):
-    """Who may send."""
+    """Authentication of senders."""
 
     tokens: Hashes = Field(
         (),
-        description="SHA-256 of each bearer token that is taken, in hexadecimal. With none, anybody"
-        " who reaches the address may send.",
+        description="SHA-256 of each bearer token that is taken, in hexadecimal. With none, any"
+        " sender that reaches the address may send.",
     )
 
 
 class Spool(Section):
-    """What waits on disk for delivery."""
+    """The queue on disk, in which batches wait for delivery."""
 
     limit: Annotated[Size, Field(ge=_MIB, le=1024 * _GIB)] = Field(
         _GIB, description="How much may wait; past it, senders are asked to come again."
@@ -149,7 +206,7 @@ class Spool(Section):
 
 
 class Log(Section):
-    """What the process says on stderr."""
+    """The log on stderr."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least that is said: `debug`, `info`, `warning` or `error`."
@@ -157,7 +214,7 @@ class Log(Section):
 
 
 class About(Section):
-    """Who is responsible, for the privacy notice and the record of processing."""
+    """The controller, for the privacy notice and the record of processing."""
 
     controller: Recipient = Field(
         None, description="Who decides what is collected and why: the controller's name."
@@ -172,22 +229,99 @@ class About(Section):
         None, description="The country of the controller, two letters, such as `DE`."
     )
 
-    def place(self, sink: Sink) -> str | None:
-        """The country that records of a sink go to: its own, or for what is ours, ours."""
+    def place(self, sink: SinkSettings) -> str | None:
+        """Return the country that records of a sink go to: its own, or that of the controller for a
+        sink that is ``first``."""
         return sink.country or (self.country if sink.party == "first" else None)
 
 
+class RecorderSection(Section):
+    """Recordings, which `collector recorder` keeps: a process of its own."""
+
+    enabled: Flag = Field(
+        False, description="Whether `collector recorder` may run. `recorder: true` means the same."
+    )
+    data: Location = Field(
+        Path("recorder-data"),
+        description="The directory of recordings, their keys and their ledger; not that of `data`.",
+    )
+    address: Listen = Field(
+        Address("127.0.0.1", 4320), description="Where meetings reach the recorder, or `off`."
+    )
+    unix: UnixSocket = Field(
+        None, description="A socket file for the same, for its owner only (0600)."
+    )
+    hosts: Names = Field(
+        (), description="Names by which it may be called, besides loopback's and its own address."
+    )
+    keys: KeySet = Field(
+        None,
+        description="The platform's public keys (JWKS), by which tokens are verified: a file, or an"
+        " `https` address.",
+    )
+    eddsa: Flag = Field(
+        False,
+        description="Whether tokens may call their algorithm `EdDSA`, as before RFC 9864, instead"
+        " of `Ed25519`.",
+    )
+    bucket: Bucket = Field(
+        None,
+        description="Where encrypted recordings are kept, such as `s3://recordings`; none: in"
+        " `recorder.data`.",
+    )
+    bucket_endpoint: Endpoint = Field(
+        None, description="The address of a bucket that is not the provider's, such as a MinIO."
+    )
+    bucket_region: Line | None = Field(None, description="The region of the bucket.")
+    bucket_access_key: Reference = Field(
+        None,
+        description="Where the name of the bucket's key is: `env:NAME` or `file:PATH`; none: where"
+        " the provider's tools look.",
+    )
+    bucket_secret_key: Reference = Field(None, description="Where its secret is, likewise.")
+    queue: Annotated[Size, Field(ge=16 * _MIB, le=1024 * _GIB)] = Field(
+        _GIB, description="How much may wait for the bucket; past it, chunks are refused."
+    )
+    longest: Annotated[Duration, Field(ge=60, le=168 * _HOUR)] = Field(
+        24.0 * _HOUR, description="How long a grant may be open, from the request on."
+    )
+    retention: Annotated[Duration, Field(ge=60, le=87_600 * _HOUR)] = Field(
+        720.0 * _HOUR, description="The longest retention that a host may ask for."
+    )
+    local_time: Annotated[Duration, Field(ge=60, le=720 * _HOUR)] = Field(
+        72.0 * _HOUR,
+        description="How long the files of a local recording wait for the host to take them.",
+    )
+
+
+def _sinks(value: Any) -> Sinks:
+    """Take settings as they are, or make those of a mapping as the loader does."""
+    if isinstance(value, Sinks):
+        return value
+    return Sinks(
+        {
+            name: settings_of(each.get("type", name))(**{"type": name, **each})
+            for name, each in value.items()
+        }
+    )
+
+
 class Config(Section):
-    """All settings of the sidecar."""
+    """All settings of the sidecar and the recorder."""
 
     data: Location = Field(
         Path("collector-data"),
         description="The directory of spool and store, made if it is not there. One process each.",
     )
-    schema_: _Text = Field(
+    schema_: Line = Field(
         "conferencing",
         alias="schema",
         description="What is collected: a shipped schema's name, or the path of a schema file.",
+    )
+    claims: Location = Field(
+        None,
+        description="Your own public sentences, in the form of `schemas/claims.yaml`; they are"
+        " added to those of Collector.",
     )
     http: Http = Http()
     grpc: Grpc = Grpc()
@@ -196,9 +330,10 @@ class Config(Section):
     tls: Tls = Tls()
     auth: Auth = Auth()
     spool: Spool = Spool()
-    sinks: Sinks = Sinks()
+    sinks: Annotated[Sinks, PlainValidator(_sinks)] = Field(default_factory=Sinks)
     log: Log = Log()
     about: About = About()
+    recorder: RecorderSection = RecorderSection()
 
 
 class Setting(NamedTuple):
@@ -214,27 +349,39 @@ class Setting(NamedTuple):
 
     @property
     def variable(self) -> str:
-        """The environment variable that sets it."""
+        """Return the environment variable that sets it."""
         return variable(self.loc)
 
     def of(self, config: Config) -> Any:
-        """Its value, as one would write it; of secrets only the number."""
+        """Return its value, as one would write it; of secrets only the number."""
         value: Any = config
         for key in self.loc:
-            value = getattr(value, "schema_" if key == "schema" else key)
-        return shown(self.info, value)
+            name = "schema_" if key == "schema" else key
+            value = value[key] if isinstance(value, Sinks) else getattr(value, name)
+        plain = plain_value(self.info, value)
+        is_plain = plain is None or isinstance(plain, str | int | float | list)
+        return plain if is_plain else str(plain)
 
 
 def variable(loc: tuple[str, ...]) -> str:
-    """The environment variable of a setting, or of a section."""
-    return "__".join(["COLLECTOR", *loc]).upper()
+    """Return the environment variable of a setting, or of a section."""
+    return "__".join(["COLLECTOR", *loc]).upper().replace("-", "_")
 
 
-def settings(section: type[Section] = Config, loc: tuple[str, ...] = ()) -> Iterator[Setting]:
-    """Every setting, in order."""
+def settings(sinks: Mapping[str, type[SinkSettings]] | None = None) -> Iterator[Setting]:
+    """Yield every setting, in order, with those of these sinks; of ours unless others are given."""
+    return _settings(Config, (), Sinks().sections() if sinks is None else sinks)
+
+
+def _settings(
+    section: type[Section], loc: tuple[str, ...], sinks: Mapping[str, type[SinkSettings]]
+) -> Iterator[Setting]:
     for name, info in section.model_fields.items():
         inner = (*loc, info.alias or name)
-        if isinstance(info.annotation, type) and issubclass(info.annotation, Section):
-            yield from settings(info.annotation, inner)
+        if info.annotation is Sinks:
+            for sink, within in sinks.items():
+                yield from _settings(within, (*inner, sink), sinks)
+        elif isinstance(info.annotation, type) and issubclass(info.annotation, Section):
+            yield from _settings(info.annotation, inner, sinks)
         else:
             yield Setting(inner, info)

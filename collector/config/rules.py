@@ -1,13 +1,18 @@
-"""What settings must be together. A rule yields its findings: the settings, a code, a message."""
+"""Rules for settings together. A rule yields findings: the settings, a code, a message."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
 
-from collector.config.model import Config
+from collector.config.model import SWITCH, Config
+from collector.config.sink_settings import SinkSettings
+from collector.config.values import Address, overlap
 
-__all__ = ["RULES", "Finding"]
+__all__ = ["OWN_DIRECTORY", "RULES", "SAME_ADDRESS", "Finding"]
 
 Finding = tuple[tuple[tuple[str, ...], ...], str, str]
 """The settings that it is about, the first of them to blame; the code; the message."""
@@ -15,28 +20,53 @@ Finding = tuple[tuple[tuple[str, ...], ...], str, str]
 _TLS = (("tls", "certificate"), ("tls", "key"), ("tls", "client_ca"))
 _TOKENS = ("auth", "tokens")
 _OPEN = "other machines can reach this address: set {}, or use a loopback address"
-_SAY = {"recipient": "who", "purposes": "what for"}
-_ADDRESSES = ("http", "grpc", "admin")
-_OWN = ("collector.", "ledger.", "spool.", "store.")
-"""What the names of files in the data directory begin with."""
+SAME_ADDRESS = "this is the address of `{}` too; use another port"
+"""The message about two listeners with one address, with the setting of the other one."""
+_ASKED = {"recipient": "who", "purposes": "what for"}
+_ADDRESSES = tuple(
+    name
+    for name, field in Config.model_fields.items()
+    if "address" in getattr(field.annotation, "model_fields", ())
+)
+"""The sections that have an address to listen on: ``http``, ``grpc``, ``admin``, ``recorder``, and
+those of receivers that are added."""
+_NO_RECEIVERS = ("admin", "recorder")
+"""The sections of these that take no events."""
+_OWN = ("collector.", "ledger.", "spool.", "spool-aside.", "store.")
+"""Prefixes of the names of files in the data directory."""
+_OWN_FILES = ("collector.lock", "ledger.key", "spool.db", "spool-aside.db", "store.db")
+"""The same, for a socket file, which may be called ``collector.sock``."""
+OWN_DIRECTORY = "sinks"
+"""The name of the directory of sinks' own directories in the data directory."""
+_COMPANION = re.compile(r"\.state|(\.[0-9]+)?(\.new)?|-wal|-shm|-journal|\.compact-.*").fullmatch
+"""Matches the ends of the names of files that a sink makes beside its own."""
 
 
-def closed_doors(config: Config) -> Iterator[Finding]:
-    """Whoever can be reached from elsewhere encrypts, and knows its senders."""
-    tls = config.tls
+def _addresses(config: Config) -> Iterator[tuple[str, Address]]:
+    """Yield the addresses that are listened on, by their sections."""
     for section in _ADDRESSES:
-        address = getattr(config, section).address
-        if address is None or address.is_loopback:
+        settings = getattr(config, section)
+        if settings.address is not None and getattr(settings, SWITCH, True):
+            yield section, settings.address
+
+
+def open_addresses(config: Config) -> Iterator[Finding]:
+    """Require encryption and authentication on addresses that other machines can reach. The
+    recorder has an authentication of its own, by tokens of the platform."""
+    tls = config.tls
+    for section, address in _addresses(config):
+        if address.is_loopback:
             continue
         at = (section, "address")
         if tls.certificate is None or tls.key is None:
             yield (at, *_TLS[:2]), "E210", _OPEN.format("`tls.certificate` and `tls.key`")
-        if not config.auth.tokens and tls.client_ca is None:
+        is_open = not config.auth.tokens and tls.client_ca is None
+        if is_open and section != "recorder":
             yield (at, _TLS[2], _TOKENS), "E210", _OPEN.format("`auth.tokens` or `tls.client_ca`")
 
 
-def whole_pairs(config: Config) -> Iterator[Finding]:
-    """A certificate has a key, and senders' certificates need both."""
+def certificate_pairs(config: Config) -> Iterator[Finding]:
+    """Require a key for a certificate, and both for senders' certificates."""
     tls = config.tls
     if (tls.certificate is None) != (tls.key is None):
         at = _TLS[0] if tls.key is None else _TLS[1]
@@ -47,62 +77,146 @@ def whole_pairs(config: Config) -> Iterator[Finding]:
 
 
 def different_ports(config: Config) -> Iterator[Finding]:
-    """Two listeners do not share an address; port 0 stands for any free one."""
-    seen: dict[object, str] = {}
-    for section in _ADDRESSES:
-        address = getattr(config, section).address
-        if address is None or not address.port:
+    """Refuse two listeners on one address, by whatever name; port 0 stands for any free one.
+
+    Names other than ``localhost`` are compared with others only where they are resolved.
+    """
+    seen: dict[str, Address] = {}
+    for section, address in _addresses(config):
+        if not address.port:
             continue
-        if address in seen:
-            about = ((section, "address"), (seen[address], "address"))
-            message = f"this is the address of `{seen[address]}.address` too; use another port"
-            yield about, "E211", message
-        seen[address] = section
+        for other, theirs in seen.items():
+            if address == theirs or overlap(address, address.hosts, theirs, theirs.hosts):
+                about = ((section, "address"), (other, "address"))
+                yield about, "E211", SAME_ADDRESS.format(f"{other}.address")
+                break
+        seen[section] = address
 
 
-def ways_in(config: Config) -> Iterator[Finding]:
-    """Something is received."""
-    if config.http.address is None and config.http.unix is None and config.grpc.address is None:
-        about = (("http", "address"), ("http", "unix"), ("grpc", "address"))
-        yield about, "E211", "nothing would be received; switch on an address or a socket file"
+def has_receiver(config: Config) -> Iterator[Finding]:
+    """Require a receiver for events."""
+    about = [(section, "address") for section in _ADDRESSES if section not in _NO_RECEIVERS]
+    about.insert(1, ("http", "unix"))
+    if all(getattr(getattr(config, section), field) is None for section, field in about):
+        message = "nothing would be received; switch on an address or a socket file"
+        yield tuple(about), "E211", message
 
 
-def ways_out(config: Config) -> Iterator[Finding]:
-    """Something is kept."""
-    if not config.sinks.on():
-        about = (("sinks", "store", "enabled"), ("sinks", "ndjson", "path"))
-        yield about, "E211", "nothing would be kept; switch on the store, or name a file"
-
-
-def own_files(config: Config) -> Iterator[Finding]:
-    """Records are not written over what lies in the data directory, by whatever way it is named."""
-    path, data = config.sinks.ndjson.path, config.data
-    if path is None or data is None:
+def has_recorder_settings(config: Config) -> Iterator[Finding]:
+    """Require what a recorder needs, if one may run: keys, an address, a directory of its own."""
+    recorder, at = config.recorder, "recorder"
+    if not recorder.enabled:
         return
-    folder, name = os.path.split(os.path.realpath(path))
-    if folder == os.path.realpath(data) and name.casefold().startswith(_OWN):
-        about = (("sinks", "ndjson", "path"), ("data",))
-        yield about, "E211", "the data directory has files of such a name; use another one"
-
-
-def outside_is_named(config: Config) -> Iterator[Finding]:
-    """Whoever else gets records is known by name, and what for."""
+    if recorder.keys is None:
+        message = "no token could be verified; name the key set of the platform"
+        yield ((at, "keys"), (at, SWITCH)), "E211", message
+    if recorder.address is None and recorder.unix is None:
+        message = "the recorder could not be reached; switch on its address or a socket file"
+        yield ((at, "address"), (at, "unix")), "E211", message
+    if (recorder.bucket_access_key is None) != (recorder.bucket_secret_key is None):
+        keys = ((at, "bucket_access_key"), (at, "bucket_secret_key"))
+        first = keys[0] if recorder.bucket_secret_key is None else keys[1]
+        yield (first, *keys), "E211", "the name of the key and its secret go together"
+    if recorder.bucket_access_key and not (recorder.bucket or "").startswith("s3:"):
+        message = "such a key is for buckets of `s3` only; the others' come from the environment"
+        yield ((at, "bucket_access_key"), (at, "bucket")), "E211", message
+    own, data = (Path(os.path.realpath(each or Path())) for each in (recorder.data, config.data))
+    if own == data or own in data.parents or data in own.parents:
+        message = "recordings and records do not share a directory; choose one beside it"
+        yield ((at, "data"), ("data",)), "E211", message
     for name, sink in config.sinks.on().items():
-        if sink.party == "first":
-            continue
+        for key, path in sink.files().items():
+            if own in Path(os.path.realpath(path)).parents:
+                message = "this is in the directory of recordings; choose another path"
+                yield (("sinks", name, key), (at, "data")), "E211", message
+
+
+def has_sink(config: Config) -> Iterator[Finding]:
+    """Require a sink."""
+    if not config.sinks.on():
+        about = tuple(("sinks", name, _first_own(sink)) for name, sink in config.sinks.items())
+        yield about, "E211", "nothing would be kept; switch on a sink"
+
+
+def _first_own(sink: SinkSettings) -> str:
+    """Return the first setting that only this type has."""
+    own = (name for name in type(sink).model_fields if name not in SinkSettings.model_fields)
+    return next(own, "type")
+
+
+class _Use(NamedTuple):
+    """What a setting uses a path for: a file, which has companions, or a directory."""
+
+    at: tuple[str, ...]
+    path: Path
+    is_directory: bool = False
+
+    def excludes(self, other: _Use) -> bool:
+        """Return whether the other path cannot be used beside this file."""
+        is_above = self.path in (other.path, *other.path.parents)
+        if is_above or other.is_directory:
+            return is_above or self._makes(other)
+        return other.path in self.path.parents or self._makes(other) or other._makes(self)
+
+    def _makes(self, other: _Use) -> bool:
+        """Return whether the other path is that of a companion."""
+        own, theirs = str(self.path), str(other.path)
+        return theirs.startswith(own) and _COMPANION(theirs[len(own) :]) is not None
+
+
+def distinct_paths(config: Config) -> Iterator[Finding]:
+    """Refuse a file where another file or directory is or will be, by whatever name."""
+    on, data = config.sinks.on(), Path(os.path.realpath(config.data or Path()))
+    seen = [_Use(("data",), path, is_directory=True) for path in (data, data / OWN_DIRECTORY)]
+    for name, sink in on.items():
+        for key, path in sink.files().items():
+            use = _Use(("sinks", name, key), Path(os.path.realpath(path)))
+            yield from _conflicts(use, seen, data, [other for other in on if other != name])
+            seen.append(use)
+    recorder = config.recorder.unix if config.recorder.enabled else None
+    for section, unix in (("http", config.http.unix), ("recorder", recorder)):
+        if unix is not None:
+            use = _Use((section, "unix"), Path(os.path.realpath(unix)))
+            yield from _conflicts(use, seen, data, list(on))
+            seen.append(use)
+
+
+def _conflicts(use: _Use, others: list[_Use], data: Path, sinks: list[str]) -> Iterator[Finding]:
+    """Compare a file with the data directory's, with other sinks' directories, and with others."""
+    first = next((other for other in others if use.excludes(other)), None)
+    names = _OWN if use.at[0] == "sinks" else _OWN_FILES
+    if use.path.parent == data and use.path.name.casefold().startswith(names):
+        message = "the data directory has files of such a name; use another one"
+        yield (use.at, ("data",)), "E211", message
+    elif any(data / OWN_DIRECTORY / name in (use.path, *use.path.parents) for name in sinks):
+        message = "this is in the directory of another sink; choose another path"
+        yield (use.at, ("data",)), "E211", message
+    elif first is not None:
+        message = f"this is in the way of `{'.'.join(first.at)}`; choose another path"
+        yield (use.at, first.at), "E211", message
+
+
+def other_parties(config: Config) -> Iterator[Finding]:
+    """Require ``party`` for a sink that is not of this machine, recipient and purposes for one of
+    another party."""
+    for name, sink in config.sinks.on().items():
         party = ("sinks", name, "party")
-        for key in ("recipient", "purposes"):
+        if not sink.is_local and "party" not in sink.model_fields_set:
+            message = "records would leave this machine: say whose the sink is, such as `first`"
+            yield (party,), "E214", message
+        for key in ("recipient", "purposes") if sink.party != "first" else ():
             if getattr(sink, key) is None:
-                message = f"somebody else would receive records: say in `{key}` {_SAY[key]}"
+                message = f"another party would receive records: say in `{key}` {_ASKED[key]}"
                 yield (party, ("sinks", name, key)), "E214", message
 
 
 RULES: tuple[Callable[[Config], Iterator[Finding]], ...] = (
-    closed_doors,
-    whole_pairs,
+    open_addresses,
+    certificate_pairs,
     different_ports,
-    ways_in,
-    ways_out,
-    own_files,
-    outside_is_named,
+    has_receiver,
+    has_recorder_settings,
+    has_sink,
+    distinct_paths,
+    other_parties,
 )

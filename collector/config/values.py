@@ -1,55 +1,68 @@
-"""The kinds of values that settings have: addresses, sizes, durations, paths, hashes.
+"""The types of settings' values: addresses, sizes, durations, paths, hashes.
 
-Each is read from what YAML gives, or from a text of the environment. Messages are constants: what
-was written is never quoted, since a secret may have slipped into the wrong line.
+Each is read from a value of YAML, or from a text of the environment. Messages are constants and
+never quote a value, since a secret may be in the wrong line.
 """
 
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
+from collector.units import DURATION, SIZE, duration_text, parse_duration, parse_size, size_text
+
 __all__ = [
     "Address",
+    "Bucket",
     "Country",
     "Duration",
+    "Endpoint",
     "Flag",
     "Hash",
     "Hashes",
     "Host",
+    "IpAddress",
+    "KeySet",
+    "Line",
     "Listen",
     "Location",
     "Names",
     "Origins",
     "Purposes",
     "Recipient",
+    "Reference",
     "Size",
     "UnixSocket",
     "Whole",
-    "shown",
+    "ip_addresses",
+    "overlap",
+    "plain_value",
 ]
 
-_UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
-_TIMES = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_SIZE = re.compile(r"([0-9]{1,12}) ?(B|KiB|MiB|GiB|TiB)?", re.ASCII).fullmatch
-_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?) ?(ms|s|m|h)", re.ASCII).fullmatch
+IpAddress = IPv4Address | IPv6Address
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9])?", re.ASCII).fullmatch
 _PORT = re.compile(r"[0-9]{1,5}", re.ASCII).fullmatch
 _HASH = re.compile(r"[0-9a-f]{64}", re.ASCII).fullmatch
 _ORIGIN = re.compile(r"https?://([^/:@?#\s]{1,253}|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?").fullmatch
 _PURPOSE = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*", re.ASCII).fullmatch
 _COUNTRY = re.compile(r"[A-Z]{2}", re.ASCII).fullmatch
+_HTTPS = re.compile(r"https://([A-Za-z0-9._-]{1,253}|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?(/[!-~]*)?")
+_PLAIN_LOOPBACK = re.compile(r"http://(localhost|127\.[0-9.]{5,11}|\[::1\])(:[0-9]{1,5})?/?")
+_BUCKET = re.compile(r"(s3|gs|az):/(/[A-Za-z0-9][A-Za-z0-9._-]{0,254}){1,9}/?", re.ASCII)
+_REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]{0,127}|file:[^\s].{0,4095}", re.ASCII)
 _LONGEST_UNIX_PATH = 100
 
 
 class Address(NamedTuple):
-    """Where to listen: a host name or an IP address without brackets, and a port (0: any free)."""
+    """An address to listen on: a host name or an IP address without brackets, and a port (0: any
+    free one)."""
 
     host: str
     port: int
@@ -58,24 +71,47 @@ class Address(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can reach it. A name other than ``localhost`` might lead
-        anywhere."""
+    def hosts(self) -> tuple[IpAddress, ...]:
+        """Return the IP addresses that the host is; none for a name that has to be resolved."""
         if self.host.lower() == "localhost":
-            return True
-        try:
-            address = ip_address(self.host)
-        except ValueError:
-            return False
-        return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+            return ip_addresses("127.0.0.1", "::1")
+        return ip_addresses(self.host) if _is_ip(self.host) else ()
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it. Names other than ``localhost`` may resolve to
+        any address."""
+        return any(host.is_loopback for host in self.hosts)
 
 
-def _refused(message: str) -> PydanticCustomError:
+def ip_addresses(*hosts: str) -> tuple[IpAddress, ...]:
+    """Parse IP addresses. An IPv4 address that is mapped to IPv6 is that IPv4 address."""
+    found = map(ip_address, hosts)
+    return tuple(getattr(each, "ipv4_mapped", None) or each for each in found)
+
+
+def overlap(
+    first: Address, hosts: Iterable[IpAddress], second: Address, others: Iterable[IpAddress]
+) -> bool:
+    """Return whether two sockets cannot listen on these addresses, which are resolved, at once."""
+    is_same_port = first.port == second.port > 0
+    return is_same_port and any(_conflict(one, other) for one in hosts for other in others)
+
+
+def _conflict(one: IpAddress, other: IpAddress) -> bool:
+    """Return whether an address takes the place of another: ``::`` also stands for all of IPv4."""
+    if one == other:
+        return True
+    wide = [each for each in (one, other) if each.is_unspecified]
+    return any(each.version == 6 for each in wide) or (bool(wide) and one.version == other.version)
+
+
+def _fault(message: str) -> PydanticCustomError:
     return PydanticCustomError("E209", message)
 
 
 def _listen(value: Any) -> Address | None:
-    if value is False or value == "off":  # what YAML 1.1 reads for `off` is meant by it
+    if value is False or value == "off":  # YAML 1.1 reads `off` as false
         return None
     if isinstance(value, str):
         host, colon, port = value.rpartition(":")
@@ -84,7 +120,7 @@ def _listen(value: Any) -> Address | None:
         is_host = is_bracketed == (":" in host) and bool(_is_ip(host) or _NAME(host))
         if is_host and colon and _PORT(port) and int(port) < 1 << 16:
             return Address(host, int(port))
-    raise _refused("this must be `host:port`, such as `127.0.0.1:4318` or `[::1]:4318`, or `off`")
+    raise _fault("this must be `host:port`, such as `127.0.0.1:4318` or `[::1]:4318`, or `off`")
 
 
 def _is_ip(host: str) -> bool:
@@ -98,39 +134,65 @@ def _is_ip(host: str) -> bool:
 def _size(value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    if isinstance(value, str) and (found := _SIZE(value)):
-        return int(found[1]) * _UNITS[found[2] or "B"]
-    raise _refused("this must be a size: bytes, or a number with KiB, MiB or GiB, such as `4MiB`")
-
-
-def _shown_size(size: int) -> str:
-    for unit, factor in reversed(_UNITS.items()):
-        if size and size % factor == 0 and unit != "B":
-            return f"{size // factor}{unit}"
-    return str(size)
+    if isinstance(value, str) and (size := parse_size(value)) is not None:
+        return size
+    raise _fault(f"this must be a size: {SIZE}")
 
 
 def _duration(value: Any) -> float:
-    if isinstance(value, str) and (found := _DURATION(value)):
-        return float(found[1]) * _TIMES[found[2]]
-    raise _refused("this must be a duration: a number with ms, s, m or h, such as `5s`")
-
-
-def _shown_duration(seconds: float) -> str:
-    return f"{seconds:g}s" if seconds >= 1 else f"{seconds * 1000:g}ms"
+    if isinstance(value, str) and (seconds := parse_duration(value)) is not None:
+        return seconds
+    raise _fault(f"this must be a duration: {DURATION}")
 
 
 def _location(value: Any) -> Path | None:
-    if isinstance(value, str) and value.strip() and "\0" not in value:
+    if isinstance(value, Path):
+        return value
+    if isinstance(value, str) and value.strip() and value.isprintable():
         return Path(value)
-    raise _refused("this must be a path")
+    raise _fault("this must be a path, without control characters")
+
+
+def _printable(value: str) -> str:
+    if value.isprintable():
+        return value
+    raise _fault("this must be on one line, without control characters")
 
 
 def _unix(value: Any) -> Path | None:
     path = _location(value)
     if len(str(path).encode(errors="replace")) > _LONGEST_UNIX_PATH:
-        raise _refused(f"the path of a socket has at most {_LONGEST_UNIX_PATH} bytes; shorten it")
+        raise _fault(f"the path of a socket has at most {_LONGEST_UNIX_PATH} bytes; shorten it")
     return path
+
+
+def _key_set(value: Any) -> str:
+    """Read a path, or an https address without a user and a fragment."""
+    if isinstance(value, Path):
+        return str(value)
+    is_address = isinstance(value, str) and "://" in value
+    if is_address and (not _HTTPS.fullmatch(value) or "#" in value or len(value) > 2048):
+        raise _fault("this must be a path, or an address such as `https://meet.example.com/jwks`")
+    return value if is_address else str(_location(value))
+
+
+def _endpoint(value: Any) -> str:
+    is_text = isinstance(value, str) and len(value) <= 2048
+    if is_text and (_HTTPS.fullmatch(value) or _PLAIN_LOOPBACK.fullmatch(value)):
+        return str(value)
+    raise _fault("this must be an address that begins with `https://`, or `http://` on loopback")
+
+
+def _bucket(value: Any) -> str:
+    if isinstance(value, str) and _BUCKET.fullmatch(value):
+        return value
+    raise _fault("this must be a bucket, such as `s3://recordings/eu`; `gs` and `az` are others")
+
+
+def _reference(value: Any) -> str:
+    if isinstance(value, str) and value.isprintable() and _REFERENCE.fullmatch(value):
+        return value
+    raise _fault("this must be `env:NAME` or `file:PATH`; the secret itself does not belong here")
 
 
 def _whole(value: Any) -> int:
@@ -138,7 +200,7 @@ def _whole(value: Any) -> int:
         return value
     if isinstance(value, str) and re.fullmatch("[0-9]{1,12}", value, re.ASCII):
         return int(value)
-    raise _refused("this must be a whole number")
+    raise _fault("this must be a whole number")
 
 
 def _flag(value: Any) -> bool:
@@ -146,23 +208,23 @@ def _flag(value: Any) -> bool:
         value if isinstance(value, bool | str) else ""
     )
     if found is None:
-        raise _refused("this must be true or false")
+        raise _fault("this must be true or false")
     return found
 
 
 def _list(value: Any) -> tuple[Any, ...]:
-    """A list of YAML, or a text of the environment with commas."""
+    """Read a list of YAML, or a text of the environment with commas."""
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(","))
     if isinstance(value, list):
         return tuple(value)
-    raise _refused("this must be a list")
+    raise _fault("this must be a list")
 
 
 def _hash(value: Any) -> str:
     if isinstance(value, str) and _HASH(value):
         return value
-    raise _refused(
+    raise _fault(
         "this must be the SHA-256 of a token, as 64 small hexadecimal digits; the token itself"
         " does not belong here"
     )
@@ -171,41 +233,46 @@ def _hash(value: Any) -> str:
 def _host(value: Any) -> str:
     if isinstance(value, str) and (_NAME(value) or _is_ip(value)):
         return value.lower()
-    raise _refused("this must be a host name or an IP address, without a port")
+    raise _fault("this must be a host name or an IP address, without a port")
 
 
 def _origin(value: Any) -> str:
     if isinstance(value, str) and _ORIGIN(value):
         return value.lower()
-    raise _refused("this must be an origin, such as `https://app.example.com`, without a path")
+    raise _fault("this must be an origin, such as `https://app.example.com`, without a path")
 
 
 def _purposes(value: Any) -> tuple[str, ...]:
     names = _list(value)
     is_named = all(isinstance(name, str) and _PURPOSE(name) and len(name) <= 64 for name in names)
     if not names or not is_named or len(set(names)) < len(names):
-        raise _refused("this must be a list of purposes of the schema, each only once")
+        raise _fault("this must be a list of purposes of the schema, each only once")
     return names
 
 
 def _recipient(value: Any) -> str:
     if isinstance(value, str) and value.isprintable() and value.strip() and len(value) <= 200:
         return value.strip()
-    raise _refused("this must be a name, on one line and of at most 200 characters")
+    raise _fault("this must be a name, on one line and of at most 200 characters")
 
 
 def _country(value: Any) -> str:
     if isinstance(value, str) and _COUNTRY(value):
         return value
-    raise _refused("this must be the two capital letters of a country (ISO 3166-1), such as `DE`")
+    raise _fault("this must be the two capital letters of a country (ISO 3166-1), such as `DE`")
 
 
 Listen = Annotated[Address | None, BeforeValidator(_listen)]
 Size = Annotated[int, BeforeValidator(_size)]
 Duration = Annotated[float, BeforeValidator(_duration)]
+Line = Annotated[str, AfterValidator(_printable), Field(min_length=1, max_length=4096)]
 Location = Annotated[Path | None, BeforeValidator(_location)]
 UnixSocket = Annotated[Path | None, BeforeValidator(_unix)]
 Whole = Annotated[int, BeforeValidator(_whole)]
+KeySet = Annotated[str | None, BeforeValidator(_key_set)]
+Endpoint = Annotated[str | None, BeforeValidator(_endpoint)]
+Bucket = Annotated[str | None, BeforeValidator(_bucket)]
+Reference = Annotated[str | None, BeforeValidator(_reference)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Hash = Annotated[str, BeforeValidator(_hash)]
 Host = Annotated[str, BeforeValidator(_host)]
@@ -219,15 +286,15 @@ Recipient = Annotated[str | None, BeforeValidator(_recipient)]
 Country = Annotated[str | None, BeforeValidator(_country)]
 
 
-def shown(info: FieldInfo, value: Any) -> Any:
-    """A value of a setting as one would write it, as plain data; of secrets only the number."""
+def plain_value(info: FieldInfo, value: Any) -> Any:
+    """Return a setting's value as plain data in the notation of the file; of secrets the number."""
     reads = {getattr(mark, "func", None) for mark in info.metadata}
     if _listen in reads:
         return "off" if value is None else str(value)
     if _size in reads:
-        return _shown_size(value)
+        return size_text(value)
     if _duration in reads:
-        return _shown_duration(value)
+        return duration_text(value)
     if isinstance(value, tuple):
         return len(value) if info.annotation == tuple[Hash, ...] else list(value)
     return str(value) if isinstance(value, Path) else value

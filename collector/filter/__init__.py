@@ -1,4 +1,4 @@
-"""From untrusted bytes to minimised records: the only place where events are parsed."""
+"""Untrusted bytes in, minimised records out: the only room that parses events."""
 
 from __future__ import annotations
 

@@ -1,26 +1,82 @@
-"""What a filter call gives: the records, and the tally of everything else.
+"""The result of a filter call, and its builder: records, and the tally of everything else.
 
-Most calls are for one event, and most events are counted alike. Such a call says what is to be
-counted as a verdict, which costs nothing; a tally is made of it when it is asked for. ``Counts``
-adds up verdicts, for those who filter events one by one.
+The hot path only appends to lists; ``AdmissionBuilder.finish`` adds them up once, at the end. Most
+calls are for one event, and most events are counted alike. The counts of such a call are a verdict,
+which costs nothing to make; a tally is made from it on request. ``TallyAccumulator`` adds up the
+verdicts of events that are filtered one by one.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, cast
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
-from collector.contracts import Category, Drop, Granted, Record, Rejection, Tally
+from collector.contracts import CATEGORIES, DROPS, Category, Drop, Granted, Record, Rejection, Tally
+from collector.errors import InputError
+from collector.filter.compile import Plan, SenderInfo
 
-__all__ = ["Admission", "Counts", "Verdict"]
+__all__ = [
+    "Admission",
+    "AdmissionBuilder",
+    "Bounds",
+    "TallyAccumulator",
+    "Verdict",
+    "encode_records",
+    "record_type",
+    "too_many",
+]
 
 Verdict = tuple[Rejection | None, tuple[Category, ...], tuple[tuple[str, Drop], ...]]
-"""What is to be counted of one event: why it is rejected, if it is; the categories of content in
-it; the fields that are dropped, and why."""
+"""The counts of one event: the reason of its rejection, if it is rejected; the categories of
+content in it; the fields that are dropped, with the reasons."""
 
-_MOST_VERDICTS = 1024
+_MAX_VERDICTS = 1024
+_PIECE = 1000
+"""Records that are encoded at once: other threads wait meanwhile."""
+_encode_lines = msgspec.json.Encoder().encode_lines
+
+
+class Bounds(NamedTuple):
+    """The most events that a call may read, and the most bytes of records it may make.
+
+    A small body can become very much: a list of three bytes an element gets the values of the
+    document around it in every record. So elements are counted before records are made of them, and
+    records are encoded a piece at a time.
+    """
+
+    events: int
+    bytes: int
+
+    def check(self, events: int) -> None:
+        """Raise ``InputError`` E431 if these are more events than allowed."""
+        if events > self.events:
+            raise too_many()
+
+    def check_bytes(self, size: int) -> None:
+        """Raise ``InputError`` E431 if these are more bytes of records than allowed."""
+        if size > self.bytes:
+            raise too_many()
+
+
+def too_many() -> InputError:
+    """Build the error of a request that is too much, of which nothing is kept."""
+    return InputError("E431", "there are too many events, or their records are too long")
+
+
+def encode_records(records: Sequence[Any], bounds: Bounds | None) -> bytes:
+    """Encode records as NDJSON. Raises ``InputError`` E431 if they have more bytes than allowed."""
+    if bounds is None:
+        return bytes(_encode_lines(records))
+    pieces, total = [], 0
+    for at in range(0, len(records), _PIECE):
+        pieces.append(bytes(_encode_lines(records[at : at + _PIECE])))
+        total += len(pieces[-1])
+        bounds.check_bytes(total)
+    return b"".join(pieces)
 
 
 class Admission(msgspec.Struct, eq=False, gc=False):
@@ -30,11 +86,11 @@ class Admission(msgspec.Struct, eq=False, gc=False):
     _encoded: bytes
     _tally: Tally | None
     verdict: Verdict | None = None
-    """What is to be counted, if that is not added up yet because there was but one event."""
+    """The counts, if the call was for a single event."""
     bytes_in: int = 0
-    """The size of the text that the event was, if it was one."""
+    """The size of the event as text; 0 for a mapping."""
     granted: Granted = None
-    """The purposes that the records may be used for."""
+    """The purposes for which the records may be used."""
 
     def __repr__(self) -> str:
         return f"<Admission of {self.tally.admitted} out of {self.tally.received}>"
@@ -54,13 +110,15 @@ class Admission(msgspec.Struct, eq=False, gc=False):
         return cast("list[Record]", msgspec.to_builtins(self._structs))
 
     def encode(self) -> bytes:
-        """The records as NDJSON, one line each, in the order of the events."""
+        """Return the records as NDJSON, one line each, in the order of the events."""
         return self._encoded
 
 
-class Counts:
-    """Counts many admissions into one tally, ``total``. What was counted last reaches it with
-    ``settle``. For one thread at a time."""
+class TallyAccumulator:
+    """Count many admissions into one tally, ``total``.
+
+    Counts are buffered; ``flush`` brings the total up to date. For one thread at a time.
+    """
 
     __slots__ = ("_bytes_in", "_bytes_out", "_total", "_verdicts")
 
@@ -70,7 +128,7 @@ class Counts:
         self._bytes_in = self._bytes_out = 0
 
     def __repr__(self) -> str:
-        return f"<Counts of {len(self._verdicts)} verdicts>"
+        return f"<TallyAccumulator of {len(self._verdicts)} verdicts>"
 
     def add(self, admission: Admission) -> None:
         """Count an admission."""
@@ -79,20 +137,20 @@ class Counts:
             self._total += admission.tally
             return
         times = self._verdicts.get(verdict, 0)
-        if not times and len(self._verdicts) >= _MOST_VERDICTS:
-            self.settle()
+        if not times and len(self._verdicts) >= _MAX_VERDICTS:
+            self.flush()
         self._verdicts[verdict] = times + 1
         self._bytes_in += admission.bytes_in
         self._bytes_out += len(admission.encode())
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Bring the total up to date."""
         self.add_to(self._total)
         self._verdicts.clear()
         self._bytes_in = self._bytes_out = 0
 
     def add_to(self, tally: Tally) -> None:
-        """Add what has not reached the total yet to a copy of it. Changes nothing here."""
+        """Add the buffered counts to a copy of the total; changes nothing here."""
         for verdict, times in self._verdicts.items():
             _count(tally, verdict, times)
         tally.bytes_in += self._bytes_in
@@ -110,3 +168,172 @@ def _count(tally: Tally, verdict: Verdict, times: int) -> None:
         tally.content[category] += times
     for name, reason in drops:
         tally.dropped.setdefault(name, Counter())[reason] += times
+
+
+def record_type(plan: Plan) -> type[msgspec.Struct]:
+    """Make the type of records: a flat struct tagged ``schema``; absent fields are left out."""
+    return msgspec.defstruct(
+        "Record",
+        [*((f"c{column.index}", Any, None) for column in plan.columns), ("count", Any, None)],
+        rename={f"c{column.index}": column.name for column in plan.columns},
+        tag_field="schema",
+        tag=plan.schema_id,
+        omit_defaults=True,
+        frozen=True,
+        gc=False,
+    )
+
+
+@dataclass(slots=True, repr=False)
+class AdmissionBuilder:
+    """An admission under construction. Generated code appends to its lists directly."""
+
+    plan: Plan
+    record: type[msgspec.Struct]
+    records: list[Any] = field(default_factory=list)
+    drops: list[int] = field(default_factory=list)
+    content: list[int] = field(default_factory=lambda: [0] * len(CATEGORIES))
+    rejected: list[Rejection] = field(default_factory=list)
+    oversized: list[int] = field(default_factory=list)
+    """Numbers of events in documents that hold too many of them: ``too_large``."""
+    sender: SenderInfo | None = None
+    """Sender values of a request that holds a single event."""
+    by_grant: bool = False
+    """Whether the call makes one admission for each set of granted purposes."""
+    bounds: Bounds | None = None
+    """What the call may become, if that is bounded."""
+    _builders: dict[Granted, AdmissionBuilder] = field(default_factory=dict)
+
+    def for_plan(self, plan: Plan) -> AdmissionBuilder:
+        """Return the builder of this call for events that another plan reads.
+
+        It shares the lists of this one, unless the call is ``by_grant``.
+        """
+        builders = self._builders
+        if not builders:
+            builders[self.plan.granted] = self
+        builder = builders.get(plan.granted)
+        if builder is None:
+            builder = builders[plan.granted] = replace(self, plan=plan)
+            if self.by_grant:
+                builder.records, builder.drops = [], []
+                builder.rejected, builder.oversized = [], []
+                builder.content = [0] * len(CATEGORIES)
+        return builder
+
+    @property
+    def builders(self) -> list[AdmissionBuilder]:
+        """The builders of this call that count separately."""
+        return list(self._builders.values()) if self.by_grant and self._builders else [self]
+
+    @property
+    def received(self) -> int:
+        """The number of events of the call so far."""
+        return sum(builder.event_count for builder in self.builders)
+
+    @property
+    def event_count(self) -> int:
+        """The number of events counted in this builder so far."""
+        return len(self.records) + len(self.rejected) + sum(self.oversized)
+
+    def expect(self, number: int) -> None:
+        """Note that so many events follow. Raises ``InputError`` E431 if these are too many."""
+        if self.bounds is not None:
+            self.bounds.check(self.received + number)
+
+    def add_event(self, values: Iterable[Any], content: Iterable[int], agent: Any) -> None:
+        """Add one event, from the value (or mark) found for each column.
+
+        A column that holds ``None`` is filled from the user agent, then from the request. A record
+        needs at least one value of the event's own.
+        """
+        for category in content:
+            self.content[category] += 1
+        found = self.plan.derive(values, agent)
+        canonical, is_refused = self.evaluate(found)
+        has_own = canonical.count(None) < len(canonical)
+        if self.sender is not None:
+            for column, value in self.plan.sender_values(found, agent, self.sender):
+                canonical[column.index], reason = column.evaluate(value)
+                if reason is not None:
+                    self.drops.append(column.codes[reason])
+        rejection = self.plan.rejection(canonical, is_refused=is_refused, has_own=has_own)
+        if rejection is None:
+            self.records.append(self.record(*canonical))
+        else:
+            self.rejected.append(rejection)
+
+    def evaluate(self, values: Iterable[Any]) -> tuple[list[Any], bool]:
+        """Return the canonical values, and whether a purpose was refused; count dropped fields."""
+        canonical: list[Any] = []
+        is_refused = False
+        for column, value in zip(self.plan.columns, values, strict=True):
+            if value is None:
+                canonical.append(None)
+                continue
+            result, reason = column.evaluate(value)
+            if reason is not None:
+                self.drops.append(column.codes[reason])
+                is_refused = is_refused or reason == "purpose_refused"
+            canonical.append(result)
+        return canonical, is_refused
+
+    def finish_all(self, bytes_in: int, merge: bool) -> list[Admission]:
+        """Finish every builder of the call that counted an event, or at least this one.
+
+        The bytes are counted with the first admission.
+        """
+        builders = [builder for builder in self.builders if builder.event_count] or [self]
+        first, *others = builders
+        return [first.finish(bytes_in, merge), *(other.finish(0, merge) for other in others)]
+
+    def finish(self, bytes_in: int, merge: bool) -> Admission:
+        """Encode the records, and add up the counts; those of a single event stay a verdict."""
+        received, admitted = self.event_count, len(self.records)
+        if merge:
+            self._merge()
+        if admitted <= _PIECE:
+            encoded = bytes(_encode_lines(self.records))
+            if self.bounds is not None:
+                self.bounds.check_bytes(len(encoded))
+        else:
+            encoded = encode_records(self.records, self.bounds)
+        if received == 1:
+            verdict = self._verdict()
+            return Admission(self.records, encoded, None, verdict, bytes_in, self.plan.granted)
+        tally = Tally(received, admitted, bytes_in=bytes_in, bytes_out=len(encoded))
+        self._count(tally)
+        return Admission(self.records, encoded, tally, granted=self.plan.granted)
+
+    def _verdict(self) -> Verdict:
+        """Return the counts of the only event."""
+        rejected = None if self.records else self.rejected[0] if self.rejected else "too_large"
+        counts = zip(CATEGORIES, self.content, strict=True) if any(self.content) else ()
+        content = [category for category, times in counts if times]
+        drops = [
+            (self.plan.columns[code // len(DROPS)].name, DROPS[code % len(DROPS)])
+            for code in self.drops
+        ]
+        return rejected, tuple(content), tuple(drops)
+
+    def _count(self, tally: Tally) -> None:
+        """Add rejections, drops and content; skip empty lists, because ``Counter`` is slow."""
+        if self.rejected:
+            tally.rejected.update(self.rejected)
+        if self.oversized:
+            tally.rejected["too_large"] += sum(self.oversized)
+        if self.drops:
+            for code, times in Counter(self.drops).items():
+                column, reason = divmod(code, len(DROPS))
+                counts = tally.dropped.setdefault(self.plan.columns[column].name, Counter())
+                counts[DROPS[reason]] = times
+        for category, times in zip(CATEGORIES, self.content, strict=True):
+            if times:
+                tally.content[category] = times
+
+    def _merge(self) -> None:
+        """Merge identical records into one with their ``count``, at the place of the first."""
+        self.records = [
+            record if times == 1 else msgspec.structs.replace(record, count=times)
+            for record, times in Counter(self.records).items()
+        ]

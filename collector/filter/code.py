@@ -1,22 +1,92 @@
-"""The text of a function that makes a record of an event, straight-line, for one plan.
+"""Write the source of a function that makes a record from an event, straight-line, for one plan.
 
-It is made of numbers and of names given here; no name or value from a schema is ever part of it.
-What differs between JSON texts and mappings is left to the two kinds of ``Code``.
+The source consists of numbers and of names given here; no name or value from a schema is ever part
+of it. The two kinds of ``Code`` supply what differs between JSON texts and mappings.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from collector.contracts import CATEGORIES, Drop
 from collector.filter.compile import Column, Keys, Plan
-from collector.filter.tree import Node, places
 
-__all__ = ["Code"]
+__all__ = ["Code", "Node", "nodes_at", "plan_tree", "struct_type"]
 
-_NO_RECORD = "'nothing_admitted'"
+
+@dataclass(slots=True)
+class Node:
+    """One member of an event that the plan reads: a value, an object, or either.
+
+    ``attribute`` is its name in the type of its object; ``type`` and ``default`` are those of that
+    attribute, at first anything.
+    """
+
+    attribute: str = ""
+    members: dict[str, Node] = field(default_factory=dict)
+    readers: list[Column] = field(default_factory=list)
+    names_agent: bool = False
+    type: Any = Any
+    default: Any = None
+
+    def at(self, path: Keys) -> Node:
+        """Return the node at the end of a path; make it if it does not exist."""
+        node = self
+        for key in path:
+            inner = Node(f"m{len(node.members)}")
+            node = node.members.setdefault(str(key), inner)
+        return node
+
+    def is_read(self) -> bool:
+        """Return whether some value here is not withheld."""
+        return self.names_agent or any(column.withheld is None for column in self.readers)
+
+
+def nodes_at(root: Node, paths: Iterable[Keys]) -> list[Node]:
+    """Return the nodes of paths in an object.
+
+    Paths that begin in a list are left to slower code, because an event that is a list has none of
+    these types.
+    """
+    return [root.at(path) for path in paths if type(path[0]) is str]
+
+
+def plan_tree(plan: Plan) -> Node:
+    """Build the tree of a plan; its root is the event."""
+    root = Node()
+    for column in plan.columns:
+        for node in nodes_at(root, column.paths):
+            node.readers.append(column)
+    for node in nodes_at(root, plan.user_agent):
+        node.names_agent = True
+    return root
+
+
+def struct_type(
+    node: Node, content: Iterable[str] = (), tripwire: Any = Any
+) -> type[msgspec.Struct]:
+    """Make the type of an object: its members, and content names as tripwires ``t<number>``.
+
+    ``tripwire`` is the type of these. Everything else in an object is skipped.
+    """
+    members = {member.attribute: key for key, member in node.members.items()}
+    tripwires = {f"t{number}": name for number, name in enumerate(content)}
+    fields = [(member.attribute, member.type, member.default) for member in node.members.values()]
+    return msgspec.defstruct(
+        "Event",
+        [*fields, *((attribute, tripwire, None) for attribute in tripwires)],
+        rename=members | tripwires,
+        frozen=True,
+        gc=False,
+    )
+
+
+_NOTHING_ADMITTED = "'nothing_admitted'"
 
 
 class Code(ABC):
@@ -33,22 +103,24 @@ class Code(ABC):
         self.lines: list[str] = []
         self.names: dict[str, Any] = {
             "agents": plan.agents,
-            "silence": (None,) * len(plan.agents.names),
+            "no_agent": (None,) * len(plan.agents.names),
         }
 
     def add(self, text: str, deeper: int = 0) -> None:
-        """One more line."""
+        """Add one line."""
         self.lines.append("    " * (self.depth + deeper) + text)
 
     def bind(self, prefix: str, value: Any) -> str:
-        """A name for an object."""
+        """Bind an object to a new name, and return the name."""
         name = f"{prefix}{len(self.names)}"
         self.names[name] = value
         return name
 
     def function(self, name: str, parameters: str, before: str, after: str = "") -> Any:
-        """The function itself. Bound objects become default arguments, so that they are local
-        variables in it."""
+        """Compile the function.
+
+        Bound objects become default arguments, so that they are local variables in it.
+        """
         bound = "".join(f", {name}={name}" for name in self.names)
         text = f"def {name}({parameters}{bound}):\n{before}" + "\n".join(self.lines) + f"\n{after}"
         names = dict(self.names)
@@ -57,61 +129,64 @@ class Code(ABC):
 
     @abstractmethod
     def read(self, root: Node) -> Iterable[tuple[Node, str]]:
-        """Every node with the expression that reads it; the lines put objects into variables."""
+        """Yield every node with its expression; write lines that put objects into variables."""
 
     @abstractmethod
-    def there(self, expression: str) -> str:
-        """The condition that a member is there and not ``null``."""
+    def is_present(self, expression: str) -> str:
+        """Return the condition that a member is present and not ``null``."""
 
     @abstractmethod
-    def met(self, category: int, tripwires: Sequence[str]) -> None:
-        """The lines that count a category of content, if one of its tripwires is hit."""
+    def write_content(self, category: int, tripwires: Sequence[str]) -> None:
+        """Write the lines that count a category of content if one of its tripwires is hit."""
 
     @abstractmethod
     def drop(self, column: Column, reason: Drop) -> str:
-        """The statement that counts a dropped field."""
+        """Return the statement that counts a dropped field."""
 
     @abstractmethod
     def reject(self, reason: str) -> str:
-        """The statement that counts a rejected event and is done with it."""
+        """Return the statement that counts a rejected event and ends its processing."""
 
     @abstractmethod
     def admit(self, values: str) -> str:
-        """The statement that makes a record of its values and is done with it."""
+        """Return the statement that makes a record of its values and ends its processing."""
 
-    def absent(self, column: Column, deeper: int) -> None:
-        """The lines for a column for which the event holds nothing."""
+    def write_absent(self, column: Column, deeper: int) -> None:
+        """Write the lines for a column for which the event holds nothing."""
         self.add(f"c{column.index} = None", deeper)
 
     def is_absent(self, column: Column) -> str:
-        """The condition that nothing is found for a column, except what may be derived."""
+        """Return the condition that nothing is found for a column, except what may be derived."""
         return "v is None"
 
-    def held_outside(self, column: Column) -> str:
-        """Another condition under which a withheld column is there, or nothing."""
+    def withheld_outside(self, column: Column) -> str:
+        """Return another condition under which a withheld column is present, or nothing."""
         return ""
 
-    def write(self, root: Node) -> None:
-        """The lines from an event to its record."""
+    def write_event(self, root: Node) -> None:
+        """Write the lines from an event to its record."""
         found = {id(node): (node, expression) for node, expression in self.read(root)}
 
         def at(paths: Sequence[Keys]) -> list[tuple[Node, str]]:
-            return [found[id(node)] for node in places(root, paths)]
+            return [found[id(node)] for node in nodes_at(root, paths)]
 
         if self._may_be_refused():
-            self.add("refused = False")
+            self.add("is_refused = False")
         if self.plan.user_agent:
-            self._agent(at(self.plan.user_agent))
+            self._write_agent(at(self.plan.user_agent))
         for column in self.plan.columns:
-            (self._withheld if column.withheld else self._column)(column, at(column.paths))
+            write = self._write_withheld if column.withheld else self._write_column
+            write(column, at(column.paths))
         for category in range(len(CATEGORIES)):
             named = enumerate(self.plan.content)
-            self.met(category, [f"e.t{n}" for n, (_, of) in named if of == category])
-        self._verdict()
+            self.write_content(category, [f"e.t{n}" for n, (_, of) in named if of == category])
+        self._write_verdict()
 
-    def first(self, variable: str, found: Sequence[tuple[Node, str]]) -> None:
-        """The lines that take the first of several values; others are only asked where it is
-        not."""
+    def write_first(self, variable: str, found: Sequence[tuple[Node, str]]) -> None:
+        """Write the lines that take the first of several values that is present.
+
+        Later ones are read only if the earlier ones are absent.
+        """
         if not found:
             self.add(f"{variable} = None")
         for deeper, (_, expression) in enumerate(found):
@@ -119,17 +194,19 @@ class Code(ABC):
             if deeper < len(found) - 1:
                 self.add(f"if {variable} is None:", deeper)
 
-    def _column(self, column: Column, found: Sequence[tuple[Node, str]]) -> None:
-        """The lines that find one column's value and make it canonical."""
-        self.first("v", found)
+    def _write_column(self, column: Column, found: Sequence[tuple[Node, str]]) -> None:
+        """Write the lines that find the value of one column and make it canonical."""
+        self.write_first("v", found)
         if column.derived is not None:
             self.add(f"if {self.is_absent(column)}:")
-            self.add(f"v = said[{column.derived}]", 1)
-        self.settle(column, found)
+            self.add(f"v = agent_values[{column.derived}]", 1)
+        self.write_canonical(column, found)
 
-    def settle(self, column: Column, found: Sequence[tuple[Node, str]]) -> None:
-        """The lines that make ``v`` canonical. Only a value of an exact built-in type is asked
-        anything: another could be of any class."""
+    def write_canonical(self, column: Column, found: Sequence[tuple[Node, str]]) -> None:
+        """Write the lines that make ``v`` canonical.
+
+        Only a value of an exact built-in type is passed on: another could be of any class.
+        """
         value, accept = f"c{column.index}", self.bind("f", column.accept)
         wanted = sorted(kind.__name__ for kind in column.wire)
         self.add(f"if {' or '.join(f'type(v) is {kind}' for kind in wanted)}:")
@@ -141,45 +218,46 @@ class Code(ABC):
             self.add("except KeyError:", 1)  # not met before
             self.accept(column, f"{value} = {accept}(v)", 2)
         self.add("elif v is None:")
-        self.absent(column, 1)
+        self.write_absent(column, 1)
         self.add("else:")
         self.add(f"{value} = None", 1)
         self.add(self.drop(column, "wrong_type"), 1)
 
     def accept(self, column: Column, statement: str, deeper: int) -> None:
-        """The lines that ask a kind, and count what it refuses."""
+        """Write the lines that call a kind, and count a value that it refuses."""
         self.add(statement, deeper)
         self.add(f"if c{column.index} is None:", deeper)
         self.add(self.drop(column, "invalid_value"), deeper + 1)
 
-    def _withheld(self, column: Column, found: Sequence[tuple[Node, str]]) -> None:
-        """The lines that count a withheld column's presence, without having decoded it."""
-        there = " or ".join(self.there(expression) for _, expression in found)
+    def _write_withheld(self, column: Column, found: Sequence[tuple[Node, str]]) -> None:
+        """Write the lines that count the presence of a withheld column, without decoding it."""
+        present = " or ".join(self.is_present(expression) for _, expression in found)
         self.add(f"c{column.index} = None")
-        self.add(f"if {there}{self.held_outside(column)}:")
+        self.add(f"if {present}{self.withheld_outside(column)}:")
         self.add(self.drop(column, column.withheld or "expired"), 1)
         if column.withheld == "purpose_refused":
-            self.add("refused = True", 1)
+            self.add("is_refused = True", 1)
 
-    def _agent(self, found: Sequence[tuple[Node, str]]) -> None:
-        """The lines that ask the user agent, which the first member that is there decides."""
-        self.find_agent(found)
-        self.add("said = agents[a] if type(a) is str else silence")
+    def _write_agent(self, found: Sequence[tuple[Node, str]]) -> None:
+        """Write the lines that evaluate the user agent: the first member that is present."""
+        self.write_agent_lookup(found)
+        self.add("agent_values = agents[a] if type(a) is str else no_agent")
 
-    def find_agent(self, found: Sequence[tuple[Node, str]]) -> None:
-        """The lines that look for the user agent."""
-        self.first("a", found)
+    def write_agent_lookup(self, found: Sequence[tuple[Node, str]]) -> None:
+        """Write the lines that look for the user agent."""
+        self.write_first("a", found)
 
-    def _verdict(self) -> None:
+    def _write_verdict(self) -> None:
+        """Write the rule of ``Plan.rejection``, and the record."""
         columns = self.plan.columns
         required = " or ".join(f"c{column.index} is None" for column in columns if column.required)
         if required:
             self.add(f"if {required}:")
             self.add(self.reject("'missing_required'"), 1)
-        nothing = " and ".join(f"c{column.index} is None" for column in columns)
-        refused = f"'consent_withheld' if refused else {_NO_RECORD}"
-        self.add(f"if {nothing}:")
-        self.add(self.reject(refused if self._may_be_refused() else _NO_RECORD), 1)
+        empty = " and ".join(f"c{column.index} is None" for column in columns)
+        no_value = f"'consent_withheld' if is_refused else {_NOTHING_ADMITTED}"
+        self.add(f"if {empty}:")
+        self.add(self.reject(no_value if self._may_be_refused() else _NOTHING_ADMITTED), 1)
         self.add(self.admit(", ".join(f"c{column.index}" for column in columns)))
 
     def _may_be_refused(self) -> bool:

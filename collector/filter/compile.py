@@ -1,4 +1,4 @@
-"""A schema, compiled for a set of granted purposes and a day: the plan that every path follows.
+"""Compile a schema, for a set of granted purposes and a day, into the plan that every path follows.
 
 The fast path (``generate``), the tolerant path and the mapping path all read the same columns, so
 that an event means the same to each of them. Column order is record order.
@@ -11,22 +11,22 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, NamedTuple
 
-from collector.contracts import CATEGORIES, DROPS, Drop, Granted, Scalar
+from collector.contracts import CATEGORIES, DROPS, Drop, Granted, Rejection, Scalar
 from collector.filter.derive import Agents
 from collector.schema.kinds import Canonical, Circumstances, FieldBase
 from collector.schema.model import Schema
-from collector.schema.terms import keys
+from collector.schema.scalars import keys
 
 __all__ = [
     "MARKS",
     "Column",
-    "Fills",
-    "Found",
+    "DropMark",
+    "EventValues",
     "Keys",
-    "Mark",
     "Memo",
     "Plan",
-    "Way",
+    "RecordPath",
+    "SenderInfo",
     "compile_plan",
     "drop_code",
     "next_expiry",
@@ -35,29 +35,29 @@ __all__ = [
 Keys = tuple[str | int, ...]
 """The keys on the way to a value; a number is an element of an event that is a list."""
 
-_MOST_REMEMBERED = 4096
+_MAX_REMEMBERED = 4096
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Mark:
-    """What stands in for a value that is there but is not looked at any further: why it is dropped.
+class DropMark:
+    """Stand in for a value that is present but not examined any further: why it is dropped.
 
-    Of the wrong JSON type, or of the right one but no text or number that any kind accepts, or not
-    even decoded, because its column is withheld.
+    The value has the wrong JSON type, or the right one but no text or number that any kind accepts,
+    or was not even decoded because its column is withheld.
     """
 
     drop: Drop
 
 
-MARKS: dict[Drop, Mark] = {reason: Mark(reason) for reason in DROPS}
+MARKS: dict[Drop, DropMark] = {reason: DropMark(reason) for reason in DROPS}
 """One mark for each reason."""
 
 
 class Memo:
-    """Remembers canonical forms of low-cardinality texts: ``known`` holds them, calling it asks.
+    """Remember canonical forms of low-cardinality texts: ``known`` holds them, calls add to it.
 
-    Refused values are never remembered, so a client cannot fill it with them, and each one is
-    looked at and counted. Values of other types are refused.
+    Refused values are never remembered, so that a client cannot fill the memo with them, and each
+    one is evaluated and counted. Values of other types are refused.
     """
 
     __slots__ = ("_canonical", "known")
@@ -76,14 +76,14 @@ class Memo:
         if result is None:
             result = self._canonical(value)
             if result is not None:
-                if len(self.known) >= _MOST_REMEMBERED:
+                if len(self.known) >= _MAX_REMEMBERED:
                     self.known.clear()
                 self.known[value] = result
         return result
 
 
 def drop_code(column: int, reason: Drop) -> int:
-    """A dropped field as one number, which is what the hot path collects."""
+    """Encode a dropped field as one number, which the hot path collects."""
     return column * len(DROPS) + DROPS.index(reason)
 
 
@@ -91,10 +91,10 @@ def drop_code(column: int, reason: Drop) -> int:
 class Column:
     """One field, ready to be filtered.
 
-    ``field`` is what the schema says of it. ``paths`` are nested ones, and the flat dotted form as
-    a single key. A column that is ``withheld`` is never decoded; its presence is counted under that
-    reason. ``derived`` is its place in what a user agent says; ``peer`` says that the sender's
-    address may fill it.
+    ``field`` is the schema's definition. ``paths`` are nested ones, and the flat dotted form as a
+    single key. A column that is ``withheld`` is never decoded; its presence is counted under that
+    reason. ``derived`` is its index in the values derived from a user agent; ``peer`` says that the
+    sender's address may fill it.
     """
 
     index: int
@@ -110,27 +110,32 @@ class Column:
     peer: bool
     codes: dict[Drop, int]
 
-    def judge(self, value: Any) -> tuple[Scalar | None, Drop | None]:
-        """The canonical form of a value or mark, or why the field is dropped."""
+    def evaluate(self, value: Any) -> tuple[Scalar | None, Drop | None]:
+        """Return the canonical form of a value or mark, or why the field is dropped."""
         if value is None:
             return None, None
-        if type(value) is Mark:
+        if type(value) is DropMark:
             return None, value.drop
         result = self.accept(value)
         return result, "invalid_value" if result is None else None
 
 
-class Fills(NamedTuple):
-    """What a request says of its sender, for its only event where that says nothing itself: the
-    address it came from, and what it calls itself. Both are unchecked text."""
+class SenderInfo(NamedTuple):
+    """Sender address and user agent of a request, as unchecked text.
+
+    They fill fields of the only event of a request where the event itself has no value.
+    """
 
     peer: str | None
     agent: str | None
 
 
-class Way(NamedTuple):
-    """A way from an event to its records: to the list that holds them, to the object whose
-    ``members`` they are, or, without ``paths``, to the event itself."""
+class RecordPath(NamedTuple):
+    """Where the records of an event are.
+
+    ``paths`` lead to the list that holds them, or to the object whose ``members`` they are; without
+    ``paths``, the event itself is the record.
+    """
 
     paths: tuple[Keys, ...]
     members: bool
@@ -138,56 +143,81 @@ class Way(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to look for: columns in schema order, content names, where records lie, and where the
-    user agent is, if anything is derived from it; and where a person's ``choices`` are. Whether
-    events may be lists does not depend on what is granted."""
+    """Columns in schema order, content names, and where records, user agent and choices are.
+
+    ``user_agent`` is empty if nothing is derived from it. ``choices`` are the paths of the consent
+    that an event carries. Whether events may be lists (``reads_lists``) does not depend on the
+    granted purposes. ``uses_sender`` says whether anything of a request besides its events is used.
+    """
 
     schema_id: str
     columns: tuple[Column, ...]
     content: tuple[tuple[str, int], ...]
-    records: tuple[Way, ...]
+    records: tuple[RecordPath, ...]
     user_agent: tuple[Keys, ...]
     agents: Agents
     reads_lists: bool
     required: tuple[int, ...]
+    uses_sender: bool
     choices: tuple[Keys, ...] = ()
     granted: Granted = None
 
     @property
     def paths(self) -> tuple[Keys, ...]:
-        """Every way to something that is looked for."""
+        """Every path that is read, except those of choices."""
         read = [path for column in self.columns for path in column.paths]
-        ways = [path for way in self.records for path in way.paths]
-        return (*read, *ways, *self.user_agent)
+        records = [path for each in self.records for path in each.paths]
+        return (*read, *records, *self.user_agent)
+
+    @property
+    def reads_below_content(self) -> bool:
+        """Whether a path leads through a content member. Such a member is taken undecoded, and
+        opened only where it is an object."""
+        content = {name for name, _ in self.content}
+        return any(path[0] in content for path in (*self.paths, *self.choices))
 
     def derive(self, values: Iterable[Any], agent: Any) -> list[Any]:
-        """The values of an event; where it has none, what the user agent says."""
+        """Return the values of an event, completed by those derived from its user agent."""
         found = values if isinstance(values, list) else list(values)
         if type(agent) is str and self.user_agent:
-            says = self.agents[agent]
+            derived = self.agents[agent]
             for column in self.columns:
                 if column.derived is not None and found[column.index] is None:
-                    found[column.index] = says[column.derived]
+                    found[column.index] = derived[column.derived]
         return found
 
-    def fill(self, found: Sequence[Any], agent: Any, fills: Fills) -> Iterator[tuple[Column, str]]:
-        """What the request says for an event, for the columns for which nothing was found. Its
-        user agent is asked only if the event has none: two of them may be two devices."""
-        says: Sequence[str | None] = ()
-        if self.user_agent and agent is None and fills.agent is not None:
-            says = self.agents[fills.agent]
+    def sender_values(
+        self, found: Sequence[Any], agent: Any, sender: SenderInfo
+    ) -> Iterator[tuple[Column, str]]:
+        """Yield the values that the request supplies for columns in which nothing was found.
+
+        The user agent of the request is used only if the event has none: two of them may be two
+        devices.
+        """
+        derived: Sequence[str | None] = ()
+        if self.user_agent and agent is None and sender.agent is not None:
+            derived = self.agents[sender.agent]
         for column in self.columns:
             if found[column.index] is None:
-                value = fills.peer if column.peer else None
-                if value is None and column.derived is not None and says:
-                    value = says[column.derived]
+                value = sender.peer if column.peer else None
+                if value is None and column.derived is not None and derived:
+                    value = derived[column.derived]
                 if value is not None:
                     yield column, value
 
-    @property
-    def fills(self) -> bool:
-        """Whether anything of a request besides its events is looked at."""
-        return bool(self.user_agent) or any(column.peer for column in self.columns)
+    def rejection(
+        self, values: Sequence[Any], *, is_refused: bool, has_own: bool = True
+    ) -> Rejection | None:
+        """Return why an event with these canonical values makes no record, if it makes none.
+
+        ``is_refused`` says that a field was dropped as ``purpose_refused``. ``has_own`` is false if
+        all values come from the sender of the request. Generated code inlines this rule (``code``).
+        """
+        if self.required and any(values[index] is None for index in self.required):
+            return "missing_required"
+        if has_own and values.count(None) < len(values):
+            return None
+        return "consent_withheld" if is_refused else "nothing_admitted"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -195,18 +225,22 @@ class Plan:
         return tuple(column.name for column in self.columns)
 
 
-class Found(NamedTuple):
-    """What is found in an event: per column a value, a mark, or ``None`` for absence; the content
-    categories that are there; the user agent; and the ways to records that lead to something."""
+class EventValues(NamedTuple):
+    """Everything that one event holds for a plan.
+
+    ``values`` has per column a value, a mark, or ``None`` for absence. ``content`` are the content
+    categories that are present, ``agent`` is the user agent, and ``records`` are the record paths
+    that lead to a value.
+    """
 
     values: list[Any]
     content: frozenset[int]
     agent: Any
-    ways: list[tuple[Way, Any]]
+    records: list[tuple[RecordPath, Any]]
 
 
 def _paths(sources: Iterable[str]) -> tuple[Keys, ...]:
-    """Each path nested first, then as one flat key, of the event or of the element of a list."""
+    """Return each path nested first, then as one flat key, of the event or of a list element."""
     found: dict[Keys, None] = {}
     for source in sources:
         nested = keys(source)
@@ -218,16 +252,16 @@ def _paths(sources: Iterable[str]) -> tuple[Keys, ...]:
     return tuple(found)
 
 
-def _way(source: str) -> Way:
+def _record_path(source: str) -> RecordPath:
     if source == ".":
-        return Way((), members=False)
-    return Way(_paths([source.removesuffix(".*")]), source.endswith(".*"))
+        return RecordPath((), members=False)
+    return RecordPath(_paths([source.removesuffix(".*")]), source.endswith(".*"))
 
 
 def compile_plan(
     schema: Schema, granted: Granted, today: date, circumstances: Circumstances
 ) -> Plan:
-    """The plan for the granted purposes (``None``: all) on a day."""
+    """Compile the plan for the granted purposes (``None``: all) on a day."""
     derived = [
         name
         for name, field in schema.fields.items()
@@ -237,16 +271,17 @@ def compile_plan(
     content = {name: CATEGORIES.index(category) for name, category in schema.content_names.items()}
     agent = _paths(schema.user_agent_paths)
     choices = _paths([schema.consent] if schema.consent else ())
-    ways = tuple(map(_way, schema.records or ()))
+    records = tuple(map(_record_path, schema.records or ()))
     return Plan(
         schema.id,
         columns,
         tuple(content.items()),
-        records=ways,
+        records=records,
         user_agent=agent if derived else (),
         agents=Agents(derived),
-        reads_lists=_reads_lists(columns, ways, agent),
+        reads_lists=_reads_lists(columns, records, agent),
         required=tuple(column.index for column in columns if column.required),
+        uses_sender=bool(derived and agent) or any(column.peer for column in columns),
         choices=choices,
         granted=granted,
     )
@@ -279,9 +314,11 @@ def _columns(
         )
 
 
-def _reads_lists(columns: Iterable[Column], ways: Iterable[Way], agent: tuple[Keys, ...]) -> bool:
-    """Whether some path begins in a list, besides that of choices, which make nothing an event."""
-    read = [column.paths for column in columns] + [way.paths for way in ways]
+def _reads_lists(
+    columns: Iterable[Column], records: Iterable[RecordPath], agent: tuple[Keys, ...]
+) -> bool:
+    """Return whether some path begins in a list; those of choices make nothing an event."""
+    read = [column.paths for column in columns] + [each.paths for each in records]
     return any(type(path[0]) is int for paths in (*read, agent) for path in paths)
 
 
@@ -294,6 +331,6 @@ def _withheld(field: FieldBase, granted: Granted, today: date) -> Drop | None:
 
 
 def next_expiry(schema: Schema, today: date) -> date | None:
-    """The day on which the plan has to be compiled anew, if there is one."""
+    """Return the next day on which the plan must be compiled again, if there is one."""
     days = [field.expires for field in schema.fields.values() if field.expires]
     return min((day for day in days if day > today), default=None)

@@ -1,8 +1,8 @@
-"""What a user-agent string says of device and system, and nothing else of it.
+"""Derive device and system from a user-agent string, and nothing else.
 
-The string itself is free text and is never kept. ua-parser recognises devices and systems by the
-public table of uap-core, on an engine whose time is linear in the text (Rust's regex); what it says
-is then judged by the field's kind like any value of an event.
+The string itself is free text and is never stored. ua-parser recognises devices and systems by the
+public table of uap-core, on an engine whose time is linear in the text (Rust's regex); its result
+is then checked by the kind of the field, like any value of an event.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 
 from collector.errors import ConfigError
 
-__all__ = ["MAX_BYTES", "NOTHING", "Agents", "derived"]
+__all__ = ["MAX_BYTES", "NOTHING", "Agents", "parse_user_agent"]
 
 MAX_BYTES = 512
-"""A longer string is not looked at (docs/schema.md)."""
+"""A longer string is not parsed (docs/schema.md)."""
 NOTHING: dict[str, str] = {}
 
-_MOST_REMEMBERED = 1024
+_MAX_REMEMBERED = 1024
 _EXTRA = "data-minimisation-collector[user-agent]"
 _SYSTEMS = {
     "Windows": "windows",
@@ -40,7 +40,7 @@ _NO_BRAND = frozenset(["Generic", "Generic_Android", "Generic_Android_Tablet", "
 
 
 class Agents(dict[str, tuple[str | None, ...]]):
-    """For each user-agent string, what it says for each of ``names``; remembers some of them.
+    """The values of ``names`` that user-agent strings yield, by string: a bounded cache.
 
     Raises ``ConfigError`` E201 if ua-parser is not installed.
     """
@@ -59,31 +59,31 @@ class Agents(dict[str, tuple[str | None, ...]]):
         return f"<Agents of {len(self)}>"
 
     def __missing__(self, user_agent: str) -> tuple[str | None, ...]:
-        says = derived(user_agent)
-        result = tuple(map(says.get, self.names))
-        if says:
-            if len(self) >= _MOST_REMEMBERED:
+        values = parse_user_agent(user_agent)
+        result = tuple(map(values.get, self.names))
+        if values:
+            if len(self) >= _MAX_REMEMBERED:
                 self.clear()
             self[user_agent] = result
         return result
 
 
-def derived(user_agent: str) -> dict[str, str]:
-    """What a user-agent string says, by field name; empty for one that says nothing."""
+def parse_user_agent(user_agent: str) -> dict[str, str]:
+    """Return the values that a user-agent string yields, by field name; empty for none."""
     try:
         if not user_agent or len(user_agent.encode()) > MAX_BYTES:
             return NOTHING
     except UnicodeEncodeError:
         return NOTHING
     result = _parse()(user_agent)
-    says = {**_system(result.os), **_device(result.device)}
-    kind = _type(user_agent, says)
-    return {"device.type": kind, **says} if kind else says
+    values = {**_system(result.os), **_device(result.device)}
+    kind = _type(user_agent, values)
+    return {"device.type": kind, **values} if kind else values
 
 
 @cache
 def _parse() -> Callable[[str], Any]:
-    """The parser, without ua-parser's own memory of strings."""
+    """Load the parser, without ua-parser's own cache of strings."""
     from ua_parser import Parser  # noqa: PLC0415 - an extra, and heavy
     from ua_parser.loaders import load_lazy_builtins  # noqa: PLC0415
     from ua_parser.regex import Resolver  # noqa: PLC0415
@@ -95,34 +95,34 @@ def _system(system: Any) -> dict[str, str]:
     if system is None or system.family == "Other":
         return NOTHING
     family: str = system.family
-    says = {"os.name": _NAMES.get(family, family)}
+    values = {"os.name": _NAMES.get(family, family)}
     kind = "linux" if family in _LINUXES else _SYSTEMS.get(family)
     if kind:
-        says["os.type"] = kind
+        values["os.type"] = kind
     parts = [
         part for part in (system.major, system.minor, system.patch, system.patch_minor) if part
     ]
     if parts:
-        says["os.version"] = ".".join(parts)
-    return says
+        values["os.version"] = ".".join(parts)
+    return values
 
 
 def _device(device: Any) -> dict[str, str]:
-    """Apple gives names of product lines, others the model as the vendor calls it."""
+    """Apple strings give names of product lines, others the model as the vendor calls it."""
     if device is None or device.brand is None or device.brand in _NO_BRAND:
         return NOTHING
-    says = {"device.manufacturer": device.brand}
+    values = {"device.manufacturer": device.brand}
     if device.model:
         is_name = device.brand == "Apple" or " " in device.model
-        says["device.model.name" if is_name else "device.model.identifier"] = device.model
-    return says
+        values["device.model.name" if is_name else "device.model.identifier"] = device.model
+    return values
 
 
-def _type(user_agent: str, says: dict[str, str]) -> str | None:
-    """A phone, a tablet or a desktop. Browsers on Android say ``Mobile`` on phones only."""
-    system = says.get("os.type")
+def _type(user_agent: str, values: dict[str, str]) -> str | None:
+    """Tell a phone, a tablet or a desktop. Browsers on Android write ``Mobile`` on phones only."""
+    system = values.get("os.type")
     if system == "ios":
-        return "tablet" if says.get("device.model.name") == "iPad" else "phone"
+        return "tablet" if values.get("device.model.name") == "iPad" else "phone"
     if system == "android":
         return "phone" if "Mobile" in user_agent else "tablet"
     return "desktop" if system in ("windows", "darwin", "linux") else None

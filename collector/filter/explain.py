@@ -1,4 +1,4 @@
-"""Why an event becomes the record it becomes: per field what was found, where, and what came of it.
+"""Explain which record an event becomes: per field the value found, its path, and the outcome.
 
 Shown are names of the schema, canonical values that are admitted anyway, content categories, and a
 count of the unlisted members. Unlisted names and refused values are never shown.
@@ -13,21 +13,21 @@ from typing import Any
 import msgspec
 
 from collector.contracts import CATEGORIES, Category, Drop, Granted, Record, Rejection, Scalar
+from collector.filter.admission import AdmissionBuilder
 from collector.filter.compile import Column, Keys, Plan
-from collector.filter.draft import Draft
-from collector.filter.events import Events, Slow
-from collector.filter.generate import Outer
-from collector.filter.tolerant import is_list
+from collector.filter.generate import OuterValues
+from collector.filter.router import EventRouter, TolerantRouter
+from collector.filter.text import is_list
 
-__all__ = ["Explanation", "Finding", "explain"]
+__all__ = ["Explanation", "FieldOutcome", "explain"]
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """What became of one field. ``source`` is the path that decided, as the schema writes it."""
+class FieldOutcome:
+    """The outcome of one field. ``source`` is the path of its value, as the schema writes it."""
 
     outcome: Drop | str
     source: str | None = None
@@ -36,83 +36,85 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """One event: ``admitted`` or the reason of its rejection, and what was found in it."""
+    """One event: ``admitted`` or the reason of its rejection, and the outcome of each field."""
 
     verdict: Rejection | str
     record: Record | None = None
-    fields: dict[str, Finding] = field(default_factory=dict)
+    fields: dict[str, FieldOutcome] = field(default_factory=dict)
     content: tuple[Category, ...] = ()
     unlisted: int = 0
 
 
-class _Explainer(Slow):
-    """Writes down what it finds in an event."""
+class _ExplainingRouter(TolerantRouter):
+    """Appends an explanation for each event that it reads."""
 
-    def __init__(self, events: Events, written: list[Explanation]) -> None:
-        super().__init__(events.plan, events.choices, self._other)
-        self._events = events
-        self.written = written
+    def __init__(self, router: EventRouter, explanations: list[Explanation]) -> None:
+        super().__init__(router.plan, router.consent, self._explaining)
+        self._router = router
+        self.explanations = explanations
 
-    def _other(self, _most: Granted, refused: frozenset[str]) -> Events:
-        """Whoever takes an event by its choices explains it too."""
-        return _Explainer(self._events.left(refused), self.written)
+    def _explaining(self, _granted: Granted, refused: frozenset[str]) -> EventRouter:
+        """Explain events that another router reads because of their choices too."""
+        return _ExplainingRouter(self._router.without(refused), self.explanations)
 
-    def _tolerantly(
-        self, draft: Draft, outer: Outer | None, blank_counts: bool, payload: Any
+    def _add_tolerantly(
+        self, builder: AdmissionBuilder, outer: OuterValues | None, blank_counts: bool, payload: Any
     ) -> None:
-        before = len(draft.records), len(draft.rejected)
-        super()._tolerantly(draft, outer, blank_counts, payload)
-        if len(draft.rejected) > before[1] and draft.rejected[-1] in _NO_EVENT:
-            self.written.append(Explanation(draft.rejected[-1]))
-        elif (len(draft.records), len(draft.rejected)) != before:
-            self.written.append(self._explained(draft, outer, payload, before[0]))
+        before = len(builder.records), len(builder.rejected)
+        super()._add_tolerantly(builder, outer, blank_counts, payload)
+        if len(builder.rejected) > before[1] and builder.rejected[-1] in _UNREADABLE:
+            self.explanations.append(Explanation(builder.rejected[-1]))
+        elif (len(builder.records), len(builder.rejected)) != before:
+            self.explanations.append(self._explain(builder, outer, payload, before[0]))
 
-    def _explained(
-        self, draft: Draft, outer: Outer | None, payload: Any, records: int
+    def _explain(
+        self, builder: AdmissionBuilder, outer: OuterValues | None, payload: Any, records: int
     ) -> Explanation:
-        form = self._tolerant.form(payload)
-        event = form.decode(payload)
-        own = form.read(event)
-        values, content, agent = own[:3] if outer is None else outer.around(own)
+        reader = self._tolerant_reader.reader_for(payload)
+        event = reader.decode(payload)
+        own = reader.read(event)
+        values, content, agent = own[:3] if outer is None else outer.merge(own)
         derived = self.plan.derive(values, agent)
-        found = {
-            column.name: _finding(
+        outcomes = {
+            column.name: _outcome(
                 column,
                 derived[column.index],
-                _source(form.source(event, column), values[column.index]),
+                _source(reader.source(event, column), values[column.index]),
             )
             for column in self.plan.columns
         }
-        admitted = len(draft.records) > records
+        is_admitted = len(builder.records) > records
         return Explanation(
-            "admitted" if admitted else draft.rejected[-1],
-            msgspec.to_builtins(draft.records[-1]) if admitted else None,
-            found,
+            "admitted" if is_admitted else builder.rejected[-1],
+            msgspec.to_builtins(builder.records[-1]) if is_admitted else None,
+            outcomes,
             tuple(CATEGORIES[index] for index in sorted(content)),
             sum(1 for _ in _unlisted(self.plan, payload)),
         )
 
 
 def _source(path: Keys | None, value: Any) -> str:
-    """Where a value comes from, as the schema writes it."""
+    """Return the source of a value, as the schema writes it."""
     if path is None:
         return "(the user agent)" if value is None else "(outside the list of records)"
     first, *others = path
     return ".".join(map(str, [f"[{first}]" if isinstance(first, int) else first, *others]))
 
 
-_NO_EVENT: frozenset[Rejection] = frozenset(["malformed", "not_an_object", "too_large", "too_deep"])
+_UNREADABLE: frozenset[Rejection] = frozenset(
+    ["malformed", "not_an_object", "too_large", "too_deep"]
+)
 
 
-def _finding(column: Column, value: Any, source: str) -> Finding:
+def _outcome(column: Column, value: Any, source: str) -> FieldOutcome:
     if value is None:
-        return Finding("absent")
-    result, reason = column.judge(value)
-    return Finding(reason or "kept", source, result)
+        return FieldOutcome("absent")
+    result, reason = column.evaluate(value)
+    return FieldOutcome(reason or "kept", source, result)
 
 
 def _unlisted(plan: Plan, payload: Any) -> Iterator[int]:
-    """One item for each member that is neither a field, nor on the way to one, nor content."""
+    """Yield one item for each member that is neither a field, nor above one, nor content."""
     paths = {*plan.paths, *plan.choices}
     content = {name for name, _ in plan.content}
     queue: list[tuple[Keys, Any]] = [((), payload)]
@@ -130,14 +132,14 @@ def _unlisted(plan: Plan, payload: Any) -> Iterator[int]:
                 yield 1
 
 
-def explain(paths: Events, text: bytes, lines: bool) -> Iterator[Explanation]:
-    """An explanation for each event of a document, or of NDJSON lines."""
-    events = _Explainer(paths, [])
-    draft = events.draft()
-    (events.lines if lines else events.document)(text, draft)
-    yield from events.written
-    told = sum(1 for one in events.written if one.verdict in _NO_EVENT)
-    untold = [reason for reason in draft.rejected if reason in _NO_EVENT][told:]
-    yield from (Explanation(reason) for reason in untold)
-    if draft.unread:
+def explain(router: EventRouter, text: bytes, lines: bool) -> Iterator[Explanation]:
+    """Yield an explanation for each event of a document, or of NDJSON lines."""
+    explaining = _ExplainingRouter(router, [])
+    builder = explaining.builder()
+    (explaining.add_lines if lines else explaining.add_document)(text, builder)
+    yield from explaining.explanations
+    explained = sum(1 for each in explaining.explanations if each.verdict in _UNREADABLE)
+    others = [reason for reason in builder.rejected if reason in _UNREADABLE][explained:]
+    yield from (Explanation(reason) for reason in others)
+    if builder.oversized:
         yield Explanation("too_large")

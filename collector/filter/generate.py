@@ -1,8 +1,8 @@
 """The fast path: nested msgspec types, and one generated function, for one plan.
 
-The types name only what the plan looks for, so the decoder skips everything else as bytes. Content
-names are ``msgspec.Raw`` members: tripwires that say "it was there" and are never looked into.
-A payload that the types refuse goes to ``slow`` (the tolerant path).
+The types name only what the plan reads, so that the decoder skips everything else as bytes. Content
+names are ``msgspec.Raw`` members: tripwires whose presence is noted and whose value is never
+decoded. A payload that the types refuse goes to ``add_tolerantly`` (the tolerant path).
 """
 
 from __future__ import annotations
@@ -16,25 +16,27 @@ from typing import Any, TypedDict
 import msgspec
 
 from collector.contracts import CATEGORIES, Drop, Granted
-from collector.filter.code import Code
-from collector.filter.compile import Column, Found, Plan, drop_code
-from collector.filter.draft import Draft
+from collector.filter.admission import AdmissionBuilder
+from collector.filter.code import Code, Node, plan_tree, struct_type
+from collector.filter.compile import Column, EventValues, Plan, drop_code
 from collector.filter.tolerant import FAILURES, NULL
-from collector.filter.tree import Node, struct, tree
 
-__all__ = ["Fill", "Outer", "fast_path", "only_slow"]
+__all__ = ["AddTexts", "OuterValues", "fast_path", "only_tolerant"]
 
-Fill = Callable[[Iterable[Any], Draft, "Outer | None", Callable[[Any], None]], None]
-"""``fill(payloads, draft, outer, slow)``: admit each payload into the draft."""
+AddTexts = Callable[
+    [Iterable[Any], AdmissionBuilder, "OuterValues | None", Callable[[Any], None]], None
+]
+"""``add_texts(payloads, builder, outer, add_tolerantly)``: add each payload to the builder."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Outer:
-    """What the document around a list of records offers to each of them, already settled.
+class OuterValues:
+    """Values of the document around a list of records, which each record inherits.
 
     ``found`` are the values or marks as they were found; ``values`` and ``drops`` are, per column,
-    the canonical value and the drop code that come of them. ``content`` are the categories there,
-    ``agent`` is the user agent. ``others`` are what the ``document`` offers under other plans.
+    the canonical value and the drop code that result. ``content`` are the categories in the
+    document, ``agent`` is its user agent. ``by_grant`` has the values of the same ``document``
+    under other plans.
     """
 
     found: tuple[Any, ...]
@@ -43,12 +45,12 @@ class Outer:
     content: frozenset[int]
     agent: Any
     document: Any = None
-    others: dict[Granted, Outer] = field(default_factory=dict)
+    by_grant: dict[Granted, OuterValues] = field(default_factory=dict)
 
-    def around(self, found: Found) -> tuple[list[Any], frozenset[int], Any]:
-        """Values, content and user agent of a record, or of the document where it has none."""
-        offered = zip(found.values, self.found, strict=True)
-        values = [outer if own is None else own for own, outer in offered]
+    def merge(self, found: EventValues) -> tuple[list[Any], frozenset[int], Any]:
+        """Return values, content and user agent of a record, completed by those of the document."""
+        pairs = zip(found.values, self.found, strict=True)
+        values = [outer if own is None else own for own, outer in pairs]
         agent = self.agent if found.agent is None else found.agent
         return values, found.content | self.content, agent
 
@@ -63,11 +65,11 @@ class _Array(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 _SCALARS: list[Any] = [bool, float, int, str, None]
 _ANYTHING: list[Any] = [*_SCALARS, _Object, _Array]
-"""What a leaf is decoded as, so that a value of the wrong type costs no second look."""
+"""The type of a leaf: a value of the wrong type is decoded too, and costs no second decoding."""
 
 
 class _Conflict(Exception):
-    """A member that is withheld as a value but read as an object: left to the tolerant path."""
+    """A member is withheld as a value but read as an object: only the tolerant path reads it."""
 
 
 def _type_of(node: Node) -> None:
@@ -76,7 +78,7 @@ def _type_of(node: Node) -> None:
     if node.members:
         for member in node.members.values():
             _type_of(member)
-        types.append(struct(node))
+        types.append(struct_type(node))
         node.default = types[0]()
     if node.readers or node.names_agent:
         is_read = node.is_read()
@@ -90,15 +92,15 @@ def _type_of(node: Node) -> None:
 def _event_type(root: Node, plan: Plan) -> type[msgspec.Struct]:
     for member in root.members.values():
         _type_of(member)
-    return struct(root, [name for name, _ in plan.content], msgspec.Raw)
+    return struct_type(root, [name for name, _ in plan.content], msgspec.Raw)
 
 
-_COUNTS = [f"met{index}" for index in range(len(CATEGORIES))]
+_COUNTS = [f"content{index}" for index in range(len(CATEGORIES))]
 _HEAD = f"""\
-    record = draft.record
-    admit = draft.records.append
-    drop = draft.drops.append
-    reject = draft.rejected.append
+    record = builder.record
+    admit = builder.records.append
+    drop = builder.drops.append
+    reject = builder.rejected.append
     {" = ".join(_COUNTS)} = 0
 """
 _OUTER = """\
@@ -115,17 +117,17 @@ _EACH = """\
         except FAILURES:
             e = None
         if e is None:
-            slow(payload)
+            add_tolerantly(payload)
             continue
 """
 _TAIL = f"""\
     for category, times in enumerate(({", ".join(_COUNTS)})):
-        draft.content[category] += times
+        builder.content[category] += times
 """
 
 
 class _Texts(Code):
-    """The lines in a loop over JSON texts, which collect in a draft."""
+    """The lines of a loop over JSON texts, which collect in a builder."""
 
     depth = 2
     head = _HEAD + _EACH
@@ -151,18 +153,18 @@ class _Texts(Code):
                     yield from self._below(member, inner)
             yield member, expression
 
-    def there(self, expression: str) -> str:
+    def is_present(self, expression: str) -> str:
         return f"({expression} is not None and {expression} != NULL)"
 
-    def met(self, category: int, tripwires: Sequence[str]) -> None:
-        """The first tripwire hit decides unless it holds ``null``."""
+    def write_content(self, category: int, tripwires: Sequence[str]) -> None:
+        """Write the lines; the first tripwire hit decides unless it holds ``null``."""
         self.add(f"x = {' or '.join(tripwires)}")
-        others = " or ".join(map(self.there, tripwires))
-        self.add(f"if {self.elsewhere(category)}x is not None and (x != NULL or {others}):")
-        self.add(f"met{category} += 1", 1)
+        others = " or ".join(map(self.is_present, tripwires))
+        self.add(f"if {self.content_outside(category)}x is not None and (x != NULL or {others}):")
+        self.add(f"content{category} += 1", 1)
 
-    def elsewhere(self, category: int) -> str:
-        """Another condition under which content is there, or nothing."""
+    def content_outside(self, category: int) -> str:
+        """Return another condition under which content is present, or nothing."""
         return ""
 
     def drop(self, column: Column, reason: Drop) -> str:
@@ -174,16 +176,18 @@ class _Texts(Code):
     def admit(self, values: str) -> str:
         return f"admit(record({values}))"
 
-    def settle(self, column: Column, found: Sequence[tuple[Node, str]]) -> None:
-        """What is decoded may be asked whether it is known, before anything else: a memo refuses
-        what is no text."""
+    def write_canonical(self, column: Column, found: Sequence[tuple[Node, str]]) -> None:
+        """Look a decoded value up in the memo before its type is checked.
+
+        A memo refuses values that are not text.
+        """
         if column.memo is None or any(node.members for node, _ in found):
-            super().settle(column, found)
+            super().write_canonical(column, found)
             return
         i, value = column.index, f"c{column.index}"
         invalid, wrong = drop_code(i, "invalid_value"), drop_code(i, "wrong_type")
         self.add("if v is None:")
-        self.absent(column, 1)
+        self.write_absent(column, 1)
         self.add("else:")
         self.add("try:", 1)
         self.add(f"{value} = {self.bind('m', column.memo.known)}[v]", 2)
@@ -194,11 +198,11 @@ class _Texts(Code):
 
 
 class _Records(_Texts):
-    """The same for records, to each of which the document around them offers something."""
+    """The same for records, each of which inherits values of the document around it."""
 
     head = _HEAD + _OUTER + _EACH
 
-    def absent(self, column: Column, deeper: int) -> None:
+    def write_absent(self, column: Column, deeper: int) -> None:
         i = column.index
         self.add(f"c{i} = outer_values[{i}]", deeper)
         self.add(f"if outer_drops[{i}] is not None:", deeper)
@@ -207,39 +211,39 @@ class _Records(_Texts):
     def is_absent(self, column: Column) -> str:
         return f"v is None and outer_found[{column.index}] is None"
 
-    def held_outside(self, column: Column) -> str:
+    def withheld_outside(self, column: Column) -> str:
         return f" or outer_drops[{column.index}] is not None"
 
-    def elsewhere(self, category: int) -> str:
+    def content_outside(self, category: int) -> str:
         return f"{category} in outer_content or "
 
-    def find_agent(self, found: Sequence[tuple[Node, str]]) -> None:
-        super().find_agent(found)
+    def write_agent_lookup(self, found: Sequence[tuple[Node, str]]) -> None:
+        super().write_agent_lookup(found)
         self.add("if a is None:")
         self.add("a = outer_agent", 1)
 
 
-def fast_path(plan: Plan) -> Fill:
-    """The generated function. With ``plan.records`` it takes elements, and needs an ``outer``."""
-    root = tree(plan)
+def fast_path(plan: Plan) -> AddTexts:
+    """Generate the function. With ``plan.records`` it takes elements, and needs an ``outer``."""
+    root = plan_tree(plan)
     try:
         event = _event_type(root, plan)
     except _Conflict:
-        return only_slow
+        return only_tolerant
     code = (_Records if plan.records else _Texts)(plan)
-    code.names |= {
-        "decode": msgspec.json.Decoder(event).decode,
-        "FAILURES": FAILURES,
-        "NULL": NULL,
-    }
-    code.write(root)
-    fill: Fill = code.function("fill", "payloads, draft, outer, slow", code.head, _TAIL)
-    return fill
+    code.names |= {"decode": msgspec.json.Decoder(event).decode, "FAILURES": FAILURES, "NULL": NULL}
+    code.write_event(root)
+    parameters = "payloads, builder, outer, add_tolerantly"
+    add_texts: AddTexts = code.function("add_texts", parameters, code.head, _TAIL)
+    return add_texts
 
 
-def only_slow(
-    payloads: Iterable[Any], draft: Draft, outer: Outer | None, slow: Callable[[Any], None]
+def only_tolerant(
+    payloads: Iterable[Any],
+    builder: AdmissionBuilder,
+    outer: OuterValues | None,
+    add_tolerantly: Callable[[Any], None],
 ) -> None:
-    """Leaves every payload to the tolerant path."""
+    """Pass every payload to the tolerant path."""
     for payload in payloads:
-        slow(payload)
+        add_tolerantly(payload)

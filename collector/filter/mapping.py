@@ -1,106 +1,223 @@
-"""The slow path of mappings: what is rare in events that are Python dictionaries already.
+"""Events that are Python dictionaries already: a fast path and a slow one.
 
-Foreign keys, records in lists, and what a request says; all else goes through ``alone``. Both keep
-one rule. Only exact built-in types count, in values and in keys: a subclass could lie about itself,
-and ``True`` is not ``1``. Nothing of a foreign class is ever called.
+Both keep one rule. Only exact built-in types count, in values and in keys: a subclass could
+misreport itself, and ``True`` is not ``1``. No method of a foreign class is ever called.
+
+The fast path is one generated function for one plan, which takes one event. ``msgspec.convert``
+takes the members that the plan reads out of a dictionary, unchanged: it compares only keys that are
+exact texts, in C, and calls no method of a value. It would also accept types that only resemble a
+dictionary, so the type of each object is checked before. The slow path, ``MappingReader``, reads
+all that is rare: keys of other types, records in lists, sender values.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from collector.filter.compile import MARKS, Column, Found, Keys, Plan
+import msgspec
 
-__all__ = ["Mapping", "is_list", "members"]
+from collector.contracts import CATEGORIES, Drop
+from collector.filter.admission import Admission
+from collector.filter.code import Code, Node, nodes_at, plan_tree, struct_type
+from collector.filter.compile import MARKS, Column, EventValues, Keys, Plan
+from collector.filter.tolerant import FAILURES
+
+__all__ = [
+    "AdmitMapping",
+    "MappingReader",
+    "fast_mapping",
+    "is_list",
+    "object_members",
+    "unsupported",
+]
+
+AdmitMapping = Callable[[dict[Any, Any]], Admission | None]
+"""Admits a mapping that is the only event of its call; ``None`` leaves it to the slow path."""
 
 _Event = dict[Any, Any]
 _List = list[Any] | tuple[Any, ...]
-_Place = tuple[int, str | int]
-"""A member of an object, which is named by its number."""
+_Slot = tuple[int, str | int]
+"""A member of an object, which is given by its number."""
 
 _WRONG_TYPE = MARKS["wrong_type"]
-_ONLY_TEXT = frozenset([id(str)])
+_TEXT_ONLY = frozenset([id(str)])
 _NOTHING: _Event = {}
+_HEAD = """\
+    try:
+        e = convert(event, kind)
+"""
 
 
 def is_list(value: Any) -> bool:
-    """Whether a value is what JSON has lists for."""
+    """Return whether a value is what JSON has lists for."""
     return type(value) is list or type(value) is tuple
 
 
-class Mapping:
-    """Reads mappings of one plan. Every object on the way to a field is visited once."""
+class MappingReader:
+    """Reads mappings for one plan. Every object on the way to a field is visited once."""
 
     def __init__(self, plan: Plan) -> None:
         self._numbers: dict[Keys, int] = {(): 0}
-        self._objects: list[_Place] = []
+        self._objects: list[_Slot] = []
         self._columns = [
-            (column, [self._place(path) for path in column.paths]) for column in plan.columns
+            (column, [self._slot(path) for path in column.paths]) for column in plan.columns
         ]
-        self._agent = [self._place(path) for path in plan.user_agent]
-        self._ways = [(way, [self._place(path) for path in way.paths]) for way in plan.records]
+        self._agent = [self._slot(path) for path in plan.user_agent]
+        self._records = [(each, [self._slot(path) for path in each.paths]) for each in plan.records]
         self._content = plan.content
         self._reads_lists = plan.reads_lists
         self._elements = 1 + max(
             (path[0] for path in plan.paths if isinstance(path[0], int)), default=-1
         )
 
-    def _place(self, path: Keys) -> _Place:
+    def _slot(self, path: Keys) -> _Slot:
         prefix, key = path[:-1], path[-1]
         if prefix not in self._numbers:
-            place = self._place(prefix)
-            self._objects.append(place)
+            slot = self._slot(prefix)
+            self._objects.append(slot)
             self._numbers[prefix] = len(self._objects)
         return self._numbers[prefix], key
 
     def reads(self, event: Any) -> bool:
-        """Whether this may be an event: an object, or a list if the plan looks into lists."""
+        """Return whether this may be an event: an object, or a list if the plan reads lists."""
         return type(event) is dict or (self._reads_lists and is_list(event))
 
-    def read(self, event: _Event | _List) -> Found:
-        """What the plan looks for in an event. Elements of a list are members under numbers."""
+    def read(self, event: _Event | _List) -> EventValues:
+        """Read the values of an event. Elements of a list are members under numbers."""
         objects = [_plain(event) if isinstance(event, dict) else self._numbered(event)]
         for parent, key in self._objects:
             inner = objects[parent].get(key)
             objects.append(_plain(inner) if type(inner) is dict else _NOTHING)
-        values = [_value(column, objects, places) for column, places in self._columns]
+        values = [_value(column, objects, slots) for column, slots in self._columns]
         get = objects[0].get
         content = frozenset(category for name, category in self._content if get(name) is not None)
         agent = _first(objects, self._agent)
-        found = ((way, _first(objects, places)) for way, places in self._ways)
-        ways = [(way, value) for way, value in found if value is not None or not way.paths]
-        return Found(values, content, agent, ways)
+        found = ((each, _first(objects, slots)) for each, slots in self._records)
+        records = [(each, value) for each, value in found if value is not None or not each.paths]
+        return EventValues(values, content, agent, records)
 
     def _numbered(self, event: _List) -> _Event:
         return dict(enumerate(event[: self._elements]))
 
 
-def members(event: _Event) -> list[_Event]:
-    """The members that are objects."""
+def object_members(event: _Event) -> list[_Event]:
+    """Return the members that are objects."""
     return [value for value in _plain(event).values() if type(value) is dict]
 
 
 def _plain(event: _Event) -> _Event:
-    """The members whose keys are texts. Any other key could be asked whether it equals ours."""
-    if _ONLY_TEXT.issuperset(map(id, map(type, event))):
+    """Return the members whose keys are exact texts; comparing another key would call its class."""
+    if _TEXT_ONLY.issuperset(map(id, map(type, event))):
         return event
     return {key: value for key, value in list(event.items()) if type(key) is str}
 
 
-def _first(objects: list[_Event], places: list[_Place]) -> Any:
-    """The first value that is there, or ``None``."""
-    for number, key in places:
+def _first(objects: list[_Event], slots: list[_Slot]) -> Any:
+    """Return the first value that is present, or ``None``."""
+    for number, key in slots:
         value = objects[number].get(key)
         if value is not None:
             return value
     return None
 
 
-def _value(column: Column, objects: list[_Event], places: list[_Place]) -> Any:
-    value = _first(objects, places)
+def _value(column: Column, objects: list[_Event], slots: list[_Slot]) -> Any:
+    value = _first(objects, slots)
     if value is None:
         return None
     if column.withheld:
         return MARKS[column.withheld]
     kind = type(value)  # one of a foreign metaclass could be asked for its hash
     return value if type(kind) is type and kind in column.wire else _WRONG_TYPE
+
+
+class _Mapping(Code):
+    """The lines for a mapping: first all of its objects are read, then its values are evaluated."""
+
+    depth = 2
+    defers_on_consent = False
+
+    @property
+    def grant_argument(self) -> str:
+        """The last argument of an admission; empty where every purpose is granted."""
+        return "" if self.plan.granted is None else ", 0, granted"
+
+    def read(self, root: Node) -> Iterable[tuple[Node, str]]:
+        """Read first all that may fail, so that no exception of a kind is caught with it."""
+        paths = self.plan.choices if self.defers_on_consent else ()
+        choices = {id(node) for node in nodes_at(root, paths)}
+        found = list(self._below(root, "e"))
+        self.depth = 1
+        self.add("except FAILURES:")  # a key is no plain text
+        self.add("return None", 1)
+        if given := [self.is_present(read) for node, read in found if id(node) in choices]:
+            self.add(f"if {' or '.join(given)}:")
+            self.add("return None", 1)
+        self.add("content = drops = ()")
+        return found
+
+    def _below(self, node: Node, variable: str) -> Iterator[tuple[Node, str]]:
+        for number, member in enumerate(node.members.values()):
+            expression = f"{variable}.{member.attribute}"
+            if member.members:
+                kind = struct_type(member)
+                type_, empty = self.bind("k", kind), self.bind("n", kind())
+                inner = f"{variable}_{number}"
+                self.add(f"{inner} = {expression}")
+                found = f"convert({inner}, {type_}) if type({inner}) is dict else {empty}"
+                self.add(f"{inner}_ = {found}")
+                expression = inner
+                yield from self._below(member, f"{inner}_")
+            yield member, expression
+
+    def is_present(self, expression: str) -> str:
+        return f"{expression} is not None"
+
+    def write_content(self, category: int, tripwires: Sequence[str]) -> None:
+        self.add(f"if {' or '.join(map(self.is_present, tripwires))}:")
+        self.add(f"content += {self.bind('t', (CATEGORIES[category],))}", 1)
+
+    def drop(self, column: Column, reason: Drop) -> str:
+        return f"drops += {self.bind('d', ((column.name, reason),))}"
+
+    def reject(self, reason: str) -> str:
+        return f"return Admission([], b'', None, ({reason}, content, drops){self.grant_argument})"
+
+    def admit(self, values: str) -> str:
+        encoded, verdict = "encode(r) + b'\\n'", "(None, content, drops)"
+        admission = f"Admission([r], {encoded}, None, {verdict}{self.grant_argument})"
+        return f"r = record({values}); return {admission}"
+
+
+def fast_mapping(
+    plan: Plan, record: type[msgspec.Struct], *, defers_on_consent: bool = False
+) -> AdmitMapping:
+    """Generate the function.
+
+    If it ``defers_on_consent``, it leaves a mapping that carries choices to the slow path too.
+    """
+    if plan.records:
+        return unsupported
+    root = plan_tree(plan)
+    code = _Mapping(plan)
+    code.defers_on_consent = defers_on_consent
+    for path in plan.choices if defers_on_consent else ():
+        root.at(path)
+    code.names |= {
+        "Admission": Admission,
+        "FAILURES": FAILURES,
+        "convert": msgspec.convert,
+        "encode": msgspec.json.Encoder().encode,
+        "granted": plan.granted,
+        "kind": struct_type(root, [name for name, _ in plan.content]),
+        "record": record,
+    }
+    code.write_event(root)
+    admit_mapping: AdmitMapping = code.function("admit_mapping", "event", _HEAD)
+    return admit_mapping
+
+
+def unsupported(_event: dict[Any, Any]) -> Admission | None:
+    """Leave every mapping to the slow path."""
+    return None

@@ -1,7 +1,7 @@
 """The records of a document: the elements of a list, or the members of an object, undecoded.
 
-What would multiply memory when decoded is counted first: three bytes of text can be an object of a
-hundred bytes.
+Everything that would multiply memory when decoded is counted first: three bytes of text can be an
+object of a hundred bytes.
 """
 
 from __future__ import annotations
@@ -12,31 +12,32 @@ from typing import Any
 import msgspec
 
 from collector.contracts import Rejection
-from collector.filter.draft import Draft
-from collector.filter.mapping import is_list as is_listed
-from collector.filter.mapping import members as plain_members
-from collector.filter.shape import elements as count
-from collector.filter.text import PIECE
-from collector.filter.tolerant import FAILURES, is_list, skip
+from collector.filter.admission import AdmissionBuilder
+from collector.filter.mapping import is_list as is_python_list
+from collector.filter.mapping import object_members
+from collector.filter.text import PIECE, count_elements, is_list
+from collector.filter.tolerant import FAILURES, skip
 
 __all__ = [
     "MAX_ITEMS",
-    "Take",
-    "elements",
-    "listed",
-    "mapped_elements",
-    "mapped_members",
-    "members",
+    "ReadRecords",
+    "decode_list",
+    "records_in_list",
+    "records_in_mapping",
+    "records_in_object",
+    "records_in_sequence",
 ]
 
 MAX_ITEMS = 50_000
 """The most events in one document, and the most members of an object that holds records."""
 
-Take = Callable[[Any, Draft, int], "list[Any] | None"]
-"""Takes the records out of a value, into which a way led. They are counted as refused if there are
-more than so many, or if the value holds none at all; ``None`` leaves it to the next way."""
+ReadRecords = Callable[[Any, AdmissionBuilder, int], "list[Any] | None"]
+"""``read(value, builder, limit)``: the records in a value to which a record path leads.
 
-_MOST_COMMAS = 1_000_000
+They are counted as rejected if there are more than ``limit``, or if the value cannot hold any;
+``None`` leaves the event to the next path."""
+
+_MAX_COMMAS = 1_000_000
 """An element takes 66 bytes, undecoded. Unless a text is dense with commas, a list that turns out
 to be too long costs no more than 66 MB, and less than five times the text; counting is slower by
 far."""
@@ -46,80 +47,86 @@ _list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-def elements(text: Any, draft: Draft, room: int) -> list[msgspec.Raw]:
-    """The elements of a list: JSON text without a fault, or a document that may have one."""
+def records_in_list(text: Any, builder: AdmissionBuilder, limit: int) -> list[msgspec.Raw]:
+    """Return the elements of a list: a valid JSON text, or a document that may be malformed."""
     text = memoryview(text)
     if not is_list(text):
-        draft.rejected.append("not_an_object")
+        builder.rejected.append("not_an_object")
         return []
     reason: Rejection = "malformed"
     try:
-        found = listed(text)
+        found = decode_list(text)
         if isinstance(found, int):
-            return _at_most(room, found, [], draft)
-        return _at_most(room, len(found), found, draft)
+            return _at_most(limit, found, [], builder)
+        return _at_most(limit, len(found), found, builder)
     except RecursionError:
         reason = "too_deep"
     except FAILURES:
         pass
-    draft.rejected.append(reason)
+    builder.rejected.append(reason)
     return []
 
 
-def listed(text: memoryview | msgspec.Raw) -> list[msgspec.Raw] | int:
-    """The elements of a list, or only their number where they are more than ``MAX_ITEMS`` and would
-    take too much memory. Raises what msgspec raises."""
+def decode_list(text: memoryview | msgspec.Raw) -> list[msgspec.Raw] | int:
+    """Return the elements of a list, undecoded.
+
+    Returns only their number where they are more than ``MAX_ITEMS`` and would take too much memory.
+    Raises what msgspec raises.
+    """
     text = memoryview(text)
-    if _commas(text) >= max(MAX_ITEMS, min(len(text) // 16, _MOST_COMMAS)):
+    if _count_commas(text) >= max(MAX_ITEMS, min(len(text) // 16, _MAX_COMMAS)):
         skip(text)
-        number = count(text)
+        number = count_elements(text)
         if number > MAX_ITEMS:
             return number
     return _list(text)
 
 
-def members(text: msgspec.Raw, draft: Draft, room: int) -> list[msgspec.Raw] | None:
-    """The members of an object that are objects themselves; ``None`` if there is none."""
+def records_in_object(
+    text: msgspec.Raw, builder: AdmissionBuilder, limit: int
+) -> list[msgspec.Raw] | None:
+    """Return the members of an object that are objects themselves; ``None`` if there is none."""
     view = memoryview(text)
     if view[0] != _OBJECT:
         return None
-    if _commas(view) >= MAX_ITEMS and count(view) > MAX_ITEMS:
-        draft.rejected.append("too_large")
+    if _count_commas(view) >= MAX_ITEMS and count_elements(view) > MAX_ITEMS:
+        builder.rejected.append("too_large")
         return []
     try:
         objects = [raw for raw in _object(view).values() if memoryview(raw)[0] == _OBJECT]
     except RecursionError:
-        draft.rejected.append("too_deep")
+        builder.rejected.append("too_deep")
         return []
-    return _at_most(room, len(objects), objects, draft) if objects else None
+    return _at_most(limit, len(objects), objects, builder) if objects else None
 
 
-def mapped_elements(value: Any, draft: Draft, room: int) -> list[Any]:
-    """``elements`` of a Python list or tuple."""
-    if not is_listed(value):
-        draft.rejected.append("not_an_object")
+def records_in_sequence(value: Any, builder: AdmissionBuilder, limit: int) -> list[Any]:
+    """Return the elements of a Python list or tuple."""
+    if not is_python_list(value):
+        builder.rejected.append("not_an_object")
         return []
-    return _at_most(room, len(value), value, draft)
+    return _at_most(limit, len(value), value, builder)
 
 
-def mapped_members(value: Any, draft: Draft, room: int) -> list[Any] | None:
-    """``members`` of a Python dictionary."""
+def records_in_mapping(value: Any, builder: AdmissionBuilder, limit: int) -> list[Any] | None:
+    """Return the members of a dictionary that are dictionaries; ``None`` if there is none."""
     if type(value) is not dict:
         return None
     if len(value) > MAX_ITEMS:
-        draft.rejected.append("too_large")
+        builder.rejected.append("too_large")
         return []
-    objects = plain_members(value)
-    return _at_most(room, len(objects), objects, draft) if objects else None
+    objects = object_members(value)
+    return _at_most(limit, len(objects), objects, builder) if objects else None
 
 
-def _at_most(room: int, number: int, records: Any, draft: Draft) -> list[Any]:
-    if number <= room:
+def _at_most(limit: int, number: int, records: Any, builder: AdmissionBuilder) -> list[Any]:
+    if number <= limit:
+        builder.expect(number)
         return list(records)
-    draft.unread.append(number)
+    builder.oversized.append(number)
     return []
 
 
-def _commas(text: memoryview) -> int:
+def _count_commas(text: memoryview) -> int:
     pieces = (bytes(text[at : at + PIECE]) for at in range(0, len(text), PIECE))
     return sum(piece.count(b",") for piece in pieces)

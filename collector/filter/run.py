@@ -1,41 +1,38 @@
 """The filter: bytes or mappings in, minimised records and a tally out. No I/O.
 
-Deny by default: a record is built up from empty, so nothing has to be removed. Whatever comes in is
-accounted for; no library exception leaves the filter, and none stays referenced.
+Deny by default: a record is built up from empty, so nothing has to be removed. All input is
+accounted for; no exception of a library leaves the filter, and none stays referenced.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from datetime import UTC, date, datetime, time
-from functools import partial
 from traceback import clear_frames
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
+from warnings import warn
 
 from collector.consent import granted
-from collector.contracts import SIGNALS, Form, Granted, Record, Signal
+from collector.contracts import SIGNALS, Form, Granted, PendingBatch, Record, Signal
 from collector.errors import ConfigError
-from collector.filter.admission import Admission
-from collector.filter.choices import Choices
-from collector.filter.compile import Fills, Plan, compile_plan, next_expiry
-from collector.filter.draft import Draft
-from collector.filter.events import Events
-from collector.filter.minutes import Share
+from collector.filter.admission import Admission, AdmissionBuilder, Bounds
+from collector.filter.compile import Plan, SenderInfo, compile_plan, next_expiry
+from collector.filter.event_consent import EventConsent
+from collector.filter.router import EventRouter
 from collector.filter.text import BOM
 from collector.schema.kinds import Circumstances
 from collector.schema.model import Schema
 
 if TYPE_CHECKING:
-    from collector.filter.otlp.items import Items
+    from collector.filter.otlp.items import ItemBatch
+    from collector.filter.sdk_records import Minutes
 
 __all__ = ["Filter", "Payload"]
 
 _T = TypeVar("_T")
 
 Payload = bytes | bytearray | memoryview | str
-_MOST_NARROWER = 64
-_Read = Callable[[Events, Draft, Any], int]
-"""Reads a payload into a draft, and says how many bytes it has."""
+_MAX_NARROWER = 64
 
 
 def _no_keys(reference: str, period: int) -> bytes:
@@ -43,12 +40,12 @@ def _no_keys(reference: str, period: int) -> bytes:
 
 
 class Filter:
-    """A schema at work. Safe to use from several threads.
+    """A schema, ready to filter events. Safe to use from several threads.
 
-    ``purposes`` are the granted ones (``None``: all), out of which an event may refuse the optional
-    ones, if the schema says where. ``as_of`` fixes the present, for expiry and
-    time windows; ``None`` follows the clock. With ``merge``, identical records of one call become
-    one with their ``count``. ``keys`` resolves key references of pseudonyms.
+    ``purposes`` are the granted ones (``None``: all); an event may refuse the optional ones of
+    them, if the schema says where. ``as_of`` fixes the present, for expiry and time windows;
+    ``None`` follows the clock. With ``merge``, identical records of one call become one with their
+    ``count``. ``keys`` resolves key references of pseudonyms.
 
     Raises ``ConfigError`` for an unknown purpose (E205) or missing keys (E202); never for input.
     """
@@ -70,9 +67,9 @@ class Filter:
         self._fixed = as_of
         self._keys = keys
         self._narrower: dict[Granted, Filter] = {}
-        self._around = Circumstances(self._now, keys or _no_keys)
-        self._events, self._until = self._compile()
-        for column in self._events.plan.columns:
+        self._circumstances = Circumstances(self._now, keys or _no_keys)
+        self._router, self._until = self._compile()
+        for column in self._router.plan.columns:
             if schema.fields[column.name].kind == "pseudonym" and column.withheld is None:
                 column.accept("-")  # a key that cannot be had is found before the first event
 
@@ -80,34 +77,38 @@ class Filter:
         return f"<Filter {self.schema.id}>"
 
     def without(self, refused: Collection[str]) -> Filter:
-        """The same filter where some purposes are refused, of which the optional ones count. The
-        last few dozen are kept."""
-        left = granted(self.schema, refused, self._granted)
-        if left == self._granted:
+        """Return the same filter where some purposes are refused; only optional ones count.
+
+        The last few dozen are cached.
+        """
+        purposes = granted(self.schema, refused, self._granted)
+        if purposes == self._granted:
             return self
-        found = self._narrower.get(left)
+        found = self._narrower.get(purposes)
         if found is None:
-            if len(self._narrower) >= _MOST_NARROWER:
+            if len(self._narrower) >= _MAX_NARROWER:
                 self._narrower.clear()
             found = Filter(
                 self.schema,
-                purposes=self.schema.purposes if left is None else left,
+                purposes=self.schema.purposes if purposes is None else purposes,
                 as_of=self._fixed,
                 merge=self.merge,
                 keys=self._keys,
             )
-            self._narrower[left] = found
+            self._narrower[purposes] = found
         return found
 
     @property
     def plan(self) -> Plan:
-        """What is looked for today, compiled."""
-        return self._today().plan
+        """Today's plan."""
+        return self.router.plan
 
     @property
-    def paths(self) -> Events:
-        """How events are read today."""
-        return self._today()
+    def router(self) -> EventRouter:
+        """Today's router of events: compiled again on a day on which a field expires."""
+        if self._until is not None and self._now().date() >= self._until:
+            self._router, self._until = self._compile()
+        return self._router
 
     def admit(
         self,
@@ -118,15 +119,15 @@ class Filter:
     ) -> Admission:
         """Filter one JSON document (an object, or an array of events), or one mapping.
 
-        ``peer`` is the address of the sender, ``user_agent`` what it calls itself. They fill fields
-        where the schema says so and the event says nothing, if it is the only one.
+        ``peer`` is the address of the sender, ``user_agent`` its user agent. They fill fields for
+        which the schema allows it, if there is a single event and it holds no value for them.
         """
         try:
             if type(event) is dict:
-                admission = self._alone(event, peer, user_agent)
+                admission = self._admit_mapping(event, peer, user_agent)
                 if admission is not None:
                     return admission
-            return self._filled(self._admit, event, _fills(peer, user_agent))[0]
+            return self._admissions("json", event, peer, user_agent)[0]
         except BaseException as error:  # an interrupt, or ``keys`` that fail
             del event, peer, user_agent
             clear_frames(error.__traceback__)
@@ -145,30 +146,37 @@ class Filter:
         ``first`` says that the payload begins a stream: a byte order mark is skipped only there.
         ``peer`` and ``user_agent`` are used if it holds one event.
         """
-        read = partial(self._admit_lines, first=first)
         try:
-            return self._filled(read, payload, _fills(peer, user_agent))[0]
+            return self._admissions("ndjson", payload, peer, user_agent, first=first)[0]
         except BaseException as error:
             del payload, peer, user_agent
             clear_frames(error.__traceback__)
             raise
 
-    def admit_records(self, payload: Payload) -> list[Share]:
-        """Filter NDJSON that a filter of the same schema has made: the records come out as they
-        are, by the minute in which they were received.
+    def admit_records(self, payload: Payload, minutes: Minutes | None = None) -> list[PendingBatch]:
+        """Filter NDJSON that a filter of the same schema has made.
 
+        The records come out as they are, by the minute in which they were received. ``minutes``, of
+        the method of that name, are those of the earlier parts of a body that comes in parts.
         Raises ``InputError`` E429 if a record is of another schema or version; never for other
         input.
         """
         try:
-            text = _text(payload)
-            relay, now = self._today().relay, self._now()
-            return relay.admit(b"\0" if text is None else bytes(text), now)
+            text = _as_bytes(payload)
+            return self.router.sdk_records.admit(
+                b"\0" if text is None else bytes(text),
+                self.minutes() if minutes is None else minutes,
+                self.schema.layout,
+            )
         except BaseException as error:
             text = None
             del payload
             clear_frames(error.__traceback__)
             raise
+
+    def minutes(self) -> Minutes:
+        """Make the minutes of one body of records, all of whose parts are received now."""
+        return self.router.sdk_records.minutes(self._now())
 
     def admit_otlp(
         self,
@@ -179,23 +187,23 @@ class Filter:
         peer: str | None = None,
         user_agent: str | None = None,
     ) -> Admission:
-        """Filter one OTLP body, as protobuf or as JSON. Its log records, spans or data points are
-        the events, and their attributes, with those of scope and resource, the members.
+        """Filter one OTLP body, as protobuf or as JSON.
 
-        Identical records always become one with their ``count``. ``peer`` and ``user_agent`` are
-        used if there is one event. Raises ``ConfigError`` for an unknown signal (E204) and if
-        protobuf is needed but not installed (E201); never for input.
+        Its log records, spans or data points are the events; their attributes, with those of scope
+        and resource, are the members. Identical records always become one with their ``count``.
+        ``peer`` and ``user_agent`` are used if there is one event. Raises ``ConfigError`` for an
+        unknown signal (E204) and if protobuf is needed but not installed (E201); never for input.
         """
         if signal not in SIGNALS:
             raise ConfigError("E204", f"the signal must be one of {', '.join(SIGNALS)}")
         try:
-            return self._admit_otlp(signal, payload, protobuf, _fills(peer, user_agent))[0]
+            return self._admissions(signal, payload, peer, user_agent, protobuf=protobuf)[0]
         except BaseException as error:
             del payload, peer, user_agent
             clear_frames(error.__traceback__)
             raise
 
-    def apart(
+    def admit_by_grant(
         self,
         form: Form,
         payload: Payload | dict[str, Any],
@@ -204,93 +212,103 @@ class Filter:
         first: bool = True,
         peer: str | None = None,
         user_agent: str | None = None,
+        bounds: Bounds | None = None,
     ) -> list[Admission]:
-        """What the other methods do with events of a form, but an admission for each set of
-        purposes that is granted in them, which each says. Records have ``admit_records``."""
-        fills = _fills(peer, user_agent)
+        """Filter events of any form into one admission for each set of purposes that they grant.
+
+        Each admission names its set (``granted``). Parameters are those of the other methods; for
+        records there is ``admit_records``. Raises ``InputError`` E431 beyond ``bounds``, without
+        which there are none but those of a list.
+        """
         try:
             if type(payload) is dict:
-                alone = self._alone(payload, peer, user_agent)
-                if alone is not None:
-                    return [alone]
-            elif form in SIGNALS:
-                body = cast("Payload", payload)
-                return self._admit_otlp(form, body, protobuf, fills, apart=True)
-            lines = form == "ndjson"
-            read = partial(self._admit_lines, first=first) if lines else self._admit
-            return self._filled(read, payload, fills, apart=True)
+                admission = self._admit_mapping(payload, peer, user_agent)
+                if admission is not None:
+                    return [admission]
+                form = "json"
+            return self._admissions(
+                form,
+                payload,
+                peer,
+                user_agent,
+                protobuf=protobuf,
+                first=first,
+                by_grant=True,
+                bounds=bounds,
+            )
         except BaseException as error:
-            payload = body = None  # type: ignore[assignment]
-            del peer, user_agent, fills
+            payload = b""
+            del peer, user_agent
             clear_frames(error.__traceback__)
             raise
 
-    def otlp_items(self, make: Callable[[Record], _T]) -> Items[_T]:
-        """An empty batch of OpenTelemetry items that are Python objects already; ``make`` makes a
-        resource of what is admitted of one."""
-        return self._today().otlp.items(make)
+    def apart(
+        self, form: Form, payload: Payload | dict[str, Any], **options: Any
+    ) -> list[Admission]:
+        """Call ``admit_by_grant``. Deprecated under this name."""
+        warn("Filter.apart is now Filter.admit_by_grant", DeprecationWarning, stacklevel=2)
+        return self.admit_by_grant(form, payload, **options)
 
-    def _alone(self, event: dict[Any, Any], peer: Any, user_agent: Any) -> Admission | None:
-        """The admission of one mapping, if nothing about it is rare."""
-        events = self._today()
-        if events.plan.fills and not (peer is None and user_agent is None):
+    def otlp_items(self, make: Callable[[Record], _T]) -> ItemBatch[_T]:
+        """Make an empty batch for OpenTelemetry items that are Python objects already.
+
+        ``make`` makes a resource from the admitted attributes of one.
+        """
+        return self.router.otlp.items(make)
+
+    def _admit_mapping(self, event: dict[Any, Any], peer: Any, user_agent: Any) -> Admission | None:
+        """Admit one mapping on the fast path; ``None`` leaves it to the slow path."""
+        router = self.router
+        if not (peer is None and user_agent is None) and router.plan.uses_sender:
             return None
-        if events.choices is None:
-            return events.alone(event)
-        return events.hearing(event) or events.taker(event).alone(event)
+        if router.consent is None:
+            return router.admit_mapping(event)
+        return router.admit_without_consent(event) or router.router_for(event).admit_mapping(event)
 
-    def _filled(
-        self, read: _Read, payload: Any, fills: Fills | None, *, apart: bool = False
-    ) -> list[Admission]:
-        """Filter a payload; once more, with what the request says, if it holds one event. One
-        admission, or with ``apart`` one for each set of purposes that is granted."""
-        events = self._today()
-        draft = events.draft(apart=apart)
-        size = read(events, draft, payload)
-        if fills is not None and draft.received == 1 and events.plan.fills:
-            draft = events.draft(fills, apart=apart)
-            read(events.slow, draft, payload)
-        return draft.finish_all(size, self.merge)
-
-    @staticmethod
-    def _admit(events: Events, draft: Draft, event: Payload | dict[str, Any]) -> int:
-        if type(event) is dict:
-            events.mapping(event, draft)
-            return 0
-        text = _text(event)
-        if text is None:
-            draft.rejected.append("malformed" if _is_text(event) else "not_an_object")
-            return 0
-        events.document(text, draft)
-        return len(text)
-
-    @staticmethod
-    def _admit_lines(events: Events, draft: Draft, payload: Payload, *, first: bool) -> int:
-        text = _text(payload)
-        if text is None:
-            draft.rejected.append("malformed")
-            return 0
-        text = bytes(text)
-        events.lines(text.removeprefix(BOM) if first else text, draft)
-        return len(text)
-
-    def _admit_otlp(
+    def _admissions(
         self,
-        signal: Signal,
-        payload: Payload,
-        protobuf: bool,
-        fills: Fills | None,
+        form: Form,
+        payload: Any,
+        peer: Any,
+        user_agent: Any,
         *,
-        apart: bool = False,
+        protobuf: bool = False,
+        first: bool = True,
+        by_grant: bool = False,
+        bounds: Bounds | None = None,
     ) -> list[Admission]:
-        events, text = self._today(), _text(payload)
-        if text is None:
-            draft = events.draft()
-            draft.rejected.append("malformed")
-            return [draft.finish(0, merge=True)]
-        if not events.plan.fills:
-            fills = None
-        return events.otlp.admit(signal, text, protobuf=protobuf, fills=fills, apart=apart)
+        """Filter events of any form into one admission, or one for each set of purposes.
+
+        A payload that holds a single event is read again if the schema uses sender values.
+        """
+        router = self.router
+        sender = _sender_info(peer, user_agent)
+        if sender is not None and not router.plan.uses_sender:
+            sender = None
+        is_mapping = form == "json" and type(payload) is dict
+        text = None if is_mapping else _as_bytes(payload)
+        if form in SIGNALS and text is not None:
+            return router.otlp.admit(
+                form, text, protobuf=protobuf, sender=sender, by_grant=by_grant, bounds=bounds
+            )
+        builder = router.builder(by_grant=by_grant, bounds=bounds)
+        read: Callable[[EventRouter, Any, AdmissionBuilder], None]
+        if is_mapping:
+            read, text, event = EventRouter.add_mapping, b"", payload
+        elif text is None:
+            is_text = form != "json" or _is_text(payload)
+            builder.rejected.append("malformed" if is_text else "not_an_object")
+            return builder.finish_all(0, self.merge)
+        elif form == "ndjson":
+            text = bytes(text)
+            read, event = EventRouter.add_lines, text.removeprefix(BOM) if first else text
+        else:
+            read, event = EventRouter.add_document, text
+        read(router, event, builder)
+        if sender is not None and builder.received == 1:
+            builder = router.builder(sender, by_grant=by_grant, bounds=bounds)
+            read(router.tolerant, event, builder)
+        return builder.finish_all(len(text), self.merge)
 
     def _now(self) -> datetime:
         if self._fixed is None:
@@ -299,45 +317,41 @@ class Filter:
             return self._fixed.astimezone(UTC)
         return datetime.combine(self._fixed, time(), UTC)
 
-    def _compile(self) -> tuple[Events, date | None]:
+    def _compile(self) -> tuple[EventRouter, date | None]:
         today = self._now().date()
-        made: dict[Granted, Events] = {}
+        routers: dict[Granted, EventRouter] = {}
 
-        def other(most: Granted, refused: frozenset[str]) -> Events:
-            left = granted(self.schema, refused, most)
-            if left not in made:  # as many as the loader lets there be choices
-                plan = compile_plan(self.schema, left, today, self._around)
+        def narrow(within: Granted, refused: frozenset[str]) -> EventRouter:
+            purposes = granted(self.schema, refused, within)
+            if purposes not in routers:  # the loader limits how many sets of choices there are
+                plan = compile_plan(self.schema, purposes, today, self._circumstances)
                 optional = self.schema.optional
-                can_refuse = plan.choices and (left is None or not set(optional).isdisjoint(left))
-                choices = Choices(plan, optional) if can_refuse else None
-                made[left] = Events(plan, choices, other)
-            return made[left]
+                can_refuse = plan.choices and (
+                    purposes is None or not set(optional).isdisjoint(purposes)
+                )
+                consent = EventConsent(plan, optional) if can_refuse else None
+                routers[purposes] = EventRouter(plan, consent, narrow)
+            return routers[purposes]
 
-        return other(self._granted, frozenset()), next_expiry(self.schema, today)
-
-    def _today(self) -> Events:
-        """The compiled paths, made anew on the day a field expires."""
-        if self._until is not None and self._now().date() >= self._until:
-            self._events, self._until = self._compile()
-        return self._events
+        return narrow(self._granted, frozenset()), next_expiry(self.schema, today)
 
 
-def _fills(peer: Any, user_agent: Any) -> Fills | None:
-    """What a request says, if it says anything."""
+def _sender_info(peer: Any, user_agent: Any) -> SenderInfo | None:
+    """Return the sender values of a request, if it has any."""
     if peer is None and user_agent is None:
         return None
-    return Fills(*(text if type(text) is str else None for text in (peer, user_agent)))
+    return SenderInfo(*(text if type(text) is str else None for text in (peer, user_agent)))
 
 
 def _is_text(payload: Any) -> bool:
-    """Whether it is of a type that can hold JSON. ``isinstance`` would ask a foreign object."""
+    """Return whether a payload is of a text type; ``isinstance`` would call a foreign class."""
     return issubclass(type(payload), str | bytes | bytearray | memoryview)
 
 
-def _text(payload: Any) -> bytes | memoryview | None:
-    """The payload as bytes, without a copy where that is possible; ``None`` if it is no text.
+def _as_bytes(payload: Any) -> bytes | memoryview | None:
+    """Return a payload as bytes, without a copy where that is possible; ``None`` if it is no text.
 
-    A subclass is read through its base, so that nothing of a foreign class is called.
+    A subclass is read through its base, so that no method of a foreign class is called.
     """
     kind = type(payload)
     if kind is bytes:

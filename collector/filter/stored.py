@@ -1,13 +1,13 @@
-"""Our own records, read back from the spool: into rows for a table, or into mappings; all columns
-of them, or those that a sink may have.
+"""Decode stored records, which a filter wrote: into mappings, or into rows for a table.
 
-They were written by a filter, under a layout that the spool keeps with them; the schema that they
-came from is not needed, so batches outlive its next version.
+They are decoded under a layout that is stored with them. The schema is not needed, so a batch
+outlives the next version of its schema.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -15,65 +15,60 @@ from typing import Any, overload
 
 import msgspec
 
-from collector.contracts import Batch, Layout, Record, Row, Spooled
+from collector.contracts import Batch, Layout, Record, Row, layout_of
 from collector.errors import DeliveryError
 
-__all__ = ["Records", "project", "read", "rows"]
+__all__ = ["Records", "Values", "foreign_lines", "project", "read", "values"]
+
+Values = tuple[str, Mapping[str, Collection[object]]]
+"""The different values of each member of some records, and the schema that these name."""
 
 _TYPES: dict[str, Any] = {"TEXT": str, "INTEGER": bool | int, "REAL": float}
 _values = msgspec.structs.astuple
 _ABSENT = msgspec.Raw()
-_records = msgspec.json.Decoder(dict[str, str | int | float | bool]).decode_lines
+_encode_records = msgspec.json.Encoder().encode_lines
+_decode_records = msgspec.json.Decoder(dict[str, str | int | float | bool]).decode_lines
 
 
-def rows(layout: Layout, payload: bytes) -> list[Row]:
-    """Each record's values in the order of the layout's columns, then its count.
+def read(batch: Batch, names: Container[str] | None = None) -> Batch:
+    """Return a batch of a spool with its records and rows, which are decoded when they are used;
+    with ``names``, only these columns, as ``project`` does.
 
-    Raises ``DeliveryError`` E509 for what is not of that layout.
+    Using them raises ``DeliveryError`` E509 for anything but NDJSON of the layout.
     """
-    try:
-        return [_values(record) for record in _decoder(layout).decode_lines(payload)]
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        pass
-    raise _unreadable()
+    batch = batch if names is None else project(batch, names)
+    rows = None if batch.layout is None else partial(_decode_rows, batch.layout, batch.payload)
+    return replace(batch, rows=rows, decode=Records)
 
 
-def read(spooled: Spooled) -> Batch:
-    """The batch of what lies in the spool. Nothing is read before somebody asks for it."""
-    layout, payload = spooled.layout, spooled.payload
-    records = Records(payload)
-    reading = partial(rows, layout, payload)
-    return Batch(spooled.id, spooled.received, records, layout, payload, reading, spooled.granted)
-
-
-def project(spooled: Spooled, names: Container[str]) -> Spooled:
-    """What lies in the spool without the columns that have none of these names, as if they had
-    never been there: a record without any other column is left out.
+def project(batch: Batch, names: Container[str]) -> Batch:
+    """Return a batch of a spool with only the columns that ``names`` contains; records without any
+    of them are left out.
 
     Values stay the bytes that they are, and those of other columns are skipped. Raises
-    ``DeliveryError`` E509 for what is no NDJSON of records.
+    ``DeliveryError`` E509 for anything but NDJSON of records.
     """
-    layout = spooled.layout
+    layout = layout_of(batch)
     columns = tuple(column for column in layout.columns if column[0] in names)
     if columns == layout.columns:
-        return spooled
-    decode, encode = _part(tuple(name for name, _ in columns))
+        return batch
+    decode, encode = _projection(tuple(name for name, _ in columns))
     with suppress(msgspec.MsgspecError, UnicodeDecodeError):
-        records = [one for one in decode(spooled.payload) if any(_values(one)[1:-1])]
+        records = [one for one in decode(batch.payload) if any(_values(one)[1:-1])]
         layout = replace(layout, columns=columns)
-        return replace(spooled, layout=layout, payload=encode(records))
+        return replace(batch, layout=layout, payload=encode(records))
     raise _unreadable()
 
 
 class Records(Sequence[Record]):
-    """NDJSON as a sequence of records, read when it is first looked into.
+    """A sequence of the records in NDJSON, which is decoded at the first access.
 
-    Looking raises ``DeliveryError`` E509 for what is no NDJSON of flat objects.
+    Access raises ``DeliveryError`` E509 for anything but NDJSON of flat objects.
     """
 
     def __init__(self, payload: bytes) -> None:
         self._payload = payload
-        self._read: list[Record] | None = None
+        self._decoded: list[Record] | None = None
 
     def __repr__(self) -> str:
         return f"<{len(self)} records>"
@@ -92,17 +87,47 @@ class Records(Sequence[Record]):
         return self._all()[index]
 
     def _all(self) -> list[Record]:
-        if self._read is None:
+        if self._decoded is None:
             with suppress(msgspec.MsgspecError, UnicodeDecodeError):
-                self._read = _records(self._payload)
-        if self._read is None:
+                self._decoded = _decode_records(self._payload)
+        if self._decoded is None:
             raise _unreadable()
-        return self._read
+        return self._decoded
+
+
+def values(payload: bytes) -> Iterator[Values]:
+    """Yield the values in NDJSON of records, by the schema that they name. Raises ``DeliveryError``
+    E509 for anything but flat objects."""
+    found: dict[str, dict[str, set[object]]] = {}
+    for record in Records(payload):
+        members = found.setdefault(str(record.pop("schema", "")), {})
+        for name, value in record.items():
+            members.setdefault(name, set()).add(value)
+    yield from found.items()
+
+
+def foreign_lines(payload: bytes) -> int:
+    """Count the lines that no filter writes so: with a member twice, of which only the last is
+    read, or with blanks. Raises ``DeliveryError`` E509 for anything but flat objects."""
+    written = _encode_records(list(Records(payload)))
+    if written == payload:
+        return 0
+    ours = Counter(written.splitlines())
+    return (Counter(payload.splitlines()) - ours).total() or 1
+
+
+def _decode_rows(layout: Layout, payload: bytes) -> list[Row]:
+    """Decode each record into its values in the order of the layout's columns, and its count."""
+    try:
+        return [_values(record) for record in _row_decoder(layout).decode_lines(payload)]
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        pass
+    raise _unreadable()
 
 
 @lru_cache(maxsize=64)
-def _decoder(layout: Layout) -> msgspec.json.Decoder[Any]:
-    """Of a struct with the layout's columns; a kind of column that is not known takes no record."""
+def _row_decoder(layout: Layout) -> msgspec.json.Decoder[Any]:
+    """Return a decoder for the layout's columns; one of an unknown type accepts no value."""
     columns = [
         (f"c{index}", _TYPES.get(kind, msgspec.UnsetType) | None, None)
         for index, (_, kind) in enumerate(layout.columns)
@@ -113,12 +138,14 @@ def _decoder(layout: Layout) -> msgspec.json.Decoder[Any]:
 
 
 @lru_cache(maxsize=64)
-def _part(names: tuple[str, ...]) -> tuple[Callable[[bytes], list[Any]], Callable[[Any], bytes]]:
-    """Reads and writes lines of records that have no other columns than these."""
+def _projection(
+    names: tuple[str, ...],
+) -> tuple[Callable[[bytes], list[Any]], Callable[[Any], bytes]]:
+    """Return decoder and encoder of NDJSON records that have no other columns than these."""
     raw = msgspec.Raw
     columns = [(f"c{index}", raw, _ABSENT) for index in range(len(names))]
     record = msgspec.defstruct(
-        "Part",
+        "Projected",
         [("schema", raw), *columns, ("count", raw, _ABSENT)],
         rename={f"c{index}": name for index, name in enumerate(names)},
         omit_defaults=True,

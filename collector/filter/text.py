@@ -1,25 +1,69 @@
-"""Bytes into lines and pieces, before any of them is parsed."""
+"""Look at text before it is parsed: lines, size, encoding, depth, and number of elements.
+
+The parser of another Python version nests deeper than allowed here, and a list of a million empty
+objects is 3 MB as text and 100 MB as objects. The text is walked in pieces with C-level operations
+only, so that time is linear and memory constant.
+"""
 
 from __future__ import annotations
 
+import re
+import sys
 from codecs import getincrementaldecoder
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
+from itertools import accumulate
 
-__all__ = ["BOM", "PIECE", "is_blank", "is_utf8", "lines", "slices"]
+from collector.contracts import Rejection
+
+__all__ = [
+    "BOM",
+    "MAX_DEPTH",
+    "MAX_DOCUMENT",
+    "MAX_LINE",
+    "PIECE",
+    "count_elements",
+    "has_more_lines",
+    "has_more_objects",
+    "is_blank",
+    "is_deep",
+    "is_list",
+    "is_utf8",
+    "lines",
+    "readable_lines",
+    "refusal",
+    "slices",
+]
 
 BOM = b"\xef\xbb\xbf"
 PIECE = 1 << 16
-"""How many bytes of a text are looked at, and copied, at once."""
+"""The number of bytes of a text that are examined, and copied, at once."""
 
-_MOST_SHARED = 1 << 20
+MAX_LINE = 16 << 20
+"""The longest line, in bytes."""
+MAX_DOCUMENT = 64 << 20
+"""The largest JSON document, in bytes."""
+MAX_DEPTH = 1000
+"""The most levels that a text nests."""
+
+_Text = bytes | memoryview
+_Reject = Callable[[Rejection], None]
+
+_MAX_SHARED = 1 << 20
+_CHUNK = 1 << 14
+_WINDOW = 1 << 11
+_STRIDE = 512
+_OTHER_BYTES = bytes(set(range(256)) - set(b"[]{},"))
+_STEP = [1 if byte in b"[{" else -1 if byte in b"]}" else 0 for byte in range(256)]
+_COMMA = ord(",")
+_LIST = re.compile(rb"[ \t\r\n]*+\[")
 _decoder = getincrementaldecoder("utf-8")
 
 
 def is_utf8(text: bytes | memoryview) -> bool:
-    """Whether the bytes are valid UTF-8 (no surrogates, no overlong forms), piece by piece.
+    """Return whether the bytes are valid UTF-8 (no surrogates, no overlong forms), piece by piece.
 
-    The parser does not check members that it skips; checked first, every path agrees.
+    The parser does not check members that it skips; with this check first, every path agrees.
     """
     if isinstance(text, bytes) and text.isascii():
         return True
@@ -34,22 +78,27 @@ def is_utf8(text: bytes | memoryview) -> bool:
 
 
 def is_blank(line: bytes | memoryview) -> bool:
-    """Whether a line holds nothing but JSON's white space."""
+    """Return whether a line holds nothing but JSON white space."""
     if len(line) <= PIECE:
         return not bytes(line).strip(b" \t\r\n")
     return all(is_blank(line[at : at + PIECE]) for at in range(0, len(line), PIECE))
 
 
+def is_list(text: bytes | memoryview) -> bool:
+    """Return whether a JSON text, if it is one, is a list."""
+    return _LIST.match(text) is not None
+
+
 def lines(payload: bytes) -> Iterable[bytes | memoryview]:
-    """The lines of a payload, one at a time.
+    """Yield the lines of a payload, one at a time.
 
-    ``BytesIO`` shares the payload and copies each line once, which beats ``split`` and, for lines
-    of usual length, views; long payloads may hold long lines, and are never copied.
+    ``BytesIO`` shares the payload and copies each line once, which is faster than ``split`` and,
+    for lines of usual length, than views; long payloads may hold long lines, and are never copied.
     """
-    return BytesIO(payload) if len(payload) <= _MOST_SHARED else _views(payload)
+    return BytesIO(payload) if len(payload) <= _MAX_SHARED else _line_views(payload)
 
 
-def _views(payload: bytes) -> Iterator[memoryview]:
+def _line_views(payload: bytes) -> Iterator[memoryview]:
     view, at = memoryview(payload), 0
     while at < len(payload):
         end = payload.find(b"\n", at)
@@ -58,9 +107,27 @@ def _views(payload: bytes) -> Iterator[memoryview]:
         at = end + 1
 
 
+def has_more_lines(payload: bytes, most: int) -> bool:
+    """Return whether a payload has more lines that are not blank, counted piece by piece."""
+    if payload.count(b"\n") < most:
+        return False
+    found, is_open = 0, False
+    for at in range(0, len(payload), PIECE):
+        first, *others = payload[at : at + PIECE].translate(None, b" \t\r").split(b"\n")
+        found += bool(first) and not is_open
+        found += len(others) - others.count(b"")
+        if found > most:
+            return True
+        is_open = bool(others[-1]) if others else is_open or bool(first)
+    return False
+
+
 def slices(payload: bytes, size: int, number: int) -> Iterator[bytes]:
-    """A payload in parts of whole lines: of so many lines, and so many bytes at most, unless a line
-    is longer than that. Finding the line ends is four times as fast as counting them."""
+    """Yield a payload in parts of whole lines: at most ``number`` lines and ``size`` bytes each.
+
+    Only a line longer than ``size`` makes a larger part. Finding the line ends is four times as
+    fast as counting them.
+    """
     find, at = payload.find, 0
     while at < len(payload):
         end, stop = at - 1, at + size
@@ -72,3 +139,176 @@ def slices(payload: bytes, size: int, number: int) -> Iterator[bytes]:
             end = len(payload)
         yield payload[at : end + 1]
         at = end + 1
+
+
+def readable_lines(
+    text: bytes, reject: _Reject, *, is_valid: bool | None = None
+) -> Iterable[_Text]:
+    """Yield the lines that may be parsed; reject the others.
+
+    ``is_valid`` says whether the text is UTF-8, if that is known.
+    """
+    found = lines(text)
+    if len(text) > MAX_LINE:
+        found = _reject_failing(found, _is_short, "too_large", reject)
+    if not (is_utf8(text) if is_valid is None else is_valid):
+        found = _reject_failing(found, is_utf8, "malformed", reject)
+    if _parser_goes_deep() and may_hold_deep_lines(text):
+        found = _reject_failing(found, _is_shallow, "too_deep", reject)
+    return found
+
+
+def refusal(text: _Text) -> Rejection | None:
+    """Return why a JSON document must not be parsed, if it must not."""
+    if len(text) > MAX_DOCUMENT:
+        return "too_large"
+    if not is_utf8(text):
+        return "malformed"
+    return "too_deep" if _parser_goes_deep() and not _is_shallow(text) else None
+
+
+def _parser_goes_deep() -> bool:
+    """Return whether the parser nests deeper than ``MAX_DEPTH`` here, so that depth needs its own
+    check.
+
+    CPython 3.11 counts C recursion against the recursion limit; later versions have one of their
+    own.
+    """
+    return sys.version_info >= (3, 12) or sys.getrecursionlimit() > MAX_DEPTH
+
+
+def _is_short(line: _Text) -> bool:
+    return len(line) <= MAX_LINE
+
+
+def _is_shallow(text: _Text) -> bool:
+    return not is_deep(text)
+
+
+def _reject_failing(
+    lines: Iterable[_Text], test: Callable[[_Text], bool], reason: Rejection, reject: _Reject
+) -> Iterator[_Text]:
+    """Yield the lines that pass a test; reject the others for the reason."""
+    for line in lines:
+        if test(line):
+            yield line
+        else:
+            reject(reason)
+
+
+# -- depth and number of elements, without decoding -----------------------------------------------
+
+
+def is_deep(payload: bytes | memoryview) -> bool:
+    """Return whether a well-formed text nests deeper than ``MAX_DEPTH``."""
+    if not _may_be_deep(payload):
+        return False
+    depth = 0
+    for part, opened, closed in _strides(_structure(payload)):
+        if depth + opened > MAX_DEPTH and max(_levels(part, depth)) > MAX_DEPTH:
+            return True
+        depth += opened - closed
+    return False
+
+
+def may_hold_deep_lines(payload: bytes) -> bool:
+    """Return whether some line may nest deeper than ``MAX_DEPTH``, tested a few lines at a time."""
+    at, size = 0, len(payload)
+    while at < size:
+        end = payload.rfind(b"\n", at, at + _CHUNK) if at + _CHUNK < size else size
+        if end >= 0:
+            opened = _opened(payload[at:end])
+        else:
+            end = payload.find(b"\n", at)
+            end = size if end < 0 else end
+            opened = _opened_far(payload, at, end)
+        if opened > MAX_DEPTH:
+            return True
+        at = end + 1
+    return False
+
+
+def count_elements(payload: bytes | memoryview) -> int:
+    """Count the elements of a well-formed list that has at least one."""
+    depth = commas = 0
+    pieces = (p.replace(b"{}", b"").replace(b"[]", b"") for p in _structure(payload))
+    for part, opened, closed in _strides(pieces):
+        if not opened and not closed:
+            commas += part.count(b",") * (depth == 1)
+        elif depth - closed <= 1:
+            levels = _levels(part, depth)
+            commas += sum(1 for pair in zip(part, levels, strict=False) if pair == (_COMMA, 1))
+        depth += opened - closed
+    return commas + 1
+
+
+def has_more_objects(payload: bytes | memoryview, limit: int) -> bool:
+    """Return whether a text has more objects than ``limit``, at any depth."""
+    if len(payload) <= 2 * limit:
+        return False
+    view = memoryview(payload)
+    pieces = (bytes(view[at : at + _CHUNK]) for at in range(0, len(view), _CHUNK))
+    if sum(piece.count(b"{") for piece in pieces) <= limit:
+        return False
+    return sum(piece.count(b"{") for piece in _structure(payload)) > limit
+
+
+def _strides(pieces: Iterable[bytes]) -> Iterator[tuple[bytes, int, int]]:
+    """Yield short parts of a structure, with the number of opening and closing brackets in each."""
+    for piece in pieces:
+        for at in range(0, len(piece), _STRIDE):
+            part = piece[at : at + _STRIDE]
+            opened = part.count(b"[") + part.count(b"{")
+            closed = part.count(b"]") + part.count(b"}")
+            yield part, opened, closed
+
+
+def _levels(part: bytes, depth: int) -> Iterator[int]:
+    """Yield the depth before each byte of a part, and at its end."""
+    return accumulate(map(_STEP.__getitem__, part), initial=depth)
+
+
+def _may_be_deep(payload: bytes | memoryview) -> bool:
+    """Return whether there are enough brackets for the text to be deeper than allowed."""
+    if len(payload) <= MAX_DEPTH:
+        return False
+    pieces = (bytes(payload[at : at + _CHUNK]) for at in range(0, len(payload), _CHUNK))
+    return sum(map(_opened, pieces)) > MAX_DEPTH
+
+
+def _opened(text: bytes) -> int:
+    """Count the opening brackets. Removing them is three times as fast as counting them."""
+    return len(text) - len(text.replace(b"{", b"").replace(b"[", b""))
+
+
+def _opened_far(payload: bytes, at: int, end: int) -> int:
+    """Count the opening brackets in a long part, most of which is long strings without any.
+
+    Counts no further than to the first ``MAX_DEPTH`` of them.
+    """
+    opened = 0
+    brace, bracket = payload.find(b"{", at, end), payload.find(b"[", at, end)
+    while opened <= MAX_DEPTH and (brace >= 0 or bracket >= 0):
+        at = min(brace, bracket) if brace >= 0 and bracket >= 0 else max(brace, bracket)
+        stop = min(at + _WINDOW, end)
+        opened += _opened(payload[at:stop])
+        if 0 <= brace < stop:
+            brace = payload.find(b"{", stop, end)
+        if 0 <= bracket < stop:
+            bracket = payload.find(b"[", stop, end)
+    return opened
+
+
+def _structure(payload: bytes | memoryview) -> Iterator[bytes]:
+    """Yield the brackets and commas outside strings, piece by piece."""
+    text, at, in_string = memoryview(payload), 0, False
+    while at < len(text):
+        piece = bytes(text[at : at + _CHUNK])
+        backslashes = len(piece) - len(piece.rstrip(b"\\"))
+        if backslashes % 2:  # never end inside an escape
+            piece += bytes(text[at + _CHUNK : at + _CHUNK + 1])
+        at += len(piece)
+        # Without escapes every quote is a border: parts alternate between outside and inside.
+        parts = piece.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
+        yield b"".join(parts[in_string::2]).translate(None, _OTHER_BYTES)
+        in_string ^= len(parts) % 2 == 0

@@ -1,7 +1,7 @@
 """The tolerant path: an event whose types the fast path refused, read leaf by leaf.
 
-Every member the plan looks at is taken as ``msgspec.Raw``, so that a value of the wrong type costs
-its own field and nothing else. Unlisted members stay undecoded bytes here too.
+Every member that the plan reads is taken as ``msgspec.Raw``, so that a value of the wrong type
+costs its own field and nothing else. Unlisted members stay undecoded bytes here too.
 """
 
 from __future__ import annotations
@@ -14,13 +14,22 @@ import msgspec
 from msgspec.structs import astuple
 
 from collector.contracts import Rejection
-from collector.filter.compile import MARKS, Column, Found, Keys, Plan, Way
+from collector.filter.compile import MARKS, Column, EventValues, Keys, Plan, RecordPath
+from collector.filter.text import is_list
 
-__all__ = ["FAILURES", "NULL", "Form", "Tolerant", "is_list", "judged", "skip"]
+__all__ = [
+    "FAILURES",
+    "NULL",
+    "RootReader",
+    "TolerantReader",
+    "decode_scalar",
+    "read_or_reject",
+    "skip",
+]
 
 NULL = msgspec.Raw(b"null")
 FAILURES = (msgspec.MsgspecError, RecursionError, ValueError)
-"""All that msgspec raises for a payload (``UnicodeDecodeError`` is a ``ValueError``)."""
+"""All exceptions that msgspec raises for a payload (``UnicodeDecodeError`` is a ``ValueError``)."""
 
 _TYPES: dict[int, Any] = {
     ord('"'): str,
@@ -30,30 +39,24 @@ _TYPES: dict[int, Any] = {
     ord("["): list,
 }
 _FRACTION = re.compile(rb"[.eE]")
-_LIST = re.compile(rb"[ \t\r\n]*+\[")
 _TEXT = frozenset([str])
 _Members = Sequence[msgspec.Raw | None]
 _T = TypeVar("_T")
-_Place = tuple[int, int]
-"""A member: the number of its object, and its own within it."""
-
-
-def is_list(text: bytes | memoryview) -> bool:
-    """Whether a JSON text, if it is one, is a list."""
-    return _LIST.match(text) is not None
+_Slot = tuple[int, int]
+"""A member: the number of its object, and its own number within it."""
 
 
 skip: Callable[[bytes | memoryview], msgspec.Raw] = msgspec.json.Decoder(msgspec.Raw).decode
-"""Reads a JSON text to its end and keeps nothing of it."""
+"""Read a JSON text to its end and discard it."""
 
 
 class _Object:
     """An object, or a list, of which some members are known; the rest is skipped as bytes."""
 
-    def __init__(self, place: _Place, keys: Iterable[str | int], *, is_list: bool = False) -> None:
-        self.place = place
+    def __init__(self, slot: _Slot, keys: Iterable[str | int], *, is_list: bool = False) -> None:
+        self.slot = slot
         self.keys = list(keys)
-        self.nothing: _Members = (None,) * len(self.keys)
+        self.absent: _Members = (None,) * len(self.keys)
         self.decode = msgspec.json.Decoder(self._type(is_list)).decode
 
     def _type(self, is_list: bool) -> type[msgspec.Struct]:
@@ -64,9 +67,9 @@ class _Object:
         )
 
     def read(self, raw: msgspec.Raw | None) -> _Members:
-        """The members; none of them if this is no object."""
+        """Return the members; all are absent if this is no object."""
         if raw is None or memoryview(raw)[0] != _BRACE:
-            return self.nothing
+            return self.absent
         return astuple(self.decode(raw))
 
 
@@ -74,8 +77,8 @@ _BRACE = ord("{")
 _WRONG_TYPE, _INVALID = MARKS["wrong_type"], MARKS["invalid_value"]
 
 
-class Form:
-    """What the plan looks at in events that are objects, or in those that are lists.
+class RootReader:
+    """Reads events whose root is an object (``str`` keys) or a list (``int``).
 
     An event is read into the members of its objects, each of which is decoded once.
     """
@@ -83,35 +86,35 @@ class Form:
     def __init__(self, plan: Plan, root: type) -> None:
         self._root = root
         self._numbers: dict[Keys, int] = {(): 0}
-        ways = [path for path in plan.paths if type(path[0]) is root]
+        paths = [path for path in plan.paths if type(path[0]) is root]
         below: dict[Keys, dict[str | int, None]] = {(): {}}
-        for path in ways:
+        for path in paths:
             for end in range(len(path)):
                 below.setdefault(path[:end], {})[path[end]] = None
         if root is str:
             below[()].update({name: None for name, _ in plan.content})
-        elif ways:
-            below[()] = dict.fromkeys(range(max(int(path[0]) for path in ways) + 1))
+        elif paths:
+            below[()] = dict.fromkeys(range(max(int(path[0]) for path in paths) + 1))
         self._objects = [_Object((0, 0), below.pop(()), is_list=root is int)]
         for path in sorted(below, key=len):
-            place = self._place(path)
+            slot = self._slot(path)
             self._numbers[path] = len(self._objects)
-            self._objects.append(_Object(place, below[path]))
-        self._columns = [(column, self._places(column.paths)) for column in plan.columns]
-        self._agent = self._places(plan.user_agent)
-        self._ways = [(way, self._places(way.paths)) for way in plan.records]
-        self._categories = [category for _, category in plan.content] if root is str else []
-        self._before_content = len(self._objects[0].keys) - len(self._categories)
+            self._objects.append(_Object(slot, below[path]))
+        self._columns = [(column, self._slots(column.paths)) for column in plan.columns]
+        self._agent = self._slots(plan.user_agent)
+        self._records = [(each, self._slots(each.paths)) for each in plan.records]
+        keys, content = self._objects[0].keys, plan.content if root is str else ()
+        self._content_at = [(keys.index(name), category) for name, category in content]
 
-    def _place(self, path: Keys) -> _Place:
+    def _slot(self, path: Keys) -> _Slot:
         number = self._numbers[path[:-1]]
         return number, self._objects[number].keys.index(path[-1])
 
-    def _places(self, paths: Iterable[Keys]) -> list[_Place]:
-        return [self._place(path) for path in paths if type(path[0]) is self._root]
+    def _slots(self, paths: Iterable[Keys]) -> list[_Slot]:
+        return [self._slot(path) for path in paths if type(path[0]) is self._root]
 
     def decode(self, payload: Any) -> list[_Members]:
-        """The members of an event's objects, undecoded.
+        """Return the members of an event's objects, undecoded.
 
         Raises what msgspec raises; ``RecursionError`` also where the event is nearly too deep,
         because it is decoded from fewer calls down than its members are.
@@ -119,93 +122,93 @@ class Form:
         outer, *inner = self._objects
         found: list[_Members] = [astuple(outer.decode(payload))]
         for each in inner:
-            number, member = each.place
+            number, member = each.slot
             found.append(each.read(found[number][member]))
         return found
 
     def first(self, payload: Any) -> msgspec.Raw | None:
-        """What lies where the user agent is looked for, undecoded. Raises as ``decode``."""
+        """Return the raw value at the path of the user agent. Raises as ``decode``."""
         return _first(self.decode(payload), self._agent)
 
-    def read(self, event: list[_Members]) -> Found:
-        """What the plan looks for in an event; where ways to records lead is not decoded."""
+    def read(self, event: list[_Members]) -> EventValues:
+        """Read the values of an event; where record paths lead is not decoded."""
         values: list[Any] = []
-        for column, places in self._columns:
-            raw = _first(event, places)
+        for column, slots in self._columns:
+            raw = _first(event, slots)
             if raw is None:
                 values.append(None)
             elif column.withheld:
                 values.append(MARKS[column.withheld])
             else:
-                values.append(leaf(raw, column.wire))
+                values.append(decode_scalar(raw, column.wire))
         agent = _first(event, self._agent) if self._agent else None
-        said = None if agent is None else leaf(agent, _TEXT)
-        ways = list(self._led(event)) if self._ways else []
-        return Found(values, self._met(event[0]), said, ways)
+        text = None if agent is None else decode_scalar(agent, _TEXT)
+        records = list(self._record_values(event)) if self._records else []
+        return EventValues(values, self._content(event[0]), text, records)
 
-    def _met(self, members: _Members) -> frozenset[int]:
-        """The categories of content that are there."""
-        there = zip(members[self._before_content :], self._categories, strict=True)
-        return frozenset([c for raw, c in there if raw is not None and raw != NULL])
+    def _content(self, members: _Members) -> frozenset[int]:
+        """Return the categories of content that are present."""
+        present = ((members[at], category) for at, category in self._content_at)
+        return frozenset([c for raw, c in present if raw is not None and raw != NULL])
 
-    def _led(self, event: list[_Members]) -> Iterator[tuple[Way, Any]]:
-        for way, places in self._ways:
-            raw = _first(event, places)
-            if raw is not None or not way.paths:
-                yield way, raw
+    def _record_values(self, event: list[_Members]) -> Iterator[tuple[RecordPath, Any]]:
+        for each, slots in self._records:
+            raw = _first(event, slots)
+            if raw is not None or not each.paths:
+                yield each, raw
 
     def source(self, event: list[_Members], column: Column) -> Keys | None:
-        """The path that decides about a column; ``None`` if none does."""
+        """Return the path that supplies a column; ``None`` if none does."""
         paths = [path for path in column.paths if type(path[0]) is self._root]
-        places = self._columns[column.index][1]
-        there = (path for path, place in zip(paths, places, strict=True) if _first(event, [place]))
-        return next(there, None)
+        slots = self._columns[column.index][1]
+        pairs = zip(paths, slots, strict=True)
+        return next((path for path, slot in pairs if _first(event, [slot])), None)
 
 
-def _first(event: list[_Members], places: Iterable[_Place]) -> msgspec.Raw | None:
-    """The first raw value that is there and not ``null``."""
-    for number, member in places:
+def _first(event: list[_Members], slots: Iterable[_Slot]) -> msgspec.Raw | None:
+    """Return the first raw value that is present and not ``null``."""
+    for number, member in slots:
         raw = event[number][member]
         if raw is not None and raw != NULL:
             return raw
     return None
 
 
-class Tolerant:
-    """Reads events of one plan into one value or mark per column."""
+class TolerantReader:
+    """Reads events for one plan into one value or mark per column."""
 
     def __init__(self, plan: Plan) -> None:
-        self._object = Form(plan, str)
-        self._list = Form(plan, int) if plan.reads_lists else None
+        self._object = RootReader(plan, str)
+        self._list = RootReader(plan, int) if plan.reads_lists else None
 
-    def form(self, payload: Any) -> Form:
-        """How to read a payload. A list is an event if the plan looks into lists."""
+    def reader_for(self, payload: Any) -> RootReader:
+        """Return the reader for a payload. A list is an event if the plan reads lists."""
         return self._list if self._list is not None and is_list(payload) else self._object
 
-    def read(self, payload: Any) -> Found | Rejection:
-        """What the plan looks for in an event, or the reason why it is none."""
-        form = self.form(payload)
-        return judged(lambda payload: form.read(form.decode(payload)), payload)
+    def read(self, payload: Any) -> EventValues | Rejection:
+        """Read the values of an event, or return the reason of its rejection."""
+        reader = self.reader_for(payload)
+        return read_or_reject(lambda payload: reader.read(reader.decode(payload)), payload)
 
 
-def judged(read: Callable[[Any], _T], payload: Any) -> _T | Rejection:
-    """What is read of an event, or the reason why it is none."""
-    refused: Rejection
+def read_or_reject(read: Callable[[Any], _T], payload: Any) -> _T | Rejection:
+    """Read an event, or return the reason of its rejection."""
+    reason: Rejection
     try:
         return read(payload)
     except msgspec.ValidationError:
-        refused = "not_an_object"
+        reason = "not_an_object"
     except RecursionError:
-        refused = "too_deep"
+        reason = "too_deep"
     except FAILURES:
-        refused = "malformed"
-    if refused == "not_an_object":  # its first byte says so; the rest may be anything
-        refused = _syntax(payload) or refused
-    return refused
+        reason = "malformed"
+    if reason == "not_an_object":  # its first byte says so; the rest may be anything
+        reason = _syntax(payload) or reason
+    return reason
 
 
 def _syntax(payload: Any) -> Rejection | None:
-    """What is wrong with a text as JSON, if anything is."""
+    """Return the fault of a text as JSON, if it has one."""
     try:
         skip(payload)
     except RecursionError:
@@ -215,19 +218,19 @@ def _syntax(payload: Any) -> Rejection | None:
     return None
 
 
-def leaf(raw: msgspec.Raw, wire: frozenset[type]) -> Any:
-    """A single value, decoded on its own if it has one of the types of ``wire``."""
+def decode_scalar(raw: msgspec.Raw, wire: frozenset[type]) -> Any:
+    """Decode a single value if it has one of the types of ``wire``; else return a mark."""
     found = _TYPES.get(memoryview(raw)[0])
     if found is None:
         found = float if _FRACTION.search(raw) else int
-    return _attempt(_DECODERS[found], raw) if found in wire else _WRONG_TYPE
+    return _decode_or_mark(_DECODERS[found], raw) if found in wire else _WRONG_TYPE
 
 
 _DECODERS = {kind: msgspec.json.Decoder(kind).decode for kind in (str, bool, int, float)}
 
 
-def _attempt(decode: Any, raw: msgspec.Raw) -> Any:
-    """The decoded value, or a mark; nothing of the library's error outlives this call."""
+def _decode_or_mark(decode: Any, raw: msgspec.Raw) -> Any:
+    """Decode a value, or return a mark; no exception of the library outlives this call."""
     try:
         return decode(raw)
     except FAILURES:

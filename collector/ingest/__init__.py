@@ -1,1 +1,1 @@
-"""How events come in. This room moves bytes and never looks into them."""
+"""Receive events over HTTP and gRPC. This package moves bytes, and never parses them."""

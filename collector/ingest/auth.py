@@ -1,7 +1,7 @@
-"""Bearer tokens: who may send. Only their SHA-256 digests are configured, kept and compared.
+"""Bearer tokens of senders. Only their SHA-256 digests are configured, stored and compared.
 
-A token is a random text of 256 bits, so a plain hash of it cannot be searched for. It is compared
-in constant time, and with every digest, so that the time taken says nothing about any of them.
+A token is a random text of 256 bits, so its plain hash cannot be reversed by search. Digests are
+compared in constant time, and all of them each time, so that timing reveals none.
 """
 
 from __future__ import annotations
@@ -18,46 +18,59 @@ __all__ = ["Tokens", "hashed", "new_token"]
 
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _SCHEME = b"bearer"
-_LONGEST_HEADER = 4096
-"""Bytes of an ``Authorization`` header. A longer one is refused before it is looked at."""
+_MAX_HEADER = 4096
+"""Bytes of an ``Authorization`` header. A longer one is refused unread."""
 _RANDOM_BYTES = 32
 
 
 class Tokens:
-    """The tokens that are let in, by their digests; without any, nobody is.
+    """The accepted tokens, by their digests; with none, every sender is refused.
 
-    ``hashes`` are what ``hashed`` gives: 64 hexadecimal digits each, in either case. Raises
-    ``ConfigError`` E209 for anything else; the message holds its place in the list, and nothing
-    of it, since it may be a token that was written down by mistake.
+    ``hashes`` are results of ``hashed``: 64 hexadecimal digits each, in either case. Raises
+    ``ConfigError`` E209 for any other text; the message holds its place in the list only, as it may
+    be a token that was configured by mistake.
     """
 
     def __init__(self, hashes: Iterable[str]) -> None:
         self._digests = tuple(_checked(text, at) for at, text in enumerate(hashes, start=1))
+        self.unhashed: int = 0
+        """How often a sender has shown, as a token, what is configured as a digest: the token
+        itself was configured, or digests have become known. It is refused."""
 
     def __repr__(self) -> str:
         return f"<Tokens: {len(self._digests)}>"
 
     def admits(self, header: bytes | str | None) -> bool:
-        """Whether an ``Authorization`` header carries one of the tokens: ``Bearer <token>``."""
-        if header is None or len(header) > _LONGEST_HEADER:
+        """Tell whether an ``Authorization`` header has an accepted token: ``Bearer <token>``."""
+        if header is None or len(header) > _MAX_HEADER:
             return False
         raw = header.encode("utf-8", "replace") if isinstance(header, str) else header
         scheme, _, token = raw.strip(b" \t").partition(b" ")
         token = token.strip(b" \t")
         digest = hashlib.sha256(token).digest()
-        found = 0
+        match = 0
         for known in self._digests:
-            found |= hmac.compare_digest(digest, known)
-        return bool(found) and bool(token) and scheme.lower() == _SCHEME
+            match |= hmac.compare_digest(digest, known)
+        self.unhashed += self._is_digest(token)
+        return bool(match) and bool(token) and scheme.lower() == _SCHEME
+
+    def _is_digest(self, token: bytes) -> bool:
+        text = token.decode("ascii", "replace").lower()
+        if not _DIGEST.fullmatch(text):
+            return False
+        digest, match = bytes.fromhex(text), 0
+        for known in self._digests:
+            match |= hmac.compare_digest(digest, known)
+        return bool(match)
 
 
 def hashed(token: str) -> str:
-    """What to write into the configuration for a token: its SHA-256 digest, in hexadecimal."""
+    """Return the digest to configure for a token: its SHA-256, in hexadecimal."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
 def new_token() -> tuple[str, str]:
-    """A new random token of 256 bits (43 characters safe in headers and URLs), and its digest."""
+    """Make a random token of 256 bits (43 characters safe in headers and URLs), and its digest."""
     token = secrets.token_urlsafe(_RANDOM_BYTES)
     return token, hashed(token)
 

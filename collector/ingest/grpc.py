@@ -1,48 +1,99 @@
-"""The OTLP/gRPC receiver: bytes in, bytes out, on the synchronous server with a pool of threads.
+"""OTLP/gRPC: grpcio's synchronous server with a pool of threads, and the service that it serves.
 
-Messages are taken as they come over the wire, so that compressed ones are decompressed by us within
-the limits of HTTP. The library's loggers, which would quote metadata, are silenced.
+Messages are received as bytes, without the library's decompression, so that the limits of HTTP hold
+for compressed ones too. The metadata of a call is checked before its message is read: a sender that
+may not send is refused unread. Responses and details are constants and counts, and no exception
+leaves a handler except the one by which the library ends a call.
 
-The library must be loaded with a clean environment: under ``GRPC_TRACE`` and ``GRPC_VERBOSITY`` it
-writes what it receives to stderr. It is therefore loaded when a receiver is made, not before.
+The library's loggers, which would quote metadata, are silenced. The library must be loaded with a
+clean environment: under ``GRPC_TRACE`` and ``GRPC_VERBOSITY`` it writes what it receives to stderr.
+It is therefore loaded when a server is made, not before.
 
-One thing is out of our hands: the library tells whoever breaks the protocol the name of their own
-illegal header, and with more than 2 MiB of metadata the names of all of it. It tells nobody else.
+One leak cannot be closed here: to a client that breaks the protocol the library sends the name of
+that client's illegal header, and with more than 2 MiB of metadata all of its names.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
+from time import perf_counter
 from types import ModuleType
 from typing import Any
 
-from collector.contracts import AcceptNow
-from collector.errors import ConfigError
+from collector.config.extras import install, is_installed
+from collector.consent import SIGNALS, is_refusal
+from collector.contracts import AcceptNow, Request, Signal
+from collector.errors import ConfigError, DeliveryError, InputError
 from collector.ingest.auth import Tokens
-from collector.ingest.exports import METHODS, RECEIVER, Calls, Exports, Observe
-from collector.ingest.limits import MIB, Limits
-from collector.ingest.listening import check_address
-from collector.ingest.seats import Seats
+from collector.ingest.call_pool import BodyConcurrency, CallPool
+from collector.ingest.decompression import Encoding, pieces
+from collector.ingest.limits import MIB, IngestLimits
+from collector.ingest.peers import address_of, forwarded
+from collector.ingest.refusals import (
+    BUSY,
+    HEADERS_TOO_LARGE,
+    INFLATED,
+    INTERNAL_ERROR,
+    NOT_STORED,
+    TOO_LARGE,
+    TOO_MANY_EVENTS,
+    UNAUTHENTICATED,
+    UNREADABLE,
+    Refusal,
+    RequestRefused,
+)
+from collector.ingest.responses import Observe, export_protobuf, outcome, retry_protobuf
 from collector.ingest.tls import Certificates
 
-__all__ = ["METHODS", "RECEIVER", "Receiver"]
+__all__ = ["METHODS", "GrpcServer", "GrpcService", "ServiceSettings", "check_address", "library"]
 
-_MOST_THREADS, _FEWEST_THREADS = 16, 4
-_LIBRARY_METADATA = 2 * MIB
-"""What the library itself refuses, quoting names; our own limit comes long before."""
-_STREAMS = 32
-"""Calls at once of one connection; there are 16 threads for all. Each costs what metadata it
-names, and HPACK lets a byte name again what was sent once."""
+METHODS: dict[str, Signal] = {
+    "/opentelemetry.proto.collector.logs.v1.LogsService/Export": "logs",
+    "/opentelemetry.proto.collector.trace.v1.TraceService/Export": "traces",
+    "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export": "metrics",
+}
+_USED = ("server", "RpcError", "StatusCode", "stream_unary_rpc_method_handler")
+_HEALTH = "/grpc.health.v1.Health/Check"
+_SERVING = b"\x08\x01"
+
+_OVERSIZED = (TOO_LARGE, INFLATED, HEADERS_TOO_LARGE, TOO_MANY_EVENTS)
+_RESOURCE_EXHAUSTED = 8
+_RETRY_SECONDS = 5
+_MAGIC: dict[bytes, Encoding] = {b"\x1f\x8b": "gzip", b"\x78": "deflate"}
+"""How compressed messages begin. OTLP messages begin with 0x0a: they have field 1 only."""
+
+_MAX_THREADS, _MIN_THREADS = 16, 4
+_MAX_METADATA = 2 * MIB
+"""Beyond this the library refuses a call, quoting names; the service's own limit is far lower."""
+_MAX_STREAMS = 32
+"""Calls at once of one connection; there are 16 threads for all. Each takes memory for its
+metadata, which HPACK lets a client repeat at a byte for each header."""
 _HOUR_MS, _GRACE_MS = 3_600_000, 30_000
+_BIND_FAILURES = {
+    errno.EADDRINUSE: "another process listens there; stop it, or choose another address",
+    errno.EADDRNOTAVAIL: "this machine has no such address; choose one that it has",
+    errno.EACCES: "the system does not allow it; choose a port above 1023",
+}
+
+Metadata = Sequence[tuple[str, str | bytes]]
+Result = bytes | Refusal | None
+"""A message, a refusal, or ``None`` if the call was cancelled."""
 
 
-class Receiver:
-    """The server of OTLP's three services, and of gRPC's health check.
+class GrpcServer:
+    """Serves OTLP's three services, and gRPC's health check.
 
-    ``address`` is ``host:port`` (port 0: any free one). Without ``tokens`` whoever gets through may
-    send; ``hops`` is the number of trusted proxies in front. ``observe`` is called with the
-    receiver's name, the HTTP status of the same meaning, and the seconds of every call that is
-    answered. Raises ``ConfigError`` E201 if the library is not installed.
+    ``address`` is ``host:port`` (port 0: any free one). Without ``tokens`` every sender is let in;
+    ``hops`` is the number of trusted proxies in front. ``observe`` gets the HTTP status of the
+    same meaning, and the seconds of every call. Raises ``ConfigError`` E201 if
+    the library is not installed.
     """
 
     def __init__(
@@ -50,21 +101,21 @@ class Receiver:
         accept_now: AcceptNow,
         *,
         address: str = "127.0.0.1:4317",
-        limits: Limits | None = None,
+        limits: IngestLimits | None = None,
         tokens: Tokens | None = None,
         certificates: Certificates | None = None,
         hops: int = 0,
         observe: Observe | None = None,
     ) -> None:
-        self._library = _library()
-        self._limits = limits or Limits()
-        self._exports = Exports(accept_now, self._limits, tokens, hops, observe)
+        self._library = library()
+        self._limits = limits or IngestLimits()
+        self._settings = ServiceSettings(accept_now, self._limits, tokens, hops, observe)
         self._address, self._certificates = address, certificates
-        self._seats: Seats | None = None
+        self._pool: CallPool | None = None
         self._server: Any = None
 
     def __repr__(self) -> str:
-        return "<Receiver of OTLP/gRPC>"
+        return "<GrpcServer>"
 
     def start(self) -> int:
         """Listen and serve; returns the port.
@@ -72,10 +123,10 @@ class Receiver:
         Raises ``ConfigError`` E207 when the address cannot be listened on.
         """
         check_address(self._address)
-        seats = Seats(self._threads(), self._limits.body_seconds)
+        pool = CallPool(self._threads(), self._limits.body_seconds)
         server = self._library.server(
-            seats,
-            handlers=[Calls(self._exports, seats, self._library)],
+            pool,
+            handlers=[GrpcService(self._settings, pool, self._library)],
             options=self._options(),
             maximum_concurrent_rpcs=4 * self._limits.connections,
         )
@@ -84,24 +135,27 @@ class Receiver:
         except RuntimeError:
             port = 0
         if not port:
-            seats.close()
+            pool.close()
             raise ConfigError("E207", f"gRPC cannot listen on {self._address}; is it taken?")
         server.start()
-        self._seats, self._server = seats, server
+        self._pool, self._server = pool, server
         return port
 
     def stop(self, grace_seconds: float) -> None:
-        """Take no more calls, let those under way end for so long, and cancel the rest."""
-        if self._server is None or self._seats is None:
+        """Take no more calls; cancel those that take longer than the grace period."""
+        if self._server is None or self._pool is None:
             return
         self._server.stop(grace_seconds).wait(grace_seconds + 1)
-        self._seats.close()
+        self._pool.close()
 
     def _threads(self) -> int:
-        """As many as there is room for messages of the largest size, each of which is there twice
-        while the library hands it over."""
-        fitting = self._limits.room // (2 * self._limits.wire)
-        return max(_FEWEST_THREADS, min(_MOST_THREADS, fitting))
+        """Return the number of threads.
+
+        As many as messages of the largest size fit into the memory budget, each of them twice, as
+        the library copies it.
+        """
+        count = self._limits.memory_budget // (2 * self._limits.wire)
+        return max(_MIN_THREADS, min(_MAX_THREADS, count))
 
     def _listen(self, server: Any) -> int:
         if self._certificates is None:
@@ -114,13 +168,13 @@ class Receiver:
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", limits.wire),
             ("grpc.per_message_decompression", 0),
-            ("grpc.max_metadata_size", _LIBRARY_METADATA),
-            ("grpc.absolute_max_metadata_size", _LIBRARY_METADATA),
-            ("grpc.max_concurrent_streams", _STREAMS),
+            ("grpc.max_metadata_size", _MAX_METADATA),
+            ("grpc.absolute_max_metadata_size", _MAX_METADATA),
+            ("grpc.max_concurrent_streams", _MAX_STREAMS),
             ("grpc.max_allowed_incoming_connections", limits.connections),
             ("grpc.server_handshake_timeout_ms", _ms(limits.header_seconds)),
             ("grpc.http2.settings_timeout", _ms(limits.header_seconds)),
-            # With a window that does not grow, a message that is not read yet costs 64 KiB at most.
+            # With a fixed window, a message that is not read yet takes 64 KiB at most.
             ("grpc.http2.bdp_probe", 0),
             ("grpc.max_connection_idle_ms", _ms(limits.idle_seconds)),
             ("grpc.max_connection_age_ms", _HOUR_MS),
@@ -130,18 +184,197 @@ class Receiver:
         ]
 
 
+@dataclass(frozen=True, slots=True)
+class ServiceSettings:
+    """Settings of the service. Without ``tokens`` every sender is let in; ``hops`` is the number of
+    trusted proxies."""
+
+    accept_now: AcceptNow
+    limits: IngestLimits
+    tokens: Tokens | None = None
+    hops: int = 0
+    observe: Observe | None = None
+
+
+class GrpcService:
+    """Gives the library the handler of each call, through ``service``.
+
+    All handlers take a stream: only then does the library leave reading to the handler.
+    """
+
+    def __init__(self, settings: ServiceSettings, pool: CallPool, library: ModuleType) -> None:
+        self._settings, self._pool = settings, pool
+        self._rpc_error = library.RpcError
+        self._codes = {code.value[0]: code for code in library.StatusCode}
+        self._concurrency = BodyConcurrency(pool.count // 2)
+        handler = library.stream_unary_rpc_method_handler
+        self._handlers = {
+            method: handler(partial(self._export, signal)) for method, signal in METHODS.items()
+        }
+        self._refusal_handlers = {
+            refusal: handler(partial(self._refuse, refusal))
+            for refusal in (HEADERS_TOO_LARGE, UNAUTHENTICATED, BUSY)
+        }
+        self._health = handler(lambda _, __: _SERVING)
+
+    def service(self, details: Any) -> Any:
+        """Return the handler of a call; ``None`` for an unknown method."""
+        handler = self._handlers.get(details.method)
+        if handler is None:
+            return self._health if details.method == _HEALTH else None
+        refusal = self._refusal(details.invocation_metadata)
+        return handler if refusal is None else self._refusal_handlers[refusal]
+
+    def _refusal(self, metadata: Metadata) -> Refusal | None:
+        """Return the refusal of a call that is not to be read, if any."""
+        limits, tokens = self._settings.limits, self._settings.tokens
+        if sum(len(name) + len(value) for name, value in metadata) > limits.header_bytes:
+            return HEADERS_TOO_LARGE
+        if tokens is not None:
+            sent = _values(metadata, "authorization")
+            if not tokens.admits(sent[0] if len(sent) == 1 else None):
+                return UNAUTHENTICATED
+        return BUSY if self._pool.queued > limits.connections else None
+
+    def _export(self, signal: Signal, messages: Iterator[bytes], context: Any) -> bytes:
+        began = perf_counter()
+        return self._end(self._respond(signal, messages, context), context, began)
+
+    def _refuse(self, refusal: Refusal, _: Iterator[bytes], context: Any) -> bytes:
+        return self._end(refusal, context, perf_counter())
+
+    def _end(self, result: Result, context: Any, began: float) -> bytes:
+        """Return the message, or abort the call with a refusal, by an exception of the library."""
+        if result is None:
+            return b""
+        refusal = result if isinstance(result, Refusal) else None
+        if self._settings.observe is not None:
+            status = 200 if refusal is None else refusal.status
+            with suppress(Exception):  # the library would send its text to the caller
+                self._settings.observe(status, perf_counter() - began)
+        if isinstance(result, bytes):
+            return result
+        code = _RESOURCE_EXHAUSTED if result in _OVERSIZED else result.rpc
+        details = f"{result.message} [{result.code}]"
+        if result in (NOT_STORED, BUSY):
+            retry = retry_protobuf(code, details, _RETRY_SECONDS)
+            context.set_trailing_metadata((("grpc-status-details-bin", retry),))
+        context.abort(self._codes[code], details)
+        return b""
+
+    def _respond(self, signal: Signal, messages: Iterator[bytes], context: Any) -> Result:
+        """Build the result of a call; never raises."""
+        try:
+            message = self._message(messages, context)
+            return None if message is None else self._filtered(signal, message, context)
+        except RequestRefused as error:
+            return error.refusal
+        except DeliveryError:
+            return NOT_STORED
+        except InputError:
+            return TOO_MANY_EVENTS
+        except Exception:  # noqa: BLE001 - its message may hold a value
+            return INTERNAL_ERROR
+
+    def _message(self, messages: Iterator[bytes], context: Any) -> bytes | None:
+        """Wait for the message of a call; ``None`` if the call was cancelled."""
+        with self._pool.pending(context) as pending:
+            try:
+                message = next(messages, None)
+            except self._rpc_error:
+                return None
+        if pending.is_cancelled:
+            return None
+        if message is None:
+            raise RequestRefused(UNREADABLE)
+        return message
+
+    def _filtered(self, signal: Signal, message: bytes, context: Any) -> bytes:
+        """Decompress and filter a message, and build the response."""
+        encoding = next((e for magic, e in _MAGIC.items() if message.startswith(magic)), None)
+        remaining = (
+            pieces(encoding, message, self._settings.limits) if encoding else iter([message])
+        )
+        body = BytesIO()  # its value is not copied
+        body.writelines(_first(MIB, remaining))
+        with self._concurrency.slot(body.tell()):
+            body.writelines(remaining)
+            metadata = context.invocation_metadata()
+            request = Request(
+                signal,
+                body.getvalue(),
+                protobuf=True,
+                peer=self._peer(metadata, context),
+                user_agent=next(iter(_values(metadata, "user-agent")), None),
+                refuses=any(is_refusal(_values(metadata, name)) for name in SIGNALS),
+            )
+            tally = self._settings.accept_now(request)
+        result = outcome(tally)
+        if result != "accepted":
+            raise RequestRefused(UNREADABLE if result == "malformed" else TOO_LARGE)
+        return export_protobuf(tally)
+
+    def _peer(self, metadata: Metadata, context: Any) -> str | None:
+        if self._settings.hops <= 0:
+            return address_of(context.peer())
+        return forwarded(_values(metadata, "x-forwarded-for"), self._settings.hops)
+
+
+def _values(metadata: Metadata, wanted: str) -> list[str]:
+    return [str(value) for name, value in metadata if name == wanted]
+
+
+def _first(size: int, parts: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield parts until they exceed ``size`` bytes together."""
+    for part in parts:
+        yield part
+        if (size := size - len(part)) < 0:
+            return
+
+
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def _library() -> ModuleType:
-    """grpcio, its loggers silenced: they log exceptions, and metadata that is no UTF-8."""
-    try:
+def library() -> ModuleType:
+    """Load grpcio and silence its loggers, which log exceptions and metadata that is no UTF-8.
+
+    Raises ``ConfigError`` E201 if it is not installed or cannot be loaded.
+    """
+    if not is_installed("grpc"):
+        raise ConfigError("E201", f"OTLP/gRPC needs grpcio: {install('grpc')}")
+    with suppress(Exception, SystemExit):  # a broken installation may fail in any way
         import grpc  # type: ignore[import-untyped]  # noqa: PLC0415
-    except ModuleNotFoundError:
-        pass
-    else:
+
         logging.getLogger("grpc").setLevel(logging.CRITICAL + 1)
-        return grpc  # type: ignore[no-any-return]
-    extra = "data-minimisation-collector[grpc]"
-    raise ConfigError("E201", f"OTLP/gRPC needs grpcio: pip install '{extra}'")
+        if all(hasattr(grpc, name) for name in _USED):  # else it is a remnant
+            return grpc  # type: ignore[no-any-return]
+    message = "grpcio is installed and cannot be loaded: install it anew, or set this to `off`"
+    raise ConfigError("E201", message)
+
+
+def check_address(address: str) -> None:
+    """Raise ``ConfigError`` E207 with the reason if gRPC cannot listen on ``host:port``."""
+    host, _, port = address.rpartition(":")
+    reason = "it is no host and port"
+    if port.isdigit() and int(port) < 1 << 16:
+        reason = _bind_failure(host.strip("[]"), int(port))
+    if reason:
+        raise ConfigError("E207", f"gRPC cannot listen on {address}: {reason}")
+
+
+def _bind_failure(host: str, port: int) -> str:
+    """Try to bind to each address of a host; returns the reason of a failure, or nothing."""
+    try:
+        found = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        for family, kind, protocol, _, address in found:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+    except (OSError, UnicodeError) as error:
+        return _BIND_FAILURES.get(
+            getattr(error, "errno", None) or 0, "it leads to no address of this machine"
+        )
+    return ""

@@ -1,170 +1,257 @@
-"""The HTTP receiver: an ASGI callable for ``/v1/events``, ``/v1/records`` and OTLP's three paths.
+"""The HTTP handler of ``/v1/events``, ``/v1/records`` and OTLP's three paths.
 
-A body is read, decompressed and handed on unseen; the answer goes out when ``accept`` has returned,
-that is, when what was admitted is on disk. Whatever happens, answers are made of constants and
-counts, and no exception leaves here.
-
-Under ``collector.ingest.protocol`` a request's ``state`` may get a ``fault``: the refusal of a body
-that comes too late, or not as it should. Under another server, deadlines are that server's affair.
+A body is read, decompressed and handed on unparsed; the response is sent when ``accept`` has
+returned, that is, when the admitted records are on disk. Responses are made of constants and
+counts, and no exception leaves the handler.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from time import perf_counter
-from typing import Any
+from io import BytesIO
 
 from collector.contracts import Accept, Request
 from collector.errors import DeliveryError, InputError
-from collector.ingest.answers import GPC, Answer, Dialect, counted, refused
 from collector.ingest.auth import Tokens
-from collector.ingest.head import Head, Scope
-from collector.ingest.limits import Limits
-from collector.ingest.origins import Origins
-from collector.ingest.reading import Body, Receive, Room
+from collector.ingest.decompression import Encoding, pieces
+from collector.ingest.limits import MIB, IngestLimits, MemoryBudget
 from collector.ingest.refusals import (
-    FAILED,
+    ALLOW,
     FOREIGN_HOST,
     FOREIGN_ORIGIN,
-    METHOD,
-    NOT_KEPT,
-    NOWHERE,
-    OTHER_VERSION,
+    INTERNAL_ERROR,
+    METHOD_NOT_ALLOWED,
+    NOT_FOUND,
+    NOT_STORED,
+    SCHEMA_MISMATCH,
     STOPPING,
     TOO_LARGE,
+    TOO_MANY_EVENTS,
     UNAUTHENTICATED,
     Headers,
-    Refused,
+    RequestRefused,
 )
+from collector.ingest.request import HttpRequest
+from collector.ingest.request_body import Reserve, must_close, read_body
+from collector.ingest.responses import GPC, Dialect, HttpResponse, refusal_response, tally_response
+from collector.preferences import MOST_BYTES, PATH, PreferencePage, not_allowed, too_large
 
-__all__ = ["RECEIVER", "Application", "Observe", "app"]
+__all__ = ["CorsPolicy", "EventsHandler"]
 
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
-Observe = Callable[[str, int, float], None]
-"""Gets the receiver's name, the status and the seconds of every request that was answered."""
+_PREFLIGHT: Headers = (
+    (b"access-control-allow-methods", b"POST"),
+    (b"access-control-allow-headers", b"authorization, content-encoding, content-type"),
+    (b"access-control-max-age", b"600"),
+)
+_VARY: Headers = ((b"vary", b"origin"),)
+_SMALL = MIB
+"""Bytes up to which a body is decompressed without waiting for other bodies."""
 
-RECEIVER = "http"
-"""What this receiver is called in metrics."""
 
-_CLOSE: Headers = ((b"connection", b"close"),)
+class CorsPolicy:
+    """The origins of web pages that may send (``https://meet.example``)."""
 
+    def __init__(self, origins: Iterable[str]) -> None:
+        self._headers = {
+            origin: (
+                (b"access-control-allow-origin", origin),
+                # Beacons always carry credentials.
+                (b"access-control-allow-credentials", b"true"),
+                (b"access-control-expose-headers", b"retry-after"),
+                *_VARY,
+            )
+            for origin in (text.lower().rstrip("/").encode() for text in origins)
+        }
 
-def app(
-    accept: Accept,
-    *,
-    limits: Limits,
-    tokens: Tokens | None = None,
-    origins: Iterable[str] = (),
-    hops: int = 0,
-    hosts: Iterable[str] = (),
-    observe: Observe | None = None,
-) -> Application:
-    """The receiver. Without ``tokens`` anybody may send.
+    def allows(self, request: HttpRequest) -> bool:
+        """Tell whether the request comes from a program, or from a page that may send."""
+        return b"origin" not in request.headers or request.only(b"origin") in self._headers
 
-    ``origins`` are those of web pages that may send (``https://meet.example``), besides programs,
-    which name none. ``hops`` is the number of trusted proxies in front; ``hosts`` are the names
-    that requests are answered for, with or without a port (none: every name).
-    """
-    names = frozenset(host.lower().encode() for host in hosts)
-    return _Receiver(accept, Room(limits), tokens, Origins(origins), hops, names, observe)
+    def preflight(self, request: HttpRequest) -> HttpResponse:
+        """Build the response to OPTIONS. Raises ``RequestRefused``: FOREIGN_ORIGIN."""
+        if not self.allows(request):
+            raise RequestRefused(FOREIGN_ORIGIN)
+        asked = (b"origin", b"access-control-request-method")
+        is_preflight = all(name in request.headers for name in asked)
+        return HttpResponse(204, _PREFLIGHT if is_preflight else ALLOW)
+
+    def headers(self, request: HttpRequest) -> Headers:
+        """Return the headers that let a page read the response."""
+        if not self._headers:
+            return ()
+        origin = request.only(b"origin")
+        return _VARY if origin is None else self._headers.get(origin, _VARY)
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
-class _Receiver:
+class EventsHandler:
+    """Gives requests to ``accept``. Without ``tokens`` every sender is let in.
+
+    ``page`` is served at ``/preferences``, to every visitor.
+    ``hops`` is the number of trusted proxies in front; ``hosts`` are the names, in lower case, that
+    requests are answered for, with or without a port (none: every name).
+    """
+
     accept: Accept
-    room: Room
+    budget: MemoryBudget
     tokens: Tokens | None
-    origins: Origins
+    cors: CorsPolicy
     hops: int
     hosts: frozenset[bytes]
-    observe: Observe | None
+    page: PreferencePage | None = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
-        began = perf_counter()
-        head = Head.of(scope)
-        body = Body(self.room, receive, scope.get("state", {}))
-        answer = await self._answer(head, body)
-        if answer is None:  # the sender is gone
-            return
-        headers = [*answer.headers, *self.origins.headers(head)]
-        if answer.status != 204:
-            headers.append((b"content-length", b"%d" % len(answer.body)))
-        if answer.close or self._is_last(head, body):
-            headers += _CLOSE
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await send({"type": "http.response.body", "body": answer.body})
-        if self.observe is not None:
-            self.observe(RECEIVER, answer.status, perf_counter() - began)
+    @classmethod
+    def of(
+        cls,
+        accept: Accept,
+        *,
+        limits: IngestLimits,
+        tokens: Tokens | None = None,
+        origins: Iterable[str] = (),
+        hops: int = 0,
+        hosts: Iterable[str] = (),
+        page: PreferencePage | None = None,
+    ) -> EventsHandler:
+        """Make a handler with a memory budget of its own."""
+        names = frozenset(host.lower().encode() for host in hosts)
+        return cls(accept, MemoryBudget(limits), tokens, CorsPolicy(origins), hops, names, page)
 
-    async def _answer(self, head: Head, body: Body) -> Answer | None:
-        """What to say, come what may; ``None`` if nobody listens."""
-        signal = head.route.signal if head.route else None
-        dialect = Dialect(signal, signal is not None and head.protobuf)
-        refusal = FAILED
+    async def __call__(self, request: HttpRequest) -> HttpResponse | None:
+        """Respond to a request; ``None`` if the sender is gone."""
+        response = await self._respond(request)
+        if response is None:
+            return None
+        if cors := self.cors.headers(request):
+            response = response._replace(headers=response.headers + cors)
+        return (
+            response._replace(close=True)
+            if must_close(request, self.budget.limits.wire)
+            else response
+        )
+
+    async def _respond(self, request: HttpRequest) -> HttpResponse | None:
+        """Build the response; never raises."""
+        dialect = Dialect(request.route.signal if request.route else None, request.protobuf)
+        refusal = INTERNAL_ERROR
+        reserved = 0
+
+        def reserve(size: int) -> None:
+            nonlocal reserved
+            self.budget.reserve(size)
+            reserved += size
+
         try:
-            return await self._take(head, body, dialect)
-        except Refused as error:
+            return await self._accept(request, reserve, dialect)
+        except RequestRefused as error:
             refusal = error.refusal
         except DeliveryError:
-            refusal = NOT_KEPT
-        except InputError:
-            refusal = OTHER_VERSION
-        except asyncio.CancelledError:  # the server waits no longer, and ends
+            refusal = NOT_STORED
+        except InputError as error:
+            refusal = TOO_MANY_EVENTS if error.code == "E431" else SCHEMA_MISMATCH
+        except asyncio.CancelledError:  # the server stops
             refusal = STOPPING
-        except Exception:  # noqa: BLE001, S110 - whatever it says may hold a value
+        except Exception:  # noqa: BLE001, S110 - its message may hold a value
             pass
         finally:
-            body.release()
-        return refused(refusal, dialect)
+            self.budget.release(reserved)
+        return refusal_response(refusal, dialect)
 
-    async def _take(self, head: Head, body: Body, dialect: Dialect) -> Answer | None:
-        if self.hosts and not head.hosted(self.hosts):
-            raise Refused(FOREIGN_HOST)
-        if head.route is None:
-            if head.asks_for_gpc:
+    async def _accept(
+        self, request: HttpRequest, reserve: Reserve, dialect: Dialect
+    ) -> HttpResponse | None:
+        if self.hosts and not request.is_for(self.hosts):
+            raise RequestRefused(FOREIGN_HOST)
+        if request.route is None:
+            if request.asks_for_gpc:
                 return GPC
-            raise Refused(NOWHERE)
-        if head.method == "OPTIONS":
-            return self.origins.preflight(head)
-        self._check(head)
-        form, encoding = head.form(head.route), head.encoding()
-        key = head.key() if form == "records" else None
-        if head.length() > self.room.limits.wire:
-            raise Refused(TOO_LARGE)
-        wire = await body.read()
-        if wire is None:
+            if self.page is not None and request.path == PATH:
+                return await self._preferences(self.page, request, reserve)
+            raise RequestRefused(NOT_FOUND)
+        if request.method == "OPTIONS":
+            return self.cors.preflight(request)
+        self._check_sender(request)
+        form, encoding = request.form(request.route), request.encoding()
+        is_records = form == "records"
+        key = request.idempotency_key() if is_records else None
+        body = await read_body(request, self.budget.limits.wire, reserve)
+        if body is None:
             return None
-        request = Request(
-            form,
-            await body.decompressed(encoding, wire),
-            protobuf=dialect.protobuf,
-            peer=head.peer(self.hops),
-            user_agent=head.user_agent(),
-            key=key,
-            refuses=head.refuses(),
-            granted=head.granted() if form == "records" else None,
+        if encoding is not None:
+            body = await self._decompressed(encoding, body, reserve)
+        elif len(body) > self.budget.limits.body:
+            raise RequestRefused(TOO_LARGE)
+        tally = await self.accept(
+            Request(
+                form,
+                body,
+                protobuf=dialect.protobuf,
+                peer=request.peer(self.hops),
+                user_agent=request.user_agent(),
+                key=key,
+                refuses=request.refuses(),
+                refused=request.refused(),
+                granted=request.granted() if is_records else None,
+            )
         )
-        tally = await self.accept(request)
-        return counted(dialect, tally, lines=form in ("ndjson", "records"))
+        return tally_response(dialect, tally, lines=is_records or form == "ndjson")
 
-    def _check(self, head: Head) -> None:
-        """Whether the sender may send here at all."""
-        if head.method != "POST":
-            raise Refused(METHOD)
-        if not self.origins.admits(head):
-            raise Refused(FOREIGN_ORIGIN)
-        if self.tokens is not None and not self.tokens.admits(head.only(b"authorization")):
-            raise Refused(UNAUTHENTICATED)
+    async def _preferences(
+        self, page: PreferencePage, request: HttpRequest, reserve: Reserve
+    ) -> HttpResponse | None:
+        """Respond to a request for the page of a visitor's choices."""
+        if request.method == "POST":
+            if request.length() > MOST_BYTES:
+                return HttpResponse(*too_large())
+            form = await read_body(request, self.budget.limits.wire, reserve)
+            return None if form is None else HttpResponse(*page.choose(request.headers, form))
+        if request.method not in ("GET", "HEAD"):
+            return HttpResponse(*not_allowed())
+        is_saved, has_signal = request.query == b"saved", request.has_signal()
+        return HttpResponse(*page.show(request.choices, is_saved=is_saved, has_signal=has_signal))
 
-    def _is_last(self, head: Head, body: Body) -> bool:
-        """Whether the rest of the body cannot be skipped to get at the next request: it broke off,
-        is too long, or may never come, as the sender waits to be told to go on."""
-        if body.whole:
+    def _check_sender(self, request: HttpRequest) -> None:
+        """Raise ``RequestRefused`` if the sender may not send here."""
+        if request.method != "POST":
+            raise RequestRefused(METHOD_NOT_ALLOWED)
+        if not self.cors.allows(request):
+            raise RequestRefused(FOREIGN_ORIGIN)
+        if self.tokens is not None and not self.tokens.admits(request.only(b"authorization")):
+            raise RequestRefused(UNAUTHENTICATED)
+
+    async def _decompressed(self, encoding: Encoding, wire: bytes, reserve: Reserve) -> bytes:
+        """Decompress a body, while other requests go on.
+
+        Raises ``RequestRefused``: TOO_LARGE, INFLATED, DAMAGED, UNSUPPORTED_ENCODING, BUSY.
+        """
+        remaining = pieces(encoding, wire, self.budget.limits)
+        body = BytesIO()  # whose value is not copied
+        if not await _append(remaining, body, reserve, _SMALL):
+            async with self.budget.large_bodies:
+                await _append(remaining, body, reserve, self.budget.limits.body)
+        return body.getvalue()
+
+
+async def _append(remaining: Iterator[bytes], body: BytesIO, reserve: Reserve, most: int) -> bool:
+    """Append pieces until there are no more (true) or more than ``most`` bytes (false).
+
+    Most bodies have only one piece; the others use a thread, as the many pieces of many bodies
+    would hold up the event loop.
+    """
+    loop, size = asyncio.get_running_loop(), 0
+    while True:
+        # The future is in no variable: its exception refers to this frame, and such a cycle would
+        # keep the body in memory until the garbage collector runs.
+        piece = (
+            await loop.run_in_executor(None, next, remaining, None)
+            if body.tell()
+            else next(remaining, None)
+        )
+        if piece is None:
+            return True
+        reserve(len(piece))
+        body.write(piece)
+        size += len(piece)
+        if size > most:
             return False
-        too_long = head.length() > self.room.limits.wire
-        return body.begun or too_long or b"expect" in head.headers

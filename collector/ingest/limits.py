@@ -1,24 +1,41 @@
-"""What a sender may cost: bytes, seconds, connections.
+"""Limits on what senders may use (bytes, seconds, connections), and what enforces them together.
 
-Every number here is a ceiling, not a reservation. Sizes are in bytes, times in seconds.
+Every number is a maximum, not a reservation. Sizes are in bytes, times in seconds.
 """
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from collector.errors import ConfigError
+from collector.ingest.refusals import BUSY, RequestRefused
 
-__all__ = ["MIB", "MOST_BODY", "Limits"]
+__all__ = [
+    "CHECK_SECONDS",
+    "MIB",
+    "MOST_BODY",
+    "Connection",
+    "ConnectionLimiter",
+    "IngestLimits",
+    "MemoryBudget",
+]
 
 MIB = 1 << 20
 MOST_BODY = 64 * MIB
 """Bytes: ``wire`` and ``body`` cannot be set higher, since one JSON document may be that long."""
 
+CHECK_SECONDS = 0.25
+"""How late a deadline may be noticed."""
+_MIN_WAIT_SECONDS = 0.5
+"""A connection that has kept the server waiting for less is not closed in favour of a new one."""
+_LARGE_AT_ONCE = 2
+"""How many large bodies are decompressed at the same time."""
+
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """Ceilings for what is received. Raises ``ConfigError`` E204 if they are outside their own."""
+class IngestLimits:
+    """Limits on input. Raises ``ConfigError`` E204 if one is outside its own range."""
 
     wire: int = 4 * MIB
     """Bytes of a body as it is sent, compressed or not."""
@@ -30,9 +47,9 @@ class Limits:
     """How many times its size a body may grow, once it is past 1 MiB: honest heartbeats compress
     160-fold, but they are short."""
 
-    held: int = 64 * MIB
-    """Bytes of all bodies together that are being read, decompressed, or waiting to be on disk;
-    always room for one of the largest."""
+    memory: int = 64 * MIB
+    """Bytes of all bodies together that are being read, decompressed, or written to disk; at least
+    what one of the largest needs."""
 
     header_bytes: int = 64 << 10
     """Bytes of a request line and its headers."""
@@ -42,23 +59,126 @@ class Limits:
     headers."""
 
     body_seconds: float = 10.0
-    """From the end of the headers to the end of the body; also how long a sender may leave our
-    answers unread."""
+    """From the end of the headers to the end of the body; also how long a sender may leave
+    responses unread."""
 
     idle_seconds: float = 75.0
     """How long a connection is kept between two requests."""
 
     connections: int = 1000
-    """Connections at once. Beyond it those that have kept us waiting make way; then 503."""
+    """Connections at once. Beyond it, those that the server waits for are closed; then 503."""
 
     def __post_init__(self) -> None:
         if not 0 < self.body <= MOST_BODY or not 0 < self.wire <= MOST_BODY:
             raise ConfigError("E204", "the limits `wire` and `body` are 1 byte to 64 MiB each")
-        numbers = (self.ratio, self.held, self.header_bytes, self.connections)
+        numbers = (self.ratio, self.memory, self.header_bytes, self.connections)
         if min(*numbers, self.header_seconds, self.body_seconds, self.idle_seconds) <= 0:
             raise ConfigError("E204", "every limit is above zero")
 
     @property
-    def room(self) -> int:
-        """``held``, or what the largest body needs if that is more."""
-        return max(self.held, self.wire + self.body)
+    def memory_budget(self) -> int:
+        """``memory``, or what the largest body needs if that is more."""
+        return max(self.memory, self.wire + self.body)
+
+
+class MemoryBudget:
+    """The memory that all request bodies may use together."""
+
+    def __init__(self, limits: IngestLimits) -> None:
+        self.limits = limits
+        self.used: int = 0
+        self.large_bodies: asyncio.Semaphore = asyncio.Semaphore(_LARGE_AT_ONCE)
+        self._most = limits.memory_budget
+
+    def reserve(self, size: int) -> None:
+        """Reserve so many bytes more. Raises ``RequestRefused``: BUSY."""
+        if self.used + size > self._most:
+            raise RequestRefused(BUSY)
+        self.used += size
+
+    def release(self, size: int) -> None:
+        """Give bytes back."""
+        self.used -= size
+
+
+class Connection:
+    """A connection that a limiter counts, and may close."""
+
+    def __init__(self, limiter: ConnectionLimiter) -> None:
+        self.waiting_since: float = 0.0
+        """Loop time since when the server has been waiting for this sender."""
+        self.is_proven: bool = False
+        """Whether it has ever sent a complete request."""
+        self._limiter = limiter
+
+    def start_waiting(self, now: float) -> None:
+        """Note that the server waits for this sender from ``now`` on."""
+        self.stop_waiting()
+        self.waiting_since = now
+        (self._limiter.proven if self.is_proven else self._limiter.unproven)[self] = None
+
+    def stop_waiting(self) -> None:
+        """Note that this sender waits for the server."""
+        self._limiter.unproven.pop(self, None)
+        self._limiter.proven.pop(self, None)
+
+    def check_deadline(self, now: float) -> None:
+        """Act on a deadline that has passed."""
+        raise NotImplementedError
+
+    def shutdown(self) -> None:
+        """Finish the response in progress, and close."""
+        raise NotImplementedError
+
+    def abort(self) -> None:
+        """Close at once."""
+        raise NotImplementedError
+
+
+class ConnectionLimiter:
+    """All connections of one server, on one event loop.
+
+    ``unproven`` and ``proven`` are those that the server waits for, the longest first. One timer
+    for all deadlines costs less than one for each, and a request arms, moves or cancels none.
+    """
+
+    def __init__(self, limits: IngestLimits) -> None:
+        self.limits = limits
+        self.unproven: dict[Connection, None] = {}
+        self.proven: dict[Connection, None] = {}
+        self._connections: set[Connection] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def admit(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> bool:
+        """Admit a connection, if need be in place of the one that has been waited for longest.
+
+        Connections that have never sent a complete request are closed first, so that no number of
+        them displaces one that has. Returns whether it was admitted.
+        """
+        if len(self._connections) >= self.limits.connections:
+            oldest = next(iter(self.unproven or self.proven), None)
+            if oldest is None or loop.time() - oldest.waiting_since < _MIN_WAIT_SECONDS:
+                return False
+            self.remove(oldest)
+            oldest.abort()
+        self._connections.add(connection)
+        if self._timer is None:
+            self._timer = loop.call_later(CHECK_SECONDS, self._check_deadlines, loop)
+        return True
+
+    def connections(self) -> tuple[Connection, ...]:
+        """Return all open connections."""
+        return tuple(self._connections)
+
+    def remove(self, connection: Connection) -> None:
+        """Forget a connection that is closed."""
+        self._connections.discard(connection)
+        connection.stop_waiting()
+
+    def _check_deadlines(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        for connection in tuple(self._connections):
+            connection.check_deadline(now)
+        self._timer = None
+        if self._connections:
+            self._timer = loop.call_later(CHECK_SECONDS, self._check_deadlines, loop)

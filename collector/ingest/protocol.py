@@ -1,323 +1,450 @@
-"""HTTP/1.1 on uvicorn and httptools, for senders that are slow, many, or up to no good.
+"""HTTP/1.1 on httptools, hardened against slow, numerous and hostile senders.
 
-``HttpToolsProtocol`` reads a request whatever it takes: any number of header bytes, any length of
-time, any length of a body that nobody reads. ``Guarded`` adds what is missing. A connection is
-always in one of three phases, between requests, in a head, or in a body, each with its deadline and
-its ceiling. What is wrong with a body is handed to the application as ``fault`` in the request's
-``state``, so that it answers in its own words and in turn; what is wrong before there is a request
-is answered here. After either nothing more is read, and the connection is closed.
+A connection is always in one of three phases, between requests, in a head, or in a body, each with
+a deadline and a size limit. A fault in a body is given to the handler, which refuses the request in
+its own format and in order; a fault before there is a request is refused here. After either no more
+input is parsed, and the connection is closed.
 
-Nothing is logged here, and nothing of a request is ever part of an answer.
+Closing lingers: to close a socket from which not everything was read would reset the connection,
+and the sender might never see why its request was refused. So the connection is half-closed, and
+input is discarded for a moment.
+
+A response may be a stream. It is sent in pieces, of which the next is asked for when the reader has
+taken those before, each within the deadline for reading responses.
+
+Nothing is logged here, and nothing of a request is ever part of a response.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from typing import Any, ClassVar, Literal
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Literal
+from urllib.parse import unquote
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
 
-from collector.ingest.answers import refused
-from collector.ingest.crowd import Crowd
-from collector.ingest.http import RECEIVER, Observe
-from collector.ingest.limits import Limits
-from collector.ingest.parting import LINGER_SECONDS, Parting
+from collector.ingest.limits import Connection, ConnectionLimiter
 from collector.ingest.refusals import (
     BUSY,
-    CROWDED,
     HEADERS_TOO_LARGE,
-    LATE,
+    INTERNAL_ERROR,
     MALFORMED,
+    REQUEST_TIMEOUT,
     STOPPING,
     TOO_LARGE,
+    TOO_MANY_CONNECTIONS,
     Refusal,
 )
+from collector.ingest.request import HttpRequest
+from collector.ingest.responses import (
+    BodyStream,
+    HttpResponse,
+    Observe,
+    refusal_response,
+    serialize,
+)
 
-__all__ = ["Guarded", "protocol"]
+__all__ = ["Handler", "HardenedProtocol"]
 
+Handler = Callable[[HttpRequest], Awaitable[HttpResponse | None]]
+"""Responds to a request; ``None`` if the sender is gone."""
 Phase = Literal["between", "head", "body"]
 
-_SILENT = logging.Logger("collector.ingest.silent", logging.CRITICAL + 1)
-"""What uvicorn would log quotes paths and prints tracebacks."""
-
+_LINGER_SECONDS = 1.0
+"""How long input is discarded after the last response."""
+_MAX_DISCARDED = 16 << 20
+"""Bytes of input that are discarded; a sender of more gets a reset."""
 _PIECE = 64 << 10
-"""Bytes that are parsed before ceilings are looked at."""
+"""Bytes that are parsed before limits are checked, and that a body may buffer unread."""
 _FRAMING_BYTES = 64 << 10
 _FRAMING_SHARE = 4
-"""What sizes and extensions of chunks may take: so many bytes, and a quarter of the body."""
-_MOST_HEADERS = 200
-"""In one request. As Python's objects short ones take twenty times the bytes that are allowed."""
-_MOST_QUEUED = 8
-"""Requests that may wait behind the one being answered. Who sends more is not read any further."""
+"""Sizes and extensions of chunks may take so many bytes, and a quarter of the body."""
+_MAX_HEADERS = 200
+"""In one request. As Python objects short ones take twenty times the bytes that are allowed."""
+_MAX_QUEUED = 8
+"""Pipelined requests that may wait behind the one in progress; more are not read."""
 _VERSIONS = ("1.1", "1.0")
 _NEVER = float("inf")
 
 
-class _Stop(Exception):
+class _StopParsing(Exception):
     """Ends the parsing of what has been received."""
 
 
-class Guarded(HttpToolsProtocol):
-    """A connection with deadlines and ceilings. Made by ``protocol``."""
+class HardenedProtocol(Connection, asyncio.Protocol):
+    """A connection with deadlines and limits.
 
-    crowd: ClassVar[Crowd]
-    parting: Parting
+    ``limiter`` counts the connections of a server together; ``tasks`` gets the task of each request
+    while it runs. ``observe`` gets every response.
+    """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.logger: logging.Logger = _SILENT
-        self.access_logger: logging.Logger = _SILENT
-        self.access_log = False
-        self.ws_protocol_class: None = None
-        self.limits: Limits = self.crowd.limits
-        self.since: float = 0.0
-        self.known: bool = False
+    def __init__(
+        self,
+        handler: Handler,
+        limiter: ConnectionLimiter,
+        tasks: set[asyncio.Task[None]],
+        observe: Observe | None = None,
+    ) -> None:
+        super().__init__(limiter)
+        self._handler, self._tasks = handler, tasks
+        self._limits = limiter.limits
+        self._observe = observe
+        self._loop = asyncio.get_running_loop()
+        self._parser = httptools.HttpRequestParser(self)
         self._phase: Phase = "between"
-        self._deaf = self._ended = False
-        self._due = self._stuck = _NEVER
-        self._hosts = self._head = self._raw = self._payload = 0
-        self._chunked = False
+        self._requests: deque[HttpRequest] = deque()  # not responded to; the first is in progress
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._ignore_input = self._is_closing = self._has_ended = self._read_paused = False
+        self._deadline = self._write_deadline = _NEVER
+        self._target = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._hosts = self._head_size = self._raw_size = self._body_size = self._discarded = 0
+        self._is_chunked = self._expects_continue = self._is_last = False
+        self._stream: BodyStream | None = None  # which is being sent
 
     # -- the connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take it, or say that there are too many."""
-        self.parting = Parting(transport, self.loop, self._closes)
-        super().connection_made(self.parting)
-        now = self.loop.time()
-        self._due = now + self.limits.header_seconds
-        if self.crowd.enter(self, self.loop):
-            self.crowd.wait(self, now)
+        """Admit the connection, or refuse it if there are too many."""
+        self._transport = transport
+        self._is_tls = transport.get_extra_info("sslcontext") is not None
+        peer = transport.get_extra_info("peername")
+        self._client = str(peer[0]) if isinstance(peer, tuple) else None
+        now = self._loop.time()
+        self._deadline = now + self._limits.header_seconds
+        if self._limiter.admit(self, self._loop):
+            self.start_waiting(now)
         else:
-            self._deaf = True
-            self._say(CROWDED)
+            self._ignore_input = True
+            self._send_error(TOO_MANY_CONNECTIONS)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is closed, by whomever."""
-        self._deaf = self._ended = True
-        self.crowd.leave(self)
-        super().connection_lost(exc)
+        """Release what waits for the connection."""
+        self._ignore_input = self._has_ended = self._is_closing = True
+        self._limiter.remove(self)
+        for request in self._requests:
+            request.close()
+        self._writable.set()
+        self._cut_stream(is_gone=True)
+        del self._parser  # which refers to this object
 
-    def eof_received(self) -> bool | None:  # type: ignore[override]
-        """The sender sends no more, but may still want to hear the answer."""
-        idle = self._phase == "between" and not self._answering()
-        if idle or self.transport.is_closing() or self.scheme == "https":
-            self.parting.flush()
+    def eof_received(self) -> bool | None:
+        """Keep the connection for the response where one is due; the sender sends no more."""
+        is_idle = self._phase == "between" and not self._requests
+        if is_idle or self._closes() or self._is_tls:
             return None
-        self._ended = True
-        self._fault(MALFORMED)
+        self._cut_stream()
+        self._has_ended = True
+        self._fail(MALFORMED)
         return True
 
     def shutdown(self) -> None:
-        """The server stops: what is being answered is answered, nothing else."""
-        if self._answering():
-            self._fault(STOPPING)
+        """Finish the response in progress, unless it has no end, and close."""
+        self._cut_stream()
+        if self._requests:
+            self._fail(STOPPING)
         else:
-            self.transport.close()
+            self._close()
 
     def pause_writing(self) -> None:
-        """The sender does not read our answers."""
-        self._stuck = self.loop.time() + self.limits.body_seconds
-        super().pause_writing()
+        """Set a deadline for the sender to read responses."""
+        self._write_deadline = self._loop.time() + self._limits.body_seconds
+        self._writable.clear()
 
     def resume_writing(self) -> None:
-        """It does again."""
-        self._stuck = _NEVER
-        super().resume_writing()
+        """Go on: the sender reads responses."""
+        self._write_deadline = _NEVER
+        self._writable.set()
 
-    def glance(self, now: float) -> None:
+    def check_deadline(self, now: float) -> None:
         """Act on a deadline that has passed."""
-        if now <= self._due and now <= self._stuck:
+        if now <= self._deadline and now <= self._write_deadline:
             return
-        if now > self._stuck or self.transport.is_closing():
-            self.transport.abort()
-        elif self.flow.read_paused:  # it is we who are slow
-            self._due = now + self.limits.body_seconds
+        if now > self._write_deadline or self._closes():
+            self.abort()
+        elif self._read_paused:  # it is the server that is slow
+            self._deadline = now + self._limits.body_seconds
         elif self._phase == "between":
-            self.transport.close()
+            self._close()
         else:
-            self._fault(LATE)
+            self._fail(REQUEST_TIMEOUT)
 
-    def dismiss(self) -> None:
-        """Make way for others."""
-        self.transport.abort()
+    def abort(self) -> None:
+        """Close at once."""
+        self._is_closing = True
+        self._transport.abort()
 
     def _closes(self) -> bool:
-        """It is to be closed now: whether something may be unread, which is then skipped."""
-        self._deaf = True
-        unread = self._phase != "between" and not self._ended
-        self._due = self.loop.time() + (LINGER_SECONDS if unread else self.limits.body_seconds)
-        self.flow.resume_reading()
-        return unread
+        return self._is_closing or self._transport.is_closing()
 
-    # -- what is received
+    def _close(self) -> None:
+        """Close once everything is sent; where input may be unread, half-close and discard it."""
+        if self._is_closing:
+            return
+        self._is_closing = self._ignore_input = True
+        is_unread = self._phase != "between" and not self._has_ended
+        seconds = _LINGER_SECONDS if is_unread else self._limits.body_seconds
+        self._deadline = self._loop.time() + seconds
+        self._resume_reading()
+        if not is_unread:
+            self._transport.close()
+        elif self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def _pause_reading(self) -> None:
+        if not self._read_paused:
+            self._read_paused = True
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self._read_paused:
+            self._read_paused = False
+            self._transport.resume_reading()
+
+    # -- input
 
     def data_received(self, data: bytes) -> None:
-        """Parse it, piece by piece, up to the ceilings."""
-        if self._deaf:
-            self.parting.skip(len(data))
+        """Parse it, piece by piece, up to the limits."""
+        if self._ignore_input:
+            self._discarded += len(data)
+            if self._discarded > _MAX_DISCARDED:
+                self.abort()
             return
         try:
             self._parse(memoryview(data) if len(data) > _PIECE else data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            if not self._deaf:
-                self._fault(MALFORMED)
+            if not self._ignore_input:
+                self._fail(MALFORMED)
 
     def _parse(self, data: bytes | memoryview) -> None:
-        while data and not self._deaf:
+        while data and not self._ignore_input:
             if self._phase == "body":
                 piece, data = data[:_PIECE], data[_PIECE:]
-                self._raw += len(piece)
-                self.parser.feed_data(piece)
-                self._weigh()
+                self._raw_size += len(piece)
+                self._parser.feed_data(piece)
+                self._check_body_size()
                 continue
-            room = self.limits.header_bytes - self._head
-            piece, data = data[:room], data[room:]
-            self._head = so_far = self._head + len(piece)
-            self.parser.feed_data(piece)
-            if self._head == so_far >= self.limits.header_bytes:
-                self._fault(HEADERS_TOO_LARGE)
+            left = self._limits.header_bytes - self._head_size
+            piece, data = data[:left], data[left:]
+            self._head_size = size = self._head_size + len(piece)
+            self._parser.feed_data(piece)
+            if self._head_size == size >= self._limits.header_bytes:
+                self._fail(HEADERS_TOO_LARGE)
 
-    def _weigh(self) -> None:
-        """Whether a body is larger than it may be, or than it may be before it is its turn, or is
-        made of more chunks than bytes."""
+    def _check_body_size(self) -> None:
+        """Refuse a body that is too large, too large for a pipelined one, or mostly framing."""
         if self._phase != "body":
             return
-        if self._payload > self.limits.wire:
-            self._fault(TOO_LARGE)
-        elif self.pipeline and self._payload > _PIECE:
-            self._fault(BUSY)
-        elif self._raw - self._payload > _FRAMING_BYTES + self._payload // _FRAMING_SHARE:
-            self._fault(MALFORMED)
+        if self._body_size > self._limits.wire:
+            self._fail(TOO_LARGE)
+        elif len(self._requests) > 1 and self._body_size > _PIECE:
+            self._fail(BUSY)
+        elif self._raw_size - self._body_size > _FRAMING_BYTES + self._body_size // _FRAMING_SHARE:
+            self._fail(MALFORMED)
 
     def on_message_begin(self) -> None:
-        """The first byte of a request."""
-        if self._deaf:
-            raise _Stop
-        super().on_message_begin()
+        """Begin a head, at the first byte of a request."""
+        if self._ignore_input:
+            raise _StopParsing
         self._phase = "head"
-        self._hosts, self._chunked = 0, False
-        if self.cycle is not None:  # the first one has had its time since the connection was made
-            now = self.loop.time()
-            self._due = now + self.limits.header_seconds
-            if not self._answering():
-                self.crowd.wait(self, now)
+        self._target, self._headers = b"", []
+        self._hosts, self._is_chunked, self._expects_continue = 0, False, False
+        if self.is_proven:  # the deadline of the first head is that of the connection
+            now = self._loop.time()
+            self._deadline = now + self._limits.header_seconds
+            if not self._requests:
+                self.start_waiting(now)
+
+    def on_url(self, url: bytes) -> None:
+        """Add a part of the request's target."""
+        self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header; or a trailer, which nobody asked for."""
+        """Add a header; trailers are passed over."""
         if self._phase == "body":
             return
         name = name.lower()
         if name == b"host":
             self._hosts += 1
         elif name == b"transfer-encoding":
-            self._chunked = True
+            self._is_chunked = True
             if value.strip().lower() != b"chunked":
-                raise _Stop
+                raise _StopParsing
         elif name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
-        if len(self.headers) >= _MOST_HEADERS:  # each costs many times its bytes
-            self._fault(HEADERS_TOO_LARGE)
-            raise _Stop
-        self.headers.append((name, value))
+            self._expects_continue = True
+        if len(self._headers) >= _MAX_HEADERS:
+            self._fail(HEADERS_TOO_LARGE)
+            raise _StopParsing
+        self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """A head: the request begins, unless it could be read in more than one way."""
-        version = self.parser.get_http_version()
-        modern = version == "1.1"
-        if version not in _VERSIONS or self.parser.should_upgrade():
-            raise _Stop
-        if self._hosts > 1 or (modern and not self._hosts) or (self._chunked and not modern):
-            raise _Stop
-        if len(self.pipeline) >= _MOST_QUEUED:
-            self._fault(MALFORMED)
-            raise _Stop
-        super().on_headers_complete()
+        """Begin the request, unless its head can be read in more than one way."""
+        version = self._parser.get_http_version()
+        is_current = version == "1.1"
+        if version not in _VERSIONS or self._parser.should_upgrade():
+            raise _StopParsing
+        if self._hosts > 1 or (is_current and not self._hosts):
+            raise _StopParsing
+        if self._is_chunked and not is_current:
+            raise _StopParsing
+        url = httptools.parse_url(self._target)
+        if not url.path or len(self._requests) > _MAX_QUEUED:
+            raise _StopParsing
+        path = url.path.decode("ascii")
+        self._is_last = not (is_current and self._parser.should_keep_alive())
+        request = HttpRequest(
+            self._parser.get_method().decode("ascii"),
+            unquote(path) if "%" in path else path,
+            self._headers,
+            query=url.query or b"",
+            client=self._client,
+            on_demand=self._on_demand,
+            keep_alive=not self._is_last,
+            expects_continue=self._expects_continue,
+            takes_chunks=is_current,
+        )
+        self._requests.append(request)
+        if len(self._requests) == 1:
+            self._start(request)
+        else:
+            self._pause_reading()
         self._phase = "body"
-        self._due = self.loop.time() + self.limits.body_seconds
-        self._head = self._raw = self._payload = 0
+        self._deadline = self._loop.time() + self._limits.body_seconds
+        self._head_size = self._raw_size = self._body_size = 0
 
-    def on_body(self, body: bytes) -> None:
-        """A part of a body."""
-        self._payload += len(body)
-        super().on_body(body)
+    def on_body(self, part: bytes) -> None:
+        """Pass on a part of a body, unless the response has been sent already."""
+        self._body_size += len(part)
+        if self._requests and self._requests[-1].feed(part) > _PIECE:
+            self._pause_reading()
 
     def on_message_complete(self) -> None:
-        """A whole request: now it is our turn, unless we have answered it already."""
-        super().on_message_complete()
-        self.known = True
+        """End a request: now the sender waits for the server."""
+        self.is_proven = True
         self._phase = "between"
-        self._head = 0
-        self._due = _NEVER
-        if not self.cycle.keep_alive:
-            self._deaf = True
-        if self.cycle.response_complete:
-            self._rest()
+        self._head_size = 0
+        self._deadline = _NEVER
+        if self._is_last:
+            self._ignore_input = True
+        if self._requests:
+            self._requests[-1].complete()
+            self.stop_waiting()
         else:
-            self.crowd.stop_waiting(self)
+            self._wait_for_request()
 
-    def on_response_complete(self) -> None:
-        """An answer is out: the next request's turn, or the sender's."""
-        self.server_state.total_requests += 1
-        if self.transport.is_closing():
+    # -- responses
+
+    def _start(self, request: HttpRequest) -> None:
+        task = self._loop.create_task(self._respond(request))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _on_demand(self) -> None:
+        """Let the body of the request in progress come."""
+        request = self._requests[0]
+        if request.expects_continue and not self._closes():
+            request.expects_continue = False
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._resume_reading()
+
+    async def _respond(self, request: HttpRequest) -> None:
+        began = self._loop.time()
+        try:
+            response = await self._handler(request)
+        except Exception:  # noqa: BLE001 - its message may hold a value
+            response = refusal_response(INTERNAL_ERROR)
+        if response is None:
             return
-        self.flow.resume_reading()
-        if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+        await self._writable.wait()
+        self._report(response, began)
+        if response.stream is not None:
+            await self._respond_in_pieces(request, response, response.stream)
+        elif not request.is_closed:
+            self._send_head(request, response)
+            self._finish(request)
+
+    def _send_head(
+        self, request: HttpRequest, response: HttpResponse, *, is_chunked: bool = False
+    ) -> None:
+        """Send all of a response but its stream."""
+        if response.close:
+            request.keep_alive = False
+        is_head, close = request.method == "HEAD", not request.keep_alive
+        head = serialize(response, close=close, is_head=is_head, is_chunked=is_chunked)
+        self._transport.write(head)
+
+    async def _respond_in_pieces(
+        self, request: HttpRequest, response: HttpResponse, stream: AsyncGenerator[bytes, None]
+    ) -> None:
+        """Send a response and its stream. Without length and chunks, the end of the connection is
+        that of the body; a stream that does not end as it should ends the connection."""
+        length, write, is_head = response.length, self._transport.write, request.method == "HEAD"
+        is_chunked = length is None and request.takes_chunks
+        if request.is_closed or is_head:
+            await stream.aclose()
+        if request.is_closed:
+            return
+        request.keep_alive = request.keep_alive and (is_chunked or length is not None)
+        self._send_head(request, response, is_chunked=is_chunked)
+        if not is_head:
+            self._stream = BodyStream(
+                stream, length, is_chunked=is_chunked, write=write, writable=self._writable
+            )
+            is_whole, self._stream = await self._stream.send(), None
+            request.keep_alive = request.keep_alive and is_whole
+        if not request.is_closed:
+            self._finish(request)
+
+    def _cut_stream(self, *, is_gone: bool = False) -> None:
+        """End a stream that is being sent: one without end, or any if the reader is gone."""
+        if self._stream is not None and (is_gone or self._stream.is_endless):
+            self._stream.cut()
+
+    def _finish(self, request: HttpRequest) -> None:
+        """Go on after a response: with the next request, or waiting for the sender."""
+        self._requests.popleft()
+        if not request.keep_alive:
+            self._close()
+        if self._closes():
+            return
+        self._resume_reading()
+        if self._requests:
+            self._start(self._requests[0])
         elif self._phase == "between":
-            self._rest()
+            self._wait_for_request()
         else:
-            self.crowd.wait(self, self.loop.time())
+            self.start_waiting(self._loop.time())
 
-    def _rest(self) -> None:
-        now = self.loop.time()
-        self._due = now + self.limits.idle_seconds
-        self.crowd.wait(self, now)
+    def _wait_for_request(self) -> None:
+        now = self._loop.time()
+        self._deadline = now + self._limits.idle_seconds
+        self.start_waiting(now)
 
-    # -- what is wrong
+    def _report(self, response: HttpResponse, began: float) -> None:
+        if self._observe is not None:
+            self._observe(response.status, self._loop.time() - began)
 
-    def _answering(self) -> bool:
-        """Whether a request, the latest perhaps, is not answered yet."""
-        cycle: RequestResponseCycle | None = self.cycle
-        return cycle is not None and not cycle.response_complete
-
-    def _fault(self, refusal: Refusal) -> None:
-        """Nothing more is read. What is at fault is refused, in turn; what is not is answered."""
-        self._deaf = True
-        if not self._answering():
-            if self._phase == "body":  # it was being skipped
-                self.transport.close()
+    def _fail(self, refusal: Refusal) -> None:
+        """Parse no more; refuse the request that is at fault, and finish those before it."""
+        self._ignore_input = True
+        if not self._requests:
+            if self._phase == "body":  # which is being skipped: the response has been sent
+                self._close()
             else:
-                self._say(refusal)
+                self._send_error(refusal)
             return
-        self.cycle.keep_alive = False
+        latest = self._requests[-1]
+        latest.keep_alive = False
         if self._phase == "body":
-            self._due = _NEVER
-            self.cycle.scope["state"]["fault"] = refusal
-            self.cycle.message_event.set()
+            self._deadline = _NEVER
+            latest.fail(refusal)
 
-    def _say(self, refusal: Refusal) -> None:
-        """Refuse what never became a request."""
-        answer = refused(refusal)
-        length = (b"content-length", b"%d" % len(answer.body))
-        headers = (*self.server_state.default_headers, *answer.headers, length)
-        lines = b"".join(b"%s: %s\r\n" % header for header in headers)
-        head = STATUS_LINE[answer.status] + lines + b"connection: close\r\n\r\n"
-        self.transport.write(head + answer.body)
-        self.transport.close()
-        if self.crowd.observe is not None:
-            self.crowd.observe(RECEIVER, answer.status, self.loop.time() - self.since)
-
-
-def protocol(limits: Limits, observe: Observe | None = None) -> type[Guarded]:
-    """The protocol class for ``uvicorn.Config(http=...)``; its connections are counted together.
-
-    ``observe`` gets what is refused before there is a request; the application tells of the rest.
-    """
-    return type("Guarded", (Guarded,), {"crowd": Crowd(limits, observe)})
+    def _send_error(self, refusal: Refusal) -> None:
+        """Refuse input that never became a request."""
+        response = refusal_response(refusal)
+        self._report(response, self.waiting_since)
+        self._transport.write(serialize(response, close=True))
+        self._close()

@@ -1,6 +1,6 @@
-"""How requests are refused: one table of codes, statuses and sentences.
+"""Refusals of requests: one table of codes, statuses and messages.
 
-A refusal is made of constants. What was sent is never part of it.
+A refusal is made of constants. No part of a request is ever in it.
 """
 
 from __future__ import annotations
@@ -10,47 +10,48 @@ from typing import NamedTuple
 from collector.errors import InputError
 
 __all__ = [
+    "ALLOW",
     "BUSY",
-    "CROWDED",
     "DAMAGED",
-    "ENCODING",
-    "FAILED",
     "FOREIGN_HOST",
     "FOREIGN_ORIGIN",
     "HEADERS_TOO_LARGE",
     "INFLATED",
-    "KEY",
-    "LATE",
+    "INTERNAL_ERROR",
+    "INVALID_KEY",
     "MALFORMED",
-    "METHOD",
-    "METHODS",
-    "NOT_KEPT",
-    "NOWHERE",
-    "OTHER_VERSION",
+    "METHOD_NOT_ALLOWED",
+    "NOT_FOUND",
+    "NOT_STORED",
     "REFUSALS",
+    "REQUEST_TIMEOUT",
     "RETRY",
+    "SCHEMA_MISMATCH",
     "STOPPING",
     "TOO_LARGE",
-    "TYPE",
+    "TOO_MANY_CONNECTIONS",
+    "TOO_MANY_EVENTS",
     "UNAUTHENTICATED",
     "UNREADABLE",
+    "UNSUPPORTED_ENCODING",
+    "UNSUPPORTED_MEDIA_TYPE",
     "Headers",
     "Refusal",
-    "Refused",
+    "RequestRefused",
 ]
 
 Headers = tuple[tuple[bytes, bytes], ...]
 RETRY: Headers = ((b"retry-after", b"5"),)
 _BEARER: Headers = ((b"www-authenticate", b"Bearer"),)
-METHODS: Headers = ((b"allow", b"OPTIONS, POST"),)
+ALLOW: Headers = ((b"allow", b"OPTIONS, POST"),)
 _ENCODINGS: Headers = ((b"accept-encoding", b"gzip, zstd, deflate"),)
 
 
 class Refusal(NamedTuple):
     """One way to refuse a request.
 
-    ``rpc`` is the number of the ``google.rpc.Code`` that says the same; ``headers`` belong to the
-    answer; ``close`` says that the connection cannot be used any further.
+    ``rpc`` is the number of the matching ``google.rpc.Code``; ``headers`` belong to the
+    response; ``close`` closes the connection.
     """
 
     code: str
@@ -74,27 +75,29 @@ UNAUTHENTICATED = Refusal(
 FOREIGN_ORIGIN = Refusal(
     "E412", 403, 7, "pages of this origin may not send: add it to the configured origins"
 )
-NOWHERE = Refusal(
+NOT_FOUND = Refusal(
     "E413",
     404,
     5,
     "there is nothing at this path: use /v1/events, /v1/records, /v1/logs, /v1/traces or"
     " /v1/metrics",
 )
-METHOD = Refusal("E414", 405, 12, "this path takes POST only", METHODS)
-LATE = Refusal("E415", 408, 4, "the request took too long to arrive: send it again", close=True)
+METHOD_NOT_ALLOWED = Refusal("E414", 405, 12, "this path takes POST only", ALLOW)
+REQUEST_TIMEOUT = Refusal(
+    "E415", 408, 4, "the request took too long to arrive: send it again", close=True
+)
 TOO_LARGE = Refusal("E416", 413, 3, "the body is too large: send it in smaller parts")
 INFLATED = Refusal(
     "E417", 413, 3, "the body grows too much when it is decompressed: send it in smaller parts"
 )
-TYPE = Refusal(
+UNSUPPORTED_MEDIA_TYPE = Refusal(
     "E418",
     415,
     3,
     "the content type is not taken here: use application/json in UTF-8, for events also"
     " application/x-ndjson, for records only that, for OTLP also application/x-protobuf",
 )
-ENCODING = Refusal(
+UNSUPPORTED_ENCODING = Refusal(
     "E419",
     415,
     3,
@@ -107,9 +110,11 @@ DAMAGED = Refusal(
 FOREIGN_HOST = Refusal("E421", 421, 3, "requests for this host are not answered here")
 UNREADABLE = Refusal("E422", 400, 3, "the body cannot be decoded as what its content type says")
 HEADERS_TOO_LARGE = Refusal("E423", 431, 3, "the headers are too large", close=True)
-CROWDED = Refusal("E424", 503, 14, "too many connections: try again later", RETRY, close=True)
+TOO_MANY_CONNECTIONS = Refusal(
+    "E424", 503, 14, "too many connections: try again later", RETRY, close=True
+)
 BUSY = Refusal("E425", 503, 14, "too many requests at once: try again later", RETRY)
-NOT_KEPT = Refusal(
+NOT_STORED = Refusal(
     "E426",
     503,
     14,
@@ -117,48 +122,39 @@ NOT_KEPT = Refusal(
     RETRY,
 )
 STOPPING = Refusal("E427", 503, 14, "the collector is stopping: try again later", RETRY, close=True)
-FAILED = Refusal("E428", 500, 13, "the collector failed on this request; nothing of it is shown")
-OTHER_VERSION = Refusal(
+INTERNAL_ERROR = Refusal(
+    "E428", 500, 13, "the collector failed on this request; nothing of it is shown"
+)
+SCHEMA_MISMATCH = Refusal(
     "E429",
     409,
     9,
     "the records are of another version of the schema, none of them was kept: send them to a"
     " collector that has it",
 )
-KEY = Refusal("E430", 400, 3, "the header Idempotency-Key must be there once, with 32 hex digits")
-
-REFUSALS = (
-    MALFORMED,
-    UNAUTHENTICATED,
-    FOREIGN_ORIGIN,
-    NOWHERE,
-    METHOD,
-    LATE,
-    TOO_LARGE,
-    INFLATED,
-    TYPE,
-    ENCODING,
-    DAMAGED,
-    FOREIGN_HOST,
-    UNREADABLE,
-    HEADERS_TOO_LARGE,
-    CROWDED,
-    BUSY,
-    NOT_KEPT,
-    STOPPING,
-    FAILED,
-    OTHER_VERSION,
-    KEY,
+INVALID_KEY = Refusal(
+    "E430", 400, 3, "the header Idempotency-Key must be there once, with 32 hex digits"
 )
-"""All of them, by code."""
+TOO_MANY_EVENTS = Refusal(
+    "E431",
+    413,
+    3,
+    "the body holds too many events, or becomes too many bytes of records, none of them was kept:"
+    " send it in smaller parts",
+)
+
+REFUSALS: tuple[Refusal, ...] = tuple(
+    each for each in tuple(globals().values()) if isinstance(each, Refusal)
+)
+"""All refusals, by code."""
 
 
-class Refused(InputError):
-    """E410 to E430: a request is refused, and ``refusal`` says how."""
+class RequestRefused(InputError):
+    """E410 to E431: a request is refused with ``refusal``."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.code, refusal.message)
         self.refusal = refusal
 
-    def __reduce__(self) -> tuple[type[Refused], tuple[Refusal]]:
-        return (Refused, (self.refusal,))
+    def __reduce__(self) -> tuple[type[RequestRefused], tuple[Refusal]]:
+        return (RequestRefused, (self.refusal,))

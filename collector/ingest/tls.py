@@ -1,14 +1,15 @@
-"""TLS: one certificate with its key, and the authority whose clients are let in.
+"""TLS: one certificate with its key, and the authority of accepted client certificates.
 
-The same pair serves HTTP (``context``) and gRPC (``grpc``). TLS 1.2 is the least. With a client
-authority every client must show a certificate of it (mutual TLS). Session keys are never logged,
-whatever the environment says.
+The same pair serves HTTP (``context``) and gRPC (``grpc``). The minimum is TLS 1.2. With a client
+authority every client must present a certificate of it (mutual TLS). Session keys are never logged,
+also with ``SSLKEYLOGFILE`` set.
 """
 
 from __future__ import annotations
 
 import os
 import ssl
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,11 +26,11 @@ _ALPN = ["http/1.1"]
 
 
 class Certificates:
-    """A server's certificate chain and key (PEM files), and the clients' authority if there is one.
+    """A server's certificate chain and key (PEM files), and the clients' authority, if any.
 
-    The files are read and checked at once. Raises ``ConfigError`` E212 when one cannot be read, is
-    not what it should be, when the key is encrypted, or when it does not fit the certificate;
-    messages name the setting, never a path or anything in the file.
+    The files are read and checked at once. Raises ``ConfigError`` E212 when one cannot be read or
+    has another content, when the key is encrypted, or when it does not fit the certificate;
+    messages name the setting, never a path or content of the file.
     """
 
     def __init__(self, certificate: Path, key: Path, client_ca: Path | None = None) -> None:
@@ -44,11 +45,11 @@ class Certificates:
 
     @property
     def mutual(self) -> bool:
-        """Whether clients must show a certificate."""
+        """Whether clients must present a certificate."""
         return self._authority is not None
 
     def context(self) -> ssl.SSLContext:
-        """A new context for a server of HTTP/1.1."""
+        """Make a context for a server of HTTP/1.1."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
@@ -60,7 +61,7 @@ class Certificates:
         return context
 
     def grpc(self) -> grpc.ServerCredentials:
-        """Credentials for a server of gRPC, which takes TLS 1.2 and 1.3."""
+        """Make credentials for a server of gRPC, which takes TLS 1.2 and 1.3."""
         import grpc  # noqa: PLC0415
 
         return grpc.ssl_server_credentials(
@@ -69,11 +70,14 @@ class Certificates:
 
 
 def _read(path: Path, name: str, mark: str) -> bytes:
-    """A PEM file's bytes, after a look at whether it is one."""
+    """Read a PEM file, and check that it is one."""
     why, data = "", b""
     try:
-        with path.open("rb") as handle:
-            data = handle.read(_LARGEST_FILE + 1)
+        if stat.S_ISFIFO(path.stat().st_mode):  # it would be waited for, and it is read twice
+            why = "it is a pipe"
+        else:
+            with path.open("rb") as handle:
+                data = handle.read(_LARGEST_FILE + 1)
     except OSError as error:
         why = os.strerror(error.errno or 0).lower()
     if why:
@@ -86,7 +90,7 @@ def _read(path: Path, name: str, mark: str) -> bytes:
 
 
 def _load_pair(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
-    """The chain and its key. The empty password keeps OpenSSL from asking on the terminal."""
+    """Load chain and key. The empty password keeps OpenSSL from asking on the terminal."""
     reason = ""
     try:
         context.load_cert_chain(certificate, key, password=lambda: b"")

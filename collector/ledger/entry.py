@@ -1,22 +1,24 @@
-"""An entry: what was done beside receiving, bound to the entry before it and to the receipts.
+"""An entry: an action other than receiving, chained to the entry before it and to the receipts.
 
-Entries are rare and of a closed list of kinds: checkpoints, keys, changes of schema and
-configuration, and what was read, pruned, exported, amended or erased. An entry tells how much and
-by which command, never what: it holds no value, and no text but why something widens: a schema's
-own reasons, and of settings which flow it is.
+Entries are rare and have a closed list of kinds: checkpoints, keys, changes of schema and
+configuration, and reading, pruning, exporting, amending and erasing. An entry states how much was
+done and by which command. It holds no value, and no text but the reason of a widening: the
+schema's own, or the flow that a setting adds. In a recorder's ledger an entry states what was done
+with a recording, or looked at in one, and by whom: by a pseudonym that only that directory makes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from collector.ledger import grammar
 from collector.ledger.receipt import NOTHING, Tip, as_bytes, as_number
 
-__all__ = ["ENTRY_COLUMNS", "FACTS", "KINDS", "Entry", "Kind", "Note"]
+__all__ = ["ENTRY_COLUMNS", "KINDS", "Entry", "Kind", "Note"]
 
 Kind = Literal[
     "key",
@@ -29,51 +31,22 @@ Kind = Literal[
     "export",
     "erasure",
     "amendment",
+    "recording",
+    "access",
 ]
 
-_COUNTS = ("rows", "values", "batches", "files")
-KINDS: dict[Kind, tuple[str, ...]] = {
-    "key": ("public",),
-    "checkpoint": ("at",),
-    "damage": (),
-    "schema": ("schema", "digest", "before", "change", "reason"),
-    "configuration": ("digest", "before", "change", "reason"),
-    "read": ("command", "rows"),
-    "prune": ("command", *_COUNTS),
-    "export": ("command", "field", *_COUNTS),
-    "erasure": ("command", "field", *_COUNTS),
-    "amendment": ("command", "field", *_COUNTS),
-}
-"""Each kind with the facts that it may state, in their order."""
+KINDS: dict[Kind, tuple[str, ...]] = {kind: grammar.KINDS[kind] for kind in get_args(Kind)}
+"""The facts of each kind, in their order."""
 
-_DIGEST = re.compile(r"[0-9a-f]{64}").fullmatch
-_COUNT = re.compile(r"0|[1-9][0-9]{0,17}").fullmatch
-_TIMES = ("start", "stop", "hour", "receipts", "asked")
-_CHANGES = ("first", "widening", "narrowing", "neutral", "unknown")
-
-
-_LONGEST_REASON = 1000
-
-
-FACTS: dict[str, Callable[[str], object]] = {
-    **dict.fromkeys(("public", "digest", "before"), _DIGEST),
-    **dict.fromkeys(_COUNTS, _COUNT),
-    "at": _TIMES.__contains__,
-    "change": _CHANGES.__contains__,
-    "schema": re.compile(r"[a-z][a-z0-9_-]{0,80}/[0-9.]{1,40}").fullmatch,
-    "field": re.compile(r"[a-z][a-z0-9_.]{0,600}").fullmatch,
-    "command": re.compile(r"(serve|claims|[a-z]{1,20} [a-z]{1,20})").fullmatch,
-    "reason": str.isprintable,
-}
-"""What each fact may be. ``public`` is an Ed25519 key; ``digest`` and ``before`` are SHA-256 of
-documents; ``command`` is one of ours, such as ``store prune``; ``serve`` is the sidecar."""
+_MOST_CHARACTERS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What an entry is to say. ``facts`` are names with texts; only ``reason`` may be there twice.
+    """The contents of an entry to be added. ``facts`` are pairs of name and text; only ``reason``
+    may occur twice.
 
-    ``document`` is what ``digest`` is the SHA-256 of; it is kept beside the entries, once.
+    ``digest`` is the SHA-256 of ``document``, which is stored beside the entries, once.
     """
 
     kind: Kind
@@ -89,8 +62,8 @@ class Note:
         reasons: Iterable[str] = (),
         **facts: str | int | None,
     ) -> Note:
-        """A note of that kind; facts that are ``None`` are left out, and the digest of a document
-        is computed. Raises ``ValueError`` for what is no fact of this kind."""
+        """Build a note of a kind; facts that are ``None`` are left out, the document's digest is
+        added. Raises ``ValueError`` for a fact that the kind does not have."""
         if document is not None:
             facts["digest"] = hashlib.sha256(document).hexdigest()
         stated = {name: str(fact) for name, fact in facts.items() if fact is not None}
@@ -98,16 +71,16 @@ class Note:
             raise ValueError("an entry of this kind states no such fact")
         pairs = [(name, stated[name]) for name in KINDS[kind] if name in stated]
         pairs += [("reason", _line(reason)) for reason in reasons]
-        if not all(FACTS[name](fact) for name, fact in pairs):
-            raise ValueError("a fact of an entry is a count, a digest, or a word of ours")
+        if not all(_fits(name, fact) for name, fact in pairs):
+            raise ValueError("a fact of an entry is a count, a digest, or a word of a closed list")
         return cls(kind, tuple(pairs), document)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An entry as it is kept. ``minute`` is RFC 3339 UTC; ``receipt`` is the tip of the receipts
-    when it was made; ``key`` is the public key (hexadecimal) under which ``signature`` is good,
-    empty where it is not signed. ``previous`` is the hash of the entry before it, or ``NOTHING``.
+    """An entry as it is stored. ``minute`` is RFC 3339 UTC; ``receipt`` is the tip of the receipts
+    at that time; ``key`` is the public key (hexadecimal) that verifies ``signature``, empty where
+    it is not signed. ``previous`` is the hash of the entry before it, or ``NOTHING``.
     """
 
     sequence: int
@@ -122,7 +95,7 @@ class Entry:
 
     @property
     def text(self) -> bytes:
-        """Its canonical text: all of it but ``hash`` and ``signature``, which are made of it."""
+        """Its canonical text: everything but ``hash`` and ``signature``, which are made of it."""
         lines = [
             "collector entry 1",
             f"sequence {self.sequence}",
@@ -135,30 +108,30 @@ class Entry:
         ]
         return "".join(f"{line}\n" for line in lines).encode()
 
-    def computed(self) -> bytes:
-        """SHA-256 of its text."""
+    def compute_hash(self) -> bytes:
+        """Return the SHA-256 of its text."""
         return hashlib.sha256(self.text).digest()
 
     def follows(self, last: Tip) -> bool:
-        """Whether it is as it was made, and comes next after an entry. Numbers may be missing only
-        before one that says so."""
+        """Return whether it is unchanged and follows ``last``. Numbers may be missing only before
+        an entry of kind ``damage``."""
         is_next = self.sequence == last.sequence + 1 or (
             self.kind == "damage" and self.sequence > last.sequence
         )
-        return is_next and self.previous == last.hash and self.hash == self.computed()
+        return is_next and self.previous == last.hash and self.hash == self.compute_hash()
 
     def fact(self, name: str) -> str | None:
-        """The first fact of that name."""
+        """Return the first fact of a name."""
         return next((fact for each, fact in self.facts if each == name), None)
 
     def as_row(self) -> tuple[Any, ...]:
-        """Its values in the order of ``ENTRY_COLUMNS``."""
+        """Return its values in the order of ``ENTRY_COLUMNS``."""
         facts = "\n".join(f"{name} {fact}" for name, fact in self.facts)
         head = (self.sequence, self.minute, self.kind, facts, *_pair(self.receipt))
         return (*head, self.key, self.previous, self.hash, self.signature)
 
     def as_dict(self) -> dict[str, object]:
-        """Its JSON form: bytes in hexadecimal digits."""
+        """Return its JSON form: bytes in hexadecimal digits."""
         return {
             "sequence": self.sequence,
             "minute": self.minute,
@@ -173,8 +146,8 @@ class Entry:
 
     @classmethod
     def from_row(cls, row: tuple[Any, ...]) -> Entry:
-        """The entry of a row of ``ENTRY_COLUMNS``. What is of another type than it should be
-        becomes something that no entry has, so that verifying finds it."""
+        """Build an entry from a row of ``ENTRY_COLUMNS``. A value of a wrong type becomes one that
+        no entry has, so that verification finds it."""
         minute, kind, facts, key = (_as_text(row[at]) for at in (1, 2, 3, 6))
         pairs = (line.partition(" ") for line in facts.split("\n") if line)
         return cls(
@@ -192,14 +165,19 @@ ENTRY_COLUMNS = (
     *("sequence", "minute", "kind", "facts", "receipt", "receipt_hash"),
     *("key", "previous", "hash", "signature"),
 )
-"""What an entry holds, in the order of its row."""
+"""The columns of an entry, in the order of its row."""
+
+
+def _fits(name: str, fact: str) -> bool:
+    is_of_form = re.fullmatch(grammar.FACTS[name], fact, re.ASCII) is not None
+    return is_of_form and fact.isprintable()
 
 
 def _line(reason: str) -> str:
-    """A reason on one line, and not longer than a few sentences."""
+    """Put a reason on one line, and shorten it to a few sentences."""
     words = "".join(letter if letter.isprintable() else " " for letter in reason).split()
     text = " ".join(words)
-    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}…"
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}…"
 
 
 def _pair(tip: Tip) -> tuple[int, bytes]:

@@ -1,22 +1,21 @@
-"""The journal: the ledger's entries in a spool's file, and how one is added.
-
-Whoever adds an entry reads the last one in the same transaction, so several processes may: the
-sidecar, and a command beside it.
-"""
+"""Append entries to the ledger of a spool's file, signed where the key can be used."""
 
 from __future__ import annotations
 
 import hashlib
 import sqlite3
 import zlib
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Protocol
 
 from collector.contracts import to_minute
 from collector.ledger.entry import ENTRY_COLUMNS, Entry, Note
 from collector.ledger.receipt import NOTHING, Tip, as_bytes, as_number
+from collector.ledger.signing import load_key
 
 __all__ = [
     "NEW_DOCUMENT",
@@ -27,8 +26,9 @@ __all__ = [
     "TABLES",
     "Signer",
     "append",
+    "append_all",
     "current_key",
-    "unpacked",
+    "decompress",
 ]
 
 _ENTRIES = (
@@ -42,7 +42,7 @@ TABLES = (
     f"CREATE TABLE last_entry ({_LAST}) STRICT",
     "CREATE TABLE documents (digest TEXT PRIMARY KEY, text BLOB NOT NULL) STRICT, WITHOUT ROWID",
 )
-"""The journal's tables. A document is compressed (zlib)."""
+"""The tables of entries. A document is compressed (zlib)."""
 SINCE = 3
 """The first format of a spool's file that has them."""
 
@@ -52,7 +52,7 @@ NEW_DOCUMENT = "INSERT OR IGNORE INTO documents VALUES (?, ?)"
 SET_LAST = "INSERT OR REPLACE INTO last_entry VALUES (1, ?, ?)"
 _MOST_BYTES = 64 << 20
 _MOST = 1 << 53
-"""Numbers from here on are nobody's."""
+"""No entry has a number from here on."""
 _NEWEST = f"{SELECT_ENTRIES} WHERE sequence < {_MOST} ORDER BY sequence DESC LIMIT 1"
 _KEY = "SELECT facts FROM entries WHERE kind = 'key' ORDER BY sequence DESC LIMIT 1"
 
@@ -64,14 +64,14 @@ class Signer(Protocol):
     def public(self) -> str: ...
 
     def sign(self, text: bytes) -> bytes:
-        """The signature of a text, 64 bytes."""
+        """Return the signature of a text, 64 bytes."""
 
 
 def append(db: sqlite3.Connection, note: Note, signer: Signer | None = None) -> Entry:
-    """Add an entry, within the transaction at hand.
+    """Append an entry, within the caller's transaction.
 
-    Before it comes an entry of kind ``damage`` if the last ones are not there any more, and one of
-    kind ``key`` if the signer's key is not the last one that an entry named.
+    First an entry of kind ``damage`` is appended if the last ones are missing, and one of kind
+    ``key`` if the signer's key is not the last one that an entry named.
     """
     current = current_key(db)
     if _newest(db) != _tip(db, "last_entry"):
@@ -83,7 +83,7 @@ def append(db: sqlite3.Connection, note: Note, signer: Signer | None = None) -> 
 
 
 def current_key(db: sqlite3.Connection) -> str | None:
-    """The public key that the last entry of its kind names."""
+    """Return the public key that the last entry of kind ``key`` names."""
     row = db.execute(_KEY).fetchone()
     return None if row is None else str(row[0]).removeprefix("public ")
 
@@ -101,7 +101,7 @@ def _append(db: sqlite3.Connection, note: Note, signer: Signer | None) -> Entry:
         newest.hash,
     )
     signature = b"" if signer is None else signer.sign(entry.text)
-    entry = replace(entry, hash=entry.computed(), signature=signature)
+    entry = replace(entry, hash=entry.compute_hash(), signature=signature)
     execute(NEW_ENTRY, entry.as_row())
     execute(SET_LAST, (entry.sequence, entry.hash))
     if note.document is not None:
@@ -110,11 +110,11 @@ def _append(db: sqlite3.Connection, note: Note, signer: Signer | None) -> Entry:
     return entry
 
 
-def unpacked(digest: str, packed: bytes) -> bytes | None:
-    """A document as it was noted; ``None`` if it is another."""
-    unpacker, text = zlib.decompressobj(), b""
+def decompress(digest: str, data: bytes) -> bytes | None:
+    """Decompress a document; return ``None`` if its digest is another."""
+    decompressor, text = zlib.decompressobj(), b""
     with suppress(zlib.error):
-        text = unpacker.decompress(packed, _MOST_BYTES)
+        text = decompressor.decompress(data, _MOST_BYTES)
     return text if hashlib.sha256(text).hexdigest() == digest else None
 
 
@@ -131,3 +131,11 @@ def _tip(db: sqlite3.Connection, table: str) -> Tip:
     if row is None or as_number(row[0]) >= _MOST:
         return Tip(0, NOTHING)
     return Tip(as_number(row[0]), as_bytes(row[1]))
+
+
+def append_all(db: sqlite3.Connection, path: Path, notes: Iterable[Note]) -> None:
+    """Append an entry for each note, within the caller's transaction, signed with the key in the
+    file's directory."""
+    key = load_key(path.parent, current_key(db))
+    for note in notes:
+        append(db, note, key)

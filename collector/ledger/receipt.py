@@ -1,16 +1,17 @@
-"""A receipt: what one commit received, admitted and rejected, bound to the receipt before it.
+"""A receipt: the counts of one commit (received, admitted, rejected), chained to the one before.
 
-It names no sender, holds no value, and counts neither bytes nor content. ``commitment`` binds it
-to the records that were kept, under a salt that lies beside them and goes with them: after that,
-nobody can tell from a receipt what they were.
+It names no sender, holds no value, and counts neither bytes nor content. ``commitment`` binds it to
+the stored records, under a salt that is deleted with them: after that, a receipt does not reveal
+what they were.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, get_args
 
 from collector.contracts import REJECTIONS, Rejection, Tally
@@ -31,24 +32,26 @@ __all__ = [
 ]
 
 Reason = Literal["new", "damaged"]
-"""Why a chain begins: there was none before, or what was there could not be read to its end."""
+"""Why a chain begins: there was none before, or the one before could not be read to its end."""
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
 SALT_BYTES = 32
 NOTHING = bytes(32)
-"""What stands for the hash of a receipt that is not there."""
+"""The hash of a receipt that does not exist."""
+commit: Callable[[bytes, bytes], bytes] = partial(hmac.digest, digest="sha256")
+"""Returns the commitment of a batch: the HMAC-SHA-256 of its records (NDJSON) under their salt."""
 
 COLUMNS = (
     *("sequence", "minute", "schema", "received", "admitted"),
     *REJECTIONS,
     *("commitment", "previous", "hash"),
 )
-"""What a receipt holds, in the order of its row."""
+"""The columns of a receipt, in the order of its row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What one commit did. ``schema`` is a digest; ``minute`` is RFC 3339 UTC.
+    """The counts of one commit. ``schema`` is a digest; ``minute`` is RFC 3339 UTC.
 
     ``commitment`` is ``None`` where nothing was admitted. ``previous`` is the hash of the receipt
     before it, or of the chain's start.
@@ -66,7 +69,7 @@ class Receipt:
 
     @property
     def text(self) -> bytes:
-        """Its canonical text, which is all of it but ``hash``."""
+        """Its canonical text: everything but ``hash``."""
         lines = [
             "collector receipt 1",
             f"sequence {self.sequence}",
@@ -80,18 +83,18 @@ class Receipt:
         ]
         return "".join(f"{line}\n" for line in lines).encode()
 
-    def computed(self) -> bytes:
-        """SHA-256 of its text."""
+    def compute_hash(self) -> bytes:
+        """Return the SHA-256 of its text."""
         return hashlib.sha256(self.text).digest()
 
     def as_row(self) -> tuple[Any, ...]:
-        """Its values in the order of ``COLUMNS``."""
+        """Return its values in the order of ``COLUMNS``."""
         rejected = (self.rejected.get(reason, 0) for reason in REJECTIONS)
         head = (self.sequence, self.minute, self.schema, self.received, self.admitted)
         return (*head, *rejected, self.commitment, self.previous, self.hash)
 
     def as_dict(self) -> dict[str, object]:
-        """Its JSON form: bytes in hex, reasons that did not occur left out."""
+        """Return its JSON form: bytes in hexadecimal digits, without reasons that did not occur."""
         return {
             "sequence": self.sequence,
             "minute": self.minute,
@@ -106,8 +109,8 @@ class Receipt:
 
     @classmethod
     def from_row(cls, row: tuple[Any, ...]) -> Receipt:
-        """The receipt of a row of ``COLUMNS``. What is of another type than it should be becomes
-        something that no receipt has, so that verifying finds it."""
+        """Build a receipt from a row of ``COLUMNS``. A value of a wrong type becomes one that no
+        receipt has, so that verification finds it."""
         head, counts, tail = row[:5], row[5:-3], row[-3:]
         sequence, received, admitted = (as_number(head[index]) for index in (0, 3, 4))
         rejected = {r: as_number(n) for r, n in zip(REJECTIONS, counts, strict=True) if n}
@@ -127,18 +130,18 @@ class Receipt:
 
 
 def as_number(value: object) -> int:
-    """A count out of a file; -1, which no receipt has, for anything else."""
+    """Return a count from a file; -1, which no receipt has, for anything else."""
     return value if isinstance(value, int) else -1
 
 
 def as_bytes(value: object) -> bytes:
-    """A hash out of a file; no bytes for anything else."""
+    """Return a hash from a file; no bytes for anything else."""
     return value if isinstance(value, bytes) else b""
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where a chain begins: with which receipt, why, and after which (its hash)."""
+    """The start of a chain: its first receipt, the reason, and the hash of the receipt before."""
 
     first: int
     reason: Reason
@@ -152,27 +155,23 @@ class Start:
 
     @property
     def hash(self) -> bytes:
-        """What the first receipt has for ``previous``."""
+        """The ``previous`` of the first receipt."""
         return hashlib.sha256(self.text).digest()
 
 
 @dataclass(frozen=True, slots=True)
 class Tip:
-    """The last receipt: number and hash. Whoever notes it can later see that it is still there."""
+    """The last receipt, or entry, as number and hash. Noted elsewhere, it shows later that the
+    receipt is still there."""
 
     sequence: int
     hash: bytes
 
 
-def commit(salt: bytes, payload: bytes) -> bytes:
-    """HMAC-SHA-256 of records (NDJSON) under their salt."""
-    return hmac.digest(salt, payload, "sha256")
-
-
 def issue(
     previous: Tip, minute: str, schema: str, tally: Tally, commitment: bytes | None
 ) -> Receipt:
-    """The receipt after another one; ``previous.hash`` is a start's where a chain begins."""
+    """Build the receipt after another; ``previous.hash`` is a start's where a chain begins."""
     rejected = {reason: tally.rejected[reason] for reason in REJECTIONS if tally.rejected[reason]}
     receipt = Receipt(
         previous.sequence + 1,
@@ -184,4 +183,4 @@ def issue(
         commitment,
         previous.hash,
     )
-    return replace(receipt, hash=receipt.computed())
+    return replace(receipt, hash=receipt.compute_hash())

@@ -1,7 +1,7 @@
-"""The key that signs entries: Ed25519, in the data directory, for its owner only.
+"""The key that signs entries: Ed25519, in the data directory, readable by its owner only.
 
-Whoever can read it can sign. What it proves is that what was kept elsewhere, a checkpoint or an
-export, came from somebody who could, and was not changed since.
+A process that can read the key can sign. A signature proves that a checkpoint or an export that was
+stored elsewhere came from such a process, and was not changed since.
 """
 
 from __future__ import annotations
@@ -11,17 +11,25 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from collector.directory import sync
+from collector.sqlite.files import sync
 
-__all__ = ["KEY_NAME", "Holds", "Key", "can_sign", "checker", "successor", "the_key"]
+__all__ = [
+    "KEY_NAME",
+    "Key",
+    "SignatureCheck",
+    "can_sign",
+    "create_next_key",
+    "load_key",
+    "signature_check",
+]
 
 KEY_NAME = "ledger.key"
-"""What the key's file is called inside a data directory: PEM, PKCS #8, not encrypted."""
+"""The name of the key's file in a data directory: PEM, PKCS #8, not encrypted."""
 _NEXT_NAME = "ledger.key.new"
 
 
 def can_sign() -> bool:
-    """Whether what signing needs is installed."""
+    """Return whether the extra for signing is installed."""
     with suppress(ImportError):
         import cryptography.hazmat.primitives.asymmetric.ed25519  # noqa: F401, PLC0415
 
@@ -30,7 +38,7 @@ def can_sign() -> bool:
 
 
 class Key:
-    """A private key, out of a PEM file's text. Raises ``ValueError`` for anything else."""
+    """A private key, read from PEM. Raises ``ValueError`` for anything else."""
 
     def __init__(self, pem: bytes) -> None:
         from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - an extra
@@ -50,46 +58,46 @@ class Key:
         return "<Key of the ledger>"
 
     def sign(self, text: bytes) -> bytes:
-        """The signature of a text, 64 bytes."""
+        """Return the signature of a text, 64 bytes."""
         return self._key.sign(text)
 
 
-def the_key(directory: Path, current: str | None) -> Key | None:
-    """The key of a data directory, made if there is none. ``current`` is the public key that the
-    ledger names last; call it within the transaction that read it.
+def load_key(directory: Path, current: str | None) -> Key | None:
+    """Load the key of a data directory; create it if there is none. ``current`` is the public key
+    that the ledger names last; call this within the transaction that read it.
 
-    ``None`` where it cannot be had: what signing needs is not installed, or the file is of no use.
+    Returns ``None`` where the extra for signing is not installed, or the file cannot be used.
     """
     if not can_sign():
         return None
     with suppress(OSError, ValueError):
         if current is not None and _read(directory / _NEXT_NAME) == current:
-            _adopt(directory)
+            _replace(directory)
         if not (directory / KEY_NAME).exists():
-            _make(directory / KEY_NAME)
+            _create(directory / KEY_NAME)
         return Key(_private(directory / KEY_NAME))
     return None
 
 
-def successor(directory: Path) -> Key:
-    """A new key beside the one in use; ``the_key`` puts it in its place once the ledger names it.
-    Raises ``OSError``."""
+def create_next_key(directory: Path) -> Key:
+    """Create the next key beside the one in use; ``load_key`` replaces that once the ledger names
+    the next one. Raises ``OSError``."""
     path = directory / _NEXT_NAME
     path.unlink(missing_ok=True)
-    _make(path)
+    _create(path)
     return Key(_private(path))
 
 
-Holds = Callable[[str, bytes, bytes], bool]
-"""Whether a signature is good: public key, text, signature."""
+SignatureCheck = Callable[[str, bytes, bytes], bool]
+"""Returns whether a signature is valid, from public key, text and signature."""
 
 
-def checker() -> Holds | None:
-    """How a signature is checked; ``None`` if what that needs is not installed."""
-    return _holds if can_sign() else None
+def signature_check() -> SignatureCheck | None:
+    """Return the check of signatures; ``None`` if the extra for signing is not installed."""
+    return _is_valid if can_sign() else None
 
 
-def _holds(public: str, text: bytes, signature: bytes) -> bool:
+def _is_valid(public: str, text: bytes, signature: bytes) -> bool:
     from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - an extra
     from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415
         Ed25519PublicKey,
@@ -101,22 +109,22 @@ def _holds(public: str, text: bytes, signature: bytes) -> bool:
     return False
 
 
-def _adopt(directory: Path) -> None:
-    """The new key is the key from now on, unless somebody else has just seen to it."""
+def _replace(directory: Path) -> None:
+    """Replace the key by the next one, unless another process has just done so."""
     with suppress(FileNotFoundError):
         (directory / _NEXT_NAME).replace(directory / KEY_NAME)
         sync(directory)
 
 
 def _read(path: Path) -> str | None:
-    """The public half of the key in a file, if there is one."""
+    """Return the public half of the key in a file, if there is one."""
     with suppress(OSError, ValueError):
         return Key(_private(path)).public
     return None
 
 
 def _private(path: Path) -> bytes:
-    """What is in a file, which is its owner's only from now on."""
+    """Return the contents of a file, and make it readable by its owner only."""
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         os.fchmod(handle, 0o600)
@@ -125,8 +133,8 @@ def _private(path: Path) -> bytes:
         os.close(handle)
 
 
-def _make(path: Path) -> None:
-    """A new key in a new file, whole or not there."""
+def _create(path: Path) -> None:
+    """Create a key in a new file, atomically."""
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - an extra
     from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415
         Ed25519PrivateKey,
@@ -142,7 +150,7 @@ def _make(path: Path) -> None:
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         owner = path.parent.stat()
-        with suppress(PermissionError):  # as root, for whom the directory belongs to
+        with suppress(PermissionError):  # as root, give it to the owner of the directory
             os.fchown(handle, owner.st_uid, owner.st_gid)
         os.write(handle, pem)
         os.fsync(handle)

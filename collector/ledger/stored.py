@@ -1,4 +1,4 @@
-"""The ledger in a spool's file: its tables, and reading them while the file is in use."""
+"""Read the ledger of a spool's file, which may be in use; and its tables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from collector.contracts import CATEGORIES, DROPS, REJECTIONS, Tally
 from collector.errors import ConfigError, DeliveryError
 from collector.ledger.entry import KINDS, Entry, Kind
-from collector.ledger.journal import SELECT_ENTRIES, SINCE, unpacked
+from collector.ledger.journal import SELECT_ENTRIES, SINCE, decompress
 from collector.ledger.receipt import (
     COLUMNS,
     NOTHING,
@@ -24,10 +24,9 @@ from collector.ledger.receipt import (
     as_number,
     commit,
 )
-from collector.ledger.signing import checker
-from collector.ledger.trail import follow
-from collector.ledger.verification import Verification, verify
-from collector.readonly import connect
+from collector.ledger.signing import signature_check
+from collector.ledger.verification import Verification, follow, verify
+from collector.sqlite.files import connect
 
 __all__ = ["TABLES", "Ledger", "opened"]
 
@@ -48,9 +47,9 @@ TABLES = (
 
 
 class Ledger:
-    """The ledger of a spool's file, as it is at one moment; ``rows`` runs a query there.
+    """The ledger of a spool's file at one moment; ``rows`` runs a query there.
 
-    ``opened`` makes one whose methods raise ``DeliveryError`` E507 for what cannot be read.
+    The methods of one that ``opened`` yields raise ``DeliveryError`` E507 for an unreadable file.
     """
 
     def __init__(self, rows: Callable[[str], Iterable[tuple[Any, ...]]]) -> None:
@@ -58,19 +57,19 @@ class Ledger:
 
     @property
     def starts(self) -> dict[int, Start]:
-        """Where chains begin, by the first receipt."""
+        """The starts of chains, by the first receipt."""
         rows = self._rows("SELECT first, reason, after FROM starts")
         starts = (Start(as_number(row[0]), row[1], as_bytes(row[2])) for row in rows)
         return {start.first: start for start in starts}
 
     @property
     def tip(self) -> Tip | None:
-        """What the file notes as its last receipt."""
+        """The last receipt according to the file."""
         rows = self._rows("SELECT sequence, hash FROM tip")
         return next((Tip(as_number(row[0]), as_bytes(row[1])) for row in rows), None)
 
     def receipts(self, newest: int | None = None) -> Iterator[Receipt]:
-        """All receipts in order, or the newest so many."""
+        """Yield all receipts in order, or the ``newest`` so many."""
         names = ", ".join(COLUMNS)
         query = f"SELECT {names} FROM receipts"  # noqa: S608 - constants
         if newest is not None:
@@ -78,7 +77,7 @@ class Ledger:
         return map(Receipt.from_row, self._rows(f"{query} ORDER BY sequence"))
 
     def tally(self) -> Tally:
-        """All that was received, and of what was dropped, met and weighed, what is still summed."""
+        """Return the counts of all receipts, and the hourly sums that are still stored."""
         columns = ", ".join(
             f"ifnull(sum({name}), 0)" for name in ("received", "admitted", *REJECTIONS)
         )
@@ -97,43 +96,43 @@ class Ledger:
 
     @property
     def last_entry(self) -> Tip | None:
-        """What the file notes as its last entry."""
+        """The last entry according to the file."""
         rows = self._rows("SELECT sequence, hash FROM last_entry") if self._has_entries else ()
         return next((Tip(as_number(row[0]), as_bytes(row[1])) for row in rows), None)
 
     def entries(self) -> Iterator[Entry]:
-        """All entries in order; none in a file of an earlier format."""
+        """Yield all entries in order; none of a file of an earlier format."""
         query = f"{SELECT_ENTRIES} ORDER BY sequence"
         return map(Entry.from_row, self._rows(query) if self._has_entries else ())
 
     def newest(self, kind: Kind) -> Entry | None:
-        """The last entry of a kind."""
+        """Return the last entry of a kind."""
         query = f"{SELECT_ENTRIES} WHERE kind = '{kind}' ORDER BY sequence DESC LIMIT 1"
         rows = self._rows(query) if self._has_entries and kind in KINDS else ()
         return next(map(Entry.from_row, rows), None)
 
     def documents(self) -> Iterator[tuple[str, bytes | None]]:
-        """Digests, and the documents that lie under them; ``None`` for one that is of another."""
+        """Yield digests and their documents; ``None`` for a document that has another digest."""
         rows = self._rows("SELECT digest, text FROM documents") if self._has_entries else ()
-        return ((row[0], unpacked(row[0], as_bytes(row[1]))) for row in rows)
+        return ((row[0], decompress(row[0], as_bytes(row[1]))) for row in rows)
 
     def digest(self, kind: Kind) -> str | None:
-        """Of the document that the last entry of a kind names."""
+        """Return the digest of the document that the last entry of a kind names."""
         newest = self.newest(kind)
         return None if newest is None else newest.fact("digest")
 
     def document(self, digest: str | None) -> bytes | None:
-        """The document of a digest; ``None`` if it is not there, or another."""
+        """Return the document of a digest; ``None`` if it is missing, or has another digest."""
         return next((text for each, text in self.documents() if each == digest), None)
 
     def verify(self, noted: bytes | None = None, checkpoints: Iterable[Entry] = ()) -> Verification:
-        """Verify both chains, the signatures if that is possible, and the commitments of batches
-        that still wait. ``noted`` and ``checkpoints`` were kept elsewhere."""
+        """Verify both chains, the signatures if that is possible, and the commitments of pending
+        batches. ``noted`` and ``checkpoints`` were stored elsewhere."""
         nothing = Tip(0, NOTHING)
-        trail = follow(self.entries(), self.last_entry or nothing, checkpoints, checker())
-        trail.look_for(dict(self.documents()))
+        trail = follow(self.entries(), self.last_entry or nothing, checkpoints, signature_check())
+        trail.check_documents(dict(self.documents()))
         if not self._has_entries and self._format >= SINCE:
-            trail.flaws.report(1, "the table of entries is gone, and all entries with it")
+            trail.flaws.report(1, "the table of entries is missing")
         tip = self.tip or nothing
         found = verify(self.receipts(), self.starts, tip, noted, trail.anchors)
         found.trail = trail
@@ -148,7 +147,7 @@ class Ledger:
 
     @cached_property
     def _format(self) -> int:
-        """The format that the file says it has."""
+        """The format according to the file."""
         query = "SELECT format FROM about UNION SELECT user_version FROM pragma_user_version"
         return max(as_number(row[0]) for row in self._rows(query))
 
@@ -163,14 +162,14 @@ class Ledger:
         for number, salt, payload, layout, at, *receipt in self._rows(query):
             sequence = as_number(number)
             if receipt[-1] is None and sequence < damaged:
-                continue  # it was saved from a damaged file, its receipt was not
+                continue  # it was recovered from a damaged file, its receipt was not
             if receipt != [layout, at, commit(as_bytes(salt), as_bytes(payload))]:
-                found.report(sequence, "the batch that waits under it is another")
+                found.report(sequence, "pending batch does not match the commitment")
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Ledger]:
-    """The ledger in a spool's file, read-only; a process that writes it may be running.
+    """Open the ledger in a spool's file, read-only; another process may be writing it.
 
     Raises ``ConfigError`` E203 when there is no such file, ``DeliveryError`` E507 when it cannot be
     read.
@@ -200,4 +199,4 @@ def _text(value: bytes) -> str:
 
 
 def _unreadable() -> DeliveryError:
-    return DeliveryError("E507", "the ledger cannot be read: its file is damaged, or no spool's")
+    return DeliveryError("E507", "the ledger cannot be read: its file is damaged, or not a spool's")

@@ -1,1 +1,1 @@
-"""What operators see of a running process: logs, metrics, health. Constants and counts only."""
+"""Logs and metrics for operators, made of constants and counts only."""

@@ -1,8 +1,8 @@
-"""The log: JSON on stderr, made of constants and counts alone.
+"""The log: JSON on stderr, made of constants and counts only.
 
-What is not in the table of ``collector.ops.events`` is not written, whoever asks for it. Messages
-of libraries are counted and never formatted: they quote paths, headers and payloads. An error that
-nobody expected leaves its type, if that is ours or Python's own, and its place in our code.
+Events and members that are not in ``EVENTS`` are never written. Messages of libraries are counted
+and never formatted: they quote paths, headers and payloads. An unexpected error is logged as its
+type, if that is Collector's or Python's own, and its place in Collector's code.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import logging
+import re
 import sys
 import threading
 import traceback
@@ -17,33 +18,180 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, Literal, NamedTuple, TextIO
 
 import orjson
 import structlog
 
 from collector import errors
-from collector.ops.events import EVENTS, LIBRARIES, Event, EventName, fits
-from collector.ops.listed import MESSAGE, Kept, Listed, Members
+from collector.config.sink_settings import is_sink_name
+from collector.ops.log_allowlist import MESSAGE, AdmittedMembers, AllowlistProcessor, Members
 
-__all__ = ["Log", "Silence", "only_listed", "place_of", "type_of"]
+__all__ = [
+    "EVENTS",
+    "LIBRARIES",
+    "VALUES",
+    "Event",
+    "EventLog",
+    "EventName",
+    "LibraryLogHandler",
+    "allowlist_processor",
+    "fits",
+    "place_of",
+    "type_of",
+]
+
+Level = Literal["debug", "info", "warning", "error"]
+EventName = Literal[
+    "started",
+    "stopping",
+    "stopped",
+    "sink_failing",
+    "sink_recovered",
+    "batches_set_aside",
+    "spool_failing",
+    "spool_recovered",
+    "spool_damaged",
+    "pruning_held",
+    "pruning_done",
+    "unsigned",
+    "token_unhashed",
+    "modes_tightened",
+    "modes_loose",
+    "grpc_unavailable",
+    "uploads_failing",
+    "uploads_recovered",
+    "unexpected",
+    "library",
+    "unlisted",
+]
+
+LIBRARIES = frozenset({"grpc", "asyncio", "concurrent", "warnings", "other"})
+"""Libraries whose messages are counted by name."""
+
+
+class Event(NamedTuple):
+    """One event of the log: its level, its meaning, and the names of its members."""
+
+    level: Level
+    meaning: str
+    carries: tuple[str, ...] = ()
+
+
+EVENTS: dict[EventName, Event] = {
+    "started": Event(
+        "info",
+        "all receivers listen",
+        ("http", "grpc", "admin", "unix", "recorder", "sinks"),
+    ),
+    "stopping": Event("info", "a signal came; nothing new is accepted", ("signal",)),
+    "stopped": Event("info", "the process ends", ("delivered_all", "waiting", "seconds")),
+    "sink_failing": Event(
+        "warning",
+        "a sink did not take a batch, failed otherwise, or has not answered for a minute",
+        ("sink", "failures"),
+    ),
+    "sink_recovered": Event("info", "the sink takes batches again", ("sink", "delivered")),
+    "batches_set_aside": Event(
+        "error",
+        "a sink will not take some batches: `collector spool show`",
+        ("sink", "set_aside"),
+    ),
+    "spool_failing": Event("error", "the spool takes nothing; senders are told to try again"),
+    "spool_recovered": Event("info", "the spool takes batches again"),
+    "spool_damaged": Event("warning", "damaged files of the spool were set aside", ("files",)),
+    "unsigned": Event("warning", "the ledger's entries are not signed: no extra, or no key"),
+    "token_unhashed": Event(
+        "error",
+        "a sender's token was refused: `auth.tokens` holds the token itself, where its SHA-256"
+        " belongs",
+        ("times",),
+    ),
+    "modes_tightened": Event(
+        "warning", "others could read files or directories; only their owner can now", ("files",)
+    ),
+    "modes_loose": Event(
+        "warning",
+        "others can read or change files, keys or the data directory, and this process cannot or"
+        " may not prevent it",
+        ("files",),
+    ),
+    "grpc_unavailable": Event(
+        "warning", "OTLP/gRPC is off: no extra; `grpc.address: off` turns this warning off"
+    ),
+    "uploads_failing": Event("warning", "the bucket of recordings takes nothing; chunks wait"),
+    "uploads_recovered": Event("info", "the bucket of recordings takes chunks again"),
+    "pruning_held": Event(
+        "warning",
+        "expired data cannot be deleted: the disk is full, or a process reads an old state of the"
+        " store",
+    ),
+    "pruning_done": Event("info", "expired data is deleted"),
+    "unexpected": Event("error", "an unexpected error; please report", ("error", "place", "times")),
+    "library": Event("warning", "a library logged a message", ("library", "times")),
+    "unlisted": Event("error", "an event that is not in this table; please report"),
+}
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, bool | int | float)
+
+
+_PLACE = re.compile(r"[a-z_.]{1,80}:[0-9]{1,6}").fullmatch
+_ERROR = re.compile(r"[A-Za-z][A-Za-z0-9]{0,60}").fullmatch
+
+
+def _is_place(value: object) -> bool:
+    return isinstance(value, str) and (value == "elsewhere" or bool(_PLACE(value)))
+
+
+def _is_sink(value: object) -> bool:
+    return isinstance(value, str) and bool(is_sink_name(value))
+
+
+def _is_error(value: object) -> bool:
+    return isinstance(value, str) and bool(_ERROR(value))
+
+
+VALUES: dict[str, Callable[[object], bool]] = {
+    **dict.fromkeys(
+        """admin delivered delivered_all failures files grpc http recorder seconds set_aside signal
+        sinks times unix waiting""".split(),
+        _is_count,
+    ),
+    "sink": _is_sink,
+    "library": LIBRARIES.__contains__,
+    "error": _is_error,
+    "place": _is_place,
+}
+"""The test of each member's value. Numbers are ports, counts, seconds and a signal's number."""
+
+
+def fits(event: Event, key: str, value: object) -> bool:
+    """Tell whether an event may carry the member with this value."""
+    return key in event.carries and key in VALUES and _passes(VALUES[key], value)
+
+
+def _passes(test: Callable[[object], bool], value: object) -> bool:
+    return type(value) in (bool, int, float, str) and test(value)
+
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _ELSEWHERE = "elsewhere"
 _PACKAGE = __name__.partition(".")[0]
 
 
-class Log:
-    """What the process says. ``level`` is the least that is said; ``to`` is stderr by default.
+class EventLog:
+    """The log of the process. ``level`` is the lowest that is written; ``to`` is stderr by default.
 
-    May be used from any thread. It never raises: a log that cannot be written is no reason to stop.
+    May be used from any thread. It never raises: a log that cannot be written is ignored.
     """
 
     def __init__(self, level: str = "info", to: TextIO | None = None) -> None:
-        self._write: Any = structlog.wrap_logger(
+        self._logger: Any = structlog.wrap_logger(
             structlog.WriteLogger(to or sys.stderr),
             processors=[
-                only_listed,
+                allowlist_processor,
                 structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
                 structlog.processors.JSONRenderer(serializer=_json),
             ],
@@ -54,50 +202,54 @@ class Log:
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
-        return "<Log>"
+        return "<EventLog>"
 
-    def say(self, name: EventName, **values: float | str) -> None:
+    def write(self, name: EventName, **values: float | str) -> None:
         """Write one event of the table."""
         listed = EVENTS.get(name, EVENTS["unlisted"])
-        with contextlib.suppress(OSError, ValueError):  # nobody reads stderr any more
-            getattr(self._write, listed.level)(name, **values)
+        with contextlib.suppress(OSError, ValueError):  # stderr is closed
+            getattr(self._logger, listed.level)(name, **values)
 
     def unexpected(self, error: BaseException) -> None:
-        """Say that something failed which should not: its type and place, at the first time, the
-        second, the fourth and so on."""
+        """Log an unexpected error's type and place: the first time, the second, the fourth, and so
+        on."""
         kind, place = type_of(type(error)), place_of(error.__traceback__)
-        if times := self._counted(kind, place):
-            self.say("unexpected", error=kind, place=place, times=times)
+        if times := self._count(kind, place):
+            self.write("unexpected", error=kind, place=place, times=times)
 
     def library(self, name: str) -> None:
-        """Count a library's message; said as seldom as errors are."""
+        """Count a message of a library; logged as seldom as errors are."""
         known = name.partition(".")[0]
         known = known if known in LIBRARIES else "other"
-        if times := self._counted("library", known):
-            self.say("library", library=known, times=times)
+        if times := self._count("library", known):
+            self.write("library", library=known, times=times)
 
-    def _counted(self, *what: str) -> int:
-        """How often that was, if it is time to say so, else 0."""
-        key = (what[0], what[1])
+    def _count(self, kind: str, place: str) -> int:
+        """Count an occurrence; returns their number if it is a power of two, else 0."""
+        key = (kind, place)
         with self._lock:
             self._times[key] += 1
             times = self._times[key]
         return times if times & (times - 1) == 0 else 0
 
 
-def _in_the_table(name: Any, members: Members) -> Kept:
-    """An event of the table with what it may carry; any other leaves no trace but the word
+def _admit(name: Any, members: Members) -> AdmittedMembers:
+    """Admit an event of the table with the members that it may carry; any other becomes
     ``unlisted``."""
     listed: Event | None = EVENTS.get(name) if type(name) is str else None  # type: ignore[call-overload]
     if listed is None:
-        return Kept({"level": EVENTS["unlisted"].level, "event": "unlisted"}, [MESSAGE, *members])
-    sound = {key: members[key] for key in listed.carries if key in members}
-    sound = {key: value for key, value in sound.items() if fits(listed, key, value)}
-    return Kept({"level": listed.level, "event": name, **sound}, members.keys() - sound.keys())
+        return AdmittedMembers(
+            {"level": EVENTS["unlisted"].level, "event": "unlisted"}, [MESSAGE, *members]
+        )
+    valid = {key: members[key] for key in listed.carries if key in members}
+    valid = {key: value for key, value in valid.items() if fits(listed, key, value)}
+    return AdmittedMembers(
+        {"level": listed.level, "event": name, **valid}, members.keys() - valid.keys()
+    )
 
 
-only_listed: Listed = Listed(_in_the_table)
-"""The processor behind the promise."""
+allowlist_processor: AllowlistProcessor = AllowlistProcessor(_admit)
+"""The first processor of every event of the log."""
 
 
 def _json(event: dict[str, Any], **_: Any) -> str:
@@ -106,8 +258,8 @@ def _json(event: dict[str, Any], **_: Any) -> str:
 
 
 def type_of(kind: type[BaseException]) -> str:
-    """The name of an exception's type if it is Python's own or ours, else that of the nearest base
-    that is."""
+    """Return the name of an exception's type, or of its nearest base, that is Python's own or
+    Collector's."""
     for base in kind.__mro__:
         name: str = base.__name__
         if base in (getattr(builtins, name, None), getattr(errors, name, None)):
@@ -116,7 +268,7 @@ def type_of(kind: type[BaseException]) -> str:
 
 
 def place_of(trace: TracebackType | None) -> str:
-    """Where in our code an error arose, as ``module:line``; ``elsewhere`` if it was not ours."""
+    """Return where in Collector's code an error arose, as ``module:line``, or ``elsewhere``."""
     found = _ELSEWHERE
     for frame, line in traceback.walk_tb(trace):
         module = frame.f_globals.get("__name__")
@@ -125,39 +277,39 @@ def place_of(trace: TracebackType | None) -> str:
     return found
 
 
-class Silence(logging.Handler):
-    """The only handler of the ``logging`` module: counts, and formats nothing."""
+class LibraryLogHandler(logging.Handler):
+    """The only handler of the ``logging`` module: counts messages, and formats none."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: EventLog) -> None:
         super().__init__(logging.WARNING)
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Count a record. Its message and arguments are not looked at."""
+        """Count a record, without its message and arguments."""
         self._log.library(record.name)
 
     def install(self) -> None:
-        """Silence the process: loggers, warnings, and whatever reports errors by itself."""
+        """Replace the handlers of loggers, warnings and uncaught exceptions."""
         logging.raiseExceptions = False
         logging.lastResort = None
         root = logging.getLogger()
-        _only(root, self)
+        _reset(root, self)
         for name in list(logging.Logger.manager.loggerDict):
-            _only(logging.getLogger(name), None)
+            _reset(logging.getLogger(name), None)
         root.setLevel(logging.WARNING)
         warnings.showwarning = lambda *_, **__: self._log.library("warnings")
         sys.excepthook = lambda _kind, error, _trace: self._log.unexpected(error)
-        threading.excepthook = lambda told: _told(self._log.unexpected, told.exc_value)
-        sys.unraisablehook = lambda told: _told(self._log.unexpected, told.exc_value)
+        threading.excepthook = lambda hook: _report(self._log, hook.exc_value)
+        sys.unraisablehook = lambda hook: _report(self._log, hook.exc_value)
 
 
-def _only(logger: logging.Logger, handler: logging.Handler | None) -> None:
+def _reset(logger: logging.Logger, handler: logging.Handler | None) -> None:
     logger.handlers[:] = [handler] if handler else []
     logger.setLevel(logging.NOTSET)
     logger.propagate = True
     logger.disabled = False
 
 
-def _told(say: Callable[[BaseException], None], error: BaseException | None) -> None:
+def _report(log: EventLog, error: BaseException | None) -> None:
     if error is not None:
-        say(error)
+        log.unexpected(error)

@@ -1,7 +1,7 @@
-"""Metrics for Prometheus. Every series exists from the start, and none is ever added.
+"""Metrics for Prometheus. Every series exists from the start, and none is added later.
 
-Labels are reasons, categories, fields of the schema, sinks, receivers and classes of status: closed
-lists all of them, so that neither a value nor an unlisted key can become one.
+Labels are reasons, categories, fields of the schema, sinks, receivers and classes of status, all of
+them closed lists, so that no value and no unlisted key becomes one.
 """
 
 from __future__ import annotations
@@ -47,63 +47,64 @@ _OUTCOMES = ("admitted", "rejected")
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
-class Described(NamedTuple):
-    """A metric: its type, what it counts, and its labels."""
+class MetricType(NamedTuple):
+    """A metric: its type, its meaning, and its labels."""
 
     type: Literal["counter", "gauge", "histogram"]
     meaning: str
     labels: tuple[str, ...] = ()
 
 
-METRICS: dict[str, Described] = {
-    "collector_events_total": Described(
-        "counter", "Events received, by what became of them.", ("outcome",)
-    ),
-    "collector_events_rejected_total": Described(
+METRICS: dict[str, MetricType] = {
+    "collector_events_total": MetricType("counter", "Events received, by outcome.", ("outcome",)),
+    "collector_events_rejected_total": MetricType(
         "counter", "Events of which nothing was kept, by reason.", ("reason",)
     ),
-    "collector_fields_dropped_total": Described(
+    "collector_fields_dropped_total": MetricType(
         "counter", "Fields of the schema left out of a record, by reason.", ("field", "reason")
     ),
-    "collector_content_total": Described(
+    "collector_content_total": MetricType(
         "counter", "Events that had content, by category; it is never decoded.", ("category",)
     ),
-    "collector_received_bytes_total": Described("counter", "Bytes of events, decompressed."),
-    "collector_admitted_bytes_total": Described("counter", "Bytes of the records made of them."),
-    "collector_request_duration_seconds": Described(
+    "collector_received_bytes_total": MetricType("counter", "Bytes of events, decompressed."),
+    "collector_admitted_bytes_total": MetricType("counter", "Bytes of the records made of them."),
+    "collector_request_duration_seconds": MetricType(
         "histogram", "How long requests took, by class of status.", ("receiver", "status")
     ),
-    "collector_spool_batches": Described("gauge", "Batches that wait for delivery."),
-    "collector_spool_records": Described("gauge", "Records that wait for delivery."),
-    "collector_spool_bytes": Described("gauge", "Bytes of records that wait for delivery."),
-    "collector_spool_limit_bytes": Described("gauge", "How many may wait."),
-    "collector_spool_oldest_age_seconds": Described(
+    "collector_spool_batches": MetricType("gauge", "Batches that wait for delivery."),
+    "collector_spool_records": MetricType("gauge", "Records that wait for delivery."),
+    "collector_spool_bytes": MetricType("gauge", "Bytes of records that wait for delivery."),
+    "collector_spool_limit_bytes": MetricType("gauge", "How many may wait."),
+    "collector_spool_oldest_age_seconds": MetricType(
         "gauge", "How long the oldest batch has waited; 0 if none does."
     ),
-    "collector_spool_writable": Described("gauge", "1 if the spool takes batches, else 0."),
-    "collector_spool_errors_total": Described("counter", "Writes or syncs that failed."),
-    "collector_spool_damaged_files": Described(
+    "collector_spool_writable": MetricType("gauge", "1 if the spool takes batches, else 0."),
+    "collector_spool_errors_total": MetricType("counter", "Writes or syncs that failed."),
+    "collector_spool_damaged_files": MetricType(
         "gauge", "Damaged files and batches that were set aside since the start."
     ),
-    "collector_sink_delivered_batches_total": Described(
+    "collector_sink_delivered_batches_total": MetricType(
         "counter", "Batches that a sink took.", ("sink",)
     ),
-    "collector_sink_failures_total": Described(
-        "counter", "Times that a sink did not take a batch.", ("sink",)
+    "collector_sink_failures_total": MetricType(
+        "counter", "Times that a sink did not take a batch, or failed otherwise.", ("sink",)
     ),
-    "collector_sink_last_success_timestamp_seconds": Described(
+    "collector_sink_set_aside_batches_total": MetricType(
+        "counter", "Batches that a sink will not take, which were set aside.", ("sink",)
+    ),
+    "collector_sink_last_success_timestamp_seconds": MetricType(
         "gauge", "When a sink last took a batch, or was opened.", ("sink",)
     ),
-    "collector_build_info": Described(
+    "collector_build_info": MetricType(
         "gauge", "Always 1; what runs, and under which schema.", ("version", "python", "schema")
     ),
 }
-"""Every metric of ours; the documentation's table is checked against this one."""
+"""Every metric; the documentation's table is checked against this one."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpoolReading:
-    """The spool at a moment: batches, records, bytes, and the oldest's age in seconds."""
+    """The state of the spool: batches, records, bytes, and the oldest batch's age in seconds."""
 
     batches: int = 0
     records: int = 0
@@ -117,17 +118,18 @@ class SpoolReading:
 
 @dataclass(frozen=True, slots=True)
 class SinkReading:
-    """A sink at a moment; ``last`` is ``time.monotonic()`` of its last success."""
+    """The state of a sink; ``last`` is ``time.monotonic()`` of its last success."""
 
     delivered: int = 0
     failures: int = 0
     last: float = 0.0
+    set_aside: int = 0
 
 
 class Metrics:
     """The counters of one process, in a registry of their own. Safe to use from several threads.
 
-    ``spool`` and ``sinks`` are asked at each scrape; ``sinks`` always gives the same names.
+    ``spool`` and ``sinks`` are called at each scrape; ``sinks`` always returns the same names.
     """
 
     def __init__(
@@ -157,7 +159,7 @@ class Metrics:
         return f"<Metrics of {len(METRICS)}>"
 
     def observe(self, tally: Tally) -> None:
-        """Count what a request gave."""
+        """Count the tally of a request."""
         self._outcomes[("admitted",)].inc(tally.admitted)
         if tally.admitted != tally.received:
             self._outcomes[("rejected",)].inc(tally.received - tally.admitted)
@@ -173,29 +175,29 @@ class Metrics:
 
     def request(self, receiver: str, status: int, seconds: float) -> None:
         """Count a request of a receiver (one of ``RECEIVERS``), with its HTTP status."""
-        described = f"{status // 100}xx"
-        key = (receiver, described if described in STATUSES else STATUSES[-1])
+        status_class = f"{status // 100}xx"
+        key = (receiver, status_class if status_class in STATUSES else STATUSES[-1])
         self._seconds[key].observe(seconds)
 
     def text(self) -> bytes:
-        """All metrics in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
     def _counters(self, name: str, *labels: Sequence[str]) -> dict[tuple[str, ...], Counter]:
-        described = METRICS[name]
-        family = Counter(name, described.meaning, described.labels, registry=self.registry)
+        kind = METRICS[name]
+        family = Counter(name, kind.meaning, kind.labels, registry=self.registry)
         return {key: family.labels(*key) if key else family for key in product(*labels)}
 
     def _histograms(self, name: str) -> dict[tuple[str, ...], Histogram]:
-        described = METRICS[name]
+        kind = METRICS[name]
         family = Histogram(
-            name, described.meaning, described.labels, registry=self.registry, buckets=_BUCKETS
+            name, kind.meaning, kind.labels, registry=self.registry, buckets=_BUCKETS
         )
         return {key: family.labels(*key) for key in product(RECEIVERS, STATUSES)}
 
 
 class _Readings(Collector):
-    """What is asked at each scrape."""
+    """The metrics that are read at each scrape."""
 
     def __init__(
         self,
@@ -218,13 +220,15 @@ class _Readings(Collector):
         yield _gauge("collector_spool_damaged_files", spool.damaged)
         delivered = _by_sink(CounterMetricFamily, "collector_sink_delivered_batches_total")
         failures = _by_sink(CounterMetricFamily, "collector_sink_failures_total")
+        aside = _by_sink(CounterMetricFamily, "collector_sink_set_aside_batches_total")
         last = _by_sink(GaugeMetricFamily, "collector_sink_last_success_timestamp_seconds")
         now = time() - monotonic()
         for name, sink in self._sinks().items():
             delivered.add_metric([name], sink.delivered)
             failures.add_metric([name], sink.failures)
+            aside.add_metric([name], sink.set_aside)
             last.add_metric([name], now + sink.last)
-        yield from (delivered, failures, last)
+        yield from (delivered, failures, aside, last)
 
 
 def _gauge(name: str, value: float) -> GaugeMetricFamily:

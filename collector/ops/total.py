@@ -14,8 +14,8 @@ _T = TypeVar("_T")
 
 
 class Total(Generic[_T]):
-    """What was added so far, beginning with ``zero()``. May be used from any thread, and after a
-    ``fork``, which never leaves it locked."""
+    """A sum that begins with ``zero()``. May be used from any thread, and after a ``fork``, which
+    never leaves it locked."""
 
     def __init__(self, zero: Callable[[], _T]) -> None:
         self._zero = zero
@@ -27,19 +27,19 @@ class Total(Generic[_T]):
         return "<Total>"
 
     def add(self, more: _T) -> None:
-        """Add to it."""
+        """Add to the sum."""
         with self._lock:
             self._sum += more
 
     def sum(self) -> _T:
-        """A copy of the sum."""
+        """Return a copy of the sum."""
         copy: Any = self._zero()
         with self._lock:
             copy += self._sum
         return copy  # type: ignore[no-any-return]
 
     def unlock(self) -> None:
-        """Forget who held the lock: in a new process he is not there."""
+        """Replace the lock: a new process lacks the thread that held it."""
         self._lock = threading.Lock()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from collector.schema import shelf
+from collector.schema import resources
 
 __all__ = ["MAX_LENGTH", "CatalogueFault", "is_comment", "is_entry", "read", "source_of", "text_of"]
 
@@ -24,12 +24,12 @@ class CatalogueFault(ValueError):
         self.code = code
 
 
-def read(name: str, beside: Path | None) -> frozenset[str]:
-    """The entries of a catalogue, looked for beside the schema first, then among the shipped ones.
+def read(name: str, directory: Path | None) -> frozenset[str]:
+    """Read the entries of a catalogue beside the schema, else of a shipped one.
 
     Raises ``CatalogueFault`` when there is none or when it is not in the form described above.
     """
-    path = shelf.catalogue(name, beside)
+    path = resources.catalogue(name, directory)
     if path is None:
         raise CatalogueFault(
             "E120", "no such catalogue beside the schema or among the shipped ones; write one"
@@ -43,7 +43,7 @@ def read(name: str, beside: Path | None) -> frozenset[str]:
 
 
 def text_of(data: bytes) -> str:
-    """A catalogue's bytes as text, without a byte order mark.
+    """Decode a catalogue's bytes, without a byte order mark.
 
     Raises ``CatalogueFault`` E121 when they are no UTF-8 or too many.
     """
@@ -56,23 +56,23 @@ def text_of(data: bytes) -> str:
 
 
 def source_of(line: str) -> str | None:
-    """The source that a line names, perhaps none (``""``); ``None`` if it is no such line."""
+    """Return the source that a line names, maybe empty; ``None`` if it is no source line."""
     return line[len(_SOURCE) :].strip() if line.startswith(_SOURCE) else None
 
 
 def is_comment(line: str) -> bool:
-    """Whether a line is no entry: it is empty, or begins with ``#``."""
+    """Return whether a line is no entry: it is empty, or begins with ``#``."""
     return not line or line.startswith("#")
 
 
 def is_entry(line: str) -> bool:
-    """Whether a line has the form of an entry."""
+    """Return whether a line has the form of an entry."""
     return len(line) <= MAX_LENGTH and line.isprintable() and line == line.strip()
 
 
 @lru_cache(maxsize=64)
 def _entries(path: Path, changed: int, size: int) -> frozenset[str]:
-    """The time and size of the file are here to notice that it has changed."""
+    """Read the entries; the file's time and size are cache keys that change with it."""
     lines = text_of(path.read_bytes() if size <= _MAX_BYTES else b"\xff").splitlines()
     if not lines or not source_of(lines[0]):
         raise CatalogueFault("E121", "the first line of a catalogue must be `# source: …`")

@@ -1,4 +1,4 @@
-"""What a schema document must fulfil beyond the form of its parts.
+"""Checks of a schema document as a whole, beyond the form of its parts.
 
 Each check is a small generator over a document whose parts are well formed, and yields
 ``(place, code, message)``; ``CHECKS`` is the table of them. Policy (E3xx) is checked here.
@@ -12,11 +12,20 @@ from datetime import timedelta
 from difflib import get_close_matches
 
 from collector.schema import policy
-from collector.schema.capacity import record_bits
 from collector.schema.kinds.pseudonym import PseudonymField
-from collector.schema.model import Schema
+from collector.schema.model import Schema, letter_bits, record_bits
+from collector.schema.names import (
+    CLAIMS,
+    LETTER_BITS,
+    LETTER_BITS_SCHEMA,
+    SERIES,
+    NameFault,
+    content_word,
+    objection,
+)
+from collector.schema.names.words import without_numbers
+from collector.schema.scalars import keys
 from collector.schema.source import Loc
-from collector.schema.terms import keys
 
 __all__ = ["CHECKS", "MOST_OPTIONAL", "Finding", "nearest"]
 
@@ -30,7 +39,7 @@ _ROOTS = f"; allowed are {', '.join(policy.FIELD_CATEGORIES)} and below"
 
 
 def nearest(word: str, known: list[str]) -> str:
-    """A "did you mean", or nothing."""
+    """Return a "did you mean" with the nearest known word, or an empty text."""
     close = get_close_matches(word, known, n=1, cutoff=0.6)
     return f"; did you mean `{close[0]}`?" if close else ""
 
@@ -40,7 +49,7 @@ def _claim(key: str) -> str:
 
 
 def uses(schema: Schema) -> Iterator[Finding]:
-    """A purpose is one of the allowed leaves; what would break a public claim has no name here."""
+    """Check that a purpose is one of the allowed uses, none of which breaks a public claim."""
     known = policy.taxonomy()["data_uses"]
     allowed = [use for use in known if policy.use_is_allowed(use)]
     for name, purpose in schema.purposes.items():
@@ -53,7 +62,7 @@ def uses(schema: Schema) -> Iterator[Finding]:
 
 
 def categories(schema: Schema) -> Iterator[Finding]:
-    """A field is about a device, its telemetry or the system, never about a person's content."""
+    """Check that a field is about a device, its telemetry or the system, never about content."""
     known = policy.taxonomy()["data_categories"]
     for name, field in schema.fields.items():
         loc = ("fields", name, "category")
@@ -66,7 +75,7 @@ def categories(schema: Schema) -> Iterator[Finding]:
 
 
 def purposes_are_defined(schema: Schema) -> Iterator[Finding]:
-    """A field names purposes of this document."""
+    """Check that a field names purposes of this document."""
     for name, field in schema.fields.items():
         for index, purpose in enumerate(field.purposes):
             if purpose and purpose not in schema.purposes:
@@ -79,7 +88,7 @@ def purposes_are_defined(schema: Schema) -> Iterator[Finding]:
 
 
 def _sources(schema: Schema) -> Iterator[tuple[Loc, str, str]]:
-    """Every path of every field, with its place: first the name, then the listed paths."""
+    """Yield every path of every field, with its place: first the name, then the listed paths."""
     for name, field in schema.fields.items():
         yield ("fields", name), name, name
         for index, path in enumerate(field.sources or ()):
@@ -88,7 +97,7 @@ def _sources(schema: Schema) -> Iterator[tuple[Loc, str, str]]:
 
 
 def _records(schema: Schema) -> Iterator[tuple[Loc, str]]:
-    """Every path of ``records``, with its place; a document may write a single one as a text."""
+    """Yield every path of ``records``, with its place; a document may write one as a text."""
     paths = schema.records or ()
     for index, path in enumerate(paths):
         yield (("records", index) if len(paths) > 1 else ("records",)), path
@@ -104,32 +113,118 @@ def _consent(schema: Schema) -> Iterator[tuple[Loc, str]]:
         yield ("consent",), schema.consent
 
 
-def content_is_not_read(schema: Schema) -> Iterator[Finding]:
-    """No path leads through a member that carries meeting content, however it is spelled."""
-    message = "this is meeting content, never read, or `no-content` would not hold; leave it out"
-    names = schema.content_names
-    for loc, _, path in _sources(schema):
-        if policy.reads_content(path, names):
-            yield loc, "E305", message
-    for loc, path in (*_records(schema), *_user_agent(schema), *_consent(schema)):
-        if policy.reads_content(path, names):
-            yield loc, "E305", message
+_MESSAGES = {
+    "E305": "`{word}` names what is said or shown, and this kind could hold it, or `{claim}` would"
+    " not hold; count it (`kind: integer`, {word}.count), list its few values (`kind: enum`), or"
+    " leave it out",
+    "E306": "`{word}` leads to a device, a person or a meeting: use `kind: pseudonym`, or leave it"
+    " out",
+    "E310": "`{word}` is about a person ({category}), not a device, or `{claim}` would not hold;"
+    " leave it out, or name what of the device is meant (`device.{last}`)",
+    "E312": "a text is collected only of what is known: `{word}` says nothing of whose or what;"
+    " name it after the device, system or medium it describes",
+    "E316": "letters of two scripts in one name, or letters that look like others; write it in one"
+    " script",
+}
+_NEVER_READ = (
+    "`{word}` is where content travels, which is counted and never read, or `no-content` would not"
+    " hold; read a number below it, or leave it out"
+)
 
 
-def identifiers_are_pseudonyms(schema: Schema) -> Iterator[Finding]:
-    """What identifies a device or a person for long is allowed only as a pseudonym."""
-    message = "an identifier: use `kind: pseudonym`, or leave it out"
-    others = {name: field for name, field in schema.fields.items() if field.kind != "pseudonym"}
+def names_fit_values(schema: Schema) -> Iterator[Finding]:
+    """Check that no name or path tells of content or people what its values could hold."""
+    homonyms = frozenset(schema.homonyms)
+    values = {name: (f.carries(), f.has_letters()) for name, f in schema.fields.items()}
     for loc, name, path in _sources(schema):
-        if name in others and policy.is_identifier(path):
-            yield loc, "E306", message
-    for name, field in others.items():
-        if policy.category_is_allowed(field.category) and policy.is_identifier(field.category):
+        holds, has_letters = values[name]
+        if _is_never_read(schema, path):
+            yield loc, "E305", _NEVER_READ.format(word=content_word(path) or path.split(".")[0])
+            continue
+        above = path.rpartition(".")[0]
+        found = objection(
+            path,
+            holds,
+            has_letters=has_letters,
+            is_leaf=not policy.leads_through(above, schema.content_names),
+            homonyms=homonyms,
+        )
+        if found is not None:
+            yield loc, found.code, _message_of(found, path)
+    for loc, path in (*_records(schema), *_user_agent(schema), *_consent(schema)):
+        word = content_word(path, is_way=True)
+        if word or policy.leads_through(path, schema.content_names):
+            yield loc, "E305", _NEVER_READ.format(word=word or path.split(".")[0])
+    for name, field in schema.fields.items():
+        is_one = policy.category_is_allowed(field.category) and policy.is_identifier(field.category)
+        if is_one and values[name][0] != "pseudonym":
+            message = "this category is an identifier's: use `kind: pseudonym`, or leave it out"
             yield ("fields", name, "category"), "E306", message
 
 
+def _is_never_read(schema: Schema, path: str) -> bool:
+    """Return whether a path ends at a member that is counted as content, or leads through one that
+    the schema added."""
+    added = [name for names in schema.content.values() for name in names]
+    return path in schema.content_names or policy.leads_through(path, added)
+
+
+def _message_of(found: NameFault, path: str) -> str:
+    return _MESSAGES[found.code].format(
+        word=found.word,
+        category=found.category,
+        claim=CLAIMS.get(found.category, "needed-only"),
+        last=path.rsplit(".", maxsplit=1)[-1],
+    )
+
+
+def patterns_spell_little(schema: Schema) -> Iterator[Finding]:
+    """Check that no pattern has room for words, and that all of them together have little."""
+    bits = letter_bits(schema)
+    for name, found in bits.items():
+        if found > LETTER_BITS:  # which a list of letters never has
+            message = (
+                f"this pattern has {found:.1f} bits of letters, {LETTER_BITS} are allowed: it could"
+                " spell words, or `no-content` would not hold; write a catalogue, an enum, or"
+                " letters only where the source has them"
+            )
+            yield ("fields", name, "pattern"), "E311", message
+    if (total := sum(bits.values())) > LETTER_BITS_SCHEMA:
+        message = (
+            f"the patterns of this schema have {total:.1f} bits of letters together,"
+            f" {LETTER_BITS_SCHEMA} are allowed; make them narrower, or lists"
+        )
+        yield ("fields",), "E314", message
+
+
+def no_numbered_parts(schema: Schema) -> Iterator[Finding]:
+    """Check that texts are not read from numbered parts of one thing, which could spell together
+    what each cannot."""
+    series: dict[str, dict[str, Loc]] = {}
+    texts = {n for n, field in schema.fields.items() if field.carries() in ("text", "spells")}
+    for loc, name, path in _sources(schema):
+        if name in texts or content_word(path):
+            series.setdefault(without_numbers(path), {}).setdefault(path, loc)
+    for places in series.values():
+        if len(places) >= SERIES:
+            message = (
+                f"{len(places)} paths read numbered parts of one thing: together they could spell"
+                " what each cannot; keep one, or their count"
+            )
+            yield next(iter(places.values())), "E313", message
+
+
+def sentences_are_written(schema: Schema) -> Iterator[Finding]:
+    """Check that a field names a sentence of this document."""
+    for name, field in schema.fields.items():
+        if field.also is not None and field.also not in schema.also_collected:
+            hint = nearest(field.also, list(schema.also_collected))
+            message = f"not under `also_collected`{hint or '; write it there'}"
+            yield ("fields", name, "also"), "E146", message
+
+
 def keys_rotate_together(schema: Schema) -> Iterator[Finding]:
-    """Fields that share a key share its period: a key is destroyed when its period ends."""
+    """Check that fields with one key share its period, at whose end the key is destroyed."""
     rotations: dict[str, timedelta] = {}
     for name, field in schema.fields.items():
         if not isinstance(field, PseudonymField):
@@ -140,7 +235,7 @@ def keys_rotate_together(schema: Schema) -> Iterator[Finding]:
 
 
 def records_path_is_free(schema: Schema) -> Iterator[Finding]:
-    """The list of records is not also read as a field, nor a part of it."""
+    """Check that the list of records is not also read as a field, nor a part of it."""
     message = "the list of records lies here; a path must start at the record"
     read = [(loc, path) for loc, _, path in _sources(schema)]
     for loc, path in (*read, *_user_agent(schema)):
@@ -149,7 +244,8 @@ def records_path_is_free(schema: Schema) -> Iterator[Finding]:
 
 
 def _clash(path: str, records: str) -> bool:
-    """Members beside the objects of ``records: way.*`` may be read, those of a list may not."""
+    """Return whether a path is in the way: members beside the objects of ``records: way.*`` are
+    not."""
     way = records.removesuffix(".*")
     below = way == records and path.startswith(f"{way}.")
     return path == way or below or way.startswith(f"{path}.")
@@ -182,7 +278,7 @@ def _is_in_a_list(path: str) -> bool:
 
 
 def derivation(schema: Schema) -> Iterator[Finding]:
-    """Only what a user-agent string can say is derived from it, and as a text."""
+    """Check that only texts that a user-agent string can hold are derived from it."""
     for name, field in schema.fields.items():
         if field.derive and (name not in policy.DERIVABLE or str not in field.wire):
             known = ", ".join(policy.DERIVABLE)
@@ -197,7 +293,7 @@ def derivation(schema: Schema) -> Iterator[Finding]:
 
 
 def filled_from_the_peer(schema: Schema) -> Iterator[Finding]:
-    """The sender's address is the client's address and nothing else, and a text."""
+    """Check that the sender's address fills the client's address only, as a text."""
     for name, field in schema.fields.items():
         if field.source and (name != policy.PEER or str not in field.wire):
             message = f"the peer is an address: it can fill only `{policy.PEER}`, as a text"
@@ -205,7 +301,7 @@ def filled_from_the_peer(schema: Schema) -> Iterator[Finding]:
 
 
 def added_content_has_one_category(schema: Schema) -> Iterator[Finding]:
-    """A name means one category."""
+    """Check that a content name has one category."""
     built_in = policy.content_names({})
     added: dict[str, str] = {}
     for category, names in schema.content.items():
@@ -220,7 +316,7 @@ def added_content_has_one_category(schema: Schema) -> Iterator[Finding]:
 
 
 def capacity(schema: Schema) -> Iterator[Finding]:
-    """A record is not wider than its author meant it to be."""
+    """Check that a record is not wider than its author allows."""
     if schema.max_bits is not None and (bits := record_bits(schema)) > schema.max_bits:
         yield (
             ("max_bits",),
@@ -230,13 +326,13 @@ def capacity(schema: Schema) -> Iterator[Finding]:
 
 
 def tests_have_names(schema: Schema) -> Iterator[Finding]:
-    """Tests can be told apart, and speak of fields of this document."""
+    """Check that tests have different names, and name fields of this document."""
     names = Counter(test.name for test in schema.tests)
     for index, test in enumerate(schema.tests):
         if names[test.name] > 1:
             yield ("tests", index, "name"), "E137", "give each test a name of its own"
-        for kept in test.keeps if isinstance(test.keeps, list) else [test.keeps or {}]:
-            for field in kept:
+        for record in test.keeps if isinstance(test.keeps, list) else [test.keeps or {}]:
+            for field in record:
                 if field not in schema.fields:
                     hint = nearest(field, list(schema.fields))
                     yield (
@@ -258,8 +354,10 @@ CHECKS: tuple[Callable[[Schema], Iterator[Finding]], ...] = (
     uses,
     categories,
     purposes_are_defined,
-    content_is_not_read,
-    identifiers_are_pseudonyms,
+    names_fit_values,
+    patterns_spell_little,
+    no_numbered_parts,
+    sentences_are_written,
     keys_rotate_together,
     records_path_is_free,
     choices_are_only_choices,

@@ -1,42 +1,45 @@
-"""From a file to a schema, or to the list of everything that is wrong with it.
+"""Load a schema document: a file becomes a schema, or the list of all its faults.
 
 The parts of a document (head, purposes, fields, tests) are validated one by one, so that a fault in
-one hides none in another; then the whole is checked against policy, with the remnants of faulty
-parts in their places.
+one hides none in another; then the whole is checked against policy, with placeholders for faulty
+parts that hold as much of them as the checks read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import orjson
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from collector.contracts import CATEGORIES
 from collector.errors import CODES, Fault, SchemaError
-from collector.schema import remnant, shelf
+from collector.schema import resources
 from collector.schema.checks import CHECKS, nearest
 from collector.schema.kinds import KINDS, FieldBase
-from collector.schema.model import EMPTIED, Head, Purpose, Schema, Trial
+from collector.schema.model import EMPTIED, DocumentHead, Purpose, Schema, Trial
+from collector.schema.names import Holds
 from collector.schema.source import Loc, Source, read
 
 __all__ = ["load_schema", "load_schemas", "parse", "parse_source", "validate_part"]
 
+_T = TypeVar("_T")
 _M = TypeVar("_M", bound=BaseModel)
 
 
 def load_schema(reference: str | Path) -> Schema:
-    """The schema of a file path, or of a shipped schema's name.
+    """Load the schema of a file path, or of a shipped schema's name.
 
-    Raises ``SchemaError``, whose ``faults`` are all that is wrong with the document.
+    Raises ``SchemaError``, whose ``faults`` are all faults of the document.
     """
     return load_schemas([reference])[0]
 
 
 def load_schemas(references: Iterable[str | Path]) -> list[Schema]:
-    """Several schemas at once; the faults of all of them are raised together."""
+    """Load several schemas; the faults of all of them are raised together."""
     schemas: list[Schema] = []
     faults: list[Fault] = []
     for reference in references:
@@ -50,10 +53,10 @@ def load_schemas(references: Iterable[str | Path]) -> list[Schema]:
 
 
 def parse(reference: str | Path) -> tuple[Schema | None, list[Fault]]:
-    """The schema, or ``None`` and every fault of the document, in the order of its lines."""
-    path = reference if isinstance(reference, Path) else shelf.schema(reference)
+    """Return the schema, or ``None`` and every fault of the document, by line."""
+    path = reference if isinstance(reference, Path) else resources.schema(reference)
     if path is None:
-        hint = nearest(str(reference), shelf.names()) or "; see `collector schema list`"
+        hint = nearest(str(reference), resources.names()) or "; see `collector schema list`"
         return None, [
             Source(str(reference)).fault((), "E140", f"no shipped schema has this name{hint}")
         ]
@@ -61,7 +64,7 @@ def parse(reference: str | Path) -> tuple[Schema | None, list[Fault]]:
 
 
 def parse_source(source: Source) -> tuple[Schema | None, list[Fault]]:
-    """The same of a document that was read already."""
+    """Parse a document that was read already."""
     schema = _document(source) if source.value is not None or not source.faults else None
     found = sorted(dict.fromkeys(source.faults), key=lambda fault: (fault.line, fault.column))
     return (None, found) if found else (schema, [])
@@ -72,7 +75,7 @@ def _document(source: Source) -> Schema | None:
         source.report((), "E107", "a schema document must be a mapping of keys to values")
         return None
     document: dict[str, Any] = source.value
-    head = validate_part(Head, document, (), source) or remnant.of_head(document)
+    head = validate_part(DocumentHead, document, (), source) or _head_placeholder(document)
     listed = document.get("tests")
     tests = [
         validate_part(Trial, value, ("tests", index), source)
@@ -80,11 +83,12 @@ def _document(source: Source) -> Schema | None:
     ]
     parts = dict(head)
     parts["purposes"] = {
-        name: validate_part(Purpose, value, ("purposes", name), source) or remnant.of_purpose(value)
+        name: validate_part(Purpose, value, ("purposes", name), source)
+        or _purpose_placeholder(value)
         for name, value in _items(document, "purposes")
     }
     parts["fields"] = {
-        name: _field(value, ("fields", name), source) or remnant.of_field(value)
+        name: _field(value, ("fields", name), source) or _field_placeholder(value)
         for name, value in _items(document, "fields")
     }
     parts["tests"] = [test for test in tests if test]
@@ -101,7 +105,7 @@ def _items(document: dict[str, Any], key: str) -> Iterator[tuple[str, Any]]:
 
 
 def validate_part(model: type[_M], value: Any, loc: Loc, source: Source) -> _M | None:
-    """A part of the document, or ``None`` once its faults are reported."""
+    """Validate a part of the document; report its faults and return ``None`` if it has any."""
     part, details = None, []
     try:
         text = orjson.dumps(value)
@@ -117,7 +121,7 @@ def validate_part(model: type[_M], value: Any, loc: Loc, source: Source) -> _M |
 
 
 def _blank(part: Any) -> set[str | int]:
-    """The keys of a part that lead to nothing: a limit left blank is not the wish for none."""
+    """Return the keys without a value: a limit left blank does not mean no limit."""
     pairs = part.items() if isinstance(part, dict) else ()
     return {key for key, value in pairs if value is None and key != "event"}
 
@@ -134,12 +138,12 @@ def _field(value: Any, loc: Loc, source: Source) -> FieldBase | None:
         else:
             hint = nearest(str(kind), list(KINDS)) or f"; kinds are {', '.join(KINDS)}"
             source.report((*loc, "kind"), "E110", f"no such kind{hint}")
-        validate_part(remnant.Field, {**value, "kind": ""}, loc, source)
+        validate_part(PlaceholderField, {**value, "kind": ""}, loc, source)
         return None
     field = validate_part(model, value, loc, source)
     if field is None:
-        # How options fit together is judged only where nothing else is wrong: look at them alone.
-        validate_part(model, remnant.options(value, model), loc, source)
+        # Options are validated together only where nothing else is wrong: try them alone.
+        validate_part(model, _own_options(value, model), loc, source)
     return field
 
 
@@ -167,13 +171,13 @@ _ABOUT = {
     "E121": ("catalogue",),
     "E122": ("minimum",),
 }
-"""Which option a fault is about that is found when the options are looked at together."""
+"""The option that a fault belongs to if it is found when all options are validated together."""
 
 
 def _fault(
     detail: ErrorDetails, model: type[BaseModel], loc: Loc, value: Any
 ) -> tuple[Loc, str, str]:
-    """One pydantic error in our words. Its own text is not used: it may quote the document."""
+    """Translate a pydantic error, whose own text may quote the document and is not used."""
     kind = detail["type"]
     inner = _inner(detail["loc"], value)
     place = (*loc, *inner)
@@ -199,7 +203,7 @@ def _fault(
 
 
 def _inner(loc: Loc, value: Any) -> Loc:
-    """The keys and indices of a pydantic location; its marks for keys and unions are left out."""
+    """Return the keys and indices of a pydantic location, without its marks for unions."""
     inner: list[str | int] = []
     for part in loc:
         known = range(len(value)) if isinstance(value, list) else value
@@ -228,3 +232,90 @@ def _unknown(place: Loc, inner: Loc, model: type[BaseModel]) -> tuple[Loc, str, 
 
 def _options(model: type[BaseModel]) -> list[str]:
     return [info.alias or name for name, info in model.model_fields.items()]
+
+
+_ALLOWED_USE = "essential.service.operations"
+_ALLOWED_CATEGORY = "system"
+_PLACEHOLDERS = {
+    "category": _ALLOWED_CATEGORY,
+    "purposes": ["any"],
+    "retention": "1d",
+    "reason": "any",
+}
+
+
+def _own_options(value: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+    """Return the options of the kind alone, with valid values for those of every field."""
+    common = {info.alias or name for name, info in FieldBase.model_fields.items()} - {"kind"}
+    own = {key: value[key] for key in value if key in model.model_fields and key not in common}
+    return own | _PLACEHOLDERS
+
+
+class PlaceholderField(FieldBase):
+    """Stands in for a field of an unknown kind or with faults; its options are not read."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="ignore")
+
+    def size(self) -> int:
+        return 1
+
+    def carries(self) -> Holds:
+        """Judge the name as of a field of the kind that is written, or leave it alone."""
+        kind = KINDS.get(self.kind)
+        return "bool" if kind is None else kind.holds
+
+
+def _field_placeholder(value: Any) -> FieldBase:
+    """Keep kind, paths, category and purposes; required, so that the width does not grow."""
+    part = value if isinstance(value, dict) else {}
+    values: dict[str, Any] = {
+        "kind": str(part.get("kind")),
+        "sources": _texts(part.get("from")),
+        "category": _text(part.get("category"), _ALLOWED_CATEGORY),
+        "purposes": _texts(part.get("purposes")),
+        "required": True,
+        "also": _text(part.get("also"), None),
+        "derive": "user_agent" if part.get("derive") == "user_agent" else None,
+        "source": "peer" if part.get("source") == "peer" else None,
+    }
+    return PlaceholderField.model_construct(**values)
+
+
+def _purpose_placeholder(value: Any) -> Purpose:
+    """Keep the use."""
+    use = value.get("use") if isinstance(value, dict) else None
+    values: dict[str, Any] = {"use": _text(use, _ALLOWED_USE)}
+    return Purpose.model_construct(**values)
+
+
+def _head_placeholder(document: dict[str, Any]) -> DocumentHead:
+    """Keep the content names, the paths and the greatest width."""
+    content, records, bits = (document.get(key) for key in ("content", "records", "max_bits"))
+    added = content if isinstance(content, dict) else {}
+    values: dict[str, Any] = {
+        "content": {key: _texts(added[key]) for key in CATEGORIES if key in added},
+        "records": _texts(_as_list(records)) or None,
+        "user_agent": _texts(document.get("user_agent")),
+        "consent": _text(document.get("consent"), None),
+        "also_collected": _as_mapping(document.get("also_collected")),
+        "homonyms": _as_mapping(document.get("homonyms")),
+        "max_bits": bits if type(bits) is int and bits > 0 else None,
+    }
+    return DocumentHead.model_construct(**values)
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _as_mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any, otherwise: _T) -> str | _T:
+    return value if isinstance(value, str) else otherwise
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    """Return a tuple of texts, with an empty one for each other item."""
+    return tuple(_text(item, "") for item in value) if isinstance(value, list) else ()

@@ -1,7 +1,7 @@
-"""The schema document: what is collected, under which name, for which purpose, for how long.
+"""The model of a schema document, and the greatest width of its records in bits.
 
-The document is data and is never changed after loading. ``digest`` names exactly what it lets
-through; the key reference of a pseudonym is outside it, because it says where, not what.
+The width is the binary logarithm of the number of different records, presence of fields included.
+When records are sent, in which order and how many is outside it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Mapping, Sized
 from datetime import timedelta
 from functools import cached_property
+from math import log2
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import orjson
@@ -25,10 +26,10 @@ from pydantic import (
 from pydantic import Field as Option
 
 from collector.contracts import Category, Layout
-from collector.schema.kinds import Field
-from collector.schema.kinds.token import TokenField
+from collector.schema.kinds import Field, FieldBase
+from collector.schema.names.words import name_of
 from collector.schema.policy import content_names
-from collector.schema.terms import (
+from collector.schema.scalars import (
     FieldName,
     Name,
     Path,
@@ -41,7 +42,17 @@ from collector.schema.terms import (
     unique,
 )
 
-__all__ = ["EMPTIED", "Basis", "Content", "Purpose", "Schema", "Trial"]
+__all__ = [
+    "EMPTIED",
+    "Basis",
+    "Content",
+    "Purpose",
+    "Schema",
+    "Trial",
+    "field_bits",
+    "letter_bits",
+    "record_bits",
+]
 
 Basis = Literal[
     "consent",
@@ -71,7 +82,7 @@ class Purpose(_Part):
     optional: bool = False
 
 
-_Kept = dict[str, JsonValue]
+_Record = dict[str, JsonValue]
 
 
 def _one_or_many(value: object) -> str:
@@ -89,7 +100,7 @@ class Trial(_Part):
     event: JsonValue
     keeps: (
         Annotated[
-            Annotated[_Kept, Tag("one")] | Annotated[list[_Kept], Tag("many")],
+            Annotated[_Record, Tag("one")] | Annotated[list[_Record], Tag("many")],
             Discriminator(_one_or_many),
         ]
         | None
@@ -137,7 +148,23 @@ def _some_fields(fields: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
-class Head(_Part):
+def _not_blank(texts: dict[str, str]) -> dict[str, str]:
+    if not texts:
+        raise fault("E107", "nothing is written here; fill it in, or leave it out")
+    return texts
+
+
+def _homonym(word: str) -> str:
+    if [found.text for found in name_of(word).words] != [word]:
+        raise fault("E108", "a homonym must be one word as names have it: lower case, singular")
+    return word
+
+
+HomonymName = Annotated[str, AfterValidator(_homonym)]
+"""A word of a name that tells something else here than usually."""
+
+
+class DocumentHead(_Part):
     """The document without its purposes, fields and tests, which are checked one by one."""
 
     name: Annotated[Name, Option(alias="schema")]
@@ -149,12 +176,14 @@ class Head(_Part):
     user_agent: Paths = ()
     consent: Path | None = None
     max_bits: Annotated[int, Option(ge=1, le=65536)] | None = None
+    also_collected: Annotated[dict[Name, Text], AfterValidator(_not_blank)] = {}
+    homonyms: Annotated[dict[HomonymName, Text], AfterValidator(_not_blank)] = {}
     purposes: dict[Name, Any]
     fields: Annotated[dict[FieldName, Any], AfterValidator(_some_fields)]
     tests: list[Any] = []
 
 
-class Schema(Head):
+class Schema(DocumentHead):
     """A whole schema document. Made by ``load_schema``; its parts are in document order."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(ignored_types=(cached_property,))
@@ -165,12 +194,12 @@ class Schema(Head):
 
     @property
     def id(self) -> str:
-        """``name/version``, as records carry it."""
+        """Return ``name/version``, as records carry it."""
         return f"{self.name}/{self.version}"
 
     @property
     def user_agent_paths(self) -> tuple[Path, ...]:
-        """Where the user-agent string may be found, in order; OpenTelemetry's name for it is
+        """Return the paths of the user-agent string, in order; OpenTelemetry's name for it is
         always read, last if unlisted. Empty if no field is derived from it."""
         if not any(field.derive for field in self.fields.values()):
             return ()
@@ -179,47 +208,59 @@ class Schema(Head):
 
     @property
     def optional(self) -> tuple[str, ...]:
-        """The purposes that a person may refuse, in the document's order."""
+        """Return the purposes that a person may refuse, in the document's order."""
         return tuple(name for name, purpose in self.purposes.items() if purpose.optional)
 
     @property
     def refusable(self) -> tuple[str, ...]:
-        """The fields that are for nothing but what a person may refuse."""
+        """Return the fields all of whose purposes a person may refuse."""
         refuses = frozenset(self.optional).issuperset
         return tuple(name for name, field in self.fields.items() if refuses(field.purposes))
 
     @property
     def retentions(self) -> dict[str, timedelta]:
-        """For how long each field may be kept."""
+        """Return the retention of each field."""
         return {name: field.retention for name, field in self.fields.items()}
 
     @cached_property
     def content_names(self) -> Mapping[str, Category]:
-        """All names under which content is recognised, with their categories."""
+        """Map every name under which content is recognised to its category."""
         return content_names(self.content)
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256, in hex, of what the schema lets through."""
+        """Return the SHA-256 of ``document``, in hex."""
         return hashlib.sha256(self.document).hexdigest()
 
     @property
     def document(self) -> bytes:
-        """What the schema lets through, as JSON: all of it but tests and references to keys, with
+        """Write all that decides on records as JSON: no tests and references to keys, with
         the entries of its catalogues."""
-        plain = self.model_dump(mode="json", by_alias=True, exclude={"tests"})
-        if self.consent is None:
-            del plain["consent"]
-        for name, field in self.fields.items():
-            plain["fields"][name].pop("key", None)
-            if field.source is None:
-                del plain["fields"][name]["source"]
-            if isinstance(field, TokenField) and field.entries:
-                plain["fields"][name]["entries"] = sorted(field.entries)
+        plain = self.model_dump(mode="json", by_alias=True, exclude={"tests", "fields"})
+        for key in ("consent", "also_collected", "homonyms"):
+            if not plain[key]:
+                del plain[key]
+        plain["fields"] = {name: field.document() for name, field in self.fields.items()}
         return orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)
 
     @cached_property
     def layout(self) -> Layout:
-        """The form of its records, for those who keep them."""
+        """Return the form of its records, for sinks and spool."""
         columns = tuple((name, field.column) for name, field in self.fields.items())
         return Layout(self.id, self.digest, self.name, columns)
+
+
+def field_bits(field: FieldBase) -> float:
+    """Compute the bits of a field: its values, and its absence unless it is required."""
+    return log2(field.size() + (not field.required))
+
+
+def letter_bits(schema: Schema) -> dict[str, float]:
+    """Compute the bits that letters of free choice carry, by field, where there are any."""
+    found = {name: field.letter_bits() for name, field in schema.fields.items()}
+    return {name: bits for name, bits in found.items() if bits}
+
+
+def record_bits(schema: Schema) -> float:
+    """Compute the bits of one record."""
+    return sum(field_bits(field) for field in schema.fields.values())

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import log2
 
 __all__ = ["MAX_BITS", "Pattern", "PatternFault"]
 
@@ -26,6 +27,12 @@ _MAX_WALK = 500_000
 _MAX_TEXT = 4096
 _BRACES = re.compile(r"\{([0-9]{1,6})(?:,([0-9]{1,6}))?\}")
 _SPECIAL = set(".*+?{}[]()|^$\\")
+_LETTER_CLASS = 3
+"""Letters that a place of a text may have, from which on it can spell."""
+_MAX_HEX = 12
+"""The most hexadecimal digits whose letters are no letters."""
+_DIGITS = frozenset("0123456789")
+_HEX = _DIGITS | frozenset("abcdefABCDEF")
 _PRINTABLE = frozenset(map(chr, range(0x20, 0x7F)))
 
 _Set = frozenset[int]
@@ -41,8 +48,8 @@ class PatternFault(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A piece of a pattern as Glushkov sees it: can it be empty, where it starts and ends, and how
-    long its longest text is."""
+    """A piece of a pattern in Glushkov's construction: can it be empty, where it starts and ends,
+    and the length of its longest text."""
 
     nullable: bool
     first: _Set
@@ -69,7 +76,7 @@ class _Positions:
         return _Part(False, here, here, 1)
 
     def then(self, left: _Part, right: _Part) -> _Part:
-        """One after the other. Stopping at the greatest length here bounds all the work."""
+        """Concatenate two pieces. Stopping at the greatest length here bounds all the work."""
         longest = left.longest + right.longest
         if longest > _MAX_LENGTH:
             raise PatternFault(
@@ -229,8 +236,14 @@ class _Reader:
 
 
 def _alike(low: str, high: str) -> bool:
-    """Whether a range has nothing between its ends that its author may not have thought of."""
+    """Return whether a range has nothing between its ends that its author may not have thought
+    of."""
     return any(kind(low) and kind(high) for kind in (str.isdigit, str.islower, str.isupper))
+
+
+def _is_hexadecimal(chars: list[str]) -> bool:
+    """Return whether a class is made of all digits and of some letters up to F."""
+    return len(chars) > len(_DIGITS) and _DIGITS.issubset(chars) and _HEX.issuperset(chars)
 
 
 def _refusal(char: str) -> str:
@@ -270,7 +283,7 @@ class Pattern:
             )
 
     def _build(self, positions: _Positions, whole: _Part) -> None:
-        """Subset construction. State 0 is the start; what a state holds are the next positions."""
+        """Build states from sets of next positions (subset construction). State 0 is the start."""
         states: dict[tuple[_Set, bool], int] = {(whole.first, whole.nullable): 0}
         queue = [(whole.first, whole.nullable)]
         work = 0
@@ -312,7 +325,7 @@ class Pattern:
         return states[state]
 
     def _backwards(self) -> Iterator[int]:
-        """States, each after all that it leads to (the automaton has no cycle)."""
+        """Order the states, each after all that it leads to (the automaton has no cycle)."""
         seen: set[int] = set()
         stack: list[tuple[int, bool]] = [(0, False)]
         while stack:
@@ -326,15 +339,62 @@ class Pattern:
 
     @cached_property
     def size(self) -> int:
-        """How many texts the pattern matches."""
+        """Count the texts that the pattern matches."""
         counts: dict[int, int] = {}
         for state in self._backwards():
             ways = sum(counts[target] for target in self._moves[state].values())
             counts[state] = ways + self._final[state]
         return counts[0]
 
+    @cached_property
+    def letter_bits(self) -> float:
+        """Compute how much the letters of a text can say, in bits: the texts, of which those that
+        differ in digits and punctuation alone count once.
+
+        Where characters lead to the same state, all that are no letters count as one; so do
+        hexadecimal digits, where a text has at most ``_MAX_HEX`` of them.
+        """
+        counts: dict[int, int] = {}
+        for state in self._backwards():
+            ways = sum(
+                counts[target] * (letters + has_others)
+                for target, letters, has_others in self._steps[state]
+            )
+            counts[state] = ways + self._final[state]
+        return log2(counts[0])
+
+    @property
+    def has_letter_class(self) -> bool:
+        """Whether some place of a text has a choice of three letters or more, as in ``[a-z]``."""
+        return any(letters >= _LETTER_CLASS for steps in self._steps for _, letters, _ in steps)
+
+    @cached_property
+    def _steps(self) -> list[list[tuple[int, int, bool]]]:
+        """Return for each state the next ones, with the number of letters that lead there, and
+        whether other characters do. Hexadecimal digits are none, up to ``_MAX_HEX`` of them."""
+        grouped: list[dict[int, list[str]]] = []
+        for moves in self._moves:
+            targets: dict[int, list[str]] = {}
+            for char, target in moves.items():
+                targets.setdefault(target, []).append(char)
+            grouped.append(targets)
+        is_hex = [{to: _is_hexadecimal(chars) for to, chars in each.items()} for each in grouped]
+        longest: dict[int, int] = {}
+        for state in self._backwards():
+            longest[state] = max(
+                (longest[to] + its for to, its in is_hex[state].items()), default=0
+            )
+        exempts = longest[0] <= _MAX_HEX
+        steps: list[list[tuple[int, int, bool]]] = []
+        for state, targets in enumerate(grouped):
+            steps.append([])
+            for to, chars in targets.items():
+                letters = 0 if exempts and is_hex[state][to] else sum(map(str.isalpha, chars))
+                steps[-1].append((to, letters, letters < len(chars)))
+        return steps
+
     def fullmatch(self, text: str) -> bool:
-        """Whether the whole text is in the language."""
+        """Return whether the whole text is in the language."""
         state = 0
         moves = self._moves
         for char in text:
@@ -345,7 +405,7 @@ class Pattern:
         return self._final[state]
 
     def texts(self) -> Iterator[str]:
-        """Every text of the language, in order of its characters. For small languages."""
+        """Yield every text of the language, in order of its characters. For small languages."""
         stack = [(0, "")]
         while stack:
             state, text = stack.pop()
@@ -355,7 +415,7 @@ class Pattern:
             stack.extend((moves[char], text + char) for char in sorted(moves, reverse=True))
 
     def within(self, other: Pattern) -> bool:
-        """Whether every text of this language is one of the other, by walking both automata.
+        """Return whether every text of this language is one of the other, by walking both automata.
 
         ``False`` also where they are too tangled to be walked in a fraction of a second.
         """

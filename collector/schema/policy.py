@@ -1,4 +1,4 @@
-"""The closed lists: what a schema may say a field is for, what it may be, and what it may not read.
+"""The closed lists of policy: allowed uses, allowed categories, and content names.
 
 They are code and not configuration, so that no document can widen them. Uses and categories are
 fideslang keys; the taxonomy they are looked up in is ``schemas/taxonomy.json``.
@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from functools import cache
-from itertools import pairwise
+from functools import cache, lru_cache
 
 import orjson
 
 from collector.contracts import Category
-from collector.schema import shelf
+from collector.schema import resources
+from collector.schema.names import objection
 
 __all__ = [
     "CLAIMS",
@@ -27,8 +27,8 @@ __all__ = [
     "category_is_allowed",
     "content_names",
     "is_identifier",
+    "leads_through",
     "normalised",
-    "reads_content",
     "taxonomy",
     "use_is_allowed",
 ]
@@ -84,60 +84,40 @@ DERIVABLE = (
 """What a user-agent string can say; nothing else of it is ever kept."""
 
 PEER = "client.address"
-"""The field that the address of whoever sent a request may fill."""
-
-_NEVER_READ = frozenset(
-    """
-    audioframes audiostream audiochunk audiobuffer videoframes videostream videochunk videobuffer
-    frame screenshare screenshots sharedscreen chats chatmessage chatlog message text transcription
-    caption subtitles subtitle whiteboards notes file files
-    """.split()
-)
-"""Further names, normalised, that no path may lead through although they are not counted."""
-
-_IDENTIFIERS = frozenset(
-    """
-    deviceid serial serialnumber serialno deviceserial mac macaddr macaddress hwaddr hardwareaddress
-    harddiskid harddiskserial diskid diskserial volumeid idfa idfv gaid aaid adid advertisingid
-    advertisingidentifier adidentifier imei meid imsi iccid udid androidid ssaid machineid hostid
-    uuid guid uniqueid deviceidentifier deviceuuid deviceguid machineguid hardwareuuid serialnum
-    identifierforvendor bluetoothaddress hardwareid installationid fingerprint browserfingerprint
-    userid participantid accountid customerid cookieid
-    """.split()
-)
+"""The field that the address of a request's sender may fill."""
 
 
 @cache
 def taxonomy() -> Mapping[str, frozenset[str]]:
-    """The shipped fideslang keys: ``data_categories`` and ``data_uses``."""
-    document = orjson.loads(shelf.taxonomy().read_bytes())
+    """Load the shipped fideslang keys: ``data_categories`` and ``data_uses``."""
+    document = orjson.loads(resources.taxonomy().read_bytes())
     return {key: frozenset(document[key]) for key in ("data_categories", "data_uses")}
 
 
 def use_is_allowed(use: str) -> bool:
-    """Whether ``use`` is one of the allowed leaves."""
+    """Return whether ``use`` is one of the allowed leaves."""
     return use in USES or use.startswith("essential.service.")
 
 
 def category_is_allowed(category: str) -> bool:
-    """Whether ``category`` is one of the allowed keys or lies below one."""
+    """Return whether ``category`` is one of the allowed keys or lies below one."""
     return any(category == key or category.startswith(f"{key}.") for key in FIELD_CATEGORIES)
 
 
 def broken_claim(key: str) -> str:
-    """The id of the public claim that a forbidden use or category would break."""
+    """Return the id of the public claim that a forbidden use or category would break."""
     words = key.split(".")
     heads = (".".join(words[:end]) for end in range(len(words), 0, -1))
     return next((CLAIMS[head] for head in heads if head in CLAIMS), "needed-only")
 
 
 def normalised(name: str) -> str:
-    """A name without case and separators: ``Chat-Messages`` and ``chat_messages`` are one name."""
-    return re.sub(r"[\W_]", "", name).casefold()
+    """Remove case and separators: ``Chat-Messages`` and ``chat_messages`` are one name."""
+    return (name if name.isalnum() else re.sub(r"[\W_]", "", name)).casefold()
 
 
 def content_names(extra: Mapping[Category, Iterable[str]]) -> dict[str, Category]:
-    """Every content name, built in and added, with its category."""
+    """Map every content name, built in and added, to its category."""
     names: dict[str, Category] = {}
     for more in (CONTENT, extra):
         for category, listed in more.items():
@@ -145,14 +125,20 @@ def content_names(extra: Mapping[Category, Iterable[str]]) -> dict[str, Category
     return names
 
 
-def reads_content(path: str, names: Iterable[str]) -> bool:
-    """Whether any segment of a dotted path is a content name, however it is spelled."""
-    content = {normalised(name) for name in names} | _NEVER_READ
-    return any(normalised(segment) in content for segment in [path, *path.split(".")])
+def leads_through(path: str, names: Iterable[str]) -> bool:
+    """Return whether a dotted path, or any segment of it, is one of these names, however it is
+    spelled."""
+    spelled = _normalised_all(frozenset(names))
+    return any(normalised(segment) in spelled for segment in [path, *path.split(".")])
 
 
-def is_identifier(path: str) -> bool:
-    """Whether a dotted path names something that identifies a device or a person for long."""
-    segments = [normalised(segment) for segment in path.split(".")]
-    pairs = [first + second for first, second in pairwise(segments)]
-    return not _IDENTIFIERS.isdisjoint([*segments, *pairs])
+@lru_cache(maxsize=64)
+def _normalised_all(names: frozenset[str]) -> frozenset[str]:
+    return frozenset(map(normalised, names))
+
+
+def is_identifier(category: str) -> bool:
+    """Return whether a category leads to one device or person, so that only pseudonyms may have
+    it."""
+    found = objection(category, "text")
+    return found is not None and found.code == "E306"

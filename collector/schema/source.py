@@ -44,6 +44,13 @@ _DECIMAL = re.compile(r"[-+]?[0-9]+").fullmatch
 _BASED = re.compile(r"0(?:o[0-7]+|x[0-9a-fA-F]+)").fullmatch
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?").fullmatch
 _HALF_A_PAIR = re.compile("[\ud800-\udfff]").search
+_HIDDEN = re.compile(
+    "[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
+    "\ufeff\ufff9-\ufffb\U000e0000-\U000e01ef]"
+)
+"""Control characters but tab and line feed, and characters that reverse or hide text: a terminal or
+a reader of a review would see something else than what is written."""
+_HIDDEN_MESSAGE = "a control character, or one that reverses or hides text, is here; take it out"
 _NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)").fullmatch
 
 Loc = tuple[str | int, ...]
@@ -62,7 +69,7 @@ class Source:
     unread: set[Loc] = field(default_factory=set)
 
     def fault(self, loc: Loc, code: str, message: str) -> Fault:
-        """A fault at a place, or at the nearest enclosing place that is known."""
+        """Make a fault at a place, or at the nearest enclosing place that is known."""
         known = loc
         while known and known not in self.places:
             known = known[:-1]
@@ -70,18 +77,18 @@ class Source:
         return Fault(self.file, line, column, ".".join(map(_shown, loc)), message, code)
 
     def report(self, loc: Loc, code: str, message: str) -> None:
-        """Keep a fault, unless what stands there could not be read in the first place."""
+        """Record a fault, unless the value there could not be read in the first place."""
         if loc not in self.unread:
             self.faults.append(self.fault(loc, code, message))
 
     def refuse(self, loc: Loc, code: str, message: str) -> None:
-        """Keep the one fault of a value that cannot be read."""
+        """Record the one fault of a value that cannot be read."""
         self.report(loc, code, message)
         self.unread.add(loc)
 
 
 def _shown(part: str | int) -> str:
-    """A key as a message may show it: on one line, without control characters."""
+    """Clean a key for a message: on one line, without control characters."""
     text = str(part)
     text = text if text.isprintable() else ascii(text)[1:-1]
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
@@ -104,7 +111,7 @@ def read(path: Path, file: str) -> Source:
 
 
 def bytes_source(data: bytes, source: Source) -> Source:
-    """Fill a source from what a file holds."""
+    """Fill a source from a file."""
     if len(data) > _MAX_BYTES:
         source.report((), "E101", f"the file is too large; keep it within {_MAX_BYTES} bytes")
         return source
@@ -138,7 +145,7 @@ def text_source(text: str, source: Source) -> Source:
 
 
 def _events(text: str, source: Source) -> list[Event]:
-    """What the text consists of. More than JSON has, more than one document, and more than the
+    """Parse the text into events. More than JSON has, more than one document, and more than the
     limits allow are faults: such a text is not composed."""
     events: list[Event] = []
     depth = nodes = documents = 0
@@ -181,7 +188,7 @@ class _Node(NamedTuple):
 
 
 def _nodes(events: Iterator[Event]) -> Iterator[_Node]:
-    """All that there is up to the end of a collection, or of everything."""
+    """Yield the nodes up to the end of a collection, or of the document."""
     for event in events:
         if isinstance(event, CollectionEndEvent):
             return
@@ -209,6 +216,9 @@ def _members(node: _Node, loc: Loc, source: Source) -> Iterator[tuple[str, Any]]
             continue
         inner = (*loc, key)
         source.places[inner] = place
+        if _HIDDEN.search(key) or not key.isprintable():
+            source.report(inner, "E145", _HIDDEN_MESSAGE)
+            continue
         if key in seen:
             source.report(inner, "E103", "this key is already written above; leave one out")
             continue
@@ -217,11 +227,14 @@ def _members(node: _Node, loc: Loc, source: Source) -> Iterator[tuple[str, Any]]
 
 
 def _scalar(event: ScalarEvent, loc: Loc, source: Source) -> Any:
-    """A scalar by the core schema; dates stay the text they are written as."""
+    """Return a scalar by the core schema; dates stay the text they are written as."""
     text = str(event.value)
     if _HALF_A_PAIR(text):
         source.refuse(loc, "E107", "half a surrogate pair is not text; write the character itself")
         return ""
+    if _HIDDEN.search(text):
+        source.refuse(loc, "E145", _HIDDEN_MESSAGE)
+        return _HIDDEN.sub("", text)
     if event.style:
         return text
     if text in _NULL:

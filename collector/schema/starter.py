@@ -11,8 +11,8 @@ from pathlib import Path
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
-from collector.schema import shelf
-from collector.schema.terms import Name
+from collector.schema import resources
+from collector.schema.scalars import Name
 
 __all__ = ["EDITOR_FILE", "copy", "is_name", "starter"]
 
@@ -72,7 +72,7 @@ fields:
     kind: token                             # an entry of a list, or a text of a finite pattern
     from: [os.name, os]
     catalogue: os-names                     # os-names.txt beside this file, or a shipped one
-    # pattern: '[A-Z][a-z]{2,8}'            # instead of a catalogue
+    # pattern: '[A-Z][0-9]{2,8}'            # instead of a catalogue; letters have a limit
     # max_length: 16                        # a promise: a set with longer texts does not load
     category: user.device
     purposes: [planning]
@@ -95,6 +95,10 @@ fields:
   #   kind: boolean
   #   kind: time, precision: minute, within: ±7d                 RFC 3339 or Unix time, truncated
   #   kind: pseudonym, key: env:VARIABLE, rotate: 1d             the only form for identifiers
+  # What is none of address, device and system names a sentence for the public, also: quality
+
+# also_collected: {quality: We also measure how well calls run.}
+# homonyms: {guest: virtual machine}   # a word of a name that means something else here
 
 # Further names under which content travels. The built-in ones (audio, video, chat, transcript, …)
 # need not be listed. Content is counted and never decoded.
@@ -136,7 +140,7 @@ _SAMPLES = {
 
 
 def is_name(text: str) -> bool:
-    """Whether a schema may be called so."""
+    """Return whether a schema may be called so."""
     try:
         TypeAdapter(Name).validate_python(text, strict=True)
     except ValidationError:
@@ -145,7 +149,7 @@ def is_name(text: str) -> bool:
 
 
 def starter(name: str) -> tuple[str, dict[str, bytes]]:
-    """The document of a new schema, and the samples beside it: file name → JSON."""
+    """Write the document of a new schema, and the samples beside it: file name → JSON."""
     samples = {
         file: orjson.dumps(event, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
         for file, event in _SAMPLES.items()
@@ -154,9 +158,9 @@ def starter(name: str) -> tuple[str, dict[str, bytes]]:
 
 
 def copy(name: str, path: Path) -> tuple[str, dict[str, bytes]]:
-    """The same, copied from a schema file that loads, under a new name and as version 1.0.0."""
+    """Copy a schema file that loads, under a new name and as version 1.0.0."""
     text = path.read_text("utf-8")
     lines = (line for line in text.splitlines(keepends=True) if "yaml-language-server" not in line)
     renamed = re.sub(r"^schema:.*", f"schema: {name}", "".join(lines), count=1, flags=re.MULTILINE)
     renamed = re.sub(r"^version:.*", "version: 1.0.0", renamed, count=1, flags=re.MULTILINE)
-    return _MODELINE + renamed, {file.name: file.read_bytes() for file in shelf.samples(path)}
+    return _MODELINE + renamed, {file.name: file.read_bytes() for file in resources.samples(path)}

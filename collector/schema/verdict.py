@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
-__all__ = ["RULES", "Shift", "Verdict", "stepped"]
+__all__ = ["RULES", "Shift", "Verdict", "ordered_shifts"]
 
 Verdict = Literal["widening", "narrowing", "neutral"]
 
@@ -32,6 +32,12 @@ RULES: Mapping[str, Verdict] = {
     "test added": "narrowing",
     "test strengthened": "narrowing",
     "test renamed": "neutral",
+    "sentence added": "widening",
+    "sentence changed": "widening",
+    "sentence removed": "narrowing",
+    "homonym added": "widening",
+    "homonym changed": "widening",
+    "homonym removed": "narrowing",
     "another version": "neutral",
     # purposes
     "purpose added": "widening",
@@ -60,6 +66,7 @@ RULES: Mapping[str, Verdict] = {
     "required": "narrowing",
     "derived": "widening",
     "no longer derived": "narrowing",
+    "another sentence": "widening",
     "filled from the peer": "widening",
     "no longer filled": "narrowing",
     # values
@@ -94,7 +101,7 @@ class Shift(NamedTuple):
     added: Any = None
 
 
-def stepped(option: str, old: Any, new: Any, more: str, less: str) -> Iterator[Shift]:
-    """The shift of an option whose values are ordered: ``more`` where it went up."""
+def ordered_shifts(option: str, old: Any, new: Any, more: str, less: str) -> Iterator[Shift]:
+    """Yield the shift of an option whose values are ordered: ``more`` if it went up."""
     if old != new:
         yield Shift(option, more if new > old else less)

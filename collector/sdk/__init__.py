@@ -1,11 +1,11 @@
-"""The SDK: telemetry is minimised inside the application, before anything leaves the process.
+"""The SDK: minimise telemetry inside the application, before anything leaves the process.
 
     from collector import Collector
 
     with Collector(schema="conferencing", to="sqlite:///telemetry.db") as telemetry:
         telemetry.emit({"ip_address": "203.0.113.7", "chat": ["never leaves this process"]})
 
-This room is lazy, as the façade is: what is not used is not imported.
+The package imports a module when one of its names is used first.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collector.sdk.host import host_event as host_event
     from collector.sdk.withdrawal import Withdrawal as Withdrawal
 
-_WHERE = {
+_MODULES = {
     "Account": "collector.sdk.account",
     "Collector": "collector.sdk.client",
     "Withdrawal": "collector.sdk.withdrawal",
@@ -30,9 +30,9 @@ __all__ = ["Account", "Collector", "Withdrawal", "host_event"]
 
 
 def __getattr__(name: str) -> object:
-    if name not in _WHERE:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_WHERE[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""The account of a ``Collector``: what came in, what was kept of it, and where each record is."""
+"""The account of a ``Collector``: counts of events, and where each admitted record is."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from collector.contracts import Tally
 __all__ = ["LOSSES", "Account", "Loss"]
 
 Loss = Literal["queue_full", "refused", "closed", "unsent", "withdrawn", "expired"]
-"""Why an admitted record is not delivered: the queue had no room for it; the receiver will never
-take it; it came after ``close``; it still waited when the time for closing was over; nothing was
-left of it when consent was withdrawn, or when its retention was over."""
+"""Why an admitted record is lost: the queue was full; the receiver refused it for good; it came
+after ``close``; it was still queued when the time for closing was over; nothing was left of it when
+consent was withdrawn, or when its retention was over."""
 
 LOSSES: tuple[Loss, ...] = get_args(Loss)
 
 
 @dataclass(slots=True)
 class Account(Tally):
-    """A tally of all events, and how many of the admitted records are where.
+    """A tally of all events, and the place of each admitted record.
 
     ``admitted + recovered == delivered + queued + spooled + sum(lost.values())`` always holds.
-    ``queued`` are in memory, ``spooled`` on disk; ``recovered`` were found there when the spool
-    was opened. ``failures`` counts attempts to deliver that failed; ``failing`` says that the last
-    one did.
+    ``queued`` records are in memory, ``spooled`` ones on disk; ``recovered`` ones were there when
+    the spool was opened. ``failures`` counts failed attempts to deliver; ``failing`` says that the
+    last attempt failed.
     """
 
     delivered: int = 0
@@ -37,7 +37,7 @@ class Account(Tally):
     failing: bool = False
 
     def as_dict(self) -> dict[str, object]:
-        """The account in its JSON form: zero entries left out, except the first three keys and
+        """Return the account in its JSON form, without zeros, except for the first three keys and
         ``delivered``."""
         lost = {reason: self.lost[reason] for reason in LOSSES if self.lost[reason]}
         optional = {
@@ -48,6 +48,6 @@ class Account(Tally):
             "failures": self.failures,
             "failing": self.failing,
         }
-        # Without arguments ``super`` would look for the class that ``slots`` has replaced.
+        # ``super()`` would find the class from before ``slots`` replaced it.
         counts = Tally.as_dict(self) | {"delivered": self.delivered}
         return counts | {key: value for key, value in optional.items() if value}

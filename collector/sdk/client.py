@@ -1,7 +1,7 @@
-"""``Collector``: three lines in an application, and its telemetry can hold nothing but the schema.
+"""``Collector``, the SDK's main class: filter events in the calling thread, deliver in another.
 
-The filter runs in the thread that calls ``emit``. Records wait in memory for a thread that delivers
-them; whoever emits never waits for that, and never hears of bad data but by ``False``.
+``emit`` puts the records into a queue in memory, and never waits for their delivery. It reports an
+event without admitted records by returning ``False``, and never raises for one.
 """
 
 from __future__ import annotations
@@ -12,48 +12,54 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
-from collector.consent import Consent, chosen, refused
+from collector.consent import Consent, refused, refused_by_application
 from collector.contracts import Closing
 from collector.filter import Filter
 from collector.keyring import Keyring
 from collector.schema import Schema, load_schema
 from collector.sdk.account import Account
-from collector.sdk.buffer import Buffer
-from collector.sdk.courier import Courier
-from collector.sdk.delivery import Delivery, open_delivery
-from collector.sdk.objects import Objects
+from collector.sdk.delivery import DeliveryWorker, RecordDelivery, open_delivery
+from collector.sdk.objects import ObjectReader
+from collector.sdk.queue import RecordQueue
 from collector.sdk.settings import Mode, Settings, WhenFull, read
-from collector.sdk.withdrawal import Moment, Withdrawal, Withdrawing
+from collector.sdk.withdrawal import Moment, Withdrawal, WithdrawalRequest
 
 __all__ = ["Collector"]
 
-_PATIENCE = 30.0
+_WITHDRAW_SECONDS = 30.0
+_FORK_SECONDS = 5.0
+"""How long a fork waits for deliveries to files of this machine."""
+_START_SECONDS = 1.0
+_SPOOL_SECONDS = 0.5
+"""How long ``close`` waits, after its time, for a write to the spool that is under way."""
 _NO_SETTINGS = frozenset(["self", "keys", "consent"])
 Keys = Callable[[str, int], bytes]
 
 
 class Collector(Closing):
     """Minimises events and delivers the records. May be used from any thread, from asyncio, and
-    after ``fork``: each process has its own account, and delivers what it emitted itself.
+    after ``fork``: each process has its own account, and delivers the events that it emitted.
 
-    ``schema`` is a shipped schema's name, the path of a file, or a ``Schema``; ``to`` is where
+    ``schema`` is a shipped schema's name, the path of a file, or a ``Schema``. ``to`` is where
     records go: ``sqlite:///PATH`` (a store), ``ndjson:///PATH``, or a sidecar by ``http://``,
-    ``https://`` or ``unix:///PATH``. ``consent`` is what optional purposes are refused or not:
+    ``https://`` or ``unix:///PATH``. ``consent`` refuses optional purposes:
     ``{"<purpose>": bool}``, the names of refused ones, or ``False`` for all of them. ``keys``
-    resolves the key references of pseudonyms. The other
-    settings are in ``docs/sdk.md``; each may be set in the environment, which has the last word.
+    resolves the key references of pseudonyms. ``docs/sdk.md`` has the other settings; times are in
+    seconds and sizes in bytes, or texts such as ``5s`` and ``64MiB``. Environment variables have
+    the last word.
 
     Raises ``ConfigError`` for settings that cannot be used, ``SchemaError`` for a faulty schema,
-    and ``DeliveryError`` for a store that is none.
+    and ``DeliveryError`` for a file that is not a store.
     """
 
     schema: Schema
-    _courier: Courier | None
-    _delivery: Delivery | None
+    _worker: DeliveryWorker | None
+    _delivery: RecordDelivery | None
 
     def __init__(
         self,
@@ -65,11 +71,11 @@ class Collector(Closing):
         queue: int | None = None,
         when_full: WhenFull | None = None,
         batch: int | None = None,
-        interval: float | None = None,
-        timeout: float | None = None,
-        exit_timeout: float | None = None,
+        interval: float | str | None = None,
+        timeout: float | str | None = None,
+        exit_timeout: float | str | None = None,
         spool: str | os.PathLike[str] | None = None,
-        spool_limit: int | None = None,
+        spool_limit: int | str | None = None,
         token: str | None = None,
         ca: str | os.PathLike[str] | None = None,
         certificate: str | os.PathLike[str] | None = None,
@@ -99,7 +105,7 @@ class Collector(Closing):
         return self._settings, self.schema, self._keys, self._consent
 
     def __setstate__(self, state: tuple[Settings, Schema, Keys | None, Consent | None]) -> None:
-        """Another process gets one of the same settings, with an account of its own."""
+        """Restore the settings in another process, with an account of its own."""
         self._begin(*state)
 
     def emit(
@@ -110,40 +116,41 @@ class Collector(Closing):
         user_agent: str | None = None,
         consent: Consent | None = None,
     ) -> bool:
-        """Filter an event, and queue what is left of it; whether it was admitted and had room.
+        """Filter an event and queue its records. Never waits, and never raises for an event.
 
         An event is a mapping, a pydantic model, a dataclass, or JSON as ``bytes`` or ``str``.
-        ``peer`` is the address of whoever sent it, ``user_agent`` what it calls itself, where the
-        schema wants them. ``consent`` may refuse more for this event; what cannot be read as one
-        refuses all that can be. Never waits, and never raises for an event.
+        ``peer`` is the sender's address and ``user_agent`` its ``User-Agent``, for schemas with
+        fields for them. ``consent`` may refuse more for this event; an unreadable one refuses every
+        optional purpose. Returns whether there were records, and all had room in the queue.
         """
         if self._is_off:
             return False
         if type(event) is not dict:
             try:
                 event = self._objects.plain(event)
-            except Exception:  # noqa: BLE001 - of the event's own code; what it says may hold a value
+            except Exception:  # noqa: BLE001 - raised by the event's own code; its text may hold a value
                 event = b""
-        if consent is None and not self._hears:
-            is_kept = self._buffer.put(self._admit(event, peer=peer, user_agent=user_agent))
+        if consent is None and not self._has_consent:
+            is_queued = self._queue.put(self._admit(event, peer=peer, user_agent=user_agent))
         else:
-            is_kept = self._put_apart(event, peer, user_agent, consent)
-        if is_kept and not self._is_started:
+            is_queued = self._put_by_consent(event, peer, user_agent, consent)
+        if is_queued and not self._is_started:
             self._start()
-        return is_kept
+        return is_queued
 
     def set_consent(self, consent: Consent | None) -> None:
-        """From now on, events are filtered under this consent; ``None`` refuses nothing. What was
-        emitted before stays as it was filtered.
+        """Filter later events under this consent; ``None`` refuses nothing. Earlier records stay,
+        and so do refusals of the environment.
 
-        Raises ``ConfigError`` E205 for a purpose that the schema has not, or that cannot be
-        refused. What the environment says stays refused.
+        Raises ``ConfigError`` E205 for a purpose that the schema does not have, or that cannot be
+        refused.
         """
         always: Consent = list(self._settings.consent)
         if always == ["all"]:
             always = False
         self._filter = self._whole.without(
-            chosen(self.schema, consent) | chosen(self.schema, always)
+            refused_by_application(self.schema, consent)
+            | refused_by_application(self.schema, always)
         )
         self._consent = consent
         self._admit = self._filter.admit
@@ -157,73 +164,85 @@ class Collector(Closing):
         until: Moment | None = None,
         timeout: float | None = None,
     ) -> Withdrawal:
-        """Take out of what is kept of a person, in memory, on disk and in a store or file of this
-        machine, what is for optional purposes only. The person is found by a field that leads to
-        one at a time, ``client.address`` for example; from ``since`` until ``until`` (now). Days
-        and moments are RFC 3339, or objects of ``datetime``. What is emitted later is a matter of
-        ``consent``.
+        """Remove a person's data that is for optional purposes only: from memory, from the spool,
+        and from a store or file of this machine. Later events are a matter of ``consent``.
 
-        Waits for readers and for what is on its way, ``timeout`` seconds at most (unless said, 30).
-        Raises ``InputError`` E404 to E406 for what leads to nobody or to many, and
-        ``DeliveryError`` or ``ConfigError`` when a place could not be reached: do it again then.
+        The person is found by a field that identifies one at a time, for example
+        ``client.address``, in records from ``since`` until ``until`` (default: now). Both are
+        RFC 3339 texts, or days or moments of ``datetime``. Waits for readers and deliveries under
+        way, ``timeout`` seconds at most (default: 30).
+
+        Raises ``InputError`` E404 to E406 for a field or value that does not identify one person,
+        and ``DeliveryError`` or ``ConfigError`` when a place cannot be reached: call it again then.
         """
-        return Withdrawing(
+        return WithdrawalRequest(
             self._settings,
             self.schema,
             field=field,
             value=value,
             since=since,
             until=until,
-            seconds=_PATIENCE if timeout is None else timeout,
-        ).carry_out(
-            self._buffer, self._delivery if self._courier is None else self._courier.delivery
-        )
+            seconds=_WITHDRAW_SECONDS if timeout is None else timeout,
+        ).run(self._queue, self._current_delivery())
 
-    def _put_apart(self, event: Any, peer: Any, user_agent: Any, consent: Any) -> bool:
-        """Each record under what is granted for it; whether all had room, and there were some."""
+    def _put_by_consent(self, event: Any, peer: Any, user_agent: Any, consent: Any) -> bool:
+        """Queue each record with the purposes that are granted for it. Returns as ``emit``."""
         filter_ = self._filter.without(refused(self.schema.optional, consent))
-        parts = filter_.apart("json", event, peer=peer, user_agent=user_agent)
-        kept = [self._buffer.put(part) for part in parts if part.tally.received]
-        return bool(kept) and all(kept)
+        parts = filter_.admit_by_grant("json", event, peer=peer, user_agent=user_agent)
+        queued = [self._queue.put(part) for part in parts if part.tally.received]
+        return bool(queued) and all(queued)
 
     def emit_host(self) -> bool:
-        """Emit what kind of machine this is: device, and operating system; no identifier."""
-        from collector.sdk.host import host_event  # noqa: PLC0415 - many never ask
+        """Emit the kind of this machine: device and operating system, without an identifier."""
+        from collector.sdk.host import host_event  # noqa: PLC0415 - rarely used
 
         return not self._is_off and self.emit(host_event())
 
     def tally(self) -> Account:
-        """What came in, what was kept of it, and where each record is, at this moment."""
-        return self._buffer.snapshot()
+        """Return the account of this moment: counts of events, and where each record is."""
+        return self._queue.snapshot()
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until nothing that was emitted before waits in memory any more: it is delivered, or
-        in the spool, on disk. ``timeout`` is in seconds (unless said, ``exit_timeout``); says
-        whether it was long enough."""
-        return self._buffer.flush(self._seconds(timeout))
+        """Wait until every record of an earlier ``emit`` has left memory: it is delivered, in the
+        spool, refused by the receiver, or lost as the account says.
+
+        Waits ``timeout`` seconds at most (default: ``exit_timeout``). Returns whether that was long
+        enough.
+        """
+        return self._queue.flush(self._seconds(timeout))
 
     def close(self, timeout: float | None = None) -> bool:
-        """Deliver what waits, for ``timeout`` seconds at most (unless said, ``exit_timeout``), and
-        take nothing more; whether nothing was lost thereby. A spool keeps what it has."""
+        """Deliver the queue, and refuse all later events. Records in the spool stay there for the
+        next process; without a spool, records that are still queued at the end are lost as
+        ``unsent``.
+
+        Waits ``timeout`` seconds at most (default: ``exit_timeout``). Returns whether the queue was
+        emptied; a second call does nothing and returns ``True``.
+        """
         deadline = monotonic() + self._seconds(timeout)
-        if not self._closing.acquire(blocking=False):  # also of another thread
+        if not self._closing.acquire(blocking=False):  # closed, or being closed by another thread
             return True
-        self._buffer.close()
-        courier = self._courier
-        if courier is None or courier.ident is None:  # it was not started, or nothing was emitted
-            self._courier = courier = self._new_courier()
-            courier.try_once()
+        self._queue.close()
+        # No thread starts from now on. Where a signal handler has interrupted the start, go on.
+        self._starting.acquire(timeout=_START_SECONDS)
+        worker = self._worker
+        if worker is None or worker.ident is None:  # it was not started, or nothing was emitted
+            self._worker = worker = self._new_worker()
+            worker.end_by(deadline)
+            worker.run_once()
         else:
-            courier.join(max(0.0, deadline - monotonic()))
-        is_sent = not self.tally().queued
-        self._buffer.abandon()
-        if not courier.is_alive():
-            courier.close(max(0.0, deadline - monotonic()))
-        _living.pop(self, None)
-        return is_sent
+            worker.end_by(deadline)
+            worker.join(max(0.0, deadline - monotonic()))
+        self._queue.abandon()
+        if worker.is_alive() and self._settings.spool is not None:
+            worker.join(_SPOOL_SECONDS)
+        if worker.has_ended:  # else it closes the delivery itself
+            worker.close(max(0.0, deadline - monotonic()))
+        _open_collectors.pop(self, None)
+        return not self.tally().lost["unsent"]
 
     async def aclose(self, timeout: float | None = None) -> bool:
-        """As ``close``, without holding up the event loop."""
+        """Close as ``close`` does, without blocking the event loop."""
         return await asyncio.to_thread(self.close, timeout)
 
     def _begin(
@@ -236,79 +255,112 @@ class Collector(Closing):
         self._settings, self._keys = settings, keys
         self.schema = load_schema(settings.schema) if schema is None else schema
         self._whole = Filter(self.schema, keys=keys or Keyring())
-        self._hears = self.schema.consent is not None
+        self._has_consent = self.schema.consent is not None
         self.set_consent(consent)
-        self._objects = Objects(self._whole)
+        self._objects = ObjectReader(self._whole)
         self._is_off = settings.mode == "off"
         self._reset(is_closed=False)
         if not self._is_off:
             self._delivery = self._open()
-            _living[self] = self._after_fork
+            _open_collectors[self] = self._before_fork, self._after_fork
 
     def _reset(self, *, is_closed: bool) -> None:
-        """A new account, without a thread and with nothing open: at first, and after a fork."""
-        chosen = self._settings
-        self._buffer = Buffer(
-            chosen.queue, chosen.batch, chosen.interval, oldest=chosen.when_full == "oldest"
-        )
-        self._courier = None
+        """Begin with a new account, no thread and no open sink: at first, and after a fork."""
+        of = self._settings
+        self._queue = RecordQueue(of.queue, of.batch, of.interval, oldest=of.when_full == "oldest")
+        self._worker = None
         self._delivery = None
         self._starting, self._closing = threading.Lock(), threading.Lock()
         self._is_started = False
         if is_closed:
             self._closing.acquire()
-            self._buffer.close()
+            self._queue.close()
 
-    def _open(self) -> Delivery:
-        return open_delivery(self._settings, self.schema, self._buffer)
+    def _open(self) -> RecordDelivery:
+        return open_delivery(self._settings, self.schema, self._queue)
 
-    def _new_courier(self) -> Courier:
-        return Courier(self._buffer, self.schema, self._open, self._delivery)
+    def _new_worker(self) -> DeliveryWorker:
+        return DeliveryWorker(self._queue, self.schema, self._open, self._delivery)
 
     def _start(self) -> None:
-        """Start the thread. Where none can be started any more, ``close`` delivers; where the
-        handler of a signal has broken it off, the next event tries again."""
+        """Start the delivery thread. If the interpreter cannot start one any more, ``close``
+        delivers; if a signal handler interrupted this by raising, the next event tries again."""
         if not self._starting.acquire(blocking=False):
             return
         try:
-            if self._courier is None or self._courier.ident is None:
-                self._courier = self._new_courier()
-                self._courier.start()
+            if self._worker is None or self._worker.ident is None:
+                self._worker = self._new_worker()
+                self._worker.start()
                 _close_with_worker(self)
             self._is_started = True
         except RuntimeError:
-            self._courier = None
+            self._worker = None
         finally:
             self._starting.release()
 
     def _seconds(self, timeout: float | None) -> float:
         return self._settings.exit_timeout if timeout is None else timeout
 
+    def _current_delivery(self) -> RecordDelivery | None:
+        worker = self._worker
+        return self._delivery if worker is None else worker.delivery
+
+    def _before_fork(self, stack: ExitStack, deadline: float) -> None:
+        """Wait for the delivery under way, and keep the delivery thread out of SQLite until
+        ``stack`` is closed: a child that inherits an open file of SQLite believes in locks that it
+        does not hold, and one that inherits a transaction waits for ever."""
+        is_remote = self._settings.spool is None and not self._settings.target.is_file
+        seconds = 0.0 if is_remote else max(0.0, deadline - monotonic())
+        if self._queue.delivery_lock.acquire(timeout=seconds):
+            stack.callback(self._queue.delivery_lock.release)
+            delivery = self._current_delivery()
+            if delivery is not None:
+                delivery.before_fork(stack, seconds)
+
     def _after_fork(self) -> None:
-        """In the child: what waits is the parent's to deliver, and so is what is open. It must not
-        even be closed here, as SQLite would tidy up under the parent's feet."""
-        _inherited.append((self._buffer, self._courier, self._delivery))
+        """Begin anew in the child: queue and delivery are the parent's. If a file of SQLite is open
+        nevertheless, it must not be closed by the garbage collector."""
+        delivery = self._current_delivery()
+        if delivery is not None:
+            delivery.after_fork()
+        _inherited.append((self._queue, self._worker, delivery))
         self._reset(is_closed=self._closing.locked())
 
 
-_living: dict[Collector, Callable[[], None]] = {}
-"""All that are not closed, so that the end of the process closes them, with what each does in a
-child of the process."""
+_BeforeFork = Callable[[ExitStack, float], None]
+_open_collectors: dict[Collector, tuple[_BeforeFork, Callable[[], None]]] = {}
+"""All that are not closed, each with its functions to run before a fork, and after it in the child
+process. The end of the process closes them."""
 _inherited: list[object] = []
+_forking = threading.local()
 
 
 def _close_all() -> None:
-    for telemetry in list(_living):
+    for telemetry in list(_open_collectors):
         telemetry.close()
 
 
+def _pause_all() -> None:
+    """Prepare for a fork, and never keep it from happening."""
+    _forking.stack = ExitStack()
+    deadline = monotonic() + _FORK_SECONDS
+    for before_fork, _ in list(_open_collectors.values()):
+        with suppress(Exception):
+            before_fork(_forking.stack, deadline)
+
+
+def _resume_all() -> None:
+    _forking.stack.close()
+
+
 def _forget_parent() -> None:
-    for after_fork in list(_living.values()):
+    for _, after_fork in list(_open_collectors.values()):
         after_fork()
 
 
 def _close_with_worker(telemetry: Collector) -> None:
-    """The workers of ``multiprocessing`` end without what ``atexit`` has, but with its own."""
+    """Close at the end of a ``multiprocessing`` worker, which runs its own finalizers and none of
+    ``atexit``."""
     util = sys.modules.get("multiprocessing.util")
     process = sys.modules.get("multiprocessing.process")
     if util is not None and process is not None and process.parent_process() is not None:
@@ -317,4 +369,6 @@ def _close_with_worker(telemetry: Collector) -> None:
 
 atexit.register(_close_all)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_parent)
+    os.register_at_fork(
+        before=_pause_all, after_in_parent=_resume_all, after_in_child=_forget_parent
+    )

@@ -1,128 +1,269 @@
-"""How records get from memory to where they go: straight into a sink, or by way of a spool.
+"""The delivery of queued records: a thread, and the ways from the queue to the sink.
 
-Whoever delivers counts what became of the records in the buffer's account.
+``DeliveryWorker`` takes batches out of the queue and retries each until it is delivered. A
+``RecordDelivery`` hands them to a ``Sender`` directly, or by way of a spool on disk, and counts the
+outcome in the queue's account.
 """
 
 from __future__ import annotations
 
-import logging
+import math
+import random
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from datetime import UTC, datetime
+from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
-from collector.contracts import Batch, Spooled
-from collector.errors import DeliveryError
-from collector.filter.revision import expired
+from collector.contracts import Batch
+from collector.errors import CollectorError
+from collector.filter.redaction import Expiry, redactor
 from collector.filter.stored import read
 from collector.schema import Schema
-from collector.sdk.buffer import Buffer
+from collector.sdk.body_limit import BodyTooLarge
+from collector.sdk.queue import RecordQueue
+from collector.sdk.sender import Sender, open_sender
 from collector.sdk.settings import Settings
-from collector.sdk.target import Target
 
 if TYPE_CHECKING:
-    from collector.sinks.files import NdjsonFile
-    from collector.sinks.store import Store
     from collector.spool import Spool
 
-__all__ = ["Delivery", "Send", "open_delivery"]
+__all__ = ["DeliveryWorker", "DirectDelivery", "RecordDelivery", "open_delivery"]
 
-Send = Callable[..., int]
-"""Delivers batches durably, and says how many of their records will never be taken; without any,
-there is time to tidy up."""
-
-_log = logging.getLogger("collector.sdk")
-_HELD = "what is over its retention cannot be taken out at present: is the disk full, or a reader?"
+_FIRST_PAUSE = 0.2
+_LONGEST_PAUSE = 30.0
+_PRUNE_SECONDS = 3600.0
 
 
-class Delivery(Protocol):
-    """Where a buffer's records are handed to, by one thread."""
+class RecordDelivery(Protocol):
+    """A way from the queue to a sink. For one thread at a time, except ``sender.end_by``."""
 
-    def keep(self, parcel: Spooled) -> None:
-        """Keep a batch, and settle it in the buffer, or raise ``DeliveryError``."""
+    @property
+    def sender(self) -> Sender:
+        """The sink at the end."""
+
+    def deliver(self, batch: Batch) -> None:
+        """Deliver the batch in flight, and acknowledge or split it in the queue.
+
+        Raises ``DeliveryError`` when it must be tried again.
+        """
 
     def tidy(self) -> None:
-        """There is time for it."""
+        """Do the sink's upkeep; called when no records have come for a while. Raises what the sink
+        raises."""
 
     def prune(self) -> None:
-        """Take out of what waits on disk what is older than it may be, unless a sink is at it."""
+        """Remove what is over its retention from the spool, unless a delivery is under way."""
 
-    def still(self, seconds: float) -> AbstractContextManager[Sequence[Spool]]:
-        """The spools, out of which nobody delivers for as long as it lasts. Raises
-        ``DeliveryError`` E510 when it does not come to that within so many seconds."""
+    def paused(self, seconds: float) -> AbstractContextManager[Sequence[Spool]]:
+        """Pause the delivery from the spools, and yield them.
+
+        Raises ``DeliveryError`` E510 when that takes longer than so many seconds.
+        """
+
+    def before_fork(self, stack: ExitStack, seconds: float) -> None:
+        """Keep threads out of SQLite, and let go of what a child process must not inherit, until
+        ``stack`` is closed. Waits so many seconds at most."""
+
+    def after_fork(self) -> None:
+        """Close in a child process what it inherited nevertheless."""
 
     def close(self, seconds: float) -> None:
         """Finish within so many seconds."""
 
 
-def open_delivery(settings: Settings, schema: Schema, buffer: Buffer) -> Delivery:
-    """Open what the settings name. Raises ``ConfigError`` and ``DeliveryError`` when it cannot be
-    used."""
-    with ExitStack() as stack:
-        send = _opened(settings.target, settings, schema, stack)
-        if settings.spool is None:
-            return _Direct(send, buffer, stack.pop_all())
-        from collector.sdk.detour import Detour  # noqa: PLC0415 - most do without, and it is large
-        from collector.sdk.slots import claim  # noqa: PLC0415 - as above
+class DirectDelivery:
+    """Deliver from memory straight to the sink."""
 
-        name = settings.target.scheme
-        spools = claim(settings.spool, settings.spool_limit, name, [schema.layout])
-        return Detour(name, spools, send, buffer, schema=schema, stack=stack.pop_all())
+    def __init__(self, sender: Sender, queue: RecordQueue, stack: ExitStack) -> None:
+        self.sender: Sender = sender
+        self._queue, self._stack = queue, stack
 
-
-class _Direct:
-    """Records go into the sink, which is asked until it has them."""
-
-    def __init__(self, send: Send, buffer: Buffer, stack: ExitStack) -> None:
-        self._send, self._buffer, self._stack = send, buffer, stack
-
-    def keep(self, parcel: Spooled) -> None:
-        batch = read(parcel)
-        refused = self._send(batch) if batch.records else 0
-        self._buffer.settle(len(batch.records), refused=refused)
+    def deliver(self, batch: Batch) -> None:
+        """Send the batch; a batch that is too large for the sink is split in the queue."""
+        records, refused = read(batch), 0
+        try:
+            if records.records:
+                refused = self.sender.send(records)
+        except BodyTooLarge:
+            self._queue.split(self.sender.body_limit or 1)
+            return
+        self._queue.acknowledge(len(records.records), refused=refused)
 
     def tidy(self) -> None:
-        with suppress(DeliveryError):
-            self._send()
+        """Let the sink do its upkeep."""
+        self.sender.send()
 
     def prune(self) -> None:
-        """The sink does."""
+        """Do nothing: the sink prunes itself."""
 
-    def still(self, seconds: float) -> AbstractContextManager[Sequence[Spool]]:
+    def paused(self, seconds: float) -> AbstractContextManager[Sequence[Spool]]:
+        """Yield no spools."""
         return nullcontext(())
 
+    def before_fork(self, stack: ExitStack, seconds: float) -> None:
+        """Release the sink. The caller holds the queue's ``delivery_lock``."""
+        self.sender.release()
+
+    def after_fork(self) -> None:
+        """Do nothing: there is nothing left."""
+
     def close(self, seconds: float) -> None:
+        """Close the sink."""
         self._stack.close()
 
 
-class _Local:
-    """A store or a file of this machine: it takes every record. That something which is over its
-    retention cannot be taken out of it is logged, once."""
+def open_delivery(settings: Settings, schema: Schema, queue: RecordQueue) -> RecordDelivery:
+    """Open the sink of the settings, and the spool if there is one.
 
-    def __init__(self, sink: Store | NdjsonFile) -> None:
-        self._sink = sink
-        self._is_held = False
+    Raises ``ConfigError`` and ``DeliveryError`` when one cannot be used.
+    """
+    with ExitStack() as stack:
+        sender = open_sender(settings, schema, stack)
+        if settings.spool is None:
+            return DirectDelivery(sender, queue, stack.pop_all())
+        from collector.sdk.spooled_delivery import (  # noqa: PLC0415 - large, and rarely used
+            SpooledDelivery,
+            claim,
+        )
 
-    def send(self, *batches: Batch) -> int:
-        """Deliver the batches, and let the sink tidy up; it refuses no record."""
-        self._sink.deliver(*batches)
-        if self._sink.is_held != self._is_held:
-            self._is_held = self._sink.is_held
-            _log.warning(_HELD if self._is_held else "what was over its retention is gone")
-        return 0
+        name = settings.target.scheme
+        spools = claim(settings.spool, settings.spool_limit, name, [schema.layout])
+        return SpooledDelivery(name, spools, sender, queue, schema=schema, stack=stack.pop_all())
 
 
-def _opened(target: Target, settings: Settings, schema: Schema, stack: ExitStack) -> Send:
-    if target.scheme == "sqlite":
-        from collector.sinks.store import Store  # noqa: PLC0415 - of the sinks, one is used
+class DeliveryWorker(threading.Thread):
+    """The thread that delivers until the queue is closed and empty, or abandoned.
 
-        return _Local(stack.enter_context(Store(target.path, schema))).send
-    if target.scheme == "ndjson":
-        from collector.sinks.files import NdjsonFile  # noqa: PLC0415
+    A failed batch is retried after longer and longer pauses. ``opener`` opens the delivery where
+    none is given, and is retried as well. Once an hour, records that wait lose what is over its
+    retention.
+    """
 
-        file = NdjsonFile(target.path, shared=True, prune=expired(schema))
-        return _Local(stack.enter_context(file)).send
-    from collector.sdk.sidecar import Sidecar  # noqa: PLC0415
+    def __init__(
+        self,
+        queue: RecordQueue,
+        schema: Schema,
+        opener: Callable[[], RecordDelivery],
+        delivery: RecordDelivery | None = None,
+    ) -> None:
+        super().__init__(name="collector-sdk", daemon=True)
+        self.delivery = delivery
+        self._queue, self._schema, self._opener = queue, schema, opener
+        self._next_prune = monotonic() + _PRUNE_SECONDS
+        self._end = math.inf
+        self._sized_id = b""
+        self._closing = threading.Lock()
+        self._has_ended = False
 
-    sidecar = Sidecar(target, settings)
-    stack.callback(sidecar.close)
-    return sidecar.send
+    @property
+    def has_ended(self) -> bool:
+        """Whether the thread uses the delivery no more."""
+        return self._has_ended or not self.is_alive()
+
+    def end_by(self, moment: float) -> None:
+        """Limit exchanges with the receiver to this moment of ``time.monotonic``. For another
+        thread."""
+        self._end = moment
+        delivery = self.delivery
+        if delivery is not None:
+            delivery.sender.end_by(moment)
+
+    def run(self) -> None:
+        """Deliver. Once the queue is abandoned, close the delivery as soon as it returns."""
+        try:
+            while (in_flight := self._queue.take()) is not None:
+                if in_flight.lines:
+                    self._deliver_with_retries()
+                elif self.delivery is not None:
+                    self._tidy(self.delivery)
+                self._prune()
+        finally:
+            # Set before the queue is asked, so that one of the two threads closes the delivery.
+            self._has_ended = True
+        if self._queue.is_abandoned:
+            self.close(0)
+
+    def run_once(self) -> None:
+        """Deliver in the calling thread, without a retry. The queue must be closed."""
+        while self._queue.take() is not None:
+            if not self._attempt():
+                return
+
+    def close(self, seconds: float) -> None:
+        """Close the delivery. The thread must have ended."""
+        with self._closing:
+            delivery, self.delivery = self.delivery, None
+        if delivery is not None:
+            with suppress(CollectorError):
+                delivery.close(seconds)
+
+    def _deliver_with_retries(self) -> None:
+        pause = _FIRST_PAUSE
+        while not self._attempt():
+            # Many processes that lost the same sidecar should not come back at one moment.
+            if not self._queue.wait_for_retry(pause * random.uniform(0.5, 1.0)):  # noqa: S311
+                return
+            self._prune()
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _attempt(self) -> bool:
+        """Try to deliver the batch in flight, and return whether that worked."""
+        why = ""
+        try:
+            with self._queue.delivery_lock:
+                if self.delivery is None:
+                    self.delivery = self._opener()
+                    self.delivery.sender.end_by(self._end)
+                batch = self._batch()
+                if not self._split_if_too_large(batch.id, self.delivery.sender):
+                    self.delivery.deliver(batch)
+        except CollectorError as error:
+            why = error.code
+        except BaseException as error:  # the application must go on, whatever a sink raises
+            if isinstance(error, KeyboardInterrupt) and threading.current_thread() is not self:
+                raise  # of the application, which closes
+            why = type(error).__name__
+        if why:
+            self._queue.count_failure(why)
+        return not why
+
+    def _split_if_too_large(self, id_: bytes, sender: Sender) -> bool:
+        """Split a batch before its first attempt, if it is larger than the sink accepts.
+        After an attempt, the sink may have stored it under its id, even without a response.
+
+        Returns whether it was split; its parts are taken next.
+        """
+        if id_ == self._sized_id:
+            return False
+        limit = sender.body_limit
+        first = None if limit is None else self._queue.split(limit, sender.next_body_limit())
+        self._sized_id = first or id_
+        return first is not None
+
+    def _batch(self) -> Batch:
+        in_flight = self._queue.in_flight
+        payload = b"".join(in_flight.lines)
+        layout = self._schema.layout
+        return Batch(
+            in_flight.id,
+            in_flight.received,
+            layout=layout,
+            payload=payload,
+            granted=in_flight.granted,
+        )
+
+    def _tidy(self, delivery: RecordDelivery) -> None:
+        with self._queue.delivery_lock, suppress(BaseException):  # a sink may raise anything
+            delivery.tidy()
+
+    def _prune(self) -> None:
+        if monotonic() < self._next_prune:
+            return
+        self._next_prune = monotonic() + _PRUNE_SECONDS
+        expiry = Expiry(self._schema.retentions, datetime.now(UTC))
+        with self._queue.delivery_lock:
+            self._queue.redact(redactor(expiry), "expired")
+            if self.delivery is not None:
+                self.delivery.prune()

@@ -1,12 +1,11 @@
-"""Logs of an application, minimised: a processor for structlog, and handlers for ``logging``.
+"""Minimise the logs of an application: a processor for structlog, and handlers for ``logging``.
 
     structlog.configure(processors=[Minimise("conferencing"), structlog.processors.JSONRenderer()])
     logger.addHandler(MinimisingHandler(logging.StreamHandler(), "conferencing"))
     logger.addHandler(EmittingHandler(telemetry))
 
-They keep members that the schema lists, and the message where its field ``event.name`` admits it.
-A message is never formatted. What other handlers of the process do with a log record is out of
-their reach.
+They admit members that the schema lists, and the message if the field ``event.name`` admits it. A
+message is never formatted. Other handlers of the process get log records unchanged.
 """
 
 from __future__ import annotations
@@ -22,11 +21,18 @@ from collector.contracts import Tally
 from collector.errors import ConfigError
 from collector.filter import Filter
 from collector.keyring import Keyring
-from collector.ops.listed import MESSAGE, Kept, LeftOut, Listed, Members, reason
+from collector.ops.log_allowlist import (
+    MESSAGE,
+    AdmittedMembers,
+    AllowlistProcessor,
+    LeftOut,
+    Members,
+    reason,
+)
 from collector.ops.total import Total
 from collector.schema import load_schema
 from collector.schema.model import Schema
-from collector.schema.terms import keys as keys_of
+from collector.schema.scalars import keys as keys_of
 
 if TYPE_CHECKING:
     from collector.sdk.account import Account
@@ -37,15 +43,15 @@ __all__ = ["EmittingHandler", "Minimise", "MinimisingHandler"]
 Keys = Callable[[str, int], bytes]
 
 _NAME = "event.name"
-"""The field that a message is for."""
+"""The field for the message."""
 _LEVELS = (logging.CRITICAL, logging.ERROR, logging.WARNING, logging.INFO)
 _LOGGER = "minimised"
 _MINUTE = 60
 
 
 def _blank(level: int) -> logging.LogRecord:
-    """A log record that says nothing but its level and the minute. Not of the factory that an
-    application may have set, which adds what it likes."""
+    """Make a log record with nothing but its level and the minute. The application's log record
+    factory is not used, since it may add members."""
     record = logging.LogRecord(_LOGGER, level, "", 0, "", None, None)
     record.created = float(int(time()) // _MINUTE * _MINUTE)
     record.msecs = record.relativeCreated = 0.0
@@ -55,12 +61,12 @@ def _blank(level: int) -> logging.LogRecord:
     return record
 
 
-_OWN = frozenset(_blank(logging.DEBUG).__dict__) | {"message", "asctime"}
-"""What a log record of ``logging`` has by itself; anything else is the application's."""
+_STANDARD_MEMBERS = frozenset(_blank(logging.DEBUG).__dict__) | {"message", "asctime"}
+"""The members of every log record; all others are the application's."""
 
 
-class _Allowlist:
-    """A schema at work on log events. Safe to use from several threads."""
+class _LogFilter:
+    """Filters log events with a schema. Safe to use from several threads."""
 
     def __init__(self, schema: str | Path | Schema, keys: Keys | None) -> None:
         loaded = schema if isinstance(schema, Schema) else load_schema(schema)
@@ -72,53 +78,52 @@ class _Allowlist:
         self._known = _known(loaded)
         self._total = Total(Tally)
 
-    def __call__(self, message: Any, members: Members) -> Kept:
-        """Fields under their canonical names, and the message as ``event``, which is empty unless
-        it was admitted."""
+    def __call__(self, message: Any, members: Members) -> AdmittedMembers:
+        """Return the admitted fields under their canonical names, the message as ``event`` (empty
+        unless it is admitted), and the names of what is left out."""
         admission = self._filter.admit(_event(self._filter.schema, message, members))
         self._total.add(admission.tally)
         unknown = [name for name in members if name not in self._known]
-        kept: Members | None = None
+        admitted: Members | None = None
         for record in admission.records:  # one, or none
             del record["schema"]
-            kept = {MESSAGE: record.pop(_NAME, ""), **record}
-        if message is not None and (_NAME in members or not (kept and kept[MESSAGE])):
+            admitted = {MESSAGE: record.pop(_NAME, ""), **record}
+        if message is not None and (_NAME in members or not (admitted and admitted[MESSAGE])):
             unknown.append(MESSAGE)
-        return Kept(kept, unknown)
+        return AdmittedMembers(admitted, unknown)
 
     def tally(self) -> Tally:
         return self._total.sum()
 
 
-class Minimise(Listed):
-    """A structlog processor: an event goes on with the members that a schema admits, under their
-    canonical names, and with its message as ``event`` if the field ``event.name`` admits it (else
-    that is empty). An event of which nothing is admitted is dropped.
+class Minimise(AllowlistProcessor):
+    """A structlog processor: rebuilds an event from the members that a schema admits, under their
+    canonical names, with the message as ``event`` if the field ``event.name`` admits it (else
+    empty). An event of which nothing is admitted is dropped.
 
     ``schema`` is a shipped schema's name, a file, or a schema; ``keys`` resolves the key references
-    of pseudonyms. What later processors add, as a time or a level, stays.
+    of pseudonyms. Members of later processors, for example a time or a level, stay.
 
-    Raises ``ConfigError`` E204 for a schema with ``records``, E202 for a key that cannot be had,
+    Raises ``ConfigError`` E204 for a schema with ``records``, E202 for a key that is not available,
     and ``SchemaError``.
     """
 
     def __init__(
         self, schema: str | Path | Schema = "conferencing", *, keys: Keys | None = None
     ) -> None:
-        self._allowlist = _Allowlist(schema, keys)
-        super().__init__(self._allowlist)
+        self._log_filter = _LogFilter(schema, keys)
+        super().__init__(self._log_filter)
 
     def tally(self) -> Tally:
-        """What the schema made of the events so far."""
-        return self._allowlist.tally()
+        """Return the counts of the schema for the events so far."""
+        return self._log_filter.tally()
 
 
 class MinimisingHandler(logging.Handler):
-    """Hands on to another handler what a schema admits of log records, as new ones: the message
-    (empty unless ``event.name`` admits it), fields as ``extra`` gives them, level and minute.
+    """Passes new log records to another handler, with what a schema admits: the message (empty
+    unless ``event.name`` admits it), fields as ``extra`` sets them, level and minute.
 
-    A level and filters of ``handler`` hold; its formatter is the one that counts. Raises as
-    ``Minimise`` does.
+    Level, filters and formatter of ``handler`` apply. Raises as ``Minimise`` does.
     """
 
     def __init__(
@@ -130,31 +135,32 @@ class MinimisingHandler(logging.Handler):
     ) -> None:
         super().__init__()
         self._handler = handler
-        self._allowlist = _Allowlist(schema, keys)
+        self._log_filter = _LogFilter(schema, keys)
         self._left_out = Total(Counter[LeftOut])
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Hand on what is admitted of a log record."""
+        """Pass on what is admitted of a log record."""
         message, members, reasons = _read(record)
-        kept, unknown = self._allowlist(message, members)
+        admitted, unknown = self._log_filter(message, members)
         self._left_out.add(Counter([*reasons, *map(reason, unknown)]))
         level = next((level for level in _LEVELS if record.levelno >= level), logging.DEBUG)
         del record, message, members, unknown
-        if kept is not None and level >= self._handler.level:
+        if admitted is not None and level >= self._handler.level:
             fresh = _blank(level)
-            fresh.msg = kept.pop(MESSAGE)
-            fresh.__dict__.update((name, kept[name]) for name in kept.keys() - _OWN)
+            fresh.msg = admitted.pop(MESSAGE)
+            custom = admitted.keys() - _STANDARD_MEMBERS
+            fresh.__dict__.update((name, admitted[name]) for name in custom)
             self._handler.handle(fresh)
 
     def tally(self) -> Tally:
-        """What the schema made of the log records so far."""
-        return self._allowlist.tally()
+        """Return the counts of the schema for the log records so far."""
+        return self._log_filter.tally()
 
     def left_out(self) -> Counter[LeftOut]:
-        """What was left out of them so far, as counts."""
+        """Return the counts of what was left out so far, by reason."""
         return self._left_out.sum()
 
     def flush(self) -> None:
@@ -162,13 +168,13 @@ class MinimisingHandler(logging.Handler):
         self._handler.flush()
 
     def close(self) -> None:
-        """Close the other handler, too."""
+        """Close this handler and the other one."""
         self._handler.close()
         super().close()
 
 
 class EmittingHandler(logging.Handler):
-    """Gives log records to a ``Collector``, as events of the same members. It is not closed."""
+    """Emits log records to a ``Collector``, as events of the same members. Does not close it."""
 
     def __init__(self, telemetry: Collector) -> None:
         super().__init__()
@@ -187,40 +193,40 @@ class EmittingHandler(logging.Handler):
         self._telemetry.emit(_event(self._telemetry.schema, message, members))
 
     def tally(self) -> Account:
-        """The account of the ``Collector``, of whatever is emitted to it."""
+        """Return the account of the ``Collector``, which counts other events too."""
         return self._telemetry.tally()
 
     def left_out(self) -> Counter[LeftOut]:
-        """What was left out of log records so far, as counts."""
+        """Return the counts of what was left out so far, by reason."""
         return self._left_out.sum()
 
 
 def _event(schema: Schema, message: Any, members: Members) -> Members:
-    """An event for the filter. A member called ``event.name`` comes before the message."""
+    """Make the event for the filter. A member ``event.name`` comes before the message."""
     return {_NAME: message, **members} if _NAME in schema.fields else members
 
 
 def _known(schema: Schema) -> frozenset[str]:
-    """The names of members that a schema looks for, and those of content, which are counted."""
+    """Collect the names of members that a schema reads, and those that it counts as content."""
     paths = [path for name, field in schema.fields.items() for path in field.paths(name)]
     paths += [*schema.user_agent_paths, *filter(None, [schema.consent])]
     return frozenset([*paths, *(str(keys_of(path)[0]) for path in paths), *schema.content_names])
 
 
 def _read(record: logging.LogRecord) -> tuple[Any, Members, list[LeftOut]]:
-    """The message of a log record, unformatted; what the application added; and what else there is
-    that is left out."""
+    """Return the unformatted message of a log record, the application's members, and the reasons
+    for which other parts are left out."""
     own = record.__dict__
-    members = {name: value for name, value in own.items() if name not in _OWN}
+    members = {name: value for name, value in own.items() if name not in _STANDARD_MEMBERS}
     args = own.get("args")
-    there: dict[LeftOut, bool] = {
+    present: dict[LeftOut, bool] = {
         "arguments": not (args is None or (type(args) is tuple and not args)),
-        "exception": _is_there(own, "exc_info") or _is_there(own, "exc_text"),
-        "stack": _is_there(own, "stack_info"),
+        "exception": _is_present(own, "exc_info") or _is_present(own, "exc_text"),
+        "stack": _is_present(own, "stack_info"),
     }
-    return own.get("msg"), members, [what for what, is_there in there.items() if is_there]
+    return own.get("msg"), members, [reason for reason, is_present in present.items() if is_present]
 
 
-def _is_there(own: Members, name: str) -> bool:
+def _is_present(own: Members, name: str) -> bool:
     value = own.get(name)
     return value is not None and value is not False

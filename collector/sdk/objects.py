@@ -1,36 +1,37 @@
-"""Events that are objects: what a filter looks for in them, and nothing else, as a mapping.
+"""Read events that are objects: make a mapping of the members that the filter looks for.
 
-Of a pydantic model or a dataclass only the attributes that the schema names are read; no method of
-it is called, and nothing is serialised, so content stays where it is.
+Of a pydantic model or a dataclass, only the attributes that the schema names are read. No method of
+it is called, and nothing is serialised, so that content is never copied.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from enum import Enum
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any
+from types import GetSetDescriptorType, MappingProxyType, MemberDescriptorType
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
 from collector.filter import Filter
 from collector.filter.compile import Plan
 
-__all__ = ["Objects"]
+__all__ = ["ObjectReader"]
 
 _Tree = dict[str, Any]
-"""Names that are looked for, each with those below it."""
+"""Names to look for, each with the names below it."""
 
 _PLAIN = frozenset([str, int, float, bool])
-_MOST_KNOWN = 256
+_CACHED_CLASSES = 256
 
 
-class Objects:
+class ObjectReader:
     """Reads objects for one filter. A member is found by its attribute's name and, in a pydantic
-    model, also by its alias."""
+    model, by its alias."""
 
     def __init__(self, filter_: Filter) -> None:
         plan = filter_.plan
@@ -39,29 +40,31 @@ class Objects:
         self._tree |= dict.fromkeys(self._content)
 
     def __repr__(self) -> str:
-        return "<Objects>"
+        return "<ObjectReader>"
 
-    def plain(self, event: object) -> Any:
-        """What ``Filter.admit`` takes for an event: a mapping of plain values, or the event itself.
+    def plain(self, event: Any) -> Any:
+        """Return an event as ``Filter.admit`` accepts it: a mapping of plain values, or the event
+        itself if it is no object that is read here.
 
-        Raises whatever a foreign mapping raises.
+        Raises any error of a mapping that is not a ``dict``.
         """
-        if _is_record(event):
+        kind = _class_reader(event)
+        if kind.is_record:
             found = _members(event, self._tree)
             return {key: True if key in self._content else value for key, value in found.items()}
-        if isinstance(event, Mapping):
+        if kind.is_mapping:
             return dict(event)
         return event
 
 
 def _tree(plan: Plan, optional: Iterable[str]) -> _Tree:
-    """The names on the ways to fields, and to the purposes in a person's choices. Where records
-    lie, these are looked for in each of them."""
+    """Make the tree of names that lead to fields, and to the purposes in a person's choices; if an
+    event holds records, then in each of them."""
     tree: _Tree = {}
-    ways = [path for way in plan.records for path in way.paths]
-    fields = [path for path in plan.paths if path not in ways]
+    record_paths = [path for way in plan.records for path in way.paths]
+    fields = [path for path in plan.paths if path not in record_paths]
     fields += [(*path, purpose) for path in plan.choices for purpose in optional]
-    for path in (*fields, *((*way, *path) for way in ways for path in fields)):
+    for path in (*fields, *((*way, *path) for way in record_paths for path in fields)):
         node = tree
         for key in path[:-1]:
             node[str(key)] = node = node.get(str(key)) or {}
@@ -69,54 +72,100 @@ def _tree(plan: Plan, optional: Iterable[str]) -> _Tree:
     return tree
 
 
-def _is_record(value: object) -> bool:
-    return isinstance(value, BaseModel) or (
-        dataclasses.is_dataclass(value) and not isinstance(value, type)
-    )
+class _ClassReader(NamedTuple):
+    """What a class says of its instances, read without running code of the class.
+
+    ``is_record`` is true for pydantic models and dataclasses: ``names`` maps the names of members,
+    with aliases, to attributes; ``slots`` reads those that are not in an instance's ``__dict__``.
+    """
+
+    is_record: bool = False
+    is_mapping: bool = False
+    is_enum: bool = False
+    names: Mapping[str, str] = MappingProxyType({})
+    slots: Mapping[str, Callable[[Any], Any]] = MappingProxyType({})
+
+
+_FOREIGN = _ClassReader()
+_bases: Callable[[type], tuple[type, ...]] = type.__dict__["__mro__"].__get__
+_members_of: Callable[[type], Mapping[str, Any]] = type.__dict__["__dict__"].__get__
+_OVERRIDES = frozenset(["__hash__", "__eq__", "__getattribute__"])
+
+
+def _class_reader(value: object) -> _ClassReader:
+    """Read the class of a value. ``type`` names it, as ``isinstance`` would ask the value itself
+    for its ``__class__``; a class whose metaclass answers for it in other ways is not read."""
+    kind: Any = type(value)
+    meta = type(kind)
+    if meta is not type and any(
+        not _OVERRIDES.isdisjoint(_members_of(base)) for base in _bases(meta)[:-2]
+    ):
+        return _FOREIGN
+    return _read_class(kind)
+
+
+@lru_cache(maxsize=_CACHED_CLASSES)
+def _read_class(kind: Any) -> _ClassReader:
+    slots = {
+        name: member.__get__
+        for base in reversed(_bases(kind))
+        for name, member in _members_of(base).items()
+        if type(member) in (MemberDescriptorType, GetSetDescriptorType)
+    }
+    if issubclass(kind, BaseModel):
+        names = {name: name for name in kind.model_fields}
+        for name, each in kind.model_fields.items():
+            names |= {alias: name for alias in (each.alias, each.serialization_alias) if alias}
+        return _ClassReader(is_record=True, names=names, slots=slots)
+    if dataclasses.is_dataclass(kind):
+        names = {each.name: each.name for each in dataclasses.fields(kind)}
+        return _ClassReader(is_record=True, names=names, slots=slots)
+    is_mapping, is_enum = issubclass(kind, Mapping), issubclass(kind, Enum)
+    return _ClassReader(is_mapping=is_mapping, is_enum=is_enum, slots=slots)
 
 
 def _members(value: Any, tree: _Tree) -> dict[str, Any]:
-    """The members of an object that the tree names, as far as they are there."""
+    """Return those members of an object that the tree names."""
     if type(value) is dict:
         found = {key: value[key] for key in tree if key in value}
     else:
-        kind: Any = type(value)
-        names = _names(kind)
-        found = {key: _attribute(value, names[key]) for key in tree if key in names}
-        extra = getattr(value, "__pydantic_extra__", None) or {}
+        kind = _class_reader(value)
+        stored = _slot(value, kind, "__dict__") or {}
+        names = {key: kind.names[key] for key in tree if key in kind.names}
+        found = {
+            key: stored[name] if name in stored else _slot(value, kind, name)
+            for key, name in names.items()
+        }
+        extra = _slot(value, kind, "__pydantic_extra__") or {}
         found |= {key: extra[key] for key in tree if key in extra}
     return {key: _value(member, tree[key]) for key, member in found.items() if member is not None}
 
 
-def _attribute(value: Any, name: str) -> Any:
-    """An attribute as it is stored: a property would be code of somebody else's."""
-    stored = getattr(value, "__dict__", None)
-    return getattr(value, name, None) if stored is None else stored.get(name)
-
-
-@lru_cache(maxsize=_MOST_KNOWN)
-def _names(kind: Any) -> dict[str, str]:
-    """The attributes of a class, by the names that its members have outside."""
-    if not issubclass(kind, BaseModel):
-        return {each.name: each.name for each in dataclasses.fields(kind)}
-    names = {name: name for name in kind.model_fields}
-    for name, each in kind.model_fields.items():
-        names |= {alias: name for alias in (each.alias, each.serialization_alias) if alias}
-    return names
+def _slot(value: Any, kind: _ClassReader, name: str) -> Any:
+    """Return an attribute that a class has a place for, as it is stored: a property would run code
+    of the application."""
+    read = kind.slots.get(name)
+    try:
+        return None if read is None else read(value)
+    except AttributeError:
+        return None
 
 
 def _value(value: Any, tree: _Tree | None) -> Any:
-    """A member as a plain value. What is none goes on as it is: the filter says that it is of the
-    wrong type."""
+    """Return a member as a plain value. A value of another type is returned as it is: the filter
+    rejects it."""
     kind = type(value)
     if tree is None:
-        if kind in _PLAIN:
+        if kind is str:
             return value
-        if isinstance(value, Enum):
-            return value.value
+        reader = _class_reader(value)
+        if reader is _FOREIGN or kind in _PLAIN:
+            return value
+        if reader.is_enum:
+            return _slot(value, reader, "__dict__").get("_value_")
         if kind in (IPv4Address, IPv6Address):
             return str(value)
         return value.isoformat() if kind is datetime else value
     if kind is list or kind is tuple:
         return [_value(element, tree) for element in value]
-    return _members(value, tree) if kind is dict or _is_record(value) else value
+    return _members(value, tree) if kind is dict or _class_reader(value).is_record else value

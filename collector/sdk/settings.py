@@ -1,125 +1,213 @@
-"""The settings of a ``Collector``: from its arguments and, above them, from the environment.
+"""The settings of a ``Collector``: its arguments, and above them the environment.
 
-An operator has the last word without touching code: ``COLLECTOR_SDK_MODE=off`` is enough. Nothing
-of what was written is ever quoted: a fault says which setting it is, and what should stand there.
+An operator has the last word without a change of code: ``COLLECTOR_SDK_MODE=off`` is enough. A
+fault names the setting and says what it accepts; it never quotes a value, which may be a secret.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from collector.errors import ConfigFaults, Fault
 from collector.sdk.target import Target, local_store, target
-from collector.sdk.values import Check, choice, place, seconds, secret, size, text, whole, words
+from collector.units import DURATION, SIZE, parse_duration, parse_size
 
-__all__ = ["PREFIX", "Mode", "Setting", "Settings", "WhenFull", "read", "settings"]
+__all__ = ["PREFIX", "Mode", "SettingHelp", "Settings", "WhenFull", "read", "settings"]
 
 PREFIX = "COLLECTOR_SDK_"
-"""What the environment variables of settings begin with."""
+"""The beginning of each setting's environment variable."""
 
 Mode = Literal["on", "local", "off"]
 WhenFull = Literal["newest", "oldest"]
 
+_Check = Callable[[Any], Any]
+"""Returns the value of a setting from an argument or a text. Raises ``ValueError``, whose message
+says what is accepted."""
+_Reader = Callable[[str], float | None]
 
-def _is(check: Check, says: str) -> dict[str, Any]:
-    return {"check": check, "says": says}
+_WHOLE = re.compile(r"[0-9]{1,15}", re.ASCII).fullmatch
+_SECRET = re.compile(r"[\x21-\x7e]{1,4096}", re.ASCII).fullmatch
+_WORD = re.compile(r"[a-z][a-z0-9_-]{0,63}", re.ASCII).fullmatch
+
+
+def _choice(*names: str) -> _Check:
+    message = f"this must be one of {', '.join(names)}"
+
+    def check(value: Any) -> str:
+        if isinstance(value, str) and value in names:
+            return value
+        raise ValueError(message)
+
+    return check
+
+
+def _whole(low: int, high: int) -> _Check:
+    message = f"this must be a whole number from {low} to {high}"
+    return _number_check(low, high, lambda text: int(text) if _WHOLE(text) else None, message)
+
+
+def _size(low: int, high: int) -> _Check:
+    message = f"this must be from {low} to {high} bytes: {SIZE}"
+    return _number_check(low, high, parse_size, message)
+
+
+def _seconds(low: float, high: float) -> _Check:
+    message = f"this must be from {low:g} to {high:g} seconds: a number of seconds, or {DURATION}"
+
+    def read(text: str) -> float | None:
+        found = parse_duration(text)
+        return parse_duration(f"{text}s") if found is None else found
+
+    check = _number_check(low, high, read, message, float)
+    return lambda value: float(check(value))
+
+
+def _number_check(low: float, high: float, read: _Reader, message: str, *more: type) -> _Check:
+    """Accept a number within limits, of type ``int`` or one of ``more``, or a text for ``read``."""
+
+    def check(value: Any) -> Any:
+        number = read(value) if isinstance(value, str) else value
+        if number is not None and type(number) in (int, *more) and low <= number <= high:
+            return number
+        raise ValueError(message)
+
+    return check
+
+
+def _text(value: Any) -> str:
+    plain = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if isinstance(plain, str) and plain.strip() and plain.isprintable():
+        return plain
+    raise ValueError("this must be a text of printable characters, and not empty")
+
+
+def _path(value: Any) -> Path:
+    return Path(_text(value))
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    named = tuple(word.strip() for word in value.split(",")) if isinstance(value, str) else ()
+    if named and all(map(_WORD, named)):
+        return named
+    raise ValueError("this must be lower-case words between commas")
+
+
+def _secret(value: Any) -> str:
+    if isinstance(value, str) and _SECRET(value):
+        return value
+    raise ValueError("this must be 1 to 4096 printable ASCII characters without blanks")
+
+
+def _metadata(check: _Check, description: str) -> dict[str, Any]:
+    return {"check": check, "description": description}
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Settings:
-    """What a ``Collector`` goes by. Times are in seconds. ``repr`` shows nothing: the token is a
-    secret."""
+    """The settings of one ``Collector``. Times are in seconds, sizes in bytes. ``repr`` shows no
+    value: the token is a secret."""
 
     mode: Mode = field(
         default="on",
-        metadata=_is(
-            choice("on", "local", "off"),
-            "`on`; `local`: nothing leaves this machine; `off`: nothing is looked at or kept.",
+        metadata=_metadata(
+            _choice("on", "local", "off"),
+            "`on`; `local`: nothing leaves this machine; `off`: events are ignored.",
         ),
     )
     schema: str = field(
         default="conferencing",
-        metadata=_is(text(), "The schema: a shipped one's name, or the path of a file."),
+        metadata=_metadata(_text, "The schema: the name of a shipped one, or the path of a file."),
     )
     to: str = field(
         default="",
-        metadata=_is(
-            text(),
+        metadata=_metadata(
+            _text,
             "Where records go: `sqlite:///`, `ndjson:///`, `http://`, `https://` or `unix:///`."
-            " Unless said, as `local`.",
+            " Default: as `local`.",
         ),
     )
     local: str = field(
         default="",
-        metadata=_is(
-            text(),
-            "Where they go instead in mode `local`, if `to` is a sidecar: a `sqlite:///` or"
-            " `ndjson:///`. Unless said, a store in the user's data directory.",
+        metadata=_metadata(
+            _text,
+            "Where records go in mode `local`, if `to` is a sidecar: a `sqlite:///` or `ndjson:///`."
+            " Default: a store in the user's data directory.",
         ),
     )
     queue: int = field(
         default=100_000,
-        metadata=_is(whole(1, 10_000_000), "How many records may wait in memory at most."),
+        metadata=_metadata(_whole(1, 10_000_000), "The largest number of records in the queue."),
     )
     when_full: WhenFull = field(
         default="newest",
-        metadata=_is(
-            choice("newest", "oldest"),
-            "Which record goes when no more may wait: the `newest`, or the `oldest`.",
+        metadata=_metadata(
+            _choice("newest", "oldest"),
+            "The record that is dropped when the queue is full: the `newest`, or the `oldest`.",
         ),
     )
     batch: int = field(
-        default=2_000, metadata=_is(whole(1, 20_000), "How many records are delivered together.")
+        default=2_000,
+        metadata=_metadata(_whole(1, 20_000), "The largest number of records delivered together."),
     )
     interval: float = field(
         default=1.0,
-        metadata=_is(seconds(0.0, 3600.0), "How long the first of them waits for others."),
+        metadata=_metadata(
+            _seconds(0.0, 3600.0), "How long the first record of a batch waits for others."
+        ),
     )
     timeout: float = field(
-        default=10.0, metadata=_is(seconds(0.1, 300.0), "How long a sidecar may take to answer.")
+        default=10.0,
+        metadata=_metadata(
+            _seconds(0.1, 300.0),
+            "The time limit of one exchange with a sidecar: connection, request and response.",
+        ),
     )
     exit_timeout: float = field(
         default=5.0,
-        metadata=_is(
-            seconds(0.0, 3600.0),
+        metadata=_metadata(
+            _seconds(0.0, 3600.0),
             "How long `flush`, `close` and the end of the process wait for delivery.",
         ),
     )
     spool: Path | None = field(
         default=None,
-        metadata=_is(
-            place(),
-            "A directory in which records wait for delivery on disk; then they outlive a crash.",
+        metadata=_metadata(
+            _path, "A directory for records that wait for delivery on disk; they outlive a crash."
         ),
     )
     spool_limit: int = field(
         default=1 << 30,
-        metadata=_is(size(1 << 10, 1 << 40), "How many bytes of records may wait there."),
+        metadata=_metadata(
+            _size(1 << 10, 1 << 40), "The largest size of the records in the spool."
+        ),
     )
-    token: str = field(
-        default="", metadata=_is(secret(), "The bearer token that the sidecar asks for.")
-    )
+    token: str = field(default="", metadata=_metadata(_secret, "The bearer token for the sidecar."))
     ca: Path | None = field(
         default=None,
-        metadata=_is(
-            place(), "Who signs the sidecar's certificate, a PEM file; else the system's."
+        metadata=_metadata(
+            _path,
+            "The authorities that may sign the sidecar's certificate, a PEM file. Default: the"
+            " system's.",
         ),
     )
     certificate: Path | None = field(
         default=None,
-        metadata=_is(place(), "The certificate to show to the sidecar, a PEM file with its key."),
+        metadata=_metadata(
+            _path, "The client's certificate for the sidecar, a PEM file with its key."
+        ),
     )
     consent: tuple[str, ...] = field(
         default=(),
-        metadata=_is(
-            words(),
-            "Optional purposes that are refused, between commas; `all` for all of them. What the"
-            " argument refuses, which is also a dict or a bool, is refused besides.",
+        metadata=_metadata(
+            _words,
+            "Optional purposes that are refused, between commas; `all` refuses each. The argument"
+            " may also be a dict or a bool; both are applied.",
         ),
     )
 
@@ -128,7 +216,7 @@ class Settings:
 
     @property
     def target(self) -> Target:
-        """Where records go, in this mode."""
+        """Where records go in this mode."""
         wanted = target(self.to) if self.to else None
         if wanted is not None and (wanted.is_file or self.mode != "local"):
             return wanted
@@ -136,27 +224,29 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class SettingHelp:
     """One setting, for the documentation."""
 
     name: str
     variable: str
     default: Any
-    says: str
+    description: str
 
 
-def settings() -> list[Setting]:
-    """All of them, in order."""
+def settings() -> list[SettingHelp]:
+    """List all settings in order."""
     return [
-        Setting(each.name, PREFIX + each.name.upper(), each.default, each.metadata["says"])
+        SettingHelp(
+            each.name, PREFIX + each.name.upper(), each.default, each.metadata["description"]
+        )
         for each in dataclasses.fields(Settings)
     ]
 
 
 def read(arguments: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Settings:
-    """The settings of some arguments (``None``: not given), with the environment over them.
+    """Read the settings from arguments (``None``: not given) and the environment above them.
 
-    Raises ``ConfigFaults``, whose ``faults`` are all that is wrong.
+    Raises ``ConfigFaults``, whose ``faults`` are all faults at once.
     """
     environ = os.environ if environ is None else environ
     found: dict[str, Any] = {}
@@ -172,17 +262,18 @@ def read(arguments: Mapping[str, Any], environ: Mapping[str, str] | None = None)
         except ValueError as error:
             name, file = (variable, "environment") if is_set else (each.name, "arguments")
             faults.append(Fault(file, 0, 0, name, str(error), "E209"))
-    faults += _unknown(environ)
+    faults += _unknown_variables(environ)
     if not faults:
         result = Settings(**found)
-        faults += _contradictions(result)
+        faults += _target_faults(result)
         if not faults:
             return result
     raise ConfigFaults(faults)
 
 
-def _unknown(environ: Mapping[str, str]) -> list[Fault]:
-    """Variables that look like settings: a slip in one could leave telemetry on."""
+def _unknown_variables(environ: Mapping[str, str]) -> list[Fault]:
+    """Find variables with our prefix that are no setting: a misspelt one could leave telemetry
+    on."""
     known = {setting.variable for setting in settings()}
     number = sum(name.startswith(PREFIX) and name not in known for name in environ)
     if not number:
@@ -192,7 +283,7 @@ def _unknown(environ: Mapping[str, str]) -> list[Fault]:
     return [Fault("environment", 0, 0, "", message, "E208")]
 
 
-def _contradictions(read: Settings) -> list[Fault]:
+def _target_faults(read: Settings) -> list[Fault]:
     faults = []
     for name in ("to", "local"):
         value = getattr(read, name)

@@ -1,4 +1,7 @@
-"""Where records go, as a URL: a store, a file, or a sidecar."""
+"""The target of records as a URL: a sink of this machine, or a sidecar.
+
+``to=SCHEME:///PATH`` names a type of sinks by its scheme.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from collector.errors import ConfigError
 
-__all__ = ["Scheme", "Target", "local_store", "target"]
-
-Scheme = Literal["sqlite", "ndjson", "http", "https", "unix"]
+__all__ = ["Target", "local_store", "target"]
 
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9])?", re.ASCII).fullmatch
 _PREFIX = re.compile(r"[A-Za-z0-9/_.~%-]*", re.ASCII).fullmatch
@@ -29,39 +29,42 @@ _DEFAULT_PORT = 4318
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Target:
-    """A store or a file at ``path``, a sidecar's socket file there, or a sidecar at ``host`` and
-    ``port``, with ``prefix`` before the paths of its requests."""
+    """A sink of the type ``sink_type`` or a sidecar's socket at ``path``; or a sidecar at ``host``
+    and ``port``, with ``prefix`` before the paths of requests."""
 
-    scheme: Scheme
+    scheme: str
     path: Path = Path()
     host: str = "localhost"
     port: int = 0
     prefix: str = ""
+    sink_type: str = ""
 
     def __repr__(self) -> str:
         return f"<Target: {self.scheme}>"
 
     @property
     def is_file(self) -> bool:
-        """Whether records stay in a file of this machine."""
-        return self.scheme in ("sqlite", "ndjson")
+        """Whether the target is a sink of this machine."""
+        return bool(self.sink_type)
 
 
 def target(url: str) -> Target:
-    """Reads a URL. Three slashes begin a relative path of a store or a file, four an absolute one,
-    as SQLAlchemy has it. Raises ``ValueError``, whose message quotes nothing."""
+    """Read a URL. Three slashes begin a relative path of a sink, four an absolute one, as in
+    SQLAlchemy. Raises ``ValueError``, whose message quotes nothing."""
     scheme, colon, rest = url.partition("://")
-    if colon and scheme in ("sqlite", "ndjson"):
-        return Target("sqlite" if scheme == "sqlite" else "ndjson", _path(rest))
     if colon and scheme == "unix":
         return Target("unix", Path("/") / _path(rest))
     if colon and scheme in ("http", "https"):
         return _sidecar(url)
+    from collector.config.sink_types import type_of  # noqa: PLC0415 - not for a sidecar
+
+    if colon and (type_ := type_of(scheme)):
+        return Target(scheme, _path(rest), sink_type=type_)
     raise ValueError(_FORMS)
 
 
 def local_store() -> Target:
-    """The store in the user's data directory, by the XDG Base Directory Specification.
+    """Return the store in the user's data directory, by the XDG Base Directory Specification.
 
     Raises ``ConfigError`` E203 for a user without one.
     """
@@ -71,8 +74,10 @@ def local_store() -> Target:
             is_mac = sys.platform == "darwin"
             base = Path.home() / ("Library/Application Support" if is_mac else ".local/share")
     if not base.is_absolute():
-        raise ConfigError("E203", "there is no home directory for the store: say where it goes")
-    return Target("sqlite", base / "collector" / "telemetry.db")
+        raise ConfigError(
+            "E203", "there is no home directory for the default store: set `to` or `local`"
+        )
+    return Target("sqlite", base / "collector" / "telemetry.db", sink_type="store")
 
 
 def _path(rest: str) -> Path:
@@ -83,15 +88,15 @@ def _path(rest: str) -> Path:
 
 
 def _sidecar(url: str) -> Target:
-    is_ours = False
+    is_valid = False
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
-        is_ours = not (parts.query or parts.fragment or "@" in parts.netloc)
-        is_ours = is_ours and _PREFIX(parts.path) is not None
+        is_valid = not (parts.query or parts.fragment or "@" in parts.netloc)
+        is_valid = is_valid and _PREFIX(parts.path) is not None
     except ValueError:
         pass
-    if not is_ours or not (_HOST(host) or _is_address(host)):
+    if not is_valid or not (_HOST(host) or _is_address(host)):
         raise ValueError(f"{_FORMS}, without a name, a password or a query in it")
     if parts.scheme == "https":
         return Target("https", host=host, port=port or 443, prefix=parts.path.rstrip("/"))

@@ -1,5 +1,5 @@
-"""Consent is withdrawn: what was kept of somebody for optional purposes only goes, from everywhere
-that this process can reach."""
+"""Withdraw consent: remove a person's data for optional purposes from every place that this process
+can reach."""
 
 from __future__ import annotations
 
@@ -7,45 +7,43 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from collector.contracts import Subject
 from collector.errors import DeliveryError
-from collector.filter.revision import Objection, changing
-from collector.filter.subject import find
+from collector.filter.redaction import Objection, find_subject, redactor
 from collector.schema import Schema
-from collector.sdk.buffer import Buffer
-from collector.sdk.delivery import Delivery
+from collector.sdk.delivery import RecordDelivery
+from collector.sdk.queue import RecordQueue
+from collector.sdk.sender import open_sink_of
 from collector.sdk.settings import Settings
-from collector.sdk.target import Target
 
 if TYPE_CHECKING:
-    from collector.backlog import Cleared
+    from collector.retention.upkeep import SpoolOutcome
     from collector.spool import Spool
 
-__all__ = ["Moment", "Withdrawal", "Withdrawing"]
+__all__ = ["Moment", "Withdrawal", "WithdrawalRequest"]
 
 Moment = str | date | datetime
-"""A day or a moment: RFC 3339, or an object of the standard library that says its time zone."""
+"""A day or a moment: an RFC 3339 text, a ``date``, or a ``datetime`` with a time zone."""
 
 _BEYOND = (
-    "what other processes still hold: in memory, and in spools that they have open",
-    "backups, and copies that others made",
+    "memory of other processes, and the spools that they have open",
+    "backups and other copies",
 )
-_SENT = "what the sidecar has taken: `collector subject object` there"
+_KEPT = "the sink, which cannot forget what it got"
+_SENT = "the sidecar, for records that it has accepted: `collector subject object` there"
 
 
 @dataclass(frozen=True, slots=True)
 class Withdrawal:
-    """What was done: how many records have less in them, or are gone, that waited in memory
-    (``queued``) or on disk (``spooled``), or that were delivered into a store or a file of this
-    machine (``stored``). ``damaged`` counts batches and files of the spool that nobody can read;
-    they are deleted whole.
+    """The result of a withdrawal: how many records were changed or removed in memory (``queued``),
+    in the spool (``spooled``), and in a store or a file of this machine (``stored``). ``damaged``
+    counts unreadable batches and files of the spool, which are deleted whole.
 
-    ``is_swept`` says that no byte of it is left; else somebody is reading an earlier state: do it
-    again later. ``beyond`` is, in words, where more of it may be.
+    ``is_swept`` says that no byte is left. Otherwise another connection reads an earlier state:
+    withdraw again later. ``beyond`` lists in words the places that were not reached.
     """
 
     queued: int
@@ -56,11 +54,11 @@ class Withdrawal:
     beyond: tuple[str, ...]
 
 
-class Withdrawing:
-    """One withdrawal, for a schema and its settings, that may take so many seconds.
+class WithdrawalRequest:
+    """A withdrawal for one person, with a time limit in seconds.
 
-    Raises ``InputError`` as ``collector.filter.subject.find`` does, and ``TypeError`` for what is
-    no text, day or moment.
+    Raises ``InputError`` as ``collector.filter.redaction.find`` does, and ``TypeError`` for an
+    argument that is not a text, day or moment.
     """
 
     def __init__(
@@ -78,75 +76,72 @@ class Withdrawing:
             raise TypeError("`field` and `value` are texts")
         until = datetime.now(UTC) if until is None else until
         self._settings, self._schema = settings, schema
-        self._subject: Subject = find(schema, field, value, _text(since), _text(until))
+        self._subject: Subject = find_subject(schema, field, value, _text(since), _text(until))
         self._reason = Objection(self._subject, schema.refusable)
         self._deadline = monotonic() + seconds
 
-    def carry_out(self, buffer: Buffer, delivery: Delivery | None) -> Withdrawal:
-        """Take it out of memory, spools and sink, while nothing is delivered. Without ``delivery``
-        spools are opened, if there are any that nobody has open.
+    def run(self, queue: RecordQueue, delivery: RecordDelivery | None) -> Withdrawal:
+        """Pause the delivery, and redact memory, spools and sink. Without ``delivery``, open those
+        spools that no process has open.
 
-        Raises ``DeliveryError``; what was not done is done by doing it again.
+        Raises ``DeliveryError``; a second request does what is missing.
         """
-        if not buffer.turn.acquire(timeout=self._left()):
+        if not queue.delivery_lock.acquire(timeout=self._left()):
             raise DeliveryError("E510", "records are being delivered all the time; try again later")
         try:
-            queued = buffer.revise(changing(self._reason), "withdrawn")
+            queued = queue.redact(redactor(self._reason), "withdrawn")
             with self._spools(delivery) as spools:
-                stored, is_swept = self._from_sink(self._settings.target)
-                account = None if delivery is None else buffer
-                cleared = [self._from_spool(spool, stored, account) for spool in spools]
+                stored, is_swept, beyond = self._redact_sink()
+                account = None if delivery is None else queue
+                cleared = [self._redact_spool(spool, stored, account) for spool in spools]
         finally:
-            buffer.turn.release()
+            queue.delivery_lock.release()
         return Withdrawal(
             queued,
             sum(each.outcome.records for each in cleared),
             stored,
             sum(each.outcome.damaged + each.files for each in cleared),
             is_swept and all(each.outcome.is_swept for each in cleared),
-            _BEYOND if self._settings.target.is_file else (_SENT, *_BEYOND),
+            beyond + _BEYOND,
         )
 
     def _left(self) -> float:
         return max(0.0, self._deadline - monotonic())
 
     @contextmanager
-    def _spools(self, delivery: Delivery | None) -> Iterator[Sequence[Spool]]:
+    def _spools(self, delivery: RecordDelivery | None) -> Iterator[Sequence[Spool]]:
         root = self._settings.spool
         if delivery is not None:
-            with delivery.still(self._left()) as spools:
+            with delivery.paused(self._left()) as spools:
                 yield spools
         elif root is None:
             yield ()
         else:
-            from collector.sdk.slots import left_behind  # noqa: PLC0415 - as below
+            from collector.sdk.spooled_delivery import open_unclaimed  # noqa: PLC0415 - as below
 
-            with left_behind(
-                root, self._settings.spool_limit, self._settings.target.scheme
-            ) as spools:
+            sink = self._settings.target.scheme
+            with open_unclaimed(root, self._settings.spool_limit, sink) as spools:
                 yield spools
 
-    def _from_spool(self, spool: Spool, rows: int, buffer: Buffer | None) -> Cleared:
-        from collector.sdk.detour import amend  # noqa: PLC0415 - most have no spool
+    def _redact_spool(self, spool: Spool, rows: int, queue: RecordQueue | None) -> SpoolOutcome:
+        from collector.sdk.spooled_delivery import redact_spool  # noqa: PLC0415 - rarely used
 
         wait = self._left()
-        return amend(spool, self._reason, self._subject, rows=rows, wait=wait, buffer=buffer)
+        return redact_spool(spool, self._reason, self._subject, rows=rows, wait=wait, queue=queue)
 
-    def _from_sink(self, target: Target) -> tuple[int, bool]:
-        """How many rows or lines have less in them, and whether no byte of it is left there."""
-        subject, fields = self._subject, self._schema.refusable
-        if target.scheme == "sqlite":
-            from collector.sinks import held  # noqa: PLC0415 - of the sinks, one is used
+    def _redact_sink(self) -> tuple[int, bool, tuple[str, ...]]:
+        """Redact the sink. Returns how many rows or lines were changed or removed, whether no byte
+        is left there, and the places that were not reached."""
+        target = self._settings.target
+        if not target.is_file:
+            return 0, True, (_SENT,)
+        from collector.sinks.sink import ErasableSink  # noqa: PLC0415 - not for a sidecar
 
-            action = partial(held.clear, subject=subject, fields=fields)
-            return held.remove(target.path, action, self._left())
-        if target.scheme == "ndjson":
-            from collector.sinks.files import NdjsonFile, files_of  # noqa: PLC0415
-
-            if files_of(target.path):
-                with NdjsonFile(target.path, shared=True) as file:
-                    return file.revise(changing(self._reason)), True
-        return 0, True
+        with open_sink_of(target, self._schema, wait=self._left()) as sink:
+            if not isinstance(sink, ErasableSink):
+                return 0, True, (_KEPT,)
+            removal = sink.redact(self._subject, self._schema.refusable)
+            return removal.records, removal.is_swept, ()
 
 
 def _text(moment: Moment) -> str:

@@ -1,133 +1,309 @@
-"""The life of the process: open, listen, wait for a signal, drain, end."""
+"""Run the sidecar: check, open everything, listen, wait for a signal, drain, end."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import os
-import signal
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
-from functools import partial
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager, suppress
 from threading import Timer
 from time import monotonic
-from typing import Any
 
-from collector.config import Config
-from collector.ops.log import Log, Silence
-from collector.server.evidence import Evidence
-from collector.server.notify import notify
-from collector.server.parts import Parts
+import orjson
+
+from collector.config import Loaded
+from collector.config.extras import NO_GRPC
+from collector.config.model import settings
+from collector.errors import CollectorError
+from collector.ledger import Ledger, Note
+from collector.ledger import opened as opened_ledger
+from collector.ops.log import EventLog, LibraryLogHandler
+from collector.routing import changes
+from collector.schema.diff import Comparison, compare
+from collector.schema.stored_document import load_stored
+from collector.server.components import Components
+from collector.server.lifecycle import loop_factory, notify, restore_signals, signalled
+from collector.server.permissions import tighten_all
+from collector.server.preflight import prepare
 from collector.server.receivers import Receivers
-from collector.server.watch import Watch
 
-__all__ = ["serve"]
+__all__ = ["LedgerNotes", "notify", "opened", "serve"]
 
-_IN_FLIGHT_SECONDS = 3
+_GRACE_SECONDS = 3
 _FLUSH_SECONDS = 3.0
-_LONGEST_SECONDS = 8.5
-_LOOK_SECONDS = 1.0
-_ECHO_SECONDS = 0.1
-"""A terminal and a supervisor may both send what was meant as one signal."""
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SHUTDOWN_SECONDS = 8.5
+_CHECK_SECONDS = 1.0
+_NOTE_SECONDS = 2.0
 _SWITCH_SECONDS = 0.0002
-"""How long a thread keeps others waiting; a request passes through three. Between two slices of a
-body the event loop lets go and is back before others wake, so only one who has waited for longer
-than this gets his turn: it must be shorter than a slice takes, or the spool's writer starves."""
+"""The interpreter's switch interval; a request passes through three threads. Between two slices of
+a body the event loop releases the interpreter, and has it back before other threads wake, so only a
+thread that has waited for this long gets it: it must be shorter than a slice takes, or the spool's
+writer starves."""
 
 
-def serve(config: Config) -> int:
-    """Run until SIGTERM or SIGINT; 0 once all is flushed or the time for it is over.
+@contextmanager
+def opened(loaded: Loaded, log: EventLog) -> Iterator[tuple[Components, Receivers]]:
+    """Open everything that a sidecar runs on, receivers included, and close it at the end.
 
-    A second signal ends the process at once: what was acknowledged is on disk anyway.
+    Raises ``ConfigFaults`` with all faults before a file is made, and ``ConfigError`` or
+    ``DeliveryError`` where another process or the disk comes between.
     """
-    log = Log(config.log.level)
-    Silence(log).install()
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    # Whoever holds a sink's file, or a disk that does not answer, must not hold us too.
-    last = Timer(_LONGEST_SECONDS, os._exit, (0,))
-    last.daemon = True
     with ExitStack() as stack:
-        stack.callback(last.cancel)
-        parts = Parts(config, stack)
-        evidence = Evidence(parts, log)
-        receivers = Receivers(parts, stack, _IN_FLIGHT_SECONDS)
-        with asyncio.Runner(debug=False, loop_factory=_loop_factory()) as runner:
-            began = runner.run(_run(parts, receivers, evidence, log, last))
-        for number in _SIGNALS:
-            signal.signal(number, signal.SIG_DFL)
-        parts.upkeep.stop()
-        delivered = parts.pipeline.close(_FLUSH_SECONDS)
-        evidence.end()
-        parts.spool.close()
-        waiting, seconds = parts.spool.state().batches, round(monotonic() - began, 3)
-        log.say("stopped", delivered_all=delivered, waiting=waiting, seconds=seconds)
+        components = prepare(loaded)
+        modes = tighten_all(components.config, components.schema)
+        if modes.tightened:
+            log.write("modes_tightened", files=modes.tightened)
+        if modes.loose:
+            log.write("modes_loose", files=modes.loose)
+        components.open(stack)
+        yield components, Receivers(components, stack)
+
+
+def serve(loaded: Loaded) -> int:
+    """Run until SIGTERM or SIGINT; returns 0 when everything is flushed, or time is up.
+
+    A second signal ends the process at once: acknowledged records are on disk anyway.
+    """
+    log = EventLog(loaded.config.log.level)
+    LibraryLogHandler(log).install()
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    # A locked file of a sink, or a disk that does not respond, must not keep the process.
+    deadline = Timer(_SHUTDOWN_SECONDS, os._exit, (0,))
+    deadline.daemon = True
+    with ExitStack() as stack:
+        stack.callback(deadline.cancel)
+        components, receivers = stack.enter_context(opened(loaded, log))
+        notes = LedgerNotes(components, log)
+        with asyncio.Runner(debug=False, loop_factory=loop_factory()) as runner:
+            stopped_at = runner.run(
+                _run(components, receivers, notes, log, deadline, lacks_grpc=loaded.lacks_grpc)
+            )
+        restore_signals()
+        components.upkeep.stop()
+        delivered = components.pipeline.close(_FLUSH_SECONDS)
+        notes.end()
+        components.spool.close()
+        waiting, seconds = components.spool.state().batches, round(monotonic() - stopped_at, 3)
+        log.write("stopped", delivered_all=delivered, waiting=waiting, seconds=seconds)
     return 0
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    if sys.platform == "win32":
-        return None
-    import uvloop  # noqa: PLC0415 - not on every platform
-
-    return uvloop.new_event_loop
-
-
 async def _run(
-    parts: Parts, receivers: Receivers, evidence: Evidence, log: Log, last: Timer
+    components: Components,
+    receivers: Receivers,
+    notes: LedgerNotes,
+    log: EventLog,
+    deadline: Timer,
+    *,
+    lacks_grpc: bool,
 ) -> float:
-    """Serve until a signal; returns when it came."""
+    """Serve until a signal; returns the time of it."""
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(partial(_unhandled, log))
-    ending: asyncio.Future[tuple[int, float]] = loop.create_future()
-    for handled in _SIGNALS:
-        loop.add_signal_handler(handled, _signalled, ending, handled)
-    evidence.begin()
+    ending = signalled(loop, log)
+    notes.begin()
     await receivers.start()
-    parts.pipeline.start()
-    parts.upkeep.start()
+    components.pipeline.start()
+    components.upkeep.start()
     notify("READY=1")
-    _announce(parts, receivers, log)
+    _announce(components, receivers, log, lacks_grpc=lacks_grpc)
     gc.collect()
-    gc.freeze()  # what is there now stays: it need not be looked at again and again
-    watch = Watch(parts, log)
+    gc.freeze()  # what exists now stays; collections skip it
+    status = _StatusLog(components, log)
     while not ending.done():
-        await receivers.tick()
-        watch.look()
-        evidence.look()
-        await asyncio.wait([ending], timeout=_LOOK_SECONDS)
-    number, began = ending.result()
-    last.start()
+        status.update()
+        notes.update()
+        await asyncio.wait([ending], timeout=_CHECK_SECONDS)
+    received, stopped_at = ending.result()
+    deadline.start()
     notify("STOPPING=1")
-    log.say("stopping", signal=number)
-    await receivers.stop()
-    return began
+    log.write("stopping", signal=received)
+    await receivers.stop(_GRACE_SECONDS)
+    return stopped_at
 
 
-def _signalled(ending: asyncio.Future[tuple[int, float]], number: int) -> None:
-    if not ending.done():
-        ending.set_result((int(number), monotonic()))
-    elif monotonic() - ending.result()[1] > _ECHO_SECONDS:
-        signal.signal(number, signal.SIG_DFL)
-        signal.raise_signal(number)
-
-
-def _unhandled(log: Log, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    error = context.get("exception")
-    if isinstance(error, BaseException):
-        log.unexpected(error)
-    else:
-        log.library("asyncio")
-
-
-def _announce(parts: Parts, receivers: Receivers, log: Log) -> None:
-    """One line for people, or the log's first event for machines."""
+def _announce(
+    components: Components, receivers: Receivers, log: EventLog, *, lacks_grpc: bool
+) -> None:
+    """Report addresses, and that gRPC is missing: lines on a terminal, or events of the log."""
     if not sys.stderr.isatty():
         ports = receivers.ports()
-        log.say("started", **ports, sinks=len(parts.sinks))
+        log.write("started", **ports, sinks=len(components.sinks))
+        if lacks_grpc:
+            log.write("grpc_unavailable")
         return
-    where = ", ".join(f"{name} {place}" for name, place in receivers.places().items())
-    line = f"collector: {where}; data in {parts.config.data}; schema {parts.schema.id}"
+    where = ", ".join(f"{name} {address}" for name, address in receivers.addresses().items())
+    lines = [f"collector: {where}; data in {components.config.data}; schema {components.schema.id}"]
+    lines += [f"collector: {NO_GRPC}"] if lacks_grpc else []
     with suppress(OSError):
-        print(line, file=sys.stderr, flush=True)
+        print(*lines, sep="\n", file=sys.stderr, flush=True)
+
+
+class _StatusLog:
+    """Compares the components with their state at the last check."""
+
+    def __init__(self, components: Components, log: EventLog) -> None:
+        self._components = components
+        self._log = log
+        self._failing: set[str] = set()
+        self._set_aside: dict[str, int] = {}
+        self._damaged = self._errors = self._unhashed = 0
+        self._was_writable = True
+        self._was_held = False
+
+    def update(self) -> None:
+        """Log every change since the last call."""
+        for name, delivery in self._components.pipeline.deliveries().items():
+            if delivery.is_late and name not in self._failing:
+                self._failing.add(name)
+                self._log.write("sink_failing", sink=name, failures=delivery.failures)
+            elif not delivery.is_late and name in self._failing:
+                self._failing.discard(name)
+                self._log.write("sink_recovered", sink=name, delivered=delivery.delivered)
+            if delivery.set_aside > self._set_aside.get(name, 0):
+                self._set_aside[name] = delivery.set_aside
+                self._log.write("batches_set_aside", sink=name, set_aside=delivery.set_aside)
+        self._update_tokens()
+        if self._components.is_held != self._was_held:
+            self._was_held = not self._was_held
+            self._log.write("pruning_held" if self._was_held else "pruning_done")
+        spool = self._components.spool_reading()
+        has_failed, self._errors = spool.errors > self._errors, spool.errors
+        if self._was_writable and (has_failed or not spool.writable):
+            self._was_writable = False
+            self._log.write("spool_failing")
+        if spool.writable and not self._was_writable:
+            self._was_writable = True
+            self._log.write("spool_recovered")
+        if spool.damaged > self._damaged:
+            self._damaged = spool.damaged
+            self._log.write("spool_damaged", files=spool.damaged)
+
+    def _update_tokens(self) -> None:
+        """Log how often a token itself was configured and shown, each time that it has doubled."""
+        tokens = self._components.tokens
+        if tokens is not None and tokens.unhashed > 2 * self._unhashed:
+            self._unhashed = tokens.unhashed
+            self._log.write("token_unhashed", times=tokens.unhashed)
+
+
+class LedgerNotes:
+    """Write the sidecar's own ledger entries: its schema and configuration, compared with the last
+    ones of the ledger, and checkpoints. An entry that cannot be written now is tried again.
+
+    ``begin`` is for before events are received, ``update`` for meanwhile, ``end`` for afterwards.
+    At most ``seconds`` and ``receipts`` are between two checkpoints.
+    """
+
+    def __init__(
+        self,
+        components: Components,
+        log: EventLog,
+        *,
+        seconds: float = 3600.0,
+        receipts: int = 10_000,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._components = components
+        self._log = log
+        self._most_seconds, self._most_receipts, self._clock = seconds, receipts, clock
+        self._has_begun = False
+        self._at = clock()
+        self._receipts = 0
+
+    def begin(self) -> None:
+        """Write changes and a checkpoint, once the spool is writable.
+
+        Before, on a full disk, reading the index of its log could end the process.
+        """
+        if not self._components.spool.state().is_ready:
+            return
+        with suppress(CollectorError, TimeoutError):
+            with opened_ledger(self._components.spool.path) as ledger:
+                notes = [*self._schema(ledger), *self._configuration(ledger)]
+            self._write(*notes, _checkpoint("start")).result(_NOTE_SECONDS)
+            self._has_begun = True
+            with opened_ledger(self._components.spool.path) as ledger:
+                newest = ledger.newest("checkpoint")
+            if newest is not None and not newest.key:
+                self._log.write("unsigned")
+
+    def update(self) -> None:
+        """Write a checkpoint if one is due, and what ``begin`` could not write."""
+        if not self._has_begun:
+            self.begin()
+            return
+        count = self._components.spool.last - self._receipts
+        due = "receipts" if count >= self._most_receipts else None
+        due = "hour" if self._clock() - self._at >= self._most_seconds else due
+        if due is not None:
+            with suppress(CollectorError):
+                self._write(_checkpoint(due))
+
+    def end(self) -> None:
+        """Write the last checkpoint."""
+        with suppress(CollectorError, TimeoutError):
+            self._write(_checkpoint("stop")).result(_NOTE_SECONDS)
+
+    def _write(self, *notes: Note) -> Future[bool]:
+        self._at, self._receipts = self._clock(), self._components.spool.last
+        return self._components.spool.note(*notes)
+
+    def _schema(self, ledger: Ledger) -> list[Note]:
+        schema = self._components.schema
+        before = ledger.digest("schema")
+        if before == schema.digest:
+            return []
+        found = _compared(ledger.document(before), schema.document) if before else None
+        note = Note.of(
+            "schema",
+            document=schema.document,
+            reasons=() if found is None else _reasons(found),
+            schema=schema.id,
+            before=before,
+            change="first" if before is None else _strongest(found),
+        )
+        return [note]
+
+    def _configuration(self, ledger: Ledger) -> list[Note]:
+        """Compare flows and settings, the document's two lines; secrets are only counted in it."""
+        flows, config = self._components.flows, self._components.config
+        shown = {each.name: each.of(config) for each in settings(config.sinks.sections())}
+        lines = (changes.document(flows), orjson.dumps(shown, option=orjson.OPT_SORT_KEYS))
+        document = b"\n".join(lines)
+        before = ledger.digest("configuration")
+        old = (ledger.document(before) or b"").split(b"\n")[0]
+        found = None if before is None else changes.since(old, flows)
+        note = Note.of(
+            "configuration",
+            document=document,
+            reasons=changes.reasons(found),
+            before=before,
+            change="first" if before is None else changes.verdict(found),
+        )
+        return [] if dict(note.facts)["digest"] == before else [note]
+
+
+def _checkpoint(at: str) -> Note:
+    return Note.of("checkpoint", at=at)
+
+
+def _compared(old: bytes | None, new: bytes) -> Comparison | None:
+    """Compare documents of the ledger; ``None`` where one is not a valid schema any more."""
+    before, after = load_stored(old or b""), load_stored(new)
+    return None if before is None or after is None else compare(before, after)
+
+
+def _strongest(found: Comparison | None) -> str:
+    """Return the strongest verdict of all changes."""
+    verdicts = set() if found is None else {change.verdict for change in found.changes}
+    order = ("widening", "narrowing", "neutral")
+    return "unknown" if found is None else next((v for v in order if v in verdicts), "neutral")
+
+
+def _reasons(found: Comparison) -> list[str]:
+    """List the schema's reasons for widening changes, each with its place."""
+    widening = (change for change in found.changes if change.verdict == "widening")
+    return list(dict.fromkeys(f"{c.part}: {c.reason}" for c in widening if c.reason))

@@ -1,163 +1,210 @@
-"""Everything that listens: HTTP, the socket file, gRPC and admin, under one start and one stop."""
+"""The receivers of the sidecar: a contract, a table, and one start and stop for all of them.
+
+A new receiver is a class that satisfies ``Receiver``, a function that opens it, and a line in
+``RECEIVERS``.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import socket
+from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import NamedTuple, Protocol
 
-from collector.config import Address
-from collector.ingest import http
-from collector.ingest.protocol import protocol
-from collector.ops.admin import Admin, State
-from collector.server import sockets
-from collector.server.listener import Listener
-from collector.server.parts import Parts
+from collector.config import Address, Config
+from collector.ingest.grpc import GrpcServer, library
+from collector.ingest.http import EventsHandler
+from collector.preferences import PreferencePage
+from collector.server import listeners
+from collector.server.admin import AdminPages, Readiness, State
+from collector.server.components import Components
+from collector.server.http_receiver import HttpReceiver
+from collector.server.listeners import Location
 
-if TYPE_CHECKING:
-    from collector.ingest.grpc import Receiver
+__all__ = ["RECEIVERS", "HttpReceiver", "Receiver", "ReceiverType", "Receivers"]
 
-__all__ = ["Receivers"]
+
+class Receiver(Protocol):
+    """Listens for senders."""
+
+    @property
+    def address(self) -> Location | None:
+        """Where it listens; ``None`` while it does not."""
+
+    async def start(self) -> None:
+        """Begin to accept. Raises ``ConfigError`` E207 if it cannot listen."""
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Accept no more, and finish what is in progress within the grace period."""
+
+
+class ReceiverType(NamedTuple):
+    """A kind of receiver: the setting of its location, and how one is made.
+
+    ``open`` takes sockets at once; they are closed by the stack. ``check`` raises ``ConfigError``
+    if a library is missing. One that is ``for_operators`` takes no events, and stops last.
+    ``is_every`` says that it listens on every address that a name resolves to, not on one.
+    """
+
+    setting: str
+    location: Callable[[Config], Location | None]
+    open: Callable[[Components, Location, ExitStack, Readiness], Receiver]
+    check: Callable[[], object] | None = None
+    for_operators: bool = False
+    is_every: bool = False
+
+
+class GrpcReceiver:
+    """Runs a gRPC server, which opens its own port."""
+
+    def __init__(self, server: GrpcServer, location: Address) -> None:
+        self.address: Location | None = None
+        self._server = server
+        self._location = location
+
+    def __repr__(self) -> str:
+        return "<GrpcReceiver>"
+
+    async def start(self) -> None:
+        """Begin to accept calls. Raises ``ConfigError`` E207."""
+        self.address = self._location._replace(port=self._server.start())
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Accept no more calls, and cancel those that take longer than the grace period."""
+        self.address = None
+        await asyncio.to_thread(self._server.stop, grace_seconds)
+
+
+def _http(
+    components: Components, location: Location, stack: ExitStack, _readiness: object
+) -> HttpReceiver:
+    """Open the receiver of ``http.address`` or ``http.unix``. Raises ``ConfigError`` E207.
+
+    The mode of a socket file takes the place of tokens and TLS; it has no host name either.
+    """
+    chosen, is_file = components.config.http, not isinstance(location, Address)
+    certificates = None if is_file else components.certificates
+    handler = EventsHandler.of(
+        components.pipeline.accept,
+        limits=components.limits,
+        tokens=None if is_file else components.tokens,
+        origins=chosen.origins,
+        hops=chosen.trusted_hops,
+        page=PreferencePage(components.schema) if chosen.preferences else None,
+        hosts=() if is_file else components.hosts(chosen.address, chosen.hosts),
+    )
+    return HttpReceiver(
+        handler,
+        location,
+        listeners.opened(location, "http.unix" if is_file else "http.address", stack),
+        components.limits,
+        context=None if certificates is None else certificates.context(),
+        observe=partial(components.metrics.request, "http"),
+    )
+
+
+def _grpc(
+    components: Components, location: Location, _stack: ExitStack, _readiness: object
+) -> GrpcReceiver:
+    """Make the receiver of ``grpc.address``. Raises ``ConfigError`` E201 without the library."""
+    assert isinstance(location, Address)  # noqa: S101 - of this setting
+    server = GrpcServer(
+        components.pipeline.accept_now,
+        address=str(location),
+        limits=components.limits,
+        tokens=components.tokens,
+        certificates=components.certificates,
+        hops=components.config.http.trusted_hops,
+        observe=partial(components.metrics.request, "grpc"),
+    )
+    return GrpcReceiver(server, location)
+
+
+def _admin(
+    components: Components, location: Location, stack: ExitStack, readiness: Readiness
+) -> HttpReceiver:
+    """Open the receiver of ``admin.address``. Raises ``ConfigError`` E207.
+
+    On loopback it needs neither tokens nor TLS, so that probes work.
+    """
+    chosen = components.config.admin
+    is_public = chosen.address is not None and not chosen.address.is_loopback
+    own = () if chosen.address is None else (chosen.address.host,)
+    pages = AdminPages(
+        readiness,
+        components.metrics.text,
+        hosts=(*chosen.hosts, *own),
+        admits=components.tokens.admits if components.tokens and is_public else None,
+    )
+    context = components.certificates.context() if components.certificates and is_public else None
+    listening = listeners.opened(location, "admin.address", stack)
+    return HttpReceiver(pages, location, listening, components.limits, context=context)
+
+
+RECEIVERS: dict[str, ReceiverType] = {
+    "http": ReceiverType("http.address", lambda config: config.http.address, _http),
+    "unix": ReceiverType("http.unix", lambda config: config.http.unix, _http),
+    "grpc": ReceiverType(
+        "grpc.address", lambda config: config.grpc.address, _grpc, library, is_every=True
+    ),
+    "admin": ReceiverType(
+        "admin.address", lambda config: config.admin.address, _admin, for_operators=True
+    ),
+}
+"""Every receiver, by the name that logs and readiness give it."""
 
 
 class Receivers:
-    """Opens all sockets when it is made; raises ``ConfigError`` E207 if one cannot be had.
+    """The receivers that are configured. Raises ``ConfigError`` E207 if one has no socket."""
 
-    ``grace`` is how many seconds requests that are being answered may still take at the end.
-    """
-
-    def __init__(self, parts: Parts, stack: ExitStack, grace: int) -> None:
-        self._parts = parts
-        self._stack = stack
-        self._grace = grace
-        self._listeners: dict[str, Listener] = {}
-        config = parts.config
-        if config.http.address is not None:
-            self._listen("http", self._tcp(config.http.address, "http"), self._events(unix=False))
-        if config.http.unix is not None:
-            self._listen("unix", self._unix(config.http.unix), self._events(unix=True))
-        if config.admin.address is not None:
-            self._listen("admin", self._tcp(config.admin.address, "admin"), self._admin())
-        self._grpc = None if config.grpc.address is None else self._grpc_receiver()
-        self._grpc_port = 0
+    def __init__(self, components: Components, stack: ExitStack) -> None:
+        self._components = components
+        self._receivers: dict[str, Receiver] = {}
+        for name, kind in RECEIVERS.items():
+            location = kind.location(components.config)
+            if location is not None:
+                self._receivers[name] = kind.open(components, location, stack, self._readiness)
 
     def __repr__(self) -> str:
-        return f"<Receivers: {', '.join(self._listeners)}>"
+        return f"<Receivers: {', '.join(self._receivers)}>"
 
     async def start(self) -> None:
-        """Begin to accept, everywhere."""
-        if self._grpc is not None:
-            self._grpc_port = self._grpc.start()
-        for listener in self._listeners.values():
-            await listener.startup()
+        """Begin to accept on all of them."""
+        for receiver in self._receivers.values():
+            await receiver.start()
 
-    async def tick(self) -> None:
-        """Once a second: the date in answers."""
-        for listener in self._listeners.values():
-            await listener.on_tick(0)
+    async def stop(self, grace_seconds: float) -> None:
+        """Stop all of them; the operators' ones answer until the others have stopped."""
+        for for_operators in (False, True):
+            stopping = (
+                receiver.stop(grace_seconds)
+                for name, receiver in self._receivers.items()
+                if RECEIVERS[name].for_operators is for_operators
+            )
+            await asyncio.gather(*stopping)
 
-    async def stop(self) -> None:
-        """Accept nothing more; wait for what is being answered. Health is shown until the end."""
-        receiving = [one.stop() for name, one in self._listeners.items() if name != "admin"]
-        if self._grpc is not None:
-            receiving.append(asyncio.to_thread(self._grpc.stop, self._grace))
-            self._grpc_port = 0
-        await asyncio.gather(*receiving)
-        if "admin" in self._listeners:
-            await self._listeners["admin"].stop()
+    def addresses(self) -> dict[str, Location]:
+        """Return where each receiver listens."""
+        found = {name: receiver.address for name, receiver in self._receivers.items()}
+        return {name: address for name, address in found.items() if address is not None}
 
     def ports(self) -> dict[str, int]:
-        """The port of each that listens (a socket file: 1)."""
-        found = {name: one.port or 1 for name, one in self._listeners.items()}
-        return found | ({"grpc": self._grpc_port} if self._grpc_port else {})
+        """Return the port of each receiver that listens; 1 for a socket file."""
+        return {
+            name: address.port if isinstance(address, Address) else 1
+            for name, address in self.addresses().items()
+        }
 
-    def places(self) -> dict[str, str]:
-        """Where each listens, for people."""
-        config, ports = self._parts.config, self.ports()
-        found = {"unix": str(config.http.unix)} if "unix" in ports else {}
-        for name in ("http", "grpc", "admin"):
-            address: Address | None = getattr(config, name).address
-            if name in ports and address is not None:
-                found[name] = str(address._replace(port=ports[name]))
-        return found
-
-    def _tcp(self, address: Address, name: str) -> socket.socket:
-        opened = sockets.tcp(address, f"{name}.address")
-        self._stack.callback(opened.close)
-        return opened
-
-    def _unix(self, path: Path) -> socket.socket:
-        opened = sockets.unix(path, "http.unix")
-        self._stack.callback(path.unlink, missing_ok=True)
-        self._stack.callback(opened.close)
-        return opened
-
-    def _listen(self, name: str, opened: socket.socket, app: Any) -> None:
-        parts = self._parts
-        is_plain = opened.family == socket.AF_UNIX or (name == "admin" and not self._is_open())
-        context = None if parts.certificates is None or is_plain else parts.certificates.context()
-        self._listeners[name] = Listener(
-            app,
-            opened,
-            protocol(parts.limits, None if name == "admin" else parts.metrics.request),
-            context=context,
-            idle=parts.limits.idle_seconds,
-            grace=self._grace,
-        )
-
-    def _events(self, *, unix: bool) -> Any:
-        """Whoever may open the socket file is known by that; it has no host name either."""
-        parts, chosen = self._parts, self._parts.config.http
-        return http.app(
-            parts.pipeline.accept,
-            limits=parts.limits,
-            tokens=None if unix else parts.tokens,
-            origins=chosen.origins,
-            hops=chosen.trusted_hops,
-            hosts=() if unix else parts.hosts(chosen.address, chosen.hosts),
-            observe=parts.metrics.request,
-        )
-
-    def _admin(self) -> Admin:
-        parts, chosen = self._parts, self._parts.config.admin
-        own = () if chosen.address is None else (chosen.address.host,)
-        return Admin(
-            self._checks,
-            parts.metrics.text,
-            hosts=(*chosen.hosts, *own),
-            admits=parts.tokens.admits if parts.tokens and self._is_open() else None,
-        )
-
-    def _is_open(self) -> bool:
-        """Whether others can reach admin. On loopback it is plain, so that probes need nothing."""
-        address = self._parts.config.admin.address
-        return address is not None and not address.is_loopback
-
-    def _checks(self) -> dict[str, State]:
-        """What readiness is made of."""
-        parts = self._parts
-        states: dict[str, State] = {"spool": "ok" if parts.spool_reading().writable else "failing"}
-        for name, delivery in parts.pipeline.deliveries().items():
-            states[f"sink {name}"] = "late" if delivery.failing else "ok"
-        for name, listener in self._listeners.items():
-            if name != "admin":
-                states[f"receiver {name}"] = "ok" if listener.started else "failing"
-        if self._grpc is not None:
-            states["receiver grpc"] = "ok" if self._grpc_port else "failing"
+    def _readiness(self) -> dict[str, State]:
+        """Return the states that readiness is made of."""
+        components = self._components
+        states: dict[str, State] = {
+            "spool": "ok" if components.spool_reading().writable else "failing"
+        }
+        for name, delivery in components.pipeline.deliveries().items():
+            states[f"sink {name}"] = "late" if delivery.is_late else "ok"
+        for name, receiver in self._receivers.items():
+            if not RECEIVERS[name].for_operators:
+                states[f"receiver {name}"] = "failing" if receiver.address is None else "ok"
         return states
-
-    def _grpc_receiver(self) -> Receiver:
-        from collector.ingest.grpc import Receiver  # noqa: PLC0415 - grpc is that extra
-
-        parts = self._parts
-        return Receiver(
-            parts.pipeline.accept_now,
-            address=str(parts.config.grpc.address),
-            limits=parts.limits,
-            tokens=parts.tokens,
-            certificates=parts.certificates,
-            hops=parts.config.http.trusted_hops,
-            observe=parts.metrics.request,
-        )

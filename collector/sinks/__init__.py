@@ -1,1 +1,60 @@
-"""Where records go. Sinks see records only, and never one another."""
+"""Sinks: where records go. They see records only, and never one another.
+
+The names below are public: what a package needs that offers a type of sinks under the entry-point
+group ``collector.sinks``. ``docs/sinks.md`` explains them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collector.config.sink_settings import SinkSettings as SinkSettings
+    from collector.contracts import Batch as Batch
+    from collector.contracts import Subject as Subject
+    from collector.errors import DeliveryError as DeliveryError
+    from collector.errors import Unacceptable as Unacceptable
+    from collector.sinks.line_sink import LineSink as LineSink
+    from collector.sinks.line_sink import lines as lines
+    from collector.sinks.sink import ErasableSink as ErasableSink
+    from collector.sinks.sink import Holding as Holding
+    from collector.sinks.sink import Opening as Opening
+    from collector.sinks.sink import Removal as Removal
+    from collector.sinks.sink import Sink as Sink
+
+_MODULES = {
+    "Batch": "collector.contracts",
+    "DeliveryError": "collector.errors",
+    "ErasableSink": "collector.sinks.sink",
+    "Holding": "collector.sinks.sink",
+    "LineSink": "collector.sinks.line_sink",
+    "Opening": "collector.sinks.sink",
+    "Removal": "collector.sinks.sink",
+    "Sink": "collector.sinks.sink",
+    "SinkSettings": "collector.config.sink_settings",
+    "Subject": "collector.contracts",
+    "Unacceptable": "collector.errors",
+    "lines": "collector.sinks.line_sink",
+}
+__all__ = [
+    "Batch",
+    "DeliveryError",
+    "ErasableSink",
+    "Holding",
+    "LineSink",
+    "Opening",
+    "Removal",
+    "Sink",
+    "SinkSettings",
+    "Subject",
+    "Unacceptable",
+    "lines",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used: opening a store needs none of the others."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)

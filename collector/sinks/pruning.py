@@ -1,43 +1,134 @@
-"""Pruning: fields that are older than their retention leave the store, and rows without any.
+"""Prune a store: remove fields that are older than their retention, and rows without any other.
 
-A pass goes over all rows in steps that take some milliseconds each, between which batches are
-delivered. If anything was deleted, by this pass or by one that did not come to its end, the file is
-made anew and its log emptied; who is reading an earlier state is waited for.
+The retention of each field is noted in the store itself, by each process that opens it for a
+schema. So any store can be pruned without the schema that its records came from, and a field that a
+schema no longer has is removed when it would have been.
+
+A pass goes over all rows in steps of some milliseconds, between which batches are delivered. If
+anything was deleted, by this pass or by one that did not end, the file is rebuilt and its log
+emptied, once no process reads an earlier state.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic
 
-from collector.compaction import compact, empty_log
-from collector.contracts import to_minute
-from collector.sinks.connection import transaction
-from collector.sinks.retention import Rule, rules
-from collector.sinks.table import quoted
+from collector.contracts import Layout, to_minute
+from collector.schema.model import Schema
+from collector.sinks.inventory import read_or_raise, reading
+from collector.sinks.line_sink import EARLY
+from collector.sinks.sink import Removal
+from collector.sinks.store_file import (
+    RESERVED_COLUMNS,
+    columns_of,
+    opened,
+    quoted,
+    row_number_of,
+    run_or_raise,
+    tables,
+    transaction,
+)
+from collector.sqlite.compaction import compact, empty_log
 
-__all__ = ["Pruned", "Pruning", "mark", "prune", "sweep", "swept"]
+__all__ = [
+    "Pruned",
+    "Pruning",
+    "Rule",
+    "mark",
+    "note",
+    "note_foreign",
+    "overdue",
+    "prune",
+    "prune_store",
+    "rules",
+    "sweep",
+    "try_sweep",
+    "unruled",
+]
 
+_RETENTION = (
+    'CREATE TABLE IF NOT EXISTS _retention ("table" TEXT NOT NULL, field TEXT NOT NULL,'
+    ' seconds INTEGER NOT NULL, PRIMARY KEY ("table", field)) STRICT, WITHOUT ROWID'
+)
+_REMAINS = "CREATE TABLE IF NOT EXISTS _remains (one INTEGER PRIMARY KEY CHECK (one = 1)) STRICT"
+"""Has a row while deleted bytes may be in the file or its log."""
 _ROWS = 5000
+_FIRST = -(1 << 63)
+_STEP_SECONDS = 0.05
 _HOUR = 3600.0
 _SOON = 1.0
-"""When somebody was in the way,"""
+"""The pause after a reader prevented that the log was emptied,"""
 _LATER = 60.0
-"""and when anything else was: the disk is full, or somebody writes all the time."""
-_STEP_SECONDS = 0.05
-_FIRST = -(1 << 63)
-_REMAINS = "CREATE TABLE IF NOT EXISTS _remains (one INTEGER PRIMARY KEY CHECK (one = 1)) STRICT"
-"""Has a row while bytes of what was deleted may be in the file or its log."""
+"""and after any other error: disk or memory are full, or another process writes all the time."""
+_HOURLY = timedelta(hours=2)
+"""How long after its retention a field counts as overdue: more than between passes."""
+_AHEAD = timedelta(days=1)
+"""No sender's clock is assumed to be further ahead."""
+
+
+# -- retention ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The retention of each field of a table, by column, in order. ``place`` is the SQL name of the
+    number of a row."""
+
+    table: str
+    place: str
+    spans: Mapping[str, timedelta]
+
+
+def note(db: sqlite3.Connection, table: str, spans: Mapping[str, timedelta]) -> None:
+    """Note the retention of fields of a table; what is noted of other fields stays."""
+    db.execute(_RETENTION)
+    rows = [(table, field, int(span.total_seconds())) for field, span in spans.items()]
+    db.executemany("INSERT OR REPLACE INTO _retention VALUES (?, ?, ?)", rows)
+
+
+def note_foreign(db: sqlite3.Connection, layout: Layout, spans: Mapping[str, timedelta]) -> None:
+    """Note the retention of fields of another schema than the store was opened for, unless it is
+    noted: that of the field of the same name, otherwise the shortest."""
+    if all(rule.table != layout.table for rule in rules(db)):
+        shortest = min(spans.values())
+        note(db, layout.table, {name: spans.get(name, shortest) for name, _ in layout.columns})
+
+
+def rules(db: sqlite3.Connection) -> Iterator[Rule]:
+    """Yield the rules of all tables that have one. A column without a note has the shortest
+    retention of its table."""
+    existing = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
+    noted: dict[str, dict[str, timedelta]] = {}
+    if "_retention" in existing:
+        for table, field, seconds in db.execute("SELECT * FROM _retention"):
+            noted.setdefault(table, {})[field] = timedelta(seconds=seconds)
+    for table, spans in noted.items():
+        if table in existing:
+            names, shortest = columns_of(db, table), min(spans.values())
+            fields = [name for name in names if name not in RESERVED_COLUMNS]
+            by_field = {name: spans.get(name, shortest) for name in fields}
+            yield Rule(table, row_number_of(names), by_field)
+
+
+def unruled(db: sqlite3.Connection) -> list[str]:
+    """Return the tables of records without a rule: an earlier version of Collector opened the store
+    last for their schema."""
+    known = {rule.table for rule in rules(db)}
+    return [name for name in tables(db) if name not in known]
+
+
+# -- passes ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What was done: rows that lost fields of one retention, and rows that lost all they had."""
+    """The number of rows that lost fields of one retention, and of deleted rows."""
 
     shortened: int = 0
     deleted: int = 0
@@ -50,8 +141,8 @@ class Pruned:
 
 
 def prune(db: sqlite3.Connection, now: datetime) -> Iterator[tuple[str, Pruned]]:
-    """Prune all tables of a store that have a rule, a step for each item: the table, and what was
-    done. Ends with what is to be swept still there. Raises ``sqlite3.Error``."""
+    """Prune all tables that have a rule, a step for each item: the table, and what was removed. The
+    file must be swept afterwards. Raises ``sqlite3.Error``."""
     for rule in rules(db):
         at = _FIRST
         while (end := _end(db, rule, at)) is not None:
@@ -60,75 +151,70 @@ def prune(db: sqlite3.Connection, now: datetime) -> Iterator[tuple[str, Pruned]]
 
 
 def mark(db: sqlite3.Connection) -> None:
-    """Note, in the transaction that deletes, that the file is to be swept."""
+    """Note, in the transaction that deletes, that the file must be swept."""
     db.execute(_REMAINS)
     db.execute("INSERT OR IGNORE INTO _remains VALUES (1)")
 
 
 def sweep(db: sqlite3.Connection, path: Path, seconds: float = 0.0) -> Iterator[bool]:
-    """Make the file anew, then empty its log: ``False`` for each try for which somebody was in the
-    way, for so many seconds. Raises ``sqlite3.Error``, and ``OSError`` when there is no room."""
+    """Rebuild the file, then empty its log; yield ``False`` for each try that a reader prevented,
+    after waiting so many seconds for it. Raises ``sqlite3.Error``, ``MemoryError``, and ``OSError``
+    when there is no room."""
     compact(db, path)
     while not empty_log(db, path, seconds):
         yield False
-    with suppress(sqlite3.OperationalError):  # there is none in a store without
+    with suppress(sqlite3.OperationalError):  # a store may have no such table
         db.execute("DELETE FROM _remains")
     yield True
 
 
-def swept(db: sqlite3.Connection, path: Path, seconds: float) -> bool:
-    """Sweep, and say whether that was done: not if somebody was in the way for so many seconds, or
-    if the disk has no room. It is to be done again then."""
-    with suppress(sqlite3.Error, OSError):
+def try_sweep(db: sqlite3.Connection, path: Path, seconds: float) -> bool:
+    """Sweep; return ``False`` if a reader prevented it for so many seconds, or if disk or memory
+    have no room. Then it must be called again."""
+    with suppress(sqlite3.Error, OSError, MemoryError):
         return next(sweep(db, path, seconds))
     return False
 
 
 class Pruning:
-    """When a store is pruned: at the start and then once an hour, in small steps. It never fails;
-    what could not be done is tried again, and ``is_held`` says that something is to be."""
+    """Prune a store at the start and once an hour, in small steps: ``work`` when it is ``due``. It
+    never raises; after an error it is due again soon, and ``is_held`` is true meanwhile."""
 
-    def __init__(self, path: Path, told: Callable[[Pruned], None] | None = None) -> None:
+    def __init__(self, path: Path, report: Callable[[Pruned], None] | None = None) -> None:
         self.is_held: bool = False
+        self.due: float = monotonic()
         self._path = path
-        self._told = told
-        self._due = monotonic()
+        self._report = report
         self._steps: Iterator[float] | None = None
         self._has_compacted = False
 
     def __repr__(self) -> str:
         return "<Pruning>"
 
-    @property
-    def is_due(self) -> bool:
-        """Whether there is something to do."""
-        return monotonic() >= self._due
-
     def work(self, db: sqlite3.Connection) -> bool:
-        """Go on for some milliseconds, unless it is the file's turn to be made anew; whether it
-        was."""
+        """Prune for some milliseconds, unless the file must be rebuilt; return whether it was."""
         until, self._has_compacted = monotonic() + _STEP_SECONDS, False
         try:
             self._steps = self._steps or self._all(db)
             for pause in self._steps:
                 if pause or monotonic() >= until:
-                    self._due = monotonic() + pause
+                    self.due = monotonic() + pause
                     return self._has_compacted
             self.is_held, pause = False, _HOUR
-        except (sqlite3.Error, OSError):
+        except (sqlite3.Error, OSError, MemoryError):
             self.is_held, pause = True, _LATER
         self._steps = None
-        self._due = monotonic() + pause
+        self.due = monotonic() + pause
         return self._has_compacted
 
     def _all(self, db: sqlite3.Connection) -> Iterator[float]:
-        """A whole pass; what it gives is for how long to pause."""
+        """Run a whole pass; yield the pause after each step."""
         total = Pruned()
         for _, done in prune(db, datetime.now(UTC)):
             total += done
             yield 0.0
-        if total and self._told is not None:
-            self._told(total)
+        if total and self._report is not None:
+            self._report(total)
         if total or _has_remains(db):
             for is_done in sweep(db, self._path):
                 self._has_compacted = True
@@ -137,7 +223,7 @@ class Pruning:
 
 
 def _end(db: sqlite3.Connection, rule: Rule, at: int) -> int | None:
-    """The place up to which the next step goes."""
+    """Return the place up to which the next step goes."""
     query = (
         f"SELECT max({rule.place}) FROM (SELECT {rule.place} FROM {quoted(rule.table)}"  # noqa: S608
         f" WHERE {rule.place} > ? ORDER BY {rule.place} LIMIT {_ROWS})"
@@ -154,16 +240,16 @@ def _step(db: sqlite3.Connection, rule: Rule, at: int, end: int, now: datetime) 
     here = f"WHERE {place} > ? AND {place} <= ? AND received < ?"
 
     def act() -> Pruned:
-        gone = " AND ".join(f"({quoted(field)} IS NULL OR received < ?)" for field in rule.spans)
-        ends = [_before(now, span) for span in rule.spans.values()]
-        delete = f"DELETE FROM {table} {here} AND {gone}"  # noqa: S608 - names of columns
+        expired = " AND ".join(f"({quoted(field)} IS NULL OR received < ?)" for field in rule.spans)
+        ends = [to_minute(now - span) for span in rule.spans.values()]
+        delete = f"DELETE FROM {table} {here} AND {expired}"  # noqa: S608 - names of columns
         deleted = db.execute(delete, (at, end, max(ends), *ends)).rowcount
         shortened = 0
         for span, fields in spans.items():
             empty = ", ".join(f"{field} = NULL" for field in fields)
             some = " OR ".join(f"{field} IS NOT NULL" for field in fields)
             update = f"UPDATE {table} SET {empty} {here} AND ({some})"  # noqa: S608
-            shortened += db.execute(update, (at, end, _before(now, span))).rowcount
+            shortened += db.execute(update, (at, end, to_minute(now - span))).rowcount
         if shortened or deleted:
             mark(db)
         return Pruned(shortened, deleted)
@@ -171,12 +257,60 @@ def _step(db: sqlite3.Connection, rule: Rule, at: int, end: int, now: datetime) 
     return transaction(db, act)
 
 
-def _before(now: datetime, span: timedelta) -> str:
-    """What came before that minute is older."""
-    return to_minute(now - span)
-
-
 def _has_remains(db: sqlite3.Connection) -> bool:
+    """Return whether deleted bytes may be in the file or its log."""
     with suppress(sqlite3.OperationalError):
         return db.execute("SELECT 1 FROM _remains").fetchone() is not None
     return False
+
+
+# -- commands -------------------------------------------------------------------------------------
+
+
+def prune_store(path: Path, schema: Schema, now: datetime, wait: float) -> Removal:
+    """Prune a store in one go, and sweep it if anything was deleted; wait so many seconds for
+    readers. Raises ``DeliveryError``."""
+    if not path.is_file():
+        return Removal()
+    with opened(path) as db:
+        if schema.name in run_or_raise(lambda: tables(db)):
+            run_or_raise(lambda: note(db, schema.name, schema.retentions))
+        pruned = sum((done for _, done in run_or_raise(lambda: list(prune(db, now)))), Pruned())
+        is_swept = not (pruned or _has_remains(db)) or try_sweep(db, path, wait)
+        others = tuple(run_or_raise(lambda: unruled(db)))
+        return Removal(pruned.deleted, pruned.shortened, is_swept, others)
+
+
+def overdue(path: Path, schema: Schema, now: datetime) -> list[str]:
+    """Report the fields of a store that should have been pruned before. Raises
+    ``DeliveryError``."""
+    if not path.is_file():
+        return []
+    with reading(path) as db:
+        return read_or_raise(lambda: list(_overdue(db, schema, now)))
+
+
+def _overdue(db: sqlite3.Connection, schema: Schema, now: datetime) -> Iterator[str]:
+    for table in unruled(db):
+        yield f"{table}: no retention is known; open the store with its schema once"
+    for rule in rules(db):
+        early, *outlived = db.execute(_outlived(rule, now)).fetchone()
+        if early:
+            yield f"{rule.table}: {early} rows {EARLY}"
+        for (name, span), times in zip(rule.spans.items(), outlived, strict=True):
+            if times:
+                yield f"{rule.table}: {name} is older than it may be in {times} rows"
+            field = schema.fields.get(name) if rule.table == schema.name else None
+            if field is not None and field.retention < span:
+                yield f"{rule.table}: {name} still has a longer retention in the store"
+
+
+def _outlived(rule: Rule, now: datetime) -> str:
+    """Return a query that counts the rows of the future, and each field's overdue values."""
+    bounds = {name: to_minute(now - span - _HOURLY) for name, span in rule.spans.items()}
+    counts = [f"count(CASE WHEN received > '{to_minute(now + _AHEAD)}' THEN 1 END)"]
+    counts += [
+        f"count(CASE WHEN received < '{minute}' THEN {quoted(name)} END)"
+        for name, minute in bounds.items()
+    ]
+    return f"SELECT {', '.join(counts)} FROM {quoted(rule.table)}"  # noqa: S608 - names of columns

@@ -1,27 +1,118 @@
-"""One statement over a store, by whoever runs it: read-only, within limits, and without a word of
-SQLite's in what goes wrong, as these quote the statement, and a statement may hold an address.
+"""Answer one statement over a store: read-only and within limits.
+
+No error contains SQLite's own message, as these quote the statement, which may contain an address.
 """
 
 from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from collector.errors import DeliveryError, InputError
 from collector.schema.checks import nearest
-from collector.sinks.contents import shapes
-from collector.sinks.permitted import FUNCTIONS, confine
+from collector.sinks.inventory import shapes
 
-__all__ = ["Answer", "ask"]
+__all__ = ["FUNCTIONS", "Answer", "Permission", "ask", "confine"]
+
+FUNCTIONS = frozenset(
+    """
+    abs avg ceil ceiling char coalesce concat concat_ws count cume_dist current_date current_time
+    current_timestamp date datetime dense_rank exp first_value floor format glob group_concat hex
+    ifnull iif instr json_array json_group_array json_group_object json_object julianday lag
+    last_value lead length like ln log log10 log2 lower ltrim max min mod nth_value ntile nullif
+    octet_length percent_rank pow power printf quote random rank replace round row_number rtrim sign
+    sqrt strftime string_agg substr substring sum time timediff total trim trunc typeof unicode
+    unixepoch upper
+    """.split()
+)
+"""Functions that only compute; ``LIKE`` and ``GLOB`` are functions too."""
+
+_LIMITS = {
+    sqlite3.SQLITE_LIMIT_LENGTH: 200_000,
+    sqlite3.SQLITE_LIMIT_SQL_LENGTH: 100_000,
+    sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 1000,
+    sqlite3.SQLITE_LIMIT_ATTACHED: 0,
+    sqlite3.SQLITE_LIMIT_WORKER_THREADS: 0,
+}
+"""Limits of the bytes of a text and of a statement. A function cannot be interrupted: searching one
+text of that length in another takes a second at most."""
+_MOST_MEMORY = 512 << 20
+_STEPS = 10_000
+"""Steps of SQLite's machine, some tenths of a millisecond, after which signals are handled."""
+
+
+class Permission:
+    """Decides which operations of a statement are allowed.
+
+    ``names`` are tables and views that may be read, ``others`` all other names that SQLite knows.
+    ``denied`` describes the first operation that was refused; it contains nothing of the statement.
+    """
+
+    def __init__(self, names: Collection[str], others: Collection[str]) -> None:
+        self._names = {name.lower() for name in names}
+        self._others = {name.lower() for name in others}
+        self.denied: str | None = None
+
+    def __call__(
+        self, action: int, first: str | None, second: str | None, _database: object, _by: object
+    ) -> int:
+        """Authorize an operation, as https://www.sqlite.org/c3ref/set_authorizer.html says."""
+        if action in (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_RECURSIVE):
+            return sqlite3.SQLITE_OK
+        if action == sqlite3.SQLITE_READ:
+            is_allowed = self._is_read((first or "").lower(), second)
+            why = "it reads what is no table of records, and no view of one"
+        elif action == sqlite3.SQLITE_FUNCTION:
+            is_allowed = second in FUNCTIONS
+            why = "it uses a function that is not one of those listed in docs/query.md"
+        else:
+            is_allowed, why = False, "it must be a single SELECT: nothing is changed, set or opened"
+        if is_allowed:
+            return sqlite3.SQLITE_OK
+        self.denied = self.denied or why
+        return sqlite3.SQLITE_DENY
+
+    def _is_read(self, name: str, column: str | None) -> bool:
+        """Return whether a column may be read. A query that only counts rows names no column, and
+        then the table may be a part of the statement itself."""
+        is_its_own = name not in self._others and not name.startswith(("pragma_", "sqlite_"))
+        return name in self._names or (is_its_own and not column)
+
+
+def confine(db: sqlite3.Connection, names: Collection[str]) -> Permission:
+    """Restrict a connection to reading these names, with little memory, and handle signals
+    meanwhile. Memory is limited for the whole process, permanently."""
+    execute = db.execute
+    known = {row[1] for row in execute("PRAGMA table_list")}
+    known.update(row[0] for row in execute("PRAGMA module_list"))
+    execute("PRAGMA query_only = ON")
+    execute(f"PRAGMA hard_heap_limit = {_MOST_MEMORY}")
+    for limit, most in _LIMITS.items():
+        db.setlimit(limit, most)
+    permission = Permission(names, known)
+    db.set_authorizer(permission)
+    db.set_progress_handler(_pause, _STEPS)
+    return permission
+
+
+def _pause() -> int:
+    """Let Python handle signals; an exception of their handlers ends the statement."""
+    return 0
+
 
 _TOKENS = re.compile(
     r"""'(?:[^']|'')*' | "(?P<name>(?:[^"]|"")*)" | `(?:[^`]|``)*` | \[[^\]]*\]
     | --[^\n]* | /\*.*?(?:\*/|\Z)""",
     re.DOTALL | re.VERBOSE,
 )
+_EXPLAIN = re.compile(
+    r"(?:[\s;\ufeff]|--[^\n]*(?:\n|\Z)|/\*.*?(?:\*/|\Z))*+explain\b", re.DOTALL | re.IGNORECASE
+)
+"""The beginning of a statement that shows how SQLite would answer another, and so what is in the
+file beside records."""
 _FAILURES = (sqlite3.Error, sqlite3.Warning, MemoryError)
 _OF_THE_STATEMENT = (
     sqlite3.SQLITE_ERROR,
@@ -29,7 +120,7 @@ _OF_THE_STATEMENT = (
     sqlite3.SQLITE_RANGE,
     sqlite3.SQLITE_MISUSE,
 )
-"""What the others are about is the file."""
+"""All other errors concern the file."""
 _TOO_MUCH = (sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_NOMEM)
 _MUCH = "the statement makes too long a text, or needs too much memory; ask for less at once"
 _MOST_CHARACTERS = 200
@@ -37,19 +128,20 @@ _MOST_CHARACTERS = 200
 
 @dataclass(frozen=True, repr=False)
 class Answer:
-    """The names of an answer's columns, each once, and its rows as they come."""
+    """The names of an answer's columns, each once, and an iterator of its rows."""
 
     columns: tuple[str, ...]
     rows: Iterator[Sequence[Any]]
 
 
 def ask(db: sqlite3.Connection, statement: str) -> Answer:
-    """The answer to a statement over the tables of records and their views, for as long as the
-    connection is open, which is good for nothing else from then on.
+    """Run a statement over the tables of records and their views. The rows can be read while the
+    connection is open, which cannot be used for anything else from then on.
 
-    Raises ``InputError``: E407 for what cannot be answered, E408 for what is not allowed, E409 for
-    what needs too much memory; ``DeliveryError`` E501 when the store cannot be read; and
-    ``KeyboardInterrupt`` when the handler of a signal raises anything. The rows raise the same.
+    Raises ``InputError``: E407 for a statement that cannot be answered, E408 for one that is not
+    allowed, E409 for one that needs too much memory; ``DeliveryError`` E501 when the store cannot
+    be read; and ``KeyboardInterrupt`` when the handler of a signal raises anything. The rows raise
+    the same.
     """
     return _Statement(db, statement).answer()
 
@@ -66,10 +158,12 @@ class _Statement:
         db.text_factory = _text
 
     def answer(self) -> Answer:
+        if _EXPLAIN.match(self._text):
+            raise InputError("E408", "the statement is refused: it explains, and gives no rows")
         try:
             cursor = self._db.execute(_TOKENS.sub(_as_name, self._text))
         except _FAILURES as error:
-            failure = self._told(error)
+            failure = self._translated(error)
         else:
             columns = tuple(column[0] for column in cursor.description or ())
             if not columns:
@@ -85,13 +179,13 @@ class _Statement:
             for row in cursor:  # noqa: UP028 - it would close the cursor, after its connection
                 yield row
         except _FAILURES as error:
-            failure = self._told(error)
+            failure = self._translated(error)
         else:
             return
         raise failure
 
-    def _told(self, error: Exception) -> BaseException:
-        """What to raise for what SQLite raises, or Python for it."""
+    def _translated(self, error: Exception) -> BaseException:
+        """Build our exception for one of SQLite, or of Python for it."""
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         if self._permission.denied is not None:
             return InputError("E408", f"the statement is refused: {self._permission.denied}")
@@ -100,11 +194,11 @@ class _Statement:
         if code in _TOO_MUCH or isinstance(error, MemoryError | sqlite3.DataError):
             return InputError("E409", _MUCH)
         if code in _OF_THE_STATEMENT:
-            return InputError("E407", f"the statement {self._why(str(error))}")
+            return InputError("E407", f"the statement {self._statement_fault(str(error))}")
         return DeliveryError("E501", "the store cannot be read: it is damaged, or its disk fails")
 
-    def _why(self, message: str) -> str:
-        """What SQLite finds wrong, in words of ours."""
+    def _statement_fault(self, message: str) -> str:
+        """Describe an error of SQLite without its own message."""
         what, _, word = message[:_MOST_CHARACTERS].partition(": ")
         if what == "no such table":
             return f"names a table that is not there{_hint(word, self._tables)}"
@@ -123,20 +217,20 @@ class _Statement:
         return "is none that SQLite can answer"
 
     def _place(self, word: str) -> str:
-        """Where a word is, if it is only in one place."""
+        """State where a word is, if it occurs once."""
         first = self._text.find(word)
         is_sure = first >= 0 and first == self._text.rfind(word)
         return f", from character {first + 1} on" if is_sure else ""
 
 
 def _hint(word: str, known: list[str]) -> str:
-    """A "did you mean" for a word, or for what follows the name of a table in it."""
+    """Suggest a known name for a word, or for the part of it after the name of a table."""
     hint = nearest(word, known) or nearest(word.partition(".")[2], known)
     return hint or "; `collector store query` alone shows what there is"
 
 
 def _as_name(token: re.Match[str]) -> str:
-    """What is in double quotes, as a name: SQLite takes a name that is misspelt for a text else."""
+    """Quote a double-quoted token as a name: SQLite reads a misspelt name as text otherwise."""
     name = token["name"]
     if name is None:
         return token[0]

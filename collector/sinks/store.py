@@ -1,61 +1,88 @@
 """The embedded store: SQLite, one table per schema, one typed column per field.
 
 Only minimised records ever reach it. Batches are durable before ``deliver`` returns (WAL,
-``synchronous=FULL``), and each is taken exactly once by its id. Rows lie in random order among
-thousands, so that neighbours do not tell who met whom. The file is readable by its owner only.
+``synchronous=FULL``), and each is stored exactly once by its id. The file is readable by its owner
+only.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from functools import partial
 from pathlib import Path
+from time import monotonic
+from typing import ClassVar
 
-from collector.contracts import Batch, Closing, Layout, Row
-from collector.errors import CollectorError
+from pydantic import Field
+
+from collector.config.sink_settings import SinkSettings
+from collector.config.values import Flag, Location
+from collector.contracts import Batch, Layout, Record, Row, Subject
+from collector.errors import CollectorError, DeliveryError
+from collector.filter.stored import Values
 from collector.schema.model import Schema
-from collector.sinks import retention
-from collector.sinks.connection import (
-    BUSY_SECONDS,
+from collector.sinks import pruning, subject_rows
+from collector.sinks.inventory import (
+    check_store,
+    inventory,
+    other_tables,
+    reading,
+    stored_values,
+)
+from collector.sinks.pruning import Pruned, Pruning
+from collector.sinks.sink import (
+    ErasableSink,
+    Guarantee,
+    Holding,
+    Opening,
+    Removal,
+    Sink,
+    own_directory,
+)
+from collector.sinks.store_file import (
     FORMAT,
+    RowPlaces,
+    RowReorder,
+    Table,
     configure,
     connect,
-    guarded,
     make_private,
+    opened,
+    require_store,
+    run_or_raise,
     transaction,
 )
-from collector.sinks.order import Places
-from collector.sinks.pruning import Pruned, Pruning
-from collector.sinks.settling import Settling
-from collector.sinks.table import Table
-from collector.walindex import Index, need_room
+from collector.sqlite.compaction import remove_copies
+from collector.sqlite.files import check_database
+from collector.sqlite.wal import Index, need_room
 
-__all__ = ["FILE_NAME", "Store"]
+__all__ = ["FILE_NAME", "Store", "StoreSettings", "StoreSink"]
 
 FILE_NAME = "store.db"
-"""What the store is called inside a data directory."""
+"""The name of the store's file in a data directory."""
 
-_KEPT_IDS = 100_000
-"""So many of the newest ids are kept, out of the millions of a year: whoever delivers a batch again
-does so before the next ones, or at worst after a loss of the spool's newest pages."""
-_TRIES = 4
+_STORED_IDS = 100_000
+"""The number of newest ids that are stored, out of the millions of a year: a batch is repeated
+before the next ones, or at worst after a loss of the spool's newest pages."""
+_KNOWN = "SELECT 1 FROM _delivered WHERE id = ?"
 _Part = tuple[Batch, Table, list[Row]]
 
 
-class Store(Closing):
+class Store(Sink):
     """The table of one schema in a store file, as a sink. For one thread at a time.
 
-    A table that lacks fields of the schema gets them; columns it has besides are left alone.
-    Batches of another layout, of an earlier version of the schema say, find their columns too.
-    Raises ``ConfigError`` E203 when the path cannot be used, and ``DeliveryError`` when the file is
-    no database (E501), is newer than we are (E502), or its table does not fit (E504). Where the
-    disk does not let it open now, or somebody holds the store, it opens when batches come.
+    Columns that the table lacks are added, for batches of other layouts too, such as an earlier
+    version of the schema; other columns stay. Raises ``ConfigError`` E203 when the path cannot be
+    used, and ``DeliveryError`` when the file is no database (E501), is of a newer version (E502),
+    or its table does not fit (E504). Where the disk or another process prevents opening it now, it
+    is opened when batches come.
 
-    Fields go when their retention is over: at the first ``deliver``, and then once an hour, in
-    steps of some milliseconds. ``pruned`` is told of each pass that found something.
+    Expired fields are pruned at the first ``deliver``, and then once an hour, in steps of some
+    milliseconds. ``pruned`` gets the counts of each pass that removed any.
     """
 
     def __init__(
@@ -69,9 +96,9 @@ class Store(Closing):
         self.table: str = schema.name
         self._layout = schema.layout
         self._tables: dict[Layout, Table] = {}
-        self._places: dict[str, Places] = {}
+        self._places: dict[str, RowPlaces] = {}
         self._spans = schema.retentions
-        self._settling = Settling()
+        self._reorder = RowReorder()
         self.pruning: Pruning = Pruning(self.path, pruned)
         make_private(self.path)
         self._db = connect(self.path)
@@ -87,7 +114,7 @@ class Store(Closing):
         return f"<Store of {self.table}>"
 
     def deliver(self, *batches: Batch) -> None:
-        """Keep the batches durably, all of them or none, each exactly once by its id.
+        """Store the batches durably, all of them or none, each exactly once by its id.
 
         Raises ``DeliveryError``: E503 when the store cannot take them now, E504 when columns do not
         fit the table, E509 when a batch cannot be read.
@@ -98,29 +125,33 @@ class Store(Closing):
             table = self._table(batch.layout or self._layout)
             parts.append((batch, table, table.rows(batch)))
         if parts:
-            guarded(lambda: self._keep(parts))
-        if self._settling.is_due:
-            self._settling.settle(self._db, BUSY_SECONDS)
-        if self.pruning.is_due and self.pruning.work(self._db):
-            self._settling.forget()
+            run_or_raise(lambda: self._store(parts))
+        if self._reorder.is_due:
+            self._reorder.run(self._db)
+        if monotonic() >= self.pruning.due and self.pruning.work(self._db):
+            self._reorder.forget()
+
+    def idle(self) -> None:
+        """Reorder rows and prune, when due."""
+        self.deliver()
 
     @property
     def is_held(self) -> bool:
-        """Whether something that is to be gone could not be taken out yet."""
+        """Whether expired data could not be removed yet."""
         return self.pruning.is_held
 
     def count(self) -> int:
-        """How many events the table holds; a merged row counts as many as it stands for."""
+        """Return the number of events in the table; a merged row counts as several."""
         self._need()
         query = self._tables[self._layout].count
         message = "the store cannot be read"
-        return int(guarded(lambda: self._db.execute(query).fetchone()[0], "E501", message))
+        return int(run_or_raise(lambda: self._db.execute(query).fetchone()[0], "E501", message))
 
     def close(self) -> None:
-        """Fold the write-ahead log into the file, if the disk lets us, and close it. The newest
-        rows are in the order of their places then, also within the file."""
+        """Reorder the newest rows, checkpoint the log if the disk permits it, and close the
+        file."""
         with suppress(sqlite3.Error):
-            self._settling.settle(self._db, BUSY_SECONDS)
+            self._reorder.run(self._db)
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         with suppress(sqlite3.Error):
             self._db.close()
@@ -128,63 +159,66 @@ class Store(Closing):
             self._index.close()
 
     def _need(self) -> None:
-        """Open the file, unless it is."""
+        """Open the file, unless it is open."""
         if self._index is None:
             message = "the store cannot be opened: it is no database of ours"
-            self._index = guarded(self._open, "E501", message)
+            self._index = run_or_raise(self._open, "E501", message)
 
     def _table(self, layout: Layout) -> Table:
-        """The table for a layout, made or widened when the layout is met for the first time."""
+        """Return the table of a layout; create or widen it at the first batch of the layout."""
         table = self._tables.get(layout)
         if table is None:
             table = Table(layout)
-            guarded(lambda: transaction(self._db, lambda: self._fit(table, layout)))
-            guarded(lambda: self._add(layout, table))
+            run_or_raise(lambda: transaction(self._db, lambda: self._fit(table, layout)))
+            run_or_raise(lambda: self._add(layout, table))
         return table
 
     def _fit(self, table: Table, layout: Layout) -> None:
         table.fit(self._db)
-        retention.note_foreign(self._db, layout, self._spans)
+        pruning.note_foreign(self._db, layout, self._spans)
 
-    def _keep(self, parts: Sequence[_Part]) -> None:
-        """Batches in one transaction; the places of rows are drawn again if one is taken."""
-        for tries_left in reversed(range(_TRIES)):
-            try:
-                added = transaction(self._db, partial(self._insert, parts))
-            except sqlite3.IntegrityError:
-                if not tries_left:
-                    raise
-            else:
-                for table, number in added.items():
-                    places = self._places[table.name]
-                    self._settling.added(table, places.base, number)
-                    places.taken(number)
-                return
+    def _store(self, parts: Sequence[_Part]) -> None:
+        """Insert batches in one transaction. If a place is taken, which is rare, repeat it with
+        the places that are taken."""
+        try:
+            added = transaction(self._db, partial(self._insert, parts))
+        except sqlite3.IntegrityError:
+            added = transaction(self._db, partial(self._insert, parts, is_careful=True))
+        for table, number in added.items():
+            places = self._places[table.name]
+            self._reorder.add(table, places.base, number)
+            places.advance(number)
 
-    def _insert(self, parts: Sequence[_Part]) -> dict[Table, int]:
-        """Rows of the batches that are not there yet; returns how many, by table."""
+    def _insert(self, parts: Sequence[_Part], *, is_careful: bool = False) -> dict[Table, int]:
+        """Insert the rows of new batches; return their number by table."""
         new: dict[Table, list[tuple[str, list[Row]]]] = {}
         for batch, table, rows in parts:
-            if self._is_new(batch.id):
+            if self._is_new(batch):
                 new.setdefault(table, []).append((batch.received, rows))
         added: dict[Table, int] = {}
         for table, groups in new.items():
-            rows = self._places[table.name].rows(groups)
+            places = self._places[table.name]
+            found = self._db.execute(table.places, (places.base,)) if is_careful else ()
+            rows = places.rows(groups, {place for (place,) in found} if is_careful else None)
             self._db.executemany(table.insert, rows)
             added[table] = len(rows)
         return added
 
-    def _is_new(self, id_: bytes) -> bool:
-        """Whether it was not delivered before; notes that it is now."""
+    def _is_new(self, batch: Batch) -> bool:
+        """Return whether a batch is new, by its own id and its origin's, and note its id."""
         execute = self._db.execute
-        new = execute("INSERT OR IGNORE INTO _delivered (id) VALUES (?)", (id_,))
+        new = execute("INSERT OR IGNORE INTO _delivered (id) VALUES (?)", (batch.id,))
         if not new.rowcount:
             return False
-        execute("DELETE FROM _delivered WHERE number <= ?", ((new.lastrowid or 0) - _KEPT_IDS,))
+        if batch.origin and execute(_KNOWN, (batch.origin,)).fetchone():
+            return False
+        execute("DELETE FROM _delivered WHERE number <= ?", ((new.lastrowid or 0) - _STORED_IDS,))
         return True
 
     def _open(self) -> Index:
         need_room(self.path)
+        require_store(self._db)
+        remove_copies(self.path)
         configure(self._db)
         table = Table(self._layout)
         transaction(self._db, lambda: self._prepare(table))
@@ -193,7 +227,7 @@ class Store(Closing):
 
     def _add(self, layout: Layout, table: Table) -> None:
         if table.name not in self._places:
-            self._places[table.name] = Places(self._db.execute(table.last).fetchone()[0])
+            self._places[table.name] = RowPlaces(self._db.execute(table.last).fetchone()[0])
         self._tables[layout] = table
 
     def _prepare(self, table: Table) -> None:
@@ -209,5 +243,153 @@ class Store(Closing):
             execute("INSERT INTO _delivered (id) SELECT id FROM _delivered_1")
             execute("DROP TABLE _delivered_1")
         table.fit(self._db, view=True)
-        retention.note(self._db, self.table, self._spans)
+        pruning.note(self._db, self.table, self._spans)
         execute(f"PRAGMA user_version = {FORMAT}")
+
+
+class StoreSettings(SinkSettings):
+    """The embedded store."""
+
+    enabled: Flag = Field(
+        True,
+        description="The embedded store, `store.db` in the data directory. `sinks.store: false`"
+        " means the same as this.",
+    )
+    path: Location = Field(
+        None,
+        description="Its file; none: `store.db` in the data directory, or for a further store in"
+        " `sinks/NAME` there.",
+    )
+
+    @property
+    def is_on(self) -> bool:
+        """Whether records go there."""
+        return self.enabled
+
+    @property
+    def is_local(self) -> bool:
+        """A file of this machine."""
+        return True
+
+    def file(self, directory: Path) -> Path:
+        """Return the file of a sink with that directory of its own."""
+        if self.path is not None:
+            return self.path
+        is_first = directory.name == "store"
+        return (directory.parent.parent if is_first else directory) / FILE_NAME
+
+    def place(self, directory: Path) -> str:
+        """Name the file."""
+        return str(self.file(directory))
+
+    def files(self) -> Mapping[str, Path]:
+        """Return the file, if it is named."""
+        return {} if self.path is None else {"path": self.path}
+
+    def moved(self, directory: Path) -> StoreSettings:
+        """Return the same without a file that is named."""
+        return self.model_copy(update={"path": None})
+
+
+class StoreSink(ErasableSink):
+    """The embedded store as a type of sinks."""
+
+    Settings: ClassVar[type[SinkSettings]] = StoreSettings
+    guarantee: ClassVar[Guarantee] = "once"
+    is_shared = True
+    unit = "rows"
+
+    def __init__(self, settings: StoreSettings, opening: Opening) -> None:
+        self.opening = opening
+        self._path = settings.file(own_directory(opening.data, opening.name))
+        self._schema = opening.schemas[0]
+        self._open_store: Store | None = None
+        if not opening.is_offline:
+            self._open_store = Store(self._path, self._schema, pruned=self._report)
+
+    @classmethod
+    def check(cls, settings: StoreSettings, opening: Opening) -> None:
+        """Check the file: that it can be made, or is a store of ours with columns that fit."""
+        path = settings.file(own_directory(opening.data, opening.name))
+        check_database(path)
+        check_store(path, Table(opening.schemas[0].layout))
+
+    @property
+    def _store(self) -> Store:
+        if self._open_store is None:
+            raise DeliveryError("E503", "the sink is open for a command, not for delivery")
+        return self._open_store
+
+    def _report(self, pruned: Pruned) -> None:
+        self.opening.report(Removal(pruned.deleted, pruned.shortened))
+
+    def deliver(self, *batches: Batch) -> None:
+        """Store the batches durably, each once."""
+        self._store.deliver(*batches)
+
+    def idle(self) -> None:
+        """Reorder rows and prune, when due."""
+        self._store.idle()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._open_store is not None:
+            self._open_store.close()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether expired data could not be removed yet."""
+        return self._open_store is not None and self._open_store.is_held
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a file."""
+        return self._path.is_file()
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the file is a store."""
+        with suppress(CollectorError), reading(self._path):
+            return True
+        return False
+
+    @property
+    def others(self) -> int:
+        """Count tables that are not of our making."""
+        return other_tables(self._path) if self.exists else 0
+
+    def prune(self, now: datetime) -> Removal:
+        """Remove what is older than its retention."""
+        return pruning.prune_store(self._path, self._schema, now, self.opening.wait)
+
+    def overdue(self, now: datetime) -> list[str]:
+        """Report the fields that should have been pruned."""
+        return pruning.overdue(self._path, self._schema, now)
+
+    def find(self, subject: Subject) -> list[tuple[str, Record]]:
+        """Return a person's rows, each with its table."""
+        if not self.exists:
+            return []
+        with opened(self._path) as db:
+            rows = subject_rows.rows
+            return run_or_raise(lambda: list(rows(db, subject)), "E501", "the store cannot be read")
+
+    def erase(self, subject: Subject) -> Removal:
+        """Delete a person's rows."""
+        return self._remove(partial(subject_rows.delete, subject=subject))
+
+    def redact(self, subject: Subject, fields: Collection[str]) -> Removal:
+        """Remove fields from a person's rows."""
+        return self._remove(partial(subject_rows.clear, subject=subject, fields=fields))
+
+    def _remove(self, action: Callable[[sqlite3.Connection], int]) -> Removal:
+        rows, is_swept = subject_rows.remove(self._path, action, self.opening.wait)
+        return Removal(rows, is_swept=is_swept)
+
+    def values(self) -> Iterator[Values]:
+        """Yield the values of some thousand rows at a time."""
+        return stored_values(self._path)
+
+    def inventory(self) -> list[Holding]:
+        """Count rows and values, table by table."""
+        return inventory(self._path)

@@ -1,119 +1,106 @@
 """The spool's file: batches, receipts and cursors in one SQLite database, written by one thread.
 
-After any error the connection is of no more use: it is closed, and the file opened again.
+After an error the connection must not be used again: it is closed, and the file is reopened.
 """
 
 from __future__ import annotations
 
-import hmac
-import os
+import hashlib
 import secrets
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import compress
 from pathlib import Path
+from typing import Any
 
-from collector.contracts import Layout, Spooled
+from collector.contracts import Batch, Layout, PendingBatch, Tally, layout_of
+from collector.ledger.journal import append_all
 from collector.ledger.receipt import NOTHING, SALT_BYTES, Start, Tip, commit, issue
-from collector.spool import keys
-from collector.spool.entering import enter
-from collector.spool.group import Group, Sums, grouped
-from collector.spool.intake import Waiting
-from collector.spool.log import cut
+from collector.spool import idempotency, write_queue
 from collector.spool.tables import (
-    APPLICATION,
     BATCH,
-    FORMAT,
+    BUSY_SECONDS,
     NEW_BATCH,
     NEW_COLUMN,
     NEW_CURSOR,
     NEW_HOUR,
     NEW_LAYOUT,
+    NEW_PART_CURSOR,
     NEW_RECEIPT,
-    NEW_START,
-    TABLES,
-    besides,
+    NEW_TIP,
+    Part,
+    Parts,
+    Position,
+    batch_seal,
     checksum,
+    connect,
+    decode_granted,
+    encode_granted,
+    is_intact,
     layout_seal,
-    seal,
-    written,
+    make_private,
+    note_part,
+    read_parts,
+    sinks_with,
 )
-from collector.spool.tables import granted as granted_of
-from collector.walindex import Index, need_room
+from collector.spool.write_queue import HourlySums, PendingWrite
+from collector.sqlite.wal import Index, need_room, truncate_log
 
-__all__ = ["Depth", "File", "connect", "create"]
+__all__ = ["Depth", "Selection", "SpoolFile"]
 
+_ID_BYTES = 16
+_MOST_SELECTED_BYTES = 2 << 20
 _DEPTH = (
     "SELECT count(*), coalesce(sum(records), 0), coalesce(sum(length(payload)), 0) FROM batches"
 )
-_NEXT = f"SELECT {BATCH} FROM batches WHERE sequence > ? ORDER BY sequence LIMIT 1"  # noqa: S608
-
-_PAGE_BYTES = 8192
-_LOG_PAGES = 1024
-_LOG_BYTES = 16 << 20
-_BUSY_SECONDS = 5.0
-_ID_BYTES = 16
-_SETTINGS = (
-    f"page_size = {_PAGE_BYTES}",
-    "journal_mode = WAL",
-    "synchronous = FULL",
-    "fullfsync = ON",
-    "secure_delete = ON",
-    "temp_store = MEMORY",
-    "trusted_schema = OFF",
-    "cell_size_check = ON",
-    f"wal_autocheckpoint = {_LOG_PAGES}",
-    f"journal_size_limit = {_LOG_BYTES}",
+_BY_NUMBER = f"SELECT {BATCH} FROM batches WHERE sequence = ?"  # noqa: S608
+_NEXT = (
+    f"SELECT {BATCH} FROM batches WHERE sequence > ?"  # noqa: S608
+    " AND sequence NOT IN (SELECT sequence FROM parts) ORDER BY sequence LIMIT 1"
+)
+_TOO_LARGE = (
+    "SELECT sequence FROM batches WHERE records > 1 AND (records > ? OR length(payload) > ?)"
+    " ORDER BY sequence"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """How much waits for delivery; ``bytes`` are of records."""
+    """How much is pending for sinks; ``bytes`` are of records."""
 
     batches: int = 0
     records: int = 0
     bytes: int = 0
 
 
-def create(path: Path, *starts: Start) -> sqlite3.Connection:
-    """A new file with no batch and no receipt in it, where there is none."""
-    _make_private(path, os.O_EXCL | os.O_CREAT)
-    db = connect(path)
-    try:
-        db.execute("BEGIN IMMEDIATE")
-        for table in TABLES:
-            db.execute(table)
-        db.execute("INSERT INTO about VALUES (?)", (FORMAT,))
-        db.execute("INSERT INTO tip VALUES (1, 0, ?)", (NOTHING,))
-        for start in starts:
-            db.execute(NEW_START, (start.first, start.reason, start.after))
-        db.execute(f"PRAGMA application_id = {APPLICATION}")
-        db.execute(f"PRAGMA user_version = {FORMAT}")
-        db.execute("COMMIT")
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    except BaseException:
-        db.close()
-        raise
-    return db
+@dataclass(slots=True)
+class Selection:
+    """Batches for a sink, with their numbers. ``unreadable`` has the numbers of damaged ones."""
+
+    batches: list[tuple[int, Batch]] = field(default_factory=list)
+    unreadable: set[int] = field(default_factory=set)
 
 
-class File:
-    """An open spool file. ``write`` is for one thread, ``next`` and ``first`` for another.
+class SpoolFile:
+    """An open spool file. ``write`` is for one thread; ``select``, ``get``, ``first`` for another.
 
-    Raises ``sqlite3.Error`` or ``OSError``; what becomes of the file then is up to the caller.
+    ``parts`` has the pending parts by number, in order; it is replaced, never changed.
+
+    Raises ``sqlite3.Error`` or ``OSError``; then the caller must close the file.
     """
 
     def __init__(self, path: Path) -> None:
         self.layouts: dict[str, Layout] = {}
-        self.cursors: dict[str, int] = {}
+        self.cursors: dict[str, Position] = {}
+        self.parts: Parts = Parts()
         self.tip: Tip = Tip(0, NOTHING)
         self.depth: Depth = Depth()
-        self._follows = self.tip
+        self.chain_tip: Tip = self.tip
+        """The receipt, or the start of a chain, which the next receipt follows."""
         self._path = path
-        _make_private(path)
+        make_private(path)
         need_room(path)
         self.db: sqlite3.Connection = connect(path)
         try:
@@ -131,145 +118,238 @@ class File:
     @property
     def last(self) -> int:
         """The highest number that a batch may have."""
-        return self._follows.sequence
-
-    @property
-    def follows(self) -> Tip:
-        """What the next receipt follows on."""
-        return self._follows
+        return self.chain_tip.sequence
 
     def load(self) -> None:
-        """Read what is kept in memory: layouts, cursors, the tip, and how much waits."""
+        """Read layouts, cursors, parts, tip and depth into memory."""
         execute = self.db.execute
         columns: dict[str, list[tuple[str, str]]] = {}
         query = "SELECT digest, name, type FROM columns ORDER BY digest, position"
         for digest, name, kind in execute(query):
             columns.setdefault(digest, []).append((name, kind))
-        for digest, schema, name, sealed in execute(
-            "SELECT digest, schema, name, seal FROM layouts"
-        ):
+        for digest, schema, name, seal in execute("SELECT digest, schema, name, seal FROM layouts"):
             layout = Layout(schema, digest, name, tuple(columns.get(digest, ())))
-            if sealed == layout_seal(layout):
+            if seal == layout_seal(layout):
                 self.layouts[digest] = layout
-        for sink, sequence, sealed in execute("SELECT sink, sequence, seal FROM cursors"):
-            self.cursors[sink] = sequence if sealed == checksum(sink, sequence) else 0
+        batches, parts = self._read_cursors("cursors"), self._read_cursors("part_cursors")
+        self.cursors = {
+            sink: Position(batches.get(sink, 0), parts.get(sink, 0)) for sink in batches
+        }
+        self.parts = read_parts(self.db)
         self.tip = Tip(*execute("SELECT sequence, hash FROM tip").fetchone())
-        self._follows = self.tip
+        self.chain_tip = self.tip
         query = "SELECT first, reason, after FROM starts WHERE first > ? ORDER BY first"
         for row in execute(query, (self.tip.sequence,)):
-            self._follows = Tip(row[0] - 1, Start(*row).hash)
+            self.chain_tip = Tip(row[0] - 1, Start(*row).hash)
         self.depth = Depth(*execute(_DEPTH).fetchone())
 
-    def prepare(self, layouts: Iterable[Layout], sinks: Sequence[str]) -> None:
-        """Note layouts, and the sinks that batches wait for; a sink that is new begins with what
-        still waits, and one that is gone is forgotten."""
+    def prepare(self, layouts: Iterable[Layout], sinks: Sequence[str], *, split: bool) -> None:
+        """Store layouts, and the sinks for which batches wait: a new sink begins with the oldest
+        pending batch, and the cursor of one that is not named is deleted. With ``split``, batches
+        of an earlier version that are too large become parts, if the disk has room for that."""
         execute = self.db.execute
+        limits = write_queue.MOST_ROWS, write_queue.MOST_BYTES
+        too_large = execute(_TOO_LARGE, limits).fetchall() if split else []
+        for (sequence,) in too_large:
+            try:
+                self._split(sequence)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+                    raise
+                if self.db.in_transaction:
+                    execute("ROLLBACK")
+                self.checkpoint()  # the log has taken the room
+                break
         execute("BEGIN IMMEDIATE")
+        idempotency.forget_keys(self.db)
         for layout in layouts:
-            self._keep_layout(layout)
+            self._add_layout(layout)
         if sinks:
-            chosen = {sink: self.cursors.get(sink, 0) for sink in sinks}
+            chosen = {sink: self.cursors.get(sink, Position()) for sink in sinks}
             execute("DELETE FROM cursors")
+            execute("DELETE FROM part_cursors")
             self.cursors = {}
-            self._move(chosen)
-        depth = self._trimmed(self.depth)
+            self._set_cursors(chosen)
+        depth, parts = self._delete_delivered(self.depth, self.parts)
         execute("COMMIT")
-        self.depth = depth
+        self.depth, self.parts = depth, parts
 
     def write(
-        self, waiting: Sequence[Waiting], cursors: Mapping[str, int], sums: Sums, bad: Iterable[int]
+        self,
+        writes: Sequence[PendingWrite],
+        cursors: Mapping[str, Position],
+        sums: HourlySums,
+        damaged: Iterable[int],
     ) -> list[bool]:
-        """One transaction: batches with their receipts, and keys of requests; the ledger's notes;
-        cursors that moved, sums of hours, and what is set aside because it cannot be read. Durable
-        when it returns; what it returns is which of those that waited are new, as only these are
-        kept."""
-        execute, depth, tip = self.db.execute, self.depth, self._follows
+        """Write one transaction: batches with their receipts, and keys of requests; entries of the
+        ledger; cursors that moved, hourly sums, and the quarantine of damaged batches. It is
+        durable on return. Returns for each write whether it is new: only these are stored."""
+        execute = self.db.execute
         execute("BEGIN IMMEDIATE")
-        is_new = keys.news(self.db, [each.key for each in waiting])
-        new = list(compress(waiting, is_new))
-        keys.keep(self.db, [each.key for each in new if each.key is not None])
-        groups = grouped(entry for each in new for entry in each.entries)
-        for group in groups:
-            tip = self._keep(group, tip)
-            if group.payload:
-                records, size = depth.records + group.records, depth.bytes + len(group.payload)
-                depth = Depth(depth.batches + 1, records, size)
-        if groups:
-            execute("INSERT OR REPLACE INTO tip VALUES (1, ?, ?)", (tip.sequence, tip.hash))
-        if notes := [note for each in waiting for note in each.notes]:
-            enter(self.db, self._path, notes)
+        new, is_new = list(writes), [True] * len(writes)
+        if any(write.key for write in writes):
+            is_new = idempotency.unseen(self.db, [write.key for write in writes])
+            new = list(compress(writes, is_new))
+            idempotency.add_keys(self.db, [write.key for write in new if write.key is not None])
+        tip, depth, parts = self._add_all(write_queue.group(write.batches for write in new))
+        if notes := [note for write in writes for note in write.notes]:
+            append_all(self.db, self._path, notes)
         if sums:
             self.db.executemany(NEW_HOUR, [(*key, times) for key, times in sums.items()])
-        for sequence in bad:
-            depth = self._less(depth, "WHERE sequence = ?", sequence, "damaged")
+        for sequence in damaged:
+            depth = self._delete(depth, "WHERE sequence = ?", sequence, copy_to="damaged")
+            parts = self._delete_parts(parts, [sequence])
         if cursors:
-            self._move(cursors)
-            depth = self._trimmed(depth)
+            self._set_cursors(cursors)
+            depth, parts = self._delete_delivered(depth, parts)
         try:
             execute("COMMIT")
         except sqlite3.Error:
             with suppress(OSError):
-                cut(self._path, self._index)
+                truncate_log(self._path, self._index)
             raise
-        self.depth = depth
-        if groups:
-            self.tip = self._follows = tip
+        self.depth, self.parts = depth, parts
+        if tip != self.chain_tip:
+            self.tip = self.chain_tip = tip
         return is_new
 
-    def next(self, sequence: int) -> tuple[int, Spooled | None] | None:
-        """The batch after a number, with its own; ``None`` in its place if it is not what was
-        written."""
-        row = self._reader.execute(_NEXT, (sequence,)).fetchone()
-        if row is None:
-            return None
-        sequence, id_, digest, received, records, salt, sealed, payload, granted = row
-        expected = seal(
-            salt, commit(salt, payload), id_, digest, received, records, *besides(granted)
-        )
+    def select(self, sequence: int, last: int, limit: int) -> Selection:
+        """Select at most ``limit`` batches that are no parts after a number, up to ``last``."""
+        return _selection(self._batches(sequence, last), limit)
+
+    def select_parts(self, sink: str, sequence: int, limit: int) -> Selection:
+        """Select at most ``limit`` parts for a sink after a number."""
+        return _selection(self._parts(sink, sequence), limit)
+
+    def _batches(self, sequence: int, last: int) -> Iterator[tuple[int, Batch | None]]:
+        """Yield the batches after a number that are no parts; ``None`` for a damaged one."""
+        while sequence < last:
+            row = self._reader.execute(_NEXT, (sequence,)).fetchone()
+            if row is None:
+                return
+            sequence = row[0]
+            yield sequence, self._batch(row)
+
+    def _parts(self, sink: str, sequence: int) -> Iterator[tuple[int, Batch | None]]:
+        """Yield the parts after a number that are for a sink; ``None`` for a damaged one."""
+        while (number := self.parts.next(sink, sequence)) is not None:
+            sequence = number
+            yield number, self.get(number)
+
+    def get(self, sequence: int) -> Batch | None:
+        """Return the batch of a number; ``None`` if there is none, or if it is damaged."""
+        row = self._reader.execute(_BY_NUMBER, (sequence,)).fetchone()
+        return None if row is None else self._batch(row)
+
+    def _batch(self, row: tuple[Any, ...]) -> Batch | None:
+        sequence, id_, digest, received, _, _, _, payload, granted = row
         layout = self.layouts.get(digest)
-        if layout is None or not hmac.compare_digest(expected, sealed):
-            return sequence, None
-        return sequence, Spooled(id_, received, layout, payload, granted_of(granted))
+        if layout is None or not is_intact(row):
+            return None
+        part = self.parts.get(sequence)
+        return Batch(
+            id_,
+            received,
+            layout=layout,
+            payload=payload,
+            granted=decode_granted(granted),
+            is_part=part is not None,
+            origin=None if part is None else part.origin,
+        )
 
     def first(self) -> tuple[int, str] | None:
-        """Number and minute of the oldest batch."""
+        """Return number and minute of the oldest batch."""
         query = "SELECT sequence, received FROM batches ORDER BY sequence LIMIT 1"
         found: tuple[int, str] | None = self._reader.execute(query).fetchone()
         return found
 
-    def fold(self) -> bool:
-        """Write the log into the file and empty it; whether nobody was in the way. Waits for
-        nobody, as others wait meanwhile."""
+    def checkpoint(self) -> bool:
+        """Copy the log into the file and truncate it; return ``False`` if a reader prevents that.
+        Does not wait for readers, as senders wait meanwhile."""
         execute = self.db.execute
         execute("PRAGMA busy_timeout = 0")
         busy: int = execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-        execute(f"PRAGMA busy_timeout = {int(1000 * _BUSY_SECONDS)}")
+        execute(f"PRAGMA busy_timeout = {int(1000 * BUSY_SECONDS)}")
         return not busy
 
     def close(self) -> None:
-        """Close it, whatever state it is in."""
+        """Close the file, whatever state it is in."""
         for connection in (self._reader, self.db):
             with suppress(sqlite3.Error):
                 connection.close()
         self._index.close()
 
-    def _keep(self, group: Group, tip: Tip) -> Tip:
-        """A batch, if there is one, and its receipt."""
-        commitment = None
-        if group.payload:
-            self._keep_layout(group.layout)
-            salt, id_ = secrets.token_bytes(SALT_BYTES), secrets.token_bytes(_ID_BYTES)
-            commitment = commit(salt, group.payload)
-            parts = (id_, group.layout.digest, group.minute, group.records)
-            granted = written(group.granted)
-            sealed = seal(salt, commitment, *parts, *besides(granted))
-            row = (tip.sequence + 1, *parts, salt, sealed, group.payload, granted)
+    def add(self, batch: Batch, tally: Tally, tip: Tip) -> Tip:
+        """Insert a batch, unless it is empty, and its receipt, within a transaction; return the new
+        tip. The caller updates ``depth``."""
+        layout, commitment = layout_of(batch), None
+        if batch.payload:
+            self._add_layout(layout)
+            salt = secrets.token_bytes(SALT_BYTES)
+            commitment = commit(salt, batch.payload)
+            records, granted = batch.payload.count(b"\n"), encode_granted(batch.granted)
+            head = (batch.id, layout.digest, batch.received, records)
+            seal = batch_seal(salt, commitment, granted, *head)
+            row = (tip.sequence + 1, *head, salt, seal, batch.payload, granted)
             self.db.execute(NEW_BATCH, row)
-        receipt = issue(tip, group.minute, group.layout.digest, group.tally, commitment)
+        receipt = issue(tip, batch.received, layout.digest, tally, commitment)
         self.db.execute(NEW_RECEIPT, receipt.as_row())
         return Tip(receipt.sequence, receipt.hash)
 
-    def _keep_layout(self, layout: Layout) -> None:
+    def _add_all(self, batches: Iterable[PendingBatch]) -> tuple[Tip, Depth, Parts]:
+        """Insert new batches and receipts; return tip, depth and parts after that."""
+        tip, depth, parts = self.chain_tip, self.depth, dict[int, Part]()
+        for pending in batches:
+            batch = Batch(
+                secrets.token_bytes(_ID_BYTES),
+                pending.received,
+                layout=pending.layout,
+                payload=pending.payload,
+                granted=pending.granted,
+            )
+            tip = self.add(batch, pending.tally, tip)
+            if pending.payload:
+                records, size = (
+                    depth.records + pending.record_count,
+                    depth.bytes + len(pending.payload),
+                )
+                depth = Depth(depth.batches + 1, records, size)
+                if pending.is_part:
+                    parts[tip.sequence] = note_part(self.db, tip.sequence, Part())
+        if tip != self.chain_tip:
+            self.db.execute(NEW_TIP, (tip.sequence, tip.hash))
+        return tip, depth, Parts({**self.parts, **parts}) if parts else self.parts
+
+    def renumber(self, sequence: int, numbers: Iterable[int]) -> None:
+        """Store, within a transaction, that a batch was replaced by others with these numbers. A
+        sink that has it gets none of them. ``load`` reads that."""
+        part = self.parts.get(sequence)
+        delivered = sinks_with(sequence, part, self.cursors)
+        self.db.execute("DELETE FROM parts WHERE sequence = ?", (sequence,))
+        if part is not None or delivered:
+            origin = None if part is None else part.origin
+            for number in numbers:
+                note_part(self.db, number, Part(origin, delivered))
+
+    def _split(self, sequence: int) -> None:
+        """Replace a batch that is too large by parts, in a transaction of their own. Their ids are
+        derived from its id, and sinks that have it get none of them."""
+        whole = self.get(sequence)
+        if whole is None:
+            return  # it is quarantined when it is read for a sink
+        execute, tip = self.db.execute, self.chain_tip
+        delivered = sinks_with(sequence, None, self.cursors)
+        execute("BEGIN IMMEDIATE")
+        execute("DELETE FROM batches WHERE sequence = ?", (sequence,))
+        for number, payload in enumerate(write_queue.split(whole.payload)):
+            id_ = hashlib.sha256(whole.id + number.to_bytes(8)).digest()[:_ID_BYTES]
+            tip = self.add(replace(whole, id=id_, payload=payload), Tally(), tip)
+            note_part(self.db, tip.sequence, Part(whole.id, delivered))
+        execute(NEW_TIP, (tip.sequence, tip.hash))
+        execute("COMMIT")
+        self.load()
+
+    def _add_layout(self, layout: Layout) -> None:
         if layout.digest in self.layouts:
             return
         row = (layout.digest, layout.schema, layout.table, layout_seal(layout))
@@ -278,48 +358,69 @@ class File:
         self.db.executemany(NEW_COLUMN, columns)
         self.layouts[layout.digest] = layout
 
-    def _move(self, cursors: Mapping[str, int]) -> None:
-        rows = [(sink, sequence, checksum(sink, sequence)) for sink, sequence in cursors.items()]
-        self.db.executemany(NEW_CURSOR, rows)
+    def _read_cursors(self, table: str) -> dict[str, int]:
+        """Read the number of each sink from a table of cursors; 0 for one that is damaged."""
+        return {
+            sink: sequence if seal == checksum(sink, sequence) else 0
+            for sink, sequence, seal in self.db.execute(
+                f"SELECT sink, sequence, seal FROM {table}"  # noqa: S608 - constants
+            )
+        }
+
+    def _set_cursors(self, cursors: Mapping[str, Position]) -> None:
+        for at, query in ((0, NEW_CURSOR), (1, NEW_PART_CURSOR)):
+            rows = [(sink, to[at], checksum(sink, to[at])) for sink, to in cursors.items()]
+            self.db.executemany(query, rows)
         self.cursors |= cursors
 
-    def _trimmed(self, depth: Depth) -> Depth:
-        """Without the batches that every sink has; how much waits then."""
+    def _delete_delivered(self, depth: Depth, parts: Parts) -> tuple[Depth, Parts]:
+        """Delete the batches that every sink has; return depth and parts after that."""
         if not self.cursors:
-            return depth
-        return self._less(depth, "WHERE sequence <= ?", min(self.cursors.values()))
+            return depth, parts
+        done = min(position.batch for position in self.cursors.values())
+        is_other = "sequence NOT IN (SELECT sequence FROM parts)"
+        depth = self._delete(depth, f"WHERE sequence <= ? AND {is_other}", done)
+        delivered = [
+            number
+            for number, part in parts.items()
+            if sinks_with(number, part, self.cursors) >= self.cursors.keys()
+        ]
+        for number in delivered:
+            depth = self._delete(depth, "WHERE sequence = ?", number)
+        return depth, self._delete_parts(parts, delivered)
 
-    def _less(self, depth: Depth, where: str, sequence: int, to: str | None = None) -> Depth:
-        """Take batches out, and perhaps into another table; how much waits then."""
+    def _delete_parts(self, parts: Parts, numbers: Sequence[int]) -> Parts:
+        """Delete the rows of parts; return the parts that are left."""
+        if not any(number in parts for number in numbers):
+            return parts
+        self.db.executemany("DELETE FROM parts WHERE sequence = ?", [(n,) for n in numbers])
+        gone = set(numbers)
+        return Parts({number: part for number, part in parts.items() if number not in gone})
+
+    def _delete(self, depth: Depth, where: str, sequence: int, copy_to: str | None = None) -> Depth:
+        """Delete batches, perhaps after copying them to another table; return the depth after
+        that."""
         execute = self.db.execute
         batches, records, size = execute(f"{_DEPTH} {where}", (sequence,)).fetchone()
         if not batches:
             return depth
-        if to is not None:
-            execute(f"INSERT INTO {to} SELECT * FROM batches {where}", (sequence,))  # noqa: S608
+        if copy_to is not None:
+            execute(f"INSERT INTO {copy_to} SELECT * FROM batches {where}", (sequence,))  # noqa: S608
         execute(f"DELETE FROM batches {where}", (sequence,))  # noqa: S608 - constants
         return Depth(depth.batches - batches, depth.records - records, depth.bytes - size)
 
 
-def _make_private(path: Path, flags: int = 0) -> None:
-    """See to it that the file is there, and its owner's only."""
-    handle = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | flags, 0o600)
-    try:
-        os.fchmod(handle, 0o600)
-    finally:
-        os.close(handle)
-
-
-def connect(path: Path, *, must_exist: bool = False) -> sqlite3.Connection:
-    """A connection on which a commit is durable, and what is deleted is overwritten."""
-    place = f"{path.absolute().as_uri()}?mode={'rw' if must_exist else 'rwc'}"
-    db = sqlite3.connect(
-        place, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-    )
-    try:
-        for setting in _SETTINGS:
-            db.execute(f"PRAGMA {setting}")
-    except BaseException:
-        db.close()
-        raise
-    return db
+def _selection(rows: Iterator[tuple[int, Batch | None]], limit: int) -> Selection:
+    """Select as many batches as one transaction of a sink may take."""
+    selected, size, records, most = Selection(), 0, 0, write_queue.MOST_ROWS
+    while len(selected.batches) < limit and size < _MOST_SELECTED_BYTES and records < most:
+        sequence, batch = next(rows, (0, None))
+        if not sequence:
+            break
+        if batch is None:
+            selected.unreadable.add(sequence)
+        else:
+            selected.batches.append((sequence, batch))
+            size += len(batch.payload)
+            records += batch.payload.count(b"\n")
+    return selected

@@ -1,52 +1,64 @@
-"""The lock of a data directory: one process at a time, and none after it has ended."""
+"""The lock of a data directory, which one process holds at a time."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
-from collector.errors import ConfigError
+from collector.errors import ConfigError, InUse
+from collector.file_modes import tighten_directory
 
-__all__ = ["FILE_NAME", "InUse", "Lock"]
+__all__ = ["FILE_NAME", "InUse", "Lock", "check_lock"]
 
 FILE_NAME = "collector.lock"
-
-
-class InUse(ConfigError):
-    """E203: the directory belongs to another process."""
+_IN_USE = "the data directory is in use by another collector; stop it, or name another directory"
 
 
 class Lock:
-    """A data directory, made if it is not there (0700), and held until ``release``.
+    """Lock a data directory until ``release``; create it (0700) if it does not exist.
 
-    The system lets go of it when the process ends, however it ends. Raises ``ConfigError`` E203
-    when the directory cannot be used, and ``InUse`` when another process has it.
+    The system releases the lock when the process ends, however it ends. Raises ``ConfigError`` E203
+    when the directory cannot be used, and ``InUse`` when another process holds the lock.
     """
 
     def __init__(self, directory: Path) -> None:
         self._handle = _open(directory)
-        try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not _is_locked(self._handle):
             os.close(self._handle)
-        else:
-            return
-        raise InUse(
-            "E203",
-            "the data directory is in use by another collector; stop it, or name another directory",
-        )
+            raise InUse("E203", _IN_USE)
 
     def release(self) -> None:
-        """Let others have the directory."""
+        """Unlock the directory."""
         if self._handle >= 0:
             os.close(self._handle)
             self._handle = -1
 
 
+def check_lock(directory: Path) -> None:
+    """Raise ``InUse`` if a process holds the lock of a directory; make nothing."""
+    with suppress(OSError):
+        handle = os.open(directory / FILE_NAME, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            if not _is_locked(handle):
+                raise InUse("E203", _IN_USE)
+        finally:
+            os.close(handle)
+
+
+def _is_locked(handle: int) -> bool:
+    """Lock an open file, unless another process has locked it; return whether it is locked."""
+    with suppress(OSError):
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
+
+
 def _open(directory: Path) -> int:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        tighten_directory(directory)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         return os.open(directory / FILE_NAME, flags, 0o600)
     except OSError:

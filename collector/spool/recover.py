@@ -1,65 +1,61 @@
-"""Opening the spool's file whatever has become of it.
+"""Open the spool's file, in whatever state it is.
 
-A file that is torn, cut short, foreign or damaged is set aside under another name, and what can be
-read of it goes into a new one: every batch that is as it was written, and the receipts up to the
-first that is not. The file itself is never changed for that: batches are read from a copy.
+A file that is torn, truncated, foreign or damaged is quarantined: it gets another name, and its
+readable contents are copied into a new file: every intact batch, and the receipts up to the first
+that is damaged. The damaged file itself is never changed; batches are read from a copy.
 """
 
 from __future__ import annotations
 
-import os
+import errno
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from collector.contracts import Layout
-from collector.directory import sync
 from collector.errors import ConfigError
-from collector.ledger.entry import ENTRY_COLUMNS
-from collector.ledger.receipt import COLUMNS, NOTHING, Start, Tip
+from collector.ledger.entry import Entry
+from collector.ledger.journal import NEW_DOCUMENT, NEW_ENTRY, SELECT_ENTRIES, SET_LAST
+from collector.ledger.receipt import NOTHING, Start, Tip
 from collector.ledger.stored import Ledger
 from collector.ledger.verification import Verification
-from collector.spool.file import File, create
-from collector.spool.log import is_log, last_commit, overlaid
-from collector.spool.salvage import salvage
-from collector.spool.tables import APPLICATION, BATCH, BATCH_BEFORE, FORMAT, NEW_START, upgrade
+from collector.spool.file import SpoolFile
+from collector.spool.idempotency import NEW_DAY, NEW_KEY, add_keys
+from collector.spool.lock import FILE_NAME as LOCK_NAME
+from collector.spool.lock import check_lock
+from collector.spool.pending import quarantine
+from collector.spool.tables import (
+    NEW_BATCH,
+    NEW_COLUMN,
+    NEW_DAMAGED,
+    NEW_HOUR,
+    NEW_LAYOUT,
+    NEW_PART,
+    NEW_RECEIPT,
+    NEW_START,
+    SELECT_PARTS,
+    batch_columns,
+    check_format,
+    check_version,
+    checksum,
+    create,
+    is_intact,
+    is_spool,
+    upgrade,
+)
+from collector.sqlite.files import check_database, check_file, sync
+from collector.sqlite.wal import copy_with_log, is_log, last_commit
 
-__all__ = ["DAMAGED", "Opened", "is_corrupt", "open_file"]
-
-DAMAGED = ".damaged-"
-"""What stands between a file's name and the time at which it was set aside."""
+__all__ = ["OpenedFile", "check", "is_corrupt", "open_file", "try_open"]
 
 _PART, _NEW, _COPY = ".part", ".new", ".copy"
-"""A file in the making, one that is made, and one to read from."""
+"""Suffixes of an unfinished file, a finished one, and a copy for reading."""
 
-_MAGIC = b"SQLite format 3\0"
-_HEAD = 100
-_WHOLE_BYTES = 256 << 20
-"""A file of up to so many bytes is checked whole; of larger ones, all but the receipts."""
 _NEWEST = 1000
-_READ = {
-    "about": "format",
-    "layouts": "digest, schema, name, seal",
-    "columns": "digest, position, name, type",
-    "batches": BATCH,
-    "damaged": BATCH,
-    "cursors": "sink, sequence, seal",
-    "hours": "hour, what, name, reason, times",
-    "keys": "number, hash",
-    "receipts": ", ".join(COLUMNS),
-    "starts": "first, reason, after",
-    "tip": "one, sequence, hash",
-    "entries": ", ".join(ENTRY_COLUMNS),
-    "last_entry": "one, sequence, hash",
-    "documents": "digest, text",
-}
-_SINCE = {"keys": 2, "entries": 3, "last_entry": 3, "documents": 3}
-"""The format in which a table came, where it was not there from the first."""
-_GRANTED_SINCE = 4
-"""The format in which batches said what they may be used for."""
-_PASSING = frozenset(
+_TRANSIENT = frozenset(
     {
         sqlite3.SQLITE_BUSY,
         sqlite3.SQLITE_CANTOPEN,
@@ -72,39 +68,34 @@ _PASSING = frozenset(
         sqlite3.SQLITE_READONLY,
     }
 )
-"""Errors that say nothing about what the file holds."""
-
-
+"""Errors that do not concern the contents of the file."""
+_TRANSIENT_ERRNO = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 _CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
-class _DamagedError(Exception):
-    """The file is not what we wrote."""
-
-
 def is_corrupt(error: Exception) -> bool:
-    """Whether an error says that the file cannot be what was written."""
+    """Return whether an error shows that the file is damaged."""
     code = getattr(error, "sqlite_errorcode", 0)
     return code == sqlite3.SQLITE_IOERR_SHORT_READ or code & 0xFF in _CORRUPT
 
 
 def _is_damage(error: Exception) -> bool:
-    """Whether it is the file that could not be opened, rather than the system that did not let us:
-    anything that a foreign file may cause."""
+    """Return whether opening failed because of the file's contents, foreign ones included, rather
+    than because the system did not permit it."""
     if isinstance(error, OSError | ConfigError):
         return False
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
-    return is_corrupt(error) or code & 0xFF not in _PASSING
+    return is_corrupt(error) or code & 0xFF not in _TRANSIENT
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """The file, and what was found to be damaged: the names under which files were set aside, and
-    whether the last receipts were not as they should be, so that a new chain begins."""
+class OpenedFile:
+    """An open file, and what was damaged: the new names of ``quarantined`` files, and whether the
+    last receipts were damaged, so that a new chain begins."""
 
-    file: File
-    aside: list[Path]
-    is_mended: bool
+    file: SpoolFile
+    quarantined: list[Path]
+    has_new_chain: bool
 
 
 def open_file(
@@ -112,158 +103,281 @@ def open_file(
     layouts: Iterable[Layout],
     sinks: Sequence[str],
     *,
-    suspect: bool = False,
+    split: bool = True,
+    is_damaged: bool = False,
     floor: int = 0,
-) -> Opened:
-    """Open the file, or make it, with everything in it that can be read.
+) -> OpenedFile:
+    """Open the file, or create it; recover everything in it that can be read.
 
-    What is in it then is on disk for certain. ``suspect`` says that it is known to be damaged;
-    no batch that comes later has a number up to ``floor``.
+    On return its contents are on disk. ``is_damaged`` says that it is known to be damaged; no later
+    batch gets a number up to ``floor``.
 
-    Raises ``sqlite3.Error`` or ``OSError`` while the system does not let us, and ``ConfigError``
+    Raises ``sqlite3.Error`` or ``OSError`` while the system does not permit it, and ``ConfigError``
     E203 for a file of a newer version.
     """
-    layouts, aside = tuple(layouts), _resumed(path)
-    file = _whole(path, suspect)
+    layouts, quarantined = tuple(layouts), _resume(path)
+    file = _open_intact(path, is_damaged)
     if file is None:
-        salvage(_beside(path, _COPY), _beside(path, _PART), layouts, floor)
-        _beside(path, _PART).rename(_beside(path, _NEW))
-        aside += _resumed(path)
-        file = _whole(path, suspect=False)
+        _salvage(_sibling(path, _COPY), _sibling(path, _PART), layouts, floor)
+        _sibling(path, _PART).rename(_sibling(path, _NEW))
+        quarantined += _resume(path)
+        file = _open_intact(path, is_damaged=False)
     if file is None:
         raise OSError
     try:
-        is_mended = _mended(file)
-        file.fold()
-        file.prepare(layouts, sinks)
+        has_new_chain = _repair_chain(file)
+        file.checkpoint()
+        file.prepare(layouts, sinks, split=split)
     except BaseException:
         file.close()
         raise
-    return Opened(file, aside, is_mended)
+    return OpenedFile(file, quarantined, has_new_chain)
 
 
-def _resumed(path: Path) -> list[Path]:
-    """Go on where an earlier recovery stopped, or make the file; what was set aside."""
-    new, log, aside = _beside(path, _NEW), _beside(path, "-wal"), []
+def check(path: Path) -> None:
+    """Raise ``ConfigError`` E203 where a spool can never be opened or recovered, as far as reading
+    shows that, and ``InUse`` where another process has its directory. Nothing is made or changed.
+    """
+    check_file(path.with_name(LOCK_NAME))
+    check_database(path, _PART, _NEW, _COPY)
+    check_version(path)
+    check_lock(path.parent)
+
+
+def try_open(
+    path: Path,
+    layouts: Iterable[Layout],
+    sinks: Sequence[str],
+    *,
+    split: bool,
+    is_damaged: bool,
+    floor: int,
+) -> OpenedFile | None:
+    """Open the file as ``open_file`` does; return ``None`` while the system does not permit it, and
+    raise ``ConfigError`` E203 when the file cannot be used at all."""
+    try:
+        return open_file(path, layouts, sinks, split=split, is_damaged=is_damaged, floor=floor)
+    except sqlite3.Error:
+        return None
+    except OSError as error:
+        if error.errno in _TRANSIENT_ERRNO:
+            return None
+    message = "the spool's file cannot be used; check what it is, and whether it may be written"
+    raise ConfigError("E203", message)
+
+
+def _resume(path: Path) -> list[Path]:
+    """Resume an interrupted recovery, or create the file; return the names of quarantined files."""
+    new, log, quarantined = _sibling(path, _NEW), _sibling(path, "-wal"), []
     if new.exists():
-        aside = _set_aside(path)
+        quarantined = quarantine(path)
         new.rename(path)
     elif not path.exists():
-        aside = _set_aside(path)
+        quarantined = quarantine(path)
         _remove(path, _PART)
-        create(_beside(path, _PART), Start(1, "new")).close()
-        _beside(path, _PART).rename(path)
+        create(_sibling(path, _PART), Start(1, "new")).close()
+        _sibling(path, _PART).rename(path)
     elif log.exists() and not is_log(log):
-        aside = _set_aside(path, only_log=True)
+        quarantined = quarantine(path, only_log=True)
     _remove(path, _PART, _COPY)
     sync(path.parent)
-    return aside
+    return quarantined
 
 
-def _whole(path: Path, suspect: bool) -> File | None:
-    """The file; if it is damaged, ``None``, and there is a copy to read from."""
-    log, file = _beside(path, "-wal"), None
+def _open_intact(path: Path, is_damaged: bool) -> SpoolFile | None:
+    """Open the file; if it is damaged, make a copy to read from, and return ``None``."""
+    log, file = _sibling(path, "-wal"), None
     frames = last_commit(log)
-    suspect = suspect or not _is_ours(path)
-    if not suspect:
+    is_damaged = is_damaged or not is_spool(path)
+    if not is_damaged:
         try:
-            file = File(path)
-            upgrade(file.db, _checked(file.db, path, frames))
+            file = SpoolFile(path)
+            upgrade(file.db, check_format(file.db, path, frames))
             file.load()
         except Exception as error:
-            suspect = _is_damage(error)
-            if not suspect:
+            is_damaged = _is_damage(error)
+            if not is_damaged:
                 if file is not None:
                     file.close()
                 raise
-    if suspect:
-        overlaid(path, log, _beside(path, _COPY))
+    if is_damaged:
+        copy_with_log(path, log, _sibling(path, _COPY))
         if file is not None:
-            file.close()  # only now: closing it may do away with its log
+            file.close()  # only now: closing it may delete its log
         return None
     return file
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether a file says that it is a spool's."""
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        head = os.read(handle, _HEAD)
-    finally:
-        os.close(handle)
-    return len(head) == _HEAD and head[:16] == _MAGIC and head[68:72] == APPLICATION.to_bytes(4)
-
-
-def _checked(db: sqlite3.Connection, path: Path, frames: int) -> int:
-    """The format of the file, if it is whole, and its log as long as it was written."""
-    execute = db.execute
-    format_ = execute("SELECT format FROM about").fetchone()[0]
-    if format_ == execute("PRAGMA user_version").fetchone()[0] > FORMAT:
-        raise ConfigError("E203", "the spool was written by a newer version of Collector")
-    is_known = format_ in range(1, FORMAT + 1)
-    if not is_known or execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1] < frames:
-        raise _DamagedError
-    tables = {name: columns for name, columns in _READ.items() if _SINCE.get(name, 1) <= format_}
-    if format_ < _GRANTED_SINCE:
-        tables |= {"batches": BATCH_BEFORE, "damaged": BATCH_BEFORE}
-    for table, columns in tables.items():
-        execute(f"SELECT {columns} FROM {table} LIMIT 0")  # noqa: S608 - constants
-    is_small = path.stat().st_size <= _WHOLE_BYTES
-    parts = [""] if is_small else [f"({table})" for table in tables if table != "receipts"]
-    for part in parts:
-        if execute(f"PRAGMA quick_check{part}").fetchone()[0] != "ok":
-            raise _DamagedError
-    return int(format_)
-
-
-def _mended(file: File) -> bool:
-    """See to it that the last receipts are a chain up to the tip. If not, a new one begins."""
+def _repair_chain(file: SpoolFile) -> bool:
+    """Verify that the last receipts are a chain up to the tip; if not, begin a new chain. Return
+    whether one begins."""
     ledger, execute = Ledger(file.db.execute), file.db.execute
     newest = list(ledger.receipts(newest=_NEWEST))
-    seen, starts = Verification(), ledger.starts
+    verification, starts = Verification(), ledger.starts
     if newest and newest[0].sequence not in starts:
-        seen.tip = Tip(newest[0].sequence - 1, newest[0].previous)
+        verification.tip = Tip(newest[0].sequence - 1, newest[0].previous)
     for receipt in newest:
-        seen.take(receipt, starts.get(receipt.sequence))
+        verification.add(receipt, starts.get(receipt.sequence))
     if not newest:
-        seen.tip = Tip(0, NOTHING)
-    if not seen.flaws and seen.tip == file.tip:
+        verification.tip = Tip(0, NOTHING)
+    tip = verification.tip
+    if not verification.flaws and tip == file.tip:
         return False
-    last = max(seen.tip.sequence, file.tip.sequence)
+    last = max(tip.sequence, file.tip.sequence)
     execute("BEGIN IMMEDIATE")
-    execute("DELETE FROM starts WHERE first > ?", (seen.tip.sequence,))
-    execute(NEW_START, (last + 1, "damaged", seen.tip.hash))
-    execute("UPDATE tip SET sequence = ?, hash = ?", (seen.tip.sequence, seen.tip.hash))
+    execute("DELETE FROM starts WHERE first > ?", (tip.sequence,))
+    execute(NEW_START, (last + 1, "damaged", tip.hash))
+    execute("UPDATE tip SET sequence = ?, hash = ?", (tip.sequence, tip.hash))
     execute("COMMIT")
     file.load()
     return True
 
 
-def _set_aside(path: Path, only_log: bool = False) -> list[Path]:
-    """Rename a file and its log; the names that they have now. The log goes last, so that it is
-    never left alone without a new file waiting."""
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    number, base = 1, f"{path.name}{DAMAGED}{stamp}"
-    while any(path.with_name(base + end).exists() for end in ("", "-wal")):
-        number += 1
-        base = f"{path.name}{DAMAGED}{stamp}-{number}"
-    aside = []
-    for end in ("-wal",) if only_log else ("", "-wal"):
-        old, kept = _beside(path, end), path.with_name(base + end)
-        if old.exists() and (end == "" or old.stat().st_size):
-            old.chmod(0o600)
-            old.rename(kept)
-            aside.append(kept)
-    for end in ("-wal", "-shm"):
-        _beside(path, end).unlink(missing_ok=True)
-    return aside
-
-
-def _beside(path: Path, end: str) -> Path:
+def _sibling(path: Path, end: str) -> Path:
     return path.with_name(path.name + end)
 
 
 def _remove(path: Path, *ends: str) -> None:
     for end in ends:
         for more in ("", "-wal", "-shm", "-journal"):
-            _beside(path, end + more).unlink(missing_ok=True)
+            _sibling(path, end + more).unlink(missing_ok=True)
+
+
+_MOST_PROBES = 100_000
+_MOST_SEQUENCE = 1 << 53
+_OTHERS = (
+    ("SELECT * FROM hours", NEW_HOUR),
+    ("SELECT day, secret FROM key_days", NEW_DAY),
+    ("SELECT hash, day FROM request_keys ORDER BY number", NEW_KEY),
+    ("SELECT digest, text FROM documents", NEW_DOCUMENT),
+)
+_OLD_KEYS = "SELECT hash FROM keys ORDER BY number"
+"""The keys of a file of an earlier format."""
+_Row = tuple[Any, ...]
+
+
+def _salvage(copy: Path, new: Path, layouts: Iterable[Layout], floor: int = 0) -> None:
+    """Create a new file from the copy of a damaged one; ``layouts`` are known without it,
+    and numbers up to ``floor`` were used.
+
+    Raises ``sqlite3.Error`` or ``OSError`` if the new one cannot be written.
+    """
+    with closing(sqlite3.connect(copy, isolation_level=None)) as source:
+        source.text_factory = _text
+        with closing(create(new)) as target:
+            target.execute("BEGIN IMMEDIATE")
+            known = _layouts(source, target) | {layout.digest for layout in layouts}
+            tip = _receipts(source, target)
+            last = max(_batches(source, target, known), _last(source), tip.sequence, floor)
+            target.execute("UPDATE tip SET sequence = ?, hash = ?", (tip.sequence, tip.hash))
+            target.execute(NEW_START, (last + 1, "damaged", tip.hash))
+            _entries(source, target)
+            _parts(source, target)
+            damaged = f"SELECT {batch_columns(source)} FROM damaged"  # noqa: S608 - constants
+            for query, insert in ((damaged, NEW_DAMAGED), *_OTHERS):
+                for row in _rows(source, query):
+                    with suppress(sqlite3.IntegrityError, sqlite3.ProgrammingError):
+                        target.execute(insert, row)
+            old_keys = dict.fromkeys(row[0] for row in _rows(source, _OLD_KEYS))
+            add_keys(target, [hash_ for hash_ in old_keys if isinstance(hash_, bytes)])
+            target.execute("COMMIT")
+            target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _text(value: bytes) -> str:
+    return value.decode(errors="replace")
+
+
+def _rows(source: sqlite3.Connection, query: str, *values: object) -> Iterator[_Row]:
+    """Yield the rows of a query up to the first that is damaged."""
+    with suppress(sqlite3.Error):
+        yield from source.execute(query, values)
+
+
+def _layouts(source: sqlite3.Connection, target: sqlite3.Connection) -> set[str]:
+    """Copy the layouts; return their digests. The seal of a damaged one shows when it is used."""
+    found = set()
+    for row in _rows(source, "SELECT digest, schema, name, seal FROM layouts"):
+        with suppress(sqlite3.IntegrityError):
+            target.execute(NEW_LAYOUT, row)
+            found.add(row[0])
+    for row in _rows(source, "SELECT digest, position, name, type FROM columns"):
+        with suppress(sqlite3.IntegrityError):
+            target.execute(NEW_COLUMN, row)
+    return found
+
+
+def _receipts(source: sqlite3.Connection, target: sqlite3.Connection) -> Tip:
+    """Copy receipts and starts of chains, as far as they verify; return the last of them."""
+    starts = {1: Start(1, "new")}
+    with suppress(sqlite3.Error):
+        starts |= Ledger(source.execute).starts
+    verification, tip = Verification(), Tip(0, NOTHING)
+    with suppress(sqlite3.Error):
+        for receipt in Ledger(source.execute).receipts():
+            start = starts.get(receipt.sequence)
+            verification.add(receipt, start)
+            if verification.flaws:
+                break
+            if start is not None:
+                target.execute(NEW_START, (start.first, start.reason, start.after))
+            target.execute(NEW_RECEIPT, receipt.as_row())
+            tip = verification.tip
+    return tip
+
+
+def _entries(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
+    """Copy entries up to the first that does not follow the one before it; the next entry that is
+    written notes the loss."""
+    last = Tip(0, NOTHING)
+    for row in _rows(source, f"{SELECT_ENTRIES} ORDER BY sequence"):
+        entry = Entry.from_row(row)
+        if not entry.follows(last):
+            break
+        target.execute(NEW_ENTRY, entry.as_row())
+        last = Tip(entry.sequence, entry.hash)
+    highest = _highest(source, "entries", "last_entry")
+    target.execute(SET_LAST, (highest, last.hash if highest == last.sequence else NOTHING))
+
+
+def _batches(source: sqlite3.Connection, target: sqlite3.Connection, known: set[str]) -> int:
+    """Copy the intact batches; return the highest number."""
+    highest, columns = 0, batch_columns(source)
+    for sequence in _sequences(source):
+        highest = max(highest, sequence)
+        for row in _rows(source, f"SELECT {columns} FROM batches WHERE sequence = ?", sequence):  # noqa: S608
+            if row[2] in known and is_intact(row):
+                target.execute(NEW_BATCH, row)
+    return highest
+
+
+def _parts(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
+    """Copy the intact rows of parts; a batch whose row is damaged becomes an ordinary one."""
+    for row in _rows(source, SELECT_PARTS):
+        if row[3] == checksum(*row[:3]):
+            target.execute(NEW_PART, row)
+
+
+def _sequences(source: sqlite3.Connection) -> list[int]:
+    """Return the numbers of batches from both ends up to the damage, and candidates between."""
+    query = "SELECT sequence FROM batches ORDER BY sequence"
+    upwards = [row[0] for row in _rows(source, query)]
+    downwards = [row[0] for row in _rows(source, f"{query} DESC")]
+    found = {n for n in (*upwards, *downwards) if isinstance(n, int) and 0 < n < _MOST_SEQUENCE}
+    if upwards == downwards[::-1]:
+        return sorted(found)  # nothing is damaged
+    first = upwards[-1] if upwards else 0
+    last = downwards[-1] if downwards else first + _MOST_PROBES
+    found.update(range(first, min(last, first + _MOST_PROBES)))
+    return sorted(found)
+
+
+def _last(source: sqlite3.Connection) -> int:
+    """Return the highest number in the damaged file, as far as it can be read."""
+    return _highest(source, "tip", "receipts", "cursors")
+
+
+def _highest(source: sqlite3.Connection, *tables: str) -> int:
+    queries = [f"SELECT max(sequence) FROM {name}" for name in tables]  # noqa: S608 - constants
+    found = (row[0] for query in queries for row in _rows(source, query))
+    return max((n for n in found if isinstance(n, int) and n < _MOST_SEQUENCE), default=0)

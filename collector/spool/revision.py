@@ -1,31 +1,32 @@
-"""Less in a spool: what is to go leaves the batches that wait, and damaged ones go whole.
+"""Revise a spool: delete records or fields from pending batches, and delete damaged batches.
 
-A receipt is never changed. What is left of a batch goes on, with the id that it had, under a
-receipt of its own, the last of all: it counts nothing, as what it commits to was counted before.
-Numbers of batches are spent once, so a sink that has the batch already gets it again, and knows it
-by its id.
+A receipt is never changed. The rest of a batch keeps its id and gets a new receipt, the last of
+all, which counts nothing, as its records were counted before. Numbers of batches are used once, so
+a sink that has the batch already gets it again, and recognises it by its id.
 
-Then both tables are written anew: what is deleted is overwritten where it lies, but not the copies
-that were made when pages were divided and joined.
+Then both tables are rewritten: SQLite overwrites deleted rows in place, but not the copies that it
+made when it split and merged pages.
 """
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from collector.compaction import empty_log
-from collector.contracts import Spooled, Tally
-from collector.ledger.receipt import SALT_BYTES, Tip, commit, issue
-from collector.spool.file import File
-from collector.spool.tables import NEW_BATCH, NEW_RECEIPT, besides, seal, written
+from collector.contracts import Batch, Tally
+from collector.spool.file import SpoolFile
+from collector.spool.idempotency import forget_keys
+from collector.spool.tables import NEW_TIP
+from collector.sqlite.compaction import empty_log
 
-__all__ = ["ALWAYS", "NEVER", "Outcome", "Revision", "revise"]
+__all__ = ["ALWAYS", "NEVER", "Divide", "Revision", "RevisionOutcome", "divide", "revise"]
+
+Divide = Callable[[Batch], Sequence[Batch]]
+"""Returns the batches that replace one: with ids of their own, and its records in their order."""
 
 NEVER, ALWAYS = "", "~"
-"""Before every minute, and after: bounds of which nothing and everything comes before."""
+"""Bounds: no minute is before the first, and every minute is before the second."""
 
 _MINUTE = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9][0-9]:[0-9][0-9]:00Z"
 _OLD = f"(received < ? OR received NOT GLOB '{_MINUTE}')"
@@ -33,12 +34,12 @@ _OLD = f"(received < ? OR received NOT GLOB '{_MINUTE}')"
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Revision:
-    """What is to go: ``change`` is given a batch's payload and minute, and returns what is left of
-    the payload, and how many of its records have less in them.
+    """What to delete: ``change`` gets a batch's payload and minute, and returns the new payload and
+    the number of records that it changed.
 
-    It is asked for batches that were received before ``before``; damaged ones from before
-    ``damaged`` go, as do sums of hours before ``hours``. If ``always``, the tables are written anew
-    even if nothing of this was there; ``wait`` is for how many seconds a reader is waited for.
+    It is called for batches that were received before ``before``; damaged ones from before
+    ``damaged`` are deleted, as are hourly sums before ``hours``. With ``always`` the tables are
+    rewritten even if nothing was deleted; ``wait`` is how many seconds to wait for a reader.
     """
 
     change: Callable[[bytes, str], tuple[bytes, int]]
@@ -50,10 +51,11 @@ class Revision:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What was done: batches that were changed or are gone, their records that were, of these the
-    ones that are ``gone``, and damaged batches that are. ``is_swept`` says that no bytes of it are
-    left in the file or its log: else somebody is reading an earlier state."""
+class RevisionOutcome:
+    """What a revision did: the number of batches that were changed or deleted, of their records
+    that were, of these the deleted ones (``gone``), and of ``damaged`` batches and sums of
+    ``hours`` that were deleted. ``is_swept`` is true if no deleted bytes are left in the file or
+    its log; otherwise another process reads an earlier state."""
 
     batches: int
     records: int
@@ -63,20 +65,21 @@ class Outcome:
     is_swept: bool
 
 
-def revise(file: File, path: Path, revision: Revision) -> Outcome:
-    """Carry a revision out. Raises ``sqlite3.Error`` or ``OSError``, and what ``change`` raises."""
+def revise(file: SpoolFile, path: Path, revision: Revision) -> RevisionOutcome:
+    """Carry out a revision. Raises ``sqlite3.Error`` or ``OSError``, and errors of ``change``."""
     execute = file.db.execute
     execute("BEGIN IMMEDIATE")
     try:
         batches, records, gone = _revise_batches(file, revision)
         damaged = execute(f"DELETE FROM damaged WHERE {_OLD}", (revision.damaged,)).rowcount  # noqa: S608
+        forget_keys(file.db)
         hours = execute("DELETE FROM hours WHERE hour < ?", (revision.hours,)).rowcount
         if batches or damaged or revision.always:
             for table in ("batches", "damaged"):
-                execute(f"CREATE TEMP TABLE left_over AS SELECT * FROM {table}")  # noqa: S608
+                execute(f"CREATE TEMP TABLE remaining AS SELECT * FROM {table}")  # noqa: S608
                 execute(f"DELETE FROM {table}")  # noqa: S608
-                execute(f"INSERT INTO {table} SELECT * FROM left_over ORDER BY sequence")  # noqa: S608
-                execute("DROP TABLE left_over")
+                execute(f"INSERT INTO {table} SELECT * FROM remaining ORDER BY sequence")  # noqa: S608
+                execute("DROP TABLE remaining")
         execute("COMMIT")
     except BaseException:
         if file.db.in_transaction:
@@ -84,41 +87,59 @@ def revise(file: File, path: Path, revision: Revision) -> Outcome:
         raise
     file.load()
     is_swept = empty_log(file.db, path, revision.wait)
-    return Outcome(batches, records, gone, damaged, hours, is_swept)
+    return RevisionOutcome(batches, records, gone, damaged, hours, is_swept)
 
 
-def _revise_batches(file: File, revision: Revision) -> tuple[int, int, int]:
-    """How many batches were changed, how many of their records, and how many of these are gone."""
-    execute, tip, changed, records, gone = file.db.execute, file.follows, 0, 0, 0
+def divide(file: SpoolFile, id_: bytes, parts_of: Divide) -> int:
+    """Replace the batch with an id by others, each under a receipt of its own; return their
+    number. Raises ``sqlite3.Error`` or ``OSError``, and ``ValueError`` for other records."""
+    execute, number = file.db.execute, 0
+    execute("BEGIN IMMEDIATE")
+    try:
+        query = "SELECT sequence FROM batches WHERE id = ? ORDER BY sequence LIMIT 1"
+        for (sequence,) in execute(query, (id_,)).fetchall():
+            whole, tip = file.get(sequence), file.chain_tip
+            if whole is None:
+                break  # damaged: it is quarantined when it is read the next time
+            parts = parts_of(whole)
+            if b"".join(part.payload for part in parts) != whole.payload:
+                raise ValueError("the parts of a batch must be what it was")
+            execute("DELETE FROM batches WHERE sequence = ?", (sequence,))
+            for part in parts:
+                tip = file.add(part, Tally(), tip)
+            file.renumber(sequence, range(file.chain_tip.sequence + 1, tip.sequence + 1))
+            execute(NEW_TIP, (tip.sequence, tip.hash))
+            number = len(parts)
+        execute("COMMIT")
+    except BaseException:
+        if file.db.in_transaction:
+            execute("ROLLBACK")
+        raise
+    file.load()
+    return number
+
+
+def _revise_batches(file: SpoolFile, revision: Revision) -> tuple[int, int, int]:
+    """Change batches; return the number of changed batches, of changed records, and of deleted
+    records."""
+    execute, tip, changed, records, gone = file.db.execute, file.chain_tip, 0, 0, 0
     query = f"SELECT sequence FROM batches WHERE {_OLD} ORDER BY sequence"  # noqa: S608
     for (sequence,) in execute(query, (revision.before,)).fetchall():
-        found = file.next(sequence - 1)
-        if found is None or found[1] is None:
+        batch = file.get(sequence)
+        if batch is None:
             execute("INSERT INTO damaged SELECT * FROM batches WHERE sequence = ?", (sequence,))
             execute("DELETE FROM batches WHERE sequence = ?", (sequence,))
+            file.renumber(sequence, [])
             continue
-        spooled = found[1]
-        payload, number = revision.change(spooled.payload, spooled.received)
+        payload, number = revision.change(batch.payload, batch.received)
         if not number:
             continue
         execute("DELETE FROM batches WHERE sequence = ?", (sequence,))
         if payload:
-            tip = _amend(file, spooled, payload, tip)
+            tip = file.add(replace(batch, payload=payload), Tally(), tip)
+        file.renumber(sequence, [tip.sequence] if payload else [])
         changed, records = changed + 1, records + number
-        gone += spooled.payload.count(b"\n") - payload.count(b"\n")
-    if tip != file.follows:
-        execute("INSERT OR REPLACE INTO tip VALUES (1, ?, ?)", (tip.sequence, tip.hash))
+        gone += batch.payload.count(b"\n") - payload.count(b"\n")
+    if tip != file.chain_tip:
+        execute(NEW_TIP, (tip.sequence, tip.hash))
     return changed, records, gone
-
-
-def _amend(file: File, spooled: Spooled, payload: bytes, tip: Tip) -> Tip:
-    """What is left of a batch, and the receipt that it has from now on."""
-    salt, digest = secrets.token_bytes(SALT_BYTES), spooled.layout.digest
-    commitment = commit(salt, payload)
-    parts = (spooled.id, digest, spooled.received, payload.count(b"\n"))
-    granted = written(spooled.granted)
-    sealed = seal(salt, commitment, *parts, *besides(granted))
-    file.db.execute(NEW_BATCH, (tip.sequence + 1, *parts, salt, sealed, payload, granted))
-    receipt = issue(tip, spooled.received, digest, Tally(), commitment)
-    file.db.execute(NEW_RECEIPT, receipt.as_row())
-    return Tip(receipt.sequence, receipt.hash)

@@ -1,44 +1,76 @@
 """The spool: a durable queue of minimised batches between the filter and the sinks.
 
-What ``put`` gives becomes a batch and a receipt in one transaction, together with everything else
-that waits at that moment; its future is resolved after the commit. Each sink has a cursor, and a
-batch goes, with its salt, once every sink has it.
+One thread writes the file. All pending writes become batches and receipts in one transaction; their
+futures are resolved after the commit. Each sink has a cursor, and a batch is deleted, with its
+salt, once every sink has it. A request that is too large for one batch becomes parts, which sinks
+get beside other batches and by a cursor of their own, so that parts delay no batch.
+
+A failed write or sync makes the connection unusable, and what it leaves in the page cache may look
+written though it is not on disk. So all pending writes are refused, the file is closed, reopened
+and checked, and its log is written into it anew, before anything is acknowledged.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from time import monotonic
+from typing import Any, TypeVar
 
-from collector.contracts import Closing, Entry, Layout, Spooled
+from collector.contracts import Batch, Closing, Layout, PendingBatch
+from collector.errors import ConfigError
 from collector.ledger import Note
-from collector.spool.intake import unwritable
-from collector.spool.keys import hashed
+from collector.spool.file import Depth, Selection, SpoolFile
+from collector.spool.idempotency import hashed
 from collector.spool.lock import Lock
-from collector.spool.recover import is_corrupt
-from collector.spool.revision import Outcome, Revision
-from collector.spool.writer import Writer
+from collector.spool.recover import is_corrupt, try_open
+from collector.spool.revision import Divide, Revision, RevisionOutcome, divide, revise
+from collector.spool.tables import Position
+from collector.spool.write_queue import (
+    Arrivals,
+    HourlySums,
+    PendingWrite,
+    WriteQueue,
+    add_to_sums,
+    merge,
+    unwritable,
+)
 
 __all__ = ["FILE_NAME", "LIMIT", "Spool", "State"]
 
 FILE_NAME = "spool.db"
-"""What the spool is called inside a data directory."""
+"""The name of the spool's file in a data directory."""
 LIMIT = 1 << 30
-"""Bytes of records that may wait for delivery, unless said otherwise."""
+"""The default limit of bytes of records that may be pending for sinks."""
 
-_READ_BYTES = 2 << 20
+_CURSOR_SECONDS = 0.05
+"""Cursors wait so long for batches to share their commit."""
+_IDLE_SECONDS = 1.0
+"""The log is emptied after so long without a write;"""
+_BUSY_SECONDS = 5.0
+"""and after so long with writes: delivered batches, with their salts, must not stay in it."""
+_SUMS_SECONDS = 60.0
+"""Hourly sums are written no more often, so that they tell nothing of single requests."""
+_FIRST_PAUSE = 0.05
+_LONGEST_PAUSE = 2.0
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """How the spool does. ``bytes`` are of records, out of ``limit``; ``oldest`` is in seconds.
+    """The state of a spool. ``bytes`` are of records, out of ``limit``; ``oldest`` is the age of
+    the oldest pending batch in seconds.
 
-    ``is_ready`` says that it takes entries; ``errors`` counts how often a write or a sync failed,
-    ``damaged`` how many files and batches had to be set aside since the start.
+    ``is_ready`` is true while the spool accepts writes; ``errors`` counts failed writes and syncs,
+    ``damaged`` the files and batches that were quarantined since the start.
     """
 
     is_ready: bool
@@ -54,13 +86,18 @@ class State:
 class Spool(Closing):
     """The spool of a data directory, which it locks. Safe to use from several threads.
 
-    ``sinks`` are those that batches wait for; one that was there before and is not any more is
-    forgotten; without any, batches stay. ``layouts`` helps to save batches from a damaged file.
+    ``sinks`` are those for which batches wait; the cursor of one that is no longer named is
+    deleted; without any, batches stay. ``layouts`` helps to recover batches from a damaged file.
+    ``split`` divides larger batches of an earlier version; not for a sink that knows a batch by its
+    own id only.
 
-    Opening succeeds whatever the file holds; ``aside`` has the names of damaged ones that were set
-    aside. Where the disk does not let it, it opens later by itself. Raises ``ConfigError`` E203
-    when the directory cannot be used, is in use, or its spool is of a newer version.
+    Opening succeeds whatever the file holds; ``quarantined`` has the names of damaged files. Where
+    the disk does not permit it, the file is opened later, without a call. Raises ``ConfigError``
+    E203 when the directory cannot be used, is in use, or its spool is of a newer version.
     """
+
+    # ``_changed`` guards all state, and ``_reading`` the file's reader; of the two, ``_reading`` is
+    # acquired first.
 
     def __init__(
         self,
@@ -69,163 +106,345 @@ class Spool(Closing):
         limit: int = LIMIT,
         sinks: Iterable[str] = (),
         layouts: Iterable[Layout] = (),
+        split: bool = True,
     ) -> None:
         self.path: Path = Path(path)
-        self._limit = limit
-        self._lock = Lock(self.path.parent)
+        self._layouts = {layout.digest: layout for layout in layouts}
+        self._sinks = tuple(sinks)
+        self._limit, self._split = limit, split
+        self._changed = threading.Condition()
+        self._reading = threading.Lock()
+        self._queue = WriteQueue()
+        self._jobs: deque[tuple[Callable[[SpoolFile], Any], Future[Any]]] = deque()
+        self._file: SpoolFile | None = None
+        self._depth = Depth()
+        self._last = 0
+        self._cursors = dict.fromkeys(self._sinks, Position())
+        self._moved: set[str] = set()
+        self._unreadable: set[int] = set()
+        self._is_damaged = self._must_reopen = self._is_closing = self._has_log = False
+        self._quarantined: list[str] = []
+        self._errors = self._damaged = 0
+        self._arrivals = Arrivals()
+        self._sums: HourlySums = Counter()
+        self._summed = self._checkpointed = monotonic()
+        self._pause = 0.0
+        self._thread = threading.Thread(target=self._run, name="collector-spool", daemon=True)
+        self.lock: Lock = Lock(self.path.parent)
         try:
-            self._writer = Writer(self.path, layouts, tuple(sinks))
+            self._open()
         except BaseException:
-            self._lock.release()
+            self.lock.release()
             raise
-        self._writer.start()
+        self._thread.start()
 
     def __repr__(self) -> str:
-        return f"<Spool of {self._writer.depth.batches} batches>"
+        return f"<Spool of {self._depth.batches} batches>"
 
     @property
-    def aside(self) -> list[str]:
-        """The names of damaged files that were set aside since the start."""
-        with self._writer.changed:
-            return list(self._writer.aside)
-
-    def put(self, *entries: Entry, key: bytes | None = None) -> Future[bool]:
-        """Keep entries, all of them in one commit. The future is resolved when they are on disk, or
-        has ``DeliveryError`` E506 when they could not be kept.
-
-        ``key`` is random, and the sender's own for what it sends. If something was kept under the
-        same one, the newest million of which are known, nothing is added, and the future says
-        ``False``, else ``True``.
-
-        Raises ``DeliveryError`` at once: E505 when the spool is full, E506 while it cannot write.
-        """
-        given = [entry for entry in entries if entry.tally.received]
-        noted = None if key is None else hashed(key)
-        writer = self._writer
-        with writer.changed:
-            if writer.file is None or writer.is_closing:
-                raise unwritable()
-            if not given:
-                return _nothing()
-            future = writer.intake.put(given, noted, self._limit - writer.depth.bytes)
-            writer.changed.notify_all()
-        return future
-
-    def note(self, *notes: Note) -> Future[bool]:
-        """Add entries to the ledger. The future is resolved when they are on disk, or has
-        ``DeliveryError`` E506 when they could not be kept. Raises E506 while it cannot write."""
-        writer = self._writer
-        with writer.changed:
-            if writer.file is None or writer.is_closing:
-                raise unwritable()
-            future = writer.intake.note(notes)
-            writer.changed.notify_all()
-        return future
-
-    def revise(self, revision: Revision) -> Future[Outcome]:
-        """Take out what is to go. The future is resolved when it is gone, or has ``DeliveryError``
-        E506 when that could not be done. Raises E506 while the file cannot be written."""
-        writer, future = self._writer, Future[Outcome]()
-        with writer.changed:
-            if writer.file is None or writer.is_closing:
-                raise unwritable()
-            writer.revisions.append((revision, future))
-            writer.changed.notify_all()
-        return future
-
-    def after(self, sink: str, limit: int = 16) -> list[tuple[int, Spooled]]:
-        """The next batches for a sink, with their numbers: at most so many, and a few MB of them.
-
-        They stay the next until ``delivered`` says that the sink has them. Never waits.
-        """
-        writer, found, size = self._writer, list[tuple[int, Spooled]](), 0
-        unreadable, is_spoilt, is_suspect = set[int](), False, False
-        try:
-            with writer.reading:
-                at, last = writer.cursors[sink], writer.last
-                while (file := writer.file) and len(found) < limit and size < _READ_BYTES:
-                    row = file.next(at) if at < last else None
-                    if row is None:
-                        if not found and not unreadable:  # receipts without records
-                            self.delivered(sink, last)
-                        break
-                    at, spooled = row
-                    if spooled is None:
-                        unreadable.add(at)
-                    else:
-                        found.append((at, spooled))
-                        size += len(spooled.payload)
-        except (sqlite3.Error, OSError) as error:
-            is_spoilt, is_suspect = True, is_corrupt(error)
-        if unreadable or is_spoilt:
-            with writer.changed:
-                writer.unreadable |= unreadable
-                writer.is_spoilt |= is_spoilt
-                writer.is_suspect |= is_suspect
-                writer.changed.notify_all()
-        return found
-
-    def delivered(self, sink: str, sequence: int) -> None:
-        """A sink has the batch of that number, and all before it. Noted on disk soon after."""
-        writer = self._writer
-        with writer.changed:
-            if sequence > writer.cursors[sink]:
-                writer.cursors[sink] = sequence
-                writer.moved.add(sink)
-                writer.changed.notify_all()
-
-    def wait(self, sink: str, seconds: float) -> bool:
-        """Wait until there is something for a sink, for so long at most; whether there is."""
-        writer = self._writer
-
-        def has_some() -> bool:
-            return writer.file is not None and writer.cursors[sink] < writer.last
-
-        with writer.changed:
-            writer.changed.wait_for(lambda: writer.is_closing or has_some(), seconds)
-            return has_some()
+    def quarantined(self) -> list[str]:
+        """The names of damaged files that were renamed since the start."""
+        with self._changed:
+            return list(self._quarantined)
 
     @property
     def last(self) -> int:
         """The number of the last receipt."""
-        return self._writer.last
+        return self._last
 
-    def depth(self) -> int:
-        """How many records wait for a sink."""
-        return self._writer.depth.records
+    # -- writing ----------------------------------------------------------------------------------
 
-    def oldest(self) -> float:
-        """For how many seconds the oldest batch has been waiting; 0 if there is none."""
-        return self.state().oldest
+    def put(self, *batches: PendingBatch, key: bytes | None = None) -> Future[bool]:
+        """Store the batches of one request, all of them in one commit. The future is resolved when
+        they are on disk, or has ``DeliveryError`` E506 when they could not be stored.
 
-    def state(self) -> State:
-        """How it does at this moment."""
-        writer = self._writer
-        with writer.changed:
-            depth = writer.depth
-            first = min(writer.cursors.values(), default=0) + 1 if depth.batches else None
-            return State(
-                writer.file is not None and not writer.is_closing,
-                depth.batches,
-                depth.records,
-                depth.bytes,
-                self._limit,
-                writer.age.oldest(first),
-                writer.errors,
-                writer.damaged,
-            )
+        ``key`` is random, and the sender's own for this request. If one of the newest million
+        requests had the same key, nothing is added, and the result is ``False``, else ``True``.
+
+        Raises ``DeliveryError`` at once: E505 when the spool is full, E506 while it cannot write.
+        """
+        merged = [batch for batch in merge(batches) if batch.tally.received]
+        hash_ = None if key is None else hashed(key)
+        with self._changed:
+            self._check_writable()
+            if merged:
+                future = self._queue.put(merged, hash_, self._limit - self._depth.bytes)
+                self._changed.notify_all()
+            else:
+                (future := Future[bool]()).set_result(True)
+        return future
+
+    def note(self, *notes: Note) -> Future[bool]:
+        """Add entries to the ledger. The future is resolved when they are on disk, or has
+        ``DeliveryError`` E506 when they could not be stored. Raises E506 while it cannot write."""
+        with self._changed:
+            self._check_writable()
+            future = self._queue.note(notes)
+            self._changed.notify_all()
+        return future
+
+    def revise(self, revision: Revision) -> Future[RevisionOutcome]:
+        """Carry out a revision. The future is resolved when the data are deleted, or has
+        ``DeliveryError`` E506 when they could not be. Raises E506 while it cannot write."""
+        return self.submit(partial(revise, path=self.path, revision=revision))
+
+    def divide(self, id_: bytes, parts_of: Divide) -> Future[int]:
+        """Replace a pending batch by several, in one commit. The future has the number of them when
+        they are on disk (0: no batch has the id), or ``DeliveryError`` E506 when that failed.
+        Raises E506 while it cannot write."""
+        return self.submit(partial(divide, id_=id_, parts_of=parts_of))
+
+    def submit(self, work: Callable[[SpoolFile], _Result]) -> Future[_Result]:
+        """Run work on the file between two commits. Raises E506 while it cannot write."""
+        future: Future[_Result] = Future()
+        with self._changed:
+            self._check_writable()
+            self._jobs.append((work, future))
+            self._changed.notify_all()
+        return future
+
+    def paused(self) -> AbstractContextManager[object]:
+        """Pause commits for a block; what the same thread writes in it shares the next commit."""
+        return self._changed
 
     def close(self) -> None:
-        """Commit what waits, fold the log into the file, close it, and let go of the directory."""
-        with self._writer.changed:
-            self._writer.is_closing = True
-            self._writer.changed.notify_all()
-        self._writer.join()
-        self._lock.release()
+        """Commit pending writes, checkpoint and close the file, and unlock the directory."""
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify_all()
+        self._thread.join()
+        self.lock.release()
 
+    def _check_writable(self) -> None:
+        if self._file is None or self._is_closing:
+            raise unwritable()
 
-def _nothing() -> Future[bool]:
-    """An empty request is kept as soon as it is there."""
-    future: Future[bool] = Future()
-    future.set_result(True)
-    return future
+    # -- reading ----------------------------------------------------------------------------------
+
+    def after(self, sink: str, limit: int = 16, *, parts: bool = False) -> list[tuple[int, Batch]]:
+        """Return the next batches for a sink that are no parts, with their numbers, or its next
+        parts: at most ``limit``, and a few MB of them. So parts delay no later batch.
+
+        They stay the next until ``delivered`` is called for them, and their records are not decoded
+        (``collector.filter.stored.read`` does). Damaged batches are skipped, and quarantined by the
+        next commit. Never blocks.
+        """
+        selected, must_reopen, is_damaged = Selection(), False, False
+        try:
+            with self._reading:
+                position, last = self._cursors[sink], self._last
+                if (file := self._file) and parts:
+                    selected = file.select_parts(sink, position.part, limit)
+                elif file:
+                    selected = file.select(position.batch, last, limit)
+                    if selected == Selection():  # receipts without records, or parts
+                        self._advance(sink, batch=last)
+        except (sqlite3.Error, OSError) as error:
+            must_reopen, is_damaged = True, is_corrupt(error)
+        if selected.unreadable or must_reopen:
+            with self._changed:
+                self._unreadable |= selected.unreadable
+                self._must_reopen |= must_reopen
+                self._is_damaged |= is_damaged
+                self._changed.notify_all()
+        return selected.batches
+
+    def delivered(self, sink: str, sequence: int, *, is_part: bool = False) -> None:
+        """Note that a sink has the batch of that number, and all before it: of the parts, or of
+        the other batches. The next commit stores it."""
+        self._advance(sink, **{"part" if is_part else "batch": sequence})
+
+    def _advance(self, sink: str, **numbers: int) -> None:
+        with self._changed:
+            old = self._cursors[sink]
+            if (new := old._replace(**numbers)) > old:
+                self._cursors[sink] = new
+                self._moved.add(sink)
+                self._changed.notify_all()
+
+    def wait(self, sink: str, seconds: float) -> bool:
+        """Wait up to ``seconds`` until a batch is pending for a sink; return whether one is."""
+
+        def is_pending() -> bool:
+            position, file = self._cursors[sink], self._file
+            return file is not None and (
+                position.batch < self._last or file.parts.next(sink, position.part) is not None
+            )
+
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closing or is_pending(), seconds)
+            return is_pending()
+
+    def depth(self) -> int:
+        """Return the number of records that are pending for a sink."""
+        return self._depth.records
+
+    def state(self) -> State:
+        """Return the state at this moment."""
+        with self._changed:
+            return State(
+                self._file is not None and not self._is_closing,
+                self._depth.batches,
+                self._depth.records,
+                self._depth.bytes,
+                self._limit,
+                self._arrivals.age(self._first() if self._depth.batches else None),
+                self._errors,
+                self._damaged,
+            )
+
+    def _first(self) -> int:
+        """Return the lowest number that a batch may have for which a sink waits."""
+        parts = [] if self._file is None else self._file.parts
+        return min([1 + min((at.batch for at in self._cursors.values()), default=0), *parts])
+
+    # -- the thread -------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        """Commit until the spool is closed and nothing is pending."""
+        if self._file is None:
+            self._reopen()
+        while (file := self._file) is not None and self._has_work():
+            if not (self._commit(file) and self._do_job(file)):
+                if self._is_closing:
+                    break
+                self._reopen()
+        with self._changed:
+            self._is_closing = True
+            self._refuse(self._queue.take_all())
+            for _, future in self._jobs:
+                future.set_exception(unwritable())
+        self._close_file()
+
+    def _has_work(self) -> bool:
+        """Wait for work, a checkpoint of the log included; return ``False`` at the end."""
+
+        def is_woken() -> bool:
+            must_end = self._is_damaged or self._must_reopen or self._is_closing
+            return bool(self._queue or self._jobs or must_end)
+
+        with self._changed:
+            seconds = _CURSOR_SECONDS if self._moved else _IDLE_SECONDS
+            is_tidy = not (self._moved or self._has_log or self._sums)
+            self._changed.wait_for(is_woken, None if is_tidy else seconds)
+            left = self._queue or self._jobs or self._moved or self._sums or self._has_log
+            return not self._is_closing or bool(left)
+
+    def _commit(self, file: SpoolFile) -> bool:
+        """Commit pending writes, and checkpoint the log when that is due. Return ``False`` if the
+        file must be reopened."""
+        with self._changed:
+            if self._is_damaged or self._must_reopen:
+                return False
+            writes = self._queue.take()
+            cursors = {sink: self._cursors[sink] for sink in self._moved}
+            unreadable = set(self._unreadable)
+            self._moved.clear()
+        is_due = self._is_closing or monotonic() - self._summed >= _SUMS_SECONDS
+        sums = self._sums if is_due else Counter()
+        has_work = bool(writes or cursors or unreadable or sums)
+        try:
+            if not has_work or monotonic() - self._checkpointed >= _BUSY_SECONDS:
+                self._checkpoint(file)
+            is_new = file.write(writes, cursors, sums, unreadable) if has_work else []
+            self._has_log |= has_work
+        except Exception as error:  # noqa: BLE001 - whatever it is, nothing may be acknowledged
+            self._is_damaged = is_corrupt(error)
+            self._refuse(writes)
+            return False
+        has_batches = any(each.batches and new for each, new in zip(writes, is_new, strict=True))
+        self._update(file, unreadable, has_batches=has_batches)
+        if sums:
+            self._sums, self._summed = Counter(), monotonic()
+        for write, new in zip(writes, is_new, strict=True):
+            for batch in write.batches if new else ():
+                add_to_sums(self._sums, batch)
+            write.future.set_result(new)
+        return True
+
+    def _do_job(self, file: SpoolFile) -> bool:
+        """Do the next job, if there is one. Return ``False`` if the file must be reopened."""
+        with self._changed:
+            if not self._jobs or self._is_damaged or self._must_reopen:
+                return True
+            work, future = self._jobs.popleft()
+        try:
+            with self._reading:
+                result = work(file)
+        except Exception as error:  # noqa: BLE001 - as in a commit
+            self._is_damaged = is_corrupt(error)
+            future.set_exception(unwritable())
+            return False
+        self._has_log = True
+        self._update(file, set())
+        future.set_result(result)
+        return True
+
+    def _checkpoint(self, file: SpoolFile) -> None:
+        """Empty the log, while no sink reads. If another process reads, retry a second later."""
+        with self._reading:
+            is_done = file.checkpoint()
+        self._has_log = not (is_done or self._is_closing)
+        self._checkpointed = monotonic() - (0 if is_done else _BUSY_SECONDS - _IDLE_SECONDS)
+
+    def _update(self, file: SpoolFile, unreadable: set[int], *, has_batches: bool = False) -> None:
+        """Update the state after a commit. ``has_batches`` is true if it added batches."""
+        with self._changed:
+            self._depth, self._last = file.depth, file.last
+            if has_batches:
+                self._arrivals.mark(file.last)
+                self._pause = 0.0
+            self._unreadable -= unreadable
+            self._damaged += len(unreadable)
+            self._changed.notify_all()
+
+    def _refuse(self, writes: list[PendingWrite]) -> None:
+        for write in writes:
+            write.future.set_exception(unwritable())
+
+    def _reopen(self) -> None:
+        """Close the file, and retry opening it until that succeeds or the spool is closed."""
+        with self._changed:
+            self._errors += 1
+            self._refuse(self._queue.take_all())
+        self._close_file()
+        while not self._open():
+            with self._changed:
+                self._pause = min(max(_FIRST_PAUSE, 2 * self._pause), _LONGEST_PAUSE)
+                if self._changed.wait_for(lambda: self._is_closing, self._pause):
+                    return
+
+    def _close_file(self) -> None:
+        with self._reading, self._changed:
+            file, self._file = self._file, None
+            if file is not None:
+                file.close()
+
+    def _open(self) -> bool:
+        """Open the file; return ``False`` if the system does not permit that now. Raises
+        ``ConfigError`` E203, before the thread runs, when the file cannot be used at all."""
+        opened, layouts = None, self._layouts.values()
+        try:
+            settings = {"split": self._split, "is_damaged": self._is_damaged}
+            opened = try_open(self.path, layouts, self._sinks, floor=self._last, **settings)
+        except ConfigError:
+            if not self._thread.is_alive():
+                raise
+        if opened is None:
+            return False
+        with self._reading, self._changed:
+            file = self._file = opened.file
+            self._quarantined += [path.name for path in opened.quarantined]
+            self._damaged += len(opened.quarantined) + opened.has_new_chain
+            self._is_damaged = self._must_reopen = False
+            self._depth, self._last = file.depth, file.last
+            found = {sink: file.cursors[sink] for sink in self._cursors}
+            # A recovered file has no cursors: a part may have become a batch like others.
+            known = found if opened.quarantined else self._cursors
+            self._cursors = {s: Position(*map(max, known[s], at)) for s, at in found.items()}
+            self._moved = {sink for sink, at in found.items() if at != self._cursors[sink]}
+            if (first := file.first()) is not None:
+                self._arrivals.restore(*first)
+            self._has_log = True
+            self._changed.notify_all()
+        return True

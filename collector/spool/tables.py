@@ -1,47 +1,84 @@
-"""What lies in the spool's file: its tables, how a row gets into them, and how it is sealed."""
+"""The format of the spool's file: connections, tables, and their rows with seals.
+
+A part is a batch of a request, or of an older batch, that was too large for one batch.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 import sqlite3
+from bisect import bisect_right
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
 
+from collector import file_modes
 from collector.contracts import Granted, Layout
+from collector.errors import ConfigError
 from collector.ledger import journal
-from collector.ledger.receipt import COLUMNS
+from collector.ledger.entry import ENTRY_COLUMNS
+from collector.ledger.receipt import COLUMNS, NOTHING, Start, commit
 from collector.ledger.stored import TABLES as LEDGER_TABLES
-from collector.spool import keys
+from collector.spool import idempotency
+from collector.sqlite import wal
+from collector.sqlite.files import make_durable
 
 __all__ = [
     "APPLICATION",
     "BATCH",
     "BATCH_BEFORE",
+    "BUSY_SECONDS",
     "FORMAT",
+    "GRANTED_SINCE",
     "NEW_BATCH",
     "NEW_COLUMN",
     "NEW_CURSOR",
     "NEW_DAMAGED",
     "NEW_HOUR",
     "NEW_LAYOUT",
+    "NEW_PART",
+    "NEW_PART_CURSOR",
     "NEW_RECEIPT",
     "NEW_START",
+    "NEW_TIP",
+    "SELECT_PARTS",
     "TABLES",
+    "Part",
+    "Parts",
+    "Position",
     "batch_columns",
-    "besides",
+    "batch_seal",
+    "check_format",
+    "check_version",
     "checksum",
-    "granted",
+    "connect",
+    "create",
+    "decode_granted",
+    "encode_granted",
+    "is_intact",
+    "is_spool",
     "layout_seal",
-    "seal",
+    "make_private",
+    "note_part",
+    "read_parts",
+    "sinks_with",
     "upgrade",
-    "written",
 ]
 
-FORMAT = 4
-"""The first had no keys of requests, the second no entries of the ledger, the third no granted
-purposes of a batch."""
+_NEWER = "the spool was written by a newer version of Collector"
+FORMAT = 6
+"""Format 1 had no keys of requests, 2 no entries of the ledger, 3 no granted purposes of a batch, 4
+no parts, 5 keys without secrets."""
+GRANTED_SINCE = 4
+"""The first format with the granted purposes of a batch."""
+_KEYS_SINCE, _PARTS_SINCE = 2, 5
 APPLICATION = int.from_bytes(b"Cspl")
-"""``application_id`` of the file, by which it is known as ours."""
+"""The file's ``application_id``, which tells a spool from other databases."""
 
 _BATCHES = (
     "(sequence INTEGER PRIMARY KEY, id BLOB NOT NULL, layout TEXT NOT NULL, received TEXT NOT NULL,"
@@ -65,25 +102,40 @@ CREATE TABLE hours (
     times INTEGER NOT NULL, PRIMARY KEY (hour, what, name, reason)
 ) STRICT, WITHOUT ROWID
 """
+_PARTS = """
+CREATE TABLE parts (
+    sequence INTEGER PRIMARY KEY, origin BLOB, delivered TEXT NOT NULL, seal BLOB NOT NULL
+) STRICT;
+CREATE TABLE part_cursors (
+    sink TEXT PRIMARY KEY, sequence INTEGER NOT NULL, seal BLOB NOT NULL
+) STRICT, WITHOUT ROWID
+"""
+"""The batches that are parts of a larger request or batch, and the part up to which each sink has
+them. ``delivered`` are the sinks that have the larger batch, ``origin``, whole."""
 TABLES = (
     *_OTHERS.split(";"),
     f"CREATE TABLE batches {_BATCHES} STRICT",
     f"CREATE TABLE damaged {_BATCHES} STRICT",
-    keys.TABLE,
+    *idempotency.TABLES,
     *LEDGER_TABLES,
     *journal.TABLES,
+    *_PARTS.split(";"),
 )
 
 BATCH_BEFORE = "sequence, id, layout, received, records, salt, seal, payload"
 """The columns of a batch up to the third format."""
 BATCH = f"{BATCH_BEFORE}, granted"
 _MARKS = ", ".join("?" * len(COLUMNS))
+SELECT_PARTS = "SELECT sequence, origin, delivered, seal FROM parts ORDER BY sequence"
 NEW_RECEIPT = f"INSERT INTO receipts ({', '.join(COLUMNS)}) VALUES ({_MARKS})"  # noqa: S608
 NEW_BATCH = "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 NEW_DAMAGED = "INSERT INTO damaged VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 NEW_LAYOUT = "INSERT OR REPLACE INTO layouts VALUES (?, ?, ?, ?)"
 NEW_COLUMN = "INSERT OR REPLACE INTO columns VALUES (?, ?, ?, ?)"
 NEW_CURSOR = "INSERT OR REPLACE INTO cursors VALUES (?, ?, ?)"
+NEW_PART = "INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?)"
+NEW_PART_CURSOR = "INSERT OR REPLACE INTO part_cursors VALUES (?, ?, ?)"
+NEW_TIP = "INSERT OR REPLACE INTO tip VALUES (1, ?, ?)"
 NEW_START = "INSERT INTO starts VALUES (?, ?, ?)"
 NEW_HOUR = (
     "INSERT INTO hours VALUES (?, ?, ?, ?, ?) ON CONFLICT"
@@ -91,59 +143,272 @@ NEW_HOUR = (
 )
 
 
+_MAGIC = b"SQLite format 3\0"
+_HEAD = 100
+_WHOLE_BYTES = 256 << 20
+"""The largest file that is checked whole; of larger ones, the receipts are not checked."""
+_READ = {
+    "about": "format",
+    "layouts": "digest, schema, name, seal",
+    "columns": "digest, position, name, type",
+    "batches": BATCH,
+    "damaged": BATCH,
+    "cursors": "sink, sequence, seal",
+    "hours": "hour, what, name, reason, times",
+    "keys": "number, hash",
+    "key_days": "day, secret",
+    "request_keys": "number, hash, day",
+    "receipts": ", ".join(COLUMNS),
+    "starts": "first, reason, after",
+    "tip": "one, sequence, hash",
+    "entries": ", ".join(ENTRY_COLUMNS),
+    "last_entry": "one, sequence, hash",
+    "documents": "digest, text",
+    "parts": "sequence, origin, delivered, seal",
+    "part_cursors": "sink, sequence, seal",
+}
+_SINCE = {
+    "keys": 2,
+    "entries": 3,
+    "last_entry": 3,
+    "documents": 3,
+    "parts": 5,
+    "part_cursors": 5,
+    "key_days": 6,
+    "request_keys": 6,
+}
+"""The first format with a table, where that is not format 1."""
+_UNTIL = {"keys": 5}
+"""The last format with a table, where that is not the present one."""
+_WAL_PAGES = 1024
+_WAL_BYTES = 16 << 20
+BUSY_SECONDS = 5.0
+_SETTINGS = (
+    "cell_size_check = ON",
+    f"wal_autocheckpoint = {_WAL_PAGES}",
+    f"journal_size_limit = {_WAL_BYTES}",
+)
+
+
 def upgrade(db: sqlite3.Connection, format_: int) -> None:
-    """Add to a file of an earlier format what it lacks."""
+    """Add the tables and columns that a file of an earlier format lacks."""
     if format_ < FORMAT:
-        added = [f"ALTER TABLE {table} ADD COLUMN granted TEXT" for table in ("batches", "damaged")]
+        added = list(idempotency.TABLES)
+        if format_ < _PARTS_SINCE:
+            added += _PARTS.split(";")
+        if format_ < GRANTED_SINCE:
+            tables = ("batches", "damaged")
+            added += [f"ALTER TABLE {table} ADD COLUMN granted TEXT" for table in tables]
         if format_ < journal.SINCE:
             added += journal.TABLES
-        if format_ < 2:
-            added.append(keys.TABLE)
         db.execute("BEGIN IMMEDIATE")
         for statement in added:
             db.execute(statement)
+        if format_ >= _KEYS_SINCE:
+            idempotency.migrate_keys(db)
         db.execute("UPDATE about SET format = ?", (FORMAT,))
         db.execute(f"PRAGMA user_version = {FORMAT}")
         db.execute("COMMIT")
 
 
 def batch_columns(db: sqlite3.Connection) -> str:
-    """The columns of a batch in a file of any format."""
+    """Return the columns of a batch in a file of any format, as SQL."""
     with suppress(sqlite3.Error):
         db.execute("SELECT granted FROM batches LIMIT 0")
         return BATCH
     return f"{BATCH_BEFORE}, NULL"
 
 
-def seal(salt: bytes, commitment: bytes, *parts: object) -> bytes:
-    """What shows later whether a batch is as it was written: an HMAC over all of its row."""
+def batch_seal(salt: bytes, commitment: bytes, granted: str | None, *head: object) -> bytes:
+    """Return the seal of a batch: an HMAC over all of its row, which shows damage later, its
+    payload by the receipt's ``commitment``. ``head`` are id, digest of the layout, minute and
+    number of records."""
+    parts = head if granted is None else (*head, granted)  # earlier formats had no purposes
     return hmac.digest(salt, commitment + _text(*parts), "sha256")
 
 
-def written(granted: Granted) -> str | None:
-    """Granted purposes as a batch has them; nothing where all are."""
+def is_intact(row: tuple[Any, ...]) -> bool:
+    """Return whether a row of ``BATCH`` is as it was written, by its seal."""
+    _, *head, salt, seal, payload, granted = row
+    if not all(isinstance(part, bytes) for part in (head[0], salt, seal, payload)):
+        return False
+    return hmac.compare_digest(batch_seal(salt, commit(salt, payload), granted, *head), seal)
+
+
+def encode_granted(granted: Granted) -> str | None:
+    """Return granted purposes as a batch's row has them; ``None`` where all are granted."""
     return None if granted is None else " ".join(granted)
 
 
-def granted(text: str | None) -> Granted:
-    """What was written of them."""
+def decode_granted(text: str | None) -> Granted:
+    """Return the granted purposes of a batch's row."""
     return None if text is None else tuple(text.split())
 
 
-def besides(text: str | None) -> tuple[str, ...]:
-    """What a seal also covers: nothing where all purposes are granted, as in earlier formats."""
-    return () if text is None else (text,)
-
-
 def checksum(*parts: object) -> bytes:
-    """The same for rows without a secret: 8 bytes against damage, not against anybody."""
+    """Return 8 bytes that show damage to a row without a secret; they are no protection against
+    intent."""
     return hashlib.sha256(_text(*parts)).digest()[:8]
 
 
 def layout_seal(layout: Layout) -> bytes:
-    """The checksum of a layout."""
+    """Return the checksum of a layout."""
     return checksum(layout.digest, layout.schema, layout.table, *layout.columns)
 
 
 def _text(*parts: object) -> bytes:
     return "\n".join(p.hex() if isinstance(p, bytes) else str(p) for p in parts).encode()
+
+
+class Position(NamedTuple):
+    """The numbers up to which a sink has the batches that are no parts, and the parts."""
+
+    batch: int = 0
+    part: int = 0
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Part:
+    """Marks a batch as a part: of a request, or of the batch ``origin``, which the ``delivered``
+    sinks have whole."""
+
+    origin: bytes | None = None
+    delivered: frozenset[str] = frozenset()
+
+
+class Parts(dict[int, Part]):
+    """Parts by number, in order; never changed."""
+
+    @cached_property
+    def _numbers(self) -> list[int]:
+        return list(self)
+
+    def next(self, sink: str, sequence: int) -> int | None:
+        """Return the number of the next part for a sink that has the parts up to a number."""
+        numbers = self._numbers
+        following = range(bisect_right(numbers, sequence), len(numbers))
+        found = (numbers[at] for at in following if sink not in self[numbers[at]].delivered)
+        return next(found, None)
+
+
+def read_parts(db: sqlite3.Connection) -> Parts:
+    """Read all parts by number, in order. Raises ``ValueError`` for a damaged row: without it the
+    sinks that have the part are unknown."""
+    parts = Parts()
+    for sequence, origin, names, seal in db.execute(SELECT_PARTS):
+        if seal != checksum(sequence, origin, names):
+            raise ValueError("a part is not what was written")
+        parts[sequence] = Part(origin, frozenset(names.split()))
+    return parts
+
+
+def sinks_with(sequence: int, part: Part | None, cursors: Mapping[str, Position]) -> frozenset[str]:
+    """Return the sinks that have a batch, which is a part or not."""
+    if part is None:
+        return frozenset(sink for sink, at in cursors.items() if sequence <= at.batch)
+    return part.delivered | {sink for sink, at in cursors.items() if sequence <= at.part}
+
+
+def note_part(db: sqlite3.Connection, sequence: int, part: Part) -> Part:
+    """Store, within a transaction, that a batch is a part."""
+    names = " ".join(sorted(part.delivered))
+    db.execute(NEW_PART, (sequence, part.origin, names, checksum(sequence, part.origin, names)))
+    return part
+
+
+def create(path: Path, *starts: Start) -> sqlite3.Connection:
+    """Create a file without batches and receipts, where there is none."""
+    make_private(path, os.O_EXCL | os.O_CREAT)
+    db = connect(path)
+    try:
+        db.execute("BEGIN IMMEDIATE")
+        for table in TABLES:
+            db.execute(table)
+        db.execute("INSERT INTO about VALUES (?)", (FORMAT,))
+        db.execute("INSERT INTO tip VALUES (1, 0, ?)", (NOTHING,))
+        for start in starts:
+            db.execute(NEW_START, (start.first, start.reason, start.after))
+        db.execute(f"PRAGMA application_id = {APPLICATION}")
+        db.execute(f"PRAGMA user_version = {FORMAT}")
+        db.execute("COMMIT")
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def make_private(path: Path, flags: int = 0) -> None:
+    """Ensure that the file exists and only its owner may use it (0600)."""
+    os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | flags, 0o600))
+    file_modes.make_private(path)
+
+
+def connect(path: Path, *, must_exist: bool = False) -> sqlite3.Connection:
+    """Open a connection whose commits are durable, and which overwrites deleted data."""
+    place = f"{path.absolute().as_uri()}?mode={'rw' if must_exist else 'rwc'}"
+    db = sqlite3.connect(
+        place, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+    db.text_factory = _decode  # damage is found by seals; reading goes on
+    try:
+        make_durable(db, *_SETTINGS)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _decode(value: bytes) -> str:
+    return value.decode(errors="replace")
+
+
+class _DamagedError(Exception):
+    """The file was not written by a spool."""
+
+
+def check_version(path: Path) -> None:
+    """Raise ``ConfigError`` E203 for a file of a newer version, as far as its head and its log show
+    that. Nothing is made or changed."""
+    text = b""
+    with suppress(OSError):
+        text = wal.head(path)
+    if text[68:72] == APPLICATION.to_bytes(4) and int.from_bytes(text[60:64]) > FORMAT:
+        raise ConfigError("E203", _NEWER)
+
+
+def is_spool(path: Path) -> bool:
+    """Return whether a file has the head of a spool's file."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        head = os.read(handle, _HEAD)
+    finally:
+        os.close(handle)
+    return len(head) == _HEAD and head[:16] == _MAGIC and head[68:72] == APPLICATION.to_bytes(4)
+
+
+def check_format(db: sqlite3.Connection, path: Path, frames: int) -> int:
+    """Return the format of a file; raise an exception unless it is intact and its log has all
+    frames. Raises ``ConfigError`` E203 for a file of a newer version."""
+    execute = db.execute
+    format_ = execute("SELECT format FROM about").fetchone()[0]
+    if format_ == execute("PRAGMA user_version").fetchone()[0] > FORMAT:
+        raise ConfigError("E203", _NEWER)
+    is_known = format_ in range(1, FORMAT + 1)
+    if not is_known or execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1] < frames:
+        raise _DamagedError
+    tables = {
+        name: columns
+        for name, columns in _READ.items()
+        if _SINCE.get(name, 1) <= format_ <= _UNTIL.get(name, FORMAT)
+    }
+    if format_ < GRANTED_SINCE:
+        tables |= {"batches": BATCH_BEFORE, "damaged": BATCH_BEFORE}
+    for table, columns in tables.items():
+        execute(f"SELECT {columns} FROM {table} LIMIT 0")  # noqa: S608 - constants
+    is_small = path.stat().st_size <= _WHOLE_BYTES
+    parts = [""] if is_small else [f"({table})" for table in tables if table != "receipts"]
+    for part in parts:
+        if execute(f"PRAGMA quick_check{part}").fetchone()[0] != "ok":
+            raise _DamagedError
+    return int(format_)

@@ -16,8 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from collector.errors import ConfigError
-from collector.testing.canary import canaries
-from collector.testing.search import Hit, scan
+from collector.testing.search import Hit, canaries, scan
 
 if TYPE_CHECKING:
     from collector.testing.documents import schemas as schemas

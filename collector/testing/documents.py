@@ -1,4 +1,4 @@
-"""``schemas``: random valid schema documents, loaded as a file would be.
+"""``schemas``: random valid schema documents, checked as those of files are.
 
 Paths are drawn from few segments, so that they overlap: a path is a value and the way to another,
 fields of different kinds read the same path, one field's source is another one's name.
@@ -7,18 +7,22 @@ fields of different kinds read the same path, one field's source is another one'
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterable
-from functools import cache, lru_cache
-from pathlib import Path
+from functools import cache
+from itertools import permutations, product
+from random import Random
 from typing import Any
 
 from hypothesis import strategies as st
 
-from collector.schema import Schema, load_schema
-from collector.testing.values import weighted
+from collector.errors import SchemaError
+from collector.schema import Schema
+from collector.schema.kinds import KINDS
+from collector.schema.load import parse_source
+from collector.schema.source import Source
+from collector.testing.values import randoms, weighted
 
-__all__ = ["PURPOSES", "schemas"]
+__all__ = ["PURPOSES", "documents", "schemas"]
 
 PURPOSES = ("operations", "planning", "security")
 """The purposes of generated schemas; a schema defines all of them."""
@@ -48,124 +52,76 @@ _DERIVED: dict[str, _Document] = {
     "os.name": {"kind": "token", "catalogue": "os-names"},
     "os.version": {"kind": "version", "parts": 2, "maximum": [99, 99]},
     "device.type": {"kind": "enum", "values": ["desktop", "phone"]},
-    "device.model.identifier": {"kind": "token", "pattern": "SM-[A-Z][0-9]{3}[A-Z]"},
+    "device.model.identifier": {"kind": "token", "pattern": "SM-[AS][0-9]{3}[BU]"},
 }
 _CONTENT = {"audio": ["hum", "a.hum"], "chat": ["backchannel", "шёпот"], "file": ["fax sheet"]}
 
 
-def _kind(kind: str, **options: st.SearchStrategy[Any]) -> _Part:
-    """A field's own options; each may be left out where it is ``None``."""
-    return st.fixed_dictionaries({"kind": st.just(kind), **options}).map(
-        lambda field: {key: value for key, value in field.items() if value is not None}
+def _kind(kind: str, random: Random) -> _Document:
+    return {"kind": kind, **KINDS[kind].draw_options(random)}
+
+
+def _kinds(*names: str) -> _Part:
+    """A kind with options of its own."""
+    return st.builds(_kind, st.sampled_from(names), randoms())
+
+
+_DAYS = ("2020-01-01", "2026-06-01", "2026-06-02", "2030-01-01")
+_USED: list[_Document] = [
+    {"category": category, "purposes": list(purposes), "retention": "30d", "reason": "For a test"}
+    for purposes, category in product(
+        [*permutations(PURPOSES, 1), *permutations(PURPOSES, 2)],
+        ["user.device", "user.telemetry", "system.operations"],
     )
-
-
-def _options(*choices: Any) -> st.SearchStrategy[Any]:
-    return st.sampled_from(choices)
-
-
-_ENUMS: tuple[_Document, ...] = (
-    {"values": ["linux", "windows"], "aliases": {"Linux": "linux", "GNU/Linux": "linux"}},
-    {"values": ["Yes", "no"], "aliases": {"ja": "Yes"}, "fold_case": True},
-    {"values": ["1", "1.2", "a", "é", "😀 x", "203.0.113.7", "true"]},
-)
-_VERSIONS: tuple[_Document, ...] = (
-    {},
-    {"parts": 1},
-    {"parts": 2, "maximum": [9, 99]},
-    {"parts": 3, "maximum": [9, 9, 9, 99]},
-)
-_PSEUDONYMS: tuple[_Document, ...] = (
-    {"key": "env:DAILY_KEY_OF_TESTS", "rotate": "1d"},
-    {"key": "env:HOURLY_KEY_OF_TESTS", "rotate": "1h"},
-)
-_INTEGERS = ((0, 100, 1), (-7, 90, 7), (0, 2**63 - 1, 1), (-(2**63) + 1, 0, 1), (5, 5, 5))
-_NUMBERS = (
-    (0.0, 100.0, 0.1),
-    (-5, 5, 0.25),
-    (0, 1e300, 1e290),
-    (-1e-3, 1e-3, 1e-6),
-    (0, 1e15, 1),
-    (-0.3, 0.3, 0.3),
-)
-
-
-def _ranges(kind: str, ranges: tuple[tuple[float, float, float], ...]) -> _Part:
-    return st.sampled_from(ranges).map(
-        lambda r: {"kind": kind, "minimum": r[0], "maximum": r[1], "step": r[2]}
-    )
-
-
-_KINDS: tuple[_Part, ...] = (
-    _kind("ip", truncate=_options(None, {"ipv4": 24, "ipv6": 48}, {"ipv4": 12}, {"ipv6": 20})),
-    st.sampled_from(_ENUMS).map(lambda options: {"kind": "enum", **options}),
-    st.sampled_from(_VERSIONS).map(lambda options: {"kind": "version", **options}),
-    _kind("token", pattern=_options("[a-c]{1,3}", "(ab|cd)?x", "[0-9]{2},[0-9]", "linux|1\\.2")),
-    _kind("token", catalogue=st.just("os-names")),
-    _ranges("integer", _INTEGERS),
-    _ranges("number", _NUMBERS),
-    _kind("boolean"),
-    _kind("time", precision=_options(None, "minute", "day"), within=_options(None, "±7d", "1h")),
-    st.sampled_from(_PSEUDONYMS).map(lambda options: {"kind": "pseudonym", **options}),
-)
+]
+_LIMITED: list[_Document] = [
+    *32 * [{}],
+    *6 * [{"required": True}],
+    *3 * [{"expires": day} for day in _DAYS],
+]
+"""Parts of fields, each as often as it is to be drawn: one draw of at most 127 choices, up to which
+Hypothesis has no favourites, is faster than one for each part."""
 
 
 @cache
-def _names(most: int) -> st.SearchStrategy[str]:
-    length = weighted((3, st.just(1)), (3, st.just(2)), (1, st.just(most)))
-    return length.flatmap(lambda n: st.tuples(*[st.sampled_from(_SEGMENTS)] * n)).map(".".join)
+def _names() -> st.SearchStrategy[str]:
+    """Names of up to three segments."""
+    names = ([".".join(each) for each in product(_SEGMENTS, repeat=length)] for length in (1, 2, 3))
+    return weighted(*zip((3, 3, 1), map(st.sampled_from, names), strict=True))
 
 
 @cache
-def _field() -> _Part:
-    path = weighted((4, _names(3)), (1, st.sampled_from(_PATHS)))
-    sources = st.lists(path, min_size=1, max_size=3, unique=True)
-    common = st.fixed_dictionaries(
-        {
-            "category": _options("user.device", "user.telemetry", "system.operations"),
-            "purposes": st.lists(st.sampled_from(PURPOSES), min_size=1, max_size=2, unique=True),
-            "retention": st.just("30d"),
-            "reason": st.just("Needed for a test"),
-        },
-        optional={"from": sources},
-    )
-    days = _options("2020-01-01", "2026-06-01", "2026-06-02", "2030-01-01")
-    more = weighted(
-        (8, st.just({})), (1, st.just({"required": True})), (3, days.map(lambda d: {"expires": d}))
-    )
-    return st.builds(_merged, weighted(*((1, kind) for kind in _KINDS)), common, more)
+def _rest() -> _Part:
+    """What a field has besides its kind."""
+    path = weighted((4, _names()), (1, st.sampled_from(_PATHS)))
+    sources = st.lists(path, min_size=1, max_size=3, unique=True).map(lambda paths: {"from": paths})
+    used, limited = st.sampled_from(_USED), st.sampled_from(_LIMITED)
+    return st.builds(_merged, used, limited, weighted((1, st.just({})), (3, sources)))
 
 
 @cache
-def _derived() -> st.SearchStrategy[dict[str, _Document]]:
-    """Fields that a user agent may fill."""
-    more = st.fixed_dictionaries({name: _field() for name in _DERIVED})
+def _fields() -> _Part:
+    field = st.builds(_merged, _kinds(*KINDS), _rest())
+    return st.dictionaries(_names(), field, min_size=1, max_size=4)
+
+
+@cache
+def _derived() -> _Part:
+    """No fields, or some that a user agent may fill."""
+    each = {
+        name: _rest().map(lambda rest, own=own: {"derive": "user_agent", **own, **rest})  # type: ignore[misc]
+        for name, own in _DERIVED.items()
+    }
     names = st.sets(st.sampled_from(sorted(_DERIVED)), min_size=1, max_size=3)
-    kept = ("category", "purposes", "retention", "reason", "from", "expires", "required")
-    return st.builds(
-        lambda names, fields: {
-            name: {"derive": "user_agent", **_DERIVED[name]}
-            | {key: fields[name][key] for key in kept if key in fields[name]}
-            for name in sorted(names)
-        },
-        names,
-        more,
-    )
+    some = names.flatmap(lambda names: st.fixed_dictionaries({n: each[n] for n in sorted(names)}))
+    return weighted((2, st.just({})), (1, some))
 
 
 @cache
-def _addressed() -> st.SearchStrategy[dict[str, _Document]]:
-    """A field that the address of the sender may fill."""
-    own = st.sampled_from([{"kind": "ip"}, {"kind": "ip", "truncate": {"ipv4": 24}}, *_PSEUDONYMS])
-    kept = ("category", "purposes", "retention", "reason", "from", "expires", "required")
-    return st.builds(
-        lambda own, field: {
-            "client.address": {"kind": "pseudonym", **own, "source": "peer"}
-            | {key: field[key] for key in kept if key in field}
-        },
-        own,
-        _field(),
-    )
+def _addressed() -> _Part:
+    """No field, or one that the address of the sender may fill."""
+    field = st.builds(_merged, _kinds("ip", "pseudonym"), _rest(), st.just({"source": "peer"}))
+    return weighted((4, st.just({})), (1, field.map(lambda field: {"client.address": field})))
 
 
 def _merged(*parts: _Document) -> _Document:
@@ -192,17 +148,21 @@ def _clashes(path: str, records: str) -> bool:
 
 
 def _is_apart(path: str, others: Iterable[str]) -> bool:
-    """Whether a path leads neither to nor through any of the others, and none through it."""
+    """Return whether a path leads neither to nor through any of the others, and none through it."""
     ways = [(f"{path}.", f"{other}.") for other in others]
     return not any(one.startswith(other) or other.startswith(one) for one, other in ways)
 
 
+@cache
+def _categories() -> st.SearchStrategy[dict[str, None]]:
+    return st.dictionaries(st.sampled_from(sorted(_CONTENT)), st.none())
+
+
 @st.composite
-def _documents(draw: st.DrawFn) -> _Document:
-    fields = draw(st.dictionaries(_names(3), _field(), min_size=1, max_size=4))
-    fields |= draw(weighted((4, st.just({})), (1, _derived())))
-    fields |= draw(weighted((6, st.just({})), (1, _addressed())))
-    content = draw(st.dictionaries(st.sampled_from(sorted(_CONTENT)), st.none()))
+def documents(draw: st.DrawFn) -> _Document:
+    """The documents of ``schemas``."""
+    fields = {**draw(_fields()), **draw(_derived()), **draw(_addressed())}
+    content = draw(_categories())
     document: _Document = {
         "schema": "generated",
         "version": "1.0.0",
@@ -231,12 +191,21 @@ def _documents(draw: st.DrawFn) -> _Document:
     return document
 
 
-@lru_cache(maxsize=4096)
-def _loaded(text: str) -> Schema:
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory, "generated.yaml")
-        path.write_text(text, encoding="utf-8")
-        return load_schema(path)
+_SCHEMAS: dict[str, Schema] = {}
+_MOST_SCHEMAS = 4096
+
+
+def _loaded(document: dict[str, Any]) -> Schema:
+    """Return the schema of a document, which is loaded once."""
+    text = json.dumps(document, ensure_ascii=False)
+    if text not in _SCHEMAS:
+        schema, faults = parse_source(Source("generated.yaml", value=document))
+        if schema is None:
+            raise SchemaError(faults)
+        if len(_SCHEMAS) >= _MOST_SCHEMAS:
+            _SCHEMAS.clear()
+        _SCHEMAS[text] = schema
+    return _SCHEMAS[text]
 
 
 def schemas() -> st.SearchStrategy[Schema]:
@@ -247,4 +216,4 @@ def schemas() -> st.SearchStrategy[Schema]:
 
     A schema with a field of kind ``pseudonym`` needs a filter with ``keys``.
     """
-    return _documents().map(lambda document: _loaded(json.dumps(document, ensure_ascii=False)))
+    return documents().map(_loaded)

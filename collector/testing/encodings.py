@@ -1,4 +1,4 @@
-"""How a canary may look once a program has written it: the byte strings to search for.
+"""Encodings of canaries: the byte strings that a written canary may have become.
 
 Base64 has three alignments, because a canary may start at any byte of a group of three. Escapes may
 be mixed with plain characters, so they are searched for as a regular expression, everything else as
@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 
 from collector.errors import ConfigError
 
-__all__ = ["Needles", "Sighting"]
+__all__ = ["Needles", "Occurrence"]
 
 _LEAST = 8
 """Bytes of the shortest canary; a shorter one would be met by chance in base64 or hex."""
@@ -26,7 +26,7 @@ _BREAKS = re.compile(rb"\\[rn]|[\r\n]")
 _MAY_BE_ESCAPED = re.compile(rb"[\\%+]")
 
 
-class Sighting(NamedTuple):
+class Occurrence(NamedTuple):
     """A canary at a place of a window."""
 
     canary: str
@@ -43,18 +43,18 @@ class _Group:
         self._needles = needles
         self._lengths = sorted(set(map(len, needles)))
 
-    def search(self, window: bytes) -> Iterator[Sighting]:
+    def search(self, window: bytes) -> Iterator[Occurrence]:
         at = window.find(self._prefix)
         while at >= 0:
             for length in self._lengths:
                 canary = self._needles.get(window[at : at + length])
                 if canary is not None:
-                    yield Sighting(canary, self.encoding, at)
+                    yield Occurrence(canary, self.encoding, at)
             at = window.find(self._prefix, at + 1)
 
 
 class Needles:
-    """Everything that is searched for on behalf of some canaries.
+    """The byte strings and patterns of some canaries.
 
     ``reach`` is how many bytes a sighting may take up at most, line ends and escapes included.
     Raises ``ConfigError`` E204 when there is no canary, or one of fewer than 8 bytes.
@@ -72,34 +72,34 @@ class Needles:
         self._wrapped = list(_groups(known, _WRAPPED))
         self._escaped = re.compile(_either(known))
 
-    def search(self, window: bytes) -> Iterator[Sighting]:
-        """Every sighting within a window."""
+    def search(self, window: bytes) -> Iterator[Occurrence]:
+        """Yield every sighting within a window."""
         for group in self._plain + self._fixed:
             yield from group.search(window)
         joined = _BREAKS.sub(b"", window)
         for group in self._wrapped:
             for canary, encoding, start in group.search(joined):
-                yield Sighting(canary, encoding, _before_joining(window, start))
+                yield Occurrence(canary, encoding, _before_joining(window, start))
         if _MAY_BE_ESCAPED.search(window):
             yield from self._search_escaped(window)
         yield from self._search_reversed(window)
 
-    def _search_escaped(self, window: bytes) -> Iterator[Sighting]:
+    def _search_escaped(self, window: bytes) -> Iterator[Occurrence]:
         for match in self._escaped.finditer(window):
             if match[0] not in self._as_they_are:
                 canary = next(c for c in self._known if re.fullmatch(_either([c]), match[0]))
                 encoding = "json" if b"\\" in match[0] else "percent"
-                yield Sighting(canary, encoding, match.start())
+                yield Occurrence(canary, encoding, match.start())
 
-    def _search_reversed(self, window: bytes) -> Iterator[Sighting]:
+    def _search_reversed(self, window: bytes) -> Iterator[Occurrence]:
         for group in self._plain:
             for canary, _, end in group.search(window[::-1]):
                 start = len(window) - end - len(canary.encode())
-                yield Sighting(canary, "reversed", start)
+                yield Occurrence(canary, "reversed", start)
 
 
 def _before_joining(window: bytes, start: int) -> int:
-    """Where a place of the joined window was before its line ends were taken out."""
+    """Return the offset in the window of an offset in the window without line ends."""
     for line_end in _BREAKS.finditer(window):
         if line_end.start() > start:
             break
@@ -138,7 +138,7 @@ _WRAPPED: tuple[_Way, ...] = (_hex, _base64)
 
 
 def _groups(canaries: Sequence[str], ways: Iterable[_Way]) -> Iterator[_Group]:
-    """One group per spelling if the canaries start alike in it, else one per needle."""
+    """Yield one group per spelling if the canaries start alike in it, else one per needle."""
     for way in ways:
         for spelling in zip(*map(way, canaries), strict=True):
             encoding = spelling[0][0]
@@ -156,7 +156,7 @@ _Text = TypeVar("_Text", str, bytes)
 
 
 def _common_prefix(texts: Sequence[_Text]) -> _Text:
-    """What all texts begin with: no less than the first and the last of them in order."""
+    """Return the common prefix: that of the first and the last text in order."""
     first, last = min(texts), max(texts)
     same = 0
     while same < len(first) and first[same] == last[same]:
@@ -165,7 +165,7 @@ def _common_prefix(texts: Sequence[_Text]) -> _Text:
 
 
 def _either(canaries: Sequence[str]) -> bytes:
-    """A pattern for any of the canaries, any character of it escaped, as JSON or in a URL."""
+    """Return a pattern for any canary, with any character escaped as in JSON or a URL."""
     prefix = _common_prefix(canaries)
     tails = sorted((canary[len(prefix) :] for canary in canaries), key=len, reverse=True)
     return _escapable(prefix) + b"(?:" + b"|".join(map(_escapable, tails)) + b")"

@@ -9,22 +9,84 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from functools import lru_cache, wraps
+from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
 from collector.schema import Schema
-from collector.testing.paths import Path, choices_of, paths_of, reads_lists, ways
-from collector.testing.remember import once_per_schema
 from collector.testing.values import Values, agents, choices, clock, junk, values, weighted
 
-__all__ = ["Event", "events", "place"]
+__all__ = [
+    "Event",
+    "Path",
+    "cached_per_schema",
+    "choices_of",
+    "events",
+    "paths_of",
+    "place",
+    "reads_lists",
+    "ways",
+]
+
+Path = tuple[str | int, ...]
+
+
+def ways(source: str) -> list[Path]:
+    """Return a path nested, then as one flat key; a number leads into an event that is a list."""
+    if not source.startswith("["):
+        return list(dict.fromkeys([tuple(source.split(".")), (source,)]))
+    index, _, rest = source[1:].partition("]")
+    if not rest:
+        return [(int(index),)]
+    return [(int(index), *path) for path in ways(rest[1:])]
+
+
+def paths_of(schema: Schema, name: str) -> list[Path]:
+    """Return the paths of a field: each source nested, then as one flat key; its name last."""
+    listed = schema.fields[name].sources or ()
+    sources = listed if name in listed else (*listed, name)
+    return list(dict.fromkeys(path for source in sources for path in ways(source)))
+
+
+def reads_lists(schema: Schema) -> bool:
+    """Return whether events may be lists."""
+    sources = [path for field in schema.fields.values() for path in field.sources or ()]
+    every = [*sources, *(schema.records or ()), *schema.user_agent_paths]
+    return any(path.startswith("[") for path in every)
+
+
+def choices_of(schema: Schema) -> tuple[str, ...]:
+    """Return the path of a person's choices, if the schema has one."""
+    return () if schema.consent is None else (schema.consent,)
+
+
+_MOST = 256
+_T = TypeVar("_T")
+_Make = Callable[[Schema, datetime], _T]
+
+
+def cached_per_schema(make: _Make[_T]) -> _Make[_T]:
+    """Cache the latest results by the digest of the schema, and the time."""
+    made: dict[tuple[str, datetime], _T] = {}
+
+    @wraps(make)
+    def cached(schema: Schema, now: datetime) -> _T:
+        key = (schema.digest, now)
+        if key not in made:
+            while len(made) >= _MOST:
+                del made[next(iter(made))]
+            made[key] = make(schema, now)
+        return made[key]
+
+    return cached
+
 
 Event = dict[Any, Any]
 
 
 def put(event: Event, path: Path, value: Any) -> None:
-    """Insert a value, making objects on the way of whatever is there."""
+    """Insert a value, replacing other values on the way by objects."""
     *way, last = path
     for key in way:
         inner = event.get(key)
@@ -34,8 +96,8 @@ def put(event: Event, path: Path, value: Any) -> None:
     event[last] = value
 
 
-def surroundings(schema: Schema) -> st.SearchStrategy[Path]:
-    """Paths that no field reads but that look as if one did, and names of content."""
+def unlisted_paths(schema: Schema) -> st.SearchStrategy[Path]:
+    """Paths that no field reads but that are close to one, and names of content."""
     every = [path for name in schema.fields for path in paths_of(schema, name)]
     every += [path for source in choices_of(schema) for path in ways(source)]
     paths = [tuple(str(key) for key in path) for path in every]
@@ -97,7 +159,7 @@ def _members(event: Event) -> Event:
 
 
 def _elements(event: Event) -> list[Any]:
-    """The elements; what lies between them is something else."""
+    """Return the elements; gaps are filled with a text."""
     last = max((key for key in event if type(key) is int), default=-1)
     return [event.get(index, "getstats") for index in range(last + 1)]
 
@@ -108,8 +170,10 @@ _Insertions = list[tuple[Path, Any]]
 def _insertions(
     schema: Schema, now: datetime, other: Values, share: int
 ) -> st.SearchStrategy[list[_Insertions]]:
-    """What an event, or an element of a list of records, is made of, in groups; ``share`` tenths
-    of the fields' values are ``other``."""
+    """Insertions that make an event, or an element of a list of records, in groups.
+
+    ``share`` tenths of the fields' values are ``other``.
+    """
     any_field = weighted(*((1, values(field, now)) for field in schema.fields.values()))
     fields = [
         st.tuples(
@@ -121,22 +185,24 @@ def _insertions(
     agent = [path for source in schema.user_agent_paths for path in ways(source)]
     if agent:
         fields.append(st.tuples(st.sampled_from(agent), agents()))
-    said = [path for source in choices_of(schema) for path in ways(source)]
-    if said:
+    choice_paths = [path for source in choices_of(schema) for path in ways(source)]
+    if choice_paths:
         value = weighted((9 - share, choices(schema.optional)), (share, other))
-        fields += 2 * [st.tuples(st.sampled_from(said), value)]
+        fields += 2 * [st.tuples(st.sampled_from(choice_paths), value)]
     field = weighted(*((1, field) for field in fields))
-    unlisted = st.tuples(surroundings(schema), other)
+    unlisted = st.tuples(unlisted_paths(schema), other)
     single = weighted((6, field), (2, unlisted)).map(lambda insertion: [insertion])
-    insertion = weighted((8, single), (1, _content(schema)))
+    content = _content(tuple(schema.content_names.items()))
+    insertion = weighted((8, single), (1, content))
     many = st.lists(insertion, min_size=len(fields) // 2 + 1, max_size=len(fields) + 4)
     return weighted((8, many), (1, st.lists(insertion, max_size=2)))
 
 
-def _content(schema: Schema) -> st.SearchStrategy[_Insertions]:
+@lru_cache(maxsize=_MOST)
+def _content(content: tuple[tuple[str, str], ...]) -> st.SearchStrategy[_Insertions]:
     """Several names of one category, each with something or nothing behind it."""
     names: dict[str, list[Path]] = {}
-    for name, category in schema.content_names.items():
+    for name, category in content:
         names.setdefault(category, []).append((name,))
     value = st.sampled_from([None, "what was said", 0])
     several = [
@@ -196,7 +262,7 @@ _FOREIGN: tuple[Callable[[], Any], ...] = (
 _FOREIGN_KEYS: tuple[Any, ...] = (0, 1.5, None, True, b"ip", ("a", "b"), "\udc80", _Str("unlisted"))
 
 
-def _beside(event: Event, more: Event) -> Event:
+def _add_foreign_keys(event: Event, more: Event) -> Event:
     """Foreign keys first, unless one equals a key of the event."""
     return {key: value for key, value in more.items() if key not in event} | event
 
@@ -215,12 +281,12 @@ def events(
     return _plain(schema, now or clock()) if plain else _foreign(schema, now or clock())
 
 
-@once_per_schema
+@cached_per_schema
 def _plain(schema: Schema, now: datetime) -> st.SearchStrategy[Event]:
     return _mixed(schema, now, None).map(_members)
 
 
-@once_per_schema
+@cached_per_schema
 def _foreign(schema: Schema, now: datetime) -> st.SearchStrategy[Event]:
     foreign = st.sampled_from(_FOREIGN).map(lambda make: make())
     first = {str(path[0]) for name in schema.fields for path in paths_of(schema, name)}
@@ -229,11 +295,11 @@ def _foreign(schema: Schema, now: datetime) -> st.SearchStrategy[Event]:
     value = weighted((len(each), foreign), *((1, field) for field in each))
     more = st.dictionaries(odd_keys, value, max_size=2)
     event = _mixed(schema, now, foreign).map(_members)
-    return st.builds(_beside, weighted((3, event), (1, event.map(_with_tuples))), more)
+    return st.builds(_add_foreign_keys, weighted((3, event), (1, event.map(_with_tuples))), more)
 
 
 def _with_tuples(value: Any) -> Any:
-    """The value with its lists as tuples."""
+    """Return the value with its lists as tuples."""
     if type(value) is dict:
         return {key: _with_tuples(inner) for key, inner in value.items()}
     return tuple(map(_with_tuples, value)) if type(value) is list else value

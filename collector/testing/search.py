@@ -1,4 +1,4 @@
-"""Searches everything that was written for canaries: files, directories, what is packed in them.
+"""Search files and directories, and compressed data in them, for canaries.
 
 The claim of a clean scan is that no canary was there, so nothing is passed over quietly: what
 cannot be read raises. Found are canaries as they are, reversed, in UTF-16, base64 (any alignment),
@@ -7,24 +7,47 @@ zstd data at any offset, nested up to eight times, and raw deflate at the start 
 are canaries that were encrypted, packed by another algorithm, or torn apart by a file format.
 
 Files are read in windows that overlap; memory is constant. Compressed data is decompressed as it is
-met and searched as it comes out. What is damaged is searched up to the damage (of
-zstd data: up to the damaged block).
+met and searched as it comes out. Damaged data is searched up to the damage (zstd data: up to the
+damaged block).
 """
 
 from __future__ import annotations
 
 import os
 import re
+import secrets
 import stat
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from collector.errors import InputError
+from collector.errors import ConfigError, InputError
+from collector.ingest.decompression import zstd_library
 from collector.testing.encodings import Needles
-from collector.testing.unpacked import Inflated, Unzstd
 
-__all__ = ["Hit", "scan"]
+__all__ = ["Hit", "Inflated", "Unzstd", "canaries", "scan"]
+
+_PREFIX = "canary"
+_RUN = 8
+_OWN = 8
+"""Random hexadecimal digits of one call, and of one canary: 64 bits in all."""
+
+
+def canaries(number: int = 8) -> tuple[str, ...]:
+    """Make that many different canaries, like ``canary-9f03b6aa-41d7e52c``.
+
+    The first half of the digits is common to one call, so that what an earlier run left behind is
+    not taken for a leak of this one. Raises ``ConfigError`` E204 for fewer than one.
+    """
+    if number < 1:
+        raise ConfigError("E204", "ask for at least one canary")
+    run = secrets.token_hex(_RUN // 2)
+    own: dict[str, None] = {}
+    while len(own) < number:
+        own[secrets.token_hex(_OWN // 2)] = None
+    return tuple(f"{_PREFIX}-{run}-{digits}" for digits in own)
+
 
 _WINDOW = 1 << 20
 _MOST_NESTED = 8
@@ -57,7 +80,7 @@ class Hit(NamedTuple):
 
 
 def scan(paths: str | Path | Iterable[str | Path], canaries: Iterable[str]) -> list[Hit]:
-    """Every canary in the files, and in all files below the directories, in order of their names.
+    """Find every canary in the files, and in all files below the directories, by name.
 
     Raises ``InputError`` E401 for what cannot be read, and ``ConfigError`` for canaries that cannot
     be searched for (E204) or zstd data without the library for it (E201).
@@ -140,15 +163,15 @@ class _Stream:
             if magic.end() > len(self._tail):
                 algorithm = _ALGORITHMS.get(magic[0], "zlib")
                 self._enter(algorithm, memoryview(window)[magic.start() :], magic.start())
-        kept = min(len(window), self._needles.reach)
-        self._at += len(window) - kept
-        self._tail = window[len(window) - kept :]
+        overlap = min(len(window), self._needles.reach)
+        self._at += len(window) - overlap
+        self._tail = window[len(window) - overlap :]
 
     def _offset(self, start: int) -> int:
         return self._at + start if self._origin is None else self._origin
 
     def _enter(self, algorithm: _Algorithm, data: memoryview, start: int) -> None:
-        """Try to decompress what starts here; by far most of it is no compressed data at all."""
+        """Try to decompress from here; most starts are no compressed data at all."""
         streams: list[_Stream] = []
         within, origin = f"{self._within}{algorithm}>", self._offset(start)
 
@@ -160,3 +183,123 @@ class _Stream:
         inner = Unzstd(take) if algorithm == "zstd" else Inflated(algorithm, take)
         if inner.feed(data):
             self._inside.append(inner)
+
+
+# -- decompression: in small steps, so that neither a bomb nor damage costs much. Each class takes
+# the next compressed bytes with ``feed``, hands on what they hold, and says whether it wants more:
+# not after the end of the data, nor after a fault.
+
+_STEP = 1 << 12
+_FLUSH = 1 << 18
+_LEAST = 8
+_ZSTD_STEP = 64
+
+_MOST_HEADER = 1 << 20
+_Take = Callable[[bytes], None]
+
+
+class _Output:
+    """Collects small pieces into larger ones. Output shorter than any canary is held back: most
+    of what looks like compressed data is not, and fails at once."""
+
+    def __init__(self, take: _Take) -> None:
+        self._take = take
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._least = _LEAST
+
+    def add(self, piece: bytes) -> None:
+        self._pieces.append(piece)
+        self._size += len(piece)
+        if self._size >= _FLUSH:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._size >= self._least:
+            self._take(b"".join(self._pieces))
+            self._pieces, self._size, self._least = [], 0, 1
+
+
+class Inflated:
+    """Data in the formats of RFC 1950, 1951 and 1952. Damage hides nothing of what precedes it:
+    checksums are not looked at, and the step that met a fault is done again in halves."""
+
+    def __init__(self, algorithm: Literal["gzip", "zlib", "deflate"], take: _Take) -> None:
+        self._zlib = zlib.decompressobj(-15)
+        self._header: bytes | None = b"" if algorithm == "gzip" else None
+        self._skip = 2 if algorithm == "zlib" else 0
+        self._output = _Output(take)
+
+    def feed(self, data: bytes | memoryview) -> bool:
+        if self._header is not None:
+            self._header += data
+            length = _gzip_header(self._header)
+            if length is None:
+                return len(self._header) < _MOST_HEADER
+            data, self._header = memoryview(self._header)[length:], None
+        data, self._skip = data[self._skip :], 0
+        # In small pieces, because zlib copies what it has not come to yet.
+        more = all(self._inflate(data[at : at + _STEP]) for at in range(0, len(data), _STEP))
+        self._output.flush()
+        return more
+
+    def _inflate(self, data: bytes | memoryview) -> bool:
+        step = _STEP
+        while True:
+            before = self._zlib.copy()
+            try:
+                piece = self._zlib.decompress(data, step)
+            except zlib.error:
+                if step == 1:
+                    return False
+                self._zlib, step = before, step // 2
+                continue
+            self._output.add(piece)
+            data = self._zlib.unconsumed_tail
+            if self._zlib.eof or (not data and len(piece) < step):
+                return not self._zlib.eof
+
+
+def _gzip_header(data: bytes) -> int | None:
+    """Return the length of a gzip header (RFC 1952), or ``None`` if it is incomplete."""
+    if len(data) < 12:
+        return None
+    extra, name, comment, checksum = (data[3] & flag for flag in (4, 8, 16, 2))
+    at = 10
+    if extra:
+        at += 2 + int.from_bytes(data[10:12], "little")
+    for text in (name, comment):
+        if text:
+            at = data.find(b"\0", at) + 1
+            if not at:
+                return None
+    at += 2 if checksum else 0
+    return at if at <= len(data) else None
+
+
+class Unzstd:
+    """One zstd frame (RFC 8878). Raises ``ConfigError`` E201 if the library is not installed."""
+
+    def __init__(self, take: _Take) -> None:
+        library = zstd_library()
+        self._zstd = library.ZstdDecompressor()
+        self._fault = library.ZstdError
+        self._output = _Output(take)
+
+    def feed(self, data: bytes | memoryview) -> bool:
+        more = self._decompress(data)
+        self._output.flush()
+        return more
+
+    def _decompress(self, data: bytes | memoryview) -> bool:
+        try:
+            # In small pieces, because a fault loses what the same call has already decompressed.
+            for at in range(0, len(data), _ZSTD_STEP):
+                self._output.add(self._zstd.decompress(data[at : at + _ZSTD_STEP], _FLUSH))
+                while not (self._zstd.eof or self._zstd.needs_input):
+                    self._output.add(self._zstd.decompress(b"", _FLUSH))
+                if self._zstd.eof:
+                    return False
+        except self._fault:
+            return False
+        return True

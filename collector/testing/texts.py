@@ -17,8 +17,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from collector.schema import Schema
-from collector.testing.mappings import place
-from collector.testing.remember import once_per_schema
+from collector.testing.mappings import cached_per_schema, place
 from collector.testing.values import Values, clock, junk, weighted
 
 __all__ = ["Verbatim", "lines", "payloads", "seeds", "write"]
@@ -73,7 +72,7 @@ _NO_UTF_8 = tuple(
         "\udce2",
     )
 )
-"""Bytes that are no characters, in a string, which parsers skip without a look."""
+"""Invalid UTF-8 in a string, which some parsers skip without checking it."""
 
 
 @cache
@@ -89,7 +88,7 @@ def seeds() -> st.SearchStrategy[int]:
 
 
 def write(value: Any, seed: int, *, spaces: str = " \t\r\n") -> bytes:
-    """A JSON text of the value. Texts of one value with different seeds mean the same."""
+    """Write a JSON text of the value. Texts of one value with different seeds mean the same."""
     random = Random(seed) if seed else None  # noqa: S311 - it hides nothing
     return _Writer(random, spaces).value(value).encode(errors="surrogateescape")
 
@@ -121,7 +120,7 @@ class _Writer:
         return f"{self.space()}{text}{self.space()}"
 
     def text(self, text: str) -> str:
-        """A JSON string, some of its characters escaped without need."""
+        """Write a JSON string, some of its characters escaped without need."""
         if self._chance(0.5):
             return json.dumps(text)
         if not self._chance(0.3):
@@ -134,7 +133,7 @@ class _Writer:
         return f"\\u{ord(char):04X}"
 
     def members(self, event: dict[str, Any]) -> str:
-        """An object. Of equal keys the last counts, so earlier ones may hold anything."""
+        """Write an object. Of equal keys the last counts, so earlier ones may hold anything."""
         members = list(event.items())
         if self._random is not None and self._chance(0.3):
             self._random.shuffle(members)
@@ -162,7 +161,7 @@ def _deep() -> st.SearchStrategy[Verbatim]:
 
 @st.composite
 def _damaged(draw: st.DrawFn, texts: _Texts) -> bytes:
-    """A text with something cut off, put in, or put around it."""
+    """A text that is cut off, or has bytes inserted or around it."""
     text = draw(texts)
     at = draw(st.integers(0, min(len(text), 10_000)))
     how = draw(st.integers(0, 6))
@@ -224,7 +223,7 @@ def payloads(schema: Schema, *, now: datetime | None = None) -> _Texts:
     return _payloads(schema, now or clock())
 
 
-@once_per_schema
+@cached_per_schema
 def _payloads(schema: Schema, now: datetime) -> _Texts:
     kinds = _Kinds(schema, now)
     damaged = _damaged(_written(weighted((1, kinds.shallow), (1, kinds.several(kinds.shallow)))))
@@ -241,7 +240,7 @@ def lines(schema: Schema, *, now: datetime | None = None) -> _Texts:
     return _lines(schema, now or clock())
 
 
-@once_per_schema
+@cached_per_schema
 def _lines(schema: Schema, now: datetime) -> _Texts:
     kinds = _Kinds(schema, now)
     whole = _written(kinds.event, _BLANKS)

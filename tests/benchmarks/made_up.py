@@ -1,4 +1,4 @@
-"""Results that nobody measured, and an effort so small that what is measured says nothing."""
+"""Made-up results, and an effort so small that what is measured says nothing."""
 
 from __future__ import annotations
 

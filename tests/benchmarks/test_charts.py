@@ -119,27 +119,6 @@ def test_bars_are_as_long_as_the_medians() -> None:
     assert {"µs of CPU per event", "checks values", "floor", "1.2", "118.8"} <= set(words)
 
 
-def test_bars_without_a_floor() -> None:
-    """A corpus that the floor cannot do has no line for it."""
-    only = CorpusResult("hostile", "nothing is right", 10, 480.0, {"ours": [2.0]}, {})
-    chart = charts.bars(only, results())
-    assert "floor" not in [text.text for text in texts(chart)]
-    assert len(bar_widths(chart)) == 1
-
-
-def test_lines_say_axes_units_and_verdict() -> None:
-    """Axes, legend and verdict are there; one dot for each place and job."""
-    by_bytes, *_, flat = results().growth
-    chart = charts.lines(by_bytes)
-    words = {text.text or "" for text in texts(chart)}
-    assert {"bytes", "µs of CPU per event", "10 KB", "1 MB", "bare msgspec (floor)"} <= words
-    assert any("exponent 1.00" in word and "310 ns per byte" in word for word in words)
-    assert len(list(ET.fromstring(chart).iter(f"{SPACE}circle"))) == 3 * 12
-    assert "stroke-dasharray" in chart
-    verdict = next(t.text for t in texts(charts.lines(flat)) if "exponent" in (t.text or ""))
-    assert verdict == "Flat is linear: exponent -0.00 over the upper half".replace("-0", "0")
-
-
 def test_scales() -> None:
     """Equal steps, or equal ratios, are equally far apart; a zero comes first."""
     plain = svg.linear(13.9, 100, 500)
@@ -152,46 +131,6 @@ def test_scales() -> None:
     assert logs(0) == 0 < logs(1) < logs(10_000) < 400
     assert list(logs.ticks) == [0, 1, 10, 100, 1_000, 10_000]
     assert svg.logarithmic([2, 6], 0, 1).ticks == [2, 5]
-
-
-@pytest.mark.parametrize(
-    ("value", "unit", "said"),
-    [
-        (0, "", "0"),
-        (0.25, "", "0.25"),
-        (12.5, "", "12.5"),
-        (10_000, "members", "10,000"),
-        (1_000, "bytes", "1 KB"),
-        (1e6, "bytes", "1 MB"),
-    ],
-)
-def test_labels_of_ticks(value: float, unit: str, said: str) -> None:
-    """Numbers as one writes them."""
-    assert svg.label(value, unit) == said
-
-
-def luminance(colour: str) -> float:
-    """Relative luminance (WCAG 2.2)."""
-    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-def contrast(one: str, other: str) -> float:
-    high, low = sorted((luminance(one), luminance(other)), reverse=True)
-    return (high + 0.05) / (low + 0.05)
-
-
-def test_colours_are_readable_on_light_and_on_dark() -> None:
-    """Texts have a contrast of 4.5 with their paper, and lines and bars of 3 (WCAG 2.2, AA); each
-    scheme has all colours."""
-    light, dark = drawn()[0].split("@media(prefers-color-scheme:dark)")
-    schemes = [dict(re.findall(r"\.([a-z]+)\{fill:(#\w{6})\}", part)) for part in (light, dark)]
-    assert schemes[0].keys() == schemes[1].keys() == {*"abc", "paper", "ink", "faint", "rule"}
-    assert luminance(schemes[0]["paper"]) > 0.9 > 0.1 > luminance(schemes[1]["paper"])
-    for scheme in schemes:
-        for name, least in {"ink": 4.5, "faint": 4.5, "a": 3, "b": 3, "c": 3}.items():
-            assert contrast(scheme[name], scheme["paper"]) >= least, name
 
 
 def test_one_command_measures_growth_and_draws(

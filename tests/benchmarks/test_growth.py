@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import orjson
 import pytest
 
-from benchmarks.growth import measure, summary
+from benchmarks.growth import measure
 from benchmarks.growth.axes import AXES, Axis
-from benchmarks.growth.cases import CONTENT, Case, filled
+from benchmarks.growth.cases import Case
 from benchmarks.growth.curve import Curve, Point, slope
 from benchmarks.growth.jobs import JOBS, TITLES, Job
 from benchmarks.growth.measure import Pace
@@ -101,15 +100,6 @@ def test_every_axis_is_tested_and_has_its_places() -> None:
     assert set(TITLES) == set(JOBS)
 
 
-@pytest.mark.parametrize("name", CONTENT)
-@pytest.mark.parametrize("size", [512, 1_024, 50_000])
-def test_events_have_their_size(name: str, size: int) -> None:
-    """Filled events are of that size to the byte, and are JSON with that content."""
-    for event in filled(name, size).events[:20]:
-        assert (name in orjson.loads(event)) == (len(event) == size)
-        assert len(event) == size or len(event) > size - 20
-
-
 def test_exponent_and_cost_of_known_curves() -> None:
     """Powers are found again; medians ignore the outlier, and zero has no logarithm."""
     assert made_up(1).exponent("ours") == pytest.approx(1)
@@ -129,19 +119,3 @@ def test_other_records_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
             patch.setitem(JOBS, name, make)
             with pytest.raises(BenchmarkError, match=f"{name} gives .*, lines at 4"):
                 measure.curve(AXIS["lines"], [4], LITTLE)
-
-
-def test_table_says_what_the_curves_say() -> None:
-    """One row for each curve, as wide as the header; who was not timed has a dash."""
-    flat, steep = summary.rows([made_up(0, per_call=True), made_up(1)])
-    assert len(flat) == len(steep) == len(summary.HEADER)
-    assert steep == (
-        "Made up",
-        "0 – 10,000 members",
-        "1.00",
-        "1.00",
-        "–",
-        "5.0 → 30,000.0",
-        "3,000",
-    )
-    assert flat[-1] == "flat is linear"

@@ -1,4 +1,4 @@
-"""What is made of figures: tables nobody types, JSON with everything, honest conditions."""
+"""Reports: generated tables, JSON with all figures, and the conditions of the measurement."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import conditions, markdown, report, runner
+from benchmarks import markdown, runner
 from benchmarks.__main__ import main
 from benchmarks.conditions import steady
-from benchmarks.results import CorpusResult, Interval, paired
+from benchmarks.results import Interval, paired
 from tests.benchmarks.made_up import LITTLE, SMALL, results
 
 
@@ -78,31 +78,16 @@ def test_markdown_can_be_rewritten_again(tmp_path: Path) -> None:
     assert "Skipped: pydantic_models (pydantic is not installed)." in once
 
 
-@pytest.mark.parametrize("text", ["", markdown.BEGIN, f"{markdown.END}{markdown.BEGIN}"])
-def test_markdown_without_markers_is_left_alone(tmp_path: Path, text: str) -> None:
-    """A file without both markers is a usage error, and stays as it is."""
+@pytest.mark.parametrize("command", [SMALL, ("sdk",), ("sidecar",)])
+@pytest.mark.parametrize("text", ["", "<!-- a:begin -->\n<!-- a:end -->", f"{markdown.END}\n"])
+def test_markdown_without_markers_is_left_alone(
+    tmp_path: Path, command: tuple[str, ...], text: str
+) -> None:
+    """A file without both markers of the command is a usage error, and stays as it is."""
     page = tmp_path / "PAGE.md"
     page.write_text(text, encoding="utf-8")
-    assert main([*SMALL, "--markdown", str(page)]) == 2
+    assert main([*command, "--markdown", str(page)]) == 2
     assert page.read_text(encoding="utf-8") == text
-
-
-def test_text_tables_are_aligned() -> None:
-    """Every row of a table is as wide as its rule, and what was skipped is said."""
-    text = report.text(results())
-    assert len({len(line) for line in text.splitlines()[1:5]}) == 1
-    assert "skipped: pydantic_models: pydantic is not installed" in text
-
-
-def test_clock_says_how_far_two_clocks_agree() -> None:
-    """Of the corpora that the collector took part in."""
-
-    def corpus(own: dict[str, float]) -> CorpusResult:
-        return CorpusResult("small", "", 1, 1.0, {}, {}, own)
-
-    assert conditions.clock([corpus({"bare": 1.0})]).endswith("all threads")
-    said = conditions.clock([corpus({"ours": 0.998, "polars_lazy": 0.1}), corpus({"bare": 1.0})])
-    assert "99.8% of the collector's" in said
 
 
 def test_a_brief_report_is_about_plain_corpora() -> None:

@@ -14,12 +14,12 @@ from time import sleep
 
 import pytest
 
-from benchmarks import exports, gate, markdown, otlp
+from benchmarks import exports, gate, otlp
 from benchmarks.__main__ import main
 from benchmarks.report import text as report_text
 from benchmarks.results import BenchmarkError, Results
-from benchmarks.sidecar import command, fluent, measure, report, server, soak
-from benchmarks.sidecar.figures import Figures, Served, Soaked, Steady, Throughput, percentile
+from benchmarks.sidecar import command, measure, report, server, soak
+from benchmarks.sidecar.figures import Figures, Served, Soaked, Steady, Throughput
 from benchmarks.sidecar.load import Plan, drive
 from benchmarks.sidecar.trend import slope
 from collector import Filter, load_schema
@@ -127,14 +127,6 @@ def test_waiting_for_a_connection_is_latency() -> None:
     assert outcome.latencies[-1] > 0.4
 
 
-def test_a_closed_loop_counts_what_is_answered_in_time() -> None:
-    """Two connections at a server of 20 ms: about 25 in half a second, and no more."""
-    with answering(pause=0.02) as port:
-        outcome = drive(_plan(port, warmup=0.1))
-    assert 10 < sum(outcome.statuses.values()) <= 26
-    assert outcome.taken > sum(outcome.statuses.values())
-
-
 @pytest.mark.usefixtures("possible")
 def test_what_is_refused_has_no_speed(tmp_path: Path) -> None:
     """A server that answers 503 is no server."""
@@ -142,29 +134,6 @@ def test_what_is_refused_has_no_speed(tmp_path: Path) -> None:
         refusing = server.Server("refusing", process, port, "/", "application/x-ndjson")
         with pytest.raises(BenchmarkError, match="503"):
             measure.load(refusing, _plan(port), 0)
-
-
-def test_fluent_bit_is_told_what_to_do(tmp_path: Path) -> None:
-    """HTTP input, filesystem buffer, allowlist of top-level keys, plain file."""
-    text = " ".join(fluent.command("fluent-bit", 8888, tmp_path))
-    for part in ("--input http", "port=8888", "storage.type=filesystem", "--storage_path"):
-        assert part in text
-    assert text.count("allowlist_key") == 3
-    assert "--output file" in text
-
-
-@pytest.mark.usefixtures("possible")
-def test_fluent_bit_that_does_not_start_has_no_speed(tmp_path: Path) -> None:
-    """``false`` is no Fluent Bit."""
-    with pytest.raises(BenchmarkError, match="does not start"):
-        measure.serve(SHORT, print, tmp_path, "false")
-
-
-def test_percentiles_are_values_that_were_met() -> None:
-    """The nearest rank: 99 of 100 are not above the 99th."""
-    values = [float(number) for number in range(1, 101)]
-    assert [percentile(values, share) for share in (0.5, 0.99, 1.0)] == [50.0, 99.0, 100.0]
-    assert percentile([7.0], 0.99) == 7.0
 
 
 def test_a_slope_is_found_and_noise_is_none() -> None:
@@ -219,13 +188,6 @@ def test_growth_is_judged() -> None:
     for low, holds in ((-1.0, True), (0.0, True), (0.1, False)):
         soaked = Soaked(1.0, [(0.0, 1.0), (1.0, 1.0)], 0.5, low, 1.0, {})
         assert report.judge_soak(soaked).holds is holds
-
-
-def test_a_page_without_markers_is_refused_before_anything_runs(tmp_path: Path) -> None:
-    """Usage: exit code 2."""
-    page = tmp_path / "PAGE.md"
-    page.write_text(f"{markdown.BEGIN}\n{markdown.END}\n")
-    assert main(["sidecar", "--markdown", str(page)]) == 2
 
 
 def test_nothing_is_measured_where_it_cannot_be(

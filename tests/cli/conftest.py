@@ -1,45 +1,22 @@
-"""Commands in this process, and git repositories."""
+"""Git repositories."""
 
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from shutil import which
 
 import pytest
 
-from collector.cli import main
-from tests.cli.process import Ended
 from tests.cli.repository import git
 from tests.conftest import required
 
-__all__ = ["Here"]
-
 _ROOT = Path(__file__).parents[2]
-
-Here = Callable[..., Ended]
-
-
-@pytest.fixture
-def here(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Here:
-    """Runs a command in this process, which takes a tenth of the time of one of its own."""
-
-    def here(*arguments: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["collector", *map(str, arguments)])
-        capfdbinary.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        assert isinstance(ended.value.code, int)
-        return Ended(ended.value.code, *capfdbinary.readouterr())
-
-    return here
 
 
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty git repository, where the test now is; nobody's settings count."""
+    """An empty git repository, where the test now is; no other settings count."""
     if which("git") is None:
         required("git")
     for name in [name for name in os.environ if name.startswith("GIT_")]:

@@ -1,15 +1,19 @@
-"""What tests do in a git repository; see the fixture of that name."""
+"""Steps of tests in a git repository; see the fixture of that name."""
 
 from __future__ import annotations
 
 import subprocess
 
+from tests.deadline import WAIT_SECONDS
+
 __all__ = ["commit", "git"]
 
 
 def git(*arguments: str) -> str:
-    """What git says in the working directory."""
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
+    """Run git in the working directory, and return its output."""
+    done = subprocess.run(
+        ["git", *arguments], capture_output=True, text=True, check=True, timeout=WAIT_SECONDS
+    )
     return done.stdout.strip()
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from collector.cli import demo
 from collector.contracts import Batch
-from collector.schema import load_schema, shelf
+from collector.schema import load_schema, resources
 from collector.sinks.store import Store
 from collector.testing import scan
 from tests.cli.process import run
@@ -39,7 +39,9 @@ def test_the_demo_speaks_to_people(tmp_path: Path) -> None:
         assert part in text
 
 
-@pytest.mark.parametrize("schema", [name for name in shelf.names() if name != "participants-qos"])
+@pytest.mark.parametrize(
+    "schema", [name for name in resources.names() if name != "participants-qos"]
+)
 def test_the_demo_works_with_other_schemas(tmp_path: Path, schema: str) -> None:
     """Any schema that reads the events of a client."""
     ended = run("demo", "--data", tmp_path, "--events", 50, "-s", schema, "--json")

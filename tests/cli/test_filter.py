@@ -15,7 +15,8 @@ import pytest
 from collector.filter import Filter
 from collector.schema import load_schema
 from collector.synthetic import events
-from tests.cli.process import COMMAND, run
+from tests.cli.process import COMMAND, run, run_process, started
+from tests.deadline import WAIT_SECONDS
 
 _CANARY = "canary-of-test-filter"
 
@@ -48,7 +49,7 @@ def test_a_file_gives_records_and_exact_counts(corpus: Path, expected: bytes) ->
 @pytest.mark.parametrize("jobs", [2, 3])
 def test_jobs_keep_the_order_and_the_counts(corpus: Path, expected: bytes, jobs: int) -> None:
     """Several processes over ranges of the file give byte for byte what one gives."""
-    ended = run("filter", corpus, "--jobs", jobs)
+    ended = run_process("filter", corpus, "--jobs", jobs)
     assert (ended.code, ended.out) == (0, expected)
     assert ended.tally == run("filter", corpus).tally
 
@@ -56,12 +57,12 @@ def test_jobs_keep_the_order_and_the_counts(corpus: Path, expected: bytes, jobs:
 _BESIDE_A_THREAD = """
 import sys, threading
 from pathlib import Path
-from collector.cli.passes import Passes
+from collector.cli.inputs import FilterRun
 from collector.schema import load_schema
 
 done = threading.Event()
 threading.Thread(target=done.wait).start()
-for records, _ in Passes(load_schema("conferencing"), jobs=2).run(Path(sys.argv[1]), "ndjson"):
+for records, _ in FilterRun(load_schema("conferencing"), jobs=2).run(Path(sys.argv[1]), "ndjson"):
     sys.stdout.buffer.write(records)
 done.set()
 """
@@ -102,7 +103,7 @@ fields:
         for number in range(20_000):
             handle.write(orjson.dumps({"device.id": f"id-{number % 7}", "pad": padding}) + b"\n")
     env = {"COLLECTOR_TEST_KEY": "a secret of this test, long enough"}
-    ended = run("filter", data, "-s", schema, "--jobs", 2, env=env)
+    ended = run_process("filter", data, "-s", schema, "--jobs", 2, env=env)
     assert ended.code == 0, ended.err
     assert len(ended.lines) == 20_000
     assert len({line["device.id"] for line in ended.lines}) == 7
@@ -148,7 +149,8 @@ def test_merge_counts_identical_records(corpus: Path) -> None:
     plain = [{k: v for k, v in line.items() if k != "count"} for line in merged.lines]
     assert len({orjson.dumps(line) for line in plain}) == len(plain)
     assert merged.tally["bytes_out"] == len(merged.out)
-    assert run("filter", corpus, "--merge", "-s", "conferencing-strict", "-j", 2).out == merged.out
+    several = run_process("filter", corpus, "--merge", "-s", "conferencing-strict", "-j", 2)
+    assert several.out == merged.out
 
 
 def test_output_and_tally_files(tmp_path: Path, corpus: Path, expected: bytes) -> None:
@@ -222,18 +224,13 @@ def test_damaged_gzip_keeps_what_came_before(tmp_path: Path, corpus: Path, expec
 
 def test_a_closed_pipe_ends_cleanly(corpus: Path) -> None:
     """``collector filter … | head -1``: no traceback, exit 0."""
-    process = subprocess.Popen(
-        [*COMMAND, "filter", str(corpus)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    assert process.stdout.readline().startswith(b'{"schema"')
-    process.stdout.close()
-    errors = process.stderr.read()
-    process.stderr.close()
-    assert process.wait(timeout=60) == 0
-    assert b"Traceback" not in errors
-    assert b"Broken" not in errors
+    with started("filter", corpus) as running:
+        assert running.out.readline().startswith(b'{"schema"')
+        running.out.close()
+        ended = running.ended()
+    assert ended.code == 0
+    assert b"Traceback" not in ended.err
+    assert b"Broken" not in ended.err
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -251,23 +248,91 @@ def test_ctrl_c_ends_cleanly(corpus: Path, expected: bytes, jobs: int) -> None:
     assert process.stdout is not None
     assert process.stdout.read(len(expected)) == expected  # now it waits for stdin
     os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=WAIT_SECONDS)
     os.close(pipe_write)
     assert process.returncode == 130, errors
     assert b"Traceback" not in errors
+
+
+_INTERRUPTED_AT_START = """
+import os, signal, sys, threading
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from time import sleep
+from collector.cli.inputs import FilterRun
+from collector.schema import load_schema
+
+def submit(pool, *work):
+    future = submits(pool, *work)
+    if threads:
+        sleep(0.3)  # until the new process imports its modules
+        os.killpg(0, signal.SIGINT)
+    return future
+
+def fork():
+    pid = forks()
+    if pid == 0 and when == "fork":
+        os.killpg(0, signal.SIGINT)
+    return pid
+
+def shutdown(pool, *options, **named):
+    thread = pool._executor_manager_thread
+    if thread:
+        print("shutdown")  # a second one would find the first unfinished
+    if thread and when == "end":
+        join = thread.join
+
+        def interrupted():
+            del thread.join
+            os.killpg(0, signal.SIGINT)
+            join()
+
+        thread.join = interrupted
+    shuts(pool, *options, **named)
+
+when = sys.argv[2]
+shuts, ProcessPoolExecutor.shutdown = ProcessPoolExecutor.shutdown, shutdown
+submits, ProcessPoolExecutor.submit = ProcessPoolExecutor.submit, submit
+forks, os.fork = os.fork, fork
+threads, done = when == "spawn", threading.Event()
+if threads:
+    threading.Thread(target=done.wait, args=[60]).start()
+try:
+    for _ in FilterRun(load_schema("conferencing"), jobs=2).run(Path(sys.argv[1]), "ndjson"):
+        pass
+except KeyboardInterrupt:
+    print("interrupted")
+done.set()
+"""
+
+
+@pytest.mark.parametrize("when", ["fork", "spawn", "end"])
+def test_ctrl_c_while_processes_start_or_end(corpus: Path, when: str) -> None:
+    """SIGINT to the process group at such a moment: only the parent is interrupted, in order."""
+    ended = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED_AT_START, str(corpus), when],
+        capture_output=True,
+        start_new_session=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.stdout, ended.stderr) == (b"shutdown\ninterrupted\n", b"")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
 @pytest.mark.parametrize("to_file", [True, False])
 def test_a_full_disk_is_said(corpus: Path, to_file: bool) -> None:
     """Exit 78 with E203 and the counts so far; no traceback."""
-    command = [*COMMAND, "filter", str(corpus), *(["-o", "/dev/full"] if to_file else [])]
-    with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
-    assert done.returncode == 78
-    assert b"[E203]" in done.stderr
-    assert b"unexpectedly" not in done.stderr
-    assert orjson.loads(done.stderr.splitlines()[0])["received"] > 0
+    more = ["-o", "/dev/full"] if to_file else []
+    with (
+        Path("/dev/full").open("wb") as full,
+        started("filter", corpus, *more, out=full.fileno()) as running,
+    ):
+        ended = running.ended()
+    assert ended.code == 78
+    assert b"[E203]" in ended.err
+    assert b"unexpectedly" not in ended.err
+    assert ended.tally["received"] > 0
 
 
 def test_a_terminal_gets_a_table_and_a_progress_bar(corpus: Path) -> None:
@@ -285,7 +350,7 @@ def test_a_terminal_gets_a_table_and_a_progress_bar(corpus: Path) -> None:
     except OSError:
         pass
     os.close(main)
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=WAIT_SECONDS) == 0
     assert b"7,000" in seen
     assert b"never decoded" in seen
     assert b"MB" in seen

@@ -115,7 +115,7 @@ def test_a_hostile_document_is_counted(tmp_path: Path, name: str) -> None:
 
 def test_a_bomb_is_filtered_as_it_unfolds(tmp_path: Path) -> None:
     """A gigabyte of lines in a few kilobytes of zstd: constant memory."""
-    from collector.ingest.files import zstd_library  # noqa: PLC0415
+    from collector.ingest.decompression import zstd_library  # noqa: PLC0415
 
     zstd = zstd_library()
     path = tmp_path / "bomb.ndjson.zst"

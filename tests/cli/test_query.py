@@ -1,4 +1,4 @@
-"""``collector store query``: what there is, answers in every form, and an entry for each."""
+"""``collector store query``: the tables, answers in every form, and an entry for each."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -20,14 +19,16 @@ from typing import Any
 import orjson
 import pytest
 
+from collector.cli.query import time_limit
 from collector.contracts import Batch, Record
 from collector.ledger import opened
-from collector.sinks.permitted import FUNCTIONS
+from collector.sinks.query import FUNCTIONS
 from collector.sinks.store import Store
 from collector.spool import Spool
 from collector.testing import canaries
-from tests.cli.process import COMMAND, Ended, run, run_measured
-from tests.proof.lives import Lives, address, minute
+from tests.claims.populated import PopulatedDirectory, address, minute
+from tests.cli.process import COMMAND, Ended, Running, run, run_measured, started
+from tests.deadline import WAIT_SECONDS
 
 _ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
 _MANY = f"{_ENDLESS} SELECT x, 'phone' AS y FROM c"
@@ -35,35 +36,28 @@ _MOST_MB = 120
 _PAGE = (Path(__file__).parents[2] / "docs" / "query.md").read_text()
 _WRITES_FREELY = os.geteuid() == 0
 
+Asking = AbstractContextManager[Running]
+
 
 @pytest.fixture
-def lives(tmp_path: Path) -> Lives:
+def lives(tmp_path: Path) -> PopulatedDirectory:
     """Five people in a store with a ledger."""
-    lives = Lives(tmp_path)
+    lives = PopulatedDirectory(tmp_path)
     lives.deliver_aged((range(5), 0))
     return lives
 
 
-def ask(lives: Lives, *arguments: object, stdin: bytes = b"") -> Ended:
+def ask(lives: PopulatedDirectory, *arguments: object, stdin: bytes = b"") -> Ended:
     return run("store", "query", "--data", lives.data, *arguments, stdin=stdin)
 
 
-@contextmanager
-def asking(lives: Lives, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+def asking(lives: PopulatedDirectory, *arguments: str, out: int | None = None) -> Asking:
     """A process whose output is read by the test."""
-    with subprocess.Popen(
-        [*COMMAND, "store", "query", "--data", str(lives.data), *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+    return started("store", "query", "--data", lives.data, *arguments, out=out)
 
 
-def noted(lives: Lives) -> list[dict[str, str]]:
-    """What the ledger says of readings."""
+def noted(lives: PopulatedDirectory) -> list[dict[str, str]]:
+    """Return the ledger's entries of readings."""
     with opened(lives.data / "spool.db") as ledger:
         assert not ledger.verify().flaws
         return [dict(entry.facts) for entry in ledger.entries() if entry.kind == "read"]
@@ -74,7 +68,7 @@ def read(rows: int | None) -> dict[str, str]:
     return {"command": "store query"} | ({} if rows is None else {"rows": str(rows)})
 
 
-def test_what_there_is(lives: Lives) -> None:
+def test_what_there_is(lives: PopulatedDirectory) -> None:
     """Tables with their rows, events, minutes and columns, for people and as JSON; no row is shown,
     and the ledger says so."""
     (table,) = orjson.loads(ask(lives, "--json").out)["tables"]
@@ -89,8 +83,8 @@ def test_what_there_is(lives: Lives) -> None:
     assert noted(lives) == [read(0)] * 2
 
 
-def test_names_that_would_be_obeyed(lives: Lives) -> None:
-    """A file that somebody has tampered with moves no cursor, and colours nothing."""
+def test_names_that_would_be_obeyed(lives: PopulatedDirectory) -> None:
+    """A file that was tampered with moves no cursor, and colours nothing."""
     with closing(sqlite3.connect(lives.data / "store.db")) as db, db:
         db.execute('CREATE TABLE "a\x1b[31m" (received TEXT, "[b]" TEXT, count INTEGER) STRICT')
         db.execute('INSERT INTO "a\x1b[31m" VALUES (?, NULL, 1)', ("\x1b[31m[red]",))
@@ -100,8 +94,8 @@ def test_names_that_would_be_obeyed(lives: Lives) -> None:
     assert b"[b]" in shown
 
 
-def test_forms(lives: Lives) -> None:
-    """Lines of JSON where nobody looks, a document, CSV, and a table."""
+def test_forms(lives: PopulatedDirectory) -> None:
+    """Lines of JSON by default, a document, CSV, and a table."""
     statement = (
         'SELECT "client.address", "device.model.name" AS model, count FROM conferencing'
         ' ORDER BY "client.address" LIMIT 2'
@@ -129,15 +123,15 @@ def test_forms(lives: Lives) -> None:
     assert noted(lives) == [read(2)] * 3 + [read(0)] + [read(2)] * 2
 
 
-def test_a_statement_on_stdin(lives: Lives) -> None:
-    """It is in no list of processes; what is too long or no UTF-8 is said."""
+def test_a_statement_on_stdin(lives: PopulatedDirectory) -> None:
+    """It is in no list of processes; one that is too long or no UTF-8 is refused."""
     assert ask(lives, "-", stdin=b"SELECT 'a' AS b\n").lines == [{"b": "a"}]
     for bad in (b"SELECT '\xff'", b"SELECT 1" + b" " * 200_000, b""):
         done = ask(lives, "-", stdin=bad)
         assert (done.code, b"E407" in done.err, done.out) == (2, True, b"")
 
 
-def test_a_terminal_gets_a_table(lives: Lives) -> None:
+def test_a_terminal_gets_a_table(lives: PopulatedDirectory) -> None:
     """Of a thousand rows at most, without anything that a terminal would obey."""
     out = _on_a_terminal(lives, f"{_MANY} LIMIT 1200")
     assert "1000" in out
@@ -150,7 +144,7 @@ def test_a_terminal_gets_a_table(lives: Lives) -> None:
     assert noted(lives) == [read(1000), read(1)]
 
 
-def _on_a_terminal(lives: Lives, statement: str) -> str:
+def _on_a_terminal(lives: PopulatedDirectory, statement: str) -> str:
     main, side = os.openpty()
     with subprocess.Popen(
         [*COMMAND, "store", "query", "--data", str(lives.data), statement],
@@ -165,11 +159,11 @@ def _on_a_terminal(lives: Lives, statement: str) -> str:
         except OSError:  # its end, on Linux
             pass
         os.close(main)
-        assert process.wait(30) == 0
+        assert process.wait(WAIT_SECONDS) == 0
     return seen.decode()
 
 
-def test_a_long_answer_has_two_entries(lives: Lives) -> None:
+def test_a_long_answer_has_two_entries(lives: PopulatedDirectory) -> None:
     """One before anything is given out, one with the number; memory stays constant."""
     statement = f"{_ENDLESS} SELECT x, '{'y' * 100}' AS y FROM c LIMIT 300000"
     done = run_measured("store", "query", "--data", lives.data, statement)
@@ -178,55 +172,51 @@ def test_a_long_answer_has_two_entries(lives: Lives) -> None:
     assert noted(lives) == [read(None), read(300_000)]
 
 
-def test_a_reader_that_goes_away(lives: Lives) -> None:
+def test_a_reader_that_goes_away(lives: PopulatedDirectory) -> None:
     """``| head``: exit 0, and an entry with no fewer rows than were read."""
-    with asking(lives, _MANY) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b'{"x":1,"y":"phone"}\n'
-        process.stdout.close()
-        assert process.wait(30) == 0
-        assert process.stderr is not None
-        assert process.stderr.read() == b""
+    with asking(lives, _MANY) as running:
+        assert running.out.readline() == b'{"x":1,"y":"phone"}\n'
+        running.out.close()
+        assert running.ended() == Ended(0, b"", b"")
     _assert_it_was_noted(lives)
 
 
 @pytest.mark.parametrize(
     "arguments", [(), ("SELECT 1 AS n",), ("SELECT 1 AS n", "--format", "table")]
 )
-def test_a_reader_that_was_never_there(lives: Lives, arguments: tuple[str, ...]) -> None:
+def test_a_reader_that_was_never_there(
+    lives: PopulatedDirectory, arguments: tuple[str, ...]
+) -> None:
     """Exit 0, for what is printed as a table too."""
     reading, writing = os.pipe()
     os.close(reading)
-    command = [*COMMAND, "store", "query", "--data", str(lives.data), *arguments]
-    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
-    os.close(writing)
-    assert (done.returncode, done.stderr) == (0, b"")
+    with asking(lives, *arguments, out=writing) as running:
+        os.close(writing)
+        assert running.ended() == Ended(0, b"", b"")
 
 
-def _assert_it_was_noted(lives: Lives) -> None:
+def _assert_it_was_noted(lives: PopulatedDirectory) -> None:
     begun, ended = noted(lives)
     assert begun == read(None)
     assert 1000 < int(ended["rows"]) < 50_000
 
 
-def test_it_is_interrupted_while_somebody_reads(lives: Lives) -> None:
+def test_it_is_interrupted_while_somebody_reads(lives: PopulatedDirectory) -> None:
     """Ctrl-C while it waits for its reader: exit 130, and it is noted."""
-    with asking(lives, _MANY) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
-        assert (process.returncode, errors) == (130, b"")
+    with asking(lives, _MANY) as running:
+        running.out.readline()
+        running.process.send_signal(signal.SIGINT)
+        ended = running.ended()
+        assert (ended.code, ended.err) == (130, b"")
     _assert_it_was_noted(lives)
 
 
-def test_it_is_interrupted_while_it_computes(lives: Lives) -> None:
+def test_it_is_interrupted_while_it_computes(lives: PopulatedDirectory) -> None:
     """Ctrl-C while SQLite is at work; nothing was given out."""
-    with asking(lives, f"{_ENDLESS} SELECT max(x) AS x FROM c") as process:
-        _wait_until_it_works(process.pid)
-        process.send_signal(signal.SIGINT)
-        out, errors = process.communicate(timeout=30)
-        assert (process.returncode, out, errors) == (130, b"", b"")
+    with asking(lives, f"{_ENDLESS} SELECT max(x) AS x FROM c") as running:
+        _wait_until_it_works(running.process.pid)
+        running.process.send_signal(signal.SIGINT)
+        assert running.ended() == Ended(130, b"", b"")
     assert noted(lives) == [read(0)]
 
 
@@ -235,24 +225,60 @@ def _wait_until_it_works(pid: int) -> None:
     until = monotonic() + 30
     while monotonic() < until:
         with suppress(FileNotFoundError):
-            files = [str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir()]
+            (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split() or ["0"]
+            files = [str(file.readlink()) for file in Path(f"/proc/{child}/fd").iterdir()]
             if any(file.endswith("/store.db") for file in files):
                 sleep(0.1)
                 return
     raise AssertionError
 
 
-@pytest.mark.parametrize("statement", [f"{_ENDLESS} SELECT max(x) AS x FROM c", _MANY])
-def test_it_takes_too_long(lives: Lives, statement: str) -> None:
-    """Whether it computes or waits for who does not read: E409, exit 65, and it is noted."""
-    with asking(lives, statement, "--timeout", "0.3") as process:
-        assert process.wait(30) == 65
-        assert process.stderr is not None
-        assert b"--timeout" in process.stderr.read()
+def test_a_signal_that_no_wait_notices() -> None:
+    """Ctrl-C that comes just before the wait in the system begins does not end that; the next ring
+    of the timer does. Here another thread gets the signal while this one waits already."""
+    reading, writing = os.pipe()
+
+    def interrupt() -> None:
+        sleep(0.1)
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    began = monotonic()
+    with os.fdopen(writing), os.fdopen(reading, "rb", 0) as stream:
+        thread.start()
+        with pytest.raises(KeyboardInterrupt), time_limit(60):
+            stream.read(1)
+    assert monotonic() - began < 30
+    thread.join(WAIT_SECONDS)
+
+
+_LONG = "printf('%.*c', 190000, 'a')"
+_HALF = "printf('%.*c', 95000, 'a') || 'b'"
+"""To look for the one in the other takes a second, and is one step of SQLite's machine, which looks
+for signals after ten thousand."""
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        f"{_ENDLESS} SELECT max(x) AS x FROM c",
+        _MANY,
+        f"{_ENDLESS} SELECT max(instr({_LONG} || x, {_HALF})) AS x FROM c",
+        f"{_ENDLESS} SELECT count(replace({_LONG} || x, {_HALF}, 'x')) AS x FROM c",
+        f"{_ENDLESS} SELECT count(*) AS n FROM c WHERE instr({_LONG} || x, {_HALF}) > x",
+    ],
+    ids=["computes", "gives rows", "finds", "replaces", "finds where"],
+)
+def test_it_takes_too_long(lives: PopulatedDirectory, statement: str) -> None:
+    """Whether it computes, in many steps or in one, or waits for who does not read: E409, exit 65,
+    and it is noted."""
+    with asking(lives, statement, "--timeout", "0.3") as running:
+        assert running.process.wait(WAIT_SECONDS) == 65
+        assert b"--timeout" in running.err.read()
     assert noted(lives)
 
 
-def test_nobody_reads_unnoted(lives: Lives) -> None:
+def test_nobody_reads_unnoted(lives: PopulatedDirectory) -> None:
     """Where the ledger cannot be written nothing is shown: neither rows, nor what there is."""
     with Spool(lives.data / "spool.db"), closing(sqlite3.connect(lives.data / "spool.db")) as db:
         db.execute("CREATE TRIGGER no BEFORE INSERT ON entries BEGIN SELECT RAISE(ABORT, ''); END")
@@ -263,7 +289,7 @@ def test_nobody_reads_unnoted(lives: Lives) -> None:
 
 
 @pytest.mark.skipif(_WRITES_FREELY, reason="nothing is read-only for root")
-def test_a_directory_that_cannot_be_written(lives: Lives) -> None:
+def test_a_directory_that_cannot_be_written(lives: PopulatedDirectory) -> None:
     """The same where all of it may only be read."""
     lives.data.chmod(0o500)
     try:
@@ -274,7 +300,7 @@ def test_a_directory_that_cannot_be_written(lives: Lives) -> None:
 
 
 def test_where_there_is_no_ledger_none_is_made(
-    lives: Lives, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lives: PopulatedDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An SDK's store, and no data directory at all: it is read, and none is there afterwards."""
     alone = tmp_path / "alone"
@@ -289,7 +315,7 @@ def test_where_there_is_no_ledger_none_is_made(
     assert {path.name.partition("-")[0] for path in alone.iterdir()} == {"telemetry.db"}
 
 
-def test_the_ledger_beside_a_store_is_told(lives: Lives, tmp_path: Path) -> None:
+def test_the_ledger_beside_a_store_is_told(lives: PopulatedDirectory, tmp_path: Path) -> None:
     """Whatever data directory is named, and by whatever way the store is."""
     link = tmp_path / "link"
     link.symlink_to(lives.data / "store.db")
@@ -300,8 +326,8 @@ def test_the_ledger_beside_a_store_is_told(lives: Lives, tmp_path: Path) -> None
     assert noted(lives) == [read(1)] * 2
 
 
-def test_what_is_no_statement(lives: Lives) -> None:
-    """Exit 2, nothing of it is repeated, nothing is changed, and that somebody tried is noted."""
+def test_what_is_no_statement(lives: PopulatedDirectory) -> None:
+    """Exit 2, nothing of it is repeated, nothing is changed, and the attempt is noted."""
     (canary,) = canaries(1)
     before = (lives.data / "store.db").read_bytes()
     for statement, code in (
@@ -348,7 +374,9 @@ def _directory(store: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("arguments", [(), ("SELECT 1 AS n",)])
-def test_what_is_no_store(lives: Lives, change: Any, code: bytes, arguments: tuple[str]) -> None:
+def test_what_is_no_store(
+    lives: PopulatedDirectory, change: Any, code: bytes, arguments: tuple[str]
+) -> None:
     """None, a directory, a damaged one, another database, a newer one: exit 78, and a sentence."""
     change(lives.data / "store.db")
     done = ask(lives, *arguments)
@@ -356,12 +384,11 @@ def test_what_is_no_store(lives: Lives, change: Any, code: bytes, arguments: tup
     assert done.err.count(b"\n") == 1
 
 
-def test_while_somebody_writes(lives: Lives) -> None:
+def test_while_somebody_writes(lives: PopulatedDirectory) -> None:
     """Readers see whole batches, and a writer is not held up by one that stands still."""
     record: Record = {"schema": lives.schema.id, "os.type": "ios", "count": 2}
     with Store(lives.data / "store.db", lives.schema) as store, asking(lives, _MANY) as standing:
-        assert standing.stdout is not None
-        standing.stdout.readline()
+        standing.out.readline()
         stop = threading.Event()
 
         def work() -> int:
@@ -376,7 +403,7 @@ def test_while_somebody_writes(lives: Lives) -> None:
             count = "SELECT sum(count) AS n FROM conferencing"
             counts = [ask(lives, count).lines[0]["n"] for _ in range(4)]
             stop.set()
-            assert batches.result(30) > 4
+            assert batches.result(WAIT_SECONDS) > 4
     assert all(count % 20 == 5 for count in counts)
     assert counts == sorted(counts)
     assert counts[-1] > 5
@@ -401,6 +428,7 @@ def test_examples_of_the_page(tmp_path: Path) -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             check=True,
+            timeout=WAIT_SECONDS,
         )
         assert _lines(done.stdout.decode()) == _lines(shown)
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from collector.errors import CODES
-from tests.cli.conftest import Here
+from tests.cli.process import run
 from tests.ingest.certificates import Authority
 from tests.schema.make import PLAIN
 
@@ -40,7 +40,13 @@ _TABLE = (
     Refused("E211", "data", f"data: a\ndata: {_SECRET}"),
     # a setting
     Refused("E208", "…", f"{_SECRET}: 1"),
-    Refused("E208", "log.colour", f"log: {{colour: {_SECRET}}}"),
+    Refused("E208", "sinks.…", "sinks: {lake: {url: a}}"),
+    Refused("E208", "sinks.…", f"sinks: {{A{_SECRET}: {{type: store}}}}"),
+    Refused("E215", "sinks.lake.type", "sinks: {lake: {type: parket}}"),
+    Refused(
+        "E211", "sinks.b.path", "sinks: {a: {type: ndjson, path: c}, b: {type: ndjson, path: ./c}}"
+    ),
+    Refused("E208", "log.…", f"log: {{colour: {_SECRET}}}"),
     Refused("E209", "log", f"log: {_SECRET}"),
     Refused("E209", "data", "data:"),
     Refused("E209", "log.level", f"log: {{level: {_SECRET}}}"),
@@ -118,13 +124,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("refused", _TABLE, ids=lambda one: f"{one.code}-{one.setting}")
-def test_each_is_refused(
-    refused: Refused, here: Here, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_is_refused(refused: Refused, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit 78, exactly that fault, and nothing of what stands there."""
     monkeypatch.chdir(folder)
     (folder / "collector.yaml").write_text(refused.text)
-    done = here("config", "check", "collector.yaml", "--json")
+    done = run("config", "check", "collector.yaml", "--json")
     faults = json.loads(done.out)["faults"]
     assert [(fault["code"], fault["field"]) for fault in faults] == [
         (refused.code, refused.setting)
@@ -134,12 +138,13 @@ def test_each_is_refused(
 
 
 _ROOMS = (
-    *("config/*.py", "proof/flows.py", "server/trial.py", "keyring.py"),
+    *("config/*.py", "routing/__init__.py", "server/preflight.py", "keyring.py"),
     *("ingest/auth.py", "ingest/limits.py", "ingest/tls.py"),
 )
 """What settings are read and tried by. Schemas have a table of their own."""
-_NEVER = {"E204"}
-"""Limits are within theirs as settings before they are tried."""
+_NEVER = {"E204", "E216"}
+"""Limits are within theirs as settings before they are tried; an installed package is to blame for
+the other, see ``tests/sinks/test_types.py``."""
 
 
 def test_every_code_is_in_the_table() -> None:

@@ -9,19 +9,19 @@ import pytest
 
 from collector.ledger import opened
 from collector.spool import Spool
+from tests.claims.populated import PopulatedDirectory
 from tests.cli.process import run
-from tests.proof.lives import Lives
 
 
 @pytest.fixture
-def lives(tmp_path: Path) -> Lives:
+def lives(tmp_path: Path) -> PopulatedDirectory:
     """Five people of whom one in three has no model."""
-    lives = Lives(tmp_path)
+    lives = PopulatedDirectory(tmp_path)
     lives.deliver_aged((range(5), 0))
     return lives
 
 
-def test_figures(lives: Lives) -> None:
+def test_figures(lives: PopulatedDirectory) -> None:
     """Names and counts, and no value."""
     done = run("store", "risk", "--config", lives.config_file, "--json")
     (table,) = orjson.loads(done.out)["tables"]
@@ -32,8 +32,8 @@ def test_figures(lives: Lives) -> None:
     assert b"10.1" not in done.out
 
 
-def test_for_people(lives: Lives) -> None:
-    """What would help, and how much."""
+def test_for_people(lives: PopulatedDirectory) -> None:
+    """The options that would help, and how much."""
     shown = run("store", "risk", "--config", lives.config_file).out.decode()
     assert "conferencing: 5 events in 5 groups, 1 in the smallest, 5 alone, by all fields" in shown
     assert "by the fields besides client.address: 5 people in 2 groups, 2 in the" in shown
@@ -45,7 +45,7 @@ def test_for_people(lives: Lives) -> None:
 
 def test_nothing_would_help(tmp_path: Path) -> None:
     """In an empty store."""
-    lives = Lives(tmp_path)
+    lives = PopulatedDirectory(tmp_path)
     lives.deliver_aged((range(0), 0))
     assert (
         "no single option would help"
@@ -53,7 +53,7 @@ def test_nothing_would_help(tmp_path: Path) -> None:
     )
 
 
-def test_reading_is_noted(lives: Lives) -> None:
+def test_reading_is_noted(lives: PopulatedDirectory) -> None:
     """Beside a sidecar too; where there is no ledger, none is made."""
     assert run("store", "risk", "--config", lives.config_file).code == 0
     with Spool(lives.data / "spool.db"):

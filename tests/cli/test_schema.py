@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 import orjson
 import pytest
+from jsonschema import Draft202012Validator
 
-from collector.schema import shelf
+from collector.schema import load_schema, resources
+from collector.schema.jsonschema import document_schema, record_schema
+from collector.schema.model import field_bits, letter_bits, record_bits
 from tests.cli.process import run
 
-_SHIPPED = shelf.names()
+_SHIPPED = resources.names()
 
 
 def test_list_names_every_shipped_schema() -> None:
@@ -23,7 +27,7 @@ def test_list_names_every_shipped_schema() -> None:
 
 
 def test_show_gives_every_field_with_its_reason() -> None:
-    """What is collected, where it is found, why, and for how long."""
+    """Each field with its paths, purposes, retention and reason."""
     shown = orjson.loads(run("schema", "show", "conferencing", "--json").out)
     assert shown["fields"]["client.address"]["from"] == ["client.address", "ip_address", "ip"]
     assert all(field["reason"] for field in shown["fields"].values())
@@ -35,7 +39,7 @@ def test_show_gives_every_field_with_its_reason() -> None:
 def test_show_tells_what_a_person_may_refuse(tmp_path: Path) -> None:
     """Which purposes, and where an event says so, if the schema names a place."""
     path = tmp_path / "choosing.yaml"
-    text = (shelf.shipped() / "conferencing.yaml").read_text()
+    text = (resources.shipped() / "conferencing.yaml").read_text()
     path.write_text(f"consent: '[b]told'\n{text}")
     line = b"a person may refuse: capacity_planning"
     assert line + b"\n" in run("schema", "show").out
@@ -56,7 +60,7 @@ def test_check_and_test_pass_for_every_shipped_schema() -> None:
 def test_check_reports_all_faults_of_all_files(tmp_path: Path) -> None:
     """Exit 78, each fault with file, line and column; nothing about the good file is an error."""
     one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
-    text = (shelf.shipped() / "conferencing.yaml").read_text()
+    text = (resources.shipped() / "conferencing.yaml").read_text()
     one.write_text(text.replace("kind: ip", "kind: ipv4").replace("retention: 30d", "retention: x"))
     two.write_text("schema: [\n")
     ended = run("schema", "check", one, two, "conferencing")
@@ -74,8 +78,8 @@ def test_check_reports_all_faults_of_all_files(tmp_path: Path) -> None:
 def copied(tmp_path: Path) -> Path:
     """A copy of a shipped schema with its samples."""
     path = tmp_path / "conferencing.yaml"
-    shutil.copy(shelf.shipped() / "conferencing.yaml", path)
-    shutil.copytree(shelf.shipped() / "conferencing.samples", tmp_path / "conferencing.samples")
+    shutil.copy(resources.shipped() / "conferencing.yaml", path)
+    shutil.copytree(resources.shipped() / "conferencing.samples", tmp_path / "conferencing.samples")
     return path
 
 
@@ -83,8 +87,12 @@ def copied(tmp_path: Path) -> Path:
     ("old", "new", "says"),
     [
         ("keeps: {client.address: 203.0.113.7}", "keeps: {os.type: linux}", "lacks `os.type`"),
-        ("keeps: {client.address: 203.0.113.7}", "keeps: {}", "it keeps 0 records, but 1"),
-        ("never_contains: [canary-chat, Ana]", 'never_contains: ["203.0.113"]', "came out"),
+        ("keeps: {client.address: 203.0.113.7}", "keeps: {}", "expected 0 records, but"),
+        (
+            "never_contains: [canary-chat, Ana]",
+            'never_contains: ["203.0.113"]',
+            "is in the records",
+        ),
         (
             "keeps: {client.address: 192.0.2.1,",
             "keeps: {client.address: 192.0.2.2,",
@@ -118,3 +126,201 @@ def test_samples_are_run_both_ways(copied: Path) -> None:
     assert b"nothing was rejected or dropped" in ended.err
     assert b"<case>.pass.json" in ended.err
     assert ended.out.endswith(b"3 failed\n")
+
+
+# -- capacity
+
+
+def test_json_of_one_schema_is_an_object() -> None:
+    """Bits of the record and of each field in schema order, and what ``max_bits`` leaves."""
+    ended = run("schema", "capacity", "--json")
+    schema = load_schema("conferencing")
+    width = orjson.loads(ended.out)
+    assert ended.code == 0
+    assert list(width)[:3] == ["schema", "bits", "fields"]
+    assert width["schema"] == schema.id
+    assert width["bits"] == pytest.approx(record_bits(schema), abs=0.01)
+    assert list(width["fields"]) == list(schema.fields)
+    for name, bits in width["fields"].items():
+        assert bits == pytest.approx(field_bits(schema.fields[name]), abs=0.01)
+    assert width["max_bits"] == schema.max_bits
+    assert width["left"] == pytest.approx(schema.max_bits - width["bits"])
+
+
+def test_json_of_several_is_a_list() -> None:
+    """In the order in which they were named."""
+    names = list(reversed(resources.names()))
+    widths = orjson.loads(run("schema", "capacity", *names, "--json").out)
+    assert [width["schema"].partition("/")[0] for width in widths] == names
+
+
+def test_the_table_has_a_bar_for_each_field() -> None:
+    """The widest field has the longest bar; where bars cannot be shown, plain characters are."""
+    schema = load_schema("conferencing")
+    for encoding, mark in (("utf-8", "█"), ("ascii", "#")):
+        text = run("schema", "capacity", encoding=encoding).out.decode()
+        rows = {line.split()[0]: line for line in text.splitlines()}
+        bars = {name: rows[name].count(mark) for name in schema.fields}
+        assert max(bars, key=lambda name: bars[name]) == "client.address"
+        assert 0 < bars["os.version"] < bars["client.address"]
+        letters = letter_bits(schema)
+        assert rows["a"].split()[-2] == f"{record_bits(schema):.1f}"
+        assert rows["a"].split()[-1] == f"{sum(letters.values()):.1f}"
+        assert rows["os.build_id"].split()[3] == f"{letters['os.build_id']:.1f}"
+        assert rows["max_bits"].split()[1] == f"{schema.max_bits}.0"
+        assert rows["count,"].split()[2] == "14.0"
+        assert rows["left"].split()[1] == f"{(schema.max_bits or 0) - record_bits(schema):.1f}"
+
+
+def test_without_a_limit_and_without_width(tmp_path: Path) -> None:
+    """A schema without ``max_bits`` has nothing left, a field of one value no width."""
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        "schema: a\nversion: 1.0.0\ntitle: A\nowner: me\n"
+        "purposes: {ops: {use: essential.service.operations, basis: contract, reason: Because}}\n"
+        "fields: {os.type: {kind: enum, values: [x], required: true, category: system,"
+        " purposes: [ops], retention: 1d, reason: Because}}\n"
+    )
+    assert orjson.loads(run("schema", "capacity", path, "--json").out) == {
+        "schema": "a/1.0.0",
+        "bits": 0.0,
+        "fields": {"os.type": 0.0},
+        "letters": {},
+        "beside": {"count": 4.32, "received": 9.66},
+    }
+    assert b"none" in run("schema", "capacity", path).out
+
+
+def test_capacity_of_a_faulty_schema(tmp_path: Path) -> None:
+    """Exit 78 with every fault, and nothing on stdout."""
+    path = tmp_path / "a.yaml"
+    path.write_text("schema: A\n")
+    ended = run("schema", "capacity", path, "--json")
+    assert (ended.code, ended.out) == (78, b"")
+    assert b"[E108]" in ended.err
+
+
+# -- jsonschema
+
+
+def test_jsonschema_of_documents() -> None:
+    """One JSON document on stdout, whether or not schemas are named."""
+    ended = run("schema", "jsonschema")
+    assert (ended.code, ended.err) == (0, b"")
+    assert orjson.loads(ended.out) == document_schema()
+    assert run("schema", "jsonschema", "conferencing").out == ended.out
+
+
+def test_jsonschema_of_records() -> None:
+    """Of the default schema, or of those that are named."""
+    default = orjson.loads(run("schema", "jsonschema", "--records").out)
+    assert default == record_schema([load_schema("conferencing")])
+    several = orjson.loads(run("schema", "jsonschema", "--records", *resources.names()).out)
+    assert several == record_schema(map(load_schema, resources.names()))
+    record = orjson.loads(run("filter", stdin=b'{"ip": "203.0.113.7"}\n').out)
+    for document in (default, several):
+        assert Draft202012Validator(document).is_valid(record)
+        assert not Draft202012Validator(document).is_valid(record | {"chat": "hi"})
+
+
+def test_faults_of_named_schemas_are_reported(tmp_path: Path) -> None:
+    """Exit 78 with every fault, and no JSON Schema."""
+    path = tmp_path / "a.yaml"
+    path.write_text("schema: A\nversion: 1\n")
+    for options in ((), ("--records",)):
+        ended = run("schema", "jsonschema", path, *options)
+        assert (ended.code, ended.out) == (78, b"")
+        assert b"[E108]" in ended.err
+        assert b"[E107]" in ended.err
+
+
+def test_jsonschema_into_a_file(tmp_path: Path) -> None:
+    """The same bytes; a place that cannot be written to is a fault."""
+    path = tmp_path / "made.json"
+    ended = run("schema", "jsonschema", "--output", path)
+    assert (ended.code, ended.out) == (0, b"")
+    assert orjson.loads(path.read_bytes()) == document_schema()
+    refused = run("schema", "jsonschema", "-o", tmp_path / "none" / "made.json")
+    assert refused.code == 78
+    assert b"[E203]" in refused.err
+
+
+# -- lints
+
+_GOOD = """\
+schema: sample
+version: 1.0.0
+title: A sample
+owner: privacy
+tests: [{name: chat, event: {chat: [canary], os: {type: linux}}, never_contains: [canary]}]
+purposes:
+  ops: {use: essential.service.operations, basis: contract, reason: Keep the call up}
+fields:
+  os.type: {kind: enum, values: [linux], category: user.device, purposes: [ops],
+    retention: 30d, reason: Choose a codec}
+"""
+_WARNING = _GOOD.replace("30d", "3y")
+_ERROR = _GOOD.replace("30d", "30d, expires: 2020-01-31, required: true")
+_NOTE = _GOOD.replace("[linux]", "[linux], aliases: {linux: linux}")
+_FAULT = _GOOD.replace("kind: enum", "kind: enums")
+
+
+def _file(directory: Path, name: str, text: str) -> Path:
+    path = directory / f"{name}.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "strict"),
+    [(_GOOD, 0, 0), (_NOTE, 0, 0), (_WARNING, 0, 1), (_ERROR, 1, 1), (_FAULT, 78, 78)],
+    ids=["good", "note", "warning", "error", "fault"],
+)
+def test_exit_codes(text: str, code: int, strict: int, tmp_path: Path) -> None:
+    """Only an error fails, with --strict a warning too; a fault is a fault either way."""
+    path = _file(tmp_path, "sample", text)
+    for options, expected in (([], code), (["--strict"], strict)):
+        for form in ([], ["--json"]):
+            assert run("schema", "check", path, *options, *form).code == expected
+
+
+def test_faults_and_lints_of_all_files_in_one_pass(tmp_path: Path) -> None:
+    """Faults first, each with its place; good files are on stdout and nothing else is."""
+    files = [
+        _file(tmp_path, name, text)
+        for name, text in (("a", _WARNING), ("b", _FAULT), ("c", _NOTE), ("d", _GOOD))
+    ]
+    ended = run("schema", "check", *files)
+    lines = ended.err.decode().splitlines()
+    assert ended.code == 78
+    mended = [re.sub(rf"^{tmp_path}/(\w)\.yaml:\d+:\d+: ", r"\1 ", line) for line in lines]
+    assert mended[0] == "b fields.os.type.kind: no such kind; did you mean `enum`? [E110]"
+    assert mended[1].startswith("a warning: fields.os.type.retention: kept for more than a year;")
+    assert mended[1].endswith(" [long-retention]")
+    assert mended[2].startswith("c note: fields.os.type.aliases.linux: the value is taken without")
+    assert len(mended) == 3
+    assert [line.split(":")[0][-6:] for line in ended.out.decode().splitlines()] == [
+        "a.yaml",
+        "c.yaml",
+        "d.yaml",
+    ]
+
+
+def test_json_lists_both_in_one_shape(tmp_path: Path) -> None:
+    """A finding is an object like a fault, and both say how severe they are."""
+    files = [_file(tmp_path, name, text) for name, text in (("a", _ERROR), ("b", _FAULT))]
+    fault, finding = orjson.loads(run("schema", "check", *files, "--json").out)
+    keys = {"file", "line", "column", "field", "message", "code", "severity"}
+    assert fault.keys() == finding.keys() == keys
+    assert (fault["code"], fault["severity"]) == ("E110", "error")
+    assert (finding["code"], finding["severity"]) == ("always-rejects", "error")
+    assert orjson.loads(run("schema", "check", _file(tmp_path, "c", _GOOD), "--json").out) == []
+
+
+def test_a_hostile_alias_cannot_break_a_line(tmp_path: Path) -> None:
+    """The author's text is shown on one line, without colours of its own."""
+    alias = "'[red]Maria[/] [link=x]'"
+    path = _file(tmp_path, "a", _GOOD.replace("[linux]", f"[linux], aliases: {{{alias}: linux}}"))
+    (line,) = run("schema", "check", path).err.decode().splitlines()
+    assert ".aliases.[red]Maria[/] [link=x]: " in line
+    assert line.endswith(" [personal-value]")

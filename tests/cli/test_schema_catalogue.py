@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from collector.schema import shelf
+from collector.schema import resources
 from collector.schema.catalogue import read
 from tests.cli.process import run
 
@@ -58,7 +58,7 @@ def _snapshot(folder: Path) -> dict[Path, tuple[bytes, int]]:
 def test_check_says_what_the_shipped_ones_are() -> None:
     """All of them unless named; entries, bits, the longest entry and sources, and no fault."""
     rows = orjson.loads(run("schema", "catalogue", "check", "--json").out)
-    names = sorted(path.stem for path in (shelf.shipped() / "catalogues").glob("*.txt"))
+    names = sorted(path.stem for path in (resources.shipped() / "catalogues").glob("*.txt"))
     assert [row["catalogue"] for row in rows] == names
     for row in rows:
         assert row["entries"] == sum(block["entries"] for block in row["sources"])
@@ -161,9 +161,9 @@ def test_add_wants_a_source(mine: Path, source: str) -> None:
 
 def test_add_takes_no_names_of_shipped_catalogues(tmp_path: Path) -> None:
     """A shipped file is only written to by its path."""
-    before = _snapshot(shelf.shipped() / "catalogues")
+    before = _snapshot(resources.shipped() / "catalogues")
     assert run("schema", "catalogue", "add", "os-names", "Mine", "--source", SOURCE).code == 2
-    assert _snapshot(shelf.shipped() / "catalogues") == before
+    assert _snapshot(resources.shipped() / "catalogues") == before
 
 
 def test_add_says_when_it_cannot_write(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_a_miss_is_counted_never_learned(mine: Path, tmp_path: Path) -> None:
     schema.write_text(SCHEMA, encoding="utf-8")
     event = b'{"device":{"type":"phone","model":{"name":"canary-model"}}}\n'
     known = b'{"device":{"type":"phone","model":{"name":"Alpha"}}}\n'
-    catalogues = shelf.shipped() / "catalogues"
+    catalogues = resources.shipped() / "catalogues"
     before = _snapshot(tmp_path), _snapshot(catalogues), read("mine", tmp_path)
     for _ in range(2):
         ended = run("filter", "--schema", schema, stdin=event * 500 + known)

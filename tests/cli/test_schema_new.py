@@ -11,12 +11,12 @@ from typer.testing import CliRunner
 
 from collector.cli.app import app
 from collector.errors import ConfigError
-from collector.filter.trial import run_samples, run_tests
-from collector.schema import load_schema, shelf
+from collector.filter.schema_test import run_samples, run_tests
+from collector.schema import load_schema, resources
 from collector.schema.jsonschema import document_schema
 from collector.schema.kinds import KINDS
-from collector.schema.lint import lint
-from collector.schema.model import Head, Purpose, Trial
+from collector.schema.lints import lint
+from collector.schema.model import DocumentHead, Purpose, Trial
 from collector.schema.source import read
 from tests.cli.process import run
 
@@ -65,7 +65,7 @@ def test_it_explains_every_key() -> None:
     text = Path("a.yaml").read_text("utf-8")
     assert text.splitlines()[0] == _MODELINE
     assert max(map(len, text.splitlines())) <= 100
-    models: tuple[Any, ...] = (Head, Purpose, Trial, *KINDS.values())
+    models: tuple[Any, ...] = (DocumentHead, Purpose, Trial, *KINDS.values())
     for model in models:
         for name, info in model.model_fields.items():
             assert f"{info.alias or name}:" in text, name
@@ -134,18 +134,18 @@ def test_a_directory_that_cannot_be_written_to() -> None:
     assert caught.value.code == "E203"
 
 
-@pytest.mark.parametrize("name", shelf.names())
+@pytest.mark.parametrize("name", resources.names())
 def test_copies_of_shipped_schemas(name: str) -> None:
     """A copy is the same schema under a new name; its tests and samples pass, and nothing that its
     original has not is found in it."""
     assert _new("mine", "--from", name) == 0
-    path, original = Path("mine.yaml"), shelf.shipped() / f"{name}.yaml"
+    path, original = Path("mine.yaml"), resources.shipped() / f"{name}.yaml"
     copied, shipped = load_schema(path), load_schema(name)
     assert (copied.id, list(copied.fields)) == ("mine/1.0.0", list(shipped.fields))
     assert copied.model_dump(exclude={"name", "version"}) == shipped.model_dump(
         exclude={"name", "version"}
     )
-    outcomes = [*run_tests(copied), *run_samples(copied, shelf.samples(path))]
+    outcomes = [*run_tests(copied), *run_samples(copied, resources.samples(path))]
     assert len(outcomes) >= 3
     assert all(outcome.passed for outcome in outcomes)
     assert path.read_text("utf-8").startswith(_MODELINE)

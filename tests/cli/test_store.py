@@ -1,4 +1,4 @@
-"""``collector store prune``: what is older than its retention goes from everything."""
+"""``collector store prune``: expired data is deleted everywhere."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import pytest
 
 from collector.ledger import opened
 from collector.spool import Spool
+from tests.claims.populated import PopulatedDirectory
 from tests.cli.process import Ended, run
-from tests.proof.lives import Lives
 from tests.sidecar.faults import small_disk
 
 
 @pytest.fixture
-def lives(tmp_path: Path) -> Lives:
+def lives(tmp_path: Path) -> PopulatedDirectory:
     """People of today, of 31 days ago, and of 91."""
-    lives = Lives(tmp_path)
+    lives = PopulatedDirectory(tmp_path)
     groups = ((0, 0), (10, 31), (20, 91))
     lives.deliver_aged(*((range(first, first + 5), days) for first, days in groups))
     for first, days in groups:
@@ -28,11 +28,11 @@ def lives(tmp_path: Path) -> Lives:
     return lives
 
 
-def _run(lives: Lives, *more: object) -> Ended:
+def _run(lives: PopulatedDirectory, *more: object) -> Ended:
     return run("store", "prune", "--config", lives.config_file, *more)
 
 
-def test_prune(lives: Lives) -> None:
+def test_prune(lives: PopulatedDirectory) -> None:
     """Store, spool and files: addresses after 30 days, the rest after 90, to the last byte."""
     told = orjson.loads(_run(lives, "--json").out)
     assert (told["rows"], told["shortened"], told["batches"]) == (5, 5, 2)
@@ -46,7 +46,7 @@ def test_prune(lives: Lives) -> None:
     assert shown.out.decode().splitlines()[0] == "store: 0 rows deleted, 0 lost fields"
 
 
-def test_what_was_set_aside_has_a_week(lives: Lives) -> None:
+def test_what_was_set_aside_has_a_week(lives: PopulatedDirectory) -> None:
     """Files by their names, damaged batches by their minute."""
     old, new = lives.set_aside(1, days=8), lives.set_aside(1, days=6)
     lives.damage(1, days=8)
@@ -56,7 +56,7 @@ def test_what_was_set_aside_has_a_week(lives: Lives) -> None:
     assert new.exists()
 
 
-def test_sums_of_hours_have_ninety_days(lives: Lives) -> None:
+def test_sums_of_hours_have_ninety_days(lives: PopulatedDirectory) -> None:
     """Those of the batch of 91 days ago go; the chain stays."""
     query = "SELECT count(DISTINCT hour) FROM hours"
     with closing(sqlite3.connect(lives.data / "spool.db")) as db:
@@ -65,15 +65,15 @@ def test_sums_of_hours_have_ninety_days(lives: Lives) -> None:
         assert db.execute(query).fetchone()[0] == before - 1
 
 
-def test_a_table_of_which_nothing_is_known_is_said(lives: Lives) -> None:
-    """Exit 1: somebody must say how long it may stay."""
+def test_a_table_of_which_nothing_is_known_is_said(lives: PopulatedDirectory) -> None:
+    """Exit 1: the operator must say how long it may stay."""
     with closing(sqlite3.connect(lives.data / "store.db")) as db, db:
         db.execute("CREATE TABLE other (received TEXT, a TEXT)")
     done = _run(lives)
     assert (done.code, b"table other: no retention is known" in done.err) == (1, True)
 
 
-def test_a_running_sidecar_and_a_reader_are_said(lives: Lives) -> None:
+def test_a_running_sidecar_and_a_reader_are_said(lives: PopulatedDirectory) -> None:
     """Exit 78 for the one, 1 for the other."""
     with Spool(lives.data / "spool.db"):
         assert _run(lives).code == 78
@@ -81,7 +81,7 @@ def test_a_running_sidecar_and_a_reader_are_said(lives: Lives) -> None:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM conferencing").fetchone()
         done = _run(lives, "--wait", 0)
-    assert (done.code, b"reading" in done.err) == (1, True)
+    assert (done.code, b"another process reads" in done.err) == (1, True)
     assert _run(lives).code == 0
     assert lives.left(range(30)) == set(range(10))
 
@@ -89,7 +89,7 @@ def test_a_running_sidecar_and_a_reader_are_said(lives: Lives) -> None:
 def test_a_disk_without_room_is_said(tmp_path: Path) -> None:
     """Exit 1: rows are gone and the ledger says so; their bytes go when there is room."""
     with small_disk(tmp_path / "disk", 16) as disk:
-        lives, ballast = Lives(disk), disk / "ballast"
+        lives, ballast = PopulatedDirectory(disk), disk / "ballast"
         lives.deliver_aged((range(5000, 20_000), 1), (range(5), 91))
         lives.lines.unlink()
         size = (lives.data / "store.db").stat().st_size
@@ -107,7 +107,7 @@ def test_a_disk_without_room_is_said(tmp_path: Path) -> None:
     assert noted == ["5", "0"]
 
 
-def test_a_store_by_itself(lives: Lives) -> None:
+def test_a_store_by_itself(lives: PopulatedDirectory) -> None:
     """An SDK's, say: its rules are noted in it."""
     elsewhere = lives.directory / "telemetry.db"
     (lives.data / "store.db").rename(elsewhere)

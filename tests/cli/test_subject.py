@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import subprocess
 import time
 from contextlib import closing
 from pathlib import Path
@@ -12,28 +11,28 @@ import orjson
 import pytest
 
 from collector.spool import Spool
-from tests.cli.process import COMMAND, Ended, run
-from tests.proof.lives import Lives, address
+from tests.claims.populated import PopulatedDirectory, address
+from tests.cli.process import Ended, run, started
 from tests.spool.make import eventually
 
 _WINDOW = ("--from", "2026-01-01", "--to", "9000-01-01")
 
 
 @pytest.fixture
-def lives(tmp_path: Path) -> Lives:
+def lives(tmp_path: Path) -> PopulatedDirectory:
     """Ten people in the store, ten in the spool."""
-    lives = Lives(tmp_path)
+    lives = PopulatedDirectory(tmp_path)
     lives.deliver(range(10))
     lives.spool(range(10, 20))
     return lives
 
 
-def _run(lives: Lives, command: str, number: int, *more: object) -> Ended:
+def _run(lives: PopulatedDirectory, command: str, number: int, *more: object) -> Ended:
     who = f"client.address={address(number)}"
     return run("subject", command, "--config", lives.config_file, "--field", who, *_WINDOW, *more)
 
 
-def test_export(lives: Lives) -> None:
+def test_export(lives: PopulatedDirectory) -> None:
     """All that is kept, and by name what else may be."""
     done = _run(lives, "export", 3)
     assert (done.code, done.err) == (0, b"")
@@ -48,7 +47,7 @@ def test_export(lives: Lives) -> None:
     assert f"copies that others made of {lives.lines}" in found["beyond"]
 
 
-def test_erase(lives: Lives) -> None:
+def test_erase(lives: PopulatedDirectory) -> None:
     """Counts for people and as JSON, and what cannot be reached by name."""
     shown = _run(lives, "erase", 3)
     assert shown.code == 0
@@ -60,15 +59,15 @@ def test_erase(lives: Lives) -> None:
     assert lives.left(range(20)) == set(range(20)) - {3, 13}
 
 
-def test_object(lives: Lives) -> None:
-    """What is optional goes."""
+def test_object(lives: PopulatedDirectory) -> None:
+    """Optional fields go."""
     told = orjson.loads(_run(lives, "object", 4, "--json").out)
     assert (told["rows"], told["lines"]) == (1, 1)
     assert b"Pixel" not in _run(lives, "export", 4).out
     assert b"Pixel" in _run(lives, "export", 5).out
 
 
-def test_where_nothing_is_optional_that_is_said(lives: Lives) -> None:
+def test_where_nothing_is_optional_that_is_said(lives: PopulatedDirectory) -> None:
     """Rather than that nothing of the person was there."""
     settings = orjson.loads(lives.config_file.read_bytes()) | {"schema": "webrtc"}
     lives.config_file.write_bytes(orjson.dumps(settings))
@@ -77,7 +76,7 @@ def test_where_nothing_is_optional_that_is_said(lives: Lives) -> None:
     assert b"all of them stay" in done.err
 
 
-def test_the_value_may_come_from_stdin(lives: Lives) -> None:
+def test_the_value_may_come_from_stdin(lives: PopulatedDirectory) -> None:
     """So that it is in no list of processes and in no history of a shell."""
     done = run(
         *("subject", "erase", "--data", lives.data, "--field", "client.address=-", *_WINDOW),
@@ -96,7 +95,9 @@ def test_the_value_may_come_from_stdin(lives: Lives) -> None:
         ("canary", b"FIELD=VALUE"),
     ],
 )
-def test_what_is_refused_is_said_without_the_value(lives: Lives, field: str, code: bytes) -> None:
+def test_what_is_refused_is_said_without_the_value(
+    lives: PopulatedDirectory, field: str, code: bytes
+) -> None:
     """Exit 2, nothing on stdout, and nothing of what was asked for."""
     done = run("subject", "erase", "--data", lives.data, "--field", field, *_WINDOW)
     assert (done.code, done.out) == (2, b"")
@@ -104,7 +105,7 @@ def test_what_is_refused_is_said_without_the_value(lives: Lives, field: str, cod
     assert b"canary" not in done.err
 
 
-def test_a_window_is_needed(lives: Lives) -> None:
+def test_a_window_is_needed(lives: PopulatedDirectory) -> None:
     """An address is shared and changes hands."""
     who = f"client.address={address(3)}"
     done = run("subject", "erase", "--data", lives.data, "--field", who, "--from", "2026-01-01")
@@ -142,7 +143,7 @@ def test_a_wrong_path_does_not_look_as_if_nothing_were_kept(tmp_path: Path, comm
     assert run("subject", command, "--data", place, *who).code == 0
 
 
-def test_a_running_sidecar_and_a_reader_are_said(lives: Lives) -> None:
+def test_a_running_sidecar_and_a_reader_are_said(lives: PopulatedDirectory) -> None:
     """Exit 78 for the one, 1 for the other: rows are gone then, but not all bytes."""
     with Spool(lives.data / "spool.db"):
         done = _run(lives, "erase", 3)
@@ -151,23 +152,21 @@ def test_a_running_sidecar_and_a_reader_are_said(lives: Lives) -> None:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM conferencing").fetchone()
         done = _run(lives, "erase", 3, "--wait", 0)
-    assert (done.code, b"reading" in done.err) == (1, True)
+    assert (done.code, b"another process reads" in done.err) == (1, True)
     assert _run(lives, "erase", 3).code == 0
     assert lives.left([3]) == set()
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.02, 0.04, 0.08])
-def test_killed_it_is_done_by_doing_it_again(lives: Lives, seconds: float) -> None:
-    """So long after it opened the spool it is stopped: nobody else lost anything, and after the
+def test_killed_it_is_done_by_doing_it_again(lives: PopulatedDirectory, seconds: float) -> None:
+    """So long after it opened the spool it is killed: no other person lost anything, and after the
     next time nothing is left; the ledger holds."""
     who = f"client.address={address(3)}"
-    words = ("subject", "erase", "--config", str(lives.config_file), "--field", who, *_WINDOW)
-    process = subprocess.Popen([*COMMAND, *words], stdout=subprocess.DEVNULL)
+    words = ("subject", "erase", "--config", lives.config_file, "--field", who, *_WINDOW)
     log = lives.data / "spool.db-wal"
-    assert eventually(lambda: log.exists() or process.poll() is not None)
-    time.sleep(seconds)
-    process.kill()
-    process.wait()
+    with started(*words) as running:
+        assert eventually(lambda: log.exists() or running.process.poll() is not None)
+        time.sleep(seconds)
     assert lives.left(range(20)) >= set(range(20)) - {3}
     assert _run(lives, "erase", 3).code == 0
     assert lives.left(range(20)) == set(range(20)) - {3}

@@ -15,7 +15,7 @@ from functools import cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, TypeVar
 
-from collector.schema import shelf
+from collector.schema import resources
 from collector.schema.kinds import FieldBase
 from collector.schema.kinds.enum import EnumField
 from collector.schema.kinds.ip import IpField
@@ -25,7 +25,7 @@ from collector.schema.kinds.token import TokenField
 from collector.schema.kinds.version import VersionField
 from tests.filter.smuggled import Written
 
-__all__ = ["KEY", "came_of", "good"]
+__all__ = ["KEY", "expected_value", "good"]
 
 _F = TypeVar("_F", bound=FieldBase)
 
@@ -57,7 +57,7 @@ TIMES = {
 
 @cache
 def catalogue(name: str) -> frozenset[str]:
-    path = shelf.shipped() / "catalogues" / f"{name}.txt"
+    path = resources.shipped() / "catalogues" / f"{name}.txt"
     lines = path.read_text(encoding="utf-8").split("\n")
     return frozenset(line for line in lines if line and not line.startswith("#"))
 
@@ -79,8 +79,8 @@ def of_ip(field: IpField, text: str) -> str | None:
         return None
     if address is None:
         return None
-    kept = field.truncate.ipv4 if address.version == 4 else field.truncate.ipv6
-    prefix = ip_network((address, kept), strict=False).network_address
+    length = field.truncate.ipv4 if address.version == 4 else field.truncate.ipv6
+    prefix = ip_network((address, length), strict=False).network_address
     return str(prefix) if undressed(prefix) == prefix else None
 
 
@@ -138,9 +138,9 @@ WIRE: dict[str, tuple[type, ...]] = {
 }
 
 
-def came_of(field: FieldBase, case: Written) -> tuple[Any, str | None]:
+def expected_value(field: FieldBase, case: Written) -> tuple[Any, str | None]:
     """The canonical value of what is there, or the reason of the drop."""
-    kind: str = field.kind  # type: ignore[attr-defined]
+    kind = field.kind
     if case.kind not in WIRE.get(kind, (str,)):
         return None, "wrong_type"
     value: Any = case.value
@@ -175,4 +175,4 @@ def good(field: FieldBase) -> tuple[Any, ...]:
         return tuple(text for text in PATTERNED if re.fullmatch(field.pattern, text, re.ASCII))
     if isinstance(field, TokenField):
         return tuple(sorted(catalogue(field.catalogue or ""))[:60:20])
-    return GOOD[field.kind]  # type: ignore[attr-defined]
+    return GOOD[field.kind]

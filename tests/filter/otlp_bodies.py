@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from itertools import chain
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from collector import Schema
 from collector.contracts import Signal
 from collector.testing import events
+from collector.testing.mappings import cached_per_schema
 from tests.filter.otlp_reference import REQUESTS, key_value, scopes
 from tests.filter.test_laws import NOW, changed
 
@@ -18,10 +20,11 @@ SIGNALS: tuple[Signal, ...] = ("logs", "traces", "metrics")
 KINDS = ("gauge", "sum", "histogram", "exponential_histogram", "summary")
 
 
-def pairs(schema: Schema) -> st.SearchStrategy[Pairs]:
+@cached_per_schema
+def pairs(schema: Schema, now: datetime) -> st.SearchStrategy[Pairs]:
     """Attributes: what events of the schema hold, in any order, some of the names twice."""
     single = changed(schema, schema.fields, records=None)
-    event = events(single, plain=True, now=NOW).map(lambda event: list(event.items()))
+    event = events(single, plain=True, now=now).map(lambda event: list(event.items()))
     odd: Pairs = [("", None), ("blob", b"\x00\xff"), ("os", b"linux"), ("chat", {})]
     more = st.lists(st.sampled_from(odd), max_size=1)
     return st.one_of(
@@ -35,7 +38,7 @@ def pairs(schema: Schema) -> st.SearchStrategy[Pairs]:
 @st.composite
 def bodies(draw: st.DrawFn, schema: Schema, signal: Signal) -> Any:
     """A request of the official classes, with up to three resources, scopes and items each."""
-    known = draw(st.lists(pairs(schema), min_size=1, max_size=4))
+    known = draw(st.lists(pairs(schema, NOW), min_size=1, max_size=4))
     some = st.sampled_from(known)
     request: Any = REQUESTS[signal]()
     ((_, resources),) = [(f.name, getattr(request, f.name)) for f in request.DESCRIPTOR.fields]
@@ -51,7 +54,7 @@ def bodies(draw: st.DrawFn, schema: Schema, signal: Signal) -> Any:
 
 
 def item(draw: st.DrawFn, scope: Any) -> Any:
-    """A new item of a scope, with things around it that are nobody's business."""
+    """A new item of a scope, with members around it that no schema reads."""
     if hasattr(scope, "log_records"):
         record = scope.log_records.add(time_unix_nano=1, severity_text="INFO", event_name="os.type")
         if draw(st.booleans()):

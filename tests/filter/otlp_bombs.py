@@ -64,7 +64,8 @@ def deep(levels: int) -> bytes:
 
 def keys(most: int) -> bytes:
     """Attributes whose names are all different."""
-    return b"".join(field(6, field(1, b"%06x" % n) + field(2, b"")) for n in range(most))
+    head, tail = field(6, field(1, b"a name") + field(2, b"")).split(b"a name")
+    return b"".join(b"%b%06x%b" % (head, n, tail) for n in range(most))
 
 
 _RECORDS = b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[%b]}]}]}'

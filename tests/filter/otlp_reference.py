@@ -12,9 +12,7 @@ from typing import Any
 
 from google.protobuf.message import Message  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
-    ExportMetricsServiceRequest,
-)
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
@@ -32,13 +30,13 @@ _Layer = dict[Any, Any]
 class OtlpReference(Reference):
     """The reference filter, for parsed bodies of OTLP."""
 
-    def admit_otlp(self, request: Any, **fills: str | None) -> Outcome:
+    def admit_otlp(self, request: Any, **sender: str | None) -> Outcome:
         """Every item of a request; ``peer`` and ``user_agent`` if it is one."""
-        return self._filled(lambda: self._admit_otlp(request), fills)
+        return self._read_twice(lambda: self._admit_otlp(request), sender)
 
-    def _is_readable(self, said: Any) -> bool:
+    def _is_readable(self, choices: Any) -> bool:
         """Arrays are not looked into."""
-        return type(said) is dict
+        return type(choices) is dict
 
     def _admit_otlp(self, request: Any) -> Outcome:
         out = Outcome()

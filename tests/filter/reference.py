@@ -19,14 +19,14 @@ from typing import Any, NoReturn
 import msgspec
 
 from collector.contracts import Drop, Record, Rejection, Scalar, Tally
-from collector.filter.derive import derived
+from collector.filter.derive import parse_user_agent
 from collector.schema import Schema
 from collector.schema.kinds import Circumstances
 
 BOM = b"\xef\xbb\xbf"
 MOST_LEVELS = 1000
 MOST_ITEMS = 50_000
-MOST_SAID = 4096
+MAX_CHOICES = 4096
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "ip": (str,),
@@ -40,7 +40,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "pseudonym": (str,),
 }
 _Event = dict[Any, Any]
-Fills = dict[str, str | None]
+Sender = dict[str, str | None]
 SIZES: dict[int, int] = {}
 """How many members the objects of the last text had, equal keys counted each."""
 
@@ -103,24 +103,24 @@ class Reference:
         self._reads_lists = any(path.startswith("[") for path in every)
         now = datetime.combine(as_of, time(), UTC)
         around = Circumstances(lambda: now, keys)
-        self._fills: Fills | None = None
+        self._sender: Sender | None = None
         self._is_text = False
         self._canonical = {name: listed.canonical(around) for name, listed in schema.fields.items()}
 
-    def admit(self, event: bytes | _Event, **fills: str | None) -> Outcome:
+    def admit(self, event: bytes | _Event, **sender: str | None) -> Outcome:
         """One JSON document, or one mapping; ``peer`` and ``user_agent`` if it is one event."""
-        return self._filled(lambda: self._admit(event), fills)
+        return self._read_twice(lambda: self._admit(event), sender)
 
-    def admit_lines(self, payload: bytes, **fills: str | None) -> Outcome:
+    def admit_lines(self, payload: bytes, **sender: str | None) -> Outcome:
         """NDJSON."""
-        return self._filled(lambda: self._admit_lines(payload), fills)
+        return self._read_twice(lambda: self._admit_lines(payload), sender)
 
-    def _filled(self, admit: Callable[[], Outcome], fills: Fills) -> Outcome:
+    def _read_twice(self, admit: Callable[[], Outcome], sender: Sender) -> Outcome:
         out = admit()
         if out.tally.received == 1:
-            self._fills = fills
+            self._sender = sender
             out = admit()
-            self._fills = None
+            self._sender = None
         return out
 
     def _admit(self, event: bytes | _Event) -> Outcome:
@@ -223,11 +223,11 @@ class Reference:
         )
         record: Record = {"schema": self._schema.id}
         refused = has_own = False
-        says = self._says(first(layers, self._agents))
+        derived = self._says(first(layers, self._agents))
         asked = self._asked(layers)
         for name in self._schema.fields:
             found = first(layers, self._sources(name))
-            own = says.get(name) if found is None else found
+            own = derived.get(name) if found is None else found
             value, reason = self._judge(name, asked.get(name) if own is None else own)
             has_own = has_own or (own is not None and value is not None)
             if reason is not None:
@@ -247,21 +247,23 @@ class Reference:
         """The purposes that an event, or an element, refuses: all that can be, if what it says is
         neither purposes with yes or no, nor a list of names, or is too long."""
         optional = {name for name, each in self._schema.purposes.items() if each.optional}
-        said = first([layer], self._choices)
-        if said is None:
+        choices = first([layer], self._choices)
+        if choices is None:
             return set()
-        if self._is_readable(said):
-            if type(said) is dict:
-                flags = {name: member(said, name) for name in optional if has_member(said, name)}
+        if self._is_readable(choices):
+            if type(choices) is dict:
+                flags = {
+                    name: member(choices, name) for name in optional if has_member(choices, name)
+                }
                 if all(type(flag) is bool for flag in flags.values()):
                     return {name for name, flag in flags.items() if not flag}
-            elif all(type(name) is str for name in said):
-                return optional & set(said)
+            elif all(type(name) is str for name in choices):
+                return optional & set(choices)
         return optional
 
-    def _is_readable(self, said: Any) -> bool:
-        is_long = self._is_text and len(json.dumps(said)) > MOST_SAID
-        return type(said) in (dict, list, tuple) and not is_long
+    def _is_readable(self, choices: Any) -> bool:
+        is_long = self._is_text and len(json.dumps(choices)) > MAX_CHOICES
+        return type(choices) in (dict, list, tuple) and not is_long
 
     def _sources(self, name: str) -> tuple[str, ...]:
         listed = self._schema.fields[name].sources or ()
@@ -270,11 +272,11 @@ class Reference:
     def _asked(self, layers: Sequence[_Event]) -> dict[str, str]:
         """What the request says, where the event says nothing: its user agent only if the event
         has none."""
-        if self._fills is None:
+        if self._sender is None:
             return {}
         has_agent = first(layers, self._agents) is not None
-        asked = {} if has_agent else self._says(self._fills.get("user_agent"))
-        peer = self._fills.get("peer")
+        asked = {} if has_agent else self._says(self._sender.get("user_agent"))
+        peer = self._sender.get("peer")
         if peer is not None:
             fields = self._schema.fields.items()
             filled = {name for name, listed in fields if listed.source == "peer"}
@@ -283,11 +285,11 @@ class Reference:
 
     def _says(self, agent: Any) -> dict[str, str]:
         """What a user agent says for the fields that are derived from it."""
-        says = derived(agent) if type(agent) is str else {}
+        derived = parse_user_agent(agent) if type(agent) is str else {}
         return {
-            name: says[name]
+            name: derived[name]
             for name, listed in self._schema.fields.items()
-            if listed.derive and name in says and name not in self._withheld
+            if listed.derive and name in derived and name not in self._withheld
         }
 
     def _judge(self, name: str, value: Any) -> tuple[Scalar | None, Drop | None]:
@@ -358,10 +360,7 @@ def parse(text: bytes, most_levels: int = MOST_LEVELS) -> Any:
     SIZES.clear()
     try:
         value = json.loads(
-            plain,
-            object_pairs_hook=_object,
-            parse_constant=_no_constant,
-            parse_int=_whole,
+            plain, object_pairs_hook=_object, parse_constant=_no_constant, parse_int=_whole
         )
         _no_surrogates(value)
     except ValueError:

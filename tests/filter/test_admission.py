@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from collector import Schema, Tally, load_schema
 from collector.filter import admission as tested
-from collector.filter.admission import Admission, Counts
+from collector.filter.admission import Admission, TallyAccumulator
 from collector.testing import events, payloads, schemas
 from tests.filter.test_laws import NOW, made
 
@@ -60,27 +60,27 @@ def test_counts_are_the_sum_of_tallies(data: st.DataObject, schema: Schema, most
     event = st.one_of(events(schema, now=NOW), payloads(schema, now=NOW))
     admissions: list[Admission] = [filter_.admit(data.draw(event)) for _ in range(5)]
     total = Tally()
-    counts, before = Counts(total), tested._MOST_VERDICTS
-    tested._MOST_VERDICTS = most
+    counts, before = TallyAccumulator(total), tested._MAX_VERDICTS
+    tested._MAX_VERDICTS = most
     try:
         for admission in (*admissions, *admissions):
             counts.add(admission)
             assert len(counts._verdicts) <= most
     finally:
-        tested._MOST_VERDICTS = before
+        tested._MAX_VERDICTS = before
     expected = reduce(add, (admission.tally for admission in admissions), Tally())
     for _ in range(2):
-        counts.settle()
+        counts.flush()
         assert total == expected + expected
 
 
 def test_counting_goes_on_after_settling() -> None:
     """What was counted into the total by others stays; each admission is counted once."""
     filter_, total = made(load_schema("conferencing")), Tally(received=5, admitted=5)
-    counts = Counts(total)
+    counts = TallyAccumulator(total)
     for number in range(1, 4):
         counts.add(filter_.admit(EVENT))
-        counts.settle()
+        counts.flush()
         assert (total.received, total.content) == (5 + number, Counter(chat=number))
     counts.add(filter_.admit(b'[{"ip":"203.0.113.7"},{"ip":"203.0.113.8"}]'))
     assert total.received == 10
@@ -89,7 +89,7 @@ def test_counting_goes_on_after_settling() -> None:
 
 def test_no_representation_shows_a_value() -> None:
     """Neither of an admission nor of counts."""
-    admission, counts = made(load_schema("conferencing")).admit(EVENT), Counts(Tally())
+    admission, counts = made(load_schema("conferencing")).admit(EVENT), TallyAccumulator(Tally())
     counts.add(admission)
     assert repr(admission) == str(admission) == f"{admission}" == "<Admission of 1 out of 1>"
-    assert repr(counts) == "<Counts of 1 verdicts>"
+    assert repr(counts) == "<TallyAccumulator of 1 verdicts>"

@@ -15,12 +15,12 @@ from uuid import UUID
 
 import pytest
 
+from tests.filter.schema_cases import EVERY_FIELD, NOW, outcome, schema_case
 from tests.filter.smuggled import Written
-from tests.filter.yards import EVERY_FIELD, NOW, outcome, yard_of
 
 
 class Touched(BaseException):
-    """A method of a foreign object was called. No ``Exception``, so that nobody swallows it."""
+    """A method of a foreign object was called. No ``Exception``, so that no handler swallows it."""
 
 
 def touch(*_: Any, **__: Any) -> Any:
@@ -64,44 +64,15 @@ class Whole(int):
 
 
 FOREIGN = (
-    Text("203.0.113.7"),
-    Text("phone"),
-    Whole(7),
-    type("Real", (float,), {})(0.5),
-    type("Object", (dict,), {})(phone="phone"),
-    type("List", (list,), {})(["phone"]),
-    Word.ADDRESS,
-    Word.PHONE,
-    Level.SEVEN,
-    Choice.PHONE,
-    b"203.0.113.7",
-    b"phone",
-    bytearray(b"phone"),
-    memoryview(b"phone"),
-    Decimal("0.5"),
-    Fraction(1, 2),
-    UUID(int=7),
-    IPv4Address("203.0.113.7"),
-    NOW,
-    NOW.date(),
-    MappingProxyType({"phone": "phone"}),
-    {"phone"},
-    ("phone",),
-    range(7),
-    0.5 + 0j,
-    ValueError("phone"),
-    NotImplemented,
-    Text,
-    object(),
-    hostile(str, "203.0.113.7"),
-    hostile(str, "phone"),
-    hostile(int, 7),
-    hostile(float, 0.5),
-    hostile(dict),
-    hostile(list),
-    hostile(bytes, b"phone"),
-    hostile(object),
-    HostileMeta("Hostile", (), {}),
+    *(Text("203.0.113.7"), Text("phone"), Whole(7), type("Real", (float,), {})(0.5)),
+    *(type("Object", (dict,), {})(phone="phone"), type("List", (list,), {})(["phone"])),
+    *(Word.ADDRESS, Word.PHONE, Level.SEVEN, Choice.PHONE, b"203.0.113.7", b"phone"),
+    *(bytearray(b"phone"), memoryview(b"phone"), Decimal("0.5"), Fraction(1, 2), UUID(int=7)),
+    *(IPv4Address("203.0.113.7"), NOW, NOW.date(), MappingProxyType({"phone": "phone"})),
+    *({"phone"}, ("phone",), range(7), 0.5 + 0j, ValueError("phone"), NotImplemented, Text),
+    *(object(), hostile(str, "203.0.113.7"), hostile(str, "phone"), hostile(int, 7)),
+    *(hostile(float, 0.5), hostile(dict), hostile(list), hostile(bytes, b"phone")),
+    *(hostile(object), HostileMeta("Hostile", (), {})),
     type.__call__(HostileMeta("Hostile", (), {})),
 )
 
@@ -110,12 +81,12 @@ FOREIGN = (
 def test_foreign_values(schema: str, name: str) -> None:
     """In a mapping only exact built-in types count: no subclass, enum member, bytes or other object
     is a value, and no method of one is ever called."""
-    yard = yard_of(schema)
-    for way in yard.ways(name):
-        expected = yard.verdict(way, Written(b"", (), object))
+    made_case = schema_case(schema)
+    for field_path in made_case.field_paths(name):
+        expected = made_case.expected(field_path, Written(b"", (), object))
         for number, value in enumerate(FOREIGN):
-            for event in yard.around(way.event(value)):
-                assert outcome(yard.filter.admit(event)) == expected, number
+            for event in made_case.documents(field_path.event(value)):
+                assert outcome(made_case.filter.admit(event)) == expected, number
 
 
 class Key:
@@ -145,8 +116,8 @@ class TextKey(str):
 
 def test_foreign_keys() -> None:
     """In a mapping only exact texts are keys, at every level; no other key is asked anything."""
-    every_kind = yard_of("every-kind").filter
-    listed = yard_of("participants-qos").filter
+    every_kind = schema_case("every-kind").filter
+    listed = schema_case("participants-qos").filter
     nothing = {"received": 1, "admitted": 0, "rejected": {"nothing_admitted": 1}}
     kinds: tuple[Any, ...] = (Key, TextKey, Text)
     for key in kinds:
@@ -163,7 +134,7 @@ def test_foreign_keys() -> None:
 
 def test_objects_that_are_no_mappings() -> None:
     """Only a plain dictionary is an event, an element or an object on the way to a field."""
-    filter_, listed = yard_of("conferencing").filter, yard_of("participants-qos").filter
+    filter_, listed = schema_case("conferencing").filter, schema_case("participants-qos").filter
     good = {"ip": "203.0.113.7", "type": "linux", "ip_address": "203.0.113.7"}
     subclass = type("Object", (dict,), {})
     one = {"received": 1, "admitted": 0, "rejected": {"not_an_object": 1}}
@@ -194,7 +165,7 @@ def test_objects_that_are_no_mappings() -> None:
 def test_payloads() -> None:
     """JSON comes as bytes, a text or a view of either; a subclass is read without its own code, and
     what is no text is counted, never raised."""
-    filter_ = yard_of("conferencing").filter
+    filter_ = schema_case("conferencing").filter
     text = '{"ip": "203.0.113.7", "chat": "é"}'
     plain = text.encode()
     expected = filter_.admit(plain).encode()
@@ -209,17 +180,7 @@ def test_payloads() -> None:
     for faulty in (released, "\ud800", hostile(str, "\ud800"), memoryview(b""), b"", ""):
         assert filter_.admit(faulty).tally.rejected == Counter(malformed=1)
     for foreign in (
-        None,
-        7,
-        0.5,
-        [],
-        (),
-        {1},
-        [plain],
-        Path("x"),
-        hostile(object),
-        hostile(int, 7),
-        date,
+        *(None, 7, 0.5, [], (), {1}, [plain], Path("x"), hostile(object), hostile(int, 7), date),
     ):
         assert filter_.admit(foreign).tally.rejected == Counter(not_an_object=1)  # type: ignore[arg-type]
         assert filter_.admit_lines(foreign).tally.rejected == Counter(malformed=1)  # type: ignore[arg-type]

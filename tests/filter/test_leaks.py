@@ -26,9 +26,10 @@ from collector import (
     Tally,
     load_schema,
 )
-from collector.filter.compile import Found
-from collector.filter.draft import Draft
+from collector.filter.admission import AdmissionBuilder
+from collector.filter.compile import EventValues
 from collector.filter.explain import explain
+from tests.filter.schema_cases import NOW, schema_case
 from tests.filter.traces import (
     CANARY,
     DIGITS,
@@ -39,20 +40,12 @@ from tests.filter.traces import (
     told_by,
     watched,
 )
-from tests.filter.yards import NOW, yard_of
 
 SCHEMAS = ("conferencing", "conferencing-strict", "participants-qos", "every-kind")
 GOOD = '"ip":"203.0.113.7","ip_address":"203.0.113.7"'
 HOLES = [
-    '"%s"',
-    '["%s"]',
-    '{"%s":"%s"}',
-    '[[{"a":"%s"},"%s"]]',
-    DIGITS,
-    f"-{DIGITS}.5",
-    f"0.{DIGITS}e-3",
-    f"{DIGITS}e999",
-    DIGITS * 400,
+    *('"%s"', '["%s"]', '{"%s":"%s"}', '[[{"a":"%s"},"%s"]]', DIGITS, f"-{DIGITS}.5"),
+    *(f"0.{DIGITS}e-3", f"{DIGITS}e999", DIGITS * 400),
 ]
 SLOTS = (
     '"%(name)s":%(value)s',
@@ -102,12 +95,13 @@ def texts() -> Iterator[str]:
             yield f"{{{GOOD},{slot % {'name': CANARY, 'value': value}}}}"
 
 
-def told_of(admission: Admission) -> Iterator[object]:
+def shown_by(admission: Admission) -> str:
     """All that an admission shows."""
     tally = admission.tally
-    yield from (repr(admission), str(admission), repr(tally), str(tally), f"{admission:}")
-    yield from (json.dumps(tally.as_dict()), repr(tally.as_dict()), repr(Tally() + tally))
-    yield from (admission.encode(), repr(admission.records))
+    counts = tally.as_dict()
+    shown = [repr(admission), str(admission), repr(tally), str(tally), f"{admission:}"]
+    shown += [json.dumps(counts), repr(counts), repr(Tally() + tally)]
+    return "\n".join([*shown, admission.encode().decode("latin-1"), repr(admission.records)])
 
 
 def as_mapping(payload: bytes) -> Any:
@@ -123,7 +117,7 @@ def as_mapping(payload: bytes) -> Any:
 def test_nothing_leaks(broken: str, schema: str, capfd: pytest.CaptureFixture[str]) -> None:
     """No output, error, log line, representation or object of the filter holds a canary, wherever
     in a payload it was and whatever was wrong with it."""
-    filter_ = yard_of(schema).filter
+    filter_ = schema_case(schema).filter
     some = list(texts()) if broken not in ("too deep", "many") else list(texts())[::9]
     payloads = [BREAKS[broken](text) for text in some]
     assert all(mentions(payload) for payload in payloads if broken not in _SPLIT)
@@ -131,9 +125,9 @@ def test_nothing_leaks(broken: str, schema: str, capfd: pytest.CaptureFixture[st
         for payload in payloads:
             for given in (payload, memoryview(payload), payload.decode("utf-8", "surrogateescape")):
                 for admit in (filter_.admit, filter_.admit_lines):
-                    assert not any(map(mentions, told_of(admit(given))))
+                    assert not mentions(shown_by(admit(given)))
             event = as_mapping(payload)
-            assert not any(map(mentions, told_of(filter_.admit(event))))
+            assert not mentions(shown_by(filter_.admit(event)))
             del event
     assert not any(map(mentions, reachable(filter_)))
 
@@ -154,7 +148,7 @@ def test_the_search_finds() -> None:
     filter_ = Filter(load_schema("conferencing"))
     assert not any(map(mentions, reachable(filter_)))
     held: Any = filter_
-    held._events._tolerant.leak = {"leak": [CANARY]}
+    held.router._tolerant_reader.leak = {"leak": [CANARY]}
     assert any(map(mentions, reachable(filter_)))
     assert any(map(mentions, reachable(lambda leak=CANARY: leak)))
     assert any(
@@ -169,16 +163,18 @@ def test_the_search_finds() -> None:
 
 def test_representations(capfd: pytest.CaptureFixture[str]) -> None:
     """No object on the way shows an event, a record or a remembered value."""
-    filter_ = yard_of("conferencing").filter
+    filter_ = schema_case("conferencing").filter
     version = "17.4.1.31337"
     assert filter_.admit({"os": {"version": version}, "ip": "203.0.113.77"}).tally.admitted == 1
-    events = filter_._today()
-    draft = events.draft()
-    events.document(b'{"ip":"203.0.113.77","os":{"version":"17.4.1.31337"}}', draft)
-    found = Found(["203.0.113.77"] * len(filter_.plan.columns), frozenset(), "203.0.113.77", [])
-    outer = events._settled(found, b"")
+    router = filter_.router
+    builder = router.builder()
+    router.add_document(b'{"ip":"203.0.113.77","os":{"version":"17.4.1.31337"}}', builder)
+    found = EventValues(
+        ["203.0.113.77"] * len(filter_.plan.columns), frozenset(), "203.0.113.77", []
+    )
+    outer = router._outer_values(found, b"")
     shown = [
-        *(filter_, filter_.plan, filter_.schema, events, draft, outer, draft.finish(0, False)),
+        *(filter_, filter_.plan, filter_.schema, router, builder, outer, builder.finish(0, False)),
         *(column.memo for column in filter_.plan.columns),
         *(column.accept for column in filter_.plan.columns),
     ]
@@ -186,7 +182,7 @@ def test_representations(capfd: pytest.CaptureFixture[str]) -> None:
         for text in (repr(one), str(one), f"{one}"):
             assert "203.0.113.77" not in text
             assert "31337" not in text
-    assert isinstance(draft, Draft)
+    assert isinstance(builder, AdmissionBuilder)
     assert capfd.readouterr() == ("", "")
 
 
@@ -199,7 +195,7 @@ class KeysFailed(Exception):
 def test_raised_on_the_way(raised: type[BaseException], sibling: str) -> None:
     """Whatever is raised while an event is looked at (by ``keys``, by an interrupt) leaves without
     the event: its frames are empty, and nothing is chained to it."""
-    schema, calls = yard_of("every-kind").schema, iter([bytes(32)])
+    schema, calls = schema_case("every-kind").schema, iter([bytes(32)])
 
     def keys(_reference: str, _period: int) -> bytes:
         for key in calls:
@@ -228,7 +224,7 @@ def test_raised_on_the_way(raised: type[BaseException], sibling: str) -> None:
 )
 def test_an_exception_in_flight(payload: str) -> None:
     """A caller that is handling an exception of its own gets nothing of ours attached to it."""
-    filter_ = yard_of("conferencing").filter
+    filter_ = schema_case("conferencing").filter
     mine = ValueError("mine")
     try:
         raise mine
@@ -250,14 +246,14 @@ def test_an_exception_in_flight(payload: str) -> None:
 
 def test_misuse(tmp_path: Path) -> None:
     """An error of the programmer or operator tells nothing of the events before it."""
-    filter_ = yard_of("conferencing").filter
+    filter_ = schema_case("conferencing").filter
     schema = load_schema("conferencing")
     faulty = tmp_path / "faulty.yaml"
     faulty.write_text("schema: [\n", encoding="utf-8")
     wrong: list[tuple[type[Exception], Callable[[], object]]] = [
         (ConfigError, lambda: Filter(schema, purposes=["advertising"])),
-        (ConfigError, lambda: Filter(yard_of("every-kind").schema)),
-        (ConfigError, lambda: Filter(yard_of("every-kind").schema, keys=Keyring())),
+        (ConfigError, lambda: Filter(schema_case("every-kind").schema)),
+        (ConfigError, lambda: Filter(schema_case("every-kind").schema, keys=Keyring())),
         (SchemaError, lambda: load_schema("no-such-schema")),
         (SchemaError, lambda: load_schema(faulty)),
         (SchemaError, lambda: load_schema(tmp_path / "missing.yaml")),
@@ -309,13 +305,13 @@ def test_an_event_taken_for_a_schema(tmp_path: Path) -> None:
 def test_explanations(capfd: pytest.CaptureFixture[str]) -> None:
     """An explanation shows admitted values and names of the schema, and nothing else."""
     for name in SCHEMAS:
-        paths = yard_of(name).filter.paths
+        router = schema_case(name).filter.router
         for broken, make in BREAKS.items():
             if broken in ("too deep", "many"):
                 continue
             for text in list(texts())[::11]:
                 with io.StringIO() as out:
                     for lines in (False, True):
-                        print(list(explain(paths, make(text), lines)), file=out)
+                        print(list(explain(router, make(text), lines)), file=out)
                     assert not mentions(out.getvalue()), broken
     assert capfd.readouterr() == ("", "")

@@ -10,7 +10,7 @@ import pytest
 
 from collector import Filter, load_schema
 from collector.filter.records import MAX_ITEMS
-from tests.filter.yards import counts
+from tests.filter.schema_cases import counts
 from tests.schema.make import HEAD, REST
 
 WEBRTC = Filter(load_schema("webrtc"))
@@ -72,24 +72,13 @@ def test_elements(tmp_path: Path) -> None:
     filter_ = made(tmp_path, ".", ["[2].net.ip", "[0]", "ip"])
     ip, other = "192.0.2.1", "192.0.2.2"
     for event, found in (
-        ([None, 1, {"net": {"ip": ip}}], ip),
-        ([None, 1, {"net.ip": ip}], ip),
-        ([other, 1, {"net.ip": ip}], ip),
-        ([other, 1, {"net.ip": None}], other),
-        ([other], other),
-        ([other, *range(10_000)], other),
-        ({"ip": ip}, ip),
+        *(([None, 1, {"net": {"ip": ip}}], ip), ([None, 1, {"net.ip": ip}], ip)),
+        *(([other, 1, {"net.ip": ip}], ip), ([other, 1, {"net.ip": None}], other)),
+        *(([other], other), ([other, *range(10_000)], other), ({"ip": ip}, ip)),
     ):
         assert addresses(filter_, event) == [found]
     refused: tuple[Any, ...] = (
-        [],
-        [None],
-        [1],
-        [[ip]],
-        {"2": {"net.ip": ip}},
-        {"[0]": ip},
-        {"0": ip},
-        [1, 2, 3],
+        *([], [None], [1], [[ip]], {"2": {"net.ip": ip}}, {"[0]": ip}, {"0": ip}, [1, 2, 3]),
     )
     assert addresses(filter_, *refused) == []
 

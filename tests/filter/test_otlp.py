@@ -1,4 +1,4 @@
-"""OTLP means the same as protobuf, as JSON, and to whoever reads the specification."""
+"""OTLP means the same as protobuf, as JSON, and in a reference that follows the specification."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ def test_one_meaning_of_what_requests_say(
 
 @given(st.data(), schemas(), signals)
 def test_one_meaning_of_damaged_bodies(data: st.DataObject, schema: Schema, signal: Signal) -> None:
-    """Whatever bytes come: never an exception, everything is counted, and what we call malformed
-    nobody can read; what is read means what it says."""
+    """Any bytes: no exception, everything is counted, and what is called malformed is unreadable
+    for the reference too; what is read has the same meaning."""
     body = bytearray(data.draw(bodies(schema, signal)).SerializeToString())
     for _ in range(data.draw(st.integers(0, 3))):
         if body:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from collector import Filter, Schema, load_schema
 from collector.contracts import CATEGORIES, Record, Signal
-from collector.filter.otlp.items import Items
+from collector.filter.otlp.items import ItemBatch
 from collector.testing import schemas
 from tests.filter.otlp_bodies import bodies
 from tests.filter.test_laws import granted, made
@@ -63,10 +63,10 @@ def test_one_meaning(data: st.DataObject, schema: Schema, purposes: Any, signal:
     request = data.draw(bodies(schema, signal))
     tested = made(schema, purposes)
     expected = tested.admit_otlp(signal, request.SerializeToString(), protobuf=True)
-    items: Items[Record] = tested.otlp_items(dict)
+    items: ItemBatch[Record] = tested.otlp_items(dict)
     found: Counter[str] = Counter()
     for resource, scope, item in _each(request, signal):
-        place = items.place(_attributes(resource.attributes), _attributes(scope.attributes))
+        place = items.context(_attributes(resource.attributes), _attributes(scope.attributes))
         body = signal == "logs" and item.HasField("body")
         admitted = items.admit(place, _attributes(item.attributes), body=body)
         if admitted is not None:
@@ -88,8 +88,8 @@ _LINUX = {"os.type": "Linux", "os.name": "Ubuntu"}
 
 
 def _admitted(resource: Any, scope: Any, item: Any) -> tuple[Record, Record] | None:
-    items: Items[Record] = _CONFERENCING.otlp_items(dict)
-    return items.admit(items.place(resource, scope), item)
+    items: ItemBatch[Record] = _CONFERENCING.otlp_items(dict)
+    return items.admit(items.context(resource, scope), item)
 
 
 @pytest.mark.parametrize(
@@ -140,8 +140,8 @@ def test_foreign_objects_are_not_asked() -> None:
 
 def test_resources_are_made_once() -> None:
     """Those of which the same is admitted, for the same fields."""
-    items: Items[object] = _CONFERENCING.otlp_items(lambda _: object())
-    places = [items.place({"os.type": "linux", "user": name}, {}) for name in ("Ana", "Ben")]
+    items: ItemBatch[object] = _CONFERENCING.otlp_items(lambda _: object())
+    places = [items.context({"os.type": "linux", "user": name}, {}) for name in ("Ana", "Ben")]
     made = [items.admit(place, {"ip": f"192.0.2.{n}"}) for n, place in enumerate(places)]
     assert made[0] is not None
     assert made[1] is not None
@@ -151,8 +151,8 @@ def test_resources_are_made_once() -> None:
 @pytest.mark.parametrize("resource", [{}, {"chat": "ho"}, {"os.type": "a word"}])
 def test_content_and_bodies_are_counted(resource: Any) -> None:
     """Once for each item and category, whichever way it takes."""
-    items: Items[Record] = _CONFERENCING.otlp_items(dict)
-    place = items.place(resource, {})
+    items: ItemBatch[Record] = _CONFERENCING.otlp_items(dict)
+    place = items.context(resource, {})
     items.admit(place, {"chat": "hi", "ip": "::1"}, body=True)
     items.admit(place, {"chat": None, "audio": "hi", "ip": "::1"})
     items.admit(place, {"ip": "::1"}, body=True)

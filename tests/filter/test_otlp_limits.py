@@ -1,4 +1,4 @@
-"""What is too much of OTLP: items, messages, levels; counted before it is decoded."""
+"""What is too much of OTLP: items, protobuf, levels; counted before it is decoded."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from hypothesis import strategies as st
 
 from collector import ConfigError, Filter, load_schema
 from collector.contracts import Signal
-from collector.filter.otlp import messages, wire
+from collector.filter.otlp import protobuf_body, wire
 from collector.filter.records import MAX_ITEMS
+from tests.deadline import WAIT_SECONDS
 from tests.filter.otlp_bodies import SIGNALS, bodies
-from tests.filter.otlp_bombs import JSON, PROTOBUF, deep, field, logs, record
+from tests.filter.otlp_bombs import JSON, PROTOBUF, deep, field, logs, record, varint
 from tests.filter.otlp_reference import events
+
+pytestmark = pytest.mark.long
 
 CONFERENCING = Filter(load_schema("conferencing"))
 MOST_MEGABYTES = 80
@@ -45,7 +48,7 @@ def measure() -> Iterator[Callable[[str], Any]]:
 
         yield measure
         given.close()
-        assert process.wait(20) == 0
+        assert process.wait(WAIT_SECONDS) == 0
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
@@ -135,9 +138,9 @@ def test_deep_json(levels: int, verdict: str | None) -> None:
 def test_a_survey_counts_what_is_there(data: st.DataObject, signal: Signal) -> None:
     """The items of a body, and no fewer messages than there are ways to items."""
     request = data.draw(bodies(CONFERENCING.schema, signal))
-    body, known = request.SerializeToString(), messages.messages(signal)
+    body, known = request.SerializeToString(), protobuf_body.messages(signal)
     number = len(list(events(request)))
-    items, parts = wire.survey(body, known.items), wire.survey(body, known.parts)
+    items, parts = wire.count_messages(body, known.items), wire.count_messages(body, known.parts)
     assert items.items == parts.items == number
     assert items.parts <= parts.parts
     assert not items.is_too_large
@@ -149,8 +152,8 @@ def test_a_survey_of_noise(body: bytes) -> None:
     """It ends, with counts or without."""
     for signal in SIGNALS:
         try:
-            found = wire.survey(body, messages.messages(signal).parts)
-        except wire.Malformed:
+            found = wire.count_messages(body, protobuf_body.messages(signal).parts)
+        except wire.NotProtobuf:
             continue
         assert found.parts + found.items <= len(body) // 2
 
@@ -166,32 +169,25 @@ def short_fields() -> st.SearchStrategy[bytes]:
     )
 
 
-def varint(number: int) -> bytes:
-    out = b""
-    while number > 127:
-        out, number = out + bytes([number & 127 | 128]), number >> 7
-    return out + bytes([number])
-
-
 @given(st.lists(short_fields(), max_size=30))
 def test_short_fields_are_counted_in_runs(fields: list[bytes]) -> None:
     """As many as there are, whatever lies between them."""
-    shape = wire.Shape({2: wire.Shape(is_item=True), 5: wire.Shape()})
-    found = wire.survey(b"".join(fields), shape)
+    shape = wire.MessageShape({2: wire.MessageShape(is_item=True), 5: wire.MessageShape()})
+    found = wire.count_messages(b"".join(fields), shape)
     assert found.items == sum(each[0] == 2 << 3 | 2 for each in fields)
     assert found.parts == sum(each[0] == 5 << 3 | 2 for each in fields)
 
 
 def test_without_protobuf(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error says which extra it takes; OTLP/JSON takes none."""
-    messages.messages.cache_clear()
+    protobuf_body.messages.cache_clear()
     monkeypatch.setitem(sys.modules, "google.protobuf.descriptor_pb2", None)
     with pytest.raises(ConfigError, match=r"E201") as caught:
         CONFERENCING.admit_otlp("traces", b"", protobuf=True)
     assert "data-minimisation-collector[sidecar]" in str(caught.value)
     assert (caught.value.__context__, caught.value.__cause__) == (None, None)
     assert CONFERENCING.admit_otlp("traces", b"{}", protobuf=False).tally.received == 0
-    messages.messages.cache_clear()
+    protobuf_body.messages.cache_clear()
 
 
 def test_it_is_loaded_late() -> None:
@@ -204,7 +200,13 @@ def test_it_is_loaded_late() -> None:
         "f.admit_otlp('logs', b'', protobuf=True)\n"
         "print('google.protobuf' in sys.modules, 'opentelemetry' in sys.modules)"
     )
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=WAIT_SECONDS,
+    )
     assert ended.stdout.split() == ["False", "True", "False"]
 
 
@@ -226,7 +228,7 @@ def _compared(signal: Signal) -> list[tuple[Any, Any]]:
     from tests.filter.otlp_reference import REQUESTS  # noqa: PLC0415
 
     found: list[tuple[Any, Any]] = []
-    queue = [(messages.messages(signal).parts, REQUESTS[signal].DESCRIPTOR)]
+    queue = [(protobuf_body.messages(signal).parts, REQUESTS[signal].DESCRIPTOR)]
     seen = set()
     for shape, descriptor in queue:
         if id(shape) in seen:

@@ -8,8 +8,9 @@ import orjson
 import pytest
 
 from collector.errors import InputError
-from collector.filter.subject import find, window
+from collector.filter.redaction import find_subject, minute_window
 from collector.schema import Schema, load_schema
+from tests.schema.make import HEAD, REST
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +28,14 @@ def schema() -> Schema:
 )
 def test_a_value_is_read_as_that_of_an_event_is(schema: Schema, written: str, meant: str) -> None:
     """However it is written, what is looked for is what is kept."""
-    found = find(schema, "client.address", written, "2026-11-24", "2026-11-24")
+    found = find_subject(schema, "client.address", written, "2026-11-24", "2026-11-24")
     assert (found.field, found.value) == ("client.address", meant)
 
 
 def test_a_value_that_is_none_is_refused_and_not_said(schema: Schema) -> None:
     """The message holds no value, nor does what led to it."""
     with pytest.raises(InputError) as caught:
-        find(schema, "client.address", "canary", "2026-11-24", "2026-11-24")
+        find_subject(schema, "client.address", "canary", "2026-11-24", "2026-11-24")
     assert caught.value.code == "E405"
     assert "canary" not in str(caught.value)
     assert caught.value.__context__ is None
@@ -58,21 +59,21 @@ def test_a_field_of_many_is_refused_with_the_reason(
 ) -> None:
     """To erase by it would erase what is of others."""
     with pytest.raises(InputError, match=why) as caught:
-        find(_schema(tmp_path, options), "some.field", "1", "2026-11-24", "2026-11-24")
+        find_subject(_schema(tmp_path, options), "some.field", "1", "2026-11-24", "2026-11-24")
     assert caught.value.code == "E404"
 
 
 def test_a_token_of_as_many_values_as_addresses_will_do(tmp_path: Path) -> None:
     """It can be one person's."""
     schema = _schema(tmp_path, {"kind": "token", "pattern": "[0-9]{10}"})
-    found = find(schema, "some.field", "0123456789", "2026-11-24", "2026-11-24")
+    found = find_subject(schema, "some.field", "0123456789", "2026-11-24", "2026-11-24")
     assert found.value == "0123456789"
 
 
 def test_a_field_that_is_not_there_is_said(schema: Schema) -> None:
     """With what it may have been meant to be."""
     with pytest.raises(InputError, match=r"client\.address") as caught:
-        find(schema, "client.adress", "203.0.113.7", "2026-11-24", "2026-11-24")
+        find_subject(schema, "client.adress", "203.0.113.7", "2026-11-24", "2026-11-24")
     assert caught.value.code == "E404"
 
 
@@ -87,46 +88,27 @@ def test_a_field_that_is_not_there_is_said(schema: Schema) -> None:
 )
 def test_a_window_has_both_its_ends(since: str, until: str, start: str, end: str) -> None:
     """A day is all of it, a moment all of its minute: what came then is kept by the minute."""
-    assert window(since, until) == (f"{start}:00Z", f"{end}:00Z")
+    assert minute_window(since, until) == (f"{start}:00Z", f"{end}:00Z")
 
 
 @pytest.mark.parametrize(
     ("since", "until"),
     [
-        ("yesterday", "2026-11-24"),
-        ("2026-11-24", ""),
-        ("2026-11-24T10:20:00", "2026-11-24"),
-        ("2026-02-30", "2026-11-24"),
-        ("2026-11-24", "2026-11-23"),
-        ("20261124", "2026-11-24"),
-        ("2026-11-24T25:00:00Z", "2026-11-25"),
-        ("2026-11-24", "9999-12-31"),
+        *(("yesterday", "2026-11-24"), ("2026-11-24", ""), ("2026-11-24T10:20:00", "2026-11-24")),
+        *(("2026-02-30", "2026-11-24"), ("2026-11-24", "2026-11-23"), ("20261124", "2026-11-24")),
+        *(("2026-11-24T25:00:00Z", "2026-11-25"), ("2026-11-24", "9999-12-31")),
         ("٢٠٢٦-11-24", "2026-11-25"),
     ],
 )
 def test_what_is_no_window_is_refused(since: str, until: str) -> None:
     """A moment without an offset may be any of a day's."""
     with pytest.raises(InputError) as caught:
-        window(since, until)
+        minute_window(since, until)
     assert caught.value.code == "E406"
 
 
 def _schema(directory: Path, options: dict[str, object]) -> Schema:
-    purpose = {"use": "essential.service.operations", "basis": "contract", "reason": "for a test"}
-    field = {
-        "category": "user.device",
-        "purposes": ["operations"],
-        "retention": "1d",
-        "reason": "for a test",
-    }
-    document = {
-        "schema": "asked",
-        "version": "1.0.0",
-        "title": "A schema of a test",
-        "owner": "tests",
-        "purposes": {"operations": purpose},
-        "fields": {"some.field": field | options},
-    }
     path = directory / "asked.yaml"
-    path.write_bytes(orjson.dumps(document))
+    kind = orjson.dumps(options).decode()[1:-1]
+    path.write_text(f"{HEAD}fields:\n  some.field: {{{kind}, {REST}}}\n")
     return load_schema(path)

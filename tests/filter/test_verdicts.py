@@ -2,47 +2,36 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from itertools import product
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from collector import Filter, load_schema
-from tests.filter.yards import NOW, counts
+from collector.contracts import Tally
+from tests.filter.schema_cases import NOW, counts
 
 CONFERENCING = Filter(load_schema("conferencing"), as_of=NOW)
 ADDRESS = b'{"schema":"conferencing/1.0.0","client.address":"203.0.113.7"}\n'
 
 FAULTY = {
     "malformed": (
-        b'{"ip":"203.0.113.7","chat":"\xff"}',
-        b'{"ip":"203.0.113.7","chat":"\xed\xa0\x80"}',
+        *(b'{"ip":"203.0.113.7","chat":"\xff"}', b'{"ip":"203.0.113.7","chat":"\xed\xa0\x80"}'),
         b'{"ip":"203.0.113.7","chat":"\xc0\xaf"}',
-        b'{"ip":"203.0.113.7","chat":"\xf4\x90\x80\x80"}',
-        b'{"ip":"203.0.113.7","\xe2\x82":1}',
-        b'{"ip":"203.0.113.7"}\xe2\x82',
-        b'{"ip":"203.0.113.7","chat":"\\ud800"}',
-        b'{"ip":"203.0.113.7","\\udfff":1}',
-        b'{"ip":"203.0.113.7","chat":"\\ud800\\u0041"}',
-        b'{"ip":"203.0.113.7","chat":NaN}',
-        b'{"ip":"203.0.113.7","chat":[-Infinity]}',
-        b'{"ip":"203.0.113.7","chat":"\x00"}',
-        b'{"ip":"203.0.113.7"}\x00',
-        b'\x00{"ip":"203.0.113.7"}',
-        b'{"ip":"203.0.113.7",\x00"chat":1}',
-        b'{"ip":"203.0.113.7","chat":"\x1f"}',
-        b'{"ip":"203.0.113.7"}{}',
-        b'{"ip":"203.0.113.7"',
-        b'{"ip":"203.0.113.7",}',
-        b"\xff\xfe{\x00}\x00",
-        b'\xef\xbb\xbf{"ip":"203.0.113.7"}',
-        b'\x0b{"ip":"203.0.113.7"}',
-        b'\xc2\xa0{"ip":"203.0.113.7"}',
-        b'\xe2\x80\xa8{"ip":"203.0.113.7"}',
-        b"{'ip':'203.0.113.7'}",
-        b"[{}",
-        b"NaN",
-        b'"\\ud800"',
-        b"\x1a",
+        *(b'{"ip":"203.0.113.7","chat":"\xf4\x90\x80\x80"}', b'{"ip":"203.0.113.7","\xe2\x82":1}'),
+        *(b'{"ip":"203.0.113.7"}\xe2\x82', b'{"ip":"203.0.113.7","chat":"\\ud800"}'),
+        *(b'{"ip":"203.0.113.7","\\udfff":1}', b'{"ip":"203.0.113.7","chat":"\\ud800\\u0041"}'),
+        *(b'{"ip":"203.0.113.7","chat":NaN}', b'{"ip":"203.0.113.7","chat":[-Infinity]}'),
+        *(b'{"ip":"203.0.113.7","chat":"\x00"}', b'{"ip":"203.0.113.7"}\x00'),
+        *(b'\x00{"ip":"203.0.113.7"}', b'{"ip":"203.0.113.7",\x00"chat":1}'),
+        *(b'{"ip":"203.0.113.7","chat":"\x1f"}', b'{"ip":"203.0.113.7"}{}'),
+        *(b'{"ip":"203.0.113.7"', b'{"ip":"203.0.113.7",}', b"\xff\xfe{\x00}\x00"),
+        *(b'\xef\xbb\xbf{"ip":"203.0.113.7"}', b'\x0b{"ip":"203.0.113.7"}'),
+        *(b'\xc2\xa0{"ip":"203.0.113.7"}', b'\xe2\x80\xa8{"ip":"203.0.113.7"}'),
+        *(b"{'ip':'203.0.113.7'}", b"[{}", b"NaN", b'"\\ud800"', b"\x1a"),
     ),
     "not_an_object": (b"[]", b'[{"ip":"203.0.113.7"}]', b"null", b"0", b'"203.0.113.7"', b"true"),
     "nothing_admitted": (b"{}", b' {"chat":"\\u0000"} ', b'{"ip":null}', b'{"\\u0000":0}'),
@@ -93,3 +82,71 @@ def test_utf8_at_every_boundary() -> None:
                 assert counts(admit(start + encoded + b'"}')) == {"admitted": 1}
                 half = start + encoded[:-1] + b'"}'
                 assert counts(admit(half)) == {"admitted": 0, "malformed": 1}
+
+
+_DOCUMENT = """
+schema: made
+version: 1.0.0
+title: Made up
+owner: tests
+purposes:
+  security: {use: essential.service.security, basis: contract, reason: For a test}
+  planning:
+    use: analytics.reporting.system.performance
+    basis: consent
+    optional: true
+    reason: For a test
+fields:
+  device.type:
+    {kind: enum, values: [phone], required: REQUIRED, purposes: [security], category: system,
+     retention: 1d, reason: For a test}
+  os.name:
+    {kind: enum, values: [linux], purposes: [planning], category: system, retention: 1d,
+     reason: For a test}
+  os.type:
+    {kind: enum, values: [linux], purposes: [security], category: system, retention: 1d,
+     reason: For a test}
+"""
+_VALID = {"device.type": "phone", "os.name": "linux", "os.type": "linux"}
+
+
+def _tallies(tested: Filter, event: dict[str, Any]) -> dict[str, Tally]:
+    """The tally of one event on every path."""
+    text = json.dumps(event).encode()
+    attributes = [{"key": key, "value": {"stringValue": value}} for key, value in event.items()]
+    logs = {"resourceLogs": [{"scopeLogs": [{"logRecords": [{"attributes": attributes}]}]}]}
+    record = json.dumps({"schema": "made/1.0.0", **event}).encode()
+    builder = tested.router.builder()
+    tested.router.tolerant.add_document(text, builder)
+    return {
+        "generated, for texts": tested.admit(text).tally,
+        "generated, for mappings": tested.admit(event).tally,
+        "tolerant": builder.finish(0, merge=False).tally,
+        "mapping": tested.admit({**event, 7: None}).tally,  # type: ignore[dict-item]
+        "OTLP": tested.admit_otlp("logs", json.dumps(logs), protobuf=False).tally,
+        "records": tested.admit_records(record)[0].tally,
+    }
+
+
+@pytest.mark.parametrize("required", ["true", "false"])
+def test_every_path_gives_the_verdict_of_the_plan(required: str, tmp_path: Path) -> None:
+    """Generated code, which inlines the rule, included."""
+    path = tmp_path / "made.yaml"
+    path.write_text(_DOCUMENT.replace("REQUIRED", required))
+    met = set()
+    for purposes, given in product((None, ["security"]), product((None, True, False), repeat=3)):
+        tested = Filter(load_schema(path), purposes=purposes)
+        event = {
+            name: _VALID[name] if is_valid else "canary"
+            for name, is_valid in zip(_VALID, given, strict=True)
+            if is_valid is not None
+        }
+        columns = tested.plan.columns
+        values = [None if c.withheld else c.accept(event.get(c.name, "")) for c in columns]
+        is_refused = purposes is not None and "os.name" in event
+        verdict = tested.plan.rejection(values, is_refused=is_refused)
+        met.add(verdict)
+        for name, tally in _tallies(tested, event).items():
+            assert tally.rejected == ({} if verdict is None else {verdict: 1}), (name, event)
+    others = {"consent_withheld", "nothing_admitted"} if required == "false" else set()
+    assert met == {None, *others, *(["missing_required"] if required == "true" else [])}

@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 
+from tests.deadline import WAIT_SECONDS
+
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, SETTINGS, CONTINUATION = 0, 1, 4, 9
 END_STREAM, END_HEADERS, ACK = 1, 4, 1
@@ -80,8 +82,9 @@ def message(body: bytes, *, flag: int = 0, length: int | None = None, stream: in
 
 def exchange(port: int, sent: Iterable[bytes], seconds: float = 3.0) -> bytes:
     """Everything that comes back until a call's status is there, the end, or so many seconds."""
-    got, until = b"", time.monotonic() + seconds
-    with socket.create_connection(("127.0.0.1", port)) as connection:
+    got = b""
+    with socket.create_connection(("127.0.0.1", port), WAIT_SECONDS) as connection:
+        until = time.monotonic() + seconds
         connection.settimeout(0.1)
         with suppress(ConnectionError):  # it has heard enough
             for part in sent:

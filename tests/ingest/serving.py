@@ -1,7 +1,7 @@
-"""The HTTP receiver in a process of its own, with a real filter behind it, and ways to talk to it.
+"""A receiver in a process of its own, with a real filter behind it, and ways to talk to it.
 
 ``python -m tests.ingest.serving`` prints the port on its first line, and then one line for every
-request that it observed. All loggers write to stderr at DEBUG, so that a test sees what is said.
+request that it observed. All loggers write to stderr at DEBUG, so that a test sees what is logged.
 """
 
 from __future__ import annotations
@@ -11,85 +11,96 @@ import http.client
 import json
 import logging
 import os
+import signal
 import socket
-import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+from collector.config import Address
 from collector.contracts import Request, Tally
 from collector.errors import DeliveryError
-from tests.nursery import Process, begin
+from tests.deadline import WAIT_SECONDS
+from tests.forkserver import Process, begin
 
 _ROOT = Path(__file__).parents[2]
 _LOADED = (
-    *("collector.filter", "collector.ingest.http", "collector.ingest.protocol", "collector.schema"),
-    *("uvicorn.lifespan.off", "uvloop"),
+    *("collector.filter", "collector.ingest.grpc", "collector.ingest.http", "collector.schema"),
+    *("collector.server.receivers", "uvloop"),
 )
+_MOODS = ("", "full", "failing")
 
 
 # -- the process --------------------------------------------------------------------------------
 
 
 def main() -> None:
-    """Serve until killed; the one argument is JSON."""
-    import uvicorn  # noqa: PLC0415 - this half runs in the other process only
-
-    from collector.filter import Filter  # noqa: PLC0415
+    """Serve until SIGTERM; the one argument is JSON."""
+    from collector.filter import Filter  # noqa: PLC0415 - this half runs in the other process
     from collector.ingest.auth import Tokens, hashed  # noqa: PLC0415
-    from collector.ingest.http import app  # noqa: PLC0415
-    from collector.ingest.limits import Limits  # noqa: PLC0415
-    from collector.ingest.protocol import protocol  # noqa: PLC0415
+    from collector.ingest.limits import IngestLimits  # noqa: PLC0415
+    from collector.ingest.tls import Certificates  # noqa: PLC0415
     from collector.schema import load_schema  # noqa: PLC0415
 
     options = json.loads(sys.argv[1])
     logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
-    limits = Limits(**options["limits"])
-    accept = Accepting(Filter(load_schema("conferencing")), options["mood"])
+    accepting = Accepting(Filter(load_schema("conferencing")), options["mood"])
+    common: dict[str, Any] = {"limits": IngestLimits(**options["limits"]), "hops": options["hops"]}
     token = options["token"]
+    common["tokens"] = Tokens([hashed(token)]) if token else None
+    pair = map(Path, options["tls"])
+    common["certificates"] = Certificates(*pair) if options["tls"] else None
+    (_serve_grpc if options["grpc"] else _serve_http)(accepting, options, common)
 
-    def observe(receiver: str, status: int, seconds: float) -> None:
-        print(receiver, status, seconds >= 0, flush=True)
 
-    application = app(
-        accept,
-        limits=limits,
-        tokens=Tokens([hashed(token)]) if token else None,
-        origins=options["origins"],
-        hops=options["hops"],
-        hosts=options["hosts"],
-        observe=observe,
-    )
+def _observe(status: int, seconds: float) -> None:
+    print("http", status, seconds >= 0, flush=True)
+
+
+def _serve_grpc(accepting: Accepting, _: Any, common: dict[str, Any]) -> None:
+    from collector.ingest.grpc import GrpcServer  # noqa: PLC0415
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    server = GrpcServer(accepting.now, address="127.0.0.1:0", observe=_observe, **common)
+    print(server.start(), flush=True)
+    signal.sigwait([signal.SIGTERM])
+    server.stop(5)
+
+
+def _serve_http(accepting: Accepting, options: Any, common: dict[str, Any]) -> None:
+    import uvloop  # noqa: PLC0415
+
+    from collector.ingest.http import EventsHandler  # noqa: PLC0415
+    from collector.server.receivers import HttpReceiver  # noqa: PLC0415
+
+    certificates = common.pop("certificates")
+    more = {name: options[name] for name in ("origins", "hosts")}
+    context = certificates.context() if certificates else None
+    handler = EventsHandler.of(accepting, **common, **more)
     listening = _listening(options["unix"])
-    config = uvicorn.Config(
-        application,
-        http=protocol(limits, observe),
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        proxy_headers=False,
-        server_header=False,
-        loop=options["loop"],
-        timeout_graceful_shutdown=5,
-        ssl_context_factory=_context(options["tls"]),
-    )
     name = listening.getsockname()
-    print(name[1] if isinstance(name, tuple) else 0, flush=True)
-    uvicorn.Server(config).run(sockets=[listening])
+    location = Address(*name) if isinstance(name, tuple) else Path(name)
+    receiver = HttpReceiver(
+        handler, location, listening, common["limits"], context=context, observe=_observe
+    )
 
+    async def serve() -> None:
+        ending = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
+        await receiver.start()
+        print(location.port if isinstance(location, Address) else 0, flush=True)
+        await ending.wait()
+        await receiver.stop(5)
 
-def _context(pair: list[str]) -> Any:
-    """What makes TLS of a certificate and a key, if there are any."""
-    if not pair:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*pair)
-    return lambda _config, _default: context
+    factory = uvloop.new_event_loop if options["loop"] == "uvloop" else asyncio.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(serve())
 
 
 def _listening(path: str) -> socket.socket:
@@ -102,40 +113,43 @@ def _listening(path: str) -> socket.socket:
 
 
 class Accepting:
-    """What a pipeline does, without the disk; or one that fails, as its ``mood`` is."""
+    """A pipeline without the disk; it fails as its ``mood`` tells, or in turns."""
 
     def __init__(self, filter_: Any, mood: str) -> None:
         self._filter = filter_
         self._mood = mood
+        self._count = count()
 
     async def __call__(self, request: Request) -> Tally:
-        """Filter a request, and say on stdout what was kept."""
-        if self._mood == "full":
-            raise DeliveryError("E505", "the spool is full")
-        if self._mood == "failing":
-            raise RuntimeError(request.body, request.peer, request.user_agent)
+        """Filter a request for an event loop."""
         if self._mood == "slow":
             await asyncio.sleep(0.5)
+        return self.now(request)
+
+    def now(self, request: Request) -> Tally:
+        """Filter a request, and print what is known of its sender."""
+        mood = _MOODS[next(self._count) % 3] if self._mood == "changing" else self._mood
+        if mood == "full":
+            raise DeliveryError("E505", str(request.body))
+        if mood == "failing":
+            raise RuntimeError(request.body, request.peer, request.user_agent)
         if request.form == "records":
             return self._records(request)
         around: dict[str, Any] = {"peer": request.peer, "user_agent": request.user_agent}
-        if request.form == "json":
-            admission = self._filter.admit(request.body, **around)
-        elif request.form == "ndjson":
-            admission = self._filter.admit_lines(request.body, **around)
-        else:
-            form, protobuf = request.form, request.protobuf
-            admission = self._filter.admit_otlp(form, request.body, protobuf=protobuf, **around)
+        (admission,) = self._filter.admit_by_grant(
+            request.form, request.body, protobuf=request.protobuf, **around
+        )
         tally: Tally = admission.tally
-        if self._mood == "telling":
-            print("kept", json.dumps([request.peer, request.user_agent]), flush=True)
+        if mood == "telling":
+            print("sender", json.dumps([request.peer, request.user_agent]), flush=True)
             print("counts", tally.received, tally.admitted, flush=True)
+            print("first", json.dumps(admission.records[:1]), flush=True)
         return tally
 
     def _records(self, request: Request) -> Tally:
         total = Tally()
-        for share in self._filter.admit_records(request.body):
-            total += share.tally
+        for batch in self._filter.admit_records(request.body):
+            total += batch.tally
         if self._mood == "telling":
             print("key", request.key and request.key.hex(), flush=True)
         return total
@@ -250,11 +264,13 @@ def heard(line: socket.socket) -> bytes:
 def serving(tmp_path: Path, **options: Any) -> Iterator[Server]:
     """A receiver in a process of its own.
 
-    Options: ``limits``, ``mood`` (full, failing, slow, telling), ``token``, ``origins``, ``hops``,
-    ``hosts``, ``unix``, ``loop``, ``tls`` (certificate, key), and ``environment`` for the process.
+    Options: ``grpc``, ``limits``, ``mood`` (full, failing, changing, slow, telling), ``token``,
+    ``origins``, ``hops``, ``hosts``, ``unix``, ``loop``, ``tls`` (certificate, key, authority),
+    and ``environment`` for the process.
     """
     environ = {**os.environ, **options.pop("environment", {})}
-    defaults: dict[str, Any] = {"limits": {}, "mood": "", "token": "", "origins": []}
+    environ = {k: v for k, v in environ.items() if v}
+    defaults: dict[str, Any] = {"grpc": False, "limits": {}, "mood": "", "token": "", "origins": []}
     defaults |= {"hops": 0, "hosts": [], "unix": "", "loop": "uvloop", "tls": []}
     assert set(options) <= set(defaults)
     stderr, stdout = tmp_path / "stderr", tmp_path / "stdout"
@@ -268,10 +284,10 @@ def serving(tmp_path: Path, **options: Any) -> Iterator[Server]:
     finally:
         process.terminate()
         try:
-            process.wait(15)
+            process.wait(WAIT_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait()
+            process.wait(WAIT_SECONDS)
             raise
 
 

@@ -1,9 +1,10 @@
-"""Bearer tokens: who is let in, and what their digests look like."""
+"""Bearer tokens: the senders that are let in, and the form of digests."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import secrets
 import time
 from statistics import median
 
@@ -36,6 +37,19 @@ def test_the_right_token_is_let_in(header: str) -> None:
     tokens = Tokens([_HASH, _OTHER_HASH])
     assert tokens.admits(header)
     assert tokens.admits(header.encode())
+
+
+def test_a_token_for_its_own_digest() -> None:
+    """A token of 64 hexadecimal digits looks like a digest. It is refused, and counted."""
+    raw = secrets.token_hex(32)
+    tokens = Tokens([_HASH, raw])
+    for header in (f"Bearer {raw}", f"Bearer {raw.upper()}", f"Bearer {_HASH}"):
+        assert not tokens.admits(header)
+    assert tokens.unhashed == 3
+    for other in (f"Bearer {_TOKEN}", f"Bearer {hashed(raw)}", "Bearer x", "", None):
+        assert tokens.admits(other) is (other == f"Bearer {_TOKEN}")
+    assert tokens.unhashed == 3
+    assert Tokens([hashed(raw)]).admits(f"Bearer {raw}")
 
 
 @pytest.mark.parametrize(
@@ -74,7 +88,7 @@ def test_anything_may_come(header: bytes | str) -> None:
 
 
 def test_nobody_without_tokens() -> None:
-    """An empty list lets nobody in; not even whose digest is that of nothing."""
+    """An empty list refuses every sender, also one with the digest of an empty token."""
     assert not Tokens([]).admits(f"Bearer {_TOKEN}")
     assert not Tokens([hashed("")]).admits("Bearer ")
     assert not Tokens([hashed("")]).admits("")
@@ -145,7 +159,7 @@ def test_the_place_of_a_token_does_not_show_in_time() -> None:
             times.append(time.perf_counter() - began)
         return median(times)
 
-    first, none = taken("Bearer 0"), taken("Bearer nobody")
+    first, none = taken("Bearer 0"), taken("Bearer unknown")
     assert 0.5 < first / none < 2
 
 

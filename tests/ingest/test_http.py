@@ -1,4 +1,4 @@
-"""The HTTP receiver over real sockets: what is taken, what is answered, what is refused."""
+"""The HTTP receiver over real sockets: requests that are accepted, responses, refusals."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from collector.contracts import SIGNALS
-from collector.ingest.files import zstd_library
+from collector.ingest.decompression import zstd_library
 from collector.ingest.limits import MIB
 from tests.conftest import required
+from tests.deadline import WAIT_SECONDS
 from tests.ingest.serving import Server, exchange, serving
 
 _EVENT = b'{"client":{"address":"203.0.113.7"},"os":{"type":"windows"},"chat":["not kept"]}'
@@ -126,7 +127,7 @@ def test_keys_are_for_records(tmp_path: Path) -> None:
 
 
 def test_queries_mean_nothing(server: Server) -> None:
-    """What stands after ``?`` is not looked at."""
+    """The query is passed over."""
     assert server.post(_EVENT, "/v1/events?a=b&c").status == 200
 
 
@@ -226,7 +227,7 @@ def test_head_and_options(server: Server) -> None:
 
 
 def test_large_bodies_are_refused_before_they_are_sent(server: Server) -> None:
-    """Who asks first, by ``Expect``, is told at once; nobody waits for a body that is refused."""
+    """``Expect`` is answered at once, by ``100 Continue`` or by a refusal of the body."""
     head = b"POST /v1/events HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
     answer = server.say(head + b"Content-Length: 9999999\r\nExpect: 100-continue\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 413 ")
@@ -255,58 +256,30 @@ def test_chunks_without_end_are_refused(server: Server) -> None:
 
 # -- OTLP ---------------------------------------------------------------------------------------
 
-_PATHS: dict[str, str] = {signal: f"/v1/{signal}" for signal in SIGNALS}
-_REJECTED = {
-    "logs": "rejectedLogRecords",
-    "traces": "rejectedSpans",
-    "metrics": "rejectedDataPoints",
+_OTLP = {
+    "logs": ("resourceLogs", "scopeLogs", "logRecords", "rejectedLogRecords"),
+    "traces": ("resourceSpans", "scopeSpans", "spans", "rejectedSpans"),
+    "metrics": ("resourceMetrics", "scopeMetrics", "dataPoints", "rejectedDataPoints"),
 }
 
 
 @pytest.mark.parametrize("signal", SIGNALS)
-def test_empty_otlp_requests(server: Server, signal: str) -> None:
-    """Succeed, in the type of the request, with nothing said."""
-    reply = server.post(b"", _PATHS[signal], content_type=_PROTOBUF)
-    assert (reply.status, reply.body) == (200, b"")
-    assert reply.headers["content-type"] == _PROTOBUF
-    reply = server.post(b"{}", _PATHS[signal])
+def test_otlp_as_json(server: Server, signal: str) -> None:
+    """Nothing is said of full success; rejected items are counted, as a string; an error has the
+    code of gRPC besides ours."""
+    reply = server.post(b"{}", f"/v1/{signal}")
     assert (reply.status, reply.json) == (200, {})
     assert reply.headers["content-type"] == "application/json"
-
-
-@pytest.mark.parametrize("signal", SIGNALS)
-@pytest.mark.parametrize("kind", [_PROTOBUF, "application/json"])
-def test_undecodable_otlp_requests(server: Server, signal: str, kind: str) -> None:
-    """400 with a ``Status``, in the type of the request."""
-    status_pb2 = pytest.importorskip("google.rpc.status_pb2")
-    reply = server.post(b"\xff\xff\xff", _PATHS[signal], content_type=kind)
-    assert (reply.status, reply.headers["content-type"]) == (400, kind)
-    if kind == _PROTOBUF:
-        said = status_pb2.Status.FromString(reply.body)
-        assert (said.code, "E422" in said.message) == (3, True)
-    else:
-        assert (reply.json["code"], reply.code) == (3, "E422")
-
-
-@pytest.mark.parametrize("signal", SIGNALS)
-def test_partial_success(server: Server, signal: str) -> None:
-    """What was rejected is counted, as a string in JSON; the rest was kept."""
-    items = {
-        "logs": ("resourceLogs", "scopeLogs", "logRecords"),
-        "traces": ("resourceSpans", "scopeSpans", "spans"),
-    }
     known = {"attributes": [{"key": "os.type", "value": {"stringValue": "linux"}}]}
-    body: dict[str, Any]
-    if signal == "metrics":
-        points = {"gauge": {"dataPoints": [known, {}, {}]}}
-        body = {"resourceMetrics": [{"scopeMetrics": [{"metrics": [points]}]}]}
-    else:
-        outer, scope, item = items[signal]
-        body = {outer: [{scope: [{item: [known, {}, {}]}]}]}
-    reply = server.post(json.dumps(body).encode(), _PATHS[signal])
+    outer, scope, item, rejected = _OTLP[signal]
+    items: Any = {item: [known, {}, {}]}
+    body = {outer: [{scope: [{"metrics": [{"gauge": items}]} if signal == "metrics" else items]}]}
+    reply = server.post(json.dumps(body).encode(), f"/v1/{signal}")
     assert reply.status == 200
-    assert reply.json["partialSuccess"][_REJECTED[signal]] == "2"
+    assert reply.json["partialSuccess"][rejected] == "2"
     assert "nothing_admitted 2" in reply.json["partialSuccess"]["errorMessage"]
+    reply = server.post(b"\xff\xff\xff", f"/v1/{signal}")
+    assert (reply.status, reply.json["code"], reply.code) == (400, 3, "E422")
 
 
 def test_refusals_in_the_words_of_otlp(server: Server) -> None:
@@ -325,12 +298,10 @@ def test_refusals_in_the_words_of_otlp(server: Server) -> None:
 def test_tokens(tmp_path: Path) -> None:
     """Without a valid one nothing is taken, and the answer says what to send."""
     with serving(tmp_path, token="abc") as server:
-        for headers in ({}, {"authorization": "Bearer abcd"}, {"authorization": "Basic abc"}):
-            reply = server.post(_EVENT, **headers)
-            assert (reply.status, reply.code) == (401, "E411")
-            assert reply.headers["www-authenticate"] == "Bearer"
+        reply = server.post(_EVENT, authorization="Bearer abcd")
+        assert (reply.status, reply.code) == (401, "E411")
+        assert reply.headers["www-authenticate"] == "Bearer"
         assert server.post(_EVENT, authorization="Bearer abc").json == _TAKEN
-        assert server.post(_EVENT, authorization="bearer abc").json == _TAKEN
         assert server.post(b"", method="OPTIONS").status == 204
         twice = b"Authorization: Bearer abc\r\n" * 2
         head = b"POST /v1/events HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
@@ -338,18 +309,16 @@ def test_tokens(tmp_path: Path) -> None:
 
 
 def test_hosts(tmp_path: Path) -> None:
-    """Names that are configured are answered; others are sent elsewhere."""
+    """Names that are configured are answered; others are refused."""
     with serving(tmp_path, hosts=["localhost", "[::1]"]) as server:
         assert server.post(_EVENT, host="localhost:4318").status == 200
-        assert server.post(_EVENT, host="LOCALHOST").status == 200
-        for host in ("evil.example", "127.0.0.1", "localhost.evil.example", "x@localhost.x"):
-            reply = server.post(_EVENT, host=host)
-            assert (reply.status, reply.code) == (421, "E421")
+        reply = server.post(_EVENT, host="127.0.0.1")
+        assert (reply.status, reply.code) == (421, "E421")
 
 
 def test_pages(tmp_path: Path) -> None:
     """Browsers of configured origins are told what they need to know; others nothing."""
-    meet, other = "https://meet.example", "https://evil.example"
+    meet = "https://meet.example"
     asks = {"method": "OPTIONS", "access_control_request_method": "POST"}
     with serving(tmp_path, origins=[meet + "/"]) as server:
         reply = server.post(b"", "/v1/logs", origin=meet, **asks)
@@ -363,11 +332,10 @@ def test_pages(tmp_path: Path) -> None:
         assert reply.headers["vary"] == "origin"
         reply = server.post(b"{", origin=meet)
         assert (reply.status, reply.headers["access-control-allow-origin"]) == (400, meet)
-        for origin in (other, "null", meet + ".evil.example", meet + ":8443"):
-            for request in (asks, {}):
-                reply = server.post(_EVENT, origin=origin, **request)
-                assert (reply.status, reply.code) == (403, "E412")
-                assert "access-control-allow-origin" not in reply.headers
+        for request in (asks, {}):
+            reply = server.post(_EVENT, origin="https://evil.example", **request)
+            assert (reply.status, reply.code) == (403, "E412")
+            assert "access-control-allow-origin" not in reply.headers
         assert server.post(_EVENT).status == 200
 
 
@@ -375,12 +343,7 @@ def test_addresses_and_agents_go_to_the_filter(tmp_path: Path) -> None:
     """The peer, or the address that trusted proxies name; and the user agent."""
     with serving(tmp_path, mood="telling", hops=1) as server:
         server.post(_EVENT, x_forwarded_for="198.51.100.9, 203.0.113.7", user_agent="Some/1.0")
-    assert 'kept ["203.0.113.7", "Some/1.0"]' in server.said()
-    (tmp_path / "again").mkdir()
-    trusting = {"FORWARDED_ALLOW_IPS": "*", "WEB_CONCURRENCY": "3", "UVICORN_PROXY_HEADERS": "1"}
-    with serving(tmp_path / "again", mood="telling", environment=trusting) as server:
-        server.post(_EVENT, x_forwarded_for="203.0.113.7", forwarded="for=203.0.113.7")
-    assert 'kept ["127.0.0.1", null]' in server.said()
+    assert 'sender ["203.0.113.7", "Some/1.0"]' in server.said()
 
 
 def test_a_unix_socket(tmp_path: Path) -> None:
@@ -391,32 +354,15 @@ def test_a_unix_socket(tmp_path: Path) -> None:
         length = b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(_EVENT)
         answer = server.say(head + length + _EVENT)
         assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert "kept [null, null]" in server.said()
+    assert "sender [null, null]" in server.said()
 
 
 # -- what goes wrong behind it ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("mood", "status", "code"), [("full", 503, "E426"), ("failing", 500, "E428")]
-)
-def test_what_could_not_be_kept(tmp_path: Path, mood: str, status: int, code: str) -> None:
-    """A full spool says when to come again; a failure of ours says nothing at all."""
-    with serving(tmp_path, mood=mood) as server:
-        client = server.client()
-        for _ in range(3):
-            reply = exchange(client, b'{"chat":"canary-body"}', user_agent="canary-agent")
-            assert (reply.status, reply.code) == (status, code)
-            assert reply.headers.get("retry-after") == ("5" if status == 503 else None)
-        client.close()
-    assert server.observed() == [status] * 3
-    assert "canary" not in server.said()
-    assert "Traceback" not in server.said()
-
-
 def test_memory_for_bodies_is_one_for_all(tmp_path: Path) -> None:
     """When all together hold as much as they may, others are told to come again."""
-    limits = {"held": 1, "wire": 100_000, "body": 100_000}
+    limits = {"memory": 1, "wire": 100_000, "body": 100_000}
     with serving(tmp_path, mood="slow", limits=limits) as server:
         clients = [server.client() for _ in range(4)]
         body = _EVENT + b" " * 90_000
@@ -449,7 +395,7 @@ def test_a_server_that_stops_answers_what_it_has(tmp_path: Path) -> None:
         answer.begin()
         assert (answer.status, answer.headers["retry-after"]) == (503, "5")
         assert json.loads(answer.read())["error"]["code"] == "E427"
-        assert server.process.wait(5) in (0, -15)
+        assert server.process.wait(WAIT_SECONDS) in (0, -15)
         for line in (idle, whole, half):
             line.close()
 

@@ -1,16 +1,26 @@
-"""Limits: their defaults, and what cannot be set."""
+"""Limits: their defaults, and how the one on connections is enforced."""
 
 from __future__ import annotations
+
+import asyncio
 
 import pytest
 
 from collector.errors import ConfigError
-from collector.ingest.limits import MIB, MOST_BODY, Limits
+from collector.ingest.limits import (
+    CHECK_SECONDS,
+    MIB,
+    MOST_BODY,
+    Connection,
+    ConnectionLimiter,
+    IngestLimits,
+)
+from tests.deadline import WAIT_SECONDS
 
 
 def test_defaults() -> None:
     """They are part of what the sidecar promises."""
-    limits = Limits()
+    limits = IngestLimits()
     assert (limits.wire, limits.body, limits.ratio) == (4 * MIB, 16 * MIB, 100)
     assert (limits.header_bytes, limits.connections) == (65536, 1000)
     assert (limits.header_seconds, limits.body_seconds) == (5.0, 10.0)
@@ -24,7 +34,7 @@ def test_defaults() -> None:
         {"body": MOST_BODY + 1},
         {"body": -1},
         {"ratio": 0},
-        {"held": 0},
+        {"memory": 0},
         {"header_bytes": 0},
         {"header_seconds": 0.0},
         {"body_seconds": -1.0},
@@ -36,11 +46,100 @@ def test_defaults() -> None:
 def test_what_cannot_be_set(wrong: dict[str, int]) -> None:
     """Nothing below one, no body above 64 MiB."""
     with pytest.raises(ConfigError) as caught:
-        Limits(**wrong)
+        IngestLimits(**wrong)
     assert caught.value.code == "E204"
 
 
 def test_there_is_always_room_for_one_body() -> None:
     """However little all together may hold."""
-    assert Limits(body=MOST_BODY, wire=MOST_BODY).room == 2 * MOST_BODY
-    assert Limits().room == 64 * MIB
+    assert IngestLimits(body=MOST_BODY, wire=MOST_BODY).memory_budget == 2 * MOST_BODY
+    assert IngestLimits().memory_budget == 64 * MIB
+
+
+# -- connections
+
+
+class _Connection(Connection):
+    """A connection that records what happens to it."""
+
+    def __init__(self, limiter: ConnectionLimiter, *, is_proven: bool = False) -> None:
+        super().__init__(limiter)
+        self.is_proven = is_proven
+        self.checks: list[float] = []
+        self.aborted = False
+
+    def check_deadline(self, now: float) -> None:
+        self.checks.append(now)
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+def _enter(limiter: ConnectionLimiter, one: _Connection, waits_for: float | None) -> bool:
+    """Admit it; the server has waited for it for so many seconds, or does not wait."""
+    loop = asyncio.get_running_loop()
+    entered = limiter.admit(one, loop)
+    if entered and waits_for is not None:
+        one.start_waiting(loop.time() - waits_for)
+    return entered
+
+
+def test_the_oldest_unproven_connection_is_closed() -> None:
+    """Connections that have sent a complete request stay longer, however long they are idle."""
+
+    async def run() -> None:
+        limiter = ConnectionLimiter(IngestLimits(connections=3))
+        proven, first, second = (
+            _Connection(limiter, is_proven=True),
+            _Connection(limiter),
+            _Connection(limiter),
+        )
+        assert _enter(limiter, proven, 60)
+        assert _enter(limiter, first, 3)
+        assert _enter(limiter, second, 2)
+        assert _enter(limiter, _Connection(limiter), None)
+        assert (proven.aborted, first.aborted, second.aborted) == (False, True, False)
+        assert _enter(limiter, _Connection(limiter), None)
+        assert (proven.aborted, second.aborted) == (False, True)
+        assert _enter(limiter, _Connection(limiter), None)
+        assert proven.aborted
+        assert not _enter(limiter, _Connection(limiter), None)
+
+    asyncio.run(run())
+
+
+def test_others_are_not_closed() -> None:
+    """New connections, and those with a request in progress, stay; then there is no place."""
+
+    async def run() -> None:
+        limiter = ConnectionLimiter(IngestLimits(connections=2))
+        working, fresh = _Connection(limiter), _Connection(limiter)
+        assert _enter(limiter, working, 9)
+        working.stop_waiting()
+        assert _enter(limiter, fresh, 0.1)
+        assert not _enter(limiter, _Connection(limiter), None)
+        assert (working.aborted, fresh.aborted) == (False, False)
+        limiter.remove(working)
+        assert _enter(limiter, _Connection(limiter), None)
+
+    asyncio.run(run())
+
+
+def test_deadlines_are_checked_while_there_are_connections() -> None:
+    """As long as there are any, and again with a new one."""
+
+    async def run() -> None:
+        limiter = ConnectionLimiter(IngestLimits())
+        for _ in range(2):
+            one = _Connection(limiter)
+            _enter(limiter, one, 1)
+            async with asyncio.timeout(WAIT_SECONDS):
+                while len(one.checks) < 2:
+                    await asyncio.sleep(CHECK_SECONDS / 10)
+            limiter.remove(one)
+            seen = one.checks.copy()
+            assert seen[1] - seen[0] > CHECK_SECONDS * 0.9
+            await asyncio.sleep(CHECK_SECONDS * 1.5)
+            assert one.checks == seen
+
+    asyncio.run(run())

@@ -47,7 +47,7 @@ def test_addresses_of_peers(peer: str, address: str | None) -> None:
     ],
 )
 def test_forwarded_addresses(lines: list[str], hops: int, address: str | None) -> None:
-    """The one that the outermost trusted proxy saw; what stands left of it anybody may write."""
+    """The one that the outermost trusted proxy saw; entries left of it may be forged."""
     assert forwarded(lines, hops) == address
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import pickle
 import re
+from pathlib import Path
 
 import pytest
 
 from collector.errors import CODES, InputError
 from collector.ingest import refusals
-from collector.ingest.answers import EVENTS, Dialect, refused
-from collector.ingest.refusals import REFUSALS, Refusal, Refused
+from collector.ingest.refusals import REFUSALS, Refusal, RequestRefused
+from collector.ingest.responses import EVENTS, Dialect, refusal_response
 
+_PAGE = Path(__file__).parents[2] / "docs" / "sidecar.md"
 _EACH = pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.code)
 
 
@@ -20,13 +22,13 @@ def test_the_table_is_whole() -> None:
     """Every refusal of the module is in it, by code; the codes are those that are ours."""
     named = [value for value in vars(refusals).values() if isinstance(value, Refusal)]
     assert sorted(named) == sorted(REFUSALS)
-    assert [refusal.code for refusal in REFUSALS] == [c for c in CODES if "E410" <= c < "E440"]
+    assert [refusal.code for refusal in REFUSALS] == [c for c in CODES if "E410" <= c < "E432"]
 
 
 @_EACH
 def test_a_refusal_in_our_words(refusal: Refusal) -> None:
     """``{"error": {"code", "message"}}``, which needs no escapes."""
-    answer = refused(refusal, EVENTS)
+    answer = refusal_response(refusal, EVENTS)
     assert json.loads(answer.body) == {"error": {"code": refusal.code, "message": refusal.message}}
     assert re.fullmatch(r"[a-zA-Z0-9 .,:;/-]+", refusal.message)
     assert answer.status == refusal.status
@@ -37,9 +39,9 @@ def test_a_refusal_in_our_words(refusal: Refusal) -> None:
 def test_a_refusal_in_the_words_of_otlp(refusal: Refusal) -> None:
     """``google.rpc.Status`` as protobuf and as JSON, read by the library that defines it."""
     status_pb2 = pytest.importorskip("google.rpc.status_pb2")
-    said = status_pb2.Status.FromString(refused(refusal, Dialect("logs", True)).body)
+    said = status_pb2.Status.FromString(refusal_response(refusal, Dialect("logs", True)).body)
     assert (said.code, said.message) == (refusal.rpc, f"{refusal.message} [{refusal.code}]")
-    text = refused(refusal, Dialect("logs")).body
+    text = refusal_response(refusal, Dialect("logs")).body
     json_format = pytest.importorskip("google.protobuf.json_format")
     said = json_format.Parse(text, status_pb2.Status(), ignore_unknown_fields=True)
     assert (said.code, said.message) == (refusal.rpc, refusal.message)
@@ -55,7 +57,13 @@ def test_only_what_may_be_sent_again_says_when() -> None:
 @_EACH
 def test_refused(refusal: Refusal) -> None:
     """The exception is an ``InputError`` that can be sent to other processes."""
-    error = Refused(refusal)
+    error = RequestRefused(refusal)
     assert isinstance(error, InputError)
     other = pickle.loads(pickle.dumps(error))
     assert (other.code, other.message, other.refusal) == (refusal.code, refusal.message, refusal)
+
+
+def test_the_page_lists_every_refusal() -> None:
+    """Code, status and sentence, in order."""
+    rows = re.findall(r"^\| (E\d{3}) \| (\d{3}) \| (.*) \|$", _PAGE.read_text(), re.MULTILINE)
+    assert rows == [(r.code, str(r.status), r.message) for r in REFUSALS]

@@ -1,4 +1,4 @@
-"""TLS: what files are refused, and that a handshake needs what it should."""
+"""TLS: the files that are refused, and the needs of a handshake."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 from collector.errors import ConfigError
 from collector.ingest import tls
 from collector.ingest.tls import Certificates
+from tests.deadline import WAIT_SECONDS
 from tests.ingest.certificates import Authority, Pair
 
 
@@ -66,7 +67,7 @@ def _handshake(context: ssl.SSLContext, client: ssl.SSLContext) -> str | None:
             raw.close()
             return None
         finally:
-            thread.join()
+            thread.join(WAIT_SECONDS)
 
 
 def test_a_handshake(authority: Authority, server: Pair) -> None:
@@ -161,6 +162,7 @@ def _encrypted(pair: Pair, folder: Path) -> Path:
         ["openssl", "pkey", "-in", pair.key, "-aes256", "-passout", "pass:x", "-out", path],
         check=True,
         capture_output=True,
+        timeout=WAIT_SECONDS,
     )
     return path
 

@@ -6,7 +6,7 @@ import zlib
 from functools import cache, reduce
 from struct import pack
 
-from collector.ingest.files import zstd_library
+from collector.ingest.decompression import zstd_library
 
 __all__ = ["zeros"]
 

@@ -43,7 +43,7 @@ ENTRY = Entry(
     ],
 )
 def test_no_fact_is_free_text(kind: Kind, facts: dict[str, Any]) -> None:
-    """A value that was to be erased cannot be written down, whoever tries."""
+    """A value that was to be erased cannot be stored in an entry."""
     with pytest.raises(ValueError, match="entry"):
         Note.of(kind, **facts)
 
@@ -64,7 +64,7 @@ def test_a_document_is_named_by_its_digest() -> None:
 
 
 def test_the_text() -> None:
-    """Anybody can make it again."""
+    """Any program can compute it again."""
     assert ENTRY.text.decode().splitlines() == [
         "collector entry 1",
         "sequence 7",
@@ -96,7 +96,7 @@ def test_only_damage_may_leave_numbers_out() -> None:
         (4, "damage", 0),
     ]:
         entry = replace(ENTRY, sequence=sequence, kind=kind)
-        entry = replace(entry, hash=entry.computed())
+        entry = replace(entry, hash=entry.compute_hash())
         assert entry.follows(last) is bool(follows)
         assert not replace(entry, previous=b"\1" * 32).follows(last)
         assert not replace(entry, minute="2026-11-26T03:11:00Z").follows(last)

@@ -12,8 +12,9 @@ import pytest
 
 from collector.errors import ConfigError
 from collector.ledger import Note, opened
-from collector.ledger.signing import KEY_NAME, Key, checker, successor, the_key
+from collector.ledger.signing import KEY_NAME, Key, create_next_key, load_key, signature_check
 from collector.spool import Spool, note, rotate
+from tests.deadline import WAIT_SECONDS
 from tests.spool.make import entry
 
 READ = Note.of("read", command="store query", rows=3)
@@ -21,11 +22,11 @@ READ = Note.of("read", command="store query", rows=3)
 
 def test_it_is_made_once_and_private(tmp_path: Path) -> None:
     """Also when its file was not."""
-    key = the_key(tmp_path, None)
+    key = load_key(tmp_path, None)
     assert key is not None
     path = tmp_path / KEY_NAME
     path.chmod(0o644)
-    again = the_key(tmp_path, key.public)
+    again = load_key(tmp_path, key.public)
     assert again is not None
     assert again.public == key.public
     assert [stat.S_IMODE(each.stat().st_mode) for each in tmp_path.iterdir()] == [0o600]
@@ -34,14 +35,14 @@ def test_it_is_made_once_and_private(tmp_path: Path) -> None:
 
 def test_a_signature_holds(tmp_path: Path) -> None:
     """For its key and its text, and no other."""
-    key, holds = the_key(tmp_path, None), checker()
+    key, holds = load_key(tmp_path, None), signature_check()
     assert key is not None
     assert holds is not None
     signature = key.sign(b"text")
     assert holds(key.public, b"text", signature)
     for public, text, signed in [
         (key.public, b"Text", signature),
-        (successor(tmp_path).public, b"text", signature),
+        (create_next_key(tmp_path).public, b"text", signature),
         (key.public, b"text", bytes(64)),
         (key.public, b"text", b""),
         ("00", b"text", signature),
@@ -54,7 +55,7 @@ def test_a_signature_holds(tmp_path: Path) -> None:
 def test_a_file_that_is_no_key(tmp_path: Path, content: bytes) -> None:
     """Nothing is signed, the file stays, and nothing of it is in an error."""
     (tmp_path / KEY_NAME).write_bytes(content)
-    assert the_key(tmp_path, None) is None
+    assert load_key(tmp_path, None) is None
     with pytest.raises(ValueError, match="no Ed25519 key") as caught:
         Key(content)
     assert caught.value.__context__ is None
@@ -66,21 +67,21 @@ def test_a_file_that_is_no_key(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_pipe_is_no_key(tmp_path: Path) -> None:
-    """And nobody waits for what comes out of it."""
+    """And reading it does not block."""
     os.mkfifo(tmp_path / KEY_NAME)
-    assert the_key(tmp_path, None) is None
+    assert load_key(tmp_path, None) is None
 
 
 def test_a_key_is_passed_on(tmp_path: Path) -> None:
     """The old one signs the new one, whether a sidecar runs or not; what comes after is under the
     new one."""
     note(tmp_path, READ)
-    first = the_key(tmp_path, None)
+    first = load_key(tmp_path, None)
     second = rotate(tmp_path)
     with Spool(tmp_path / "spool.db") as spool:
-        spool.note(READ).result()
+        spool.note(READ).result(WAIT_SECONDS)
         third = rotate(tmp_path)
-        spool.note(READ).result()
+        spool.note(READ).result(WAIT_SECONDS)
     with opened(tmp_path / "spool.db") as ledger:
         found, entries = ledger.verify(), list(ledger.entries())
     assert first is not None
@@ -93,24 +94,24 @@ def test_a_key_is_passed_on(tmp_path: Path) -> None:
 
 def test_a_rotation_that_was_cut_short(tmp_path: Path) -> None:
     """Before the ledger names the new key the old one stays; after that the new one is taken."""
-    old = the_key(tmp_path, None)
-    new = successor(tmp_path)
+    old = load_key(tmp_path, None)
+    new = create_next_key(tmp_path)
     assert old is not None
-    kept, taken = the_key(tmp_path, old.public), the_key(tmp_path, new.public)
+    kept, taken = load_key(tmp_path, old.public), load_key(tmp_path, new.public)
     assert kept is not None
     assert taken is not None
     assert (kept.public, taken.public) == (old.public, new.public)
-    next_one = successor(tmp_path)
-    again = the_key(tmp_path, new.public)
+    next_one = create_next_key(tmp_path)
+    again = load_key(tmp_path, new.public)
     assert again is not None
-    assert again.public == new.public, "whoever comes late does not take the next one"
-    last = the_key(tmp_path, next_one.public)
+    assert again.public == new.public, "a late process does not create another one"
+    last = load_key(tmp_path, next_one.public)
     assert last is not None
     assert last.public == next_one.public
 
 
 def test_a_key_that_was_lost(tmp_path: Path) -> None:
-    """The next one is nobody's successor, and the ledger says so."""
+    """The next one is signed by no earlier key, and the ledger shows that."""
     note(tmp_path, READ)
     (tmp_path / KEY_NAME).unlink()
     note(tmp_path, READ)
@@ -143,7 +144,11 @@ def test_without_the_extra(tmp_path: Path) -> None:
     """Entries are not signed, signatures that are there are not checked, and the rest works."""
     note(tmp_path, READ)
     told = subprocess.run(
-        [sys.executable, "-c", _WITHOUT, tmp_path], capture_output=True, text=True, check=True
+        [sys.executable, "-c", _WITHOUT, tmp_path],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=WAIT_SECONDS,
     ).stdout.splitlines()
     assert told[0] == "[] 3 2 False"
     assert "data-minimisation-collector[signing]" in told[1]
@@ -158,10 +163,10 @@ def test_a_full_disk_costs_no_batch(tmp_path: Path) -> None:
     with Spool(tmp_path / "spool.db") as spool:
         (tmp_path / f"{KEY_NAME}.part").mkdir()
         spool.put(entry(1))
-        spool.note(READ).result()
+        spool.note(READ).result(WAIT_SECONDS)
         assert spool.state().batches == 1
         (tmp_path / f"{KEY_NAME}.part").rmdir()
-        spool.note(READ).result()
+        spool.note(READ).result(WAIT_SECONDS)
     with opened(tmp_path / "spool.db") as ledger:
         assert [bool(each.key) for each in ledger.entries()] == [False, True, True]
 
@@ -169,6 +174,5 @@ def test_a_full_disk_costs_no_batch(tmp_path: Path) -> None:
 def test_nowhere_to_rotate(tmp_path: Path) -> None:
     """E203 where there is no directory to be."""
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError, match="E203"):
         rotate(tmp_path / "file")
-    assert caught.value.code == "E203"

@@ -1,5 +1,5 @@
-"""Whatever somebody does to the file, it is found: a change that is not put right by itself, and
-with a checkpoint that was kept elsewhere, also one by somebody who makes all hashes anew.
+"""Any change of the file is found: one that leaves the hashes as they were, and with a checkpoint
+that was stored elsewhere, also one that computes all hashes anew.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.contracts import Rejection
-from collector.ledger import Entry, Note, Receipt, Verification, auditor, opened
-from collector.ledger.checkpoint import checkpoints, written
+from collector.contracts import REJECTIONS, Rejection
+from collector.ledger import Entry, Note, Receipt, Verification, auditor, grammar, opened
 from collector.ledger.entry import ENTRY_COLUMNS
-from collector.ledger.export import lines
+from collector.ledger.export import export_lines, format_checkpoint, parse_checkpoints
 from collector.ledger.receipt import COLUMNS, NOTHING, Start, Tip
 from collector.ledger.signing import Key
 from collector.spool import Spool, note, rotate
 from collector.spool import tables as spool_tables
+from tests.deadline import WAIT_SECONDS
 from tests.spool.make import entry
 
 _RECEIPTS = 6
@@ -49,20 +49,24 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Original:
     folder = tmp_path_factory.mktemp("ledger") / "data"
     with Spool(folder / "spool.db", sinks=["sink"]) as spool:
         for n in range(_RECEIPTS):
-            spool.put(entry(*range(n % 3), rejected={"malformed": n, "too_deep": 1})).result()
-            spool.note(Note.of("read", command="store query", rows=n)).result()
+            spool.put(entry(*range(n % 3), rejected={"malformed": n, "too_deep": 1})).result(
+                WAIT_SECONDS
+            )
+            spool.note(Note.of("read", command="store query", rows=n)).result(WAIT_SECONDS)
             if n % 3 == 0:
                 document = b'{"version": %d}' % n
-                spool.note(Note.of("configuration", document=document, change="neutral")).result()
-                spool.note(Note.of("checkpoint", at="hour")).result()
+                spool.note(Note.of("configuration", document=document, change="neutral")).result(
+                    WAIT_SECONDS
+                )
+                spool.note(Note.of("checkpoint", at="hour")).result(WAIT_SECONDS)
         rotate(folder)
         spool.delivered("sink", _RECEIPTS)
     note(folder, Note.of("checkpoint", at="stop"))
     with opened(folder / "spool.db") as ledger:
         assert not ledger.verify().flaws
         found = [each for each in ledger.entries() if each.kind == "checkpoint"]
-    text = "".join(written(each) for each in (found[1], found[-1]))
-    return Original(folder, checkpoints(text), rows_of(folder / "spool.db"))
+    text = "".join(format_checkpoint(each) for each in (found[1], found[-1]))
+    return Original(folder, parse_checkpoints(text), rows_of(folder / "spool.db"))
 
 
 def rows_of(path: Path) -> dict[str, list[Any]]:
@@ -93,8 +97,8 @@ def audited(path: Path, *kept: Entry) -> bool:
     """Whether the auditor's script finds nothing in an export."""
     export, elsewhere = path.with_name("export.ndjson"), path.with_name("checkpoints.txt")
     with opened(path) as ledger:
-        export.write_bytes(b"".join(lines(ledger)))
-    elsewhere.write_text("".join(map(written, kept)))
+        export.write_bytes(b"".join(export_lines(ledger)))
+    elsewhere.write_text("".join(map(format_checkpoint, kept)))
     with redirect_stdout(io.StringIO()):
         return auditor.main(str(export), *([str(elsewhere)] if kept else [])) == 0
 
@@ -172,15 +176,22 @@ def test_several_changes_are_found(original: Original, several: list[Change]) ->
         assert is_same or not audited(path, *original.checkpoints)
 
 
+_START = Start(1, "new")
+
+
 def rewritten(
-    db: sqlite3.Connection, receipts: list[Receipt], entries: list[Entry], key: Key | None
+    db: sqlite3.Connection,
+    receipts: list[Receipt],
+    entries: list[Entry],
+    key: Key | None,
+    start: Start = _START,
 ) -> None:
-    """A whole new ledger of these, as somebody would write it who knows how."""
+    """Write a whole new ledger of these, as a forger could."""
     hashes = {0: NOTHING}
-    before = Start(1, "new").hash
+    before = start.hash
     for number, receipt in enumerate(receipts, 1):
         new = replace(receipt, sequence=number, previous=before)
-        new = replace(new, hash=new.computed())
+        new = replace(new, hash=new.compute_hash())
         hashes[number] = before = new.hash
         receipts[number - 1] = new
     before = NOTHING
@@ -193,7 +204,7 @@ def rewritten(
         )
         new_entry = replace(new_entry, previous=before)
         signature = key.sign(new_entry.text) if key else b""
-        new_entry = replace(new_entry, hash=new_entry.computed(), signature=signature)
+        new_entry = replace(new_entry, hash=new_entry.compute_hash(), signature=signature)
         entries[number - 1], before = new_entry, new_entry.hash
     for table, rows in (("receipts", receipts), ("entries", entries)):
         db.execute(f"DELETE FROM {table}")
@@ -208,7 +219,7 @@ def rewritten(
 def test_a_ledger_that_was_made_anew_is_found(
     original: Original, data: st.DataObject, has_key: bool
 ) -> None:
-    """It verifies in itself, signatures included, by whoever has the key; not with a checkpoint."""
+    """Made with the key, it verifies in itself, signatures included; not with a checkpoint."""
     with opened(original.folder / "spool.db") as ledger:
         receipts, entries = list(ledger.receipts()), list(ledger.entries())
     key = Key((original.folder / "ledger.key").read_bytes()) if has_key else None
@@ -231,3 +242,96 @@ def test_a_ledger_that_was_made_anew_is_found(
         assert [flaw for flaw in verified(path).flaws if "document" not in flaw.message] == []
         assert verified(path, *original.checkpoints).flaws
         assert not audited(path, *original.checkpoints)
+
+
+_BAD_FACTS = [
+    (("command", "store query"), ("rows", "-1")),
+    (("command", "store query"), ("rows", "1"), ("rows", "2")),
+    (("rows", "1"), ("command", "store query")),
+    (("command", "they said hello"),),
+    (("reason", "canary"),),
+]
+_UNGRAMMATICAL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "negative counts": ({"received": 3, "admitted": 4, "rejected": {"malformed": -1}}, {}),
+    "negative sum": ({"received": -3, "admitted": -3, "rejected": {}}, {}),
+    "text as minute": ({"minute": "they said hello"}, {}),
+    "no such minute": ({"minute": "2026-11-31T77:10:00Z"}, {}),
+    "text as schema": ({"schema": "they said hello"}, {}),
+    "lines in the schema": ({"schema": f"{'ab' * 32}\nsaid hello"}, {}),
+    "no commitment": ({"received": 1, "admitted": 1, "rejected": {}, "commitment": None}, {}),
+    "short commitment": ({"received": 1, "admitted": 1, "rejected": {}, "commitment": b"hi"}, {}),
+    "minute of an entry": ({}, {"minute": "they said hello"}),
+    "kind of an entry": ({}, {"kind": "they said hello", "facts": ()}),
+    "key of an entry": ({}, {"key": "they said hello"}),
+    "signature of an entry": ({}, {"signature": b"they said hello"}),
+    **{f"facts {n}": ({}, {"kind": "read", "facts": each}) for n, each in enumerate(_BAD_FACTS)},
+}
+
+
+@pytest.mark.parametrize("case", _UNGRAMMATICAL)
+def test_what_has_another_form_is_refused_by_both(original: Original, case: str) -> None:
+    """Even where all hashes were made anew, in a ledger that is not signed: no free text passes as
+    a count, a time, a kind or a fact."""
+    of_receipt, of_entry = _UNGRAMMATICAL[case]
+    with opened(original.folder / "spool.db") as ledger:
+        receipts = list(ledger.receipts())
+        entries = [replace(each, key="", signature=b"") for each in ledger.entries()]
+    receipts[1] = replace(receipts[1], **of_receipt)
+    last = len(entries) - 1
+
+    def change(db: sqlite3.Connection) -> None:
+        rewritten(db, receipts, entries, None)
+        entry = replace(entries[last], **of_entry)
+        entry = replace(entry, hash=entry.compute_hash())
+        marks = ", ".join("?" * len(ENTRY_COLUMNS))
+        db.execute(f"REPLACE INTO entries VALUES ({marks})", entry.as_row())
+        db.execute("UPDATE last_entry SET hash = ?", (entry.hash,))
+
+    with tampered(original, change) as path:
+        assert verified(path).flaws
+        assert not audited(path)
+
+
+def test_a_chain_starts_for_a_listed_reason(original: Original) -> None:
+    """Free text as the reason of a start is found by both."""
+    with opened(original.folder / "spool.db") as ledger:
+        receipts, entries = list(ledger.receipts()), list(ledger.entries())
+    start = Start(1, "they said hello")  # type: ignore[arg-type]
+
+    def change(db: sqlite3.Connection) -> None:
+        rewritten(db, receipts, entries, None, start)
+        db.execute("UPDATE starts SET reason = ?", (start.reason,))
+
+    with tampered(original, change) as path:
+        assert verified(path).flaws
+        assert not audited(path)
+
+
+def test_a_ledger_without_signatures_holds_to_both(original: Original) -> None:
+    """What the tests above change is all that is wrong with it."""
+    with opened(original.folder / "spool.db") as ledger:
+        receipts, entries = list(ledger.receipts()), list(ledger.entries())
+    with tampered(original, lambda db: rewritten(db, receipts, entries, None)) as path:
+        assert verified(path).flaws == []
+        assert audited(path)
+
+
+def test_the_grammar_knows_every_rejection() -> None:
+    """In the order in which a receipt states them."""
+    assert grammar.REJECTED == REJECTIONS
+
+
+def test_a_line_of_an_export_says_nothing_else(original: Original) -> None:
+    """A member beside the text, its hash and its signature is found."""
+    with opened(original.folder / "spool.db") as ledger:
+        lines = list(export_lines(ledger))
+    export = original.folder.with_name("said.ndjson")
+    for at in (0, 3, -1):
+        said = [*lines]
+        said[at] = said[at].replace(b"{", b'{"said": "hello", ', 1)
+        other = [*lines]
+        other[at] = other[at].replace(b"}\n", b', "said": "hello"}\n', 1)
+        for each in (said, other):
+            export.write_bytes(b"".join(each))
+            with redirect_stdout(io.StringIO()):
+                assert auditor.main(str(export)) == 1

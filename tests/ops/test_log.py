@@ -1,4 +1,4 @@
-"""The log: constants and counts, whoever writes, and whatever they try."""
+"""The log: constants and counts, whatever the callers pass."""
 
 from __future__ import annotations
 
@@ -16,9 +16,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.errors import ConfigError
-from collector.ops import events
-from collector.ops.events import EVENTS, VALUES, EventName, fits
-from collector.ops.log import Log, Silence, only_listed, place_of, type_of
+from collector.ops import log as log_module
+from collector.ops.log import (
+    EVENTS,
+    VALUES,
+    EventLog,
+    EventName,
+    LibraryLogHandler,
+    allowlist_processor,
+    fits,
+    place_of,
+    type_of,
+)
 
 _ROOT = Path(__file__).parent.parent.parent
 _SECRET = "hunter2secret"
@@ -31,18 +40,18 @@ def _lines(said: io.StringIO) -> list[dict[str, Any]]:
 def test_an_event_is_a_line_of_json() -> None:
     """With the time in UTC, the level, its name, and what it carries."""
     said = io.StringIO()
-    Log(to=said).say("sink_failing", sink="store", failures=3)
+    EventLog(to=said).write("sink_failing", sink="store", failures=3)
     (line,) = _lines(said)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", line.pop("time"))
     assert line == {"level": "warning", "event": "sink_failing", "sink": "store", "failures": 3}
 
 
 def test_levels() -> None:
-    """What is below the level is not written."""
+    """Events below the level are not written."""
     said = io.StringIO()
-    log = Log("warning", said)
-    log.say("stopping", signal=15)
-    log.say("spool_failing")
+    log = EventLog("warning", said)
+    log.write("stopping", signal=15)
+    log.write("spool_failing")
     assert [line["event"] for line in _lines(said)] == ["spool_failing"]
 
 
@@ -59,8 +68,8 @@ _ANYTHING = st.one_of(
 
 @given(st.one_of(st.sampled_from(sorted(EVENTS)), st.text()), st.dictionaries(st.text(), _ANYTHING))
 def test_nothing_unlisted_gets_through(name: str, values: dict[str, Any]) -> None:
-    """Whatever is given to the processor, what comes out is in the table."""
-    out = only_listed(None, "info", values | {"event": name})
+    """The output of the processor is in the table, for any input."""
+    out = allowlist_processor(None, "info", values | {"event": name})
     assert out["event"] in EVENTS
     assert out["level"] == EVENTS[out["event"]].level
     carried = set(out) - {"event", "level"}
@@ -72,10 +81,10 @@ def test_nothing_unlisted_gets_through(name: str, values: dict[str, Any]) -> Non
 def test_texts_cannot_be_logged(key: str) -> None:
     """A text that is no listed word is left out, under whatever key."""
     said = io.StringIO()
-    log: Any = Log(to=said)
-    log.say("sink_failing", **{key: f"{_SECRET} "})
-    log.say("unexpected", **{key: f"{_SECRET} "})
-    log.say(_SECRET, **{key: 1})
+    log: Any = EventLog(to=said)
+    log.write("sink_failing", **{key: f"{_SECRET} "})
+    log.write("unexpected", **{key: f"{_SECRET} "})
+    log.write(_SECRET, **{key: 1})
     assert _SECRET not in said.getvalue()
     assert [line["event"] for line in _lines(said)] == ["sink_failing", "unexpected", "unlisted"]
 
@@ -106,13 +115,13 @@ def _raise(error: Exception) -> Exception:
 
 
 class _Foreign(ValueError):
-    """Somebody else's exception, whose name might be data."""
+    """A foreign exception, whose name might be data."""
 
 
 def test_an_unexpected_error_leaves_its_type_and_place() -> None:
-    """Nothing of its text; a foreign type counts as the nearest base that everybody knows."""
+    """Nothing of its text; a foreign type counts as its nearest known base."""
     said = io.StringIO()
-    log = Log(to=said)
+    log = EventLog(to=said)
     log.unexpected(_raise(_Foreign(_SECRET)))
     (line,) = _lines(said)
     assert (line["error"], line["place"], line["times"]) == ("ValueError", "elsewhere", 1)
@@ -127,9 +136,9 @@ def test_the_place_is_one_of_ours() -> None:
     trace = None
     try:
         ConfigError.__reduce__  # noqa: B018
-        from collector.config.values import shown  # noqa: PLC0415
+        from collector.config.values import plain_value  # noqa: PLC0415
 
-        shown(None, 1)  # type: ignore[arg-type]
+        plain_value(None, 1)  # type: ignore[arg-type]
     except AttributeError as error:
         trace = error.__traceback__
     assert re.fullmatch(r"collector\.config\.values:\d+", place_of(trace))
@@ -139,9 +148,9 @@ def test_the_place_is_one_of_ours() -> None:
 def test_repetitions_are_said_seldom() -> None:
     """The first time, the second, the fourth and so on, with the number."""
     said = io.StringIO()
-    log = Log(to=said)
+    log = EventLog(to=said)
     for _ in range(1000):
-        log.library("uvicorn.error")
+        log.library("grpc._server")
     assert [line["times"] for line in _lines(said)] == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
 
 
@@ -149,26 +158,26 @@ def test_a_log_that_nobody_reads() -> None:
     """No reason to stop."""
     closed = io.StringIO()
     closed.close()
-    Log(to=closed).say("spool_failing")
+    EventLog(to=closed).write("spool_failing")
 
 
 def test_libraries_are_counted_under_known_names() -> None:
     """A logger's name may be anything too."""
     said = io.StringIO()
     record = logging.LogRecord(_SECRET, logging.ERROR, "", 1, _SECRET, (), None)
-    Silence(Log(to=said)).handle(record)
+    LibraryLogHandler(EventLog(to=said)).handle(record)
     assert _lines(said)[0]["library"] == "other"
     assert _SECRET not in said.getvalue()
 
 
 _HOSTILE = f"""
 import asyncio, gc, logging, sys, threading, warnings
-from collector.ops.log import Log, Silence
+from collector.ops.log import EventLog, LibraryLogHandler
 
-early = logging.getLogger("uvicorn.error")
+early = logging.getLogger("grpc._server")
 early.addHandler(logging.StreamHandler())
 early.setLevel(logging.DEBUG)
-Silence(Log("debug")).install()
+LibraryLogHandler(EventLog("debug")).install()
 early.debug("{_SECRET}")
 early.error("%s %d", "{_SECRET}", "not a number")
 logging.getLogger("{_SECRET}.new").critical("{_SECRET}", exc_info=ValueError("{_SECRET}"))
@@ -214,7 +223,7 @@ def test_nothing_else_of_the_process_writes() -> None:
     lines = [json.loads(line) for line in done.stderr.splitlines()]
     assert {line["event"] for line in lines} == {"library", "unexpected"}
     libraries = {line["library"] for line in lines if line["event"] == "library"}
-    assert libraries >= {"uvicorn", "other", "asyncio", "warnings"}
+    assert libraries >= {"grpc", "other", "asyncio", "warnings"}
     assert {line["error"] for line in lines if "error" in line} == {"ValueError"}
 
 
@@ -232,4 +241,4 @@ def test_the_documentation_lists_the_events() -> None:
 
 def test_names() -> None:
     """``__all__`` is what others use."""
-    assert set(events.__all__) >= {"EVENTS", "Event", "EventName", "fits"}
+    assert set(log_module.__all__) >= {"EVENTS", "Event", "EventName", "fits"}

@@ -126,7 +126,7 @@ _BEFORE = _ours(_SHARED)
 def test_no_traffic_adds_a_series(
     tallies: list[Tally], requests: list[tuple[str, int, float]]
 ) -> None:
-    """Whatever comes, the series stay the same, in the same order."""
+    """The series stay the same, in the same order, for any input."""
     for tally in tallies:
         _SHARED.observe(tally)
     for receiver, status, seconds in requests:

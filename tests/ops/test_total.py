@@ -49,5 +49,5 @@ assert total.sum()["a"] == 1
 
 
 def test_a_fork_does_not_lock_it() -> None:
-    """Whoever held the lock is not there in the new process."""
+    """The thread that held the lock is missing in the new process."""
     subprocess.run([sys.executable, "-c", _FORKED], check=True, timeout=30)

@@ -11,6 +11,10 @@ __all__ = ["TABLE"]
 _LONG = "x" * 65
 _NUMBER = "kind: number, minimum: 0, maximum: 1"
 _KEY = "kind: pseudonym, rotate: 1d"
+_TEXT = "kind: token, pattern: '[0-9]{3}'"
+_COUNT = "kind: integer, minimum: 0, maximum: 9, step: 1"
+_MANY = [f"v{number}" for number in range(65)]
+_NAMES = ("os.build_id", "hw.model", "device.brand", "device.class")
 
 
 def _purpose(text: str) -> str:
@@ -111,7 +115,7 @@ TABLE: dict[str, str] = {
     "one of the paths of records is content": f"{PLAIN}records: [a, «E305»'[2].sdp.*']\n",
     "a list of records is read by index": _paths("[«E130»'[2]', '[2].x']") + "records: ['[2].*']\n",
     "records are read as a field": _paths("[ppl, «E130»who.x]") + "records: who\n",
-    "a field lies around the records": _paths("[«E130»who]") + "records: who.list\n",
+    "a field lies around the records": _paths("[«E130»ppl]") + "records: ppl.list\n",
     # purposes
     "an unknown key of a purpose": _purpose(
         "{use: essential.service.security, basis: contract, reason: Because,"
@@ -168,9 +172,31 @@ TABLE: dict[str, str] = {
     # paths
     "chat by index": _paths("[«E305»chat.0.text]"),
     "chat by another spelling": _paths(
-        "[«E305»Chat-Messages, «E305»x.CLOSED_captions, «E128»«E305»audio.]"
+        "[«E305»Chat-Messages, «E305»x.CLOSED_captions, «E128»«E305»audio.]", _TEXT
     ),
-    "chat by the name of the field": one("kind: boolean", "«E305»os.chat.length"),
+    "content by its words": _paths("[«E305»chatText, «E305»m.e.s.s.a.g.e, «E305»ch4t]", _TEXT),
+    "content as a list of many": one(f"kind: enum, values: {_MANY}", "«E305»os.chat.type"),
+    "content in a number that measures nothing": one(_COUNT, "«E305»chat.w0"),
+    "content by the name of the field": one(_TEXT, "«E305»os.chat"),
+    "content that is counted is never read": _paths("[«E305»recording, client.recording]"),
+    "people": _paths(
+        "[«E310»phone, «E310»religion, «E310»gps.lat, «E310»display_name, «E310»emotion]", _TEXT
+    ),
+    "special categories as a number": _paths("[«E310»user.religion, «E310»heartRate]", _COUNT),
+    "letters of two scripts": _paths('["«E316»\u0441hat"]').replace('"«E316»', '«E316»"'),
+    "a pattern that spells": one("kind: token, «E311»pattern: '[a-z]{4}'"),
+    "a text of nobody knows what": one("kind: token, pattern: '[a-z]{2}'", "«E312»os.blurb"),
+    "a long list of nobody knows what": one(f"kind: enum, values: {_MANY}", "«E312»os.blurb"),
+    "numbered parts": _paths("[«E313»os.p1, os.p2, os.p3]", _TEXT),
+    "patterns that spell together": PLAIN.replace("fields:", "«E314»fields:")
+    + "".join(f"  {name}: {{kind: token, pattern: '[a-z]{{3}}', {REST}}}\n" for name in _NAMES),
+    "a sentence that is not written": one("kind: boolean, «E146?quality»also: qualty")
+    + "also_collected: {quality: We also measure how well calls run.}\n",
+    "no sentence": f"{PLAIN}«E107»also_collected: {{}}\n",
+    "a sentence of dots": f"{PLAIN}also_collected: {{«E108»a: '...'}}\n",
+    "homonyms": f"{PLAIN}homonyms: {{«E108»Guests: a machine, guest: a machine}}\n",
+    "a homonym for texts": _paths("[«E310»os.guest, «E310»guest]", _TEXT)
+    + "homonyms: {guest: virtual machine}\n",
     "content under an added name": _paths("[«E305»Back_Channel]")
     + "content: {chat: [backchannel]}\n",
     "no path": _paths("[]").replace("from", "«E129»from"),
@@ -182,13 +208,18 @@ TABLE: dict[str, str] = {
         "['[0]', '[99].a', «E128»'[100]', «E128»'[01]', «E128»'a.[0]', «E128»'a[0]', «E128»'[x].a']"
     ),
     "a star in a path": _paths("[«E128»a.*, «E128»'*']"),
-    "content by index": _paths("[«E305»'[2].sdp']"),
+    "content by index": _paths("[«E305»'[2].sdp']", _TEXT),
     "derived from something else": one("kind: boolean, «E141»derive: peer"),
     "nothing to derive": one("kind: token, pattern: a, «E142»derive: user_agent", "os.build_id"),
     "a derived number": one("kind: boolean, «E142»derive: user_agent"),
     "filled from something else": one("kind: ip, «E141»source: header", "client.address"),
     "filled from the peer": one("kind: ip, «E143»source: peer", "server.address"),
     "an address that is no text": one("kind: boolean, «E143»source: peer", "client.address"),
+    "an escape sequence in a text": PLAIN.replace("title: ", '«E145»title: "\\e[31m" #'),
+    "a reversed text": PLAIN.replace("title: ", '«E145»title: "a\\u202Eb" #'),
+    "a hidden text": PLAIN.replace("title: ", "«E145»title: a\U000e0061b #"),
+    "a key with a mark of direction": f'{PLAIN}«E145»"a\\u2066b": 1\n',
+    "a key on two lines": f'{PLAIN}«E145»"a\\nb": 1\n',
     "choices, and nothing to choose": f"{PLAIN}«E144»consent: preferences\n",
     "choices that are content": f"{_OPTIONAL}«E305»consent: chat.choices\n",
     "choices with a gap": f"{_OPTIONAL}«E128»consent: a..b\n",
@@ -202,8 +233,10 @@ TABLE: dict[str, str] = {
     "a path with a line end": _paths('[«E128»"a\\nb"]'),
     "a path that is a number": _paths("[«E107»1]"),
     "a path that is no list": _paths("ip").replace("from", "«E107»from"),
-    "identifiers": _paths("[«E306»mac_addr, «E306»a.device.id, «E306»Serial-Number, «E306»IDFA]"),
-    "an identifier by the name of the field": one("kind: boolean", "«E306»device.id"),
+    "identifiers": _paths(
+        "[«E306»mac_addr, «E306»a.device.id, «E306»Serial-Number, «E306»IDFA]", _TEXT
+    ),
+    "an identifier by the name of the field": one(_TEXT, "«E306»device.id"),
     # kinds
     "truncate": one("kind: ip, truncate: {«E123»ipv4: 7, «E123»ipv6: 129}"),
     "truncate, keys and types": one("kind: ip, truncate: {«E105?ipv4»ipv_4: 24, «E107»ipv6: '48'}"),

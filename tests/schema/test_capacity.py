@@ -22,9 +22,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector.schema import Schema
-from collector.schema.capacity import field_bits, record_bits
 from collector.schema.kinds import KINDS, FieldBase
 from collector.schema.kinds.pseudonym import PseudonymField
+from collector.schema.model import field_bits, record_bits
 from collector.testing import schemas
 from collector.testing.values import values
 from tests.schema.conftest import Faults, Loader

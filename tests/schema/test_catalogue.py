@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from collector.schema import shelf
+from collector.schema import resources
 from collector.schema.catalogue import CatalogueFault, read
-from collector.schema.listing import examine
+from collector.schema.catalogue_lint import examine
 
 SOURCE = "# source: made up\n"
 
@@ -106,17 +106,17 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     assert read("mine", tmp_path) == {"ab"}
 
 
-_SHIPPED = sorted((shelf.shipped() / "catalogues").glob("*.txt"))
+_SHIPPED = sorted((resources.shipped() / "catalogues").glob("*.txt"))
 
 
 @pytest.mark.parametrize("path", _SHIPPED, ids=lambda path: path.stem)
 def test_shipped_catalogues(path: Path) -> None:
     """Each is without a fault, sorted, and every entry stands under a source that has a date."""
-    listing, findings = examine(path.read_bytes())
-    assert len(listing.entries) > 500
-    assert set(listing.entries) == read(path.stem, None)
+    catalogue_file, findings = examine(path.read_bytes())
+    assert len(catalogue_file.entries) > 500
+    assert set(catalogue_file.entries) == read(path.stem, None)
     assert all("only in case or blanks" in finding.message for finding in findings), findings
-    for block in listing.blocks:
+    for block in catalogue_file.blocks:
         assert re.search(r"\b20[12][0-9]\b", block.source), block.source
         assert re.search(r"\(.*(MIT|Apache|BSD|CC|XFree86).*\)|https://", block.source), (
             block.source

@@ -16,9 +16,8 @@ import pytest
 from pydantic import BaseModel
 
 from collector.filter import Filter
-from collector.schema import Schema, load_schema, shelf
-from collector.schema.diff import Change, Comparison, compare
-from collector.schema.diff.change import changes
+from collector.schema import Schema, load_schema, resources
+from collector.schema.diff import Comparison, SchemaChange, changes, compare
 from collector.schema.kinds import KINDS
 from collector.schema.model import Purpose
 from collector.schema.verdict import RULES
@@ -213,6 +212,8 @@ def test_one_change(
     assert compare(old, old).changes == compare(new, new).changes == ()
 
 
+_SAID = ("also_collected", {"a": "We measure calls"})
+_MEANT = ("homonyms", {"guest": "A machine"})
 SEVERAL: tuple[tuple[list[Any], list[Any], tuple[str, str]], ...] = (
     # edits of the old document, further ones of the new one, a change among others
     ([], [(OS, GONE), ("tests", GONE)], ("fields.os.type", "field removed")),
@@ -257,6 +258,17 @@ SEVERAL: tuple[tuple[list[Any], list[Any], tuple[str, str]], ...] = (
         [((*OS, "from"), ["os.type", "os"])],
         ("fields.os.type.from", "deciding source removed"),
     ),
+    ([], [_SAID], ("also_collected.a", "sentence added")),
+    (
+        [_SAID],
+        [("also_collected", {"a": "We count them"})],
+        ("also_collected.a", "sentence changed"),
+    ),
+    ([_SAID], [("also_collected", GONE)], ("also_collected.a", "sentence removed")),
+    ([_SAID], [((*OS, "also"), "a")], ("fields.os.type.also", "another sentence")),
+    ([], [_MEANT], ("homonyms.guest", "homonym added")),
+    ([_MEANT], [("homonyms", {"guest": "A host"})], ("homonyms.guest", "homonym changed")),
+    ([_MEANT], [("homonyms", GONE)], ("homonyms.guest", "homonym removed")),
 )
 
 
@@ -281,7 +293,7 @@ def test_every_rule_has_a_case() -> None:
 def test_what_nobody_understands_is_widening() -> None:
     """An option that differs and that no comparison speaks of is not passed over in silence."""
     (found,) = changes("fields.x", [], {"known": 1, "new": 1}, {"known": 1, "new": 2}, "because")
-    assert found == Change("fields.x", "new", "not understood", 1, 2, "because")
+    assert found == SchemaChange("fields.x", "new", "not understood", 1, 2, "because")
     assert found.verdict == "widening"
 
 
@@ -289,6 +301,7 @@ def test_every_key_is_understood(read: Callable[[Document], Schema]) -> None:
     """Each key of a document, a purpose and a field has a case above, or one among the kinds."""
     keys = {place[-1] if isinstance(place, tuple) else place for place, *_ in ONE}
     keys |= {at.rpartition(".")[2] for _, _, (at, _) in SEVERAL}
+    keys |= {at.partition(".")[0] for _, _, (at, _) in SEVERAL}
     keys |= {option.partition(".")[0] for case in kind_cases() for option in case.values[3]}
     models: tuple[type[BaseModel], ...] = (Schema, Purpose, *KINDS.values())
     for model in models:
@@ -431,7 +444,7 @@ def test_a_test_follows_its_field(
     assert said(compare(document(new, made), document(new, was))) == [("tests", "test weakened")]
 
 
-@pytest.mark.parametrize("name", shelf.names())
+@pytest.mark.parametrize("name", resources.names())
 def test_shipped_schemas_differ_from_themselves_in_nothing(name: str) -> None:
     """However long their catalogues are."""
     assert compare(load_schema(name), load_schema(name)).changes == ()

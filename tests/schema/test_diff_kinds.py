@@ -34,7 +34,7 @@ _CATALOGUES = {
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def catalogues(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of small catalogues."""
     folder = tmp_path_factory.mktemp("catalogues")
     for name, entries in _CATALOGUES.items():
@@ -160,11 +160,11 @@ def _verdicts(old: FieldBase, new: FieldBase) -> set[str]:
 @pytest.mark.parametrize("kind", KINDS)
 @given(st.data())
 def test_what_does_not_widen_lets_nothing_more_through(
-    shelf: Path, kind: str, data: st.DataObject
+    catalogues: Path, kind: str, data: st.DataObject
 ) -> None:
     """More values, finer or other ones are called widening; what is neutral changes none; and a
     field differs from itself in nothing."""
-    old, new = (_field(kind, shelf, options) for options in data.draw(_revised(OPTIONS[kind])))
+    old, new = (_field(kind, catalogues, options) for options in data.draw(_revised(OPTIONS[kind])))
     now = NOW + timedelta(seconds=data.draw(st.integers(0, 90_000)))
     values = data.draw(st.lists(_values(kind, [old, new], now), min_size=1, max_size=20))
     broken = _tried(old, new, [*values, *(_PREFIXES if kind == "ip" else ())], now)
@@ -192,9 +192,9 @@ def _everything(kind: str) -> list[Any]:
 
 @pytest.mark.parametrize("kind", ["enum", "integer", "number", "token", "version"])
 @given(st.data())
-def test_every_value_of_small_kinds(shelf: Path, kind: str, data: st.DataObject) -> None:
+def test_every_value_of_small_kinds(catalogues: Path, kind: str, data: st.DataObject) -> None:
     """The same with every value there is; and a token is called widening only if it is."""
-    old, new = (_field(kind, shelf, options) for options in data.draw(_revised(OPTIONS[kind])))
+    old, new = (_field(kind, catalogues, options) for options in data.draw(_revised(OPTIONS[kind])))
     broken = _tried(old, new, _everything(kind))
     verdicts = _verdicts(old, new)
     if broken.more:
@@ -308,10 +308,10 @@ def _cases() -> Iterator[Any]:
 
 @pytest.mark.parametrize(("kind", "old", "new", "what"), list(_cases()))
 def test_each_option(
-    shelf: Path, kind: str, old: dict[str, Any], new: dict[str, Any], what: dict[str, str]
+    catalogues: Path, kind: str, old: dict[str, Any], new: dict[str, Any], what: dict[str, str]
 ) -> None:
     """Every option, in every direction, is called what it is."""
-    before, after = (field(kind, shelf, **options) for options in (old, new))
+    before, after = (field(kind, catalogues, **options) for options in (old, new))
     assert {shift.option: shift.what for shift in before.shifts(after)} == what
 
 

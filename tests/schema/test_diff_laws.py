@@ -22,7 +22,7 @@ from collector.filter import Filter
 from collector.schema import Schema
 from collector.schema.diff import Comparison, compare
 from collector.testing import events, schemas
-from collector.testing.documents import PURPOSES, _documents, _loaded
+from collector.testing.documents import PURPOSES, _loaded, documents
 from collector.testing.laws import fixed_key
 from tests.schema.test_diff_kinds import OPTIONS
 
@@ -182,12 +182,12 @@ MUTATIONS: tuple[Mutation, ...] = (
 @st.composite
 def revised(draw: st.DrawFn) -> tuple[Schema, Schema]:
     """A schema, and what became of it."""
-    document = draw(_documents())
+    document = draw(documents())
     changed = deepcopy(document)
     for mutation in draw(st.lists(st.sampled_from(MUTATIONS), min_size=1, max_size=3)):
         mutation(draw, changed)
     try:
-        old, new = (_loaded(json.dumps(part, ensure_ascii=False)) for part in (document, changed))
+        old, new = (_loaded(part) for part in (document, changed))
     except SchemaError:
         assume(False)
         raise
@@ -294,7 +294,7 @@ def small(random: Random) -> tuple[Schema, Schema]:
             new[name] = KEYS[name](random)
     if random.random() < 0.3:
         new["from"] = old["from"][: random.randint(1, len(old["from"]))]
-    first, second = (_loaded(json.dumps(_small(chosen))) for chosen in (old, new))
+    first, second = (_loaded(_small(chosen)) for chosen in (old, new))
     return first, second
 
 

@@ -86,3 +86,4 @@ def test_keys_are_shown_on_one_line(faults: Faults) -> None:
     assert fault.field.startswith("\\x1b[31m\\nxxx")
     assert str(fault).isprintable()
     assert len(str(fault)) < 600
+    assert fault.code == "E145"

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from time import perf_counter
+from time import thread_time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector.errors import CODES, Fault, SchemaError
-from collector.schema import load_schema, shelf
+from collector.schema import load_schema, resources
 from tests.schema.conftest import Faults
 from tests.schema.faulty import TABLE
 from tests.schema.make import PLAIN, marked, one
 
 SOON = timedelta(seconds=60)
 """Far more than any of this takes, and far less than for ever."""
-_SHIPPED = [(shelf.shipped() / f"{name}.yaml").read_text("utf-8") for name in shelf.names()]
+_SHIPPED = [(resources.shipped() / f"{name}.yaml").read_text("utf-8") for name in resources.names()]
 _PIECES = st.sampled_from(
     [
         *"schema version fields kind from values pattern content chat purposes use tests".split(),
@@ -137,9 +137,9 @@ def test_random_patterns(path: Path, pattern: str) -> None:
 )
 def test_bombs(text: str, faults: Faults) -> None:
     """What is deep, long or self-repeating is refused before it costs much."""
-    start = perf_counter()
+    start = thread_time()
     assert faults(text)
-    assert perf_counter() - start < SOON.total_seconds()
+    assert thread_time() - start < SOON.total_seconds()
 
 
 @pytest.mark.parametrize(
@@ -159,10 +159,10 @@ def test_bombs(text: str, faults: Faults) -> None:
 )
 def test_pattern_bombs(pattern: str, faults: Faults) -> None:
     """A pattern that is too large or too tangled is refused before it costs much."""
-    start = perf_counter()
+    start = thread_time()
     assert {fault.code for fault in faults(one(f"kind: token, pattern: '{pattern}'"))} <= {
         "E116",
         "E117",
         "E118",
     }
-    assert perf_counter() - start < SOON.total_seconds()
+    assert thread_time() - start < SOON.total_seconds()

@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 from datetime import date
 from pathlib import Path
-from time import perf_counter
+from time import thread_time
 
 import pytest
 from hypothesis import given
 
 from collector.errors import CODES
-from collector.schema import Schema, load_schema, shelf
-from collector.schema.lint import LINTS, Finding, lint
-from collector.schema.lints.personal import looks_personal
+from collector.schema import Schema, load_schema, resources
+from collector.schema.catalogue_lint import looks_personal
+from collector.schema.lints import LINTS, Finding, lint
 from collector.testing import schemas
 
+_OUTSIDE = "outside-sentence"
 _TODAY = date(2026, 11, 24)
 _TEXT = (Path(__file__).parents[2] / "docs" / "lint.md").read_text("utf-8")
 _SECTIONS = {
@@ -51,10 +52,12 @@ def _inserted(example: str) -> str:
     return text + example
 
 
-def _lint(text: str, directory: Path) -> list[Finding]:
+def _lint(text: str, directory: Path, name: str = "") -> list[Finding]:
+    """Lint a document; fields outside the public sentence are passed over, unless asked for."""
     path = directory / "sample.yaml"
     path.write_text(text, "utf-8")
-    return lint(load_schema(path), path, _TODAY)
+    found = lint(load_schema(path), path, _TODAY)
+    return [each for each in found if each.fault.code in (name, *LINTS.keys() - {_OUTSIDE})]
 
 
 def test_the_document_and_the_table_agree() -> None:
@@ -88,11 +91,11 @@ def test_examples_of_the_document(name: str, tmp_path: Path) -> None:
     assert len(meaning.strip()) > 30
     assert re.search(r"\w", advice)
     text = _inserted(faulty)
-    found = _lint(text, tmp_path)
+    found = _lint(text, tmp_path, name)
     assert {(finding.fault.code, finding.severity) for finding in found} == {(name, severity)}
     for finding in found:
         _is_well_said(finding, text)
-    assert _lint(_inserted(mended), tmp_path) == []
+    assert _lint(_inserted(mended), tmp_path, name) == []
 
 
 _SAYS_WHAT_TO_DO = re.compile(
@@ -126,10 +129,10 @@ def test_findings_are_in_order_of_lines(tmp_path: Path) -> None:
     assert places == sorted(places)
 
 
-@pytest.mark.parametrize("name", shelf.names())
+@pytest.mark.parametrize("name", resources.names())
 def test_shipped_schemas_are_clean(name: str) -> None:
     """What we ship is an example to others: no error and no warning."""
-    path = shelf.shipped() / f"{name}.yaml"
+    path = resources.shipped() / f"{name}.yaml"
     found = lint(load_schema(name), path)
     assert [str(finding) for finding in found if finding.severity != "note"] == []
 
@@ -237,9 +240,9 @@ def test_two_fields_of_one_path(one: str, other: str, expected: bool, tmp_path: 
     """What each takes from it decides."""
     (tmp_path / "other.txt").write_text("# source: us\nno system\n")
     text = _BASE + "".join(
-        f"  {name}: {{kind: {kind}, from: [x], category: system, purposes: [ops], retention: 30d,"
-        " reason: Offer audio only}\n"
-        for name, kind in (("a.one", one), ("a.two", other))
+        f"  {name}: {{kind: {kind}, from: [os.x], category: system, purposes: [ops],"
+        " retention: 30d, reason: Offer audio only}\n"
+        for name, kind in (("os.one", one), ("os.two", other))
     )
     assert [f.fault.code for f in _lint(text, tmp_path)] == ["same-source"] * expected
 
@@ -283,15 +286,15 @@ def test_what_looks_personal(text: str) -> None:
 )
 def test_looking_is_fast(text: str) -> None:
     """However a value is spelled."""
-    started = perf_counter()
+    started = thread_time()
     for _ in range(100):
         looks_personal(text)
-    assert perf_counter() - started < 1
+    assert thread_time() - started < 1
 
 
 def test_shipped_names_do_not_look_personal() -> None:
     """No product, system or alias that we ship is taken for a person."""
-    lists = [path.read_text("utf-8") for path in shelf.shipped().glob("catalogues/*.txt")]
+    lists = [path.read_text("utf-8") for path in resources.shipped().glob("catalogues/*.txt")]
     entries = [line for text in lists for line in text.splitlines() if not line.startswith("#")]
     assert len(entries) > 1000
     assert [entry for entry in entries if looks_personal(entry)] == []

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from collector.errors import SchemaError
-from collector.schema import Schema, load_schema, load_schemas, shelf
+from collector.schema import Schema, load_schema, load_schemas, resources
 from collector.schema.load import parse
 from tests.schema.conftest import Faults, Loader
 from tests.schema.make import PLAIN, one, trial
@@ -92,7 +92,7 @@ def test_a_near_name_is_suggested() -> None:
 
 def test_several_at_once() -> None:
     """Schemas come back in the order in which they were named."""
-    names = list(reversed(shelf.names()))
+    names = list(reversed(resources.names()))
     assert [schema.name for schema in load_schemas(names)] == names
     assert load_schemas([]) == []
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from collector.schema import load_schema, shelf
+from collector.schema import load_schema, resources
+from tests.deadline import WAIT_SECONDS
 from tests.schema.conftest import Loader
 from tests.schema.make import PLAIN, one
 
@@ -32,14 +33,15 @@ def test_digests_do_not_depend_on_the_process() -> None:
     code += "print(*(load(name).digest for name in sys.argv[1:]))"
     digests = {
         subprocess.run(
-            [sys.executable, "-c", code, *shelf.names()],
+            [sys.executable, "-c", code, *resources.names()],
             capture_output=True,
             check=True,
             env={"PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(__file__).parents[2])},
+            timeout=WAIT_SECONDS,
         ).stdout
         for seed in ("1", "2")
     }
-    assert digests == {(" ".join(load_schema(n).digest for n in shelf.names()) + "\n").encode()}
+    assert digests == {(" ".join(load_schema(n).digest for n in resources.names()) + "\n").encode()}
 
 
 @pytest.mark.parametrize(

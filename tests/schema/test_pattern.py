@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from itertools import product
-from time import perf_counter
+from time import thread_time
 from typing import NamedTuple
 
 import pytest
@@ -239,11 +239,11 @@ def test_the_largest_pattern() -> None:
 def test_no_pattern_backtracks(text: str) -> None:
     """Patterns that choke a backtracking engine match and refuse in no time, whatever is sent."""
     pattern = Pattern(text)
-    start = perf_counter()
+    start = thread_time()
     for hostile in ("a" * 64, "a" * 63 + "!", "x" * 32, "a" * 1_000_000, "\ud800" * 1_000_000):
         pattern.fullmatch(hostile)
         assert not pattern.fullmatch(f"{hostile}!")
-    assert perf_counter() - start < 5
+    assert thread_time() - start < 5
 
 
 @given(st.text())

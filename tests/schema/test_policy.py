@@ -1,15 +1,13 @@
-"""The closed lists: uses, categories, content names, identifiers."""
+"""The closed lists: uses, categories, content names."""
 
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from collector.contracts import CATEGORIES
 from collector.schema import policy
 from tests.schema.conftest import Faults
-from tests.schema.make import PLAIN, one
+from tests.schema.make import PLAIN
 
 FORBIDDEN = (
     "marketing",
@@ -112,46 +110,6 @@ def test_what_only_looks_like_a_category(faults: Faults, category: str) -> None:
     assert [fault.code for fault in faults(text)] == ["E304"]
 
 
-def _spellings(name: str) -> list[str]:
-    snake = "".join(f"_{c.lower()}" if c.isupper() else c for c in name)
-    words = snake.split("_")
-    camel = words[0] + "".join(word.title() for word in words[1:])
-    return [name, snake, camel, "-".join(words), name.upper(), " ".join(words), f"_{name}"]
-
-
-@pytest.mark.parametrize("category", CATEGORIES)
-def test_content_in_every_spelling(category: str) -> None:
-    """Every built-in content name is content in any case, with any separators, at any depth."""
-    for name in policy.CONTENT[category]:  # type: ignore[index]
-        for spelled in _spellings(name):
-            for path in (spelled, f"{spelled}.0.text", f"meeting.{spelled}", f"a.{spelled}.length"):
-                assert policy.reads_content(path, policy.content_names({})), path
-
-
-@pytest.mark.parametrize(
-    "path", ["message", "captions.text", "a.notes", "files.0", "video.frame", "closed.captions"]
-)
-def test_further_content(path: str) -> None:
-    """Further names of content are never read, although they are not counted."""
-    assert policy.reads_content(path, policy.content_names({}))
-
-
-@pytest.mark.parametrize(
-    "path", ["device", "os.name", "network.chatty", "audios", "client.address", "screens.count"]
-)
-def test_what_is_not_content(path: str) -> None:
-    """A name that merely holds a content name is another name."""
-    assert not policy.reads_content(path, policy.content_names({}))
-
-
-@given(
-    st.sampled_from(sorted(policy.content_names({}))), st.sampled_from(["", "-", "_", " ", "__"])
-)
-def test_separators_do_not_hide_content(name: str, separator: str) -> None:
-    """However a content name is cut into words, it stays one."""
-    assert policy.reads_content(separator.join(name).upper(), policy.content_names({}))
-
-
 def test_content_can_be_added_not_shortened() -> None:
     """Added names join the built-in ones; a built-in name keeps its category."""
     names = policy.content_names({"chat": ["backchannel", "audio"]})
@@ -159,48 +117,3 @@ def test_content_can_be_added_not_shortened() -> None:
     assert names["audio"] == "audio"
     assert set(policy.content_names({})) < set(names)
     assert set(names.values()) == set(CATEGORIES)
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "device.id",
-        "deviceId",
-        "x.device_id.y",
-        "DEVICE-ID",
-        "serial",
-        "hw.serial_number",
-        "mac",
-        "mac_addr",
-        "net.mac.address",
-        "harddisk_id",
-        "hard.disk.id",
-        "idfa",
-        "GAID",
-        "advertising.id",
-        "imei",
-        "android_id",
-        "machine-id",
-        "fingerprint",
-        "user.id",
-        "participant_id",
-        "device.uuid",
-        "hw.GUID",
-        "device.identifier",
-        "bluetooth-address",
-    ],
-)
-def test_identifiers(faults: Faults, path: str) -> None:
-    """An identifier, in any spelling and as two segments, is read only to make a pseudonym."""
-    assert policy.is_identifier(path)
-    assert [fault.code for fault in faults(one(f"kind: boolean, from: [{path}]"))] == ["E306"]
-    pseudonym = f"kind: pseudonym, key: 'env:KEY', rotate: 1d, from: [{path}]"
-    assert faults(one(pseudonym)) == ()
-
-
-@pytest.mark.parametrize(
-    "path", ["device.model.identifier", "os.build_id", "os.macos", "id", "macro"]
-)
-def test_what_is_no_identifier(path: str) -> None:
-    """Models and builds are shared by many devices."""
-    assert not policy.is_identifier(path)

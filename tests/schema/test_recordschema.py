@@ -14,8 +14,8 @@ from jsonschema import Draft202012Validator
 from jsonschema.protocols import Validator
 
 from collector.filter import Filter
-from collector.schema import Schema, load_schema, shelf
-from collector.schema.recordschema import record_schema
+from collector.schema import Schema, load_schema, resources
+from collector.schema.jsonschema import record_schema
 from collector.testing import events, schemas
 from collector.testing.values import values
 from tests.schema.make import NOW, canonical, field, one
@@ -45,12 +45,12 @@ def test_records_of_the_filter_are_valid(schema: Schema, data: st.DataObject) ->
             assert validator.is_valid({**record, "received": "2026-11-24T10:20:00Z", "count": 2})
 
 
-@pytest.mark.parametrize("name", shelf.names())
+@pytest.mark.parametrize("name", resources.names())
 def test_records_of_shipped_samples(name: str) -> None:
     """Valid as they are; not with one key more, another schema, or nothing."""
     schema = load_schema(name)
     validator, filter_ = _records_of(schema), _filter(schema)
-    samples = shelf.samples(shelf.shipped() / f"{name}.yaml")
+    samples = resources.samples(resources.shipped() / f"{name}.yaml")
     records = [r for path in samples for r in filter_.admit(path.read_bytes()).records]
     assert records
     for record in records:

@@ -9,9 +9,9 @@ from typing import Any, get_args
 import orjson
 import pytest
 
-from collector.filter.trial import run_tests
+from collector.filter.schema_test import run_tests
 from collector.schema.kinds import KINDS, FieldBase
-from collector.schema.model import Basis, Head, Purpose, Trial
+from collector.schema.model import Basis, DocumentHead, Purpose, Trial
 from collector.schema.policy import CONTENT, FIELD_CATEGORIES, USES
 from tests.schema.conftest import Loader
 from tests.schema.make import PLAIN, canonical
@@ -84,7 +84,7 @@ def test_options_of_kinds(kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("part", "model"),
-    [("The document", Head), ("Purposes", Purpose), ("Fields", KINDS["boolean"])],
+    [("The document", DocumentHead), ("Purposes", Purpose), ("Fields", KINDS["boolean"])],
 )
 def test_keys(part: str, model: Any) -> None:
     """Each key is in the table of its part, and marked if it is needed."""

@@ -9,14 +9,14 @@ from pathlib import Path
 import orjson
 import pytest
 
-from collector.schema import load_schema, policy, shelf
-from collector.schema.capacity import record_bits
+from collector.schema import load_schema, policy, resources
+from collector.schema.model import record_bits
 
-_NAMES = shelf.names()
+_NAMES = resources.names()
 _DOCUMENTS = sorted(
     [
-        *(shelf.shipped() / f"{name}.yaml" for name in _NAMES),
-        *shelf.shipped().glob("*.samples/*.json"),
+        *(resources.shipped() / f"{name}.yaml" for name in _NAMES),
+        *resources.shipped().glob("*.samples/*.json"),
     ]
 )
 _FICTIONAL = [
@@ -47,7 +47,7 @@ def test_each_loads_and_is_tested(name: str) -> None:
     assert any(kept)
     assert any(test.never_contains for test in schema.tests)
     assert None not in kept
-    samples = shelf.samples(shelf.shipped() / f"{name}.yaml")
+    samples = resources.samples(resources.shipped() / f"{name}.yaml")
     assert {path.suffixes[-2] for path in samples} == {".pass", ".fail"}
     assert all(type(orjson.loads(path.read_bytes())) in (dict, list) for path in samples)
 
@@ -62,7 +62,7 @@ def test_tests_of_shipped_schemas_plant_content(name: str) -> None:
         for kept in test.keeps if isinstance(test.keeps, list) else [test.keeps or {}]:
             assert set(kept) <= set(schema.fields)
     assert any(
-        policy.reads_content(key, schema.content_names) or key == "participants"
+        policy.leads_through(key, schema.content_names) or key == "participants"
         for test in schema.tests
         for key in (test.event if isinstance(test.event, dict) else {})
     )
@@ -108,7 +108,7 @@ def test_no_field_outlives_a_year(name: str) -> None:
 
 def test_the_taxonomy_names_its_source() -> None:
     """The keys are fideslang's, and the file says of which version and under which licence."""
-    taxonomy = orjson.loads((shelf.shipped() / "taxonomy.json").read_bytes())
+    taxonomy = orjson.loads((resources.shipped() / "taxonomy.json").read_bytes())
     assert re.search(r"fideslang \d+\.\d+\.\d+ .*CC BY 4\.0", taxonomy["source"])
     for key in ("data_categories", "data_uses"):
         assert taxonomy[key] == sorted(set(taxonomy[key]))

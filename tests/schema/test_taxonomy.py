@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 import pytest
 
-from collector.schema import policy, shelf
+from collector.schema import policy, resources
 from tests.conftest import required
 
 _PYTHON = Path(__file__).parent.parent.parent / ".venv-fideslang" / "bin" / "python"
@@ -44,7 +44,7 @@ def package() -> dict[str, Any]:
 
 def test_the_version_is_the_one_that_is_named(package: dict[str, Any]) -> None:
     """The file says which version its keys are from."""
-    source = orjson.loads(shelf.taxonomy().read_bytes())["source"]
+    source = orjson.loads(resources.taxonomy().read_bytes())["source"]
     named = re.search(r"fideslang (\S+) ", source)
     assert named is not None
     assert package["version"] == named[1]

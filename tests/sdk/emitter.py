@@ -1,7 +1,7 @@
-"""A program that emits every event of a file, in every form and to every kind of place, and says on
-its way whatever it can: logs, warnings, representations, the account. For ``test_canaries``.
+"""Emit every event of a file, in every form and to every kind of target, and print all that the SDK
+reports: logs, warnings, representations, the account. A program for ``test_canaries``.
 
-``python -m tests.sdk.emitter FILE SCHEMA FOLDER PORT``: NDJSON, and where its records go.
+``python -m tests.sdk.emitter FILE SCHEMA FOLDER PORT``: NDJSON, and the target of its records.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ _FOREVER = 60.0
 _EACH = 5
 """As many as there are places."""
 _AWAY = 4
-"""The place where nobody is."""
+"""The target where no server listens."""
 
 
 class Loose(BaseModel):
-    """A model that takes any member."""
+    """A model that accepts any member."""
 
     model_config = ConfigDict(extra="allow")
 
 
 def forms(line: bytes) -> list[Callable[[], object]]:
-    """An event as whatever can be emitted, and as what cannot."""
+    """Make an event in every form that can be emitted, and in some that cannot."""
     event = json.loads(line)
     members = event if isinstance(event, dict) else {"ip": event}
     names = [name for name in members if name.isidentifier()]
@@ -55,7 +55,7 @@ def forms(line: bytes) -> list[Callable[[], object]]:
 
 
 def emit_all(telemetry: Collector, lines: list[bytes], first: int) -> None:
-    """Every event, to one place, in some of its forms: at another place it takes others."""
+    """Emit every event to one target in some of its forms; other targets get the other forms."""
     for number, line in enumerate(lines):
         for form in forms(line)[(number + first) % _EACH :: _EACH]:
             telemetry.emit(form())
@@ -65,7 +65,7 @@ def emit_all(telemetry: Collector, lines: list[bytes], first: int) -> None:
 
 
 def main(file: str, schema: str, folder: str, port: str) -> None:
-    """The program."""
+    """Run the program."""
     place = Path(folder)
     with (place / "faults").open("w") as faults:
         faulthandler.enable(faults)

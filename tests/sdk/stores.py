@@ -1,4 +1,4 @@
-"""What a store, a file or a sidecar's data holds after a test."""
+"""Read the contents of a store, a file or a sidecar's data after a test."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["addresses", "lines", "rows"]
 
 
 def rows(path: Path, table: str = "conferencing") -> list[dict[str, Any]]:
-    """The rows of a table; none if it is not there."""
+    """Return the rows of a table; none if it does not exist."""
     with closing(sqlite3.connect(path)) as db:
         db.row_factory = sqlite3.Row
         try:
@@ -22,11 +22,11 @@ def rows(path: Path, table: str = "conferencing") -> list[dict[str, Any]]:
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
-    """The records of a file of NDJSON."""
+    """Return the records of an NDJSON file."""
     return [json.loads(line) for line in path.read_bytes().splitlines()]
 
 
 def addresses(path: Path) -> list[str]:
-    """The addresses in a store or a file, sorted, each as often as it is there."""
+    """Return the addresses in a store or a file, sorted, with duplicates."""
     found = lines(path) if path.suffix == ".ndjson" else rows(path)
     return sorted(each["client.address"] for each in found)

@@ -1,5 +1,5 @@
-"""Canaries in every slot of every event: none is in any byte that the process writes, says or
-sends, and with a leak planted the same search finds it."""
+"""Canaries in every slot of every event: none is in any byte that the process writes, prints or
+sends. The same search finds a planted leak."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.sidecar.swept import LEAKY, TIGHT, events, swept
 def test_nothing_of_what_is_emitted_gets_out(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, leaky: bool
 ) -> None:
-    """Files, output, log, tracebacks, the bytes on the wire, and all that the sidecar has of it."""
+    """Files, output, log, tracebacks, the bytes on the wire, and all data of the sidecar."""
     marks, given = Marks(), tmp_path_factory.mktemp("given") / "events.ndjson"
     lines = [body.content for body in events(marks) if body.kind.endswith("ndjson")]
     chosen = b"\n".join(lines).splitlines()[:: 9 if leaky else 2]

@@ -1,4 +1,4 @@
-"""``Collector``: three lines, nothing but the schema, no waiting, no surprises."""
+"""``Collector``: an allowlist in three lines, without waiting."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_three_lines(tmp_path: Path) -> None:
 
 
 def test_the_facade_has_it() -> None:
-    """``from collector import Collector``."""
+    """``from collector import Collector`` works."""
     assert collector.Collector is Collector
     assert collector.Account is Account
 
@@ -82,7 +82,7 @@ def test_relative_and_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_what_is_emitted(
     tmp_path: Path, event: object, is_admitted: bool, counted: dict[str, int]
 ) -> None:
-    """Anything may be; it is admitted or counted, and never raises."""
+    """Any object is admitted or counted, and none raises."""
     with Collector(to=f"sqlite:///{tmp_path}/t.db") as telemetry:
         assert telemetry.emit(event) is is_admitted
         assert telemetry.tally().rejected == counted
@@ -110,22 +110,24 @@ class _Trap:
 
 
 def test_events_that_fight_back(tmp_path: Path) -> None:
-    """Code of an event that raises is the event's fault: it is counted."""
+    """An event whose code raises is counted as rejected; an object is read without running its
+    code."""
     loop: dict[str, Any] = {}
     loop["device"] = loop
     deep: dict[str, Any] = {}
     for _ in range(100_000):
         deep = {"device": deep}
     with Collector(to=f"sqlite:///{tmp_path}/t.db") as telemetry:
-        for event in (_Hostile(), _Trap(), loop, deep):
+        for event in (_Hostile(), loop, deep):
             assert telemetry.emit(event) is False
-        assert telemetry.tally().received == sum(telemetry.tally().rejected.values()) == 4
+        assert telemetry.tally().received == sum(telemetry.tally().rejected.values()) == 3
+        assert telemetry.emit(_Trap()) is True
         while deep:  # taken apart here: the interpreter would need the stack for it
             deep = deep.pop("device")
 
 
 def test_wrong_use_is_told_at_once(tmp_path: Path) -> None:
-    """All faults together, with codes; no message quotes what was written."""
+    """All faults are reported together, with codes; no message quotes a value."""
     with pytest.raises(ConfigFaults) as caught:
         Collector(to="redis://canary", queue=0, when_full="canary", mode="canary")  # type: ignore[arg-type]
     text = str(caught.value)
@@ -149,7 +151,7 @@ def test_wrong_use_is_told_at_once(tmp_path: Path) -> None:
 
 
 def test_flush_and_close_say_what_they_did(tmp_path: Path) -> None:
-    """``flush`` is for what was before it; ``close`` may be called again, and ends it all."""
+    """``flush`` waits for earlier records; ``close`` may be called again."""
     path = tmp_path / "t.db"
     telemetry = Collector(to=f"sqlite:///{path}", interval=3600)
     assert telemetry.flush()
@@ -167,7 +169,7 @@ def test_flush_and_close_say_what_they_did(tmp_path: Path) -> None:
 
 
 def test_a_batch_goes_when_it_is_full(tmp_path: Path) -> None:
-    """Long before the interval is over."""
+    """It is delivered long before the interval is over."""
     done = threading.Event()
     with Collector(to=f"sqlite:///{tmp_path}/t.db", interval=3600, batch=10) as telemetry:
         for _ in range(10):
@@ -180,7 +182,7 @@ def test_a_batch_goes_when_it_is_full(tmp_path: Path) -> None:
 
 
 def test_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The operator switches it off: nothing is looked at, and nothing appears on disk."""
+    """With mode ``off``, events are ignored, and no file appears."""
     monkeypatch.setenv("COLLECTOR_SDK_MODE", "off")
     with Collector(to=f"sqlite:///{tmp_path}/t.db", mode="on") as telemetry:
         assert telemetry.emit(_EVENT) is False
@@ -191,7 +193,7 @@ def test_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("local", [None, "ndjson"])
 def test_local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local: str | None) -> None:
-    """The operator keeps it on this machine: a sidecar is replaced, a file is not."""
+    """With mode ``local``, a sidecar is replaced by a store, and a file is not."""
     monkeypatch.setenv("COLLECTOR_SDK_MODE", "local")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
     where = tmp_path / "home" / "collector" / "telemetry.db"
@@ -207,7 +209,7 @@ def test_local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local: str | Non
 
 
 def test_without_a_place_it_is_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The store in the user's data directory."""
+    """The default target is the store in the user's data directory."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     with Collector() as telemetry:
         telemetry.emit(_EVENT)
@@ -215,7 +217,7 @@ def test_without_a_place_it_is_the_users(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_schema_of_ones_own(tmp_path: Path) -> None:
-    """As an object, and as a path."""
+    """A schema is given as an object, and as a path."""
     schema = load_schema("conferencing-strict")
     with Collector(schema, f"sqlite:///{tmp_path}/t.db") as telemetry:
         assert telemetry.schema is schema
@@ -225,7 +227,7 @@ def test_a_schema_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_peer_and_user_agent(tmp_path: Path) -> None:
-    """What a request says fills what an event leaves open, where the schema says so."""
+    """Data of the request fills fields that the event leaves open, if the schema says so."""
     with Collector(to=f"sqlite:///{tmp_path}/t.db") as telemetry:
         telemetry.emit({"os": {"type": "linux"}}, peer="203.0.113.9")
     (row,) = rows(tmp_path / "t.db")
@@ -234,7 +236,7 @@ def test_peer_and_user_agent(tmp_path: Path) -> None:
 
 
 def test_asyncio(tmp_path: Path) -> None:
-    """``emit`` as it is; ``aclose`` leaves the loop free."""
+    """``emit`` is called directly; ``aclose`` does not block the loop."""
 
     async def run() -> None:
         async with Collector(to=f"sqlite:///{tmp_path}/t.db", interval=0.01) as telemetry:
@@ -247,7 +249,7 @@ def test_asyncio(tmp_path: Path) -> None:
 
 
 def test_it_can_be_sent_to_another_process(tmp_path: Path) -> None:
-    """Settings and schema go; the account stays."""
+    """Settings and schema are pickled; the account is not."""
     with Collector(to=f"ndjson:///{tmp_path}/t.ndjson", queue=7) as telemetry:
         telemetry.emit(_EVENT)
         with pickle.loads(pickle.dumps(telemetry)) as other:
@@ -260,12 +262,12 @@ def test_it_can_be_sent_to_another_process(tmp_path: Path) -> None:
 def test_a_thread_that_does_not_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
-    """Broken off, or refused by an interpreter that ends: ``close`` delivers what there is."""
+    """If the start is interrupted, or refused by an ending interpreter, ``close`` delivers."""
 
     def start(_: threading.Thread) -> None:
         raise error
 
-    monkeypatch.setattr("collector.sdk.courier.Courier.start", start)
+    monkeypatch.setattr("collector.sdk.delivery.DeliveryWorker.start", start)
     telemetry = Collector(to=f"sqlite:///{tmp_path}/t.db")
     with suppress(KeyboardInterrupt):
         telemetry.emit(_EVENT)
@@ -274,7 +276,7 @@ def test_a_thread_that_does_not_start(
 
 
 def test_what_it_shows_of_itself(tmp_path: Path) -> None:
-    """Neither where records go, nor a token, nor a record."""
+    """``repr`` shows neither target, token nor record."""
     with Collector(to=f"sqlite:///{tmp_path}/t.db", token="hunter2-hunter2") as telemetry:
         telemetry.emit({"ip": "198.51.100.77"})
         text = repr(telemetry) + str(telemetry) + repr(vars(telemetry))

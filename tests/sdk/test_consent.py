@@ -1,4 +1,4 @@
-"""Consent in an application: what is refused is not filtered, and a sidecar is told."""
+"""Consent in an application: refused purposes are not filtered, and a sidecar is told."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from collector.schema import Schema
 from collector.sdk import Collector
 from collector.sdk.logs import Minimise
 from collector.sdk.web import ClientMiddleware
-from tests.filter.test_choices import made
+from tests.deadline import WAIT_SECONDS
+from tests.filter.test_event_consent import made
 
 _EVENT = {"client.address": "203.0.113.7", "os.name": "Linux", "view.dark": True}
 _ALL, _NO_PLANNING, _NO_CRASHES, _NEITHER = (
@@ -33,12 +34,12 @@ _ALL, _NO_PLANNING, _NO_CRASHES, _NEITHER = (
 
 @pytest.fixture
 def schema(tmp_path: Path) -> Schema:
-    """Two purposes of it may be refused, also by events."""
+    """Make a schema with two purposes that may be refused, also by events."""
     return made(tmp_path)
 
 
 def records(path: Path) -> list[set[str]]:
-    """The fields of each record in a file, in an order of their own: a batch is shuffled."""
+    """Return the fields of each record in a file, sorted: a batch is shuffled."""
     lines = path.read_bytes().splitlines() if path.exists() else []
     found = [{*orjson.loads(line)} - {"schema", "received", "count"} for line in lines]
     return sorted(found, key=sorted)
@@ -60,7 +61,7 @@ def records(path: Path) -> list[set[str]]:
 def test_an_application_refuses(
     tmp_path: Path, schema: Schema, consent: Any, fields: set[str]
 ) -> None:
-    """From the start, from some moment on, or for one event."""
+    """At the start, later, or for one event."""
     path = tmp_path / "x.ndjson"
     with Collector(schema, f"ndjson:///{path}", consent=consent) as telemetry:
         assert telemetry.emit(_EVENT)
@@ -92,7 +93,7 @@ def test_of_one_event_what_cannot_be_read_refuses_all(tmp_path: Path, schema: Sc
     ["planning", ["planing"], ["security"], {"security": False}, {"x": True}, {"planning": 0}, 3],
 )
 def test_a_slip_is_an_error(tmp_path: Path, schema: Schema, consent: Any) -> None:
-    """E205, at the start and later; what was said before still holds."""
+    """E205, at the start and later; the earlier consent still holds."""
     with pytest.raises(ConfigError) as caught:
         Collector(schema, f"ndjson:///{tmp_path}/x", consent=consent)
     assert caught.value.code == "E205"
@@ -107,7 +108,7 @@ def test_a_slip_is_an_error(tmp_path: Path, schema: Schema, consent: Any) -> Non
 def test_an_operator_refuses(
     tmp_path: Path, schema: Schema, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the environment, whatever the application says."""
+    """The environment refuses, whatever the application allows."""
     path = tmp_path / "x.ndjson"
     for text, fields in (("planning", _NO_PLANNING), ("all", _NEITHER)):
         monkeypatch.setenv("COLLECTOR_SDK_CONSENT", text)
@@ -126,7 +127,7 @@ def test_an_operator_refuses(
 
 
 def test_another_process_heeds_it(tmp_path: Path, schema: Schema) -> None:
-    """What was refused at the start, or later, is refused in a copy."""
+    """Refusals at the start, or later, hold in a copy."""
     path = tmp_path / "x.ndjson"
     with Collector(schema, f"ndjson:///{path}") as telemetry:
         telemetry.set_consent(["planning"])
@@ -137,7 +138,7 @@ def test_another_process_heeds_it(tmp_path: Path, schema: Schema) -> None:
 
 @pytest.fixture
 def requests() -> Iterator[list[tuple[str | None, int]]]:
-    """What a sidecar was told to be granted, and how many records came with it."""
+    """Return the purposes of each request to a sidecar, and its number of records."""
     found: list[tuple[str | None, int]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -152,7 +153,7 @@ def requests() -> Iterator[list[tuple[str | None, int]]]:
             self.wfile.write(answer)
 
         def log_message(self, *_: object) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     server = HTTPServer(("127.0.0.1", 0), Handler)
     thread = Thread(target=server.serve_forever)
@@ -160,7 +161,7 @@ def requests() -> Iterator[list[tuple[str | None, int]]]:
     found.append((str(server.server_port), 0))
     yield found
     server.shutdown()
-    thread.join()
+    thread.join(WAIT_SECONDS)
     server.server_close()
 
 
@@ -168,7 +169,7 @@ def requests() -> Iterator[list[tuple[str | None, int]]]:
 def test_a_sidecar_is_told(
     tmp_path: Path, schema: Schema, requests: list[tuple[str | None, int]], has_spool: bool
 ) -> None:
-    """Batches hold records of one set of purposes, which the request says; also out of a spool."""
+    """A batch holds records of one set of purposes, which the request names; from a spool too."""
     port, _ = requests.pop()
     spool = tmp_path / "spool" if has_spool else None
     with Collector(schema, f"http://127.0.0.1:{port}", spool=spool, interval=3600) as telemetry:
@@ -183,11 +184,11 @@ def test_a_sidecar_is_told(
 
 
 def test_a_browser_refuses(tmp_path: Path, schema: Schema) -> None:
-    """The middleware heeds Global Privacy Control and Do Not Track, and only ``1`` of them."""
+    """The middleware reads Global Privacy Control and Do Not Track; only ``1`` refuses."""
     path = tmp_path / "x.ndjson"
 
     async def app(*_: Any) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     async def ask(middleware: ClientMiddleware, *headers: tuple[bytes, bytes]) -> None:
         scope = {"type": "http", "client": ("203.0.113.7", 1), "headers": list(headers)}
@@ -215,7 +216,7 @@ class _Choices(BaseModel):
 
 
 class _Model(BaseModel):
-    """An event as an application may have it."""
+    """An event of an application."""
 
     address: str = Field("203.0.113.7", serialization_alias="client.address")
     name: str = Field("Linux", serialization_alias="os.name")
@@ -244,7 +245,7 @@ class _Plain:
     ],
 )
 def test_choices_of_objects(tmp_path: Path, schema: Schema, choices: Any, fields: set[str]) -> None:
-    """Events that are models or dataclasses carry choices as others do."""
+    """Models and dataclasses carry choices as other events do."""
     path = tmp_path / "x.ndjson"
     with Collector(schema, f"ndjson:///{path}") as telemetry:
         assert telemetry.emit(_Model(choices=choices))

@@ -1,4 +1,5 @@
-"""One law at every step: what was admitted is delivered, queued, spooled, or lost and counted."""
+"""The account law at every step: an admitted record is delivered, queued, spooled, or lost and
+counted."""
 
 from __future__ import annotations
 
@@ -22,9 +23,9 @@ _MOMENT = 0.02
 
 
 class Steps(RuleBasedStateMachine):
-    """Emit, flush, break the sink, mend it, close, and open again, in any order.
+    """Emit, flush, break the sink, repair it, close, and open again, in any order.
 
-    The sink is a file of records. It is broken by a directory in its place.
+    The sink is a file of records. A directory in its place breaks it.
     """
 
     def __init__(self) -> None:
@@ -43,13 +44,13 @@ class Steps(RuleBasedStateMachine):
         batch=st.sampled_from([1, 4, 100]),
     )
     def begin(self, queue: int, oldest: bool, spooled: bool, batch: int) -> None:
-        """With any settings."""
+        """Choose the settings."""
         self.queue, self.oldest, self.batch = queue, oldest, batch
         self.spool = self.folder / "spool" if spooled else None
         self.open()
 
     def open(self) -> None:
-        """A new one on the same files."""
+        """Open a new one on the same files."""
         self.telemetry = Collector(
             _SCHEMA,
             to=f"ndjson:///{self.path}",
@@ -62,7 +63,7 @@ class Steps(RuleBasedStateMachine):
 
     @rule(number=st.integers(1, 9), sound=st.booleans())
     def emit(self, number: int, sound: bool) -> None:
-        """Some events, sound or not; what says that it was kept is kept."""
+        """Emit some events, valid or not, and remember the admitted ones."""
         for _ in range(number):
             at = next(self.numbers)
             event = {"ip": f"10.{at >> 16}.{at >> 8 & 255}.{at & 255}" if sound else "nowhere"}
@@ -76,7 +77,7 @@ class Steps(RuleBasedStateMachine):
 
     @rule()
     def flush(self) -> None:
-        """With the sink or the spool in order everything gets there."""
+        """If the sink or the spool works, everything leaves memory."""
         is_flushed = self.telemetry.flush(_MOMENT if self.is_broken else _FOREVER)
         account = self.telemetry.tally()
         if not self.is_broken or self.spool:
@@ -86,7 +87,7 @@ class Steps(RuleBasedStateMachine):
 
     @rule()
     def fail(self) -> None:
-        """The sink takes nothing any more."""
+        """Break the sink."""
         if not self.is_broken:
             self.path.rename(self.hidden)
             self.path.mkdir()
@@ -94,7 +95,7 @@ class Steps(RuleBasedStateMachine):
 
     @rule()
     def recover(self) -> None:
-        """The sink is there again."""
+        """Repair the sink."""
         if self.is_broken:
             self.path.rmdir()
             self.hidden.rename(self.path)
@@ -102,7 +103,7 @@ class Steps(RuleBasedStateMachine):
 
     @rule()
     def reopen(self) -> None:
-        """Close, in whatever state it is, and open the next one: what the spool had is found."""
+        """Close in any state, and open the next one, which finds the records of the spool."""
         in_time = self.telemetry.close(_MOMENT if self.is_broken else _FOREVER)
         account = self.telemetry.tally()
         assert account.queued == 0
@@ -116,7 +117,7 @@ class Steps(RuleBasedStateMachine):
 
     @invariant()
     def everything_is_somewhere(self) -> None:
-        """The law, and the bounds."""
+        """Check the law, and the bounds."""
         if not hasattr(self, "telemetry"):
             return
         account = self.telemetry.tally()
@@ -128,7 +129,7 @@ class Steps(RuleBasedStateMachine):
         assert min(account.delivered, account.spooled, lost) >= 0
 
     def teardown(self) -> None:
-        """At the end, with the sink in order, the file has exactly what was delivered."""
+        """Repair the sink: in the end the file has exactly the delivered records."""
         if hasattr(self, "telemetry"):
             self.recover()
             assert self.telemetry.close(_FOREVER)

@@ -1,4 +1,4 @@
-"""Logs through a schema: the members and messages that it lists, and counts of everything else."""
+"""Log lines are filtered by a schema: listed members and messages stay, all others are counted."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ fields:
 
 @pytest.fixture(scope="module")
 def schema(tmp_path_factory: pytest.TempPathFactory) -> Schema:
-    """One with names of events."""
+    """Make a schema with a field for messages."""
     path = tmp_path_factory.mktemp("schema") / "sample.yaml"
     path.write_text(HEAD + _FIELDS)
     return load_schema(path)
@@ -42,7 +42,7 @@ def _processed(processor: Minimise, **event: Any) -> Any:
 
 
 def test_members_and_the_message(schema: Schema) -> None:
-    """Under canonical names; a message that is listed is the event's, in its canonical form."""
+    """Members have canonical names; a listed message has its canonical form."""
     minimise = Minimise(schema)
     found = _processed(minimise, event="joined", os={"type": "Linux"}, ip="::1", user=CANARY)
     assert found == {"event": "joined", "os.type": "linux", "client.address": "::1"}
@@ -50,7 +50,7 @@ def test_members_and_the_message(schema: Schema) -> None:
 
 
 def test_other_messages_are_left_out(schema: Schema) -> None:
-    """They are empty then; an event of nothing else is dropped."""
+    """The message is empty then; an event of nothing else is dropped."""
     minimise = Minimise(schema)
     assert _processed(minimise, event=CANARY, ip="::1") == {"event": "", "client.address": "::1"}
     assert _processed(minimise, event=CANARY) is None
@@ -62,14 +62,14 @@ def test_other_messages_are_left_out(schema: Schema) -> None:
 
 
 def test_without_a_field_for_it_no_message_is_kept() -> None:
-    """However it reads."""
+    """Every message is left out."""
     minimise = Minimise("conferencing")
     assert _processed(minimise, event="linux", ip="::1") == {"event": "", "client.address": "::1"}
     assert _processed(minimise, event="linux") is None
 
 
 def test_a_member_comes_before_the_message(schema: Schema) -> None:
-    """One that is called as the field is."""
+    """A member with the name of the field wins."""
     minimise = Minimise(schema)
     assert _processed(minimise, **{"event": "left", "event.name": "joined"}) == {"event": "joined"}
     assert minimise.left_out() == {"message": 1}
@@ -105,7 +105,7 @@ def test_structlog(schema: Schema) -> None:
 
 
 class _Kept(logging.Handler):
-    """Keeps log records."""
+    """A handler that collects log records."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class _Kept(logging.Handler):
 
 @contextmanager
 def _logger(handler: logging.Handler) -> Iterator[logging.Logger]:
-    """A logger that tells a handler and nobody else."""
+    """Make a logger with one handler, which does not propagate."""
     logger = logging.Logger(CANARY)
     logger.addHandler(handler)
     yield logger
@@ -133,7 +133,7 @@ def _logger(handler: logging.Handler) -> Iterator[logging.Logger]:
 
 
 def _shout(logger: logging.Logger) -> None:
-    """Say something in every way that there is."""
+    """Log in every way that ``logging`` has."""
     extra = {"os": {"type": "Linux"}, "ip": "::1", "user": CANARY, CANARY: 1}
     try:
         raise ValueError(CANARY)
@@ -142,8 +142,8 @@ def _shout(logger: logging.Logger) -> None:
 
 
 def test_a_log_record_is_made_anew(schema: Schema) -> None:
-    """The message as it stands in the code, if it is listed; members; level and minute. Every
-    attribute that this version of Python gives a log record says nothing else."""
+    """The message as it stands in the code, if it is listed; members; level and minute. Every other
+    attribute that this version of Python gives a log record is a constant."""
     kept = _Kept()
     handler = MinimisingHandler(kept, schema)
     with _logger(handler) as logger:
@@ -164,7 +164,7 @@ def test_a_log_record_is_made_anew(schema: Schema) -> None:
 
 
 def test_a_factory_of_log_records_has_no_say(schema: Schema) -> None:
-    """An application may have one that adds what it knows to each record."""
+    """An application's factory may add members to each record."""
     before = logging.getLogRecordFactory()
 
     def talkative(*args: Any, **kwargs: Any) -> logging.LogRecord:
@@ -188,7 +188,7 @@ def test_a_factory_of_log_records_has_no_say(schema: Schema) -> None:
     ("level", "known"), [(0, 10), (9, 10), (15, 10), (20, 20), (39, 30), (50, 50), (977, 50)]
 )
 def test_levels_are_the_standard_ones(schema: Schema, level: int, known: int) -> None:
-    """A number of one's own could be anything."""
+    """A custom level could be any number."""
     kept = _Kept()
     record = logging.LogRecord("", level, "", 0, "left", None, None)
     MinimisingHandler(kept, schema).handle(record)
@@ -196,7 +196,7 @@ def test_levels_are_the_standard_ones(schema: Schema, level: int, known: int) ->
 
 
 def test_the_level_of_the_other_handler_holds(schema: Schema) -> None:
-    """As it would without the wrapper."""
+    """It applies as without the wrapper."""
     kept = _Kept()
     kept.setLevel(logging.ERROR)
     with _logger(MinimisingHandler(kept, schema)) as logger:
@@ -218,7 +218,7 @@ def test_what_admits_nothing_is_not_handed_on(schema: Schema) -> None:
 
 
 def test_flush_and_close(schema: Schema) -> None:
-    """The other handler is told."""
+    """The other handler is flushed and closed."""
     kept = _Kept()
     handler = MinimisingHandler(kept, schema)
     handler.flush()
@@ -228,7 +228,7 @@ def test_flush_and_close(schema: Schema) -> None:
 
 
 def test_a_broken_handler_tells_nothing(schema: Schema, capfd: pytest.CaptureFixture[str]) -> None:
-    """``logging`` writes the message and the arguments of what a handler fails on."""
+    """``logging`` prints message and arguments of a log record on which a handler fails."""
     broken = logging.StreamHandler(io.StringIO())
     broken.stream.close()
     with _logger(MinimisingHandler(broken, schema)) as logger:
@@ -257,6 +257,6 @@ def test_into_a_collector(schema: Schema, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", [Minimise, lambda name: MinimisingHandler(_Kept(), name)])
 def test_schemas_of_lists_are_refused(kind: Any) -> None:
-    """Of a log event comes one record."""
+    """A log event is one record."""
     with pytest.raises(ConfigError, match="E204"):
         kind("participants-qos")

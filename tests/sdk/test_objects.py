@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, make_dataclass
 from datetime import UTC, datetime
 from enum import Enum, StrEnum
@@ -14,12 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, computed_field, field_serializer
 
+from collector import Collector
 from collector.filter import Filter
 from collector.schema import load_schema
-from collector.sdk.objects import Objects
+from collector.sdk.objects import ObjectReader
 
 _FILTER = Filter(load_schema("conferencing"))
-_OBJECTS = Objects(_FILTER)
+_OBJECTS = ObjectReader(_FILTER)
 
 
 class Kind(StrEnum):
@@ -112,7 +114,7 @@ def test_a_dataclass() -> None:
 
 
 def test_only_what_is_named_is_read() -> None:
-    """Neither values nor names of anything else are in what the filter gets."""
+    """The filter gets neither values nor names of other members."""
     event = Join(ip_address="::1", device=Device("phone"), more="canary", chat=["canary"])
     plain = _OBJECTS.plain(event)
     assert plain == {"ip_address": "::1", "device": {"type": "phone"}, "chat": True}
@@ -120,7 +122,7 @@ def test_only_what_is_named_is_read() -> None:
 
 
 def test_names_outside() -> None:
-    """Aliases of a model count, and members that it has besides its fields."""
+    """Aliases of a model count, and so do its extra members."""
 
     class Event(BaseModel):
         model_config = ConfigDict(extra="allow", populate_by_name=True)
@@ -144,7 +146,7 @@ def test_what_is_no_plain_value_is_of_the_wrong_type() -> None:
 
 
 def test_a_class_is_no_event() -> None:
-    """Nor is anything else that is neither a mapping nor a record."""
+    """Only mappings and records are events."""
     for event in (Join, Device, 5, object(), [1]):
         assert _OBJECTS.plain(event) is event
 
@@ -165,7 +167,7 @@ def test_lists_of_records(as_tuple: bool) -> None:
     people: Any = [Participant("203.0.113.7"), Participant("203.0.113.8")]
     document: Any = make_dataclass("Document", [str(way[0])])
     made = document(tuple(people) if as_tuple else people)
-    plain = Objects(filter_).plain(made)
+    plain = ObjectReader(filter_).plain(made)
     assert "canary" not in repr(plain)
     assert plain.keys() == {way[0]}
     found = filter_.admit(plain).records
@@ -182,7 +184,7 @@ def test_lists_of_records(as_tuple: bool) -> None:
     )
 )
 def test_a_model_means_what_its_json_means(event: Join) -> None:
-    """The same record as from a dictionary of the same values."""
+    """It has the same record as a dictionary of the same values."""
     device = event.device and {"type": event.device.type, "serial": event.device.serial}
     if device and isinstance(device["type"], Kind):
         device["type"] = device["type"].value
@@ -196,7 +198,91 @@ def test_a_model_means_what_its_json_means(event: Join) -> None:
 
 
 def test_times_are_texts() -> None:
-    """As JSON would have them."""
+    """They are written as in JSON."""
     moment = datetime(2026, 11, 24, 10, 20, tzinfo=UTC)
     plain = _OBJECTS.plain(Slotted("::1", {"version": moment}))
     assert plain["os"]["version"] == moment.isoformat()
+
+
+def _foreign(name: str) -> Any:
+    """Make a value that ends the program that looks at it, in one way or another."""
+
+    def exits(_: object) -> Any:
+        raise SystemExit("canary")
+
+    class _Exits:
+        """Says of itself what it is, and ends the program that asks."""
+
+        __class__: Any = property(exits)
+
+    class _ExitsAlways:
+        def __getattribute__(self, name: str) -> Any:
+            raise SystemExit("canary")
+
+    class _HashExits(type):
+        def __hash__(cls) -> int:
+            raise SystemExit("canary")
+
+        def __eq__(cls, other: object) -> bool:
+            raise SystemExit("canary")
+
+    class _LookupExits(type):
+        def __getattribute__(cls, name: str) -> Any:
+            raise SystemExit("canary")
+
+    class _Hashed(metaclass=_HashExits):
+        pass
+
+    class _LookedUp(metaclass=_LookupExits):
+        pass
+
+    made: dict[str, Callable[[], Any]] = {
+        "class": _Exits,
+        "always": _ExitsAlways,
+        "hash": _Hashed,
+        "look-up": lambda: type.__call__(_LookedUp),
+        "a type": lambda: _Exits,
+    }
+    return made[name]()
+
+
+class _Kind(Enum):
+    LINUX = "linux"
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("value", "__class__"):
+            raise SystemExit("canary")
+        return super().__getattribute__(name)
+
+
+@dataclass
+class _Event:
+    ip_address: Any = None
+    os: Any = None
+    chat: Any = None
+
+    def __getattribute__(self, name: str) -> Any:
+        raise SystemExit("canary")
+
+
+@pytest.mark.parametrize("name", ["class", "always", "hash", "look-up", "a type"])
+def test_no_code_of_an_event_ends_the_program(tmp_path: Path, name: str) -> None:
+    """Neither an event, nor a member of it or another argument, is asked for its class."""
+    foreign = _foreign(name)
+    events = [
+        foreign,
+        [foreign],
+        {"ip_address": foreign, "os": {"type": foreign}},
+        _Event(foreign, {"type": foreign}, foreign),
+        _Event("203.0.113.7", foreign),
+        _Event("203.0.113.7", {"type": _Kind.LINUX}),
+    ]
+    with Collector("conferencing", f"sqlite:///{tmp_path / 'store.db'}") as telemetry:
+        for event in events:
+            telemetry.emit(event)
+        for argument in ("peer", "user_agent", "consent"):
+            telemetry.emit({"os": {"type": "linux"}}, **{argument: foreign})
+        account = telemetry.tally()
+    assert account.received == len(events) + 3
+    assert account.admitted >= 2
+    assert account.rejected["not_an_object"] >= 1

@@ -1,4 +1,4 @@
-"""The page about the SDK says what is true, and its examples run."""
+"""The page about the SDK is true, and its examples run."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import pytest
 from collector.contracts import Tally
 from collector.sdk.account import LOSSES, Account
 from collector.sdk.settings import settings
+from tests.deadline import WAIT_SECONDS
 from tests.sdk.stores import rows
 
 _PAGE = (Path(__file__).parents[2] / "docs" / "sdk.md").read_text()
@@ -36,7 +37,7 @@ def _first_cells(text: str) -> list[str]:
 
 
 def test_every_example_is_run() -> None:
-    """None goes without a marker, and each marker has its test."""
+    """Each example has a marker, and each marker has its test."""
     assert len(_BLOCKS) == _PAGE.count("```python\n")
     assert {marker for marker, _ in _BLOCKS} == {"run", "app", "test"}
 
@@ -55,13 +56,14 @@ def _run(arguments: list[str], folder: Path) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         check=False,
+        timeout=WAIT_SECONDS,
     )
     assert done.returncode == 0, done.stdout.decode()
     return done.stdout.decode()
 
 
 def test_the_three_lines(tmp_path: Path) -> None:
-    """The row is what the page says it is."""
+    """The row has the values that the page names."""
     _run(["-c", _blocks("run")[0]], tmp_path)
     (row,) = rows(tmp_path / "telemetry.db")
     kept = {name for name, value in row.items() if value is not None}
@@ -69,7 +71,7 @@ def test_the_three_lines(tmp_path: Path) -> None:
 
 
 def test_the_tests(tmp_path: Path) -> None:
-    """They pass, and there are two of them; the laws with fewer examples than one would try."""
+    """Both tests of the page pass; the laws with fewer examples than usual."""
     (example,) = _blocks("test")
     laws = 'load_schema("conferencing")'
     found: dict[str, Any] = {}
@@ -81,7 +83,7 @@ def test_the_tests(tmp_path: Path) -> None:
 
 
 def test_the_app(tmp_path: Path) -> None:
-    """Served by uvicorn and asked once, it has a row of who asked."""
+    """Served by uvicorn and requested once, it stores one row with the client."""
     (example,) = _blocks("app")
     (tmp_path / "rooms.py").write_text(example)
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -96,7 +98,7 @@ def test_the_app(tmp_path: Path) -> None:
         assert _asked(f"http://127.0.0.1:{port}/rooms/1") == b'"welcome"'
     finally:
         server.terminate()
-        server.wait()
+        server.wait(WAIT_SECONDS)
     (row,) = rows(tmp_path / "telemetry.db", "web")
     assert (row["client.address"], row["os.type"]) == ("127.0.0.1", "linux")
 
@@ -104,22 +106,22 @@ def test_the_app(tmp_path: Path) -> None:
 def _asked(url: str) -> bytes:
     headers = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:120.0) Firefox/120.0"}
     request = urllib.request.Request(url, headers=headers)
+    until = time.monotonic() + WAIT_SECONDS
     while True:
         try:
-            with urllib.request.urlopen(request) as answer:
+            with urllib.request.urlopen(request, timeout=WAIT_SECONDS) as answer:
                 return bytes(answer.read())
-        except ConnectionError:
-            time.sleep(0.02)
-        except urllib.error.URLError:
+        except (ConnectionError, urllib.error.URLError):
+            assert time.monotonic() < until
             time.sleep(0.02)
 
 
 def test_every_setting_is_there() -> None:
-    """The table says what the code says."""
+    """The table has the texts of the code."""
     table = _section("Settings")
     for each in settings():
         default = "none" if each.default in ("", None, ()) else f"`{each.default}`"
-        assert f"| `{each.name}` | `{each.variable}` | {default} | {each.says} |\n" in table
+        assert f"| `{each.name}` | `{each.variable}` | {default} | {each.description} |\n" in table
     assert _first_cells(table) == [each.name for each in settings()]
 
 

@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import os
 import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,30 +13,29 @@ from typing import Any
 import pytest
 
 from collector.sdk import Collector
+from tests.deadline import WAIT_SECONDS
+from tests.sdk.accounts import address, both_ways, spool_of
+from tests.sdk.program import run_code
 from tests.sdk.stores import addresses
 
-_THREADS, _EACH = 8, int(os.environ.get("COLLECTOR_SDK_EVENTS", "100000"))
+_THREADS, _EACH = 8, int(os.environ.get("COLLECTOR_SDK_EVENTS", "20000"))
 _MINUTES = 120.0
 
 
-def _address(number: int) -> str:
-    return f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
-
-
 def test_threads(tmp_path: Path) -> None:
-    """Eight of them, a hundred thousand events each: all are delivered, each once."""
+    """Eight of them, twenty thousand events each: all are delivered, each once."""
     path, total = tmp_path / "t.ndjson", _THREADS * _EACH
     with Collector(to=f"ndjson:///{path}", queue=total, exit_timeout=_MINUTES) as telemetry:
 
         def run(first: int) -> None:
             for number in range(first, first + _EACH):
-                assert telemetry.emit({"ip": _address(number), "chat": "not kept"})
+                assert telemetry.emit({"ip": address(number), "chat": "not kept"})
 
         threads = [threading.Thread(target=run, args=(n * _EACH,)) for n in range(_THREADS)]
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join()
+            thread.join(WAIT_SECONDS)
     account = telemetry.tally()
     assert account.received == account.admitted == account.delivered == total
     assert account.content == {"chat": total}
@@ -47,26 +45,28 @@ def test_threads(tmp_path: Path) -> None:
 
 
 _CHILD = """
-import os, sys, threading, time
+import os, sys, threading, time, warnings
 from collector import Collector
 
-kind, to, spool = sys.argv[1], sys.argv[2], sys.argv[3] or None
+warnings.filterwarnings("ignore", "This process", DeprecationWarning)  # of fork, since Python 3.12
+to, spool = sys.argv[1], sys.argv[2] or None
 def emit(telemetry, first, number):
     for at in range(first, first + number):
         assert telemetry.emit({"ip": f"10.0.{at >> 8}.{at & 255}"})
 """
 
 
-def _run(code: str, kind: str, to: str, spool: str = "") -> subprocess.CompletedProcess[str]:
-    quiet = "ignore:This process:DeprecationWarning"  # of fork, since Python 3.12
-    command = [sys.executable, "-W", quiet, "-c", _CHILD + code, kind, to, spool]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+def _run(code: str, to: str, spool: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return run_code(_CHILD + code, to, spool or "")
 
 
-@pytest.mark.parametrize("scheme", ["sqlite", "ndjson"])
-@pytest.mark.parametrize("spooled", [False, True], ids=["straight", "spooled"])
-def test_fork(tmp_path: Path, scheme: str, spooled: bool) -> None:
-    """Parent and children emit before and after; nobody delivers what is another's."""
+schemes = pytest.mark.parametrize("scheme", ["sqlite", "ndjson"])
+
+
+@schemes
+@both_ways
+def test_fork(tmp_path: Path, scheme: str, with_spool: bool) -> None:
+    """Parent and children emit before and after; each delivers its own records only."""
     path = tmp_path / ("t.db" if scheme == "sqlite" else "t.ndjson")
     code = """
 with Collector(to=to, spool=spool, interval=0.05) as telemetry:
@@ -77,25 +77,88 @@ with Collector(to=to, spool=spool, interval=0.05) as telemetry:
         if not pid:
             assert telemetry.tally().received == 0
             emit(telemetry, 100 + child * 100, 100)
-            assert telemetry.close(30), telemetry.tally()
+            assert telemetry.close(50), telemetry.tally()
             account = telemetry.tally()
             assert account.admitted == account.delivered + account.spooled == 100, account
             os._exit(0)
         children.append(pid)
     emit(telemetry, 400, 100)
     assert [os.waitpid(pid, 0)[1] for pid in children] == [0, 0, 0]
-    assert telemetry.close(30)
+    assert telemetry.close(50)
 account = telemetry.tally()
 assert account.admitted + account.recovered == 200 == account.delivered, account
 """
-    done = _run(code, "", f"{scheme}:///{path}", str(tmp_path / "spool") if spooled else "")
+    done = _run(code, f"{scheme}:///{path}", spool_of(tmp_path, with_spool))
     assert (done.returncode, done.stderr) == (0, "")
     assert addresses(path) == sorted(f"10.0.{at >> 8}.{at & 255}" for at in range(500))
 
 
+@schemes
+@both_ways
+def test_the_parent_of_a_fork_closes_first(tmp_path: Path, scheme: str, with_spool: bool) -> None:
+    """What the child emits before and after that is delivered; it can have the parent's spool."""
+    path = tmp_path / ("t.db" if scheme == "sqlite" else "t.ndjson")
+    code = """
+telemetry = Collector(to=to, spool=spool, interval=0)
+emit(telemetry, 0, 20)
+assert telemetry.flush(50)
+reading, writing = os.pipe()
+pid = os.fork()
+if not pid:
+    if not spool:
+        emit(telemetry, 20, 20)
+        assert telemetry.flush(50)
+    os.close(writing)
+    os.read(reading, 1)
+    emit(telemetry, 40, 20)
+    assert telemetry.close(50) if spool else telemetry.flush(50)
+    assert not spool or os.listdir(spool) == ["0"]
+    os._exit(0)
+assert telemetry.close(50)
+os.close(writing)
+assert os.waitpid(pid, 0)[1] == 0
+"""
+    done = _run(code, f"{scheme}:///{path}", spool_of(tmp_path, with_spool))
+    assert (done.returncode, done.stderr) == (0, "")
+    found = addresses(path)
+    assert len(found) == len(set(found)) == (40 if with_spool else 60)
+
+
+@both_ways
+def test_a_fork_waits_for_a_delivery(tmp_path: Path, with_spool: bool) -> None:
+    """A child that inherited half a transaction would find the store locked for ever."""
+    code = """
+from collector.sinks.store import Store
+
+inside, insert = threading.Event(), Store._insert
+
+def insert_slowly(*args, **kwargs):
+    added = insert(*args, **kwargs)
+    inside.set()
+    time.sleep(0.2)
+    return added
+
+Store._insert = insert_slowly
+telemetry = Collector(to=to, spool=spool, interval=0)
+emit(telemetry, 0, 1)
+assert inside.wait(50)
+pid = os.fork()
+if not pid:
+    emit(telemetry, 1, 1)
+    assert telemetry.close(50), telemetry.tally()
+    os._exit(0)
+assert os.waitpid(pid, 0)[1] == 0
+assert telemetry.close(50)
+"""
+    path = tmp_path / "t.db"
+    done = _run(code, f"sqlite:///{path}", spool_of(tmp_path, with_spool))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert addresses(path) == ["10.0.0.0", "10.0.0.1"]
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_multiprocessing(tmp_path: Path, method: str) -> None:
-    """Workers of a pool, which end without closing anything."""
+    """Workers of a pool end without closing anything; their records are delivered."""
     path = tmp_path / "t.ndjson"
     with Collector(to=f"ndjson:///{path}") as telemetry:
         telemetry.emit({"ip": "10.9.9.9"})
@@ -104,7 +167,7 @@ def test_multiprocessing(tmp_path: Path, method: str) -> None:
         for worker in workers:
             worker.start()
         for worker in workers:
-            worker.join(60)
+            worker.join(WAIT_SECONDS)
         assert [worker.exitcode for worker in workers] == [0, 0]
     assert addresses(path) == sorted(
         ["10.9.9.9", *(f"10.0.{n}.{at}" for n in (0, 1) for at in range(50))]
@@ -128,14 +191,14 @@ def _work(telemetry: Collector, number: int) -> None:
     ids=["end", "exit", "exception", "thread", "atexit"],
 )
 def test_the_end_of_a_process(tmp_path: Path, ending: str) -> None:
-    """Nothing is closed, and the process ends: what was emitted is delivered."""
+    """The process ends without ``close``: its records are delivered."""
     path = tmp_path / "t.db"
     code = f"""
 telemetry = Collector(to=to, interval=3600)
 emit(telemetry, 0, 100)
 {ending}
 """
-    done = _run(code, "", f"sqlite:///{path}")
+    done = _run(code, f"sqlite:///{path}")
     more = 5 if "emit" in ending else 0
     assert done.returncode == ("raise" in ending)
     assert done.stderr.count("Traceback") == ("raise" in ending)
@@ -143,7 +206,8 @@ emit(telemetry, 0, 100)
 
 
 def test_emitting_after_the_end(tmp_path: Path) -> None:
-    """A late destructor emits when all is closed: it gets ``False``, and nothing else happens."""
+    """A late destructor emits after the end: ``emit`` returns ``False``, and nothing else
+    happens."""
     code = """
 class Late:
     def __init__(self, telemetry):
@@ -156,7 +220,7 @@ emit(telemetry, 0, 1)
 import builtins
 builtins.late = Late(telemetry)
 """
-    done = _run(code, "", f"sqlite:///{tmp_path}/t.db")
+    done = _run(code, f"sqlite:///{tmp_path}/t.db")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout in ("False\n", "")
     assert len(addresses(tmp_path / "t.db")) == 1
@@ -166,7 +230,7 @@ builtins.late = Late(telemetry)
     "ending", ["os.kill(os.getpid(), 15)", "os.kill(os.getpid(), 9)", "os._exit(3)"]
 )
 def test_a_crash_with_a_spool(tmp_path: Path, ending: str) -> None:
-    """All that preceded the last flush is there, delivered by the next process, each once."""
+    """Every record from before the last flush is delivered once by the next process."""
     path, spool = tmp_path / "t.db", tmp_path / "spool"
     code = f"""
 telemetry = Collector(to=to, spool=spool)
@@ -175,11 +239,11 @@ assert telemetry.flush(30)
 emit(telemetry, 500, 100)
 {ending}
 """
-    done = _run(code, "", f"sqlite:///{path}", str(spool))
+    done = _run(code, f"sqlite:///{path}", spool)
     assert done.returncode not in (0, 1)
     with Collector(to=f"sqlite:///{path}", spool=spool) as telemetry:
         recovered = telemetry.tally().recovered
-        assert telemetry.close(30)
+        assert telemetry.close(50)
     found = addresses(path)
     assert len(found) == len(set(found)) >= 500
     assert telemetry.tally().delivered == recovered
@@ -188,13 +252,13 @@ emit(telemetry, 500, 100)
 
 
 def test_several_processes_share_a_spool(tmp_path: Path) -> None:
-    """Each has a place of its own; a place that is free is used again."""
+    """Each has a subdirectory of its own; a free one is used again."""
     spool, path = tmp_path / "spool", tmp_path / "t.db"
     first = Collector(to=f"sqlite:///{path}", spool=spool)
     second = Collector(to=f"sqlite:///{path}", spool=spool)
     for number, telemetry in enumerate((first, second)):
         assert telemetry.emit({"ip": f"10.0.0.{number}"})
-        assert telemetry.close(30)
+        assert telemetry.close(50)
     assert sorted(each.name for each in spool.iterdir()) == ["0", "1"]
     with Collector(to=f"sqlite:///{path}", spool=spool) as third:
         third.emit({"ip": "10.0.0.2"})

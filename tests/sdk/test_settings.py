@@ -14,13 +14,13 @@ from collector.sdk.target import local_store, target
 
 
 def test_defaults() -> None:
-    """Nothing given is nothing changed."""
+    """Without arguments every setting has its default."""
     assert read({}, {}) == Settings()
     assert read(dict.fromkeys(setting.name for setting in settings()), {}) == Settings()
 
 
 def test_every_setting_is_an_argument() -> None:
-    """And the other way round."""
+    """Every argument but ``keys`` is a setting, and the other way round."""
     code = Collector.__init__.__code__
     names = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
     assert set(names) - {"keys"} == {setting.name for setting in settings()}
@@ -48,7 +48,7 @@ def test_every_setting_is_an_argument() -> None:
     ],
 )
 def test_the_environment_has_the_last_word(name: str, text: str, value: object) -> None:
-    """Each setting, whatever the argument says."""
+    """A variable replaces each setting, whatever the argument is."""
     assert getattr(read({}, {f"COLLECTOR_SDK_{name.upper()}": text}), name) == value
     other = {"mode": "on", "when_full": "newest", "queue": 1, "batch": 1}.get(name)
     assert getattr(read({name: other}, {f"COLLECTOR_SDK_{name.upper()}": text}), name) == value
@@ -98,7 +98,7 @@ def test_the_environment_has_the_last_word(name: str, text: str, value: object) 
     ids=str,
 )
 def test_faults(name: str, value: Any) -> None:
-    """Each is told with its setting, and not quoted."""
+    """Each fault names its setting and quotes no value."""
     with pytest.raises(ConfigFaults) as caught:
         read({name: value}, {})
     (fault,) = caught.value.faults
@@ -133,7 +133,7 @@ def test_targets() -> None:
 
 
 def test_the_users_directory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By XDG; relative values do not count; a user without a home is told."""
+    """It follows XDG; relative values do not count; a user without a home is an error."""
     monkeypatch.setenv("XDG_DATA_HOME", "/data")
     assert local_store().path == Path("/data/collector/telemetry.db")
     monkeypatch.setenv("XDG_DATA_HOME", "relative")

@@ -1,4 +1,4 @@
-"""The middleware in real frameworks and servers, and by hand where those do not go."""
+"""The middleware in real frameworks and servers, and called directly."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import json
 import socket
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +27,7 @@ from collector import Collector
 from collector.errors import ConfigError
 from collector.sdk.web import App, ClientMiddleware, Message, Receive, Scope, Send
 from collector.testing import canaries, scan
+from tests.deadline import WAIT_SECONDS, wait_until
 
 _IPHONE = (
     "Mozilla/5.0 (iPhone; CPU iPhone OS 17_4 like Mac OS X) AppleWebKit/605.1.15"
@@ -46,13 +46,13 @@ _Headers = list[tuple[bytes, bytes]]
 
 @pytest.fixture
 def telemetry(tmp_path: Path) -> Iterator[Collector]:
-    """One that writes lines."""
+    """Make a ``Collector`` that writes lines."""
     with Collector("web", f"ndjson:///{tmp_path}/records.ndjson") as telemetry:
         yield telemetry
 
 
 def _kept(telemetry: Collector, tmp_path: Path) -> list[dict[str, Any]]:
-    """The records so far, without schema and time."""
+    """Return the records so far, without schema and time."""
     assert telemetry.flush(5)
     path = tmp_path / "records.ndjson"
     lines = path.read_text().splitlines() if path.exists() else []
@@ -69,7 +69,7 @@ async def _answering(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def _asked(app: App, scope: Scope) -> list[Message]:
-    """What an app sends when it is asked once."""
+    """Call an app once, and return what it sends."""
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -97,7 +97,7 @@ def _agent(text: str = _IPHONE) -> tuple[bytes, bytes]:
 def test_a_request_is_an_event_and_goes_on_untouched(
     telemetry: Collector, tmp_path: Path, kind: str
 ) -> None:
-    """The app gets the very scope and channels; the record says who asked."""
+    """The app gets the same scope and channels; the record has the client."""
     scope = _scope([_agent()], kind=kind)
     sent = _asked(ClientMiddleware(_answering, telemetry), scope)
     assert sent[0]["scope"] is scope
@@ -106,7 +106,7 @@ def test_a_request_is_an_event_and_goes_on_untouched(
 
 
 def test_lifespan_is_no_request(telemetry: Collector) -> None:
-    """It is only handed on."""
+    """The app is called, and nothing is emitted."""
     sent = _asked(ClientMiddleware(_answering, telemetry), {"type": "lifespan"})
     assert sent[0]["type"] == "answered"
     assert telemetry.tally().received == 0
@@ -125,7 +125,7 @@ def test_lifespan_is_no_request(telemetry: Collector) -> None:
     ],
 )
 def test_peers(telemetry: Collector, tmp_path: Path, client: Any, kept: dict[str, str]) -> None:
-    """What is no address costs the address; what the user agent says is the request's own."""
+    """An invalid address is dropped; the user agent is that of the request."""
     _asked(ClientMiddleware(_answering, telemetry), _scope([_agent()], client))
     assert _kept(telemetry, tmp_path) == [kept]
 
@@ -148,7 +148,7 @@ def test_peers(telemetry: Collector, tmp_path: Path, client: Any, kept: dict[str
 def test_trusted_hops(
     telemetry: Collector, tmp_path: Path, hops: int, lines: list[bytes], address: str | None
 ) -> None:
-    """The address that the outermost trusted proxy saw, never one that a client wrote itself."""
+    """The address that the outermost trusted proxy saw, never one that a client wrote."""
     headers = [_agent(), *((b"x-forwarded-for", line) for line in lines)]
     _asked(ClientMiddleware(_answering, telemetry, hops=hops), _scope(headers))
     assert [record.get("client.address") for record in _kept(telemetry, tmp_path)] == [address]
@@ -169,20 +169,20 @@ def test_trusted_hops(
     ids=range(8),
 )
 def test_hostile_agents(telemetry: Collector, tmp_path: Path, headers: _Headers) -> None:
-    """They leave the address, and the request goes on."""
+    """The address stays, and the app is called."""
     sent = _asked(ClientMiddleware(_answering, telemetry), _scope(headers))
     assert sent[0]["type"] == "answered"
     assert _kept(telemetry, tmp_path) == [{"client.address": "203.0.113.7"}]
 
 
 def test_nothing_is_counted(telemetry: Collector) -> None:
-    """A request without address and system is an event of which nothing is left."""
+    """A request without address and system is counted as an event with nothing admitted."""
     _asked(ClientMiddleware(_answering, telemetry), _scope([], client=None))
     assert telemetry.tally().rejected == {"nothing_admitted": 1}
 
 
 def test_an_app_that_fails_fails_as_before(telemetry: Collector, tmp_path: Path) -> None:
-    """Its exception passes; the request was there all the same."""
+    """Its exception is raised; the request is counted all the same."""
 
     async def failing(scope: Scope, receive: Receive, send: Send) -> None:
         raise LookupError
@@ -193,14 +193,14 @@ def test_an_app_that_fails_fails_as_before(telemetry: Collector, tmp_path: Path)
 
 
 def test_telemetry_that_is_over_stops_no_request(telemetry: Collector) -> None:
-    """After ``close`` there are answers and no events."""
+    """After ``close`` there are responses and no events."""
     telemetry.close()
     sent = _asked(ClientMiddleware(_answering, telemetry), _scope([_agent()]))
     assert sent[0]["type"] == "answered"
 
 
 def test_a_schema_that_derives_nothing_has_the_address(tmp_path: Path) -> None:
-    """The schema decides what a user agent is asked for."""
+    """The schema decides whether a user agent is parsed."""
     with Collector("conferencing", f"ndjson:///{tmp_path}/records.ndjson") as telemetry:
         _asked(ClientMiddleware(_answering, telemetry), _scope([_agent()]))
         assert _kept(telemetry, tmp_path) == [{"client.address": "203.0.113.7"}]
@@ -226,7 +226,7 @@ fields:
 
 
 def test_a_schema_without_addresses_has_systems(tmp_path: Path) -> None:
-    """For a middleware, what a user agent says is enough for a record."""
+    """The user agent is enough for a record."""
     (tmp_path / "systems.yaml").write_text(_SYSTEMS)
     with Collector(tmp_path / "systems.yaml", f"ndjson:///{tmp_path}/records.ndjson") as telemetry:
         _asked(ClientMiddleware(_answering, telemetry), _scope([_agent()]))
@@ -235,7 +235,7 @@ def test_a_schema_without_addresses_has_systems(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("hops", [-1, 17, True, "1", None, 1.0])
 def test_a_wrong_number_of_hops(telemetry: Collector, hops: Any) -> None:
-    """It is said at once."""
+    """It raises at once."""
     with pytest.raises(ConfigError) as caught:
         ClientMiddleware(_answering, telemetry, hops=hops)
     assert caught.value.code == "E209"
@@ -246,20 +246,19 @@ def test_a_wrong_number_of_hops(telemetry: Collector, hops: Any) -> None:
 
 
 @contextmanager
-def _served(app: Any, *, proxy_headers: bool = False) -> Iterator[int]:
-    """A port at which uvicorn serves an app."""
+def served(app: Any, *, proxy_headers: bool = False) -> Iterator[int]:
+    """Serve an app with uvicorn, and yield its port."""
     listening = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(app, log_config=None, proxy_headers=proxy_headers, ws="none")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:
-        while not server.started:
-            time.sleep(0.005)
+        wait_until(lambda: server.started)
         yield listening.getsockname()[1]
     finally:
         server.should_exit = True
-        thread.join()
+        thread.join(WAIT_SECONDS)
 
 
 def _starlette(telemetry: Collector) -> Starlette:
@@ -285,13 +284,13 @@ def _fastapi(telemetry: Collector) -> FastAPI:
 
 @pytest.mark.parametrize("framework", [_starlette, _fastapi])
 def test_real_frameworks(tmp_path: Path, framework: Any) -> None:
-    """The store has who asked, and none of what they asked for or said."""
+    """The store has the clients, and nothing else of the requests."""
     path, query, cookie, header, body = planted = canaries(5)
     with (
         Collector("web", f"sqlite:///{tmp_path}/telemetry.db") as telemetry,
-        _served(framework(telemetry)) as port,
+        served(framework(telemetry)) as port,
     ):
-        asking = http.client.HTTPConnection("127.0.0.1", port)
+        asking = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_SECONDS)
         headers = {"User-Agent": _IPHONE, "Cookie": cookie, "X-Header": header, "Referer": query}
         asking.request("POST", f"/rooms/{path}?name={query}", body, headers)
         answer = asking.getresponse()
@@ -305,9 +304,9 @@ def test_real_frameworks(tmp_path: Path, framework: Any) -> None:
 
 
 def test_a_server_that_trusts_a_proxy_itself(telemetry: Collector, tmp_path: Path) -> None:
-    """Uvicorn's ``proxy_headers`` put the address where it belongs: then no hops are left."""
-    with _served(_starlette(telemetry), proxy_headers=True) as port:
-        asking = http.client.HTTPConnection("127.0.0.1", port)
+    """Uvicorn's ``proxy_headers`` sets the address: then no hops are left."""
+    with served(_starlette(telemetry), proxy_headers=True) as port:
+        asking = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_SECONDS)
         asking.request("POST", "/rooms/1", headers={"X-Forwarded-For": "198.51.100.1"})
         asking.getresponse().read()
         asking.close()

@@ -1,12 +1,10 @@
-"""Consent that is withdrawn: what was kept of somebody for optional purposes is gone, wherever it
-waits or lies, and the account tells of it."""
+"""Withdrawn consent: a person's data for optional purposes is removed everywhere, and counted."""
 
 from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from time import sleep
 from typing import Any
 
 import pytest
@@ -14,14 +12,14 @@ import pytest
 from collector.errors import CollectorError, DeliveryError, InputError
 from collector.ledger import opened
 from collector.sdk import Collector
+from tests.deadline import WAIT_SECONDS, wait_until
+from tests.sdk.accounts import SURVEY, YESTERDAY, adds_up, both_ways, spool_of
 from tests.sdk.stores import lines, rows
 from tests.sdk.wires import hung, wire
 from tests.sidecar.serving import started
 
 _HIS, _HERS = "203.0.113.7", "203.0.113.8"
-_TODAY = datetime.now(UTC).date() - timedelta(days=1)  # also around midnight
 _MODEL = b"Pixel 8"
-_FOREVER = 30.0
 
 
 def _event(address: str = _HIS) -> dict[str, Any]:
@@ -33,28 +31,22 @@ def _bytes(directory: Path) -> bytes:
     return b"\n".join(path.read_bytes() for path in directory.rglob("*") if path.is_file())
 
 
-def _adds_up(telemetry: Collector) -> None:
-    account = telemetry.tally()
-    where = account.delivered + account.queued + account.spooled + sum(account.lost.values())
-    assert account.admitted + account.recovered == where
-
-
 @pytest.mark.parametrize("scheme", ["sqlite", "ndjson"])
-def test_what_is_stored_and_what_waits(tmp_path: Path, scheme: str) -> None:
-    """Of one person, to the last byte; what is for the service stays, and all that is of others."""
+def test_stored_and_queued_records(tmp_path: Path, scheme: str) -> None:
+    """One person's data goes to the last byte; data for the service, and of others, stays."""
     path = tmp_path / f"t.{scheme}"
     with Collector(to=f"{scheme}:///{path}", interval=3600) as telemetry:
         for address in (_HIS, _HIS):
             assert telemetry.emit(_event(address))
-        assert telemetry.flush(_FOREVER)
+        assert telemetry.flush(WAIT_SECONDS)
         assert telemetry.emit(_event())
         assert _bytes(tmp_path).count(_MODEL) >= 2
-        done = telemetry.withdraw("client.address", _HIS, since=_TODAY)
+        done = telemetry.withdraw("client.address", _HIS, since=YESTERDAY)
         assert (done.queued, done.spooled, done.stored, done.damaged) == (1, 0, 2, 0)
         assert done.is_swept
         assert _MODEL not in _bytes(tmp_path)
         assert telemetry.emit(_event(_HERS))
-        assert telemetry.flush(_FOREVER)
+        assert telemetry.flush(WAIT_SECONDS)
     account = telemetry.tally()
     assert (account.delivered, account.lost) == (4, {})
     found = rows(path) if scheme == "sqlite" else lines(path)
@@ -63,15 +55,15 @@ def test_what_is_stored_and_what_waits(tmp_path: Path, scheme: str) -> None:
     assert {each["os.type"] for each in found} == {"android"}
 
 
-def test_what_came_outside_of_the_window_stays(tmp_path: Path) -> None:
-    """It is somebody else's. Times may be texts, days and moments."""
+def test_records_outside_of_the_window_stay(tmp_path: Path) -> None:
+    """It is another person's. Times may be texts, days and moments."""
     now = datetime.now(UTC)
     with Collector(to=f"sqlite:///{tmp_path}/t.db") as telemetry:
         assert telemetry.emit(_event())
-        assert telemetry.flush(_FOREVER)
+        assert telemetry.flush(WAIT_SECONDS)
         for since, until in (
             (now - timedelta(hours=2), now - timedelta(hours=1)),
-            (_TODAY - timedelta(days=9), _TODAY - timedelta(days=1)),
+            (YESTERDAY - timedelta(days=9), YESTERDAY - timedelta(days=1)),
             ("2026-01-01", "2026-01-31T10:00:00Z"),
         ):
             done = telemetry.withdraw("client.address", _HIS, since=since, until=until)
@@ -79,43 +71,41 @@ def test_what_came_outside_of_the_window_stays(tmp_path: Path) -> None:
         assert telemetry.withdraw("client.address", _HIS, since=now).stored == 1
 
 
-def test_what_is_on_its_way_is_not_sent_as_it_was(tmp_path: Path) -> None:
-    """While the sidecar is away, a batch is tried again and again: once it is back, what is left
-    of it arrives. What it has taken is named as beyond reach."""
+def test_a_batch_in_flight_is_redacted(tmp_path: Path) -> None:
+    """While the sidecar is away, a batch is retried: once it is back, the redacted batch arrives.
+    The result names the sidecar as a place beyond reach."""
     with started(tmp_path) as sidecar, wire(sidecar.ports["http"]) as between:
         between.is_cut = True
         with Collector(to=f"http://127.0.0.1:{between.port}", interval=0) as telemetry:
             assert telemetry.emit(_event())
-            while not telemetry.tally().failures:
-                sleep(0.01)
+            wait_until(lambda: telemetry.tally().failures)
             assert telemetry.emit(_event())
-            done = telemetry.withdraw("client.address", _HIS, since=_TODAY)
+            done = telemetry.withdraw("client.address", _HIS, since=YESTERDAY)
             assert (done.queued, done.stored) == (2, 0)
             assert "subject object" in done.beyond[0]
             between.is_cut = False
-            assert telemetry.flush(_FOREVER)
+            assert telemetry.flush(WAIT_SECONDS)
         assert telemetry.tally().delivered == 2
     assert between.sent.count(_HIS.encode()) == 2
     assert _MODEL not in between.sent
 
 
 def test_a_spool_is_amended_with_a_receipt(tmp_path: Path) -> None:
-    """Its ledger says that it was done, and holds; what is left is delivered, each record once."""
+    """Its ledger has an entry and verifies; the remaining records are delivered once."""
     spool = tmp_path / "spool"
     with started(tmp_path) as sidecar, wire(sidecar.ports["http"]) as between:
         between.is_cut = True
         with Collector(to=f"http://127.0.0.1:{between.port}", spool=spool, interval=0) as telemetry:
             for address in (_HIS, _HERS, _HIS):
                 assert telemetry.emit(_event(address))
-            assert telemetry.flush(_FOREVER)
+            assert telemetry.flush(WAIT_SECONDS)
             assert telemetry.tally().spooled == 3
-            done = telemetry.withdraw("client.address", _HIS, since=_TODAY)
+            done = telemetry.withdraw("client.address", _HIS, since=YESTERDAY)
             assert (done.queued, done.spooled, done.is_swept) == (0, 2, True)
             assert _bytes(spool).count(_MODEL) == 1
-            _adds_up(telemetry)
+            adds_up(telemetry)
             between.is_cut = False
-            while telemetry.tally().spooled:
-                sleep(0.01)
+            wait_until(lambda: not telemetry.tally().spooled)
         assert telemetry.tally().delivered == 3
         assert between.sent.count(_MODEL) == 1
     with opened(spool / "0" / "spool.db") as ledger:
@@ -126,54 +116,33 @@ def test_a_spool_is_amended_with_a_receipt(tmp_path: Path) -> None:
         assert _HIS.encode() not in entry.text
 
 
-_SURVEY = """
-schema: survey
-version: 1.0.0
-title: A survey
-owner: somebody
-purposes:
-  planning:
-    use: analytics.reporting.system.performance
-    basis: consent
-    reason: Which networks to test with
-    optional: true
-fields:
-  client.address:
-    kind: ip
-    category: user.device.ip_address
-    purposes: [planning]
-    retention: 30d
-    reason: Which networks to test with
-"""
-
-
-@pytest.mark.parametrize("with_spool", [False, True], ids=["memory", "spool"])
+@both_ways
 def test_records_of_which_nothing_is_left_are_lost(tmp_path: Path, with_spool: bool) -> None:
-    """And counted as such; whoever waits in ``flush`` does not wait for them."""
-    spool, schema = tmp_path / "spool" if with_spool else None, tmp_path / "survey.yaml"
-    schema.write_text(_SURVEY)
+    """They are counted as withdrawn; ``flush`` does not wait for them."""
+    spool, schema = spool_of(tmp_path, with_spool), tmp_path / "survey.yaml"
+    schema.write_text(SURVEY)
     with hung() as port:
         to = f"http://127.0.0.1:{port}"
         telemetry = Collector(schema, to, spool=spool, interval=3600, timeout=0.2)
         for number in range(5):
             assert telemetry.emit({"client.address": _HIS if number % 2 else _HERS})
         if with_spool:
-            assert telemetry.flush(_FOREVER)
-        done = telemetry.withdraw("client.address", _HIS, since=_TODAY)
+            assert telemetry.flush(WAIT_SECONDS)
+        done = telemetry.withdraw("client.address", _HIS, since=YESTERDAY)
         assert (done.queued, done.spooled) == ((0, 2) if with_spool else (2, 0))
-        _adds_up(telemetry)
+        adds_up(telemetry)
         assert telemetry.tally().lost == {"withdrawn": 2}
-        done = telemetry.withdraw("client.address", _HERS, since=_TODAY)
+        done = telemetry.withdraw("client.address", _HERS, since=YESTERDAY)
         assert done.queued + done.spooled == 3
-        assert telemetry.flush(_FOREVER)
+        assert telemetry.flush(WAIT_SECONDS)
         assert telemetry.tally().lost == {"withdrawn": 5}
         assert telemetry.close(0)
-        _adds_up(telemetry)
+        adds_up(telemetry)
 
 
-def test_who_emits_meanwhile_waits_for_nothing(tmp_path: Path) -> None:
-    """Threads emit, records are delivered, and of somebody everything is withdrawn again and again:
-    the account adds up, and in the end nothing optional of him is there."""
+def test_emit_does_not_wait_for_a_withdrawal(tmp_path: Path) -> None:
+    """Threads emit, records are delivered, and one person withdraws again and again: the account
+    adds up, and in the end nothing optional of that person is stored."""
     path = tmp_path / "t.db"
     with Collector(to=f"sqlite:///{path}", interval=0, batch=20) as telemetry:
 
@@ -185,10 +154,10 @@ def test_who_emits_meanwhile_waits_for_nothing(tmp_path: Path) -> None:
         for thread in threads:
             thread.start()
         while any(thread.is_alive() for thread in threads):
-            telemetry.withdraw("client.address", _HIS, since=_TODAY)
-            _adds_up(telemetry)
-        telemetry.withdraw("client.address", _HIS, since=_TODAY)
-        assert telemetry.flush(_FOREVER)
+            telemetry.withdraw("client.address", _HIS, since=YESTERDAY)
+            adds_up(telemetry)
+        telemetry.withdraw("client.address", _HIS, since=YESTERDAY)
+        assert telemetry.flush(WAIT_SECONDS)
     found = rows(path)
     assert telemetry.tally().delivered == len(found) == 900
     models = {(each["client.address"], each["device.model.name"]) for each in found}
@@ -196,38 +165,38 @@ def test_who_emits_meanwhile_waits_for_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("state", ["off", "closed", "unused"])
-def test_nobody_must_be_running(tmp_path: Path, state: str) -> None:
-    """What an earlier process has left goes as well, in store and spool; nothing is made anew."""
+def test_no_process_need_be_running(tmp_path: Path, state: str) -> None:
+    """Data of an earlier process is removed too, from store and spool; no file is created."""
     to, spool = f"sqlite:///{tmp_path}/t.db", tmp_path / "spool"
     telemetry = Collector(to=to, spool=spool)
     assert telemetry.emit(_event())
-    assert telemetry.close(_FOREVER)
+    assert telemetry.close(WAIT_SECONDS)
     if state != "closed":
         telemetry = Collector(to=to, spool=spool, mode="off" if state == "off" else "on")
     if state == "unused":
-        assert telemetry.close(_FOREVER)
-    done = telemetry.withdraw("client.address", _HIS, since=_TODAY)
+        assert telemetry.close(WAIT_SECONDS)
+    done = telemetry.withdraw("client.address", _HIS, since=YESTERDAY)
     assert done.stored + done.spooled >= 1
     assert _MODEL not in _bytes(tmp_path)
     with opened(spool / "0" / "spool.db") as ledger:
         assert [entry.kind for entry in ledger.entries()].count("amendment") == 1
     elsewhere = Collector(to=f"ndjson:///{tmp_path}/n/n", spool=tmp_path / "s", mode="off")
-    assert elsewhere.withdraw("client.address", _HIS, since=_TODAY).is_swept
+    assert elsewhere.withdraw("client.address", _HIS, since=YESTERDAY).is_swept
     assert not (tmp_path / "n").exists()
     assert not (tmp_path / "s").exists()
 
 
 def _withdraw_often(telemetry: Collector) -> None:
-    """At first, the thread that delivers may not have begun."""
+    """Withdraw repeatedly; the delivery thread may not have started at first."""
     for _ in range(500):
         telemetry.flush(0.02)
-        telemetry.withdraw("client.address", _HIS, since=_TODAY, timeout=0.02)
+        telemetry.withdraw("client.address", _HIS, since=YESTERDAY, timeout=0.02)
 
 
-@pytest.mark.parametrize("with_spool", [False, True], ids=["memory", "spool"])
+@both_ways
 def test_a_sidecar_that_hangs_is_not_waited_for_too_long(tmp_path: Path, with_spool: bool) -> None:
-    """While records are on their way to it nothing is done, and that is said."""
-    spool = tmp_path / "spool" if with_spool else None
+    """While records are in flight to it nothing is done, and an error says so."""
+    spool = spool_of(tmp_path, with_spool)
     with (
         hung() as port,
         Collector(to=f"http://127.0.0.1:{port}", spool=spool, exit_timeout=0) as telemetry,
@@ -250,10 +219,10 @@ def test_a_sidecar_that_hangs_is_not_waited_for_too_long(tmp_path: Path, with_sp
         ("client.address", _HIS, datetime(2026, 11, 1, 10), "E406"),  # noqa: DTZ001 - of no zone
     ],
 )
-def test_what_leads_to_nobody_is_an_error(
+def test_a_field_that_identifies_no_person_is_an_error(
     tmp_path: Path, field: str, value: str, since: str, code: str
 ) -> None:
-    """As for the command; what was given is not quoted."""
+    """As with the command; no message quotes the arguments."""
     with Collector(to=f"sqlite:///{tmp_path}/t.db") as telemetry:
         with pytest.raises(InputError) as caught:
             telemetry.withdraw(field, value, since=since)
@@ -264,9 +233,9 @@ def test_what_leads_to_nobody_is_an_error(
 @pytest.mark.parametrize(
     "given", [{"field": None}, {"value": 7}, {"since": None}, {"until": 1_800_000_000}]
 )
-def test_what_is_of_another_type_is_an_error(tmp_path: Path, given: dict[str, Any]) -> None:
-    """Of the caller's; it says what should be there."""
-    sound: dict[str, Any] = {"field": "client.address", "value": _HIS, "since": _TODAY}
+def test_arguments_of_another_type_are_an_error(tmp_path: Path, given: dict[str, Any]) -> None:
+    """A ``TypeError`` names the expected type."""
+    sound: dict[str, Any] = {"field": "client.address", "value": _HIS, "since": YESTERDAY}
     with (
         Collector(to=f"sqlite:///{tmp_path}/t.db") as telemetry,
         pytest.raises(TypeError, match=f"`{next(iter(given))}`"),
@@ -275,10 +244,10 @@ def test_what_is_of_another_type_is_an_error(tmp_path: Path, given: dict[str, An
 
 
 def test_a_store_that_is_none_is_an_error(tmp_path: Path) -> None:
-    """Nothing is said to be gone that may be there."""
+    """The result never claims removal from an unreadable store."""
     path = tmp_path / "t.db"
     telemetry = Collector(to=f"sqlite:///{path}", mode="off")
     path.write_bytes(b"no database at all" * 1000)
     with pytest.raises(CollectorError) as caught:
-        telemetry.withdraw("client.address", _HIS, since=_TODAY)
+        telemetry.withdraw("client.address", _HIS, since=YESTERDAY)
     assert caught.value.code == "E501"

@@ -21,8 +21,7 @@ from collector import Account, Collector, Filter, Schema, Tally, load_schema
 from collector.sdk import host_event
 from collector.sdk.logs import EmittingHandler, Minimise, MinimisingHandler
 from collector.sdk.otel import minimise
-from collector.sdk.otel.logs import MinimisedLogExporter
-from collector.sdk.otel.spans import MinimisedSpanExporter
+from collector.sdk.otel.exporters import MinimisedLogExporter, MinimisedSpanExporter
 from collector.sdk.web import App, ClientMiddleware, Receive, Scope, Send
 
 
@@ -61,6 +60,7 @@ def settings() -> None:
     Collector()
     Collector(Path("schema.yaml"), mode="local", when_full="oldest", spool=Path("spool"))
     Collector(load_schema("web"), "https://collector.example.com", token="secret", ca="ca.pem")
+    Collector(timeout=5, interval="500ms", exit_timeout=0.5, spool_limit="64MiB")
     Collector(mode="sometimes")  # type: ignore[arg-type]
     Collector(queue="many")  # type: ignore[arg-type]
     Collector(keys=lambda reference, period: b"")

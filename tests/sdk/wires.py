@@ -1,4 +1,5 @@
-"""A wire between an application and a sidecar that keeps every byte, and can be cut or clogged."""
+"""A wire between an application and a sidecar that records every byte, and can be cut or
+blocked."""
 
 from __future__ import annotations
 
@@ -7,18 +8,21 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from tests.deadline import WAIT_SECONDS
+
 __all__ = ["Wire", "hung", "wire"]
 
 
 class Wire:
-    """Passes connections on to a port of this machine. ``sent`` and ``answered`` are the bytes of
-    each direction. While ``is_cut`` nothing is let through; ``swallow`` answers are lost on their
-    way back, with the connection."""
+    """Forwards connections to a port of this machine. ``sent`` and ``answered`` are the bytes of
+    each direction. While ``is_cut``, nothing passes; the next ``swallow`` responses with ``text``
+    in them are lost on their way back, with the connection."""
 
     def __init__(self, port: int) -> None:
         self.sent, self.answered = bytearray(), bytearray()
         self.is_cut = False
         self.swallow = 0
+        self.text = b""
         self.connections = 0
         self._to = port
         self._server = socket.create_server(("127.0.0.1", 0))
@@ -26,7 +30,7 @@ class Wire:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        """Let nobody in any more."""
+        """Accept no more connections."""
         with suppress(OSError):
             self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
@@ -47,13 +51,13 @@ class Wire:
             back = threading.Thread(target=self._pass, args=(far, near, self.answered), daemon=True)
             back.start()
             self._pass(near, far, self.sent)
-            back.join()
+            back.join(WAIT_SECONDS)
 
     def _pass(self, source: socket.socket, target: socket.socket, seen: bytearray) -> None:
         with suppress(OSError):
             while data := source.recv(1 << 16):
                 seen += data
-                if seen is self.answered and self.swallow:
+                if seen is self.answered and self.swallow and self.text in data:
                     self.swallow -= 1
                     break
                 if self.is_cut:
@@ -66,7 +70,7 @@ class Wire:
 
 @contextmanager
 def wire(port: int) -> Iterator[Wire]:
-    """A wire to a port."""
+    """Start a wire to a port."""
     made = Wire(port)
     try:
         yield made
@@ -76,6 +80,6 @@ def wire(port: int) -> Iterator[Wire]:
 
 @contextmanager
 def hung() -> Iterator[int]:
-    """The port of a server that takes connections and never says anything."""
+    """Start a server that accepts connections and never responds; yield its port."""
     with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
         yield server.getsockname()[1]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from collector.server.notify import notify
+from collector.server.lifecycle import notify
 
 
 @pytest.mark.parametrize("form", ["file", "abstract"])

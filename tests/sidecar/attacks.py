@@ -10,7 +10,6 @@ import gzip
 import http.client
 import random
 import re
-import socket
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache, partial
@@ -20,7 +19,7 @@ import grpc  # type: ignore[import-untyped]
 
 from tests.filter.otlp_bombs import deep, field, keys, logs, record, value
 from tests.ingest.zeros import zeros
-from tests.sidecar.senders import METHODS
+from tests.sidecar.senders import METHODS, heard_of
 from tests.sidecar.serving import Sidecar
 
 __all__ = ["BODIES", "CALLS", "SHOUTS", "Call", "Post", "Shout", "called", "posted", "shouted"]
@@ -246,12 +245,5 @@ SHOUTS: dict[str, Shout] = {
 
 def shouted(sidecar: Sidecar, shout: Shout) -> list[int]:
     """The statuses of all that is answered before the connection is closed."""
-    with socket.create_connection(("127.0.0.1", sidecar.ports["http"]), _SECONDS) as line:
-        with suppress(OSError):
-            line.sendall(shout.sent())
-            line.shutdown(socket.SHUT_WR)
-        heard = b""
-        with suppress(ConnectionError):
-            while part := line.recv(1 << 16):
-                heard += part
+    heard = heard_of(sidecar.ports["http"], shout.sent(), _SECONDS)
     return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+)", heard)]

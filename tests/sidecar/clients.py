@@ -13,12 +13,12 @@ from time import monotonic, sleep
 import grpc  # type: ignore[import-untyped]
 
 from tests.sidecar.account import Account, Parcel
+from tests.sidecar.senders import METHODS
 from tests.sidecar.serving import Sidecar
 
 __all__ = ["Client", "GrpcClient", "LinesClient", "ProtobufClient", "clients"]
 
 _SECONDS = 10
-_METHOD = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 
 
 class Client(ABC, Thread):
@@ -99,7 +99,7 @@ class GrpcClient(Client):
     def run(self) -> None:
         channel = grpc.insecure_channel(f"127.0.0.1:{self._ports['grpc']}")
         with closing(channel), suppress(grpc.RpcError):
-            export = channel.unary_unary(_METHOD)
+            export = channel.unary_unary(METHODS["logs"])
             while True:
                 parcel = self._parcel()
                 message = parcel.exported

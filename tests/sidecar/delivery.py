@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from time import monotonic, sleep
 
+from tests.sidecar.faults import eventually, metric
 from tests.sidecar.serving import Sidecar
 
 __all__ = ["delivered", "held", "log_is_empty"]
-
-_SECONDS = 30
-_EMPTY_SECONDS = 20
 
 
 @contextmanager
@@ -28,21 +24,10 @@ def held(store: Path) -> Iterator[None]:
 
 def delivered(sidecar: Sidecar) -> int:
     """Wait until nothing waits any more; how many events were admitted."""
-    until = monotonic() + _SECONDS
-    while True:
-        text = sidecar.admin("/metrics").body.decode()
-        if "\ncollector_spool_batches 0.0\n" in text:
-            found = re.search(r'collector_events_total{outcome="admitted"} (\d+)', text)
-            assert found is not None
-            return int(found[1])
-        assert monotonic() < until, "it is not delivered"
-        sleep(0.05)
+    assert eventually(lambda: not metric(sidecar, "collector_spool_batches ")), "it stays"
+    return int(metric(sidecar, 'collector_events_total{outcome="admitted"}'))
 
 
-def log_is_empty(data: Path) -> float:
-    """Wait until the spool's write-ahead log is empty; how long it took."""
-    began = monotonic()
-    while (data / "spool.db-wal").stat().st_size:
-        assert monotonic() < began + _EMPTY_SECONDS, "the log stays"
-        sleep(0.05)
-    return monotonic() - began
+def log_is_empty(data: Path) -> None:
+    """Wait until the spool's write-ahead log is empty."""
+    assert eventually(lambda: not (data / "spool.db-wal").stat().st_size), "the log stays"

@@ -22,6 +22,7 @@ from time import monotonic, sleep
 from typing import NamedTuple
 
 from tests.conftest import required
+from tests.deadline import WAIT_SECONDS
 from tests.sidecar.account import Account
 from tests.sidecar.serving import COMMAND, Answer, Sidecar
 
@@ -107,7 +108,8 @@ def small_disk(place: Path, megabytes: int) -> Iterator[Path]:
     mount = ["mount", "-o", "loop", str(image), str(place)]
     try:
         is_made = all(
-            subprocess.run(step, capture_output=True, check=False).returncode == 0
+            subprocess.run(step, capture_output=True, check=False, timeout=WAIT_SECONDS).returncode
+            == 0
             for step in (make, mount)
         )
     except FileNotFoundError:
@@ -117,7 +119,7 @@ def small_disk(place: Path, megabytes: int) -> Iterator[Path]:
     try:
         yield place
     finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)
+        subprocess.run(["umount", "-l", str(place)], check=True, timeout=WAIT_SECONDS)
 
 
 def fill(path: Path) -> None:
@@ -180,7 +182,7 @@ def sending(sidecar: Sidecar, account: Account, random: Random) -> Iterator[Send
     finally:
         load.ended.set()
         for thread in threads:
-            thread.join(30)
+            thread.join(WAIT_SECONDS)
     assert not any(thread.is_alive() for thread in threads)
     assert load.unlike == []
 
@@ -222,7 +224,7 @@ def metric(sidecar: Sidecar, start: str) -> float:
     return sum(float(line.split()[-1]) for line in lines if line.startswith(start))
 
 
-def eventually(is_so: Callable[[], object], seconds: float = 20.0) -> bool:
+def eventually(is_so: Callable[[], object], seconds: float = WAIT_SECONDS) -> bool:
     """Whether something comes about in time."""
     end = monotonic() + seconds
     while not (found := is_so()) and monotonic() < end:

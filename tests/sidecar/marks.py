@@ -42,7 +42,8 @@ class Marks:
     """
 
     def __init__(self) -> None:
-        self._texts = iter(canaries(_MOST))
+        # Those that a pattern of twelve hexadecimal digits and four others admits: every seventh.
+        self._texts = (text for text in canaries(10 * _MOST) if text[-4:].isdigit())
         self._common = f"7{secrets.randbelow(10**8):08}"
         self._narrow = 20 * 10**8 + secrets.randbelow(10**4) * 10**4
         self.places: dict[str, str] = {}

@@ -18,7 +18,7 @@ from tests.ingest import http2
 from tests.sidecar.marks import Marks
 from tests.sidecar.serving import Sidecar
 
-__all__ = ["METHODS", "Body", "called", "odd_calls", "posted", "shouted", "spoilt"]
+__all__ = ["METHODS", "Body", "called", "heard_of", "odd_calls", "posted", "shouted", "spoilt"]
 
 METHODS: dict[Signal, str] = {
     "logs": "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
@@ -99,18 +99,21 @@ def shouted(port: int, requests: Iterable[bytes]) -> bytes:
     """What comes back for each over a connection of its own, until it is closed."""
 
     def work(share: Sequence[bytes]) -> list[bytes]:
-        return [_shout(port, request) for request in share]
+        return [heard_of(port, request) for request in share]
 
     return _each(work, requests)
 
 
-def _shout(port: int, request: bytes) -> bytes:
+def heard_of(port: int, request: bytes, seconds: float = _SECONDS) -> bytes:
+    """What comes back for bytes over a bare connection, until it is closed."""
     heard = b""
-    with socket.create_connection(("127.0.0.1", port), _SECONDS) as line, suppress(ConnectionError):
-        line.sendall(request)
-        line.shutdown(socket.SHUT_WR)
-        while more := line.recv(1 << 16):
-            heard += more
+    with socket.create_connection(("127.0.0.1", port), seconds) as line:
+        with suppress(OSError):
+            line.sendall(request)
+            line.shutdown(socket.SHUT_WR)
+        with suppress(ConnectionError):
+            while more := line.recv(1 << 16):
+                heard += more
     return heard
 
 

@@ -17,9 +17,10 @@ from pathlib import Path
 from time import monotonic
 from typing import IO, Any
 
-from tests.nursery import Process, begin
+from tests.deadline import WAIT_SECONDS
+from tests.forkserver import Process, begin
 
-__all__ = ["COMMAND", "FREE_PORTS", "Answer", "Sidecar", "UnixConnection", "started"]
+__all__ = ["COMMAND", "FREE_PORTS", "LOADED", "Answer", "Sidecar", "UnixConnection", "started"]
 
 COMMAND = [sys.executable, "-m", "collector", "serve"]
 FREE_PORTS = {
@@ -27,9 +28,9 @@ FREE_PORTS = {
     "COLLECTOR__GRPC__ADDRESS": "127.0.0.1:0",
     "COLLECTOR__ADMIN__ADDRESS": "127.0.0.1:0",
 }
-_START_SECONDS = 30.0
-_LOADED = (
-    *("collector.cli.app", "collector.server.process", "uvicorn.lifespan.off", "uvloop"),
+_START_SECONDS = WAIT_SECONDS
+LOADED = (
+    *("collector.cli.app", "collector.server.process", "uvloop"),
     *("cryptography.hazmat.primitives.asymmetric.ed25519", "google.protobuf.descriptor_pb2"),
 )
 """Not gRPC: how much it says is settled when it is loaded, and the sidecar sees to that before."""
@@ -84,7 +85,9 @@ class Sidecar:
         """Ask for health or metrics."""
         return self.request("GET", path, None, headers, to="admin")
 
-    def stop(self, number: int = signal.SIGTERM, seconds: float = 20) -> tuple[int, float]:
+    def stop(
+        self, number: int = signal.SIGTERM, seconds: float = WAIT_SECONDS
+    ) -> tuple[int, float]:
         """Send a signal and wait; returns the exit code and how long it took."""
         began = monotonic()
         self.process.send_signal(number)
@@ -104,13 +107,18 @@ def started(
     environ: Mapping[str, str] | None = None,
     command: Sequence[str] | None = None,
     stdout: IO[bytes] | None = None,
+    word: str = "serve",
+    loaded: tuple[str, ...] = LOADED,
 ) -> Iterator[Sidecar]:
-    """A sidecar that listens; it is killed at the end, if it still runs. Without a command, it need
-    not load what others have loaded already."""
+    """A sidecar that listens, or what the command ``word`` runs; it is killed at the end, if it
+    still runs. Without a command, it need not load what others have loaded already."""
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as log:
         try:
-            process = _begin(directory, arguments, environ or {}, command, stdout, writing)
+            words = [*command, *arguments] if command else [word, *arguments]
+            is_new = command is not None
+            files = (stdout, writing)
+            process = _begin(directory, words, environ or {}, files, () if is_new else loaded)
         finally:
             os.close(writing)
         sidecar = Sidecar(process, directory)
@@ -123,26 +131,23 @@ def started(
             yield sidecar
         finally:
             process.kill()
-            process.wait()
-            reader.join(10)
+            process.wait(WAIT_SECONDS)
+            reader.join(WAIT_SECONDS)
 
 
 def _begin(
     directory: Path,
-    arguments: Sequence[str],
+    words: Sequence[str],
     environ: Mapping[str, str],
-    command: Sequence[str] | None,
-    stdout: IO[bytes] | None,
-    stderr: int,
+    files: tuple[IO[bytes] | None, int],
+    loaded: tuple[str, ...],
 ) -> Process:
     whole = {**os.environ, **FREE_PORTS, **environ}
     with Path(os.devnull).open("r+b") as nothing:
-        stdin, out = nothing.fileno(), (stdout or nothing).fileno()
-        if command is None:
-            words = ["serve", *arguments]
-            return begin("collector", words, (stdin, out, stderr), directory, whole, _LOADED)
-        words = [*command, *arguments]
-        return subprocess.Popen(words, 0, None, stdin, out, stderr, cwd=directory, env=whole)
+        stdin, out, stderr = nothing.fileno(), (files[0] or nothing).fileno(), files[1]
+        if loaded:
+            return begin("collector", [*words], (stdin, out, stderr), directory, whole, loaded)
+        return subprocess.Popen([*words], 0, None, stdin, out, stderr, cwd=directory, env=whole)
 
 
 def _read(stream: IO[bytes], sidecar: Sidecar, ready: threading.Event) -> None:
@@ -151,7 +156,7 @@ def _read(stream: IO[bytes], sidecar: Sidecar, ready: threading.Event) -> None:
         sidecar.log.append(line)
         if not sidecar.ports and '"started"' in line:
             said = json.loads(line)
-            names = ("http", "grpc", "admin", "unix")
+            names = ("http", "grpc", "admin", "unix", "recorder")
             sidecar.ports = {name: said[name] for name in names if name in said}
             ready.set()
     ready.set()

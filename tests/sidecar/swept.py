@@ -7,8 +7,10 @@ pseudonyms, trusted hops, and the log at its most talkative.
 
 from __future__ import annotations
 
+import json
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from itertools import cycle
 from pathlib import Path
@@ -31,7 +33,20 @@ from tests.sidecar.slots import (
     written,
 )
 
-__all__ = ["LEAKY", "TIGHT", "Exports", "Sent", "events", "exports", "records", "send", "swept"]
+__all__ = [
+    "LEAKY",
+    "TIGHT",
+    "Exports",
+    "Sent",
+    "events",
+    "exports",
+    "kept_records",
+    "prepared",
+    "records",
+    "running",
+    "send",
+    "swept",
+]
 
 _REST = 'category: user.device, purposes: [ops], retention: 1d, reason: "Run the service"'
 _SCHEMA = """\
@@ -59,8 +74,8 @@ fields:
   device.id: {kind: pseudonym, key: "env:SWEPT_KEY", rotate: 1d, REST}
 """.replace("REST", _REST)
 TIGHT = {"PATTERN": "[0-9]{2}[A-Z][0-9]{1,3}", "MAXIMUM": "64"}
-LEAKY = {"PATTERN": "canary-[0-9a-f]{8}-[0-9a-f]{8}", "MAXIMUM": "9000000000000000000"}
-"""A schema that lets canaries through."""
+LEAKY = {"PATTERN": "canary-[0-9a-f]{8}-[0-9a-f]{4}[0-9]{4}", "MAXIMUM": "9000000000000000000"}
+"""A schema that lets canaries through. More hexadecimal digits in its pattern would not load."""
 _KEYS = (
     *("os.version", "os.build_id", "cpu.count", "cpu.load", "device.id", "joined", "chat"),
     *("client.address", "user_agent.original", "device.model.name", "cpu.throttled", "audio"),
@@ -106,13 +121,25 @@ def swept(
     command: Sequence[str] | None = None,
 ) -> Iterator[Sidecar]:
     """The sidecar; all that it writes and says is in the folder in the end."""
+    with running(folder, prepared(folder, environ, schema=schema), command=command) as sidecar:
+        yield sidecar
+        code, _ = sidecar.stop()
+    (folder / "seen" / "log").write_text("\n".join(sidecar.log))
+    assert code == 0
+
+
+def prepared(
+    folder: Path, environ: Mapping[str, str] | None = None, *, schema: Mapping[str, str] = TIGHT
+) -> dict[str, str]:
+    """Make what the sidecar needs in a folder, and return its environment. In the schema, each key
+    of ``schema`` becomes its value."""
     text = _SCHEMA
     for name, value in schema.items():
         text = text.replace(name, value)
     for name in ("seen", "tmp", "home", "work"):
         (folder / name).mkdir()
     (folder / "swept.yaml").write_text(text)
-    environment = {
+    return {
         "COLLECTOR__SCHEMA": str(folder / "swept.yaml"),
         "COLLECTOR__DATA": str(folder / "data"),
         "COLLECTOR__SINKS__NDJSON__PATH": str(folder / "records" / "records.ndjson"),
@@ -124,13 +151,27 @@ def swept(
         "HOME": str(folder / "home"),
         **(environ or {}),
     }
-    with (folder / "seen" / "stdout").open("wb") as stdout:
-        work = folder / "work"
-        with started(work, environ=environment, command=command, stdout=stdout) as sidecar:
-            yield sidecar
-            code, _ = sidecar.stop()
-        (folder / "seen" / "log").write_text("\n".join(sidecar.log))
-    assert code == 0
+
+
+@contextmanager
+def running(
+    folder: Path, environ: Mapping[str, str], *, command: Sequence[str] | None = None
+) -> Iterator[Sidecar]:
+    """Run the sidecar in a folder that is prepared."""
+    with (
+        (folder / "seen" / "stdout").open("ab") as stdout,
+        started(folder / "work", environ=environ, command=command, stdout=stdout) as sidecar,
+    ):
+        yield sidecar
+
+
+def kept_records(folder: Path) -> dict[str, int]:
+    """Return how many events the records of each sink stand for."""
+    with closing(sqlite3.connect(folder / "data" / "store.db")) as db:
+        (rows,) = db.execute("SELECT coalesce(sum(count), 0) FROM swept").fetchone()
+    files = [path for path in (folder / "records").iterdir() if path.suffix != ".state"]
+    lines = [line for path in files for line in path.read_bytes().splitlines()]
+    return {"store": rows, "file": sum(json.loads(line).get("count", 1) for line in lines)}
 
 
 def events(marks: Marks) -> Iterator[Body]:

@@ -5,10 +5,7 @@ Where a fault is planted, in the schema or in the program, the same search finds
 
 from __future__ import annotations
 
-import json
-import sqlite3
 import sys
-from contextlib import closing
 from pathlib import Path
 
 from google.protobuf.descriptor import Descriptor  # type: ignore[import-untyped]
@@ -20,7 +17,7 @@ from tests.sidecar.marks import Marks
 from tests.sidecar.senders import shouted
 from tests.sidecar.serving import Sidecar
 from tests.sidecar.slots import REQUESTS, slots
-from tests.sidecar.swept import LEAKY, events, exports, send, swept
+from tests.sidecar.swept import LEAKY, events, exports, kept_records, send, swept
 
 _SAID = {"started", "stopping", "stopped", "sink_failing", "sink_recovered"}
 """All that there is to say here: one sink fails, as the test holds its file."""
@@ -78,7 +75,7 @@ def test_nothing_of_what_is_sent_is_written_or_said(tmp_path: Path) -> None:
     assert answers["otlp"].count(b"200 OK") == answers["otlp-json"].count(b"200 OK") == sent.exports
     assert answers["grpc"].count(b"StatusCode.OK") == sent.exports
     assert admitted >= 3 * sent.exports + 20 * sent.events + 2 * sent.records
-    assert _kept(tmp_path) == {"store": admitted, "file": admitted}
+    assert kept_records(tmp_path) == {"store": admitted, "file": admitted}
     print(f"{len(marks.places)} canaries, {admitted} records: no leak")
 
 
@@ -96,7 +93,7 @@ def test_nothing_is_kept_of_who_is_refused(tmp_path: Path) -> None:
     assert all(b"200 OK" not in answer for name, answer in answers.items() if name != "admin")
     assert b"StatusCode.OK" not in answers["grpc"]
     assert answers["grpc"].count(b"StatusCode.UNAUTHENTICATED") > 500
-    assert _kept(tmp_path) == {"store": 0, "file": 0}
+    assert kept_records(tmp_path) == {"store": 0, "file": 0}
 
 
 def test_a_schema_that_lets_canaries_through_is_found(tmp_path: Path) -> None:
@@ -119,7 +116,7 @@ import gzip, sys, tempfile
 from collector import cli
 from collector.ingest import http
 
-take = http._Receiver._take
+take = http.EventsHandler._accept
 
 async def faulty(self, head, body, dialect):
     agent = head.only(b"user-agent") or b""
@@ -133,7 +130,7 @@ async def faulty(self, head, body, dialect):
             file.write(gzip.compress(agent))
     return await take(self, head, body, dialect)
 
-http._Receiver._take = faulty
+http.EventsHandler._accept = faulty
 cli.main()
 """
 
@@ -150,14 +147,6 @@ def test_a_program_that_leaks_is_found(tmp_path: Path) -> None:
             (tmp_path / "seen" / fault).write_text(repr(answer))
     leaks = {(leak.place, leak.form) for leak in marks.found(tmp_path)}
     assert leaks == {("echo", "plain"), ("say", "plain"), ("file", "gzip>plain")}
-
-
-def _kept(folder: Path) -> dict[str, int]:
-    """How many events each sink has."""
-    with closing(sqlite3.connect(folder / "data" / "store.db")) as db:
-        (rows,) = db.execute("SELECT coalesce(sum(count), 0) FROM swept").fetchone()
-    lines = (folder / "records" / "records.ndjson").read_text().splitlines()
-    return {"store": rows, "file": sum(json.loads(line).get("count", 1) for line in lines)}
 
 
 def _ask_admin(sidecar: Sidecar, marks: Marks, folder: Path) -> None:

@@ -11,9 +11,9 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ from typing import Any
 import pytest
 
 from tests.conftest import required
+from tests.deadline import WAIT_SECONDS
+from tests.sidecar.faults import eventually
 from tests.sidecar.serving import Sidecar, started
 
 _CANARY = "canary7f3a"
-_DELIVERED_SECONDS = 5.0
 _NODE = Path(__file__).parent / "node"
 _WAYS = [("http", "none"), ("http", "gzip"), ("grpc", "none"), ("grpc", "gzip")]
 
@@ -47,14 +48,16 @@ def stored(sidecar: Sidecar, number: int) -> dict[str, tuple[str, str, int]]:
     query = 'SELECT "client.address", "device.type", "os.type", count FROM conferencing'
     file = sidecar.directory / "collector-data" / "store.db"
     command = ["sqlite3", "-json", f"file:{file}?mode=ro", query]
-    deadline = time.monotonic() + _DELIVERED_SECONDS
-    while True:
+    rows: list[tuple[Any, ...]] = []
+
+    def are_there() -> bool:
         said = subprocess.run(command, capture_output=True, check=True, timeout=20).stdout
-        rows = [tuple(row.values()) for row in json.loads(said or b"[]")]
-        if sum(row[3] for row in rows) >= number or time.monotonic() > deadline:
-            assert sum(row[3] for row in rows) == number
-            return {row[0]: row[1:] for row in rows}
-        time.sleep(0.05)
+        rows[:] = [tuple(row.values()) for row in json.loads(said or b"[]")]
+        return sum(int(row[3]) for row in rows) >= number
+
+    assert eventually(are_there)
+    assert sum(row[3] for row in rows) == number
+    return {row[0]: row[1:] for row in rows}
 
 
 # -- the OpenTelemetry SDK of Python ------------------------------------------------------------
@@ -212,58 +215,38 @@ def test_javascript(sidecar: Sidecar, node_modules: Path) -> None:
 # -- curl ---------------------------------------------------------------------------------------
 
 
+_LINES = "-H 'Content-Type: application/x-ndjson'"
+_CURL = (
+    "-H 'Content-Type: application/json' --data-binary @- URL",
+    "-H 'Content-Type: application/json' --json @- URL",
+    f"{_LINES} -H 'Transfer-Encoding: chunked' --data-binary @- URL",
+    f"{_LINES} -X POST -T - URL",
+    f"{_LINES} -H 'Content-Encoding: gzip' --data-binary @- URL",
+    f"{_LINES} -H 'Expect: 100-continue' --data-binary @- URL",
+    f"{_LINES} --unix-socket IN --data-binary @- http://localhost/v1/events",
+    f"{_LINES} --http1.0 --data-binary @- URL",
+)
+
+
 def test_curl(sidecar: Sidecar) -> None:
     """Sends a file as it is, in chunks, compressed, over a socket file, and OTLP as JSON."""
     event = '{{"ip_address":"{}","device_type":"phone","os":{{"type":"linux"}},"chat":["{}"]}}\n'
-    url = f"http://127.0.0.1:{sidecar.ports['http']}"
-    lines, one = "Content-Type: application/x-ndjson", "Content-Type: application/json"
-    unix = ["--unix-socket", str(sidecar.directory / "in.sock")]
-    ways: list[tuple[list[str], bool]] = [
-        (["-H", one, "--data-binary", "@-", f"{url}/v1/events"], False),
-        (["-H", one, "--json", "@-", f"{url}/v1/events"], False),
-        (
-            [
-                "-H",
-                lines,
-                "-H",
-                "Transfer-Encoding: chunked",
-                "--data-binary",
-                "@-",
-                f"{url}/v1/events",
-            ],
-            False,
-        ),
-        (["-H", lines, "-X", "POST", "-T", "-", f"{url}/v1/events"], False),
-        (
-            [
-                "-H",
-                lines,
-                "-H",
-                "Content-Encoding: gzip",
-                "--data-binary",
-                "@-",
-                f"{url}/v1/events",
-            ],
-            True,
-        ),
-        (
-            ["-H", lines, "-H", "Expect: 100-continue", "--data-binary", "@-", f"{url}/v1/events"],
-            False,
-        ),
-        ([*unix, "-H", lines, "--data-binary", "@-", "http://localhost/v1/events"], False),
-        (["-H", lines, "--http1.0", "--data-binary", "@-", f"{url}/v1/events"], False),
+    url = f"http://127.0.0.1:{sidecar.ports['http']}/v1/events"
+    ways = [
+        way.replace("URL", url).replace("IN", str(sidecar.directory / "in.sock")) for way in _CURL
     ]
     expected = []
-    for number, (options, packed) in enumerate(ways, start=1):
+    for number, way in enumerate(ways, start=1):
         address = f"198.51.100.{number}"
         body = event.format(address, _CANARY).encode()
         done = subprocess.run(
-            ["curl", "--silent", "--show-error", "--fail", "--max-time", "20", *options],
-            input=gzip.compress(body) if packed else body,
+            ["curl", "--silent", "--show-error", "--fail", "--max-time", "20", *shlex.split(way)],
+            input=gzip.compress(body) if "gzip" in way else body,
             capture_output=True,
             check=False,
+            timeout=WAIT_SECONDS,
         )
-        assert (done.returncode, done.stderr) == (0, b""), options
+        assert (done.returncode, done.stderr) == (0, b""), way
         assert json.loads(done.stdout) == {"received": 1, "admitted": 1, "rejected": {}}
         expected.append(address)
     assert stored(sidecar, len(expected)) == dict.fromkeys(expected, ("phone", "linux", 1))

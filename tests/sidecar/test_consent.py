@@ -13,7 +13,7 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from collector.sdk import Collector
-from tests.filter.test_choices import made
+from tests.filter.test_event_consent import made
 from tests.sidecar.delivery import delivered, held
 from tests.sidecar.senders import METHODS
 from tests.sidecar.serving import Sidecar, UnixConnection, started

@@ -5,18 +5,20 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
 import pytest
 
 from tests.cli.process import run
+from tests.deadline import WAIT_SECONDS
 from tests.sidecar.account import Account, kept
+from tests.sidecar.delivery import held
 from tests.sidecar.faults import eventually, metric
 from tests.sidecar.serving import Sidecar, started
+
+pytestmark = pytest.mark.long
 
 _REQUESTS = 40
 
@@ -28,22 +30,14 @@ def _send(sidecar: Sidecar, account: Account) -> None:
     assert answer.status == 200
 
 
-@contextmanager
-def _held(store: Path) -> Iterator[None]:
-    """Somebody writes to the store, so that batches wait."""
-    with closing(sqlite3.connect(store)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        yield
-
-
 def _killed_with_batches(directory: Path) -> Account:
     """Acknowledged batches lie in the log of a spool whose sidecar was killed."""
     account = Account()
-    with started(directory) as sidecar, _held(directory / "collector-data" / "store.db"):
+    with started(directory) as sidecar, held(directory / "collector-data" / "store.db"):
         for _ in range(_REQUESTS):
             _send(sidecar, account)
         sidecar.process.kill()
-        sidecar.process.wait()
+        sidecar.process.wait(WAIT_SECONDS)
     return account
 
 
@@ -100,7 +94,7 @@ def test_a_log_that_is_removed_while_it_serves(tmp_path: Path) -> None:
     """It is open, and goes into the file at the end: nothing is lost by a stop."""
     account, data = Account(), tmp_path / "collector-data"
     with started(tmp_path) as sidecar:
-        with _held(data / "store.db"):
+        with held(data / "store.db"):
             for number in range(_REQUESTS):
                 if number == _REQUESTS // 2:
                     (data / "spool.db-wal").unlink()

@@ -16,13 +16,16 @@ from time import monotonic
 import orjson
 import pytest
 
+from tests.deadline import WAIT_SECONDS
 from tests.sidecar.account import Account, kept
 from tests.sidecar.faults import Fault, Say, Tracer, eventually, metric, sending
 from tests.sidecar.serving import Sidecar, started
 
+pytestmark = pytest.mark.long
+
 _LIVES = int(os.environ.get("COLLECTOR_FAULTS", "3"))
 _STEP_SECONDS = 0.3
-_LONGEST_SECONDS = 30.0
+_LONGEST_SECONDS = WAIT_SECONDS
 
 _SPOOL = ("spool.db", "spool.db-wal")
 _STORE = ("store.db", "store.db-wal")
@@ -132,7 +135,7 @@ def _drawn(random: Random) -> tuple[Sequence[str], list[Fault]]:
     faults = [Fault(call, random.choice(("ENOSPC", "EIO")), first, 9999)]
     if random.random() < 0.5:
         call, error, first = random.choice(
-            (("openat", "EMFILE", 9), ("openat", "ENOSPC", 9), ("unlink", "EIO", 3))
+            (("openat", "EMFILE", 20), ("openat", "ENOSPC", 20), ("unlink", "EIO", 3))
         )
         faults.append(Fault(call, error, first, 9999))
     return files, faults
@@ -152,7 +155,7 @@ def test_killed_while_writes_fail(tmp_path: Path, say: Say) -> None:
             eventually(tracer.counted, 2.0)
             load.ended.wait(random.uniform(0, 0.5))
             sidecar.process.kill()
-            sidecar.process.wait()
+            sidecar.process.wait(WAIT_SECONDS)
         hits.update(tracer.counted())
         assert account.faults(kept(data)) == [], faults
         with started(tmp_path) as sidecar, sending(sidecar, account, random) as load:

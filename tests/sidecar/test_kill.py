@@ -21,15 +21,19 @@ import orjson
 import pytest
 
 from tests.cli.process import run
+from tests.deadline import WAIT_SECONDS
 from tests.sidecar.account import Account, Kept, kept
 from tests.sidecar.clients import clients
+from tests.sidecar.delivery import held
+from tests.sidecar.faults import eventually
 from tests.sidecar.serving import COMMAND, FREE_PORTS, Sidecar, started
+
+pytestmark = pytest.mark.long
 
 _KILLS = int(os.environ.get("COLLECTOR_KILLS", "4"))
 _LIVES = 25
 _MOST_LOAD_SECONDS = 0.25
 _START_SECONDS = 1.0
-_FRESH_SECONDS = 5.0
 
 
 @dataclass
@@ -49,9 +53,9 @@ class Kills:
         sleep(random.uniform(0.02, _MOST_LOAD_SECONDS))
         at = monotonic()
         sidecar.process.kill()
-        sidecar.process.wait()
+        sidecar.process.wait(WAIT_SECONDS)
         for client in senders:
-            client.join(20)
+            client.join(WAIT_SECONDS)
             assert not client.is_alive()
         self.all += 1
         self.inside += any(0 < client.began <= at for client in senders)
@@ -65,7 +69,7 @@ class Kills:
         )
         sleep(random.uniform(0.2, _START_SECONDS))
         process.kill()
-        process.wait()
+        process.wait(WAIT_SECONDS)
         self.starts += 1
 
     def __str__(self) -> str:
@@ -77,17 +81,13 @@ class Kills:
 
 def _passes(sidecar: Sidecar, account: Account) -> Kept:
     """A fresh event is acknowledged and in the store in time; what is there then."""
-    end = monotonic() + _FRESH_SECONDS
     parcel = account.parcel()
     answer = sidecar.send(parcel.body)
     parcel.answered(answer.status, answer.body)
     assert answer.status == 200
-    while True:
-        found = kept(sidecar.directory / "collector-data")
-        if parcel.addresses[0] in found.stored:
-            return found
-        assert monotonic() < end, "a fresh event does not pass"
-        sleep(0.02)
+    data = sidecar.directory / "collector-data"
+    assert eventually(lambda: parcel.addresses[0] in kept(data).stored), "it does not pass"
+    return kept(data)
 
 
 @pytest.mark.parametrize("life", range(-(-_KILLS // _LIVES)))
@@ -179,14 +179,13 @@ def test_a_spool_that_forgets_is_found_out(tmp_path: Path) -> None:
     data = tmp_path / "collector-data"
     with started(tmp_path) as sidecar:
         _passes(sidecar, account)
-        with closing(sqlite3.connect(data / "store.db")) as other:
-            other.execute("BEGIN IMMEDIATE")
+        with held(data / "store.db"):
             lost = account.parcel(3)
             answer = sidecar.send(lost.body)
             lost.answered(answer.status, answer.body)
             assert lost.answer == 200
             sidecar.process.kill()
-            sidecar.process.wait()
+            sidecar.process.wait(WAIT_SECONDS)
     assert kept(data).waiting.total() == 3
     (data / "spool.db-wal").unlink()
     with started(tmp_path) as sidecar:

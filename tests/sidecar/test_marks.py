@@ -16,6 +16,8 @@ import pytest
 from tests.sidecar.marks import Marks
 
 _NOISE = bytes(range(256)) * 400
+_KNOWN = len("canary-01")
+"""So much of a canary that was cut short is known again."""
 
 
 def _dealt(marks: Marks) -> None:
@@ -36,8 +38,11 @@ def _planted(folder: Path, marks: Marks, data: bytes) -> set[str]:
 
 def test_nothing_is_found_where_nothing_is(tmp_path: Path) -> None:
     """Neither in noise, nor in what other canaries are."""
-    (tmp_path / "other").write_text(Marks().text("another run's"))
-    assert _planted(tmp_path, Marks(), b"") == set()
+    marks, other = Marks(), Marks().text("another run's")
+    while other[:_KNOWN] == marks.text("this run's")[:_KNOWN]:  # one run in 256 begins alike
+        marks = Marks()
+    (tmp_path / "other").write_text(other)
+    assert _planted(tmp_path, marks, b"") == set()
     assert Marks().found(tmp_path) == []
 
 

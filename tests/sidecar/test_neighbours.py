@@ -20,29 +20,31 @@ import pytest
 from tests.sidecar.delivery import delivered
 from tests.sidecar.serving import started
 
+pytestmark = pytest.mark.long
+
 _MEETINGS, _PEOPLE = 150, 8
 _SIGMAS = 6
 _IN_ORDER = """
 import itertools
 from collector import cli
-from collector.sinks import order
+from collector.sinks import store_file
 
 counted = itertools.count(1)
-order._keys = lambda number: [next(counted) << 20 for _ in range(number)]
+store_file._random_keys = lambda number: [next(counted) << 20 for _ in range(number)]
 cli.main()
 """
 _TOGETHER = """
 import itertools
 from collector import cli
-from collector.sinks import order
+from collector.sinks import store_file
 
-counted, keys = itertools.count(1), order._keys
+counted, keys = itertools.count(1), store_file._random_keys
 
 def together(number):
     base = next(counted) << 24
     return [base | key & 0xFFFFFF for key in keys(number)]
 
-order._keys = together
+store_file._random_keys = together
 cli.main()
 """
 

@@ -18,8 +18,12 @@ from google.protobuf.json_format import ParseDict  # type: ignore[import-untyped
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 
+from tests.deadline import WAIT_SECONDS
+from tests.sidecar.faults import eventually
 from tests.sidecar.senders import METHODS
 from tests.sidecar.serving import Sidecar, started
+
+pytestmark = pytest.mark.long
 
 _JSON, _PROTOBUF = "application/json", "application/x-protobuf"
 _PATHS = [f"/v1/{signal}" for signal in METHODS]
@@ -66,15 +70,17 @@ def _with_more(value: Any) -> Any:
     return value
 
 
-def _count(sidecar: Sidecar, address: str, seconds: float = 10) -> int:
+def _count(sidecar: Sidecar, address: str, seconds: float = WAIT_SECONDS) -> int:
     """How many records of an address reach the store, as soon as one has."""
-    query = 'SELECT coalesce(sum(count), 0) FROM conferencing WHERE "client.address" = ?'
-    deadline, number = time.monotonic() + seconds, 0
-    while not number and time.monotonic() < deadline:
+    query, numbers = 'SELECT sum(count) FROM conferencing WHERE "client.address" = ?', [0]
+
+    def is_there() -> bool:
         with closing(sqlite3.connect(sidecar.directory / _STORE)) as db:
-            number = db.execute(query, (address,)).fetchone()[0]
-        time.sleep(0.05)
-    return number
+            numbers[0] = db.execute(query, (address,)).fetchone()[0] or 0
+        return numbers[0] > 0
+
+    eventually(is_there, seconds)
+    return numbers[0]
 
 
 _LARGE = 9_007_199_254_740_993  # no floating-point number is this
@@ -238,7 +244,7 @@ def test_the_sdk_tries_again(tmp_path: Path) -> None:
         time.sleep(0.5)
         assert not results
         release()
-        sending.join(30)
+        sending.join(WAIT_SECONDS)
         assert [result.name for result in results] == ["SUCCESS"]
         assert _count(sidecar, "192.0.2.2") == 1
         provider.shutdown()

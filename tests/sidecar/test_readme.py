@@ -1,4 +1,4 @@
-"""What the README shows of the sidecar happens, as printed; only the port is another."""
+"""The README and the sidecar's page show what happens, as printed; only the port is another."""
 
 from __future__ import annotations
 
@@ -8,24 +8,35 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from time import sleep
+
+import pytest
 
 from tests.conftest import required
+from tests.deadline import WAIT_SECONDS
+from tests.sidecar.delivery import delivered
 from tests.sidecar.serving import started
 
-_README = (Path(__file__).parents[2] / "README.md").read_text()
-_STEPS = re.findall(r"<!-- serve -->\n```(console|python)\n(.*?)```", _README, re.DOTALL)
-_DELIVERED_SECONDS = 1.0
+_ROOT = Path(__file__).parents[2]
+_STEPS = {
+    page: re.findall(
+        r"<!-- serve -->\n```(console|python)\n(.*?)```", (_ROOT / page).read_text(), re.DOTALL
+    )
+    for page in ("README.md", "docs/sidecar.md")
+}
 
 
-def test_the_readme_shows_what_happens(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("page", "kinds"),
+    [("README.md", ["console"] * 2), ("docs/sidecar.md", ["console", "python", "console"])],
+)
+def test_pages_show_what_happens(page: str, kinds: list[str], tmp_path: Path) -> None:
     """Start it, send with curl and with an OpenTelemetry SDK, look at the store and the ledger."""
     if shutil.which("curl") is None:
         required("curl")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    assert [kind for kind, _ in _STEPS] == ["console", "python", "console"]
+    assert [kind for kind, _ in _STEPS[page]] == kinds
     with started(tmp_path) as sidecar:
-        for kind, text in _STEPS:
+        for kind, text in _STEPS[page]:
             shown = text.replace("localhost:4318", f"localhost:{sidecar.ports['http']}")
             for command, expected in _typed(kind, shown):
                 done = subprocess.run(
@@ -35,9 +46,10 @@ def test_the_readme_shows_what_happens(tmp_path: Path) -> None:
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
                     check=True,
+                    timeout=WAIT_SECONDS,
                 )
                 assert done.stdout.decode().rstrip("\n") == expected
-            sleep(_DELIVERED_SECONDS)
+            delivered(sidecar)
 
 
 def _typed(kind: str, text: str) -> list[tuple[list[str], str]]:

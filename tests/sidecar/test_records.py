@@ -8,7 +8,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import re
 import socket
 import sqlite3
 import threading
@@ -22,12 +21,16 @@ from http.client import HTTPException
 from itertools import count
 from pathlib import Path
 from secrets import token_hex
-from time import monotonic, sleep
+from time import sleep
 
 import pytest
 
+from tests.deadline import WAIT_SECONDS
 from tests.sidecar.account import kept
+from tests.sidecar.faults import eventually, metric
 from tests.sidecar.serving import Answer, Sidecar, UnixConnection, started
+
+pytestmark = pytest.mark.long
 
 _LIVES = max(1, int(os.environ.get("COLLECTOR_KILLS", "8")) // 8)
 _NDJSON = "application/x-ndjson"
@@ -89,21 +92,16 @@ def _stored(directory: Path) -> dict[str, tuple[int, str]]:
         return {row[0]: (row[1], row[2]) for row in db.execute(query)}
 
 
+def _admitted(sidecar: Sidecar) -> float:
+    return metric(sidecar, 'collector_events_total{outcome="admitted"}')
+
+
 def _are_there_once(sidecar: Sidecar, *bodies: Sent) -> None:
     """Each record comes to be in the store, once, with its count and its minute."""
     expected = {address: (3, sent.received) for sent in bodies for address in sent.addresses}
-    until = monotonic() + 20
-    while not expected.keys() <= (there := _stored(sidecar.directory)).keys():
-        assert monotonic() < until, "it is not delivered"
-        sleep(0.02)
+    assert eventually(lambda: expected.keys() <= _stored(sidecar.directory).keys())
+    there = _stored(sidecar.directory)
     assert {address: there[address] for address in expected} == expected
-
-
-def _admitted(sidecar: Sidecar) -> int:
-    text = sidecar.admin("/metrics").body.decode()
-    found = re.search(r'collector_events_total{outcome="admitted"} (\d+)', text)
-    assert found is not None
-    return int(found[1])
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +144,7 @@ def test_an_answer_that_is_lost(sidecar: Sidecar) -> None:
     """Whoever hangs up before the answer sends again, and is answered then."""
     bodies = [Sent() for _ in range(8)]
     for sent in bodies:
-        with socket.create_connection(("127.0.0.1", sidecar.ports["http"])) as line:
+        with socket.create_connection(("127.0.0.1", sidecar.ports["http"]), WAIT_SECONDS) as line:
             line.sendall(sent.head + sent.body)
     for sent in bodies:
         sent.to(sidecar)
@@ -157,7 +155,7 @@ def test_an_answer_that_is_lost(sidecar: Sidecar) -> None:
 def test_a_body_that_breaks_off(sidecar: Sidecar, share: float) -> None:
     """Nothing of it is kept, and its key neither: it is new when all of it comes."""
     sent, before = Sent(40), _admitted(sidecar)
-    with socket.create_connection(("127.0.0.1", sidecar.ports["http"])) as line:
+    with socket.create_connection(("127.0.0.1", sidecar.ports["http"]), WAIT_SECONDS) as line:
         line.sendall(sent.head + sent.body[: int(len(sent.body) * share)])
     sleep(0.05)
     assert _admitted(sidecar) == before
@@ -208,14 +206,11 @@ def test_nothing_is_doubled_by_a_kill(life: int, tmp_path: Path) -> None:
         ]
         for thread in threads:
             thread.start()
-        until = monotonic() + 20
-        while sum(len(lane) for lane in lanes) < 5 * len(lanes):
-            assert monotonic() < until, "nothing is answered"
-            sleep(0.005)
+        assert eventually(lambda: sum(map(len, lanes)) >= 5 * len(lanes))
         sleep(0.01 * (life % 10))
         sidecar.process.kill()
         for thread in threads:
-            thread.join(20)
+            thread.join(WAIT_SECONDS)
     bodies = [sent for lane in lanes for sent in lane]
     answered = Counter(sent.answer for sent in bodies)
     assert answered.keys() <= {0, 200}

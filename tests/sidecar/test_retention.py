@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from collector.ledger import opened
-from collector.schema import shelf
-from tests.proof.lives import Lives
+from collector.schema import resources
+from tests.claims.populated import PopulatedDirectory
 from tests.sidecar.faults import clock, eventually
 from tests.sidecar.serving import Sidecar, started
 
@@ -33,7 +33,7 @@ def test_a_field_expires_on_its_day_without_a_restart(tmp_path: Path) -> None:
     """The day before, it is collected; on the day it is not, and is counted as expired."""
     moved = clock(tmp_path)
     day = (datetime.now(UTC) + timedelta(days=2)).date()
-    shipped = (shelf.shipped() / "conferencing.yaml").read_text()
+    shipped = (resources.shipped() / "conferencing.yaml").read_text()
     document = shipped.replace("    kind: ip\n", f"    kind: ip\n    expires: {day}\n")
     (tmp_path / "conferencing.yaml").write_text(document)
     environ = moved.environ | {"COLLECTOR__SCHEMA": str(tmp_path / "conferencing.yaml")}
@@ -53,7 +53,7 @@ def test_a_field_expires_on_its_day_without_a_restart(tmp_path: Path) -> None:
 def test_a_sidecar_prunes_at_its_start(tmp_path: Path) -> None:
     """What is over goes from store, files and quarantine, to the last byte, while new events are
     taken; who is reading the store is said in the log, and waited for."""
-    lives = Lives(tmp_path)
+    lives = PopulatedDirectory(tmp_path)
     lives.deliver_aged((range(10), 1), (range(10, 20), 31), (range(20, 30), 91))
     lives.set_aside(30, days=8)
     environ = {
@@ -78,7 +78,7 @@ def test_a_sidecar_prunes_at_its_start(tmp_path: Path) -> None:
 
 def test_a_store_that_is_switched_off_and_a_file_that_is_in_the_way(tmp_path: Path) -> None:
     """What the one still has goes; that the other cannot be pruned is said."""
-    lives = Lives(tmp_path)
+    lives = PopulatedDirectory(tmp_path)
     lives.deliver_aged((range(10), 1), (range(10, 20), 91))
     lives.lines.with_name(f"{lives.lines.name}.1").mkdir()
     environ = {
@@ -93,7 +93,7 @@ def test_a_store_that_is_switched_off_and_a_file_that_is_in_the_way(tmp_path: Pa
     assert len(_rows(lives.data)) == 10
 
 
-def _noted(lives: Lives) -> tuple[int, int]:
+def _noted(lives: PopulatedDirectory) -> tuple[int, int]:
     """The rows and lines, and the files that are gone, as the ledger has it."""
     with opened(lives.data / "spool.db") as ledger:
         assert ledger.verify().flaws == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,11 +13,11 @@ import pytest
 from collector.contracts import Batch, Record
 from collector.errors import DeliveryError, InputError
 from collector.schema import load_schema
-from collector.sinks.contents import contents
+from collector.sinks.inventory import contents, reading
 from collector.sinks.query import ask
-from collector.sinks.reading import reading
 from collector.sinks.store import Store
 from collector.testing import canaries
+from tests.spool.make import query
 
 _MINUTES = ("2999-01-01T00:00:00Z", "2999-01-02T10:20:00Z")
 _SCHEMA = "conferencing/1.0.0"
@@ -51,6 +52,9 @@ REFUSED = {
     "rolling back": "ROLLBACK",
     "a savepoint": "SAVEPOINT x",
     "explaining what is refused": "EXPLAIN DELETE FROM conferencing",
+    "explaining": "EXPLAIN SELECT 1",
+    "explaining a plan": "eXplain query plan SELECT count FROM conferencing",
+    "explaining after remarks": "; -- x\n/* y */\ufeff EXPLAIN SELECT 1",
     "an extension": f"SELECT load_extension('{CANARY}')",
     "matching": f"SELECT received FROM conferencing WHERE received MATCH '{CANARY}'",
     "much that is zero": "SELECT zeroblob(1000000000)",
@@ -71,8 +75,8 @@ REFUSED = {
     "files by a pragma": "SELECT count(*) FROM pragma_database_list",
     "a table of JSON": "SELECT value FROM json_each('[1]')",
     "how much JSON": "SELECT count(*) FROM json_tree('[1]')",
-    "a view of somebody's": "SELECT * FROM theirs",
-    "a table of somebody's": "SELECT * FROM other",
+    "a view of another program": "SELECT * FROM theirs",
+    "a table of another program": "SELECT * FROM other",
 }  # fmt: skip
 
 UNANSWERED = {
@@ -108,10 +112,10 @@ TOO_MUCH = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """A store of eight events in three rows, with what somebody else has made in it."""
-    path = tmp_path / "store.db"
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of eight events in three rows, with a table and a view of another program."""
+    path = tmp_path_factory.mktemp("filled") / "store.db"
     records: list[Record] = [
         {"schema": _SCHEMA, "client.address": "203.0.113.7", "os.type": "linux", "count": 6},
         {"schema": _SCHEMA, "client.address": "203.0.113.8", "os.type": "linux"},
@@ -123,6 +127,12 @@ def path(tmp_path: Path) -> Path:
         db.execute("CREATE TABLE other (received TEXT, count INTEGER)")
         db.execute("CREATE VIEW theirs AS SELECT * FROM _delivered")
     return path
+
+
+@pytest.fixture
+def path(filled: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copy(filled, tmp_path))
 
 
 def answer(path: Path, statement: str) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
@@ -246,7 +256,7 @@ def test_it_sees_one_moment(path: Path) -> None:
 
 
 def test_contents(path: Path) -> None:
-    """Rows, events and minutes of our tables; of nobody else's."""
+    """Rows, events and minutes of our tables, not of another program's."""
     with reading(path) as db:
         (found,) = contents(db)
     assert (found.table, found.view) == ("conferencing", "conferencing_view")
@@ -261,8 +271,7 @@ def test_contents_of_an_empty_table(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     with Store(path, load_schema("conferencing-strict")):
         pass
-    with closing(sqlite3.connect(path)) as db, db:
-        db.execute("DROP VIEW conferencing_strict_view")
+    query(path, "DROP VIEW conferencing_strict_view")
     with reading(path) as db:
         (found,) = contents(db)
     assert (found.view, found.rows, found.events, found.first, found.last) == (

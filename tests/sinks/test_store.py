@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ import pytest
 from collector.contracts import Batch
 from collector.errors import ConfigError, DeliveryError
 from collector.schema import Schema, load_schema
+from collector.sinks import store_file
 from collector.sinks.store import Store
+from tests.spool.make import query
 
 _MINUTE = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:00Z")
 _RECORDS: list[dict[str, Any]] = [
@@ -31,14 +34,6 @@ def schema() -> Schema:
 
 def _batch(number: int, records: list[dict[str, Any]]) -> Batch:
     return Batch(number.to_bytes(16), _MINUTE, records)
-
-
-def _rows(path: Path, query: str) -> list[Any]:
-    db = sqlite3.connect(path)
-    try:
-        return db.execute(query).fetchall()
-    finally:
-        db.close()
 
 
 def _write_schema(path: Path, **fields: Any) -> Schema:
@@ -71,7 +66,7 @@ def test_rows_are_typed_columns_under_canonical_names(tmp_path: Path, schema: Sc
     with Store(tmp_path / "store.db", schema) as store:
         store.deliver(_batch(1, [_RECORDS[0] | {"count": 7}, _RECORDS[1]]))
         assert store.count() == 8
-    rows = _rows(
+    rows = query(
         tmp_path / "store.db",
         'SELECT received, "client.address", "os.type", "os.name", count FROM conferencing'
         ' ORDER BY "client.address"',
@@ -80,18 +75,8 @@ def test_rows_are_typed_columns_under_canonical_names(tmp_path: Path, schema: Sc
         (_MINUTE, "203.0.113.0", "linux", None, 7),
         (_MINUTE, "203.0.113.1", "linux", None, 1),
     ]
-    view = _rows(tmp_path / "store.db", "SELECT client_address, os_type FROM conferencing_view")
+    view = query(tmp_path / "store.db", "SELECT client_address, os_type FROM conferencing_view")
     assert sorted(view) == [("203.0.113.0", "linux"), ("203.0.113.1", "linux")]
-
-
-def test_a_batch_is_taken_once_by_its_id(tmp_path: Path, schema: Schema) -> None:
-    """Delivered again, also after reopening, it changes nothing."""
-    for _ in range(2):
-        with Store(tmp_path / "store.db", schema) as store:
-            store.deliver(_batch(1, _RECORDS))
-            store.deliver(_batch(1, _RECORDS))
-            store.deliver(_batch(2, _RECORDS[:10]))
-            assert store.count() == 210
 
 
 def test_a_batch_is_kept_whole_or_not_at_all(tmp_path: Path, schema: Schema) -> None:
@@ -111,7 +96,7 @@ def test_rows_of_a_batch_are_shuffled(tmp_path: Path, schema: Schema) -> None:
     """Row order does not tell the order of events; 200 rows in order by chance: 1 in 200!."""
     with Store(tmp_path / "store.db", schema) as store:
         store.deliver(_batch(1, _RECORDS))
-    rows = _rows(tmp_path / "store.db", 'SELECT "client.address" FROM conferencing ORDER BY rowid')
+    rows = query(tmp_path / "store.db", 'SELECT "client.address" FROM conferencing ORDER BY rowid')
     assert rows != [(record["client.address"],) for record in _RECORDS]
     assert len(rows) == 200
 
@@ -148,7 +133,7 @@ def test_a_grown_schema_adds_columns(tmp_path: Path) -> None:
     for number, schema in enumerate((one, two, one)):
         with Store(path, schema) as store:
             store.deliver(_batch(number, [{"a": True, "b.c": 5}]))
-    assert _rows(path, 'SELECT a, "b.c" FROM "grow-ing" ORDER BY 2') == [
+    assert query(path, 'SELECT a, "b.c" FROM "grow-ing" ORDER BY 2') == [
         (1, None),
         (1, None),
         (1, 5),
@@ -160,9 +145,8 @@ def test_a_changed_type_is_refused(tmp_path: Path) -> None:
     first = _write_schema(tmp_path / "turn.yaml", a={"kind": "boolean"})
     Store(tmp_path / "store.db", first).close()
     second = _write_schema(tmp_path / "turn.yaml", a={"kind": "ip"})
-    with pytest.raises(DeliveryError) as caught:
+    with pytest.raises(DeliveryError, match="E504"):
         Store(tmp_path / "store.db", second)
-    assert caught.value.code == "E504"
 
 
 def test_names_that_meet_in_the_view_stay_apart(tmp_path: Path) -> None:
@@ -172,7 +156,7 @@ def test_names_that_meet_in_the_view_stay_apart(tmp_path: Path) -> None:
     )
     with Store(tmp_path / "store.db", schema) as store:
         store.deliver(_batch(1, [{"a.b_c": True, "a_b.c": "::1"}]))
-    assert _rows(tmp_path / "store.db", 'SELECT "a.b_c", "a_b.c" FROM meet_view') == [(1, "::1")]
+    assert query(tmp_path / "store.db", 'SELECT "a.b_c", "a_b.c" FROM meet_view') == [(1, "::1")]
 
 
 @pytest.mark.parametrize("content", [b"canary, no database", b"SQLite format 3\0" + b"x" * 200])
@@ -182,9 +166,8 @@ def test_a_foreign_file_is_refused_and_left_alone(
     """E501 for what is no database of ours; its bytes stay."""
     path = tmp_path / "store.db"
     path.write_bytes(content)
-    with pytest.raises(DeliveryError) as caught:
+    with pytest.raises(DeliveryError, match="E501"):
         Store(path, schema)
-    assert caught.value.code == "E501"
     assert path.read_bytes() == content
 
 
@@ -194,9 +177,8 @@ def test_a_newer_store_is_refused(tmp_path: Path, schema: Schema) -> None:
     db = sqlite3.connect(tmp_path / "store.db")
     db.execute("PRAGMA user_version = 99")
     db.close()
-    with pytest.raises(DeliveryError) as caught:
+    with pytest.raises(DeliveryError, match="E502"):
         Store(tmp_path / "store.db", schema)
-    assert caught.value.code == "E502"
 
 
 def test_an_unusable_directory_is_an_error_of_ours(tmp_path: Path, schema: Schema) -> None:
@@ -225,13 +207,26 @@ def test_batches_together_are_kept_all_or_none(tmp_path: Path, schema: Schema) -
         assert store.count() == 215
 
 
-def test_a_place_that_is_taken_is_drawn_again(
+def test_places_that_are_taken_are_drawn_again(
     tmp_path: Path, schema: Schema, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With so little room that rows meet now and then, everything is stored all the same."""
-    monkeypatch.setattr("collector.sinks.order._ROOM", 1 << 18)
-    monkeypatch.setattr("collector.sinks.order._STEP", 1 << 4)
+    """One by one: where hardly a place is free, every row finds one, whether two rows of a batch
+    want the same or an earlier batch has it."""
+    monkeypatch.setattr(store_file, "_ROOM", 1 << 10)
+    monkeypatch.setattr(store_file, "_STEP", 1)
     with Store(tmp_path / "store.db", schema) as store:
-        for number in range(60):
-            store.deliver(_batch(number, _RECORDS[:20]))
-        assert store.count() == 1200
+        for number in range(5):
+            store.deliver(_batch(number, _RECORDS))
+        assert store.count() == 1000
+    found = query(tmp_path / "store.db", 'SELECT "client.address", count(*) FROM conferencing')
+    assert found[0][1] == 1000
+
+
+def test_a_batch_that_was_cut_after_it_was_taken_whole(tmp_path: Path, schema: Schema) -> None:
+    """Its parts have no effect; those of a batch that was not taken have."""
+    whole, other = _batch(1, _RECORDS), _batch(2, _RECORDS)
+    with Store(tmp_path / "store.db", schema) as store:
+        store.deliver(whole)
+        for number, origin in ((3, whole.id), (4, whole.id), (5, other.id), (6, other.id)):
+            store.deliver(replace(_batch(number, _RECORDS[:50]), origin=origin))
+        assert store.count() == 300

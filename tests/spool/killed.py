@@ -13,8 +13,9 @@ from threading import Thread
 
 from collector.errors import DeliveryError
 from collector.filter.stored import read
-from collector.sinks.files import NdjsonFile
+from collector.sinks.ndjson import NdjsonFile
 from collector.spool import Spool
+from tests.deadline import WAIT_SECONDS
 from tests.spool.make import entry
 
 SINKS = ("file", "slow")
@@ -35,7 +36,7 @@ def put(spool: Spool, first: int, step: int) -> None:
     for number in range(first, first + 1_000_000, step):
         say(">", number)
         try:
-            send(spool, number).result()
+            send(spool, number).result(WAIT_SECONDS)
         except DeliveryError:
             continue
         say("<", number)
@@ -61,4 +62,4 @@ if __name__ == "__main__":
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(WAIT_SECONDS)

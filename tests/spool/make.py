@@ -6,13 +6,15 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import orjson
 
-from collector.contracts import Entry, Layout, Rejection, Tally
+from collector.contracts import Batch, Layout, PendingBatch, Rejection, Tally
 from collector.filter.stored import read
 from collector.spool import Spool
+from tests.deadline import WAIT_SECONDS
 
 MINUTE = "2026-11-24T10:20:00Z"
 LAYOUT = Layout("numbers/1.0.0", "ab" * 32, "numbers", (("n", "INTEGER"), ("text", "TEXT")))
@@ -24,50 +26,68 @@ def entry(
     minute: str = MINUTE,
     layout: Layout = LAYOUT,
     text: str | None = None,
-) -> Entry:
+) -> PendingBatch:
     """Records that hold a number each."""
     more = {} if text is None else {"text": text}
     records = [{"schema": layout.schema, "n": number} | more for number in numbers]
     payload = b"".join(orjson.dumps(record) + b"\n" for record in records)
     refused = Counter(rejected or {})
     received = len(numbers) + refused.total()
-    return Entry(layout, minute, payload, Tally(received, len(numbers), refused))
+    return PendingBatch(layout, minute, payload, Tally(received, len(numbers), refused))
 
 
-def without_granted(db: sqlite3.Connection) -> None:
-    """Batches as they were up to the third format."""
-    for table in ("batches", "damaged"):
-        db.execute(f"ALTER TABLE {table} DROP COLUMN granted")
+def without_secrets(db: sqlite3.Connection, *hashes: bytes) -> None:
+    """Keep keys of requests as files of up to the fifth format do."""
+    for table in ("request_keys", "key_days"):
+        db.execute(f"DROP TABLE {table}")
+    db.execute("CREATE TABLE keys (number INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE) STRICT")
+    db.executemany("INSERT INTO keys (hash) VALUES (?)", [(each,) for each in hashes])
+
+
+def downgrade(path: Path, format_: int) -> None:
+    """Make a spool's file one of an earlier format, without the tables and columns added since."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        without_secrets(db)
+        tables = ["parts", "part_cursors"] if format_ < 5 else []
+        tables += ["entries", "last_entry", "documents"] if format_ < 3 else []
+        tables += ["keys"] if format_ < 2 else []
+        for table in tables:
+            db.execute(f"DROP TABLE {table}")
+        for table in ("batches", "damaged") if format_ < 4 else ():
+            db.execute(f"ALTER TABLE {table} DROP COLUMN granted")
+        db.execute("UPDATE about SET format = ?", (format_,))
+        db.execute(f"PRAGMA user_version = {format_}")
+
+
+def waiting(spool: Spool, sink: str = "sink", limit: int = 100) -> list[tuple[int, Batch]]:
+    """What comes next for a sink: batches that are no parts, then parts."""
+    return spool.after(sink, limit) + spool.after(sink, limit, parts=True)
 
 
 def drained(spool: Spool, sink: str = "sink", *, acknowledge: bool = True) -> list[int]:
     """The numbers that a sink gets, to the end."""
     found: list[int] = []
-    at = 0
-    while True:
-        taken = [pair for pair in spool.after(sink, 1000) if pair[0] > at]
-        if not taken:
-            return found
+    seen: set[int] = set()
+    while taken := [pair for pair in waiting(spool, sink, 1000) if pair[0] not in seen]:
         for at, spooled in taken:
+            seen.add(at)
             batch = read(spooled)
             assert batch.rows is not None
             found += [int(row[0] or 0) for row in batch.rows()]
             if acknowledge:
-                spool.delivered(sink, at)
+                spool.delivered(sink, at, is_part=spooled.is_part)
         if not acknowledge:
-            return found
+            break
+    return found
 
 
 def query(path: Path, text: str) -> list[tuple[object, ...]]:
-    """What a query finds in a database that may be in use."""
-    db = sqlite3.connect(path)
-    try:
+    """Run a statement on a database that may be in use."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
         return db.execute(text).fetchall()
-    finally:
-        db.close()
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 10) -> bool:
+def eventually(holds: Callable[[], bool], seconds: float = WAIT_SECONDS) -> bool:
     """Whether something comes to hold in time."""
     deadline = time.monotonic() + seconds
     while not (held := holds()) and time.monotonic() < deadline:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,22 +11,31 @@ import orjson
 
 from collector.ledger import opened
 from collector.spool import Spool
+from tests.deadline import WAIT_SECONDS
+from tests.forkserver import begin
 from tests.spool.killed import SINKS, drain, send
 from tests.spool.make import drained
 
 ROUNDS = int(os.environ.get("COLLECTOR_KILLS", "20"))
 ROOT = Path(__file__).parents[2]
+_LOADED = ("collector.filter.stored", "collector.sinks.ndjson", "tests.spool.make")
 
 
 def _killed(folder: Path, start: int, seconds: float) -> str:
     """What a process said that was killed so long after its first words."""
-    command = [sys.executable, "-m", "tests.spool.killed", str(folder), str(start)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        first = os.read(process.stdout.fileno(), 1 << 16)
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as output, Path(os.devnull).open("rb") as nothing:
+        try:
+            streams = (nothing.fileno(), writing, 2)
+            arguments = [str(folder), str(start)]
+            process = begin("tests.spool.killed", arguments, streams, ROOT, os.environ, _LOADED)
+        finally:
+            os.close(writing)
+        first = os.read(reading, 1 << 16)
         time.sleep(seconds)
         process.kill()
-        return (first + process.stdout.read()).decode()
+        process.wait(WAIT_SECONDS)
+        return (first + output.read()).decode()
 
 
 def _files(folder: Path) -> list[int]:
@@ -69,7 +76,7 @@ def test_kills_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
     assert verified.received == 2 * len(slow)
     with Spool(tmp_path / "spool.db", sinks=["again"]) as spool:
         again = [(number, send(spool, number)) for number in sorted(sent)]
-        new = [number for number, future in again if future.result()]
+        new = [number for number, future in again if future.result(WAIT_SECONDS)]
         assert set(new) == sent - set(slow)
         assert drained(spool, "again") == new
     print(f"{ROUNDS} kills, {under_way} with puts under way, {len(acknowledged)} acknowledged")

@@ -6,15 +6,19 @@ from __future__ import annotations
 import random
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from collector.contracts import Batch
+from collector.errors import DeliveryError
 from collector.ledger import opened
 from collector.spool import Spool
-from collector.spool.quarantine import aside, discard
-from collector.spool.revision import ALWAYS, Outcome, Revision
+from collector.spool.pending import delete_quarantined, quarantined
+from collector.spool.revision import ALWAYS, Revision, RevisionOutcome
+from tests.deadline import WAIT_SECONDS
 from tests.spool.make import MINUTE, drained, entry, query
 
 _LATER = "2026-11-24T10:21:00Z"
@@ -36,7 +40,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def _put(spool: Spool, *numbers: int, minute: str = MINUTE, text: str | None = None) -> None:
-    spool.put(entry(*numbers, minute=minute, text=text)).result(5)
+    spool.put(entry(*numbers, minute=minute, text=text)).result(WAIT_SECONDS)
 
 
 def _verified(path: Path) -> tuple[int, int]:
@@ -46,15 +50,14 @@ def _verified(path: Path) -> tuple[int, int]:
     return found.receipts, found.received
 
 
-def test_what_is_left_goes_on_under_a_receipt_of_its_own(tmp_path: Path) -> None:
+def test_what_is_left_goes_on_under_a_receipt_of_its_own(path: Path) -> None:
     """With its id and minute; that receipt counts nothing, and the old one stays as it was."""
-    path = tmp_path / "spool.db"
     with Spool(path, sinks=["sink"]) as spool:
         _put(spool, 1, 2, 3, text="keep")
         _put(spool, 4, minute=_LATER)
         before = spool.after("sink")[0][1].id
-        outcome = spool.revise(_without(b'"n":2')).result(5)
-        assert outcome == Outcome(1, 1, 1, 0, 0, is_swept=True)
+        outcome = spool.revise(_without(b'"n":2')).result(WAIT_SECONDS)
+        assert outcome == RevisionOutcome(1, 1, 1, 0, 0, is_swept=True)
         found = spool.after("sink")
         assert [(number, each.id == before) for number, each in found] == [(2, False), (3, True)]
         assert found[1][1].received == MINUTE
@@ -64,12 +67,13 @@ def test_what_is_left_goes_on_under_a_receipt_of_its_own(tmp_path: Path) -> None
     assert _verified(path) == (3, 4)
 
 
-def test_a_batch_of_which_nothing_is_left_is_gone(tmp_path: Path) -> None:
+def test_a_batch_of_which_nothing_is_left_is_gone(path: Path) -> None:
     """Its receipt stays: it was received."""
-    path = tmp_path / "spool.db"
     with Spool(path, sinks=["sink"]) as spool:
         _put(spool, 1, 1)
-        assert spool.revise(_without(b'"n":1')).result(5) == Outcome(1, 2, 2, 0, 0, is_swept=True)
+        assert spool.revise(_without(b'"n":1')).result(WAIT_SECONDS) == RevisionOutcome(
+            1, 2, 2, 0, 0, is_swept=True
+        )
         assert spool.state().batches == 0
         assert drained(spool) == []
         _put(spool, 2)
@@ -81,17 +85,16 @@ def test_what_was_asked_before_is_done_before(tmp_path: Path) -> None:
     """What was put is looked at, and what a sink has got already is not left to be sent again."""
     with Spool(tmp_path / "spool.db", sinks=["sink"]) as spool:
         _put(spool, 1, 2)
-        with spool._writer.changed:
+        with spool.paused():
             spool.delivered("sink", 1)
             spool.put(entry(3, 4))
             future = spool.revise(_without(b'"n":2', b'"n":4'))
-        assert future.result(5) == Outcome(1, 1, 1, 0, 0, is_swept=True)
+        assert future.result(WAIT_SECONDS) == RevisionOutcome(1, 1, 1, 0, 0, is_swept=True)
         assert drained(spool) == [3]
 
 
-def test_only_batches_from_before_are_looked_at(tmp_path: Path) -> None:
+def test_only_batches_from_before_are_looked_at(path: Path) -> None:
     """And sums of hours from before another moment go."""
-    path = tmp_path / "spool.db"
     asked: list[str] = []
 
     def change(payload: bytes, minute: str) -> tuple[bytes, int]:
@@ -101,32 +104,32 @@ def test_only_batches_from_before_are_looked_at(tmp_path: Path) -> None:
     with Spool(path, sinks=["sink"]) as spool:
         _put(spool, 1)
         _put(spool, 2, minute=_LATER)
-        spool.revise(Revision(change, before=_LATER)).result(5)
+        spool.revise(Revision(change, before=_LATER)).result(WAIT_SECONDS)
     assert asked == [MINUTE]
     assert query(path, "SELECT DISTINCT hour FROM hours") == [("2026-11-24T10:00:00Z",)]
     with Spool(path) as spool:
-        done = spool.revise(Revision(change, before="", hours="2026-11-24T11:00:00Z")).result(5)
+        done = spool.revise(Revision(change, before="", hours="2026-11-24T11:00:00Z")).result(
+            WAIT_SECONDS
+        )
     assert done.hours
     assert query(path, "SELECT * FROM hours") == []
 
 
-def test_a_batch_that_is_not_what_was_written_goes(tmp_path: Path) -> None:
-    """Nobody can tell whose records it had."""
-    path = tmp_path / "spool.db"
+def test_a_batch_that_is_not_what_was_written_goes(path: Path) -> None:
+    """It is unknown whose records it had."""
     with Spool(path, sinks=["sink"]) as spool:
         _put(spool, 1)
         _put(spool, 2)
     query(path, "PRAGMA user_version")
     _spoil(path)
     with Spool(path, sinks=["sink"]) as spool:
-        assert spool.revise(_without(b"nothing")).result(5).damaged == 1
+        assert spool.revise(_without(b"nothing")).result(WAIT_SECONDS).damaged == 1
         assert drained(spool) == [2]
     assert query(path, "SELECT * FROM damaged") == []
 
 
 def _spoil(path: Path) -> None:
-    with closing(sqlite3.connect(path)) as db, db:
-        db.execute("UPDATE batches SET payload = x'00' WHERE sequence = 1")
+    query(path, "UPDATE batches SET payload = x'00' WHERE sequence = 1")
 
 
 @pytest.mark.parametrize("seed", [3, 11])
@@ -141,31 +144,32 @@ def test_no_byte_of_it_stays(tmp_path: Path, seed: int) -> None:
             day = f"2026-{1 + n // 744 % 12:02}-{1 + n // 24 % 28:02}"
             minute = f"{day}T{n % 24:02}:{n // 24 % 60:02}:00Z"  # a batch each
             future = spool.put(entry(n, text=text, minute=minute))
-        future.result(10)
+        future.result(WAIT_SECONDS)
         gone = set(chance.sample(names, 750))
 
         def change(payload: bytes, minute: str) -> tuple[bytes, int]:
             is_gone = payload.partition(b'"text":"')[2][:19].decode() in gone
             return (b"", 1) if is_gone else (payload, 0)
 
-        assert spool.revise(Revision(change)).result(10).batches == len(gone)
+        assert spool.revise(Revision(change)).result(WAIT_SECONDS).batches == len(gone)
         found = _bytes(path)
         assert [name for name in gone if name.encode() in found] == []
         assert all(name.encode() in found for name in names if name not in gone)
     assert _verified(path) == (1500, 1500)
 
 
-def test_a_reader_is_said(tmp_path: Path) -> None:
+def test_a_reader_is_said(path: Path) -> None:
     """Who reads an earlier state keeps the log; it is emptied when he is gone."""
-    path = tmp_path / "spool.db"
     with Spool(path, sinks=["sink"]) as spool:
         _put(spool, 1, text="secret-of-somebody")
         with closing(sqlite3.connect(path, isolation_level=None)) as reader:
             reader.execute("BEGIN")
             reader.execute("SELECT count(*) FROM batches").fetchone()
-            assert not spool.revise(_without(b"secret")).result(5).is_swept
+            assert not spool.revise(_without(b"secret")).result(WAIT_SECONDS).is_swept
             assert b"secret-of-somebody" in _bytes(path)
-        assert spool.revise(_without(b"secret")).result(5) == Outcome(0, 0, 0, 0, 0, is_swept=True)
+        assert spool.revise(_without(b"secret")).result(WAIT_SECONDS) == RevisionOutcome(
+            0, 0, 0, 0, 0, is_swept=True
+        )
         assert b"secret-of-somebody" not in _bytes(path)
 
 
@@ -175,8 +179,46 @@ def test_files_that_were_set_aside_have_their_time(tmp_path: Path) -> None:
     for name in ("20261101T000000Z", "20261120T000000Z-2", "20261120T000000Z-wal"):
         (tmp_path / f"spool.db.damaged-{name}").write_bytes(b"x")
     (tmp_path / "spool.db.damaged-odd").write_bytes(b"x")
-    moments = [moment for _, moment in aside(path)]
+    moments = [moment for _, moment in quarantined(path)]
     assert moments[:3] == [datetime(2026, 11, day, tzinfo=UTC) for day in (1, 20, 20)]
-    assert discard(path, until=now - timedelta(days=7)) == 1
-    assert discard(path, since=datetime(2026, 11, 21, tzinfo=UTC)) == 1
-    assert discard(path) == 2
+    assert delete_quarantined(path, until=now - timedelta(days=7)) == 1
+    assert delete_quarantined(path, since=datetime(2026, 11, 21, tzinfo=UTC)) == 1
+    assert delete_quarantined(path) == 2
+
+
+def _halves(whole: Batch) -> list[Batch]:
+    lines = whole.payload.splitlines(keepends=True)
+    middle = len(lines) // 2
+    pairs = ((b"a" * 16, lines[:middle]), (b"b" * 16, lines[middle:]))
+    return [replace(whole, id=id_, payload=b"".join(some)) for id_, some in pairs]
+
+
+def test_a_batch_is_divided(path: Path) -> None:
+    """Its parts go on with ids of their own, and can be revised alone; it is delivered no more,
+    also after the next start, and nothing is counted twice."""
+    with Spool(path, sinks=["sink"]) as spool:
+        _put(spool, 1, 2, 3, 4)
+        _put(spool, 5, minute=_LATER)
+        (first, whole), _ = spool.after("sink")
+        assert spool.divide(whole.id, _halves).result(5) == 2
+        assert spool.divide(whole.id, _halves).result(5) == 0
+        spool.delivered("sink", first)
+        assert [each.id[:1] for _, each in spool.after("sink")[1:]] == [b"a", b"b"]
+        assert spool.depth() == 5
+    with Spool(path, sinks=["sink"]) as spool:
+        assert [each.id[:1] for _, each in spool.after("sink")[1:]] == [b"a", b"b"]
+        spool.revise(_without(b'"n":2')).result(5)
+        assert _verified(path) == (5, 5)
+        assert sorted(drained(spool)) == [1, 3, 4, 5]
+    assert _verified(path) == (5, 5)
+
+
+def test_parts_of_other_records_are_refused(tmp_path: Path) -> None:
+    """The batch stays as it was."""
+    with Spool(tmp_path / "spool.db", sinks=["sink"]) as spool:
+        _put(spool, 1, 2, 3, 4)
+        ((_, whole),) = spool.after("sink")
+        with pytest.raises(DeliveryError, match="E506"):
+            spool.divide(whole.id, lambda batch: _halves(batch)[:1]).result(5)
+        spool.wait("sink", 5)
+        assert drained(spool) == [1, 2, 3, 4]

@@ -16,10 +16,11 @@ from collector.errors import ConfigError
 from collector.filter import Admission
 from collector.schema.kinds import Circumstances
 from collector.testing import assert_noninterference, laws, lines
-from collector.testing.laws import agree, fixed_key, stand_alone
-from collector.testing.twins import twins
-from tests.filter.test_choices import made
+from collector.testing.laws import agree, event_pairs, fixed_key, stand_alone
+from tests.filter.test_event_consent import made
 from tests.testing.test_strategies import NOW, drawn
+
+pytestmark = pytest.mark.long
 
 SCHEMA = load_schema("conferencing")
 PARTICIPANTS = load_schema("participants-qos")
@@ -134,10 +135,10 @@ def test_options_are_those_of_the_filter() -> None:
         assert_noninterference(SCHEMA, purposes=["advertising"])
 
 
-def test_twins_differ_where_they_may() -> None:
+def test_pairs_differ_where_they_may() -> None:
     """Most pairs are not equal, many spell an admitted value differently, many keep something."""
     tested = Filter(SCHEMA, as_of=NOW)
-    pairs = drawn(twins(SCHEMA, Circumstances(lambda: NOW, fixed_key)), 200)
+    pairs = drawn(event_pairs(SCHEMA, Circumstances(lambda: NOW, fixed_key)), 200)
     different = [pair for pair in pairs if pair[0] != pair[1]]
     admitted = [pair for pair in different if tested.admit(pair[0]).records]
     respelled = [
@@ -156,9 +157,9 @@ def test_twins_differ_where_they_may() -> None:
 
 @settings(max_examples=50)
 @given(st.data())
-def test_elements_of_records_have_twins_too(data: st.DataObject) -> None:
+def test_elements_of_records_are_varied_too(data: st.DataObject) -> None:
     """The law holds for lists of records, element by element."""
-    pair = data.draw(twins(PARTICIPANTS, Circumstances(lambda: NOW, fixed_key)))
+    pair = data.draw(event_pairs(PARTICIPANTS, Circumstances(lambda: NOW, fixed_key)))
     agree(Filter(PARTICIPANTS, as_of=NOW), pair, (0, 1))
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from collector import ConfigError, testing
 from collector.testing import canaries
+from tests.deadline import WAIT_SECONDS
 
 _DOCUMENT = Path(__file__).parents[2] / "docs" / "testing.md"
 _BLOCKS = re.findall(r"```python\n(.*?)```", _DOCUMENT.read_text(), re.DOTALL)
@@ -60,6 +61,7 @@ for name in ("events", "payloads", "lines", "schemas", "assert_noninterference")
         [sys.executable, "-W", "error", "-c", program, str(_DOCUMENT)],
         capture_output=True,
         check=False,
+        timeout=WAIT_SECONDS,
     )
     assert done.returncode == 0, done.stderr.decode()
 

@@ -24,8 +24,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from collector import ConfigError, InputError
-from collector.ingest.files import zstd_library
-from collector.testing import Hit, canaries, scan, search, unpacked
+from collector.ingest.decompression import zstd_library
+from collector.testing import Hit, canaries, scan, search
 
 ZSTD = zstd_library()
 CANARIES = canaries(40)
@@ -356,8 +356,8 @@ def test_windows_hide_nothing(
     (tmp_path / "file").write_bytes(data)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search, "_WINDOW", window)
-        patch.setattr(unpacked, "_FLUSH", window)
-        patch.setattr(unpacked, "_STEP", 3 * window)
+        patch.setattr(search, "_FLUSH", window)
+        patch.setattr(search, "_STEP", 3 * window)
         assert CANARY in {hit.canary for hit in scan(tmp_path / "file", CANARIES)}
 
 

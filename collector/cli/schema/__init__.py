@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from collector.cli.schema.capacity import capacity
 from collector.cli.schema.catalogue import app as catalogue
 from collector.cli.schema.check import check, test_schemas
 from collector.cli.schema.diff import diff
-from collector.cli.schema.jsonschema import jsonschema
-from collector.cli.schema.look import list_schemas, show
-from collector.cli.schema.new import new
-from collector.cli.schema.papers import notice, ropa
+from collector.cli.schema.look import capacity, list_schemas, show
+from collector.cli.schema.new import jsonschema, new
+from collector.cli.schema.notices import notice, ropa
 
 __all__ = ["app"]
 

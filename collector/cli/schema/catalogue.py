@@ -10,12 +10,17 @@ from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
-from collector.cli.console import AsJson, err, out, print_json
+from collector.cli.console import AsJson, err, new_table, out, print_json
 from collector.errors import ConfigError, Fault, SchemaError
-from collector.schema import shelf
-from collector.schema.listing import Finding, Listing, blemish, examine, insert
+from collector.schema import resources
+from collector.schema.catalogue_lint import (
+    CatalogueFile,
+    CatalogueFinding,
+    examine,
+    fault_of,
+    insert,
+)
 
 __all__ = ["app"]
 
@@ -28,7 +33,7 @@ _MAX_SOURCE = 500
 
 
 def _names(incomplete: str) -> list[str]:
-    folder = shelf.shipped() / "catalogues"
+    folder = resources.shipped() / "catalogues"
     return sorted(path.stem for path in folder.glob(f"{incomplete}*.txt"))
 
 
@@ -54,10 +59,10 @@ def check(
     rows, faults = [], []
     for reference in catalogues or _names(""):
         path = _path(reference)
-        listing, findings = examine(_read(path))
+        catalogue_file, findings = examine(_read(path))
         faults += [_fault(path, finding) for finding in findings if finding.code]
         warnings = [finding for finding in findings if not finding.code]
-        rows.append(_summary(path, listing, findings))
+        rows.append(_summary(path, catalogue_file, findings))
         if not as_json:
             _print_warnings(path, warnings)
     if as_json:
@@ -92,9 +97,11 @@ def add(
     """
     path, source = _target(file), _source(source)
     data = _read(path) if path.exists() else b""
-    listing, findings = examine(data)
-    faults = [_fault(path, finding) for finding in findings if finding.code and listing.lines]
-    faults += _refused(path, listing, entries)
+    catalogue_file, findings = examine(data)
+    faults = [
+        _fault(path, finding) for finding in findings if finding.code and catalogue_file.lines
+    ]
+    faults += _refused(path, catalogue_file, entries)
     if faults:
         raise SchemaError(faults)
     written = insert(data, entries, source)
@@ -113,20 +120,20 @@ def add(
 
 
 def _path(reference: str) -> Path:
-    """The file of a name, or of a path: with a separator, or ending in ``.txt``.
+    """Return the file of a name, or of a path: with a separator, or ending in ``.txt``.
 
     Raises ``SchemaError`` E120.
     """
     if "/" in reference or "\\" in reference or reference.endswith(".txt"):
         return Path(reference)
     if reference in _names(""):
-        return shelf.shipped() / "catalogues" / f"{reference}.txt"
+        return resources.shipped() / "catalogues" / f"{reference}.txt"
     message = f"no such catalogue; there are {', '.join(_names(''))}, and paths of `.txt` files"
     raise SchemaError([Fault(reference, 1, 1, "", message, "E120")])
 
 
 def _read(path: Path) -> bytes:
-    """The bytes of a catalogue file. Raises ``SchemaError`` E120."""
+    """Read the bytes of a catalogue file. Raises ``SchemaError`` E120."""
     with suppress(OSError):
         return path.read_bytes()
     message = "the catalogue cannot be read; check the path and its permissions"
@@ -147,11 +154,11 @@ def _source(text: str) -> str:
     return text
 
 
-def _refused(path: Path, listing: Listing, entries: list[str]) -> list[Fault]:
-    """The faults of what is to be added. Entries are told by their number, never repeated."""
-    faults, there = [], listing.entries
+def _refused(path: Path, catalogue_file: CatalogueFile, entries: list[str]) -> list[Fault]:
+    """List the faults of entries to add, by their number: an entry is never quoted."""
+    faults, there = [], catalogue_file.entries
     for number, entry in enumerate(entries, 1):
-        why = blemish(entry)
+        why = fault_of(entry)
         if why is None and entry in there:
             why = f"this entry is there already, in line {there[entry]}"
         if why is None and entry in entries[: number - 1]:
@@ -179,19 +186,22 @@ def _replace(path: Path, data: bytes) -> None:
     raise ConfigError("E203", "the catalogue cannot be written; check its directory")
 
 
-def _fault(path: Path, finding: Finding) -> Fault:
+def _fault(path: Path, finding: CatalogueFinding) -> Fault:
     return Fault(str(path), finding.line, 1, "", finding.message, finding.code)
 
 
-def _summary(path: Path, listing: Listing, findings: list[Finding]) -> dict[str, Any]:
+def _summary(
+    path: Path, catalogue_file: CatalogueFile, findings: list[CatalogueFinding]
+) -> dict[str, Any]:
     return {
         "catalogue": path.stem,
         "file": str(path),
-        "entries": len(listing.entries),
-        "bits": round(listing.bits, 1),
-        "longest": listing.longest,
+        "entries": len(catalogue_file.entries),
+        "bits": round(catalogue_file.bits, 1),
+        "longest": catalogue_file.longest,
         "sources": [
-            {"source": block.source, "entries": len(block.entries)} for block in listing.blocks
+            {"source": block.source, "entries": len(block.entries)}
+            for block in catalogue_file.blocks
         ],
         "faults": [finding._asdict() for finding in findings if finding.code],
         "warnings": [
@@ -202,9 +212,9 @@ def _summary(path: Path, listing: Listing, findings: list[Finding]) -> dict[str,
     }
 
 
-def _print_warnings(path: Path, warnings: list[Finding]) -> None:
-    """The first of each sort, and how many more there are of it: long lists have hundreds."""
-    sorts: dict[str, list[Finding]] = {}
+def _print_warnings(path: Path, warnings: list[CatalogueFinding]) -> None:
+    """Print the first warning of each sort, and the number of others: there may be hundreds."""
+    sorts: dict[str, list[CatalogueFinding]] = {}
     for finding in warnings:
         sorts.setdefault(re.sub(r"[0-9]+", "", finding.message), []).append(finding)
     for first, *others in sorts.values():
@@ -213,10 +223,8 @@ def _print_warnings(path: Path, warnings: list[Finding]) -> None:
 
 
 def _print_rows(rows: list[dict[str, Any]]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("catalogue")
-    for heading in ("entries", "bits", "longest"):
-        table.add_column(heading, justify="right")
+    numbers = ("entries", "bits", "longest")
+    table = new_table("catalogue", *numbers, numbers=numbers)
     for row in rows:
         name, bits = escape(row["catalogue"]), f"{row['bits']}"
         table.add_row(name, f"{row['entries']:,}", bits, str(row["longest"]))

@@ -6,14 +6,13 @@ from typing import Annotated
 
 import typer
 
-from collector.cli.console import AsJson, err, out, print_json
-from collector.cli.schema.options import DEFAULT, Schemas
+from collector.cli.console import DEFAULT_SCHEMAS, AsJson, Schemas, err, out, print_json
 from collector.errors import Fault
-from collector.filter.trial import Outcome, run_samples, run_tests
-from collector.schema import shelf
-from collector.schema.capacity import record_bits
-from collector.schema.lint import Finding, Severity, lint
+from collector.filter.schema_test import CaseResult, run_samples, run_tests
+from collector.schema import resources
+from collector.schema.lints import Finding, Severity, lint
 from collector.schema.load import parse
+from collector.schema.model import record_bits
 
 __all__ = ["check", "test_schemas"]
 
@@ -28,15 +27,15 @@ def check(
     """Check schema files: every fault of all of them, and what looks like a mistake, in one pass.
 
     A fault is `file:line:column: field: message [code]` (docs/errors.md); a schema that has one
-    does not load, exit 78. What looks like a mistake in a schema that loads is
+    does not load, exit 78. A likely mistake in a schema that loads is
     `file:line:column: severity: field: message [lint]` (docs/lint.md); an error is exit 1.
     """
     faults: list[Fault] = []
     findings: list[Finding] = []
-    for reference in schemas or DEFAULT:
+    for reference in schemas or DEFAULT_SCHEMAS:
         schema, found = parse(reference)
         faults += found
-        path = shelf.schema(reference)
+        path = resources.schema(reference)
         if schema is not None and path is not None:
             findings += lint(schema, path)
             if not as_json:
@@ -69,14 +68,14 @@ def test_schemas(schemas: Schemas = None, as_json: AsJson = False) -> None:
     Samples lie in `NAME.samples/`: `*.pass.json` must be admitted with nothing dropped,
     `*.fail.json` must be rejected or lose a field.
     """
-    outcomes: list[Outcome] = []
+    outcomes: list[CaseResult] = []
     faults: list[Fault] = []
-    for reference in schemas or DEFAULT:
+    for reference in schemas or DEFAULT_SCHEMAS:
         schema, found = parse(reference)
         faults += found
-        path = shelf.schema(reference)
+        path = resources.schema(reference)
         if schema is not None and path is not None:
-            outcomes += [*run_tests(schema), *run_samples(schema, shelf.samples(path))]
+            outcomes += [*run_tests(schema), *run_samples(schema, resources.samples(path))]
     failed = [outcome for outcome in outcomes if not outcome.passed]
     if as_json:
         print_json(
@@ -93,7 +92,7 @@ def test_schemas(schemas: Schemas = None, as_json: AsJson = False) -> None:
     raise typer.Exit(1 if failed or faults else 0)
 
 
-def _print_outcomes(outcomes: list[Outcome]) -> None:
+def _print_outcomes(outcomes: list[CaseResult]) -> None:
     for outcome in outcomes:
         if not outcome.passed:
             err.print(f"{outcome.schema}: {outcome.name}: failed", markup=False, style="red")

@@ -1,4 +1,4 @@
-"""``collector schema diff``: what a new version of a schema lets through, and the old did not."""
+"""``collector schema diff``: show what a new version of a schema lets through besides the old."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from collector.cli.console import AsJson, complete_schema, err, out, print_json, wide
+from collector.cli.console import AsJson, complete_schema, err, new_table, out, print_json, wide
 from collector.errors import Fault
-from collector.schema import Schema, revision
-from collector.schema.diff import Change, Comparison, compare
+from collector.schema import Schema, git
+from collector.schema.diff import Comparison, SchemaChange, compare
 from collector.schema.load import parse
 
 __all__ = ["diff"]
@@ -97,31 +97,31 @@ def diff(
 
 
 def _pair(old: str, new: str) -> _Review:
-    before, faults = revision.load_reference(old)
-    after, more = revision.load_reference(new)
+    before, faults = git.load_reference(old)
+    after, more = git.load_reference(new)
     return _reviewed(new, before, after, [*faults, *more])
 
 
 def _since(rev: str, file: str) -> _Review:
-    """A file and itself at a revision of the repository that it lies in."""
+    """Compare a file with itself at a revision of the repository that it lies in."""
     path = Path(file)
     shown = f"{rev}:{file}"
     after, faults = parse(path)
     before, more = None, list[Fault]()
     try:
-        before, more = revision.parse(rev, f"./{path.name}", path.parent, shown)
-    except revision.NotThereError:
+        before, more = git.parse(rev, f"./{path.name}", path.parent, shown)
+    except git.NotThereError:
         before = _renamed(rev, after, path.parent)
-    except revision.RevisionError as error:
+    except git.RevisionError as error:
         more = [error.fault(shown)]
     return _reviewed(file, before, after, [*more, *faults])
 
 
 def _renamed(rev: str, new: Schema | None, folder: Path) -> Schema | None:
-    """What a new file was called before: the schema of the same name, in the same folder."""
+    """Find the earlier file of a renamed one: the schema of the same name, in the same folder."""
     try:
-        return revision.namesake(rev, new.name, folder) if new is not None else None
-    except revision.RevisionError:
+        return git.schema_by_name(rev, new.name, folder) if new is not None else None
+    except git.RevisionError:
         return None
 
 
@@ -131,7 +131,7 @@ def _reviewed(file: str, old: Schema | None, new: Schema | None, faults: list[Fa
 
 
 def _files(references: list[str]) -> list[str]:
-    """The files, and the schema files in the directories, each once."""
+    """List the files, and the schema files in the directories, each once."""
     files: list[str] = []
     for reference in references:
         path = Path(reference)
@@ -146,7 +146,7 @@ def _files(references: list[str]) -> list[str]:
     return list(dict.fromkeys(files))
 
 
-def _row(change: Change) -> dict[str, Any]:
+def _row(change: SchemaChange) -> dict[str, Any]:
     return {
         "at": change.at,
         "what": change.what,
@@ -181,10 +181,9 @@ def _print(review: _Review, strict: bool) -> None:
 
 
 def _table(found: Comparison) -> Table:
-    """Widenings first, each with the reason that the document gives for the field or purpose."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("verdict", "where", "what", "old → new", "because"):
-        table.add_column(heading, overflow="fold", no_wrap=heading in ("verdict", "where"))
+    """Lay out the changes, widenings first, with the reason of the field or purpose."""
+    headings = ("verdict", "where", "what", "old → new", "because")
+    table = new_table(*headings, whole=headings[:2])
     for change in sorted(found.changes, key=lambda change: _ORDER.index(change.verdict)):
         widens = change.verdict == "widening"
         table.add_row(
@@ -198,8 +197,8 @@ def _table(found: Comparison) -> Table:
     return table
 
 
-def _step(change: Change) -> str:
-    """From what to what; ``+`` and ``-`` where there is nothing on the other side."""
+def _step(change: SchemaChange) -> str:
+    """Write the step from old to new; ``+`` and ``-`` where the other side is empty."""
     old, new = _words(change.old), _words(change.new)
     if old and new:
         return f"{old} → {new}"
@@ -207,7 +206,7 @@ def _step(change: Change) -> str:
 
 
 def _words(value: Any) -> str:
-    """A word of a document as a table shows it."""
+    """Write a value of a document for a table."""
     if value is None:
         return ""
     if isinstance(value, dict):

@@ -1,31 +1,34 @@
-"""``collector schema list|show``: what there is, and what it collects."""
+"""``collector schema list|show|capacity``: which schemas there are, what they collect, and how wide
+a record is."""
 
 from __future__ import annotations
 
+from math import log2
 from typing import Any
 
 from rich.markup import escape
-from rich.table import Table
 
-from collector.cli.console import AsJson, out, print_json
-from collector.cli.schema.options import DEFAULT, Schemas
-from collector.schema import Schema, load_schemas, shelf
-from collector.schema.capacity import record_bits
+from collector.cli.console import DEFAULT_SCHEMAS, AsJson, Schemas, new_table, out, print_json
+from collector.filter.sdk_records import COUNT_VALUES, RECEIVED_VALUES
+from collector.schema import Schema, load_schemas, resources
+from collector.schema.model import field_bits, letter_bits, record_bits
 
-__all__ = ["list_schemas", "show"]
+__all__ = ["capacity", "list_schemas", "show"]
+
+_BESIDE = {"count": log2(COUNT_VALUES), "received": log2(RECEIVED_VALUES)}
+"""The bits that a sender of records (``/v1/records``) has besides the fields."""
+_BAR = 24
+_EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 def list_schemas(as_json: AsJson = False) -> None:
     """List the schemas that are shipped with Collector."""
-    rows = [_summary(schema) for schema in load_schemas(shelf.names())]
+    rows = [_summary(schema) for schema in load_schemas(resources.names())]
     if as_json:
         print_json(rows)
         return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("schema", "title", "fields", "bits at most"):
-        table.add_column(
-            heading, justify="right" if heading in ("fields", "bits at most") else "left"
-        )
+    numbers = ("fields", "bits at most")
+    table = new_table("schema", "title", *numbers, numbers=numbers)
     for row in rows:
         table.add_row(
             row["schema"], escape(row["title"]), str(len(row["fields"])), f"{row['bits']:.0f}"
@@ -47,7 +50,7 @@ def _summary(schema: Schema) -> dict[str, Any]:
 
 def show(schemas: Schemas = None, as_json: AsJson = False) -> None:
     """Show what a schema collects: each field, where it is found, why, and for how long."""
-    loaded = load_schemas(schemas or DEFAULT)
+    loaded = load_schemas(schemas or DEFAULT_SCHEMAS)
     for schema in loaded:
         if as_json:
             dump = schema.model_dump(mode="json", by_alias=True, exclude_defaults=True)
@@ -58,9 +61,8 @@ def show(schemas: Schemas = None, as_json: AsJson = False) -> None:
 
 def _print_schema(schema: Schema) -> None:
     out.print(f"[bold]{schema.id}[/] {escape(schema.title)}")
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("field", "kind", "found at", "purposes", "kept for", "because"):
-        table.add_column(heading, overflow="fold", no_wrap=heading == "field")
+    headings = ("field", "kind", "found at", "purposes", "kept for", "because")
+    table = new_table(*headings, whole=headings[:1])
     for name, field in schema.fields.items():
         table.add_row(
             name,
@@ -75,5 +77,77 @@ def _print_schema(schema: Schema) -> None:
     refused = ", ".join(optional) or "none"
     where = f", by what an event says at {schema.consent}" if schema.consent else ""
     out.print(f"a person may refuse: {refused}{where}", markup=False)
+    for name, text in schema.also_collected.items():
+        out.print(f"also collected, {name}: {text}", markup=False)
+    for word, meaning in schema.homonyms.items():
+        out.print(f"in names, `{word}` means: {meaning}", markup=False)
     names = ", ".join(schema.content_names)
     out.print(f"content, counted and never decoded: {names}\n", markup=False)
+
+
+def capacity(schemas: Schemas = None, as_json: AsJson = False) -> None:
+    """Show the width of a record in bits: of each field, in all, and what `max_bits` leaves.
+
+    Of patterns it also shows the bits that their letters carry: those that words are made of.
+
+    A field is as wide as the binary logarithm of the number of its values, its absence included
+    unless it is required. It is the ceiling for one record; when, in which order and how many
+    records are sent is outside it. Whoever sends records instead of events also states of each how
+    many events it stands for, and when these were received: `max_bits` is not about these bits.
+    """
+    loaded = load_schemas(schemas or DEFAULT_SCHEMAS)
+    if as_json:
+        widths = [_width(schema) for schema in loaded]
+        print_json(widths[0] if len(widths) == 1 else widths)
+        return
+    for index, schema in enumerate(loaded):
+        if index:
+            out.print()
+        _print_width(schema)
+
+
+def _width(schema: Schema) -> dict[str, Any]:
+    """Return bits to two decimals, with ``left`` if the schema has ``max_bits``."""
+    bits = record_bits(schema)
+    width: dict[str, Any] = {
+        "schema": schema.id,
+        "bits": round(bits, 2),
+        "fields": {name: round(field_bits(field), 2) for name, field in schema.fields.items()},
+        "letters": {name: round(bits, 2) for name, bits in letter_bits(schema).items()},
+    }
+    if schema.max_bits is not None:
+        width |= {"max_bits": schema.max_bits, "left": round(schema.max_bits - bits, 2)}
+    width["beside"] = {name: round(each, 2) for name, each in _BESIDE.items()}
+    return width
+
+
+def _print_width(schema: Schema) -> None:
+    letters = letter_bits(schema)
+    table = new_table(
+        schema.id, "kind", "bits", "letters", "", numbers=("bits", "letters"), whole=(schema.id,)
+    )
+    widest = max(field_bits(field) for field in schema.fields.values())
+    for name, field in schema.fields.items():
+        bits = field_bits(field)
+        spelled = f"{letters[name]:.1f}" if name in letters else ""
+        table.add_row(name, field.kind, f"{bits:.1f}", spelled, f"[cyan]{_bar(bits, widest)}[/]")
+    total, spelled = record_bits(schema), f"{sum(letters.values()):.1f}"
+    table.add_section()
+    table.add_row("[bold]a record at most[/]", "", f"[bold]{total:.1f}[/]", spelled, "")
+    if schema.max_bits is None:
+        table.add_row("[dim]max_bits[/]", "", "[dim]none[/]", "", "")
+    else:
+        table.add_row("max_bits", "", f"{schema.max_bits}.0", "", "")
+        table.add_row("left", "", f"{schema.max_bits - total:.1f}", "", "")
+    beside = f"{sum(_BESIDE.values()):.1f}"
+    note = "[dim]of sent records[/]"
+    table.add_row("[dim]count, received[/]", "", f"[dim]{beside}[/]", "", note)
+    out.print(table)
+
+
+def _bar(bits: float, widest: float) -> str:
+    """Draw a bar to an eighth of a character, or of ASCII where the output needs it."""
+    if not out.encoding.lower().startswith("utf"):
+        return "#" * round(_BAR * bits / (widest or 1))
+    whole, eighth = divmod(round(8 * _BAR * bits / (widest or 1)), 8)
+    return "█" * whole + _EIGHTHS[eighth].strip()

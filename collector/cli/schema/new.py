@@ -1,17 +1,20 @@
-"""``collector schema new``: a schema to start from, in the current directory."""
+"""``collector schema new|jsonschema``: a schema to start from, and JSON Schemas for editors and
+records."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
 
+import orjson
 import typer
 
-from collector.cli.console import complete_schema, err
+from collector.cli.console import DEFAULT_SCHEMAS, Schemas, complete_schema, err, write_file
+from collector.cli.stdout import write
 from collector.errors import ConfigError
-from collector.schema import load_schema, shelf
+from collector.schema import load_schema, load_schemas, resources
 
-__all__ = ["new"]
+__all__ = ["jsonschema", "new"]
 
 
 def new(
@@ -53,8 +56,8 @@ def new(
 
 
 def _shipped(reference: str) -> Path:
-    """The file of a shipped schema. A file of one's own is copied with one's own tools."""
-    path = shelf.schema(reference) if reference in shelf.names() else None
+    """Return the file of a shipped schema; raises ``typer.BadParameter`` for any other."""
+    path = resources.schema(reference) if reference in resources.names() else None
     if path is None:
         message = "only shipped schemas are copied; see `collector schema list`"
         raise typer.BadParameter(message, param_hint="--from")
@@ -63,7 +66,7 @@ def _shipped(reference: str) -> Path:
 
 
 def _write(path: Path, document: str, folder: Path, samples: dict[str, bytes]) -> None:
-    """All of it or, where something of that name is already here, nothing."""
+    """Write all files or, where a name is taken, none."""
     for place in (path, folder):
         if place.is_symlink() or place.exists():
             raise ConfigError("E203", f"{place} is already here; move it away, or use another name")
@@ -79,3 +82,31 @@ def _write(path: Path, document: str, folder: Path, samples: dict[str, bytes]) -
         pass
     if not written:
         raise ConfigError("E203", f"{path} cannot be written here; check the directory")
+
+
+def jsonschema(
+    schemas: Schemas = None,
+    records: Annotated[
+        bool, typer.Option("--records", help="Of the records of these schemas instead.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it to a file.")
+    ] = None,
+) -> None:
+    """Print a JSON Schema (2020-12) of schema documents, for editors: see docs/editors.md.
+
+    With `--records` it is one of the records of the named schemas, each field with exactly its
+    values. Named schemas are loaded first, and their faults reported.
+    """
+    from collector.schema.jsonschema import (  # noqa: PLC0415 - rarely needed
+        document_schema,
+        record_schema,
+    )
+
+    loaded = load_schemas(schemas or (DEFAULT_SCHEMAS if records else []))
+    document = record_schema(loaded) if records else document_schema()
+    data = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    if output is None:
+        write(data)
+    else:
+        write_file(output, data)

@@ -1,10 +1,13 @@
-"""What a plan looks for among attributes: which of them, and what they mean to which column.
+"""Read the attributes that a plan uses, and assign their values to columns.
 
-A *signature* is all that is taken from the attributes of an item, a scope or a resource: pairs of
-a name that is looked for and its value. Equal signatures mean the same, so each is judged once.
-Values are of these forms, which protobuf and JSON have in common and which can be told apart and
-hashed: a ``str``; ``(kind, value)`` for other scalars; ``(dict, pairs)`` for a list of keys and
-values; ``(list, None)`` for what is there but not read. ``None`` is no value.
+A *signature* is all that is taken from the attributes of an item, a scope or a resource: pairs of a
+wanted name and its value. Equal signatures mean the same, so each is evaluated once. Values have
+these forms, which protobuf and JSON have in common, and which are distinct and hashable: a ``str``;
+``(kind, value)`` for other scalars; ``(dict, pairs)`` for a list of keys and values; ``(list,
+None)`` for a value that is present but not read. ``None`` is no value.
+
+Choices are among the attributes too: a list of keys and values, purpose → true or false. Any other
+value in their place, an array included, is unreadable there, and refuses every optional purpose.
 """
 
 from __future__ import annotations
@@ -12,96 +15,114 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from collector.consent import refused
 from collector.contracts import CATEGORIES, Drop, Scalar
 from collector.filter.compile import Column, Keys, Plan
 
-__all__ = ["BODY", "UNREAD", "Name", "Own", "Reading", "Signature", "below", "judge"]
+__all__ = [
+    "BODY",
+    "UNREAD",
+    "AttributeConsent",
+    "AttributeReader",
+    "AttributeValues",
+    "RefusedPurposes",
+    "Signature",
+    "WantedName",
+    "evaluate",
+    "value_below",
+]
 
 Signature = tuple[tuple[str, Any], ...]
 
 UNREAD = (list, None)
-"""There, but not read."""
+"""A value that is present, but not read."""
 
 BODY = "\x00body"
-"""Stands for the body of a log record, of which only its presence is known. No attribute that is
-looked for has this name: a path is made of printable characters."""
+"""Stands for the body of a log record, of which only the presence is known. No wanted attribute has
+this name: a path consists of printable characters."""
 
+RefusedPurposes = frozenset[str] | None
+"""The purposes that are refused; ``None`` where there are no choices."""
+
+_ESCAPE = b"\\u"
 _CHAT = CATEGORIES.index("chat")
 _AGENT = -1
 
 
 @dataclass(slots=True)
-class Name:
-    """A name that is looked for: which names are looked for in it, and whether its own value is
-    decoded, or only its presence known (content, and fields that are withheld)."""
+class WantedName:
+    """A name that is read: the names below it, and whether its own value is decoded.
 
-    below: dict[str, Name] = field(default_factory=dict)
+    Of content and of fields that are withheld, only the presence is known.
+    """
+
+    below: dict[str, WantedName] = field(default_factory=dict)
     is_read: bool = False
 
 
-_Place = tuple[int, int, Keys]
+_Use = tuple[int, int, Keys]
 """A column (or the user agent), the rank of the path among its paths, and the keys below."""
 
 
-class Own(NamedTuple):
-    """What lies in one set of attributes: values by column, a bit for each category of content,
-    and the user agent."""
+class AttributeValues(NamedTuple):
+    """The values of a set of attributes by column, a bit per content category, the user agent."""
 
     values: dict[int, Any]
     content: int
     agent: Any
 
-    def over(self, outer: Own) -> Own:
-        """With what an outer set has and this one has not."""
+    def over(self, outer: AttributeValues) -> AttributeValues:
+        """Return these values, completed by those of an outer set."""
         if not self.values and not self.content and self.agent is None:
             return outer
         agent = outer.agent if self.agent is None else self.agent
-        return Own(outer.values | self.values, outer.content | self.content, agent)
+        return AttributeValues(outer.values | self.values, outer.content | self.content, agent)
 
 
-_NOTHING = Own({}, 0, None)
+_NOTHING = AttributeValues({}, 0, None)
 
 
-class Reading:
+class AttributeReader:
     """Reads the signatures of one plan.
 
-    ``names`` are those that are looked for, ``wanted`` is their set. ``plain`` are those that mean
-    a text for one column, or a category of content (counted on from the last column), and nothing
+    ``names`` are the wanted ones, ``wanted`` is their set. ``plain`` are those that stand for a
+    text in one column, or for a category of content (numbered on from the last column), and nothing
     else. ``columns`` has all that are wanted, with -1 for those that are not plain.
     """
 
     def __init__(self, plan: Plan) -> None:
-        self.names: dict[str, Name] = {name: Name() for name, _ in plan.content}
-        self._places: dict[str, list[_Place]] = {}
+        self.plan = plan
+        self.names: dict[str, WantedName] = {name: WantedName() for name, _ in plan.content}
+        self._uses: dict[str, list[_Use]] = {}
         self._content = dict(plan.content)
         for column in plan.columns:
-            self._look(column.index, column.paths, is_read=column.withheld is None)
-        self._look(_AGENT, plan.user_agent, is_read=True)
+            self._add_paths(column.index, column.paths, is_read=column.withheld is None)
+        self._add_paths(_AGENT, plan.user_agent, is_read=True)
         self.wanted: frozenset[str] = frozenset(self.names)
         self._content[BODY] = _CHAT
         first = len(plan.columns)
         self.plain: dict[str, int] = {name: first + n for name, n in self._content.items()}
-        for name, places in self._places.items():
-            index, _, keys = places[0]
-            if len(places) > 1 or keys or index == _AGENT or name in self._content:
+        for name, uses in self._uses.items():
+            index, _, keys = uses[0]
+            if len(uses) > 1 or keys or index == _AGENT or name in self._content:
                 self.plain.pop(name, None)
             elif plan.columns[index].withheld is None and str in plan.columns[index].wire:
                 self.plain[name] = index
         self.columns: dict[str, int] = {name: self.plain.get(name, -1) for name in self.wanted}
 
-    def _look(self, index: int, paths: tuple[Keys, ...], *, is_read: bool) -> None:
+    def _add_paths(self, index: int, paths: tuple[Keys, ...], *, is_read: bool) -> None:
         for rank, path in enumerate(paths):
             first, *others = path
             if not isinstance(first, str):  # an event is no list
                 continue
-            self._places.setdefault(first, []).append((index, rank, tuple(others)))
-            name = self.names.setdefault(first, Name())
+            self._uses.setdefault(first, []).append((index, rank, tuple(others)))
+            name = self.names.setdefault(first, WantedName())
             for key in others:
-                name = name.below.setdefault(str(key), Name())
+                name = name.below.setdefault(str(key), WantedName())
             name.is_read = name.is_read or is_read
 
-    def own(self, signature: Signature) -> Own:
-        """What is there. Of the paths of a column, the first that leads to a value decides."""
+    def values(self, signature: Signature) -> AttributeValues:
+        """Return the values of a signature; of several paths, the first with a value decides."""
         if not signature:
             return _NOTHING
         best: dict[int, tuple[int, Any]] = {}
@@ -111,17 +132,17 @@ class Reading:
                 continue
             if name in self._content:
                 content |= 1 << self._content[name]
-            for index, rank, keys in self._places.get(name, ()):
-                found = below(value, keys) if keys else value
+            for index, rank, keys in self._uses.get(name, ()):
+                found = value_below(value, keys) if keys else value
                 if found is not None and (index not in best or rank < best[index][0]):
                     best[index] = (rank, found)
         _, agent = best.pop(_AGENT, (0, None))
         values = {index: found for index, (_, found) in best.items()}
-        return Own(values, content, agent)
+        return AttributeValues(values, content, agent)
 
 
-def below(value: Any, keys: Keys) -> Any:
-    """What lies below in nested lists of keys and values; of equal keys the last."""
+def value_below(value: Any, keys: Keys) -> Any:
+    """Return the value below keys in nested lists of keys and values; of equal keys the last."""
     for key in keys:
         if type(value) is str or value is None or value[0] is not dict:
             return None
@@ -129,8 +150,8 @@ def below(value: Any, keys: Keys) -> Any:
     return value
 
 
-def judge(column: Column, found: Any) -> tuple[Scalar | None, Drop | None]:
-    """The canonical form of a value that was found, or why the field is dropped."""
+def evaluate(column: Column, found: Any) -> tuple[Scalar | None, Drop | None]:
+    """Return the canonical form of a value, or why the field is dropped."""
     if column.withheld:
         return None, column.withheld
     kind, value = (str, found) if type(found) is str else found
@@ -138,3 +159,47 @@ def judge(column: Column, found: Any) -> tuple[Scalar | None, Drop | None]:
         return None, "wrong_type"
     result = column.accept(value)
     return result, "invalid_value" if result is None else None
+
+
+class AttributeConsent:
+    """Reads the choices in signatures that were made of its ``names``, and of no others."""
+
+    def __init__(self, plan: Plan, optional: tuple[str, ...]) -> None:
+        self.names: dict[str, WantedName] = {}
+        self._paths = [tuple(map(str, path)) for path in plan.choices if type(path[0]) is str]
+        self._optional = optional
+        for first, *others in self._paths:
+            name = self.names.setdefault(first, WantedName())
+            for key in others:
+                name = name.below.setdefault(key, WantedName())
+            name.below.update({purpose: WantedName(is_read=True) for purpose in optional})
+        self.wanted: frozenset[str] = frozenset(self.names)
+
+    def may_occur_in(self, body: bytes | memoryview) -> bool:
+        """Return whether a body may hold choices: a quick test, to which any escape is a yes."""
+        text = bytes(body)
+        return any(name.encode() in text for name in self.names) or _ESCAPE in text
+
+    def refused_in(self, *signatures: Signature) -> RefusedPurposes:
+        """Return what an item, its scope and its resource refuse together."""
+        found = [refused for signature in signatures for refused in self._refused_in(signature)]
+        return frozenset().union(*found) if found else None
+
+    def _refused_in(self, signature: Signature) -> list[frozenset[str]]:
+        found = dict(signature)
+        for first, *keys in self._paths:
+            value = value_below(found.get(first), tuple(keys))
+            if value is not None:
+                return [refused(self._optional, _plain(value))]
+        return []
+
+
+def _plain(value: Any) -> Any:
+    """Return the value of a signature as plain data; ``False`` for any but keys and values."""
+    if type(value) is str or value[0] is not dict:
+        return False
+    return {name: _flag(one) for name, one in value[1]}
+
+
+def _flag(value: Any) -> Any:
+    return value[1] if type(value) is tuple and value[0] is bool else None

@@ -1,4 +1,4 @@
-"""A body of OTLP as both encodings hand it on: how many items it has, and what is found in them."""
+"""A body of OTLP as both encodings present it: the number of its items, and their signatures."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from itertools import chain
 from typing import Any, NamedTuple, Protocol
 
 from collector.contracts import Rejection
-from collector.filter.otlp.attributes import Name, Signature
-from collector.filter.otlp.hearing import Hearing
+from collector.filter.otlp.attributes import (
+    AttributeConsent,
+    RefusedPurposes,
+    Signature,
+    WantedName,
+)
 
-__all__ = ["Body", "Group", "Heard", "Looks", "Refused"]
-
-Heard = frozenset[str] | None
-"""The purposes that somebody refuses; ``None``: nobody says anything."""
+__all__ = ["BodyRejected", "OtlpBody", "ScopeItems", "WantedNames"]
 
 
-class Refused(Exception):
-    """A body of which nothing is taken: why, and as how many items it counts."""
+class BodyRejected(Exception):
+    """Nothing of the body is admitted: the reason, and the number of items that it counts as."""
 
     def __init__(self, reason: Rejection, times: int = 1) -> None:
         super().__init__(reason)
@@ -26,9 +27,11 @@ class Refused(Exception):
         self.times = times
 
 
-class Group(NamedTuple):
-    """The items of one scope: each signature with its number, in the order of the first of each,
-    and those that are no items."""
+class ScopeItems(NamedTuple):
+    """The items of one scope: each signature with its number, in the order of the first of each.
+
+    ``rejected`` has the numbers of elements that are no items.
+    """
 
     resource: Signature
     scope: Signature
@@ -36,55 +39,52 @@ class Group(NamedTuple):
     rejected: dict[Rejection, int]
 
 
-class Looks(Protocol):
-    """What is looked for in attributes."""
+class WantedNames(Protocol):
+    """The ``names`` of attributes that are read, with those below them; ``wanted`` is their set."""
 
-    @property
-    def names(self) -> dict[str, Name]:
-        """The names, and what is looked for below them."""
-
-    @property
-    def wanted(self) -> frozenset[str]:
-        """The names alone."""
+    names: dict[str, WantedName]
+    wanted: frozenset[str]
 
 
-class Body(ABC):
-    """A decoded body of ``number`` items."""
+class OtlpBody(ABC):
+    """A decoded body of ``item_count`` items."""
 
-    number: int
+    item_count: int
 
     @abstractmethod
     def scopes(self) -> Iterator[tuple[Any, Any, list[Iterable[Any]]]]:
-        """Its scopes: a resource, a scope, and lists of items."""
+        """Yield its scopes: a resource, a scope, and lists of items."""
 
     @abstractmethod
-    def around(self, outer: Any, looks: Looks) -> Signature:
-        """The signature of a resource or a scope."""
+    def outer_signature(self, outer: Any, wanted: WantedNames) -> Signature:
+        """Return the signature of a resource or a scope."""
 
     @abstractmethod
-    def gathered(
-        self, items: Iterable[Any], looks: Looks
+    def item_signatures(
+        self, items: Iterable[Any], wanted: WantedNames
     ) -> tuple[dict[Signature, int], dict[Rejection, int]]:
-        """The signatures of items with their numbers, and those that are no items."""
+        """Return the signatures of items with their numbers, and the numbers of other elements."""
 
-    def groups(self, looks: Looks) -> Iterator[Group]:
-        """Its items, scope by scope. Raises ``Refused``."""
+    def scope_items(self, wanted: WantedNames) -> Iterator[ScopeItems]:
+        """Yield its items, scope by scope. Raises ``BodyRejected``."""
         for resource, scope, lists in self.scopes():
-            outer = self.around(resource, looks), self.around(scope, looks)
-            yield Group(*outer, *self.gathered(chain.from_iterable(lists), looks))
+            outer = self.outer_signature(resource, wanted), self.outer_signature(scope, wanted)
+            yield ScopeItems(*outer, *self.item_signatures(chain.from_iterable(lists), wanted))
 
-    def parted(
-        self, hearing: Hearing, looks: Callable[[Heard], Looks]
-    ) -> Iterator[tuple[Heard, Group]]:
-        """The same, for each scope apart by what is refused, which is read before anything else;
-        ``looks`` says what is looked for then."""
+    def scope_items_by_consent(
+        self, consent: AttributeConsent, wanted_for: Callable[[RefusedPurposes], WantedNames]
+    ) -> Iterator[tuple[RefusedPurposes, ScopeItems]]:
+        """Yield its items, scope by scope and by the purposes that they refuse.
+
+        Consent is read before anything else; ``wanted_for`` returns the names to read then.
+        """
         for resource, scope, lists in self.scopes():
-            outer = self.around(resource, hearing), self.around(scope, hearing)
-            parts: dict[Heard, list[Any]] = {}
+            outer = self.outer_signature(resource, consent), self.outer_signature(scope, consent)
+            groups: dict[RefusedPurposes, list[Any]] = {}
             for item in chain.from_iterable(lists):
-                own, _ = self.gathered((item,), hearing)
-                parts.setdefault(hearing.of(*own, *outer), []).append(item)
-            for heard, items in parts.items():
-                found = looks(heard)
-                around = self.around(resource, found), self.around(scope, found)
-                yield heard, Group(*around, *self.gathered(items, found))
+                own, _ = self.item_signatures((item,), consent)
+                groups.setdefault(consent.refused_in(*own, *outer), []).append(item)
+            for refused, items in groups.items():
+                wanted = wanted_for(refused)
+                around = self.outer_signature(resource, wanted), self.outer_signature(scope, wanted)
+                yield refused, ScopeItems(*around, *self.item_signatures(items, wanted))

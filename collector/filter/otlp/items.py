@@ -1,29 +1,31 @@
-"""Items that are Python objects already, as an OpenTelemetry SDK has them.
+"""Filter items that are Python objects already, as an OpenTelemetry SDK has them.
 
-They mean what they would mean as a body of OTLP. What is admitted of an item is told apart by where
-it came from: the item itself (or its scope), or its resource.
+They mean the same as in a body of OTLP. The admitted values of an item are divided by their origin:
+the item itself (or its scope), or its resource.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from collector.contracts import Granted, Record, Rejection, Scalar, Tally
-from collector.filter.compile import Plan
-from collector.filter.otlp.account import Counts
-from collector.filter.otlp.attributes import BODY, UNREAD, Name, Own, Reading, Signature
-from collector.filter.otlp.body import Heard
-from collector.filter.otlp.hearing import Hearing
-from collector.filter.otlp.level import Level, Levels
+from collector.filter.otlp.attributes import (
+    BODY,
+    UNREAD,
+    AttributeConsent,
+    AttributeReader,
+    AttributeValues,
+    RefusedPurposes,
+    Signature,
+    WantedName,
+)
+from collector.filter.otlp.evaluation import Inheritance, InheritedValues, ItemCounts
 
-if TYPE_CHECKING:
-    from collector.filter.otlp.run import Otlp
-
-__all__ = ["Attributes", "Items", "Place"]
+__all__ = ["Attributes", "ItemBatch", "ItemContext"]
 
 Attributes = dict[Any, Any]
-"""Attributes: keys that are no texts are passed over, values count if they are of exact types."""
+"""Attributes: keys that are no texts are skipped; values count if they have exact types."""
 
 _SCALARS = frozenset(map(id, (bool, int, float)))
 _Order = list[tuple[str, int]]
@@ -31,82 +33,84 @@ _Order = list[tuple[str, int]]
 _T = TypeVar("_T")
 
 
-class Place(NamedTuple):
-    """What a resource and a scope offer to their items. It ``is_plain`` if there is nothing but
-    values of the resource, none of which has to be counted or was refused.
+class ItemContext(NamedTuple):
+    """The values that a resource and a scope give to their items.
 
-    ``told`` has, for the columns that an item speaks of itself, their order in a record, and the
-    resource with all others. ``around`` are the attributes of resource and scope, and ``others``
-    what they offer where something is refused, if choices are heard.
+    It ``is_plain`` if they are only values of the resource, of which nothing has to be counted and
+    nothing was refused. ``divisions`` has, by the columns for which an item has own values, their
+    order in a record, and the resource with all other values. Where consent is read, ``attributes``
+    are those of resource and scope, and ``by_grant`` are the contexts under other plans.
     """
 
-    level: Level
-    scope: Own
+    inherited: InheritedValues
+    scope: AttributeValues
     is_plain: bool
-    told: dict[tuple[int, ...], tuple[_Order, Any]]
-    around: tuple[Attributes, Attributes] | None = None
-    others: dict[Granted, Place] = {}  # noqa: RUF012 - one of its own where anything is in it
+    divisions: dict[tuple[int, ...], tuple[_Order, Any]]
+    attributes: tuple[Attributes, Attributes] | None = None
+    by_grant: dict[Granted, ItemContext] = {}  # noqa: RUF012 - replaced wherever it is written
 
 
-class Items(Generic[_T]):
-    """One batch of items. ``make`` makes a resource out of what of its attributes is admitted; it
-    is called once for what is the same.
+class ItemBatch(Generic[_T]):
+    """One batch of items. Used by one thread, and briefly: resources are evaluated once.
 
-    Used by one thread, and only for a moment: the values of resources are settled once.
+    ``make`` makes a resource from its admitted attributes, once for equal ones; ``reader_without``
+    returns the reader for items that refuse purposes.
     """
 
     def __init__(
         self,
-        plan: Plan,
-        reading: Reading,
+        reader: AttributeReader,
         make: Callable[[Record], _T],
-        hearing: Hearing | None = None,
-        other: Callable[[Heard], Otlp] | None = None,
+        consent: AttributeConsent | None = None,
+        reader_without: Callable[[RefusedPurposes], AttributeReader] | None = None,
     ) -> None:
-        self._hearing = hearing
-        self._other = other
-        self._others: dict[Granted, Items[_T]] = {}
-        self._plan = plan
-        self._reading = reading
+        self._consent = consent
+        self._reader_without = reader_without
+        self._by_grant: dict[Granted, ItemBatch[_T]] = {}
+        self._plan = plan = reader.plan
+        self._reader = reader
         self._make = make
-        self._counts = Counts(plan)
+        self._counts = ItemCounts(plan)
         self._plain: dict[int, int] = {}
         """Records of which nothing was dropped, by categories of content; added up at the end."""
-        self._levels = Levels(plan, reading)
-        self._made: dict[tuple[tuple[str, Scalar], ...], _T] = {}
+        self._inheritance = Inheritance(reader)
+        self._resources: dict[tuple[tuple[str, Scalar], ...], _T] = {}
         self._names = plan.names
         self._accept = [column.accept for column in plan.columns]
-        self._columns = reading.columns
-        self._body = 1 << reading.plain[BODY] - len(plan.columns)
+        self._columns = reader.columns
+        self._body = 1 << reader.plain[BODY] - len(plan.columns)
 
     def __repr__(self) -> str:
-        return f"<Items of {self._plan.schema_id}>"
+        return f"<ItemBatch of {self._plan.schema_id}>"
 
-    def place(self, resource: Attributes, scope: Attributes) -> Place:
-        """What all items of a resource and a scope have in common."""
-        if self._hearing is not None:
-            return self._place_of_choices(resource, scope)
-        return self._place(resource, scope)
+    def context(self, resource: Attributes, scope: Attributes) -> ItemContext:
+        """Evaluate what all items of a resource and a scope have in common."""
+        if self._consent is None:
+            return self._evaluate_context(resource, scope)
+        has_choices = self._refused_in(resource, scope) is not None
+        # all items refuse something then, and this plan must not read resource and scope
+        context = self._evaluate_context(*(({}, {}) if has_choices else (resource, scope)))
+        return context._replace(attributes=(resource, scope), by_grant={})
 
-    def _place(self, resource: Attributes, scope: Attributes) -> Place:
-        level = self._levels.level(self._signature(resource), ())
-        own = self._reading.own(self._signature(scope))
-        plain = not (level.codes or level.content or any(own) or self._plan.required)
-        return Place(level, own, plain, {})
+    def _evaluate_context(self, resource: Attributes, scope: Attributes) -> ItemContext:
+        inherited = self._inheritance.of_scope(self._signature(resource), ())
+        own = self._reader.values(self._signature(scope))
+        has_more = inherited.codes or inherited.content or any(own) or self._plan.required
+        return ItemContext(inherited, own, not has_more, {})
 
     def admit(
-        self, place: Place, attributes: Attributes, *, body: bool = False
+        self, context: ItemContext, attributes: Attributes, *, body: bool = False
     ) -> tuple[Record, _T] | None:
-        """What is admitted of an item, and its resource; ``None`` if it is no record.
+        """Return the admitted values of an item, and its resource; ``None`` if it is no record.
 
-        ``body`` says whether it has one, which counts as content.
+        ``body`` says whether it has a body, which counts as content.
         """
-        if place.around is not None:
-            taker, place = self._taker(place, place.around, attributes)
-            if taker is not self:
-                return taker.admit(place, attributes, body=body)
-        if not place.is_plain:
-            return self._admit_slowly(place, attributes, body)
+        if context.attributes is not None:
+            batch, context = self._batch_for(context, context.attributes, attributes)
+            if batch is not self:
+                return batch.admit(context, attributes, body=body)
+        if not context.is_plain:
+            return self._admit_slowly(context, attributes, body)
         columns, accept, many = self._columns, self._accept, len(self._accept)
         content = self._body if body else 0
         found: dict[int, Any] = {}
@@ -121,71 +125,68 @@ class Items(Generic[_T]):
             elif index >= many and value is not None:
                 content |= 1 << index - many
                 continue
-            return self._admit_slowly(place, attributes, body)
+            return self._admit_slowly(context, attributes, body)
         if not found:
-            return self._admit_slowly(place, attributes, body)
+            return self._admit_slowly(context, attributes, body)
         self._plain[content] = self._plain.get(content, 0) + 1
-        return self._told(place, found)
+        return self._divide(context, found)
 
-    def _place_of_choices(self, resource: Attributes, scope: Attributes) -> Place:
-        """A place at which choices are to be heard. Where resource or scope carry some, this plan
-        takes nothing of either."""
-        around = resource, scope
-        place = self._place(*around) if self._heard(*around) is None else self._place({}, {})
-        return place._replace(around=around, others={})
-
-    def _heard(self, *attributes: Attributes) -> Heard:
-        hearing = self._hearing
-        if hearing is None:
+    def _refused_in(self, *attributes: Attributes) -> RefusedPurposes:
+        consent = self._consent
+        if consent is None:
             return None
-        return hearing.of(*(_signature(each, hearing.names) for each in attributes))
+        return consent.refused_in(*(_signature(each, consent.names) for each in attributes))
 
-    def _taker(
-        self, place: Place, around: tuple[Attributes, Attributes], attributes: Attributes
-    ) -> tuple[Items[_T], Place]:
-        """Who takes an item, by the choices in it and around it, and the place it has there."""
-        heard = self._heard(attributes, *around)
-        if heard is None or self._other is None:
-            return self, place
-        left = self._other(heard)
-        granted = left.plan.granted
-        if granted not in self._others:
-            self._others[granted] = left.deaf_items(self._make)
-            self._others[granted].counts_with(self)
-        taker = self._others[granted]
-        if granted not in place.others:
-            place.others[granted] = taker.place(*around)
-        return taker, place.others[granted]
+    def _batch_for(
+        self, context: ItemContext, outer: tuple[Attributes, Attributes], attributes: Attributes
+    ) -> tuple[ItemBatch[_T], ItemContext]:
+        """Return the batch that an item's choices require, and the item's context there."""
+        refused = self._refused_in(attributes, *outer)
+        if refused is None or self._reader_without is None:
+            return self, context
+        reader = self._reader_without(refused)
+        granted = reader.plan.granted
+        if granted not in self._by_grant:
+            self._by_grant[granted] = self._items_without_consent(reader)
+        batch = self._by_grant[granted]
+        if granted not in context.by_grant:
+            context.by_grant[granted] = batch.context(*outer)
+        return batch, context.by_grant[granted]
 
-    def counts_with(self, other: Items[_T]) -> None:
-        """Count what is admitted here as admitted there."""
-        self._counts, self._plain = other._counts, other._plain
+    def _items_without_consent(self, reader: AttributeReader) -> ItemBatch[_T]:
+        """Make a batch for items whose choices are known; its counts are those of this one."""
+        batch = ItemBatch(reader, self._make)
+        batch._counts, batch._plain = self._counts, self._plain
+        return batch
 
     def _admit_slowly(
-        self, place: Place, attributes: Attributes, body: bool
+        self, context: ItemContext, attributes: Attributes, body: bool
     ) -> tuple[Record, _T] | None:
-        level, scope, *_ = place
+        inherited, scope, *_ = context
         signature = self._signature(attributes)
-        own = self._reading.own((*signature, (BODY, True)) if body else signature).over(scope)
-        kept, codes = self._levels.outcome(level, own)
-        if not self._counts.is_record(kept, codes, level.content | own.content):
+        own = self._reader.values((*signature, (BODY, True)) if body else signature).over(scope)
+        values, codes = self._inheritance.evaluate_item(inherited, own)
+        if not self._counts.count(values, codes, inherited.content | own.content):
             return None
-        return self._told(place, {index: kept[index] for index in self._own_columns(level, own)})
+        return self._divide(
+            context, {index: values[index] for index in self._own_columns(inherited, own)}
+        )
 
-    def _own_columns(self, level: Level, own: Own) -> set[int]:
-        """The columns about which an item itself says something, if only by its user agent."""
+    def _own_columns(self, inherited: InheritedValues, own: AttributeValues) -> set[int]:
+        """Return the columns for which an item has own values, its user agent included."""
         if own.agent is None:
             return set(own.values)
-        said = (column.index for column in self._plan.columns if column.derived is not None)
-        return {*own.values, *(index for index in said if level.found[index] is None)}
+        derived = (column.index for column in self._plan.columns if column.derived is not None)
+        return {*own.values, *(index for index in derived if inherited.found[index] is None)}
 
-    def _told(self, place: Place, own: dict[int, Any]) -> tuple[Record, _T]:
-        """An item's own values in schema order, whatever theirs was, and its resource."""
+    def _divide(self, context: ItemContext, own: dict[int, Any]) -> tuple[Record, _T]:
+        """Return an item's own values in schema order, and its resource with all others."""
         columns = tuple(own)
-        told = place.told.get(columns)
-        if told is None:
-            told = place.told[columns] = self._order(own), self._resource(place.level, own)
-        order, resource = told
+        division = context.divisions.get(columns)
+        if division is None:
+            division = self._order(own), self._resource(context.inherited, own)
+            context.divisions[columns] = division
+        order, resource = division
         item: Record = {}
         for name, index in order:
             value = own[index]
@@ -196,30 +197,30 @@ class Items(Generic[_T]):
     def _order(self, own: Collection[int]) -> _Order:
         return [(name, index) for index, name in enumerate(self._names) if index in own]
 
-    def _resource(self, level: Level, own: Collection[int]) -> _T:
-        """A resource with what an item does not say itself; one for all to which it is the same."""
-        kept = enumerate(zip(self._names, level.kept, strict=True))
-        rest = tuple(pair for index, pair in kept if index not in own and pair[1] is not None)
-        if rest not in self._made:
-            self._made[rest] = self._make(dict(rest))
-        return self._made[rest]
+    def _resource(self, inherited: InheritedValues, own: Collection[int]) -> _T:
+        """Return the resource with the values that an item does not have itself."""
+        pairs = enumerate(zip(self._names, inherited.canonical, strict=True))
+        rest = tuple(pair for index, pair in pairs if index not in own and pair[1] is not None)
+        if rest not in self._resources:
+            self._resources[rest] = self._make(dict(rest))
+        return self._resources[rest]
 
     def reject(self, reason: Rejection) -> None:
-        """Count what is no item."""
+        """Count an element that is no item."""
         self._counts.reject(reason)
 
     def tally(self) -> Tally:
-        """The counts of all of it."""
+        """Add up the counts of the batch."""
         for content, times in self._plain.items():
-            self._counts.count(content, times)
+            self._counts.count_records(content, times)
         self._plain.clear()
         return self._counts.tally()
 
     def _signature(self, attributes: Attributes) -> Signature:
-        return _signature(attributes, self._reading.names)
+        return _signature(attributes, self._reader.names)
 
 
-def _signature(attributes: Attributes, names: dict[str, Name]) -> Signature:
+def _signature(attributes: Attributes, names: dict[str, WantedName]) -> Signature:
     return tuple(
         (name, _value(value, names[name]))
         for name, value in attributes.items()
@@ -227,19 +228,19 @@ def _signature(attributes: Attributes, names: dict[str, Name]) -> Signature:
     )
 
 
-def _value(value: Any, sought: Name) -> Any:
-    """A value in the form of a signature's."""
+def _value(value: Any, wanted: WantedName) -> Any:
+    """Convert a value to the form that it has in a signature."""
     kind = type(value)
     if value is None:
         return None
-    if kind is dict and sought.below:
-        below = sought.below
+    if kind is dict and wanted.below:
+        below = wanted.below
         return dict, tuple(
             (name, _value(inner, below[name]))
             for name, inner in value.items()
             if type(name) is str and name in below
         )
-    if not sought.is_read:
+    if not wanted.is_read:
         return UNREAD
     if kind is str:
         return value

@@ -1,8 +1,8 @@
-"""How much a protobuf body would unfold to, before it is decoded: a walk over its tags.
+"""Count the messages of a protobuf body before it is decoded: a walk over its tags.
 
-Two bytes can be a message of fifty in memory, so what is counted first is what the decoder would
-make objects of. Nothing is copied, and no value is looked at. The walk is Python, so it is only
-taken where a bound that C can count says that there may be too much.
+Two bytes can be a message of fifty in memory, so everything of which the decoder would make objects
+is counted first. Nothing is copied, and no value is read. The walk is Python, so it is taken only
+where a bound that is counted in C says that there may be too much.
 """
 
 from __future__ import annotations
@@ -14,46 +14,54 @@ from functools import cached_property
 
 from collector.filter.text import PIECE
 
-__all__ = ["MAX_LEVELS", "MAX_PARTS", "Malformed", "Shape", "Survey", "may_unfold", "survey"]
+__all__ = [
+    "MAX_LEVELS",
+    "MAX_PARTS",
+    "MessageCounts",
+    "MessageShape",
+    "NotProtobuf",
+    "count_messages",
+    "may_exceed",
+]
 
 MAX_PARTS = 400_000
-"""The most messages that a body may unfold to; an attribute is two. No honest body has as many in
-4 MiB. None takes more than 115 bytes, and together they take the decoder, which lets no other
-thread work meanwhile, 60 ms at most."""
+"""The most messages in a body; an attribute is two. No regular body has as many in 4 MiB. None
+takes more than 115 bytes, and together they take the decoder, which blocks all other threads
+meanwhile, 60 ms at most."""
 MAX_LEVELS = 100
-"""The most messages that may lie in one another inside a body, which is what the decoder allows."""
+"""The most levels of nested messages inside a body, which is the limit of the decoder."""
 
 _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
-_MOST_VARINT = 10
+_MAX_VARINT = 10
 _NUMBER = re.compile(rb"[\x80-\xff]{0,9}[\x00-\x7f]")
 _SHORT = 32
-_MOST_AT_ONCE = 1024
+_MAX_AT_ONCE = 1024
 
 
-class Malformed(Exception):
+class NotProtobuf(Exception):
     """The bytes are no protobuf."""
 
 
 @dataclass(eq=False, repr=False)
-class Shape:
+class MessageShape:
     """A message as the walk knows it: its members that are messages, by their numbers."""
 
-    members: dict[int, Shape] = field(default_factory=dict)
+    members: dict[int, MessageShape] = field(default_factory=dict)
     is_item: bool = False
 
     @cached_property
-    def short(self) -> Short:
-        """Its fields that are short and that are not looked into."""
-        return Short(self.members)
+    def short_fields(self) -> ShortFields:
+        """Its fields that are short and not descended into."""
+        return ShortFields(self.members)
 
 
-class Short:
-    """Runs of short fields that are not looked into, which are passed over in C.
+class ShortFields:
+    """Runs of short fields that are not descended into, which are skipped in C.
 
     A body can hold millions of them, and a step of the walk in Python takes a microsecond.
     """
 
-    def __init__(self, members: dict[int, Shape]) -> None:
+    def __init__(self, members: dict[int, MessageShape]) -> None:
         tags = {number << 3 | _BYTES: shape for number, shape in members.items()}
         leaves = [tag for tag, shape in tags.items() if not shape.members]
         others = [tag for tag in range(8, 128) if tag not in tags]
@@ -75,37 +83,39 @@ class Short:
         ]
         tagged, length = (_literal(leaves), kinds[_BYTES]) if leaves else (b"(?!)", b"")
         run = b"|".join([tagged + length, *each])
-        self._run = re.compile(b"(?s:%s){1,%d}" % (run, _MOST_AT_ONCE))
+        self._run = re.compile(b"(?s:%s){1,%d}" % (run, _MAX_AT_ONCE))
         self._each = re.compile(b"(?s)" + b"|".join([b"(%s)%s" % (tagged, length), *each]))
         self._leaves = {bytes([tag]): tags[tag] for tag in leaves}
 
-    def skip(self, body: bytes, at: int, end: int, found: Survey) -> int:
-        """Past a run of them, counting messages."""
-        while not found.is_too_large and (run := self._run.match(body, at, end)):
+    def skip(self, body: bytes, at: int, end: int, counts: MessageCounts) -> int:
+        """Skip a run of them, counting messages."""
+        while not counts.is_too_large and (run := self._run.match(body, at, end)):
             if self._leaves:
                 tags = self._each.findall(body, at, run.end())
                 for tag, shape in self._leaves.items():
-                    found.count(shape, tags.count(tag))
+                    counts.count(shape, tags.count(tag))
             at = run.end()
         return at
 
 
 def _literal(values: Iterable[int]) -> bytes:
-    """One of these bytes."""
+    """Match one of these bytes."""
     return b"[%s]" % b"".join(b"\\x%02x" % value for value in values)
 
 
 @dataclass(slots=True)
-class Survey:
-    """What a walk has found: items, other messages, and how deep they lie. It ends where there are
-    too many of them, or too deep ones."""
+class MessageCounts:
+    """The counts of a walk: items, other messages, and how deep they are nested.
+
+    The walk ends where there are too many of them, or too deep ones.
+    """
 
     items: int = 0
     parts: int = 0
     levels: int = 0
 
-    def count(self, shape: Shape, times: int = 1) -> None:
-        """So many messages of a shape."""
+    def count(self, shape: MessageShape, times: int = 1) -> None:
+        """Count messages of a shape."""
         if shape.is_item:
             self.items += times
         else:
@@ -118,13 +128,15 @@ class Survey:
 
     @property
     def is_too_deep(self) -> bool:
-        """Whether messages lie too deep."""
+        """Whether messages are nested too deep."""
         return self.levels > MAX_LEVELS
 
 
-def may_unfold(body: bytes, tags: bytes) -> bool:
-    """Whether there may be more than ``MAX_PARTS`` messages in a body, each of which needs one of
-    the ``tags`` and its length."""
+def may_exceed(body: bytes, tags: bytes) -> bool:
+    """Return whether a body may hold more than ``MAX_PARTS`` messages.
+
+    Each of them needs one of the ``tags`` and its length.
+    """
     if len(body) <= 2 * MAX_PARTS:
         return False
     either = tags + bytes(tag | 0x80 for tag in tags)  # a tag may be written longer than needed
@@ -132,15 +144,15 @@ def may_unfold(body: bytes, tags: bytes) -> bool:
     return sum(len(p) - len(p.translate(None, either)) for p in pieces) > MAX_PARTS
 
 
-def survey(body: bytes, shape: Shape) -> Survey:
-    """Count the messages of a body. A message that has no members in its shape is not looked into.
+def count_messages(body: bytes, shape: MessageShape) -> MessageCounts:
+    """Count the messages of a body. One that has no members in its shape is not descended into.
 
-    Raises ``Malformed``.
+    Raises ``NotProtobuf``.
     """
-    found = Survey()
+    counts = MessageCounts()
     stack = [(len(body), shape)]
     at = 0
-    while stack and not found.is_too_large and not found.is_too_deep:
+    while stack and not counts.is_too_large and not counts.is_too_deep:
         end, around = stack[-1]
         if at >= end:
             stack.pop()
@@ -148,31 +160,33 @@ def survey(body: bytes, shape: Shape) -> Survey:
         start = at
         tag, at = _varint(body, at, end)
         if tag & 7 != _BYTES:
-            at = around.short.skip(body, _skip(body, at, end, tag), end, found)
+            at = around.short_fields.skip(body, _skip(body, at, end, tag), end, counts)
             continue
         length, at = _varint(body, at, end)
         if at + length > end:
-            raise Malformed
+            raise NotProtobuf
         member = around.members.get(tag >> 3)
         if member is not None:
-            found.levels = max(found.levels, len(stack))
-            found.count(member)
+            counts.levels = max(counts.levels, len(stack))
+            counts.count(member)
             if length and member.members:
                 stack.append((at + length, member))
                 continue
         at += length
         if at - start <= _SHORT:
-            at = around.short.skip(body, at, end, found)
-    return found
+            at = around.short_fields.skip(body, at, end, counts)
+    return counts
 
 
 def _varint(body: bytes, at: int, end: int) -> tuple[int, int]:
-    """A tag or a length. One that is longer than needed is refused: nobody writes it but to be
-    slow to read."""
+    """Read a tag or a length.
+
+    One that is longer than needed is refused: no encoder writes it, but it would be slow to read.
+    """
     if at < end and body[at] < 0x80:
         return body[at], at + 1
     value = shift = 0
-    for place in range(at, min(at + _MOST_VARINT, end)):
+    for place in range(at, min(at + _MAX_VARINT, end)):
         byte = body[place]
         value |= (byte & 0x7F) << shift
         if 0 < byte < 0x80:
@@ -180,11 +194,11 @@ def _varint(body: bytes, at: int, end: int) -> tuple[int, int]:
         if not byte:
             break
         shift += 7
-    raise Malformed
+    raise NotProtobuf
 
 
 def _skip(body: bytes, at: int, end: int, tag: int) -> int:
-    """Past a field of a fixed size, or a number. No message of OTLP has ever had a group."""
+    """Skip a field of a fixed size, or a number. No message of OTLP has ever had a group."""
     kind = tag & 7
     if kind == _VARINT:
         number = _NUMBER.match(body, at, end)
@@ -192,5 +206,5 @@ def _skip(body: bytes, at: int, end: int, tag: int) -> int:
     else:
         stop = at + {_EIGHT: 8, _FOUR: 4}.get(kind, len(body))
     if stop > end:
-        raise Malformed
+        raise NotProtobuf
     return stop

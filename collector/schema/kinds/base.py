@@ -1,37 +1,46 @@
-"""What every field of a schema has, and what every kind must answer.
+"""The interface of a kind: what every field has, and what each kind must define.
 
-A kind is a closed set of canonical values. It says which JSON types it reads, how a value becomes
-canonical (or is refused: ``None``), and exactly how many canonical values there are.
+A kind is a closed set of canonical values. It defines which JSON types it reads, how a value
+becomes canonical (or is refused: ``None``), and exactly how many canonical values there are.
+Everything else that the product needs of a kind is here too, so that a new kind is one file and one
+line in ``KINDS``: hints for editors, the JSON Schema of its values, phrases of the privacy notice,
+coarser variants, and generated options and values for tests.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from random import Random
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 from pydantic import Field as Option
 
 from collector.contracts import Scalar
-from collector.schema.terms import Day, Duration, Path, Paths, Reason, unique
+from collector.schema.editor_hints import Hints
+from collector.schema.names import Holds
+from collector.schema.scalars import Day, Duration, Name, Path, Paths, Reason, unique
 from collector.schema.verdict import Shift
 
-__all__ = ["Canonical", "Circumstances", "FieldBase", "utc_now"]
+__all__ = ["WITHOUT_KEYS", "Canonical", "Circumstances", "FieldBase", "Phrases", "utc_now"]
 
 Canonical = Callable[[Any], Scalar | None]
 """From a value of one of the kind's JSON types to its canonical form; ``None`` refuses it."""
 
+Phrases = Mapping[str, Mapping[str, str]]
+"""Key → language → phrase, with ``str.format`` fields."""
+
 
 def utc_now() -> datetime:
-    """The time of the clock."""
+    """Read the clock."""
     return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What a kind may need besides the value: the time, and keyed hashing for pseudonyms.
+    """The inputs of a kind besides the value: the time, and keyed hashing for pseudonyms.
 
     ``key`` takes a key reference and the rotation period's number and returns 32 secret bytes.
     """
@@ -40,21 +49,47 @@ class Circumstances:
     key: Callable[[str, int], bytes]
 
 
+def _no_key(_reference: str, _period: int) -> bytes:
+    raise NotImplementedError
+
+
+WITHOUT_KEYS: Circumstances = Circumstances(utc_now, _no_key)
+"""For kinds that hash nothing: the system's clock, and no keys."""
+
+
+_LATER = frozenset(["source", "also"])
+"""Options that came after digests were written down: where they are not used, they are left out."""
+
+
 def _purposes(names: tuple[str, ...]) -> tuple[str, ...]:
     return unique(names, "E133", "purpose")
 
 
 class FieldBase(BaseModel):
-    """The part of a field that does not depend on its kind."""
+    """A field: the options that all kinds share, and the methods that each kind defines."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+    description: ClassVar[str]
+    """One sentence about the kind, shown by editors."""
+    hints: ClassVar[Hints] = {}
+    """For each option of the kind, JSON Schema keywords that an editor is given."""
+    nested_hints: ClassVar[Mapping[str, Hints]] = {}
+    """The same for the keys of options that are mappings, by the name of their model."""
+    constraints: ClassVar[Mapping[str, Any]] = {}
+    """JSON Schema keywords about several options together."""
+    phrases: ClassVar[Phrases]
+    """How the privacy notice states the precision of the values, in each of its languages."""
     wire: ClassVar[frozenset[type]] = frozenset({str})
     """The JSON types that the kind reads, as exact Python types."""
     column: ClassVar[str] = "TEXT"
     """The SQLite type of the canonical value."""
     repeats: ClassVar[bool] = False
-    """Whether few texts make up most of the traffic, so that remembering them pays."""
+    """Whether few texts make up most of the traffic, so that caching them pays."""
+    holds: ClassVar[Holds] = "text"
+    """Which contents values of the kind can carry, whatever its options."""
+    pseudonymous: ClassVar[bool] = False
+    """Whether values are keyed hashes, the only form in which identifiers are allowed."""
 
     sources: Paths | None = Option(default=None, alias="from")
     category: str
@@ -65,21 +100,28 @@ class FieldBase(BaseModel):
     required: bool = False
     derive: Literal["user_agent"] | None = None
     source: Literal["peer"] | None = None
+    also: Name | None = None
+    kind: str
 
     def paths(self, name: str) -> tuple[Path, ...]:
-        """Where the field is looked for, in order; its own name is always read, last if unlisted.
+        """Return the paths that are read, in order; the field's own name is last if unlisted.
 
         So a record, which carries canonical names, passes through its own filter unchanged.
         """
         listed = self.sources or ()
         return listed if name in listed else (*listed, name)
 
+    def document(self) -> dict[str, Any]:
+        """Return the options that a schema's digest covers, as JSON values."""
+        options = self.model_dump(mode="json", by_alias=True)
+        return {key: options[key] for key in options if options[key] or key not in _LATER}
+
     def canonical(self, circumstances: Circumstances) -> Canonical:
-        """The function that makes values canonical."""
+        """Return the function that makes values canonical."""
         raise NotImplementedError
 
     def stored(self, circumstances: Circumstances) -> Canonical:
-        """The function that takes canonical values only, and leaves them as they are."""
+        """Return the function that accepts canonical values only, and leaves them unchanged."""
         canonical = self.canonical(circumstances)
 
         def stored(value: Any) -> Scalar | None:
@@ -88,14 +130,71 @@ class FieldBase(BaseModel):
 
         return stored
 
+    def recognised(self) -> Canonical:
+        """Return the function that accepts canonical values, at whatever time they were stored."""
+        return self.stored(WITHOUT_KEYS)
+
     def size(self) -> int:
-        """How many canonical values there are."""
+        """Count the canonical values."""
         raise NotImplementedError
 
     def shifts(self, new: Self) -> Iterator[Shift]:
-        """The options of the kind that differ in a newer field, one shift for each.
+        """Yield one shift for each option of the kind that differs in a newer field.
 
         None of them is widening only if each value that the newer field accepts is accepted here
-        too, and what it makes of it depends on nothing but what is made of it here.
+        too, and its new canonical form depends on nothing but its present one.
         """
+        raise NotImplementedError
+
+    def value_schema(self) -> dict[str, Any]:
+        """Return the JSON Schema of the canonical values."""
+        raise NotImplementedError
+
+    def carries(self) -> Holds:
+        """Return which contents the values can carry, by the field's options."""
+        return self.holds
+
+    def has_letters(self) -> bool:
+        """Return whether its values have letters that its author has not written out one by one."""
+        return False
+
+    def letter_bits(self) -> float:
+        """Compute the bits that the letters of a value carry, where it has letters of free choice:
+        those of a pattern, or of a list of single letters."""
+        return 0.0
+
+    def phrase(self) -> tuple[str, Mapping[str, Any]]:
+        """Return the key of the phrase about the precision, and its parts.
+
+        A part that is a ``timedelta`` is written out in the notice's language.
+        """
+        return "values", {}
+
+    @property
+    def identifies(self) -> bool:
+        """Whether one value belongs to one person or device."""
+        return False
+
+    def coarser(self) -> Iterator[tuple[str, Self]]:
+        """Yield fields with fewer values: the changed option as YAML, and the field."""
+        yield from ()
+
+    def coarsened(self, value: Any) -> Scalar | None:
+        """Return the canonical form of a finer field's canonical value, whatever the time.
+
+        ``None`` if this field does not accept it, or cannot know.
+        """
+        return self.canonical(WITHOUT_KEYS)(value) if type(value) in self.wire else None
+
+    def overlaps(self, other: FieldBase) -> bool:
+        """Return whether both fields could admit the same value from one place."""
+        return type(self) is type(other)
+
+    @classmethod
+    def draw_options(cls, random: Random) -> dict[str, Any]:
+        """Draw options of the kind, without those that all kinds share, for tests."""
+        raise NotImplementedError
+
+    def draw_value(self, random: Random, now: datetime) -> Any:
+        """Draw a value for tests: accepted, with few exceptions, in any of its spellings."""
         raise NotImplementedError

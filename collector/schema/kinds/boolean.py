@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal, Self
+from datetime import datetime
+from random import Random
+from typing import Any, ClassVar, Literal, Self
 
-from collector.schema.kinds.base import Canonical, Circumstances, FieldBase
+from collector.schema.kinds.base import Canonical, Circumstances, FieldBase, Phrases
+from collector.schema.names import Holds
 from collector.schema.verdict import Shift
 
 __all__ = ["BooleanField"]
@@ -14,7 +17,10 @@ __all__ = ["BooleanField"]
 class BooleanField(FieldBase):
     """A yes or no."""
 
+    description = "`true` or `false`."
+    phrases: ClassVar[Phrases] = {"values": {"en": "yes or no", "id": "ya atau tidak"}}
     wire: ClassVar[frozenset[type]] = frozenset({bool})
+    holds: ClassVar[Holds] = "bool"
     column = "INTEGER"
 
     kind: Literal["boolean"]
@@ -27,3 +33,13 @@ class BooleanField(FieldBase):
 
     def shifts(self, new: Self) -> Iterator[Shift]:
         yield from ()
+
+    def value_schema(self) -> dict[str, Any]:
+        return {"type": "boolean"}
+
+    @classmethod
+    def draw_options(cls, random: Random) -> dict[str, Any]:
+        return {}
+
+    def draw_value(self, random: Random, now: datetime) -> bool:
+        return random.choice((False, True))

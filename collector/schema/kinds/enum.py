@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Annotated, Literal, Self
+from datetime import datetime
+from math import log2
+from random import Random
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, model_validator
 
-from collector.schema.kinds.base import Canonical, Circumstances, FieldBase
-from collector.schema.terms import fault, unique
+from collector.schema.editor_hints import PRINTABLE, UNIQUE_LIST, Hints, matching
+from collector.schema.kinds.base import Canonical, Circumstances, FieldBase, Phrases
+from collector.schema.names import CLOSED, Holds
+from collector.schema.scalars import fault, unique
 from collector.schema.verdict import Shift
 
 __all__ = ["EnumField"]
@@ -24,13 +29,38 @@ def _values(values: tuple[str, ...]) -> tuple[str, ...]:
     return unique(values, "E113", "value")
 
 
+_FEW_LETTERS = 8
+"""The most single letters among values: classes and grades have as many."""
 _Value = Annotated[str, AfterValidator(_value)]
+_VALUE_HINT = matching(
+    rf"(?!\s){PRINTABLE}+(?<!\s)", "Printable, without blanks around it.", maxLength=64
+)
 
 
 class EnumField(FieldBase):
     """One of a closed list."""
 
+    description = "One of a list of values."
+    hints: ClassVar[Hints] = {
+        "values": {
+            "description": "The values, each once.",
+            "examples": [["desktop", "phone"]],
+            "items": _VALUE_HINT,
+            **UNIQUE_LIST,
+        },
+        "aliases": {
+            "description": "What sources call them: exact source value → value.",
+            "examples": [{"iPhone": "phone"}],
+            "propertyNames": _VALUE_HINT,
+            "additionalProperties": _VALUE_HINT,
+        },
+        "fold_case": {"description": "Whether ASCII letters match in any case."},
+    }
+    phrases: ClassVar[Phrases] = {
+        "values": {"en": "one of {size} values", "id": "salah satu dari {size} nilai"}
+    }
     repeats = True
+    holds: ClassVar[Holds] = "closed"
 
     kind: Literal["enum"]
     values: Annotated[tuple[_Value, ...], AfterValidator(_values)]
@@ -87,27 +117,68 @@ class EnumField(FieldBase):
             yield Shift("fold_case", "more spellings" if new.fold_case else "fewer spellings")
 
     def _renaming(self, new: Self) -> str:
-        """What became of the aliases, in terms of what source values mean before and after."""
+        """Compare the meanings of source values under both lists of aliases."""
         old_meaning, new_meaning = self._meaning(), new._meaning()
         if any(old_meaning(text) is None for text in new.aliases):
             return "more spellings"
-        became: dict[str | None, str | None] = {}
+        successors: dict[str | None, str | None] = {}
         for text in (*new.values, *new.aliases):
             value = new_meaning(text)
-            if became.setdefault(old_meaning(text), value) != value:
+            if successors.setdefault(old_meaning(text), value) != value:
                 return "other values"
         if any(new_meaning(text) is None for text in self.aliases):
             return "fewer spellings"
-        same = all(old == value for old, value in became.items())
+        same = all(old == value for old, value in successors.items())
         return "written differently" if same else "coarser values"
+
+    def value_schema(self) -> dict[str, Any]:
+        return {"enum": list(self.values)}
+
+    def carries(self) -> Holds:
+        if len(self.values) > CLOSED:
+            return "spells"
+        return "text" if self._is_alphabet() else "closed"
+
+    def has_letters(self) -> bool:
+        return self.carries() != "closed"
+
+    def letter_bits(self) -> float:
+        return log2(len(self.values)) if self._is_alphabet() else 0.0
+
+    def _is_alphabet(self) -> bool:
+        """Return whether the values are letters rather than words, so that several fields spell
+        one."""
+        return sum(len(value) == 1 and value.isalpha() for value in self.values) > _FEW_LETTERS
+
+    def phrase(self) -> tuple[str, Mapping[str, Any]]:
+        return "values", {"size": self.size()}
+
+    def overlaps(self, other: FieldBase) -> bool:
+        """Enums that share a source but no value take different words from it, on purpose."""
+        if not isinstance(other, EnumField):
+            return False
+        return not set(self.values).isdisjoint(other.values)
+
+    @classmethod
+    def draw_options(cls, random: Random) -> dict[str, Any]:
+        choices: tuple[dict[str, Any], ...] = (
+            {"values": ["linux", "windows"], "aliases": {"Linux": "linux", "GNU/Linux": "linux"}},
+            {"values": ["Yes", "no"], "aliases": {"ja": "Yes"}, "fold_case": True},
+            {"values": ["1", "1.2", "a", "é", "😀 x", "203.0.113.7", "true"]},
+        )
+        return random.choice(choices)
+
+    def draw_value(self, random: Random, now: datetime) -> str:
+        text = random.choice([*self.values, *self.aliases])
+        return text.swapcase() if self.fold_case and random.choice((False, True)) else text
 
 
 def _differing(old: Iterable[str], new: Iterable[str]) -> tuple[list[str], list[str]]:
-    """What is only in the one, and what is only in the other."""
+    """Return the texts that are only in the old list, and those only in the new one."""
     before, after = dict.fromkeys(old), dict.fromkeys(new)
     return [t for t in before if t not in after], [t for t in after if t not in before]
 
 
 def _fold(text: str) -> str:
-    """ASCII case only: Unicode folding would let look-alikes such as the Kelvin sign through."""
+    """Fold ASCII case only: Unicode folding would admit look-alikes, like the Kelvin sign."""
     return text.lower() if text.isascii() else text

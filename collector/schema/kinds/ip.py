@@ -1,22 +1,26 @@
 """``ip``: a textual IPv4 or IPv6 address, whole or truncated to a prefix.
 
-Refused: zones, ports, host names, multicast and link-local addresses. IPv4 addresses in IPv6
-clothes (mapped, RFC 4291; 6to4, RFC 3056; NAT64, RFC 6052) become IPv4 before truncation, so that
-truncating cannot be dodged. Canonical form: compressed lower case (RFC 5952).
+Refused: zones, ports, host names, multicast and link-local addresses. IPv4 addresses embedded in
+IPv6 (mapped, RFC 4291; 6to4, RFC 3056; NAT64, RFC 6052) become IPv4 before truncation, so that
+they are truncated as such. Canonical form: compressed lower case (RFC 5952).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from ipaddress import IPv6Address
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from ipaddress import IPv4Address, IPv6Address
+from random import Random
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from collector.schema.kinds.base import Canonical, Circumstances, FieldBase
-from collector.schema.terms import fault
-from collector.schema.verdict import Shift, stepped
+from collector.schema.editor_hints import Hints
+from collector.schema.kinds.base import Canonical, Circumstances, FieldBase, Phrases
+from collector.schema.names import Holds
+from collector.schema.scalars import fault
+from collector.schema.verdict import Shift, ordered_shifts
 
 __all__ = ["IpField"]
 
@@ -30,9 +34,16 @@ _BESIDE_LINK_LOCAL = 15
 _BESIDE_NAT64 = range(32, 96)
 """Bits of a prefix that 64:ff9b::/96 shares with neighbours, and that holds nothing else."""
 
+_OCTET = "(255|[1-1][0-9][0-9]|2[0-4][0-9]|25[0-4]|[0-9]|[1-9][0-9])"
+_NOT_IPV4 = r"(?!(22[4-9]|23[0-9])\.|169\.254\.)"
+_GROUP = "(0|[1-9a-f][0-9a-f]{0,3})"
+_NOT_IPV6 = "(?!ff[0-9a-f]{2}:|fe[89ab][0-9a-f]:|2002:)"
+_COARSER = ((24, 48), (16, 32))
+"""Prefix lengths of IPv4 and IPv6 that still tell a region apart."""
+
 
 def _packed(text: str) -> bytes | None:
-    """The unicast address that the text means, out of its IPv6 clothes: 4 or 16 bytes."""
+    """Return the unicast address of a text, unmapped from IPv6: 4 or 16 bytes."""
     if ":" not in text:
         return _unicast(_pton(AF_INET, text))
     address = _pton(AF_INET6, text)
@@ -49,7 +60,7 @@ def _packed(text: str) -> bytes | None:
 
 
 def _pton(family: int, text: str) -> bytes | None:
-    """The system's reading, which is strict: four decimal numbers without leading zeros."""
+    """Parse as the system does, which is strict: four decimal numbers without leading zeros."""
     try:
         return inet_pton(family, text)
     except (OSError, ValueError):
@@ -91,11 +102,48 @@ class Truncation(BaseModel):
 class IpField(FieldBase):
     """An address."""
 
+    description = "An IPv4 or IPv6 address, whole or truncated to a network."
+    hints: ClassVar[Hints] = {
+        "truncate": {
+            "description": "How many leading bits are kept; all if left out.",
+            "examples": [{"ipv4": 24, "ipv6": 48}],
+        }
+    }
+    nested_hints: ClassVar[Mapping[str, Hints]] = {
+        "Truncation": {
+            "ipv4": {
+                "description": "Leading bits of an IPv4 address.",
+                "minimum": 8,
+                "maximum": 32,
+            },
+            "ipv6": {
+                "description": "Leading bits of an IPv6 address.",
+                "minimum": 16,
+                "maximum": 128,
+            },
+        }
+    }
+    phrases: ClassVar[Phrases] = {
+        "whole": {"en": "the whole address", "id": "alamat lengkap"},
+        "network": {
+            "en": "the network alone: {ipv4} bits of an IPv4 address, {ipv6} bits of an IPv6"
+            " address",
+            "id": "hanya jaringannya: {ipv4} bit alamat IPv4, {ipv6} bit alamat IPv6",
+        },
+    }
+
+    holds: ClassVar[Holds] = "ip"
+
     kind: Literal["ip"]
     truncate: Truncation = Truncation()
 
+    @property
+    def identifies(self) -> bool:
+        """A whole address belongs to a household or a device."""
+        return self.truncate == Truncation()
+
     def canonical(self, circumstances: Circumstances) -> Canonical:
-        if self.truncate == Truncation():
+        if self.identifies:
             return _whole
         lose4, lose6 = 32 - self.truncate.ipv4, 128 - self.truncate.ipv6
 
@@ -105,10 +153,10 @@ class IpField(FieldBase):
                 return None
             size = len(packed)
             lose = lose4 if size == 4 else lose6
-            kept = (int.from_bytes(packed) >> lose << lose).to_bytes(size)
+            prefix = (int.from_bytes(packed) >> lose << lose).to_bytes(size)
             # A prefix that reads as another address (64:ff9b::, 169.254.0.0/15) is not canonical.
-            text = _text(kept)
-            return text if _packed(text) == kept else None
+            text = _text(prefix)
+            return text if _packed(text) == prefix else None
 
         return canonical
 
@@ -121,20 +169,48 @@ class IpField(FieldBase):
         return ipv4 + (1 << p6) - special - mapped - nat64
 
     def shifts(self, new: Self) -> Iterator[Shift]:
-        """Some short prefixes are refused because they read as another address (see above); a
-        still shorter one may not, and lets their addresses through."""
+        """Compare the prefix lengths. Some short prefixes are refused because they read as another
+        address (see above); a still shorter one may not be, and admits their addresses."""
         old4, new4 = self.truncate.ipv4, new.truncate.ipv4
         less = "more values" if old4 == _BESIDE_LINK_LOCAL else "coarser values"
-        yield from stepped("truncate.ipv4", old4, new4, "finer values", less)
+        yield from ordered_shifts("truncate.ipv4", old4, new4, "finer values", less)
         old6, new6 = self.truncate.ipv6, new.truncate.ipv6
         freed = old6 in _BESIDE_NAT64 and new6 not in _BESIDE_NAT64
         less = "more values" if freed else "coarser values"
-        yield from stepped("truncate.ipv6", old6, new6, "finer values", less)
+        yield from ordered_shifts("truncate.ipv6", old6, new6, "finer values", less)
+
+    def value_schema(self) -> dict[str, Any]:
+        return {
+            "type": "string",
+            "anyOf": [
+                {"format": "ipv4", "pattern": f"^{_ipv4_pattern(self.truncate.ipv4)}$"},
+                {"format": "ipv6", "pattern": f"^{_ipv6_pattern(self.truncate.ipv6)}$"},
+            ],
+        }
+
+    def phrase(self) -> tuple[str, Mapping[str, Any]]:
+        return "whole" if self.identifies else "network", dict(self.truncate)
+
+    def coarser(self) -> Iterator[tuple[str, Self]]:
+        for ipv4, ipv6 in _COARSER:
+            cut = Truncation(ipv4=min(self.truncate.ipv4, ipv4), ipv6=min(self.truncate.ipv6, ipv6))
+            if cut != self.truncate:
+                option = f"truncate: {{ipv4: {cut.ipv4}, ipv6: {cut.ipv6}}}"
+                yield option, self.model_copy(update={"truncate": cut})
+
+    @classmethod
+    def draw_options(cls, random: Random) -> dict[str, Any]:
+        lengths = (None, {"ipv4": 24, "ipv6": 48}, {"ipv4": 12}, {"ipv6": 20})
+        truncate = random.choice(lengths)
+        return {} if truncate is None else {"truncate": truncate}
+
+    def draw_value(self, random: Random, now: datetime) -> str:
+        return random.choice(_FORMS)(random)
 
 
 def _whole(text: str) -> str | None:
-    """The canonical text of an address. This is the busiest function of all: an IPv4 address has
-    only one spelling, so it is returned as it stands."""
+    """Return the canonical text of an address. This is the most frequent call of the filter: an
+    IPv4 address has only one spelling, so it is returned as it stands."""
     if ":" in text:
         packed = _packed(text)
         return None if packed is None else _text(packed)
@@ -146,6 +222,47 @@ def _whole(text: str) -> str | None:
     return text if is_unicast else None
 
 
-def _prefixes(kept: int, block: int) -> int:
-    """How many kept prefixes fall on 169.254.0.0/16: none can once fewer than 15 bits are kept."""
-    return 1 << (kept - block) if kept >= block else int(kept == block - 1)
+def _prefixes(bits: int, block: int) -> int:
+    """Count the prefixes that fall on 169.254.0.0/16; no prefix of fewer than 15 bits can."""
+    return 1 << (bits - block) if bits >= block else int(bits == block - 1)
+
+
+def _ipv4_pattern(bits: int) -> str:
+    """Return a pattern of the networks: whole octets, one in part, then zeros."""
+    octets = []
+    for index in range(4):
+        step = 1 << (8 - min(8, max(0, bits - 8 * index)))
+        multiples = f"({'|'.join(map(str, range(0, 256, step)))})"
+        octets.append(_OCTET if step == 1 else multiples)
+    return _NOT_IPV4 + r"\.".join(octets)
+
+
+def _ipv6_pattern(bits: int) -> str:
+    """Return a pattern of compressed lower case; a prefix of 64 bits or less ends in ``::``."""
+    groups = -(-bits // 16)
+    if groups <= 4:
+        return rf"{_NOT_IPV6}({_GROUP}(:{_GROUP}){{0,{groups - 1}}})?::"
+    seven = "(?!(:{0,2}[0-9a-f]{1,4}(?![0-9a-f])){7})"
+    part = f"({_GROUP}(:{_GROUP}){{0,5}})?"
+    return f"{_NOT_IPV6}({_GROUP}(:{_GROUP}){{7}}|{seven}{part}::{part})"
+
+
+def _any_ipv4(random: Random) -> IPv4Address:
+    return IPv4Address(random.randrange(1 << 32))
+
+
+def _any_ipv6(random: Random) -> IPv6Address:
+    return IPv6Address(random.randrange(1 << 128))
+
+
+_SPECIAL = ("::", "::1", "0.0.0.0", "255.255.255.255", "fe80::1", "ff02::1")  # noqa: S104 - data
+_EMBEDDING = ("::ffff:", "64:ff9b::", "::", "2001:db8::")
+_FORMS: tuple[Callable[[Random], str], ...] = (
+    lambda random: str(_any_ipv4(random)),
+    lambda random: str(_any_ipv6(random)),
+    lambda random: _any_ipv6(random).exploded.upper(),
+    lambda random: f"{random.choice(_EMBEDDING)}{_any_ipv4(random)}",
+    lambda random: str(IPv6Address(0x2002 << 112 | int(_any_ipv4(random)) << 80 | 1)),
+    lambda random: random.choice(_SPECIAL),
+)
+"""Spellings of addresses for tests."""

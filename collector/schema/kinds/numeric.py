@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 from decimal import Context, Decimal
-from typing import Annotated, ClassVar, Literal, Self
+from random import Random
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field as Option
 from pydantic import model_validator
 
-from collector.schema.kinds.base import Canonical, Circumstances, FieldBase
-from collector.schema.terms import fault
-from collector.schema.verdict import Shift, stepped
+from collector.schema.editor_hints import Hints
+from collector.schema.kinds.base import (
+    WITHOUT_KEYS,
+    Canonical,
+    Circumstances,
+    FieldBase,
+    Phrases,
+)
+from collector.schema.names import Holds
+from collector.schema.scalars import fault
+from collector.schema.verdict import Shift, ordered_shifts
 
 __all__ = ["IntegerField", "NumberField"]
 
@@ -22,6 +32,10 @@ _LEAST_STEP = 1e-290
 """Below 2.2e-308 a double keeps fewer."""
 _EXACT = Context(prec=2000, Emin=-9999, Emax=9999)
 """Our own, because an embedding program may set its thread's precision as it likes."""
+_COARSER_STEPS = (10, 100)
+_LISTED = 1024
+"""A range of fractions with at most so many steps is listed in a JSON Schema: ``multipleOf`` is
+computed in binary by most validators, where 0.3 is no multiple of 0.1."""
 
 _Int = Annotated[int, Option(ge=-_MOST_INT, le=_MOST_INT)]
 _Finite = Annotated[float, Option(allow_inf_nan=False)]
@@ -31,10 +45,68 @@ def _exact(number: float) -> Decimal:
     return Decimal(repr(number))
 
 
-class IntegerField(FieldBase):
+class _RangeField(FieldBase):
+    """A range with a step, of whole numbers or of fractions."""
+
+    hints: ClassVar[Hints] = {
+        "minimum": {"description": "The least value, a multiple of `step`."},
+        "maximum": {"description": "The greatest value."},
+        "step": {"description": "Values are rounded down to a multiple of it."},
+    }
+    phrases: ClassVar[Phrases] = {
+        "values": {"en": "a number, in steps of {step}", "id": "angka, dalam kelipatan {step}"}
+    }
+    drawn: ClassVar[tuple[tuple[float, float, float], ...]]
+    """Ranges for tests: minimum, maximum and step."""
+
+    minimum: float
+    maximum: float
+    step: float
+
+    def _shifts(self, new: _RangeField, is_multiple: bool) -> Iterator[Shift]:
+        """Compare the ranges. A step that is no multiple of the old one falls between its multiples
+        and is finer."""
+        yield from ordered_shifts(
+            "minimum", self.minimum, new.minimum, "fewer values", "more values"
+        )
+        yield from ordered_shifts(
+            "maximum", self.maximum, new.maximum, "more values", "fewer values"
+        )
+        if self.step != new.step:
+            yield Shift("step", "coarser values" if is_multiple else "finer values")
+
+    def phrase(self) -> tuple[str, Mapping[str, Any]]:
+        return "values", {"step": self.step}
+
+    def coarser(self) -> Iterator[tuple[str, Self]]:
+        """Lengthen the step where the minimum is a multiple of it, as the loader demands."""
+        for times in _COARSER_STEPS:
+            step = self.step * times
+            if isinstance(step, float):
+                step = float(f"{step:.15g}")  # 1e-6 * 100 is not quite 1e-4
+            longer = self.model_copy(update={"step": step})
+            fits = longer.canonical(WITHOUT_KEYS)(self.minimum) == self.minimum
+            if fits and step <= self.maximum - self.minimum:
+                yield f"step: {step}", longer
+
+    @classmethod
+    def draw_options(cls, random: Random) -> dict[str, Any]:
+        return dict(zip(("minimum", "maximum", "step"), random.choice(cls.drawn), strict=True))
+
+
+class IntegerField(_RangeField):
     """A whole number."""
 
+    description = "A whole number in range, rounded down to a multiple of the step."
+    drawn: ClassVar[tuple[tuple[float, float, float], ...]] = (
+        (0, 100, 1),
+        (-7, 90, 7),
+        (0, _MOST_INT, 1),
+        (-_MOST_INT, 0, 1),
+        (5, 5, 5),
+    )
     wire: ClassVar[frozenset[type]] = frozenset({int})
+    holds: ClassVar[Holds] = "count"
     column = "INTEGER"
 
     kind: Literal["integer"]
@@ -56,14 +128,34 @@ class IntegerField(FieldBase):
         return (self.maximum - self.minimum) // self.step + 1
 
     def shifts(self, new: Self) -> Iterator[Shift]:
-        yield from _range_shifts(self, new, new.step % self.step == 0)
+        yield from self._shifts(new, new.step % self.step == 0)
+
+    def value_schema(self) -> dict[str, Any]:
+        greatest = self.maximum - self.maximum % self.step
+        limits = {"minimum": self.minimum, "maximum": greatest}
+        return {"type": "integer", **limits, "multipleOf": self.step}
+
+    def draw_value(self, random: Random, now: datetime) -> int:
+        low, high = self.minimum, self.maximum
+        inside = random.randint(low, high)
+        return random.choice((inside, inside, inside, inside, low, high, low - 1, high + 1))
 
 
-class NumberField(FieldBase):
+class NumberField(_RangeField):
     """A finite number; whole numbers count as numbers. Computed in decimal, so that 0.3 is three
     steps of 0.1 and rounding twice changes nothing."""
 
+    description = "A number in range, rounded down to a multiple of the step."
+    drawn: ClassVar[tuple[tuple[float, float, float], ...]] = (
+        (0.0, 100.0, 0.1),
+        (-5, 5, 0.25),
+        (0, 1e300, 1e290),
+        (-1e-3, 1e-3, 1e-6),
+        (0, 1e15, 1),
+        (-0.3, 0.3, 0.3),
+    )
     wire: ClassVar[frozenset[type]] = frozenset({int, float})
+    holds: ClassVar[Holds] = "count"
     column = "REAL"
 
     kind: Literal["number"]
@@ -102,20 +194,36 @@ class NumberField(FieldBase):
 
     def shifts(self, new: Self) -> Iterator[Shift]:
         rest = _EXACT.remainder(_exact(new.step), _exact(self.step))
-        yield from _range_shifts(self, new, not rest)
+        yield from self._shifts(new, not rest)
 
+    def value_schema(self) -> dict[str, Any]:
+        make = self.canonical(WITHOUT_KEYS)
+        if self.size() <= _LISTED:
+            return {"enum": self._multiples(make)}
+        limits = {"type": "number", "minimum": self.minimum, "maximum": make(self.maximum)}
+        is_whole = self.step.is_integer() and max(-self.minimum, self.maximum) < 2**53
+        return limits | ({"multipleOf": int(self.step)} if is_whole else {})
 
-def _range_shifts(
-    old: IntegerField | NumberField, new: IntegerField | NumberField, is_multiple: bool
-) -> Iterator[Shift]:
-    """``is_multiple``: of the old step. Any other step falls between the multiples of the old."""
-    yield from stepped("minimum", old.minimum, new.minimum, "fewer values", "more values")
-    yield from stepped("maximum", old.maximum, new.maximum, "more values", "fewer values")
-    if old.step != new.step:
-        yield Shift("step", "coarser values" if is_multiple else "finer values")
+    def _multiples(self, make: Canonical) -> list[float]:
+        """List every value: the steps between the ends, each made canonical from its middle, where
+        rounding down in decimal cannot miss it."""
+        middles = (self.minimum + (index + 0.5) * self.step for index in range(self.size()))
+        found = (make(min(middle, self.maximum)) for middle in middles)
+        return [value for value in found if isinstance(value, float)]
+
+    def draw_value(self, random: Random, now: datetime) -> float:
+        low, high = self.minimum, self.maximum
+        form = random.randrange(4)
+        if form == 0:
+            return random.uniform(low, high)
+        if form == 1:
+            return low + random.randint(-5, 5) * self.step
+        if form == 2:
+            return random.randint(int(low), max(int(low), int(high)))
+        return random.choice((low, high))
 
 
 def _steps(exact: Decimal, step: Decimal) -> Decimal:
-    """How many whole steps lie between zero and a number, counted downwards."""
+    """Count the whole steps between zero and a number, downwards."""
     steps, rest = _EXACT.divmod(exact, step)
     return _EXACT.subtract(steps, Decimal(rest < 0))

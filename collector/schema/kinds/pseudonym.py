@@ -9,21 +9,25 @@ from __future__ import annotations
 import hmac
 import re
 from base64 import b32encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import Annotated, Literal, Self
+from random import Random
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator
 
-from collector.schema.kinds.base import Canonical, Circumstances, FieldBase
-from collector.schema.terms import Period, fault
+from collector.schema.editor_hints import PRINTABLE, Hints, matching
+from collector.schema.kinds.base import Canonical, Circumstances, FieldBase, Phrases
+from collector.schema.names import Holds
+from collector.schema.scalars import Period, fault
 from collector.schema.verdict import Shift
 
 __all__ = ["PseudonymField"]
 
 _MOST_BYTES = 256
-_STORED = re.compile("[a-z2-7]{25}[aeimquy4]").fullmatch
+_PATTERN = "[a-z2-7]{25}[aeimquy4]"
 """128 bits in base32: the last of 26 characters carries three of them."""
+_STORED = re.compile(_PATTERN).fullmatch
 
 
 def _reference(text: str) -> str:
@@ -36,15 +40,43 @@ def _reference(text: str) -> str:
 
 
 class PseudonymField(FieldBase):
-    """A stand-in for an identifier. Equal within one rotation period, unrelated across them."""
+    """A pseudonym of an identifier. Equal within one rotation period, unrelated across them."""
+
+    description = "A keyed hash that cannot be undone, for identifiers."
+    hints: ClassVar[Hints] = {
+        "key": {
+            "description": "Where the secret lies, never the secret itself.",
+            "examples": ["env:COLLECTOR_PSEUDONYM_KEY"],
+            **matching(f"(env|file):{PRINTABLE}+", "env:NAME or file:PATH."),
+        },
+        "rotate": {
+            "description": "How long a key lives: a whole number of m, h, d or w.",
+            "examples": ["1d"],
+            **matching("[1-9][0-9]{0,5}[mhdw]", "A whole number and m, h, d or w: 1d."),
+        },
+    }
+    phrases: ClassVar[Phrases] = {
+        "values": {
+            "en": "a pseudonym, whose key is destroyed after {rotation}",
+            "id": "pseudonim, yang kuncinya dimusnahkan setelah {rotation}",
+        }
+    }
+    pseudonymous = True
+    holds: ClassVar[Holds] = "pseudonym"
 
     kind: Literal["pseudonym"]
     key: Annotated[str, AfterValidator(_reference)]
     rotate: Period
 
     def period(self, moment: datetime) -> int:
-        """The number of the rotation period that a moment lies in."""
+        """Return the number of the rotation period that a moment lies in."""
         return int(moment.timestamp()) // int(self.rotate.total_seconds())
+
+    def document(self) -> dict[str, Any]:
+        """Leave out the reference to the key, which says nothing about the values."""
+        options = super().document()
+        del options["key"]
+        return options
 
     def canonical(self, circumstances: Circumstances) -> Canonical:
         reference, period = self.key, self.period
@@ -65,7 +97,7 @@ class PseudonymField(FieldBase):
         return canonical
 
     def stored(self, circumstances: Circumstances) -> Canonical:
-        """A pseudonym is not hashed again."""
+        """Accept pseudonyms by their form: they are not hashed again."""
         return lambda text: text if _STORED(text) else None
 
     def size(self) -> int:
@@ -78,3 +110,28 @@ class PseudonymField(FieldBase):
         if self.rotate != new.rotate:
             divides = self.rotate % new.rotate == timedelta()
             yield Shift("rotate", "linked shorter" if divides else "linked longer")
+
+    def value_schema(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": f"^{_PATTERN}$"}
+
+    def phrase(self) -> tuple[str, Mapping[str, Any]]:
+        return "values", {"rotation": self.rotate}
+
+    @property
+    def identifies(self) -> bool:
+        return True
+
+    def coarsened(self, value: Any) -> None:
+        """Return ``None``: without the key no other form of a pseudonym is known."""
+
+    @classmethod
+    def draw_options(cls, random: Random) -> dict[str, Any]:
+        return random.choice(
+            (
+                {"key": "env:DAILY_KEY_OF_TESTS", "rotate": "1d"},
+                {"key": "env:HOURLY_KEY_OF_TESTS", "rotate": "1h"},
+            )
+        )
+
+    def draw_value(self, random: Random, now: datetime) -> str:
+        return "".join(random.choice("ab0-é😀") for _ in range(random.randint(1, 12)))

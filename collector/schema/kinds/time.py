@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from typing import ClassVar, Literal, Self
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta, timezone
+from random import Random
+from typing import Any, ClassVar, Literal, Self
 
-from collector.schema.kinds.base import Canonical, Circumstances, FieldBase
-from collector.schema.terms import Window
+from collector.contracts import Scalar
+from collector.schema.editor_hints import Hints, matching
+from collector.schema.kinds.base import (
+    WITHOUT_KEYS,
+    Canonical,
+    Circumstances,
+    FieldBase,
+    Phrases,
+)
+from collector.schema.names import Holds
+from collector.schema.scalars import Window
 from collector.schema.verdict import Shift
 
-__all__ = ["PRECISIONS", "TimeField"]
+__all__ = ["DATE_PATTERN", "HOUR_PATTERN", "TimeField"]
 
 _RFC3339 = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]"
@@ -21,14 +31,39 @@ _RFC3339 = re.compile(
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
-PRECISIONS: tuple[str, ...] = tuple(_SECONDS)
-"""From the finest to the coarsest."""
+"""Precisions from the finest to the coarsest."""
+DATE_PATTERN = "[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+HOUR_PATTERN = "([01][0-9]|2[0-3])"
+_TIME_PATTERNS = {
+    "second": f"{HOUR_PATTERN}:[0-5][0-9]:[0-5][0-9]",
+    "minute": f"{HOUR_PATTERN}:[0-5][0-9]:00",
+    "hour": f"{HOUR_PATTERN}:00:00",
+    "day": "00:00:00",
+}
+_FURTHEST = timedelta(days=10_000)
+_UNUSUAL = (0, 0.5, 2**64 + 1, 10**20, "9999-12-31T23:59:59-12:00")
 
 
 class TimeField(FieldBase):
     """A moment. Without ``within`` it lies in the years 1970 to 9999."""
 
+    description = "A moment, truncated."
+    hints: ClassVar[Hints] = {
+        "precision": {"description": "What it is truncated to."},
+        "within": {
+            "description": "How far from now it may lie: ± and a number of s, m, h, d or w.",
+            "examples": ["±7d"],
+            **matching("±?[1-9][0-9]{0,4}[smhdw]", "± and a whole number with s, m, h, d, w."),
+        },
+    }
+    phrases: ClassVar[Phrases] = {
+        "second": {"en": "a time, to the second", "id": "waktu, sampai detik"},
+        "minute": {"en": "a time, to the minute", "id": "waktu, sampai menit"},
+        "hour": {"en": "a time, to the hour", "id": "waktu, sampai jam"},
+        "day": {"en": "a time, to the day", "id": "waktu, sampai hari"},
+    }
     wire: ClassVar[frozenset[type]] = frozenset({str, int, float})
+    holds: ClassVar[Holds] = "time"
 
     kind: Literal["time"]
     precision: Literal["second", "minute", "hour", "day"] = "second"
@@ -52,8 +87,12 @@ class TimeField(FieldBase):
 
         return canonical
 
+    def recognised(self) -> Canonical:
+        """Leave out the window: a stored moment lay within it when it came."""
+        return self.model_copy(update={"within": None}).stored(WITHOUT_KEYS)
+
     def size(self) -> int:
-        """At any moment; a window that does not end on a step can still touch one step more."""
+        """Count the steps at any moment; a window that ends between two steps touches both."""
         step = _SECONDS[self.precision]
         if self.within is None:
             return int((_LAST - _EPOCH).total_seconds()) // step + 1
@@ -74,6 +113,47 @@ class TimeField(FieldBase):
             shorter = new.within is not None and (self.within is None or new.within < self.within)
             yield Shift("within", "fewer values" if shorter else "more values")
 
+    def value_schema(self) -> dict[str, Any]:
+        pattern = f"^{DATE_PATTERN}T{_TIME_PATTERNS[self.precision]}Z$"
+        return {"type": "string", "format": "date-time", "pattern": pattern}
+
+    def phrase(self) -> tuple[str, Mapping[str, Any]]:
+        return self.precision, {}
+
+    def coarser(self) -> Iterator[tuple[str, Self]]:
+        """A stored moment was within the window when it came, so the window is left out."""
+        precisions = list(_SECONDS)
+        for precision in precisions[precisions.index(self.precision) + 1 :]:
+            changed = {"precision": precision, "within": None}
+            yield f"precision: {precision}", self.model_copy(update=changed)
+
+    def coarsened(self, value: Any) -> Scalar | None:
+        anytime = self.model_copy(update={"within": None})
+        return anytime.canonical(WITHOUT_KEYS)(value) if type(value) in self.wire else None
+
+    @classmethod
+    def draw_options(cls, random: Random) -> dict[str, Any]:
+        return random.choice(({}, {"precision": "minute"}, {"precision": "day"})) | random.choice(
+            ({}, {"within": "±7d"}, {"within": "1h"})
+        )
+
+    def draw_value(self, random: Random, now: datetime) -> str | float:
+        if random.randrange(7) == 6:
+            return random.choice(_UNUSUAL)
+        furthest = int(min(2 * (self.within or _FURTHEST), _FURTHEST).total_seconds())
+        moment = now + timedelta(seconds=random.randint(-furthest, furthest))
+        zone = timezone(timedelta(minutes=random.randint(-23 * 60, 23 * 60)))
+        return random.choice(
+            (
+                moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+                moment.astimezone(zone).isoformat(" ", "seconds"),
+                int(moment.timestamp()),
+                int(moment.timestamp() * 1000),
+                int(moment.timestamp()) * 10**9 + 1,
+                moment.timestamp(),
+            )
+        )
+
 
 def _written(text: str) -> datetime | None:
     parts = _RFC3339(text)
@@ -87,7 +167,7 @@ def _written(text: str) -> datetime | None:
 
 
 def _counted(number: float) -> datetime | None:
-    """Unix time in seconds, milliseconds or nanoseconds, told apart by size (years 1973-5138)."""
+    """Read Unix time in seconds, milliseconds or nanoseconds, by its size (years 1973-5138)."""
     if not 0 <= number < 10**20:
         return None
     if number < 10**11:

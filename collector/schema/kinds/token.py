@@ -2,25 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from random import Random
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field as Option
 from pydantic import PrivateAttr, ValidationInfo, model_validator
 
 from collector.schema import catalogue
-from collector.schema.kinds.base import Canonical, Circumstances, FieldBase
+from collector.schema.editor_hints import Hints, matching
+from collector.schema.kinds.base import Canonical, Circumstances, FieldBase, Phrases
+from collector.schema.names import CLOSED, LETTER_BITS, Holds
 from collector.schema.pattern import Pattern, PatternFault
-from collector.schema.terms import Catalogue, fault
-from collector.schema.verdict import Shift, stepped
+from collector.schema.scalars import Catalogue, fault
+from collector.schema.verdict import Shift, ordered_shifts
 
 __all__ = ["TokenField"]
+
+_DRAWN = 300
+"""Members of a large catalogue or pattern that are enough to draw from."""
 
 
 class TokenField(FieldBase):
     """A short name of a thing, out of a closed set."""
 
+    description = (
+        "A text of a counted pattern, or an entry of a catalogue. Never cut, never changed."
+    )
+    hints: ClassVar[Hints] = {
+        "pattern": {
+            "description": "A finite regular expression for the whole text: literals, classes,"
+            " groups, `|`, `?`, `{n}`, `{n,m}`. Put it in single quotes.",
+            "examples": ["[0-9]{2}[A-Z][0-9]{1,5}[a-z]?"],
+            "minLength": 1,
+            "maxLength": 4096,
+        },
+        "catalogue": {
+            "description": "A closed list: the file NAME.txt beside the schema or in"
+            " `catalogues/`, or a shipped one.",
+            "examples": ["device-manufacturers", "device-models", "os-names"],
+            **matching("[a-z0-9][a-z0-9_-]{0,63}", "Lower case: a-z, 0-9, - and _."),
+        },
+        "max_length": {"description": "The greatest length in characters that is meant."},
+    }
+    constraints: ClassVar[Mapping[str, Any]] = {
+        "oneOf": [{"required": ["pattern"]}, {"required": ["catalogue"]}]
+    }
+    phrases: ClassVar[Phrases] = {
+        "values": {
+            "en": "a value of a closed list or form",
+            "id": "nilai dari daftar atau pola yang telah ditentukan",
+        }
+    }
     repeats = True
 
     kind: Literal["token"]
@@ -32,7 +70,7 @@ class TokenField(FieldBase):
 
     @model_validator(mode="after")
     def _closed_set(self, info: ValidationInfo) -> TokenField:
-        """The context of validation is the directory of the schema file."""
+        """Read the set; the context of validation is the directory of the schema file."""
         if (self.pattern is None) == (self.catalogue is None):
             raise fault("E119", "write either `pattern` or `catalogue`")
         caught: PatternFault | catalogue.CatalogueFault
@@ -48,14 +86,14 @@ class TokenField(FieldBase):
             return self
         raise fault(caught.code, str(caught))
 
-    def _read(self, beside: Path | None) -> None:
+    def _read(self, directory: Path | None) -> None:
         if self.pattern is not None:
-            self._language = Pattern(self.pattern)
+            self._language = _compiled(self.pattern)
         else:
-            self._entries = catalogue.read(self.catalogue or "", beside)
+            self._entries = catalogue.read(self.catalogue or "", directory)
 
     def longest(self) -> int:
-        """The length of the longest member, in characters."""
+        """Return the length of the longest member, in characters."""
         if self._language is not None:
             return self._language.longest
         return max(map(len, self._entries), default=0)
@@ -70,9 +108,16 @@ class TokenField(FieldBase):
         """The compiled pattern; ``None`` for a catalogue."""
         return self._language
 
-    def hold(self, entries: frozenset[str]) -> None:
-        """Let these be the members, whatever the catalogue says now."""
-        self._language, self._entries = None, entries
+    def with_entries(self, name: str, entries: frozenset[str]) -> Self:
+        """Return the field with a catalogue of these entries, without reading a file."""
+        field = self.model_copy(update={"catalogue": name, "pattern": None})
+        field._language, field._entries = None, entries  # noqa: SLF001 - of this class
+        return field
+
+    def document(self) -> dict[str, Any]:
+        """Add the entries of the catalogue, which may change while its name stays."""
+        options = super().document()
+        return options | ({"entries": sorted(self._entries)} if self._entries else {})
 
     def canonical(self, circumstances: Circumstances) -> Canonical:
         if self._language is not None:
@@ -96,10 +141,10 @@ class TokenField(FieldBase):
             gone, added = self._entries - new._entries, new._entries - self._entries
             yield Shift("catalogue", what, sorted(gone), sorted(added))
         limits = self.max_length, new.max_length
-        yield from stepped("max_length", *limits, "ceiling raised", "ceiling lowered")
+        yield from ordered_shifts("max_length", *limits, "ceiling raised", "ceiling lowered")
 
     def _within(self, other: Self) -> bool:
-        """Whether every member is one of the other set too, as far as that can be proven."""
+        """Return whether every member is proven to be one of the other set too."""
         if self._language is None:
             accepts = other._entries.__contains__
             return all(
@@ -109,3 +154,66 @@ class TokenField(FieldBase):
             return self._language.within(other._language)
         few = self._language.size <= len(other._entries)
         return few and all(text in other._entries for text in self._language.texts())
+
+    def value_schema(self) -> dict[str, Any]:
+        if self.pattern is None:
+            return {"enum": sorted(self._entries)}
+        return {"type": "string", "pattern": f"^({_escaped(self.pattern)})$"}
+
+    def carries(self) -> Holds:
+        """Judge a shipped catalogue as closed however long it is: it lists products."""
+        if self._language is not None:
+            return "spells" if self._language.letter_bits > LETTER_BITS else "text"
+        is_closed = len(self._entries) <= CLOSED or self._is_shipped()
+        return "closed" if is_closed else "spells"
+
+    def has_letters(self) -> bool:
+        if self._language is not None:
+            return self._language.has_letter_class
+        return self.carries() == "spells"
+
+    def letter_bits(self) -> float:
+        return 0.0 if self._language is None else self._language.letter_bits
+
+    def _is_shipped(self) -> bool:
+        """Return whether the entries are those of the shipped catalogue of this name."""
+        try:
+            return self._entries == catalogue.read(self.catalogue or "", None)
+        except catalogue.CatalogueFault:
+            return False
+
+    def overlaps(self, other: FieldBase) -> bool:
+        """Tokens that share a source but no member take different words from it, on purpose."""
+        if not isinstance(other, TokenField):
+            return False
+        if self._language is None and other.language is None:
+            return not self._entries.isdisjoint(other.entries)
+        return self.pattern == other.pattern
+
+    @classmethod
+    def draw_options(cls, random: Random) -> dict[str, Any]:
+        patterns = ("[0-9a-c]{1,3}", "(ab|cd)?x", "[0-9]{2},[0-9]", "linux|1\\.2")
+        if random.choice((False, True)):
+            return {"catalogue": "os-names"}
+        return {"pattern": random.choice(patterns)}
+
+    def draw_value(self, random: Random, now: datetime) -> str:
+        if self._language is not None:
+            return random.choice(list(islice(self._language.texts(), _DRAWN)))
+        return random.choice(sorted(self._entries)[:_DRAWN])
+
+
+@lru_cache(maxsize=256)
+def _compiled(pattern: str) -> Pattern:
+    """Compile a pattern once for all fields that have it."""
+    return Pattern(pattern)
+
+
+def _escaped(pattern: str) -> str:
+    """Return the pattern as ECMAScript reads it: there only syntax may follow a backslash."""
+
+    def escape(match: re.Match[str]) -> str:
+        char = match[1]
+        return match[0] if char in "^$\\.*+?()[]{}|/" else f"\\x{ord(char):02x}"
+
+    return re.sub(r"\\(.)", escape, pattern)

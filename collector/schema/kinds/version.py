@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Annotated, Literal, Self
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from random import Random
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field as Option
 from pydantic import model_validator
 
-from collector.schema.kinds.base import Canonical, Circumstances, FieldBase
-from collector.schema.terms import fault
-from collector.schema.verdict import Shift, stepped
+from collector.schema.editor_hints import Hints
+from collector.schema.kinds.base import Canonical, Circumstances, FieldBase, Phrases
+from collector.schema.names import Holds
+from collector.schema.scalars import fault
+from collector.schema.verdict import Shift, ordered_shifts
 
 __all__ = ["VersionField"]
 
@@ -21,10 +25,25 @@ _Maximum = Annotated[int, Option(ge=0, le=999_999_999)]
 
 
 class VersionField(FieldBase):
-    """A version number. Numbers are kept as written (``22.04``), within the digits of their
-    maximum, so that leading zeros are a finite set too."""
+    """A version number. Numbers stay as written (``22.04``), within the digits of their maximum,
+    so that leading zeros are a finite set too."""
 
+    description = "Numbers joined by dots, cut to the first parts."
+    hints: ClassVar[Hints] = {
+        "parts": {"description": "How many parts are kept, 1 to 4."},
+        "maximum": {
+            "description": "The greatest number of each part, at least for those that are kept;"
+            " 99999 if left out.",
+            "examples": [[99, 99, 99999]],
+            "minItems": 1,
+            "maxItems": 4,
+        },
+    }
+    phrases: ClassVar[Phrases] = {
+        "values": {"en": "a version, to {parts} numbers", "id": "versi, sampai {parts} angka"}
+    }
     repeats = True
+    holds: ClassVar[Holds] = "version"
 
     kind: Literal["version"]
     parts: Annotated[int, Option(ge=1, le=_PARTS)] = _PARTS
@@ -44,7 +63,7 @@ class VersionField(FieldBase):
         maxima = self._maxima()
         number = [rf"[0-9]{{1,{len(str(maximum))}}}" for maximum in maxima]
         accepts = re.compile(rf"{number[0]}(?:\.{number[1]}(?:\.{number[2]}(?:\.{number[3]})?)?)?")
-        keep = self.parts
+        parts = self.parts
 
         def canonical(text: str) -> str | None:
             if not accepts.fullmatch(text):
@@ -52,7 +71,7 @@ class VersionField(FieldBase):
             numbers = text.split(".")
             if any(int(n) > most for n, most in zip(numbers, maxima, strict=False)):
                 return None
-            return ".".join(numbers[:keep])
+            return ".".join(numbers[:parts])
 
         return canonical
 
@@ -65,9 +84,52 @@ class VersionField(FieldBase):
         return total
 
     def shifts(self, new: Self) -> Iterator[Shift]:
-        yield from stepped("parts", self.parts, new.parts, "finer values", "coarser values")
+        yield from ordered_shifts("parts", self.parts, new.parts, "finer values", "coarser values")
         if self.maximum != new.maximum:
             old_maxima, new_maxima = self._maxima(), new._maxima()
             grown = any(a < b for a, b in zip(old_maxima, new_maxima, strict=True))
             smaller = "written differently" if old_maxima == new_maxima else "fewer values"
             yield Shift("maximum", "more values" if grown else smaller)
+
+    def value_schema(self) -> dict[str, Any]:
+        pattern = ""
+        for maximum in reversed(self._maxima()[: self.parts]):
+            pattern = _padded_up_to(maximum) + (rf"(\.{pattern})?" if pattern else "")
+        return {"type": "string", "pattern": f"^{pattern}$"}
+
+    def phrase(self) -> tuple[str, Mapping[str, Any]]:
+        return "values", {"parts": self.parts}
+
+    def coarser(self) -> Iterator[tuple[str, Self]]:
+        for parts in range(self.parts - 1, 0, -1):
+            yield f"parts: {parts}", self.model_copy(update={"parts": parts})
+
+    @classmethod
+    def draw_options(cls, random: Random) -> dict[str, Any]:
+        choices: tuple[dict[str, Any], ...] = (
+            {},
+            {"parts": 1},
+            {"parts": 2, "maximum": [9, 99]},
+            {"parts": 3, "maximum": [9, 9, 9, 99]},
+        )
+        return random.choice(choices)
+
+    def draw_value(self, random: Random, now: datetime) -> str:
+        width = random.choice((0, 2))
+        count = random.randint(1, _PARTS)
+        numbers = [random.randint(0, most + 1) for most in self._maxima()[:count]]
+        return ".".join(f"{number:0{width}d}" for number in numbers)
+
+
+def _padded_up_to(maximum: int) -> str:
+    """Return a pattern of the numbers to a maximum, with leading zeros to its length or less."""
+    digits = str(maximum)
+    if maximum + 1 == 10 ** len(digits):
+        return f"[0-9]{{1,{len(digits)}}}"
+    choices = [digits]
+    for index, digit in enumerate(digits):
+        if digit != "0":
+            rest = "[0-9]" * (len(digits) - index - 1)
+            choices.append(f"{digits[:index]}[0-{int(digit) - 1}]{rest}")
+    choices += ["[0-9]" * length for length in range(1, len(digits))]
+    return f"({'|'.join(choices)})"

@@ -1,27 +1,38 @@
-"""Lints of meaning: purposes, their legal basis, and what fields are for."""
+"""Lints of meaning: purposes and their legal basis, reasons, categories, and names of people."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import date
 
+from collector.schema.catalogue_lint import looks_personal
+from collector.schema.kinds.enum import EnumField
+from collector.schema.kinds.token import TokenField
 from collector.schema.model import Basis, Schema
+from collector.schema.names.scope import scope
+from collector.schema.names.words import name_of
 from collector.schema.source import Loc
 
 __all__ = [
     "address_category",
     "basis_forbids_choice",
     "consent_not_optional",
+    "idle_homonym",
+    "outside_sentence",
+    "personal_value",
+    "repeated_reason",
     "required_but_refusable",
     "unused_purpose",
+    "weak_reason",
 ]
 
 _NO_CHOICE: tuple[Basis, ...] = ("contract", "legal_obligation", "vital_interests")
-"""Bases under which nobody is asked and nobody can object (Art. 21 GDPR is about the others)."""
+"""Bases that leave a person no choice (the right of Art. 21 GDPR is about the others)."""
 
 
 def unused_purpose(schema: Schema, _: date) -> Iterator[tuple[Loc, str]]:
-    """A purpose that is announced, and for which nothing is collected."""
+    """Find purposes for which nothing is collected."""
     used = {purpose for field in schema.fields.values() for purpose in field.purposes}
     for name in schema.purposes:
         if name not in used:
@@ -29,7 +40,7 @@ def unused_purpose(schema: Schema, _: date) -> Iterator[tuple[Loc, str]]:
 
 
 def consent_not_optional(schema: Schema, _: date) -> Iterator[tuple[Loc, str]]:
-    """Consent that cannot be refused is none (Art. 7(4) GDPR)."""
+    """Find consent that cannot be refused, which is none (Art. 7(4) GDPR)."""
     for name, purpose in schema.purposes.items():
         if purpose.basis == "consent" and not purpose.optional:
             message = "who consents may also refuse; write `optional: true`, or name another basis"
@@ -37,7 +48,7 @@ def consent_not_optional(schema: Schema, _: date) -> Iterator[tuple[Loc, str]]:
 
 
 def basis_forbids_choice(schema: Schema, _: date) -> Iterator[tuple[Loc, str]]:
-    """What a contract or a law demands is not a choice."""
+    """Find optional purposes that a contract or a law demands."""
     for name, purpose in schema.purposes.items():
         if purpose.optional and purpose.basis in _NO_CHOICE:
             message = "what may be refused rests on consent, or on interests one can object to"
@@ -45,7 +56,7 @@ def basis_forbids_choice(schema: Schema, _: date) -> Iterator[tuple[Loc, str]]:
 
 
 def required_but_refusable(schema: Schema, _: date) -> Iterator[tuple[Loc, str]]:
-    """Who refuses loses the whole event, also what rests on other purposes."""
+    """Find required fields that a person may refuse: a refusal rejects the whole event."""
     for name, field in schema.fields.items():
         if field.required and all(schema.purposes[key].optional for key in field.purposes):
             message = "who refuses its purposes has every event rejected; leave `required` out"
@@ -53,8 +64,103 @@ def required_but_refusable(schema: Schema, _: date) -> Iterator[tuple[Loc, str]]
 
 
 def address_category(schema: Schema, _: date) -> Iterator[tuple[Loc, str]]:
-    """An address is an address, in the notice and in the record of processing too."""
+    """Find addresses of another category, which notice and record of processing would repeat."""
     for name, field in schema.fields.items():
         if field.kind == "ip" and field.category != "user.device.ip_address":
             message = "an address is of the category `user.device.ip_address`; write that"
             yield ("fields", name, "category"), message
+
+
+def outside_sentence(schema: Schema, _: date) -> Iterator[tuple[Loc, str]]:
+    """Find fields that the public sentence on what is collected does not speak of, nor one of the
+    schema's own."""
+    for name in scope(schema).without_sentence:
+        message = (
+            f"`{name}` is none of the address, the device and the operating system, of which alone"
+            " `needed-only` speaks; say under `also_collected` what else is collected, for the"
+            " public"
+        )
+        yield ("fields", name), message
+
+
+def idle_homonym(schema: Schema, _: date) -> Iterator[tuple[Loc, str]]:
+    """Find homonyms that stand in no name, and may come to excuse one that is added later."""
+    paths = [path for name, field in schema.fields.items() for path in field.paths(name)]
+    found = {word.text for path in paths for word in name_of(path).words}
+    for word in schema.homonyms:
+        if word not in found:
+            yield ("homonyms", word), "no name or path has this word; leave it out"
+
+
+_REPEATED = 3
+_SAY_NOTHING = frozenset(
+    """
+    a an and any are as at be because being by can collect collected collecting collection could
+    data do etc field fields for from general generally get has have help helps important in
+    information internal is it its just kept like may misc more must necessary need needed needs
+    nice of on one or our other purpose purposes reason reasons required requirement requirements
+    should so some something stats statistics stuff tbd telemetry that the them these they thing
+    things this those to todo us use used useful uses using value values various want wanted we will
+    with would
+    analyse analysis analytics analyze business insight insights log logging logs metric metrics
+    monitor monitoring operations report reporting reports service services tracking
+    """.split()
+)
+"""Words that fit any field, and so tell nothing about one."""
+_SPELLED_OUT = {"os": {"operating", "system"}, "address": {"ip", "addresses"}}
+
+
+def _reasons(schema: Schema) -> Iterator[tuple[Loc, str, str]]:
+    """Yield every reason with its place and the name of its purpose or field."""
+    for name, purpose in schema.purposes.items():
+        yield ("purposes", name, "reason"), name, purpose.reason
+    for name, field in schema.fields.items():
+        yield ("fields", name, "reason"), name, field.reason
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[^\W_]+", text.casefold())
+
+
+def weak_reason(schema: Schema, _: date) -> Iterator[tuple[Loc, str]]:
+    """Find reasons of fewer than two words besides the name and words that fit any field. Reasons
+    beyond ASCII are in languages whose empty words are not known here."""
+    for loc, name, reason in _reasons(schema):
+        named = set(_words(name))
+        for part in named & set(_SPELLED_OUT):
+            named |= _SPELLED_OUT[part]
+        telling = set(_words(reason)) - named - _SAY_NOTHING
+        if reason.isascii() and len(telling) < 2:
+            yield loc, "this fits anything; say what is decided or done with it"
+
+
+def repeated_reason(schema: Schema, _: date) -> Iterator[tuple[Loc, str]]:
+    """Find one reason for many fields, which was not written about any of them."""
+    places: dict[tuple[str, ...], list[Loc]] = {}
+    for name, field in schema.fields.items():
+        loc = ("fields", name, "reason")
+        places.setdefault(tuple(_words(field.reason)), []).append(loc)
+    for same in places.values():
+        if len(same) >= _REPEATED:
+            yield (
+                same[0],
+                f"{len(same)} fields give this reason; say for each what it is needed for",
+            )
+
+
+def personal_value(schema: Schema, _: date) -> Iterator[tuple[Loc, str]]:
+    """Find people in closed lists: a person named in one is named in records too."""
+    message = "this looks like a person's name, address or number; list what things are called"
+    for name, field in schema.fields.items():
+        if isinstance(field, EnumField):
+            for index, value in enumerate(field.values):
+                if looks_personal(value):
+                    yield ("fields", name, "values", index), message
+            for alias in field.aliases:
+                if looks_personal(alias):
+                    yield ("fields", name, "aliases", alias), message
+        elif isinstance(field, TokenField):
+            count = sum(map(looks_personal, field.entries))
+            if count:
+                what = f"{count} entries look like names, addresses or numbers of people"
+                yield ("fields", name, "catalogue"), f"{what}; list what things are called"

@@ -1,7 +1,7 @@
 """Spans and log records with a canary in every slot that the SDK's types have.
 
 Slots are the parameters of constructors, so that one which a later version adds is found: it is not
-in the table, and a test fails until somebody says what goes there.
+in the table, and a test fails until the table has it.
 """
 
 from __future__ import annotations

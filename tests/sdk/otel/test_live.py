@@ -45,7 +45,7 @@ def _exporters(way: str, port: int) -> tuple[Any, Any]:
 
 
 def _spans(marks: Marks, exporter: Any, own: dict[str, Any]) -> None:
-    """A span with canaries in all that an application can say about it."""
+    """Make a span with canaries in all that an application can set."""
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(exporter))
     tracer = provider.get_tracer(
@@ -68,7 +68,7 @@ def _spans(marks: Marks, exporter: Any, own: dict[str, Any]) -> None:
 
 
 def _logs(marks: Marks, exporter: Any, own: dict[str, Any]) -> None:
-    """A line of the log with canaries in all that an application can say in it."""
+    """Make a log record with canaries in all that an application can set."""
     provider = LoggerProvider(shutdown_on_exit=False)
     provider.add_log_record_processor(BatchLogRecordProcessor(exporter))
     logger = logging.getLogger(marks.text("logger"))
@@ -94,7 +94,7 @@ def marks(monkeypatch: pytest.MonkeyPatch) -> Marks:
 
 
 def test_nothing_unlisted_crosses_the_wire(tmp_path: Path, marks: Marks) -> None:
-    """Spans and log records, over HTTP and gRPC: no canary is sent, and what is admitted arrives
+    """Spans and log records, over HTTP and gRPC: no canary is sent, and the admitted values arrive
     in the store. Without the wrapper the same search finds canaries."""
     with started(tmp_path) as sidecar:
         wires: dict[str, Wire] = {}

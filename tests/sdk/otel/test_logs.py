@@ -1,4 +1,4 @@
-"""Log records: what the schema admits, rebuilt from empty, and nothing else that one can hold."""
+"""Log records are rebuilt from empty, with nothing but what the schema admits."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def _record(**members: Any) -> ReadableLogRecord:
 
 
 def test_nothing_unlisted_is_left(tmp_path: Path) -> None:
-    """Of a log record with canaries in all its slots none is in what is exported, nor in what an
-    exporter makes of it; and the same search finds them in the record itself."""
+    """No canary of a log record is in the exported one, nor in the exporter's bytes; the same
+    search finds them in the record itself."""
     marks = Marks()
     given = log_record(marks)
     (found,) = _minimised(given)
@@ -49,7 +49,7 @@ def test_nothing_unlisted_is_left(tmp_path: Path) -> None:
 
 
 def test_what_is_kept() -> None:
-    """Admitted attributes where they were, the severity as a number, and the minutes."""
+    """Admitted attributes stay where they were; severity is a number, times are minutes."""
     given = _record(
         timestamp=TIME, observed_timestamp=TIME + 5 * _MINUTE, severity_number=SeverityNumber.ERROR2
     )
@@ -65,7 +65,7 @@ def test_what_is_kept() -> None:
 
 
 def test_the_span_that_is_current_is_not_named(tmp_path: Path) -> None:
-    """A log record takes ids from where it is made, which for an exporter may be anywhere."""
+    """The constructor would take ids from the current span, which for an exporter may be any."""
     marks = Marks()
     context = SpanContext(marks.whole("trace"), marks.whole("span"), is_remote=False)
     with trace.use_span(NonRecordingSpan(context)):
@@ -77,13 +77,13 @@ def test_the_span_that_is_current_is_not_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("severity", [None, 9, "ERROR", Marks()])
 def test_odd_severities_are_unspecified(severity: Any) -> None:
-    """What is no member of the closed set is not handed on."""
+    """A value outside of the closed set is not exported."""
     (found,) = _minimised(_record(severity_number=severity))
     assert found.log_record.severity_number is SeverityNumber.UNSPECIFIED
 
 
 def test_bodies_are_counted_as_content() -> None:
-    """As the sidecar counts them."""
+    """The sidecar counts them in the same way."""
     exporter = minimise(_InMemory())
     exporter.export([_record(body="what was said"), _record()])
     assert exporter.tally().as_dict() == {
@@ -95,7 +95,7 @@ def test_bodies_are_counted_as_content() -> None:
 
 
 def test_what_is_no_log_record_is_counted() -> None:
-    """It is never a reason to raise."""
+    """It is counted as malformed, and nothing is raised."""
     exporter = minimise(_InMemory())
     odd: Any = [None, "a text", object(), _record()]
     assert exporter.export(odd) is LogRecordExportResult.SUCCESS
@@ -103,8 +103,8 @@ def test_what_is_no_log_record_is_counted() -> None:
 
 
 def test_logging_goes_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From ``logging`` over a handler of the SDK: of the message, its arguments and the exception
-    nothing is left."""
+    """From ``logging`` through a handler of the SDK: nothing of message, arguments and exception is
+    exported."""
     marks = Marks()
     monkeypatch.setenv("OTEL_SERVICE_NAME", marks.text("service name"))
     inner = _InMemory()
@@ -127,7 +127,7 @@ def test_logging_goes_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 class _Closed(export.InMemoryLogRecordExporter):
-    """Fails, and remembers what it is told."""
+    """An exporter that fails, and records its calls."""
 
     told: tuple[Any, ...] = ()
 
@@ -143,7 +143,7 @@ class _Closed(export.InMemoryLogRecordExporter):
 
 
 def test_the_exporters_own_word() -> None:
-    """Its result, flush and shutdown come through."""
+    """Result, flush and shutdown are those of the wrapped exporter."""
     inner = _Closed()  # type: ignore[no-untyped-call]
     exporter = minimise(inner)
     assert exporter.export([_record()]) is LogRecordExportResult.FAILURE

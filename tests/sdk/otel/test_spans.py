@@ -1,4 +1,4 @@
-"""Spans: what the schema admits, rebuilt from empty, and nothing else that a span can hold."""
+"""Spans are rebuilt from empty, with nothing but what the schema admits."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def _minimised(*spans: Any) -> tuple[ReadableSpan, ...]:
 
 
 def test_nothing_unlisted_is_left(tmp_path: Path) -> None:
-    """Of a span with canaries in all its slots none is in what is exported, nor in what an exporter
-    makes of it; and the same search finds them in the span itself."""
+    """No canary of a span is in the exported one, nor in the exporter's bytes; the same search
+    finds them in the span itself."""
     marks = Marks()
     given = span(marks)
     (found,) = _minimised(given)
@@ -46,7 +46,7 @@ def test_nothing_unlisted_is_left(tmp_path: Path) -> None:
 
 
 def test_what_is_kept() -> None:
-    """Admitted attributes where they were, the kind, whether it went well, and the minute."""
+    """Admitted attributes stay where they were, with kind, status code, and minutes."""
     (found,) = _minimised(span(Marks()))
     start = TIME - TIME % _MINUTE
     assert (dict(found.attributes or {}), dict(found.resource.attributes)) == (
@@ -62,7 +62,7 @@ def test_what_is_kept() -> None:
 
 
 def test_the_rest_is_new() -> None:
-    """Ids are random ones that no one has chosen; flags and trace state say nothing."""
+    """Ids are random; flags and trace state are constants."""
     given = span(Marks())
     contexts = [found.context for found in _minimised(given, given)]
     ids = {id_ for context in contexts if context for id_ in (context.trace_id, context.span_id)}
@@ -73,8 +73,8 @@ def test_the_rest_is_new() -> None:
 
 
 def test_ids_that_a_schema_lists(tmp_path: Path) -> None:
-    """They are attributes like any other: here pseudonyms, by which the spans of one trace can be
-    told. The ids of spans remain random."""
+    """They are filtered as attributes, here as pseudonyms by which the spans of one trace can be
+    joined. The ids of spans are still random."""
     path = tmp_path / "sample.yaml"
     kind = "kind: pseudonym, key: 'env:KEY', rotate: 1d"
     path.write_text(
@@ -92,21 +92,21 @@ def test_ids_that_a_schema_lists(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("time", [None, 0, -1, 1 << 63, 1 << 70, 1.5, True, "2026", Marks()])
 def test_odd_times_are_unknown(time: Any) -> None:
-    """Nothing else than a number of nanoseconds is a time; zero is OTLP's word for none."""
+    """Only a number of nanoseconds is a time; zero is OTLP's unknown."""
     odd = ReadableSpan("", attributes={"os.type": "linux"}, resource=Resource({}), start_time=time)
     (found,) = _minimised(odd)
     assert found.start_time == 0
 
 
 def test_odd_kinds_are_those_of_every_span() -> None:
-    """What is no member of the closed set is not handed on."""
+    """A value outside of the closed set is not exported."""
     members: Any = {"attributes": {"os.type": "linux"}, "kind": "x", "status": None}
     (found,) = _minimised(ReadableSpan("", resource=Resource({}), **members))
     assert (found.kind, found.status.status_code) == (SpanKind.INTERNAL, StatusCode.UNSET)
 
 
 class _Failing(InMemorySpanExporter):
-    """Does what a test wants instead of exporting."""
+    """An exporter whose result a test sets."""
 
     def __init__(self, outcome: Any) -> None:
         super().__init__()
@@ -128,7 +128,8 @@ class _Failing(InMemorySpanExporter):
 
 
 def test_failures_are_the_exporters_own() -> None:
-    """Its result and its error come through; the error's frames show nothing of the span."""
+    """Result and error are those of the exporter; the frames of the error show nothing of the
+    span."""
     marks = Marks()
     given = span(marks)
     failing = minimise(_Failing(SpanExportResult.FAILURE))
@@ -147,7 +148,7 @@ def test_failures_are_the_exporters_own() -> None:
 
 
 def test_flush_and_shutdown_are_handed_on() -> None:
-    """With their arguments and results."""
+    """Arguments and results are passed on."""
     inner = _Failing(None)
     exporter = minimise(inner)
     assert exporter.force_flush(7) is False
@@ -156,7 +157,7 @@ def test_flush_and_shutdown_are_handed_on() -> None:
 
 
 def test_what_admits_nothing_is_counted() -> None:
-    """And not exported; with nothing left the exporter is not even asked."""
+    """It is not exported; if nothing is left, the exporter is not called."""
     inner = _Failing(SpanExportResult.FAILURE)
     exporter = minimise(inner)
     empty = ReadableSpan("", attributes={"http.route": "/", "chat": "hi"}, resource=Resource({}))
@@ -190,7 +191,7 @@ class _Rude(ReadableSpan):
     ],
 )
 def test_what_is_no_span_is_counted(odd: Any) -> None:
-    """It is never a reason to raise, nor to lose those around it."""
+    """It is counted as malformed; nothing is raised, and the spans around it are exported."""
     inner = InMemorySpanExporter()
     exporter = minimise(inner)
     good = ReadableSpan("", attributes={"os.type": "linux"}, resource=Resource({}))
@@ -201,8 +202,7 @@ def test_what_is_no_span_is_counted(odd: Any) -> None:
 
 
 def test_twins() -> None:
-    """Spans that agree on what is admitted become the same, whatever else they hold, and in
-    whatever order."""
+    """Spans with the same admitted values become equal, whatever else they hold, in any order."""
     inner = {"os.type": "linux", "client.address": "::1"}
     others: list[Any] = [dict(reversed(inner.items())), inner | {"a": 1}, {"chat": "x"} | inner]
     resources = [Resource({"os.name": "Ubuntu", "user": name}) for name in ("Ana", "Ben", "Ida")]
@@ -223,7 +223,7 @@ def test_twins() -> None:
 
 @pytest.fixture
 def hostile(monkeypatch: pytest.MonkeyPatch) -> Marks:
-    """An environment that says a lot."""
+    """Set environment variables that OpenTelemetry reads."""
     marks = Marks()
     service, host = marks.text("service name"), marks.text("resource attributes")
     monkeypatch.setenv("OTEL_SERVICE_NAME", service)
@@ -233,7 +233,7 @@ def hostile(monkeypatch: pytest.MonkeyPatch) -> Marks:
 
 
 def test_what_the_environment_says_stays_here(hostile: Marks, tmp_path: Path) -> None:
-    """A provider takes it into its resource, of which only what is admitted goes on."""
+    """A provider adds them to its resource, of which only admitted values are exported."""
     inner = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(minimise(inner)))
@@ -249,6 +249,6 @@ def test_what_the_environment_says_stays_here(hostile: Marks, tmp_path: Path) ->
 
 
 def test_repr_says_the_schema() -> None:
-    """And nothing of what has passed."""
+    """It shows nothing of the spans."""
     exporter = minimise(InMemorySpanExporter())
     assert "conferencing/1.0.0" in repr(exporter)

@@ -1,0 +1,1 @@
+"""Public sentences, the checks that carry them, and their verification."""

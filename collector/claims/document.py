@@ -1,0 +1,133 @@
+"""Load the public claims, each a sentence with what supports it, from ``schemas/claims.yaml``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, get_args
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+
+from collector.errors import CODES, SchemaError
+from collector.schema import resources
+from collector.schema.load import validate_part
+from collector.schema.scalars import Name, Text, fault, unique
+from collector.schema.source import read
+
+__all__ = [
+    "CHECKS",
+    "COUNTERS",
+    "RECORDING_CHECKS",
+    "RECORDING_COUNTERS",
+    "REFUSALS",
+    "Check",
+    "Claim",
+    "Counter",
+    "load_all_claims",
+    "load_claims",
+]
+
+_TelemetryCheck = Literal[
+    "policy",
+    "scope",
+    "flows",
+    "canaries",
+    "delivery",
+    "stored",
+    "consent",
+    "retention",
+    "ledger",
+]
+_RecordingCheck = Literal["grant", "notice", "choice", "storage", "access"]
+Check = _TelemetryCheck | _RecordingCheck
+CHECKS: tuple[Check, ...] = get_args(_TelemetryCheck)
+"""The checks that ``collector.claims.verification`` runs, in this order."""
+RECORDING_CHECKS: tuple[Check, ...] = get_args(_RecordingCheck)
+"""The checks that ``collector.recording.claims`` runs."""
+
+_TelemetryCounter = Literal["received", "admitted", "rejected", "dropped", "content", "bytes"]
+_RecordingCounter = Literal["recordings", "choices", "accesses"]
+Counter = _TelemetryCounter | _RecordingCounter
+COUNTERS: tuple[Counter, ...] = get_args(_TelemetryCounter)
+"""The counts of the ledger."""
+RECORDING_COUNTERS: tuple[Counter, ...] = get_args(_RecordingCounter)
+"""The counts of the recorder's ledger."""
+
+REFUSALS = (
+    *("announced", "paused", "closed", "kind", "notice", "pending", "left", "owner", "terms"),
+    *("erased", "open", "forbidden", "not_found", "expired", "replayed"),
+)
+"""The refusals of the recorder that carry a claim: codes of ``collector.recording.refusals``."""
+
+_TAKEN = "a shipped claim has this name; use another one"
+
+
+def _rules(codes: tuple[str, ...]) -> tuple[str, ...]:
+    if not all((code in CODES and code.startswith("E3")) or code in REFUSALS for code in codes):
+        message = "a rule is the code of a policy, such as E301, or of a refusal of the recorder"
+        raise fault("E141", f"{message}, such as pending; see docs/claims.md")
+    return unique(codes, "E113", "rule")
+
+
+def _tests(names: tuple[str, ...]) -> tuple[str, ...]:
+    return unique(names, "E113", "test")
+
+
+class Claim(BaseModel):
+    """A sentence with what supports it: ``rules``, ``checks`` and ``tests``, and ``counters`` while
+    Collector runs. ``missing`` is the reason why nothing supports it yet."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    text: Text
+    rules: Annotated[tuple[str, ...], AfterValidator(_rules)] = ()
+    checks: tuple[Check, ...] = ()
+    tests: Annotated[tuple[str, ...], AfterValidator(_tests)] = ()
+    counters: tuple[Counter, ...] = ()
+    missing: Text | None = None
+
+    @model_validator(mode="after")
+    def _supported_or_missing(self) -> Claim:
+        parts = (self.rules, self.checks, self.tests, self.counters)
+        if any(parts) if self.missing else not all(parts):
+            message = "write `rules`, `checks`, `tests` and `counters`, or `missing` alone"
+            raise fault("E106", message)
+        return self
+
+
+class _Names(BaseModel):
+    """The document's keys, without their values."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    claims: dict[Name, object]
+
+
+def load_all_claims(path: Path | None) -> dict[str, Claim]:
+    """Load the shipped claims, and those of an organisation's own file, if there is one.
+
+    Raises ``SchemaError``, also for an id that a shipped claim has: its sentence and what carries
+    it stay what they are.
+    """
+    return load_claims() if path is None else load_claims() | load_claims(path, is_own=True)
+
+
+def load_claims(path: Path | None = None, *, is_own: bool = False) -> dict[str, Claim]:
+    """Load the claims of a file by their ids, in its order; of the shipped one by default.
+
+    Raises ``SchemaError``, whose ``faults`` are all that is wrong with the document; that an id is
+    taken by a shipped claim is one, if the file is an organisation's own.
+    """
+    path = path or resources.claims()
+    source = read(path, str(path))
+    taken = load_claims().keys() if is_own else ()
+    claims: dict[str, Claim] = {}
+    if source.value is not None and validate_part(_Names, source.value, (), source) is not None:
+        for name, value in source.value["claims"].items():
+            if name in taken:
+                source.report(("claims", name), "E108", _TAKEN)
+            claim = validate_part(Claim, value, ("claims", name), source)
+            if claim is not None:
+                claims[name] = claim
+    if source.faults:
+        raise SchemaError(sorted(source.faults, key=lambda each: (each.line, each.column)))
+    return claims

@@ -1,0 +1,384 @@
+"""Compare what is stored with what may be: names of columns and of members, and every value with
+the kind of its field.
+
+Names that no schema lists are counted and never shown, nor is any value. Nothing is changed.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+from collector.claims.document import Check
+from collector.contracts import CATEGORIES, DROPS
+from collector.errors import DeliveryError
+from collector.filter.stored import Values, foreign_lines, values
+from collector.ledger import journal, opened
+from collector.ledger.stored import TABLES as LEDGER_TABLES
+from collector.ledger.verification import MINUTE
+from collector.retention.locations import Locations
+from collector.routing import Flows
+from collector.routing.changes import reached
+from collector.schema.kinds import FieldBase
+from collector.schema.model import Schema
+from collector.schema.names.scope import scope, spelling_fields
+from collector.schema.stored_document import load_stored
+from collector.sinks.sink import ErasableSink, is_erasable, own_directory
+from collector.spool import FILE_NAME as SPOOL_NAME
+from collector.spool.pending import pending_batches, quarantined
+from collector.spool.set_aside import FILE_NAME as ASIDE_NAME
+from collector.spool.set_aside import SetAside
+from collector.spool.tables import TABLES
+from collector.sqlite.files import connect
+from collector.sqlite.foreign import foreign_columns, foreign_objects
+
+__all__ = ["Mismatch", "mismatches"]
+
+
+class Mismatch(NamedTuple):
+    """What is stored and may not be, as a finding of a check; where it could not be looked at,
+    ``is_open``."""
+
+    message: str
+    is_open: bool = False
+    check: Check = "stored"
+    rule: str | None = None
+    amends: bool = False
+
+
+class _Judge:
+    """Accepts what one of the versions of a field accepts, each value once."""
+
+    def __init__(self, *accepts: Callable[[object], bool]) -> None:
+        self.accepts = [*accepts]
+        self._accepted: set[object] = {None}
+
+    def refuses(self, values: Collection[object]) -> bool:
+        """Return whether one of the values, or more, is of no version."""
+        new = set(values) - self._accepted
+        for accept in self.accepts:
+            if not new:
+                break
+            accepted = {*filter(accept, new)}
+            new -= accepted
+            if len(self._accepted) < _MOST_ACCEPTED:
+                self._accepted |= accepted
+        return bool(new)
+
+
+def _accepts(field: FieldBase) -> Callable[[object], bool]:
+    """Return the function that recognises the values of a field; a store has 0 and 1 for a yes or
+    no."""
+    recognised, wire = field.recognised(), field.wire
+    if wire == {bool}:
+        return lambda value: value in (0, 1)
+    if len(wire) == 1:
+        (only,) = wire
+        return lambda value: type(value) is only and recognised(value) is not None
+    return lambda value: type(value) in wire and recognised(value) is not None
+
+
+_NONE = _Judge()
+_MOST_ACCEPTED = 10_000
+"""Values of a field that need not be looked at again."""
+_RESERVED: Mapping[str, Callable[[object], bool]] = {
+    "received": lambda value: isinstance(value, str) and MINUTE(value) is not None,
+    "count": lambda value: type(value) is int and value > 0,
+}
+
+
+@dataclass
+class _Allowed:
+    """What the schema and each schema that the ledger knows list, by the name of the schema and by
+    ``name/version``, and what any configuration has sent to a sink.
+
+    ``schemas`` are all of these, and ``is_whole`` is false if one of them loads no more.
+    ``filled`` are the names that hold values, by the names of their schemas.
+    """
+
+    tables: dict[str, dict[str, _Judge]] = field(default_factory=dict)
+    sinks: dict[str, set[str]] = field(default_factory=dict)
+    schemas: list[Schema] = field(default_factory=list)
+    is_whole: bool = True
+    filled: dict[str, set[str]] = field(default_factory=dict)
+    reserved: Mapping[str, _Judge] = field(
+        default_factory=lambda: {name: _Judge(accept) for name, accept in _RESERVED.items()}
+    )
+
+    def add(self, schema: Schema) -> None:
+        """Add the fields of a schema, or of a version of it."""
+        self.schemas.append(schema)
+        for name in (schema.layout.table, schema.id):
+            judges = self.tables.setdefault(name, {})
+            for each, one in schema.fields.items():
+                judges.setdefault(each, _Judge()).accepts.append(_accepts(one))
+
+    def add_earlier(self, schema: Schema | None) -> None:
+        """Add a schema that the ledger knows, if it still loads."""
+        if schema is None:
+            self.is_whole = False
+        else:
+            self.add(schema)
+
+    def refused(self, schema: str, members: Mapping[str, Collection[object]]) -> Iterator[str]:
+        """Yield the names that are listed, and under which there are values that the schema does
+        not allow, as far as it is known."""
+        judges = {**self.tables.get(schema, {}), **self.reserved}
+        listed = {*judges}.union(*self.tables.values()) if schema in self.tables else {*judges}
+        for name, found in members.items():
+            if not {None}.issuperset(found):
+                self.filled.setdefault(schema, set()).add(name)
+            if name in listed and judges.get(name, _NONE).refuses(found):
+                yield name
+
+    def names(self, schema: str) -> set[str]:
+        """Return the names of the members that a record may have, besides that of its schema."""
+        return {*self.tables.get(schema, {}), *self.reserved}
+
+    @property
+    def words(self) -> set[str]:
+        """All names and digests that Collector's own tables may hold."""
+        fields = set[str]().union(*self.tables.values())
+        purposes = {name for each in self.schemas for name in each.purposes}
+        return {*self.tables, *fields, *self.sinks, *purposes, *(s.digest for s in self.schemas)}
+
+    def add_flows(self, flows: Mapping[str, set[str]]) -> None:
+        """Add what reached each sink."""
+        for sink, fields in flows.items():
+            self.sinks.setdefault(sink, set()).update(fields)
+
+
+def mismatches(locations: Locations, matrix: Flows) -> Iterator[Mismatch]:
+    """Look at all sinks, and at the spool."""
+    allowed = _Allowed()
+    allowed.add(matrix.schema)
+    allowed.add_flows({name: {*matrix.to(name)} for name in matrix.sinks})
+    yield from _readable("ledger", _noted(locations, allowed))
+    for name, settings in matrix.sinks.items():
+        if not is_erasable(settings):
+            yield Mismatch(f"{name}: what it holds cannot be read", is_open=True)
+    yield from (Mismatch(f"not looked at: {place}", is_open=True) for place in locations.unreached)
+    with locations.opened() as sinks:
+        for name, sink in sinks.items():
+            if sink.exists:
+                is_listed = name in matrix.sinks
+                yield from _readable(name, _in_sink(name, sink, allowed, is_listed=is_listed))
+    if locations.spool.is_file():
+        yield from _readable("spool", _in_spool(locations, allowed))
+    yield from _of_earlier_schemas(matrix.schema, allowed)
+    if number := sum(1 for _ in _foreign_files(locations)):
+        message = f"{number} files in the data directory are not of Collector's making"
+        yield Mismatch(message, is_open=True)
+
+
+def _readable(where: str, found: Iterator[Mismatch]) -> Iterator[Mismatch]:
+    """Yield what is found. Lines that are no records hold something else; what cannot be read
+    shows nothing."""
+    try:
+        yield from found
+    except DeliveryError as error:
+        if error.code == _NO_RECORD:
+            yield Mismatch(f"{where}: it holds lines that are no records")
+        else:
+            yield Mismatch(f"{where}: it cannot be read", is_open=True)
+
+
+def _noted(locations: Locations, allowed: _Allowed) -> Iterator[Mismatch]:
+    """Add what the ledger knows of; yields nothing."""
+    if locations.spool.is_file():
+        with opened(locations.spool) as ledger:
+            kinds = {entry.fact("digest"): entry.kind for entry in ledger.entries()}
+            documents = [(kinds.get(digest), text or b"") for digest, text in ledger.documents()]
+        for kind, text in documents:
+            if kind == "schema":
+                allowed.add_earlier(load_stored(text))
+            if kind == "configuration":
+                allowed.add_flows(reached(text.partition(b"\n")[0]))
+    yield from ()
+
+
+def _in_sink(
+    name: str, sink: ErasableSink, allowed: _Allowed, *, is_listed: bool
+) -> Iterator[Mismatch]:
+    if others := sink.others:
+        parts = _PARTS.get(sink.unit, "parts")
+        yield Mismatch(f"{name}: {others} {parts} are not of Collector's making", is_open=True)
+    every = set[str]().union(*allowed.tables.values())
+    for table in sink.inventory():
+        listed = allowed.tables.get(table.name) if sink.unit == "rows" else every
+        if listed is None:
+            yield Mismatch(f"{name}: a table is of a schema that is not known", is_open=True)
+            continue
+        filled = {each for each, times in table.fields.items() if times}
+        names = {*listed}
+        yield from _unlisted(name, filled - names, table.fields.keys() - filled - names)
+        reaching = allowed.sinks.get(name, set()) if is_listed else names
+        for each in sorted((filled & names) - reaching):
+            yield Mismatch(f"{name}: it holds {each}, which is not to go there")
+    yield from _of_values(name, sink.values(), allowed)
+
+
+def _of_values(where: str, found: Iterable[Values] | None, allowed: _Allowed) -> Iterator[Mismatch]:
+    """Compare values with the kinds of their fields."""
+    if found is None:
+        yield Mismatch(f"{where}: the values that it holds cannot be looked at", is_open=True)
+        return
+    refused, is_known = set[str](), True
+    for schema, members in found:
+        refused.update(allowed.refused(schema, members))
+        is_known &= schema in allowed.tables
+    yield from _refused(where, refused, allowed)
+    if not is_known:
+        yield Mismatch(f"{where}: there are records of a schema that is not known", is_open=True)
+
+
+def _in_spool(locations: Locations, allowed: _Allowed) -> Iterator[Mismatch]:
+    """Look at records that wait, and at those that were set aside."""
+    damaged, unknown = len([*quarantined(locations.spool)]), 0
+    unlisted, refused = set[str](), set[str]()
+    aside = (each.batch for each in SetAside(locations.data).all())
+    for batch in chain(pending_batches(locations.spool), aside):
+        if batch is None or batch.layout is None:
+            damaged += 1
+            continue
+        names = {name for name, _ in batch.layout.columns}
+        try:
+            damaged += bool(foreign_lines(batch.payload))
+            found = [(batch.layout.schema, {"received": [batch.received]}), *values(batch.payload)]
+        except DeliveryError:
+            damaged += 1
+            continue
+        for schema, members in found:
+            if schema in allowed.tables:
+                unlisted |= (members.keys() | names) - allowed.names(schema)
+            refused.update(allowed.refused(schema, members))
+        unknown += any(schema not in allowed.tables for schema, _ in found)
+    yield from _unlisted("spool", unlisted, set())
+    yield from _refused("spool", refused, allowed)
+    if unknown:
+        yield Mismatch(f"spool: {unknown} batches are of a schema that is not known", is_open=True)
+    with suppress(sqlite3.Error):  # a file that cannot be read is reported above
+        damaged += _foreign_parts(locations.data, allowed.words)
+    if damaged:
+        yield Mismatch(
+            f"spool: {damaged} batches, files or tables are damaged or are not Collector's",
+            is_open=True,
+        )
+
+
+def _refused(where: str, names: set[str], allowed: _Allowed) -> Iterator[Mismatch]:
+    for each in sorted(names):
+        message = f"{where}: {each} has values that no schema allows"
+        yield Mismatch(message, is_open=not allowed.is_whole)
+
+
+def _of_earlier_schemas(current: Schema, allowed: _Allowed) -> Iterator[Mismatch]:
+    """Hold earlier schemas, as far as anything is stored under them, against the sentences that are
+    said today. Where today's schema has a field too, what is stored may be of either."""
+    today = {*scope(current).outside, *spelling_fields(current)}
+    for schema in allowed.schemas:
+        is_same = schema.layout.table == current.layout.table
+        keys = (schema.layout.table, schema.id)
+        filled = set[str]().union(*(allowed.filled.get(key, ()) for key in keys))
+        filled -= today if is_same else set()
+        for name, text in scope(schema).outside.items():
+            if name in filled and text is not None:
+                message = f"to be published too: {text}"
+                yield Mismatch(message, check="scope", amends=True)
+            elif name in filled:
+                is_open = is_same and name in current.fields
+                message = f"{name}: it is stored, and no sentence of {schema.id} speaks of it"
+                yield Mismatch(message, is_open, "scope")
+        for name in filled.intersection(spelling_fields(schema)):
+            is_open = is_same and name in current.fields
+            message = f"{name}: it is stored, and {schema.id} accepts words that people say"
+            yield Mismatch(message, is_open, "policy", "E311")
+
+
+_OWN_FILE = re.compile(
+    r"collector\.lock|ledger\.key(\.new)?(\.part)?"
+    r"|(spool|spool-aside|store)\.db(-wal|-shm|-journal|\.compact-[0-9a-f]+)?"
+    r"|spool\.db\.damaged-[0-9TZ-]+(-wal)?"
+).fullmatch
+"""Matches the names of files in the data directory that are looked at, or hold no records."""
+_COMPANION = re.compile(
+    r"\.state|(\.[0-9]+)?(\.new)?|-wal|-shm|-journal|\.compact-[0-9a-f]+"
+).fullmatch
+"""Matches the ends of names of files that a sink makes beside its own."""
+
+
+def _foreign_files(locations: Locations) -> Iterator[Path]:
+    """Yield the files in the data directory that are neither Collector's nor of a sink."""
+    data = locations.data.resolve()
+    places = [
+        Path(sink.place(own_directory(data, name))).resolve()
+        for name, sink in locations.sinks.items()
+        if sink.is_local
+    ]
+    for file in data.rglob("*"):
+        if not (file.is_file() or file.is_symlink()):
+            continue
+        if file.parent == data and _OWN_FILE(file.name):
+            continue
+        if not any(_is_of(file, place) for place in places):
+            yield file
+
+
+def _is_of(file: Path, place: Path) -> bool:
+    """Return whether a file is a sink's file, one beside it, or in its directory."""
+    is_beside = file.parent == place.parent and file.name.startswith(place.name)
+    return place in file.parents or (
+        is_beside and _COMPANION(file.name[len(place.name) :]) is not None
+    )
+
+
+_NO_RECORD = "E509"
+_PARTS = {"rows": "tables", "lines": "lines or files"}
+
+
+def _unlisted(where: str, filled: set[str], empty: set[str]) -> Iterator[Mismatch]:
+    if filled:
+        yield Mismatch(f"{where}: it holds {len(filled)} fields that no schema lists")
+    if empty:
+        message = f"{where}: it has {len(empty)} empty columns that no schema lists"
+        yield Mismatch(message, is_open=True)
+
+
+# -- Collector's own tables: names that it knows, times, and hashes --------------------------------
+
+
+def _names(statements: Collection[str]) -> frozenset[str]:
+    return frozenset(re.findall(r"CREATE TABLE (\w+)", "\n".join(statements)))
+
+
+_VERIFIED = _names(LEDGER_TABLES) | _names(journal.TABLES)
+"""The tables that the ledger's chains cover."""
+_SEALED = frozenset({"batches", "damaged"})
+"""The spool's tables whose rows have a seal over all of them, or are damaged."""
+_FILES: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
+    SPOOL_NAME: (_names(TABLES), _VERIFIED | _SEALED),
+    ASIDE_NAME: (frozenset({"batches"}), frozenset()),
+}
+"""The tables of each file, and those that are not looked at here."""
+_WORDS = frozenset(
+    {*CATEGORIES, *DROPS, "dropped", "content", "bytes", "in", "out", "TEXT", "INTEGER", "REAL"}
+)
+
+
+def _foreign_parts(data: Path, words: Collection[str]) -> int:
+    """Count the tables and columns of the spool's files that have anything but the spool's own:
+    names among ``words``, times, hashes. Raises ``sqlite3.Error``."""
+    number, listed = 0, {*words, *_WORDS}
+    for name, (known, passed) in _FILES.items():
+        db = connect(data / name) if (data / name).is_file() else None
+        if db is not None:
+            with closing(db):
+                number += foreign_objects(db, known)
+                number += sum(1 for _ in foreign_columns(db, known - passed, listed))
+    return number

@@ -1,0 +1,411 @@
+"""Verify claims: run the checks that they name against a configuration and its data directory.
+
+A check finds faults, and one that finds none holds. No fault contains a value: it names the rule,
+the field or the sink, and states how many. Most checks look at a dry run of the configuration's
+whole pipeline, in a temporary directory.
+"""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import orjson
+
+from collector import synthetic
+from collector.claims.document import CHECKS, Check, Claim
+from collector.claims.stored_fields import mismatches
+from collector.config import Config
+from collector.config.sink_settings import SinkSettings
+from collector.config.sink_types import STAND_IN, settings_of
+from collector.contracts import Batch, Request, Tally
+from collector.errors import CODES, ConfigFaults, DeliveryError, Fault, SchemaError
+from collector.filter import Filter
+from collector.filter.stored import read
+from collector.keyring import Keyring
+from collector.ledger import Note, opened
+from collector.pipeline import Pipeline
+from collector.retention.earlier import ran_elsewhere
+from collector.retention.locations import Locations
+from collector.retention.upkeep import overdue, prune_all
+from collector.routing import LEGAL, Flows, changes, entitled, flows
+from collector.schema.load import parse
+from collector.schema.model import Schema
+from collector.schema.names.scope import homonyms, scope, spelling_fields
+from collector.schema.policy import use_is_allowed
+from collector.sinks.sink import (
+    Holding,
+    Opening,
+    Sink,
+    is_erasable,
+    open_sink,
+    own_directory,
+    sink_type,
+)
+from collector.spool import FILE_NAME as SPOOL_NAME
+from collector.spool import Spool, note
+
+__all__ = ["ClaimFinding", "Found", "Search", "Verdict", "check", "verdict"]
+
+Search = Callable[[Iterable[Path], Sequence[str]], Collection[object]]
+"""Finds texts in files and directories, however they are packed: ``collector.testing.scan``."""
+
+Verdict = Literal["holds", "amended", "broken", "unproven", "missing"]
+"""``amended``: it holds if further sentences of the schema are published with it."""
+
+
+class ClaimFinding(NamedTuple):
+    """A finding against a claim; ``rule`` is the code of the broken rule, if it is one. ``is_open``
+    is true if nothing is shown either way, for example because there was nothing to check.
+    ``amends`` is true for a sentence to be published too, ``is_note`` for what is to be read beside
+    the verdict and changes none."""
+
+    message: str
+    rule: str | None = None
+    is_open: bool = False
+    amends: bool = False
+    is_note: bool = False
+
+
+Found = Mapping[Check, tuple[ClaimFinding, ...] | None]
+"""The findings of each check; ``None``, or nothing, for one that did not run."""
+
+
+def verdict(claim: Claim, found: Found) -> Verdict:
+    """Return the verdict on a claim. A broken rule breaks the claims that name it, and leaves
+    others that need the same check unproven, as open findings do."""
+    if claim.missing is not None:
+        return "missing"
+    outcomes = [found.get(name) for name in claim.checks]
+    findings = [each for outcome in outcomes for each in outcome or () if not each.is_note]
+    against = [each for each in findings if not each.amends]
+    breaches = (each for each in against if not each.is_open)
+    if any(each.rule is None or each.rule in claim.rules for each in breaches):
+        return "broken"
+    if against or None in outcomes:
+        return "unproven"
+    return "amended" if findings else "holds"
+
+
+def check(config: Config, canaries: Sequence[str], search: Search, *, meetings: int = 200) -> Found:
+    """Run all checks of telemetry, with so many synthetic meetings. The ledger notes that they have
+    read the store, unless the ledger does not hold: then it is left as it is.
+
+    Raises ``SchemaError`` and ``ConfigFaults`` for what is wrong with the documents beyond the
+    rules that carry claims, what the pipeline's parts raise, and what noting raises.
+    """
+    found: dict[Check, tuple[ClaimFinding, ...] | None] = dict.fromkeys(CHECKS)
+    schema, found["policy"] = _policy(config.schema_)
+    if schema is None:
+        return found
+    found["scope"] = tuple(_scope(schema))
+    matrix, found["flows"] = _flows(config, schema)
+    if matrix is None:
+        return found
+    with tempfile.TemporaryDirectory(prefix="collector-claims-") as name:
+        folder = Path(name)
+        outcome = _DryRun(matrix, folder, canaries, meetings).granted()
+        has_run = config.data is not None and config.data.is_dir()
+        locations = Locations.of(config, schema) if has_run else None
+        found["canaries"] = _all(_canaries(outcome, folder, canaries, search))
+        found["delivery"] = _all(_delivery(outcome, matrix))
+        found["consent"] = _all(_consent(_DryRun(matrix, folder / "refused", canaries, meetings)))
+        found["ledger"] = _all(_ledger(outcome, locations))
+        found["stored"] = ()
+        if locations is not None:
+            for which, against in _stored(locations, matrix, has_ledger=not found["ledger"]):
+                found[which] = tuple(dict.fromkeys((*(found[which] or ()), against)))
+        if locations is not None and locations.spool.is_file() and not found["ledger"]:
+            for which, against in _running(locations.spool, matrix):
+                found[which] = (*(found[which] or ()), against)
+            if _is_any(locations):
+                note(locations.data, Note.of("read", command="claims", rows=_rows(locations)))
+            if ran_elsewhere(locations.data, config.sinks.on()):
+                message = "the sidecar last wrote to other places: name its configuration"
+                against = ClaimFinding(message, is_open=True)
+                found["stored"] = (*(found["stored"] or ()), against)
+        found["retention"] = _all(_retention(outcome, locations, matrix))
+    return found
+
+
+def _policy(reference: str) -> tuple[Schema | None, tuple[ClaimFinding, ...]]:
+    """Return the schema, or the policies that it breaks."""
+    schema, faults = parse(reference)
+    if any(not fault.code.startswith("E3") for fault in faults):
+        raise SchemaError(faults)
+    against = (ClaimFinding(str(fault), fault.code) for fault in faults)
+    spelling = spelling_fields(schema) if schema is not None else ()
+    words = (
+        ClaimFinding(f"{name}: its pattern accepts words that people say", "E311")
+        for name in spelling
+    )
+    return schema, (*against, *words)
+
+
+def _scope(schema: Schema) -> Iterator[ClaimFinding]:
+    """Yield what is collected beyond the address, the device and the operating system, and which
+    words of names the schema excuses."""
+    beyond = scope(schema)
+    for name in beyond.without_sentence:
+        yield ClaimFinding(f"{name}: neither the claim nor a sentence of the schema speaks of it")
+    for text in beyond.sentences:
+        yield ClaimFinding(f"to be published too: {text}", amends=True)
+    for each in homonyms(schema):
+        claims = ", ".join(each.claims)
+        yield ClaimFinding(f"beside {claims}: `{each.word}` means {each.meaning}", is_note=True)
+
+
+def _flows(config: Config, schema: Schema) -> tuple[Flows | None, tuple[ClaimFinding, ...]]:
+    """Return the flow matrix, or the rules that it breaks, in its entries too."""
+    faults: tuple[Fault, ...] = ()
+    try:
+        matrix = flows(config, schema)
+    except ConfigFaults as error:
+        faults = error.faults
+    if faults:
+        if any(not fault.code.startswith("E3") for fault in faults):
+            raise ConfigFaults(faults)
+        return None, tuple(ClaimFinding(str(fault), fault.code) for fault in faults)
+    against: list[ClaimFinding] = []
+    for flow in matrix.flows:
+        for use in (schema.purposes[name].use for name in flow.purposes):
+            if not use_is_allowed(use):
+                against.append(ClaimFinding(f"{flow.field}: {CODES['E301']}", "E301"))
+            if matrix.sinks[flow.sink].party == "third" and use != LEGAL:
+                against.append(ClaimFinding(f"{flow.sink}: {CODES['E309']}", "E309"))
+    return matrix, tuple(against)
+
+
+def _canaries(
+    outcome: _Outcome, folder: Path, canaries: Sequence[str], search: Search
+) -> Iterator[ClaimFinding]:
+    """Check that no planted content was written, and that the search would find it."""
+    if hits := len(search([folder], canaries)):
+        yield ClaimFinding(f"content was written: {hits} places hold what was planted in it")
+    yield from _admitted(outcome)
+    if not outcome.tally.content:
+        yield ClaimFinding("no content was met, which shows nothing", is_open=True)
+    plant = folder / "plant"
+    plant.write_text(f"before {canaries[-1]} after")
+    if not search([plant], canaries):
+        yield ClaimFinding("the search does not find what is there", is_open=True)
+
+
+def _admitted(outcome: _Outcome) -> Iterator[ClaimFinding]:
+    if not outcome.tally.admitted:
+        message = "nothing was admitted, which shows nothing: give the schema a test"
+        yield ClaimFinding(message, is_open=True)
+
+
+def _delivery(outcome: _Outcome, matrix: Flows) -> Iterator[ClaimFinding]:
+    """Check that each sink got only the fields that the matrix states."""
+    yield from _admitted(outcome)
+    for name in matrix.sinks:
+        for field in sorted(outcome.fields[name] - set(matrix.to(name))):
+            yield ClaimFinding(f"{name}: it received {field}, which is not to go there")
+
+
+def _stored(
+    locations: Locations, matrix: Flows, *, has_ledger: bool
+) -> Iterator[tuple[Check, ClaimFinding]]:
+    """Check that each location has only fields that it may have, and values of their kinds."""
+    try:
+        for each in mismatches(locations, matrix):
+            yield each.check, ClaimFinding(each.message, each.rule, each.is_open, each.amends)
+    except DeliveryError as error:
+        yield "stored", ClaimFinding(error.message)
+    if not has_ledger and locations.spool.is_file():
+        message = "where else something was written is not known, as the ledger does not hold"
+        yield "stored", ClaimFinding(message, is_open=True)
+
+
+def _consent(run: _DryRun) -> Iterator[ClaimFinding]:
+    """Check that no field reaches a sink that is only for purposes which a person refuses."""
+    matrix, schema = run.flows, run.flows.schema
+    needed = [name for name, purpose in schema.purposes.items() if not purpose.optional]
+    for name, fields in run.refused().items():
+        for field in sorted(fields - set(entitled(schema, matrix.sinks[name].purposes, needed))):
+            yield ClaimFinding(f"{name}: it received {field}, although that was refused")
+
+
+def _retention(
+    outcome: _Outcome, locations: Locations | None, matrix: Flows
+) -> Iterator[ClaimFinding]:
+    """Check that pruning removes expired records, and that the data directory has none."""
+    if outcome.stale:
+        yield ClaimFinding(f"records stayed that are too old, at {outcome.stale} places")
+    if locations is not None:
+        yield from map(ClaimFinding, overdue(locations))
+    for name, sink in matrix.sinks.items():
+        if not is_erasable(sink):
+            yield from _expiry(name, sink_type(sink).expires, matrix)
+
+
+def _expiry(name: str, expires: timedelta | None, matrix: Flows) -> Iterator[ClaimFinding]:
+    """Check that a sink that is not erasable deletes records by itself within every retention."""
+    shortest = min((matrix.schema.retentions[field] for field in matrix.to(name)), default=None)
+    if expires is None:
+        yield ClaimFinding(f"{name}: how long it keeps records cannot be read", is_open=True)
+    elif shortest is not None and expires > shortest:
+        yield ClaimFinding(f"{name}: it keeps records for longer than the schema says")
+
+
+def _ledger(outcome: _Outcome, locations: Locations | None) -> Iterator[ClaimFinding]:
+    """Check the ledgers of the dry run and of the data directory, and the counts of the former."""
+    if locations is not None and not locations.spool.is_file() and _is_any(locations):
+        yield ClaimFinding("there are records, and no ledger of what came into it", is_open=True)
+    for path in (outcome.spool, locations.spool if locations else None):
+        if path is not None and path.is_file():
+            with opened(path) as ledger:
+                yield from (ClaimFinding(f"ledger: {flaw}") for flaw in ledger.verify().flaws)
+    with opened(outcome.spool) as ledger:
+        if ledger.tally().as_dict() != outcome.tally.as_dict():
+            yield ClaimFinding("the ledger does not count what the filter has counted")
+
+
+def _running(spool: Path, matrix: Flows) -> Iterator[tuple[Check, ClaimFinding]]:
+    """Check that schema and settings are those of the sidecar that has the directory, or had it
+    last."""
+    with opened(spool) as ledger:
+        digest, settings = ledger.digest("schema"), ledger.digest("configuration")
+        before = (ledger.document(settings) or b"").split(b"\n")[0]
+    if digest not in (None, matrix.schema.digest):
+        message = "the sidecar last ran with another schema: name its configuration, or restart it"
+        yield "policy", ClaimFinding(message, is_open=True)
+    if changes.verdict(changes.since(before, matrix)) in ("widening", "narrowing"):
+        message = "the sidecar last ran with other flows: name its configuration, or restart it"
+        yield "flows", ClaimFinding(message, is_open=True)
+
+
+def _is_any(locations: Locations) -> bool:
+    """Return whether any sink has records."""
+    with locations.opened() as sinks:
+        return any(sink.exists for sink in sinks.values())
+
+
+def _rows(locations: Locations) -> int | None:
+    """Return the number of records in sinks; ``None`` where it cannot be read."""
+    with suppress(DeliveryError), locations.opened() as sinks:
+        return sum(each.records for sink in sinks.values() for each in sink.inventory())
+    return None
+
+
+def _all(found: Iterator[ClaimFinding]) -> tuple[ClaimFinding, ...]:
+    """Collect findings; one more if something cannot be read."""
+    against: list[ClaimFinding] = []
+    try:
+        against.extend(found)
+    except DeliveryError as error:
+        against.append(ClaimFinding(error.message))
+    return tuple(against)
+
+
+# -- dry run --------------------------------------------------------------------------------------
+
+_LONG_AGO = "2000-01-01T00:00:00Z"
+_BATCH = 50
+_SECONDS = 60.0
+
+
+@dataclass(frozen=True, repr=False)
+class _Outcome:
+    """The outcome of a dry run: the filter's counts, the ``spool`` with the ledger, the names of
+    the fields that each sink got, and the number of tables and files with ``stale`` records."""
+
+    tally: Tally
+    spool: Path
+    fields: Mapping[str, frozenset[str]]
+    stale: int
+
+
+@dataclass(frozen=True)
+class _DryRun:
+    """A run of the whole pipeline of a configuration: events full of canaries into the sinks that
+    it names, moved into a folder; a sink that cannot be moved is replaced by one that gets the same
+    fields. Raises what its parts raise."""
+
+    flows: Flows
+    folder: Path
+    canaries: Sequence[str]
+    meetings: int
+
+    def granted(self) -> _Outcome:
+        """Send all events, deliver records that are far too old as well, and prune."""
+        tally = self._send()
+        schema, reaching = self.flows.schema, self.flows.reaching
+        chosen = Filter(schema, keys=Keyring())
+        payload = b"".join(chosen.admit_lines(body).encode() for body in self._bodies())
+        old = Batch(secrets.token_bytes(16), _LONG_AGO, layout=schema.layout, payload=payload)
+        with ExitStack() as stack:
+            for name, sink in self._open_sinks(stack).items():
+                sink.deliver(read(old, reaching(name)))
+        locations = self._locations()
+        prune_all(locations, _SECONDS)
+        found = self._holdings()
+        stale = sum(each.first == _LONG_AGO for holdings in found.values() for each in holdings)
+        return _Outcome(tally, locations.spool, _fields(found), stale)
+
+    def refused(self) -> dict[str, frozenset[str]]:
+        """Send all events for people who refuse all that is optional; return the fields that each
+        sink got."""
+        self._send(refuses=True)
+        return _fields(self._holdings())
+
+    def _send(self, *, refuses: bool = False) -> Tally:
+        """Send all events through a pipeline; return their counts."""
+        chosen, tally = Filter(self.flows.schema, keys=Keyring()), Tally()
+        with ExitStack() as stack:
+            sinks = self._open_sinks(stack)
+            spool = stack.enter_context(Spool(self.folder / SPOOL_NAME, sinks=list(sinks)))
+            pipeline = Pipeline(chosen, spool, sinks, lambda _: None, self.flows.reaching)
+            pipeline.start()
+            stack.callback(pipeline.close, _SECONDS)
+            for body in self._bodies():
+                tally += pipeline.accept_now(Request("ndjson", body, refuses=refuses))
+        return tally
+
+    def _holdings(self) -> dict[str, list[Holding]]:
+        with self._locations().opened() as sinks:
+            return {name: list(sink.inventory()) for name, sink in sinks.items()}
+
+    def _locations(self) -> Locations:
+        moved = dict[str, SinkSettings]()
+        for name, sink in self.flows.sinks.items():
+            own = own_directory(self.folder, name)
+            there = sink.moved(own) if is_erasable(sink) else None
+            moved[name] = there or settings_of(STAND_IN)(type=STAND_IN).moved(own) or sink
+        return Locations(self.folder, self.flows.schema, moved)
+
+    def _open_sinks(self, stack: ExitStack) -> dict[str, Sink]:
+        sinks: dict[str, Sink] = {}
+        for name, settings in self._locations().sinks.items():
+            opening = Opening(name, (self.flows.schema,), self.folder)
+            sinks[name] = open_sink(settings, opening)
+            stack.callback(sinks[name].close)
+        return sinks
+
+    def _bodies(self) -> Iterator[bytes]:
+        """Yield bodies of NDJSON: synthetic meetings, and the events of the schema's own tests,
+        with content planted under each of its names."""
+        schema = self.flows.schema
+        content = {name: [*self.canaries] for name in schema.content_names}
+        own = [{**test.event, **content} for test in schema.tests if isinstance(test.event, dict)]
+        others = [test.event for test in schema.tests if not isinstance(test.event, dict)]
+        meetings = synthetic.events(self.meetings, 0, self.canaries)
+        events: Iterator[Any] = iter([*own, *others, *meetings])
+        while batch := list(islice(events, _BATCH)):
+            yield b"\n".join(map(orjson.dumps, batch))
+
+
+def _fields(found: Mapping[str, Iterable[Holding]]) -> dict[str, frozenset[str]]:
+    return {
+        name: frozenset(field for each in holdings for field, times in each.fields.items() if times)
+        for name, holdings in found.items()
+    }

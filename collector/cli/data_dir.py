@@ -1,0 +1,133 @@
+"""Find the records that a command is about: by the configuration, or in a named directory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from collector.cli.serve import ConfigFile
+from collector.config import Config, load, read
+from collector.config.model import Sinks
+from collector.errors import ConfigError
+from collector.ledger import Note
+from collector.retention.earlier import noted_schema
+from collector.retention.locations import Locations
+from collector.schema import Schema, load_schema
+from collector.sinks.sink import own_directory
+from collector.spool import FILE_NAME as SPOOL_NAME
+from collector.spool import note
+
+__all__ = [
+    "ConfigFile",
+    "Data",
+    "ReadableStore",
+    "StoreFile",
+    "Wait",
+    "directory",
+    "located",
+    "readable",
+    "settings",
+]
+
+_STORE = "store"
+"""The sink that `--store` and `collector store` are about."""
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", metavar="DIR", help="The data directory; otherwise the configuration says which."
+    ),
+]
+StoreFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--store",
+        metavar="FILE",
+        help="Another store than that of the data directory: an SDK's, say.",
+    ),
+]
+Wait = Annotated[
+    float,
+    typer.Option(
+        "--wait",
+        min=0.0,
+        max=3600.0,
+        help="How many seconds to wait for other readers of the files.",
+    ),
+]
+
+
+def located(
+    config_file: Path | None, data: Path | None, store: Path | None
+) -> tuple[Schema, Locations]:
+    """Return the schema that is in force, and the locations of records. Without a configuration,
+    a directory that is named has the schema of its ledger.
+
+    Raises ``SchemaError``, and ``ConfigError`` for faulty settings and where there is no file of
+    ours: a wrong path must not look as if nothing were stored.
+    """
+    loaded = read(config_file)
+    config = _in_directory(loaded.config, data)
+    if store is not None:
+        config = config.model_copy(update={"sinks": _with_store(config.sinks, store)})
+    is_stated = loaded.origins["schema"] != "default"
+    schema = (None if is_stated or data is None else noted_schema(data)) or load_schema(
+        config.schema_
+    )
+    locations = Locations.of(config, schema)
+    if store is not None and not store.is_file():
+        raise ConfigError("E203", "there is no store at the path of --store")
+    with locations.opened() as sinks:
+        is_any = locations.spool.is_file() or any(sink.exists for sink in sinks.values())
+    if not is_any:
+        message = "nothing of ours is in the data directory; an SDK's spool is in DIR/0, DIR/1…"
+        raise ConfigError("E203", message)
+    return schema, locations
+
+
+def _with_store(sinks: Sinks, path: Path) -> Sinks:
+    """Return the sinks with the store at another path."""
+    return Sinks({**sinks, _STORE: sinks[_STORE].model_copy(update={"path": path})})
+
+
+@dataclass(frozen=True)
+class ReadableStore:
+    """A store that is only looked into, and the directory whose ledger is told of it, if there is
+    one. ``schema`` names the schema that is in force, which need not be that of the store."""
+
+    schema: str
+    store: Path
+    ledger: Path | None
+
+    def note_read(self, command: str, rows: int | None) -> None:
+        """Note how many rows a command reads; ``None``, that it begins. Raises what ``note`` does:
+        then nothing may be shown."""
+        if self.ledger is not None:
+            note(self.ledger, Note.of("read", command=command, rows=rows))
+
+
+def readable(config_file: Path | None, data: Path | None, store: Path | None) -> ReadableStore:
+    """Find the store, and the ledger beside it or in the data directory. Raises ``ConfigError``."""
+    config = settings(config_file, data)
+    folder = config.data or Path()
+    path = store or Path(config.sinks[_STORE].place(own_directory(folder, _STORE)))
+    places = (path.resolve().parent, folder)
+    ledgers = (place for place in places if (place / SPOOL_NAME).is_file())
+    return ReadableStore(config.schema_, path, next(ledgers, None))
+
+
+def directory(config_file: Path | None, data: Path | None) -> Path:
+    """Return the data directory: the one that is named, or that of the settings, which are not read
+    otherwise. Raises ``ConfigError``."""
+    return load(config_file).data or Path() if data is None else data
+
+
+def settings(config_file: Path | None, data: Path | None) -> Config:
+    """Load the settings, with another data directory if one is named. Raises ``ConfigError``."""
+    return _in_directory(load(config_file), data)
+
+
+def _in_directory(config: Config, data: Path | None) -> Config:
+    return config if data is None else config.model_copy(update={"data": data})

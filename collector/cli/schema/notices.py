@@ -1,0 +1,82 @@
+"""``collector schema notice|ropa``: documents made of a schema and a configuration."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from collector.cli.console import complete_schema, err, print_json
+from collector.cli.serve import ConfigFile
+from collector.cli.stdout import write
+from collector.config import Config, load
+from collector.notices.notice import notice as made
+from collector.notices.paper_document import as_html, as_markdown
+from collector.notices.phrases import Language, phrase_book
+from collector.notices.ropa import as_csv, as_json
+from collector.routing import Flows, flows, is_unprotected
+from collector.schema import load_schema
+
+__all__ = ["notice", "ropa"]
+
+_Schema = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[SCHEMA]",
+        help="A shipped schema's name, or the path of a schema file. Default: the one that the"
+        " configuration names.",
+        autocompletion=complete_schema,
+        show_default=False,
+    ),
+]
+
+
+def notice(
+    schema: _Schema = None,
+    config: ConfigFile = None,
+    form: Annotated[
+        Literal["markdown", "html"], typer.Option("--format", help="How it is written.")
+    ] = "markdown",
+    language: Annotated[Language, typer.Option("--language", help="English or Indonesian.")] = "en",
+) -> None:
+    """Write the privacy notice: what is collected, why, for how long, who receives it, and what
+    people's rights are. docs/papers.md says where each sentence is from."""
+    settings, matrix = _read(schema, config)
+    blocks = made(matrix, settings.about, phrase_book(language))
+    text = as_html(blocks, language) if form == "html" else as_markdown(blocks)
+    write(text.encode())
+    _warn(settings, matrix)
+
+
+def ropa(
+    schema: _Schema = None,
+    config: ConfigFile = None,
+    form: Annotated[
+        Literal["csv", "json"], typer.Option("--format", help="How it is written.")
+    ] = "csv",
+) -> None:
+    """Write the record of processing activities (Art. 30 GDPR), in terms of the W3C's Data Privacy
+    Vocabulary: one activity for each purpose, as a table or as JSON-LD."""
+    settings, matrix = _read(schema, config)
+    if form == "json":
+        print_json(as_json(matrix, settings))
+    else:
+        write(as_csv(matrix, settings).encode())
+    _warn(settings, matrix)
+
+
+def _read(schema: str | None, config: ConfigFile) -> tuple[Config, Flows]:
+    settings = load(config)
+    return settings, flows(settings, load_schema(schema or settings.schema_))
+
+
+def _warn(settings: Config, matrix: Flows) -> None:
+    """Warn of facts that the configuration does not state."""
+    about = {"about.controller": settings.about.controller, "about.contact": settings.about.contact}
+    open_ = [name for name, value in about.items() if value is None]
+    sinks = matrix.sinks.items()
+    open_ += [f"sinks.{name}.country" for name, sink in sinks if settings.about.place(sink) is None]
+    unprotected = [name for name, sink in sinks if is_unprotected(sink, settings.about)]
+    open_ += [f"sinks.{name}.safeguard" for name in unprotected]
+    if open_:
+        err.print(f"not stated in the configuration: {', '.join(open_)}", markup=False)

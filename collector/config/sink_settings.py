@@ -1,0 +1,120 @@
+"""The settings that every sink has, and the base of all settings' sections.
+
+A type of sinks derives its own settings from ``SinkSettings``; see ``docs/sinks.md``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
+
+from collector.config.values import Country, Purposes, Recipient
+from collector.errors import ConfigError
+
+__all__ = ["PARTIES", "Party", "Section", "SinkSettings", "is_sink_name"]
+
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}", re.ASCII)
+is_sink_name: Callable[[str], re.Match[str] | None] = _NAME.fullmatch
+"""Match the name of a sink, which is also the form of a type's name."""
+
+
+class Section(BaseModel):
+    """Settings that belong together. ``repr`` shows no values: some of them are secrets."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, validate_by_name=True
+    )
+
+    def __repr__(self) -> str:
+        return f"<settings of {type(self).__name__.lower()}>"
+
+    __str__ = __repr__
+
+    def __rich_repr__(self) -> Any:
+        yield from ()
+
+
+Party = Literal["first", "processor", "third"]
+PARTIES: tuple[Party, ...] = get_args(Party)
+"""From the nearest to the furthest."""
+
+
+def _type(value: Any) -> str:
+    if isinstance(value, str) and is_sink_name(value):
+        return value
+    message = "this must be the name of a type of sinks: small letters, digits and `-`"
+    raise PydanticCustomError("E209", message)
+
+
+class SinkSettings(Section):
+    """The party that a sink belongs to, and its purposes; the base of each type's settings.
+
+    A type overrides the properties below where its sinks differ from the defaults.
+    """
+
+    type: Annotated[str | None, BeforeValidator(_type)] = Field(
+        None, description="The type of the sink; none: the type that is called as the sink is."
+    )
+    party: Party = Field(
+        "first",
+        description="Whose it is: `first` (yours), `processor` (works for you under a contract) or"
+        " `third` (another party).",
+    )
+    purposes: Purposes = Field(
+        None,
+        description="What it is for: purposes of the schema. It gets the fields that are for one of"
+        " them; none: what is `first` is for all.",
+    )
+    recipient: Recipient = Field(
+        None, description="Who that is, as the privacy notice says it; for all but `first`."
+    )
+    country: Country = Field(
+        None, description="The country that records go to, two letters, such as `DE`."
+    )
+    safeguard: Recipient = Field(
+        None,
+        description="What protects records in another country, as the privacy notice says it, such"
+        " as `standard contractual clauses of the EU`.",
+    )
+
+    @classmethod
+    def at(cls, type_: str, path: Path) -> Self:
+        """Return the settings of a sink at the path of an SDK's target, ``to=SCHEME:///PATH``. A
+        type whose location is not its setting ``path`` overrides this.
+
+        Raises ``ConfigError`` E209 if a path is not enough for the type.
+        """
+        values: dict[str, Any] = {"type": type_, "path": path}
+        with suppress(ValidationError):
+            return cls(**values)
+        raise ConfigError("E209", "a sink of this type needs more than a path: use a sidecar")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether records go there."""
+        return True
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the location is a file of this machine; where not, ``party`` must be stated."""
+        return False
+
+    def place(self, directory: Path) -> str:
+        """Name the location in the flow matrix, without credentials; ``directory`` is the sink's
+        own."""
+        return str(directory) if self.is_local else self.type or type(self).__name__.lower()
+
+    def files(self) -> Mapping[str, Path]:
+        """Return the files that the sink writes at paths of its settings, by setting."""
+        return {}
+
+    def moved(self, directory: Path) -> SinkSettings | None:
+        """Return the settings of the same sink in an empty directory, for a dry run; ``None`` if
+        it has no such place. Then a stand-in gets what the sink would get."""
+        return None

@@ -1,0 +1,104 @@
+"""The types of sinks: a table of built-in ones, and what other packages offer as entry points.
+
+A type is loaded when a configuration names it, and not before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, NamedTuple
+
+from collector.config.sink_settings import SinkSettings, is_sink_name
+from collector.errors import ConfigError
+
+__all__ = [
+    "BUILT_IN",
+    "GROUP",
+    "STAND_IN",
+    "built_in_settings",
+    "names",
+    "settings_of",
+    "sink_class",
+    "type_of",
+]
+
+GROUP = "collector.sinks"
+"""The group of entry points: the name is the type's, the value its class."""
+
+
+class BuiltInType(NamedTuple):
+    """A type of this package: where its class is, and the scheme of the SDK's ``to=`` for it."""
+
+    value: str
+    scheme: str
+
+
+BUILT_IN: Mapping[str, BuiltInType] = {
+    "store": BuiltInType("collector.sinks.store:StoreSink", "sqlite"),
+    "ndjson": BuiltInType("collector.sinks.ndjson:NdjsonSink", "ndjson"),
+}
+"""The types of this package, which are also sinks that every configuration has, on or off."""
+STAND_IN = "ndjson"
+"""The type that takes the place of a sink in a dry run that cannot be moved."""
+_SCHEMES: Mapping[str, str] = {each.scheme: name for name, each in BUILT_IN.items()}
+
+
+def names() -> list[str]:
+    """Return the names of all types that are installed, without loading one."""
+    return list(dict.fromkeys([*BUILT_IN, *(each.name for each in _offered())]))
+
+
+def type_of(scheme: str) -> str | None:
+    """Return the type that the SDK's ``to=SCHEME:///PATH`` names, without loading it; ``None`` if
+    none is installed. The scheme of another package's type is the type's name."""
+    if scheme in _SCHEMES:
+        return _SCHEMES[scheme]
+    return scheme if scheme not in BUILT_IN and scheme in names() else None
+
+
+def settings_of(type_: str) -> type[SinkSettings]:
+    """Return the settings' class of a type. Raises as ``sink_class``."""
+    return sink_class(type_)[1]
+
+
+def built_in_settings(type_: str) -> type[SinkSettings]:
+    """Return the settings' class of a type of this package, whatever other packages offer."""
+    return _loaded(EntryPoint(type_, BUILT_IN[type_].value, GROUP))[1]
+
+
+@cache
+def sink_class(type_: str) -> tuple[type, type[SinkSettings]]:
+    """Load a type of sinks; return its class and its settings' class.
+
+    Raises ``ConfigError``: E215 for a type that is not installed, E216 for one that two packages
+    offer, that cannot be imported, or that is no type of sinks.
+    """
+    found = {each.value: each for each in _offered() if each.name == type_}
+    if type_ in BUILT_IN:
+        if found:
+            raise ConfigError("E216", "a package offers a sink type of a name that is Collector's")
+        return _loaded(EntryPoint(type_, BUILT_IN[type_].value, GROUP))
+    if not found:
+        raise ConfigError("E215", "there is no such type of sinks")
+    if len(found) > 1:
+        raise ConfigError("E216", "two packages offer a sink type of this name; remove one")
+    return _loaded(*found.values())
+
+
+def _loaded(entry: EntryPoint) -> tuple[type, type[SinkSettings]]:
+    found: Any = None
+    with suppress(Exception):  # a package may fail in any way when it is imported
+        found = entry.load()
+    settings = getattr(found, "Settings", None)
+    is_sink = isinstance(found, type) and callable(getattr(found, "deliver", None))
+    if is_sink and isinstance(settings, type) and issubclass(settings, SinkSettings):
+        return found, settings
+    message = "the package of this sink type cannot be used: its entry point does not load"
+    raise ConfigError("E216", f"{message}, or is no class with `deliver` and `Settings`")
+
+
+def _offered() -> list[EntryPoint]:
+    return [each for each in entry_points(group=GROUP) if is_sink_name(each.name)]

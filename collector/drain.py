@@ -1,0 +1,304 @@
+"""Deliver the batches of a spool to sinks, to each in a thread of its own and at its own pace."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from random import uniform
+from time import monotonic, sleep
+from typing import NamedTuple
+
+from collector.contracts import Batch, Granted
+from collector.errors import CollectorError, Unacceptable
+from collector.filter.stored import read
+from collector.sinks.sink import Sink, contained
+from collector.spool import Spool
+from collector.spool.set_aside import SetAside
+
+__all__ = ["DeliveryState", "DeliveryTimes", "Drain", "FieldsFor", "all_fields", "redeliver"]
+
+FieldsFor = Callable[[str, Granted], Container[str] | None]
+"""Returns the fields of records that reach a sink, by its name and by the granted purposes;
+``None``: all."""
+_CACHED_FIELDS = 64
+
+_MOST_BATCHES = 16
+_MOST_FAILURES = 10
+"""After so many failures of a batch another one is tried, to find out which of the two is at fault:
+the batch, or the sink."""
+
+
+HUNG_SECONDS = 60.0
+"""A sink that takes longer for a call is late."""
+
+
+def _jittered(seconds: float) -> float:
+    """Return a pause between half and one and a half of ``seconds``, so that sinks that failed
+    together are not retried together."""
+    return seconds * uniform(0.5, 1.5)  # noqa: S311 - no secret
+
+
+def all_fields(_sink: str, _granted: Granted) -> None:
+    """Let every field reach every sink."""
+
+
+class DeliveryTimes(NamedTuple):
+    """The seconds of a delivery thread.
+
+    Batches accumulate for ``gather``, as a sink takes many with less effort than one by one. A sink
+    has time to tidy up every ``idle``, however much comes in. After a failure the thread pauses for
+    ``first_pause``, twice as long after the next, up to ``longest_pause``.
+    """
+
+    gather: float = 0.1
+    poll: float = 0.25
+    idle: float = 3600.0
+    first_pause: float = 0.2
+    longest_pause: float = 30.0
+
+
+@dataclass(slots=True)
+class DeliveryState:
+    """The state of delivery to one sink. ``last`` is ``time.monotonic()`` of the last batch that it
+    took, or of the start, and ``since`` that of a call at hand; ``set_aside`` counts the batches
+    that it will not take."""
+
+    delivered: int = 0
+    failures: int = 0
+    failing: bool = False
+    last: float = 0.0
+    set_aside: int = 0
+    since: float | None = None
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the sink fails, or has not answered for a minute."""
+        since = self.since
+        return self.failing or (since is not None and monotonic() - since > HUNG_SECONDS)
+
+
+def redeliver(name: str, sink: Sink, set_aside: SetAside, fields_for: FieldsFor) -> int:
+    """Deliver the batches again that were set aside for a sink; return how many it has taken, which
+    are set aside no longer."""
+    taken = 0
+    for each in set_aside.all():
+        if each.sink != name:
+            continue
+        is_taken = False
+        with suppress(CollectorError), contained():
+            sink.deliver(read(each.batch, fields_for(name, each.batch.granted)))
+            is_taken = True
+        if is_taken:
+            set_aside.remove(each.number)
+            taken += 1
+    return taken
+
+
+@dataclass(slots=True)
+class _Lane:
+    """The batches that are no parts, or the parts. Each lane goes on while a batch of the other
+    fails; ``due`` is the time of the next try, and ``failures`` are of the batch ``failed``."""
+
+    is_part: bool
+    times: DeliveryTimes
+    pause: float
+    limit: int = _MOST_BATCHES
+    due: float = 0.0
+    is_failing: bool = False
+    failed: int = 0
+    failures: int = 0
+    taken_before: int = 0
+
+    def fail(self) -> None:
+        """Retry after a pause, one batch at a time, so that the sink gets all before one that it
+        cannot take."""
+        self.is_failing, self.limit = True, 1
+        self.due = monotonic() + _jittered(self.pause)
+        self.pause = min(2 * self.pause, self.times.longest_pause)
+
+    def succeed(self) -> None:
+        """Go on without a pause."""
+        self.is_failing, self.pause, self.due = False, self.times.first_pause, 0.0
+
+
+class Drain(threading.Thread):
+    """Deliver the batches of a spool to one sink, in order, each until the sink takes it, with the
+    fields that reach the sink.
+
+    It holds ``lock`` from reading batches until they are noted as delivered.
+    """
+
+    def __init__(
+        self,
+        sink_name: str,
+        sink: Sink,
+        spool: Spool,
+        fields_for: FieldsFor = all_fields,
+        lock: AbstractContextManager[object] | None = None,
+        *,
+        set_aside: SetAside | None = None,
+        times: DeliveryTimes = DeliveryTimes(),  # noqa: B008 - it is immutable
+    ) -> None:
+        super().__init__(name=f"collector-drain-{sink_name}", daemon=True)
+        self.sink_name = sink_name
+        self.delivery: DeliveryState = DeliveryState(last=monotonic())
+        self.left: bool = True
+        self._sink = sink
+        self._spool = spool
+        self._lock = lock or nullcontext()
+        self._set_aside = set_aside
+        self._fields = lru_cache(_CACHED_FIELDS)(partial(fields_for, sink_name))
+        self._ending = threading.Event()
+        self._times = times
+        self._lanes = tuple(_Lane(is_part, times, times.first_pause) for is_part in (False, True))
+        self._stopped = False
+        self._idle_pause = self._times.first_pause
+        self._idle_after = 0.0
+        self._idled_at = monotonic()
+
+    def finish(self) -> None:
+        """Deliver what is pending, then end."""
+        self._ending.set()
+
+    def stop(self) -> None:
+        """End after the current batch."""
+        self._stopped = True
+        self._ending.set()
+
+    def run(self) -> None:
+        """Deliver until ``finish`` or ``stop``; retry a failing sink with exponential backoff."""
+        try:
+            while not self._stopped:
+                is_last = self._ending.is_set()
+                delivered = [self._deliver(lane) for lane in self._lanes]
+                if any(delivered) and not self._must_idle:
+                    continue
+                self.left = self._is_failing
+                if self.left:
+                    self._pause(is_last=is_last)
+                elif is_last:
+                    return
+                elif self._spool.wait(self.sink_name, self._times.poll) and not self._must_idle:
+                    self._ending.wait(self._times.gather)
+                else:
+                    self._idle()
+        finally:
+            self.left = self._is_failing or self._spool.wait(self.sink_name, 0.0)
+            self.delivery.failing |= self.left
+
+    @property
+    def _is_failing(self) -> bool:
+        return any(lane.is_failing for lane in self._lanes)
+
+    @property
+    def _must_idle(self) -> bool:
+        return monotonic() >= self._idled_at + self._times.idle
+
+    def _pause(self, *, is_last: bool) -> None:
+        """Wait for the next try of a batch that failed; the other lane goes on meanwhile."""
+        failing = [lane for lane in self._lanes if lane.is_failing]
+        if is_last:
+            sleep(self._times.first_pause)
+            for lane in failing:
+                lane.due = 0.0
+        else:
+            left = min(lane.due for lane in failing) - monotonic()
+            self._ending.wait(min(max(left, 0.0), self._times.poll))
+
+    def _idle(self) -> None:
+        """Give the sink time to tidy up; retry one that fails later."""
+        if monotonic() < self._idle_after:
+            return
+        self._idled_at = monotonic()
+        try:
+            with self._lock, self._timed():
+                self._sink.idle()
+        except BaseException:  # noqa: BLE001 - as when batches are delivered
+            self._count_failure()
+            self._idle_pause = min(2 * self._idle_pause, self._times.longest_pause)
+            self._idle_after = monotonic() + _jittered(self._idle_pause)
+        else:
+            self.delivery.failing = False
+            self._idle_pause = self._times.first_pause
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        """Let the state tell how long a call of the sink takes."""
+        self.delivery.since = monotonic()
+        try:
+            yield
+        finally:
+            self.delivery.since = None
+
+    def _count_failure(self) -> None:
+        self.delivery.failures += 1
+        self.delivery.failing = True
+
+    def _deliver(self, lane: _Lane) -> bool:
+        """Deliver the next batches of a lane, if there are some; return whether the sink took
+        them, or one was set aside."""
+        if monotonic() < lane.due or self._stopped:
+            return False
+        try:
+            with self._lock:
+                pending = self._spool.after(self.sink_name, lane.limit, parts=lane.is_part)
+                if not pending:
+                    lane.limit = _MOST_BATCHES
+                    lane.succeed()
+                    return False
+                self.left = True
+                with self._timed():
+                    self._hand_over(lane, pending)
+                self._spool.delivered(self.sink_name, pending[-1][0], is_part=lane.is_part)
+        except BaseException:  # noqa: BLE001 - whatever a sink raises, its batches stay the next
+            lane.fail()
+            self._count_failure()
+            return False
+        lane.succeed()
+        self.delivery.failing = self._is_failing
+        return True
+
+    def _hand_over(self, lane: _Lane, pending: Sequence[tuple[int, Batch]]) -> None:
+        """Deliver batches; a single one that the sink will never take is set aside instead."""
+        try:
+            self._sink.deliver(*(read(batch, self._fields(batch.granted)) for _, batch in pending))
+        except BaseException as error:
+            number, batch = pending[0]
+            if self._set_aside is None or len(pending) > 1:
+                raise
+            if not self._is_unacceptable(lane, number, batch, error):
+                raise
+            self._set_aside.add(self.sink_name, batch)
+            self.delivery.set_aside += 1
+            self.delivery.failures += 1
+        else:
+            self.delivery.delivered += len(pending)
+            self.delivery.last = monotonic()
+
+    def _is_unacceptable(
+        self, lane: _Lane, number: int, batch: Batch, error: BaseException
+    ) -> bool:
+        """Return whether a batch is the reason of a failure, not the sink: the sink says so, or the
+        batch failed more than ten times, the sink has taken another one since, and again not this
+        one."""
+        if isinstance(error, Unacceptable) and error.batch == batch.id:
+            return True
+        if lane.failed != number:
+            lane.failed, lane.failures, lane.taken_before = number, 0, self.delivery.delivered
+        lane.failures += 1
+        if lane.failures <= _MOST_FAILURES:
+            return False
+        following = self._spool.after(self.sink_name, 2, parts=lane.is_part)
+        others = [other for at, other in following if at != number]
+        has_taken = self.delivery.delivered > lane.taken_before or any(map(self._takes, others))
+        return has_taken and not self._takes(batch)
+
+    def _takes(self, batch: Batch) -> bool:
+        try:
+            self._sink.deliver(read(batch, self._fields(batch.granted)))
+        except BaseException:  # noqa: BLE001 - as when batches are delivered
+            return False
+        return True

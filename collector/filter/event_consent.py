@@ -1,0 +1,105 @@
+"""Read the choices that an event carries, before anything else of it is read.
+
+The types name nothing but the path to the choices and the purposes that can be refused. Most texts
+hold no choices, and to decode each of them for nothing would take a third of the filter's time. So
+a text is searched first, with the regular expressions of pydantic's core: 4 % of that time, where
+``in`` would take 20 %.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+from pydantic_core import SchemaValidator, core_schema
+
+from collector.consent import refused
+from collector.filter.compile import Keys, Plan
+from collector.filter.mapping import MappingReader
+from collector.filter.tolerant import FAILURES, TolerantReader
+
+__all__ = ["MAX_BYTES", "EventConsent"]
+
+MAX_BYTES = 1 << 12
+"""The most bytes that choices may take; longer ones are not read, and refuse every purpose."""
+
+_NOTHING: frozenset[str] = frozenset()
+_FLAGS = {b"true": True, b"false": False}
+_PLAIN = re.compile(r'[^"\\/]+').fullmatch
+"""Names that can be escaped in no other way than with ``\\u``."""
+
+
+class EventConsent:
+    """Reads which of the ``optional`` purposes the choices in events of one plan refuse."""
+
+    def __init__(self, plan: Plan, optional: tuple[str, ...]) -> None:
+        only = replace(plan, columns=(), content=(), records=(), required=(), choices=())
+        only = replace(only, user_agent=plan.choices)
+        self.optional: tuple[str, ...] = optional
+        self._tolerant_reader = TolerantReader(only)
+        self._mapping_reader = MappingReader(only)
+        self._decode = _decoder(optional)
+        self._is_in = _search(plan.choices)
+
+    def __repr__(self) -> str:
+        return f"<EventConsent of {len(self.optional)} purposes>"
+
+    def may_occur_in(self, text: bytes | memoryview) -> bool:
+        """Return whether UTF-8 text may hold choices: a quick test that never misses any."""
+        return self._is_in(bytes(text))
+
+    def refused_in(self, event: Any) -> frozenset[str]:
+        """Return the refused purposes in an event: JSON text, or a Python object.
+
+        An event that cannot be read refuses all of them; it is rejected anyway.
+        """
+        if type(event) in (dict, list, tuple):
+            choices = self._mapping_reader.read(event).agent
+            if choices is None:
+                return _NOTHING
+            # a bare ``true``, which would consent to everything, is no choice
+            is_readable = type(choices) in (dict, list, tuple)
+            return refused(self.optional, choices if is_readable else False)
+        try:
+            raw = self._tolerant_reader.reader_for(event).first(event)
+            if raw is None:
+                return _NOTHING
+            choices = self._decode(raw) if len(memoryview(raw)) <= MAX_BYTES else False
+        except FAILURES:
+            choices = False
+        return refused(self.optional, choices)
+
+
+def _decoder(optional: tuple[str, ...]) -> Callable[[Any], Any]:
+    """Make a decoder of an object's members under these names, or of a list of texts.
+
+    All other members are skipped as bytes. Of equal names the last counts.
+    """
+    names = {f"c{at}": name for at, name in enumerate(optional)}
+    kind = msgspec.defstruct("Choices", [(key, msgspec.Raw, None) for key in names], rename=names)
+    decode = msgspec.json.Decoder(kind | list[str]).decode
+
+    def read(raw: Any) -> Any:
+        choices = decode(raw)
+        if type(choices) is list:
+            return choices
+        members = zip(optional, msgspec.structs.astuple(choices), strict=True)
+        return {name: _FLAGS.get(bytes(each)) for name, each in members if each is not None}
+
+    return read
+
+
+def _search(paths: Iterable[Keys]) -> Callable[[bytes], bool]:
+    """Make a test whether UTF-8 text holds a name on a path to choices, or any Unicode escape.
+
+    A search for any escape of four digits is faster than one for particular escapes.
+    """
+    texts = ([key for key in path if type(key) is str] for path in paths)
+    names = [max(keys, key=len, default="") for keys in texts]
+    if not all(_PLAIN(name) for name in names):
+        return lambda _: True
+    pattern = "|".join(map(re.escape, [*dict.fromkeys(names), "\\u"]))
+    return SchemaValidator(core_schema.str_schema(pattern=pattern)).isinstance_python

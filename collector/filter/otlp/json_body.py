@@ -1,0 +1,317 @@
+"""OTLP as JSON: decode a body into the signatures of its items, scope by scope.
+
+The document around the items must be as OTLP writes it, or it is ``malformed``. Its lists stay
+undecoded until their elements are counted. In an item, a member of the wrong type costs itself and
+nothing else. Values whose names are not wanted are never decoded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import msgspec
+
+from collector.contracts import Rejection, Signal
+from collector.filter.compile import DropMark
+from collector.filter.otlp.attributes import BODY, UNREAD, Signature, WantedName
+from collector.filter.otlp.body import BodyRejected, OtlpBody, WantedNames
+from collector.filter.otlp.wire import MAX_PARTS
+from collector.filter.records import MAX_ITEMS, decode_list
+from collector.filter.text import BOM, has_more_objects, refusal
+from collector.filter.tolerant import FAILURES, NULL, decode_scalar
+
+__all__ = ["JsonBody"]
+
+Raw = msgspec.Raw
+
+_OBJECT, _LIST = ord("{"), ord("[")
+_TEXT, _BOOL = frozenset([str]), frozenset([bool])
+_INT, _DOUBLE = frozenset([int, str]), frozenset([int, float, str])
+_DIGITS = re.compile(r"-?(0|[1-9][0-9]{0,18})", re.ASCII)
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
+_NO_NUMBERS = frozenset(["NaN", "Infinity", "-Infinity"])
+
+
+class _Attribute(msgspec.Struct, frozen=True, gc=False):
+    """A ``KeyValue`` whose value is not decoded."""
+
+    key: str = ""
+    value: Raw = NULL
+
+
+class _Value(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    string_value: Raw = NULL
+    bool_value: Raw = NULL
+    int_value: Raw = NULL
+    double_value: Raw = NULL
+    kvlist_value: Raw = NULL
+    array_value: Raw = NULL
+    bytes_value: Raw = NULL
+
+
+class _Pairs(msgspec.Struct, frozen=True, gc=False):
+    values: Raw = NULL
+
+
+_decode_attribute = msgspec.json.Decoder(_Attribute).decode
+_decode_value = msgspec.json.Decoder(_Value).decode
+_decode_pairs = msgspec.json.Decoder(_Pairs).decode
+
+
+def _begins(raw: Raw, opening: int = _OBJECT) -> bool:
+    """Return whether a member begins as an object does, or with ``opening``."""
+    return memoryview(raw)[0] == opening
+
+
+def _attributes(raw: Raw) -> Iterator[_Attribute]:
+    """Yield the attributes in an undecoded list; skip other elements. Raises ``BodyRejected``."""
+    if not _begins(raw, _LIST):
+        return
+    found = decode_list(raw)
+    if isinstance(found, int):
+        raise BodyRejected("too_large")
+    for one in found:
+        attribute = _attempt(_decode_attribute, one)
+        if attribute is not None:
+            yield attribute
+
+
+def read_value(raw: Raw, wanted: WantedName) -> Any:
+    """Read a value; of a list of keys and values, the wanted ones."""
+    if raw == NULL:
+        return None
+    if not _begins(raw):
+        return UNREAD
+    forms = _forms(_decode_value(raw))
+    if len(forms) != 1:
+        return UNREAD if forms else None
+    ((form, inner),) = forms
+    if form == "kvlist_value" and wanted.below:
+        return _read_pairs(inner, wanted.below)
+    return _READERS[form](inner) if wanted.is_read and form in _READERS else UNREAD
+
+
+def _forms(found: _Value) -> list[tuple[str, Raw]]:
+    """Return the forms of a value that are present; a valid one has at most one."""
+    values = zip(_Value.__struct_fields__, msgspec.structs.astuple(found), strict=True)
+    return [(form, raw) for form, raw in values if raw != NULL]
+
+
+def _read_text(raw: Raw) -> Any:
+    text = decode_scalar(raw, _TEXT)
+    return text if type(text) is str else UNREAD
+
+
+def _read_bool(raw: Raw) -> Any:
+    flag = decode_scalar(raw, _BOOL)
+    return UNREAD if type(flag) is DropMark else (bool, flag)
+
+
+def _read_int(raw: Raw) -> Any:
+    """Read an integer of 64 bits, as a number or as text."""
+    number = decode_scalar(raw, _INT)
+    if type(number) is str:
+        number = int(number) if _DIGITS.fullmatch(number) else None
+    is_whole = type(number) is int and -(1 << 63) <= number < 1 << 63
+    return (int, number) if is_whole else UNREAD
+
+
+def _read_double(raw: Raw) -> Any:
+    """Read a number, also as text; three words stand for values that are no number."""
+    number = decode_scalar(raw, _DOUBLE)
+    if type(number) is DropMark:
+        return UNREAD
+    if type(number) is str and number not in _NO_NUMBERS and not _NUMBER.fullmatch(number):
+        return UNREAD
+    try:
+        return float, float(number)
+    except OverflowError:
+        return UNREAD
+
+
+def _read_pairs(raw: Raw, names: dict[str, WantedName]) -> Any:
+    if not _begins(raw):
+        return UNREAD
+    found = _attributes(_decode_pairs(raw).values)
+    last = {attribute.key: attribute.value for attribute in found if attribute.key in names}
+    return dict, tuple((name, read_value(raw, names[name])) for name, raw in last.items())
+
+
+_READERS = {
+    "string_value": _read_text,
+    "bool_value": _read_bool,
+    "int_value": _read_int,
+    "double_value": _read_double,
+}
+
+
+def _attempt(decode: Any, raw: Raw) -> Any:
+    try:
+        return decode(raw)
+    except FAILURES:
+        return None
+
+
+_BODY = (BODY, UNREAD)
+_MAX_STRICT = 1 << 20
+"""The attributes of a larger item stay undecoded until they are counted."""
+
+_POINT_KINDS = ("gauge", "sum", "histogram", "exponentialHistogram", "summary")
+_NAMES: dict[Signal, tuple[str, str, str]] = {
+    "logs": ("resourceLogs", "scopeLogs", "logRecords"),
+    "traces": ("resourceSpans", "scopeSpans", "spans"),
+    "metrics": ("resourceMetrics", "scopeMetrics", "metrics"),
+}
+
+
+class _Item(msgspec.Struct, frozen=True, gc=False):
+    attributes: list[_Attribute] | None = None
+    body: Raw = NULL
+
+
+class _LooseItem(msgspec.Struct, frozen=True, gc=False):
+    attributes: Raw = NULL
+    body: Raw = NULL
+
+
+_item_decoder = msgspec.json.Decoder(_Item).decode
+_loose_decoder = msgspec.json.Decoder(_LooseItem).decode
+
+
+def _members(*names: str) -> Any:
+    """Make a decoder of the named members of an object, in this order, undecoded."""
+    fields = [(f"m{n}", Raw, NULL) for n in range(len(names))]
+    rename = {f"m{n}": name for n, name in enumerate(names)}
+    kind = msgspec.defstruct("Members", fields, rename=rename, frozen=True, gc=False)
+    decode = msgspec.json.Decoder(kind).decode
+    return lambda raw: msgspec.structs.astuple(decode(raw))
+
+
+_LAYERS = {
+    signal: (_members(resources), _members("resource", scopes), _members("scope", items))
+    for signal, (resources, scopes, items) in _NAMES.items()
+}
+_metric, _points = _members(*_POINT_KINDS), _members("dataPoints")
+
+
+class _Scope(NamedTuple):
+    resource: Raw
+    scope: Raw
+    items: list[Raw]
+
+
+class JsonBody(OtlpBody):
+    """A body of ``item_count`` items, which are not decoded yet. Raises ``BodyRejected``."""
+
+    def __init__(self, signal: Signal, body: bytes | memoryview) -> None:
+        self._signal = signal
+        self.item_count: int = 0
+        self._is_too_large = False
+        self._scopes: list[_Scope] = []
+        self._open(body)
+        if self._is_too_large:
+            raise BodyRejected("too_large", max(1, self.item_count))
+
+    def _open(self, body: bytes | memoryview) -> None:
+        if body[: len(BOM)] == BOM:
+            body = memoryview(body)[len(BOM) :]
+        reason = "too_large" if has_more_objects(body, MAX_PARTS) else refusal(body)
+        if reason is None:
+            try:
+                self._find_items(body)
+            except RecursionError:
+                reason = "too_deep"
+            except FAILURES:
+                reason = "malformed"
+        if reason is not None:
+            raise BodyRejected(reason)
+
+    def _find_items(self, body: bytes | memoryview) -> None:
+        """Find the items, and count them. Raises what msgspec raises."""
+        read_body, read_resource, read_scope = _LAYERS[self._signal]
+        for each in self._decode_outer_list(read_body(body)[0]):
+            resource, scopes = read_resource(each)
+            for one in self._decode_outer_list(scopes):
+                scope, items = read_scope(one)
+                found = self._points(items) if self._signal == "metrics" else self._items(items)
+                if found and not self._is_too_large:
+                    self._scopes.append(_Scope(resource, scope, found))
+
+    def _decode_outer_list(self, raw: Raw) -> list[Raw]:
+        """Return the elements of a list above the items."""
+        found = _list(raw)
+        if isinstance(found, int):
+            self._is_too_large = True
+            return []
+        return found
+
+    def _items(self, raw: Raw) -> list[Raw]:
+        found = _list(raw)
+        self.item_count += found if isinstance(found, int) else len(found)
+        self._is_too_large = self._is_too_large or self.item_count > MAX_ITEMS
+        return [] if isinstance(found, int) else found
+
+    def _points(self, metrics: Raw) -> list[Raw]:
+        """Return the data points of metrics."""
+        kinds = (kind for metric in self._decode_outer_list(metrics) for kind in _metric(metric))
+        present = (kind for kind in kinds if kind != NULL)
+        return [point for kind in present for point in self._items(_points(kind)[0])]
+
+    def scopes(self) -> Iterator[tuple[Raw, Raw, list[Iterable[Raw]]]]:
+        """Yield its scopes, undecoded."""
+        for resource, scope, items in self._scopes:
+            yield resource, scope, [items]
+
+    def item_signatures(
+        self, items: Iterable[Raw], wanted: WantedNames
+    ) -> tuple[dict[Signature, int], dict[Rejection, int]]:
+        """Return the signatures of items. Raises ``BodyRejected`` for too many attributes."""
+        found: dict[Signature, int] = {}
+        rejected: dict[Rejection, int] = {}
+        for raw in items:
+            if _begins(raw):
+                signature = self._item(raw, wanted)
+                found[signature] = found.get(signature, 0) + 1
+            else:
+                rejected["not_an_object"] = rejected.get("not_an_object", 0) + 1
+        return found, rejected
+
+    def outer_signature(self, outer: Raw, wanted: WantedNames) -> Signature:
+        """Return the signature of a resource or a scope, if it is an object."""
+        return self._item(outer, wanted, has_body=False) if _begins(outer) else ()
+
+    def _item(self, raw: Raw, wanted: WantedNames, *, has_body: bool = True) -> Signature:
+        attributes, body = _decode_item(raw) or _decode_loose(raw)
+        pairs = self._read_pairs(attributes, wanted)
+        if has_body and self._signal == "logs" and body != NULL:
+            pairs.append(_BODY)
+        return tuple(pairs)
+
+    def _read_pairs(
+        self, attributes: Iterable[_Attribute], wanted: WantedNames
+    ) -> list[tuple[str, Any]]:
+        """Read the wanted attributes; of equal keys the last."""
+        names = wanted.names
+        last = {one.key: one.value for one in attributes if one.key in names}
+        return [(name, read_value(raw, names[name])) for name, raw in last.items()]
+
+
+def _decode_item(raw: Raw) -> tuple[Iterable[_Attribute], Raw] | None:
+    """Return the attributes and the body of an item, if every type in it is right."""
+    if len(memoryview(raw)) <= _MAX_STRICT:
+        with suppress(*FAILURES):
+            item = _item_decoder(raw)
+            return item.attributes or (), item.body
+    return None
+
+
+def _decode_loose(raw: Raw) -> tuple[Iterable[_Attribute], Raw]:
+    item = _loose_decoder(raw)
+    return _attributes(item.attributes), item.body
+
+
+def _list(raw: Raw) -> list[Raw] | int:
+    return [] if raw == NULL else decode_list(raw)

@@ -1,0 +1,297 @@
+"""OTLP as protobuf: decode a body into the signatures of its items, scope by scope.
+
+The messages are declared here, with no more members than are read; all others are skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from functools import cache
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from collector.contracts import Rejection, Signal
+from collector.errors import ConfigError
+from collector.filter.otlp.attributes import BODY, UNREAD, Signature, WantedName
+from collector.filter.otlp.body import BodyRejected, OtlpBody, WantedNames
+from collector.filter.otlp.wire import (
+    MessageCounts,
+    MessageShape,
+    NotProtobuf,
+    count_messages,
+    may_exceed,
+)
+from collector.filter.records import MAX_ITEMS
+
+__all__ = ["Messages", "ProtobufBody", "messages"]
+
+_Members = dict[str, tuple[int, str]]
+_EXTRA = "data-minimisation-collector[sidecar]"
+_MAP, _MANY, _VALUE = "map", "*", "Value"
+_TYPES = {"double": 1, "int64": 3, "bool": 8, "string": 9, "bytes": 12}
+_MESSAGE = 11
+_OPTIONAL, _REPEATED = 1, 3
+_ITEMS = frozenset(["Record", "Span", "Number", "Histogram", "Exponential", "Summary"])
+
+_POINT_KINDS = ("gauge", "sum", "histogram", "exponential_histogram", "summary")
+"""The members of a metric that hold data points."""
+
+_COMMON: dict[str, _Members] = {
+    _VALUE: {
+        "string_value": (1, "string"),
+        "bool_value": (2, "bool"),
+        "int_value": (3, "int64"),
+        "double_value": (4, "double"),
+        "array_value": (5, "DeepArray"),
+        "kvlist_value": (6, "Pairs"),
+        "bytes_value": (7, "bytes"),
+    },
+    "Pairs": {"values": (1, _MAP)},
+    "Deep": {"array_value": (5, "DeepArray"), "kvlist_value": (6, "DeepPairs")},
+    "DeepArray": {"values": (1, "Deep")},
+    "DeepPairs": {"values": (1, "DeepPair")},
+    "DeepPair": {"value": (2, "Deep")},
+    "Resource": {"attributes": (1, _MAP)},
+    "Scope": {"attributes": (3, _MAP)},
+    "Request": {"resources": (1, "*Resources")},
+    "Resources": {"resource": (1, "Resource"), "scopes": (2, "*Scopes")},
+}
+_OWN: dict[Signal, dict[str, _Members]] = {
+    "logs": {
+        "Scopes": {"scope": (1, "Scope"), "items": (2, "*Record")},
+        "Record": {"body": (5, "Deep"), "attributes": (6, _MAP)},
+    },
+    "traces": {
+        "Scopes": {"scope": (1, "Scope"), "items": (2, "*Span")},
+        "Span": {"attributes": (9, _MAP)},
+    },
+    "metrics": {
+        "Scopes": {"scope": (1, "Scope"), "metrics": (2, "*Metric")},
+        "Metric": {
+            "gauge": (5, "Numbers"),
+            "sum": (7, "Numbers"),
+            "histogram": (9, "Histograms"),
+            "exponential_histogram": (10, "Exponentials"),
+            "summary": (11, "Summaries"),
+        },
+        "Numbers": {"points": (1, "*Number")},
+        "Histograms": {"points": (1, "*Histogram")},
+        "Exponentials": {"points": (1, "*Exponential")},
+        "Summaries": {"points": (1, "*Summary")},
+        "Number": {"attributes": (7, _MAP)},
+        "Histogram": {"attributes": (9, _MAP)},
+        "Exponential": {"attributes": (1, _MAP)},
+        "Summary": {"attributes": (7, _MAP)},
+    },
+}
+_ONE_OF = frozenset([_VALUE, "Metric"])
+"""Messages of which at most one member is present: the last that was sent."""
+
+
+class Messages(NamedTuple):
+    """The messages of one signal: how to decode a body, and what to count in it before.
+
+    ``items`` is the shape of a body down to its items, ``parts`` that of everything that is
+    decoded; ``tags`` are the tags of the messages in it.
+    """
+
+    decode: Any
+    error: type[Exception]
+    items: MessageShape
+    parts: MessageShape
+    tags: bytes
+
+
+@cache
+def messages(signal: Signal) -> Messages:
+    """Return the messages of a signal. Raises ``ConfigError`` E201 if protobuf is not installed."""
+    named = _COMMON | _OWN[signal]
+    decode, error = _decoder(signal, named)
+    tags = {number << 3 | 2 for members in named.values() for number, _ in members.values()}
+    return Messages(
+        decode,
+        error,
+        items=_outer(named, "Request"),
+        parts=_shapes(named)["Request"],
+        tags=bytes(tags | {2 << 3 | 2}),
+    )
+
+
+def _decoder(signal: Signal, named: dict[str, _Members]) -> tuple[Any, type[Exception]]:
+    missing = False
+    try:
+        descriptors: Any = import_module("google.protobuf.descriptor_pb2")
+        pools: Any = import_module("google.protobuf.descriptor_pool")
+        factory: Any = import_module("google.protobuf.message_factory")
+        error: type[Exception] = import_module("google.protobuf.message").DecodeError
+    except ModuleNotFoundError:
+        missing = True
+    if missing:
+        raise ConfigError("E201", f"OTLP as protobuf needs an extra: pip install '{_EXTRA}'")
+    package = f"collector.{signal}"
+    file = descriptors.FileDescriptorProto(name=f"{package}.proto", package=package)
+    file.syntax = "proto3"
+    for name, members in named.items():
+        _declare(file.message_type.add(name=name), f".{package}.", members)
+    pool = pools.DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    request = factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.Request"))
+    return request.FromString, error
+
+
+def _declare(message: Any, package: str, members: _Members) -> None:
+    """Write the members of a message into its descriptor."""
+    if message.name in _ONE_OF:
+        message.oneof_decl.add(name="value")
+    for name, (number, kind) in members.items():
+        field = message.field.add(name=name, number=number)
+        many = kind == _MAP or kind.startswith(_MANY)
+        field.label = _REPEATED if many else _OPTIONAL
+        field.type = _TYPES.get(kind, _MESSAGE)
+        if message.name in _ONE_OF:
+            field.oneof_index = 0
+        if kind == _MAP:
+            entry = message.nested_type.add(name=f"{name.capitalize()}Entry")
+            entry.options.map_entry = True
+            entry.field.add(name="key", number=1, label=_OPTIONAL, type=_TYPES["string"])
+            value = entry.field.add(name="value", number=2, label=_OPTIONAL, type=_MESSAGE)
+            value.type_name = package + _VALUE
+            field.type_name = f"{package}{message.name}.{entry.name}"
+        elif kind not in _TYPES:
+            field.type_name = package + kind.removeprefix(_MANY)
+
+
+def _shapes(named: dict[str, _Members]) -> dict[str, MessageShape]:
+    """Return the shapes of all messages that are decoded, for counting them."""
+    shapes = {name: MessageShape(is_item=name in _ITEMS) for name in named}
+    pair = MessageShape({2: shapes[_VALUE]})
+    for name, members in named.items():
+        for number, kind in members.values():
+            if kind not in _TYPES:
+                shapes[name].members[number] = (
+                    pair if kind == _MAP else shapes[kind.removeprefix(_MANY)]
+                )
+    return shapes
+
+
+def _outer(named: dict[str, _Members], name: str) -> MessageShape:
+    """Return the shape of the path down to the items, and of nothing beside it."""
+    if name in _ITEMS:
+        return MessageShape(is_item=True)
+    return MessageShape(
+        {number: _outer(named, kind) for number, kind in _members_with_items(named, name)}
+    )
+
+
+def _members_with_items(named: dict[str, _Members], name: str) -> Iterator[tuple[int, str]]:
+    """Yield the members that lead to items: repeated ones, and those that hold data points."""
+    for member, (number, kind) in named[name].items():
+        if kind.startswith(_MANY) or member in _POINT_KINDS:
+            yield number, kind.removeprefix(_MANY)
+
+
+_KINDS = {"bool_value": bool, "int_value": int, "double_value": float}
+_BODY = (BODY, UNREAD)
+
+
+class ProtobufBody(OtlpBody):
+    """A decoded body of ``item_count`` items.
+
+    Raises ``BodyRejected``, and ``ConfigError`` E201 if protobuf is not installed.
+    """
+
+    def __init__(self, signal: Signal, body: bytes) -> None:
+        self._signal = signal
+        self._resources = _decode(body, messages(signal)).resources
+        scopes = (scope for resource in self._resources for scope in resource.scopes)
+        self.item_count: int = sum(len(items) for scope in scopes for items in self._lists(scope))
+
+    def _lists(self, scope: Any) -> Iterator[Any]:
+        """Yield the lists of items in a scope."""
+        if self._signal != "metrics":
+            yield scope.items
+            return
+        for metric in scope.metrics:
+            kind = metric.WhichOneof("value")
+            if kind is not None:
+                yield getattr(metric, kind).points
+
+    def scopes(self) -> Iterator[tuple[Any, Any, list[Iterable[Any]]]]:
+        """Yield its scopes, as messages."""
+        for each in self._resources:
+            for scope in each.scopes:
+                yield each.resource, scope.scope, list(self._lists(scope))
+
+    def outer_signature(self, outer: Any, wanted: WantedNames) -> Signature:
+        """Return the signature of a resource or a scope."""
+        attributes = outer.attributes
+        return tuple(_read_pairs(wanted.wanted.intersection(attributes), attributes, wanted.names))
+
+    def item_signatures(
+        self, items: Iterable[Any], wanted: WantedNames
+    ) -> tuple[dict[Signature, int], dict[Rejection, int]]:
+        """Return the signatures of items, with their numbers."""
+        found: dict[Signature, int] = {}
+        intersection, names = wanted.wanted.intersection, wanted.names
+        has_bodies = self._signal == "logs"
+        for item in items:
+            attributes = item.attributes
+            found_names = intersection(attributes)
+            pairs = _read_pairs(found_names, attributes, names) if found_names else []
+            if has_bodies and item.HasField("body"):
+                pairs.append(_BODY)
+            signature = tuple(pairs)
+            found[signature] = found.get(signature, 0) + 1
+        return found, {}
+
+
+def _read_pairs(
+    names: Iterable[str], attributes: Any, wanted_names: Mapping[str, WantedName]
+) -> list[tuple[str, Any]]:
+    """Return the wanted attributes. A text is read without a call, as most values are texts."""
+    pairs: list[tuple[str, Any]] = []
+    for name in names:
+        value, wanted = attributes[name], wanted_names[name]
+        text = value.string_value if wanted.is_read else None
+        pairs.append((name, text or _read_value(value, wanted)))
+    return pairs
+
+
+def _read_value(value: Any, wanted: WantedName) -> Any:
+    """Read a value; of a list of keys and values, the wanted ones."""
+    which = value.WhichOneof("value")
+    if which is None:
+        return None
+    if which == "kvlist_value" and wanted.below:
+        below = value.kvlist_value.values
+        names = wanted.below.keys() & below
+        return dict, tuple((name, _read_value(below[name], wanted.below[name])) for name in names)
+    if not wanted.is_read:
+        return UNREAD
+    if which == "string_value":
+        return value.string_value
+    kind = _KINDS.get(which)
+    return (kind, getattr(value, which)) if kind else UNREAD
+
+
+def _decode(body: bytes, known: Messages) -> Any:
+    """Decode the body as a message, if it is not too large for that."""
+    if may_exceed(body, known.tags):
+        items = _count_messages(body, known.items)
+        if (
+            items.items > MAX_ITEMS
+            or items.is_too_large
+            or _count_messages(body, known.parts).is_too_large
+        ):
+            raise BodyRejected("too_large", max(1, items.items))
+    with suppress(known.error, ValueError, RecursionError):
+        return known.decode(body)
+    is_deep = _count_messages(body, known.parts).is_too_deep
+    raise BodyRejected("too_deep" if is_deep else "malformed")
+
+
+def _count_messages(body: bytes, shape: MessageShape) -> MessageCounts:
+    with suppress(NotProtobuf):
+        return count_messages(body, shape)
+    raise BodyRejected("malformed")

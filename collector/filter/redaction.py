@@ -1,0 +1,311 @@
+"""Remove fields or whole records from stored NDJSON, line by line.
+
+A rule says which fields of a line go: because their retention is over (``Expiry``), because a
+person's records are erased (``Erasure``), or because a person objects to purposes (``Objection``).
+The only value that is decoded is that of the field that identifies the person; all others stay the
+bytes that they are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from collector.contracts import Record, Subject, to_minute
+from collector.errors import InputError
+from collector.schema.checks import nearest
+from collector.schema.kinds import Circumstances
+from collector.schema.kinds.base import utc_now
+from collector.schema.kinds.ip import IpField
+from collector.schema.model import Schema
+
+__all__ = [
+    "MIN_IDENTIFYING_VALUES",
+    "Erasure",
+    "Expiry",
+    "Objection",
+    "Redacted",
+    "RedactionRule",
+    "Redactor",
+    "find_subject",
+    "matching",
+    "minute_window",
+    "redact",
+    "redactor",
+    "retention_redactor",
+]
+
+MIN_IDENTIFYING_VALUES = 1 << 32
+"""A field with fewer values than there are IPv4 addresses cannot identify a person."""
+
+_YEARS = range(1000, 9999)
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch
+_MOMENT = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+).fullmatch
+
+_RESERVED_MEMBERS = frozenset({"schema", "count", "received"})
+"""Members of a line that are no fields."""
+_RECEIVED, _RECEIVED_AT, _MINUTE_AT = b'"received":"', slice(-35, -23), slice(-23, -3)
+"""The last member of a line of a file, and its position there."""
+_Members = Mapping[str, msgspec.Raw]
+_decode_line = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_text = msgspec.json.Decoder(str).decode
+_decode_record = msgspec.json.Decoder(dict[str, str | int | float | bool]).decode
+_encode = msgspec.json.encode
+
+
+# -- the person ------------------------------------------------------------------------------------
+
+
+def find_subject(schema: Schema, field: str, value: str, since: str, until: str) -> Subject:
+    """Return the subject of a request; the value is made canonical like that of an event.
+
+    Raises ``InputError``: E404 for a field that does not identify a person, E405 for a value that
+    the field cannot have, E406 for an invalid window.
+    """
+    start, end = minute_window(since, until)
+    _check_identifies(schema, field)
+    circumstances = Circumstances(utc_now, lambda *_: b"")
+    canonical = schema.fields[field].canonical(circumstances)(value)
+    if not isinstance(canonical, str):
+        message = f"`{field}` cannot have this value; check its spelling"
+        raise InputError("E405", message)
+    return Subject(field, canonical, start, end)
+
+
+def _check_identifies(schema: Schema, name: str) -> None:
+    field = schema.fields.get(name)
+    if field is None:
+        hint = nearest(name, list(schema.fields)) or f"; there are {', '.join(schema.fields)}"
+        raise InputError("E404", f"the schema has no such field{hint}")
+    if field.kind == "pseudonym":
+        why = "it is a pseudonym: its key is destroyed, so its values can no longer be attributed"
+    elif isinstance(field, IpField) and field.truncate != type(field.truncate)():
+        why = "it is truncated: many people share each of its values"
+    elif field.kind not in ("ip", "token") or field.size() < MIN_IDENTIFYING_VALUES:
+        why = "it is coarse: many people share each of its values"
+    else:
+        return
+    raise InputError("E404", f"`{name}` does not lead to one person: {why}")
+
+
+def minute_window(since: str, until: str) -> tuple[str, str]:
+    """Return the first minute of a window and the first after it, in UTC.
+
+    Both ends are dates or moments (RFC 3339), and both belong to it: a day with all its minutes, a
+    moment with its minute. Raises ``InputError`` E406.
+    """
+    start, end = _moment(since), _moment(until)
+    if start is None or end is None:
+        message = "write both ends of the window as 2026-11-24 or 2026-11-24T10:20:00Z"
+        raise InputError("E406", message)
+    end += timedelta(days=1) if _DAY(until) else timedelta(minutes=1)
+    if end <= start:
+        raise InputError("E406", "the window ends before it begins")
+    return to_minute(start), to_minute(end)
+
+
+def _moment(text: str) -> datetime | None:
+    with suppress(ValueError, OverflowError):
+        if _DAY(text):
+            moment = datetime.fromisoformat(text).replace(tzinfo=UTC)
+        elif _MOMENT(text):
+            moment = datetime.fromisoformat(text.upper()).astimezone(UTC)
+        else:
+            return None
+        if moment.year in _YEARS:
+            return moment.replace(second=0, microsecond=0)
+    return None
+
+
+# -- the rules -------------------------------------------------------------------------------------
+
+
+class RedactionRule(Protocol):
+    """Which fields go. Lines received at the minute ``until`` or later stay whole."""
+
+    @property
+    def until(self) -> str: ...
+
+    def may_concern(self, text: bytes) -> bool:
+        """Return whether lines may have fields that go: a quick test."""
+
+    def fields_to_remove(self, record: _Members, minute: str) -> Iterable[str]:
+        """Return the fields of a record that go; ``minute`` is when it was received."""
+
+
+@dataclass(frozen=True)
+class Expiry:
+    """Remove fields that are older than their retention.
+
+    ``spans`` are by field; a field that is not among them goes with the first that does. A minute
+    that cannot be read counts as too old.
+    """
+
+    spans: Mapping[str, timedelta]
+    now: datetime
+
+    @cached_property
+    def before(self) -> Mapping[str, str]:
+        """By field, the minute before which it goes."""
+        return {name: to_minute(self.now - span) for name, span in self.spans.items()}
+
+    @cached_property
+    def until(self) -> str:
+        """Lines received at that minute or later stay whole."""
+        return max(self.before.values())
+
+    def may_concern(self, text: bytes) -> bool:
+        """Return whether there are lines at all: their age takes a closer look."""
+        return bool(text)
+
+    def fields_to_remove(self, record: _Members, minute: str) -> Iterable[str]:
+        """Return the fields that are too old."""
+        if minute >= self.until:
+            return ()
+        before, first = self.before, self.until
+        return [name for name in record if minute < before.get(name, first)]
+
+
+class _SubjectRule:
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
+        self._encoded_value = _encode(subject.value)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} by {self._subject.field}>"
+
+    @property
+    def until(self) -> str:
+        """The end of the window."""
+        return self._subject.end
+
+    def may_concern(self, text: bytes) -> bool:
+        """Return whether the value occurs in the lines, in any place."""
+        return self._encoded_value in text
+
+    def _matches(self, record: _Members, minute: str) -> bool:
+        subject = self._subject
+        raw = record.get(subject.field)
+        if raw is None or not subject.start <= minute < subject.end:
+            return False
+        return _text(raw) == subject.value
+
+
+class Erasure(_SubjectRule):
+    """Remove the whole records of a person."""
+
+    def fields_to_remove(self, record: _Members, minute: str) -> Iterable[str]:
+        """Return all fields of the person's records, none of others."""
+        return record if self._matches(record, minute) else ()
+
+
+class Objection(_SubjectRule):
+    """Remove some fields of a person's records."""
+
+    def __init__(self, subject: Subject, fields: Iterable[str]) -> None:
+        super().__init__(subject)
+        self._fields = frozenset(fields)
+
+    def fields_to_remove(self, record: _Members, minute: str) -> Iterable[str]:
+        """Return those fields of the person's records, none of others."""
+        return self._fields if self._matches(record, minute) else ()
+
+
+# -- the lines -------------------------------------------------------------------------------------
+
+
+class Redacted(NamedTuple):
+    """The remaining lines, and the number of records that were shortened or removed."""
+
+    payload: bytes
+    records: int
+
+    def __repr__(self) -> str:
+        return f"<Redacted {self.records} records>"
+
+
+class Redactor(Protocol):
+    """Redacts lines that were received at a minute, or that name it themselves, as ``redact``."""
+
+    def __call__(self, payload: bytes, minute: str | None = None) -> tuple[bytes, int]: ...
+
+
+def redact(payload: bytes, rule: RedactionRule, minute: str | None = None) -> Redacted:
+    """Apply a rule to records as NDJSON; a record without any field left is removed.
+
+    Lines from which nothing goes stay as they are; one that cannot be read is removed. ``minute``
+    is when all of them were received; without it, each line names its own.
+    """
+    if not rule.may_concern(payload):
+        return Redacted(payload, 0)
+    lines, changed = list[bytes](), 0
+    for line in payload.splitlines(keepends=True):
+        is_concerned = rule.may_concern(line) and not _is_later(line, rule.until)
+        rest = _redact_line(line, rule, minute) if is_concerned else line
+        if rest != line:
+            changed += 1
+        lines.append(rest)
+    return Redacted(b"".join(lines) if changed else payload, changed)
+
+
+def redactor(rule: RedactionRule) -> Redactor:
+    """Return a function that applies a rule."""
+    return lambda payload, minute=None: redact(payload, rule, minute)
+
+
+def retention_redactor(schema: Schema) -> Callable[[bytes], Redacted]:
+    """Return a function that applies the retention of a schema, as of each call, to files."""
+    spans = schema.retentions
+    return lambda text: redact(text, Expiry(spans, datetime.now(UTC)))
+
+
+def matching(payload: bytes, subject: Subject, minute: str | None = None) -> list[Record]:
+    """Return the records of a person among lines, as they are stored.
+
+    A line that cannot be read is skipped. ``minute`` as in ``redact``.
+    """
+    erasure, found = Erasure(subject), list[Record]()
+    for line in payload.splitlines(keepends=True) if erasure.may_concern(payload) else ():
+        with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            if _redact_line(line, erasure, minute) == b"":
+                found.append(_decode_record(line))
+    return found
+
+
+def _is_later(line: bytes, until: str) -> bool:
+    """Return whether a line names, where lines of files do, a minute at which it stays whole."""
+    return line[_RECEIVED_AT] == _RECEIVED and line[_MINUTE_AT] >= until.encode()
+
+
+def _redact_line(line: bytes, rule: RedactionRule, minute: str | None) -> bytes:
+    members: dict[str, msgspec.Raw] = {}
+    with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        members = _decode_line(line)
+    fields = {name: raw for name, raw in members.items() if name not in _RESERVED_MEMBERS}
+    received = _received(members) if minute is None else minute
+    removed = set(rule.fields_to_remove(fields, received))
+    if fields and removed.isdisjoint(fields):
+        return line
+    if fields.keys() <= removed:
+        return b""
+    return _encode({name: raw for name, raw in members.items() if name not in removed}) + b"\n"
+
+
+def _received(members: _Members) -> str:
+    """Return the minute that a line names; without one, the empty text, which precedes all."""
+    return (_text(members["received"]) or "") if "received" in members else ""
+
+
+def _text(raw: msgspec.Raw) -> str | None:
+    with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+        return _decode_text(raw)
+    return None

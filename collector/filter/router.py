@@ -1,0 +1,302 @@
+"""Route payloads to events: lines, documents, lists of records, mappings, each into a builder.
+
+Everything is checked in one order, so that every path gives the same verdict: size, UTF-8, depth,
+syntax, then the event itself. Everything that would multiply memory when decoded is counted first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import cached_property, partial
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, cast
+
+from collector.contracts import DROPS, Granted
+from collector.filter.admission import AdmissionBuilder, Bounds, record_type
+from collector.filter.compile import EventValues, Plan, SenderInfo
+from collector.filter.event_consent import EventConsent
+from collector.filter.generate import AddTexts, OuterValues, fast_path, only_tolerant
+from collector.filter.mapping import AdmitMapping, MappingReader, fast_mapping, unsupported
+from collector.filter.records import (
+    MAX_ITEMS,
+    ReadRecords,
+    records_in_list,
+    records_in_mapping,
+    records_in_object,
+    records_in_sequence,
+)
+from collector.filter.text import BOM, is_blank, is_list, is_utf8, readable_lines, refusal
+from collector.filter.tolerant import TolerantReader
+
+if TYPE_CHECKING:
+    from collector.filter.otlp import OtlpFilter
+    from collector.filter.sdk_records import SdkRecordFilter
+
+__all__ = ["EventRouter", "Narrow", "TolerantRouter"]
+
+_Text = bytes | memoryview
+Narrow = Callable[[Granted, frozenset[str]], "EventRouter"]
+"""``narrow(granted, refused)``: the router for the granted purposes without the refused ones."""
+
+
+class EventRouter:
+    """Reads payloads for one plan, and chooses the path of each: fast, tolerant, or mapping.
+
+    Where events carry ``consent``, another plan may read an event: ``narrow`` returns its router.
+    """
+
+    def __init__(
+        self, plan: Plan, consent: EventConsent | None = None, narrow: Narrow | None = None
+    ) -> None:
+        self.plan = plan
+        self.consent = consent
+        self._narrow = narrow
+        self._narrowed: dict[frozenset[str], EventRouter] = {frozenset(): self}
+        self._record = record_type(plan)
+        self._tolerant_reader = TolerantReader(plan)
+        self._mapping_reader = MappingReader(plan)
+        self.admit_mapping: AdmitMapping
+        self._add_texts, self.admit_mapping = self._fast_paths()
+
+    def _fast_paths(self) -> tuple[AddTexts, AdmitMapping]:
+        """Generate the fast paths of JSON texts and of a mapping.
+
+        They are made at once: an event emitted in a signal handler must not wait for them.
+        """
+        if self.plan.reads_below_content:
+            return only_tolerant, unsupported
+        return fast_path(self.plan), fast_mapping(self.plan, self._record)
+
+    def builder(
+        self,
+        sender: SenderInfo | None = None,
+        *,
+        by_grant: bool = False,
+        bounds: Bounds | None = None,
+    ) -> AdmissionBuilder:
+        """Make an empty builder; one with ``sender`` only for ``tolerant`` and a single event."""
+        return AdmissionBuilder(
+            self.plan, self._record, sender=sender, by_grant=by_grant, bounds=bounds
+        )
+
+    @cached_property
+    def admit_without_consent(self) -> AdmitMapping:
+        """``admit_mapping`` for mappings without choices; it leaves all others."""
+        return fast_mapping(self.plan, self._record, defers_on_consent=True)
+
+    @cached_property
+    def tolerant(self) -> EventRouter:
+        """The same router without its fast paths, which do not know sender values."""
+        return TolerantRouter(
+            self.plan, self.consent, lambda _, refused: self.without(refused).tolerant
+        )
+
+    @cached_property
+    def otlp(self) -> OtlpFilter:
+        """The same plan for OpenTelemetry data."""
+        from collector.filter.otlp import (  # noqa: PLC0415 - most processes never use it
+            AttributeConsent,
+            OtlpFilter,
+        )
+
+        if self.consent is None:
+            return OtlpFilter(self.plan)
+        consent = AttributeConsent(self.plan, self.consent.optional)
+        return OtlpFilter(self.plan, consent, lambda refused: self.without(refused).otlp)
+
+    @cached_property
+    def sdk_records(self) -> SdkRecordFilter:
+        """The same plan for records that a filter has made already."""
+        from collector.filter.sdk_records import SdkRecordFilter  # noqa: PLC0415 - as above
+
+        return SdkRecordFilter(self.plan)
+
+    def add_lines(self, text: bytes, builder: AdmissionBuilder) -> None:
+        """Add every line that is not blank as one event."""
+        is_valid = is_utf8(text)
+        lines = readable_lines(text, builder.rejected.append, is_valid=is_valid)
+        self._add_payloads(text if is_valid else None, lines, builder)
+
+    def add_document(self, text: _Text, builder: AdmissionBuilder) -> None:
+        """Add one JSON text: an object is one event, an array is many."""
+        if text[: len(BOM)] == BOM:
+            text = memoryview(text)[len(BOM) :]
+        reason = refusal(text)
+        if reason is not None:
+            builder.rejected.append(reason)
+        elif not is_list(text):
+            self._add_payloads(text, (text,), builder, blank_counts=True)
+        else:
+            elements = records_in_list(text, builder, MAX_ITEMS)
+            self._add_payloads(text, elements, builder, blank_counts=True)
+
+    def _add_payloads(
+        self,
+        text: _Text | None,
+        payloads: Iterable[Any],
+        builder: AdmissionBuilder,
+        blank_counts: bool = False,
+    ) -> None:
+        """Add the payloads of a text, which is valid UTF-8 if it is given."""
+        for router, group in self._by_router(text, payloads):
+            its_builder = builder.for_plan(router.plan)
+            if self.plan.records:
+                for payload in group:
+                    router.add_record_document(payload, its_builder, blank_counts)
+            else:
+                router.add_texts(group, its_builder, None, blank_counts)
+
+    def _by_router(
+        self, text: _Text | None, payloads: Iterable[Any]
+    ) -> Iterable[tuple[EventRouter, Iterable[Any]]]:
+        """Group consecutive payloads by the router that their choices require."""
+        consent = self.consent
+        if consent is None or (text is not None and not consent.may_occur_in(text)):
+            return ((self, payloads),)
+        return groupby(payloads, self.router_for)
+
+    def router_for(self, event: Any) -> EventRouter:
+        """Return the router that the choices in an event require: JSON text or a Python object."""
+        return self if self.consent is None else self.without(self.consent.refused_in(event))
+
+    def without(self, refused: frozenset[str]) -> EventRouter:
+        """Return the router for the granted purposes without some."""
+        found = self._narrowed.get(refused)
+        if found is None:
+            found = self._narrow(self.plan.granted, refused) if self._narrow else self
+            self._narrowed[refused] = found
+        return found
+
+    def add_texts(
+        self,
+        payloads: Iterable[Any],
+        builder: AdmissionBuilder,
+        outer: OuterValues | None,
+        blank_counts: bool,
+    ) -> None:
+        """Add events as JSON texts whose choices this router grants."""
+        add_tolerantly = partial(self._add_tolerantly, builder, outer, blank_counts)
+        self._add_texts(payloads, builder, outer, add_tolerantly)
+
+    def _add_tolerantly(
+        self, builder: AdmissionBuilder, outer: OuterValues | None, blank_counts: bool, payload: Any
+    ) -> None:
+        """Add one event whose types the fast path refused."""
+        found = self._read(payload, builder, blank_counts)
+        if found is None:
+            return
+        builder.add_event(*(found[:3] if outer is None else outer.merge(found)))
+
+    def _read(
+        self, payload: Any, builder: AdmissionBuilder, blank_counts: bool
+    ) -> EventValues | None:
+        """Read a payload; ``None`` if it is counted as rejected, or blank."""
+        if not blank_counts and is_blank(payload):
+            return None
+        found = self._tolerant_reader.read(payload)
+        if isinstance(found, EventValues):
+            return found
+        builder.rejected.append(found)
+        return None
+
+    def add_record_document(
+        self, payload: Any, builder: AdmissionBuilder, blank_counts: bool
+    ) -> None:
+        """Add the records of a document; each is an event, and may carry choices of its own.
+
+        The records of one JSON text count together, however many documents it holds.
+        """
+        found = self._read(payload, builder, blank_counts)
+        if found is None:
+            return
+        limit = MAX_ITEMS - (builder.received if blank_counts else 0)
+        records = self._records(found, builder, records_in_list, records_in_object, limit)
+        if records is None:
+            self._add_tolerantly(builder, None, blank_counts, payload)
+        elif records:
+            outer = self._outer_values(found, payload)
+            for router, group in self._by_router(payload, records):
+                its_builder = builder.for_plan(router.plan)
+                router.add_texts(group, its_builder, router.outer_for(outer), blank_counts=True)
+
+    def _records(
+        self,
+        found: EventValues,
+        builder: AdmissionBuilder,
+        read_list: ReadRecords,
+        read_object: ReadRecords,
+        limit: int,
+    ) -> list[Any] | None:
+        """Return the records at the first path that has any; ``None`` if it is the event itself.
+
+        If no path has any, the event is counted as rejected, and the list is empty.
+        """
+        for path, value in found.records:
+            if not path.paths:
+                return None
+            read = read_object if path.members else read_list
+            records = read(value, builder, limit)
+            if records is not None:
+                return records
+        builder.rejected.append("not_an_object")
+        return []
+
+    def outer_for(self, outer: OuterValues) -> OuterValues:
+        """Return under this plan what another plan has read of a document around records."""
+        by_grant, granted = outer.by_grant, self.plan.granted
+        if granted not in by_grant:
+            is_mapping = type(outer.document) is dict
+            reader = self._mapping_reader if is_mapping else self._tolerant_reader
+            found = cast("EventValues", reader.read(outer.document))
+            by_grant[granted] = self._outer_values(found, outer.document)
+        return by_grant[granted]
+
+    def _outer_values(self, found: EventValues, document: Any) -> OuterValues:
+        """Evaluate the values of a document once for all of its records."""
+        builder = self.builder()
+        canonical, _ = builder.evaluate(found.values)
+        drops = {code // len(DROPS): code for code in builder.drops}
+        codes = tuple(drops.get(index) for index in range(len(canonical)))
+        outer = OuterValues(
+            tuple(found.values), tuple(canonical), codes, found.content, found.agent, document
+        )
+        outer.by_grant[self.plan.granted] = outer
+        return outer
+
+    def add_mapping(self, event: dict[Any, Any], builder: AdmissionBuilder) -> None:
+        """Add one event that is a dictionary, or a dictionary that holds records."""
+        router = self.router_for(event)
+        router.add_granted_mapping(event, builder.for_plan(router.plan))
+
+    def add_granted_mapping(self, event: dict[Any, Any], builder: AdmissionBuilder) -> None:
+        """Add a dictionary whose own choices this router grants."""
+        found = self._mapping_reader.read(event)
+        records = None
+        if self.plan.records:
+            records = self._records(
+                found, builder, records_in_sequence, records_in_mapping, MAX_ITEMS
+            )
+        if records is None:
+            builder.add_event(*found[:3])
+            return
+        outer = self._outer_values(found, event) if records else None
+        for record in records:
+            if outer and self._mapping_reader.reads(record):
+                router = self.router_for(record)
+                its_builder = builder.for_plan(router.plan)
+                router.add_granted_record(record, its_builder, router.outer_for(outer))
+            else:
+                builder.rejected.append("not_an_object")
+
+    def add_granted_record(
+        self, record: Any, builder: AdmissionBuilder, outer: OuterValues
+    ) -> None:
+        """Add a record of a dictionary, whose choices this router grants."""
+        builder.add_event(*outer.merge(self._mapping_reader.read(record)))
+
+
+class TolerantRouter(EventRouter):
+    """Reads every event on the tolerant path."""
+
+    def _fast_paths(self) -> tuple[AddTexts, AdmitMapping]:
+        return only_tolerant, unsupported

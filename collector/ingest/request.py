@@ -1,0 +1,281 @@
+"""HTTP requests: the head, of which known headers are read, and the body as it arrives.
+
+A connection feeds the body, and the handler receives it. Headers without a meaning here are passed
+over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from collector.consent import SIGNALS, is_refusal
+from collector.contracts import Form, Granted, Signal
+from collector.ingest.decompression import ENCODINGS, Encoding
+from collector.ingest.peers import forwarded
+from collector.ingest.refusals import (
+    INVALID_KEY,
+    UNSUPPORTED_ENCODING,
+    UNSUPPORTED_MEDIA_TYPE,
+    Refusal,
+    RequestRefused,
+)
+from collector.preferences import Choices, choices_in
+
+__all__ = ["ROUTES", "HttpRequest", "Route"]
+
+
+class Route(NamedTuple):
+    """A path: the form of a body by its media type, and the signal of an OTLP path."""
+
+    forms: Mapping[bytes, Form]
+    signal: Signal | None = None
+
+
+_PROTOBUF = b"application/x-protobuf"
+
+
+def _otlp(signal: Signal) -> Route:
+    return Route({_PROTOBUF: signal, b"application/json": signal}, signal)
+
+
+ROUTES: dict[str, Route] = {
+    "/v1/events": Route({b"application/json": "json", b"application/x-ndjson": "ndjson"}),
+    "/v1/records": Route({b"application/x-ndjson": "records"}),
+    "/v1/logs": _otlp("logs"),
+    "/v1/traces": _otlp("traces"),
+    "/v1/metrics": _otlp("metrics"),
+}
+
+_GPC = "/.well-known/gpc.json"
+
+_KNOWN = frozenset(
+    b"authorization collector-granted collector-kind collector-owner content-encoding"
+    b" content-length content-type dnt expect host idempotency-key last-event-id origin range"
+    b" sec-fetch-site sec-gpc user-agent x-forwarded-for"
+    b" access-control-request-method".split()
+)
+_SIGNALS = tuple(name.encode() for name in SIGNALS)
+_GRANTED = re.compile(rb"[a-z0-9_ -]*").fullmatch
+_KEY = re.compile(rb"([0-9a-f]{32})|\"([0-9a-f]{32})\"", re.IGNORECASE).fullmatch
+_CHARSETS = frozenset([b"", b"utf-8", b"utf8", b"us-ascii"])
+
+
+class HttpRequest:
+    """A request of a connection.
+
+    ``headers`` have lower-case names; those that are not known here are left out. Of cookies, only
+    a visitor's ``choices`` are read. ``client`` is the
+    address of the other end, ``None`` on a socket file. ``on_demand`` is called each time that the
+    handler asks for more of the body. ``is_started`` tells whether it has asked for any of it,
+    ``is_complete`` whether all has come, and the handler sets ``is_read`` once it has taken all.
+    ``keep_alive``, ``expects_continue`` and ``takes_chunks`` are the connection's.
+    """
+
+    __slots__ = (
+        *("_body", "_changed", "_charset", "_client", "_fault", "_on_demand", "choices"),
+        *(
+            "expects_continue",
+            "headers",
+            "is_closed",
+            "is_complete",
+            "is_read",
+            "is_started",
+            "keep_alive",
+            "takes_chunks",
+        ),
+        *("media_type", "method", "path", "query", "route"),
+    )
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        headers: Iterable[tuple[bytes, bytes]] = (),
+        *,
+        query: bytes = b"",
+        client: str | None = None,
+        on_demand: Callable[[], object] = bool,
+        keep_alive: bool = True,
+        expects_continue: bool = False,
+        takes_chunks: bool = False,
+    ) -> None:
+        self.method: str = method
+        self.path: str = path
+        self.query: bytes = query
+        self.route: Route | None = ROUTES.get(path)
+        known: dict[bytes, list[bytes]] = {}
+        cookies: list[bytes] = []
+        for name, value in headers:
+            if name == b"cookie":
+                cookies.append(value)
+            elif name in _KNOWN:
+                known.setdefault(name, []).append(value.strip(b" \t"))
+        self.headers: Mapping[bytes, list[bytes]] = known
+        self.choices: Choices = choices_in(cookies) if cookies else None
+        self.media_type: bytes
+        self.media_type, self._charset = _content_type(known.get(b"content-type", ()))
+        self.keep_alive: bool = keep_alive
+        self.expects_continue: bool = expects_continue
+        self.takes_chunks: bool = takes_chunks
+        self.is_started: bool = False
+        self.is_complete: bool = False
+        self.is_read: bool = False
+        self.is_closed: bool = False
+        self._client = client
+        self._on_demand = on_demand
+        self._body = bytearray()
+        self._changed = asyncio.Event()
+        self._fault: Refusal | None = None
+
+    # -- the head
+
+    def only(self, name: bytes) -> bytes | None:
+        """Return the value of a header that occurs exactly once."""
+        values = self.headers.get(name, ())
+        return values[0] if len(values) == 1 else None
+
+    @property
+    def protobuf(self) -> bool:
+        """Tell whether the body is OTLP as protobuf."""
+        is_otlp = self.route is not None and self.route.signal is not None
+        return is_otlp and self.media_type == _PROTOBUF
+
+    @property
+    def asks_for_gpc(self) -> bool:
+        """Tell whether the sender asks for the statement on Global Privacy Control."""
+        return self.path == _GPC and self.method in ("GET", "HEAD")
+
+    def form(self, route: Route) -> Form:
+        """Return the form of the body. Raises ``RequestRefused``: UNSUPPORTED_MEDIA_TYPE."""
+        form = route.forms.get(self.media_type)
+        if form is None or self._charset not in _CHARSETS:
+            raise RequestRefused(UNSUPPORTED_MEDIA_TYPE)
+        return form
+
+    def encoding(self) -> Encoding | None:
+        """Return how the body is compressed, if it is.
+
+        Raises ``RequestRefused``: UNSUPPORTED_ENCODING, also for more than one.
+        """
+        names = b",".join(self.headers.get(b"content-encoding", ())).lower()
+        if names not in ENCODINGS:
+            raise RequestRefused(UNSUPPORTED_ENCODING)
+        return ENCODINGS[names]
+
+    def idempotency_key(self) -> bytes | None:
+        """Return the idempotency key, if there is one: quoted, as in the header's draft
+        (draft-ietf-httpapi-idempotency-key-header), or bare.
+
+        Raises ``RequestRefused``: INVALID_KEY.
+        """
+        values = self.headers.get(b"idempotency-key", ())
+        if not values:
+            return None
+        digits = _KEY(values[0]) if len(values) == 1 else None
+        if digits is None:
+            raise RequestRefused(INVALID_KEY)
+        return bytes.fromhex((digits[1] or digits[2]).decode())
+
+    def length(self) -> int:
+        """Return the announced bytes of the body; 0 without an announcement."""
+        length = self.only(b"content-length")
+        return int(length) if length is not None and length.isdigit() else 0
+
+    def is_for(self, hosts: Container[bytes]) -> bool:
+        """Tell whether it is for one of the hosts (lower case, with or without a port)."""
+        host = (self.only(b"host") or b"").lower()
+        name, colon, port = host.rpartition(b":")
+        bare = name if colon and (port.isdigit() or not port) and not name.endswith(b":") else host
+        return host in hosts or bare in hosts
+
+    def peer(self, hops: int) -> str | None:
+        """Return the sender's address without its zone, or the one that ``hops`` trusted proxies
+        report. ``None`` on a socket file, or with fewer proxies."""
+        if hops <= 0:
+            return self._client.partition("%")[0] if self._client else None
+        lines = self.headers.get(b"x-forwarded-for", ())
+        return forwarded([line.decode("latin-1") for line in lines], hops)
+
+    def has_signal(self) -> bool:
+        """Tell whether the sender signals refusal of every optional purpose."""
+        sent = (self.headers.get(name) for name in _SIGNALS)
+        return any(is_refusal(values) for values in sent if values)
+
+    def refuses(self) -> bool:
+        """Tell whether the sender refuses every optional purpose, by a signal or a cookie."""
+        return self.choices is False or self.has_signal()
+
+    def refused(self) -> frozenset[str]:
+        """Return the names of purposes that a cookie refuses."""
+        return self.choices if isinstance(self.choices, frozenset) else frozenset()
+
+    def granted(self) -> Granted:
+        """Return the purposes that records may be used for, if the sender's filter had only some
+        granted: names between spaces. A header in any other form grants none."""
+        values = self.headers.get(b"collector-granted")
+        if values is None:
+            return None
+        is_sound = len(values) == 1 and _GRANTED(values[0])
+        return tuple(values[0].decode().split()) if is_sound else ()
+
+    def user_agent(self) -> str | None:
+        """Return the ``User-Agent`` header."""
+        agent = self.only(b"user-agent")
+        return None if agent is None else agent.decode("latin-1")
+
+    # -- the body
+
+    def feed(self, part: bytes) -> int:
+        """Add received bytes; returns how many wait to be read."""
+        self._body += part
+        self._changed.set()
+        return len(self._body)
+
+    def complete(self) -> None:
+        """Note that all of the body is here."""
+        self.is_complete = True
+        self._changed.set()
+
+    def fail(self, refusal: Refusal) -> None:
+        """Have the handler refuse the request: its body is late, or not as it should be."""
+        self._fault = refusal
+        self._changed.set()
+
+    def close(self) -> None:
+        """Note that the connection is closed."""
+        self.is_closed = True
+        self._changed.set()
+
+    async def receive(self) -> bytes | None:
+        """Wait for the next part of the body; ``is_complete`` tells whether it is the last one.
+
+        ``None`` if the connection is closed. Raises ``RequestRefused`` after ``fail``.
+        """
+        self.is_started = True
+        if not self.is_closed:
+            self._on_demand()
+            await self._changed.wait()
+            self._changed.clear()
+        if self.is_closed:
+            return None
+        if self._fault is not None:
+            raise RequestRefused(self._fault)
+        part = bytes(self._body)
+        self._body.clear()
+        return part
+
+
+def _content_type(values: Sequence[bytes]) -> tuple[bytes, bytes]:
+    """Return media type and charset, in lower case, of a header that occurs once."""
+    if len(values) != 1:
+        return b"", b""
+    media_type, *parameters = values[0].lower().split(b";")
+    charset = b""
+    for parameter in parameters:
+        name, _, value = parameter.partition(b"=")
+        if name.strip() == b"charset":
+            charset = value.strip().strip(b'"')
+    return media_type.strip(), charset

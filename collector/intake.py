@@ -1,0 +1,368 @@
+"""Filter requests in pieces: nothing that a request becomes is unbounded, and none holds up others.
+
+A request is divided into pieces, which yield to other requests. Short requests need one piece and
+go on at once; the others take turns: a few medium ones at a time, and one large one, which is a
+request of a large body or one that has become many records. A request that has become more than a
+few records keeps its slot until it is stored, so that no more than these are in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
+from datetime import UTC, datetime
+from functools import partial
+from threading import Lock
+from time import sleep
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from collector.contracts import PendingBatch, Request, Tally, to_minute
+from collector.errors import DeliveryError
+from collector.filter import Filter
+from collector.filter.admission import Bounds, too_many
+from collector.filter.text import has_more_lines, slices
+from collector.spool.write_queue import MOST_BYTES, JoinedBatches
+
+if TYPE_CHECKING:
+    from collector.filter.sdk_records import Minutes
+
+__all__ = ["MOST_EVENTS", "SLICE", "Filtered", "Intake", "RequestSlots"]
+
+MOST_EVENTS = 100_000
+"""The events of one request, over lines, elements and nested lists together: the default."""
+_MOST_RECORD_BYTES = 64 << 20
+"""The bytes of records that one request may become."""
+
+SLICE = 1 << 17
+"""Bytes of a body that are filtered before the event loop serves other requests."""
+_SHORT_LINES = 500
+"""The most lines of a body that is filtered at once: short lines take longer for their size."""
+_SLICE_LINES = 150
+"""The most lines of a slice of a longer one, between two of which others are served."""
+_SLICE_COMMAS = 2_000
+"""The most commas of what is filtered on the event loop, where each could divide two events."""
+_MOST_INLINE = 1 << 15
+"""Bytes of an indivisible body, above which it is filtered in a thread;"""
+_MOST_MEDIUM = 1 << 20
+"""and above which that is another thread, so that smaller bodies need not wait for it."""
+_PAUSE_SECONDS = 0.01
+"""Between two such bodies: a parser holds the interpreter's lock, which three threads of a request
+need."""
+_MEDIUM_AT_ONCE = 4
+_FEW_BYTES = 1 << 18
+"""Bytes of records with which a medium request waits for its commit without a slot: many of them
+share a commit."""
+_MOST_WAIT_SECONDS = 5.0
+"""How long a thread waits for its slot."""
+
+_SECOND_LINE = re.compile(rb"\s*+\S")
+_LINE_FORMS = ("ndjson", "records")
+
+_T = TypeVar("_T")
+_Work = Callable[[Bounds], list[PendingBatch]]
+
+
+class _Outgrown(Exception):
+    """A request that is no longer of medium size: it begins again when it has the large slot."""
+
+
+class _Piece(NamedTuple):
+    """A part of the work for a request. ``is_light`` is true if an event loop may do it."""
+
+    is_light: bool
+    work: _Work
+
+
+class Filtered:
+    """What has become of a request so far: its tally, and its batches, joined as they come.
+
+    Raises ``InputError`` E431 when it becomes more than it may; and ``_Outgrown`` beyond
+    ``most_bytes``.
+    """
+
+    def __init__(self, most_events: int, most_bytes: int) -> None:
+        self.total: Tally = Tally()
+        self._batches = JoinedBatches()
+        self._most_events, self._most_bytes = most_events, most_bytes
+        self._records = 0
+        self.size: int = 0
+
+    @property
+    def left(self) -> Bounds:
+        """What the rest of the request may become."""
+        return Bounds(self._most_events - self._events, _MOST_RECORD_BYTES - self.size)
+
+    @property
+    def _events(self) -> int:
+        """The events so far that were read, or the records if these are more. Those of a list that
+        was too large were not."""
+        return self._records + self.total.rejected.total()
+
+    def add(self, batches: Sequence[PendingBatch]) -> None:
+        """Add what a piece has become."""
+        for batch in batches:
+            self.total += batch.tally
+            self._records += batch.record_count
+            self.size += len(batch.payload)
+            self._batches.add(batch)
+        if min(self.left) < 0 and self.total.rejected["too_large"] < self._events:
+            raise too_many()
+        if self.size > self._most_bytes:
+            raise _Outgrown
+
+    def batches(self) -> list[PendingBatch]:
+        """Return the batches, after the last piece."""
+        return self._batches.close()
+
+
+class RequestSlots:
+    """Slots for so many requests at a time, of event loops and of threads, in their order."""
+
+    def __init__(self, number: int) -> None:
+        self._lock = Lock()
+        self._free = number
+        self._waiting: deque[Future[None]] = deque()
+
+    @asynccontextmanager
+    async def awaited(self) -> AsyncIterator[None]:
+        """Hold a slot."""
+        slot = self._enter()
+        try:
+            if not slot.done():
+                await asyncio.wrap_future(slot)
+            yield
+        finally:
+            self._leave(slot)
+
+    @contextmanager
+    def blocking(self) -> Iterator[None]:
+        """Hold a slot in a thread. Raises ``DeliveryError`` E505 if that would take long."""
+        slot = self._enter()
+        try:
+            if wait([slot], _MOST_WAIT_SECONDS).not_done:
+                raise DeliveryError("E505", "there are too many large requests; send again later")
+            yield
+        finally:
+            self._leave(slot)
+
+    def _enter(self) -> Future[None]:
+        """Return a slot, which is done when it is held."""
+        slot: Future[None] = Future()
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                slot.set_result(None)
+            else:
+                self._waiting.append(slot)
+        return slot
+
+    def _leave(self, slot: Future[None]) -> None:
+        """Give a slot to the next request that waits; forget one that was never held."""
+        if slot.cancel():
+            return
+        with self._lock:
+            while self._waiting:
+                following = self._waiting.popleft()
+                if following.set_running_or_notify_cancel():
+                    break
+            else:
+                self._free += 1
+                return
+        following.set_result(None)
+
+
+class Intake:
+    """Filters requests. ``filtered`` is for an event loop, ``filtered_now`` for threads."""
+
+    def __init__(self, filter_: Filter, most_events: int = MOST_EVENTS) -> None:
+        self._filter = filter_
+        self._most_events = most_events
+        self._slice_lock = asyncio.Lock()
+        self._medium, self._large = RequestSlots(_MEDIUM_AT_ONCE), RequestSlots(1)
+        names = ("collector-filter", "collector-filter-large")
+        self._executors = [ThreadPoolExecutor(1, thread_name_prefix=name) for name in names]
+
+    def __repr__(self) -> str:
+        return f"<Intake of {self._filter.schema.id}>"
+
+    def close(self) -> None:
+        """Finish what is in progress."""
+        for executor in self._executors:
+            executor.shutdown()
+
+    @asynccontextmanager
+    async def filtered(self, request: Request) -> AsyncIterator[Filtered]:
+        """Filter a request, and hold its slot for a block, in which it is stored.
+
+        Raises ``InputError``: E429, and E431 for a request that becomes too much.
+        """
+        if self._is_short(request):
+            yield self._filter_now(request, _MOST_RECORD_BYTES)
+            return
+        is_medium = len(request.body) <= _MOST_MEDIUM
+        if self._must_count(request):
+            count = partial(has_more_lines, request.body, self._most_events)
+            if count() if is_medium else await self._run_in_thread(count, is_large=True):
+                raise too_many()
+        if is_medium:
+            async with AsyncExitStack() as slot:
+                await slot.enter_async_context(self._medium.awaited())
+                found = await self._filter_yielding(request, MOST_BYTES)
+                if found is not None:
+                    if found.size <= _FEW_BYTES:
+                        await slot.aclose()
+                    yield found
+                    return
+        async with self._large.awaited():
+            found = await self._filter_yielding(request, _MOST_RECORD_BYTES)
+            assert found is not None  # noqa: S101 - nothing outgrows this
+            yield found
+
+    @contextmanager
+    def filtered_now(self, request: Request) -> Iterator[Filtered]:
+        """Do the same in a thread, which blocks. Raises ``DeliveryError`` E505 as well."""
+        if self._is_short(request):
+            yield self._filter_now(request, _MOST_RECORD_BYTES)
+            return
+        if self._must_count(request) and has_more_lines(request.body, self._most_events):
+            raise too_many()
+        if len(request.body) <= _MOST_MEDIUM:
+            with ExitStack() as slot, suppress(_Outgrown):
+                slot.enter_context(self._medium.blocking())
+                found = self._filter_now(request, MOST_BYTES)
+                if found.size <= _FEW_BYTES:
+                    slot.close()
+                yield found
+                return
+        with self._large.blocking():
+            yield self._filter_now(request, _MOST_RECORD_BYTES)
+
+    def _filter_now(self, request: Request, most_bytes: int) -> Filtered:
+        found = Filtered(self._most_events, most_bytes)
+        for piece in self._pieces(request):
+            found.add(piece.work(found.left))
+        return found
+
+    async def _filter_yielding(self, request: Request, most_bytes: int) -> Filtered | None:
+        """Filter a request while others go on; ``None`` if it has become more than that."""
+        found = Filtered(self._most_events, most_bytes)
+        is_large = most_bytes > MOST_BYTES
+        with suppress(_Outgrown):
+            for piece in self._pieces(request):
+                if piece.is_light:  # one slice of one request for each iteration of the event loop
+                    async with self._slice_lock:
+                        found.add(piece.work(found.left))
+                    await asyncio.sleep(0)
+                else:
+                    work = partial(piece.work, found.left)
+                    found.add(await self._run_in_thread(work, is_large=is_large))
+            return found
+        return None
+
+    async def _run_in_thread(self, work: Callable[[], _T], *, is_large: bool) -> _T:
+        executor = self._executors[is_large]
+        future = executor.submit(work)
+        if is_large:
+            executor.submit(sleep, _PAUSE_SECONDS)
+        try:
+            return await asyncio.wrap_future(future)
+        finally:
+            del future  # it holds the exception, whose traceback holds this frame, and so the body
+
+    def _must_count(self, request: Request) -> bool:
+        """Return whether a body may hold too many lines."""
+        return request.form in _LINE_FORMS and len(request.body) >= 2 * self._most_events
+
+    def _is_short(self, request: Request) -> bool:
+        """Return whether an event loop may filter all of a request at once."""
+        body = request.body
+        if request.form not in _LINE_FORMS:
+            return len(body) <= _MOST_INLINE and self._is_sparse(request, body)
+        if len(body) > SLICE or (len(body) > _SHORT_LINES and body.count(b"\n") > _SHORT_LINES):
+            return False
+        return self._is_sparse(request, body)
+
+    def _is_sparse(self, request: Request, part: bytes) -> bool:
+        """Return whether a part of a body cannot hold very many events for its lines."""
+        holds_lists = self._filter.schema.records or request.form not in _LINE_FORMS
+        if not holds_lists or request.form == "records" or len(part) <= _SLICE_COMMAS:
+            return True
+        return part.count(b",") <= _SLICE_COMMAS
+
+    def _pieces(self, request: Request) -> Iterator[_Piece]:
+        """Divide the work for a request into pieces."""
+        minute = to_minute(datetime.now(UTC))
+        refused = self._refused(request)
+        chosen = self._filter.without(refused) if refused else self._filter
+        minutes = chosen.minutes() if request.form == "records" else None
+        if not _is_divisible(request):
+            work = partial(_filter_body, chosen, request, minute)
+            if minutes is not None:
+                work = partial(_filter_records, chosen, request.body, minutes)
+            yield _Piece(self._is_short(request), work)
+            return
+        first = True
+        for part in slices(request.body, SLICE, _SLICE_LINES):
+            work = partial(_filter_slice, chosen, part, first, minute)
+            if minutes is not None:
+                work = partial(_filter_records, chosen, part, minutes)
+            yield _Piece(len(part) <= SLICE and self._is_sparse(request, part), work)
+            first = False
+
+    def _refused(self, request: Request) -> Collection[str]:
+        """Return the purposes that are refused for a whole request, besides those that its events
+        refuse."""
+        if not request.refuses and not request.refused and request.granted is None:
+            return ()
+        optional = self._filter.schema.optional
+        if request.refuses:
+            return optional
+        granted = optional if request.granted is None else request.granted
+        return [name for name in optional if name not in granted or name in request.refused]
+
+
+def _filter_records(chosen: Filter, part: bytes, minutes: Minutes, _: Bounds) -> list[PendingBatch]:
+    return chosen.admit_records(part, minutes)
+
+
+def _filter_slice(
+    chosen: Filter, part: bytes, first: bool, minute: str, bounds: Bounds
+) -> list[PendingBatch]:
+    return [
+        PendingBatch(chosen.schema.layout, minute, each.encode(), each.tally, each.granted)
+        for each in chosen.admit_by_grant("ndjson", part, first=first, bounds=bounds)
+    ]
+
+
+def _filter_body(
+    chosen: Filter, request: Request, minute: str, bounds: Bounds
+) -> list[PendingBatch]:
+    admissions = chosen.admit_by_grant(
+        request.form,
+        request.body,
+        protobuf=request.protobuf,
+        peer=request.peer,
+        user_agent=request.user_agent,
+        bounds=bounds,
+    )
+    return [
+        PendingBatch(chosen.schema.layout, minute, each.encode(), each.tally, each.granted)
+        for each in admissions
+    ]
+
+
+def _is_divisible(request: Request) -> bool:
+    """Return whether a body is long and has several lines. The events of one with a single line may
+    be filled with the peer's address."""
+    body = request.body
+    if request.form not in _LINE_FORMS or len(body) <= _SHORT_LINES:
+        return False
+    if len(body) <= SLICE and body.count(b"\n") <= _SHORT_LINES:
+        return False
+    body = body.lstrip()
+    end = body.find(b"\n")
+    return end >= 0 and _SECOND_LINE.match(body, end) is not None

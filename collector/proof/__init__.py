@@ -1,1 +1,0 @@
-"""What shows that the promises hold: computed from schema, settings and receipts alone."""

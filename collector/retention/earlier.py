@@ -1,0 +1,192 @@
+"""Sinks of earlier configurations: the ledger notes each configuration with which a sidecar ran.
+
+What such a sink wrote may still lie there, though today's configuration, or the one that was shown,
+does not name it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from collector.config.sink_settings import SinkSettings, is_sink_name
+from collector.config.sink_types import settings_of
+from collector.errors import CollectorError, ConfigError, DeliveryError
+from collector.ledger import opened
+from collector.schema.model import Schema
+from collector.schema.source import Source, text_source
+from collector.schema.stored_document import load_stored
+from collector.sinks.sink import (
+    ErasableSink,
+    Opening,
+    is_erasable,
+    open_sink,
+    own_directory,
+)
+from collector.spool import FILE_NAME as SPOOL_NAME
+
+__all__ = ["EarlierSinks", "earlier_sinks", "noted_schema", "ran_elsewhere"]
+
+_Plain = Mapping[str, Any]
+
+
+@dataclass
+class EarlierSinks:
+    """``sinks`` are those that hold something of ours, under names of their own. ``unreached`` says
+    in words where else something may be, which cannot be read or is not recognisably ours."""
+
+    sinks: dict[str, SinkSettings] = field(default_factory=dict)
+    unreached: list[str] = field(default_factory=list)
+
+
+def earlier_sinks(data: Path, schema: Schema, current: Mapping[str, SinkSettings]) -> EarlierSinks:
+    """Find the sinks that the ledger of a data directory names, besides the ``current`` ones."""
+    search = _Search(data, schema, {_place(data, name, sink) for name, sink in current.items()})
+    try:
+        configurations = list(_configurations(data / SPOOL_NAME))
+    except DeliveryError:
+        search.note_unreached("where earlier configurations wrote: the ledger cannot be read")
+        configurations = []
+    for settings in configurations:
+        base = _base(data, settings.get("data"))
+        for name, values in _sinks(settings).items():
+            search.add(name, _made(name, values), base)
+    return search.found
+
+
+def ran_elsewhere(data: Path, on: Mapping[str, SinkSettings]) -> bool:
+    """Return whether a sidecar last ran with sinks at other places than those of ``on``."""
+    last = next(_configurations(data / SPOOL_NAME, newest=True), None)
+    if last is None or not _sinks(last):
+        return False
+    base, places = _base(data, last.get("data")), set[str]()
+    for name, values in _sinks(last).items():
+        sink = _made(name, values)
+        if sink is None:
+            return True
+        paths = {key: _absolute(path, base) for key, path in sink.files().items()}
+        if sink.is_on:
+            places.add(_place(data, name, sink.model_copy(update=paths)))
+    return places != {_place(data, name, sink) for name, sink in on.items()}
+
+
+def noted_schema(data: Path) -> Schema | None:
+    """Return the schema with which a sidecar last ran in a data directory, if its ledger tells."""
+    with suppress(DeliveryError):
+        if (data / SPOOL_NAME).is_file():
+            with opened(data / SPOOL_NAME) as ledger:
+                return load_stored(ledger.document(ledger.digest("schema")) or b"")
+    return None
+
+
+def _configurations(spool: Path, *, newest: bool = False) -> Iterator[_Plain]:
+    """Yield the settings of each configuration, or of the newest: the second line of its
+    document."""
+    if not spool.is_file():
+        return
+    with opened(spool) as ledger:
+        digests = {ledger.digest("configuration")}
+        if not newest:
+            digests = {e.fact("digest") for e in ledger.entries() if e.kind == "configuration"}
+        documents = [text for digest, text in ledger.documents() if digest in digests]
+    for document in documents:
+        _, _, line = (document or b"").partition(b"\n")
+        settings = text_source(line.decode(errors="replace"), Source("")).value
+        if isinstance(settings, dict):
+            yield settings
+
+
+def _sinks(settings: _Plain) -> dict[str, dict[str, Any]]:
+    """Return the stated settings of each sink."""
+    found: dict[str, dict[str, Any]] = {}
+    for key, value in settings.items():
+        section, _, rest = str(key).partition(".")
+        name, _, setting = rest.partition(".")
+        if section == "sinks" and is_sink_name(name) and value is not None:
+            found.setdefault(name, {})[setting] = value
+    return found
+
+
+def _made(name: str, values: Mapping[str, Any]) -> SinkSettings | None:
+    """Make settings; ``None`` for a type that there is no more, or that takes others now."""
+    with suppress(ConfigError, ValidationError, TypeError):
+        return settings_of(values.get("type", name))(**{"type": name, **values})
+    return None
+
+
+@dataclass
+class _Search:
+    """Looks at the place of each sink once. ``seen`` are places that are known already."""
+
+    data: Path
+    schema: Schema
+    seen: set[str]
+    found: EarlierSinks = field(default_factory=EarlierSinks)
+
+    def note_unreached(self, what: str) -> None:
+        """Note a place that cannot be reached."""
+        if what not in self.found.unreached:
+            self.found.unreached.append(what)
+
+    def add(self, name: str, sink: SinkSettings | None, base: Path | None) -> None:
+        """Add a sink if it was on, and is none that was seen before."""
+        if sink is None:
+            self.note_unreached(f"sink {name} of an earlier configuration: its type is not there")
+            return
+        paths = {key: _absolute(path, base) for key, path in sink.files().items()}
+        sink = sink.model_copy(update=paths)
+        place = _place(self.data, name, sink)
+        if not sink.is_on or place in self.seen:
+            return
+        self.seen.add(place)
+        if "path" in type(sink).model_fields and is_erasable(sink):
+            if not paths:
+                sink = sink.model_copy(update={"path": Path(place)})
+            is_ours = self._is_ours(name, sink)
+        else:  # its place follows from its name, which may be another sink's now
+            is_ours = False
+        if is_ours:
+            self.found.sinks[f"{name} (earlier {len(self.found.sinks) + 1})"] = sink
+        elif is_ours is not None:
+            self.note_unreached(f"sink {name} of an earlier configuration: {place}")
+
+    def _is_ours(self, name: str, sink: SinkSettings) -> bool | None:
+        """Return whether something of ours is at a sink's place; ``None`` if nothing is there."""
+        if not all(path.is_absolute() for path in sink.files().values()):
+            return False  # relative to a directory that is not known
+        try:
+            opening = Opening(name, (self.schema,), self.data, is_offline=True)
+            with open_sink(sink, opening) as made:
+                if isinstance(made, ErasableSink) and made.exists:
+                    return made.is_ours
+        except (CollectorError, OSError):
+            return False
+        return None
+
+
+def _place(data: Path, name: str, sink: SinkSettings) -> str:
+    place = sink.place(own_directory(data, name))
+    return str(Path(place).resolve()) if sink.is_local else f"{name} {place}"
+
+
+def _base(data: Path, stated: object) -> Path | None:
+    """Return the directory in which a sidecar ran that called its data directory so; ``None`` if
+    that does not tell."""
+    if not isinstance(stated, str) or Path(stated).is_absolute():
+        return None
+    parts, ending = data.resolve().parts, Path(stated).parts
+    is_below = ".." not in ending and parts[len(parts) - len(ending) :] == ending
+    return Path(*parts[: len(parts) - len(ending)]) if is_below else None
+
+
+def _absolute(path: Path, base: Path | None) -> Path:
+    """Return where a relative path leads, from ``base`` or from here, if something is there."""
+    for folder in filter(None, (base, Path.cwd())):
+        if not path.is_absolute() and ((folder / path).exists() or base is not None):
+            return folder / path
+    return path

@@ -1,0 +1,87 @@
+"""The locations of a configuration's records: sinks that commands reach, and others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from collector.config import Config
+from collector.config.sink_settings import SinkSettings
+from collector.errors import ConfigError
+from collector.retention.earlier import earlier_sinks
+from collector.schema.model import Schema
+from collector.sinks.sink import ErasableSink, Opening, is_erasable, open_sink
+from collector.spool import FILE_NAME as SPOOL_NAME
+
+__all__ = ["Locations"]
+
+
+@dataclass(frozen=True)
+class Locations:
+    """The locations of records: the erasable sinks, on, off or of an earlier configuration, and in
+    words those that no command reaches. ``schema`` is the one in force. ``unreached`` are those of
+    ``beyond`` that are ours to reach: an answer about a person is not complete without them."""
+
+    data: Path
+    schema: Schema
+    sinks: Mapping[str, SinkSettings]
+    beyond: tuple[str, ...] = ()
+    unreached: tuple[str, ...] = ()
+    earlier: frozenset[str] = frozenset()
+    """The names of sinks that an earlier configuration named."""
+
+    @classmethod
+    def of(cls, config: Config, schema: Schema) -> Locations:
+        """List those of a configuration. Raises ``ConfigError`` E203 if there is no data
+        directory."""
+        data = config.data or Path()
+        if not data.is_dir():
+            raise ConfigError("E203", "there is no data directory; name it, or its configuration")
+        sinks = {name: sink for name, sink in config.sinks.items() if is_erasable(sink)}
+        earlier = earlier_sinks(data, schema, sinks)
+        on = config.sinks.on()
+        others = (
+            f"sink {name}: {sink.recipient or 'no recipient is named'}"
+            for name, sink in on.items()
+            if name not in sinks or sink.party != "first"
+        )
+        copies = (
+            f"copies that others made of {path}"
+            for sink in on.values()
+            for path in sink.files().values()
+        )
+        return cls(
+            data,
+            schema,
+            sinks | earlier.sinks,
+            (
+                *earlier.unreached,
+                *others,
+                *copies,
+                f"backups and snapshots of {data}",
+                "what was read out of the store or exported before",
+                "what SDKs have not sent yet: their own queues, spools and stores",
+            ),
+            tuple(earlier.unreached),
+            frozenset(earlier.sinks),
+        )
+
+    @property
+    def spool(self) -> Path:
+        """The spool's file."""
+        return self.data / SPOOL_NAME
+
+    @contextmanager
+    def opened(self, wait: float = 0.0) -> Iterator[dict[str, ErasableSink]]:
+        """Open the sinks for a command; changes wait so many seconds for readers."""
+        with ExitStack() as stack:
+            sinks = dict[str, ErasableSink]()
+            for name, settings in self.sinks.items():
+                opening = Opening(name, (self.schema,), self.data, is_offline=True, wait=wait)
+                sink = open_sink(settings, opening)
+                stack.callback(sink.close)
+                if isinstance(sink, ErasableSink):
+                    sinks[name] = sink
+            yield sinks

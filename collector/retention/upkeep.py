@@ -1,0 +1,291 @@
+"""Prune expired data from spool and sinks, and report what is overdue.
+
+A sidecar does it every hour, a command when it is called. The limits that no schema states are
+here. Data that were received in the future, under a wrong clock, are overdue too: they would stay
+for too long.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from collector.contracts import to_minute
+from collector.errors import CollectorError, ConfigError, DeliveryError
+from collector.filter.redaction import Expiry, RedactionRule, redact, redactor
+from collector.ledger import Note
+from collector.schema.model import Schema
+from collector.sinks.line_sink import EARLY
+from collector.sinks.sink import Removal
+from collector.sinks.store_file import run_or_raise
+from collector.spool import Spool
+from collector.spool.pending import delete_quarantined, pending_batches, quarantined
+from collector.spool.revision import ALWAYS, Revision, RevisionOutcome
+from collector.spool.set_aside import SetAside
+from collector.sqlite import files
+
+if TYPE_CHECKING:
+    from collector.retention.locations import Locations
+
+__all__ = [
+    "ASIDE",
+    "HOURS",
+    "PruneCounts",
+    "SpoolOutcome",
+    "Upkeep",
+    "aside_for",
+    "clear",
+    "overdue",
+    "prune",
+    "prune_all",
+]
+
+HOURS = timedelta(days=90)
+"""The retention of the ledger's hourly sums: of dropped fields, and of bytes."""
+ASIDE = timedelta(days=7)
+"""The retention of damaged batches and quarantined files, unless a field of the schema has a
+shorter one: their contents are unknown."""
+_EVERY_SECONDS = 3600.0
+_HOURLY = timedelta(hours=2)
+"""How long after its retention data in the spool count as overdue: more than between prunings."""
+_AHEAD = timedelta(days=1)
+"""No sender's clock is assumed to be further ahead."""
+_OLD_ROWS = (
+    "SELECT (SELECT count(*) FROM damaged WHERE received < ?),"
+    " (SELECT count(*) FROM hours WHERE hour < ?)"
+)
+_UNREADABLE = "the spool cannot be read; is it damaged, or no spool's file?"
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolOutcome:
+    """The outcome of a revision, and the number of deleted quarantined files."""
+
+    outcome: RevisionOutcome
+    files: int
+
+    def __bool__(self) -> bool:
+        return bool(self.batches or self.files)
+
+    @property
+    def batches(self) -> int:
+        """The number of batches that were changed or deleted, damaged ones included."""
+        return self.outcome.batches + self.outcome.damaged
+
+
+def aside_for(schema: Schema) -> timedelta:
+    """Return the retention of a schema's damaged batches and quarantined files."""
+    return min(ASIDE, *schema.retentions.values())
+
+
+def clear(spool: Spool, reason: RedactionRule, *, since: datetime, wait: float) -> SpoolOutcome:
+    """Redact a person's records in pending batches and those that were set aside; delete damaged
+    batches, and files that were quarantined since a moment. Wait so many seconds for readers.
+
+    Raises ``DeliveryError`` E506, and ``ConfigError`` E203 when a file cannot be deleted.
+    """
+    revision = Revision(redactor(reason), damaged=ALWAYS, always=True, wait=wait)
+    outcome = _with_set_aside(spool, spool.revise(revision).result(), revision)
+    return SpoolOutcome(outcome, delete_quarantined(spool.path, since=since))
+
+
+def _with_set_aside(spool: Spool, outcome: RevisionOutcome, revision: Revision) -> RevisionOutcome:
+    """Revise the batches that were set aside as well, and add up both outcomes."""
+    batches, records = SetAside(spool.path.parent).revise(revision.change)
+    return replace(outcome, batches=outcome.batches + batches, records=outcome.records + records)
+
+
+def prune(spool: Spool, schema: Schema, wait: float = 0.0) -> SpoolOutcome:
+    """Prune a spool and what was set aside. Raises ``DeliveryError`` E506."""
+    now = datetime.now(UTC)
+    expiry, aside = Expiry(schema.retentions, now), now - aside_for(schema)
+    revision = Revision(
+        redactor(expiry),
+        before=expiry.until,
+        damaged=to_minute(aside),
+        hours=to_minute(now - HOURS),
+        wait=wait,
+    )
+    outcome, files = spool.revise(revision).result(), 0
+    outcome = _with_set_aside(spool, outcome, revision)
+    with suppress(ConfigError):
+        files = delete_quarantined(spool.path, until=aside)
+    return SpoolOutcome(outcome, files)
+
+
+@dataclass(frozen=True)
+class PruneCounts:
+    """The counts of what was pruned: deleted and ``shortened`` rows of stores; changed or deleted
+    batches and lines of files; deleted damaged batches, quarantined files and hourly sums.
+
+    ``is_swept`` is true if no byte of it is left; ``unruled`` are tables without a known retention.
+    """
+
+    rows: int = 0
+    shortened: int = 0
+    batches: int = 0
+    lines: int = 0
+    damaged: int = 0
+    files: int = 0
+    hours: int = 0
+    is_swept: bool = True
+    unruled: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, removal: Removal, unit: str) -> PruneCounts:
+        """Count what a sink removed, whose records are rows or other units."""
+        if unit == "rows":
+            done = cls(rows=removal.deleted, shortened=removal.shortened)
+        else:
+            done = cls(lines=removal.records)
+        return replace(done, is_swept=removal.is_swept, unruled=removal.unruled)
+
+    def __add__(self, other: PruneCounts) -> PruneCounts:
+        return PruneCounts(
+            self.rows + other.rows,
+            self.shortened + other.shortened,
+            self.batches + other.batches,
+            self.lines + other.lines,
+            self.damaged + other.damaged,
+            self.files + other.files,
+            self.hours + other.hours,
+            self.is_swept and other.is_swept,
+            self.unruled + other.unruled,
+        )
+
+
+def prune_all(locations: Locations, wait: float) -> PruneCounts:
+    """Prune everything in a data directory; wait so many seconds for readers. Raises
+    ``ConfigError`` E203 when a sidecar has the directory, and ``DeliveryError``."""
+    with Spool(locations.spool) as spool, locations.opened(wait) as sinks:
+        done = _prune_spool(spool, locations.schema, wait)
+        for sink in sinks.values():
+            done += PruneCounts.of(sink.prune(datetime.now(UTC)), sink.unit)
+        spool.note(_note(done, "store prune")).result()
+    return done
+
+
+def _prune_spool(spool: Spool, schema: Schema, wait: float = 0.0) -> PruneCounts:
+    cleared = prune(spool, schema, wait)
+    done = cleared.outcome
+    return PruneCounts(
+        batches=done.batches,
+        damaged=done.damaged,
+        files=cleared.files,
+        hours=done.hours,
+        is_swept=done.is_swept,
+    )
+
+
+def _note(done: PruneCounts, command: str) -> Note:
+    """Build the ledger's entry for a pruning."""
+    return Note.of(
+        "prune",
+        command=command,
+        rows=done.rows + done.lines,
+        values=done.shortened,
+        batches=done.batches + done.damaged,
+        files=done.files,
+    )
+
+
+class Upkeep(threading.Thread):
+    """Prune a sidecar's spool at the start and every so many seconds, and the sinks of ``off``,
+    which are switched off but may have records; note it in the ledger, and what sinks pruned."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        schema: Schema,
+        off: Locations | None = None,
+        *,
+        every: float = _EVERY_SECONDS,
+    ) -> None:
+        super().__init__(name="collector-upkeep", daemon=True)
+        self._spool, self._schema, self._off, self._every = spool, schema, off, every
+        self._ending = threading.Event()
+
+    def run(self) -> None:
+        """Prune until ``stop``; after an error, retry the next time."""
+        while not self._ending.is_set():
+            with suppress(CollectorError):
+                self._add_note(_prune_spool(self._spool, self._schema))
+            with suppress(CollectorError):
+                self._prune_off()
+            self._ending.wait(self._every)
+
+    def stop(self) -> None:
+        """End after the current pruning."""
+        self._ending.set()
+
+    def sink_pruned(self, unit: str, removal: Removal) -> None:
+        """Note that a sink has pruned itself."""
+        self._add_note(PruneCounts.of(removal, unit))
+
+    def _prune_off(self) -> None:
+        """Prune the sinks that are switched off; if a reader blocks one, retry the next time."""
+        if self._off is not None:
+            with self._off.opened() as sinks:
+                for sink in sinks.values():
+                    with suppress(CollectorError):
+                        self.sink_pruned(sink.unit, sink.prune(datetime.now(UTC)))
+
+    def _add_note(self, done: PruneCounts) -> None:
+        is_some = done.rows or done.shortened or done.lines or done.batches or done.damaged
+        if is_some or done.files:
+            with suppress(DeliveryError):
+                self._spool.note(_note(done, "serve"))
+
+
+def overdue(locations: Locations) -> Iterator[str]:
+    """Report, in names and counts, what is overdue in sinks and spool; change nothing.
+
+    Raises ``DeliveryError`` for what cannot be read.
+    """
+    schema, now = locations.schema, datetime.now(UTC)
+    with locations.opened() as sinks:
+        for sink in sinks.values():
+            yield from sink.overdue(now)
+    if locations.spool.is_file():
+        yield from _overdue_records(locations, schema, now)
+        yield from _overdue_rest(locations.spool, schema, now)
+
+
+def _overdue_records(locations: Locations, schema: Schema, now: datetime) -> Iterator[str]:
+    """Report records in the spool, and those that were set aside."""
+    expiry, ahead = Expiry(schema.retentions, now - _HOURLY), to_minute(now + _AHEAD)
+    old = early = 0
+    refused = (each.batch for each in SetAside(locations.data).all())
+    for batch in chain(pending_batches(locations.spool), refused):
+        if batch is not None:
+            old += redact(batch.payload, expiry, batch.received).records
+            early += batch.payload.count(b"\n") if batch.received > ahead else 0
+    if old:
+        yield f"spool: {old} records that wait have fields older than they may be"
+    if early:
+        yield f"spool: {early} records that wait {EARLY}"
+
+
+def _overdue_rest(path: Path, schema: Schema, now: datetime) -> Iterator[str]:
+    """Report damaged batches, quarantined files, and hourly sums of the ledger."""
+    before, db = now - aside_for(schema) - _HOURLY, files.connect(path)
+    if db is None:
+        raise DeliveryError("E507", _UNREADABLE)
+    minutes = to_minute(before), to_minute(now - HOURS - _HOURLY)
+    with closing(db):
+        batches, sums = run_or_raise(
+            lambda: db.execute(_OLD_ROWS, minutes).fetchone(), "E507", _UNREADABLE
+        )
+    damaged = sum(not before <= moment <= now + _AHEAD for _, moment in quarantined(path))
+    if batches:
+        yield f"spool: {batches} damaged batches are older than they may be"
+    if damaged:
+        yield f"spool: {damaged} damaged files are there for longer than they may be"
+    if sums:
+        yield f"ledger: {sums} sums of hours are older than they may be"

@@ -1,0 +1,166 @@
+"""The risk of identification: events and people that stand alone in a store, and what would help.
+
+Computed in memory from a store that is only read; the result holds names and counts, no values.
+Events are alike if all their fields are equal. Many events that are alike may be of one person; so
+where a field identifies, an address or a pseudonym, people are counted by it, and are alike if all
+other fields of one event of each are equal.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from collector.schema.kinds import Canonical, FieldBase
+from collector.schema.kinds.base import WITHOUT_KEYS
+from collector.schema.model import Schema
+from collector.sinks.inventory import read_or_raise, reading
+from collector.sinks.store_file import columns_of, quoted, tables
+
+__all__ = ["GroupStats", "Reduction", "Risk", "risks"]
+
+_RESERVED_COLUMNS = ("received", "count")
+_DROPPED = "dropped"
+
+
+@dataclass(frozen=True)
+class GroupStats:
+    """Groups of events or people that are alike: the number of groups, the members of all of them
+    and of the smallest (k), and the members that are alone."""
+
+    groups: int
+    total: int
+    smallest: int
+    alone: int
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """A field made coarser: ``how`` is the option as a schema has it, or that it is dropped.
+    ``people`` as in ``Risk``; ``None`` where the identifying field is dropped."""
+
+    field: str
+    how: str
+    events: GroupStats
+    people: GroupStats | None
+
+
+@dataclass(frozen=True)
+class Risk:
+    """A table: its events, its people by the field that identifies them, if there is one, and the
+    effect of making one field coarser, the most helpful first."""
+
+    table: str
+    fields: tuple[str, ...]
+    by: str | None
+    events: GroupStats
+    people: GroupStats | None
+    changes: tuple[Reduction, ...]
+
+    def helped_by(self, change: Reduction) -> bool:
+        """Return whether fewer would be alone, or the smallest group would be larger."""
+        comparisons = ((self.events, change.events), (self.people, change.people))
+        return any(
+            now is not None
+            and reduced is not None
+            and (reduced.alone < now.alone or reduced.smallest > now.smallest)
+            for now, reduced in comparisons
+        )
+
+
+def risks(path: Path, schema: Schema) -> list[Risk]:
+    """Compute the risk of each table of a store; reductions for the table of the schema only.
+
+    Raises ``ConfigError`` E203 where there is no store, ``DeliveryError`` if it cannot be read.
+    """
+    with reading(path) as db:
+        return read_or_raise(
+            lambda: [
+                _risk(db, table, schema.fields if table == schema.name else {})
+                for table in tables(db)
+            ]
+        )
+
+
+def _risk(db: sqlite3.Connection, table: str, known: Mapping[str, FieldBase]) -> Risk:
+    names = [name for name in columns_of(db, table) if name not in _RESERVED_COLUMNS]
+    by = next((name for name in names if name in known and known[name].identifies), None)
+    expressions = {name: quoted(name) for name in names}
+    columns = ", ".join(expressions.values())
+    db.execute("DROP TABLE IF EXISTS temp.alike")
+    db.execute(
+        f"CREATE TEMP TABLE alike AS SELECT {columns}, sum(count) AS _number"  # noqa: S608 - columns
+        f" FROM {quoted(table)} GROUP BY {columns}"
+    )
+    if db.in_transaction:  # the rest needs no lock on the store's file
+        db.execute("COMMIT")
+    changes = [
+        _reduction(db, name, how, expressions, by) for name, how in _reductions(db, names, known)
+    ]
+    return Risk(
+        table,
+        tuple(names),
+        by,
+        _events(db, expressions),
+        None if by is None else _people(db, expressions, by),
+        tuple(sorted(changes, key=lambda change: (change.events.alone, -change.events.smallest))),
+    )
+
+
+def _reductions(
+    db: sqlite3.Connection, names: list[str], known: Mapping[str, FieldBase]
+) -> Iterator[tuple[str, str]]:
+    """Yield each field with each reduction of it, after defining an SQL function that is named
+    after the reduction and makes a value coarser."""
+    for name in names:
+        yield name, _DROPPED
+        for how, coarser in known[name].coarser() if name in known else ():
+            db.create_function(
+                how, 1, _or_null(coarser.canonical(WITHOUT_KEYS)), deterministic=True
+            )
+            yield name, how
+
+
+def _or_null(canonical: Canonical) -> Canonical:
+    return lambda value: None if value is None else canonical(value)
+
+
+def _reduction(
+    db: sqlite3.Connection, name: str, how: str, expressions: Mapping[str, str], by: str | None
+) -> Reduction:
+    others = {other: expression for other, expression in expressions.items() if other != name}
+    if how != _DROPPED:
+        others[name] = f"{quoted(how)}({expressions[name]})"
+    people = None if by in (None, name) else _people(db, others, by)
+    return Reduction(name, how, _events(db, others), people)
+
+
+def _events(db: sqlite3.Connection, expressions: Mapping[str, str]) -> GroupStats:
+    groups = f"SELECT sum(_number) AS n FROM alike {_grouped(expressions.values())}"  # noqa: S608 - columns
+    return _group_stats(db, f"SELECT count(*), sum(n), min(n), sum(n = 1) FROM ({groups})")  # noqa: S608
+
+
+def _people(db: sqlite3.Connection, expressions: Mapping[str, str], by: str) -> GroupStats:
+    """Count each person once, also in several groups; one who is alone in any of them is alone."""
+    column, others = (
+        quoted(by),
+        (expression for name, expression in expressions.items() if name != by),
+    )
+    groups = (
+        f"SELECT count(DISTINCT {column}) AS n, min({column}) AS one FROM alike"  # noqa: S608
+        f" WHERE {column} IS NOT NULL {_grouped(others)}"
+    )
+    every = f"(SELECT count(DISTINCT {column}) FROM alike)"  # noqa: S608
+    unique = "count(DISTINCT CASE WHEN n = 1 THEN one END)"
+    return _group_stats(db, f"SELECT count(*), {every}, min(n), {unique} FROM ({groups})")  # noqa: S608
+
+
+def _grouped(expressions: Iterable[str]) -> str:
+    """Return the clause for one group per combination; a single group if nothing is left."""
+    return f"GROUP BY {', '.join(expressions) or 'NULL'}"
+
+
+def _group_stats(db: sqlite3.Connection, query: str) -> GroupStats:
+    return GroupStats(*(number or 0 for number in db.execute(query).fetchone()))

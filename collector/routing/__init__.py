@@ -1,0 +1,174 @@
+"""Which field of a schema reaches which sink, what for, and what changes about that.
+
+Both are known from schema and settings, before any event. A field reaches a sink for the purposes
+that both name, out of those that were granted; for none, it does not. The pipeline delivers by this
+very matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from collector.config import Config
+from collector.config.model import About
+from collector.config.sink_settings import SinkSettings
+from collector.contracts import Granted
+from collector.errors import ConfigFaults, Fault
+from collector.schema.checks import nearest
+from collector.schema.model import Schema
+from collector.sinks.sink import own_directory
+
+__all__ = ["EEA", "LEGAL", "Flow", "Flows", "entitled", "flows", "is_abroad", "is_unprotected"]
+
+EEA: frozenset[str] = frozenset(
+    "AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IS IT LI LT LU LV MT NL NO PL PT RO SE SI SK"
+    "".split()
+)
+"""The European Economic Area, within which the GDPR wants nothing for a transfer (Art. 44 is about
+third countries)."""
+
+
+def is_abroad(sink: SinkSettings, about: About) -> bool:
+    """Return whether records go to another country, as far as both are known."""
+    home, there = about.country, about.place(sink)
+    return home is not None and there not in (None, home)
+
+
+def is_unprotected(sink: SinkSettings, about: About) -> bool:
+    """Return whether the law wants something to protect them there, and no safeguard is stated."""
+    both = {about.country, about.place(sink)}
+    return is_abroad(sink, about) and not both <= EEA and sink.safeguard is None
+
+
+LEGAL = "essential.legal_obligation"
+"""The one use for which a third party may receive anything."""
+
+_NO_THIRD = (
+    "a third party may receive only what a law demands, or `no-third-party-ads` and `no-sale` would"
+    f" not hold: give it purposes whose use is `{LEGAL}`"
+)
+_NOTHING = "no field of the schema is for these purposes, so nothing would go there; name others"
+
+
+class Flow(NamedTuple):
+    """A field that reaches a sink, and the purposes for which it does, in the schema's order."""
+
+    field: str
+    sink: str
+    purposes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Flows:
+    """The whole matrix: every flow there is, field by field. ``places`` says where a sink is; what
+    is ours and names no country is in ours."""
+
+    schema: Schema
+    sinks: Mapping[str, SinkSettings]
+    places: Mapping[str, str]
+    flows: tuple[Flow, ...]
+
+    def to(self, sink: str) -> dict[str, tuple[str, ...]]:
+        """Return the fields that reach a sink, each with its purposes."""
+        return {flow.field: flow.purposes for flow in self.flows if flow.sink == sink}
+
+    def reaching(self, sink: str, granted: Granted = None) -> frozenset[str] | None:
+        """Return the fields of records that reach a sink, if they may be used for what is granted;
+        ``None``, where it is not for named purposes only: all that are in them."""
+        purposes = self.sinks[sink].purposes
+        if purposes is None:
+            return None
+        return frozenset(entitled(self.schema, purposes, granted))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the matrix as plain data."""
+        purposes = self.schema.purposes
+        return {
+            "schema": self.schema.id,
+            "sinks": {
+                name: {
+                    "party": sink.party,
+                    "recipient": sink.recipient,
+                    "country": sink.country,
+                    "safeguard": sink.safeguard,
+                    "limited": sink.purposes is not None,
+                    "purposes": list(purposes if sink.purposes is None else sink.purposes),
+                    "place": self.places[name],
+                }
+                for name, sink in self.sinks.items()
+            },
+            "flows": [
+                {
+                    "field": flow.field,
+                    "category": self.schema.fields[flow.field].category,
+                    "sink": flow.sink,
+                    "purposes": {name: purposes[name].use for name in flow.purposes},
+                }
+                for flow in self.flows
+            ],
+        }
+
+
+def entitled(
+    schema: Schema, purposes: Collection[str] | None, granted: Collection[str] | None = None
+) -> dict[str, tuple[str, ...]]:
+    """Return the fields that may be used for some purposes, with those of its own among them.
+
+    ``purposes`` are a sink's and ``granted`` a person's; ``None`` is all of the schema's.
+    """
+    meeting = set(schema.purposes)
+    for names in (purposes, granted):
+        meeting &= meeting if names is None else set(names)
+    found = {
+        name: tuple(purpose for purpose in field.purposes if purpose in meeting)
+        for name, field in schema.fields.items()
+    }
+    return {name: reasons for name, reasons in found.items() if reasons}
+
+
+def flows(config: Config, schema: Schema) -> Flows:
+    """Return the matrix of a configuration.
+
+    Raises ``ConfigFaults``, whose faults are all that is wrong between the sinks and the schema:
+    E205, E211 and E309, each of the setting that is its ``field``.
+    """
+    sinks = {
+        name: sink.model_copy(update={"country": config.about.place(sink)})
+        for name, sink in config.sinks.on().items()
+    }
+    faults = [
+        Fault("settings", 0, 0, f"sinks.{name}.{key}", message, code)
+        for name, sink in sinks.items()
+        for key, code, message in _faults(sink, schema)
+    ]
+    if faults:
+        raise ConfigFaults(faults)
+    reached = {name: entitled(schema, sink.purposes) for name, sink in sinks.items()}
+    every = tuple(
+        Flow(field, name, reached[name][field])
+        for field in schema.fields
+        for name in sinks
+        if field in reached[name]
+    )
+    data = config.data or Path()
+    places = {name: sink.place(own_directory(data, name)) for name, sink in sinks.items()}
+    return Flows(schema, sinks, places, every)
+
+
+def _faults(sink: SinkSettings, schema: Schema) -> Iterator[tuple[str, str, str]]:
+    """Yield the faults of a sink under a schema: the setting's key, a code, a message."""
+    named = schema.purposes if sink.purposes is None else sink.purposes
+    unknown = [name for name in named if name not in schema.purposes]
+    for name in unknown:
+        known = ", ".join(schema.purposes)
+        hint = nearest(name, list(schema.purposes)) or f"; there are {known}"
+        yield "purposes", "E205", f"the schema has no such purpose{hint}"
+    if sink.party == "third" and any(
+        schema.purposes[name].use != LEGAL for name in named if name not in unknown
+    ):
+        yield "party", "E309", _NO_THIRD
+    if not unknown and not entitled(schema, named):
+        yield "purposes", "E211", _NOTHING

@@ -1,0 +1,405 @@
+"""Two schema documents side by side: every change, its verdict, and whether it may ship."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import orjson
+
+from collector.schema.kinds import FieldBase
+from collector.schema.model import Purpose, Schema, Trial
+from collector.schema.verdict import RULES, Shift, Verdict, ordered_shifts
+
+__all__ = [
+    "Comparison",
+    "SchemaChange",
+    "changed_tests",
+    "changes",
+    "compare",
+    "differing",
+    "fields",
+    "reordered",
+]
+
+
+class SchemaChange(NamedTuple):
+    """A change of a part of the documents, or of one option of it; the part is empty for the head.
+
+    ``what`` is a key of ``verdict.RULES``. ``old`` and ``new`` are words of the documents, ``None``
+    where there are none; of lists without an order, what is only in the one or the other.
+    ``reason`` is the document's own, for a field or a purpose.
+    """
+
+    part: str
+    option: str
+    what: str
+    old: Any = None
+    new: Any = None
+    reason: str | None = None
+
+    @property
+    def at(self) -> str:
+        """Return its place in the documents."""
+        return ".".join(filter(None, (self.part, self.option)))
+
+    @property
+    def verdict(self) -> Verdict:
+        """Look up the verdict in ``RULES``."""
+        return RULES[self.what]
+
+
+def changes(
+    part: str,
+    shifts: Iterable[Shift],
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    reason: str | None = None,
+) -> Iterator[SchemaChange]:
+    """Turn the shifts of a part into changes, with the part as both documents write it.
+
+    A difference without a shift is widening, because no kind has judged it.
+    """
+    spoken = set()
+    for shift in shifts:
+        option, what = shift.option, shift.what
+        spoken.add(option.partition(".")[0])
+        words = shift.gone, shift.added
+        if words == (None, None):
+            words = _word(old, option), _word(new, option)
+        yield SchemaChange(part, option, what, words[0], words[1], reason)
+    for option in dict.fromkeys([*old, *new]):
+        if option not in spoken and old.get(option) != new.get(option):
+            yield SchemaChange(
+                part, option, "not understood", old.get(option), new.get(option), reason
+            )
+
+
+def _word(written: Any, option: str) -> Any:
+    for key in option.split("."):
+        written = written.get(key) if isinstance(written, Mapping) else None
+    return written
+
+
+def differing(old: Iterable[str], new: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return the texts that are only in the old list, and those only in the new one."""
+    before, after = dict.fromkeys(old), dict.fromkeys(new)
+    return [t for t in before if t not in after], [t for t in after if t not in before]
+
+
+def reordered(option: str, old: Iterable[str], new: Iterable[str]) -> Iterator[Shift]:
+    """Yield the shift of a part whose common members are in another order."""
+    before, after = list(old), list(new)
+    both = set(before) & set(after)
+    orders = [[name for name in names if name in both] for names in (before, after)]
+    if orders[0] != orders[1]:
+        yield Shift(option, "written differently", *orders)
+
+
+def fields(old: Schema, new: Schema) -> Iterator[SchemaChange]:
+    """Yield the changes of the new document's fields in its order, then the removed fields."""
+    merged = old.records is not None or new.records is not None
+    for name, field in new.fields.items():
+        part = f"fields.{name}"
+        if name in old.fields:
+            before = old.fields[name]
+            shifts = [*_own(before, field), *_common(name, before, field, merged)]
+            alike = type(before) is type(field)
+            written = _written(before, alike), _written(field, alike)
+            yield from changes(part, shifts, *written, field.reason)
+        else:
+            yield SchemaChange(part, "", "field added", None, field.kind, field.reason)
+    for name, field in old.fields.items():
+        if name not in new.fields:
+            what = "required field removed" if field.required else "field removed"
+            yield SchemaChange(f"fields.{name}", "", what, field.kind, None, field.reason)
+
+
+def _written(field: FieldBase, alike: bool) -> dict[str, Any]:
+    """Return its options; between different kinds, only those that every kind has."""
+    only = None if alike else set(FieldBase.model_fields)
+    return field.model_dump(mode="json", by_alias=True, include=only)
+
+
+def _own(old: FieldBase, new: FieldBase) -> Iterator[Shift]:
+    if type(old) is type(new):
+        yield from old.shifts(new)
+    else:
+        yield Shift("kind", "another kind")
+
+
+def _common(name: str, old: FieldBase, new: FieldBase, merged: bool) -> Iterator[Shift]:
+    if old.sources != new.sources:
+        paths = old.paths(name), new.paths(name)
+        what = _reading(*paths, shadowed=merged or new.derive is not None or new.source is not None)
+        yield Shift("from", what, *map(list, paths))
+    if old.category != new.category:
+        yield Shift("category", "another category")
+    gone, added = differing(old.purposes, new.purposes)
+    if gone or added:
+        yield Shift("purposes", "used for more" if added else "used for less", gone, added)
+    elif old.purposes != new.purposes:
+        yield Shift("purposes", "written differently")
+    yield from ordered_shifts(
+        "retention", old.retention, new.retention, "kept longer", "kept shorter"
+    )
+    ends = old.expires or date.max, new.expires or date.max
+    if old.expires != new.expires:
+        longer = ends[1] >= ends[0]
+        yield Shift("expires", "collected longer" if longer else "collected shorter")
+    if old.required != new.required:
+        yield Shift("required", "required" if new.required else "no longer required")
+    yield from _filled(old, new)
+    if old.also != new.also:
+        yield Shift("also", "another sentence")
+    if old.reason != new.reason:
+        yield Shift("reason", "reworded")
+
+
+def _filled(old: FieldBase, new: FieldBase) -> Iterator[Shift]:
+    if old.derive != new.derive:
+        yield Shift("derive", "derived" if new.derive else "no longer derived")
+    if old.source != new.source:
+        yield Shift("source", "filled from the peer" if new.source else "no longer filled")
+
+
+def _reading(old: tuple[str, ...], new: tuple[str, ...], *, shadowed: bool) -> str:
+    """Judge another list of paths. The first path where something stands decides, valid or
+    not, so that only what is tried last can be left out without letting another value through; and
+    not even that where something else is tried after it (``shadowed``): the document around a list
+    of records, the user agent, or the peer."""
+    if old == new:
+        return "written differently"
+    if not set(new) <= set(old):
+        return "source added"
+    if set(new) == set(old):
+        return "sources in another order"
+    last = old[: len(new)] == new
+    return "source removed" if last and not shadowed else "deciding source removed"
+
+
+def changed_tests(old: Schema, new: Schema) -> Iterator[SchemaChange]:
+    """Yield the changes of the tests, by their names alone: events are never shown."""
+    before, after = ({test.name: test for test in schema.tests} for schema in (old, new))
+    added = [name for name in after if name not in before]
+    for name, test in before.items():
+        if name in after:
+            yield from _changed(test, after[name], new)
+            continue
+        same = next((other for other in added if _same(test, after[other])), None)
+        if same is None:
+            yield SchemaChange("tests", "", "test removed", name)
+        else:
+            added.remove(same)
+            yield SchemaChange("tests", "", "test renamed", name, same)
+    for name in added:
+        yield SchemaChange("tests", "", "test added", None, name)
+
+
+def _changed(old: Trial, new: Trial, schema: Schema) -> Iterator[SchemaChange]:
+    if _same(old, new):
+        return
+    stronger = (
+        _text(old.event) == _text(new.event)
+        and _keeps_no_more(old.keeps, new.keeps, schema)
+        and all(any(less in text for less in new.never_contains) for text in old.never_contains)
+    )
+    what = "test strengthened" if stronger else "test weakened"
+    yield SchemaChange("tests", "", what, old.name, new.name)
+
+
+def _same(old: Trial, new: Trial) -> bool:
+    return (
+        _text(old.event) == _text(new.event)
+        and _text(old.keeps) == _text(new.keeps)
+        and set(old.never_contains) == set(new.never_contains)
+    )
+
+
+def _text(value: Any) -> bytes:
+    """Write JSON, so that 1, 1.0 and true are different."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def _keeps_no_more(old: Any, new: Any, schema: Schema) -> bool:
+    """Return whether a new ``keeps`` allows nothing that the old one forbids: of each record the
+    same values, or what the new fields make of them, or fewer."""
+    if old is None:
+        return True
+    if new is None:
+        return False
+    before, after = (
+        [record for record in (keeps if isinstance(keeps, list) else [keeps]) if record]
+        for keeps in (old, new)
+    )
+    if not after:
+        return True
+    return len(before) == len(after) and all(
+        name in record and _coarsened(schema.fields[name], record[name], value)
+        for record, reduced in zip(before, after, strict=True)
+        for name, value in reduced.items()
+    )
+
+
+def _coarsened(field: FieldBase, old: Any, new: Any) -> bool:
+    if _text(old) == _text(new):
+        return True
+    made = field.coarsened(old)
+    return made is not None and _text(made) == _text(new)
+
+
+_BY_PARTS = frozenset({"purposes", "fields", "tests"})
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The differences of ``new``. ``changes`` are in the order of the document."""
+
+    old: Schema
+    new: Schema
+    changes: tuple[SchemaChange, ...]
+
+    @property
+    def widening(self) -> bool:
+        """Whether some event may give more under the new schema, or is guarded less."""
+        return any(change.verdict == "widening" for change in self.changes)
+
+    @property
+    def newer(self) -> bool:
+        """Whether the version is higher."""
+        return _version(self.new) > _version(self.old)
+
+    @property
+    def allowed(self) -> bool:
+        """Whether it may ship: what widens needs a higher version."""
+        return self.newer or not self.widening
+
+    @cached_property
+    def unexplained(self) -> tuple[str, ...]:
+        """List fields and purposes that were there, widen, and give the same reason as before."""
+        before, after = _reasons(self.old), _reasons(self.new)
+        widened = dict.fromkeys(c.part for c in self.changes if c.verdict == "widening")
+        return tuple(part for part in widened if part in before and before[part] == after.get(part))
+
+
+def compare(old: Schema, new: Schema) -> Comparison:
+    """Find every change from the old schema to the new one.
+
+    If none of them is widening, no event gives a record, a field or a finer value under the new
+    schema that it does not give under the old one.
+    """
+    found = [*_head(old, new), *_purposes(old.purposes, new.purposes)]
+    return Comparison(old, new, (*found, *fields(old, new), *changed_tests(old, new)))
+
+
+def _reasons(schema: Schema) -> dict[str, list[str]]:
+    """Return the words of the reasons, without their layout."""
+    purposes, fields = schema.purposes.items(), schema.fields.items()
+    return {f"purposes.{name}": purpose.reason.split() for name, purpose in purposes} | {
+        f"fields.{name}": field.reason.split() for name, field in fields
+    }
+
+
+def _version(schema: Schema) -> tuple[int, ...]:
+    return tuple(map(int, schema.version.split(".")))
+
+
+def _head(old: Schema, new: Schema) -> Iterator[SchemaChange]:
+    before, after = (
+        schema.model_dump(mode="json", by_alias=True, exclude=set(_BY_PARTS))
+        for schema in (old, new)
+    )
+    yield from changes("", _shifts(old, new), before, after)
+
+
+def _shifts(old: Schema, new: Schema) -> Iterator[Shift]:
+    if old.name != new.name:
+        yield Shift("schema", "another schema")
+    if old.version != new.version:
+        yield Shift("version", "another version")
+    for text in ("title", "owner"):
+        if getattr(old, text) != getattr(new, text):
+            yield Shift(text, "reworded")
+    yield from _content(old, new)
+    yield from _texts("also_collected", "sentence", old.also_collected, new.also_collected)
+    yield from _texts("homonyms", "homonym", old.homonyms, new.homonyms)
+    if old.records != new.records:
+        yield Shift("records", "records are found elsewhere")
+    if old.user_agent != new.user_agent:
+        same = not new.user_agent_paths or old.user_agent_paths == new.user_agent_paths
+        what = "written differently" if same else "user agent is found elsewhere"
+        yield Shift("user_agent", what)
+    if old.consent != new.consent:
+        yield Shift("consent", _choices(old, new))
+    unlimited = 1 << 30
+    limits = old.max_bits or unlimited, new.max_bits or unlimited
+    yield from ordered_shifts("max_bits", *limits, "ceiling raised", "ceiling lowered")
+    yield from reordered("purposes", old.purposes, new.purposes)
+    yield from reordered("fields", old.fields, new.fields)
+
+
+def _texts(
+    option: str, what: str, old: Mapping[str, str], new: Mapping[str, str]
+) -> Iterator[Shift]:
+    """Compare what a document says by name."""
+    gone, added = differing(old, new)
+    for name in added:
+        yield Shift(f"{option}.{name}", f"{what} added", None, new[name])
+    for name in gone:
+        yield Shift(f"{option}.{name}", f"{what} removed", old[name], None)
+    for name in old.keys() & new.keys():
+        if old[name].split() != new[name].split():
+            yield Shift(f"{option}.{name}", f"{what} changed", old[name], new[name])
+    if not (gone or added) and old != new:
+        yield from reordered(option, old, new)
+
+
+def _choices(old: Schema, new: Schema) -> str:
+    if new.consent is None:
+        return "choices are read no longer"
+    return "choices are read" if old.consent is None else "choices are found elsewhere"
+
+
+def _content(old: Schema, new: Schema) -> Iterator[Shift]:
+    """Compare the names under which content is looked for: fewer of them guard less."""
+    before, after = old.content_names, new.content_names
+    gone, added = differing(before, after)
+    if gone:
+        yield Shift("content", "content name removed", gone)
+    if added:
+        yield Shift("content", "content name added", None, added)
+    moved = [name for name in before if before[name] != after.get(name, before[name])]
+    if moved:
+        words = ([f"{name}: {names[name]}" for name in moved] for names in (before, after))
+        yield Shift("content", "content name counted elsewhere", *words)
+    if old.content != new.content and before == after:
+        yield Shift("content", "written differently")
+
+
+def _purposes(old: Mapping[str, Purpose], new: Mapping[str, Purpose]) -> Iterator[SchemaChange]:
+    for name, purpose in new.items():
+        part = f"purposes.{name}"
+        if name not in old:
+            yield SchemaChange(part, "", "purpose added", None, purpose.use, purpose.reason)
+            continue
+        before = old[name]
+        written = before.model_dump(), purpose.model_dump()
+        yield from changes(part, _purpose_shifts(before, purpose), *written, purpose.reason)
+    for name, purpose in old.items():
+        part = f"purposes.{name}"
+        if name not in new:
+            yield SchemaChange(part, "", "purpose removed", purpose.use, None, purpose.reason)
+
+
+def _purpose_shifts(old: Purpose, new: Purpose) -> Iterator[Shift]:
+    if old.use != new.use:
+        yield Shift("use", "another use")
+    if old.basis != new.basis:
+        yield Shift("basis", "another legal basis")
+    if old.optional != new.optional:
+        yield Shift("optional", "can be refused" if new.optional else "cannot be refused")
+    if old.reason != new.reason:
+        yield Shift("reason", "reworded")

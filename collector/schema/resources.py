@@ -1,0 +1,65 @@
+"""Files of schemas, catalogues and the taxonomy: beside the user's file, or shipped.
+
+The shipped directory is ``collector/schemas`` in an installed wheel and the top-level ``schemas``
+in a clone.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+__all__ = ["catalogue", "claims", "is_path", "names", "samples", "schema", "shipped", "taxonomy"]
+
+_CLAIMS = "claims"
+
+
+@cache
+def shipped() -> Path:
+    """Return the directory of the shipped schemas."""
+    package = Path(__file__).resolve().parent.parent
+    wheel = package / "schemas"
+    return wheel if wheel.is_dir() else package.parent / "schemas"
+
+
+def taxonomy() -> Path:
+    """Return the file of the fideslang keys."""
+    return shipped() / "taxonomy.json"
+
+
+def claims() -> Path:
+    """Return the file of the public claims, which lies among the schemas and is none."""
+    return shipped() / f"{_CLAIMS}.yaml"
+
+
+def names() -> list[str]:
+    """List the names of the shipped schemas, sorted."""
+    return sorted(path.stem for path in shipped().glob("*.yaml") if path.stem != _CLAIMS)
+
+
+def is_path(reference: str) -> bool:
+    """Return whether a reference is a path and no name: it has a separator or ends in
+    ``.y(a)ml``."""
+    return "/" in reference or "\\" in reference or reference.endswith((".yaml", ".yml"))
+
+
+def schema(reference: str) -> Path | None:
+    """Return the file of a schema's name or path, or ``None``."""
+    if is_path(reference):
+        return Path(reference)
+    return shipped() / f"{reference}.yaml" if reference in names() else None
+
+
+def catalogue(name: str, directory: Path | None) -> Path | None:
+    """Find a catalogue file beside the schema file, else among the shipped ones."""
+    places = [directory, directory / "catalogues"] if directory else []
+    for place in [*places, shipped() / "catalogues"]:
+        path = place / f"{name}.txt"
+        if path.is_file():
+            return path
+    return None
+
+
+def samples(path: Path) -> list[Path]:
+    """List the sample files beside a schema file: ``<name>.samples/*.json``, sorted."""
+    return sorted(path.with_name(f"{path.stem}.samples").glob("*.json"))

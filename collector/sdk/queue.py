@@ -1,0 +1,417 @@
+"""The queue of records in memory, and the account of every event.
+
+Each admitted record is counted in one place at every moment, under a lock that is held for moments
+only, so that ``emit`` never waits for a sink. An event that a signal handler or a destructor emits
+while its own thread holds the lock is deferred: the interrupted code enqueues it afterwards.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import secrets
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from queue import Empty, SimpleQueue
+from time import monotonic, time
+
+from collector.contracts import Granted, to_minute
+from collector.filter.admission import Admission, TallyAccumulator
+from collector.filter.redaction import Redactor
+from collector.sdk.account import Account, Loss
+from collector.sdk.body_limit import part_id, part_ranges
+
+__all__ = ["InFlight", "RecordQueue"]
+
+_MINUTE = 60
+_WAKE_SECONDS = 1.0
+"""How often ``flush`` wakes the delivery thread again."""
+_log = logging.getLogger("collector.sdk")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class InFlight:
+    """The batch being delivered: lines of one minute (``received``), what they may be used for, and
+    the id of the batch, which is the same for each attempt."""
+
+    received: str
+    lines: list[bytes]
+    granted: Granted
+    id: bytes
+
+
+class Backlog:
+    """The records of a queue, without a lock: ``lines`` that wait, each with its minute and what it
+    may be used for; the batch ``in_flight``; and the other ``parts`` of a batch that was split,
+    which hold ``part_lines`` lines. ``entered`` counts all lines that came, except redacted ones.
+    """
+
+    def __init__(self) -> None:
+        self.lines: deque[tuple[str, Granted, bytes]] = deque()
+        self.in_flight: InFlight = _empty_batch("", None)
+        self.parts: deque[InFlight] = deque()
+        self.part_lines: int = 0
+        self.entered: int = 0
+        self._in_flight_start = 0
+
+    def __repr__(self) -> str:
+        return f"<Backlog of {len(self)}>"
+
+    def __len__(self) -> int:
+        return len(self.lines) + len(self.in_flight.lines) + self.part_lines
+
+    def take(self, limit: int) -> InFlight:
+        """Move up to ``limit`` lines that share their minute and what is granted in flight. The
+        parts of a split batch come first."""
+        if self.parts:
+            self.in_flight = self.parts.popleft()
+            self.part_lines -= len(self.in_flight.lines)
+            return self.in_flight
+        lines = self.lines
+        received, granted = lines[0][:2] if lines else ("", None)
+        self._in_flight_start = self.entered - len(lines)
+        self.in_flight = batch = _empty_batch(received, granted)
+        while lines and len(batch.lines) < limit and lines[0][:2] == (received, granted):
+            batch.lines.append(lines.popleft()[2])
+        return batch
+
+    def split(self, max_bytes: int, first_bytes: int | None = None) -> bytes | None:
+        """Divide the batch in flight into parts with bodies of at most ``max_bytes``, the first one
+        ``first_bytes``. Each part is a batch of its own from then on.
+
+        Returns the id of the first part, or ``None`` if there would be one part only.
+        """
+        whole = self.in_flight
+        found = list(part_ranges(whole.lines, max_bytes, first_bytes))
+        if len(found) < 2:
+            return None
+        parts = [
+            InFlight(whole.received, whole.lines[at : at + length], whole.granted, id_)
+            for at, length in found
+            for id_ in [part_id(whole.id, at, length)]
+        ]
+        self.parts.extendleft(reversed(parts))
+        self.part_lines += len(whole.lines)
+        self.remove_in_flight()
+        return parts[0].id
+
+    def remove_in_flight(self) -> None:
+        """Remove the batch in flight."""
+        self.in_flight = _empty_batch("", None)
+
+    def clear(self) -> None:
+        """Remove all lines."""
+        self.remove_in_flight()
+        self.lines.clear()
+        self.parts.clear()
+        self.part_lines = 0
+
+    def is_past(self, mark: int) -> bool:
+        """Return whether every line that had come when ``entered`` was ``mark`` has left."""
+        is_in_flight = self.in_flight.lines or self.parts
+        first = self._in_flight_start if is_in_flight else self.entered - len(self.lines)
+        return first >= min(mark, self.entered)
+
+    def dated_lines(self) -> list[tuple[str, bytes]]:
+        """List every line, waiting or in flight, with its minute."""
+        batches = (self.in_flight, *self.parts)
+        in_flight = ((batch.received, line) for batch in batches for line in batch.lines)
+        return [*((each[0], each[2]) for each in self.lines), *in_flight]
+
+    def replace(self, replacements: Mapping[tuple[str, int], bytes]) -> None:
+        """Replace lines, and remove those whose replacement is empty. The key is a line's minute
+        and its ``id``, so the caller keeps the replaced lines alive."""
+        for batch in (self.in_flight, *self.parts):
+            left = [replacements.get((batch.received, id(line)), line) for line in batch.lines]
+            batch.lines[:] = filter(None, left)
+        self.parts = deque(part for part in self.parts if part.lines)
+        self.part_lines = sum(len(part.lines) for part in self.parts)
+        number = len(self.lines)
+        new = [(at, to, replacements.get((at, id(line)), line)) for at, to, line in self.lines]
+        self.lines.clear()
+        self.lines.extend(each for each in new if each[2])
+        self.entered -= number - len(self.lines)
+
+
+def _empty_batch(received: str, granted: Granted) -> InFlight:
+    return InFlight(received, [], granted, secrets.token_bytes(16))
+
+
+class RecordQueue:
+    """At most ``limit`` records. ``take`` returns up to ``batch`` of them; for fewer it waits
+    ``interval`` seconds. With ``oldest``, a full queue drops its oldest record for a new one.
+
+    Any thread may put records in; one thread at a time takes them. The thread that delivers or
+    redacts records holds ``delivery_lock``.
+    """
+
+    def __init__(self, limit: int, batch: int, interval: float, *, oldest: bool) -> None:
+        self.account: Account = Account()
+        self.delivery_lock: threading.Lock = threading.Lock()
+        self.is_abandoned: bool = False
+        self._counts = TallyAccumulator(self.account)
+        self._limit, self._batch, self._interval = limit, batch, interval
+        self._oldest = oldest
+        self._deferred: deque[Admission] = deque()
+        self._backlog = Backlog()
+        self._received, self._minute_start, self._minute_end = "", 0, 0
+        self._is_urgent = self._is_closed = self._is_locked = False
+        self._lock = threading.RLock()
+        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._progress = threading.Condition()
+
+    def __repr__(self) -> str:
+        return f"<RecordQueue of {len(self._backlog)}>"
+
+    @property
+    def in_flight(self) -> InFlight:
+        """The batch in flight; without lines when there is none."""
+        return self._backlog.in_flight
+
+    def put(self, admission: Admission) -> bool:
+        """Count an event and enqueue its records.
+
+        Returns whether there were any, and all had room.
+        """
+        with self._lock:
+            if self._is_locked:
+                self._deferred.append(admission)
+                self._wake.put(None)
+                return bool(admission.encode())
+            self._is_locked = True
+            try:
+                has_room = self._enqueue(admission)
+                if self._deferred:
+                    self._enqueue_deferred()
+            finally:
+                self._is_locked = False
+        return has_room
+
+    def take(self) -> InFlight | None:
+        """Wait for records, and take the next batch in flight until it is acknowledged or split.
+
+        Returns a batch without lines after a minute without records, and ``None`` when the queue is
+        closed and empty, or abandoned.
+        """
+        lines, parts = self._backlog.lines, self._backlog.parts
+        if not parts and self._wait(lambda: lines or self._deferred or self._is_closed, _MINUTE):
+            self._wait(lambda: len(lines) >= self._batch or self._is_urgent, self._interval)
+        with self._locked():
+            if self.is_abandoned or (self._is_closed and not lines and not parts):
+                return None
+            batch = self._backlog.take(self._batch)
+            self._is_urgent = self._is_closed or (self._is_urgent and bool(lines))
+            return batch
+
+    def split(self, max_bytes: int, first_bytes: int | None = None) -> bytes | None:
+        """Divide the batch in flight into batches with bodies of at most ``max_bytes``, the first
+        one ``first_bytes``; the next calls of ``take`` return them in order.
+
+        Returns the id of the first one, or ``None`` if the batch is small enough.
+        """
+        with self._locked():
+            return self._backlog.split(max_bytes, first_bytes)
+
+    def acknowledge(self, number: int, *, spooled: bool = False, refused: int = 0) -> None:
+        """Count the ``number`` records in flight as delivered or spooled, except those refused, and
+        remove them."""
+        with self._locked():
+            if self.is_abandoned:  # counted as unsent, but it has arrived after all
+                self._count_loss("unsent", -number)
+            self.account.spooled += number if spooled else 0
+            self.account.delivered += 0 if spooled else number - refused
+            self._count_loss("refused", refused)
+            self._backlog.remove_in_flight()
+        self._notify()
+        if not spooled:  # the sink behind the spool may fail all the same
+            self._count_success()
+
+    def count_spool_delivered(self, number: int, *, refused: int = 0) -> None:
+        """Count records that went from the spool to the sink, some of which it refused."""
+        with self._locked():
+            self.account.spooled -= number
+            self.account.delivered += number - refused
+            self._count_loss("refused", refused)
+        self._count_success()
+
+    def count_spool_lost(self, number: int, why: Loss) -> None:
+        """Count records of the spool that are lost."""
+        with self._locked():
+            self.account.spooled -= number
+            self._count_loss(why, number)
+
+    def count_recovered(self, number: int) -> None:
+        """Count records of an earlier process that were found in the spool."""
+        with self._locked():
+            self.account.recovered += number
+            self.account.spooled += number
+
+    def count_failure(self, why: str) -> None:
+        """Count a failed attempt to deliver; ``why`` is the error's code or type."""
+        with self._locked():
+            self.account.failures += 1
+            is_new, self.account.failing = not self.account.failing, True
+        if is_new:
+            _log.warning("telemetry is not being delivered at present [%s]", why)
+
+    def redact(self, change: Redactor, why: Loss) -> int:
+        """Apply a redaction to every record in memory, and count those of which nothing is left as
+        lost. The caller holds ``delivery_lock``; other threads put records in meanwhile.
+
+        Returns how many records were changed or removed.
+        """
+        with self._locked():
+            lines = self._backlog.dated_lines()
+        replacements = {}
+        for received, line in lines:
+            left, number = change(line, received)
+            if number:
+                replacements[received, id(line)] = left
+        if replacements:
+            with self._locked():
+                before = len(self._backlog)
+                self._backlog.replace(replacements)
+                self._count_loss(why, before - len(self._backlog))
+            self._notify()
+        return len(replacements)
+
+    def wait_for_retry(self, seconds: float) -> bool:
+        """Wait before the next attempt to deliver; ``flush`` and ``close`` cut it short.
+
+        Returns whether to try again: not once the queue is abandoned.
+        """
+        self._is_urgent = False
+        self._wait(lambda: self._is_urgent or self.is_abandoned, seconds)
+        return not self.is_abandoned
+
+    def flush(self, seconds: float) -> bool:
+        """Wait until every record that is here now is acknowledged or lost.
+
+        Returns whether that happened within so many seconds.
+        """
+        with self._locked():
+            mark = self._backlog.entered
+        deadline = monotonic() + seconds
+        is_past = self._backlog.is_past
+        with self._progress:
+            while not is_past(mark) and (left := deadline - monotonic()) > 0:
+                self._is_urgent = True
+                self._wake.put(None)
+                self._progress.wait_for(lambda: is_past(mark), min(left, _WAKE_SECONDS))
+            return is_past(mark)
+
+    def close(self) -> None:
+        """Refuse all later records."""
+        with self._locked():
+            self._is_closed = self._is_urgent = True
+        self._wake.put(None)
+
+    def abandon(self) -> None:
+        """Refuse all later records, and count those that are here as lost."""
+        with self._locked():
+            self._is_closed = self.is_abandoned = True
+            self._count_loss("unsent", len(self._backlog))
+            self._backlog.clear()
+        self._wake.put(None)
+        self._notify()
+
+    def snapshot(self) -> Account:
+        """Copy the account. Called by code that has interrupted a change of the counts, it counts
+        the records of that change as queued."""
+        with self._locked() as is_nested:
+            found = copy.copy(self.account)
+            found.rejected, found.lost = Counter(found.rejected), Counter(found.lost)
+            found.content = Counter(found.content)
+            found.dropped = {name: Counter(why) for name, why in found.dropped.items()}
+            self._counts.add_to(found)
+            found.queued = len(self._backlog)
+            if is_nested:
+                placed = found.delivered + found.spooled + sum(found.lost.values())
+                found.queued = found.admitted + found.recovered - placed
+            return found
+
+    @contextmanager
+    def _locked(self) -> Iterator[bool]:
+        """Hold the lock, and make ``put`` defer what interrupts this thread meanwhile.
+
+        Yields whether this call is such an interruption itself: the lock is reentrant.
+        """
+        with self._lock:
+            was_locked, self._is_locked = self._is_locked, True
+            try:
+                if not was_locked:
+                    self._enqueue_deferred()
+                yield was_locked
+            finally:
+                self._is_locked = was_locked
+
+    def _wait(self, is_met: Callable[[], object], seconds: float) -> bool:
+        """Wait until a condition is met, and return whether it is. Wake-ups are only hints, since
+        they are sent without a lock."""
+        deadline = monotonic() + seconds
+        while not is_met():
+            try:
+                self._wake.get(timeout=max(0.0, deadline - monotonic()))
+            except Empty:
+                return bool(is_met())
+        return True
+
+    def _notify(self) -> None:
+        """Wake the callers of ``flush``."""
+        with self._progress:
+            self._progress.notify_all()
+
+    def _enqueue_deferred(self) -> None:
+        while self._deferred:
+            self._enqueue(self._deferred.popleft())
+
+    def _enqueue(self, admission: Admission) -> bool:
+        self._counts.add(admission)
+        payload = admission.encode()
+        if not payload:
+            return False
+        granted = admission.granted
+        if admission.verdict is not None:  # of a single event
+            return self._add(payload, granted)
+        lines = payload.splitlines(keepends=True)
+        return sum(self._add(line, granted) for line in lines) == len(lines)
+
+    def _add(self, line: bytes, granted: Granted) -> bool:
+        backlog, lines = self._backlog, self._backlog.lines
+        if self._is_closed:
+            self._count_loss("closed", 1)
+            return False
+        if len(lines) + len(backlog.in_flight.lines) + backlog.part_lines >= self._limit:
+            self._count_loss("queue_full", 1)
+            if not (self._oldest and lines):
+                return False
+            lines.popleft()
+        now = int(time())
+        if not self._minute_start <= now < self._minute_end:
+            self._start_minute(now)
+        lines.append((self._received, granted, line))
+        backlog.entered += 1
+        if len(lines) in (1, self._batch) and self._wake.empty():
+            self._wake.put(None)
+        return True
+
+    def _start_minute(self, now: int) -> None:
+        self._minute_start = now - now % _MINUTE
+        self._minute_end = self._minute_start + _MINUTE
+        self._received = to_minute(datetime.fromtimestamp(self._minute_start, UTC))
+
+    def _count_loss(self, reason: Loss, number: int) -> None:
+        if number:
+            self.account.lost[reason] += number
+            if not self.account.lost[reason]:
+                del self.account.lost[reason]
+
+    def _count_success(self) -> None:
+        with self._locked():
+            was_failing, self.account.failing = self.account.failing, False
+        if was_failing:
+            _log.warning("telemetry is being delivered again")

@@ -1,0 +1,321 @@
+"""The last step of a delivery: a sink on this machine, or a sidecar."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import ssl
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from time import monotonic
+from typing import TYPE_CHECKING, Protocol
+
+from collector.contracts import Batch
+from collector.errors import CollectorError, ConfigError, DeliveryError, Unacceptable
+from collector.schema import Schema
+from collector.sdk.body_limit import BodyLimit, BodyTooLarge
+from collector.sdk.http_client import FAILURES, HttpConnection, Response
+from collector.sdk.settings import Settings
+from collector.sdk.target import Target
+
+if TYPE_CHECKING:
+    from collector.sinks.sink import Sink
+
+__all__ = ["Sender", "Sidecar", "open_sender", "open_sink_of"]
+
+_log = logging.getLogger("collector.sdk")
+_OVERDUE = "cannot delete expired data: disk full or file in use"
+_PRUNED = "expired data is deleted"
+_IDLE_SECONDS = 3600.0
+"""A sink does its upkeep at least as often, however much comes in."""
+
+_PATH = "/v1/records"
+_TOO_LARGE = 413
+_PERMANENT = frozenset({400, _TOO_LARGE, 415, 422})
+"""Refusals for good. Other statuses may change, when a token is set or the sidecar gets the newer
+schema."""
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_LONGEST_PAUSE = 300
+_COUNTS = re.compile(rb'\{"received":([0-9]{1,9}),"admitted":([0-9]{1,9}),"rejected":\{.*\}\}')
+_UNREACHABLE = "the sidecar cannot be reached, or did not answer in time; is it running?"
+_NOT_ACCEPTED = (
+    "the sidecar did not accept the records; see its log, and whether token and schema fit"
+)
+
+
+class Sender(Protocol):
+    """A sink as the SDK needs it."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the sink is on this machine, so that an exchange takes moments."""
+
+    @property
+    def body_limit(self) -> int | None:
+        """The size in bytes that a batch should have at most when it is sent; ``None``: any."""
+
+    def next_body_limit(self) -> int | None:
+        """Return the limit for the next batch that is made, which may try a larger size."""
+
+    def send(self, *batches: Batch) -> int:
+        """Deliver batches durably; without any, do the sink's upkeep.
+
+        Returns how many of the records the sink refuses for good. Raises ``DeliveryError``, and,
+        with a limit, ``BodyTooLarge`` for a batch that must be split.
+        """
+
+    def release(self) -> None:
+        """Close what a child process must not inherit; the next ``send`` opens it again."""
+
+    def end_by(self, moment: float) -> None:
+        """Limit the exchange at hand, and all later ones, to this moment of ``time.monotonic``."""
+
+
+class LocalSender:
+    """A sink of this machine. Logs once that the sink cannot delete expired data, and once that it
+    has. Records of a batch that the sink will never take are refused."""
+
+    is_local = True
+    body_limit = None
+
+    def __init__(self, opener: Callable[[], Sink]) -> None:
+        self._opener = opener
+        self._sink: Sink | None = opener()
+        self._is_overdue = False
+        self._idle_at = monotonic() + _IDLE_SECONDS
+
+    def next_body_limit(self) -> None:
+        """Return no limit."""
+
+    def send(self, *batches: Batch) -> int:
+        """Deliver batches."""
+        from collector.sinks.sink import contained, holds_expired  # noqa: PLC0415 - as below
+
+        sink = self._sink
+        if sink is None:
+            sink = self._sink = self._opener()
+        refused = _deliver(sink, batches) if batches else 0
+        if not batches:
+            self._idle_at = monotonic() + _IDLE_SECONDS
+            sink.idle()
+        elif monotonic() >= self._idle_at:
+            self._idle_at = monotonic() + _IDLE_SECONDS
+            with suppress(CollectorError), contained():  # the batches are delivered
+                sink.idle()
+        if holds_expired(sink) != self._is_overdue:
+            self._is_overdue = not self._is_overdue
+            _log.warning(_OVERDUE if self._is_overdue else _PRUNED)
+        return refused
+
+    def release(self) -> None:
+        """Close the sink until the next ``send``."""
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            from collector.sinks.sink import close_sink  # noqa: PLC0415 - not for a sidecar
+
+            close_sink(sink)
+
+    def end_by(self, moment: float) -> None:
+        """Do nothing: a local write has no time limit."""
+
+
+def _deliver(sink: Sink, batches: Sequence[Batch]) -> int:
+    """Deliver batches, and return how many of their records the sink refuses for good."""
+    refused: Sequence[Batch] = ()
+    try:
+        sink.deliver(*batches)
+    except Unacceptable as error:  # the sink has none of the batches
+        refused = [batch for batch in batches if batch.id == error.batch]
+        if not refused:
+            raise
+    number = sum(len(batch.records) for batch in refused)
+    others = [batch for batch in batches if batch not in refused]
+    return number + _deliver(sink, others) if refused and others else number
+
+
+class Sidecar:
+    """A sidecar: POST batches to its ``/v1/records``, over HTTP, TLS or a unix socket. A connection
+    is opened when it is needed.
+
+    Only the settings decide where batches go: no proxy, redirect or environment variable is
+    followed. The id of a batch is its idempotency key, so that sending it again is safe.
+
+    Raises ``ConfigError`` E212 when the files for TLS cannot be used.
+    """
+
+    is_local = False
+
+    def __init__(self, target: Target, settings: Settings) -> None:
+        self._target = target
+        self._timeout = settings.timeout
+        self._headers = {
+            "Host": _host(target),
+            "Accept-Encoding": "identity",
+            "Content-Type": "application/x-ndjson",
+            "Connection": "keep-alive",
+        }
+        if settings.token:
+            self._headers["Authorization"] = f"Bearer {settings.token}"
+        self._context = _context(settings) if target.scheme == "https" else None
+        self._connection: HttpConnection | None = None
+        self._limit = BodyLimit()
+        self._not_before = 0.0
+        self._deadline = self._end = math.inf
+
+    def __repr__(self) -> str:
+        return f"<Sidecar by {self._target.scheme}>"
+
+    @property
+    def body_limit(self) -> int:
+        """The size in bytes that a body should have at most, learned from the responses."""
+        return self._limit.bytes
+
+    def next_body_limit(self) -> int:
+        """Return the limit for the next body, which may be larger for a trial."""
+        return self._limit.next()
+
+    def send(self, *batches: Batch) -> int:
+        """Send batches, and return how many of their records the sidecar refuses for good.
+
+        Raises ``BodyTooLarge`` when it refuses a batch of several records for its size, and
+        ``DeliveryError`` E510 when it did not accept a batch, or the response was lost.
+        """
+        return sum(map(self._send, batches))
+
+    def end_by(self, moment: float) -> None:
+        """Limit the exchange at hand, and all later ones, to this moment of ``time.monotonic``."""
+        self._end = moment
+
+    def release(self) -> None:
+        """Close the connection until the next ``send``."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _send(self, batch: Batch) -> int:
+        if monotonic() < self._not_before:
+            raise DeliveryError("E510", _NOT_ACCEPTED)
+        from collector.sinks.line_sink import lines  # noqa: PLC0415 - not for a local sink
+
+        body, number = b"".join(lines(batch)), len(batch.records)
+        headers = {"Content-Length": str(len(body)), "Idempotency-Key": batch.id.hex()}
+        if batch.granted is not None:
+            headers["Collector-Granted"] = " ".join(batch.granted)
+        response = self._request(body, headers)
+        if response is None:
+            raise DeliveryError("E510", _UNREACHABLE)
+        if response.status == _TOO_LARGE and number > 1:
+            self._limit.refused(len(body))
+            raise BodyTooLarge
+        if response.status in _PERMANENT:
+            return number
+        found = _COUNTS.fullmatch(response.body) if response.status == 200 else None
+        if found is None:
+            raise DeliveryError("E510", _NOT_ACCEPTED)
+        self._limit.accepted(len(body))
+        return max(0, number - int(found[2]))
+
+    def _request(self, body: bytes, headers: dict[str, str]) -> Response | None:
+        """Return the response, or ``None`` if there is none in time. If a connection that was open
+        already fails, the sidecar may have closed it meanwhile: try a new one."""
+        fields = "".join(f"{name}: {text}\r\n" for name, text in (self._headers | headers).items())
+        head = f"POST {self._target.prefix}{_PATH} HTTP/1.1\r\n{fields}\r\n".encode("ascii")
+        self._deadline = monotonic() + self._timeout
+        was_open = self._connection is not None and self._connection.is_quiet()
+        if not was_open:
+            self.release()
+        response = self._exchange(head, body)
+        if response is None and was_open:
+            response = self._exchange(head, body)
+        if response is not None:
+            self._wait_as_told(response.headers.get("retry-after", ""))
+        return response
+
+    def _exchange(self, head: bytes, body: bytes) -> Response | None:
+        """Return the response, or ``None``. Close the connection unless it can be used again."""
+        is_reusable = False
+        try:
+            if self._connection is None:
+                self._connection = HttpConnection(self._target, self._context, self._until)
+            response = self._connection.exchange(head, body)
+            is_reusable = self._connection.is_reusable
+        except FAILURES:
+            return None
+        finally:
+            if not is_reusable:
+                self.release()
+        return response
+
+    def _until(self) -> float:
+        return min(self._deadline, self._end)
+
+    def _wait_as_told(self, after: str) -> None:
+        if after.isascii() and after.isdigit():
+            self._not_before = monotonic() + min(int(after[:9]), _LONGEST_PAUSE)
+
+
+def _host(target: Target) -> str:
+    """Return the value of the header ``Host``."""
+    host = f"[{target.host}]" if ":" in target.host else target.host
+    if target.scheme == "unix" or target.port == _DEFAULT_PORTS[target.scheme]:
+        return host
+    return f"{host}:{target.port}"
+
+
+def _context(settings: Settings) -> ssl.SSLContext:
+    """Make a context for TLS 1.2 and later, with host names checked. The standard library's default
+    context writes session keys to a file if an environment variable is set."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    name = "ca"
+    with suppress(OSError, ValueError):  # ssl.SSLError is an OSError
+        if settings.ca is None:
+            context.load_default_certs()
+        else:
+            context.load_verify_locations(settings.ca)
+        name = "certificate"
+        if settings.certificate is not None:
+            context.load_cert_chain(settings.certificate, password=lambda: b"")
+        return context
+    raise ConfigError("E212", f"the file of `{name}` cannot be used; it must be a PEM file")
+
+
+def open_sender(settings: Settings, schema: Schema, stack: ExitStack) -> Sender:
+    """Open the target of the settings, and let ``stack`` close it.
+
+    Raises ``ConfigError`` and ``DeliveryError`` when it cannot be used.
+    """
+    target = settings.target
+    if target.is_file:
+        sender = LocalSender(lambda: open_sink_of(target, schema))
+        stack.callback(sender.release)
+        return sender
+    sidecar = Sidecar(target, settings)
+    stack.callback(sidecar.release)
+    return sidecar
+
+
+def open_sink_of(target: Target, schema: Schema, *, wait: float | None = None) -> Sink:
+    """Open the sink of a target; with ``wait``, only to redact it, waiting so many seconds for
+    readers.
+
+    Raises ``ConfigError`` E209 for a type that the SDK cannot use, and what the type raises.
+    """
+    from collector.config.sink_types import settings_of  # noqa: PLC0415 - not for a sidecar
+    from collector.sinks.sink import Opening, open_sink, sink_type  # noqa: PLC0415
+
+    settings = settings_of(target.sink_type).at(target.sink_type, target.path)
+    if not (settings.is_local and sink_type(settings).is_shared):
+        raise ConfigError(
+            "E209", "`to` must name a type of sinks that is local, and that processes can share"
+        )
+    opening = Opening(
+        target.sink_type,
+        (schema,),
+        target.path.parent,
+        is_offline=wait is not None,
+        wait=wait or 0.0,
+        is_shared=True,
+    )
+    return open_sink(settings, opening)

@@ -1,0 +1,365 @@
+"""Delivery through an on-disk spool: records are on disk first, and outlive the process.
+
+A thread for each spool (``Drain``) delivers its batches; the drains share one sink. Processes that
+run at once (workers, a tool started twice) have spools of their own, in the subdirectories ``0``,
+``1`` and so on. The next process delivers what an earlier one left, whichever subdirectory it gets.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from time import monotonic
+
+from collector.contracts import Batch, Layout, PendingBatch, Subject, Tally
+from collector.drain import Drain
+from collector.errors import CollectorError, ConfigError, DeliveryError
+from collector.filter.redaction import RedactionRule
+from collector.ledger import Note
+from collector.retention.upkeep import SpoolOutcome, clear, prune
+from collector.schema import Schema
+from collector.sdk.body_limit import BodyTooLarge, part_id, part_ranges
+from collector.sdk.queue import RecordQueue
+from collector.sdk.sender import Sender
+from collector.sinks.sink import Sink
+from collector.spool import FILE_NAME, Spool
+from collector.spool.file import SpoolFile
+from collector.spool.lock import InUse
+
+__all__ = ["SpooledDelivery", "claim", "open_unclaimed", "redact_spool"]
+
+_STOP_SECONDS = 0.5
+"""How long an exchange may take to notice that its time is over."""
+_MOST_SPOOLS = 1_000
+
+
+class SpooledDelivery:
+    """Deliver into the first of ``spools``; from all of them, drains deliver to the sink. Data
+    over its retention is removed when the spools are opened, and by ``prune``."""
+
+    def __init__(
+        self,
+        name: str,
+        spools: list[Spool],
+        sender: Sender,
+        queue: RecordQueue,
+        *,
+        schema: Schema,
+        stack: ExitStack,
+    ) -> None:
+        self.sender: Sender = sender
+        self._spools, self._queue, self._schema = spools, queue, schema
+        for spool in spools:
+            _prune(spool, schema)
+            queue.count_recovered(spool.depth())
+        self._parked: list[tuple[Spool, SpoolFile]] = []
+        self._shared = _SharedSender(sender, queue, stack)
+        self._drains = [
+            Drain(name, _SpoolSink(self._shared, spool), spool, lock=self._shared)
+            for spool in spools
+        ]
+        for drain in self._drains:
+            drain.start()
+
+    def deliver(self, batch: Batch) -> None:
+        """Write the batch to the spool."""
+        number = batch.payload.count(b"\n")
+        tally = Tally(number, number, bytes_out=len(batch.payload))
+        layout = self._schema.layout
+        pending = PendingBatch(layout, batch.received, batch.payload, tally, batch.granted)
+        self._spools[0].put(pending).result()
+        self._queue.acknowledge(number, spooled=True)
+
+    def tidy(self) -> None:
+        """Do nothing: the drains let the sink do its upkeep."""
+
+    def prune(self) -> None:
+        """Remove what is over its retention from the spools, unless a drain is delivering."""
+        with suppress(CollectorError), self.paused(0.0) as spools:
+            gone = sum(_prune(spool, self._schema) for spool in spools)
+            self._queue.count_spool_lost(gone, "expired")
+
+    @contextmanager
+    def paused(self, seconds: float) -> Iterator[Sequence[Spool]]:
+        """Pause the drains, and yield the spools."""
+        if not self._shared.acquire(seconds):
+            raise DeliveryError("E510", "records are being delivered all the time; try again later")
+        try:
+            yield self._spools
+        finally:
+            self._shared.release()
+
+    def before_fork(self, stack: ExitStack, seconds: float) -> None:
+        """Release the sink, and park the threads that write spools between two commits."""
+        deadline = monotonic() + seconds
+        if self._shared.acquire(seconds if self.sender.is_local else 0.0):
+            stack.callback(self._shared.release)
+            self.sender.release()
+        go_on = threading.Event()
+        stack.callback(self._parked.clear)
+        stack.callback(go_on.set)
+        for spool in self._spools:
+            parked: SimpleQueue[SpoolFile] = SimpleQueue()
+            with suppress(CollectorError, Empty):
+                spool.submit(partial(_park, parked, go_on))
+                file = parked.get(timeout=max(0.0, deadline - monotonic()))
+                self._parked.append((spool, file))
+
+    def after_fork(self) -> None:
+        """Close the handles of the spools, which are the parent's."""
+        for spool, file in self._parked:
+            file.close()
+            spool.lock.release()
+
+    def close(self, seconds: float) -> None:
+        """Let the drains finish within so many seconds, and close spools and sink."""
+        deadline = monotonic() + seconds
+        for drain in self._drains:
+            drain.finish()
+        for drain in self._drains:
+            drain.join(max(0.0, deadline - monotonic()))
+            drain.stop()
+        self._shared.stop()  # before the spools close: what was counted is noted there
+        for spool in self._spools:
+            spool.close()
+
+
+def _park(parked: SimpleQueue[SpoolFile], go_on: threading.Event, file: SpoolFile) -> None:
+    """Keep the thread that writes a spool, and those that read it, out of its file."""
+    parked.put(file)
+    go_on.wait()
+
+
+def claim(root: Path, limit: int, sink: str, layouts: Iterable[Layout]) -> list[Spool]:
+    """Open the spool of the first free subdirectory, and those of other free ones that hold
+    records.
+
+    Raises ``ConfigError`` E203 when the directory cannot be used, or none is free.
+    """
+    found: list[Spool] = []
+    try:
+        for number in range(_MOST_SPOOLS):
+            directory = root / str(number)
+            if found and not (directory / FILE_NAME).exists():
+                if not directory.exists():
+                    break
+                continue
+            spool = _open_if_free(directory, limit, sink, layouts)
+            if spool is None:
+                continue
+            if found and not spool.depth():
+                spool.close()
+            else:
+                found.append(spool)
+    except BaseException:
+        for spool in found:
+            spool.close()
+        raise
+    if found:
+        return found
+    raise ConfigError("E203", "all subdirectories of the spool's directory are in use")
+
+
+@contextmanager
+def open_unclaimed(root: Path, limit: int, sink: str) -> Iterator[list[Spool]]:
+    """Open the spools that no process has open.
+
+    Raises ``ConfigError`` E203 when one cannot be used.
+    """
+    with ExitStack() as stack:
+        directories = [path for path in root.glob("[0-9]*") if (path / FILE_NAME).exists()]
+        found = (_open_if_free(path, limit, sink, ()) for path in sorted(directories))
+        yield [stack.enter_context(spool) for spool in found if spool is not None]
+
+
+def _open_if_free(
+    directory: Path, limit: int, sink: str, layouts: Iterable[Layout]
+) -> Spool | None:
+    try:
+        # A sidecar knows a batch by its own id only. It is divided when it is too large for that.
+        return Spool(directory / FILE_NAME, limit=limit, sinks=[sink], layouts=layouts, split=False)
+    except InUse:
+        return None
+
+
+def redact_spool(
+    spool: Spool,
+    reason: RedactionRule,
+    subject: Subject,
+    *,
+    rows: int,
+    wait: float,
+    queue: RecordQueue | None,
+) -> SpoolOutcome:
+    """Remove a person's data from a spool, and write that to its ledger, together with how many
+    ``rows`` of the sink were changed. ``queue`` has the account of the spool's records, if it is a
+    spool of this ``Collector``.
+
+    Raises ``DeliveryError`` E506, and ``ConfigError`` E203.
+    """
+    cleared = clear(spool, reason, since=datetime.fromisoformat(subject.start), wait=wait)
+    if queue is not None:
+        queue.count_spool_lost(cleared.outcome.gone, "withdrawn")
+    entry = Note.of(
+        "amendment",
+        command="sdk withdraw",
+        field=subject.field,
+        rows=rows,
+        batches=cleared.batches,
+        files=cleared.files,
+    )
+    spool.note(entry).result()
+    return cleared
+
+
+class _SharedSender:
+    """The sink of several spools, for one drain at a time. As a context, it is a drain's from
+    reading batches until they are noted as delivered. Counts the records in the queue's account."""
+
+    def __init__(self, sender: Sender, queue: RecordQueue, stack: ExitStack) -> None:
+        self._sender, self._queue, self._stack = sender, queue, stack
+        self._lock = threading.Lock()
+        self._unsent: set[bytes] = set()
+        self._counting = threading.Lock()
+        self._is_counted = self._is_stopped = False
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def acquire(self, seconds: float = -1) -> bool:
+        """Wait for the drain that has the sink. Returns whether it is the caller's now."""
+        return self._lock.acquire(timeout=seconds)
+
+    def release(self) -> None:
+        """Let the next drain have the sink, which is closed if there is none."""
+        try:
+            with self._counting:
+                self._is_counted = False
+                is_stopped = self._is_stopped
+            if is_stopped:
+                self._stack.close()
+        finally:
+            self._lock.release()
+
+    def stop(self) -> None:
+        """Fail all later deliveries, and close the sink.
+
+        A delivery under way has half a second to end. After that it is not counted: the spool
+        closes, and the next process delivers it again. The sink is closed when it ends.
+        """
+        is_free = self.acquire(_STOP_SECONDS)
+        with self._counting:
+            self._is_stopped, is_counted = True, self._is_counted
+        if is_free or (is_counted and self.acquire()):  # what is counted is noted in a moment
+            self.release()
+
+    def deliver(self, spool: Spool, batches: Sequence[Batch]) -> None:
+        """Send batches of a spool to the sink."""
+        try:
+            if self._is_stopped:
+                raise _too_late()
+            number, refused = self._send_all(spool, batches)
+        except BaseException as error:
+            why = error.code if isinstance(error, CollectorError) else type(error).__name__
+            self._queue.count_failure(why)
+            raise
+        with self._counting:
+            if self._is_stopped:
+                raise _too_late()
+            if batches:
+                self._is_counted = True
+                self._queue.count_spool_delivered(number, refused=refused)
+
+    def _send_all(self, spool: Spool, batches: Sequence[Batch]) -> tuple[int, int]:
+        """Send batches, and return how many records have left the spool, and how many of these the
+        sink refused.
+
+        A batch that is too large is divided in the spool before one of its parts is sent: so the
+        parts stay the same, whatever is redacted or happens to process and sink meanwhile.
+        """
+        if not batches or self._sender.body_limit is None:
+            return sum(len(batch.records) for batch in batches), self._sender.send(*batches)
+        number = refused = 0
+        for batch in batches:
+            try:
+                refused += self._send(batch)
+            except BodyTooLarge:
+                self._divide(spool, batch.id)
+            else:
+                number += len(batch.records)
+        return number, refused
+
+    def _send(self, batch: Batch) -> int:
+        """Send a batch. A part that was never sent, and is larger than the limit by now, is divided
+        without asking the sidecar: it cannot have that under the part's id."""
+        limit = self._sender.body_limit
+        if batch.id in self._unsent and limit is not None:
+            self._unsent.remove(batch.id)
+            if len(list(part_ranges(_lines(batch), limit))) > 1:
+                raise BodyTooLarge
+        return self._sender.send(batch)
+
+    def _divide(self, spool: Spool, id_: bytes) -> None:
+        made: list[Batch] = []
+
+        def parts_of(whole: Batch) -> list[Batch]:
+            made[:] = _parts(whole, self._sender.body_limit or 1)
+            return made
+
+        spool.divide(id_, parts_of).result()
+        self._unsent.update(part.id for part in made)
+
+
+def _too_late() -> DeliveryError:
+    return DeliveryError("E510", "the time for delivery is over")
+
+
+class _SpoolSink(Sink):
+    """The sink as the drain of one spool sees it."""
+
+    def __init__(self, shared: _SharedSender, spool: Spool) -> None:
+        self._shared, self._spool = shared, spool
+
+    def deliver(self, *batches: Batch) -> None:
+        self._shared.deliver(self._spool, batches)
+
+    def idle(self) -> None:
+        self._shared.deliver(self._spool, ())
+
+
+def _parts(whole: Batch, max_bytes: int) -> list[Batch]:
+    """Divide a batch into batches with bodies of at most ``max_bytes``."""
+    lines = _lines(whole)
+    return [
+        replace(
+            whole,
+            id=part_id(whole.id, start, length),
+            payload=b"".join(lines[start : start + length]),
+        )
+        for start, length in part_ranges(lines, max_bytes)
+    ]
+
+
+def _lines(batch: Batch) -> list[bytes]:
+    return batch.payload.splitlines(keepends=True)
+
+
+def _prune(spool: Spool, schema: Schema) -> int:
+    """Remove what is over its retention, and return how many records are gone. After an error, the
+    next pass removes the rest."""
+    cleared = None
+    with suppress(CollectorError):
+        cleared = prune(spool, schema)
+        if cleared:
+            batches, files = cleared.batches, cleared.files
+            spool.note(Note.of("prune", command="sdk prune", batches=batches, files=files))
+    return cleared.outcome.gone if cleared else 0

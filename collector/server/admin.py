@@ -1,0 +1,144 @@
+"""The pages of the admin address: health, metrics and a first page.
+
+Responses are constants and numbers. Only known paths are answered; nothing of a request is echoed
+or logged. ``Host`` must be a name of this server and ``Origin`` its own, so that a web page in a
+browser can reach none of it, also through a host name that resolves to this address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from ipaddress import ip_address
+from typing import Literal
+
+from collector.ingest.refusals import Headers
+from collector.ingest.request import HttpRequest
+from collector.ingest.responses import HttpResponse
+from collector.ops.metrics import CONTENT_TYPE
+
+__all__ = ["AdminPages", "Readiness", "State"]
+
+State = Literal["ok", "late", "failing"]
+"""``late`` is a warning that leaves the process ready."""
+Readiness = Callable[[], Mapping[str, State]]
+
+_TEXT = "text/plain; charset=utf-8"
+_HTML = "text/html; charset=utf-8"
+_HEADERS = (
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
+_HEALTH = ("/livez", "/readyz")
+"""The paths of probes, which have no tokens, and get one word."""
+_MARKS: dict[State, str] = {"ok": "+", "late": "!", "failing": "-"}
+_PAGE = b"""<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>Collector</title>
+<h1>Collector</h1>
+<p>Telemetry that can hold nothing but an allowlist.</p>
+<ul>
+<li><a href="/livez">/livez</a>: the process runs</li>
+<li><a href="/readyz?verbose">/readyz?verbose</a>: it receives and keeps what comes</li>
+<li><a href="/metrics">/metrics</a>: counts, for Prometheus</li>
+</ul>
+</html>
+"""
+
+
+_REFUSALS = {
+    401: "a bearer token is needed",
+    403: "requests of other origins are refused",
+    404: "there is no such path",
+    405: "only GET and HEAD are answered",
+    421: "this host name is not served here",
+}
+_EXTRA_HEADERS: dict[int, Headers] = {
+    401: ((b"www-authenticate", b"Bearer"),),
+    405: ((b"allow", b"GET, HEAD"),),
+}
+
+
+class AdminPages:
+    """The HTTP handler of the admin address.
+
+    ``readiness`` is called for each ``/readyz``; ``hosts`` are names that are accepted besides
+    those of loopback; ``admits`` judges the ``Authorization`` header of requests for more than
+    health (``None``: all are let in).
+    """
+
+    def __init__(
+        self,
+        readiness: Readiness,
+        metrics: Callable[[], bytes],
+        *,
+        hosts: Iterable[str] = (),
+        admits: Callable[[bytes | None], bool] | None = None,
+    ) -> None:
+        self._readiness = readiness
+        self._metrics = metrics
+        self._hosts = frozenset(hosts)
+        self._admits = admits
+
+    def __repr__(self) -> str:
+        return "<AdminPages>"
+
+    async def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Respond to a request."""
+        if refused := self._refusal(request):
+            return _response(refused, _TEXT, f"{_REFUSALS[refused]}\n".encode())
+        if request.path == "/livez":
+            return _response(200, _TEXT, b"ok\n")
+        if request.path == "/readyz":
+            is_asked = request.query.split(b"=")[0] == b"verbose"
+            return self._ready(is_verbose=is_asked and self._has_token(request))
+        if request.path == "/metrics":
+            return _response(200, CONTENT_TYPE, self._metrics())
+        return _response(200, _HTML, _PAGE)
+
+    def _refusal(self, request: HttpRequest) -> int:
+        """Return the status of a refusal, or 0."""
+        hosts = request.headers.get(b"host", ())
+        if len(hosts) != 1 or not self._is_own(hosts[0]):
+            return 421
+        own = (b"http://" + hosts[0], b"https://" + hosts[0])
+        if any(origin not in own for origin in request.headers.get(b"origin", ())):
+            return 403
+        if request.path not in (*_HEALTH, "/metrics", "/"):
+            return 404
+        if request.method not in ("GET", "HEAD"):
+            return 405
+        return 0 if request.path in _HEALTH or self._has_token(request) else 401
+
+    def _has_token(self, request: HttpRequest) -> bool:
+        """Return whether the request has a token, or needs none."""
+        return self._admits is None or self._admits(request.only(b"authorization"))
+
+    def _is_own(self, host: bytes) -> bool:
+        name = host.decode("ascii", "replace").lower()
+        bare, colon, port = name.rpartition(":")
+        if colon and port.isdigit() and "]" not in port:
+            name = bare
+        name = name[1:-1] if name.startswith("[") and name.endswith("]") else name
+        return name == "localhost" or name in self._hosts or _is_loopback(name)
+
+    def _ready(self, *, is_verbose: bool) -> HttpResponse:
+        states = self._readiness()
+        is_ready = "failing" not in states.values()
+        lines = [f"[{_MARKS[state]}] {name} {state}" for name, state in states.items()]
+        lines = [*(lines if is_verbose else []), "ready" if is_ready else "not ready"]
+        text = "".join(f"{line}\n" for line in lines)
+        return _response(200 if is_ready else 503, _TEXT, text.encode())
+
+
+def _response(status: int, content_type: str, body: bytes) -> HttpResponse:
+    headers = ((b"content-type", content_type.encode()), *_HEADERS, *_EXTRA_HEADERS.get(status, ()))
+    return HttpResponse(status, headers, body)
+
+
+def _is_loopback(name: str) -> bool:
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,75 @@
+"""The life of a serving process: event loop, signals, and what its supervisor is told."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from time import monotonic
+from typing import Any, Literal
+
+from collector.ops.log import EventLog
+
+__all__ = ["loop_factory", "notify", "restore_signals", "signalled"]
+
+_REPEAT_SECONDS = 0.1
+"""A second signal within this time counts as the first: a terminal and a supervisor may both send
+one."""
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def signalled(loop: asyncio.AbstractEventLoop, log: EventLog) -> asyncio.Future[tuple[int, float]]:
+    """Return a future that SIGTERM or SIGINT sets to its number and its time (``monotonic``).
+
+    A second signal ends the process at once. Errors that no task gets go to the log.
+    """
+    loop.set_exception_handler(partial(_on_loop_error, log))
+    ending: asyncio.Future[tuple[int, float]] = loop.create_future()
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, _on_signal, ending, number)
+    return ending
+
+
+def restore_signals() -> None:
+    """Let the signals end the process again."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes the event loop: uvloop's where there is one, else asyncio's own."""
+    if sys.platform == "win32":
+        return None
+    import uvloop  # noqa: PLC0415 - not on every platform
+
+    return uvloop.new_event_loop
+
+
+def _on_signal(ending: asyncio.Future[tuple[int, float]], number: int) -> None:
+    if not ending.done():
+        ending.set_result((int(number), monotonic()))
+    elif monotonic() - ending.result()[1] > _REPEAT_SECONDS:
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+
+
+def _on_loop_error(log: EventLog, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    error = context.get("exception")
+    if isinstance(error, BaseException):
+        log.unexpected(error)
+    else:
+        log.library("asyncio")
+
+
+def notify(state: Literal["READY=1", "STOPPING=1"]) -> None:
+    """Send the state to ``NOTIFY_SOCKET``, if there is one."""
+    path = os.environ.get("NOTIFY_SOCKET", "")
+    if not path.startswith(("/", "@")):
+        return
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.sendto(state.encode(), "\0" + path[1:] if path.startswith("@") else path)

@@ -1,0 +1,183 @@
+"""Listening sockets, on TCP addresses and as socket files: check locations, and open them; the
+names and the certificate by which they are called."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
+from typing import Any
+
+from collector.config import Address, Config
+from collector.config.values import IpAddress, ip_addresses
+from collector.errors import ConfigError, InUse
+from collector.ingest.tls import Certificates
+
+__all__ = [
+    "BACKLOG",
+    "Location",
+    "accepted_hosts",
+    "certificates",
+    "check",
+    "hosts",
+    "opened",
+    "tcp",
+    "unix",
+]
+
+Location = Address | Path
+"""A TCP address, or the path of a socket file."""
+
+BACKLOG = 1024
+
+_REASONS = {
+    errno.EADDRINUSE: "another process listens there; stop it, or choose another address",
+    errno.EADDRNOTAVAIL: "this machine has no such address; choose one that it has",
+    errno.EACCES: "the system does not allow it; choose a port above 1023, or another place",
+    errno.EPERM: "the system does not allow it; choose another address",
+    errno.ENOENT: "its directory does not exist; make it, or choose another place",
+    errno.EEXIST: "there is a file that is no socket; choose another place",
+}
+
+
+def tcp(address: Address, setting: str) -> socket.socket:
+    """Open a listening socket. Raises ``ConfigError`` E207 with the setting and its address."""
+    listening, error_number = None, 0
+    try:
+        listening = _bound(_resolved(address)[0])
+        listening.listen(BACKLOG)
+    except OSError as error:
+        error_number = _number(error)
+    if listening is None or error_number:
+        raise _refused(f"`{setting}` ({address})", error_number, listening)
+    return listening
+
+
+def unix(path: Path, setting: str) -> socket.socket:
+    """Open a listening socket file with mode 0600. Raises ``ConfigError`` E207.
+
+    A socket file that a dead process left is replaced; one that a process listens on, or another
+    kind of file, is not.
+    """
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    error_number = 0
+    try:
+        if _is_stale(path):
+            path.unlink()
+        before = os.umask(0o177)
+        try:
+            listening.bind(str(path))
+        finally:
+            os.umask(before)
+        listening.listen(BACKLOG)
+    except OSError as error:
+        error_number = _number(error)
+    if error_number:
+        raise _refused(f"`{setting}`", error_number, listening)
+    return listening
+
+
+def opened(location: Location, setting: str, stack: ExitStack) -> socket.socket:
+    """Open a listening socket, closed and removed by ``stack``. Raises ``ConfigError`` E207."""
+    if isinstance(location, Address):
+        listening = tcp(location, setting)
+    else:
+        listening = unix(location, setting)
+        stack.callback(location.unlink, missing_ok=True)
+    stack.callback(listening.close)
+    return listening
+
+
+def check(location: Location, setting: str, *, is_every: bool = False) -> None:
+    """Check that a location can be listened on: the first address that a name resolves to, or
+    every one. Nothing is made or removed.
+
+    Raises ``ConfigError`` E207, and ``InUse`` if only another process is in the way.
+    """
+    error_number, what = 0, f"`{setting}`"
+    try:
+        if isinstance(location, Address):
+            what += f" ({location})"
+            for each in _resolved(location)[: None if is_every else 1]:
+                _bound(each).close()
+        else:
+            _is_stale(location)
+    except OSError as error:
+        error_number = _number(error)
+    if error_number:
+        raise _refused(what, error_number, None)
+
+
+def hosts(address: Address) -> tuple[IpAddress, ...]:
+    """Return the IP addresses that a host resolves to; none if it cannot be resolved."""
+    with suppress(OSError):
+        found = (str(each[4][0]).partition("%")[0] for each in _resolved(address))
+        return ip_addresses(*found)
+    return ()
+
+
+def certificates(config: Config) -> Certificates | None:
+    """Load certificate and key, if they are configured."""
+    chosen = config.tls
+    if chosen.certificate is None or chosen.key is None:
+        return None
+    return Certificates(chosen.certificate, chosen.key, chosen.client_ca)
+
+
+def accepted_hosts(address: Address | None, more: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names by which a loopback address may be called, with ``more`` of them; empty (any
+    name) for other addresses."""
+    if address is None or not address.is_loopback:
+        return ()
+    own = f"[{address.host}]" if ":" in address.host else address.host
+    bracketed = (f"[{name}]" if ":" in name else name for name in more)
+    return tuple(dict.fromkeys(["localhost", "127.0.0.1", "[::1]", own, *bracketed]))
+
+
+def _resolved(address: Address) -> list[Any]:
+    try:
+        return socket.getaddrinfo(*address, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except UnicodeError:  # a label of a name is empty or too long
+        raise socket.gaierror from None
+
+
+def _bound(resolved: Any) -> socket.socket:
+    """Return a socket that is bound to a resolved address, and does not listen."""
+    family, kind, protocol, _, address = resolved
+    with ExitStack() as stack:
+        found = stack.enter_context(closing(socket.socket(family, kind, protocol)))
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind(address)
+        stack.pop_all()
+    return found
+
+
+def _is_stale(path: Path) -> bool:
+    """Return whether a socket file has no listener; false if there is none. Raises ``OSError``
+    EADDRINUSE if it has one, and EEXIST for another kind of file."""
+    try:
+        is_socket = stat.S_ISSOCK(path.lstat().st_mode)
+    except FileNotFoundError:
+        return False
+    if not is_socket:
+        raise OSError(errno.EEXIST, "")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        if probe.connect_ex(str(path)) != errno.ECONNREFUSED:
+            raise OSError(errno.EADDRINUSE, "")
+    return True
+
+
+def _number(error: OSError) -> int:
+    return -1 if isinstance(error, socket.gaierror) else error.errno or -1
+
+
+def _refused(what: str, error_number: int, listening: socket.socket | None) -> ConfigError:
+    if listening is not None:
+        listening.close()
+    reason = _REASONS.get(error_number, "check its host name and port")
+    kind = InUse if error_number == errno.EADDRINUSE else ConfigError
+    return kind("E207", f"{what} cannot be listened on: {reason}")

@@ -1,0 +1,180 @@
+"""Check the settings against this machine, before the sidecar makes or changes a file.
+
+``config check`` and ``serve`` run the same checks. Only ``serve`` refuses what is in use by another
+process, which may be the sidecar that runs with this configuration.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from collector.config import Address, Loaded
+from collector.config.rules import SAME_ADDRESS
+from collector.config.values import overlap
+from collector.errors import CollectorError, ConfigError, ConfigFaults, Fault, InUse, SchemaError
+from collector.filter import Filter
+from collector.keyring import Keyring
+from collector.routing import flows
+from collector.schema import load_schema
+from collector.server import listeners
+from collector.server.components import Components, limits, tokens
+from collector.server.receivers import RECEIVERS
+from collector.sinks.sink import Opening, check_sink, sink_type
+from collector.spool import FILE_NAME as SPOOL_NAME
+from collector.spool import check as check_spool
+from collector.sqlite.files import check_directory
+
+__all__ = ["find_faults", "prepare"]
+
+_UNREADABLE = "E101"
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def find_faults(loaded: Loaded) -> list[Fault]:
+    """Return every fault of settings that are sound in themselves. Makes and changes nothing."""
+    return _Preflight(loaded, in_use=False).faults
+
+
+def prepare(loaded: Loaded) -> Components:
+    """Return the components, if there is no fault and all addresses are free; another process may
+    still take one later. Raises ``ConfigFaults``, and has made or changed nothing then."""
+    preflight = _Preflight(loaded, in_use=True)
+    if not preflight.faults:
+        preflight.try_addresses()
+    if preflight.faults or preflight.components is None:
+        raise ConfigFaults(preflight.faults)
+    return preflight.components
+
+
+class _Preflight:
+    """The checks of one configuration; with ``in_use``, also for what other processes use."""
+
+    def __init__(self, loaded: Loaded, *, in_use: bool) -> None:
+        self._loaded, self._config = loaded, loaded.config
+        self._in_use = in_use
+        self._faults: list[Fault] = []
+        self.components: Components | None = None
+        self._check_parts()
+        self._check_data()
+        self._check_receivers()
+        self._check_sinks()
+
+    @property
+    def faults(self) -> list[Fault]:
+        """Every fault once, in the order of the checks."""
+        return list(dict.fromkeys(self._faults))
+
+    def _try(
+        self, name: str, check: Callable[_P, _T], *args: _P.args, **options: _P.kwargs
+    ) -> _T | None:
+        """Run a check, if its setting is sound; note what it raises. Its faults may name other
+        settings."""
+        loaded = self._loaded
+        try:
+            return check(*args, **options) if loaded.sound(name) else None
+        except SchemaError as error:
+            self._faults += loaded.schema_faults(error)
+        except ConfigFaults as error:
+            named = (one for one in error.faults if loaded.sound(one.field))
+            self._faults += [loaded.fault(one.field, one.message, one.code) for one in named]
+        except CollectorError as error:
+            if self._in_use or not isinstance(error, InUse):
+                self._faults.append(loaded.fault(name, error.message, error.code))
+        return None
+
+    def _check_parts(self) -> None:
+        """Make what only reads files: filter, flows, limits, certificates and tokens."""
+        config = self._config
+        schema = self._try("schema", load_schema, config.schema_)
+        filter_ = schema and self._try("schema", Filter, schema, keys=Keyring())
+        found = schema and self._try("schema", flows, config, schema)
+        bounds = self._try("limits.wire", limits, config)
+        pair = self._try("tls.certificate", listeners.certificates, config)
+        accepted = self._try("auth.tokens", tokens, config)
+        if config.claims is not None:
+            self._try("claims", _check_claims, config.claims)
+        if filter_ and found and bounds:
+            self.components = Components(
+                config,
+                filter_=filter_,
+                flows=found,
+                limits=bounds,
+                certificates=pair,
+                tokens=accepted,
+            )
+
+    def _check_data(self) -> None:
+        if self._config.data is not None:
+            self._try("data", check_spool, self._config.data / SPOOL_NAME)
+
+    def _check_receivers(self) -> None:
+        """Check libraries and locations; two receivers do not share one address, however it is
+        named."""
+        seen: dict[str, Address] = {}
+        for receiver in RECEIVERS.values():
+            setting, location = receiver.setting, receiver.location(self._config)
+            if location is None or not self._loaded.sound(setting):
+                continue
+            if receiver.check is not None:
+                self._try(setting, receiver.check)
+            if isinstance(location, Path):
+                folder, data = location.parent, self._config.data or Path()
+                is_made = os.path.realpath(folder) == os.path.realpath(data)
+                self._try(setting, check_directory, folder, must_exist=not is_made)
+            else:
+                same = (other for other, theirs in seen.items() if _overlap(location, theirs))
+                if (other := next(same, None)) is not None:
+                    self._try(setting, _raise, ConfigError("E211", SAME_ADDRESS.format(other)))
+                seen[setting] = location
+            self._try(setting, listeners.check, location, setting, is_every=receiver.is_every)
+
+    def _check_sinks(self) -> None:
+        """Check types, directories, and what each type finds out by itself."""
+        data = self._config.data or Path()
+        for name, sink in self._config.sinks.on().items():
+            kind, before = self._try(f"sinks.{name}.type", sink_type, sink), len(self._faults)
+            paths = {f"sinks.{name}.{key}": path for key, path in sink.files().items()}
+            for setting, path in paths.items():
+                self._try(setting, check_directory, path.parent)
+            if kind and self.components and len(self._faults) == before:
+                opening = Opening(name, (self.components.schema,), data, is_offline=True)
+                self._try(next(iter(paths), "data"), check_sink, sink, opening)
+
+    def try_addresses(self) -> None:
+        """Listen on all addresses at once, and stop."""
+        with ExitStack() as stack:
+            for receiver in RECEIVERS.values():
+                location = receiver.location(self._config)
+                if isinstance(location, Address):
+                    self._try(receiver.setting, listeners.opened, location, receiver.setting, stack)
+
+
+def _overlap(first: Address, second: Address) -> bool:
+    """Return whether two addresses overlap, of which one had to be resolved to find out; else a
+    rule of the settings has compared them."""
+    if first.hosts and second.hosts:
+        return False
+    return overlap(first, listeners.hosts(first), second, listeners.hosts(second))
+
+
+def _check_claims(path: Path) -> None:
+    """Raise ``SchemaError`` for faults in a file of claims, ``ConfigError`` E203 for no file."""
+    from collector.claims.document import load_claims  # noqa: PLC0415 - for those who have one
+
+    try:
+        load_claims(path, is_own=True)
+    except SchemaError as error:
+        if error.code != _UNREADABLE:
+            raise
+    else:
+        return
+    raise ConfigError("E203", "the file of claims cannot be read")
+
+
+def _raise(error: ConfigError) -> None:
+    raise error

@@ -1,0 +1,212 @@
+"""Read a store without changing it: its tables of records, their columns and views, and counts."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from collector.errors import ConfigError, DeliveryError
+from collector.filter.stored import Values
+from collector.sinks.sink import Holding
+from collector.sinks.store_file import (
+    FOREIGN,
+    RESERVED_COLUMNS,
+    Table,
+    columns_of,
+    quoted,
+    require_known_format,
+    require_store,
+    run_or_raise,
+    tables,
+    view_of,
+)
+from collector.sqlite.files import connect
+from collector.sqlite.foreign import LONGEST_BYTES, foreign_columns, foreign_objects
+from collector.sqlite.wal import MAGIC, head, is_log
+
+__all__ = [
+    "Contents",
+    "Shape",
+    "check_store",
+    "contents",
+    "inventory",
+    "other_tables",
+    "read_or_raise",
+    "reading",
+    "shapes",
+]
+
+_OWN_TABLES = ("_delivered", "_remains", "_retention")
+_ROWS = 5_000
+_LONGEST_VALUE = 512
+"""Bytes: more than any kind has; its longest values are 64 characters."""
+_T = TypeVar("_T")
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a read-only connection to one state of a store's file. Its temporary tables are in
+    memory only.
+
+    Raises ``ConfigError`` E203 when there is no such file, ``DeliveryError`` when it cannot be read
+    (E501) or is of a newer version (E502); run queries by ``looked``.
+    """
+    if not path.is_file():
+        raise ConfigError("E203", "there is no store there; name its directory or its file")
+    db = connect(path)
+    if db is None:
+        raise DeliveryError("E501", FOREIGN)
+    with closing(db):
+        require_store(db)
+        yield db
+
+
+def check_store(path: Path, table: Table) -> None:
+    """Raise ``DeliveryError`` for a file that holds something else than a store of ours (E501), a
+    newer one (E502), or other columns (E504), as far as reading shows that. Nothing is made."""
+    text, has_log, has_index = b"", False, path.with_name(f"{path.name}-shm").exists()
+    log = path.with_name(f"{path.name}-wal")
+    with suppress(OSError):
+        text = head(path)
+        has_log = log.exists() and log.stat().st_size > 0 and is_log(log)
+    if text and text[:16] != MAGIC:
+        raise DeliveryError("E501", FOREIGN)
+    require_known_format(int.from_bytes(text[60:64]))
+    if not text or (has_log and not has_index):
+        return  # empty, or only to be read by a connection that may write
+    try:
+        _check_tables(path, table, "" if has_index else "&immutable=1")  # else an index is made
+    except DeliveryError as error:
+        if error.code != "E503":  # a store that is in use opens later
+            raise
+
+
+def _check_tables(path: Path, table: Table, way: str) -> None:
+    place = f"{path.absolute().as_uri()}?mode=ro{way}"
+    with closing(read_or_raise(lambda: sqlite3.connect(place, uri=True))) as db:
+        require_store(db)
+        read_or_raise(lambda: table.check(db))
+
+
+def read_or_raise(action: Callable[[], _T]) -> _T:
+    """Run an action that reads. Raises ``DeliveryError`` E501 or E503."""
+    return run_or_raise(action, "E501", FOREIGN)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A table of records: its columns with their types, and its view's columns, if it has one."""
+
+    table: str
+    columns: Mapping[str, str]
+    view: str | None
+    view_columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """The counts of a table. A row counts as many events as its ``count``; ``first`` and ``last``
+    are the minutes of the oldest and the newest."""
+
+    table: str
+    view: str | None
+    columns: Mapping[str, str]
+    rows: int
+    events: int
+    first: str | None
+    last: str | None
+
+
+def contents(db: sqlite3.Connection) -> list[Contents]:
+    """Count the rows and events of all tables of records."""
+    return [_counted(db, shape) for shape in shapes(db)]
+
+
+def shapes(db: sqlite3.Connection) -> list[Shape]:
+    """Return the tables of records, without those of other programs."""
+    return list(_shapes(db))
+
+
+def _shapes(db: sqlite3.Connection) -> Iterator[Shape]:
+    found = db.execute("PRAGMA main.table_list").fetchall()
+    strict = {name for _, name, kind, *_, is_strict in found if kind == "table" and is_strict}
+    views = {name for _, name, kind, *_ in found if kind == "view"}
+    for table in tables(db):
+        columns = columns_of(db, table)
+        if table in strict and columns.keys() >= set(RESERVED_COLUMNS):
+            view = view_of(table) if view_of(table) in views else None
+            yield Shape(table, columns, view, tuple(columns_of(db, view)) if view else ())
+
+
+def _counted(db: sqlite3.Connection, shape: Shape) -> Contents:
+    figures = "count(*), coalesce(sum(count), 0), min(received), max(received)"
+    (row,) = db.execute(f"SELECT {figures} FROM {quoted(shape.table)}")  # noqa: S608 - a table
+    return Contents(shape.table, shape.view, shape.columns, *row)
+
+
+def inventory(path: Path) -> list[Holding]:
+    """Count rows, and values of each column, table by table. Raises ``DeliveryError``."""
+    if not path.is_file() or not path.stat().st_size:
+        return []
+    with reading(path) as db:
+        return read_or_raise(lambda: [_holding(db, shape) for shape in shapes(db)])
+
+
+def stored_values(path: Path) -> Iterator[Values]:
+    """Yield the different values of each column, some thousand rows at a time, by table. A text
+    longer than any value of ours comes as its beginning. Raises ``DeliveryError``."""
+    if not path.is_file() or not path.stat().st_size:
+        return
+    with reading(path) as db:
+        db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_BYTES)
+        for shape in read_or_raise(lambda: shapes(db)):
+            names = ", ".join(_shortened(name, kind) for name, kind in shape.columns.items())
+            query = f"SELECT {names} FROM {quoted(shape.table)}"  # noqa: S608 - a table of ours
+            rows = read_or_raise(lambda query=query: db.execute(query))  # type: ignore[misc]
+            while some := read_or_raise(lambda rows=rows: rows.fetchmany(_ROWS)):  # type: ignore[misc]
+                columns = map(set, zip(*some, strict=True))
+                yield shape.table, dict(zip(shape.columns, columns, strict=True))
+
+
+def _shortened(name: str, kind: str) -> str:
+    """Return SQL for the values of a column, of which a bounded part is read."""
+    if kind in ("INTEGER", "REAL"):
+        return quoted(name)
+    value = f"CAST({quoted(name)} AS BLOB)"
+    long = f"substr({value}, 1, {_LONGEST_VALUE})"
+    return f"CASE WHEN length({value}) > {_LONGEST_VALUE} THEN {long} ELSE {quoted(name)} END"
+
+
+def other_tables(path: Path) -> int:
+    """Count the tables and views that are neither of records nor our own. Raises
+    ``DeliveryError``."""
+    with reading(path) as db:
+        return read_or_raise(lambda: _count_others(db))
+
+
+def _count_others(db: sqlite3.Connection) -> int:
+    found = shapes(db)
+    views = {each.view for each in found if each.view and _shows(each)}
+    fields = {name for each in found for name in (each.table, *each.columns)}
+    own = [name for name in _OWN_TABLES if columns_of(db, name)]
+    number = foreign_objects(db, {*_OWN_TABLES, *(each.table for each in found), *views})
+    return number + sum(1 for _ in foreign_columns(db, own, fields))
+
+
+def _shows(shape: Shape) -> bool:
+    """Return whether a view has no other names than its table, but for the dots."""
+    names = {*shape.columns, *(name.replace(".", "_") for name in shape.columns)}
+    return names.issuperset(shape.view_columns)
+
+
+def _holding(db: sqlite3.Connection, shape: Shape) -> Holding:
+    names = [name for name in shape.columns if name not in RESERVED_COLUMNS]
+    figures = ["count(*)", "min(received)", "max(received)"]
+    figures += [f"count({quoted(name)})" for name in names]
+    query = f"SELECT {', '.join(figures)} FROM {quoted(shape.table)}"  # noqa: S608 - a table of ours
+    number, first, last, *counts = db.execute(query).fetchone()
+    return Holding(shape.table, number, dict(zip(names, counts, strict=True)), first, last)

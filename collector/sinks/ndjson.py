@@ -1,0 +1,420 @@
+"""Records in files: NDJSON, synced before a batch counts as delivered, and rotated by size.
+
+Every name of a file is made of the configured path and a number, never of data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from collector.config.sink_settings import SinkSettings
+from collector.config.values import Location, Size, Whole
+from collector.contracts import Batch
+from collector.errors import ConfigError, DeliveryError, InUse
+from collector.filter.redaction import retention_redactor
+from collector.sinks.line_sink import LineSink, lines
+from collector.sinks.record_files import (
+    Change,
+    FileLock,
+    Mark,
+    Marks,
+    PruneSchedule,
+    files_of,
+    is_free,
+    pieces,
+    remove_unfinished,
+    rewrite,
+    rotate,
+    unfinished_files,
+)
+from collector.sinks.sink import Guarantee, Opening, Removal, Sink
+from collector.sqlite.files import check_file, sync
+
+__all__ = ["BEGIN", "NdjsonFile", "NdjsonSettings", "NdjsonSink", "files_of", "lines"]
+
+BEGIN = b'{"schema":"'
+"""The first bytes of each line."""
+_FOREIGN = "the file holds something else than records; name another"
+_IN_USE = "the file for records is in use by another process"
+_ROTATE = 64 << 20
+_KEEP = 8
+
+
+class NdjsonFile(Sink):
+    """A file that batches are appended to, one record a line, with ``received`` at its end.
+
+    Batches are on disk, whole, when ``deliver`` returns, and each is stored once by its id, as long
+    as it is among the newest 256: a state file, ``NAME.state``, has these ids and the length up to
+    which the file is whole; what is beyond it after a crash is truncated. Before the file would
+    exceed ``rotate`` bytes it is renamed to ``NAME.1``, that to ``NAME.2``, and so on; ``keep`` of
+    these are retained. Lines that arrive together are in random order. For one thread at a time.
+    The file belongs to one process, or to several that have it open as ``shared``.
+
+    ``prune`` is the change that removes expired fields: once a day, one file after the other.
+    ``pruned`` gets the number of changed or deleted lines, if there are any.
+
+    Raises ``ConfigError`` E203 when the path cannot be used, holds something else than records, or
+    another process writes there.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        rotate: int = _ROTATE,
+        keep: int = _KEEP,
+        shared: bool = False,
+        prune: Change | None = None,
+        pruned: Callable[[int], None] | None = None,
+    ) -> None:
+        self.path: Path = Path(path)
+        self._rotate = rotate
+        self._keep = keep
+        self._file = -1
+        self._length = 0
+        self._ids: deque[bytes] = deque(maxlen=Mark.MOST_IDS)
+        self._schedule = None if prune is None else PruneSchedule(self.path, prune, pruned)
+        self._lock = FileLock(_open_state(self.path), shared=shared)
+        self._marks = Marks(self._lock.handle)
+        message = _IN_USE
+        try:
+            with self._lock as is_locked:
+                if is_locked:
+                    self._open()
+                    return
+        except OSError:
+            message = "the file for records cannot be read; check its permissions"
+        self._lock.close()
+        raise ConfigError("E203", message)
+
+    def __repr__(self) -> str:
+        return f"<NdjsonFile of {self._length} bytes>"
+
+    @property
+    def is_held(self) -> bool:
+        """Whether expired data could not be removed yet."""
+        return self._schedule is not None and self._schedule.is_held
+
+    def deliver(self, *batches: Batch) -> None:
+        """Append new batches durably, as bytes of the spool's records. Raises ``DeliveryError``
+        E508."""
+        found = {_key(batch.id): lines(batch) for batch in batches}
+        origins = {_key(batch.id): _key(batch.origin) for batch in batches if batch.origin}
+        with self._lock as is_locked:
+            is_done = is_locked and self._append_new(found, origins)
+        if not is_done:
+            raise _refused()
+        if self._schedule is not None:
+            self._schedule.go_on(self._revise)
+
+    def idle(self) -> None:
+        """Prune, when due."""
+        self.deliver()
+
+    def revise(self, change: Change) -> int:
+        """Rewrite all files, finished ones too, by a change; return the number of changed or
+        deleted records.
+
+        A rewritten file is a new file. Raises ``DeliveryError`` E508, and then some files may be
+        rewritten already.
+        """
+        return sum(self._revise(path, change) for path in files_of(self.path))
+
+    def close(self) -> None:
+        """Close the file. Delivered batches are on disk already."""
+        self._close_file()
+        self._lock.close()
+
+    def _revise(self, path: Path, change: Change) -> int:
+        number = None
+        with self._lock as is_locked, suppress(OSError):
+            if is_locked and path != self.path:
+                number = rewrite(path, change) if path.exists() else 0
+            elif is_locked:
+                self._close_file()
+                self._open()
+                number = rewrite(path, change, self._note)
+                self._close_file()
+                self._open()
+            sync(path.parent)
+        if number is None:
+            raise _refused()
+        return number
+
+    def _note(self, inode: int, length: int) -> None:
+        self._marks.set(Mark(inode, length, tuple(self._ids)))
+
+    def _append_new(self, found: dict[bytes, list[bytes]], origins: dict[bytes, bytes]) -> bool:
+        """Append new batches; return ``False`` if the disk does not permit it."""
+        try:
+            if self._file < 0 or (self._lock.shared and self._has_changed()):
+                self._close_file()
+                self._open()
+        except OSError:
+            self._close_file()
+            return False
+        known = set(self._ids)
+        new = {
+            key: each
+            for key, each in found.items()
+            if known.isdisjoint((key, origins.get(key, key)))
+        }
+        try:
+            if new:
+                self._append(new.keys(), b"".join(_shuffled(list(chain(*new.values())))))
+        except OSError:
+            self._truncate()
+            return False
+        return True
+
+    def _has_changed(self) -> bool:
+        """Return whether another process has written since this one did. Its marks are read in any
+        case, so that ours gets the next number."""
+        found = self.path.stat()
+        mark = self._marks.get(found.st_ino, found.st_size)
+        return (mark.inode, mark.length) != (_inode(self._file), self._length)
+
+    def _append(self, keys: Iterable[bytes], data: bytes) -> None:
+        if self._length and self._length + len(data) > self._rotate:
+            self._rotate_files()
+        _write(self._file, data, self._length)
+        os.fsync(self._file)
+        ids = deque([*self._ids, *keys], maxlen=Mark.MOST_IDS)
+        self._marks.set(Mark(_inode(self._file), self._length + len(data), tuple(ids)))
+        self._ids = ids
+        self._length += len(data)
+
+    def _open(self) -> None:
+        """Open the file; truncate what an interrupted write left."""
+        remove_unfinished(self.path)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        file = os.open(self.path, flags, 0o600)
+        try:
+            with suppress(PermissionError):
+                os.fchmod(file, 0o600)
+            inode, size = _inode(file), os.fstat(file).st_size
+            mark = self._marks.get(inode, size)
+            length = mark.length if mark.inode == inode else size
+            if length < size:
+                os.ftruncate(file, length)
+                os.fsync(file)
+            self._marks.set(Mark(inode, length, mark.ids))
+            sync(self.path.parent)
+        except BaseException:
+            os.close(file)
+            raise
+        self._file, self._length = file, length
+        self._ids = deque(mark.ids, maxlen=Mark.MOST_IDS)
+
+    def _rotate_files(self) -> None:
+        """Rename the file, and open a new one."""
+        self._close_file()
+        rotate(self.path, self._keep)
+        self._open()
+
+    def _truncate(self) -> None:
+        """Truncate what was written of a batch; the file is reopened for the next one."""
+        if self._file >= 0:
+            with suppress(OSError):
+                os.ftruncate(self._file, self._length)
+        self._close_file()
+
+    def _close_file(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
+def _shuffled(lines: Sequence[bytes]) -> list[bytes]:
+    """Return lines in random order."""
+    keys = memoryview(os.urandom(8 * len(lines))).cast("Q").tolist()
+    return [lines[index] for index in sorted(range(len(lines)), key=keys.__getitem__)]
+
+
+def _refused() -> DeliveryError:
+    return DeliveryError("E508", "the file did not take the batch; is the disk full or in use?")
+
+
+def _key(id_: bytes) -> bytes:
+    return hashlib.sha256(id_).digest()[: Mark.ID_BYTES]
+
+
+def _write(file: int, data: bytes, offset: int) -> None:
+    left = memoryview(data)
+    while left:
+        written = os.pwrite(file, left, offset)
+        left, offset = left[written:], offset + written
+
+
+def _inode(file: int) -> int:
+    return os.fstat(file).st_ino
+
+
+def _is_ours(path: Path) -> bool:
+    """Return whether a file contains records or is empty. Of another, all lines would be deleted
+    sooner or later, as they cannot be read."""
+    with path.open("rb") as file:
+        return file.read(len(BEGIN)) in (b"", BEGIN)
+
+
+def _open_state(path: Path) -> int:
+    """Open the state file; create its directory if it does not exist."""
+    try:
+        if path.is_file() and not _is_ours(path):
+            raise ConfigError("E203", _FOREIGN)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        return os.open(path.with_name(f"{path.name}.state"), flags, 0o600)
+    except OSError:
+        pass
+    raise ConfigError("E203", "the file for records cannot be made; check its directory")
+
+
+_KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
+
+
+class NdjsonSettings(SinkSettings):
+    """Records as lines of JSON."""
+
+    path: Location = Field(None, description="The file that records are written to; none: off.")
+    rotate: Annotated[Size, Field(ge=_KIB, le=1024 * _GIB)] = Field(
+        _ROTATE, description="The size at which a new file is begun."
+    )
+    keep: Annotated[Whole, Field(ge=1, le=1000)] = Field(
+        _KEEP, description="How many finished files stay; older ones are removed."
+    )
+
+    @property
+    def is_on(self) -> bool:
+        """Whether records go there."""
+        return self.path is not None
+
+    @property
+    def is_local(self) -> bool:
+        """A file of this machine."""
+        return True
+
+    def place(self, directory: Path) -> str:
+        """Name the file."""
+        return str(self.path)
+
+    def files(self) -> Mapping[str, Path]:
+        """Return the file."""
+        return {} if self.path is None else {"path": self.path}
+
+    def moved(self, directory: Path) -> NdjsonSettings:
+        """Return the same with a file in another directory."""
+        return self.model_copy(update={"path": directory / "records.ndjson"})
+
+
+class NdjsonSink(LineSink):
+    """Files of records as a type of sinks."""
+
+    Settings: ClassVar[type[SinkSettings]] = NdjsonSettings
+    guarantee: ClassVar[Guarantee] = "once"
+    is_shared = True
+    late: ClassVar[timedelta] = timedelta(hours=26)
+
+    settings: NdjsonSettings
+
+    def __init__(self, settings: NdjsonSettings, opening: Opening) -> None:
+        super().__init__(settings, opening)
+        self._path: Path = settings.path or opening.directory / "records.ndjson"
+        self._open_file = None if opening.is_offline else self._opened()
+
+    def _opened(self) -> NdjsonFile:
+        return NdjsonFile(
+            self._path,
+            rotate=self.settings.rotate,
+            keep=self.settings.keep,
+            shared=self.opening.is_shared,
+            prune=retention_redactor(self.opening.schemas[0]),
+            pruned=lambda number: self.opening.report(Removal(number)),
+        )
+
+    @classmethod
+    def check(cls, settings: NdjsonSettings, opening: Opening) -> None:
+        """Check the file and those beside it, and whether another process writes there."""
+        path = settings.path or opening.directory / "records.ndjson"
+        check_file(path, ".state", ".1000.new")
+        is_ours = has_lock = True
+        with suppress(OSError):
+            is_ours = not path.exists() or _is_ours(path)
+            for found in unfinished_files(path):
+                check_file(found)
+            with path.with_name(f"{path.name}.state").open("rb") as state:
+                has_lock = is_free(state.fileno())
+        if not is_ours:
+            raise ConfigError("E203", _FOREIGN)
+        if not has_lock:
+            raise InUse("E203", _IN_USE)
+
+    @property
+    def _file(self) -> NdjsonFile:
+        if self._open_file is None:
+            raise DeliveryError("E508", "the sink is open for a command, not for delivery")
+        return self._open_file
+
+    def deliver(self, *batches: Batch) -> None:
+        """Append the batches durably, each once."""
+        self._file.deliver(*batches)
+
+    def idle(self) -> None:
+        """Prune, when due."""
+        self._file.idle()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._open_file is not None:
+            self._open_file.close()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether expired data could not be removed yet."""
+        return self._open_file is not None and self._open_file.is_held
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a file."""
+        return bool(files_of(self._path))
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether each file begins with a record."""
+        return self.exists and all(map(_is_ours, files_of(self._path)))
+
+    @property
+    def others(self) -> int:
+        """Count lines that Collector does not write so, and files that were not rewritten to their
+        end."""
+        return super().others + len(unfinished_files(self._path))
+
+    def pieces(self) -> Iterator[bytes]:
+        """Read all files. Raises ``DeliveryError`` E508."""
+        try:
+            for file in files_of(self._path):
+                yield from pieces(file)
+        except OSError:
+            pass
+        else:
+            return
+        raise DeliveryError("E508", "the files of records cannot be read; check their permissions")
+
+    def revise(self, change: Change) -> int:
+        """Rewrite all files."""
+        if self._open_file is not None:
+            return self._open_file.revise(change)
+        if not self.exists:
+            return 0
+        with NdjsonFile(self._path, shared=self.opening.is_shared) as file:
+            return file.revise(change)

@@ -1,0 +1,277 @@
+"""Files of records on disk: their names, the state file beside them, rotation and rewriting.
+
+The state file has a lock, and room for two marks: up to which length the file of records is whole,
+and which batches are in it. They are written alternately, so that one is always whole, whatever
+interrupts writing the other.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from operator import itemgetter
+from pathlib import Path
+from time import monotonic, sleep
+from types import TracebackType
+from typing import ClassVar
+
+from collector.errors import DeliveryError
+
+__all__ = [
+    "Change",
+    "FileLock",
+    "Mark",
+    "Marks",
+    "PruneSchedule",
+    "files_of",
+    "is_free",
+    "pieces",
+    "remove_unfinished",
+    "rewrite",
+    "rotate",
+    "unfinished",
+    "unfinished_files",
+]
+
+Change = Callable[[bytes], tuple[bytes, int]]
+"""Gets whole lines; returns those that remain, and the number of lines that were changed or
+deleted."""
+
+_HEAD = struct.Struct(">QQQI")
+_SUM_BYTES = 32
+_ROOM = 8192
+_LOCK_SECONDS = 5.0
+_LOCK_PAUSE = 0.01
+_MOST_NUMBER = 1000
+"""Files with a higher number are not ours; it may be a date."""
+_PIECE = 1 << 20
+_DAY = 24 * 3600.0
+_HOUR = 3600.0
+
+
+class FileLock:
+    """The lock of an open file, which ``close`` closes.
+
+    Entering the context returns whether this process has the lock. With ``shared``, it waits for
+    the lock for up to five seconds, and releases it after each block; otherwise it does not wait,
+    and never releases it.
+    """
+
+    def __init__(self, handle: int, *, shared: bool) -> None:
+        self.handle: int = handle
+        self.shared = shared
+
+    def __repr__(self) -> str:
+        return f"<FileLock, {'shared' if self.shared else 'exclusive'}>"
+
+    def __enter__(self) -> bool:
+        deadline = monotonic() + (_LOCK_SECONDS if self.shared else 0)
+        while not is_free(self.handle):
+            if monotonic() >= deadline:
+                return False
+            sleep(_LOCK_PAUSE)
+        return True
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.shared:
+            fcntl.flock(self.handle, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Release the lock, and close the file."""
+        if self.handle >= 0:
+            os.close(self.handle)
+            self.handle = -1
+
+
+def is_free(handle: int) -> bool:
+    """Lock an open file, unless another process has locked it; return whether it is locked."""
+    with suppress(OSError):
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """States that the file with this inode is whole up to this length, and that these batches, by
+    hashes of their ids, are in it or in an earlier file."""
+
+    MOST_IDS: ClassVar[int] = 256
+    ID_BYTES: ClassVar[int] = 16
+
+    inode: int = 0
+    length: int = 0
+    ids: tuple[bytes, ...] = ()
+
+
+class Marks:
+    """The two marks in an open file. Methods raise ``OSError``."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+        self._number = 1
+
+    def get(self, inode: int, size: int) -> Mark:
+        """Return the newest mark; but the one before it, if the newest states a greater length than
+        the file has, since what it states was not completed."""
+        found = sorted(filter(None, map(self._read, (0, 1))), key=itemgetter(0))
+        self._number = found[-1][0] + 1 if found else 1
+        while found:
+            number, mark = found.pop()
+            if mark.inode != inode or mark.length <= size:
+                self._number += self._number % 2 == number % 2  # overwrite the other one
+                return mark
+        return Mark(inode, size)
+
+    def set(self, mark: Mark) -> None:
+        """Overwrite the older mark; the new one is on disk on return."""
+        head = _HEAD.pack(self._number, mark.inode, mark.length, len(mark.ids))
+        text = head + b"".join(mark.ids)
+        text += hashlib.sha256(text).digest()
+        if os.pwrite(self._handle, text, _ROOM * (self._number % 2)) < len(text):
+            raise OSError
+        os.fsync(self._handle)
+        self._number += 1
+
+    def _read(self, place: int) -> tuple[int, Mark] | None:
+        text = os.pread(self._handle, _ROOM, _ROOM * place)
+        if len(text) < _HEAD.size:
+            return None
+        order, inode, length, number = _HEAD.unpack_from(text)
+        end = _HEAD.size + number * Mark.ID_BYTES
+        if number > Mark.MOST_IDS or hashlib.sha256(text[:end]).digest() != text[end:][:_SUM_BYTES]:
+            return None
+        ids = (text[at : at + Mark.ID_BYTES] for at in range(_HEAD.size, end, Mark.ID_BYTES))
+        return order, Mark(inode, length, tuple(ids))
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the existing files of records at a path: the one that is written, and finished ones,
+    the newest first, including those beyond the limit."""
+    return [*([path] if path.exists() else []), *(each for _, each in _finished(path))]
+
+
+def rotate(path: Path, keep: int) -> None:
+    """Increase the numbers of a file and of those before it by one, and delete all but so many
+    finished ones. Raises ``OSError`` when the file cannot be renamed."""
+    for number, old in _finished(path):
+        if keep <= number <= _MOST_NUMBER:
+            with suppress(OSError):
+                old.unlink()
+    for number in range(keep - 1, 0, -1):
+        with suppress(FileNotFoundError):
+            _numbered(path, number).rename(_numbered(path, number + 1))
+    path.rename(_numbered(path, 1))
+
+
+def _finished(path: Path) -> list[tuple[int, Path]]:
+    begin = f"{path.name}."
+    names = [found.name for found in path.parent.iterdir()] if path.parent.is_dir() else []
+    ends = [name.removeprefix(begin) for name in names if name.startswith(begin)]
+    return sorted((int(end), _numbered(path, end)) for end in ends if end.isdecimal())
+
+
+def _numbered(path: Path, number: int | str) -> Path:
+    return path.with_name(f"{path.name}.{number}")
+
+
+def unfinished(path: Path) -> Path:
+    """Return the path of a rewritten file until it is whole."""
+    return path.with_name(f"{path.name}.new")
+
+
+def remove_unfinished(path: Path) -> None:
+    """Delete the remains of interrupted rewriting, of numbered files too."""
+    for found in unfinished_files(path):
+        found.unlink(missing_ok=True)
+
+
+def unfinished_files(path: Path) -> list[Path]:
+    """Return the remains of interrupted rewriting. Raises ``OSError``."""
+    is_ours = re.compile(re.escape(path.name) + r"(\.[0-9]+)?\.new").fullmatch
+    return [found for found in path.parent.iterdir() if is_ours(found.name)]
+
+
+def rewrite(path: Path, change: Change, ready: Callable[[int, int], None] | None = None) -> int:
+    """Rewrite a file by a change, and return the number of changed or deleted lines. A file without
+    any stays untouched. ``ready`` gets inode and length of the new file before it replaces the old
+    one.
+
+    Raises ``OSError``; then the file is as it was.
+    """
+    unfinished(path).unlink(missing_ok=True)
+    if not any(change(piece)[1] for piece in pieces(path)):
+        return 0
+    number, flags = 0, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    with os.fdopen(os.open(unfinished(path), flags, 0o600), "wb") as new:
+        for piece in pieces(path):
+            left, changed = change(piece)
+            new.write(left)
+            number += changed
+        new.flush()
+        os.fsync(new.fileno())
+        if ready is not None:
+            ready(os.fstat(new.fileno()).st_ino, new.tell())
+    unfinished(path).rename(path)
+    return number
+
+
+def pieces(path: Path) -> Iterator[bytes]:
+    """Yield a file in pieces of whole lines; the last line may have no end."""
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            yield piece + file.readline()
+
+
+class PruneSchedule:
+    """Revise the files at a path, one after the other: at the start, and then once a day. It never
+    raises; if a file could not be revised, ``is_held`` is true, and the next round is in an hour.
+
+    ``report`` gets the number of changed or deleted lines of each round that had any.
+    """
+
+    def __init__(
+        self, path: Path, change: Change, report: Callable[[int], None] | None = None
+    ) -> None:
+        self.is_held: bool = False
+        self._path, self._change, self._report = path, change, report
+        self._due = monotonic()
+        self._done = self._lines = 0
+        self._has_failed = False
+
+    def __repr__(self) -> str:
+        return "<PruneSchedule>"
+
+    def go_on(self, revise: Callable[[Path, Change], int]) -> None:
+        """Revise the next file, when due; by rising numbers, as rotation increases them
+        meanwhile."""
+        if monotonic() < self._due:
+            return
+        files = list[Path]()
+        try:
+            files = files_of(self._path)[self._done :]
+            if files:  # else they were deleted meanwhile
+                self._lines += revise(files[0], self._change)
+        except (DeliveryError, OSError):
+            self._has_failed = True
+        self._done += 1
+        if not files[1:]:
+            self._end()
+
+    def _end(self) -> None:
+        if self._lines and self._report is not None:
+            self._report(self._lines)
+        self.is_held, self._has_failed = self._has_failed, False
+        self._done = self._lines = 0
+        self._due = monotonic() + (_HOUR if self.is_held else _DAY)

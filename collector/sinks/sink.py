@@ -1,0 +1,298 @@
+"""The contract of a sink: what a type of sinks gets, must do and may do.
+
+``docs/sinks.md`` explains it with an example; ``collector.testing.sinks`` tests a type against it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from collector.contracts import Batch, Closing, Record, Subject
+from collector.errors import CollectorError, ConfigError
+
+if TYPE_CHECKING:
+    from collector.config.sink_settings import SinkSettings
+    from collector.filter.stored import Values
+    from collector.schema.model import Schema
+
+__all__ = [
+    "ErasableSink",
+    "Guarantee",
+    "Holding",
+    "Opening",
+    "Removal",
+    "Sink",
+    "check_sink",
+    "close_sink",
+    "contained",
+    "holds_expired",
+    "is_erasable",
+    "open_sink",
+    "own_directory",
+    "sink_type",
+]
+
+Guarantee = Literal["once", "at_least_once"]
+_PRUNE_SECONDS = 3600.0
+
+
+def own_directory(data: Path, name: str) -> Path:
+    """Return the directory of a sink below the data directory."""
+    return data / "sinks" / name
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """The counts of a removal: deleted records, and ``shortened`` ones, which lost some fields.
+
+    ``is_swept`` is true if no byte of it is left; otherwise the same call does that later.
+    ``unruled`` are the names of tables without a known retention.
+    """
+
+    deleted: int = 0
+    shortened: int = 0
+    is_swept: bool = True
+    unruled: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.deleted or self.shortened)
+
+    @property
+    def records(self) -> int:
+        """The number of records that were deleted or lost fields."""
+        return self.deleted + self.shortened
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """The contents of a sink's collection, such as a table or a file: the number of records, in how
+    many of them each field has a value, and the minutes of the first and the last."""
+
+    name: str
+    records: int
+    fields: Mapping[str, int]
+    first: str | None
+    last: str | None
+
+
+def _ignore(_: Removal) -> None:
+    """Ignore a report."""
+
+
+@dataclass(frozen=True)
+class Opening:
+    """The context in which a sink is opened.
+
+    ``name`` is its own; ``schemas`` are those that run, the first by default, each with the
+    ``retentions`` of its fields. ``report`` takes the counts of what the sink has pruned by itself,
+    for the ledger.
+
+    ``is_offline`` is true if a command opens the sink: nothing is delivered, and opening it must
+    not create or change anything. ``find``, ``overdue``, ``inventory`` and ``values`` may be called
+    while a sidecar has the same sink open; methods that change it, only while none has. These wait
+    ``wait`` seconds for readers.
+
+    ``is_shared`` is true if an application's SDK opens the sink: other processes, and other sinks
+    of this process, may have its location open, too.
+    """
+
+    name: str
+    schemas: tuple[Schema, ...]
+    data: Path
+    report: Callable[[Removal], None] = field(default=_ignore)
+    is_offline: bool = False
+    wait: float = 0.0
+    is_shared: bool = False
+
+    @property
+    def directory(self) -> Path:
+        """Return the sink's own directory; create it (0700) unless it is opened offline."""
+        directory = own_directory(self.data, self.name)
+        if not self.is_offline:
+            for each in (directory.parent, directory):
+                each.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return directory
+
+
+class Sink(Closing):
+    """Where records go. For one thread at a time.
+
+    A type derives from this class, names its ``Settings``, and is made as ``type(settings,
+    opening)``. Making it raises ``ConfigError`` or ``DeliveryError`` where it cannot be used.
+    """
+
+    Settings: ClassVar[type[SinkSettings]]
+    """The settings' class, which derives from ``SinkSettings``."""
+    guarantee: ClassVar[Guarantee] = "at_least_once"
+    """``once`` if a batch that comes again, by its ``id`` or as a part of its ``origin``, has no
+    effect, also after a restart."""
+    is_shared: ClassVar[bool] = False
+    """Whether several processes may have one location open at the same time, to deliver and to
+    ``redact``, where the opening says ``is_shared``. The SDK needs that."""
+    expires: ClassVar[timedelta | None] = None
+    """After how long the location itself deletes what it got; for a sink that is no
+    ``ErasableSink``. ``claims --verify`` compares it with the schema; ``None`` is ``unproven``."""
+
+    @classmethod
+    def check(cls, settings: Any, opening: Opening) -> None:
+        """Raise what making a sink would, as far as reading shows that; make and change nothing.
+
+        Called at ``config check`` and before the sidecar starts. ``InUse`` is for a location that
+        another process has now, which is no fault of the settings.
+        """
+
+    def deliver(self, *batches: Batch) -> None:
+        """Store the batches durably, all of them before returning.
+
+        Raises ``DeliveryError`` when it cannot now, and is retried, and ``Unacceptable`` for a
+        batch that it will never take. Any other exception counts as a failure too.
+        """
+        raise NotImplementedError
+
+    def idle(self) -> None:
+        """Tidy up while no batch is pending. Called now and then, and soon again after an
+        exception."""
+
+    def close(self) -> None:
+        """Release all resources."""
+
+    @property
+    def is_held(self) -> bool:
+        """Whether expired data could not be removed yet."""
+        return False
+
+
+class ErasableSink(Sink, ABC):
+    """A sink that stores records, and can show and delete them.
+
+    ``unit`` is the name of its records in counts. Its constructor sets ``opening``.
+    """
+
+    unit: ClassVar[str] = "records"
+    opening: Opening
+    _prune_at: float = 0.0
+
+    def idle(self) -> None:
+        """Prune, once an hour, and report it."""
+        if monotonic() >= self._prune_at:
+            if removal := self.prune(datetime.now(UTC)):
+                self.opening.report(removal)
+            self._prune_at = monotonic() + _PRUNE_SECONDS
+
+    @property
+    def exists(self) -> bool:
+        """Whether its location exists, at least as a file without records."""
+        return any(True for _ in self.inventory())
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether what is there bears a mark of its own, and is not of another program."""
+        return self.exists
+
+    @property
+    def others(self) -> int:
+        """Count what lies there besides, and is not of our making."""
+        return 0
+
+    @abstractmethod
+    def prune(self, now: datetime) -> Removal:
+        """Take out what is older than its retention at that moment."""
+
+    @abstractmethod
+    def overdue(self, now: datetime) -> Iterable[str]:
+        """Report what should have been pruned before, without any value."""
+
+    @abstractmethod
+    def find(self, subject: Subject) -> Iterable[tuple[str, Record]]:
+        """Return a person's records, each with the name of its collection."""
+
+    @abstractmethod
+    def erase(self, subject: Subject) -> Removal:
+        """Delete a person's records, and records that cannot be read."""
+
+    @abstractmethod
+    def redact(self, subject: Subject, fields: Collection[str]) -> Removal:
+        """Remove fields from a person's records; delete records without any other field."""
+
+    def values(self) -> Iterable[Values] | None:
+        """Yield the different values of each field, for a bounded number of records at a time,
+        ``received`` and ``count`` among them; by the name of the schema, or by ``name/version``.
+
+        ``None`` if the sink cannot show them: then what lies there is ``unproven``.
+        """
+        return None
+
+    @abstractmethod
+    def inventory(self) -> Iterable[Holding]:
+        """Count the contents, collection by collection."""
+
+
+def sink_type(settings: SinkSettings) -> type[Sink]:
+    """Return the class of a sink. Raises ``ConfigError`` E215 and E216."""
+    from collector.config.sink_types import sink_class  # noqa: PLC0415 - it loads pydantic
+
+    found, _ = sink_class(settings.type or "")
+    if not issubclass(found, Sink):
+        raise ConfigError("E216", "the class of this sink type does not derive from `Sink`")
+    return found
+
+
+def is_erasable(settings: SinkSettings) -> bool:
+    """Return whether the sinks of this type can show and delete what they got."""
+    return issubclass(sink_type(settings), ErasableSink)
+
+
+def check_sink(settings: SinkSettings, opening: Opening) -> None:
+    """Let a type check a sink. Raises what the type may raise, and ``ConfigError`` E216 for
+    anything else that it does raise."""
+    with _of_type("check"):
+        sink_type(settings).check(settings, opening)
+
+
+def open_sink(settings: SinkSettings, opening: Opening) -> Sink:
+    """Open a sink. Raises as ``check_sink``."""
+    make: type = sink_type(settings)  # a type has a constructor of its own
+    with _of_type("open"):
+        sink: Sink = make(settings, opening)
+    return sink
+
+
+@contextmanager
+def _of_type(action: str) -> Iterator[None]:
+    """Turn what the code of a type may not raise into ``ConfigError`` E216."""
+    with contained():
+        yield
+        return
+    raise ConfigError("E216", f"the code of this sink type failed to {action} the sink")
+
+
+@contextmanager
+def contained() -> Iterator[None]:
+    """Ignore what a sink raises that is not a ``CollectorError``: the program goes on, whatever it
+    is, and only Ctrl-C ends it."""
+    try:
+        yield
+    except (CollectorError, KeyboardInterrupt):
+        raise
+    except BaseException:  # noqa: BLE001 - the code of a type may raise anything
+        return
+
+
+def holds_expired(sink: Sink) -> bool:
+    """Return whether expired data could not be removed from a sink yet, or it cannot say so."""
+    with suppress(CollectorError), contained():
+        return bool(sink.is_held)
+    return True
+
+
+def close_sink(sink: Sink) -> None:
+    """Close a sink, whatever it raises: what it has not taken is still in the spool."""
+    with suppress(CollectorError), contained():
+        sink.close()

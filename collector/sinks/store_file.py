@@ -1,0 +1,394 @@
+"""The store's file: connections and transactions, its tables, and the places of their rows.
+
+On a connection a commit is durable, and deleted data are overwritten. Rows lie in random order
+among thousands, so that neighbours do not tell who met whom.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from operator import itemgetter
+from pathlib import Path
+from time import monotonic
+from typing import TypeVar
+
+from collector import file_modes
+from collector.contracts import Batch, Layout, Row
+from collector.errors import ConfigError, DeliveryError
+from collector.sqlite.files import make_durable
+
+__all__ = [
+    "BUSY_SECONDS",
+    "FOREIGN",
+    "FORMAT",
+    "RESERVED_COLUMNS",
+    "RowPlaces",
+    "RowReorder",
+    "Table",
+    "columns_of",
+    "configure",
+    "connect",
+    "make_private",
+    "opened",
+    "quoted",
+    "require_known_format",
+    "require_store",
+    "row_number_of",
+    "run_or_raise",
+    "tables",
+    "transaction",
+    "view_of",
+]
+
+FORMAT = 2
+"""``user_version`` of the file: the form of everything but the schemas' own tables."""
+BUSY_SECONDS = 5.0
+FOREIGN = "the store cannot be read: it is damaged, or no store of ours"
+RESERVED_COLUMNS = ("received", "count")
+"""The columns of each table that are no fields."""
+_ABOUT = (
+    "SELECT user_version, count(name), ifnull(sum(name = '_delivered'), 0)"
+    " FROM pragma_user_version LEFT JOIN sqlite_master"
+)
+"""The format of the file, the number of its tables, and whether it is a store of ours."""
+_TRANSIENT = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+    }
+)
+"""Errors that do not concern the contents of the file."""
+_NOT_NOW = "the store did not take the batch; is the disk full or the store in use?"
+_T = TypeVar("_T")
+
+
+# -- connections ----------------------------------------------------------------------------------
+
+
+def make_private(path: Path) -> None:
+    """Create the directory (0700) and the file (0600) where they do not exist; let only the owner
+    use an existing file. Raises ``ConfigError`` E203, also for a symbolic link."""
+    message = "the store's file cannot be made or written; check its directory"
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file_modes.make_private(path)
+        if os.access(path, os.R_OK | os.W_OK):
+            return
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            message = "the store's file is a symbolic link; name the file that it leads to"
+    raise ConfigError("E203", message)
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open a connection that is not configured yet; nothing is read or written. Raises
+    ``DeliveryError`` E503 if the system does not permit it now."""
+    return run_or_raise(
+        lambda: sqlite3.connect(
+            path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        ),
+        "E501",
+        "the store cannot be opened",
+    )
+
+
+def configure(db: sqlite3.Connection) -> None:
+    """Make commits durable, and let SQLite overwrite deleted data. Raises ``DeliveryError`` E502
+    for a file of a newer version, and ``sqlite3.Error``."""
+    make_durable(db)
+    require_known_format(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def require_store(db: sqlite3.Connection) -> None:
+    """Check that a file is a store of ours, or empty. Raises ``DeliveryError`` E501 if it is not,
+    E502 if it is of a newer version."""
+    version, number, is_ours = run_or_raise(lambda: db.execute(_ABOUT).fetchone(), "E501", FOREIGN)
+    if number and not is_ours:
+        raise DeliveryError("E501", FOREIGN)
+    require_known_format(version)
+
+
+def require_known_format(version: int) -> None:
+    """Raise ``DeliveryError`` E502 for the ``user_version`` of a later format."""
+    if version > FORMAT:
+        raise DeliveryError("E502", "the store was written by a newer version of Collector")
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open the file of an existing store, which other processes may have open.
+
+    Raises ``ConfigError`` E203 when there is none, ``DeliveryError`` when it is no store of ours
+    (E501), of a newer version (E502), or cannot be opened now (E503).
+    """
+    if not path.is_file():
+        raise ConfigError("E203", "there is no store there; name its directory or its file")
+    with closing(connect(path)) as db:
+        require_store(db)
+        run_or_raise(lambda: configure(db), "E501", FOREIGN)
+        yield db
+
+
+def transaction(db: sqlite3.Connection, action: Callable[[], _T]) -> _T:
+    """Run an action in a transaction, which is rolled back if the action raises."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        outcome = action()
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+    return outcome
+
+
+def run_or_raise(action: Callable[[], _T], code: str = "E503", message: str = _NOT_NOW) -> _T:
+    """Run an action; raise ``DeliveryError`` for a database error, without that in its context:
+    E503 if the error is transient, else ``code``."""
+    try:
+        return action()
+    except (sqlite3.Error, OSError) as error:
+        number = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_IOERR)
+        is_transient = number & 0xFF in _TRANSIENT
+    if is_transient:
+        raise DeliveryError("E503", _NOT_NOW)
+    raise DeliveryError(code, message)
+
+
+# -- tables ---------------------------------------------------------------------------------------
+
+_ROW_NUMBERS = ("rowid", "_rowid_", "oid")
+"""SQLite's names for the number of a row, of which a field may hide one."""
+
+
+class Table:
+    """The table of a layout, with its statements. ``insert`` takes rows with their place and minute
+    before the values; ``last`` selects the highest place, ``count`` the number of events, merged
+    ones included. ``since`` selects the rows from a place on, that place first; ``places`` selects
+    the places alone, and ``remove`` deletes the rows."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.name: str = layout.table
+        self._types = dict(layout.columns)
+        names = ", ".join(map(quoted, ["received", *self._types, "count"]))
+        marks = ", ".join("?" * (len(self._types) + 3))
+        table, place = quoted(self.name), row_number_of(self._types)
+        self._place = place
+        self.quoted: str = table
+        self.insert: str = f"INSERT INTO {table} ({place}, {names}) VALUES ({marks})"  # noqa: S608
+        self.last: str = f"SELECT coalesce(max({place}), 0) FROM {table}"  # noqa: S608
+        self.count: str = f"SELECT coalesce(sum(count), 0) FROM {table}"  # noqa: S608
+        self.since: str = f"SELECT {place}, * FROM {table} WHERE {place} >= ?"  # noqa: S608
+        self.places: str = f"SELECT {place} FROM {table} WHERE {place} >= ?"  # noqa: S608
+        self.remove: str = f"DELETE FROM {table} WHERE {place} >= ?"  # noqa: S608
+
+    def rows(self, batch: Batch) -> list[Row]:
+        """Return a batch's values in the order of the columns, and counts."""
+        if batch.rows is not None:
+            return batch.rows()
+        return [(*map(record.get, self._types), record.get("count", 1)) for record in batch.records]
+
+    def names(self, db: sqlite3.Connection) -> list[str]:
+        """Return the place and all columns, those of other layouts included, as SQL."""
+        return [self._place, *map(quoted, columns_of(db, self.name))]
+
+    def check(self, db: sqlite3.Connection) -> None:
+        """Raise ``DeliveryError`` E504 when a column has another type."""
+        found = columns_of(db, self.name)
+        for name, kind in self._types.items():
+            if found.get(name, kind) != kind:
+                raise DeliveryError(
+                    "E504", f"column `{name}` has another type; use a new store, or a new name"
+                )
+
+    def fit(self, db: sqlite3.Connection, view: bool = False) -> None:
+        """Create the table, or add the columns that it lacks; ``view`` shows only these, without
+        dots.
+
+        Raises ``DeliveryError`` E504 when a column has another type.
+        """
+        execute, table = db.execute, self.quoted
+        columns = ", ".join(f"{quoted(name)} {kind}" for name, kind in self._types.items())
+        execute(
+            f"CREATE TABLE IF NOT EXISTS {table} (received TEXT NOT NULL, {columns},"
+            " count INTEGER NOT NULL DEFAULT 1) STRICT"
+        )
+        self.check(db)
+        found = columns_of(db, self.name)
+        for name, kind in self._types.items():
+            if name not in found:
+                execute(f"ALTER TABLE {table} ADD COLUMN {quoted(name)} {kind}")
+        short = quoted(view_of(self.name))
+        names = ", ".join(_without_dots(["received", *self._types, "count"]))
+        if view:
+            execute(f"DROP VIEW IF EXISTS {short}")
+        execute(f"CREATE VIEW IF NOT EXISTS {short} AS SELECT {names} FROM {table}")  # noqa: S608
+
+
+def tables(db: sqlite3.Connection) -> list[str]:
+    """Return the names of the tables that contain records."""
+    found = db.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
+    return [row[0] for row in found if not row[0].startswith(("_", "sqlite_"))]
+
+
+def columns_of(db: sqlite3.Connection, table: str) -> dict[str, str]:
+    """Return the columns of a table or a view, in order, with their types; none if it does not
+    exist."""
+    return {row[1]: row[2] for row in db.execute(f"PRAGMA table_info({quoted(table)})")}
+
+
+def row_number_of(names: Iterable[str]) -> str:
+    """Return SQLite's name for the number of a row in a table with these columns."""
+    lower = {name.lower() for name in names}
+    return next((name for name in _ROW_NUMBERS if name not in lower), _ROW_NUMBERS[0])
+
+
+def view_of(table: str) -> str:
+    """Return the name of a table's view."""
+    return f"{table.replace('-', '_')}_view"
+
+
+def quoted(name: str) -> str:
+    """Quote a name for SQL. Names of schemas contain no quotes; this is a second defence."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _without_dots(names: list[str]) -> Iterator[str]:
+    """Rename each column to a name without dots, unless that would be ambiguous."""
+    plain = [name.replace(".", "_") for name in names]
+    for name, simple in zip(names, plain, strict=True):
+        yield f"{quoted(name)} AS {quoted(simple if plain.count(simple) == 1 else name)}"
+
+
+# -- places of rows -------------------------------------------------------------------------------
+
+_ROOM = 1 << 36
+"""The number of places among which one is drawn, from ``RowPlaces.base`` on. So many are free that
+two rows seldom draw the same: in 1 of 1,000 transactions of 4,000 rows. There are places for
+2 · 10¹² rows."""
+_MIXED = 1 << 14
+"""The number of rows among which a new one lies. With more, more pages must be written."""
+_STEP = _ROOM // _MIXED
+_DENSE = 1 << 30
+"""A last place below this one is of a table that was rebuilt, whose rows are at 1, 2, 3 and so on;
+or it was drawn, which does no harm."""
+_LAST = (1 << 63) - 1
+_REORDER_SECONDS = 60.0
+_MOST_REORDERED = 1 << 15
+"""More new rows than these are not reordered: so many in a minute are mixed by their transactions,
+each of which is in the order of places already."""
+
+
+class RowPlaces:
+    """The places of the next rows of a table: each is random among the newest 16,384.
+
+    That is the whole of a small table, and all rows of a minute unless more arrive in one. The
+    table grows at its end by a row's share at a time, wherever the row itself lies; so the newest
+    rows do not lie there alone. In a table that was rebuilt, rows go behind the existing ones.
+    ``last`` is the table's highest ``rowid``.
+    """
+
+    def __init__(self, last: int) -> None:
+        self.base: int = 0
+        self._move_to(last if last < _DENSE else last - _ROOM)
+
+    def rows(
+        self, parts: Iterable[tuple[str, Sequence[Row]]], taken: set[int] | None = None
+    ) -> list[Row]:
+        """Return rows with their place and minute in front, in the order of places; ``parts`` are
+        minutes with their rows.
+
+        A place may be taken already, or drawn twice, if seldom. With ``taken``, the places that
+        are taken, each place that is not free is drawn again.
+        """
+        placed = list[Row]()
+        for minute, rows in parts:
+            places = self._draw(len(rows))
+            if taken is not None:
+                places = [self._free(place, taken) for place in places]
+            placed += [(place, minute, *row) for place, row in zip(places, rows, strict=True)]
+        placed.sort(key=itemgetter(0))
+        return placed
+
+    def _draw(self, number: int) -> list[int]:
+        base, mask = self.base, _ROOM - 1
+        return [base + (key & mask) for key in _random_keys(number)]
+
+    def _free(self, place: int, taken: set[int]) -> int:
+        while place in taken:
+            (place,) = self._draw(1)
+        taken.add(place)
+        return place
+
+    def advance(self, number: int) -> None:
+        """Move on after so many rows were inserted."""
+        self._move_to(self.base + number * _STEP)
+
+    def _move_to(self, base: int) -> None:
+        self.base = min(max(self.base, base), _LAST - _ROOM)
+
+
+def _random_keys(number: int) -> list[int]:
+    return memoryview(os.urandom(8 * number)).cast("Q").tolist()
+
+
+class RowReorder:
+    """Put new rows in the order of their places within the file, once a minute."""
+
+    def __init__(self) -> None:
+        self._first: dict[Table, int] = {}
+        """By table, the place from which on rows are new."""
+        self._added: dict[Table, int] = {}
+        self._last = monotonic()
+
+    def add(self, table: Table, first: int, number: int) -> None:
+        """Note that so many rows were inserted at places from ``first`` on."""
+        self._first.setdefault(table, first)
+        self._added[table] = self._added.get(table, 0) + number
+
+    @property
+    def is_due(self) -> bool:
+        """Whether there are new rows, and a minute has passed."""
+        return bool(self._added) and monotonic() - self._last >= _REORDER_SECONDS
+
+    def forget(self) -> None:
+        """Forget new rows: the file was rebuilt in order."""
+        self._first.clear()
+        self._added.clear()
+
+    def run(self, db: sqlite3.Connection) -> None:
+        """Reorder new rows in one transaction, and empty the log; if another process prevents
+        that, do it the next time."""
+        self._last = monotonic()
+        execute = db.execute
+        execute("PRAGMA busy_timeout = 0")
+        try:
+            execute("BEGIN IMMEDIATE")
+            for table, number in self._added.items():
+                if number <= _MOST_REORDERED:
+                    _rewrite(db, table, self._first[table])
+            execute("COMMIT")
+            self.forget()
+            execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error:
+            if db.in_transaction:
+                execute("ROLLBACK")
+        finally:
+            execute(f"PRAGMA busy_timeout = {int(1000 * BUSY_SECONDS)}")
+
+
+def _rewrite(db: sqlite3.Connection, table: Table, first: int) -> None:
+    execute, taken = db.execute, 'temp."new rows"'
+    execute(f'CREATE TEMP TABLE "new rows" AS {table.since}', (first,))
+    execute(table.remove, (first,))
+    names = ", ".join(table.names(db))
+    execute(f"INSERT INTO {table.quoted} ({names}) SELECT * FROM {taken} ORDER BY 1")  # noqa: S608
+    execute(f"DROP TABLE {taken}")

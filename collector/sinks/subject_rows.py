@@ -1,0 +1,89 @@
+"""A person's rows in a store: select them, delete them, or clear some of their fields."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+from collector.contracts import Record, Subject
+from collector.sinks.pruning import mark, try_sweep
+from collector.sinks.store_file import (
+    RESERVED_COLUMNS,
+    columns_of,
+    opened,
+    quoted,
+    run_or_raise,
+    tables,
+    transaction,
+)
+
+__all__ = ["clear", "delete", "remove", "rows"]
+
+
+def rows(db: sqlite3.Connection, subject: Subject) -> Iterator[tuple[str, Record]]:
+    """Yield each row of a person with its table, without columns that are NULL."""
+    for table in _tables_with_field(db, subject):
+        query = f"SELECT * FROM {quoted(table)} WHERE {_is(subject)} ORDER BY received"  # noqa: S608
+        found = db.execute(query, _values(subject))
+        names = [column[0] for column in found.description]
+        for row in found:
+            named = zip(names, row, strict=True)
+            yield table, {name: value for name, value in named if value is not None}
+
+
+def delete(db: sqlite3.Connection, subject: Subject) -> int:
+    """Delete a person's rows, within a transaction, and return their number; the file must be swept
+    after it."""
+    mark(db)
+    return sum(
+        db.execute(f"DELETE FROM {quoted(table)} WHERE {_is(subject)}", _values(subject)).rowcount  # noqa: S608
+        for table in _tables_with_field(db, subject)
+    )
+
+
+def clear(db: sqlite3.Connection, subject: Subject, fields: Collection[str]) -> int:
+    """Clear fields of a person's rows, within a transaction, and delete rows without any other
+    field; return the number of both. The file must be swept after it."""
+    mark(db)
+    number = 0
+    for table in _tables_with_field(db, subject):
+        columns = [name for name in columns_of(db, table) if name not in RESERVED_COLUMNS]
+        cleared = [quoted(name) for name in columns if name in fields]
+        others = [quoted(name) for name in columns if name not in fields]
+        if not cleared:
+            continue
+        here = f"{_is(subject)} AND ({' OR '.join(f'{name} IS NOT NULL' for name in cleared)})"
+        none = " AND ".join(f"{name} IS NULL" for name in others) or "1"
+        empty = ", ".join(f"{name} = NULL" for name in cleared)
+        for change in (f"DELETE FROM {quoted(table)}", f"UPDATE {quoted(table)} SET {empty}"):  # noqa: S608
+            only = f" AND {none}" if change.startswith("DELETE") else ""
+            number += db.execute(f"{change} WHERE {here}{only}", _values(subject)).rowcount
+    return number
+
+
+def remove(
+    path: Path, action: Callable[[sqlite3.Connection], int], wait: float
+) -> tuple[int, bool]:
+    """Run an action that deletes rows of the store at a path, if there is one, and sweep the file;
+    wait so many seconds for readers. Return the number of rows, and whether no byte of them is
+    left. Raises ``DeliveryError``."""
+    if not path.is_file() or not path.stat().st_size:  # no store yet
+        return 0, True
+    with opened(path) as db:
+        rows = run_or_raise(lambda: transaction(db, lambda: action(db)))
+        return rows, try_sweep(db, path, wait)
+
+
+def _tables_with_field(db: sqlite3.Connection, subject: Subject) -> list[str]:
+    """Return the tables that have the field and the time of receipt, as ours do."""
+    needed = {subject.field, "received"}
+    return [table for table in tables(db) if needed <= columns_of(db, table).keys()]
+
+
+def _is(subject: Subject) -> str:
+    return f"{quoted(subject.field)} = ? AND received >= ? AND received < ?"
+
+
+def _values(subject: Subject) -> tuple[str, str, str]:
+    return subject.value, subject.start, subject.end

@@ -1,0 +1,84 @@
+"""Add entries to the ledger of a data directory from a command.
+
+If no process has locked the directory, its spool is opened as a sidecar opens it, or created. If a
+sidecar has, entries are added to the file that it writes, in a transaction of their own.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import TypeVar
+
+from collector.errors import ConfigError, DeliveryError
+from collector.ledger import Note
+from collector.ledger.journal import append, append_all, current_key
+from collector.ledger.signing import can_sign, create_next_key, load_key
+from collector.spool.lock import InUse
+from collector.spool.spool import FILE_NAME, Spool
+from collector.spool.tables import FORMAT, connect
+
+__all__ = ["note", "rotate"]
+
+_T = TypeVar("_T")
+
+
+def note(directory: Path, *notes: Note) -> None:
+    """Add entries to the ledger of a data directory; they are on disk on return.
+
+    Raises ``ConfigError`` E203 when the directory cannot be used, ``DeliveryError`` E506 when its
+    file cannot be written now.
+    """
+    path = directory / FILE_NAME
+    _write(path, lambda db: append_all(db, path, notes))
+
+
+def rotate(directory: Path) -> str:
+    """Create a new key for the ledger, which the old one signs; return its public half in
+    hexadecimal digits.
+
+    Raises as ``note`` does, and ``ConfigError`` E201 when the extra for signing is not installed.
+    """
+    if not can_sign():
+        extra = "data-minimisation-collector[signing]"
+        raise ConfigError("E201", f"signing needs an extra: pip install '{extra}'")
+
+    def replace_key(db: sqlite3.Connection) -> str:
+        old, new = load_key(directory, current_key(db)), create_next_key(directory)
+        append(db, Note.of("key", public=new.public), old)
+        return new.public
+
+    public = _write(directory / FILE_NAME, replace_key)
+    load_key(directory, public)  # renames it, unless another process has done so
+    return public
+
+
+def _write(path: Path, action: Callable[[sqlite3.Connection], _T]) -> _T:
+    """Run an action in a transaction, whether another process has the file open or not."""
+    results: list[_T] = []
+    with (
+        _opened(path),
+        suppress(sqlite3.Error, OSError),
+        closing(connect(path, must_exist=True)) as db,
+    ):
+        db.execute("BEGIN IMMEDIATE")
+        if db.execute("PRAGMA user_version").fetchone()[0] == FORMAT:
+            result = action(db)
+            db.execute("COMMIT")
+            results.append(result)
+    if not results:
+        raise DeliveryError("E506", "the ledger cannot be written at present; try again later")
+    return results[0]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[None]:
+    """Keep the file open by a spool: this process's, or a sidecar's."""
+    try:
+        spool = Spool(path)
+    except InUse:
+        spool = None
+    with spool or nullcontext():
+        yield

@@ -1,0 +1,117 @@
+"""Set batches aside that a sink will not take, so that later ones are delivered.
+
+They are stored in a file beside the spool, ``spool-aside.db``, until ``collector spool redeliver``
+delivers them again; meanwhile they are exported, erased and pruned like pending batches. The file
+is created with the first of them.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from collector.contracts import Batch, Layout, layout_of
+from collector.errors import DeliveryError
+from collector.file_modes import make_private
+from collector.spool.tables import decode_granted, encode_granted
+
+__all__ = ["FILE_NAME", "RefusedBatch", "SetAside"]
+
+FILE_NAME = "spool-aside.db"
+_BUSY_SECONDS = 5.0
+_TABLE = """
+CREATE TABLE IF NOT EXISTS batches (
+    number INTEGER PRIMARY KEY, sink TEXT NOT NULL, id BLOB NOT NULL, received TEXT NOT NULL,
+    schema TEXT NOT NULL, digest TEXT NOT NULL, name TEXT NOT NULL, columns TEXT NOT NULL,
+    payload BLOB NOT NULL, granted TEXT, origin BLOB, UNIQUE (sink, id)
+) STRICT
+"""
+_COLUMNS = "number, sink, id, received, schema, digest, name, columns, payload, granted, origin"
+_ADD = f"INSERT OR REPLACE INTO batches ({_COLUMNS}) VALUES (NULL{', ?' * 10})"  # noqa: S608
+_ALL = f"SELECT {_COLUMNS} FROM batches ORDER BY number"  # noqa: S608 - constants
+_UNREADABLE = "the batches that were set aside cannot be read or written now"
+
+
+class RefusedBatch(NamedTuple):
+    """A batch that was set aside, and the sink that did not take it."""
+
+    number: int
+    sink: str
+    batch: Batch
+
+
+class SetAside:
+    """The batches of a data directory that were set aside. Safe to use from several threads and
+    processes. Every method raises ``DeliveryError`` E507 where the file cannot be used."""
+
+    def __init__(self, data: Path) -> None:
+        self._path = data / FILE_NAME
+
+    def add(self, sink: str, batch: Batch) -> None:
+        """Set a batch aside for a sink; it is on disk on return."""
+        layout = layout_of(batch)
+        columns = "\n".join(f"{name} {kind}" for name, kind in layout.columns)
+        head = (sink, batch.id, batch.received, layout.schema, layout.digest, layout.table, columns)
+        row = (*head, batch.payload, encode_granted(batch.granted), batch.origin)
+        with self._opened(make=True) as db:
+            if db is not None:
+                db.execute(_ADD, row)
+
+    def all(self) -> list[RefusedBatch]:
+        """Return all of them, in the order in which they were set aside."""
+        with self._opened() as db:
+            return [] if db is None else list(_read(db))
+
+    def remove(self, number: int) -> None:
+        """Delete one, which its sink has taken."""
+        with self._opened() as db:
+            if db is not None:
+                db.execute("DELETE FROM batches WHERE number = ?", (number,))
+
+    def revise(self, change: Callable[[bytes, str], tuple[bytes, int]]) -> tuple[int, int]:
+        """Replace each payload by what a change leaves of it; delete batches without records.
+        Return the number of batches and of records that were changed or deleted."""
+        batches = records = 0
+        with self._opened() as db:
+            for number, _, batch in _read(db) if db is not None else ():
+                left, changed = change(batch.payload, batch.received)
+                if changed and db is not None:
+                    batches, records = batches + 1, records + changed
+                    query = "UPDATE batches SET payload = ? WHERE number = ?"
+                    db.execute(query, (left, number))
+            if batches and db is not None:
+                db.execute("DELETE FROM batches WHERE length(payload) = 0")
+        return batches, records
+
+    @contextmanager
+    def _opened(self, *, make: bool = False) -> Iterator[sqlite3.Connection | None]:
+        """Open the file for one transaction; yield ``None`` if it does not exist, unless
+        ``make``."""
+        if not make and not self._path.is_file():
+            yield None
+            return
+        try:
+            make_private(self._path)
+            with closing(sqlite3.connect(self._path, timeout=_BUSY_SECONDS)) as db:
+                db.execute("PRAGMA synchronous = EXTRA")
+                db.execute("PRAGMA secure_delete = ON")
+                db.execute(_TABLE)
+                with db:
+                    yield db
+                return
+        except (sqlite3.Error, OSError):
+            pass
+        raise DeliveryError("E507", _UNREADABLE)
+
+
+def _read(db: sqlite3.Connection) -> Iterator[RefusedBatch]:
+    for row in db.execute(_ALL).fetchall():
+        number, sink, id_, received, schema, digest, table, text, payload, purposes, origin = row
+        pairs = (line.rpartition(" ") for line in text.split("\n") if line)
+        layout = Layout(schema, digest, table, tuple((name, kind) for name, _, kind in pairs))
+        granted = decode_granted(purposes)
+        batch = Batch(id_, received, (), layout, payload, granted=granted, origin=origin)
+        yield RefusedBatch(number, sink, batch)

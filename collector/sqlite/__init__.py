@@ -1,0 +1,1 @@
+"""SQLite files: the write-ahead log, compaction, checks of paths, and durable directories."""

@@ -1,0 +1,139 @@
+"""Compact a SQLite database, so that no deleted data are left in its files.
+
+``secure_delete`` overwrites what is deleted where it lies. It leaves the copies that were made when
+pages were divided and joined, and those in the write-ahead log. So the database is copied into a
+file beside it, which holds what is there now and nothing else; the copy is written over the
+database, and the log is cut to nothing. Memory does not depend on the size of the database. Rows
+stay in their order; a version of SQLite may number those without a key of their own anew.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from fcntl import LOCK_EX, LOCK_NB, flock
+from pathlib import Path
+from time import monotonic, sleep
+
+from collector.sqlite.files import need_room
+
+__all__ = ["compact", "empty_log", "remove_copies"]
+
+_PAUSE = 0.05
+_FRAME_HEAD = 24
+"""Bytes of the log for a page besides the page."""
+_MARGIN = 1 << 20
+"""Bytes for other processes meanwhile."""
+_COPY = ".compact-"
+"""The text between a database's name and the random end of its copy's name."""
+_PAGES = 1000
+"""Pages that are written back between two looks at the clock."""
+_WAITING = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def compact(db: sqlite3.Connection, path: Path) -> None:
+    """Write the database at ``path`` anew, which has a write-ahead log. Takes about a second for
+    100 MB, in a part of which no other connection can write.
+
+    Raises ``MemoryError``, ``OSError`` when the disk has no room for copy and log (to fill it would
+    be in the way of every process that writes there), and ``sqlite3.Error``, also when other
+    connections write all the time. Then the database is as it was.
+    """
+    remove_copies(path)
+    need_room(path.parent, 2 * _log_bytes(db) + _MARGIN)
+    try:
+        with _private_copy(path) as copy, closing(sqlite3.connect(path)) as watch:
+            version = _data_version(watch)
+            db.execute("VACUUM INTO ?", (str(copy),))
+            _write_back(copy, db, watch, version)
+    except (sqlite3.Error, MemoryError):
+        with suppress(sqlite3.Error):
+            empty_log(db, path)  # it may have grown
+        raise
+
+
+def remove_copies(path: Path) -> None:
+    """Remove the copies of a database that compactions left behind which were killed. One that a
+    process is at work on is locked, and stays. Raises ``OSError``."""
+    for copy in path.parent.glob(f"{path.name}{_COPY}*"):
+        with suppress(FileNotFoundError, BlockingIOError):
+            handle = os.open(copy, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                flock(handle, LOCK_EX | LOCK_NB)
+                copy.unlink()
+            finally:
+                os.close(handle)
+
+
+@contextmanager
+def _private_copy(path: Path) -> Iterator[Path]:
+    """Make an empty file beside a database, for its owner only, and remove it at the end."""
+    copy = path.with_name(f"{path.name}{_COPY}{secrets.token_hex(8)}").absolute()
+    handle = os.open(copy, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        flock(handle, LOCK_EX)
+        yield copy
+    finally:
+        copy.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _write_back(copy: Path, db: sqlite3.Connection, watch: sqlite3.Connection, of: int) -> None:
+    """Write a copy over its database in one transaction, unless another connection has written
+    since it was made: then what that wrote would be lost."""
+    timeout = db.execute("PRAGMA busy_timeout").fetchone()[0] / 1000
+    deadline, is_checked = monotonic() + timeout, False
+
+    def progress(status: int, _left: int, _all: int) -> None:
+        nonlocal is_checked
+        if status in _WAITING:
+            if monotonic() >= deadline:
+                raise sqlite3.OperationalError("the database is in use")
+        elif not is_checked:  # from the first page on no other connection can write
+            if _data_version(watch) != of:
+                raise sqlite3.OperationalError("the database was written to meanwhile")
+            is_checked = True
+
+    with closing(sqlite3.connect(f"{copy.as_uri()}?mode=ro", uri=True)) as source:
+        pages = source.execute("PRAGMA page_count").fetchone()[0]
+        if pages > 1:  # else it has no table; the first step must not be the last
+            source.backup(db, pages=min(pages - 1, _PAGES), progress=progress, sleep=_PAUSE)
+
+
+def _data_version(watch: sqlite3.Connection) -> int:
+    """Return a number that changes whenever another connection has written."""
+    return int(watch.execute("PRAGMA data_version").fetchone()[0])
+
+
+def empty_log(db: sqlite3.Connection, path: Path, seconds: float = 0.0) -> bool:
+    """Write the log into the database at ``path`` and truncate it; return whether that was done.
+
+    A process that reads an earlier state prevents that, and is waited for so long. Others may
+    write meanwhile. Raises ``sqlite3.Error``.
+    """
+    log, deadline = path.with_name(f"{path.name}-wal"), monotonic() + seconds
+    timeout = db.execute("PRAGMA busy_timeout").fetchone()[0]
+    db.execute("PRAGMA busy_timeout = 0")
+    try:
+        while not _is_cut(db, log):
+            if monotonic() >= deadline:
+                return False
+            sleep(_PAUSE)
+    finally:
+        db.execute(f"PRAGMA busy_timeout = {int(timeout)}")
+    return True
+
+
+def _log_bytes(db: sqlite3.Connection) -> int:
+    """Return the largest size of the log."""
+    names = ("page_count", "freelist_count", "page_size")
+    pages, free, size = (int(db.execute(f"PRAGMA {name}").fetchone()[0]) for name in names)
+    return (pages - free) * (size + _FRAME_HEAD)
+
+
+def _is_cut(db: sqlite3.Connection, log: Path) -> bool:
+    busy: int = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    return not busy and not (log.exists() and log.stat().st_size)

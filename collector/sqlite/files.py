@@ -1,0 +1,143 @@
+"""Files of a database: whether they can be made, room on the disk, directories that are synced,
+durable and read-only connections."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+import stat
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from collector.errors import ConfigError
+
+__all__ = [
+    "check_database",
+    "check_directory",
+    "check_file",
+    "connect",
+    "make_durable",
+    "need_room",
+    "sync",
+]
+
+_BUSY_SECONDS = 5.0
+_LONGEST_NAME = 255
+_LONGEST_PATH = 500
+"""SQLite takes paths of at most 512 bytes, with the ends of its logs."""
+
+_DURABLE = (
+    "page_size = 8192",
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "fullfsync = ON",
+    "secure_delete = ON",
+    "temp_store = MEMORY",
+    "trusted_schema = OFF",
+)
+
+
+def check_directory(path: Path, *, must_exist: bool = False) -> None:
+    """Check that a directory is writable, or can be made; make nothing. Raises ``ConfigError`` E203
+    if not."""
+    with suppress(OSError):
+        there, names = path, list[str]()
+        while not (must_exist or _exists(there) or there == there.parent):
+            names.append(there.name)
+            there = there.parent
+        is_usable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+        is_real = is_usable and os.statvfs(there).f_blocks > 0  # none: as in /proc
+        if is_real and all(len(os.fsencode(name)) <= _LONGEST_NAME for name in names):
+            return
+    message = "the directory cannot be made or written; check that it exists and may be written"
+    raise ConfigError("E203", message)
+
+
+def check_file(path: Path, *ends: str) -> None:
+    """Check that a file can be made, or read and written; also those whose names have one of the
+    ends besides. Make nothing. Raises ``ConfigError`` E203 if not."""
+    check_directory(path.parent)
+    for end in ("", *ends):
+        each = path.with_name(path.name + end)
+        if not _is_usable(each):
+            message = "a file cannot be made or written there: check its name, what is there, and"
+            message += " its permissions"
+            if _is_link(each):
+                message = "a file there is a symbolic link; name the file that it leads to"
+            raise ConfigError("E203", message)
+
+
+def check_database(path: Path, *ends: str) -> None:
+    """Check a database's file and its logs likewise."""
+    check_file(path, "-wal", "-shm", "-journal", *ends)
+    if len(os.fsencode(path.absolute())) > _LONGEST_PATH:
+        raise ConfigError("E203", "the path of the database is too long; choose a shorter one")
+
+
+def _is_usable(path: Path) -> bool:
+    with suppress(OSError):
+        if not _exists(path):
+            return len(os.fsencode(path.name)) <= _LONGEST_NAME
+        return stat.S_ISREG(path.lstat().st_mode) and os.access(path, os.R_OK | os.W_OK)
+    return False
+
+
+def _is_link(path: Path) -> bool:
+    with suppress(OSError):
+        return path.is_symlink()
+    return False
+
+
+def _exists(path: Path) -> bool:
+    """Return whether there is anything of that name, also a link. Raises ``OSError`` where the name
+    cannot be used."""
+    with suppress(FileNotFoundError):
+        path.lstat()
+        return True
+    return False
+
+
+def need_room(directory: Path, size: int) -> None:
+    """Raise ``OSError`` unless the disk of a directory has room for so many bytes."""
+    disk = os.statvfs(directory)
+    if disk.f_bavail * disk.f_frsize < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def sync(directory: Path) -> None:
+    """Sync a directory: a file that was made, renamed or removed in it is so after a crash as well.
+    Raises ``OSError``."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def connect(path: Path) -> sqlite3.Connection | None:
+    """Open a read-only connection in a transaction, which disturbs no process that writes.
+
+    Returns ``None`` if the file cannot be opened and read, or is no database. Tables of its own,
+    and what sorting needs, are in memory only.
+    """
+    place = f"{path.absolute().as_uri()}?mode=ro"
+    for way in ("", "&immutable=1"):  # the latter where no process may write
+        with ExitStack() as stack, suppress(sqlite3.Error):
+            uri = f"{place}{way}"
+            db = sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
+            stack.callback(db.close)
+            db.execute("PRAGMA temp_store = MEMORY")
+            db.execute("PRAGMA trusted_schema = OFF")
+            db.execute("BEGIN")
+            db.execute("SELECT 1 FROM sqlite_master").fetchone()
+            stack.pop_all()
+            return db
+    return None
+
+
+def make_durable(db: sqlite3.Connection, *more: str) -> None:
+    """Make the commits of a connection durable, let SQLite overwrite deleted data, and set ``more``
+    pragmas. Raises ``sqlite3.Error``."""
+    for setting in (*_DURABLE, *more):
+        db.execute(f"PRAGMA {setting}")

@@ -1,0 +1,53 @@
+"""Find what a database has besides tables of known names, and texts and bytes of known forms."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Collection, Iterator
+
+__all__ = ["LONGEST_BYTES", "foreign_columns", "foreign_objects"]
+
+LONGEST_BYTES = 64 << 20
+"""A longer value is not read at all: ``sqlite3.DataError``."""
+_FREE_TEXT = re.compile(r"'|--|/\*").search
+_DIVIDED = re.compile(r"[\s,]+").split
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}:00Z)?|").fullmatch
+_BYTES = "8, 16, 32"
+"""The lengths of ids, hashes, seals and secrets."""
+_MOST_TEXTS = 20_000
+
+
+def foreign_objects(db: sqlite3.Connection, known: Collection[str]) -> int:
+    """Count the tables, views, indexes and triggers of other names than the known ones, and those
+    whose definition has a comment or a text, which none of ours has. Raises ``sqlite3.Error``."""
+    found = db.execute("SELECT name, sql FROM sqlite_master WHERE name NOT GLOB 'sqlite_*'")
+    return sum(name not in known or _FREE_TEXT(sql or "") is not None for name, sql in found)
+
+
+def foreign_columns(
+    db: sqlite3.Connection, tables: Collection[str], words: Collection[str]
+) -> Iterator[str]:
+    """Yield the columns of texts and bytes in which there is something else. A payload is not
+    looked at. Raises ``sqlite3.Error``."""
+    db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_BYTES)
+    for table in sorted(tables):
+        for _, name, kind, *_ in db.execute(f"PRAGMA table_info({_quoted(table)})").fetchall():
+            column, source = _quoted(name), _quoted(table)
+            if kind == "TEXT":
+                query = f"SELECT DISTINCT {column} FROM {source} LIMIT {_MOST_TEXTS}"  # noqa: S608
+                texts = [text for (text,) in db.execute(query) if text is not None]
+                is_foreign = len(texts) == _MOST_TEXTS or not all(
+                    each in words or _TIME(each) for text in texts for each in _DIVIDED(text)
+                )
+            elif kind == "BLOB" and name != "payload":
+                query = f"SELECT 1 FROM {source} WHERE length({column}) NOT IN ({_BYTES}) LIMIT 1"  # noqa: S608
+                is_foreign = db.execute(query).fetchone() is not None
+            else:
+                continue
+            if is_foreign:
+                yield name
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,201 @@
+"""SQLite's write-ahead log, as far as recovery must know it: its frames, and which were committed.
+
+SQLite reads a log up to the first frame that is not as it was written and takes all that follows
+for the remains of a write that never ended. If a commit is among what follows, then it is damage.
+The format is SQLite's, https://www.sqlite.org/fileformat2.html#the_write_ahead_log.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import struct
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from collector.sqlite import files
+
+__all__ = [
+    "MAGIC",
+    "Index",
+    "copy_with_log",
+    "head",
+    "is_log",
+    "last_commit",
+    "need_room",
+    "truncate_log",
+]
+
+_BYTES = 32768
+"""The index of a log of up to 4062 pages."""
+_ROOM = 4 * _BYTES
+_HEAD = struct.Struct("=14xHI28x")
+"""In the machine's order: size of pages, and frames that count. It is there twice."""
+
+
+class Index:
+    """The index of the log of a database that is open, and has a log.
+
+    ``close`` it only when all connections of this process to the database are closed: the system
+    lets go of all their locks with it. Raises ``OSError`` when the disk is full.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._handle = -1
+        with suppress(FileNotFoundError):
+            self._handle = os.open(f"{path}-shm", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        if self._handle >= 0 and hasattr(os, "posix_fallocate"):
+            self._reserve()
+
+    def counted(self) -> tuple[int, int] | None:
+        """Return the size of a page, and how many frames of the log count; ``None`` if the index is
+        being written or not there."""
+        head = os.pread(self._handle, 2 * _HEAD.size, 0) if self._handle >= 0 else b""
+        if len(head) < 2 * _HEAD.size or head[: _HEAD.size] != head[_HEAD.size :]:
+            return None
+        size, frames = _HEAD.unpack_from(head)
+        return size, frames
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+
+    def _reserve(self) -> None:
+        try:
+            os.posix_fallocate(self._handle, 0, _BYTES)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                self.close()
+                raise
+
+
+def need_room(path: Path) -> None:
+    """Raise ``OSError`` when the disk has no room for the index of a database that is opened there:
+    it is needed before ``Index`` can reserve any."""
+    files.need_room(path.parent, _ROOM)
+
+
+_LOG_MAGIC = (0x377F0682, 0x377F0683)
+_HEADER = struct.Struct(">IIIIII8x")
+_FRAME = struct.Struct(">IIII8x")
+_HEAD_BYTES = 100
+MAGIC = b"SQLite format 3\0"
+"""The first bytes of a database."""
+_VERSIONS = 18
+"""Where a database says that it has a log (2, 2) or none (1, 1)."""
+
+
+class _Frame(NamedTuple):
+    page: int
+    is_commit: bool
+    offset: int
+
+
+def is_log(log: Path) -> bool:
+    """Return whether an existing file is a write-ahead log, or empty."""
+    if log.stat().st_size == 0:
+        return True
+    with log.open("rb") as handle:
+        return _header(handle) is not None
+
+
+def last_commit(log: Path) -> int:
+    """Return the number of frames up to the last one that ends a commit."""
+    if not log.exists():
+        return 0
+    with log.open("rb") as handle:
+        numbered = enumerate(_frames(handle), 1)
+        return max((number for number, frame in numbered if frame.is_commit), default=0)
+
+
+def head(path: Path) -> bytes:
+    """Return the first 100 bytes of a database as its last commit left them; none if it is empty or
+    not there. Raises ``OSError``."""
+    log, offset = path.with_name(f"{path.name}-wal"), -1
+    with ExitStack() as stack:
+        if log.exists():
+            handle, newest = stack.enter_context(log.open("rb")), -1
+            for frame in _frames(handle):
+                newest = frame.offset if frame.page == 1 else newest
+                offset = newest if frame.is_commit else offset
+        if offset < 0:
+            if not path.exists():
+                return b""
+            handle, offset = stack.enter_context(path.open("rb")), 0
+        handle.seek(offset)
+        return handle.read(_HEAD_BYTES)
+
+
+def copy_with_log(path: Path, log: Path, copy: Path) -> None:
+    """Copy a database with all commits of its log, whatever frame is damaged."""
+    copy.unlink(missing_ok=True)
+    os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    if path.exists():
+        shutil.copyfile(path, copy)
+    count = last_commit(log)
+    with copy.open("r+b") as target:
+        if count:
+            with log.open("rb") as handle:
+                _apply(handle, target, count)
+        if target.seek(0, os.SEEK_END) > _VERSIONS + 2:
+            target.seek(_VERSIONS)
+            target.write(b"\1\1")
+
+
+def truncate_log(path: Path, index: Index) -> None:
+    """Truncate the log of an open database behind the last commit that counts.
+
+    A commit whose sync failed may lie there as if it were whole; it would count when the database
+    is opened again. Raises ``OSError``.
+    """
+    counted = index.counted()
+    if counted is None:
+        return
+    size, frames = counted
+    end = _HEADER.size + frames * (_FRAME.size + size)
+    with path.with_name(f"{path.name}-wal").open("r+b") as log:
+        if log.seek(0, os.SEEK_END) > end:
+            log.truncate(end)
+
+
+def _apply(handle: IO[bytes], target: IO[bytes], count: int) -> None:
+    header = _header(handle)
+    size = 0 if header is None else header[0]
+    most = target.seek(0, os.SEEK_END) // max(size, 1) + count
+    for number, frame in enumerate(list(_frames(handle)), 1):
+        if number <= count and 0 < frame.page <= most:
+            handle.seek(frame.offset)
+            page = handle.read(size)
+            target.seek((frame.page - 1) * size)
+            target.write(page)
+
+
+def _header(handle: IO[bytes]) -> tuple[int, int, int] | None:
+    """Return the size of pages and the two salts."""
+    handle.seek(0)
+    text = handle.read(_HEADER.size)
+    if len(text) < _HEADER.size:
+        return None
+    magic, _, size, _, *salts = _HEADER.unpack(text)
+    if magic not in _LOG_MAGIC or not 512 <= size <= 65536 or size & (size - 1):
+        return None
+    return size, salts[0], salts[1]
+
+
+def _frames(handle: IO[bytes]) -> Iterator[_Frame]:
+    """Yield the whole frames of this log, without those that an earlier log left."""
+    header = _header(handle)
+    if header is None:
+        return
+    size, *salts = header
+    end = handle.seek(0, os.SEEK_END)
+    for at in range(_HEADER.size, end - _FRAME.size - size + 1, _FRAME.size + size):
+        handle.seek(at)
+        page, pages, *found = _FRAME.unpack(handle.read(_FRAME.size))
+        if found == salts:
+            yield _Frame(page, pages > 0, at + _FRAME.size)

@@ -1,0 +1,1 @@
+"""The rights of a person: export, erase and object."""

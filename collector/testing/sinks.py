@@ -1,0 +1,314 @@
+"""The tests that every type of sinks passes.
+
+A package derives a class of its own test from ``SinkConformance``, and says how its settings are
+made for a directory; pytest then runs them all::
+
+    class TestWarehouse(SinkConformance):
+        def settings(self, directory):
+            return WarehouseSettings(type="warehouse", path=directory / "records")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from collector.config.sink_settings import SinkSettings
+from collector.contracts import Batch, PendingBatch, Record, Subject, Tally, layout_of, to_minute
+from collector.drain import Drain, redeliver
+from collector.errors import DeliveryError, Unacceptable
+from collector.filter.stored import read
+from collector.schema import Schema, load_schema
+from collector.sinks.sink import ErasableSink, Opening, Removal, Sink, open_sink
+from collector.spool import FILE_NAME, Spool
+from collector.spool.set_aside import SetAside
+
+__all__ = ["SinkConformance", "batch_of", "person"]
+
+_SCHEMA = "conferencing"
+_WAIT_SECONDS = 60.0
+_NOT_ERASABLE = "the sink cannot forget: override `records`"
+
+
+def person(number: int) -> str:
+    """Return the address that records of a person have."""
+    return f"203.0.113.{number}"
+
+
+def batch_of(
+    number: int, people: Collection[int], schema: Schema, *, age: timedelta = timedelta()
+) -> Batch:
+    """Return a batch as a drain delivers it, with a record of each person, received so long ago;
+    the same ``number`` gives the same id."""
+    lines = (
+        f'{{"schema":"{schema.id}","client.address":"{person(each)}","os.type":"linux"}}\n'
+        for each in people
+    )
+    minute = to_minute(datetime.now(UTC) - age)
+    payload = "".join(lines).encode()
+    return read(Batch(number.to_bytes(16), minute, layout=schema.layout, payload=payload))
+
+
+def _pending(batch: Batch) -> PendingBatch:
+    number = len(batch.records)
+    tally = Tally(received=number, admitted=number)
+    return PendingBatch(layout_of(batch), batch.received, batch.payload, tally)
+
+
+class _Selective(Sink):
+    """Hands batches on to a sink, but calls those in which a text is unacceptable."""
+
+    def __init__(self, sink: Sink, text: str) -> None:
+        self._sink, self._text = sink, text.encode()
+
+    def deliver(self, *batches: Batch) -> None:
+        """Raise ``Unacceptable`` for the first batch with the text."""
+        for batch in batches:
+            if self._text in batch.payload:
+                raise Unacceptable(batch.id)
+        self._sink.deliver(*batches)
+
+
+class SinkConformance:
+    """The tests. ``settings`` is to be overridden, and ``records`` where the sink cannot forget."""
+
+    name = "tested"
+
+    def settings(self, directory: Path) -> SinkSettings:
+        """Return the settings of a sink whose location is in a directory, or is made for it."""
+        raise NotImplementedError
+
+    def records(self, directory: Path) -> dict[str, int]:
+        """Return how many records of each person are at the location, by address."""
+        with self.opened(directory, offline=True) as sink:
+            assert isinstance(sink, ErasableSink), _NOT_ERASABLE
+            return {person(each): len(self._found(sink, each)) for each in range(1, 10)}
+
+    def failing(self, directory: Path) -> AbstractContextManager[object] | None:
+        """Return a context in which the location takes nothing, if there can be one."""
+        return None
+
+    @contextmanager
+    def opened(
+        self, directory: Path, *, offline: bool = False, reports: list[Removal] | None = None
+    ) -> Iterator[Sink]:
+        """Open the sink, and close it at the end."""
+        report = [] if reports is None else reports
+        schemas = (load_schema(_SCHEMA),)
+        opening = Opening(self.name, schemas, directory, report.append, is_offline=offline)
+        sink = open_sink(self.settings(directory), opening)
+        try:
+            yield sink
+        finally:
+            sink.close()
+
+    # -- delivery ---------------------------------------------------------------------------------
+
+    def test_it_keeps_what_it_gets(self, tmp_path: Path) -> None:
+        """Batches together and alone, whatever the order of their minutes; after a restart too."""
+        self._deliver(tmp_path, self._batch(1, [1, 2]), self._batch(2, [2], days=2))
+        self._deliver(tmp_path, self._batch(3, [3], days=1))
+        assert self._number(tmp_path) == {1: 1, 2: 2, 3: 1}
+
+    def test_a_batch_that_comes_again(self, tmp_path: Path) -> None:
+        """It has no effect with the guarantee ``once``: in the same call or process, after a
+        restart, or as a part of itself; otherwise it is there at least once."""
+        first, second = self._batch(1, [1, 2]), self._batch(2, [3])
+        part = replace(self._batch(3, [1]), origin=first.id)
+        with self.opened(tmp_path) as sink:
+            guarantee = sink.guarantee
+            sink.deliver(first)
+            sink.deliver(first, second)
+        self._deliver(tmp_path, second, part)
+        number = self._number(tmp_path)
+        assert set(number) == {1, 2, 3}
+        assert guarantee != "once" or set(number.values()) == {1}
+
+    def test_batches_of_other_layouts(self, tmp_path: Path) -> None:
+        """Another version of the schema and another schema are taken beside the sink's own."""
+        other = self._batch(1, [1])
+        assert other.layout is not None
+        older = replace(
+            other.layout,
+            schema="conferencing/0.9.0",
+            digest="0" * 64,
+            columns=other.layout.columns[:2],
+        )
+        another = replace(other.layout, schema="other/1.0.0", digest="1" * 64, table="other")
+        batches = [self._batch(number, [number]) for number in (1, 2, 3)]
+        layouts = [other.layout, older, another]
+        again = [
+            read(Batch(batch.id, batch.received, layout=layout, payload=batch.payload))
+            for batch, layout in zip(batches, layouts, strict=True)
+        ]
+        self._deliver(tmp_path, *again)
+        assert self._number(tmp_path) == {1: 1, 2: 1, 3: 1}
+
+    def test_a_failure_and_another_try(self, tmp_path: Path) -> None:
+        """What the location does not take is an error, and is taken when it comes again."""
+        self._deliver(tmp_path, self._batch(1, [1]))
+        failing = self.failing(tmp_path)
+        if failing is None:
+            return
+        with self.opened(tmp_path) as sink:
+            has_failed = False
+            with failing:
+                try:
+                    sink.deliver(self._batch(2, [2]))
+                except DeliveryError:
+                    has_failed = True
+            assert has_failed
+            sink.deliver(self._batch(2, [2]))
+        assert self._number(tmp_path) == {1: 1, 2: 1}
+
+    def test_idle_and_close(self, tmp_path: Path) -> None:
+        """Tidying up changes nothing of what is there; closing twice does nothing."""
+        with self.opened(tmp_path) as sink:
+            sink.deliver(self._batch(1, [1]))
+            sink.idle()
+            sink.close()
+        assert self._number(tmp_path) == {1: 1}
+
+    def test_what_is_unacceptable_is_set_aside(self, tmp_path: Path) -> None:
+        """Batches behind one that the sink will never take are delivered; when that one is handed
+        over again it is there, by its id once with the guarantee ``once``."""
+        aside = SetAside(tmp_path)
+        with (
+            self.opened(tmp_path) as sink,
+            Spool(tmp_path / FILE_NAME, sinks=[self.name]) as spool,
+        ):
+            for each in (1, 2, 3):
+                spool.put(_pending(self._batch(each, [each]))).result()
+            drain = Drain(self.name, _Selective(sink, person(2)), spool, set_aside=aside)
+            drain.start()
+            drain.finish()
+            drain.join(_WAIT_SECONDS)
+            assert (drain.left, drain.delivery.delivered, drain.delivery.set_aside) == (False, 2, 1)
+        assert self._number(tmp_path) == {1: 1, 3: 1}
+        (refused,) = aside.all()
+        for times in (1, 2):
+            with self.opened(tmp_path) as sink:
+                assert redeliver(self.name, sink, aside, lambda _sink, _granted: None) == 1
+                assert aside.all() == []
+                most = 1 if sink.guarantee == "once" else times
+            number = self._number(tmp_path)
+            assert set(number) == {1, 2, 3}
+            assert number[2] <= most
+            aside.add(self.name, refused.batch)
+
+    # -- retention and rights ---------------------------------------------------------------------
+
+    def test_offline_nothing_is_made(self, tmp_path: Path) -> None:
+        """Where nothing was kept, a command finds nothing, and leaves nothing."""
+        with self._erasable(tmp_path) as sink:
+            if sink is None:
+                return
+            now = datetime.now(UTC)
+            assert not sink.exists
+            assert list(sink.inventory()) == []
+            assert list(sink.overdue(now)) == []
+            assert list(sink.find(_subject(1))) == []
+            assert not sink.prune(now)
+            assert not sink.erase(_subject(1))
+            assert not sink.redact(_subject(1), ["os.type"])
+        assert list(tmp_path.iterdir()) == []
+
+    def test_what_is_too_old_is_overdue_and_pruned(self, tmp_path: Path) -> None:
+        """Fields go one by one, as their retentions end; a record without any goes."""
+        self._deliver(tmp_path, self._batch(1, [1]), self._batch(2, [2], days=1))
+        with self._erasable(tmp_path) as sink:
+            if sink is None:
+                return
+            now = datetime.now(UTC)
+            assert list(sink.overdue(now)) == []
+            assert not sink.prune(now)
+            for days, fields in ((31, {"os.type": 2}), (92, {})):
+                later = now + timedelta(days=days)
+                assert list(sink.overdue(later))
+                assert sink.prune(later)
+                assert list(sink.overdue(later)) == []
+                assert _fields(sink) == fields
+
+    def test_a_person_is_found_and_erased(self, tmp_path: Path) -> None:
+        """All records of the person in the window go, and no other person's."""
+        self._deliver(tmp_path, self._batch(1, [1, 2, 1]), self._batch(2, [1], days=5))
+        with self._erasable(tmp_path) as sink:
+            if sink is None:
+                return
+            found = self._found(sink, 1, days=1)
+            assert [record["client.address"] for record in found] == [person(1)] * 2
+            removal = sink.erase(_subject(1, days=1))
+            assert (removal.records, removal.is_swept) == (2, True)
+        assert self._number(tmp_path) == {1: 1, 2: 1}
+
+    def test_a_person_objects(self, tmp_path: Path) -> None:
+        """Some of their fields go, and records that have no other."""
+        self._deliver(tmp_path, self._batch(1, [1, 2]))
+        with self._erasable(tmp_path) as sink:
+            if sink is None:
+                return
+            assert sink.redact(_subject(1), ["os.type", "os.version"]).records == 1
+            assert _fields(sink) == {"client.address": 2, "os.type": 1}
+            assert sink.redact(_subject(2), ["os.type", "client.address"]).records == 1
+            assert _fields(sink) == {"client.address": 1}
+
+    def test_the_inventory(self, tmp_path: Path) -> None:
+        """It counts records and fields, and knows the first and the last minute."""
+        old, new = self._batch(1, [1, 2], days=3), self._batch(2, [3])
+        self._deliver(tmp_path, new, old)
+        with self._erasable(tmp_path) as sink:
+            if sink is None:
+                return
+            assert sink.exists
+            (table,) = sink.inventory()
+            assert table.records == 3
+            assert (table.first, table.last) == (old.received, new.received)
+            assert _fields(sink) == {"client.address": 3, "os.type": 3}
+
+    def test_the_values(self, tmp_path: Path) -> None:
+        """They are all shown, if any are, and nothing but our own is there."""
+        self._deliver(tmp_path, self._batch(1, [1, 2], days=3), self._batch(2, [3]))
+        with self._erasable(tmp_path) as sink:
+            found = None if sink is None else sink.values()
+            if sink is None or found is None:
+                return
+            values = [members for _, members in found]
+            people = set[object]().union(*(each.get("client.address", ()) for each in values))
+            assert people - {None} == {person(each) for each in (1, 2, 3)}
+            assert sink.others == 0
+
+    # -- what the tests need ----------------------------------------------------------------------
+
+    def _batch(self, number: int, people: Collection[int], days: float = 0) -> Batch:
+        return batch_of(number, people, load_schema(_SCHEMA), age=timedelta(days=days))
+
+    def _deliver(self, directory: Path, *batches: Batch) -> None:
+        with self.opened(directory) as sink:
+            sink.deliver(*batches)
+
+    def _number(self, directory: Path) -> dict[int, int]:
+        found = self.records(directory)
+        return {each: found[person(each)] for each in range(1, 10) if found.get(person(each))}
+
+    @contextmanager
+    def _erasable(self, directory: Path) -> Iterator[ErasableSink | None]:
+        with self.opened(directory, offline=True) as sink:
+            yield sink if isinstance(sink, ErasableSink) else None
+
+    def _found(self, sink: ErasableSink, number: int, days: float = 9) -> list[Record]:
+        return [record for _, record in sink.find(_subject(number, days))]
+
+
+def _subject(number: int, days: float = 9) -> Subject:
+    now = datetime.now(UTC)
+    start, end = to_minute(now - timedelta(days=days)), to_minute(now + timedelta(days=1))
+    return Subject("client.address", person(number), start, end)
+
+
+def _fields(sink: ErasableSink) -> dict[str, int]:
+    return {
+        name: times for each in sink.inventory() for name, times in each.fields.items() if times
+    }

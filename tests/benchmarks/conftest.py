@@ -1,0 +1,17 @@
+"""All tests of benchmarks take longer: what they test is for those who measure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+_HERE = Path(__file__).parent
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark them."""
+    for item in items:
+        if _HERE in item.path.parents:
+            item.add_marker(pytest.mark.long)

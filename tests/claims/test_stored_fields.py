@@ -1,0 +1,372 @@
+"""What is stored is compared with what may be, by names and by values, at every place that the
+ledger knows."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collector.claims.document import load_claims
+from collector.claims.verification import Found, Verdict, check, verdict
+from collector.config import load
+from collector.contracts import Batch
+from collector.ledger import Note
+from collector.schema import load_schema
+from collector.sinks.ndjson import NdjsonFile
+from collector.sinks.store import Store
+from collector.spool import Spool, note
+from collector.spool.set_aside import SetAside
+from collector.testing import canaries, scan
+from tests.claims.populated import PopulatedDirectory
+from tests.retention.test_earlier import configured, note_configuration
+
+_CLAIMS = ("needed-only", "no-content", "no-monitoring")
+_CANARY = "hello from Ana"
+_WHICH = {name: claim for name, claim in load_claims().items() if "stored" in claim.checks}
+
+
+@pytest.fixture
+def lives(tmp_path: Path) -> PopulatedDirectory:
+    """Records in a store and in a file, and in the spool; the ledger knows the schema."""
+    lives = PopulatedDirectory(tmp_path)
+    lives.deliver(range(3))
+    lives.spool(range(3, 5))
+    note_configuration(lives.data, lives.config_file)
+    return lives
+
+
+def found(file: Path) -> Found:
+    """Return the findings of the checks; the dry run is short, as it is not tested here."""
+    return check(load(file), canaries(2), scan, meetings=5)
+
+
+def verdicts(outcome: Found) -> set[Verdict]:
+    """Those of the claims that look at what is stored."""
+    told = " ".join(each.message for each in outcome["stored"] or ())
+    assert "chat" not in told
+    assert _CANARY not in told
+    return {verdict(_WHICH[name], outcome) for name in _CLAIMS}
+
+
+def edit(path: Path, *statements: str) -> None:
+    """With any tool that writes SQLite."""
+    with closing(sqlite3.connect(path)) as db, db:
+        for statement in statements:
+            db.execute(statement)
+
+
+def made(path: Path) -> None:
+    """A file in a directory of its own."""
+    path.parent.mkdir(parents=True)
+    path.write_text(_CANARY)
+
+
+def appended(lives: PopulatedDirectory, line: bytes) -> None:
+    """A line in the file of records."""
+    with lives.lines.open("ab") as file:
+        file.write(line + b"\n")
+
+
+def test_it_holds(lives: PopulatedDirectory) -> None:
+    """What is there is what may be there."""
+    outcome = found(lives.config_file)
+    assert outcome["stored"] == ()
+    assert verdicts(outcome) == {"holds"}
+
+
+_COLUMN = "ALTER TABLE conferencing ADD COLUMN chat TEXT"
+_SAID = f"UPDATE conferencing SET chat = '{_CANARY}'"
+_RECORD = b'{"schema":"conferencing/1.0.0","os.type":"ios",%b,"received":"2026-11-26T10:20:00Z"}'
+
+
+def added(lives: PopulatedDirectory, table: str) -> None:
+    """A table in the store."""
+    said = f"INSERT INTO {table} VALUES ('{_CANARY}')"
+    edit(lives.data / "store.db", f"CREATE TABLE {table} (text TEXT)", said)
+
+
+def spoken(column: str, value: str = f"'{_CANARY}'") -> str:
+    """A statement that writes into a column of the store, which is there."""
+    return f'UPDATE conferencing SET "{column}" = {value}'
+
+
+def aside(lives: PopulatedDirectory, payload: bytes, **changes: Any) -> None:
+    """A batch of the schema that was set aside, and is not quite as it was."""
+    moment = "2026-11-26T10:20:00Z"
+    batch = Batch(bytes(16), moment, layout=lives.schema.layout, payload=payload)
+    SetAside(lives.data).add("store", replace(batch, **changes))
+
+
+def line(lives: PopulatedDirectory, members: str, **changes: str) -> None:
+    """A line in the file of records, as a filter writes it but for its values."""
+    reserved = {"schema": lives.schema.id, "received": "2026-11-26T10:20:00Z"} | changes
+    text = f'{{"schema":"{reserved["schema"]}",{members},"received":"{reserved["received"]}"}}'
+    appended(lives, text.encode())
+
+
+ATTACKS: dict[str, tuple[Callable[[PopulatedDirectory], object], Verdict]] = {
+    "a column with chat": (lambda of: edit(of.data / "store.db", _COLUMN, _SAID), "broken"),
+    "an empty column": (lambda of: edit(of.data / "store.db", _COLUMN), "unproven"),
+    "a table": (
+        lambda of: added(of, "chat"),
+        "unproven",
+    ),
+    "a table with an underscore": (lambda of: added(of, "_chat"), "unproven"),
+    "a table that is made anew": (
+        lambda of: edit(
+            of.data / "store.db",
+            "DROP TABLE conferencing",
+            "CREATE TABLE conferencing (received TEXT, count INTEGER, chat TEXT)",
+        ),
+        "unproven",
+    ),
+    "a member": (lambda of: appended(of, _RECORD % b'"chat":"hello from Ana"'), "broken"),
+    "a list": (lambda of: appended(of, _RECORD % b'"chat":["hello from Ana"]'), "broken"),
+    "a member in an object": (
+        lambda of: appended(of, _RECORD % b'"device":{"chat":"hello from Ana"}'),
+        "broken",
+    ),
+    "text": (lambda of: appended(of, b"hello from Ana"), "broken"),
+    "a rotated file": (
+        lambda of: of.lines.with_name(f"{of.lines.name}.1").write_bytes(
+            _RECORD % b'"chat":"hello from Ana"' + b"\n"
+        ),
+        "broken",
+    ),
+    "a batch that was set aside": (
+        lambda of: SetAside(of.data).add(
+            "store",
+            Batch(
+                bytes(16),
+                "2026-11-26T10:20:00Z",
+                layout=of.schema.layout,
+                payload=b'{"schema":"conferencing/1.0.0","chat":"hello from Ana"}\n',
+            ),
+        ),
+        "broken",
+    ),
+    "bytes behind a value": (
+        lambda of: edit(
+            of.data / "store.db",
+            spoken("os.type", "CAST(CAST('ios' AS BLOB) || x'00' || 'hello from Ana' AS TEXT)"),
+        ),
+        "broken",
+    ),
+    "a long text": (
+        lambda of: edit(of.data / "store.db", spoken("os.type", "hex(zeroblob(100000))")),
+        "broken",
+    ),
+    "a text without end": (
+        lambda of: edit(of.data / "store.db", spoken("os.type", "hex(zeroblob(40000000))")),
+        "unproven",
+    ),
+    "no count": (
+        lambda of: edit(of.data / "store.db", "UPDATE conferencing SET count = -1"),
+        "broken",
+    ),
+    "a view": (
+        lambda of: edit(of.data / "store.db", "CREATE VIEW chat AS SELECT 'hello from Ana'"),
+        "unproven",
+    ),
+    "a view of other names": (
+        lambda of: edit(
+            of.data / "store.db",
+            "DROP VIEW conferencing_view",
+            'CREATE VIEW conferencing_view AS SELECT count AS "hello from Ana" FROM conferencing',
+        ),
+        "unproven",
+    ),
+    "a comment": (
+        lambda of: edit(
+            of.data / "store.db",
+            "DROP VIEW conferencing_view",
+            "CREATE VIEW conferencing_view AS SELECT count /* hello from Ana */ FROM conferencing",
+        ),
+        "unproven",
+    ),
+    "a table of the spool": (
+        lambda of: edit(of.data / "spool.db", "CREATE TABLE chat (text TEXT)"),
+        "unproven",
+    ),
+    "a text in a line": (lambda of: line(of, '"os.type":"hello from Ana"'), "broken"),
+    "a number in a line": (lambda of: line(of, '"os.type":12345678'), "broken"),
+    "a yes in a line": (lambda of: line(of, '"os.type":true'), "broken"),
+    "a text as minute": (
+        lambda of: line(of, '"os.type":"ios"', received="hello from Ana"),
+        "broken",
+    ),
+    "a text as schema": (
+        lambda of: line(of, '"os.type":"ios"', schema="hello from Ana"),
+        "unproven",
+    ),
+    "a version that is not known": (
+        lambda of: line(of, '"os.type":"ios"', schema="conferencing/0.1.0"),
+        "unproven",
+    ),
+    "a member twice": (
+        lambda of: line(of, '"os.type":"hello from Ana","os.type":"ios"'),
+        "unproven",
+    ),
+    "a line with blanks": (lambda of: line(of, '"os.type":  \t"ios"'), "unproven"),
+    "a file that is not whole": (
+        lambda of: of.lines.with_name(f"{of.lines.name}.new").write_text("hello from Ana"),
+        "unproven",
+    ),
+    "a text that was set aside": (
+        lambda of: aside(of, b'{"schema":"conferencing/1.0.0","os.type":"hello from Ana"}\n'),
+        "broken",
+    ),
+    "a minute that was set aside": (lambda of: aside(of, b"", received="hello from Ana"), "broken"),
+    "a schema that was set aside": (
+        lambda of: aside(of, b"", layout=replace(of.schema.layout, schema="hello from Ana")),
+        "unproven",
+    ),
+    "another file": (lambda of: (of.data / "chat.txt").write_text("hello from Ana"), "unproven"),
+    "a file among those of sinks": (
+        lambda of: made(of.data / "sinks" / "chat" / "records.ndjson"),
+        "unproven",
+    ),
+    "a file that was set aside": (lambda of: of.set_aside(1), "unproven"),
+    "a damaged batch": (lambda of: of.damage(1), "unproven"),
+}
+
+
+@pytest.mark.parametrize(
+    "column", ["os.type", "os.version", "device.model.name", "client.address", "received"]
+)
+def test_a_text_in_a_column(lives: PopulatedDirectory, column: str) -> None:
+    """Another program wrote a line of chat into a column that is listed."""
+    edit(lives.data / "store.db", spoken(column))
+    outcome = found(lives.config_file)
+    said = f"store: {column} has values that no schema allows"
+    assert said in [each.message for each in outcome["stored"] or ()]
+    assert verdicts(outcome) == {"broken"}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_what_should_not_be_there(lives: PopulatedDirectory, name: str) -> None:
+    """It breaks the claims that deny it, or leaves them unproven; nothing of it is shown."""
+    attack, expected = ATTACKS[name]
+    attack(lives)
+    outcome = found(lives.config_file)
+    assert outcome["stored"]
+    assert expected in verdicts(outcome) <= {expected, "broken"}, "another check may find more"
+
+
+def test_a_place_that_was_not_shown(tmp_path: Path) -> None:
+    """A sidecar wrote to another file than the configuration names that is shown: unproven, and
+    what lies there is looked at all the same."""
+    data, hidden = tmp_path / "data", tmp_path / "hidden"
+    schema = load_schema("conferencing")
+    ran = configured(tmp_path, "ran.json", data=str(data), sinks={"ndjson": {"path": str(hidden)}})
+    note_configuration(data, ran)
+    with NdjsonFile(hidden):
+        pass
+    for sinks in (None, {"ndjson": {"path": str(tmp_path / "shown")}}):
+        shown = configured(
+            tmp_path, "c.json", data=str(data), **({"sinks": sinks} if sinks else {})
+        )
+        assert verdicts(found(shown)) == {"unproven"}
+    assert verdicts(found(ran)) == {"holds"}
+    hidden.write_bytes(_RECORD % b'"chat":"hello from Ana"' + b"\n")
+    assert verdicts(found(shown)) == {"broken"}
+    assert verdicts(found(ran)) == {"broken"}
+    with Store(data / "store.db", schema):
+        pass
+    later = configured(tmp_path, "later.json", data=str(data))
+    note_configuration(data, later)
+    assert verdicts(found(later)) == {"broken"}
+    hidden.unlink()
+    assert verdicts(found(later)) == {"holds"}
+    hidden.write_text("of another program")
+    assert verdicts(found(later)) == {"unproven"}
+
+
+def test_a_field_beyond_the_flows(tmp_path: Path) -> None:
+    """A file for one purpose holds a field that is for others, and no configuration has sent it
+    there."""
+    data, path = tmp_path / "data", tmp_path / "few"
+    sinks = {"ndjson": {"path": str(path), "purposes": ["capacity_planning"]}}
+    file = configured(tmp_path, "c.json", data=str(data), sinks=sinks)
+    note_configuration(data, file)
+    path.write_bytes(_RECORD % b'"client.address":"203.0.113.7"' + b"\n")
+    outcome = found(file)
+    assert [each.message for each in outcome["stored"] or ()] == [
+        "ndjson: it holds client.address, which is not to go there"
+    ]
+    assert verdicts(outcome) == {"broken"}
+
+
+def test_another_schema_that_the_ledger_knows(tmp_path: Path) -> None:
+    """Its table is looked at by its fields; without its document nothing is known of it."""
+    data = tmp_path / "data"
+    web, file = load_schema("web"), configured(tmp_path, "c.json", data=str(data))
+    note_configuration(data, file)
+    with Store(data / "store.db", web):
+        pass
+    assert verdicts(found(file)) == {"unproven"}
+    note(data, Note.of("schema", document=web.document, schema=web.id, change="first"))
+    with Spool(data / "spool.db"):
+        pass
+    outcome = found(file)
+    assert outcome["stored"] == ()
+    edit(data / "store.db", "ALTER TABLE web ADD COLUMN chat TEXT")
+    edit(data / "store.db", "INSERT INTO web (received, count, chat) VALUES ('', 1, 'a')")
+    assert {each.is_open for each in found(file)["stored"] or ()} == {False}
+
+
+_OLD = """\
+schema: conferencing
+version: 0.1.0
+title: An earlier one
+owner: tests
+purposes:
+  ops: {use: essential.service.operations, basis: contract, reason: Keep the call up}
+fields:
+  os.type: {kind: enum, values: [ios, beos], category: user.device, purposes: [ops], retention: 30d,
+    reason: As today}
+  device.sensors: {kind: integer, minimum: 0, maximum: 9, step: 1, category: user.device,
+    purposes: [ops], retention: 30d, reason: For a while}
+  os.build_id: {kind: token, pattern: "hello|[0-9]{3}", category: user.device, purposes: [ops],
+    retention: 30d, reason: For a while}
+"""
+
+
+@pytest.mark.parametrize(
+    ("column", "kept", "needed", "content"),
+    [
+        ("os.type", "'beos'", "holds", "holds"),
+        ("device.sensors", "3", "broken", "holds"),
+        ("os.build_id", "'123'", "unproven", "broken"),
+    ],
+)
+def test_an_earlier_schema_was_wider(
+    tmp_path: Path, column: str, kept: str, needed: Verdict, content: Verdict
+) -> None:
+    """What is stored under it is held against the sentences of today; what is not stored is not."""
+    data, file = tmp_path / "data", tmp_path / "old.yaml"
+    file.write_text(_OLD)
+    old, now = load_schema(str(file)), load_schema("conferencing-strict")
+    shown = configured(tmp_path, "c.json", data=str(data), schema="conferencing-strict")
+    note_configuration(data, configured(tmp_path, "o.json", data=str(data), schema=str(file)))
+    note_configuration(data, shown)
+    for each in (old, now):
+        note(data, Note.of("schema", document=each.document, schema=each.id, change="first"))
+    with Store(data / "store.db", old), Store(data / "store.db", now):
+        pass
+    edit(
+        data / "store.db",
+        f'INSERT INTO conferencing (received, "{column}") VALUES ({_NOW}, {kept})',
+    )
+    outcome = found(shown)
+    assert verdict(_WHICH["needed-only"], outcome) == needed
+    assert verdict(_WHICH["no-content"], outcome) == content
+
+
+_NOW = "strftime('%Y-%m-%dT%H:%M:00Z')"

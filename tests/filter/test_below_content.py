@@ -1,0 +1,66 @@
+"""Figures below content members: the member is opened only where it is an object."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from collector.filter import Filter
+from collector.schema import load_schema
+from tests.schema.make import HEAD, REST
+
+_FIELDS = {
+    "os.type": "kind: enum, values: [linux]",
+    "audio.jitter": "kind: number, minimum: 0, maximum: 100, step: 1",
+    "chat.count": "kind: integer, minimum: 0, maximum: 100, step: 1",
+}
+_LINUX = {"os": {"type": "linux"}}
+
+
+@pytest.fixture(scope="module")
+def filter_(tmp_path_factory: pytest.TempPathFactory) -> Filter:
+    """Reads two figures below names of content."""
+    path = tmp_path_factory.mktemp("schema") / "sample.yaml"
+    fields = "".join(f"  {name}: {{{kind}, {REST}}}\n" for name, kind in _FIELDS.items())
+    path.write_text(f"{HEAD}fields:\n{fields}")
+    return Filter(load_schema(path))
+
+
+@pytest.mark.parametrize(
+    ("event", "record", "content", "dropped"),
+    [
+        ({"audio": {"jitter": 3.2, "data": "x"}}, {"audio.jitter": 3.0}, ["audio"], {}),
+        ({"audio.jitter": 5}, {"audio.jitter": 5.0}, [], {}),
+        ({"audio": "UklGRg", "chat": ["a"]}, {}, ["audio", "chat"], {}),
+        ({"chat": {"count": 7, "w0": 104}}, {"chat.count": 7}, ["chat"], {}),
+        ({"chat": {"count": "hello"}}, {}, ["chat"], {"chat.count": {"wrong_type": 1}}),
+        ({"chat": {"count": {"a": "b"}}}, {}, ["chat"], {"chat.count": {"wrong_type": 1}}),
+        ({"chat": None, "messages": []}, {}, ["chat"], {}),
+    ],
+)
+def test_figures_below_content(
+    filter_: Filter,
+    event: dict[str, Any],
+    record: dict[str, Any],
+    content: list[str],
+    dropped: dict[str, dict[str, int]],
+) -> None:
+    """As JSON and as a mapping; the content is counted as always."""
+    event = _LINUX | event
+    for admission in (filter_.admit_lines(orjson.dumps(event)), filter_.admit(event)):
+        (line,) = admission.encode().splitlines()
+        assert orjson.loads(line) == {"schema": "sample/1.0.0", "os.type": "linux", **record}
+        assert sorted(admission.tally.content) == content
+        assert admission.tally.dropped == dropped
+
+
+@pytest.mark.parametrize("other", ["canary", 7, True, [], ["canary"], [{"count": 1}]])
+def test_a_content_member_that_is_no_object_changes_nothing(filter_: Filter, other: Any) -> None:
+    """Noninterference: the record is that of any other such value."""
+    outcomes = {
+        filter_.admit_lines(orjson.dumps(_LINUX | {"chat": value})).encode()
+        for value in (other, "another")
+    }
+    assert len(outcomes) == 1

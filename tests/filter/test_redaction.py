@@ -1,0 +1,128 @@
+"""Records with less in them: what is to go, no more, and every other byte as it was."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector.contracts import Record, Subject
+from collector.filter.redaction import Erasure, Expiry, Objection, redact, retention_redactor
+from collector.schema import load_schema
+
+_NOW = datetime(2026, 11, 24, 10, 20, tzinfo=UTC)
+_SPANS = {"client.address": timedelta(days=30), "os.type": timedelta(days=90)}
+_SUBJECT = Subject("client.address", "10.0.0.1", "2026-11-01T00:00:00Z", "2026-11-08T00:00:00Z")
+
+
+def _minute(**ago: float) -> str:
+    return (_NOW - timedelta(**ago)).strftime("%Y-%m-%dT%H:%M:00Z")
+
+
+def _lines(*records: Record) -> bytes:
+    return b"".join(orjson.dumps({"schema": "s/1.0.0"} | record) + b"\n" for record in records)
+
+
+_BOTH: Record = {"client.address": "10.0.0.1", "os.type": "linux", "count": 3}
+
+
+def test_a_field_goes_when_its_time_is_over() -> None:
+    """To the minute, and the record with its last field."""
+    expiry = Expiry(_SPANS, _NOW)
+    lines = _lines(_BOTH)
+    assert redact(lines, expiry, _minute(days=30)).payload is lines
+    left = redact(lines, expiry, _minute(days=30, minutes=1))
+    assert left.payload == _lines({"os.type": "linux", "count": 3})
+    assert left.records == 1
+    assert redact(lines, expiry, _minute(days=90, minutes=1)).payload == b""
+
+
+def test_what_is_not_in_the_schema_goes_with_the_first() -> None:
+    """A field that a schema lists no longer has no right to stay longer than any other."""
+    left = redact(_lines(_BOTH | {"gone": 1}), Expiry(_SPANS, _NOW), _minute(days=31))
+    assert left.payload == _lines({"os.type": "linux", "count": 3})
+
+
+def test_lines_of_a_file_have_their_own_minute() -> None:
+    """``received`` says it, and stays; a line that does not say it came too long ago."""
+    old, new = _minute(days=31), _minute(days=1)
+    lines = _lines(_BOTH | {"received": old}, _BOTH | {"received": new}, _BOTH)
+    left = redact(lines, Expiry(_SPANS, _NOW))
+    shortened: Record = {"os.type": "linux", "count": 3, "received": old}
+    assert left.payload == _lines(shortened, _BOTH | {"received": new})
+    assert left.records == 2
+
+
+def test_records_of_a_person_go_within_the_window() -> None:
+    """The first minute is in it, the last is not; a value that only begins alike is another."""
+    others = _lines({"client.address": "10.0.0.10"}, {"os.type": "10.0.0.1"})
+    lines = _lines(_BOTH) + others
+    for minute, left in (
+        ("2026-10-31T23:59:00Z", lines),
+        ("2026-11-01T00:00:00Z", others),
+        ("2026-11-07T23:59:00Z", others),
+        ("2026-11-08T00:00:00Z", lines),
+    ):
+        assert redact(lines, Erasure(_SUBJECT), minute).payload == left
+
+
+def test_an_objection_takes_its_fields_from_records_of_one() -> None:
+    """What else they hold stays."""
+    lines = _lines(_BOTH, {"client.address": "10.0.0.2", "os.type": "linux"})
+    left = redact(lines, Objection(_SUBJECT, ["os.type", "device.type"]), _SUBJECT.start)
+    assert left.records == 1
+    assert left.payload == _lines(
+        {"client.address": "10.0.0.1", "count": 3},
+        {"client.address": "10.0.0.2", "os.type": "linux"},
+    )
+
+
+def test_a_line_that_cannot_be_read_goes_if_it_may_be_meant() -> None:
+    """It might be a record of that person; others stay, whatever they are."""
+    damaged = b'{"client.address":"10.0.0.1\n"10.0.0.1"}\n{"torn\n'
+    assert redact(damaged, Erasure(_SUBJECT), _SUBJECT.start).payload == (
+        b'{"client.address":"10.0.0.1\n{"torn\n'
+    )
+    assert redact(damaged, Expiry(_SPANS, _NOW), _minute(days=0)).payload == b""
+
+
+_values = st.one_of(st.text(), st.integers(-(1 << 53), 1 << 53), st.booleans())
+_records = st.lists(
+    st.dictionaries(st.sampled_from(["client.address", "os.type", "x"]), _values, min_size=1)
+)
+
+
+@given(_records, st.data())
+def test_the_law_of_erasing(records: list[Record], data: st.DataObject) -> None:
+    """For any records and any text of theirs: exactly the lines with that text in that field are
+    gone, and all others are the bytes that they were."""
+    texts = [text for record in records for text in record.values() if isinstance(text, str)]
+    value = data.draw(st.sampled_from(texts or ["x"]))
+    left = redact(
+        _lines(*records), Erasure(Subject("client.address", value, "", "~")), _SUBJECT.start
+    )
+    expected = [record for record in records if record.get("client.address") != value]
+    assert left.payload == _lines(*expected)
+    assert left.records == len(records) - len(expected)
+
+
+def test_late_lines_are_told_by_their_end() -> None:
+    """Lines of files end with their minute; wherever else it stands it is read."""
+    line = orjson.dumps(_BOTH | {"received": _minute(days=1)}) + b"\n"
+    other = orjson.dumps({"received": _minute(days=1)} | _BOTH) + b"\n"
+    for each in (line, other):
+        assert redact(each, Expiry(_SPANS, _NOW)).payload == each
+        assert redact(each, Expiry(_SPANS, _NOW + timedelta(days=30))).records == 1
+
+
+def test_files_are_pruned_by_the_clock() -> None:
+    """The change for a schema asks for the time whenever it is called."""
+    change = retention_redactor(load_schema("conferencing"))
+    days = [datetime.now(UTC) - timedelta(days=days) for days in (31, 29)]
+    old, new = (_lines(_BOTH | {"received": f"{day:%Y-%m-%dT%H:%M:00Z}"}) for day in days)
+    left, number = change(old + new)
+    assert number == 1
+    assert left.endswith(new)
+    assert left.count(b"10.0.0.1") == 1

@@ -1,0 +1,443 @@
+"""Records that come in again: the same as they were, or nothing of what they pretend to be."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+from operator import add
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from collector import Filter, InputError, Schema, load_schema
+from collector.contracts import REJECTIONS, PendingBatch, Record, Tally
+from collector.filter.sdk_records import COUNT_VALUES, MAX_TIMES, MOST_MINUTES, RECEIVED_VALUES
+from collector.testing import lines, payloads, schemas
+from collector.testing.documents import PURPOSES
+from collector.testing.laws import fixed_key as key
+from collector.testing.texts import seeds, write
+from collector.testing.values import junk, scalars, values
+from tests.filter.sdk_record_reference import SdkRecordReference
+from tests.filter.test_laws import changed
+from tests.filter.traces import CANARY, mentions, told_by
+
+NOW = datetime(2026, 6, 1, 12, 30, 29, 5, tzinfo=UTC)
+MINUTE = "2026-06-01T12:30:00Z"
+some = settings(max_examples=max(1, settings().max_examples // 3))
+granted = st.none() | st.sets(st.sampled_from(PURPOSES), max_size=2)
+
+
+def made(schema: Schema, purposes: Any = None, now: datetime = NOW) -> Filter:
+    return Filter(schema, purposes=purposes, as_of=now, keys=key)
+
+
+def never_ends(schema: Schema) -> Schema:
+    """The schema, all of whose fields are collected for ever."""
+    fields = schema.fields.items()
+    return changed(schema, {n: f.model_copy(update={"expires": None}) for n, f in fields})
+
+
+CONFERENCING = made(load_schema("conferencing"))
+RECORD = {"schema": "conferencing/1.0.0", "client.address": "203.0.113.7", "os.type": "linux"}
+LINE = b'{"schema":"conferencing/1.0.0","client.address":"203.0.113.7","os.type":"linux"}\n'
+
+
+def text(*records: Any) -> bytes:
+    return b"".join(json.dumps(record).encode() + b"\n" for record in records)
+
+
+def only(shares: list[PendingBatch]) -> PendingBatch:
+    """The share of a body of one minute."""
+    (share,) = shares
+    return share
+
+
+# -- strategies -----------------------------------------------------------------------------------
+
+COUNTS: st.SearchStrategy[Any] = st.sampled_from(
+    [None, 1, 2, 3, MAX_TIMES, 0, -1, MAX_TIMES + 1, 10**30, 1.0, 2.5, True, "2", [2], {}]
+)
+RECEIVED: st.SearchStrategy[Any] = st.sampled_from(
+    [
+        *(None, MINUTE, "2026-06-01T12:29:00Z", "2026-06-01T12:35:00Z", "2026-06-01T12:36:00Z"),
+        *("2026-05-01T12:30:00Z", "2026-05-01T12:29:00Z", "2030-01-01T00:00:00Z", "", "now"),
+        *("2026-06-01T12:30:01Z", "2026-06-01T12:30:00.0Z", "2026-06-01T12:30:00+00:00"),
+        *("2026-06-01t12:30:00z", "2026-06-01 12:30:00Z", "2026-02-30T12:30:00Z", f" {MINUTE}"),
+        *(
+            "2026-06-01T24:00:00Z",
+            "2026-05-31T23:60:00Z",
+            "2026-06-01T12:30Z",
+            "9999-12-31T23:59:00Z",
+        ),
+        *(
+            *("0000-00-00T00:00:00Z", "٢026-06-01T12:30:00Z", f"{MINUTE}\n", 1780317000, True),
+            [MINUTE],
+        ),
+    ]
+)
+
+
+@st.composite
+def stored(draw: st.DrawFn, schema: Schema, purposes: Any = None) -> dict[str, Any]:
+    """A line: a record, often of what its fields accept, with something else in it."""
+    fields = schema.fields.items()
+    line: dict[str, Any] = {"schema": schema.id}
+    line |= draw(st.fixed_dictionaries({}, optional={n: values(f, NOW) for n, f in fields}))
+    for record in (
+        made(schema, purposes).admit({n: line[n] for n in schema.fields if n in line}).records
+    ):
+        line |= record
+    names = st.sampled_from(
+        [*schema.fields, *schema.content_names, "unlisted", "received", "count"]
+    )
+    line |= draw(st.dictionaries(names, junk() | scalars(), max_size=2))
+    line |= draw(st.fixed_dictionaries({}, optional={"count": COUNTS, "received": RECEIVED}))
+    odd: dict[str, st.SearchStrategy[Any]] = {
+        "schema": st.sampled_from([None, 1, [], "", "other/1.0.0", schema.id.upper()])
+    }
+    return line | draw(st.just({}) | st.just({}) | st.just({}) | st.fixed_dictionaries(odd))
+
+
+@st.composite
+def bodies(draw: st.DrawFn, schema: Schema, purposes: Any = None) -> bytes:
+    """Lines of records, written in all ways that mean the same, among lines of any kind."""
+    listed = [
+        write(draw(stored(schema, purposes)), draw(seeds()), spaces=" \t\r")
+        for _ in range(draw(st.integers(0, 4)))
+    ]
+    listed += draw(st.lists(lines(schema, now=NOW), max_size=1))
+    return b"\n".join(draw(st.permutations(listed)))
+
+
+# -- laws -----------------------------------------------------------------------------------------
+
+
+@some
+@given(st.data(), schemas(), granted)
+def test_one_meaning(data: st.DataObject, schema: Schema, purposes: Any) -> None:
+    """Filter and reference agree, for any bytes, also on what they refuse."""
+    payload = data.draw(bodies(schema, purposes))
+    expected: Any = None
+    reference = SdkRecordReference(schema, purposes=purposes, as_of=NOW, keys=key)
+    try:
+        expected = reference.admit_records(payload)
+    except InputError:
+        with pytest.raises(InputError) as caught:
+            made(schema, purposes).admit_records(payload)
+        assert caught.value.code == "E429"
+        return
+    shares = made(schema, purposes).admit_records(payload)
+    assert [share.received for share in shares] == list(expected)
+    for share in shares:
+        assert share.payload == expected[share.received].encode()
+        assert share.tally == expected[share.received].tally
+
+
+@some
+@given(st.data(), schemas(), st.integers(0, 59), st.integers(0, 30 * 86400))
+def test_a_record_comes_out_as_it_went_in(
+    data: st.DataObject, schema: Schema, second: int, later: int
+) -> None:
+    """Every admitted record of any event, pseudonyms and times included, whenever it arrives."""
+    schema = never_ends(schema)
+    then = NOW.replace(second=second)
+    admission = made(schema, now=then).admit(data.draw(payloads(schema, now=then)))
+    times = data.draw(st.sampled_from([1, 2, 1 << 19]))
+    counted = {"count": times} if times > 1 else {}
+    kept = [record | counted for record in admission.records]
+    is_exact = (second + later) // 60 <= 60
+    minute = MINUTE if is_exact else f"{MINUTE[:13]}:00:00Z"
+    sent = text(*(record | {"received": MINUTE} for record in kept))
+    shares = made(schema, now=then + timedelta(seconds=later)).admit_records(sent)
+    assert b"".join(share.payload for share in shares) == _written(kept)
+    assert [share.received for share in shares] == [minute] * bool(kept)
+    for share in shares:
+        expected = Tally(len(kept) * times, len(kept) * times)
+        expected.bytes_in, expected.bytes_out = len(sent), len(share.payload)
+        assert share.tally == expected
+
+
+def _written(records: list[Record]) -> bytes:
+    return b"".join(msgspec.json.encode(record) + b"\n" for record in records)
+
+
+@some
+@given(st.data(), schemas(), granted)
+def test_conservation(data: st.DataObject, schema: Schema, purposes: Any) -> None:
+    """``received == admitted + sum(rejected)``, and every record counts as often as it says."""
+    try:
+        shares = made(schema, purposes).admit_records(data.draw(bodies(schema, purposes)))
+    except InputError:
+        return
+    assert len({share.received for share in shares}) == len(shares)
+    for share in shares:
+        received, payload, tally = share.received, share.payload, share.tally
+        assert tally.received == tally.admitted + tally.rejected.total() > 0, received
+        kept = [json.loads(line) for line in payload.splitlines()]
+        assert tally.admitted == sum(record.get("count", 1) for record in kept)
+        assert set(tally.rejected) <= set(REJECTIONS)
+        assert tally.bytes_out == len(payload)
+
+
+@some
+@given(st.data(), schemas(), seeds(), seeds())
+def test_noninterference(data: st.DataObject, schema: Schema, seed: int, other: int) -> None:
+    """What is not listed, what is dropped, and how a line is written change no record, and nothing
+    that is counted but drops and content."""
+    tested = made(schema)
+    line = data.draw(stored(schema)) | {"schema": schema.id}
+    first = tested.admit_records(write(line, seed, spaces=" \t\r"))
+    kept = {"schema", "count", "received", *schema.fields} - set(only(first).tally.dropped)
+    names = st.text(max_size=4) | st.sampled_from(list(schema.content_names))
+    more = data.draw(st.dictionaries(names, junk(), max_size=3))
+    twin = {name: line[name] for name in data.draw(st.permutations(list(line))) if name in kept}
+    twin |= {name: value for name, value in more.items() if name not in {*kept, *schema.fields}}
+    second = tested.admit_records(write(twin, other, spaces=" \t\r"))
+    for one, two in zip(first, second, strict=True):
+        assert (one.received, one.payload) == (two.received, two.payload)
+        fields = ("received", "admitted", "rejected", "bytes_out")
+        assert [getattr(one.tally, f) for f in fields] == [getattr(two.tally, f) for f in fields]
+
+
+@some
+@given(st.data(), schemas(), granted)
+def test_each_line_stands_alone(data: st.DataObject, schema: Schema, purposes: Any) -> None:
+    """A body gives what its lines give one by one."""
+    payload = data.draw(bodies(schema, purposes))
+    tested = made(schema, purposes)
+    try:
+        whole = tested.admit_records(payload)
+    except InputError:
+        return
+    parts = payload.split(b"\n")
+    alone = [
+        s for n, part in enumerate(parts) for s in tested.admit_records(b"\n" * (n > 0) + part)
+    ]
+    for share in whole:
+        same = [each for each in alone if each.received == share.received]
+        assert share.payload == b"".join(each.payload for each in same)
+        total = reduce(add, (each.tally for each in same))
+        total.bytes_in = share.tally.bytes_in
+        assert share.tally == total
+    assert {share.received for share in alone} == {share.received for share in whole}
+
+
+# -- what is in a line ----------------------------------------------------------------------------
+
+
+def test_a_record_of_a_minute() -> None:
+    """What an SDK sends: the record, how often, and when; out come the record and its minute."""
+    share = only(
+        CONFERENCING.admit_records(text({**RECORD, "count": 4, "received": "2026-06-01T12:10:00Z"}))
+    )
+    assert share.received == "2026-06-01T12:10:00Z"
+    assert share.payload == LINE.replace(b"}", b',"count":4}')
+    assert (share.tally.received, share.tally.admitted, share.tally.rejected) == (4, 4, {})
+
+
+@pytest.mark.parametrize("count", [3, 7, 100, 524_287, 999_999, MAX_TIMES])
+def test_a_count_becomes_powers_of_two(count: int) -> None:
+    """A stored record tells one of a few numbers, and none of the events is lost."""
+    share = only(CONFERENCING.admit_records(text(RECORD | {"count": count})))
+    counts = [json.loads(line).get("count", 1) for line in share.payload.splitlines()]
+    assert (sum(counts), share.tally.admitted) == (count, count)
+    assert all(each & (each - 1) == 0 for each in counts)
+    assert len(set(counts)) == len(counts)
+
+
+def test_what_a_sender_of_records_can_say_is_counted() -> None:
+    """Every minute and every number of events that it may claim becomes one of so many."""
+    minutes = [NOW + timedelta(minutes=n) for n in range(-31 * 24 * 60 - 2, 10)]
+    found = set[str]()
+    for at in range(0, len(minutes), MOST_MINUTES):
+        claimed = (f"{minute:%Y-%m-%dT%H:%M}:00Z" for minute in minutes[at : at + MOST_MINUTES])
+        sent = text(*(RECORD | {"received": each} for each in claimed))
+        shares = CONFERENCING.admit_records(sent)
+        found |= {share.received for share in shares if share.payload}
+    assert len(found) == RECEIVED_VALUES
+    numbers = [2**n for n in range(40)]
+    sent = text(*(RECORD | {"count": number} for number in numbers))
+    lines = only(CONFERENCING.admit_records(sent)).payload.splitlines()
+    assert len({json.loads(line).get("count", 1) for line in lines}) == COUNT_VALUES
+
+
+@pytest.mark.parametrize("count", [1, None])
+def test_once_is_not_said(count: int | None) -> None:
+    """A record that stands for itself has no count."""
+    share = only(CONFERENCING.admit_records(text(RECORD | {"count": count})))
+    assert (share.payload, share.tally.admitted) == (LINE, 1)
+
+
+@pytest.mark.parametrize("count", [0, -1, MAX_TIMES + 1, 2**70, 1.0, 1e3, True, "2", [2], {}])
+def test_counts_that_are_none(count: Any) -> None:
+    """The line is malformed, and is one event, whatever it says."""
+    share = only(CONFERENCING.admit_records(text(RECORD | {"count": count}, RECORD)))
+    assert share.payload == LINE
+    assert (share.tally.received, share.tally.rejected) == (2, {"malformed": 1})
+
+
+@pytest.mark.parametrize(
+    ("received", "minute"),
+    [
+        (None, MINUTE),
+        ("2026-06-01T12:30:00Z", MINUTE),
+        ("2026-06-01T11:30:00Z", "2026-06-01T11:30:00Z"),
+        ("2026-06-01T11:29:00Z", "2026-06-01T11:00:00Z"),
+        ("2026-05-31T23:59:00Z", "2026-05-31T23:00:00Z"),
+        ("2026-05-01T12:30:00Z", "2026-05-01T12:00:00Z"),
+        ("2026-06-01T12:35:00Z", "2026-06-01T12:35:00Z"),
+        ("2026-06-01T12:36:00Z", MINUTE),
+        ("9999-12-31T23:59:00Z", MINUTE),
+    ],
+)
+def test_minutes(received: str | None, minute: str) -> None:
+    """As the sender says within the last hour, and its hour within 31 days; a clock may be five
+    minutes ahead, and no more."""
+    share = only(CONFERENCING.admit_records(text(RECORD | {"received": received})))
+    assert (share.received, share.payload) == (minute, LINE)
+
+
+@pytest.mark.parametrize(
+    "received",
+    [
+        *(
+            *("2026-05-01T12:29:00Z", "0001-01-01T00:00:00Z", "2026-06-01T12:30:01Z", "", "now"),
+            *(0, True),
+        ),
+        *("2026-06-01T12:30:00", "2026-06-01T12:30:00+00:00", "2026-06-01T12:30:00.000Z", [MINUTE]),
+        *(
+            "2026-06-01t12:30:00z",
+            "2026-06-01 12:30:00Z",
+            "2026-02-30T12:30:00Z",
+            f"{MINUTE}\n",
+            {},
+        ),
+    ],
+)
+def test_minutes_that_are_none(received: Any) -> None:
+    """The line is malformed, and is counted as of now."""
+    share = only(CONFERENCING.admit_records(text(RECORD | {"received": received})))
+    assert (share.received, share.payload) == (MINUTE, b"")
+    assert share.tally.rejected == {"malformed": 1}
+
+
+def test_several_minutes() -> None:
+    """Each has its records and its counts, in the order in which it was met; what cannot be read
+    counts as of now, and the bytes of all with the first."""
+    early, late = "2026-06-01T12:10:00Z", "2026-06-01T12:11:00Z"
+    sent = text(
+        RECORD | {"received": late, "chat": "x"},
+        RECORD | {"received": early, "count": 8, "os.type": "Linux"},
+        {"schema": RECORD["schema"], "received": early, "count": 7},
+        RECORD | {"received": late},
+        [],
+    )
+    shares = CONFERENCING.admit_records(sent + b"\n{\n")
+    assert [share.received for share in shares] == [late, early, MINUTE]
+    address = b'{"schema":"conferencing/1.0.0","client.address":"203.0.113.7","count":8}\n'
+    assert [share.payload for share in shares] == [2 * LINE, address, b""]
+    assert [share.tally.as_dict() for share in shares] == [
+        {"received": 2, "admitted": 2, "rejected": {}, "content": {"chat": 1}}
+        | {"bytes_in": len(sent) + 3, "bytes_out": 2 * len(LINE)},
+        {"received": 15, "admitted": 8, "rejected": {"nothing_admitted": 7}}
+        | {"dropped": {"os.type": {"invalid_value": 8}}, "bytes_out": len(address)},
+        {"received": 2, "admitted": 0, "rejected": {"malformed": 1, "not_an_object": 1}},
+    ]
+
+
+def test_minutes_of_one_body_are_few() -> None:
+    """Further ones are too many; those that are there already are not."""
+    minutes = [NOW - timedelta(minutes=n) for n in range(MOST_MINUTES)]
+    minutes += [NOW - timedelta(hours=n) for n in range(2, 12)]
+    sent = [RECORD | {"received": f"{minute:%Y-%m-%dT%H:%M}:00Z"} for minute in minutes]
+    shares = CONFERENCING.admit_records(text(*sent, sent[0]))
+    assert len(shares) == MOST_MINUTES
+    assert shares[0].payload == 2 * LINE
+    assert shares[0].received == MINUTE
+    assert shares[0].tally.rejected == {"too_large": 10}
+
+
+def test_names_are_those_of_records() -> None:
+    """No other source of a field is read, nested or flat, and no alias is one of its values."""
+    share = only(
+        CONFERENCING.admit_records(
+            text(
+                {"schema": RECORD["schema"], "ip": "203.0.113.7", "client": {"address": "::1"}},
+                {"schema": RECORD["schema"], "device.type": "iPhone", "os.version": "٣"},
+                {"schema": RECORD["schema"], "client.address": "2001:DB8::1", "os.type": 5},
+            )
+        )
+    )
+    assert share.tally.rejected == {"nothing_admitted": 3}
+    assert share.tally.as_dict()["dropped"] == {
+        "client.address": {"invalid_value": 1},
+        "device.type": {"invalid_value": 1},
+        "os.type": {"wrong_type": 1},
+        "os.version": {"invalid_value": 1},
+    }
+
+
+# -- of another version ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "schema",
+    ["conferencing/1.0.1", "conferencing", "other/1.0.0", "", CANARY, "conferencing/1.0.0 "],
+)
+@pytest.mark.parametrize("place", ["{0}", "{1}{0}", "{0}{1}", "{2}\n{1}{0}"])
+def test_another_version_is_refused_as_a_whole(schema: str, place: str) -> None:
+    """One such line is enough: who sends it may keep all of it, and nothing is there twice."""
+    other = text(RECORD | {"schema": schema, "count": "x"}).decode()
+    with pytest.raises(InputError) as caught:
+        CONFERENCING.admit_records(place.format(other, LINE.decode(), "no JSON"))
+    assert caught.value.code == "E429"
+    assert not any(map(mentions, told_by(caught.value)))
+
+
+@pytest.mark.parametrize("schema", [None, 1, True, [], {}, ["conferencing/1.0.0"]])
+def test_what_names_no_schema_is_no_record(schema: Any) -> None:
+    """It costs its line."""
+    share = only(CONFERENCING.admit_records(text(RECORD | {"schema": schema}, RECORD)))
+    assert (share.payload, share.tally.rejected) == (LINE, {"malformed": 1})
+
+
+# -- payloads -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, bytes.decode])
+def test_types_of_payloads(kind: Any) -> None:
+    """Whatever holds bytes or text."""
+    assert only(CONFERENCING.admit_records(kind(LINE))).payload == LINE
+
+
+@pytest.mark.parametrize("payload", ["\ud800", 5, None])
+def test_no_payload(payload: Any) -> None:
+    """What is no text is one malformed line."""
+    assert only(CONFERENCING.admit_records(payload)).tally.rejected == {"malformed": 1}
+
+
+@pytest.mark.parametrize("payload", [b"", b"\n", b" \r\n\t\n", b"\xef\xbb\xbf"])
+def test_nothing(payload: bytes) -> None:
+    """Of no lines nothing comes."""
+    assert CONFERENCING.admit_records(payload) == []
+
+
+def test_expired_fields() -> None:
+    """What ended stays out, whenever it was received, and counts as often as the record says."""
+    field = CONFERENCING.schema.fields["os.type"].model_copy(update={"expires": NOW.date()})
+    schema = changed(CONFERENCING.schema, CONFERENCING.schema.fields | {"os.type": field})
+    sent = RECORD | {"received": "2026-05-30T00:00:00Z", "count": 4}
+    share = only(made(schema).admit_records(text(sent)))
+    assert b"linux" not in share.payload
+    assert share.tally.dropped == {"os.type": {"expired": 4}}
+
+
+def test_it_shows_nothing() -> None:
+    """Its name says which schema it is for."""
+    CONFERENCING.admit_records(text(RECORD | {"os.version": CANARY}))
+    records = CONFERENCING.router.sdk_records
+    assert repr(records) == "<SdkRecordFilter of conferencing/1.0.0>"

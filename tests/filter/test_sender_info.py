@@ -1,0 +1,142 @@
+"""What a request says of its sender, and that it counts only where its one event says nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector import Filter, Schema, load_schema
+from collector.testing import events, lines, payloads, schemas
+from collector.testing.values import agents
+from tests.filter.test_derive import PHONE, WINDOWS
+from tests.filter.test_laws import AS_OF, NOW, made, reference, same
+from tests.schema.make import HEAD, REST
+
+PEERS = st.none() | st.sampled_from(["203.0.113.7", "2001:db8::7", "fe80::1%eth0", "", "unix"])
+AGENTS = st.none() | agents().filter(lambda agent: type(agent) is str)
+
+
+@given(st.data(), schemas(), PEERS, AGENTS)
+def test_one_meaning(
+    data: st.DataObject, schema: Schema, peer: str | None, agent: str | None
+) -> None:
+    """Documents, lines and mappings give what the reference gives, whatever the request says."""
+    tested, expected = made(schema), reference(schema)
+    payload = data.draw(payloads(schema, now=NOW) | lines(schema, now=NOW))
+    event = data.draw(events(schema, now=NOW))
+    says: Any = {"peer": peer, "user_agent": agent}
+    same(tested.admit(payload, **says), expected.admit(payload, **says))
+    same(tested.admit_lines(payload, **says), expected.admit_lines(payload, **says))
+    same(tested.admit(event, **says), expected.admit(event, **says))
+
+
+def filled(tmp_path: Path, more: str = "", document: str = "") -> Filter:
+    """A filter whose address and system a request may fill."""
+    path = tmp_path / "filled.yaml"
+    path.write_text(
+        f"{HEAD}{document}fields:\n"
+        f"  client.address: {{kind: ip, from: [ip], source: peer{more}, {REST}}}\n"
+        f"  os.type: {{kind: enum, values: [windows, android], derive: user_agent, {REST}}}\n"
+        f"  device.type: {{kind: enum, values: [phone, kiosk], {REST}}}\n"
+    )
+    return Filter(load_schema(path), as_of=AS_OF)
+
+
+def fields_of(admission: Any) -> list[dict[str, Any]]:
+    return [{key: r[key] for key in r if key != "schema"} for r in admission.records]
+
+
+KIOSK = {"device.type": "kiosk"}
+FILLED = KIOSK | {"client.address": "203.0.113.7", "os.type": "windows"}
+SAYS: Any = {"peer": "203.0.113.7", "user_agent": WINDOWS}
+
+
+@pytest.mark.parametrize(
+    ("event", "record"),
+    [
+        (KIOSK, FILLED),
+        (KIOSK | {"ip": None}, FILLED),
+        (KIOSK | {"ip": "198.51.100.1"}, FILLED | {"client.address": "198.51.100.1"}),
+        (KIOSK | {"user_agent.original": PHONE}, FILLED | {"os.type": "android"}),
+        (KIOSK | {"ip": "not an address"}, KIOSK | {"os.type": "windows"}),
+        (KIOSK | {"os.type": "plan9"}, KIOSK | {"client.address": "203.0.113.7"}),
+        (KIOSK | {"user_agent.original": "curl/8"}, KIOSK | {"client.address": "203.0.113.7"}),
+        ({"user_agent.original": WINDOWS}, {"client.address": "203.0.113.7", "os.type": "windows"}),
+        ({}, None),
+        ({"unlisted": 1}, None),
+        ({"device.type": "toaster"}, None),
+        ({"user_agent.original": "curl/8"}, None),
+    ],
+)
+def test_only_where_the_event_says_nothing(
+    tmp_path: Path, event: dict[str, Any], record: dict[str, Any] | None
+) -> None:
+    """A value of the event wins, even one that is refused; and what a request says is no record."""
+    filter_ = filled(tmp_path)
+    text = json.dumps(event)
+    for admission in (
+        filter_.admit(text, **SAYS),
+        filter_.admit(f"[{text}]", **SAYS),
+        filter_.admit(event, **SAYS),
+        filter_.admit_lines(f"\n{text}\n\n", **SAYS),
+    ):
+        assert fields_of(admission) == ([] if record is None else [record])
+        rejected = {} if record else {"nothing_admitted": 1}
+        assert admission.tally.rejected == rejected
+        assert admission.tally.received == 1
+
+
+def test_only_for_one_event(tmp_path: Path) -> None:
+    """Two events, or an event and what is none, are not filled."""
+    filter_, text = filled(tmp_path), json.dumps(KIOSK)
+    assert fields_of(filter_.admit(f"[{text},{text}]", **SAYS)) == [KIOSK, KIOSK]
+    assert fields_of(filter_.admit_lines(f"{text}\n{text}", **SAYS)) == [KIOSK, KIOSK]
+    assert fields_of(filter_.admit_lines(f"{text}\n!", **SAYS)) == [KIOSK]
+
+
+def test_one_record_of_a_document(tmp_path: Path) -> None:
+    """A document around a single record is one event; around two it is two."""
+    filter_ = filled(tmp_path, document="records: people\n")
+    for number, record in ((1, FILLED), (2, KIOSK)):
+        event = {"people": [KIOSK] * number}
+        for given_ in (event, json.dumps(event)):
+            assert fields_of(filter_.admit(given_, **SAYS)) == [record] * number
+
+
+def test_what_comes_of_it_is_judged(tmp_path: Path) -> None:
+    """By the field's kind like any value: a refusal is counted."""
+    admission = filled(tmp_path).admit(KIOSK, peer="fe80::1", user_agent=WINDOWS)
+    assert fields_of(admission) == [KIOSK | {"os.type": "windows"}]
+    assert admission.tally.dropped == {"client.address": {"invalid_value": 1}}
+
+
+def test_a_required_address(tmp_path: Path) -> None:
+    """The peer is the address that is required; alone it is still no record."""
+    filter_ = filled(tmp_path, ", required: true")
+    assert fields_of(filter_.admit(KIOSK, **SAYS)) == [FILLED]
+    assert filter_.admit(KIOSK).tally.rejected == {"missing_required": 1}
+    assert filter_.admit({}, **SAYS).tally.rejected == {"nothing_admitted": 1}
+
+
+def test_withheld_fields_are_not_filled(tmp_path: Path) -> None:
+    """Neither is an expired field, and it is not counted either."""
+    admission = filled(tmp_path, ", expires: 2026-01-01").admit(KIOSK, **SAYS)
+    assert fields_of(admission) == [KIOSK | {"os.type": "windows"}]
+    assert not admission.tally.dropped
+
+
+@pytest.mark.parametrize("odd", [7, b"203.0.113.7", ["203.0.113.7"], object()])
+def test_only_texts_are_taken(tmp_path: Path, odd: Any) -> None:
+    """Anything else says nothing."""
+    assert fields_of(filled(tmp_path).admit(KIOSK, peer=odd, user_agent=odd)) == [KIOSK]
+
+
+def test_schemas_that_do_not_say_so() -> None:
+    """Nothing is filled, whatever a request says."""
+    filter_ = Filter(load_schema("conferencing"), as_of=AS_OF)
+    assert fields_of(filter_.admit({"device.type": "phone"}, **SAYS)) == [{"device.type": "phone"}]

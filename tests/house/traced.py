@@ -1,0 +1,259 @@
+"""A sidecar that reports which modules run for one request, and in which shapes its payload goes.
+
+Run as a program, it starts ``collector serve`` in its main thread, sends requests from another, and
+prints the walk as JSON. It knows no class and no function of the package: a module runs if a
+function of it is called, and a shape is an object that holds the payload and is handed on.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from inspect import CO_COROUTINE
+from itertools import pairwise
+from pathlib import Path
+from time import perf_counter, sleep
+from types import CodeType, FrameType
+from typing import Any, NamedTuple
+
+from tests.house.figures import PACKAGE, ROOT
+
+__all__ = ["ANSWER", "COMMIT", "PHASES", "STORE", "Walk", "walk"]
+
+COMMIT, ANSWER, STORE = "commit", "answer", "store"
+PHASES = (COMMIT, ANSWER, STORE)
+"""From the socket to the commit, from there to the answer, and from the spool into the store."""
+
+_ROUNDS = 5
+_WARM = 2
+_IDLE_SECONDS = 0.6
+"""Between two requests, so that no delivery of the last one is left."""
+_AFTER_SECONDS = 0.05
+"""After the row is in the store, for the note that it is."""
+_TIMEOUT_SECONDS = 60
+_DRAIN = f"{PACKAGE}-drain"
+_DEPTH = 3
+_MOST_ITEMS = 20
+
+
+@dataclass
+class Walk:
+    """The modules of each phase in the order in which they ran first, and the shapes."""
+
+    modules: dict[str, list[str]] = field(default_factory=lambda: {name: [] for name in PHASES})
+    shapes: list[str] = field(default_factory=list)
+
+
+def walk(folder: Path) -> Walk:
+    """Start a sidecar in an empty folder, send requests, and take what all of them had in common,
+    since what runs once a second or once a minute is not a request's."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = str(free.getsockname()[1])
+    off = dict.fromkeys(("COLLECTOR__GRPC__ADDRESS", "COLLECTOR__ADMIN__ADDRESS"), "off")
+    place = {"COLLECTOR__DATA": str(folder), "COLLECTOR__HTTP__ADDRESS": f"127.0.0.1:{port}"}
+    command = [sys.executable, "-m", __name__, str(folder), port]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | off | place,
+        capture_output=True,
+        check=False,
+        timeout=_TIMEOUT_SECONDS,
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr.decode())
+    return Walk(**json.loads(done.stdout))
+
+
+# -- in the process of the sidecar ------------------------------------------------------------
+
+
+class _Call(NamedTuple):
+    """A call of a function. ``resumed`` is that of a coroutine that goes on after a wait."""
+
+    moment: float
+    thread: str
+    module: str
+    resumed: bool
+
+
+class _Recorder:
+    """A profile function that notes calls of the package while it is on."""
+
+    def __init__(self) -> None:
+        self.is_on = False
+        self.marker = ""
+        self.calls: list[_Call] = []
+        self.shapes: dict[str, None] = {}
+        self.coroutines: set[FrameType] = set()
+
+    def begin(self, marker: str) -> None:
+        """Start anew, for a payload in which that text stands once."""
+        self.marker, self.calls, self.shapes, self.coroutines = marker, [], {}, set()
+        self.is_on = True
+
+    def __call__(self, frame: FrameType, event: str, result: Any) -> None:
+        """Called by the interpreter for each call and return."""
+        if not self.is_on or event not in ("call", "return"):
+            return
+        module = frame.f_globals.get("__name__", "")
+        is_ours = module.partition(".")[0] == PACKAGE
+        if is_ours and event == "call":
+            resumed = frame in self.coroutines
+            thread = threading.current_thread().name
+            self.calls.append(_Call(perf_counter(), thread, module, resumed))
+            if frame.f_code.co_flags & CO_COROUTINE:
+                self.coroutines.add(frame)
+        if is_ours:
+            values = _arguments(frame.f_code, frame) if event == "call" else [result]
+            for value in values:
+                self._look(value)
+
+    def _look(self, value: Any) -> None:
+        """Note the shape of a value if it holds the payload. An object counts as what it is; of a
+        list of objects, these; a text is no payload but a value."""
+        kind = type(value)
+        if isinstance(value, str) or not self._holds(value, _DEPTH):
+            return
+        if kind in (list, tuple, dict) and not self._holds(value, 1):
+            for item in value.values() if isinstance(value, dict) else value:
+                self._look(item)
+        elif _is_ours(kind) or kind in (bytes, list, tuple, dict):
+            self.shapes.setdefault("row" if kind in (list, tuple) else kind.__name__)
+
+    def _holds(self, value: Any, depth: int) -> bool:
+        if isinstance(value, str):
+            return self.marker in value
+        if isinstance(value, bytes | bytearray):
+            return self.marker.encode() in value
+        if depth == 0:
+            return False
+        if isinstance(value, dict):
+            items = list(value.values())
+        elif isinstance(value, list | tuple):
+            items = list(value[:_MOST_ITEMS])
+        elif _is_ours(type(value)):
+            items = list(_attributes(value))
+        else:
+            return False
+        return any(self._holds(item, depth - 1) for item in items[:_MOST_ITEMS])
+
+
+def _is_ours(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] == PACKAGE
+
+
+def _attributes(value: Any) -> list[Any]:
+    names = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
+    found = [getattr(value, name, None) for name in names if not name.startswith("__")]
+    return [*found, *getattr(value, "__dict__", {}).values()]
+
+
+def _arguments(code: CodeType, frame: FrameType) -> list[Any]:
+    """Return the arguments of a call, without the object of a method."""
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    values = frame.f_locals
+    return [values[name] for name in names if name in values and name not in ("self", "cls")]
+
+
+def _rows(data: Path) -> int:
+    name = f"file:{data}/store.db?mode=ro"
+    with suppress(sqlite3.Error), closing(sqlite3.connect(name, uri=True)) as db:
+        (number,) = db.execute("SELECT count(*) FROM conferencing").fetchone()
+        return int(number)
+    return 0
+
+
+def _send(port: int, address: str) -> None:
+    body = {"ip_address": address, "os": {"type": "ios", "version": "17.4.1"}, "chat": ["hello"]}
+    with closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
+        headers = {"content-type": "application/json"}
+        connection.request("POST", "/v1/events", json.dumps(body).encode(), headers)
+        answer = connection.getresponse()
+        assert (answer.status, json.loads(answer.read())["admitted"]) == (200, 1)
+
+
+def _round(recorder: _Recorder, data: Path, port: int, number: int) -> Walk:
+    """Send one request and follow it until it is in the store."""
+    sleep(_IDLE_SECONDS)
+    before, address = _rows(data), f"203.0.113.{100 + number}"
+    recorder.begin(address)
+    _send(port, address)
+    answered = perf_counter()
+    while _rows(data) == before:
+        sleep(0.002)
+    sleep(_AFTER_SECONDS)
+    recorder.is_on = False
+    return _divided(recorder, answered)
+
+
+def _divided(recorder: _Recorder, answered: float) -> Walk:
+    """The calls by phase. The server's thread waits for the commit last, so the first phase ends
+    where its coroutines are resumed for the last time."""
+    server = threading.main_thread().name
+    own = [call for call in recorder.calls if call.thread == server and call.moment < answered]
+    resumed = max(
+        after.moment for before, after in pairwise(own) if after.resumed and not before.resumed
+    )
+    found = Walk(shapes=list(recorder.shapes))
+    for moment, thread, module, _ in recorder.calls:
+        if thread.startswith(_DRAIN):
+            phase = STORE
+        elif moment < resumed:
+            phase = COMMIT
+        elif thread == server and moment < answered:
+            phase = ANSWER
+        else:
+            continue
+        if module not in found.modules[phase]:
+            found.modules[phase].append(module)
+    return found
+
+
+def _common(walks: list[Walk]) -> Walk:
+    """Return the parts that all of them have, in the order of the last."""
+    *others, last = walks
+    return Walk(
+        {
+            phase: [m for m in names if all(m in one.modules[phase] for one in others)]
+            for phase, names in last.modules.items()
+        },
+        [shape for shape in last.shapes if all(shape in one.shapes for one in others)],
+    )
+
+
+def _drive(recorder: _Recorder, data: Path, port: int) -> None:
+    """Send the requests, print the walk, and end the sidecar."""
+    sys.setprofile(None)
+    while True:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            break
+        sleep(0.05)
+    walks = [_round(recorder, data, port, number) for number in range(_WARM + _ROUNDS)]
+    print(json.dumps(vars(_common(walks[_WARM:]))), flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _main() -> None:
+    data, port = Path(sys.argv[1]), int(sys.argv[2])
+    recorder = _Recorder()
+    threading.setprofile(recorder)
+    threading.Thread(target=_drive, args=(recorder, data, port), daemon=True).start()
+    sys.setprofile(recorder)
+    sys.argv = ["collector", "serve"]
+    from collector.cli import main  # noqa: PLC0415 - every thread of it is to be seen
+
+    main()
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,198 @@
+"""Threads for calls: calls of slow senders are cancelled for others, and no other call is."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import pytest
+
+from collector.ingest.call_pool import BodyConcurrency, CallPool, PendingCall
+from collector.ingest.limits import MIB
+from collector.ingest.refusals import BUSY, RequestRefused
+from tests.deadline import WAIT_SECONDS
+from tests.latency import at_most
+
+
+class _Call:
+    """A call whose message comes when the test says so, or never."""
+
+    def __init__(self) -> None:
+        self.came = threading.Event()
+        self.cancelled = False
+        self.pending: PendingCall | None = None
+
+    def cancel(self) -> bool:
+        self.cancelled = True
+        self.came.set()
+        return True
+
+    def run(self, pool: CallPool) -> bool:
+        """Whether the message came."""
+        with pool.pending(self) as pending:
+            self.pending = pending
+            self.came.wait(WAIT_SECONDS)
+        return not pending.is_cancelled
+
+
+def _eventually(what: Callable[[], bool], seconds: float = WAIT_SECONDS) -> None:
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def pool() -> Iterator[CallPool]:
+    """Four threads, and a minute for a message."""
+    pool = CallPool(4, WAIT_SECONDS)
+    yield pool
+    pool.close()
+
+
+@pytest.mark.timed
+def test_messages_have_a_deadline() -> None:
+    """A message that is late cancels its call, though no other call waits."""
+    pool = CallPool(4, 0.2)
+    late = _Call()
+    began = time.monotonic()
+    assert not pool.submit(late.run, pool).result(WAIT_SECONDS)
+    assert 0.2 <= time.monotonic() - began < at_most(2)
+    pool.close()
+
+
+def test_slow_senders_are_left_alone_while_no_call_queues(pool: CallPool) -> None:
+    """All threads may be theirs then."""
+    calls = [_Call() for _ in range(4)]
+    futures = [pool.submit(call.run, pool) for call in calls]
+    time.sleep(0.4)
+    assert not any(call.cancelled for call in calls)
+    for call in calls:
+        call.came.set()
+    assert all(future.result(WAIT_SECONDS) for future in futures)
+
+
+def test_slow_calls_are_cancelled_while_others_queue(pool: CallPool) -> None:
+    """The longest wait first, until half of the threads are free; then no more."""
+    slow = [_Call() for _ in range(4)]
+    for call in slow:
+        pool.submit(call.run, pool)
+        _eventually(lambda call=call: call.pending is not None)  # type: ignore[misc]
+    ready = [pool.submit(time.sleep, 0.05) for _ in range(20)]
+    for future in ready:
+        future.result(WAIT_SECONDS)
+    assert [call.cancelled for call in slow] == [True, True, False, False]
+    assert pool.queued == 0
+    for call in slow:
+        call.came.set()
+
+
+@pytest.mark.timed
+def test_many_slow_senders_are_cancelled_soon() -> None:
+    """A thousand that never send hold up one that does for some seconds at most."""
+    pool = CallPool(16, WAIT_SECONDS)
+    slow = [_Call() for _ in range(1000)]
+    for call in slow:
+        pool.submit(call.run, pool)
+    began = time.monotonic()
+    pool.submit(lambda: None).result(WAIT_SECONDS)
+    assert time.monotonic() - began < at_most(2)
+    for call in slow:
+        call.came.set()
+    pool.close()
+
+
+def test_work_does_not_count_as_waiting(pool: CallPool) -> None:
+    """Calls whose message has come are never cancelled, however many wait for their threads."""
+    calls = [_Call() for _ in range(4)]
+    release = threading.Event()
+
+    def work(call: _Call) -> bool:
+        call.came.set()
+        kept = call.run(pool)
+        release.wait(30)
+        return kept
+
+    futures = [pool.submit(work, call) for call in calls]
+    others = [pool.submit(lambda: None) for _ in range(100)]
+    _eventually(lambda: pool.queued == 100)
+    time.sleep(0.3)
+    assert not any(call.cancelled for call in calls)
+    release.set()
+    assert all(future.result(WAIT_SECONDS) for future in futures)
+    for other in others:
+        other.result(WAIT_SECONDS)
+
+
+def test_failures_give_their_threads_back(pool: CallPool) -> None:
+    """The count of calls is right after exceptions, and after the end."""
+
+    def fail() -> None:
+        raise ValueError
+
+    for future in [pool.submit(fail) for _ in range(50)]:
+        with pytest.raises(ValueError, match=r"^$"):
+            future.result(WAIT_SECONDS)
+    _eventually(lambda: pool._calls == 0)
+    pool.close()
+    with pytest.raises(RuntimeError):
+        pool.submit(fail)
+    assert pool._calls == 0
+
+
+# -- bodies
+
+
+def test_small_bodies_never_wait() -> None:
+    """Also while larger ones are in progress."""
+    bodies = BodyConcurrency(4)
+    with ExitStack() as busy:
+        for size in (*[MIB] * 4, MIB + 1, *[64 << 10] * 100):
+            busy.enter_context(bodies.slot(size))
+        with bodies.slot(0):
+            pass
+
+
+@pytest.mark.parametrize(("size", "at_once"), [((64 << 10) + 1, 4), (MIB, 4), (MIB + 1, 1)])
+def test_larger_ones_are_limited(size: int, at_once: int) -> None:
+    """So many at once, and all of them in the end."""
+    bodies, lock = BodyConcurrency(20), threading.Lock()
+    most = now = done = 0
+    full = threading.Event()
+
+    def work() -> None:
+        nonlocal most, now, done
+        with bodies.slot(size):
+            with lock:
+                now += 1
+                most = max(most, now)
+                if now == at_once:
+                    full.set()
+            assert full.wait(10)
+            with lock:
+                now -= 1
+                done += 1
+
+    with ThreadPoolExecutor(20) as pool:
+        for future in [pool.submit(work) for _ in range(20)]:
+            future.result(WAIT_SECONDS)
+    assert (most, done) == (at_once, 20)
+
+
+def test_too_many_large_ones_are_refused() -> None:
+    """BUSY, at once; and there is room again afterwards, also after a failure."""
+    bodies = BodyConcurrency(1)
+
+    def exceed() -> None:
+        with bodies.slot(MIB + 1):
+            with pytest.raises(RequestRefused) as caught, bodies.slot(MIB + 1):
+                pass
+            assert caught.value.refusal is BUSY
+            raise ZeroDivisionError
+
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            exceed()

@@ -1,0 +1,138 @@
+"""Bodies on their way in: counted, limited together, given back."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from collections.abc import Awaitable, Callable
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector.contracts import Request, Tally
+from collector.ingest.http import EventsHandler
+from collector.ingest.limits import MIB, IngestLimits
+from collector.ingest.refusals import REQUEST_TIMEOUT, Refusal
+from collector.ingest.request import HttpRequest
+from collector.ingest.responses import HttpResponse
+
+
+class _Accepting:
+    """Records bodies, and the memory that is reserved for them meanwhile."""
+
+    def __init__(self, limits: IngestLimits | None = None) -> None:
+        self.handler = EventsHandler.of(self, limits=limits or IngestLimits())
+        self.bodies: list[bytes] = []
+        self.used: list[int] = []
+        self.during: Callable[[], Awaitable[object]] = lambda: asyncio.sleep(0)
+
+    async def __call__(self, request: Request) -> Tally:
+        self.bodies.append(request.body)
+        self.used.append(self.handler.budget.used)
+        await self.during()
+        return Tally()
+
+
+def _request(
+    *parts: bytes, whole: bool = True, fault: Refusal | None = None, encoding: bytes = b""
+) -> HttpRequest:
+    """A request that gets one part after the other, and then, if that is not all, a fault or the
+    end of its connection."""
+    left = list(parts)
+
+    def feed() -> None:
+        if left:
+            request.feed(left.pop(0))
+        elif not whole:
+            request.close()
+        if fault is not None:
+            request.fail(fault)
+        elif whole and not left:
+            request.complete()
+
+    headers = [(b"content-type", b"application/x-ndjson"), (b"content-encoding", encoding)]
+    request = HttpRequest("POST", "/v1/events", headers, on_demand=feed)
+    return request
+
+
+def _answer(accepting: _Accepting, request: HttpRequest) -> HttpResponse | None:
+    return asyncio.run(accepting.handler(request))
+
+
+@given(st.lists(st.binary(max_size=50), min_size=1))
+def test_parts_are_joined(parts: list[bytes]) -> None:
+    """And counted until the response."""
+    accepting, request = _Accepting(), _request(*parts)
+    response = _answer(accepting, request)
+    assert response is not None
+    assert (response.status, response.close) == (200, False)
+    assert (request.is_started, request.is_read) == (True, True)
+    assert (accepting.bodies, accepting.used) == ([b"".join(parts)], [sum(map(len, parts))])
+    assert accepting.handler.budget.used == 0
+
+
+def test_a_body_has_a_limit_and_all_together() -> None:
+    """A longer one is refused, as is one more than the memory is for; all is given back."""
+    limits = IngestLimits(wire=10, body=10, memory=1)
+    accepting = _Accepting(limits)
+    response = _answer(accepting, _request(b"12345", b"123456"))
+    assert response is not None
+    assert (response.status, response.close) == (413, True)
+    assert b"E416" in response.body
+
+    async def three() -> list[int]:
+        barrier = asyncio.Event()
+        accepting.during = barrier.wait
+        requests = [_request(b"1234567890") for _ in range(3)]
+        tasks = [asyncio.ensure_future(accepting.handler(request)) for request in requests]
+        refused = await tasks[2]
+        barrier.set()
+        found = [*await asyncio.gather(*tasks[:2]), refused]
+        return [response.status for response in found if response]
+
+    assert asyncio.run(three()) == [200, 200, 503]
+    assert accepting.handler.budget.used == 0
+
+
+def test_faults_and_disconnections() -> None:
+    """A fault of the connection is the body's; a sender that is gone gets no response."""
+    request = _request(b"1", b"2", fault=REQUEST_TIMEOUT)
+    response = _answer(_Accepting(), request)
+    assert response is not None
+    assert (response.status, response.close) == (408, True)
+    assert (request.is_started, request.is_read) == (True, False)
+    assert _answer(_Accepting(), _request(b"1", whole=False)) is None
+
+
+def test_large_bodies_are_decompressed_one_after_the_other() -> None:
+    """Small ones need not wait for them; all come out whole, and are counted."""
+    accepting = _Accepting(IngestLimits(memory=128 * MIB))
+    small = b"".join(b"%d\n" % number for number in range(20_000))
+    large = small * 40
+
+    async def all_of_them() -> None:
+        barrier = asyncio.Event()
+        accepting.during = barrier.wait
+        packed = [gzip.compress(data, 1) for data in (*[large] * 5, small)]
+        requests = [_request(data, encoding=b"gzip") for data in packed]
+        tasks = [asyncio.ensure_future(accepting.handler(request)) for request in requests]
+        while len(accepting.bodies) < len(requests):
+            await asyncio.sleep(0.01)
+        barrier.set()
+        assert {response.status for response in await asyncio.gather(*tasks) if response} == {200}
+
+    asyncio.run(all_of_them())
+    assert accepting.bodies == [small, *[large] * 5]
+    assert accepting.used[-1] > 5 * len(large)
+
+
+def test_refused_while_it_is_decompressed() -> None:
+    """A body that grows too much is refused, and others are decompressed after it."""
+    accepting = _Accepting()
+    wire = gzip.compress(bytes(32 * MIB))
+    for _ in range(5):
+        response = _answer(accepting, _request(wire, encoding=b"gzip"))
+        assert response is not None
+        assert response.status == 413
+        assert b"E417" in response.body
+    assert accepting.handler.budget.used == 0

@@ -1,0 +1,61 @@
+"""A checkpoint as a file: what is written is read, and nothing else is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector.errors import InputError
+from collector.ledger import Entry
+from collector.ledger.export import format_checkpoint, parse_checkpoints
+from collector.ledger.receipt import Tip
+from collector.ledger.signing import create_next_key
+
+ENTRY = Entry(
+    7,
+    "2026-11-26T03:10:00Z",
+    "checkpoint",
+    (("at", "stop"), ("reason", "two words")),
+    Tip(2041, bytes(range(32))),
+)
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    """Signed or not, one or several, with any ends of lines, and room around them."""
+    key = create_next_key(tmp_path)
+    plain = replace(ENTRY, hash=ENTRY.compute_hash())
+    signed = replace(ENTRY, key=key.public)
+    signed = replace(signed, hash=signed.compute_hash(), signature=key.sign(signed.text))
+    both = format_checkpoint(plain) + format_checkpoint(signed)
+    assert parse_checkpoints(both) == [plain, signed]
+    assert parse_checkpoints(both.replace("\n", "\r\n")) == [plain, signed]
+    assert parse_checkpoints(f"\n{both}\n \n") == [plain, signed]
+    assert parse_checkpoints(format_checkpoint(replace(plain, facts=()))) == [
+        replace(plain, facts=(), hash=replace(plain, facts=()).compute_hash())
+    ]
+
+
+def test_a_signature_of_another_text_is_refused(tmp_path: Path) -> None:
+    """A file that was changed is no reference."""
+    key = create_next_key(tmp_path)
+    signed = replace(ENTRY, key=key.public)
+    signed = replace(signed, signature=key.sign(signed.text))
+    assert parse_checkpoints(format_checkpoint(signed))
+    with pytest.raises(InputError, match="signature"):
+        parse_checkpoints(format_checkpoint(replace(signed, sequence=8)))
+
+
+@given(text=st.text() | st.text().map(lambda text: format_checkpoint(ENTRY) + text))
+def test_nothing_else_is_read(text: str) -> None:
+    """And nothing of it is in the error."""
+    if text.strip() == format_checkpoint(ENTRY).strip():
+        assert parse_checkpoints(text)
+        return
+    with pytest.raises(InputError) as caught:
+        parse_checkpoints(text)
+    assert caught.value.code == "E401"
+    assert caught.value.__context__ is None

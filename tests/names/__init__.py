@@ -1,0 +1,1 @@
+"""Names: the words of fields and paths, measured on what real systems call things."""

@@ -1,0 +1,101 @@
+"""The words of the notice: the same in each language, and whole for what is shipped."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from random import Random
+from string import Formatter
+
+import pytest
+
+from collector.claims.document import load_claims
+from collector.notices.phrases import LANGUAGES, LETTERS, Language, nearest_above, phrase_book
+from collector.schema import load_schema, resources
+from collector.schema.kinds import KINDS
+from collector.schema.policy import taxonomy, use_is_allowed
+from tests.schema.make import field
+
+_OTHERS = [language for language in LANGUAGES if language != "en"]
+_SHIPPED = [load_schema(name) for name in resources.names()]
+
+
+def _parts(phrase: str) -> set[str]:
+    return {name for _, name, _, _ in Formatter().parse(phrase) if name is not None}
+
+
+@pytest.mark.parametrize("language", _OTHERS)
+def test_languages_say_the_same(language: Language) -> None:
+    """The same phrases with the same parts, the same labels."""
+    english, other = phrase_book("en"), phrase_book(language)
+    assert list(other.phrases) == list(english.phrases)
+    for key, phrase in other.phrases.items():
+        assert _parts(phrase) == _parts(english.phrases[key]), key
+    for group in ("fields", "uses", "bases"):
+        assert list(getattr(other, group)) == list(getattr(english, group))
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_label_is_there(language: Language) -> None:
+    """Of the shipped schemas' fields, of each use that is allowed, and of each legal basis."""
+    found = phrase_book(language)
+    assert set(found.bases) == set(LETTERS)
+    assert set(found.fields) == {name for schema in _SHIPPED for name in schema.fields}
+    uses = filter(use_is_allowed, taxonomy()["data_uses"])
+    assert all(nearest_above(use, found.uses) for use in uses)
+    assert all(map(use_is_allowed, set(found.uses) - {"essential.service"}))
+
+
+@pytest.mark.parametrize("language", _OTHERS)
+def test_what_is_shipped_is_translated(language: Language) -> None:
+    """Every text of shipped schemas and of the claims that a notice quotes, and nothing besides."""
+    claims = load_claims()
+    expected = {claims[name].text for name in ("no-content", "no-third-party-ads", "no-sale")}
+    for schema in _SHIPPED:
+        expected |= {schema.title, *(field.reason for field in schema.fields.values())}
+        for name, purpose in schema.purposes.items():
+            expected |= {purpose.reason, name.replace("_", " ")}
+    assert set(phrase_book(language).texts) == expected
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_has_its_phrases(kind: str) -> None:
+    """Each phrase of a kind is there in each language, with the same parts."""
+    for key, by_language in KINDS[kind].phrases.items():
+        assert set(by_language) == set(LANGUAGES), key
+        assert len({frozenset(_parts(phrase)) for phrase in by_language.values()}) == 1, key
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_field_has_a_phrase(kind: str) -> None:
+    """Whatever its options are, in each language, with all parts filled in."""
+    random, used = Random(0), set()
+    for _ in range(50):
+        drawn = field(kind, **KINDS[kind].draw_options(random))
+        used.add(drawn.phrase()[0])
+        for language in LANGUAGES:
+            assert phrase_book(language).precision(drawn)
+    assert used <= set(KINDS[kind].phrases)
+
+
+@pytest.mark.parametrize(
+    ("span", "said"),
+    [
+        (timedelta(days=30), "30 days"),
+        (timedelta(days=1), "1 day"),
+        (timedelta(hours=36), "36 hours"),
+        (timedelta(hours=1), "1 hour"),
+        (timedelta(minutes=90), "90 minutes"),
+    ],
+)
+def test_spans(span: timedelta, said: str) -> None:
+    """In the largest unit that leaves nothing."""
+    assert phrase_book("en").span(span) == said
+
+
+def test_what_has_no_label_is_said_by_its_name() -> None:
+    """Fields, uses and texts without a phrase."""
+    found = phrase_book("id")
+    assert found.data(["client.address", "window.width"]) == "alamat IP, window.width"
+    assert found.text("Something else") == "Something else"
+    assert found.use("essential.service.operations.support") == "menjalankan layanan"
+    assert found.use("other.use") == "other.use"

@@ -1,0 +1,175 @@
+"""Sinks of earlier configurations: what a sidecar wrote to another place is found by its ledger."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from collector.config import load
+from collector.config.model import settings
+from collector.contracts import Batch
+from collector.filter.stored import read
+from collector.ledger import Note
+from collector.retention.locations import Locations
+from collector.routing import changes, flows
+from collector.schema import load_schema
+from collector.sinks.ndjson import NdjsonFile
+from collector.sinks.store import Store
+from collector.spool import Spool, note
+from tests.cli.process import run
+
+_SCHEMA = load_schema("conferencing")
+_ADDRESS = "203.0.113.7"
+_MINUTE = "2026-11-26T10:20:00Z"
+
+
+def configured(folder: Path, name: str, **more: Any) -> Path:
+    """A file of settings."""
+    path = folder / name
+    path.write_bytes(orjson.dumps(more))
+    return path
+
+
+def note_configuration(data: Path, file: Path) -> None:
+    """What a sidecar notes when it starts with a configuration."""
+    config = load(file)
+    shown = {each.name: each.of(config) for each in settings(config.sinks.sections())}
+    lines = (changes.document(flows(config, load_schema(config.schema_))), orjson.dumps(shown))
+    data.mkdir(exist_ok=True)
+    with Spool(data / "spool.db"):
+        pass
+    note(data, Note.of("configuration", document=b"\n".join(lines), change="first"))
+
+
+def batch(*addresses: str) -> Batch:
+    """Records of people."""
+    records = [{"schema": _SCHEMA.id, "client.address": each} for each in addresses]
+    payload = b"".join(orjson.dumps(each) + b"\n" for each in records)
+    layout = _SCHEMA.layout
+    return read(Batch(os.urandom(16), _MINUTE, layout=layout, payload=payload))
+
+
+def lines_at(path: Path) -> Path:
+    """A file of records of two people."""
+    with NdjsonFile(path) as file:
+        file.deliver(batch(_ADDRESS, "203.0.113.8"))
+    return path
+
+
+def store_at(path: Path) -> Path:
+    """A store with records of two people."""
+    with Store(path, _SCHEMA) as store:
+        store.deliver(batch(_ADDRESS, "203.0.113.8"))
+    return path
+
+
+def erased(folder: Path, *arguments: object, cwd: Path | None = None) -> Any:
+    """Erase a person, and return the outcome."""
+    window = ("--from", "2026-11-26", "--to", "2026-11-26", "--json")
+    field = f"client.address={_ADDRESS}"
+    return run("subject", "erase", "--field", field, *window, *arguments, directory=cwd or folder)
+
+
+SINKS: dict[str, tuple[Mapping[str, Any], Any]] = {
+    "a file of records": ({"ndjson": {"path": "{}/out/a.ndjson"}}, lines_at),
+    "a file of another name": ({"lake": {"type": "ndjson", "path": "{}/out/a.ndjson"}}, lines_at),
+    "another store": ({"store": {"path": "{}/out/s.db"}}, store_at),
+    "a further store": ({"extra": {"type": "store"}}, store_at),
+}
+
+
+@pytest.mark.parametrize("case", SINKS)
+def test_a_directory_by_its_name_is_enough(tmp_path: Path, case: str) -> None:
+    """What a configured sink holds goes as well, without the configuration."""
+    data = tmp_path / "data"
+    written, make = SINKS[case]
+    sinks = orjson.loads(orjson.dumps(written).replace(b"{}", str(tmp_path).encode()))
+    file = configured(tmp_path, "c.json", data=str(data), sinks=sinks)
+    (tmp_path / "out").mkdir()
+    (sink,) = sinks.values()
+    place = Path(sink.get("path", data / "sinks" / "extra" / "store.db"))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    make(place)
+    note_configuration(data, file)
+    assert _ADDRESS.encode() in place.read_bytes()
+    done = erased(tmp_path, "--data", data)
+    assert done.code == 0, done.err
+    told = orjson.loads(done.out)
+    assert told["rows"] + told["lines"] == 1
+    found = place.read_bytes()
+    assert _ADDRESS.encode() not in found
+    assert b"203.0.113.8" in found
+    assert orjson.loads(erased(tmp_path, "--config", file).out)["lines"] == 0
+
+
+def test_a_relative_path_is_found_from_the_data_directory(tmp_path: Path) -> None:
+    """It was relative to where the sidecar ran, which the name of its data directory tells."""
+    site, other = tmp_path / "site", tmp_path / "other"
+    for folder in (site, other):
+        folder.mkdir()
+    file = configured(site, "c.json", data="data", sinks={"ndjson": {"path": "a.ndjson"}})
+    note_configuration(site / "data", file)
+    path = lines_at(site / "a.ndjson")
+    done = erased(tmp_path, "--data", site / "data", cwd=other)
+    assert (done.code, orjson.loads(done.out)["lines"]) == (0, 1)
+    assert _ADDRESS.encode() not in path.read_bytes()
+
+
+def test_what_cannot_be_reached_is_said(tmp_path: Path) -> None:
+    """A file of another program, a path from nowhere, a type that is gone: exit 1, and nothing of
+    them is touched. What is there no more is no matter."""
+    data, foreign = tmp_path / "data", tmp_path / "foreign"
+    foreign.write_text(f'{{"of": "another program", "address": "{_ADDRESS}"}}\n')
+    before = foreign.read_bytes()
+    cases: list[tuple[Mapping[str, Any], int]] = [
+        ({"ndjson": {"path": str(tmp_path / "gone")}}, 0),
+        ({"ndjson": {"path": str(foreign)}}, 1),
+        ({"store": {"path": str(foreign)}}, 1),
+        ({"ndjson": {"path": "somewhere/else"}}, 1),
+    ]
+    for number, (sinks, code) in enumerate(cases):
+        each = tmp_path / f"data{number}"
+        file = configured(tmp_path, "c.json", data=str(each), sinks=sinks)
+        note_configuration(each, file)
+        done = erased(tmp_path, "--data", each)
+        assert done.code == code, (sinks, done.err)
+        assert (b"could be reached" in done.err) is bool(code)
+        beyond = " ".join(orjson.loads(done.out)["beyond"])
+        assert ("of an earlier configuration" in beyond) is bool(code)
+    assert foreign.read_bytes() == before
+    document = b'{}\n{"sinks.lake.type": "nonesuch", "sinks.lake.url": "a"}'
+    data.mkdir()
+    with Spool(data / "spool.db"):
+        pass
+    note(data, Note.of("configuration", document=document, change="first"))
+    assert erased(tmp_path, "--data", data).code == 1
+
+
+def test_today_is_not_earlier(tmp_path: Path) -> None:
+    """A place that the configuration names is there once, under its own name."""
+    data = tmp_path / "data"
+    sinks = {"ndjson": {"path": str(lines_at(tmp_path / "a.ndjson"))}}
+    file = configured(tmp_path, "c.json", data=str(data), sinks=sinks)
+    note_configuration(data, file)
+    locations = Locations.of(load(file), _SCHEMA)
+    assert set(locations.sinks) == {"store", "ndjson"}
+    assert (locations.earlier, locations.unreached) == (frozenset(), ())
+
+
+def test_the_schema_is_the_ledgers(tmp_path: Path) -> None:
+    """Without a configuration, a directory has the schema with which a sidecar ran there."""
+    data = tmp_path / "data"
+    web = load_schema("participants-qos")
+    with Spool(data / "spool.db"):
+        pass
+    fact = {"schema": web.id, "change": "first"}
+    note(data, Note.of("schema", document=web.document, **fact))
+    window = ("--from", "2026-11-26", "--to", "2026-11-26")
+    field = "client.address=203.0.113.7"
+    done = run("subject", "export", "--data", data, "--field", field, *window)
+    assert orjson.loads(done.out)["schema"] == web.id

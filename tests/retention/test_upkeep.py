@@ -1,0 +1,119 @@
+"""What a sidecar prunes by itself, and what the ledger notes of it."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+
+from collector.ledger import Entry, opened
+from collector.retention.upkeep import Upkeep
+from collector.sinks.sink import Removal
+from collector.spool import Spool
+from tests.claims.populated import PopulatedDirectory
+from tests.deadline import WAIT_SECONDS
+from tests.spool.make import eventually, query
+
+
+def _entries(populated: PopulatedDirectory) -> list[Entry]:
+    with opened(populated.data / "spool.db") as ledger:
+        assert ledger.verify().flaws == []
+        return [entry for entry in ledger.entries() if entry.kind == "prune"]
+
+
+def _facts(entry: Entry) -> dict[str, str]:
+    return dict(entry.facts)
+
+
+def test_a_backlog_is_pruned_at_the_start_and_again(tmp_path: Path) -> None:
+    """What waits for a sink that does not come loses what is over, to the last byte; the rest is
+    delivered, and each pass that found something is an entry."""
+    populated = PopulatedDirectory(tmp_path)
+    populated.spool(range(10), days=31)
+    populated.spool(range(10, 20), days=91)
+    populated.spool(range(20, 30), days=1)
+    populated.set_aside(1, days=8)
+    path = populated.data / "spool.db"
+    with Spool(path, sinks=["store"]) as spool:
+        upkeep = Upkeep(spool, populated.schema, every=0.1)
+        upkeep.start()
+        assert eventually(lambda: populated.left(range(30)) == set(range(20, 30)))
+        assert eventually(lambda: len(_entries(populated)) == 1)
+        spool.put(populated.entry(range(30, 35), days=40)).result(WAIT_SECONDS)
+        assert eventually(lambda: len(_entries(populated)) == 2)
+        assert eventually(lambda: populated.left(range(30, 35)) == set())
+        upkeep.stop()
+        upkeep.join(WAIT_SECONDS)
+        assert not upkeep.is_alive()
+        assert spool.depth() == 25
+        left = [spooled.payload for _, spooled in spool.after("store", 100)]
+        assert b"".join(left).count(b'"os.type"') == 25
+    first = _facts(_entries(populated)[0])
+    assert first == {"command": "serve", "rows": "0", "values": "0", "batches": "2", "files": "1"}
+
+
+def test_what_sinks_pruned_is_noted(tmp_path: Path) -> None:
+    """They tell, each in its own thread."""
+    populated = PopulatedDirectory(tmp_path)
+    path = populated.data / "spool.db"
+    with Spool(path) as spool:
+        upkeep = Upkeep(spool, populated.schema)
+        upkeep.sink_pruned("rows", Removal(deleted=4, shortened=3))
+        upkeep.sink_pruned("lines", Removal(5))
+    noted = [(facts["rows"], facts["values"]) for facts in map(_facts, _entries(populated))]
+    assert noted == [("4", "3"), ("5", "0")]
+
+
+def test_a_store_that_no_sink_has_is_pruned(tmp_path: Path) -> None:
+    """It was switched off, and what it had has its time as ever; a retention that was shortened
+    meanwhile counts. Who is reading is not waited for, but the bytes go the next time."""
+    populated = PopulatedDirectory(tmp_path)
+    populated.deliver_aged((range(5), 1), (range(5, 10), 91))
+    populated.lines.unlink()
+    store, path = populated.data / "store.db", populated.data / "spool.db"
+    query(store, "UPDATE _retention SET seconds = 2 * seconds")
+    with (
+        closing(sqlite3.connect(store, isolation_level=None)) as reader,
+        Spool(path, sinks=["ndjson"]) as spool,
+    ):
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM conferencing").fetchone()
+        upkeep = Upkeep(spool, populated.schema, populated.locations, every=0.1)
+        upkeep.start()
+        assert eventually(lambda: len(_entries(populated)) == 1)
+        assert populated.left(range(10)) == set(range(10))
+        reader.execute("COMMIT")
+        assert eventually(lambda: populated.left(range(10)) == set(range(5)))
+        upkeep.stop()
+        upkeep.join(WAIT_SECONDS)
+    assert [_facts(entry)["rows"] for entry in _entries(populated)] == ["5"]
+
+
+def test_a_spool_that_cannot_be_written_is_no_end(tmp_path: Path) -> None:
+    """It is retried until it is stopped."""
+    populated = PopulatedDirectory(tmp_path)
+    spool = Spool(populated.data / "spool.db")
+    spool.close()
+    upkeep = Upkeep(spool, populated.schema, every=0.01)
+    upkeep.start()
+    upkeep.join(0.1)
+    assert upkeep.is_alive()
+    upkeep.stop()
+    upkeep.join(WAIT_SECONDS)
+    assert not upkeep.is_alive()
+
+
+def test_sums_of_hours_have_their_time(tmp_path: Path) -> None:
+    """Ninety days."""
+    populated = PopulatedDirectory(tmp_path)
+    path = populated.data / "spool.db"
+    for days in (100, 80):
+        populated.spool(range(3), days=days)
+    with Spool(path, sinks=["store"]) as spool:
+        upkeep = Upkeep(spool, populated.schema)
+        upkeep.start()
+        assert eventually(lambda: spool.depth() == 3)
+        upkeep.stop()
+    hours = [datetime.fromisoformat(str(row[0])) for row in query(path, "SELECT hour FROM hours")]
+    assert len(set(hours)) == 1

@@ -1,0 +1,186 @@
+"""A new kind is one file and one line in the table of kinds: every part of the product takes it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import collector
+
+_KIND = '''
+"""``weekday``: a day of the week, as the ISO number that a source sends."""
+
+from typing import ClassVar, Literal
+
+from collector.schema.kinds.base import FieldBase
+
+
+class WeekdayField(FieldBase):
+    """A day of the week."""
+
+    description = "A day of the week, Monday is 1."
+    hints: ClassVar = {"weekend": {"description": "Whether 6 and 7 are accepted."}}
+    phrases: ClassVar = {
+        "week": {"en": "one of {days} days of the week", "id": "salah satu dari {days} hari"}
+    }
+    wire: ClassVar = frozenset({int})
+    column = "INTEGER"
+
+    kind: Literal["weekday"]
+    weekend: bool = True
+
+    def canonical(self, circumstances):
+        return lambda value: value if 1 <= value <= self.size() else None
+
+    def size(self):
+        return 7 if self.weekend else 5
+
+    def shifts(self, new):
+        yield from ()
+
+    def value_schema(self):
+        return {"type": "integer", "minimum": 1, "maximum": self.size()}
+
+    def phrase(self):
+        return "week", {"days": self.size()}
+
+    def coarser(self):
+        if self.weekend:
+            yield "weekend: false", self.model_copy(update={"weekend": False})
+
+    @classmethod
+    def draw_options(cls, random):
+        return {"weekend": random.choice((False, True))}
+
+    def draw_value(self, random, now):
+        return random.randint(0, 8)
+'''
+_SCHEMA = """\
+schema: planted
+version: VERSION
+title: A schema with a planted kind
+also_collected: {weekday: We also note on which day of the week a meeting is.}
+owner: tests
+max_bits: 8
+purposes:
+  ops: {use: essential.service.operations, basis: contract, reason: Plan the capacity of servers}
+fields:
+  meeting.weekday:
+    also: weekday
+    kind: weekday
+    weekend: WEEKEND
+    category: system.operations
+    purposes: [ops]
+    retention: 30d
+    reason: Servers are planned by the day of the week
+tests:
+  - name: a weekday is kept
+    event: {meeting.weekday: 3, chat: canary}
+    keeps: {meeting.weekday: 3}
+    never_contains: [canary]
+"""
+_COMMANDS = {
+    "schema check --strict old.yaml": "planted/1.0.0, 3 bits at most",
+    "schema test old.yaml": "",
+    "schema show old.yaml": "weekday",
+    "schema capacity old.yaml": "3.0",
+    "schema jsonschema": "Whether 6 and 7 are accepted.",
+    "schema jsonschema --records old.yaml": '"maximum": 7',
+    "schema notice old.yaml": "one of 7 days of the week",
+    "schema notice old.yaml --language id": "salah satu dari 7 hari",
+    "schema ropa old.yaml": "meeting.weekday",
+    "schema diff old.yaml new.yaml": "fields.meeting.weekday.weekend",
+    "filter --schema old.yaml events.ndjson": '{"schema":"planted/1.0.0","meeting.weekday":3}',
+    "explain --schema old.yaml events.ndjson": "meeting.weekday",
+    "demo --schema old.yaml --events 5": "",
+}
+_RISK = """\
+from pathlib import Path
+from collector.risk import risks
+from collector.schema import load_schema
+(risk,) = risks(Path("collector-demo/store.db"), load_schema("old.yaml"))
+print(*(change.how for change in risk.changes))
+"""
+_LAW = """\
+from collector import load_schema
+from collector.schema.kinds import KINDS
+from collector.testing import assert_noninterference, schemas
+assert list(KINDS)[-1] == "weekday"
+assert_noninterference(load_schema("old.yaml"), examples=20)
+schemas().validate()
+"""
+
+
+def _plant(folder: Path) -> None:
+    """Copy the package, and add the kind to the copy as an author would: a file and a line."""
+    package = folder / "collector"
+    source = Path(collector.__file__).parent
+    shutil.copytree(source, package, ignore=shutil.ignore_patterns("__pycache__"))
+    documents = source.parent / "schemas"
+    if documents.is_dir() and not (package / "schemas").exists():
+        shutil.copytree(documents, folder / "schemas")
+    kinds = package / "schema" / "kinds"
+    (kinds / "weekday.py").write_text(_KIND)
+    table = (kinds / "__init__.py").read_text()
+    end = '    "pseudonym": PseudonymField,\n'
+    assert end in table
+    line = f'{end}    "weekday": WeekdayField,\n'
+    imported = "from collector.schema.kinds.version import VersionField\n"
+    table = table.replace(end, line).replace(
+        imported, f"{imported}from collector.schema.kinds.weekday import WeekdayField\n"
+    )
+    (kinds / "__init__.py").write_text(table)
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the package with one more kind, and documents that use it."""
+    folder = tmp_path_factory.mktemp("planted")
+    _plant(folder)
+    for name, version, weekend in (("old", "1.0.0", "true"), ("new", "1.1.0", "false")):
+        text = _SCHEMA.replace("VERSION", version).replace("WEEKEND", weekend)
+        (folder / f"{name}.yaml").write_text(text)
+    (folder / "events.ndjson").write_text('{"meeting.weekday": 3}\n{"meeting.weekday": 9}\n')
+    return folder
+
+
+def _run(folder: Path, code: str) -> str:
+    """Run Python code on the copy, and return what it prints."""
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder), "COLUMNS": "300"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+    return found.stdout
+
+
+def test_every_command_takes_a_new_kind(planted: Path) -> None:
+    """No command fails, and each shows what it shows of the kinds that were there before."""
+    commands = [command.split() for command in _COMMANDS]
+    code = (
+        "from typer.testing import CliRunner\n"
+        "from collector.cli.app import app\n"
+        f"for command in {commands!r}:\n"
+        "    result = CliRunner().invoke(app, command, prog_name='collector')\n"
+        "    assert result.exit_code == 0, (command, result.output, result.exception)\n"
+        "    print(result.output, end='\\x00')\n"
+    )
+    *outputs, coarser = _run(planted, code + _RISK).split("\x00")
+    for (command, expected), output in zip(_COMMANDS.items(), outputs, strict=True):
+        assert expected in output, (command, output)
+    assert "weekend: false" in coarser
+
+
+def test_the_test_helpers_take_a_new_kind(planted: Path) -> None:
+    """The law holds for a schema of it, and generated schemas have fields of it."""
+    _run(planted, _LAW)

@@ -1,0 +1,196 @@
+"""A catalogue file looked at closely, and what is added to it."""
+
+from __future__ import annotations
+
+from string import ascii_letters
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector.schema.catalogue_lint import CatalogueFile, examine, fault_of, insert
+
+GOOD = b"""# source: the vendor's list, 2026
+# A note.
+Alpha
+beta
+Gamma
+
+# source: another list, 2025
+Apple
+Zebra
+"""
+
+
+def _faults(data: bytes) -> list[tuple[int, str]]:
+    return [(found.line, found.code) for found in examine(data)[1] if found.code]
+
+
+def _warnings(data: bytes) -> list[int]:
+    return [found.line for found in examine(data)[1] if not found.code]
+
+
+def _entries(data: bytes) -> set[str]:
+    return set(examine(data)[0].entries)
+
+
+def test_a_good_file() -> None:
+    """Nothing to say about it; entries with their lines, by source."""
+    catalogue_file, findings = examine(GOOD)
+    assert findings == []
+    assert catalogue_file.entries == {"Alpha": 3, "beta": 4, "Gamma": 5, "Apple": 8, "Zebra": 9}
+    assert [block.source for block in catalogue_file.blocks] == [
+        "the vendor's list, 2026",
+        "another list, 2025",
+    ]
+    assert catalogue_file.longest == 5
+    assert catalogue_file.bits == pytest.approx(2.32, abs=0.01)
+
+
+def test_an_empty_listing() -> None:
+    """It has no width, and no longest entry."""
+    assert (CatalogueFile((), ()).bits, CatalogueFile((), ()).longest) == (0.0, 0)
+
+
+@pytest.mark.parametrize(
+    ("data", "lines"),
+    [
+        (b"", [1, 1]),
+        (b"a\n", [1]),
+        (b"# a note\na\n", [1]),
+        (b"\n# source: x\na\n", [1]),
+        (b"# source:  \na\n", [1]),
+        (b"# source: x\na\n# source:\nb\n", [3]),
+        (b"# source: x\n# only a note\n", [2]),
+        (b"# source: x\na\nb\na\n\na\n", [4, 6]),
+        (b"# source: x\na \n b\n", [2, 3]),
+        (b"# source: x\n" + b"a" * 65 + b"\nb\x07\n", [2, 3]),
+        (b"# source: x\n\xff\n", [1]),
+        (b"# source: x\n" + b"a\n" * (3 << 20), [1]),
+        (b"a\nb\nb \n# source:\nann@example.org\n", [1, 3, 4, 5]),
+    ],
+    ids=range(13),
+)
+def test_all_faults_with_their_lines(data: bytes, lines: list[int]) -> None:
+    """In one pass, all of them E121."""
+    assert _faults(data) == [(line, "E121") for line in lines]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "Ana's iPhone",
+        "ANA\u2019S IPHONE",
+        "ana@example.org",
+        "https://example.org/ana",
+        "+62 812 5550 123",
+        "Pixel of 0812-5550-123",
+        "030 1234 5678",
+        "00:1b:63:84:45:e6",
+        "00-1B-63-84-45-E6",
+        "laptop 192.0.2.17",
+        "123e4567-e89b-12d3-a456-426614174000",
+        "353918051234567",
+        "C02XK0ABJGH5",
+        "iPhone F2LW48XHKXKN",
+        "deadbeef0123",
+    ],
+)
+def test_what_is_about_a_person_or_one_device(entry: str) -> None:
+    """It is refused, and the sentence does not repeat it."""
+    why = fault_of(entry)
+    assert why is not None
+    assert not any(word in why for word in entry.split() if len(word) > 3 and word != "iPhone")
+    assert _faults(f"# source: x\na\n{entry}\n".encode()) == [(3, "E121")]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "iPhone16,1",
+        "iPad Pro (12.9-inch) (3rd generation)",
+        "Standard PC (i440FX + PIIX, 1996)",
+        'Kindle Fire HDX 8.9" 4G',
+        "SAMSUNG ELECTRONICS CO., LTD.",
+        "CHUWI Innovation And Technology(ShenZhen)co.,Ltd",
+        "HP EliteBook 840 14 inch G10 Notebook PC",
+        "Windows Server 2008 R2",
+        "NUC13ANHi7",
+        "Pop!_OS",
+        "Galaxy A8+ (2018)",
+        "10.or",
+        "é",
+    ],
+)
+def test_what_products_are_called(entry: str) -> None:
+    """Numbers of models, sizes and years are no serial numbers."""
+    assert fault_of(entry) is None
+
+
+def test_warnings() -> None:
+    """Names of people, near-duplicates, and the first entry of a block that is out of order."""
+    assert _warnings(b"# source: x\nGalaxy Maria\n") == [2]
+    assert _warnings(b"# source: x\nMac Mini\n# source: y\nmacmini\n") == [4]
+    assert _warnings(b"# source: x\nb\na\nc\nb2\n# source: y\na1\n") == [3]
+    assert _warnings(b"# source: x\na\nB\nc\n") == []
+
+
+def test_insert_into_the_block_of_the_source() -> None:
+    """Each in its place, notes and the other block untouched."""
+    after = insert(GOOD, ["delta", "Aa", "zeta", "Beta"], "the vendor's list, 2026")
+    assert after.decode().splitlines() == [
+        "# source: the vendor's list, 2026",
+        "# A note.",
+        "Aa",
+        "Alpha",
+        "Beta",
+        "beta",
+        "delta",
+        "Gamma",
+        "zeta",
+        "",
+        "# source: another list, 2025",
+        "Apple",
+        "Zebra",
+    ]
+
+
+def test_insert_under_a_new_source() -> None:
+    """A block at the end; a file that is not there begins with it."""
+    assert insert(GOOD, ["b", "a"], "third") == GOOD + b"\n# source: third\na\nb\n"
+    assert insert(b"", ["b", "a"], "first") == b"# source: first\na\nb\n"
+
+
+def test_insert_keeps_what_it_does_not_understand() -> None:
+    """A byte order mark, Windows line ends, a missing last line end, an untidy order."""
+    mark = b"\xef\xbb\xbf"
+    data = mark + b"# source: x\r\nb\r\nd\r\n"
+    assert insert(data, ["c"], "x") == mark + b"# source: x\r\nb\r\nc\r\nd\r\n"
+    assert insert(b"# source: x\nb", ["a"], "x") == b"# source: x\na\nb\n"
+    assert insert(b"# source: x\nb\na\n", ["0"], "x") == b"# source: x\nb\na\n0\n"
+    assert insert(b"# source: x\n\n# source: y\nb\n", ["a"], "x") == (
+        b"# source: x\na\n\n# source: y\nb\n"
+    )
+
+
+_words = st.text(ascii_letters + "+ ", min_size=1, max_size=6).filter(
+    lambda text: text == text.strip()
+)
+_lists = st.lists(_words, min_size=1, max_size=8, unique=True)
+
+
+@given(st.lists(_lists, min_size=1, max_size=3), _lists, st.integers(0, 4))
+def test_inserting_is_a_union(groups: list[list[str]], new: list[str], target: int) -> None:
+    """Whatever is there stays, what is new comes in, nothing else; and tidy blocks stay tidy."""
+    seen: set[str] = set()
+    data = b""
+    for number, group in enumerate(groups):
+        fresh = [entry for entry in group if entry not in seen]
+        if fresh:
+            seen |= set(fresh)
+            data = insert(data, fresh, f"list {number}")
+    add = [entry for entry in new if entry not in seen]
+    after = insert(data, add, f"list {target}")
+    assert _entries(after) == seen | set(add)
+    messages = {finding.message for finding in examine(after)[1]}
+    assert not any("sorts before" in message for message in messages)

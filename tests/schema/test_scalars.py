@@ -1,0 +1,171 @@
+"""Names, versions, durations, dates, windows: what is written, what it means, what is refused."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
+
+from collector.schema import scalars
+
+
+def _read(of: Any, value: object) -> Any:
+    """The value, or the code of its fault."""
+    try:
+        return TypeAdapter(of).validate_python(value, strict=True)
+    except ValidationError as error:
+        return error.errors()[0]["type"]
+
+
+@pytest.mark.parametrize("text", ["a", "a1", "os-names", "a_b-c", "x" * 64])
+def test_names(text: str) -> None:
+    """Names are lower case words joined by single - or _."""
+    assert _read(scalars.Name, text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "A", "1a", "a-", "-a", "a--b", "a b", "a.b", "é", "a\n", "x" * 65, "../a", "a\0"]
+)
+def test_no_names(text: str) -> None:
+    """Anything else could not be a part of a file name, a table name or a record."""
+    assert _read(scalars.Name, text) == "E108"
+    if not text.startswith("1") and "--" not in text and not text.endswith("-"):
+        assert _read(scalars.Catalogue, text) == "E108"
+
+
+@pytest.mark.parametrize(
+    "text", ["ip", "os.type", "a_b.c_d", "a.1", ".".join("abcdefgh"), "count_"]
+)
+def test_field_names(text: str) -> None:
+    """Field names are 1 to 8 lower-case words joined by dots."""
+    assert _read(scalars.FieldName, text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "A", "a..b", ".a", "a.", "a-b", ".".join("abcdefghi"), "x" * 65, "a b", "a\n", "1a"],
+)
+def test_no_field_names(text: str) -> None:
+    """A field name is a column and a key of the record: nothing that would need quoting."""
+    assert _read(scalars.FieldName, text) == "E108"
+
+
+@pytest.mark.parametrize("text", ["schema", "received", "count"])
+def test_reserved_names(text: str) -> None:
+    """Keys that a record has anyway cannot be fields."""
+    assert _read(scalars.FieldName, text) == "E138"
+
+
+@pytest.mark.parametrize("text", ["0.0.0", "1.2.3", "10.20.999999"])
+def test_versions(text: str) -> None:
+    """A version is three numbers."""
+    assert _read(scalars.Version, text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "1", "1.0", "1.0.0.0", "01.0.0", "1.0.0-rc1", "v1.0.0", "1.0.0 ", "1.0.1000000", "١.0.0"],
+)
+def test_no_versions(text: str) -> None:
+    """No pre-releases, no leading zeros, no digits of other scripts."""
+    assert _read(scalars.Version, text) == "E109"
+
+
+@pytest.mark.parametrize(
+    ("of", "text", "meaning"),
+    [
+        (scalars.Duration, "12h", timedelta(hours=12)),
+        (scalars.Duration, "30d", timedelta(days=30)),
+        (scalars.Duration, "2w", timedelta(weeks=2)),
+        (scalars.Duration, "100y", timedelta(days=36500)),
+        (scalars.Period, "5m", timedelta(minutes=5)),
+        (scalars.Period, "4w", timedelta(weeks=4)),
+        (scalars.Window, "±7d", timedelta(days=7)),
+        (scalars.Window, "90s", timedelta(seconds=90)),
+        (scalars.Window, "±99999w", timedelta(weeks=99999)),
+        (scalars.Day, "2028-02-29", date(2028, 2, 29)),
+    ],
+)
+def test_spans(of: Any, text: str, meaning: object) -> None:
+    """A number and a unit; a year is 365 days."""
+    assert _read(of, text) == meaning
+
+
+@pytest.mark.parametrize(
+    ("of", "code", "texts"),
+    [
+        (
+            scalars.Duration,
+            "E126",
+            ["", "30", "d", "0d", "-1d", "1.5d", "30 d", "30D", "5m", "101y", 30, None],
+        ),
+        (
+            scalars.Duration,
+            "E126",
+            ["01d", "1d\n", "٣d", "1000000h", "9999999d", "1h30m", True, ["1d"]],
+        ),
+        (scalars.Period, "E126", ["1y", "10s", "0m", "1"]),
+        (
+            scalars.Window,
+            "E124",
+            ["7", "+7d", "-7d", "±0d", "±7y", "± 7d", "±7.5h", "±100000w", 7, None],
+        ),
+        (
+            scalars.Day,
+            "E127",
+            ["2026-1-1", "20260101", "2026-W01-1", "2026-02-30", "0000-01-01", ""],
+        ),
+        (
+            scalars.Day,
+            "E127",
+            ["2026-01-01T00", "tomorrow", "２０２６-01-01", "2026-01-01\n", 20260101, None],
+        ),
+    ],
+)
+def test_no_spans(of: Any, code: str, texts: list[object]) -> None:
+    """Everything else is refused with one code."""
+    assert {_read(of, text) for text in texts} == {code}
+
+
+@given(st.integers(1, 36500 * 24))
+def test_durations_are_written_as_they_are_read(hours: int) -> None:
+    """Writing a duration and reading it again changes nothing, so digests are stable."""
+    span = timedelta(hours=hours)
+    adapter: TypeAdapter[timedelta] = TypeAdapter(scalars.Duration)
+    assert adapter.validate_python(adapter.dump_python(span)) == span
+    assert adapter.validate_python(span) is span
+
+
+@given(st.sampled_from(["365d", "8760h"]))
+def test_equal_durations_are_written_alike(text: str) -> None:
+    """A year is written as its days, however its author wrote it."""
+    adapter: TypeAdapter[timedelta] = TypeAdapter(scalars.Duration)
+    assert adapter.dump_python(adapter.validate_python(text)) == "365d"
+
+
+@pytest.mark.parametrize(
+    "text", ["a", "a.b", "a b.c-d", "é", "a.0.b", "$x", "x" * 256, ".".join("abcdefgh")]
+)
+def test_paths(text: str) -> None:
+    """A path is names joined by dots; a name may be anything printable."""
+    assert _read(scalars.Path, text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", ".", "a.", ".a", "a..b", "a\nb", "a\0", "x" * 257, ".".join("abcdefghi")]
+)
+def test_no_paths(text: str) -> None:
+    """No empty names, no control characters, at most 8 names and 256 characters."""
+    assert _read(scalars.Path, text) == "E128"
+
+
+@pytest.mark.parametrize(
+    ("text", "result"), [("why", "why"), ("...", "E134"), ("", "E134"), ("ab", "E134")]
+)
+def test_reasons(text: str, result: str) -> None:
+    """A reason has at least three letters."""
+    assert _read(scalars.Reason, text) == result

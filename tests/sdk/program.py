@@ -1,0 +1,50 @@
+"""Run a program in a child of the fork server, which has loaded the SDK.
+
+Without coverage: measuring takes time, and an interrupt in the middle of it would break the locks
+of the coverage tool.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from tests.deadline import WAIT_SECONDS
+from tests.forkserver import begin
+
+__all__ = ["run_code", "run_module"]
+
+_ROOT = Path(__file__).parents[2]
+_LOADED = (
+    *("collector.sdk.client", "collector.sdk.spooled_delivery"),
+    *("collector.sinks.store", "collector.sinks.ndjson"),
+)
+
+
+def run_code(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run code as ``python -c`` does."""
+    return run_module("tests.sdk.program", code, *arguments)
+
+
+def run_module(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a module as a program."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+    words = list(map(str, arguments))
+    with TemporaryFile() as out, TemporaryFile() as err, Path(os.devnull).open("rb") as nothing:
+        streams = nothing.fileno(), out.fileno(), err.fileno()
+        process = begin(module, words, streams, _ROOT, environ, _LOADED)
+        try:
+            code = process.wait(2 * WAIT_SECONDS)
+        finally:
+            process.kill()
+        for file in (out, err):
+            file.seek(0)
+        return subprocess.CompletedProcess(words, code, out.read().decode(), err.read().decode())
+
+
+if __name__ == "__main__":
+    program = sys.argv.pop(1)
+    exec(compile(program, "<program>", "exec"), {"__name__": "__main__"})

@@ -1,0 +1,407 @@
+"""Batches that are too large for the sidecar are sent in parts, and every record arrives once."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import sleep
+from typing import Any, NamedTuple
+
+import pytest
+
+from collector.ledger import opened
+from collector.sdk import Collector
+from collector.sdk.body_limit import BodyLimit, part_id, part_ranges
+from tests.deadline import WAIT_SECONDS, wait_until
+from tests.sdk.accounts import (
+    SURVEY,
+    YESTERDAY,
+    address,
+    adds_up,
+    both_ways,
+    deliver_all,
+    spool_of,
+)
+from tests.sdk.stores import rows
+from tests.sdk.wires import Wire, hung, wire
+from tests.sidecar.serving import Sidecar, started
+
+pytestmark = pytest.mark.long
+
+_MOMENT = 0.3
+"""Seconds that a record which arrives twice may be late."""
+
+
+def _event(number: int, **more: Any) -> dict[str, Any]:
+    device = {"type": "phone", "manufacturer": "Google", "model": {"name": "Pixel 8"}}
+    system = {"type": "android", "name": "Android", "version": "14"}
+    return {"ip_address": address(number), "device": device, "os": system, **more}
+
+
+def _emit(telemetry: Collector, numbers: range) -> None:
+    for number in numbers:
+        assert telemetry.emit(_event(number))
+
+
+class _Served(NamedTuple):
+    """A sidecar, and a wire to it."""
+
+    sidecar: Sidecar
+    between: Wire
+
+    @property
+    def to(self) -> str:
+        return f"http://127.0.0.1:{self.between.port}"
+
+    @property
+    def refusals(self) -> int:
+        return bytes(self.between.answered).count(b" 413 ")
+
+    def stored(self, numbers: range | set[int], table: str = "conferencing") -> None:
+        """Wait until the sidecar's store has these records; a moment later each is there once."""
+        path = self.sidecar.directory / "collector-data" / "store.db"
+        wait_until(lambda: path.exists() and len(rows(path, table)) >= len(numbers))
+        sleep(_MOMENT)
+        found = sorted(row["client.address"] for row in rows(path, table))
+        assert found == sorted(map(address, numbers))
+
+    def lose_third_answer(self, telemetry: Collector) -> None:
+        """Deliver until the third part is accepted, whose response is lost; then cut the wire."""
+        between = self.between
+        between.text = b" 200 "
+
+        def is_lost() -> bool:
+            accepted = bytes(between.answered).count(b" 200 ")
+            between.swallow = int(accepted == 2)
+            return accepted >= 3 or telemetry.flush(0.001)
+
+        wait_until(is_lost)
+        between.is_cut = True
+        between.swallow = 0
+
+
+@contextmanager
+def _serving(
+    directory: Path, limit: str | None = "8KiB", schema: Path | str = "conferencing"
+) -> Iterator[_Served]:
+    """Start a sidecar that accepts bodies of so many bytes only."""
+    environ = {"COLLECTOR__SCHEMA": str(schema)} | (
+        {} if limit is None else {"COLLECTOR__LIMITS__WIRE": limit}
+    )
+    with started(directory, environ=environ) as sidecar, wire(sidecar.ports["http"]) as between:
+        yield _Served(sidecar, between)
+
+
+@contextmanager
+def _restarted(served: _Served, limit: str | None) -> Iterator[_Served]:
+    """Restart the sidecar behind the wire with another limit."""
+    served.sidecar.stop()
+    with _serving(served.sidecar.directory, limit) as anew:
+        served.between._to = anew.sidecar.ports["http"]
+        served.between.is_cut = False
+        yield anew
+
+
+def test_the_largest_batch_fits_the_default_limits(tmp_path: Path) -> None:
+    """20,000 records make a body of more than 4 MiB, the default of ``limits.wire``."""
+    with _serving(tmp_path, None) as served:
+        with Collector(to=served.to, batch=20_000, interval=3600) as telemetry:
+            _emit(telemetry, range(20_000))
+            assert telemetry.flush(WAIT_SECONDS)
+        assert len(served.between.sent) > 4 << 20
+        assert served.refusals == 0
+        served.stored(range(20_000))
+    account = telemetry.tally()
+    assert (account.delivered, account.lost) == (20_000, {})
+
+
+def test_a_batch_of_too_many_events_goes_in_parts(tmp_path: Path) -> None:
+    """As one of too many bytes does."""
+    environ = {"COLLECTOR__LIMITS__EVENTS": "40"}
+    with started(tmp_path, environ=environ) as sidecar, wire(sidecar.ports["http"]) as between:
+        served = _Served(sidecar, between)
+        with Collector(to=served.to, batch=500, interval=0) as telemetry:
+            _emit(telemetry, range(2000))
+            deliver_all(telemetry)
+        assert 0 < served.refusals < 60
+        served.stored(range(2000))
+    assert (telemetry.tally().delivered, telemetry.tally().lost) == (2000, {})
+
+
+@both_ways
+def test_a_refused_batch_goes_in_parts(tmp_path: Path, with_spool: bool) -> None:
+    """All of it arrives, and later batches are smaller from the start."""
+    spool = spool_of(tmp_path, with_spool)
+    with _serving(tmp_path) as served:
+        with Collector(to=served.to, batch=500, interval=0, spool=spool) as telemetry:
+            _emit(telemetry, range(3000))
+            deliver_all(telemetry)
+            adds_up(telemetry)
+            before = served.refusals
+            assert 0 < before < 60
+            for start in range(3000, 6000, 500):
+                _emit(telemetry, range(start, start + 500))
+                deliver_all(telemetry)
+            assert served.refusals - before <= 12
+        served.stored(range(6000))
+    account = telemetry.tally()
+    assert (account.delivered, account.lost, account.queued) == (6000, {}, 0)
+    if with_spool:
+        with opened(tmp_path / "spool" / "0" / "spool.db") as ledger:
+            assert ledger.verify().flaws == []
+
+
+@both_ways
+def test_lost_answers_do_not_double_parts(tmp_path: Path, with_spool: bool) -> None:
+    """The sidecar has committed, and the connection is cut: each part is retried under its key."""
+    spool = spool_of(tmp_path, with_spool)
+    with _serving(tmp_path) as served:
+        with Collector(to=served.to, batch=300, interval=3600, spool=spool, timeout=5) as telemetry:
+            _emit(telemetry, range(300))
+            for _ in range(4):
+                served.between.swallow += 1
+                telemetry.flush(0.1)
+                adds_up(telemetry)
+            deliver_all(telemetry)
+        served.stored(range(300))
+    assert telemetry.tally().delivered == 300
+
+
+def test_a_single_record_that_is_too_large_is_lost_alone(tmp_path: Path) -> None:
+    """It is counted with its reason; those around it arrive."""
+    schema = tmp_path / "sizes.yaml"
+    schema.write_text(_SIZES)
+    with _serving(tmp_path, "1KiB", schema) as served:
+        with Collector(schema, served.to, batch=100, interval=3600) as telemetry:
+            for number in range(100):
+                event = {"client.address": address(number)}
+                if number in (0, 31, 99):
+                    event |= {f"wide.{at}": "a" * 60 for at in range(20)}
+                assert telemetry.emit(event)
+            assert telemetry.flush(WAIT_SECONDS)
+            adds_up(telemetry)
+        account = telemetry.tally()
+        assert (account.delivered, account.lost) == (97, {"refused": 3})
+        served.stored({*range(100)} - {0, 31, 99}, "sizes")
+
+
+_SIZES = """
+schema: sizes
+version: 1.0.0
+title: Records of different sizes
+owner: tests
+purposes:
+  service:
+    use: essential.service.operations
+    basis: contract
+    reason: Sizes
+fields:
+  client.address:
+    kind: ip
+    category: user.device.ip_address
+    purposes: [service]
+    retention: 30d
+    reason: Sizes
+""" + "".join(
+    f"""
+  wide.{at}:
+    kind: enum
+    values: ["{"a" * 60}"]
+    category: system.operations
+    purposes: [service]
+    retention: 30d
+    reason: Sizes
+"""
+    for at in range(20)
+)
+
+
+@both_ways
+def test_parts_stay_the_same_when_the_limit_is_raised(tmp_path: Path, with_spool: bool) -> None:
+    """The sidecar accepts some parts, the last of them without a response; then it restarts, and
+    would accept the batch whole. With a spool, the program restarts too."""
+    spool, before = spool_of(tmp_path, with_spool), 0
+    with _serving(tmp_path) as served:
+        telemetry = Collector(to=served.to, batch=400, interval=3600, spool=spool, timeout=1)
+        _emit(telemetry, range(400))
+        served.lose_third_answer(telemetry)
+        assert telemetry.tally().delivered < 400
+        if with_spool:
+            telemetry.close(0)
+            before = telemetry.tally().delivered
+            assert telemetry.tally().spooled + before == 400
+        with _restarted(served, None) as anew:
+            if with_spool:
+                telemetry = Collector(to=served.to, batch=400, interval=3600, spool=spool)
+            deliver_all(telemetry)
+            adds_up(telemetry)
+            assert telemetry.close(WAIT_SECONDS)
+            anew.stored(range(400))
+    assert telemetry.tally().delivered + before == 400
+
+
+@both_ways
+def test_the_limit_is_lowered(tmp_path: Path, with_spool: bool) -> None:
+    """Batches of the right size are split further."""
+    spool = spool_of(tmp_path, with_spool)
+    with (
+        _serving(tmp_path) as served,
+        Collector(to=served.to, batch=200, interval=0, spool=spool) as telemetry,
+    ):
+        _emit(telemetry, range(200))
+        deliver_all(telemetry)
+        served.between.is_cut = True
+        _emit(telemetry, range(200, 400))
+        with _restarted(served, "1KiB") as anew:
+            deliver_all(telemetry)
+            anew.stored(range(400))
+        assert (telemetry.tally().delivered, telemetry.tally().lost) == (400, {})
+
+
+@both_ways
+def test_consent_is_withdrawn_between_the_parts(tmp_path: Path, with_spool: bool) -> None:
+    """A redaction moves no record to another part: each of the others arrives once, though some
+    parts had arrived before without a response."""
+    spool, schema = spool_of(tmp_path, with_spool), tmp_path / "survey.yaml"
+    schema.write_text(SURVEY)
+    with _serving(tmp_path, "2KiB", schema) as served:
+        telemetry = Collector(schema, served.to, batch=400, interval=3600, spool=spool, timeout=1)
+        for number in range(400):
+            assert telemetry.emit({"client.address": address(number)})
+        served.lose_third_answer(telemetry)
+        gone = set(range(0, 400, 7))
+        for number in gone:
+            telemetry.withdraw("client.address", address(number), since=YESTERDAY)
+            adds_up(telemetry)
+        served.between.is_cut = False
+        deliver_all(telemetry)
+        assert telemetry.close(WAIT_SECONDS)
+        adds_up(telemetry)
+        account = telemetry.tally()
+        assert account.delivered + account.lost["withdrawn"] == 400
+        path = served.sidecar.directory / "collector-data" / "store.db"
+        expected = {address(n) for n in range(400) if n not in gone}
+        wait_until(lambda: expected <= {row["client.address"] for row in rows(path, "survey")})
+        found = [row["client.address"] for row in rows(path, "survey")]
+        assert len(found) == len(set(found))
+
+
+def test_the_queue_keeps_its_bound_while_parts_wait(tmp_path: Path) -> None:
+    """The parts of a batch count as queued, and ``close`` counts unsent ones as lost."""
+    with _serving(tmp_path) as served:
+        telemetry = Collector(to=served.to, queue=200, batch=200, interval=3600)
+        _emit(telemetry, range(200))
+        wait_until(lambda: served.refusals or telemetry.flush(0.001))
+        served.between.is_cut = True
+        wait_until(lambda: telemetry.tally().failing or telemetry.flush(0.01))
+        queued = telemetry.tally().queued
+        assert 0 < queued <= 200
+        for number in range(300):
+            telemetry.emit(_event(number))
+        assert telemetry.tally().queued == 200
+        adds_up(telemetry)
+        assert not telemetry.close(0.2)
+    account = telemetry.tally()
+    assert account.lost["unsent"] == 200
+    assert account.queued == 0
+    adds_up(telemetry)
+
+
+def test_a_batch_stays_whole_without_a_response(tmp_path: Path) -> None:
+    """A missing response is not a refusal."""
+    with hung() as port:
+        telemetry = Collector(to=f"http://127.0.0.1:{port}", batch=100, interval=0, timeout=0.2)
+        _emit(telemetry, range(100))
+        wait_until(lambda: telemetry.tally().failures >= 2)
+        telemetry.close(0)
+    assert telemetry.tally().lost == {"unsent": 100}
+
+
+def test_threads_emit_while_batches_are_split(tmp_path: Path) -> None:
+    """The account adds up at every moment."""
+    with (
+        _serving(tmp_path) as served,
+        Collector(to=served.to, batch=300, interval=0) as telemetry,
+    ):
+        threads = [
+            threading.Thread(target=_emit, args=(telemetry, range(start, start + 1000)))
+            for start in (0, 1000, 2000)
+        ]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            adds_up(telemetry)
+        deliver_all(telemetry)
+        assert telemetry.tally().delivered == 3000
+        served.stored(range(3000))
+
+
+# -- the limit, and the parts ----------------------------------------------------------------------
+
+
+def _asked(limit: BodyLimit, real: int, wanted: int) -> bool:
+    """Deliver a body of ``wanted`` bytes, or as large as the limit allows; return whether it was
+    accepted."""
+    size = min(wanted, limit.next())
+    if size > real:
+        limit.refused(size)
+        return False
+    limit.accepted(size)
+    return True
+
+
+@pytest.mark.parametrize("real", [100, 1000, 65_536, 1_000_000, 4_000_000])
+def test_the_limit_is_learned_and_tried_again(real: int) -> None:
+    """Few bodies are refused, and one is not much smaller than it might be."""
+    limit = BodyLimit()
+    first = [_asked(limit, real, 10 << 20) for _ in range(100)]
+    assert first.count(False) <= 30
+    later = [_asked(limit, real, 10 << 20) for _ in range(2000)]
+    assert later.count(False) <= 12
+    assert limit.bytes >= real // 2
+
+
+def test_the_limit_does_not_stay_at_one_record() -> None:
+    """A proxy refuses everything for a time; later the limit rises again."""
+    limit = BodyLimit()
+    while limit.bytes > 1:
+        limit.refused(limit.bytes)
+    for _ in range(300):
+        limit.accepted(min(4 << 20, max(200, limit.next())))
+    assert limit.bytes == 4 << 20
+
+
+def test_a_lower_limit_is_found_again() -> None:
+    """Earlier accepted sizes are forgotten."""
+    limit = BodyLimit()
+    for _ in range(100):
+        _asked(limit, 1_000_000, 10 << 20)
+    assert [_asked(limit, 10_000, 10 << 20) for _ in range(60)].count(False) < 12
+    assert limit.bytes <= 20_000
+
+
+def test_parts_cover_a_batch() -> None:
+    """In their order, without a gap, and each as long as the limit allows."""
+    lines = [json.dumps({"a": "b" * (at % 50)}).encode() + b"\n" for at in range(200)]
+    for most in (1, 60, 100, 1000, 100_000):
+        found = list(part_ranges(lines, most))
+        assert [at for start, length in found for at in range(start, start + length)] == list(
+            range(200)
+        )
+        for start, length in found:
+            size = sum(len(line) + 34 for line in lines[start : start + length])
+            assert size <= most or length == 1
+    assert list(part_ranges([], 10)) == []
+
+
+def test_ids_of_parts() -> None:
+    """A part always has the same id, and no two parts share one."""
+    whole = bytes(range(16))
+    ids = [part_id(whole, start, length) for start in range(20) for length in range(1, 20)]
+    assert len(set(ids)) == len(ids)
+    assert {len(each) for each in ids} == {16}
+    assert part_id(whole, 3, 4) == part_id(bytes(range(16)), 3, 4)
+    assert part_id(whole, 3, 4) != part_id(bytes(16), 3, 4)

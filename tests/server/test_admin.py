@@ -1,0 +1,173 @@
+"""Admin: health, metrics, a page; constants only, for callers of this machine only."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector.ingest.request import HttpRequest
+from collector.ingest.responses import serialize
+from collector.server.admin import AdminPages, State
+
+_SECRET = "hunter2secret"
+Headers = list[tuple[bytes, bytes]]
+_LOCAL: Headers = [(b"host", b"127.0.0.1:4319")]
+
+
+def _admin(states: dict[str, State] | None = None, **more: Any) -> AdminPages:
+    return AdminPages(lambda: states or {"spool": "ok"}, lambda: b"m 1\n", **more)
+
+
+def _ask(
+    admin: AdminPages,
+    path: str,
+    headers: Headers = _LOCAL,
+    query: bytes = b"",
+    method: str = "GET",
+) -> tuple[int, dict[bytes, bytes], bytes]:
+    """Status, headers and body of an answer."""
+    response = asyncio.run(admin(HttpRequest(method, path, headers, query=query)))
+    raw = serialize(response, close=False, is_head=method == "HEAD")
+    head, _, body = raw.partition(b"\r\n\r\n")
+    lines = (line.partition(b": ") for line in head.split(b"\r\n")[1:])
+    return response.status, {name: value for name, _, value in lines}, body
+
+
+def test_it_lives() -> None:
+    """A process that answers lives."""
+    status, headers, body = _ask(_admin(), "/livez")
+    assert (status, body) == (200, b"ok\n")
+    assert headers[b"cache-control"] == b"no-store"
+    assert headers[b"content-length"] == b"3"
+
+
+@pytest.mark.parametrize(
+    ("states", "status", "verbose"),
+    [
+        (
+            {"spool": "ok", "receiver http": "ok"},
+            200,
+            b"[+] spool ok\n[+] receiver http ok\nready\n",
+        ),
+        ({"spool": "ok", "sink store": "late"}, 200, b"[+] spool ok\n[!] sink store late\nready\n"),
+        ({"spool": "failing"}, 503, b"[-] spool failing\nnot ready\n"),
+    ],
+)
+def test_it_is_ready(states: dict[str, State], status: int, verbose: bytes) -> None:
+    """One word, or all checks; a sink that is late does not make it unready."""
+    admin = _admin(states)
+    assert _ask(admin, "/readyz", query=b"verbose")[::2] == (status, verbose)
+    assert _ask(admin, "/readyz", query=b"verbose=1")[::2] == (status, verbose)
+    short = b"ready\n" if status == 200 else b"not ready\n"
+    assert _ask(admin, "/readyz")[::2] == (status, short)
+
+
+def test_metrics_and_page() -> None:
+    """Metrics, and a page that links to the rest."""
+    status, headers, body = _ask(_admin(), "/metrics")
+    assert (status, body) == (200, b"m 1\n")
+    assert headers[b"content-type"].startswith(b"text/plain; version=0.0.4")
+    status, headers, body = _ask(_admin(), "/")
+    assert status == 200
+    assert headers[b"content-type"] == b"text/html; charset=utf-8"
+    assert all(path in body for path in (b"/livez", b"/readyz", b"/metrics"))
+
+
+def test_head_has_no_body() -> None:
+    """The length is that of the answer to GET."""
+    status, headers, body = _ask(_admin(), "/livez", method="HEAD")
+    assert (status, headers[b"content-length"], body) == (200, b"3", b"")
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["localhost", "LOCALHOST:1", "127.0.0.1", "127.8.8.8:4319", "[::1]", "[::1]:4319", "box:80"],
+)
+def test_our_hosts(host: str) -> None:
+    """Loopback by any of its names, and what is configured."""
+    assert _ask(_admin(hosts=["box"]), "/livez", [(b"host", host.encode())])[0] == 200
+
+
+_FOREIGN = """
+    attacker.example attacker.example:4319 localhost.attacker.example 127.0.0.1.attacker.example
+    127.0.0.1@attacker.example attacker.example:127.0.0.1 10.0.0.1 [fe80::1] 2130706433 0x7f.1 .
+    localhost:80:80 localhost/ "" 0.0.0.0 [::] [::ffff:8.8.8.8] [2001:db8::1]:4319 192.0.2.1
+    localhost:1:attacker \xff
+""".split()
+_ORIGINS = """
+    null https://attacker.example http://localhost.attacker.example http://127.0.0.1.nip.io
+    http://localhost http://localhost:4319 http://127.0.0.1 http://127.0.0.1:1 file:// http://[::1]
+    chrome-extension://abcdef
+""".split()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [(b"host", b"")],
+        [*_LOCAL, *_LOCAL],
+        *([(b"host", name.encode("latin-1"))] for name in _FOREIGN),
+        [(b"host", b"attacker.example"), (b"x-forwarded-host", b"127.0.0.1:4319")],
+        [(b"host", b"attacker.example"), (b"origin", b"http://attacker.example")],
+    ],
+)
+def test_foreign_hosts(headers: Headers) -> None:
+    """A foreign name that resolves to this address is refused."""
+    for path in ("/", "/livez", "/readyz", "/metrics", "/else"):
+        assert _ask(_admin(), path, headers)[0] == 421
+
+
+@pytest.mark.parametrize("origin", [b"", *map(str.encode, _ORIGINS)])
+def test_foreign_origins(origin: bytes) -> None:
+    """A page of another origin gets nothing, also of another port of this machine."""
+    own = (b"origin", b"http://127.0.0.1:4319")
+    for path in ("/", "/livez", "/readyz", "/metrics"):
+        assert _ask(_admin(), path, [*_LOCAL, (b"origin", origin)])[0] == 403
+        assert _ask(_admin(), path, [*_LOCAL, own, (b"origin", origin)])[0] == 403
+
+
+def test_our_own_origin() -> None:
+    """The page itself may ask."""
+    assert _ask(_admin(), "/", [*_LOCAL, (b"origin", b"http://127.0.0.1:4319")])[0] == 200
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "CONNECT", "TRACE"])
+def test_it_only_shows(method: str) -> None:
+    """Nothing can be changed here."""
+    status, headers, _ = _ask(_admin(), "/metrics", method=method)
+    assert (status, headers[b"allow"]) == (405, b"GET, HEAD")
+
+
+def test_tokens() -> None:
+    """Where they are wanted, health is shown without one, and the rest is not."""
+    admin = _admin(admits=lambda header: header == b"Bearer right")
+    assert _ask(admin, "/livez")[0] == 200
+    assert _ask(admin, "/readyz")[0] == 200
+    for sent in (_LOCAL, [*_LOCAL, (b"authorization", b"Bearer wrong")]):
+        for query in (b"verbose", b"verbose=1"):
+            assert _ask(admin, "/readyz", sent, query)[::2] == (200, b"ready\n")
+    named = _ask(admin, "/readyz", [*_LOCAL, (b"authorization", b"Bearer right")], b"verbose")
+    assert named[2] == b"[+] spool ok\nready\n"
+    for path in ("/", "/metrics"):
+        status, headers, _ = _ask(admin, path)
+        assert (status, headers[b"www-authenticate"]) == (401, b"Bearer")
+        right = (b"authorization", b"Bearer right")
+        assert _ask(admin, path, [*_LOCAL, (b"authorization", b"Bearer wrong")])[0] == 401
+        assert _ask(admin, path, [*_LOCAL, right, right])[0] == 401
+        assert _ask(admin, path, [*_LOCAL, right])[0] == 200
+
+
+@given(st.text(), st.binary(), st.binary(max_size=40))
+def test_nothing_is_echoed(path: str, query: bytes, host: bytes) -> None:
+    """The response to any path is one of a few constants."""
+    secret = _SECRET.encode()
+    headers = [(b"host", secret + host), (b"x-secret", secret)]
+    for given_headers in (_LOCAL, headers):
+        status, answered, body = _ask(_admin(), f"/{_SECRET}{path}", given_headers, secret + query)
+        assert status in (404, 421)
+        assert secret not in body + b"".join(key + value for key, value in answered.items())

@@ -1,0 +1,166 @@
+"""The sidecar's own ledger entries: changes since the last run, and checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+from collector.config import read
+from collector.ledger import Entry, opened
+from collector.ops.log import EventLog
+from collector.schema import resources
+from collector.server.components import Components
+from collector.server.preflight import prepare
+from collector.server.process import LedgerNotes
+from tests.deadline import WAIT_SECONDS
+from tests.sidecar.serving import FREE_PORTS
+from tests.spool.make import entry, eventually, query
+
+
+@contextmanager
+def sidecar(
+    folder: Path, settings: str = "", clock: Callable[[], float] = monotonic
+) -> Iterator[tuple[Components, LedgerNotes]]:
+    """The components of a sidecar, and what writes of them; nothing is received."""
+    file = folder / "config.yaml"
+    schema = folder / "s.yaml"
+    if not schema.exists():
+        path = resources.schema("web")
+        assert path is not None
+        schema.write_text(path.read_text())
+    file.write_text(f"data: {folder / 'data'}\nschema: {schema}\n{settings}")
+    with ExitStack() as stack:
+        components = prepare(read(file, FREE_PORTS))
+        components.open(stack)
+        yield components, LedgerNotes(components, EventLog("info"), receipts=3, clock=clock)
+
+
+def entries(folder: Path) -> list[Entry]:
+    """All but those that name keys; the ledger must hold."""
+    with opened(folder / "data" / "spool.db") as ledger:
+        assert ledger.verify().flaws == []
+        return [each for each in ledger.entries() if each.kind != "key"]
+
+
+def told(folder: Path) -> list[tuple[str, str | None]]:
+    """Each entry in short."""
+    return [(each.kind, each.fact("change") or each.fact("at")) for each in entries(folder)]
+
+
+def lived(folder: Path, settings: str = "") -> list[tuple[str, str | None]]:
+    """The entries of a start and a stop."""
+    before = len(told(folder)) if (folder / "data" / "spool.db").exists() else 0
+    with sidecar(folder, settings) as (_, writes):
+        writes.begin()
+        writes.end()
+    return told(folder)[before:]
+
+
+START, STOP = ("checkpoint", "start"), ("checkpoint", "stop")
+
+
+def test_the_first_start_notes_what_it_runs_with(tmp_path: Path) -> None:
+    """And the next one only that it started."""
+    assert lived(tmp_path) == [("schema", "first"), ("configuration", "first"), START, STOP]
+    assert lived(tmp_path) == [START, STOP]
+    schema = entries(tmp_path)[0]
+    with sidecar(tmp_path) as (components, _), opened(components.spool.path) as ledger:
+        documents = dict(ledger.documents())
+        assert documents[schema.fact("digest") or ""] == components.schema.document
+        assert schema.fact("schema") == components.schema.id
+
+
+def change(folder: Path, old: str, new: str) -> None:
+    """Edit the schema."""
+    path = folder / "s.yaml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_a_schema_that_lets_more_through(tmp_path: Path) -> None:
+    """It is called widening, with the schema's own reasons for what widens."""
+    lived(tmp_path)
+    first = entries(tmp_path)[0].fact("digest")
+    change(tmp_path, "retention: 30d", "retention: 60d")
+    assert ("schema", "widening") in lived(tmp_path)
+    noted = next(each for each in reversed(entries(tmp_path)) if each.kind == "schema")
+    assert noted.fact("before") == first
+    reasons = [fact for name, fact in noted.facts if name == "reason"]
+    assert reasons
+    assert all(reason.startswith("fields.") for reason in reasons)
+    change(tmp_path, "retention: 60d", "retention: 7d")
+    assert lived(tmp_path) == [("schema", "narrowing"), START, STOP]
+
+
+def test_a_configuration_that_sends_more(tmp_path: Path) -> None:
+    """By the flows, and says which; a setting that changes none of them is neutral."""
+    lived(tmp_path)
+    more = f"sinks: {{ndjson: {{path: {tmp_path / 'out.ndjson'}}}}}\n"
+    assert lived(tmp_path, more) == [("configuration", "widening"), START, STOP]
+    reasons = [fact for name, fact in entries(tmp_path)[-3].facts if name == "reason"]
+    assert reasons[0] == "ndjson: sink added"
+    assert reasons[1].startswith("ndjson: flow added ")
+    assert lived(tmp_path, f"{more}log: {{level: debug}}\n")[0] == ("configuration", "neutral")
+    assert lived(tmp_path)[0] == ("configuration", "narrowing")
+    token = "auth: {tokens: [" + "c0ffee11" * 8 + "]}\n"
+    assert lived(tmp_path, token)[0] == ("configuration", "neutral")
+    with opened(tmp_path / "data" / "spool.db") as ledger:
+        assert not any(b"c0ffee11" in (text or b"") for _, text in ledger.documents())
+
+
+def test_a_document_that_is_gone_makes_a_change_unknown(tmp_path: Path) -> None:
+    """It is said as it is, and the start goes on."""
+    lived(tmp_path)
+    with sidecar(tmp_path) as (components, _):
+        query(components.spool.path, "UPDATE documents SET text = x'00'")
+    change(tmp_path, "retention: 30d", "retention: 60d")
+    with sidecar(tmp_path) as (_, writes):
+        writes.begin()
+    with opened(tmp_path / "data" / "spool.db") as ledger:
+        newest = ledger.newest("schema")
+    assert newest is not None
+    assert newest.fact("change") == "unknown"
+
+
+def test_checkpoints_come_in_time(tmp_path: Path) -> None:
+    """After so many receipts, and after an hour without any."""
+    seconds = [0.0]
+    with sidecar(tmp_path, clock=lambda: seconds[0]) as (components, writes):
+        writes.begin()
+        for n in range(7):
+            components.spool.put(entry(n)).result(WAIT_SECONDS)
+            writes.update()
+        seconds[0] = 3600.0
+        writes.update()
+        assert eventually(lambda: told(tmp_path)[-1] == ("checkpoint", "hour"))
+    checkpoints = [each for each in entries(tmp_path) if each.kind == "checkpoint"]
+    assert [each.fact("at") for each in checkpoints] == ["start", "receipts", "receipts", "hour"]
+    tips = [each.receipt.sequence for each in checkpoints]  # one may come with the next receipt
+    assert all(least <= tip <= least + 1 for least, tip in zip([0, 3, 6, 7], tips, strict=True))
+
+
+def test_a_key_that_is_of_no_use(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The log says that nothing is signed; all else goes on."""
+    lived(tmp_path)
+    assert "unsigned" not in capfd.readouterr().err
+    (tmp_path / "data" / "ledger.key").write_bytes(b"canary")
+    assert lived(tmp_path) == [START, STOP]
+    told_by_log = capfd.readouterr().err
+    assert '"event":"unsigned"' in told_by_log
+    assert "canary" not in told_by_log
+
+
+def test_what_cannot_be_written_is_tried_again(tmp_path: Path) -> None:
+    """A start is not held up by it, and is noted later."""
+    with sidecar(tmp_path) as (components, writes):
+        components.spool.close()
+        writes.begin()
+        writes.update()
+        writes.end()
+    assert told(tmp_path) == []
+    assert lived(tmp_path)[0] == ("schema", "first")

@@ -1,0 +1,219 @@
+"""Large requests to a real sidecar: each record is kept once, and no other sender waits."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from random import Random
+from time import sleep
+
+import orjson
+import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+
+from collector import Collector, load_schema
+from collector.contracts import PendingBatch, Tally
+from collector.spool import Spool, write_queue
+from tests.sidecar.faults import eventually, small_disk
+from tests.sidecar.serving import Answer, Sidecar, started
+from tests.spool.make import downgrade, query
+
+pytestmark = [pytest.mark.long, pytest.mark.timed]  # larger requests with COLLECTOR_BOMBS=full
+
+_IS_FULL = os.environ.get("COLLECTOR_BOMBS") == "full"
+_NUMBER = 50_000 if _IS_FULL else 25_000
+_LINES = 150_000 if _IS_FULL else 60_000
+_SECONDS = 30.0
+_SCHEMAS = ("conferencing", "conferencing-strict", "participants-qos", "webrtc", "web")
+_HONEST = "203.0.113.7"
+
+
+def _json(schema: str) -> bytes:
+    if schema == "participants-qos":
+        return orjson.dumps({"participants": [{"ip_address": "::"}] * _NUMBER})
+    return orjson.dumps([{"client.address": "::"}] * _NUMBER)
+
+
+def _ndjson(schema: str) -> bytes:
+    if schema == "participants-qos":
+        line = orjson.dumps({"participants": [{"ip_address": "::"}] * 100}) + b"\n"
+        return line * (_LINES // 100)
+    return b'{"client.address":"::"}\n' * _LINES
+
+
+def _records(schema: str) -> bytes:
+    record = {"schema": load_schema(schema).layout.schema, "client.address": "::"}
+    return (orjson.dumps(record) + b"\n") * _NUMBER
+
+
+def _logs(_schema: str) -> bytes:
+    request = ExportLogsServiceRequest()
+    logs = request.resource_logs.add().scope_logs.add()
+    attribute = logs.log_records.add().attributes.add(key="client.address")
+    attribute.value.string_value = "::"
+    logs.log_records.extend([logs.log_records[0]] * (_NUMBER - 1))
+    body: bytes = request.SerializeToString()
+    return body
+
+
+_FORMS = {
+    "/v1/events json": (_json, "application/json"),
+    "/v1/events ndjson": (_ndjson, "application/x-ndjson"),
+    "/v1/records": (_records, "application/x-ndjson"),
+    "/v1/logs": (_logs, "application/x-protobuf"),
+}
+
+
+def _rows(data: Path, schema: str) -> Counter[str]:
+    """How many events of each address the store has."""
+    with closing(sqlite3.connect(data / "store.db")) as db:
+        query = f'SELECT "client.address", sum(count) FROM "{schema}" GROUP BY 1'
+        return Counter(dict(db.execute(query).fetchall()))
+
+
+def _until(data: Path, schema: str, expected: Counter[str], seconds: float = _SECONDS) -> None:
+    """Wait until the store has this much of some addresses."""
+
+    def is_there() -> bool:
+        found = _rows(data, schema)
+        return all(found[address] == number for address, number in expected.items())
+
+    assert eventually(is_there, seconds), (_rows(data, schema), expected)
+
+
+def _post(sidecar: Sidecar, path: str, body: bytes, kind: str) -> Answer:
+    return sidecar.request("POST", path.split(maxsplit=1)[0], body, {"Content-Type": kind})
+
+
+@pytest.mark.parametrize("schema", _SCHEMAS)
+def test_the_next_sender_does_not_wait(tmp_path: Path, schema: str) -> None:
+    """After a large request of each form; in the end all of it is there, once."""
+    honest = orjson.dumps(
+        {"participants": [{"ip_address": _HONEST}]}
+        if schema == "participants-qos"
+        else {"client.address": _HONEST}
+    )
+    kept = "203.0.113.0" if schema == "conferencing-strict" else _HONEST
+    with started(tmp_path, environ={"COLLECTOR__SCHEMA": schema}) as sidecar:
+        data, admitted = tmp_path / "collector-data", 0
+        for sent, (form, (make, kind)) in enumerate(_FORMS.items(), 1):
+            answer = _post(sidecar, form, make(schema), kind)
+            assert answer.status == 200, (form, answer)
+            admitted += _LINES if "ndjson" in form else _NUMBER
+            assert sidecar.send(honest, "application/json").json["admitted"] == 1
+            _until(data, schema, Counter({kept: sent}))
+        _until(data, schema, Counter({"::": admitted, kept: len(_FORMS)}), 60)
+        assert sidecar.stop()[0] == 0
+    assert _rows(data, schema) == Counter({"::": admitted, kept: len(_FORMS)})
+
+
+def _addresses() -> Iterator[str]:
+    return (f"10.{a}.{b}.{c}" for a in range(256) for b in range(256) for c in range(256))
+
+
+def _older_spool(
+    path: Path,
+    addresses: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    sinks: tuple[str, ...] = ("store", "ndjson"),
+) -> None:
+    """A spool of the fourth format, which did not bound its batches, with one that waits."""
+    layout = load_schema("conferencing").layout
+    records = ({"schema": layout.schema, "client.address": address} for address in addresses)
+    payload = b"".join(orjson.dumps(record) + b"\n" for record in records)
+    tally = Tally(len(addresses), len(addresses))
+    with monkeypatch.context() as patch:
+        patch.setattr(write_queue, "MOST_ROWS", 1 << 40)
+        patch.setattr(write_queue, "MOST_BYTES", 1 << 40)
+        with Spool(path, sinks=sinks) as spool:
+            spool.put(PendingBatch(layout, "2026-11-24T10:20:00Z", payload, tally)).result(60)
+    assert query(path, "SELECT count(*) FROM batches") == [(1,)]
+    downgrade(path, 4)
+
+
+def test_a_large_batch_of_an_older_spool_through_kills(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is cut when the spool is opened, does not hold up the next sender, and whenever the
+    process is killed, each record comes to the store once, and to the file."""
+    data = tmp_path / "collector-data"
+    data.mkdir(mode=0o700)
+    addresses = list(islice(_addresses(), _LINES))
+    _older_spool(data / "spool.db", addresses, monkeypatch)
+    expected = Counter(addresses)
+    random, environ = Random(), {"COLLECTOR__SINKS__NDJSON__PATH": "out.ndjson"}
+    for life in range(1, 9 if _IS_FULL else 4):
+        with started(tmp_path, environ=environ) as sidecar:
+            address = f"203.0.113.{life}"
+            event = orjson.dumps({"ip": address})
+            assert sidecar.send(event, "application/json").status == 200
+            expected[address] += 1
+            sleep(random.uniform(0, 0.3))
+            sidecar.process.kill()
+            sidecar.process.wait()
+    with started(tmp_path, environ=environ) as sidecar:
+        _until(data, "conferencing", expected, 60)
+        assert sidecar.stop()[0] == 0
+    assert _rows(data, "conferencing") == expected
+    lines = [
+        orjson.loads(line)["client.address"]
+        for path in tmp_path.glob("out.ndjson*")
+        if not path.name.endswith(".state")
+        for line in path.read_bytes().splitlines()
+    ]
+    assert Counter(lines) == expected
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk", 40) as place:
+        yield place
+
+
+def test_a_disk_without_room_to_cut_an_older_batch(
+    disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The batch is delivered as it is, and senders are served."""
+    data = disk / "collector-data"
+    data.mkdir(mode=0o700)
+    addresses = list(islice(_addresses(), 120_000))
+    _older_spool(data / "spool.db", addresses, monkeypatch, sinks=("store",))
+    ballast, room = disk / "ballast", 6 << 20
+    ballast.write_bytes(b"x" * (shutil.disk_usage(disk).free - room))
+    with started(disk) as sidecar:
+        answers = list[int]()
+        while 200 not in answers and len(answers) < 40:
+            answers.append(sidecar.send(b'{"ip":"203.0.113.7"}', "application/json").status)
+            sleep(0.25)
+        assert answers[-1] == 200
+        ballast.unlink()
+        _until(data, "conferencing", Counter([*addresses, _HONEST]), 60)
+
+
+def test_an_older_batch_of_an_sdk_keeps_its_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sidecar has kept it, and the answer was lost: after an upgrade it is known by its id."""
+    addresses, path = list(islice(_addresses(), 12_000)), tmp_path / "sdk" / "0" / "spool.db"
+    path.parent.mkdir(parents=True, mode=0o700)
+    _older_spool(path, addresses, monkeypatch, sinks=("http",))
+    with closing(sqlite3.connect(path)) as db:
+        id_, payload, minute = db.execute("SELECT id, payload, received FROM batches").fetchone()
+    with started(tmp_path) as sidecar:
+        headers = {"Content-Type": "application/x-ndjson", "Idempotency-Key": id_.hex()}
+        body = payload.replace(b"}\n", b',"received":"%s"}\n' % minute.encode())
+        assert sidecar.request("POST", "/v1/records", body, headers).json["admitted"] == 12_000
+        url = f"http://127.0.0.1:{sidecar.ports['http']}"
+        with Collector("conferencing", to=url, spool=tmp_path / "sdk") as telemetry:
+            telemetry.emit({"ip": _HONEST})
+            assert telemetry.flush(20)
+        _until(tmp_path / "collector-data", "conferencing", Counter([*addresses, _HONEST]))
+        assert sidecar.stop()[0] == 0
+    assert _rows(tmp_path / "collector-data", "conferencing") == Counter([*addresses, _HONEST])

@@ -1,0 +1,69 @@
+"""Our own types of sinks, and the example's, pass the tests that every type passes."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from collector.config.sink_settings import SinkSettings
+from collector.config.sink_types import settings_of, sink_class
+from collector.sinks.ndjson import NdjsonSettings
+from collector.testing.sinks import SinkConformance
+from tests.sinks.packages import EXAMPLE, offered
+
+
+class TestStore(SinkConformance):
+    """The embedded store, in its own directory."""
+
+    @pytest.fixture(autouse=True)
+    def _short_wait(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("collector.sinks.store_file.BUSY_SECONDS", 0.1)
+
+    def settings(self, directory: Path) -> SinkSettings:
+        """Without a path."""
+        return settings_of("store")(type="store")
+
+    @contextmanager
+    def failing(self, directory: Path) -> Iterator[None]:
+        """Another process writes for longer than it is waited for."""
+        path = directory / "sinks" / self.name / "store.db"
+        with closing(sqlite3.connect(path, isolation_level=None)) as db:
+            db.execute("BEGIN EXCLUSIVE")
+            yield
+
+
+class TestNdjson(SinkConformance):
+    """Files of records."""
+
+    def settings(self, directory: Path) -> SinkSettings:
+        """A file."""
+        return NdjsonSettings(type="ndjson", path=directory / "a" / "records.ndjson")
+
+    @contextmanager
+    def failing(self, directory: Path) -> Iterator[None]:
+        """The disk is full."""
+        with mock.patch("collector.sinks.ndjson._write", side_effect=OSError):
+            yield
+
+
+class TestExample(SinkConformance):
+    """The one of a package of its own."""
+
+    @pytest.fixture(autouse=True)
+    def _installed(
+        self, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = tmp_path_factory.mktemp("packages") / "site"
+        source = {"collector_jsonl": EXAMPLE.read_text()}
+        site = offered(folder, source, {"jsonl": "collector_jsonl:Jsonl"})
+        monkeypatch.syspath_prepend(str(site))
+        sink_class.cache_clear()
+
+    def settings(self, directory: Path) -> SinkSettings:
+        """In its own directory."""
+        return settings_of("jsonl")(type="jsonl")

@@ -1,0 +1,178 @@
+"""The file of records: whole, once, rotated, private, and readable after a crash."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collector.contracts import Batch
+from collector.errors import ConfigError, DeliveryError
+from collector.filter.stored import read
+from collector.schema import load_schema
+from collector.sinks.ndjson import NdjsonFile
+
+_MINUTE = "2026-11-24T10:20:00Z"
+_LAYOUT = load_schema("conferencing").layout
+
+
+def _batch(number: int, records: int = 3, received: str = _MINUTE) -> Batch:
+    lines = (
+        b'{"schema":"conferencing/1.0.0","client.address":"203.0.113.%d"}\n' % n
+        for n in range(records)
+    )
+    payload = b"".join(lines)
+    return read(Batch(number.to_bytes(16), received, layout=_LAYOUT, payload=payload))
+
+
+def _records(*paths: Path) -> Iterator[dict[str, Any]]:
+    for path in paths:
+        yield from map(json.loads, path.read_bytes().splitlines())
+
+
+def test_lines_are_records_with_their_minute(tmp_path: Path) -> None:
+    """Batches together, each line with its own batch's minute, nothing lost."""
+    path = tmp_path / "data" / "records.ndjson"
+    with NdjsonFile(path) as sink:
+        sink.deliver(_batch(1, 100), _batch(2, 50, "2026-11-24T10:21:00Z"))
+    found = list(_records(path))
+    assert all(list(record) == ["schema", "client.address", "received"] for record in found)
+    assert sum(record["received"] == _MINUTE for record in found) == 100
+    assert len(found) == 150
+    order = [record["received"] for record in found]
+    assert order != sorted(order)
+
+
+def test_what_a_crash_left_half_way_is_cut_off(tmp_path: Path) -> None:
+    """Bytes beyond the noted length are of a batch that was never acknowledged."""
+    path = tmp_path / "records.ndjson"
+    with NdjsonFile(path) as sink:
+        sink.deliver(_batch(1))
+    with path.open("ab") as file:
+        file.write(b'{"schema":"conferencing/1.0.0","client.addr')
+    with NdjsonFile(path) as sink:
+        sink.deliver(_batch(2))
+    assert len(list(_records(path))) == 6
+
+
+def test_files_are_rotated_and_so_many_stay(tmp_path: Path) -> None:
+    """None is larger than allowed, the newest is the plain name, the oldest are gone."""
+    path = tmp_path / "records.ndjson"
+    with NdjsonFile(path, rotate=1_000, keep=2) as sink:
+        for number in range(20):
+            sink.deliver(_batch(number, 4))
+    names = sorted(each.name for each in tmp_path.iterdir())
+    assert names == [path.name, f"{path.name}.1", f"{path.name}.2", f"{path.name}.state"]
+    for name in names[:3]:
+        assert 0 < (tmp_path / name).stat().st_size <= 1_000
+        list(_records(tmp_path / name))
+
+
+def test_files_are_private_whatever_the_umask(tmp_path: Path) -> None:
+    """0600 for each of them."""
+    before = os.umask(0)
+    try:
+        with NdjsonFile(tmp_path / "records.ndjson", rotate=100) as sink:
+            sink.deliver(_batch(1))
+            sink.deliver(_batch(2))
+    finally:
+        os.umask(before)
+    modes = {stat.S_IMODE(each.stat().st_mode) for each in tmp_path.iterdir()}
+    assert modes == {0o600}
+
+
+def test_only_what_was_spooled_is_written(tmp_path: Path) -> None:
+    """E508 for records that are not bytes already; nothing of those that came with them is kept."""
+    path = tmp_path / "records.ndjson"
+    with NdjsonFile(path) as sink:
+        with pytest.raises(DeliveryError, match="E508"):
+            sink.deliver(_batch(1), Batch(b"2" * 16, _MINUTE, [{"a": 1}]))
+        assert path.read_bytes() == b""
+        sink.deliver(_batch(1))
+    assert len(list(_records(path))) == 3
+
+
+def test_a_file_has_one_writer(tmp_path: Path) -> None:
+    """E203 for the second one, and for a place that cannot be written."""
+    path = tmp_path / "records.ndjson"
+    with NdjsonFile(path):
+        for taken in (path, path / "below"):
+            with pytest.raises(ConfigError) as caught:
+                NdjsonFile(taken)
+            assert caught.value.code == "E203"
+            assert caught.value.__context__ is None
+
+
+def test_a_shared_file_has_the_records_of_all(tmp_path: Path) -> None:
+    """Several have it open at once, open it at any time, rotate it: nothing is lost or twice."""
+    path = tmp_path / "records.ndjson"
+    sinks = [NdjsonFile(path, shared=True, rotate=2000) for _ in range(3)]
+    for number in range(24):
+        sinks[number % 3].deliver(_batch(number), _batch(number))
+        if number % 5 == 0:
+            sinks.append(NdjsonFile(path, shared=True))  # it writes a mark, and no record
+    for sink in sinks:
+        sink.close()
+    files = [each for each in tmp_path.iterdir() if not each.name.endswith(".state")]
+    assert len(files) > 1
+    assert len(list(_records(*files))) == 24 * 3
+
+
+def test_a_shared_file_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While another process has the lock for good, the batch is not taken."""
+    monkeypatch.setattr("collector.sinks.record_files._LOCK_SECONDS", 0.05)
+    path = tmp_path / "records.ndjson"
+    with NdjsonFile(path, shared=True) as sink:
+        sink.deliver(_batch(1))
+        with NdjsonFile(path):
+            with pytest.raises(DeliveryError, match="E508"):
+                sink.deliver(_batch(2))
+            with pytest.raises(ConfigError, match="E203"):
+                NdjsonFile(path, shared=True)
+        sink.deliver(_batch(2))
+    assert len(list(_records(path))) == 6
+
+
+def test_a_shared_file_that_was_moved_away_keeps_the_records_of_all(tmp_path: Path) -> None:
+    """A process that finds it gone truncates nothing that another has written since."""
+    path, moved = tmp_path / "records.ndjson", tmp_path / "moved.ndjson"
+    with NdjsonFile(path, shared=True) as first, NdjsonFile(path, shared=True) as second:
+        first.deliver(_batch(1))
+        second.deliver(_batch(2))
+        path.rename(moved)
+        with suppress(DeliveryError):
+            first.deliver(_batch(3))
+        first.deliver(_batch(3))
+    assert len(list(_records(moved))) == 6
+    assert len(list(_records(path))) == 3
+
+
+@pytest.mark.parametrize("text", [b"dear diary\n", b'{"ours": false}\n', b"\n", b"\0" * 9])
+def test_a_file_of_something_else_is_left_alone(tmp_path: Path, text: bytes) -> None:
+    """It is named by mistake: each line of it would be one that cannot be read."""
+    path = tmp_path / "diary.ndjson"
+    path.write_bytes(text)
+    with pytest.raises(ConfigError, match="something else") as caught:
+        NdjsonFile(path)
+    assert caught.value.code == "E203"
+    assert path.read_bytes() == text
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_records_without_their_marks_are_ours(tmp_path: Path) -> None:
+    """As after the file alone was moved; new ones are appended."""
+    path = tmp_path / "records.ndjson"
+    with NdjsonFile(path) as file:
+        file.deliver(_batch(1))
+    path.with_name("records.ndjson.state").unlink()
+    with NdjsonFile(path) as file:
+        file.deliver(_batch(2))
+    assert len(list(_records(path))) == 6

@@ -1,0 +1,76 @@
+"""A person's rows: found in all tables that can have them, and nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from collector.contracts import Batch, Subject
+from collector.errors import ConfigError, DeliveryError
+from collector.schema import load_schema
+from collector.sinks import subject_rows
+from collector.sinks.store import Store
+from collector.sinks.store_file import opened, transaction
+
+_DAY = "2026-11-24T{}:00Z"
+_SUBJECT = Subject("client.address", "10.0.0.1", _DAY.format("10:00"), _DAY.format("11:00"))
+_OWN = {"client.address": "10.0.0.1", "os.type": "linux", "device.model.name": "Pixel 8"}
+_OTHER = {**_OWN, "client.address": "10.0.0.2"}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A store of two schemas: a person in each, within the window and at its ends."""
+    path = tmp_path / "store.db"
+    for name in ("conferencing", "webrtc"):
+        with Store(path, load_schema(name)) as store:
+            store.pruning.due = float("inf")  # these dates are of long ago some day
+            for number, time in enumerate(("09:59", "10:00", "10:59", "11:00")):
+                id_ = f"{name:12}{number:4}".encode()
+                store.deliver(Batch(id_, _DAY.format(time), [dict(_OWN), dict(_OTHER)]))
+    return path
+
+
+def test_rows_of_all_tables_are_found(path: Path) -> None:
+    """Within the window, first minute included and last not."""
+    with opened(path) as db:
+        found = [(table, row["received"]) for table, row in subject_rows.rows(db, _SUBJECT)]
+    times = [_DAY.format(time) for time in ("10:00", "10:59")]
+    assert found == [(table, time) for table in ("conferencing", "webrtc") for time in times]
+
+
+def test_deleting_and_clearing(path: Path) -> None:
+    """One person's, in the window; a row without any other field goes whole."""
+    with opened(path) as db:
+        assert transaction(db, lambda: subject_rows.clear(db, _SUBJECT, ["device.model.name"])) == 4
+        assert all("device.model.name" not in row for _, row in subject_rows.rows(db, _SUBJECT))
+        assert transaction(db, lambda: subject_rows.clear(db, _SUBJECT, ["device.model.name"])) == 0
+        every = ["client.address", "os.type", "device.model.name"]
+        assert transaction(db, lambda: subject_rows.clear(db, _SUBJECT, every)) == 4
+        assert list(subject_rows.rows(db, _SUBJECT)) == []
+        other = Subject("client.address", "10.0.0.2", _SUBJECT.start, _SUBJECT.end)
+        assert transaction(db, lambda: subject_rows.delete(db, other)) == 4
+        assert db.execute("SELECT count(*) FROM conferencing").fetchone() == (4,)
+        assert db.execute("SELECT count(*) FROM _remains").fetchone() == (1,)
+
+
+def test_tables_of_others(path: Path) -> None:
+    """One that says who and when is treated like ours, any other is left alone."""
+    with opened(path) as db:
+        db.execute('CREATE TABLE mine AS SELECT "client.address", received FROM conferencing')
+        db.execute('CREATE TABLE theirs AS SELECT "client.address" FROM conferencing')
+        assert transaction(db, lambda: subject_rows.delete(db, _SUBJECT)) == 6
+        assert db.execute("SELECT count(*) FROM theirs").fetchone() == (8,)
+
+
+def test_what_is_no_store_is_said(tmp_path: Path) -> None:
+    """E203 where nothing is, and nothing is made; E501 where it is something else."""
+    with pytest.raises(ConfigError), opened(tmp_path / "store.db"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "store.db").write_bytes(b"no database at all" * 100)
+    with pytest.raises(DeliveryError) as caught, opened(tmp_path / "store.db"):
+        pass
+    assert caught.value.code == "E501"
+    assert caught.value.__context__ is None

@@ -1,0 +1,133 @@
+"""Notes in the ledger of a directory: with a sidecar, without one, and of files of all ages."""
+
+from __future__ import annotations
+
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from collector.errors import ConfigError, DeliveryError
+from collector.ledger import Note, opened
+from collector.spool import Spool, note
+from collector.spool.tables import FORMAT
+from tests.deadline import WAIT_SECONDS
+from tests.spool.make import drained, entry, query
+
+READ = Note.of("read", command="store query", rows=3)
+ERASED = Note.of("erasure", command="subject erase", field="client.address", rows=2)
+
+
+def kinds(path: Path) -> list[object]:
+    """The kinds of the entries, in order, but for the first, which names the key."""
+    found = [row[0] for row in query(path, "SELECT kind FROM entries ORDER BY sequence")]
+    assert found[0] == "key"
+    return found[1:]
+
+
+def test_where_nobody_has_the_directory(path: Path) -> None:
+    """The spool is made, or opened with all that waits in it."""
+    note(path.parent, READ)
+    with Spool(path, sinks=["sink"]) as spool:
+        spool.put(entry(1)).result(WAIT_SECONDS)
+    note(path.parent, ERASED, READ)
+    assert kinds(path) == ["read", "erasure", "read"]
+    with Spool(path, sinks=["sink"]) as spool:
+        assert drained(spool) == [1]
+
+
+def test_beside_a_sidecar(path: Path) -> None:
+    """What it writes and what a command adds follow on each other."""
+    with Spool(path, sinks=["sink"]) as spool:
+        for n in range(5):
+            spool.put(entry(n)).result(WAIT_SECONDS)
+            note(path.parent, READ)
+            spool.note(ERASED).result(WAIT_SECONDS)
+        assert drained(spool) == [0, 1, 2, 3, 4]
+    assert kinds(path) == ["read", "erasure"] * 5
+    tips = query(path, "SELECT receipt FROM entries ORDER BY sequence")
+    assert [row[0] for row in tips] == [1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+
+
+def test_notes_are_no_batches(path: Path) -> None:
+    """They neither age what waits nor need room."""
+    with Spool(path, sinks=["sink"], limit=10) as spool:
+        spool.note(READ).result(WAIT_SECONDS)
+        assert (spool.state().batches, spool.state().oldest) == (0, 0.0)
+
+
+def test_what_cannot_be_written_is_an_error(path: Path) -> None:
+    """E506 where a sidecar's file is of another format, E203 where there is no directory to be."""
+    with Spool(path, sinks=["sink"]):
+        db = sqlite3.connect(path, isolation_level=None)
+        db.execute("PRAGMA user_version = 2")
+        with pytest.raises(DeliveryError) as caught:
+            note(path.parent, READ)
+        assert caught.value.code == "E506"
+        assert caught.value.__context__ is None
+        db.execute(f"PRAGMA user_version = {FORMAT}")
+        db.close()
+    with pytest.raises(ConfigError) as refused:
+        note(path / "below a file", READ)
+    assert refused.value.code == "E203"
+
+
+def test_entries_that_were_cut_off_are_told(path: Path) -> None:
+    """The next one comes after one that says so, under a number that was not given out before."""
+    note(path.parent, READ, READ, READ)
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("DELETE FROM entries WHERE sequence > 2")
+    db.close()
+    note(path.parent, ERASED)
+    assert query(path, "SELECT sequence, kind FROM entries ORDER BY sequence") == [
+        (1, "key"),
+        (2, "read"),
+        (5, "damage"),
+        (6, "erasure"),
+    ]
+
+
+def test_entries_of_a_damaged_file_are_saved(path: Path) -> None:
+    """As far as they follow on each other, with the documents they name."""
+    note(path.parent, READ, Note.of("configuration", document=b"text", change="first"), READ)
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("UPDATE entries SET facts = 'rows 1' WHERE sequence = 4")
+    db.execute("DROP TABLE hours")
+    db.close()
+    with Spool(path) as spool:
+        assert len(spool.quarantined) == 1
+        spool.note(ERASED).result(WAIT_SECONDS)
+    assert kinds(path) == ["read", "configuration", "damage", "erasure"]
+    assert query(path, "SELECT count(*) FROM documents") == [(1,)]
+
+
+def test_many_at_once(path: Path) -> None:
+    """Commands beside a sidecar that is busy: every entry is there, in one chain."""
+    with Spool(path, sinks=["sink"]) as spool, ThreadPoolExecutor(4) as pool:
+        added = [pool.submit(note, path.parent, READ, ERASED) for _ in range(20)]
+        futures = [spool.put(entry(n)) for n in range(200)] + [spool.note(READ) for _ in range(20)]
+        assert all(future.result(WAIT_SECONDS) for future in futures)
+        assert [future.result(WAIT_SECONDS) for future in added] == [None] * 20
+    with opened(path) as ledger:
+        found = ledger.verify()
+    assert (found.flaws, found.trail.breaks) == ([], [])
+    assert found.trail.entries == found.trail.signed == 61
+    assert len(found.trail.keys) == 1
+
+
+def test_a_write_that_fails_adds_nothing(path: Path) -> None:
+    """Neither the entry nor a gap."""
+    note(path.parent, READ)
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute(
+        "CREATE TRIGGER refuse BEFORE INSERT ON entries BEGIN SELECT RAISE(ABORT, 'no'); END"
+    )
+    with pytest.raises(DeliveryError) as caught:
+        note(path.parent, READ)
+    assert caught.value.code == "E506"
+    assert caught.value.__context__ is None
+    db.execute("DROP TRIGGER refuse")
+    db.close()
+    note(path.parent, ERASED)
+    assert kinds(path) == ["read", "erasure"]

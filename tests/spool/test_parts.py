@@ -1,0 +1,329 @@
+"""Parts: no request is too large for a sink, and none holds up those that come after it."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector.contracts import Batch
+from collector.errors import DeliveryError
+from collector.filter.stored import read
+from collector.ledger import opened
+from collector.sinks.ndjson import NdjsonFile
+from collector.spool import Spool, write_queue
+from collector.spool.revision import ALWAYS, Revision
+from collector.spool.tables import FORMAT
+from collector.spool.write_queue import split
+from tests.spool.make import downgrade, drained, entry, eventually, query, waiting
+
+_ROWS = 100
+_LARGE = 250
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A spool whose batches have at most 100 rows."""
+    monkeypatch.setattr(write_queue, "MOST_ROWS", _ROWS)
+    return tmp_path / "data" / "spool.db"
+
+
+def _numbers(batches: list[Batch]) -> list[int]:
+    rows = (row for each in batches for row in (read(each).rows or list)())
+    return [int(row[0] or 0) for row in rows]
+
+
+def _older(path: Path, monkeypatch: pytest.MonkeyPatch, *, sinks: list[str]) -> None:
+    """A spool of the fourth format, with one batch of 250 records, then a small one."""
+    with monkeypatch.context() as patch:
+        patch.setattr(write_queue, "MOST_ROWS", 1 << 40)
+        with Spool(path, sinks=sinks) as spool:
+            spool.put(entry(*range(_LARGE))).result()
+            spool.put(entry(-1)).result()
+    downgrade(path, 4)
+
+
+@given(
+    st.lists(st.binary(max_size=30).map(lambda b: b.replace(b"\n", b"") + b"\n"), max_size=60),
+    st.integers(1, 9),
+    st.integers(1, 80),
+)
+def test_pieces_are_whole_lines_and_bounded(lines: list[bytes], rows: int, size: int) -> None:
+    """Together they are what was split; each is within both bounds, or a single line; and the next
+    line would not have fit."""
+    whole = b"".join(lines)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(write_queue, "MOST_ROWS", rows)
+        patch.setattr(write_queue, "MOST_BYTES", size)
+        pieces = list(split(whole))
+    assert b"".join(pieces) == whole
+    for at, piece in enumerate(pieces):
+        number = piece.count(b"\n")
+        assert piece.endswith(b"\n")
+        assert number == 1 or (number <= rows and len(piece) <= size)
+        if at + 1 < len(pieces):
+            longer = len(piece) + pieces[at + 1].index(b"\n") + 1
+            assert number + 1 > rows or longer > size
+
+
+def test_a_large_request_becomes_bounded_batches(tmp_path: Path) -> None:
+    """All of it in one commit, each record once, in batches of 10,000; the ledger adds up."""
+    path, large = tmp_path / "spool.db", 25_000
+    with Spool(path, sinks=["sink"]) as spool:
+        spool.put(entry(*range(large), rejected={"malformed": 7})).result()
+        state = spool.state()
+        assert (state.batches, state.records) == (3, large)
+        assert sorted(drained(spool)) == list(range(large))
+        assert eventually(lambda: spool.depth() == 0)
+    with opened(path) as ledger:
+        found = ledger.verify()
+    assert (found.flaws, found.received, found.admitted) == ([], large + 7, large)
+    assert query(path, "SELECT count(*) FROM parts") == [(0,)]
+
+
+def test_bytes_are_bounded_as_rows_are(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few long records are cut as well."""
+    monkeypatch.setattr(write_queue, "MOST_BYTES", 1 << 16)
+    with Spool(path, sinks=["sink"]) as spool:
+        spool.put(entry(*range(60), text="x" * 4096)).result()
+        batches = [batch for _, batch in waiting(spool, "sink")]
+        assert 0 < max(len(batch.payload) for batch in batches) <= 1 << 16
+        assert sorted(drained(spool)) == list(range(60))
+
+
+def test_small_requests_that_wait_together_share_bounded_batches(path: Path) -> None:
+    """Bounded, and no parts: nothing of them yields to others."""
+    with Spool(path, sinks=["sink"]) as spool:
+        with spool.paused():
+            futures = [spool.put(entry(*range(n * 40, (n + 1) * 40))) for n in range(9)]
+        for future in futures:
+            future.result()
+        batches = [batch for _, batch in waiting(spool, "sink")]
+        assert all(each.payload.count(b"\n") <= _ROWS for each in batches)
+        assert not any(each.is_part for each in batches)
+        assert drained(spool) == list(range(360))
+
+
+def test_parts_yield_to_what_comes_later(path: Path) -> None:
+    """The next request is in the first hand-over, and is acknowledged by itself; then the parts are
+    still all there, also after a restart."""
+    with Spool(path, sinks=["sink"]) as spool:
+        spool.put(entry(*range(1000))).result()
+        spool.put(entry(-1)).result()
+        (number, first), *parts = waiting(spool, "sink")
+        assert _numbers([first]) == [-1]
+        assert 1 <= sum(part.payload.count(b"\n") for _, part in parts) <= 2 * _ROWS
+        spool.delivered("sink", number)
+        assert spool.wait("sink", 0)
+        assert eventually(lambda: spool.state().records == 1000)
+    with Spool(path, sinks=["sink"]) as spool:
+        assert spool.state().records == 1000
+        assert sorted(drained(spool)) == list(range(1000))
+        assert not spool.wait("sink", 0)
+
+
+def test_each_sink_has_a_place_among_the_parts(path: Path) -> None:
+    """One is done with all of it before the other begins; it goes when both have it."""
+    with Spool(path, sinks=["sink", "other"]) as spool:
+        spool.put(entry(*range(_LARGE))).result()
+        spool.put(entry(-1)).result()
+        assert sorted(drained(spool)) == list(range(-1, _LARGE))
+        assert spool.depth() == _LARGE + 1
+    with Spool(path, sinks=["sink", "other"]) as spool:
+        assert drained(spool) == []
+        assert sorted(drained(spool, "other")) == list(range(-1, _LARGE))
+        assert eventually(lambda: spool.depth() == 0)
+
+
+def test_a_late_acknowledgement_of_a_part_passes_no_batch(path: Path) -> None:
+    """A part that was revised meanwhile has another number; the old one says nothing of others."""
+    with Spool(path, sinks=["sink"]) as spool:
+        spool.put(entry(*range(_LARGE))).result()
+        spool.put(entry(-1)).result()
+        parts = [(number, each) for number, each in waiting(spool, "sink") if each.is_part]
+        spool.revise(Revision(_without_zero, before=ALWAYS)).result()
+        for number, each in parts:
+            spool.delivered("sink", number, is_part=each.is_part)
+        assert sorted(drained(spool)) == [-1, *range(1, _LARGE)], "what was revised comes again"
+    with opened(path) as ledger:
+        assert ledger.verify().flaws == []
+
+
+def _without_zero(payload: bytes, _minute: str) -> tuple[bytes, int]:
+    lines = payload.splitlines(keepends=True)
+    left = [line for line in lines if b'"n":0}' not in line]
+    return b"".join(left), len(lines) - len(left)
+
+
+def test_a_file_of_the_fourth_format_is_cut(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its batch is there in parts, under ids that follow from its own; the ledger verifies, and
+    opening it once more changes nothing."""
+    _older(path, monkeypatch, sinks=["sink"])
+    ((whole,),) = query(path, "SELECT id FROM batches WHERE records > 1")
+    found = []
+    for _ in range(2):
+        with Spool(path, sinks=["sink"]) as spool:
+            batches = [batch for _, batch in waiting(spool, "sink")]
+            assert spool.state().records == _LARGE + 1
+            found.append([(each.id, each.payload, each.origin) for each in batches])
+    assert found[0] == found[1]
+    assert {origin for *_, origin in found[0][1:]} == {whole}
+    assert found[0][0][2] is None
+    assert sorted(_numbers(batches)) == list(range(-1, 199))[: len(_numbers(batches))]
+    with Spool(path, sinks=["sink"]) as spool:
+        assert sorted(drained(spool)) == list(range(-1, _LARGE))
+    with opened(path) as ledger:
+        verified = ledger.verify()
+    assert (verified.flaws, verified.admitted) == ([], _LARGE + 1)
+    assert query(path, "SELECT format FROM about") == [(FORMAT,)]
+
+
+def test_sinks_that_have_the_whole_get_no_part(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the cursor, if that was noted: the other sink gets all of it, this one what came after."""
+    _older(path, monkeypatch, sinks=["sink", "other"])
+    with monkeypatch.context() as patch:
+        patch.setattr(write_queue, "MOST_ROWS", 1 << 40)
+        with Spool(path, sinks=["sink", "other"]) as spool:
+            spool.delivered("sink", 1)
+            assert eventually(lambda: query(path, "SELECT max(sequence) FROM cursors") == [(1,)])
+    downgrade(path, 4)
+    with Spool(path, sinks=["sink", "other"]) as spool:
+        assert drained(spool) == [-1]
+        assert not spool.wait("sink", 0)
+        assert sorted(drained(spool, "other")) == list(range(-1, _LARGE))
+        assert eventually(lambda: spool.depth() == 0)
+
+
+def test_a_sink_that_took_the_whole_just_before_a_crash(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cursor was not noted; the file knows the id, and takes no record twice."""
+    target = tmp_path / "out.ndjson"
+    with monkeypatch.context() as patch:
+        patch.setattr(write_queue, "MOST_ROWS", 1 << 40)
+        with Spool(path, sinks=["file"]) as spool, NdjsonFile(target) as file:
+            spool.put(entry(*range(_LARGE))).result()
+            file.deliver(*(read(batch) for _, batch in waiting(spool, "file")))
+    downgrade(path, 4)
+    with Spool(path, sinks=["file"]) as spool, NdjsonFile(target) as file:
+        assert spool.depth() == _LARGE
+        while batches := waiting(spool, "file"):
+            file.deliver(*(read(batch) for _, batch in batches))
+            for number, batch in batches:
+                spool.delivered("file", number, is_part=batch.is_part)
+        assert eventually(lambda: spool.depth() == 0)
+    assert target.read_bytes().count(b"\n") == _LARGE
+
+
+def test_a_damaged_part_loses_nothing(path: Path) -> None:
+    """The sinks that have it are unknown: the file is quarantined, and sinks get everything."""
+    with Spool(path, sinks=["sink"]) as spool:
+        spool.put(entry(*range(_LARGE))).result()
+        spool.put(entry(-1)).result()
+    query(path, "UPDATE parts SET delivered = 'sink' WHERE sequence = 2")
+    with Spool(path, sinks=["sink"]) as spool:
+        assert spool.state().damaged == 1
+        assert sorted(drained(spool)) == list(range(-1, _LARGE))
+
+
+def test_an_unreadable_part_is_set_aside(path: Path) -> None:
+    """The others pass."""
+    with Spool(path, sinks=["sink"]) as spool:
+        spool.put(entry(*range(_LARGE))).result()
+    query(path, "UPDATE batches SET received = '2026-11-24T10:21:00Z' WHERE sequence = 2")
+    with Spool(path, sinks=["sink"]) as spool:
+        assert sorted(drained(spool)) == [*range(_ROWS), *range(2 * _ROWS, _LARGE)]
+        assert eventually(lambda: spool.state().damaged == 1)
+        assert eventually(lambda: spool.depth() == 0)
+        assert not spool.wait("sink", 0)
+    assert query(path, "SELECT sequence FROM damaged") == [(2,)]
+    assert query(path, "SELECT count(*) FROM parts") == [(0,)]
+
+
+def test_a_part_that_is_damaged_while_the_spool_is_open(path: Path) -> None:
+    """It becomes a batch like others in the file that is read out of the damaged one. The cursor in
+    memory is past its number, and says nothing of it."""
+    with Spool(path, sinks=["sink"]) as spool:
+        spool.put(entry(*range(_LARGE))).result()
+        spool.put(entry(-1)).result()
+        ((number, small),) = spool.after("sink")
+        assert _numbers([small]) == [-1]
+        spool.delivered("sink", number)
+        assert eventually(lambda: spool.depth() == _LARGE)
+        query(path, "UPDATE parts SET seal = zeroblob(8) WHERE sequence = 2")
+        with pytest.raises(DeliveryError):  # reads the table again
+            spool.revise(Revision(lambda payload, _: (payload, 0), always=True)).result()
+        assert eventually(lambda: spool.state().is_ready)
+        assert spool.quarantined
+        assert set(drained(spool)) >= set(range(_LARGE))
+
+
+@pytest.mark.parametrize("table", ["batches", "receipts"])
+@pytest.mark.parametrize("column", ["received", "layout"])
+@pytest.mark.parametrize("large", [False, True])
+def test_a_text_that_is_no_utf8_stops_nothing(
+    path: Path, table: str, column: str, large: bool
+) -> None:
+    """SQLite's check does not find it. What it is in is set aside, and the rest passes."""
+    with Spool(path, sinks=["sink"]) as spool:
+        spool.put(entry(*range(_LARGE if large else 1))).result()
+        for number in range(-9, 0):
+            spool.put(entry(number)).result()
+    column = "schema" if table == "receipts" else column
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        text = f"CAST(x'ff' || {column} AS TEXT)"
+        db.execute(f"UPDATE {table} SET {column} = {text} WHERE sequence = 2")
+    found = set[int]()
+    with Spool(path, sinks=["sink"]) as spool:
+
+        def has_rest() -> bool:
+            found.update(drained(spool))
+            return found >= set(range(-8, 0)) and spool.state().is_ready
+
+        assert eventually(has_rest)
+        spool.put(entry(-10)).result()
+        assert drained(spool) == [-10]
+
+
+def test_a_sink_is_not_given_again_what_was_revised(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither batches nor parts that it has, however many: a file knows 256 ids. Another sink that
+    is behind gets what is left of them."""
+    monkeypatch.setattr(write_queue, "MOST_ROWS", 10)
+    target, number = tmp_path / "out.ndjson", 2800
+    with Spool(path, sinks=["file", "store"]) as spool, NdjsonFile(target) as file:
+
+        def deliver() -> None:
+            while batches := waiting(spool, "file"):
+                file.deliver(*(read(batch) for _, batch in batches))
+                for sequence, batch in batches:
+                    spool.delivered("file", sequence, is_part=batch.is_part)
+
+        spool.put(entry(*range(number))).result()
+        for each in range(-300, 0):
+            spool.put(entry(each)).result()
+        deliver()
+        assert target.read_bytes().count(b"\n") == number + 300
+        assert eventually(lambda: spool.depth() == number + 300)
+        newest = "SELECT sequence = (SELECT max(sequence) FROM batches) FROM cursors LIMIT 1"
+        assert eventually(lambda: query(path, newest) == [(1,)])
+        spool.revise(Revision(_without_fives)).result()
+        deliver()
+        assert not spool.wait("file", 0)
+        assert target.read_bytes().count(b"\n") == number + 300
+        left = sorted(drained(spool, "store"))
+        assert left == [each for each in range(-300, number) if each % 10 != 5]
+        assert eventually(lambda: spool.depth() == 0)
+    with opened(path) as ledger:
+        assert ledger.verify().flaws == []
+
+
+def _without_fives(payload: bytes, _minute: str) -> tuple[bytes, int]:
+    lines = payload.splitlines(keepends=True)
+    left = [line for line in lines if int(line.split(b":")[-1][:-2]) % 10 != 5]
+    return b"".join(left), len(lines) - len(left)

@@ -1,0 +1,59 @@
+"""Files of a database: synced directories, room, and read-only connections."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from collector.sqlite.files import connect, need_room, sync
+
+
+def test_it_is_synced_and_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The directory itself; its handle is closed, also if that fails."""
+    synced: list[int] = []
+
+    def failing(handle: int) -> None:
+        synced.append(os.fstat(handle).st_ino)
+        raise OSError("broken")
+
+    before = len(list(Path("/dev/fd").iterdir()))
+    sync(tmp_path)
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(OSError, match="broken"):
+        sync(tmp_path)
+    assert synced == [tmp_path.stat().st_ino]
+    assert len(list(Path("/dev/fd").iterdir())) == before
+    with pytest.raises(FileNotFoundError):
+        sync(tmp_path / "missing")
+
+
+def test_room_is_found_out_before_it_is_used(tmp_path: Path) -> None:
+    """Of this disk there is some, but not any number of bytes."""
+    need_room(tmp_path, 1)
+    with pytest.raises(OSError, match="No space"):
+        need_room(tmp_path, 1 << 62)
+
+
+def test_it_sees_one_moment(tmp_path: Path) -> None:
+    """What is written meanwhile is not seen, and nothing can be written."""
+    path = tmp_path / "a b#c?.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("CREATE TABLE t (x)")
+        looking = connect(path)
+        assert looking is not None
+        with closing(looking):
+            db.execute("INSERT INTO t VALUES (1)")
+            assert looking.execute("SELECT count(*) FROM t").fetchone() == (0,)
+            with pytest.raises(sqlite3.OperationalError, match="readonly"):
+                looking.execute("DELETE FROM t")
+
+
+def test_what_is_none(tmp_path: Path) -> None:
+    """No file, a directory, and no database: nothing."""
+    (tmp_path / "text").write_bytes(b"no database" * 999)
+    assert [connect(tmp_path / name) for name in ("missing", ".", "text")] == [None] * 3

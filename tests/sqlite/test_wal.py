@@ -1,0 +1,102 @@
+"""The index of a log: it has room from the start, and says which frames count."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from collector.sqlite.wal import Index, head, need_room
+from tests.sidecar.faults import fill, small_disk
+
+_PAGE = 4096
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk whose blocks are smaller than a page of memory."""
+    with small_disk(tmp_path / "disk", 4) as place:
+        yield place
+
+
+def _database(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute(f"PRAGMA page_size = {_PAGE}")
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("CREATE TABLE t (x)")
+    return db
+
+
+def _opened_again(path: Path) -> sqlite3.Connection:
+    """Nothing was written to the log yet."""
+    _database(path).close()
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("SELECT * FROM t").fetchall()
+    return db
+
+
+def test_it_counts_what_is_committed(tmp_path: Path) -> None:
+    """As the log grows by frames of a page each."""
+    path = tmp_path / "a.db"
+    with closing(_database(path)) as db:
+        index = Index(path)
+        for number in range(3):
+            db.execute("INSERT INTO t VALUES (?)", (number,))
+            counted = index.counted()
+            assert counted is not None
+            log = path.with_name("a.db-wal").stat().st_size
+            assert (counted[0], 32 + counted[1] * (24 + _PAGE)) == (_PAGE, log)
+    index.close()
+    index.close()
+
+
+def test_a_database_without_a_log_has_none(tmp_path: Path) -> None:
+    """Nothing is counted, and nothing made."""
+    index = Index(tmp_path / "a.db")
+    assert index.counted() is None
+    index.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_head_is_that_of_the_last_commit(tmp_path: Path) -> None:
+    """Read out of the log or of the file, without SQLite; empty for no file and an empty one."""
+    path = tmp_path / "a.db"
+    assert head(path) == b""
+    path.touch()
+    assert head(path) == b""
+    with closing(_database(path)) as db:
+        db.execute("PRAGMA user_version = 7")
+        db.execute("BEGIN")
+        db.execute("PRAGMA user_version = 8")
+        assert int.from_bytes(head(path)[60:64]) == 7
+        db.execute("COMMIT")
+        assert int.from_bytes(head(path)[60:64]) == 8
+    assert not path.with_name("a.db-wal").exists()
+    assert int.from_bytes(head(path)[60:64]) == 8
+
+
+def test_there_is_room_for_all_of_it(disk: Path) -> None:
+    """SQLite itself leaves holes where blocks are small: a full disk could not fill them."""
+    path = disk / "a.db"
+    with closing(_opened_again(path)):
+        index_file = disk / "a.db-shm"
+        size = index_file.stat().st_size
+        assert 512 * index_file.stat().st_blocks < size
+        index = Index(path)
+        assert 512 * index_file.stat().st_blocks >= size
+    index.close()
+
+
+def test_a_full_disk_is_found_before_anything_is_opened(disk: Path) -> None:
+    """And an index that cannot be whole is none."""
+    path = disk / "a.db"
+    need_room(path)
+    with closing(_opened_again(path)):
+        fill(disk / "ballast")
+        with pytest.raises(OSError, match="No space"):
+            need_room(path)
+        with pytest.raises(OSError, match="No space"):
+            Index(path)

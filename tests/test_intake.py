@@ -1,0 +1,224 @@
+"""What a request may become: counted before work is done, whole or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector import intake
+from collector.contracts import Form, Request, Tally
+from collector.errors import DeliveryError, InputError
+from collector.filter import Filter
+from collector.filter.text import has_more_lines
+from collector.intake import SLICE, Intake, RequestSlots
+from collector.schema import load_schema
+from collector.spool.write_queue import MOST_BYTES, MOST_ROWS
+from tests.filter.otlp_bombs import logs
+
+CONFERENCING = Filter(load_schema("conferencing"))
+PARTICIPANTS = Filter(load_schema("participants-qos"))
+ADDRESS = b'{"ip":"203.0.113.7"}'
+RECORD = b'{"schema":"conferencing/1.0.0","client.address":"203.0.113.7"%b}'
+_MOST = 1000
+
+
+def _nested(number: int) -> bytes:
+    """A document of records, each of which gets the address of the document."""
+    return b'{"ip_address":"203.0.113.7","participants":[%b]}' % b",".join([b"{}"] * number)
+
+
+def _items(number: int) -> bytes:
+    return b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[%b]}]}]}' % b",".join([b"{}"] * number)
+
+
+MAKERS: dict[str, tuple[Filter, Form, Callable[[int], bytes]]] = {
+    "lines": (CONFERENCING, "ndjson", lambda n: (ADDRESS + b"\n") * n),
+    "blank lines": (CONFERENCING, "ndjson", lambda n: b"\n \r\n" + (ADDRESS + b"\n\t\n") * n),
+    "lines of garbage": (CONFERENCING, "ndjson", lambda n: b"x\n" * n),
+    "an array": (CONFERENCING, "json", lambda n: b"[%b]" % b",".join([ADDRESS] * n)),
+    "a nested list": (PARTICIPANTS, "json", _nested),
+    "nested lists": (PARTICIPANTS, "json", lambda n: b"[%b,%b]" % (_nested(300), _nested(n - 300))),
+    "lists in lines": (PARTICIPANTS, "ndjson", lambda n: _nested(300) + b"\n" + _nested(n - 300)),
+    "lists in slices": (
+        PARTICIPANTS,
+        "ndjson",
+        lambda n: (_nested(1) + b"\n") * 600 + _nested(n - 600),
+    ),
+    "records": (CONFERENCING, "records", lambda n: (RECORD % b"" + b"\n") * n),
+    "records for many events": (
+        CONFERENCING,
+        "records",
+        lambda n: (
+            (RECORD % b',"count":1023' + b"\n") * (n // 10) + (RECORD % b"" + b"\n") * (n % 10)
+        ),
+    ),
+    "items": (CONFERENCING, "logs", _items),
+    "items, protobuf": (CONFERENCING, "logs", lambda n: logs(b"\x12\x00" * n)),
+}
+
+
+def _filtered(filter_: Filter, request: Request, *, waits: bool) -> tuple[Tally, list[bytes]]:
+    """The tally and the records of a request."""
+    taken = Intake(filter_, _MOST)
+
+    async def awaited() -> tuple[Tally, list[bytes]]:
+        async with taken.filtered(request) as found:
+            return found.total, [batch.payload for batch in found.batches()]
+
+    try:
+        if not waits:
+            return asyncio.run(awaited())
+        with taken.filtered_now(request) as found:
+            return found.total, [batch.payload for batch in found.batches()]
+    finally:
+        taken.close()
+
+
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("form", MAKERS)
+def test_events_are_counted_together(form: str, waits: bool) -> None:
+    """As many as are allowed are filtered as ever; of one more nothing is kept."""
+    filter_, kind, make = MAKERS[form]
+    protobuf = "protobuf" in form
+    tally, _ = _filtered(filter_, Request(kind, make(_MOST), protobuf=protobuf), waits=waits)
+    assert tally.received >= _MOST
+    with pytest.raises(InputError) as caught:
+        _filtered(filter_, Request(kind, make(_MOST + 1), protobuf=protobuf), waits=waits)
+    assert caught.value.code == "E431"
+
+
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("form", ["lines", "an array", "lists in lines", "records", "items"])
+def test_bytes_of_records_are_bounded(
+    form: str, waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where one list becomes them."""
+    filter_, kind, make = MAKERS[form]
+    body = make(_MOST)
+    if kind == "logs":
+        item = b'{"attributes":[{"key":"os.build_id","value":{"stringValue":"21E%d"}}]}'
+        body = _items(1).replace(b"{}", b",".join(item % n for n in range(100, 500)))
+    request = Request(kind, body)
+    _, payloads = _filtered(filter_, request, waits=waits)
+    size = sum(map(len, payloads))
+    monkeypatch.setattr(intake, "_MOST_RECORD_BYTES", size)
+    assert _filtered(filter_, request, waits=waits)[1] == payloads
+    monkeypatch.setattr(intake, "_MOST_RECORD_BYTES", size - 1)
+    with pytest.raises(InputError) as caught:
+        _filtered(filter_, request, waits=waits)
+    assert caught.value.code == "E431"
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_what_outgrows_its_turn_begins_again(waits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small body of many records becomes what it would have become at once."""
+    request = Request("ndjson", _nested(900) + b"\n" + _nested(100))
+    expected = _filtered(PARTICIPANTS, request, waits=waits)
+    monkeypatch.setattr(intake, "MOST_BYTES", 100)
+    assert _filtered(PARTICIPANTS, request, waits=waits) == expected
+    assert expected[0].admitted == _MOST
+
+
+def test_batches_are_joined_up_to_their_bounds(tmp_path: Path) -> None:
+    """Each counts what it holds."""
+    taken = Intake(CONFERENCING)
+    with taken.filtered_now(Request("ndjson", (ADDRESS + b"\n") * 25_000)) as found:
+        batches = found.batches()
+    taken.close()
+    assert sum(batch.record_count for batch in batches) == 25_000
+    assert len(batches) == 3
+    assert all(batch.record_count <= MOST_ROWS for batch in batches)
+    assert all(batch.record_count == batch.tally.admitted for batch in batches)
+    assert all(len(batch.payload) <= MOST_BYTES for batch in batches)
+
+
+@given(st.lists(st.sampled_from([b"\n", b" ", b"\t\r", b"x", b"{}", b"x" * 50])), st.integers(0, 9))
+def test_lines_that_are_not_blank_are_counted(parts: list[bytes], most: int) -> None:
+    """In pieces of any size."""
+    payload = b"".join(parts)
+    number = sum(bool(line.strip(b" \t\r")) for line in payload.split(b"\n"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("collector.filter.text.PIECE", 7)
+        assert has_more_lines(payload, most) is (number > most)
+
+
+def test_a_document_of_too_many_is_counted_as_before() -> None:
+    """One list beyond the limit of lists is refused as it is, and each element is counted."""
+    body = b"[%b{}]" % (b"{}," * 50_000)
+    tally, _ = _filtered(CONFERENCING, Request("json", body), waits=True)
+    assert tally.as_dict()["rejected"] == {"too_large": 50_001}
+    assert orjson.loads(body)
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_turns_are_taken_in_order_and_never_lost(number: int) -> None:
+    """Also when some are cancelled while they wait, and beside threads."""
+    turns, inside, most, order = RequestSlots(number), 0, 0, []
+
+    async def take(name: int) -> None:
+        nonlocal inside, most
+        async with turns.awaited():
+            inside += 1
+            most = max(most, inside)
+            order.append(name)
+            await asyncio.sleep(0)
+            inside -= 1
+
+    def block() -> None:
+        with turns.blocking():
+            pass
+
+    async def run() -> None:
+        tasks = [asyncio.create_task(take(name)) for name in range(30)]
+        threads = [asyncio.create_task(asyncio.to_thread(block)) for _ in range(5)]
+        await asyncio.sleep(0)
+        for task in tasks[4:30:3]:
+            task.cancel()
+        await asyncio.wait_for(asyncio.gather(*tasks, *threads, return_exceptions=True), 30)
+        async with AsyncExitStack() as stack:
+            for _ in range(number):  # all slots are free again
+                await asyncio.wait_for(stack.enter_async_context(turns.awaited()), 30)
+
+    asyncio.run(run())
+    assert most <= number
+    assert order == sorted(order)
+    assert len(order) == 30 - len(range(4, 30, 3))
+
+
+def test_a_thread_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("collector.intake._MOST_WAIT_SECONDS", 0.01)
+    turns = RequestSlots(1)
+    with turns.blocking(), pytest.raises(DeliveryError, match="E505"), turns.blocking():
+        pass
+    with turns.blocking():
+        pass
+
+
+def test_many_requests_share_a_commit() -> None:
+    """Requests of a few hundred events do not wait for one another's commit."""
+    line = b'{"ip": "203.0.113.7", "note": "%s"}\n' % (b"x" * 1000)
+    request, number = Request("ndjson", line * 300), 40
+    assert len(request.body) > SLICE
+
+    async def run() -> int:
+        intake, together, all_here = Intake(CONFERENCING), 0, asyncio.Event()
+
+        async def accept() -> None:
+            nonlocal together
+            async with intake.filtered(request):
+                together += 1
+                if together == number:
+                    all_here.set()
+                await asyncio.wait_for(all_here.wait(), 30)
+
+        await asyncio.gather(*(accept() for _ in range(number)))
+        return together
+
+    assert asyncio.run(run()) == number
