@@ -1,0 +1,353 @@
+"""``collector recording``: look at recordings, verify, open, erase and assemble them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from collector.cli.console import AsJson, err, new_table, out, print_json, seen
+from collector.cli.recorder import needs_recording
+from collector.cli.serve import ConfigFile
+from collector.cli.stdout import write
+from collector.config import Config, load
+from collector.errors import ConfigError, DeliveryError, InputError, InUse
+from collector.file_modes import write_private
+
+if TYPE_CHECKING:
+    from collector.recording.grants import Row
+    from collector.recording.names import Role
+    from collector.recording.vault import Vault
+
+__all__ = ["app"]
+
+_LOST = "the recorder's file does not have it: nothing will erase it in time"
+app: typer.Typer = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Look at recordings, verify, open, erase and assemble them.",
+)
+_Data = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="DIR", help="The recorder's directory; else that of settings."),
+]
+_Id = Annotated[str, typer.Argument(metavar="ID", help="The id of a recording.")]
+_Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="The file, made anew; none: stdout.")
+]
+
+
+@contextmanager
+def _answered() -> Iterator[None]:
+    """Turn a refusal of the recorder into an error of the command line."""
+    from collector.recording.refusals import Refused  # noqa: PLC0415 - keeps `--help` light
+
+    refusal = None
+    try:
+        yield
+    except Refused as refused:
+        refusal = refused
+    if refusal is None:
+        return
+    if refusal.code in ("unavailable", "full", "busy"):
+        raise DeliveryError("E512", "the recorder cannot do this now; try again later")
+    if refusal.code in ("not_found", "malformed"):
+        raise InputError("E432", "there is no such recording or track in this directory")
+    raise InputError("E433", f"the recorder refused: {refusal.message}")
+
+
+def _settings(config: Path | None, data: Path | None) -> Config:
+    """Load the settings, with another directory if one is named. Raises ``ConfigError``."""
+    needs_recording()
+    chosen = load(config)
+    if data is None:
+        return chosen
+    recorder = chosen.recorder.model_copy(update={"data": data})
+    return chosen.model_copy(update={"recorder": recorder})
+
+
+def _directory(config: Config) -> Path:
+    """Return the recorder's directory. Raises ``ConfigError`` E203 if there is none."""
+    from collector.recording.grants import FILE_NAME  # noqa: PLC0415 - keeps `--help` light
+
+    directory = config.recorder.data or Path()
+    if not (directory / FILE_NAME).is_file():
+        raise ConfigError("E203", "there are no recordings in this directory; name the recorder's")
+    return directory
+
+
+@contextmanager
+def _vault(config: Config) -> Iterator[Vault]:
+    """Open the vault to read in it; a recorder may be running."""
+    from collector.recording.opening import open_vault  # noqa: PLC0415 - keeps `--help` light
+    from collector.recording.settings import bucket_options  # noqa: PLC0415
+
+    directory, chosen = _directory(config), config.recorder
+    options = bucket_options(chosen)
+    vault = open_vault(directory, bucket=chosen.bucket, options=options, is_reader=True)
+    with _answered(), closing(vault):
+        yield vault
+
+
+@app.command("list")
+def list_recordings(config: ConfigFile = None, data: _Data = None, as_json: AsJson = False) -> None:
+    """List recordings: the id, the state, where each is stored, what it holds, and how many members
+    chose to stay. A recorder may be running."""
+    from collector.recording.grants import read_rows  # noqa: PLC0415 - keeps `--help` light
+
+    shown = [_summary(row) for row in read_rows(_directory(_settings(config, data)))]
+    if as_json:
+        print_json(shown)
+        return
+    table = new_table(*_COLUMNS, numbers=("stay", "tracks"), whole=("id", "state"))
+    for each in shown:
+        table.add_row(*(seen(str(each[name])) for name in _COLUMNS))
+    out.print(table)
+
+
+_MOST_CHECKPOINT_BYTES = 64 << 10
+_COLUMNS = ("id", "state", "storage", "kinds", "stay", "tracks")
+
+
+def _summary(row: Row) -> dict[str, Any]:
+    """Return what is shown of a recording; no name of a member is in it, nor of the meeting."""
+    grant = row.snapshot
+    choices = [each["choice"] for each in grant["members"].values()]
+    return {
+        "id": row.id,
+        "state": row.state,
+        "storage": grant["terms"]["storage"],
+        "kinds": ", ".join(grant["terms"]["kinds"]),
+        **{choice: choices.count(choice) for choice in ("stay", "leave", "pending")},
+        "tracks": sum(not each["is_destroyed"] for each in grant["tracks"].values()),
+        "destroyed": sum(each["is_destroyed"] for each in grant["tracks"].values()),
+        "erased_at": row.due,
+    }
+
+
+@app.command("show")
+def show(
+    recording: _Id,
+    config: ConfigFile = None,
+    data: _Data = None,
+    checkpoint: Annotated[
+        bool,
+        typer.Option(
+            "--checkpoint", help="Print a signed line to keep on another machine instead."
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show a recording: its state, members by choice, and its tracks with their sizes."""
+    from collector.recording.grants import read_rows  # noqa: PLC0415 - keeps `--help` light
+
+    chosen = _settings(config, data)
+    rows = (each for each in read_rows(_directory(chosen)) if each.id == recording)
+    row = next(rows, None)
+    with _vault(chosen) as vault:
+        if checkpoint:
+            write(vault.checkpoint(recording))
+            return
+        tracks = [] if row is None or row.state == "erased" else vault.tracks(recording)
+    if row is None:
+        raise InputError("E432", "there is no such recording or track in this directory")
+    found = _summary(row) | {
+        "tracks": [
+            {"name": each.name, "kind": each.kind, "chunks": each.chunks, "bytes": each.size}
+            for each in tracks
+        ]
+    }
+    if as_json:
+        print_json(found)
+        return
+    for name, value in found.items():
+        if name != "tracks":
+            out.print(f"{name}: {value}", markup=False)
+    for track in found["tracks"]:
+        out.print(f"track {track['name']}: {track['kind']}, {track['bytes']:,} bytes", markup=False)
+
+
+@app.command("verify")
+def verify(
+    recordings: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="None: every recording.")
+    ] = None,
+    config: ConfigFile = None,
+    data: _Data = None,
+    checkpoint: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--checkpoint", metavar="FILE", help="A line kept elsewhere (`show --checkpoint`)."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Verify manifests and every stored chunk; exit 1 if something was cut off, put in, changed or
+    moved. With a checkpoint that was kept elsewhere, also if a whole recording was rolled back."""
+    from collector.recording.grants import read_rows  # noqa: PLC0415 - keeps `--help` light
+
+    chosen = _settings(config, data)
+    checkpoints = dict(map(_checkpoint, checkpoint or ()))
+    with _vault(chosen) as vault:
+        full = vault.recordings()
+    rows = read_rows(_directory(chosen))  # after the vault: a recording is there before its content
+    lost = set(full).difference(row.id for row in rows)
+    stored = [row.id for row in rows if row.state != "erased"]
+    faults: dict[str, list[str]] = {}
+    for recording in recordings or dict.fromkeys([*stored, *full, *checkpoints]):
+        with _vault(chosen) as vault:
+            found = vault.verify(recording, checkpoints.get(recording))
+        faults[recording] = found + [_LOST] * (recording in lost)
+    if as_json:
+        print_json({"ok": not any(faults.values()), "recordings": faults})
+    else:
+        for recording, found in faults.items():
+            out.print(f"{recording}: {'it does not hold' if found else 'it holds'}", markup=False)
+            for each in found:
+                err.print(f"{recording}: {each}", markup=False, style="red")
+    raise typer.Exit(1 if any(faults.values()) else 0)
+
+
+def _checkpoint(path: Path) -> tuple[str, bytes]:
+    """Read a checkpoint, and which recording it is of. Raises ``InputError`` E401."""
+    from collector.recording.manifest import read_signature  # noqa: PLC0415 - keeps `--help` light
+
+    with suppress(OSError), path.open("rb") as file:
+        line = file.read(_MOST_CHECKPOINT_BYTES)
+        if (found := read_signature(line.strip())) is not None:
+            return found.tip.recording, line
+    raise InputError("E401", "the file given as --checkpoint holds no checkpoint of a recording")
+
+
+@app.command("open")
+def open_track(
+    recording: _Id,
+    track: Annotated[str, typer.Argument(metavar="TRACK", help="The name of a track.")],
+    config: ConfigFile = None,
+    data: _Data = None,
+    output: _Output = None,
+) -> None:
+    """Write a track of a recording in cloud storage to a file (0600) or stdout. The ledger has it
+    before the first byte. A recorder may be running."""
+    from collector.ledger import Note  # noqa: PLC0415 - keeps `--help` light
+    from collector.spool import note  # noqa: PLC0415
+
+    chosen = _settings(config, data)
+    with _vault(chosen) as vault:
+        if not any(each.name == track for each in vault.tracks(recording)):
+            raise InputError("E432", "there is no such recording or track in this directory")
+        entry = Note.of("access", recording=recording, what="open", outcome="done")
+        note(_directory(chosen), entry)
+        pieces = vault.read(recording, track)
+        if output is None:
+            for piece in pieces:
+                write(piece)
+            return
+        _write_new(output, pieces)
+
+
+def _write_new(path: Path, pieces: Iterator[bytes]) -> None:
+    """Write a new file (0600). Raises ``ConfigError`` E203."""
+    try:
+        write_private(path, pieces)
+    except OSError:
+        message = "the file given as --output cannot be written, or is there"
+        raise ConfigError("E203", message) from None
+
+
+def _operate(config: Path | None, data: Path | None, action: str, recording: str = "") -> None:
+    """Have the recorder that runs do something, or do it on its directory if none runs."""
+    from collector.recording.control import ask, operate  # noqa: PLC0415 - keeps `--help` light
+    from collector.recording.server import open_recorder  # noqa: PLC0415
+
+    chosen = _settings(config, data)
+    directory = _directory(chosen)
+    with _answered():
+        try:
+            recorder = open_recorder(chosen)
+        except InUse:
+            ask(directory, action, recording)
+            return
+        with closing(recorder):
+            operate(recorder, action, recording)
+
+
+@app.command("erase")
+def erase(
+    recording: _Id,
+    config: ConfigFile = None,
+    data: _Data = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Erase a recording: its keys, then its files. A recorder may be running; a recording that is
+    not closed is closed first."""
+    if not yes:
+        typer.confirm("Nothing can be read of it afterwards. Erase it?", abort=True, err=True)
+    _operate(config, data, "erase", recording)
+    out.print("erased")
+
+
+@app.command("rotate")
+def rotate(config: ConfigFile = None, data: _Data = None) -> None:
+    """Wrap the keys of all tracks under a new master key, and destroy the old one: a backup that
+    has the old one opens nothing that is stored from then on. A recorder may be running."""
+    _operate(config, data, "rotate")
+    out.print("rotated")
+
+
+@app.command("assemble")
+def assemble(
+    source: Annotated[Path, typer.Argument(metavar="DIR", help="The age files, as TRACK/N.age.")],
+    identity: Annotated[
+        Path, typer.Option("--identity", "-i", metavar="FILE", help="The host's age identity.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Where tracks are written.")
+    ] = Path(),
+) -> None:
+    """Verify and open a recording in local storage: every age file is compared with the signed
+    manifest (`manifest.jsonl`) beside it, and each track becomes one file."""
+    needs_recording()
+    from collector.recording.verification import assemble as assembled  # noqa: PLC0415
+
+    for name, size in assembled(source, output, identity).items():
+        out.print(f"{name}: {size:,} bytes", markup=False)
+
+
+@app.command("token")
+def token(
+    key: Annotated[Path, typer.Option("--key", metavar="FILE", help="A private Ed25519 key, PEM.")],
+    meeting: Annotated[str, typer.Option("--meeting", help="The meeting.")] = "",
+    role: Annotated[
+        str, typer.Option("--role", help="platform, host, participant, media, viewer or auditor.")
+    ] = "participant",
+    subject: Annotated[str, typer.Option("--subject", help="The pseudonym.")] = "",
+    *,
+    seconds: Annotated[int, typer.Option("--seconds", min=1, max=300, help="Its lifetime.")] = 300,
+    new_key: Annotated[
+        bool, typer.Option("--new-key", help="Make the key, and print its key set, instead.")
+    ] = False,
+) -> None:
+    """Print a token for trying out; a platform makes its own.
+
+    `collector recording token --key platform.pem --new-key > keys.json` makes what
+    `recorder.keys` needs.
+    """
+    needs_recording()
+    from collector.recording.access import create_key, issue, key_set  # noqa: PLC0415
+
+    if new_key:
+        create_key(key)
+        write(key_set(key) + b"\n")
+        return
+    text = ""
+    with suppress(ValueError):
+        text = issue(
+            key, meeting=meeting, role=cast("Role", role), subject=subject, seconds=seconds
+        )
+    if not text:
+        raise typer.BadParameter("a token needs a meeting, a role of the list and a subject")
+    write(f"{text}\n".encode())

@@ -1,0 +1,361 @@
+"""The HTTP API of the recorder: a handler for the sidecar's hardened connections.
+
+Each request is authenticated first: without a token that is validly signed for the meeting, every
+path and every method has the same answer, 404. Then the recorder decides. What waits for the disk
+runs in a few threads. A body is counted before it is read, and one that would be too much with the
+others is refused with ``busy``. Answers are made of constants, counts and recorded content; nothing
+of a request is ever in one, and no exception leaves the handler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+from collector.errors import CollectorError
+from collector.ingest.limits import IngestLimits, MemoryBudget
+from collector.ingest.refusals import (
+    BUSY,
+    FOREIGN_HOST,
+    INTERNAL_ERROR,
+    STOPPING,
+    TOO_LARGE,
+    Headers,
+    RequestRefused,
+)
+from collector.ingest.request import HttpRequest
+from collector.ingest.request_body import must_close, read_body
+from collector.ingest.responses import HttpResponse, refusal_response
+from collector.recording.access import NO_MEETING, Caller, StoredAnswer, Verifier, request_digest
+from collector.recording.bodies import (
+    ChoiceBody,
+    Created,
+    ErrorBody,
+    EventStreams,
+    HandoverBody,
+    NextBody,
+    NoticeLinks,
+    RefusalBody,
+    RequestBody,
+    StateBody,
+    TrackStreams,
+    decoded,
+    encoded,
+    terms_of,
+)
+from collector.recording.grants import StateEvent
+from collector.recording.names import MAX_CHUNK_BYTES, chunk_number
+from collector.recording.recorder import NewChunk, Recorder
+from collector.recording.refusals import REFUSALS, Refused
+from collector.recording.routes import Endpoint, find
+
+__all__ = ["MEMORY", "THREADS", "RecorderApi"]
+
+THREADS = 4
+"""Threads that wait for the disk."""
+MEMORY = 24 << 20
+"""Bytes of all chunks together that are being read or sealed; likewise of what is on its way to
+readers of tracks."""
+_MOST_JSON = 16 << 10
+"""The connections bound these together, so that chunks keep no member from leaving."""
+_JSON: Headers = ((b"content-type", b"application/json"),)
+_PRIVATE: Headers = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+_AGAIN = frozenset({429, 503, 507})
+"""Statuses that ask to come again, with the same token if it has not expired."""
+_EXTRA: dict[int, Headers] = {
+    401: ((b"www-authenticate", b"Bearer"),),
+    **dict.fromkeys(_AGAIN, ((b"retry-after", b"5"),)),
+}
+_DOCUMENT = "/openapi.json"
+_MEDIA_TYPES = {"wav": b"audio/wav", "png": b"image/png"}
+
+_T = TypeVar("_T")
+
+
+class _Call(NamedTuple):
+    """A request whose token is valid, and the parameters of its path."""
+
+    request: HttpRequest
+    caller: Caller
+    recording: str
+    parameters: Mapping[str, str]
+    body: bytes = b""
+
+
+_Handler = Callable[[_Call], Awaitable[HttpResponse | None]]
+
+
+class RecorderApi:
+    """Answers requests with a recorder. ``close`` it at the end.
+
+    ``hosts`` are the names, in lower case, that requests are answered for (none: every name);
+    ``document`` is the one at ``/openapi.json``; ``on_error`` gets unexpected errors.
+    ``refusals`` counts refusals by code.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        verifier: Verifier,
+        limits: IngestLimits,
+        *,
+        hosts: Iterable[str] = (),
+        document: bytes = b"{}",
+        on_error: Callable[[BaseException], object] = bool,
+    ) -> None:
+        self.refusals: Counter[str] = Counter(dict.fromkeys(REFUSALS, 0))
+        self._recorder, self._verifier = recorder, verifier
+        self._hosts = frozenset(host.lower().encode() for host in hosts)
+        self._document, self._on_error = document, on_error
+        self._limits = limits
+        self._budget = MemoryBudget(limits)
+        self._threads = ThreadPoolExecutor(THREADS, "recorder")
+        self._verifying = ThreadPoolExecutor(
+            THREADS, "tokens"
+        )  # a flood of which holds up no chunk
+        self._reading = ThreadPoolExecutor(THREADS, "readers")  # a bucket that hangs, likewise
+        self._events_of = EventStreams(recorder, self._run)
+        self._tracks = TrackStreams(self._read, MEMORY)
+        self._tokens: set[str] = set()  # of requests in progress that a token serves for once
+        self._handlers: dict[str, _Handler] = {
+            "request": self._request,
+            "join": self._join,
+            "depart": self._depart,
+            **dict.fromkeys(("start", "pause", "resume", "stop", "accept"), self._control),
+            **dict.fromkeys(("notice_wav", "notice_png"), self._notice),
+            "handover": self._handover,
+            "choice": self._choice,
+            "withdraw": self._withdraw,
+            "chunk": self._chunk,
+            "events": self._events,
+            "track": self._track,
+            "manifest": self._manifest,
+            "erase": self._erase,
+        }
+
+    def __repr__(self) -> str:
+        return "<RecorderApi>"
+
+    def close(self) -> None:
+        """Wait for what runs in threads."""
+        self._threads.shutdown()
+        self._verifying.shutdown()
+        self._reading.shutdown()
+
+    async def _run(self, function: Callable[..., _T], *arguments: Any, **options: Any) -> _T:
+        """Call a function in one of the threads."""
+        call = partial(function, *arguments, **options)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    async def _read(self, function: Callable[..., _T], *arguments: Any) -> _T:
+        """Call a function that may wait for the bucket, in a thread of those for readers."""
+        call = partial(function, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._reading, call)
+
+    async def __call__(self, request: HttpRequest) -> HttpResponse | None:
+        """Respond to a request; ``None`` if the sender is gone. Never raises."""
+        try:
+            response = await self._respond(request)
+        except Refused as refused:
+            response = self._refusal(refused)
+        except RequestRefused as error:
+            response = self._protocol_refusal(error)
+        except asyncio.CancelledError:  # the server stops
+            response = refusal_response(STOPPING)
+        except (CollectorError, OSError):
+            response = self._refusal(Refused("unavailable"))
+        except Exception as error:  # noqa: BLE001 - its message may hold a value
+            self._on_error(error)
+            response = refusal_response(INTERNAL_ERROR)
+        if response is None:
+            return None
+        closes = response.close or must_close(request, self._limits.wire)
+        return response._replace(headers=response.headers + _PRIVATE, close=closes)
+
+    def _refusal(self, refused: Refused) -> HttpResponse:
+        self.refusals[refused.code] += 1
+        body = encoded(ErrorBody(RefusalBody(refused.code, refused.message, refused.next)))
+        return HttpResponse(refused.status, _JSON + _EXTRA.get(refused.status, ()), body)
+
+    def _protocol_refusal(self, error: RequestRefused) -> HttpResponse:
+        """Refuse what HTTP or a limit does not let in, in the recorder's codes where it has one."""
+        codes = {TOO_LARGE: "too_large", BUSY: "busy"}
+        if error.refusal in codes:
+            return self._refusal(Refused(codes[error.refusal]))
+        return refusal_response(error.refusal)
+
+    async def _respond(self, request: HttpRequest) -> HttpResponse | None:
+        if self._hosts and not request.is_for(self._hosts):
+            raise RequestRefused(FOREIGN_HOST)
+        if request.path == _DOCUMENT and request.method == "GET":
+            return HttpResponse(200, _JSON, self._document)
+        scheme, _, token = (request.only(b"authorization") or b"").partition(b" ")
+        found = find(request.method, request.path)
+        if found is None or scheme.lower() != b"bearer":
+            raise Refused("not_found")
+        route, parameters = found
+        recording = parameters.get("id")
+        authenticate = partial(self._authenticated, token.strip(), recording)
+        loop = asyncio.get_running_loop()
+        caller = await loop.run_in_executor(self._verifying, authenticate)
+        call = _Call(request, caller, recording or "", parameters)
+        if route.is_once:
+            return await self._respond_once(route, call)
+        return await self._handlers[route.name](call)
+
+    def _authenticated(self, token: bytes, recording: str | None) -> Caller:
+        """Return the caller whom a token names. Raises ``Refused``: ``not_found``, ``expired``."""
+        meeting = None
+        if recording is not None:
+            meeting = self._recorder.meeting(recording) or NO_MEETING
+        return self._verifier.verify(token, meeting, time.time())
+
+    async def _respond_once(self, route: Endpoint, call: _Call) -> HttpResponse | None:
+        """Respond to a request that a token serves for once; again with the same answer."""
+        if call.caller.jti in self._tokens:
+            raise Refused("busy")
+        self._tokens.add(call.caller.jti)
+        try:
+            body = await read_body(call.request, _MOST_JSON, _uncounted)
+            return None if body is None else await self._once(route, call._replace(body=body))
+        finally:
+            self._tokens.discard(call.caller.jti)
+
+    async def _once(self, route: Endpoint, call: _Call) -> HttpResponse | None:
+        digest = request_digest(route.method, call.request.path, call.body)
+        answer = await self._run(self._recorder.answer_to, call.caller, digest)
+        if answer is not None:
+            return HttpResponse(answer.status, _JSON if answer.body else (), answer.body)
+        try:
+            response = await self._handlers[route.name](call)
+        except Refused as refused:
+            response = self._refusal(refused)
+        if response is not None and response.status not in _AGAIN:
+            made = StoredAnswer(response.status, response.body)
+            await self._run(self._recorder.answered, call.caller, digest, made)
+        return response
+
+    @contextmanager
+    def _counted(self, size: int) -> Iterator[None]:
+        """Count memory while a body is in it. Raises ``RequestRefused``: BUSY."""
+        self._budget.reserve(size)
+        try:
+            yield
+        finally:
+            self._budget.release(size)
+
+    # -- the endpoints ---------------------------------------------------------------------------
+
+    async def _request(self, call: _Call) -> HttpResponse:
+        terms = terms_of(decoded(call.body, RequestBody))
+        made, digest = await self._run(self._recorder.request, call.caller, terms)
+        place = f"/v1/recordings/{made}"
+        links = NoticeLinks(digest, f"{place}/notice.wav", f"{place}/notice.png")
+        return HttpResponse(201, _JSON, encoded(Created(made, links)))
+
+    async def _join(self, call: _Call) -> HttpResponse:
+        return await self._member(call, self._recorder.join)
+
+    async def _depart(self, call: _Call) -> HttpResponse:
+        return await self._member(call, self._recorder.depart)
+
+    async def _member(
+        self, call: _Call, change: Callable[[Caller, str, str], object]
+    ) -> HttpResponse:
+        pseudonym = call.parameters["pseudonym"]
+        if pseudonym == "me":  # which stands for the caller
+            raise Refused("malformed")
+        await self._run(change, call.caller, call.recording, pseudonym)
+        return HttpResponse(204)
+
+    async def _withdraw(self, call: _Call) -> HttpResponse:
+        await self._run(self._recorder.withdraw, call.caller, call.recording)
+        return HttpResponse(204)
+
+    async def _control(self, call: _Call) -> HttpResponse:
+        action = call.request.path.rpartition("/")[2]
+        event = await self._run(self._recorder.control, call.caller, call.recording, action)
+        return _state(event)
+
+    async def _handover(self, call: _Call) -> HttpResponse:
+        body = decoded(call.body, HandoverBody)
+        event = await self._run(self._recorder.handover, call.caller, call.recording, body.to)
+        return _state(event)
+
+    async def _notice(self, call: _Call) -> HttpResponse:
+        form = call.request.path.rpartition(".")[2]
+        found = await self._run(self._recorder.notice, call.caller, call.recording, form)
+        return HttpResponse(200, ((b"content-type", _MEDIA_TYPES[form]),), found)
+
+    async def _choice(self, call: _Call) -> HttpResponse:
+        body = decoded(call.body, ChoiceBody)
+        chosen = (body.choice, body.notice)
+        event = await self._run(self._recorder.choose, call.caller, call.recording, *chosen)
+        return _state(event)
+
+    async def _chunk(self, call: _Call) -> HttpResponse | None:
+        number, kind, owner = _about_chunk(call)
+        size = call.request.length() or MAX_CHUNK_BYTES
+        if size > MAX_CHUNK_BYTES:
+            raise Refused("too_large")
+        if call.request.only(b"content-length") == b"0":
+            raise Refused("malformed")
+        about = (call.parameters["track"], owner, kind)
+        await self._run(self._recorder.check_chunk, call.caller, call.recording, *about)
+        with self._counted(size):
+            data = await read_body(call.request, size, _uncounted)
+            if data is None:
+                return None
+            chunk = NewChunk(call.parameters["track"], number, data, kind, owner)
+            added = await self._run(self._recorder.add_chunk, call.caller, call.recording, chunk)
+        return HttpResponse(201, _JSON, encoded(NextBody(added.next)))
+
+    async def _events(self, call: _Call) -> HttpResponse:
+        last = call.request.only(b"last-event-id")
+        if last is not None and not (last.isdigit() and len(last) < 10):
+            raise Refused("malformed")
+        since = None if last is None else int(last)
+        return await self._events_of.response(call.caller, call.recording, since)
+
+    async def _track(self, call: _Call) -> HttpResponse:
+        track, ranges = call.parameters["track"], call.request.only(b"range")
+        reader = await self._run(self._recorder.open_track, call.caller, call.recording, track)
+        return self._tracks.response(reader, track, ranges)
+
+    async def _manifest(self, call: _Call) -> HttpResponse:
+        lines = await self._run(self._recorder.manifest, call.caller, call.recording)
+        return self._tracks.manifest(lines)
+
+    async def _erase(self, call: _Call) -> HttpResponse:
+        await self._run(self._recorder.erase, call.caller, call.recording)
+        return HttpResponse(204)
+
+
+def _uncounted(_size: int) -> None:
+    """Reserve nothing: the whole body was counted before."""
+
+
+def _state(event: StateEvent) -> HttpResponse:
+    body = StateBody(event.state, event.indicator, event.reason)
+    return HttpResponse(200, _JSON, encoded(body))
+
+
+def _about_chunk(call: _Call) -> tuple[int, str, str | None]:
+    """Return number, kind and owner of a chunk. Raises ``Refused``: ``malformed``."""
+    number = chunk_number(call.parameters["n"])
+    kind, owner = call.request.only(b"collector-kind"), call.request.only(b"collector-owner")
+    if number is None or kind is None or b"content-encoding" in call.request.headers:
+        raise Refused("malformed")
+    if owner is None and b"collector-owner" in call.request.headers:
+        raise Refused("malformed")
+    try:
+        return number, kind.decode("ascii"), None if owner is None else owner.decode("ascii")
+    except UnicodeDecodeError:
+        pass
+    raise Refused("malformed")

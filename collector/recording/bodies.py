@@ -1,0 +1,349 @@
+"""The bodies of the recorder's HTTP API: JSON, in and out, and what is sent piece by piece.
+
+JSON is decoded strictly: a member that is not listed, or of another type, makes a body malformed.
+``routes`` makes its schemas of the same types, so the document says what the code takes. Tracks and
+events of the state are streams.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from itertools import islice
+from tarfile import BLOCKSIZE, TarInfo
+from typing import Annotated, Any, Literal, Protocol, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from collector.ingest.refusals import Headers
+from collector.ingest.responses import HttpResponse
+from collector.recording.access import Caller
+from collector.recording.grant import Terms
+from collector.recording.grants import StateEvent, StateName
+from collector.recording.names import MAX_CHUNK_BYTES, Kind
+from collector.recording.recorder import ReadableTrack, Recorder
+from collector.recording.refusals import Refused
+from collector.units import parse_span
+
+__all__ = [
+    "HEARTBEAT_SECONDS",
+    "MOST_STREAMS",
+    "ChoiceBody",
+    "Created",
+    "ErrorBody",
+    "EventStreams",
+    "HandoverBody",
+    "NextBody",
+    "NoticeBody",
+    "NoticeLinks",
+    "RefusalBody",
+    "RequestBody",
+    "StateBody",
+    "TrackStreams",
+    "decoded",
+    "encoded",
+    "terms_of",
+]
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+_SPAN_UNITS = "smhdwy"
+_MOST_SECONDS = 1 << 53
+_Name = Annotated[str, Meta(pattern=_NAME, max_length=64)]
+_Body = TypeVar("_Body", bound=msgspec.Struct)
+_Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
+
+
+class NoticeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How members are told: the medium that is shown first, and the language."""
+
+    medium: Literal["audio", "picture"]
+    language: Literal["en", "id"]
+
+
+class RequestBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a host asks for. ``retention`` is in seconds, or a text such as ``30d``, from the close
+    on. ``recipient`` is an age recipient, for local storage only."""
+
+    meeting: _Name
+    storage: Literal["local", "cloud"]
+    kinds: Annotated[list[Kind], Meta(min_length=1, max_length=5)]
+    retention: (
+        Annotated[int, Meta(ge=1, le=_MOST_SECONDS)]
+        | Annotated[str, Meta(pattern="^[1-9][0-9]{0,5}[smhdwy]$")]
+    )
+    notice: NoticeBody
+    recipient: Annotated[str, Meta(max_length=100)] | None = None
+
+
+class ChoiceBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A participant's choice, with the SHA-256 of the notice that was fetched."""
+
+    choice: Literal["stay", "leave"]
+    notice: _Digest
+
+
+class HandoverBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The pseudonym of the heir; the host's own takes a handover back."""
+
+    to: _Name
+
+
+class NoticeLinks(msgspec.Struct, frozen=True):
+    """The notice of a recording: the digest of the medium chosen, and where both files are."""
+
+    digest: str
+    wav: str
+    png: str
+
+
+class Created(msgspec.Struct, frozen=True):
+    """A new recording."""
+
+    id: str
+    notice: NoticeLinks
+
+
+class StateBody(msgspec.Struct, frozen=True):
+    """The state of a recording; ``indicator`` tells whether content is taken now."""
+
+    state: StateName
+    indicator: bool
+    reason: str | None = None
+
+
+class NextBody(msgspec.Struct, frozen=True):
+    """The number of the chunk that is wanted next."""
+
+    next: int
+
+
+class RefusalBody(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A refusal: one of the closed codes, and what to do next; ``next`` with the code ``next``."""
+
+    code: str
+    message: str
+    next: int | None = None
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    """A refusal."""
+
+    error: RefusalBody
+
+
+def decoded(body: bytes, kind: type[_Body]) -> _Body:
+    """Decode a body. Raises ``Refused``: ``malformed`` for what is no JSON object of this kind,
+    ``terms`` for a request of a host with faulty members."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError:
+        code = "terms" if kind is RequestBody else "malformed"
+    except (msgspec.DecodeError, RecursionError):
+        code = "malformed"
+    raise Refused(code)
+
+
+def encoded(body: msgspec.Struct) -> bytes:
+    """Encode a body."""
+    return msgspec.json.encode(body)
+
+
+def terms_of(body: RequestBody) -> Terms:
+    """Return the terms that a host asks for. Raises ``Refused``: ``terms``."""
+    span = body.retention
+    seconds = span if isinstance(span, int) else parse_span(span, _SPAN_UNITS)
+    if seconds is None or len(set(body.kinds)) < len(body.kinds):
+        raise Refused("terms")
+    return Terms(
+        meeting=body.meeting,
+        storage=body.storage,
+        recipient=body.recipient,
+        kinds=frozenset(body.kinds),
+        retention=float(seconds),
+        medium=body.notice.medium,
+        language=body.notice.language,
+    )
+
+
+HEARTBEAT_SECONDS = 15.0
+"""How often an idle stream of events sends a comment, and checks that the caller may read on."""
+MOST_STREAMS = 8
+"""Streams of events that one caller may hold of a recording, so that connections are left for the
+others, who may want to leave."""
+_RANGE = re.compile(rb"bytes=([0-9]{0,18})-([0-9]{0,18})", re.ASCII).fullmatch
+_LINES = 256
+"""Lines of a manifest that are sent in one piece; a line has some hundred bytes."""
+_NDJSON = (b"content-type", b"application/x-ndjson")
+_OCTETS = (b"content-type", b"application/octet-stream")
+_EVENTS: Headers = ((b"content-type", b"text/event-stream"),)
+
+
+class Run(Protocol):
+    """Calls a function that waits for the disk, in a thread."""
+
+    def __call__(self, function: Callable[..., Any], *arguments: Any) -> Awaitable[Any]: ...
+
+
+# -- tracks ---------------------------------------------------------------------------------------
+
+
+class TrackStreams:
+    """Streams of tracks, one for each reader. ``memory`` bytes may be on their way to readers; a
+    stream that needs more waits until readers have taken theirs, or are cut for being too slow."""
+
+    def __init__(self, run: Run, memory: int) -> None:
+        self._run, self._memory = run, memory
+        self._used = 0
+        self._released = asyncio.Condition()
+
+    def response(self, reader: ReadableTrack, track: str, ranges: bytes | None) -> HttpResponse:
+        """Respond with the content of a track, or a range of its bytes (RFC 9110, 14); with age
+        files in a tar if only the host can open them."""
+        if reader.is_sealed:
+            stream = self._stream(_tar(reader, track))
+            return HttpResponse(200, ((b"content-type", b"application/x-tar"),), stream=stream)
+        accepts = (b"accept-ranges", b"bytes")
+        found = None if ranges is None else _range(ranges, reader.size)
+        if found is None:
+            stream = self._stream(reader.read(0, None))
+            return HttpResponse(200, (_OCTETS, accepts), stream=stream, length=reader.size)
+        start, end = found
+        if start >= end:
+            return HttpResponse(416, ((b"content-range", b"bytes */%d" % reader.size),))
+        place = (b"content-range", b"bytes %d-%d/%d" % (start, end - 1, reader.size))
+        stream = self._stream(reader.read(start, end))
+        return HttpResponse(206, (_OCTETS, accepts, place), stream=stream, length=end - start)
+
+    def manifest(self, lines: Iterator[bytes]) -> HttpResponse:
+        """Respond with the lines of a manifest."""
+        pieces = iter(lambda: b"".join(islice(lines, _LINES)) or None, None)
+        return HttpResponse(200, (_NDJSON,), stream=self._stream(pieces))
+
+    async def _stream(self, pieces: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
+        """Yield the pieces; one is counted until the next is asked for."""
+        size = 0
+        try:
+            while True:
+                taken, size = size, 0
+                await self._reserve(taken)
+                size = MAX_CHUNK_BYTES
+                piece = await self._run(next, pieces, None)
+                if piece is None:
+                    return
+                self._used += len(piece) - size
+                size = len(piece)
+                yield piece
+                del piece
+        finally:
+            self._used -= size
+            async with self._released:
+                self._released.notify_all()
+
+    async def _reserve(self, taken: int) -> None:
+        """Give back what the last piece took, and wait until there is room for the largest one."""
+        self._used -= taken
+        async with self._released:
+            self._released.notify_all()
+            await self._released.wait_for(lambda: self._used + MAX_CHUNK_BYTES <= self._memory)
+            self._used += MAX_CHUNK_BYTES
+
+
+def _range(value: bytes, size: int) -> tuple[int, int] | None:
+    """Return first byte and end of a range; ``None`` where all is sent: several, or none of ours.
+    The end is not above the start if there is no such byte."""
+    found = _RANGE(value)
+    if found is None or not (found[1] or found[2]):
+        return None
+    if not found[1]:
+        return max(0, size - int(found[2])), size
+    end = min(int(found[2]) + 1, size) if found[2] else size
+    if found[2] and int(found[2]) < int(found[1]):
+        return None
+    return int(found[1]), end
+
+
+def _tar(reader: ReadableTrack, track: str) -> Iterator[bytes]:
+    """Yield the age files of a track as a tar: ``TRACK/0.age`` and so on."""
+    for number in range(reader.chunks):
+        data = reader.sealed(number)
+        head = TarInfo(f"{track}/{number}.age")
+        head.size, head.mode = len(data), 0o600
+        yield head.tobuf() + data + b"\0" * (-len(data) % BLOCKSIZE)
+    yield b"\0" * 2 * BLOCKSIZE
+
+
+# -- events ---------------------------------------------------------------------------------------
+
+
+class EventStreams:
+    """Streams of server-sent events, one for each reader, on one event loop."""
+
+    def __init__(self, recorder: Recorder, run: Run) -> None:
+        self._recorder, self._run = recorder, run
+        self._loop = asyncio.get_running_loop()
+        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._held: Counter[tuple[str, str]] = Counter()  # by recording and subject
+        recorder.subscribe(self._on_change)
+
+    def _on_change(self, recording: str) -> None:
+        """Wake the readers of a recording; called in any thread."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake, recording)
+
+    def _wake(self, recording: str) -> None:
+        for event in self._waiting.get(recording, ()):
+            event.set()
+
+    async def response(self, caller: Caller, recording: str, since: int | None) -> HttpResponse:
+        """Respond with the events of a recording with numbers above ``since`` (``None``: with the
+        newest), and with those that come until the token expires.
+
+        Raises ``Refused`` as ``Recorder.events`` does, and ``busy``.
+        """
+        first: list[StateEvent] = await self._run(
+            self._recorder.events, caller, recording, since or 0
+        )
+        if self._held[recording, caller.subject] >= MOST_STREAMS:
+            raise Refused("busy")
+        first = first[-1:] if since is None else first
+        last = max((each.number for each in first), default=since or 0)
+        return HttpResponse(200, _EVENTS, stream=self._stream(caller, recording, first, last))
+
+    async def _stream(
+        self, caller: Caller, recording: str, events: list[StateEvent], last: int
+    ) -> AsyncGenerator[bytes, None]:
+        wake = asyncio.Event()
+        self._waiting[recording].add(wake)
+        self._held[holder := (recording, caller.subject)] += 1
+        try:
+            yield b": events of the state of a recording\n\n" + b"".join(map(_line, events))
+            while (left := caller.exp - time.time()) > 0:
+                try:
+                    async with asyncio.timeout(min(left, HEARTBEAT_SECONDS)):
+                        await wake.wait()
+                except TimeoutError:
+                    yield b":\n\n"
+                wake.clear()
+                events = await self._run(self._recorder.events, caller, recording, last)
+                if events:
+                    last = events[-1].number
+                    yield b"".join(map(_line, events))
+        except Refused:  # the caller is no member any more
+            return
+        finally:
+            self._held[holder] -= 1
+            if not self._held[holder]:
+                del self._held[holder]
+            waiting = self._waiting[recording]
+            waiting.discard(wake)
+            if not waiting:
+                del self._waiting[recording]
+
+
+def _line(event: StateEvent) -> bytes:
+    data = encoded(StateBody(event.state, event.indicator, event.reason))
+    return b"id: %d\nevent: state\ndata: %b\n\n" % (event.number, data)

@@ -1,0 +1,237 @@
+"""The chunks of recordings: sealed on disk, opened for readers, and erased.
+
+A chunk is encrypted in memory, written to a file, and committed in the manifest; what is read, from
+disk or bucket, is compared with the manifest and opened. An erasure takes keys first, then the
+entry in the journal, then files and objects, whatever interrupts it: each step is repeatable, and
+noted when it is done. What is in a bucket is removed by the thread of uploads.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import hmac
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import dataclass
+
+from collector.errors import InputError
+from collector.recording.index import PendingErasure, VaultIndex
+from collector.recording.keys import Keys, TrackKey, read_recipient
+from collector.recording.manifest import Chunk
+from collector.recording.refusals import Refused
+from collector.recording.storage import Bucket, ChunkFiles, chunk_key, prefix, read_key
+
+__all__ = ["Erasures", "Sealer", "TrackReader", "Unsealed", "VaultParts", "compute_tag", "sha256"]
+
+_SPARE_BYTES = 64 << 20
+"""What is left of the disk, so that manifests and erasures can be written."""
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+@dataclass(frozen=True, slots=True)
+class VaultParts:
+    """The parts of a vault: its index, its keys, its files, and its bucket if it has one."""
+
+    index: VaultIndex
+    keys: Keys
+    files: ChunkFiles
+    bucket: Bucket | None
+
+    def sealed(self, key: str) -> bytes | None:
+        """Return an age file from disk or bucket, or ``None`` if neither has it. Raises
+        ``OSError`` if they do not answer."""
+        sealed = self.files.read(key)
+        if sealed is None and self.bucket is not None:
+            sealed = self.bucket.get(key)
+        return sealed
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Unsealed:
+    """A chunk in memory: its number, its content, where that begins in the track, and its tag."""
+
+    number: int
+    data: bytes
+    start: int
+    tag: bytes
+
+
+def compute_tag(secret: bytes, track: str, number: int, data: bytes) -> bytes:
+    """Return the tag by which a repetition of a chunk is recognised, 16 bytes: Poly1305, with a key
+    for this track and number (HMAC-SHA-256 under the recording's secret), as it must be used for
+    one message only. No tag leaves the index, so that none can be forged by comparing others."""
+    from cryptography.hazmat.primitives.poly1305 import Poly1305  # noqa: PLC0415 - heavy
+
+    return Poly1305.generate_tag(
+        hmac.digest(secret, f"tag {track} {number}".encode(), "sha256"), data
+    )
+
+
+class Sealer:
+    """Seal chunks into files and lines. The caller locks the recording."""
+
+    def __init__(self, parts: VaultParts, pool: Executor, on_step: Callable[[str], None]) -> None:
+        self._index, self._files, self._pool, self._step = parts.index, parts.files, pool, on_step
+
+    def add(self, recording: str, key: TrackKey, chunk: Unsealed, *, is_queued: bool) -> None:
+        """Seal a chunk, write and sync it, and commit its line. Raises ``Refused``: ``full``,
+        ``unavailable``."""
+        import pyrage  # noqa: PLC0415 - heavy
+
+        sealed = pyrage.encrypt(chunk.data, [read_recipient(key.recipient)])
+        digest = self._pool.submit(sha256, sealed)
+        try:
+            name = chunk_key(recording, key.object, chunk.number)
+            self._files.write(name, sealed, _SPARE_BYTES, self._pool.submit)
+        except OSError as error:
+            raise Refused("full" if error.errno in _FULL else "unavailable") from None
+        self._step("add: written")
+        rest = (key.object, chunk.number, key.kind, len(sealed), len(chunk.data), digest.result())
+        self._index.add(
+            recording,
+            lambda line, previous: Chunk(line, previous, *rest),  # type: ignore[arg-type]
+            start=chunk.start,
+            tag=chunk.tag,
+            is_queued=is_queued,
+        )
+        self._step("add: committed")
+
+
+_DAMAGED = "a chunk is missing or is not the one that the manifest states: verify the recording"
+
+
+def sha256(sealed: bytes) -> str:
+    """Return the digest of an age file in hexadecimal."""
+    return hashlib.sha256(sealed).hexdigest()
+
+
+class TrackReader:
+    """Read tracks by their random names. Methods raise ``Refused`` ``left`` if the track was
+    destroyed meanwhile, ``unavailable`` if disk or bucket do not answer, and ``InputError`` E402
+    for a chunk that is missing or was changed."""
+
+    def __init__(self, parts: VaultParts, pool: Executor) -> None:
+        self._index, self._keys, self._parts, self._pool = parts.index, parts.keys, parts, pool
+
+    def read(self, recording: str, object_: str, start: int, end: int | None) -> Iterator[bytes]:
+        """Yield content from byte ``start`` to before ``end``, a chunk at a time."""
+        chunk = self._index.at(recording, object_, start)
+        while chunk is not None and (end is None or chunk.start < end):
+            content = self._open(recording, chunk.line)
+            low = max(start - chunk.start, 0)
+            high = len(content) if end is None else min(end - chunk.start, len(content))
+            if low < high:
+                yield content if (low, high) == (0, len(content)) else content[low:high]
+            del content  # before the next one is there
+            chunk = self._index.chunk(recording, object_, chunk.line.number + 1)
+        if chunk is None:
+            self._check_living(recording, object_)
+
+    def ciphertext(self, recording: str, object_: str, number: int) -> bytes:
+        """Return the age file of a chunk. Raises ``Refused`` ``not_found`` if there is none."""
+        chunk = self._index.chunk(recording, object_, number)
+        if chunk is None:
+            self._check_living(recording, object_)
+            raise Refused("not_found")
+        sealed = self._sealed(recording, chunk.line)
+        if sha256(sealed) != chunk.line.sha256:
+            raise InputError("E402", _DAMAGED)
+        return sealed
+
+    def _open(self, recording: str, line: Chunk) -> bytes:
+        """Return the content of a chunk."""
+        import pyrage  # noqa: PLC0415 - heavy
+
+        sealed = self._sealed(recording, line)
+        identity = self._keys.identity(recording, line.track)  # destroyed while the bucket answers?
+        if identity is None:
+            raise Refused("left")
+        digest = self._pool.submit(sha256, sealed)
+        try:
+            content: bytes | None = pyrage.decrypt(sealed, [identity])
+        except pyrage.DecryptError:
+            content = None
+        if content is None or digest.result() != line.sha256:
+            raise InputError("E402", _DAMAGED)
+        return content
+
+    def _sealed(self, recording: str, line: Chunk) -> bytes:
+        """Return a chunk's age file, from disk or bucket."""
+        name = chunk_key(recording, line.track, line.number)
+        try:
+            sealed = self._parts.sealed(name)
+        except OSError:
+            raise Refused("unavailable") from None
+        if sealed is None:
+            self._check_living(recording, line.track)
+            raise InputError("E402", _DAMAGED)
+        return sealed
+
+    def _check_living(self, recording: str, object_: str) -> None:
+        if not self._index.is_living(recording, object_):
+            raise Refused("left")
+
+
+class Erasures:
+    """Carry out what the index notes as to be erased. The caller locks the recording."""
+
+    def __init__(
+        self,
+        parts: VaultParts,
+        on_erased: Callable[[str, bool], None],
+        on_step: Callable[[str], None],
+    ) -> None:
+        self._index, self._keys, self._files = parts.index, parts.keys, parts.files
+        self._on_erased, self._step = on_erased, on_step
+        self._has_bucket = parts.bucket is not None
+
+    def resume(self, recording: str) -> None:
+        """Carry out the erasures of a recording, from the step on that each has reached.
+
+        Raises ``OSError``, ``Refused``, and what ``on_erased`` raises.
+        """
+        erasures = self._index.erasures(recording)
+        for erasure in erasures:
+            self._erase(erasure)
+        if erasures:
+            self._index.cut_log()
+
+    def _erase(self, erasure: PendingErasure) -> None:
+        is_whole, step = not erasure.object, erasure.step
+        if step == "keys":
+            objects = None if is_whole else [erasure.object]
+            self._keys.destroy(erasure.recording, objects)
+            self._step("erase: keys")
+            self._index.advance(erasure, step := "journal")
+            self._step("erase: keys noted")
+        if step == "journal":
+            self._on_erased(erasure.recording, is_whole)
+            self._step("erase: journal")
+            self._index.advance(erasure, step := "objects")
+            self._step("erase: journal noted")
+        if step == "objects":
+            self._files.remove(prefix(erasure.recording, erasure.object))
+            self._step("erase: files")
+            self._index.advance(erasure, "bucket" if self._has_bucket else None)
+            self._step("erase: files noted")
+
+    def remove_strays(self, recording: str) -> None:
+        """Remove files whose upload has ended, and the one whose line a crash left uncommitted.
+
+        More than one, or another than the next of its track, is left for ``verify`` to report:
+        lines were lost then.
+        """
+        strays, uploaded = list[str](), list[str]()
+        for name in self._files.keys(prefix(recording)):
+            object_, number = read_key(name)
+            if self._index.chunk(recording, object_, number) is None:
+                last = self._index.last(recording, object_)
+                is_next = number == (last.line.number + 1 if last else 0)
+                strays += [name] if is_next else [name, ""]
+            elif self._index.is_uploaded(recording, object_, number):
+                uploaded.append(name)
+        with suppress(OSError):
+            for name in [*uploaded, *(strays if len(strays) == 1 else ())]:
+                self._files.remove(name)

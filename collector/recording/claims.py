@@ -1,0 +1,192 @@
+"""Check what is said of recordings in a recorder's directory, which may be in use and is not
+changed."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from collector.claims.document import RECORDING_CHECKS, Check
+from collector.claims.verification import ClaimFinding
+from collector.errors import CollectorError
+from collector.ledger import opened
+from collector.ledger.entry import Entry
+from collector.ledger.signing import KEY_NAME
+from collector.recording import grants, journal
+from collector.recording.grants import read_rows
+from collector.recording.names import MIXED
+from collector.recording.notices import DIGESTS
+from collector.recording.opening import open_vault
+from collector.recording.refusals import Refused
+from collector.recording.vault import Vault
+
+__all__ = ["Place", "counts", "directory_findings", "look"]
+
+_Findings = Iterator[tuple[Check, ClaimFinding]]
+_LATE_SECONDS = 2 * 3600.0
+"""How much later than due a recording may be erased, as with records (docs/retention.md)."""
+
+
+class Place(NamedTuple):
+    """A recorder's directory, and its bucket with options, if it has one."""
+
+    directory: Path
+    bucket: str | None = None
+    options: Mapping[str, str] | None = None
+
+
+@dataclass
+class _History:
+    """What the ledger has of a recording: how often what was done, and who stays by now."""
+
+    done: Counter[str] = field(default_factory=Counter)
+    staying: set[str] = field(default_factory=set)
+    unknown_notices: int = 0
+
+
+def look(place: Place) -> dict[Check, tuple[ClaimFinding, ...]]:
+    """Look at a recorder's directory, and return the findings of each check: a note if there is no
+    recording in it."""
+    if not (place.directory / grants.FILE_NAME).is_file():
+        message = "there is no recording in the recorder's directory"
+        return dict.fromkeys(RECORDING_CHECKS, (ClaimFinding(message, is_note=True),))
+    found: dict[Check, list[ClaimFinding]] = {check: [] for check in RECORDING_CHECKS}
+    try:
+        for check, finding in directory_findings(place):
+            found[check].append(finding)
+    except (CollectorError, Refused, OSError, sqlite3.Error):
+        message = "the recorder's directory cannot be read"
+        return dict.fromkeys(RECORDING_CHECKS, (ClaimFinding(message, is_open=True),))
+    return {check: tuple(findings) for check, findings in found.items()}
+
+
+def counts(directory: Path) -> dict[str, dict[str, int]] | None:
+    """Return the counts of a recorder's ledger: recordings, choices and accesses; ``None`` without
+    a ledger. Raises ``DeliveryError`` E507."""
+    if not (directory / journal.FILE_NAME).is_file():
+        return None
+    recordings, choices, accesses = defaultdict[str, set[str]](set), Counter[str](), Counter[str]()
+    with opened(directory / journal.FILE_NAME) as ledger:
+        for entry in ledger.entries():
+            what, outcome = entry.fact("what") or "", entry.fact("outcome")
+            if entry.kind == "recording":
+                recordings[what].add(entry.fact("recording") or "")
+                choices[what] += entry.fact("who") is not None
+            elif entry.kind == "access":
+                accesses["done" if outcome == "done" else "refused"] += 1
+    erased, started = recordings["erase"], recordings["start"]
+    return {
+        "recordings": {
+            "kept": len(started - erased),
+            "unstarted": len(recordings["request"] - started - erased),
+            "erased": len(erased),
+        },
+        "choices": {each: choices[each] for each in ("stay", "leave", "withdraw")},
+        "accesses": {each: accesses[each] for each in ("done", "refused")},
+    }
+
+
+def directory_findings(place: Place) -> _Findings:
+    """Yield what is wrong in a recorder's directory, with the check that it is a finding of."""
+    yield from _modes(place.directory)
+    histories = defaultdict[str, _History](_History)
+    if not (place.directory / journal.FILE_NAME).is_file():
+        message = "there are recordings, and no ledger of what was done with them"
+        for check in RECORDING_CHECKS:
+            if check != "storage":
+                yield check, ClaimFinding(message, is_open=True)
+    else:
+        with opened(place.directory / journal.FILE_NAME) as ledger:
+            flaws = ledger.verify().flaws
+            for entry in ledger.entries():
+                _follow(histories, entry)
+        yield from (("access", ClaimFinding(f"the recorder's ledger: {flaw}")) for flaw in flaws)
+    yield from _recordings(place, histories)
+
+
+def _modes(directory: Path) -> _Findings:
+    """Check that no other user of the machine can get at a file."""
+    files = (each for each in directory.rglob("*") if each.is_file() and not each.is_symlink())
+    if shared := sum(bool(each.stat().st_mode & 0o077) for each in (directory, *files)):
+        yield "access", ClaimFinding(f"other users may get at {shared} of the recorder's files")
+
+
+def _follow(histories: Mapping[str, _History], entry: Entry) -> None:
+    """Add an entry to the history of its recording."""
+    if entry.kind != "recording" or (recording := entry.fact("recording")) is None:
+        return
+    history, what = histories[recording], entry.fact("what") or ""
+    history.done[what] += 1
+    who = entry.fact("who")
+    if what == "stay" and who is not None:
+        history.staying.add(who)
+        history.unknown_notices += entry.fact("notice") not in DIGESTS.values()
+    if what in ("leave", "withdraw") and who is not None:
+        history.staying.discard(who)
+
+
+def _recordings(place: Place, histories: Mapping[str, _History]) -> _Findings:
+    """Compare the recordings that there are with what was done, by the ledger."""
+    rows, now = read_rows(place.directory), time.time()
+    late = sum(each.due is not None and each.due + _LATE_SECONDS < now for each in rows)
+    if late:
+        yield "storage", ClaimFinding(f"{late} recordings are there after their time")
+    unasked = sum(not histories[each.id].done["request"] for each in rows)
+    if unasked:
+        yield "grant", ClaimFinding(f"{unasked} recordings have no request by a host in the ledger")
+    listed = {each.id for each in rows}
+    lost = sum(
+        each.done["request"] > 0 and not each.done["erase"] and recording not in listed
+        for recording, each in histories.items()
+    )
+    if lost:
+        yield (
+            "access",
+            ClaimFinding(f"{lost} recordings of the ledger are not in its file"),
+        )
+    if unknown := sum(histories[each.id].unknown_notices for each in rows):
+        yield "notice", ClaimFinding(f"{unknown} choices do not name a notice that is shipped")
+    if not (place.directory / KEY_NAME).is_file():
+        yield "access", ClaimFinding("the key of the recorder's ledger is not there", is_open=True)
+        return
+    options = place.options
+    vault = open_vault(place.directory, bucket=place.bucket, options=options, is_reader=True)
+    with closing(vault):
+        full = vault.recordings()
+        listed = {each.id for each in read_rows(place.directory)}  # which come before any content
+        if unlisted := len(set(full) - listed):
+            yield "grant", ClaimFinding(f"{unlisted} recordings have content, and no grant")
+        for row in rows:
+            if row.state != "erased":
+                yield from _recording(vault, row.id, histories[row.id])
+            elif vault.verify(row.id):
+                yield "storage", ClaimFinding("a recording that was erased is still there")
+
+
+def _recording(vault: Vault, recording: str, history: _History) -> _Findings:
+    """Check a recording: that it was started, that the members in it stay, and that it holds."""
+    tracks = vault.tracks(recording)
+    if tracks and not history.done["start"]:
+        yield (
+            "grant",
+            ClaimFinding("a recording has content, and no start by its host in the ledger"),
+        )
+    owners = {each.owner_mark for each in tracks} - {MIXED}
+    if others := owners - history.staying:
+        message = f"a recording has tracks of {len(others)} members who did not choose to stay"
+        yield "choice", ClaimFinding(message)
+        yield "notice", ClaimFinding(message)
+    try:
+        findings = vault.verify(recording)
+    except Refused:
+        message = "the bucket of recordings cannot be read"
+        yield "access", ClaimFinding(message, is_open=True)
+        yield "storage", ClaimFinding(message, is_open=True)
+    else:
+        yield from (("access", ClaimFinding(f"a recording: {finding}")) for finding in findings)

@@ -1,0 +1,101 @@
+"""SQLite files of the recorder: private, durable at each commit, and overwritten where rows are
+deleted."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+from collector.errors import ConfigError
+from collector.file_modes import make_private
+from collector.recording.refusals import Refused
+from collector.sqlite.compaction import compact, empty_log, remove_copies
+from collector.sqlite.files import make_durable
+
+__all__ = ["Database"]
+
+_LOG_LIMIT = f"journal_size_limit = {4 << 20}"
+_BUSY_SECONDS = 10.0
+
+
+class Database:
+    """A database with one connection, which the threads of a process share under ``lock``.
+
+    Raises ``ConfigError`` E203 if the file cannot be made or is no database.
+    """
+
+    def __init__(self, path: Path, tables: str) -> None:
+        self._path = path
+        self.lock: RLock = RLock()
+        try:
+            make_private(path)
+            self._db = sqlite3.connect(
+                path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            with ExitStack() as opened:
+                opened.callback(self._db.close)
+                make_durable(self._db, _LOG_LIMIT)
+                self._db.executescript(tables)
+                make_private(path)
+                remove_copies(path)
+                opened.pop_all()
+        except (OSError, sqlite3.Error):
+            message = "a file of the recorder cannot be made or read; check its directory"
+            raise ConfigError("E203", message) from None
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Run statements as one transaction, which is on disk when this returns. Raises ``Refused``
+        ``full`` or ``unavailable`` when SQLite cannot do it, with nothing changed."""
+        with self.lock:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._db
+                    self._db.execute("COMMIT")
+                finally:
+                    if self._db.in_transaction:
+                        with suppress(sqlite3.Error):
+                            self._db.execute("ROLLBACK")
+            except sqlite3.Error as error:
+                raise _refused(error) from None
+
+    def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Return the rows of a query. Raises ``Refused`` ``unavailable``."""
+        with self.lock:
+            try:
+                return self._db.execute(statement, values).fetchall()
+            except sqlite3.Error as error:
+                raise _refused(error) from None
+
+    def cut_log(self) -> bool:
+        """Truncate the write-ahead log; return whether that was done: a process that reads an
+        earlier state prevents it."""
+        with self.lock, suppress(sqlite3.Error):
+            return empty_log(self._db, self._path, seconds=1.0)
+        return False
+
+    def compact(self) -> bool:
+        """Write the file anew, without what was deleted; return whether that was done."""
+        with self.lock, suppress(sqlite3.Error, OSError, MemoryError):
+            compact(self._db, self._path)
+            return True
+        return False
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self.lock:
+            self._db.close()
+
+
+def _refused(error: sqlite3.Error) -> Refused:
+    is_full = error.sqlite_errorcode == sqlite3.SQLITE_FULL if _has_code(error) else False
+    return Refused("full" if is_full else "unavailable")
+
+
+def _has_code(error: sqlite3.Error) -> bool:
+    return hasattr(error, "sqlite_errorcode")

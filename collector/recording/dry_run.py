@@ -1,0 +1,348 @@
+"""Make recordings in a temporary directory, and try to break each promise about them.
+
+Every trial is a real ``Recorder`` with its vault and its ledger; only the clock is moved by hand. A
+finding names a rule (a code of ``REFUSALS``) that was not kept, and holds no value.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal
+
+from collector.claims.document import Check
+from collector.claims.verification import ClaimFinding
+from collector.errors import CollectorError
+from collector.ledger import opened
+from collector.recording.access import Caller, Verifier, create_key, issue, key_set
+from collector.recording.grant import Terms
+from collector.recording.journal import FILE_NAME
+from collector.recording.jwks import KeySource
+from collector.recording.names import MIXED, Role
+from collector.recording.notices import DIGESTS, Notice
+from collector.recording.recorder import NewChunk, Recorder
+from collector.recording.refusals import Refused
+
+__all__ = ["TRIALS", "Search", "TrialRecorder", "run"]
+
+Search = Callable[[Iterable[Path], Sequence[str]], object]
+"""Finds texts in directories, however they are packed: truthy if it does."""
+
+_MEETING, _HOST, _GUEST, _LATE = "meeting", "host-1", "guest-1", "late-1"
+_DAY = 86_400.0
+
+
+class TrialRecorder:
+    """A recorder in a directory of its own, and a recording with two members on its roster."""
+
+    def __init__(self, directory: Path, canary: str, *, recipient: str | None = None) -> None:
+        directory.mkdir(mode=0o700)
+        self.directory = directory
+        self.now: float = time.time()
+        self.content: bytes = canary.encode() * 64
+        self.recorder: Recorder = Recorder(directory, clock=lambda: self.now)
+        self.id: str
+        self.notice: str
+        self.id, self.notice = self.recorder.request(self.caller("host"), _terms(recipient))
+        self.numbers: dict[str, int] = {}
+        self.join(_HOST, _GUEST)
+
+    def caller(self, role: Role, subject: str = _HOST, meeting: str = _MEETING) -> Caller:
+        """Return a caller whose token is valid."""
+        return Caller(role, subject, meeting, secrets.token_hex(8), self.now + 60)
+
+    def join(self, *members: str) -> None:
+        """Put members on the roster."""
+        for member in members:
+            self.recorder.join(self.caller("platform", "backend"), self.id, member)
+
+    def stay(self, *members: str, notice: str = "") -> None:
+        """Let members choose to stay."""
+        for member in members:
+            caller = self.caller("participant", member)
+            self.recorder.choose(caller, self.id, "stay", notice or self.notice)
+
+    def control(self, action: Literal["start", "pause", "resume", "stop"]) -> None:
+        """Let the host act."""
+        self.recorder.control(self.caller("host"), self.id, action)
+
+    def send(
+        self, owner: str, *, track: str = "", kind: str = "audio", by: Caller | None = None
+    ) -> None:
+        """Deliver the next chunk of a member's track, or of the mix."""
+        name = track or owner
+        number = self.numbers.get(name, 0)
+        chunk = NewChunk(name, number, self.content, kind, owner)
+        self.recorder.add_chunk(by or self.caller("media", "media-1"), self.id, chunk)
+        self.numbers[name] = number + 1
+
+    def read(self, track: str, role: Role = "viewer", meeting: str = _MEETING) -> bytes:
+        """Read a track to its end."""
+        caller = self.caller(role, "viewer-1", meeting)
+        reader = self.recorder.open_track(caller, self.id, track)
+        return reader.sealed(0) if reader.is_sealed else b"".join(reader.read(0, None))
+
+    def tracks(self) -> set[str]:
+        """Return the names of the tracks that are there."""
+        return {each.name for each in self.recorder.tracks(self.caller("viewer"), self.id)}
+
+    def depart(self, member: str) -> None:
+        """Take a member off the roster."""
+        self.recorder.depart(self.caller("platform", "backend"), self.id, member)
+
+    def files(self) -> list[Path]:
+        """Return the files with sealed content."""
+        return [each for each in self.directory.rglob("*.age") if each.is_file()]
+
+
+def _terms(recipient: str | None, *, is_local: bool | None = None) -> Terms:
+    return Terms(
+        meeting=_MEETING,
+        storage="cloud" if recipient is None and not is_local else "local",
+        recipient=recipient,
+        kinds=frozenset({"audio", "chat"}),
+        retention=_DAY,
+        medium="audio",
+        language="en",
+    )
+
+
+def _refused(rule: str, attempt: str, action: Callable[[], object]) -> Iterator[ClaimFinding]:
+    """Expect a refusal by a code."""
+    try:
+        action()
+    except Refused as refused:
+        if refused.code != rule:
+            message = f"{attempt}: refused as `{refused.code}`, not as `{rule}`"
+            yield ClaimFinding(message, rule, is_open=True)
+    else:
+        yield ClaimFinding(f"{attempt}: not refused as `{rule}`", rule)
+
+
+def _kept(trial: TrialRecorder, *tracks: str) -> Iterator[ClaimFinding]:
+    """Expect exactly these tracks, with what was taken and nothing else."""
+    found = trial.tracks()
+    if others := found ^ set(tracks):
+        yield ClaimFinding(
+            f"{len(others)} tracks are there that should not be, or the other way round"
+        )
+    for track in sorted(found & set(tracks)):
+        if trial.read(track) != trial.content * trial.numbers[track]:
+            yield ClaimFinding("a track does not hold what was taken, and nothing else")
+
+
+# -- the promises ---------------------------------------------------------------------------------
+
+
+def _grant(trial: TrialRecorder, search: Search) -> Iterator[ClaimFinding]:
+    """Content is taken only while the host's grant is open, and of a kind that it covers."""
+    trial.stay(_HOST, _GUEST)
+    yield from _refused("announced", "a chunk before the start", lambda: trial.send(_GUEST))
+    trial.control("start")
+    trial.send(_GUEST)
+    picture = lambda: trial.send(_GUEST, track="picture", kind="video")  # noqa: E731
+    yield from _refused("kind", "a picture where sound was granted", picture)
+    trial.control("pause")
+    yield from _refused("paused", "a chunk in a pause", lambda: trial.send(_GUEST))
+    trial.control("resume")
+    trial.send(_GUEST)
+    trial.depart(_HOST)
+    yield from _refused("paused", "a chunk while the host is away", lambda: trial.send(_GUEST))
+    trial.now += 61
+    trial.recorder.tick()
+    yield from _refused("closed", "a chunk a minute later", lambda: trial.send(_GUEST))
+    yield from _kept(trial, _GUEST)
+
+
+def _notice(trial: TrialRecorder, search: Search) -> Iterator[ClaimFinding]:
+    """Members are told by sound and picture, and choose with the digest of one of them."""
+    caller, shipped = trial.caller("participant", _GUEST), Notice("en", "audio", "cloud")
+    sent = [trial.recorder.notice(caller, trial.id, "wav")]
+    sent.append(trial.recorder.notice(caller, trial.id, "png"))
+    digests = {sha256(each).hexdigest() for each in sent}
+    if sent != [shipped.wav, shipped.png] or digests != shipped.digests:
+        yield ClaimFinding("the notice that members get is not the one that is shipped")
+    if not shipped.digests <= {*DIGESTS.values()} or trial.notice not in digests:
+        yield ClaimFinding("a notice does not have the digest that it is known by")
+    other = Notice("id", "audio", "local").digest
+    choice = lambda: trial.stay(_GUEST, notice=other)  # noqa: E731
+    yield from _refused("notice", "a choice by another notice", choice)
+    trial.control("start")
+    yield from _refused("pending", "a chunk without a choice", lambda: trial.send(_GUEST))
+    trial.stay(_GUEST)
+    trial.send(_GUEST)
+    trial.control("stop")
+    yield from _kept(trial, _GUEST)
+
+
+def _choice(trial: TrialRecorder, search: Search) -> Iterator[ClaimFinding]:
+    """Nothing is taken of a member who has not chosen or who leaves, and what was taken goes."""
+
+    def mix() -> None:
+        trial.send(MIXED, track="mix")
+
+    trial.stay(_HOST)
+    trial.control("start")
+    yield from _refused("pending", "a chunk of a pending member", lambda: trial.send(_GUEST))
+    yield from _refused("pending", "a mix with a pending member", mix)
+    trial.stay(_GUEST)
+    trial.send(_HOST)
+    trial.send(_GUEST)
+    mix()
+    foreign = trial.caller("participant", _GUEST)
+    chunk = lambda: trial.send(_HOST, by=foreign)  # noqa: E731
+    yield from _refused("owner", "a chunk of another member's track", chunk)
+    trial.join(_LATE)
+    yield from _refused("pending", "a mix with a member who joined late", mix)
+    trial.depart(_LATE)
+    leaver = trial.caller("participant", _GUEST)
+    trial.recorder.choose(leaver, trial.id, "leave", trial.notice)
+    yield from _refused("left", "a chunk of a member who left", lambda: trial.send(_GUEST))
+    yield from _refused("left", "a mix that was destroyed", mix)
+    trial.depart(_GUEST)
+    trial.send(_HOST)
+    trial.control("stop")
+    yield from _kept(trial, _HOST)
+    yield from _refused("left", "reading what a member took back", lambda: trial.read(_GUEST))
+    trial.recorder.withdraw(trial.caller("participant", _HOST), trial.id)
+    if trial.tracks() or trial.files():
+        yield ClaimFinding("content is there that was withdrawn after the recording", "left")
+
+
+def _storage(trial: TrialRecorder, search: Search) -> Iterator[ClaimFinding]:
+    """In the cloud everything is sealed, with a key for each track; locally only the host can open
+    it; both go when their time is over."""
+    from pyrage import decrypt, x25519  # noqa: PLC0415 - heavy
+
+    own = x25519.Identity.generate()
+    place = trial.directory.with_name("storage-local")
+    local = TrialRecorder(
+        place, trial.content[: len(trial.content) // 64].decode(), recipient=str(own.to_public())
+    )
+    with closing(local.recorder):
+        for each in (trial, local):
+            each.stay(_GUEST)
+            each.control("start")
+            each.send(_GUEST)
+            each.control("stop")
+        yield from _kept(trial, _GUEST)
+        reader = local.recorder.open_track(local.caller("viewer"), local.id, _GUEST)
+        open_it = lambda: b"".join(reader.read(0, None))  # noqa: E731
+        yield from _refused("forbidden", "opening a local recording here", open_it)
+        if decrypt(reader.sealed(0), [own]) != local.content:
+            yield ClaimFinding("the host's key does not open a local recording")
+        yield from _search(trial, search)
+        for each in (trial, local):
+            each.now += 4 * _DAY
+            each.recorder.tick()
+            if each.files():
+                yield ClaimFinding("content is there after its time")
+            tracks = lambda at=each: at.tracks()  # noqa: E731
+            yield from _refused("erased", "reading after that", tracks)
+    both = lambda: _terms(None, is_local=True)  # noqa: E731
+    yield from _refused("terms", "local storage without the host's key", both)
+
+
+def _search(trial: TrialRecorder, search: Search) -> Iterator[ClaimFinding]:
+    """Search every file for what was recorded, and for something that is there."""
+    canary = trial.content[: len(trial.content) // 64].decode()
+    if search([trial.directory], [canary]):
+        yield ClaimFinding("content is on disk that is not encrypted")
+    plant = trial.directory / "plant"
+    plant.write_text(f"before {canary} after")
+    if not search([plant], [canary]):
+        yield ClaimFinding("the search does not find what is there", is_open=True)
+    plant.unlink()
+
+
+def _access(trial: TrialRecorder, search: Search) -> Iterator[ClaimFinding]:
+    """Only callers with the right open a recording, and each try is in the ledger."""
+    trial.stay(_GUEST)
+    trial.control("start")
+    trial.send(_GUEST)
+    yield from _refused("open", "reading while it records", lambda: trial.read(_GUEST))
+    trial.control("stop")
+    before = _accesses(trial)
+    yield from _kept(trial, _GUEST)
+    for role in ("participant", "media", "platform", "auditor"):
+        read = lambda by=role: trial.read(_GUEST, by)  # noqa: E731
+        yield from _refused("forbidden", f"reading in the role {role}", read)
+    other = lambda: trial.read(_GUEST, meeting="another")  # noqa: E731
+    yield from _refused("not_found", "reading with another meeting's token", other)
+    if _accesses(trial) - before < 6:
+        yield ClaimFinding("not every access is in the ledger")
+    yield from _tokens(trial)
+    caller = trial.caller("host")
+    trial.recorder.answer_to(caller, b"a request")
+    again = lambda: trial.recorder.answer_to(caller, b"another request")  # noqa: E731
+    yield from _refused("replayed", "a token for a second request", again)
+    with opened(trial.directory / FILE_NAME) as ledger:
+        yield from (ClaimFinding(f"ledger: {flaw}") for flaw in ledger.verify().flaws)
+    if trial.recorder.verify(trial.id):
+        yield ClaimFinding("what was recorded does not hold")
+    sealed = trial.files()[0]
+    data = bytearray(sealed.read_bytes())
+    data[len(data) // 2] ^= 1
+    sealed.write_bytes(data)
+    if not trial.recorder.verify(trial.id):
+        yield ClaimFinding("a changed bit is not found")
+
+
+def _accesses(trial: TrialRecorder) -> int:
+    with opened(trial.directory / FILE_NAME) as ledger:
+        return sum(each.kind == "access" for each in ledger.entries())
+
+
+def _tokens(trial: TrialRecorder) -> Iterator[ClaimFinding]:
+    """Tokens are verified: for the meeting, by the platform's key, in time."""
+    keys = [trial.directory / name for name in ("key", "other-key")]
+    for each in keys:
+        create_key(each)
+    known = trial.directory / "keys.json"
+    known.write_bytes(key_set(keys[0]))
+    verifier = Verifier(KeySource(str(known)))
+
+    def verify(key: Path, meeting: str, later: float = 0) -> Caller:
+        token = issue(key, meeting=_MEETING, role="viewer", subject="viewer-1", seconds=60)
+        return verifier.verify(token.encode(), meeting, time.time() + later)
+
+    if verify(keys[0], _MEETING).role != "viewer":
+        yield ClaimFinding("a valid token is not understood", is_open=True)
+    yield from _refused("not_found", "another meeting", lambda: verify(keys[0], "another"))
+    yield from _refused("not_found", "another key", lambda: verify(keys[1], _MEETING))
+    yield from _refused("expired", "an old token", lambda: verify(keys[0], _MEETING, 600))
+
+
+TRIALS: dict[Check, Callable[[TrialRecorder, Search], Iterator[ClaimFinding]]] = {
+    "grant": _grant,
+    "notice": _notice,
+    "choice": _choice,
+    "storage": _storage,
+    "access": _access,
+}
+"""The trials, by the check of the claims that each is of."""
+
+
+def run(
+    folder: Path, canary: str, search: Search, trials: Iterable[Check] = tuple(TRIALS)
+) -> dict[Check, tuple[ClaimFinding, ...]]:
+    """Run trials, each in a directory of its own below ``folder``, and return what each found.
+
+    A trial that cannot go on is open: it shows nothing.
+    """
+    found: dict[Check, tuple[ClaimFinding, ...]] = {}
+    for name in trials:
+        findings: list[ClaimFinding] = []
+        try:
+            made = TrialRecorder(folder / name, canary)
+            with closing(made.recorder):
+                findings.extend(TRIALS[name](made, search))
+        except (Refused, CollectorError, OSError) as error:
+            code = error.code if isinstance(error, Refused | CollectorError) else "I/O"
+            findings.append(ClaimFinding(f"the trial could not go on ({code})", is_open=True))
+        found[name] = tuple(findings)
+    return found

@@ -1,0 +1,156 @@
+"""The recorder's ledger: what was done with recordings, what was looked at, when, and by whom.
+
+It is a file of the spool's format, in which there are entries and no batches, so ``collector
+ledger`` verifies, exports and checkpoints it as it does that of a sidecar. An entry names no
+meeting, track or member: ``who`` is the HMAC of the token's subject, under a secret of the
+directory, which compares entries, and leads to no person where the secret is destroyed.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import secrets
+import sqlite3
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+from collector.errors import ConfigError
+from collector.file_modes import write_private
+from collector.ledger import Note
+from collector.ledger.journal import append_all
+from collector.recording.access import Caller
+from collector.recording.refusals import REFUSALS, Refused
+from collector.spool.file import SpoolFile
+from collector.spool.lock import Lock
+from collector.spool.recover import open_file
+from collector.sqlite.files import sync
+
+__all__ = ["ACTIONS", "FILE_NAME", "OUTCOMES", "SECRET_NAME", "Journal"]
+
+FILE_NAME = "spool.db"
+"""The name by which ``collector ledger`` finds the file."""
+SECRET_NAME = "subjects.key"  # noqa: S105 - a name
+_SECRET_BYTES = 32
+ACTIONS: frozenset[str] = frozenset(
+    "request announce start pause resume stop close handover accept join depart stay leave withdraw"
+    " expire erase rotate notice track manifest chunk events list verify open".split()
+)
+"""What was done with a recording, or looked at in one."""
+OUTCOMES: frozenset[str] = frozenset(
+    {"done", "stopped", "host_absent", "expired", "restarted", *REFUSALS}
+)
+"""What came of it: done, why a recording was closed, or the code of a refusal."""
+
+
+class Journal:
+    """The ledger in a recorder's directory, which it locks until ``close``; use from any thread.
+
+    Each method returns when its entries are on disk. Raises ``InUse`` where another process has the
+    directory, ``ConfigError`` E203 where it cannot be used.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / FILE_NAME
+        self._mutex = threading.Lock()
+        self._file: SpoolFile | None = None
+        self._lock = Lock(directory)
+        try:
+            self._secret = _secret(directory / SECRET_NAME)
+            self.checkpoint("start")
+        except BaseException as error:
+            self._release()
+            if not isinstance(error, OSError | Refused):
+                raise
+        if self._file is None:
+            message = "the recorder's ledger cannot be opened or written; check its directory"
+            raise ConfigError("E203", message)
+
+    def __repr__(self) -> str:
+        return "<Journal>"
+
+    def add(
+        self,
+        kind: Literal["recording", "access"],
+        what: str,
+        *,
+        recording: str | None = None,
+        caller: Caller | None = None,
+        notice: str | None = None,
+        outcome: str = "done",
+    ) -> None:
+        """Add an entry: of a change of a recording, or of an access to one.
+
+        ``what`` is one of ``ACTIONS``, ``outcome`` one of ``OUTCOMES``; ``recording`` is an id;
+        ``caller`` is ``None`` where the recorder acts by itself; ``notice`` is the digest that came
+        with a choice. Raises ``Refused``, ``unavailable``, if it cannot be written now: nothing may
+        be done or shown then. Raises ``ValueError`` for other words.
+        """
+        if what not in ACTIONS or outcome not in OUTCOMES:
+            raise ValueError("an entry states words of closed lists")
+        note = Note.of(
+            kind,
+            recording=recording,
+            what=what,
+            role=None if caller is None else caller.role,
+            who=None if caller is None else self.who(caller.subject),
+            notice=notice,
+            outcome=outcome,
+        )
+        self._append(note)
+
+    def checkpoint(self, at: Literal["start", "stop", "hour", "asked"]) -> None:
+        """Add a checkpoint. Raises ``Refused``, ``unavailable``."""
+        self._append(Note.of("checkpoint", at=at))
+
+    def who(self, subject: str) -> str:
+        """Return what stands for a subject in this ledger: 64 hexadecimal digits."""
+        return hmac.digest(self._secret, subject.encode(), "sha256").hex()
+
+    def close(self) -> None:
+        """Add a last checkpoint, and unlock the directory."""
+        with suppress(Refused):
+            self.checkpoint("stop")
+        self._release()
+
+    def _append(self, note: Note) -> None:
+        with self._mutex:
+            try:
+                if self._file is None:
+                    self._file = open_file(self._path, (), ()).file
+                db = self._file.db
+                db.execute("BEGIN IMMEDIATE")
+                append_all(db, self._path, [note])
+                db.execute("COMMIT")
+            except (sqlite3.Error, OSError, ConfigError):
+                self._close_file()  # its state is unknown: the next entry opens it again
+            else:
+                return
+        raise Refused("unavailable")
+
+    def _release(self) -> None:
+        with self._mutex:
+            self._close_file()
+            self._lock.release()
+
+    def _close_file(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _secret(path: Path) -> bytes:
+    """Read the secret of a directory; create it (0600) if there is none. Raises ``OSError``."""
+    if not path.exists():
+        part = path.with_name(f"{path.name}.part")
+        part.unlink(missing_ok=True)
+        write_private(part, [secrets.token_bytes(_SECRET_BYTES)])
+        part.rename(path)
+        sync(path.parent)
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "rb") as file:
+        secret = file.read(_SECRET_BYTES + 1)
+    if len(secret) != _SECRET_BYTES:
+        raise OSError
+    return secret

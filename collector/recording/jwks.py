@@ -1,0 +1,210 @@
+"""The platform's public keys: a JSON Web Key Set, from a file or an https address.
+
+Only Ed25519 keys with a ``kid`` are taken from it; keys of other types are passed over. A document
+with a faulty Ed25519 key, a private key, or two keys of one ``kid`` is refused whole, and the keys
+before it stay. Nothing that a token says decides where keys come from.
+
+A refresh runs in a thread of its own and is begun at most every 30 s, however many tokens name an
+unknown key. Redirects are not followed, and proxies of the environment are not used.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import re
+import socket
+import ssl
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from joserfc.jwk import OKPKey
+
+from collector.errors import ConfigError
+from collector.recording.refusals import Refused
+
+__all__ = ["MAX_BYTES", "MAX_KEYS", "KeySource", "StrictDecoder", "parse_keys"]
+
+MAX_BYTES = 64 << 10
+"""Of a key set; the platform's has a few hundred."""
+MAX_KEYS = 50
+_REFRESH_SECONDS = 30.0
+"""The least time between two refreshes."""
+_FRESH_SECONDS = 300.0
+"""Keys that are older are refreshed when one is used, so that a withdrawn key ends."""
+_STALE_SECONDS = 3600.0
+"""Keys that are older, since no refresh succeeds, are not used any more."""
+_WAIT_SECONDS = 2.0
+"""How long a token with an unknown key waits for the refresh that runs."""
+_MAX_WAITING = 2
+"""How many tokens wait so at a time; others with unknown keys take no thread meanwhile."""
+_FETCH_SECONDS = 5.0
+"""For a connection, and for an answer."""
+_COORDINATE = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII).fullmatch
+_KID = re.compile(r"[!-~]{1,128}", re.ASCII).fullmatch
+
+
+class StrictDecoder(json.JSONDecoder):
+    """Decode JSON; raise ``ValueError`` where a name is there twice, and for NaN and Infinity."""
+
+    def __init__(self, **_options: Any) -> None:
+        super().__init__(object_pairs_hook=_members, parse_constant=_refuse)
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise ValueError("a name is there twice")
+    return members
+
+
+def _refuse(_constant: str) -> None:
+    raise ValueError("a number is not finite")
+
+
+def parse_keys(document: bytes) -> dict[str, OKPKey]:
+    """Return the Ed25519 keys of a key set (RFC 7517) by ``kid``.
+
+    Raises ``ValueError`` for a document that is none, is too large, or has a faulty key.
+    """
+    try:
+        if len(document) > MAX_BYTES:
+            raise ValueError("larger than 64 KiB")
+        listed = StrictDecoder().decode(document.decode("utf-8"))["keys"]
+        if not isinstance(listed, list) or len(listed) > MAX_KEYS:
+            raise ValueError("no list of at most 50 keys")
+        chosen = [each for each in listed if (each["kty"], each.get("crv")) == ("OKP", "Ed25519")]
+        keys = {str(each["kid"]): _key(each) for each in chosen if each.get("use", "sig") == "sig"}
+        if len(keys) == len([each for each in chosen if each.get("use", "sig") == "sig"]):
+            return keys
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
+        pass
+    raise ValueError("no set of Ed25519 keys, each with a `kid` of its own and without `d`")
+
+
+def _key(member: Mapping[str, Any]) -> OKPKey:
+    """Build a public key from its coordinate alone. Raises ``ValueError``."""
+    text, kid = member["x"], member["kid"]
+    is_sound = "d" not in member and member.get("alg", "Ed25519") in ("Ed25519", "EdDSA")
+    if not is_sound or not _COORDINATE(text) or not _KID(kid):
+        raise ValueError("a faulty key")
+    if base64.urlsafe_b64encode(base64.urlsafe_b64decode(f"{text}=")) != f"{text}=".encode():
+        raise ValueError("a faulty coordinate")
+    return OKPKey.import_key({"kty": "OKP", "crv": "Ed25519", "x": text})
+
+
+class KeySource:
+    """The keys of a key set at a path, or an address that begins with ``https://``.
+
+    ``context`` verifies the certificate of that address; by default by the system's authorities.
+    Raises ``ConfigError`` E203 where the file holds no such set. An address may fail for now: then
+    ``find`` raises ``Refused``, ``unavailable``, until it answers.
+    """
+
+    def __init__(
+        self,
+        location: str,
+        *,
+        context: ssl.SSLContext | None = None,
+        interval: float = _REFRESH_SECONDS,
+    ) -> None:
+        self._url = urlsplit(location) if location.startswith("https://") else None
+        self._path = Path(location)
+        self._context = context
+        self._interval = interval
+        self._keys: Mapping[str, OKPKey] = {}
+        self._lock = threading.Lock()
+        self._began = self._loaded = -_STALE_SECONDS
+        self._done = threading.Event()
+        self._waiting = threading.BoundedSemaphore(_MAX_WAITING)
+        self.is_failing: bool = False
+        """Whether the last refresh failed."""
+        self._begin()
+        self._done.wait(2 * _FETCH_SECONDS)
+        if self._url is None and not self._keys:
+            message = "the file of `recorder.keys` is no JSON Web Key Set with an Ed25519 key"
+            raise ConfigError("E203", message)
+
+    def __repr__(self) -> str:
+        return "<KeySource>"
+
+    def find(self, kid: str) -> OKPKey | None:
+        """Return the key of a ``kid``; ``None`` for an unknown one, which causes a refresh if the
+        last one is long enough ago, and may wait for it up to 2 s: call it from a worker thread.
+
+        Raises ``Refused``, ``unavailable``, while there are no keys to compare with.
+        """
+        if kid not in self._keys or monotonic() - self._loaded > _FRESH_SECONDS:
+            self._begin()
+        if kid not in self._keys and self._waiting.acquire(blocking=False):
+            try:
+                self._done.wait(_WAIT_SECONDS)
+            finally:
+                self._waiting.release()
+        if not self._keys or monotonic() - self._loaded > _STALE_SECONDS:
+            raise Refused("unavailable")
+        return self._keys.get(kid)
+
+    def _begin(self) -> None:
+        """Begin a refresh, unless one runs or the last one was begun a moment ago."""
+        with self._lock:
+            now = monotonic()
+            is_running = self._began > -_STALE_SECONDS and not self._done.is_set()
+            if is_running or now - self._began < self._interval:
+                return
+            self._began = now
+            self._done.clear()
+        threading.Thread(target=self._refresh, name="keys", daemon=True).start()
+
+    def _refresh(self) -> None:
+        is_failing = True
+        try:
+            keys = parse_keys(self._read() if self._url is None else self._fetch(self._url))
+            if keys:
+                self._keys, self._loaded, is_failing = keys, monotonic(), False
+        except Exception:  # noqa: BLE001, S110 - whatever it was, the keys before stay
+            pass
+        finally:
+            self.is_failing = is_failing
+            self._done.set()
+
+    def _read(self) -> bytes:
+        if not self._path.is_file():  # a pipe would be waited for
+            raise OSError
+        with self._path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+
+    def _fetch(self, url: SplitResult) -> bytes:
+        """Get a document of an address, within bytes and seconds. Raises ``Exception``."""
+        context = self._context or ssl.create_default_context()
+        connection = http.client.HTTPSConnection(
+            url.hostname or "", url.port, timeout=_FETCH_SECONDS, context=context
+        )
+        try:
+            connection.connect()
+            deadline = threading.Timer(_FETCH_SECONDS, _break, [connection.sock])
+            deadline.daemon = True
+            deadline.start()
+            try:
+                target = f"{url.path or '/'}{'?' if url.query else ''}{url.query}"
+                connection.request("GET", target, headers={"accept": "application/json"})
+                response = connection.getresponse()
+                if response.status != http.client.OK:
+                    raise OSError
+                return response.read(MAX_BYTES + 1)
+            finally:
+                deadline.cancel()
+        finally:
+            connection.close()
+
+
+def _break(connected: socket.socket) -> None:
+    """End a connection on which a server sends too slowly."""
+    with suppress(OSError):
+        connected.shutdown(socket.SHUT_RDWR)

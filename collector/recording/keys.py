@@ -1,0 +1,363 @@
+"""The keys of recordings: ``keys.db``, with every secret wrapped under ``master.key``.
+
+Each recording has a secret, under which repeated chunks are recognised, and each track of a cloud
+recording an age identity. They are wrapped with ChaCha20-Poly1305, bound to recording and track.
+Nothing of them is ever in a bucket or a manifest. A track's name and its owner's mark lie here too,
+and go with its key; what stays is a mark of the name under the recording's secret, by which a chunk
+of a destroyed track is refused.
+
+What is destroyed is overwritten in the file; then the log is cut and the file is written anew. A
+backup of ``keys.db`` still opens it while it has the master key that was in use at that time:
+``rotate`` wraps everything under a new master key and destroys the old one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+from collections.abc import Callable, Collection
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from collector.errors import ConfigError
+from collector.file_modes import write_private
+from collector.recording.database import Database
+from collector.recording.refusals import Refused
+from collector.sqlite.files import sync
+
+if TYPE_CHECKING:
+    from pyrage.x25519 import Identity, Recipient
+
+__all__ = ["Keys", "TrackKey", "makes_secret", "read_identity", "read_recipient"]
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, fact TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS recordings (
+  recording TEXT PRIMARY KEY, secret BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS tracks (
+  recording TEXT NOT NULL, mark BLOB NOT NULL, object TEXT NOT NULL, name TEXT, kind TEXT,
+  owner_mark TEXT, recipient TEXT, identity BLOB, PRIMARY KEY (recording, mark)
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX IF NOT EXISTS tracks_by_object ON tracks (recording, object);
+"""
+_BECH32 = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
+_COLUMNS = "object, name, kind, owner_mark, recipient"
+_MASTER, _NEXT = "master.key", "master.key.new"
+_MASTER_BYTES = 32
+_NONCE_BYTES = 12
+_OWN = ""
+"""The object in whose place a recording's own secret is bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrackKey:
+    """A track: its random name, and its own; ``is_destroyed`` if only a mark is left of it."""
+
+    object: str
+    name: str = ""
+    kind: str = ""
+    owner_mark: str = ""
+    recipient: str = ""
+
+    @property
+    def is_destroyed(self) -> bool:
+        """Return whether its key was destroyed."""
+        return not self.recipient
+
+
+class Keys:
+    """The keys of a directory. Raises ``ConfigError`` E203 where they cannot be opened.
+
+    ``on_step`` is called with the name of each step of a rotation: tests end the process there. A
+    reader leaves a rotation to the process that is at it.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        on_step: Callable[[str], None] = lambda step: None,
+        *,
+        is_reader: bool = False,
+    ) -> None:
+        self._directory, self._on_step, self._is_reader = directory, on_step, is_reader
+        self._database = Database(directory / "keys.db", _TABLES)
+        with ExitStack() as opened:
+            opened.callback(self._database.close)
+            self._master = self._load_master()
+            opened.pop_all()
+
+    def __repr__(self) -> str:
+        return "<Keys of recordings>"
+
+    # -- recordings and tracks --------------------------------------------------------------------
+
+    def add_recording(self, recording: str) -> None:
+        """Make the secret of a recording, unless it has one."""
+        with self._database.transaction() as db:
+            wrapped = self._wrap(secrets.token_bytes(32), recording, _OWN)
+            db.execute("INSERT OR IGNORE INTO recordings VALUES (?, ?)", (recording, wrapped))
+
+    def secret(self, recording: str) -> bytes:
+        """Return the secret of a recording, 32 bytes. Raises ``Refused`` ``erased`` if there is
+        none."""
+        statement = "SELECT secret FROM recordings WHERE recording = ?"
+        with self._database.lock:  # the master key is the one that has wrapped it
+            rows = self._database.rows(statement, recording)
+            if not rows:
+                raise Refused("erased")
+            return self._unwrap(rows[0][0], recording, _OWN)
+
+    def has(self, recording: str) -> bool:
+        """Return whether there is anything of a recording."""
+        statement = "SELECT 1 FROM recordings WHERE recording = ?"
+        return bool(self._database.rows(statement, recording))
+
+    def find(self, recording: str, name: str) -> TrackKey | None:
+        """Return the track of that name, also if it was destroyed."""
+        mark = _mark(self.secret(recording), name)
+        rows = self._database.rows(
+            f"SELECT {_COLUMNS} FROM tracks WHERE recording = ? AND mark = ?",  # noqa: S608
+            *(recording, mark),
+        )
+        return _track(rows[0]) if rows else None
+
+    def tracks(self, recording: str) -> list[TrackKey]:
+        """Return the tracks of a recording that were not destroyed, by name."""
+        rows = self._database.rows(
+            f"SELECT {_COLUMNS} FROM tracks WHERE recording = ? AND name IS NOT NULL"  # noqa: S608
+            " ORDER BY name",
+            recording,
+        )
+        return [_track(row) for row in rows]
+
+    def add_track(
+        self, recording: str, name: str, kind: str, owner_mark: str, recipient: str | None
+    ) -> TrackKey:
+        """Make a track, with an identity of its own unless there is a ``recipient``."""
+        from pyrage.x25519 import Identity  # noqa: PLC0415 - heavy
+
+        object_, identity = secrets.token_hex(16), None
+        with self._database.transaction() as db:
+            mark = _mark(self.secret(recording), name)
+            if recipient is None:
+                made = Identity.generate()
+                recipient = str(made.to_public())
+                identity = self._wrap(str(made).encode(), recording, object_)
+            row = (recording, mark, object_, name, kind, owner_mark, recipient, identity)
+            db.execute("INSERT INTO tracks VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        return TrackKey(object_, name, kind, owner_mark, recipient)
+
+    def identity(self, recording: str, object_: str) -> Identity | None:
+        """Return what opens a track: ``None`` if it was destroyed, or never was here."""
+        statement = "SELECT identity FROM tracks WHERE recording = ? AND object = ?"
+        with self._database.lock:
+            rows = self._database.rows(statement, recording, object_)
+            if not rows or rows[0][0] is None:
+                return None
+            return read_identity(self._unwrap(rows[0][0], recording, object_).decode())
+
+    def destroy(self, recording: str, objects: Collection[str] | None = None) -> None:
+        """Destroy the keys of tracks, or all that is here of a recording. Raises ``Refused`` if
+        that cannot be done now; some may be destroyed then."""
+        with self._database.transaction() as db:
+            if objects is None:
+                db.execute("DELETE FROM tracks WHERE recording = ?", (recording,))
+                db.execute("DELETE FROM recordings WHERE recording = ?", (recording,))
+            for object_ in objects or ():
+                db.execute(
+                    "UPDATE tracks SET name = NULL, kind = NULL, owner_mark = NULL,"
+                    " recipient = NULL, identity = NULL WHERE recording = ? AND object = ?",
+                    (recording, object_),
+                )
+        if not self._database.cut_log():
+            raise Refused("unavailable")
+        # Copies of deleted rows may lie in free pages. A full disk must not keep objects alive.
+        self._state_leftovers(not self._database.compact())
+
+    def recover(self) -> None:
+        """Write the file anew if that could not be done when a key was destroyed."""
+        if self._about("leftovers") == "yes" and self._database.compact():
+            self._state_leftovers(False)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    # -- the master key ---------------------------------------------------------------------------
+
+    def rotate(self) -> None:
+        """Wrap all keys under a new master key, and destroy the old one; resumed at the next start
+        if the process ends meanwhile. Raises ``Refused`` and ``OSError``."""
+        following = secrets.token_bytes(_MASTER_BYTES)
+        self._write(_NEXT, following)
+        self._on_step("rotate: written")
+        with self._database.transaction() as db:
+            old = self._master
+            try:
+                self._wrap_all(db, following)
+            except BaseException:
+                self._master = old
+                raise
+        self._on_step("rotate: wrapped")
+        self._replace_master(following)
+        self._state_leftovers(not (self._database.cut_log() and self._database.compact()))
+
+    def _wrap_all(self, db: Any, following: bytes) -> None:
+        """Wrap every secret under another master key, which is the one in use from then on."""
+        recordings = db.execute("SELECT recording, secret FROM recordings").fetchall()
+        tracks = db.execute(
+            "SELECT recording, object, identity FROM tracks WHERE identity IS NOT NULL"
+        ).fetchall()
+        opened = [(r, _OWN, self._unwrap(blob, r, _OWN)) for r, blob in recordings]
+        opened += [(r, o, self._unwrap(blob, r, o)) for r, o, blob in tracks]
+        self._master = following
+        for recording, object_, secret in opened:
+            wrapped = self._wrap(secret, recording, object_)
+            if object_ == _OWN:
+                statement, place = "recordings SET secret = ? WHERE recording = ?", (recording,)
+            else:
+                statement = "tracks SET identity = ? WHERE recording = ? AND object = ?"
+                place = (recording, object_)  # type: ignore[assignment]
+            db.execute(f"UPDATE {statement}", (wrapped, *place))
+        db.execute("REPLACE INTO about VALUES ('master', ?)", (_fingerprint(following),))
+
+    def _load_master(self) -> bytes:
+        """Return the master key that ``keys.db`` names, and finish a rotation."""
+        named, current, following = self._about("master"), *map(self._read, (_MASTER, _NEXT))
+        if named is None:
+            current = current or secrets.token_bytes(_MASTER_BYTES)
+            self._write(_MASTER, current)
+            with self._database.transaction() as db:
+                db.execute("REPLACE INTO about VALUES ('master', ?)", (_fingerprint(current),))
+            return current
+        if following is not None and _fingerprint(following) == named:
+            if not self._is_reader:
+                self._replace_master(following)
+                self._state_leftovers(True)
+            return following
+        if not self._is_reader:
+            (self._directory / _NEXT).unlink(missing_ok=True)
+        if current is None or _fingerprint(current) != named:
+            message = "master.key is missing or not the one of keys.db: restore both, or start anew"
+            raise ConfigError("E203", message)
+        return current
+
+    def _replace_master(self, following: bytes) -> None:
+        """Overwrite the old master key, and put the new one in its place."""
+        if self._read(_NEXT) != following:
+            self._write(_NEXT, following)
+        with suppress(FileNotFoundError), (self._directory / _MASTER).open("r+b") as file:
+            file.write(bytes(2 * _MASTER_BYTES + 1))
+            os.fsync(file.fileno())
+        self._on_step("rotate: destroyed")
+        (self._directory / _NEXT).replace(self._directory / _MASTER)
+        sync(self._directory)
+
+    def _read(self, name: str) -> bytes | None:
+        with suppress(OSError, ValueError):
+            handle = os.open(self._directory / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            with os.fdopen(handle, "rb") as file:
+                found = bytes.fromhex(file.read(200).decode())
+                return found if len(found) == _MASTER_BYTES else None
+        return None
+
+    def _write(self, name: str, key: bytes) -> None:
+        path = self._directory / name
+        path.unlink(missing_ok=True)
+        write_private(path, [f"{key.hex()}\n".encode()])
+        sync(self._directory)
+
+    # -- wrapping ---------------------------------------------------------------------------------
+
+    def _wrap(self, secret: bytes, recording: str, object_: str) -> bytes:
+        from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305  # noqa: PLC0415
+
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        return nonce + ChaCha20Poly1305(self._master).encrypt(
+            nonce, secret, _place(recording, object_)
+        )
+
+    def _unwrap(self, wrapped: bytes, recording: str, object_: str) -> bytes:
+        """Raises ``Refused`` ``unavailable`` for what this master key has not wrapped for that
+        place."""
+        from cryptography.exceptions import InvalidTag  # noqa: PLC0415
+        from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305  # noqa: PLC0415
+
+        nonce, sealed = wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:]
+        try:
+            return ChaCha20Poly1305(self._master).decrypt(nonce, sealed, _place(recording, object_))
+        except InvalidTag:
+            raise Refused("unavailable") from None
+
+    def _about(self, name: str) -> str | None:
+        rows = self._database.rows("SELECT fact FROM about WHERE name = ?", name)
+        return rows[0][0] if rows else None
+
+    def _state_leftovers(self, exist: bool) -> None:
+        """Note whether copies of deleted rows may be in the file. Raises ``Refused``."""
+        fact = "yes" if exist else "no"
+        if (self._about("leftovers") or "no") != fact:
+            with self._database.transaction() as db:
+                db.execute("REPLACE INTO about VALUES ('leftovers', ?)", (fact,))
+
+
+def read_recipient(text: str) -> Recipient:
+    """Read an age recipient (``age1…``, X25519). Raises ``ValueError`` for anything else."""
+    from pyrage import RecipientError  # noqa: PLC0415 - heavy
+    from pyrage.x25519 import Recipient  # noqa: PLC0415
+
+    try:
+        return Recipient.from_str(text)
+    except RecipientError:
+        raise ValueError("the recipient is none of age's X25519 recipients") from None
+
+
+def makes_secret(recipient: Recipient) -> bool:
+    """Return whether X25519 with a recipient makes a secret: with the few points of low order the
+    result is zero for all (RFC 7748, 6.1), and age panics."""
+    from cryptography.hazmat.primitives.asymmetric import x25519  # noqa: PLC0415 - heavy
+
+    number = 0
+    for letter in str(recipient)[
+        len("age1") : -6
+    ]:  # Bech32 (BIP 173): 52 letters, then the checksum
+        number = number << 5 | _BECH32.index(letter)
+    point = x25519.X25519PublicKey.from_public_bytes((number >> 4).to_bytes(32, "big"))
+    try:
+        x25519.X25519PrivateKey.generate().exchange(point)
+    except ValueError:
+        return False
+    return True
+
+
+def read_identity(text: str) -> Identity:
+    """Read an age identity, from the text of an identity file with comments or alone. Raises
+    ``ValueError`` for anything else; the message holds nothing of it."""
+    from pyrage import IdentityError  # noqa: PLC0415 - heavy
+    from pyrage.x25519 import Identity  # noqa: PLC0415
+
+    lines = [line.strip() for line in text.splitlines()]
+    with suppress(IdentityError, StopIteration):
+        return Identity.from_str(next(line for line in lines if line and line[0] != "#"))
+    raise ValueError("there is no age identity (AGE-SECRET-KEY-1…) in the file")
+
+
+def _mark(secret: bytes, name: str) -> bytes:
+    return hmac.digest(secret, b"track " + name.encode(), "sha256")
+
+
+def _place(recording: str, object_: str) -> bytes:
+    return f"collector recording key 1\n{recording}\n{object_}".encode()
+
+
+def _fingerprint(master: bytes) -> str:
+    return hashlib.sha256(b"collector recording master key\n" + master).hexdigest()
+
+
+def _track(row: tuple[Any, ...]) -> TrackKey:
+    return TrackKey(*(value or "" for value in row))

@@ -1,0 +1,80 @@
+"""The closed vocabularies and the grammar of names that recordings use.
+
+A meeting, a pseudonym and a track have a name of at most 64 letters, digits, ``_`` and ``-``; a
+recording has 128 random bits in hexadecimal; a chunk has a number. None of them can be a path.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import Literal, get_args
+
+__all__ = [
+    "KINDS",
+    "MAX_CHUNK_BYTES",
+    "MAX_CHUNK_NUMBER",
+    "MIXED",
+    "ROLES",
+    "Kind",
+    "Language",
+    "Medium",
+    "Role",
+    "Storage",
+    "chunk_number",
+    "is_name",
+    "is_pseudonym",
+    "is_recording",
+    "new_recording",
+]
+
+Kind = Literal["audio", "video", "screen", "chat", "captions"]
+"""What a track holds."""
+KINDS: frozenset[Kind] = frozenset(get_args(Kind))
+
+Role = Literal["platform", "host", "participant", "media", "viewer", "auditor"]
+"""What the platform's token says of a caller."""
+ROLES: frozenset[Role] = frozenset(get_args(Role))
+
+Storage = Literal["local", "cloud"]
+"""Where a recording is kept: with the host, or in the service."""
+Medium = Literal["audio", "picture"]
+"""How members are told."""
+Language = Literal["en", "id"]
+"""The languages that notices are in."""
+
+MIXED = "mixed"
+"""The owner of a track that holds several members' content; no member can have that pseudonym."""
+
+MAX_CHUNK_NUMBER = 2**31 - 1
+MAX_CHUNK_BYTES = 4 << 20
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII).fullmatch
+_RECORDING = re.compile(r"[0-9a-f]{32}", re.ASCII).fullmatch
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,9}", re.ASCII).fullmatch
+
+
+def is_name(text: str) -> bool:
+    """Return whether a meeting or a track can have that name."""
+    return _NAME(text) is not None
+
+
+def is_pseudonym(text: str) -> bool:
+    """Return whether a member can have that pseudonym."""
+    return text != MIXED and is_name(text)
+
+
+def is_recording(text: str) -> bool:
+    """Return whether a text has the form of a recording's id."""
+    return _RECORDING(text) is not None
+
+
+def new_recording() -> str:
+    """Make the id of a new recording: 128 random bits as 32 hexadecimal digits."""
+    return secrets.token_hex(16)
+
+
+def chunk_number(text: str) -> int | None:
+    """Read a chunk's number, 0 to 2³¹-1 without leading zeros, or return ``None``."""
+    number = int(text) if _NUMBER(text) else MAX_CHUNK_NUMBER + 1
+    return number if number <= MAX_CHUNK_NUMBER else None

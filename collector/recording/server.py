@@ -1,0 +1,325 @@
+"""The recorder process: check, open, listen, wait for a signal, close every grant, end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import partial
+from ipaddress import ip_address
+from pathlib import Path
+from threading import Event, Thread, Timer
+from time import monotonic
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from collector.config import Address, Config, Loaded
+from collector.errors import ConfigError, ConfigFaults
+from collector.ingest.limits import IngestLimits
+from collector.ingest.request import HttpRequest
+from collector.ingest.responses import HttpResponse
+from collector.ops.log import EventLog, LibraryLogHandler
+from collector.ops.metrics import MetricType
+from collector.recording.access import Verifier
+from collector.recording.api import MEMORY, RecorderApi
+from collector.recording.control import SOCKET_NAME, ControlHandler, socket_path
+from collector.recording.names import MAX_CHUNK_BYTES
+from collector.recording.recorder import Recorder, RecorderState
+from collector.recording.refusals import REFUSALS
+from collector.recording.routes import document
+from collector.recording.settings import bucket_options, find_faults, verifier
+from collector.server import listeners
+from collector.server.admin import AdminPages, State
+from collector.server.http_receiver import HttpReceiver
+from collector.server.lifecycle import loop_factory, notify, restore_signals, signalled
+from collector.server.listeners import Location
+
+__all__ = ["LABELS", "METRICS", "RecorderMetrics", "open_recorder", "serve"]
+
+_GRACE_SECONDS = 3
+_SHUTDOWN_SECONDS = 20.0
+"""A disk or a bucket that does not respond must not keep the process."""
+_TICK_SECONDS = 1.0
+_OPERATORS = frozenset({"/livez", "/readyz", "/metrics"})
+
+
+def serve(loaded: Loaded) -> int:
+    """Run until SIGTERM or SIGINT; returns 0 when every grant is closed, or time is up.
+
+    A second signal ends the process at once: acknowledged chunks are on disk anyway. Raises
+    ``ConfigError`` or ``ConfigFaults`` if it cannot start.
+    """
+    config = loaded.config
+    places = _places(config)
+    if faults := find_faults(loaded):
+        raise ConfigFaults(faults)
+    log = EventLog(config.log.level)
+    LibraryLogHandler(log).install()
+    deadline = Timer(_SHUTDOWN_SECONDS, os._exit, (0,))
+    deadline.daemon = True
+    with ExitStack() as stack:
+        stack.callback(deadline.cancel)
+        for setting, place in places.items():
+            listeners.check(place, setting)
+        verifying = verifier(config.recorder)
+        recorder = stack.enter_context(closing(open_recorder(config)))
+        listening = {place: listeners.opened(place, name, stack) for name, place in places.items()}
+        control = stack.enter_context(socket_path(config.recorder.data or Path()))
+        listening[control] = listeners.opened(control, "recorder.data", stack)
+        stack.enter_context(_ticking(recorder, log))
+        with asyncio.Runner(debug=False, loop_factory=loop_factory()) as runner:
+            process = _Process(config, log, recorder, verifying)
+            stopped_at = runner.run(process.run(listening, deadline))
+        restore_signals()
+    log.write("stopped", seconds=round(monotonic() - stopped_at, 3))
+    return 0
+
+
+def open_recorder(config: Config) -> Recorder:
+    """Open the recorder that a configuration describes, for this process alone.
+
+    Raises ``InUse`` and ``ConfigError``.
+    """
+    chosen = config.recorder
+    return Recorder(
+        chosen.data or Path(),
+        bucket=chosen.bucket,
+        options=bucket_options(chosen),
+        queue_bytes=chosen.queue,
+        longest_seconds=chosen.longest,
+        local_seconds=chosen.local_time,
+        most_retention=chosen.retention,
+    )
+
+
+def _places(config: Config) -> dict[str, Location]:
+    """Return where to listen, by setting. Raises ``ConfigError`` E211 where the recorder is off."""
+    chosen = config.recorder
+    found = {"recorder.address": chosen.address, "recorder.unix": chosen.unix}
+    places = {name: place for name, place in found.items() if place is not None}
+    if not chosen.enabled or chosen.keys is None or not places:
+        message = "the recorder is off: set `recorder.enabled`, `recorder.keys` and an address"
+        raise ConfigError("E211", message)
+    return places
+
+
+@contextmanager
+def _ticking(recorder: Recorder, log: EventLog) -> Iterator[None]:
+    """Let time pass for a recorder, in a thread of its own."""
+    ended = Event()
+
+    def tick() -> None:
+        while not ended.wait(_TICK_SECONDS):
+            try:
+                recorder.tick()
+            except Exception as error:  # noqa: BLE001 - time goes on
+                log.unexpected(error)
+
+    thread = Thread(target=tick, name="tick")
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+class _Process:
+    """The handlers of a recorder that listens."""
+
+    def __init__(
+        self, config: Config, log: EventLog, recorder: Recorder, verifier: Verifier
+    ) -> None:
+        self._config, self._log = config, log
+        self._recorder, self._verifier = recorder, verifier
+        self._limits = _limits(config)
+
+    async def run(self, listening: Mapping[Location, socket.socket], deadline: Timer) -> float:
+        """Serve until a signal; returns the time of it."""
+        ending = signalled(asyncio.get_running_loop(), self._log)
+        api = self._api()
+        receivers = [self._receiver(api, *each) for each in listening.items()]
+        for receiver in receivers:
+            await receiver.start()
+        notify("READY=1")
+        self._log.write("started", **_ports(receivers))
+        await self._watch(ending)
+        received, stopped_at = ending.result()
+        deadline.start()
+        notify("STOPPING=1")
+        self._log.write("stopping", signal=received)
+        await asyncio.gather(*(each.stop(_GRACE_SECONDS) for each in receivers))
+        await asyncio.to_thread(api.close)
+        return stopped_at
+
+    async def _watch(self, ending: asyncio.Future[tuple[int, float]]) -> None:
+        """Log when the bucket begins or ends to fail, until a signal comes."""
+        was_failing = False
+        while not ending.done():
+            await asyncio.wait([ending], timeout=_TICK_SECONDS)
+            is_failing = self._recorder.state().vault.is_failing
+            if is_failing != was_failing:
+                was_failing = is_failing
+                self._log.write("uploads_failing" if is_failing else "uploads_recovered")
+
+    def _api(self) -> RecorderApi:
+        chosen = self._config.recorder
+        return RecorderApi(
+            self._recorder,
+            self._verifier,
+            self._limits,
+            hosts=listeners.accepted_hosts(chosen.address, chosen.hosts),
+            document=document(),
+            on_error=self._log.unexpected,
+        )
+
+    def _receiver(
+        self, api: RecorderApi, place: Location, listening: socket.socket
+    ) -> HttpReceiver:
+        if isinstance(place, Path) and place.name == SOCKET_NAME:
+            return HttpReceiver(ControlHandler(self._recorder), place, listening, self._limits)
+        is_file = not isinstance(place, Address)
+        certificates = None if is_file else listeners.certificates(self._config)
+        metrics = RecorderMetrics(self._recorder.state, lambda: api.refusals)
+        pages = _Pages(api, partial(AdminPages, self._readiness, metrics.text))
+        context = None if certificates is None else certificates.context()
+        return HttpReceiver(pages, place, listening, self._limits, context=context)
+
+    def _readiness(self) -> Mapping[str, State]:
+        vault = self._recorder.state().vault
+        is_full = vault.queued_bytes >= self._config.recorder.queue
+        return {
+            "queue": "failing" if is_full else "ok",
+            "bucket": "late" if vault.is_failing else "ok",
+        }
+
+
+class _Pages:
+    """The handler of an address: health for all, metrics for this machine, and the API.
+
+    On this machine a request for metrics has a name of loopback as its ``Host``, so that a web page
+    in a browser cannot ask for them.
+    """
+
+    def __init__(self, api: RecorderApi, pages: partial[AdminPages]) -> None:
+        self._api = api
+        self._local, self._other = pages(), pages(admits=lambda _: False)
+
+    async def __call__(self, request: HttpRequest) -> HttpResponse | None:
+        """Respond to a request."""
+        if request.path not in _OPERATORS:
+            return await self._api(request)
+        return await (self._local if _is_local(request) else self._other)(request)
+
+
+def _is_local(request: HttpRequest) -> bool:
+    peer = request.peer(0)
+    if peer is None:
+        return True
+    with suppress(ValueError):
+        return ip_address(peer).is_loopback
+    return False
+
+
+def _limits(config: Config) -> IngestLimits:
+    """Return the limits on callers: those of the settings, with chunks as the largest bodies."""
+    chosen = config.limits
+    return IngestLimits(
+        wire=MAX_CHUNK_BYTES,
+        body=MAX_CHUNK_BYTES,
+        memory=MEMORY,
+        header_bytes=chosen.header,
+        header_seconds=chosen.header_time,
+        body_seconds=chosen.body_time,
+        connections=chosen.connections,
+    )
+
+
+def _ports(receivers: list[HttpReceiver]) -> dict[str, int]:
+    """Return the port of ``recorder.address`` and 1 for a socket file, for the log."""
+    found = [each.address for each in receivers]
+    addresses = [each for each in found if getattr(each, "name", "") != SOCKET_NAME]
+    named = {"recorder" if isinstance(each, Address) else "unix": each for each in addresses}
+    return {name: getattr(each, "port", 1) for name, each in named.items()}
+
+
+# -- metrics --------------------------------------------------------------------------------------
+
+
+METRICS: dict[str, MetricType] = {
+    "collector_recorder_recordings": MetricType("gauge", "Recordings, by state.", ("state",)),
+    "collector_recorder_chunks_total": MetricType("counter", "Chunks, by outcome.", ("outcome",)),
+    "collector_recorder_refusals_total": MetricType("counter", "Refused requests.", ("code",)),
+    "collector_recorder_accesses_total": MetricType("counter", "Reads in the ledger.", ("what",)),
+    "collector_recorder_errors_total": MetricType(
+        "counter", "Things to be done that disk or bucket did not let happen; they are tried again."
+    ),
+    "collector_recorder_queue_bytes": MetricType("gauge", "Sealed bytes that wait for the bucket."),
+    "collector_recorder_queue_files": MetricType("gauge", "Chunks that wait for the bucket."),
+    "collector_recorder_bucket_failing": MetricType("gauge", "1 while the bucket takes nothing."),
+    "collector_recorder_bucket_errors_total": MetricType(
+        "counter", "Times that the bucket did not do what it was asked for."
+    ),
+}
+"""Every metric; the documentation's table is checked against this one."""
+LABELS: dict[str, tuple[str, ...]] = {
+    "state": ("announced", "open", "paused", "closed", "erased"),
+    "outcome": ("accepted", "repeated", "refused"),
+    "code": tuple(REFUSALS),
+    "what": ("notice", "track", "manifest"),
+}
+"""The values of each label."""
+
+
+class RecorderMetrics(Collector):
+    """Reads the state of a recorder, and the counts of refusals, at each scrape."""
+
+    def __init__(
+        self, state: Callable[[], RecorderState], refusals: Callable[[], Mapping[str, int]]
+    ) -> None:
+        self._state, self._refusals = state, refusals
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    def __repr__(self) -> str:
+        return f"<RecorderMetrics of {len(METRICS)}>"
+
+    def text(self) -> bytes:
+        """Return all metrics in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def describe(self) -> Iterator[Metric]:
+        """Describe nothing: the registry would read the state for it."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric as it is now."""
+        state = self._state()
+        vault = state.vault
+        yield _counts("collector_recorder_recordings", state.recordings)
+        yield _counts("collector_recorder_chunks_total", state.chunks)
+        yield _counts("collector_recorder_refusals_total", self._refusals())
+        yield _counts("collector_recorder_accesses_total", state.accesses)
+        yield _counts("collector_recorder_errors_total", {"": state.errors})
+        yield _counts("collector_recorder_queue_bytes", {"": vault.queued_bytes})
+        yield _counts("collector_recorder_queue_files", {"": vault.queued_files})
+        yield _counts("collector_recorder_bucket_failing", {"": vault.is_failing})
+        yield _counts("collector_recorder_bucket_errors_total", {"": vault.errors})
+
+
+def _counts(name: str, counts: Mapping[str, int]) -> Metric:
+    """Build a metric with a sample for each value of its label."""
+    kind, meaning, labels = METRICS[name]
+    family: CounterMetricFamily | GaugeMetricFamily
+    if kind == "counter":
+        family = CounterMetricFamily(name, meaning, labels=labels)
+    else:
+        family = GaugeMetricFamily(name, meaning, labels=labels)
+    for value in LABELS[labels[0]] if labels else ("",):
+        family.add_metric([value] if labels else [], counts.get(value, 0))
+    return family

@@ -1,0 +1,104 @@
+"""The section ``recorder`` of the configuration: checked against this machine, and resolved."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from collector.config import Loaded
+from collector.config.extras import install, is_installed
+from collector.config.model import RecorderSection
+from collector.errors import CollectorError, ConfigError, Fault, InUse
+from collector.recording.access import Verifier
+from collector.recording.jwks import KeySource
+from collector.spool.recover import check as check_ledger
+from collector.sqlite.files import check_directory
+
+__all__ = ["LEDGER_NAME", "MODULES", "bucket_options", "find_faults", "verifier"]
+
+LEDGER_NAME = "spool.db"
+MODULES = ("cryptography", "httptools", "obstore", "pyrage")
+"""What the extra ``recording`` brings, besides joserfc, without which this module is not loaded."""
+_MAX_BYTES = 4096
+
+
+def find_faults(loaded: Loaded) -> list[Fault]:
+    """Return every fault of the recorder's settings that are sound in themselves: its extra, its
+    directory, the file of keys, references. Nothing is made or changed, and no address is asked."""
+    recorder, faults = loaded.config.recorder, list[Fault]()
+    checks: dict[str, Callable[[], object]] = {
+        "recorder.enabled": _check_modules,
+        "recorder.data": lambda: _check_directory(recorder.data or Path()),
+        "recorder.keys": lambda: _check_keys(recorder.keys),
+        "recorder.unix": lambda: _check_parent(recorder.unix),
+        "recorder.bucket_access_key": lambda: bucket_options(recorder),
+    }
+    for name, check in checks.items():
+        try:
+            if loaded.sound(name):
+                check()
+        except InUse:  # the recorder may run with this very configuration
+            pass
+        except CollectorError as error:
+            faults.append(loaded.fault(name, error.message, error.code))
+    return faults
+
+
+def verifier(recorder: RecorderSection) -> Verifier:
+    """Return what verifies tokens. Raises ``ConfigError`` E203 where the file holds no key set."""
+    return Verifier(KeySource(str(recorder.keys)), eddsa=recorder.eddsa)
+
+
+def bucket_options(recorder: RecorderSection) -> dict[str, str]:
+    """Return what opens the bucket, in obstore's words; where nothing is set, it reads the
+    environment as the provider's tools do. Raises ``ConfigError`` E202 where a reference leads to
+    no secret."""
+    options = {
+        "endpoint": recorder.bucket_endpoint,
+        "region": recorder.bucket_region,
+        "access_key_id": _resolved(recorder.bucket_access_key),
+        "secret_access_key": _resolved(recorder.bucket_secret_key),
+        "allow_http": "true" if (recorder.bucket_endpoint or "").startswith("http:") else None,
+    }
+    return {name: option for name, option in options.items() if option is not None}
+
+
+def _resolved(reference: str | None) -> str | None:
+    """Return the text that a reference leads to, on one line."""
+    if reference is None:
+        return None
+    scheme, _, place = reference.partition(":")
+    text = ""
+    with suppress(OSError, ValueError):
+        if scheme == "env":
+            text = os.environ.get(place, "")
+        else:
+            with Path(place).open(encoding="ascii") as file:
+                text = file.read(_MAX_BYTES + 1)
+    text = text.strip()
+    if text and len(text) <= _MAX_BYTES and text.isprintable():
+        return text
+    message = "the reference leads to no secret; set the environment variable or write the file"
+    raise ConfigError("E202", message)
+
+
+def _check_modules() -> None:
+    if not all(map(is_installed, MODULES)):
+        raise ConfigError("E201", f"recording needs an extra: {install('recording')}")
+
+
+def _check_directory(directory: Path) -> None:
+    check_directory(directory)
+    check_ledger(directory / LEDGER_NAME)
+
+
+def _check_parent(path: Path | None) -> None:
+    if path is not None:
+        check_directory(path.parent)
+
+
+def _check_keys(keys: str | None) -> None:
+    if keys is not None and not keys.startswith("https://"):
+        KeySource(keys)

@@ -1,0 +1,132 @@
+"""A grant at a moment: its terms, the state that it is in, its members, and its tracks.
+
+Each state is a type of its own, with what there is in that state only: an open grant has no reason
+for a pause, and a grant that is not closed has no time of its close.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from collector.recording.names import KINDS, Kind, Language, Medium, Storage, is_name
+from collector.recording.refusals import Refused
+
+__all__ = [
+    "STATES",
+    "Announced",
+    "Choice",
+    "CloseReason",
+    "Closed",
+    "Erased",
+    "GrantedTrack",
+    "Member",
+    "Open",
+    "Paused",
+    "Requested",
+    "State",
+    "Terms",
+]
+
+Choice = Literal["pending", "stay", "leave"]
+CloseReason = Literal["stopped", "host_absent", "expired", "restarted"]
+
+_RECIPIENT = re.compile(r"age1[02-9ac-hj-np-z]{58}", re.ASCII).fullmatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What the host asked for; terms that are not valid cannot be made (``Refused``, ``terms``).
+
+    ``recipient`` is the host's age recipient for local storage, and ``None`` for cloud storage.
+    ``retention`` is in seconds from the close.
+    """
+
+    meeting: str
+    storage: Storage
+    recipient: str | None
+    kinds: frozenset[Kind]
+    retention: float
+    medium: Medium
+    language: Language
+
+    def __post_init__(self) -> None:
+        is_valid = (
+            is_name(self.meeting)
+            and self.storage in get_args(Storage)
+            and (self.recipient is None) == (self.storage == "cloud")
+            and (self.recipient is None or _RECIPIENT(self.recipient) is not None)
+            and bool(self.kinds)
+            and self.kinds <= KINDS
+            and 0 < self.retention < math.inf
+            and self.medium in get_args(Medium)
+            and self.language in get_args(Language)
+        )
+        if not is_valid:
+            raise Refused("terms")
+
+
+@dataclass(frozen=True)
+class Requested:
+    """The host has asked; there is no notice yet."""
+
+
+@dataclass(frozen=True)
+class Announced:
+    """Members can fetch the notice and choose; nothing is taken yet."""
+
+
+@dataclass(frozen=True)
+class Open:
+    """Chunks are taken."""
+
+
+@dataclass(frozen=True)
+class Paused:
+    """Nothing is taken until the host resumes; nothing was since then."""
+
+    since: float
+    reason: Literal["host", "host_absent"]
+
+
+@dataclass(frozen=True)
+class Closed:
+    """Nothing is taken any more; those with the right may read."""
+
+    at: float
+    reason: CloseReason
+
+
+@dataclass(frozen=True)
+class Erased:
+    """Nothing is left."""
+
+
+State = Requested | Announced | Open | Paused | Closed | Erased
+STATES: dict[str, type[State]] = {
+    each.__name__.lower(): each for each in (Requested, Announced, Open, Paused, Closed, Erased)
+}
+
+
+@dataclass(frozen=True)
+class Member:
+    """A member's choice, and since when the member is away; ``None`` while present."""
+
+    choice: Choice = "pending"
+    departed: float | None = None
+
+    @property
+    def is_present(self) -> bool:
+        """Return whether the platform's roster has the member."""
+        return self.departed is None
+
+
+@dataclass(frozen=True)
+class GrantedTrack:
+    """What the first chunk of a track fixed, and whether a withdrawal destroyed the track."""
+
+    owner: str
+    kind: Kind
+    is_destroyed: bool = False

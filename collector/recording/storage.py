@@ -1,0 +1,348 @@
+"""Sealed chunks as files and as objects: the local directory, the bucket, and uploads.
+
+A sealed chunk is first a file. It stays there where there is no bucket, and for recordings that are
+stored locally; else it is queued, uploaded by a thread, and removed when the bucket has it. Objects
+are created and never replaced: an equal object that is there already is taken for the chunk's own,
+any other is an error, and the file stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from collector.errors import ConfigError
+from collector.recording.names import MAX_CHUNK_BYTES, chunk_number
+from collector.sqlite.files import need_room, sync
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+__all__ = ["Bucket", "ChunkFiles", "Queue", "Queued", "Uploads", "chunk_key", "prefix", "read_key"]
+
+_ROOT = "recordings"
+_TIMEOUT = timedelta(seconds=60)
+"""Of one request: 4 MiB at about 0.6 Mbit/s."""
+_CONNECT_TIMEOUT = timedelta(seconds=10)
+_RETRY = {"max_retries": 2, "retry_timeout": timedelta(seconds=20)}
+_MOST_BYTES = MAX_CHUNK_BYTES + (64 << 10)
+"""Of a sealed chunk: age adds a header and 16 bytes to each 64 KiB."""
+_AT_ONCE = 4
+"""Uploads at the same time; each holds one chunk in memory."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+"""Seconds between attempts while the bucket fails."""
+_CLIENT_OPTIONS = ("allow_http", "allow_invalid_certificates", "proxy_url", "timeout")
+_STOP_SECONDS = 5.0
+
+
+def prefix(recording: str, object_: str = "") -> str:
+    """Return the beginning of the keys of a recording's objects, or of a track's."""
+    return f"{_ROOT}/{recording}/{object_ + '/' if object_ else ''}"
+
+
+def chunk_key(recording: str, object_: str, number: int) -> str:
+    """Return the key of a chunk's object, and the path of its file."""
+    return f"{prefix(recording, object_)}{number}.age"
+
+
+def read_key(key: str) -> tuple[str, int]:
+    """Return track and number of a chunk's key; number -1 for any other key."""
+    object_, _, name = key.rpartition("/")
+    number = chunk_number(name.removesuffix(".age"))
+    is_chunk = number is not None and name.endswith(".age")
+    return object_.rpartition("/")[2], number if is_chunk and number is not None else -1
+
+
+class ChunkFiles:
+    """Files of sealed chunks below a directory, private, and on disk when ``write`` returns."""
+
+    def __init__(self, directory: Path) -> None:
+        self._root = directory
+        (self._root / _ROOT).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def write(self, key: str, sealed: bytes, spare: int, run: Callable[..., Any]) -> None:
+        """Write a file, whatever was there: without a line in the manifest it counts for nothing.
+        ``run`` lets a thread sync the directory meanwhile. Raises ``OSError``, also when fewer than
+        ``spare`` bytes of the disk would be left."""
+        path = self._root / key
+        need_room(self._root, len(sealed) + spare)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            handle = os.open(path, flags, 0o600)
+        except FileNotFoundError:
+            self._make_directory(path.parent)
+            handle = os.open(path, flags, 0o600)
+        try:
+            is_listed = run(sync, path.parent)
+            _write_all(handle, sealed)
+            os.fsync(handle)
+            _release(handle)
+            is_listed.result()
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(handle)
+
+    def read(self, key: str) -> bytes | None:
+        """Return a file's bytes, or ``None`` if it is not here. Raises ``OSError``."""
+        with suppress(FileNotFoundError), (self._root / key).open("rb", buffering=0) as file:
+            found = file.read()
+            _release(file.fileno())
+            return found
+        return None
+
+    def remove(self, key: str) -> None:
+        """Remove a file, or all below a prefix; durable when this returns. Raises ``OSError``."""
+        path = self._root / key
+        with suppress(FileNotFoundError):
+            if key.endswith("/"):
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+            sync(path.parent)
+
+    def keys(self, beginning: str) -> Iterator[str]:
+        """Yield the keys of the files below a prefix."""
+        for folder, _, names in os.walk(self._root / beginning):
+            for name in names:
+                yield str((Path(folder) / name).relative_to(self._root))
+
+    def recordings(self) -> list[str]:
+        """Return the recordings that have a directory."""
+        return sorted(path.name for path in (self._root / _ROOT).iterdir())
+
+    def _make_directory(self, path: Path) -> None:
+        """Make the directory of a track, and that of its recording, durably."""
+        for each in (path.parent, path):
+            with suppress(FileExistsError):
+                each.mkdir(mode=0o700)
+            sync(each.parent)
+
+
+def _release(handle: int) -> None:
+    """Take a file out of the page cache: a chunk is read once, if at all. Pages that are used again
+    at once cost a fifth of the time of new ones where a hypervisor lends the memory."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _write_all(handle: int, sealed: bytes) -> None:
+    rest = memoryview(sealed)
+    while rest:
+        rest = rest[os.write(handle, rest) :]
+
+
+class Bucket:
+    """A bucket or directory behind obstore. Its errors are ``OSError`` here, without their text:
+    that may hold credentials or content.
+
+    Raises ``ConfigError``: E201 without obstore, E204 for a URL or options that cannot be used.
+    """
+
+    def __init__(self, url: str, options: Mapping[str, str]) -> None:
+        try:
+            from obstore.store import from_url  # noqa: PLC0415 - heavy
+        except ImportError:
+            message = (
+                "recordings need obstore: pip install 'data-minimisation-collector[recording]'"
+            )
+            raise ConfigError("E201", message) from None
+        self._directory = Path(url2pathname(urlsplit(url).path)) if _is_file(url) else None
+        limits: dict[str, Any] = {"timeout": _TIMEOUT, "connect_timeout": _CONNECT_TIMEOUT}
+        client = limits | {name: options[name] for name in _CLIENT_OPTIONS if name in options}
+        config: Any = {name: value for name, value in options.items() if name not in client}
+        remote: Any = {"config": config, "client_options": client, "retry_config": _RETRY}
+        try:
+            self._store: ObjectStore = from_url(
+                url, **({"mkdir": True} if self._directory else remote)
+            )
+        except Exception:  # noqa: BLE001 - the message might hold a credential
+            message = "the bucket's URL or options cannot be used; check them against obstore's"
+            raise ConfigError("E204", message) from None
+
+    def get(self, key: str) -> bytes | None:
+        """Return an object, or ``None`` if the bucket says that it is not there; nothing of one
+        that is too large to be ours. Raises ``OSError`` when it says neither."""
+        import obstore  # noqa: PLC0415 - heavy
+
+        try:
+            found = obstore.get(self._store, key)
+            return bytes(found.bytes()) if found.meta["size"] <= _MOST_BYTES else b""
+        except FileNotFoundError:
+            return None
+        except Exception:  # noqa: BLE001 - obstore has no root of its errors
+            raise OSError(_FAILED) from None
+
+    async def put(self, key: str, sealed: bytes, digest: str) -> None:
+        """Create an object. Raises ``OSError``, also if another one is there."""
+        import obstore  # noqa: PLC0415 - heavy
+        from obstore.exceptions import AlreadyExistsError  # noqa: PLC0415
+
+        try:
+            await obstore.put_async(self._store, key, sealed, mode="create")
+        except AlreadyExistsError:
+            there = await asyncio.to_thread(self.get, key) or b""
+            if hashlib.sha256(there).hexdigest() != digest:
+                raise OSError("another object is in the place of a chunk") from None
+        except Exception:  # noqa: BLE001
+            raise OSError(_FAILED) from None
+        if self._directory is not None:
+            await asyncio.to_thread(_sync_file, self._directory, key)
+
+    def keys(self, beginning: str) -> Iterator[str]:
+        """Yield the keys of the objects below a prefix. Raises ``OSError``."""
+        import obstore  # noqa: PLC0415 - heavy
+
+        try:
+            for page in obstore.list(self._store, beginning):
+                yield from (str(found["path"]) for found in page)
+        except Exception:  # noqa: BLE001
+            raise OSError(_FAILED) from None
+
+    async def remove(self, beginning: str) -> None:
+        """Remove every object below a prefix. Raises ``OSError``."""
+        import obstore  # noqa: PLC0415 - heavy
+
+        try:
+            async for page in obstore.list(self._store, beginning):
+                with suppress(FileNotFoundError):
+                    await obstore.delete_async(self._store, [found["path"] for found in page])
+        except Exception:  # noqa: BLE001
+            raise OSError(_FAILED) from None
+
+
+def _is_file(url: str) -> bool:
+    return urlsplit(url).scheme == "file"
+
+
+def _sync_file(root: Path, key: str) -> None:
+    """Sync a file that obstore wrote, and the directories down to it: obstore does not."""
+    handle = os.open(root / key, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    for parent in list((root / key).relative_to(root).parents):
+        sync(root / parent)
+
+
+_MISSING = "recordings need obstore: install 'data-minimisation-collector[recording]'"
+_FAILED = "the bucket did not answer, or refused"
+
+
+class Queued(NamedTuple):
+    """A chunk that waits for its upload; ``sequence`` orders the queue."""
+
+    sequence: int
+    key: str
+    sha256: str
+
+
+class Queue(Protocol):
+    """The queue of uploads and removals, on disk."""
+
+    def waiting(self, after: int, limit: int) -> list[Queued]:
+        """Return the next uploads, in order. Raises ``Refused``."""
+
+    def is_waiting(self, sequence: int) -> bool:
+        """Return whether an upload is in the queue still. Raises ``Refused``."""
+
+    def uploaded(self, sequence: int) -> None:
+        """Take an upload from the queue. Raises ``Refused``."""
+
+    def removals(self) -> list[str]:
+        """Return prefixes below which every object has to go. Raises ``Refused``."""
+
+    def removed(self, beginning: str) -> None:
+        """Take a removal from the queue. Raises ``Refused``."""
+
+
+class Uploads:
+    """Upload and remove what a queue holds, in a thread of its own, until ``close``.
+
+    Removals begin when no upload is on its way, so that an object cannot come after its removal.
+    """
+
+    def __init__(self, bucket: Bucket, files: ChunkFiles, queue: Queue) -> None:
+        self._bucket, self._files, self._queue = bucket, files, queue
+        self.errors: int = 0
+        self.is_failing: bool = False
+        self._after = 0
+        self._is_started = Event()
+        self._thread = Thread(target=asyncio.run, args=(self._main(),), daemon=True, name="uploads")
+        self._thread.start()
+        self._is_started.wait()
+
+    def wake(self) -> None:
+        """Look at the queue, which has more."""
+        with suppress(RuntimeError):  # it is closed
+            self._loop.call_soon_threadsafe(self._has_work.set)
+
+    def close(self) -> None:
+        """Stop; uploads that are on their way are made again next time."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._task.cancel)
+        self._thread.join(_STOP_SECONDS)
+
+    async def _main(self) -> None:
+        self._loop, self._has_work = asyncio.get_running_loop(), asyncio.Event()
+        self._task = asyncio.create_task(self._work())
+        self._is_started.set()
+        with suppress(asyncio.CancelledError):
+            await self._task
+
+    async def _work(self) -> None:
+        pause = _FIRST_PAUSE
+        while True:
+            self._has_work.clear()
+            try:
+                number, failed = await self._run_once()
+            except Exception:  # noqa: BLE001 - the thread must not end while chunks wait
+                number, failed = 1, 1
+            self.errors += failed
+            self.is_failing = failed > 0
+            if failed:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            else:
+                pause = _FIRST_PAUSE
+                if not number:
+                    await self._has_work.wait()
+
+    async def _run_once(self) -> tuple[int, int]:
+        """Try the next uploads, then all removals; return how many, and how many of them failed."""
+        found = self._queue.waiting(self._after, _AT_ONCE)
+        if not found and self._after:
+            self._after, found = 0, self._queue.waiting(0, _AT_ONCE)
+        if found:
+            self._after = found[-1].sequence
+        work = [self._upload(each) for each in found]
+        done = list(await asyncio.gather(*work, return_exceptions=True))
+        for beginning in self._queue.removals():
+            done += await asyncio.gather(self._remove(beginning), return_exceptions=True)
+        return len(done), sum(result is not None for result in done)
+
+    async def _upload(self, chunk: Queued) -> None:
+        sealed = await asyncio.to_thread(self._files.read, chunk.key)
+        if sealed is None:
+            if not await asyncio.to_thread(self._queue.is_waiting, chunk.sequence):
+                return  # it was destroyed meanwhile
+            raise OSError("the file of a queued chunk is missing")
+        await self._bucket.put(chunk.key, sealed, chunk.sha256)
+        await asyncio.to_thread(self._queue.uploaded, chunk.sequence)
+        await asyncio.to_thread(self._files.remove, chunk.key)
+
+    async def _remove(self, beginning: str) -> None:
+        await self._bucket.remove(beginning)
+        await asyncio.to_thread(self._queue.removed, beginning)

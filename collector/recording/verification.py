@@ -1,0 +1,287 @@
+"""Checks of recordings against their signed manifests: in the vault, and of files handed out.
+
+In the vault lines, signatures, keys and every object are compared. A finding names lines, chunks
+and random names of tracks, and no member. What is shown: every line and object is the one that was
+signed, and none is missing or more. A vault that was put back to an earlier state as a whole is
+found only with a checkpoint that was stored elsewhere.
+
+A recording that was stored for the host's own key cannot be opened by the service. Its files are
+handed out as ``TRACK/NUMBER.age`` beside ``manifest.jsonl``, by the tracks' own names or by the
+random ones of the manifest; ``assemble`` compares every file with the manifest, and opens it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from time import sleep
+from typing import TYPE_CHECKING
+
+from collector.errors import InputError
+from collector.file_modes import write_private
+from collector.recording.chunks import VaultParts, sha256
+from collector.recording.index import Recording
+from collector.recording.keys import TrackKey, read_identity
+from collector.recording.manifest import (
+    Chain,
+    Chunk,
+    Signature,
+    check_manifest,
+    check_signature,
+    read_line,
+    read_signature,
+)
+from collector.recording.names import MAX_CHUNK_BYTES, is_name
+from collector.recording.refusals import Refused
+from collector.recording.storage import chunk_key, prefix, read_key
+
+if TYPE_CHECKING:
+    from pyrage.x25519 import Identity
+
+
+__all__ = ["MANIFEST_NAME", "assemble", "find_faults"]
+
+_ATTEMPTS, _PAUSE = 5, 0.1
+"""How often, and after how many seconds, a file is looked up again whose line is just being
+written, or an object whose file has just been uploaded."""
+
+
+def find_faults(
+    parts: VaultParts,
+    recording: str,
+    *,
+    trusted: Collection[str],
+    checkpoint: bytes | None,
+) -> list[str]:
+    """Return what is wrong with a recording. Raises ``OSError`` and ``Refused`` if bucket or index
+    do not answer."""
+    return _Verification(parts, recording).run(trusted, checkpoint)
+
+
+class _Verification:
+    def __init__(self, parts: VaultParts, recording: str) -> None:
+        self._parts, self._recording = parts, recording
+        self._index, self._keys = parts.index, parts.keys
+        self._files, self._bucket = parts.files, parts.bucket
+        self._ends: dict[str, int] = {}  # where each track's next content begins
+
+    def run(self, trusted: Collection[str], checkpoint: bytes | None) -> list[str]:
+        """Return what is wrong."""
+        there = list(self._stored_keys())  # before the lines: a chunk has its file first
+        found, (noted, faults) = self._index.find(self._recording), self._read(checkpoint, trusted)
+        if found is None:
+            return [*faults, "the recording is not in the vault", *self._extra(there)]
+        if found.state == "erased":
+            return faults + self._leftovers(there)
+        stored, more = self._read(self._index.signature(self._recording), trusted, "the signature")
+        expected = [(each.tip, what) for each, what in ((noted, "the checkpoint"),) if each]
+        if stored is not None:
+            expected.append((stored.tip, "the signature"))
+            faults += more
+        elif found.state == "finished":
+            faults += more
+        chain = Chain(self._recording, expected)
+        self._follow(chain, found)
+        faults += chain.findings
+        faults += self._check_tracks(chain, found)
+        return [*faults, *self._extra(there)]
+
+    def _read(
+        self, text: bytes | None, trusted: Collection[str], what: str = "the checkpoint"
+    ) -> tuple[Signature | None, list[str]]:
+        """Read a signature line, or the last line of a manifest, and check it."""
+        if text is None:
+            return None, [] if what == "the checkpoint" else [f"{what} is missing"]
+        signature = read_signature(text.strip().split(b"\n")[-1])
+        return signature, list(check_signature(signature, self._recording, trusted, what))
+
+    def _follow(self, chain: Chain, found: Recording) -> None:
+        """Check every line, and the object of every chunk."""
+        for text in self._index.lines(self._recording, found.lines):
+            line = read_line(text)
+            if line is None:
+                chain.report(f"line {chain.lines + 1}: is no line of a manifest")
+                return
+            chain.add(line)
+            if isinstance(line, Chunk):
+                for message in self._check_object(line):
+                    chain.report(f"line {line.line}: {message}")
+        chain.finish()
+        if (chain.lines, chain.hash) != (found.lines, found.hash):
+            chain.report(f"the manifest has {found.lines} lines, and {chain.lines} were found")
+        if chain.is_ended != (found.state == "finished"):
+            chain.report("the end mark contradicts the state of the recording")
+
+    def _check_object(self, line: Chunk) -> Iterator[str]:
+        """Yield what is wrong with an object, unless its track was destroyed."""
+        name = f"chunk {line.number} of track {line.track}"
+        stored = self._index.chunk(self._recording, line.track, line.number)
+        start = self._ends.get(line.track, 0)
+        self._ends[line.track] = start + line.content
+        if stored is not None and stored.line != line:
+            yield f"{name} is in the index with another line"
+        elif stored is not None and stored.start != start:
+            yield f"{name} is in the index at another place of its track"
+        sealed = self._sealed(line)
+        if not self._is_living(line.track):
+            return
+        if stored is None:
+            yield f"{name} is not in the index"
+        if sealed is None:
+            yield f"{name} is missing"
+        elif len(sealed) != line.size or sha256(sealed) != line.sha256:
+            yield f"{name} was changed"
+
+    def _sealed(self, line: Chunk) -> bytes | None:
+        key = chunk_key(self._recording, line.track, line.number)
+        for attempt in range(_ATTEMPTS):
+            if not self._is_living(line.track):
+                return None
+            sealed = self._parts.sealed(key)
+            if sealed is not None or self._bucket is None:
+                return sealed
+            sleep(_PAUSE * attempt)
+        return None
+
+    def _is_living(self, track: str) -> bool:
+        return self._index.is_living(self._recording, track)
+
+    def _check_tracks(self, chain: Chain, found: Recording) -> Iterator[str]:
+        """Yield tracks without a key, keys without a track, and keys of destroyed tracks."""
+        named = {key.object: key for key in self._keys.tracks(self._recording)}
+        for track in chain.living:
+            if not self._is_living(track):
+                continue  # since the lines were read
+            if track not in named:
+                yield f"the key of track {track} is missing"
+            elif not self._opens(named[track], found):
+                yield f"the key of track {track} does not open it"
+        for track in named:
+            if chain.is_destroyed(track) and not self._pending(track):
+                yield f"the key of the destroyed track {track} is there"
+
+    def _opens(self, key: TrackKey, found: Recording) -> bool:
+        """Return whether a track is sealed for the key that is here, or for the host's."""
+        if found.storage == "local":
+            return key.recipient == found.recipient
+        try:
+            identity = self._keys.identity(self._recording, key.object)
+        except (Refused, ValueError):
+            return False
+        return identity is not None and str(identity.to_public()) == key.recipient
+
+    def _pending(self, track: str) -> bool:
+        pending = {erasure.object for erasure in self._index.erasures(self._recording)}
+        return track in pending or "" in pending
+
+    def _stored_keys(self) -> Iterator[str]:
+        """Yield the keys of all files and objects of the recording."""
+        yield from self._files.keys(prefix(self._recording))
+        if self._bucket is not None:
+            yield from self._bucket.keys(prefix(self._recording))
+
+    def _extra(self, there: Iterable[str]) -> Iterator[str]:
+        """Yield objects that no line names, and those of destroyed tracks."""
+        strays = {key for key in there if not self._is_named(key)}
+        for attempt in range(_ATTEMPTS):
+            if strays and attempt:
+                sleep(_PAUSE * attempt)
+                strays &= {key for key in self._stored_keys() if not self._is_named(key)}
+        yield from (f"an object that the manifest does not name: {key}" for key in sorted(strays))
+
+    def _is_named(self, key: str) -> bool:
+        track, number = read_key(key)
+        if key != chunk_key(self._recording, track, number):
+            return False
+        is_there = self._index.chunk(self._recording, track, number) is not None
+        return is_there or self._pending(track)
+
+    def _leftovers(self, there: Collection[str]) -> list[str]:
+        """Return what is left of an erased recording whose erasure is said to be done."""
+        if self._index.erasures(self._recording):
+            return ["the erasure is not done: what the bucket has of it is not removed yet"]
+        found = [f"an object of the erased recording is there: {key}" for key in there]
+        if self._keys.tracks(self._recording) or self._keys.has(self._recording):
+            found.append("a key of the erased recording is there")
+        if next(self._index.lines(self._recording, 1), None) is not None:
+            found.append("the manifest of the erased recording is there")
+        return found
+
+
+MANIFEST_NAME = "manifest.jsonl"
+_MOST_MANIFEST_BYTES = 256 << 20
+_MOST_SEALED_BYTES = MAX_CHUNK_BYTES + 4096
+
+
+def assemble(
+    source: Path,
+    out: Path,
+    identity: Path,
+    *,
+    trusted: Collection[str] | None = None,
+    checkpoint: bytes | None = None,
+) -> dict[str, int]:
+    """Write every track of the manifest to ``out``, private and never over a file that is there;
+    return the bytes of each by file name (``TRACK.KIND``).
+
+    ``identity`` is an age identity file; ``trusted`` are the public keys that may have signed, any
+    where it is ``None``. Raises ``InputError``: E401 for what cannot be read or written, E402 for a
+    manifest or a file that is not as it was signed; what was written of it is removed.
+    """
+    try:
+        text = _read(source / MANIFEST_NAME, _MOST_MANIFEST_BYTES)
+        opener = read_identity(_read(identity, 1 << 16).decode("ascii", "replace"))
+    except ValueError as error:
+        raise InputError("E401", str(error)) from None
+    faults, chunks, names = check_manifest(text, trusted, checkpoint)
+    if faults:
+        raise InputError("E402", f"the manifest does not hold: {faults[0]}")
+    if not all(is_name(name) for name in names.values()) or len(set(names.values())) < len(names):
+        raise InputError("E402", "the manifest names tracks in a form that none has")
+    written = dict[str, int]()
+    for track, name in names.items():
+        of_track = [chunk for chunk in chunks if chunk.track == track]
+        target = out / f"{name}.{of_track[0].kind}"
+        folder = source / (name if (source / name).is_dir() else track)
+        written[target.name] = _write(target, folder, of_track, opener)
+    return written
+
+
+def _write(target: Path, folder: Path, chunks: list[Chunk], opener: Identity) -> int:
+    sizes = list[int]()
+
+    def pieces() -> Iterator[bytes]:
+        for chunk in chunks:
+            piece = _open(folder / f"{chunk.number}.age", chunk, opener)
+            sizes.append(len(piece))
+            yield piece
+
+    try:
+        write_private(target, pieces())
+    except OSError:
+        message = f"{target.name} cannot be written: is it there, or the disk full?"
+        raise InputError("E401", message) from None
+    return sum(sizes)
+
+
+def _open(path: Path, chunk: Chunk, opener: Identity) -> bytes:
+    import pyrage  # noqa: PLC0415 - heavy
+
+    sealed = _read(path, _MOST_SEALED_BYTES)
+    if sha256(sealed) != chunk.sha256:
+        raise InputError("E402", f"chunk {chunk.number} is not the one that the manifest states")
+    try:
+        return bytes(pyrage.decrypt(sealed, [opener]))
+    except pyrage.DecryptError:
+        raise InputError("E402", f"the identity does not open chunk {chunk.number}") from None
+
+
+def _read(path: Path, most: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            found = file.read(most + 1)
+    except OSError:
+        raise InputError("E401", f"{path.name} cannot be read; check the directory") from None
+    if len(found) > most:
+        raise InputError("E401", f"{path.name} is larger than any such file")
+    return found

@@ -1,0 +1,177 @@
+"""The checks of what is said of recordings: they hold, and each rule that is broken is found."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from collector.claims.document import (
+    RECORDING_CHECKS,
+    RECORDING_COUNTERS,
+    REFUSALS,
+    Check,
+    load_claims,
+)
+from collector.claims.verification import ClaimFinding, verdict
+from collector.recording import claims, dry_run, refusals
+from collector.recording.claims import Place, counts, look
+from collector.testing import canaries, scan
+from tests.recording.broken_rules import BROKEN
+
+_CLAIMS = {
+    name: claim
+    for name, claim in load_claims().items()
+    if set(claim.checks) & set(RECORDING_CHECKS)
+}
+
+
+def _no_search(places: Iterable[Path], texts: Sequence[str]) -> bool:
+    """Find the plant only."""
+    return [place.name for place in places] == ["plant"]
+
+
+def verdicts(found: Mapping[Check, tuple[ClaimFinding, ...]]) -> dict[str, str]:
+    """The verdicts on the claims about recordings."""
+    outcome = {check: found.get(check, ()) for check in RECORDING_CHECKS}
+    return {name: verdict(claim, outcome) for name, claim in _CLAIMS.items()}
+
+
+def test_the_tables_agree() -> None:
+    """Rules are refusals of the recorder, each of them can be broken here, and each check is one
+    of the trials."""
+    assert set(REFUSALS) <= refusals.REFUSALS.keys()
+    assert {rule for claim in _CLAIMS.values() for rule in claim.rules} == set(REFUSALS)
+    assert BROKEN.keys() == set(REFUSALS)
+    assert tuple(dry_run.TRIALS) == RECORDING_CHECKS
+
+
+def test_they_hold(tmp_path: Path) -> None:
+    """In recordings made for it."""
+    found = dry_run.run(tmp_path, canaries(1)[0], scan)
+    assert set(verdicts(found).values()) == {"holds"}
+    assert found == dict.fromkeys(RECORDING_CHECKS, ())
+
+
+@pytest.mark.parametrize("rule", BROKEN)
+def test_a_rule_that_is_not_kept(
+    rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recorder that takes or shows what it must not breaks a claim that names the rule."""
+    naming = {name: claim for name, claim in _CLAIMS.items() if rule in claim.rules}
+    checks = [check for claim in naming.values() for check in claim.checks]
+    BROKEN[rule](monkeypatch)
+    found = dry_run.run(tmp_path, "canary-1", _no_search, checks)
+    assert rule in {each.rule for findings in found.values() for each in findings}
+    assert "broken" in {verdicts(found)[name] for name in naming}
+    assert "canary" not in str(found)
+
+
+def test_content_on_disk_is_found(tmp_path: Path) -> None:
+    """A search that finds something breaks it, and one that finds nothing shows nothing."""
+    for is_found, expected in ((True, "broken"), (False, "unproven")):
+        folder = tmp_path / expected
+        folder.mkdir()
+        found = dry_run.run(folder, "canary-1", lambda *_, hit=is_found: hit, ["storage"])
+        assert verdicts(found)["local-or-cloud"] == expected
+
+
+# -- a recorder's directory -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def used(tmp_path: Path) -> Iterator[dry_run.TrialRecorder]:
+    """A recorder that runs, with a closed recording of a member who stays."""
+    trial = dry_run.TrialRecorder(tmp_path / "recorder", "canary-1")
+    with closing(trial.recorder):
+        trial.stay("guest-1")
+        trial.control("start")
+        trial.send("guest-1")
+        trial.control("stop")
+        trial.read("guest-1")
+        yield trial
+
+
+def findings(directory: Path) -> dict[str, list[str]]:
+    """What is found in a directory, by check."""
+    found: dict[str, list[str]] = {}
+    for check, finding in claims.directory_findings(Place(directory)):
+        assert "canary" not in finding.message
+        assert "guest-1" not in finding.message
+        found.setdefault(check, []).append(finding.message)
+    return found
+
+
+def test_a_directory_in_use(used: dry_run.TrialRecorder) -> None:
+    """It holds, with its counts."""
+    assert findings(used.directory) == {}
+    assert counts(used.directory) == {
+        "recordings": {"kept": 1, "unstarted": 0, "erased": 0},
+        "choices": {"stay": 1, "leave": 0, "withdraw": 0},
+        "accesses": {"done": 1, "refused": 0},
+    }
+    assert tuple(counts(used.directory) or ()) == RECORDING_COUNTERS
+    assert counts(used.directory / "nothing") is None
+
+
+def _edit(path: Path, statement: str) -> None:
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(statement)
+
+
+def _flip(trial: dry_run.TrialRecorder) -> None:
+    (sealed,) = trial.files()
+    data = bytearray(sealed.read_bytes())
+    data[-1] ^= 1
+    sealed.write_bytes(data)
+
+
+ATTACKS: dict[str, tuple[Callable[[dry_run.TrialRecorder], object], set[str]]] = {
+    "a file that others may read": (lambda of: of.files()[0].chmod(0o644), {"access"}),
+    "a directory that others may read": (lambda of: of.directory.chmod(0o755), {"access"}),
+    "a bit": (_flip, {"access"}),
+    "an object that is gone": (lambda of: of.files()[0].unlink(), {"access"}),
+    "a recording after its time": (
+        lambda of: _edit(of.directory / "recorder.db", "UPDATE recordings SET due = 1"),
+        {"storage"},
+    ),
+    "a recording without its grant": (
+        lambda of: _edit(of.directory / "recorder.db", "DELETE FROM recordings"),
+        {"access", "grant"},
+    ),
+    "a ledger that is gone": (
+        lambda of: (of.directory / "spool.db").unlink(),
+        {"grant", "notice", "choice", "access"},
+    ),
+    "a ledger that was changed": (
+        lambda of: _edit(of.directory / "spool.db", "DELETE FROM entries WHERE kind = 'recording'"),
+        {"grant", "notice", "choice", "access"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_directory_that_was_changed(used: dry_run.TrialRecorder, name: str) -> None:
+    """It breaks what denies it, or leaves it unproven."""
+    attack, checks = ATTACKS[name]
+    used.recorder.close()
+    attack(used)
+    assert set(findings(used.directory)) == checks
+
+
+def test_a_directory_that_cannot_be_read(used: dry_run.TrialRecorder) -> None:
+    """Nothing is shown then."""
+    used.recorder.close()
+    (used.directory / "recorder.db").write_bytes(b"no database" * 1000)
+    assert set(verdicts(look(Place(used.directory))).values()) == {"unproven"}
+
+
+def test_a_directory_without_recordings(tmp_path: Path) -> None:
+    """It is noted, and makes no difference."""
+    found = look(Place(tmp_path / "recorder"))
+    assert {each.is_note for findings in found.values() for each in findings} == {True}
+    assert set(verdicts(found).values()) == {"holds"}
+    assert list(tmp_path.iterdir()) == []

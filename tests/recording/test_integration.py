@@ -1,0 +1,106 @@
+"""What docs/recording-integration.md tells people to type: a pipe that is delivered, and a local
+recording that is opened with age."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from threading import Event, Thread
+from time import sleep
+from typing import IO
+
+import pytest
+
+from tests.conftest import required
+from tests.deadline import WAIT_SECONDS, wait_until
+from tests.recording.serving import MEETING, Meeting, running
+
+pytestmark = pytest.mark.recordings
+_ROOT = Path(__file__).parents[2]
+_PAGE = (_ROOT / "docs" / "recording-integration.md").read_text()
+_BLOCKS = re.findall(r"<!-- run -->\n```console\n(.*?)```", _PAGE, re.DOTALL)
+
+
+def _typed(folder: Path, block: str, **variables: str) -> None:
+    """Type the commands of a block into a shell."""
+    for command in re.findall(r"^\$ (.*)", block, re.MULTILINE):
+        environ = os.environ | variables
+        subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", command],
+            cwd=folder,
+            env=environ,
+            check=True,
+            timeout=WAIT_SECONDS,
+        )
+
+
+def _delivery(meeting: Meeting, *options: str) -> subprocess.Popen[bytes]:
+    token = f"{sys.executable} -m collector recording token --key {meeting.key}"
+    token += f" --meeting {MEETING} --role media --subject media-1"
+    address = f"http://127.0.0.1:{meeting.process.ports['recorder']}"
+    program = [sys.executable, str(_ROOT / "examples" / "deliver_stream.py"), address]
+    program += ["--recording", meeting.recording, "--kind", "audio", "--token", token, *options]
+    return subprocess.Popen(program, stdin=subprocess.PIPE, bufsize=0)
+
+
+def test_a_local_recording_opens_with_age_alone(tmp_path: Path) -> None:
+    """By the commands of the page; the service cannot open it."""
+    for program in ("age", "curl"):
+        if shutil.which(program) is None:
+            required(program)
+    _typed(tmp_path, _BLOCKS[0])
+    recipient = (tmp_path / "recipient.txt").read_text().split()[-1]
+    with running(tmp_path) as meeting:
+        meeting.request(storage="local", recipient=recipient)
+        meeting.join("ana")
+        meeting.choose("ana")
+        meeting.control("start")
+        chunks = [bytes([n]) * 70_000 for n in range(12)]
+        for number, chunk in enumerate(chunks):
+            assert meeting.chunk("ana-audio", number, chunk, owner="ana").status == 201
+        meeting.control("stop")
+        address = f"http://127.0.0.1:{meeting.process.ports['recorder']}"
+        token = meeting.token("host", "ana")
+        _typed(tmp_path, _BLOCKS[1], TOKEN=token, RECORDER=address, ID=meeting.recording)
+        assert (tmp_path / "ana-audio.pcm").read_bytes() == b"".join(chunks)
+
+
+def test_a_pipe_is_delivered_from_the_choice_on(tmp_path: Path) -> None:
+    """Nothing that was in the pipe before is recorded, and nothing of a pause."""
+    said, spoken = [b"\1"], Event()
+
+    def speak(pipe: IO[bytes]) -> None:
+        with suppress(BrokenPipeError):
+            while not spoken.wait(0.05):
+                pipe.write(said[0] * 1_600)
+
+    def chunks() -> int:
+        return len([*(tmp_path / "recorder").rglob("*.age")])
+
+    with running(tmp_path) as meeting:
+        meeting.request()
+        meeting.join("ana")
+        meeting.control("start")
+        with _delivery(meeting, "--track", "a", "--owner", "ana") as delivery:
+            assert delivery.stdin is not None
+            speaker = Thread(target=speak, args=(delivery.stdin,))
+            speaker.start()
+            sleep(2)
+            assert chunks() == 0
+            meeting.choose("ana")
+            said[0] = b"\2"
+            wait_until(lambda: chunks() >= 3)  # the first one is filler
+            meeting.control("pause")
+            said[0] = b"\3"
+            sleep(2)
+            meeting.control("stop")
+            assert delivery.wait(WAIT_SECONDS) == 3, "the recording is closed"
+            spoken.set()
+            speaker.join()
+        content = meeting.call("viewer", "v-1", "GET", "/tracks/a").body
+    assert set(content.strip(b"\0")) == {2}

@@ -1,0 +1,389 @@
+"""Key sets: what is one, and where it comes from, however that behaves."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector.errors import ConfigError
+from collector.recording import jwks
+from collector.recording.access import Verifier
+from collector.recording.jwks import KeySource, parse_keys
+from collector.recording.refusals import Refused
+from tests.deadline import WAIT_SECONDS
+from tests.ingest.certificates import Authority
+from tests.recording.tokens import NOW, Platform, encoded, member
+
+_KEY = member(Ed25519PrivateKey.generate(), "one")
+_OTHER = member(Ed25519PrivateKey.generate(), "two")
+
+
+def _document(*members: object) -> bytes:
+    return json.dumps({"keys": members}).encode()
+
+
+# -- documents ------------------------------------------------------------------------------------
+
+
+def test_a_key_set() -> None:
+    """Ed25519 keys for signatures, by name; others, and what is said of them, are passed over."""
+    others = [
+        {"kty": "RSA", "kid": "rsa", "n": "x", "e": "AQAB"},
+        {"kty": "oct", "kid": "one", "k": "c2VjcmV0"},
+        {"kty": "OKP", "crv": "X25519", "kid": "one", "x": "x"},
+        {"kty": "OKP", "crv": "Ed448", "kid": "one", "x": "x"},
+        {**_OTHER, "use": "enc"},
+    ]
+    named = {**_OTHER, "use": "sig", "alg": "EdDSA", "key_ops": ["verify"], "x5u": "file:///x"}
+    assert set(parse_keys(_document(_KEY, *others, named))) == {"one", "two"}
+    assert parse_keys(_document()) == {}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b'"keys"',
+        b"{}",
+        b'{"keys": null}',
+        b'{"keys": {}}',
+        b'{"keys": [1]}',
+        b'{"keys": [[]]}',
+        b'{"keys": [{}]}',
+        b"\xff\xfe{}",
+        b'{"keys": [NaN]}',
+        b'{"keys": [], "keys": []}',
+        b"[" * 60_000,
+        b'{"keys": [' * 5000,
+        b'{"keys": [' + b"9" * 5000 + b"]}",
+        _document(_KEY, _KEY),
+        _document(_KEY, {**_OTHER, "kid": "one"}),
+        _document(*({**_KEY, "kid": f"k{n}"} for n in range(51))),
+        _document(_KEY) + b" " * (64 << 10),
+        _document({**_KEY, "d": encoded(bytes(32))}),
+        _document({**_KEY, "alg": "HS256"}),
+        *(_document({**_KEY, "kid": kid}) for kid in (None, 1, "", "a b", "é", "x" * 129, ["a"])),
+        *(
+            _document({**_KEY, "x": x})
+            for x in (None, 1, "", "A" * 42, "A" * 44, "=" * 43, "é" * 43)
+        ),
+        _document({**_KEY, "x": "A" * 42 + "B"}),
+        _document({name: value for name, value in _KEY.items() if name != "kid"}),
+        _document({name: value for name, value in _KEY.items() if name != "x"}),
+    ],
+    ids=lambda document: repr(document[:40]),
+)
+def test_what_is_no_key_set(document: bytes) -> None:
+    """One faulty key is enough, as is a private one, or a name that is there twice."""
+    with pytest.raises(ValueError, match="no set of Ed25519 keys"):
+        parse_keys(document)
+
+
+@given(st.binary(max_size=300) | st.recursive(
+    st.none() | st.booleans() | st.text(max_size=5) | st.integers(),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.sampled_from([*_KEY, "keys", "d", "use"]), inner, max_size=5),
+    max_leaves=12,
+).map(lambda value: json.dumps({"keys": value}).encode()))  # fmt: skip
+def test_no_document_breaks_it(document: bytes) -> None:
+    """Any is a set of keys or none."""
+    with suppress(ValueError):
+        assert all(kid.isascii() for kid in parse_keys(document))
+
+
+# -- files ----------------------------------------------------------------------------------------
+
+
+def test_a_file_that_changes(tmp_path: Path) -> None:
+    """A new key is found when a token names it; a withdrawn one is gone by then."""
+    platform = Platform(tmp_path)
+    source = KeySource(str(platform.path), interval=0)
+    platform.publish(_OTHER)
+    assert source.find("two") is not None
+    assert source.find("one") is None
+
+
+def test_a_file_that_breaks(tmp_path: Path) -> None:
+    """Leaves the keys before it; that is known."""
+    platform = Platform(tmp_path)
+    source = KeySource(str(platform.path), interval=0)
+    for text in ("{", '{"keys": []}', json.dumps({"keys": [_KEY, _KEY]})):
+        platform.path.write_text(text)
+        assert source.find("two") is None
+        assert source.is_failing
+        assert source.find("one") is not None
+    platform.path.unlink()
+    assert source.find("two") is None
+    platform.publish(_OTHER)
+    assert source.find("two") is not None
+    assert not source.is_failing
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", '{"keys": []}', json.dumps({"keys": [{**_KEY, "d": "x"}]})]
+)
+def test_a_file_that_is_none(tmp_path: Path, text: str) -> None:
+    """Is a fault of the setting."""
+    (tmp_path / "jwks").write_text(text)
+    for path in (tmp_path / "jwks", tmp_path, tmp_path / "none", Path("/dev/zero")):
+        with pytest.raises(ConfigError, match=r"recorder\.keys"):
+            KeySource(str(path))
+
+
+def test_keys_that_are_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Are refreshed by themselves, and not used where that fails for an hour."""
+    platform = Platform(tmp_path)
+    source = KeySource(str(platform.path), interval=0)
+    platform.path.write_text("{")
+    passed = [0.0]
+    monkeypatch.setattr("collector.recording.jwks.monotonic", lambda: time.monotonic() + passed[0])
+    passed[0] = 3500.0
+    assert source.find("one") is not None
+    passed[0] = 3700.0
+    with pytest.raises(Refused, match=r"^unavailable"):
+        source.find("one")
+    platform.publish(_KEY)
+    assert _found(source, "one")
+
+
+def _found(source: KeySource, kid: str) -> bool:
+    """Whether a key is found within a while."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while time.monotonic() < deadline:
+        with suppress(Refused):
+            return source.find(kid) is not None
+        time.sleep(0.02)
+    return False
+
+
+# -- addresses ------------------------------------------------------------------------------------
+
+
+class Endpoint:
+    """An https server that answers each request with ``say``, in a thread of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        authority = Authority(folder)
+        pair = authority.issue("server")
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(pair.certificate, pair.key)
+        self.trust = ssl.create_default_context(cafile=str(authority.own.certificate))
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.address = f"https://localhost:{self._listening.getsockname()[1]}/jwks"
+        self.requests: list[bytes] = []
+        self.say: Callable[[socket.socket], Any] = lambda _: None
+        self.sent = 0
+        self._is_stopping = threading.Event()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        with ThreadPoolExecutor() as pool:
+            while not self._is_stopping.is_set():
+                with suppress(OSError):
+                    pool.submit(self._answer, self._listening.accept()[0])
+
+    def _answer(self, plain: socket.socket) -> None:
+        plain.settimeout(WAIT_SECONDS)
+        with suppress(OSError), self._context.wrap_socket(plain, server_side=True) as line:
+            self.requests.append(line.recv(4096))
+            self.say(line)
+
+    def document(self, body: bytes, head: bytes = b"200 OK\r\n") -> None:
+        """Answer with a body from now on."""
+        length = b"content-length: %d\r\n\r\n" % len(body)
+        self.say = lambda line: line.sendall(b"HTTP/1.1 " + head + length + body)
+
+    def drip(self, head: bytes, piece: bytes, pause: float) -> None:
+        """Answer with a head, and with pieces for ever."""
+
+        def say(line: socket.socket) -> None:
+            line.sendall(head)
+            while not self._is_stopping.wait(pause):
+                line.sendall(piece)
+                self.sent += len(piece)
+
+        self.say = say
+
+    def stop(self) -> None:
+        """End it."""
+        self._is_stopping.set()
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self._thread.join(WAIT_SECONDS)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    """One endpoint for all tests of this module."""
+    endpoint = Endpoint(tmp_path_factory.mktemp("endpoint"))
+    yield endpoint
+    endpoint.stop()
+
+
+@pytest.fixture
+def endpoint(served: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Endpoint:
+    """The endpoint with a key, and time for a busy machine."""
+    monkeypatch.setattr(jwks, "_FETCH_SECONDS", WAIT_SECONDS)
+    monkeypatch.setattr(jwks, "_WAIT_SECONDS", WAIT_SECONDS)
+    served.requests.clear()
+    served.document(_document(_KEY))
+    return served
+
+
+def _source(endpoint: Endpoint, interval: float = 0) -> KeySource:
+    return KeySource(endpoint.address, context=endpoint.trust, interval=interval)
+
+
+def test_an_address(endpoint: Endpoint) -> None:
+    """Is asked for its document alone, by https, with a verified certificate."""
+    source = _source(endpoint)
+    assert source.find("one") is not None
+    endpoint.document(_document(_KEY, _OTHER))
+    assert source.find("two") is not None
+    assert endpoint.requests[0].startswith(b"GET /jwks HTTP/1.1\r\n")
+    assert b"cookie" not in endpoint.requests[0].lower()
+    other = KeySource(endpoint.address, interval=0)  # which does not trust the authority
+    with pytest.raises(Refused, match=r"^unavailable"):
+        other.find("one")
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        (b"302 Found\r\nLocation: file:///etc/passwd\r\n", b""),
+        (b"301 Moved\r\nLocation: https://localhost/jwks\r\n", b""),
+        (b"307 Temporary\r\nLocation: http://127.0.0.1:1/\r\n", _document(_OTHER)),
+        (b"404 Not Found\r\n", _document(_OTHER)),
+        (b"500 Error\r\n", b""),
+        (b"206 Partial\r\n", _document(_OTHER)),
+        (b"200 OK\r\n", b"<html>"),
+        (b"200 OK\r\n", b"\x1f\x8b"),
+        (b"200 OK\r\n", _document(_OTHER) + b" " * (64 << 10)),
+        (b"200 OK\r\n" + b"X: y\r\n" * 1000, _document(_OTHER)),
+        (b"200 OK\r\nX: " + b"y" * 100_000 + b"\r\n", _document(_OTHER)),
+        (b"\xff\r\n", b""),
+    ],
+    ids=range(12),
+)
+def test_answers_that_are_no_key_set(endpoint: Endpoint, head: bytes, body: bytes) -> None:
+    """Change nothing, and lead nowhere."""
+    source = _source(endpoint)
+    endpoint.document(body, head)
+    assert source.find("two") is None
+    assert source.is_failing
+    assert source.find("one") is not None
+
+
+_CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "piece", "pause"),
+    [
+        (b"", b"", 0.02),
+        (b"HTTP/1.1 200 OK\r\n", b"X: y\r\n", 0.02),
+        (b"HTTP/1.1 200 OK\r\nX: ", b"y", 0.02),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\n", b" ", 0.02),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 1073741824\r\n\r\n", b" " * 65536, 0.0),
+        (_CHUNKED, b"10000\r\n" + b" " * 65536 + b"\r\n", 0.0),
+        (b"HTTP/1.1 200 OK\r\n\r\n", b" " * 65536, 0.0),
+        (b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n", 0.0),
+    ],
+    ids=["hangs", "headers", "header", "drips", "1 GB", "chunks", "endless", "continues"],
+)  # fmt: skip
+def test_answers_without_an_end(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, head: bytes, piece: bytes, pause: float
+) -> None:
+    """Are given up after their seconds and bytes; keys that are known serve meanwhile."""
+    source = _source(endpoint)
+    monkeypatch.setattr(jwks, "_FETCH_SECONDS", 0.2)
+    endpoint.drip(head, piece, pause)
+    endpoint.sent = 0
+    began = time.monotonic()
+    assert source.find("two") is None
+    assert time.monotonic() - began < WAIT_SECONDS
+    assert source.is_failing
+    assert source.find("one") is not None
+    assert endpoint.sent < 64 << 20
+
+
+def test_known_keys_do_not_wait(endpoint: Endpoint) -> None:
+    """While a refresh hangs, tokens of known keys are verified at once."""
+    source, ends = _source(endpoint), threading.Event()
+    endpoint.say = lambda _: ends.wait(WAIT_SECONDS)
+    waiting = threading.Thread(target=source.find, args=("two",))
+    waiting.start()
+    for _ in range(1000):
+        assert source.find("one") is not None
+    assert waiting.is_alive()
+    ends.set()
+    waiting.join(WAIT_SECONDS)
+
+
+def test_few_tokens_wait(endpoint: Endpoint) -> None:
+    """While a refresh hangs, a flood of unknown keys takes two threads, and no more."""
+    source, ends = _source(endpoint), threading.Event()
+    endpoint.say = lambda _: ends.wait(WAIT_SECONDS)
+    waiting = [threading.Thread(target=source.find, args=(f"{n}",)) for n in range(2)]
+    for thread in waiting:
+        thread.start()
+    while source._waiting._value:
+        time.sleep(0.001)
+    for n in range(1000):
+        assert source.find(f"{n}") is None
+    assert all(thread.is_alive() for thread in waiting)
+    ends.set()
+    for thread in waiting:
+        thread.join(WAIT_SECONDS)
+
+
+def test_a_flood_of_unknown_keys(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Causes one refresh in each interval, from any number of threads."""
+    monkeypatch.setattr(jwks, "_WAIT_SECONDS", 0.01)
+    source = _source(endpoint, interval=3600)
+    source._began -= 3600  # the interval is over
+    threads = [
+        threading.Thread(target=lambda at=at: [source.find(f"{at}-{n}") for n in range(200)])
+        for at in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT_SECONDS)
+    assert len(endpoint.requests) == 2  # at the start, and once
+
+
+def test_an_address_that_comes_late(endpoint: Endpoint, tmp_path: Path) -> None:
+    """Until then every token gets the same answer, which says to come again."""
+    platform = Platform(tmp_path)
+    endpoint.document(b"", b"503 Later\r\n")
+    verifier = Verifier(_source(endpoint))
+    for token in (platform.token(), platform.token({"kid": "x"}), platform.token(exp=1)):
+        with pytest.raises(Refused, match=r"^unavailable"):
+            verifier.verify(token, "m-1", NOW)
+    endpoint.document(_document(member(platform.key, "one")))
+    assert verifier.verify(platform.token(), "m-1", NOW).jti == "j-1"
+
+
+def test_nothing_listens() -> None:
+    """That is no fault of the settings."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        address = f"https://127.0.0.1:{closed.getsockname()[1]}/jwks"
+    source = KeySource(address)
+    assert (source.is_failing, repr(source)) == (True, "<KeySource>")

@@ -1,0 +1,148 @@
+"""The keys of recordings: wrapped, destroyed, rotated."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from collector.errors import ConfigError
+from collector.recording.keys import Keys, read_identity, read_recipient
+from collector.recording.refusals import Refused
+from tests.recording.vaults import RECORDING
+
+OTHER = "f" * 32
+
+
+def _made(directory: Path) -> Keys:
+    keys = Keys(directory)
+    keys.add_recording(RECORDING)
+    keys.add_track(RECORDING, "cam", "video", "owner", None)
+    return keys
+
+
+def _bytes(directory: Path) -> bytes:
+    """All that is on disk, in files and in what SQLite keeps beside them."""
+    return b"".join(path.read_bytes() for path in sorted(directory.iterdir()) if path.is_file())
+
+
+def _opened(keys: Keys, track: str = "cam") -> str:
+    found = keys.find(RECORDING, track)
+    assert found is not None
+    identity = keys.identity(RECORDING, found.object)
+    assert identity is not None
+    assert str(identity.to_public()) == found.recipient
+    return str(identity)
+
+
+def test_identities_are_wrapped(tmp_path: Path) -> None:
+    """Neither an identity nor a secret is in a file, and the files are their owner's alone."""
+    keys = _made(tmp_path)
+    identity, secret = _opened(keys), keys.secret(RECORDING)
+    assert identity.encode() not in _bytes(tmp_path)
+    assert secret not in _bytes(tmp_path)
+    assert secret.hex().encode() not in _bytes(tmp_path)
+    keys.close()
+    assert not any(stat.S_IMODE(path.stat().st_mode) & 0o077 for path in tmp_path.iterdir())
+    again = Keys(tmp_path)
+    assert _opened(again) == identity
+    again.close()
+
+
+def test_wrapped_keys_are_bound_to_their_track(tmp_path: Path) -> None:
+    """A key that is copied to another track opens nothing."""
+    keys = _made(tmp_path)
+    other = keys.add_track(RECORDING, "other", "video", "owner", None)
+    with keys._database.transaction() as db:
+        db.execute(
+            "UPDATE tracks SET identity = (SELECT identity FROM tracks WHERE name = 'cam')"
+            " WHERE name = 'other'"
+        )
+    with pytest.raises(Refused, match="unavailable"):
+        keys.identity(RECORDING, other.object)
+    keys.close()
+
+
+def test_a_destroyed_track_leaves_a_mark_only(tmp_path: Path) -> None:
+    """Key, name and owner are in no byte of the files any more; the name is still refused."""
+    keys = _made(tmp_path)
+    for number in range(200):  # so that pages are divided
+        keys.add_track(RECORDING, f"track-{number}", "audio", f"owner-{number}", None)
+    victims = [f"track-{number}" for number in range(0, 200, 7)]
+    found = {name: keys.find(RECORDING, name) for name in victims}
+    wrapped = dict(keys._database.rows("SELECT name, identity FROM tracks"))
+    keys.destroy(RECORDING, [key.object for key in found.values() if key is not None])
+    text = _bytes(tmp_path)
+    for name in victims:
+        assert wrapped[name] not in text
+        after = keys.find(RECORDING, name)
+        assert after is not None
+        assert after.is_destroyed
+        assert keys.identity(RECORDING, after.object) is None
+    assert b"track-70" not in text
+    assert b"owner-70" not in text
+    assert wrapped["track-1"] in text
+    assert len(keys.tracks(RECORDING)) == 201 - len(victims)
+    keys.close()
+
+
+def test_an_erased_recording_leaves_nothing(tmp_path: Path) -> None:
+    """Its secret and all its tracks go; others stay."""
+    keys = _made(tmp_path)
+    keys.add_recording(OTHER)
+    secret = keys._database.rows("SELECT secret FROM recordings WHERE recording = ?", RECORDING)
+    keys.destroy(RECORDING)
+    assert secret[0][0] not in _bytes(tmp_path)
+    assert RECORDING.encode() not in _bytes(tmp_path)
+    assert not keys.has(RECORDING)
+    with pytest.raises(Refused, match="erased"):
+        keys.secret(RECORDING)
+    assert len(keys.secret(OTHER)) == 32
+    keys.close()
+
+
+def test_rotation_ends_what_a_backup_opens(tmp_path: Path) -> None:
+    """Everything opens as before; the old wrapping and the old master key are in no file."""
+    keys = _made(tmp_path)
+    before, old = _opened(keys), (tmp_path / "master.key").read_bytes()
+    (wrapped,) = keys._database.rows("SELECT identity FROM tracks")[0]
+    keys.rotate()
+    assert _opened(keys) == before
+    assert old.strip() not in _bytes(tmp_path)
+    assert wrapped not in _bytes(tmp_path)
+    keys.close()
+    again = Keys(tmp_path)
+    assert _opened(again) == before
+    again.close()
+
+
+@pytest.mark.parametrize("loss", ["missing", "another"])
+def test_keys_without_their_master_key_are_not_opened(tmp_path: Path, loss: str) -> None:
+    """The message says so, instead of answers that nothing can be opened."""
+    _made(tmp_path).close()
+    path = tmp_path / "master.key"
+    path.unlink() if loss == "missing" else path.write_text(f"{os.urandom(32).hex()}\n")
+    with pytest.raises(ConfigError, match=r"master\.key"):
+        Keys(tmp_path)
+
+
+def test_a_reader_leaves_a_rotation_alone(tmp_path: Path) -> None:
+    """The next master key stays, for the process that is rotating."""
+    keys = _made(tmp_path)
+    keys._on_step = lambda step: Keys(tmp_path, is_reader=True).close()
+    before = _opened(keys)
+    keys.rotate()
+    assert _opened(keys) == before
+    keys.close()
+
+
+@pytest.mark.parametrize("text", ["", "age1qqq", "AGE-SECRET-KEY-1QQ", "ssh-ed25519 AAAA", "é"])
+def test_other_texts_are_no_keys(text: str) -> None:
+    """The message holds nothing of them."""
+    with pytest.raises(ValueError, match="age") as found:
+        read_identity(text)
+    assert text == "" or text not in str(found.value)
+    with pytest.raises(ValueError, match="age"):
+        read_recipient(text)

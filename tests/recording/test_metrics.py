@@ -1,0 +1,47 @@
+"""The metrics of the recorder: closed, all there from the start, and as the document has them."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+from collector.recording.recorder import RecorderState
+from collector.recording.refusals import REFUSALS
+from collector.recording.routes import ROUTES
+from collector.recording.server import LABELS, METRICS, RecorderMetrics
+from collector.recording.vault import VaultState
+
+_PAGE = (Path(__file__).parents[2] / "docs" / "recording.md").read_text()
+_NOTHING = RecorderState({}, {}, {}, 0, VaultState(0, 0, False, 0))
+
+
+def test_every_series_is_there_from_the_start() -> None:
+    """None is added later: labels are words of closed tables."""
+    text = RecorderMetrics(lambda: _NOTHING, dict).text().decode()
+    for name, kind in METRICS.items():
+        for value in LABELS[kind.labels[0]] if kind.labels else ("",):
+            label = f'{{{kind.labels[0]}="{value}"}}' if value else ""
+            assert f"\n{name}{label} 0.0\n" in text
+
+
+def test_counts_are_shown() -> None:
+    """Words that are not listed are left out."""
+    state = RecorderState({"open": 2, "x": 9}, {"accepted": 3}, {}, 1, VaultState(5, 1, True, 4))
+    text = RecorderMetrics(lambda: state, lambda: {"paused": 7, "x": 9}).text().decode()
+    assert 'collector_recorder_recordings{state="open"} 2.0' in text
+    assert 'collector_recorder_refusals_total{code="paused"} 7.0' in text
+    assert "collector_recorder_queue_bytes 5.0" in text
+    assert "collector_recorder_bucket_failing 1.0" in text
+    assert '"x"' not in text
+
+
+def test_the_document_has_the_tables() -> None:
+    """Metrics, codes and endpoints of the page are those of the code."""
+    for name, kind in METRICS.items():
+        by = f" by `{kind.labels[0]}`" if kind.labels else ""
+        assert f"| `{name}`{by} | {kind.type} | {kind.meaning} |" in _PAGE
+    for code, refusal in REFUSALS.items():
+        assert f"| `{code}` | {refusal.status} | {refusal.message} |" in _PAGE
+    listed = {line.split("`")[1] for line in _PAGE.splitlines() if " /v1/" in line and "|" in line}
+    assert listed == {f"{route.method} {route.path}" for route in ROUTES}
+    assert len(list(product(METRICS))) == _PAGE.count("| `collector_recorder_")

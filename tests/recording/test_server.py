@@ -1,0 +1,224 @@
+"""The recorder as a process: kills, restarts, what its files and its log do not hold."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import socket
+import sqlite3
+import subprocess
+import tarfile
+from contextlib import closing
+from pathlib import Path
+from shutil import which
+from unittest.mock import patch
+
+import pytest
+
+from collector.ledger import Entry, opened
+from collector.recording import Recorder
+from tests.cli.process import run, run_process
+from tests.deadline import WAIT_SECONDS
+from tests.recording.serving import running
+from tests.recording.test_recorder import opened_recording
+
+_CANARY = b"CANARY-0123456789-CONTENT" * 4000
+
+
+def test_a_kill_in_the_middle_of_a_chunk(tmp_path: Path) -> None:
+    """The grant is closed, acknowledged chunks are there, and nothing of the others is."""
+    with running(tmp_path) as meeting:
+        meeting.opened("ben")
+        for number in range(3):
+            assert meeting.chunk("b", number, b"%d" % number * 100_000).status == 201
+        head = (
+            f"PUT /v1/recordings/{meeting.recording}/tracks/b/chunks/3 HTTP/1.1\r\n"
+            f"Host: localhost\r\nAuthorization: Bearer {meeting.token('media', 'm')}\r\n"
+            "Collector-Kind: audio\r\nCollector-Owner: ben\r\nContent-Length: 200000\r\n\r\n"
+        )
+        with socket.create_connection(("127.0.0.1", meeting.process.ports["recorder"])) as sender:
+            sender.sendall(head.encode() + _CANARY[:90_000])
+            meeting.process.stop(signal.SIGKILL)
+    assert not _found(tmp_path, _CANARY[:100])
+    with running(tmp_path) as again:
+        again.recording = meeting.recording
+        assert again.code(again.chunk("b", 3, b"x")) == "closed"
+        track = again.call("viewer", "v", "GET", "/tracks/b")
+        assert track.body == b"".join(b"%d" % number * 100_000 for number in range(3))
+        assert again.process.stop()[0] == 0
+    facts = [dict(entry.facts) for entry in _entries(tmp_path)]
+    closed = [each["outcome"] for each in facts if each.get("what") == "close"]
+    assert closed == ["restarted"]
+
+
+def _entries(directory: Path) -> list[Entry]:
+    with opened(directory / "recorder" / "spool.db") as ledger:
+        return list(ledger.entries())
+
+
+def _found(directory: Path, text: bytes) -> list[str]:
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    assert len(files) > 5
+    return [path.name for path in files if text in path.read_bytes()]
+
+
+def test_a_stop_closes_recordings(tmp_path: Path) -> None:
+    """SIGTERM ends the process at once, with every recording closed; streams of events end."""
+    with running(tmp_path) as meeting:
+        meeting.opened()
+        address = ("127.0.0.1", meeting.process.ports["recorder"])
+        with socket.create_connection(address, WAIT_SECONDS) as reader:
+            reader.sendall(
+                f"GET /v1/recordings/{meeting.recording}/events HTTP/1.1\r\nHost: localhost\r\n"
+                f"Authorization: Bearer {meeting.token('host', 'ana')}\r\n\r\n".encode()
+            )
+            assert reader.recv(12) == b"HTTP/1.1 200"
+            code, seconds = meeting.process.stop()
+            while reader.recv(65536):
+                pass
+        assert code == 0
+        assert [each["event"] for each in meeting.process.events] == [
+            "started",
+            "stopping",
+            "stopped",
+        ]
+        assert seconds < 20
+    with running(tmp_path) as again:
+        again.recording = meeting.recording
+        assert again.code(again.control("resume")) == "closed"
+
+
+def test_no_content_token_or_pseudonym_is_anywhere(tmp_path: Path) -> None:
+    """Not in the directory, the log, the ledger; nor is there any while it runs."""
+    host, member = "Canary-Host-4711", "Canary-Member-4711"
+    with running(tmp_path) as meeting:
+        meeting.request(host)
+        meeting.join(host, member)
+        meeting.choose(member)
+        meeting.control("start", host)
+        tokens = [meeting.token("media", member), meeting.token("participant", member)]
+        about = {"Collector-Kind": "audio", "Collector-Owner": member}
+        for number in range(2):
+            path = f"/tracks/t/chunks/{number}"
+            answer = meeting.call("", "", "PUT", path, _CANARY, about, token=tokens[0])
+            assert answer.status == 201
+        assert (
+            meeting.call("", "", "PUT", "/tracks/t/chunks/9", b"x", token=tokens[1]).status == 400
+        )
+        meeting.control("stop", host)
+        assert meeting.call("viewer", member, "GET", "/tracks/t").body == _CANARY * 2
+        tokens.append(tokens[0].rpartition(".")[2])
+        secrets = [
+            _CANARY[:50],
+            host.encode(),
+            member.encode(),
+            *(each.encode() for each in tokens),
+        ]
+        log = "\n".join(meeting.process.log).encode()
+        for secret in secrets:
+            assert not _found(tmp_path / "recorder", secret)
+            assert secret not in log
+        meeting.process.stop()
+    for secret in secrets:
+        assert not _found(tmp_path / "recorder", secret)
+        assert secret not in "\n".join(meeting.process.log).encode()
+
+
+def test_a_local_recording_is_the_hosts_alone(tmp_path: Path) -> None:
+    """The recorder hands out what only the host's key opens, with age's own format."""
+    pyrage = pytest.importorskip("pyrage")
+    identity = pyrage.x25519.Identity.generate()
+    key = tmp_path / "host.txt"
+    key.write_text(f"{identity}\n")
+    with running(tmp_path) as meeting:
+        meeting.request(storage="local", recipient=str(identity.to_public()))
+        meeting.join("ana")
+        meeting.choose("ana")
+        meeting.control("start")
+        for number in range(2):
+            assert meeting.chunk("a", number, b"%d" % number * 1000, "ana").status == 201
+        meeting.control("stop")
+        answer = meeting.call("host", "ana", "GET", "/tracks/a")
+        assert answer.headers["content-type"] == "application/x-tar"
+        folder = tmp_path / "taken"
+        with tarfile.open(fileobj=io.BytesIO(answer.body)) as tar:
+            tar.extractall(folder, filter="data")
+        manifest = meeting.call("host", "ana", "GET", "/manifest").body
+        (folder / "manifest.jsonl").write_bytes(manifest)
+        words = ["age", "-d", "-i", str(key), str(folder / "a" / "1.age")]
+        if which("age"):
+            assert subprocess.run(words, check=True, capture_output=True).stdout == b"1" * 1000
+    made = run("recording", "assemble", folder, "-i", key, "-o", tmp_path)
+    assert (made.code, made.err) == (0, b"")
+    assert (tmp_path / "a.audio").read_bytes() == b"0" * 1000 + b"1" * 1000
+
+
+def test_commands_while_it_runs(tmp_path: Path) -> None:
+    """An operator lists, opens, rotates and erases beside a recorder, and the ledger has it."""
+    folder = tmp_path / ("long-" * 20)  # longer than the path of a socket file may be
+    folder.mkdir()
+    config = ("--config", folder / "recorder.yaml")
+    with running(folder) as meeting:
+        meeting.opened("ben")
+        assert meeting.chunk("b", 0, b"content").status == 201
+        meeting.control("stop")
+        listed = json.loads(run("recording", "list", *config, "--json").out)
+        assert [(each["id"], each["state"]) for each in listed] == [(meeting.recording, "closed")]
+        assert run("recording", "open", meeting.recording, "b", *config).out == b"content"
+        assert run("recording", "rotate", *config).code == 0
+        assert run("recording", "verify", *config).code == 0
+        line = run("recording", "show", meeting.recording, "--checkpoint", *config).out
+        (folder / "kept").write_bytes(line)
+        noted = ("--checkpoint", folder / "kept")
+        assert run("recording", "verify", meeting.recording, *noted, *config).code == 0
+        assert meeting.call("viewer", "v", "GET", "/tracks/b").body == b"content"
+        assert run("recording", "erase", meeting.recording, "--yes", *config).code == 0
+        assert meeting.code(meeting.call("viewer", "v", "GET", "/tracks/b")) == "erased"
+        assert run("recording", "erase", "0" * 32, "--yes", *config).code == 65
+        meeting.process.stop()
+    assert run("recording", "rotate", *config).code == 0
+    facts = [dict(entry.facts) for entry in _entries(folder)]
+    what = [each.get("what") for each in facts]
+    assert [what.count(each) for each in ("rotate", "open", "erase")] == [2, 1, 2]
+    assert run("ledger", "verify", "--data", folder / "recorder").code == 0
+
+
+@pytest.mark.parametrize("words", [["recording", "list"], ["recording", "rotate"]])
+def test_the_extra_is_named(words: list[str]) -> None:
+    """Without a library there is one clear error, which says how to install it."""
+    found = patch("collector.cli.recorder.is_installed", return_value=False)
+    with found:
+        ended = run(*words)
+    assert ended.code == 78
+    assert ended.err.decode().count("\n") == 1
+    assert b"pip install 'data-minimisation-collector[recording]'" in ended.err
+
+
+def test_one_process_for_a_directory(tmp_path: Path) -> None:
+    """A second recorder does not start, and says why."""
+    with running(tmp_path) as meeting:
+        meeting.request()
+        ended = run_process("recorder", "--config", tmp_path / "recorder.yaml")
+        assert ended.code == 78
+        assert b"in use" in ended.err
+
+
+def test_a_recorder_that_is_off_does_not_start(tmp_path: Path) -> None:
+    """Without the switch, the keys or an address there is one clear error."""
+    ended = run_process("recorder", directory=tmp_path)
+    assert ended.code == 78
+    assert b"recorder.enabled" in ended.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_content_without_a_grant_is_found(tmp_path: Path) -> None:
+    """A recording that was taken out of the recorder's file would be kept for ever."""
+    recorder = Recorder(tmp_path / "r")
+    opened_recording(recorder)
+    recorder.close()
+    data = ("--data", tmp_path / "r")
+    assert run("recording", "verify", *data).code == 0
+    with closing(sqlite3.connect(tmp_path / "r" / "recorder.db")) as db, db:
+        db.execute("DELETE FROM recordings")
+    assert run("recording", "verify", *data).code == 1

@@ -1,0 +1,173 @@
+"""Files, buckets and uploads of sealed chunks."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import stat
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from time import monotonic, sleep
+
+import pytest
+
+from collector.errors import ConfigError
+from collector.recording.refusals import Refused
+from collector.recording.storage import Bucket, ChunkFiles, chunk_key, prefix, read_key
+from collector.recording.vault import Vault
+from tests.recording.vaults import RECORDING, add, content, create, opened
+
+TRACK = "a" * 32
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _bucket(directory: Path) -> Bucket:
+    return Bucket((directory / "bucket").as_uri(), {})
+
+
+def _wait(is_done: Callable[[], bool]) -> None:
+    deadline = monotonic() + 20
+    while not is_done():
+        assert monotonic() < deadline
+        sleep(0.02)
+
+
+def test_keys_of_chunks_are_read_back() -> None:
+    """Any other key is of no chunk."""
+    assert read_key(chunk_key(RECORDING, TRACK, 12)) == (TRACK, 12)
+    for name in ("x.age", "01.age", "1.age.part", "1", "", "-1.age", "99999999999.age"):
+        assert read_key(prefix(RECORDING, TRACK) + name)[1] == -1
+
+
+def test_files_are_private_and_replaced(tmp_path: Path) -> None:
+    """What a crash left of a file is overwritten."""
+    files, name = ChunkFiles(tmp_path / "objects"), chunk_key(RECORDING, TRACK, 0)
+    with ThreadPoolExecutor() as pool:
+        files.write(name, b"first and longer", 0, pool.submit)
+        files.write(name, b"second", 0, pool.submit)
+    assert files.read(name) == b"second"
+    assert files.read(chunk_key(RECORDING, TRACK, 1)) is None
+    assert list(files.keys(prefix(RECORDING))) == [name]
+    for path in (tmp_path / "objects").rglob("*"):
+        assert not stat.S_IMODE(path.stat().st_mode) & 0o077
+    files.remove(prefix(RECORDING, TRACK))
+    files.remove(prefix(RECORDING, TRACK))
+    assert list(files.keys(prefix(RECORDING))) == []
+
+
+def test_objects_are_created_and_never_replaced(tmp_path: Path) -> None:
+    """An equal one is taken for this one; any other is an error, and stays as it is."""
+    bucket, name = _bucket(tmp_path), chunk_key(RECORDING, TRACK, 0)
+    asyncio.run(bucket.put(name, b"sealed", _digest(b"sealed")))
+    asyncio.run(bucket.put(name, b"sealed", _digest(b"sealed")))
+    with pytest.raises(OSError, match="another object"):
+        asyncio.run(bucket.put(name, b"other", _digest(b"other")))
+    assert bucket.get(name) == b"sealed"
+    assert bucket.get(chunk_key(RECORDING, TRACK, 1)) is None
+    assert list(bucket.keys(prefix(RECORDING))) == [name]
+    asyncio.run(bucket.remove(prefix(RECORDING, TRACK)))
+    asyncio.run(bucket.remove(prefix(RECORDING, TRACK)))
+    assert list(bucket.keys(prefix(RECORDING))) == []
+
+
+@pytest.mark.parametrize("url", ["nonsense", "s3://", "ftp://host/x", "az://", "http://"])
+def test_urls_that_cannot_be_used(url: str) -> None:
+    """The message holds nothing of URL and options."""
+    with pytest.raises(ConfigError, match="E204") as found:
+        Bucket(url, {"aws_secret_access_key": "canary"})
+    assert "canary" not in str(found.value)
+
+
+def test_chunks_move_to_the_bucket(tmp_path: Path) -> None:
+    """They are read from there, and leave no file; those of a local recording stay."""
+    with opened(tmp_path / "vault", bucket=(tmp_path / "bucket").as_uri()) as vault:
+        create(vault)
+        add(vault)
+        _wait(lambda: vault.state().queued_files == 0)
+        _wait(lambda: not list((tmp_path / "vault").rglob("*.age")))
+        assert len(list((tmp_path / "bucket").rglob("*.age"))) == 3
+        expected = b"".join(content("cam", number) for number in range(3))
+        assert b"".join(vault.read(RECORDING, "cam")) == expected
+        assert vault.verify(RECORDING) == []
+        vault.destroy(RECORDING, ["cam"])
+        _wait(lambda: not vault._index.erasures())
+        assert not list((tmp_path / "bucket").rglob("*.age"))
+        assert vault.verify(RECORDING) == []
+        host = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"
+        create(vault, "f" * 32, recipient=host)
+        add(vault, recording="f" * 32)
+        assert vault.state().queued_files == 0
+        assert len(list((tmp_path / "vault").rglob("*.age"))) == 3
+
+
+def test_a_foreign_object_stops_its_own_chunk_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not replaced; the chunk stays on disk and can be read; the others are uploaded."""
+    monkeypatch.setattr("collector.recording.storage._FIRST_PAUSE", 0.02)
+    monkeypatch.setattr("collector.recording.storage._LONGEST_PAUSE", 0.02)
+    bucket = tmp_path / "bucket"
+    with opened(tmp_path / "vault") as vault:
+        create(vault)
+        add(vault, "cam", range(1))
+        found = vault._keys.find(RECORDING, "cam")
+    assert found is not None
+    for number in range(1, 7):
+        path = bucket / chunk_key(RECORDING, found.object, number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"foreign")
+    with opened(tmp_path / "vault", bucket=bucket.as_uri()) as vault:
+        add(vault, "cam", range(1, 9))
+        _wait(lambda: vault.state().queued_files == 6)
+        _wait(lambda: vault.state().errors > 12)
+        assert vault.state().is_failing
+        assert path.read_bytes() == b"foreign"
+        assert vault.state().queued_bytes == sum(
+            p.stat().st_size for p in _queued_files(vault, found.object)
+        )
+        expected = b"".join(content("cam", number) for number in range(9))
+        assert b"".join(vault.read(RECORDING, "cam")) == expected
+
+
+def _queued_files(vault: Vault, object_: str) -> list[Path]:
+    folder = vault._files._root / "recordings" / RECORDING / object_
+    return [path for path in folder.iterdir() if path.name != "0.age"]
+
+
+def test_the_queue_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the bucket fails, chunks are taken up to the bound, and refused before any work."""
+    monkeypatch.setattr("collector.recording.storage._LONGEST_PAUSE", 0.1)
+    bucket = tmp_path / "bucket"
+    options = {"bucket": bucket.as_uri(), "queue_bytes": 100_000}
+    with opened(tmp_path / "vault", **options) as vault:
+        (bucket / "recordings").write_text("no directory")
+        create(vault)
+        with pytest.raises(Refused, match="full"):
+            add(vault, "cam", range(100), size=10_000)
+        number = vault.tracks(RECORDING)[0].chunks
+        assert 5 <= number <= 10
+        state = vault.state()
+        assert 50_000 < state.queued_bytes <= 100_000
+        assert state.queued_files == number
+        _wait(lambda: vault.state().is_failing)
+    with opened(tmp_path / "vault", **options | {"queue_bytes": 1}) as vault:
+        assert vault.state().queued_files == number  # counted anew
+        with pytest.raises(Refused, match="full"):
+            add(vault, "cam", range(number, number + 1))
+        (bucket / "recordings").unlink()
+        _wait(lambda: vault.state().queued_files == 0)
+        _wait(lambda: not vault.state().is_failing)
+        assert vault.state().queued_bytes == 0
+        assert vault.verify(RECORDING) == []
+
+
+def test_an_object_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    """It is none of ours, and would fill the memory."""
+    bucket = Bucket(tmp_path.as_uri(), {})
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(1 << 40)
+    assert bucket.get("large") == b""

@@ -1,0 +1,577 @@
+"""The vault: what is acknowledged is there, what is erased is not, and every change is found."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+from threading import Thread
+from time import monotonic, sleep
+from typing import Any
+from unittest.mock import patch
+
+import pyrage
+import pytest
+
+from collector.errors import ConfigError, InputError, InUse
+from collector.recording.manifest import check_manifest
+from collector.recording.refusals import Refused
+from collector.recording.vault import Added, Vault
+from collector.testing import canaries, scan
+from tests.recording.lives import JOURNAL, Life, lived
+from tests.recording.vaults import RECORDING, add, content, create, key, opened
+
+OTHER = "f" * 32
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Iterator[Vault]:
+    """A vault with a cloud recording of two tracks."""
+    with opened(tmp_path / "vault") as made:
+        create(made)
+        add(made, "cam", range(5))
+        add(made, "mix", range(2), owner="mixed", kind="audio")
+        yield made
+
+
+def _read(vault: Vault, track: str = "cam", *place: int | None) -> bytes:
+    return b"".join(vault.read(RECORDING, track, *place))  # type: ignore[arg-type]
+
+
+def _whole(track: str = "cam", numbers: range = range(5)) -> bytes:
+    return b"".join(content(track, number) for number in numbers)
+
+
+def _refusal(call: Callable[[], object]) -> str:
+    with pytest.raises(Refused) as found:
+        call()
+    return found.value.code
+
+
+# -- chunks -------------------------------------------------------------------------------------
+
+
+def test_what_was_added_is_read(vault: Vault) -> None:
+    """By tracks, whole, and by any range of bytes."""
+    assert _read(vault) == _whole()
+    assert _read(vault, "mix") == _whole("mix", range(2))
+    chances, whole = Random(7), _whole()
+    for _ in range(100):
+        start, end = chances.randrange(len(whole) + 9), chances.randrange(len(whole) + 9)
+        assert _read(vault, "cam", start, end) == whole[start:end]
+        assert _read(vault, "cam", start) == whole[start:]
+    found = {
+        track.name: (track.kind, track.chunks, track.size) for track in vault.tracks(RECORDING)
+    }
+    assert found == {
+        "cam": ("video", 5, len(whole)),
+        "mix": ("audio", 2, len(_whole("mix", range(2)))),
+    }
+
+
+def test_a_repetition_changes_nothing(vault: Vault) -> None:
+    """The answer is the same, but for the word that it is not new."""
+    lines = vault.manifest(RECORDING).count(b"\n")
+    again = vault.add(RECORDING, "cam", 2, content("cam", 2), owner_mark="owner", kind="video")
+    assert again == Added(5, is_new=False)
+    assert vault.manifest(RECORDING).count(b"\n") == lines
+
+
+def test_chunks_come_in_order_and_once(vault: Vault) -> None:
+    """Other content, a gap, another owner or kind, and too many bytes are refused by code."""
+
+    def add_one(
+        number: int,
+        data: bytes = b"x",
+        owner: str = "owner",
+        kind: Any = "video",
+        track: str = "cam",
+    ) -> Callable[[], object]:
+        return lambda: vault.add(RECORDING, track, number, data, owner_mark=owner, kind=kind)
+
+    with pytest.raises(Refused) as found:
+        add_one(7)()
+    assert (found.value.code, found.value.next) == ("next", 5)
+    assert _refusal(add_one(1, track="new")) == "next"
+    assert _refusal(add_one(2)) == "conflict"
+    assert _refusal(add_one(5, owner="another")) == "owner"
+    assert _refusal(add_one(5, kind="audio")) == "kind"
+    assert _refusal(add_one(5, bytes((4 << 20) + 1))) == "too_large"
+    assert _refusal(add_one(5, b"")) == "malformed"
+    assert _refusal(add_one(5, track="../cam")) == "malformed"
+    assert _refusal(add_one(-1)) == "malformed"
+    assert _read(vault) == _whole()
+    assert vault.verify(RECORDING) == []
+    assert add_one(5, bytes(4 << 20))() == Added(6, is_new=True)
+
+
+def test_a_finished_recording_takes_no_chunk(vault: Vault) -> None:
+    """Repetitions are still answered, so that a sender whose answer was lost learns of it."""
+    vault.finish(RECORDING)
+    vault.finish(RECORDING)
+    assert _refusal(lambda: add(vault, "cam", range(5, 6))) == "closed"
+    assert _refusal(lambda: add(vault, "new", range(1))) == "closed"
+    add(vault, "cam", range(4, 5))
+    assert check_manifest(vault.manifest(RECORDING), {vault._signer.public})[0] == []
+
+
+def test_unknown_recordings_and_tracks(vault: Vault) -> None:
+    """They are not found, whatever is asked of them."""
+    for call in (
+        lambda: add(vault, recording=OTHER),
+        lambda: vault.tracks(OTHER),
+        lambda: vault.manifest(OTHER),
+        lambda: vault.checkpoint(OTHER),
+        lambda: vault.finish(OTHER),
+        lambda: vault.erase(OTHER),
+        lambda: vault.destroy(OTHER, ["cam"]),
+        lambda: vault.read(RECORDING, "none"),
+        lambda: vault.ciphertext(RECORDING, "cam", 9),
+    ):
+        assert _refusal(call) == "not_found"
+    assert vault.verify(OTHER) == ["the recording is not in the vault"]
+
+
+def test_recordings_of_several_threads_do_not_mix(tmp_path: Path) -> None:
+    """Eight recordings, written at once."""
+    with opened(tmp_path) as vault:
+        recordings = [f"{number:032x}" for number in range(8)]
+        for recording in recordings:
+            create(vault, recording)
+        threads = [
+            Thread(target=add, args=(vault, recording[-5:]), kwargs={"recording": recording})
+            for recording in recordings
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for recording in recordings:
+            found = b"".join(vault.read(recording, recording[-5:]))
+            assert found == _whole(recording[-5:], range(3))
+            assert vault.verify(recording) == []
+
+
+def test_terms_fit_the_storage(tmp_path: Path) -> None:
+    """A local recording needs an age recipient, and a cloud recording has none."""
+    with opened(tmp_path) as vault:
+        recipient = str(pyrage.x25519.Identity.generate().to_public())
+        for storage, to in (("local", None), ("local", "age1"), ("cloud", recipient)):
+            assert (
+                _refusal(
+                    lambda s=storage, r=to: vault.create(RECORDING, {}, storage=s, recipient=r)  # type: ignore[misc]
+                )
+                == "terms"
+            )
+
+
+def test_a_local_recording_is_sealed_for_its_host_only(tmp_path: Path) -> None:
+    """The vault hands out age files, and has nothing that opens them."""
+    host = pyrage.x25519.Identity.generate()
+    with opened(tmp_path) as vault:
+        create(vault, recipient=str(host.to_public()))
+        add(vault)
+        assert _refusal(lambda: vault.read(RECORDING, "cam")) == "forbidden"
+        for number in range(3):
+            sealed = vault.ciphertext(RECORDING, "cam", number)
+            assert pyrage.decrypt(sealed, [host]) == content("cam", number)
+        assert vault._keys._database.rows("SELECT identity FROM tracks") == [(None,)]
+        assert vault.verify(RECORDING) == []
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    """Another is refused, unless it only reads."""
+    with opened(tmp_path) as vault:
+        create(vault)
+        add(vault)
+        with pytest.raises(InUse):
+            Vault(tmp_path, signer=key(tmp_path))
+        reader = Vault(tmp_path, signer=key(tmp_path), is_reader=True)
+        assert reader.verify(RECORDING) == []
+        assert b"".join(reader.read(RECORDING, "cam")) == _whole(numbers=range(3))
+        reader.close()
+
+
+def test_directories_that_cannot_be_used(tmp_path: Path) -> None:
+    """The error has a code, and names no path."""
+    (tmp_path / "vault.db").write_text("no database, but long enough to be looked at" * 99)
+    with pytest.raises(ConfigError, match="E203"):
+        Vault(tmp_path, signer=key(tmp_path))
+
+
+def test_no_plaintext_on_disk(tmp_path: Path) -> None:
+    """Content, names of tracks that were destroyed, and keys: in no byte of any file."""
+    content_, name = canaries(2)
+    with opened(tmp_path / "vault") as vault:
+        create(vault)
+        for number in range(3):
+            data = content_.encode() * 3000
+            vault.add(RECORDING, name, number, data, owner_mark="owner", kind="chat")
+        with (tmp_path / "vault" / "vault.db-wal").open("rb") as log:
+            assert log.read(1)
+        assert list(scan([tmp_path], (content_,))) == []
+        vault.destroy(RECORDING, [name])
+        assert list(scan([tmp_path], (content_, name))) == []
+
+
+# -- disks and queues ---------------------------------------------------------------------------
+
+
+def test_a_full_disk_refuses_and_loses_nothing(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that fails in the middle leaves no file; the same chunk is taken later."""
+
+    def fail(handle: int, data: object) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("collector.recording.storage.os.write", fail)
+        assert _refusal(lambda: add(vault, "cam", range(5, 6))) == "full"
+    with monkeypatch.context() as patch:
+        patch.setattr("collector.recording.chunks._SPARE_BYTES", 1 << 60)
+        assert _refusal(lambda: add(vault, "cam", range(5, 6))) == "full"
+    assert vault.verify(RECORDING) == []
+    add(vault, "cam", range(5, 6))
+    assert _read(vault) == _whole(numbers=range(6))
+
+
+def test_a_full_database_refuses_and_loses_nothing(vault: Vault) -> None:
+    """SQLite has no page left for the line: the chunk does not exist, and comes again later."""
+    db = vault._index._database._db
+    pages = db.execute("PRAGMA page_count").fetchone()[0]
+    db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(Refused) as found:
+        add(vault, "cam", range(5, 60), size=10)
+    assert found.value.code == "full"
+    db.execute("PRAGMA max_page_count = 1000000")
+    number = vault.tracks(RECORDING)[0].chunks
+    add(vault, "cam", range(number, number + 1))
+    assert vault.verify(RECORDING) == []
+
+
+# -- erasing ------------------------------------------------------------------------------------
+
+
+def test_a_destroyed_track_cannot_be_read_or_continued(vault: Vault, tmp_path: Path) -> None:
+    """The others stay, and the manifest says what was destroyed."""
+    reading = vault.read(RECORDING, "cam")
+    next(reading)
+    vault.destroy(RECORDING, ["cam", "none"])
+    vault.destroy(RECORDING, ["cam"])
+    assert _refusal(lambda: list(reading)) == "left"
+    assert _refusal(lambda: vault.read(RECORDING, "cam")) == "left"
+    assert _refusal(lambda: vault.ciphertext(RECORDING, "cam", 0)) == "left"
+    assert _refusal(lambda: add(vault, "cam", range(1))) == "left"
+    assert [track.name for track in vault.tracks(RECORDING)] == ["mix"]
+    assert _read(vault, "mix") == _whole("mix", range(2))
+    assert len(list((tmp_path / "vault/objects/recordings" / RECORDING).iterdir())) == 1
+    vault.finish(RECORDING)
+    vault.destroy(RECORDING, ["mix"])
+    assert vault.tracks(RECORDING) == []
+    assert vault.verify(RECORDING) == []
+    assert check_manifest(vault.manifest(RECORDING), {vault._signer.public})[1] == []
+
+
+def test_an_erased_recording_leaves_its_id_only(tmp_path: Path) -> None:
+    """Every call answers that it was erased; a copy of an age file opens with nothing."""
+    told = list[tuple[str, bool]]()
+    with opened(tmp_path, on_erased=lambda *what: told.append(what)) as vault:
+        create(vault)
+        add(vault)
+        checkpoint, sealed = vault.checkpoint(RECORDING), vault.ciphertext(RECORDING, "cam", 0)
+        reading = vault.read(RECORDING, "cam")
+        next(reading)
+        vault.erase(RECORDING)
+        vault.erase(RECORDING)
+        assert told == [(RECORDING, True)]
+        assert _refusal(lambda: list(reading)) == "left"
+        for call in (add, create, lambda v: v.tracks(RECORDING), lambda v: v.manifest(RECORDING)):
+            assert _refusal(lambda c=call: c(vault)) == "erased"  # type: ignore[misc]
+        assert vault.verify(RECORDING, checkpoint) == []
+        files = [path for path in tmp_path.rglob("*") if path.is_file()]
+        assert not any(sealed[:200] in path.read_bytes() for path in files)
+        assert not any(path.suffix == ".age" for path in files)
+        assert vault._index._database.rows("SELECT COUNT(*) FROM lines") == [(0,)]
+
+
+def test_an_erasure_that_the_journal_stops_is_resumed(tmp_path: Path) -> None:
+    """Keys are gone first; nothing can be read meanwhile; ``recover`` goes on."""
+    answers = [OSError("the journal is full"), None]
+
+    def on_erased(recording: str, is_whole: bool) -> None:
+        if (answer := answers.pop(0)) is not None:
+            raise answer
+
+    with opened(tmp_path, on_erased=on_erased) as vault:
+        create(vault)
+        add(vault)
+        assert _refusal(lambda: vault.destroy(RECORDING, ["cam"])) == "unavailable"
+        assert _refusal(lambda: vault.read(RECORDING, "cam")) == "left"
+        assert list(tmp_path.rglob("*.age"))
+        vault.recover()
+        assert not list(tmp_path.rglob("*.age"))
+        assert vault.verify(RECORDING) == []
+        assert answers == []
+
+
+def test_rotation_touches_no_content(vault: Vault, tmp_path: Path) -> None:
+    """Objects and manifest stay as they are, and everything opens."""
+    before = {path: path.read_bytes() for path in (tmp_path / "vault/objects").rglob("*.age")}
+    vault.rotate()
+    vault.rotate()
+    assert before == {path: path.read_bytes() for path in before}
+    assert _read(vault) == _whole()
+    assert vault.verify(RECORDING) == []
+
+
+# -- crashes ------------------------------------------------------------------------------------
+
+STEPS = {
+    "add": ("add: written", "add: committed"),
+    "add track": ("add: key", "add: written", "add: committed"),
+    "finish": ("finish: ended",),
+    "destroy": ("destroy: marked", *(f"erase: {step}" for step in (
+        "keys", "keys noted", "journal", "journal noted", "files", "files noted"))),
+    "erase": ("erase: marked", *(f"erase: {step}" for step in (
+        "keys", "keys noted", "journal", "journal noted", "files", "files noted"))),
+    "rotate": ("rotate: written", "rotate: wrapped", "rotate: destroyed"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("has_bucket", [False, pytest.param(True, marks=pytest.mark.recordings)])
+def test_a_kill_at_every_step(tmp_path: Path, has_bucket: bool) -> None:
+    """After each kill the vault holds, what was acknowledged is there, what was to be erased is
+    not, and the journal was told. A second kill while that is resumed changes nothing."""
+    first = tmp_path / "first"
+    (first / "bucket").mkdir(parents=True) if has_bucket else first.mkdir()
+    assert lived([(str(first), "begin", "")]) == [0]
+    lives, cases = list[Life](), list[tuple[Path, str, str]]()
+    for action, steps in STEPS.items():
+        for step in steps:
+            copy = tmp_path / f"{len(cases)}"
+            shutil.copytree(first, copy)
+            cases.append((copy, action, step))
+            lives.append((str(copy), action, step))
+        # killed once more, a step later, by the process that resumes it
+        is_twice = has_bucket and action in {"destroy", "erase"}
+        for step, later in pairwise(steps if is_twice else ()):
+            copy = tmp_path / f"{len(cases)}"
+            shutil.copytree(first, copy)
+            cases.append((copy, action, f"{step}, {later}"))
+            lives += [(str(copy), action, step), (str(copy), "recover", later)]
+    assert set(lived(lives)) == {-9}
+    for copy, action, step in cases:
+        _check(copy, action, step, (copy / "bucket").as_uri() if has_bucket else None)
+
+
+def _check(directory: Path, action: str, step: str, bucket: str | None) -> None:
+    """Open a vault after a kill, and look at what the action was to do."""
+    told = list[bool]()
+    with opened(directory, bucket=bucket, on_erased=lambda _, whole: told.append(whole)) as vault:
+        if bucket is not None:
+            _wait(lambda: vault.state().queued_files == 0 and not vault._index.erasures())
+        assert vault.verify(RECORDING) == [], (action, step)
+        journal = directory / JOURNAL
+        if action in {"destroy", "erase"}:
+            assert journal.exists() or told, (action, step)
+        if action == "erase":
+            assert _refusal(lambda: vault.tracks(RECORDING)) == "erased"
+            assert not list(directory.rglob("*.age")), (action, step)
+            return
+        expected = 4 if step == "add: committed" and action == "add" else 3
+        assert _read(vault) == _whole(numbers=range(expected))
+        if action == "destroy":
+            assert _refusal(lambda: vault.read(RECORDING, "mix")) == "left"
+            assert len({path.parent for path in directory.rglob("*.age")}) == 1, step
+        else:
+            assert _read(vault, "mix") == _whole("mix", range(3))
+        if action == "add track":
+            add(vault, "new", range(2))
+        if action != "finish":
+            add(vault, "cam", range(expected, expected + 1))
+        assert vault.verify(RECORDING) == []
+
+
+def _wait(is_done: Callable[[], bool]) -> None:
+    deadline = monotonic() + 20
+    while not is_done():
+        assert monotonic() < deadline
+        sleep(0.02)
+
+
+# -- attacks ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other thread writes here: what is missing is not looked up again later."""
+    monkeypatch.setattr("collector.recording.verification._PAUSE", 0.0)
+
+
+def _change(vault: Vault, statement: str, *values: object) -> None:
+    """Change the index behind the vault's back."""
+    with closing(sqlite3.connect(vault._index._database._path)) as db, db:
+        assert db.execute(statement, values).rowcount
+    db.close()
+
+
+def _objects(vault: Vault) -> list[Path]:
+    return sorted(vault._files._root.rglob("*.age"))
+
+
+@pytest.mark.usefixtures("no_pause")
+def test_changed_objects_are_found(vault: Vault) -> None:
+    """A flipped bit, a missing, swapped, duplicated or additional object: each by each."""
+    for path in _objects(vault):
+        whole = path.read_bytes()
+        for place in (0, len(whole) // 2, len(whole) - 1):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+            assert any("was changed" in fault for fault in vault.verify(RECORDING))
+        path.write_bytes(whole[:-1])
+        assert vault.verify(RECORDING)
+        path.unlink()
+        assert any("is missing" in fault for fault in vault.verify(RECORDING))
+        path.write_bytes(whole)
+    first, second = _objects(vault)[:2]
+    one, two = first.read_bytes(), second.read_bytes()
+    first.write_bytes(two)
+    second.write_bytes(one)
+    assert len(vault.verify(RECORDING)) == 2
+    second.write_bytes(two)
+    assert len(vault.verify(RECORDING)) == 1
+    first.write_bytes(one)
+    (first.parent / "9.age").write_bytes(one)
+    assert any("does not name" in fault for fault in vault.verify(RECORDING))
+    (first.parent / "9.age").unlink()
+    assert vault.verify(RECORDING) == []
+
+
+@pytest.mark.usefixtures("no_pause")
+def test_a_changed_object_is_not_read(vault: Vault) -> None:
+    """Not even one that is sealed with the right key, as any process can that has the recipient."""
+    found = vault._keys.find(RECORDING, "cam")
+    assert found is not None
+    path = vault._files._root / "recordings" / RECORDING / found.object / "1.age"
+    forged = pyrage.encrypt(b"forged", [pyrage.x25519.Recipient.from_str(found.recipient)])
+    for sealed in (forged, path.read_bytes()[:-1], b"", None):
+        path.unlink() if sealed is None else path.write_bytes(sealed)
+        with pytest.raises(InputError, match="E402"):
+            _read(vault)
+        with pytest.raises(InputError, match="E402"):
+            vault.ciphertext(RECORDING, "cam", 1)
+
+
+def test_a_track_that_is_destroyed_while_a_chunk_is_fetched_is_not_read(vault: Vault) -> None:
+    """A bucket may take a minute to answer; consent may be withdrawn meanwhile."""
+    fetch = vault._files.read
+
+    def destroyed(key: str) -> bytes | None:
+        found = fetch(key)
+        vault.destroy(RECORDING, ["cam"])
+        return found
+
+    reader = vault.read(RECORDING, "cam")
+    with patch.object(vault._files, "read", destroyed), pytest.raises(Refused, match="left"):
+        next(reader)
+
+
+@pytest.mark.usefixtures("no_pause")
+def test_changed_lines_are_found(vault: Vault) -> None:
+    """Lines of the index that are cut off, left out, changed, moved or repeated, at every row."""
+    vault.finish(RECORDING)
+    with closing(sqlite3.connect(vault._index._database._path)) as db, db:
+        rows = db.execute("SELECT * FROM lines ORDER BY line").fetchall()
+        head = db.execute("SELECT * FROM recordings").fetchone()
+    db.close()
+
+    def attempt(other: list[tuple[Any, ...]], lines: int | None = None, **columns: object) -> None:
+        with closing(sqlite3.connect(vault._index._database._path)) as db, db:
+            db.execute("DELETE FROM lines")
+            db.executemany("INSERT INTO lines VALUES (?, ?, ?, ?, ?, ?, ?, ?)", other)
+            db.execute("UPDATE recordings SET lines = ?", (head[4] if lines is None else lines,))
+            for name, value in columns.items():
+                db.execute(f"UPDATE recordings SET {name} = ?", (value,))
+        db.close()
+        assert vault.verify(RECORDING), (len(other), columns)
+
+    for at in range(len(rows)):
+        attempt(rows[:at])
+        attempt(rows[:at], at)
+        attempt(rows[:at], at, state="open")
+        moved = [
+            (*row[:1], number, *row[2:]) for number, row in enumerate(rows[:at] + rows[at + 1 :], 1)
+        ]
+        attempt(moved, len(moved))
+        changed = [*rows]
+        changed[at] = (*rows[at][:-1], rows[at][-1].replace(b'"line":', b'"line":1', 1))
+        attempt(changed)
+        if rows[at][4] is not None:  # a chunk: where its content begins
+            attempt([*rows[:at], (*rows[at][:4], rows[at][4] + 1, *rows[at][5:]), *rows[at + 1 :]])
+    for at in range(2, len(rows) - 2):
+        swapped = [*rows]
+        swapped[at] = (*rows[at][:-1], rows[at + 1][-1])
+        swapped[at + 1] = (*rows[at + 1][:-1], rows[at][-1])
+        attempt(swapped)
+
+
+@pytest.mark.usefixtures("no_pause")
+def test_a_rollback_is_found_against_a_checkpoint(tmp_path: Path) -> None:
+    """A directory that was put back as a whole, with keys and all, holds in itself; what was kept
+    elsewhere shows that it lacks something."""
+    with opened(tmp_path / "vault") as vault:
+        create(vault)
+        add(vault)
+    shutil.copytree(tmp_path / "vault", tmp_path / "backup")
+    with opened(tmp_path / "vault") as vault:
+        add(vault, "cam", range(3, 5))
+        checkpoint, whole = vault.checkpoint(RECORDING), vault.manifest(RECORDING)
+        assert vault.verify(RECORDING, checkpoint) == []
+    with opened(tmp_path / "backup") as vault:
+        assert vault.verify(RECORDING) == []
+        for noted in (checkpoint, whole):
+            assert vault.verify(RECORDING, noted) == [
+                "the lines after 4 are missing: the checkpoint names line 6"
+            ]
+        add(vault, "cam", range(3, 4))
+        vault.add(RECORDING, "cam", 4, b"other", owner_mark="owner", kind="video")
+        assert vault.verify(RECORDING, checkpoint) == [
+            "line 6: is not the one that the checkpoint names: rewritten"
+        ]
+        assert vault.verify(RECORDING, b"nonsense")
+
+
+@pytest.mark.usefixtures("no_pause")
+def test_swapped_keys_recordings_and_signers_are_found(vault: Vault, tmp_path: Path) -> None:
+    """Keys of another track, a manifest of another recording, and one of another signer."""
+    create(vault, OTHER)
+    add(vault, recording=OTHER)
+    vault.finish(OTHER)
+    vault.finish(RECORDING)
+    with vault._keys._database.transaction() as db:
+        db.execute("UPDATE tracks SET recipient = ? WHERE name = 'mix'", ("age1other",))
+    assert any("does not open it" in fault for fault in vault.verify(RECORDING))
+    _change(vault, "DELETE FROM lines WHERE recording = ?", RECORDING)
+    _change(vault, "UPDATE lines SET recording = ?", RECORDING)
+    _change(vault, "UPDATE recordings SET lines = 5 WHERE recording = ?", RECORDING)
+    assert "line 1: the manifest is of another recording" in vault.verify(RECORDING)
+    (tmp_path / "else").mkdir()
+    vault._trusted = {key(tmp_path / "else").public}
+    assert any("not the recorder's" in fault for fault in vault.verify(OTHER))
+
+
+@pytest.mark.usefixtures("no_pause")
+def test_lost_lines_do_not_lose_their_objects(vault: Vault, tmp_path: Path) -> None:
+    """Files that no line names are reported, and not swept away, when the index was put back."""
+    add(vault, "cam", range(5, 9))
+    with closing(sqlite3.connect(vault._index._database._path)) as db, db:
+        db.execute("DELETE FROM lines WHERE line > 8")
+        db.execute("UPDATE recordings SET lines = 8")
+    db.close()
+    vault.recover()
+    assert sum("does not name" in fault for fault in vault.verify(RECORDING)) == 4
