@@ -19,11 +19,11 @@ from collector.ledger import opened
 from collector.ledger.entry import Entry
 from collector.ledger.signing import KEY_NAME
 from collector.recording import grants, journal
-from collector.recording.grants import read_rows
 from collector.recording.names import MIXED
 from collector.recording.notices import DIGESTS
 from collector.recording.opening import open_vault
 from collector.recording.refusals import Refused
+from collector.recording.registry import read_rows
 from collector.recording.vault import Vault
 
 __all__ = ["Place", "counts", "directory_findings", "look"]

@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from collector.recording.access import Caller, StoredAnswer
-from collector.recording.grant import Erased, Grant, Terms
-from collector.recording.grants import Active, Grants, StateEvent
+from collector.recording.grant import Grant
 from collector.recording.journal import Journal
 from collector.recording.names import MAX_CHUNK_BYTES, MIXED, is_pseudonym, new_recording
 from collector.recording.notices import Notice
 from collector.recording.opening import open_vault
 from collector.recording.refusals import Refused
+from collector.recording.registry import Active, GrantRegistry, StateEvent
+from collector.recording.states import Erased, Terms
 from collector.recording.vault import Added, Track, VaultState
 
 __all__ = ["RIGHTS", "NewChunk", "ReadableTrack", "Recorder", "RecorderState"]
@@ -122,7 +123,7 @@ class Recorder:
             queue_bytes=queue_bytes,
             on_erased=self._on_erased,
         )
-        self._grants = Grants(
+        self._grants = GrantRegistry(
             directory, self._vault, self._journal, local_seconds=local_seconds, clock=clock
         )
 

@@ -192,10 +192,6 @@ class Vault:
                 found.append(Track(key.name, key.kind, key.owner_mark, *numbers))
         return found
 
-    def manifest(self, recording: str) -> bytes:
-        """Return the manifest as ``manifest_lines`` yields it."""
-        return b"".join(self.manifest_lines(recording))
-
     def manifest_lines(self, recording: str) -> Iterator[bytes]:
         """Yield the manifest, line by line; the last line is the signature, and names the tracks
         that are there. Raises ``Refused`` at the call: ``not_found``, ``erased``."""

@@ -1,4 +1,5 @@
-"""The grants of a recorder: stored before they are acknowledged, carried out, and moved by time.
+"""The registry of a recorder's grants: stored before they are acknowledged, carried out, and moved
+by time.
 
 There is one row for each recording, in ``recorder.db``. A grant's snapshot, the event that tells
 members of it, and what it asks of the vault (destroy a track, erase a recording, finish a manifest)
@@ -25,9 +26,10 @@ from weakref import WeakValueDictionary
 from collector.errors import CollectorError, ConfigError
 from collector.recording.access import Caller, Replays, StoredAnswer
 from collector.recording.database import Database
-from collector.recording.grant import Closed, Erased, Grant, Paused
+from collector.recording.grant import Grant
 from collector.recording.journal import Journal
 from collector.recording.refusals import Refused
+from collector.recording.states import Closed, Erased, Paused
 from collector.recording.vault import Vault
 from collector.sqlite.files import connect
 
@@ -36,8 +38,8 @@ __all__ = [
     "MOST_ACTIVE",
     "MOST_ACTIVE_OF_MEETING",
     "Active",
+    "GrantRegistry",
     "GrantStore",
-    "Grants",
     "Row",
     "StateEvent",
     "StateName",
@@ -232,7 +234,7 @@ class _Lock:
         self.lock = RLock()
 
 
-class Grants:
+class GrantRegistry:
     """All grants of a directory, those included that a crash left open: they are closed here.
 
     A closed recording is erased after its retention, one for the host's own key after
@@ -265,7 +267,7 @@ class Grants:
         self._retry()
 
     def __repr__(self) -> str:
-        return f"<Grants: {len(self._active)} active>"
+        return f"<GrantRegistry: {len(self._active)} active>"
 
     def close(self) -> None:
         """Close every grant, and then the file."""
