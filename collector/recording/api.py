@@ -49,10 +49,10 @@ from collector.recording.bodies import (
     encoded,
     terms_of,
 )
+from collector.recording.grant_store import StateEvent
 from collector.recording.names import MAX_CHUNK_BYTES, chunk_number
 from collector.recording.recorder import NewChunk, Recorder
 from collector.recording.refusals import REFUSALS, Refused
-from collector.recording.registry import StateEvent
 from collector.recording.routes import Endpoint, find
 
 __all__ = ["MEMORY", "THREADS", "RecorderApi"]

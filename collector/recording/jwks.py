@@ -1,6 +1,7 @@
 """The platform's public keys: a JSON Web Key Set, from a file or an https address.
 
-Only Ed25519 keys with a ``kid`` are taken from it; keys of other types are passed over. A document
+Only Ed25519 keys with a ``kid`` are taken from it; keys of other types, and for another use than to
+verify, are passed over. A document
 with a faulty Ed25519 key, a private key, or two keys of one ``kid`` is refused whole, and the keys
 before it stay. Nothing that a token says decides where keys come from.
 
@@ -18,7 +19,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -80,12 +81,19 @@ def parse_keys(document: bytes) -> dict[str, OKPKey]:
         if not isinstance(listed, list) or len(listed) > MAX_KEYS:
             raise ValueError("no list of at most 50 keys")
         chosen = [each for each in listed if (each["kty"], each.get("crv")) == ("OKP", "Ed25519")]
-        keys = {str(each["kid"]): _key(each) for each in chosen if each.get("use", "sig") == "sig"}
-        if len(keys) == len([each for each in chosen if each.get("use", "sig") == "sig"]):
+        used = [each for each in chosen if _verifies(each)]
+        keys = {str(each["kid"]): _key(each) for each in used}
+        if len(keys) == len(used):
             return keys
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
         pass
     raise ValueError("no set of Ed25519 keys, each with a `kid` of its own and without `d`")
+
+
+def _verifies(member: Mapping[str, Any]) -> bool:
+    """Return whether a key may be used to verify (RFC 7517, 4.2 and 4.3)."""
+    operations = member.get("key_ops", ["verify"])
+    return member.get("use", "sig") == "sig" and "verify" in operations
 
 
 def _key(member: Mapping[str, Any]) -> OKPKey:
@@ -183,15 +191,16 @@ class KeySource:
     def _fetch(self, url: SplitResult) -> bytes:
         """Get a document of an address, within bytes and seconds. Raises ``Exception``."""
         context = self._context or ssl.create_default_context()
-        connection = http.client.HTTPSConnection(
-            url.hostname or "", url.port, timeout=_FETCH_SECONDS, context=context
-        )
-        try:
-            connection.connect()
-            deadline = threading.Timer(_FETCH_SECONDS, _break, [connection.sock])
-            deadline.daemon = True
-            deadline.start()
+        host, port = url.hostname or "", url.port or http.client.HTTPS_PORT
+        with socket.create_connection((host, port), _FETCH_SECONDS) as plain:
+            line = context.wrap_socket(plain, server_hostname=host, do_handshake_on_connect=False)
+        deadline = threading.Timer(_FETCH_SECONDS, _break, [line])
+        deadline.daemon = True
+        deadline.start()
+        with closing(http.client.HTTPSConnection(host, port, context=context)) as connection:
+            connection.sock = line
             try:
+                line.do_handshake()
                 target = f"{url.path or '/'}{'?' if url.query else ''}{url.query}"
                 connection.request("GET", target, headers={"accept": "application/json"})
                 response = connection.getresponse()
@@ -200,8 +209,6 @@ class KeySource:
                 return response.read(MAX_BYTES + 1)
             finally:
                 deadline.cancel()
-        finally:
-            connection.close()
 
 
 def _break(connected: socket.socket) -> None:

@@ -1,11 +1,10 @@
 """The registry of a recorder's grants: stored before they are acknowledged, carried out, and moved
 by time.
 
-There is one row for each recording, in ``recorder.db``. A grant's snapshot, the event that tells
-members of it, and what it asks of the vault (destroy a track, erase a recording, finish a manifest)
-are written in one transaction, which is on disk when it returns. The vault does it after that; what
-a crash or a fault of the bucket left undone is done later. So after a crash nothing is destroyed
-that was not to be, and what was to be is destroyed at the next start.
+What a grant asks of the vault is stored with it, as are the ledger's entries of a change. The
+vault and the ledger follow after that; what a crash or a fault of the bucket left undone is done
+later. So after a crash nothing is destroyed that was not to be, what was to be is destroyed at the
+next start, and no change is without its entry.
 
 Grants that are not closed are in memory; the others are read when they are asked for. There is one
 lock for each recording, so that a withdrawal and a chunk of the same recording never overlap.
@@ -13,196 +12,24 @@ lock for each recording, so that a withdrawal and a chunk of the same recording 
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock, RLock
-from typing import Any, Literal, NamedTuple
 from weakref import WeakValueDictionary
 
-from collector.errors import CollectorError, ConfigError
-from collector.recording.access import Caller, Replays, StoredAnswer
-from collector.recording.database import Database
+from collector.errors import CollectorError
+from collector.ledger import Note
 from collector.recording.grant import Grant
+from collector.recording.grant_store import GrantStore, Row
 from collector.recording.journal import Journal
 from collector.recording.refusals import Refused
 from collector.recording.states import Closed, Erased, Paused
 from collector.recording.vault import Vault
-from collector.sqlite.files import connect
 
-__all__ = [
-    "FILE_NAME",
-    "MOST_ACTIVE",
-    "MOST_ACTIVE_OF_MEETING",
-    "Active",
-    "GrantRegistry",
-    "GrantStore",
-    "Row",
-    "StateEvent",
-    "StateName",
-    "read_rows",
-]
-
-FILE_NAME = "recorder.db"
-_NO_ANSWER = StoredAnswer(0, b"")
-"""What is kept of a request that is in progress, or ended without an answer that is to last."""
-_TABLES = """
-CREATE TABLE IF NOT EXISTS recordings (
-    id TEXT PRIMARY KEY, meeting TEXT NOT NULL, state TEXT NOT NULL, due REAL,
-    snapshot TEXT NOT NULL) STRICT;
-CREATE INDEX IF NOT EXISTS recordings_due ON recordings (due);
-CREATE TABLE IF NOT EXISTS events (
-    recording TEXT NOT NULL, number INTEGER NOT NULL, state TEXT NOT NULL, reason TEXT,
-    PRIMARY KEY (recording, number)) STRICT;
-CREATE TABLE IF NOT EXISTS tasks (
-    recording TEXT NOT NULL, task TEXT NOT NULL, PRIMARY KEY (recording, task)) STRICT;
-"""
-_ROWS = "SELECT id, meeting, state, due, snapshot FROM recordings"
-_SAVE = """
-INSERT INTO recordings VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE
-SET state = excluded.state, due = excluded.due, snapshot = excluded.snapshot"""
-_NEW_EVENT = """
-INSERT INTO events
-SELECT ?1, coalesce(max(number), 0) + 1, ?2, ?3 FROM events WHERE recording = ?1"""
-
-
-StateName = Literal["requested", "announced", "open", "paused", "closed", "erased"]
-
-
-class StateEvent(NamedTuple):
-    """A change that members are told of: its number, the state that began, and the reason of a
-    pause or a close. Numbers count from 1 within a recording."""
-
-    number: int
-    state: StateName
-    reason: str | None
-
-    @property
-    def indicator(self) -> bool:
-        """Whether content is taken in this state."""
-        return self.state == "open"
-
-
-class Row(NamedTuple):
-    """A recording: its id, its meeting, its state, when time alone changes it next (seconds since
-    the epoch; ``None``: never), and the snapshot of its grant."""
-
-    id: str
-    meeting: str
-    state: str
-    due: float | None
-    snapshot: dict[str, Any]
-
-
-class GrantStore:
-    """The file of grants in a recorder's directory, for the threads of one process.
-
-    Raises ``ConfigError`` E203 if it cannot be opened; its methods ``Refused``, ``unavailable`` or
-    ``full``, with nothing changed.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        self._db = Database(directory / FILE_NAME, _TABLES)
-
-    def __repr__(self) -> str:
-        return "<GrantStore>"
-
-    def close(self) -> None:
-        """Close the file."""
-        self._db.close()
-
-    def save(self, row: Row, event: tuple[str, str | None] | None, tasks: Iterable[str]) -> None:
-        """Store a recording's state, a new event (state and reason), and what is to be done.
-
-        All of it is on disk on return.
-        """
-        text = json.dumps(row.snapshot, separators=(",", ":"))
-        with self._db.transaction() as db:
-            db.execute(_SAVE, (row.id, row.meeting, row.state, row.due, text))
-            if event is not None:
-                db.execute(_NEW_EVENT, (row.id, *event))
-            for task in tasks:
-                db.execute("INSERT OR IGNORE INTO tasks VALUES (?, ?)", (row.id, task))
-
-    def load(self, recording: str) -> Row | None:
-        """Return a recording, if there is one."""
-        return next(self._rows("WHERE id = ?", recording), None)
-
-    def active(self) -> list[Row]:
-        """Return the recordings that are not closed or erased."""
-        return list(self._rows("WHERE state NOT IN ('closed', 'erased')"))
-
-    def due(self, now: float, most: int = 100) -> list[str]:
-        """Return recordings that time has changed by ``now``, the longest due first."""
-        query = "SELECT id FROM recordings WHERE due <= ? ORDER BY due LIMIT ?"
-        return [str(row[0]) for row in self._db.rows(query, now, most)]
-
-    def counts(self) -> dict[str, int]:
-        """Return how many recordings there are in each state."""
-        return dict(self._db.rows("SELECT state, count(*) FROM recordings GROUP BY state"))
-
-    def events(self, recording: str, since: int = 0) -> list[StateEvent]:
-        """Return the events of a recording with numbers above ``since``."""
-        query = (
-            "SELECT number, state, reason FROM events WHERE recording = ? AND number > ?"
-            " ORDER BY number"
-        )
-        return [StateEvent(*row) for row in self._db.rows(query, recording, since)]
-
-    def pending(self) -> list[str]:
-        """Return the recordings for which there is something to be done."""
-        return [str(row[0]) for row in self._db.rows("SELECT DISTINCT recording FROM tasks")]
-
-    def tasks(self, recording: str) -> list[str]:
-        """Return what is to be done with a recording's content."""
-        query = "SELECT task FROM tasks WHERE recording = ?"
-        return [str(row[0]) for row in self._db.rows(query, recording)]
-
-    def carried_out(self, recording: str, tasks: Iterable[str]) -> None:
-        """Note that tasks are done."""
-        with self._db.transaction() as db:
-            for task in tasks:
-                db.execute("DELETE FROM tasks WHERE recording = ? AND task = ?", (recording, task))
-
-    def answer_to(self, caller: Caller, request: bytes) -> StoredAnswer | None:
-        """Return the answer that a request got before with the same token, or keep the token for
-        this request alone, by its digest. Raises ``Refused``: ``replayed``."""
-        with self._db.transaction() as db:
-            replays = Replays(db)
-            found = replays.find(caller, request)
-            if found is None:
-                replays.forget(time.time())
-                replays.add(caller, request, _NO_ANSWER)
-            return None if found == _NO_ANSWER else found
-
-    def answered(self, caller: Caller, request: bytes, answer: StoredAnswer) -> None:
-        """Keep the answer to a request."""
-        with self._db.transaction() as db:
-            Replays(db).add(caller, request, answer)
-
-    def _rows(self, condition: str, *values: object) -> Iterator[Row]:
-        for row in self._db.rows(f"{_ROWS} {condition}", *values):
-            yield _row(row)
-
-
-def read_rows(directory: Path) -> list[Row]:
-    """Return every recording of a directory, in the order of ids, also while a recorder has it.
-
-    Raises ``ConfigError`` E203 if the file cannot be read.
-    """
-    if (db := connect(directory / FILE_NAME)) is not None:
-        with closing(db):
-            return [_row(row) for row in db.execute(f"{_ROWS} ORDER BY id")]
-    raise ConfigError("E203", "the recorder's file cannot be read; check its permissions")
-
-
-def _row(columns: Sequence[Any]) -> Row:
-    recording, meeting, state, due, snapshot = columns
-    return Row(recording, meeting, state, due, json.loads(snapshot))
-
+__all__ = ["MOST_ACTIVE", "MOST_ACTIVE_OF_MEETING", "Active", "GrantRegistry"]
 
 MOST_ACTIVE = 1000
 """Recordings that are not closed, at a time."""
@@ -217,14 +44,15 @@ _DESTROY, _ERASE, _FINISH = "destroy ", "erase", "finish"
 class Active:
     """A grant, as it was saved last: its revision, and what members know of it.
 
-    ``destroyed`` are tracks that a withdrawal destroyed and that no save has noted yet: a disk that
-    is full must not make the next attempt forget them.
+    ``destroyed`` are tracks that a withdrawal destroyed, and ``notes`` entries of changes, that no
+    save has noted yet: a disk that is full must not make the next attempt forget them.
     """
 
     grant: Grant
     revision: int = -1
     shown: tuple[str, str | None] = ("requested", None)
     destroyed: set[str] = field(default_factory=set[str])
+    notes: list[Note] = field(default_factory=list[Note])
 
 
 class _Lock:
@@ -261,6 +89,8 @@ class GrantRegistry:
         self._locks: WeakValueDictionary[str, _Lock] = WeakValueDictionary()
         self._mutex = Lock()
         self._retry_at = 0.0
+        for recording in self.store.pending():
+            self._enter(recording)
         vault.recover()
         for row in self.store.active():
             self.save(row.id, Active(Grant.restored(row.snapshot, clock())))
@@ -323,31 +153,51 @@ class GrantRegistry:
         with lock.lock:
             yield
 
-    def save(self, recording: str, active: Active, tracks: Iterable[str] = ()) -> None:
-        """Store a grant that has changed, with the tracks to be destroyed, and tell the members.
-        The caller holds its lock."""
+    def save(
+        self,
+        recording: str,
+        active: Active,
+        tracks: Iterable[str] = (),
+        note: Note | None = None,
+    ) -> None:
+        """Store a grant that has changed, with the tracks to be destroyed and the ledger's entry of
+        it, and tell the members. The caller holds its lock."""
         grant = active.grant
         active.destroyed.update(tracks)
-        if grant.revision == active.revision:
+        if note is not None and note not in active.notes:
+            active.notes.append(note)
+        if grant.revision == active.revision and not active.notes:
             return
         shown = _shown(grant)
         event = None if shown == active.shown else shown
         tasks = [f"{_DESTROY}{each}" for each in active.destroyed]
         if event is not None:
             tasks += {"closed": [_FINISH], "erased": [_ERASE]}.get(shown[0], [])
+        notes = list(active.notes)
+        if event is not None and isinstance(grant.state, Closed):  # which may come by itself
+            reason = grant.state.reason
+            end = self._journal.note("recording", "close", recording=recording, outcome=reason)
+            notes.insert(0, end)
         row = Row(recording, grant.terms.meeting, shown[0], self._due(grant), grant.snapshot())
-        self.store.save(row, event, tasks)
+        self.store.save(row, event, tasks, notes, self._journal.tip)
         active.revision, active.shown = grant.revision, shown
         active.destroyed.clear()
+        active.notes.clear()
         if isinstance(grant.state, Closed | Erased):
             self._active.pop(recording, None)
-        if event is None:
-            return
-        for listener in self.listeners:
+        for listener in self.listeners if event is not None else ():
             listener(recording)
-        if isinstance(grant.state, Closed):
-            reason = grant.state.reason
-            self._journal.add("recording", "close", recording=recording, outcome=reason)
+        if notes:
+            self._enter(recording)
+
+    def _enter(self, recording: str) -> None:
+        """Write into the ledger what was noted for it. It is on disk already: where the ledger
+        cannot be written now, that is done later."""
+        with self._tolerated():
+            noted, newest = self.store.entries(recording), 0
+            for each in noted:
+                newest = self._journal.add_since(max(each.tip, newest), each.note)
+            self.store.entered(each.number for each in noted)
 
     def carry_out(self, recording: str) -> None:
         """Do what is to be done with a recording's content. The caller holds its lock."""
@@ -396,6 +246,7 @@ class GrantRegistry:
         self._retry_at = time.monotonic() + _RETRY_SECONDS
         for recording in self.store.pending():
             with self._tolerated(), self._locked(recording):
+                self._enter(recording)
                 self.carry_out(recording)
 
     @contextmanager

@@ -67,6 +67,11 @@ class Terms:
         if not is_valid:
             raise Refused("terms")
 
+    def stated(self) -> dict[str, str]:
+        """Return what a manifest states of them, which nothing changes later."""
+        kinds = " ".join(sorted(self.kinds))
+        return {"kinds": kinds, "storage": self.storage, "retention": repr(self.retention)}
+
 
 @dataclass(frozen=True)
 class Requested:

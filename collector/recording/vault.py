@@ -181,6 +181,14 @@ class Vault:
         """Return the recordings that have content."""
         return self._index.recordings()
 
+    def terms(self, recording: str) -> dict[str, str]:
+        """Return what the manifest's first line states of a recording, and the host's recipient for
+        local storage. Raises ``Refused``: ``not_found``, ``erased``."""
+        found = self._living(recording)
+        first = manifest.read_line(next(self._index.lines(recording, 1), b""))
+        stated = dict(first.terms) if isinstance(first, Begin) else {}
+        return stated | ({} if found.recipient is None else {"recipient": found.recipient})
+
     def tracks(self, recording: str) -> list[Track]:
         """Return the tracks that are there, by name. Raises ``Refused``: ``not_found``,
         ``erased``."""
