@@ -173,31 +173,42 @@ def verify(
     checkpoint: Checkpoints = None,
     as_json: AsJson = False,
 ) -> None:
-    """Verify manifests and every stored chunk; exit 1 if something was cut off, put in, changed or
-    moved. With a checkpoint that was kept elsewhere (`recording show --checkpoint`), also if a
-    whole recording was rolled back."""
-    from collector.recording.grant_store import read_rows  # noqa: PLC0415 - keeps `--help` light
+    """Verify manifests and every stored chunk, and that the recorder's file says the same as its
+    ledger, which is verified as well; exit 1 if something was cut off, put in, changed or moved.
+    With a checkpoint that was kept elsewhere (`recording show --checkpoint`), also if a whole
+    recording was rolled back; `collector ledger verify` takes those of the ledger."""
+    from collector.ledger import opened  # noqa: PLC0415 - keeps `--help` light
+    from collector.recording.consistency import find_contradictions  # noqa: PLC0415
+    from collector.recording.grant_store import read_rows  # noqa: PLC0415
+    from collector.recording.journal import FILE_NAME  # noqa: PLC0415
 
     chosen = _settings(config, data)
-    checkpoints = dict(map(_checkpoint, checkpoint or ()))
+    directory, checkpoints = _directory(chosen), dict(map(_checkpoint, checkpoint or ()))
+    with opened(directory / FILE_NAME) as ledger:
+        flaws = [str(flaw) for flaw in ledger.verify().flaws]
     with _vault(chosen) as vault:
-        full = vault.recordings()
-    rows = read_rows(_directory(chosen))  # after the vault: a recording is there before its content
+        contradictions, full = find_contradictions(directory, vault), vault.recordings()
+    rows = read_rows(directory)  # after the vault: a recording is there before its content
     lost = set(full).difference(row.id for row in rows)
     stored = [row.id for row in rows if row.state != "erased"]
+    wrong = [each for each, found in contradictions.items() if found]
     faults: dict[str, list[str]] = {}
-    for recording in recordings or dict.fromkeys([*stored, *full, *checkpoints]):
+    for recording in recordings or dict.fromkeys([*stored, *full, *checkpoints, *wrong]):
         with _vault(chosen) as vault:
             found = vault.verify(recording, checkpoints.get(recording))
+        found += contradictions.get(recording, [])
         faults[recording] = found + [_LOST] * (recording in lost)
+    is_sound = not flaws and not any(faults.values())
     if as_json:
-        print_json({"ok": not any(faults.values()), "recordings": faults})
+        print_json({"ok": is_sound, "ledger": flaws, "recordings": faults})
     else:
+        for flaw in flaws:
+            err.print(f"the recorder's ledger: {flaw}", markup=False, style="red")
         for recording, found in faults.items():
             out.print(f"{recording}: {'it does not hold' if found else 'it holds'}", markup=False)
             for each in found:
                 err.print(f"{recording}: {each}", markup=False, style="red")
-    raise typer.Exit(1 if any(faults.values()) else 0)
+    raise typer.Exit(0 if is_sound else 1)
 
 
 def _checkpoint(path: Path) -> tuple[str, bytes]:

@@ -19,7 +19,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Mapping
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -191,16 +191,15 @@ class KeySource:
     def _fetch(self, url: SplitResult) -> bytes:
         """Get a document of an address, within bytes and seconds. Raises ``Exception``."""
         context = self._context or ssl.create_default_context()
-        host, port = url.hostname or "", url.port or http.client.HTTPS_PORT
-        with socket.create_connection((host, port), _FETCH_SECONDS) as plain:
-            line = context.wrap_socket(plain, server_hostname=host, do_handshake_on_connect=False)
-        deadline = threading.Timer(_FETCH_SECONDS, _break, [line])
-        deadline.daemon = True
-        deadline.start()
-        with closing(http.client.HTTPSConnection(host, port, context=context)) as connection:
-            connection.sock = line
+        connection = http.client.HTTPSConnection(
+            url.hostname or "", url.port, timeout=_FETCH_SECONDS, context=context
+        )
+        try:
+            connection.connect()
+            deadline = threading.Timer(_FETCH_SECONDS, _break, [connection.sock])
+            deadline.daemon = True
+            deadline.start()
             try:
-                line.do_handshake()
                 target = f"{url.path or '/'}{'?' if url.query else ''}{url.query}"
                 connection.request("GET", target, headers={"accept": "application/json"})
                 response = connection.getresponse()
@@ -209,6 +208,8 @@ class KeySource:
                 return response.read(MAX_BYTES + 1)
             finally:
                 deadline.cancel()
+        finally:
+            connection.close()
 
 
 def _break(connected: socket.socket) -> None:

@@ -7,6 +7,7 @@ import http.client
 import re
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -101,16 +102,19 @@ def recorder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Meeting]:
         yield meeting
 
 
+_numbers = count()
+
+
 class Desk:
     """Asks for things, and counts what is refused."""
 
     def __init__(self, recorder: Meeting) -> None:
-        self.recorder, self.made = recorder, 0
+        self.recorder = recorder
 
     def recording(self, state: str) -> Meeting:
         """A recording of a meeting of its own, in a state."""
-        self.made += 1
-        meeting = Meeting(self.recorder.process, self.recorder.key, f"{state}-{self.made}")
+        name = f"{state}-{next(_numbers)}"
+        meeting = Meeting(self.recorder.process, self.recorder.key, name)
         meeting.request()
         meeting.join(*_MEMBERS)
         for member, choice in (("ana", "stay"), ("ben", "stay"), ("dan", "leave")):
@@ -199,13 +203,13 @@ def test_each_endpoint_for_each_caller(recorder: Meeting, state: str) -> None:
 def test_each_endpoint_without_a_token_for_it(recorder: Meeting, name: str) -> None:
     """An unknown recording, one of another meeting, no token, one of a key that is not the
     platform's: the same answer, byte for byte, whatever the role."""
-    desk = Desk(recorder)
-    there, other = desk.recording("open"), Meeting(recorder.process, recorder.key, "elsewhere")
+    there = Desk(recorder).recording("open")
+    other = Meeting(recorder.process, recorder.key, "elsewhere")
     answers = set()
     for person in PEOPLE:
         foreign = other.token(*person)
         if name != "request":
-            unknown = Meeting(recorder.process, recorder.key, "open-1", "0" * 32)
+            unknown = Meeting(recorder.process, recorder.key, there.name, "0" * 32)
             answers.add(_answer(_ask(unknown, name, person)))
             answers.add(_answer(_ask(there, name, person, foreign)))
         elif person.role == "host":
