@@ -18,8 +18,8 @@ from collector.errors import ConfigError, DeliveryError, InputError, InUse
 from collector.file_modes import write_private
 
 if TYPE_CHECKING:
-    from collector.recording.grant_store import Row
     from collector.recording.names import Role
+    from collector.recording.registry import Row
     from collector.recording.vault import Vault
 
 __all__ = ["app"]
@@ -64,7 +64,7 @@ def _settings(config: Path | None, data: Path | None) -> Config:
 
 def _directory(config: Config) -> Path:
     """Return the recorder's directory. Raises ``ConfigError`` E203 if there is none."""
-    from collector.recording.grant_store import FILE_NAME  # noqa: PLC0415 - keeps `--help` light
+    from collector.recording.registry import FILE_NAME  # noqa: PLC0415 - keeps `--help` light
 
     directory = config.recorder.data or Path()
     if not (directory / FILE_NAME).is_file():
@@ -89,7 +89,7 @@ def _vault(config: Config) -> Iterator[Vault]:
 def list_recordings(config: ConfigFile = None, data: Data = None, as_json: AsJson = False) -> None:
     """List recordings: the id, the state, where each is stored, what it holds, and how many members
     chose to stay. A recorder may be running."""
-    from collector.recording.grant_store import read_rows  # noqa: PLC0415 - keeps `--help` light
+    from collector.recording.registry import read_rows  # noqa: PLC0415 - keeps `--help` light
 
     shown = [_summary(row) for row in read_rows(_directory(_settings(config, data)))]
     if as_json:
@@ -135,7 +135,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show a recording: its state, members by choice, and its tracks with their sizes."""
-    from collector.recording.grant_store import read_rows  # noqa: PLC0415 - keeps `--help` light
+    from collector.recording.registry import read_rows  # noqa: PLC0415 - keeps `--help` light
 
     chosen = _settings(config, data)
     rows = (each for each in read_rows(_directory(chosen)) if each.id == recording)
@@ -179,8 +179,8 @@ def verify(
     recording was rolled back; `collector ledger verify` takes those of the ledger."""
     from collector.ledger import opened  # noqa: PLC0415 - keeps `--help` light
     from collector.recording.consistency import find_contradictions  # noqa: PLC0415
-    from collector.recording.grant_store import read_rows  # noqa: PLC0415
     from collector.recording.journal import FILE_NAME  # noqa: PLC0415
+    from collector.recording.registry import read_rows  # noqa: PLC0415
 
     chosen = _settings(config, data)
     directory, checkpoints = _directory(chosen), dict(map(_checkpoint, checkpoint or ()))

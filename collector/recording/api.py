@@ -49,11 +49,11 @@ from collector.recording.bodies import (
     encoded,
     terms_of,
 )
-from collector.recording.grant_store import StateEvent
 from collector.recording.names import MAX_CHUNK_BYTES, chunk_number
 from collector.recording.recorder import NewChunk, Recorder
 from collector.recording.refusals import REFUSALS, Refused
 from collector.recording.routes import Endpoint, find
+from collector.recording.states import StateEvent
 
 __all__ = ["MEMORY", "THREADS", "RecorderApi"]
 

@@ -23,12 +23,11 @@ from msgspec import Meta
 from collector.ingest.refusals import Headers
 from collector.ingest.responses import HttpResponse
 from collector.recording.access import Caller
-from collector.recording.grant_store import StateEvent, StateName
 from collector.recording.jwks import StrictDecoder
 from collector.recording.names import MAX_CHUNK_BYTES, Kind
 from collector.recording.recorder import ReadableTrack, Recorder
 from collector.recording.refusals import Refused
-from collector.recording.states import Terms
+from collector.recording.states import StateEvent, StateName, Terms
 from collector.units import parse_span
 
 __all__ = [

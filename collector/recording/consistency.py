@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from collector.ledger import opened
-from collector.recording.grant_store import Row, Unfinished, read_all
 from collector.recording.journal import FILE_NAME, read_marks
 from collector.recording.refusals import Refused
+from collector.recording.registry import Row, read_rows
 from collector.recording.vault import Vault
 
 __all__ = ["History", "find_contradictions", "histories"]
@@ -89,23 +89,23 @@ def find_contradictions(directory: Path, vault: Vault) -> dict[str, list[str]]:
 
 def _compare(directory: Path, vault: Vault) -> dict[str, list[str]]:
     marks = read_marks(directory)
-    noted, rows = histories(directory / FILE_NAME), read_all(directory)
+    noted, rows = histories(directory / FILE_NAME), read_rows(directory)
     found = dict[str, list[str]]()
-    for row, unfinished in rows:
+    for row in rows:
         history = noted.pop(row.id, None) or History()
-        for note in unfinished.notes:
+        for note in row.notes:
             history.add(dict(note.facts), time.time())
-        found[row.id] = [*_of_row(row, unfinished, history)]
+        found[row.id] = [*_of_row(row, history)]
         if row.state != "erased":
             stated = {"meeting": marks(f"meeting {row.meeting}")}
-            found[row.id] += _of_vault(row, unfinished, vault, stated)
+            found[row.id] += _of_vault(row, vault, stated)
     for recording, history in noted.items():
         if "request" in history.done and "erase" not in history.done:
             found[recording] = ["the ledger has it, and the recorder's file does not"]
     return found
 
 
-def _of_row(row: Row, unfinished: Unfinished, history: History) -> Iterator[str]:
+def _of_row(row: Row, history: History) -> Iterator[str]:
     """Yield what contradicts in a row, and between it and the ledger."""
     grant = row.snapshot
     state, terms = grant["state"], grant["terms"]
@@ -117,7 +117,7 @@ def _of_row(row: Row, unfinished: Unfinished, history: History) -> Iterator[str]
     is_ended = row.state in ("closed", "erased")
     if is_ended != (history.closed is not None):
         yield f"its state is {row.state}, and the ledger says otherwise"
-    if (row.state == "erased") != ("erase" in history.done) and "erase" not in unfinished.tasks:
+    if (row.state == "erased") != ("erase" in history.done) and "erase" not in row.tasks:
         yield "the ledger says otherwise of its erasure"
     if grant["host"] != history.host:
         yield "its host is not the one of the ledger"
@@ -144,9 +144,7 @@ def _of_times(
         yield "it was closed before the time that it states"
 
 
-def _of_vault(
-    row: Row, unfinished: Unfinished, vault: Vault, stated: dict[str, str]
-) -> Iterator[str]:
+def _of_vault(row: Row, vault: Vault, stated: dict[str, str]) -> Iterator[str]:
     """Yield what contradicts between a grant and what is stored under it."""
     grant = row.snapshot
     terms = grant["terms"]
@@ -162,7 +160,7 @@ def _of_vault(
         return
     if written != stated:
         yield "its terms are not those of the manifest"
-    is_pending = any(task.startswith(_DESTROYS) for task in unfinished.tasks)
+    is_pending = any(task.startswith(_DESTROYS) for task in row.tasks)
     for track in tracks:
         known = grant["tracks"].get(track.name)
         if known is None or (known["owner"], known["kind"]) != (track.owner_mark, track.kind):

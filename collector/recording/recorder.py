@@ -21,14 +21,13 @@ from typing import Literal, NamedTuple
 from collector.ledger import Note
 from collector.recording.access import Caller, StoredAnswer
 from collector.recording.grant import Grant
-from collector.recording.grant_store import StateEvent
 from collector.recording.journal import Journal
 from collector.recording.names import MAX_CHUNK_BYTES, MIXED, is_pseudonym, new_recording
 from collector.recording.notices import Notice
 from collector.recording.opening import open_vault
 from collector.recording.refusals import Refused
 from collector.recording.registry import Active, GrantRegistry
-from collector.recording.states import Erased, Terms
+from collector.recording.states import Erased, StateEvent, Terms
 from collector.recording.vault import Added, Track, VaultState
 
 __all__ = ["RIGHTS", "NewChunk", "ReadableTrack", "Recorder", "RecorderState"]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from collector.recording.grant_store import read_rows
+from collector.recording.registry import read_rows
 from collector.recording.routes import ROUTES
 from tests.recording.serving import TERMS, Meeting, running
 from tests.sidecar.serving import Answer
