@@ -191,7 +191,7 @@ class _Process:
 
     def _readiness(self) -> Mapping[str, State]:
         vault = self._recorder.state().vault
-        is_full = vault.queued_bytes >= self._config.recorder.queue
+        is_full = vault.queued_bytes + MAX_CHUNK_BYTES > self._config.recorder.queue
         return {
             "queue": "failing" if is_full else "ok",
             "bucket": "late" if vault.is_failing else "ok",
