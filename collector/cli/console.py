@@ -24,6 +24,8 @@ from collector.schema import resources
 __all__ = [
     "DEFAULT_SCHEMAS",
     "AsJson",
+    "Checkpoints",
+    "Output",
     "SchemaName",
     "Schemas",
     "complete_schema",
@@ -82,6 +84,16 @@ Schemas = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Checkpoints = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--checkpoint", metavar="FILE", help="A checkpoint that was kept elsewhere; repeatable."
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", help="Write it to a file, not to stdout."),
+]
 
 
 def seen(text: str) -> str:

@@ -12,7 +12,17 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from collector.cli.console import AsJson, err, new_table, out, print_json, seen, wide
+from collector.cli.console import (
+    AsJson,
+    Checkpoints,
+    Output,
+    err,
+    new_table,
+    out,
+    print_json,
+    seen,
+    wide,
+)
 from collector.cli.data_dir import ConfigFile, Data, directory
 from collector.cli.stdout import write
 from collector.errors import ConfigError
@@ -78,12 +88,7 @@ def verify(
             "--noted", metavar="HASH", help="A tip that was noted earlier and must still be there."
         ),
     ] = None,
-    checkpoint: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--checkpoint", metavar="FILE", help="A checkpoint that was kept elsewhere; repeatable."
-        ),
-    ] = None,
+    checkpoint: Checkpoints = None,
     as_json: AsJson = False,
 ) -> None:
     """Verify the chains of receipts and entries, the sums, the signatures, and the batches that
@@ -266,9 +271,7 @@ def rotate_key(config: ConfigFile = None, data: Data = None) -> None:
 def export(
     config: ConfigFile = None,
     data: Data = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The file; none: stdout.")
-    ] = None,
+    output: Output = None,
     verifier: Annotated[
         bool, typer.Option("--verifier", help="Print the script that verifies it instead.")
     ] = False,

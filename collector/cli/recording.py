@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from collector.cli.console import AsJson, err, new_table, out, print_json, seen
+from collector.cli.console import AsJson, Checkpoints, Output, err, new_table, out, print_json, seen
+from collector.cli.data_dir import ConfigFile, Data
 from collector.cli.recorder import needs_recording
-from collector.cli.serve import ConfigFile
 from collector.cli.stdout import write
 from collector.config import Config, load
 from collector.errors import ConfigError, DeliveryError, InputError, InUse
 from collector.file_modes import write_private
 
 if TYPE_CHECKING:
-    from collector.recording.grants import Row
     from collector.recording.names import Role
+    from collector.recording.registry import Row
     from collector.recording.vault import Vault
 
 __all__ = ["app"]
@@ -30,14 +30,7 @@ app: typer.Typer = typer.Typer(
     rich_markup_mode="markdown",
     help="Look at recordings, verify, open, erase and assemble them.",
 )
-_Data = Annotated[
-    Path | None,
-    typer.Option("--data", metavar="DIR", help="The recorder's directory; else that of settings."),
-]
 _Id = Annotated[str, typer.Argument(metavar="ID", help="The id of a recording.")]
-_Output = Annotated[
-    Path | None, typer.Option("--output", "-o", help="The file, made anew; none: stdout.")
-]
 
 
 @contextmanager
@@ -71,7 +64,7 @@ def _settings(config: Path | None, data: Path | None) -> Config:
 
 def _directory(config: Config) -> Path:
     """Return the recorder's directory. Raises ``ConfigError`` E203 if there is none."""
-    from collector.recording.grants import FILE_NAME  # noqa: PLC0415 - keeps `--help` light
+    from collector.recording.registry import FILE_NAME  # noqa: PLC0415 - keeps `--help` light
 
     directory = config.recorder.data or Path()
     if not (directory / FILE_NAME).is_file():
@@ -93,10 +86,10 @@ def _vault(config: Config) -> Iterator[Vault]:
 
 
 @app.command("list")
-def list_recordings(config: ConfigFile = None, data: _Data = None, as_json: AsJson = False) -> None:
+def list_recordings(config: ConfigFile = None, data: Data = None, as_json: AsJson = False) -> None:
     """List recordings: the id, the state, where each is stored, what it holds, and how many members
     chose to stay. A recorder may be running."""
-    from collector.recording.grants import read_rows  # noqa: PLC0415 - keeps `--help` light
+    from collector.recording.registry import read_rows  # noqa: PLC0415 - keeps `--help` light
 
     shown = [_summary(row) for row in read_rows(_directory(_settings(config, data)))]
     if as_json:
@@ -132,7 +125,7 @@ def _summary(row: Row) -> dict[str, Any]:
 def show(
     recording: _Id,
     config: ConfigFile = None,
-    data: _Data = None,
+    data: Data = None,
     checkpoint: Annotated[
         bool,
         typer.Option(
@@ -142,7 +135,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show a recording: its state, members by choice, and its tracks with their sizes."""
-    from collector.recording.grants import read_rows  # noqa: PLC0415 - keeps `--help` light
+    from collector.recording.registry import read_rows  # noqa: PLC0415 - keeps `--help` light
 
     chosen = _settings(config, data)
     rows = (each for each in read_rows(_directory(chosen)) if each.id == recording)
@@ -176,39 +169,46 @@ def verify(
         list[str] | None, typer.Argument(metavar="[ID]...", help="None: every recording.")
     ] = None,
     config: ConfigFile = None,
-    data: _Data = None,
-    checkpoint: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--checkpoint", metavar="FILE", help="A line kept elsewhere (`show --checkpoint`)."
-        ),
-    ] = None,
+    data: Data = None,
+    checkpoint: Checkpoints = None,
     as_json: AsJson = False,
 ) -> None:
-    """Verify manifests and every stored chunk; exit 1 if something was cut off, put in, changed or
-    moved. With a checkpoint that was kept elsewhere, also if a whole recording was rolled back."""
-    from collector.recording.grants import read_rows  # noqa: PLC0415 - keeps `--help` light
+    """Verify manifests and every stored chunk, and that the recorder's file says the same as its
+    ledger, which is verified as well; exit 1 if something was cut off, put in, changed or moved.
+    With a checkpoint that was kept elsewhere (`recording show --checkpoint`), also if a whole
+    recording was rolled back; `collector ledger verify` takes those of the ledger."""
+    from collector.ledger import opened  # noqa: PLC0415 - keeps `--help` light
+    from collector.recording.consistency import find_contradictions  # noqa: PLC0415
+    from collector.recording.journal import FILE_NAME  # noqa: PLC0415
+    from collector.recording.registry import read_rows  # noqa: PLC0415
 
     chosen = _settings(config, data)
-    checkpoints = dict(map(_checkpoint, checkpoint or ()))
+    directory, checkpoints = _directory(chosen), dict(map(_checkpoint, checkpoint or ()))
+    with opened(directory / FILE_NAME) as ledger:
+        flaws = [str(flaw) for flaw in ledger.verify().flaws]
     with _vault(chosen) as vault:
-        full = vault.recordings()
-    rows = read_rows(_directory(chosen))  # after the vault: a recording is there before its content
+        contradictions, full = find_contradictions(directory, vault), vault.recordings()
+    rows = read_rows(directory)  # after the vault: a recording is there before its content
     lost = set(full).difference(row.id for row in rows)
     stored = [row.id for row in rows if row.state != "erased"]
+    wrong = [each for each, found in contradictions.items() if found]
     faults: dict[str, list[str]] = {}
-    for recording in recordings or dict.fromkeys([*stored, *full, *checkpoints]):
+    for recording in recordings or dict.fromkeys([*stored, *full, *checkpoints, *wrong]):
         with _vault(chosen) as vault:
             found = vault.verify(recording, checkpoints.get(recording))
+        found += contradictions.get(recording, [])
         faults[recording] = found + [_LOST] * (recording in lost)
+    is_sound = not flaws and not any(faults.values())
     if as_json:
-        print_json({"ok": not any(faults.values()), "recordings": faults})
+        print_json({"ok": is_sound, "ledger": flaws, "recordings": faults})
     else:
+        for flaw in flaws:
+            err.print(f"the recorder's ledger: {flaw}", markup=False, style="red")
         for recording, found in faults.items():
             out.print(f"{recording}: {'it does not hold' if found else 'it holds'}", markup=False)
             for each in found:
                 err.print(f"{recording}: {each}", markup=False, style="red")
-    raise typer.Exit(1 if any(faults.values()) else 0)
+    raise typer.Exit(0 if is_sound else 1)
 
 
 def _checkpoint(path: Path) -> tuple[str, bytes]:
@@ -227,11 +227,11 @@ def open_track(
     recording: _Id,
     track: Annotated[str, typer.Argument(metavar="TRACK", help="The name of a track.")],
     config: ConfigFile = None,
-    data: _Data = None,
-    output: _Output = None,
+    data: Data = None,
+    output: Output = None,
 ) -> None:
-    """Write a track of a recording in cloud storage to a file (0600) or stdout. The ledger has it
-    before the first byte. A recorder may be running."""
+    """Write a track of a recording in cloud storage to a new file (0600) or stdout. The ledger has
+    it before the first byte. A recorder may be running."""
     from collector.ledger import Note  # noqa: PLC0415 - keeps `--help` light
     from collector.spool import note  # noqa: PLC0415
 
@@ -279,7 +279,7 @@ def _operate(config: Path | None, data: Path | None, action: str, recording: str
 def erase(
     recording: _Id,
     config: ConfigFile = None,
-    data: _Data = None,
+    data: Data = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Erase a recording: its keys, then its files. A recorder may be running; a recording that is
@@ -291,7 +291,7 @@ def erase(
 
 
 @app.command("rotate")
-def rotate(config: ConfigFile = None, data: _Data = None) -> None:
+def rotate(config: ConfigFile = None, data: Data = None) -> None:
     """Wrap the keys of all tracks under a new master key, and destroy the old one: a backup that
     has the old one opens nothing that is stored from then on. A recorder may be running."""
     _operate(config, data, "rotate")

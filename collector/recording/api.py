@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -49,11 +49,11 @@ from collector.recording.bodies import (
     encoded,
     terms_of,
 )
-from collector.recording.grants import StateEvent
 from collector.recording.names import MAX_CHUNK_BYTES, chunk_number
 from collector.recording.recorder import NewChunk, Recorder
 from collector.recording.refusals import REFUSALS, Refused
 from collector.recording.routes import Endpoint, find
+from collector.recording.states import StateEvent
 
 __all__ = ["MEMORY", "THREADS", "RecorderApi"]
 
@@ -62,6 +62,9 @@ THREADS = 4
 MEMORY = 24 << 20
 """Bytes of all chunks together that are being read or sealed; likewise of what is on its way to
 readers of tracks."""
+_MOST_OF_CALLER = 8 << 20
+"""Bytes of all chunks of one caller that are being read or sealed, unless it is media: slow senders
+must not keep others from sending."""
 _MOST_JSON = 16 << 10
 """The connections bound these together, so that chunks keep no member from leaving."""
 _JSON: Headers = ((b"content-type", b"application/json"),)
@@ -115,6 +118,7 @@ class RecorderApi:
         self._document, self._on_error = document, on_error
         self._limits = limits
         self._budget = MemoryBudget(limits)
+        self._chunks: Counter[tuple[str, str]] = Counter()  # bytes, by meeting and subject
         self._threads = ThreadPoolExecutor(THREADS, "recorder")
         self._verifying = ThreadPoolExecutor(
             THREADS, "tokens"
@@ -194,7 +198,7 @@ class RecorderApi:
         if self._hosts and not request.is_for(self._hosts):
             raise RequestRefused(FOREIGN_HOST)
         if request.path == _DOCUMENT and request.method == "GET":
-            return HttpResponse(200, _JSON, self._document)
+            return _shared(_JSON, self._document)
         scheme, _, token = (request.only(b"authorization") or b"").partition(b" ")
         found = find(request.method, request.path)
         if found is None or scheme.lower() != b"bearer":
@@ -242,13 +246,21 @@ class RecorderApi:
         return response
 
     @contextmanager
-    def _counted(self, size: int) -> Iterator[None]:
-        """Count memory while a body is in it. Raises ``RequestRefused``: BUSY."""
+    def _counted(self, caller: Caller, size: int) -> Iterator[None]:
+        """Count memory while a body is in it. Raises ``Refused``: ``busy``, ``RequestRefused``:
+        BUSY."""
+        holder = (caller.meeting, caller.subject)
+        if caller.role != "media" and self._chunks[holder] + size > _MOST_OF_CALLER:
+            raise Refused("busy")
         self._budget.reserve(size)
+        self._chunks[holder] += size
         try:
             yield
         finally:
             self._budget.release(size)
+            self._chunks[holder] -= size
+            if not self._chunks[holder]:
+                del self._chunks[holder]
 
     # -- the endpoints ---------------------------------------------------------------------------
 
@@ -291,7 +303,7 @@ class RecorderApi:
     async def _notice(self, call: _Call) -> HttpResponse:
         form = call.request.path.rpartition(".")[2]
         found = await self._run(self._recorder.notice, call.caller, call.recording, form)
-        return HttpResponse(200, ((b"content-type", _MEDIA_TYPES[form]),), found)
+        return _shared(((b"content-type", _MEDIA_TYPES[form]),), found)
 
     async def _choice(self, call: _Call) -> HttpResponse:
         body = decoded(call.body, ChoiceBody)
@@ -308,7 +320,7 @@ class RecorderApi:
             raise Refused("malformed")
         about = (call.parameters["track"], owner, kind)
         await self._run(self._recorder.check_chunk, call.caller, call.recording, *about)
-        with self._counted(size):
+        with self._counted(call.caller, size):
             data = await read_body(call.request, size, _uncounted)
             if data is None:
                 return None
@@ -339,6 +351,15 @@ class RecorderApi:
 
 def _uncounted(_size: int) -> None:
     """Reserve nothing: the whole body was counted before."""
+
+
+def _shared(headers: Headers, body: bytes) -> HttpResponse:
+    """Respond with bytes that many readers share: none of them has a copy while it is slow."""
+
+    async def whole() -> AsyncGenerator[bytes, None]:
+        yield body
+
+    return HttpResponse(200, headers, stream=whole(), length=len(body))
 
 
 def _state(event: StateEvent) -> HttpResponse:

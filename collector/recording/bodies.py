@@ -1,6 +1,7 @@
 """The bodies of the recorder's HTTP API: JSON, in and out, and what is sent piece by piece.
 
-JSON is decoded strictly: a member that is not listed, or of another type, makes a body malformed.
+JSON is decoded strictly: a member that is not listed, is there twice, or is of another type makes a
+body malformed.
 ``routes`` makes its schemas of the same types, so the document says what the code takes. Tracks and
 events of the state are streams.
 """
@@ -22,11 +23,11 @@ from msgspec import Meta
 from collector.ingest.refusals import Headers
 from collector.ingest.responses import HttpResponse
 from collector.recording.access import Caller
-from collector.recording.grant import Terms
-from collector.recording.grants import StateEvent, StateName
+from collector.recording.jwks import StrictDecoder
 from collector.recording.names import MAX_CHUNK_BYTES, Kind
 from collector.recording.recorder import ReadableTrack, Recorder
 from collector.recording.refusals import Refused
+from collector.recording.states import StateEvent, StateName, Terms
 from collector.units import parse_span
 
 __all__ = [
@@ -139,10 +140,11 @@ def decoded(body: bytes, kind: type[_Body]) -> _Body:
     """Decode a body. Raises ``Refused``: ``malformed`` for what is no JSON object of this kind,
     ``terms`` for a request of a host with faulty members."""
     try:
+        StrictDecoder().decode(body.decode("utf-8"))
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError:
         code = "terms" if kind is RequestBody else "malformed"
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
         code = "malformed"
     raise Refused(code)
 

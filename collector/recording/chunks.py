@@ -193,6 +193,10 @@ class Erasures:
         Raises ``OSError``, ``Refused``, and what ``on_erased`` raises.
         """
         erasures = self._index.erasures(recording)
+        if new := [each.object for each in erasures if each.step == "keys"]:
+            # At once: the file of keys is written anew after it.
+            self._keys.destroy(recording, None if "" in new else new)
+            self._step("erase: keys")
         for erasure in erasures:
             self._erase(erasure)
         if erasures:
@@ -201,9 +205,6 @@ class Erasures:
     def _erase(self, erasure: PendingErasure) -> None:
         is_whole, step = not erasure.object, erasure.step
         if step == "keys":
-            objects = None if is_whole else [erasure.object]
-            self._keys.destroy(erasure.recording, objects)
-            self._step("erase: keys")
             self._index.advance(erasure, step := "journal")
             self._step("erase: keys noted")
         if step == "journal":

@@ -18,8 +18,7 @@ from collector.errors import CollectorError
 from collector.ledger import opened
 from collector.ledger.entry import Entry
 from collector.ledger.signing import KEY_NAME
-from collector.recording import grants, journal
-from collector.recording.grants import read_rows
+from collector.recording import journal, registry
 from collector.recording.names import MIXED
 from collector.recording.notices import DIGESTS
 from collector.recording.opening import open_vault
@@ -53,7 +52,7 @@ class _History:
 def look(place: Place) -> dict[Check, tuple[ClaimFinding, ...]]:
     """Look at a recorder's directory, and return the findings of each check: a note if there is no
     recording in it."""
-    if not (place.directory / grants.FILE_NAME).is_file():
+    if not (place.directory / registry.FILE_NAME).is_file():
         message = "there is no recording in the recorder's directory"
         return dict.fromkeys(RECORDING_CHECKS, (ClaimFinding(message, is_note=True),))
     found: dict[Check, list[ClaimFinding]] = {check: [] for check in RECORDING_CHECKS}
@@ -133,7 +132,7 @@ def _follow(histories: Mapping[str, _History], entry: Entry) -> None:
 
 def _recordings(place: Place, histories: Mapping[str, _History]) -> _Findings:
     """Compare the recordings that there are with what was done, by the ledger."""
-    rows, now = read_rows(place.directory), time.time()
+    rows, now = registry.read_rows(place.directory), time.time()
     late = sum(each.due is not None and each.due + _LATE_SECONDS < now for each in rows)
     if late:
         yield "storage", ClaimFinding(f"{late} recordings are there after their time")
@@ -159,7 +158,7 @@ def _recordings(place: Place, histories: Mapping[str, _History]) -> _Findings:
     vault = open_vault(place.directory, bucket=place.bucket, options=options, is_reader=True)
     with closing(vault):
         full = vault.recordings()
-        listed = {each.id for each in read_rows(place.directory)}  # which come before any content
+        listed = {each.id for each in registry.read_rows(place.directory)}  # they come first
         if unlisted := len(set(full) - listed):
             yield "grant", ClaimFinding(f"{unlisted} recordings have content, and no grant")
         for row in rows:

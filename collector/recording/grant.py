@@ -42,7 +42,6 @@ from collector.recording.refusals import Refused
 from collector.recording.states import (
     STATES,
     Announced,
-    Choice,
     Closed,
     CloseReason,
     Erased,
@@ -60,19 +59,7 @@ __all__ = [
     "MAX_MEMBERS",
     "MAX_OWN_TRACKS",
     "MAX_TRACKS",
-    "Announced",
-    "Choice",
-    "CloseReason",
-    "Closed",
-    "Erased",
     "Grant",
-    "GrantedTrack",
-    "Member",
-    "Open",
-    "Paused",
-    "Requested",
-    "State",
-    "Terms",
 ]
 
 ABSENCE_SECONDS = 60.0

@@ -1,6 +1,7 @@
 """The platform's public keys: a JSON Web Key Set, from a file or an https address.
 
-Only Ed25519 keys with a ``kid`` are taken from it; keys of other types are passed over. A document
+Only Ed25519 keys with a ``kid`` are taken from it; keys of other types, and for another use than to
+verify, are passed over. A document
 with a faulty Ed25519 key, a private key, or two keys of one ``kid`` is refused whole, and the keys
 before it stay. Nothing that a token says decides where keys come from.
 
@@ -80,12 +81,19 @@ def parse_keys(document: bytes) -> dict[str, OKPKey]:
         if not isinstance(listed, list) or len(listed) > MAX_KEYS:
             raise ValueError("no list of at most 50 keys")
         chosen = [each for each in listed if (each["kty"], each.get("crv")) == ("OKP", "Ed25519")]
-        keys = {str(each["kid"]): _key(each) for each in chosen if each.get("use", "sig") == "sig"}
-        if len(keys) == len([each for each in chosen if each.get("use", "sig") == "sig"]):
+        used = [each for each in chosen if _verifies(each)]
+        keys = {str(each["kid"]): _key(each) for each in used}
+        if len(keys) == len(used):
             return keys
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
         pass
     raise ValueError("no set of Ed25519 keys, each with a `kid` of its own and without `d`")
+
+
+def _verifies(member: Mapping[str, Any]) -> bool:
+    """Return whether a key may be used to verify (RFC 7517, 4.2 and 4.3)."""
+    operations = member.get("key_ops", ["verify"])
+    return member.get("use", "sig") == "sig" and "verify" in operations
 
 
 def _key(member: Mapping[str, Any]) -> OKPKey:

@@ -18,14 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from collector.ledger import Note
 from collector.recording.access import Caller, StoredAnswer
-from collector.recording.grant import Erased, Grant, Terms
-from collector.recording.grants import Active, Grants, StateEvent
+from collector.recording.grant import Grant
 from collector.recording.journal import Journal
 from collector.recording.names import MAX_CHUNK_BYTES, MIXED, is_pseudonym, new_recording
 from collector.recording.notices import Notice
 from collector.recording.opening import open_vault
 from collector.recording.refusals import Refused
+from collector.recording.registry import Active, GrantRegistry
+from collector.recording.states import Erased, StateEvent, Terms
 from collector.recording.vault import Added, Track, VaultState
 
 __all__ = ["RIGHTS", "NewChunk", "ReadableTrack", "Recorder", "RecorderState"]
@@ -122,7 +124,7 @@ class Recorder:
             queue_bytes=queue_bytes,
             on_erased=self._on_erased,
         )
-        self._grants = Grants(
+        self._grants = GrantRegistry(
             directory, self._vault, self._journal, local_seconds=local_seconds, clock=clock
         )
 
@@ -169,11 +171,11 @@ class Recorder:
         recording, now = new_recording(), self._clock()
         grant = Grant.request(terms, self._mark(caller), now, longest_seconds=self._longest)
         with self._grants.added(recording, grant) as active:
-            line = {"kinds": " ".join(sorted(terms.kinds)), "storage": terms.storage}
+            line = terms.stated() | {"meeting": self._journal.who(f"meeting {terms.meeting}")}
             self._vault.create(recording, line, storage=terms.storage, recipient=terms.recipient)
             grant.announce(_notice(terms).digests, now)
-            self._grants.save(recording, active)
-            self._journal.add("recording", "request", recording=recording, caller=caller)
+            note = self._journal.note("recording", "request", recording=recording, caller=caller)
+            self._grants.save(recording, active, note=note)
         return recording, _notice(terms).digest
 
     def control(
@@ -298,7 +300,7 @@ class Recorder:
 
     def open_track(self, caller: Caller, recording: str, track: str) -> ReadableTrack:
         """Return a reader of a track of a closed recording; the ledger has it then."""
-        with self._access(caller, recording, "track", "track") as active:
+        with self._access(caller, recording, "track", "track", track) as active:
             active.grant.check_readable(self._clock())
             return self._reader(recording, track, active.grant)
 
@@ -346,9 +348,9 @@ class Recorder:
             active.grant.close("stopped", self._clock())
             self._grants.save(recording, active)
             active.grant.erase(self._clock())
-            self._grants.save(recording, active)
+            note = self._journal.note("recording", "erase", recording=recording)
+            self._grants.save(recording, active, note=note)
             self._grants.carry_out(recording)
-            self._journal.add("recording", "erase", recording=recording)
 
     def rotate(self) -> None:
         """Wrap every key under a new master key, and destroy the old one."""
@@ -379,8 +381,11 @@ class Recorder:
             yield active
 
     @contextmanager
-    def _access(self, caller: Caller, recording: str, right: str, what: str) -> Iterator[Active]:
-        """Give a grant to a caller who reads, with a ledger entry of what came of it."""
+    def _access(
+        self, caller: Caller, recording: str, right: str, what: str, track: str = ""
+    ) -> Iterator[Active]:
+        """Give a grant to a caller who reads, with a ledger entry of what came of it: one for each
+        token and track, however often it is read, and one for each way to be refused."""
         outcome = "done"
         try:
             with self._checked(caller, recording, right) as active:
@@ -390,7 +395,8 @@ class Recorder:
             raise
         finally:
             self._accesses[what] += 1
-            self._journal.add("access", what, recording=recording, caller=caller, outcome=outcome)
+            found = (recording, what, outcome, track if outcome == "done" else "")
+            self._journal.add_access(caller, *found, now=self._clock())
 
     def _change(
         self,
@@ -402,18 +408,19 @@ class Recorder:
         *,
         notice: str | None = None,
     ) -> StateEvent:
-        """Take a step of a grant: stored, carried out and in the ledger on return."""
+        """Take a step of a grant: stored with its ledger entry, and carried out, on return."""
         with self._checked(caller, recording, right) as active:
             tracks: Iterable[str] = ()
+            note: Note | None = None
             try:
                 tracks = step(active.grant, self._mark(caller), self._clock()) or ()
+                if what is not None:
+                    note = self._journal.note(
+                        "recording", what, recording=recording, caller=caller, notice=notice
+                    )
             finally:  # a refused step may have let time pass
-                self._grants.save(recording, active, tracks)
+                self._grants.save(recording, active, tracks, note)
             self._grants.carry_out(recording)
-            if what is not None:
-                self._journal.add(
-                    "recording", what, recording=recording, caller=caller, notice=notice
-                )
             return self._grants.store.events(recording)[-1]
 
     def _mark(self, caller: Caller) -> str:

@@ -191,7 +191,7 @@ class _Process:
 
     def _readiness(self) -> Mapping[str, State]:
         vault = self._recorder.state().vault
-        is_full = vault.queued_bytes >= self._config.recorder.queue
+        is_full = vault.queued_bytes + MAX_CHUNK_BYTES > self._config.recorder.queue
         return {
             "queue": "failing" if is_full else "ok",
             "bucket": "late" if vault.is_failing else "ok",
@@ -254,7 +254,9 @@ METRICS: dict[str, MetricType] = {
     "collector_recorder_recordings": MetricType("gauge", "Recordings, by state.", ("state",)),
     "collector_recorder_chunks_total": MetricType("counter", "Chunks, by outcome.", ("outcome",)),
     "collector_recorder_refusals_total": MetricType("counter", "Refused requests.", ("code",)),
-    "collector_recorder_accesses_total": MetricType("counter", "Reads in the ledger.", ("what",)),
+    "collector_recorder_accesses_total": MetricType(
+        "counter", "Reads; the ledger has one entry for each token and track.", ("what",)
+    ),
     "collector_recorder_errors_total": MetricType(
         "counter", "Things to be done that disk or bucket did not let happen; they are tried again."
     ),

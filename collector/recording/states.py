@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from collector.recording.names import KINDS, Kind, Language, Medium, Storage, is_name
 from collector.recording.refusals import Refused
@@ -27,6 +27,8 @@ __all__ = [
     "Paused",
     "Requested",
     "State",
+    "StateEvent",
+    "StateName",
     "Terms",
 ]
 
@@ -66,6 +68,11 @@ class Terms:
         )
         if not is_valid:
             raise Refused("terms")
+
+    def stated(self) -> dict[str, str]:
+        """Return what a manifest states of them, which nothing changes later."""
+        kinds = " ".join(sorted(self.kinds))
+        return {"kinds": kinds, "storage": self.storage, "retention": repr(self.retention)}
 
 
 @dataclass(frozen=True)
@@ -130,3 +137,20 @@ class GrantedTrack:
     owner: str
     kind: Kind
     is_destroyed: bool = False
+
+
+StateName = Literal["requested", "announced", "open", "paused", "closed", "erased"]
+
+
+class StateEvent(NamedTuple):
+    """A change that members are told of: its number, the state that began, and the reason of a
+    pause or a close. Numbers count from 1 within a recording."""
+
+    number: int
+    state: StateName
+    reason: str | None
+
+    @property
+    def indicator(self) -> bool:
+        """Whether content is taken in this state."""
+        return self.state == "open"

@@ -181,6 +181,14 @@ class Vault:
         """Return the recordings that have content."""
         return self._index.recordings()
 
+    def terms(self, recording: str) -> dict[str, str]:
+        """Return what the manifest's first line states of a recording, and the host's recipient for
+        local storage. Raises ``Refused``: ``not_found``, ``erased``."""
+        found = self._living(recording)
+        first = manifest.read_line(next(self._index.lines(recording, 1), b""))
+        stated = dict(first.terms) if isinstance(first, Begin) else {}
+        return stated | ({} if found.recipient is None else {"recipient": found.recipient})
+
     def tracks(self, recording: str) -> list[Track]:
         """Return the tracks that are there, by name. Raises ``Refused``: ``not_found``,
         ``erased``."""
@@ -191,10 +199,6 @@ class Vault:
                 numbers = (last.line.number + 1, last.next_start)
                 found.append(Track(key.name, key.kind, key.owner_mark, *numbers))
         return found
-
-    def manifest(self, recording: str) -> bytes:
-        """Return the manifest as ``manifest_lines`` yields it."""
-        return b"".join(self.manifest_lines(recording))
 
     def manifest_lines(self, recording: str) -> Iterator[bytes]:
         """Yield the manifest, line by line; the last line is the signature, and names the tracks

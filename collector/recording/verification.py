@@ -64,6 +64,7 @@ class _Verification:
         self._index, self._keys = parts.index, parts.keys
         self._files, self._bucket = parts.files, parts.bucket
         self._ends: dict[str, int] = {}  # where each track's next content begins
+        self._kinds: dict[str, str] = {}
 
     def run(self, trusted: Collection[str], checkpoint: bytes | None) -> list[str]:
         """Return what is wrong."""
@@ -104,6 +105,7 @@ class _Verification:
                 return
             chain.add(line)
             if isinstance(line, Chunk):
+                self._kinds[line.track] = line.kind
                 for message in self._check_object(line):
                     chain.report(f"line {line.line}: {message}")
         chain.finish()
@@ -156,9 +158,18 @@ class _Verification:
                 yield f"the key of track {track} is missing"
             elif not self._opens(named[track], found):
                 yield f"the key of track {track} does not open it"
+            elif not self._is_its_own(named[track]):
+                yield f"the name or the kind of track {track} was changed"
         for track in named:
             if chain.is_destroyed(track) and not self._pending(track):
                 yield f"the key of the destroyed track {track} is there"
+
+    def _is_its_own(self, key: TrackKey) -> bool:
+        """Return whether a name is the one that the recording's secret marked, and the kind that of
+        the lines."""
+        return self._keys.find(self._recording, key.name) == key and (
+            key.kind == self._kinds[key.object]
+        )
 
     def _opens(self, key: TrackKey, found: Recording) -> bool:
         """Return whether a track is sealed for the key that is here, or for the host's."""

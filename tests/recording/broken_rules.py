@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from collector.recording.access import Verifier
-from collector.recording.grant import Grant, Terms
+from collector.recording.grant import Grant
 from collector.recording.names import KINDS
 from collector.recording.recorder import RIGHTS, Recorder
 from collector.recording.refusals import Refused
+from collector.recording.states import Terms
 from collector.recording.vault import Vault
 
 __all__ = ["BROKEN"]

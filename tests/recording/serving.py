@@ -111,8 +111,11 @@ class Meeting:
 
 
 @contextmanager
-def running(directory: Path, **settings: str) -> Iterator[Meeting]:
-    """A recorder with a directory of its own, in which a platform's key is as well."""
+def running(
+    directory: Path, more: Mapping[str, Any] | None = None, /, **settings: str
+) -> Iterator[Meeting]:
+    """A recorder with a directory of its own, in which a platform's key is as well. ``settings``
+    are of its section, ``more`` are other sections."""
     key, keys, config = (
         directory / name for name in ("platform.pem", "keys.json", "recorder.yaml")
     )
@@ -121,6 +124,7 @@ def running(directory: Path, **settings: str) -> Iterator[Meeting]:
         keys.write_bytes(key_set(key))
     chosen = {"enabled": True, "keys": str(keys), "address": "127.0.0.1:0", **settings}
     chosen = {"data": str(directory / "recorder"), **chosen}
-    config.write_text(json.dumps({"recorder": chosen, "limits": {"body_time": "4s"}}))
+    sections = {"recorder": chosen, "limits": {"body_time": "4s"}, **(more or {})}
+    config.write_text(json.dumps(sections))
     with started(directory, "--config", str(config), word="recorder", loaded=_LOADED) as process:
         yield Meeting(process, key)

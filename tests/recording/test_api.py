@@ -420,6 +420,52 @@ def test_bodies_are_counted_before_they_are_read(meeting: Meeting) -> None:
     assert answer.status == 201
 
 
+def test_one_slow_member_holds_up_no_other(meeting: Meeting) -> None:
+    """A member who sends many chunks at once, slowly, is told to come again; others send."""
+    meeting.opened("ben", "chloe")
+    address = ("127.0.0.1", meeting.process.ports["recorder"])
+    with ExitStack() as stack:
+        senders = [stack.enter_context(socket.create_connection(address, 20)) for _ in range(8)]
+        for at, sender in enumerate(senders):
+            head = (
+                f"PUT /v1/recordings/{meeting.recording}/tracks/b{at}/chunks/0 HTTP/1.1\r\n"
+                f"Host: localhost\r\nAuthorization: Bearer {meeting.token('participant', 'ben')}"
+                f"\r\nCollector-Kind: audio\r\nContent-Length: {MAX_CHUNK_BYTES}\r\n\r\n"
+            )
+            sender.sendall(head.encode())
+        refused = set[socket.socket]()
+        while len(refused) < 6:
+            answered, _, _ = select(set(senders) - refused, [], [], 20)
+            assert [sender.recv(12) for sender in answered] == [b"HTTP/1.1 429"] * len(answered)
+            refused.update(answered)
+        whole = bytes(MAX_CHUNK_BYTES)
+        assert meeting.chunk("c", 0, whole, "chloe", sender=("participant", "chloe")).status == 201
+        assert meeting.chunk("m", 0, whole, "chloe").status == 201
+
+
+def test_readers_of_a_notice_have_no_copy_of_it(meeting: Meeting) -> None:
+    """Hundreds who take nothing of it need little memory."""
+    meeting.opened("ben")
+    ask = (
+        f"GET /v1/recordings/{meeting.recording}/notice.wav HTTP/1.1\r\nHost: localhost\r\n"
+        f"Authorization: Bearer {meeting.token('participant', 'ben')}\r\n\r\n"
+    )
+    address, status = ("127.0.0.1", meeting.process.ports["recorder"]), Path("/proc")
+    status /= f"{meeting.process.process.pid}/status"
+    if not status.exists():
+        pytest.skip("the memory of a process is not known here")
+    with ExitStack() as stack:
+        for _ in range(300):
+            idle = stack.enter_context(socket.socket())
+            idle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            idle.connect(address)
+            idle.sendall(ask.encode() * 20)
+        assert meeting.call("participant", "ben", "GET", "/notice.png").status == 200
+        most = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
+    assert most is not None
+    assert int(most[1]) < 150 << 10
+
+
 def test_a_bucket_that_hangs_holds_up_readers_only(tmp_path: Path) -> None:
     """Members choose and leave while every reader waits for an object."""
     with ExitStack() as stack:

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from collector.recording import grant as module
-from collector.recording.grant import (
+from collector.recording.grant import Grant
+from collector.recording.names import MIXED, ROLES
+from collector.recording.refusals import Refused
+from collector.recording.states import (
     Announced,
     Closed,
     Erased,
-    Grant,
     GrantedTrack,
     Member,
     Open,
@@ -22,8 +24,6 @@ from collector.recording.grant import (
     State,
     Terms,
 )
-from collector.recording.names import MIXED, ROLES
-from collector.recording.refusals import Refused
 
 RECIPIENT = "age1" + "q" * 58
 TERMS = Terms(

@@ -22,9 +22,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from collector.recording.grant import ABSENCE_SECONDS, Closed, Grant, Terms
+from collector.recording.grant import ABSENCE_SECONDS, Grant
 from collector.recording.names import KINDS, MIXED, ROLES
 from collector.recording.refusals import Refused
+from collector.recording.states import Closed, Terms
 from tests.recording.grant_model import ENDS, LONGEST, Model
 
 _STEPS = int(os.environ.get("COLLECTOR_GRANT_STEPS", "3000"))

@@ -10,11 +10,18 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,6 +53,8 @@ def test_a_key_set() -> None:
         {"kty": "OKP", "crv": "X25519", "kid": "one", "x": "x"},
         {"kty": "OKP", "crv": "Ed448", "kid": "one", "x": "x"},
         {**_OTHER, "use": "enc"},
+        {**_OTHER, "key_ops": ["sign"]},
+        {**_OTHER, "key_ops": []},
     ]
     named = {**_OTHER, "use": "sig", "alg": "EdDSA", "key_ops": ["verify"], "x5u": "file:///x"}
     assert set(parse_keys(_document(_KEY, *others, named))) == {"one", "two"}
@@ -321,6 +330,98 @@ def test_answers_without_an_end(
     assert source.is_failing
     assert source.find("one") is not None
     assert endpoint.sent < 64 << 20
+
+
+def test_a_handshake_without_an_end(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is given up as well, though each byte comes in time; then the address is asked again."""
+    source, ends = _source(endpoint), threading.Event()
+    monkeypatch.setattr(jwks, "_FETCH_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor() as pool:
+
+        def drip() -> None:
+            with suppress(OSError), silent.accept()[0] as line:
+                line.sendall(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc")  # of a hello of 16 KB
+                while not ends.wait(0.05):
+                    line.sendall(b"\x03")
+
+        pool.submit(drip)
+        listening = urlsplit(f"https://localhost:{silent.getsockname()[1]}/jwks")
+        address, source._url = source._url, listening
+        try:
+            assert source.find("two") is None
+            assert source.is_failing
+            assert source.find("one") is not None
+        finally:
+            ends.set()
+        monkeypatch.setattr(jwks, "_FETCH_SECONDS", WAIT_SECONDS)
+        source._url = address
+        endpoint.document(_document(_KEY, _OTHER))
+        assert _found(source, "two")
+
+
+@pytest.mark.parametrize("fault", ["expired", "not yet", "another name", "self-signed"])
+def test_certificates_that_do_not_fit(
+    endpoint: Endpoint, tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bring no keys, whatever document is behind them."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority, pair = _certificate(fault, tmp_path)
+    context.load_cert_chain(pair)
+    monkeypatch.setattr(endpoint, "_context", context)
+    source = KeySource(
+        endpoint.address, context=ssl.create_default_context(cafile=authority), interval=0
+    )
+    with pytest.raises(Refused, match=r"^unavailable"):
+        source.find("one")
+    assert source.is_failing
+    assert endpoint.requests == []
+
+
+def _certificate(fault: str, folder: Path) -> tuple[Path, Path]:
+    """An authority, and a certificate of it with its key, which has a fault."""
+    now, day = datetime.now(UTC), timedelta(days=1)
+    begin, end = {"expired": (now - 2 * day, now - day), "not yet": (now + day, now + 2 * day)}.get(
+        fault, (now - day, now + day)
+    )
+    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
+    names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, each)]) for each in ("ca", "own")]
+    own = "elsewhere" if fault == "another name" else "localhost"
+    signer = 1 if fault == "self-signed" else 0
+    paths = (folder / "ca.pem", folder / "own.pem")
+    for at, path in enumerate(paths):
+        by = signer if at else 0
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(names[at])
+            .issuer_name(names[by])
+            .public_key(keys[at].public_key())
+            .serial_number(at + 1)
+            .not_valid_before(begin if at else now - 9 * day)
+            .not_valid_after(end if at else now + 9 * day)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(own)]), critical=False)
+            .add_extension(x509.BasicConstraints(ca=not at, path_length=None), critical=True)
+            .sign(keys[by], SHA256())
+        )
+        forms = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        path.write_bytes(certificate.public_bytes(Encoding.PEM) + keys[at].private_bytes(*forms))
+    return paths
+
+
+def test_keys_that_rotate(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new key serves when a token names it, beside the old one; a withdrawn one ends within
+    minutes."""
+    source, passed = _source(endpoint), [0.0]
+    monkeypatch.setattr(jwks, "monotonic", lambda: time.monotonic() + passed[0])
+    endpoint.document(_document(_KEY, _OTHER))
+    assert source.find("two") is not None
+    assert source.find("one") is not None
+    endpoint.document(_document(_OTHER))
+    assert source.find("one") is not None  # which is known, and fresh
+    passed[0] = jwks._FRESH_SECONDS + 1
+    deadline = time.monotonic() + WAIT_SECONDS
+    while source.find("one") is not None:
+        assert time.monotonic() < deadline
+    assert source.find("two") is not None
 
 
 def test_known_keys_do_not_wait(endpoint: Endpoint) -> None:

@@ -13,7 +13,7 @@ import pytest
 from collector.ledger import opened
 from collector.recording import Caller, NewChunk, Recorder, Refused, Terms
 from collector.recording.control import operate
-from collector.recording.grants import MOST_ACTIVE_OF_MEETING, read_rows
+from collector.recording.registry import MOST_ACTIVE_OF_MEETING, read_rows
 
 DAY = 86_400.0
 NOW = 1_800_000_000.0

@@ -94,6 +94,25 @@ def test_what_is_no_body(body: bytes) -> None:
         decoded(body, ChoiceBody)
 
 
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (ChoiceBody, '{"choice": "leave", "choice": "stay", "notice": "%s"}' % ("0" * 64)),
+        (ChoiceBody, '{"choice": "leave", "ch\\u006fice": "stay", "notice": "%s"}' % ("0" * 64)),
+        (HandoverBody, '{"to": "ben", "to": "eve"}'),
+        (RequestBody, json.dumps(TERMS)[:-1] + ', "retention": "9d"}'),
+        (
+            RequestBody,
+            json.dumps(TERMS).replace('"language"', '"language": "id", "language"'),
+        ),
+    ],
+)
+def test_members_that_are_there_twice(kind: Any, body: str) -> None:
+    """Would be read differently by different programs."""
+    with pytest.raises(Refused, match="malformed"):
+        decoded(body.encode(), kind)
+
+
 def test_paths() -> None:
     """A path leads to one endpoint at most, and only in its own spelling."""
     one = "/v1/recordings/" + "0a" * 16

@@ -7,9 +7,12 @@ import json
 import signal
 import socket
 import sqlite3
+import ssl
 import subprocess
 import tarfile
+import warnings
 from contextlib import closing
+from http.client import HTTPSConnection
 from pathlib import Path
 from shutil import which
 from unittest.mock import patch
@@ -20,6 +23,7 @@ from collector.ledger import Entry, opened
 from collector.recording import Recorder
 from tests.cli.process import run, run_process
 from tests.deadline import WAIT_SECONDS
+from tests.ingest.certificates import Authority, Pair
 from tests.recording.serving import running
 from tests.recording.test_recorder import opened_recording
 
@@ -193,6 +197,58 @@ def test_the_extra_is_named(words: list[str]) -> None:
     assert ended.code == 78
     assert ended.err.decode().count("\n") == 1
     assert b"pip install 'data-minimisation-collector[recording]'" in ended.err
+
+
+def test_a_full_queue_is_not_ready(tmp_path: Path) -> None:
+    """A sender is told that there is no room, and so is whoever asks for readiness; what was
+    acknowledged is there."""
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as silent:
+        (tmp_path / "secret").write_text("secret")
+        secrets = dict.fromkeys(
+            ("bucket_access_key", "bucket_secret_key"), f"file:{tmp_path / 'secret'}"
+        )
+        place = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        chosen = {"bucket": "s3://recordings", "bucket_endpoint": place, "queue": "16MiB"}
+        with running(tmp_path, **chosen, **secrets) as meeting:
+            meeting.opened("ben")
+            data, number = bytes(4 << 20), 0
+            while (answer := meeting.chunk("b", number, data)).status == 201:
+                number += 1
+            assert (meeting.code(answer), answer.headers["retry-after"]) == ("full", "5")
+            ready = meeting.process.request("GET", "/readyz", to="recorder")
+            assert (ready.status, number) == (503, 3)
+            assert meeting.call("participant", "ben", "DELETE", "/members/me").status == 204
+            assert meeting.process.request("GET", "/readyz", to="recorder").status == 200
+
+
+def test_tls(tmp_path: Path) -> None:
+    """The recorder speaks TLS 1.2 and later, to clients with a certificate where one is set."""
+    authority = Authority(tmp_path)
+    own, client = authority.issue("server"), authority.issue("client")
+    tls = {"certificate": own.certificate, "key": own.key, "client_ca": authority.own.certificate}
+    more = {"tls": {name: str(path) for name, path in tls.items()}}
+    with running(tmp_path, more) as meeting:
+        port = meeting.process.ports["recorder"]
+
+        def status(pair: Pair | None, newest: ssl.TLSVersion) -> int:
+            context = ssl.create_default_context(cafile=str(authority.own.certificate))
+            context.set_ciphers("ALL:@SECLEVEL=0")
+            context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+            context.maximum_version = newest
+            if pair is not None:
+                context.load_cert_chain(pair.certificate, pair.key)
+            with closing(HTTPSConnection("localhost", port, context=context)) as connection:
+                connection.request("GET", "/openapi.json")
+                return connection.getresponse().status
+
+        assert status(client, ssl.TLSVersion.TLSv1_3) == 200
+        assert status(client, ssl.TLSVersion.TLSv1_2) == 200
+        with pytest.raises(OSError, match=r"."):
+            status(None, ssl.TLSVersion.TLSv1_3)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            with pytest.raises(OSError, match=r"."):
+                status(client, ssl.TLSVersion.TLSv1_1)
 
 
 def test_one_process_for_a_directory(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from collector.recording.refusals import Refused
 from collector.recording.vault import Added, Vault
 from collector.testing import canaries, scan
 from tests.recording.lives import JOURNAL, Life, lived
-from tests.recording.vaults import RECORDING, add, content, create, key, opened
+from tests.recording.vaults import RECORDING, add, content, create, key, manifest, opened
 
 OTHER = "f" * 32
 
@@ -76,10 +76,10 @@ def test_what_was_added_is_read(vault: Vault) -> None:
 
 def test_a_repetition_changes_nothing(vault: Vault) -> None:
     """The answer is the same, but for the word that it is not new."""
-    lines = vault.manifest(RECORDING).count(b"\n")
+    lines = manifest(vault).count(b"\n")
     again = vault.add(RECORDING, "cam", 2, content("cam", 2), owner_mark="owner", kind="video")
     assert again == Added(5, is_new=False)
-    assert vault.manifest(RECORDING).count(b"\n") == lines
+    assert manifest(vault).count(b"\n") == lines
 
 
 def test_chunks_come_in_order_and_once(vault: Vault) -> None:
@@ -117,7 +117,7 @@ def test_a_finished_recording_takes_no_chunk(vault: Vault) -> None:
     assert _refusal(lambda: add(vault, "cam", range(5, 6))) == "closed"
     assert _refusal(lambda: add(vault, "new", range(1))) == "closed"
     add(vault, "cam", range(4, 5))
-    assert check_manifest(vault.manifest(RECORDING), {vault._signer.public})[0] == []
+    assert check_manifest(manifest(vault), {vault._signer.public})[0] == []
 
 
 def test_unknown_recordings_and_tracks(vault: Vault) -> None:
@@ -125,7 +125,7 @@ def test_unknown_recordings_and_tracks(vault: Vault) -> None:
     for call in (
         lambda: add(vault, recording=OTHER),
         lambda: vault.tracks(OTHER),
-        lambda: vault.manifest(OTHER),
+        lambda: manifest(vault, OTHER),
         lambda: vault.checkpoint(OTHER),
         lambda: vault.finish(OTHER),
         lambda: vault.erase(OTHER),
@@ -275,7 +275,7 @@ def test_a_destroyed_track_cannot_be_read_or_continued(vault: Vault, tmp_path: P
     vault.destroy(RECORDING, ["mix"])
     assert vault.tracks(RECORDING) == []
     assert vault.verify(RECORDING) == []
-    assert check_manifest(vault.manifest(RECORDING), {vault._signer.public})[1] == []
+    assert check_manifest(manifest(vault), {vault._signer.public})[1] == []
 
 
 def test_an_erased_recording_leaves_its_id_only(tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ def test_an_erased_recording_leaves_its_id_only(tmp_path: Path) -> None:
         vault.erase(RECORDING)
         assert told == [(RECORDING, True)]
         assert _refusal(lambda: list(reading)) == "left"
-        for call in (add, create, lambda v: v.tracks(RECORDING), lambda v: v.manifest(RECORDING)):
+        for call in (add, create, lambda v: v.tracks(RECORDING), manifest):
             assert _refusal(lambda c=call: c(vault)) == "erased"  # type: ignore[misc]
         assert vault.verify(RECORDING, checkpoint) == []
         files = [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -530,7 +530,7 @@ def test_a_rollback_is_found_against_a_checkpoint(tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "vault", tmp_path / "backup")
     with opened(tmp_path / "vault") as vault:
         add(vault, "cam", range(3, 5))
-        checkpoint, whole = vault.checkpoint(RECORDING), vault.manifest(RECORDING)
+        checkpoint, whole = vault.checkpoint(RECORDING), manifest(vault)
         assert vault.verify(RECORDING, checkpoint) == []
     with opened(tmp_path / "backup") as vault:
         assert vault.verify(RECORDING) == []

@@ -12,7 +12,7 @@ import pytest
 from collector.errors import InputError
 from collector.recording.verification import MANIFEST_NAME, assemble
 from tests.conftest import required
-from tests.recording.vaults import RECORDING, add, content, create, opened
+from tests.recording.vaults import RECORDING, add, content, create, manifest, opened
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def handed_out(tmp_path: Path) -> Path:
             for number in range(track.chunks):
                 sealed = vault.ciphertext(RECORDING, track.name, number)
                 (source / track.name / f"{number}.age").write_bytes(sealed)
-        (source / MANIFEST_NAME).write_bytes(vault.manifest(RECORDING))
+        (source / MANIFEST_NAME).write_bytes(manifest(vault))
     (tmp_path / "key.txt").write_text(f"# public key: {host.to_public()}\n{host}\n")
     (tmp_path / "out").mkdir()
     return source

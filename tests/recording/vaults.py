@@ -12,7 +12,7 @@ from collector.ledger.signing import Key, load_key
 from collector.recording.names import Kind
 from collector.recording.vault import Vault
 
-__all__ = ["RECORDING", "add", "content", "create", "key", "opened"]
+__all__ = ["RECORDING", "add", "content", "create", "key", "manifest", "opened"]
 
 RECORDING = "0123456789abcdef" * 2
 
@@ -40,6 +40,11 @@ def create(vault: Vault, recording: str = RECORDING, recipient: str | None = Non
     """Begin a recording: for the host's key if there is a recipient."""
     storage = "local" if recipient else "cloud"
     vault.create(recording, {"kinds": "audio video"}, storage=storage, recipient=recipient)  # type: ignore[arg-type]
+
+
+def manifest(vault: Vault, recording: str = RECORDING) -> bytes:
+    """Return the whole manifest of a recording."""
+    return b"".join(vault.manifest_lines(recording))
 
 
 def content(track: str, number: int, size: int = 2000) -> bytes:

@@ -9,7 +9,7 @@ from typing import Annotated
 import orjson
 import typer
 
-from collector.cli.console import DEFAULT_SCHEMAS, Schemas, complete_schema, err, write_file
+from collector.cli.console import DEFAULT_SCHEMAS, Output, Schemas, complete_schema, err, write_file
 from collector.cli.stdout import write
 from collector.errors import ConfigError
 from collector.schema import load_schema, load_schemas, resources
@@ -89,9 +89,7 @@ def jsonschema(
     records: Annotated[
         bool, typer.Option("--records", help="Of the records of these schemas instead.")
     ] = False,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it to a file.")
-    ] = None,
+    output: Output = None,
 ) -> None:
     """Print a JSON Schema (2020-12) of schema documents, for editors: see docs/editors.md.
 

@@ -8,6 +8,7 @@ has to name.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 
 from collector.recording.names import Language, Medium, Storage
@@ -100,4 +101,9 @@ class Notice:
         return f"{self.language}-{self.storage}.{suffix}"
 
     def _bytes(self, suffix: str) -> bytes:
-        return files(__name__).joinpath(self._name(suffix)).read_bytes()
+        return _read(self._name(suffix))
+
+
+@cache  # all readers of a notice share its bytes
+def _read(name: str) -> bytes:
+    return files(__name__).joinpath(name).read_bytes()

@@ -1,10 +1,12 @@
-"""The grants of a recorder: stored before they are acknowledged, carried out, and moved by time.
+"""The registry of a recorder's grants: stored before they are acknowledged, carried out, and moved
+by time.
 
 There is one row for each recording, in ``recorder.db``. A grant's snapshot, the event that tells
 members of it, and what it asks of the vault (destroy a track, erase a recording, finish a manifest)
-are written in one transaction, which is on disk when it returns. The vault does it after that; what
-a crash or a fault of the bucket left undone is done later. So after a crash nothing is destroyed
-that was not to be, and what was to be is destroyed at the next start.
+are written in one transaction with the ledger's entries of the change, which is on disk when it
+returns. The vault and the ledger follow after that; what a crash or a fault of the bucket left
+undone is done later. So after a crash nothing is destroyed that was not to be, what was to be is
+destroyed at the next start, and no change is without its entry.
 
 Grants that are not closed are in memory; the others are read when they are asked for. There is one
 lock for each recording, so that a withdrawal and a chunk of the same recording never overlap.
@@ -14,35 +16,27 @@ from __future__ import annotations
 
 import json
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock, RLock
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 from collector.errors import CollectorError, ConfigError
+from collector.ledger import Note
 from collector.recording.access import Caller, Replays, StoredAnswer
 from collector.recording.database import Database
-from collector.recording.grant import Closed, Erased, Grant, Paused
+from collector.recording.grant import Grant
 from collector.recording.journal import Journal
 from collector.recording.refusals import Refused
+from collector.recording.states import Closed, Erased, Paused, StateEvent
 from collector.recording.vault import Vault
 from collector.sqlite.files import connect
 
-__all__ = [
-    "FILE_NAME",
-    "MOST_ACTIVE",
-    "MOST_ACTIVE_OF_MEETING",
-    "Active",
-    "GrantStore",
-    "Grants",
-    "Row",
-    "StateEvent",
-    "StateName",
-    "read_rows",
-]
+__all__ = ["FILE_NAME", "MOST_ACTIVE_OF_MEETING", "Active", "GrantRegistry", "Row", "read_rows"]
 
 FILE_NAME = "recorder.db"
 _NO_ANSWER = StoredAnswer(0, b"")
@@ -57,7 +51,11 @@ CREATE TABLE IF NOT EXISTS events (
     PRIMARY KEY (recording, number)) STRICT;
 CREATE TABLE IF NOT EXISTS tasks (
     recording TEXT NOT NULL, task TEXT NOT NULL, PRIMARY KEY (recording, task)) STRICT;
+CREATE TABLE IF NOT EXISTS entries (
+    number INTEGER PRIMARY KEY, recording TEXT NOT NULL, tip INTEGER NOT NULL,
+    facts TEXT NOT NULL) STRICT;
 """
+_ENTRIES = "SELECT recording, number, tip, facts FROM entries"
 _ROWS = "SELECT id, meeting, state, due, snapshot FROM recordings"
 _SAVE = """
 INSERT INTO recordings VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE
@@ -67,32 +65,18 @@ INSERT INTO events
 SELECT ?1, coalesce(max(number), 0) + 1, ?2, ?3 FROM events WHERE recording = ?1"""
 
 
-StateName = Literal["requested", "announced", "open", "paused", "closed", "erased"]
-
-
-class StateEvent(NamedTuple):
-    """A change that members are told of: its number, the state that began, and the reason of a
-    pause or a close. Numbers count from 1 within a recording."""
-
-    number: int
-    state: StateName
-    reason: str | None
-
-    @property
-    def indicator(self) -> bool:
-        """Whether content is taken in this state."""
-        return self.state == "open"
-
-
 class Row(NamedTuple):
     """A recording: its id, its meeting, its state, when time alone changes it next (seconds since
-    the epoch; ``None``: never), and the snapshot of its grant."""
+    the epoch; ``None``: never), the snapshot of its grant, and, as ``read_rows`` reads it, what is
+    still to be done: tasks of the vault, and entries of the ledger."""
 
     id: str
     meeting: str
     state: str
     due: float | None
     snapshot: dict[str, Any]
+    tasks: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 class GrantStore:
@@ -112,11 +96,16 @@ class GrantStore:
         """Close the file."""
         self._db.close()
 
-    def save(self, row: Row, event: tuple[str, str | None] | None, tasks: Iterable[str]) -> None:
-        """Store a recording's state, a new event (state and reason), and what is to be done.
-
-        All of it is on disk on return.
-        """
+    def save(
+        self,
+        row: Row,
+        event: tuple[str, str | None] | None,
+        tasks: Iterable[str],
+        notes: Iterable[Note],
+        tip: int,
+    ) -> None:
+        """Store a recording's state, a new event (state and reason), what is to be done, and what
+        the ledger, whose newest entry is ``tip``, is to have. It is on disk on return."""
         text = json.dumps(row.snapshot, separators=(",", ":"))
         with self._db.transaction() as db:
             db.execute(_SAVE, (row.id, row.meeting, row.state, row.due, text))
@@ -124,6 +113,9 @@ class GrantStore:
                 db.execute(_NEW_EVENT, (row.id, *event))
             for task in tasks:
                 db.execute("INSERT OR IGNORE INTO tasks VALUES (?, ?)", (row.id, task))
+            for note in notes:
+                facts = json.dumps(note.facts)
+                db.execute("INSERT INTO entries VALUES (NULL, ?, ?, ?)", (row.id, tip, facts))
 
     def load(self, recording: str) -> Row | None:
         """Return a recording, if there is one."""
@@ -152,7 +144,8 @@ class GrantStore:
 
     def pending(self) -> list[str]:
         """Return the recordings for which there is something to be done."""
-        return [str(row[0]) for row in self._db.rows("SELECT DISTINCT recording FROM tasks")]
+        query = "SELECT recording FROM entries UNION SELECT recording FROM tasks"
+        return [str(row[0]) for row in self._db.rows(query)]
 
     def tasks(self, recording: str) -> list[str]:
         """Return what is to be done with a recording's content."""
@@ -164,6 +157,17 @@ class GrantStore:
         with self._db.transaction() as db:
             for task in tasks:
                 db.execute("DELETE FROM tasks WHERE recording = ? AND task = ?", (recording, task))
+
+    def entries(self, recording: str) -> list[tuple[int, int, Note]]:
+        """Return what the ledger is to have of a recording, the oldest first: the number here, the
+        ledger's newest entry at that time, and the contents."""
+        rows = self._db.rows(f"{_ENTRIES} WHERE recording = ? ORDER BY number", recording)
+        return [(number, tip, _note(facts)) for _, number, tip, facts in rows]
+
+    def entered(self, numbers: Iterable[int]) -> None:
+        """Note that the ledger has entries, by their numbers here."""
+        with self._db.transaction() as db:
+            db.executemany("DELETE FROM entries WHERE number = ?", [(each,) for each in numbers])
 
     def answer_to(self, caller: Caller, request: bytes) -> StoredAnswer | None:
         """Return the answer that a request got before with the same token, or keep the token for
@@ -193,7 +197,13 @@ def read_rows(directory: Path) -> list[Row]:
     """
     if (db := connect(directory / FILE_NAME)) is not None:
         with closing(db):
-            return [_row(row) for row in db.execute(f"{_ROWS} ORDER BY id")]
+            tasks, notes = defaultdict[str, list[str]](list), defaultdict[str, list[Note]](list)
+            for recording, task in db.execute("SELECT recording, task FROM tasks"):
+                tasks[recording].append(task)
+            for recording, _, _, facts in db.execute(f"{_ENTRIES} ORDER BY number"):
+                notes[recording].append(_note(facts))
+            rows = [_row(row) for row in db.execute(f"{_ROWS} ORDER BY id")]
+        return [row._replace(tasks=(*tasks[row.id],), notes=(*notes[row.id],)) for row in rows]
     raise ConfigError("E203", "the recorder's file cannot be read; check its permissions")
 
 
@@ -202,7 +212,11 @@ def _row(columns: Sequence[Any]) -> Row:
     return Row(recording, meeting, state, due, json.loads(snapshot))
 
 
-MOST_ACTIVE = 1000
+def _note(facts: str) -> Note:
+    return Note("recording", tuple((name, fact) for name, fact in json.loads(facts)))
+
+
+_MOST_ACTIVE = 1000
 """Recordings that are not closed, at a time."""
 MOST_ACTIVE_OF_MEETING = 8
 _RETRY_SECONDS = 10.0
@@ -215,14 +229,15 @@ _DESTROY, _ERASE, _FINISH = "destroy ", "erase", "finish"
 class Active:
     """A grant, as it was saved last: its revision, and what members know of it.
 
-    ``destroyed`` are tracks that a withdrawal destroyed and that no save has noted yet: a disk that
-    is full must not make the next attempt forget them.
+    ``destroyed`` are tracks that a withdrawal destroyed, and ``notes`` entries of changes, that no
+    save has noted yet: a disk that is full must not make the next attempt forget them.
     """
 
     grant: Grant
     revision: int = -1
     shown: tuple[str, str | None] = ("requested", None)
     destroyed: set[str] = field(default_factory=set[str])
+    notes: list[Note] = field(default_factory=list[Note])
 
 
 class _Lock:
@@ -232,7 +247,7 @@ class _Lock:
         self.lock = RLock()
 
 
-class Grants:
+class GrantRegistry:
     """All grants of a directory, those included that a crash left open: they are closed here.
 
     A closed recording is erased after its retention, one for the host's own key after
@@ -259,13 +274,15 @@ class Grants:
         self._locks: WeakValueDictionary[str, _Lock] = WeakValueDictionary()
         self._mutex = Lock()
         self._retry_at = 0.0
+        for recording in self.store.pending():
+            self._enter(recording)
         vault.recover()
         for row in self.store.active():
             self.save(row.id, Active(Grant.restored(row.snapshot, clock())))
         self._retry()
 
     def __repr__(self) -> str:
-        return f"<Grants: {len(self._active)} active>"
+        return f"<GrantRegistry: {len(self._active)} active>"
 
     def close(self) -> None:
         """Close every grant, and then the file."""
@@ -305,7 +322,7 @@ class Grants:
             with self._mutex:
                 meetings = [each.grant.terms.meeting for each in self._active.values()]
                 is_many = meetings.count(grant.terms.meeting) >= MOST_ACTIVE_OF_MEETING
-                if is_many or len(meetings) >= MOST_ACTIVE:
+                if is_many or len(meetings) >= _MOST_ACTIVE:
                     raise Refused("busy")
                 self._active[recording] = active
             try:
@@ -321,31 +338,51 @@ class Grants:
         with lock.lock:
             yield
 
-    def save(self, recording: str, active: Active, tracks: Iterable[str] = ()) -> None:
-        """Store a grant that has changed, with the tracks to be destroyed, and tell the members.
-        The caller holds its lock."""
+    def save(
+        self,
+        recording: str,
+        active: Active,
+        tracks: Iterable[str] = (),
+        note: Note | None = None,
+    ) -> None:
+        """Store a grant that has changed, with the tracks to be destroyed and the ledger's entry of
+        it, and tell the members. The caller holds its lock."""
         grant = active.grant
         active.destroyed.update(tracks)
-        if grant.revision == active.revision:
+        if note is not None and note not in active.notes:
+            active.notes.append(note)
+        if grant.revision == active.revision and not active.notes:
             return
         shown = _shown(grant)
         event = None if shown == active.shown else shown
         tasks = [f"{_DESTROY}{each}" for each in active.destroyed]
         if event is not None:
             tasks += {"closed": [_FINISH], "erased": [_ERASE]}.get(shown[0], [])
+        notes = list(active.notes)
+        if event is not None and isinstance(grant.state, Closed):  # which may come by itself
+            reason = grant.state.reason
+            end = self._journal.note("recording", "close", recording=recording, outcome=reason)
+            notes.insert(0, end)
         row = Row(recording, grant.terms.meeting, shown[0], self._due(grant), grant.snapshot())
-        self.store.save(row, event, tasks)
+        self.store.save(row, event, tasks, notes, self._journal.tip)
         active.revision, active.shown = grant.revision, shown
         active.destroyed.clear()
+        active.notes.clear()
         if isinstance(grant.state, Closed | Erased):
             self._active.pop(recording, None)
-        if event is None:
-            return
-        for listener in self.listeners:
+        for listener in self.listeners if event is not None else ():
             listener(recording)
-        if isinstance(grant.state, Closed):
-            reason = grant.state.reason
-            self._journal.add("recording", "close", recording=recording, outcome=reason)
+        if notes:
+            self._enter(recording)
+
+    def _enter(self, recording: str) -> None:
+        """Write into the ledger what was noted for it. It is on disk already: where the ledger
+        cannot be written now, that is done later."""
+        with self._tolerated():
+            noted, newest = self.store.entries(recording), 0
+            for _, tip, note in noted:
+                newest = self._journal.add_since(max(tip, newest), note)
+            self.store.entered(number for number, _, _ in noted)
 
     def carry_out(self, recording: str) -> None:
         """Do what is to be done with a recording's content. The caller holds its lock."""
@@ -394,6 +431,7 @@ class Grants:
         self._retry_at = time.monotonic() + _RETRY_SECONDS
         for recording in self.store.pending():
             with self._tolerated(), self._locked(recording):
+                self._enter(recording)
                 self.carry_out(recording)
 
     @contextmanager

@@ -1,0 +1,110 @@
+"""The registry of grants: no change is without its entry in the ledger, whatever fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from collector.ledger import opened
+from collector.recording import Recorder, Refused
+from tests.recording.test_recorder import Clock, caller, opened_recording, terms
+
+
+class _Crash(BaseException):
+    """The process ends here."""
+
+
+def _crash(*_: object) -> None:
+    raise _Crash
+
+
+def _refuse(*_: object) -> None:
+    raise Refused("unavailable")
+
+
+def _abandon(recorder: Recorder) -> None:
+    """Leave a recorder as a crash does, but for its locks."""
+    recorder._vault.close()
+    recorder._grants.store.close()
+    recorder._journal._release()
+
+
+def _entries(directory: Path) -> list[str]:
+    """What the ledger says was done, in its order."""
+    with opened(directory / "spool.db") as ledger:
+        assert not ledger.verify().flaws
+        return [each.fact("what") or "" for each in ledger.entries() if each.kind == "recording"]
+
+
+_AT: dict[str, Callable[[Recorder], tuple[object, str]]] = {
+    "before the entry": lambda recorder: (recorder._journal, "_append"),
+    "after the entry": lambda recorder: (recorder._grants.store, "entered"),
+}
+
+
+@pytest.mark.parametrize("place", _AT)
+@pytest.mark.parametrize("what", ["pause", "resume", "leave", "withdraw", "stop", "request"])
+def test_a_crash_leaves_no_change_without_its_entry(tmp_path: Path, place: str, what: str) -> None:
+    """A change that is stored has exactly one entry after the next start, in its place; also where
+    the same was done and undone before."""
+    recorder = Recorder(tmp_path, clock=Clock())
+    recording = opened_recording(recorder)
+    for action in ("pause", "resume", *(["pause"] if what == "resume" else [])):
+        recorder.control(caller("host"), recording, action)  # type: ignore[arg-type]
+    digest = next(iter(recorder._grants._active[recording].grant._digests))
+    calls: dict[str, Callable[[], Any]] = {
+        "leave": lambda: recorder.choose(caller("participant"), recording, "leave", digest),
+        "withdraw": lambda: recorder.withdraw(caller("participant"), recording),
+        "request": lambda: recorder.request(caller("host", meeting="n"), terms(meeting="n")),
+    }
+    call = calls.get(what) or (lambda: recorder.control(caller("host"), recording, what))  # type: ignore[arg-type]
+    before = _entries(tmp_path)
+    target, name = _AT[place](recorder)
+    with patch.object(target, name, _crash), pytest.raises(_Crash):
+        call()
+    _abandon(recorder)
+    Recorder(tmp_path, clock=Clock()).close()
+    new = _entries(tmp_path)[len(before) :]
+    assert new.count(what) == 1 + (what == "withdraw")  # the second one: its keys are destroyed
+    closed = 1 + (what == "request")
+    assert new.count("close") == closed
+    expected = ["close", "stop"] if what == "stop" else [what, "close"]
+    assert new[: len(expected)] == expected
+
+
+def test_a_ledger_that_cannot_be_written_keeps_no_member(tmp_path: Path) -> None:
+    """A change is answered, as its entry is on disk and follows; nothing is read meanwhile."""
+    recorder = Recorder(tmp_path, clock=Clock())
+    recording = opened_recording(recorder)
+    before = _entries(tmp_path)
+    with patch.object(recorder._journal, "_append", _refuse):
+        for action in ("pause", "resume", "pause", "stop"):
+            recorder.control(caller("host"), recording, action)
+        with pytest.raises(Refused, match="unavailable"):
+            recorder.open_track(caller("viewer"), recording, "a")
+    assert recorder.state().errors >= 4
+    assert _entries(tmp_path) == before
+    recorder._grants._retry_at = 0
+    recorder.tick()
+    assert _entries(tmp_path)[len(before) :] == ["pause", "resume", "pause", "close", "stop"]
+    assert recorder._grants.store.pending() == []
+    recorder.close()
+
+
+def test_a_full_disk_forgets_no_entry(tmp_path: Path) -> None:
+    """A change that was made and could not be stored is stored with its entry later, once."""
+    recorder = Recorder(tmp_path, clock=Clock())
+    recording = opened_recording(recorder)
+    before = _entries(tmp_path)
+    with patch.object(recorder._grants.store, "save", _refuse):
+        for _ in range(2):
+            with suppress(Refused):
+                recorder.control(caller("host"), recording, "pause")
+    recorder.tick()
+    assert _entries(tmp_path)[len(before) :] == ["pause"]
+    recorder.close()
