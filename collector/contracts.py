@@ -193,7 +193,7 @@ class PendingBatch:
 
     ``received`` is RFC 3339 UTC, truncated to the minute; only records that an SDK sends have
     another minute than the present one. ``granted`` are the purposes for which the records may be
-    used. ``is_part`` is true for a part of a request that is too large for one batch.
+    used.
     """
 
     layout: Layout
@@ -201,7 +201,6 @@ class PendingBatch:
     payload: bytes
     tally: Tally
     granted: Granted = None
-    is_part: bool = False
 
     @property
     def record_count(self) -> int:

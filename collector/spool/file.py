@@ -48,7 +48,7 @@ from collector.spool.tables import (
 from collector.spool.write_queue import HourlySums, PendingWrite
 from collector.sqlite.wal import Index, need_room, truncate_log
 
-__all__ = ["Depth", "Selection", "SpoolFile"]
+__all__ = ["Depth", "Selection", "SpoolFile", "State", "new_batch"]
 
 _ID_BYTES = 16
 _MOST_SELECTED_BYTES = 2 << 20
@@ -73,6 +73,25 @@ class Depth:
     batches: int = 0
     records: int = 0
     bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The state of a spool. ``bytes`` are of records, out of ``limit``; ``oldest`` is the age of
+    the oldest pending batch in seconds.
+
+    ``is_ready`` is true while the spool accepts writes; ``errors`` counts failed writes and syncs,
+    ``damaged`` the files and batches that were quarantined since the start.
+    """
+
+    is_ready: bool
+    batches: int
+    records: int
+    bytes: int
+    limit: int
+    oldest: float
+    errors: int
+    damaged: int
 
 
 @dataclass(slots=True)
@@ -191,7 +210,8 @@ class SpoolFile:
             is_new = idempotency.unseen(self.db, [write.key for write in writes])
             new = list(compress(writes, is_new))
             idempotency.add_keys(self.db, [write.key for write in new if write.key is not None])
-        tip, depth, parts = self._add_all(write_queue.group(write.batches for write in new))
+        tip, depth = self._add_all(write_queue.group(write.batches for write in new))
+        parts = self.parts
         if notes := [note for write in writes for note in write.notes]:
             append_all(self.db, self._path, notes)
         if sums:
@@ -202,16 +222,20 @@ class SpoolFile:
         if cursors:
             self._set_cursors(cursors)
             depth, parts = self._delete_delivered(depth, parts)
-        try:
-            execute("COMMIT")
-        except sqlite3.Error:
-            with suppress(OSError):
-                truncate_log(self._path, self._index)
-            raise
+        self.commit()
         self.depth, self.parts = depth, parts
         if tip != self.chain_tip:
             self.tip = self.chain_tip = tip
         return is_new
+
+    def commit(self) -> None:
+        """Commit a transaction. One that fails leaves nothing in the log."""
+        try:
+            self.db.execute("COMMIT")
+        except sqlite3.Error:
+            with suppress(OSError):
+                truncate_log(self._path, self._index)
+            raise
 
     def select(self, sequence: int, last: int, limit: int) -> Selection:
         """Select at most ``limit`` batches that are no parts after a number, up to ``last``."""
@@ -296,29 +320,17 @@ class SpoolFile:
         self.db.execute(NEW_RECEIPT, receipt.as_row())
         return Tip(receipt.sequence, receipt.hash)
 
-    def _add_all(self, batches: Iterable[PendingBatch]) -> tuple[Tip, Depth, Parts]:
-        """Insert new batches and receipts; return tip, depth and parts after that."""
-        tip, depth, parts = self.chain_tip, self.depth, dict[int, Part]()
+    def _add_all(self, batches: Iterable[PendingBatch]) -> tuple[Tip, Depth]:
+        """Insert new batches and receipts; return tip and depth after that."""
+        tip, depth = self.chain_tip, self.depth
         for pending in batches:
-            batch = Batch(
-                secrets.token_bytes(_ID_BYTES),
-                pending.received,
-                layout=pending.layout,
-                payload=pending.payload,
-                granted=pending.granted,
-            )
-            tip = self.add(batch, pending.tally, tip)
+            tip = self.add(new_batch(pending), pending.tally, tip)
             if pending.payload:
-                records, size = (
-                    depth.records + pending.record_count,
-                    depth.bytes + len(pending.payload),
-                )
-                depth = Depth(depth.batches + 1, records, size)
-                if pending.is_part:
-                    parts[tip.sequence] = note_part(self.db, tip.sequence, Part())
+                records = depth.records + pending.record_count
+                depth = Depth(depth.batches + 1, records, depth.bytes + len(pending.payload))
         if tip != self.chain_tip:
             self.db.execute(NEW_TIP, (tip.sequence, tip.hash))
-        return tip, depth, Parts({**self.parts, **parts}) if parts else self.parts
+        return tip, depth
 
     def renumber(self, sequence: int, numbers: Iterable[int]) -> None:
         """Store, within a transaction, that a batch was replaced by others with these numbers. A
@@ -383,7 +395,7 @@ class SpoolFile:
         delivered = [
             number
             for number, part in parts.items()
-            if sinks_with(number, part, self.cursors) >= self.cursors.keys()
+            if not part.is_staged and sinks_with(number, part, self.cursors) >= self.cursors.keys()
         ]
         for number in delivered:
             depth = self._delete(depth, "WHERE sequence = ?", number)
@@ -408,6 +420,17 @@ class SpoolFile:
             execute(f"INSERT INTO {copy_to} SELECT * FROM batches {where}", (sequence,))  # noqa: S608
         execute(f"DELETE FROM batches {where}", (sequence,))  # noqa: S608 - constants
         return Depth(depth.batches - batches, depth.records - records, depth.bytes - size)
+
+
+def new_batch(pending: PendingBatch) -> Batch:
+    """Build the batch of a pending one, under a random id."""
+    return Batch(
+        secrets.token_bytes(_ID_BYTES),
+        pending.received,
+        layout=pending.layout,
+        payload=pending.payload,
+        granted=pending.granted,
+    )
 
 
 def _selection(rows: Iterator[tuple[int, Batch | None]], limit: int) -> Selection:
