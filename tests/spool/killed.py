@@ -23,7 +23,7 @@ from tests.spool.make import entry
 SINKS = ("file", "slow")
 ROTATE = 20_000
 FIRST_LARGE = 10**12
-LARGE, PART = 300, 50
+LARGE, PART = 250, 50
 """The numbers of large requests begin here; records of one, and of each of its parts."""
 
 
