@@ -187,7 +187,7 @@ class Layout:
     columns: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, repr=False)
 class PendingBatch:
     """Records of one layout and minute that are not in the spool yet, as NDJSON, and their tally.
 
@@ -202,7 +202,7 @@ class PendingBatch:
     tally: Tally
     granted: Granted = None
 
-    @property
+    @cached_property
     def record_count(self) -> int:
         """The number of records, which are lines."""
         return self.payload.count(b"\n")

@@ -392,10 +392,12 @@ class SpoolFile:
         done = min(position.batch for position in self.cursors.values())
         is_other = "sequence NOT IN (SELECT sequence FROM parts)"
         depth = self._delete(depth, f"WHERE sequence <= ? AND {is_other}", done)
+        done = min(position.part for position in self.cursors.values())
         delivered = [
             number
             for number, part in parts.items()
-            if not part.is_staged and sinks_with(number, part, self.cursors) >= self.cursors.keys()
+            if number <= done
+            or (part.delivered and sinks_with(number, part, self.cursors) >= self.cursors.keys())
         ]
         for number in delivered:
             depth = self._delete(depth, "WHERE sequence = ?", number)

@@ -113,7 +113,8 @@ def parts_before(batches: Iterable[PendingBatch]) -> Iterator[PendingBatch]:
     """Yield the parts of a large request but for the last of each batch. They count nothing, as a
     record may stand for several events."""
     for batch in batches:
-        for payload in split(batch.payload[: _last_line(batch)], min(MOST_PART_BYTES, MOST_BYTES)):
+        most, end = min(MOST_PART_BYTES, MOST_BYTES), _last_line(batch)
+        for payload in split(batch.payload, most, end):
             yield replace(batch, payload=payload, tally=Tally())
 
 
@@ -126,12 +127,13 @@ def _last_line(batch: PendingBatch) -> int:
     return batch.payload.rfind(b"\n", 0, -1) + 1
 
 
-def split(payload: bytes, most: int | None = None) -> Iterator[bytes]:
+def split(payload: bytes, most: int | None = None, to: int | None = None) -> Iterator[bytes]:
     """Split NDJSON into pieces of whole lines that fit into a batch, or into ``most`` bytes; only a
-    piece of a single line may be larger."""
+    piece of a single line may be larger. The lines end at ``to``."""
     start, most = 0, MOST_BYTES if most is None else most
-    while start < len(payload):
-        end = payload.rfind(b"\n", start, start + most) + 1
+    to = len(payload) if to is None else to
+    while start < to:
+        end = payload.rfind(b"\n", start, min(start + most, to)) + 1
         if not end:
             end = payload.index(b"\n", start) + 1
         end = _end_of_rows(payload, start, end)
