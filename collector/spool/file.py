@@ -48,9 +48,8 @@ from collector.spool.tables import (
 from collector.spool.write_queue import HourlySums, PendingWrite
 from collector.sqlite.wal import Index, need_room, truncate_log
 
-__all__ = ["Depth", "Selection", "SpoolFile", "State", "new_batch"]
+__all__ = ["Depth", "Selection", "SpoolFile", "State"]
 
-_ID_BYTES = 16
 _MOST_SELECTED_BYTES = 2 << 20
 _DEPTH = (
     "SELECT count(*), coalesce(sum(records), 0), coalesce(sum(length(payload)), 0) FROM batches"
@@ -116,6 +115,8 @@ class SpoolFile:
         self.parts: Parts = Parts()
         self.tip: Tip = Tip(0, NOTHING)
         self.depth: Depth = Depth()
+        self.has_delivered: bool = False
+        """Whether some of the parts that every sink has are still to be deleted."""
         self.chain_tip: Tip = self.tip
         """The receipt, or the start of a chain, which the next receipt follows."""
         self._path = path
@@ -324,7 +325,7 @@ class SpoolFile:
         """Insert new batches and receipts; return tip and depth after that."""
         tip, depth = self.chain_tip, self.depth
         for pending in batches:
-            tip = self.add(new_batch(pending), pending.tally, tip)
+            tip = self.add(write_queue.new_batch(pending), pending.tally, tip)
             if pending.payload:
                 records = depth.records + pending.record_count
                 depth = Depth(depth.batches + 1, records, depth.bytes + len(pending.payload))
@@ -354,7 +355,7 @@ class SpoolFile:
         execute("BEGIN IMMEDIATE")
         execute("DELETE FROM batches WHERE sequence = ?", (sequence,))
         for number, payload in enumerate(write_queue.split(whole.payload)):
-            id_ = hashlib.sha256(whole.id + number.to_bytes(8)).digest()[:_ID_BYTES]
+            id_ = hashlib.sha256(whole.id + number.to_bytes(8)).digest()[: write_queue.ID_BYTES]
             tip = self.add(replace(whole, id=id_, payload=payload), Tally(), tip)
             note_part(self.db, tip.sequence, Part(whole.id, delivered))
         execute(NEW_TIP, (tip.sequence, tip.hash))
@@ -386,22 +387,25 @@ class SpoolFile:
         self.cursors |= cursors
 
     def _delete_delivered(self, depth: Depth, parts: Parts) -> tuple[Depth, Parts]:
-        """Delete the batches that every sink has; return depth and parts after that."""
+        """Delete the batches that every sink has, and some of the parts, as deleting takes as long
+        as writing; return depth and parts after that."""
         if not self.cursors:
             return depth, parts
-        done = min(position.batch for position in self.cursors.values())
+        done = Position(*map(min, zip(*self.cursors.values(), strict=True)))
         is_other = "sequence NOT IN (SELECT sequence FROM parts)"
-        depth = self._delete(depth, f"WHERE sequence <= ? AND {is_other}", done)
-        done = min(position.part for position in self.cursors.values())
+        depth = self._delete(depth, f"WHERE sequence <= ? AND {is_other}", done.batch)
         delivered = [
             number
             for number, part in parts.items()
-            if number <= done
+            if number <= done.part
             or (part.delivered and sinks_with(number, part, self.cursors) >= self.cursors.keys())
         ]
-        for number in delivered:
-            depth = self._delete(depth, "WHERE sequence = ?", number)
-        return depth, self._delete_parts(parts, delivered)
+        deleted, enough = 0, depth.bytes - write_queue.MOST_PART_BYTES // 2
+        while deleted < len(delivered) and depth.bytes > enough:
+            depth = self._delete(depth, "WHERE sequence = ?", delivered[deleted])
+            deleted += 1
+        self.has_delivered = deleted < len(delivered)
+        return depth, self._delete_parts(parts, delivered[:deleted])
 
     def _delete_parts(self, parts: Parts, numbers: Sequence[int]) -> Parts:
         """Delete the rows of parts; return the parts that are left."""
@@ -422,17 +426,6 @@ class SpoolFile:
             execute(f"INSERT INTO {copy_to} SELECT * FROM batches {where}", (sequence,))  # noqa: S608
         execute(f"DELETE FROM batches {where}", (sequence,))  # noqa: S608 - constants
         return Depth(depth.batches - batches, depth.records - records, depth.bytes - size)
-
-
-def new_batch(pending: PendingBatch) -> Batch:
-    """Build the batch of a pending one, under a random id."""
-    return Batch(
-        secrets.token_bytes(_ID_BYTES),
-        pending.received,
-        layout=pending.layout,
-        payload=pending.payload,
-        granted=pending.granted,
-    )
 
 
 def _selection(rows: Iterator[tuple[int, Batch | None]], limit: int) -> Selection:

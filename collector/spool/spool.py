@@ -266,14 +266,11 @@ class Spool(Closing):
         """Return the state at this moment."""
         with self._changed:
             is_ready, depth = self._file is not None and not self._is_closing, self._depth
-            oldest = self._arrivals.age(self._first() if depth.batches else None)
+            parts = [] if self._file is None else self._file.parts.accepted
+            first = min([1 + min((at.batch for at in self._cursors.values()), default=0), *parts])
+            oldest = self._arrivals.age(first if depth.batches else None)
             counts = (depth.batches, depth.records, depth.bytes)
             return State(is_ready, *counts, self._limit, oldest, self._errors, self._damaged)
-
-    def _first(self) -> int:
-        """Return the lowest number that a batch may have for which a sink waits."""
-        parts = [] if self._file is None else self._file.parts.accepted
-        return min([1 + min((at.batch for at in self._cursors.values()), default=0), *parts])
 
     # -- the thread -------------------------------------------------------------------------------
 
@@ -389,6 +386,8 @@ class Spool(Closing):
         """Update the state after a commit, which added new writes."""
         with self._changed:
             self._depth, self._last = file.depth, file.last
+            if file.has_delivered:
+                self._moved |= self._cursors.keys()
             if any(write.batches for write in new):
                 self._arrivals.mark(file.last)
                 self._pause = 0.0
@@ -442,7 +441,8 @@ class Spool(Closing):
             # A recovered file has no cursors: a part may have become a batch like others.
             known = found if opened.quarantined else self._cursors
             self._cursors = {s: Position(*map(max, known[s], at)) for s, at in found.items()}
-            self._moved = {sink for sink, at in found.items() if at != self._cursors[sink]}
+            moved = {sink for sink, at in found.items() if at != self._cursors[sink]}
+            self._moved = set(found) if file.has_delivered else moved
             if (first := file.first()) is not None:
                 self._arrivals.restore(*first)
             self._has_log = True

@@ -8,6 +8,7 @@ their way to the disk and to the sinks.
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -18,11 +19,12 @@ from itertools import chain
 from time import monotonic
 from typing import NamedTuple
 
-from collector.contracts import Granted, PendingBatch, Tally
+from collector.contracts import Batch, Granted, PendingBatch, Tally
 from collector.errors import DeliveryError
 from collector.ledger.entry import Note
 
 __all__ = [
+    "ID_BYTES",
     "MOST_BYTES",
     "MOST_ROWS",
     "Arrivals",
@@ -35,11 +37,14 @@ __all__ = [
     "is_large",
     "last_parts",
     "merge",
+    "new_batch",
     "parts_before",
     "split",
     "unwritable",
 ]
 
+ID_BYTES = 16
+"""The length of a batch's id."""
 MOST_ROWS = 10_000
 MOST_BYTES = 4 << 20
 """The most records of a batch, and their bytes: as much as a sink takes in one transaction while
@@ -125,6 +130,17 @@ def last_parts(batches: Iterable[PendingBatch]) -> Iterator[PendingBatch]:
 
 def _last_line(batch: PendingBatch) -> int:
     return batch.payload.rfind(b"\n", 0, -1) + 1
+
+
+def new_batch(pending: PendingBatch) -> Batch:
+    """Build the batch of a pending one, under a random id."""
+    return Batch(
+        secrets.token_bytes(ID_BYTES),
+        pending.received,
+        layout=pending.layout,
+        payload=pending.payload,
+        granted=pending.granted,
+    )
 
 
 def split(payload: bytes, most: int | None = None, to: int | None = None) -> Iterator[bytes]:

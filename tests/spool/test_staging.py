@@ -4,6 +4,7 @@ nothing of a request counts; then all of it does."""
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
@@ -15,9 +16,11 @@ from collector.contracts import PendingBatch
 from collector.errors import DeliveryError
 from collector.ledger import opened
 from collector.spool import Spool, staging, write_queue
+from collector.spool.file import Depth
 from collector.spool.pending import pending_batches
+from collector.spool.recover import open_file
 from collector.spool.revision import Revision, RevisionOutcome
-from collector.spool.tables import FORMAT
+from collector.spool.tables import FORMAT, Position
 from tests.deadline import WAIT_SECONDS
 from tests.sidecar.faults import fill, small_disk
 from tests.spool.make import LAYOUT, downgrade, drained, entry, eventually, query, waiting
@@ -271,3 +274,24 @@ def test_a_file_of_the_sixth_format(path: Path) -> None:
         assert sorted(drained(spool)) == sorted([1, *range(_LARGE)])
     found = query(path, "SELECT format FROM about")
     assert found == query(path, "PRAGMA user_version") == [(FORMAT,)]
+
+
+def test_parts_that_all_sinks_have_are_deleted_one_by_one(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each commit deletes about as many bytes as one writes, so others wait no longer for it."""
+    monkeypatch.setattr(write_queue, "MOST_PART_BYTES", 2000)
+    with Spool(path, sinks=["sink"]) as spool:
+        assert spool.put(entry(*range(_LARGE))).result(WAIT_SECONDS)
+        batches = spool.state().batches
+    file = open_file(path, [LAYOUT], ["sink"]).file
+    try:
+        cursors = {"sink": Position(0, file.last)}
+        file.write([], cursors, Counter(), [])
+        assert file.has_delivered
+        assert file.depth.batches == batches - 1
+        while file.has_delivered:
+            file.write([], cursors, Counter(), [])
+        assert file.depth == Depth()
+    finally:
+        file.close()
