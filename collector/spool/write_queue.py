@@ -287,7 +287,7 @@ class WriteQueue:
             write = self._queue.popleft()
             if not write.future.set_running_or_notify_cancel():
                 self._bytes -= _size(write.batches)
-            elif is_large(write.batches) or self._is_copy(write):
+            elif is_large(write.batches) or self._is_copy(write.key):
                 self.large.append(write)
             else:
                 size += _size(write.batches)
@@ -310,9 +310,9 @@ class WriteQueue:
             taken.append(self.take_large())
         return taken
 
-    def _is_copy(self, write: PendingWrite) -> bool:
+    def _is_copy(self, key: bytes | None) -> bool:
         """Return whether a large request that is not written yet has the same key."""
-        return write.key is not None and any(write.key == each.key for each in self.large)
+        return key is not None and any(key == each.key for each in self.large)
 
 
 class Arrivals:
