@@ -254,7 +254,7 @@ class WriteQueue:
     def __init__(self) -> None:
         self.large: deque[PendingWrite] = deque()
         self._queue: deque[PendingWrite] = deque()
-        self._bytes = 0
+        self._bytes = self._large_bytes = 0
 
     def __len__(self) -> int:
         return len(self._queue) + len(self.large)
@@ -265,8 +265,9 @@ class WriteQueue:
         for batch in batches:
             _check(batch)
         size = self._bytes + _size(batches)
-        is_full = size > _MOST_BYTES or len(self) >= _MOST_WRITES
-        if size > room or (len(self) and is_full):
+        is_full = size > _MOST_BYTES or self._large_bytes > 2 * _MOST_BYTES
+        is_full = is_full or len(self) >= _MOST_WRITES
+        if size + self._large_bytes > room or (len(self) and is_full):
             raise DeliveryError("E505", "the spool is full; send again later")
         future: Future[bool] = Future()
         self._queue.append(PendingWrite(tuple(batches), key, future))
@@ -285,20 +286,22 @@ class WriteQueue:
         taken, size = [], 0
         while self._queue and size < _COMMIT_BYTES:
             write = self._queue.popleft()
+            written = _size(write.batches)
+            self._bytes -= written
             if not write.future.set_running_or_notify_cancel():
-                self._bytes -= _size(write.batches)
-            elif is_large(write.batches) or self._is_copy(write.key):
+                continue
+            if is_large(write.batches) or self._is_copy(write.key):
                 self.large.append(write)
+                self._large_bytes += written
             else:
-                size += _size(write.batches)
                 taken.append(write)
-        self._bytes -= size
+                size += written
         return taken
 
     def take_large(self) -> PendingWrite:
         """Remove and return the first of the large requests."""
         write = self.large.popleft()
-        self._bytes -= _size(write.batches)
+        self._large_bytes -= _size(write.batches)
         return write
 
     def take_all(self) -> list[PendingWrite]:

@@ -63,9 +63,13 @@ def _verified(path: Path, received: int) -> None:
     assert (found.flaws, found.breaks, found.received) == ([], [], received)
 
 
-def test_others_are_committed_between_its_parts(path: Path, halfway: Halfway) -> None:
-    """They are acknowledged first, and their receipts lie between those of the parts."""
+def test_others_are_committed_between_its_parts(
+    path: Path, halfway: Halfway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are acknowledged first, and their receipts lie between those of the parts; also where it
+    has as many bytes as may wait."""
     order: list[str] = []
+    monkeypatch.setattr(write_queue, "_MOST_BYTES", len(entry(*range(_LARGE)).payload))
     with Spool(path, sinks=["sink"]) as spool:
 
         def put_small() -> None:
