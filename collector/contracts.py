@@ -187,6 +187,9 @@ class Layout:
     columns: tuple[tuple[str, str], ...]
 
 
+_COUNTED_AT_ONCE = 1 << 18
+
+
 @dataclass(frozen=True, repr=False)
 class PendingBatch:
     """Records of one layout and minute that are not in the spool yet, as NDJSON, and their tally.
@@ -204,8 +207,9 @@ class PendingBatch:
 
     @cached_property
     def record_count(self) -> int:
-        """The number of records, which are lines."""
-        return self.payload.count(b"\n")
+        """The number of records, which are lines; counted in pieces, so that other threads run."""
+        starts = range(0, len(self.payload), _COUNTED_AT_ONCE)
+        return sum(self.payload.count(b"\n", at, at + _COUNTED_AT_ONCE) for at in starts)
 
 
 @dataclass(frozen=True, repr=False)
