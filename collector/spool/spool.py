@@ -354,7 +354,8 @@ class Spool(Closing):
                 self._staging = None
                 self._queue.take_large()
             self._update(file, set(), [write] if is_new else [])
-            write.future.set_result(is_new)
+            if not write.future.done():
+                write.future.set_result(is_new)
         return True
 
     def _do_job(self, file: SpoolFile) -> bool:
@@ -386,8 +387,7 @@ class Spool(Closing):
         """Update the state after a commit, which added new writes."""
         with self._changed:
             self._depth, self._last = file.depth, file.last
-            if file.has_delivered:
-                self._moved |= self._cursors.keys()
+            self._moved |= self._cursors.keys() if file.has_delivered else set()
             if any(write.batches for write in new):
                 self._arrivals.mark(file.last)
                 self._pause = 0.0

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,13 @@ from collector.ledger.receipt import Tip
 from collector.spool import idempotency
 from collector.spool.file import Depth, SpoolFile
 from collector.spool.tables import NEW_TIP, Part, Parts, note_part
-from collector.spool.write_queue import PendingWrite, last_parts, new_batch, parts_before
+from collector.spool.write_queue import (
+    PendingWrite,
+    last_parts,
+    new_batch,
+    parts_before,
+    unwritable,
+)
 from collector.sqlite.files import need_room
 
 __all__ = ["Staging", "discard"]
@@ -44,11 +51,12 @@ class Staging:
 
     def step(self) -> bool | None:
         """Write the next part, or accept all of them when there is none; then return whether the
-        request is new."""
+        request is new. Before the first one, refuse it if the disk has no room for all."""
         if self._is_new is None:
             (self._is_new,) = idempotency.unseen(self._file.db, [self._write.key])
-            if self._is_new:
-                self._check_room()
+            if self._is_new and not self._has_room():
+                self._is_new = False
+                self._write.future.set_exception(unwritable())
         if not self._is_new:
             return False
         part = next(self._parts, None)
@@ -58,12 +66,16 @@ class Staging:
         self._stage(part)
         return None
 
-    def _check_room(self) -> None:
-        """Raise ``OSError`` if the disk has no room for all parts: deleting them takes some too."""
+    def _has_room(self) -> bool:
+        """Return whether the disk has room for all parts, and for what deleting them takes."""
         names = ("freelist_count", "page_size")
         free, page = (self._file.db.execute(f"PRAGMA {name}").fetchone()[0] for name in names)
         size = sum(len(batch.payload) for batch in self._write.batches)
-        need_room(self._path.parent, max(0, size - free * page) + min(size, _MOST_LOG_BYTES))
+        needed = max(0, size - free * page) + min(size, _MOST_LOG_BYTES)
+        with suppress(OSError):
+            need_room(self._path.parent, needed)
+            return True
+        return False
 
     def _stage(self, part: PendingBatch) -> None:
         self._file.db.execute("BEGIN IMMEDIATE")
