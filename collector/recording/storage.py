@@ -68,7 +68,7 @@ class ChunkFiles:
 
     def __init__(self, directory: Path) -> None:
         self._root = directory
-        (self._root / _ROOT).mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make_directory(self._root / _ROOT)
 
     def write(self, key: str, sealed: bytes, spare: int, run: Callable[..., Any]) -> None:
         """Write a file, whatever was there: without a line in the manifest it counts for nothing.
@@ -123,7 +123,7 @@ class ChunkFiles:
         return sorted(path.name for path in (self._root / _ROOT).iterdir())
 
     def _make_directory(self, path: Path) -> None:
-        """Make the directory of a track, and that of its recording, durably."""
+        """Make a directory, and that above it, durably."""
         for each in (path.parent, path):
             with suppress(FileExistsError):
                 each.mkdir(mode=0o700)

@@ -43,6 +43,17 @@ def test_keys_of_chunks_are_read_back() -> None:
         assert read_key(prefix(RECORDING, TRACK) + name)[1] == -1
 
 
+def test_directories_of_files_are_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that lead to a chunk: else a crash of the machine could take it with them."""
+    synced = list[Path]()
+    monkeypatch.setattr("collector.recording.storage.sync", synced.append)
+    files, name = ChunkFiles(tmp_path / "objects"), chunk_key(RECORDING, TRACK, 0)
+    with ThreadPoolExecutor() as pool:
+        files.write(name, b"sealed", 0, pool.submit)
+    path = tmp_path / "objects" / name
+    assert set(synced) >= {each for each in path.parents if each.is_relative_to(tmp_path)}
+
+
 def test_files_are_private_and_replaced(tmp_path: Path) -> None:
     """What a crash left of a file is overwritten."""
     files, name = ChunkFiles(tmp_path / "objects"), chunk_key(RECORDING, TRACK, 0)
