@@ -181,7 +181,7 @@ def restarted(
     models: Iterable[RecordingModel], now: float, *, is_killed: bool
 ) -> list[RecordingModel]:
     """Return the models of a recording after a start, each once."""
-    found = {}
+    found: dict[Hashable, RecordingModel] = {}
     for model in models:
         after = model.restarted(now, is_killed=is_killed)
         found.setdefault(after.key(), after)

@@ -33,15 +33,21 @@ _LOADED = (
 
 
 class Kill(NamedTuple):
-    """When a process is killed: at which of the calls that change files, counted from 1, and which
-    part of that is done, if it is a write."""
+    """When a process is killed: at which of the calls that change files, counted from 1 (0: before
+    it is asked), and which part of that is done, if it is a write; and kills while it starts again.
+    """
 
     at: int
     part: float
+    then: tuple[Kill, ...] = ()
 
 
 class Killed(Exception):
     """The process was killed before it answered."""
+
+    def __init__(self, where: str, kill: Kill) -> None:
+        self.kill = kill
+        super().__init__(where)
 
 
 class Unsupervised(Exception):
@@ -114,6 +120,9 @@ class RecorderProcess:
 
     def _ask(self, question: object, kill: Kill | None) -> Answer:
         self.calls = 0
+        if kill is not None and kill.at == 0:
+            self.kill()
+            raise Killed("between calls", kill)
         self._line.send(question)
         while True:
             found = dict(self._poll.poll(1000 * WAIT_SECONDS))
@@ -135,7 +144,7 @@ class RecorderProcess:
             return
         self._supervisor.write_part(call, kill.part)
         self.kill()
-        raise Killed(f"at call {self.calls}: {call.name} {call.path}")
+        raise Killed(f"at call {self.calls}: {call.name} {call.path}", kill)
 
     def _unsynced(self) -> set[str]:
         """Return what a crash of the machine would undo of what is answered. Uploads go on

@@ -70,14 +70,13 @@ places = st.sampled_from([0, 0, 0, 0, 0, 0, 1, 1, 2, 3])
 """Which recording: 0 is the newest."""
 moments = st.sampled_from([0.0, 0.25, 1.0])
 jumps = st.sampled_from([1.0, 30.0, 59.0, 60.0, LONGEST, _RETENTION, LOCAL, -30.0, -1e6])
+_parts = st.sampled_from([0.0, 0.0, 0.5])
+starts = st.just(()) | st.tuples(st.builds(Kill, st.integers(1, 150), _parts, st.just(())))
+"""Kills while it starts."""
 kills = st.one_of(
-    *[st.none()] * 6,
-    st.builds(
-        Kill, st.one_of(st.integers(1, 12), st.integers(1, 60)), st.sampled_from([0.0, 0.0, 0.5])
-    ),
+    *[st.none()] * 9,
+    st.builds(Kill, st.integers(0, 12) | st.integers(0, 60), _parts, starts),
 )
-deaths = st.lists(st.builds(Kill, st.integers(1, 150), st.sampled_from([0.0, 0.5])), max_size=2)
-"""Kills at starts."""
 numbers = st.sampled_from(["next"] * 9 + ["again", "other", "later"])
 """Which number a chunk has: the next one, that of a chunk that is there, with the same or other
 content, or one too high."""
@@ -107,12 +106,13 @@ class RecorderHistories(RuleBasedStateMachine):
     """A recorder's process beside the models of its recordings."""
 
     steps: ClassVar[Counter[str]] = Counter()
+    has_bucket = False
 
-    def __init__(self, *, has_bucket: bool) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="histories-"))
         self.directory, self.bucket = self.folder / "recorder", None
-        if has_bucket:
+        if self.has_bucket:
             (self.folder / "bucket").mkdir()
             self.bucket = (self.folder / "bucket").as_uri()
         self.now = 1_800_000_000.0
@@ -141,7 +141,7 @@ class RecorderHistories(RuleBasedStateMachine):
         assert self.process is not None
         return self.process
 
-    def start(self, kills: list[Kill]) -> None:
+    def start(self, kills: tuple[Kill, ...]) -> None:
         """Start the process, which may be killed meanwhile, and look at everything."""
         self.process = None
         for kill in [*kills, None]:
@@ -156,13 +156,13 @@ class RecorderHistories(RuleBasedStateMachine):
                 RecorderHistories.steps["kills"] += 1
         self.look_at_all()
 
-    def crashed(self, killed: Killed, kills: list[Kill]) -> None:
+    def crashed(self, killed: Killed) -> None:
         """Start again after a kill."""
         note(f"killed {killed}")
         RecorderHistories.steps["kills"] += 1
         for each in self.recordings:
             each.models = restarted(each.models, self.now, is_killed=True)
-        self.start(kills)
+        self.start(killed.kill.then)
 
     def ask(self, what: str, *values: Any, kill: Kill | None = None) -> Answer:
         """Have the recorder do something, and remember keys before."""
@@ -187,7 +187,7 @@ class RecorderHistories(RuleBasedStateMachine):
             each.models = [
                 model for before, o in outcomes for model in (before, *o.between, o.after)
             ]
-            self.crashed(killed, [])
+            self.crashed(killed)
             return None
         each.models = [o.after for _, o in outcomes if _explains(o, answer)]
         assert each.models, (what, answer, [outcome[:2] for _, outcome in outcomes])
@@ -196,12 +196,12 @@ class RecorderHistories(RuleBasedStateMachine):
     # -- rules: recordings ------------------------------------------------------------------------
 
     @initialize(
-        kills=deaths,
+        kills=starts,
         host=pseudonyms,
         is_local=st.booleans(),
         staying=st.sets(pseudonyms, min_size=2),
     )
-    def begin(self, kills: list[Kill], host: str, is_local: bool, staying: set[str]) -> None:
+    def begin(self, kills: tuple[Kill, ...], host: str, is_local: bool, staying: set[str]) -> None:
         """The directory is made, and a first recording."""
         self.start(kills)
         self.record(host, "m", is_local, staying, None)
@@ -240,7 +240,7 @@ class RecorderHistories(RuleBasedStateMachine):
         except Killed as killed:
             for new in self.ids() - before:
                 self.recordings.append(Recording(new, meeting, identity, "", [model]))
-            self.crashed(killed, [])
+            self.crashed(killed)
             return
         assert answer.code is None
         made = Recording(answer.result[0], meeting, identity, answer.result[1], [model])
@@ -455,7 +455,7 @@ class RecorderHistories(RuleBasedStateMachine):
         except Killed as killed:
             for each, found in zip(self.recordings, outcomes, strict=True):
                 each.models = [m for before, o in found for m in (before, *o.between, o.after)]
-            self.crashed(killed, [])
+            self.crashed(killed)
             return
         for each, found in zip(self.recordings, outcomes, strict=True):
             each.models = [outcome.after for _, outcome in found]
@@ -481,16 +481,9 @@ class RecorderHistories(RuleBasedStateMachine):
         try:
             assert self.ask("rotate", kill=kill).code is None
         except Killed as killed:
-            self.crashed(killed, [])
+            self.crashed(killed)
         else:
             self.look_at_keys()
-
-    @rule(kills=deaths)
-    def crash(self, kills: list[Kill]) -> None:
-        """The process is killed, starts again, and may be killed while it does."""
-        self.remember()
-        self.running.kill()
-        self.crashed(Killed("between calls"), kills)
 
     @rule(kill=kills)
     def restart(self, kill: Kill | None) -> None:
@@ -501,11 +494,11 @@ class RecorderHistories(RuleBasedStateMachine):
         except Killed as killed:
             for each in self.recordings:
                 each.models += restarted(each.models, self.now, is_killed=False)
-            self.crashed(killed, [])
+            self.crashed(killed)
             return
         for each in self.recordings:
             each.models = restarted(each.models, self.now, is_killed=False)
-        self.start([])
+        self.start(())
 
     # -- what is looked at ------------------------------------------------------------------------
 
@@ -674,6 +667,12 @@ def _chunks(model: RecordingModel, is_there: bool) -> Counter[_Place]:
     )
 
 
+class BucketHistories(RecorderHistories):
+    """The same, with objects in a bucket."""
+
+    has_bucket = True
+
+
 @pytest.mark.parametrize("has_bucket", [False, True])
 def test_any_history(has_bucket: bool, tmp_path: Path) -> None:
     """The laws hold after every step and every kill."""
@@ -690,5 +689,7 @@ def test_any_history(has_bucket: bool, tmp_path: Path) -> None:
         phases=[Phase.generate, *([Phase.shrink] if is_long else [])],
     )
     while RecorderHistories.steps["calls"] < _STEPS:
-        run_state_machine_as_test(lambda: RecorderHistories(has_bucket=has_bucket), settings=runs)
+        run_state_machine_as_test(
+            BucketHistories if has_bucket else RecorderHistories, settings=runs
+        )
     print(dict(RecorderHistories.steps))
