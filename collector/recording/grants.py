@@ -209,6 +209,8 @@ _RETRY_SECONDS = 10.0
 """How often is tried again what the disk or the bucket did not let happen."""
 _DESTROY, _ERASE, _FINISH = "destroy ", "erase", "finish"
 """Tasks for the vault; the first is followed by the name of a track."""
+_NOTE = "note "
+"""The task to have a close in the ledger, followed by its reason."""
 
 
 @dataclass
@@ -332,7 +334,8 @@ class Grants:
         event = None if shown == active.shown else shown
         tasks = [f"{_DESTROY}{each}" for each in active.destroyed]
         if event is not None:
-            tasks += {"closed": [_FINISH], "erased": [_ERASE]}.get(shown[0], [])
+            ends = {"closed": [_FINISH, f"{_NOTE}{shown[1]}"], "erased": [_ERASE]}
+            tasks += ends.get(shown[0], [])
         row = Row(recording, grant.terms.meeting, shown[0], self._due(grant), grant.snapshot())
         self.store.save(row, event, tasks)
         active.revision, active.shown = grant.revision, shown
@@ -344,8 +347,7 @@ class Grants:
         for listener in self.listeners:
             listener(recording)
         if isinstance(grant.state, Closed):
-            reason = grant.state.reason
-            self._journal.add("recording", "close", recording=recording, outcome=reason)
+            self._note(recording, [f"{_NOTE}{grant.state.reason}"])
 
     def carry_out(self, recording: str) -> None:
         """Do what is to be done with a recording's content. The caller holds its lock."""
@@ -357,8 +359,17 @@ class Grants:
                 self._vault.destroy(recording, tracks)
             if _FINISH in tasks:
                 self._vault.finish(recording)
+        self._note(recording, tasks)  # last, as a ledger that is full must not keep content
         if tasks:
             self.store.carried_out(recording, tasks)
+
+    def _note(self, recording: str, tasks: Iterable[str]) -> None:
+        """Write a close that is to be in the ledger; twice, if the process ends in between."""
+        for task in tasks:
+            if task.startswith(_NOTE):
+                reason = task[len(_NOTE) :]
+                self._journal.add("recording", "close", recording=recording, outcome=reason)
+                self.store.carried_out(recording, [task])
 
     def _due(self, grant: Grant) -> float | None:
         """Return when a closed recording is to be erased."""

@@ -115,6 +115,20 @@ def test_chunks_move_to_the_bucket(tmp_path: Path) -> None:
         assert len(list((tmp_path / "vault").rglob("*.age"))) == 3
 
 
+def test_a_killed_upload_leaves_nothing_of_a_destroyed_track(tmp_path: Path) -> None:
+    """A directory as a bucket has a part of an object then, which obstore does not list."""
+    bucket = tmp_path / "bucket"
+    with opened(tmp_path / "vault", bucket=bucket.as_uri()) as vault:
+        create(vault)
+        add(vault)
+        _wait(lambda: vault.state().queued_files == 0)
+        path = next(bucket.rglob("0.age"))
+        path.with_name("0.age#1").write_bytes(b"age-encryption.org/v1")
+        vault.destroy(RECORDING, ["cam"])
+        _wait(lambda: not vault._index.erasures())
+        assert [each for each in bucket.rglob("*") if each.is_file()] == []
+
+
 def test_a_foreign_object_stops_its_own_chunk_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
