@@ -4,8 +4,8 @@ chunks accepted under consent, an acknowledged chunk is there, and a crash close
 The recorder is a real one, in a process and on a disk, without or with a bucket. Each answer is one
 that the model gives, and what it acknowledges is synced. After each start and at the end all is
 looked at: what viewers read, keys and files, the ledger, and every byte on the disk.
-``COLLECTOR_HISTORY_STEPS`` is how many steps are tried at least (200 unless it says otherwise), half
-of them without a bucket; where it is set, a history that fails is shrunk, which takes minutes.
+``COLLECTOR_HISTORY_STEPS`` is how many steps are tried at least (200 unless it says otherwise),
+half of them without a bucket; where it is set, a history that fails is shrunk, which takes minutes.
 """
 
 from __future__ import annotations
@@ -535,9 +535,10 @@ class RecorderHistories(RuleBasedStateMachine):
             assert each.models, state
             assert state[0] in ENDS
             self.look_at(each)
-            assert self.running.call(self.now, "verify", each.id).result == []
         if self.bucket is not None:
             self.running.call(self.now, "settle")
+        for each in self.recordings:
+            assert self.running.call(self.now, "verify", each.id).result == []
         self.look_at_keys()
         self.look_at_files()
         self.look_at_ledger()
