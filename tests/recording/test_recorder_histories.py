@@ -51,10 +51,10 @@ from tests.recording.recorder_process import (
 )
 
 _STEPS = int(os.environ.get("COLLECTOR_HISTORY_STEPS", "200")) // 2
-_RUN = 40
+_RUN = 50
 """Steps of one history."""
 _RETENTION = 5000.0
-_MOST_RECORDINGS = 8
+_MOST_RECORDINGS = 10
 _CONTENT = b"Content-7f3a91c2e4"
 _NAME = "Pseudonym-5b0d"
 PSEUDONYMS = [f"{name}-{_NAME}" for name in ("ann", "bob", "cas", "dee")]
@@ -77,7 +77,7 @@ kills = st.one_of(
     *[st.none()] * 9,
     st.builds(Kill, st.integers(0, 12) | st.integers(0, 60), _parts, starts),
 )
-numbers = st.sampled_from(["next"] * 9 + ["again", "other", "later"])
+numbers = st.sampled_from(["next"] * 3 + ["again", "other", "later"])
 """Which number a chunk has: the next one, that of a chunk that is there, with the same or other
 content, or one too high."""
 
@@ -263,9 +263,16 @@ class RecorderHistories(RuleBasedStateMachine):
         """Return the recordings that are stored."""
         return {row[0] for row in self.rows("recorder.db", "SELECT id FROM recordings")}
 
-    def newest(self, place: int) -> Recording | None:
-        """Return a recording, if there is one."""
-        return self.recordings[-1 - place % len(self.recordings)] if self.recordings else None
+    def newest(self, place: int) -> Recording:
+        """Return a recording."""
+        return self.recordings[-1 - place % len(self.recordings)]
+
+    def taking(self, place: int) -> Recording:
+        """Return a recording; the newest one is made anew where it is closed."""
+        number = len(self.recordings)
+        if place == 0 and self.recordings[-1].is_closed:
+            self.record(PSEUDONYMS[number % 4], "m", number % 3 == 0, set(PSEUDONYMS[:3]), None)
+        return self.newest(place)
 
     # -- rules: members and hosts ----------------------------------------------------------------
 
@@ -307,8 +314,8 @@ class RecorderHistories(RuleBasedStateMachine):
     )
     def roster(self, place: int, call: str, who: str, kill: Kill | None) -> None:
         """The platform adds a member to the roster, or takes one off."""
-        if each := self.newest(place):
-            self.asked(each, call, who, kill)
+        each = self.newest(place)
+        self.asked(each, call, who, kill)
 
     @rule(
         place=places,
@@ -318,39 +325,38 @@ class RecorderHistories(RuleBasedStateMachine):
     )
     def control(self, place: int, call: str, who: str | None, kill: Kill | None) -> None:
         """The host, or a member, does what only the host may."""
-        if each := self.newest(place):
-            self.asked(each, call, who or each.models[0].grant.current_host, kill)
+        each = self.newest(place)
+        self.asked(each, call, who or each.models[0].grant.current_host, kill)
 
     @rule(place=places, to=pseudonyms, who=st.none() | pseudonyms, kill=kills)
     def handover(self, place: int, to: str, who: str | None, kill: Kill | None) -> None:
         """The host names an heir, who accepts, or another member does."""
-        if each := self.newest(place):
-            self.asked(each, "handover", each.models[0].grant.current_host, None, to)
-            self.asked(each, "accept", who or to, kill)
+        each = self.newest(place)
+        self.asked(each, "handover", each.models[0].grant.current_host, None, to)
+        self.asked(each, "accept", who or to, kill)
 
     @rule(
         place=places,
         who=pseudonyms,
-        call=st.sampled_from(["stay"] * 4 + ["leave"]),
+        call=st.sampled_from(["stay", "stay", "leave"]),
         is_right=st.sampled_from([True] * 5 + [False]),
         kill=kills,
     )
     def choose(self, place: int, who: str, call: str, is_right: bool, kill: Kill | None) -> None:
         """A member chooses, with the digest of the notice or with another."""
-        if each := self.newest(place):
-            self.asked(each, call, who, kill, is_right=is_right)
+        each = self.newest(place)
+        self.asked(each, call, who, kill, is_right=is_right)
 
     @rule(place=places, who=pseudonyms, kill=kills)
     def withdraw(self, place: int, who: str, kill: Kill | None) -> None:
         """A member withdraws, at any time."""
-        if each := self.newest(place):
-            self.asked(each, "withdraw", who, kill)
+        each = self.newest(place)
+        self.asked(each, "withdraw", who, kill)
 
     @rule(place=places)
     def go_on(self, place: int) -> None:
         """The host comes back and resumes, and each member who has not chosen stays."""
-        if not (each := self.newest(place)):
-            return
+        each = self.newest(place)
         host = each.models[0].grant.current_host
         self.asked(each, "join", host, None)
         for who in PSEUDONYMS:
@@ -395,21 +401,27 @@ class RecorderHistories(RuleBasedStateMachine):
         owner=st.integers(0, 3),
         which=numbers,
         number=st.sampled_from("112"),
+        before=st.integers(0, 2),
         kill=kills,
     )
-    def own_chunk(self, place: int, owner: int, which: str, number: str, kill: Kill | None) -> None:
-        """A chunk of a member comes, of one who stays where there is one."""
-        if each := self.newest(place):
-            grant = each.models[0].grant
-            found = [who for who in PSEUDONYMS if grant.choice(who) == "stay"] or PSEUDONYMS
-            who = found[owner % len(found)]
-            self.send(each, who, "participant", _track(who, number), who, "audio", which, kill)
+    def own_chunks(
+        self, place: int, owner: int, which: str, number: str, before: int, kill: Kill | None
+    ) -> None:
+        """Chunks of a member come, of one who stays where there is one."""
+        each = self.taking(place)
+        grant = each.models[0].grant
+        found = [who for who in PSEUDONYMS if grant.choice(who) == "stay"] or PSEUDONYMS
+        who = found[owner % len(found)]
+        track = _track(who, number)
+        for _ in range(before):
+            self.send(each, who, "participant", track, who, "audio", "next", None)
+        self.send(each, who, "participant", track, who, "audio", which, kill)
 
     @rule(place=places, which=numbers, number=st.sampled_from("12"), kill=kills)
     def mixed_chunk(self, place: int, which: str, number: str, kill: Kill | None) -> None:
         """Media delivers a chunk of a mixed track."""
-        if each := self.newest(place):
-            self.send(each, "media", "media", f"t-mixed-{number}", MIXED, "audio", which, kill)
+        each = self.taking(place)
+        self.send(each, "media", "media", f"t-mixed-{number}", MIXED, "audio", which, kill)
 
     @rule(
         place=places,
@@ -433,14 +445,14 @@ class RecorderHistories(RuleBasedStateMachine):
         kill: Kill | None,
     ) -> None:
         """A chunk comes of any caller, track, owner and kind."""
-        if each := self.newest(place):
-            self.send(each, sender, role, track, owner, kind, which, kill)
+        each = self.newest(place)
+        self.send(each, sender, role, track, owner, kind, which, kill)
 
     @rule(place=places)
     def read(self, place: int) -> None:
         """A viewer reads what there is, once the recording is closed."""
-        if each := self.newest(place):
-            self.look_at(each)
+        each = self.newest(place)
+        self.look_at(each)
 
     # -- rules: time, erasing, crashes ------------------------------------------------------------
 
@@ -469,26 +481,25 @@ class RecorderHistories(RuleBasedStateMachine):
     @rule(place=places, who=st.none() | pseudonyms, kill=kills)
     def erase(self, place: int, who: str | None, kill: Kill | None) -> None:
         """The host, or a member, erases a recording."""
-        if each := self.newest(place):
-            self.asked(each, "erase", who or each.models[0].grant.current_host, kill)
+        each = self.newest(place)
+        self.asked(each, "erase", who or each.models[0].grant.current_host, kill)
 
-    @rule(place=st.integers(1, 3), kill=kills)
-    def operator_erases(self, place: int, kill: Kill | None) -> None:
-        """The operator erases a recording."""
-        if each := self.newest(place):
-            predict = lambda model: model.erased_by_operator(self.now)  # noqa: E731
-            if self.call(each, predict, "erase_now", each.id, kill=kill) is not None:
-                self.look_at_keys()
-
-    @rule(kill=kills)
-    def rotate(self, kill: Kill | None) -> None:
-        """The operator rotates the master key."""
-        try:
-            assert self.ask("rotate", kill=kill).code is None
-        except Killed as killed:
-            self.crashed(killed)
+    @rule(
+        place=st.integers(1, 3),
+        what=st.sampled_from(["rotate", "rotate", "rotate", "erase"]),
+        kill=kills,
+    )
+    def operate(self, place: int, what: str, kill: Kill | None) -> None:
+        """The operator rotates the master key, or erases a recording."""
+        each, now = self.newest(place), self.now
+        if what == "erase":
+            self.call(each, lambda m: m.erased_by_operator(now), "erase_now", each.id, kill=kill)
         else:
-            self.look_at_keys()
+            try:
+                assert self.ask("rotate", kill=kill).code is None
+            except Killed as killed:
+                self.crashed(killed)
+        self.look_at_keys()
 
     @rule(kill=kills)
     def restart(self, kill: Kill | None) -> None:
