@@ -253,6 +253,7 @@ class Keys:
             self._write(_NEXT, following)
         with suppress(FileNotFoundError), (self._directory / _MASTER).open("r+b") as file:
             file.write(bytes(2 * _MASTER_BYTES + 1))
+            file.flush()
             os.fsync(file.fileno())
         self._on_step("rotate: destroyed")
         (self._directory / _NEXT).replace(self._directory / _MASTER)

@@ -68,7 +68,7 @@ class ChunkFiles:
 
     def __init__(self, directory: Path) -> None:
         self._root = directory
-        (self._root / _ROOT).mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make_directory(self._root / _ROOT)
 
     def write(self, key: str, sealed: bytes, spare: int, run: Callable[..., Any]) -> None:
         """Write a file, whatever was there: without a line in the manifest it counts for nothing.
@@ -107,10 +107,10 @@ class ChunkFiles:
         path = self._root / key
         with suppress(FileNotFoundError):
             if key.endswith("/"):
-                shutil.rmtree(path)
+                _remove_tree(path)
             else:
                 path.unlink()
-            sync(path.parent)
+                sync(path.parent)
 
     def keys(self, beginning: str) -> Iterator[str]:
         """Yield the keys of the files below a prefix."""
@@ -123,7 +123,7 @@ class ChunkFiles:
         return sorted(path.name for path in (self._root / _ROOT).iterdir())
 
     def _make_directory(self, path: Path) -> None:
-        """Make the directory of a track, and that of its recording, durably."""
+        """Make a directory, and that above it, durably."""
         for each in (path.parent, path):
             with suppress(FileExistsError):
                 each.mkdir(mode=0o700)
@@ -212,6 +212,9 @@ class Bucket:
 
     async def remove(self, beginning: str) -> None:
         """Remove every object below a prefix. Raises ``OSError``."""
+        if self._directory is not None:
+            await asyncio.to_thread(_remove_tree, self._directory / beginning)
+            return
         import obstore  # noqa: PLC0415 - heavy
 
         try:
@@ -224,6 +227,14 @@ class Bucket:
 
 def _is_file(url: str) -> bool:
     return urlsplit(url).scheme == "file"
+
+
+def _remove_tree(path: Path) -> None:
+    """Remove a directory with all that is in it, also parts of objects, which obstore does not list
+    and which an upload leaves that was killed."""
+    with suppress(FileNotFoundError):
+        shutil.rmtree(path)
+        sync(path.parent)
 
 
 def _sync_file(root: Path, key: str) -> None:

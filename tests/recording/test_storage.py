@@ -43,6 +43,17 @@ def test_keys_of_chunks_are_read_back() -> None:
         assert read_key(prefix(RECORDING, TRACK) + name)[1] == -1
 
 
+def test_directories_of_files_are_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that lead to a chunk: else a crash of the machine could take it with them."""
+    synced = list[Path]()
+    monkeypatch.setattr("collector.recording.storage.sync", synced.append)
+    files, name = ChunkFiles(tmp_path / "objects"), chunk_key(RECORDING, TRACK, 0)
+    with ThreadPoolExecutor() as pool:
+        files.write(name, b"sealed", 0, pool.submit)
+    path = tmp_path / "objects" / name
+    assert set(synced) >= {each for each in path.parents if each.is_relative_to(tmp_path)}
+
+
 def test_files_are_private_and_replaced(tmp_path: Path) -> None:
     """What a crash left of a file is overwritten."""
     files, name = ChunkFiles(tmp_path / "objects"), chunk_key(RECORDING, TRACK, 0)
@@ -102,6 +113,20 @@ def test_chunks_move_to_the_bucket(tmp_path: Path) -> None:
         add(vault, recording="f" * 32)
         assert vault.state().queued_files == 0
         assert len(list((tmp_path / "vault").rglob("*.age"))) == 3
+
+
+def test_a_killed_upload_leaves_nothing_of_a_destroyed_track(tmp_path: Path) -> None:
+    """A directory as a bucket has a part of an object then, which obstore does not list."""
+    bucket = tmp_path / "bucket"
+    with opened(tmp_path / "vault", bucket=bucket.as_uri()) as vault:
+        create(vault)
+        add(vault)
+        _wait(lambda: vault.state().queued_files == 0)
+        path = next(bucket.rglob("0.age"))
+        path.with_name("0.age#1").write_bytes(b"age-encryption.org/v1")
+        vault.destroy(RECORDING, ["cam"])
+        _wait(lambda: not vault._index.erasures())
+        assert [each for each in bucket.rglob("*") if each.is_file()] == []
 
 
 def test_a_foreign_object_stops_its_own_chunk_only(
