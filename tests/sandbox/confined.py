@@ -93,7 +93,10 @@ class _Worker:
         self._line.setblocking(False)
         self._line.send(json.dumps(grpc_port).encode() + b"\n")
         answering = asyncio.create_task(self._answer())
-        await self._ending.wait()
+        ending = asyncio.create_task(self._ending.wait())
+        await asyncio.wait([answering, ending], return_when=asyncio.FIRST_COMPLETED)
+        if answering.done():
+            answering.result()
         answering.cancel()
         for receiver in self._receivers:
             await receiver.stop(5)
@@ -141,7 +144,7 @@ class _Worker:
         self._metrics()
 
     async def _answer(self) -> None:
-        reader, writer = await asyncio.open_connection(sock=self._line)
+        reader, writer = await asyncio.open_connection(sock=self._line, limit=1 << 24)
         while line := await reader.readline():
             what, *arguments = json.loads(line)
             answer = getattr(self, f"_{what}")(*arguments)
@@ -256,7 +259,7 @@ class Confined:
         self._line.write(json.dumps([what, *arguments]).encode() + b"\n")
         self._line.flush()
         answer = self._line.readline()
-        assert answer, f"it died: {self.process.wait(WAIT_SECONDS)}"
+        assert answer, self.process.communicate(timeout=WAIT_SECONDS)
         return json.loads(answer)
 
     def calls(self, *calls: Sequence[int], in_thread: bool = False) -> list[int]:
@@ -276,7 +279,9 @@ def confined(
         usual = {"landlock": True, "seccomp": True, "schema": "conferencing"}
         chosen: dict[str, Any] = {
             **{name: each.fileno() for name, each in handed.items()},
-            **{"loop": loop, "tls": [*map(str, tls)], "authority": str(authority)},
+            "loop": loop,
+            "tls": [*map(str, tls)],
+            "authority": str(authority),
             **usual,
             **options,
         }

@@ -49,9 +49,7 @@ def test_a_large_body(worker: Confined) -> None:
     """It is decompressed in a thread of a pool that starts only then."""
     body = b'{"os": {"name": "Linux"}}\n' * 100_000
     packed = zstd_library().compress(body)
-    answer = post(
-        worker.ports["plain"], None, "application/x-ndjson", "zstd", "/v1/events", packed
-    )
+    answer = post(worker.ports["plain"], None, "application/x-ndjson", "zstd", "/v1/events", packed)
     assert answer.split()[1] in (b"200", b"413"), answer[:200]
 
 
