@@ -19,8 +19,8 @@ _NONE = (1 << 64) - 1
 _UPPER = 1 << 32
 _CLONE3 = 435
 _PROBES = {335, 336} if platform.machine() == "x86_64" else set()
-"""``uretprobe`` and ``uprobe``, which the kernel itself calls where a tracer has put a trap; anybody
-else it kills (SIGILL), before any filter is asked."""
+"""``uretprobe`` and ``uprobe``, which the kernel itself has called where a tracer put a trap; a
+process that calls them is killed (SIGILL), before any filter is asked."""
 
 
 @pytest.mark.parametrize("in_thread", [False, True], ids=["main", "thread"])
@@ -45,7 +45,7 @@ def test_every_other_number_is_refused(worker: Confined, *, in_thread: bool) -> 
 
 _THREAD = 0x3D0F00
 _FASTOPEN = 0x20000000
-_REFUSED = [
+_REFUSED: list[tuple[str, *tuple[int, ...]]] = [
     ("sendto", _NONE, 0, 0, 0, 1, 0),
     ("sendto", _NONE, 0, 0, 0, _UPPER, 0),
     ("sendto", _NONE, 0, 0, _FASTOPEN, 0, 0),
@@ -85,7 +85,7 @@ def test_arguments_that_are_refused(worker: Confined, *, in_thread: bool) -> Non
 
 def test_arguments_that_are_allowed(worker: Confined) -> None:
     """They fail by what they are given, not by the filter."""
-    allowed = [
+    allowed: list[tuple[str, *tuple[int, ...]]] = [
         ("sendto", _NONE, 0, 0, 0x4000, 0, 0),
         ("sendmsg", _NONE, 0, 0x4040),
         ("mmap", 0, 0, 3, 0x22, _NONE, 0),
