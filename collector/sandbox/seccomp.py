@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 from collector.errors import SandboxError
@@ -92,11 +94,14 @@ _AF_UNIX, _SOCK_STREAM, _PAIR_FLAGS = 1, 1, 0o2000000 | 0o4000
 """``SOCK_CLOEXEC`` and ``SOCK_NONBLOCK``. An event loop wakes itself through a pair of streams,
 which lead nowhere else; a pair of datagrams could send to any socket of the machine."""
 _PR_SET_NAME = 15
+_AT_EMPTY_PATH = 0x1000
 
 
 def _limited() -> dict[str, tuple[tuple[_Condition, ...], ...]]:
     """Return the calls that are allowed where all conditions of one alternative hold."""
+    looks = {"newfstatat": ((_Condition(3, (_AT_EMPTY_PATH,)),),)} if _fstat_takes_a_path() else {}
     return {
+        **looks,
         "sendto": ((_no_fast_open(3), _Condition(4, (0,), is_wide=True)),),
         "sendmsg": ((_no_fast_open(2),),),
         "mmap": ((_Condition(2, (0,), _PROT_EXEC),),),
@@ -116,6 +121,16 @@ def _limited() -> dict[str, tuple[tuple[_Condition, ...], ...]]:
     }
 
 
+def _fstat_takes_a_path() -> bool:
+    """Tell whether the C library looks at descriptors by a call that can look at paths too: glibc
+    2.33 to 2.38, whose ``fstat`` is ``newfstatat`` with ``AT_EMPTY_PATH``."""
+    text = ""
+    with suppress(ValueError, OSError):
+        text = os.confstr("CS_GNU_LIBC_VERSION") or ""
+    version = re.fullmatch(r"glibc 2\.(\d+).*", text)
+    return version is not None and 33 <= int(version[1]) <= 38
+
+
 def _no_fast_open(flags: int) -> _Condition:
     """Refuse ``MSG_FASTOPEN``, with which sending connects."""
     return _Condition(flags, (0,), _MSG_FASTOPEN)
@@ -124,7 +139,8 @@ def _no_fast_open(flags: int) -> _Condition:
 _LIMITED = numbers(
     """
     sendto 44 206  sendmsg 46 211  mmap 9 222  mprotect 10 226  clone 56 220  fcntl 72 25
-    ioctl 16 29  setsockopt 54 208  socketpair 53 199  tgkill 234 131  prctl 157 167
+    ioctl 16 29  setsockopt 54 208  socketpair 53 199
+    newfstatat 262 79  tgkill 234 131  prctl 157 167
     """
 )
 _CLONE3, _IO_URING_SETUP = 435, 425

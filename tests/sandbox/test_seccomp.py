@@ -26,7 +26,8 @@ process that calls them is killed (SIGILL), before any filter is asked."""
 @pytest.mark.parametrize("in_thread", [False, True], ids=["main", "thread"])
 def test_every_other_number_is_refused(worker: Confined, *, in_thread: bool) -> None:
     """With senseless arguments, so that a call which was let through did nothing."""
-    known = {*seccomp._ALLOWED.values(), *_LIMITED.values(), *_PROBES}
+    limited = {_LIMITED[name] for name in seccomp._limited()}
+    known = {*seccomp._ALLOWED.values(), *limited, *_PROBES}
     asked = [number for number in range(2048) if number not in known]
     found = dict(
         zip(
@@ -100,6 +101,39 @@ def test_arguments_that_are_allowed(worker: Confined) -> None:
     found = worker.calls(*([_LIMITED[name], *arguments] for name, *arguments in allowed))
     assert EPERM not in found
     assert ENOSYS not in found
+
+
+@pytest.mark.parametrize(
+    ("libc", "error"),
+    [
+        ("glibc 2.32", "PermissionError"),
+        ("glibc 2.33", ""),
+        ("glibc 2.36", ""),
+        ("glibc 2.39", "PermissionError"),
+        (None, "PermissionError"),
+    ],
+)
+def test_a_library_that_looks_at_descriptors_by_paths(libc: str | None, error: str) -> None:
+    """There that call is allowed, and only in that form."""
+    done = script(
+        f"""
+        import os
+        os.confstr = lambda _: {libc!r}
+        from collector.sandbox import restrict_calls, seccomp
+        from collector.sandbox.kernel import system_call
+        from ctypes import addressof, create_string_buffer
+        found, empty, root = (create_string_buffer(each) for each in (bytes(256), b"", b"/"))
+        restrict_calls()
+        for descriptor, path, flags in ((0, empty, 0x1000), (-100, root, 0), (-100, root, 0x100)):
+            try:
+                system_call({_LIMITED["newfstatat"]}, descriptor, addressof(path), addressof(found),
+                            flags)
+                print()
+            except OSError as error:
+                print(type(error).__name__)
+        """
+    )
+    assert done.stdout.splitlines() == [error, "PermissionError", "PermissionError"], done
 
 
 def test_signals_to_others(worker: Confined) -> None:
