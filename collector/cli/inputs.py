@@ -235,8 +235,14 @@ class FilterRun:
             while pending:
                 yield from pending.popleft().result()
         finally:
-            with _interrupt_blocked():  # half a shutdown leaves threads that fail at exit
-                pool.shutdown(cancel_futures=True)  # those at work end soon: ranges are short
+            # Half a shutdown, or none, leaves threads that fail at exit. Those at work end soon:
+            # ranges are short.
+            try:
+                with _interrupt_blocked():
+                    pool.shutdown(cancel_futures=True)
+            except KeyboardInterrupt:  # it came before it was blocked, or has waited since
+                pool.shutdown(cancel_futures=True)
+                raise
 
 
 @contextmanager
@@ -247,8 +253,9 @@ def _interrupt_blocked() -> Iterator[None]:
     ``KeyboardInterrupt`` in it, whose traceback goes to the terminal. The calling thread receives a
     SIGINT that came meanwhile when the block ends.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # raises what came just before
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
