@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -633,8 +634,12 @@ class RecorderHistories(RuleBasedStateMachine):
         assert closed >= {each.id for each in self.recordings if each.is_closed}
 
 
+_tokens = count()
+
+
 def _caller(role: str, subject: str, meeting: str) -> Caller:
-    return Caller(role, subject, meeting, "jti", 2e9)  # type: ignore[arg-type]
+    """A caller with a new token: the ledger has one entry for each token and track."""
+    return Caller(role, subject, meeting, f"jti-{next(_tokens)}", 2e9)  # type: ignore[arg-type]
 
 
 def _explains(outcome: Outcome, answer: Answer) -> bool:
