@@ -219,6 +219,34 @@ def test_no_plaintext_on_disk(tmp_path: Path) -> None:
         assert list(scan([tmp_path], (content_, name))) == []
 
 
+def test_a_long_recording_costs_no_more(vault: Vault) -> None:
+    """The steps that SQLite takes for a chunk grow with the depth of its trees, not with lines."""
+    db, done = vault._index._database._db, list[int]()
+
+    def count(call: Callable[[], object]) -> int:
+        done.clear()
+        db.set_progress_handler(lambda: done.append(1), 1)
+        call()
+        db.set_progress_handler(None, 0)
+        return len(done)
+
+    key = vault._keys.find(RECORDING, "cam")
+    assert key is not None
+    place = (RECORDING, key.object)
+
+    def figures() -> list[int]:
+        calls: list[Callable[[], object]] = [
+            lambda: vault._index.last(*place),
+            lambda: vault._index.chunk(*place, 3),
+            lambda: vault._index.is_living(*place),
+        ]
+        return [count(call) for call in calls]
+
+    short = figures()
+    add(vault, "cam", range(5, 105), size=10)
+    assert all(long < 2 * steps for long, steps in zip(figures(), short, strict=True))
+
+
 # -- disks and queues ---------------------------------------------------------------------------
 
 
