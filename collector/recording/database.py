@@ -4,8 +4,10 @@ deleted."""
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -22,6 +24,15 @@ _LOG_LIMIT = f"journal_size_limit = {4 << 20}"
 _BUSY_SECONDS = 10.0
 
 
+@dataclass(eq=False)
+class _Work:
+    """Work that waits for a transaction, and what came of it."""
+
+    run: Callable[[sqlite3.Connection], None]
+    is_done: bool = False
+    error: Exception | None = None
+
+
 class Database:
     """A database with one connection, which the threads of a process share under ``lock``.
 
@@ -31,6 +42,7 @@ class Database:
     def __init__(self, path: Path, tables: str) -> None:
         self._path = path
         self.lock: RLock = RLock()
+        self._waiting = deque[_Work]()
         try:
             make_private(path)
             self._db = sqlite3.connect(
@@ -63,6 +75,33 @@ class Database:
                             self._db.execute("ROLLBACK")
             except sqlite3.Error as error:
                 raise _refused(error) from None
+
+    def commit(self, work: Callable[[sqlite3.Connection], None]) -> None:
+        """Run ``work`` as a transaction, which is on disk when this returns: with one sync for all
+        that threads ask for while another sync goes on. It may be run twice, once in vain. Raises
+        ``Refused`` as ``transaction`` does, and what ``work`` raises."""
+        own = _Work(work)
+        self._waiting.append(own)
+        with self.lock:
+            if not own.is_done:
+                others = [self._waiting.popleft() for _ in range(len(self._waiting))]
+                self._run([own, *(each for each in others if each is not own)])
+        if own.error is not None:
+            raise own.error
+
+    def _run(self, batch: list[_Work]) -> None:
+        try:
+            with self.transaction() as db:
+                for each in batch:
+                    each.run(db)
+        except Exception as error:  # noqa: BLE001 - raised by the thread whose work it is
+            if len(batch) > 1:  # the others must not fail with it
+                for each in batch:
+                    self._run([each])
+                return
+            batch[0].error = error
+        for each in batch:
+            each.is_done = True
 
     def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Return the rows of a query. Raises ``Refused`` ``unavailable``."""

@@ -186,7 +186,8 @@ class VaultIndex:
         is_queued: bool,
     ) -> None:
         """Add a chunk's line, made of its number and the hash before it, and queue it."""
-        with self._database.transaction() as db:
+
+        def work(db: Connection) -> None:
             line = _append(db, recording, chunk, start=start, tag=tag)
             if is_queued and isinstance(line, Chunk):
                 row = (recording, line.track, line.number, line.size, line.sha256)
@@ -195,6 +196,8 @@ class VaultIndex:
                     " VALUES (?, ?, ?, ?, ?)",
                     row,
                 )
+
+        self._database.commit(work)
 
     def chunk(self, recording: str, object_: str, number: int) -> StoredChunk | None:
         """Return a chunk of a track that is living."""
@@ -260,13 +263,16 @@ class VaultIndex:
     def uploaded(self, sequence: int) -> None:
         """Take an upload from the queue, and note that the bucket has it."""
         statement = "DELETE FROM queue WHERE sequence = ? RETURNING recording, object, number"
-        with self._database.transaction() as db:
+
+        def work(db: Connection) -> None:
             for place in db.execute(statement, (sequence,)).fetchall():
                 db.execute(
                     "UPDATE lines SET is_uploaded = 1"
                     " WHERE recording = ? AND object = ? AND number = ?",
                     place,
                 )
+
+        self._database.commit(work)
 
     def removals(self) -> list[str]:
         """Return prefixes below which every object of the bucket has to go."""
