@@ -76,11 +76,14 @@ class ChunkFiles:
         ``spare`` bytes of the disk would be left."""
         path = self._root / key
         need_room(self._root, len(sealed) + spare)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
             handle = os.open(path, flags, 0o600)
         except FileNotFoundError:
             self._make_directory(path.parent)
+            handle = os.open(path, flags, 0o600)
+        except FileExistsError:
+            path.unlink()  # not written over: it may be an object as well
             handle = os.open(path, flags, 0o600)
         try:
             is_listed = run(sync, path.parent)
@@ -93,6 +96,10 @@ class ChunkFiles:
             raise
         finally:
             os.close(handle)
+
+    def path(self, key: str) -> Path:
+        """Return the path of a file."""
+        return self._root / key
 
     def read(self, key: str) -> bytes | None:
         """Return a file's bytes, or ``None`` if it is not here. Raises ``OSError``."""
@@ -184,6 +191,20 @@ class Bucket:
         except Exception:  # noqa: BLE001 - obstore has no root of its errors
             raise OSError(_FAILED) from None
 
+    def link(self, key: str, file: Path) -> bool:
+        """Create an object that is the file itself, durably, and return whether that was done: the
+        bucket must be a directory on the disk of the file, without an object of that key."""
+        if self._directory is None:
+            return False
+        path = self._directory / key
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.link(file, path)
+            self._sync_directories(path)
+        except OSError:
+            return False
+        return True
+
     async def put(self, key: str, sealed: bytes, digest: str) -> None:
         """Create an object. Raises ``OSError``, also if another one is there."""
         import obstore  # noqa: PLC0415 - heavy
@@ -198,7 +219,22 @@ class Bucket:
         except Exception:  # noqa: BLE001
             raise OSError(_FAILED) from None
         if self._directory is not None:
-            await asyncio.to_thread(_sync_file, self._directory, key)
+            await asyncio.to_thread(self._sync_file, self._directory / key)
+
+    def _sync_file(self, path: Path) -> None:
+        """Sync a file that obstore wrote, and the directories down to it: obstore does not."""
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        self._sync_directories(path)
+
+    def _sync_directories(self, path: Path) -> None:
+        for parent in path.parents:
+            sync(parent)
+            if parent == self._directory:
+                return
 
     def keys(self, beginning: str) -> Iterator[str]:
         """Yield the keys of the objects below a prefix. Raises ``OSError``."""
@@ -224,17 +260,6 @@ class Bucket:
 
 def _is_file(url: str) -> bool:
     return urlsplit(url).scheme == "file"
-
-
-def _sync_file(root: Path, key: str) -> None:
-    """Sync a file that obstore wrote, and the directories down to it: obstore does not."""
-    handle = os.open(root / key, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    for parent in list((root / key).relative_to(root).parents):
-        sync(root / parent)
 
 
 _MISSING = "recordings need obstore: install 'data-minimisation-collector[recording]'"
@@ -334,12 +359,14 @@ class Uploads:
         return len(done), sum(result is not None for result in done)
 
     async def _upload(self, chunk: Queued) -> None:
-        sealed = await asyncio.to_thread(self._files.read, chunk.key)
-        if sealed is None:
-            if not await asyncio.to_thread(self._queue.is_waiting, chunk.sequence):
-                return  # it was destroyed meanwhile
-            raise OSError("the file of a queued chunk is missing")
-        await self._bucket.put(chunk.key, sealed, chunk.sha256)
+        file = self._files.path(chunk.key)
+        if not await asyncio.to_thread(self._bucket.link, chunk.key, file):
+            sealed = await asyncio.to_thread(self._files.read, chunk.key)
+            if sealed is None:
+                if not await asyncio.to_thread(self._queue.is_waiting, chunk.sequence):
+                    return  # it was destroyed meanwhile
+                raise OSError("the file of a queued chunk is missing")
+            await self._bucket.put(chunk.key, sealed, chunk.sha256)
         await asyncio.to_thread(self._queue.uploaded, chunk.sequence)
         await asyncio.to_thread(self._files.remove, chunk.key)
 
