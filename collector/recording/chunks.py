@@ -17,8 +17,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from collector.errors import InputError
+from collector.recording.age import seal, unseal
 from collector.recording.index import PendingErasure, VaultIndex
-from collector.recording.keys import Keys, TrackKey, read_recipient
+from collector.recording.keys import Keys, TrackKey
 from collector.recording.manifest import Chunk
 from collector.recording.refusals import Refused
 from collector.recording.storage import Bucket, ChunkFiles, chunk_key, prefix, read_key
@@ -78,9 +79,7 @@ class Sealer:
     def add(self, recording: str, key: TrackKey, chunk: Unsealed, *, is_queued: bool) -> None:
         """Seal a chunk, write and sync it, and commit its line. Raises ``Refused``: ``full``,
         ``unavailable``."""
-        import pyrage  # noqa: PLC0415 - heavy
-
-        sealed = pyrage.encrypt(chunk.data, [read_recipient(key.recipient)])
+        sealed = seal(chunk.data, key.recipient)
         digest = self._pool.submit(sha256, sealed)
         try:
             name = chunk_key(recording, key.object, chunk.number)
@@ -142,16 +141,14 @@ class TrackReader:
 
     def _open(self, recording: str, line: Chunk) -> bytes:
         """Return the content of a chunk."""
-        import pyrage  # noqa: PLC0415 - heavy
-
         sealed = self._sealed(recording, line)
         identity = self._keys.identity(recording, line.track)  # destroyed while the bucket answers?
         if identity is None:
             raise Refused("left")
         digest = self._pool.submit(sha256, sealed)
         try:
-            content: bytes | None = pyrage.decrypt(sealed, [identity])
-        except pyrage.DecryptError:
+            content: bytes | None = unseal(sealed, identity)
+        except ValueError:
             content = None
         if content is None or digest.result() != line.sha256:
             raise InputError("E402", _DAMAGED)

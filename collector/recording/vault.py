@@ -258,8 +258,9 @@ class Vault:
         if len(data) > MAX_CHUNK_BYTES:
             raise Refused("too_large")
         with self._locked(recording):
-            found, key = self._living(recording), self._keys.find(recording, track)
-            tag = compute_tag(self._keys.secret(recording), track, number, data)
+            found, secret = self._living(recording), self._keys.secret(recording)
+            key = self._keys.find(recording, track, secret)
+            tag = compute_tag(secret, track, number, data)
             last = self._check_place(found, key, number, tag, (owner_mark, kind))
             if isinstance(last, Added):
                 return last
