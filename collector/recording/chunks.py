@@ -101,7 +101,7 @@ class Sealer:
 _DAMAGED = "a chunk is missing or is not the one that the manifest states: verify the recording"
 
 
-def sha256(sealed: bytes) -> str:
+def sha256(sealed: bytes | bytearray) -> str:
     """Return the digest of an age file in hexadecimal."""
     return hashlib.sha256(sealed).hexdigest()
 

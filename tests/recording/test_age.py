@@ -28,7 +28,7 @@ def _content(size: int) -> bytes:
 def test_age_files_are_those_of_pyrage(identity: Identity, size: int) -> None:
     """Both ways, at every number of pieces and at the ends of them."""
     content = _content(size)
-    sealed = seal(content, str(identity.to_public()))
+    sealed = bytes(seal(content, str(identity.to_public())))
     assert unseal(sealed, identity) == content
     assert pyrage.decrypt(sealed, [identity]) == content
     assert unseal(pyrage.encrypt(content, [identity.to_public()]), identity) == content
@@ -36,7 +36,7 @@ def test_age_files_are_those_of_pyrage(identity: Identity, size: int) -> None:
 
 def test_no_two_files_are_alike(identity: Identity) -> None:
     """Each has a key, a share and a nonce of its own."""
-    files = {seal(b"the same", str(identity.to_public())) for _ in range(20)}
+    files = {bytes(seal(b"the same", str(identity.to_public()))) for _ in range(20)}
     assert len({file[-40:] for file in files}) == len({file[:80] for file in files}) == 20
 
 
@@ -51,7 +51,7 @@ def test_files_of_several_recipients_are_opened(identity: Identity) -> None:
 def test_no_change_passes(identity: Identity, size: int) -> None:
     """A flipped bit anywhere in the header and at places of the payload, pieces that are missing,
     swapped or cut, and bytes after the end: pyrage refuses them as well."""
-    sealed = seal(_content(size), str(identity.to_public()))
+    sealed = bytes(seal(_content(size), str(identity.to_public())))
     start, piece = sealed.index(b"\n--- ") + 49, 65_536 + 16
     places = [*range(start + 20), len(sealed) - 1, start + 16 + (len(sealed) - start - 16) // 2]
     changed = [
@@ -78,7 +78,7 @@ def test_no_change_passes(identity: Identity, size: int) -> None:
 def test_another_identity_opens_nothing(identity: Identity) -> None:
     """The error is the same as for a file that was changed."""
     with pytest.raises(ValueError, match="does not open"):
-        unseal(seal(b"content", str(Identity.generate().to_public())), identity)
+        unseal(bytes(seal(b"content", str(Identity.generate().to_public()))), identity)
 
 
 def test_keys_are_read_as_the_format_writes_them() -> None:
