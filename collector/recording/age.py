@@ -1,8 +1,8 @@
 """Seal and open age files of one X25519 recipient (age-encryption.org/v1, c2sp.org/age). No I/O.
 
 The format is composed of primitives of ``cryptography``, which take half of pyrage's time or less,
-and hold the interpreter's lock for 64 KiB at a time instead of the whole file. A file with any other
-header (of another recipient's type, or with more than one stanza) is opened by pyrage.
+and hold the interpreter's lock for 64 KiB at a time instead of the whole file. A file with another
+header (a recipient of another type, or more than one stanza) is opened by pyrage.
 """
 
 from __future__ import annotations
