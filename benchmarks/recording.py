@@ -139,6 +139,7 @@ class _BareAge:
         self._identity = Identity.generate()
         self._recipient = self._identity.to_public()
         self._sealed = [self.encrypt(number) for number in range(len(chunks))]
+        self._files = 0
 
     def encrypt(self, number: int) -> bytes:
         """Encrypt a chunk in memory."""
@@ -153,17 +154,16 @@ class _BareAge:
 
     def write(self, number: int) -> None:
         """Encrypt a chunk into a new file, which is on disk on return, and not in memory."""
-        sealed, path = self.encrypt(number), self._directory / f"{number}.age"
-        path.unlink(missing_ok=True)
-        with path.open("xb", buffering=0) as file:
+        sealed, self._files = self.encrypt(number), self._files + 1
+        with (self._directory / f"{self._files}.age").open("xb", buffering=0) as file:
             file.write(sealed)
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         sync(self._directory)
 
     def read(self, number: int) -> None:
-        """Decrypt it from there."""
-        self._open((self._directory / f"{number}.age").read_bytes())
+        """Decrypt it from there: the last of the files that were written but for a number."""
+        self._open((self._directory / f"{self._files - number}.age").read_bytes())
 
     def _open(self, sealed: bytes) -> bytes:
         import pyrage  # noqa: PLC0415 - the extra

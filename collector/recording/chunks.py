@@ -145,6 +145,7 @@ class TrackReader:
         identity = self._keys.identity(recording, line.track)  # destroyed while the bucket answers?
         if identity is None:
             raise Refused("left")
+        self._parts.files.expect(chunk_key(recording, line.track, line.number + 1))
         digest = self._pool.submit(sha256, sealed)
         try:
             content: bytes | None = unseal(sealed, identity)

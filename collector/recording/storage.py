@@ -111,6 +111,12 @@ class ChunkFiles:
             return found
         return None
 
+    def expect(self, key: str) -> None:
+        """Let the system read a file ahead, if it is here."""
+        if hasattr(os, "posix_fadvise"):
+            with suppress(OSError), (self._root / key).open("rb", buffering=0) as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+
     def remove(self, key: str) -> None:
         """Remove a file, or all below a prefix; durable when this returns. Raises ``OSError``."""
         path = self._root / key
