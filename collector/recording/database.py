@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import RLock
+from threading import Lock, RLock
 from typing import Any
 
 from collector.errors import ConfigError
@@ -34,7 +34,8 @@ class _Work:
 
 
 class Database:
-    """A database with one connection, which the threads of a process share under ``lock``.
+    """A database with two connections, which the threads of a process share: one that writes, under
+    ``lock``, and one that reads what is committed, and does not wait while a commit is synced.
 
     Raises ``ConfigError`` E203 if the file cannot be made or is no database.
     """
@@ -42,16 +43,16 @@ class Database:
     def __init__(self, path: Path, tables: str) -> None:
         self._path = path
         self.lock: RLock = RLock()
+        self._read_lock = Lock()
         self._waiting = deque[_Work]()
         try:
             make_private(path)
-            self._db = sqlite3.connect(
-                path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
             with ExitStack() as opened:
-                opened.callback(self._db.close)
+                self._db = _connect(path, opened)
                 make_durable(self._db, _LOG_LIMIT)
                 self._db.executescript(tables)
+                self._reader = _connect(path, opened)
+                make_durable(self._reader, "query_only = ON")
                 make_private(path)
                 remove_copies(path)
                 opened.pop_all()
@@ -104,31 +105,39 @@ class Database:
             each.is_done = True
 
     def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        """Return the rows of a query. Raises ``Refused`` ``unavailable``."""
-        with self.lock:
+        """Return the rows of a query, of what is committed. Raises ``Refused`` ``unavailable``."""
+        with self._read_lock:
             try:
-                return self._db.execute(statement, values).fetchall()
+                return self._reader.execute(statement, values).fetchall()
             except sqlite3.Error as error:
                 raise _refused(error) from None
 
     def cut_log(self) -> bool:
         """Truncate the write-ahead log; return whether that was done: a process that reads an
         earlier state prevents it."""
-        with self.lock, suppress(sqlite3.Error):
+        with self.lock, self._read_lock, suppress(sqlite3.Error):
             return empty_log(self._db, self._path, seconds=1.0)
         return False
 
     def compact(self) -> bool:
         """Write the file anew, without what was deleted; return whether that was done."""
-        with self.lock, suppress(sqlite3.Error, OSError, MemoryError):
+        with self.lock, self._read_lock, suppress(sqlite3.Error, OSError, MemoryError):
             compact(self._db, self._path)
             return True
         return False
 
     def close(self) -> None:
-        """Close the connection."""
-        with self.lock:
+        """Close the connections."""
+        with self.lock, self._read_lock:
+            self._reader.close()
             self._db.close()
+
+
+def _connect(path: Path, opened: ExitStack) -> sqlite3.Connection:
+    """Open a connection that closes with ``opened``."""
+    db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    opened.callback(db.close)
+    return db
 
 
 def _refused(error: sqlite3.Error) -> Refused:

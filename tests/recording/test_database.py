@@ -85,3 +85,18 @@ def test_work_raises_what_it_raises(database: Database) -> None:
     with pytest.raises(LookupError):
         database.commit(work)
     assert _numbers(database) == []
+
+
+def test_what_is_committed_is_read_while_another_thread_commits(database: Database) -> None:
+    """Reading waits for no writer, sees nothing that is not committed, and all that is."""
+    with database.transaction() as db:
+        db.execute("INSERT INTO numbers VALUES (1)")
+        found = list[list[int]]()
+        thread = Thread(target=lambda: found.append(_numbers(database)))
+        thread.start()
+        thread.join(20)
+        assert found == [[]]
+    assert _numbers(database) == [1]
+    assert database.cut_log()
+    assert database.compact()
+    assert _numbers(database) == [1]

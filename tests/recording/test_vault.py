@@ -221,7 +221,7 @@ def test_no_plaintext_on_disk(tmp_path: Path) -> None:
 
 def test_a_long_recording_costs_no_more(vault: Vault) -> None:
     """The steps that SQLite takes for a chunk grow with the depth of its trees, not with lines."""
-    db, done = vault._index._database._db, list[int]()
+    db, done = vault._index._database._reader, list[int]()
 
     def count(call: Callable[[], object]) -> int:
         done.clear()
