@@ -14,17 +14,26 @@ import hmac
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from collector.errors import InputError
 from collector.recording.age import seal, unseal
-from collector.recording.index import PendingErasure, VaultIndex
+from collector.recording.index import PendingErasure, Recording, VaultIndex
 from collector.recording.keys import Keys, TrackKey
 from collector.recording.manifest import Chunk
 from collector.recording.refusals import Refused
 from collector.recording.storage import Bucket, ChunkFiles, chunk_key, prefix, read_key
 
-__all__ = ["Erasures", "Sealer", "TrackReader", "Unsealed", "VaultParts", "compute_tag", "sha256"]
+__all__ = [
+    "Erasures",
+    "NextChunk",
+    "Sealer",
+    "TrackReader",
+    "Unsealed",
+    "VaultParts",
+    "compute_tag",
+    "sha256",
+]
 
 _SPARE_BYTES = 64 << 20
 """What is left of the disk, so that manifests and erasures can be written."""
@@ -57,6 +66,30 @@ class Unsealed:
     data: bytes
     start: int
     tag: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NextChunk:
+    """Where the next chunk of a track goes: the recording and its secret, the track's key (``None``
+    before its first chunk), the chunk's number, and where its content begins in the track."""
+
+    recording: Recording
+    secret: bytes = field(repr=False)
+    key: TrackKey | None
+    number: int = 0
+    start: int = 0
+
+    def check(self, number: int, owner_mark: str, kind: str) -> None:
+        """Raise ``Refused`` unless a chunk of the track may have that number: this one's, or that
+        of a chunk that is there."""
+        if self.key is not None and self.key.is_destroyed:
+            raise Refused("left")
+        if self.key is not None and (self.key.owner_mark, self.key.kind) != (owner_mark, kind):
+            raise Refused("kind" if self.key.owner_mark == owner_mark else "owner")
+        if self.recording.state == "finished" and number >= self.number:
+            raise Refused("closed")
+        if number > self.number:
+            raise Refused("next", next=self.number)
 
 
 def compute_tag(secret: bytes, track: str, number: int, data: bytes) -> bytes:

@@ -315,7 +315,9 @@ def test_an_erased_recording_leaves_its_id_only(tmp_path: Path) -> None:
         checkpoint, sealed = vault.checkpoint(RECORDING), vault.ciphertext(RECORDING, "cam", 0)
         reading = vault.read(RECORDING, "cam")
         next(reading)
+        assert RECORDING in vault._next
         vault.erase(RECORDING)
+        assert RECORDING not in vault._next  # nor its secret
         vault.erase(RECORDING)
         assert told == [(RECORDING, True)]
         assert _refusal(lambda: list(reading)) == "left"
