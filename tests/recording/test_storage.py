@@ -190,6 +190,32 @@ def test_the_queue_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert vault.verify(RECORDING) == []
 
 
+def test_an_object_in_a_directory_is_the_file_itself(tmp_path: Path) -> None:
+    """Nothing is copied where file and bucket are on one disk; no object is replaced by it."""
+    bucket, name = _bucket(tmp_path), chunk_key(RECORDING, TRACK, 0)
+    file = tmp_path / "file"
+    file.write_bytes(b"sealed")
+    assert bucket.link(name, file)
+    assert bucket.get(name) == b"sealed"
+    assert (tmp_path / "bucket" / name).samefile(file)
+    other = tmp_path / "other"
+    other.write_bytes(b"other")
+    assert not bucket.link(name, other)
+    assert not bucket.link(chunk_key(RECORDING, TRACK, 1), tmp_path / "missing")
+    assert bucket.get(name) == b"sealed"
+
+
+def test_a_file_that_is_written_anew_changes_no_object(tmp_path: Path) -> None:
+    """A crash may leave a chunk's file and its object, which are the same file."""
+    bucket, files, name = _bucket(tmp_path), ChunkFiles(tmp_path), chunk_key(RECORDING, TRACK, 0)
+    with ThreadPoolExecutor() as pool:
+        files.write(name, b"first", 0, pool.submit)
+        assert bucket.link(name, files.path(name))
+        files.write(name, b"second", 0, pool.submit)
+    assert bucket.get(name) == b"first"
+    assert files.read(name) == b"second"
+
+
 def test_an_object_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     """It is none of ours, and would fill the memory."""
     bucket = Bucket(tmp_path.as_uri(), {})
