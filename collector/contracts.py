@@ -193,7 +193,8 @@ class PendingBatch:
 
     ``received`` is RFC 3339 UTC, truncated to the minute; only records that an SDK sends have
     another minute than the present one. ``granted`` are the purposes for which the records may be
-    used. ``is_part`` is true for a part of a request that is too large for one batch.
+    used. ``is_part`` is true for a part of a request that is too large for one batch. ``rows`` are
+    those of the payload, where it was decoded already and they were kept.
     """
 
     layout: Layout
@@ -202,6 +203,7 @@ class PendingBatch:
     tally: Tally
     granted: Granted = None
     is_part: bool = False
+    rows: list[Row] | None = field(default=None, compare=False)
 
     @property
     def record_count(self) -> int:

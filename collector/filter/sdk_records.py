@@ -40,15 +40,21 @@ from collector.filter.admission import record_type
 from collector.filter.compile import Column, DropMark, Memo, Plan
 from collector.filter.text import BOM, is_blank, readable_lines
 from collector.filter.tolerant import FAILURES, NULL, decode_scalar, read_or_reject
-from collector.schema.kinds import Canonical, Circumstances
+from collector.schema.kinds import Canonical
 
 __all__ = [
+    "AHEAD",
     "COUNT_VALUES",
+    "EXACT",
+    "HOUR_SPAN",
     "MAX_TIMES",
+    "MINUTE_SPAN",
     "MOST_MINUTES",
+    "OLDEST",
     "RECEIVED_VALUES",
     "Minutes",
     "SdkRecordFilter",
+    "parse_minute",
 ]
 
 MAX_TIMES = 1_000_000
@@ -58,16 +64,16 @@ COUNT_VALUES = MAX_TIMES.bit_length()
 MOST_MINUTES = 60
 """The most minutes of one body, each of which becomes a batch; an SDK sends one."""
 
-_AHEAD = timedelta(minutes=5)
+AHEAD = timedelta(minutes=5)
 """How far a sender's clock may be ahead; a later minute counts as the present one."""
-_OLDEST = timedelta(days=31)
+OLDEST = timedelta(days=31)
 """An earlier minute is malformed."""
-_EXACT = timedelta(hours=1)
+EXACT = timedelta(hours=1)
 """An earlier minute becomes its hour."""
-RECEIVED_VALUES = 1 + (_AHEAD + _EXACT) // timedelta(minutes=1) + _OLDEST // timedelta(hours=1)
+RECEIVED_VALUES = 1 + (AHEAD + EXACT) // timedelta(minutes=1) + OLDEST // timedelta(hours=1)
 """How many values ``received`` may have: minutes around the present one, and the hours before."""
-_MINUTE_SPAN = timedelta(seconds=59, microseconds=999_999)
-_HOUR_SPAN = timedelta(minutes=59) + _MINUTE_SPAN
+MINUTE_SPAN = timedelta(seconds=59, microseconds=999_999)
+HOUR_SPAN = timedelta(minutes=59) + MINUTE_SPAN
 _MINUTE = re.compile(r"[0-9]{4}(?:-[0-9]{2}){2}T(?:[0-9]{2}:){2}00Z").fullmatch
 _MAX_MINUTES = 64
 
@@ -123,7 +129,7 @@ class Minutes:
         text = to_minute(minute)
         part = self._parts.get(text)
         if part is None:
-            span = _HOUR_SPAN if minute < self._now - _EXACT else _MINUTE_SPAN
+            span = HOUR_SPAN if minute < self._now - EXACT else MINUTE_SPAN
             part = self._parts[text] = MinutePart(self._judges(minute, minute + span))
         return part
 
@@ -145,20 +151,25 @@ class Minutes:
             part.records, part.tally = [], Tally()
 
 
+def parse_minute(text: str) -> datetime | None:
+    """Parse a minute as ``received`` is written; ``None`` for any other text."""
+    if _MINUTE(text):
+        with suppress(ValueError):
+            return datetime.fromisoformat(text)
+    return None
+
+
 def _accepted(claimed: Any, now: datetime) -> datetime | None:
     """Parse a claimed minute; return it or its hour, or ``None`` unless records may be received in
     it."""
-    if type(claimed) is not str or not _MINUTE(claimed):
+    minute = parse_minute(claimed) if type(claimed) is str else None
+    if minute is None:
         return None
-    try:
-        minute = datetime.fromisoformat(claimed)
-    except ValueError:
-        return None
-    if minute > now + _AHEAD:
+    if minute > now + AHEAD:
         return now
-    if minute < now - _OLDEST:
+    if minute < now - OLDEST:
         return None
-    return minute if minute >= now - _EXACT else minute.replace(minute=0)
+    return minute if minute >= now - EXACT else minute.replace(minute=0)
 
 
 class SdkRecordFilter:
@@ -267,16 +278,12 @@ class SdkRecordFilter:
         return [(column, self._acceptor(column, first, last)) for column in self._plan.columns]
 
     def _acceptor(self, column: Column, first: datetime, last: datetime) -> Canonical:
-        """Make the function that accepts values as of the first or the last moment."""
-        if column.memo is not None:  # whose values depend on no time
-            return self._memos.setdefault(column.name, Memo(column.field.stored(_at(first))))
-        at_first, at_last = (column.field.stored(_at(now)) for now in (first, last))
-
-        def accept(value: Any) -> Scalar | None:
-            result = at_first(value)
-            return at_last(value) if result is None else result
-
-        return accept
+        """Make the function that accepts values as of a moment between the two."""
+        if column.memo is None:
+            return column.field.stored_between(first, last)
+        if column.name not in self._memos:  # the values depend on no time
+            self._memos[column.name] = Memo(column.field.stored_between(first, last))
+        return self._memos[column.name]
 
 
 def _powers_of_two(times: int) -> list[int]:
@@ -307,8 +314,3 @@ def _drop_reason(column: Column, member: Any) -> Drop | None:
     if type(member) is DropMark:
         return member.drop
     return "invalid_value" if type(member) in column.wire else "wrong_type"
-
-
-def _at(moment: datetime) -> Circumstances:
-    """Return the circumstances of a moment. A stored value is never hashed again."""
-    return Circumstances(lambda: moment, lambda _reference, _period: b"")

@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import chain
 from time import monotonic
 from typing import NamedTuple
 
@@ -182,7 +183,10 @@ def _join(batches: Sequence[PendingBatch], tally: Tally) -> PendingBatch:
     """Join batches with the same key into one; a single one stays as it is."""
     if len(batches) == 1:
         return batches[0]
-    return replace(batches[0], payload=b"".join(batch.payload for batch in batches), tally=tally)
+    payload = b"".join(batch.payload for batch in batches)
+    kept = [batch.rows for batch in batches if batch.rows is not None]
+    rows = [*chain.from_iterable(kept)] if len(kept) == len(batches) else None
+    return replace(batches[0], payload=payload, tally=tally, rows=rows)
 
 
 def _parts(batch: PendingBatch) -> Iterator[PendingBatch]:
@@ -190,7 +194,7 @@ def _parts(batch: PendingBatch) -> Iterator[PendingBatch]:
     stand for several events; the others count nothing."""
     tally = batch.tally
     for payload in split(batch.payload) if batch.payload else (b"",):
-        yield replace(batch, payload=payload, tally=tally, is_part=True)
+        yield replace(batch, payload=payload, tally=tally, is_part=True, rows=None)
         tally = Tally()
 
 

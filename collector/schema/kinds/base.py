@@ -9,7 +9,7 @@ coarser variants, and generated options and values for tests.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random
@@ -24,10 +24,22 @@ from collector.schema.names import Holds
 from collector.schema.scalars import Day, Duration, Name, Path, Paths, Reason, unique
 from collector.schema.verdict import Shift
 
-__all__ = ["WITHOUT_KEYS", "Canonical", "Circumstances", "FieldBase", "Phrases", "utc_now"]
+__all__ = [
+    "WITHOUT_KEYS",
+    "Canonical",
+    "Circumstances",
+    "ColumnCheck",
+    "FieldBase",
+    "Phrases",
+    "utc_now",
+]
 
 Canonical = Callable[[Any], Scalar | None]
 """From a value of one of the kind's JSON types to its canonical form; ``None`` refuses it."""
+
+ColumnCheck = Callable[[Sequence[Any]], bool]
+"""Whether each value of a column is a canonical one; ``None`` is absence. All of them have the type
+that the kind's canonical values have."""
 
 Phrases = Mapping[str, Mapping[str, str]]
 """Key → language → phrase, with ``str.format`` fields."""
@@ -57,6 +69,8 @@ WITHOUT_KEYS: Circumstances = Circumstances(utc_now, _no_key)
 """For kinds that hash nothing: the system's clock, and no keys."""
 
 
+_MOST_KNOWN = 4096
+"""Values of a column that need not be looked at again."""
 _LATER = frozenset(["source", "also"])
 """Options that came after digests were written down: where they are not used, they are left out."""
 
@@ -129,6 +143,39 @@ class FieldBase(BaseModel):
             return result if result == value else None
 
         return stored
+
+    def stored_between(self, first: datetime, last: datetime) -> Canonical:
+        """Return the function that accepts values that were canonical at a moment between two."""
+        at_first, at_last = (
+            self.stored(Circumstances(lambda now=now: now, _no_key))  # type: ignore[misc]
+            for now in (first, last)
+        )
+
+        def stored(value: Any) -> Scalar | None:
+            result = at_first(value)
+            return at_last(value) if result is None else result
+
+        return stored
+
+    def column_check(self, first: datetime, last: datetime) -> ColumnCheck:
+        """Return the function that checks a column at once, to the effect of ``stored_between``.
+
+        A kind that knows a faster way than looking at each different value once may override it.
+        """
+        stored, known = self.stored_between(first, last), {None}
+
+        def check(values: Sequence[Any]) -> bool:
+            if known.issuperset(values):
+                return True
+            new = set(values) - known
+            if any(stored(value) is None for value in new):
+                return False
+            if len(known) > _MOST_KNOWN:
+                known.intersection_update({None})
+            known.update(new)
+            return True
+
+        return check
 
     def recognised(self) -> Canonical:
         """Return the function that accepts canonical values, at whatever time they were stored."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Context, Decimal
 from random import Random
@@ -16,6 +16,7 @@ from collector.schema.kinds.base import (
     WITHOUT_KEYS,
     Canonical,
     Circumstances,
+    ColumnCheck,
     FieldBase,
     Phrases,
 )
@@ -123,6 +124,19 @@ class IntegerField(_RangeField):
     def canonical(self, circumstances: Circumstances) -> Canonical:
         low, high, step = self.minimum, self.maximum, self.step
         return lambda value: value - value % step if low <= value <= high else None
+
+    def column_check(self, first: datetime, last: datetime) -> ColumnCheck:
+        """Check the ends, and that each number is a multiple."""
+        low, high, step = self.minimum, self.maximum, self.step
+
+        def check(values: Sequence[Any]) -> bool:
+            numbers = set(values) - {None}
+            if not numbers:
+                return True
+            is_within = low <= min(numbers) and max(numbers) <= high
+            return is_within and (step == 1 or not any(number % step for number in numbers))
+
+        return check
 
     def size(self) -> int:
         return (self.maximum - self.minimum) // self.step + 1

@@ -1,0 +1,136 @@
+"""Records as typed rows: NDJSON that a filter wrote, decoded once and checked column by column.
+
+A text is read only if it is, byte for byte, what its records are when they are written anew: so no
+member stands twice, in another order, under another name, or in another notation. Then each kind
+checks its column at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
+from functools import lru_cache, reduce
+from math import copysign
+from operator import or_
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec.structs import astuple
+
+from collector.contracts import Row
+from collector.filter.compile import Column, Plan
+from collector.filter.tolerant import FAILURES
+from collector.schema.kinds import ColumnCheck
+
+__all__ = ["NOT_AS_WRITTEN", "RecordColumns", "TypedRecords"]
+
+NOT_AS_WRITTEN = "the records are not written as a filter writes them"
+_TYPES: dict[str, set[type]] = {"TEXT": {str}, "INTEGER": {bool, int}, "REAL": {float}}
+"""The types of canonical values, by the type of their column."""
+_MAX_SPANS = 64
+_MINUS_ZERO = b":-0.0"
+_encode_lines = msgspec.json.Encoder().encode_lines
+
+
+class TypedRecords(NamedTuple):
+    """Records that were checked: as objects, as rows, and as NDJSON; ``counts`` are the numbers of
+    events that they stand for."""
+
+    records: list[Any]
+    rows: list[Row]
+    encoded: bytes
+    counts: tuple[int, ...]
+
+
+class RecordColumns:
+    """The columns of one plan's records."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._columns = plan.columns
+        self._decode = msgspec.json.Decoder(_record_type(plan)).decode_lines
+        self._has_fractions = any(column.field.column == "REAL" for column in plan.columns)
+        self._required = [column.index for column in plan.columns if column.required]
+        self._lasting: dict[str, ColumnCheck] = {}
+        self._checks_at = lru_cache(_MAX_SPANS)(self._checks)
+
+    def read(self, text: bytes, first: datetime, last: datetime) -> TypedRecords | str:
+        """Read NDJSON whose values were canonical at some moment between two; or return what is
+        wrong with it, in constants and names of the schema."""
+        records, encoded = None, b""
+        with suppress(*FAILURES):
+            records = self._decode(text)
+            encoded = bytes(_encode_lines(records))
+        if not records or encoded != text:
+            return NOT_AS_WRITTEN
+        rows: list[Row] = [*map(astuple, records)]
+        *columns, counts = zip(*rows, strict=True)
+        for column, check, values in zip(
+            self._columns, self._checks_at(first, last), columns, strict=True
+        ):
+            if not check(values):
+                return f"{column.name}: a value is none of its kind"
+        if self._has_fractions and _MINUS_ZERO in text and _has_minus_zero(rows):
+            return NOT_AS_WRITTEN
+        if any(None in columns[index] for index in self._required):
+            return "a record lacks a required field"
+        if all(None in values for values in columns) and _has_empty(rows):
+            return "a record has no field"
+        return TypedRecords(records, rows, encoded, counts)
+
+    def _checks(self, first: datetime, last: datetime) -> list[ColumnCheck]:
+        return [self._check(column, first, last) for column in self._columns]
+
+    def _check(self, column: Column, first: datetime, last: datetime) -> ColumnCheck:
+        if len(_types(column)) > 1:  # equal values may be of different types
+            return _each(column, first, last)
+        if column.memo is None:
+            return column.field.column_check(first, last)
+        if column.name not in self._lasting:  # the values depend on no time
+            self._lasting[column.name] = column.field.column_check(first, last)
+        return self._lasting[column.name]
+
+
+def _types(column: Column) -> set[type]:
+    """Return the types of a column's canonical values, which its kind reads too."""
+    return set() if column.withheld else _TYPES[column.field.column] & column.wire
+
+
+def _record_type(plan: Plan) -> type[msgspec.Struct]:
+    """Make the type of records: as ``admission.record_type``, with the types of values. Only
+    ``null`` is of a column that is withheld, and it is never written."""
+    return msgspec.defstruct(
+        "TypedRecord",
+        [
+            *((f"c{each.index}", reduce(or_, _types(each), None), None) for each in plan.columns),
+            ("count", int, 1),
+        ],
+        rename={f"c{column.index}": column.name for column in plan.columns},
+        tag_field="schema",
+        tag=plan.schema_id,
+        omit_defaults=True,
+        forbid_unknown_fields=True,
+        frozen=True,
+        gc=False,
+    )
+
+
+def _each(column: Column, first: datetime, last: datetime) -> ColumnCheck:
+    """Return the function that looks at each value of a column, and at its type."""
+    stored = column.field.stored_between(first, last)
+
+    def check(values: Sequence[Any]) -> bool:
+        return all(type(stored(value)) is type(value) for value in values if value is not None)
+
+    return check
+
+
+def _has_minus_zero(rows: list[Row]) -> bool:
+    """Return whether a number is a negative zero, which equals the one that a filter writes."""
+    numbers = (value for row in rows for value in row if type(value) is float and not value)
+    return any(copysign(1.0, number) < 0 for number in numbers)
+
+
+def _has_empty(rows: list[Row]) -> bool:
+    """Return whether a record has nothing but a count."""
+    return any(row.count(None) == len(row) - 1 for row in rows)
