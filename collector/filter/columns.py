@@ -7,10 +7,10 @@ checks its column at once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import datetime
-from functools import lru_cache, reduce
+from functools import reduce
 from math import copysign
 from operator import or_
 from typing import Any, NamedTuple
@@ -23,13 +23,15 @@ from collector.filter.compile import Column, Plan
 from collector.filter.tolerant import FAILURES
 from collector.schema.kinds import ColumnCheck
 
-__all__ = ["NOT_AS_WRITTEN", "RecordColumns", "TypedRecords"]
+__all__ = ["NOT_AS_WRITTEN", "Checks", "RecordColumns", "TypedRecords"]
 
 NOT_AS_WRITTEN = "the records are not written as a filter writes them"
 _TYPES: dict[str, set[type]] = {"TEXT": {str}, "INTEGER": {bool, int}, "REAL": {float}}
 """The types of canonical values, by the type of their column."""
-_MAX_SPANS = 64
+_MOST_KNOWN = 4096
+"""Values of a column that are remembered, besides those of one text."""
 _MINUS_ZERO = b":-0.0"
+Checks = Sequence[ColumnCheck]
 _encode_lines = msgspec.json.Encoder().encode_lines
 
 
@@ -44,19 +46,23 @@ class TypedRecords(NamedTuple):
 
 
 class RecordColumns:
-    """The columns of one plan's records."""
+    """The columns of one plan's records. ``lasting`` are the checks that remember values, by the
+    names of their fields, for all plans of a schema."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, lasting: dict[str, ColumnCheck]) -> None:
         self._columns = plan.columns
         self._decode = msgspec.json.Decoder(_record_type(plan)).decode_lines
         self._has_fractions = any(column.field.column == "REAL" for column in plan.columns)
         self._required = [column.index for column in plan.columns if column.required]
-        self._lasting: dict[str, ColumnCheck] = {}
-        self._checks_at = lru_cache(_MAX_SPANS)(self._checks)
+        self._lasting = lasting
 
-    def read(self, text: bytes, first: datetime, last: datetime) -> TypedRecords | str:
-        """Read NDJSON whose values were canonical at some moment between two; or return what is
-        wrong with it, in constants and names of the schema."""
+    def checks(self, first: datetime, last: datetime) -> Checks:
+        """Return the checks of all columns, for values that were canonical at some moment between
+        two."""
+        return [self._check(column, first, last) for column in self._columns]
+
+    def read(self, text: bytes, checks: Checks) -> TypedRecords | str:
+        """Read NDJSON; or return what is wrong with it, in constants and names of the schema."""
         records, encoded = None, b""
         with suppress(*FAILURES):
             records = self._decode(text)
@@ -65,9 +71,7 @@ class RecordColumns:
             return NOT_AS_WRITTEN
         rows: list[Row] = [*map(astuple, records)]
         *columns, counts = zip(*rows, strict=True)
-        for column, check, values in zip(
-            self._columns, self._checks_at(first, last), columns, strict=True
-        ):
+        for column, check, values in zip(self._columns, checks, columns, strict=True):
             if not check(values):
                 return f"{column.name}: a value is none of its kind"
         if self._has_fractions and _MINUS_ZERO in text and _has_minus_zero(rows):
@@ -78,16 +82,13 @@ class RecordColumns:
             return "a record has no field"
         return TypedRecords(records, rows, encoded, counts)
 
-    def _checks(self, first: datetime, last: datetime) -> list[ColumnCheck]:
-        return [self._check(column, first, last) for column in self._columns]
-
     def _check(self, column: Column, first: datetime, last: datetime) -> ColumnCheck:
         if len(_types(column)) > 1:  # equal values may be of different types
             return _each(column, first, last)
-        if column.memo is None:
+        if not column.field.remembers:
             return column.field.column_check(first, last)
-        if column.name not in self._lasting:  # the values depend on no time
-            self._lasting[column.name] = column.field.column_check(first, last)
+        if column.name not in self._lasting:
+            self._lasting[column.name] = _remembering(column.field.column_check(first, last))
         return self._lasting[column.name]
 
 
@@ -119,10 +120,28 @@ def _each(column: Column, first: datetime, last: datetime) -> ColumnCheck:
     """Return the function that looks at each value of a column, and at its type."""
     stored = column.field.stored_between(first, last)
 
-    def check(values: Sequence[Any]) -> bool:
+    def check(values: Collection[Any]) -> bool:
         return all(type(stored(value)) is type(value) for value in values if value is not None)
 
     return check
+
+
+def _remembering(check: ColumnCheck) -> ColumnCheck:
+    """Return the function that checks the values of a column which it has not seen yet."""
+    known: set[Any] = {None}
+
+    def check_new(values: Collection[Any]) -> bool:
+        if known.issuperset(values):
+            return True
+        new = set(values) - known
+        if not check(new):
+            return False
+        if len(known) > _MOST_KNOWN:
+            known.intersection_update({None})
+        known.update(new)
+        return True
+
+    return check_new
 
 
 def _has_minus_zero(rows: list[Row]) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from io import BytesIO
 from traceback import clear_frames
@@ -26,7 +25,7 @@ from collector.contracts import (
     Tally,
 )
 from collector.errors import RecheckError
-from collector.filter.columns import NOT_AS_WRITTEN, RecordColumns
+from collector.filter.columns import NOT_AS_WRITTEN, Checks, RecordColumns
 from collector.filter.compile import compile_plan
 from collector.filter.sdk_records import (
     AHEAD,
@@ -37,6 +36,7 @@ from collector.filter.sdk_records import (
     OLDEST,
     parse_minute,
 )
+from collector.schema.kinds import ColumnCheck
 from collector.schema.kinds.base import WITHOUT_KEYS, utc_now
 from collector.schema.model import Schema
 
@@ -55,6 +55,7 @@ _MOST_VALUE = 1 << 12
 _DELAY = timedelta(minutes=5)
 """How long a request may take from the minute in which it was received to the check."""
 _MOST_CACHED = 64
+_NOT_GRANTED = "the purposes are none that can be granted"
 _WRONG: frozenset[Drop] = frozenset(["wrong_type", "invalid_value"])
 _Name = TypeVar("_Name", bound=str)
 
@@ -67,15 +68,27 @@ class _Grant(NamedTuple):
     drops: Mapping[str, Collection[Drop]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Span:
-    """The moments at which records of a minute may have been filtered. Other minutes than those
-    ``is_present`` are of records that an SDK sent, whose counts are powers of two."""
+class _Span(NamedTuple):
+    """The moments at which records of a minute may have been filtered, and the checks of their
+    columns by grant. Other minutes than those ``is_present`` are of records that an SDK sent, whose
+    counts are powers of two."""
 
     received: str
     first: datetime
     last: datetime
     is_present: bool
+    checks: dict[Granted, Checks]
+
+
+class _Present(NamedTuple):
+    """A minute of our clock with its spans; the grants are of all minutes with the same days, which
+    are that of the check and that on which the request began."""
+
+    start: datetime
+    end: datetime
+    days: tuple[date, date]
+    grants: dict[Granted, _Grant]
+    spans: dict[str, _Span]
 
 
 class Recheck:
@@ -98,8 +111,8 @@ class Recheck:
         self._keep_rows = keep_rows
         self._now = now
         self._piece = max(_PIECE, _MOST_VALUE * (len(schema.fields) + 1))
-        self._grants: dict[tuple[object, Granted], _Grant] = {}
-        self._spans: dict[tuple[datetime, str], _Span] = {}
+        self._latest = _minute(now(), None)
+        self._lasting: dict[str, ColumnCheck] = {}
 
     def __repr__(self) -> str:
         return f"<Recheck of {self._schema.id}>"
@@ -117,69 +130,58 @@ class Recheck:
             raise
 
     def _checked(self, batch: PendingBatch) -> PendingBatch:
-        now, payload = self._now(), batch.payload
-        _demand(batch.layout == self._schema.layout, "the layout is not the schema's")
+        payload, layout = batch.payload, self._schema.layout
+        _demand(batch.layout == layout, "the layout is not the schema's")
         _demand(batch.is_part is False, "a filter makes no parts")
         _demand(type(payload) is bytes and len(payload) <= MOST_BYTES, "the payload is too long")
-        span = self._span(batch.received, now)
-        grant = self._grant(batch.granted, now)
+        present = self._present()
+        span = _span(batch.received, present)
+        grant = self._grant(batch.granted, present)
         tally = _checked_tally(batch.tally, grant.drops)
         _demand(tally.bytes_out == len(payload), "the bytes are not those of the records")
+        checks = span.checks.get(grant.granted)
+        if checks is None:
+            checks = grant.columns.checks(span.first, span.last)
+            span.checks[grant.granted] = checks
         rows: list[Row] | None = None
         if self._keep_rows and len(payload) <= _MOST_ROW_BYTES:
             rows = []
-        payload, events = self._records(payload, grant.columns, span, rows)
-        _demand(tally.admitted == events, "the records are not those that were counted")
-        layout = self._schema.layout
-        return PendingBatch(layout, span.received, payload, tally, grant.granted, rows=rows)
-
-    def _records(
-        self, payload: bytes, columns: RecordColumns, span: _Span, rows: list[Row] | None
-    ) -> tuple[bytes, int]:
-        """Return records in an encoding of our own, and the number of events that they stand for;
-        add them to ``rows``."""
         own, events = BytesIO(), 0
         for piece in _pieces(payload, self._piece):
-            found = columns.read(piece, span.first, span.last)
+            found = grant.columns.read(piece, checks)
             if isinstance(found, str):
                 raise RecheckError(found)
-            _check_counts(found.counts, span)
-            events += sum(found.counts)
+            events += _events(found.counts, span)
             own.write(found.encoded)
             if rows is not None:
                 rows += found.rows
-        return own.getvalue(), events
+        _demand(tally.admitted == events, "the records are not those that were counted")
+        return PendingBatch(layout, span.received, own.getvalue(), tally, grant.granted, rows=rows)
 
-    def _grant(self, purposes: Granted, now: datetime) -> _Grant:
+    def _present(self) -> _Present:
+        now, latest = self._now(), self._latest
+        if not latest.start <= now < latest.end:
+            latest = self._latest = _minute(now, latest)
+        return latest
+
+    def _grant(self, purposes: Granted, present: _Present) -> _Grant:
         """Return the grant of a batch: what is left of the filter's when optional purposes are
         refused."""
-        is_known = purposes is None or (
+        is_bounded = purposes is None or (
             type(purposes) is tuple
             and len(purposes) <= len(self._schema.purposes)
             and all(type(name) is str for name in purposes)
         )
-        _demand(is_known, "the purposes are none that can be granted")
-        days = (now - _DELAY).date(), now.date()
-        found = self._grants.get((days, purposes))
-        if found is None:
-            refused = () if purposes is None else {*self._schema.optional}.difference(purposes)
-            within = granted(self._schema, refused, self._purposes)
-            _demand(within == purposes, "the purposes are none that can be granted")
-            if len(self._grants) >= _MOST_CACHED:
-                self._grants.clear()
-            found = self._grants[days, within] = _make_grant(self._schema, within, days)
-        return found
-
-    def _span(self, received: str, now: datetime) -> _Span:
-        """Return the span of a minute, if records may be of it."""
-        minute = now.replace(second=0, microsecond=0)
-        is_text = type(received) is str and len(received) == len("2026-01-01T00:00:00Z")
-        _demand(is_text, "the minute is none")
-        found = self._spans.get((minute, received))
-        if found is None:
-            if len(self._spans) >= _MOST_CACHED:
-                self._spans.clear()
-            found = self._spans[minute, received] = _make_span(received, minute)
+        _demand(is_bounded, _NOT_GRANTED)
+        grants = present.grants
+        if purposes in grants:
+            return grants[purposes]
+        refused = () if purposes is None else {*self._schema.optional}.difference(purposes)
+        within = granted(self._schema, refused, self._purposes)
+        _demand(within == purposes, _NOT_GRANTED)
+        found = _make_grant(self._schema, within, present.days, self._lasting)
+        if len(grants) < _MOST_CACHED:
+            grants[within] = found
         return found
 
 
@@ -189,7 +191,20 @@ def _demand(holds: bool, otherwise: str) -> None:
         raise RecheckError(otherwise)
 
 
-def _make_grant(schema: Schema, purposes: Granted, days: tuple[date, date]) -> _Grant:
+def _minute(now: datetime, latest: _Present | None) -> _Present:
+    """Return the minute of a moment; it shares the grants of the latest one if it can."""
+    start = now.replace(second=0, microsecond=0)
+    days = (start - _DELAY).date(), start.date()
+    grants = latest.grants if latest is not None and latest.days == days else {}
+    return _Present(start, start + timedelta(minutes=1), days, grants, {})
+
+
+def _make_grant(
+    schema: Schema,
+    purposes: Granted,
+    days: tuple[date, date],
+    lasting: dict[str, ColumnCheck],
+) -> _Grant:
     """Make a grant. A field that ends between the days of the request and of the check may be
     there, and may be dropped."""
     plans = [compile_plan(schema, purposes, day, WITHOUT_KEYS) for day in days]
@@ -201,7 +216,19 @@ def _make_grant(schema: Schema, purposes: Granted, days: tuple[date, date]) -> _
         }
         for before, after in zip(plans[0].columns, plans[1].columns, strict=True)
     }
-    return _Grant(purposes, RecordColumns(plans[0]), drops)
+    return _Grant(purposes, RecordColumns(plans[0], lasting), drops)
+
+
+def _span(received: str, present: _Present) -> _Span:
+    """Return the span of a minute, if records may be of it."""
+    is_text = type(received) is str and len(received) == len("2026-01-01T00:00:00Z")
+    _demand(is_text, "the minute is none")
+    found = present.spans.get(received)
+    if found is None:
+        found = _make_span(received, present.start)
+        if len(present.spans) < _MOST_CACHED:
+            present.spans[received] = found
+    return found
 
 
 def _make_span(received: str, present: datetime) -> _Span:
@@ -217,7 +244,7 @@ def _make_span(received: str, present: datetime) -> _Span:
     last = minute + (HOUR_SPAN if is_hour else MINUTE_SPAN)
     if is_present:
         last = max(last, present + MINUTE_SPAN)
-    return _Span(received, minute, last, is_present)
+    return _Span(received, minute, last, is_present, {})
 
 
 def _pieces(payload: bytes, size: int) -> Iterator[bytes]:
@@ -230,19 +257,21 @@ def _pieces(payload: bytes, size: int) -> Iterator[bytes]:
         at = end
 
 
-def _check_counts(counts: tuple[int, ...], span: _Span) -> None:
+def _events(counts: tuple[int, ...], span: _Span) -> int:
+    """Return the number of events that records stand for."""
     is_bounded = min(counts) >= 1 and max(counts) <= MAX_TIMES
     _demand(is_bounded, "a record stands for no number of events that it may")
     if not span.is_present:
         is_told = all(count & (count - 1) == 0 for count in counts)
         _demand(is_told, "a record of an SDK stands for no power of two")
+    return sum(counts)
 
 
 def _checked_tally(tally: Tally, drops: Mapping[str, Collection[Drop]]) -> Tally:
     """Return a tally of our own with the same counts, if they conserve and are in their bounds."""
     received, admitted, dropped = tally.received, tally.admitted, tally.dropped
-    sizes = (received, admitted, tally.bytes_in, tally.bytes_out)
-    _demand(all(_is_count(number, _MOST_COUNT) for number in sizes), "a count is none")
+    for number in (received, admitted, tally.bytes_in, tally.bytes_out):
+        _demand(_is_count(number, _MOST_COUNT), "a count is none")
     rejected = _counts(tally.rejected, REJECTIONS, received)
     content = _counts(tally.content, CATEGORIES, received)
     is_listed = type(dropped) is dict and drops.keys() >= dropped.keys()

@@ -281,7 +281,7 @@ class SdkRecordFilter:
         """Make the function that accepts values as of a moment between the two."""
         if column.memo is None:
             return column.field.stored_between(first, last)
-        if column.name not in self._memos:  # the values depend on no time
+        if column.name not in self._memos:  # texts that repeat are timeless
             self._memos[column.name] = Memo(column.field.stored_between(first, last))
         return self._memos[column.name]
 

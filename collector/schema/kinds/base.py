@@ -9,7 +9,7 @@ coarser variants, and generated options and values for tests.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random
@@ -37,7 +37,7 @@ __all__ = [
 Canonical = Callable[[Any], Scalar | None]
 """From a value of one of the kind's JSON types to its canonical form; ``None`` refuses it."""
 
-ColumnCheck = Callable[[Sequence[Any]], bool]
+ColumnCheck = Callable[[Collection[Any]], bool]
 """Whether each value of a column is a canonical one; ``None`` is absence. All of them have the type
 that the kind's canonical values have."""
 
@@ -69,8 +69,6 @@ WITHOUT_KEYS: Circumstances = Circumstances(utc_now, _no_key)
 """For kinds that hash nothing: the system's clock, and no keys."""
 
 
-_MOST_KNOWN = 4096
-"""Values of a column that need not be looked at again."""
 _LATER = frozenset(["source", "also"])
 """Options that came after digests were written down: where they are not used, they are left out."""
 
@@ -100,6 +98,9 @@ class FieldBase(BaseModel):
     """The SQLite type of the canonical value."""
     repeats: ClassVar[bool] = False
     """Whether few texts make up most of the traffic, so that caching them pays."""
+    remembers: ClassVar[bool] = False
+    """Whether values that were canonical once need not be looked at again: it does not depend on
+    the time, and to look at them takes longer than to find them among some thousand others."""
     holds: ClassVar[Holds] = "text"
     """Which contents values of the kind can carry, whatever its options."""
     pseudonymous: ClassVar[bool] = False
@@ -160,22 +161,10 @@ class FieldBase(BaseModel):
     def column_check(self, first: datetime, last: datetime) -> ColumnCheck:
         """Return the function that checks a column at once, to the effect of ``stored_between``.
 
-        A kind that knows a faster way than looking at each different value once may override it.
+        A kind that knows a faster way than to look at each different value may override it.
         """
-        stored, known = self.stored_between(first, last), {None}
-
-        def check(values: Sequence[Any]) -> bool:
-            if known.issuperset(values):
-                return True
-            new = set(values) - known
-            if any(stored(value) is None for value in new):
-                return False
-            if len(known) > _MOST_KNOWN:
-                known.intersection_update({None})
-            known.update(new)
-            return True
-
-        return check
+        stored = self.stored_between(first, last)
+        return lambda values: all(stored(value) is not None for value in set(values) - {None})
 
     def recognised(self) -> Canonical:
         """Return the function that accepts canonical values, at whatever time they were stored."""

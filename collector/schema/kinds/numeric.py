@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from decimal import Context, Decimal
 from random import Random
@@ -129,7 +129,7 @@ class IntegerField(_RangeField):
         """Check the ends, and that each number is a multiple."""
         low, high, step = self.minimum, self.maximum, self.step
 
-        def check(values: Sequence[Any]) -> bool:
+        def check(values: Collection[Any]) -> bool:
             numbers = set(values) - {None}
             if not numbers:
                 return True
@@ -169,6 +169,7 @@ class NumberField(_RangeField):
         (-0.3, 0.3, 0.3),
     )
     wire: ClassVar[frozenset[type]] = frozenset({int, float})
+    remembers = True
     holds: ClassVar[Holds] = "count"
     column = "REAL"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta, timezone
 from random import Random
@@ -102,7 +102,7 @@ class TimeField(FieldBase):
         matches = re.compile(f"{DATE_PATTERN}T{_TIME_PATTERNS[self.precision]}Z").fullmatch
         low, high = self._window(first, last)
 
-        def check(values: Sequence[Any]) -> bool:
+        def check(values: Collection[Any]) -> bool:
             texts = set(values) - {None}
             if not texts:
                 return True
