@@ -8,12 +8,11 @@ checks its column at once.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from datetime import datetime
 from functools import reduce
 from math import copysign
 from operator import or_
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 from msgspec.structs import astuple
@@ -31,7 +30,8 @@ _TYPES: dict[str, set[type]] = {"TEXT": {str}, "INTEGER": {bool, int}, "REAL": {
 _MOST_KNOWN = 4096
 """Values of a column that are remembered, besides those of one text."""
 _MINUS_ZERO = b":-0.0"
-Checks = Sequence[ColumnCheck]
+Checks = Sequence[tuple[int, str, ColumnCheck]]
+"""Columns by number and name, with their checks."""
 _encode_lines = msgspec.json.Encoder().encode_lines
 
 
@@ -50,30 +50,36 @@ class RecordColumns:
     names of their fields, for all plans of a schema."""
 
     def __init__(self, plan: Plan, lasting: dict[str, ColumnCheck]) -> None:
-        self._columns = plan.columns
         self._decode = msgspec.json.Decoder(_record_type(plan)).decode_lines
+        self._checked = [
+            column for column in plan.columns if not column.withheld and not _closed_list(column)
+        ]
         self._has_fractions = any(column.field.column == "REAL" for column in plan.columns)
         self._required = [column.index for column in plan.columns if column.required]
         self._lasting = lasting
 
     def checks(self, first: datetime, last: datetime) -> Checks:
-        """Return the checks of all columns, for values that were canonical at some moment between
-        two."""
-        return [self._check(column, first, last) for column in self._columns]
+        """Return the checks of columns, for values that were canonical at some moment between two.
+        Closed lists need none: the decoder knows them."""
+        return [
+            (column.index, column.name, self._check(column, first, last))
+            for column in self._checked
+        ]
 
     def read(self, text: bytes, checks: Checks) -> TypedRecords | str:
         """Read NDJSON; or return what is wrong with it, in constants and names of the schema."""
-        records, encoded = None, b""
-        with suppress(*FAILURES):
+        try:
             records = self._decode(text)
-            encoded = bytes(_encode_lines(records))
+            encoded: bytes = _encode_lines(records)
+        except FAILURES:
+            return NOT_AS_WRITTEN
         if not records or encoded != text:
             return NOT_AS_WRITTEN
         rows: list[Row] = [*map(astuple, records)]
         *columns, counts = zip(*rows, strict=True)
-        for column, check, values in zip(self._columns, checks, columns, strict=True):
-            if not check(values):
-                return f"{column.name}: a value is none of its kind"
+        for index, name, check in checks:
+            if not check(columns[index]):
+                return f"{name}: a value is none of its kind"
         if self._has_fractions and _MINUS_ZERO in text and _has_minus_zero(rows):
             return NOT_AS_WRITTEN
         if any(None in columns[index] for index in self._required):
@@ -94,18 +100,30 @@ class RecordColumns:
 
 def _types(column: Column) -> set[type]:
     """Return the types of a column's canonical values, which its kind reads too."""
-    return set() if column.withheld else _TYPES[column.field.column] & column.wire
+    return _TYPES[column.field.column] & column.wire
+
+
+def _closed_list(column: Column) -> tuple[str, ...]:
+    """Return the canonical values of a column, if they are a list of texts."""
+    listed = column.field.value_schema().get("enum", ()) if column.field.remembers else ()
+    return tuple(listed) if all(type(value) is str for value in listed) else ()
+
+
+def _value_type(column: Column) -> Any:
+    """Return the type of a column's members: only ``null``, which is never written, if it is
+    withheld."""
+    if column.withheld:
+        return None
+    closed = _closed_list(column)
+    return Literal[closed] | None if closed else reduce(or_, _types(column), None)
 
 
 def _record_type(plan: Plan) -> type[msgspec.Struct]:
-    """Make the type of records: as ``admission.record_type``, with the types of values. Only
-    ``null`` is of a column that is withheld, and it is never written."""
+    """Make the type of records: as ``admission.record_type``, with the types of values."""
+    columns = [(f"c{column.index}", _value_type(column), None) for column in plan.columns]
     return msgspec.defstruct(
         "TypedRecord",
-        [
-            *((f"c{each.index}", reduce(or_, _types(each), None), None) for each in plan.columns),
-            ("count", int, 1),
-        ],
+        [*columns, ("count", int, 1)],
         rename={f"c{column.index}": column.name for column in plan.columns},
         tag_field="schema",
         tag=plan.schema_id,

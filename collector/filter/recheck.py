@@ -8,11 +8,11 @@ which is the one that the filter writes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import date, datetime, timedelta
 from io import BytesIO
 from traceback import clear_frames
-from typing import NamedTuple, TypeVar, cast
+from typing import NamedTuple, TypeVar
 
 from collector.consent import granted
 from collector.contracts import (
@@ -25,7 +25,7 @@ from collector.contracts import (
     Tally,
 )
 from collector.errors import RecheckError
-from collector.filter.columns import NOT_AS_WRITTEN, Checks, RecordColumns
+from collector.filter.columns import NOT_AS_WRITTEN, Checks, RecordColumns, TypedRecords
 from collector.filter.compile import compile_plan
 from collector.filter.sdk_records import (
     AHEAD,
@@ -36,6 +36,7 @@ from collector.filter.sdk_records import (
     OLDEST,
     parse_minute,
 )
+from collector.filter.text import PIECE, pieces
 from collector.schema.kinds import ColumnCheck
 from collector.schema.kinds.base import WITHOUT_KEYS, utc_now
 from collector.schema.model import Schema
@@ -48,10 +49,8 @@ _MOST_ROW_BYTES = 4 << 20
 """The most bytes of a batch whose rows are kept: larger ones are divided when they are stored."""
 _MOST_COUNT = 1 << 40
 """The most that anything is counted: more than any request can hold."""
-_PIECE = 1 << 17
-"""Bytes of records that are decoded at once;"""
 _MOST_VALUE = 1 << 12
-"""and the most of one value, where a record has so many fields that it is longer."""
+"""The most bytes of one value: a record of very many fields may be longer than a piece of text."""
 _DELAY = timedelta(minutes=5)
 """How long a request may take from the minute in which it was received to the check."""
 _MOST_CACHED = 64
@@ -110,7 +109,7 @@ class Recheck:
         self._purposes = granted(schema, (), None if purposes is None else tuple(purposes))
         self._keep_rows = keep_rows
         self._now = now
-        self._piece = max(_PIECE, _MOST_VALUE * (len(schema.fields) + 1))
+        self._piece = max(PIECE, _MOST_VALUE * (len(schema.fields) + 1))
         self._latest = _minute(now(), None)
         self._lasting: dict[str, ColumnCheck] = {}
 
@@ -137,7 +136,8 @@ class Recheck:
         present = self._present()
         span = _span(batch.received, present)
         grant = self._grant(batch.granted, present)
-        tally = _checked_tally(batch.tally, grant.drops)
+        tally = batch.tally
+        _check_tally(tally, grant.drops)
         _demand(tally.bytes_out == len(payload), "the bytes are not those of the records")
         checks = span.checks.get(grant.granted)
         if checks is None:
@@ -147,10 +147,9 @@ class Recheck:
         if self._keep_rows and len(payload) <= _MOST_ROW_BYTES:
             rows = []
         own, events = BytesIO(), 0
-        for piece in _pieces(payload, self._piece):
-            found = grant.columns.read(piece, checks)
-            if isinstance(found, str):
-                raise RecheckError(found)
+        for piece in pieces(payload, self._piece):
+            _demand(len(piece) <= self._piece, NOT_AS_WRITTEN)
+            found = _read(piece, grant.columns, checks)
             events += _events(found.counts, span)
             own.write(found.encoded)
             if rows is not None:
@@ -247,14 +246,11 @@ def _make_span(received: str, present: datetime) -> _Span:
     return _Span(received, minute, last, is_present, {})
 
 
-def _pieces(payload: bytes, size: int) -> Iterator[bytes]:
-    """Yield pieces of whole lines, none of them longer."""
-    at = 0
-    while at < len(payload):
-        end = payload.rfind(b"\n", at, at + size) + 1
-        _demand(end > 0, NOT_AS_WRITTEN)
-        yield payload if end - at == len(payload) else payload[at:end]
-        at = end
+def _read(piece: bytes, columns: RecordColumns, checks: Checks) -> TypedRecords:
+    found = columns.read(piece, checks)
+    if isinstance(found, str):
+        raise RecheckError(found)
+    return found
 
 
 def _events(counts: tuple[int, ...], span: _Span) -> int:
@@ -267,31 +263,28 @@ def _events(counts: tuple[int, ...], span: _Span) -> int:
     return sum(counts)
 
 
-def _checked_tally(tally: Tally, drops: Mapping[str, Collection[Drop]]) -> Tally:
-    """Return a tally of our own with the same counts, if they conserve and are in their bounds."""
+def _check_tally(tally: Tally, drops: Mapping[str, Collection[Drop]]) -> None:
+    """Raise ``RecheckError`` unless the counts conserve and are in their bounds."""
     received, admitted, dropped = tally.received, tally.admitted, tally.dropped
     for number in (received, admitted, tally.bytes_in, tally.bytes_out):
         _demand(_is_count(number, _MOST_COUNT), "a count is none")
-    rejected = _counts(tally.rejected, REJECTIONS, received)
-    content = _counts(tally.content, CATEGORIES, received)
+    _check_counts(tally.rejected, REJECTIONS, received)
+    _check_counts(tally.content, CATEGORIES, received)
     is_listed = type(dropped) is dict and drops.keys() >= dropped.keys()
     _demand(is_listed, "a field that was dropped is not listed")
-    own = {name: _counts(reasons, drops[name], received) for name, reasons in dropped.items()}
-    is_once = all(sum(reasons.values()) <= received for reasons in own.values())
-    _demand(is_once, "a field was dropped more often than events were received")
-    _demand(received == admitted + sum(rejected.values()), "the counts do not add up")
-    return Tally(received, admitted, rejected, own, content, tally.bytes_in, tally.bytes_out)
+    for name, reasons in dropped.items():
+        _check_counts(reasons, drops[name], received)
+        is_once = reasons.total() <= received
+        _demand(is_once, "a field was dropped more often than events were received")
+    _demand(received == admitted + tally.rejected.total(), "the counts do not add up")
 
 
-def _counts(found: object, names: Collection[_Name], most: int) -> Counter[_Name]:
-    """Return counts of some names, each of which is no more than ``most``."""
-    are_listed = (
-        isinstance(found, dict)
-        and len(found) <= len(names)
-        and all(name in names and _is_count(times, most) for name, times in found.items())
-    )
-    _demand(are_listed, "a count is none, or of nothing that is listed")
-    return Counter(cast("dict[_Name, int]", found))
+def _check_counts(found: Counter[_Name], names: Collection[_Name], most: int) -> None:
+    """Raise ``RecheckError`` unless these are counts of some names, each no more than ``most``."""
+    _demand(type(found) is Counter and len(found) <= len(names), "counts are of nothing listed")
+    for name, times in found.items():
+        _demand(name in names, "a count is of nothing that is listed")
+        _demand(_is_count(times, most), "a count is none")
 
 
 def _is_count(number: object, most: int) -> bool:
