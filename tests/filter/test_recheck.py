@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector import Filter, InputError, Schema, load_schema
-from collector.contracts import Batch, PendingBatch, Tally, to_minute
+from collector.contracts import Batch, PendingBatch, Signal, Tally, to_minute
 from collector.errors import RecheckError
-from collector.filter.recheck import Recheck
+from collector.filter.columns import NOT_AS_WRITTEN
+from collector.filter.recheck import MOST_BYTES, Recheck
 from collector.filter.stored import read
+from collector.spool.write_queue import JoinedBatches
 from collector.testing import lines, schemas
 from collector.testing.documents import PURPOSES
 from collector.testing.laws import fixed_key as key
 from collector.testing.values import junk, scalars
+from tests.filter import otlp_bodies
+from tests.filter.test_laws import changed
 from tests.filter.test_sdk_records import bodies
-from tests.filter.traces import CANARY
+from tests.filter.traces import CANARY, mentions, told_by
+from tests.schema.make import field
 
 NOW = datetime(2026, 6, 1, 12, 30, 29, 5, tzinfo=UTC)
 MINUTE = "2026-06-01T12:30:00Z"
@@ -52,13 +58,13 @@ LINE = b'{"schema":"conferencing/1.0.0","client.address":"203.0.113.7","os.type"
 CHECK = Recheck(CONFERENCING, now=lambda: NOW)
 
 
-def pending(payload: bytes = LINE, received: str = MINUTE, **counts: Any) -> PendingBatch:
+def pending(payload: bytes = LINE, minute: str = MINUTE, **counts: Any) -> PendingBatch:
     """A batch of some lines, each of which stands for one event."""
     number = payload.count(b"\n")
     tally = Tally(number, number, bytes_in=5, bytes_out=len(payload))
     for name, count in counts.items():
         setattr(tally, name, count)
-    return PendingBatch(CONFERENCING.layout, received, payload, tally)
+    return PendingBatch(CONFERENCING.layout, minute, payload, tally)
 
 
 def refusal(batch: PendingBatch, check: Recheck = CHECK) -> RecheckError:
@@ -255,3 +261,389 @@ def test_what_passes_is_valid_under_the_shipped_schemas(name: str, data: st.Data
         except RecheckError:
             continue
         assert is_valid(found, schema)
+
+
+def test_batches_that_were_joined_come_back() -> None:
+    """Pieces of one request are one batch; so are the body's records of one minute."""
+    events = b'{"ip":"192.0.2.1","os":{"type":"linux"}}\n{"ip":5,"chat":1}\n'
+    pieces = [*of_events(CONFERENCING, events, None), *of_events(CONFERENCING, events, None)]
+    joined = JoinedBatches()
+    for piece in pieces:
+        joined.add(piece)
+    (batch,) = joined.close()
+    stays(batch, CONFERENCING, None)
+    assert batch.tally.received == 4
+
+
+@some
+@given(st.data(), schemas(), st.sampled_from(otlp_bodies.SIGNALS), granted)
+def test_batches_of_otlp_come_back(
+    data: st.DataObject, schema: Schema, signal: Signal, purposes: Any
+) -> None:
+    """Of which identical records are one, with any number."""
+    body = data.draw(otlp_bodies.bodies(schema, signal)).SerializeToString()
+    for found in made(schema, purposes).admit_by_grant(signal, body, protobuf=True):
+        batch = PendingBatch(schema.layout, MINUTE, found.encode(), found.tally, found.granted)
+        stays(batch, schema, purposes)
+
+
+# -- what is refused ------------------------------------------------------------------------------
+
+
+_SCHEMA = b'{"schema":"conferencing/1.0.0"'
+_PAYLOADS = {
+    "no JSON": b"{\n",
+    "no objects": b"[]\n5\nnull\n",
+    "no end of line": LINE[:-1],
+    "a blank line": LINE + b"\n",
+    "a blank": LINE.replace(b",", b", "),
+    "a carriage return": LINE.replace(b"\n", b"\r\n"),
+    "two on a line": LINE[:-1] + LINE,
+    "one on two lines": LINE.replace(b",", b",\n"),
+    "another order": _SCHEMA + b',"os.type":"linux","client.address":"203.0.113.7"}\n',
+    "the schema last": b'{"os.type":"linux","schema":"conferencing/1.0.0"}\n',
+    "a member twice": _SCHEMA + b',"os.type":"linux","os.type":"linux"}\n',
+    "an unlisted member": _SCHEMA + b',"os.type":"linux","secret":"a"}\n',
+    "the minute": LINE.replace(b"}", b',"received":"2026-06-01T12:30:00Z"}'),
+    "content": _SCHEMA + b',"os.type":"linux","chat":"hello"}\n',
+    "null": _SCHEMA + b',"client.address":null,"os.type":"linux"}\n',
+    "no schema": b'{"os.type":"linux"}\n',
+    "another schema": LINE.replace(b"1.0.0", b"1.0.1"),
+    "a schema of another type": LINE.replace(b'"conferencing/1.0.0"', b"5"),
+    "no field": _SCHEMA + b"}\n",
+    "no field but a count": _SCHEMA + b',"count":2}\n',
+    "a count of one": LINE.replace(b"}", b',"count":1}'),
+    "a count of none": LINE.replace(b"}", b',"count":0}'),
+    "a negative count": LINE.replace(b"}", b',"count":-1}'),
+    "a count that is a fraction": LINE.replace(b"}", b',"count":2.0}'),
+    "a great count": LINE.replace(b"}", b',"count":1000001}'),
+    "an escaped letter": LINE.replace(b"linux", b"\\u006cinux"),
+    "an alias": LINE.replace(b"linux", b"Linux"),
+    "another type": LINE.replace(b'"linux"', b"true"),
+    "a list": LINE.replace(b'"linux"', b'["linux"]'),
+    "an object": LINE.replace(b'"linux"', b'{"a":"linux"}'),
+    "another spelling": LINE.replace(b"203.0.113.7", b"2001:DB8::7"),
+    "a multicast address": LINE.replace(b"203.0.113.7", b"224.0.0.1"),
+    "a link-local address": LINE.replace(b"203.0.113.7", b"169.254.0.1"),
+    "a zero in front": LINE.replace(b"203.0.113.7", b"203.0.113.07"),
+    "digits of others": LINE.replace(b"203", "٢٠٣".encode()),
+    "a NUL": LINE.replace(b"203.0.113.7", b"203.0.113.7\\u0000"),
+    "half a character": LINE.replace(b"203.0.113.7", b"203.0.113.7\xc3"),
+    "a lone surrogate": LINE.replace(b"203.0.113.7", b"\\ud800"),
+    "text": LINE.replace(b"linux", CANARY.encode()),
+    "the last of many": 3000 * LINE + LINE.replace(b"linux", CANARY.encode()),
+}
+
+
+_OF_RECORDS = {
+    NOT_AS_WRITTEN,
+    "client.address: a value is none of its kind",
+    "a record has no field",
+    "a record stands for no number of events that it may",
+}
+
+
+@pytest.mark.parametrize("name", _PAYLOADS)
+def test_payloads_that_no_filter_writes(name: str) -> None:
+    """Whatever the counts say; and the error says nothing of them."""
+    payload = _PAYLOADS[name]
+    for admitted in {1, 2, payload.count(b"\n")}:
+        error = refusal(pending(payload, received=admitted, admitted=admitted))
+        assert error.message in _OF_RECORDS
+        assert error.__context__ is None
+        assert not any(map(mentions, told_by(error)))
+
+
+_TALLIES: dict[str, dict[str, Any]] = {
+    "more received": {"received": 2},
+    "fewer received": {"received": 0},
+    "more admitted": {"received": 2, "admitted": 2},
+    "none admitted": {"received": 0, "admitted": 0},
+    "rejected besides": {"rejected": Counter(malformed=1)},
+    "rejected and given back": {"received": 1, "rejected": Counter(malformed=1, too_deep=-1)},
+    "rejected for no reason": {"received": 2, "rejected": Counter({CANARY: 1})},
+    "rejected as a fraction": {"received": 2, "rejected": Counter({"malformed": cast("int", 1.0)})},
+    "rejected in a list": {"received": 2, "rejected": ["malformed"]},
+    "very many": {"received": 2**41, "rejected": Counter(malformed=2**41 - 1)},
+    "very many bytes": {"bytes_in": 2**41},
+    "negative bytes": {"bytes_in": -1},
+    "bytes as a text": {"bytes_in": CANARY},
+    "more bytes": {"bytes_out": len(LINE) + 1},
+    "fewer bytes": {"bytes_out": 0},
+    "true": {"received": True, "admitted": True},
+    "a field of no schema": {"dropped": {CANARY: Counter(wrong_type=1)}},
+    "a field of no schema, never": {"dropped": {CANARY: Counter()}},
+    "a reason that there is not": {"dropped": {"os.type": Counter({CANARY: 1})}},
+    "a purpose that nobody refused": {"dropped": {"os.type": Counter(purpose_refused=1)}},
+    "a field that does not end": {"dropped": {"os.type": Counter(expired=1)}},
+    "a field twice": {"dropped": {"os.type": Counter(wrong_type=1, invalid_value=1)}},
+    "a field more often": {"dropped": {"os.type": Counter(wrong_type=2)}},
+    "dropped in a list": {"dropped": [CANARY]},
+    "content that there is not": {"content": Counter({CANARY: 1})},
+    "content more often": {"content": Counter(chat=2)},
+    "negative content": {"content": Counter(chat=-1)},
+}
+
+
+_OF_COUNTS = {
+    "a count is none",
+    "a count is of nothing that is listed",
+    "a field that was dropped is not listed",
+    "a field was dropped more often than events were received",
+    "counts are of nothing listed",
+    "the bytes are not those of the records",
+    "the counts do not add up",
+    "the records are not those that were counted",
+}
+
+
+@pytest.mark.parametrize("name", _TALLIES)
+def test_tallies_that_do_not_conserve(name: str) -> None:
+    """Nor may a count be of what is not listed."""
+    error = refusal(pending(**_TALLIES[name]))
+    assert error.message in _OF_COUNTS
+    assert not any(map(mentions, told_by(error)))
+
+
+@pytest.mark.parametrize(
+    "received",
+    [
+        *("", "now", CANARY, 5, None, b"2026-06-01T12:30:00Z", "2026-06-01T12:30:01Z"),
+        *("2026-06-01T12:30Z", "2026-06-01t12:30:00z", "2026-06-31T12:30:00Z", f"{MINUTE}\n"),
+        *("2026-06-01T12:36:00Z", "2027-06-01T12:30:00Z", "2026-06-01T11:24:00Z"),
+        *("2026-06-01T10:30:00Z", "2026-05-01T11:00:00Z", "0001-01-01T00:00:00Z"),
+    ],
+)
+def test_minutes_in_which_nothing_is_received(received: Any) -> None:
+    """Only the present one, and those that records of an SDK have."""
+    error = refusal(pending(minute=received))
+    assert not any(map(mentions, told_by(error)))
+
+
+@pytest.mark.parametrize(
+    ("received", "is_present"),
+    [
+        *(("2026-06-01T12:35:00Z", True), (MINUTE, True), ("2026-06-01T12:25:00Z", True)),
+        *(("2026-06-01T12:24:00Z", False), ("2026-06-01T11:30:00Z", False)),
+        *(("2026-06-01T11:25:00Z", False), ("2026-06-01T11:00:00Z", False)),
+        *(("2026-05-31T00:00:00Z", False), ("2026-05-01T12:00:00Z", False)),
+    ],
+)
+def test_records_of_earlier_minutes_are_of_an_sdk(received: str, is_present: bool) -> None:
+    """Which says powers of two, of how many events they are."""
+    three = replace(pending(LINE.replace(b"}", b',"count":3}')), received=received)
+    three = replace(three, tally=replace(three.tally, received=3, admitted=3))
+    four = replace(pending(LINE.replace(b"}", b',"count":4}')), received=received)
+    four = replace(four, tally=replace(four.tally, received=4, admitted=4))
+    assert CHECK.check(four) == four
+    if is_present:
+        assert CHECK.check(three) == three
+    else:
+        refusal(three)
+
+
+def test_purposes() -> None:
+    """Those of the filter, without optional ones that a person refused."""
+    needed = ("service_operations", "security")
+    batch = replace(pending(), granted=needed)
+    assert CHECK.check(batch) == batch
+    others: list[Any] = [needed[:1], needed[::-1], (*needed, CANARY), (), [*needed], 5, (5,), ([],)]
+    for purposes in others:
+        refusal(replace(pending(), granted=purposes))
+    refusal(replace(pending(), granted=(*needed, "capacity_planning")))  # which are all: `None`
+    of_needed = Recheck(CONFERENCING, purposes=needed, now=lambda: NOW)
+    assert of_needed.check(batch) == batch
+    refusal(pending(), of_needed)
+
+
+def test_fields_whose_purposes_are_refused() -> None:
+    """They are neither there nor dropped for another reason."""
+    line = _SCHEMA + b',"client.address":"203.0.113.7","os.name":"Fedora Linux"}\n'
+    assert CHECK.check(pending(line)).payload == line
+    needed = ("service_operations", "security")
+    refusal(replace(pending(line), granted=needed))
+    for reason in ("purpose_refused", "wrong_type"):
+        batch = pending(dropped={"os.name": Counter({reason: 1})})
+        batch = replace(batch, granted=needed)
+        if reason == "purpose_refused":
+            assert CHECK.check(batch) == batch
+        else:
+            refusal(batch)
+
+
+def test_the_layout_is_the_schemas() -> None:
+    """Of the same version, and the same digest; and a filter makes no parts."""
+    others: list[Any] = [shipped("web").layout, replace(CONFERENCING.layout, digest="0" * 64), None]
+    for layout in others:
+        refusal(replace(pending(), layout=layout))
+    refusal(replace(pending(), is_part=True))
+
+
+# -- kinds and days -------------------------------------------------------------------------------
+
+
+def with_field(kind: str, **options: Any) -> Schema:
+    """A schema with a field more."""
+    added = field(kind, **{"purposes": ["security"], **options})
+    return changed(CONFERENCING, {**CONFERENCING.fields, "f": added})
+
+
+def of_field(schema: Schema, value: str, received: str = MINUTE) -> PendingBatch:
+    line = LINE.replace(b"}", b',"f":' + value.encode() + b"}")
+    return replace(pending(line, received), layout=schema.layout)
+
+
+@pytest.mark.parametrize(
+    "value", ["-0.0", "1", "1e0", "1.50", "0.7", "3.0", '"1.0"', "true", "0.50"]
+)
+def test_numbers_have_one_notation(value: str) -> None:
+    """A negative zero equals the one that a filter writes, and is not it."""
+    schema = with_field("number", minimum=-1, maximum=2, step=0.5)
+    check = Recheck(schema, now=lambda: NOW)
+    for good in ("0.0", "1.0", "-0.5"):
+        assert check.check(of_field(schema, good)) == of_field(schema, good)
+    refusal(of_field(schema, value), check)
+
+
+@pytest.mark.parametrize("value", [str(2**64), "1" * 5000, "-7", "1.0", "8", "105"])
+def test_whole_numbers(value: str) -> None:
+    """Within the range, and in its steps."""
+    schema = with_field("integer", minimum=0, maximum=100, step=7)
+    check = Recheck(schema, now=lambda: NOW)
+    assert check.check(of_field(schema, "98")) == of_field(schema, "98")
+    refusal(of_field(schema, value), check)
+
+
+def test_times_lie_around_the_minute() -> None:
+    """From its beginning to now, or, for an SDK's records, in its hour."""
+    schema = with_field("time", within="10m")
+    check = Recheck(schema, now=lambda: NOW)
+
+    def is_taken(value: str, received: str) -> bool:
+        batch = of_field(schema, f'"{value}"', received)
+        with suppress(RecheckError):
+            return check.check(batch) == batch
+        return False
+
+    assert is_taken("2026-06-01T12:20:00Z", MINUTE)
+    assert not is_taken("2026-06-01T12:19:59Z", MINUTE)
+    assert is_taken("2026-06-01T12:40:59Z", MINUTE)
+    assert not is_taken("2026-06-01T12:41:00Z", MINUTE)
+    assert is_taken("2026-05-31T10:30:00Z", "2026-05-31T10:00:00Z")
+    assert not is_taken("2026-05-31T11:10:00Z", "2026-05-31T10:00:00Z")
+    assert not is_taken("2026-06-01T12:30:60Z", MINUTE)
+
+
+def test_the_day_on_which_a_field_ends() -> None:
+    """A request of the day before may come a little later, with the field or without."""
+    schema = with_field("boolean", expires="2026-06-01")
+    midnight = datetime(2026, 6, 1, tzinfo=UTC)
+    before, after = "2026-05-31T23:59:00Z", "2026-06-01T00:01:00Z"
+    for now, received, has_it in (
+        (midnight - timedelta(seconds=1), before, True),
+        (midnight + timedelta(seconds=5), before, True),
+        (midnight + timedelta(minutes=6), after, False),
+    ):
+        check = Recheck(schema, now=lambda now=now: now)  # type: ignore[misc]
+        batch = of_field(schema, "true", received)
+        if has_it:
+            assert check.check(batch) == batch
+        else:
+            refusal(batch, check)
+        ended = pending(minute=received, dropped={"f": Counter(expired=1)})
+        without = replace(ended, layout=schema.layout)
+        if now >= midnight:
+            assert check.check(without) == without
+        else:
+            refusal(without, check)
+
+
+def test_the_clock_goes_on() -> None:
+    """What was the present minute is none in an hour and a half."""
+    now = [NOW]
+    check = Recheck(CONFERENCING, now=lambda: now[0])
+    assert check.check(pending()) == pending()
+    now[0] += timedelta(minutes=90)
+    refusal(pending(), check)
+    now[0] = NOW
+    assert check.check(pending()) == pending()
+
+
+# -- floods ---------------------------------------------------------------------------------------
+
+
+def peak(work: Callable[[], object]) -> int:
+    """The most bytes that are in use at once for some work, besides those before."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+_SHORT = _SCHEMA + b"}\n"
+_FLOODS: dict[str, Callable[[], bytes]] = {
+    "nothing": lambda: bytes(MOST_BYTES),
+    "ends of lines": lambda: b"\n" * MOST_BYTES,
+    "brackets": lambda: b"[" * MOST_BYTES,
+    "braces": lambda: b'{"a":' * (MOST_BYTES // 5),
+    "lines without a field": lambda: _SHORT * (MOST_BYTES // len(_SHORT)),
+    "one long text": lambda: _SCHEMA + b',"os.type":"' + b"a" * (MOST_BYTES - 100) + b'"}\n',
+    "one long number": lambda: _SCHEMA + b',"count":' + b"9" * (MOST_BYTES - 100) + b"}\n",
+    "members": lambda: _SCHEMA + b',"a":1' * (MOST_BYTES // 6 - 10) + b"}\n",
+    "more than may be": lambda: b" " * (MOST_BYTES + 1),
+}
+
+
+@pytest.mark.parametrize("name", _FLOODS)
+def test_floods_cost_little(name: str) -> None:
+    """They are refused before they are read, or with the first piece of them."""
+    batch = pending(_FLOODS[name]())
+    assert peak(lambda: refusal(batch)) < 4 << 20
+
+
+def test_floods_of_counts() -> None:
+    """Nothing is looked at that is longer than it may be."""
+    many = {f"{CANARY}{at}": 1 for at in range(100_000)}
+    for counts in (
+        {"rejected": Counter(many)},
+        {"content": Counter(many)},
+        {"dropped": {name: Counter(wrong_type=1) for name in many}},
+        {"dropped": {"os.type": Counter(many)}},
+    ):
+        batch = pending(**counts)
+        assert peak(lambda batch=batch: refusal(batch)) < 1 << 20  # type: ignore[misc]
+    batch = replace(pending(), granted=tuple(many), received=CANARY * 100_000)
+    assert peak(lambda: refusal(batch)) < 1 << 20
+
+
+def test_a_large_batch_is_in_memory_twice() -> None:
+    """As it came, and in our encoding; what is decoded meanwhile is small."""
+    batch = pending(LINE * ((8 << 20) // len(LINE)))
+    check = Recheck(CONFERENCING, keep_rows=True, now=lambda: NOW)
+    found: list[PendingBatch] = []
+    assert peak(lambda: found.append(check.check(batch))) < 1.25 * len(batch.payload)
+    assert found == [batch]
+    assert found[0].rows is None
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    """However many different values are sent, and under however many minutes."""
+
+    def flood() -> None:
+        numbers = iter(range(100_000))
+        for at in range(50):
+            received = to_minute(NOW - timedelta(minutes=at))
+            lines_of = [
+                _SCHEMA + b',"os.version":"1.%d.%d"}\n' % divmod(next(numbers), 1000)
+                for _ in range(2000)
+            ]
+            CHECK.check(pending(b"".join(lines_of), received))
+
+    assert peak(flood) < 6 << 20
+
+
+def test_it_shows_nothing() -> None:
+    """Its name says which schema it is for."""
+    assert repr(CHECK) == "<Recheck of conferencing/1.0.0>"
