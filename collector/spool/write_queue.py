@@ -184,8 +184,8 @@ def _join(batches: Sequence[PendingBatch], tally: Tally) -> PendingBatch:
     if len(batches) == 1:
         return batches[0]
     payload = b"".join(batch.payload for batch in batches)
-    kept = [batch.rows for batch in batches if batch.rows is not None]
-    rows = [*chain.from_iterable(kept)] if len(kept) == len(batches) else None
+    decoded = [batch.rows for batch in batches if batch.rows is not None]
+    rows = [*chain.from_iterable(decoded)] if len(decoded) == len(batches) else None
     return replace(batches[0], payload=payload, tally=tally, rows=rows)
 
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 from hypothesis import given, settings
@@ -22,7 +22,8 @@ from collector.errors import RecheckError
 from collector.filter.columns import NOT_AS_WRITTEN
 from collector.filter.recheck import MOST_BYTES, Recheck
 from collector.filter.stored import read
-from collector.spool.write_queue import JoinedBatches
+from collector.schema.kinds import Canonical, Circumstances, FieldBase
+from collector.spool.write_queue import JoinedBatches, merge
 from collector.testing import lines, schemas
 from collector.testing.documents import PURPOSES
 from collector.testing.laws import fixed_key as key
@@ -479,6 +480,17 @@ def test_the_layout_is_the_schemas() -> None:
     refusal(replace(pending(), is_part=True))
 
 
+def test_rows_stay_with_batches_that_are_joined() -> None:
+    """As long as each of them has some."""
+    check = Recheck(CONFERENCING, keep_rows=True, now=lambda: NOW)
+    one, other = check.check(pending()), check.check(pending(2 * LINE))
+    assert one.rows is not None
+    (joined,) = merge([one, other])
+    assert joined.rows == 3 * one.rows
+    (joined,) = merge([one, CHECK.check(pending())])
+    assert joined.rows is None
+
+
 # -- kinds and days -------------------------------------------------------------------------------
 
 
@@ -512,6 +524,43 @@ def test_whole_numbers(value: str) -> None:
     check = Recheck(schema, now=lambda: NOW)
     assert check.check(of_field(schema, "98")) == of_field(schema, "98")
     refusal(of_field(schema, value), check)
+
+
+class _NumberOrFlag(FieldBase):
+    """A kind whose values are equal where their types differ."""
+
+    wire: ClassVar[frozenset[type]] = frozenset({bool, int})
+    column = "INTEGER"
+    remembers = True
+
+    def canonical(self, circumstances: Circumstances) -> Canonical:
+        return lambda value: int(value) if value in (0, 1) else None
+
+    def value_schema(self) -> dict[str, Any]:
+        return {"enum": [0, 1]}
+
+
+def test_values_that_are_equal_and_of_another_type() -> None:
+    """Only the one that the kind makes passes."""
+    others = field("boolean", purposes=["security"]).model_dump(by_alias=True)
+    schema = changed(CONFERENCING, {**CONFERENCING.fields, "f": _NumberOrFlag(**others)})
+    check = Recheck(schema, now=lambda: NOW)
+    assert check.check(of_field(schema, "1")) == of_field(schema, "1")
+    for value in ("true", "2", "1.0"):
+        refusal(of_field(schema, value), check)
+
+
+def test_required_fields() -> None:
+    """No record is without one, nor is there any where it may not be used."""
+    schema = with_field("boolean", required=True, purposes=["capacity_planning"])
+    check = Recheck(schema, now=lambda: NOW)
+    batch = of_field(schema, "true")
+    assert check.check(batch) == batch
+    without = replace(pending(), layout=schema.layout)
+    assert refusal(without, check).message == "a record lacks a required field"
+    needed = ("service_operations", "security")
+    refusal(replace(batch, granted=needed), check)
+    refusal(replace(without, granted=needed), check)
 
 
 def test_times_lie_around_the_minute() -> None:
