@@ -229,6 +229,8 @@ class SdkRecordFilter:
     def _take_all(self, piece: bytes, minutes: Minutes) -> bool:
         """Add lines that are written as an SDK sends them, of one minute and with nothing to drop.
         Return false if they are any others."""
+        if len(piece) > _PIECE:
+            return False
         end = _END.match(piece, max(0, len(piece) - _END_BYTES))
         claimed = "" if end is None else end[1].decode()
         moments = minutes.moments(claimed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import reduce
@@ -18,6 +19,7 @@ from collector import Filter, InputError, Schema, load_schema
 from collector.contracts import REJECTIONS, PendingBatch, Record, Tally
 from collector.filter import sdk_records
 from collector.filter.sdk_records import COUNT_VALUES, MAX_TIMES, MOST_MINUTES, RECEIVED_VALUES
+from collector.filter.text import MAX_LINE
 from collector.testing import lines, payloads, schemas
 from collector.testing.documents import PURPOSES
 from collector.testing.laws import fixed_key as key
@@ -412,6 +414,19 @@ def test_ends_of_lines_that_are_not_those_of_an_sdk(end: bytes) -> None:
     assert [share.received for share in alone] == [share.received for share in twice]
     assert b"2026" not in b"".join(share.payload for share in twice)
     assert not any("12:10" in share.received for share in twice if b"recieved" in end)
+
+
+def test_long_lines_are_not_decoded() -> None:
+    """Even if they end as those of an SDK do."""
+    address = "😀" + "a" * MAX_LINE
+    line = text(RECORD | {"client.address": address, "received": MINUTE}).replace(b": ", b":")
+    tracemalloc.start()
+    try:
+        share = only(CONFERENCING.admit_records(line.replace(b", ", b",")))
+        assert tracemalloc.get_traced_memory()[1] < 2.5 * len(line)
+    finally:
+        tracemalloc.stop()
+    assert share.tally.rejected == {"too_large": 1}
 
 
 def test_times_within_the_hour_of_a_late_record() -> None:
