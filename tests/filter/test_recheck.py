@@ -550,6 +550,14 @@ def test_values_that_are_equal_and_of_another_type() -> None:
         refusal(of_field(schema, value), check)
 
 
+@pytest.mark.parametrize("name", ["os.version", "os.build_id", "client.address"])
+def test_what_is_refused_is_not_remembered(name: str) -> None:
+    """It is refused again."""
+    batch = pending(_SCHEMA + b',"%b":"7 7"}\n' % name.encode())
+    for _ in range(2):
+        assert refusal(batch).message == f"{name}: a value is none of its kind"
+
+
 def test_required_fields() -> None:
     """No record is without one, nor is there any where it may not be used."""
     schema = with_field("boolean", required=True, purposes=["capacity_planning"])
