@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from traceback import walk_tb
 from typing import Any, ClassVar, cast
 
 import pytest
@@ -31,7 +32,7 @@ from collector.testing.values import junk, scalars
 from tests.filter import otlp_bodies
 from tests.filter.test_laws import changed
 from tests.filter.test_sdk_records import bodies
-from tests.filter.traces import CANARY, mentions, told_by
+from tests.filter.traces import CANARY, is_ours, mentions, told_by
 from tests.schema.make import field
 
 NOW = datetime(2026, 6, 1, 12, 30, 29, 5, tzinfo=UTC)
@@ -491,6 +492,16 @@ def test_rows_stay_with_batches_that_are_joined() -> None:
     assert joined.rows is None
 
 
+def test_an_error_holds_no_batch() -> None:
+    """None of our frames that it refers to has one."""
+    error = refusal(pending(b"{}\n"))
+    frames = [frame for frame, _ in walk_tb(error.__traceback__) if is_ours(frame)]
+    assert frames
+    assert not any(
+        type(one) in (PendingBatch, bytes) for f in frames for one in f.f_locals.values()
+    )
+
+
 # -- kinds and days -------------------------------------------------------------------------------
 
 
@@ -586,6 +597,8 @@ def test_times_lie_around_the_minute() -> None:
     assert not is_taken("2026-06-01T12:19:59Z", MINUTE)
     assert is_taken("2026-06-01T12:40:59Z", MINUTE)
     assert not is_taken("2026-06-01T12:41:00Z", MINUTE)
+    assert is_taken("2026-06-01T12:40:59Z", "2026-06-01T12:27:00Z")
+    assert is_taken("2026-06-01T12:17:00Z", "2026-06-01T12:27:00Z")
     assert is_taken("2026-05-31T10:30:00Z", "2026-05-31T10:00:00Z")
     assert not is_taken("2026-05-31T11:10:00Z", "2026-05-31T10:00:00Z")
     assert not is_taken("2026-06-01T12:30:60Z", MINUTE)
