@@ -196,7 +196,7 @@ class PendingBatch:
 
     ``received`` is RFC 3339 UTC, truncated to the minute; only records that an SDK sends have
     another minute than the present one. ``granted`` are the purposes for which the records may be
-    used.
+    used. ``rows`` are those of the payload, where it was decoded already and they were kept.
     """
 
     layout: Layout
@@ -204,6 +204,7 @@ class PendingBatch:
     payload: bytes
     tally: Tally
     granted: Granted = None
+    rows: list[Row] | None = field(default=None, compare=False)
 
     @cached_property
     def record_count(self) -> int:

@@ -21,6 +21,7 @@ __all__ = [
     "Fault",
     "InUse",
     "InputError",
+    "RecheckError",
     "SandboxError",
     "SchemaError",
     "Unacceptable",
@@ -157,6 +158,7 @@ CODES: dict[str, str] = {
     "E510": "the sidecar did not take the records",
     "E511": "the sink will never take the batch",
     "E512": "the recorder does not answer, or cannot do it now",
+    "E513": "a worker handed over what its filter cannot have made",
 }
 
 
@@ -235,6 +237,16 @@ class InputError(CollectorError):
 
 class DeliveryError(CollectorError):
     """E5xx: a sink did not take a batch. The sink has stored nothing of it."""
+
+
+class RecheckError(CollectorError):
+    """E513: a batch is none that the filter of its schema makes. Nothing of it is kept."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("E513", message)
+
+    def __reduce__(self) -> tuple[type[RecheckError], tuple[str]]:
+        return (RecheckError, (self.message,))
 
 
 class Unacceptable(CollectorError):

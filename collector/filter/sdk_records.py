@@ -37,18 +37,25 @@ from collector.contracts import (
 )
 from collector.errors import InputError
 from collector.filter.admission import record_type
+from collector.filter.columns import RecordColumns
 from collector.filter.compile import Column, DropMark, Memo, Plan
-from collector.filter.text import BOM, is_blank, readable_lines
+from collector.filter.text import BOM, is_blank, pieces, readable_lines
 from collector.filter.tolerant import FAILURES, NULL, decode_scalar, read_or_reject
-from collector.schema.kinds import Canonical, Circumstances
+from collector.schema.kinds import Canonical
 
 __all__ = [
+    "AHEAD",
     "COUNT_VALUES",
+    "EXACT",
+    "HOUR_SPAN",
     "MAX_TIMES",
+    "MINUTE_SPAN",
     "MOST_MINUTES",
+    "OLDEST",
     "RECEIVED_VALUES",
     "Minutes",
     "SdkRecordFilter",
+    "parse_minute",
 ]
 
 MAX_TIMES = 1_000_000
@@ -58,18 +65,23 @@ COUNT_VALUES = MAX_TIMES.bit_length()
 MOST_MINUTES = 60
 """The most minutes of one body, each of which becomes a batch; an SDK sends one."""
 
-_AHEAD = timedelta(minutes=5)
+AHEAD = timedelta(minutes=5)
 """How far a sender's clock may be ahead; a later minute counts as the present one."""
-_OLDEST = timedelta(days=31)
+OLDEST = timedelta(days=31)
 """An earlier minute is malformed."""
-_EXACT = timedelta(hours=1)
+EXACT = timedelta(hours=1)
 """An earlier minute becomes its hour."""
-RECEIVED_VALUES = 1 + (_AHEAD + _EXACT) // timedelta(minutes=1) + _OLDEST // timedelta(hours=1)
+RECEIVED_VALUES = 1 + (AHEAD + EXACT) // timedelta(minutes=1) + OLDEST // timedelta(hours=1)
 """How many values ``received`` may have: minutes around the present one, and the hours before."""
-_MINUTE_SPAN = timedelta(seconds=59, microseconds=999_999)
-_HOUR_SPAN = timedelta(minutes=59) + _MINUTE_SPAN
+MINUTE_SPAN = timedelta(seconds=59, microseconds=999_999)
+HOUR_SPAN = timedelta(minutes=59) + MINUTE_SPAN
 _MINUTE = re.compile(r"[0-9]{4}(?:-[0-9]{2}){2}T(?:[0-9]{2}:){2}00Z").fullmatch
 _MAX_MINUTES = 64
+_END = re.compile(rb',"received":"([0-9TZ:-]{20})"}\n')
+"""The end of a line of an SDK."""
+_END_BYTES = len(b',"received":"2026-01-01T00:00:00Z"}\n')
+_PIECE = 1 << 14
+"""Bytes of lines that are taken together, or one by one if there is something to drop."""
 
 _RESERVED = {"schema": frozenset([str]), "count": frozenset([int]), "received": frozenset([str])}
 """Members of a record besides its fields, with their types."""
@@ -119,12 +131,21 @@ class Minutes:
         """Count an unread line."""
         self._unread[reason] += 1
 
+    def moments(self, claimed: str) -> tuple[datetime, datetime] | None:
+        """Return the first and the last moment at which records of a claimed minute may have been
+        filtered, or ``None`` if it is none."""
+        minute = _accepted(claimed, self._now)
+        return None if minute is None else (minute, minute + self._span(minute))
+
+    def _span(self, minute: datetime) -> timedelta:
+        return HOUR_SPAN if minute < self._now - EXACT else MINUTE_SPAN
+
     def _part_of(self, minute: datetime) -> MinutePart:
         text = to_minute(minute)
         part = self._parts.get(text)
         if part is None:
-            span = _HOUR_SPAN if minute < self._now - _EXACT else _MINUTE_SPAN
-            part = self._parts[text] = MinutePart(self._judges(minute, minute + span))
+            last = minute + self._span(minute)
+            part = self._parts[text] = MinutePart(self._judges(minute, last))
         return part
 
     def batches(self, layout: Layout, size: int, granted: Granted) -> Iterator[PendingBatch]:
@@ -145,20 +166,25 @@ class Minutes:
             part.records, part.tally = [], Tally()
 
 
+def parse_minute(text: str) -> datetime | None:
+    """Parse a minute as ``received`` is written; ``None`` for any other text."""
+    if _MINUTE(text):
+        with suppress(ValueError):
+            return datetime.fromisoformat(text)
+    return None
+
+
 def _accepted(claimed: Any, now: datetime) -> datetime | None:
     """Parse a claimed minute; return it or its hour, or ``None`` unless records may be received in
     it."""
-    if type(claimed) is not str or not _MINUTE(claimed):
+    minute = parse_minute(claimed) if type(claimed) is str else None
+    if minute is None:
         return None
-    try:
-        minute = datetime.fromisoformat(claimed)
-    except ValueError:
-        return None
-    if minute > now + _AHEAD:
+    if minute > now + AHEAD:
         return now
-    if minute < now - _OLDEST:
+    if minute < now - OLDEST:
         return None
-    return minute if minute >= now - _EXACT else minute.replace(minute=0)
+    return minute if minute >= now - EXACT else minute.replace(minute=0)
 
 
 class SdkRecordFilter:
@@ -175,6 +201,8 @@ class SdkRecordFilter:
         self._decode_raw = _decoder(dict.fromkeys(types, msgspec.Raw))
         self._categories = tuple(content.values())
         self._no_content = [None] * len(content)
+        self._columns = RecordColumns(plan, {})
+        self._checks_at = lru_cache(_MAX_MINUTES)(self._columns.checks)
         self._acceptors_at = lru_cache(_MAX_MINUTES)(self._acceptors)
         self._memos: dict[str, Canonical] = {}
 
@@ -193,12 +221,44 @@ class SdkRecordFilter:
         bytes of all are counted with the first share. Raises ``InputError`` E429 if a record is of
         another schema, or of another version of it.
         """
-        for line in readable_lines(text.removeprefix(BOM), minutes.reject):
+        for piece in pieces(text.removeprefix(BOM), _PIECE):
+            if not self._take_all(piece, minutes):
+                self._take_lines(piece, minutes)
+        return list(minutes.batches(layout, len(text), self._plan.granted))
+
+    def _take_all(self, piece: bytes, minutes: Minutes) -> bool:
+        """Add lines that are written as an SDK sends them, of one minute and with nothing to drop.
+        Return false if they are any others."""
+        if len(piece) > _PIECE:
+            return False
+        end = _END.match(piece, max(0, len(piece) - _END_BYTES))
+        claimed = "" if end is None else end[1].decode()
+        moments = minutes.moments(claimed)
+        if end is None or moments is None:
+            return False
+        bare = piece.replace(end[0], b"}\n")
+        found = self._columns.read(bare, self._checks_at(*moments))
+        if isinstance(found, str) or max(found.counts) > MAX_TIMES:
+            return False
+        are_alike = len(piece) == len(bare) + len(found.counts) * (_END_BYTES - len(b"}\n"))
+        if not are_alike or any(times & (times - 1) or times < 1 for times in found.counts):
+            return False
+        part = minutes.part(claimed)
+        if isinstance(part, str):
+            return False
+        times = sum(found.counts)
+        part.tally.received += times
+        part.tally.admitted += times
+        part.records += found.records
+        return True
+
+    def _take_lines(self, piece: bytes, minutes: Minutes) -> None:
+        """Add lines one by one."""
+        for line in readable_lines(piece, minutes.reject):
             members = self._members(line)
             reason = self._take(members, minutes) if isinstance(members, tuple) else members
             if reason is not None:
                 minutes.reject(reason)
-        return list(minutes.batches(layout, len(text), self._plan.granted))
 
     def _members(self, line: bytes | memoryview) -> _Members | Rejection | None:
         """Return the members of a line, or why it has none; ``None`` for a blank line.
@@ -267,16 +327,12 @@ class SdkRecordFilter:
         return [(column, self._acceptor(column, first, last)) for column in self._plan.columns]
 
     def _acceptor(self, column: Column, first: datetime, last: datetime) -> Canonical:
-        """Make the function that accepts values as of the first or the last moment."""
-        if column.memo is not None:  # whose values depend on no time
-            return self._memos.setdefault(column.name, Memo(column.field.stored(_at(first))))
-        at_first, at_last = (column.field.stored(_at(now)) for now in (first, last))
-
-        def accept(value: Any) -> Scalar | None:
-            result = at_first(value)
-            return at_last(value) if result is None else result
-
-        return accept
+        """Make the function that accepts values as of a moment between the two."""
+        if column.memo is None:
+            return column.field.stored_between(first, last)
+        if column.name not in self._memos:  # texts that repeat are timeless
+            self._memos[column.name] = Memo(column.field.stored_between(first, last))
+        return self._memos[column.name]
 
 
 def _powers_of_two(times: int) -> list[int]:
@@ -307,8 +363,3 @@ def _drop_reason(column: Column, member: Any) -> Drop | None:
     if type(member) is DropMark:
         return member.drop
     return "invalid_value" if type(member) in column.wire else "wrong_type"
-
-
-def _at(moment: datetime) -> Circumstances:
-    """Return the circumstances of a moment. A stored value is never hashed again."""
-    return Circumstances(lambda: moment, lambda _reference, _period: b"")

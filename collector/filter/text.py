@@ -30,6 +30,7 @@ __all__ = [
     "is_list",
     "is_utf8",
     "lines",
+    "pieces",
     "readable_lines",
     "refusal",
     "slices",
@@ -120,6 +121,18 @@ def has_more_lines(payload: bytes, most: int) -> bool:
             return True
         is_open = bool(others[-1]) if others else is_open or bool(first)
     return False
+
+
+def pieces(payload: bytes, size: int) -> Iterator[bytes]:
+    """Yield a payload in pieces of whole lines; only a line longer than ``size`` makes a larger
+    piece."""
+    at = 0
+    while at < len(payload):
+        end = payload.rfind(b"\n", at, at + size) + 1
+        if not end:
+            end = payload.find(b"\n", at) + 1 or len(payload)
+        yield payload[at:end]
+        at = end
 
 
 def slices(payload: bytes, size: int, number: int) -> Iterator[bytes]:

@@ -120,12 +120,14 @@ def parts_before(batches: Iterable[PendingBatch]) -> Iterator[PendingBatch]:
     for batch in batches:
         most, end = min(MOST_PART_BYTES, MOST_BYTES), _last_line(batch)
         for payload in split(batch.payload, most, end):
-            yield replace(batch, payload=payload, tally=Tally())
+            yield replace(batch, payload=payload, tally=Tally(), rows=None)
 
 
 def last_parts(batches: Iterable[PendingBatch]) -> Iterator[PendingBatch]:
     """Yield the last part of each batch: its last record, with the whole tally."""
-    return (replace(batch, payload=batch.payload[_last_line(batch) :]) for batch in batches)
+    return (
+        replace(batch, payload=batch.payload[_last_line(batch) :], rows=None) for batch in batches
+    )
 
 
 def _last_line(batch: PendingBatch) -> int:
@@ -222,7 +224,10 @@ def _join(batches: Sequence[PendingBatch], tally: Tally) -> PendingBatch:
     """Join batches with the same key into one; a single one stays as it is."""
     if len(batches) == 1:
         return batches[0]
-    return replace(batches[0], payload=b"".join(batch.payload for batch in batches), tally=tally)
+    payload = b"".join(batch.payload for batch in batches)
+    decoded = [batch.rows for batch in batches if batch.rows is not None]
+    rows = [*chain.from_iterable(decoded)] if len(decoded) == len(batches) else None
+    return replace(batches[0], payload=payload, tally=tally, rows=rows)
 
 
 _MOST_BYTES = 64 << 20

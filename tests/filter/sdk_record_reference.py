@@ -129,9 +129,18 @@ class SdkRecordReference:
             return (value, None) if stored else (None, "invalid_value")
         is_hour = self._now - minute > timedelta(hours=1)
         span = timedelta(minutes=59 * is_hour, seconds=59.999999)
-        for moment in (minute, minute + span):
+        for moment in (minute, minute + span, *_between(value, minute, minute + span)):
             around = Circumstances(lambda moment=moment: moment, self._keys)  # type: ignore[misc]
             result = field.canonical(around)(value)
             if result is not None and result == value:
                 return result, None
         return None, "invalid_value"
+
+
+def _between(value: Any, first: datetime, last: datetime) -> list[datetime]:
+    """The moment between two that is nearest to a value, if that is a time."""
+    try:
+        found = datetime.strptime(str(value), "%Y-%m-%dT%H:%M:%S%z")
+    except ValueError:
+        return []
+    return [min(max(found, first), last)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 from operator import add
@@ -15,7 +17,9 @@ from hypothesis import strategies as st
 
 from collector import Filter, InputError, Schema, load_schema
 from collector.contracts import REJECTIONS, PendingBatch, Record, Tally
+from collector.filter import sdk_records
 from collector.filter.sdk_records import COUNT_VALUES, MAX_TIMES, MOST_MINUTES, RECEIVED_VALUES
+from collector.filter.text import MAX_LINE
 from collector.testing import lines, payloads, schemas
 from collector.testing.documents import PURPOSES
 from collector.testing.laws import fixed_key as key
@@ -24,6 +28,7 @@ from collector.testing.values import junk, scalars, values
 from tests.filter.sdk_record_reference import SdkRecordReference
 from tests.filter.test_laws import changed
 from tests.filter.traces import CANARY, mentions, told_by
+from tests.schema.make import field
 
 NOW = datetime(2026, 6, 1, 12, 30, 29, 5, tzinfo=UTC)
 MINUTE = "2026-06-01T12:30:00Z"
@@ -114,6 +119,51 @@ def bodies(draw: st.DrawFn, schema: Schema, purposes: Any = None) -> bytes:
 
 
 # -- laws -----------------------------------------------------------------------------------------
+
+
+@st.composite
+def sent(draw: st.DrawFn, schema: Schema, purposes: Any = None) -> bytes:
+    """Lines as an SDK writes them, of one or two minutes, some of them damaged or of others."""
+    minutes = st.sampled_from([MINUTE, "2026-06-01T11:00:00Z", "2026-05-31T10:20:00Z", "now"])
+    usual, record_lines = draw(minutes), list[bytes]()
+    for _ in range(draw(st.integers(1, 4))):
+        events = draw(lines(schema, now=NOW))
+        record_lines += made(schema, purposes).admit_lines(events).encode().splitlines()
+    found = []
+    for line in record_lines[:20]:
+        minute = draw(st.sampled_from([usual, usual, usual, usual, draw(minutes)]))
+        count = draw(st.sampled_from([b"", b"", b"", b',"count":2', b',"count":3', b',"count":0']))
+        end = b'%b,"received":"%b"}' % (count, minute.encode())
+        found.append(line[:-1] + end)
+    body = b"".join(line + b"\n" for line in found)
+    damages = [(b"", b""), (b',"received"', b',"recieved"'), (b'"}\n', b'"]\n'), (b"1", b"2")]
+    damages += [(b"}\n", b"}"), (b"}\n", b"}\r\n"), (b",", b", "), (b"}\n{", b"}{"), (b'"', b"'")]
+    old, new = draw(st.sampled_from([*3 * damages[:1], *damages]))
+    return body.replace(old, new, draw(st.sampled_from([-1, 1])))
+
+
+@given(st.data(), schemas(), granted)
+def test_one_meaning_of_what_an_sdk_sends(
+    data: st.DataObject, schema: Schema, purposes: Any
+) -> None:
+    """Many lines at once are what they are one by one, and where one of them is damaged."""
+    body = data.draw(sent(schema, purposes))
+    expected: Any = None
+    reference = SdkRecordReference(schema, purposes=purposes, as_of=NOW, keys=key)
+    with suppress(InputError):
+        expected = reference.admit_records(body)
+    for size in (1, 300, 1 << 14):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sdk_records, "_PIECE", size)
+            if expected is None:
+                with pytest.raises(InputError):
+                    made(schema, purposes).admit_records(body)
+                continue
+            shares = made(schema, purposes).admit_records(body)
+        assert [share.received for share in shares] == list(expected)
+        for share in shares:
+            assert share.payload == expected[share.received].encode()
+            assert share.tally == expected[share.received].tally
 
 
 @some
@@ -347,6 +397,48 @@ def test_several_minutes() -> None:
         | {"dropped": {"os.type": {"invalid_value": 8}}, "bytes_out": len(address)},
         {"received": 2, "admitted": 0, "rejected": {"malformed": 1, "not_an_object": 1}},
     ]
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        *(b',"recieved":"%b"}\n', b',"received":"%b"]\n', b' "received":"%b"}\n'),
+        *(b',"received":"%b"}\r', b',"received":"%b"} ', b'{"received":"%b"}\n'),
+    ],
+)
+def test_ends_of_lines_that_are_not_those_of_an_sdk(end: bytes) -> None:
+    """However alike they look: each line is what it is alone."""
+    line = LINE[:-2] + end % b"2026-06-01T12:10:00Z"
+    alone = CONFERENCING.admit_records(line)
+    twice = CONFERENCING.admit_records(line.rstrip(b"\n") + b"\n" + line)
+    assert [share.received for share in alone] == [share.received for share in twice]
+    assert b"2026" not in b"".join(share.payload for share in twice)
+    assert not any("12:10" in share.received for share in twice if b"recieved" in end)
+
+
+def test_long_lines_are_not_decoded() -> None:
+    """Even if they end as those of an SDK do."""
+    address = "😀" + "a" * MAX_LINE
+    line = text(RECORD | {"client.address": address, "received": MINUTE}).replace(b": ", b":")
+    tracemalloc.start()
+    try:
+        share = only(CONFERENCING.admit_records(line.replace(b", ", b",")))
+        assert tracemalloc.get_traced_memory()[1] < 2.5 * len(line)
+    finally:
+        tracemalloc.stop()
+    assert share.tally.rejected == {"too_large": 1}
+
+
+def test_times_within_the_hour_of_a_late_record() -> None:
+    """A record that comes after two hours says its hour: a time at its middle was near enough."""
+    time = field("time", within="10m", purposes=["security"])
+    schema = changed(CONFERENCING.schema, CONFERENCING.schema.fields | {"seen": time})
+    event = RECORD | {"seen": "2026-06-01T10:31:00Z", "received": "2026-06-01T10:30:00Z"}
+    (share,) = made(schema).admit_records(text(event))
+    assert (share.received, share.tally.dropped) == ("2026-06-01T10:00:00Z", {})
+    far = event | {"seen": "2026-06-01T11:10:00Z"}
+    (share,) = made(schema).admit_records(text(far))
+    assert share.tally.dropped == {"seen": {"invalid_value": 1}}
 
 
 def test_minutes_of_one_body_are_few() -> None:

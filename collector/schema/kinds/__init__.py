@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field as Option
 
-from collector.schema.kinds.base import Canonical, Circumstances, FieldBase
+from collector.schema.kinds.base import Canonical, Circumstances, ColumnCheck, FieldBase
 from collector.schema.kinds.boolean import BooleanField
 from collector.schema.kinds.enum import EnumField
 from collector.schema.kinds.ip import IpField
@@ -18,7 +18,7 @@ from collector.schema.kinds.time import TimeField
 from collector.schema.kinds.token import TokenField
 from collector.schema.kinds.version import VersionField
 
-__all__ = ["KINDS", "Canonical", "Circumstances", "Field", "FieldBase"]
+__all__ = ["KINDS", "Canonical", "Circumstances", "ColumnCheck", "Field", "FieldBase"]
 
 KINDS: dict[str, type[FieldBase]] = {
     "ip": IpField,

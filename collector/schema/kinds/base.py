@@ -9,7 +9,7 @@ coarser variants, and generated options and values for tests.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random
@@ -24,10 +24,22 @@ from collector.schema.names import Holds
 from collector.schema.scalars import Day, Duration, Name, Path, Paths, Reason, unique
 from collector.schema.verdict import Shift
 
-__all__ = ["WITHOUT_KEYS", "Canonical", "Circumstances", "FieldBase", "Phrases", "utc_now"]
+__all__ = [
+    "WITHOUT_KEYS",
+    "Canonical",
+    "Circumstances",
+    "ColumnCheck",
+    "FieldBase",
+    "Phrases",
+    "utc_now",
+]
 
 Canonical = Callable[[Any], Scalar | None]
 """From a value of one of the kind's JSON types to its canonical form; ``None`` refuses it."""
+
+ColumnCheck = Callable[[Collection[Any]], bool]
+"""Whether each value of a column is a canonical one; ``None`` is absence. All of them have the type
+that the kind's canonical values have."""
 
 Phrases = Mapping[str, Mapping[str, str]]
 """Key → language → phrase, with ``str.format`` fields."""
@@ -86,6 +98,9 @@ class FieldBase(BaseModel):
     """The SQLite type of the canonical value."""
     repeats: ClassVar[bool] = False
     """Whether few texts make up most of the traffic, so that caching them pays."""
+    remembers: ClassVar[bool] = False
+    """Whether values that were canonical once need not be looked at again: it does not depend on
+    the time, and to look at them takes longer than to find them among some thousand others."""
     holds: ClassVar[Holds] = "text"
     """Which contents values of the kind can carry, whatever its options."""
     pseudonymous: ClassVar[bool] = False
@@ -129,6 +144,27 @@ class FieldBase(BaseModel):
             return result if result == value else None
 
         return stored
+
+    def stored_between(self, first: datetime, last: datetime) -> Canonical:
+        """Return the function that accepts values that were canonical at a moment between two."""
+        at_first, at_last = (
+            self.stored(Circumstances(lambda now=now: now, _no_key))  # type: ignore[misc]
+            for now in (first, last)
+        )
+
+        def stored(value: Any) -> Scalar | None:
+            result = at_first(value)
+            return at_last(value) if result is None else result
+
+        return stored
+
+    def column_check(self, first: datetime, last: datetime) -> ColumnCheck:
+        """Return the function that checks a column at once, to the effect of ``stored_between``.
+
+        A kind that knows a faster way than to look at each different value may override it.
+        """
+        stored = self.stored_between(first, last)
+        return lambda values: all(stored(value) is not None for value in set(values) - {None})
 
     def recognised(self) -> Canonical:
         """Return the function that accepts canonical values, at whatever time they were stored."""

@@ -60,6 +60,7 @@ class EnumField(FieldBase):
         "values": {"en": "one of {size} values", "id": "salah satu dari {size} nilai"}
     }
     repeats = True
+    remembers = True
     holds: ClassVar[Holds] = "closed"
 
     kind: Literal["enum"]

@@ -7,9 +7,10 @@ they are truncated as such. Canonical form: compressed lower case (RFC 5952).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
+from itertools import repeat
 from random import Random
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -17,7 +18,13 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from collector.schema.editor_hints import Hints
-from collector.schema.kinds.base import Canonical, Circumstances, FieldBase, Phrases
+from collector.schema.kinds.base import (
+    Canonical,
+    Circumstances,
+    ColumnCheck,
+    FieldBase,
+    Phrases,
+)
 from collector.schema.names import Holds
 from collector.schema.scalars import fault
 from collector.schema.verdict import Shift, ordered_shifts
@@ -26,6 +33,7 @@ __all__ = ["IpField"]
 
 _MULTICAST = 0xE0
 """The first four bits of 224.0.0.0/4 (RFC 5771)."""
+_MULTICAST_BYTES = bytes(range(_MULTICAST, _MULTICAST + 16))
 _LINK_LOCAL = b"\xa9\xfe"
 _MAPPED = bytes(10) + b"\xff\xff"
 _NAT64 = b"\x00\x64\xff\x9b" + bytes(8)
@@ -160,6 +168,10 @@ class IpField(FieldBase):
 
         return canonical
 
+    def column_check(self, first: datetime, last: datetime) -> ColumnCheck:
+        """Check whole addresses, which are mostly different ones, without noting each."""
+        return _are_whole if self.identifies else super().column_check(first, last)
+
     def size(self) -> int:
         p4, p6 = self.truncate.ipv4, self.truncate.ipv6
         ipv4: int = 2**p4 - 2 ** (p4 - 4) - _prefixes(p4, 16)
@@ -220,6 +232,21 @@ def _whole(text: str) -> str | None:
         return None
     is_unicast = address[0] & 0xF0 != _MULTICAST and address[:2] != _LINK_LOCAL
     return text if is_unicast else None
+
+
+def _are_whole(values: Collection[Any]) -> bool:
+    """Check the addresses of a column. Those of IPv4 are looked at together, as bytes."""
+    four = [text for text in values if text is not None and ":" not in text]
+    six = [text for text in values if text is not None and ":" in text]
+    try:
+        packed = b"".join(map(inet_pton, repeat(AF_INET), four))
+    except (OSError, ValueError):
+        return False
+    first = packed[::4]
+    if len(first.translate(None, _MULTICAST_BYTES)) < len(first):
+        return False
+    others = [*six, *four] if _LINK_LOCAL in packed else six  # wherever it is in them
+    return [*map(_whole, others)] == others
 
 
 def _prefixes(bits: int, block: int) -> int:

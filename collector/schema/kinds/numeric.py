@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from decimal import Context, Decimal
 from random import Random
@@ -16,6 +16,7 @@ from collector.schema.kinds.base import (
     WITHOUT_KEYS,
     Canonical,
     Circumstances,
+    ColumnCheck,
     FieldBase,
     Phrases,
 )
@@ -124,6 +125,19 @@ class IntegerField(_RangeField):
         low, high, step = self.minimum, self.maximum, self.step
         return lambda value: value - value % step if low <= value <= high else None
 
+    def column_check(self, first: datetime, last: datetime) -> ColumnCheck:
+        """Check the ends, and that each number is a multiple."""
+        low, high, step = self.minimum, self.maximum, self.step
+
+        def check(values: Collection[Any]) -> bool:
+            numbers = set(values) - {None}
+            if not numbers:
+                return True
+            is_within = low <= min(numbers) and max(numbers) <= high
+            return is_within and (step == 1 or not any(number % step for number in numbers))
+
+        return check
+
     def size(self) -> int:
         return (self.maximum - self.minimum) // self.step + 1
 
@@ -155,6 +169,7 @@ class NumberField(_RangeField):
         (-0.3, 0.3, 0.3),
     )
     wire: ClassVar[frozenset[type]] = frozenset({int, float})
+    remembers = True
     holds: ClassVar[Holds] = "count"
     column = "REAL"
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta, timezone
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, date, datetime, timedelta, timezone
 from random import Random
 from typing import Any, ClassVar, Literal, Self
 
@@ -14,6 +15,7 @@ from collector.schema.kinds.base import (
     WITHOUT_KEYS,
     Canonical,
     Circumstances,
+    ColumnCheck,
     FieldBase,
     Phrases,
 )
@@ -72,20 +74,50 @@ class TimeField(FieldBase):
     def canonical(self, circumstances: Circumstances) -> Canonical:
         step, within, now = _SECONDS[self.precision], self.within, circumstances.now
 
-        def cut(moment: datetime) -> datetime:
-            whole = moment.replace(microsecond=0)
-            return whole - timedelta(seconds=int((whole - _EPOCH).total_seconds()) % step)
-
         def canonical(value: str | float) -> str | None:
             moment = _written(value) if isinstance(value, str) else _counted(value)
             if moment is None or moment < _EPOCH:
                 return None
-            moment = cut(moment)
-            if within is not None and not cut(now() - within) <= moment <= cut(now() + within):
-                return None
-            return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+            moment = _cut(moment, step)
+            if within is not None:
+                low, high = _cut(now() - within, step), _cut(now() + within, step)
+                if not low <= moment <= high:
+                    return None
+            return _text(moment)
 
         return canonical
+
+    def stored_between(self, first: datetime, last: datetime) -> Canonical:
+        """Accept what lies in the window around any moment between the two."""
+        anytime, (low, high) = self.recognised(), self._window(first, last)
+
+        def stored(value: Any) -> Scalar | None:
+            result = anytime(value)
+            return result if result is not None and low <= str(result) <= high else None
+
+        return stored
+
+    def column_check(self, first: datetime, last: datetime) -> ColumnCheck:
+        """Check the form of each text, the days, and the ends: texts are in the order of time."""
+        matches = re.compile(f"{DATE_PATTERN}T{_TIME_PATTERNS[self.precision]}Z").fullmatch
+        low, high = self._window(first, last)
+
+        def check(values: Collection[Any]) -> bool:
+            texts = set(values) - {None}
+            if not texts:
+                return True
+            is_within = low <= min(texts) and max(texts) <= high
+            return is_within and all(map(matches, texts)) and all(map(_is_day, _days(texts)))
+
+        return check
+
+    def _window(self, first: datetime, last: datetime) -> tuple[str, str]:
+        """Return the ends of the window around the moments between two, as canonical texts."""
+        if self.within is None:
+            return _text(_EPOCH), _text(_LAST)
+        ends = max(_EPOCH, first - self.within), last + self.within
+        low, high = (_text(_cut(end, _SECONDS[self.precision])) for end in ends)
+        return low, high
 
     def recognised(self) -> Canonical:
         """Leave out the window: a stored moment lay within it when it came."""
@@ -153,6 +185,27 @@ class TimeField(FieldBase):
                 moment.timestamp(),
             )
         )
+
+
+def _cut(moment: datetime, step: int) -> datetime:
+    """Truncate a moment to a multiple of so many seconds."""
+    whole = moment.replace(microsecond=0)
+    return whole - timedelta(seconds=int((whole - _EPOCH).total_seconds()) % step)
+
+
+def _text(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _days(texts: Iterable[str]) -> set[str]:
+    return {text[:10] for text in texts}
+
+
+def _is_day(text: str) -> bool:
+    """Return whether the calendar has a day."""
+    with suppress(ValueError):
+        return bool(date.fromisoformat(text))
+    return False
 
 
 def _written(text: str) -> datetime | None:

@@ -16,7 +16,7 @@ from pydantic import PrivateAttr, ValidationInfo, model_validator
 
 from collector.schema import catalogue
 from collector.schema.editor_hints import Hints, matching
-from collector.schema.kinds.base import Canonical, Circumstances, FieldBase, Phrases
+from collector.schema.kinds.base import Canonical, Circumstances, ColumnCheck, FieldBase, Phrases
 from collector.schema.names import CLOSED, LETTER_BITS, Holds
 from collector.schema.pattern import Pattern, PatternFault
 from collector.schema.scalars import Catalogue, fault
@@ -60,6 +60,7 @@ class TokenField(FieldBase):
         }
     }
     repeats = True
+    remembers = True
 
     kind: Literal["token"]
     pattern: str | None = None
@@ -125,6 +126,12 @@ class TokenField(FieldBase):
             return lambda text: text if matches(text) else None
         entries = self._entries
         return lambda text: text if text in entries else None
+
+    def column_check(self, first: datetime, last: datetime) -> ColumnCheck:
+        if self._language is not None:
+            matches = self._language.fullmatch
+            return lambda values: all(map(matches, set(values) - {None}))
+        return (self._entries | {None}).issuperset
 
     def size(self) -> int:
         return self._language.size if self._language is not None else len(self._entries)

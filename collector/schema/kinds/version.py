@@ -12,7 +12,7 @@ from pydantic import Field as Option
 from pydantic import model_validator
 
 from collector.schema.editor_hints import Hints
-from collector.schema.kinds.base import Canonical, Circumstances, FieldBase, Phrases
+from collector.schema.kinds.base import Canonical, Circumstances, ColumnCheck, FieldBase, Phrases
 from collector.schema.names import Holds
 from collector.schema.scalars import fault
 from collector.schema.verdict import Shift, ordered_shifts
@@ -43,6 +43,7 @@ class VersionField(FieldBase):
         "values": {"en": "a version, to {parts} numbers", "id": "versi, sampai {parts} angka"}
     }
     repeats = True
+    remembers = True
     holds: ClassVar[Holds] = "version"
 
     kind: Literal["version"]
@@ -74,6 +75,10 @@ class VersionField(FieldBase):
             return ".".join(numbers[:parts])
 
         return canonical
+
+    def column_check(self, first: datetime, last: datetime) -> ColumnCheck:
+        matches = re.compile(self.value_schema()["pattern"]).fullmatch
+        return lambda values: all(map(matches, set(values) - {None}))
 
     def size(self) -> int:
         total, combined = 0, 1

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from collector.schema.kinds import KINDS
 from collector.schema.kinds.base import FieldBase
-from tests.schema.make import canonical, field
+from tests.schema.make import NOW, canonical, field
 
 _FACTS: dict[str, tuple[dict[str, Any], set[type], str, bool]] = {
     "ip": ({}, {str}, "TEXT", False),
@@ -34,6 +38,41 @@ def test_facts(kind: str) -> None:
     assert (of.required, of.expires, of.sources) == (False, None, None)
     assert of.size() >= 1
     assert callable(canonical(of))
+
+
+_TYPES = {"TEXT": str, "INTEGER": int, "REAL": float}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(st.randoms(use_true_random=False), st.data())
+def test_a_column_is_checked_as_each_value_is(kind: str, random: Random, data: Any) -> None:
+    """All at once, or one by one: the same values are those of the kind; absence is none."""
+    of = field(kind, **KINDS[kind].draw_options(random))
+    first, last = NOW - timedelta(minutes=30), NOW
+    stored, make = of.stored_between(first, last), canonical(of)
+    only = bool if of.wire == {bool} else _TYPES[of.column]
+    drawn = [of.draw_value(random, NOW) for _ in range(6)]
+    found = [*drawn, *(make(value) for value in drawn if type(value) in of.wire)]
+    found += [_nearly(value, random) for value in found]
+    found += data.draw(
+        st.lists({str: st.text(max_size=30), int: st.integers()}.get(only, st.none()))
+    )
+    values = [value for value in found if type(value) is only and type(value) in of.wire]
+    good = [value for value in values if stored(value) is not None]
+    check = of.column_check(first, last)
+    assert check([])
+    assert check([*good, None, *good])
+    for value in values:
+        assert check((None, value)) == (value in good), value
+
+
+def _nearly(value: Any, random: Random) -> Any:
+    """A value with a small change."""
+    if isinstance(value, str):
+        at = random.randint(0, len(value))
+        put = random.choice(["", "0", "1", ".", ":", " ", "\n", "\0", "é", "٣", "224", "169.254"])
+        return value[:at] + put + value[at + random.randint(0, 2) :]
+    return value if value is None or isinstance(value, bool) else value + random.choice([1, -1, 7])
 
 
 def test_every_kind_says_what_it_is() -> None:

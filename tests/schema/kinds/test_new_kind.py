@@ -106,6 +106,24 @@ from collector.schema import load_schema
 (risk,) = risks(Path("collector-demo/store.db"), load_schema("old.yaml"))
 print(*(change.how for change in risk.changes))
 """
+_RECHECK = """\
+from datetime import UTC, datetime
+from collector import Filter, load_schema
+from collector.contracts import PendingBatch, to_minute
+from collector.errors import RecheckError
+from collector.filter.recheck import Recheck
+schema = load_schema("old.yaml")
+found = Filter(schema).admit_lines(b'{"meeting.weekday": 3}')
+batch = PendingBatch(schema.layout, to_minute(datetime.now(UTC)), found.encode(), found.tally)
+print(Recheck(schema).check(batch).payload == batch.payload)
+for value in (b"8", b"1.5", b"true", b"null"):
+    payload = batch.payload.replace(b"3", value)
+    found.tally.bytes_out = len(payload)
+    try:
+        Recheck(schema).check(PendingBatch(schema.layout, batch.received, payload, found.tally))
+    except RecheckError as error:
+        print(error.code)
+"""
 _LAW = """\
 from collector import load_schema
 from collector.schema.kinds import KINDS
@@ -179,6 +197,11 @@ def test_every_command_takes_a_new_kind(planted: Path) -> None:
     for (command, expected), output in zip(_COMMANDS.items(), outputs, strict=True):
         assert expected in output, (command, output)
     assert "weekend: false" in coarser
+
+
+def test_batches_of_a_new_kind_are_checked(planted: Path) -> None:
+    """Value by value, as the kind offers nothing else."""
+    assert _run(planted, _RECHECK).split() == ["True", "E513", "E513", "E513", "E513"]
 
 
 def test_the_test_helpers_take_a_new_kind(planted: Path) -> None:

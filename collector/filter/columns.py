@@ -1,0 +1,173 @@
+"""Records as typed rows: NDJSON that a filter wrote, decoded once and checked column by column.
+
+A text is read only if it is, byte for byte, what its records are when they are written anew: so no
+member stands twice, in another order, under another name, or in another notation. Then each kind
+checks its column at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from functools import reduce
+from math import copysign
+from operator import or_
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+from msgspec.structs import astuple
+
+from collector.contracts import Row
+from collector.filter.compile import Column, Plan
+from collector.filter.tolerant import FAILURES
+from collector.schema.kinds import ColumnCheck
+
+__all__ = ["NOT_AS_WRITTEN", "Checks", "RecordColumns", "TypedRecords"]
+
+NOT_AS_WRITTEN = "the records are not written as a filter writes them"
+_TYPES: dict[str, set[type]] = {"TEXT": {str}, "INTEGER": {bool, int}, "REAL": {float}}
+"""The types of canonical values, by the type of their column."""
+_MOST_KNOWN = 4096
+"""Values of a column that are remembered, besides those of one text."""
+_MINUS_ZERO = b":-0.0"
+Checks = Sequence[tuple[int, str, ColumnCheck]]
+"""Columns by number and name, with their checks."""
+_encode_lines = msgspec.json.Encoder().encode_lines
+
+
+class TypedRecords(NamedTuple):
+    """Records that were checked: as objects, as rows, and as NDJSON; ``counts`` are the numbers of
+    events that they stand for."""
+
+    records: list[Any]
+    rows: list[Row]
+    encoded: bytes
+    counts: tuple[int, ...]
+
+
+class RecordColumns:
+    """The columns of one plan's records. ``lasting`` are the checks that remember values, by the
+    names of their fields, for all plans of a schema."""
+
+    def __init__(self, plan: Plan, lasting: dict[str, ColumnCheck]) -> None:
+        self._decode = msgspec.json.Decoder(_record_type(plan)).decode_lines
+        self._checked = [
+            column for column in plan.columns if not column.withheld and not _closed_list(column)
+        ]
+        self._has_fractions = any(column.field.column == "REAL" for column in plan.columns)
+        self._required = [column.index for column in plan.columns if column.required]
+        self._lasting = lasting
+
+    def checks(self, first: datetime, last: datetime) -> Checks:
+        """Return the checks of columns, for values that were canonical at some moment between two.
+        Closed lists need none: the decoder knows them."""
+        return [
+            (column.index, column.name, self._check(column, first, last))
+            for column in self._checked
+        ]
+
+    def read(self, text: bytes, checks: Checks) -> TypedRecords | str:
+        """Read NDJSON; or return what is wrong with it, in constants and names of the schema."""
+        try:
+            records = self._decode(text)
+            encoded: bytes = _encode_lines(records)
+        except FAILURES:
+            return NOT_AS_WRITTEN
+        if not records or encoded != text:
+            return NOT_AS_WRITTEN
+        rows: list[Row] = [*map(astuple, records)]
+        *columns, counts = zip(*rows, strict=True)
+        for index, name, check in checks:
+            if not check(columns[index]):
+                return f"{name}: a value is none of its kind"
+        if self._has_fractions and _MINUS_ZERO in text and _has_minus_zero(rows):
+            return NOT_AS_WRITTEN
+        if any(None in columns[index] for index in self._required):
+            return "a record lacks a required field"
+        if all(None in values for values in columns) and _has_empty(rows):
+            return "a record has no field"
+        return TypedRecords(records, rows, encoded, counts)
+
+    def _check(self, column: Column, first: datetime, last: datetime) -> ColumnCheck:
+        if len(_types(column)) > 1:  # equal values may be of different types
+            return _each(column, first, last)
+        if not column.field.remembers:
+            return column.field.column_check(first, last)
+        if column.name not in self._lasting:
+            self._lasting[column.name] = _remembering(column.field.column_check(first, last))
+        return self._lasting[column.name]
+
+
+def _types(column: Column) -> set[type]:
+    """Return the types of a column's canonical values, which its kind reads too."""
+    return _TYPES[column.field.column] & column.wire
+
+
+def _closed_list(column: Column) -> tuple[str, ...]:
+    """Return the canonical values of a column, if they are a list of texts."""
+    listed = column.field.value_schema().get("enum", ()) if column.field.remembers else ()
+    return tuple(listed) if all(type(value) is str for value in listed) else ()
+
+
+def _value_type(column: Column) -> Any:
+    """Return the type of a column's members: only ``null``, which is never written, if it is
+    withheld."""
+    if column.withheld:
+        return None
+    closed = _closed_list(column)
+    return Literal[closed] | None if closed else reduce(or_, _types(column), None)
+
+
+def _record_type(plan: Plan) -> type[msgspec.Struct]:
+    """Make the type of records: as ``admission.record_type``, with the types of values."""
+    columns = [(f"c{column.index}", _value_type(column), None) for column in plan.columns]
+    return msgspec.defstruct(
+        "TypedRecord",
+        [*columns, ("count", int, 1)],
+        rename={f"c{column.index}": column.name for column in plan.columns},
+        tag_field="schema",
+        tag=plan.schema_id,
+        omit_defaults=True,
+        forbid_unknown_fields=True,
+        frozen=True,
+        gc=False,
+    )
+
+
+def _each(column: Column, first: datetime, last: datetime) -> ColumnCheck:
+    """Return the function that looks at each value of a column, and at its type."""
+    stored = column.field.stored_between(first, last)
+
+    def check(values: Collection[Any]) -> bool:
+        return all(type(stored(value)) is type(value) for value in values if value is not None)
+
+    return check
+
+
+def _remembering(check: ColumnCheck) -> ColumnCheck:
+    """Return the function that checks the values of a column which it has not seen yet."""
+    known: set[Any] = {None}
+
+    def check_new(values: Collection[Any]) -> bool:
+        if known.issuperset(values):
+            return True
+        new = set(values) - known
+        if not check(new):
+            return False
+        if len(known) > _MOST_KNOWN:
+            known.intersection_update({None})
+        known.update(new)
+        return True
+
+    return check_new
+
+
+def _has_minus_zero(rows: list[Row]) -> bool:
+    """Return whether a number is a negative zero, which equals the one that a filter writes."""
+    numbers = (value for row in rows for value in row if type(value) is float and not value)
+    return any(copysign(1.0, number) < 0 for number in numbers)
+
+
+def _has_empty(rows: list[Row]) -> bool:
+    """Return whether a record has nothing but a count."""
+    return any(row.count(None) == len(row) - 1 for row in rows)
