@@ -48,8 +48,7 @@ Storage = Literal["local", "cloud"]
 _SEALED_MORE = 2048
 """More bytes than age adds to 4 MiB: its header, and 16 bytes for each 64 KiB."""
 _LARGEST_BUFFER = 2 * MAX_CHUNK_BYTES
-_LOCKS = 64
-_HASHERS = 4
+_LOCKS, _HASHERS = 64, 4
 
 
 @dataclass(frozen=True, slots=True)

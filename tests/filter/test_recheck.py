@@ -474,7 +474,7 @@ def test_fields_whose_purposes_are_refused() -> None:
 
 
 def test_the_layout_is_the_schemas() -> None:
-    """Of the same version, and the same digest; and a filter makes no parts."""
+    """Of the same version, and the same digest."""
     others: list[Any] = [shipped("web").layout, replace(CONFERENCING.layout, digest="0" * 64), None]
     for layout in others:
         refusal(replace(pending(), layout=layout))
