@@ -187,13 +187,16 @@ class Layout:
     columns: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+_COUNTED_AT_ONCE = 1 << 18
+
+
+@dataclass(frozen=True, repr=False)
 class PendingBatch:
     """Records of one layout and minute that are not in the spool yet, as NDJSON, and their tally.
 
     ``received`` is RFC 3339 UTC, truncated to the minute; only records that an SDK sends have
     another minute than the present one. ``granted`` are the purposes for which the records may be
-    used. ``is_part`` is true for a part of a request that is too large for one batch.
+    used.
     """
 
     layout: Layout
@@ -201,12 +204,12 @@ class PendingBatch:
     payload: bytes
     tally: Tally
     granted: Granted = None
-    is_part: bool = False
 
-    @property
+    @cached_property
     def record_count(self) -> int:
-        """The number of records, which are lines."""
-        return self.payload.count(b"\n")
+        """The number of records, which are lines; counted in pieces, so that other threads run."""
+        starts = range(0, len(self.payload), _COUNTED_AT_ONCE)
+        return sum(self.payload.count(b"\n", at, at + _COUNTED_AT_ONCE) for at in starts)
 
 
 @dataclass(frozen=True, repr=False)

@@ -21,6 +21,7 @@ __all__ = [
     "Fault",
     "InUse",
     "InputError",
+    "SandboxError",
     "SchemaError",
     "Unacceptable",
 ]
@@ -90,6 +91,7 @@ CODES: dict[str, str] = {
     "E214": "another party would receive records, and its name or purposes are not stated",
     "E215": "there is no such type of sinks",
     "E216": "a type of sinks cannot be loaded",
+    "E217": "the process cannot be confined",
     # E3xx: policy
     "E301": "the use is forbidden",
     "E302": "the use is unknown to the taxonomy",
@@ -221,6 +223,10 @@ class ConfigFaults(ConfigError):
 
 class InUse(ConfigError):
     """E203 or E207: another process has the directory, file or address now."""
+
+
+class SandboxError(ConfigError):
+    """E217: the kernel does not let the process confine itself, or it could get out then."""
 
 
 class InputError(CollectorError):

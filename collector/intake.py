@@ -244,7 +244,7 @@ class Intake:
     def _filter_now(self, request: Request, most_bytes: int) -> Filtered:
         found = Filtered(self._most_events, most_bytes)
         for piece in self._pieces(request):
-            found.add(piece.work(found.left))
+            _add_piece(found, piece)
         return found
 
     async def _filter_yielding(self, request: Request, most_bytes: int) -> Filtered | None:
@@ -253,13 +253,13 @@ class Intake:
         is_large = most_bytes > MOST_BYTES
         with suppress(_Outgrown):
             for piece in self._pieces(request):
+                add = partial(_add_piece, found, piece)
                 if piece.is_light:  # one slice of one request for each iteration of the event loop
                     async with self._slice_lock:
-                        found.add(piece.work(found.left))
+                        add()
                     await asyncio.sleep(0)
                 else:
-                    work = partial(piece.work, found.left)
-                    found.add(await self._run_in_thread(work, is_large=is_large))
+                    await self._run_in_thread(add, is_large=is_large)
             return found
         return None
 
@@ -323,6 +323,10 @@ class Intake:
             return optional
         granted = optional if request.granted is None else request.granted
         return [name for name in optional if name not in granted or name in request.refused]
+
+
+def _add_piece(found: Filtered, piece: _Piece) -> None:
+    found.add(piece.work(found.left))
 
 
 def _filter_records(chosen: Filter, part: bytes, minutes: Minutes, _: Bounds) -> list[PendingBatch]:

@@ -19,6 +19,7 @@ from collector.errors import (
     DeliveryError,
     Fault,
     InputError,
+    SandboxError,
     SchemaError,
     Unacceptable,
 )
@@ -48,6 +49,7 @@ _ERRORS = [
     DeliveryError("E503", "no room"),
     SchemaError([_FIRST, _SECOND]),
     ConfigFaults([_THIRD, _FOURTH]),
+    SandboxError("E217", "no seccomp"),
     Unacceptable(b"id"),
 ]
 
@@ -191,6 +193,7 @@ def test_names() -> None:
         "Fault",
         "InUse",
         "InputError",
+        "SandboxError",
         "SchemaError",
         "Unacceptable",
     ]

@@ -33,10 +33,11 @@ from collector.sinks.sink import ErasableSink, is_erasable, own_directory
 from collector.spool import FILE_NAME as SPOOL_NAME
 from collector.spool.pending import pending_batches, quarantined
 from collector.spool.set_aside import FILE_NAME as ASIDE_NAME
+from collector.spool.set_aside import TABLES as ASIDE_TABLES
 from collector.spool.set_aside import SetAside
-from collector.spool.tables import TABLES
+from collector.spool.tables import TABLES as SPOOL_TABLES
 from collector.sqlite.files import connect
-from collector.sqlite.foreign import foreign_columns, foreign_objects
+from collector.sqlite.foreign import added_columns, foreign_columns, foreign_objects
 
 __all__ = ["Mismatch", "mismatches"]
 
@@ -190,7 +191,7 @@ def _readable(where: str, found: Iterator[Mismatch]) -> Iterator[Mismatch]:
 
 
 def _noted(locations: Locations, allowed: _Allowed) -> Iterator[Mismatch]:
-    """Add what the ledger knows of; yields nothing."""
+    """Add what the ledger knows of; yield documents that no entry names."""
     if locations.spool.is_file():
         with opened(locations.spool) as ledger:
             kinds = {entry.fact("digest"): entry.kind for entry in ledger.entries()}
@@ -200,7 +201,8 @@ def _noted(locations: Locations, allowed: _Allowed) -> Iterator[Mismatch]:
                 allowed.add_earlier(load_stored(text))
             if kind == "configuration":
                 allowed.add_flows(reached(text.partition(b"\n")[0]))
-    yield from ()
+        if number := sum(1 for kind, _ in documents if kind is None):
+            yield Mismatch(f"ledger: {number} documents are named by no entry", is_open=True)
 
 
 def _in_sink(
@@ -354,18 +356,19 @@ def _unlisted(where: str, filled: set[str], empty: set[str]) -> Iterator[Mismatc
 
 
 def _names(statements: Collection[str]) -> frozenset[str]:
-    return frozenset(re.findall(r"CREATE TABLE (\w+)", "\n".join(statements)))
+    return frozenset(re.findall(r"CREATE TABLE (?:IF NOT EXISTS )?(\w+)", "\n".join(statements)))
 
 
 _VERIFIED = _names(LEDGER_TABLES) | _names(journal.TABLES)
 """The tables that the ledger's chains cover."""
 _SEALED = frozenset({"batches", "damaged"})
 """The spool's tables whose rows have a seal over all of them, or are damaged."""
-_FILES: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
-    SPOOL_NAME: (_names(TABLES), _VERIFIED | _SEALED),
-    ASIDE_NAME: (frozenset({"batches"}), frozenset()),
+_FILES: Mapping[str, tuple[Collection[str], Collection[str]]] = {
+    SPOOL_NAME: (SPOOL_TABLES, _VERIFIED | _SEALED),
+    ASIDE_NAME: (ASIDE_TABLES, ()),
 }
-"""The tables of each file, and those that are not looked at here."""
+"""The definitions of each file's tables, and the names of those whose values are not looked at
+here."""
 _WORDS = frozenset(
     {*CATEGORIES, *DROPS, "dropped", "content", "bytes", "in", "out", "TEXT", "INTEGER", "REAL"}
 )
@@ -375,10 +378,12 @@ def _foreign_parts(data: Path, words: Collection[str]) -> int:
     """Count the tables and columns of the spool's files that have anything but the spool's own:
     names among ``words``, times, hashes. Raises ``sqlite3.Error``."""
     number, listed = 0, {*words, *_WORDS}
-    for name, (known, passed) in _FILES.items():
+    for name, (definitions, passed) in _FILES.items():
+        known = _names(definitions)
         db = connect(data / name) if (data / name).is_file() else None
         if db is not None:
             with closing(db):
                 number += foreign_objects(db, known)
-                number += sum(1 for _ in foreign_columns(db, known - passed, listed))
+                number += added_columns(db, definitions)
+                number += sum(1 for _ in foreign_columns(db, known.difference(passed), listed))
     return number

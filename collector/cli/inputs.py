@@ -17,18 +17,20 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import IO, Any, Literal
 
 from collector.contracts import Tally
-from collector.errors import InputError
+from collector.errors import InputError, SandboxError
 from collector.filter import Filter
+from collector.filter.derive import parse_user_agent
 from collector.filter.text import MAX_DOCUMENT, MAX_LINE
 from collector.ingest.decompression import zstd_library
 from collector.keyring import Keyring
+from collector.sandbox import restrict_calls, restrict_files, support
 from collector.schema import Schema
 from collector.schema.kinds.pseudonym import PseudonymField
 
@@ -147,25 +149,26 @@ def lines(read: Read, max_line: int) -> Iterator[tuple[bytes, int]]:
         yield b"".join(rest), buffered + skipped
 
 
-def range_lines(path: Path, start: int, end: int, max_line: int) -> Iterator[tuple[bytes, int]]:
+def range_lines(
+    handle: IO[bytes], start: int, end: int, max_line: int
+) -> Iterator[tuple[bytes, int]]:
     """Yield as ``lines`` the lines of a regular file that begin from ``start`` to before ``end``.
 
     Adjacent ranges share no line and leave none out.
     """
-    with _open(path) as handle:
-        at = _first_line(handle, start)
-        handle.seek(at)
-        stop = _first_line(handle, end)
-        handle.seek(at)
-        left = stop - at
+    at = _first_line(handle, start)
+    handle.seek(at)
+    stop = _first_line(handle, end)
+    handle.seek(at)
+    left = stop - at
 
-        def bounded(size: int) -> bytes:
-            nonlocal left
-            data = handle.read(min(size, left))
-            left -= len(data)
-            return data
+    def bounded(size: int) -> bytes:
+        nonlocal left
+        data = handle.read(min(size, left))
+        left -= len(data)
+        return data
 
-        yield from lines(bounded, max_line)
+    yield from lines(bounded, max_line)
 
 
 def _first_line(handle: IO[bytes], position: int) -> int:
@@ -232,8 +235,14 @@ class FilterRun:
             while pending:
                 yield from pending.popleft().result()
         finally:
-            with _interrupt_blocked():  # half a shutdown leaves threads that fail at exit
-                pool.shutdown(cancel_futures=True)  # those at work end soon: ranges are short
+            # Half a shutdown, or none, leaves threads that fail at exit. Those at work end soon:
+            # ranges are short.
+            try:
+                with _interrupt_blocked():
+                    pool.shutdown(cancel_futures=True)
+            except KeyboardInterrupt:  # it came before it was blocked, or has waited since
+                pool.shutdown(cancel_futures=True)
+                raise
 
 
 @contextmanager
@@ -244,8 +253,9 @@ def _interrupt_blocked() -> Iterator[None]:
     ``KeyboardInterrupt`` in it, whose traceback goes to the terminal. The calling thread receives a
     SIGINT that came meanwhile when the block ends.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # raises what came just before
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -269,18 +279,39 @@ def _keyring_with_keys(schema: Schema, as_of: datetime) -> Keyring:
     return keyring
 
 
-_worker: tuple[Filter, Path]
+_worker: tuple[Filter, IO[bytes] | InputError]
 
 
 def _set_up(schema: Schema, as_of: date, keyring: Keyring, path: Path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    filter_ = Filter(schema, as_of=as_of, keys=keyring)
+    source: IO[bytes] | InputError
+    try:
+        source = _open(path)
+    except InputError as error:
+        source = error  # raised for the first range: a process must not fail while it starts
     global _worker  # noqa: PLW0603 - a process of the pool has no other place for its state
-    _worker = (Filter(schema, as_of=as_of, keys=keyring), path)
+    _worker = (filter_, source)
+    _confine(filter_)
+
+
+def _confine(filter_: Filter) -> None:
+    """Give up files, connections and other processes, if the kernel has what that needs."""
+    if support().lacks:
+        return
+    filter_.admit_lines(b"{}\n{")
+    if filter_.schema.user_agent_paths:
+        parse_user_agent("-")  # it loads its parser late
+    with suppress(SandboxError):  # this process was handed a socket that leads anywhere
+        restrict_files()
+        restrict_calls()
 
 
 def _range(start: int, end: int) -> list[Piece]:
-    filter_, path = _worker
-    return list(_lines(filter_, range_lines(path, start, end, MAX_LINE), first=start == 0))
+    filter_, source = _worker
+    if isinstance(source, InputError):
+        raise source
+    return list(_lines(filter_, range_lines(source, start, end, MAX_LINE), first=start == 0))
 
 
 def _lines(

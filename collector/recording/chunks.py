@@ -14,16 +14,26 @@ import hmac
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from collector.errors import InputError
-from collector.recording.index import PendingErasure, VaultIndex
-from collector.recording.keys import Keys, TrackKey, read_recipient
+from collector.recording.age import seal, unseal
+from collector.recording.index import PendingErasure, Recording, VaultIndex
+from collector.recording.keys import Keys, TrackKey
 from collector.recording.manifest import Chunk
 from collector.recording.refusals import Refused
 from collector.recording.storage import Bucket, ChunkFiles, chunk_key, prefix, read_key
 
-__all__ = ["Erasures", "Sealer", "TrackReader", "Unsealed", "VaultParts", "compute_tag", "sha256"]
+__all__ = [
+    "Erasures",
+    "NextChunk",
+    "Sealer",
+    "TrackReader",
+    "Unsealed",
+    "VaultParts",
+    "compute_tag",
+    "sha256",
+]
 
 _SPARE_BYTES = 64 << 20
 """What is left of the disk, so that manifests and erasures can be written."""
@@ -58,6 +68,30 @@ class Unsealed:
     tag: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class NextChunk:
+    """Where the next chunk of a track goes: the recording and its secret, the track's key (``None``
+    before its first chunk), the chunk's number, and where its content begins in the track."""
+
+    recording: Recording
+    secret: bytes = field(repr=False)
+    key: TrackKey | None
+    number: int = 0
+    start: int = 0
+
+    def check(self, number: int, owner_mark: str, kind: str) -> None:
+        """Raise ``Refused`` unless a chunk of the track may have that number: this one's, or that
+        of a chunk that is there."""
+        if self.key is not None and self.key.is_destroyed:
+            raise Refused("left")
+        if self.key is not None and (self.key.owner_mark, self.key.kind) != (owner_mark, kind):
+            raise Refused("kind" if self.key.owner_mark == owner_mark else "owner")
+        if self.recording.state == "finished" and number >= self.number:
+            raise Refused("closed")
+        if number > self.number:
+            raise Refused("next", next=self.number)
+
+
 def compute_tag(secret: bytes, track: str, number: int, data: bytes) -> bytes:
     """Return the tag by which a repetition of a chunk is recognised, 16 bytes: Poly1305, with a key
     for this track and number (HMAC-SHA-256 under the recording's secret), as it must be used for
@@ -78,9 +112,7 @@ class Sealer:
     def add(self, recording: str, key: TrackKey, chunk: Unsealed, *, is_queued: bool) -> None:
         """Seal a chunk, write and sync it, and commit its line. Raises ``Refused``: ``full``,
         ``unavailable``."""
-        import pyrage  # noqa: PLC0415 - heavy
-
-        sealed = pyrage.encrypt(chunk.data, [read_recipient(key.recipient)])
+        sealed = seal(chunk.data, key.recipient)
         digest = self._pool.submit(sha256, sealed)
         try:
             name = chunk_key(recording, key.object, chunk.number)
@@ -102,7 +134,7 @@ class Sealer:
 _DAMAGED = "a chunk is missing or is not the one that the manifest states: verify the recording"
 
 
-def sha256(sealed: bytes) -> str:
+def sha256(sealed: bytes | bytearray) -> str:
     """Return the digest of an age file in hexadecimal."""
     return hashlib.sha256(sealed).hexdigest()
 
@@ -142,16 +174,15 @@ class TrackReader:
 
     def _open(self, recording: str, line: Chunk) -> bytes:
         """Return the content of a chunk."""
-        import pyrage  # noqa: PLC0415 - heavy
-
         sealed = self._sealed(recording, line)
         identity = self._keys.identity(recording, line.track)  # destroyed while the bucket answers?
         if identity is None:
             raise Refused("left")
+        self._parts.files.expect(chunk_key(recording, line.track, line.number + 1))
         digest = self._pool.submit(sha256, sealed)
         try:
-            content: bytes | None = pyrage.decrypt(sealed, [identity])
-        except pyrage.DecryptError:
+            content: bytes | None = unseal(sealed, identity)
+        except ValueError:
             content = None
         if content is None or digest.result() != line.sha256:
             raise InputError("E402", _DAMAGED)

@@ -4,10 +4,12 @@ deleted."""
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from threading import RLock
+from threading import Lock, RLock
 from typing import Any
 
 from collector.errors import ConfigError
@@ -22,8 +24,18 @@ _LOG_LIMIT = f"journal_size_limit = {4 << 20}"
 _BUSY_SECONDS = 10.0
 
 
+@dataclass(eq=False)
+class _Work:
+    """Work that waits for a transaction, and what came of it."""
+
+    run: Callable[[sqlite3.Connection], None]
+    is_done: bool = False
+    error: Exception | None = None
+
+
 class Database:
-    """A database with one connection, which the threads of a process share under ``lock``.
+    """A database with two connections, which the threads of a process share: one that writes, under
+    ``lock``, and one that reads what is committed, and does not wait while a commit is synced.
 
     Raises ``ConfigError`` E203 if the file cannot be made or is no database.
     """
@@ -31,15 +43,16 @@ class Database:
     def __init__(self, path: Path, tables: str) -> None:
         self._path = path
         self.lock: RLock = RLock()
+        self._read_lock = Lock()
+        self._waiting = deque[_Work]()
         try:
             make_private(path)
-            self._db = sqlite3.connect(
-                path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
             with ExitStack() as opened:
-                opened.callback(self._db.close)
+                self._db = _connect(path, opened)
                 make_durable(self._db, _LOG_LIMIT)
                 self._db.executescript(tables)
+                self._reader = _connect(path, opened)
+                make_durable(self._reader, "query_only = ON")
                 make_private(path)
                 remove_copies(path)
                 opened.pop_all()
@@ -64,32 +77,67 @@ class Database:
             except sqlite3.Error as error:
                 raise _refused(error) from None
 
-    def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        """Return the rows of a query. Raises ``Refused`` ``unavailable``."""
+    def commit(self, work: Callable[[sqlite3.Connection], None]) -> None:
+        """Run ``work`` as a transaction, which is on disk when this returns: with one sync for all
+        that threads ask for while another sync goes on. It may be run twice, once in vain. Raises
+        ``Refused`` as ``transaction`` does, and what ``work`` raises."""
+        own = _Work(work)
+        self._waiting.append(own)
         with self.lock:
+            if not own.is_done:
+                others = [self._waiting.popleft() for _ in range(len(self._waiting))]
+                self._run([own, *(each for each in others if each is not own)])
+        if own.error is not None:
+            raise own.error
+
+    def _run(self, batch: list[_Work]) -> None:
+        try:
+            with self.transaction() as db:
+                for each in batch:
+                    each.run(db)
+        except Exception as error:  # noqa: BLE001 - raised by the thread whose work it is
+            if len(batch) > 1:  # the others must not fail with it
+                for each in batch:
+                    self._run([each])
+                return
+            batch[0].error = error
+        for each in batch:
+            each.is_done = True
+
+    def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Return the rows of a query, of what is committed. Raises ``Refused`` ``unavailable``."""
+        with self._read_lock:
             try:
-                return self._db.execute(statement, values).fetchall()
+                return self._reader.execute(statement, values).fetchall()
             except sqlite3.Error as error:
                 raise _refused(error) from None
 
     def cut_log(self) -> bool:
         """Truncate the write-ahead log; return whether that was done: a process that reads an
         earlier state prevents it."""
-        with self.lock, suppress(sqlite3.Error):
+        with self.lock, self._read_lock, suppress(sqlite3.Error):
             return empty_log(self._db, self._path, seconds=1.0)
         return False
 
     def compact(self) -> bool:
         """Write the file anew, without what was deleted; return whether that was done."""
-        with self.lock, suppress(sqlite3.Error, OSError, MemoryError):
+        with self.lock, self._read_lock, suppress(sqlite3.Error, OSError, MemoryError):
             compact(self._db, self._path)
             return True
         return False
 
     def close(self) -> None:
-        """Close the connection."""
-        with self.lock:
+        """Close the connections."""
+        with self.lock, self._read_lock:
+            self._reader.close()
             self._db.close()
+
+
+def _connect(path: Path, opened: ExitStack) -> sqlite3.Connection:
+    """Open a connection that closes with ``opened``."""
+    db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    opened.callback(db.close)
+    return db
 
 
 def _refused(error: sqlite3.Error) -> Refused:

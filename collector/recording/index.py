@@ -53,6 +53,11 @@ CREATE TABLE IF NOT EXISTS erasures (
   PRIMARY KEY (recording, object)
 ) WITHOUT ROWID;
 """
+_LIVING = """
+EXISTS (SELECT 1 FROM recordings WHERE recording = ?1 AND state != 'erased') AND NOT EXISTS
+(SELECT 1 FROM lines INDEXED BY destroyed
+ WHERE recording = ?1 AND object = ?2 AND number IS NULL)"""
+"""Whether neither a track nor its recording was destroyed, or is about to be."""
 _PAGE = 256
 """Lines that are read at once."""
 
@@ -181,7 +186,8 @@ class VaultIndex:
         is_queued: bool,
     ) -> None:
         """Add a chunk's line, made of its number and the hash before it, and queue it."""
-        with self._database.transaction() as db:
+
+        def work(db: Connection) -> None:
             line = _append(db, recording, chunk, start=start, tag=tag)
             if is_queued and isinstance(line, Chunk):
                 row = (recording, line.track, line.number, line.size, line.sha256)
@@ -191,13 +197,15 @@ class VaultIndex:
                     row,
                 )
 
+        self._database.commit(work)
+
     def chunk(self, recording: str, object_: str, number: int) -> StoredChunk | None:
         """Return a chunk of a track that is living."""
-        return self._one("number = ?", recording, object_, number)
+        return self._one("number = ?3", recording, object_, number)
 
     def last(self, recording: str, object_: str) -> StoredChunk | None:
         """Return the last chunk of a track."""
-        return self._one("number >= ? ORDER BY number DESC LIMIT 1", recording, object_, 0)
+        return self._one("number >= ?3 ORDER BY number DESC LIMIT 1", recording, object_, 0)
 
     def at(self, recording: str, object_: str, place: int) -> StoredChunk | None:
         """Return the chunk of a track whose content has the byte at a place, or the last one."""
@@ -211,19 +219,15 @@ class VaultIndex:
 
     def is_living(self, recording: str, object_: str) -> bool:
         """Return whether neither a track nor its recording was destroyed, or is about to be."""
-        rows = self._database.rows(
-            "SELECT 1 FROM recordings WHERE recording = ? AND state != 'erased' AND NOT EXISTS"
-            " (SELECT 1 FROM lines WHERE recording = ? AND object = ? AND number IS NULL)",
-            *(recording, recording, object_),
-        )
-        return bool(rows)
+        return bool(self._database.rows(f"SELECT 1 WHERE {_LIVING}", recording, object_))
 
     def _one(self, where: str, recording: str, object_: str, number: int) -> StoredChunk | None:
         rows = self._database.rows(
-            f"SELECT text, start, tag FROM lines WHERE recording = ? AND object = ? AND {where}",  # noqa: S608
+            "SELECT text, start, tag FROM lines"  # noqa: S608
+            f" WHERE recording = ?1 AND object = ?2 AND {_LIVING} AND {where}",
             *(recording, object_, number),
         )
-        if not rows or not self.is_living(recording, object_):
+        if not rows:
             return None
         line = manifest.read_line(rows[0][0])
         if not isinstance(line, Chunk):
@@ -259,13 +263,16 @@ class VaultIndex:
     def uploaded(self, sequence: int) -> None:
         """Take an upload from the queue, and note that the bucket has it."""
         statement = "DELETE FROM queue WHERE sequence = ? RETURNING recording, object, number"
-        with self._database.transaction() as db:
+
+        def work(db: Connection) -> None:
             for place in db.execute(statement, (sequence,)).fetchall():
                 db.execute(
                     "UPDATE lines SET is_uploaded = 1"
                     " WHERE recording = ? AND object = ? AND number = ?",
                     place,
                 )
+
+        self._database.commit(work)
 
     def removals(self) -> list[str]:
         """Return prefixes below which every object of the bucket has to go."""

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from collector.errors import ConfigError
 from collector.file_modes import write_private
+from collector.recording.age import read_point
 from collector.recording.database import Database
 from collector.recording.refusals import Refused
 from collector.sqlite.files import sync
@@ -45,7 +46,6 @@ CREATE TABLE IF NOT EXISTS tracks (
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX IF NOT EXISTS tracks_by_object ON tracks (recording, object);
 """
-_BECH32 = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _COLUMNS = "object, name, kind, owner_mark, recipient"
 _MASTER, _NEXT = "master.key", "master.key.new"
 _MASTER_BYTES = 32
@@ -117,9 +117,10 @@ class Keys:
         statement = "SELECT 1 FROM recordings WHERE recording = ?"
         return bool(self._database.rows(statement, recording))
 
-    def find(self, recording: str, name: str) -> TrackKey | None:
-        """Return the track of that name, also if it was destroyed."""
-        mark = _mark(self.secret(recording), name)
+    def find(self, recording: str, name: str, secret: bytes | None = None) -> TrackKey | None:
+        """Return the track of that name, also if it was destroyed. ``secret`` is the recording's,
+        if it is known."""
+        mark = _mark(self.secret(recording) if secret is None else secret, name)
         rows = self._database.rows(
             f"SELECT {_COLUMNS} FROM tracks WHERE recording = ? AND mark = ?",  # noqa: S608
             *(recording, mark),
@@ -253,6 +254,7 @@ class Keys:
             self._write(_NEXT, following)
         with suppress(FileNotFoundError), (self._directory / _MASTER).open("r+b") as file:
             file.write(bytes(2 * _MASTER_BYTES + 1))
+            file.flush()
             os.fsync(file.fileno())
         self._on_step("rotate: destroyed")
         (self._directory / _NEXT).replace(self._directory / _MASTER)
@@ -322,12 +324,7 @@ def makes_secret(recipient: Recipient) -> bool:
     result is zero for all (RFC 7748, 6.1), and age panics."""
     from cryptography.hazmat.primitives.asymmetric import x25519  # noqa: PLC0415 - heavy
 
-    number = 0
-    for letter in str(recipient)[
-        len("age1") : -6
-    ]:  # Bech32 (BIP 173): 52 letters, then the checksum
-        number = number << 5 | _BECH32.index(letter)
-    point = x25519.X25519PublicKey.from_public_bytes((number >> 4).to_bytes(32, "big"))
+    point = x25519.X25519PublicKey.from_public_bytes(read_point(str(recipient)))
     try:
         x25519.X25519PrivateKey.generate().exchange(point)
     except ValueError:

@@ -68,19 +68,24 @@ class ChunkFiles:
 
     def __init__(self, directory: Path) -> None:
         self._root = directory
-        (self._root / _ROOT).mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make_directory(self._root / _ROOT)
 
-    def write(self, key: str, sealed: bytes, spare: int, run: Callable[..., Any]) -> None:
+    def write(
+        self, key: str, sealed: bytes | bytearray, spare: int, run: Callable[..., Any]
+    ) -> None:
         """Write a file, whatever was there: without a line in the manifest it counts for nothing.
         ``run`` lets a thread sync the directory meanwhile. Raises ``OSError``, also when fewer than
         ``spare`` bytes of the disk would be left."""
         path = self._root / key
         need_room(self._root, len(sealed) + spare)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
             handle = os.open(path, flags, 0o600)
         except FileNotFoundError:
             self._make_directory(path.parent)
+            handle = os.open(path, flags, 0o600)
+        except FileExistsError:
+            path.unlink()  # not written over: it may be an object as well
             handle = os.open(path, flags, 0o600)
         try:
             is_listed = run(sync, path.parent)
@@ -94,6 +99,10 @@ class ChunkFiles:
         finally:
             os.close(handle)
 
+    def path(self, key: str) -> Path:
+        """Return the path of a file."""
+        return self._root / key
+
     def read(self, key: str) -> bytes | None:
         """Return a file's bytes, or ``None`` if it is not here. Raises ``OSError``."""
         with suppress(FileNotFoundError), (self._root / key).open("rb", buffering=0) as file:
@@ -102,15 +111,21 @@ class ChunkFiles:
             return found
         return None
 
+    def expect(self, key: str) -> None:
+        """Let the system read a file ahead, if it is here."""
+        if hasattr(os, "posix_fadvise"):
+            with suppress(OSError), (self._root / key).open("rb", buffering=0) as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+
     def remove(self, key: str) -> None:
         """Remove a file, or all below a prefix; durable when this returns. Raises ``OSError``."""
         path = self._root / key
         with suppress(FileNotFoundError):
             if key.endswith("/"):
-                shutil.rmtree(path)
+                _remove_tree(path)
             else:
                 path.unlink()
-            sync(path.parent)
+                sync(path.parent)
 
     def keys(self, beginning: str) -> Iterator[str]:
         """Yield the keys of the files below a prefix."""
@@ -123,7 +138,7 @@ class ChunkFiles:
         return sorted(path.name for path in (self._root / _ROOT).iterdir())
 
     def _make_directory(self, path: Path) -> None:
-        """Make the directory of a track, and that of its recording, durably."""
+        """Make a directory, and that above it, durably."""
         for each in (path.parent, path):
             with suppress(FileExistsError):
                 each.mkdir(mode=0o700)
@@ -137,7 +152,7 @@ def _release(handle: int) -> None:
         os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def _write_all(handle: int, sealed: bytes) -> None:
+def _write_all(handle: int, sealed: bytes | bytearray) -> None:
     rest = memoryview(sealed)
     while rest:
         rest = rest[os.write(handle, rest) :]
@@ -184,6 +199,20 @@ class Bucket:
         except Exception:  # noqa: BLE001 - obstore has no root of its errors
             raise OSError(_FAILED) from None
 
+    def link(self, key: str, file: Path) -> bool:
+        """Create an object that is the file itself, durably, and return whether that was done: the
+        bucket must be a directory on the disk of the file, without an object of that key."""
+        if self._directory is None:
+            return False
+        path = self._directory / key
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.link(file, path)
+            self._sync_directories(path)
+        except OSError:
+            return False
+        return True
+
     async def put(self, key: str, sealed: bytes, digest: str) -> None:
         """Create an object. Raises ``OSError``, also if another one is there."""
         import obstore  # noqa: PLC0415 - heavy
@@ -198,7 +227,22 @@ class Bucket:
         except Exception:  # noqa: BLE001
             raise OSError(_FAILED) from None
         if self._directory is not None:
-            await asyncio.to_thread(_sync_file, self._directory, key)
+            await asyncio.to_thread(self._sync_file, self._directory / key)
+
+    def _sync_file(self, path: Path) -> None:
+        """Sync a file that obstore wrote, and the directories down to it: obstore does not."""
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        self._sync_directories(path)
+
+    def _sync_directories(self, path: Path) -> None:
+        for parent in path.parents:
+            sync(parent)
+            if parent == self._directory:
+                return
 
     def keys(self, beginning: str) -> Iterator[str]:
         """Yield the keys of the objects below a prefix. Raises ``OSError``."""
@@ -212,6 +256,9 @@ class Bucket:
 
     async def remove(self, beginning: str) -> None:
         """Remove every object below a prefix. Raises ``OSError``."""
+        if self._directory is not None:
+            await asyncio.to_thread(_remove_tree, self._directory / beginning)
+            return
         import obstore  # noqa: PLC0415 - heavy
 
         try:
@@ -226,15 +273,12 @@ def _is_file(url: str) -> bool:
     return urlsplit(url).scheme == "file"
 
 
-def _sync_file(root: Path, key: str) -> None:
-    """Sync a file that obstore wrote, and the directories down to it: obstore does not."""
-    handle = os.open(root / key, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    for parent in list((root / key).relative_to(root).parents):
-        sync(root / parent)
+def _remove_tree(path: Path) -> None:
+    """Remove a directory with all that is in it, also parts of objects, which obstore does not list
+    and which an upload leaves that was killed."""
+    with suppress(FileNotFoundError):
+        shutil.rmtree(path)
+        sync(path.parent)
 
 
 _MISSING = "recordings need obstore: install 'data-minimisation-collector[recording]'"
@@ -334,12 +378,14 @@ class Uploads:
         return len(done), sum(result is not None for result in done)
 
     async def _upload(self, chunk: Queued) -> None:
-        sealed = await asyncio.to_thread(self._files.read, chunk.key)
-        if sealed is None:
-            if not await asyncio.to_thread(self._queue.is_waiting, chunk.sequence):
-                return  # it was destroyed meanwhile
-            raise OSError("the file of a queued chunk is missing")
-        await self._bucket.put(chunk.key, sealed, chunk.sha256)
+        file = self._files.path(chunk.key)
+        if not await asyncio.to_thread(self._bucket.link, chunk.key, file):
+            sealed = await asyncio.to_thread(self._files.read, chunk.key)
+            if sealed is None:
+                if not await asyncio.to_thread(self._queue.is_waiting, chunk.sequence):
+                    return  # it was destroyed meanwhile
+                raise OSError("the file of a queued chunk is missing")
+            await self._bucket.put(chunk.key, sealed, chunk.sha256)
         await asyncio.to_thread(self._queue.uploaded, chunk.sequence)
         await asyncio.to_thread(self._files.remove, chunk.key)
 

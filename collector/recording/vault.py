@@ -25,14 +25,15 @@ from collector.ledger.signing import Key
 from collector.recording import manifest
 from collector.recording.chunks import (
     Erasures,
+    NextChunk,
     Sealer,
     TrackReader,
     Unsealed,
     VaultParts,
     compute_tag,
 )
-from collector.recording.index import Recording, StoredChunk, VaultIndex
-from collector.recording.keys import Keys, TrackKey, makes_secret, read_recipient
+from collector.recording.index import Recording, VaultIndex
+from collector.recording.keys import Keys, makes_secret, read_recipient
 from collector.recording.manifest import NOTHING, Begin, ManifestTip
 from collector.recording.names import MAX_CHUNK_BYTES, MAX_CHUNK_NUMBER, Kind, is_name, is_recording
 from collector.recording.refusals import Refused
@@ -113,6 +114,7 @@ class Vault:
         self._queue_bytes, self._reserved = queue_bytes, 0
         self._step = on_step
         self._locks, self._budget_lock = [RLock() for _ in range(_LOCKS)], Lock()
+        self._next: dict[str, dict[str, NextChunk]] = {}  # after a chunk, until anything else
         self._bucket = None if bucket is None else Bucket(bucket, options or {})
         with ExitStack() as opened:
             if (lock := None if is_reader else DirectoryLock(directory)) is not None:
@@ -173,6 +175,7 @@ class Vault:
     def finish(self, recording: str) -> None:
         """Write the end mark, once, and sign it. Raises ``Refused``."""
         with self._locked(recording):
+            self._next.pop(recording, None)
             if self._living(recording).state == "open":
                 self._index.finish(recording, self._signature)
                 self._step("finish: ended")
@@ -262,48 +265,44 @@ class Vault:
         if len(data) > MAX_CHUNK_BYTES:
             raise Refused("too_large")
         with self._locked(recording):
-            found, key = self._living(recording), self._keys.find(recording, track)
-            tag = compute_tag(self._keys.secret(recording), track, number, data)
-            last = self._check_place(found, key, number, tag, (owner_mark, kind))
-            if isinstance(last, Added):
-                return last
+            place = self._next.get(recording, {}).pop(track, None) or self._find(recording, track)
+            found, key = place.recording, place.key
+            place.check(number, owner_mark, kind)
+            tag = compute_tag(place.secret, track, number, data)
+            if self._is_there(place, number, tag):
+                return Added(place.number, is_new=False)
             is_queued = self._uploads is not None and found.storage == "cloud"
             with self._room(len(data) + _SEALED_MORE if is_queued else 0):
                 if key is None:
-                    place = (recording, track, kind, owner_mark)
-                    key = self._keys.add_track(*place, found.recipient)
+                    names = (recording, track, kind, owner_mark)
+                    key = self._keys.add_track(*names, found.recipient)
                     self._step("add: key")
-                chunk = Unsealed(number, data, last.next_start if last else 0, tag)
+                chunk = Unsealed(number, data, place.start, tag)
                 self._sealer.add(recording, key, chunk, is_queued=is_queued)
+            following = NextChunk(found, place.secret, key, number + 1, place.start + len(data))
+            self._next.setdefault(recording, {})[track] = following
         if self._uploads is not None:
             self._uploads.wake()
         return Added(number + 1, is_new=True)
 
-    def _check_place(
-        self,
-        found: Recording,
-        key: TrackKey | None,
-        number: int,
-        tag: bytes,
-        track: tuple[str, str],
-    ) -> Added | StoredChunk | None:
-        """Return the track's last chunk if this one is the next; ``Added`` if it is there."""
-        if key is not None and key.is_destroyed:
-            raise Refused("left")
-        if key is not None and (key.owner_mark, key.kind) != track:
-            raise Refused("kind" if key.owner_mark == track[0] else "owner")
-        last = self._index.last(found.recording, key.object) if key is not None else None
-        expected = last.line.number + 1 if last else 0
-        if number < expected and key is not None:
-            there = self._index.chunk(found.recording, key.object, number)
-            if there is None or not hmac.compare_digest(there.tag, tag):
-                raise Refused("conflict")
-            return Added(expected, is_new=False)
-        if found.state == "finished":
-            raise Refused("closed")
-        if number > expected:
-            raise Refused("next", next=expected)
-        return last
+    def _find(self, recording: str, track: str) -> NextChunk:
+        """Look up where the next chunk of a track goes."""
+        found, secret = self._living(recording), self._keys.secret(recording)
+        key = self._keys.find(recording, track, secret)
+        last = self._index.last(recording, key.object) if key is not None else None
+        if last is None:
+            return NextChunk(found, secret, key)
+        return NextChunk(found, secret, key, last.line.number + 1, last.next_start)
+
+    def _is_there(self, place: NextChunk, number: int, tag: bytes) -> bool:
+        """Return whether a chunk is there already. Raises ``Refused`` ``conflict`` for another of
+        its number."""
+        if place.key is None or number >= place.number:
+            return False
+        there = self._index.chunk(place.recording.recording, place.key.object, number)
+        if there is None or not hmac.compare_digest(there.tag, tag):
+            raise Refused("conflict")
+        return True
 
     def read(
         self, recording: str, track: str, start: int = 0, end: int | None = None
@@ -336,6 +335,7 @@ class Vault:
         can be read meanwhile.
         """
         with self._locked(recording):
+            self._next.pop(recording, None)
             self._living(recording)
             found = [self._keys.find(recording, track) for track in tracks]
             objects = [key.object for key in found if key is not None and not key.is_destroyed]
@@ -354,6 +354,7 @@ class Vault:
         """Erase a recording; doing it again changes nothing. Raises ``Refused`` as ``destroy``
         does."""
         with self._locked(recording):
+            self._next.pop(recording, None)
             found = self._index.find(recording)
             if found is None:
                 raise Refused("not_found")

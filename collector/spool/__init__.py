@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collector.spool.file import State
 from collector.spool.ledger_writer import note, rotate
 from collector.spool.recover import check
-from collector.spool.spool import FILE_NAME, LIMIT, Spool, State
+from collector.spool.spool import FILE_NAME, LIMIT, Spool
 
 __all__ = ["FILE_NAME", "LIMIT", "Spool", "State", "check", "note", "rotate"]

@@ -48,9 +48,8 @@ from collector.spool.tables import (
 from collector.spool.write_queue import HourlySums, PendingWrite
 from collector.sqlite.wal import Index, need_room, truncate_log
 
-__all__ = ["Depth", "Selection", "SpoolFile"]
+__all__ = ["Depth", "Selection", "SpoolFile", "State"]
 
-_ID_BYTES = 16
 _MOST_SELECTED_BYTES = 2 << 20
 _DEPTH = (
     "SELECT count(*), coalesce(sum(records), 0), coalesce(sum(length(payload)), 0) FROM batches"
@@ -75,6 +74,25 @@ class Depth:
     bytes: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class State:
+    """The state of a spool. ``bytes`` are of records, out of ``limit``; ``oldest`` is the age of
+    the oldest pending batch in seconds.
+
+    ``is_ready`` is true while the spool accepts writes; ``errors`` counts failed writes and syncs,
+    ``damaged`` the files and batches that were quarantined since the start.
+    """
+
+    is_ready: bool
+    batches: int
+    records: int
+    bytes: int
+    limit: int
+    oldest: float
+    errors: int
+    damaged: int
+
+
 @dataclass(slots=True)
 class Selection:
     """Batches for a sink, with their numbers. ``unreadable`` has the numbers of damaged ones."""
@@ -97,6 +115,8 @@ class SpoolFile:
         self.parts: Parts = Parts()
         self.tip: Tip = Tip(0, NOTHING)
         self.depth: Depth = Depth()
+        self.has_delivered: bool = False
+        """Whether some of the parts that every sink has are still to be deleted."""
         self.chain_tip: Tip = self.tip
         """The receipt, or the start of a chain, which the next receipt follows."""
         self._path = path
@@ -191,7 +211,8 @@ class SpoolFile:
             is_new = idempotency.unseen(self.db, [write.key for write in writes])
             new = list(compress(writes, is_new))
             idempotency.add_keys(self.db, [write.key for write in new if write.key is not None])
-        tip, depth, parts = self._add_all(write_queue.group(write.batches for write in new))
+        tip, depth = self._add_all(write_queue.group(write.batches for write in new))
+        parts = self.parts
         if notes := [note for write in writes for note in write.notes]:
             append_all(self.db, self._path, notes)
         if sums:
@@ -202,16 +223,20 @@ class SpoolFile:
         if cursors:
             self._set_cursors(cursors)
             depth, parts = self._delete_delivered(depth, parts)
-        try:
-            execute("COMMIT")
-        except sqlite3.Error:
-            with suppress(OSError):
-                truncate_log(self._path, self._index)
-            raise
+        self.commit()
         self.depth, self.parts = depth, parts
         if tip != self.chain_tip:
             self.tip = self.chain_tip = tip
         return is_new
+
+    def commit(self) -> None:
+        """Commit a transaction. One that fails leaves nothing in the log."""
+        try:
+            self.db.execute("COMMIT")
+        except sqlite3.Error:
+            with suppress(OSError):
+                truncate_log(self._path, self._index)
+            raise
 
     def select(self, sequence: int, last: int, limit: int) -> Selection:
         """Select at most ``limit`` batches that are no parts after a number, up to ``last``."""
@@ -296,29 +321,17 @@ class SpoolFile:
         self.db.execute(NEW_RECEIPT, receipt.as_row())
         return Tip(receipt.sequence, receipt.hash)
 
-    def _add_all(self, batches: Iterable[PendingBatch]) -> tuple[Tip, Depth, Parts]:
-        """Insert new batches and receipts; return tip, depth and parts after that."""
-        tip, depth, parts = self.chain_tip, self.depth, dict[int, Part]()
+    def _add_all(self, batches: Iterable[PendingBatch]) -> tuple[Tip, Depth]:
+        """Insert new batches and receipts; return tip and depth after that."""
+        tip, depth = self.chain_tip, self.depth
         for pending in batches:
-            batch = Batch(
-                secrets.token_bytes(_ID_BYTES),
-                pending.received,
-                layout=pending.layout,
-                payload=pending.payload,
-                granted=pending.granted,
-            )
-            tip = self.add(batch, pending.tally, tip)
+            tip = self.add(write_queue.new_batch(pending), pending.tally, tip)
             if pending.payload:
-                records, size = (
-                    depth.records + pending.record_count,
-                    depth.bytes + len(pending.payload),
-                )
-                depth = Depth(depth.batches + 1, records, size)
-                if pending.is_part:
-                    parts[tip.sequence] = note_part(self.db, tip.sequence, Part())
+                records = depth.records + pending.record_count
+                depth = Depth(depth.batches + 1, records, depth.bytes + len(pending.payload))
         if tip != self.chain_tip:
             self.db.execute(NEW_TIP, (tip.sequence, tip.hash))
-        return tip, depth, Parts({**self.parts, **parts}) if parts else self.parts
+        return tip, depth
 
     def renumber(self, sequence: int, numbers: Iterable[int]) -> None:
         """Store, within a transaction, that a batch was replaced by others with these numbers. A
@@ -342,7 +355,7 @@ class SpoolFile:
         execute("BEGIN IMMEDIATE")
         execute("DELETE FROM batches WHERE sequence = ?", (sequence,))
         for number, payload in enumerate(write_queue.split(whole.payload)):
-            id_ = hashlib.sha256(whole.id + number.to_bytes(8)).digest()[:_ID_BYTES]
+            id_ = hashlib.sha256(whole.id + number.to_bytes(8)).digest()[: write_queue.ID_BYTES]
             tip = self.add(replace(whole, id=id_, payload=payload), Tally(), tip)
             note_part(self.db, tip.sequence, Part(whole.id, delivered))
         execute(NEW_TIP, (tip.sequence, tip.hash))
@@ -374,20 +387,25 @@ class SpoolFile:
         self.cursors |= cursors
 
     def _delete_delivered(self, depth: Depth, parts: Parts) -> tuple[Depth, Parts]:
-        """Delete the batches that every sink has; return depth and parts after that."""
+        """Delete the batches that every sink has, and some of the parts, as deleting takes as long
+        as writing; return depth and parts after that."""
         if not self.cursors:
             return depth, parts
-        done = min(position.batch for position in self.cursors.values())
+        done = Position(*map(min, zip(*self.cursors.values(), strict=True)))
         is_other = "sequence NOT IN (SELECT sequence FROM parts)"
-        depth = self._delete(depth, f"WHERE sequence <= ? AND {is_other}", done)
+        depth = self._delete(depth, f"WHERE sequence <= ? AND {is_other}", done.batch)
         delivered = [
             number
             for number, part in parts.items()
-            if sinks_with(number, part, self.cursors) >= self.cursors.keys()
+            if number <= done.part
+            or (part.delivered and sinks_with(number, part, self.cursors) >= self.cursors.keys())
         ]
-        for number in delivered:
-            depth = self._delete(depth, "WHERE sequence = ?", number)
-        return depth, self._delete_parts(parts, delivered)
+        deleted, enough = 0, depth.bytes - write_queue.MOST_PART_BYTES // 2
+        while deleted < len(delivered) and depth.bytes > enough:
+            depth = self._delete(depth, "WHERE sequence = ?", delivered[deleted])
+            deleted += 1
+        self.has_delivered = deleted < len(delivered)
+        return depth, self._delete_parts(parts, delivered[:deleted])
 
     def _delete_parts(self, parts: Parts, numbers: Sequence[int]) -> Parts:
         """Delete the rows of parts; return the parts that are left."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from collector.contracts import Batch, Layout
 from collector.errors import ConfigError, DeliveryError
-from collector.spool.tables import batch_columns, connect, decode_granted, is_intact
+from collector.spool.tables import batch_columns, connect, decode_granted, is_intact, staged
 
 __all__ = ["delete_quarantined", "pending_batches", "quarantine", "quarantined"]
 
@@ -25,7 +25,8 @@ _DAMAGED = ".damaged-"
 
 
 def pending_batches(path: Path) -> Iterator[Batch | None]:
-    """Yield every batch; ``None`` for a damaged one. Their layouts have no columns.
+    """Yield every batch that was accepted; ``None`` for a damaged one. Their layouts have no
+    columns.
 
     Yields nothing if there is no file. Raises ``DeliveryError`` E507 when it cannot be read.
     """
@@ -48,9 +49,12 @@ def _batches(db: sqlite3.Connection) -> Iterator[Batch | None]:
         digest: Layout(schema, digest, name, ())
         for digest, schema, name in db.execute("SELECT digest, schema, name FROM layouts")
     }
+    hidden = staged(db)
     query = f"SELECT {batch_columns(db)} FROM batches ORDER BY sequence"  # noqa: S608 - a constant
     for row in db.execute(query):
-        _, id_, digest, received, _, _, _, payload, granted = row
+        sequence, id_, digest, received, _, _, _, payload, granted = row
+        if sequence in hidden:
+            continue
         if digest not in layouts or not is_intact(row):
             yield None
             continue

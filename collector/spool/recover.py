@@ -27,6 +27,7 @@ from collector.spool.idempotency import NEW_DAY, NEW_KEY, add_keys
 from collector.spool.lock import FILE_NAME as LOCK_NAME
 from collector.spool.lock import check_lock
 from collector.spool.pending import quarantine
+from collector.spool.staging import discard
 from collector.spool.tables import (
     NEW_BATCH,
     NEW_COLUMN,
@@ -44,6 +45,7 @@ from collector.spool.tables import (
     create,
     is_intact,
     is_spool,
+    staged,
     upgrade,
 )
 from collector.sqlite.files import check_database, check_file, sync
@@ -193,6 +195,7 @@ def _open_intact(path: Path, is_damaged: bool) -> SpoolFile | None:
         try:
             file = SpoolFile(path)
             upgrade(file.db, check_format(file.db, path, frames))
+            discard(file.db)
             file.load()
         except Exception as error:
             is_damaged = _is_damage(error)
@@ -341,10 +344,12 @@ def _entries(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
 
 
 def _batches(source: sqlite3.Connection, target: sqlite3.Connection, known: set[str]) -> int:
-    """Copy the intact batches; return the highest number."""
-    highest, columns = 0, batch_columns(source)
+    """Copy the intact batches that were accepted; return the highest number."""
+    highest, columns, hidden = 0, batch_columns(source), staged(source)
     for sequence in _sequences(source):
         highest = max(highest, sequence)
+        if sequence in hidden:
+            continue
         for row in _rows(source, f"SELECT {columns} FROM batches WHERE sequence = ?", sequence):  # noqa: S608
             if row[2] in known and is_intact(row):
                 target.execute(NEW_BATCH, row)
@@ -353,8 +358,9 @@ def _batches(source: sqlite3.Connection, target: sqlite3.Connection, known: set[
 
 def _parts(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
     """Copy the intact rows of parts; a batch whose row is damaged becomes an ordinary one."""
+    hidden = staged(source)
     for row in _rows(source, SELECT_PARTS):
-        if row[3] == checksum(*row[:3]):
+        if row[0] not in hidden and row[3] == checksum(*row[:3]):
             target.execute(NEW_PART, row)
 
 

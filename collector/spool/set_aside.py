@@ -18,7 +18,7 @@ from collector.errors import DeliveryError
 from collector.file_modes import make_private
 from collector.spool.tables import decode_granted, encode_granted
 
-__all__ = ["FILE_NAME", "RefusedBatch", "SetAside"]
+__all__ = ["FILE_NAME", "TABLES", "RefusedBatch", "SetAside"]
 
 FILE_NAME = "spool-aside.db"
 _BUSY_SECONDS = 5.0
@@ -29,6 +29,7 @@ CREATE TABLE IF NOT EXISTS batches (
     payload BLOB NOT NULL, granted TEXT, origin BLOB, UNIQUE (sink, id)
 ) STRICT
 """
+TABLES = (_TABLE,)
 _COLUMNS = "number, sink, id, received, schema, digest, name, columns, payload, granted, origin"
 _ADD = f"INSERT OR REPLACE INTO batches ({_COLUMNS}) VALUES (NULL{', ?' * 10})"  # noqa: S608
 _ALL = f"SELECT {_COLUMNS} FROM batches ORDER BY number"  # noqa: S608 - constants

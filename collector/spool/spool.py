@@ -16,11 +16,11 @@ import os
 import sqlite3
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import partial
+from itertools import chain, compress
 from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar
@@ -28,11 +28,12 @@ from typing import Any, TypeVar
 from collector.contracts import Batch, Closing, Layout, PendingBatch
 from collector.errors import ConfigError
 from collector.ledger import Note
-from collector.spool.file import Depth, Selection, SpoolFile
+from collector.spool.file import Depth, Selection, SpoolFile, State
 from collector.spool.idempotency import hashed
 from collector.spool.lock import Lock
 from collector.spool.recover import is_corrupt, try_open
 from collector.spool.revision import Divide, Revision, RevisionOutcome, divide, revise
+from collector.spool.staging import Staging
 from collector.spool.tables import Position
 from collector.spool.write_queue import (
     Arrivals,
@@ -44,7 +45,7 @@ from collector.spool.write_queue import (
     unwritable,
 )
 
-__all__ = ["FILE_NAME", "LIMIT", "Spool", "State"]
+__all__ = ["FILE_NAME", "LIMIT", "Spool"]
 
 FILE_NAME = "spool.db"
 """The name of the spool's file in a data directory."""
@@ -62,25 +63,6 @@ _SUMS_SECONDS = 60.0
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 2.0
 _Result = TypeVar("_Result")
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """The state of a spool. ``bytes`` are of records, out of ``limit``; ``oldest`` is the age of
-    the oldest pending batch in seconds.
-
-    ``is_ready`` is true while the spool accepts writes; ``errors`` counts failed writes and syncs,
-    ``damaged`` the files and batches that were quarantined since the start.
-    """
-
-    is_ready: bool
-    batches: int
-    records: int
-    bytes: int
-    limit: int
-    oldest: float
-    errors: int
-    damaged: int
 
 
 class Spool(Closing):
@@ -117,6 +99,7 @@ class Spool(Closing):
         self._queue = WriteQueue()
         self._jobs: deque[tuple[Callable[[SpoolFile], Any], Future[Any]]] = deque()
         self._file: SpoolFile | None = None
+        self._staging: Staging | None = None
         self._depth = Depth()
         self._last = 0
         self._cursors = dict.fromkeys(self._sinks, Position())
@@ -282,21 +265,12 @@ class Spool(Closing):
     def state(self) -> State:
         """Return the state at this moment."""
         with self._changed:
-            return State(
-                self._file is not None and not self._is_closing,
-                self._depth.batches,
-                self._depth.records,
-                self._depth.bytes,
-                self._limit,
-                self._arrivals.age(self._first() if self._depth.batches else None),
-                self._errors,
-                self._damaged,
-            )
-
-    def _first(self) -> int:
-        """Return the lowest number that a batch may have for which a sink waits."""
-        parts = [] if self._file is None else self._file.parts
-        return min([1 + min((at.batch for at in self._cursors.values()), default=0), *parts])
+            is_ready, depth = self._file is not None and not self._is_closing, self._depth
+            parts = [] if self._file is None else self._file.parts.accepted
+            first = min([1 + min((at.batch for at in self._cursors.values()), default=0), *parts])
+            oldest = self._arrivals.age(first if depth.batches else None)
+            counts = (depth.batches, depth.records, depth.bytes)
+            return State(is_ready, *counts, self._limit, oldest, self._errors, self._damaged)
 
     # -- the thread -------------------------------------------------------------------------------
 
@@ -305,7 +279,7 @@ class Spool(Closing):
         if self._file is None:
             self._reopen()
         while (file := self._file) is not None and self._has_work():
-            if not (self._commit(file) and self._do_job(file)):
+            if not (self._commit(file) and self._stage(file) and self._do_job(file)):
                 if self._is_closing:
                     break
                 self._reopen()
@@ -343,8 +317,9 @@ class Spool(Closing):
         is_due = self._is_closing or monotonic() - self._summed >= _SUMS_SECONDS
         sums = self._sums if is_due else Counter()
         has_work = bool(writes or cursors or unreadable or sums)
+        seconds = _BUSY_SECONDS if has_work or self._queue.large else 0.0
         try:
-            if not has_work or monotonic() - self._checkpointed >= _BUSY_SECONDS:
+            if monotonic() - self._checkpointed >= seconds:
                 self._checkpoint(file)
             is_new = file.write(writes, cursors, sums, unreadable) if has_work else []
             self._has_log |= has_work
@@ -352,20 +327,41 @@ class Spool(Closing):
             self._is_damaged = is_corrupt(error)
             self._refuse(writes)
             return False
-        has_batches = any(each.batches and new for each, new in zip(writes, is_new, strict=True))
-        self._update(file, unreadable, has_batches=has_batches)
         if sums:
             self._sums, self._summed = Counter(), monotonic()
+        self._update(file, unreadable, list(compress(writes, is_new)))
         for write, new in zip(writes, is_new, strict=True):
-            for batch in write.batches if new else ():
-                add_to_sums(self._sums, batch)
             write.future.set_result(new)
+        return True
+
+    def _stage(self, file: SpoolFile) -> bool:
+        """Write the next part of a large request; jobs have their turn between two of them. Return
+        ``False`` if the file must be reopened: then what is staged is refused and deleted."""
+        with self._changed:
+            is_due = self._queue.large and (self._staging or not self._jobs)
+            if not is_due or self._is_damaged or self._must_reopen:
+                return True
+            write = self._queue.large[0]
+        try:
+            self._staging = self._staging or Staging(file, self.path, write)
+            is_new = self._staging.step()
+        except Exception as error:  # noqa: BLE001 - as in a commit
+            self._is_damaged = is_corrupt(error)
+            return False
+        self._has_log = True
+        if is_new is not None:
+            with self._changed:
+                self._staging = None
+                self._queue.take_large()
+            self._update(file, set(), [write] if is_new else [])
+            if not write.future.done():
+                write.future.set_result(is_new)
         return True
 
     def _do_job(self, file: SpoolFile) -> bool:
         """Do the next job, if there is one. Return ``False`` if the file must be reopened."""
         with self._changed:
-            if not self._jobs or self._is_damaged or self._must_reopen:
+            if not self._jobs or self._staging or self._is_damaged or self._must_reopen:
                 return True
             work, future = self._jobs.popleft()
         try:
@@ -376,7 +372,7 @@ class Spool(Closing):
             future.set_exception(unwritable())
             return False
         self._has_log = True
-        self._update(file, set())
+        self._update(file, set(), [])
         future.set_result(result)
         return True
 
@@ -387,16 +383,19 @@ class Spool(Closing):
         self._has_log = not (is_done or self._is_closing)
         self._checkpointed = monotonic() - (0 if is_done else _BUSY_SECONDS - _IDLE_SECONDS)
 
-    def _update(self, file: SpoolFile, unreadable: set[int], *, has_batches: bool = False) -> None:
-        """Update the state after a commit. ``has_batches`` is true if it added batches."""
+    def _update(self, file: SpoolFile, unreadable: set[int], new: Sequence[PendingWrite]) -> None:
+        """Update the state after a commit, which added new writes."""
         with self._changed:
             self._depth, self._last = file.depth, file.last
-            if has_batches:
+            self._moved |= self._cursors.keys() if file.has_delivered else set()
+            if any(write.batches for write in new):
                 self._arrivals.mark(file.last)
                 self._pause = 0.0
             self._unreadable -= unreadable
             self._damaged += len(unreadable)
             self._changed.notify_all()
+        for batch in chain.from_iterable(write.batches for write in new):
+            add_to_sums(self._sums, batch)
 
     def _refuse(self, writes: list[PendingWrite]) -> None:
         for write in writes:
@@ -405,7 +404,7 @@ class Spool(Closing):
     def _reopen(self) -> None:
         """Close the file, and retry opening it until that succeeds or the spool is closed."""
         with self._changed:
-            self._errors += 1
+            self._errors, self._staging = self._errors + 1, None
             self._refuse(self._queue.take_all())
         self._close_file()
         while not self._open():
@@ -442,7 +441,8 @@ class Spool(Closing):
             # A recovered file has no cursors: a part may have become a batch like others.
             known = found if opened.quarantined else self._cursors
             self._cursors = {s: Position(*map(max, known[s], at)) for s, at in found.items()}
-            self._moved = {sink for sink, at in found.items() if at != self._cursors[sink]}
+            moved = {sink for sink, at in found.items() if at != self._cursors[sink]}
+            self._moved = set(found) if file.has_delivered else moved
             if (first := file.first()) is not None:
                 self._arrivals.restore(*first)
             self._has_log = True

@@ -10,7 +10,7 @@ import hmac
 import os
 import sqlite3
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -44,6 +44,7 @@ __all__ = [
     "NEW_PART",
     "NEW_PART_CURSOR",
     "NEW_RECEIPT",
+    "NEW_STAGED",
     "NEW_START",
     "NEW_TIP",
     "SELECT_PARTS",
@@ -67,16 +68,17 @@ __all__ = [
     "note_part",
     "read_parts",
     "sinks_with",
+    "staged",
     "upgrade",
 ]
 
 _NEWER = "the spool was written by a newer version of Collector"
-FORMAT = 6
+FORMAT = 7
 """Format 1 had no keys of requests, 2 no entries of the ledger, 3 no granted purposes of a batch, 4
-no parts, 5 keys without secrets."""
+no parts, 5 keys without secrets, 6 no staged parts."""
 GRANTED_SINCE = 4
 """The first format with the granted purposes of a batch."""
-_KEYS_SINCE, _PARTS_SINCE = 2, 5
+_KEYS_SINCE, _PARTS_SINCE, _SECRETS_SINCE = 2, 5, 6
 APPLICATION = int.from_bytes(b"Cspl")
 """The file's ``application_id``, which tells a spool from other databases."""
 
@@ -112,6 +114,8 @@ CREATE TABLE part_cursors (
 """
 """The batches that are parts of a larger request or batch, and the part up to which each sink has
 them. ``delivered`` are the sinks that have the larger batch, ``origin``, whole."""
+_STAGING = "CREATE TABLE staging (sequence INTEGER PRIMARY KEY) STRICT"
+"""The parts of a request that is not written to its end: no reader may take them."""
 TABLES = (
     *_OTHERS.split(";"),
     f"CREATE TABLE batches {_BATCHES} STRICT",
@@ -120,6 +124,7 @@ TABLES = (
     *LEDGER_TABLES,
     *journal.TABLES,
     *_PARTS.split(";"),
+    _STAGING,
 )
 
 BATCH_BEFORE = "sequence, id, layout, received, records, salt, seal, payload"
@@ -134,6 +139,7 @@ NEW_LAYOUT = "INSERT OR REPLACE INTO layouts VALUES (?, ?, ?, ?)"
 NEW_COLUMN = "INSERT OR REPLACE INTO columns VALUES (?, ?, ?, ?)"
 NEW_CURSOR = "INSERT OR REPLACE INTO cursors VALUES (?, ?, ?)"
 NEW_PART = "INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?)"
+NEW_STAGED = "INSERT INTO staging VALUES (?)"
 NEW_PART_CURSOR = "INSERT OR REPLACE INTO part_cursors VALUES (?, ?, ?)"
 NEW_TIP = "INSERT OR REPLACE INTO tip VALUES (1, ?, ?)"
 NEW_START = "INSERT INTO starts VALUES (?, ?, ?)"
@@ -166,6 +172,7 @@ _READ = {
     "documents": "digest, text",
     "parts": "sequence, origin, delivered, seal",
     "part_cursors": "sink, sequence, seal",
+    "staging": "sequence",
 }
 _SINCE = {
     "keys": 2,
@@ -176,6 +183,7 @@ _SINCE = {
     "part_cursors": 5,
     "key_days": 6,
     "request_keys": 6,
+    "staging": 7,
 }
 """The first format with a table, where that is not format 1."""
 _UNTIL = {"keys": 5}
@@ -193,7 +201,9 @@ _SETTINGS = (
 def upgrade(db: sqlite3.Connection, format_: int) -> None:
     """Add the tables and columns that a file of an earlier format lacks."""
     if format_ < FORMAT:
-        added = list(idempotency.TABLES)
+        added = [_STAGING]
+        if format_ < _SECRETS_SINCE:
+            added += idempotency.TABLES
         if format_ < _PARTS_SINCE:
             added += _PARTS.split(";")
         if format_ < GRANTED_SINCE:
@@ -204,7 +214,7 @@ def upgrade(db: sqlite3.Connection, format_: int) -> None:
         db.execute("BEGIN IMMEDIATE")
         for statement in added:
             db.execute(statement)
-        if format_ >= _KEYS_SINCE:
+        if _KEYS_SINCE <= format_ < _SECRETS_SINCE:
             idempotency.migrate_keys(db)
         db.execute("UPDATE about SET format = ?", (FORMAT,))
         db.execute(f"PRAGMA user_version = {FORMAT}")
@@ -269,11 +279,12 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Part:
-    """Marks a batch as a part: of a request, or of the batch ``origin``, which the ``delivered``
-    sinks have whole."""
+    """Marks a batch as a part: of a request, which ``is_staged`` while it is not written to its
+    end, or of the batch ``origin``, which the ``delivered`` sinks have whole."""
 
     origin: bytes | None = None
     delivered: frozenset[str] = frozenset()
+    is_staged: bool = False
 
 
 class Parts(dict[int, Part]):
@@ -283,23 +294,40 @@ class Parts(dict[int, Part]):
     def _numbers(self) -> list[int]:
         return list(self)
 
+    @property
+    def accepted(self) -> Iterator[int]:
+        """The numbers of those that are not staged."""
+        return (number for number, part in self.items() if not part.is_staged)
+
     def next(self, sink: str, sequence: int) -> int | None:
-        """Return the number of the next part for a sink that has the parts up to a number."""
+        """Return the number of the next part for a sink that has the parts up to a number. None
+        comes after a staged one, which would be left behind."""
         numbers = self._numbers
-        following = range(bisect_right(numbers, sequence), len(numbers))
-        found = (numbers[at] for at in following if sink not in self[numbers[at]].delivered)
-        return next(found, None)
+        for at in range(bisect_right(numbers, sequence), len(numbers)):
+            part = self[numbers[at]]
+            if part.is_staged:
+                break
+            if sink not in part.delivered:
+                return numbers[at]
+        return None
 
 
 def read_parts(db: sqlite3.Connection) -> Parts:
     """Read all parts by number, in order. Raises ``ValueError`` for a damaged row: without it the
     sinks that have the part are unknown."""
-    parts = Parts()
+    parts, hidden = Parts(), staged(db)
     for sequence, origin, names, seal in db.execute(SELECT_PARTS):
         if seal != checksum(sequence, origin, names):
             raise ValueError("a part is not what was written")
-        parts[sequence] = Part(origin, frozenset(names.split()))
+        parts[sequence] = Part(origin, frozenset(names.split()), sequence in hidden)
     return parts
+
+
+def staged(db: sqlite3.Connection) -> frozenset[int]:
+    """Return the numbers of staged parts in a file of any format."""
+    with suppress(sqlite3.Error):
+        return frozenset(row[0] for row in db.execute("SELECT sequence FROM staging"))
+    return frozenset()
 
 
 def sinks_with(sequence: int, part: Part | None, cursors: Mapping[str, Position]) -> frozenset[str]:
@@ -313,6 +341,8 @@ def note_part(db: sqlite3.Connection, sequence: int, part: Part) -> Part:
     """Store, within a transaction, that a batch is a part."""
     names = " ".join(sorted(part.delivered))
     db.execute(NEW_PART, (sequence, part.origin, names, checksum(sequence, part.origin, names)))
+    if part.is_staged:
+        db.execute(NEW_STAGED, (sequence,))
     return part
 
 

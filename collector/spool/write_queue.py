@@ -2,26 +2,29 @@
 
 Batches of the same layout and minute, with the same granted purposes, share a batch and a receipt.
 So a receipt is no trace of a single request where several arrive at once. A request that is too
-large for one batch becomes parts, which share nothing with other requests and yield to them on
-their way to the sinks.
+large for one batch becomes parts, which share nothing with other requests, and yield to them on
+their way to the disk and to the sinks.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import chain
 from time import monotonic
 from typing import NamedTuple
 
-from collector.contracts import Granted, PendingBatch, Tally
+from collector.contracts import Batch, Granted, PendingBatch, Tally
 from collector.errors import DeliveryError
 from collector.ledger.entry import Note
 
 __all__ = [
+    "ID_BYTES",
     "MOST_BYTES",
     "MOST_ROWS",
     "Arrivals",
@@ -31,15 +34,23 @@ __all__ = [
     "WriteQueue",
     "add_to_sums",
     "group",
+    "is_large",
+    "last_parts",
     "merge",
+    "new_batch",
+    "parts_before",
     "split",
     "unwritable",
 ]
 
+ID_BYTES = 16
+"""The length of a batch's id."""
 MOST_ROWS = 10_000
 MOST_BYTES = 4 << 20
 """The most records of a batch, and their bytes: as much as a sink takes in one transaction while
 other batches wait. A single record may be larger."""
+MOST_PART_BYTES = 1 << 20
+"""The most bytes of a part: as much as is written while other requests wait for their commit."""
 
 _COUNTED_AT_ONCE = 1 << 16
 
@@ -87,29 +98,58 @@ def group(requests: Iterable[Sequence[PendingBatch]]) -> Iterator[PendingBatch]:
     The tallies of the result have only the counts that a receipt holds.
     """
     open_groups: dict[_Key, _OpenGroup] = {}
-    for batches in requests:
-        rows = [batch.record_count for batch in batches]
-        if sum(rows) > MOST_ROWS or sum(len(batch.payload) for batch in batches) > MOST_BYTES:
-            for batch in batches:
-                yield from _parts(batch)
-            continue
-        for batch, number in zip(batches, rows, strict=True):
-            key = _key(batch)
-            open_group = open_groups.setdefault(key, _OpenGroup())
-            if not open_group.has_room(batch, number):
-                yield open_group.close()
-                open_group = open_groups[key] = _OpenGroup()
-            open_group.add(batch, number)
+    for batch in chain.from_iterable(requests):
+        key, rows = _key(batch), batch.record_count
+        open_group = open_groups.setdefault(key, _OpenGroup())
+        if not open_group.has_room(batch, rows):
+            yield open_group.close()
+            open_group = open_groups[key] = _OpenGroup()
+        open_group.add(batch, rows)
     for open_group in open_groups.values():
         yield open_group.close()
 
 
-def split(payload: bytes) -> Iterator[bytes]:
-    """Split NDJSON into pieces of whole lines that fit into a batch; only a piece of a single line
-    may be larger."""
-    start = 0
-    while start < len(payload):
-        end = payload.rfind(b"\n", start, start + MOST_BYTES) + 1
+def is_large(batches: Sequence[PendingBatch]) -> bool:
+    """Return whether a request is too large for one batch, and becomes parts."""
+    return _size(batches) > MOST_BYTES or sum(each.record_count for each in batches) > MOST_ROWS
+
+
+def parts_before(batches: Iterable[PendingBatch]) -> Iterator[PendingBatch]:
+    """Yield the parts of a large request but for the last of each batch. They count nothing, as a
+    record may stand for several events."""
+    for batch in batches:
+        most, end = min(MOST_PART_BYTES, MOST_BYTES), _last_line(batch)
+        for payload in split(batch.payload, most, end):
+            yield replace(batch, payload=payload, tally=Tally())
+
+
+def last_parts(batches: Iterable[PendingBatch]) -> Iterator[PendingBatch]:
+    """Yield the last part of each batch: its last record, with the whole tally."""
+    return (replace(batch, payload=batch.payload[_last_line(batch) :]) for batch in batches)
+
+
+def _last_line(batch: PendingBatch) -> int:
+    return batch.payload.rfind(b"\n", 0, -1) + 1
+
+
+def new_batch(pending: PendingBatch) -> Batch:
+    """Build the batch of a pending one, under a random id."""
+    return Batch(
+        secrets.token_bytes(ID_BYTES),
+        pending.received,
+        layout=pending.layout,
+        payload=pending.payload,
+        granted=pending.granted,
+    )
+
+
+def split(payload: bytes, most: int | None = None, to: int | None = None) -> Iterator[bytes]:
+    """Split NDJSON into pieces of whole lines that fit into a batch, or into ``most`` bytes; only a
+    piece of a single line may be larger. The lines end at ``to``."""
+    start, most = 0, MOST_BYTES if most is None else most
+    to = len(payload) if to is None else to
+    while start < to:
+        end = payload.rfind(b"\n", start, min(start + most, to)) + 1
         if not end:
             end = payload.index(b"\n", start) + 1
         end = _end_of_rows(payload, start, end)
@@ -185,15 +225,6 @@ def _join(batches: Sequence[PendingBatch], tally: Tally) -> PendingBatch:
     return replace(batches[0], payload=b"".join(batch.payload for batch in batches), tally=tally)
 
 
-def _parts(batch: PendingBatch) -> Iterator[PendingBatch]:
-    """Split a batch of a large request. The first part carries the whole tally, as a record may
-    stand for several events; the others count nothing."""
-    tally = batch.tally
-    for payload in split(batch.payload) if batch.payload else (b"",):
-        yield replace(batch, payload=payload, tally=tally, is_part=True)
-        tally = Tally()
-
-
 _MOST_BYTES = 64 << 20
 _MOST_WRITES = 10_000
 _MARK_SECONDS = 1.0
@@ -214,14 +245,19 @@ class PendingWrite(NamedTuple):
 
 
 class WriteQueue:
-    """Pending writes, first in, first out. It is not locked: its owner holds a lock."""
+    """Pending writes, first in, first out. It is not locked: its owner holds a lock.
+
+    ``large`` are the large requests among those that were taken. The first of them is written now,
+    part by part; others with its key wait behind it.
+    """
 
     def __init__(self) -> None:
+        self.large: deque[PendingWrite] = deque()
         self._queue: deque[PendingWrite] = deque()
-        self._bytes = 0
+        self._bytes = self._large_bytes = 0
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return len(self._queue) + len(self.large)
 
     def put(self, batches: Sequence[PendingBatch], key: bytes | None, room: int) -> Future[bool]:
         """Add batches, if they and those before them have at most ``room`` bytes. Raises
@@ -229,8 +265,9 @@ class WriteQueue:
         for batch in batches:
             _check(batch)
         size = self._bytes + _size(batches)
-        is_full = size > _MOST_BYTES or len(self._queue) >= _MOST_WRITES
-        if size > room or (self._queue and is_full):
+        is_full = size > _MOST_BYTES or self._large_bytes > 2 * _MOST_BYTES
+        is_full = is_full or len(self) >= _MOST_WRITES
+        if size + self._large_bytes > room or (len(self) and is_full):
             raise DeliveryError("E505", "the spool is full; send again later")
         future: Future[bool] = Future()
         self._queue.append(PendingWrite(tuple(batches), key, future))
@@ -244,22 +281,41 @@ class WriteQueue:
         return future
 
     def take(self) -> list[PendingWrite]:
-        """Remove and return the writes of the next commit, without those that were cancelled."""
+        """Remove and return the writes of the next commit, without those that were cancelled, and
+        those that are ``large``."""
         taken, size = [], 0
         while self._queue and size < _COMMIT_BYTES:
             write = self._queue.popleft()
-            size += _size(write.batches)
-            if write.future.set_running_or_notify_cancel():
+            written = _size(write.batches)
+            self._bytes -= written
+            if not write.future.set_running_or_notify_cancel():
+                continue
+            if is_large(write.batches) or self._is_copy(write.key):
+                self.large.append(write)
+                self._large_bytes += written
+            else:
                 taken.append(write)
-        self._bytes -= size
+                size += written
         return taken
+
+    def take_large(self) -> PendingWrite:
+        """Remove and return the first of the large requests."""
+        write = self.large.popleft()
+        self._large_bytes -= _size(write.batches)
+        return write
 
     def take_all(self) -> list[PendingWrite]:
         """Remove and return all writes, when none of them can be committed."""
         taken = []
         while self._queue:
             taken += self.take()
+        while self.large:
+            taken.append(self.take_large())
         return taken
+
+    def _is_copy(self, key: bytes | None) -> bool:
+        """Return whether a large request that is not written yet has the same key."""
+        return key is not None and any(key == each.key for each in self.large)
 
 
 class Arrivals:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import closing
 
-__all__ = ["LONGEST_BYTES", "foreign_columns", "foreign_objects"]
+__all__ = ["LONGEST_BYTES", "added_columns", "foreign_columns", "foreign_objects"]
 
 LONGEST_BYTES = 64 << 20
 """A longer value is not read at all: ``sqlite3.DataError``."""
@@ -23,6 +24,20 @@ def foreign_objects(db: sqlite3.Connection, known: Collection[str]) -> int:
     whose definition has a comment or a text, which none of ours has. Raises ``sqlite3.Error``."""
     found = db.execute("SELECT name, sql FROM sqlite_master WHERE name NOT GLOB 'sqlite_*'")
     return sum(name not in known or _FREE_TEXT(sql or "") is not None for name, sql in found)
+
+
+def added_columns(db: sqlite3.Connection, definitions: Iterable[str]) -> int:
+    """Count the columns, generated ones included, that the tables of these definitions do not have.
+    Raises ``sqlite3.Error``."""
+    with closing(sqlite3.connect(":memory:")) as model:
+        for definition in definitions:
+            model.execute(definition)
+        tables = [name for (name,) in model.execute("SELECT name FROM sqlite_master")]
+        return sum(len(_columns(db, table) - _columns(model, table)) for table in tables)
+
+
+def _columns(db: sqlite3.Connection, table: str) -> set[str]:
+    return {row[1] for row in db.execute(f"PRAGMA table_xinfo({_quoted(table)})")}
 
 
 def foreign_columns(

@@ -194,6 +194,12 @@ ATTACKS: dict[str, tuple[Callable[[PopulatedDirectory], object], Verdict]] = {
         lambda of: edit(of.data / "spool.db", "CREATE TABLE chat (text TEXT)"),
         "unproven",
     ),
+    "a document that no entry names": (
+        lambda of: edit(
+            of.data / "spool.db", "INSERT INTO documents VALUES (hex(zeroblob(32)), x'00')"
+        ),
+        "unproven",
+    ),
     "a text in a line": (lambda of: line(of, '"os.type":"hello from Ana"'), "broken"),
     "a number in a line": (lambda of: line(of, '"os.type":12345678'), "broken"),
     "a yes in a line": (lambda of: line(of, '"os.type":true'), "broken"),
@@ -247,6 +253,16 @@ def test_a_text_in_a_column(lives: PopulatedDirectory, column: str) -> None:
     said = f"store: {column} has values that no schema allows"
     assert said in [each.message for each in outcome["stored"] or ()]
     assert verdicts(outcome) == {"broken"}
+
+
+@pytest.mark.parametrize("table", ["batches", "documents", "receipts", "tip"])
+def test_a_column_of_the_ledger_or_of_batches(lives: PopulatedDirectory, table: str) -> None:
+    """A chain or a seal covers the columns that were there when it was made, and no other."""
+    added = f"ALTER TABLE {table} ADD COLUMN chat TEXT"
+    edit(lives.data / "spool.db", added, f"UPDATE {table} SET chat = '{_CANARY}'")
+    outcome = found(lives.config_file)
+    assert outcome["stored"]
+    assert verdicts(outcome) <= {"broken", "unproven"}
 
 
 @pytest.mark.parametrize("name", ATTACKS)

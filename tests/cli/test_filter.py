@@ -259,7 +259,7 @@ import os, signal, sys, threading
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from time import sleep
-from collector.cli.inputs import FilterRun
+from collector.cli.inputs import _RANGE, FilterRun
 from collector.schema import load_schema
 
 def submit(pool, *work):
@@ -290,7 +290,15 @@ def shutdown(pool, *options, **named):
         thread.join = interrupted
     shuts(pool, *options, **named)
 
-when = sys.argv[2]
+def sigmask(how, signals):
+    blocked.append(bool(signals) and how == signal.SIG_BLOCK)
+    if when == "before the end" and sum(blocked) == ranges + 1:  # each was blocked for its start
+        os.killpg(0, signal.SIGINT)
+    return masks(how, signals)
+
+when, blocked = sys.argv[2], []
+ranges = -(-os.path.getsize(sys.argv[1]) // _RANGE)
+masks, signal.pthread_sigmask = signal.pthread_sigmask, sigmask
 shuts, ProcessPoolExecutor.shutdown = ProcessPoolExecutor.shutdown, shutdown
 submits, ProcessPoolExecutor.submit = ProcessPoolExecutor.submit, submit
 forks, os.fork = os.fork, fork
@@ -306,7 +314,7 @@ done.set()
 """
 
 
-@pytest.mark.parametrize("when", ["fork", "spawn", "end"])
+@pytest.mark.parametrize("when", ["fork", "spawn", "before the end", "end"])
 def test_ctrl_c_while_processes_start_or_end(corpus: Path, when: str) -> None:
     """SIGINT to the process group at such a moment: only the parent is interrupted, in order."""
     ended = subprocess.run(

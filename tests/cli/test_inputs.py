@@ -67,9 +67,10 @@ def test_ranges_share_no_line_and_leave_none_out(
     path = tmp_path_factory.mktemp("ranges") / "events.ndjson"
     path.write_bytes(data)
     out = b""
-    for start in range(0, len(data), step):
-        end = min(start + step, len(data))
-        out += b"".join(block for block, _ in inputs.range_lines(path, start, end, 1000))
+    with path.open("rb") as handle:
+        for start in range(0, len(data), step):
+            end = min(start + step, len(data))
+            out += b"".join(block for block, _ in inputs.range_lines(handle, start, end, 1000))
     assert out == data
 
 

@@ -16,6 +16,25 @@ from tests.recording.vaults import RECORDING
 OTHER = "f" * 32
 
 
+def test_an_old_master_key_is_overwritten_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its bytes are synced away before another file has its name."""
+    keys = _made(tmp_path)
+    synced = list[bytes]()
+
+    def sync(handle: int) -> None:
+        if os.path.samestat(os.fstat(handle), (tmp_path / "master.key").stat()):
+            synced.append((tmp_path / "master.key").read_bytes())
+        real(handle)
+
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", sync)
+    keys.rotate()
+    keys.close()
+    assert synced == [bytes(65)]
+
+
 def _made(directory: Path) -> Keys:
     keys = Keys(directory)
     keys.add_recording(RECORDING)

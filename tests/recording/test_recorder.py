@@ -165,7 +165,23 @@ def test_what_a_crash_left_undone_is_done(tmp_path: Path, clock: Clock) -> None:
     again.close()
 
 
-def _fail(*_: object) -> None:
+def test_a_close_is_in_the_ledger_also_after_a_crash(tmp_path: Path, clock: Clock) -> None:
+    """The process ends when the close is stored, and before the ledger has it."""
+    recorder = Recorder(tmp_path / "r", clock=clock)
+    recording = opened_recording(recorder)
+    with patch.object(recorder._journal, "add_since", _fail):
+        recorder.control(caller("host"), recording, "stop")
+    recorder._vault.close()
+    recorder._grants.store.close()
+    recorder._journal.close()
+    Recorder(tmp_path / "r", clock=clock).close()
+    with opened(tmp_path / "r" / "spool.db") as ledger:
+        facts = [dict(entry.facts) for entry in ledger.entries() if entry.kind == "recording"]
+    closed = [each["outcome"] for each in facts if each["what"] == "close"]
+    assert closed == ["stopped"]
+
+
+def _fail(*_: object, **__: object) -> None:
     raise Refused("unavailable")
 
 

@@ -43,6 +43,17 @@ def test_keys_of_chunks_are_read_back() -> None:
         assert read_key(prefix(RECORDING, TRACK) + name)[1] == -1
 
 
+def test_directories_of_files_are_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that lead to a chunk: else a crash of the machine could take it with them."""
+    synced = list[Path]()
+    monkeypatch.setattr("collector.recording.storage.sync", synced.append)
+    files, name = ChunkFiles(tmp_path / "objects"), chunk_key(RECORDING, TRACK, 0)
+    with ThreadPoolExecutor() as pool:
+        files.write(name, b"sealed", 0, pool.submit)
+    path = tmp_path / "objects" / name
+    assert set(synced) >= {each for each in path.parents if each.is_relative_to(tmp_path)}
+
+
 def test_files_are_private_and_replaced(tmp_path: Path) -> None:
     """What a crash left of a file is overwritten."""
     files, name = ChunkFiles(tmp_path / "objects"), chunk_key(RECORDING, TRACK, 0)
@@ -104,6 +115,20 @@ def test_chunks_move_to_the_bucket(tmp_path: Path) -> None:
         assert len(list((tmp_path / "vault").rglob("*.age"))) == 3
 
 
+def test_a_killed_upload_leaves_nothing_of_a_destroyed_track(tmp_path: Path) -> None:
+    """A directory as a bucket has a part of an object then, which obstore does not list."""
+    bucket = tmp_path / "bucket"
+    with opened(tmp_path / "vault", bucket=bucket.as_uri()) as vault:
+        create(vault)
+        add(vault)
+        _wait(lambda: vault.state().queued_files == 0)
+        path = next(bucket.rglob("0.age"))
+        path.with_name("0.age#1").write_bytes(b"age-encryption.org/v1")
+        vault.destroy(RECORDING, ["cam"])
+        _wait(lambda: not vault._index.erasures())
+        assert [each for each in bucket.rglob("*") if each.is_file()] == []
+
+
 def test_a_foreign_object_stops_its_own_chunk_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +188,32 @@ def test_the_queue_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         _wait(lambda: not vault.state().is_failing)
         assert vault.state().queued_bytes == 0
         assert vault.verify(RECORDING) == []
+
+
+def test_an_object_in_a_directory_is_the_file_itself(tmp_path: Path) -> None:
+    """Nothing is copied where file and bucket are on one disk; no object is replaced by it."""
+    bucket, name = _bucket(tmp_path), chunk_key(RECORDING, TRACK, 0)
+    file = tmp_path / "file"
+    file.write_bytes(b"sealed")
+    assert bucket.link(name, file)
+    assert bucket.get(name) == b"sealed"
+    assert (tmp_path / "bucket" / name).samefile(file)
+    other = tmp_path / "other"
+    other.write_bytes(b"other")
+    assert not bucket.link(name, other)
+    assert not bucket.link(chunk_key(RECORDING, TRACK, 1), tmp_path / "missing")
+    assert bucket.get(name) == b"sealed"
+
+
+def test_a_file_that_is_written_anew_changes_no_object(tmp_path: Path) -> None:
+    """A crash may leave a chunk's file and its object, which are the same file."""
+    bucket, files, name = _bucket(tmp_path), ChunkFiles(tmp_path), chunk_key(RECORDING, TRACK, 0)
+    with ThreadPoolExecutor() as pool:
+        files.write(name, b"first", 0, pool.submit)
+        assert bucket.link(name, files.path(name))
+        files.write(name, b"second", 0, pool.submit)
+    assert bucket.get(name) == b"first"
+    assert files.read(name) == b"second"
 
 
 def test_an_object_that_is_too_large_is_not_read(tmp_path: Path) -> None:

@@ -219,6 +219,34 @@ def test_no_plaintext_on_disk(tmp_path: Path) -> None:
         assert list(scan([tmp_path], (content_, name))) == []
 
 
+def test_a_long_recording_costs_no_more(vault: Vault) -> None:
+    """The steps that SQLite takes for a chunk grow with the depth of its trees, not with lines."""
+    db, done = vault._index._database._reader, list[int]()
+
+    def count(call: Callable[[], object]) -> int:
+        done.clear()
+        db.set_progress_handler(lambda: done.append(1), 1)
+        call()
+        db.set_progress_handler(None, 0)
+        return len(done)
+
+    key = vault._keys.find(RECORDING, "cam")
+    assert key is not None
+    place = (RECORDING, key.object)
+
+    def figures() -> list[int]:
+        calls: list[Callable[[], object]] = [
+            lambda: vault._index.last(*place),
+            lambda: vault._index.chunk(*place, 3),
+            lambda: vault._index.is_living(*place),
+        ]
+        return [count(call) for call in calls]
+
+    short = figures()
+    add(vault, "cam", range(5, 105), size=10)
+    assert all(long < 2 * steps for long, steps in zip(figures(), short, strict=True))
+
+
 # -- disks and queues ---------------------------------------------------------------------------
 
 
@@ -287,7 +315,9 @@ def test_an_erased_recording_leaves_its_id_only(tmp_path: Path) -> None:
         checkpoint, sealed = vault.checkpoint(RECORDING), vault.ciphertext(RECORDING, "cam", 0)
         reading = vault.read(RECORDING, "cam")
         next(reading)
+        assert RECORDING in vault._next
         vault.erase(RECORDING)
+        assert RECORDING not in vault._next  # nor its secret
         vault.erase(RECORDING)
         assert told == [(RECORDING, True)]
         assert _refusal(lambda: list(reading)) == "left"

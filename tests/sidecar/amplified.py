@@ -127,6 +127,14 @@ def _nested_lines(name: str) -> bytes:
     return line * (_BODY // len(line))
 
 
+def _most_nested_lines(name: str) -> bytes:
+    """The same, of almost as many records, or as many bytes of them, as one request may become."""
+    filter_ = Filter(_parts(name)[0], keys=lambda _reference, _period: b"k" * 32)
+    size = len(filter_.admit(_nested(name, number=100)).encode()) / 100
+    number = int(min(100_000, (64 * _MIB) / max(size, 1)) * 0.97) // 4
+    return (_nested(name, number=number) + b"\n") * 4
+
+
 def _nested_short_lines(name: str) -> bytes:
     """The same in lines that are short enough for a slice."""
     return _cut(_nested(name, number=20_000) + b"\n")
@@ -216,6 +224,7 @@ ATTACKS: dict[str, Attack] = {
     "long lines": Attack(_EVENTS, _LINES, _long_lines),
     "lines of wrong types": Attack(_EVENTS, _LINES, _wrong_lines),
     "nested lists in lines": Attack(_EVENTS, _LINES, _nested_lines),
+    "nested lists, almost too many": Attack(_EVENTS, _LINES, _most_nested_lines),
     "nested lists in shorter lines": Attack(_EVENTS, _LINES, _nested_short_lines),
     "nested lists of numbers": Attack(_EVENTS, _LINES, _nested_numbers),
     "a nested list": Attack(_EVENTS, _JSON, _nested),

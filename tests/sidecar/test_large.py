@@ -7,10 +7,12 @@ import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
+from http.client import HTTPException
 from itertools import islice
 from pathlib import Path
 from random import Random
+from threading import Thread
 from time import sleep
 
 import orjson
@@ -19,6 +21,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 
 from collector import Collector, load_schema
 from collector.contracts import PendingBatch, Tally
+from collector.ledger import opened
 from collector.spool import Spool, write_queue
 from tests.sidecar.faults import eventually, small_disk
 from tests.sidecar.serving import Answer, Sidecar, started
@@ -169,6 +172,38 @@ def test_a_large_batch_of_an_older_spool_through_kills(
         for line in path.read_bytes().splitlines()
     ]
     assert Counter(lines) == expected
+
+
+def test_a_large_request_through_kills(tmp_path: Path) -> None:
+    """It is sent again under its key after each; whatever was written of it by then, each record is
+    there once in the end, and counted once."""
+    addresses, random = list(islice(_addresses(), _LINES)), Random()
+    schema = load_schema("conferencing").layout.schema
+    records = ({"schema": schema, "client.address": address} for address in addresses)
+    body = b"".join(orjson.dumps(record) + b"\n" for record in records)
+    headers = {"Content-Type": "application/x-ndjson", "Idempotency-Key": "0" * 31 + "1"}
+
+    def post(sidecar: Sidecar) -> None:
+        with suppress(OSError, HTTPException):
+            sidecar.request("POST", "/v1/records", body, headers)
+
+    for _ in range(9 if _IS_FULL else 4):
+        with started(tmp_path) as sidecar:
+            sender = Thread(target=post, args=(sidecar,))
+            sender.start()
+            sleep(random.uniform(0.3, 1.5))
+            sidecar.process.kill()
+            sidecar.process.wait()
+            sender.join()
+    with started(tmp_path) as sidecar:
+        answer = sidecar.request("POST", "/v1/records", body, headers)
+        assert answer.json["admitted"] == _LINES
+        _until(tmp_path / "collector-data", "conferencing", Counter(addresses), 60)
+        assert sidecar.stop()[0] == 0
+    assert _rows(tmp_path / "collector-data", "conferencing") == Counter(addresses)
+    with opened(tmp_path / "collector-data" / "spool.db") as ledger:
+        found = ledger.verify()
+    assert (found.flaws, found.received) == ([], _LINES)
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """A process that puts numbers into a spool and drains them into a file, until it is killed.
 
-It says ``>n`` before it puts a number and ``<n`` when that is acknowledged, on stdout.
+It says ``>n`` before it puts a number and ``<n`` when that is acknowledged, on stdout. With the
+word ``large``, each number of one of its lanes stands for a request of many parts, that number and
+those after it.
 """
 
 from __future__ import annotations
@@ -14,12 +16,15 @@ from threading import Thread
 from collector.errors import DeliveryError
 from collector.filter.stored import read
 from collector.sinks.ndjson import NdjsonFile
-from collector.spool import Spool
+from collector.spool import Spool, write_queue
 from tests.deadline import WAIT_SECONDS
 from tests.spool.make import entry
 
 SINKS = ("file", "slow")
 ROTATE = 20_000
+FIRST_LARGE = 10**12
+LARGE, PART = 250, 50
+"""The numbers of large requests begin here; records of one, and of each of its parts."""
 
 
 def say(mark: str, number: int) -> None:
@@ -29,6 +34,15 @@ def say(mark: str, number: int) -> None:
 def send(spool: Spool, number: int) -> Future[bool]:
     """Put a number under a key of its own, beside something that was rejected."""
     return spool.put(entry(number, rejected={"malformed": 1}), key=number.to_bytes(16))
+
+
+def put_large(spool: Spool, first: int) -> None:
+    """Large requests, each when the one before is acknowledged."""
+    write_queue.MOST_ROWS = PART
+    for number in range(first, first + 1_000_000_000, LARGE):
+        say(">", number)
+        spool.put(entry(*range(number, number + LARGE)), key=number.to_bytes(16)).result()
+        say("<", number)
 
 
 def put(spool: Spool, first: int, step: int) -> None:
@@ -59,6 +73,8 @@ if __name__ == "__main__":
     kept = Spool(place / "spool.db", sinks=SINKS)
     Thread(target=drain, args=(kept, place), daemon=True).start()
     threads = [Thread(target=put, args=(kept, start + lane, 4), daemon=True) for lane in range(4)]
+    if "large" in sys.argv:
+        threads[0] = Thread(target=put_large, args=(kept, FIRST_LARGE + start * 1000), daemon=True)
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -47,7 +47,9 @@ def without_secrets(db: sqlite3.Connection, *hashes: bytes) -> None:
 def downgrade(path: Path, format_: int) -> None:
     """Make a spool's file one of an earlier format, without the tables and columns added since."""
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        without_secrets(db)
+        if format_ < 6:
+            without_secrets(db)
+        db.execute("DROP TABLE staging")
         tables = ["parts", "part_cursors"] if format_ < 5 else []
         tables += ["entries", "last_entry", "documents"] if format_ < 3 else []
         tables += ["keys"] if format_ < 2 else []

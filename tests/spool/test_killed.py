@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import time
 from pathlib import Path
 
@@ -13,21 +14,21 @@ from collector.ledger import opened
 from collector.spool import Spool
 from tests.deadline import WAIT_SECONDS
 from tests.forkserver import begin
-from tests.spool.killed import SINKS, drain, send
-from tests.spool.make import drained
+from tests.spool.killed import FIRST_LARGE, LARGE, SINKS, drain, send
+from tests.spool.make import drained, query
 
 ROUNDS = int(os.environ.get("COLLECTOR_KILLS", "20"))
 ROOT = Path(__file__).parents[2]
 _LOADED = ("collector.filter.stored", "collector.sinks.ndjson", "tests.spool.make")
 
 
-def _killed(folder: Path, start: int, seconds: float) -> str:
+def _killed(folder: Path, start: int, seconds: float, *words: str) -> str:
     """What a process said that was killed so long after its first words."""
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as output, Path(os.devnull).open("rb") as nothing:
         try:
             streams = (nothing.fileno(), writing, 2)
-            arguments = [str(folder), str(start)]
+            arguments = [str(folder), str(start), *words]
             process = begin("tests.spool.killed", arguments, streams, ROOT, os.environ, _LOADED)
         finally:
             os.close(writing)
@@ -82,3 +83,42 @@ def test_kills_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
     print(f"{ROUNDS} kills, {under_way} with puts under way, {len(acknowledged)} acknowledged")
     assert len(acknowledged) > 10 * ROUNDS
     assert under_way >= ROUNDS // 2
+
+
+def _staged(folder: Path, copy: Path) -> int:
+    """How many parts are staged in a killed process's file; a copy is looked at."""
+    shutil.copytree(folder, copy)
+    ((number,),) = query(copy / "spool.db", "SELECT count(*) FROM staging")
+    shutil.rmtree(copy)
+    assert isinstance(number, int)
+    return number
+
+
+def test_a_large_request_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    """Whenever the process is killed, also between two parts: what was acknowledged is there, once;
+    of what was not, all or nothing is; the ledger holds, and counts what is there."""
+    acknowledged: set[int] = set()
+    sent: set[int] = set()
+    cut, folder = 0, tmp_path / "killed"
+    folder.mkdir()
+    for number in range(ROUNDS):
+        said = _killed(folder, number * 1_000_000, random.uniform(0, 0.3), "large").splitlines()
+        sent |= {int(line[1:]) for line in said if line[0] == ">"}
+        acknowledged |= {int(line[1:]) for line in said if line[0] == "<"}
+        cut += bool(_staged(folder, tmp_path / "copy"))
+    with Spool(folder / "spool.db", sinks=SINKS) as spool:
+        assert (spool.state().damaged, spool.state().errors) == (0, 0)
+        found = drained(spool, "slow")
+    assert query(folder / "spool.db", "SELECT count(*) FROM staging") == [(0,)]
+    large = sorted(each for each in found if each >= FIRST_LARGE)
+    firsts = [each for each in large if each % LARGE == 0]
+    assert large == [each for first in firsts for each in range(first, first + LARGE)]
+    there = {*firsts, *(each for each in found if each < FIRST_LARGE)}
+    assert acknowledged <= there <= sent
+    with opened(folder / "spool.db") as ledger:
+        verified = ledger.verify()
+    assert not verified.flaws
+    assert verified.admitted == len(found) == len(set(found))
+    print(f"{ROUNDS} kills, {cut} between two parts, {len(firsts)} large requests whole")
+    assert cut > 0
+    assert firsts

@@ -1,0 +1,119 @@
+"""Stage a large request: write its parts in several transactions, and accept all in the last one.
+
+So others' commits go on between its parts, and none waits for more than one of them. A staged part
+is a batch with a receipt that counts nothing, and its number is in the table ``staging``. As long
+as it is there, no sink, count or command takes the part for accepted, and no later part goes to a
+sink before it. The last transaction empties the table, adds the last record of each batch with a
+receipt that has the counts, and stores the request's key. What is staged when the file is opened
+was never acknowledged, and is deleted.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from collector.contracts import PendingBatch
+from collector.ledger.receipt import Tip
+from collector.spool import idempotency
+from collector.spool.file import Depth, SpoolFile
+from collector.spool.tables import NEW_TIP, Part, Parts, note_part
+from collector.spool.write_queue import (
+    PendingWrite,
+    last_parts,
+    new_batch,
+    parts_before,
+    unwritable,
+)
+from collector.sqlite.files import need_room
+
+__all__ = ["Staging", "discard"]
+
+_MOST_LOG_BYTES = 16 << 20
+"""The log is emptied before it is much larger."""
+_STAGED = (
+    "SELECT count(*), coalesce(sum(records), 0), coalesce(sum(length(payload)), 0) FROM batches"
+    " WHERE sequence IN (SELECT sequence FROM staging)"
+)
+
+
+class Staging:
+    """A large request that is being written. Raises ``sqlite3.Error`` or ``OSError`` as
+    ``SpoolFile`` does; then its file must be opened again."""
+
+    def __init__(self, file: SpoolFile, path: Path, write: PendingWrite) -> None:
+        self._file, self._path, self._write = file, path, write
+        self._parts = parts_before(write.batches)
+        self._is_new: bool | None = None
+
+    def step(self) -> bool | None:
+        """Write the next part, or accept all of them when there is none; then return whether the
+        request is new. Before the first one, refuse it if the disk has no room for all."""
+        if self._is_new is None:
+            (self._is_new,) = idempotency.unseen(self._file.db, [self._write.key])
+            if self._is_new and not self._has_room():
+                self._is_new = False
+                self._write.future.set_exception(unwritable())
+        if not self._is_new:
+            return False
+        part = next(self._parts, None)
+        if part is None:
+            self._accept()
+            return True
+        self._stage(part)
+        return None
+
+    def _has_room(self) -> bool:
+        """Return whether the disk has room for all parts, and for what deleting them takes."""
+        names = ("freelist_count", "page_size")
+        free, page = (self._file.db.execute(f"PRAGMA {name}").fetchone()[0] for name in names)
+        size = sum(len(batch.payload) for batch in self._write.batches)
+        needed = max(0, size - free * page) + min(size, _MOST_LOG_BYTES)
+        with suppress(OSError):
+            need_room(self._path.parent, needed)
+            return True
+        return False
+
+    def _stage(self, part: PendingBatch) -> None:
+        self._file.db.execute("BEGIN IMMEDIATE")
+        self._commit(self._add([part]))
+
+    def _accept(self) -> None:
+        file, key, depth = self._file, self._write.key, self._file.depth
+        file.db.execute("BEGIN IMMEDIATE")
+        tip, parts = self._add(last_parts(self._write.batches))
+        batches, records, size = file.db.execute(_STAGED).fetchone()
+        file.db.execute("DELETE FROM staging")
+        if key is not None:
+            idempotency.add_keys(file.db, [key])
+        self._commit((tip, {n: replace(part, is_staged=False) for n, part in parts.items()}))
+        file.depth = Depth(depth.batches + batches, depth.records + records, depth.bytes + size)
+
+    def _add(self, batches: Iterable[PendingBatch]) -> tuple[Tip, dict[int, Part]]:
+        """Insert staged parts; return the tip and the parts after that."""
+        file, tip, added = self._file, self._file.chain_tip, dict[int, Part]()
+        for batch in batches:
+            tip = file.add(new_batch(batch), batch.tally, tip)
+            if batch.payload:
+                added[tip.sequence] = note_part(file.db, tip.sequence, Part(is_staged=True))
+        file.db.execute(NEW_TIP, (tip.sequence, tip.hash))
+        return tip, file.parts | added
+
+    def _commit(self, after: tuple[Tip, dict[int, Part]]) -> None:
+        """Commit a transaction, after which the file has this tip and these parts."""
+        file, (tip, parts) = self._file, after
+        file.commit()
+        file.tip = file.chain_tip = tip
+        file.parts = Parts(parts)
+
+
+def discard(db: sqlite3.Connection) -> None:
+    """Delete staged parts, each in a transaction of its own: so the log stays small."""
+    for row in db.execute("SELECT sequence FROM staging ORDER BY sequence").fetchall():
+        db.execute("BEGIN IMMEDIATE")
+        for table in ("batches", "parts", "staging"):
+            db.execute(f"DELETE FROM {table} WHERE sequence = ?", row)  # noqa: S608 - constants
+        db.execute("COMMIT")

@@ -1,0 +1,102 @@
+"""Databases of the recorder: work of several threads in one transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Thread
+from time import monotonic, sleep
+
+import pytest
+
+from collector.recording.database import Database
+from collector.recording.refusals import Refused
+
+_TABLE = "CREATE TABLE IF NOT EXISTS numbers (number INTEGER PRIMARY KEY)"
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    """A database with an empty table."""
+    made = Database(tmp_path / "numbers.db", _TABLE)
+    yield made
+    made.close()
+
+
+def _insert(number: int) -> Callable[[sqlite3.Connection], None]:
+    def work(db: sqlite3.Connection) -> None:
+        db.execute("INSERT INTO numbers VALUES (?)", (number,))
+
+    return work
+
+
+def _numbers(database: Database) -> list[int]:
+    return [row[0] for row in database.rows("SELECT number FROM numbers ORDER BY number")]
+
+
+def _commit_at_once(database: Database, numbers: list[int]) -> tuple[list[str], int]:
+    """Commit a number in a thread each, while the file is locked; return the codes of those that
+    were refused, and the number of transactions."""
+    refused, statements = list[str](), list[str]()
+
+    def commit(number: int) -> None:
+        try:
+            database.commit(_insert(number))
+        except Refused as error:
+            refused.append(error.code)
+
+    threads = [Thread(target=commit, args=(number,)) for number in numbers]
+    database._db.set_trace_callback(statements.append)
+    with database.lock:
+        for thread in threads:
+            thread.start()
+        deadline = monotonic() + 20
+        while len(database._waiting) < len(threads):
+            assert monotonic() < deadline
+            sleep(0.01)
+    for thread in threads:
+        thread.join()
+    database._db.set_trace_callback(None)
+    return refused, statements.count("COMMIT")
+
+
+def test_work_that_waits_is_committed_at_once(database: Database) -> None:
+    """One transaction, one sync, for all threads."""
+    assert _commit_at_once(database, list(range(8))) == ([], 1)
+    assert _numbers(database) == list(range(8))
+
+
+def test_work_that_fails_fails_alone(database: Database) -> None:
+    """The thread whose work it is learns of it, and the work of the others is done."""
+    database.commit(_insert(3))
+    refused, _ = _commit_at_once(database, list(range(8)))
+    assert refused == ["unavailable"]
+    assert _numbers(database) == list(range(8))
+
+
+def test_work_raises_what_it_raises(database: Database) -> None:
+    """As it is; nothing of it is in the file."""
+
+    def work(db: sqlite3.Connection) -> None:
+        db.execute("INSERT INTO numbers VALUES (1)")
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        database.commit(work)
+    assert _numbers(database) == []
+
+
+def test_what_is_committed_is_read_while_another_thread_commits(database: Database) -> None:
+    """Reading waits for no writer, sees nothing that is not committed, and all that is."""
+    with database.transaction() as db:
+        db.execute("INSERT INTO numbers VALUES (1)")
+        found = list[list[int]]()
+        thread = Thread(target=lambda: found.append(_numbers(database)))
+        thread.start()
+        thread.join(20)
+        assert found == [[]]
+    assert _numbers(database) == [1]
+    assert database.cut_log()
+    assert database.compact()
+    assert _numbers(database) == [1]

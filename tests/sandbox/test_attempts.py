@@ -1,0 +1,58 @@
+"""From inside, everything that is forbidden is tried: each family of the table of attempts."""
+
+from __future__ import annotations
+
+import errno
+import json
+
+import pytest
+
+from collector.sandbox.attempts import ATTEMPTS
+from tests.sandbox.confined import Confined, script
+
+FAMILIES = ("files", "network", "processes", "memory", "kernel")
+REFUSED = {errno.EPERM, errno.EACCES, errno.ENOSYS}
+PRIVILEGED = {
+    *("acct", "bpf", "delete_module", "fanotify_init", "finit_module", "fsmount", "fsopen"),
+    *("init_module", "ioperm", "iopl", "kexec_load", "memfd_secret", "mount", "mount_setattr"),
+    *("move_mount", "open_by_handle_at", "open_tree", "perf_event_open", "pivot_root", "quotactl"),
+    *("reboot", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "setgroups", "sethostname", "swapon"),
+    *("settimeofday", "syslog", "umount2", "userfaultfd", "chroot", "unshare", "setns"),
+    *("io_uring_setup", "io_uring_enter", "io_uring_register", "add_key", "request_key", "keyctl"),
+    *("clone", "kcmp", "process_madvise", "process_vm_readv", "process_vm_writev"),
+}
+"""Calls that a kernel, or a container, may refuse without our help."""
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("in_thread", [False, True], ids=["main", "thread"])
+def test_each_is_refused(worker: Confined, family: str, *, in_thread: bool) -> None:
+    found = [row for row in worker.ask("attempts", in_thread) if row[0] == family]
+    assert found
+    assert not [row for row in found if row[3] not in REFUSED]
+
+
+def test_all_families_are_tried() -> None:
+    assert {each.family for each in ATTEMPTS} == set(FAMILIES)
+
+
+def test_attempts_succeed_without_a_sandbox() -> None:
+    """Else it would prove nothing that they fail with one. No descriptor or process is left."""
+    done = script(
+        """
+        import json, os
+        from collector.sandbox.attempts import ATTEMPTS
+        before = set(os.listdir("/proc/self/fd"))
+        refused = [(each.call, each.what) for each in ATTEMPTS if each.is_refused()]
+        assert set(os.listdir("/proc/self/fd")) == before
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            print(json.dumps(refused))
+        """
+    )
+    assert done.returncode == 0, done.stderr
+    refused = {call for call, _ in json.loads(done.stdout)}
+    assert {"openat", "connect", "sendto", "sendmsg", "execve", "mmap"}.isdisjoint(refused)
+    ordinary = {each.call for each in ATTEMPTS} - PRIVILEGED
+    assert refused & ordinary <= {"socket", "kill", "tkill", "tgkill", "openat"}

@@ -1,0 +1,374 @@
+"""The filter of system calls: every number, every limited argument, and what gets past others."""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+import signal
+from textwrap import dedent
+
+import pytest
+
+from collector.sandbox import seccomp, support
+from tests.sandbox.confined import Confined, script
+
+EPERM, ENOSYS = errno.EPERM, errno.ENOSYS
+_LIMITED = seccomp._LIMITED
+_NONE = (1 << 64) - 1
+_UPPER = 1 << 32
+_CLONE3 = 435
+_PROBES = {335, 336} if platform.machine() == "x86_64" else set()
+"""``uretprobe`` and ``uprobe``, which the kernel itself has called where a tracer put a trap; a
+process that calls them is killed (SIGILL), before any filter is asked."""
+
+
+@pytest.mark.parametrize("in_thread", [False, True], ids=["main", "thread"])
+def test_every_other_number_is_refused(worker: Confined, *, in_thread: bool) -> None:
+    """With senseless arguments, so that a call which was let through did nothing."""
+    limited = {_LIMITED[name] for name in seccomp._limited()}
+    known = {*seccomp._ALLOWED.values(), *limited, *_PROBES}
+    asked = [number for number in range(2048) if number not in known]
+    found = dict(
+        zip(
+            asked,
+            worker.calls(*([number, *[_NONE] * 6] for number in asked), in_thread=in_thread),
+            strict=True,
+        )
+    )
+    newest = seccomp._NEWEST
+    assert found.pop(_CLONE3) == ENOSYS
+    assert {number for number, error in found.items() if error != EPERM} == set(
+        range(newest + 1, 2048)
+    )
+    assert {found[number] for number in range(newest + 1, 2048)} == {ENOSYS}
+
+
+_THREAD = 0x3D0F00
+_FASTOPEN = 0x20000000
+_REFUSED: list[tuple[str, *tuple[int, ...]]] = [
+    ("sendto", _NONE, 0, 0, 0, 1, 0),
+    ("sendto", _NONE, 0, 0, 0, _UPPER, 0),
+    ("sendto", _NONE, 0, 0, _FASTOPEN, 0, 0),
+    ("sendto", _NONE, 0, 0, _FASTOPEN | 0x4000, 0, 0),
+    ("sendmsg", _NONE, 0, _FASTOPEN),
+    ("sendmsg", _NONE, 0, _FASTOPEN | _UPPER | 0x40),
+    ("mmap", 0, 4096, 4, 0x22, _NONE, 0),
+    ("mmap", 0, 4096, 7, 0x22, _NONE, 0),
+    ("mprotect", 0, 4096, 4),
+    ("mprotect", 0, 4096, 5 | _UPPER),
+    ("clone", 17, 0, 0, 0, 0),
+    ("clone", 0, 0, 0, 0, 0),
+    ("clone", _THREAD & ~0x10000, 0, 0, 0, 0),
+    ("clone", _THREAD | 17, 0, 0, 0, 0),
+    ("clone", _THREAD | 0x20000, 0, 0, 0, 0),
+    ("clone", _THREAD | 0x10000000, 0, 0, 0, 0),
+    ("clone", _THREAD | 0x4000, 0, 0, 0, 0),
+    *[("fcntl", 0, command, 0) for command in (0, 5, 6, 7, 8, 10, 15, 36, 1024, 1026, 1031, 1033)],
+    *[("ioctl", 0, request, 0) for request in (0x5402, 0x5412, 0x5413, 0x8901, 0x8902, 0x541C)],
+    *[("setsockopt", _NONE, 1, name, 0, 0) for name in (1, 10, 12, 14, 25, 26, 36, 50, 51, 52)],
+    *[("setsockopt", _NONE, 6, name, 0, 0) for name in (2, 7, 9, 19, 20, 23, 30, 31, 33)],
+    *[("setsockopt", _NONE, level, 1, 0, 0) for level in (0, 17, 41, 255, 262, 263)],
+    ("socketpair", 1, 2, 0, 0),
+    ("socketpair", 1, 5, 0, 0),
+    ("socketpair", 2, 1, 0, 0),
+    ("socketpair", 1, 2 | 0o2000000, 0, 0),
+    *[("prctl", option, 0, 0, 0, 0) for option in (1, 4, 8, 22, 24, 35, 38, 47, 59, 0x59616D61)],
+]
+
+
+@pytest.mark.parametrize("in_thread", [False, True], ids=["main", "thread"])
+def test_arguments_that_are_refused(worker: Confined, *, in_thread: bool) -> None:
+    calls = [[_LIMITED[name], *arguments] for name, *arguments in _REFUSED]
+    found = worker.calls(*calls, in_thread=in_thread)
+    assert [row for row, error in zip(_REFUSED, found, strict=True) if error != EPERM] == []
+
+
+def test_arguments_that_are_allowed(worker: Confined) -> None:
+    """They fail by what they are given, not by the filter."""
+    allowed: list[tuple[str, *tuple[int, ...]]] = [
+        ("sendto", _NONE, 0, 0, 0x4000, 0, 0),
+        ("sendmsg", _NONE, 0, 0x4040),
+        ("mmap", 0, 0, 3, 0x22, _NONE, 0),
+        ("fcntl", _NONE, 3, 0),
+        ("ioctl", _NONE, 0x5421, 0),
+        ("setsockopt", _NONE, 6, 1, 0, 0),
+        ("setsockopt", _NONE, 1, 9, 0, 0),
+        ("socketpair", 1, 1 | 0o2000000 | 0o4000, 0, 0),
+        ("tgkill", worker.process.pid, 0x3FFFFFFF, 0),
+        ("prctl", 15, 0, 0, 0, 0),
+    ]
+    found = worker.calls(*([_LIMITED[name], *arguments] for name, *arguments in allowed))
+    assert EPERM not in found
+    assert ENOSYS not in found
+
+
+@pytest.mark.parametrize(
+    ("libc", "error"),
+    [
+        ("glibc 2.32", "PermissionError"),
+        ("glibc 2.33", ""),
+        ("glibc 2.36", ""),
+        ("glibc 2.39", "PermissionError"),
+        (None, "PermissionError"),
+    ],
+)
+def test_a_library_that_looks_at_descriptors_by_paths(libc: str | None, error: str) -> None:
+    """There that call is allowed, and only in that form."""
+    done = script(
+        f"""
+        import os
+        os.confstr = lambda _: {libc!r}
+        from collector.sandbox import restrict_calls, seccomp
+        from collector.sandbox.kernel import system_call
+        from ctypes import addressof, create_string_buffer
+        found, empty, root = (create_string_buffer(each) for each in (bytes(256), b"", b"/"))
+        restrict_calls()
+        for descriptor, path, flags in ((0, empty, 0x1000), (-100, root, 0), (-100, root, 0x100)):
+            try:
+                system_call({_LIMITED["newfstatat"]}, descriptor, addressof(path), addressof(found),
+                            flags)
+                print()
+            except OSError as error:
+                print(type(error).__name__)
+        """
+    )
+    assert done.stdout.splitlines() == [error, "PermissionError", "PermissionError"], done
+
+
+def test_signals_to_others(worker: Confined) -> None:
+    """Even to the process that started it."""
+    own = os.getpid()
+    calls = [[_LIMITED["tgkill"], process, process, 0] for process in (own, 1, 0)]
+    assert worker.calls(*calls) == [EPERM] * 3
+
+
+_FAST_OPEN = """
+import ctypes, os, socket, struct, sys
+from collector.sandbox import restrict_calls
+target = socket.create_server(("127.0.0.1", 0))
+target.settimeout(1)
+ours = socket.create_server(("127.0.0.1", 0))
+ours.shutdown(socket.SHUT_RDWR)
+if {confined}:
+    restrict_calls()
+failed = []
+for flags in (0x20000000, 0):
+    for send in (
+        lambda: ours.sendmsg([b"x"], (), flags, target.getsockname()),
+        lambda: ours.sendto(b"x", flags, target.getsockname()),
+    ):
+        try:
+            send()
+        except PermissionError:
+            failed.append("refused")
+        except OSError:
+            failed.append("failed")
+try:
+    line, _ = target.accept()
+    print("reached", failed)
+except TimeoutError:
+    print("not reached", failed)
+"""
+
+
+def test_a_listener_does_not_become_a_connection() -> None:
+    """It is shut down, and connects by sending with MSG_FASTOPEN; else an address is ignored."""
+    free = script(_FAST_OPEN.format(confined=False))
+    confined = script(_FAST_OPEN.format(confined=True))
+    assert free.stdout.startswith("reached"), free
+    assert confined.stdout == "not reached ['refused', 'refused', 'failed', 'refused']\n", confined
+
+
+_FATAL = """
+import ctypes, mmap
+from collector.sandbox import restrict_calls
+code = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+code.write(bytes([0xB8, 20, 0, 0, 0, 0xCD, 0x80, 0xC3]))  # the i386 call 20, getpid
+of_i386 = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(code)))
+libc = ctypes.CDLL(None)
+restrict_calls()
+print("confined", flush=True)
+{call}
+print("alive")
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="of x86-64")
+@pytest.mark.parametrize(
+    "call",
+    ["libc.syscall(ctypes.c_long(0x40000000 + 39))", "of_i386()"],
+    ids=["x32", "i386"],
+)
+def test_other_tables_of_calls_end_the_process(call: str) -> None:
+    done = script(_FATAL.format(call=call))
+    assert done.stdout == "confined\n"
+    assert done.returncode in (-signal.SIGSYS, -signal.SIGSEGV), done
+
+
+_WITHOUT = """
+import ctypes, os, struct, threading
+from collector.sandbox import kernel, landlock, restrict_calls, restrict_files, seccomp, support
+def answer(number, error):
+    code = [
+        seccomp._operation(seccomp._LOAD, seccomp._NUMBER),
+        seccomp._operation(seccomp._EQUAL, number, 0, 1),
+        seccomp._operation(seccomp._RETURN, 0x00050000 | error),
+        seccomp._SUCCESS,
+    ]
+    lines = ctypes.create_string_buffer(b"".join(code))
+    head = ctypes.create_string_buffer(struct.pack("<HxxxxxxQ", 4, ctypes.addressof(lines)))
+    kernel.forbid_new_privileges()
+    kernel.system_call(seccomp._SECCOMP["seccomp"], 1, 0, ctypes.addressof(head))
+def tried(action):
+    try:
+        action()
+    except Exception as error:
+        print(error)
+"""
+
+
+@pytest.mark.parametrize("error", [ENOSYS, EPERM, errno.EOPNOTSUPP])
+def test_a_kernel_without_landlock(error: int) -> None:
+    """Not built in, taken away by a container, or not switched on."""
+    done = script(
+        _WITHOUT
+        + dedent(
+            f"""
+            answer(landlock._CALLS["landlock_create_ruleset"], {error})
+            print(support().landlock, support().seccomp, *support().lacks)
+            tried(restrict_files)
+            restrict_calls()
+            """
+        )
+    )
+    assert done.stdout.splitlines() == [
+        "0 True Landlock (Linux 5.13 or newer, switched on and not taken away)",
+        "files cannot be restricted: the kernel lacks Landlock [E217]",
+    ], done
+
+
+@pytest.mark.parametrize("error", [ENOSYS, EPERM, errno.EINVAL])
+def test_a_kernel_without_seccomp(error: int) -> None:
+    """Not built in, taken away by a container, or too old to take all threads along."""
+    done = script(
+        _WITHOUT
+        + dedent(
+            f"""
+            answer(seccomp._SECCOMP["seccomp"], {error})
+            print(support().landlock > 0, support().seccomp, *support().lacks)
+            tried(restrict_calls)
+            tried(seccomp.forbid_io_uring)
+            restrict_files()
+            """
+        )
+    )
+    assert done.stdout.splitlines() == [
+        "True False seccomp filters (Linux 4.17 or newer, switched on and not taken away)",
+        *["system calls cannot be restricted: the kernel lacks seccomp [E217]"] * 2,
+    ], done
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        "sys.platform = 'darwin'; del os.uname",
+        "sys.platform = 'win32'; del os.uname",
+        "os.uname = lambda: types.SimpleNamespace(machine='riscv64')",
+        "struct.calcsize = lambda _: 4",
+    ],
+)
+def test_other_systems(elsewhere: str) -> None:
+    """Everything is lacking, and importing does not fail."""
+    done = script(
+        f"""
+        import ctypes, os, socket, struct, sys, types
+        {elsewhere}
+        ctypes.PyDLL = None
+        from collector.sandbox import forbid_io_uring, restrict_calls, restrict_files, support
+        from collector.sandbox.attempts import ATTEMPTS
+        print(support(), ATTEMPTS)
+        for each in (restrict_files, restrict_calls, forbid_io_uring):
+            try:
+                each()
+            except Exception as error:
+                print(error)
+        """
+    )
+    said = done.stdout.splitlines()
+    assert said[0].endswith("lacks=('Linux on x86-64 or arm64',)) ()"), done
+    assert [line[-6:] for line in said[1:]] == ["[E217]"] * 3
+
+
+def test_support_changes_nothing() -> None:
+    """It is asked twice, and a file is opened afterwards."""
+    done = script(
+        """
+        import os
+        from collector.sandbox import support
+        status = open("/proc/self/status").read()
+        assert support() == support()
+        names = ("NoNewPrivs", "Seccomp", "Seccomp_filters", "Threads")
+        after = open("/proc/self/status").read()
+        for name in names:
+            line = [each for each in status.splitlines() if each.startswith(name + ":")]
+            assert line == [each for each in after.splitlines() if each.startswith(name + ":")]
+        print("done")
+        """
+    )
+    assert done.stdout == "done\n", done
+    assert support().lacks == ()
+
+
+_OWN_RULES = """
+ready = threading.Event()
+def run():
+    answer(425, 38)
+    ready.set()
+    threading.Event().wait()
+threading.Thread(target=run, daemon=True).start()
+ready.wait()
+"""
+
+
+@pytest.mark.parametrize(
+    ("begin", "words"),
+    [
+        ("udp = socket.socket(type=socket.SOCK_DGRAM)", "can send to any address"),
+        ("packets = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)", "can send to any address"),
+        ("import uvloop; loop = uvloop.new_event_loop()", "is a queue of system calls"),
+        (
+            _OWN_RULES,
+            "a thread has rules of its own",
+        ),
+    ],
+    ids=["udp", "netlink", "io_uring", "thread"],
+)
+def test_refusals(begin: str, words: str) -> None:
+    """Descriptors that are ways out, and a thread that would not be confined."""
+    done = script(
+        f"{_WITHOUT}\nimport socket, sys\n{begin}\ntried(restrict_calls)\n"
+        "sys.stdout.flush()\nos._exit(0)"
+    )
+    assert words in done.stdout, done
+    assert done.stdout.endswith("[E217]\n")
+
+
+def test_queues_of_calls_are_not_made() -> None:
+    """Event loops then works without; what a thread tries is refused too."""
+    done = script(
+        """
+        import os, asyncio, threading
+        from collector.sandbox import forbid_io_uring, restrict_calls
+        forbid_io_uring()
+        import uvloop
+        loop = uvloop.new_event_loop()
+        assert not [n for n in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{n}")
+                    and "io_uring" in os.readlink(f"/proc/self/fd/{n}")]
+        restrict_calls()
+        loop.run_until_complete(asyncio.sleep(0.01))
+        loop.close()
+        print("done")
+        """
+    )
+    assert done.stdout == "done\n", done

@@ -1,0 +1,295 @@
+"""Large requests are written part by part: others' commits go on meanwhile, and until the last one
+nothing of a request counts; then all of it does."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+
+from collector.contracts import PendingBatch
+from collector.errors import DeliveryError
+from collector.ledger import opened
+from collector.spool import Spool, staging, write_queue
+from collector.spool.file import Depth
+from collector.spool.pending import pending_batches
+from collector.spool.recover import open_file
+from collector.spool.revision import Revision, RevisionOutcome
+from collector.spool.tables import FORMAT, Position
+from tests.deadline import WAIT_SECONDS
+from tests.sidecar.faults import fill, small_disk
+from tests.spool.make import LAYOUT, downgrade, drained, entry, eventually, query, waiting
+
+_ROWS, _LARGE = 100, 1001
+_PARTS = 10
+"""The parts of a large request but for the last, which is one record."""
+KEY = b"k" * 16
+Halfway = Callable[[Callable[[], object]], None]
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A spool whose parts have at most 100 rows."""
+    monkeypatch.setattr(write_queue, "MOST_ROWS", _ROWS)
+    return tmp_path / "data" / "spool.db"
+
+
+@pytest.fixture
+def halfway(monkeypatch: pytest.MonkeyPatch) -> Halfway:
+    """Does something once, when half of the parts of a large request are on disk."""
+
+    def set_up(act: Callable[[], object]) -> None:
+        acts = [act]
+
+        def parts(batches: Iterable[PendingBatch]) -> Iterator[PendingBatch]:
+            for number, part in enumerate(write_queue.parts_before(batches)):
+                if number == _PARTS // 2 and acts:
+                    acts.pop()()
+                yield part
+
+        monkeypatch.setattr(staging, "parts_before", parts)
+
+    return set_up
+
+
+def _verified(path: Path, received: int) -> None:
+    with opened(path) as ledger:
+        found = ledger.verify()
+    assert (found.flaws, found.breaks, found.received) == ([], [], received)
+
+
+def test_others_are_committed_between_its_parts(
+    path: Path, halfway: Halfway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are acknowledged first, and their receipts lie between those of the parts; also where it
+    has as many bytes as may wait."""
+    order: list[str] = []
+    monkeypatch.setattr(write_queue, "_MOST_BYTES", len(entry(*range(_LARGE)).payload))
+    with Spool(path, sinks=["sink"]) as spool:
+
+        def put_small() -> None:
+            spool.put(entry(-1)).add_done_callback(lambda _: order.append("small"))
+
+        halfway(put_small)
+        large = spool.put(entry(*range(_LARGE), rejected={"malformed": 7}))
+        large.add_done_callback(lambda _: order.append("large"))
+        assert large.result(WAIT_SECONDS)
+        assert order == ["small", "large"]
+        assert sorted(drained(spool)) == list(range(-1, _LARGE))
+    _verified(path, _LARGE + 8)
+    with opened(path) as ledger:
+        counts = [receipt.received for receipt in ledger.receipts()]
+    before = _PARTS // 2 + 1
+    assert counts == [*[0] * before, 1, *[0] * (_PARTS - before), _LARGE + 7]
+
+
+def test_nothing_of_it_counts_until_all_is_there(path: Path, halfway: Halfway) -> None:
+    """To no sink, for no limit and no metric, to no other process, in no sum of the ledger."""
+    with Spool(path, sinks=["sink"]) as spool:
+        looked: list[bool] = []
+
+        def look() -> None:
+            assert query(path, "SELECT count(*) FROM staging") == [(_PARTS // 2,)]
+            assert not waiting(spool)
+            assert not spool.wait("sink", 0)
+            assert (spool.state().batches, spool.state().bytes, spool.depth()) == (0, 0, 0)
+            assert not list(pending_batches(path))
+            _verified(path, 0)
+            looked.append(True)
+
+        halfway(look)
+        large = entry(*range(_LARGE))
+        assert spool.put(large).result(WAIT_SECONDS)
+        assert looked
+        state = spool.state()
+        assert (state.records, state.bytes) == (_LARGE, len(large.payload))
+        assert len(list(pending_batches(path))) == state.batches == _PARTS + 1
+        assert query(path, "SELECT count(*) FROM staging") == [(0,)]
+    _verified(path, _LARGE)
+
+
+def _crashed(path: Path, halfway: Halfway, copy: Path) -> Path:
+    """A copy of a spool whose process ended between two parts of a request."""
+    with Spool(path, sinks=["sink"]) as spool:
+        halfway(lambda: shutil.copytree(path.parent, copy))
+        spool.put(entry(-1)).result(WAIT_SECONDS)
+        spool.put(entry(*range(_LARGE), text="canary"), key=KEY).result(WAIT_SECONDS)
+    return copy / path.name
+
+
+def test_what_was_staged_before_a_crash_is_gone(
+    path: Path, halfway: Halfway, tmp_path: Path
+) -> None:
+    """To the last byte; its key is free, so that it can be sent again."""
+    copy = _crashed(path, halfway, tmp_path / "copy")
+    assert any(b"canary" in each.read_bytes() for each in copy.parent.iterdir())
+    with Spool(copy, sinks=["sink"]) as spool:
+        assert (spool.state().damaged, spool.state().records) == (0, 1)
+        for table in ("staging", "parts"):
+            assert query(copy, f"SELECT count(*) FROM {table}") == [(0,)]
+        assert drained(spool) == [-1]
+    assert not any(b"canary" in each.read_bytes() for each in copy.parent.iterdir())
+    _verified(copy, 1)
+    with Spool(copy, sinks=["sink"]) as spool:
+        assert spool.put(entry(*range(_LARGE)), key=KEY).result(WAIT_SECONDS)
+        assert sorted(drained(spool)) == list(range(_LARGE))
+    _verified(copy, _LARGE + 1)
+
+
+def test_a_damaged_file_gives_back_nothing_that_was_staged(
+    path: Path, halfway: Halfway, tmp_path: Path
+) -> None:
+    """The new file has what was accepted."""
+    copy = _crashed(path, halfway, tmp_path / "copy")
+    query(copy, "DROP TABLE hours")
+    with Spool(copy, sinks=["sink"], layouts=[LAYOUT]) as spool:
+        assert spool.quarantined
+        assert drained(spool) == [-1]
+    _verified(copy, 1)
+
+
+def test_another_process_sees_nothing_of_a_crashed_request(
+    path: Path, halfway: Halfway, tmp_path: Path
+) -> None:
+    """Before the file is opened the next time."""
+    copy = _crashed(path, halfway, tmp_path / "copy")
+    assert [each.payload.count(b"\n") for each in pending_batches(copy) if each] == [1]
+
+
+def test_jobs_wait_for_the_last_part(path: Path, halfway: Halfway) -> None:
+    """A revision finds all of a request or nothing of it."""
+    with Spool(path, sinks=["sink"]) as spool:
+        revised: list[Future[RevisionOutcome]] = []
+        halfway(lambda: revised.append(spool.revise(Revision(_without_fives))))
+        assert spool.put(entry(*range(_LARGE))).result(WAIT_SECONDS)
+        assert revised[0].result(WAIT_SECONDS).gone == 100
+        assert sorted(drained(spool)) == [each for each in range(_LARGE) if each % 10 != 5]
+    _verified(path, _LARGE)
+
+
+def _without_fives(payload: bytes, _minute: str) -> tuple[bytes, int]:
+    lines = payload.splitlines(keepends=True)
+    left = [line for line in lines if int(line.split(b":")[-1][:-2]) % 10 != 5]
+    return b"".join(left), len(lines) - len(left)
+
+
+def test_copies_wait_for_the_request(path: Path, halfway: Halfway) -> None:
+    """Whatever their size: it is stored once, under its key."""
+    with Spool(path, sinks=["sink"]) as spool:
+        copies: list[Future[bool]] = []
+
+        def put_copies() -> None:
+            copies.append(spool.put(entry(-1), key=KEY))
+            copies.append(spool.put(entry(*range(_LARGE)), key=KEY))
+            assert not any(copy.done() for copy in copies)
+
+        halfway(put_copies)
+        large = spool.put(entry(*range(_LARGE)), key=KEY)
+        assert large.result(WAIT_SECONDS)
+        assert [copy.result(WAIT_SECONDS) for copy in copies] == [False, False]
+        assert sorted(drained(spool)) == list(range(_LARGE))
+    _verified(path, _LARGE)
+
+
+def test_batches_of_many_minutes(path: Path) -> None:
+    """Each has its counts and its minute."""
+    minutes = [f"2026-11-24T10:{minute:02}:00Z" for minute in range(60)]
+    batches = [entry(*range(at * 10, at * 10 + 10), minute=m) for at, m in enumerate(minutes)]
+    batches.append(entry(rejected={"malformed": 3}, minute="2026-11-24T11:00:00Z"))
+    with Spool(path, sinks=["sink"]) as spool:
+        assert spool.put(*batches).result(WAIT_SECONDS)
+        assert sorted(drained(spool)) == list(range(600))
+    _verified(path, 603)
+    with opened(path) as ledger:
+        counted = [(each.minute, each.admitted) for each in ledger.receipts() if each.received]
+    assert counted == [*((minute, 10) for minute in minutes), ("2026-11-24T11:00:00Z", 0)]
+
+
+def test_a_spool_that_is_closed_meanwhile_writes_it_to_its_end(
+    path: Path, halfway: Halfway
+) -> None:
+    """As it does whatever waits."""
+    spool = Spool(path, sinks=["sink"])
+    with spool.paused():
+        large = spool.put(entry(*range(_LARGE)))
+    spool.close()
+    assert large.result(0)
+    _verified(path, _LARGE)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk", 8) as place:
+        yield place
+
+
+def test_a_request_for_which_a_disk_has_no_room(disk: Path) -> None:
+    """It is refused before it fills the disk, and nothing else is."""
+    path = disk / "spool.db"
+    with Spool(path, sinks=["sink"]) as spool:
+        with pytest.raises(DeliveryError, match="E506"):
+            spool.put(entry(*range(6000), text="x" * 1000)).result(WAIT_SECONDS)
+        assert (spool.state().is_ready, spool.state().errors) == (True, 0)
+        assert spool.put(entry(1)).result(WAIT_SECONDS)
+        assert query(path, "SELECT count(*) FROM staging") == [(0,)]
+    with opened(path) as ledger:
+        assert not ledger.verify().flaws
+
+
+def test_a_disk_that_fills_up_between_two_parts(
+    disk: Path, halfway: Halfway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request is refused as a whole, and taken when there is room."""
+    monkeypatch.setattr(write_queue, "MOST_ROWS", _ROWS)
+    path, large = disk / "spool.db", entry(*range(_LARGE), text="x" * 1000)
+    with Spool(path, sinks=["sink"]) as spool:
+        assert spool.put(entry(-1)).result(WAIT_SECONDS)
+        halfway(lambda: fill(disk / "ballast"))
+        with pytest.raises(DeliveryError, match="E506"):
+            spool.put(large, key=KEY).result(WAIT_SECONDS)
+        (disk / "ballast").unlink()
+        assert eventually(lambda: spool.state().is_ready)
+        assert query(path, "SELECT count(*) FROM staging") == [(0,)]
+        assert spool.put(large, key=KEY).result(WAIT_SECONDS)
+        assert sorted(drained(spool)) == list(range(-1, _LARGE))
+    _verified(path, _LARGE + 1)
+
+
+def test_a_file_of_the_sixth_format(path: Path) -> None:
+    """It opens with all that is in it; its keys are known."""
+    with Spool(path, sinks=["sink"]) as spool:
+        spool.put(entry(1), key=KEY).result(WAIT_SECONDS)
+    downgrade(path, 6)
+    assert len(list(pending_batches(path))) == 1
+    with Spool(path, sinks=["sink"]) as spool:
+        assert (spool.state().damaged, spool.quarantined) == (0, [])
+        assert not spool.put(entry(1), key=KEY).result(WAIT_SECONDS)
+        assert spool.put(entry(*range(_LARGE))).result(WAIT_SECONDS)
+        assert sorted(drained(spool)) == sorted([1, *range(_LARGE)])
+    found = query(path, "SELECT format FROM about")
+    assert found == query(path, "PRAGMA user_version") == [(FORMAT,)]
+
+
+def test_parts_that_all_sinks_have_are_deleted_one_by_one(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each commit deletes about as many bytes as one writes, so others wait no longer for it."""
+    monkeypatch.setattr(write_queue, "MOST_PART_BYTES", 2000)
+    with Spool(path, sinks=["sink"]) as spool:
+        assert spool.put(entry(*range(_LARGE))).result(WAIT_SECONDS)
+        batches = spool.state().batches
+    file = open_file(path, [LAYOUT], ["sink"]).file
+    try:
+        cursors = {"sink": Position(0, file.last)}
+        file.write([], cursors, Counter(), [])
+        assert file.has_delivered
+        assert file.depth.batches == batches - 1
+        while file.has_delivered:
+            file.write([], cursors, Counter(), [])
+        assert file.depth == Depth()
+    finally:
+        file.close()
