@@ -35,7 +35,9 @@ from hypothesis.stateful import (
 
 from collector.ledger import opened
 from collector.recording import Caller, NewChunk, Terms
+from collector.recording.consistency import find_contradictions
 from collector.recording.names import KINDS, MIXED, ROLES
+from collector.recording.opening import open_vault
 from collector.testing import scan
 from tests.conftest import required
 from tests.recording.grant_model import ENDS, Model
@@ -630,6 +632,10 @@ class RecorderHistories(RuleBasedStateMachine):
             if each.get("recording") and each.get("outcome") == "done"
         )
         assert self.noted - done == Counter()
+        with closing(open_vault(self.directory, is_reader=True)) as vault:
+            contradictions = find_contradictions(self.directory, vault)
+        wrong = {each for found in contradictions.values() for each in found}
+        assert wrong <= {"it was closed before the time that it states"}  # the clock is the test's
         closed = {each["recording"] for each in facts if each.get("what") == "close"}
         assert closed >= {each.id for each in self.recordings if each.is_closed}
 
