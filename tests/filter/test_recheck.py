@@ -392,7 +392,6 @@ _OF_COUNTS = {
     "a count is of nothing that is listed",
     "a field that was dropped is not listed",
     "a field was dropped more often than events were received",
-    "counts are of nothing listed",
     "the bytes are not those of the records",
     "the counts do not add up",
     "the records are not those that were counted",

@@ -416,6 +416,18 @@ def test_ends_of_lines_that_are_not_those_of_an_sdk(end: bytes) -> None:
     assert not any("12:10" in share.received for share in twice if b"recieved" in end)
 
 
+def test_lines_of_an_sdk_among_others() -> None:
+    """One without a minute is of the present one; a number becomes powers of two."""
+    early = "2026-06-01T12:10:00Z"
+    end = b',"received":"%b"}\n' % early.encode()
+    shares = CONFERENCING.admit_records(LINE + LINE[:-2] + end)
+    assert {share.received: share.payload for share in shares} == {MINUTE: LINE, early: LINE}
+    three = LINE[:-2] + b',"count":3'
+    share = only(CONFERENCING.admit_records(three + end))
+    assert share.payload == LINE + LINE[:-2] + b',"count":2}\n'
+    assert (share.tally.received, share.tally.admitted) == (3, 3)
+
+
 def test_long_lines_are_not_decoded() -> None:
     """Even if they end as those of an SDK do."""
     address = "😀" + "a" * MAX_LINE

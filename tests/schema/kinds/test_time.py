@@ -203,3 +203,11 @@ def test_the_clock_is_read_each_time() -> None:
 def test_options(options: dict[str, Any], code: str | None) -> None:
     """Precision is a word, a window a number and a unit."""
     assert refuses("time", **options) == code
+
+
+def test_a_column_has_days_of_the_calendar() -> None:
+    """However a text looks."""
+    check = field("time").column_check(NOW, NOW)
+    assert check(["2024-02-29T10:00:00Z", None])
+    for text in ("2026-02-29T10:00:00Z", "2026-06-31T10:00:00Z", "0000-01-01T00:00:00Z"):
+        assert not check([text])
