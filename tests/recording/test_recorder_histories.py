@@ -129,10 +129,16 @@ class RecorderHistories(RuleBasedStateMachine):
         self.process: RecorderProcess | None = None
 
     def teardown(self) -> None:
-        """Look at everything once more."""
+        """All withdraw, and nothing is left of anybody."""
         try:
-            self.restart(None)
-            assert scan(self.folder, [_CONTENT.decode(), _NAME]) == []
+            if self.process is not None:
+                self.restart(None)
+                for each in self.recordings:
+                    for who in PSEUDONYMS:
+                        self.asked(each, "withdraw", who, None)
+                self.look_at_all()
+                assert not any(model.content for each in self.recordings for model in each.models)
+                assert scan(self.folder, [_CONTENT.decode(), _NAME]) == []
         finally:
             if self.process is not None:
                 self.process.kill()
