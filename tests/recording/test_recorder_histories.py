@@ -74,11 +74,15 @@ places = st.sampled_from([0, 0, 0, 0, 0, 0, 1, 1, 2, 3])
 moments = st.sampled_from([0.0, 0.25, 1.0])
 jumps = st.sampled_from([1.0, 30.0, 59.0, 60.0, LONGEST, _RETENTION, LOCAL, -30.0, -1e6])
 _parts = st.sampled_from([0.0, 0.0, 0.5])
-starts = st.just(()) | st.tuples(st.builds(Kill, st.integers(1, 150), _parts, st.just(())))
+starts = st.just(()) | st.tuples(
+    st.builds(Kill, st.integers(1, 150), _parts, st.just(False), st.just(()))
+    | st.builds(Kill, st.integers(1, 30), st.just(0.0), st.just(True), st.just(()))
+)
 """Kills while it starts."""
 kills = st.one_of(
-    *[st.none()] * 9,
-    st.builds(Kill, st.integers(0, 12) | st.integers(0, 60), _parts, starts),
+    *[st.none()] * 14,
+    st.builds(Kill, st.integers(0, 12) | st.integers(0, 60), _parts, st.just(False), starts)
+    | st.builds(Kill, st.integers(1, 10), st.just(0.0), st.just(True), starts),
 )
 numbers = st.sampled_from(["next"] * 3 + ["again", "other", "later"])
 """Which number a chunk has: the next one, that of a chunk that is there, with the same or other
@@ -132,10 +136,16 @@ class RecorderHistories(RuleBasedStateMachine):
         self.process: RecorderProcess | None = None
 
     def teardown(self) -> None:
-        """Look at everything once more."""
+        """All withdraw, and nothing is left of anybody."""
         try:
-            self.restart(None)
-            assert scan(self.folder, [_CONTENT.decode(), _NAME]) == []
+            if self.process is not None:
+                self.restart(None)
+                for each in self.recordings:
+                    for who in PSEUDONYMS:
+                        self.asked(each, "withdraw", who, None)
+                self.look_at_all()
+                assert not any(model.content for each in self.recordings for model in each.models)
+                assert scan(self.folder, [_CONTENT.decode(), _NAME]) == []
         finally:
             if self.process is not None:
                 self.process.kill()
