@@ -658,6 +658,9 @@ class RecorderHistories(RuleBasedStateMachine):
             assert written >= {each.id for each in self.recordings if each.is_in(ended)}
 
 
+_tokens = count()
+
+
 def _caller(role: str, subject: str, meeting: str) -> Caller:
     """A caller with a new token: the ledger has one entry for each token and track."""
     return Caller(role, subject, meeting, f"jti-{next(_tokens)}", 2e9)  # type: ignore[arg-type]
