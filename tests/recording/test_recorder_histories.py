@@ -15,7 +15,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import count
@@ -102,10 +102,9 @@ class Recording:
     digest: str
     models: list[RecordingModel]
 
-    @property
-    def is_closed(self) -> bool:
-        """Return whether nothing more can be taken."""
-        return all(each.grant.phase in ENDS for each in self.models)
+    def is_in(self, phases: Sequence[str]) -> bool:
+        """Return whether it is certainly in one of these states."""
+        return all(each.grant.phase in phases for each in self.models)
 
     def is_gone(self, track: str) -> bool:
         """Return whether nothing of a track is to be left."""
@@ -283,7 +282,7 @@ class RecorderHistories(RuleBasedStateMachine):
     def taking(self, place: int) -> Recording:
         """Return a recording; the newest one is made anew where it is closed."""
         number = len(self.recordings)
-        if place == 0 and self.recordings[-1].is_closed:
+        if place == 0 and self.recordings[-1].is_in(ENDS):
             self.record(PSEUDONYMS[number % 4], "m", number % 3 == 0, set(PSEUDONYMS[:3]), None)
         return self.newest(place)
 
@@ -323,12 +322,20 @@ class RecorderHistories(RuleBasedStateMachine):
             self.look_at_keys()
 
     @rule(
-        place=places, call=st.sampled_from(["join", "join", "depart"]), who=pseudonyms, kill=kills
+        place=places,
+        call=st.sampled_from(["join", "depart"]),
+        who=st.none() | pseudonyms,
+        seconds=st.sampled_from([0.0, 0.0, 59.0, 61.0]),
+        kill=kills,
     )
-    def roster(self, place: int, call: str, who: str, kill: Kill | None) -> None:
-        """The platform adds a member to the roster, or takes one off."""
-        each = self.newest(place)
-        self.asked(each, call, who, kill)
+    def roster(
+        self, place: int, call: str, who: str | None, seconds: float, kill: Kill | None
+    ) -> None:
+        """The platform adds a member to the roster, or takes one off, perhaps the host; then some
+        time passes, which no timer sees."""
+        each = self.taking(place)
+        self.asked(each, call, who or each.models[0].grant.current_host, kill)
+        self.now += seconds
 
     @rule(
         place=places,
@@ -646,8 +653,9 @@ class RecorderHistories(RuleBasedStateMachine):
             contradictions = find_contradictions(self.directory, vault)
         wrong = {each for found in contradictions.values() for each in found}
         assert wrong <= {"it was closed before the time that it states"}  # the clock is the test's
-        closed = {each["recording"] for each in facts if each.get("what") == "close"}
-        assert closed >= {each.id for each in self.recordings if each.is_closed}
+        for what, ended in (("close", ENDS), ("erase", ("erased",))):
+            written = {each["recording"] for each in facts if each.get("what") == what}
+            assert written >= {each.id for each in self.recordings if each.is_in(ended)}
 
 
 _tokens = count()
