@@ -4,7 +4,7 @@ chunks accepted under consent, an acknowledged chunk is there, and a crash close
 The recorder is a real one, in a process and on a disk, without or with a bucket. Each answer is one
 that the model gives, and what it acknowledges is synced. After each start and at the end all is
 looked at: what viewers read, keys and files, the ledger, and every byte on the disk.
-``COLLECTOR_HISTORY_STEPS`` is how many steps are tried at least (200 unless it says otherwise),
+``COLLECTOR_HISTORY_STEPS`` is how many steps are tried at least (80 unless it says otherwise),
 half of them without a bucket; where it is set, a history that fails is shrunk, which takes minutes.
 """
 
@@ -53,7 +53,7 @@ from tests.recording.recorder_process import (
     Unsupervised,
 )
 
-_STEPS = int(os.environ.get("COLLECTOR_HISTORY_STEPS", "200")) // 2
+_STEPS = int(os.environ.get("COLLECTOR_HISTORY_STEPS", "80")) // 2
 _RUN = 50
 """Steps of one history."""
 _RETENTION = 5000.0
