@@ -84,8 +84,8 @@ faults: $(VENV)/.dev ## Let writes and syncs of a sidecar fail at random, and ki
 mutations: $(VENV)/.dev ## Send a million mutated requests to every endpoint of a sidecar, with kills in between (half an hour).
 	COLLECTOR_MUTATIONS=$(or $(REQUESTS),1000000) $(BIN)/python -m pytest -s -m long tests/sidecar/test_mutations.py $(UNLIMITED) $(PYTEST)
 
-recordings: $(VENV)/.meeting ## Try grants, and recorders that are killed, in 100,000 steps each, record a meeting of WebRTC peers, and test recordings with servers.
-	COLLECTOR_GRANT_STEPS=$(or $(STEPS),100000) COLLECTOR_HISTORY_STEPS=$(or $(STEPS),100000) $(BIN)/python -m pytest -n $(WORKERS) -s \
+recordings: $(VENV)/.meeting ## Try grants, and recorders that are killed (HISTORIES), in 100,000 steps each; record a meeting of WebRTC peers; test with servers.
+	COLLECTOR_GRANT_STEPS=$(or $(STEPS),100000) COLLECTOR_HISTORY_STEPS=$(or $(HISTORIES),100000) $(BIN)/python -m pytest -n $(WORKERS) -s \
 		tests/recording/test_grant_steps.py tests/recording/test_recorder_histories.py $(UNLIMITED) $(PYTEST)
 	$(BIN)/python -m pytest -n $(WORKERS) -m recordings $(UNLIMITED) $(PYTEST)
 

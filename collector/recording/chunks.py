@@ -17,9 +17,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from collector.errors import InputError
-from collector.recording.age import seal, unseal
 from collector.recording.index import PendingErasure, Recording, VaultIndex
-from collector.recording.keys import Keys, TrackKey
+from collector.recording.keys import Keys, TrackKey, read_recipient
 from collector.recording.manifest import Chunk
 from collector.recording.refusals import Refused
 from collector.recording.storage import Bucket, ChunkFiles, chunk_key, prefix, read_key
@@ -112,7 +111,9 @@ class Sealer:
     def add(self, recording: str, key: TrackKey, chunk: Unsealed, *, is_queued: bool) -> None:
         """Seal a chunk, write and sync it, and commit its line. Raises ``Refused``: ``full``,
         ``unavailable``."""
-        sealed = seal(chunk.data, key.recipient)
+        import pyrage  # noqa: PLC0415 - heavy
+
+        sealed = pyrage.encrypt(chunk.data, [read_recipient(key.recipient)])
         digest = self._pool.submit(sha256, sealed)
         try:
             name = chunk_key(recording, key.object, chunk.number)
@@ -134,7 +135,7 @@ class Sealer:
 _DAMAGED = "a chunk is missing or is not the one that the manifest states: verify the recording"
 
 
-def sha256(sealed: bytes | bytearray) -> str:
+def sha256(sealed: bytes) -> str:
     """Return the digest of an age file in hexadecimal."""
     return hashlib.sha256(sealed).hexdigest()
 
@@ -174,6 +175,8 @@ class TrackReader:
 
     def _open(self, recording: str, line: Chunk) -> bytes:
         """Return the content of a chunk."""
+        import pyrage  # noqa: PLC0415 - heavy
+
         sealed = self._sealed(recording, line)
         identity = self._keys.identity(recording, line.track)  # destroyed while the bucket answers?
         if identity is None:
@@ -181,8 +184,8 @@ class TrackReader:
         self._parts.files.expect(chunk_key(recording, line.track, line.number + 1))
         digest = self._pool.submit(sha256, sealed)
         try:
-            content: bytes | None = unseal(sealed, identity)
-        except ValueError:
+            content: bytes | None = pyrage.decrypt(sealed, [identity])
+        except pyrage.DecryptError:
             content = None
         if content is None or digest.result() != line.sha256:
             raise InputError("E402", _DAMAGED)

@@ -1,9 +1,9 @@
 """The platform's public keys: a JSON Web Key Set, from a file or an https address.
 
 Only Ed25519 keys with a ``kid`` are taken from it; keys of other types, and for another use than to
-verify, are passed over. A document
-with a faulty Ed25519 key, a private key, or two keys of one ``kid`` is refused whole, and the keys
-before it stay. Nothing that a token says decides where keys come from.
+verify, are passed over. A document with a faulty Ed25519 key, a private key, or two keys of one
+``kid`` is refused whole, and the keys before it stay. Nothing that a token says decides where keys
+come from.
 
 A refresh runs in a thread of its own and is begun at most every 30 s, however many tokens name an
 unknown key. Redirects are not followed, and proxies of the environment are not used.

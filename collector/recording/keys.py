@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 
 from collector.errors import ConfigError
 from collector.file_modes import write_private
-from collector.recording.age import read_point
 from collector.recording.database import Database
 from collector.recording.refusals import Refused
 from collector.sqlite.files import sync
@@ -46,6 +45,9 @@ CREATE TABLE IF NOT EXISTS tracks (
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX IF NOT EXISTS tracks_by_object ON tracks (recording, object);
 """
+_BECH32 = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
+_CHECKSUM_LETTERS = 6
+"""Bech32 (BIP 173): 52 letters hold a point, and these follow."""
 _COLUMNS = "object, name, kind, owner_mark, recipient"
 _MASTER, _NEXT = "master.key", "master.key.new"
 _MASTER_BYTES = 32
@@ -324,7 +326,10 @@ def makes_secret(recipient: Recipient) -> bool:
     result is zero for all (RFC 7748, 6.1), and age panics."""
     from cryptography.hazmat.primitives.asymmetric import x25519  # noqa: PLC0415 - heavy
 
-    point = x25519.X25519PublicKey.from_public_bytes(read_point(str(recipient)))
+    number = 0
+    for letter in str(recipient)[len("age1") : -_CHECKSUM_LETTERS]:
+        number = number << 5 | _BECH32.index(letter)
+    point = x25519.X25519PublicKey.from_public_bytes((number >> 4).to_bytes(32, "big"))
     try:
         x25519.X25519PrivateKey.generate().exchange(point)
     except ValueError:

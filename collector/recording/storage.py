@@ -70,9 +70,7 @@ class ChunkFiles:
         self._root = directory
         self._make_directory(self._root / _ROOT)
 
-    def write(
-        self, key: str, sealed: bytes | bytearray, spare: int, run: Callable[..., Any]
-    ) -> None:
+    def write(self, key: str, sealed: bytes, spare: int, run: Callable[..., Any]) -> None:
         """Write a file, whatever was there: without a line in the manifest it counts for nothing.
         ``run`` lets a thread sync the directory meanwhile. Raises ``OSError``, also when fewer than
         ``spare`` bytes of the disk would be left."""
@@ -152,7 +150,7 @@ def _release(handle: int) -> None:
         os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def _write_all(handle: int, sealed: bytes | bytearray) -> None:
+def _write_all(handle: int, sealed: bytes) -> None:
     rest = memoryview(sealed)
     while rest:
         rest = rest[os.write(handle, rest) :]

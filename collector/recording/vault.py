@@ -186,10 +186,10 @@ class Vault:
     def terms(self, recording: str) -> dict[str, str]:
         """Return what the manifest's first line states of a recording, and the host's recipient for
         local storage. Raises ``Refused``: ``not_found``, ``erased``."""
-        found = self._living(recording)
+        recipient = self._living(recording).recipient
         first = manifest.read_line(next(self._index.lines(recording, 1), b""))
-        stated = dict(first.terms) if isinstance(first, Begin) else {}
-        return stated | ({} if found.recipient is None else {"recipient": found.recipient})
+        more = {} if recipient is None else {"recipient": recipient}
+        return more | (first.terms if isinstance(first, Begin) else {})
 
     def tracks(self, recording: str) -> list[Track]:
         """Return the tracks that are there, by name. Raises ``Refused``: ``not_found``,
@@ -445,6 +445,3 @@ class Vault:
         finally:
             with self._budget_lock:
                 self._reserved -= size
-
-
-_UNUSABLE = "the recorder's directory cannot be made or written; check its permissions"

@@ -35,10 +35,12 @@ _LOADED = (
 class Kill(NamedTuple):
     """When a process is killed: at which of the calls that change files, counted from 1 (0: before
     it is asked), and which part of that is done, if it is a write; and kills while it starts again.
+    Where ``is_after_sync``, only calls that follow a sync count: they come between two commits.
     """
 
     at: int
     part: float
+    is_after_sync: bool = False
     then: tuple[Kill, ...] = ()
 
 
@@ -87,6 +89,7 @@ class RecorderProcess:
             name = "tests.recording.told_recorder"
             self._process = begin(name, [], streams, _ROOT, os.environ, _LOADED)
         self.calls = 0
+        self._has_synced = False
         _, handles, _, _ = socket.recv_fds(ours, 1, 1)
         if not handles:
             self._process.wait(WAIT_SECONDS)
@@ -138,7 +141,8 @@ class RecorderProcess:
                 return answer
 
     def _judge(self, call: Call, kill: Kill | None) -> None:
-        self.calls += 1
+        self.calls += kill is None or not kill.is_after_sync or self._has_synced
+        self._has_synced = call.name in ("fsync", "fdatasync")
         if kill is None or self.calls < kill.at:
             self._supervisor.allow(call)
             return

@@ -18,6 +18,8 @@ from collector.recording.routes import ROUTES
 from tests.recording.serving import TERMS, Meeting, running
 from tests.sidecar.serving import Answer
 
+pytestmark = pytest.mark.long
+
 
 class Person(NamedTuple):
     """A caller: Ana is the host, Ben stays and is her heir, Chloe has not chosen, Dan has left, and

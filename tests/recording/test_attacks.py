@@ -24,6 +24,8 @@ from collector.recording.opening import open_vault
 from tests.deadline import WAIT_SECONDS
 from tests.recording.serving import TERMS, Meeting, running
 
+pytestmark = pytest.mark.long
+
 CANARY = "Canary4711"
 
 

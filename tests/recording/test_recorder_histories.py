@@ -4,7 +4,7 @@ chunks accepted under consent, an acknowledged chunk is there, and a crash close
 The recorder is a real one, in a process and on a disk, without or with a bucket. Each answer is one
 that the model gives, and what it acknowledges is synced. After each start and at the end all is
 looked at: what viewers read, keys and files, the ledger, and every byte on the disk.
-``COLLECTOR_HISTORY_STEPS`` is how many steps are tried at least (200 unless it says otherwise),
+``COLLECTOR_HISTORY_STEPS`` is how many steps are tried at least (80 unless it says otherwise),
 half of them without a bucket; where it is set, a history that fails is shrunk, which takes minutes.
 """
 
@@ -15,7 +15,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import count
@@ -35,7 +35,9 @@ from hypothesis.stateful import (
 
 from collector.ledger import opened
 from collector.recording import Caller, NewChunk, Terms
+from collector.recording.consistency import find_contradictions
 from collector.recording.names import KINDS, MIXED, ROLES
+from collector.recording.opening import open_vault
 from collector.testing import scan
 from tests.conftest import required
 from tests.recording.grant_model import ENDS, Model
@@ -51,7 +53,7 @@ from tests.recording.recorder_process import (
     Unsupervised,
 )
 
-_STEPS = int(os.environ.get("COLLECTOR_HISTORY_STEPS", "200")) // 2
+_STEPS = int(os.environ.get("COLLECTOR_HISTORY_STEPS", "80")) // 2
 _RUN = 50
 """Steps of one history."""
 _RETENTION = 5000.0
@@ -72,11 +74,15 @@ places = st.sampled_from([0, 0, 0, 0, 0, 0, 1, 1, 2, 3])
 moments = st.sampled_from([0.0, 0.25, 1.0])
 jumps = st.sampled_from([1.0, 30.0, 59.0, 60.0, LONGEST, _RETENTION, LOCAL, -30.0, -1e6])
 _parts = st.sampled_from([0.0, 0.0, 0.5])
-starts = st.just(()) | st.tuples(st.builds(Kill, st.integers(1, 150), _parts, st.just(())))
+starts = st.just(()) | st.tuples(
+    st.builds(Kill, st.integers(1, 150), _parts, st.just(False), st.just(()))
+    | st.builds(Kill, st.integers(1, 30), st.just(0.0), st.just(True), st.just(()))
+)
 """Kills while it starts."""
 kills = st.one_of(
-    *[st.none()] * 9,
-    st.builds(Kill, st.integers(0, 12) | st.integers(0, 60), _parts, starts),
+    *[st.none()] * 14,
+    st.builds(Kill, st.integers(0, 12) | st.integers(0, 60), _parts, st.just(False), starts)
+    | st.builds(Kill, st.integers(1, 10), st.just(0.0), st.just(True), starts),
 )
 numbers = st.sampled_from(["next"] * 3 + ["again", "other", "later"])
 """Which number a chunk has: the next one, that of a chunk that is there, with the same or other
@@ -96,10 +102,9 @@ class Recording:
     digest: str
     models: list[RecordingModel]
 
-    @property
-    def is_closed(self) -> bool:
-        """Return whether nothing more can be taken."""
-        return all(each.grant.phase in ENDS for each in self.models)
+    def is_in(self, phases: Sequence[str]) -> bool:
+        """Return whether it is certainly in one of these states."""
+        return all(each.grant.phase in phases for each in self.models)
 
     def is_gone(self, track: str) -> bool:
         """Return whether nothing of a track is to be left."""
@@ -130,10 +135,16 @@ class RecorderHistories(RuleBasedStateMachine):
         self.process: RecorderProcess | None = None
 
     def teardown(self) -> None:
-        """Look at everything once more."""
+        """All withdraw, and nothing is left of anybody."""
         try:
-            self.restart(None)
-            assert scan(self.folder, [_CONTENT.decode(), _NAME]) == []
+            if self.process is not None:
+                self.restart(None)
+                for each in self.recordings:
+                    for who in PSEUDONYMS:
+                        self.asked(each, "withdraw", who, None)
+                self.look_at_all()
+                assert not any(model.content for each in self.recordings for model in each.models)
+                assert scan(self.folder, [_CONTENT.decode(), _NAME]) == []
         finally:
             if self.process is not None:
                 self.process.kill()
@@ -271,7 +282,7 @@ class RecorderHistories(RuleBasedStateMachine):
     def taking(self, place: int) -> Recording:
         """Return a recording; the newest one is made anew where it is closed."""
         number = len(self.recordings)
-        if place == 0 and self.recordings[-1].is_closed:
+        if place == 0 and self.recordings[-1].is_in(ENDS):
             self.record(PSEUDONYMS[number % 4], "m", number % 3 == 0, set(PSEUDONYMS[:3]), None)
         return self.newest(place)
 
@@ -311,12 +322,20 @@ class RecorderHistories(RuleBasedStateMachine):
             self.look_at_keys()
 
     @rule(
-        place=places, call=st.sampled_from(["join", "join", "depart"]), who=pseudonyms, kill=kills
+        place=places,
+        call=st.sampled_from(["join", "depart"]),
+        who=st.none() | pseudonyms,
+        seconds=st.sampled_from([0.0, 0.0, 59.0, 61.0]),
+        kill=kills,
     )
-    def roster(self, place: int, call: str, who: str, kill: Kill | None) -> None:
-        """The platform adds a member to the roster, or takes one off."""
-        each = self.newest(place)
-        self.asked(each, call, who, kill)
+    def roster(
+        self, place: int, call: str, who: str | None, seconds: float, kill: Kill | None
+    ) -> None:
+        """The platform adds a member to the roster, or takes one off, perhaps the host; then some
+        time passes, which no timer sees."""
+        each = self.taking(place)
+        self.asked(each, call, who or each.models[0].grant.current_host, kill)
+        self.now += seconds
 
     @rule(
         place=places,
@@ -630,8 +649,13 @@ class RecorderHistories(RuleBasedStateMachine):
             if each.get("recording") and each.get("outcome") == "done"
         )
         assert self.noted - done == Counter()
-        closed = {each["recording"] for each in facts if each.get("what") == "close"}
-        assert closed >= {each.id for each in self.recordings if each.is_closed}
+        with closing(open_vault(self.directory, is_reader=True)) as vault:
+            contradictions = find_contradictions(self.directory, vault)
+        wrong = {each for found in contradictions.values() for each in found}
+        assert wrong <= {"it was closed before the time that it states"}  # the clock is the test's
+        for what, ended in (("close", ENDS), ("erase", ("erased",))):
+            written = {each["recording"] for each in facts if each.get("what") == what}
+            assert written >= {each.id for each in self.recordings if each.is_in(ended)}
 
 
 _tokens = count()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import resource
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 from time import monotonic, sleep
@@ -32,9 +33,26 @@ _ANSWER = b"HTTP/1.1 %b\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _MODES = ("away", "slow", "full", "500", "cut")
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+_GRPC = 10_000
+"""gRPC listens at each port plus so many."""
+_PORTS = range(10_001, 32_768 - _GRPC)
+"""Below the ports that the system gives to clients."""
+
+
+def _free_ports(number: int) -> list[int]:
+    """Return ports that are free, and those of gRPC with them. Another process may still take one:
+    a server that ends for that is started again."""
+    found: list[int] = []
+    with ExitStack() as held:
+        for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
+            with suppress(OSError), ExitStack() as pair:
+                for each in (port, port + _GRPC):
+                    pair.enter_context(socket.create_server(("127.0.0.1", each)))
+                held.enter_context(pair.pop_all())
+                found.append(port)
+            if len(found) == number:
+                break
+    return found
 
 
 def _wait(is_done: Callable[[], object], seconds: float = 60) -> None:
@@ -57,8 +75,23 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         "actions": ["Admin", "Read", "Write", "List", "Tagging"],
     }
     (directory / "s3.json").write_text(json.dumps({"identities": [identity]}))
-    # gRPC listens at each port plus 10000
-    ports = {name: _free_port() % 20000 + 10001 for name in ("s3", "master", "volume", "filer")}
+    for _ in range(_TRIES):
+        ports = dict(zip(("s3", "master", "volume", "filer"), _free_ports(4), strict=True))
+        with _seaweed(weed, directory, ports) as server:
+            _wait(lambda: server.poll() is not None or _answers(ports["s3"]))  # noqa: B023
+            if server.poll() is None:
+                yield ports["s3"]
+                return
+    pytest.fail((directory / "log").read_text()[-3000:])
+
+
+_TRIES = 3
+
+
+@contextmanager
+def _seaweed(
+    weed: Path, directory: Path, ports: dict[str, int]
+) -> Iterator[subprocess.Popen[bytes]]:
     arguments = [f"-{name}.port={port}" for name, port in ports.items()]
     with (directory / "log").open("wb") as log:
         server = subprocess.Popen(
@@ -71,9 +104,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
             stderr=log,
         )  # fmt: skip
         try:
-            _wait(lambda: server.poll() is not None or _answers(ports["s3"]))
-            assert server.poll() is None, (directory / "log").read_text()[-3000:]
-            yield ports["s3"]
+            yield server
         finally:
             server.kill()
             server.wait(30)
