@@ -1,9 +1,9 @@
 """Write the spool's log into its file while commits go on.
 
-SQLite does that inside a commit, of all that the log has, once it is long: a sender waits for all of
-it. Here a thread with a connection of its own does it, a little at a time. The thread that commits
-does what is left: the few pages that were written meanwhile. Only then can the log begin anew, or
-be emptied.
+SQLite does that inside a commit, of all that the log has, once it is long: a sender waits for it.
+Here a thread with a connection of its own does it, a little at a time. The thread that commits does
+what is left: the few pages that were written meanwhile. Only then can the log begin anew, or be
+emptied.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from time import monotonic
 
 from collector.spool.file import SpoolFile
 
-__all__ = ["IDLE_SECONDS", "Checkpoints"]
+__all__ = ["IDLE_SECONDS", "LOOK_SECONDS", "Checkpoints"]
 
 IDLE_SECONDS = 1.0
 """The log is emptied after so long without a write;"""
 _BUSY_SECONDS = 5.0
 """and after so long with writes: delivered batches, with their salts, must not stay in it."""
-_LOOK_SECONDS = 0.05
+LOOK_SECONDS = 0.05
+"""The log is looked at so often while there are writes."""
 _PIECE_BYTES = 1 << 20
 """As much of the log is written into the file at once."""
 _LONG_BYTES = 8 << 20
@@ -96,7 +97,7 @@ class Checkpoints:
         return monotonic() - self._emptied >= _BUSY_SECONDS
 
     def _run(self) -> None:
-        while self.has_log.wait() and not self._ending.wait(_LOOK_SECONDS):
+        while self.has_log.wait() and not self._ending.wait(LOOK_SECONDS):
             try:
                 with self._lock:
                     if (file := self._file) is not None:
