@@ -109,9 +109,9 @@ class Checkpoints:
         """Write a piece of the log into the file, or all of it if it is to begin anew."""
         try:
             for _ in range(_MOST_TRIES):
-                length, left = file.log_bytes()
-                is_due = length >= _LONG_BYTES or self._is_late
-                if left < _PIECE_BYTES and not (is_due and left):
+                log = file.index.counted()
+                is_due = self._is_late or (log is not None and log.length >= _LONG_BYTES)
+                if log is None or log.left < (1 if is_due else _PIECE_BYTES):
                     break
                 file.copy_log()
                 if not is_due:

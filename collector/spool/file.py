@@ -61,9 +61,8 @@ _NEXT = (
 )
 _DELIVERED = "WHERE sequence <= ? AND sequence NOT IN (SELECT sequence FROM parts)"
 _LAST_DELIVERED = (
-    "SELECT max(sequence) FROM (SELECT sequence,"  # noqa: S608
-    " sum(length(payload)) OVER (ORDER BY sequence) - length(payload) AS bytes_before"
-    f" FROM batches {_DELIVERED}) WHERE bytes_before < ?"
+    "SELECT max(sequence) FROM (SELECT sequence, sum(length(payload)) OVER (ORDER BY sequence)"  # noqa: S608
+    f" - length(payload) AS before FROM batches {_DELIVERED}) WHERE before < ?"
 )
 _TOO_LARGE = (
     "SELECT sequence FROM batches WHERE records > 1 AND (records > ? OR length(payload) > ?)"
@@ -131,7 +130,7 @@ class SpoolFile:
         need_room(path)
         with ExitStack() as opened:
             connections = [opened.enter_context(closing(connect(path))) for _ in range(3)]
-            self._index = Index(path)
+            self.index: Index = Index(path)
             opened.pop_all()
         self.db: sqlite3.Connection = connections[0]
         self._reader, self._copier = connections[1:]
@@ -236,7 +235,7 @@ class SpoolFile:
             self.db.execute("COMMIT")
         except sqlite3.Error:
             with suppress(OSError):
-                truncate_log(self._path, self._index)
+                truncate_log(self._path, self.index)
             raise
 
     def select(self, sequence: int, last: int, limit: int) -> Selection:
@@ -289,13 +288,6 @@ class SpoolFile:
         found: tuple[int, str] | None = self._reader.execute(query).fetchone()
         return found
 
-    def log_bytes(self) -> tuple[int, int]:
-        """Return the length of the log, and how much of it is not in the file."""
-        counted = self._index.counted()
-        if counted is None:
-            return 0, 0
-        return counted.frames * counted.page, (counted.frames - counted.copied) * counted.page
-
     def copy_log(self) -> None:
         """Copy into the file what the log has now, while commits go on."""
         self._copier.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
@@ -314,7 +306,7 @@ class SpoolFile:
         for connection in (self._copier, self._reader, self.db):
             with suppress(sqlite3.Error):
                 connection.close()
-        self._index.close()
+        self.index.close()
 
     def add(self, batch: Batch, tally: Tally, tip: Tip) -> Tip:
         """Insert a batch, unless it is empty, and its receipt, within a transaction; return the new
@@ -407,8 +399,7 @@ class SpoolFile:
         most = write_queue.MOST_PART_BYTES // 2
         enough = depth.bytes - most
         (last,) = self.db.execute(_LAST_DELIVERED, (done.batch, most)).fetchone()
-        if last is not None:
-            depth = self._delete(depth, _DELIVERED, last)
+        depth = self._delete(depth, _DELIVERED, last or 0)
         delivered = [
             number
             for number, part in parts.items()

@@ -57,8 +57,7 @@ _CURSOR_SECONDS = 0.05
 """Cursors wait so long for batches to share their commit."""
 _SUMS_SECONDS = 60.0
 """Hourly sums are written no more often, so that they tell nothing of single requests."""
-_FIRST_PAUSE = 0.05
-_LONGEST_PAUSE = 2.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 _Result = TypeVar("_Result")
 
 

@@ -47,6 +47,16 @@ class Counted(NamedTuple):
     frames: int
     copied: int
 
+    @property
+    def length(self) -> int:
+        """The bytes of the pages."""
+        return self.page * self.frames
+
+    @property
+    def left(self) -> int:
+        """The bytes of those that are not in the database yet."""
+        return self.page * (self.frames - self.copied)
+
 
 class Index:
     """The index of the log of a database that is open, and has a log.

@@ -305,7 +305,7 @@ def test_batches_that_all_sinks_have_are_deleted_little_by_little(
         for number in range(5):
             spool.put(entry(number, text="x" * 1000)).result(WAIT_SECONDS)
     monkeypatch.setattr(write_queue, "MOST_PART_BYTES", 3000)
-    file, depths = open_file(path, [LAYOUT], ["sink"]).file, []
+    file, depths = open_file(path, [LAYOUT], ["sink"]).file, list[int]()
     try:
         while file.has_delivered or not depths:
             file.write([], {"sink": Position(file.last)}, Counter(), [])
@@ -319,8 +319,7 @@ def test_no_commit_is_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """A request that is larger than a part becomes parts, and requests share a commit up to the
     size of one."""
     size = len(entry(1, text="x" * 1000).payload)
-    for name in ("MOST_PART_BYTES", "_COMMIT_BYTES"):
-        monkeypatch.setattr(write_queue, name, 3 * size)
+    monkeypatch.setattr(write_queue, "MOST_PART_BYTES", 3 * size)
     sizes: list[int] = []
     write = SpoolFile.write
 
