@@ -29,7 +29,9 @@ from collector.server.messages import (
     Put,
     PutBatch,
     PutTally,
+    Tried,
 )
+from collector.spool.idempotency import hashed
 from collector.spool.write_queue import merge, unwritable
 
 __all__ = [
@@ -49,8 +51,8 @@ _MOST_MESSAGE = 2 << 20
 _MOST_OF_KEEPER = 64 << 20
 _MOST_UNSTORED = 96 << 20
 """Bytes of records of all workers that are not stored yet; more must be sent again."""
-_PUT_BYTES = 1 << 10
-"""What a ``Put`` takes besides."""
+_PUT_BYTES, _BATCH_BYTES, _DROPPED_BYTES = 1 << 10, 4 << 10, 1 << 9
+"""What a ``Put`` takes besides, each batch of it, and each of its fields with dropped values."""
 _LENGTH_BYTES = 4
 _MOST_WAITING = 64 << 20
 """Bytes that the keeper has not taken yet; with more, senders are asked to come again."""
@@ -65,7 +67,7 @@ class ChannelError(Exception):
 _encoder = msgspec.msgpack.Encoder()
 
 
-def framed(message: FromKeeper | FromWorker) -> bytes:
+def framed(message: FromKeeper | FromWorker | Tried) -> bytes:
     """Return a message with its length, without the records of a ``Put``."""
     raw = _encoder.encode(message)
     return len(raw).to_bytes(_LENGTH_BYTES, "big") + raw
@@ -78,9 +80,12 @@ class RecordBudget:
         self.used: int = 0
         self._most = most
 
-    def take(self, size: int) -> int:
-        """Return how many bytes are taken for so many of records; 0 if there is no room."""
-        size += _PUT_BYTES
+    def take(self, put: Put) -> int:
+        """Return how many bytes are taken for what a message announces; 0 if there is no room."""
+        size = _PUT_BYTES + sum(
+            each.size + _BATCH_BYTES + _DROPPED_BYTES * len(each.tally.dropped)
+            for each in put.batches
+        )
         if self.used + size > self._most:
             return 0
         self.used += size
@@ -153,7 +158,7 @@ class Frames(Generic[_M]):
         self._put, self._left = put, size  # type: ignore[assignment]
         self.reserved = 0
         if self._budget is not None:
-            self.reserved = self._budget.take(size)
+            self.reserved = self._budget.take(put)
         self._records = bytearray() if self._budget is None or self.reserved else None
 
     def _take(self) -> None:
@@ -198,19 +203,22 @@ class Channel(asyncio.Protocol, Generic[_M]):
         self._on_message = on_message
         self._on_end = on_end
         self._transport: asyncio.Transport | None = None
-        self._is_faulty = False
+        self._is_faulty = self._is_closed = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
         self._transport = transport  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
-        """Hand on what is complete; close where the rules are broken."""
-        if self._is_faulty:
+        """Hand on what is complete; close where the rules are broken. Nothing is taken once it is
+        closed, neither what came with the last message."""
+        if self._is_closed:
             return
         try:
             for message, records in self._frames.feed(data):
                 self._on_message(message, records)
+                if self._is_closed:
+                    return
         except ChannelError:
             self._is_faulty = True
             self.close()
@@ -226,12 +234,13 @@ class Channel(asyncio.Protocol, Generic[_M]):
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def send(self, *parts: bytes) -> None:
-        """Send a framed message, with records."""
-        if self._transport is not None:
+        """Send a framed message, with records, unless the channel is closed."""
+        if self._transport is not None and not self._is_closed:
             self._transport.writelines(parts)
 
     def close(self) -> None:
         """Close at once."""
+        self._is_closed = True
         if self._transport is not None:
             self._transport.abort()
 
@@ -249,25 +258,25 @@ class BatchCode:
     def __repr__(self) -> str:
         return f"<BatchCode of {self._layout.schema}>"
 
-    def put(self, number: int, key: bytes | None, batches: Sequence[PendingBatch]) -> Put:
+    def put(self, number: int, key_hash: bytes | None, batches: Sequence[PendingBatch]) -> Put:
         """Return the message that announces batches."""
-        return Put(number, key, [self._announced(batch) for batch in batches])
+        return Put(number, key_hash, [self._announced(batch) for batch in batches])
 
-    def batches(self, put: Put, records: bytearray) -> list[PendingBatch]:
-        """Return the batches of a message, of which nothing is checked. Raises ``ChannelError``
-        for numbers of nothing."""
-        found, start, names = [], 0, self._purposes
-        try:
-            for each in put.batches:
+    def batches(self, put: Put, records: bytearray) -> Iterator[PendingBatch]:
+        """Yield the batches of a message, of which nothing is checked; what is yielded is no longer
+        in ``records``. Raises ``ChannelError`` for numbers of nothing."""
+        names = self._purposes
+        for each in put.batches:
+            try:
                 minute = to_minute(datetime.fromtimestamp(60 * each.minute, UTC))
-                payload = bytes(records[start : start + each.size])
                 granted = None if each.granted is None else tuple(names[n] for n in each.granted)
                 tally = self._tally(each.tally)
-                found.append(PendingBatch(self._layout, minute, payload, tally, granted))
-                start += each.size
-        except (IndexError, ValueError, OverflowError, OSError):
-            raise ChannelError from None
-        return found
+            except (IndexError, ValueError, OverflowError, OSError):
+                raise ChannelError from None
+            with memoryview(records) as view:
+                payload = bytes(view[: each.size])
+            del records[: each.size]
+            yield PendingBatch(self._layout, minute, payload, tally, granted)
 
     def _announced(self, batch: PendingBatch) -> PutBatch:
         minute = int(datetime.fromisoformat(batch.received).timestamp()) // 60
@@ -336,7 +345,8 @@ class ChannelQueue:
             raise DeliveryError("E505", "the spool is full; send again later")
         number = next(self._numbers)
         self._pending[number] = future
-        put = framed(self._code.put(number, key, merged))
+        key_hash = None if key is None else hashed(key)  # a key may be made of a sender's data
+        put = framed(self._code.put(number, key_hash, merged))
         self.send([put, *(batch.payload for batch in merged)])
         return future
 

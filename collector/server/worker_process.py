@@ -38,15 +38,16 @@ def count(config: Config) -> int:
 
 
 class WorkerProcess:
-    """A process that waits for its first message, at the other ends of ``channel`` and ``keys``."""
+    """A process that waits for its first message, at the other ends of ``channel`` and ``keys``.
+    ``module`` is what it runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: str = _MODULE) -> None:
         self.channel, theirs = socket.socketpair()
         self.keys, their_keys = socket.socketpair()
         ends = (theirs.fileno(), their_keys.fileno())
         with theirs, their_keys:
             self.process = subprocess.Popen(  # noqa: S603 - our own module
-                [sys.executable, "-B", "-P", "-s", "-m", _MODULE, *map(str, ends)],
+                [sys.executable, "-B", "-P", "-s", "-m", module, *map(str, ends)],
                 pass_fds=ends,
                 env=_environ(),
                 stdin=subprocess.DEVNULL,
