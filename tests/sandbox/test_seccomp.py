@@ -23,12 +23,17 @@ _PROBES = {335, 336} if platform.machine() == "x86_64" else set()
 process that calls them is killed (SIGILL), before any filter is asked."""
 
 
+def refused_numbers() -> list[int]:
+    """Numbers of calls that are not on the list."""
+    limited = {_LIMITED[name] for name in seccomp._limited()}
+    known = {*seccomp._ALLOWED.values(), *limited, *_PROBES}
+    return [number for number in range(2048) if number not in known]
+
+
 @pytest.mark.parametrize("in_thread", [False, True], ids=["main", "thread"])
 def test_every_other_number_is_refused(worker: Confined, *, in_thread: bool) -> None:
     """With senseless arguments, so that a call which was let through did nothing."""
-    limited = {_LIMITED[name] for name in seccomp._limited()}
-    known = {*seccomp._ALLOWED.values(), *limited, *_PROBES}
-    asked = [number for number in range(2048) if number not in known]
+    asked = refused_numbers()
     found = dict(
         zip(
             asked,
@@ -77,9 +82,14 @@ _REFUSED: list[tuple[str, *tuple[int, ...]]] = [
 ]
 
 
+def refused_arguments() -> list[list[int]]:
+    """Calls that are on the list, with arguments that are not."""
+    return [[_LIMITED[name], *arguments] for name, *arguments in _REFUSED]
+
+
 @pytest.mark.parametrize("in_thread", [False, True], ids=["main", "thread"])
 def test_arguments_that_are_refused(worker: Confined, *, in_thread: bool) -> None:
-    calls = [[_LIMITED[name], *arguments] for name, *arguments in _REFUSED]
+    calls = refused_arguments()
     found = worker.calls(*calls, in_thread=in_thread)
     assert [row for row, error in zip(_REFUSED, found, strict=True) if error != EPERM] == []
 
