@@ -42,11 +42,13 @@ class WorkerProcess:
     ``module`` is what it runs."""
 
     def __init__(self, module: str = _MODULE) -> None:
+        self.channel: socket.socket
+        self.keys: socket.socket
         self.channel, theirs = socket.socketpair()
         self.keys, their_keys = socket.socketpair()
         ends = (theirs.fileno(), their_keys.fileno())
         with theirs, their_keys:
-            self.process = subprocess.Popen(  # noqa: S603 - our own module
+            self.process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603 - our own module
                 [sys.executable, "-B", "-P", "-s", "-m", module, *map(str, ends)],
                 pass_fds=ends,
                 env=_environ(),
@@ -93,12 +95,13 @@ class WorkerLink:
     """A worker as the keeper sees it."""
 
     def __init__(self, process: WorkerProcess, frames: Frames[FromWorker]) -> None:
-        self.process = process
-        self.frames = frames
+        self.process: WorkerProcess = process
+        self.frames: Frames[FromWorker] = frames
         self.channel: Channel[FromWorker] | None = None
-        self.began = monotonic()
-        self.is_ready = self.is_confined = False
-        self.is_distrusted = False
+        self.began: float = monotonic()
+        self.is_ready: bool = False
+        self.is_confined: bool = False
+        self.is_distrusted: bool = False
         self.report: Report | None = None
         self.reported: asyncio.Future[None] | None = None
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
