@@ -12,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime
-from itertools import count
+from itertools import chain, count
 from threading import get_ident
 from typing import Generic, TypeVar
 
@@ -54,6 +54,8 @@ _MOST_UNSTORED = 96 << 20
 _PUT_BYTES, _BATCH_BYTES, _DROPPED_BYTES = 1 << 10, 4 << 10, 1 << 9
 """What a ``Put`` takes besides, each batch of it, and each of its fields with dropped values."""
 _LENGTH_BYTES = 4
+_AT_ONCE = 32
+"""Messages of one worker that are handed on before others have their turn."""
 _MOST_WAITING = 64 << 20
 """Bytes that the keeper has not taken yet; with more, senders are asked to come again."""
 _M = TypeVar("_M")
@@ -203,7 +205,8 @@ class Channel(asyncio.Protocol, Generic[_M]):
         self._on_message = on_message
         self._on_end = on_end
         self._transport: asyncio.Transport | None = None
-        self._is_faulty = self._is_closed = False
+        self._messages: Iterator[tuple[_M, bytearray | None]] = iter(())
+        self._is_faulty = self._is_closed = self._is_paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -212,20 +215,34 @@ class Channel(asyncio.Protocol, Generic[_M]):
     def data_received(self, data: bytes) -> None:
         """Hand on what is complete; close where the rules are broken. Nothing is taken once it is
         closed, neither what came with the last message."""
-        if self._is_closed:
-            return
+        messages = self._frames.feed(data)
+        self._messages = chain(self._messages, messages) if self._is_paused else messages
+        if not self._is_paused:
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        """Hand on some messages. After so many, others have their turn before the next ones."""
+        left = _AT_ONCE
         try:
-            for message, records in self._frames.feed(data):
-                self._on_message(message, records)
-                if self._is_closed:
-                    return
+            while left and not self._is_closed and (found := next(self._messages, None)):
+                self._on_message(*found)
+                left -= 1
         except ChannelError:
             self._is_faulty = True
             self.close()
+        if self._is_closed or self._transport is None:
+            return
+        if not left:
+            asyncio.get_running_loop().call_soon(self._hand_on)
+        if self._is_paused and left:
+            self._transport.resume_reading()
+        elif not self._is_paused and not left:
+            self._transport.pause_reading()
+        self._is_paused = not left
 
     def connection_lost(self, _: Exception | None) -> None:
         """Report the end, and whether the other side has broken the rules."""
-        self._transport = None
+        self._transport, self._is_closed = None, True
         self._on_end(self._is_faulty)
 
     @property
