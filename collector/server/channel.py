@@ -24,6 +24,7 @@ from collector.schema import Schema
 from collector.server.messages import (
     MOST_BYTES,
     Answers,
+    Failed,
     FromKeeper,
     FromWorker,
     Put,
@@ -43,6 +44,7 @@ __all__ = [
     "RecordBudget",
     "framed",
     "frames_of_keeper",
+    "frames_of_probe",
     "frames_of_workers",
 ]
 
@@ -186,6 +188,11 @@ def frames_of_workers(budget: RecordBudget) -> Frames[FromWorker]:
 def frames_of_keeper() -> Frames[FromKeeper]:
     """Return what takes the keeper's messages."""
     return Frames(msgspec.msgpack.Decoder(FromKeeper))
+
+
+def frames_of_probe() -> Frames[Tried | Failed]:
+    """Return what takes the messages of a worker that is tried."""
+    return Frames(msgspec.msgpack.Decoder(Tried | Failed))
 
 
 class Channel(asyncio.Protocol, Generic[_M]):

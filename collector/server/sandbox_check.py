@@ -14,8 +14,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic
 
-import msgspec
-
 from collector.claims.document import SERVING_CHECKS
 from collector.claims.verification import ClaimFinding, Found
 from collector.config import Address, Config
@@ -25,10 +23,10 @@ from collector.sandbox import support
 from collector.sandbox.attempts import ATTEMPTS
 from collector.schema import load_schema
 from collector.server import listeners
-from collector.server.channel import ChannelError, Frames, framed
+from collector.server.channel import ChannelError, framed, frames_of_probe
 from collector.server.components import limits
 from collector.server.listeners import Location
-from collector.server.messages import Failed, Tried
+from collector.server.messages import Tried
 from collector.server.receivers import RECEIVERS
 from collector.server.worker_process import WorkerProcess
 from collector.server.worker_setup import worker_setup
@@ -125,7 +123,7 @@ def _opened(
 def _told(process: WorkerProcess, references: list[str]) -> Tried | None:
     """Wait for what a worker tells, and give it keys of pseudonyms meanwhile, which are of no use
     elsewhere. Raises ``OSError`` and ``ChannelError``, and ``ConfigError`` if it cannot start."""
-    frames = Frames(msgspec.msgpack.Decoder(Tried | Failed))
+    frames = frames_of_probe()
     keyring, end = Keyring(), monotonic() + _SECONDS
     with selectors.DefaultSelector() as selector:
         for each in (process.channel, process.keys):
