@@ -142,7 +142,7 @@ class Spool(Closing):
     ) -> Future[bool]:
         """Store the batches of one request, all of them in one commit. The future is resolved when
         they are on disk, or has ``DeliveryError`` E506 when they could not be stored.
-        If one of the newest million had the same ``key`` (or ``key_hash``, where another process has
+        If one of the newest million had the same ``key`` (``key_hash``, where another process has
         the key), nothing is added, and the result is ``False``, else ``True``.
         Raises ``DeliveryError`` at once: E505 when the spool is full, E506 while it cannot write.
         """
