@@ -216,7 +216,7 @@ def test_other_tables_of_calls_end_the_process(call: str) -> None:
     assert done.returncode in (-signal.SIGSYS, -signal.SIGSEGV), done
 
 
-_WITHOUT = """
+WITHOUT = """
 import ctypes, os, struct, threading
 from collector.sandbox import kernel, landlock, restrict_calls, restrict_files, seccomp, support
 def answer(number, error):
@@ -242,7 +242,7 @@ def tried(action):
 def test_a_kernel_without_landlock(error: int) -> None:
     """Not built in, taken away by a container, or not switched on."""
     done = script(
-        _WITHOUT
+        WITHOUT
         + dedent(
             f"""
             answer(landlock._CALLS["landlock_create_ruleset"], {error})
@@ -262,7 +262,7 @@ def test_a_kernel_without_landlock(error: int) -> None:
 def test_a_kernel_without_seccomp(error: int) -> None:
     """Not built in, taken away by a container, or too old to take all threads along."""
     done = script(
-        _WITHOUT
+        WITHOUT
         + dedent(
             f"""
             answer(seccomp._SECCOMP["seccomp"], {error})
@@ -357,7 +357,7 @@ ready.wait()
 def test_refusals(begin: str, words: str) -> None:
     """Descriptors that are ways out, and a thread that would not be confined."""
     done = script(
-        f"{_WITHOUT}\nimport socket, sys\n{begin}\ntried(restrict_calls)\n"
+        f"{WITHOUT}\nimport socket, sys\n{begin}\ntried(restrict_calls)\n"
         "sys.stdout.flush()\nos._exit(0)"
     )
     assert words in done.stdout, done
