@@ -25,7 +25,9 @@ FieldsFor = Callable[[str, Granted], Container[str] | None]
 ``None``: all."""
 _CACHED_FIELDS = 64
 
-_MOST_BATCHES = 16
+_MOST_BATCHES = 256
+_ENOUGH_BYTES = 1 << 20
+"""Bytes of records that are delivered without waiting for more to share their transaction."""
 _MOST_FAILURES = 10
 """After so many failures of a batch another one is tried, to find out which of the two is at fault:
 the batch, or the sink."""
@@ -100,12 +102,14 @@ def redeliver(name: str, sink: Sink, set_aside: SetAside, fields_for: FieldsFor)
 @dataclass(slots=True)
 class _Lane:
     """The batches that are no parts, or the parts. Each lane goes on while a batch of the other
-    fails; ``due`` is the time of the next try, and ``failures`` are of the batch ``failed``."""
+    fails; ``due`` is the time of the next try, and ``failures`` are of the batch ``failed``.
+    ``is_full`` is true if there was as much as a sink takes at once."""
 
     is_part: bool
     times: DeliveryTimes
     pause: float
     limit: int = _MOST_BATCHES
+    is_full: bool = False
     due: float = 0.0
     is_failing: bool = False
     failed: int = 0
@@ -175,6 +179,8 @@ class Drain(threading.Thread):
                 is_last = self._ending.is_set()
                 delivered = [self._deliver(lane) for lane in self._lanes]
                 if any(delivered) and not self._must_idle:
+                    if not any(lane.is_full for lane in self._lanes):
+                        self._ending.wait(self._times.gather)
                     continue
                 self.left = self._is_failing
                 if self.left:
@@ -246,10 +252,12 @@ class Drain(threading.Thread):
             with self._lock:
                 pending = self._spool.after(self.sink_name, lane.limit, parts=lane.is_part)
                 if not pending:
-                    lane.limit = _MOST_BATCHES
+                    lane.limit, lane.is_full = _MOST_BATCHES, False
                     lane.succeed()
                     return False
                 self.left = True
+                size = sum(len(batch.payload) for _, batch in pending)
+                lane.is_full = len(pending) == lane.limit or size >= _ENOUGH_BYTES
                 with self._timed():
                     self._hand_over(lane, pending)
                 self._spool.delivered(self.sink_name, pending[-1][0], is_part=lane.is_part)

@@ -20,7 +20,7 @@ from threading import Lock
 from time import sleep
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from collector.contracts import BatchQueue, PendingBatch, Request, Tally, to_minute
+from collector.contracts import BatchQueue, PendingBatch, Request, Tally, count_lines, to_minute
 from collector.errors import DeliveryError
 from collector.filter import Filter
 from collector.filter.admission import Bounds, too_many
@@ -282,7 +282,7 @@ class Intake:
         body = request.body
         if request.form not in _LINE_FORMS:
             return len(body) <= _MOST_INLINE and self._is_sparse(request, body)
-        if len(body) > SLICE or (len(body) > _SHORT_LINES and body.count(b"\n") > _SHORT_LINES):
+        if len(body) > SLICE or (len(body) > _SHORT_LINES and count_lines(body) > _SHORT_LINES):
             return False
         return self._is_sparse(request, body)
 
@@ -416,7 +416,7 @@ def _is_divisible(request: Request) -> bool:
     body = request.body
     if request.form not in _LINE_FORMS or len(body) <= _SHORT_LINES:
         return False
-    if len(body) <= SLICE and body.count(b"\n") <= _SHORT_LINES:
+    if len(body) <= SLICE and count_lines(body) <= _SHORT_LINES:
         return False
     body = body.lstrip()
     end = body.find(b"\n")

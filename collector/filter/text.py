@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
 from itertools import accumulate
 
-from collector.contracts import Rejection
+from collector.contracts import Rejection, count_lines
 
 __all__ = [
     "BOM",
@@ -110,7 +110,7 @@ def _line_views(payload: bytes) -> Iterator[memoryview]:
 
 def has_more_lines(payload: bytes, most: int) -> bool:
     """Return whether a payload has more lines that are not blank, counted piece by piece."""
-    if payload.count(b"\n") < most:
+    if count_lines(payload) < most:
         return False
     found, is_open = 0, False
     for at in range(0, len(payload), PIECE):

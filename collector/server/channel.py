@@ -12,6 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import chain, count
 from threading import get_ident
 from typing import Generic, TypeVar
@@ -33,7 +34,7 @@ from collector.server.messages import (
     Tried,
 )
 from collector.spool.idempotency import hashed
-from collector.spool.write_queue import merge, unwritable
+from collector.spool.write_queue import JoinedBatches, merge, unwritable
 
 __all__ = [
     "BatchCode",
@@ -58,6 +59,9 @@ _PUT_BYTES, _BATCH_BYTES, _DROPPED_BYTES = 1 << 10, 4 << 10, 1 << 9
 _LENGTH_BYTES = 4
 _AT_ONCE = 32
 """Messages of one worker that are handed on before others have their turn."""
+_CACHED_MINUTES = 64
+_MOST_SMALL, _MOST_GROUPED = 1 << 13, 1 << 18
+"""Bytes of records of a request that may share a message, and of all that share one."""
 _MOST_WAITING = 64 << 20
 """Bytes that the keeper has not taken yet; with more, senders are asked to come again."""
 _M = TypeVar("_M")
@@ -292,9 +296,9 @@ class BatchCode:
         names = self._purposes
         for each in put.batches:
             try:
-                minute = to_minute(datetime.fromtimestamp(60 * each.minute, UTC))
                 granted = None if each.granted is None else tuple(names[n] for n in each.granted)
                 tally = self._tally(each.tally)
+                minute = _minute_text(each.minute)
             except (IndexError, ValueError, OverflowError, OSError):
                 raise ChannelError from None
             with memoryview(records) as view:
@@ -303,7 +307,6 @@ class BatchCode:
             yield PendingBatch(self._layout, minute, payload, tally, granted)
 
     def _announced(self, batch: PendingBatch) -> PutBatch:
-        minute = int(datetime.fromisoformat(batch.received).timestamp()) // 60
         names, numbers, tally = batch.granted, self._purpose_numbers, batch.tally
         sent = PutTally(
             tally.received,
@@ -318,7 +321,7 @@ class BatchCode:
             tally.bytes_out,
         )
         granted = None if names is None else [numbers[name] for name in names]
-        return PutBatch(minute, granted, sent, len(batch.payload))
+        return PutBatch(_minute_number(batch.received), granted, sent, len(batch.payload))
 
     def _tally(self, sent: PutTally) -> Tally:
         return Tally(
@@ -333,13 +336,27 @@ class BatchCode:
 
 
 def _counts(names: tuple[_N, ...], numbers: list[int]) -> Counter[_N]:
-    return Counter({name: n for name, n in zip(names, numbers, strict=True) if n})
+    counts = Counter[_N]()
+    if any(numbers):
+        counts.update({name: n for name, n in zip(names, numbers, strict=True) if n})
+    return counts
+
+
+@lru_cache(_CACHED_MINUTES)
+def _minute_text(number: int) -> str:
+    return to_minute(datetime.fromtimestamp(60 * number, UTC))
+
+
+@lru_cache(_CACHED_MINUTES)
+def _minute_number(text: str) -> int:
+    return int(datetime.fromisoformat(text).timestamp()) // 60
 
 
 class ChannelQueue:
     """Sends batches to the keeper, and resolves their futures with its answers.
 
-    Safe to use from several threads.
+    Small requests without a key that come in the same iteration of the event loop share a message:
+    all of them are stored, or none is. Safe to use from several threads.
     """
 
     def __init__(
@@ -352,8 +369,10 @@ class ChannelQueue:
         self._channel = channel
         self._code = BatchCode(schema)
         self._numbers = count()
-        self._pending: dict[int, Future[bool]] = {}
+        self._pending: dict[int, list[Future[bool]]] = {}
         self._handed: deque[list[bytes]] = deque()
+        self._group: list[Future[bool]] = []
+        self._grouped, self._group_bytes = JoinedBatches(), 0
 
     def __repr__(self) -> str:
         return f"<ChannelQueue of {len(self._pending)} requests>"
@@ -367,12 +386,39 @@ class ChannelQueue:
             return future
         if self._channel.waiting > _MOST_WAITING:
             raise DeliveryError("E505", "the spool is full; send again later")
-        number = next(self._numbers)
-        self._pending[number] = future
-        key_hash = None if key is None else hashed(key)  # a key may be made of a sender's data
-        put = framed(self._code.put(number, key_hash, merged))
-        self.send([put, *(batch.payload for batch in merged)])
+        size = sum(len(batch.payload) for batch in merged)
+        if key is None and size <= _MOST_SMALL and get_ident() == self._thread:
+            self._add_to_group(future, merged, size)
+        else:
+            self._announce([future], key, merged)
         return future
+
+    def _add_to_group(
+        self, future: Future[bool], batches: Sequence[PendingBatch], size: int
+    ) -> None:
+        if not self._group:
+            self._loop.call_soon(self._send_group)
+        self._group.append(future)
+        self._group_bytes += size
+        for batch in batches:
+            self._grouped.add(batch)
+        if self._group_bytes > _MOST_GROUPED:
+            self._send_group()
+
+    def _send_group(self) -> None:
+        if self._group:
+            futures, batches = self._group, self._grouped.close()
+            self._group, self._grouped, self._group_bytes = [], JoinedBatches(), 0
+            self._announce(futures, None, batches)
+
+    def _announce(
+        self, futures: list[Future[bool]], key: bytes | None, batches: Sequence[PendingBatch]
+    ) -> None:
+        number = next(self._numbers)
+        self._pending[number] = futures
+        key_hash = None if key is None else hashed(key)  # a key may be made of a sender's data
+        put = framed(self._code.put(number, key_hash, batches))
+        self.send([put, *(batch.payload for batch in batches)])
 
     def send(self, parts: list[bytes]) -> None:
         """Send a message from any thread."""
@@ -389,12 +435,15 @@ class ChannelQueue:
     def answered(self, answers: Answers) -> None:
         """Resolve futures."""
         for number, outcome in answers.outcomes:
-            future = self._pending.pop(number, None)
-            if future is None or not future.set_running_or_notify_cancel():
-                continue
-            if outcome in (0, 1):
-                future.set_result(bool(outcome))
-            elif outcome == 506:
-                future.set_exception(unwritable())
-            else:
-                future.set_exception(DeliveryError("E505", "the spool is full; send again later"))
+            for future in self._pending.pop(number, ()):
+                if future.set_running_or_notify_cancel():
+                    _resolve(future, outcome)
+
+
+def _resolve(future: Future[bool], outcome: int) -> None:
+    if outcome in (0, 1):
+        future.set_result(bool(outcome))
+    elif outcome == 506:
+        future.set_exception(unwritable())
+    else:
+        future.set_exception(DeliveryError("E505", "the spool is full; send again later"))

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from concurrent.futures import Future
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from functools import partial
 from operator import ge
 from time import monotonic
+from typing import NamedTuple
 
 from collector.config import Address
-from collector.contracts import (
-    Tally,
-)
+from collector.contracts import PendingBatch, Tally
 from collector.errors import ConfigError, DeliveryError, RecheckError, SandboxError
 from collector.filter.recheck import Recheck
 from collector.ops.durations import Durations
@@ -71,6 +72,21 @@ was taken over could write by them stays below some hundred bytes."""
 _MOST_UNREAD = 4 << 20
 """Bytes of answers that a worker has not read."""
 _LIBRARIES = sorted(LIBRARIES)
+_MOST_INLINE, _FEW_BATCHES = 1 << 18, 16
+"""Bytes of records, and batches, of a request that is checked on the event loop: about 1 ms."""
+_ROWS_BYTES = 8 << 20
+"""While so many bytes of records are not stored yet, rows are not kept: they take three times as
+many."""
+_DISTRUSTED = -1
+
+
+class _Request(NamedTuple):
+    """A request that is to be stored: who handed it over, its number, and the bytes that it takes
+    of the budget."""
+
+    link: WorkerLink
+    number: int
+    size: int
 
 
 class Keeper:
@@ -103,7 +119,9 @@ class Keeper:
         self._budget = RecordBudget()
         self._code = BatchCode(components.schema)
         self._recheck = Recheck(components.schema)
-        self._stored: list[tuple[WorkerLink, int, int, int, Tally]] = []
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="collector-recheck")
+        self._finished: deque[tuple[_Request, int, Tally | None]] = deque()
+        self._is_woken = False
         self.is_confinable: bool = components.config.sandbox != "off" and not support().lacks
         """Whether the kernel can confine workers, and is to."""
         self._open_sockets(stack)
@@ -351,44 +369,62 @@ class Keeper:
 
     def _on_put(self, link: WorkerLink, put: Put, records: bytearray | None) -> None:
         """Store the batches of a request, once they are checked."""
-        size, link.frames.reserved = link.frames.reserved, 0
-        total, outcome = Tally(), 505
-        try:
-            if records is not None:
-                checked = self._recheck.check
-                batches = [checked(batch) for batch in self._code.batches(put, records)]
-                for batch in batches:
-                    total += batch.tally
-                stored = self._components.spool.put(*batches, key_hash=put.key_hash)
-                stored.add_done_callback(partial(self._on_stored, link, put.number, size, total))
-                return
-        except DeliveryError as error:
-            outcome = int(error.code[1:])
-        except (ChannelError, RecheckError, ValueError):
-            self._budget.used -= size
-            raise
-        self._budget.used -= size
-        self._tell(link, [(put.number, outcome)])
+        request = _Request(link, put.number, link.frames.reserved)
+        link.frames.reserved = 0
+        if records is None:
+            self._finish(request, 505)
+        elif len(records) > _MOST_INLINE or len(put.batches) > _FEW_BATCHES:
+            self._executor.submit(self._store_large, request, put, records)
+        else:
+            try:
+                self._store(request, put, records)
+            except BaseException:
+                self._budget.used -= request.size
+                raise
 
-    def _on_stored(
-        self, link: WorkerLink, number: int, size: int, total: Tally, stored: Future[bool]
-    ) -> None:
-        """Note what became of a put; called in the spool's thread."""
-        outcome = 506 if stored.exception() is not None else int(stored.result())
-        self._stored.append((link, number, outcome, size, total))
-        if len(self._stored) == 1:
+    def _store_large(self, request: _Request, put: Put, records: bytearray) -> None:
+        """Do the same in a thread, while others are served."""
+        try:
+            self._store(request, put, records)
+        except Exception:  # noqa: BLE001 - whatever it is, it came from the worker
+            self._finish(request, _DISTRUSTED)
+
+    def _store(self, request: _Request, put: Put, records: bytearray) -> None:
+        check, keep_rows = self._recheck.check, self._budget.used <= _ROWS_BYTES
+        found = self._code.batches(put, records)
+        batches = [check(batch, keep_rows=keep_rows) for batch in found]
+        total = batches[0].tally if len(batches) == 1 else _total(batches)
+        try:
+            stored = self._components.spool.put(*batches, key_hash=put.key_hash)
+        except DeliveryError as error:
+            self._finish(request, int(error.code[1:]))
+        else:
+            stored.add_done_callback(partial(self._on_stored, request, total))
+
+    def _on_stored(self, request: _Request, total: Tally, stored: Future[bool]) -> None:
+        self._finish(request, 506 if stored.exception() is not None else stored.result(), total)
+
+    def _finish(self, request: _Request, outcome: int, total: Tally | None = None) -> None:
+        """Note what became of a request, from any thread."""
+        self._finished.append((request, outcome, total))
+        if not self._is_woken:
+            self._is_woken = True
             with suppress(RuntimeError):  # the loop has ended, and so have the workers
                 self._loop.call_soon_threadsafe(self._answer)
 
     def _answer(self) -> None:
         """Count what was stored, and answer the workers."""
-        stored, self._stored = self._stored, []
+        self._is_woken = False
         answers: dict[WorkerLink, list[tuple[int, int]]] = {}
-        for link, number, outcome, size, total in stored:
-            self._budget.used -= size
-            if outcome == 1:
+        while self._finished:
+            request, outcome, total = self._finished.popleft()
+            self._budget.used -= request.size
+            if outcome == _DISTRUSTED:
+                self._distrust(request.link)
+                continue
+            if outcome == 1 and total is not None:
                 self._components.metrics.observe(total)
-            answers.setdefault(link, []).append((number, outcome))
+            answers.setdefault(request.link, []).append((request.number, int(outcome)))
         for link, outcomes in answers.items():
             self._tell(link, outcomes)
 
@@ -421,3 +457,10 @@ class Keeper:
         now = datetime.now(UTC)
         present = [field.period(now) for field in self._pseudonyms if field.key == reference]
         return min(present, key=lambda period: abs(period - claimed))
+
+
+def _total(batches: Sequence[PendingBatch]) -> Tally:
+    total = Tally()
+    for batch in batches:
+        total += batch.tally
+    return total

@@ -135,12 +135,14 @@ def _last_line(batch: PendingBatch) -> int:
 
 
 def new_batch(pending: PendingBatch) -> Batch:
-    """Build the batch of a pending one, under a random id."""
+    """Build the batch of a pending one, under a random id, with its rows if they are known."""
+    rows = pending.rows
     return Batch(
         secrets.token_bytes(ID_BYTES),
         pending.received,
         layout=pending.layout,
         payload=pending.payload,
+        rows=None if rows is None else lambda: rows,
         granted=pending.granted,
     )
 
