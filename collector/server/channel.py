@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from functools import lru_cache
-from itertools import count
+from itertools import chain, count
 from threading import get_ident
 from typing import Generic, TypeVar
 
@@ -25,12 +25,15 @@ from collector.schema import Schema
 from collector.server.messages import (
     MOST_BYTES,
     Answers,
+    Failed,
     FromKeeper,
     FromWorker,
     Put,
     PutBatch,
     PutTally,
+    Tried,
 )
+from collector.spool.idempotency import hashed
 from collector.spool.write_queue import JoinedBatches, merge, unwritable
 
 __all__ = [
@@ -42,6 +45,7 @@ __all__ = [
     "RecordBudget",
     "framed",
     "frames_of_keeper",
+    "frames_of_probe",
     "frames_of_workers",
 ]
 
@@ -50,9 +54,11 @@ _MOST_MESSAGE = 2 << 20
 _MOST_OF_KEEPER = 64 << 20
 _MOST_UNSTORED = 96 << 20
 """Bytes of records of all workers that are not stored yet; more must be sent again."""
-_PUT_BYTES = 1 << 10
-"""What a ``Put`` takes besides."""
+_PUT_BYTES, _BATCH_BYTES, _DROPPED_BYTES = 1 << 10, 4 << 10, 1 << 9
+"""What a ``Put`` takes besides, each batch of it, and each of its fields with dropped values."""
 _LENGTH_BYTES = 4
+_AT_ONCE = 32
+"""Messages of one worker that are handed on before others have their turn."""
 _CACHED_MINUTES = 64
 _MOST_SMALL, _MOST_GROUPED = 1 << 13, 1 << 18
 """Bytes of records of a request that may share a message, and of all that share one."""
@@ -69,7 +75,7 @@ class ChannelError(Exception):
 _encoder = msgspec.msgpack.Encoder()
 
 
-def framed(message: FromKeeper | FromWorker) -> bytes:
+def framed(message: FromKeeper | FromWorker | Tried) -> bytes:
     """Return a message with its length, without the records of a ``Put``."""
     raw = _encoder.encode(message)
     return len(raw).to_bytes(_LENGTH_BYTES, "big") + raw
@@ -82,9 +88,12 @@ class RecordBudget:
         self.used: int = 0
         self._most = most
 
-    def take(self, size: int) -> int:
-        """Return how many bytes are taken for so many of records; 0 if there is no room."""
-        size += _PUT_BYTES
+    def take(self, put: Put) -> int:
+        """Return how many bytes are taken for what a message announces; 0 if there is no room."""
+        size = _PUT_BYTES + sum(
+            each.size + _BATCH_BYTES + _DROPPED_BYTES * len(each.tally.dropped)
+            for each in put.batches
+        )
         if self.used + size > self._most:
             return 0
         self.used += size
@@ -157,7 +166,7 @@ class Frames(Generic[_M]):
         self._put, self._left = put, size  # type: ignore[assignment]
         self.reserved = 0
         if self._budget is not None:
-            self.reserved = self._budget.take(size)
+            self.reserved = self._budget.take(put)
         self._records = bytearray() if self._budget is None or self.reserved else None
 
     def _take(self) -> None:
@@ -185,6 +194,11 @@ def frames_of_keeper() -> Frames[FromKeeper]:
     return Frames(msgspec.msgpack.Decoder(FromKeeper))
 
 
+def frames_of_probe() -> Frames[Tried | Failed]:
+    """Return what takes the messages of a worker that is tried."""
+    return Frames(msgspec.msgpack.Decoder(Tried | Failed))
+
+
 class Channel(asyncio.Protocol, Generic[_M]):
     """One end of the channel on an event loop.
 
@@ -202,26 +216,44 @@ class Channel(asyncio.Protocol, Generic[_M]):
         self._on_message = on_message
         self._on_end = on_end
         self._transport: asyncio.Transport | None = None
-        self._is_faulty = False
+        self._messages: Iterator[tuple[_M, bytearray | None]] = iter(())
+        self._is_faulty = self._is_closed = self._is_paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
         self._transport = transport  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
-        """Hand on what is complete; close where the rules are broken."""
-        if self._is_faulty:
-            return
+        """Hand on what is complete; close where the rules are broken. Nothing is taken once it is
+        closed, neither what came with the last message."""
+        messages = self._frames.feed(data)
+        self._messages = chain(self._messages, messages) if self._is_paused else messages
+        if not self._is_paused:
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        """Hand on some messages. After so many, others have their turn before the next ones."""
+        left = _AT_ONCE
         try:
-            for message, records in self._frames.feed(data):
-                self._on_message(message, records)
+            while left and not self._is_closed and (found := next(self._messages, None)):
+                self._on_message(*found)
+                left -= 1
         except ChannelError:
             self._is_faulty = True
             self.close()
+        if self._is_closed or self._transport is None:
+            return
+        if not left:
+            asyncio.get_running_loop().call_soon(self._hand_on)
+        if self._is_paused and left:
+            self._transport.resume_reading()
+        elif not self._is_paused and not left:
+            self._transport.pause_reading()
+        self._is_paused = not left
 
     def connection_lost(self, _: Exception | None) -> None:
         """Report the end, and whether the other side has broken the rules."""
-        self._transport = None
+        self._transport, self._is_closed = None, True
         self._on_end(self._is_faulty)
 
     @property
@@ -230,12 +262,13 @@ class Channel(asyncio.Protocol, Generic[_M]):
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def send(self, *parts: bytes) -> None:
-        """Send a framed message, with records."""
-        if self._transport is not None:
+        """Send a framed message, with records, unless the channel is closed."""
+        if self._transport is not None and not self._is_closed:
             self._transport.writelines(parts)
 
     def close(self) -> None:
         """Close at once."""
+        self._is_closed = True
         if self._transport is not None:
             self._transport.abort()
 
@@ -253,26 +286,25 @@ class BatchCode:
     def __repr__(self) -> str:
         return f"<BatchCode of {self._layout.schema}>"
 
-    def put(self, number: int, key: bytes | None, batches: Sequence[PendingBatch]) -> Put:
+    def put(self, number: int, key_hash: bytes | None, batches: Sequence[PendingBatch]) -> Put:
         """Return the message that announces batches."""
-        return Put(number, key, [self._announced(batch) for batch in batches])
+        return Put(number, key_hash, [self._announced(batch) for batch in batches])
 
-    def batches(self, put: Put, records: bytearray) -> list[PendingBatch]:
-        """Return the batches of a message, of which nothing is checked. Raises ``ChannelError``
-        for numbers of nothing."""
-        found, start, names = [], 0, self._purposes
-        try:
-            for each in put.batches:
-                is_all = each.size == len(records)
-                payload = bytes(records if is_all else records[start : start + each.size])
+    def batches(self, put: Put, records: bytearray) -> Iterator[PendingBatch]:
+        """Yield the batches of a message, of which nothing is checked; what is yielded is no longer
+        in ``records``. Raises ``ChannelError`` for numbers of nothing."""
+        names = self._purposes
+        for each in put.batches:
+            try:
                 granted = None if each.granted is None else tuple(names[n] for n in each.granted)
                 tally = self._tally(each.tally)
                 minute = _minute_text(each.minute)
-                found.append(PendingBatch(self._layout, minute, payload, tally, granted))
-                start += each.size
-        except (IndexError, ValueError, OverflowError, OSError):
-            raise ChannelError from None
-        return found
+            except (IndexError, ValueError, OverflowError, OSError):
+                raise ChannelError from None
+            with memoryview(records) as view:
+                payload = bytes(view[: each.size])
+            del records[: each.size]
+            yield PendingBatch(self._layout, minute, payload, tally, granted)
 
     def _announced(self, batch: PendingBatch) -> PutBatch:
         names, numbers, tally = batch.granted, self._purpose_numbers, batch.tally
@@ -384,7 +416,8 @@ class ChannelQueue:
     ) -> None:
         number = next(self._numbers)
         self._pending[number] = futures
-        put = framed(self._code.put(number, key, batches))
+        key_hash = None if key is None else hashed(key)  # a key may be made of a sender's data
+        put = framed(self._code.put(number, key_hash, batches))
         self.send([put, *(batch.payload for batch in batches)])
 
     def send(self, parts: list[bytes]) -> None:

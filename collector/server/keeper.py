@@ -8,16 +8,14 @@ rules is ended; one that ends is replaced, the later the more often it happens.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
+from operator import ge
 from time import monotonic
 from typing import NamedTuple
 
@@ -25,13 +23,11 @@ from collector.config import Address
 from collector.contracts import PendingBatch, Tally
 from collector.errors import ConfigError, DeliveryError, RecheckError, SandboxError
 from collector.filter.recheck import Recheck
-from collector.ingest.limits import IngestLimits
 from collector.ops.durations import Durations
 from collector.ops.error_log import LIBRARIES
 from collector.ops.log import EventLog
 from collector.sandbox import support
 from collector.schema.kinds.pseudonym import PseudonymField
-from collector.schema.stored_document import packed
 from collector.server import listeners
 from collector.server.channel import (
     BatchCode,
@@ -53,15 +49,14 @@ from collector.server.messages import (
     LibrarySeen,
     Put,
     Ready,
-    ReceiverSetup,
     Report,
-    Setup,
     Stop,
     error_types,
     modules,
 )
 from collector.server.receivers import RECEIVERS
 from collector.server.worker_process import WorkerLink, WorkerProcess, count
+from collector.server.worker_setup import worker_setup
 
 __all__ = ["Keeper"]
 
@@ -71,7 +66,11 @@ _END_SECONDS = 1.5
 _STABLE_SECONDS = 10.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 _KEY_REQUEST_BYTES = 10
-_MOST_LINE = 9_999
+_MOST_PLACES = 32
+"""Kinds and places of errors of workers that are logged, over the keeper's life: what a worker that
+was taken over could write by them stays below some hundred bytes."""
+_MOST_UNREAD = 4 << 20
+"""Bytes of answers that a worker has not read."""
 _LIBRARIES = sorted(LIBRARIES)
 _MOST_INLINE, _FEW_BATCHES = 1 << 18, 16
 """Bytes of records, and batches, of a request that is checked on the event loop: about 1 ms."""
@@ -115,6 +114,7 @@ class Keeper:
         self._replaced = self._distrusted = 0
         self._unhashed = 0
         self._past = Durations()
+        self._places: set[tuple[str, str]] = set()
         self._is_stopping = False
         self._budget = RecordBudget()
         self._code = BatchCode(components.schema)
@@ -125,7 +125,16 @@ class Keeper:
         self.is_confinable: bool = components.config.sandbox != "off" and not support().lacks
         """Whether the kernel can confine workers, and is to."""
         self._open_sockets(stack)
-        self._setup = self._first_message()
+        self._setup = worker_setup(
+            components.config,
+            components.schema,
+            limits=components.limits,
+            certificates=components.certificates,
+            locations=self._locations,
+            listening=self._sockets,
+            workers=self._number,
+            confine=self.is_confinable,
+        )
         fields = components.schema.fields.values()
         self._pseudonyms = [field for field in fields if isinstance(field, PseudonymField)]
 
@@ -307,19 +316,20 @@ class Keeper:
         if link.is_distrusted:
             return
         try:
-            if isinstance(message, Put):
+            if isinstance(message, ErrorSeen):
+                self._log.error_at(*self._seen(message))
+            elif isinstance(message, LibrarySeen):
+                self._log.library(_LIBRARIES[message.library])
+            elif link.started.done() != isinstance(message, Put | Report):
+                self._distrust(link)  # it is ready once, and does nothing before
+            elif isinstance(message, Put):
                 self._on_put(link, message, records)
             elif isinstance(message, Report):
                 self._on_report(link, message)
             elif isinstance(message, Ready):
                 link.is_ready, link.is_confined = True, message.is_confined
-                if not link.started.done():
-                    link.started.set_result(None)
-            elif isinstance(message, ErrorSeen):
-                self._log.error_at(*_error(message))
-            elif isinstance(message, LibrarySeen):
-                self._log.library(_LIBRARIES[message.library])
-            elif not link.started.done():
+                link.started.set_result(None)
+            else:
                 link.started.set_exception(self._fault(message))
         except (ChannelError, RecheckError, ValueError, IndexError):
             self._distrust(link)
@@ -330,8 +340,28 @@ class Keeper:
         address = self._locations.get("grpc", "its address")
         return ConfigError("E207", f"gRPC cannot listen on {address}; is it taken?")
 
+    def _seen(self, seen: ErrorSeen) -> tuple[str, str]:
+        """Return type and place of an error; constants once there were many. Raises
+        ``IndexError``."""
+        place = "elsewhere" if seen.module is None else f"{modules()[seen.module]}:{seen.line}"
+        found = error_types()[seen.error], place
+        if len(self._places) < _MOST_PLACES:
+            self._places.add(found)
+        return found if found in self._places else ("Exception", "elsewhere")
+
     def _on_report(self, link: WorkerLink, report: Report) -> None:
+        """Take the counters of a worker, which never fall, and come when they are asked for, and
+        once more at the end. Raises ``ChannelError``, and ``ValueError`` for another table."""
+        if link.reported is None and not self._is_stopping:
+            raise ChannelError
         Durations().add(report.requests, report.seconds)
+        before = link.report
+        if before is not None and not (
+            report.unhashed >= before.unhashed
+            and all(map(ge, report.requests, before.requests))
+            and all(map(ge, report.seconds, before.seconds))
+        ):
+            raise ChannelError
         link.report = report
         if link.reported is not None:
             link.reported.set_result(None)
@@ -365,7 +395,7 @@ class Keeper:
         batches = [check(batch, keep_rows=keep_rows) for batch in found]
         total = batches[0].tally if len(batches) == 1 else _total(batches)
         try:
-            stored = self._components.spool.put(*batches, key=put.key)
+            stored = self._components.spool.put(*batches, key_hash=put.key_hash)
         except DeliveryError as error:
             self._finish(request, int(error.code[1:]))
         else:
@@ -396,6 +426,13 @@ class Keeper:
                 self._components.metrics.observe(total)
             answers.setdefault(request.link, []).append((request.number, int(outcome)))
         for link, outcomes in answers.items():
+            self._tell(link, outcomes)
+
+    def _tell(self, link: WorkerLink, outcomes: list[tuple[int, int]]) -> None:
+        """Answer a worker, or end one that reads no answers."""
+        if link.channel is not None and link.channel.waiting > _MOST_UNREAD:
+            self._distrust(link)
+        else:
             self._send(link, Answers(outcomes))
 
     def _hand_out_key(self, link: WorkerLink) -> None:
@@ -421,65 +458,9 @@ class Keeper:
         present = [field.period(now) for field in self._pseudonyms if field.key == reference]
         return min(present, key=lambda period: abs(period - claimed))
 
-    # -- the first message ------------------------------------------------------------------------
-
-    def _first_message(self) -> Setup:
-        config, components = self._components.config, self._components
-        schema = components.schema
-        keys = [f.key for f in schema.fields.values() if isinstance(f, PseudonymField)]
-        pair = components.certificates
-        tokens = list(config.auth.tokens) if config.auth.tokens else None
-        return Setup(
-            packed(schema),
-            list(dict.fromkeys(keys)),
-            asdict(_share(components.limits, self._number)),
-            config.limits.events,
-            [self._receiver_setup(name, place) for name, place in self._ordered()],
-            tokens,
-            None if pair is None else pair.pem,
-            list(config.http.origins),
-            list(listeners.accepted_hosts(config.http.address, config.http.hosts)),
-            config.http.trusted_hops,
-            config.http.preferences,
-            self.is_confinable,
-            config.sandbox == "required",
-            os.getpid(),
-        )
-
-    def _ordered(self) -> Iterator[tuple[str, Location]]:
-        """Yield the receivers that get a socket, in the order of the sockets, then the others."""
-        for name in self._sockets:
-            yield name, self._locations[name]
-        for name, place in self._locations.items():
-            if name not in self._sockets:
-                yield name, place
-
-    def _receiver_setup(self, name: str, place: Location) -> ReceiverSetup:
-        has_socket = name in self._sockets
-        if isinstance(place, Path):
-            return ReceiverSetup(name, "", 0, str(place), has_socket)
-        return ReceiverSetup(name, place.host, place.port, None, has_socket)
-
 
 def _total(batches: Sequence[PendingBatch]) -> Tally:
     total = Tally()
     for batch in batches:
         total += batch.tally
     return total
-
-
-def _share(limits: IngestLimits, workers: int) -> IngestLimits:
-    """Return the limits of one of several workers: of connections and memory, a share."""
-    return replace(
-        limits,
-        connections=-(-limits.connections // workers),
-        memory=max(1, limits.memory // workers),
-    )
-
-
-def _error(seen: ErrorSeen) -> tuple[str, str]:
-    """Return type and place of an error. Raises ``ChannelError`` and ``IndexError``."""
-    if seen.line > _MOST_LINE:
-        raise ChannelError
-    place = "elsewhere" if seen.module is None else f"{modules()[seen.module]}:{seen.line}"
-    return error_types()[seen.error], place

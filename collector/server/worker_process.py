@@ -38,9 +38,10 @@ def count(config: Config) -> int:
 
 
 class WorkerProcess:
-    """A process that waits for its first message, at the other ends of ``channel`` and ``keys``."""
+    """A process that waits for its first message, at the other ends of ``channel`` and ``keys``.
+    ``module`` is what it runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: str = _MODULE) -> None:
         self.channel: socket.socket
         self.keys: socket.socket
         self.channel, theirs = socket.socketpair()
@@ -48,7 +49,7 @@ class WorkerProcess:
         ends = (theirs.fileno(), their_keys.fileno())
         with theirs, their_keys:
             self.process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603 - our own module
-                [sys.executable, "-B", "-P", "-s", "-m", _MODULE, *map(str, ends)],
+                [sys.executable, "-B", "-P", "-s", "-m", module, *map(str, ends)],
                 pass_fds=ends,
                 env=_environ(),
                 stdin=subprocess.DEVNULL,

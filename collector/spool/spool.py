@@ -135,21 +135,21 @@ class Spool(Closing):
 
     # -- writing ----------------------------------------------------------------------------------
 
-    def put(self, *batches: PendingBatch, key: bytes | None = None) -> Future[bool]:
+    def put(
+        self, *batches: PendingBatch, key: bytes | None = None, key_hash: bytes | None = None
+    ) -> Future[bool]:
         """Store the batches of one request, all of them in one commit. The future is resolved when
         they are on disk, or has ``DeliveryError`` E506 when they could not be stored.
-
-        ``key`` is random, and the sender's own for this request. If one of the newest million
-        requests had the same key, nothing is added, and the result is ``False``, else ``True``.
-
+        If one of the newest million had the same ``key`` (``key_hash``, where another process has
+        the key), nothing is added, and the result is ``False``, else ``True``.
         Raises ``DeliveryError`` at once: E505 when the spool is full, E506 while it cannot write.
         """
         merged = [batch for batch in merge(batches) if batch.tally.received]
-        hash_ = None if key is None else hashed(key)
+        key_hash = key_hash if key is None else hashed(key)
         with self._changed:
             self._check_writable()
             if merged:
-                future = self._queue.put(merged, hash_, self._limit - self._depth.bytes)
+                future = self._queue.put(merged, key_hash, self._limit - self._depth.bytes)
                 self._changed.notify_all()
             else:
                 (future := Future[bool]()).set_result(True)

@@ -12,7 +12,14 @@ import orjson
 import pytest
 
 from collector.claims import verification
-from collector.claims.document import CHECKS, RECORDING_CHECKS, Check, Claim, load_claims
+from collector.claims.document import (
+    CHECKS,
+    RECORDING_CHECKS,
+    SERVING_CHECKS,
+    Check,
+    Claim,
+    load_claims,
+)
 from collector.claims.verification import ClaimFinding, Found, Verdict, check, verdict
 from collector.config import load
 from collector.contracts import Request
@@ -74,7 +81,13 @@ def found(
     path = folder / "collector.yaml"
     settings = {"data": str(folder / "data"), "schema": str(schema), "sinks": sinks}
     path.write_bytes(orjson.dumps(settings))
-    return check(load(path), canaries(4), scan, meetings=20)
+    return checked(path, 4)
+
+
+def checked(path: Path, number: int = 2) -> Found:
+    """What the checks find of a file; those of processes that receive find nothing."""
+    none: Found = dict.fromkeys(SERVING_CHECKS, ())
+    return {**check(load(path), canaries(number), scan, meetings=20), **none}
 
 
 def broken(outcome: Found, wanted: Verdict = "broken") -> set[str]:
@@ -173,10 +186,12 @@ def test_each_rule_is_broken_here() -> None:
     assert {*SCHEMAS, *SINKS} == {rule for each in _CLAIMS.values() for rule in each.rules}
 
 
-@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("check", [*CHECKS, *SERVING_CHECKS])
 def test_what_a_check_finds_breaks_its_claims(check: Check) -> None:
     """And no others; what is open leaves them unproven."""
-    nothing: dict[Check, tuple[ClaimFinding, ...] | None] = dict.fromkeys(CHECKS, ())
+    nothing: dict[Check, tuple[ClaimFinding, ...] | None] = dict.fromkeys(
+        [*CHECKS, *SERVING_CHECKS], ()
+    )
     assert broken({**nothing, check: (ClaimFinding("a"),)}) == carried(check)
     assert broken({**nothing, check: (ClaimFinding("a", is_open=True),)}) == set()
     assert broken({**nothing, check: (ClaimFinding("a", is_open=True),)}, "unproven") == carried(
@@ -310,7 +325,7 @@ def test_a_spool_and_files_that_were_not_pruned(tmp_path: Path) -> None:
     populated = PopulatedDirectory(tmp_path)
     populated.deliver_aged((range(5), 29), (range(5, 7), 32))
     populated.spool(range(3), days=31)
-    outcome = check(load(populated.config_file), canaries(2), scan, meetings=20)
+    outcome = checked(populated.config_file)
     assert [each.message for each in outcome["retention"] or ()] == [
         "conferencing: client.address is older than it may be in 2 rows",
         "ndjson: 2 lines have fields older than they may be",
@@ -324,10 +339,10 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
     populated.deliver_aged((range(5), 0))
     populated.lines.unlink()
     populated.lines.mkdir()
-    outcome = check(load(populated.config_file), canaries(2), scan, meetings=20)
+    outcome = checked(populated.config_file)
     assert broken(outcome) == {"needed-only"}
     (populated.data / "store.db").write_bytes(b"nothing of a database" * 1000)
-    outcome = check(load(populated.config_file), canaries(2), scan, meetings=20)
+    outcome = checked(populated.config_file)
     assert [each.message[:27] for each in outcome["retention"] or ()] == [
         "the store cannot be read: i"
     ]

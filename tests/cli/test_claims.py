@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from collector.claims.document import CHECKS, RECORDING_CHECKS, load_claims
+from collector.claims.document import CHECKS, RECORDING_CHECKS, SERVING_CHECKS, load_claims
 from collector.claims.verification import verdict
 from collector.cli.claims import recording_findings
 from collector.config import Config
@@ -60,7 +60,8 @@ def test_verify(tmp_path: Path) -> None:
     assert verdicts["no-content"] == verdicts["no-sale"] == "holds"
     assert set(verdicts.values()) == {"holds"}
     note = ["no recorder is configured: nothing of a meeting is kept"]
-    assert {name: told["checks"][name] for name in CHECKS} == {name: [] for name in CHECKS}
+    own = [*CHECKS, *SERVING_CHECKS]
+    assert {name: told["checks"][name] for name in own} == {name: [] for name in own}
     assert {str(told["checks"][name]) for name in RECORDING_CHECKS} == {str(note)}
     assert (told["ok"], done.code) == (True, 0)
     assert b"there is no data directory" in done.err

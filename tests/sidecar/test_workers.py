@@ -10,6 +10,8 @@ import json
 import os
 import signal
 import sqlite3
+import sys
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
@@ -26,7 +28,7 @@ from collector.server.preflight import find_faults
 from tests.cli.process import run
 from tests.deadline import WAIT_SECONDS
 from tests.sidecar.account import Account, kept
-from tests.sidecar.clients import clients
+from tests.sidecar.clients import KeyedClient, clients
 from tests.sidecar.faults import eventually, metric
 from tests.sidecar.processes import children, command
 from tests.sidecar.serving import Sidecar, started
@@ -245,15 +247,18 @@ def test_readiness_knows_the_sandbox(sandbox: str, tmp_path: Path) -> None:
 # -- kills ----------------------------------------------------------------------------------------
 
 
-def _kill(sidecar: Sidecar, account: Account, random: Random) -> bool:
+def _kill(sidecar: Sidecar, account: Account, random: Random, kills: Counter[str]) -> bool:
     """Let clients send, and kill workers, the keeper or both; return whether the keeper lives."""
     senders = clients(sidecar, account, random)
+    senders += [KeyedClient(sidecar, account, Random(random.random())) for _ in range(2)]
     for client in senders:
         client.start()
     sleep(random.uniform(0.02, 0.25))
     workers = children(sidecar.process.pid)
     what = random.choice(("worker", "worker", "workers", "keeper", "both"))
     chosen = random.sample(workers, 1) if what == "worker" else workers
+    kills[what] += 1
+    kills["requests under way"] += sum(client.began > 0 for client in senders)
     if what != "keeper":
         for pid in chosen:
             os.kill(pid, signal.SIGKILL)
@@ -269,11 +274,13 @@ def _kill(sidecar: Sidecar, account: Account, random: Random) -> bool:
     for client in senders:
         client.join(WAIT_SECONDS)
         assert not client.is_alive()
+    kills["requests sent again under their key"] += len(account.keyed)
     return lives
 
 
 def _passes(sidecar: Sidecar, account: Account) -> None:
-    """A fresh event is acknowledged and stored."""
+    """What had no answer is acknowledged under its key, and a fresh event is, and is stored."""
+    KeyedClient(sidecar, account, Random()).again()
     parcel = account.parcel()
     answer = sidecar.send(parcel.body)
     parcel.answered(answer.status, answer.body)
@@ -284,9 +291,12 @@ def _passes(sidecar: Sidecar, account: Account) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("life", range(-(-_KILLS // _LIVES)))
-def test_nothing_acknowledged_is_lost_or_doubled(life: int, tmp_path: Path) -> None:
-    """After kills of workers, of the keeper and of both under load."""
-    random, account = Random(), Account()
+def test_nothing_acknowledged_is_lost_or_doubled(
+    life: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After kills of workers, of the keeper and of both under load, over HTTP and gRPC; what is
+    sent again under its key, through whichever worker, is stored once."""
+    random, account, kills = Random(), Account(), Counter[str]()
     data = tmp_path / "collector-data"
     left = min(_LIVES, _KILLS - life * _LIVES)
     while left:
@@ -295,7 +305,7 @@ def test_nothing_acknowledged_is_lost_or_doubled(life: int, tmp_path: Path) -> N
             while lives and left:
                 _workers(sidecar, 2)
                 _passes(sidecar, account)
-                lives = _kill(sidecar, account, random)
+                lives = _kill(sidecar, account, random, kills)
                 left -= 1
             if lives:
                 _workers(sidecar, 2)
@@ -312,3 +322,10 @@ def test_nothing_acknowledged_is_lost_or_doubled(life: int, tmp_path: Path) -> N
     assert said["received"] == found.stored.total() + sum(said["rejected"].values())
     assert list(data.glob("*damaged*")) == []
     assert account.received() > 0
+    assert account.keyed == []
+    with capsys.disabled():
+        print(
+            f"\n{dict(kills)}; {account.received():,} of {said['received']:,} events acknowledged,"
+            f" {account.unanswered(found)} requests stored without an answer",
+            file=sys.stderr,
+        )
