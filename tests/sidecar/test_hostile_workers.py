@@ -68,7 +68,7 @@ def test_nothing_of_a_lie_is_stored(flood: str, tmp_path: Path) -> None:
     print(f"{flood}: {dict(statuses)}, {peak:.0f} MB")
     assert peak < _MOST_MB
     assert statuses.keys() <= {200, 503}
-    assert statuses[200] >= 2
+    assert statuses[200] >= 5
     assert len(sidecar.log) < 700
     _is_valid(tmp_path)
 
