@@ -41,7 +41,7 @@ class Database:
     """
 
     def __init__(self, path: Path, tables: str) -> None:
-        self._path = path
+        self.path: Path = path
         self.lock: RLock = RLock()
         self._read_lock = Lock()
         self._waiting = deque[_Work]()
@@ -90,6 +90,11 @@ class Database:
         if own.error is not None:
             raise own.error
 
+    @property
+    def waiting(self) -> int:
+        """How many threads wait in ``commit`` for a transaction."""
+        return len(self._waiting)
+
     def _run(self, batch: list[_Work]) -> None:
         try:
             with self.transaction() as db:
@@ -116,13 +121,13 @@ class Database:
         """Truncate the write-ahead log; return whether that was done: a process that reads an
         earlier state prevents it."""
         with self.lock, self._read_lock, suppress(sqlite3.Error):
-            return empty_log(self._db, self._path, seconds=1.0)
+            return empty_log(self._db, self.path, seconds=1.0)
         return False
 
     def compact(self) -> bool:
         """Write the file anew, without what was deleted; return whether that was done."""
         with self.lock, self._read_lock, suppress(sqlite3.Error, OSError, MemoryError):
-            compact(self._db, self._path)
+            compact(self._db, self.path)
             return True
         return False
 

@@ -28,7 +28,7 @@ from collector.spool import Spool
 from collector.testing import canaries
 from tests.claims.populated import PopulatedDirectory, address, minute
 from tests.cli.process import COMMAND, Ended, Running, run, run_measured, started
-from tests.deadline import WAIT_SECONDS
+from tests.deadline import WAIT_SECONDS, wait_until
 
 _ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
 _MANY = f"{_ENDLESS} SELECT x, 'phone' AS y FROM c"
@@ -222,15 +222,16 @@ def test_it_is_interrupted_while_it_computes(lives: PopulatedDirectory) -> None:
 
 def _wait_until_it_works(pid: int) -> None:
     """It has the store open, and a moment to begin."""
-    until = monotonic() + 30
-    while monotonic() < until:
+
+    def has_it_open() -> bool:
         with suppress(FileNotFoundError):
             (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split() or ["0"]
             files = [str(file.readlink()) for file in Path(f"/proc/{child}/fd").iterdir()]
-            if any(file.endswith("/store.db") for file in files):
-                sleep(0.1)
-                return
-    raise AssertionError
+            return any(file.endswith("/store.db") for file in files)
+        return False
+
+    wait_until(has_it_open)
+    sleep(0.1)
 
 
 def test_a_signal_that_no_wait_notices() -> None:

@@ -13,7 +13,7 @@ import pytest
 from collector.spool import Spool
 from tests.claims.populated import PopulatedDirectory, address
 from tests.cli.process import Ended, run, started
-from tests.spool.make import eventually
+from tests.deadline import wait_until
 
 _WINDOW = ("--from", "2026-01-01", "--to", "9000-01-01")
 
@@ -165,7 +165,7 @@ def test_killed_it_is_done_by_doing_it_again(lives: PopulatedDirectory, seconds:
     words = ("subject", "erase", "--config", lives.config_file, "--field", who, *_WINDOW)
     log = lives.data / "spool.db-wal"
     with started(*words) as running:
-        assert eventually(lambda: log.exists() or running.process.poll() is not None)
+        wait_until(lambda: log.exists() or running.process.poll() is not None)
         time.sleep(seconds)
     assert lives.left(range(20)) >= set(range(20)) - {3}
     assert _run(lives, "erase", 3).code == 0

@@ -25,6 +25,7 @@ from time import perf_counter, sleep
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
+from tests.deadline import wait_until
 from tests.house.figures import PACKAGE, ROOT
 
 __all__ = ["ANSWER", "COMMIT", "PHASES", "STORE", "Walk", "walk"]
@@ -189,8 +190,7 @@ def _round(recorder: _Recorder, data: Path, port: int, number: int) -> Walk:
     recorder.begin(address)
     _send(port, address)
     answered = perf_counter()
-    while _rows(data) == before:
-        sleep(0.002)
+    wait_until(lambda: _rows(data) != before)
     sleep(_AFTER_SECONDS)
     recorder.is_on = False
     return _divided(recorder, answered)
@@ -231,13 +231,16 @@ def _common(walks: list[Walk]) -> Walk:
     )
 
 
+def _listens(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
+
+
 def _drive(recorder: _Recorder, data: Path, port: int) -> None:
     """Send the requests, print the walk, and end the sidecar."""
     sys.setprofile(None)
-    while True:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-            break
-        sleep(0.05)
+    wait_until(lambda: _listens(port))
     walks = [_round(recorder, data, port, number) for number in range(_WARM + _ROUNDS)]
     print(json.dumps(vars(_common(walks[_WARM:]))), flush=True)
     os.kill(os.getpid(), signal.SIGTERM)

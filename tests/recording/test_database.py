@@ -6,12 +6,12 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
-from time import monotonic, sleep
 
 import pytest
 
 from collector.recording.database import Database
 from collector.recording.refusals import Refused
+from tests.deadline import wait_until
 
 _TABLE = "CREATE TABLE IF NOT EXISTS numbers (number INTEGER PRIMARY KEY)"
 
@@ -47,17 +47,15 @@ def _commit_at_once(database: Database, numbers: list[int]) -> tuple[list[str], 
             refused.append(error.code)
 
     threads = [Thread(target=commit, args=(number,)) for number in numbers]
-    database._db.set_trace_callback(statements.append)
     with database.lock:
+        with database.transaction() as db:
+            db.set_trace_callback(statements.append)
+        statements.clear()
         for thread in threads:
             thread.start()
-        deadline = monotonic() + 20
-        while len(database._waiting) < len(threads):
-            assert monotonic() < deadline
-            sleep(0.01)
+        wait_until(lambda: database.waiting == len(threads))
     for thread in threads:
         thread.join()
-    database._db.set_trace_callback(None)
     return refused, statements.count("COMMIT")
 
 

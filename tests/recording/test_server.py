@@ -24,8 +24,8 @@ from collector.recording import Recorder
 from tests.cli.process import run, run_process
 from tests.deadline import WAIT_SECONDS
 from tests.ingest.certificates import Authority, Pair
+from tests.recording.recorders import opened_recording
 from tests.recording.serving import running
-from tests.recording.test_recorder import opened_recording
 
 _CANARY = b"CANARY-0123456789-CONTENT" * 4000
 

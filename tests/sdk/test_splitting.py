@@ -100,7 +100,7 @@ def _restarted(served: _Served, limit: str | None) -> Iterator[_Served]:
     """Restart the sidecar behind the wire with another limit."""
     served.sidecar.stop()
     with _serving(served.sidecar.directory, limit) as anew:
-        served.between._to = anew.sidecar.ports["http"]
+        served.between.to = anew.sidecar.ports["http"]
         served.between.is_cut = False
         yield anew
 

@@ -16,9 +16,9 @@ from collector.schema import resources
 from collector.server.components import Components
 from collector.server.preflight import prepare
 from collector.server.process import LedgerNotes
-from tests.deadline import WAIT_SECONDS
+from tests.deadline import WAIT_SECONDS, wait_until
 from tests.sidecar.serving import FREE_PORTS
-from tests.spool.make import entry, eventually, query
+from tests.spool.make import entry, query
 
 
 @contextmanager
@@ -137,7 +137,7 @@ def test_checkpoints_come_in_time(tmp_path: Path) -> None:
             writes.update()
         seconds[0] = 3600.0
         writes.update()
-        assert eventually(lambda: told(tmp_path)[-1] == ("checkpoint", "hour"))
+        wait_until(lambda: told(tmp_path)[-1] == ("checkpoint", "hour"))
     checkpoints = [each for each in entries(tmp_path) if each.kind == "checkpoint"]
     assert [each.fact("at") for each in checkpoints] == ["start", "receipts", "receipts", "hour"]
     tips = [each.receipt.sequence for each in checkpoints]  # one may come with the next receipt

@@ -18,7 +18,7 @@ from http.client import HTTPException
 from pathlib import Path
 from random import Random
 from threading import Event, Thread
-from time import monotonic, sleep
+from time import sleep
 from typing import NamedTuple
 
 from tests.conftest import required
@@ -33,7 +33,6 @@ __all__ = [
     "Sending",
     "Tracer",
     "clock",
-    "eventually",
     "fill",
     "metric",
     "sending",
@@ -222,11 +221,3 @@ def metric(sidecar: Sidecar, start: str) -> float:
     """The sum of the metrics whose line begins so."""
     lines = sidecar.admin("/metrics").body.decode().splitlines()
     return sum(float(line.split()[-1]) for line in lines if line.startswith(start))
-
-
-def eventually(is_so: Callable[[], object], seconds: float = WAIT_SECONDS) -> bool:
-    """Whether something comes about in time."""
-    end = monotonic() + seconds
-    while not (found := is_so()) and monotonic() < end:
-        sleep(_LOOK_SECONDS)
-    return bool(found)

@@ -21,8 +21,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import required
-from tests.deadline import WAIT_SECONDS
-from tests.sidecar.faults import eventually
+from tests.deadline import WAIT_SECONDS, wait_until
 from tests.sidecar.serving import Sidecar, started
 
 _CANARY = "canary7f3a"
@@ -55,7 +54,7 @@ def stored(sidecar: Sidecar, number: int) -> dict[str, tuple[str, str, int]]:
         rows[:] = [tuple(row.values()) for row in json.loads(said or b"[]")]
         return sum(int(row[3]) for row in rows) >= number
 
-    assert eventually(are_there)
+    wait_until(are_there)
     assert sum(row[3] for row in rows) == number
     return {row[0]: row[1:] for row in rows}
 

@@ -12,10 +12,10 @@ from random import Random
 import pytest
 
 from tests.cli.process import run
-from tests.deadline import WAIT_SECONDS
+from tests.deadline import WAIT_SECONDS, wait_until
 from tests.sidecar.account import Account, kept
 from tests.sidecar.delivery import held
-from tests.sidecar.faults import eventually, metric
+from tests.sidecar.faults import metric
 from tests.sidecar.serving import Sidecar, started
 
 pytestmark = pytest.mark.long
@@ -62,7 +62,7 @@ def _ended(directory: Path, account: Account) -> tuple[dict[str, object], float]
         damaged = metric(sidecar, "collector_spool_damaged_files")
         assert sidecar.admin("/readyz").status == 200
         _send(sidecar, account)
-        assert eventually(lambda: not kept(directory / "collector-data").waiting, 5.0)
+        wait_until(lambda: not kept(directory / "collector-data").waiting, 5.0)
         assert sidecar.stop()[0] == 0
     assert ("spool_damaged" in {line["event"] for line in sidecar.events}) == bool(damaged)
     ended = run("ledger", "verify", "--data", directory / "collector-data", "--json")
@@ -99,7 +99,7 @@ def test_a_log_that_is_removed_while_it_serves(tmp_path: Path) -> None:
                 if number == _REQUESTS // 2:
                     (data / "spool.db-wal").unlink()
                 _send(sidecar, account)
-        assert eventually(lambda: metric(sidecar, "collector_spool_batches") == 0)
+        wait_until(lambda: metric(sidecar, "collector_spool_batches") == 0)
         assert sidecar.stop()[0] == 0
     _ended(tmp_path, account)
     stored = kept(data).stored

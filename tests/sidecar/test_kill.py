@@ -21,11 +21,10 @@ import orjson
 import pytest
 
 from tests.cli.process import run
-from tests.deadline import WAIT_SECONDS
+from tests.deadline import WAIT_SECONDS, wait_until
 from tests.sidecar.account import Account, Kept, kept
 from tests.sidecar.clients import clients
 from tests.sidecar.delivery import held
-from tests.sidecar.faults import eventually
 from tests.sidecar.serving import COMMAND, FREE_PORTS, Sidecar, started
 
 pytestmark = pytest.mark.long
@@ -86,7 +85,7 @@ def _passes(sidecar: Sidecar, account: Account) -> Kept:
     parcel.answered(answer.status, answer.body)
     assert answer.status == 200
     data = sidecar.directory / "collector-data"
-    assert eventually(lambda: parcel.addresses[0] in kept(data).stored), "it does not pass"
+    wait_until(lambda: parcel.addresses[0] in kept(data).stored)
     return kept(data)
 
 

@@ -23,7 +23,8 @@ from collector import Collector, load_schema
 from collector.contracts import PendingBatch, Tally
 from collector.ledger import opened
 from collector.spool import Spool, write_queue
-from tests.sidecar.faults import eventually, small_disk
+from tests.deadline import eventually, wait_until
+from tests.sidecar.faults import small_disk
 from tests.sidecar.serving import Answer, Sidecar, started
 from tests.spool.make import downgrade, query
 
@@ -223,11 +224,8 @@ def test_a_disk_without_room_to_cut_an_older_batch(
     ballast, room = disk / "ballast", 6 << 20
     ballast.write_bytes(b"x" * (shutil.disk_usage(disk).free - room))
     with started(disk) as sidecar:
-        answers = list[int]()
-        while 200 not in answers and len(answers) < 40:
-            answers.append(sidecar.send(b'{"ip":"203.0.113.7"}', "application/json").status)
-            sleep(0.25)
-        assert answers[-1] == 200
+        event = b'{"ip":"203.0.113.7"}'
+        wait_until(lambda: sidecar.send(event, "application/json").status == 200)
         ballast.unlink()
         _until(data, "conferencing", Counter([*addresses, _HONEST]), 60)
 

@@ -25,9 +25,9 @@ from time import sleep
 
 import pytest
 
-from tests.deadline import WAIT_SECONDS
+from tests.deadline import WAIT_SECONDS, wait_until
 from tests.sidecar.account import kept
-from tests.sidecar.faults import eventually, metric
+from tests.sidecar.faults import metric
 from tests.sidecar.serving import Answer, Sidecar, UnixConnection, started
 
 pytestmark = pytest.mark.long
@@ -99,7 +99,7 @@ def _admitted(sidecar: Sidecar) -> float:
 def _are_there_once(sidecar: Sidecar, *bodies: Sent) -> None:
     """Each record comes to be in the store, once, with its count and its minute."""
     expected = {address: (3, sent.received) for sent in bodies for address in sent.addresses}
-    assert eventually(lambda: expected.keys() <= _stored(sidecar.directory).keys())
+    wait_until(lambda: expected.keys() <= _stored(sidecar.directory).keys())
     there = _stored(sidecar.directory)
     assert {address: there[address] for address in expected} == expected
 
@@ -206,7 +206,7 @@ def test_nothing_is_doubled_by_a_kill(life: int, tmp_path: Path) -> None:
         ]
         for thread in threads:
             thread.start()
-        assert eventually(lambda: sum(map(len, lanes)) >= 5 * len(lanes))
+        wait_until(lambda: sum(map(len, lanes)) >= 5 * len(lanes))
         sleep(0.01 * (life % 10))
         sidecar.process.kill()
         for thread in threads:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections import Counter
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -14,7 +12,6 @@ import orjson
 from collector.contracts import Batch, Layout, PendingBatch, Rejection, Tally
 from collector.filter.stored import read
 from collector.spool import Spool
-from tests.deadline import WAIT_SECONDS
 
 MINUTE = "2026-11-24T10:20:00Z"
 LAYOUT = Layout("numbers/1.0.0", "ab" * 32, "numbers", (("n", "INTEGER"), ("text", "TEXT")))
@@ -87,11 +84,3 @@ def query(path: Path, text: str) -> list[tuple[object, ...]]:
     """Run a statement on a database that may be in use."""
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         return db.execute(text).fetchall()
-
-
-def eventually(holds: Callable[[], bool], seconds: float = WAIT_SECONDS) -> bool:
-    """Whether something comes to hold in time."""
-    deadline = time.monotonic() + seconds
-    while not (held := holds()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return held

@@ -16,9 +16,9 @@ from collector.errors import ConfigError, DeliveryError
 from collector.ledger import opened
 from collector.spool import Spool
 from tests.conftest import required
-from tests.deadline import WAIT_SECONDS
+from tests.deadline import WAIT_SECONDS, wait_until
 from tests.sidecar.faults import fill
-from tests.spool.make import drained, entry, eventually
+from tests.spool.make import drained, entry
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_what_was_refused_is_new_when_it_is_sent_again(small: Path) -> None:
         with pytest.raises(DeliveryError):
             spool.put(entry(0, text="x" * 200_000), key=refused).result(WAIT_SECONDS)
         (small / "ballast").unlink()
-        assert eventually(lambda: _try(spool, -1))
+        wait_until(lambda: _try(spool, -1))
         assert not spool.put(entry(1), key=kept).result(WAIT_SECONDS)
         assert spool.put(entry(0), key=refused).result(WAIT_SECONDS)
         assert drained(spool).count(0) == 1
@@ -117,8 +117,8 @@ def test_it_starts_on_a_full_disk(small: Path) -> None:
     with Spool(path, sinks=["sink"]) as spool:
         assert not _try(spool, 5) or spool.state().is_ready
         (small / "ballast").unlink()
-        assert eventually(lambda: spool.state().is_ready)
-        assert eventually(lambda: _try(spool, 6))
+        wait_until(lambda: spool.state().is_ready)
+        wait_until(lambda: _try(spool, 6))
         assert {0, 1, 2, 3, 4, 6} <= set(drained(spool))
     fill(small / "ballast")
     for each in ("spool.db", "spool.db-wal", "spool.db-shm"):
@@ -128,7 +128,7 @@ def test_it_starts_on_a_full_disk(small: Path) -> None:
         assert not _try(spool, 1)
         (small / "ballast").unlink()
         (small / "more").unlink()
-        assert eventually(lambda: _try(spool, 2))
+        wait_until(lambda: _try(spool, 2))
 
 
 def test_closing_on_a_full_disk_ends(small: Path) -> None:
@@ -214,22 +214,22 @@ def test_everything_that_waits_is_refused_at_once(small: Path) -> None:
         assert len(outcomes) == len(threads)
         assert not all(outcomes)
         (small / "ballast").unlink()
-        assert eventually(lambda: _try(spool, 1000))
+        wait_until(lambda: _try(spool, 1000))
 
 
 _HOLDING = """
-import sys, time
+import sys
 from collector.spool import Spool
 spool = Spool(sys.argv[1])
 print(1, flush=True)
-time.sleep(60)
+sys.stdin.read()
 """
 
 
 def test_two_processes_on_one_directory(path: Path) -> None:
     """The second is told so; when the first is killed, the next gets it."""
     with subprocess.Popen(
-        [sys.executable, "-c", _HOLDING, str(path)], stdout=subprocess.PIPE
+        [sys.executable, "-c", _HOLDING, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"1\n"

@@ -19,7 +19,8 @@ from collector.spool import Spool, write_queue
 from collector.spool.revision import ALWAYS, Revision
 from collector.spool.tables import FORMAT
 from collector.spool.write_queue import split
-from tests.spool.make import downgrade, drained, entry, eventually, query, waiting
+from tests.deadline import wait_until
+from tests.spool.make import downgrade, drained, entry, query, waiting
 
 _ROWS = 100
 _LARGE = 250
@@ -79,7 +80,7 @@ def test_a_large_request_becomes_bounded_batches(tmp_path: Path) -> None:
         state = spool.state()
         assert (state.batches, state.records) == (4, large)
         assert sorted(drained(spool)) == list(range(large))
-        assert eventually(lambda: spool.depth() == 0)
+        wait_until(lambda: spool.depth() == 0)
     with opened(path) as ledger:
         found = ledger.verify()
     assert (found.flaws, found.received, found.admitted) == ([], large + 7, large)
@@ -120,7 +121,7 @@ def test_parts_yield_to_what_comes_later(path: Path) -> None:
         assert 1 <= sum(part.payload.count(b"\n") for _, part in parts) <= 2 * _ROWS
         spool.delivered("sink", number)
         assert spool.wait("sink", 0)
-        assert eventually(lambda: spool.state().records == 1000)
+        wait_until(lambda: spool.state().records == 1000)
     with Spool(path, sinks=["sink"]) as spool:
         assert spool.state().records == 1000
         assert sorted(drained(spool)) == list(range(1000))
@@ -137,7 +138,7 @@ def test_each_sink_has_a_place_among_the_parts(path: Path) -> None:
     with Spool(path, sinks=["sink", "other"]) as spool:
         assert drained(spool) == []
         assert sorted(drained(spool, "other")) == list(range(-1, _LARGE))
-        assert eventually(lambda: spool.depth() == 0)
+        wait_until(lambda: spool.depth() == 0)
 
 
 def test_a_late_acknowledgement_of_a_part_passes_no_batch(path: Path) -> None:
@@ -190,13 +191,13 @@ def test_sinks_that_have_the_whole_get_no_part(path: Path, monkeypatch: pytest.M
         patch.setattr(write_queue, "MOST_ROWS", 1 << 40)
         with Spool(path, sinks=["sink", "other"]) as spool:
             spool.delivered("sink", 1)
-            assert eventually(lambda: query(path, "SELECT max(sequence) FROM cursors") == [(1,)])
+            wait_until(lambda: query(path, "SELECT max(sequence) FROM cursors") == [(1,)])
     downgrade(path, 4)
     with Spool(path, sinks=["sink", "other"]) as spool:
         assert drained(spool) == [-1]
         assert not spool.wait("sink", 0)
         assert sorted(drained(spool, "other")) == list(range(-1, _LARGE))
-        assert eventually(lambda: spool.depth() == 0)
+        wait_until(lambda: spool.depth() == 0)
 
 
 def test_a_sink_that_took_the_whole_just_before_a_crash(
@@ -216,7 +217,7 @@ def test_a_sink_that_took_the_whole_just_before_a_crash(
             file.deliver(*(read(batch) for _, batch in batches))
             for number, batch in batches:
                 spool.delivered("file", number, is_part=batch.is_part)
-        assert eventually(lambda: spool.depth() == 0)
+        wait_until(lambda: spool.depth() == 0)
     assert target.read_bytes().count(b"\n") == _LARGE
 
 
@@ -238,8 +239,8 @@ def test_an_unreadable_part_is_set_aside(path: Path) -> None:
     query(path, "UPDATE batches SET received = '2026-11-24T10:21:00Z' WHERE sequence = 2")
     with Spool(path, sinks=["sink"]) as spool:
         assert sorted(drained(spool)) == [*range(_ROWS), *range(2 * _ROWS, _LARGE)]
-        assert eventually(lambda: spool.state().damaged == 1)
-        assert eventually(lambda: spool.depth() == 0)
+        wait_until(lambda: spool.state().damaged == 1)
+        wait_until(lambda: spool.depth() == 0)
         assert not spool.wait("sink", 0)
     assert query(path, "SELECT sequence FROM damaged") == [(2,)]
     assert query(path, "SELECT count(*) FROM parts") == [(0,)]
@@ -254,11 +255,11 @@ def test_a_part_that_is_damaged_while_the_spool_is_open(path: Path) -> None:
         ((number, small),) = spool.after("sink")
         assert _numbers([small]) == [-1]
         spool.delivered("sink", number)
-        assert eventually(lambda: spool.depth() == _LARGE)
+        wait_until(lambda: spool.depth() == _LARGE)
         query(path, "UPDATE parts SET seal = zeroblob(8) WHERE sequence = 2")
         with pytest.raises(DeliveryError):  # reads the table again
             spool.revise(Revision(lambda payload, _: (payload, 0), always=True)).result()
-        assert eventually(lambda: spool.state().is_ready)
+        wait_until(lambda: spool.state().is_ready)
         assert spool.quarantined
         assert set(drained(spool)) >= set(range(_LARGE))
 
@@ -285,7 +286,7 @@ def test_a_text_that_is_no_utf8_stops_nothing(
             found.update(drained(spool))
             return found >= set(range(-8, 0)) and spool.state().is_ready
 
-        assert eventually(has_rest)
+        wait_until(has_rest)
         spool.put(entry(-10)).result()
         assert drained(spool) == [-10]
 
@@ -310,16 +311,16 @@ def test_a_sink_is_not_given_again_what_was_revised(
             spool.put(entry(each)).result()
         deliver()
         assert target.read_bytes().count(b"\n") == number + 300
-        assert eventually(lambda: spool.depth() == number + 300)
+        wait_until(lambda: spool.depth() == number + 300)
         newest = "SELECT sequence = (SELECT max(sequence) FROM batches) FROM cursors LIMIT 1"
-        assert eventually(lambda: query(path, newest) == [(1,)])
+        wait_until(lambda: query(path, newest) == [(1,)])
         spool.revise(Revision(_without_fives)).result()
         deliver()
         assert not spool.wait("file", 0)
         assert target.read_bytes().count(b"\n") == number + 300
         left = sorted(drained(spool, "store"))
         assert left == [each for each in range(-300, number) if each % 10 != 5]
-        assert eventually(lambda: spool.depth() == 0)
+        wait_until(lambda: spool.depth() == 0)
     with opened(path) as ledger:
         assert ledger.verify().flaws == []
 

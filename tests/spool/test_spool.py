@@ -22,8 +22,8 @@ from collector.errors import ConfigError, DeliveryError
 from collector.ledger import opened
 from collector.spool import Spool
 from collector.spool.tables import connect
-from tests.deadline import WAIT_SECONDS
-from tests.spool.make import LAYOUT, MINUTE, drained, entry, eventually, query
+from tests.deadline import WAIT_SECONDS, wait_until
+from tests.spool.make import LAYOUT, MINUTE, drained, entry, query
 
 
 def test_what_is_put_is_there_after_a_restart(path: Path) -> None:
@@ -37,7 +37,7 @@ def test_what_is_put_is_there_after_a_restart(path: Path) -> None:
     with Spool(path, sinks=["sink", "other"]) as spool:
         assert drained(spool) == []
         assert drained(spool, "other") == list(range(10))
-        assert eventually(lambda: spool.depth() == 0)
+        wait_until(lambda: spool.depth() == 0)
     assert query(path, "SELECT count(*) FROM batches") == [(0,)]
 
 
@@ -145,7 +145,7 @@ def test_a_full_spool_refuses_and_forgets_nothing(path: Path) -> None:
             spool.put(put)
         assert spool.state().bytes == 10 * size
         assert len(drained(spool)) == 10
-        assert eventually(lambda: spool.depth() == 0)
+        wait_until(lambda: spool.depth() == 0)
         spool.put(put).result(WAIT_SECONDS)
     with Spool(path, sinks=["sink"], limit=size) as spool, pytest.raises(DeliveryError):
         spool.put(put)
@@ -244,7 +244,7 @@ def test_the_state(path: Path) -> None:
     with Spool(path, sinks=["sink"]) as spool:
         assert (spool.state().batches, spool.state().records) == (1, 2)
         assert drained(spool) == [1, 2]
-        assert eventually(lambda: spool.state().oldest == 0)
+        wait_until(lambda: spool.state().oldest == 0)
 
 
 # -- what is where --------------------------------------------------------------------------------
@@ -299,7 +299,7 @@ def test_a_delivered_batch_leaves_no_byte(path: Path) -> None:
         secrets = query(path, "SELECT salt, id FROM batches")
         assert all(value in _bytes(path) for row in secrets for value in row)  # type: ignore[operator]
         drained(spool)
-        assert eventually(lambda: b"canary" not in _bytes(path))
+        wait_until(lambda: b"canary" not in _bytes(path))
         left = _bytes(path)
         assert not [value for row in secrets for value in row if value in left]  # type: ignore[operator]
         assert spool.state().batches == 0

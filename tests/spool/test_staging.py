@@ -20,9 +20,9 @@ from collector.spool.pending import pending_batches
 from collector.spool.recover import open_file
 from collector.spool.revision import Revision, RevisionOutcome
 from collector.spool.tables import FORMAT, Position
-from tests.deadline import WAIT_SECONDS
+from tests.deadline import WAIT_SECONDS, wait_until
 from tests.sidecar.faults import fill, small_disk
-from tests.spool.make import LAYOUT, downgrade, drained, entry, eventually, query, waiting
+from tests.spool.make import LAYOUT, downgrade, drained, entry, query, waiting
 
 _ROWS, _LARGE = 100, 1001
 _PARTS = 10
@@ -252,7 +252,7 @@ def test_a_disk_that_fills_up_between_two_parts(
         with pytest.raises(DeliveryError, match="E506"):
             spool.put(large, key=KEY).result(WAIT_SECONDS)
         (disk / "ballast").unlink()
-        assert eventually(lambda: spool.state().is_ready)
+        wait_until(lambda: spool.state().is_ready)
         assert query(path, "SELECT count(*) FROM staging") == [(0,)]
         assert spool.put(large, key=KEY).result(WAIT_SECONDS)
         assert sorted(drained(spool)) == list(range(-1, _LARGE))
