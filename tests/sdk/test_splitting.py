@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from time import sleep
 from typing import Any, NamedTuple
 
 import pytest
@@ -15,7 +14,7 @@ import pytest
 from collector.ledger import opened
 from collector.sdk import Collector
 from collector.sdk.body_limit import BodyLimit, part_id, part_ranges
-from tests.deadline import WAIT_SECONDS, wait_until
+from tests.deadline import WAIT_SECONDS, stays, wait_until
 from tests.sdk.accounts import (
     SURVEY,
     YESTERDAY,
@@ -63,10 +62,13 @@ class _Served(NamedTuple):
     def stored(self, numbers: range | set[int], table: str = "conferencing") -> None:
         """Wait until the sidecar's store has these records; a moment later each is there once."""
         path = self.sidecar.directory / "collector-data" / "store.db"
-        wait_until(lambda: path.exists() and len(rows(path, table)) >= len(numbers))
-        sleep(_MOMENT)
-        found = sorted(row["client.address"] for row in rows(path, table))
-        assert found == sorted(map(address, numbers))
+        expected = sorted(map(address, numbers))
+
+        def are_there() -> bool:
+            return sorted(row["client.address"] for row in rows(path, table)) == expected
+
+        wait_until(lambda: path.exists() and are_there())
+        stays(are_there, _MOMENT)
 
     def lose_third_answer(self, telemetry: Collector) -> None:
         """Deliver until the third part is accepted, whose response is lost; then cut the wire."""

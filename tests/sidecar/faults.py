@@ -18,7 +18,6 @@ from http.client import HTTPException
 from pathlib import Path
 from random import Random
 from threading import Event, Thread
-from time import sleep
 from typing import NamedTuple
 
 from tests.conftest import required
@@ -158,14 +157,14 @@ class Sending:
             code = answer.json["error"]["code"]
             if (answer.status, code) != (503, "E426") or int(answer.headers["retry-after"]) < 1:
                 self.unlike.append(answer)
-            sleep(_LOOK_SECONDS)
+            self.ended.wait(_LOOK_SECONDS)
 
     def look(self) -> None:
         """Ask for health again and again."""
         while not self.ended.is_set():
             with suppress(OSError, HTTPException):
                 self.ready[self.sidecar.admin("/readyz").status] += 1
-            sleep(_LOOK_SECONDS)
+            self.ended.wait(_LOOK_SECONDS)
 
 
 @contextmanager

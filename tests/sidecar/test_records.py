@@ -25,7 +25,7 @@ from time import sleep
 
 import pytest
 
-from tests.deadline import WAIT_SECONDS, wait_until
+from tests.deadline import WAIT_SECONDS, stays, wait_until
 from tests.sidecar.account import kept
 from tests.sidecar.faults import metric
 from tests.sidecar.serving import Answer, Sidecar, UnixConnection, started
@@ -157,8 +157,7 @@ def test_a_body_that_breaks_off(sidecar: Sidecar, share: float) -> None:
     sent, before = Sent(40), _admitted(sidecar)
     with socket.create_connection(("127.0.0.1", sidecar.ports["http"]), WAIT_SECONDS) as line:
         line.sendall(sent.head + sent.body[: int(len(sent.body) * share)])
-    sleep(0.05)
-    assert _admitted(sidecar) == before
+    stays(lambda: _admitted(sidecar) == before, 0.05)
     sent.to(sidecar)
     _are_there_once(sidecar, sent)
     assert _admitted(sidecar) == before + 120
