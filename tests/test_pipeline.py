@@ -423,11 +423,10 @@ class Hanging(Moody):
         super().deliver(*batches)
 
 
-def test_a_sink_that_hangs_is_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sink_that_hangs_is_late(tmp_path: Path) -> None:
     """It is late until it answers, without a failure."""
-    monkeypatch.setattr("collector.drain.HUNG_SECONDS", 0.1)
     hanging = Hanging()
-    with running(tmp_path, {"hanging": hanging}) as (pipeline, _):
+    with running(tmp_path, {"hanging": hanging}, times=_QUICK._replace(hung=0.1)) as (pipeline, _):
         pipeline.accept_now(Request("ndjson", ndjson(10)))
         wait_until(lambda: pipeline.deliveries()["hanging"].is_late)
         assert not pipeline.deliveries()["hanging"].failing
@@ -530,16 +529,15 @@ def test_it_shows_nothing(tmp_path: Path) -> None:
         assert repr(Request("json", b"canary")).find("canary") < 0
 
 
-def test_while_nothing_comes_the_store_is_settled(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_while_nothing_comes_the_store_is_settled(tmp_path: Path) -> None:
     """Without a request and without an end, the log, which tells transactions apart, is emptied
     once it is time."""
-    log = tmp_path / "store.db-wal"
-    with running(tmp_path) as (pipeline, _):
+    log, store = tmp_path / "store.db-wal", Store(tmp_path / "store.db", SCHEMA)
+    with running(tmp_path, {"store": store}) as (pipeline, _):
         pipeline.accept_now(Request("ndjson", ndjson(20)))
         wait_until(lambda: stored(tmp_path) == 20)
         assert log.stat().st_size
-        monkeypatch.setattr("collector.sinks.store_file._REORDER_SECONDS", 0)
+        store.reorder.due = 0.0
         wait_until(lambda: log.stat().st_size == 0)
         assert stored(tmp_path) == 20
+    store.close()

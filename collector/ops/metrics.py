@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import product
 from time import monotonic, time
@@ -26,7 +25,15 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from collector.contracts import CATEGORIES, DROPS, REJECTIONS, Layout, Tally
+from collector.contracts import (
+    CATEGORIES,
+    DROPS,
+    REJECTIONS,
+    DeliveryState,
+    Layout,
+    SpoolState,
+    Tally,
+)
 
 __all__ = [
     "CONTENT_TYPE",
@@ -34,8 +41,6 @@ __all__ = [
     "RECEIVERS",
     "STATUSES",
     "Metrics",
-    "SinkReading",
-    "SpoolReading",
 ]
 
 _F = TypeVar("_F", CounterMetricFamily, GaugeMetricFamily)
@@ -102,30 +107,6 @@ METRICS: dict[str, MetricType] = {
 """Every metric; the documentation's table is checked against this one."""
 
 
-@dataclass(frozen=True, slots=True)
-class SpoolReading:
-    """The state of the spool: batches, records, bytes, and the oldest batch's age in seconds."""
-
-    batches: int = 0
-    records: int = 0
-    size: int = 0
-    limit: int = 0
-    oldest: float = 0.0
-    writable: bool = True
-    errors: int = 0
-    damaged: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class SinkReading:
-    """The state of a sink; ``last`` is ``time.monotonic()`` of its last success."""
-
-    delivered: int = 0
-    failures: int = 0
-    last: float = 0.0
-    set_aside: int = 0
-
-
 class Metrics:
     """The counters of one process, in a registry of their own. Safe to use from several threads.
 
@@ -135,8 +116,8 @@ class Metrics:
     def __init__(
         self,
         layout: Layout,
-        spool: Callable[[], SpoolReading],
-        sinks: Callable[[], Mapping[str, SinkReading]],
+        spool: Callable[[], SpoolState],
+        sinks: Callable[[], Mapping[str, DeliveryState]],
     ) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry: CollectorRegistry = CollectorRegistry(auto_describe=False)
@@ -201,8 +182,8 @@ class _Readings(Collector):
 
     def __init__(
         self,
-        spool: Callable[[], SpoolReading],
-        sinks: Callable[[], Mapping[str, SinkReading]],
+        spool: Callable[[], SpoolState],
+        sinks: Callable[[], Mapping[str, DeliveryState]],
     ) -> None:
         self._spool = spool
         self._sinks = sinks
@@ -211,10 +192,10 @@ class _Readings(Collector):
         spool = self._spool()
         yield _gauge("collector_spool_batches", spool.batches)
         yield _gauge("collector_spool_records", spool.records)
-        yield _gauge("collector_spool_bytes", spool.size)
+        yield _gauge("collector_spool_bytes", spool.bytes)
         yield _gauge("collector_spool_limit_bytes", spool.limit)
         yield _gauge("collector_spool_oldest_age_seconds", spool.oldest)
-        yield _gauge("collector_spool_writable", spool.writable)
+        yield _gauge("collector_spool_writable", spool.is_ready)
         name = "collector_spool_errors_total"
         yield CounterMetricFamily(name, METRICS[name].meaning, value=spool.errors)
         yield _gauge("collector_spool_damaged_files", spool.damaged)

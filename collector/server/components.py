@@ -8,11 +8,12 @@ from pathlib import Path
 
 from collector.config import Address, Config
 from collector.config.sink_settings import SinkSettings
+from collector.contracts import DeliveryState
 from collector.filter import Filter
 from collector.ingest.auth import Tokens
 from collector.ingest.limits import IngestLimits
 from collector.ingest.tls import Certificates
-from collector.ops.metrics import Metrics, SinkReading, SpoolReading
+from collector.ops.metrics import Metrics
 from collector.pipeline import Pipeline
 from collector.retention.locations import Locations
 from collector.retention.upkeep import Upkeep
@@ -101,7 +102,7 @@ class Components:
         self.sinks = {
             name: self._open_sink(name, sink, stack) for name, sink in config.sinks.on().items()
         }
-        self.metrics = Metrics(layout, self.spool_reading, self.sink_readings)
+        self.metrics = Metrics(layout, self.spool.state, self._deliveries)
         self.pipeline = Pipeline(
             self.filter,
             self.spool,
@@ -131,31 +132,13 @@ class Components:
         if pipeline is None or not pipeline.is_using(name):
             close_sink(sink)
 
-    def spool_reading(self) -> SpoolReading:
-        """Return the state of the spool for metrics."""
-        state = self.spool.state()
-        return SpoolReading(
-            batches=state.batches,
-            records=state.records,
-            size=state.bytes,
-            limit=state.limit,
-            oldest=state.oldest,
-            writable=state.is_ready,
-            errors=state.errors,
-            damaged=state.damaged,
-        )
+    def _deliveries(self) -> dict[str, DeliveryState]:
+        return self.pipeline.deliveries()
 
     @property
     def is_held(self) -> bool:
         """Whether a sink still holds expired data."""
         return any(map(holds_expired, self.sinks.values()))
-
-    def sink_readings(self) -> dict[str, SinkReading]:
-        """Return the states of the sinks for metrics."""
-        return {
-            name: SinkReading(one.delivered, one.failures, one.last, one.set_aside)
-            for name, one in self.pipeline.deliveries().items()
-        }
 
     def hosts(self, address: Address | None, more: tuple[str, ...]) -> tuple[str, ...]:
         """Return the accepted host names of a loopback address; empty (any host) for others."""

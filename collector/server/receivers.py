@@ -200,7 +200,7 @@ class Receivers:
         """Return the states that readiness is made of."""
         components = self._components
         states: dict[str, State] = {
-            "spool": "ok" if components.spool_reading().writable else "failing"
+            "spool": "ok" if components.spool.state().is_ready else "failing"
         }
         for name, delivery in components.pipeline.deliveries().items():
             states[f"sink {name}"] = "late" if delivery.is_late else "ok"

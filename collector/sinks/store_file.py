@@ -347,7 +347,8 @@ class RowReorder:
         self._first: dict[Table, int] = {}
         """By table, the place from which on rows are new."""
         self._added: dict[Table, int] = {}
-        self._last = monotonic()
+        self.due: float = monotonic() + _REORDER_SECONDS
+        """When rows are reordered next, by the monotonic clock."""
 
     def add(self, table: Table, first: int, number: int) -> None:
         """Note that so many rows were inserted at places from ``first`` on."""
@@ -356,8 +357,8 @@ class RowReorder:
 
     @property
     def is_due(self) -> bool:
-        """Whether there are new rows, and a minute has passed."""
-        return bool(self._added) and monotonic() - self._last >= _REORDER_SECONDS
+        """Whether there are new rows, and it is time."""
+        return bool(self._added) and monotonic() >= self.due
 
     def forget(self) -> None:
         """Forget new rows: the file was rebuilt in order."""
@@ -367,7 +368,7 @@ class RowReorder:
     def run(self, db: sqlite3.Connection) -> None:
         """Reorder new rows in one transaction, and empty the log; if another process prevents
         that, do it the next time."""
-        self._last = monotonic()
+        self.due = monotonic() + _REORDER_SECONDS
         execute = db.execute
         execute("PRAGMA busy_timeout = 0")
         try:

@@ -127,11 +127,11 @@ def test_failures_give_their_threads_back(pool: CallPool) -> None:
     for future in [pool.submit(fail) for _ in range(50)]:
         with pytest.raises(ValueError, match=r"^$"):
             future.result(WAIT_SECONDS)
-    wait_until(lambda: pool._calls == 0)
+    wait_until(lambda: pool.calls == 0)
     pool.close()
     with pytest.raises(RuntimeError):
         pool.submit(fail)
-    assert pool._calls == 0
+    assert pool.calls == 0
 
 
 # -- bodies

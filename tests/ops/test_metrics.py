@@ -14,14 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from collector.contracts import CATEGORIES, DROPS, REJECTIONS, Tally
+from collector.contracts import CATEGORIES, DROPS, REJECTIONS, DeliveryState, SpoolState, Tally
 from collector.ops.metrics import (
     METRICS,
     RECEIVERS,
     STATUSES,
     Metrics,
-    SinkReading,
-    SpoolReading,
 )
 from collector.schema import load_schema
 from tests.conftest import required
@@ -29,12 +27,12 @@ from tests.conftest import required
 _ROOT = Path(__file__).parent.parent.parent
 _LAYOUT = load_schema("conferencing").layout
 _FIELDS = [name for name, _ in _LAYOUT.columns]
-_SPOOL = SpoolReading(3, 40, 5000, 1 << 30, 2.5, True, 6, 1)
+_SPOOL = SpoolState(True, 3, 40, 5000, 1 << 30, 2.5, 6, 1)
 
 
 def _metrics() -> Metrics:
     last = monotonic() - 100
-    return Metrics(_LAYOUT, lambda: _SPOOL, lambda: {"store": SinkReading(7, 2, last)})
+    return Metrics(_LAYOUT, lambda: _SPOOL, lambda: {"store": DeliveryState(7, 2, last=last)})
 
 
 def _samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:

@@ -139,7 +139,9 @@ def test_what_comes_between_requests() -> None:
         target = Target("http", host="127.0.0.1", port=port)
         connection = HttpConnection(target, None, lambda: deadline)
         connection.exchange(_HEAD, b"{}")
+        answered.set()
         wait_until(lambda: not connection.is_quiet())
+        noticed.set()
         connection.close()
 
 
