@@ -20,6 +20,7 @@ import pytest
 
 from collector.ingest.auth import hashed
 from tests.cli.process import run, run_process
+from tests.database import query
 from tests.deadline import WAIT_SECONDS, eventually, wait_until
 from tests.ingest.certificates import Authority
 from tests.latency import at_most
@@ -329,8 +330,10 @@ def test_a_sink_for_some_purposes(tmp_path: Path) -> None:
     assert "203.0.113" not in written
     lines = [json.loads(line) for line in written.splitlines()]
     assert [list(line) for line in lines] == [["schema", "os.type", "received"]] * 2
-    with closing(sqlite3.connect(tmp_path / "collector-data" / "store.db")) as db:
-        assert db.execute("SELECT count(client_address) FROM conferencing_view").fetchone() == (3,)
+    assert query(
+        tmp_path / "collector-data" / "store.db",
+        "SELECT count(client_address) FROM conferencing_view",
+    ) == [(3,)]
 
 
 def test_many_senders_at_once_while_it_stops(tmp_path: Path) -> None:

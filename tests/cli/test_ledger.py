@@ -15,6 +15,7 @@ from collector.ledger import Note
 from collector.ledger.export import auditor_script
 from collector.spool import Spool
 from tests.cli.process import run
+from tests.database import query
 from tests.deadline import WAIT_SECONDS
 from tests.spool.make import drained, entry
 
@@ -437,10 +438,7 @@ def test_verify_holds(data: Path) -> None:
 
 def test_verify_fails(data: Path) -> None:
     """Exit 1, and where."""
-    db = sqlite3.connect(data / "spool.db")
-    db.execute("DELETE FROM receipts WHERE sequence = 2")
-    db.commit()
-    db.close()
+    query(data / "spool.db", "DELETE FROM receipts WHERE sequence = 2")
     done = run("ledger", "verify", "--data", data)
     assert done.code == 1
     assert b"receipt 3: receipt 2 is missing before it" in done.err

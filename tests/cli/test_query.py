@@ -28,6 +28,7 @@ from collector.spool import Spool
 from collector.testing import canaries
 from tests.claims.populated import PopulatedDirectory, address, minute
 from tests.cli.process import COMMAND, Ended, Running, run, run_measured, started
+from tests.database import query
 from tests.deadline import WAIT_SECONDS, wait_until
 
 _ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
@@ -351,8 +352,7 @@ def _damaged(store: Path) -> None:
 
 
 def _newer(store: Path) -> None:
-    with closing(sqlite3.connect(store)) as db:
-        db.execute("PRAGMA user_version = 99")
+    query(store, "PRAGMA user_version = 99")
 
 
 def _another(store: Path) -> None:

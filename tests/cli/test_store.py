@@ -14,6 +14,7 @@ from collector.ledger import opened
 from collector.spool import Spool
 from tests.claims.populated import PopulatedDirectory
 from tests.cli.process import Ended, run
+from tests.database import query
 from tests.sidecar.faults import small_disk
 
 
@@ -38,8 +39,7 @@ def test_prune(lives: PopulatedDirectory) -> None:
     assert (told["rows"], told["shortened"], told["batches"]) == (5, 5, 2)
     assert (told["lines"], told["is_swept"], told["unruled"]) == (10, True, [])
     assert lives.left(range(30)) == set(range(10))
-    with closing(sqlite3.connect(lives.data / "store.db")) as db:
-        assert db.execute("SELECT count(*) FROM conferencing").fetchone() == (10,)
+    assert query(lives.data / "store.db", "SELECT count(*) FROM conferencing") == [(10,)]
     assert run("ledger", "verify", "--data", lives.data).code == 0
     shown = _run(lives)
     assert (shown.code, shown.err) == (0, b"")
@@ -67,8 +67,7 @@ def test_sums_of_hours_have_ninety_days(lives: PopulatedDirectory) -> None:
 
 def test_a_table_of_which_nothing_is_known_is_said(lives: PopulatedDirectory) -> None:
     """Exit 1: the operator must say how long it may stay."""
-    with closing(sqlite3.connect(lives.data / "store.db")) as db, db:
-        db.execute("CREATE TABLE other (received TEXT, a TEXT)")
+    query(lives.data / "store.db", "CREATE TABLE other (received TEXT, a TEXT)")
     done = _run(lives)
     assert (done.code, b"table other: no retention is known" in done.err) == (1, True)
 

@@ -19,6 +19,7 @@ from collector.errors import ConfigError, DeliveryError
 from collector.ledger import opened
 from collector.spool import Spool
 from tests.conftest import required
+from tests.database import query
 from tests.deadline import WAIT_SECONDS
 from tests.spool.make import drained, entry
 
@@ -124,10 +125,7 @@ def test_tampering_is_found(path: Path, statement: str, message: str) -> None:
     """With any tool that writes SQLite."""
     with opened(path) as ledger:
         assert not ledger.verify().flaws
-    db = sqlite3.connect(path)
-    db.execute(statement)
-    db.commit()
-    db.close()
+    query(path, statement)
     with opened(path) as ledger:
         flaws = ledger.verify().flaws
     assert any(message in str(flaw) for flaw in flaws), flaws
@@ -135,9 +133,7 @@ def test_tampering_is_found(path: Path, statement: str, message: str) -> None:
 
 def test_batches_whose_receipts_were_lost(path: Path) -> None:
     """Batches that were saved from a damaged file are no flaw, also before anything else comes."""
-    with closing(sqlite3.connect(path)) as db, db:
-        db.execute("UPDATE receipts SET received = 9 WHERE sequence = 4")
-        db.execute("DROP TABLE hours")
+    query(path, "UPDATE receipts SET received = 9 WHERE sequence = 4", "DROP TABLE hours")
     with Spool(path, sinks=["sink"]) as spool:
         assert len(spool.quarantined) == 1
         assert spool.state().batches == 2

@@ -25,6 +25,7 @@ from collector.ledger.receipt import COLUMNS, NOTHING, Start, Tip
 from collector.ledger.signing import Key
 from collector.spool import Spool, note, rotate
 from collector.spool import tables as spool_tables
+from tests.database import query
 from tests.deadline import WAIT_SECONDS
 from tests.spool.make import entry
 
@@ -71,8 +72,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Original:
 
 def rows_of(path: Path) -> dict[str, list[Any]]:
     """All that the ledger's tables hold."""
-    with closing(sqlite3.connect(path)) as db:
-        return {name: db.execute(f"SELECT * FROM {name} ORDER BY 1").fetchall() for name in TABLES}
+    return {name: query(path, f"SELECT * FROM {name} ORDER BY 1") for name in TABLES}
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from collector.recording import Caller, NewChunk, Recorder, Terms
 from collector.recording.consistency import find_contradictions
 from collector.recording.opening import open_vault
 from tests.cli.process import run
+from tests.database import query
 
 _Change = Callable[[dict[str, Any], dict[str, Any]], object]
 
@@ -216,8 +217,7 @@ def test_keys_that_were_changed(copied: tuple[Path, str], statement: str) -> Non
 def test_a_ledger_that_was_changed(copied: tuple[Path, str]) -> None:
     """Is verified with the recordings that it is about."""
     directory, _ = copied
-    with closing(sqlite3.connect(directory / "spool.db")) as db, db:
-        db.execute("UPDATE entries SET facts = replace(facts, 'withdraw', 'stay')")
+    query(directory / "spool.db", "UPDATE entries SET facts = replace(facts, 'withdraw', 'stay')")
     ended = run("recording", "verify", "--data", directory, "--json")
     assert ended.code == 1
     assert json.loads(ended.out)["ledger"]

@@ -18,7 +18,7 @@ from collector.recording.access import Caller
 from collector.recording.journal import ACTIONS, FILE_NAME, OUTCOMES, SECRET_NAME, Journal
 from collector.recording.names import ROLES
 from collector.recording.refusals import REFUSALS, Refused
-from tests.spool.make import query
+from tests.database import query
 
 _ID = "0123456789abcdef" * 2
 _ADA = Caller("host", "ada-canary", "meeting-canary", "jti-canary", 1.0)

@@ -6,7 +6,6 @@ import io
 import json
 import signal
 import socket
-import sqlite3
 import ssl
 import subprocess
 import tarfile
@@ -22,6 +21,7 @@ import pytest
 from collector.ledger import Entry, opened
 from collector.recording import Recorder
 from tests.cli.process import run, run_process
+from tests.database import query
 from tests.deadline import WAIT_SECONDS
 from tests.ingest.certificates import Authority, Pair
 from tests.recording.recorders import opened_recording
@@ -275,6 +275,5 @@ def test_content_without_a_grant_is_found(tmp_path: Path) -> None:
     recorder.close()
     data = ("--data", tmp_path / "r")
     assert run("recording", "verify", *data).code == 0
-    with closing(sqlite3.connect(tmp_path / "r" / "recorder.db")) as db, db:
-        db.execute("DELETE FROM recordings")
+    query(tmp_path / "r" / "recorder.db", "DELETE FROM recordings")
     assert run("recording", "verify", *data).code == 1

@@ -12,8 +12,8 @@ from collector.retention.upkeep import Upkeep
 from collector.sinks.sink import Removal
 from collector.spool import Spool
 from tests.claims.populated import PopulatedDirectory
+from tests.database import query
 from tests.deadline import WAIT_SECONDS, wait_until
-from tests.spool.make import query
 
 
 def _entries(populated: PopulatedDirectory) -> list[Entry]:

@@ -16,9 +16,10 @@ from collector.schema import resources
 from collector.server.components import Components
 from collector.server.preflight import prepare
 from collector.server.process import LedgerNotes
+from tests.database import query
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.sidecar.serving import FREE_PORTS
-from tests.spool.make import entry, query
+from tests.spool.make import entry
 
 
 @contextmanager

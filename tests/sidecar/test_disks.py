@@ -4,10 +4,9 @@ on serving: nothing acknowledged is lost, and the books balance at every step.""
 from __future__ import annotations
 
 import shutil
-import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -15,6 +14,7 @@ import pytest
 
 from tests.cli.process import run
 from tests.conftest import required
+from tests.database import query
 from tests.deadline import WAIT_SECONDS, eventually, wait_until
 from tests.latency import at_most
 from tests.sidecar.account import Account, Kept, kept
@@ -170,8 +170,9 @@ def test_a_clock_that_jumps(tmp_path: Path, say: Say) -> None:
                 wait_until(lambda: not kept(data).waiting, 5.0)
                 assert metric(sidecar, "collector_spool_oldest_age_seconds") < at_most(5)
             assert sidecar.stop()[0] == 0
-    with closing(sqlite3.connect(data / "store.db")) as store:
-        years = {row[0][:4] for row in store.execute("SELECT DISTINCT received FROM conferencing")}
+    years = {
+        row[0][:4] for row in query(data / "store.db", "SELECT DISTINCT received FROM conferencing")
+    }
     assert account.faults(kept(data)) == []
     assert len(years) >= 3, years
     assert run("ledger", "verify", "--data", data).code == 0

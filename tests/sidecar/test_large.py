@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from http.client import HTTPException
 from itertools import islice
 from pathlib import Path
@@ -23,10 +22,11 @@ from collector import Collector, load_schema
 from collector.contracts import PendingBatch, Tally
 from collector.ledger import opened
 from collector.spool import Spool, write_queue
+from tests.database import query
 from tests.deadline import eventually, wait_until
 from tests.sidecar.faults import small_disk
 from tests.sidecar.serving import Answer, Sidecar, started
-from tests.spool.make import downgrade, query
+from tests.spool.make import downgrade
 
 pytestmark = [pytest.mark.long, pytest.mark.timed]  # larger requests with COLLECTOR_BOMBS=full
 
@@ -76,9 +76,8 @@ _FORMS = {
 
 def _rows(data: Path, schema: str) -> Counter[str]:
     """How many events of each address the store has."""
-    with closing(sqlite3.connect(data / "store.db")) as db:
-        query = f'SELECT "client.address", sum(count) FROM "{schema}" GROUP BY 1'
-        return Counter(dict(db.execute(query).fetchall()))
+    text = f'SELECT "client.address", sum(count) FROM "{schema}" GROUP BY 1'
+    return Counter(dict(query(data / "store.db", text)))
 
 
 def _until(data: Path, schema: str, expected: Counter[str], seconds: float = _SECONDS) -> None:
@@ -237,8 +236,7 @@ def test_an_older_batch_of_an_sdk_keeps_its_id(
     addresses, path = list(islice(_addresses(), 12_000)), tmp_path / "sdk" / "0" / "spool.db"
     path.parent.mkdir(parents=True, mode=0o700)
     _older_spool(path, addresses, monkeypatch, sinks=("http",))
-    with closing(sqlite3.connect(path)) as db:
-        id_, payload, minute = db.execute("SELECT id, payload, received FROM batches").fetchone()
+    id_, payload, minute = query(path, "SELECT id, payload, received FROM batches")[0]
     with started(tmp_path) as sidecar:
         headers = {"Content-Type": "application/x-ndjson", "Idempotency-Key": id_.hex()}
         body = payload.replace(b"}\n", b',"received":"%s"}\n' % minute.encode())

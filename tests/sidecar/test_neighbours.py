@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import json
 import random
-import sqlite3
 import sys
-from contextlib import closing
 from itertools import pairwise
 from math import sqrt
 from pathlib import Path
 
 import pytest
 
+from tests.database import query
 from tests.sidecar.delivery import delivered
 from tests.sidecar.serving import started
 
@@ -77,8 +76,7 @@ def _bytes(store: Path, addresses: list[str]) -> list[str]:
 
 
 def _rows(store: Path) -> list[str]:
-    with closing(sqlite3.connect(store)) as db:
-        return [row[0] for row in db.execute('SELECT "client.address" FROM conferencing')]
+    return [row[0] for row in query(store, 'SELECT "client.address" FROM conferencing')]
 
 
 def _meet(order: list[str], addresses: list[str]) -> float:

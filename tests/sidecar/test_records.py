@@ -9,7 +9,6 @@ import gzip
 import json
 import os
 import socket
-import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from time import sleep
 
 import pytest
 
+from tests.database import query
 from tests.deadline import WAIT_SECONDS, stays, wait_until
 from tests.sidecar.account import kept
 from tests.sidecar.faults import metric
@@ -87,9 +87,10 @@ class Sent:
 
 def _stored(directory: Path) -> dict[str, tuple[int, str]]:
     """How often each address is in the store, and in which minute."""
-    with closing(sqlite3.connect(directory / "collector-data" / "store.db")) as db:
-        query = 'SELECT "client.address", sum(count), max(received) FROM conferencing GROUP BY 1'
-        return {row[0]: (row[1], row[2]) for row in db.execute(query)}
+    text = 'SELECT "client.address", sum(count), max(received) FROM conferencing GROUP BY 1'
+    return {
+        row[0]: (row[1], row[2]) for row in query(directory / "collector-data" / "store.db", text)
+    }
 
 
 def _admitted(sidecar: Sidecar) -> float:

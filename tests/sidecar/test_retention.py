@@ -12,6 +12,7 @@ from pathlib import Path
 from collector.ledger import opened
 from collector.schema import resources
 from tests.claims.populated import PopulatedDirectory
+from tests.database import query
 from tests.deadline import wait_until
 from tests.sidecar.faults import clock
 from tests.sidecar.serving import Sidecar, started
@@ -21,9 +22,8 @@ _EVENT = json.dumps({"ip_address": "203.0.113.177", "os": {"type": "linux"}}).en
 
 
 def _rows(data: Path) -> list[tuple[str | None, str | None]]:
-    with closing(sqlite3.connect(data / "store.db")) as db:
-        query = 'SELECT "client.address", "os.type" FROM conferencing ORDER BY received'
-        return db.execute(query).fetchall()
+    text = 'SELECT "client.address", "os.type" FROM conferencing ORDER BY received'
+    return query(data / "store.db", text)
 
 
 def _send(sidecar: Sidecar) -> None:

@@ -23,8 +23,8 @@ from collector.schema import Schema, load_schema
 from collector.sinks.pruning import Pruned, prune, rules, sweep, unruled
 from collector.sinks.store import Store
 from collector.sinks.store_file import configure, connect
+from tests.database import query
 from tests.sidecar.faults import small_disk
-from tests.spool.make import query
 
 _NOW = datetime.now(UTC)
 

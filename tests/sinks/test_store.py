@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import stat
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,7 +17,7 @@ from collector.errors import ConfigError, DeliveryError
 from collector.schema import Schema, load_schema
 from collector.sinks import store_file
 from collector.sinks.store import Store
-from tests.spool.make import query
+from tests.database import query
 
 _MINUTE = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:00Z")
 _RECORDS: list[dict[str, Any]] = [
@@ -174,9 +173,7 @@ def test_a_foreign_file_is_refused_and_left_alone(
 def test_a_newer_store_is_refused(tmp_path: Path, schema: Schema) -> None:
     """E502: an older Collector does not write into what it does not know."""
     Store(tmp_path / "store.db", schema).close()
-    db = sqlite3.connect(tmp_path / "store.db")
-    db.execute("PRAGMA user_version = 99")
-    db.close()
+    query(tmp_path / "store.db", "PRAGMA user_version = 99")
     with pytest.raises(DeliveryError, match="E502"):
         Store(tmp_path / "store.db", schema)
 

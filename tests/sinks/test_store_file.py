@@ -11,6 +11,7 @@ from itertools import pairwise
 from math import sqrt
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from collector.contracts import Batch, Layout, Row
 from collector.schema import load_schema
 from collector.sinks.store import Store
 from collector.sinks.store_file import BUSY_SECONDS, RowPlaces
+from tests.database import query
 
 _AT = "2026-11-24T10:20:00Z"
 _LAST = (1 << 63) - 1
@@ -114,9 +116,8 @@ def _met(data: bytes, addresses: list[str]) -> float:
     return (met - (_PEOPLE - 1)) / sqrt(_PEOPLE - 1)
 
 
-def _everything(path: Path) -> list[object]:
-    with closing(sqlite3.connect(path)) as db:
-        return db.execute("SELECT rowid, * FROM conferencing").fetchall()
+def _everything(path: Path) -> list[tuple[Any, ...]]:
+    return query(path, "SELECT rowid, * FROM conferencing")
 
 
 def test_bytes_tell_until_they_are_settled(store: Store) -> None:
@@ -170,13 +171,14 @@ def test_columns_of_others_are_kept(store: Store) -> None:
     records = [{"old.field": 0.5, "count": 3}, {"old.field": 1.0}]
     store.deliver(Batch(b"earlier", _MINUTE, records, layout=earlier))
     _deliver(store, _addresses())
-    with closing(sqlite3.connect(store.path)) as db:
-        db.execute("ALTER TABLE conferencing ADD COLUMN \"a 'place'\" BLOB")
-        db.execute("UPDATE conferencing SET \"a 'place'\" = randomblob(5)")
-        db.commit()
+    query(
+        store.path,
+        "ALTER TABLE conferencing ADD COLUMN \"a 'place'\" BLOB",
+        "UPDATE conferencing SET \"a 'place'\" = randomblob(5)",
+    )
     before = _everything(store.path)
     store.reorder.due = 0.0
     store.deliver(Batch(b"one more", _MINUTE, [{"os.type": "linux"}]))
-    after = [row for row in _everything(store.path) if row[-1] is not None]  # type: ignore[index]
+    after = [row for row in _everything(store.path) if row[-1] is not None]
     assert after == before
     assert len(before) == 2 + _MEETINGS * _PEOPLE

@@ -78,9 +78,3 @@ def drained(spool: Spool, sink: str = "sink", *, acknowledge: bool = True) -> li
         if not acknowledge:
             break
     return found
-
-
-def query(path: Path, text: str) -> list[tuple[object, ...]]:
-    """Run a statement on a database that may be in use."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        return db.execute(text).fetchall()

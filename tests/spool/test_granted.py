@@ -11,8 +11,9 @@ from collector.contracts import Granted
 from collector.spool import Spool
 from collector.spool.pending import pending_batches
 from collector.spool.revision import Revision
+from tests.database import query
 from tests.deadline import WAIT_SECONDS, wait_until
-from tests.spool.make import downgrade, drained, entry, query
+from tests.spool.make import downgrade, drained, entry
 
 _SETS: tuple[Granted, ...] = (None, ("a", "b-c_d"), ("a",), ())
 

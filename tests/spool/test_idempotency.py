@@ -25,8 +25,9 @@ from collector.spool import Spool, idempotency
 from collector.spool.pending import pending_batches
 from collector.spool.revision import Revision
 from collector.spool.tables import FORMAT
+from tests.database import query
 from tests.deadline import WAIT_SECONDS
-from tests.spool.make import LAYOUT, downgrade, drained, entry, query, without_secrets
+from tests.spool.make import LAYOUT, downgrade, drained, entry, without_secrets
 
 KEY, OTHER = b"k" * 16, b"o" * 16
 EARLIER, LATER = "2026-11-24T10:20:00Z", "2026-11-24T10:21:00Z"
@@ -241,9 +242,7 @@ def test_a_killed_file_of_the_first_format(path: Path) -> None:
 
 def _no_table(path: Path) -> None:
     """As no file of this format is."""
-    db = sqlite3.connect(path)
-    db.execute("DROP TABLE request_keys")
-    db.close()
+    query(path, "DROP TABLE request_keys")
 
 
 def _no_name(path: Path) -> None:

@@ -12,10 +12,11 @@ import orjson
 
 from collector.ledger import opened
 from collector.spool import Spool
+from tests.database import query
 from tests.deadline import WAIT_SECONDS
 from tests.forkserver import begin
 from tests.spool.killed import FIRST_LARGE, LARGE, SINKS, drain, send
-from tests.spool.make import drained, query
+from tests.spool.make import drained
 
 ROUNDS = int(os.environ.get("COLLECTOR_KILLS", "20"))
 ROOT = Path(__file__).parents[2]

@@ -12,8 +12,9 @@ from collector.errors import ConfigError, DeliveryError
 from collector.ledger import Note, opened
 from collector.spool import Spool, note
 from collector.spool.tables import FORMAT
+from tests.database import query
 from tests.deadline import WAIT_SECONDS
-from tests.spool.make import drained, entry, query
+from tests.spool.make import drained, entry
 
 READ = Note.of("read", command="store query", rows=3)
 ERASED = Note.of("erasure", command="subject erase", field="client.address", rows=2)
@@ -76,9 +77,7 @@ def test_what_cannot_be_written_is_an_error(path: Path) -> None:
 def test_entries_that_were_cut_off_are_told(path: Path) -> None:
     """The next one comes after one that says so, under a number that was not given out before."""
     note(path.parent, READ, READ, READ)
-    db = sqlite3.connect(path, isolation_level=None)
-    db.execute("DELETE FROM entries WHERE sequence > 2")
-    db.close()
+    query(path, "DELETE FROM entries WHERE sequence > 2")
     note(path.parent, ERASED)
     assert query(path, "SELECT sequence, kind FROM entries ORDER BY sequence") == [
         (1, "key"),
@@ -91,10 +90,7 @@ def test_entries_that_were_cut_off_are_told(path: Path) -> None:
 def test_entries_of_a_damaged_file_are_saved(path: Path) -> None:
     """As far as they follow on each other, with the documents they name."""
     note(path.parent, READ, Note.of("configuration", document=b"text", change="first"), READ)
-    db = sqlite3.connect(path, isolation_level=None)
-    db.execute("UPDATE entries SET facts = 'rows 1' WHERE sequence = 4")
-    db.execute("DROP TABLE hours")
-    db.close()
+    query(path, "UPDATE entries SET facts = 'rows 1' WHERE sequence = 4", "DROP TABLE hours")
     with Spool(path) as spool:
         assert len(spool.quarantined) == 1
         spool.note(ERASED).result(WAIT_SECONDS)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -19,8 +17,9 @@ from collector.spool import Spool, write_queue
 from collector.spool.revision import ALWAYS, Revision
 from collector.spool.tables import FORMAT
 from collector.spool.write_queue import split
+from tests.database import query
 from tests.deadline import wait_until
-from tests.spool.make import downgrade, drained, entry, query, waiting
+from tests.spool.make import downgrade, drained, entry, waiting
 
 _ROWS = 100
 _LARGE = 250
@@ -276,9 +275,8 @@ def test_a_text_that_is_no_utf8_stops_nothing(
         for number in range(-9, 0):
             spool.put(entry(number)).result()
     column = "schema" if table == "receipts" else column
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        text = f"CAST(x'ff' || {column} AS TEXT)"
-        db.execute(f"UPDATE {table} SET {column} = {text} WHERE sequence = 2")
+    text = f"CAST(x'ff' || {column} AS TEXT)"
+    query(path, f"UPDATE {table} SET {column} = {text} WHERE sequence = 2")
     found = set[int]()
     with Spool(path, sinks=["sink"]) as spool:
 

@@ -17,8 +17,9 @@ from collector.contracts import PendingBatch
 from collector.ledger import opened
 from collector.spool import Spool
 from collector.sqlite.wal import last_commit
+from tests.database import query
 from tests.deadline import WAIT_SECONDS, wait_until
-from tests.spool.make import LAYOUT, drained, entry, query
+from tests.spool.make import LAYOUT, drained, entry
 
 _CHECKPOINT = "PRAGMA wal_checkpoint(TRUNCATE)"
 FILL = 400
@@ -106,11 +107,11 @@ def _replaced(content: bytes, *, keep_log: bool = False) -> Damage:
 def _foreign(path: Path) -> None:
     path.with_name("spool.db-wal").unlink()
     path.unlink()
-    db = sqlite3.connect(path)
-    db.execute("CREATE TABLE batches (sequence INTEGER PRIMARY KEY, payload BLOB)")
-    db.execute("INSERT INTO batches VALUES (1, 'somebody else''s')")
-    db.commit()
-    db.close()
+    query(
+        path,
+        "CREATE TABLE batches (sequence INTEGER PRIMARY KEY, payload BLOB)",
+        "INSERT INTO batches VALUES (1, 'somebody else''s')",
+    )
 
 
 def test_an_unharmed_log_is_no_damage(crashed: Path, tmp_path: Path) -> None:
@@ -207,12 +208,10 @@ def test_a_batch_that_was_changed_is_not_delivered(path: Path) -> None:
     with Spool(path, sinks=["sink"]) as spool:
         for n in range(3):
             spool.put(entry(n)).result(WAIT_SECONDS)
-    db = sqlite3.connect(path)
-    db.execute(
-        "UPDATE batches SET payload = CAST(replace(payload, '1', '7') AS BLOB) WHERE sequence = 2"
+    query(
+        path,
+        "UPDATE batches SET payload = CAST(replace(payload, '1', '7') AS BLOB) WHERE sequence = 2",
     )
-    db.commit()
-    db.close()
     with Spool(path, sinks=["sink"]) as spool:
         assert drained(spool) == [0, 2]
         wait_until(lambda: spool.state().damaged == 1)
@@ -240,10 +239,7 @@ def test_an_end_of_the_ledger_that_is_gone_is_marked(path: Path) -> None:
     with Spool(path, sinks=["sink"]) as spool:
         for n in range(5):
             spool.put(entry(n)).result(WAIT_SECONDS)
-    db = sqlite3.connect(path)
-    db.execute("DELETE FROM receipts WHERE sequence > 3")
-    db.commit()
-    db.close()
+    query(path, "DELETE FROM receipts WHERE sequence > 3")
     with opened(path) as ledger:
         assert ledger.verify().flaws
     with Spool(path, sinks=["sink"]) as spool:
@@ -261,10 +257,7 @@ def test_a_tampered_receipt_is_not_forgotten_by_a_restart(path: Path) -> None:
     with Spool(path, sinks=["sink"]) as spool:
         for n in range(5):
             spool.put(entry(n)).result(WAIT_SECONDS)
-    db = sqlite3.connect(path)
-    db.execute("UPDATE receipts SET received = 2, admitted = 2 WHERE sequence = 3")
-    db.commit()
-    db.close()
+    query(path, "UPDATE receipts SET received = 2, admitted = 2 WHERE sequence = 3")
     with Spool(path, sinks=["sink"]) as spool:
         spool.put(entry(5)).result(WAIT_SECONDS)
     with opened(path) as ledger:

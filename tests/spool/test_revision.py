@@ -18,8 +18,9 @@ from collector.ledger import opened
 from collector.spool import Spool
 from collector.spool.pending import delete_quarantined, quarantined
 from collector.spool.revision import ALWAYS, Revision, RevisionOutcome
+from tests.database import query
 from tests.deadline import WAIT_SECONDS
-from tests.spool.make import MINUTE, drained, entry, query
+from tests.spool.make import MINUTE, drained, entry
 
 _LATER = "2026-11-24T10:21:00Z"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import os
-import sqlite3
 import stat
 import threading
 from collections import Counter
@@ -22,8 +21,9 @@ from collector.errors import ConfigError, DeliveryError
 from collector.ledger import opened
 from collector.spool import Spool
 from collector.spool.tables import connect
+from tests.database import query
 from tests.deadline import WAIT_SECONDS, wait_until
-from tests.spool.make import LAYOUT, MINUTE, drained, entry, query
+from tests.spool.make import LAYOUT, MINUTE, drained, entry
 
 
 def test_what_is_put_is_there_after_a_restart(path: Path) -> None:
@@ -297,11 +297,11 @@ def test_a_delivered_batch_leaves_no_byte(path: Path) -> None:
                 WAIT_SECONDS
             )
         secrets = query(path, "SELECT salt, id FROM batches")
-        assert all(value in _bytes(path) for row in secrets for value in row)  # type: ignore[operator]
+        assert all(value in _bytes(path) for row in secrets for value in row)
         drained(spool)
         wait_until(lambda: b"canary" not in _bytes(path))
         left = _bytes(path)
-        assert not [value for row in secrets for value in row if value in left]  # type: ignore[operator]
+        assert not [value for row in secrets for value in row if value in left]
         assert spool.state().batches == 0
     with opened(path) as ledger:
         assert len(list(ledger.receipts())) == 20
@@ -408,11 +408,7 @@ def test_everything_is_accounted_for(
 def test_a_newer_spool_is_refused(path: Path) -> None:
     """An older Collector does not touch what it does not know."""
     Spool(path).close()
-    db = sqlite3.connect(path)
-    db.execute("UPDATE about SET format = 99")
-    db.execute("PRAGMA user_version = 99")
-    db.commit()
-    db.close()
+    query(path, "UPDATE about SET format = 99", "PRAGMA user_version = 99")
     with pytest.raises(ConfigError, match="newer version"):
         Spool(path)
     assert query(path, "SELECT format FROM about") == [(99,)]

@@ -20,9 +20,10 @@ from collector.spool.pending import pending_batches
 from collector.spool.recover import open_file
 from collector.spool.revision import Revision, RevisionOutcome
 from collector.spool.tables import FORMAT, Position
+from tests.database import query
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.sidecar.faults import fill, small_disk
-from tests.spool.make import LAYOUT, downgrade, drained, entry, query, waiting
+from tests.spool.make import LAYOUT, downgrade, drained, entry, waiting
 
 _ROWS, _LARGE = 100, 1001
 _PARTS = 10

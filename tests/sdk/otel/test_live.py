@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 import warnings
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags, TraceState
 
 from collector.sdk.otel import minimise
+from tests.database import query
 from tests.sdk.otel.planted import attributes
 from tests.sdk.wires import Wire, wire
 from tests.sidecar.delivery import delivered
@@ -117,5 +116,4 @@ def test_nothing_unlisted_crosses_the_wire(tmp_path: Path, marks: Marks) -> None
 
 
 def _stored(store: Path) -> set[str]:
-    with closing(sqlite3.connect(store)) as db:
-        return {row[0] for row in db.execute('SELECT "client.address" FROM conferencing')}
+    return {row[0] for row in query(store, 'SELECT "client.address" FROM conferencing')}
