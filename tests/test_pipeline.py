@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 
 import orjson
 import pytest
@@ -30,6 +30,7 @@ from collector.spool.set_aside import SetAside
 from collector.spool.write_queue import MOST_ROWS
 from collector.synthetic import events
 from tests.deadline import WAIT_SECONDS, wait_until
+from tests.programs import threads
 from tests.schema.make import HEAD, REST
 
 SCHEMA = load_schema("conferencing")
@@ -239,12 +240,8 @@ def test_requests_of_many_senders_at_once(tmp_path: Path) -> None:
             for seed in range(20, 30):
                 pipeline.accept_now(Request("ndjson", ndjson(20, seed)))
 
-        threads = [Thread(target=others) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        asyncio.run(some())
-        for thread in threads:
-            thread.join(WAIT_SECONDS)
+        with threads(*[others] * 4):
+            asyncio.run(some())
         assert total.admitted == 20 * (20 + 4 * 10)
         wait_until(lambda: stored(tmp_path) == total.admitted)
 

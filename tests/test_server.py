@@ -9,8 +9,6 @@ import socket
 import sqlite3
 import ssl
 import stat
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 from threading import Thread
@@ -24,6 +22,7 @@ from tests.database import query
 from tests.deadline import WAIT_SECONDS, eventually, wait_until
 from tests.ingest.certificates import Authority
 from tests.latency import at_most
+from tests.programs import script
 from tests.sidecar.serving import COMMAND, FREE_PORTS, Sidecar, UnixConnection, started
 
 _EVENT = b'{"ip_address": "203.0.113.7", "device": {"type": "phone"}, "chat": ["hunter2secret"]}\n'
@@ -385,6 +384,5 @@ def test_the_command_line_stays_light() -> None:
         "import sys; import collector.cli.app; "
         f"print([name for name in {heavy.split()!r} if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60)
-    found = set(json.loads(done.stdout.replace(b"'", b'"')))
+    found = set(json.loads(script(code).stdout.replace("'", '"')))
     assert not found - {"sqlite3"}

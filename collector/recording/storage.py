@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Bucket",
     "ChunkFiles",
-    "Pauses",
     "Queue",
     "Queued",
+    "Retries",
     "Uploads",
     "chunk_key",
     "prefix",
@@ -319,14 +319,16 @@ class Queue(Protocol):
         """Take a removal from the queue. Raises ``Refused``."""
 
 
-class Pauses(NamedTuple):
-    """Seconds between attempts while the bucket fails: each pause is twice as long as the last."""
+class Retries(NamedTuple):
+    """What follows a failure of the bucket: a request is repeated so many times, and an upload
+    after a pause of so many seconds, each twice as long as the last."""
 
-    first: float = 0.5
-    longest: float = 30.0
+    requests: int = 2
+    pause: float = 0.5
+    longest_pause: float = 30.0
 
 
-UPLOAD_PAUSES = Pauses()
+RETRIES = Retries()
 
 
 class Uploads:
@@ -336,10 +338,10 @@ class Uploads:
     """
 
     def __init__(
-        self, bucket: Bucket, files: ChunkFiles, queue: Queue, pauses: Pauses = UPLOAD_PAUSES
+        self, bucket: Bucket, files: ChunkFiles, queue: Queue, retries: Retries = RETRIES
     ) -> None:
         self._bucket, self._files, self._queue = bucket, files, queue
-        self._pauses = pauses
+        self._retries = retries
         self.errors: int = 0
         self.is_failing: bool = False
         self._after = 0
@@ -367,7 +369,7 @@ class Uploads:
             await self._task
 
     async def _work(self) -> None:
-        pause = self._pauses.first
+        pause = self._retries.pause
         while True:
             self._has_work.clear()
             try:
@@ -378,9 +380,9 @@ class Uploads:
             self.is_failing = failed > 0
             if failed:
                 await asyncio.sleep(pause)
-                pause = min(2 * pause, self._pauses.longest)
+                pause = min(2 * pause, self._retries.longest_pause)
             else:
-                pause = self._pauses.first
+                pause = self._retries.pause
                 if not number:
                     await self._has_work.wait()
 

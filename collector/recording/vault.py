@@ -37,7 +37,7 @@ from collector.recording.keys import Keys, makes_secret, read_recipient
 from collector.recording.manifest import NOTHING, Begin, ManifestTip
 from collector.recording.names import MAX_CHUNK_BYTES, MAX_CHUNK_NUMBER, Kind, is_name, is_recording
 from collector.recording.refusals import Refused
-from collector.recording.storage import UPLOAD_PAUSES, Bucket, ChunkFiles, Pauses, Uploads
+from collector.recording.storage import RETRIES, Bucket, ChunkFiles, Retries, Uploads
 from collector.recording.verification import find_faults
 from collector.spool.lock import Lock as DirectoryLock
 
@@ -84,12 +84,11 @@ class Vault:
     """The recordings of a directory; ``recover`` has to follow before it is used.
 
     ``bucket`` is a URL of obstore with its ``options``; without one, files stay in the directory.
-    ``queue_bytes`` bounds what waits for its upload; a request to the bucket that fails is repeated
-    ``retries`` times, and an upload after ``pauses``. ``trusted`` are public keys that signed
-    earlier manifests. ``on_erased(recording, is_whole)`` is called when keys were destroyed and
-    before anything else goes; again, if the process ends before that is noted. ``is_reader`` opens
-    a directory that another process may use: it uploads and recovers nothing. ``on_step`` is
-    called with the name of each step; tests end the process there.
+    ``queue_bytes`` bounds what waits for its upload; ``retries`` are those of a bucket that fails.
+    ``trusted`` are public keys that signed earlier manifests. ``on_erased(recording, is_whole)`` is
+    called when keys were destroyed and before anything else goes; again, if the process ends before
+    that is noted. ``is_reader`` opens a directory that another process may use: it uploads and
+    recovers nothing. ``on_step`` is called with the name of each step; tests end the process there.
 
     Raises ``InUse`` if another process holds the directory, and ``ConfigError`` (E201, E203, E204)
     if it or the bucket's URL cannot be used.
@@ -103,8 +102,7 @@ class Vault:
         bucket: str | None = None,
         options: Mapping[str, str] | None = None,
         queue_bytes: int = 1 << 30,
-        retries: int = 2,
-        pauses: Pauses = UPLOAD_PAUSES,
+        retries: Retries = RETRIES,
         trusted: Collection[str] = (),
         on_erased: Callable[[str, bool], None] = lambda recording, is_whole: None,
         is_reader: bool = False,
@@ -118,7 +116,7 @@ class Vault:
         self._step = on_step
         self._locks, self._budget_lock = [RLock() for _ in range(_LOCKS)], Lock()
         self._next: dict[str, dict[str, NextChunk]] = {}  # after a chunk, until anything else
-        self._bucket = None if bucket is None else Bucket(bucket, options or {}, retries)
+        self._bucket = None if bucket is None else Bucket(bucket, options or {}, retries.requests)
         with ExitStack() as opened:
             if (lock := None if is_reader else DirectoryLock(directory)) is not None:
                 opened.callback(lock.release)
@@ -140,7 +138,7 @@ class Vault:
         self._reader = TrackReader(self.parts, self._pool)
         self._uploads: Uploads | None = None
         if self._bucket is not None and not is_reader:
-            self._uploads = Uploads(self._bucket, self._files, self._index, pauses)
+            self._uploads = Uploads(self._bucket, self._files, self._index, retries)
 
     # -- recordings -------------------------------------------------------------------------------
 

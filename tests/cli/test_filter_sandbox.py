@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import multiprocessing
-import subprocess
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +21,7 @@ from collector.schema import load_schema
 from collector.synthetic import events
 from tests.conftest import required
 from tests.deadline import WAIT_SECONDS
+from tests.programs import script
 
 SCHEMAS = ("conferencing", "conferencing-strict", "participants-qos", "web", "webrtc")
 AGENT = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
@@ -82,16 +81,15 @@ def test_every_shipped_schema_is_filtered(corpus: Path, name: str) -> None:
     schema = load_schema(name)
     day = datetime.now(UTC).date()
     one = b"".join(records for records, _ in FilterRun(schema, day).run(corpus, "ndjson"))
-    script = (
+    code = (
         "import sys\nfrom datetime import date\nfrom pathlib import Path\n"
         "from collector.cli.inputs import FilterRun\nfrom collector.schema import load_schema\n"
         "run = FilterRun(load_schema(sys.argv[2]), date.fromisoformat(sys.argv[3]), 2)\n"
         "for records, _ in run.run(Path(sys.argv[1]), 'ndjson'):\n"
         "    sys.stdout.buffer.write(records)\n"
     )
-    command = [sys.executable, "-c", script, str(corpus), name, day.isoformat()]
-    ended = subprocess.run(command, capture_output=True, timeout=WAIT_SECONDS, check=False)
-    assert (ended.stdout, ended.stderr) == (one, b"")
+    ended = script(code, corpus, name, day.isoformat())
+    assert (ended.stdout, ended.stderr) == (one.decode(), "")
     assert one or name == "participants-qos"  # which has other events
 
 
@@ -120,6 +118,5 @@ print(sum(tally.received for _, tally in
 def test_a_kernel_without_a_sandbox_filters_too(corpus: Path) -> None:
     if support().lacks:
         required("a kernel with a sandbox")
-    command = [sys.executable, "-c", _WITHOUT, str(corpus)]
-    ended = subprocess.run(command, capture_output=True, timeout=WAIT_SECONDS, check=False)
-    assert (ended.stdout, ended.stderr) == (b"200\n", b"")
+    ended = script(_WITHOUT, corpus)
+    assert (ended.stdout, ended.stderr) == ("200\n", "")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from collector.ledger import Note, opened
 from collector.ledger.signing import KEY_NAME, Key, create_next_key, load_key, signature_check
 from collector.spool import Spool, note, rotate
 from tests.deadline import WAIT_SECONDS
+from tests.programs import script
 from tests.spool.make import entry
 
 READ = Note.of("read", command="store query", rows=3)
@@ -143,13 +142,7 @@ except ConfigError as error:
 def test_without_the_extra(tmp_path: Path) -> None:
     """Entries are not signed, signatures that are there are not checked, and the rest works."""
     note(tmp_path, READ)
-    told = subprocess.run(
-        [sys.executable, "-c", _WITHOUT, tmp_path],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=WAIT_SECONDS,
-    ).stdout.splitlines()
+    told = script(_WITHOUT, tmp_path).stdout.splitlines()
     assert told[0] == "[] 3 2 False"
     assert "data-minimisation-collector[signing]" in told[1]
     assert "[E201]" in told[1]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from threading import Thread
 
@@ -12,6 +14,7 @@ import pytest
 from collector.recording.database import Database
 from collector.recording.refusals import Refused
 from tests.deadline import wait_until
+from tests.programs import threads
 
 _TABLE = "CREATE TABLE IF NOT EXISTS numbers (number INTEGER PRIMARY KEY)"
 
@@ -46,16 +49,12 @@ def _commit_at_once(database: Database, numbers: list[int]) -> tuple[list[str], 
         except Refused as error:
             refused.append(error.code)
 
-    threads = [Thread(target=commit, args=(number,)) for number in numbers]
-    with database.lock:
+    with ExitStack() as started, database.lock:
         with database.transaction() as db:
             db.set_trace_callback(statements.append)
         statements.clear()
-        for thread in threads:
-            thread.start()
-        wait_until(lambda: database.waiting == len(threads))
-    for thread in threads:
-        thread.join()
+        started.enter_context(threads(*(partial(commit, number) for number in numbers)))
+        wait_until(lambda: database.waiting == len(numbers))
     return refused, statements.count("COMMIT")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +18,7 @@ from collector.recording.journal import ACTIONS, FILE_NAME, OUTCOMES, SECRET_NAM
 from collector.recording.names import ROLES
 from collector.recording.refusals import REFUSALS, Refused
 from tests.database import query
+from tests.programs import threads
 
 _ID = "0123456789abcdef" * 2
 _ADA = Caller("host", "ada-canary", "meeting-canary", "jti-canary", 1.0)
@@ -141,11 +141,8 @@ def test_many_threads(tmp_path: Path) -> None:
         for _ in range(20):
             journal.add(journal.note("access", "events", caller=_ADA))
 
-    threads = [threading.Thread(target=add) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with threads(*[add] * 4):
+        pass
     journal.close()
     assert [kind for kind, _ in _facts(tmp_path)].count("access") == 80
 

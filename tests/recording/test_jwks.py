@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from collector.recording.jwks import KeySource, parse_keys
 from collector.recording.refusals import Refused
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ingest.certificates import Authority
+from tests.programs import threads
 from tests.recording.recorders import Clock
 from tests.recording.tokens import NOW, Platform, encoded, member
 from tests.tcp import Behaviour, tcp_server
@@ -407,29 +409,23 @@ def test_known_keys_do_not_wait(endpoint: Endpoint) -> None:
     """While a refresh hangs, tokens of known keys are verified at once."""
     source, ends = _source(endpoint), threading.Event()
     endpoint.say = lambda _: ends.wait(WAIT_SECONDS)
-    waiting = threading.Thread(target=source.find, args=("two",))
-    waiting.start()
-    for _ in range(1000):
-        assert source.find("one") is not None
-    assert waiting.is_alive()
-    ends.set()
-    waiting.join(WAIT_SECONDS)
+    with threads(partial(source.find, "two")) as (waiting,):
+        for _ in range(1000):
+            assert source.find("one") is not None
+        assert waiting.is_alive()
+        ends.set()
 
 
 def test_few_tokens_wait(endpoint: Endpoint) -> None:
     """While a refresh hangs, a flood of unknown keys takes two threads, and no more."""
     source, ends = _source(endpoint), threading.Event()
     endpoint.say = lambda _: ends.wait(WAIT_SECONDS)
-    waiting = [threading.Thread(target=source.find, args=(f"{n}",)) for n in range(2)]
-    for thread in waiting:
-        thread.start()
-    wait_until(lambda: source.waiting == 2)
-    for n in range(1000):
-        assert source.find(f"{n}") is None
-    assert all(thread.is_alive() for thread in waiting)
-    ends.set()
-    for thread in waiting:
-        thread.join(WAIT_SECONDS)
+    with threads(*(partial(source.find, f"{n}") for n in range(2))) as waiting:
+        wait_until(lambda: source.waiting == 2)
+        for n in range(1000):
+            assert source.find(f"{n}") is None
+        assert all(thread.is_alive() for thread in waiting)
+        ends.set()
 
 
 def test_a_flood_of_unknown_keys(endpoint: Endpoint) -> None:
@@ -437,14 +433,10 @@ def test_a_flood_of_unknown_keys(endpoint: Endpoint) -> None:
     clock = Clock()
     source = _source(endpoint, interval=3600, wait_seconds=0.01, clock=clock)
     clock.now += 3600
-    threads = [
-        threading.Thread(target=lambda at=at: [source.find(f"{at}-{n}") for n in range(200)])
-        for at in range(8)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(WAIT_SECONDS)
+    with threads(
+        *(lambda at=at: [source.find(f"{at}-{n}") for n in range(200)] for at in range(8))
+    ):
+        pass
     assert len(endpoint.requests) == 2  # at the start, and once
 
 

@@ -22,7 +22,7 @@ import pytest
 from obstore.store import S3Store
 
 from collector.recording.refusals import Refused
-from collector.recording.storage import Pauses
+from collector.recording.storage import Retries
 from collector.recording.vault import Vault
 from collector.testing import canaries, scan
 from tests.conftest import required
@@ -177,8 +177,8 @@ def _options(port: int) -> dict[str, object]:
         "allow_http": "true",
         "timeout": "2s",
     }
-    limits = {"retries": 0, "pauses": Pauses(0.05, 0.2)}
-    return {"bucket": f"s3://recordings/{port}", "options": options, **limits}
+    retries = Retries(0, 0.05, 0.2)
+    return {"bucket": f"s3://recordings/{port}", "options": options, "retries": retries}
 
 
 def _objects(s3: int, port: int) -> dict[str, bytes]:

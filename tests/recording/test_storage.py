@@ -12,7 +12,7 @@ import pytest
 
 from collector.errors import ConfigError
 from collector.recording.refusals import Refused
-from collector.recording.storage import Bucket, ChunkFiles, Pauses, chunk_key, prefix, read_key
+from collector.recording.storage import Bucket, ChunkFiles, Retries, chunk_key, prefix, read_key
 from collector.recording.vault import Vault
 from tests.deadline import wait_until
 from tests.recording.vaults import RECORDING, add, content, create, opened
@@ -133,7 +133,9 @@ def test_a_foreign_object_stops_its_own_chunk_only(tmp_path: Path) -> None:
         path = bucket / chunk_key(RECORDING, found.object, number)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"foreign")
-    with opened(tmp_path / "vault", bucket=bucket.as_uri(), pauses=Pauses(0.02, 0.02)) as vault:
+    with opened(
+        tmp_path / "vault", bucket=bucket.as_uri(), retries=Retries(pause=0.02, longest_pause=0.02)
+    ) as vault:
         add(vault, "cam", range(1, 9))
         wait_until(lambda: vault.state().queued_files == 6)
         wait_until(lambda: vault.state().errors > 12)
@@ -154,7 +156,11 @@ def _queued_files(vault: Vault, object_: str) -> list[Path]:
 def test_the_queue_is_bounded(tmp_path: Path) -> None:
     """While the bucket fails, chunks are taken up to the bound, and refused before any work."""
     bucket = tmp_path / "bucket"
-    options = {"bucket": bucket.as_uri(), "queue_bytes": 100_000, "pauses": Pauses(0.02, 0.1)}
+    options = {
+        "bucket": bucket.as_uri(),
+        "queue_bytes": 100_000,
+        "retries": Retries(longest_pause=0.1),
+    }
     with opened(tmp_path / "vault", **options) as vault:
         (bucket / "recordings").write_text("no directory")
         create(vault)

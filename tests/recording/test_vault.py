@@ -7,10 +7,10 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from random import Random
-from threading import Thread
 from typing import Any
 from unittest.mock import patch
 
@@ -25,6 +25,7 @@ from collector.recording.vault import Added, Vault
 from collector.recording.verification import find_faults
 from collector.testing import canaries, scan
 from tests.deadline import wait_until
+from tests.programs import threads
 from tests.recording.lives import JOURNAL, Life, lived
 from tests.recording.vaults import RECORDING, add, content, create, key, manifest, opened
 
@@ -145,14 +146,8 @@ def test_recordings_of_several_threads_do_not_mix(tmp_path: Path) -> None:
         recordings = [f"{number:032x}" for number in range(8)]
         for recording in recordings:
             create(vault, recording)
-        threads = [
-            Thread(target=add, args=(vault, recording[-5:]), kwargs={"recording": recording})
-            for recording in recordings
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with threads(*(partial(add, vault, each[-5:], recording=each) for each in recordings)):
+            pass
         for recording in recordings:
             found = b"".join(vault.read(recording, recording[-5:]))
             assert found == _whole(recording[-5:], range(3))

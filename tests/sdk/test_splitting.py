@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from collector.ledger import opened
 from collector.sdk import Collector
 from collector.sdk.body_limit import BodyLimit, part_id, part_ranges
 from tests.deadline import WAIT_SECONDS, stays, wait_until
+from tests.programs import threads
 from tests.sdk.accounts import (
     SURVEY,
     YESTERDAY,
@@ -328,14 +329,10 @@ def test_threads_emit_while_batches_are_split(tmp_path: Path) -> None:
         _serving(tmp_path) as served,
         Collector(to=served.to, batch=300, interval=0) as telemetry,
     ):
-        threads = [
-            threading.Thread(target=_emit, args=(telemetry, range(start, start + 1000)))
-            for start in (0, 1000, 2000)
-        ]
-        for thread in threads:
-            thread.start()
-        while any(thread.is_alive() for thread in threads):
-            adds_up(telemetry)
+        ranges = [range(start, start + 1000) for start in (0, 1000, 2000)]
+        with threads(*(partial(_emit, telemetry, numbers) for numbers in ranges)) as emitting:
+            while any(thread.is_alive() for thread in emitting):
+                adds_up(telemetry)
         deliver_all(telemetry)
         assert telemetry.tally().delivered == 3000
         served.stored(range(3000))

@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
 from random import Random
-from threading import Event, Thread
+from threading import Event
 from typing import NamedTuple
 
 from tests.conftest import required
 from tests.deadline import WAIT_SECONDS
+from tests.programs import threads
 from tests.sidecar.account import Account
 from tests.sidecar.serving import COMMAND, Answer, Sidecar
 
@@ -171,17 +172,11 @@ class Sending:
 def sending(sidecar: Sidecar, account: Account, random: Random) -> Iterator[Sending]:
     """Senders that send as long as this goes on; then nothing is under way any more."""
     load = Sending(sidecar, account, random)
-    threads = [Thread(target=load.send, daemon=True) for _ in range(_SENDERS)]
-    threads.append(Thread(target=load.look, daemon=True))
-    for thread in threads:
-        thread.start()
-    try:
-        yield load
-    finally:
-        load.ended.set()
-        for thread in threads:
-            thread.join(WAIT_SECONDS)
-    assert not any(thread.is_alive() for thread in threads)
+    with threads(*[load.send] * _SENDERS, load.look):
+        try:
+            yield load
+        finally:
+            load.ended.set()
     assert load.unlike == []
 
 

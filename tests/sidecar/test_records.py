@@ -9,13 +9,13 @@ import gzip
 import json
 import os
 import socket
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from http.client import HTTPException
 from itertools import count
 from pathlib import Path
@@ -26,6 +26,7 @@ import pytest
 
 from tests.database import query
 from tests.deadline import WAIT_SECONDS, stays, wait_until
+from tests.programs import threads
 from tests.sidecar.account import kept
 from tests.sidecar.faults import metric
 from tests.sidecar.serving import Answer, Sidecar, UnixConnection, started
@@ -200,17 +201,13 @@ def test_nothing_is_doubled_by_a_kill(life: int, tmp_path: Path) -> None:
     """Bodies are under way when it is killed. All of them are sent again, those that were answered
     too, and then each is there once, in the store and in the ledger."""
     lanes: list[list[Sent]] = [[] for _ in range(6)]
-    with started(tmp_path) as sidecar:
-        threads = [
-            threading.Thread(target=_until_nobody_is_there, args=(sidecar, lane)) for lane in lanes
-        ]
-        for thread in threads:
-            thread.start()
+    with (
+        started(tmp_path) as sidecar,
+        threads(*(partial(_until_nobody_is_there, sidecar, lane) for lane in lanes)),
+    ):
         wait_until(lambda: sum(map(len, lanes)) >= 5 * len(lanes))
         sleep(0.01 * (life % 10))
         sidecar.process.kill()
-        for thread in threads:
-            thread.join(WAIT_SECONDS)
     bodies = [sent for lane in lanes for sent in lane]
     answered = Counter(sent.answer for sent in bodies)
     assert answered.keys() <= {0, 200}

@@ -6,7 +6,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from collector.ledger import opened
 from collector.spool import Spool
 from tests.conftest import required
 from tests.deadline import WAIT_SECONDS, wait_until
+from tests.programs import script, threads
 from tests.sidecar.faults import fill
 from tests.spool.make import drained, entry
 
@@ -182,15 +182,7 @@ print(len(acknowledged), refused, errors)
 
 def test_writes_that_fail_beyond_a_size(tmp_path: Path) -> None:
     """The system refuses to make files larger (to SQLite an I/O error): refused, not lost."""
-    done = subprocess.run(
-        [sys.executable, "-c", _LIMITED, str(tmp_path / "spool.db")],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
-        cwd=Path(__file__).parents[2],
-    )
-    assert done.returncode == 0, done.stderr
+    done = script(_LIMITED, tmp_path / "spool.db")
     acknowledged, refused, errors = map(int, done.stdout.split())
     assert refused > 10
     assert errors > 0
@@ -203,15 +195,9 @@ def test_everything_that_waits_is_refused_at_once(small: Path) -> None:
         assert _try(spool, 1)
         fill(small / "ballast")
         outcomes: list[bool] = []
-        threads = [
-            threading.Thread(target=lambda n=n: outcomes.append(_try(spool, n)))
-            for n in range(2, 200)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(WAIT_SECONDS)
-        assert len(outcomes) == len(threads)
+        with threads(*(lambda n=n: outcomes.append(_try(spool, n)) for n in range(2, 200))):
+            pass
+        assert len(outcomes) == 198
         assert not all(outcomes)
         (small / "ballast").unlink()
         wait_until(lambda: _try(spool, 1000))
