@@ -23,7 +23,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from time import monotonic
-from types import TracebackType
 from typing import Literal, Protocol, Self, get_args
 
 __all__ = [
@@ -329,12 +328,7 @@ class Closing:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> object:

@@ -30,6 +30,7 @@ __all__ = [
     "Schemas",
     "complete_schema",
     "err",
+    "group",
     "new_table",
     "out",
     "print_json",
@@ -51,6 +52,11 @@ class _Output(Console):
 out: Console = _Output(highlight=False, soft_wrap=True)
 err: Console = Console(stderr=True, highlight=False, soft_wrap=True)
 _WIDTH = 200
+
+
+def group(text: str) -> typer.Typer:
+    """Make a group of commands, with its help."""
+    return typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help=text)
 
 
 def wide() -> Console:

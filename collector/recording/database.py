@@ -16,7 +16,7 @@ from collector.errors import ConfigError
 from collector.file_modes import make_private
 from collector.recording.refusals import Refused
 from collector.sqlite.compaction import compact, empty_log, remove_copies
-from collector.sqlite.files import make_durable
+from collector.sqlite.files import make_durable, transaction
 
 __all__ = ["Database"]
 
@@ -66,14 +66,8 @@ class Database:
         ``full`` or ``unavailable`` when SQLite cannot do it, with nothing changed."""
         with self.lock:
             try:
-                self._db.execute("BEGIN IMMEDIATE")
-                try:
+                with transaction(self._db):
                     yield self._db
-                    self._db.execute("COMMIT")
-                finally:
-                    if self._db.in_transaction:
-                        with suppress(sqlite3.Error):
-                            self._db.execute("ROLLBACK")
             except sqlite3.Error as error:
                 raise _refused(error) from None
 

@@ -29,7 +29,7 @@ from collector.recording.refusals import REFUSALS, Refused
 from collector.spool.file import SpoolFile
 from collector.spool.lock import Lock
 from collector.spool.recover import open_file
-from collector.sqlite.files import sync
+from collector.sqlite.files import sync, transaction
 
 __all__ = ["ACTIONS", "FILE_NAME", "OUTCOMES", "SECRET_NAME", "Journal", "read_marks"]
 
@@ -87,10 +87,9 @@ class Journal:
         shown then.
         """
         with self._opened() as db:
-            db.execute("BEGIN IMMEDIATE")
-            append_all(db, self._path, [note])
-            newest = db.execute("SELECT sequence FROM last_entry").fetchone()[0]
-            db.execute("COMMIT")
+            with transaction(db):
+                append_all(db, self._path, [note])
+                newest = db.execute("SELECT sequence FROM last_entry").fetchone()[0]
             self.tip = newest
 
     def add_access(

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 from time import monotonic, sleep
-from types import TracebackType
 from typing import ClassVar
 
 from collector.errors import DeliveryError
@@ -78,12 +77,7 @@ class FileLock:
             sleep(_LOCK_PAUSE)
         return True
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.shared:
             fcntl.flock(self.handle, fcntl.LOCK_UN)
 
