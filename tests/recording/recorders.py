@@ -31,16 +31,16 @@ class Clock:
         return self.now
 
 
-def caller(role: str, subject: str = "ana", meeting: str = "m") -> Caller:
-    """A caller as a token names one."""
-    return Caller(role, subject, meeting, "jti", NOW + 300)  # type: ignore[arg-type]
+def caller(role: str, subject: str = "ana", meeting: str = "m", jti: str = "jti") -> Caller:
+    """A caller as a token names one, which is valid for a long time."""
+    return Caller(role, subject, meeting, jti, 4e9)  # type: ignore[arg-type]
 
 
 def terms(**changes: Any) -> Terms:
     """Terms for a recording of sound in the cloud, for a day."""
     chosen: dict[str, Any] = {"meeting": "m", "storage": "cloud", "recipient": None}
-    chosen |= {"kinds": frozenset({"audio"}), "retention": DAY}
-    return Terms(**{**chosen, "medium": "audio", "language": "en", **changes})
+    chosen |= {"kinds": frozenset({"audio"}), "retention": DAY, "medium": "audio", "language": "en"}
+    return Terms(**chosen | changes)
 
 
 def opened_recording(recorder: Recorder, **changes: Any) -> str:
