@@ -35,6 +35,7 @@ __all__ = [
     "make_private",
     "opened",
     "quoted",
+    "random_keys",
     "require_known_format",
     "require_store",
     "row_number_of",
@@ -320,7 +321,7 @@ class RowPlaces:
 
     def _draw(self, number: int) -> list[int]:
         base, mask = self.base, _ROOM - 1
-        return [base + (key & mask) for key in _random_keys(number)]
+        return [base + (key & mask) for key in random_keys(number)]
 
     def _free(self, place: int, taken: set[int]) -> int:
         while place in taken:
@@ -336,7 +337,8 @@ class RowPlaces:
         self.base = min(max(self.base, base), _LAST - _ROOM)
 
 
-def _random_keys(number: int) -> list[int]:
+def random_keys(number: int) -> list[int]:
+    """Draw numbers of 64 bits from the system."""
     return memoryview(os.urandom(8 * number)).cast("Q").tolist()
 
 

@@ -63,7 +63,7 @@ def test_a_leak_would_be_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     leaked.append(planted[0].encode())
     monkeypatch.setattr(Store, "deliver", leaking)
     schema = load_schema("conferencing")
-    demo._collect(schema, tmp_path / "store.db", 10, 1, planted)
+    demo.collect(schema, tmp_path / "store.db", 10, 1, planted)
     assert {hit.canary for hit in scan([tmp_path], planted)} == {planted[0]}
 
 

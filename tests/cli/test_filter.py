@@ -260,7 +260,7 @@ import os, signal, sys, threading
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from time import sleep
-from collector.cli.inputs import _RANGE, FilterRun
+from collector.cli.inputs import RANGE_BYTES, FilterRun
 from collector.schema import load_schema
 
 def submit(pool, *work):
@@ -298,7 +298,7 @@ def sigmask(how, signals):
     return masks(how, signals)
 
 when, blocked = sys.argv[2], []
-ranges = -(-os.path.getsize(sys.argv[1]) // _RANGE)
+ranges = -(-os.path.getsize(sys.argv[1]) // RANGE_BYTES)
 masks, signal.pthread_sigmask = signal.pthread_sigmask, sigmask
 shuts, ProcessPoolExecutor.shutdown = ProcessPoolExecutor.shutdown, shutdown
 submits, ProcessPoolExecutor.submit = ProcessPoolExecutor.submit, submit

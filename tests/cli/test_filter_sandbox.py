@@ -40,7 +40,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _set_up(*setup: Any) -> None:
     """Set a process up; what the test runs in it is loaded before."""
-    inputs._set_up(*setup)
+    inputs.set_up_process(*setup)
 
 
 def _refused() -> list[tuple[str, str, int]]:
@@ -59,19 +59,19 @@ def test_a_process_of_the_pool_is_confined(corpus: Path, start: str) -> None:
     context = multiprocessing.get_context(start)
     with ProcessPoolExecutor(1, context, _set_up, setup) as pool:
         assert pool.submit(_refused).result(WAIT_SECONDS) == []
-        (_, tally), *_ = pool.submit(inputs._range, 0, 1 << 20).result(WAIT_SECONDS)
+        (_, tally), *_ = pool.submit(inputs.filter_range, 0, 1 << 20).result(WAIT_SECONDS)
         assert tally.received > 0
         assert pool.submit(_refused).result(WAIT_SECONDS) == []
         with pytest.raises(OSError, match="Invalid argument"):
-            pool.submit(inputs._range, -1, 1).result(WAIT_SECONDS)
+            pool.submit(inputs.filter_range, -1, 1).result(WAIT_SECONDS)
 
 
 def test_a_file_that_is_gone_is_said(tmp_path: Path) -> None:
     """The process starts, and its first range raises the fault."""
     setup = (load_schema("web"), datetime.now(UTC), Keyring(), tmp_path / "missing")
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context, inputs._set_up, setup) as pool:
-        fault = pool.submit(inputs._range, 0, 1).exception(WAIT_SECONDS)
+    with ProcessPoolExecutor(1, context, inputs.set_up_process, setup) as pool:
+        fault = pool.submit(inputs.filter_range, 0, 1).exception(WAIT_SECONDS)
     assert "[E401]" in str(fault)
 
 

@@ -29,7 +29,7 @@ from collector import cli
 from collector.sinks import store_file
 
 counted = itertools.count(1)
-store_file._random_keys = lambda number: [next(counted) << 20 for _ in range(number)]
+store_file.random_keys = lambda number: [next(counted) << 20 for _ in range(number)]
 cli.main()
 """
 _TOGETHER = """
@@ -37,13 +37,13 @@ import itertools
 from collector import cli
 from collector.sinks import store_file
 
-counted, keys = itertools.count(1), store_file._random_keys
+counted, keys = itertools.count(1), store_file.random_keys
 
 def together(number):
     base = next(counted) << 24
     return [base | key & 0xFFFFFF for key in keys(number)]
 
-store_file._random_keys = together
+store_file.random_keys = together
 cli.main()
 """
 
