@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import orjson
 import pytest
 
 from collector.ledger import Note
@@ -60,7 +59,7 @@ def test_entries(data: Path) -> None:
     lines = shown.out.decode().splitlines()
     assert [line.split()[0] for line in lines[1:]] == ["6", "7"]
     assert "at stop" in lines[2]
-    listed = orjson.loads(run("ledger", "entries", "--data", data, "--last", 0, "--json").out)
+    listed = run("ledger", "entries", "--data", data, "--last", 0, "--json").json
     assert [each["kind"] for each in listed] == [
         *("key", "configuration", "checkpoint", "read", "read", "read", "checkpoint")
     ]
@@ -89,7 +88,7 @@ def test_verify_tells_of_entries(data: Path) -> None:
     lines = done.out.decode().splitlines()
     assert lines[1] == "7 entries, 7 of them signed"
     assert "compared with 1 checkpoints that were kept elsewhere, up to entry 7" in lines
-    told = orjson.loads(run("ledger", "verify", "--data", data, "--json").out)["entries"]
+    told = run("ledger", "verify", "--data", data, "--json").json["entries"]
     assert (told["entries"], told["signed"], told["signed_up_to"]) == (7, 7, 7)
     assert [key["vouched"] for key in told["keys"]] == [True]
 
@@ -100,7 +99,7 @@ def test_a_changed_entry_fails(data: Path) -> None:
     done = run("ledger", "verify", "--data", data, "--json")
     assert done.code == 1
     assert {"sequence": 4, "message": "hash does not match the content", "what": "entry"} in (
-        orjson.loads(done.out)["flaws"]
+        done.json["flaws"]
     )
 
 
@@ -176,7 +175,7 @@ def test_a_key_is_rotated(data: Path) -> None:
     with Spool(data / "spool.db"):
         done = run("ledger", "rotate-key", "--data", data)
     assert done.code == 0
-    told = orjson.loads(run("ledger", "verify", "--data", data, "--json").out)
+    told = run("ledger", "verify", "--data", data, "--json").json
     assert told["ok"]
     keys = told["entries"]["keys"]
     assert [key["vouched"] for key in keys] == [True, True]
@@ -416,7 +415,7 @@ def test_show(data: Path) -> None:
     lines = shown.out.decode().splitlines()
     assert [line.split()[0] for line in lines[1:]] == ["2", "3"]
     assert "1 malformed" in lines[1]
-    listed = orjson.loads(run("ledger", "show", "--data", data, "--last", 0, "--json").out)
+    listed = run("ledger", "show", "--data", data, "--last", 0, "--json").json
     assert [receipt["sequence"] for receipt in listed] == [1, 2, 3]
     assert listed[0]["rejected"] == {"malformed": 1}
     assert listed[1]["previous"] == listed[0]["hash"]
@@ -430,7 +429,7 @@ def test_verify_holds(data: Path) -> None:
     out = done.out.decode().splitlines()
     assert out[0] == "3 receipts: 6 received = 3 admitted + 3 rejected"
     assert out[-1] == "the ledger holds"
-    told = orjson.loads(run("ledger", "verify", "--data", data, "--json").out)
+    told = run("ledger", "verify", "--data", data, "--json").json
     assert told["ok"] is True
     assert (told["receipts"], told["received"], told["admitted"]) == (3, 6, 3)
     assert told["tip"]["hash"] in out[-2]
@@ -446,12 +445,12 @@ def test_verify_fails(data: Path) -> None:
     told = run("ledger", "verify", "--data", data, "--json")
     assert told.code == 1
     flaw = {"sequence": 3, "message": "receipt 2 is missing before it"}
-    assert flaw in orjson.loads(told.out)["flaws"]
+    assert flaw in told.json["flaws"]
 
 
 def test_a_noted_tip(data: Path) -> None:
     """It holds as long as that receipt is there."""
-    first = orjson.loads(run("ledger", "show", "--data", data, "--json").out)[0]["hash"]
+    first = run("ledger", "show", "--data", data, "--json").json[0]["hash"]
     assert run("ledger", "verify", "--data", data, "--noted", first).code == 0
     assert run("ledger", "verify", "--data", data, "--noted", "00" * 32).code == 1
     assert run("ledger", "verify", "--data", data, "--noted", "nonsense").code == 2

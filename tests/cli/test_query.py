@@ -16,7 +16,6 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
-import orjson
 import pytest
 
 from collector.cli.query import time_limit
@@ -72,7 +71,7 @@ def read(rows: int | None) -> dict[str, str]:
 def test_what_there_is(lives: PopulatedDirectory) -> None:
     """Tables with their rows, events, minutes and columns, for people and as JSON; no row is shown,
     and the ledger says so."""
-    (table,) = orjson.loads(ask(lives, "--json").out)["tables"]
+    (table,) = ask(lives, "--json").json["tables"]
     assert (table["table"], table["view"]) == ("conferencing", "conferencing_view")
     assert (table["rows"], table["events"], table["first"]) == (5, 5, minute())
     assert table["columns"]["client.address"] == "TEXT"
@@ -107,8 +106,8 @@ def test_forms(lives: PopulatedDirectory) -> None:
     ]
     assert ask(lives, statement).lines == rows
     assert ask(lives, statement, "--format", "ndjson").lines == rows
-    assert orjson.loads(ask(lives, statement, "--json").out) == rows
-    assert orjson.loads(ask(lives, f"{statement} OFFSET 9", "--json").out) == []
+    assert ask(lives, statement, "--json").json == rows
+    assert ask(lives, f"{statement} OFFSET 9", "--json").json == []
     text = ask(lives, statement, "--format", "csv").out.decode()
     assert list(csv.reader(text.splitlines())) == [
         ["client.address", "model", "count"],

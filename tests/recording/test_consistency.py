@@ -77,7 +77,7 @@ def test_what_was_not_changed(made: tuple[Path, str]) -> None:
     """Holds."""
     assert _found(made[0]) == []
     ended = run("recording", "verify", "--data", made[0], "--json")
-    assert (ended.code, json.loads(ended.out)["ok"]) == (0, True)
+    assert (ended.code, ended.json["ok"]) == (0, True)
 
 
 def _everyone_stays(_: dict[str, Any], grant: dict[str, Any]) -> None:
@@ -205,4 +205,4 @@ def test_a_ledger_that_was_changed(copied: tuple[Path, str]) -> None:
     query(directory / "spool.db", "UPDATE entries SET facts = replace(facts, 'withdraw', 'stay')")
     ended = run("recording", "verify", "--data", directory, "--json")
     assert ended.code == 1
-    assert json.loads(ended.out)["ledger"]
+    assert ended.json["ledger"]

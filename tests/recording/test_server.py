@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import signal
 import socket
 import ssl
@@ -167,7 +166,7 @@ def test_commands_while_it_runs(tmp_path: Path) -> None:
         meeting.opened("ben")
         assert meeting.chunk("b", 0, b"content").status == 201
         meeting.control("stop")
-        listed = json.loads(run("recording", "list", *config, "--json").out)
+        listed = run("recording", "list", *config, "--json").json
         assert [(each["id"], each["state"]) for each in listed] == [(meeting.recording, "closed")]
         assert run("recording", "open", meeting.recording, "b", *config).out == b"content"
         assert run("recording", "rotate", *config).code == 0

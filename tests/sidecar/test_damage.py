@@ -3,7 +3,6 @@ and what is left of the spool goes to the store; what is whole is never lost."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -67,7 +66,7 @@ def _ended(directory: Path, account: Account) -> tuple[dict[str, object], float]
     assert ("spool_damaged" in {line["event"] for line in sidecar.events}) == bool(damaged)
     ended = run("ledger", "verify", "--data", directory / "collector-data", "--json")
     assert ended.code == 0, ended.err
-    said: dict[str, object] = json.loads(ended.out)
+    said: dict[str, object] = ended.json
     return said, damaged
 
 

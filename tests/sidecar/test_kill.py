@@ -17,7 +17,6 @@ from pathlib import Path
 from random import Random
 from time import monotonic, sleep
 
-import orjson
 import pytest
 
 from tests.cli.process import run
@@ -112,7 +111,7 @@ def test_nothing_acknowledged_is_lost(
     assert account.faults(found) == []
     ended = run("ledger", "verify", "--data", data, "--json")
     assert ended.code == 0, ended.err
-    said = orjson.loads(ended.out)
+    said = ended.json
     rejected = sum(said["rejected"].values())
     assert said["received"] == found.stored.total() + rejected
     assert list(data.glob("*damaged*")) == []

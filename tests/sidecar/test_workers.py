@@ -212,7 +212,7 @@ Queue.put = lying
         assert sidecar.stop()[0] == 0
     assert _rows(tmp_path / "collector-data", "SELECT sum(count) FROM conferencing") == [(1,)]
     ended = run("ledger", "verify", "--data", tmp_path / "collector-data", "--json")
-    assert (ended.code, json.loads(ended.out)["received"]) == (0, 1)
+    assert (ended.code, ended.json["received"]) == (0, 1)
     assert "hunter2" not in "\n".join(sidecar.log)
 
 
@@ -308,7 +308,7 @@ def test_nothing_acknowledged_is_lost_or_doubled(life: int, tmp_path: Path) -> N
     assert account.faults(found) == []
     ended = run("ledger", "verify", "--data", data, "--json")
     assert ended.code == 0, ended.err
-    said = json.loads(ended.out)
+    said = ended.json
     assert said["received"] == found.stored.total() + sum(said["rejected"].values())
     assert list(data.glob("*damaged*")) == []
     assert account.received() > 0
