@@ -31,6 +31,7 @@ from collector.spool import Spool, note
 from collector.testing import canaries, scan
 from tests.claims.populated import PopulatedDirectory
 from tests.database import query
+from tests.ledgers import entries_of
 
 _CLAIMS = {
     name: claim
@@ -365,9 +366,7 @@ def test_reading_the_store_is_noted(tmp_path: Path) -> None:
     assert broken(found(tmp_path)) == set()
     with Spool(data / "spool.db"):
         assert broken(found(tmp_path)) == set()
-    with opened(data / "spool.db") as ledger:
-        noted = [dict(entry.facts) for entry in ledger.entries() if entry.kind == "read"]
-        assert not ledger.verify().flaws
+    noted = [dict(entry.facts) for entry in entries_of(data / "spool.db", "read")]
     assert noted == [{"command": "claims", "rows": "1"}] * 2
     (data / "store.db").unlink()
     assert broken(found(tmp_path)) == set()

@@ -20,7 +20,6 @@ import pytest
 
 from collector.cli.query import time_limit
 from collector.contracts import Batch, Record
-from collector.ledger import opened
 from collector.sinks.query import FUNCTIONS
 from collector.sinks.store import Store
 from collector.spool import Spool
@@ -29,6 +28,7 @@ from tests.claims.populated import PopulatedDirectory, address, minute
 from tests.cli.process import COMMAND, Ended, Running, run, run_measured, started
 from tests.database import query
 from tests.deadline import WAIT_SECONDS, wait_until
+from tests.ledgers import entries_of
 
 _ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
 _MANY = f"{_ENDLESS} SELECT x, 'phone' AS y FROM c"
@@ -58,9 +58,7 @@ def asking(lives: PopulatedDirectory, *arguments: str, out: int | None = None) -
 
 def noted(lives: PopulatedDirectory) -> list[dict[str, str]]:
     """Return the ledger's entries of readings."""
-    with opened(lives.data / "spool.db") as ledger:
-        assert not ledger.verify().flaws
-        return [dict(entry.facts) for entry in ledger.entries() if entry.kind == "read"]
+    return [dict(entry.facts) for entry in entries_of(lives.data / "spool.db", "read")]
 
 
 def read(rows: int | None) -> dict[str, str]:

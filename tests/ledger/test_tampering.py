@@ -27,6 +27,7 @@ from collector.spool import Spool, note, rotate
 from collector.spool import tables as spool_tables
 from tests.database import query
 from tests.deadline import WAIT_SECONDS
+from tests.ledgers import entries_of
 from tests.spool.make import entry
 
 _RECEIPTS = 6
@@ -63,9 +64,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Original:
         rotate(folder)
         spool.delivered("sink", _RECEIPTS)
     note(folder, Note.of("checkpoint", at="stop"))
-    with opened(folder / "spool.db") as ledger:
-        assert not ledger.verify().flaws
-        found = [each for each in ledger.entries() if each.kind == "checkpoint"]
+    found = entries_of(folder / "spool.db", "checkpoint")
     text = "".join(format_checkpoint(each) for each in (found[1], found[-1]))
     return Original(folder, parse_checkpoints(text), rows_of(folder / "spool.db"))
 

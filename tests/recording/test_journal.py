@@ -12,12 +12,12 @@ from typer.testing import CliRunner
 
 from collector.cli.app import app
 from collector.errors import ConfigError, InUse
-from collector.ledger import opened
 from collector.recording.access import Caller
 from collector.recording.journal import ACTIONS, FILE_NAME, OUTCOMES, SECRET_NAME, Journal
 from collector.recording.names import ROLES
 from collector.recording.refusals import REFUSALS, Refused
 from tests.database import query
+from tests.ledgers import entries_of
 from tests.programs import threads
 
 _ID = "0123456789abcdef" * 2
@@ -25,9 +25,7 @@ _ADA = Caller("host", "ada-canary", "meeting-canary", "jti-canary", 1.0)
 
 
 def _facts(directory: Path) -> list[tuple[str, dict[str, str]]]:
-    with opened(directory / FILE_NAME) as ledger:
-        assert not ledger.verify().flaws
-        return [(entry.kind, dict(entry.facts)) for entry in ledger.entries()]
+    return [(entry.kind, dict(entry.facts)) for entry in entries_of(directory / FILE_NAME)]
 
 
 def test_entries(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from unittest.mock import patch
 
 import pytest
 
-from collector.ledger import opened
 from collector.recording import Recorder, Refused
 from collector.recording.notices import Notice
+from tests.ledgers import entries_of
 from tests.recording.recorders import Clock, abandon, caller, opened_recording, terms
 
 
@@ -30,9 +30,7 @@ def _refuse(*_: object) -> None:
 
 def _entries(directory: Path) -> list[str]:
     """What the ledger says was done, in its order."""
-    with opened(directory / "spool.db") as ledger:
-        assert not ledger.verify().flaws
-        return [each.fact("what") or "" for each in ledger.entries() if each.kind == "recording"]
+    return [each.fact("what") or "" for each in entries_of(directory / "spool.db", "recording")]
 
 
 _AT: dict[str, Callable[[Recorder], tuple[object, str]]] = {

@@ -7,19 +7,18 @@ from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
-from collector.ledger import Entry, opened
+from collector.ledger import Entry
 from collector.retention.upkeep import Upkeep
 from collector.sinks.sink import Removal
 from collector.spool import Spool
 from tests.claims.populated import PopulatedDirectory
 from tests.database import query
 from tests.deadline import WAIT_SECONDS, wait_until
+from tests.ledgers import entries_of
 
 
 def _entries(populated: PopulatedDirectory) -> list[Entry]:
-    with opened(populated.data / "spool.db") as ledger:
-        assert ledger.verify().flaws == []
-        return [entry for entry in ledger.entries() if entry.kind == "prune"]
+    return entries_of(populated.data / "spool.db", "prune")
 
 
 def _facts(entry: Entry) -> dict[str, str]:

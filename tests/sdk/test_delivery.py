@@ -9,11 +9,11 @@ from time import time
 
 import pytest
 
-from collector.ledger import opened
 from collector.sdk import Collector
 from collector.spool import Spool
 from tests.claims.populated import PopulatedDirectory, address
 from tests.deadline import WAIT_SECONDS, wait_until
+from tests.ledgers import entries_of
 from tests.sdk.accounts import both_ways, spool_of
 from tests.sdk.wires import hung
 
@@ -69,9 +69,7 @@ def test_records_of_an_earlier_process_expire(tmp_path: Path) -> None:
         assert not aside.exists()
         telemetry.close(0)
     assert lives.left(range(8)) == {5, 6, 7}
-    with opened(path) as ledger:
-        assert ledger.verify().flaws == []
-        (entry,) = [entry for entry in ledger.entries() if entry.kind == "prune"]
+    (entry,) = entries_of(path, "prune")
     assert dict(entry.facts) == {"command": "sdk prune", "batches": "1", "files": "1"}
 
 

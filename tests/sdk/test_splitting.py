@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from collector.ledger import opened
 from collector.sdk import Collector
 from collector.sdk.body_limit import BodyLimit, part_id, part_ranges
 from tests.deadline import WAIT_SECONDS, stays, wait_until
+from tests.ledgers import check_ledger
 from tests.programs import threads
 from tests.sdk.accounts import (
     SURVEY,
@@ -153,8 +153,7 @@ def test_a_refused_batch_goes_in_parts(tmp_path: Path, with_spool: bool) -> None
     account = telemetry.tally()
     assert (account.delivered, account.lost, account.queued) == (6000, {}, 0)
     if with_spool:
-        with opened(tmp_path / "spool" / "0" / "spool.db") as ledger:
-            assert ledger.verify().flaws == []
+        check_ledger(tmp_path / "spool" / "0" / "spool.db")
 
 
 @both_ways

@@ -9,11 +9,11 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from collector.ledger import opened
 from collector.schema import resources
 from tests.claims.populated import PopulatedDirectory
 from tests.database import query
 from tests.deadline import wait_until
+from tests.ledgers import entries_of
 from tests.sidecar.faults import clock
 from tests.sidecar.serving import Sidecar, started
 
@@ -96,9 +96,7 @@ def test_a_store_that_is_switched_off_and_a_file_that_is_in_the_way(tmp_path: Pa
 
 def _noted(lives: PopulatedDirectory) -> tuple[int, int]:
     """The rows and lines, and the files that are gone, as the ledger has it."""
-    with opened(lives.data / "spool.db") as ledger:
-        assert ledger.verify().flaws == []
-        notes = [dict(entry.facts) for entry in ledger.entries() if entry.kind == "prune"]
+    notes = [dict(entry.facts) for entry in entries_of(lives.data / "spool.db", "prune")]
     return sum(int(note["rows"]) for note in notes), sum(int(note["files"]) for note in notes)
 
 

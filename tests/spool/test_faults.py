@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from collector.errors import ConfigError, DeliveryError
-from collector.ledger import opened
 from collector.spool import Spool
 from tests.conftest import required
 from tests.deadline import WAIT_SECONDS, wait_until
+from tests.ledgers import check_ledger
 from tests.programs import script, threads
 from tests.sidecar.faults import fill
 from tests.spool.make import drained, entry
@@ -52,9 +52,7 @@ def _check(path: Path, spool: Spool, acknowledged: list[int]) -> None:
     spool.close()
     assert len(found) == len(set(found))
     assert set(acknowledged) <= set(found)
-    with opened(path) as ledger:
-        verified = ledger.verify()
-    assert not verified.flaws
+    verified = check_ledger(path)
     assert not verified.breaks
     assert verified.received == 2 * verified.admitted == 2 * len(found)
 

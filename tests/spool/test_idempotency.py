@@ -27,6 +27,7 @@ from collector.spool.revision import Revision
 from collector.spool.tables import FORMAT
 from tests.database import query
 from tests.deadline import WAIT_SECONDS
+from tests.ledgers import check_ledger
 from tests.spool.make import LAYOUT, downgrade, drained, entry, without_secrets
 
 KEY, OTHER = b"k" * 16, b"o" * 16
@@ -35,9 +36,7 @@ EARLIER, LATER = "2026-11-24T10:20:00Z", "2026-11-24T10:21:00Z"
 
 def _received(path: Path) -> int:
     """What the ledger counts, which must hold."""
-    with opened(path) as ledger:
-        found = ledger.verify()
-    assert not found.flaws
+    found = check_ledger(path)
     return found.received
 
 

@@ -14,12 +14,12 @@ import pytest
 
 from collector.contracts import Batch
 from collector.errors import DeliveryError
-from collector.ledger import opened
 from collector.spool import Spool
 from collector.spool.pending import delete_quarantined, quarantined
 from collector.spool.revision import ALWAYS, Revision, RevisionOutcome
 from tests.database import query
 from tests.deadline import WAIT_SECONDS
+from tests.ledgers import check_ledger
 from tests.spool.make import MINUTE, drained, entry
 
 _LATER = "2026-11-24T10:21:00Z"
@@ -45,9 +45,7 @@ def _put(spool: Spool, *numbers: int, minute: str = MINUTE, text: str | None = N
 
 
 def _verified(path: Path) -> tuple[int, int]:
-    with opened(path) as ledger:
-        found = ledger.verify()
-    assert not found.flaws
+    found = check_ledger(path)
     return found.receipts, found.received
 
 

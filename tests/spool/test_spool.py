@@ -23,6 +23,7 @@ from collector.spool import Spool
 from collector.spool.tables import connect
 from tests.database import query
 from tests.deadline import WAIT_SECONDS, wait_until
+from tests.ledgers import check_ledger
 from tests.spool.make import LAYOUT, MINUTE, drained, entry
 
 
@@ -398,9 +399,7 @@ def test_everything_is_accounted_for(
         for future in futures:
             future.result(WAIT_SECONDS)
         assert drained(spool) == numbers
-    with opened(path) as ledger:
-        found = ledger.verify()
-    assert not found.flaws
+    found = check_ledger(path)
     assert (found.received, found.admitted) == (total.received, total.admitted)
     assert found.rejected == total.rejected
 
