@@ -18,6 +18,7 @@ from collector.server.permissions import tighten_all
 from collector.sinks.store import Store
 from collector.spool import Spool
 from tests.database import query
+from tests.raising import raises
 
 SCHEMA = load_schema("conferencing")
 
@@ -35,9 +36,8 @@ def test_a_link_to_a_store_is_refused(tmp_path: Path) -> None:
     for number, target in enumerate((other, tmp_path / "text", tmp_path / "none")):
         link = tmp_path / f"{number}.db"
         link.symlink_to(target)
-        with pytest.raises(ConfigError, match="symbolic link") as caught:
+        with raises("E203", ConfigError, match="symbolic link"):
             Store(link, SCHEMA)
-        assert caught.value.code == "E203"
     assert not (tmp_path / "none").exists()
     assert other.read_bytes() == before
 

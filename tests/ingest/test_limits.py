@@ -16,6 +16,7 @@ from collector.ingest.limits import (
     IngestLimits,
 )
 from tests.deadline import stays, wait_until
+from tests.raising import raises
 
 
 def test_defaults() -> None:
@@ -45,9 +46,8 @@ def test_defaults() -> None:
 )
 def test_what_cannot_be_set(wrong: dict[str, int]) -> None:
     """Nothing below one, no body above 64 MiB."""
-    with pytest.raises(ConfigError) as caught:
+    with raises("E204", ConfigError):
         IngestLimits(**wrong)
-    assert caught.value.code == "E204"
 
 
 def test_there_is_always_room_for_one_body() -> None:

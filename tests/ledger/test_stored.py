@@ -22,6 +22,7 @@ from tests.conftest import required
 from tests.database import query
 from tests.deadline import WAIT_SECONDS
 from tests.ledgers import check_ledger
+from tests.raising import raises
 from tests.spool.make import drained, entry
 
 
@@ -167,10 +168,8 @@ def test_what_is_no_spool_is_an_error_of_ours(tmp_path: Path, content: bytes) ->
     """E507, with nothing of the file in it."""
     path = tmp_path / "spool.db"
     path.write_bytes(content)
-    with pytest.raises(DeliveryError) as caught, opened(path) as ledger:
+    with raises("E507", DeliveryError), opened(path) as ledger:
         ledger.verify()
-    assert caught.value.code == "E507"
-    assert caught.value.__context__ is None
     assert path.read_bytes() == content
 
 

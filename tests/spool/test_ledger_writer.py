@@ -6,8 +6,6 @@ import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pytest
-
 from collector.errors import ConfigError, DeliveryError
 from collector.ledger import Note
 from collector.spool import Spool, note
@@ -15,6 +13,7 @@ from collector.spool.tables import FORMAT
 from tests.database import query
 from tests.deadline import WAIT_SECONDS
 from tests.ledgers import check_ledger
+from tests.raising import raises
 from tests.spool.make import drained, entry
 
 READ = Note.of("read", command="store query", rows=3)
@@ -64,15 +63,12 @@ def test_what_cannot_be_written_is_an_error(path: Path) -> None:
     with Spool(path, sinks=["sink"]):
         db = sqlite3.connect(path, isolation_level=None)
         db.execute("PRAGMA user_version = 2")
-        with pytest.raises(DeliveryError) as caught:
+        with raises("E506", DeliveryError):
             note(path.parent, READ)
-        assert caught.value.code == "E506"
-        assert caught.value.__context__ is None
         db.execute(f"PRAGMA user_version = {FORMAT}")
         db.close()
-    with pytest.raises(ConfigError) as refused:
+    with raises("E203", ConfigError):
         note(path / "below a file", READ)
-    assert refused.value.code == "E203"
 
 
 def test_entries_that_were_cut_off_are_told(path: Path) -> None:
@@ -119,10 +115,8 @@ def test_a_write_that_fails_adds_nothing(path: Path) -> None:
     db.execute(
         "CREATE TRIGGER refuse BEFORE INSERT ON entries BEGIN SELECT RAISE(ABORT, 'no'); END"
     )
-    with pytest.raises(DeliveryError) as caught:
+    with raises("E506", DeliveryError):
         note(path.parent, READ)
-    assert caught.value.code == "E506"
-    assert caught.value.__context__ is None
     db.execute("DROP TRIGGER refuse")
     db.close()
     note(path.parent, ERASED)

@@ -24,6 +24,7 @@ from collector.spool.tables import connect
 from tests.database import query
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ledgers import check_ledger
+from tests.raising import raises
 from tests.spool.make import LAYOUT, MINUTE, drained, entry
 
 
@@ -277,11 +278,8 @@ def test_settings_of_the_file(path: Path) -> None:
 
 def test_one_process_at_a_time(path: Path) -> None:
     """E203 for the second; free again when the first has closed."""
-    with Spool(path):
-        with pytest.raises(ConfigError, match="in use") as caught:
-            Spool(path)
-        assert caught.value.code == "E203"
-        assert caught.value.__context__ is None
+    with Spool(path), raises("E203", ConfigError, match="in use"):
+        Spool(path)
     Spool(path).close()
 
 
@@ -430,7 +428,5 @@ def test_a_path_that_is_no_file_is_refused(path: Path, obstacle: str) -> None:
 def test_an_unusable_directory_is_an_error_of_ours(tmp_path: Path) -> None:
     """E203 when the directory cannot be made."""
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(ConfigError) as caught:
+    with raises("E203", ConfigError):
         Spool(tmp_path / "file" / "spool.db")
-    assert caught.value.code == "E203"
-    assert caught.value.__context__ is None

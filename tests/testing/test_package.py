@@ -11,6 +11,7 @@ import pytest
 from collector import ConfigError, testing
 from collector.testing import canaries
 from tests.programs import STRICT, script
+from tests.raising import raises
 
 _DOCUMENT = Path(__file__).parents[2] / "docs" / "testing.md"
 _BLOCKS = re.findall(r"```python\n(.*?)```", _DOCUMENT.read_text(), re.DOTALL)
@@ -90,6 +91,5 @@ def test_canaries_are_different_and_recognisable() -> None:
 
 def test_no_canaries_cannot_be_asked_for() -> None:
     """Nothing planted would be nothing found."""
-    with pytest.raises(ConfigError) as caught:
+    with raises("E204", ConfigError):
         canaries(0)
-    assert caught.value.code == "E204"
