@@ -17,14 +17,13 @@ from collector.config.model import RecorderSection
 from collector.recording.dry_run import TrialRecorder
 from collector.spool import Spool
 from tests.cli.process import run
-from tests.deadline import WAIT_SECONDS
-from tests.spool.make import entry
+from tests.spool.make import commit, entry
 
 
 def test_live_counts(tmp_path: Path) -> None:
     """They are the ledger's, while a sidecar holds the spool."""
     with Spool(tmp_path / "spool.db") as spool:
-        spool.put(entry(1, 2, rejected={"malformed": 3})).result(WAIT_SECONDS)
+        commit(spool, entry(1, 2, rejected={"malformed": 3}))
         done = run("claims", "--data", tmp_path, "--json")
     assert done.code == 0
     told = {claim["id"]: claim for claim in done.json["claims"]}
@@ -47,7 +46,7 @@ def test_for_people(tmp_path: Path) -> None:
     assert "counts  none\n" in shown
     assert "not built yet" not in shown
     with Spool(tmp_path / "spool.db") as spool:
-        spool.put(entry(1, rejected={"malformed": 1200, "too_deep": 1})).result(WAIT_SECONDS)
+        commit(spool, entry(1, rejected={"malformed": 1200, "too_deep": 1}))
     shown = run("claims", "--data", tmp_path).out.decode()
     assert "rejected 1,201 (malformed 1,200, too_deep 1), dropped 0, bytes 0 in" in shown
 

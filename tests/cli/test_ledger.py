@@ -16,7 +16,7 @@ from collector.spool import Spool
 from tests.cli.process import run
 from tests.database import query
 from tests.deadline import WAIT_SECONDS
-from tests.spool.make import drained, entry
+from tests.spool.make import commit, commit_to, drained, entry
 
 CANARY = "canary-203.0.113.7"
 _HOLDS = "{} of {} entries signed\nthe ledger holds\n"
@@ -30,7 +30,7 @@ def data(tmp_path: Path) -> Path:
         note = Note.of("configuration", document=b'{"a": 1}', change="first")
         spool.note(note, Note.of("checkpoint", at="start")).result(WAIT_SECONDS)
         for n in range(3):
-            spool.put(entry(n, rejected={"malformed": 1}, text=CANARY)).result(WAIT_SECONDS)
+            commit(spool, entry(n, rejected={"malformed": 1}, text=CANARY))
             spool.note(Note.of("read", command="store query", rows=n)).result(WAIT_SECONDS)
         spool.note(Note.of("checkpoint", at="stop")).result(WAIT_SECONDS)
         drained(spool)
@@ -348,7 +348,7 @@ def test_a_ledger_that_was_damaged_holds(data: Path, tmp_path: Path) -> None:
     (data / "ledger.key").unlink()
     with Spool(data / "spool.db", sinks=["sink"]) as spool:
         assert len(spool.quarantined) == 1
-        spool.put(entry(9)).result(WAIT_SECONDS)
+        commit(spool, entry(9))
         spool.note(Note.of("checkpoint", at="stop")).result(WAIT_SECONDS)
     done = run("ledger", "verify", "--data", data)
     assert done.code == 0, done.err
@@ -370,8 +370,7 @@ def test_receipts_that_damage_explains(data: Path, tmp_path: Path) -> None:
     """Receipts that an attacker cut off can look like damage; a checkpoint says that they were."""
     path = checkpoint(data)
     edit(data, "DELETE FROM receipts WHERE sequence = 3")
-    with Spool(data / "spool.db", sinks=["sink"]) as spool:
-        spool.put(entry(9)).result(WAIT_SECONDS)
+    commit_to(data / "spool.db", entry(9))
     output = tmp_path / "export.ndjson"
     assert run("ledger", "export", "--data", data, "--output", output).code == 0
     assert run("ledger", "verify", "--data", data).code == 0
@@ -460,8 +459,7 @@ def test_damage_is_told(data: Path) -> None:
     """A file that was set aside, and the chain that began then."""
     path = data / "spool.db"
     path.write_bytes(path.read_bytes()[:20_000])
-    with Spool(path, sinks=["sink"]) as spool:
-        spool.put(entry(9)).result(WAIT_SECONDS)
+    commit_to(path, entry(9))
     done = run("ledger", "verify", "--data", data)
     assert done.code == 0
     assert b"a new chain begins at receipt" in done.out

@@ -28,7 +28,7 @@ from collector.spool import tables as spool_tables
 from tests.database import query
 from tests.deadline import WAIT_SECONDS
 from tests.ledgers import entries_of
-from tests.spool.make import entry
+from tests.spool.make import commit, entry
 
 _RECEIPTS = 6
 _SOME = max(10, settings().max_examples // 4)
@@ -51,9 +51,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Original:
     folder = tmp_path_factory.mktemp("ledger") / "data"
     with Spool(folder / "spool.db", sinks=["sink"]) as spool:
         for n in range(_RECEIPTS):
-            spool.put(entry(*range(n % 3), rejected={"malformed": n, "too_deep": 1})).result(
-                WAIT_SECONDS
-            )
+            commit(spool, entry(*range(n % 3), rejected={"malformed": n, "too_deep": 1}))
             spool.note(Note.of("read", command="store query", rows=n)).result(WAIT_SECONDS)
             if n % 3 == 0:
                 document = b'{"version": %d}' % n

@@ -15,6 +15,7 @@ from tests.claims.populated import PopulatedDirectory
 from tests.database import query
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ledgers import entries_of
+from tests.spool.make import commit
 
 
 def _entries(populated: PopulatedDirectory) -> list[Entry]:
@@ -39,7 +40,7 @@ def test_a_backlog_is_pruned_at_the_start_and_again(tmp_path: Path) -> None:
         upkeep.start()
         wait_until(lambda: populated.left(range(30)) == set(range(20, 30)))
         wait_until(lambda: len(_entries(populated)) == 1)
-        spool.put(populated.entry(range(30, 35), days=40)).result(WAIT_SECONDS)
+        commit(spool, populated.entry(range(30, 35), days=40))
         wait_until(lambda: len(_entries(populated)) == 2)
         wait_until(lambda: populated.left(range(30, 35)) == set())
         upkeep.stop()

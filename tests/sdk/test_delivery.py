@@ -12,10 +12,11 @@ import pytest
 from collector.sdk import Collector
 from collector.spool import Spool
 from tests.claims.populated import PopulatedDirectory, address
-from tests.deadline import WAIT_SECONDS, wait_until
+from tests.deadline import wait_until
 from tests.ledgers import entries_of
 from tests.sdk.accounts import both_ways, spool_of
 from tests.sdk.wires import hung
+from tests.spool.make import commit
 
 _DAY = 86400
 _OLD = b"203.0.113.7"
@@ -59,8 +60,7 @@ def test_records_of_an_earlier_process_expire(tmp_path: Path) -> None:
     (spool / "0").mkdir(parents=True, mode=0o700)
     path = spool / "0" / "spool.db"
     with Spool(path, sinks=["http"]) as left:
-        left.put(lives.entry(range(5), days=91)).result(WAIT_SECONDS)
-        left.put(lives.entry(range(5, 8), days=1)).result(WAIT_SECONDS)
+        commit(left, lives.entry(range(5), days=91), lives.entry(range(5, 8), days=1))
     aside = path.with_name("spool.db.damaged-20200101T000000Z")
     aside.write_bytes(b"who knows")
     with hung() as port:

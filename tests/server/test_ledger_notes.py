@@ -17,10 +17,10 @@ from collector.server.components import Components
 from collector.server.preflight import prepare
 from collector.server.process import LedgerNotes
 from tests.database import query
-from tests.deadline import WAIT_SECONDS, wait_until
+from tests.deadline import wait_until
 from tests.ledgers import entries_of
 from tests.sidecar.serving import FREE_PORTS
-from tests.spool.make import entry
+from tests.spool.make import commit, entry
 
 
 @contextmanager
@@ -133,7 +133,7 @@ def test_checkpoints_come_in_time(tmp_path: Path) -> None:
     with sidecar(tmp_path, clock=lambda: seconds[0]) as (components, writes):
         writes.begin()
         for n in range(7):
-            components.spool.put(entry(n)).result(WAIT_SECONDS)
+            commit(components.spool, entry(n))
             writes.update()
         seconds[0] = 3600.0
         writes.update()

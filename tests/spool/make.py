@@ -12,6 +12,7 @@ import orjson
 from collector.contracts import Batch, Layout, PendingBatch, Rejection, Tally
 from collector.filter.stored import read
 from collector.spool import Spool
+from tests.deadline import WAIT_SECONDS
 
 MINUTE = "2026-11-24T10:20:00Z"
 LAYOUT = Layout("numbers/1.0.0", "ab" * 32, "numbers", (("n", "INTEGER"), ("text", "TEXT")))
@@ -56,6 +57,18 @@ def downgrade(path: Path, format_: int) -> None:
             db.execute(f"ALTER TABLE {table} DROP COLUMN granted")
         db.execute("UPDATE about SET format = ?", (format_,))
         db.execute(f"PRAGMA user_version = {format_}")
+
+
+def commit(spool: Spool, *batches: PendingBatch) -> None:
+    """Put batches into a spool, each in a commit of its own."""
+    for batch in batches:
+        spool.put(batch).result(WAIT_SECONDS)
+
+
+def commit_to(path: Path, *batches: PendingBatch) -> None:
+    """Open the spool of a sink, commit each batch, and close it."""
+    with Spool(path, sinks=["sink"]) as spool:
+        commit(spool, *batches)
 
 
 def waiting(spool: Spool, sink: str = "sink", limit: int = 100) -> list[tuple[int, Batch]]:

@@ -18,7 +18,7 @@ from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ledgers import check_ledger
 from tests.programs import script, threads
 from tests.sidecar.faults import fill
-from tests.spool.make import drained, entry
+from tests.spool.make import commit, drained, entry
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def _try(spool: Spool, number: int) -> bool:
     """Whether a number was acknowledged."""
     refusal = None
     try:
-        spool.put(entry(number, rejected={"malformed": 1}, text="x" * 2000)).result(WAIT_SECONDS)
+        commit(spool, entry(number, rejected={"malformed": 1}, text="x" * 2000))
     except DeliveryError as error:
         refusal = error
     assert refusal is None or (refusal.code, refusal.__context__) == ("E506", None)

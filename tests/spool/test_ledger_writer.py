@@ -14,7 +14,7 @@ from tests.database import query
 from tests.deadline import WAIT_SECONDS
 from tests.ledgers import check_ledger
 from tests.raising import raises
-from tests.spool.make import drained, entry
+from tests.spool.make import commit, commit_to, drained, entry
 
 READ = Note.of("read", command="store query", rows=3)
 ERASED = Note.of("erasure", command="subject erase", field="client.address", rows=2)
@@ -30,8 +30,7 @@ def kinds(path: Path) -> list[object]:
 def test_where_nobody_has_the_directory(path: Path) -> None:
     """The spool is made, or opened with all that waits in it."""
     note(path.parent, READ)
-    with Spool(path, sinks=["sink"]) as spool:
-        spool.put(entry(1)).result(WAIT_SECONDS)
+    commit_to(path, entry(1))
     note(path.parent, ERASED, READ)
     assert kinds(path) == ["read", "erasure", "read"]
     with Spool(path, sinks=["sink"]) as spool:
@@ -42,7 +41,7 @@ def test_beside_a_sidecar(path: Path) -> None:
     """What it writes and what a command adds follow on each other."""
     with Spool(path, sinks=["sink"]) as spool:
         for n in range(5):
-            spool.put(entry(n)).result(WAIT_SECONDS)
+            commit(spool, entry(n))
             note(path.parent, READ)
             spool.note(ERASED).result(WAIT_SECONDS)
         assert drained(spool) == [0, 1, 2, 3, 4]

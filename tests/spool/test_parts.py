@@ -19,7 +19,7 @@ from collector.spool.write_queue import split
 from tests.database import query
 from tests.deadline import wait_until
 from tests.ledgers import check_ledger
-from tests.spool.make import downgrade, drained, entry, waiting
+from tests.spool.make import commit, commit_to, downgrade, drained, entry, waiting
 
 _ROWS = 100
 _LARGE = 250
@@ -42,8 +42,7 @@ def _older(path: Path, monkeypatch: pytest.MonkeyPatch, *, sinks: list[str]) -> 
     with monkeypatch.context() as patch:
         patch.setattr(write_queue, "MOST_ROWS", 1 << 40)
         with Spool(path, sinks=sinks) as spool:
-            spool.put(entry(*range(_LARGE))).result()
-            spool.put(entry(-1)).result()
+            commit(spool, entry(*range(_LARGE)), entry(-1))
     downgrade(path, 4)
 
 
@@ -75,7 +74,7 @@ def test_a_large_request_becomes_bounded_batches(tmp_path: Path) -> None:
     up."""
     path, large = tmp_path / "spool.db", 25_000
     with Spool(path, sinks=["sink"]) as spool:
-        spool.put(entry(*range(large), rejected={"malformed": 7})).result()
+        commit(spool, entry(*range(large), rejected={"malformed": 7}))
         state = spool.state()
         assert (state.batches, state.records) == (4, large)
         assert sorted(drained(spool)) == list(range(large))
@@ -89,7 +88,7 @@ def test_bytes_are_bounded_as_rows_are(path: Path, monkeypatch: pytest.MonkeyPat
     """Few long records are cut as well."""
     monkeypatch.setattr(write_queue, "MOST_BYTES", 1 << 16)
     with Spool(path, sinks=["sink"]) as spool:
-        spool.put(entry(*range(60), text="x" * 4096)).result()
+        commit(spool, entry(*range(60), text="x" * 4096))
         batches = [batch for _, batch in waiting(spool, "sink")]
         assert 0 < max(len(batch.payload) for batch in batches) <= 1 << 16
         assert sorted(drained(spool)) == list(range(60))
@@ -112,8 +111,7 @@ def test_parts_yield_to_what_comes_later(path: Path) -> None:
     """The next request is in the first hand-over, and is acknowledged by itself; then the parts are
     still all there, also after a restart."""
     with Spool(path, sinks=["sink"]) as spool:
-        spool.put(entry(*range(1000))).result()
-        spool.put(entry(-1)).result()
+        commit(spool, entry(*range(1000)), entry(-1))
         (number, first), *parts = waiting(spool, "sink")
         assert _numbers([first]) == [-1]
         assert 1 <= sum(part.payload.count(b"\n") for _, part in parts) <= 2 * _ROWS
@@ -129,8 +127,7 @@ def test_parts_yield_to_what_comes_later(path: Path) -> None:
 def test_each_sink_has_a_place_among_the_parts(path: Path) -> None:
     """One is done with all of it before the other begins; it goes when both have it."""
     with Spool(path, sinks=["sink", "other"]) as spool:
-        spool.put(entry(*range(_LARGE))).result()
-        spool.put(entry(-1)).result()
+        commit(spool, entry(*range(_LARGE)), entry(-1))
         assert sorted(drained(spool)) == list(range(-1, _LARGE))
         assert spool.depth() == _LARGE + 1
     with Spool(path, sinks=["sink", "other"]) as spool:
@@ -142,8 +139,7 @@ def test_each_sink_has_a_place_among_the_parts(path: Path) -> None:
 def test_a_late_acknowledgement_of_a_part_passes_no_batch(path: Path) -> None:
     """A part that was revised meanwhile has another number; the old one says nothing of others."""
     with Spool(path, sinks=["sink"]) as spool:
-        spool.put(entry(*range(_LARGE))).result()
-        spool.put(entry(-1)).result()
+        commit(spool, entry(*range(_LARGE)), entry(-1))
         parts = [(number, each) for number, each in waiting(spool, "sink") if each.is_part]
         spool.revise(Revision(_without_zero, before=ALWAYS)).result()
         for number, each in parts:
@@ -204,7 +200,7 @@ def test_a_sink_that_took_the_whole_just_before_a_crash(
     with monkeypatch.context() as patch:
         patch.setattr(write_queue, "MOST_ROWS", 1 << 40)
         with Spool(path, sinks=["file"]) as spool, NdjsonFile(target) as file:
-            spool.put(entry(*range(_LARGE))).result()
+            commit(spool, entry(*range(_LARGE)))
             file.deliver(*(read(batch) for _, batch in waiting(spool, "file")))
     downgrade(path, 4)
     with Spool(path, sinks=["file"]) as spool, NdjsonFile(target) as file:
@@ -219,9 +215,7 @@ def test_a_sink_that_took_the_whole_just_before_a_crash(
 
 def test_a_damaged_part_loses_nothing(path: Path) -> None:
     """The sinks that have it are unknown: the file is quarantined, and sinks get everything."""
-    with Spool(path, sinks=["sink"]) as spool:
-        spool.put(entry(*range(_LARGE))).result()
-        spool.put(entry(-1)).result()
+    commit_to(path, entry(*range(_LARGE)), entry(-1))
     query(path, "UPDATE parts SET delivered = 'sink' WHERE sequence = 2")
     with Spool(path, sinks=["sink"]) as spool:
         assert spool.state().damaged == 1
@@ -230,8 +224,7 @@ def test_a_damaged_part_loses_nothing(path: Path) -> None:
 
 def test_an_unreadable_part_is_set_aside(path: Path) -> None:
     """The others pass."""
-    with Spool(path, sinks=["sink"]) as spool:
-        spool.put(entry(*range(_LARGE))).result()
+    commit_to(path, entry(*range(_LARGE)))
     query(path, "UPDATE batches SET received = '2026-11-24T10:21:00Z' WHERE sequence = 2")
     with Spool(path, sinks=["sink"]) as spool:
         assert sorted(drained(spool)) == [*range(_ROWS), *range(2 * _ROWS, _LARGE)]
@@ -246,8 +239,7 @@ def test_a_part_that_is_damaged_while_the_spool_is_open(path: Path) -> None:
     """It becomes a batch like others in the file that is read out of the damaged one. The cursor in
     memory is past its number, and says nothing of it."""
     with Spool(path, sinks=["sink"]) as spool:
-        spool.put(entry(*range(_LARGE))).result()
-        spool.put(entry(-1)).result()
+        commit(spool, entry(*range(_LARGE)), entry(-1))
         ((number, small),) = spool.after("sink")
         assert _numbers([small]) == [-1]
         spool.delivered("sink", number)
@@ -267,10 +259,9 @@ def test_a_text_that_is_no_utf8_stops_nothing(
     path: Path, table: str, column: str, large: bool
 ) -> None:
     """SQLite's check does not find it. What it is in is set aside, and the rest passes."""
-    with Spool(path, sinks=["sink"]) as spool:
-        spool.put(entry(*range(_LARGE if large else 1))).result()
-        for number in range(-9, 0):
-            spool.put(entry(number)).result()
+    commit_to(
+        path, entry(*range(_LARGE if large else 1)), *(entry(number) for number in range(-9, 0))
+    )
     column = "schema" if table == "receipts" else column
     text = f"CAST(x'ff' || {column} AS TEXT)"
     query(path, f"UPDATE {table} SET {column} = {text} WHERE sequence = 2")
@@ -282,7 +273,7 @@ def test_a_text_that_is_no_utf8_stops_nothing(
             return found >= set(range(-8, 0)) and spool.state().is_ready
 
         wait_until(has_rest)
-        spool.put(entry(-10)).result()
+        commit(spool, entry(-10))
         assert drained(spool) == [-10]
 
 
@@ -301,9 +292,7 @@ def test_a_sink_is_not_given_again_what_was_revised(
                 for sequence, batch in batches:
                     spool.delivered("file", sequence, is_part=batch.is_part)
 
-        spool.put(entry(*range(number))).result()
-        for each in range(-300, 0):
-            spool.put(entry(each)).result()
+        commit(spool, entry(*range(number)), *(entry(each) for each in range(-300, 0)))
         deliver()
         assert target.read_bytes().count(b"\n") == number + 300
         wait_until(lambda: spool.depth() == number + 300)

@@ -18,9 +18,9 @@ from collector.ledger import opened
 from collector.spool import Spool
 from collector.sqlite.wal import last_commit
 from tests.database import query
-from tests.deadline import WAIT_SECONDS, wait_until
+from tests.deadline import wait_until
 from tests.ledgers import check_ledger
-from tests.spool.make import LAYOUT, drained, entry
+from tests.spool.make import LAYOUT, commit, commit_to, drained, entry
 
 _CHECKPOINT = "PRAGMA wal_checkpoint(TRUNCATE)"
 FILL = 400
@@ -32,12 +32,10 @@ def crashed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory as a killed process leaves it: a file and its log, both with batches."""
     source, copy = tmp_path_factory.mktemp("live"), tmp_path_factory.mktemp("crashed")
     with Spool(source / "spool.db", sinks=["sink"]) as spool:
-        for n in range(FILL // 2):
-            spool.put(_filling(n)).result(WAIT_SECONDS)
+        commit(spool, *(_filling(n) for n in range(FILL // 2)))
         with spool.paused():
             assert query(source / "spool.db", _CHECKPOINT) == [(0, 0, 0)]
-        for n in range(FILL // 2, FILL):
-            spool.put(_filling(n)).result(WAIT_SECONDS)
+        commit(spool, *(_filling(n) for n in range(FILL // 2, FILL)))
         with spool.paused():
             for end in ("", "-wal"):
                 shutil.copy(source / f"spool.db{end}", copy)
@@ -62,7 +60,7 @@ def _start(crashed: Path, folder: Path, damage: Damage) -> tuple[list[int], Spoo
         found = drained(spool)
         assert len(found) == len(set(found)), "nothing twice"
         assert set(found) <= NUMBERS, "nothing made up"
-        spool.put(entry(-1)).result(WAIT_SECONDS)
+        commit(spool, entry(-1))
         assert drained(spool) == [-1]
     except BaseException:
         spool.close()
@@ -204,9 +202,7 @@ def test_flipped_bytes_anywhere(crashed: Path, tmp_path: Path, seed: int) -> Non
 
 def test_a_batch_that_was_changed_is_not_delivered(path: Path) -> None:
     """It moves to a table of its own, is counted, and delays no other batch."""
-    with Spool(path, sinks=["sink"]) as spool:
-        for n in range(3):
-            spool.put(entry(n)).result(WAIT_SECONDS)
+    commit_to(path, *(entry(n) for n in range(3)))
     query(
         path,
         "UPDATE batches SET payload = CAST(replace(payload, '1', '7') AS BLOB) WHERE sequence = 2",
@@ -221,9 +217,7 @@ def test_a_batch_that_was_changed_is_not_delivered(path: Path) -> None:
 @pytest.mark.parametrize("table", ["cursors", "layouts"])
 def test_a_wrong_cursor_or_layout_loses_nothing(path: Path, table: str) -> None:
     """They have a seal: a cursor starts anew, and the layout comes from who knows it."""
-    with Spool(path, sinks=["sink"]) as spool:
-        for n in range(5):
-            spool.put(entry(n)).result(WAIT_SECONDS)
+    commit_to(path, *(entry(n) for n in range(5)))
     db = sqlite3.connect(path)
     changes = {"cursors": "sequence = 1000", "layouts": "name = 'elsewhere'"}
     db.execute(f"UPDATE {table} SET {changes[table]}")
@@ -235,15 +229,13 @@ def test_a_wrong_cursor_or_layout_loses_nothing(path: Path, table: str) -> None:
 
 def test_an_end_of_the_ledger_that_is_gone_is_marked(path: Path) -> None:
     """The chain goes on from what is there, with a mark; verifying says what is missing."""
-    with Spool(path, sinks=["sink"]) as spool:
-        for n in range(5):
-            spool.put(entry(n)).result(WAIT_SECONDS)
+    commit_to(path, *(entry(n) for n in range(5)))
     query(path, "DELETE FROM receipts WHERE sequence > 3")
     with opened(path) as ledger:
         assert ledger.verify().flaws
     with Spool(path, sinks=["sink"]) as spool:
         assert spool.state().damaged == 1
-        spool.put(entry(5)).result(WAIT_SECONDS)
+        commit(spool, entry(5))
         assert drained(spool) == list(range(6))
     found = check_ledger(path)
     assert [(each.first, each.missing) for each in found.breaks] == [(6, 2)]
@@ -251,12 +243,9 @@ def test_an_end_of_the_ledger_that_is_gone_is_marked(path: Path) -> None:
 
 def test_a_tampered_receipt_is_not_forgotten_by_a_restart(path: Path) -> None:
     """Starting again does not make a ledger hold that did not."""
-    with Spool(path, sinks=["sink"]) as spool:
-        for n in range(5):
-            spool.put(entry(n)).result(WAIT_SECONDS)
+    commit_to(path, *(entry(n) for n in range(5)))
     query(path, "UPDATE receipts SET received = 2, admitted = 2 WHERE sequence = 3")
-    with Spool(path, sinks=["sink"]) as spool:
-        spool.put(entry(5)).result(WAIT_SECONDS)
+    commit_to(path, entry(5))
     with opened(path) as ledger:
         assert [flaw.sequence for flaw in ledger.verify().flaws] == [3]
 
@@ -273,7 +262,7 @@ def test_a_recovery_that_was_interrupted_is_finished(
             return
         new = tmp_path / "other"
         with Spool(new / "spool.db") as spool:
-            spool.put(entry(1)).result(WAIT_SECONDS)
+            commit(spool, entry(1))
         (new / "spool.db").rename(path.with_name("spool.db.new"))
         shutil.rmtree(new)
         if stage == "aside":

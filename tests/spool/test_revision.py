@@ -20,7 +20,7 @@ from collector.spool.revision import ALWAYS, Revision, RevisionOutcome
 from tests.database import query
 from tests.deadline import WAIT_SECONDS
 from tests.ledgers import check_ledger
-from tests.spool.make import MINUTE, drained, entry
+from tests.spool.make import MINUTE, commit, drained, entry
 
 _LATER = "2026-11-24T10:21:00Z"
 
@@ -41,7 +41,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def _put(spool: Spool, *numbers: int, minute: str = MINUTE, text: str | None = None) -> None:
-    spool.put(entry(*numbers, minute=minute, text=text)).result(WAIT_SECONDS)
+    commit(spool, entry(*numbers, minute=minute, text=text))
 
 
 def _verified(path: Path) -> tuple[int, int]:

@@ -24,7 +24,7 @@ from tests.database import query
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ledgers import check_ledger
 from tests.sidecar.faults import fill, small_disk
-from tests.spool.make import LAYOUT, downgrade, drained, entry, waiting
+from tests.spool.make import LAYOUT, commit, downgrade, drained, entry, waiting
 
 _ROWS, _LARGE = 100, 1001
 _PARTS = 10
@@ -117,7 +117,7 @@ def _crashed(path: Path, halfway: Halfway, copy: Path) -> Path:
     """A copy of a spool whose process ended between two parts of a request."""
     with Spool(path, sinks=["sink"]) as spool:
         halfway(lambda: shutil.copytree(path.parent, copy))
-        spool.put(entry(-1)).result(WAIT_SECONDS)
+        commit(spool, entry(-1))
         spool.put(entry(*range(_LARGE), text="canary"), key=KEY).result(WAIT_SECONDS)
     return copy / path.name
 
@@ -233,7 +233,7 @@ def test_a_request_for_which_a_disk_has_no_room(disk: Path) -> None:
     path = disk / "spool.db"
     with Spool(path, sinks=["sink"]) as spool:
         with pytest.raises(DeliveryError, match="E506"):
-            spool.put(entry(*range(6000), text="x" * 1000)).result(WAIT_SECONDS)
+            commit(spool, entry(*range(6000), text="x" * 1000))
         assert (spool.state().is_ready, spool.state().errors) == (True, 0)
         assert spool.put(entry(1)).result(WAIT_SECONDS)
         assert query(path, "SELECT count(*) FROM staging") == [(0,)]
