@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import orjson
+import pytest
 
 from collector.contracts import Batch, Layout, PendingBatch, Rejection, Tally
 from collector.filter.stored import read
-from collector.spool import Spool
+from collector.spool import Spool, checkpoints, spool
 from tests.deadline import WAIT_SECONDS
 
 MINUTE = "2026-11-24T10:20:00Z"
@@ -91,3 +93,12 @@ def drained(spool: Spool, sink: str = "sink", *, acknowledge: bool = True) -> li
         if not acknowledge:
             break
     return found
+
+
+@contextmanager
+def told_checkpoints() -> Iterator[None]:
+    """No spool that is opened inside writes its log into its file before it is closed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints, "LOOK_SECONDS", 3600.0)
+        patch.setattr(spool, "IDLE_SECONDS", 3600.0)
+        yield

@@ -28,7 +28,16 @@ from collector.spool.tables import FORMAT
 from tests.database import query
 from tests.deadline import WAIT_SECONDS
 from tests.ledgers import check_ledger
-from tests.spool.make import LAYOUT, commit, commit_to, downgrade, drained, entry, without_secrets
+from tests.spool.make import (
+    LAYOUT,
+    commit,
+    commit_to,
+    downgrade,
+    drained,
+    entry,
+    told_checkpoints,
+    without_secrets,
+)
 
 KEY, OTHER = b"k" * 16, b"o" * 16
 EARLIER, LATER = "2026-11-24T10:20:00Z", "2026-11-24T10:21:00Z"
@@ -225,7 +234,7 @@ def test_a_file_of_an_earlier_format_gets_what_it_lacks(path: Path, format_: int
 def test_a_killed_file_of_the_first_format(path: Path) -> None:
     """Also with what is only in its log."""
     copy = path.parent.with_name("copy")
-    with Spool(path, sinks=["sink"]) as spool:
+    with told_checkpoints(), Spool(path, sinks=["sink"]) as spool:
         commit(spool, entry(1))
         with spool.paused():
             assert query(path, "PRAGMA wal_checkpoint(TRUNCATE)") == [(0, 0, 0)]

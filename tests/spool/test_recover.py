@@ -20,7 +20,7 @@ from collector.sqlite.wal import last_commit
 from tests.database import query
 from tests.deadline import wait_until
 from tests.ledgers import check_ledger
-from tests.spool.make import LAYOUT, commit, commit_to, drained, entry
+from tests.spool.make import LAYOUT, commit, commit_to, drained, entry, told_checkpoints
 
 _CHECKPOINT = "PRAGMA wal_checkpoint(TRUNCATE)"
 FILL = 400
@@ -31,7 +31,7 @@ PER_BATCH = 10
 def crashed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory as a killed process leaves it: a file and its log, both with batches."""
     source, copy = tmp_path_factory.mktemp("live"), tmp_path_factory.mktemp("crashed")
-    with Spool(source / "spool.db", sinks=["sink"]) as spool:
+    with told_checkpoints(), Spool(source / "spool.db", sinks=["sink"]) as spool:
         commit(spool, *(_filling(n) for n in range(FILL // 2)))
         with spool.paused():
             assert query(source / "spool.db", _CHECKPOINT) == [(0, 0, 0)]
