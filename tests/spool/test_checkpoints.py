@@ -12,9 +12,9 @@ from collector.errors import DeliveryError
 from collector.spool import Spool, checkpoints
 from collector.spool import spool as spool_module
 from tests.database import query
-from tests.deadline import WAIT_SECONDS, wait_until
+from tests.deadline import wait_until
 from tests.sidecar.faults import fill, small_disk
-from tests.spool.make import drained, entry, told_checkpoints
+from tests.spool.make import commit, drained, entry, told_checkpoints
 
 _MIB = 1 << 20
 _LOG = "spool.db-wal"
@@ -27,10 +27,9 @@ def _half_a_mib(number: int) -> PendingBatch:
 def test_no_commit_writes_the_log_into_the_file(path: Path) -> None:
     """Whatever its length: that is for a thread of its own."""
     with told_checkpoints(), Spool(path, sinks=["sink"]) as spool:
-        spool.put(entry(-1)).result(WAIT_SECONDS)
+        commit(spool, entry(-1))
         size = path.stat().st_size
-        for number in range(32):
-            spool.put(_half_a_mib(number)).result(WAIT_SECONDS)
+        commit(spool, *(_half_a_mib(number) for number in range(32)))
         assert path.stat().st_size == size
         assert path.with_name(_LOG).stat().st_size > 16 * _MIB
     assert path.stat().st_size > 16 * _MIB
@@ -43,7 +42,7 @@ def test_the_log_is_written_while_commits_go_on(path: Path) -> None:
 
         def grows() -> bool:
             nonlocal written
-            spool.put(_half_a_mib(written)).result(WAIT_SECONDS)
+            commit(spool, _half_a_mib(written))
             written += 1
             return path.with_name(_LOG).stat().st_size < written * _MIB // 4
 
@@ -61,8 +60,7 @@ def test_a_checkpoint_that_fails_has_the_file_opened_again(
         small_disk(tmp_path / "small", megabytes=8) as place,
         Spool(place / "spool.db", sinks=["sink"]) as spool,
     ):
-        for number in range(3):
-            spool.put(_half_a_mib(number)).result(WAIT_SECONDS)
+        commit(spool, *(_half_a_mib(number) for number in range(3)))
         fill(place / "ballast")
         monkeypatch.setattr(checkpoints, "_PIECE_BYTES", 1)
         wait_until(lambda: not spool.state().is_ready)
@@ -70,7 +68,7 @@ def test_a_checkpoint_that_fails_has_the_file_opened_again(
             spool.put(entry(-1))
         (place / "ballast").unlink()
         wait_until(lambda: spool.state().is_ready)
-        spool.put(entry(3)).result(WAIT_SECONDS)
+        commit(spool, entry(3))
         assert sorted(drained(spool)) == list(range(4))
         assert (spool.state().errors, spool.quarantined) == (1, [])
 
@@ -78,7 +76,7 @@ def test_a_checkpoint_that_fails_has_the_file_opened_again(
 def test_an_idle_log_is_emptied(path: Path) -> None:
     """What was delivered leaves no trace in it, nor in the file."""
     with Spool(path, sinks=["sink"]) as spool:
-        spool.put(entry(1, text="canary")).result(WAIT_SECONDS)
+        commit(spool, entry(1, text="canary"))
         assert drained(spool) == [1]
         wait_until(lambda: query(path, "SELECT count(*) FROM batches") == [(0,)])
         wait_until(lambda: path.with_name(_LOG).stat().st_size == 0)

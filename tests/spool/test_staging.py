@@ -302,8 +302,7 @@ def test_batches_that_all_sinks_have_are_deleted_little_by_little(
 ) -> None:
     """The same holds of those that are no parts."""
     with Spool(path, sinks=["sink"]) as spool:
-        for number in range(5):
-            spool.put(entry(number, text="x" * 1000)).result(WAIT_SECONDS)
+        commit(spool, *(entry(number, text="x" * 1000) for number in range(5)))
     monkeypatch.setattr(write_queue, "MOST_PART_BYTES", 3000)
     file, depths = open_file(path, [LAYOUT], ["sink"]).file, list[int]()
     try:
