@@ -24,7 +24,7 @@ _SCHEMAS_PAGE = (_ROOT / "docs" / "shipped-schemas.md").read_text()
 _DOCUMENTS = sorted(
     [*(_ROOT / name for name in ("README.md", "CONTRIBUTING.md")), *(_ROOT / "docs").rglob("*.md")]
 )
-_RUN_HERE = ("README.md", "docs/filter.md", "docs/shipped-schemas.md")
+_RUN_HERE = ("README.md", "docs/commands.md", "docs/filter.md", "docs/shipped-schemas.md")
 """Pages whose snippets are run by this module; other pages have tests of their own."""
 
 

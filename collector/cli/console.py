@@ -5,6 +5,7 @@ Tables are for terminals; with ``--json``, and where stderr is no terminal, it i
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Collection
 from pathlib import Path
@@ -18,7 +19,7 @@ from rich.table import Table
 
 from collector.cli.stdout import ReaderGoneError, write
 from collector.contracts import Tally
-from collector.errors import ConfigError
+from collector.errors import ConfigError, file_name
 from collector.schema import resources
 
 __all__ = [
@@ -33,10 +34,14 @@ __all__ = [
     "group",
     "new_table",
     "out",
+    "print_hint",
     "print_json",
     "print_tally",
+    "refuse_other_format",
     "seen",
     "tally_table",
+    "unwritable",
+    "waits_for_typing",
     "wide",
     "write_file",
 ]
@@ -52,6 +57,13 @@ class _Output(Console):
 out: Console = _Output(highlight=False, soft_wrap=True)
 err: Console = Console(stderr=True, highlight=False, soft_wrap=True)
 _WIDTH = 200
+_OTHER_FORMATS = frozenset(
+    """
+    .7z .arrow .avro .bson .bz2 .cbor .csv .db .duckdb .feather .gz .htm .html .msgpack .orc .pb
+    .parquet .pdf .pq .proto .sqlite .sqlite3 .tar .tgz .toml .tsv .xls .xlsx .xml .xz .yaml .yml
+    .zip .zst
+    """.split()
+)
 
 
 def group(text: str) -> typer.Typer:
@@ -148,20 +160,59 @@ def tally_table(tally: Tally) -> Table:
     return table
 
 
-def print_tally(tally: Tally, as_json: bool) -> None:
-    """Print the tally on stderr: a table on a terminal, JSON elsewhere."""
+def waits_for_typing(path: Path) -> bool:
+    """Return whether an input is typed on a terminal, and say so."""
+    if path != Path("-") or not sys.stdin.isatty():
+        return False
+    if err.is_terminal:
+        message = "reading events from this terminal, one JSON object a line; Ctrl-D ends them"
+        err.print(message, style="dim")
+    return True
+
+
+def print_tally(tally: Tally, as_json: bool, hints: Collection[str] = ()) -> None:
+    """Print the tally on stderr, and hints: a table on a terminal, one JSON document elsewhere."""
     if as_json or not err.is_terminal:
-        print_json(tally.as_dict(), err)
-    else:
-        err.print(tally_table(tally))
+        print_json(tally.as_dict() | ({"hints": list(hints)} if hints else {}), err)
+        return
+    err.print(tally_table(tally))
+    for hint in hints:
+        print_hint(hint)
+
+
+def print_hint(text: str) -> None:
+    """Print a hint on stderr, for people."""
+    err.print(f"hint: {text}", markup=False, style="yellow", soft_wrap=not err.is_terminal)
 
 
 def write_file(path: Path, data: bytes) -> None:
     """Write a small file of ours; raises ``ConfigError`` E203."""
     try:
         path.write_bytes(data)
-    except OSError:
-        pass
+    except OSError as error:
+        fault = unwritable(path, error)
     else:
         return
-    raise ConfigError("E203", "the file given as an option cannot be written")
+    raise fault
+
+
+def unwritable(path: Path, error: OSError) -> ConfigError:
+    """Return the error for an output that cannot be written, E203."""
+    why = os.strerror(error.errno or 0).lower()
+    return ConfigError("E203", f"{file_name(path)} cannot be written: {why}")
+
+
+def refuse_other_format(path: Path, suffix: str) -> None:
+    """Raise ``ConfigError`` E204 for a name of another format than that of ``suffix``."""
+    if path.suffix.lower() not in _OTHER_FORMATS - {suffix}:
+        return
+    plain = path
+    while plain.suffix.lower() in _OTHER_FORMATS:
+        plain = plain.with_suffix("")
+    form = "lines of JSON" if suffix == ".ndjson" else "JSON"
+    plain = plain if plain.suffix else plain.with_suffix(suffix)
+    raise ConfigError(
+        "E204",
+        f"{file_name(path)} is a name of another format, and {form} would be written; name it"
+        f" `{file_name(plain.name)}`",
+    )

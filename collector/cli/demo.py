@@ -14,7 +14,7 @@ import typer
 from collector import synthetic
 from collector.cli.console import AsJson, SchemaName, out, print_json, tally_table
 from collector.contracts import Record, Request, Tally
-from collector.errors import ConfigError
+from collector.errors import ConfigError, file_name
 from collector.filter import Filter
 from collector.keyring import Keyring
 from collector.pipeline import Pipeline
@@ -83,7 +83,8 @@ def _remove_earlier_demo(data: Path) -> Path:
         pass
     else:
         return path
-    raise ConfigError("E203", "the store of an earlier demo cannot be removed")
+    message = f"the store of an earlier demo in {file_name(data)} cannot be removed"
+    raise ConfigError("E203", message)
 
 
 def collect(

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from collector.contracts import Tally
-from collector.errors import InputError, SandboxError
+from collector.errors import InputError, SandboxError, file_name
 from collector.filter import Filter
 from collector.filter.derive import parse_user_agent
 from collector.filter.text import MAX_DOCUMENT, MAX_LINE
@@ -44,6 +44,7 @@ __all__ = [
     "document",
     "filter_range",
     "form_of",
+    "input_name",
     "is_plain_file",
     "lines",
     "opened",
@@ -71,6 +72,11 @@ def form_of(path: Path) -> Form:
     return "json" if suffixes[-1:] == [".json"] else "ndjson"
 
 
+def input_name(path: Path) -> str:
+    """Name an input in a message."""
+    return "stdin" if path == _STDIN else file_name(path)
+
+
 def is_plain_file(path: Path) -> bool:
     """Tell whether it is a regular, uncompressed file, of which ranges can be read."""
     try:
@@ -86,10 +92,10 @@ def opened(path: Path) -> Iterator[Read]:
     Raises ``InputError``: E401 when the file cannot be opened or read, E402 when it is damaged.
     """
     if path == _STDIN:
-        yield _reading(sys.stdin.buffer)
+        yield _reading(sys.stdin.buffer, input_name(path))
         return
     with _open(path) as raw:
-        yield _reading(_decompressed(raw, path.suffix))
+        yield _reading(_decompressed(raw, path.suffix), input_name(path))
 
 
 def _open(path: Path) -> IO[bytes]:
@@ -97,7 +103,7 @@ def _open(path: Path) -> IO[bytes]:
         return path.open("rb", buffering=0 if is_plain_file(path) else -1)
     except OSError as error:
         why = os.strerror(error.errno or 0).lower()
-    raise InputError("E401", f"the input file cannot be opened: {why}")
+    raise InputError("E401", f"{input_name(path)} cannot be opened: {why}")
 
 
 def _decompressed(raw: IO[bytes], suffix: str) -> Any:
@@ -106,7 +112,7 @@ def _decompressed(raw: IO[bytes], suffix: str) -> Any:
     return zstd_library().ZstdFile(raw) if suffix == ".zst" else raw
 
 
-def _reading(stream: Any) -> Read:
+def _reading(stream: Any, name: str) -> Read:
     """Make a reader that does not wait for more than is there, and raises ``InputError``."""
     read = getattr(stream, "read1", stream.read)
 
@@ -123,8 +129,8 @@ def _reading(stream: Any) -> Read:
             if type(error).__name__ != "ZstdError":
                 raise
         if damaged:
-            raise InputError("E402", f"the compressed input is damaged or cut short; {_BEFORE}")
-        raise InputError("E401", f"the input cannot be read any further; {_BEFORE}")
+            raise InputError("E402", f"{name} is damaged or cut short; {_BEFORE}")
+        raise InputError("E401", f"{name} cannot be read any further; {_BEFORE}")
 
     return checked
 
@@ -190,13 +196,12 @@ def _first_line(handle: IO[bytes], position: int) -> int:
 
 def document(read: Read, most: int) -> tuple[memoryview, int]:
     """Read a document, at most one byte more than allowed, and the length of the input."""
-    text = bytearray()
-    while len(text) <= most and (data := read(BLOCK)):
-        text += data
-    size = len(text)
-    del text[most + 1 :]
-    while data := read(BLOCK):
+    text, size = bytearray(), 0
+    while data := read(BLOCK):  # no more once at the end: a terminal would wait for another one
         size += len(data)
+        if len(text) <= most:
+            text += data
+    del text[most + 1 :]
     return memoryview(text), size
 
 

@@ -21,12 +21,14 @@ from collector.cli.console import (
     new_table,
     out,
     print_json,
+    refuse_other_format,
     seen,
+    unwritable,
     wide,
 )
 from collector.cli.data_dir import ConfigFile, Data, directory
 from collector.cli.stdout import write
-from collector.errors import ConfigError
+from collector.errors import file_name
 from collector.ledger import Entry, Flaw, Note, Receipt, Verification, opened
 from collector.ledger.export import (
     auditor_script,
@@ -115,7 +117,7 @@ def _checkpoints(path: Path) -> list[Entry]:
     text = ""
     with suppress(OSError, UnicodeDecodeError), path.open(encoding="utf-8") as file:
         text = file.read(_MOST_CHARACTERS)
-    return parse_checkpoints(text)
+    return parse_checkpoints(text, file_name(path))
 
 
 def _as_dict(found: Verification, quarantined: int) -> dict[str, object]:
@@ -281,6 +283,8 @@ def export(
     `collector ledger export --verifier > auditor.py` is a script of less than 180 lines that
     verifies it without Collector: `python3 auditor.py EXPORT [CHECKPOINT…]`.
     """
+    if output is not None:
+        refuse_other_format(output, ".ndjson")
     if verifier:
         write(auditor_script().encode())
         return
@@ -289,13 +293,12 @@ def export(
             for line in export_lines(ledger):
                 write(line)
             return
-        is_written = False
+        fault = None
         try:
             handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(handle, "wb") as file:
                 file.writelines(export_lines(ledger))
-            is_written = True
-        except OSError:
-            pass
-    if not is_written:
-        raise ConfigError("E203", "the file given as --output cannot be written")
+        except OSError as error:
+            fault = unwritable(output, error)
+    if fault is not None:
+        raise fault

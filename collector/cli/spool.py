@@ -12,7 +12,7 @@ from collector.cli.console import AsJson, err, group, out, print_json
 from collector.cli.data_dir import ConfigFile, Data, settings
 from collector.config import Config
 from collector.contracts import layout_of
-from collector.errors import ConfigError
+from collector.errors import ConfigError, file_name
 from collector.routing import flows
 from collector.schema import load_schema
 from collector.sinks.sink import Opening, open_sink
@@ -89,7 +89,7 @@ def _as_dict(refused: RefusedBatch) -> dict[str, str | int]:
 def _folder(config: Config) -> Path:
     folder = config.data or Path()
     if not folder.is_dir():
-        raise ConfigError("E203", "there is no data directory; name it, or its configuration")
+        raise ConfigError("E203", f"{file_name(folder)} is no directory; name that of the data")
     return folder
 
 

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from collector import file_modes
 from collector.contracts import Batch, Layout, Row
-from collector.errors import ConfigError, DeliveryError
+from collector.errors import ConfigError, DeliveryError, file_name
 from collector.sqlite.files import make_durable
 
 __all__ = [
@@ -131,7 +131,8 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
     (E501), of a newer version (E502), or cannot be opened now (E503).
     """
     if not path.is_file():
-        raise ConfigError("E203", "there is no store there; name its directory or its file")
+        message = f"{file_name(path)} is not there; name the directory or the file of a store"
+        raise ConfigError("E203", message)
     with closing(connect(path)) as db:
         require_store(db)
         run_or_raise(lambda: configure(db), "E501", FOREIGN)

@@ -43,7 +43,7 @@ class Ended:
     @property
     def json(self) -> Any:
         """The document that it wrote."""
-        return orjson.loads(self.out)
+        return self.json
 
     @property
     def lines(self) -> list[dict[str, Any]]:
