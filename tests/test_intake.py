@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -147,6 +148,22 @@ def test_lines_that_are_not_blank_are_counted(parts: list[bytes], most: int) -> 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("collector.filter.text.PIECE", 7)
         assert has_more_lines(payload, most) is (number > most)
+
+
+def test_no_call_counts_much_of_a_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would hold the interpreter's lock, and others up; enough lines end the count."""
+    counted: list[int] = []
+
+    class Body(bytes):
+        def count(self, *arguments: Any) -> int:
+            counted.append(len(range(len(self))[slice(*(arguments[1:] or [None]))]))
+            return super().count(*arguments)
+
+    monkeypatch.setattr("collector.filter.text.PIECE", 1000)
+    assert has_more_lines(Body(b"x\n" * 50_000), 5_000)
+    assert (max(counted), sum(counted)) == (1000, 10_000)
+    assert not has_more_lines(Body(b"x" * 50_000), 5_000)
+    assert max(counted) == 1000
 
 
 def test_a_document_of_too_many_is_counted_as_before() -> None:

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -199,18 +199,19 @@ def document(read: Read, most: int) -> tuple[memoryview, int]:
 
 @dataclass(frozen=True)
 class FilterRun:
-    """A run of inputs through one schema."""
+    """A run of inputs through one schema. All of them share the keys of pseudonyms."""
 
     schema: Schema
     as_of: date | None = None
     jobs: int = 1
+    keys: Keyring = field(default_factory=Keyring)
 
     def run(self, path: Path, form: Form) -> Iterator[Piece]:
         """Filter one input; ``-`` is stdin."""
         if self.jobs > 1 and form == "ndjson" and is_plain_file(path):
             yield from self._in_ranges(path)
             return
-        filter_ = Filter(self.schema, as_of=self.as_of, keys=Keyring())
+        filter_ = Filter(self.schema, as_of=self.as_of, keys=self.keys)
         with opened(path) as read:
             if form == "json":
                 yield _document(filter_, read)
@@ -221,7 +222,8 @@ class FilterRun:
         size = path.stat().st_size
         day = self.as_of
         as_of = datetime.combine(day, time(), UTC) if day else datetime.now(UTC)
-        setup = (self.schema, as_of, _keyring_with_keys(self.schema, as_of), path)
+        self._make_keys(as_of)
+        setup = (self.schema, as_of, self.keys, path)
         starts = iter(range(0, size, _RANGE))
         pending: deque[Future[list[Piece]]] = deque()
         start_by = multiprocessing.get_context("fork" if _may_fork() else "spawn")
@@ -243,6 +245,12 @@ class FilterRun:
             except KeyboardInterrupt:  # it came before it was blocked, or has waited since
                 pool.shutdown(cancel_futures=True)
                 raise
+
+    def _make_keys(self, as_of: datetime) -> None:
+        """Make the keys of that moment here, so that all processes get the same."""
+        for field_ in self.schema.fields.values():
+            if isinstance(field_, PseudonymField):
+                self.keys(field_.key, field_.period(as_of))
 
 
 @contextmanager
@@ -268,15 +276,6 @@ def _may_fork() -> bool:
     """
     threads = Path("/proc/self/task")
     return threads.is_dir() and len(list(threads.iterdir())) == 1
-
-
-def _keyring_with_keys(schema: Schema, as_of: datetime) -> Keyring:
-    """Make a keyring that already holds the present keys, so that all processes share them."""
-    keyring = Keyring()
-    for field in schema.fields.values():
-        if isinstance(field, PseudonymField):
-            keyring(field.key, field.period(as_of))
-    return keyring
 
 
 _worker: tuple[Filter, IO[bytes] | InputError]

@@ -109,8 +109,9 @@ def _line_views(payload: bytes) -> Iterator[memoryview]:
 
 
 def has_more_lines(payload: bytes, most: int) -> bool:
-    """Return whether a payload has more lines that are not blank, counted piece by piece."""
-    if payload.count(b"\n") < most:
+    """Return whether a payload has more lines that are not blank, counted piece by piece: a count
+    holds the interpreter's lock."""
+    if not _has_ends(payload, most):
         return False
     found, is_open = 0, False
     for at in range(0, len(payload), PIECE):
@@ -120,6 +121,16 @@ def has_more_lines(payload: bytes, most: int) -> bool:
         if found > most:
             return True
         is_open = bool(others[-1]) if others else is_open or bool(first)
+    return False
+
+
+def _has_ends(payload: bytes, number: int) -> bool:
+    """Return whether so many lines end in a payload."""
+    found = 0
+    for at in range(0, len(payload), PIECE):
+        found += payload.count(b"\n", at, at + PIECE)
+        if found >= number:
+            return True
     return False
 
 

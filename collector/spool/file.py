@@ -9,7 +9,7 @@ import hashlib
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
 from itertools import compress
 from pathlib import Path
@@ -59,6 +59,11 @@ _NEXT = (
     f"SELECT {BATCH} FROM batches WHERE sequence > ?"  # noqa: S608
     " AND sequence NOT IN (SELECT sequence FROM parts) ORDER BY sequence LIMIT 1"
 )
+_DELIVERED = "WHERE sequence <= ? AND sequence NOT IN (SELECT sequence FROM parts)"
+_LAST_DELIVERED = (
+    "SELECT max(sequence) FROM (SELECT sequence, sum(length(payload)) OVER (ORDER BY sequence)"  # noqa: S608
+    f" - length(payload) AS before FROM batches {_DELIVERED}) WHERE before < ?"
+)
 _TOO_LARGE = (
     "SELECT sequence FROM batches WHERE records > 1 AND (records > ? OR length(payload) > ?)"
     " ORDER BY sequence"
@@ -102,7 +107,8 @@ class Selection:
 
 
 class SpoolFile:
-    """An open spool file. ``write`` is for one thread; ``select``, ``get``, ``first`` for another.
+    """An open spool file. ``write`` is for one thread; ``select``, ``get``, ``first`` for another;
+    ``copy_log`` for a third.
 
     ``parts`` has the pending parts by number, in order; it is replaced, never changed.
 
@@ -122,18 +128,12 @@ class SpoolFile:
         self._path = path
         make_private(path)
         need_room(path)
-        self.db: sqlite3.Connection = connect(path)
-        try:
-            self._reader = connect(path)
-        except BaseException:
-            self.db.close()
-            raise
-        try:
-            self._index = Index(path)
-        except BaseException:
-            self._reader.close()
-            self.db.close()
-            raise
+        with ExitStack() as opened:
+            connections = [opened.enter_context(closing(connect(path))) for _ in range(3)]
+            self.index: Index = Index(path)
+            opened.pop_all()
+        self.db: sqlite3.Connection = connections[0]
+        self._reader, self._copier = connections[1:]
 
     @property
     def last(self) -> int:
@@ -235,7 +235,7 @@ class SpoolFile:
             self.db.execute("COMMIT")
         except sqlite3.Error:
             with suppress(OSError):
-                truncate_log(self._path, self._index)
+                truncate_log(self._path, self.index)
             raise
 
     def select(self, sequence: int, last: int, limit: int) -> Selection:
@@ -288,6 +288,10 @@ class SpoolFile:
         found: tuple[int, str] | None = self._reader.execute(query).fetchone()
         return found
 
+    def copy_log(self) -> None:
+        """Copy into the file what the log has now, while commits go on."""
+        self._copier.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+
     def checkpoint(self) -> bool:
         """Copy the log into the file and truncate it; return ``False`` if a reader prevents that.
         Does not wait for readers, as senders wait meanwhile."""
@@ -299,10 +303,10 @@ class SpoolFile:
 
     def close(self) -> None:
         """Close the file, whatever state it is in."""
-        for connection in (self._reader, self.db):
+        for connection in (self._copier, self._reader, self.db):
             with suppress(sqlite3.Error):
                 connection.close()
-        self._index.close()
+        self.index.close()
 
     def add(self, batch: Batch, tally: Tally, tip: Tip) -> Tip:
         """Insert a batch, unless it is empty, and its receipt, within a transaction; return the new
@@ -387,24 +391,26 @@ class SpoolFile:
         self.cursors |= cursors
 
     def _delete_delivered(self, depth: Depth, parts: Parts) -> tuple[Depth, Parts]:
-        """Delete the batches that every sink has, and some of the parts, as deleting takes as long
-        as writing; return depth and parts after that."""
+        """Delete some of the batches that every sink has, as deleting takes as long as writing;
+        return depth and parts after that."""
         if not self.cursors:
             return depth, parts
         done = Position(*map(min, zip(*self.cursors.values(), strict=True)))
-        is_other = "sequence NOT IN (SELECT sequence FROM parts)"
-        depth = self._delete(depth, f"WHERE sequence <= ? AND {is_other}", done.batch)
+        most = write_queue.MOST_PART_BYTES // 2
+        enough = depth.bytes - most
+        (last,) = self.db.execute(_LAST_DELIVERED, (done.batch, most)).fetchone()
+        depth = self._delete(depth, _DELIVERED, last or 0)
         delivered = [
             number
             for number, part in parts.items()
             if number <= done.part
             or (part.delivered and sinks_with(number, part, self.cursors) >= self.cursors.keys())
         ]
-        deleted, enough = 0, depth.bytes - write_queue.MOST_PART_BYTES // 2
+        deleted = 0
         while deleted < len(delivered) and depth.bytes > enough:
             depth = self._delete(depth, "WHERE sequence = ?", delivered[deleted])
             deleted += 1
-        self.has_delivered = deleted < len(delivered)
+        self.has_delivered = depth.bytes <= enough or deleted < len(delivered)
         return depth, self._delete_parts(parts, delivered[:deleted])
 
     def _delete_parts(self, parts: Parts, numbers: Sequence[int]) -> Parts:

@@ -49,8 +49,9 @@ MOST_ROWS = 10_000
 MOST_BYTES = 4 << 20
 """The most records of a batch, and their bytes: as much as a sink takes in one transaction while
 other batches wait. A single record may be larger."""
-MOST_PART_BYTES = 1 << 20
-"""The most bytes of a part: as much as is written while other requests wait for their commit."""
+MOST_PART_BYTES = 1 << 19
+"""The most bytes of a part, and of the writes of a commit: as much as is written while other
+requests wait for their commit (on a disk that writes 100 MiB a second, 7 ms)."""
 
 _COUNTED_AT_ONCE = 1 << 16
 
@@ -110,8 +111,9 @@ def group(requests: Iterable[Sequence[PendingBatch]]) -> Iterator[PendingBatch]:
 
 
 def is_large(batches: Sequence[PendingBatch]) -> bool:
-    """Return whether a request is too large for one batch, and becomes parts."""
-    return _size(batches) > MOST_BYTES or sum(each.record_count for each in batches) > MOST_ROWS
+    """Return whether a request is too large for one commit, and becomes parts."""
+    most = min(MOST_PART_BYTES, MOST_BYTES)
+    return _size(batches) > most or sum(each.record_count for each in batches) > MOST_ROWS
 
 
 def parts_before(batches: Iterable[PendingBatch]) -> Iterator[PendingBatch]:
@@ -234,8 +236,6 @@ _MOST_BYTES = 64 << 20
 _MOST_WRITES = 10_000
 _MARK_SECONDS = 1.0
 _MOST_MARKS = 256
-_COMMIT_BYTES = 1 << 20
-"""A commit takes no further write once it has so many bytes of records."""
 _NEWLINE = ord("\n")
 
 
@@ -288,10 +288,13 @@ class WriteQueue:
     def take(self) -> list[PendingWrite]:
         """Remove and return the writes of the next commit, without those that were cancelled, and
         those that are ``large``."""
-        taken, size = [], 0
-        while self._queue and size < _COMMIT_BYTES:
-            write = self._queue.popleft()
+        taken, size = list[PendingWrite](), 0
+        while self._queue:
+            write = self._queue[0]
             written = _size(write.batches)
+            if taken and size + written > MOST_PART_BYTES:
+                break
+            self._queue.popleft()
             self._bytes -= written
             if not write.future.set_running_or_notify_cancel():
                 continue

@@ -75,11 +75,8 @@ def test_jobs_do_not_copy_a_process_that_has_threads(corpus: Path, expected: byt
     assert (ended.stdout, ended.stderr) == (expected, b"")
 
 
-def test_jobs_share_one_key_for_pseudonyms(tmp_path: Path) -> None:
-    """The same identifier gets the same pseudonym from every process of a run."""
-    schema = tmp_path / "ids.yaml"
-    schema.write_text(
-        """
+_KEY = {"COLLECTOR_TEST_KEY": "a secret of this test, long enough"}
+_PSEUDONYMS = """
 schema: ids
 version: 1.0.0
 title: Pseudonyms only
@@ -96,20 +93,43 @@ fields:
     retention: 1d
     reason: for this test
 """
-    )
+
+
+def test_jobs_share_one_key_for_pseudonyms(tmp_path: Path) -> None:
+    """The same identifier gets the same pseudonym from every process of a run."""
+    schema = tmp_path / "ids.yaml"
+    schema.write_text(_PSEUDONYMS)
     data = tmp_path / "ids.ndjson"
     padding = "x" * 1000
     with data.open("wb") as handle:
         for number in range(20_000):
             handle.write(orjson.dumps({"device.id": f"id-{number % 7}", "pad": padding}) + b"\n")
-    env = {"COLLECTOR_TEST_KEY": "a secret of this test, long enough"}
-    ended = run_process("filter", data, "-s", schema, "--jobs", 2, env=env)
+    ended = run_process("filter", data, "-s", schema, "--jobs", 2, env=_KEY)
     assert ended.code == 0, ended.err
     assert len(ended.lines) == 20_000
     assert len({line["device.id"] for line in ended.lines}) == 7
     missing = run("filter", data, "-s", schema)
     assert missing.code == 78
     assert b"[E202]" in missing.err
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_one_run_has_one_key_for_pseudonyms(tmp_path: Path, jobs: int) -> None:
+    """The same identifier gets the same pseudonym in every input of a run, whatever its form, and
+    another one in the next run."""
+    schema = tmp_path / "ids.yaml"
+    schema.write_text(_PSEUDONYMS)
+    event = b'{"device.id": "id-1"}\n'
+    for name in ("1.ndjson", "2.ndjson", "3.json"):
+        (tmp_path / name).write_bytes(event)
+    (tmp_path / "4.ndjson.gz").write_bytes(gzip.compress(event))
+    files = [*sorted(tmp_path.glob("[0-9]*")), "-"]
+    command = ("filter", *files, "-s", schema, "--jobs", jobs)
+    runs = [run_process(*command, env=_KEY, stdin=event) for _ in range(2)]
+    assert [len(each.lines) for each in runs] == [5, 5], runs
+    pseudonyms = [{line["device.id"] for line in each.lines} for each in runs]
+    assert [len(each) for each in pseudonyms] == [1, 1]
+    assert pseudonyms[0] != pseudonyms[1]
 
 
 def test_stdin_is_ndjson_and_documents_go_by_their_name(tmp_path: Path) -> None:

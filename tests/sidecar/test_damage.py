@@ -11,6 +11,7 @@ from random import Random
 
 import pytest
 
+from collector.sqlite.wal import last_commit
 from tests.cli.process import run
 from tests.deadline import WAIT_SECONDS
 from tests.sidecar.account import Account, kept
@@ -21,6 +22,7 @@ from tests.sidecar.serving import Sidecar, started
 pytestmark = pytest.mark.long
 
 _REQUESTS = 40
+_FRAME_BYTES = 24 + 8192
 
 
 def _send(sidecar: Sidecar, account: Account) -> None:
@@ -48,9 +50,9 @@ def _torn(log: Path) -> None:
 
 
 def _changed(log: Path) -> None:
-    """A byte in the middle is another: SQLite would believe no frame from there on."""
+    """A byte amid what counts is another: SQLite would believe no frame from there on."""
     with log.open("r+b") as handle:
-        handle.seek(log.stat().st_size // 2)
+        handle.seek(_FRAME_BYTES * last_commit(log) // 2)
         byte = handle.read(1)[0]
         handle.seek(-1, os.SEEK_CUR)
         handle.write(bytes([byte ^ 0x55]))

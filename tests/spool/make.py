@@ -5,15 +5,16 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import orjson
+import pytest
 
 from collector.contracts import Batch, Layout, PendingBatch, Rejection, Tally
 from collector.filter.stored import read
-from collector.spool import Spool
+from collector.spool import Spool, checkpoints, spool
 from tests.deadline import WAIT_SECONDS
 
 MINUTE = "2026-11-24T10:20:00Z"
@@ -95,3 +96,12 @@ def eventually(holds: Callable[[], bool], seconds: float = WAIT_SECONDS) -> bool
     while not (held := holds()) and time.monotonic() < deadline:
         time.sleep(0.02)
     return held
+
+
+@contextmanager
+def told_checkpoints() -> Iterator[None]:
+    """No spool that is opened inside writes its log into its file before it is closed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints, "LOOK_SECONDS", 3600.0)
+        patch.setattr(spool, "IDLE_SECONDS", 3600.0)
+        yield

@@ -26,7 +26,15 @@ from collector.spool.pending import pending_batches
 from collector.spool.revision import Revision
 from collector.spool.tables import FORMAT
 from tests.deadline import WAIT_SECONDS
-from tests.spool.make import LAYOUT, downgrade, drained, entry, query, without_secrets
+from tests.spool.make import (
+    LAYOUT,
+    downgrade,
+    drained,
+    entry,
+    query,
+    told_checkpoints,
+    without_secrets,
+)
 
 KEY, OTHER = b"k" * 16, b"o" * 16
 EARLIER, LATER = "2026-11-24T10:20:00Z", "2026-11-24T10:21:00Z"
@@ -227,7 +235,7 @@ def test_a_file_of_an_earlier_format_gets_what_it_lacks(path: Path, format_: int
 def test_a_killed_file_of_the_first_format(path: Path) -> None:
     """Also with what is only in its log."""
     copy = path.parent.with_name("copy")
-    with Spool(path, sinks=["sink"]) as spool:
+    with told_checkpoints(), Spool(path, sinks=["sink"]) as spool:
         spool.put(entry(1)).result(WAIT_SECONDS)
         with spool.paused():
             assert query(path, "PRAGMA wal_checkpoint(TRUNCATE)") == [(0, 0, 0)]

@@ -18,7 +18,7 @@ from collector.ledger import opened
 from collector.spool import Spool
 from collector.sqlite.wal import last_commit
 from tests.deadline import WAIT_SECONDS
-from tests.spool.make import LAYOUT, drained, entry, eventually, query
+from tests.spool.make import LAYOUT, drained, entry, eventually, query, told_checkpoints
 
 _CHECKPOINT = "PRAGMA wal_checkpoint(TRUNCATE)"
 FILL = 400
@@ -29,7 +29,7 @@ PER_BATCH = 10
 def crashed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory as a killed process leaves it: a file and its log, both with batches."""
     source, copy = tmp_path_factory.mktemp("live"), tmp_path_factory.mktemp("crashed")
-    with Spool(source / "spool.db", sinks=["sink"]) as spool:
+    with told_checkpoints(), Spool(source / "spool.db", sinks=["sink"]) as spool:
         for n in range(FILL // 2):
             spool.put(_filling(n)).result(WAIT_SECONDS)
         with spool.paused():

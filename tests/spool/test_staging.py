@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,11 +16,12 @@ from collector.contracts import PendingBatch
 from collector.errors import DeliveryError
 from collector.ledger import opened
 from collector.spool import Spool, staging, write_queue
-from collector.spool.file import Depth
+from collector.spool.file import Depth, SpoolFile
 from collector.spool.pending import pending_batches
 from collector.spool.recover import open_file
 from collector.spool.revision import Revision, RevisionOutcome
 from collector.spool.tables import FORMAT, Position
+from collector.spool.write_queue import PendingWrite
 from tests.deadline import WAIT_SECONDS
 from tests.sidecar.faults import fill, small_disk
 from tests.spool.make import LAYOUT, downgrade, drained, entry, eventually, query, waiting
@@ -293,3 +295,49 @@ def test_parts_that_all_sinks_have_are_deleted_one_by_one(
         assert file.depth == Depth()
     finally:
         file.close()
+
+
+def test_batches_that_all_sinks_have_are_deleted_little_by_little(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same holds of those that are no parts."""
+    with Spool(path, sinks=["sink"]) as spool:
+        for number in range(5):
+            spool.put(entry(number, text="x" * 1000)).result(WAIT_SECONDS)
+    monkeypatch.setattr(write_queue, "MOST_PART_BYTES", 3000)
+    file, depths = open_file(path, [LAYOUT], ["sink"]).file, list[int]()
+    try:
+        while file.has_delivered or not depths:
+            file.write([], {"sink": Position(file.last)}, Counter(), [])
+            depths.append(file.depth.batches)
+    finally:
+        file.close()
+    assert depths[:3] == [3, 1, 0]
+
+
+def test_no_commit_is_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that is larger than a part becomes parts, and requests share a commit up to the
+    size of one."""
+    size = len(entry(1, text="x" * 1000).payload)
+    monkeypatch.setattr(write_queue, "MOST_PART_BYTES", 3 * size)
+    sizes: list[int] = []
+    write = SpoolFile.write
+
+    def note(file: SpoolFile, writes: list[PendingWrite], *others: Any) -> list[bool]:
+        sizes.append(sum(len(each.payload) for one in writes for each in one.batches) // size)
+        return write(file, writes, *others)
+
+    monkeypatch.setattr(SpoolFile, "write", note)
+    path = tmp_path / "spool.db"
+    with Spool(path) as spool:
+        with spool.paused():
+            puts = [spool.put(*_numbers(2)), spool.put(*_numbers(2)), spool.put(*_numbers(4))]
+        assert all(put.result(WAIT_SECONDS) for put in puts)
+    assert [each for each in sizes if each] == [2, 2]
+    assert len(query(path, "SELECT 1 FROM parts")) == 4
+
+
+def _numbers(number: int) -> list[PendingBatch]:
+    return [
+        entry(each, text="x" * 1000, minute=f"2026-11-24T10:2{each}:00Z") for each in range(number)
+    ]
