@@ -18,11 +18,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from types import TracebackType
-from typing import Literal, Self, get_args
+from typing import Literal, Protocol, Self, get_args
 
 __all__ = [
     "CATEGORIES",
@@ -32,6 +33,7 @@ __all__ = [
     "Accept",
     "AcceptNow",
     "Batch",
+    "BatchQueue",
     "Category",
     "Closing",
     "Drop",
@@ -211,6 +213,18 @@ class PendingBatch:
         """The number of records, which are lines; counted in pieces, so that other threads run."""
         starts = range(0, len(self.payload), _COUNTED_AT_ONCE)
         return sum(self.payload.count(b"\n", at, at + _COUNTED_AT_ONCE) for at in starts)
+
+
+class BatchQueue(Protocol):
+    """Takes the batches of requests and stores them: a spool, or a channel to the process that has
+    one."""
+
+    def put(self, *batches: PendingBatch, key: bytes | None = None) -> Future[bool]:
+        """Store the batches of one request, all of them or none. The future is resolved when they
+        are on disk: ``False`` if a request with the same key was stored before, else ``True``.
+
+        Raises ``DeliveryError`` E505 or E506, at once or from the future, if they are not stored.
+        """
 
 
 @dataclass(frozen=True, repr=False)

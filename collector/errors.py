@@ -94,6 +94,7 @@ CODES: dict[str, str] = {
     "E215": "there is no such type of sinks",
     "E216": "a type of sinks cannot be loaded",
     "E217": "the process cannot be confined",
+    "E218": "a worker does not start",
     # E3xx: policy
     "E301": "the use is forbidden",
     "E302": "the use is unknown to the taxonomy",

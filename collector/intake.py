@@ -20,7 +20,7 @@ from threading import Lock
 from time import sleep
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from collector.contracts import PendingBatch, Request, Tally, to_minute
+from collector.contracts import BatchQueue, PendingBatch, Request, Tally, to_minute
 from collector.errors import DeliveryError
 from collector.filter import Filter
 from collector.filter.admission import Bounds, too_many
@@ -30,7 +30,7 @@ from collector.spool.write_queue import MOST_BYTES, JoinedBatches
 if TYPE_CHECKING:
     from collector.filter.sdk_records import Minutes
 
-__all__ = ["MOST_EVENTS", "SLICE", "Filtered", "Intake", "RequestSlots"]
+__all__ = ["MOST_EVENTS", "SLICE", "Acceptor", "Filtered", "Intake", "RequestSlots"]
 
 MOST_EVENTS = 100_000
 """The events of one request, over lines, elements and nested lists together: the default."""
@@ -323,6 +323,57 @@ class Intake:
             return optional
         granted = optional if request.granted is None else request.granted
         return [name for name in optional if name not in granted or name in request.refused]
+
+
+class Acceptor:
+    """Filter requests, and have what they become stored by ``queue``.
+
+    ``observe`` gets the tally of every request that was stored, and of no other: a request that
+    could not be stored counts when the sender repeats it. ``most_events`` limits a request.
+    ``accept`` is for an event loop, ``accept_now`` for threads; both may be used at once.
+    """
+
+    def __init__(
+        self,
+        filter_: Filter,
+        queue: BatchQueue,
+        observe: Callable[[Tally], None] | None = None,
+        *,
+        most_events: int = MOST_EVENTS,
+    ) -> None:
+        self._intake = Intake(filter_, most_events)
+        self._queue = queue
+        self._observe = observe
+
+    def __repr__(self) -> str:
+        return "<Acceptor>"
+
+    async def accept(self, request: Request) -> Tally:
+        """Filter a request; return its tally when its records are on disk.
+
+        Raises ``DeliveryError`` E505 or E506 if they could not be stored; then none of them is. And
+        ``InputError``: E429 for records of another version of the schema, E431 for a request that
+        becomes more events or bytes than one may.
+        """
+        async with self._intake.filtered(request) as found:
+            if found.total.received:
+                stored = self._queue.put(*found.batches(), key=request.key)
+                if await asyncio.wrap_future(stored) and self._observe is not None:
+                    self._observe(found.total)
+            return found.total
+
+    def accept_now(self, request: Request) -> Tally:
+        """Do the same in a thread, which blocks."""
+        with self._intake.filtered_now(request) as found:
+            if found.total.received:
+                stored = self._queue.put(*found.batches(), key=request.key)
+                if stored.result() and self._observe is not None:
+                    self._observe(found.total)
+            return found.total
+
+    def close(self) -> None:
+        """Finish what is in progress."""
+        self._intake.close()
 
 
 def _add_piece(found: Filtered, piece: _Piece) -> None:

@@ -130,6 +130,9 @@ PARSING_ROOMS = ("filter", "schema", "recording")
 """Events are parsed in the first, schema documents in the second. The third reads what its own API,
 its manifests and its tokens are made of; telemetry never imports it."""
 
+CHANNEL = ("collector.server.channel", "collector.server.messages")
+"""What a keeper and its workers say to one another: numbers and minimised records, no event."""
+
 AUDITOR = "collector.ledger.auditor"
 """A script for other machines: it is printed, and no module imports it."""
 
@@ -154,7 +157,7 @@ READS_BUILT_IN = frozenset({"eval", "exec", "compile", "__import__"})
 
 def parses(module: str, tree: ast.Module) -> Iterator[str]:
     """A parser, or the reading half of a module that writes too."""
-    if room(module) in PARSING_ROOMS or module == AUDITOR:
+    if room(module) in PARSING_ROOMS or module in (AUDITOR, *CHANNEL):
         return
     for node in ast.walk(tree):
         if any(reads(node) for reads in (_imports, _imports_from, _uses, _calls)):

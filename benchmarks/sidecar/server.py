@@ -12,7 +12,7 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from time import monotonic
 
@@ -49,18 +49,9 @@ class Server:
     log: list[str] = field(default_factory=list)
 
     def usage(self) -> Usage:
-        """Return what it uses, as the system counts it."""
-        place = Path("/proc", str(self.process.pid))
-        # The second field is the name, in brackets; user and system time are the 14th and 15th.
-        fields = (place / "stat").read_text().rpartition(")")[2].split()
-        status = dict(
-            line.split(":", 1)
-            for line in (place / "status").read_text().splitlines()
-            if ":" in line
-        )
-        resident, peak = (int(status[name].split()[0]) * 1024 / 1e6 for name in ("VmRSS", "VmHWM"))
-        ticks = int(fields[11]) + int(fields[12])
-        return Usage(ticks / os.sysconf("SC_CLK_TCK"), resident, peak)
+        """Return what it and the processes that it started use together, as the system counts."""
+        whole = [_usage(pid) for pid in (self.process.pid, *_children(self.process.pid))]
+        return Usage(*map(sum, zip(*map(astuple, whole), strict=True)))
 
     def waiting(self) -> int | None:
         """Return how many records its spool holds, if it tells."""
@@ -81,6 +72,25 @@ class Server:
             code = None
         if code != 0:
             raise BenchmarkError(f"{self.name} ended with {code}: {' '.join(self.log[-3:])}")
+
+
+def _children(pid: int) -> list[int]:
+    """Return the processes that a process has started."""
+    found = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    return [int(number) for text in found for number in text.split()]
+
+
+def _usage(pid: int) -> Usage:
+    """Return what one process uses."""
+    place = Path("/proc", str(pid))
+    # The second field is the name, in brackets; user and system time are the 14th and 15th.
+    fields = (place / "stat").read_text().rpartition(")")[2].split()
+    status = dict(
+        line.split(":", 1) for line in (place / "status").read_text().splitlines() if ":" in line
+    )
+    resident, peak = (int(status[name].split()[0]) * 1024 / 1e6 for name in ("VmRSS", "VmHWM"))
+    ticks = int(fields[11]) + int(fields[12])
+    return Usage(ticks / os.sysconf("SC_CLK_TCK"), resident, peak)
 
 
 def obstacle() -> str | None:

@@ -140,6 +140,10 @@ class Code(ABC):
         """Write the lines that count a category of content if one of its tripwires is hit."""
 
     @abstractmethod
+    def count_content(self, category: int) -> str:
+        """Return the statement that counts a category of content."""
+
+    @abstractmethod
     def drop(self, column: Column, reason: Drop) -> str:
         """Return the statement that counts a dropped field."""
 

@@ -16,17 +16,29 @@ from typing import Any, TypedDict
 import msgspec
 
 from collector.contracts import CATEGORIES, Drop, Granted
-from collector.filter.admission import AdmissionBuilder
+from collector.filter.admission import Admission, AdmissionBuilder
 from collector.filter.code import Code, Node, plan_tree, struct_type
 from collector.filter.compile import Column, EventValues, Plan, drop_code
+from collector.filter.mapping import SingleEvent, unsupported
 from collector.filter.tolerant import FAILURES, NULL
 
-__all__ = ["AddTexts", "OuterValues", "fast_path", "only_tolerant"]
+__all__ = [
+    "AddTexts",
+    "AdmitDocument",
+    "OuterValues",
+    "fast_document",
+    "fast_path",
+    "only_tolerant",
+]
 
 AddTexts = Callable[
     [Iterable[Any], AdmissionBuilder, "OuterValues | None", Callable[[Any], None]], None
 ]
 """``add_texts(payloads, builder, outer, add_tolerantly)``: add each payload to the builder."""
+
+AdmitDocument = Callable[[bytes], Admission | None]
+"""Admits a valid UTF-8 text that is the only event of its call; ``None`` leaves it to the slow
+path."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -120,6 +132,13 @@ _EACH = """\
             add_tolerantly(payload)
             continue
 """
+_ONE = """\
+    try:
+        e = decode(text)
+    except FAILURES:
+        return None
+    content = drops = ()
+"""
 _TAIL = f"""\
     for category, times in enumerate(({", ".join(_COUNTS)})):
         builder.content[category] += times
@@ -161,7 +180,10 @@ class _Texts(Code):
         self.add(f"x = {' or '.join(tripwires)}")
         others = " or ".join(map(self.is_present, tripwires))
         self.add(f"if {self.content_outside(category)}x is not None and (x != NULL or {others}):")
-        self.add(f"content{category} += 1", 1)
+        self.add(self.count_content(category), 1)
+
+    def count_content(self, category: int) -> str:
+        return f"content{category} += 1"
 
     def content_outside(self, category: int) -> str:
         """Return another condition under which content is present, or nothing."""
@@ -184,8 +206,7 @@ class _Texts(Code):
         if column.memo is None or any(node.members for node, _ in found):
             super().write_canonical(column, found)
             return
-        i, value = column.index, f"c{column.index}"
-        invalid, wrong = drop_code(i, "invalid_value"), drop_code(i, "wrong_type")
+        value = f"c{column.index}"
         self.add("if v is None:")
         self.write_absent(column, 1)
         self.add("else:")
@@ -194,7 +215,15 @@ class _Texts(Code):
         self.add("except (KeyError, TypeError):", 1)  # not met before, or not hashable
         self.add(f"{value} = {self.bind('f', column.memo)}(v)", 2)
         self.add(f"if {value} is None:", 2)
-        self.add(f"drop({invalid} if type(v) is str else {wrong})", 3)
+        self.add(self.drop_either(column), 3)
+
+    def drop_either(self, column: Column) -> str:
+        """Return the statement that counts a text as invalid, and all else as a wrong type."""
+        invalid, wrong = (
+            drop_code(column.index, "invalid_value"),
+            drop_code(column.index, "wrong_type"),
+        )
+        return f"drop({invalid} if type(v) is str else {wrong})"
 
 
 class _Records(_Texts):
@@ -221,6 +250,38 @@ class _Records(_Texts):
         super().write_agent_lookup(found)
         self.add("if a is None:")
         self.add("a = outer_agent", 1)
+
+
+class _Document(SingleEvent, _Texts):
+    """The lines for one text that is the only event of its call."""
+
+    depth = 1
+
+    @property
+    def more_arguments(self) -> str:
+        return ", len(text), granted"
+
+    def drop_either(self, column: Column) -> str:
+        invalid = self.drop_of(column, "invalid_value")
+        wrong = self.drop_of(column, "wrong_type")
+        return f"drops += {invalid} if type(v) is str else {wrong}"
+
+
+def fast_document(plan: Plan, record: type[msgspec.Struct]) -> AdmitDocument:
+    """Generate the function that admits one text, and leaves all that is unusual."""
+    root = plan_tree(plan)
+    try:
+        event = None if plan.records else _event_type(root, plan)
+    except _Conflict:
+        event = None
+    if event is None:
+        return unsupported
+    code = _Document(plan)
+    code.bind_outcome(record)
+    code.names |= {"decode": msgspec.json.Decoder(event).decode, "NULL": NULL}
+    code.write_event(root)
+    admit_document: AdmitDocument = code.function("admit_document", "text", _ONE)
+    return admit_document
 
 
 def fast_path(plan: Plan) -> AddTexts:

@@ -22,6 +22,7 @@ __all__ = [
     "MAX_ITEMS",
     "ReadRecords",
     "decode_list",
+    "has_many_commas",
     "records_in_list",
     "records_in_mapping",
     "records_in_object",
@@ -41,6 +42,9 @@ _MAX_COMMAS = 1_000_000
 """An element takes 66 bytes, undecoded. Unless a text is dense with commas, a list that turns out
 to be too long costs no more than 66 MB, and less than five times the text; counting is slower by
 far."""
+
+_MAX_UNCOUNTED = 2 * MAX_ITEMS
+"""Bytes of a text that cannot hold more elements than allowed."""
 
 _OBJECT = ord("{")
 _list = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -74,7 +78,7 @@ def decode_list(text: memoryview | msgspec.Raw) -> list[msgspec.Raw] | int:
     Raises what msgspec raises.
     """
     text = memoryview(text)
-    if _count_commas(text) >= max(MAX_ITEMS, min(len(text) // 16, _MAX_COMMAS)):
+    if has_many_commas(text):
         skip(text)
         number = count_elements(text)
         if number > MAX_ITEMS:
@@ -127,6 +131,13 @@ def _at_most(limit: int, number: int, records: Any, builder: AdmissionBuilder) -
     return []
 
 
-def _count_commas(text: memoryview) -> int:
+def has_many_commas(text: bytes | memoryview) -> bool:
+    """Return whether the elements of lists in a text may take too much memory, undecoded."""
+    if len(text) <= _MAX_UNCOUNTED:
+        return False
+    return _count_commas(text) >= max(MAX_ITEMS, min(len(text) // 16, _MAX_COMMAS))
+
+
+def _count_commas(text: bytes | memoryview) -> int:
     pieces = (bytes(text[at : at + PIECE]) for at in range(0, len(text), PIECE))
     return sum(piece.count(b",") for piece in pieces)

@@ -12,10 +12,17 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, cast
 
 from collector.contracts import DROPS, Granted
-from collector.filter.admission import AdmissionBuilder, Bounds, record_type
+from collector.filter.admission import Admission, AdmissionBuilder, Bounds, record_type
 from collector.filter.compile import EventValues, Plan, SenderInfo
 from collector.filter.event_consent import EventConsent
-from collector.filter.generate import AddTexts, OuterValues, fast_path, only_tolerant
+from collector.filter.generate import (
+    AddTexts,
+    AdmitDocument,
+    OuterValues,
+    fast_document,
+    fast_path,
+    only_tolerant,
+)
 from collector.filter.mapping import AdmitMapping, MappingReader, fast_mapping, unsupported
 from collector.filter.records import (
     MAX_ITEMS,
@@ -55,6 +62,7 @@ class EventRouter:
         self._record = record_type(plan)
         self._tolerant_reader = TolerantReader(plan)
         self._mapping_reader = MappingReader(plan)
+        self._admit_document: AdmitDocument | None = None
         self.admit_mapping: AdmitMapping
         self._add_texts, self.admit_mapping = self._fast_paths()
 
@@ -66,6 +74,18 @@ class EventRouter:
         if self.plan.reads_below_content:
             return only_tolerant, unsupported
         return fast_path(self.plan), fast_mapping(self.plan, self._record)
+
+    def admit_document(self, text: bytes) -> Admission | None:
+        """Admit one valid UTF-8 text whose choices this router grants, if it is a usual event.
+
+        ``None`` leaves it to the other paths.
+        """
+        if self._admit_document is None:  # most processes never use it
+            is_usual = not self.plan.reads_below_content
+            self._admit_document = (
+                fast_document(self.plan, self._record) if is_usual else unsupported
+            )
+        return self._admit_document(text)
 
     def builder(
         self,

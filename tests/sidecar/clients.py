@@ -27,6 +27,7 @@ class Client(ABC, Thread):
 
     def __init__(self, sidecar: Sidecar, account: Account, random: Random) -> None:
         super().__init__(daemon=True)
+        self.is_stopped = False
         self.began = self.whole = 0.0
         self._ports = sidecar.ports
         self._account = account
@@ -35,6 +36,10 @@ class Client(ABC, Thread):
     @abstractmethod
     def run(self) -> None:
         """Until nobody is there any more."""
+
+    def stop(self) -> None:
+        """End after the request in progress."""
+        self.is_stopped = True
 
     def _parcel(self) -> Parcel:
         sleep(self._random.choice((0, 0, 0.001, 0.005)))
@@ -49,7 +54,7 @@ class LinesClient(Client):
     def run(self) -> None:
         address = ("127.0.0.1", self._ports["http"])
         with suppress(OSError, HTTPException), socket.create_connection(address, _SECONDS) as to:
-            while True:
+            while not self.is_stopped:
                 self._send_one(to, self._parcel())
 
     def _send_one(self, connection: socket.socket, parcel: Parcel) -> None:
@@ -100,7 +105,7 @@ class GrpcClient(Client):
         channel = grpc.insecure_channel(f"127.0.0.1:{self._ports['grpc']}")
         with closing(channel), suppress(grpc.RpcError):
             export = channel.unary_unary(METHODS["logs"])
-            while True:
+            while not self.is_stopped:
                 parcel = self._parcel()
                 message = parcel.exported
                 self.began = self.whole = monotonic()

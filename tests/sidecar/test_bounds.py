@@ -25,6 +25,7 @@ from tests.latency import BOMBS, IS_FULL, assert_served, quantile
 from tests.sidecar.amplified import ATTACKS, SCHEMAS, Attack
 from tests.sidecar.faults import Say
 from tests.sidecar.healthy import BATCH, honest
+from tests.sidecar.processes import peak
 from tests.sidecar.senders import METHODS
 from tests.sidecar.serving import COMMAND, Sidecar, started
 
@@ -50,9 +51,8 @@ _FEW = {
 
 
 def _megabytes(sidecar: Sidecar) -> float:
-    """The most memory that the process has had."""
-    status = Path(f"/proc/{sidecar.process.pid}/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+    """The most memory that one of the processes has had."""
+    return peak(sidecar.process.pid)
 
 
 def _sent(sidecar: Sidecar, schema: str, attack: Attack) -> tuple[int, int]:

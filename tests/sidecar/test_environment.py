@@ -206,7 +206,7 @@ def test_it_ends_though_python_should_stay(tmp_path: Path) -> None:
 
 
 _WRITES = re.compile(
-    r'(?:openat|open|creat)\(.*?"([^"]*)", [^)]*O_(?:WRONLY|RDWR|CREAT)'
+    r'(?:openat|open|creat)\(.*?"([^"]*)", [^)\n]*O_(?:WRONLY|RDWR|CREAT)'
     r'|(?:mkdir|mkdirat|rename|renameat|renameat2|link|linkat|symlink)\(.*?"([^"]*)"'
 )
 _TRACED = "execve,connect,openat,open,creat,mkdir,mkdirat,rename,renameat,renameat2,link,symlink"
