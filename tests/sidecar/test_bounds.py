@@ -20,8 +20,8 @@ from pathlib import Path
 import grpc  # type: ignore[import-untyped]
 import pytest
 
-from collector.ledger import opened
 from tests.latency import BOMBS, IS_FULL, assert_served, quantile
+from tests.ledgers import check_ledger
 from tests.sidecar.amplified import ATTACKS, SCHEMAS, Attack
 from tests.sidecar.faults import Say
 from tests.sidecar.healthy import BATCH, honest
@@ -122,7 +122,5 @@ def test_requests_are_bounded(schema: str, tmp_path: Path, say: Say) -> None:
         assert_served(quiet, [seconds for at, seconds in times if at > began])
         assert sidecar.process.poll() is None
         sidecar.stop()
-    with opened(tmp_path / "collector-data" / "spool.db") as ledger:
-        found = ledger.verify()
-    assert not found.flaws
+    found = check_ledger(tmp_path / "collector-data" / "spool.db")
     assert found.received == acknowledged + BATCH * len(times)

@@ -14,8 +14,9 @@ import pytest
 from collector.claims.verification import check
 from collector.config import examine
 from collector.testing import canaries, scan
+from tests.deadline import eventually
 from tests.sidecar.account import kept
-from tests.sidecar.faults import eventually, metric
+from tests.sidecar.faults import metric
 from tests.sidecar.hostile import CANARY, FLOODS
 from tests.sidecar.processes import command
 from tests.sidecar.serving import Sidecar, started

@@ -22,9 +22,11 @@ from collector.spool.recover import open_file
 from collector.spool.revision import Revision, RevisionOutcome
 from collector.spool.tables import FORMAT, Position
 from collector.spool.write_queue import PendingWrite
-from tests.deadline import WAIT_SECONDS
+from tests.database import query
+from tests.deadline import WAIT_SECONDS, wait_until
+from tests.ledgers import check_ledger
 from tests.sidecar.faults import fill, small_disk
-from tests.spool.make import LAYOUT, downgrade, drained, entry, eventually, query, waiting
+from tests.spool.make import LAYOUT, commit, downgrade, drained, entry, waiting
 
 _ROWS, _LARGE = 100, 1001
 _PARTS = 10
@@ -59,9 +61,8 @@ def halfway(monkeypatch: pytest.MonkeyPatch) -> Halfway:
 
 
 def _verified(path: Path, received: int) -> None:
-    with opened(path) as ledger:
-        found = ledger.verify()
-    assert (found.flaws, found.breaks, found.received) == ([], [], received)
+    found = check_ledger(path)
+    assert (found.breaks, found.received) == ([], received)
 
 
 def test_others_are_committed_between_its_parts(
@@ -118,7 +119,7 @@ def _crashed(path: Path, halfway: Halfway, copy: Path) -> Path:
     """A copy of a spool whose process ended between two parts of a request."""
     with Spool(path, sinks=["sink"]) as spool:
         halfway(lambda: shutil.copytree(path.parent, copy))
-        spool.put(entry(-1)).result(WAIT_SECONDS)
+        commit(spool, entry(-1))
         spool.put(entry(*range(_LARGE), text="canary"), key=KEY).result(WAIT_SECONDS)
     return copy / path.name
 
@@ -234,12 +235,11 @@ def test_a_request_for_which_a_disk_has_no_room(disk: Path) -> None:
     path = disk / "spool.db"
     with Spool(path, sinks=["sink"]) as spool:
         with pytest.raises(DeliveryError, match="E506"):
-            spool.put(entry(*range(6000), text="x" * 1000)).result(WAIT_SECONDS)
+            commit(spool, entry(*range(6000), text="x" * 1000))
         assert (spool.state().is_ready, spool.state().errors) == (True, 0)
         assert spool.put(entry(1)).result(WAIT_SECONDS)
         assert query(path, "SELECT count(*) FROM staging") == [(0,)]
-    with opened(path) as ledger:
-        assert not ledger.verify().flaws
+    check_ledger(path)
 
 
 def test_a_disk_that_fills_up_between_two_parts(
@@ -254,7 +254,7 @@ def test_a_disk_that_fills_up_between_two_parts(
         with pytest.raises(DeliveryError, match="E506"):
             spool.put(large, key=KEY).result(WAIT_SECONDS)
         (disk / "ballast").unlink()
-        assert eventually(lambda: spool.state().is_ready)
+        wait_until(lambda: spool.state().is_ready)
         assert query(path, "SELECT count(*) FROM staging") == [(0,)]
         assert spool.put(large, key=KEY).result(WAIT_SECONDS)
         assert sorted(drained(spool)) == list(range(-1, _LARGE))
@@ -302,8 +302,7 @@ def test_batches_that_all_sinks_have_are_deleted_little_by_little(
 ) -> None:
     """The same holds of those that are no parts."""
     with Spool(path, sinks=["sink"]) as spool:
-        for number in range(5):
-            spool.put(entry(number, text="x" * 1000)).result(WAIT_SECONDS)
+        commit(spool, *(entry(number, text="x" * 1000) for number in range(5)))
     monkeypatch.setattr(write_queue, "MOST_PART_BYTES", 3000)
     file, depths = open_file(path, [LAYOUT], ["sink"]).file, list[int]()
     try:
