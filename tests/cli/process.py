@@ -43,7 +43,7 @@ class Ended:
     @property
     def json(self) -> Any:
         """The document that it wrote."""
-        return self.json
+        return orjson.loads(self.out)
 
     @property
     def lines(self) -> list[dict[str, Any]]:
