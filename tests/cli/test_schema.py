@@ -172,6 +172,18 @@ def test_the_table_has_a_bar_for_each_field() -> None:
         assert rows["left"].split()[1] == f"{(schema.max_bits or 0) - record_bits(schema):.1f}"
 
 
+def test_bars_of_all_schemas_have_one_scale() -> None:
+    """A bar has a length that its bits alone give, whatever is shown beside it."""
+    lengths: dict[str, set[int]] = {}
+    for names in (resources.names(), *([name] for name in resources.names())):
+        for line in run("schema", "capacity", *names).out.decode().splitlines():
+            if found := re.match(r"\S+ +\S+ +(\S+).* ([█▏▎▍▌▋▊▉]+) *$", line):
+                lengths.setdefault(found[1], set()).add(len(found[2]))
+    assert lengths["48.0"] == {9}
+    assert lengths["128.0"] == {24}
+    assert all(len(each) == 1 for each in lengths.values())
+
+
 def test_without_a_limit_and_without_width(tmp_path: Path) -> None:
     """A schema without ``max_bits`` has nothing left, a field of one value no width."""
     path = tmp_path / "a.yaml"
