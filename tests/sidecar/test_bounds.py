@@ -21,10 +21,11 @@ from pathlib import Path
 import grpc  # type: ignore[import-untyped]
 import pytest
 
+from tests.deadline import eventually
 from tests.latency import BOMBS, IS_FULL, assert_served, is_served, quantile, times_as_long
 from tests.ledgers import check_ledger
 from tests.sidecar.amplified import ATTACKS, SCHEMAS, Attack
-from tests.sidecar.faults import Say, eventually, metric
+from tests.sidecar.faults import Say, metric
 from tests.sidecar.healthy import BATCH, honest
 from tests.sidecar.processes import peak
 from tests.sidecar.senders import METHODS

@@ -25,7 +25,7 @@ from collector.spool.revision import Revision, RevisionOutcome
 from collector.spool.tables import FORMAT, Position
 from collector.spool.write_queue import PendingWrite
 from tests.database import query
-from tests.deadline import WAIT_SECONDS, wait_until
+from tests.deadline import WAIT_SECONDS, eventually, wait_until
 from tests.ledgers import check_ledger
 from tests.sidecar.faults import fill, small_disk
 from tests.spool.make import LAYOUT, commit, downgrade, drained, entry, waiting
