@@ -22,7 +22,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from types import TracebackType
+from time import monotonic
 from typing import Literal, Protocol, Self, get_args
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "BatchQueue",
     "Category",
     "Closing",
+    "DeliveryState",
     "Drop",
     "Form",
     "Granted",
@@ -47,6 +48,7 @@ __all__ = [
     "Row",
     "Scalar",
     "Signal",
+    "SpoolState",
     "Subject",
     "Tally",
     "count_lines",
@@ -292,18 +294,53 @@ class Subject:
     end: str
 
 
+@dataclass(frozen=True, slots=True)
+class SpoolState:
+    """The state of a spool. ``bytes`` are of records, out of ``limit``; ``oldest`` is the age of
+    the oldest pending batch in seconds.
+
+    ``is_ready`` is true while the spool accepts writes; ``errors`` counts failed writes and syncs,
+    ``damaged`` the files and batches that were quarantined since the start.
+    """
+
+    is_ready: bool
+    batches: int
+    records: int
+    bytes: int
+    limit: int
+    oldest: float
+    errors: int
+    damaged: int
+
+
+@dataclass(slots=True)
+class DeliveryState:
+    """The state of delivery to one sink. ``last`` is ``time.monotonic()`` of the last batch that it
+    took, or of the start, and ``since`` that of a call at hand, which is late after ``hung``
+    seconds; ``set_aside`` counts the batches that it will not take."""
+
+    delivered: int = 0
+    failures: int = 0
+    failing: bool = False
+    last: float = 0.0
+    set_aside: int = 0
+    since: float | None = None
+    hung: float = 60.0
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the sink fails, or does not answer."""
+        since = self.since
+        return self.failing or (since is not None and monotonic() - since > self.hung)
+
+
 class Closing:
     """A context manager that calls ``close`` at the end of the block."""
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> object:

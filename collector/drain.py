@@ -11,14 +11,14 @@ from random import uniform
 from time import monotonic, sleep
 from typing import NamedTuple
 
-from collector.contracts import Batch, Granted
+from collector.contracts import Batch, DeliveryState, Granted
 from collector.errors import CollectorError, Unacceptable
 from collector.filter.stored import read
 from collector.sinks.sink import Sink, contained
 from collector.spool import Spool
 from collector.spool.set_aside import SetAside
 
-__all__ = ["DeliveryState", "DeliveryTimes", "Drain", "FieldsFor", "all_fields", "redeliver"]
+__all__ = ["DeliveryTimes", "Drain", "FieldsFor", "all_fields", "redeliver"]
 
 FieldsFor = Callable[[str, Granted], Container[str] | None]
 """Returns the fields of records that reach a sink, by its name and by the granted purposes;
@@ -31,10 +31,6 @@ _ENOUGH_BYTES = 1 << 20
 _MOST_FAILURES = 10
 """After so many failures of a batch another one is tried, to find out which of the two is at fault:
 the batch, or the sink."""
-
-
-HUNG_SECONDS = 60.0
-"""A sink that takes longer for a call is late."""
 
 
 def _jittered(seconds: float) -> float:
@@ -52,7 +48,8 @@ class DeliveryTimes(NamedTuple):
 
     Batches accumulate for ``gather``, as a sink takes many with less effort than one by one. A sink
     has time to tidy up every ``idle``, however much comes in. After a failure the thread pauses for
-    ``first_pause``, twice as long after the next, up to ``longest_pause``.
+    ``first_pause``, twice as long after the next, up to ``longest_pause``. A sink that takes longer
+    than ``hung`` for a call is late.
     """
 
     gather: float = 0.1
@@ -60,26 +57,7 @@ class DeliveryTimes(NamedTuple):
     idle: float = 3600.0
     first_pause: float = 0.2
     longest_pause: float = 30.0
-
-
-@dataclass(slots=True)
-class DeliveryState:
-    """The state of delivery to one sink. ``last`` is ``time.monotonic()`` of the last batch that it
-    took, or of the start, and ``since`` that of a call at hand; ``set_aside`` counts the batches
-    that it will not take."""
-
-    delivered: int = 0
-    failures: int = 0
-    failing: bool = False
-    last: float = 0.0
-    set_aside: int = 0
-    since: float | None = None
-
-    @property
-    def is_late(self) -> bool:
-        """Whether the sink fails, or has not answered for a minute."""
-        since = self.since
-        return self.failing or (since is not None and monotonic() - since > HUNG_SECONDS)
+    hung: float = 60.0
 
 
 def redeliver(name: str, sink: Sink, set_aside: SetAside, fields_for: FieldsFor) -> int:
@@ -148,7 +126,7 @@ class Drain(threading.Thread):
     ) -> None:
         super().__init__(name=f"collector-drain-{sink_name}", daemon=True)
         self.sink_name = sink_name
-        self.delivery: DeliveryState = DeliveryState(last=monotonic())
+        self.delivery: DeliveryState = DeliveryState(last=monotonic(), hung=times.hung)
         self.left: bool = True
         self._sink = sink
         self._spool = spool

@@ -56,8 +56,6 @@ _MEDIUM_AT_ONCE = 4
 _FEW_BYTES = 1 << 18
 """Bytes of records with which a medium request waits for its commit without a slot: many of them
 share a commit."""
-_MOST_WAIT_SECONDS = 5.0
-"""How long a thread waits for its slot."""
 
 _SECOND_LINE = re.compile(rb"\s*+\S")
 _LINE_FORMS = ("ndjson", "records")
@@ -120,9 +118,11 @@ class Filtered:
 
 
 class RequestSlots:
-    """Slots for so many requests at a time, of event loops and of threads, in their order."""
+    """Slots for so many requests at a time, of event loops and of threads, in their order. A thread
+    waits ``most_wait`` seconds for its slot."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, most_wait: float = 5.0) -> None:
+        self._most_wait = most_wait
         self._lock = Lock()
         self._free = number
         self._waiting: deque[Future[None]] = deque()
@@ -143,7 +143,7 @@ class RequestSlots:
         """Hold a slot in a thread. Raises ``DeliveryError`` E505 if that would take long."""
         slot = self._enter()
         try:
-            if wait([slot], _MOST_WAIT_SECONDS).not_done:
+            if wait([slot], self._most_wait).not_done:
                 raise DeliveryError("E505", "there are too many large requests; send again later")
             yield
         finally:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import gettempdir
 
-from benchmarks import conditions, fluent_bit, gate, otlp, output
+from benchmarks import conditions, fluent_bit, gate, otlp, output, parallel, processes
 from benchmarks.output import say
 from benchmarks.results import BenchmarkError
 from benchmarks.sidecar import against, measure, report
@@ -22,6 +22,7 @@ __all__ = ["sidecar", "soaked"]
 
 _SECTION = "sidecar"
 _OTLP_ROUNDS = 15
+_CONTROL_EVENTS, _CONTROL_RUNS = 50_000, 3
 
 
 def _environment(place: Path) -> dict[str, str]:
@@ -78,6 +79,12 @@ def sidecar(arguments: Sequence[str]) -> int:
 def _measure(options: Namespace) -> Figures:
     effort = measure.QUICK if options.quick else measure.FULL
     figures = Figures(_environment(options.directory), quick=options.quick)
+    with processes.source("medium", _CONTROL_EVENTS // (5 if options.quick else 1)) as source:
+        gain = parallel.control_gain(source, _CONTROL_RUNS)
+    figures.environment["control"] = (
+        f"two processes that share nothing do {gain.median:.2f} ({gain.low:.2f}–{gain.high:.2f}) "
+        "times as much as one"
+    )
     figures.servers.append(measure.serve(effort, say, options.directory))
     fluent = fluent_bit.find(options.fluent_bit)
     if fluent is None:

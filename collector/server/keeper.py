@@ -10,17 +10,15 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from functools import partial
-from operator import ge
 from time import monotonic
 from typing import NamedTuple
 
 from collector.config import Address
-from collector.contracts import PendingBatch, Tally
+from collector.contracts import Tally
 from collector.errors import ConfigError, DeliveryError, RecheckError, SandboxError
 from collector.filter.recheck import Recheck
 from collector.ops.durations import Durations
@@ -350,19 +348,11 @@ class Keeper:
         return found if found in self._places else ("Exception", "elsewhere")
 
     def _on_report(self, link: WorkerLink, report: Report) -> None:
-        """Take the counters of a worker, which never fall, and come when they are asked for, and
-        once more at the end. Raises ``ChannelError``, and ``ValueError`` for another table."""
-        if link.reported is None and not self._is_stopping:
-            raise ChannelError
+        """Take the counters of a worker, which come when they are asked for, and at the end. Raises
+        ``ChannelError``, and ``ValueError`` for another table."""
         Durations().add(report.requests, report.seconds)
-        before = link.report
-        if before is not None and not (
-            report.unhashed >= before.unhashed
-            and all(map(ge, report.requests, before.requests))
-            and all(map(ge, report.seconds, before.seconds))
-        ):
+        if (link.reported is None and not self._is_stopping) or not link.takes(report):
             raise ChannelError
-        link.report = report
         if link.reported is not None:
             link.reported.set_result(None)
             link.reported = None
@@ -393,7 +383,7 @@ class Keeper:
         check, keep_rows = self._recheck.check, self._budget.used <= _ROWS_BYTES
         found = self._code.batches(put, records)
         batches = [check(batch, keep_rows=keep_rows) for batch in found]
-        total = batches[0].tally if len(batches) == 1 else _total(batches)
+        total = sum((batch.tally for batch in batches[1:]), batches[0].tally)
         try:
             stored = self._components.spool.put(*batches, key_hash=put.key_hash)
         except DeliveryError as error:
@@ -457,10 +447,3 @@ class Keeper:
         now = datetime.now(UTC)
         present = [field.period(now) for field in self._pseudonyms if field.key == reference]
         return min(present, key=lambda period: abs(period - claimed))
-
-
-def _total(batches: Sequence[PendingBatch]) -> Tally:
-    total = Tally()
-    for batch in batches:
-        total += batch.tally
-    return total

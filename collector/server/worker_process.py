@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from operator import ge
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -107,3 +108,14 @@ class WorkerLink:
         self.reported: asyncio.Future[None] | None = None
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def takes(self, report: Report) -> bool:
+        """Take its counters, unless one has fallen, which is false."""
+        before = self.report
+        rises = before is None or (
+            report.unhashed >= before.unhashed
+            and all(map(ge, report.requests, before.requests))
+            and all(map(ge, report.seconds, before.seconds))
+        )
+        self.report = report if rises else before
+        return rises

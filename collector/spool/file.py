@@ -49,7 +49,7 @@ from collector.spool.tables import (
 from collector.spool.write_queue import HourlySums, PendingWrite
 from collector.sqlite.wal import Index, need_room, truncate_log
 
-__all__ = ["Depth", "Selection", "SpoolFile", "State"]
+__all__ = ["Depth", "Selection", "SpoolFile"]
 
 _MOST_SELECTED_BYTES = 2 << 20
 _DEPTH = (
@@ -78,25 +78,6 @@ class Depth:
     batches: int = 0
     records: int = 0
     bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """The state of a spool. ``bytes`` are of records, out of ``limit``; ``oldest`` is the age of
-    the oldest pending batch in seconds.
-
-    ``is_ready`` is true while the spool accepts writes; ``errors`` counts failed writes and syncs,
-    ``damaged`` the files and batches that were quarantined since the start.
-    """
-
-    is_ready: bool
-    batches: int
-    records: int
-    bytes: int
-    limit: int
-    oldest: float
-    errors: int
-    damaged: int
 
 
 @dataclass(slots=True)
@@ -413,7 +394,7 @@ class SpoolFile:
             or (part.delivered and sinks_with(number, part, self.cursors) >= self.cursors.keys())
         ]
         deleted = 0
-        while deleted < len(delivered) and depth.bytes > enough:
+        while deleted < min(len(delivered), write_queue.MOST_TOGETHER) and depth.bytes > enough:
             depth = self._delete(depth, "WHERE sequence = ?", delivered[deleted])
             deleted += 1
         self.has_delivered = depth.bytes <= enough or deleted < len(delivered)

@@ -25,11 +25,11 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar
 
-from collector.contracts import Batch, Closing, Layout, PendingBatch
+from collector.contracts import Batch, Closing, Layout, PendingBatch, SpoolState
 from collector.errors import ConfigError
 from collector.ledger import Note
 from collector.spool.checkpoints import IDLE_SECONDS, Checkpoints
-from collector.spool.file import Depth, Selection, SpoolFile, State
+from collector.spool.file import Depth, Selection, SpoolFile
 from collector.spool.idempotency import hashed
 from collector.spool.lock import Lock
 from collector.spool.recover import is_corrupt, try_open
@@ -259,7 +259,7 @@ class Spool(Closing):
         """Return the number of records that are pending for a sink."""
         return self._depth.records
 
-    def state(self) -> State:
+    def state(self) -> SpoolState:
         """Return the state at this moment."""
         with self._changed:
             is_ready, depth = self._file is not None and not self._is_closing, self._depth
@@ -267,7 +267,7 @@ class Spool(Closing):
             first = min([1 + min((at.batch for at in self._cursors.values()), default=0), *parts])
             oldest = self._arrivals.age(first if depth.batches else None)
             counts = (depth.batches, depth.records, depth.bytes)
-            return State(is_ready, *counts, self._limit, oldest, self._errors, self._damaged)
+            return SpoolState(is_ready, *counts, self._limit, oldest, self._errors, self._damaged)
 
     # -- the thread -------------------------------------------------------------------------------
 

@@ -7,8 +7,7 @@ import os
 import random
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
 from time import sleep
@@ -26,6 +25,7 @@ from benchmarks.sidecar.trend import slope
 from collector import Filter, load_schema
 from collector.contracts import Signal
 from tests.conftest import required
+from tests.tcp import tcp_server
 
 _ROOT = Path(__file__).parents[2]
 SHORT = measure.Effort(rounds=1, seconds=0.6, warmup=0.2, steady=1.0, bodies=2, connections=2)
@@ -92,14 +92,13 @@ def _plan(port: int, **changes: object) -> Plan:
     return Plan(port, **(values | changes))  # type: ignore[arg-type]
 
 
-@contextmanager
-def answering(pause: float = 0.0, status: int = 200) -> Iterator[int]:
+def answering(pause: float = 0.0, status: int = 200) -> AbstractContextManager[int]:
     """A server that answers each request after a pause, one at a time; yields its port."""
     answer = f"HTTP/1.1 {status} OK\r\nContent-Length: 2\r\n\r\n{{}}".encode()
     turn = threading.Lock()
 
     def serve(connection: socket.socket) -> None:
-        with connection, connection.makefile("rb") as reader:
+        with connection.makefile("rb") as reader:
             while line := reader.readline():
                 if line.lower().startswith(b"content-length:"):
                     length = int(line.split(b":")[1])
@@ -109,18 +108,7 @@ def answering(pause: float = 0.0, status: int = 200) -> Iterator[int]:
                         sleep(pause)
                     connection.sendall(answer)
 
-    def accept() -> None:
-        while True:
-            try:
-                connection, _ = listening.accept()
-            except OSError:
-                return
-            threading.Thread(target=serve, args=(connection,), daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        threading.Thread(target=accept, daemon=True).start()
-        yield listening.getsockname()[1]
-        listening.shutdown(socket.SHUT_RDWR)
+    return tcp_server(serve)
 
 
 def test_waiting_for_a_connection_is_latency() -> None:

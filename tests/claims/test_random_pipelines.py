@@ -45,6 +45,7 @@ from collector.spool import Spool, note
 from collector.spool.set_aside import SetAside
 from collector.testing import canaries, lines, scan
 from collector.testing.documents import documents
+from tests.database import query
 from tests.names.test_spelling import mutated
 from tests.retention.test_earlier import note_configuration
 
@@ -332,9 +333,8 @@ def _any_text(of: History) -> None:
 
 
 def _tables(path: Path) -> list[str]:
-    with closing(sqlite3.connect(path)) as db:
-        found = db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        return [name for (name,) in found if not name.startswith(("_", "sqlite_"))]
+    found = query(path, "SELECT name FROM sqlite_master WHERE type = 'table'")
+    return [name for (name,) in found if not name.startswith(("_", "sqlite_"))]
 
 
 def _column(of: History) -> None:

@@ -37,7 +37,8 @@ from collector.sinks.store import Store
 from collector.spool import Spool, note
 from collector.testing import canaries, scan
 from tests.claims.populated import PopulatedDirectory
-from tests.spool.make import query
+from tests.database import query
+from tests.ledgers import entries_of
 
 _CLAIMS = {
     name: claim
@@ -311,9 +312,11 @@ def test_a_store_that_keeps_for_longer(tmp_path: Path) -> None:
     """A retention that the schema has shortened counts, also before the store was opened with it;
     and a table without any is told."""
     data = _delivered(tmp_path, timedelta(0))
-    with closing(sqlite3.connect(data / "store.db")) as db, db:
-        db.execute("UPDATE _retention SET seconds = seconds + 1 WHERE field = 'os.type'")
-        db.execute("CREATE TABLE older (received TEXT, os TEXT)")
+    query(
+        data / "store.db",
+        "UPDATE _retention SET seconds = seconds + 1 WHERE field = 'os.type'",
+        "CREATE TABLE older (received TEXT, os TEXT)",
+    )
     assert found(tmp_path)["retention"] == (
         ClaimFinding("older: no retention is known; open the store with its schema once"),
         ClaimFinding("conferencing: os.type still has a longer retention in the store"),
@@ -378,9 +381,7 @@ def test_reading_the_store_is_noted(tmp_path: Path) -> None:
     assert broken(found(tmp_path)) == set()
     with Spool(data / "spool.db"):
         assert broken(found(tmp_path)) == set()
-    with opened(data / "spool.db") as ledger:
-        noted = [dict(entry.facts) for entry in ledger.entries() if entry.kind == "read"]
-        assert not ledger.verify().flaws
+    noted = [dict(entry.facts) for entry in entries_of(data / "spool.db", "read")]
     assert noted == [{"command": "claims", "rows": "1"}] * 2
     (data / "store.db").unlink()
     assert broken(found(tmp_path)) == set()

@@ -14,8 +14,9 @@ import pytest
 from collector.claims.verification import check
 from collector.config import examine
 from collector.testing import canaries, scan
+from tests.deadline import eventually
 from tests.sidecar.account import kept
-from tests.sidecar.faults import eventually, metric
+from tests.sidecar.faults import metric
 from tests.sidecar.hostile import CANARY, FLOODS
 from tests.sidecar.processes import command
 from tests.sidecar.serving import Sidecar, started
@@ -68,7 +69,7 @@ def test_nothing_of_a_lie_is_stored(flood: str, tmp_path: Path) -> None:
     print(f"{flood}: {dict(statuses)}, {peak:.0f} MB")
     assert peak < _MOST_MB
     assert statuses.keys() <= {200, 503}
-    assert statuses[200] >= 2
+    assert statuses[200] >= 5
     assert len(sidecar.log) < 700
     _is_valid(tmp_path)
 

@@ -21,12 +21,12 @@ from collector.ingest.grpc import METHODS
 from collector.sandbox import seccomp, support
 from collector.sandbox.attempts import ATTEMPTS
 from tests.conftest import required
-from tests.deadline import WAIT_SECONDS
+from tests.deadline import WAIT_SECONDS, eventually
 from tests.ingest.certificates import Authority
 from tests.sandbox.confined import post, requests
 from tests.sandbox.test_attempts import FAMILIES, REFUSED
 from tests.sandbox.test_seccomp import refused_arguments, refused_numbers
-from tests.sidecar.faults import eventually, metric
+from tests.sidecar.faults import metric
 from tests.sidecar.inside import Inside, inside
 from tests.sidecar.marks import Marks
 from tests.sidecar.serving import Sidecar, UnixConnection

@@ -26,10 +26,10 @@ from collector.sandbox import Support
 from collector.server import keeper, preflight
 from collector.server.preflight import find_faults
 from tests.cli.process import run
-from tests.deadline import WAIT_SECONDS
+from tests.deadline import WAIT_SECONDS, eventually, wait_until
 from tests.sidecar.account import Account, kept
 from tests.sidecar.clients import KeyedClient, clients
-from tests.sidecar.faults import eventually, metric
+from tests.sidecar.faults import metric
 from tests.sidecar.processes import children, command
 from tests.sidecar.serving import Sidecar, started
 
@@ -62,7 +62,7 @@ fields:
 
 def _workers(sidecar: Sidecar, number: int) -> list[int]:
     """The processes of the workers, once there are so many and all receive."""
-    assert eventually(lambda: metric(sidecar, "collector_workers ") == number)
+    wait_until(lambda: metric(sidecar, "collector_workers ") == number)
     found = children(sidecar.process.pid)
     assert len(found) == number
     return found
@@ -119,7 +119,7 @@ def test_a_person_has_one_pseudonym(tmp_path: Path) -> None:
         assert set(_sent(sidecar, body, 40, "/v1/events")) == {200}
         for pid in _workers(sidecar, 2):
             os.kill(pid, signal.SIGKILL)
-        assert eventually(lambda: metric(sidecar, "collector_worker_replacements_total") == 2)
+        wait_until(lambda: metric(sidecar, "collector_worker_replacements_total") == 2)
         _workers(sidecar, 2)
         assert set(_sent(sidecar, body, 40, "/v1/events")) == {200}
         assert sidecar.stop()[0] == 0
@@ -132,7 +132,7 @@ def test_a_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
     with started(tmp_path) as sidecar:
         (pid,) = _workers(sidecar, 1)
         os.kill(pid, signal.SIGKILL)
-        assert eventually(lambda: metric(sidecar, "collector_worker_replacements_total") == 1)
+        wait_until(lambda: metric(sidecar, "collector_worker_replacements_total") == 1)
         assert sidecar.send(_EVENT).status == 200
         assert _workers(sidecar, 1) != [pid]
         assert [event["times"] for event in _events(sidecar, "worker_replaced")] == [1]
@@ -146,7 +146,7 @@ def test_a_key_is_stored_once_over_all_workers(tmp_path: Path) -> None:
     with started(tmp_path, environ=_TWO) as sidecar:
         assert set(_sent(sidecar, body, 30, "/v1/records", Idempotency_Key="ab" * 16)) == {200}
         os.kill(_workers(sidecar, 2)[0], signal.SIGKILL)
-        assert eventually(lambda: metric(sidecar, "collector_worker_replacements_total") == 1)
+        wait_until(lambda: metric(sidecar, "collector_worker_replacements_total") == 1)
         _workers(sidecar, 2)
         assert set(_sent(sidecar, body, 30, "/v1/records", Idempotency_Key="ab" * 16)) == {200}
         assert sidecar.stop()[0] == 0
@@ -159,7 +159,7 @@ def test_workers_end_with_the_keeper(tmp_path: Path) -> None:
         workers = _workers(sidecar, 2)
         sidecar.process.kill()
         sidecar.process.wait(WAIT_SECONDS)
-        assert eventually(lambda: all(map(_is_gone, workers)))
+        wait_until(lambda: all(map(_is_gone, workers)))
 
 
 _PUT = "framed(Put(1, None, [PutBatch({minute}, {granted}, PutTally({tally}, 9, {size}), {size})]))"
@@ -208,13 +208,13 @@ Queue.put = lying
     with started(tmp_path, environ=settings, command=command(tmp_path, before)) as sidecar:
         with suppress(OSError):
             sidecar.send(_EVENT)
-        assert eventually(lambda: _events(sidecar, "worker_distrusted"))
-        assert eventually(lambda: metric(sidecar, "collector_workers ") == 1)
+        wait_until(lambda: _events(sidecar, "worker_distrusted"))
+        wait_until(lambda: metric(sidecar, "collector_workers ") == 1)
         assert sidecar.send(_EVENT).status == 200
         assert sidecar.stop()[0] == 0
     assert _rows(tmp_path / "collector-data", "SELECT sum(count) FROM conferencing") == [(1,)]
     ended = run("ledger", "verify", "--data", tmp_path / "collector-data", "--json")
-    assert (ended.code, json.loads(ended.out)["received"]) == (0, 1)
+    assert (ended.code, ended.json["received"]) == (0, 1)
     assert "hunter2" not in "\n".join(sidecar.log)
 
 
@@ -318,7 +318,7 @@ def test_nothing_acknowledged_is_lost_or_doubled(
     assert account.faults(found) == []
     ended = run("ledger", "verify", "--data", data, "--json")
     assert ended.code == 0, ended.err
-    said = json.loads(ended.out)
+    said = ended.json
     assert said["received"] == found.stored.total() + sum(said["rejected"].values())
     assert list(data.glob("*damaged*")) == []
     assert account.received() > 0
