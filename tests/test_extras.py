@@ -128,7 +128,7 @@ def test_grpc_that_is_asked_for(place: str, tmp_path: Path) -> None:
     environ, grpc = _without(tmp_path, "grpc"), None
     text, where = "log: {level: info}\n", "default: grpc.address: "
     if place == "file":
-        text, where = "grpc:\n  address: 127.0.0.1:4317\n", "c.yaml:2:1: grpc.address: "
+        text, where = "grpc:\n  address: 127.0.0.1:4317\n", "c.yaml:2:12: grpc.address: "
     elif place == "environment":
         grpc, where = "127.0.0.1:4317", "environment: grpc.address: "
     else:

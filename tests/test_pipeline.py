@@ -346,6 +346,32 @@ def test_a_sink_under_load_has_time_to_tidy_up(
         wait_until(lambda: sink.times > 1)
 
 
+class Counting(Moody):
+    """A sink that counts how often it is called with batches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.takes.set()
+        self.calls = 0
+
+    def deliver(self, *batches: Batch) -> None:
+        self.calls += bool(batches)
+        super().deliver(*batches)
+
+
+def test_batches_that_keep_coming_are_delivered_together(tmp_path: Path) -> None:
+    """A sink that has taken everything is not called again before more could gather."""
+    sink, gather = Counting(), 0.25
+    began = time.monotonic()
+    with running(tmp_path, {"sink": sink}, times=_QUICK._replace(gather=gather)) as (pipeline, _):
+        for seed in range(40):
+            pipeline.accept_now(Request("ndjson", ndjson(1, seed)))
+            time.sleep(0.02)
+        calls, seconds = sink.calls, time.monotonic() - began
+    assert calls <= seconds / gather + 1
+    assert len(sink.records) == 40
+
+
 class Refusing(Moody):
     """A sink that never takes the batches with one record, and says so, or fails."""
 

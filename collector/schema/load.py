@@ -191,7 +191,8 @@ def _fault(
     place = (*loc, *inner)
     if kind in CODES:
         about = () if inner else tuple(key for key in _ABOUT.get(kind, ()) if key in value)[:1]
-        return (*place, *about), kind, detail["msg"]
+        key = (detail.get("ctx") or {}).get("key")
+        return (*place, *about, *([] if key is None else [key])), kind, detail["msg"]
     if kind == "missing":
         return place, "E106", f"`{detail['loc'][-1]}` is missing; write it"
     if kind == "extra_forbidden":

@@ -394,7 +394,7 @@ class SpoolFile:
             or (part.delivered and sinks_with(number, part, self.cursors) >= self.cursors.keys())
         ]
         deleted = 0
-        while deleted < len(delivered) and depth.bytes > enough:
+        while deleted < min(len(delivered), write_queue.MOST_TOGETHER) and depth.bytes > enough:
             depth = self._delete(depth, "WHERE sequence = ?", delivered[deleted])
             deleted += 1
         self.has_delivered = depth.bytes <= enough or deleted < len(delivered)

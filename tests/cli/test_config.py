@@ -35,8 +35,8 @@ def test_every_fault_of_settings(tmp_path: Path) -> None:
     assert done.code == 78
     lines = done.err.decode().splitlines()
     assert [line.partition(" ")[0] for line in lines] == [
-        f"{path}:2:3:",
-        f"{path}:4:3:",
+        f"{path}:2:12:",
+        f"{path}:4:12:",
         f"{path}:5:1:",
         "environment:",
     ]
@@ -66,7 +66,8 @@ def test_every_fault_of_what_settings_name(tmp_path: Path) -> None:
     for setting in ("tls.certificate", "data", "http.unix", "sinks.ndjson.path", "admin.address"):
         assert f": {setting}: " in said, said
     assert f"{tmp_path}/s.yaml:" in said
-    assert f"{path}:4:1: http.unix" in said or f"{path}:4:" in said
+    assert f"{path}:4:14: http.unix" in said
+    assert f"{path}:8:18: sinks.ndjson.path" in said
     assert _HASH not in said
 
 
@@ -83,14 +84,14 @@ def test_faults_of_both_at_once(tmp_path: Path) -> None:
     assert done.code == 78
     said = sorted(line.split(" ")[:2] for line in done.err.decode().splitlines())
     assert said == [
-        [f"{path}:1:1:", "schema:"],
-        [f"{path}:2:9:", "spool.limit:"],
-        [f"{path}:3:1:", "data:"],
-        [f"{path}:4:8:", "http.address:"],
+        [f"{path}:1:9:", "schema:"],
+        [f"{path}:2:16:", "spool.limit:"],
+        [f"{path}:3:7:", "data:"],
+        [f"{path}:4:17:", "http.address:"],
     ]
     assert _SECRET.encode() not in done.err
     path.write_text(f"schema: {tmp_path}/none.yaml\n")
-    assert f"{path}:1:1: schema: ".encode() in run("config", "check", path).err
+    assert f"{path}:1:9: schema: ".encode() in run("config", "check", path).err
 
 
 def test_show(tmp_path: Path) -> None:
@@ -250,8 +251,8 @@ def test_what_is_refused_is_not_compared(tmp_path: Path) -> None:
     assert _SECRET.encode() not in done.err
     assert (done.code, done.out) == (78, b"")
     assert [line.partition(" ")[0] for line in done.err.decode().splitlines()] == [
-        f"{old}:2:1:",
-        f"{new}:1:1:",
+        f"{old}:2:37:",
+        f"{new}:1:9:",
     ]
 
 

@@ -7,12 +7,14 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from collector.contracts import PendingBatch
+from collector.contracts import PendingBatch, to_minute
 from collector.errors import DeliveryError
 from collector.ledger import opened
 from collector.spool import Spool, staging, write_queue
@@ -23,7 +25,7 @@ from collector.spool.revision import Revision, RevisionOutcome
 from collector.spool.tables import FORMAT, Position
 from collector.spool.write_queue import PendingWrite
 from tests.database import query
-from tests.deadline import WAIT_SECONDS, wait_until
+from tests.deadline import WAIT_SECONDS, eventually, wait_until
 from tests.ledgers import check_ledger
 from tests.sidecar.faults import fill, small_disk
 from tests.spool.make import LAYOUT, commit, downgrade, drained, entry, waiting
@@ -32,6 +34,7 @@ _ROWS, _LARGE = 100, 1001
 _PARTS = 10
 """The parts of a large request but for the last, which is one record."""
 KEY = b"k" * 16
+_NOW = datetime.now(UTC)
 Halfway = Callable[[Callable[[], object]], None]
 
 
@@ -49,7 +52,7 @@ def halfway(monkeypatch: pytest.MonkeyPatch) -> Halfway:
     def set_up(act: Callable[[], object]) -> None:
         acts = [act]
 
-        def parts(batches: Iterable[PendingBatch]) -> Iterator[PendingBatch]:
+        def parts(batches: Iterable[PendingBatch]) -> Iterator[list[PendingBatch]]:
             for number, part in enumerate(write_queue.parts_before(batches)):
                 if number == _PARTS // 2 and acts:
                     acts.pop()()
@@ -334,6 +337,28 @@ def test_no_commit_is_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert all(put.result(WAIT_SECONDS) for put in puts)
     assert [each for each in sizes if each] == [2, 2]
     assert len(query(path, "SELECT 1 FROM parts")) == 4
+
+
+def test_small_parts_share_a_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request of very many minutes takes no transaction for each; nor does deleting them."""
+    monkeypatch.setattr(write_queue, "MOST_PART_BYTES", 20_000)
+    monkeypatch.setattr(write_queue, "MOST_TOGETHER", 20)
+    lines = [entry(1, 2, minute=to_minute(_NOW - timedelta(minutes=n))) for n in range(500)]
+    steps: list[int] = []
+    commit = SpoolFile.commit
+
+    def note(file: SpoolFile) -> None:
+        steps.append(len(file.parts))
+        commit(file)
+
+    monkeypatch.setattr(SpoolFile, "commit", note)
+    with Spool(tmp_path / "spool.db", sinks=["sink"]) as spool:
+        assert spool.put(*lines).result(WAIT_SECONDS)
+        assert [each for each in steps if each] == list(range(20, 501, 20))
+        steps.clear()
+        assert len(drained(spool)) == 1000
+        assert eventually(lambda: not spool.state().batches)
+    assert max(before - after for before, after in pairwise(steps)) == 20
 
 
 def _numbers(number: int) -> list[PendingBatch]:
