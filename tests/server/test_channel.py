@@ -193,7 +193,8 @@ def _said(
         channel = Channel(frames_of_keeper(), lambda each, _: answered.append(each), lambda _: None)
         await loop.create_unix_connection(lambda: channel, sock=ours)
         queue = ChannelQueue(loop, channel, _SCHEMA)
-        futures, found, frames = put(queue), [], _frames()
+        found: list[tuple[bytes | None, list[bytes], int]] = []
+        futures, frames = put(queue), _frames()
         with theirs:
             while len(found) < len(outcomes):
                 for message, records in frames.feed(await loop.sock_recv(theirs, 1 << 20)):
