@@ -1,22 +1,47 @@
-"""The commands, put together."""
+"""The commands, put together; each is loaded only when it is asked for."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from collector.cli import config, ledger, recording, schema, spool, store, subject
-from collector.cli.claims import claims
-from collector.cli.demo import demo
-from collector.cli.explain import explain_events
-from collector.cli.filter import filter_events
-from collector.cli.recorder import recorder
-from collector.cli.serve import healthcheck, serve
+__all__ = ["MODULES", "app", "run"]
 
-__all__ = ["app", "run"]
+_COMMANDS = {
+    "demo": ("demo", "demo"),
+    "filter": ("filter", "filter_events"),
+    "explain": ("explain", "explain_events"),
+    "serve": ("serve", "serve"),
+    "recorder": ("recorder", "recorder"),
+    "healthcheck": ("serve", "healthcheck"),
+    "claims": ("claims", "claims"),
+}
+"""The module and the function of each command."""
+
+_GROUPS = ("config", "ledger", "recording", "schema", "spool", "store", "subject")
+"""The modules that have several commands, under their own names."""
+
+_HELP = """
+Telemetry that can hold nothing but an allowlist.
+
+Events go in; only the fields of a schema come out, each checked against a closed set of values.
+Meeting content (audio, video, chat, transcripts, files) is counted and never decoded.
+
+Start with `collector demo`, then try `collector filter` on a file of your own and
+`collector explain` to see why each field was kept or dropped.
+"""
+
+MODULES: tuple[str, ...] = tuple(
+    f"collector.cli.{name}"
+    for name in dict.fromkeys([*(module for module, _ in _COMMANDS.values()), *_GROUPS])
+)
+"""Every module of commands."""
 
 
 def _documents() -> Path:
@@ -26,46 +51,12 @@ def _documents() -> Path:
     return (wheel if wheel.is_dir() else package.parent / "docs") / "README.md"
 
 
-app: typer.Typer = typer.Typer(
-    name="collector",
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="""
-Telemetry that can hold nothing but an allowlist.
-
-Events go in; only the fields of a schema come out, each checked against a closed set of values.
-Meeting content (audio, video, chat, transcripts, files) is counted and never decoded.
-
-Start with `collector demo`, then try `collector filter` on a file of your own and
-`collector explain` to see why each field was kept or dropped.
-""",
-    epilog=f"Documents: `{_documents()}`",
-)
-app.command("demo")(demo)
-app.command("filter")(filter_events)
-app.command("explain")(explain_events)
-app.command("serve")(serve)
-app.command("recorder")(recorder)
-app.command("healthcheck")(healthcheck)
-app.command("claims")(claims)
-app.add_typer(config.app, name="config")
-app.add_typer(ledger.app, name="ledger")
-app.add_typer(recording.app, name="recording")
-app.add_typer(schema.app, name="schema")
-app.add_typer(spool.app, name="spool")
-app.add_typer(store.app, name="store")
-app.add_typer(subject.app, name="subject")
-
-
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"collector {version('data-minimisation-collector')}")
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     _show: Annotated[
         bool,
@@ -75,6 +66,43 @@ def _root(
     pass
 
 
+def _app(names: Iterable[str]) -> typer.Typer:
+    """Put these commands together."""
+    made = typer.Typer(
+        name="collector",
+        no_args_is_help=True,
+        rich_markup_mode="markdown",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        help=_HELP,
+        epilog=f"Documents: `{_documents()}`",
+    )
+    made.callback()(_root)
+    for name in names:
+        module, function = _COMMANDS.get(name, (name, "app"))
+        found = getattr(import_module(f"collector.cli.{module}"), function)
+        if name in _COMMANDS:
+            made.command(name)(found)
+        else:
+            made.add_typer(found, name=name)
+    return made
+
+
+app: typer.Typer
+"""All commands; they are loaded when it is looked for."""
+
+
+def __getattr__(name: str) -> Any:
+    if name != "app":
+        raise AttributeError(name)
+    return _app([*_COMMANDS, *_GROUPS])
+
+
 def run() -> None:
-    """Run the command line; always ends in ``SystemExit`` or one of our exceptions."""
-    app(prog_name="collector")
+    """Run the command line; always ends in ``SystemExit`` or one of our exceptions.
+
+    Where the first word is a command, the others are not loaded.
+    """
+    every = [*_COMMANDS, *_GROUPS]
+    named = [name for name in every if name in sys.argv[1:2]]
+    _app(named or every)(prog_name="collector")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -11,17 +12,10 @@ from typing import Annotated, Literal
 
 import orjson
 import typer
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 
-from collector.cli.console import AsJson, SchemaName, err, print_tally, write_file
 from collector.cli.inputs import FilterRun, Form, Merger, form_of, is_plain_file
-from collector.cli.stdout import write, write_all
+from collector.cli.options import AsJson, SchemaName, write_file
+from collector.cli.stdout import may_be_terminal, write, write_all
 from collector.contracts import Tally
 from collector.errors import ConfigError, InputError
 from collector.schema import load_schema
@@ -97,9 +91,9 @@ def filter_events(  # noqa: PLR0917 - typer reads the options off the parameters
         with _destination(output, paths) as put:
             _filter(run, [(path, form or _form(path)) for path in paths], merge, put, total)
     finally:
-        print_tally(total, as_json)
+        _print_tally(total, as_json)
         if tally is not None:
-            write_file(tally, orjson.dumps(total.as_dict(), option=orjson.OPT_APPEND_NEWLINE))
+            write_file(tally, _json(total))
     if strict and (refused := total.rejected.total()):
         raise InputError("E403", f"{refused} of {total.received} events were rejected")
 
@@ -124,6 +118,21 @@ def _filter(
             total.bytes_out += put(merger.flush())
 
 
+def _print_tally(tally: Tally, as_json: bool) -> None:
+    """Print the tally on stderr: a table on a terminal, JSON elsewhere."""
+    if as_json or not may_be_terminal():
+        sys.stderr.buffer.write(_json(tally))
+        sys.stderr.buffer.flush()
+        return
+    from collector.cli.console import print_tally  # noqa: PLC0415 - as below
+
+    print_tally(tally, as_json)
+
+
+def _json(tally: Tally) -> bytes:
+    return orjson.dumps(tally.as_dict(), option=orjson.OPT_APPEND_NEWLINE)
+
+
 @contextmanager
 def _destination(output: Path | None, inputs: list[Path]) -> Iterator[Put]:
     """Return a function that writes records to the output, and returns their length in bytes."""
@@ -146,6 +155,19 @@ def _destination(output: Path | None, inputs: list[Path]) -> Iterator[Put]:
 @contextmanager
 def _progress(paths: list[Path]) -> Iterator[Callable[[int], object]]:
     """Show a progress bar over the bytes of the inputs, on a terminal."""
+    if not may_be_terminal():
+        yield lambda _: None
+        return
+    from rich.progress import (  # noqa: PLC0415 - only a terminal needs Rich, which loads slowly
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    from collector.cli.console import err  # noqa: PLC0415 - as above
+
     if not err.is_terminal:
         yield lambda _: None
         return

@@ -8,7 +8,6 @@ that the filter refuses it for its size, and the rest of it is skipped. Every ru
 from __future__ import annotations
 
 import gzip
-import multiprocessing
 import os
 import signal
 import stat
@@ -16,7 +15,6 @@ import sys
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
@@ -28,7 +26,6 @@ from collector.errors import InputError, SandboxError
 from collector.filter import Filter
 from collector.filter.derive import parse_user_agent
 from collector.filter.text import MAX_DOCUMENT, MAX_LINE
-from collector.ingest.decompression import zstd_library
 from collector.keyring import Keyring
 from collector.sandbox import restrict_calls, restrict_files, support
 from collector.schema import Schema
@@ -100,7 +97,11 @@ def _open(path: Path) -> IO[bytes]:
 def _decompressed(raw: IO[bytes], suffix: str) -> Any:
     if suffix == ".gz":
         return gzip.GzipFile(fileobj=raw, mode="rb")
-    return zstd_library().ZstdFile(raw) if suffix == ".zst" else raw
+    if suffix == ".zst":
+        from collector.ingest.decompression import zstd_library  # noqa: PLC0415 - few inputs need it
+
+        return zstd_library().ZstdFile(raw)
+    return raw
 
 
 def _reading(stream: Any) -> Read:
@@ -219,6 +220,10 @@ class FilterRun:
                 yield from _lines(filter_, lines(read, MAX_LINE))
 
     def _in_ranges(self, path: Path) -> Iterator[Piece]:
+        # They load slowly, and most runs are of one process.
+        from concurrent.futures import Future, ProcessPoolExecutor  # noqa: PLC0415
+        from multiprocessing import get_context  # noqa: PLC0415
+
         size = path.stat().st_size
         day = self.as_of
         as_of = datetime.combine(day, time(), UTC) if day else datetime.now(UTC)
@@ -226,7 +231,7 @@ class FilterRun:
         setup = (self.schema, as_of, self.keys, path)
         starts = iter(range(0, size, _RANGE))
         pending: deque[Future[list[Piece]]] = deque()
-        start_by = multiprocessing.get_context("fork" if _may_fork() else "spawn")
+        start_by = get_context("fork" if _may_fork() else "spawn")
         pool = ProcessPoolExecutor(self.jobs, start_by, _set_up, setup)
         try:
             for start in starts:
