@@ -50,6 +50,9 @@ class _Sidecar(msgspec.Struct, forbid_unknown_fields=True):
     waiting_seconds_at_most: float
     p99_ms_at_most: float
     resident_mb_at_most: float
+    cpu_of_earlier_at_most: float
+    two_cores_of_earlier_at_least: float
+    process_mb_at_most: float
     otlp_us_at_most: dict[str, float] = {}
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "SandboxError",
     "SchemaError",
     "Unacceptable",
+    "file_name",
 ]
 
 CODES: dict[str, str] = {
@@ -161,6 +162,16 @@ CODES: dict[str, str] = {
     "E512": "the recorder does not answer, or cannot do it now",
     "E513": "a worker handed over what its filter cannot have made",
 }
+
+
+_MOST_OF_NAME = 200
+
+
+def file_name(path: object) -> str:
+    """Name a file in a message: on one line, without control characters, its end if it is long."""
+    text = str(path)
+    text = text if text.isprintable() else ascii(text)[1:-1]
+    return text if len(text) <= _MOST_OF_NAME else f"…{text[-_MOST_OF_NAME:]}"
 
 
 class Fault(NamedTuple):

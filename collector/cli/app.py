@@ -13,19 +13,31 @@ import typer
 
 __all__ = ["MODULES", "app", "run"]
 
+_SEND = "Send events through the filter"
+_RUN = "Run a sidecar or a recorder"
+_PROVE = "Prove what is kept"
+_SCHEMA = "Write a schema"
 _COMMANDS = {
-    "demo": ("demo", "demo"),
-    "filter": ("filter", "filter_events"),
-    "explain": ("explain", "explain_events"),
-    "serve": ("serve", "serve"),
-    "recorder": ("recorder", "recorder"),
-    "healthcheck": ("serve", "healthcheck"),
-    "claims": ("claims", "claims"),
+    "demo": ("demo", "demo", _SEND),
+    "filter": ("filter", "filter_events", _SEND),
+    "explain": ("explain", "explain_events", _SEND),
+    "serve": ("serve", "serve", _RUN),
+    "recorder": ("recorder", "recorder", _RUN),
+    "healthcheck": ("serve", "healthcheck", _RUN),
+    "claims": ("claims", "claims", _PROVE),
 }
-"""The module and the function of each command."""
+"""The module and the function of each command, and its panel of the help."""
 
-_GROUPS = ("config", "ledger", "recording", "schema", "spool", "store", "subject")
-"""The modules that have several commands, under their own names."""
+_GROUPS = {
+    "config": _RUN,
+    "ledger": _PROVE,
+    "recording": _RUN,
+    "schema": _SCHEMA,
+    "spool": _RUN,
+    "store": _RUN,
+    "subject": _PROVE,
+}
+"""The modules that have several commands, under their own names, and their panels."""
 
 _HELP = """
 Telemetry that can hold nothing but an allowlist.
@@ -39,7 +51,7 @@ Start with `collector demo`, then try `collector filter` on a file of your own a
 
 MODULES: tuple[str, ...] = tuple(
     f"collector.cli.{name}"
-    for name in dict.fromkeys([*(module for module, _ in _COMMANDS.values()), *_GROUPS])
+    for name in dict.fromkeys([*(module for module, *_ in _COMMANDS.values()), *_GROUPS])
 )
 """Every module of commands."""
 
@@ -79,12 +91,13 @@ def _app(names: Iterable[str]) -> typer.Typer:
     )
     made.callback()(_root)
     for name in names:
-        module, function = _COMMANDS.get(name, (name, "app"))
-        found = getattr(import_module(f"collector.cli.{module}"), function)
         if name in _COMMANDS:
-            made.command(name)(found)
+            module, function, panel = _COMMANDS[name]
+            found = getattr(import_module(f"collector.cli.{module}"), function)
+            made.command(name, rich_help_panel=panel)(found)
         else:
-            made.add_typer(found, name=name)
+            found = import_module(f"collector.cli.{name}").app
+            made.add_typer(found, name=name, rich_help_panel=_GROUPS[name])
     return made
 
 

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any, Literal
 
 import orjson
-from rich.console import Console
+import typer
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
-from rich.table import Table
+from rich.measure import Measurement
+from rich.table import Column, Table
+from rich.text import Text
 
 from collector.cli.options import (
     DEFAULT_SCHEMAS,
@@ -22,6 +26,8 @@ from collector.cli.options import (
     SchemaName,
     Schemas,
     complete_schema,
+    refuse_other_format,
+    unwritable,
     write_file,
 )
 from collector.cli.stdout import ReaderGoneError, write
@@ -36,12 +42,17 @@ __all__ = [
     "Schemas",
     "complete_schema",
     "err",
+    "group",
     "new_table",
     "out",
+    "print_hint",
     "print_json",
     "print_tally",
+    "refuse_other_format",
     "seen",
     "tally_table",
+    "unwritable",
+    "waits_for_typing",
     "wide",
     "write_file",
 ]
@@ -57,6 +68,13 @@ class _Output(Console):
 out: Console = _Output(highlight=False, soft_wrap=True)
 err: Console = Console(stderr=True, highlight=False, soft_wrap=True)
 _WIDTH = 200
+_GAP = 2
+"""The blanks between columns."""
+
+
+def group(text: str) -> typer.Typer:
+    """Make a group of commands, with its help."""
+    return typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help=text)
 
 
 def wide() -> Console:
@@ -79,10 +97,50 @@ def print_json(value: Any, to: Console = out) -> None:
         sys.stderr.buffer.flush()
 
 
+class _Table(Table):
+    """A table that breaks no word: where the columns have no room, each row becomes a list."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        room = options.max_width - _GAP * (len(self.columns) - 1)
+        ranges = [self._range(column, console, options) for column in self.columns]
+        least, most = (sum(each[end] for each in ranges) for end in (0, 1))
+        if least > room:
+            yield from self._lists(console, options)
+            return
+        for column, (low, high) in zip(self.columns, ranges, strict=True):
+            spare = (room - least) * (high - low) // max(most - least, 1)
+            column.width = low + min(spare, high - low)
+        yield from super().__rich_console__(console, options)
+
+    @staticmethod
+    def _range(column: Column, console: Console, options: ConsoleOptions) -> tuple[int, int]:
+        """Return the width of the longest word of a column, and that of its longest cell."""
+        cells = [Measurement.get(console, options, cell) for cell in (column.header, *column.cells)]
+        most = max(cell.maximum for cell in cells)
+        return (most if column.no_wrap else max(cell.minimum for cell in cells)), most
+
+    def _lists(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the lines of each row: its cells below one another, each beside its heading."""
+        headings = [console.render_str(str(column.header)) for column in self.columns]
+        indent = max(map(len, headings)) + _GAP
+        if not self.row_count:
+            yield from headings
+        for number, row in enumerate(zip(*(column.cells for column in self.columns), strict=True)):
+            if number:
+                yield Text()
+            for heading, content in zip(headings, row, strict=True):
+                cell = console.render_str(str(content))
+                label, least = heading.plain, Measurement.get(console, options, cell).minimum
+                width = max(options.max_width - indent, least)
+                for line in cell.wrap(console, width) if cell else ():
+                    yield Text.assemble((f"{label:{indent}}", "dim"), line)
+                    label = ""
+
+
 def new_table(*headings: str, numbers: Collection[str] = (), whole: Collection[str] = ()) -> Table:
     """Make a table without lines. Columns of ``numbers`` are aligned right, and those of ``whole``
-    are never folded."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    are never wrapped; no word of any is broken."""
+    table = _Table(box=None, pad_edge=False, header_style="dim")
     for heading in headings:
         justify: Literal["right", "left"] = "right" if heading in numbers else "left"
         table.add_column(heading, justify=justify, no_wrap=heading in whole, overflow="fold")
@@ -110,9 +168,26 @@ def tally_table(tally: Tally) -> Table:
     return table
 
 
-def print_tally(tally: Tally, as_json: bool) -> None:
-    """Print the tally on stderr: a table on a terminal, JSON elsewhere."""
+def waits_for_typing(path: Path) -> bool:
+    """Return whether an input is typed on a terminal, and say so."""
+    if path != Path("-") or not sys.stdin.isatty():
+        return False
+    if err.is_terminal:
+        message = "reading events from this terminal, one JSON object a line; Ctrl-D ends them"
+        err.print(message, style="dim")
+    return True
+
+
+def print_tally(tally: Tally, as_json: bool, hints: Collection[str] = ()) -> None:
+    """Print the tally on stderr, and hints: a table on a terminal, one JSON document elsewhere."""
     if as_json or not err.is_terminal:
-        print_json(tally.as_dict(), err)
-    else:
-        err.print(tally_table(tally))
+        print_json(tally.as_dict() | ({"hints": list(hints)} if hints else {}), err)
+        return
+    err.print(tally_table(tally))
+    for hint in hints:
+        print_hint(hint)
+
+
+def print_hint(text: str) -> None:
+    """Print a hint on stderr, for people."""
+    err.print(f"hint: {text}", markup=False, style="yellow", soft_wrap=not err.is_terminal)

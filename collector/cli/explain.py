@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
-from collector.cli.console import AsJson, SchemaName, new_table, out, print_json
+from collector.cli.console import (
+    AsJson,
+    SchemaName,
+    new_table,
+    out,
+    print_hint,
+    print_json,
+    waits_for_typing,
+)
+from collector.cli.hints import hint
 from collector.cli.inputs import document, form_of, opened
+from collector.contracts import Rejection, Tally
 from collector.filter import Filter
 from collector.filter.explain import Explanation, explain
 from collector.filter.text import BOM, MAX_DOCUMENT
@@ -38,17 +48,24 @@ def explain_events(
         echo '{"ip": "203.0.113.7", "chat": ["hi"]}' | collector explain
     """
     chosen = Filter(load_schema(schema), keys=Keyring())
+    waits_for_typing(file)
     with opened(file) as read:
-        text, _ = document(read, MAX_DOCUMENT)
-    lines = (form or ("ndjson" if file == Path("-") else form_of(file))) == "ndjson"
-    data = bytes(text).removeprefix(BOM)
-    for number, explanation in enumerate(explain(chosen.router, data, lines), 1):
+        text, size = document(read, MAX_DOCUMENT)
+    form = form or ("ndjson" if file == Path("-") else form_of(file))
+    data, tally = bytes(text).removeprefix(BOM), Tally(bytes_in=size)
+    for number, explanation in enumerate(explain(chosen.router, data, form == "ndjson"), 1):
         if number > limit:
             break
+        tally.received += 1
+        if explanation.record is None:
+            tally.rejected[cast("Rejection", explanation.verdict)] += 1
         if as_json:
             print_json(_as_dict(number, explanation))
         else:
             _print(number, explanation)
+    found = hint(file, form, tally, chosen.schema)
+    if found is not None:
+        print_hint(found)
 
 
 def _as_dict(number: int, explanation: Explanation) -> dict[str, Any]:

@@ -8,13 +8,20 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import orjson
 import typer
 
+from collector.cli.hints import hint
 from collector.cli.inputs import FilterRun, Form, Merger, form_of, is_plain_file
-from collector.cli.options import AsJson, SchemaName, write_file
+from collector.cli.options import (
+    AsJson,
+    SchemaName,
+    refuse_other_format,
+    unwritable,
+    write_file,
+)
 from collector.cli.stdout import may_be_terminal, write, write_all
 from collector.contracts import Tally
 from collector.errors import ConfigError, InputError
@@ -23,6 +30,7 @@ from collector.schema import load_schema
 __all__ = ["filter_events"]
 
 _STDIN = Path("-")
+_MOST_HINTS = 3
 Put = Callable[[bytes], int]
 
 
@@ -85,15 +93,20 @@ def filter_events(  # noqa: PLR0917 - typer reads the options off the parameters
         collector filter meeting.json --schema participants-qos --tally counts.json
     """
     paths = files or [_STDIN]
+    if output is not None:
+        refuse_other_format(output, ".ndjson")
+    if tally is not None:
+        refuse_other_format(tally, ".json")
     run = FilterRun(load_schema(schema), as_of.date() if as_of else None, jobs)
-    total = Tally()
+    total, hints = Tally(), list[str]()
     try:
         with _destination(output, paths) as put:
-            _filter(run, [(path, form or _form(path)) for path in paths], merge, put, total)
+            inputs = [(path, form or _form(path)) for path in paths]
+            hints += _filter(run, inputs, merge, put, total)
     finally:
-        _print_tally(total, as_json)
+        _print_tally(total, as_json, hints)
         if tally is not None:
-            write_file(tally, _json(total))
+            write_file(tally, _json(total.as_dict()))
     if strict and (refused := total.rejected.total()):
         raise InputError("E403", f"{refused} of {total.received} events were rejected")
 
@@ -104,33 +117,40 @@ def _form(path: Path) -> Form:
 
 def _filter(
     run: FilterRun, inputs: list[tuple[Path, Form]], merge: bool, put: Put, total: Tally
-) -> None:
+) -> list[str]:
+    """Filter all inputs, and return hints at some of which nothing is admitted."""
+    hints: list[str] = []
     merger = Merger() if merge else None
     written = 0
     with _progress([path for path, _ in inputs]) as advance:
         for path, form in inputs:
+            counts = Tally()
             for records, tally in run.run(path, form):
                 total += tally
+                counts += tally
                 advance(tally.bytes_in)
                 written += put(merger.add(records) if merger else records)
                 total.bytes_out = written
+            found = hint(path, form, counts, run.schema) if len(hints) < _MOST_HINTS else None
+            hints += [] if found is None else [found]
         if merger:
             total.bytes_out += put(merger.flush())
+    return hints
 
 
-def _print_tally(tally: Tally, as_json: bool) -> None:
-    """Print the tally on stderr: a table on a terminal, JSON elsewhere."""
+def _print_tally(tally: Tally, as_json: bool, hints: list[str]) -> None:
+    """Print the tally on stderr, and hints: a table on a terminal, one JSON document elsewhere."""
     if as_json or not may_be_terminal():
-        sys.stderr.buffer.write(_json(tally))
+        sys.stderr.buffer.write(_json(tally.as_dict() | ({"hints": hints} if hints else {})))
         sys.stderr.buffer.flush()
         return
     from collector.cli.console import print_tally  # noqa: PLC0415 - as below
 
-    print_tally(tally, as_json)
+    print_tally(tally, as_json, hints)
 
 
-def _json(tally: Tally) -> bytes:
-    return orjson.dumps(tally.as_dict(), option=orjson.OPT_APPEND_NEWLINE)
+def _json(value: dict[str, Any]) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
 
 
 @contextmanager
@@ -143,13 +163,13 @@ def _destination(output: Path | None, inputs: list[Path]) -> Iterator[Put]:
         raise ConfigError("E204", "the output would overwrite an input")
     try:
         raw = output.open("wb", buffering=0)
-    except OSError:
-        pass
+    except OSError as error:
+        fault = unwritable(output, error)
     else:
         with raw:
             yield partial(write_all, raw)
         return
-    raise ConfigError("E203", "the output file cannot be written")
+    raise fault
 
 
 @contextmanager
@@ -166,9 +186,9 @@ def _progress(paths: list[Path]) -> Iterator[Callable[[int], object]]:
         TransferSpeedColumn,
     )
 
-    from collector.cli.console import err  # noqa: PLC0415 - as above
+    from collector.cli.console import err, waits_for_typing  # noqa: PLC0415 - as above
 
-    if not err.is_terminal:
+    if any(map(waits_for_typing, paths)) or not err.is_terminal:
         yield lambda _: None
         return
     known = all(is_plain_file(path) for path in paths)

@@ -15,7 +15,7 @@ from itertools import accumulate
 
 from pydantic_core import SchemaValidator, ValidationError, core_schema
 
-from collector.contracts import Rejection
+from collector.contracts import Rejection, count_lines
 
 __all__ = [
     "BOM",
@@ -172,7 +172,7 @@ def _has_ends(payload: bytes, number: int) -> bool:
     """Return whether so many lines end in a payload."""
     found = 0
     for at in range(0, len(payload), PIECE):
-        found += payload.count(b"\n", at, at + PIECE)
+        found += count_lines(payload[at : at + PIECE])
         if found >= number:
             return True
     return False

@@ -43,7 +43,9 @@ def bytes_source(data: bytes, source: Source) -> Source:
     known = _parsed().get(sha256(data).hexdigest())
     if known is not None:
         source.value = known["value"]
-        source.places |= {tuple(loc): (line, column) for line, column, *loc in known["places"]}
+        for places in ("places", "values"):
+            found = {tuple(loc): (line, column) for line, column, *loc in known["at"][places]}
+            setattr(source, places, found)
         return source
     if len(data) > _MAX_BYTES:
         source.report((), "E101", f"the file is too large; keep it within {_MAX_BYTES} bytes")
@@ -82,8 +84,9 @@ def parsed() -> bytes:
         source = text_source(data.decode("utf-8-sig"), Source(name))
         if source.faults:
             raise ValueError(f"{name} has faults")
-        places = [[*place, *loc] for loc, place in source.places.items()]
-        found[sha256(data).hexdigest()] = {"value": source.value, "places": places}
+        places = {"places": source.places, "values": source.values}
+        at = {n: [[*place, *loc] for loc, place in of.items()] for n, of in places.items()}
+        found[sha256(data).hexdigest()] = {"value": source.value, "at": at}
     return orjson.dumps(found, option=orjson.OPT_APPEND_NEWLINE)
 
 

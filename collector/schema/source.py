@@ -18,12 +18,14 @@ Loc = tuple[str | int, ...]
 
 @dataclass(slots=True)
 class Source:
-    """A schema document as plain values (``None`` if it could not be read), with positions."""
+    """A schema document as plain values (``None`` if it could not be read), with positions:
+    ``places`` of keys and of items of lists, ``values`` of what stands behind the keys."""
 
     file: str
     directory: Path | None = None
     value: Any = None
     places: dict[Loc, tuple[int, int]] = field(default_factory=dict)
+    values: dict[Loc, tuple[int, int]] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     unread: set[Loc] = field(default_factory=set)
 

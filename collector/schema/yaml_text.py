@@ -126,7 +126,9 @@ def _nodes(events: Iterator[Event]) -> Iterator[_Node]:
 
 
 def _plain(node: _Node, loc: Loc, source: Source) -> Any:
-    source.places.setdefault(loc, _place(node.start))
+    place = source.places.setdefault(loc, _place(node.start))
+    is_blank = isinstance(node.start, ScalarEvent) and node.start.start_mark == node.start.end_mark
+    source.values[loc] = place if is_blank else _place(node.start)
     if isinstance(node.start, ScalarEvent):
         return _scalar(node.start, loc, source)
     if isinstance(node.start, MappingStartEvent):

@@ -15,10 +15,11 @@ from itertools import compress
 from pathlib import Path
 from typing import Any
 
-from collector.contracts import Batch, Layout, PendingBatch, Tally, layout_of
+from collector.contracts import Batch, Layout, PendingBatch, Tally, count_lines, layout_of
 from collector.ledger.journal import append_all
 from collector.ledger.receipt import NOTHING, SALT_BYTES, Start, Tip, commit, issue
 from collector.spool import idempotency, write_queue
+from collector.spool.recent import RecentBatches
 from collector.spool.tables import (
     BATCH,
     BUSY_SECONDS,
@@ -48,7 +49,7 @@ from collector.spool.tables import (
 from collector.spool.write_queue import HourlySums, PendingWrite
 from collector.sqlite.wal import Index, need_room, truncate_log
 
-__all__ = ["Depth", "Selection", "SpoolFile", "State"]
+__all__ = ["Depth", "Selection", "SpoolFile"]
 
 _MOST_SELECTED_BYTES = 2 << 20
 _DEPTH = (
@@ -56,7 +57,7 @@ _DEPTH = (
 )
 _BY_NUMBER = f"SELECT {BATCH} FROM batches WHERE sequence = ?"  # noqa: S608
 _NEXT = (
-    f"SELECT {BATCH} FROM batches WHERE sequence > ?"  # noqa: S608
+    "SELECT sequence FROM batches WHERE sequence > ?"
     " AND sequence NOT IN (SELECT sequence FROM parts) ORDER BY sequence LIMIT 1"
 )
 _DELIVERED = "WHERE sequence <= ? AND sequence NOT IN (SELECT sequence FROM parts)"
@@ -77,25 +78,6 @@ class Depth:
     batches: int = 0
     records: int = 0
     bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """The state of a spool. ``bytes`` are of records, out of ``limit``; ``oldest`` is the age of
-    the oldest pending batch in seconds.
-
-    ``is_ready`` is true while the spool accepts writes; ``errors`` counts failed writes and syncs,
-    ``damaged`` the files and batches that were quarantined since the start.
-    """
-
-    is_ready: bool
-    batches: int
-    records: int
-    bytes: int
-    limit: int
-    oldest: float
-    errors: int
-    damaged: int
 
 
 @dataclass(slots=True)
@@ -125,6 +107,7 @@ class SpoolFile:
         """Whether some of the parts that every sink has are still to be deleted."""
         self.chain_tip: Tip = self.tip
         """The receipt, or the start of a chain, which the next receipt follows."""
+        self._recent = RecentBatches()
         self._path = path
         make_private(path)
         need_room(path)
@@ -141,8 +124,9 @@ class SpoolFile:
         return self.chain_tip.sequence
 
     def load(self) -> None:
-        """Read layouts, cursors, parts, tip and depth into memory."""
+        """Read layouts, cursors, parts, tip and depth into memory, and forget all else."""
         execute = self.db.execute
+        self._recent.forget(self.last)
         columns: dict[str, list[tuple[str, str]]] = {}
         query = "SELECT digest, name, type FROM columns ORDER BY digest, position"
         for digest, name, kind in execute(query):
@@ -252,8 +236,8 @@ class SpoolFile:
             row = self._reader.execute(_NEXT, (sequence,)).fetchone()
             if row is None:
                 return
-            sequence = row[0]
-            yield sequence, self._batch(row)
+            (sequence,) = row
+            yield sequence, self._recent.get(sequence) or self.get(sequence)
 
     def _parts(self, sink: str, sequence: int) -> Iterator[tuple[int, Batch | None]]:
         """Yield the parts after a number that are for a sink; ``None`` for a damaged one."""
@@ -316,7 +300,7 @@ class SpoolFile:
             self._add_layout(layout)
             salt = secrets.token_bytes(SALT_BYTES)
             commitment = commit(salt, batch.payload)
-            records, granted = batch.payload.count(b"\n"), encode_granted(batch.granted)
+            records, granted = count_lines(batch.payload), encode_granted(batch.granted)
             head = (batch.id, layout.digest, batch.received, records)
             seal = batch_seal(salt, commitment, granted, *head)
             row = (tip.sequence + 1, *head, salt, seal, batch.payload, granted)
@@ -329,8 +313,10 @@ class SpoolFile:
         """Insert new batches and receipts; return tip and depth after that."""
         tip, depth = self.chain_tip, self.depth
         for pending in batches:
-            tip = self.add(write_queue.new_batch(pending), pending.tally, tip)
+            batch = write_queue.new_batch(pending)
+            tip = self.add(batch, pending.tally, tip)
             if pending.payload:
+                self._recent.add(tip.sequence, batch)
                 records = depth.records + pending.record_count
                 depth = Depth(depth.batches + 1, records, depth.bytes + len(pending.payload))
         if tip != self.chain_tip:
@@ -396,6 +382,7 @@ class SpoolFile:
         if not self.cursors:
             return depth, parts
         done = Position(*map(min, zip(*self.cursors.values(), strict=True)))
+        self._recent.forget(done.batch)
         most = write_queue.MOST_PART_BYTES // 2
         enough = depth.bytes - most
         (last,) = self.db.execute(_LAST_DELIVERED, (done.batch, most)).fetchone()
@@ -407,7 +394,7 @@ class SpoolFile:
             or (part.delivered and sinks_with(number, part, self.cursors) >= self.cursors.keys())
         ]
         deleted = 0
-        while deleted < len(delivered) and depth.bytes > enough:
+        while deleted < min(len(delivered), write_queue.MOST_TOGETHER) and depth.bytes > enough:
             depth = self._delete(depth, "WHERE sequence = ?", delivered[deleted])
             deleted += 1
         self.has_delivered = depth.bytes <= enough or deleted < len(delivered)
@@ -446,5 +433,5 @@ def _selection(rows: Iterator[tuple[int, Batch | None]], limit: int) -> Selectio
         else:
             selected.batches.append((sequence, batch))
             size += len(batch.payload)
-            records += batch.payload.count(b"\n")
+            records += count_lines(batch.payload)
     return selected

@@ -25,11 +25,11 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar
 
-from collector.contracts import Batch, Closing, Layout, PendingBatch
+from collector.contracts import Batch, Closing, Layout, PendingBatch, SpoolState
 from collector.errors import ConfigError
 from collector.ledger import Note
 from collector.spool.checkpoints import IDLE_SECONDS, Checkpoints
-from collector.spool.file import Depth, Selection, SpoolFile, State
+from collector.spool.file import Depth, Selection, SpoolFile
 from collector.spool.idempotency import hashed
 from collector.spool.lock import Lock
 from collector.spool.recover import is_corrupt, try_open
@@ -135,21 +135,21 @@ class Spool(Closing):
 
     # -- writing ----------------------------------------------------------------------------------
 
-    def put(self, *batches: PendingBatch, key: bytes | None = None) -> Future[bool]:
+    def put(
+        self, *batches: PendingBatch, key: bytes | None = None, key_hash: bytes | None = None
+    ) -> Future[bool]:
         """Store the batches of one request, all of them in one commit. The future is resolved when
         they are on disk, or has ``DeliveryError`` E506 when they could not be stored.
-
-        ``key`` is random, and the sender's own for this request. If one of the newest million
-        requests had the same key, nothing is added, and the result is ``False``, else ``True``.
-
+        If one of the newest million had the same ``key`` (``key_hash``, where another process has
+        the key), nothing is added, and the result is ``False``, else ``True``.
         Raises ``DeliveryError`` at once: E505 when the spool is full, E506 while it cannot write.
         """
         merged = [batch for batch in merge(batches) if batch.tally.received]
-        hash_ = None if key is None else hashed(key)
+        key_hash = key_hash if key is None else hashed(key)
         with self._changed:
             self._check_writable()
             if merged:
-                future = self._queue.put(merged, hash_, self._limit - self._depth.bytes)
+                future = self._queue.put(merged, key_hash, self._limit - self._depth.bytes)
                 self._changed.notify_all()
             else:
                 (future := Future[bool]()).set_result(True)
@@ -259,7 +259,7 @@ class Spool(Closing):
         """Return the number of records that are pending for a sink."""
         return self._depth.records
 
-    def state(self) -> State:
+    def state(self) -> SpoolState:
         """Return the state at this moment."""
         with self._changed:
             is_ready, depth = self._file is not None and not self._is_closing, self._depth
@@ -267,7 +267,7 @@ class Spool(Closing):
             first = min([1 + min((at.batch for at in self._cursors.values()), default=0), *parts])
             oldest = self._arrivals.age(first if depth.batches else None)
             counts = (depth.batches, depth.records, depth.bytes)
-            return State(is_ready, *counts, self._limit, oldest, self._errors, self._damaged)
+            return SpoolState(is_ready, *counts, self._limit, oldest, self._errors, self._damaged)
 
     # -- the thread -------------------------------------------------------------------------------
 

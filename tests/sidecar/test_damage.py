@@ -3,7 +3,6 @@ and what is left of the spool goes to the store; what is whole is never lost."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +12,10 @@ import pytest
 
 from collector.sqlite.wal import last_commit
 from tests.cli.process import run
-from tests.deadline import WAIT_SECONDS
+from tests.deadline import WAIT_SECONDS, wait_until
 from tests.sidecar.account import Account, kept
 from tests.sidecar.delivery import held
-from tests.sidecar.faults import eventually, metric
+from tests.sidecar.faults import metric
 from tests.sidecar.serving import Sidecar, started
 
 pytestmark = pytest.mark.long
@@ -64,12 +63,12 @@ def _ended(directory: Path, account: Account) -> tuple[dict[str, object], float]
         damaged = metric(sidecar, "collector_spool_damaged_files")
         assert sidecar.admin("/readyz").status == 200
         _send(sidecar, account)
-        assert eventually(lambda: not kept(directory / "collector-data").waiting, 5.0)
+        wait_until(lambda: not kept(directory / "collector-data").waiting, 5.0)
         assert sidecar.stop()[0] == 0
     assert ("spool_damaged" in {line["event"] for line in sidecar.events}) == bool(damaged)
     ended = run("ledger", "verify", "--data", directory / "collector-data", "--json")
     assert ended.code == 0, ended.err
-    said: dict[str, object] = json.loads(ended.out)
+    said: dict[str, object] = ended.json
     return said, damaged
 
 
@@ -101,7 +100,7 @@ def test_a_log_that_is_removed_while_it_serves(tmp_path: Path) -> None:
                 if number == _REQUESTS // 2:
                     (data / "spool.db-wal").unlink()
                 _send(sidecar, account)
-        assert eventually(lambda: metric(sidecar, "collector_spool_batches") == 0)
+        wait_until(lambda: metric(sidecar, "collector_spool_batches") == 0)
         assert sidecar.stop()[0] == 0
     _ended(tmp_path, account)
     stored = kept(data).stored

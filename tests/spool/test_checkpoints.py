@@ -11,9 +11,10 @@ from collector.contracts import PendingBatch
 from collector.errors import DeliveryError
 from collector.spool import Spool, checkpoints
 from collector.spool import spool as spool_module
-from tests.deadline import WAIT_SECONDS
+from tests.database import query
+from tests.deadline import wait_until
 from tests.sidecar.faults import fill, small_disk
-from tests.spool.make import drained, entry, eventually, query, told_checkpoints
+from tests.spool.make import commit, drained, entry, told_checkpoints
 
 _MIB = 1 << 20
 _LOG = "spool.db-wal"
@@ -26,10 +27,9 @@ def _half_a_mib(number: int) -> PendingBatch:
 def test_no_commit_writes_the_log_into_the_file(path: Path) -> None:
     """Whatever its length: that is for a thread of its own."""
     with told_checkpoints(), Spool(path, sinks=["sink"]) as spool:
-        spool.put(entry(-1)).result(WAIT_SECONDS)
+        commit(spool, entry(-1))
         size = path.stat().st_size
-        for number in range(32):
-            spool.put(_half_a_mib(number)).result(WAIT_SECONDS)
+        commit(spool, *(_half_a_mib(number) for number in range(32)))
         assert path.stat().st_size == size
         assert path.with_name(_LOG).stat().st_size > 16 * _MIB
     assert path.stat().st_size > 16 * _MIB
@@ -42,11 +42,11 @@ def test_the_log_is_written_while_commits_go_on(path: Path) -> None:
 
         def grows() -> bool:
             nonlocal written
-            spool.put(_half_a_mib(written)).result(WAIT_SECONDS)
+            commit(spool, _half_a_mib(written))
             written += 1
             return path.with_name(_LOG).stat().st_size < written * _MIB // 4
 
-        assert eventually(grows)
+        wait_until(grows)
         assert drained(spool) == list(range(written))
 
 
@@ -60,16 +60,15 @@ def test_a_checkpoint_that_fails_has_the_file_opened_again(
         small_disk(tmp_path / "small", megabytes=8) as place,
         Spool(place / "spool.db", sinks=["sink"]) as spool,
     ):
-        for number in range(3):
-            spool.put(_half_a_mib(number)).result(WAIT_SECONDS)
+        commit(spool, *(_half_a_mib(number) for number in range(3)))
         fill(place / "ballast")
         monkeypatch.setattr(checkpoints, "_PIECE_BYTES", 1)
-        assert eventually(lambda: not spool.state().is_ready)
+        wait_until(lambda: not spool.state().is_ready)
         with pytest.raises(DeliveryError):
             spool.put(entry(-1))
         (place / "ballast").unlink()
-        assert eventually(lambda: spool.state().is_ready)
-        spool.put(entry(3)).result(WAIT_SECONDS)
+        wait_until(lambda: spool.state().is_ready)
+        commit(spool, entry(3))
         assert sorted(drained(spool)) == list(range(4))
         assert (spool.state().errors, spool.quarantined) == (1, [])
 
@@ -77,8 +76,8 @@ def test_a_checkpoint_that_fails_has_the_file_opened_again(
 def test_an_idle_log_is_emptied(path: Path) -> None:
     """What was delivered leaves no trace in it, nor in the file."""
     with Spool(path, sinks=["sink"]) as spool:
-        spool.put(entry(1, text="canary")).result(WAIT_SECONDS)
+        commit(spool, entry(1, text="canary"))
         assert drained(spool) == [1]
-        assert eventually(lambda: query(path, "SELECT count(*) FROM batches") == [(0,)])
-        assert eventually(lambda: path.with_name(_LOG).stat().st_size == 0)
+        wait_until(lambda: query(path, "SELECT count(*) FROM batches") == [(0,)])
+        wait_until(lambda: path.with_name(_LOG).stat().st_size == 0)
         assert not any(b"canary" in each.read_bytes() for each in path.parent.iterdir())

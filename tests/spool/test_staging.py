@@ -7,12 +7,14 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from collector.contracts import PendingBatch
+from collector.contracts import PendingBatch, to_minute
 from collector.errors import DeliveryError
 from collector.ledger import opened
 from collector.spool import Spool, staging, write_queue
@@ -22,14 +24,17 @@ from collector.spool.recover import open_file
 from collector.spool.revision import Revision, RevisionOutcome
 from collector.spool.tables import FORMAT, Position
 from collector.spool.write_queue import PendingWrite
-from tests.deadline import WAIT_SECONDS
+from tests.database import query
+from tests.deadline import WAIT_SECONDS, eventually, wait_until
+from tests.ledgers import check_ledger
 from tests.sidecar.faults import fill, small_disk
-from tests.spool.make import LAYOUT, downgrade, drained, entry, eventually, query, waiting
+from tests.spool.make import LAYOUT, commit, downgrade, drained, entry, waiting
 
 _ROWS, _LARGE = 100, 1001
 _PARTS = 10
 """The parts of a large request but for the last, which is one record."""
 KEY = b"k" * 16
+_NOW = datetime.now(UTC)
 Halfway = Callable[[Callable[[], object]], None]
 
 
@@ -47,7 +52,7 @@ def halfway(monkeypatch: pytest.MonkeyPatch) -> Halfway:
     def set_up(act: Callable[[], object]) -> None:
         acts = [act]
 
-        def parts(batches: Iterable[PendingBatch]) -> Iterator[PendingBatch]:
+        def parts(batches: Iterable[PendingBatch]) -> Iterator[list[PendingBatch]]:
             for number, part in enumerate(write_queue.parts_before(batches)):
                 if number == _PARTS // 2 and acts:
                     acts.pop()()
@@ -59,9 +64,8 @@ def halfway(monkeypatch: pytest.MonkeyPatch) -> Halfway:
 
 
 def _verified(path: Path, received: int) -> None:
-    with opened(path) as ledger:
-        found = ledger.verify()
-    assert (found.flaws, found.breaks, found.received) == ([], [], received)
+    found = check_ledger(path)
+    assert (found.breaks, found.received) == ([], received)
 
 
 def test_others_are_committed_between_its_parts(
@@ -118,7 +122,7 @@ def _crashed(path: Path, halfway: Halfway, copy: Path) -> Path:
     """A copy of a spool whose process ended between two parts of a request."""
     with Spool(path, sinks=["sink"]) as spool:
         halfway(lambda: shutil.copytree(path.parent, copy))
-        spool.put(entry(-1)).result(WAIT_SECONDS)
+        commit(spool, entry(-1))
         spool.put(entry(*range(_LARGE), text="canary"), key=KEY).result(WAIT_SECONDS)
     return copy / path.name
 
@@ -234,12 +238,11 @@ def test_a_request_for_which_a_disk_has_no_room(disk: Path) -> None:
     path = disk / "spool.db"
     with Spool(path, sinks=["sink"]) as spool:
         with pytest.raises(DeliveryError, match="E506"):
-            spool.put(entry(*range(6000), text="x" * 1000)).result(WAIT_SECONDS)
+            commit(spool, entry(*range(6000), text="x" * 1000))
         assert (spool.state().is_ready, spool.state().errors) == (True, 0)
         assert spool.put(entry(1)).result(WAIT_SECONDS)
         assert query(path, "SELECT count(*) FROM staging") == [(0,)]
-    with opened(path) as ledger:
-        assert not ledger.verify().flaws
+    check_ledger(path)
 
 
 def test_a_disk_that_fills_up_between_two_parts(
@@ -254,7 +257,7 @@ def test_a_disk_that_fills_up_between_two_parts(
         with pytest.raises(DeliveryError, match="E506"):
             spool.put(large, key=KEY).result(WAIT_SECONDS)
         (disk / "ballast").unlink()
-        assert eventually(lambda: spool.state().is_ready)
+        wait_until(lambda: spool.state().is_ready)
         assert query(path, "SELECT count(*) FROM staging") == [(0,)]
         assert spool.put(large, key=KEY).result(WAIT_SECONDS)
         assert sorted(drained(spool)) == list(range(-1, _LARGE))
@@ -302,8 +305,7 @@ def test_batches_that_all_sinks_have_are_deleted_little_by_little(
 ) -> None:
     """The same holds of those that are no parts."""
     with Spool(path, sinks=["sink"]) as spool:
-        for number in range(5):
-            spool.put(entry(number, text="x" * 1000)).result(WAIT_SECONDS)
+        commit(spool, *(entry(number, text="x" * 1000) for number in range(5)))
     monkeypatch.setattr(write_queue, "MOST_PART_BYTES", 3000)
     file, depths = open_file(path, [LAYOUT], ["sink"]).file, list[int]()
     try:
@@ -335,6 +337,28 @@ def test_no_commit_is_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert all(put.result(WAIT_SECONDS) for put in puts)
     assert [each for each in sizes if each] == [2, 2]
     assert len(query(path, "SELECT 1 FROM parts")) == 4
+
+
+def test_small_parts_share_a_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request of very many minutes takes no transaction for each; nor does deleting them."""
+    monkeypatch.setattr(write_queue, "MOST_PART_BYTES", 20_000)
+    monkeypatch.setattr(write_queue, "MOST_TOGETHER", 20)
+    lines = [entry(1, 2, minute=to_minute(_NOW - timedelta(minutes=n))) for n in range(500)]
+    steps: list[int] = []
+    commit = SpoolFile.commit
+
+    def note(file: SpoolFile) -> None:
+        steps.append(len(file.parts))
+        commit(file)
+
+    monkeypatch.setattr(SpoolFile, "commit", note)
+    with Spool(tmp_path / "spool.db", sinks=["sink"]) as spool:
+        assert spool.put(*lines).result(WAIT_SECONDS)
+        assert [each for each in steps if each] == list(range(20, 501, 20))
+        steps.clear()
+        assert len(drained(spool)) == 1000
+        assert eventually(lambda: not spool.state().batches)
+    assert max(before - after for before, after in pairwise(steps)) == 20
 
 
 def _numbers(number: int) -> list[PendingBatch]:

@@ -9,7 +9,15 @@ from typing import Annotated
 import orjson
 import typer
 
-from collector.cli.console import DEFAULT_SCHEMAS, Output, Schemas, complete_schema, err, write_file
+from collector.cli.console import (
+    DEFAULT_SCHEMAS,
+    Output,
+    Schemas,
+    complete_schema,
+    err,
+    refuse_other_format,
+    write_file,
+)
 from collector.cli.stdout import write
 from collector.errors import ConfigError
 from collector.schema import load_schema, load_schemas, resources
@@ -107,4 +115,5 @@ def jsonschema(
     if output is None:
         write(data)
     else:
+        refuse_other_format(output, ".json")
         write_file(output, data)
