@@ -14,7 +14,7 @@ import pytest
 from collector.claims.verification import check
 from collector.config import examine
 from collector.testing import canaries, scan
-from tests.deadline import eventually
+from tests.deadline import wait_until
 from tests.sidecar.account import kept
 from tests.sidecar.faults import metric
 from tests.sidecar.hostile import CANARY, FLOODS
@@ -62,7 +62,7 @@ def test_nothing_of_a_lie_is_stored(flood: str, tmp_path: Path) -> None:
         statuses = _served(sidecar)
         peak = _peak(sidecar.process.pid)
         if flood in ("a lie", "content", "arbitrary bytes"):
-            assert eventually(lambda: metric(sidecar, "collector_workers ") == 2)
+            wait_until(lambda: metric(sidecar, "collector_workers ") == 2)
             assert any(each["event"] == "worker_distrusted" for each in sidecar.events)
         assert sidecar.send(_EVENT).status in (200, 503)
         assert sidecar.stop()[0] == 0

@@ -21,7 +21,7 @@ from collector.ingest.grpc import METHODS
 from collector.sandbox import seccomp, support
 from collector.sandbox.attempts import ATTEMPTS
 from tests.conftest import required
-from tests.deadline import WAIT_SECONDS, eventually
+from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ingest.certificates import Authority
 from tests.sandbox.confined import post, requests
 from tests.sandbox.test_attempts import FAMILIES, REFUSED
@@ -241,7 +241,7 @@ def test_what_it_is_for(running: tuple[Sidecar, Inside]) -> None:
     threading.Thread(target=fail).start()
     """
     worker.do(code)
-    assert eventually(lambda: any(each["event"] == "unexpected" for each in sidecar.events))
+    wait_until(lambda: any(each["event"] == "unexpected" for each in sidecar.events))
     (said,) = (
         each for each in sidecar.events if each["event"] == "unexpected" and each["times"] == 1
     )
@@ -277,7 +277,7 @@ def test_tls_and_a_graceful_stop(tmp_path: Path) -> None:
             codes: list[int] = []
             stopping = Thread(target=lambda: codes.append(sidecar.stop()[0]))
             stopping.start()
-            assert eventually(lambda: any(e["event"] == "stopping" for e in sidecar.events))
+            wait_until(lambda: any(e["event"] == "stopping" for e in sidecar.events))
             sleep(0.2)
             line.sendall(body[5:])
             answer = line.recv(1 << 16)

@@ -25,7 +25,7 @@ from collector.spool.revision import Revision, RevisionOutcome
 from collector.spool.tables import FORMAT, Position
 from collector.spool.write_queue import PendingWrite
 from tests.database import query
-from tests.deadline import WAIT_SECONDS, eventually, wait_until
+from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ledgers import check_ledger
 from tests.sidecar.faults import fill, small_disk
 from tests.spool.make import LAYOUT, commit, downgrade, drained, entry, waiting
@@ -357,7 +357,7 @@ def test_small_parts_share_a_transaction(tmp_path: Path, monkeypatch: pytest.Mon
         assert [each for each in steps if each] == list(range(20, 501, 20))
         steps.clear()
         assert len(drained(spool)) == 1000
-        assert eventually(lambda: not spool.state().batches)
+        wait_until(lambda: not spool.state().batches)
     assert max(before - after for before, after in pairwise(steps)) == 20
 
 
