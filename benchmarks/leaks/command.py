@@ -61,8 +61,8 @@ def _measured(options: Namespace) -> Figures:
         environments.build(say)
     if "contenders" in parts:
         measure.contenders(figures, effort, say, options.fluent_bit)
-        print(report.configurations(figures), report.ties(figures), sep="\n\n", end="\n\n")
-        figures.environment["ties"] = report.ties(figures)
+        print(report.configurations(figures), end="\n\n")
+        figures.environment["no leak"] = report.ties(figures)
     if "bits" in parts:
         for name in resources.names():
             say(f"leaks: spelling with {name}")

@@ -40,7 +40,7 @@ class Effort(NamedTuple):
 
 
 QUICK = Effort(step=7, rounds=1, clean=5, personal=40, messages=500, sweep=2_000)
-FULL = Effort(step=1, rounds=2, clean=50, personal=400, messages=5_000, sweep=1_000_000)
+FULL = Effort(step=1, rounds=1, clean=30, personal=200, messages=5_000, sweep=1_000_000)
 
 _SAID = Cell("meeting", "unlisted", "plain", "said")
 _WIDE = 4_096

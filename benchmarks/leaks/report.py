@@ -120,10 +120,8 @@ def _sweep(figures: Figures) -> Table:
 
 
 def ties(figures: Figures) -> str:
-    """Say which contenders let nothing through, Collector among them or not."""
-    best = [one for one in figures.results if not one.leaks]
-    names = "; ".join(_named(one) for one in best) or "nobody"
-    return f"No attack came through: {names}."
+    """Name the contenders that let nothing through."""
+    return ", ".join(_named(one) for one in figures.results if not one.leaks) or "nobody"
 
 
 def configurations(figures: Figures) -> str:

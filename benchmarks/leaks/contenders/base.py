@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from typing import Any, NamedTuple
 
 __all__ = [
@@ -27,11 +28,13 @@ Spec = dict[str, dict[str, dict[str, Any]]]
 
 
 class Contender(NamedTuple):
-    """``run`` takes all events and returns an output for each. ``configuration`` is printed."""
+    """``run`` takes all events and returns an output for each. ``configuration`` is printed.
+    ``timed`` does the same without remembering texts, where ``run`` does."""
 
     run: Callable[[list[Event]], list[str]]
     configuration: str
     version: str
+    timed: Callable[[list[Event]], list[str]] | None = None
 
 
 def each(function: Callable[[str, str], str]) -> Callable[[list[Event]], list[str]]:
@@ -134,15 +137,20 @@ def walked(value: Any, change: Callable[[str], str], *, names: bool, numbers: bo
 
 
 def every_text(
-    change: Callable[[str], str], *, names: bool = False, numbers: bool = False
-) -> Callable[[list[Event]], list[str]]:
-    """Return ``run`` of a program that changes texts: each text of a document by itself."""
+    change: Callable[[str], str], configuration: str, version: str, *, strongest: bool
+) -> Contender:
+    """Make a contender that changes texts, each text of a document by itself; the strongest changes
+    names of members and numbers, too."""
 
-    def one(_shape: str, text: str) -> str:
-        document = walked(json.loads(text), change, names=names, numbers=numbers)
-        return json.dumps(document, ensure_ascii=False)
+    def of(change: Callable[[str], str]) -> Callable[[list[Event]], list[str]]:
+        def one(_shape: str, text: str) -> str:
+            document = walked(json.loads(text), change, names=strongest, numbers=strongest)
+            return json.dumps(document, ensure_ascii=False)
 
-    return each(one)
+        return each(one)
+
+    shown = configuration + ("; names of members and numbers, too" if strongest else "")
+    return Contender(of(cache(change)), shown, version, of(change))
 
 
 def lines(records: Iterable[Any]) -> str:
