@@ -157,9 +157,18 @@ def _values(sidecar: Sidecar) -> Iterator[tuple[str, Any]]:
         answer = json.loads(body) if body.startswith(b"{") else {}
         yield from ((f"answer:{name}", each) for name, each in answer.items())
     for said in sidecar.log:
-        members: Mapping[str, Any] = json.loads(said) if said.startswith("{") else {"text": said}
+        members = _members(said)
         event = members.get("event", "none")
         yield from ((f"log:{event}.{name}", each) for name, each in members.items())
+
+
+def _members(line: str) -> Mapping[str, Any]:
+    """Return the members of a line of the log; one that is none of Collector's has its text."""
+    try:
+        members = json.loads(line)
+    except ValueError:
+        members = None
+    return members if isinstance(members, dict) else {"text": line}
 
 
 def _database(name: str, file: Path, records: str) -> Iterator[tuple[str, Any]]:

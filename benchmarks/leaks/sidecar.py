@@ -58,6 +58,11 @@ class Sidecar:
             raise BenchmarkError(f"the sidecar answers {answer.status} to {path}")
         return json.loads(told) if told.startswith(b"{") else told
 
+    def hang_up(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+
     def metrics(self) -> str:
         """Return the page of metrics."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.ports['admin']}/metrics") as page:
@@ -81,6 +86,7 @@ class Sidecar:
 
     def stop(self) -> None:
         """Ask it to end, and wait. Raises ``BenchmarkError`` if it does not, or ended badly."""
+        self.hang_up()
         if self.process.poll() is None:
             self.process.terminate()
         if self.process.wait(_WAIT_SECONDS) != 0:
@@ -170,6 +176,7 @@ def running(
         yield sidecar
         sidecar.stop()
     finally:
+        sidecar.hang_up()
         if process.poll() is None:
             process.kill()
             process.wait()
