@@ -171,12 +171,13 @@ def _factorial_bits(number: int) -> float:
 
 def _in_order(sent: Sequence[str], told: Sequence[str]) -> float:
     """Return the bits of an order that were read: those of a whole order, times how much more pairs
-    are in order than by chance (Kendall's tau), where that is more than chance."""
+    are in order than by chance (Kendall's tau), where that is no accident."""
     at = {text: number for number, text in enumerate(told)}
     known = [at[text] for text in sent if text in at]
     pairs = [(a < b) for i, a in enumerate(known) for b in known[i + 1 :]]
     tau = 2 * sum(pairs) / max(1, len(pairs)) - 1
-    chance = 3 * (2 / (9 * len(sent))) ** 0.5
+    number = len(sent)
+    chance = 5 * (2 * (2 * number + 5) / (9 * number * (number - 1))) ** 0.5  # deviations
     return _factorial_bits(len(sent)) * tau if tau > chance else 0.0
 
 

@@ -63,7 +63,7 @@ def sweep(number: int, seed: int, say: Callable[[str], None]) -> Sweep:
     for shape in SHAPES.values():
         by_schema.setdefault(shape.schema, []).append(shape)
     for schema, shapes in by_schema.items():
-        share = number * len(shapes) // len(SHAPES)
+        share = -(-number * len(shapes) // len(SHAPES))
         with TemporaryDirectory() as folder:
             attack_sidecar(Path(folder), schema, share, rng=rng, found=found, say=say)
     return found
