@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from ipaddress import IPv6Address
-from itertools import islice
+from itertools import chain, islice
 from math import log2
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -48,6 +48,7 @@ _WIDE = 4_096
 _BITS_OF_A_CHARACTER = 6
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _SPELLED = 40
+_SCHEMAS = ("conferencing", "conferencing-strict")
 
 _Event = tuple[str, str]
 
@@ -58,15 +59,16 @@ class _Corpus(NamedTuple):
     attacks: list[Attack]
     personal: list[Attack]
     clean: list[tuple[str, str, list[Listed]]]
-    wide: list[tuple[str, list[str]]]
-    valid: list[tuple[str, list[_Spelled]]]
+    wide: list[tuple[str, str]]
+    valid: dict[str, list[tuple[str, list[_Spelled]]]]
 
     def events(self) -> list[_Event]:
         """The events in the order in which ``outputs`` come back."""
         both = (*self.attacks, *self.personal)
         found = [(each.cell.shape, text) for each in both for text in each.texts]
         found += [(shape, text) for shape, text, _ in self.clean]
-        return found + [("meeting", text) for text, _ in (*self.wide, *self.valid)]
+        spelled = chain.from_iterable(self.valid.values())
+        return found + [("meeting", text) for text, _ in (*self.wide, *spelled)]
 
 
 class _Spelled(NamedTuple):
@@ -86,6 +88,9 @@ def contenders(
     corpus, fields = _corpus(effort), spec()
     events = corpus.events()
     for contender in CONTENDERS:
+        if figures.quick and contender.packages:
+            figures.skipped[contender.title] = "left out with --quick"
+            continue
         for variant in VARIANTS:
             say(f"leaks: {contender.title}, {variant}, {len(events):,} events")
             outcome = run(contender, variant, fields, events, fluent_bit)
@@ -105,32 +110,36 @@ def _corpus(effort: Effort) -> _Corpus:
             for shape in SHAPES.values()
             for text, listed in islice(clean(shape, SEED), effort.clean)
         ],
-        [_wide(rng) for _ in range(3)],
-        [_valid(rng) for _ in range(_SPELLED)],
+        list(_wide(rng)),
+        {name: [_valid(name, rng) for _ in range(_SPELLED)] for name in _SCHEMAS},
     )
 
 
-def _wide(rng: random.Random) -> tuple[str, list[str]]:
-    """Return an event with long random texts, and these."""
-    texts = ["".join(rng.choices(_ALPHABET, k=_WIDE)) for _ in range(4)]
-    fields = {"type": "linux", "name": texts[0], "version": [texts[1]]}
-    event = {"os": fields, "note": texts[2], texts[3]: 1}
-    return json.dumps(event), texts
+def _wide(rng: random.Random) -> Iterator[tuple[str, str]]:
+    """Yield events with a long random text each, in one place or another, and the text."""
+    text = "".join(rng.choices(_ALPHABET, k=_WIDE))
+    for event in (
+        {"os": {"name": text}},
+        {"os": {"version": [text]}},
+        {"os": {"type": "linux"}, "note": text},
+        {"os": {"type": "linux", text: 1}},
+    ):
+        yield json.dumps(event), text
 
 
-def _valid(rng: random.Random) -> tuple[str, list[_Spelled]]:
-    """Return an event that spells with valid values, and with how these may be written."""
-    schema = load_schema("conferencing")
+def _valid(name: str, rng: random.Random) -> tuple[str, list[_Spelled]]:
+    """Return an event that spells with a schema's values, and with how these may be written."""
+    schema = load_schema(name)
     event: dict[str, Any] = {}
     spelled = []
-    for name, values in values_of(schema).items():
-        field = schema.fields[name]
+    for path, values in values_of(schema).items():
+        field = schema.fields[path]
         aliases = field.aliases if isinstance(field, EnumField) else {}
         one = _choice(rng, values, dict(aliases))
         spelled.append(one)
         if one.written:
             inner = event
-            *way, last = name.split(".")
+            *way, last = path.split(".")
             for key in way:
                 inner = inner.setdefault(key, {})
             inner[last] = one.written
@@ -164,8 +173,11 @@ def _judged(contender: Contender, variant: str, corpus: _Corpus, outcome: Outcom
         for _, _, listed in corpus.clean
         for arrives in _arriving([one for one in listed if one.field not in removed], next(outputs))
     ]
-    wide = fmean(_wide_bits(texts, next(outputs)) for _, texts in corpus.wide)
-    valid = fmean(_valid_bits(spelled, next(outputs)) for _, spelled in corpus.valid)
+    wide = max(_wide_bits(text, next(outputs)) for _, text in corpus.wide)
+    valid = max(
+        _valid_bits([spelled for _, spelled in each], [*islice(outputs, len(each))])
+        for each in corpus.valid.values()
+    )
     cells = [each.cell for each in corpus.attacks]
     return Result(
         contender.title,
@@ -228,16 +240,22 @@ def _arriving(listed: Sequence[Listed], output: str) -> Iterator[bool]:
         yield one.written in texts or one.canonical in texts
 
 
-def _wide_bits(texts: Sequence[str], output: str) -> float:
-    found = _texts(output)
-    return float(sum(len(text) * _BITS_OF_A_CHARACTER for text in texts if text in found))
+def _wide_bits(text: str, output: str) -> float:
+    return float(len(text) * _BITS_OF_A_CHARACTER) if text in _texts(output) else 0.0
 
 
-def _valid_bits(spelled: Sequence[_Spelled], output: str) -> float:
-    found, bits = _texts(output), 0.0
-    for one in spelled:
-        if not one.written or one.written in found:
-            bits += one.bits
-        elif one.canonical in found:
-            bits += one.canonical_bits
-    return bits
+def _valid_bits(events: Sequence[Sequence[_Spelled]], outputs: Sequence[str]) -> float:
+    """Return the bits of an event, field by field."""
+    found = [_texts(output) for output in outputs]
+    return sum(_field_bits(column, found) for column in zip(*events, strict=True))
+
+
+def _field_bits(column: Sequence[_Spelled], found: Sequence[set[str]]) -> float:
+    """Return the bits that a field brings over, on average. How a value is written counts where it
+    is left as it was, and absence where the field arrives at all."""
+    both = [(one, texts) for one, texts in zip(column, found, strict=True) if one.written]
+    is_left = any(one.canonical != one.written in texts for one, texts in both)
+    arriving = [one for one, texts in both if {one.written, one.canonical} & texts]
+    absent = [one for one in column if not one.written] if arriving else []
+    bits = [one.bits if is_left else one.canonical_bits for one in (*arriving, *absent)]
+    return sum(bits) / len(column)

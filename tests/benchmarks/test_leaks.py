@@ -28,6 +28,7 @@ from benchmarks.leaks.spelling import Delivered, Record, Speller, event, spelled
 from benchmarks.leaks.sweep import Sweep, attack_sidecar
 from benchmarks.leaks.values import values_of
 from benchmarks.leaks.wire import export
+from benchmarks.results import BenchmarkError
 from collector import Filter, Schema, load_schema
 from collector.schema import resources
 from collector.schema.model import record_bits
@@ -230,7 +231,6 @@ def test_the_command(
     """Tables, JSON, a chart, a page; contenders that are not there are named, and not counted."""
     few = measure.Effort(step=41, rounds=1, clean=2, personal=5, messages=100, sweep=300)
     monkeypatch.setattr(measure, "QUICK", few)
-    monkeypatch.setattr(environments, "_BUILT", tmp_path / "nothing")
     page, told, drawn = tmp_path / "PAGE.md", tmp_path / "figures.json", tmp_path / "chart.svg"
     page.write_text("<!-- leaks:begin -->\nold\n<!-- leaks:end -->\n")
     files = ["--json", str(told), "--markdown", str(page), "--chart", str(drawn)]
@@ -240,13 +240,27 @@ def test_the_command(
     ours, other = by_name["Collector", "documented"], by_name["pydantic models", "documented"]
     assert ours["leaks"] == 0 < other["leaks"]
     assert ours["utility"] == 1
-    assert 200 < ours["bits"] < 260 < other["bits"]
+    assert ours["bits"] <= record_bits(load_schema("conferencing")) + 1e-6
+    assert (ours["is_free"], other["is_free"]) == (False, True)
+    assert other["bits"] > 10 * ours["bits"] > 2_000
     assert by_name["pydantic models", "strongest"]["leaks"] == 0
     assert "Sentry Relay" in figures["skipped"]
     assert all(each["title"] not in figures["skipped"] for each in figures["results"])
     assert "| Collector, documented | 0 | 0 | 0 | 100 |" in page.read_text()
     assert drawn.read_text().startswith("<svg ")
     assert "skipped: Sentry Relay" in capsys.readouterr().out
+
+
+def test_a_contender_that_is_not_there_has_no_outcome(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says why; one that fails raises."""
+    monkeypatch.setattr(environments, "_BUILT", tmp_path / "nothing")
+    relay = next(each for each in environments.CONTENDERS if each.module == "relay")
+    found = environments.run(relay, "documented", spec(), [("meeting", "{}")])
+    assert found == "sentry-relay is not installed (`make leaks` does)"
+    with pytest.raises(BenchmarkError, match="pydantic"):
+        environments.run(environments.CONTENDERS[2], "documented", {}, [("meeting", "{}")])
 
 
 def test_the_gate() -> None:
