@@ -46,11 +46,12 @@ class Sidecar:
 
         Raises ``BenchmarkError`` unless it was taken.
         """
-        if self._connection is None:
-            place = "127.0.0.1", self.ports["http"]
-            self._connection = http.client.HTTPConnection(*place, timeout=_WAIT_SECONDS)
-        self._connection.request("POST", path, body, {"Content-Type": kind, **(headers or {})})
-        answer = self._connection.getresponse()
+        sent = {"Content-Type": kind, **(headers or {})}
+        try:
+            answer = self._request(path, body, sent)
+        except ConnectionError:  # it was idle, and so the sidecar has closed it
+            self.hang_up()
+            answer = self._request(path, body, sent)
         told = answer.read()
         told_headers = sorted((name.lower(), value) for name, value in answer.getheaders())
         self.answers.add((tuple(told_headers), told))
@@ -58,10 +59,18 @@ class Sidecar:
             raise BenchmarkError(f"the sidecar answers {answer.status} to {path}")
         return json.loads(told) if told.startswith(b"{") else told
 
+    def _request(self, path: str, body: bytes, headers: dict[str, str]) -> http.client.HTTPResponse:
+        if self._connection is None:
+            place = "127.0.0.1", self.ports["http"]
+            self._connection = http.client.HTTPConnection(*place, timeout=_WAIT_SECONDS)
+        self._connection.request("POST", path, body, headers)
+        return self._connection.getresponse()
+
     def hang_up(self) -> None:
         """Close the connection."""
         if self._connection is not None:
             self._connection.close()
+            self._connection = None
 
     def metrics(self) -> str:
         """Return the page of metrics."""
