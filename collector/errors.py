@@ -25,6 +25,7 @@ __all__ = [
     "SandboxError",
     "SchemaError",
     "Unacceptable",
+    "file_name",
 ]
 
 CODES: dict[str, str] = {
@@ -93,6 +94,7 @@ CODES: dict[str, str] = {
     "E215": "there is no such type of sinks",
     "E216": "a type of sinks cannot be loaded",
     "E217": "the process cannot be confined",
+    "E218": "a worker does not start",
     # E3xx: policy
     "E301": "the use is forbidden",
     "E302": "the use is unknown to the taxonomy",
@@ -160,6 +162,16 @@ CODES: dict[str, str] = {
     "E512": "the recorder does not answer, or cannot do it now",
     "E513": "a worker handed over what its filter cannot have made",
 }
+
+
+_MOST_OF_NAME = 200
+
+
+def file_name(path: object) -> str:
+    """Name a file in a message: on one line, without control characters, its end if it is long."""
+    text = str(path)
+    text = text if text.isprintable() else ascii(text)[1:-1]
+    return text if len(text) <= _MOST_OF_NAME else f"…{text[-_MOST_OF_NAME:]}"
 
 
 class Fault(NamedTuple):

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
-import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -19,6 +17,7 @@ import pytest
 
 import collector
 from collector.ledger.export import auditor_script
+from tests.programs import STRICT, script
 
 ROOT = Path(collector.__file__).parent
 MODULES = {
@@ -130,6 +129,9 @@ PARSING_ROOMS = ("filter", "schema", "recording")
 """Events are parsed in the first, schema documents in the second. The third reads what its own API,
 its manifests and its tokens are made of; telemetry never imports it."""
 
+CHANNEL = ("collector.server.channel", "collector.server.messages")
+"""What a keeper and its workers say to one another: numbers and minimised records, no event."""
+
 AUDITOR = "collector.ledger.auditor"
 """A script for other machines: it is printed, and no module imports it."""
 
@@ -154,7 +156,7 @@ READS_BUILT_IN = frozenset({"eval", "exec", "compile", "__import__"})
 
 def parses(module: str, tree: ast.Module) -> Iterator[str]:
     """A parser, or the reading half of a module that writes too."""
-    if room(module) in PARSING_ROOMS or module == AUDITOR:
+    if room(module) in PARSING_ROOMS or module in (AUDITOR, *CHANNEL):
         return
     for node in ast.walk(tree):
         if any(reads(node) for reads in (_imports, _imports_from, _uses, _calls)):
@@ -408,13 +410,7 @@ HEAVY = ("pydantic", "pydantic_core", "structlog", "ruamel", "msgspec", "orjson"
 def test_importing_is_light(code: str) -> None:
     """The façade loads none of the heavy libraries, and what needs none of them neither."""
     show = "import sys; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
-    found = subprocess.run(
-        [sys.executable, "-W", "error", "-c", f"{code}; {show}"],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
+    found = script(f"{code}; {show}", environ=STRICT)
     assert found.stderr == ""
     assert not set(HEAVY) & set(found.stdout.split())
     assert "collector" in found.stdout.split()

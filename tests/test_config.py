@@ -134,6 +134,7 @@ def test_every_fault_in_one_pass_and_no_value(tmp_path: Path) -> None:
         (16, "limits.header_time", "E209"),
         (17, "limits.connections", "E209"),
         (19, "auth.tokens", "E209"),
+        (19, "auth.tokens", "E209"),
         (21, "sinks.store.enabled", "E209"),
         (22, "sinks.ndjson.keep", "E209"),
         (23, "tls", "E209"),
@@ -146,6 +147,12 @@ def test_every_fault_in_one_pass_and_no_value(tmp_path: Path) -> None:
     ]
     text = "\n".join(map(str, faults))
     assert _SECRET not in text
+    lines = FAULTY.splitlines()
+    pointed = {fault.field: lines[fault.line - 1][fault.column - 1 :] for fault in faults}
+    assert pointed["data"] == lines[0].partition(": ")[2]
+    assert pointed["http.adress"].startswith("adress:")
+    assert pointed["sinks.ndjson.keep"] == "0.5}"
+    assert pointed["auth.tokens"] == f"{_HASH[:-2]}]"
     assert "did you mean `address`?" in text
     assert "did you mean `COLLECTOR__HTTP__ADDRESS`?" in text
     assert "at most 64MiB" in text

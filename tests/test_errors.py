@@ -199,4 +199,5 @@ def test_names() -> None:
         "SandboxError",
         "SchemaError",
         "Unacceptable",
+        "file_name",
     ]

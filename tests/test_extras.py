@@ -128,7 +128,7 @@ def test_grpc_that_is_asked_for(place: str, tmp_path: Path) -> None:
     environ, grpc = _without(tmp_path, "grpc"), None
     text, where = "log: {level: info}\n", "default: grpc.address: "
     if place == "file":
-        text, where = "grpc:\n  address: 127.0.0.1:4317\n", "c.yaml:2:1: grpc.address: "
+        text, where = "grpc:\n  address: 127.0.0.1:4317\n", "c.yaml:2:12: grpc.address: "
     elif place == "environment":
         grpc, where = "127.0.0.1:4317", "environment: grpc.address: "
     else:
@@ -215,3 +215,24 @@ def test_it_starts_without_signing(tmp_path: Path) -> None:
     assert not (tmp_path / "collector-data" / "ledger.key").exists()
     code, out, _ = _run(tmp_path, "ledger", "verify", environ=environ)
     assert (code, "1 receipt" in out) == (0, True)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["list"],
+        ["show", "x"],
+        ["verify"],
+        ["open", "x", "y"],
+        ["erase", "x", "--yes"],
+        ["rotate"],
+        ["assemble", ".", "--identity", "x"],
+        ["token", "--key", "x", "--meeting", "x", "--role", "host", "--subject", "x"],
+    ],
+)
+def test_commands_of_recordings_say_what_to_install(arguments: list[str], tmp_path: Path) -> None:
+    """E201 with the command to install it, whatever the command needs first."""
+    environ = _without(tmp_path, "joserfc", "obstore", "pyrage", "cryptography")
+    code, out, err = _run(tmp_path, "recording", *arguments, environ=environ)
+    assert (code, out) == (78, "")
+    assert (_INSTALL.format("recording") in err, err.endswith("[E201]\n")) == (True, True), err

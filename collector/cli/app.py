@@ -43,20 +43,24 @@ Start with `collector demo`, then try `collector filter` on a file of your own a
 """,
     epilog=f"Documents: `{_documents()}`",
 )
-app.command("demo")(demo)
-app.command("filter")(filter_events)
-app.command("explain")(explain_events)
-app.command("serve")(serve)
-app.command("recorder")(recorder)
-app.command("healthcheck")(healthcheck)
-app.command("claims")(claims)
-app.add_typer(config.app, name="config")
-app.add_typer(ledger.app, name="ledger")
-app.add_typer(recording.app, name="recording")
-app.add_typer(schema.app, name="schema")
-app.add_typer(spool.app, name="spool")
-app.add_typer(store.app, name="store")
-app.add_typer(subject.app, name="subject")
+_SEND = "Send events through the filter"
+_RUN = "Run a sidecar or a recorder"
+_PROVE = "Prove what is kept"
+_SCHEMA = "Write a schema"
+app.command("demo", rich_help_panel=_SEND)(demo)
+app.command("filter", rich_help_panel=_SEND)(filter_events)
+app.command("explain", rich_help_panel=_SEND)(explain_events)
+app.command("serve", rich_help_panel=_RUN)(serve)
+app.command("recorder", rich_help_panel=_RUN)(recorder)
+app.command("healthcheck", rich_help_panel=_RUN)(healthcheck)
+app.command("claims", rich_help_panel=_PROVE)(claims)
+app.add_typer(config.app, name="config", rich_help_panel=_RUN)
+app.add_typer(ledger.app, name="ledger", rich_help_panel=_PROVE)
+app.add_typer(recording.app, name="recording", rich_help_panel=_RUN)
+app.add_typer(schema.app, name="schema", rich_help_panel=_SCHEMA)
+app.add_typer(spool.app, name="spool", rich_help_panel=_RUN)
+app.add_typer(store.app, name="store", rich_help_panel=_RUN)
+app.add_typer(subject.app, name="subject", rich_help_panel=_PROVE)
 
 
 def _version(wanted: bool) -> None:

@@ -5,6 +5,7 @@ Tables are for terminals; with ``--json``, and where stderr is no terminal, it i
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Collection
 from pathlib import Path
@@ -12,13 +13,15 @@ from typing import Annotated, Any, Literal
 
 import orjson
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
-from rich.table import Table
+from rich.measure import Measurement
+from rich.table import Column, Table
+from rich.text import Text
 
 from collector.cli.stdout import ReaderGoneError, write
 from collector.contracts import Tally
-from collector.errors import ConfigError
+from collector.errors import ConfigError, file_name
 from collector.schema import resources
 
 __all__ = [
@@ -30,12 +33,17 @@ __all__ = [
     "Schemas",
     "complete_schema",
     "err",
+    "group",
     "new_table",
     "out",
+    "print_hint",
     "print_json",
     "print_tally",
+    "refuse_other_format",
     "seen",
     "tally_table",
+    "unwritable",
+    "waits_for_typing",
     "wide",
     "write_file",
 ]
@@ -48,14 +56,28 @@ class _Output(Console):
         raise ReaderGoneError
 
 
-out: Console = _Output(highlight=False, soft_wrap=True)
-err: Console = Console(stderr=True, highlight=False, soft_wrap=True)
+out: Console = _Output(highlight=False, soft_wrap=True, emoji=False)
+err: Console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 _WIDTH = 200
+_GAP = 2
+"""The blanks between columns."""
+_OTHER_FORMATS = frozenset(
+    """
+    .7z .arrow .avro .bson .bz2 .cbor .csv .db .duckdb .feather .gz .htm .html .msgpack .orc .pb
+    .parquet .pdf .pq .proto .sqlite .sqlite3 .tar .tgz .toml .tsv .xls .xlsx .xml .xz .yaml .yml
+    .zip .zst
+    """.split()
+)
+
+
+def group(text: str) -> typer.Typer:
+    """Make a group of commands, with its help."""
+    return typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help=text)
 
 
 def wide() -> Console:
     """Return a console for tables of many columns: as wide as the terminal, or 200 characters."""
-    return out if out.is_terminal else _Output(highlight=False, width=_WIDTH)
+    return out if out.is_terminal else _Output(highlight=False, width=_WIDTH, emoji=False)
 
 
 def complete_schema(incomplete: str) -> list[str]:
@@ -111,10 +133,50 @@ def print_json(value: Any, to: Console = out) -> None:
         sys.stderr.buffer.flush()
 
 
+class _Table(Table):
+    """A table that breaks no word: where the columns have no room, each row becomes a list."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        room = options.max_width - _GAP * (len(self.columns) - 1)
+        ranges = [self._range(column, console, options) for column in self.columns]
+        least, most = (sum(each[end] for each in ranges) for end in (0, 1))
+        if least > room:
+            yield from self._lists(console, options)
+            return
+        for column, (low, high) in zip(self.columns, ranges, strict=True):
+            spare = (room - least) * (high - low) // max(most - least, 1)
+            column.width = low + min(spare, high - low)
+        yield from super().__rich_console__(console, options)
+
+    @staticmethod
+    def _range(column: Column, console: Console, options: ConsoleOptions) -> tuple[int, int]:
+        """Return the width of the longest word of a column, and that of its longest cell."""
+        cells = [Measurement.get(console, options, cell) for cell in (column.header, *column.cells)]
+        most = max(cell.maximum for cell in cells)
+        return (most if column.no_wrap else max(cell.minimum for cell in cells)), most
+
+    def _lists(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the lines of each row: its cells below one another, each beside its heading."""
+        headings = [console.render_str(str(column.header)) for column in self.columns]
+        indent = max(map(len, headings)) + _GAP
+        if not self.row_count:
+            yield from headings
+        for number, row in enumerate(zip(*(column.cells for column in self.columns), strict=True)):
+            if number:
+                yield Text()
+            for heading, content in zip(headings, row, strict=True):
+                cell = console.render_str(str(content))
+                label, least = heading.plain, Measurement.get(console, options, cell).minimum
+                width = max(options.max_width - indent, least)
+                for line in cell.wrap(console, width) if cell else ():
+                    yield Text.assemble((f"{label:{indent}}", "dim"), line)
+                    label = ""
+
+
 def new_table(*headings: str, numbers: Collection[str] = (), whole: Collection[str] = ()) -> Table:
     """Make a table without lines. Columns of ``numbers`` are aligned right, and those of ``whole``
-    are never folded."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    are never wrapped; no word of any is broken."""
+    table = _Table(box=None, pad_edge=False, header_style="dim")
     for heading in headings:
         justify: Literal["right", "left"] = "right" if heading in numbers else "left"
         table.add_column(heading, justify=justify, no_wrap=heading in whole, overflow="fold")
@@ -142,20 +204,59 @@ def tally_table(tally: Tally) -> Table:
     return table
 
 
-def print_tally(tally: Tally, as_json: bool) -> None:
-    """Print the tally on stderr: a table on a terminal, JSON elsewhere."""
+def waits_for_typing(path: Path) -> bool:
+    """Return whether an input is typed on a terminal, and say so."""
+    if path != Path("-") or not sys.stdin.isatty():
+        return False
+    if err.is_terminal:
+        message = "reading events from this terminal, one JSON object a line; Ctrl-D ends them"
+        err.print(message, style="dim")
+    return True
+
+
+def print_tally(tally: Tally, as_json: bool, hints: Collection[str] = ()) -> None:
+    """Print the tally on stderr, and hints: a table on a terminal, one JSON document elsewhere."""
     if as_json or not err.is_terminal:
-        print_json(tally.as_dict(), err)
-    else:
-        err.print(tally_table(tally))
+        print_json(tally.as_dict() | ({"hints": list(hints)} if hints else {}), err)
+        return
+    err.print(tally_table(tally))
+    for hint in hints:
+        print_hint(hint)
+
+
+def print_hint(text: str) -> None:
+    """Print a hint on stderr, for people."""
+    err.print(f"hint: {text}", markup=False, style="yellow", soft_wrap=not err.is_terminal)
 
 
 def write_file(path: Path, data: bytes) -> None:
     """Write a small file of ours; raises ``ConfigError`` E203."""
     try:
         path.write_bytes(data)
-    except OSError:
-        pass
+    except OSError as error:
+        fault = unwritable(path, error)
     else:
         return
-    raise ConfigError("E203", "the file given as an option cannot be written")
+    raise fault
+
+
+def unwritable(path: Path, error: OSError) -> ConfigError:
+    """Return the error for an output that cannot be written, E203."""
+    why = os.strerror(error.errno or 0).lower()
+    return ConfigError("E203", f"{file_name(path)} cannot be written: {why}")
+
+
+def refuse_other_format(path: Path, suffix: str) -> None:
+    """Raise ``ConfigError`` E204 for a name of another format than that of ``suffix``."""
+    if path.suffix.lower() not in _OTHER_FORMATS - {suffix}:
+        return
+    plain = path
+    while plain.suffix.lower() in _OTHER_FORMATS:
+        plain = plain.with_suffix("")
+    form = "lines of JSON" if suffix == ".ndjson" else "JSON"
+    plain = plain if plain.suffix else plain.with_suffix(suffix)
+    raise ConfigError(
+        "E204",
+        f"{file_name(path)} is a name of another format, and {form} would be written; name it"
+        f" `{file_name(plain.name)}`",
+    )

@@ -11,7 +11,7 @@ import typer
 from collector.cli.serve import ConfigFile
 from collector.config import Config, load, read
 from collector.config.model import Sinks
-from collector.errors import ConfigError
+from collector.errors import ConfigError, file_name
 from collector.ledger import Note
 from collector.retention.earlier import noted_schema
 from collector.retention.locations import Locations
@@ -78,11 +78,12 @@ def located(
     )
     locations = Locations.of(config, schema)
     if store is not None and not store.is_file():
-        raise ConfigError("E203", "there is no store at the path of --store")
+        raise ConfigError("E203", f"{file_name(store)} is not there; name the file of a store")
     with locations.opened() as sinks:
         is_any = locations.spool.is_file() or any(sink.exists for sink in sinks.values())
     if not is_any:
-        message = "nothing of ours is in the data directory; an SDK's spool is in DIR/0, DIR/1…"
+        where = file_name(config.data or Path())
+        message = f"nothing of ours is in {where}; an SDK's spool is in DIR/0, DIR/1…"
         raise ConfigError("E203", message)
     return schema, locations
 

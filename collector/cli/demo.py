@@ -14,7 +14,7 @@ import typer
 from collector import synthetic
 from collector.cli.console import AsJson, SchemaName, out, print_json, tally_table
 from collector.contracts import Record, Request, Tally
-from collector.errors import ConfigError
+from collector.errors import ConfigError, file_name
 from collector.filter import Filter
 from collector.keyring import Keyring
 from collector.pipeline import Pipeline
@@ -25,7 +25,7 @@ from collector.spool import FILE_NAME as SPOOL_NAME
 from collector.spool import Spool
 from collector.testing import Hit, canaries, scan
 
-__all__ = ["demo"]
+__all__ = ["collect", "demo"]
 
 _BATCH = 500
 _SECONDS = 60.0
@@ -50,7 +50,7 @@ def demo(
     loaded = load_schema(schema)
     planted = canaries(20)
     path = _remove_earlier_demo(data)
-    tally, sample, stored = _collect(loaded, path, number, seed, planted)
+    tally, sample, stored = collect(loaded, path, number, seed, planted)
     hits = scan([data], planted)
     works = _finds_a_plant(planted)
     size = sum(file.stat().st_size for file in data.rglob("*") if file.is_file())
@@ -83,10 +83,11 @@ def _remove_earlier_demo(data: Path) -> Path:
         pass
     else:
         return path
-    raise ConfigError("E203", "the store of an earlier demo cannot be removed")
+    message = f"the store of an earlier demo in {file_name(data)} cannot be removed"
+    raise ConfigError("E203", message)
 
 
-def _collect(
+def collect(
     schema: Schema, path: Path, number: int, seed: int, planted: Sequence[str]
 ) -> tuple[Tally, Record | None, int]:
     """Run meetings into the store; return the counts, a record, and the stored records' number."""

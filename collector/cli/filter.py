@@ -19,7 +19,17 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from collector.cli.console import AsJson, SchemaName, err, print_tally, write_file
+from collector.cli.console import (
+    AsJson,
+    SchemaName,
+    err,
+    print_tally,
+    refuse_other_format,
+    unwritable,
+    waits_for_typing,
+    write_file,
+)
+from collector.cli.hints import hint
 from collector.cli.inputs import FilterRun, Form, Merger, form_of, is_plain_file
 from collector.cli.stdout import write, write_all
 from collector.contracts import Tally
@@ -29,6 +39,7 @@ from collector.schema import load_schema
 __all__ = ["filter_events"]
 
 _STDIN = Path("-")
+_MOST_HINTS = 3
 Put = Callable[[bytes], int]
 
 
@@ -91,13 +102,18 @@ def filter_events(  # noqa: PLR0917 - typer reads the options off the parameters
         collector filter meeting.json --schema participants-qos --tally counts.json
     """
     paths = files or [_STDIN]
+    if output is not None:
+        refuse_other_format(output, ".ndjson")
+    if tally is not None:
+        refuse_other_format(tally, ".json")
     run = FilterRun(load_schema(schema), as_of.date() if as_of else None, jobs)
-    total = Tally()
+    total, hints = Tally(), list[str]()
     try:
         with _destination(output, paths) as put:
-            _filter(run, [(path, form or _form(path)) for path in paths], merge, put, total)
+            inputs = [(path, form or _form(path)) for path in paths]
+            hints += _filter(run, inputs, merge, put, total)
     finally:
-        print_tally(total, as_json)
+        print_tally(total, as_json, hints)
         if tally is not None:
             write_file(tally, orjson.dumps(total.as_dict(), option=orjson.OPT_APPEND_NEWLINE))
     if strict and (refused := total.rejected.total()):
@@ -110,18 +126,25 @@ def _form(path: Path) -> Form:
 
 def _filter(
     run: FilterRun, inputs: list[tuple[Path, Form]], merge: bool, put: Put, total: Tally
-) -> None:
+) -> list[str]:
+    """Filter all inputs, and return hints at some of which nothing is admitted."""
+    hints: list[str] = []
     merger = Merger() if merge else None
     written = 0
     with _progress([path for path, _ in inputs]) as advance:
         for path, form in inputs:
+            counts = Tally()
             for records, tally in run.run(path, form):
                 total += tally
+                counts += tally
                 advance(tally.bytes_in)
                 written += put(merger.add(records) if merger else records)
                 total.bytes_out = written
+            found = hint(path, form, counts, run.schema) if len(hints) < _MOST_HINTS else None
+            hints += [] if found is None else [found]
         if merger:
             total.bytes_out += put(merger.flush())
+    return hints
 
 
 @contextmanager
@@ -134,19 +157,19 @@ def _destination(output: Path | None, inputs: list[Path]) -> Iterator[Put]:
         raise ConfigError("E204", "the output would overwrite an input")
     try:
         raw = output.open("wb", buffering=0)
-    except OSError:
-        pass
+    except OSError as error:
+        fault = unwritable(output, error)
     else:
         with raw:
             yield partial(write_all, raw)
         return
-    raise ConfigError("E203", "the output file cannot be written")
+    raise fault
 
 
 @contextmanager
 def _progress(paths: list[Path]) -> Iterator[Callable[[int], object]]:
     """Show a progress bar over the bytes of the inputs, on a terminal."""
-    if not err.is_terminal:
+    if any(map(waits_for_typing, paths)) or not err.is_terminal:
         yield lambda _: None
         return
     known = all(is_plain_file(path) for path in paths)

@@ -18,13 +18,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import IO, Any, Literal
 
 from collector.contracts import Tally
-from collector.errors import InputError, SandboxError
+from collector.errors import InputError, SandboxError, file_name
 from collector.filter import Filter
 from collector.filter.derive import parse_user_agent
 from collector.filter.text import MAX_DOCUMENT, MAX_LINE
@@ -36,16 +36,20 @@ from collector.schema.kinds.pseudonym import PseudonymField
 
 __all__ = [
     "BLOCK",
+    "RANGE_BYTES",
     "FilterRun",
     "Form",
     "Merger",
     "Read",
     "document",
+    "filter_range",
     "form_of",
+    "input_name",
     "is_plain_file",
     "lines",
     "opened",
     "range_lines",
+    "set_up_process",
 ]
 
 Form = Literal["ndjson", "json"]
@@ -58,7 +62,7 @@ Read = Callable[[int], bytes]
 _STDIN = Path("-")
 _BEFORE = "what was read before has been filtered"
 Piece = tuple[bytes, Tally]
-_RANGE = 8 << 20
+RANGE_BYTES = 8 << 20
 """Bytes of a file that one process works on at a time."""
 
 
@@ -66,6 +70,11 @@ def form_of(path: Path) -> Form:
     """Return the form by the file's name: ``.json`` is one document, others are lines."""
     suffixes = [suffix for suffix in path.suffixes if suffix not in _COMPRESSED]
     return "json" if suffixes[-1:] == [".json"] else "ndjson"
+
+
+def input_name(path: Path) -> str:
+    """Name an input in a message."""
+    return "stdin" if path == _STDIN else file_name(path)
 
 
 def is_plain_file(path: Path) -> bool:
@@ -83,10 +92,10 @@ def opened(path: Path) -> Iterator[Read]:
     Raises ``InputError``: E401 when the file cannot be opened or read, E402 when it is damaged.
     """
     if path == _STDIN:
-        yield _reading(sys.stdin.buffer)
+        yield _reading(sys.stdin.buffer, input_name(path))
         return
     with _open(path) as raw:
-        yield _reading(_decompressed(raw, path.suffix))
+        yield _reading(_decompressed(raw, path.suffix), input_name(path))
 
 
 def _open(path: Path) -> IO[bytes]:
@@ -94,7 +103,7 @@ def _open(path: Path) -> IO[bytes]:
         return path.open("rb", buffering=0 if is_plain_file(path) else -1)
     except OSError as error:
         why = os.strerror(error.errno or 0).lower()
-    raise InputError("E401", f"the input file cannot be opened: {why}")
+    raise InputError("E401", f"{input_name(path)} cannot be opened: {why}")
 
 
 def _decompressed(raw: IO[bytes], suffix: str) -> Any:
@@ -103,7 +112,7 @@ def _decompressed(raw: IO[bytes], suffix: str) -> Any:
     return zstd_library().ZstdFile(raw) if suffix == ".zst" else raw
 
 
-def _reading(stream: Any) -> Read:
+def _reading(stream: Any, name: str) -> Read:
     """Make a reader that does not wait for more than is there, and raises ``InputError``."""
     read = getattr(stream, "read1", stream.read)
 
@@ -120,8 +129,8 @@ def _reading(stream: Any) -> Read:
             if type(error).__name__ != "ZstdError":
                 raise
         if damaged:
-            raise InputError("E402", f"the compressed input is damaged or cut short; {_BEFORE}")
-        raise InputError("E401", f"the input cannot be read any further; {_BEFORE}")
+            raise InputError("E402", f"{name} is damaged or cut short; {_BEFORE}")
+        raise InputError("E401", f"{name} cannot be read any further; {_BEFORE}")
 
     return checked
 
@@ -187,30 +196,30 @@ def _first_line(handle: IO[bytes], position: int) -> int:
 
 def document(read: Read, most: int) -> tuple[memoryview, int]:
     """Read a document, at most one byte more than allowed, and the length of the input."""
-    text = bytearray()
-    while len(text) <= most and (data := read(BLOCK)):
-        text += data
-    size = len(text)
-    del text[most + 1 :]
-    while data := read(BLOCK):
+    text, size = bytearray(), 0
+    while data := read(BLOCK):  # no more once at the end: a terminal would wait for another one
         size += len(data)
+        if len(text) <= most:
+            text += data
+    del text[most + 1 :]
     return memoryview(text), size
 
 
 @dataclass(frozen=True)
 class FilterRun:
-    """A run of inputs through one schema."""
+    """A run of inputs through one schema. All of them share the keys of pseudonyms."""
 
     schema: Schema
     as_of: date | None = None
     jobs: int = 1
+    keys: Keyring = field(default_factory=Keyring)
 
     def run(self, path: Path, form: Form) -> Iterator[Piece]:
         """Filter one input; ``-`` is stdin."""
         if self.jobs > 1 and form == "ndjson" and is_plain_file(path):
             yield from self._in_ranges(path)
             return
-        filter_ = Filter(self.schema, as_of=self.as_of, keys=Keyring())
+        filter_ = Filter(self.schema, as_of=self.as_of, keys=self.keys)
         with opened(path) as read:
             if form == "json":
                 yield _document(filter_, read)
@@ -221,15 +230,16 @@ class FilterRun:
         size = path.stat().st_size
         day = self.as_of
         as_of = datetime.combine(day, time(), UTC) if day else datetime.now(UTC)
-        setup = (self.schema, as_of, _keyring_with_keys(self.schema, as_of), path)
-        starts = iter(range(0, size, _RANGE))
+        self._make_keys(as_of)
+        setup = (self.schema, as_of, self.keys, path)
+        starts = iter(range(0, size, RANGE_BYTES))
         pending: deque[Future[list[Piece]]] = deque()
         start_by = multiprocessing.get_context("fork" if _may_fork() else "spawn")
-        pool = ProcessPoolExecutor(self.jobs, start_by, _set_up, setup)
+        pool = ProcessPoolExecutor(self.jobs, start_by, set_up_process, setup)
         try:
             for start in starts:
                 with _interrupt_blocked():  # submitting starts processes
-                    pending.append(pool.submit(_range, start, min(start + _RANGE, size)))
+                    pending.append(pool.submit(filter_range, start, min(start + RANGE_BYTES, size)))
                 if len(pending) > 2 * self.jobs:
                     yield from pending.popleft().result()
             while pending:
@@ -243,6 +253,12 @@ class FilterRun:
             except KeyboardInterrupt:  # it came before it was blocked, or has waited since
                 pool.shutdown(cancel_futures=True)
                 raise
+
+    def _make_keys(self, as_of: datetime) -> None:
+        """Make the keys of that moment here, so that all processes get the same."""
+        for field_ in self.schema.fields.values():
+            if isinstance(field_, PseudonymField):
+                self.keys(field_.key, field_.period(as_of))
 
 
 @contextmanager
@@ -270,19 +286,11 @@ def _may_fork() -> bool:
     return threads.is_dir() and len(list(threads.iterdir())) == 1
 
 
-def _keyring_with_keys(schema: Schema, as_of: datetime) -> Keyring:
-    """Make a keyring that already holds the present keys, so that all processes share them."""
-    keyring = Keyring()
-    for field in schema.fields.values():
-        if isinstance(field, PseudonymField):
-            keyring(field.key, field.period(as_of))
-    return keyring
-
-
 _worker: tuple[Filter, IO[bytes] | InputError]
 
 
-def _set_up(schema: Schema, as_of: date, keyring: Keyring, path: Path) -> None:
+def set_up_process(schema: Schema, as_of: date, keyring: Keyring, path: Path) -> None:
+    """Make the filter of a process of the pool, open its file, and confine it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     filter_ = Filter(schema, as_of=as_of, keys=keyring)
     source: IO[bytes] | InputError
@@ -307,7 +315,8 @@ def _confine(filter_: Filter) -> None:
         restrict_calls()
 
 
-def _range(start: int, end: int) -> list[Piece]:
+def filter_range(start: int, end: int) -> list[Piece]:
+    """Filter a range of the file in a process of the pool. Raises ``InputError``."""
     filter_, source = _worker
     if isinstance(source, InputError):
         raise source

@@ -17,15 +17,18 @@ from collector.cli.console import (
     Checkpoints,
     Output,
     err,
+    group,
     new_table,
     out,
     print_json,
+    refuse_other_format,
     seen,
+    unwritable,
     wide,
 )
 from collector.cli.data_dir import ConfigFile, Data, directory
 from collector.cli.stdout import write
-from collector.errors import ConfigError
+from collector.errors import file_name
 from collector.ledger import Entry, Flaw, Note, Receipt, Verification, opened
 from collector.ledger.export import (
     auditor_script,
@@ -38,10 +41,8 @@ from collector.spool import FILE_NAME, note, rotate
 
 __all__ = ["app"]
 
-app: typer.Typer = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    help="Look at what was received, admitted and rejected, and done beside that, and verify it.",
+app: typer.Typer = group(
+    "Look at what was received, admitted and rejected, and done beside that, and verify it."
 )
 _MOST_CHARACTERS = 64 << 20
 """That is a checkpoint every hour for more than ten years."""
@@ -116,7 +117,7 @@ def _checkpoints(path: Path) -> list[Entry]:
     text = ""
     with suppress(OSError, UnicodeDecodeError), path.open(encoding="utf-8") as file:
         text = file.read(_MOST_CHARACTERS)
-    return parse_checkpoints(text)
+    return parse_checkpoints(text, file_name(path))
 
 
 def _as_dict(found: Verification, quarantined: int) -> dict[str, object]:
@@ -282,6 +283,8 @@ def export(
     `collector ledger export --verifier > auditor.py` is a script of less than 180 lines that
     verifies it without Collector: `python3 auditor.py EXPORT [CHECKPOINT…]`.
     """
+    if output is not None:
+        refuse_other_format(output, ".ndjson")
     if verifier:
         write(auditor_script().encode())
         return
@@ -290,13 +293,12 @@ def export(
             for line in export_lines(ledger):
                 write(line)
             return
-        is_written = False
+        fault = None
         try:
             handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(handle, "wb") as file:
                 file.writelines(export_lines(ledger))
-            is_written = True
-        except OSError:
-            pass
-    if not is_written:
-        raise ConfigError("E203", "the file given as --output cannot be written")
+        except OSError as error:
+            fault = unwritable(output, error)
+    if fault is not None:
+        raise fault

@@ -31,7 +31,7 @@ import orjson
 import typer
 from rich.table import Table
 
-from collector.cli.console import AsJson, out, print_json, seen, wide
+from collector.cli.console import AsJson, new_table, out, print_json, seen, wide
 from collector.cli.data_dir import ConfigFile, Data, StoreFile, readable
 from collector.cli.stdout import write
 from collector.errors import CollectorError, ConfigError, DeliveryError, InputError
@@ -289,7 +289,7 @@ def _answer(path: Path, statement: str, form: Write, seconds: float, writer: int
 def _table(answer: Answer) -> Iterator[Piece]:
     rows = list(islice(answer.rows, MOST_ROWS))
     is_more = next(answer.rows, None) is not None
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    table = new_table()
     for at, name in enumerate(answer.columns):
         is_number = bool(rows) and all(isinstance(row[at], int | float) for row in rows)
         table.add_column(_seen(name), overflow="fold", justify="right" if is_number else "left")

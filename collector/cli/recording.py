@@ -9,12 +9,22 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from collector.cli.console import AsJson, Checkpoints, Output, err, new_table, out, print_json, seen
+from collector.cli.console import (
+    AsJson,
+    Checkpoints,
+    Output,
+    err,
+    group,
+    new_table,
+    out,
+    print_json,
+    seen,
+)
 from collector.cli.data_dir import ConfigFile, Data
 from collector.cli.recorder import needs_recording
 from collector.cli.stdout import write
 from collector.config import Config, load
-from collector.errors import ConfigError, DeliveryError, InputError, InUse
+from collector.errors import ConfigError, DeliveryError, InputError, InUse, file_name
 from collector.file_modes import write_private
 
 if TYPE_CHECKING:
@@ -25,11 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 _LOST = "the recorder's file does not have it: nothing will erase it in time"
-app: typer.Typer = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    help="Look at recordings, verify, open, erase and assemble them.",
-)
+app: typer.Typer = group("Look at recordings, verify, open, erase and assemble them.")
 _Id = Annotated[str, typer.Argument(metavar="ID", help="The id of a recording.")]
 
 
@@ -68,7 +74,9 @@ def _directory(config: Config) -> Path:
 
     directory = config.recorder.data or Path()
     if not (directory / FILE_NAME).is_file():
-        raise ConfigError("E203", "there are no recordings in this directory; name the recorder's")
+        raise ConfigError(
+            "E203", f"{file_name(directory)} has no recordings; name another with --data"
+        )
     return directory
 
 
@@ -89,9 +97,10 @@ def _vault(config: Config) -> Iterator[Vault]:
 def list_recordings(config: ConfigFile = None, data: Data = None, as_json: AsJson = False) -> None:
     """List recordings: the id, the state, where each is stored, what it holds, and how many members
     chose to stay. A recorder may be running."""
+    chosen = _settings(config, data)
     from collector.recording.registry import read_rows  # noqa: PLC0415 - keeps `--help` light
 
-    shown = [_summary(row) for row in read_rows(_directory(_settings(config, data)))]
+    shown = [_summary(row) for row in read_rows(_directory(chosen))]
     if as_json:
         print_json(shown)
         return
@@ -135,9 +144,9 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show a recording: its state, members by choice, and its tracks with their sizes."""
+    chosen = _settings(config, data)
     from collector.recording.registry import read_rows  # noqa: PLC0415 - keeps `--help` light
 
-    chosen = _settings(config, data)
     rows = (each for each in read_rows(_directory(chosen)) if each.id == recording)
     row = next(rows, None)
     with _vault(chosen) as vault:
@@ -177,12 +186,12 @@ def verify(
     ledger, which is verified as well; exit 1 if something was cut off, put in, changed or moved.
     With a checkpoint that was kept elsewhere (`recording show --checkpoint`), also if a whole
     recording was rolled back; `collector ledger verify` takes those of the ledger."""
+    chosen = _settings(config, data)
     from collector.ledger import opened  # noqa: PLC0415 - keeps `--help` light
     from collector.recording.consistency import find_contradictions  # noqa: PLC0415
     from collector.recording.journal import FILE_NAME  # noqa: PLC0415
     from collector.recording.registry import read_rows  # noqa: PLC0415
 
-    chosen = _settings(config, data)
     directory, checkpoints = _directory(chosen), dict(map(_checkpoint, checkpoint or ()))
     with opened(directory / FILE_NAME) as ledger:
         flaws = [str(flaw) for flaw in ledger.verify().flaws]
@@ -219,7 +228,7 @@ def _checkpoint(path: Path) -> tuple[str, bytes]:
         line = file.read(_MOST_CHECKPOINT_BYTES)
         if (found := read_signature(line.strip())) is not None:
             return found.tip.recording, line
-    raise InputError("E401", "the file given as --checkpoint holds no checkpoint of a recording")
+    raise InputError("E401", f"{file_name(path)} holds no checkpoint of a recording")
 
 
 @app.command("open")
@@ -254,16 +263,16 @@ def _write_new(path: Path, pieces: Iterator[bytes]) -> None:
     try:
         write_private(path, pieces)
     except OSError:
-        message = "the file given as --output cannot be written, or is there"
+        message = f"{file_name(path)} cannot be written, or is there"
         raise ConfigError("E203", message) from None
 
 
 def _operate(config: Path | None, data: Path | None, action: str, recording: str = "") -> None:
     """Have the recorder that runs do something, or do it on its directory if none runs."""
+    chosen = _settings(config, data)
     from collector.recording.control import ask, operate  # noqa: PLC0415 - keeps `--help` light
     from collector.recording.server import open_recorder  # noqa: PLC0415
 
-    chosen = _settings(config, data)
     directory = _directory(chosen)
     with _answered():
         try:

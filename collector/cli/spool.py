@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from collector import drain
-from collector.cli.console import AsJson, err, out, print_json
+from collector.cli.console import AsJson, err, group, out, print_json
 from collector.cli.data_dir import ConfigFile, Data, settings
 from collector.config import Config
 from collector.contracts import layout_of
-from collector.errors import ConfigError
+from collector.errors import ConfigError, file_name
 from collector.routing import flows
 from collector.schema import load_schema
 from collector.sinks.sink import Opening, open_sink
@@ -21,11 +21,7 @@ from collector.spool.set_aside import RefusedBatch, SetAside
 
 __all__ = ["app"]
 
-app: typer.Typer = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    help="Show and redeliver the batches that a sink did not take.",
-)
+app: typer.Typer = group("Show and redeliver the batches that a sink did not take.")
 _SinkName = Annotated[
     str | None,
     typer.Option("--sink", metavar="NAME", help="Only those of this sink."),
@@ -93,7 +89,7 @@ def _as_dict(refused: RefusedBatch) -> dict[str, str | int]:
 def _folder(config: Config) -> Path:
     folder = config.data or Path()
     if not folder.is_dir():
-        raise ConfigError("E203", "there is no data directory; name it, or its configuration")
+        raise ConfigError("E203", f"{file_name(folder)} is no directory; name that of the data")
     return folder
 
 

@@ -34,6 +34,7 @@ from collector.config.sink_types import settings_of
 from collector.config.values import plain_value
 from collector.errors import ConfigError, ConfigFaults, Fault, SchemaError
 from collector.schema.checks import nearest
+from collector.schema.source import Loc as SourceLoc
 from collector.schema.source import Source
 from collector.schema.source import read as read_yaml
 
@@ -53,6 +54,8 @@ class Loaded:
     origins: Mapping[str, str]
     faults: tuple[Fault, ...] = ()
     faulty: frozenset[str] = frozenset()
+    places: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Line and column of the values that stand in the file."""
 
     @property
     def lacks_grpc(self) -> bool:
@@ -66,9 +69,10 @@ class Loaded:
 
     def fault(self, name: str, message: str, code: str) -> Fault:
         """Return a fault of a setting, at the place where its value comes from."""
-        file, _, line = self.origins[name].rpartition(":")
-        place = (file, int(line), 1) if file else (line, 0, 0)
-        return Fault(*place, name, message, code)
+        origin, place = self.origins[name], self.places.get(name)
+        if place is None:
+            return Fault(origin, 0, 0, name, message, code)
+        return Fault(origin.rpartition(":")[0], *place, name, message, code)
 
     def schema_faults(self, error: SchemaError) -> list[Fault]:
         """Return the faults of the schema; one that is not there is a fault of its setting."""
@@ -133,6 +137,7 @@ def examine(file: Path | Source | None = None, environ: Mapping[str, str] = os.e
         origins,
         tuple(sorted(set(draft.faults), key=_order)),
         frozenset(map(".".join, draft.faulty)),
+        {".".join(loc): draft.source.values[loc] for loc in draft.written},
     )
 
 
@@ -221,7 +226,8 @@ class _Draft:
                 and isinstance(part, bool | str)
             ):
                 self.values[(*inner, SWITCH)] = part
-                self.source.places[(*inner, SWITCH)] = self.source.places[inner]
+                for known_places in (self.source.places, self.source.values):
+                    known_places[(*inner, SWITCH)] = known_places[inner]
             elif part is not None:  # a section with nothing in it says nothing
                 self.report(inner, "E209", "this must be a section: a mapping of keys to values")
 
@@ -302,22 +308,28 @@ class _Draft:
             return
         key = str(detail["loc"][0])
         info = next(i for n, i in section.model_fields.items() if key in (n, i.alias))
-        self.report((*loc, key), "E209", _message(Setting(loc, info), detail))
+        item = (*loc, *detail["loc"])
+        self.report((*loc, key), "E209", _message(Setting(loc, info), detail), item)
 
-    def report(self, loc: Loc, code: str, message: str) -> None:
-        """Keep a fault of one setting, which is not looked at any further."""
+    def report(self, loc: Loc, code: str, message: str, item: SourceLoc = ()) -> None:
+        """Keep a fault of one setting, which is not looked at any further. ``item`` is what of its
+        value is faulty."""
         self.faulty.add(loc)
-        self._keep(loc, code, message)
+        self._keep(loc, code, message, item)
 
-    def _keep(self, loc: Loc, code: str, message: str) -> None:
+    def _keep(self, loc: Loc, code: str, message: str, item: SourceLoc = ()) -> None:
         name = self.shown(loc)
         if loc in self.from_environment:
             self.faults.append(Fault(_ENVIRONMENT, 0, 0, name, message, code))
         elif not self.source.file:
             self.faults.append(Fault(_DEFAULTS, 0, 0, name, message, code))
         else:
-            place = self.source.fault(loc, code, message)
-            self.faults.append(place._replace(field=name))
+            fault = self.source.fault(loc, code, message)._replace(field=name)
+            values = self.source.values
+            if loc in values and code != "E208":  # what is no setting has its fault at the key
+                line, column = values.get(item or loc, values[loc])
+                fault = fault._replace(line=line, column=column)
+            self.faults.append(fault)
 
     def shown(self, loc: Loc) -> str:
         """Name a setting, without keys that resemble no known one."""
@@ -337,6 +349,11 @@ class _Draft:
         """Return whether gRPC is on by default only, and something else receives."""
         has_others = config.http.address is not None or config.http.unix is not None
         return has_others and _GRPC not in self.values
+
+    @property
+    def written(self) -> set[Loc]:
+        """The settings whose values stand in the file."""
+        return self.values.keys() - self.from_environment
 
     def origin(self, loc: Loc) -> str:
         if loc in self.from_environment:

@@ -30,9 +30,11 @@ from collector.config.values import (
     Origins,
     Recipient,
     Reference,
+    Sandbox,
     Size,
     UnixSocket,
     Whole,
+    WorkerCount,
     plain_value,
 )
 
@@ -322,6 +324,15 @@ class Config(Section):
         None,
         description="Your own public sentences, in the form of `schemas/claims.yaml`; they are"
         " added to those of Collector.",
+    )
+    workers: WorkerCount = Field(
+        1, description="How many processes receive and filter, or `auto`: one for each core."
+    )
+    sandbox: Sandbox = Field(
+        "auto",
+        description="Whether the kernel confines workers, so that they can open no file and no"
+        " connection: `required` (or the sidecar does not start), `auto` (where the kernel can) or"
+        " `off`.",
     )
     http: Http = Http()
     grpc: Grpc = Grpc()

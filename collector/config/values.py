@@ -7,15 +7,14 @@ never quote a value, since a secret may be in the wrong line.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
+from collector.addresses import Address, IpAddress, ip_addresses, is_ip, overlap
 from collector.units import DURATION, SIZE, duration_text, parse_duration, parse_size, size_text
 
 __all__ = [
@@ -38,15 +37,16 @@ __all__ = [
     "Purposes",
     "Recipient",
     "Reference",
+    "Sandbox",
     "Size",
     "UnixSocket",
     "Whole",
+    "WorkerCount",
     "ip_addresses",
     "overlap",
     "plain_value",
 ]
 
-IpAddress = IPv4Address | IPv6Address
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9])?", re.ASCII).fullmatch
 _PORT = re.compile(r"[0-9]{1,5}", re.ASCII).fullmatch
 _HASH = re.compile(r"[0-9a-f]{64}", re.ASCII).fullmatch
@@ -58,52 +58,7 @@ _PLAIN_LOOPBACK = re.compile(r"http://(localhost|127\.[0-9.]{5,11}|\[::1\])(:[0-
 _BUCKET = re.compile(r"(s3|gs|az):/(/[A-Za-z0-9][A-Za-z0-9._-]{0,254}){1,9}/?", re.ASCII)
 _REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]{0,127}|file:[^\s].{0,4095}", re.ASCII)
 _LONGEST_UNIX_PATH = 100
-
-
-class Address(NamedTuple):
-    """An address to listen on: a host name or an IP address without brackets, and a port (0: any
-    free one)."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
-    def hosts(self) -> tuple[IpAddress, ...]:
-        """Return the IP addresses that the host is; none for a name that has to be resolved."""
-        if self.host.lower() == "localhost":
-            return ip_addresses("127.0.0.1", "::1")
-        return ip_addresses(self.host) if _is_ip(self.host) else ()
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can reach it. Names other than ``localhost`` may resolve to
-        any address."""
-        return any(host.is_loopback for host in self.hosts)
-
-
-def ip_addresses(*hosts: str) -> tuple[IpAddress, ...]:
-    """Parse IP addresses. An IPv4 address that is mapped to IPv6 is that IPv4 address."""
-    found = map(ip_address, hosts)
-    return tuple(getattr(each, "ipv4_mapped", None) or each for each in found)
-
-
-def overlap(
-    first: Address, hosts: Iterable[IpAddress], second: Address, others: Iterable[IpAddress]
-) -> bool:
-    """Return whether two sockets cannot listen on these addresses, which are resolved, at once."""
-    is_same_port = first.port == second.port > 0
-    return is_same_port and any(_conflict(one, other) for one in hosts for other in others)
-
-
-def _conflict(one: IpAddress, other: IpAddress) -> bool:
-    """Return whether an address takes the place of another: ``::`` also stands for all of IPv4."""
-    if one == other:
-        return True
-    wide = [each for each in (one, other) if each.is_unspecified]
-    return any(each.version == 6 for each in wide) or (bool(wide) and one.version == other.version)
+_MOST_WORKERS = 64
 
 
 def _fault(message: str) -> PydanticCustomError:
@@ -117,18 +72,10 @@ def _listen(value: Any) -> Address | None:
         host, colon, port = value.rpartition(":")
         is_bracketed = host.startswith("[") and host.endswith("]")
         host = host[1:-1] if is_bracketed else host
-        is_host = is_bracketed == (":" in host) and bool(_is_ip(host) or _NAME(host))
+        is_host = is_bracketed == (":" in host) and bool(is_ip(host) or _NAME(host))
         if is_host and colon and _PORT(port) and int(port) < 1 << 16:
             return Address(host, int(port))
     raise _fault("this must be `host:port`, such as `127.0.0.1:4318` or `[::1]:4318`, or `off`")
-
-
-def _is_ip(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _size(value: Any) -> int:
@@ -203,6 +150,23 @@ def _whole(value: Any) -> int:
     raise _fault("this must be a whole number")
 
 
+def _workers(value: Any) -> int | str:
+    if value == "auto":
+        return "auto"
+    number = _whole(value)
+    if 1 <= number <= _MOST_WORKERS:
+        return number
+    raise _fault(f"this must be 1 to {_MOST_WORKERS}, or `auto`")
+
+
+def _sandbox(value: Any) -> str:
+    if value is False:  # YAML 1.1 reads `off` as false
+        return "off"
+    if value in ("required", "auto", "off"):
+        return str(value)
+    raise _fault("this must be `required`, `auto` or `off`")
+
+
 def _flag(value: Any) -> bool:
     found = {True: True, "true": True, False: False, "false": False}.get(
         value if isinstance(value, bool | str) else ""
@@ -231,7 +195,7 @@ def _hash(value: Any) -> str:
 
 
 def _host(value: Any) -> str:
-    if isinstance(value, str) and (_NAME(value) or _is_ip(value)):
+    if isinstance(value, str) and (_NAME(value) or is_ip(value)):
         return value.lower()
     raise _fault("this must be a host name or an IP address, without a port")
 
@@ -273,6 +237,8 @@ KeySet = Annotated[str | None, BeforeValidator(_key_set)]
 Endpoint = Annotated[str | None, BeforeValidator(_endpoint)]
 Bucket = Annotated[str | None, BeforeValidator(_bucket)]
 Reference = Annotated[str | None, BeforeValidator(_reference)]
+WorkerCount = Annotated[int | str, BeforeValidator(_workers)]
+Sandbox = Annotated[str, BeforeValidator(_sandbox)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Hash = Annotated[str, BeforeValidator(_hash)]
 Host = Annotated[str, BeforeValidator(_host)]

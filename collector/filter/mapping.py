@@ -26,6 +26,7 @@ from collector.filter.tolerant import FAILURES
 __all__ = [
     "AdmitMapping",
     "MappingReader",
+    "SingleEvent",
     "fast_mapping",
     "is_list",
     "object_members",
@@ -132,16 +133,48 @@ def _value(column: Column, objects: list[_Event], slots: list[_Slot]) -> Any:
     return value if type(kind) is type and kind in column.wire else _WRONG_TYPE
 
 
-class _Mapping(Code):
+class SingleEvent(Code):
+    """The outcome of a function for one event, which returns its ``Admission``."""
+
+    @property
+    def more_arguments(self) -> str:
+        """The last arguments of an admission."""
+        return "" if self.plan.granted is None else ", 0, granted"
+
+    def drop(self, column: Column, reason: Drop) -> str:
+        return f"drops += {self.drop_of(column, reason)}"
+
+    def drop_of(self, column: Column, reason: Drop) -> str:
+        """Return the expression of a dropped field."""
+        return self.bind("d", ((column.name, reason),))
+
+    def count_content(self, category: int) -> str:
+        return f"content += {self.bind('t', (CATEGORIES[category],))}"
+
+    def reject(self, reason: str) -> str:
+        return f"return Admission([], b'', None, ({reason}, content, drops){self.more_arguments})"
+
+    def admit(self, values: str) -> str:
+        encoded, verdict = "encode(r) + b'\\n'", "(None, content, drops)"
+        admission = f"Admission([r], {encoded}, None, {verdict}{self.more_arguments})"
+        return f"r = record({values}); return {admission}"
+
+    def bind_outcome(self, record: type[msgspec.Struct]) -> None:
+        """Bind the objects that the outcome is made with."""
+        self.names |= {
+            "Admission": Admission,
+            "FAILURES": FAILURES,
+            "encode": msgspec.json.Encoder().encode,
+            "granted": self.plan.granted,
+            "record": record,
+        }
+
+
+class _Mapping(SingleEvent):
     """The lines for a mapping: first all of its objects are read, then its values are evaluated."""
 
     depth = 2
     defers_on_consent = False
-
-    @property
-    def grant_argument(self) -> str:
-        """The last argument of an admission; empty where every purpose is granted."""
-        return "" if self.plan.granted is None else ", 0, granted"
 
     def read(self, root: Node) -> Iterable[tuple[Node, str]]:
         """Read first all that may fail, so that no exception of a kind is caught with it."""
@@ -176,18 +209,7 @@ class _Mapping(Code):
 
     def write_content(self, category: int, tripwires: Sequence[str]) -> None:
         self.add(f"if {' or '.join(map(self.is_present, tripwires))}:")
-        self.add(f"content += {self.bind('t', (CATEGORIES[category],))}", 1)
-
-    def drop(self, column: Column, reason: Drop) -> str:
-        return f"drops += {self.bind('d', ((column.name, reason),))}"
-
-    def reject(self, reason: str) -> str:
-        return f"return Admission([], b'', None, ({reason}, content, drops){self.grant_argument})"
-
-    def admit(self, values: str) -> str:
-        encoded, verdict = "encode(r) + b'\\n'", "(None, content, drops)"
-        admission = f"Admission([r], {encoded}, None, {verdict}{self.grant_argument})"
-        return f"r = record({values}); return {admission}"
+        self.add(self.count_content(category), 1)
 
 
 def fast_mapping(
@@ -204,20 +226,16 @@ def fast_mapping(
     code.defers_on_consent = defers_on_consent
     for path in plan.choices if defers_on_consent else ():
         root.at(path)
+    code.bind_outcome(record)
     code.names |= {
-        "Admission": Admission,
-        "FAILURES": FAILURES,
         "convert": msgspec.convert,
-        "encode": msgspec.json.Encoder().encode,
-        "granted": plan.granted,
         "kind": struct_type(root, [name for name, _ in plan.content]),
-        "record": record,
     }
     code.write_event(root)
     admit_mapping: AdmitMapping = code.function("admit_mapping", "event", _HEAD)
     return admit_mapping
 
 
-def unsupported(_event: dict[Any, Any]) -> Admission | None:
-    """Leave every mapping to the slow path."""
+def unsupported(_event: Any) -> Admission | None:
+    """Leave every event to the slow path."""
     return None

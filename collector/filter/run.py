@@ -19,7 +19,7 @@ from collector.filter.admission import Admission, AdmissionBuilder, Bounds
 from collector.filter.compile import Plan, SenderInfo, compile_plan, next_expiry
 from collector.filter.event_consent import EventConsent
 from collector.filter.router import EventRouter
-from collector.filter.text import BOM
+from collector.filter.text import BOM, refusal
 from collector.schema.kinds import Circumstances
 from collector.schema.model import Schema
 
@@ -123,10 +123,9 @@ class Filter:
         which the schema allows it, if there is a single event and it holds no value for them.
         """
         try:
-            if type(event) is dict:
-                admission = self._admit_mapping(event, peer, user_agent)
-                if admission is not None:
-                    return admission
+            admission = self._admit_one(event, peer, user_agent)
+            if admission is not None:
+                return admission
             return self._admissions("json", event, peer, user_agent)[0]
         except BaseException as error:  # an interrupt, or ``keys`` that fail
             del event, peer, user_agent
@@ -221,9 +220,11 @@ class Filter:
         which there are none but those of a list.
         """
         try:
-            if type(payload) is dict:
-                admission = self._admit_mapping(payload, peer, user_agent)
+            if form == "json" or type(payload) is dict:
+                admission = self._admit_one(payload, peer, user_agent)
                 if admission is not None:
+                    if bounds is not None:
+                        bounds.check_bytes(len(admission.encode()))
                     return [admission]
                 form = "json"
             return self._admissions(
@@ -256,14 +257,21 @@ class Filter:
         """
         return self.router.otlp.items(make)
 
-    def _admit_mapping(self, event: dict[Any, Any], peer: Any, user_agent: Any) -> Admission | None:
-        """Admit one mapping on the fast path; ``None`` leaves it to the slow path."""
-        router = self.router
+    def _admit_one(self, event: Any, peer: Any, user_agent: Any) -> Admission | None:
+        """Admit one event on the fast path; ``None`` leaves it to the slow path."""
+        router, kind = self.router, type(event)
         if not (peer is None and user_agent is None) and router.plan.uses_sender:
             return None
-        if router.consent is None:
-            return router.admit_mapping(event)
-        return router.admit_without_consent(event) or router.router_for(event).admit_mapping(event)
+        if kind is dict:
+            if router.consent is None:
+                return router.admit_mapping(event)
+            admission = router.admit_without_consent(event)
+            return admission or router.router_for(event).admit_mapping(event)
+        if kind is not bytes or refusal(event) is not None:
+            return None
+        if router.consent is not None and router.consent.may_occur_in(event):
+            router = router.router_for(event)
+        return router.admit_document(event)
 
     def _admissions(
         self,

@@ -22,12 +22,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from io import BytesIO
 from time import perf_counter
 from types import ModuleType
 from typing import Any
 
-from collector.config.extras import install, is_installed
 from collector.consent import SIGNALS, is_refusal
 from collector.contracts import AcceptNow, Request, Signal
 from collector.errors import ConfigError, DeliveryError, InputError
@@ -60,6 +60,8 @@ METHODS: dict[str, Signal] = {
     "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export": "metrics",
 }
 _USED = ("server", "RpcError", "StatusCode", "stream_unary_rpc_method_handler")
+_LATE = ("grpc._server", "grpc._utilities")
+"""Modules that the library would load when a server is made."""
 _HEALTH = "/grpc.health.v1.Health/Check"
 _SERVING = b"\x08\x01"
 
@@ -92,8 +94,8 @@ class GrpcServer:
 
     ``address`` is ``host:port`` (port 0: any free one). Without ``tokens`` every sender is let in;
     ``hops`` is the number of trusted proxies in front. ``observe`` gets the HTTP status of the
-    same meaning, and the seconds of every call. Raises ``ConfigError`` E201 if
-    the library is not installed.
+    same meaning, and the seconds of every call. With ``is_shared`` other processes of this user
+    may listen there too. Raises ``ConfigError`` E201 if the library is not installed.
     """
 
     def __init__(
@@ -106,23 +108,34 @@ class GrpcServer:
         certificates: Certificates | None = None,
         hops: int = 0,
         observe: Observe | None = None,
+        is_shared: bool = False,
     ) -> None:
         self._library = library()
+        self._is_shared = is_shared
         self._limits = limits or IngestLimits()
         self._settings = ServiceSettings(accept_now, self._limits, tokens, hops, observe)
         self._address, self._certificates = address, certificates
         self._pool: CallPool | None = None
         self._server: Any = None
+        self._port = 0
 
     def __repr__(self) -> str:
         return "<GrpcServer>"
 
     def start(self) -> int:
-        """Listen and serve; returns the port.
+        """Serve; returns the port. Raises ``ConfigError`` E207 as ``bind`` does."""
+        if self._server is None:
+            self.bind()
+        self._server.start()
+        return self._port
+
+    def bind(self) -> None:
+        """Listen, so that connections wait until ``start``.
 
         Raises ``ConfigError`` E207 when the address cannot be listened on.
         """
-        check_address(self._address)
+        if not self._is_shared:
+            check_address(self._address)
         pool = CallPool(self._threads(), self._limits.body_seconds)
         server = self._library.server(
             pool,
@@ -137,9 +150,7 @@ class GrpcServer:
         if not port:
             pool.close()
             raise ConfigError("E207", f"gRPC cannot listen on {self._address}; is it taken?")
-        server.start()
-        self._pool, self._server = pool, server
-        return port
+        self._pool, self._server, self._port = pool, server, port
 
     def stop(self, grace_seconds: float) -> None:
         """Take no more calls; cancel those that take longer than the grace period."""
@@ -165,7 +176,7 @@ class GrpcServer:
     def _options(self) -> list[tuple[str, int]]:
         limits = self._limits
         return [
-            ("grpc.so_reuseport", 0),
+            ("grpc.so_reuseport", int(self._is_shared)),
             ("grpc.max_receive_message_length", limits.wire),
             ("grpc.per_message_decompression", 0),
             ("grpc.max_metadata_size", _MAX_METADATA),
@@ -341,14 +352,19 @@ def library() -> ModuleType:
 
     Raises ``ConfigError`` E201 if it is not installed or cannot be loaded.
     """
-    if not is_installed("grpc"):
-        raise ConfigError("E201", f"OTLP/gRPC needs grpcio: {install('grpc')}")
     with suppress(Exception, SystemExit):  # a broken installation may fail in any way
         import grpc  # type: ignore[import-untyped]  # noqa: PLC0415
 
         logging.getLogger("grpc").setLevel(logging.CRITICAL + 1)
         if all(hasattr(grpc, name) for name in _USED):  # else it is a remnant
+            for name in _LATE:
+                with suppress(ImportError):  # a version without it
+                    import_module(name)
             return grpc  # type: ignore[no-any-return]
+    from collector.config.extras import install, is_installed  # noqa: PLC0415 - for a message
+
+    if not is_installed("grpc"):
+        raise ConfigError("E201", f"OTLP/gRPC needs grpcio: {install('grpc')}")
     message = "grpcio is installed and cannot be loaded: install it anew, or set this to `off`"
     raise ConfigError("E201", message)
 

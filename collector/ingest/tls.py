@@ -10,7 +10,10 @@ from __future__ import annotations
 import os
 import ssl
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from collector.errors import ConfigError
@@ -23,22 +26,32 @@ __all__ = ["Certificates"]
 _LARGEST_FILE = 1 << 20
 """Bytes of a certificate, key or authority file: more than any chain or bundle needs."""
 _ALPN = ["http/1.1"]
+Pem = tuple[bytes, bytes, bytes | None]
 
 
 class Certificates:
     """A server's certificate chain and key (PEM files), and the clients' authority, if any.
 
-    The files are read and checked at once. Raises ``ConfigError`` E212 when one cannot be read or
-    has another content, when the key is encrypted, or when it does not fit the certificate;
-    messages name the setting, never a path or content of the file.
+    The files are read once and checked. Raises ``ConfigError`` E212 when one cannot be read or has
+    another content, when the key is encrypted, or when it does not fit the certificate; messages
+    name the setting, never a path or content of the file.
     """
 
     def __init__(self, certificate: Path, key: Path, client_ca: Path | None = None) -> None:
-        self._certificate, self._key, self._client_ca = certificate, key, client_ca
-        self._chain = _read(certificate, "certificate", "BEGIN CERTIFICATE")
-        self._secret = _read(key, "key", "PRIVATE KEY")
-        self._authority = _read(client_ca, "client_ca", "BEGIN CERTIFICATE") if client_ca else None
+        self.pem: Pem = (
+            _read(certificate, "certificate", "BEGIN CERTIFICATE"),
+            _read(key, "key", "PRIVATE KEY"),
+            _read(client_ca, "client_ca", "BEGIN CERTIFICATE") if client_ca else None,
+        )
+        """The contents of the files: chain, key and authority."""
         self.context()
+
+    @classmethod
+    def of(cls, pem: Pem) -> Certificates:
+        """Take the ``pem`` of another process's certificates."""
+        found = cls.__new__(cls)
+        found.pem = pem
+        return found
 
     def __repr__(self) -> str:
         return "<Certificates for mutual TLS>" if self.mutual else "<Certificates>"
@@ -46,7 +59,7 @@ class Certificates:
     @property
     def mutual(self) -> bool:
         """Whether clients must present a certificate."""
-        return self._authority is not None
+        return self.pem[2] is not None
 
     def context(self) -> ssl.SSLContext:
         """Make a context for a server of HTTP/1.1."""
@@ -54,9 +67,10 @@ class Certificates:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
         context.set_alpn_protocols(_ALPN)
-        _load_pair(context, self._certificate, self._key)
-        if self._authority is not None:
-            _load_authority(context, self._authority)
+        chain, secret, authority = self.pem
+        _load_pair(context, chain, secret)
+        if authority is not None:
+            _load_authority(context, authority)
             context.verify_mode = ssl.CERT_REQUIRED
         return context
 
@@ -64,8 +78,9 @@ class Certificates:
         """Make credentials for a server of gRPC, which takes TLS 1.2 and 1.3."""
         import grpc  # noqa: PLC0415
 
+        chain, secret, authority = self.pem
         return grpc.ssl_server_credentials(
-            [(self._secret, self._chain)], self._authority, require_client_auth=self.mutual
+            [(secret, chain)], authority, require_client_auth=self.mutual
         )
 
 
@@ -89,11 +104,15 @@ def _read(path: Path, name: str, mark: str) -> bytes:
     return data
 
 
-def _load_pair(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
-    """Load chain and key. The empty password keeps OpenSSL from asking on the terminal."""
+def _load_pair(context: ssl.SSLContext, chain: bytes, secret: bytes) -> None:
+    """Load chain and key. The empty password keeps OpenSSL from asking on the terminal.
+
+    The library takes the names of files only.
+    """
     reason = ""
     try:
-        context.load_cert_chain(certificate, key, password=lambda: b"")
+        with _file(chain) as certificate, _file(secret) as key:
+            context.load_cert_chain(certificate, key, password=lambda: b"")
     except ssl.SSLError as error:
         reason = error.reason or "UNKNOWN"
     except OSError:
@@ -108,6 +127,16 @@ def _load_pair(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
             "the certificate and its key cannot be used; both must be whole PEM files, the key not"
             " encrypted, and neither too weak",
         )
+
+
+@contextmanager
+def _file(content: bytes) -> Iterator[str]:
+    """Provide the name of a file of a content: in memory, where the system has such files."""
+    in_memory = hasattr(os, "memfd_create")
+    with os.fdopen(os.memfd_create("pem"), "wb") if in_memory else TemporaryFile() as file:
+        file.write(content)
+        file.seek(0)
+        yield f"/dev/fd/{file.fileno()}"
 
 
 def _load_authority(context: ssl.SSLContext, authority: bytes) -> None:

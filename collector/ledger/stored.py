@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from collector.contracts import CATEGORIES, DROPS, REJECTIONS, Tally
-from collector.errors import ConfigError, DeliveryError
+from collector.errors import ConfigError, DeliveryError, file_name
 from collector.ledger.entry import KINDS, Entry, Kind
 from collector.ledger.journal import SELECT_ENTRIES, SINCE, decompress
 from collector.ledger.receipt import (
@@ -175,7 +175,8 @@ def opened(path: Path) -> Iterator[Ledger]:
     read.
     """
     if not path.is_file():
-        raise ConfigError("E203", "there is no spool in that directory; name another with --data")
+        where = file_name(path.parent)
+        raise ConfigError("E203", f"{where} has no spool; name another directory with --data")
     db = connect(path)
     if db is None:
         raise _unreadable()

@@ -7,30 +7,26 @@ type, if that is Collector's or Python's own, and its place in Collector's code.
 
 from __future__ import annotations
 
-import builtins
 import contextlib
-import logging
 import re
 import sys
 import threading
-import traceback
-import warnings
 from collections import Counter
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Literal, NamedTuple, TextIO
 
 import orjson
 import structlog
 
-from collector import errors
 from collector.config.sink_settings import is_sink_name
+from collector.ops.error_log import LIBRARIES, ErrorLog, LibraryLogHandler, place_of, type_of
 from collector.ops.log_allowlist import MESSAGE, AdmittedMembers, AllowlistProcessor, Members
 
 __all__ = [
     "EVENTS",
     "LIBRARIES",
     "VALUES",
+    "ErrorLog",
     "Event",
     "EventLog",
     "EventName",
@@ -59,15 +55,15 @@ EventName = Literal[
     "modes_tightened",
     "modes_loose",
     "grpc_unavailable",
+    "worker_replaced",
+    "worker_distrusted",
+    "unconfined",
     "uploads_failing",
     "uploads_recovered",
     "unexpected",
     "library",
     "unlisted",
 ]
-
-LIBRARIES = frozenset({"grpc", "asyncio", "concurrent", "warnings", "other"})
-"""Libraries whose messages are counted by name."""
 
 
 class Event(NamedTuple):
@@ -118,6 +114,20 @@ EVENTS: dict[EventName, Event] = {
     ),
     "grpc_unavailable": Event(
         "warning", "OTLP/gRPC is off: no extra; `grpc.address: off` turns this warning off"
+    ),
+    "worker_replaced": Event(
+        "warning",
+        "a worker ended without being told to; another one takes its place, and requests that it"
+        " had not answered are sent again",
+        ("times",),
+    ),
+    "worker_distrusted": Event(
+        "error", "a worker sent what is not true, and was ended; please report", ("times",)
+    ),
+    "unconfined": Event(
+        "warning",
+        "the kernel cannot confine workers, which run all the same: `sandbox: required` would"
+        " refuse that, and `sandbox: off` turns this warning off",
     ),
     "uploads_failing": Event("warning", "the bucket of recordings takes nothing; chunks wait"),
     "uploads_recovered": Event("info", "the bucket of recordings takes chunks again"),
@@ -177,11 +187,9 @@ def _passes(test: Callable[[object], bool], value: object) -> bool:
 
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-_ELSEWHERE = "elsewhere"
-_PACKAGE = __name__.partition(".")[0]
 
 
-class EventLog:
+class EventLog(ErrorLog):
     """The log of the process. ``level`` is the lowest that is written; ``to`` is stderr by default.
 
     May be used from any thread. It never raises: a log that cannot be written is ignored.
@@ -210,10 +218,8 @@ class EventLog:
         with contextlib.suppress(OSError, ValueError):  # stderr is closed
             getattr(self._logger, listed.level)(name, **values)
 
-    def unexpected(self, error: BaseException) -> None:
-        """Log an unexpected error's type and place: the first time, the second, the fourth, and so
-        on."""
-        kind, place = type_of(type(error)), place_of(error.__traceback__)
+    def error_at(self, kind: str, place: str) -> None:
+        """Log an unexpected error: the first time, the second, the fourth, and so on."""
         if times := self._count(kind, place):
             self.write("unexpected", error=kind, place=place, times=times)
 
@@ -255,61 +261,3 @@ allowlist_processor: AllowlistProcessor = AllowlistProcessor(_admit)
 def _json(event: dict[str, Any], **_: Any) -> str:
     first = {"time": event.pop("time", None)}
     return orjson.dumps(first | event).decode()
-
-
-def type_of(kind: type[BaseException]) -> str:
-    """Return the name of an exception's type, or of its nearest base, that is Python's own or
-    Collector's."""
-    for base in kind.__mro__:
-        name: str = base.__name__
-        if base in (getattr(builtins, name, None), getattr(errors, name, None)):
-            return name
-    return "Exception"
-
-
-def place_of(trace: TracebackType | None) -> str:
-    """Return where in Collector's code an error arose, as ``module:line``, or ``elsewhere``."""
-    found = _ELSEWHERE
-    for frame, line in traceback.walk_tb(trace):
-        module = frame.f_globals.get("__name__")
-        if isinstance(module, str) and module.partition(".")[0] == _PACKAGE:
-            found = f"{module}:{line}"
-    return found
-
-
-class LibraryLogHandler(logging.Handler):
-    """The only handler of the ``logging`` module: counts messages, and formats none."""
-
-    def __init__(self, log: EventLog) -> None:
-        super().__init__(logging.WARNING)
-        self._log = log
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Count a record, without its message and arguments."""
-        self._log.library(record.name)
-
-    def install(self) -> None:
-        """Replace the handlers of loggers, warnings and uncaught exceptions."""
-        logging.raiseExceptions = False
-        logging.lastResort = None
-        root = logging.getLogger()
-        _reset(root, self)
-        for name in list(logging.Logger.manager.loggerDict):
-            _reset(logging.getLogger(name), None)
-        root.setLevel(logging.WARNING)
-        warnings.showwarning = lambda *_, **__: self._log.library("warnings")
-        sys.excepthook = lambda _kind, error, _trace: self._log.unexpected(error)
-        threading.excepthook = lambda hook: _report(self._log, hook.exc_value)
-        sys.unraisablehook = lambda hook: _report(self._log, hook.exc_value)
-
-
-def _reset(logger: logging.Logger, handler: logging.Handler | None) -> None:
-    logger.handlers[:] = [handler] if handler else []
-    logger.setLevel(logging.NOTSET)
-    logger.propagate = True
-    logger.disabled = False
-
-
-def _report(log: EventLog, error: BaseException | None) -> None:
-    if error is not None:
-        log.unexpected(error)

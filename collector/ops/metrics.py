@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import product
+from math import inf
 from time import monotonic, time
 from typing import Literal, NamedTuple, TypeVar
 
@@ -18,15 +19,28 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
-from collector.contracts import CATEGORIES, DROPS, REJECTIONS, Layout, Tally
+from collector.contracts import (
+    CATEGORIES,
+    DROPS,
+    REJECTIONS,
+    DeliveryState,
+    Layout,
+    SpoolState,
+    Tally,
+)
+from collector.ops.durations import RECEIVERS, STATUSES, Durations
 
 __all__ = [
     "CONTENT_TYPE",
@@ -34,17 +48,14 @@ __all__ = [
     "RECEIVERS",
     "STATUSES",
     "Metrics",
-    "SinkReading",
-    "SpoolReading",
+    "WorkerReading",
 ]
 
 _F = TypeVar("_F", CounterMetricFamily, GaugeMetricFamily)
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-RECEIVERS = ("http", "grpc")
-STATUSES = ("2xx", "4xx", "5xx")
+_LAST = "+Inf"
 _OUTCOMES = ("admitted", "rejected")
-_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
 class MetricType(NamedTuple):
@@ -95,6 +106,10 @@ METRICS: dict[str, MetricType] = {
     "collector_sink_last_success_timestamp_seconds": MetricType(
         "gauge", "When a sink last took a batch, or was opened.", ("sink",)
     ),
+    "collector_workers": MetricType("gauge", "Workers that receive."),
+    "collector_worker_replacements_total": MetricType(
+        "counter", "Workers that ended and were replaced."
+    ),
     "collector_build_info": MetricType(
         "gauge", "Always 1; what runs, and under which schema.", ("version", "python", "schema")
     ),
@@ -103,40 +118,27 @@ METRICS: dict[str, MetricType] = {
 
 
 @dataclass(frozen=True, slots=True)
-class SpoolReading:
-    """The state of the spool: batches, records, bytes, and the oldest batch's age in seconds."""
+class WorkerReading:
+    """The state of the workers: how many receive, how many were replaced, and their requests."""
 
-    batches: int = 0
-    records: int = 0
-    size: int = 0
-    limit: int = 0
-    oldest: float = 0.0
-    writable: bool = True
-    errors: int = 0
-    damaged: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class SinkReading:
-    """The state of a sink; ``last`` is ``time.monotonic()`` of its last success."""
-
-    delivered: int = 0
-    failures: int = 0
-    last: float = 0.0
-    set_aside: int = 0
+    ready: int = 0
+    replaced: int = 0
+    durations: Durations = field(default_factory=Durations)
 
 
 class Metrics:
-    """The counters of one process, in a registry of their own. Safe to use from several threads.
+    """The counters of the sidecar, in a registry of their own. Safe to use from several threads.
 
-    ``spool`` and ``sinks`` are called at each scrape; ``sinks`` always returns the same names.
+    ``spool``, ``sinks`` and ``workers`` are called at each scrape; ``sinks`` always returns the
+    same names.
     """
 
     def __init__(
         self,
         layout: Layout,
-        spool: Callable[[], SpoolReading],
-        sinks: Callable[[], Mapping[str, SinkReading]],
+        spool: Callable[[], SpoolState],
+        sinks: Callable[[], Mapping[str, DeliveryState]],
+        workers: Callable[[], WorkerReading] = WorkerReading,
     ) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry: CollectorRegistry = CollectorRegistry(auto_describe=False)
@@ -147,12 +149,11 @@ class Metrics:
         self._dropped = self._counters("collector_fields_dropped_total", fields, DROPS)
         self._bytes_in = self._counters("collector_received_bytes_total")[()]
         self._bytes_out = self._counters("collector_admitted_bytes_total")[()]
-        self._seconds = self._histograms("collector_request_duration_seconds")
         _, meaning, labels = METRICS["collector_build_info"]
         info = Gauge("collector_build_info", meaning, labels, registry=self.registry)
         build = version("data-minimisation-collector")
         info.labels(build, platform.python_version(), layout.schema).set(1)
-        self.registry.register(_Readings(spool, sinks))
+        self.registry.register(_Readings(spool, sinks, workers))
         ProcessCollector(registry=self.registry)
 
     def __repr__(self) -> str:
@@ -173,12 +174,6 @@ class Metrics:
         self._bytes_in.inc(tally.bytes_in)
         self._bytes_out.inc(tally.bytes_out)
 
-    def request(self, receiver: str, status: int, seconds: float) -> None:
-        """Count a request of a receiver (one of ``RECEIVERS``), with its HTTP status."""
-        status_class = f"{status // 100}xx"
-        key = (receiver, status_class if status_class in STATUSES else STATUSES[-1])
-        self._seconds[key].observe(seconds)
-
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
@@ -188,33 +183,28 @@ class Metrics:
         family = Counter(name, kind.meaning, kind.labels, registry=self.registry)
         return {key: family.labels(*key) if key else family for key in product(*labels)}
 
-    def _histograms(self, name: str) -> dict[tuple[str, ...], Histogram]:
-        kind = METRICS[name]
-        family = Histogram(
-            name, kind.meaning, kind.labels, registry=self.registry, buckets=_BUCKETS
-        )
-        return {key: family.labels(*key) for key in product(RECEIVERS, STATUSES)}
-
 
 class _Readings(Collector):
     """The metrics that are read at each scrape."""
 
     def __init__(
         self,
-        spool: Callable[[], SpoolReading],
-        sinks: Callable[[], Mapping[str, SinkReading]],
+        spool: Callable[[], SpoolState],
+        sinks: Callable[[], Mapping[str, DeliveryState]],
+        workers: Callable[[], WorkerReading],
     ) -> None:
         self._spool = spool
         self._sinks = sinks
+        self._workers = workers
 
     def collect(self) -> Iterator[Metric]:
         spool = self._spool()
         yield _gauge("collector_spool_batches", spool.batches)
         yield _gauge("collector_spool_records", spool.records)
-        yield _gauge("collector_spool_bytes", spool.size)
+        yield _gauge("collector_spool_bytes", spool.bytes)
         yield _gauge("collector_spool_limit_bytes", spool.limit)
         yield _gauge("collector_spool_oldest_age_seconds", spool.oldest)
-        yield _gauge("collector_spool_writable", spool.writable)
+        yield _gauge("collector_spool_writable", spool.is_ready)
         name = "collector_spool_errors_total"
         yield CounterMetricFamily(name, METRICS[name].meaning, value=spool.errors)
         yield _gauge("collector_spool_damaged_files", spool.damaged)
@@ -229,6 +219,16 @@ class _Readings(Collector):
             aside.add_metric([name], sink.set_aside)
             last.add_metric([name], now + sink.last)
         yield from (delivered, failures, aside, last)
+        workers = self._workers()
+        yield _gauge("collector_workers", workers.ready)
+        name = "collector_worker_replacements_total"
+        yield CounterMetricFamily(name, METRICS[name].meaning, value=workers.replaced)
+        name = "collector_request_duration_seconds"
+        durations = HistogramMetricFamily(name, METRICS[name].meaning, labels=METRICS[name].labels)
+        for key, buckets, seconds in workers.durations.series():
+            bounds = [(_LAST if bound == inf else str(float(bound)), n) for bound, n in buckets]
+            durations.add_metric(key, bounds, seconds)
+        yield durations
 
 
 def _gauge(name: str, value: float) -> GaugeMetricFamily:

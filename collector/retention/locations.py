@@ -9,7 +9,7 @@ from pathlib import Path
 
 from collector.config import Config
 from collector.config.sink_settings import SinkSettings
-from collector.errors import ConfigError
+from collector.errors import ConfigError, file_name
 from collector.retention.earlier import earlier_sinks
 from collector.schema.model import Schema
 from collector.sinks.sink import ErasableSink, Opening, is_erasable, open_sink
@@ -38,7 +38,7 @@ class Locations:
         directory."""
         data = config.data or Path()
         if not data.is_dir():
-            raise ConfigError("E203", "there is no data directory; name it, or its configuration")
+            raise ConfigError("E203", f"{file_name(data)} is no directory; name that of the data")
         sinks = {name: sink for name, sink in config.sinks.items() if is_erasable(sink)}
         earlier = earlier_sinks(data, schema, sinks)
         on = config.sinks.on()

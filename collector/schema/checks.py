@@ -331,12 +331,14 @@ def tests_have_names(schema: Schema) -> Iterator[Finding]:
     for index, test in enumerate(schema.tests):
         if names[test.name] > 1:
             yield ("tests", index, "name"), "E137", "give each test a name of its own"
-        for record in test.keeps if isinstance(test.keeps, list) else [test.keeps or {}]:
+        keeps = test.keeps if isinstance(test.keeps, list) else [test.keeps or {}]
+        for number, record in enumerate(keeps):
+            place = (number,) if keeps is test.keeps else ()
             for field in record:
                 if field not in schema.fields:
                     hint = nearest(field, list(schema.fields))
                     yield (
-                        ("tests", index, "keeps"),
+                        ("tests", index, "keeps", *place, field),
                         "E136",
                         f"it keeps an undefined field{hint or '; leave it out'}",
                     )

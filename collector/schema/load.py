@@ -57,9 +57,12 @@ def parse(reference: str | Path) -> tuple[Schema | None, list[Fault]]:
     path = reference if isinstance(reference, Path) else resources.schema(reference)
     if path is None:
         hint = nearest(str(reference), resources.names()) or "; see `collector schema list`"
-        return None, [
-            Source(str(reference)).fault((), "E140", f"no shipped schema has this name{hint}")
-        ]
+        if Path(reference).exists():
+            hint = (
+                ", and the name of a schema file ends in `.yaml`; `collector schema new` writes one"
+            )
+        message = f"no shipped schema has this name{hint}"
+        return None, [Source(str(reference)).fault((), "E140", message)]
     return parse_source(read(path, str(path)))
 
 
@@ -75,6 +78,11 @@ def _document(source: Source) -> Schema | None:
         source.report((), "E107", "a schema document must be a mapping of keys to values")
         return None
     document: dict[str, Any] = source.value
+    if document and not {"schema", "fields"} & document.keys():
+        # It may be an event, whose keys are not to be named.
+        message = "this is no schema document: it needs the keys `schema` and `fields`"
+        source.report((), "E106", message)
+        return None
     head = validate_part(DocumentHead, document, (), source) or _head_placeholder(document)
     listed = document.get("tests")
     tests = [
@@ -183,7 +191,8 @@ def _fault(
     place = (*loc, *inner)
     if kind in CODES:
         about = () if inner else tuple(key for key in _ABOUT.get(kind, ()) if key in value)[:1]
-        return (*place, *about), kind, detail["msg"]
+        key = (detail.get("ctx") or {}).get("key")
+        return (*place, *about, *([] if key is None else [key])), kind, detail["msg"]
     if kind == "missing":
         return place, "E106", f"`{detail['loc'][-1]}` is missing; write it"
     if kind == "extra_forbidden":

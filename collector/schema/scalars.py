@@ -46,9 +46,10 @@ _WINDOW_CHARACTERS = 6
 _H = TypeVar("_H", bound=Hashable)
 
 
-def fault(code: str, message: str) -> PydanticCustomError:
-    """Make an error that carries one of our codes through pydantic."""
-    return PydanticCustomError(code, message)
+def fault(code: str, message: str, key: str | None = None) -> PydanticCustomError:
+    """Make an error that carries one of our codes through pydantic, and the key of an option that
+    it is about."""
+    return PydanticCustomError(code, message, None if key is None else {"key": key})
 
 
 def unique(values: tuple[_H, ...], code: str, what: str) -> tuple[_H, ...]:

@@ -59,12 +59,14 @@ Loc = tuple[str | int, ...]
 
 @dataclass(slots=True)
 class Source:
-    """A schema document as plain values (``None`` if it could not be read), with positions."""
+    """A schema document as plain values (``None`` if it could not be read), with positions:
+    ``places`` of keys and of items of lists, ``values`` of what stands behind the keys."""
 
     file: str
     directory: Path | None = None
     value: Any = None
     places: dict[Loc, tuple[int, int]] = field(default_factory=dict)
+    values: dict[Loc, tuple[int, int]] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     unread: set[Loc] = field(default_factory=set)
 
@@ -198,7 +200,9 @@ def _nodes(events: Iterator[Event]) -> Iterator[_Node]:
 
 
 def _plain(node: _Node, loc: Loc, source: Source) -> Any:
-    source.places.setdefault(loc, _place(node.start))
+    place = source.places.setdefault(loc, _place(node.start))
+    is_blank = isinstance(node.start, ScalarEvent) and node.start.start_mark == node.start.end_mark
+    source.values[loc] = place if is_blank else _place(node.start)
     if isinstance(node.start, ScalarEvent):
         return _scalar(node.start, loc, source)
     if isinstance(node.start, MappingStartEvent):

@@ -1,4 +1,5 @@
-"""Reload a schema from the document that its digest covers, to compare a later one with.
+"""Reload a schema from the document that its digest covers, to compare a later one with; or hand
+one to another process of the same program.
 
 Such a document has no tests, no references to keys, and the entries of its catalogues in it, so it
 is the same wherever it is read.
@@ -6,6 +7,7 @@ is the same wherever it is read.
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import orjson
@@ -16,7 +18,7 @@ from collector.schema.load import parse_source
 from collector.schema.model import Schema
 from collector.schema.source import Source
 
-__all__ = ["load_stored"]
+__all__ = ["load_stored", "packed", "unpacked"]
 
 _ANY_PATTERN = "a"
 
@@ -35,6 +37,18 @@ def load_stored(document: bytes) -> Schema | None:
         n: _with_catalogue(entries[n], f) if n in entries else f for n, f in schema.fields.items()
     }
     return schema.model_copy(update={"fields": fields})
+
+
+def packed(schema: Schema) -> bytes:
+    """Pack a schema, without its tests, for a process that this one has started."""
+    return pickle.dumps(schema.model_copy(update={"tests": []}))
+
+
+def unpacked(packed_schema: bytes) -> Schema:
+    """Return a schema that the process which has started this one has packed. Never call it with
+    bytes of another origin."""
+    schema: Schema = pickle.loads(packed_schema)  # noqa: S301 - of our own process
+    return schema
 
 
 def _without_catalogues(fields: dict[str, dict[str, Any]]) -> dict[str, tuple[str, list[str]]]:

@@ -11,7 +11,7 @@ import atexit
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from time import monotonic
 from types import TracebackType
@@ -19,6 +19,7 @@ from typing import Any, Self
 
 from collector.consent import Consent, refused, refused_by_application
 from collector.contracts import Closing
+from collector.errors import ConfigError, ConfigFaults, Fault, SchemaError
 from collector.filter import Filter
 from collector.keyring import Keyring
 from collector.schema import Schema, load_schema
@@ -26,7 +27,7 @@ from collector.sdk.account import Account
 from collector.sdk.delivery import DeliveryWorker, RecordDelivery, open_delivery
 from collector.sdk.objects import ObjectReader
 from collector.sdk.queue import RecordQueue
-from collector.sdk.settings import Mode, Settings, WhenFull, read
+from collector.sdk.settings import PREFIX, Mode, Settings, WhenFull, read
 from collector.sdk.withdrawal import Moment, Withdrawal, WithdrawalRequest
 
 __all__ = ["Collector"]
@@ -83,9 +84,18 @@ class Collector(Closing):
         keys: Keys | None = None,
     ) -> None:
         given = {name: value for name, value in locals().items() if name not in _NO_SETTINGS}
-        if isinstance(schema, Schema):
+        loaded = schema if isinstance(schema, Schema) else None
+        if loaded is not None:
             given["schema"] = None
-        self._begin(read(given), schema if isinstance(schema, Schema) else None, keys, consent)
+        faults: Sequence[Fault] = ()
+        try:
+            settings = read(given)
+        except ConfigFaults as error:
+            faults = error.faults
+        if faults:
+            others = _other_faults(schema, consent)
+            raise ConfigFaults(dict.fromkeys([*faults, *others]))
+        self._begin(settings, loaded, keys, consent)
 
     def __repr__(self) -> str:
         return f"<Collector of {self.schema.id}, {self._settings.mode}>"
@@ -356,6 +366,20 @@ def _resume_all() -> None:
 def _forget_parent() -> None:
     for _, after_fork in list(_open_collectors.values()):
         after_fork()
+
+
+def _other_faults(schema: Any, consent: Any) -> Iterator[Fault]:
+    """Yield the faults of a schema and of consent, which are told beside those of settings."""
+    reference = os.environ.get(f"{PREFIX}SCHEMA") or schema or "conferencing"
+    try:
+        found = reference if isinstance(reference, Schema) else load_schema(os.fspath(reference))
+        refused_by_application(found, consent)
+    except (SchemaError, ConfigFaults) as error:
+        yield from error.faults
+    except ConfigError as error:
+        yield Fault("arguments", 0, 0, "consent", error.message, error.code)
+    except TypeError:
+        return  # no reference of any kind, which is a fault of the setting
 
 
 def _close_with_worker(telemetry: Collector) -> None:

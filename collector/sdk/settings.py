@@ -263,12 +263,10 @@ def read(arguments: Mapping[str, Any], environ: Mapping[str, str] | None = None)
             name, file = (variable, "environment") if is_set else (each.name, "arguments")
             faults.append(Fault(file, 0, 0, name, str(error), "E209"))
     faults += _unknown_variables(environ)
-    if not faults:
-        result = Settings(**found)
-        faults += _target_faults(result)
-        if not faults:
-            return result
-    raise ConfigFaults(faults)
+    faults += _target_faults(found)
+    if faults:
+        raise ConfigFaults(faults)
+    return Settings(**found)
 
 
 def _unknown_variables(environ: Mapping[str, str]) -> list[Fault]:
@@ -283,10 +281,10 @@ def _unknown_variables(environ: Mapping[str, str]) -> list[Fault]:
     return [Fault("environment", 0, 0, "", message, "E208")]
 
 
-def _target_faults(read: Settings) -> list[Fault]:
+def _target_faults(read: Mapping[str, Any]) -> list[Fault]:
     faults = []
     for name in ("to", "local"):
-        value = getattr(read, name)
+        value = read.get(name)
         try:
             found = target(value) if value else None
         except ValueError as error:

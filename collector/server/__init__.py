@@ -45,9 +45,12 @@ def run(loaded: Loaded) -> int:
     """
     clear_switches()
     harden()
-    from collector.server.process import serve  # noqa: PLC0415 - only now, after the switches
+    from collector.server.worker_process import count, spawned  # noqa: PLC0415 - only now, after
 
-    return serve(loaded)
+    with spawned(count(loaded.config)) as processes:  # they load meanwhile
+        from collector.server.process import serve  # noqa: PLC0415 - the switches are cleared
+
+        return serve(loaded, processes)
 
 
 def clear_switches() -> None:

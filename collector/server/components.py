@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from collector.config import Address, Config
+from collector.config import Config
 from collector.config.sink_settings import SinkSettings
 from collector.filter import Filter
 from collector.ingest.auth import Tokens
 from collector.ingest.limits import IngestLimits
 from collector.ingest.tls import Certificates
-from collector.ops.metrics import Metrics, SinkReading, SpoolReading
-from collector.pipeline import Pipeline
+from collector.keyring import Keyring
+from collector.ops.metrics import Metrics, WorkerReading
+from collector.pipeline import Delivery
 from collector.retention.locations import Locations
 from collector.retention.upkeep import Upkeep
 from collector.routing import Flows
 from collector.schema import Schema
-from collector.server import listeners
 from collector.sinks.sink import (
     Opening,
     Sink,
@@ -54,7 +55,7 @@ def tokens(config: Config) -> Tokens | None:
 
 
 class Components:
-    """Filter, spool, sinks, pipeline and metrics.
+    """Filter, keys, spool, sinks, delivery and metrics: all that the keeper has.
 
     ``collector.server.preflight`` makes the parts that only read; ``open`` makes the data directory
     and the rest, which ``stack`` closes.
@@ -64,13 +65,14 @@ class Components:
     upkeep: Upkeep
     sinks: dict[str, Sink]
     metrics: Metrics
-    pipeline: Pipeline
+    delivery: Delivery
 
     def __init__(
         self,
         config: Config,
         *,
         filter_: Filter,
+        keyring: Keyring,
         flows: Flows,
         limits: IngestLimits,
         certificates: Certificates | None,
@@ -78,6 +80,8 @@ class Components:
     ) -> None:
         self.config = config
         self.filter = filter_
+        self.keyring = keyring
+        self.workers: Callable[[], WorkerReading] = WorkerReading
         self.schema: Schema = filter_.schema
         self.flows = flows
         self.limits = limits
@@ -101,16 +105,10 @@ class Components:
         self.sinks = {
             name: self._open_sink(name, sink, stack) for name, sink in config.sinks.on().items()
         }
-        self.metrics = Metrics(layout, self.spool_reading, self.sink_readings)
-        self.pipeline = Pipeline(
-            self.filter,
-            self.spool,
-            self.sinks,
-            self.metrics.observe,
-            self.flows.reaching,
-            most_events=config.limits.events,
-        )
-        stack.callback(self.pipeline.close, 0.0)  # where nothing else has closed it
+        self.delivery = Delivery(self.spool, self.sinks, self.flows.reaching)
+        deliveries = self.delivery.deliveries
+        self.metrics = Metrics(layout, self.spool.state, deliveries, self.worker_reading)
+        stack.callback(self.delivery.close, 0.0)  # where nothing else has closed it
 
     def _open_sink(self, name: str, settings: SinkSettings, stack: ExitStack) -> Sink:
         unit = getattr(sink_type(settings), "unit", "")
@@ -127,36 +125,15 @@ class Components:
     def _close_sink(self, name: str, sink: Sink) -> None:
         """Close a sink, unless its thread is still delivering: a sink is for one thread at a time,
         and what is not delivered then is as after a kill."""
-        pipeline: Pipeline | None = getattr(self, "pipeline", None)
-        if pipeline is None or not pipeline.is_using(name):
+        delivery: Delivery | None = getattr(self, "delivery", None)
+        if delivery is None or not delivery.is_using(name):
             close_sink(sink)
 
-    def spool_reading(self) -> SpoolReading:
-        """Return the state of the spool for metrics."""
-        state = self.spool.state()
-        return SpoolReading(
-            batches=state.batches,
-            records=state.records,
-            size=state.bytes,
-            limit=state.limit,
-            oldest=state.oldest,
-            writable=state.is_ready,
-            errors=state.errors,
-            damaged=state.damaged,
-        )
+    def worker_reading(self) -> WorkerReading:
+        """Return the state of the workers for metrics."""
+        return self.workers()
 
     @property
     def is_held(self) -> bool:
         """Whether a sink still holds expired data."""
         return any(map(holds_expired, self.sinks.values()))
-
-    def sink_readings(self) -> dict[str, SinkReading]:
-        """Return the states of the sinks for metrics."""
-        return {
-            name: SinkReading(one.delivered, one.failures, one.last, one.set_aside)
-            for name, one in self.pipeline.deliveries().items()
-        }
-
-    def hosts(self, address: Address | None, more: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the accepted host names of a loopback address; empty (any host) for others."""
-        return listeners.accepted_hosts(address, more)

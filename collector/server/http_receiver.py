@@ -8,7 +8,7 @@ import ssl
 from contextlib import suppress
 from functools import partial
 
-from collector.config import Address
+from collector.addresses import Address
 from collector.ingest.limits import ConnectionLimiter, IngestLimits
 from collector.ingest.protocol import Handler, HardenedProtocol
 from collector.ingest.responses import Observe
@@ -49,6 +49,11 @@ class HttpReceiver:
 
     async def start(self) -> None:
         """Begin to accept connections."""
+        if self._server is None:
+            await self.open()
+
+    async def open(self) -> None:
+        """Begin to accept connections as soon as the event loop goes on."""
         loop = asyncio.get_running_loop()
         if self._listening.family == socket.AF_UNIX:
             self._server = await loop.create_unix_server(

@@ -13,9 +13,22 @@ from functools import partial
 from time import monotonic
 from typing import Any, Literal
 
-from collector.ops.log import EventLog
+from collector.ops.error_log import ErrorLog
 
-__all__ = ["loop_factory", "notify", "restore_signals", "signalled"]
+__all__ = [
+    "SWITCH_SECONDS",
+    "loop_factory",
+    "notify",
+    "on_loop_error",
+    "restore_signals",
+    "signalled",
+]
+
+SWITCH_SECONDS = 0.0002
+"""The interpreter's switch interval; a request passes through three threads. Between two slices of
+a body the event loop releases the interpreter, and has it back before other threads wake, so only a
+thread that has waited for this long gets it: it must be shorter than a slice takes, or the thread
+that waits starves."""
 
 _REPEAT_SECONDS = 0.1
 """A second signal within this time counts as the first: a terminal and a supervisor may both send
@@ -23,12 +36,12 @@ one."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def signalled(loop: asyncio.AbstractEventLoop, log: EventLog) -> asyncio.Future[tuple[int, float]]:
+def signalled(loop: asyncio.AbstractEventLoop, log: ErrorLog) -> asyncio.Future[tuple[int, float]]:
     """Return a future that SIGTERM or SIGINT sets to its number and its time (``monotonic``).
 
     A second signal ends the process at once. Errors that no task gets go to the log.
     """
-    loop.set_exception_handler(partial(_on_loop_error, log))
+    loop.set_exception_handler(partial(on_loop_error, log))
     ending: asyncio.Future[tuple[int, float]] = loop.create_future()
     for number in _SIGNALS:
         loop.add_signal_handler(number, _on_signal, ending, number)
@@ -58,7 +71,8 @@ def _on_signal(ending: asyncio.Future[tuple[int, float]], number: int) -> None:
         signal.raise_signal(number)
 
 
-def _on_loop_error(log: EventLog, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+def on_loop_error(log: ErrorLog, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log an error that no task gets; the handler of an event loop."""
     error = context.get("exception")
     if isinstance(error, BaseException):
         log.unexpected(error)

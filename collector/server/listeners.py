@@ -9,12 +9,14 @@ import socket
 import stat
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from collector.config import Address, Config
-from collector.config.values import IpAddress, ip_addresses
+from collector.addresses import Address, IpAddress, ip_addresses
 from collector.errors import ConfigError, InUse
 from collector.ingest.tls import Certificates
+
+if TYPE_CHECKING:
+    from collector.config import Config
 
 __all__ = [
     "BACKLOG",
@@ -24,6 +26,7 @@ __all__ = [
     "check",
     "hosts",
     "opened",
+    "reserved",
     "tcp",
     "unix",
 ]
@@ -89,6 +92,29 @@ def opened(location: Location, setting: str, stack: ExitStack) -> socket.socket:
         stack.callback(location.unlink, missing_ok=True)
     stack.callback(listening.close)
     return listening
+
+
+def reserved(address: Address, setting: str, stack: ExitStack) -> Address:
+    """Keep a port for processes of this user that listen on it themselves, on every address that a
+    host resolves to; return it with its number. Raises ``ConfigError`` E207.
+
+    The sockets never listen: connections go to the processes that do. No other user can take the
+    port, and no process that does not share it.
+    """
+    error_number, port = 0, address.port
+    try:
+        for family, kind, protocol, _, place in _resolved(address):
+            holding = stack.enter_context(closing(socket.socket(family, kind, protocol)))
+            holding.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            holding.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            holding.bind((place[0], port, *place[2:]))
+            holding.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+            port = holding.getsockname()[1]
+    except OSError as error:
+        error_number = _number(error)
+    if error_number:
+        raise _refused(f"`{setting}` ({address})", error_number, None)
+    return address._replace(port=port)
 
 
 def check(location: Location, setting: str, *, is_every: bool = False) -> None:

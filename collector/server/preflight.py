@@ -15,10 +15,19 @@ from typing import ParamSpec, TypeVar
 from collector.config import Address, Loaded
 from collector.config.rules import SAME_ADDRESS
 from collector.config.values import overlap
-from collector.errors import CollectorError, ConfigError, ConfigFaults, Fault, InUse, SchemaError
+from collector.errors import (
+    CollectorError,
+    ConfigError,
+    ConfigFaults,
+    Fault,
+    InUse,
+    SandboxError,
+    SchemaError,
+)
 from collector.filter import Filter
 from collector.keyring import Keyring
 from collector.routing import flows
+from collector.sandbox import support
 from collector.schema import load_schema
 from collector.server import listeners
 from collector.server.components import Components, limits, tokens
@@ -60,6 +69,7 @@ class _Preflight:
         self._faults: list[Fault] = []
         self.components: Components | None = None
         self._check_parts()
+        self._try("sandbox", _check_sandbox, self._config.sandbox)
         self._check_data()
         self._check_receivers()
         self._check_sinks()
@@ -91,7 +101,8 @@ class _Preflight:
         """Make what only reads files: filter, flows, limits, certificates and tokens."""
         config = self._config
         schema = self._try("schema", load_schema, config.schema_)
-        filter_ = schema and self._try("schema", Filter, schema, keys=Keyring())
+        keyring = Keyring()
+        filter_ = schema and self._try("schema", Filter, schema, keys=keyring)
         found = schema and self._try("schema", flows, config, schema)
         bounds = self._try("limits.wire", limits, config)
         pair = self._try("tls.certificate", listeners.certificates, config)
@@ -102,6 +113,7 @@ class _Preflight:
             self.components = Components(
                 config,
                 filter_=filter_,
+                keyring=keyring,
                 flows=found,
                 limits=bounds,
                 certificates=pair,
@@ -131,7 +143,7 @@ class _Preflight:
                 if (other := next(same, None)) is not None:
                     self._try(setting, _raise, ConfigError("E211", SAME_ADDRESS.format(other)))
                 seen[setting] = location
-            self._try(setting, listeners.check, location, setting, is_every=receiver.is_every)
+            self._try(setting, listeners.check, location, setting, is_every=receiver.own_port)
 
     def _check_sinks(self) -> None:
         """Check types, directories, and what each type finds out by itself."""
@@ -160,6 +172,15 @@ def _overlap(first: Address, second: Address) -> bool:
     if first.hosts and second.hosts:
         return False
     return overlap(first, listeners.hosts(first), second, listeners.hosts(second))
+
+
+def _check_sandbox(wanted: str) -> None:
+    """Raise ``SandboxError`` E217 if workers must be confined and the kernel cannot do it."""
+    lacks = support().lacks if wanted == "required" else ()
+    if lacks:
+        raise SandboxError(
+            "E217", f"the kernel cannot confine workers: it lacks {', '.join(lacks)}"
+        )
 
 
 def _check_claims(path: Path) -> None:

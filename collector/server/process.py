@@ -14,39 +14,146 @@ from time import monotonic
 
 import orjson
 
-from collector.config import Loaded
+from collector.config import Address, Loaded
 from collector.config.extras import NO_GRPC
 from collector.config.model import settings
 from collector.errors import CollectorError
+from collector.ingest.request import HttpRequest
+from collector.ingest.responses import HttpResponse
 from collector.ledger import Ledger, Note
 from collector.ledger import opened as opened_ledger
 from collector.ops.log import EventLog, LibraryLogHandler
+from collector.ops.metrics import WorkerReading
 from collector.routing import changes
 from collector.schema.diff import Comparison, compare
 from collector.schema.stored_document import load_stored
+from collector.server import listeners
+from collector.server.admin import AdminPages, State
 from collector.server.components import Components
-from collector.server.lifecycle import loop_factory, notify, restore_signals, signalled
+from collector.server.http_receiver import HttpReceiver
+from collector.server.keeper import Keeper
+from collector.server.lifecycle import (
+    SWITCH_SECONDS,
+    loop_factory,
+    notify,
+    restore_signals,
+    signalled,
+)
+from collector.server.listeners import Location
 from collector.server.permissions import tighten_all
 from collector.server.preflight import prepare
-from collector.server.receivers import Receivers
+from collector.server.worker_process import WorkerProcess
 
-__all__ = ["LedgerNotes", "notify", "opened", "serve"]
+__all__ = ["LedgerNotes", "Receivers", "notify", "opened", "serve"]
 
 _GRACE_SECONDS = 3
 _FLUSH_SECONDS = 3.0
 _SHUTDOWN_SECONDS = 8.5
 _CHECK_SECONDS = 1.0
 _NOTE_SECONDS = 2.0
-_SWITCH_SECONDS = 0.0002
-"""The interpreter's switch interval; a request passes through three threads. Between two slices of
-a body the event loop releases the interpreter, and has it back before other threads wake, so only a
-thread that has waited for this long gets it: it must be shorter than a slice takes, or the spool's
-writer starves."""
+
+
+class Receivers:
+    """Where senders and operators are received: the workers, and the keeper's own admin address.
+
+    Raises ``ConfigError`` E207 if an address is taken.
+    """
+
+    def __init__(
+        self,
+        components: Components,
+        log: EventLog,
+        stack: ExitStack,
+        processes: list[WorkerProcess],
+    ) -> None:
+        self._components = components
+        self.keeper: Keeper = Keeper(components, log, stack, processes)
+        components.workers = self._reading
+        self._admin = self._open_admin(stack)
+
+    def __repr__(self) -> str:
+        return f"<Receivers of {self.keeper}>"
+
+    def _open_admin(self, stack: ExitStack) -> HttpReceiver | None:
+        """Open the receiver of ``admin.address``.
+
+        On loopback it needs neither tokens nor TLS, so that probes work.
+        """
+        components, chosen = self._components, self._components.config.admin
+        if chosen.address is None:
+            return None
+        is_public = not chosen.address.is_loopback
+        pages = AdminPages(
+            self._readiness,
+            components.metrics.text,
+            hosts=(*chosen.hosts, chosen.address.host),
+            admits=components.tokens.admits if components.tokens and is_public else None,
+        )
+
+        async def respond(request: HttpRequest) -> HttpResponse:
+            if request.path == "/metrics":
+                await self.keeper.refresh()
+            return await pages(request)
+
+        encrypted = components.certificates if is_public else None
+        context = None if encrypted is None else encrypted.context()
+        listening = listeners.opened(chosen.address, "admin.address", stack)
+        return HttpReceiver(respond, chosen.address, listening, components.limits, context=context)
+
+    async def start(self) -> None:
+        """Begin to accept, everywhere. Raises ``ConfigError`` E207 and E218."""
+        await self.keeper.start()
+        if self._admin is not None:
+            await self._admin.start()
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Stop the workers; operators are answered until these have stopped."""
+        await self.keeper.stop(grace_seconds)
+        if self._admin is not None:
+            await self._admin.stop(grace_seconds)
+
+    def addresses(self) -> dict[str, Location]:
+        """Return where each receiver listens."""
+        found = self.keeper.addresses()
+        if self._admin is not None and self._admin.address is not None:
+            found["admin"] = self._admin.address
+        return found
+
+    def ports(self) -> dict[str, int]:
+        """Return the port of each receiver that listens; 1 for a socket file."""
+        return {
+            name: address.port if isinstance(address, Address) else 1
+            for name, address in self.addresses().items()
+        }
+
+    def _reading(self) -> WorkerReading:
+        keeper = self.keeper
+        return WorkerReading(keeper.ready, keeper.replaced, keeper.durations())
+
+    def _readiness(self) -> dict[str, State]:
+        """Return the states that readiness is made of."""
+        components, keeper = self._components, self.keeper
+        states: dict[str, State] = {
+            "spool": "ok" if components.spool.state().is_ready else "failing"
+        }
+        for name, delivery in components.delivery.deliveries().items():
+            states[f"sink {name}"] = "late" if delivery.is_late else "ok"
+        for name in keeper.addresses():
+            states[f"receiver {name}"] = "ok" if keeper.ready else "failing"
+        if keeper.number > 1:
+            states["workers"] = "ok" if keeper.ready == keeper.number else "late"
+        if components.config.sandbox != "off":
+            is_confined = keeper.ready and keeper.confined == keeper.ready
+            states["sandbox"] = "ok" if is_confined else "late"
+        return states
 
 
 @contextmanager
-def opened(loaded: Loaded, log: EventLog) -> Iterator[tuple[Components, Receivers]]:
+def opened(
+    loaded: Loaded, log: EventLog, processes: list[WorkerProcess] | None = None
+) -> Iterator[tuple[Components, Receivers]]:
     """Open everything that a sidecar runs on, receivers included, and close it at the end.
+    ``processes`` are workers that were started meanwhile.
 
     Raises ``ConfigFaults`` with all faults before a file is made, and ``ConfigError`` or
     ``DeliveryError`` where another process or the disk comes between.
@@ -59,23 +166,24 @@ def opened(loaded: Loaded, log: EventLog) -> Iterator[tuple[Components, Receiver
         if modes.loose:
             log.write("modes_loose", files=modes.loose)
         components.open(stack)
-        yield components, Receivers(components, stack)
+        yield components, Receivers(components, log, stack, processes or [])
 
 
-def serve(loaded: Loaded) -> int:
+def serve(loaded: Loaded, processes: list[WorkerProcess]) -> int:
     """Run until SIGTERM or SIGINT; returns 0 when everything is flushed, or time is up.
 
-    A second signal ends the process at once: acknowledged records are on disk anyway.
+    ``processes`` are workers that were started. A second signal ends the process at once:
+    acknowledged records are on disk anyway.
     """
     log = EventLog(loaded.config.log.level)
     LibraryLogHandler(log).install()
-    sys.setswitchinterval(_SWITCH_SECONDS)
+    sys.setswitchinterval(SWITCH_SECONDS)
     # A locked file of a sink, or a disk that does not respond, must not keep the process.
     deadline = Timer(_SHUTDOWN_SECONDS, os._exit, (0,))
     deadline.daemon = True
     with ExitStack() as stack:
         stack.callback(deadline.cancel)
-        components, receivers = stack.enter_context(opened(loaded, log))
+        components, receivers = stack.enter_context(opened(loaded, log, processes))
         notes = LedgerNotes(components, log)
         with asyncio.Runner(debug=False, loop_factory=loop_factory()) as runner:
             stopped_at = runner.run(
@@ -83,7 +191,7 @@ def serve(loaded: Loaded) -> int:
             )
         restore_signals()
         components.upkeep.stop()
-        delivered = components.pipeline.close(_FLUSH_SECONDS)
+        delivered = components.delivery.close(_FLUSH_SECONDS)
         notes.end()
         components.spool.close()
         waiting, seconds = components.spool.state().batches, round(monotonic() - stopped_at, 3)
@@ -105,14 +213,18 @@ async def _run(
     ending = signalled(loop, log)
     notes.begin()
     await receivers.start()
-    components.pipeline.start()
+    components.delivery.start()
     components.upkeep.start()
     notify("READY=1")
     _announce(components, receivers, log, lacks_grpc=lacks_grpc)
+    keeper = receivers.keeper
+    if components.config.sandbox != "off" and keeper.confined < keeper.ready:
+        log.write("unconfined")
     gc.collect()
     gc.freeze()  # what exists now stays; collections skip it
-    status = _StatusLog(components, log)
+    status = _StatusLog(components, receivers.keeper, log)
     while not ending.done():
+        await receivers.keeper.refresh()
         status.update()
         notes.update()
         await asyncio.wait([ending], timeout=_CHECK_SECONDS)
@@ -144,8 +256,9 @@ def _announce(
 class _StatusLog:
     """Compares the components with their state at the last check."""
 
-    def __init__(self, components: Components, log: EventLog) -> None:
+    def __init__(self, components: Components, keeper: Keeper, log: EventLog) -> None:
         self._components = components
+        self._keeper = keeper
         self._log = log
         self._failing: set[str] = set()
         self._set_aside: dict[str, int] = {}
@@ -155,7 +268,7 @@ class _StatusLog:
 
     def update(self) -> None:
         """Log every change since the last call."""
-        for name, delivery in self._components.pipeline.deliveries().items():
+        for name, delivery in self._components.delivery.deliveries().items():
             if delivery.is_late and name not in self._failing:
                 self._failing.add(name)
                 self._log.write("sink_failing", sink=name, failures=delivery.failures)
@@ -169,12 +282,12 @@ class _StatusLog:
         if self._components.is_held != self._was_held:
             self._was_held = not self._was_held
             self._log.write("pruning_held" if self._was_held else "pruning_done")
-        spool = self._components.spool_reading()
+        spool = self._components.spool.state()
         has_failed, self._errors = spool.errors > self._errors, spool.errors
-        if self._was_writable and (has_failed or not spool.writable):
+        if self._was_writable and (has_failed or not spool.is_ready):
             self._was_writable = False
             self._log.write("spool_failing")
-        if spool.writable and not self._was_writable:
+        if spool.is_ready and not self._was_writable:
             self._was_writable = True
             self._log.write("spool_recovered")
         if spool.damaged > self._damaged:
@@ -184,9 +297,10 @@ class _StatusLog:
     def _update_tokens(self) -> None:
         """Log how often a token itself was configured and shown, each time that it has doubled."""
         tokens = self._components.tokens
-        if tokens is not None and tokens.unhashed > 2 * self._unhashed:
-            self._unhashed = tokens.unhashed
-            self._log.write("token_unhashed", times=tokens.unhashed)
+        unhashed = self._keeper.unhashed + (0 if tokens is None else tokens.unhashed)
+        if unhashed > 2 * self._unhashed:
+            self._unhashed = unhashed
+            self._log.write("token_unhashed", times=unhashed)
 
 
 class LedgerNotes:

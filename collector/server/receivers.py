@@ -1,4 +1,4 @@
-"""The receivers of the sidecar: a contract, a table, and one start and stop for all of them.
+"""The receivers of the sidecar: a contract, and a table of them.
 
 A new receiver is a class that satisfies ``Receiver``, a function that opens it, and a line in
 ``RECEIVERS``.
@@ -7,22 +7,28 @@ A new receiver is a class that satisfies ``Receiver``, a function that opens it,
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
-from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from collector.config import Address, Config
+from collector.addresses import Address
+from collector.contracts import Accept, AcceptNow
+from collector.ingest.auth import Tokens
 from collector.ingest.grpc import GrpcServer, library
 from collector.ingest.http import EventsHandler
+from collector.ingest.limits import IngestLimits
+from collector.ingest.tls import Certificates
 from collector.preferences import PreferencePage
-from collector.server import listeners
-from collector.server.admin import AdminPages, Readiness, State
-from collector.server.components import Components
 from collector.server.http_receiver import HttpReceiver
 from collector.server.listeners import Location
 
-__all__ = ["RECEIVERS", "HttpReceiver", "Receiver", "ReceiverType", "Receivers"]
+if TYPE_CHECKING:
+    from collector.config import Config
+
+__all__ = ["RECEIVERS", "HttpReceiver", "Receiver", "ReceiverParts", "ReceiverType"]
 
 
 class Receiver(Protocol):
@@ -32,27 +38,55 @@ class Receiver(Protocol):
     def address(self) -> Location | None:
         """Where it listens; ``None`` while it does not."""
 
+    async def open(self) -> None:
+        """Make all system calls that ``start`` may no longer make; no connection is accepted
+        before the event loop goes on. Raises ``ConfigError`` E207 if it cannot listen."""
+
     async def start(self) -> None:
-        """Begin to accept. Raises ``ConfigError`` E207 if it cannot listen."""
+        """Begin to accept, and ``open`` before if that was not done."""
 
     async def stop(self, grace_seconds: float) -> None:
         """Accept no more, and finish what is in progress within the grace period."""
 
 
-class ReceiverType(NamedTuple):
-    """A kind of receiver: the setting of its location, and how one is made.
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class ReceiverParts:
+    """What receivers of a worker are made of. ``observe`` gets every response: receiver, status,
+    seconds."""
 
-    ``open`` takes sockets at once; they are closed by the stack. ``check`` raises ``ConfigError``
-    if a library is missing. One that is ``for_operators`` takes no events, and stops last.
-    ``is_every`` says that it listens on every address that a name resolves to, not on one.
+    accept: Accept
+    accept_now: AcceptNow
+    limits: IngestLimits
+    tokens: Tokens | None
+    certificates: Certificates | None
+    origins: tuple[str, ...]
+    hosts: tuple[str, ...]
+    hops: int
+    page: PreferencePage | None
+    observe: Callable[[str, int, float], None]
+
+
+Open = Callable[[ReceiverParts, Location, socket.socket | None], Receiver]
+
+
+class ReceiverType(NamedTuple):
+    """A kind of receiver: the setting of its location, and how a worker makes one of parts, its
+    location and a listening socket; ``None`` where it takes no events, and the keeper has it.
+
+    ``check`` raises ``ConfigError`` if a library is missing. One with ``own_port`` opens its port
+    itself, on every address that a name resolves to; the others get a socket of the first.
     """
 
     setting: str
     location: Callable[[Config], Location | None]
-    open: Callable[[Components, Location, ExitStack, Readiness], Receiver]
+    open: Open | None
     check: Callable[[], object] | None = None
-    for_operators: bool = False
-    is_every: bool = False
+    own_port: bool = False
+
+    @property
+    def for_operators(self) -> bool:
+        """Whether it takes no events, and stops last."""
+        return self.open is None
 
 
 class GrpcReceiver:
@@ -66,6 +100,10 @@ class GrpcReceiver:
     def __repr__(self) -> str:
         return "<GrpcReceiver>"
 
+    async def open(self) -> None:
+        """Listen on the port; calls wait. Raises ``ConfigError`` E207."""
+        self._server.bind()
+
     async def start(self) -> None:
         """Begin to accept calls. Raises ``ConfigError`` E207."""
         self.address = self._location._replace(port=self._server.start())
@@ -76,135 +114,55 @@ class GrpcReceiver:
         await asyncio.to_thread(self._server.stop, grace_seconds)
 
 
-def _http(
-    components: Components, location: Location, stack: ExitStack, _readiness: object
-) -> HttpReceiver:
-    """Open the receiver of ``http.address`` or ``http.unix``. Raises ``ConfigError`` E207.
+def _http(parts: ReceiverParts, location: Location, listening: socket.socket | None) -> Receiver:
+    """Make the receiver of ``http.address`` or ``http.unix``.
 
     The mode of a socket file takes the place of tokens and TLS; it has no host name either.
     """
-    chosen, is_file = components.config.http, not isinstance(location, Address)
-    certificates = None if is_file else components.certificates
+    assert listening is not None  # noqa: S101 - of this row
+    is_file = isinstance(location, Path)
+    certificates = None if is_file else parts.certificates
     handler = EventsHandler.of(
-        components.pipeline.accept,
-        limits=components.limits,
-        tokens=None if is_file else components.tokens,
-        origins=chosen.origins,
-        hops=chosen.trusted_hops,
-        page=PreferencePage(components.schema) if chosen.preferences else None,
-        hosts=() if is_file else components.hosts(chosen.address, chosen.hosts),
+        parts.accept,
+        limits=parts.limits,
+        tokens=None if is_file else parts.tokens,
+        origins=parts.origins,
+        hops=parts.hops,
+        page=parts.page,
+        hosts=() if is_file else parts.hosts,
     )
     return HttpReceiver(
         handler,
         location,
-        listeners.opened(location, "http.unix" if is_file else "http.address", stack),
-        components.limits,
+        listening,
+        parts.limits,
         context=None if certificates is None else certificates.context(),
-        observe=partial(components.metrics.request, "http"),
+        observe=partial(parts.observe, "http"),
     )
 
 
-def _grpc(
-    components: Components, location: Location, _stack: ExitStack, _readiness: object
-) -> GrpcReceiver:
+def _grpc(parts: ReceiverParts, location: Location, _: socket.socket | None) -> Receiver:
     """Make the receiver of ``grpc.address``. Raises ``ConfigError`` E201 without the library."""
-    assert isinstance(location, Address)  # noqa: S101 - of this setting
+    assert isinstance(location, Address)  # noqa: S101 - of this row
     server = GrpcServer(
-        components.pipeline.accept_now,
+        parts.accept_now,
         address=str(location),
-        limits=components.limits,
-        tokens=components.tokens,
-        certificates=components.certificates,
-        hops=components.config.http.trusted_hops,
-        observe=partial(components.metrics.request, "grpc"),
+        limits=parts.limits,
+        tokens=parts.tokens,
+        certificates=parts.certificates,
+        hops=parts.hops,
+        observe=partial(parts.observe, "grpc"),
+        is_shared=True,
     )
     return GrpcReceiver(server, location)
-
-
-def _admin(
-    components: Components, location: Location, stack: ExitStack, readiness: Readiness
-) -> HttpReceiver:
-    """Open the receiver of ``admin.address``. Raises ``ConfigError`` E207.
-
-    On loopback it needs neither tokens nor TLS, so that probes work.
-    """
-    chosen = components.config.admin
-    is_public = chosen.address is not None and not chosen.address.is_loopback
-    own = () if chosen.address is None else (chosen.address.host,)
-    pages = AdminPages(
-        readiness,
-        components.metrics.text,
-        hosts=(*chosen.hosts, *own),
-        admits=components.tokens.admits if components.tokens and is_public else None,
-    )
-    context = components.certificates.context() if components.certificates and is_public else None
-    listening = listeners.opened(location, "admin.address", stack)
-    return HttpReceiver(pages, location, listening, components.limits, context=context)
 
 
 RECEIVERS: dict[str, ReceiverType] = {
     "http": ReceiverType("http.address", lambda config: config.http.address, _http),
     "unix": ReceiverType("http.unix", lambda config: config.http.unix, _http),
     "grpc": ReceiverType(
-        "grpc.address", lambda config: config.grpc.address, _grpc, library, is_every=True
+        "grpc.address", lambda config: config.grpc.address, _grpc, library, own_port=True
     ),
-    "admin": ReceiverType(
-        "admin.address", lambda config: config.admin.address, _admin, for_operators=True
-    ),
+    "admin": ReceiverType("admin.address", lambda config: config.admin.address, None),
 }
 """Every receiver, by the name that logs and readiness give it."""
-
-
-class Receivers:
-    """The receivers that are configured. Raises ``ConfigError`` E207 if one has no socket."""
-
-    def __init__(self, components: Components, stack: ExitStack) -> None:
-        self._components = components
-        self._receivers: dict[str, Receiver] = {}
-        for name, kind in RECEIVERS.items():
-            location = kind.location(components.config)
-            if location is not None:
-                self._receivers[name] = kind.open(components, location, stack, self._readiness)
-
-    def __repr__(self) -> str:
-        return f"<Receivers: {', '.join(self._receivers)}>"
-
-    async def start(self) -> None:
-        """Begin to accept on all of them."""
-        for receiver in self._receivers.values():
-            await receiver.start()
-
-    async def stop(self, grace_seconds: float) -> None:
-        """Stop all of them; the operators' ones answer until the others have stopped."""
-        for for_operators in (False, True):
-            stopping = (
-                receiver.stop(grace_seconds)
-                for name, receiver in self._receivers.items()
-                if RECEIVERS[name].for_operators is for_operators
-            )
-            await asyncio.gather(*stopping)
-
-    def addresses(self) -> dict[str, Location]:
-        """Return where each receiver listens."""
-        found = {name: receiver.address for name, receiver in self._receivers.items()}
-        return {name: address for name, address in found.items() if address is not None}
-
-    def ports(self) -> dict[str, int]:
-        """Return the port of each receiver that listens; 1 for a socket file."""
-        return {
-            name: address.port if isinstance(address, Address) else 1
-            for name, address in self.addresses().items()
-        }
-
-    def _readiness(self) -> dict[str, State]:
-        """Return the states that readiness is made of."""
-        components = self._components
-        states: dict[str, State] = {
-            "spool": "ok" if components.spool_reading().writable else "failing"
-        }
-        for name, delivery in components.pipeline.deliveries().items():
-            states[f"sink {name}"] = "late" if delivery.is_late else "ok"
-        for name, receiver in self._receivers.items():
-            if not RECEIVERS[name].for_operators:
-                states[f"receiver {name}"] = "failing" if receiver.address is None else "ok"
-        return states

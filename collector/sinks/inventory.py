@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from collector.errors import ConfigError, DeliveryError
+from collector.errors import ConfigError, DeliveryError, file_name
 from collector.filter.stored import Values
 from collector.sinks.sink import Holding
 from collector.sinks.store_file import (
@@ -56,7 +56,8 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
     (E501) or is of a newer version (E502); run queries by ``looked``.
     """
     if not path.is_file():
-        raise ConfigError("E203", "there is no store there; name its directory or its file")
+        message = f"{file_name(path)} is not there; name the directory or the file of a store"
+        raise ConfigError("E203", message)
     db = connect(path)
     if db is None:
         raise DeliveryError("E501", FOREIGN)

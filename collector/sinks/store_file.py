@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from collector import file_modes
 from collector.contracts import Batch, Layout, Row
-from collector.errors import ConfigError, DeliveryError
+from collector.errors import ConfigError, DeliveryError, file_name
 from collector.sqlite.files import make_durable
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "make_private",
     "opened",
     "quoted",
+    "random_keys",
     "require_known_format",
     "require_store",
     "row_number_of",
@@ -130,7 +131,8 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
     (E501), of a newer version (E502), or cannot be opened now (E503).
     """
     if not path.is_file():
-        raise ConfigError("E203", "there is no store there; name its directory or its file")
+        message = f"{file_name(path)} is not there; name the directory or the file of a store"
+        raise ConfigError("E203", message)
     with closing(connect(path)) as db:
         require_store(db)
         run_or_raise(lambda: configure(db), "E501", FOREIGN)
@@ -320,7 +322,7 @@ class RowPlaces:
 
     def _draw(self, number: int) -> list[int]:
         base, mask = self.base, _ROOM - 1
-        return [base + (key & mask) for key in _random_keys(number)]
+        return [base + (key & mask) for key in random_keys(number)]
 
     def _free(self, place: int, taken: set[int]) -> int:
         while place in taken:
@@ -336,7 +338,8 @@ class RowPlaces:
         self.base = min(max(self.base, base), _LAST - _ROOM)
 
 
-def _random_keys(number: int) -> list[int]:
+def random_keys(number: int) -> list[int]:
+    """Draw numbers of 64 bits from the system."""
     return memoryview(os.urandom(8 * number)).cast("Q").tolist()
 
 
@@ -347,7 +350,8 @@ class RowReorder:
         self._first: dict[Table, int] = {}
         """By table, the place from which on rows are new."""
         self._added: dict[Table, int] = {}
-        self._last = monotonic()
+        self.due: float = monotonic() + _REORDER_SECONDS
+        """When rows are reordered next, by the monotonic clock."""
 
     def add(self, table: Table, first: int, number: int) -> None:
         """Note that so many rows were inserted at places from ``first`` on."""
@@ -356,8 +360,8 @@ class RowReorder:
 
     @property
     def is_due(self) -> bool:
-        """Whether there are new rows, and a minute has passed."""
-        return bool(self._added) and monotonic() - self._last >= _REORDER_SECONDS
+        """Whether there are new rows, and it is time."""
+        return bool(self._added) and monotonic() >= self.due
 
     def forget(self) -> None:
         """Forget new rows: the file was rebuilt in order."""
@@ -367,7 +371,7 @@ class RowReorder:
     def run(self, db: sqlite3.Connection) -> None:
         """Reorder new rows in one transaction, and empty the log; if another process prevents
         that, do it the next time."""
-        self._last = monotonic()
+        self.due = monotonic() + _REORDER_SECONDS
         execute = db.execute
         execute("PRAGMA busy_timeout = 0")
         try:

@@ -17,6 +17,7 @@ from collector.schema import load_schema
 from collector.synthetic import events
 from tests.cli.process import COMMAND, run, run_process, started
 from tests.deadline import WAIT_SECONDS
+from tests.programs import script
 
 _CANARY = "canary-of-test-filter"
 
@@ -75,11 +76,8 @@ def test_jobs_do_not_copy_a_process_that_has_threads(corpus: Path, expected: byt
     assert (ended.stdout, ended.stderr) == (expected, b"")
 
 
-def test_jobs_share_one_key_for_pseudonyms(tmp_path: Path) -> None:
-    """The same identifier gets the same pseudonym from every process of a run."""
-    schema = tmp_path / "ids.yaml"
-    schema.write_text(
-        """
+_KEY = {"COLLECTOR_TEST_KEY": "a secret of this test, long enough"}
+_PSEUDONYMS = """
 schema: ids
 version: 1.0.0
 title: Pseudonyms only
@@ -96,20 +94,43 @@ fields:
     retention: 1d
     reason: for this test
 """
-    )
+
+
+def test_jobs_share_one_key_for_pseudonyms(tmp_path: Path) -> None:
+    """The same identifier gets the same pseudonym from every process of a run."""
+    schema = tmp_path / "ids.yaml"
+    schema.write_text(_PSEUDONYMS)
     data = tmp_path / "ids.ndjson"
     padding = "x" * 1000
     with data.open("wb") as handle:
         for number in range(20_000):
             handle.write(orjson.dumps({"device.id": f"id-{number % 7}", "pad": padding}) + b"\n")
-    env = {"COLLECTOR_TEST_KEY": "a secret of this test, long enough"}
-    ended = run_process("filter", data, "-s", schema, "--jobs", 2, env=env)
+    ended = run_process("filter", data, "-s", schema, "--jobs", 2, env=_KEY)
     assert ended.code == 0, ended.err
     assert len(ended.lines) == 20_000
     assert len({line["device.id"] for line in ended.lines}) == 7
     missing = run("filter", data, "-s", schema)
     assert missing.code == 78
     assert b"[E202]" in missing.err
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_one_run_has_one_key_for_pseudonyms(tmp_path: Path, jobs: int) -> None:
+    """The same identifier gets the same pseudonym in every input of a run, whatever its form, and
+    another one in the next run."""
+    schema = tmp_path / "ids.yaml"
+    schema.write_text(_PSEUDONYMS)
+    event = b'{"device.id": "id-1"}\n'
+    for name in ("1.ndjson", "2.ndjson", "3.json"):
+        (tmp_path / name).write_bytes(event)
+    (tmp_path / "4.ndjson.gz").write_bytes(gzip.compress(event))
+    files = [*sorted(tmp_path.glob("[0-9]*")), "-"]
+    command = ("filter", *files, "-s", schema, "--jobs", jobs)
+    runs = [run_process(*command, env=_KEY, stdin=event) for _ in range(2)]
+    assert [len(each.lines) for each in runs] == [5, 5], runs
+    pseudonyms = [{line["device.id"] for line in each.lines} for each in runs]
+    assert [len(each) for each in pseudonyms] == [1, 1]
+    assert pseudonyms[0] != pseudonyms[1]
 
 
 def test_stdin_is_ndjson_and_documents_go_by_their_name(tmp_path: Path) -> None:
@@ -162,6 +183,32 @@ def test_output_and_tally_files(tmp_path: Path, corpus: Path, expected: bytes) -
     itself = run("filter", out, "--output", out)
     assert (itself.code, out.read_bytes()) == (78, expected)
     assert run("filter", corpus, "--output", tmp_path / "no" / "out").code == 78
+
+
+@pytest.mark.parametrize("option", ["--output", "--tally"])
+@pytest.mark.parametrize("name", ["x.parquet", "x.CSV", "x.ndjson.gz"])
+def test_an_output_of_another_format_is_refused(tmp_path: Path, option: str, name: str) -> None:
+    """A name that promises another format is E204, before anything is read or made."""
+    ended = run("filter", option, name, stdin=b"{}\n", directory=tmp_path)
+    assert (ended.code, ended.out, list(tmp_path.iterdir())) == (78, b"", [])
+    assert ended.err.startswith(f"{name} is a name of another format, and ".encode())
+    assert b"name it `x." in ended.err
+    assert b"[E204]" in ended.err
+    for plain in ("x", "x.txt", "x.json", "x.ndjson", "x.log", "x.2026-11-24"):
+        assert run("filter", option, plain, stdin=b"{}\n", directory=tmp_path).code == 0
+
+
+@pytest.mark.parametrize("arguments", [["filter", "d"], ["filter", "none"], ["explain", "none"]])
+def test_errors_of_files_name_the_file(tmp_path: Path, arguments: list[str]) -> None:
+    """Inputs and outputs alike."""
+    (tmp_path / "d").mkdir()
+    ended = run(*arguments, directory=tmp_path)
+    assert ended.code == 2
+    assert f"{arguments[1]} cannot be opened: " in ended.err.decode()
+    for option in ("--output", "--tally"):
+        written = run("filter", option, "d", stdin=b"{}", directory=tmp_path)
+        assert written.code == 78
+        assert b"d cannot be written: is a directory [E203]" in written.err
 
 
 def test_strict_exits_65_but_keeps_what_is_good() -> None:
@@ -259,7 +306,7 @@ import os, signal, sys, threading
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from time import sleep
-from collector.cli.inputs import _RANGE, FilterRun
+from collector.cli.inputs import RANGE_BYTES, FilterRun
 from collector.schema import load_schema
 
 def submit(pool, *work):
@@ -297,7 +344,7 @@ def sigmask(how, signals):
     return masks(how, signals)
 
 when, blocked = sys.argv[2], []
-ranges = -(-os.path.getsize(sys.argv[1]) // _RANGE)
+ranges = -(-os.path.getsize(sys.argv[1]) // RANGE_BYTES)
 masks, signal.pthread_sigmask = signal.pthread_sigmask, sigmask
 shuts, ProcessPoolExecutor.shutdown = ProcessPoolExecutor.shutdown, shutdown
 submits, ProcessPoolExecutor.submit = ProcessPoolExecutor.submit, submit
@@ -317,14 +364,8 @@ done.set()
 @pytest.mark.parametrize("when", ["fork", "spawn", "before the end", "end"])
 def test_ctrl_c_while_processes_start_or_end(corpus: Path, when: str) -> None:
     """SIGINT to the process group at such a moment: only the parent is interrupted, in order."""
-    ended = subprocess.run(
-        [sys.executable, "-c", _INTERRUPTED_AT_START, str(corpus), when],
-        capture_output=True,
-        start_new_session=True,
-        timeout=60,
-        check=False,
-    )
-    assert (ended.stdout, ended.stderr) == (b"shutdown\ninterrupted\n", b"")
+    ended = script(_INTERRUPTED_AT_START, corpus, when, start_new_session=True)
+    assert (ended.stdout, ended.stderr) == ("shutdown\ninterrupted\n", "")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
@@ -341,6 +382,23 @@ def test_a_full_disk_is_said(corpus: Path, to_file: bool) -> None:
     assert b"[E203]" in ended.err
     assert b"unexpectedly" not in ended.err
     assert ended.tally["received"] > 0
+
+
+@pytest.mark.parametrize("command", ["filter", "explain"])
+def test_a_bare_command_on_a_terminal_says_that_it_reads(command: str) -> None:
+    """Before it waits for what is typed; Ctrl-D ends it."""
+    main, side = os.openpty()
+    environ = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
+    process = subprocess.Popen(
+        [*COMMAND, command], stdin=side, stdout=subprocess.DEVNULL, stderr=side, env=environ
+    )
+    os.close(side)
+    seen = b""
+    while b"Ctrl-D ends them" not in seen:
+        seen += os.read(main, 65536)
+    os.write(main, b"\x04")
+    assert process.wait(timeout=WAIT_SECONDS) == 0
+    os.close(main)
 
 
 def test_a_terminal_gets_a_table_and_a_progress_bar(corpus: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import random
 from datetime import date
-from typing import Any
+from typing import Any, get_type_hints
 
+import msgspec
+import pytest
 from google.protobuf import json_format  # type: ignore[import-untyped]
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from hypothesis import given, settings
@@ -14,12 +16,14 @@ from hypothesis import strategies as st
 
 from collector import Admission, Filter, Schema, load_schema
 from collector.contracts import REJECTIONS, Signal
+from collector.filter.otlp import json_body
+from collector.filter.otlp.evaluation import ScopeBuilder
 from collector.testing import schemas
 from collector.testing.documents import PURPOSES
 from collector.testing.laws import fixed_key as key
 from collector.testing.values import agents
-from tests.filter.otlp_bodies import SIGNALS, bodies
-from tests.filter.otlp_reference import REQUESTS, OtlpReference
+from tests.filter.otlp_bodies import SIGNALS, bodies, fill
+from tests.filter.otlp_reference import REQUESTS, OtlpReference, scopes
 from tests.filter.reference import Outcome
 from tests.filter.test_laws import AS_OF, made, same
 
@@ -133,6 +137,64 @@ def test_damaged_json(data: st.DataObject, schema: Schema, signal: Signal) -> No
     tested = made(schema)
     for body in (changed, bytearray(changed), memoryview(changed)):
         conserved(tested.admit_otlp(signal, body, protobuf=False))
+
+
+@pytest.mark.parametrize("protobuf", [True, False])
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_usual_bodies_take_the_fast_path(
+    signal: Signal, protobuf: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Texts, content, and attributes of any type that are not wanted: no item is read twice."""
+    request: Any = REQUESTS[signal]()
+    ((_, resources),) = [(f.name, getattr(request, f.name)) for f in request.DESCRIPTOR.fields]
+    scope = scopes(
+        resources.add(),
+    ).add()
+    for number in range(3):
+        if signal == "metrics":
+            item = scope.metrics.add().gauge.data_points.add()
+        else:
+            item = (scope.log_records if signal == "logs" else scope.spans).add()
+        if signal == "logs":
+            item.body.string_value = "said"
+        values = {"client.address": f"203.0.113.{number}", "os.type": "linux", "chat": "said"}
+        others = {"unlisted": 1, "flag": True, "ratio": 0.5, "list": ["a"], "map": {"os": "linux"}}
+        fill(item.attributes, list((others | values).items()))
+    body = as_json(request)
+    for slow in ("_read_wanted", "_loose_decoder"):
+        monkeypatch.setattr(json_body, slow, None)
+    for owner, slow in ((ScopeBuilder, "add"), (json_body.JsonBody, "_find_items")):
+        monkeypatch.setattr(owner, slow, None)
+    monkeypatch.setattr(json_body.JsonBody, "outer_signature", lambda *_: ())
+    tested = Filter(load_schema("conferencing"))
+    text = request.SerializeToString() if protobuf else body
+    admission = tested.admit_otlp(signal, text, protobuf=protobuf)
+    assert [record["client.address"] for record in admission.records] == [
+        f"203.0.113.{number}" for number in range(3)
+    ]
+    assert admission.tally.content == {"chat": 3}
+
+
+def test_no_text_is_decoded_before_it_is_wanted() -> None:
+    """A value may be content: each of its forms stays undecoded."""
+    assert set(get_type_hints(json_body._Value).values()) == {msgspec.Raw}
+
+
+@pytest.mark.parametrize("value", ["null", "{}", '{"stringValue": null}', '{"intValue": null}'])
+def test_what_has_no_value_is_absent(value: str) -> None:
+    """Also where a key is repeated, of which the last counts."""
+    item = (
+        '{"attributes": [{"key": "os.type", "value": {"stringValue": "linux"}},'
+        ' {"key": "ip", "value": {"stringValue": "::1"}},'
+        ' {"key": "chat", "value": {"stringValue": "x"}},'
+        f' {{"key": "os.type", "value": {value}}}, {{"key": "chat", "value": {value}}}]}}'
+    )
+    text = f'{{"resourceLogs": [{{"scopeLogs": [{{"logRecords": [{item}, {item}]}}]}}]}}'
+    admission = CONFERENCING.admit_otlp("logs", text, protobuf=False)
+    assert admission.records == [
+        {"schema": "conferencing/1.0.0", "client.address": "::1", "count": 2}
+    ]
+    assert not admission.tally.content
 
 
 def conserved(admission: Admission) -> Admission:

@@ -1,8 +1,9 @@
 """A sidecar that reports which modules run for one request, and in which shapes its payload goes.
 
 Run as a program, it starts ``collector serve`` in its main thread, sends requests from another, and
-prints the walk as JSON. It knows no class and no function of the package: a module runs if a
-function of it is called, and a shape is an object that holds the payload and is handed on.
+prints the walk as JSON. The processes that the sidecar starts run under it, too: their interpreter
+is a script. It knows no class and no function of the package: a module runs if a function of it is
+called, and a shape is an object that holds the payload and is handed on.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import runpy
 import signal
 import socket
 import sqlite3
@@ -25,6 +27,7 @@ from time import perf_counter, sleep
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
+from tests.deadline import wait_until
 from tests.house.figures import PACKAGE, ROOT
 
 __all__ = ["ANSWER", "COMMIT", "PHASES", "STORE", "Walk", "walk"]
@@ -40,7 +43,11 @@ _IDLE_SECONDS = 0.6
 _AFTER_SECONDS = 0.05
 """After the row is in the store, for the note that it is."""
 _TIMEOUT_SECONDS = 60
-_DRAIN = f"{PACKAGE}-drain"
+_KEEPER, _WORKER = "keeper", "worker"
+_DRAIN, _SPOOL = f"{_KEEPER} {PACKAGE}-drain", f"{_KEEPER} {PACKAGE}-spool"
+_SERVER = f"{PACKAGE}.server"
+_MARKER = "203.0.113.10"
+"""How the payloads begin; a digit follows."""
 _DEPTH = 3
 _MOST_ITEMS = 20
 
@@ -58,8 +65,10 @@ def walk(folder: Path) -> Walk:
     since what runs once a second or once a minute is not a request's."""
     with closing(socket.create_server(("127.0.0.1", 0))) as free:
         port = str(free.getsockname()[1])
-    off = dict.fromkeys(("COLLECTOR__GRPC__ADDRESS", "COLLECTOR__ADMIN__ADDRESS"), "off")
-    place = {"COLLECTOR__DATA": str(folder), "COLLECTOR__HTTP__ADDRESS": f"127.0.0.1:{port}"}
+    names = ("GRPC__ADDRESS", "ADMIN__ADDRESS", "SANDBOX")  # what a worker notes is a file
+    off = {f"COLLECTOR__{name}": "off" for name in names}
+    data = {"COLLECTOR__DATA": str(folder / "data")}
+    place = data | {"COLLECTOR__HTTP__ADDRESS": f"127.0.0.1:{port}"}
     command = [sys.executable, "-m", __name__, str(folder), port]
     done = subprocess.run(
         command,
@@ -74,7 +83,7 @@ def walk(folder: Path) -> Walk:
     return Walk(**json.loads(done.stdout))
 
 
-# -- in the process of the sidecar ------------------------------------------------------------
+# -- in the processes of the sidecar ----------------------------------------------------------
 
 
 class _Call(NamedTuple):
@@ -86,33 +95,34 @@ class _Call(NamedTuple):
     resumed: bool
 
 
+class _Shape(NamedTuple):
+    """An object that holds the payload, and is handed on."""
+
+    moment: float
+    name: str
+
+
 class _Recorder:
-    """A profile function that notes calls of the package while it is on."""
+    """A profile function that notes calls of the package, and shapes of the payload."""
 
-    def __init__(self) -> None:
-        self.is_on = False
-        self.marker = ""
+    def __init__(self, process: str) -> None:
         self.calls: list[_Call] = []
-        self.shapes: dict[str, None] = {}
-        self.coroutines: set[FrameType] = set()
-
-    def begin(self, marker: str) -> None:
-        """Start anew, for a payload in which that text stands once."""
-        self.marker, self.calls, self.shapes, self.coroutines = marker, [], {}, set()
-        self.is_on = True
+        self.shapes: list[_Shape] = []
+        self._process = process
+        self._coroutines: set[FrameType] = set()
 
     def __call__(self, frame: FrameType, event: str, result: Any) -> None:
         """Called by the interpreter for each call and return."""
-        if not self.is_on or event not in ("call", "return"):
+        if event not in ("call", "return"):
             return
         module = frame.f_globals.get("__name__", "")
         is_ours = module.partition(".")[0] == PACKAGE
         if is_ours and event == "call":
-            resumed = frame in self.coroutines
-            thread = threading.current_thread().name
+            resumed = frame in self._coroutines
+            thread = f"{self._process} {threading.current_thread().name}"
             self.calls.append(_Call(perf_counter(), thread, module, resumed))
             if frame.f_code.co_flags & CO_COROUTINE:
-                self.coroutines.add(frame)
+                self._coroutines.add(frame)
         if is_ours:
             values = _arguments(frame.f_code, frame) if event == "call" else [result]
             for value in values:
@@ -128,13 +138,14 @@ class _Recorder:
             for item in value.values() if isinstance(value, dict) else value:
                 self._look(item)
         elif _is_ours(kind) or kind in (bytes, list, tuple, dict):
-            self.shapes.setdefault("row" if kind in (list, tuple) else kind.__name__)
+            name = "row" if kind in (list, tuple) else kind.__name__
+            self.shapes.append(_Shape(perf_counter(), name))
 
     def _holds(self, value: Any, depth: int) -> bool:
         if isinstance(value, str):
-            return self.marker in value
+            return _MARKER in value
         if isinstance(value, bytes | bytearray):
-            return self.marker.encode() in value
+            return _MARKER.encode() in value
         if depth == 0:
             return False
         if isinstance(value, dict):
@@ -149,7 +160,7 @@ class _Recorder:
 
 
 def _is_ours(kind: type) -> bool:
-    return kind.__module__.partition(".")[0] == PACKAGE
+    return (kind.__module__ or "").partition(".")[0] == PACKAGE
 
 
 def _attributes(value: Any) -> list[Any]:
@@ -182,35 +193,45 @@ def _send(port: int, address: str) -> None:
         assert (answer.status, json.loads(answer.read())["admitted"]) == (200, 1)
 
 
-def _round(recorder: _Recorder, data: Path, port: int, number: int) -> Walk:
+class _Round(NamedTuple):
+    """The moments of one request: sent, answered, and in the store."""
+
+    began: float
+    answered: float
+    ended: float
+
+
+def _round(data: Path, port: int, number: int) -> _Round:
     """Send one request and follow it until it is in the store."""
     sleep(_IDLE_SECONDS)
-    before, address = _rows(data), f"203.0.113.{100 + number}"
-    recorder.begin(address)
-    _send(port, address)
+    before, began = _rows(data), perf_counter()
+    _send(port, f"{_MARKER}{number}")
     answered = perf_counter()
-    while _rows(data) == before:
-        sleep(0.002)
+    wait_until(lambda: _rows(data) != before)
     sleep(_AFTER_SECONDS)
-    recorder.is_on = False
-    return _divided(recorder, answered)
+    return _Round(began, answered, perf_counter())
 
 
-def _divided(recorder: _Recorder, answered: float) -> Walk:
-    """The calls by phase. The server's thread waits for the commit last, so the first phase ends
-    where its coroutines are resumed for the last time."""
-    server = threading.main_thread().name
-    own = [call for call in recorder.calls if call.thread == server and call.moment < answered]
+def _divided(calls: list[_Call], shapes: list[_Shape], one: _Round) -> Walk:
+    """The calls by phase. The commit is done when the spool's thread calls the server back, last
+    before the coroutines of the worker are resumed, which wait for it."""
+    calls = [call for call in calls if one.began <= call.moment <= one.ended]
+    main = threading.main_thread().name
+    served = (f"{_KEEPER} {main}", f"{_WORKER} {main}")
+    own = [call for call in calls if call.thread == served[1] and call.moment < one.answered]
     resumed = max(
         after.moment for before, after in pairwise(own) if after.resumed and not before.resumed
     )
-    found = Walk(shapes=list(recorder.shapes))
-    for moment, thread, module, _ in recorder.calls:
+    calling = [call for call in calls if call.thread == _SPOOL and call.module.startswith(_SERVER)]
+    done = max(call.moment for call in calling if call.moment < resumed)
+    within = (shape.name for shape in shapes if one.began <= shape.moment <= one.ended)
+    found = Walk(shapes=list(dict.fromkeys(within)))
+    for moment, thread, module, _ in calls:
         if thread.startswith(_DRAIN):
             phase = STORE
-        elif moment < resumed:
+        elif moment <= done:
             phase = COMMIT
-        elif thread == server and moment < answered:
+        elif thread in served and moment < one.answered:
             phase = ANSWER
         else:
             continue
@@ -231,23 +252,51 @@ def _common(walks: list[Walk]) -> Walk:
     )
 
 
-def _drive(recorder: _Recorder, data: Path, port: int) -> None:
+def _listens(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
+
+
+def _drive(recorder: _Recorder, folder: Path, port: int) -> None:
     """Send the requests, print the walk, and end the sidecar."""
     sys.setprofile(None)
-    while True:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-            break
-        sleep(0.05)
-    walks = [_round(recorder, data, port, number) for number in range(_WARM + _ROUNDS)]
+    wait_until(lambda: _listens(port))
+    rounds = [_round(folder / "data", port, number) for number in range(_WARM + _ROUNDS)]
+    (folder / "ask").touch()
+    wait_until((folder / "noted").exists)
+    calls, shapes = json.loads((folder / "noted").read_text())
+    both = sorted([*recorder.calls, *(_Call(*call) for call in calls)])
+    seen = sorted([*recorder.shapes, *(_Shape(*shape) for shape in shapes)])
+    walks = [_divided(both, seen, one) for one in rounds]
     print(json.dumps(vars(_common(walks[_WARM:]))), flush=True)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _main() -> None:
-    data, port = Path(sys.argv[1]), int(sys.argv[2])
-    recorder = _Recorder()
+def _note(recorder: _Recorder, folder: Path) -> None:
+    """Write what a worker has recorded into a file, once it is asked for."""
+    sys.setprofile(None)
+    while not (folder / "ask").exists():
+        sleep(0.05)
+    (folder / "new").write_text(json.dumps([recorder.calls, recorder.shapes]))
+    (folder / "new").rename(folder / "noted")
+
+
+def _record(process: str) -> _Recorder:
+    recorder = _Recorder(process)
     threading.setprofile(recorder)
-    threading.Thread(target=_drive, args=(recorder, data, port), daemon=True).start()
+    return recorder
+
+
+def _keep() -> None:
+    """Run the sidecar; what it starts is this module again."""
+    folder, port = Path(sys.argv[1]), int(sys.argv[2])
+    script = folder / "interpreter"
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {__spec__.name} "{folder}" "$@"\n')
+    script.chmod(0o700)
+    sys.executable = str(script)
+    recorder = _record(_KEEPER)
+    threading.Thread(target=_drive, args=(recorder, folder, port), daemon=True).start()
     sys.setprofile(recorder)
     sys.argv = ["collector", "serve"]
     from collector.cli import main  # noqa: PLC0415 - every thread of it is to be seen
@@ -255,5 +304,18 @@ def _main() -> None:
     main()
 
 
+def _work() -> None:
+    """Run the module that an interpreter would, with its arguments."""
+    folder = Path(sys.argv[1])
+    sys.argv = sys.argv[sys.argv.index("-m") + 1 :]
+    recorder = _record(_WORKER)
+    threading.Thread(target=_note, args=(recorder, folder), daemon=True).start()
+    sys.setprofile(recorder)
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+
+
 if __name__ == "__main__":
-    _main()
+    if "-m" in sys.argv:
+        _work()
+    else:
+        _keep()

@@ -14,14 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from collector.contracts import CATEGORIES, DROPS, REJECTIONS, Tally
+from collector.contracts import CATEGORIES, DROPS, REJECTIONS, DeliveryState, SpoolState, Tally
 from collector.ops.metrics import (
     METRICS,
     RECEIVERS,
     STATUSES,
     Metrics,
-    SinkReading,
-    SpoolReading,
+    WorkerReading,
 )
 from collector.schema import load_schema
 from tests.conftest import required
@@ -29,12 +28,14 @@ from tests.conftest import required
 _ROOT = Path(__file__).parent.parent.parent
 _LAYOUT = load_schema("conferencing").layout
 _FIELDS = [name for name, _ in _LAYOUT.columns]
-_SPOOL = SpoolReading(3, 40, 5000, 1 << 30, 2.5, True, 6, 1)
+_WORKERS = WorkerReading(2, 1)
+_SPOOL = SpoolState(True, 3, 40, 5000, 1 << 30, 2.5, 6, 1)
 
 
 def _metrics() -> Metrics:
     last = monotonic() - 100
-    return Metrics(_LAYOUT, lambda: _SPOOL, lambda: {"store": SinkReading(7, 2, last)})
+    sinks = {"store": DeliveryState(7, 2, last=last)}
+    return Metrics(_LAYOUT, lambda: _SPOOL, lambda: sinks, lambda: _WORKERS)
 
 
 def _samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -57,8 +58,8 @@ def test_what_is_counted() -> None:
     tally.content = Counter({"chat": 5})
     metrics.observe(tally)
     metrics.observe(tally)
-    metrics.request("http", 200, 0.004)
-    metrics.request("grpc", 503, 0.2)
+    _WORKERS.durations.observe("http", 200, 0.004)
+    _WORKERS.durations.observe("grpc", 503, 0.2)
     found = _samples(metrics)
     assert found["collector_events_total", (("outcome", "admitted"),)] == 14
     assert found["collector_events_total", (("outcome", "rejected"),)] == 6
@@ -69,6 +70,8 @@ def test_what_is_counted() -> None:
     assert found["collector_received_bytes_total", ()] == 200
     assert found["collector_admitted_bytes_total", ()] == 60
     name = "collector_request_duration_seconds_count"
+    assert found["collector_workers", ()] == 2
+    assert found["collector_worker_replacements_total", ()] == 1
     assert found[name, (("receiver", "http"), ("status", "2xx"))] == 1
     assert found[name, (("receiver", "grpc"), ("status", "5xx"))] == 1
 
@@ -130,7 +133,7 @@ def test_no_traffic_adds_a_series(
     for tally in tallies:
         _SHARED.observe(tally)
     for receiver, status, seconds in requests:
-        _SHARED.request(receiver, status, seconds)
+        _WORKERS.durations.observe(receiver, status, seconds)
     assert _ours(_SHARED) == _BEFORE
 
 

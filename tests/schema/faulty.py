@@ -245,8 +245,8 @@ TABLE: dict[str, str] = {
     "an empty list of values": one("kind: enum, «E113»values: []"),
     "faulty values": one(f"kind: enum, values: [a, «E113»' b', «E113»'', «E113»{_LONG}, «E107»1]"),
     "a value twice": one("kind: enum, «E113»values: [a, a]"),
-    "an alias of nothing": one("kind: enum, values: [a], «E114»aliases: {b: c}"),
-    "a value as an alias": one("kind: enum, values: [a, b], «E114»aliases: {a: b}"),
+    "an alias of nothing": one("kind: enum, values: [a], aliases: {«E114»b: c}"),
+    "a value as an alias": one("kind: enum, values: [a, b], aliases: {«E114»a: b}"),
     "aliases that differ in case": one(
         "kind: enum, values: [a, b], fold_case: true, «E114»aliases: {X: a, x: b}"
     ),
@@ -306,7 +306,7 @@ TABLE: dict[str, str] = {
     "keeps a list of texts": trial("{name: one, event: {}, keeps: [{}, «E107»a]}"),
     "keeps is left blank": trial("{name: one, event: {}, «E107»keeps: , never_contains: [a]}"),
     "keeps an undefined field": trial(
-        "{name: one, event: {}, «E136?os.type»keeps: {os.typ: linux}}"
+        "{name: one, event: {}, keeps: {«E136?os.type»os.typ: linux}}"
     ),
     "never contains nothing": trial(
         "{name: one, event: {}, keeps: {}, «E136»never_contains: ['']}"
@@ -339,6 +339,6 @@ TABLE: dict[str, str] = {
     "content: {«E308»chat: [], file: [scan]}\n"
     "purposes: {ops: {«E301»use: sales, «E139»basis: none, reason: Because}}\n"
     "fields: {a: {kind: ip, from: [«E305»scan], " + REST + "}}\n"
-    "tests: [{name: one, event: {}, «E136»keeps: {b: 1}}]\n«E103»title: B\n",
+    "tests: [{name: one, event: {}, keeps: {«E136»b: 1}}]\n«E103»title: B\n",
 }
 """Faulty documents, by what is wrong with them."""

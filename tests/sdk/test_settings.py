@@ -154,3 +154,20 @@ def _homeless() -> Path:
 def test_settings_show_nothing() -> None:
     """A token could be among them."""
     assert repr(read({"token": "canary"}, {})) == "<Settings>"
+
+
+def test_all_wrong_arguments_are_said_at_once() -> None:
+    """Also a schema that is not there and purposes that cannot be refused; no value is quoted."""
+    with pytest.raises(ConfigFaults) as caught:
+        Collector("canary", "ftp://canary", queue=-1, local="https://canary")
+    assert [(fault.field, fault.code) for fault in caught.value.faults] == [
+        ("queue", "E209"),
+        ("to", "E209"),
+        ("local", "E209"),
+        ("", "E140"),
+    ]
+    assert "ftp" not in str(caught.value)
+    with pytest.raises(ConfigFaults) as caught:
+        Collector(to="ftp://x", timeout=0, consent=["canary"])
+    assert [fault.field for fault in caught.value.faults] == ["timeout", "to", "consent"]
+    assert "canary" not in str(caught.value)

@@ -21,8 +21,7 @@ from collector.config import Loaded, examine
 from collector.errors import ConfigFaults
 from collector.ops.log import EventLog
 from collector.server.preflight import find_faults
-from collector.server.process import opened
-from collector.server.receivers import Receivers
+from collector.server.process import Receivers, opened
 from collector.sinks.ndjson import BEGIN
 from collector.spool.tables import APPLICATION
 from tests.ingest.certificates import Authority

@@ -27,6 +27,7 @@ from tests.latency import BOMBS, IS_FULL, assert_served, at_most, quantile
 from tests.sidecar import attacks
 from tests.sidecar.faults import Say
 from tests.sidecar.healthy import Times, honest
+from tests.sidecar.processes import peak
 from tests.sidecar.serving import COMMAND, Sidecar, started
 
 pytestmark = [
@@ -71,9 +72,8 @@ class Watched:
         return answers
 
     def megabytes(self) -> float:
-        """The most memory that the process has had."""
-        status = Path(f"/proc/{self.sidecar.process.pid}/status").read_text()
-        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+        """The most memory that one of the processes has had."""
+        return peak(self.sidecar.process.pid)
 
     def report(self, times: Times) -> None:
         """One line for each attack: how long it took, what honest batches took, what was said."""

@@ -5,7 +5,6 @@ Where a fault is planted, in the schema or in the program, the same search finds
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from google.protobuf.descriptor import Descriptor  # type: ignore[import-untyped]
@@ -14,6 +13,7 @@ from collector.ingest.auth import hashed
 from tests.sidecar.delivery import delivered, held, log_is_empty
 from tests.sidecar.heads import heads
 from tests.sidecar.marks import Marks
+from tests.sidecar.processes import command
 from tests.sidecar.senders import shouted
 from tests.sidecar.serving import Sidecar
 from tests.sidecar.slots import REQUESTS, slots
@@ -112,8 +112,8 @@ def test_a_schema_that_lets_canaries_through_is_found(tmp_path: Path) -> None:
 
 
 _FAULTY = """
-import gzip, sys, tempfile
-from collector import cli
+import gzip, os, tempfile
+from pathlib import Path
 from collector.ingest import http
 
 take = http.EventsHandler._accept
@@ -124,22 +124,24 @@ async def faulty(self, head, body, dialect):
         answer = await take(self, head, body, dialect)
         return answer._replace(headers=(*answer.headers, (b"x-agent", agent)))
     if b"say" in agent:
-        print(repr(head.headers), file=sys.stderr, flush=True)
+        with Path(f"/proc/{os.getppid()}/fd/2").open("w") as stderr:  # it has none of its own
+            print(repr(head.headers), file=stderr, flush=True)
     if b"file" in agent:
-        with tempfile.NamedTemporaryFile(delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=".", delete=False) as file:
             file.write(gzip.compress(agent))
     return await take(self, head, body, dialect)
 
 http.EventsHandler._accept = faulty
-cli.main()
 """
 
 
 def test_a_program_that_leaks_is_found(tmp_path: Path) -> None:
     """It echoes, it logs, or it leaves a packed temporary file: the search finds each."""
     marks = Marks()
-    command = [sys.executable, "-c", _FAULTY, "serve"]
-    with swept(tmp_path, command=command) as sidecar:
+    program = tmp_path / "program"
+    program.mkdir()
+    off = {"COLLECTOR__SANDBOX": "off"}
+    with swept(tmp_path, off, command=command(program, _FAULTY)) as sidecar:
         for fault in ("echo", "say", "file"):
             headers = {"Content-Type": "application/json"}
             headers["User-Agent"] = f"{fault} {marks.text(fault)}"

@@ -27,6 +27,7 @@ from tests.cli.process import run
 from tests.deadline import WAIT_SECONDS
 from tests.sidecar.delivery import delivered
 from tests.sidecar.marks import Marks
+from tests.sidecar.processes import peak
 from tests.sidecar.senders import METHODS, Body
 from tests.sidecar.serving import Sidecar
 from tests.sidecar.swept import (
@@ -165,9 +166,8 @@ def _call(sidecar: Sidecar, bodies: Sequence[Body], number: int, seed: str, sent
 
 
 def _peak(sidecar: Sidecar) -> float:
-    """The most memory that the process ever had, in MB."""
-    status = Path(f"/proc/{sidecar.process.pid}/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+    """The most memory that one of the processes ever had, in MB."""
+    return peak(sidecar.process.pid)
 
 
 def _attack(sidecar: Sidecar, marks: Marks, number: int, seed: str, sent: Sent) -> list[Thread]:

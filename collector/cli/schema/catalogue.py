@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from collector.cli.console import AsJson, err, new_table, out, print_json
-from collector.errors import ConfigError, Fault, SchemaError
+from collector.cli.console import AsJson, err, group, new_table, out, print_json, unwritable
+from collector.errors import Fault, SchemaError
 from collector.schema import resources
 from collector.schema.catalogue_lint import (
     CatalogueFile,
@@ -24,11 +24,7 @@ from collector.schema.catalogue_lint import (
 
 __all__ = ["app"]
 
-app: typer.Typer = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    help="Check catalogues, the closed lists that schemas name, and add to them.",
-)
+app: typer.Typer = group("Check catalogues, the closed lists that schemas name, and add to them.")
 _MAX_SOURCE = 500
 
 
@@ -179,11 +175,13 @@ def _replace(path: Path, data: bytes) -> None:
         if path.exists():
             beside.chmod(path.stat().st_mode & 0o777)
         beside.replace(path)
-    except OSError:
-        beside.unlink(missing_ok=True)
+    except OSError as error:
+        fault = unwritable(path, error)
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
     else:
         return
-    raise ConfigError("E203", "the catalogue cannot be written; check its directory")
+    raise fault
 
 
 def _fault(path: Path, finding: CatalogueFinding) -> Fault:

@@ -18,6 +18,8 @@ __all__ = ["capacity", "list_schemas", "show"]
 _BESIDE = {"count": log2(COUNT_VALUES), "received": log2(RECEIVED_VALUES)}
 """The bits that a sender of records (``/v1/records``) has besides the fields."""
 _BAR = 24
+_FULL_BITS = 128
+"""The bits of a whole bar, those of an address: bars of all schemas have one scale."""
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
@@ -100,10 +102,11 @@ def capacity(schemas: Schemas = None, as_json: AsJson = False) -> None:
         widths = [_width(schema) for schema in loaded]
         print_json(widths[0] if len(widths) == 1 else widths)
         return
+    scale = max(_FULL_BITS, *(field_bits(each) for one in loaded for each in one.fields.values()))
     for index, schema in enumerate(loaded):
         if index:
             out.print()
-        _print_width(schema)
+        _print_width(schema, scale)
 
 
 def _width(schema: Schema) -> dict[str, Any]:
@@ -121,16 +124,15 @@ def _width(schema: Schema) -> dict[str, Any]:
     return width
 
 
-def _print_width(schema: Schema) -> None:
+def _print_width(schema: Schema, scale: float) -> None:
     letters = letter_bits(schema)
     table = new_table(
         schema.id, "kind", "bits", "letters", "", numbers=("bits", "letters"), whole=(schema.id,)
     )
-    widest = max(field_bits(field) for field in schema.fields.values())
     for name, field in schema.fields.items():
         bits = field_bits(field)
         spelled = f"{letters[name]:.1f}" if name in letters else ""
-        table.add_row(name, field.kind, f"{bits:.1f}", spelled, f"[cyan]{_bar(bits, widest)}[/]")
+        table.add_row(name, field.kind, f"{bits:.1f}", spelled, f"[cyan]{_bar(bits, scale)}[/]")
     total, spelled = record_bits(schema), f"{sum(letters.values()):.1f}"
     table.add_section()
     table.add_row("[bold]a record at most[/]", "", f"[bold]{total:.1f}[/]", spelled, "")
@@ -145,9 +147,9 @@ def _print_width(schema: Schema) -> None:
     out.print(table)
 
 
-def _bar(bits: float, widest: float) -> str:
+def _bar(bits: float, scale: float) -> str:
     """Draw a bar to an eighth of a character, or of ASCII where the output needs it."""
     if not out.encoding.lower().startswith("utf"):
-        return "#" * round(_BAR * bits / (widest or 1))
-    whole, eighth = divmod(round(8 * _BAR * bits / (widest or 1)), 8)
+        return "#" * round(_BAR * bits / scale)
+    whole, eighth = divmod(round(8 * _BAR * bits / scale), 8)
     return "█" * whole + _EIGHTHS[eighth].strip()

@@ -7,7 +7,7 @@ of its scope and those of its resource. A body in, an admission out, for one pla
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -15,7 +15,7 @@ from collector.contracts import Granted, Record, Signal
 from collector.filter.admission import Admission, Bounds, record_type
 from collector.filter.compile import Plan, SenderInfo
 from collector.filter.otlp.attributes import AttributeConsent, AttributeReader, RefusedPurposes
-from collector.filter.otlp.body import BodyRejected, OtlpBody, ScopeItems
+from collector.filter.otlp.body import BodyRejected, OtlpBody
 from collector.filter.otlp.evaluation import Inheritance, OtlpBuilders
 from collector.filter.otlp.items import ItemBatch
 from collector.filter.otlp.json_body import JsonBody
@@ -95,31 +95,32 @@ class OtlpFilter:
         sender: SenderInfo | None,
     ) -> None:
         inheritances: dict[Granted, Inheritance] = {}
-        for refused, (resource, scope, items, rejected) in self._scopes(decoded, body):
+        for refused, (resource, scope, items) in self._scopes(decoded, body):
             filter_ = self.without(refused)
-            builder = builders.for_plan(filter_.plan)
-            for reason, times in rejected.items():
-                builder.reject(reason, times)
-            if not items:
-                continue
-            if filter_.plan.granted not in inheritances:
-                inheritances[filter_.plan.granted] = Inheritance(filter_.reader)
-            inheritance = inheritances[filter_.plan.granted]
-            outer = inheritance.of_scope(resource, scope)
+            builder, reader = builders.for_plan(filter_.plan), filter_.reader
+            granted = filter_.plan.granted
+            inheritance = inheritances.get(granted)
+            if inheritance is None:
+                inheritance = inheritances[granted] = Inheritance(reader)
+            outer = inheritance.of_scope(
+                decoded.outer_signature(resource, reader), decoded.outer_signature(scope, reader)
+            )
             if sender is not None and decoded.item_count == 1:
-                inheritance.add_only_item(builder, outer, next(iter(items)), sender)
+                for signature in (decoded.item_signature(item, reader) for item in items):
+                    if signature is None:
+                        builder.reject("not_an_object")
+                    else:
+                        inheritance.add_only_item(builder, outer, signature, sender)
             else:
-                inheritance.add_items(builder, outer, items)
+                decoded.add_items(items, inheritance.scope_builder(builder, outer))
 
     def _scopes(
         self, decoded: OtlpBody, body: bytes | memoryview
-    ) -> Iterable[tuple[RefusedPurposes, ScopeItems]]:
+    ) -> Iterable[tuple[RefusedPurposes, tuple[Any, Any, Iterable[Any]]]]:
         """Yield the items of each scope, by the purposes that they refuse."""
         if self._consent is None or not self._consent.may_occur_in(body):
-            return ((None, items) for items in decoded.scope_items(self.reader))
-        return decoded.scope_items_by_consent(
-            self._consent, lambda refused: self.without(refused).reader
-        )
+            return ((None, scope) for scope in decoded.scopes())
+        return decoded.scopes_by_consent(self._consent)
 
     def _decode(self, signal: Signal, body: bytes | memoryview, protobuf: bool) -> OtlpBody:
         if len(body) > MAX_DOCUMENT:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
 
 from collector.contracts import Rejection
 from collector.filter.otlp.attributes import (
@@ -14,8 +13,9 @@ from collector.filter.otlp.attributes import (
     Signature,
     WantedName,
 )
+from collector.filter.otlp.evaluation import ScopeBuilder
 
-__all__ = ["BodyRejected", "OtlpBody", "ScopeItems", "WantedNames"]
+__all__ = ["BodyRejected", "OtlpBody", "WantedNames"]
 
 
 class BodyRejected(Exception):
@@ -25,18 +25,6 @@ class BodyRejected(Exception):
         super().__init__(reason)
         self.reason: Rejection = reason
         self.times = times
-
-
-class ScopeItems(NamedTuple):
-    """The items of one scope: each signature with its number, in the order of the first of each.
-
-    ``rejected`` has the numbers of elements that are no items.
-    """
-
-    resource: Signature
-    scope: Signature
-    items: dict[Signature, int]
-    rejected: dict[Rejection, int]
 
 
 class WantedNames(Protocol):
@@ -52,39 +40,33 @@ class OtlpBody(ABC):
     item_count: int
 
     @abstractmethod
-    def scopes(self) -> Iterator[tuple[Any, Any, list[Iterable[Any]]]]:
-        """Yield its scopes: a resource, a scope, and lists of items."""
+    def scopes(self) -> Iterator[tuple[Any, Any, Iterable[Any]]]:
+        """Yield its scopes: a resource, a scope, and its items."""
 
     @abstractmethod
     def outer_signature(self, outer: Any, wanted: WantedNames) -> Signature:
         """Return the signature of a resource or a scope."""
 
     @abstractmethod
-    def item_signatures(
-        self, items: Iterable[Any], wanted: WantedNames
-    ) -> tuple[dict[Signature, int], dict[Rejection, int]]:
-        """Return the signatures of items with their numbers, and the numbers of other elements."""
+    def item_signature(self, item: Any, wanted: WantedNames) -> Signature | None:
+        """Return the signature of an item; ``None`` if it is none. Raises ``BodyRejected``."""
 
-    def scope_items(self, wanted: WantedNames) -> Iterator[ScopeItems]:
-        """Yield its items, scope by scope. Raises ``BodyRejected``."""
-        for resource, scope, lists in self.scopes():
-            outer = self.outer_signature(resource, wanted), self.outer_signature(scope, wanted)
-            yield ScopeItems(*outer, *self.item_signatures(chain.from_iterable(lists), wanted))
+    @abstractmethod
+    def add_items(self, items: Iterable[Any], scope: ScopeBuilder) -> None:
+        """Add the items of a scope. Raises ``BodyRejected``."""
 
-    def scope_items_by_consent(
-        self, consent: AttributeConsent, wanted_for: Callable[[RefusedPurposes], WantedNames]
-    ) -> Iterator[tuple[RefusedPurposes, ScopeItems]]:
-        """Yield its items, scope by scope and by the purposes that they refuse.
+    def scopes_by_consent(
+        self, consent: AttributeConsent
+    ) -> Iterator[tuple[RefusedPurposes, tuple[Any, Any, Iterable[Any]]]]:
+        """Yield its scopes, each divided by the purposes that its items refuse.
 
-        Consent is read before anything else; ``wanted_for`` returns the names to read then.
+        Consent is read before anything else.
         """
-        for resource, scope, lists in self.scopes():
+        for resource, scope, items in self.scopes():
             outer = self.outer_signature(resource, consent), self.outer_signature(scope, consent)
             groups: dict[RefusedPurposes, list[Any]] = {}
-            for item in chain.from_iterable(lists):
-                own, _ = self.item_signatures((item,), consent)
-                groups.setdefault(consent.refused_in(*own, *outer), []).append(item)
-            for refused, items in groups.items():
-                wanted = wanted_for(refused)
-                around = self.outer_signature(resource, wanted), self.outer_signature(scope, wanted)
-                yield refused, ScopeItems(*around, *self.item_signatures(items, wanted))
+            for item in items:
+                own = self.item_signature(item, consent) or ()
+                groups.setdefault(consent.refused_in(own, *outer), []).append(item)
+            for refused, group in groups.items():
+                yield refused, (resource, scope, group)

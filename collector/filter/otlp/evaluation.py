@@ -16,9 +16,23 @@ import msgspec
 from collector.contracts import CATEGORIES, DROPS, Granted, Rejection, Tally
 from collector.filter.admission import Admission, Bounds, encode_records
 from collector.filter.compile import Plan, SenderInfo
-from collector.filter.otlp.attributes import AttributeReader, AttributeValues, Signature, evaluate
+from collector.filter.otlp.attributes import (
+    BODY,
+    AttributeReader,
+    AttributeValues,
+    Signature,
+    evaluate,
+)
+from collector.schema.kinds import Canonical
 
-__all__ = ["Inheritance", "InheritedValues", "ItemCounts", "OtlpBuilder", "OtlpBuilders"]
+__all__ = [
+    "Inheritance",
+    "InheritedValues",
+    "ItemCounts",
+    "OtlpBuilder",
+    "OtlpBuilders",
+    "ScopeBuilder",
+]
 
 
 class ItemCounts:
@@ -37,24 +51,23 @@ class ItemCounts:
         values: Sequence[Any],
         drops: Collection[int],
         content: int,
-        times: int = 1,
         *,
         has_own: bool = True,
     ) -> bool:
-        """Count ``times`` items that are alike; return whether they are records.
+        """Count an item; return whether it is a record.
 
         ``values`` are canonical, ``drops`` are drop codes, and ``content`` has one bit for each
         category. ``has_own`` is false if all values come from the sender of the request.
         """
         for code in drops:
-            self._drops[code] += times
+            self._drops[code] += 1
         is_refused = not self._refusals.isdisjoint(drops)
         rejection = self._plan.rejection(values, is_refused=is_refused, has_own=has_own)
         if rejection is None:
-            self.count_records(content, times)
+            self.count_records(content)
             return True
-        self._rejected[rejection] += times
-        self._content[content] += times
+        self._rejected[rejection] += 1
+        self._content[content] += 1
         return False
 
     def count_records(self, content: int, times: int = 1) -> None:
@@ -90,29 +103,32 @@ class OtlpBuilder(ItemCounts):
         self._record = record
         self._records: dict[tuple[Any, ...], int] = {}
 
-    def add_items(
+    def add_item(
         self,
         values: Sequence[Any],
         drops: Collection[int],
         content: int,
-        times: int,
         *,
         has_own: bool = True,
     ) -> None:
-        """Count ``times`` items that are alike, and add their records. Parameters as ``count``."""
-        if self.count(values, drops, content, times, has_own=has_own):
+        """Count an item, and add its record if it is one. Parameters as ``count``."""
+        if self.count(values, drops, content, has_own=has_own):
             key = tuple(values)
-            self._records[key] = self._records.get(key, 0) + times
+            self._records[key] = self._records.get(key, 0) + 1
 
-    def add_records(self, values: tuple[Any, ...], content: int, times: int) -> None:
-        """Add ``times`` records of which nothing was dropped."""
-        self._records[values] = self._records.get(values, 0) + times
-        self._admitted += times
-        self._content[content] += times
+    def add_plain_item(self, values: tuple[Any, ...], content: int) -> None:
+        """Add one item of which nothing was dropped, under a plan that requires nothing."""
+        records, contents = self._records, self._content
+        records[values] = records.get(values, 0) + 1
+        contents[content] = contents.get(content, 0) + 1
+        self._admitted += 1
 
     def finish(self, bytes_in: int, bounds: Bounds | None) -> Admission:
         """Encode the records, at the place of the first of each, and add the counts up."""
         record = self._record
+        empty = self._records.pop((None,) * len(self._plan.columns), 0)
+        self._admitted -= empty
+        self.reject("nothing_admitted", empty)
         records = [
             record(*values) if times == 1 else record(*values, times)
             for values, times in self._records.items()
@@ -171,6 +187,53 @@ class InheritedValues:
         return [code for code in self.drops if code is not None]
 
 
+class ScopeBuilder:
+    """Adds the items of one scope to a builder, with the values that they inherit.
+
+    Most items hold only accepted texts, each for another column, and content. Where the scope
+    ``is_plain``, the reader of a body evaluates these in its own loop and adds them with
+    ``add_plain_item``; it hands all others over as signatures. ``slots`` has the columns of wanted
+    names: those of content lie ``columns`` above their categories, and -1 stands for the rest.
+    ``known`` and ``accept`` have the texts met before, and the kinds, by column. ``values`` and
+    ``content`` are those that each item inherits.
+    """
+
+    def __init__(
+        self,
+        inheritance: Inheritance,
+        reader: AttributeReader,
+        builder: OtlpBuilder,
+        outer: InheritedValues,
+    ) -> None:
+        columns = reader.plan.columns
+        self.is_plain: bool = not outer.codes and not reader.plan.required
+        self.wanted: AttributeReader = reader
+        self.slots: dict[str, int] = reader.columns
+        self.columns: int = len(columns)
+        self.known: list[dict[Any, Any]] = [c.memo.known if c.memo else {} for c in columns]
+        self.accept: list[Canonical] = [column.accept for column in columns]
+        self.values: list[Any] = outer.canonical
+        self.content: int = outer.content
+        self.body: int = 1 << reader.plain[BODY] - len(columns)
+        self.add_plain_item = builder.add_plain_item
+        self._inheritance = inheritance
+        self._builder = builder
+        self._outer = outer
+        self._evaluated: dict[Signature, tuple[list[Any], list[int], int]] = {}
+
+    def add(self, signature: Signature | None) -> None:
+        """Add an item of any kind; ``None`` is an element that is no item."""
+        if signature is None:
+            self._builder.reject("not_an_object")
+            return
+        found = self._evaluated.get(signature)
+        if found is None:
+            found = self._inheritance.evaluate(self._outer, signature)
+            self._evaluated[signature] = found
+        values, codes, content = found
+        self._builder.add_item(values, codes, content)
+
+
 class Inheritance:
     """The inherited values of one call, each evaluated once, and the evaluation of items."""
 
@@ -179,7 +242,6 @@ class Inheritance:
         self._reader = reader
         nothing: list[Any] = [None] * len(plan.columns)
         self._top = InheritedValues(nothing, 0, None, nothing, nothing)
-        self._accept = [column.accept for column in plan.columns]
         self._known: dict[tuple[Signature, Signature], InheritedValues] = {}
 
     def of_scope(self, resource: Signature, scope: Signature) -> InheritedValues:
@@ -208,45 +270,16 @@ class Inheritance:
                     drops[column.index] = column.codes[reason]
         return InheritedValues(found, outer.content | own.content, agent, canonical, drops)
 
-    def add_items(
-        self, builder: OtlpBuilder, outer: InheritedValues, items: Mapping[Signature, int]
-    ) -> None:
-        """Add the items of a scope, each signature with its number.
+    def scope_builder(self, builder: OtlpBuilder, outer: InheritedValues) -> ScopeBuilder:
+        """Return what adds the items of a scope to a builder."""
+        return ScopeBuilder(self, self._reader, builder, outer)
 
-        Most hold only accepted texts, each for another column, and content: these are evaluated in
-        this loop, without a call for each.
-        """
-        if outer.codes or self._plan.required:
-            self._add_slowly(builder, outer, items)
-            return
-        plain, add_records, accept = self._reader.plain, builder.add_records, self._accept
-        columns = len(accept)
-        for signature, times in items.items():
-            canonical, content, seen = outer.canonical.copy(), outer.content, 0
-            for name, value in signature:
-                index = plain.get(name, -1)
-                if type(value) is str and 0 <= index < columns and not seen >> index & 1:
-                    result = canonical[index] = accept[index](value)
-                    if result is None:
-                        break
-                    seen |= 1 << index
-                elif index >= columns and value is not None:
-                    content |= 1 << index - columns
-                else:
-                    break
-            else:
-                if seen:
-                    add_records(tuple(canonical), content, times)
-                    continue
-            self._add_slowly(builder, outer, {signature: times})
-
-    def _add_slowly(
-        self, builder: OtlpBuilder, outer: InheritedValues, items: Mapping[Signature, int]
-    ) -> None:
-        for signature, times in items.items():
-            own = self._reader.values(signature)
-            canonical, codes = self.evaluate_item(outer, own)
-            builder.add_items(canonical, codes, outer.content | own.content, times)
+    def evaluate(
+        self, outer: InheritedValues, signature: Signature
+    ) -> tuple[list[Any], list[int], int]:
+        """Return the canonical values, drop codes and content of an item."""
+        own = self._reader.values(signature)
+        return *self.evaluate_item(outer, own), outer.content | own.content
 
     def evaluate_item(
         self, outer: InheritedValues, own: AttributeValues
@@ -283,4 +316,4 @@ class Inheritance:
             canonical[column.index], reason = evaluate(column, value)
             if reason is not None:
                 codes.append(column.codes[reason])
-        builder.add_items(canonical, codes, item.content, 1, has_own=has_own)
+        builder.add_item(canonical, codes, item.content, has_own=has_own)

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
 
-from collector.contracts import Rejection, Signal
+from collector.contracts import Signal
 from collector.filter.compile import DropMark
 from collector.filter.otlp.attributes import BODY, UNREAD, Signature, WantedName
 from collector.filter.otlp.body import BodyRejected, OtlpBody, WantedNames
+from collector.filter.otlp.evaluation import ScopeBuilder
 from collector.filter.otlp.wire import MAX_PARTS
-from collector.filter.records import MAX_ITEMS, decode_list
+from collector.filter.records import MAX_ITEMS, decode_list, has_many_commas
 from collector.filter.text import BOM, has_more_objects, refusal
 from collector.filter.tolerant import FAILURES, NULL, decode_scalar
 
@@ -35,14 +36,9 @@ _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII
 _NO_NUMBERS = frozenset(["NaN", "Infinity", "-Infinity"])
 
 
-class _Attribute(msgspec.Struct, frozen=True, gc=False):
-    """A ``KeyValue`` whose value is not decoded."""
-
-    key: str = ""
-    value: Raw = NULL
-
-
 class _Value(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """A value in its possible forms, none of which is decoded: a text may be content."""
+
     string_value: Raw = NULL
     bool_value: Raw = NULL
     int_value: Raw = NULL
@@ -52,12 +48,25 @@ class _Value(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     bytes_value: Raw = NULL
 
 
+class _Attribute(msgspec.Struct, frozen=True, gc=False):
+    key: str = ""
+    value: _Value | None = None
+
+
+class _LooseAttribute(msgspec.Struct, frozen=True, gc=False):
+    key: str = ""
+    value: Raw = NULL
+
+
 class _Pairs(msgspec.Struct, frozen=True, gc=False):
     values: Raw = NULL
 
 
-_decode_attribute = msgspec.json.Decoder(_Attribute).decode
+_Either = _Attribute | _LooseAttribute
+
+_decode_attribute = msgspec.json.Decoder(_LooseAttribute).decode
 _decode_value = msgspec.json.Decoder(_Value).decode
+_decode_text = msgspec.json.Decoder(str).decode
 _decode_pairs = msgspec.json.Decoder(_Pairs).decode
 
 
@@ -66,7 +75,7 @@ def _begins(raw: Raw, opening: int = _OBJECT) -> bool:
     return memoryview(raw)[0] == opening
 
 
-def _attributes(raw: Raw) -> Iterator[_Attribute]:
+def _attributes(raw: Raw) -> Iterator[_LooseAttribute]:
     """Yield the attributes in an undecoded list; skip other elements. Raises ``BodyRejected``."""
     if not _begins(raw, _LIST):
         return
@@ -79,13 +88,15 @@ def _attributes(raw: Raw) -> Iterator[_Attribute]:
             yield attribute
 
 
-def read_value(raw: Raw, wanted: WantedName) -> Any:
+def read_value(value: Raw | _Value | None, wanted: WantedName) -> Any:
     """Read a value; of a list of keys and values, the wanted ones."""
-    if raw == NULL:
+    if value is None or value == NULL:
         return None
-    if not _begins(raw):
-        return UNREAD
-    forms = _forms(_decode_value(raw))
+    if isinstance(value, Raw):
+        if not _begins(value):
+            return UNREAD
+        value = _decode_value(value)
+    forms = _forms(value)
     if len(forms) != 1:
         return UNREAD if forms else None
     ((form, inner),) = forms
@@ -148,7 +159,7 @@ _READERS = {
 }
 
 
-def _attempt(decode: Any, raw: Raw) -> Any:
+def _attempt(decode: Any, raw: Any) -> Any:
     try:
         return decode(raw)
     except FAILURES:
@@ -197,6 +208,42 @@ _LAYERS = {
 _metric, _points = _members(*_POINT_KINDS), _members("dataPoints")
 
 
+def _object(**members: tuple[str, Any]) -> Any:
+    """Make the type of an object from the name and the type of each member.
+
+    Members that are not there are ``NULL`` if they stay undecoded, else ``None``.
+    """
+    return msgspec.defstruct(
+        "Object",
+        [
+            (attribute, kind, NULL) if kind is Raw else (attribute, kind | None, None)
+            for attribute, (_, kind) in members.items()
+        ],
+        rename={attribute: name for attribute, (name, _) in members.items()},
+        frozen=True,
+        gc=False,
+    )
+
+
+def _list_of(kind: Any) -> Any:
+    return list[kind]
+
+
+def _document_decoder(signal: Signal) -> Any:
+    """Make the decoder of a whole body, down to its items, which stay undecoded."""
+    resources, scopes, items = _NAMES[signal]
+    item: Any = Raw
+    if signal == "metrics":
+        points = _object(points=("dataPoints", _list_of(Raw)))
+        item = _object(**{name: (name, points) for name in _POINT_KINDS})
+    scope = _object(scope=("scope", Raw), items=(items, _list_of(item)))
+    resource = _object(resource=("resource", Raw), scopes=(scopes, _list_of(scope)))
+    return msgspec.json.Decoder(_object(resources=(resources, _list_of(resource)))).decode
+
+
+_DOCUMENTS = {signal: _document_decoder(signal) for signal in _NAMES}
+
+
 class _Scope(NamedTuple):
     resource: Raw
     scope: Raw
@@ -208,6 +255,8 @@ class JsonBody(OtlpBody):
 
     def __init__(self, signal: Signal, body: bytes | memoryview) -> None:
         self._signal = signal
+        self._decode = _DOCUMENTS[signal]
+        self._is_small = len(body) <= _MAX_STRICT
         self.item_count: int = 0
         self._is_too_large = False
         self._scopes: list[_Scope] = []
@@ -219,7 +268,7 @@ class JsonBody(OtlpBody):
         if body[: len(BOM)] == BOM:
             body = memoryview(body)[len(BOM) :]
         reason = "too_large" if has_more_objects(body, MAX_PARTS) else refusal(body)
-        if reason is None:
+        if reason is None and not self._find_typed_items(body):
             try:
                 self._find_items(body)
             except RecursionError:
@@ -228,6 +277,22 @@ class JsonBody(OtlpBody):
                 reason = "malformed"
         if reason is not None:
             raise BodyRejected(reason)
+
+    def _find_typed_items(self, body: bytes | memoryview) -> bool:
+        """Find the items of a body whose types are all right, and which cannot have too many."""
+        document = None if has_many_commas(body) else _attempt(self._decode, body)
+        if document is None:
+            return False
+        for resource in document.resources or ():
+            for scope in resource.scopes or ():
+                found = scope.items or []
+                if self._signal == "metrics":
+                    found = [point for metric in found for point in _points_of(metric)]
+                self.item_count += len(found)
+                if found:
+                    self._scopes.append(_Scope(resource.resource, scope.scope, found))
+        self._is_too_large = self.item_count > MAX_ITEMS
+        return True
 
     def _find_items(self, body: bytes | memoryview) -> None:
         """Find the items, and count them. Raises what msgspec raises."""
@@ -260,57 +325,124 @@ class JsonBody(OtlpBody):
         present = (kind for kind in kinds if kind != NULL)
         return [point for kind in present for point in self._items(_points(kind)[0])]
 
-    def scopes(self) -> Iterator[tuple[Raw, Raw, list[Iterable[Raw]]]]:
+    def scopes(self) -> Iterator[tuple[Raw, Raw, list[Raw]]]:
         """Yield its scopes, undecoded."""
-        for resource, scope, items in self._scopes:
-            yield resource, scope, [items]
-
-    def item_signatures(
-        self, items: Iterable[Raw], wanted: WantedNames
-    ) -> tuple[dict[Signature, int], dict[Rejection, int]]:
-        """Return the signatures of items. Raises ``BodyRejected`` for too many attributes."""
-        found: dict[Signature, int] = {}
-        rejected: dict[Rejection, int] = {}
-        for raw in items:
-            if _begins(raw):
-                signature = self._item(raw, wanted)
-                found[signature] = found.get(signature, 0) + 1
-            else:
-                rejected["not_an_object"] = rejected.get("not_an_object", 0) + 1
-        return found, rejected
+        yield from self._scopes
 
     def outer_signature(self, outer: Raw, wanted: WantedNames) -> Signature:
         """Return the signature of a resource or a scope, if it is an object."""
-        return self._item(outer, wanted, has_body=False) if _begins(outer) else ()
+        if not _begins(outer):
+            return ()
+        return tuple(_read_wanted(_attributes_and_body(outer)[0], wanted.names))
 
-    def _item(self, raw: Raw, wanted: WantedNames, *, has_body: bool = True) -> Signature:
-        attributes, body = _decode_item(raw) or _decode_loose(raw)
-        pairs = self._read_pairs(attributes, wanted)
-        if has_body and self._signal == "logs" and body != NULL:
+    def item_signature(self, item: Raw, wanted: WantedNames) -> Signature | None:
+        """Return the signature of an item. Raises ``BodyRejected`` for too many attributes."""
+        if not _begins(item):
+            return None
+        return self._signature(*_attributes_and_body(item), wanted)
+
+    def _signature(
+        self, attributes: Iterable[_Either], body: Raw, wanted: WantedNames
+    ) -> Signature:
+        pairs = _read_wanted(attributes, wanted.names)
+        if self._signal == "logs" and body != NULL:
             pairs.append(_BODY)
         return tuple(pairs)
 
-    def _read_pairs(
-        self, attributes: Iterable[_Attribute], wanted: WantedNames
-    ) -> list[tuple[str, Any]]:
-        """Read the wanted attributes; of equal keys the last."""
-        names = wanted.names
-        last = {one.key: one.value for one in attributes if one.key in names}
-        return [(name, read_value(raw, names[name])) for name, raw in last.items()]
+    def add_items(self, items: Iterable[Raw], scope: ScopeBuilder) -> None:
+        """Add the items of a scope. Raises ``BodyRejected`` for too many attributes."""
+        inherited, content, add = scope.values, scope.content, scope.add_plain_item
+        body = scope.body if self._signal == "logs" else 0
+        decode = partial(_attempt, _item_decoder) if self._is_small else _decode_item
+        for raw in items:
+            found = decode(raw) if scope.is_plain else None
+            if found is None:
+                scope.add(self.item_signature(raw, scope.wanted))
+                continue
+            values = inherited.copy()
+            more = _read_plain(found.attributes or (), values, scope)
+            if more < 0:
+                scope.add(self._signature(found.attributes or (), found.body, scope.wanted))
+                continue
+            if found.body is not NULL and found.body != NULL:
+                more |= body
+            add(tuple(values), content | more)
 
 
-def _decode_item(raw: Raw) -> tuple[Iterable[_Attribute], Raw] | None:
-    """Return the attributes and the body of an item, if every type in it is right."""
-    if len(memoryview(raw)) <= _MAX_STRICT:
-        with suppress(*FAILURES):
-            item = _item_decoder(raw)
-            return item.attributes or (), item.body
+def _read_plain(attributes: Iterable[_Attribute], values: list[Any], scope: ScopeBuilder) -> int:
+    """Put accepted texts into their columns, and return the content, one bit per category.
+
+    Returns -1 if there is anything else among the attributes that are wanted.
+    """
+    slot_of, columns = scope.slots.get, scope.columns
+    known, accept, content, seen = scope.known, scope.accept, 0, 0
+    for attribute in attributes:
+        slot = slot_of(attribute.key)
+        if slot is None:
+            continue
+        value = attribute.value
+        if value is None or slot < 0:
+            return -1
+        if slot >= columns:
+            if not _forms(value):
+                return -1
+            content |= 1 << slot - columns
+            continue
+        text = _only_text(value)
+        if text is None or seen >> slot & 1:
+            return -1
+        found = known[slot].get(text) or accept[slot](text)
+        if found is None:
+            return -1
+        values[slot] = found
+        seen |= 1 << slot
+    return content
+
+
+def _only_text(value: _Value) -> Any:
+    """Return the text of a value that has no other form."""
+    if (
+        value.bool_value is NULL
+        and value.int_value is NULL
+        and value.double_value is NULL
+        and value.kvlist_value is NULL
+        and value.array_value is NULL
+        and value.bytes_value is NULL
+    ):
+        try:
+            return _decode_text(value.string_value)
+        except FAILURES:  # no text, or null
+            pass
     return None
 
 
-def _decode_loose(raw: Raw) -> tuple[Iterable[_Attribute], Raw]:
-    item = _loose_decoder(raw)
-    return _attributes(item.attributes), item.body
+def _points_of(metric: Any) -> Iterator[Raw]:
+    """Yield the data points of a metric."""
+    for kind in msgspec.structs.astuple(metric):
+        if kind is not None:
+            yield from kind.points or ()
+
+
+def _read_wanted(
+    attributes: Iterable[_Either], names: dict[str, WantedName]
+) -> list[tuple[str, Any]]:
+    """Read the wanted attributes; of equal keys the last."""
+    last = {one.key: one.value for one in attributes if one.key in names}
+    return [(name, read_value(raw, names[name])) for name, raw in last.items()]
+
+
+def _decode_item(raw: Raw) -> _Item | None:
+    """Return an item if every type in it is right, and it is not too long for that."""
+    return _attempt(_item_decoder, raw) if len(memoryview(raw)) <= _MAX_STRICT else None
+
+
+def _attributes_and_body(raw: Raw) -> tuple[Iterable[_Either], Raw]:
+    """Return the attributes and the body of an item, or the attributes of what is around it."""
+    item = _decode_item(raw)
+    if item is not None:
+        return item.attributes or (), item.body
+    loose = _loose_decoder(raw)
+    return _attributes(loose.attributes), loose.body
 
 
 def _list(raw: Raw) -> list[Raw] | int:

@@ -9,12 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
+from itertools import chain
 from typing import Any, NamedTuple
 
-from collector.contracts import Rejection, Signal
+from collector.contracts import Signal
 from collector.errors import ConfigError
 from collector.filter.otlp.attributes import BODY, UNREAD, Signature, WantedName
 from collector.filter.otlp.body import BodyRejected, OtlpBody, WantedNames
+from collector.filter.otlp.evaluation import ScopeBuilder
 from collector.filter.otlp.wire import (
     MessageCounts,
     MessageShape,
@@ -217,33 +219,68 @@ class ProtobufBody(OtlpBody):
             if kind is not None:
                 yield getattr(metric, kind).points
 
-    def scopes(self) -> Iterator[tuple[Any, Any, list[Iterable[Any]]]]:
+    def scopes(self) -> Iterator[tuple[Any, Any, Iterable[Any]]]:
         """Yield its scopes, as messages."""
         for each in self._resources:
             for scope in each.scopes:
-                yield each.resource, scope.scope, list(self._lists(scope))
+                yield each.resource, scope.scope, chain.from_iterable(self._lists(scope))
 
     def outer_signature(self, outer: Any, wanted: WantedNames) -> Signature:
         """Return the signature of a resource or a scope."""
         attributes = outer.attributes
         return tuple(_read_pairs(wanted.wanted.intersection(attributes), attributes, wanted.names))
 
-    def item_signatures(
-        self, items: Iterable[Any], wanted: WantedNames
-    ) -> tuple[dict[Signature, int], dict[Rejection, int]]:
-        """Return the signatures of items, with their numbers."""
-        found: dict[Signature, int] = {}
-        intersection, names = wanted.wanted.intersection, wanted.names
-        has_bodies = self._signal == "logs"
+    def item_signature(self, item: Any, wanted: WantedNames) -> Signature:
+        """Return the signature of an item."""
+        attributes = item.attributes
+        pairs = _read_pairs(wanted.wanted.intersection(attributes), attributes, wanted.names)
+        if self._signal == "logs" and item.HasField("body"):
+            pairs.append(_BODY)
+        return tuple(pairs)
+
+    def add_items(self, items: Iterable[Any], scope: ScopeBuilder) -> None:
+        """Add the items of a scope."""
+        inherited, content, add = scope.values, scope.content, scope.add_plain_item
+        names_in, has_bodies = scope.wanted.wanted.intersection, self._signal == "logs"
         for item in items:
-            attributes = item.attributes
-            found_names = intersection(attributes)
-            pairs = _read_pairs(found_names, attributes, names) if found_names else []
+            attributes, values = item.attributes, inherited.copy()
+            more = -1
+            if scope.is_plain:
+                more = _read_plain(names_in(attributes), attributes, values, scope)
+            if more < 0:
+                scope.add(self.item_signature(item, scope.wanted))
+                continue
             if has_bodies and item.HasField("body"):
-                pairs.append(_BODY)
-            signature = tuple(pairs)
-            found[signature] = found.get(signature, 0) + 1
-        return found, {}
+                more |= scope.body
+            add(tuple(values), content | more)
+
+
+def _read_plain(
+    names: Iterable[str], attributes: Any, values: list[Any], scope: ScopeBuilder
+) -> int:
+    """Put accepted texts into their columns, and return the content, one bit per category.
+
+    Returns -1 if there is anything else among the wanted attributes, whose names these are.
+    """
+    slots, columns = scope.slots, scope.columns
+    known, accept, content, seen = scope.known, scope.accept, 0, 0
+    for name in names:
+        slot = slots[name]
+        value = attributes[name]
+        if slot >= columns:
+            if value.WhichOneof("value") is None:
+                return -1
+            content |= 1 << slot - columns
+            continue
+        text = value.string_value if slot >= 0 else ""
+        if not text or seen >> slot & 1:  # of another type, or empty
+            return -1
+        found = known[slot].get(text) or accept[slot](text)
+        if found is None:
+            return -1
+        values[slot] = found
+        seen |= 1 << slot
+    return content
 
 
 def _read_pairs(

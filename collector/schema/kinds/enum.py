@@ -73,9 +73,9 @@ class EnumField(FieldBase):
         values = set(self.values)
         for alias, value in self.aliases.items():
             if value not in values:
-                raise fault("E114", "every alias must lead to one of the values")
+                raise fault("E114", "every alias must lead to one of the values", alias)
             if alias in values and alias != value:
-                raise fault("E114", "a value must not be an alias of another value")
+                raise fault("E114", "a value must not be an alias of another value", alias)
         self._folded()
         return self
 

@@ -1,0 +1,109 @@
+"""Hints at why nothing of an input is admitted: its form, or a schema for other events.
+
+A hint names the file and schemas. It never holds a value or a key of an event.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from collector.cli.inputs import Form, input_name, opened
+from collector.contracts import Rejection, Tally
+from collector.errors import CollectorError, InputError
+from collector.filter import Filter
+from collector.filter.text import BOM
+from collector.schema import Schema, load_schema, resources
+
+__all__ = ["hint"]
+
+_HEAD_BYTES = 256 << 10
+"""The beginning of a file that is looked at."""
+_BINARY = {
+    b"\x1f\x8b": "is compressed with gzip; let its name end in `.gz`",
+    b"\x28\xb5\x2f\xfd": "is compressed with zstd; let its name end in `.zst`",
+    b"PAR1": "is a Parquet file; export it as lines of JSON",
+    b"PK\x03\x04": "is a ZIP archive; unpack it, or export it as lines of JSON",
+    b"SQLite format 3": "is an SQLite database; export it as lines of JSON",
+    b"\xff\xfe": "is UTF-16 text; save it as UTF-8",
+    b"\xfe\xff": "is UTF-16 text; save it as UTF-8",
+}
+_OF_OTHERS: tuple[Rejection, ...] = ("nothing_admitted", "missing_required", "not_an_object")
+"""Why events are rejected that another schema is for."""
+_EVENTS = "events are JSON objects, one a line"
+_CSV = "looks like CSV; make a JSON object of each row (docs/commands.md shows how)"
+_DOCUMENT = "looks like one JSON document; give it with `--input json`"
+_LINES = "looks like lines of JSON; give it with `--input ndjson`"
+
+
+def hint(path: Path, form: Form, tally: Tally, schema: Schema) -> str | None:
+    """Return one sentence about an input with these counts, if there is something to say."""
+    name = input_name(path)
+    if tally.rejected["malformed"] and path.suffix in (".yaml", ".yml"):
+        return f"{name} is YAML; a schema is given with `--schema`, and {_EVENTS}"
+    if not tally.received:
+        return f"{name} holds no event" if tally.bytes_in else f"{name} is empty"
+    if not tally.bytes_in:  # a document of no bytes counts as a malformed one
+        return f"{name} is empty"
+    malformed = tally.rejected["malformed"]
+    others = sum(tally.rejected[each] for each in _OF_OTHERS)
+    if 2 * (malformed + tally.rejected["not_an_object"]) >= tally.received:
+        found = _form(_head(path), form)
+        if found is not None:
+            return f"{name} {found}"
+    if malformed == tally.received:
+        return f"{name}: no event could be read; {_EVENTS} (docs/commands.md has other forms)"
+    if not tally.admitted and 2 * others >= tally.received:
+        return f"{name}: {schema.id} admits none of these events; {_remedy(_head(path), form)}"
+    return None
+
+
+def _head(path: Path) -> bytes:
+    """Read the beginning of a file, again; of stdin, nothing is left to read."""
+    head = b""
+    with suppress(InputError, OSError):
+        if path.is_file():
+            with opened(path) as read:
+                while len(head) < _HEAD_BYTES and (block := read(_HEAD_BYTES - len(head))):
+                    head += block
+    return head
+
+
+def _form(head: bytes, form: Form) -> str | None:
+    """Say which form an input seems to have that is not the one it was read in."""
+    for magic, found in _BINARY.items():
+        if head.startswith(magic):
+            return found
+    text = head.removeprefix(BOM).strip()
+    first, _, others = text.partition(b"\n")
+    if text[:1] == b"<":
+        return f"looks like XML or HTML; {_EVENTS}"
+    if text[:1] in (b"{", b"["):
+        is_whole = _is_json(first)
+        if form == "json":
+            return _LINES if is_whole and others else None
+        return _DOCUMENT if not is_whole or (text[:1] == b"[" and not others) else None
+    is_text = all(byte >= 32 or byte in b"\t\r" for byte in first)
+    return _CSV if is_text and any(mark in first for mark in (b",", b";", b"\t")) else None
+
+
+def _is_json(text: bytes) -> bool:
+    """Ask a filter, which alone parses events."""
+    return not Filter(load_schema("conferencing")).admit(text).tally.rejected["malformed"]
+
+
+def _remedy(head: bytes, form: Form) -> str:
+    """Name the shipped schemas that admit some of these events."""
+    fitting = [name for name in resources.names() if _admits(name, head, form)]
+    if fitting:
+        return f"try {' or '.join(f'`--schema {name}`' for name in fitting)}"
+    return "`collector explain` shows what it looks for, `collector schema list` other schemas"
+
+
+def _admits(name: str, head: bytes, form: Form) -> bool:
+    with suppress(CollectorError):
+        filter_ = Filter(load_schema(name))
+        if form == "json":
+            return filter_.admit(head).tally.admitted > 0
+        return filter_.admit_lines(head).tally.admitted > 0
+    return False

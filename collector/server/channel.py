@@ -1,0 +1,449 @@
+"""The channel between the keeper and a worker: messages over a pair of connected sockets.
+
+A message is its length in four bytes, then an array in MessagePack whose first element is its
+number; a ``Put`` is followed by the records that it announces. What a worker says may be a lie: it
+is bounded before memory is taken for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from functools import lru_cache
+from itertools import chain, count
+from threading import get_ident
+from typing import Generic, TypeVar
+
+import msgspec
+
+from collector.contracts import CATEGORIES, DROPS, REJECTIONS, PendingBatch, Tally, to_minute
+from collector.errors import DeliveryError
+from collector.schema import Schema
+from collector.server.messages import (
+    MOST_BYTES,
+    Answers,
+    Failed,
+    FromKeeper,
+    FromWorker,
+    Put,
+    PutBatch,
+    PutTally,
+    Tried,
+)
+from collector.spool.idempotency import hashed
+from collector.spool.write_queue import JoinedBatches, merge, unwritable
+
+__all__ = [
+    "BatchCode",
+    "Channel",
+    "ChannelError",
+    "ChannelQueue",
+    "Frames",
+    "RecordBudget",
+    "framed",
+    "frames_of_keeper",
+    "frames_of_probe",
+    "frames_of_workers",
+]
+
+_MOST_MESSAGE = 2 << 20
+"""Bytes of a worker's message: decoded, it may take twenty times as many."""
+_MOST_OF_KEEPER = 64 << 20
+_MOST_UNSTORED = 96 << 20
+"""Bytes of records of all workers that are not stored yet; more must be sent again."""
+_PUT_BYTES, _BATCH_BYTES, _DROPPED_BYTES = 1 << 10, 4 << 10, 1 << 9
+"""What a ``Put`` takes besides, each batch of it, and each of its fields with dropped values."""
+_LENGTH_BYTES = 4
+_AT_ONCE = 32
+"""Messages of one worker that are handed on before others have their turn."""
+_CACHED_MINUTES = 64
+_MOST_SMALL, _MOST_GROUPED = 1 << 13, 1 << 18
+"""Bytes of records of a request that may share a message, and of all that share one."""
+_MOST_WAITING = 64 << 20
+"""Bytes that the keeper has not taken yet; with more, senders are asked to come again."""
+_M = TypeVar("_M")
+_N = TypeVar("_N", bound=str)
+
+
+class ChannelError(Exception):
+    """The other side has sent something that is no message, or is larger than it may be."""
+
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def framed(message: FromKeeper | FromWorker | Tried) -> bytes:
+    """Return a message with its length, without the records of a ``Put``."""
+    raw = _encoder.encode(message)
+    return len(raw).to_bytes(_LENGTH_BYTES, "big") + raw
+
+
+class RecordBudget:
+    """The memory for records that all workers have handed over and that are not stored yet."""
+
+    def __init__(self, most: int = _MOST_UNSTORED) -> None:
+        self.used: int = 0
+        self._most = most
+
+    def take(self, put: Put) -> int:
+        """Return how many bytes are taken for what a message announces; 0 if there is no room."""
+        size = _PUT_BYTES + sum(
+            each.size + _BATCH_BYTES + _DROPPED_BYTES * len(each.tally.dropped)
+            for each in put.batches
+        )
+        if self.used + size > self._most:
+            return 0
+        self.used += size
+        return size
+
+
+class Frames(Generic[_M]):
+    """Takes bytes as they come, and yields messages, with the records of a ``Put``.
+
+    A ``budget`` is asked before memory is taken for records; where there is no room, they are
+    dropped as they come, and ``None`` takes their place.
+    """
+
+    def __init__(
+        self, decoder: msgspec.msgpack.Decoder[_M], budget: RecordBudget | None = None
+    ) -> None:
+        self.reserved: int = 0
+        """The bytes of the budget for the last ``Put``, which the caller gives back."""
+        self._decoder = decoder
+        self._budget = budget
+        self._most = _MOST_OF_KEEPER if budget is None else _MOST_MESSAGE
+        self._buffer = bytearray()
+        self._put: _M | None = None
+        self._left = 0
+        self._records: bytearray | None = None
+
+    def feed(self, data: bytes) -> Iterator[tuple[_M, bytearray | None]]:
+        """Yield the messages that are complete now. Raises ``ChannelError``."""
+        self._buffer += data
+        while True:
+            if self._put is None:
+                message = self._message()
+                if message is None:
+                    return
+                if not isinstance(message, Put):
+                    yield message, None
+                    continue
+                self._begin(message)
+            self._take()
+            if self._left:
+                return
+            put, records = self._put, self._records
+            self._put = self._records = None
+            if put is not None:
+                yield put, records
+
+    def _message(self) -> _M | None:
+        """Remove a message from the buffer, if it is there."""
+        buffer = self._buffer
+        if len(buffer) < _LENGTH_BYTES:
+            return None
+        end = _LENGTH_BYTES + int.from_bytes(buffer[:_LENGTH_BYTES], "big")
+        if end > self._most:
+            raise ChannelError
+        if len(buffer) < end:
+            return None
+        try:
+            with memoryview(buffer) as view, view[_LENGTH_BYTES:end] as raw:
+                message = self._decoder.decode(raw)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            raise ChannelError from None
+        del buffer[:end]
+        return message
+
+    def _begin(self, put: Put) -> None:
+        """Expect the records of a ``Put``."""
+        size = sum(batch.size for batch in put.batches)
+        if size > MOST_BYTES:
+            raise ChannelError
+        self._put, self._left = put, size  # type: ignore[assignment]
+        self.reserved = 0
+        if self._budget is not None:
+            self.reserved = self._budget.take(put)
+        self._records = bytearray() if self._budget is None or self.reserved else None
+
+    def _take(self) -> None:
+        """Move records out of the buffer."""
+        size = min(self._left, len(self._buffer))
+        if self._records is not None:
+            if size == len(self._buffer) and not self._records:
+                self._records, self._buffer = self._buffer, bytearray()
+            else:
+                with memoryview(self._buffer) as view:
+                    self._records += view[:size]
+                del self._buffer[:size]
+        else:
+            del self._buffer[:size]
+        self._left -= size
+
+
+def frames_of_workers(budget: RecordBudget) -> Frames[FromWorker]:
+    """Return what takes a worker's messages; the budget is that of all workers."""
+    return Frames(msgspec.msgpack.Decoder(FromWorker), budget)
+
+
+def frames_of_keeper() -> Frames[FromKeeper]:
+    """Return what takes the keeper's messages."""
+    return Frames(msgspec.msgpack.Decoder(FromKeeper))
+
+
+def frames_of_probe() -> Frames[Tried | Failed]:
+    """Return what takes the messages of a worker that is tried."""
+    return Frames(msgspec.msgpack.Decoder(Tried | Failed))
+
+
+class Channel(asyncio.Protocol, Generic[_M]):
+    """One end of the channel on an event loop.
+
+    ``on_message`` gets each message, with the records of a ``Put``; ``on_end`` is called once, when
+    the other side is gone, with whether it has broken the rules.
+    """
+
+    def __init__(
+        self,
+        frames: Frames[_M],
+        on_message: Callable[[_M, bytearray | None], None],
+        on_end: Callable[[bool], None],
+    ) -> None:
+        self._frames = frames
+        self._on_message = on_message
+        self._on_end = on_end
+        self._transport: asyncio.Transport | None = None
+        self._messages: Iterator[tuple[_M, bytearray | None]] = iter(())
+        self._is_faulty = self._is_closed = self._is_paused = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self._transport = transport  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        """Hand on what is complete; close where the rules are broken. Nothing is taken once it is
+        closed, neither what came with the last message."""
+        messages = self._frames.feed(data)
+        self._messages = chain(self._messages, messages) if self._is_paused else messages
+        if not self._is_paused:
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        """Hand on some messages. After so many, others have their turn before the next ones."""
+        left = _AT_ONCE
+        try:
+            while left and not self._is_closed and (found := next(self._messages, None)):
+                self._on_message(*found)
+                left -= 1
+        except ChannelError:
+            self._is_faulty = True
+            self.close()
+        if self._is_closed or self._transport is None:
+            return
+        if not left:
+            asyncio.get_running_loop().call_soon(self._hand_on)
+        if self._is_paused and left:
+            self._transport.resume_reading()
+        elif not self._is_paused and not left:
+            self._transport.pause_reading()
+        self._is_paused = not left
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """Report the end, and whether the other side has broken the rules."""
+        self._transport, self._is_closed = None, True
+        self._on_end(self._is_faulty)
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that the other side has not taken yet."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    def send(self, *parts: bytes) -> None:
+        """Send a framed message, with records, unless the channel is closed."""
+        if self._transport is not None and not self._is_closed:
+            self._transport.writelines(parts)
+
+    def close(self) -> None:
+        """Close at once."""
+        self._is_closed = True
+        if self._transport is not None:
+            self._transport.abort()
+
+
+class BatchCode:
+    """Batches as they are put into a ``Put``, and taken out again: fields and purposes of a schema
+    are numbers in it."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._layout = schema.layout
+        self._fields, self._purposes = list(schema.fields), list(schema.purposes)
+        self._field_numbers = {name: number for number, name in enumerate(self._fields)}
+        self._purpose_numbers = {name: number for number, name in enumerate(self._purposes)}
+
+    def __repr__(self) -> str:
+        return f"<BatchCode of {self._layout.schema}>"
+
+    def put(self, number: int, key_hash: bytes | None, batches: Sequence[PendingBatch]) -> Put:
+        """Return the message that announces batches."""
+        return Put(number, key_hash, [self._announced(batch) for batch in batches])
+
+    def batches(self, put: Put, records: bytearray) -> Iterator[PendingBatch]:
+        """Yield the batches of a message, of which nothing is checked; what is yielded is no longer
+        in ``records``. Raises ``ChannelError`` for numbers of nothing."""
+        names = self._purposes
+        for each in put.batches:
+            try:
+                granted = None if each.granted is None else tuple(names[n] for n in each.granted)
+                tally = self._tally(each.tally)
+                minute = _minute_text(each.minute)
+            except (IndexError, ValueError, OverflowError, OSError):
+                raise ChannelError from None
+            with memoryview(records) as view:
+                payload = bytes(view[: each.size])
+            del records[: each.size]
+            yield PendingBatch(self._layout, minute, payload, tally, granted)
+
+    def _announced(self, batch: PendingBatch) -> PutBatch:
+        names, numbers, tally = batch.granted, self._purpose_numbers, batch.tally
+        sent = PutTally(
+            tally.received,
+            tally.admitted,
+            [tally.rejected[reason] for reason in REJECTIONS],
+            {
+                self._field_numbers[name]: [reasons[drop] for drop in DROPS]
+                for name, reasons in tally.dropped.items()
+            },
+            [tally.content[category] for category in CATEGORIES],
+            tally.bytes_in,
+            tally.bytes_out,
+        )
+        granted = None if names is None else [numbers[name] for name in names]
+        return PutBatch(_minute_number(batch.received), granted, sent, len(batch.payload))
+
+    def _tally(self, sent: PutTally) -> Tally:
+        return Tally(
+            sent.received,
+            sent.admitted,
+            _counts(REJECTIONS, sent.rejected),
+            {self._fields[number]: _counts(DROPS, times) for number, times in sent.dropped.items()},
+            _counts(CATEGORIES, sent.content),
+            sent.bytes_in,
+            sent.bytes_out,
+        )
+
+
+def _counts(names: tuple[_N, ...], numbers: list[int]) -> Counter[_N]:
+    counts = Counter[_N]()
+    if any(numbers):
+        counts.update({name: n for name, n in zip(names, numbers, strict=True) if n})
+    return counts
+
+
+@lru_cache(_CACHED_MINUTES)
+def _minute_text(number: int) -> str:
+    return to_minute(datetime.fromtimestamp(60 * number, UTC))
+
+
+@lru_cache(_CACHED_MINUTES)
+def _minute_number(text: str) -> int:
+    return int(datetime.fromisoformat(text).timestamp()) // 60
+
+
+class ChannelQueue:
+    """Sends batches to the keeper, and resolves their futures with its answers.
+
+    Small requests without a key that come in the same iteration of the event loop share a message:
+    all of them are stored, or none is. Safe to use from several threads.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        channel: Channel[FromKeeper],
+        schema: Schema,
+    ) -> None:
+        self._loop, self._thread = loop, get_ident()
+        self._channel = channel
+        self._code = BatchCode(schema)
+        self._numbers = count()
+        self._pending: dict[int, list[Future[bool]]] = {}
+        self._handed: deque[list[bytes]] = deque()
+        self._group: list[Future[bool]] = []
+        self._grouped, self._group_bytes = JoinedBatches(), 0
+
+    def __repr__(self) -> str:
+        return f"<ChannelQueue of {len(self._pending)} requests>"
+
+    def put(self, *batches: PendingBatch, key: bytes | None = None) -> Future[bool]:
+        """Have the keeper store the batches of one request, as ``BatchQueue.put`` says."""
+        merged = [batch for batch in merge(batches) if batch.tally.received]
+        future: Future[bool] = Future()
+        if not merged:
+            future.set_result(True)
+            return future
+        if self._channel.waiting > _MOST_WAITING:
+            raise DeliveryError("E505", "the spool is full; send again later")
+        size = sum(len(batch.payload) for batch in merged)
+        if key is None and size <= _MOST_SMALL and get_ident() == self._thread:
+            self._add_to_group(future, merged, size)
+        else:
+            self._announce([future], key, merged)
+        return future
+
+    def _add_to_group(
+        self, future: Future[bool], batches: Sequence[PendingBatch], size: int
+    ) -> None:
+        if not self._group:
+            self._loop.call_soon(self._send_group)
+        self._group.append(future)
+        self._group_bytes += size
+        for batch in batches:
+            self._grouped.add(batch)
+        if self._group_bytes > _MOST_GROUPED:
+            self._send_group()
+
+    def _send_group(self) -> None:
+        if self._group:
+            futures, batches = self._group, self._grouped.close()
+            self._group, self._grouped, self._group_bytes = [], JoinedBatches(), 0
+            self._announce(futures, None, batches)
+
+    def _announce(
+        self, futures: list[Future[bool]], key: bytes | None, batches: Sequence[PendingBatch]
+    ) -> None:
+        number = next(self._numbers)
+        self._pending[number] = futures
+        key_hash = None if key is None else hashed(key)  # a key may be made of a sender's data
+        put = framed(self._code.put(number, key_hash, batches))
+        self.send([put, *(batch.payload for batch in batches)])
+
+    def send(self, parts: list[bytes]) -> None:
+        """Send a message from any thread."""
+        if get_ident() == self._thread and not self._handed:
+            self._channel.send(*parts)
+            return
+        self._handed.append(parts)
+        self._loop.call_soon_threadsafe(self._flush)
+
+    def _flush(self) -> None:
+        while self._handed:
+            self._channel.send(*self._handed.popleft())
+
+    def answered(self, answers: Answers) -> None:
+        """Resolve futures."""
+        for number, outcome in answers.outcomes:
+            for future in self._pending.pop(number, ()):
+                if future.set_running_or_notify_cancel():
+                    _resolve(future, outcome)
+
+
+def _resolve(future: Future[bool], outcome: int) -> None:
+    if outcome in (0, 1):
+        future.set_result(bool(outcome))
+    elif outcome == 506:
+        future.set_exception(unwritable())
+    else:
+        future.set_exception(DeliveryError("E505", "the spool is full; send again later"))

@@ -1,0 +1,225 @@
+"""The messages between the keeper and a worker. Both lists are closed, and names travel as numbers
+of closed tables: a field, a purpose, a reason, a category, an error, a module."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from collector import errors
+from collector.contracts import CATEGORIES, DROPS, REJECTIONS
+
+__all__ = [
+    "MOST_BYTES",
+    "Answers",
+    "Ask",
+    "ErrorSeen",
+    "Failed",
+    "FromKeeper",
+    "FromWorker",
+    "LibrarySeen",
+    "Put",
+    "PutBatch",
+    "PutTally",
+    "Ready",
+    "ReceiverSetup",
+    "Report",
+    "Setup",
+    "Stop",
+    "Tried",
+    "error_types",
+    "modules",
+]
+
+MOST_BYTES = 64 << 20
+"""The most bytes of records of one ``Put``: what a request may become."""
+_MOST_BATCHES = 10_000
+_HASH_BYTES = 16
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
+_Number = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
+_Small = Annotated[int, msgspec.Meta(ge=0, le=1 << 16)]
+
+
+class _Message(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """A message, or a part of one."""
+
+
+# -- of a worker ----------------------------------------------------------------------------------
+
+
+class PutTally(_Message):
+    """A tally. ``rejected`` and ``content`` are in the order of their tables, and so are the counts
+    of ``dropped`` by the number of the field."""
+
+    received: Count
+    admitted: Count
+    rejected: Annotated[
+        list[Count], msgspec.Meta(min_length=len(REJECTIONS), max_length=len(REJECTIONS))
+    ]
+    dropped: Annotated[
+        dict[
+            _Small,
+            Annotated[list[Count], msgspec.Meta(min_length=len(DROPS), max_length=len(DROPS))],
+        ],
+        msgspec.Meta(max_length=1 << 12),
+    ]
+    content: Annotated[
+        list[Count], msgspec.Meta(min_length=len(CATEGORIES), max_length=len(CATEGORIES))
+    ]
+    bytes_in: Count
+    bytes_out: Count
+
+
+class PutBatch(_Message):
+    """A batch: its minute, since 1970; the numbers of its purposes (``None``: all); its tally; and
+    the bytes of its records, which follow the message."""
+
+    minute: _Number
+    granted: Annotated[list[_Small], msgspec.Meta(max_length=1 << 10)] | None
+    tally: PutTally
+    size: Annotated[int, msgspec.Meta(ge=0, le=MOST_BYTES)]
+
+
+class Put(_Message, tag=0):
+    """The batches of one request, to be stored, and the hash of its idempotency key."""
+
+    number: _Number
+    key_hash: Annotated[bytes, msgspec.Meta(min_length=_HASH_BYTES, max_length=_HASH_BYTES)] | None
+    batches: Annotated[list[PutBatch], msgspec.Meta(min_length=1, max_length=_MOST_BATCHES)]
+
+
+class Ready(_Message, tag=1):
+    """The worker accepts connections; ``is_confined`` by the kernel."""
+
+    is_confined: bool
+
+
+class Failed(_Message, tag=2):
+    """The worker cannot start: ``is_confined`` is false if it was to be confined and is not, and
+    else it cannot listen for gRPC."""
+
+    is_confined: bool
+
+
+class Report(_Message, tag=3):
+    """The worker's counters since its start: requests by receiver, status and duration, the sums of
+    their seconds, and how often a token was shown that was configured unhashed."""
+
+    requests: Annotated[list[Count], msgspec.Meta(max_length=1 << 10)]
+    seconds: Annotated[
+        list[Annotated[float, msgspec.Meta(ge=0, le=1e15)]], msgspec.Meta(max_length=1 << 6)
+    ]
+    unhashed: Count
+
+
+class ErrorSeen(_Message, tag=4):
+    """An unexpected error: the numbers of its type and of the module of ours, and the line; no
+    module for a place elsewhere."""
+
+    error: _Small
+    module: _Small | None
+    line: _Small
+
+
+class LibrarySeen(_Message, tag=5):
+    """A library logged a message."""
+
+    library: _Small
+
+
+class Tried(_Message, tag=6):
+    """What a worker could do though it is confined, where a claim is checked: the numbers of
+    attempts that were not refused, in the main thread and in one that was started then, and how
+    many files are open. No worker that serves sends it."""
+
+    is_confined: bool
+    main: list[_Small]
+    thread: list[_Small]
+    files: _Small
+
+
+FromWorker = Put | Ready | Failed | Report | ErrorSeen | LibrarySeen
+
+# -- of the keeper --------------------------------------------------------------------------------
+
+
+class ReceiverSetup(_Message):
+    """A receiver: its name in the table of receivers, where it listens, and whether a socket comes
+    with the message. ``unix`` is the path of a socket file."""
+
+    receiver: str
+    host: str
+    port: int
+    unix: str | None
+    has_socket: bool
+
+
+class Setup(_Message, tag=0):
+    """Everything that a worker has: the schema, limits, receivers, and what they need.
+
+    ``schema`` is pickled; ``limits`` are arguments of ``IngestLimits``. ``keys`` are the references
+    of pseudonym keys, whose numbers are asked for. ``pem`` is certificate chain, private key and
+    the authority of clients. ``keeper`` is the number of its process.
+    """
+
+    schema: bytes
+    keys: list[str]
+    limits: dict[str, int | float]
+    events: int
+    receivers: list[ReceiverSetup]
+    tokens: list[str] | None
+    pem: tuple[bytes, bytes, bytes | None] | None
+    origins: list[str]
+    hosts: list[str]
+    hops: int
+    preferences: bool
+    confine: bool
+    must_confine: bool
+    keeper: int
+
+
+class Answers(_Message, tag=1):
+    """What became of puts, by their numbers: 1 stored, 0 stored before, else 505 or 506."""
+
+    outcomes: list[tuple[int, int]]
+
+
+class Ask(_Message, tag=2):
+    """The worker is to send a ``Report``."""
+
+
+class Stop(_Message, tag=3):
+    """The worker is to finish the requests in progress within so many seconds, and end."""
+
+    seconds: float
+
+
+FromKeeper = Setup | Answers | Ask | Stop
+
+# -- closed tables --------------------------------------------------------------------------------
+
+
+@cache
+def error_types() -> Sequence[str]:
+    """Return the names of Python's exceptions and of ours: those that a log may hold."""
+    found = [
+        name
+        for owner in (builtins, errors)
+        for name, value in vars(owner).items()
+        if isinstance(value, type) and issubclass(value, BaseException)
+    ]
+    return sorted(set(found))
+
+
+@cache
+def modules() -> Sequence[str]:
+    """Return the names of the modules of the package."""
+    root = Path(errors.__file__).parent
+    paths = sorted(path.relative_to(root.parent).with_suffix("") for path in root.rglob("*.py"))
+    return [".".join(path.parts).removesuffix(".__init__") for path in paths]

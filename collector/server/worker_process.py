@@ -1,0 +1,121 @@
+"""The process of a worker, as the keeper starts and sees it.
+
+It is started with a clean environment, and with nothing that is open but one end of each of two
+pairs of sockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from operator import ge
+from time import monotonic
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # it is loaded before everything else, so that workers start early
+    from collector.config import Config
+    from collector.server.channel import Channel, Frames
+    from collector.server.messages import FromWorker, Report
+
+__all__ = ["WorkerLink", "WorkerProcess", "count", "spawned"]
+
+_MODULE = "collector.server.worker"
+_INHERITED = ("LD_", "DYLD_", "MALLOC_", "FAKETIME")
+"""The environment of a worker: what the dynamic linker, the allocator and libfaketime read;"""
+_PYTHON = ("PYTHONHOME", "PYTHONPLATLIBDIR")
+"""and where Python is. There is no secret in it."""
+
+
+def count(config: Config) -> int:
+    """Return the number of workers."""
+    if isinstance(config.workers, int):
+        return config.workers
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class WorkerProcess:
+    """A process that waits for its first message, at the other ends of ``channel`` and ``keys``.
+    ``module`` is what it runs."""
+
+    def __init__(self, module: str = _MODULE) -> None:
+        self.channel: socket.socket
+        self.keys: socket.socket
+        self.channel, theirs = socket.socketpair()
+        self.keys, their_keys = socket.socketpair()
+        ends = (theirs.fileno(), their_keys.fileno())
+        with theirs, their_keys:
+            self.process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603 - our own module
+                [sys.executable, "-B", "-P", "-s", "-m", module, *map(str, ends)],
+                pass_fds=ends,
+                env=_environ(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+
+    def __repr__(self) -> str:
+        return f"<WorkerProcess {self.process.pid}>"
+
+    def end(self) -> None:
+        """End it at once, if it has not ended yet."""
+        self.channel.close()
+        self.keys.close()
+        with suppress(OSError):
+            self.process.kill()
+        self.process.wait()
+
+
+@contextmanager
+def spawned(number: int) -> Iterator[list[WorkerProcess]]:
+    """Start so many processes, while the keeper gets ready; those left in the list are ended."""
+    processes = [WorkerProcess() for _ in range(number)]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.end()
+
+
+def _environ() -> dict[str, str]:
+    environ = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(_INHERITED) or name in _PYTHON
+    }
+    path = os.pathsep.join(os.path.realpath(entry) for entry in sys.path)
+    fixed = {"PYTHONPATH": path, "HOME": os.sep, "GRPC_VERBOSITY": "NONE"}
+    fixed["PYDANTIC_DISABLE_PLUGINS"] = "1"  # they need not be looked for, and would see events
+    return environ | fixed
+
+
+class WorkerLink:
+    """A worker as the keeper sees it."""
+
+    def __init__(self, process: WorkerProcess, frames: Frames[FromWorker]) -> None:
+        self.process: WorkerProcess = process
+        self.frames: Frames[FromWorker] = frames
+        self.channel: Channel[FromWorker] | None = None
+        self.began: float = monotonic()
+        self.is_ready: bool = False
+        self.is_confined: bool = False
+        self.is_distrusted: bool = False
+        self.report: Report | None = None
+        self.reported: asyncio.Future[None] | None = None
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def takes(self, report: Report) -> bool:
+        """Take its counters, unless one has fallen, which is false."""
+        before = self.report
+        rises = before is None or (
+            report.unhashed >= before.unhashed
+            and all(map(ge, report.requests, before.requests))
+            and all(map(ge, report.seconds, before.seconds))
+        )
+        self.report = report if rises else before
+        return rises

@@ -1,0 +1,97 @@
+"""Output for people: tables that break no word, and the groups of commands."""
+
+from __future__ import annotations
+
+import re
+from io import StringIO
+from typing import Any
+
+import pytest
+import typer.main
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from collector.cli.app import app
+from collector.cli.console import new_table
+from tests.cli.process import run
+
+_WORD = st.text("abc.-_", min_size=1, max_size=30)
+_CELL = st.lists(_WORD, max_size=6).map(" ".join)
+
+
+@given(
+    st.integers(1, 6).flatmap(
+        lambda columns: st.lists(
+            st.lists(_CELL, min_size=columns, max_size=columns), min_size=1, max_size=5
+        )
+    ),
+    st.sampled_from([40, 80, 200]),
+)
+def test_no_word_of_a_table_is_broken(rows: list[list[str]], width: int) -> None:
+    """Each word is somewhere whole, and no line is longer than the terminal, unless one word is."""
+    table = new_table(*(f"h{number}" for number in range(len(rows[0]))))
+    for row in rows:
+        table.add_row(*row)
+    text = StringIO()
+    Console(file=text, width=width, highlight=False, soft_wrap=True).print(table)
+    written = text.getvalue()
+    words = written.split()
+    for word in " ".join(cell for row in rows for cell in row).split():
+        assert word in words
+    longest = max((len(word) for word in words), default=0)
+    for line in written.splitlines():
+        assert len(line.rstrip()) <= width or longest > width - 6
+
+
+_TABLES = [
+    ("schema", "list"),
+    ("schema", "show", "conferencing", "webrtc", "web"),
+    ("schema", "capacity", "conferencing", "webrtc"),
+    ("schema", "diff", "conferencing", "conferencing-strict"),
+    ("schema", "catalogue", "check", "os-names"),
+    ("config", "show"),
+    ("config", "flows"),
+]
+
+
+@pytest.mark.parametrize("command", _TABLES)
+def test_tables_fit_eighty_columns(command: tuple[str, ...]) -> None:
+    """Every word of the table of a wide terminal is whole in a narrow one. A line is not longer,
+    but for sentences, which the terminal wraps."""
+    narrow = run(*command, env={"COLUMNS": "80"}).out.decode()
+    wide = run(*command, env={"COLUMNS": "1000"}).out.decode()
+    bars = re.compile("[█▏▎▍▌▋▊▉]+")
+    assert set(bars.sub("", wide).split()) <= set(bars.sub("", narrow).split())
+
+
+def test_a_table_without_rows_has_its_headings() -> None:
+    """Also where they have no room beside one another."""
+    text = StringIO()
+    table = new_table("a" * 30, "b" * 30)
+    Console(file=text, width=40).print(table)
+    assert text.getvalue().split() == ["a" * 30, "b" * 30]
+
+
+def test_commands_are_grouped_by_what_one_wants() -> None:
+    """Each in one of four groups, in this order."""
+    text = run("--help").out.decode()
+    titles = re.findall(r"╭─ (.*?) ─+╮", text)
+    assert [title.split()[0] for title in titles] == ["Options", "Send", "Run", "Prove", "Write"]
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    shown = re.findall(r"^│ (\w+)", text.partition("╭─ Send")[2], re.MULTILINE)
+    assert sorted(shown) == sorted(commands)
+
+
+def test_options_of_every_command_fit_eighty_columns() -> None:
+    """No name is cut in a help text."""
+    queue: list[tuple[list[str], Any]] = [([], typer.main.get_command(app))]
+    for words, command in queue:
+        inner = getattr(command, "commands", {})
+        queue += [([*words, name], each) for name, each in inner.items()]
+        if words in (["serve"], ["recorder"]):  # they may replace the process of the test
+            continue
+        text = run(*words, "--help").out.decode()
+        assert max(map(len, text.splitlines())) <= 80
+        names = {option for each in command.params for option in each.opts if option[:2] == "--"}
+        assert names <= set(re.findall(r"--[a-z-]+", text)), words

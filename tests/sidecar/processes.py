@@ -1,0 +1,49 @@
+"""The processes of a sidecar, and one whose workers run a program of the test's."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+__all__ = ["children", "command", "peak"]
+
+_KEEPER = """
+import sys
+sys.executable = {executable!r}
+from collector import cli
+cli.main()
+"""
+_WORKER = """
+import runpy, sys
+BEFORE
+sys.argv = sys.argv[sys.argv.index("-m") + 1:]
+from importlib import import_module
+import_module(sys.argv[0]).main()
+"""
+
+
+def command(folder: Path, before: str) -> list[str]:
+    """The command of such a sidecar, whose workers run code before that of a worker. Its files lie
+    in a folder."""
+    program, script = folder / "worker.py", folder / "worker"
+    program.write_text(_WORKER.replace("BEFORE", before))
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{program}" "$@"\n')
+    script.chmod(0o700)
+    return [sys.executable, "-c", _KEEPER.format(executable=str(script)), "serve"]
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    found = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    return sorted(int(number) for text in found for number in text.split())
+
+
+def peak(pid: int) -> float:
+    """The most memory that a process or one of those that it started has had, in MB."""
+    found = [0.0]
+    for each in (pid, *children(pid)):
+        with suppress(OSError, IndexError):  # it has ended
+            status = Path(f"/proc/{each}/status").read_text()
+            found.append(int(status.partition("VmHWM:")[2].split()[0]) / 1024)
+    return max(found)

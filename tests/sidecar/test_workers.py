@@ -1,0 +1,331 @@
+"""Workers beside one keeper: alike to senders, replaced when they end, and never believed.
+
+``COLLECTOR_KILLS`` says how often workers, the keeper or both are killed under load (8 by default;
+``make kill`` means 1,000).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from pathlib import Path
+from random import Random
+from time import monotonic, sleep
+
+import pytest
+
+from collector.config import examine
+from collector.errors import ConfigFaults
+from collector.sandbox import Support
+from collector.server import keeper, preflight
+from collector.server.preflight import find_faults
+from tests.cli.process import run
+from tests.deadline import WAIT_SECONDS, eventually, wait_until
+from tests.sidecar.account import Account, kept
+from tests.sidecar.clients import KeyedClient, clients
+from tests.sidecar.faults import metric
+from tests.sidecar.processes import children, command
+from tests.sidecar.serving import Sidecar, started
+
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/task").exists(), reason="processes are read from /proc"
+)
+
+_KILLS = int(os.environ.get("COLLECTOR_KILLS", "8"))
+_LIVES = 25
+_TWO = {"COLLECTOR__WORKERS": "2"}
+_EVENT = b'{"ip_address": "203.0.113.7", "device": {"type": "phone"}}\n'
+_SCHEMA = """\
+schema: devices
+version: 1.0.0
+title: One pseudonym
+owner: tests
+purposes:
+  ops: {use: essential.service.operations, basis: contract, reason: Run the service}
+fields:
+  device.id:
+    kind: pseudonym
+    key: "env:WORKERS_KEY"
+    rotate: 1d
+    category: user.device
+    purposes: [ops]
+    retention: 1d
+    reason: Run the service
+"""
+
+
+def _workers(sidecar: Sidecar, number: int) -> list[int]:
+    """The processes of the workers, once there are so many and all receive."""
+    wait_until(lambda: metric(sidecar, "collector_workers ") == number)
+    found = children(sidecar.process.pid)
+    assert len(found) == number
+    return found
+
+
+def _sent(sidecar: Sidecar, body: bytes, times: int, path: str, **headers: str) -> list[int]:
+    """The statuses of requests that are sent at once, each on a connection of its own."""
+    head = {"Content-Type": "application/x-ndjson"}
+    head |= {name.replace("_", "-"): value for name, value in headers.items()}
+
+    def send(_: int) -> int:
+        return sidecar.request("POST", path, body, head).status
+
+    with ThreadPoolExecutor(8) as pool:
+        return list(pool.map(send, range(times)))
+
+
+def _rows(data: Path, query: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(f"file:{data / 'store.db'}?mode=ro", uri=True)) as store:
+        return list(store.execute(query))
+
+
+def _is_gone(pid: int) -> bool:
+    with suppress(OSError):
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state == "Z"
+    return True
+
+
+def _events(sidecar: Sidecar, name: str) -> list[dict[str, object]]:
+    return [event for event in sidecar.events if event["event"] == name]
+
+
+def test_two_workers_are_one_sidecar(tmp_path: Path) -> None:
+    """Counts add up over both, the limit of connections is shared, and both stop."""
+    with started(tmp_path, environ=_TWO) as sidecar:
+        workers = _workers(sidecar, 2)
+        assert b"[+] workers ok\n" in sidecar.admin("/readyz?verbose").body
+        assert set(_sent(sidecar, _EVENT * 2, 60, "/v1/events")) == {200}
+        assert metric(sidecar, 'collector_events_total{outcome="admitted"}') == 120
+        name = 'collector_request_duration_seconds_count{receiver="http",status="2xx"}'
+        assert metric(sidecar, name) == 60
+        assert sidecar.stop()[0] == 0
+        assert all(map(_is_gone, workers))
+    assert _rows(tmp_path / "collector-data", "SELECT sum(count) FROM conferencing") == [(120,)]
+
+
+def test_a_person_has_one_pseudonym(tmp_path: Path) -> None:
+    """Whichever worker receives, and after both of them were replaced."""
+    (tmp_path / "s.yaml").write_text(_SCHEMA)
+    settings = {"COLLECTOR__SCHEMA": "./s.yaml", "WORKERS_KEY": "a secret of the operator"}
+    with started(tmp_path, environ=_TWO | settings) as sidecar:
+        body = b'{"device.id": "one"}\n'
+        assert set(_sent(sidecar, body, 40, "/v1/events")) == {200}
+        for pid in _workers(sidecar, 2):
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: metric(sidecar, "collector_worker_replacements_total") == 2)
+        _workers(sidecar, 2)
+        assert set(_sent(sidecar, body, 40, "/v1/events")) == {200}
+        assert sidecar.stop()[0] == 0
+    query = 'SELECT count(DISTINCT "device.id"), sum(count) FROM devices'
+    assert _rows(tmp_path / "collector-data", query) == [(1, 80)]
+
+
+def test_a_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
+    """Connections wait meanwhile; it is said and counted."""
+    with started(tmp_path) as sidecar:
+        (pid,) = _workers(sidecar, 1)
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: metric(sidecar, "collector_worker_replacements_total") == 1)
+        assert sidecar.send(_EVENT).status == 200
+        assert _workers(sidecar, 1) != [pid]
+        assert [event["times"] for event in _events(sidecar, "worker_replaced")] == [1]
+        assert sidecar.stop()[0] == 0
+
+
+def test_a_key_is_stored_once_over_all_workers(tmp_path: Path) -> None:
+    """The same body with the same key, over many connections and after a kill."""
+    record = {"schema": "conferencing/1.0.0", "client.address": "203.0.113.7"}
+    body = json.dumps(record).encode() + b"\n"
+    with started(tmp_path, environ=_TWO) as sidecar:
+        assert set(_sent(sidecar, body, 30, "/v1/records", Idempotency_Key="ab" * 16)) == {200}
+        os.kill(_workers(sidecar, 2)[0], signal.SIGKILL)
+        wait_until(lambda: metric(sidecar, "collector_worker_replacements_total") == 1)
+        _workers(sidecar, 2)
+        assert set(_sent(sidecar, body, 30, "/v1/records", Idempotency_Key="ab" * 16)) == {200}
+        assert sidecar.stop()[0] == 0
+    assert _rows(tmp_path / "collector-data", "SELECT sum(count) FROM conferencing") == [(1,)]
+
+
+def test_workers_end_with_the_keeper(tmp_path: Path) -> None:
+    """At once, in whatever way it ends."""
+    with started(tmp_path, environ=_TWO) as sidecar:
+        workers = _workers(sidecar, 2)
+        sidecar.process.kill()
+        sidecar.process.wait(WAIT_SECONDS)
+        wait_until(lambda: all(map(_is_gone, workers)))
+
+
+_PUT = "framed(Put(1, None, [PutBatch({minute}, {granted}, PutTally({tally}, 9, {size}), {size})]))"
+_REJECTED = "1, 0, [1] + [0] * 6, {}, [0] * 5"
+_LIES = {
+    "no message": r"b'\xff' * 9",
+    "a message without an end": r"(3).to_bytes(4, 'big') + b'\x93\x00\x01'",
+    "a tally": _PUT.format(
+        minute="MINUTE", granted=None, tally="2, 1, [0] * 7, {}, [0] * 5", size=0
+    ),
+    "a purpose": _PUT.format(minute="MINUTE", granted=[9], tally=_REJECTED, size=0),
+    "a minute": _PUT.format(minute=1, granted=None, tally=_REJECTED, size=0),
+    "a field": _PUT.format(
+        minute="MINUTE", granted=None, tally="1, 1, [0] * 7, {}, [0] * 5", size=25
+    )
+    + r""" + b'{"chat":"hunter2secret"}\n'""",
+    "an error": "framed(ErrorSeen(60000, None, 0))",
+    "a library": "framed(LibrarySeen(77))",
+    "counters": "framed(Report([1], [1.0], 0))",
+}
+"""Bytes that a worker sends, as an expression."""
+
+
+@pytest.mark.parametrize("lie", _LIES)
+def test_a_worker_that_lies_is_ended(lie: str, tmp_path: Path) -> None:
+    """Nothing of what it sent is stored; it is said, and another one takes its place."""
+    before = f"""
+from datetime import datetime, UTC
+from collector.server import worker
+from collector.server.channel import framed
+from collector.server.messages import *
+MINUTE = int(datetime.now(UTC).timestamp()) // 60
+Queue = worker.ChannelQueue
+put = Queue.put
+def lying(self, *batches, key=None):
+    from pathlib import Path
+    told = Path({str(tmp_path / "told")!r})
+    if told.exists():
+        return put(self, *batches, key=key)
+    told.touch()
+    self.send([{_LIES[lie]}])
+    return put(self, *batches, key=key)
+Queue.put = lying
+"""
+    settings = {"COLLECTOR__SANDBOX": "off"}
+    with started(tmp_path, environ=settings, command=command(tmp_path, before)) as sidecar:
+        with suppress(OSError):
+            sidecar.send(_EVENT)
+        wait_until(lambda: _events(sidecar, "worker_distrusted"))
+        wait_until(lambda: metric(sidecar, "collector_workers ") == 1)
+        assert sidecar.send(_EVENT).status == 200
+        assert sidecar.stop()[0] == 0
+    assert _rows(tmp_path / "collector-data", "SELECT sum(count) FROM conferencing") == [(1,)]
+    ended = run("ledger", "verify", "--data", tmp_path / "collector-data", "--json")
+    assert (ended.code, ended.json["received"]) == (0, 1)
+    assert "hunter2" not in "\n".join(sidecar.log)
+
+
+def test_a_kernel_that_cannot_confine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """``required`` is refused with what the kernel lacks; ``auto`` is not."""
+    lacking = Support(0, seccomp=False, lacks=("Landlock", "seccomp filters"))
+    for module in (preflight, keeper):
+        monkeypatch.setattr(module, "support", lambda: lacking)
+    places = {f"COLLECTOR__{name}__ADDRESS": "127.0.0.1:0" for name in ("HTTP", "GRPC", "ADMIN")}
+    environ = places | {"COLLECTOR__DATA": str(tmp_path / "d")}
+    (fault,) = find_faults(examine(None, environ | {"COLLECTOR__SANDBOX": "required"}))
+    assert (fault.code, fault.field) == ("E217", "sandbox")
+    assert "Landlock, seccomp filters" in fault.message
+    with pytest.raises(ConfigFaults):
+        preflight.prepare(examine(None, environ | {"COLLECTOR__SANDBOX": "required"}))
+    assert find_faults(examine(None, environ | {"COLLECTOR__SANDBOX": "auto"})) == []
+    assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize("sandbox", ["auto", "off"])
+def test_readiness_knows_the_sandbox(sandbox: str, tmp_path: Path) -> None:
+    """A line says whether workers are confined, unless that is switched off."""
+    with started(tmp_path, environ={"COLLECTOR__SANDBOX": sandbox}) as sidecar:
+        said = sidecar.admin("/readyz?verbose").body
+        assert (b"sandbox" in said) == (sandbox == "auto")
+        is_late = b"[!] sandbox late\n" in said
+        assert bool(_events(sidecar, "unconfined")) == is_late
+
+
+# -- kills ----------------------------------------------------------------------------------------
+
+
+def _kill(sidecar: Sidecar, account: Account, random: Random, kills: Counter[str]) -> bool:
+    """Let clients send, and kill workers, the keeper or both; return whether the keeper lives."""
+    senders = clients(sidecar, account, random)
+    senders += [KeyedClient(sidecar, account, Random(random.random())) for _ in range(2)]
+    for client in senders:
+        client.start()
+    sleep(random.uniform(0.02, 0.25))
+    workers = children(sidecar.process.pid)
+    what = random.choice(("worker", "worker", "workers", "keeper", "both"))
+    chosen = random.sample(workers, 1) if what == "worker" else workers
+    kills[what] += 1
+    kills["requests under way"] += sum(client.began > 0 for client in senders)
+    if what != "keeper":
+        for pid in chosen:
+            os.kill(pid, signal.SIGKILL)
+    lives = what in ("worker", "workers")
+    if not lives:
+        sidecar.process.kill()
+        sidecar.process.wait(WAIT_SECONDS)
+    end = monotonic() + 0.3
+    while lives and monotonic() < end and any(client.is_alive() for client in senders):
+        sleep(0.01)
+    for client in senders:
+        client.stop()
+    for client in senders:
+        client.join(WAIT_SECONDS)
+        assert not client.is_alive()
+    kills["requests sent again under their key"] += len(account.keyed)
+    return lives
+
+
+def _passes(sidecar: Sidecar, account: Account) -> None:
+    """What had no answer is acknowledged under its key, and a fresh event is, and is stored."""
+    KeyedClient(sidecar, account, Random()).again()
+    parcel = account.parcel()
+    answer = sidecar.send(parcel.body)
+    parcel.answered(answer.status, answer.body)
+    assert answer.status == 200
+    data = sidecar.directory / "collector-data"
+    assert eventually(lambda: parcel.addresses[0] in kept(data).stored), "it does not pass"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("life", range(-(-_KILLS // _LIVES)))
+def test_nothing_acknowledged_is_lost_or_doubled(
+    life: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After kills of workers, of the keeper and of both under load, over HTTP and gRPC; what is
+    sent again under its key, through whichever worker, is stored once."""
+    random, account, kills = Random(), Account(), Counter[str]()
+    data = tmp_path / "collector-data"
+    left = min(_LIVES, _KILLS - life * _LIVES)
+    while left:
+        with started(tmp_path, environ=_TWO) as sidecar:
+            lives = True
+            while lives and left:
+                _workers(sidecar, 2)
+                _passes(sidecar, account)
+                lives = _kill(sidecar, account, random, kills)
+                left -= 1
+            if lives:
+                _workers(sidecar, 2)
+                _passes(sidecar, account)
+                assert sidecar.stop()[0] == 0
+    with started(tmp_path, environ=_TWO) as sidecar:
+        _passes(sidecar, account)
+        assert sidecar.stop()[0] == 0
+    found = kept(data)
+    assert account.faults(found) == []
+    ended = run("ledger", "verify", "--data", data, "--json")
+    assert ended.code == 0, ended.err
+    said = ended.json
+    assert said["received"] == found.stored.total() + sum(said["rejected"].values())
+    assert list(data.glob("*damaged*")) == []
+    assert account.received() > 0
+    assert account.keyed == []
+    with capsys.disabled():
+        print(
+            f"\n{dict(kills)}; {account.received():,} of {said['received']:,} events acknowledged,"
+            f" {account.unanswered(found)} requests stored without an answer",
+            file=sys.stderr,
+        )
