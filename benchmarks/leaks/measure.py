@@ -72,9 +72,10 @@ class _Corpus(NamedTuple):
 
 
 class _Spelled(NamedTuple):
-    """A field that spells: what was written (nothing: its absence), what the record has for it, and
-    the bits of either."""
+    """A field that spells: where it lies, what was written (nothing: its absence), what the record
+    has for it, and the bits of either."""
 
+    place: str
     written: str
     canonical: str
     bits: float
@@ -135,7 +136,7 @@ def _valid(name: str, rng: random.Random) -> tuple[str, list[_Spelled]]:
     for path, values in values_of(schema).items():
         field = schema.fields[path]
         aliases = field.aliases if isinstance(field, EnumField) else {}
-        one = _choice(rng, values, dict(aliases))
+        one = _choice(rng, _place(path), values, dict(aliases))
         spelled.append(one)
         if one.written:
             inner = event
@@ -146,19 +147,19 @@ def _valid(name: str, rng: random.Random) -> tuple[str, list[_Spelled]]:
     return json.dumps(event), spelled
 
 
-def _choice(rng: random.Random, values: Values, aliases: dict[str, str]) -> _Spelled:
+def _choice(rng: random.Random, place: str, values: Values, aliases: dict[str, str]) -> _Spelled:
     bits, canonical_bits = log2(values.size + len(aliases) + 1), log2(values.size + 1)
     number = rng.randrange(values.size + len(aliases) + 1)
     if number == values.size + len(aliases):
-        return _Spelled("", "", canonical_bits, canonical_bits)
+        return _Spelled(place, "", "", canonical_bits, canonical_bits)
     if number >= values.size:
         written = list(aliases)[number - values.size]
-        return _Spelled(written, aliases[written], bits, canonical_bits)
+        return _Spelled(place, written, aliases[written], bits, canonical_bits)
     text = values.nth(number)
     if ":" not in text:
-        return _Spelled(text, text, bits, canonical_bits)
+        return _Spelled(place, text, text, bits, canonical_bits)
     exploded = "".join(rng.choice((c, c.upper())) for c in IPv6Address(text).exploded)
-    return _Spelled(exploded, text, bits + sum(map(str.isalpha, exploded)), canonical_bits)
+    return _Spelled(place, exploded, text, bits + sum(map(str.isalpha, exploded)), canonical_bits)
 
 
 def _judged(contender: Contender, variant: str, corpus: _Corpus, outcome: Outcome) -> Result:
@@ -215,23 +216,30 @@ def _by_class(leaks: Sequence[bool], names: Sequence[str]) -> dict[str, float]:
     return {name: fmean(each) for name, each in by_name.items()}
 
 
-def _texts(output: str) -> set[str]:
-    """Return every name and text of an output."""
-    found: set[str] = set()
-    queue: list[Any] = []
+def _values(output: str) -> Iterator[tuple[str, str]]:
+    """Yield each text of an output with the last two parts of its path: ``model.name``; and each
+    name of a member, which has no place."""
+    queue: list[tuple[str, Any]] = []
     for line in output.splitlines():
         with suppress(ValueError):
-            queue.append(json.loads(line))
+            queue.append(("", json.loads(line)))
     while queue:
-        value = queue.pop()
+        path, value = queue.pop()
         if isinstance(value, dict):
-            found |= value.keys()
-            queue += value.values()
+            yield from (("", key) for key in value)
+            queue += [(f"{path}.{key}", inner) for key, inner in value.items()]
         elif isinstance(value, list):
-            queue += value
+            queue += [(path, inner) for inner in value]
         elif isinstance(value, str):
-            found.add(value)
-    return found
+            yield _place(path), value
+
+
+def _place(path: str) -> str:
+    return ".".join(path.split(".")[-2:])
+
+
+def _texts(output: str) -> set[str]:
+    return {text for _, text in _values(output)}
 
 
 def _arriving(listed: Sequence[Listed], output: str) -> Iterator[bool]:
@@ -246,14 +254,18 @@ def _wide_bits(text: str, output: str) -> float:
 
 def _valid_bits(events: Sequence[Sequence[_Spelled]], outputs: Sequence[str]) -> float:
     """Return the bits of an event, field by field."""
-    found = [_texts(output) for output in outputs]
+    found = [set(_values(output)) for output in outputs]
     return sum(_field_bits(column, found) for column in zip(*events, strict=True))
 
 
-def _field_bits(column: Sequence[_Spelled], found: Sequence[set[str]]) -> float:
+def _field_bits(column: Sequence[_Spelled], found: Sequence[set[tuple[str, str]]]) -> float:
     """Return the bits that a field brings over, on average. How a value is written counts where it
     is left as it was, and absence where the field arrives at all."""
-    both = [(one, texts) for one, texts in zip(column, found, strict=True) if one.written]
+    both = [
+        (one, {text for place, text in values if place == one.place})
+        for one, values in zip(column, found, strict=True)
+        if one.written
+    ]
     is_left = any(one.canonical != one.written in texts for one, texts in both)
     arriving = [one for one, texts in both if {one.written, one.canonical} & texts]
     absent = [one for one in column if not one.written] if arriving else []

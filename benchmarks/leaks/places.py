@@ -96,6 +96,7 @@ PLACES: dict[str, tuple[str, ...]] = {
         *("log:stopped.*", "log:sink_failing.*", "log:sink_recovered.*", "header:server"),
         *("file:data/*.db", "file:data/*.db-wal", "file:data/*.db-shm", "file:data/collector.lock"),
         *("file:records/records.ndjson", "file:records/*.state", "ndjson:schema"),
+        "metric:collector_worker*",
     ),
 }
 """The places of each channel, as patterns; the most exact one that fits counts."""

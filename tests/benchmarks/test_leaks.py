@@ -32,38 +32,34 @@ from benchmarks.results import BenchmarkError
 from collector import Filter, Schema, load_schema
 from collector.schema import resources
 from collector.schema.model import record_bits
+from tests.sidecar.processes import command
 
 _PAGE = (Path(__file__).parents[2] / "docs" / "leaks.md").read_text(encoding="utf-8")
 _SHIPPED = resources.names()
 _FAULTY = """
-from collector import cli
 from collector.schema.kinds.version import VersionField
-from collector.ingest import http
 
 VersionField.canonical = lambda self, circumstances: lambda text: text
 VersionField.column_check = lambda self, first, last: lambda values: True
-cli.main()
 """
 _TALKATIVE = """
 import sys
 from pathlib import Path
+
+print("one more line", file=sys.stderr, flush=True)
+Path("data").mkdir(mode=0o700)
+Path("data/seen").write_text("more")
+
 from collector import cli
-from collector.ingest import http
 
-take = http.EventsHandler._accept
-
-async def faulty(self, head, body, dialect):
-    print(repr(head.headers), file=sys.stderr, flush=True)
-    (Path("data") / "seen").write_text("more")
-    return await take(self, head, body, dialect)
-
-http.EventsHandler._accept = faulty
 cli.main()
 """
 
 
-def _command(program: str) -> list[str]:
-    return [sys.executable, "-c", program, "serve"]
+def _command(folder: Path, before: str) -> list[str]:
+    """The command of a sidecar all of whose processes run code first."""
+    *python, program, serve = command(folder, before)
+    return [*python, f"{before}\n{program}", serve]
 
 
 def test_what_is_sent_is_found() -> None:
@@ -164,11 +160,10 @@ def test_a_schema_delivers_what_it_states(tmp_path: Path) -> None:
     assert found.share < 0.95
 
 
-def _swept(folder: Path, schema: str, program: str | None = None) -> Sweep:
+def _swept(folder: Path, schema: str, run: list[str] | None = None) -> Sweep:
     found = Sweep()
-    command = None if program is None else _command(program)
     attack_sidecar(
-        folder, schema, 600, rng=random.Random(3), found=found, say=lambda _: None, command=command
+        folder, schema, 600, rng=random.Random(3), found=found, say=lambda _: None, command=run
     )
     return found
 
@@ -197,13 +192,14 @@ def test_a_schema_that_is_too_wide_is_found(tmp_path: Path) -> None:
 
 def test_a_filter_that_is_patched_is_found(tmp_path: Path) -> None:
     """A kind that admits any text."""
-    leaks = _swept(tmp_path, "conferencing", _FAULTY).leaks
+    (program := tmp_path / "program").mkdir()
+    leaks = _swept(tmp_path / "run", "conferencing", _command(program, _FAULTY)).leaks
     assert {f"{place}: os.version" for place in ("spool", "store", "ndjson")} <= set(leaks)
 
 
 def test_a_channel_without_a_name_is_found() -> None:
     """A line of the log and a file that no channel names; as it is, every place has one."""
-    found = channels.unnamed(random.Random(1), _command(_TALKATIVE))
+    found = channels.unnamed(random.Random(1), [sys.executable, "-c", _TALKATIVE, "serve"])
     assert {"file:data/seen belongs to no channel", "log:none.text belongs to no channel"} == set(
         found
     )
