@@ -15,7 +15,7 @@ PYRIGHT := PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH=. pyright
 SCHEMAS := $(filter-out claims,$(basename $(notdir $(wildcard schemas/*.yaml))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test long house names pipelines taxonomy lint bench soak charts package fuzz kill faults erasures bombs mutations recordings coverage clean
+.PHONY: help demo test long house names pipelines taxonomy lint bench soak charts leaks package fuzz kill faults erasures bombs mutations recordings coverage clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -68,6 +68,9 @@ charts: $(VENV)/.bench ## Measure everything, and write the tables and charts of
 		--markdown docs/benchmarks.md --markdown docs/benchmarks/README.md --charts docs/benchmarks $(BENCH)
 	$(BIN)/python -m benchmarks sidecar --check --markdown docs/benchmarks.md
 	$(BIN)/python -m benchmarks sdk --install --check --markdown docs/benchmarks.md
+
+leaks: $(VENV)/.bench ## Install what people use instead, each by itself, and measure what gets through (an hour).
+	$(BIN)/python -m benchmarks leaks --build --check --markdown docs/leaks.md --chart docs/benchmarks/leaks.svg $(LEAKS)
 
 soak: $(VENV)/.bench ## Load a sidecar for twenty minutes; over the last ten its memory must not grow.
 	$(BIN)/python -m benchmarks soak --minutes $(or $(MINUTES),10)

@@ -2,7 +2,8 @@
 
 ``python -m benchmarks sidecar`` measures a sidecar, ``python -m benchmarks soak`` its memory,
 ``python -m benchmarks sdk`` what the SDK costs an application, ``python -m benchmarks consent``
-what it costs to heed a person's choices, and ``python -m benchmarks recording`` the vault.
+what it costs to heed a person's choices, ``python -m benchmarks recording`` the vault, and
+``python -m benchmarks leaks`` what gets through Collector and through others.
 
 Exit codes: 0 fine, 1 a limit does not hold or a contender failed, 2 usage.
 """
@@ -33,6 +34,7 @@ from benchmarks import (
 from benchmarks.consent import consent
 from benchmarks.data import CORPORA, SEED
 from benchmarks.growth import measure as growth
+from benchmarks.leaks.command import leaks
 from benchmarks.recording import recording
 from benchmarks.results import BenchmarkError, CorpusResult, Results
 from benchmarks.sdk.command import sdk
@@ -46,6 +48,7 @@ COMMANDS = {
     "sdk": sdk,
     "consent": consent,
     "recording": recording,
+    "leaks": leaks,
 }
 """What is measured besides the filter."""
 
@@ -54,8 +57,8 @@ _AGAIN = 3
 others use too has slow minutes; every round counts."""
 
 _ELSE = (
-    "`python -m benchmarks` with `sidecar`, `soak`, `sdk`, `consent` or `recording` measures these"
-    " instead."
+    "`python -m benchmarks` with `sidecar`, `soak`, `sdk`, `consent`, `recording` or `leaks`"
+    " measures these instead."
 )
 
 

@@ -81,6 +81,13 @@ class _Recording(msgspec.Struct, forbid_unknown_fields=True):
     peak_mb_below: float
 
 
+class _Leaks(msgspec.Struct, forbid_unknown_fields=True):
+    """Limits of what gets through: bits delivered over bits stated."""
+
+    share_at_least: float
+    share_at_most: float
+
+
 class _Quick(msgspec.Struct, forbid_unknown_fields=True):
     """What is allowed when little was measured."""
 
@@ -113,6 +120,7 @@ class Limits(msgspec.Struct, forbid_unknown_fields=True):
     sdk: _Sdk | None = None
     consent: _Consent | None = None
     recording: _Recording | None = None
+    leaks: _Leaks | None = None
 
     def of(self, python: tuple[int, int]) -> Limits:
         """Return the limits that hold for a version of Python."""

@@ -1,0 +1,32 @@
+"""Collector's filter: the shipped schema for the shape; strongest, the reduced one."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from benchmarks.leaks.contenders.base import Contender, Spec, each
+from benchmarks.leaks.events import SHAPES
+from collector import Filter, load_schema
+
+__all__ = ["make"]
+
+_REDUCED = {"conferencing": "conferencing-strict"}
+
+
+def make(variant: str, _spec: Spec) -> Contender:
+    """Make it."""
+    schemas = {shape.name: shape.schema for shape in SHAPES.values()}
+    if variant == "strongest":
+        schemas = {name: _REDUCED.get(schema, schema) for name, schema in schemas.items()}
+    filters = {schema: Filter(load_schema(schema)) for schema in set(schemas.values())}
+
+    def one(shape: str, text: str) -> str:
+        filter_, signal = filters[schemas[shape]], SHAPES[shape].signal
+        if signal is None:
+            admission = filter_.admit_lines(text.encode())
+        else:
+            admission = filter_.admit_otlp(signal, text.encode(), protobuf=False)
+        return admission.encode().decode()
+
+    shown = ", ".join(f"{shape}: {schema}" for shape, schema in schemas.items())
+    return Contender(each(one), shown, version("data-minimisation-collector"))

@@ -1,0 +1,247 @@
+"""Clean events of six shapes, whose listed values are known, and places for a payload in each.
+
+A shape has a body: a mapping in which the listed values lie, nested or under flat keys. A payload
+is planted in the body, whatever the shape; then the body is wrapped into the document that a
+client, a vendor's dashboard or an OpenTelemetry exporter sends.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from collector.contracts import Signal
+
+__all__ = ["CANONICAL", "REPORT", "SHAPES", "TWICE", "Body", "Listed", "Shape", "write"]
+
+Body = dict[str, Any]
+_Path = tuple[str, ...]
+
+TWICE = "\0twice"
+"""The end of a key that is written without it, so that an object has one key twice."""
+REPORT = "RTCIceCandidate_"
+"""The beginning of a report's id."""
+_START_NS = 1_795_000_000_000_000_000
+
+
+class Listed(NamedTuple):
+    """A listed value of a clean event: the field, where it lies in the body, what is written there,
+    and what the record has."""
+
+    field: str
+    path: _Path
+    written: str
+    canonical: str
+
+
+class Shape(NamedTuple):
+    """``draw`` returns a body and its listed values; ``wrap`` returns the document of bodies, each
+    of which is a record. ``schema`` is the shipped schema for it, ``signal`` that of OTLP."""
+
+    name: str
+    schema: str
+    draw: Callable[[random.Random], tuple[Body, list[Listed]]]
+    wrap: Callable[[Sequence[Body]], Any]
+    several: bool
+    signal: Signal | None = None
+
+
+_ADDRESSES = (
+    *("203.0.113.7", "203.0.113.88", "198.51.100.4", "192.0.2.61", "2001:db8::7"),
+    *("2001:db8:5::61", "198.51.100.201"),
+)
+_CLIENTS: tuple[Mapping[str, tuple[str, str]], ...] = (
+    {
+        "device.type": ("iPhone", "phone"),
+        "device.manufacturer": ("Apple", "Apple"),
+        "device.model.identifier": ("iPhone16,1", "iPhone16,1"),
+        "device.model.name": ("iPhone 15 Pro", "iPhone 15 Pro"),
+        "os.type": ("iOS", "ios"),
+        "os.name": ("iOS", "iOS"),
+        "os.version": ("17.4.1", "17.4.1"),
+        "os.build_id": ("21E236", "21E236"),
+    },
+    {
+        "device.type": ("laptop", "laptop"),
+        "device.manufacturer": ("Dell Inc.", "Dell Inc."),
+        "os.type": ("windows", "windows"),
+        "os.name": ("Windows", "Windows"),
+        "os.version": ("10.0.22631", "10.0.22631"),
+        "os.build_id": ("22631.3447", "22631.3447"),
+    },
+    {
+        "device.type": ("phone", "phone"),
+        "device.manufacturer": ("Samsung", "Samsung"),
+        "device.model.identifier": ("SM-S928B", "SM-S928B"),
+        "os.type": ("android", "android"),
+        "os.name": ("Android", "Android"),
+        "os.version": ("14", "14"),
+        "os.build_id": ("UP1A.231005.007", "UP1A.231005.007"),
+    },
+    {
+        "device.type": ("desktop", "desktop"),
+        "os.type": ("linux", "linux"),
+        "os.name": ("Ubuntu", "Ubuntu"),
+        "os.version": ("22.04", "22.04"),
+    },
+)
+_VENDOR = {
+    "Windows": ("desktop", "windows"),
+    "Mac": ("desktop", "darwin"),
+    "iPad": ("tablet", "ios"),
+    "Zoom Rooms": ("room_system", None),
+}
+
+
+def _canonical() -> dict[str, frozenset[str]]:
+    values: dict[str, set[str]] = {"client.address": set(_ADDRESSES)}
+    for client in _CLIENTS:
+        for field, (_, canonical) in client.items():
+            values.setdefault(field, set()).add(canonical)
+    for kind, system in _VENDOR.values():
+        values["device.type"].add(kind)
+        if system is not None:
+            values["os.type"].add(system)
+    return {field: frozenset(each) for field, each in values.items()}
+
+
+CANONICAL: dict[str, frozenset[str]] = _canonical()
+"""All that records of clean events may have, by field."""
+
+
+def _meeting(rng: random.Random) -> tuple[Body, list[Listed]]:
+    """A report of a meeting client, nested."""
+    address = rng.choice(_ADDRESSES)
+    listed = [Listed("client.address", ("client", "address"), address, address)]
+    body: Body = {"event": "heartbeat", "client": {"address": address, "port": 50_004}}
+    for field, (written, canonical) in rng.choice(_CLIENTS).items():
+        path = tuple(field.split("."))
+        listed.append(Listed(field, path, written, canonical))
+        _put(body, path, written)
+    return body | {"network": {"rtt_ms": rng.randrange(8, 240), "kind": "wifi"}}, listed
+
+
+def _attributes(rng: random.Random) -> tuple[Body, list[Listed]]:
+    """The same as attributes of OpenTelemetry, with flat keys."""
+    address = rng.choice(_ADDRESSES)
+    listed = [Listed("client.address", ("client.address",), address, address)]
+    for field, (written, canonical) in rng.choice(_CLIENTS).items():
+        listed.append(Listed(field, (field,), written, canonical))
+    body: Body = {each.path[0]: each.written for each in listed}
+    return body | {"rtt_ms": rng.randrange(8, 240), "network.type": "wifi"}, listed
+
+
+def _candidate(rng: random.Random) -> tuple[Body, list[Listed]]:
+    """A report of WebRTC about an ICE candidate."""
+    key, address = rng.choice(("address", "ip", "ipAddress")), rng.choice(_ADDRESSES)
+    body = {"type": "local-candidate", "networkType": "wifi", "port": 50_004, key: address}
+    return body, [Listed("client.address", (key,), address, address)]
+
+
+def _participant(rng: random.Random) -> tuple[Body, list[Listed]]:
+    """A participant in a vendor's report, whose device is both device and system."""
+    address, device = rng.choice(_ADDRESSES), rng.choice(list(_VENDOR))
+    kind, system = _VENDOR[device]
+    listed = [
+        Listed("client.address", ("ip_address",), address, address),
+        Listed("device.type", ("device",), device, kind),
+    ]
+    if system is not None:
+        listed.append(Listed("os.type", ("device",), device, system))
+    return {"device": device, "ip_address": address, "network_type": "Wifi"}, listed
+
+
+def _put(body: Body, path: _Path, value: Any) -> None:
+    for key in path[:-1]:
+        body = body.setdefault(key, {})
+    body[path[-1]] = value
+
+
+def _getstats(bodies: Sequence[Body]) -> Any:
+    reports = {f"{REPORT}{at}": body for at, body in enumerate(bodies)}
+    return ["getstats", "PC_0", reports, _START_NS // 1_000_000]
+
+
+def _vendor(bodies: Sequence[Body]) -> Any:
+    return {"page_count": 1, "page_size": 30, "next_page_token": "", "participants": [*bodies]}
+
+
+def _any_value(value: Any) -> Any:
+    """Return a value as OTLP/JSON writes it; a number beyond 63 bits becomes a text."""
+    if isinstance(value, bool):
+        return {"boolValue": value}
+    if isinstance(value, int) and abs(value) < 1 << 63:
+        return {"intValue": str(value)}
+    if isinstance(value, float):
+        return {"doubleValue": value}
+    if isinstance(value, list):
+        return {"arrayValue": {"values": [_any_value(each) for each in value]}}
+    if isinstance(value, dict):
+        return {"kvlistValue": {"values": _key_values(value)}}
+    return {"stringValue": str(value)}
+
+
+def _key_values(body: Mapping[str, Any]) -> list[Any]:
+    return [
+        {"key": key.removesuffix(TWICE), "value": _any_value(value)} for key, value in body.items()
+    ]
+
+
+def _item(body: Body, named: str | None = None) -> tuple[list[Any], int, Any]:
+    """Return the attributes of an item, its time, and the text that it has by itself: ``time`` of
+    the body, if it fits, and ``note``. ``named`` stands for a text."""
+    left, time = dict(body), _START_NS
+    if isinstance(left.get("time"), int) and 0 <= left["time"] < 1 << 63:
+        time = left.pop("time")
+    text = named if named is None else left.pop("note", named)
+    return _key_values(left), time, text
+
+
+def _logs(bodies: Sequence[Body]) -> Any:
+    records = []
+    for body in bodies:
+        attributes, time, said = _item(body, "heartbeat")
+        records.append(
+            {"timeUnixNano": str(time), "body": _any_value(said), "attributes": attributes}
+        )
+    return {"resourceLogs": [{"scopeLogs": [{"logRecords": records}]}]}
+
+
+def _traces(bodies: Sequence[Body]) -> Any:
+    spans = []
+    for body in bodies:
+        attributes, time, name = _item(body, "join")
+        span = {"traceId": "5b" * 16, "spanId": "a1" * 8, "name": str(name)}
+        spans.append(span | {"startTimeUnixNano": str(time), "attributes": attributes})
+    return {"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}
+
+
+def _metrics(bodies: Sequence[Body]) -> Any:
+    points = []
+    for body in bodies:
+        attributes, time, _ = _item(body)
+        points.append({"timeUnixNano": str(time), "asDouble": 0.5, "attributes": attributes})
+    metric = {"name": "call.jitter", "unit": "ms", "gauge": {"dataPoints": points}}
+    return {"resourceMetrics": [{"scopeMetrics": [{"metrics": [metric]}]}]}
+
+
+SHAPES: dict[str, Shape] = {
+    shape.name: shape
+    for shape in (
+        Shape("meeting", "conferencing", _meeting, lambda bodies: bodies[0], several=False),
+        Shape("webrtc", "webrtc", _candidate, _getstats, several=True),
+        Shape("vendor", "participants-qos", _participant, _vendor, several=True),
+        Shape("logs", "conferencing", _attributes, _logs, several=True, signal="logs"),
+        Shape("traces", "conferencing", _attributes, _traces, several=True, signal="traces"),
+        Shape("metrics", "conferencing", _attributes, _metrics, several=True, signal="metrics"),
+    )
+}
+"""By name: what is sent of meetings, and how."""
+
+
+def write(document: Any, *, ascii_only: bool = False) -> str:
+    """Return a document as JSON text, in which keys may occur twice."""
+    text = json.dumps(document, ensure_ascii=ascii_only, separators=(",", ":"))
+    return text.replace(json.dumps(TWICE)[1:-1], "")

@@ -1,0 +1,183 @@
+"""Every place of a sidecar that a reader may look at, and the channel that each belongs to.
+
+A place is a column of a database, a file, a member of a record or an answer, a header, a metric, an
+event of the log with its members. All of them are enumerated in what a sidecar really leaves, so a
+place that a later version adds is seen: one that no channel names fails, and so does one that is
+called constant and is not the same after different messages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from benchmarks.leaks.sidecar import Sidecar, rows
+
+__all__ = ["PLACES", "Places", "channel_of", "faults", "observed"]
+
+Places = dict[str, str]
+"""A digest of everything that each place holds."""
+
+PLACES: dict[str, tuple[str, ...]] = {
+    "record": ("spool:batches.payload", "store:records.*", "ndjson:*", "spool:batches.layout"),
+    "count": ("store:records.count", "ndjson:count"),
+    "received": (
+        *("store:records.received", "ndjson:received", "spool:batches.received"),
+        "spool:receipts.minute",
+    ),
+    "events": (
+        *("spool:receipts.received", "spool:receipts.admitted", "spool:receipts.malformed"),
+        *("spool:receipts.not_an_object", "spool:receipts.too_large", "spool:receipts.too_deep"),
+        *("spool:receipts.missing_required", "spool:receipts.nothing_admitted"),
+        *("spool:receipts.consent_withheld", "spool:batches.records"),
+        *("answer:received", "answer:admitted", "answer:rejected", "answer:partialSuccess"),
+        *("metric:collector_events_*", "metric:collector_spool_records"),
+    ),
+    "sums": (
+        *("spool:hours.what", "spool:hours.name", "spool:hours.reason", "spool:hours.times"),
+        *("metric:collector_fields_dropped_*", "metric:collector_content_*"),
+        *("metric:collector_received_bytes_*", "metric:collector_admitted_bytes_*"),
+        *("metric:collector_spool_bytes", "answer:dropped", "answer:content"),
+        *("answer:bytes_in", "answer:bytes_out", "header:content-length"),
+    ),
+    "requests": (
+        *("spool:*.sequence", "spool:entries.receipt", "store:_delivered.number"),
+        *("metric:collector_request_duration_seconds*", "metric:collector_spool_batches"),
+        *("metric:collector_sink_delivered_batches_*", "spool:request_keys.number"),
+        "spool:entries.facts",
+    ),
+    "purposes": ("spool:batches.granted",),
+    "clock": (
+        *(
+            "spool:entries.minute",
+            "spool:hours.hour",
+            "spool:key_days.day",
+            "spool:request_keys.day",
+        ),
+        *("metric:collector_spool_oldest_age_seconds", "metric:collector_sink_last_success_*"),
+        *(
+            "metric:process_*",
+            "metric:python_*",
+            "metric:*_created",
+            "header:date",
+            "log:*.timestamp",
+        ),
+    ),
+    "random": (
+        *("spool:*.id", "spool:*.salt", "spool:*.seal", "spool:receipts.commitment"),
+        *("spool:*.previous", "spool:*.hash", "spool:*.receipt_hash", "spool:*.signature"),
+        *("spool:entries.key", "spool:starts.after", "spool:key_days.secret", "spool:parts.origin"),
+        *(
+            "store:_delivered.id",
+            "file:data/ledger.key",
+            "log:started.*",
+            "spool:request_keys.hash",
+        ),
+    ),
+    "constant": (
+        *("spool:about.*", "spool:layouts.*", "spool:columns.*", "spool:cursors.sink"),
+        *("spool:starts.*", "spool:tip.one", "spool:entries.kind", "spool:last_entry.one"),
+        *("spool:documents.*", "spool:part*.*", "spool:staging.*", "spool:damaged.*"),
+        *("store:_retention.*", "store:_remains.*", "metric:collector_spool_limit_bytes"),
+        *(
+            "spool:receipts.schema",
+            "metric:collector_spool_writable",
+            "metric:collector_build_info",
+        ),
+        *("metric:collector_spool_errors_total", "metric:collector_spool_damaged_files"),
+        *("metric:collector_sink_set_aside_batches_total", "header:content-type"),
+        *("metric:collector_sink_failures_total", "header:connection", "log:stopping.*"),
+        *("log:stopped.*", "log:sink_failing.*", "log:sink_recovered.*", "header:server"),
+        *("file:data/*.db", "file:data/*.db-wal", "file:data/*.db-shm", "file:data/collector.lock"),
+        *("file:records/records.ndjson", "file:records/*.state", "ndjson:schema"),
+        "metric:collector_worker*",
+    ),
+}
+"""The places of each channel, as patterns; the most exact one that fits counts."""
+
+_VARYING = frozenset(["spool:documents.digest", "spool:documents.text"])
+"""Of the constant places, those that name the paths of a sidecar: its configuration."""
+_METRIC = re.compile(r"^([a-z_]+)(\{[^}]*\})? (\S+)$", re.MULTILINE)
+
+
+def channel_of(place: str) -> str | None:
+    """Return the channel that names a place: a pattern that is longer is more exact."""
+    fitting = [
+        (len(pattern.replace("*", "")), channel)
+        for channel, patterns in PLACES.items()
+        for pattern in patterns
+        if fnmatchcase(place, pattern)
+    ]
+    return max(fitting)[1] if fitting else None
+
+
+def observed(sidecar: Sidecar) -> Places:
+    """Return every place of a sidecar that has anything, with a digest of all that it holds."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for place, value in _values(sidecar):
+        found[place].append(repr(value))
+    return {
+        place: hashlib.sha256("\n".join(sorted(each)).encode()).hexdigest()
+        for place, each in found.items()
+    }
+
+
+def faults(first: Places, second: Places) -> Iterator[str]:
+    """Yield what is wrong with the places of two sidecars that got different messages."""
+    for place in sorted(first | second):
+        channel = channel_of(place)
+        if channel is None:
+            yield f"{place} belongs to no channel"
+        elif channel == "constant" and _differ(place, first, second):
+            yield f"{place} is called constant and depends on the messages"
+
+
+def _differ(place: str, first: Places, second: Places) -> bool:
+    in_both = place in first and place in second
+    return in_both and place not in _VARYING and first[place] != second[place]
+
+
+def _values(sidecar: Sidecar) -> Iterator[tuple[str, Any]]:
+    yield from _database("spool", sidecar.spool, "")
+    yield from _database("store", sidecar.store, sidecar.schema)
+    for path in sorted(sidecar.directory.rglob("*")):
+        if path.is_file() and path.parent != sidecar.directory:
+            yield f"file:{path.relative_to(sidecar.directory)}", ""
+    for line in sidecar.lines():
+        yield from ((f"ndjson:{name}", value) for name, value in json.loads(line).items())
+    for name, labels, value in _METRIC.findall(sidecar.metrics()):
+        yield f"metric:{name}", (labels, value)
+    for headers, body in sidecar.answers:
+        yield from ((f"header:{name}", each) for name, each in headers)
+        answer = json.loads(body) if body.startswith(b"{") else {}
+        yield from ((f"answer:{name}", each) for name, each in answer.items())
+    for said in sidecar.log:
+        members = _members(said)
+        event = members.get("event", "none")
+        yield from ((f"log:{event}.{name}", each) for name, each in members.items())
+
+
+def _members(line: str) -> Mapping[str, Any]:
+    """Return the members of a line of the log; one that is none of Collector's has its text."""
+    try:
+        members = json.loads(line)
+    except ValueError:
+        members = None
+    return members if isinstance(members, dict) else {"text": line}
+
+
+def _database(name: str, file: Path, records: str) -> Iterator[tuple[str, Any]]:
+    for (table,) in rows(file, "SELECT name FROM sqlite_schema WHERE type = 'table'"):
+        columns = [row[1] for row in rows(file, f'PRAGMA table_info("{table}")')]
+        shown = "records" if table == records else table
+        for column in columns:
+            yield f"{name}:{shown}.{column}", None
+        for row in rows(file, f'SELECT * FROM "{table}"'):
+            for column, value in zip(columns, row, strict=True):
+                yield f"{name}:{shown}.{column}", value

@@ -1,0 +1,202 @@
+"""A real sidecar with store, files and a debug log, and everything that it writes and says."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Thread
+from time import monotonic, sleep
+from typing import Any
+
+from benchmarks.results import BenchmarkError
+
+__all__ = ["Sidecar", "rows", "running"]
+
+_ROOT = Path(__file__).resolve().parents[2]
+_WAIT_SECONDS = 120
+_DELIVERY_SECONDS = 1_800
+_FREE = "127.0.0.1:0"
+
+
+@dataclass
+class Sidecar:
+    """A running sidecar: its directory, its ports, its log so far, and a connection to it."""
+
+    directory: Path
+    process: subprocess.Popen[str]
+    schema: str
+    ports: dict[str, int] = field(default_factory=dict)
+    log: list[str] = field(default_factory=list)
+    answers: set[tuple[tuple[tuple[str, str], ...], bytes]] = field(default_factory=set)
+    _connection: http.client.HTTPConnection | None = None
+
+    def post(
+        self, path: str, kind: str, body: bytes, headers: Mapping[str, str] | None = None
+    ) -> Any:
+        """Send a body; return the JSON of the answer, or its bytes. The answer is kept.
+
+        Raises ``BenchmarkError`` unless it was taken.
+        """
+        sent = {"Content-Type": kind, **(headers or {})}
+        try:
+            answer = self._request(path, body, sent)
+        except ConnectionError:  # it was idle, and so the sidecar has closed it
+            self.hang_up()
+            answer = self._request(path, body, sent)
+        told = answer.read()
+        told_headers = sorted((name.lower(), value) for name, value in answer.getheaders())
+        self.answers.add((tuple(told_headers), told))
+        if answer.status != 200:
+            raise BenchmarkError(f"the sidecar answers {answer.status} to {path}")
+        return json.loads(told) if told.startswith(b"{") else told
+
+    def _request(self, path: str, body: bytes, headers: dict[str, str]) -> http.client.HTTPResponse:
+        if self._connection is None:
+            place = "127.0.0.1", self.ports["http"]
+            self._connection = http.client.HTTPConnection(*place, timeout=_WAIT_SECONDS)
+        self._connection.request("POST", path, body, headers)
+        return self._connection.getresponse()
+
+    def hang_up(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def metrics(self) -> str:
+        """Return the page of metrics."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.ports['admin']}/metrics") as page:
+            return str(page.read().decode())
+
+    def counters(self, name: str) -> Iterator[tuple[dict[str, str], int]]:
+        """Yield the labels and the value of each counter of a name."""
+        for line in self.metrics().splitlines():
+            if line.startswith(f"{name}{{"):
+                labels, _, value = line[len(name) + 1 :].partition("} ")
+                pairs = (pair.split("=", 1) for pair in labels.split(",") if pair)
+                yield {key: text.strip('"') for key, text in pairs}, int(float(value))
+
+    def delivered(self) -> None:
+        """Wait until no batch waits."""
+        until = monotonic() + _DELIVERY_SECONDS
+        while "\ncollector_spool_batches 0.0\n" not in self.metrics():
+            if monotonic() > until:
+                raise BenchmarkError("the sidecar does not deliver")
+            sleep(0.05)
+
+    def stop(self) -> None:
+        """Ask it to end, and wait. Raises ``BenchmarkError`` if it does not, or ended badly."""
+        self.hang_up()
+        if self.process.poll() is None:
+            self.process.terminate()
+        if self.process.wait(_WAIT_SECONDS) != 0:
+            raise BenchmarkError(f"collector serve ended badly: {' '.join(self.log[-3:])}")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the store from taking anything meanwhile, so that batches wait in the spool."""
+        with closing(sqlite3.connect(self.store, isolation_level=None, timeout=60)) as db:
+            db.execute("BEGIN IMMEDIATE")
+            yield
+            db.execute("ROLLBACK")
+
+    @property
+    def store(self) -> Path:
+        """The store's file."""
+        return self.directory / "data" / "store.db"
+
+    @property
+    def spool(self) -> Path:
+        """The spool's file."""
+        return self.directory / "data" / "spool.db"
+
+    def waiting(self) -> list[bytes]:
+        """Return the records that wait in the spool, by batch, as they lie there."""
+        return [row[0] for row in rows(self.spool, "SELECT payload FROM batches")]
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield the lines of the files of records."""
+        for path in sorted((self.directory / "records").iterdir()):
+            if path.suffix != ".state":
+                yield from path.read_bytes().splitlines()
+
+    def write_down(self) -> None:
+        """Write into the directory what was said: log, answers, metrics."""
+        (self.directory / "log").write_text("\n".join(self.log))
+        (self.directory / "answers").write_text("\n".join(map(repr, self.answers)))
+        (self.directory / "metrics").write_text(self.metrics())
+
+
+def rows(file: Path, query: str) -> list[tuple[Any, ...]]:
+    """Return the rows of a query."""
+    with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=60)) as db:
+        return db.execute(query).fetchall()
+
+
+@contextmanager
+def running(
+    directory: Path, schema: str, command: Sequence[str] | None = None
+) -> Iterator[Sidecar]:
+    """Run a sidecar for a schema, by name or path, in a directory of its own.
+
+    Raises ``BenchmarkError`` if it does not start, or does not end well.
+    """
+    environ = {
+        "COLLECTOR__SCHEMA": schema,
+        "COLLECTOR__DATA": str(directory / "data"),
+        "COLLECTOR__SINKS__NDJSON__PATH": str(directory / "records" / "records.ndjson"),
+        "COLLECTOR__LOG__LEVEL": "debug",
+        "COLLECTOR__HTTP__ADDRESS": _FREE,
+        "COLLECTOR__GRPC__ADDRESS": _FREE,
+        "COLLECTOR__ADMIN__ADDRESS": _FREE,
+        "PYTHONPATH": f"{_ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+    }
+    directory.mkdir(parents=True, exist_ok=True)
+    process = subprocess.Popen(
+        command or [sys.executable, "-m", "collector", "serve"],
+        cwd=directory,
+        env=os.environ | environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    sidecar = Sidecar(directory, process, Path(schema).stem)
+    reader = Thread(target=_read, args=(sidecar,), daemon=True)
+    reader.start()
+    try:
+        until = monotonic() + _WAIT_SECONDS
+        while not sidecar.ports:
+            if process.poll() is not None or monotonic() > until:
+                raise BenchmarkError(
+                    f"collector serve does not start: {' '.join(sidecar.log[-3:])}"
+                )
+            sleep(0.05)
+        yield sidecar
+        sidecar.stop()
+    finally:
+        sidecar.hang_up()
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        reader.join(_WAIT_SECONDS)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def _read(sidecar: Sidecar) -> None:
+    for line in sidecar.process.stdout or ():
+        sidecar.log.append(line.rstrip())
+        if not sidecar.ports and '"started"' in line:
+            told = json.loads(line)
+            sidecar.ports = {name: told[name] for name in ("http", "admin")}

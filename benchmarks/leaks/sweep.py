@@ -1,0 +1,228 @@
+"""Attacks on a whole Collector, by the million: over every way in, and looked for in every place.
+
+All listed values of clean events come out of small pools. So the outcome is known: a value in the
+spool, the store or a file that is in none of the pools is a leak, however it is encoded. Besides,
+every byte that was written or said is searched for the stems of the payloads.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from benchmarks.leaks.attacks import CELLS, Attack, Cell, attack
+from benchmarks.leaks.events import CANONICAL, SHAPES, Shape, write
+from benchmarks.leaks.payloads import STEMS
+from benchmarks.leaks.sidecar import Sidecar, rows, running
+from benchmarks.leaks.wire import export
+from benchmarks.results import BenchmarkError
+from collector import Collector, load_schema
+from collector.testing import scan
+
+__all__ = ["WAYS", "Sweep", "sweep"]
+
+_CHUNK = 100
+"""Attacks of one request."""
+_ROUND = 20_000
+"""Attacks after which the spool is looked at."""
+_HELD = 1_000
+"""Attacks of a round that stay in the spool until they are looked at."""
+_RESERVED = frozenset(["schema", "count", "received"])
+_JSON, _NDJSON, _PROTOBUF = "application/json", "application/x-ndjson", "application/x-protobuf"
+
+
+@dataclass(slots=True)
+class Sweep:
+    """What a sweep found: attacks by way in, records that were looked at by place, and leaks."""
+
+    attacks: dict[str, int] = field(default_factory=dict)
+    records: dict[str, int] = field(default_factory=dict)
+    leaks: dict[str, int] = field(default_factory=dict)
+
+    def looked_at(self, place: str, number: int) -> None:
+        """Count records."""
+        self.records[place] = self.records.get(place, 0) + number
+
+    def leaked(self, place: str, number: int = 1) -> None:
+        """Count leaks."""
+        self.leaks[place] = self.leaks.get(place, 0) + number
+
+
+def sweep(number: int, seed: int, say: Callable[[str], None]) -> Sweep:
+    """Send that many attacks, to a sidecar for each shipped schema that a shape has, and to an SDK
+    that keeps records itself."""
+    found, rng = Sweep(), random.Random(seed)
+    by_schema: dict[str, list[Shape]] = {}
+    for shape in SHAPES.values():
+        by_schema.setdefault(shape.schema, []).append(shape)
+    for schema, shapes in by_schema.items():
+        share = -(-number * len(shapes) // len(SHAPES))
+        with TemporaryDirectory() as folder:
+            attack_sidecar(Path(folder), schema, share, rng=rng, found=found, say=say)
+    return found
+
+
+def attack_sidecar(
+    folder: Path,
+    schema: str,
+    number: int,
+    *,
+    rng: random.Random,
+    found: Sweep,
+    say: Callable[[str], None],
+    command: Sequence[str] | None = None,
+) -> None:
+    """Send attacks of a schema's shapes to a sidecar in a folder, and look for them there."""
+    name = load_schema(schema).name
+    cells = [cell for cell in CELLS if SHAPES[cell.shape].schema == name]
+    with (
+        running(folder, schema, command) as sidecar,
+        _own(schema, folder / "sdk-store", "sqlite", "own.db") as store,
+        _own(schema, folder / "sdk-file", "ndjson", "own.ndjson") as file,
+        Collector(schema, f"http://127.0.0.1:{sidecar.ports['http']}") as remote,
+    ):
+        telemetry = (remote, store, file)
+        sent = 0
+
+        def send(goal: int) -> None:
+            nonlocal sent
+            while sent < goal:
+                few = min(_CHUNK, goal - sent)
+                sent += _send(sidecar, telemetry, cells, few, rng=rng, found=found)
+
+        while sent < number:
+            goal = min(number, sent + _ROUND)
+            with sidecar.held():
+                send(min(goal, sent + _HELD))
+                _flush(remote)
+                for payload in sidecar.waiting():
+                    _judge("spool", map(json.loads, payload.splitlines()), found)
+                _search(sorted(sidecar.spool.parent.glob("spool*")), found)
+            send(goal)
+            say(f"leaks: {sent:,} of {number:,} attacks on {name}")
+        _flush(remote)
+        sidecar.delivered()
+        for each in (store, file):
+            _flush(each)
+        sidecar.write_down()
+        _judge("store", _stored(sidecar.store, name), found)
+        _judge("ndjson", map(json.loads, sidecar.lines()), found)
+    _judge("SDK, store", _stored(folder / "sdk-store" / "own.db", name), found)
+    lines = (folder / "sdk-file" / "own.ndjson").read_bytes().splitlines()
+    _judge("SDK, file", map(json.loads, lines), found)
+    (folder / "log").write_text("\n".join(sidecar.log))
+    _search([folder], found)
+
+
+@contextmanager
+def _own(schema: str, folder: Path, scheme: str, name: str) -> Iterator[Collector]:
+    """An SDK that keeps its records in a folder."""
+    folder.mkdir()
+    with Collector(schema, f"{scheme}:///{folder / name}") as telemetry:
+        yield telemetry
+
+
+def _flush(telemetry: Collector) -> None:
+    if not telemetry.flush(120):
+        raise BenchmarkError("the SDK does not deliver")
+
+
+def _send(
+    sidecar: Sidecar,
+    telemetry: Sequence[Collector],
+    cells: Sequence[Cell],
+    number: int,
+    *,
+    rng: random.Random,
+    found: Sweep,
+) -> int:
+    """Send attacks of one shape over one way; returns how many."""
+    shape = SHAPES[rng.choice(cells).shape]
+    own = [cell for cell in cells if cell.shape == shape.name]
+    made = [attack(cell, rng) for cell in rng.choices(own, k=number)]
+    way = rng.choice(
+        [name for name, (otlp, _) in WAYS.items() if otlp == (shape.signal is not None)]
+    )
+    found.attacks[way] = found.attacks.get(way, 0) + number
+    if way == "SDK mappings":
+        _emit(shape, rng.choice(telemetry), made)
+    else:
+        WAYS[way][1](sidecar, shape, made)
+    return number
+
+
+def _emit(shape: Shape, telemetry: Collector, attacks: Iterable[Attack]) -> None:
+    for each in attacks:
+        for text, body in zip(each.texts, each.bodies, strict=False):
+            document = shape.wrap([body])
+            telemetry.emit(document if isinstance(document, dict) else text)
+
+
+def _as_json(sidecar: Sidecar, _shape: Shape, attacks: Sequence[Attack]) -> None:
+    """A list of documents; and one by itself, whose sender stands in for what it lacks."""
+    texts = [text for each in attacks for text in each.texts]
+    sidecar.post("/v1/events", _JSON, f"[{','.join(texts)}]".encode())
+    sidecar.post("/v1/events", _JSON, texts[0].encode())
+
+
+def _as_lines(sidecar: Sidecar, _shape: Shape, attacks: Sequence[Attack]) -> None:
+    text = "\n".join(text for each in attacks for text in each.texts)
+    sidecar.post("/v1/events", _NDJSON, text.encode())
+
+
+def _as_otlp_json(sidecar: Sidecar, shape: Shape, attacks: Sequence[Attack]) -> None:
+    bodies = [body for each in attacks for body in each.bodies]
+    sidecar.post(f"/v1/{shape.signal}", _JSON, write(shape.wrap(bodies)).encode())
+
+
+def _as_protobuf(sidecar: Sidecar, shape: Shape, attacks: Sequence[Attack]) -> None:
+    bodies = [body for each in attacks for body in each.bodies]
+    sidecar.post(f"/v1/{shape.signal}", _PROTOBUF, export(shape.wrap(bodies)))
+
+
+def _no(_sidecar: Sidecar, _shape: Shape, _attacks: Sequence[Attack]) -> None:
+    raise NotImplementedError
+
+
+WAYS: dict[str, tuple[bool, Callable[[Sidecar, Shape, Sequence[Attack]], None]]] = {
+    "JSON": (False, _as_json),
+    "NDJSON": (False, _as_lines),
+    "SDK mappings": (False, _no),
+    "OTLP, JSON": (True, _as_otlp_json),
+    "OTLP, protobuf": (True, _as_protobuf),
+}
+"""The ways in: whether it is for a signal of OTLP, and the function that sends."""
+
+
+def _stored(file: Path, table: str) -> Iterator[dict[str, Any]]:
+    """Yield each different row of a table, with the names of its columns."""
+    quoted = f'"{table}"'
+    names = [row[1] for row in rows(file, f"PRAGMA table_info({quoted})")]
+    for row in rows(file, f"SELECT * FROM {quoted}"):
+        yield {name: value for name, value in zip(names, row, strict=True) if value is not None}
+
+
+def _judge(place: str, records: Iterable[dict[str, Any]], found: Sweep) -> None:
+    """Count the values that are none of clean events."""
+    seen: Counter[tuple[str, Any]] = Counter()
+    number = 0
+    for record in records:
+        number += 1
+        seen.update(record.items())
+    found.looked_at(place, number)
+    for (name, value), times in seen.items():
+        if name not in _RESERVED and value not in CANONICAL.get(name, ()):
+            found.leaked(f"{place}: {name}", times)
+
+
+def _search(paths: Sequence[Path], found: Sweep) -> None:
+    """Count the files in which stems are found in any byte."""
+    for hit in scan(paths, STEMS):
+        found.leaked(f"{hit.path.name}, {hit.encoding}")
