@@ -9,6 +9,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic, sleep
@@ -20,6 +21,8 @@ from benchmarks.sidecar.server import Server, collector, cores, stored, two_core
 
 __all__ = ["commit", "serve"]
 
+_CONNECTIONS = 24
+"""So many that a server seldom has nothing to do while it waits for the disk."""
 _DRAIN_SECONDS = 20.0
 _LOOK_SECONDS = 0.3
 
@@ -39,6 +42,7 @@ def serve(
     Raises ``BenchmarkError`` if one refuses, fails, or does not keep what it acknowledged.
     """
     core, other = cores()
+    effort = replace(effort, connections=max(effort.connections, _CONNECTIONS))
     found = []
     with ExitStack() as stack:
         directories = [

@@ -110,11 +110,11 @@ def _is_ok(verdicts: Mapping[str, Verdict]) -> bool:
 def serving_findings(config: Config) -> Found:
     """Run the checks of processes that receive."""
     try:
-        from collector.server import sandbox_check  # noqa: PLC0415 - of another extra
+        from collector.server.sandbox_check import try_worker  # noqa: PLC0415 - of another extra
     except ImportError:
         message = "no worker could be tried: install the extra `sidecar`"
         return dict.fromkeys(SERVING_CHECKS, (ClaimFinding(message, is_open=True),))
-    return sandbox_check.serving_findings(config)
+    return try_worker(config)
 
 
 def _recorder(config: Config) -> Path | None:

@@ -56,8 +56,8 @@ class _Output(Console):
         raise ReaderGoneError
 
 
-out: Console = _Output(highlight=False, soft_wrap=True)
-err: Console = Console(stderr=True, highlight=False, soft_wrap=True)
+out: Console = _Output(highlight=False, soft_wrap=True, emoji=False)
+err: Console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 _WIDTH = 200
 _GAP = 2
 """The blanks between columns."""
@@ -77,7 +77,7 @@ def group(text: str) -> typer.Typer:
 
 def wide() -> Console:
     """Return a console for tables of many columns: as wide as the terminal, or 200 characters."""
-    return out if out.is_terminal else _Output(highlight=False, width=_WIDTH)
+    return out if out.is_terminal else _Output(highlight=False, width=_WIDTH, emoji=False)
 
 
 def complete_schema(incomplete: str) -> list[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 import typer
+from rich.markup import escape
 
 from collector.cli.console import (
     AsJson,
@@ -20,7 +22,7 @@ from collector.cli.hints import hint
 from collector.cli.inputs import document, form_of, opened
 from collector.contracts import Rejection, Tally
 from collector.filter import Filter
-from collector.filter.explain import Explanation, explain
+from collector.filter.explain import Explanation, explain, unmatched
 from collector.filter.text import BOM, MAX_DOCUMENT
 from collector.keyring import Keyring
 from collector.schema import load_schema
@@ -53,19 +55,36 @@ def explain_events(
         text, size = document(read, MAX_DOCUMENT)
     form = form or ("ndjson" if file == Path("-") else form_of(file))
     data, tally = bytes(text).removeprefix(BOM), Tally(bytes_in=size)
+    explained: list[Explanation] = []
     for number, explanation in enumerate(explain(chosen.router, data, form == "ndjson"), 1):
         if number > limit:
             break
         tally.received += 1
         if explanation.record is None:
             tally.rejected[cast("Rejection", explanation.verdict)] += 1
+        explained.append(explanation)
         if as_json:
             print_json(_as_dict(number, explanation))
         else:
             _print(number, explanation)
+    if not as_json:
+        _print_unmatched(unmatched(explained))
     found = hint(file, form, tally, chosen.schema)
     if found is not None:
         print_hint(found)
+
+
+def _print_unmatched(paths: Mapping[str, str]) -> None:
+    """Print which paths of the schema led to no value, and what was near."""
+    table = new_table("path that never matched", "near", whole=("path that never matched",))
+    for path, near in paths.items():
+        if near:
+            table.add_row(escape(path), escape(near))
+    if table.row_count:
+        out.print(table)
+    others = ", ".join(path for path, near in paths.items() if not near)
+    if others:
+        out.print(f"never matched, with nothing near: {others}", markup=False, soft_wrap=False)
 
 
 def _as_dict(number: int, explanation: Explanation) -> dict[str, Any]:
@@ -84,6 +103,7 @@ def _as_dict(number: int, explanation: Explanation) -> dict[str, Any]:
         "fields": fields,
         "content": explanation.content,
         "unlisted": explanation.unlisted,
+        "unmatched": unmatched([explanation]),
     }
 
 

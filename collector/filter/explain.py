@@ -6,7 +6,7 @@ count of the unlisted members. Unlisted names and refused values are never shown
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from collector.filter.generate import OuterValues
 from collector.filter.router import EventRouter, TolerantRouter
 from collector.filter.text import is_list
 
-__all__ = ["Explanation", "FieldOutcome", "explain"]
+__all__ = ["Explanation", "FieldOutcome", "explain", "unmatched"]
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -43,6 +43,18 @@ class Explanation:
     fields: dict[str, FieldOutcome] = field(default_factory=dict)
     content: tuple[Category, ...] = ()
     unlisted: int = 0
+    paths: dict[str, str | None] = field(default_factory=dict)
+    """For each listed path ``None`` if it leads to a value, else what is near it, or nothing."""
+
+
+def unmatched(explanations: Iterable[Explanation]) -> dict[str, str]:
+    """Return the listed paths that led to a value in none of the events, with what was near."""
+    found: dict[str, str | None] = {}
+    for explanation in explanations:
+        for path, near in explanation.paths.items():
+            known = found.get(path, "")
+            found[path] = None if known is None or near is None else known or near
+    return {path: near for path, near in found.items() if near is not None}
 
 
 class _ExplainingRouter(TolerantRouter):
@@ -90,13 +102,60 @@ class _ExplainingRouter(TolerantRouter):
             outcomes,
             tuple(CATEGORIES[index] for index in sorted(content)),
             sum(1 for _ in _unlisted(self.plan, payload)),
+            dict(self._paths(payload, values, outer is not None)),
         )
+
+    def _paths(
+        self, payload: Any, values: Sequence[Any], has_outer: bool
+    ) -> Iterator[tuple[str, str | None]]:
+        """Yield each listed path with what is near it."""
+        for column in self.plan.columns:
+            nearest: dict[str, str | None] = {}
+            for path in column.paths:
+                near, written = _near(path, payload), _written(path)
+                known = nearest.get(written, "")
+                nearest[written] = None if known is None or near is None else known or near
+            # A value that is outside the list of records is there, by which path is not known.
+            is_outside = has_outer and values[column.index] is not None
+            if is_outside and None not in nearest.values():
+                nearest = dict.fromkeys(nearest)
+            yield from nearest.items()
+
+
+def _near(path: Keys, payload: Any) -> str | None:
+    """Say in names of the schema what an event has near a path; ``None`` if it leads to a value."""
+    raw = payload
+    for depth, key in enumerate(path):
+        above = _written(path[:depth]) if depth else ""
+        try:
+            is_event = not depth and isinstance(key, int)
+            members: dict[Any, Any] = dict(enumerate(_elements(raw))) if is_event else _members(raw)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return f"`{above}` is there, and is no object" if above else ""
+        found = members.get(key)
+        if found is None or bytes(found) == b"null":
+            spelled = {_plain(key), _plain("".join(map(str, path[depth:])))}
+            if any(_plain(name) in spelled and name != key for name in members):
+                where = f" in `{above}`" if above else ""
+                return f"`{_written(path[depth:])}` is there in another spelling{where}"
+            return f"`{above}` is there, without `{key}`" if above else ""
+        raw = found
+    return None
+
+
+def _plain(name: object) -> str:
+    """Return a name without what spellings differ in."""
+    return "".join(filter(str.isalnum, str(name))).lower()
 
 
 def _source(path: Keys | None, value: Any) -> str:
     """Return the source of a value, as the schema writes it."""
     if path is None:
         return "(the user agent)" if value is None else "(outside the list of records)"
+    return _written(path)
+
+
+def _written(path: Keys) -> str:
     first, *others = path
     return ".".join(map(str, [f"[{first}]" if isinstance(first, int) else first, *others]))
 

@@ -5,8 +5,11 @@ The texts are our own; the document as it stands loads without a lint and passes
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
@@ -14,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from collector.schema import resources
 from collector.schema.scalars import Name
 
-__all__ = ["EDITOR_FILE", "copy", "is_name", "starter"]
+__all__ = ["EDITOR_FILE", "copy", "is_name", "propose", "starter"]
 
 EDITOR_FILE = "collector-schema.json"
 """What the document's first line calls the JSON Schema for editors."""
@@ -155,6 +158,58 @@ def starter(name: str) -> tuple[str, dict[str, bytes]]:
         for file, event in _SAMPLES.items()
     }
     return _MODELINE + _DOCUMENT.replace("NAME", name), samples
+
+
+_PROPOSAL = """\
+# Proposed by what a sample of events has of the paths that shipped schemas know. Say why each field
+# is needed, or take it out: every FILL IN is yours to write. Names that none knows are not here.
+schema: NAME
+version: 1.0.0
+title: Telemetry of NAME
+owner: FILL IN who answers for it
+
+purposes:
+  operations:
+    use: essential.service.operations
+    basis: contract
+    reason: "FILL IN what these data are for"
+
+"""
+_OWN = frozenset(
+    "kind from category purposes retention reason required expires source derive".split()
+)
+"""Options of a field that are written in this order, or are the author's to decide."""
+
+
+def propose(
+    name: str, fields: Mapping[str, tuple[dict[str, Any], list[str]]], records: Any = None
+) -> str:
+    """Write a schema of fields with their paths, after documents of shipped schemas, whose options
+    are copied. Purpose, retention and reason are the author's to decide."""
+    lines = [_MODELINE, _PROPOSAL.replace("NAME", name)]
+    if records is not None:
+        lines.append(f"records: {_flow(records)}\n\n")
+    lines.append("fields:\n")
+    for field, (options, paths) in fields.items():
+        written = {
+            "kind": options["kind"],
+            "from": paths,
+            **{key: value for key, value in options.items() if key not in _OWN},
+            "category": options["category"],
+            "purposes": ["operations"],
+            "retention": options["retention"],
+            "reason": f"FILL IN why {field} is needed",
+        }
+        lines.append(f"  {field}:\n")
+        lines += (f"    {key}: {_flow(value)}\n" for key, value in written.items())
+        lines.append("\n")
+    return "".join(lines).rstrip("\n") + "\n"
+
+
+def _flow(value: Any) -> str:
+    """Write a value on one line; JSON is YAML, and so is a plain word."""
+    is_word = isinstance(value, str) and re.fullmatch("[a-z][a-z_.-]*|[0-9]+[hdwy]", value)
+    return str(value) if is_word else json.dumps(value, ensure_ascii=False)
 
 
 def copy(name: str, path: Path) -> tuple[str, dict[str, bytes]]:

@@ -31,14 +31,14 @@ from collector.server.receivers import RECEIVERS
 from collector.server.worker_process import WorkerProcess
 from collector.server.worker_setup import worker_setup
 
-__all__ = ["serving_findings"]
+__all__ = ["try_worker"]
 
 _MODULE = "collector.server.sandbox_probe"
 _SECONDS = 60.0
 _KEY_REQUEST_BYTES = 10
 
 
-def serving_findings(config: Config) -> Found:
+def try_worker(config: Config) -> Found:
     """Run the checks of processes that receive, which may take some seconds; never raises."""
     return dict.fromkeys(SERVING_CHECKS, tuple(_findings(config)))
 

@@ -87,7 +87,7 @@ _FORMS = [
 
 
 def main(kind: type[Worker] | None = None) -> None:
-    """Run a worker until the keeper stops it, or is gone."""
+    """Run a worker, of a ``kind`` of its own for a check, until the keeper stops it or is gone."""
     clear_switches()
     harden()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

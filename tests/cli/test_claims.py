@@ -11,7 +11,7 @@ import pytest
 
 from collector.claims.document import CHECKS, RECORDING_CHECKS, SERVING_CHECKS, load_claims
 from collector.claims.verification import verdict
-from collector.cli.claims import recording_findings
+from collector.cli.claims import recording_findings, serving_findings
 from collector.config import Config
 from collector.config.model import RecorderSection
 from collector.recording.dry_run import TrialRecorder
@@ -101,6 +101,16 @@ def test_recordings_without_their_extra(tmp_path: Path, monkeypatch: pytest.Monk
     assert {
         verdict(claim, found) for claim in load_claims().values() if "notice" in claim.checks
     } == {"unproven"}
+
+
+def test_workers_without_their_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where none can be started, the claims that need one are unproven."""
+    monkeypatch.setitem(sys.modules, "collector.server.sandbox_check", None)
+    found = serving_findings(Config())
+    assert tuple(found) == SERVING_CHECKS
+    every = {**dict.fromkeys(CHECKS, ()), **found}
+    needs = [claim for claim in load_claims().values() if "sandbox" in claim.checks]
+    assert {verdict(claim, every) for claim in needs} == {"unproven"}
 
 
 @pytest.mark.parametrize("as_json", [(), ("--json",)])

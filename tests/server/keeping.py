@@ -72,13 +72,19 @@ class Keeping:
         before: bytes = _READY,
         reads: bool = True,
         now: datetime | None = None,
+        asked: bytes = b"",
     ) -> Heard:
-        """Say pieces in a worker's place, after ``before``. Nothing of them is left in the keeper's
-        count of memory."""
-        return asyncio.run(self._hear(pieces, before, reads, now))
+        """Say pieces in a worker's place, after ``before``, and ask for keys. Nothing of them is
+        left in the keeper's count of memory."""
+        return asyncio.run(self._hear(pieces, before, reads, now, asked))
 
     async def _hear(
-        self, pieces: tuple[bytes, ...], before: bytes, reads: bool, now: datetime | None
+        self,
+        pieces: tuple[bytes, ...],
+        before: bytes,
+        reads: bool,
+        now: datetime | None,
+        asked: bytes,
     ) -> Heard:
         loop, (other, place) = asyncio.get_running_loop(), (_Place(), _Place())
         with ExitStack() as stack:
@@ -95,6 +101,10 @@ class Keeping:
                 for piece in (before, *pieces):
                     async with asyncio.timeout(WAIT_SECONDS):
                         await loop.sock_sendall(place.theirs, piece)
+                    if asked:
+                        await asyncio.wait([starting])
+                        place.their_keys.sendall(asked)
+                        await _until(lambda: not keeper.ready)
                 await _until(lambda: _is_taken(place.theirs, keeper))
                 place.theirs.shutdown(socket.SHUT_WR)
             except OSError:  # it is closed

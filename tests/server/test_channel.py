@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -11,17 +16,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.contracts import CATEGORIES, DROPS, REJECTIONS, PendingBatch, Tally, to_minute
+from collector.errors import DeliveryError
 from collector.schema import load_schema
 from collector.server.channel import (
     BatchCode,
+    Channel,
     ChannelError,
+    ChannelQueue,
     Frames,
     RecordBudget,
     framed,
+    frames_of_keeper,
     frames_of_workers,
 )
 from collector.server.messages import (
     MOST_BYTES,
+    Answers,
+    FromKeeper,
     FromWorker,
     Put,
     PutBatch,
@@ -161,3 +172,79 @@ def test_the_tables_of_a_log_are_closed() -> None:
     assert {"ValueError", "DeliveryError"} <= set(error_types())
     assert "collector.server.worker" in modules()
     assert all(name.partition(".")[0] == "collector" for name in modules())
+
+
+def _batch(number: int, minute: str = "2026-01-01T00:00:00Z", size: int = 1) -> PendingBatch:
+    payload = b"%d\n" % number * size
+    return PendingBatch(_SCHEMA.layout, minute, payload, Tally(size, size, bytes_out=len(payload)))
+
+
+def _said(
+    put: Callable[[ChannelQueue], list[Future[bool]]], outcomes: list[tuple[int, int]]
+) -> tuple[list[tuple[bytes | None, list[bytes], int]], list[Future[bool]]]:
+    """What a worker says when it puts requests, all in one turn: whether with a key, the records
+    and the number of events; and the futures after these outcomes."""
+
+    async def say() -> tuple[list[tuple[bytes | None, list[bytes], int]], list[Future[bool]]]:
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        answered: list[FromKeeper] = []
+        channel = Channel(frames_of_keeper(), lambda each, _: answered.append(each), lambda _: None)
+        await loop.create_unix_connection(lambda: channel, sock=ours)
+        queue = ChannelQueue(loop, channel, _SCHEMA)
+        found: list[tuple[bytes | None, list[bytes], int]] = []
+        futures, frames = put(queue), _frames()
+        with theirs:
+            while len(found) < len(outcomes):
+                for message, records in frames.feed(await loop.sock_recv(theirs, 1 << 20)):
+                    assert isinstance(message, Put)
+                    assert records is not None
+                    batches = list(_CODE.batches(message, records))
+                    events = sum(batch.tally.received for batch in batches)
+                    payloads = [batch.payload for batch in batches]
+                    found.append((message.key_hash and b"key", payloads, events))
+            queue.answered(Answers(outcomes))
+            channel.close()
+            await asyncio.sleep(0)
+        return found, futures
+
+    return asyncio.run(say())
+
+
+def test_small_requests_of_a_turn_share_a_message() -> None:
+    """Those of another minute in a batch of their own; one with a key, and a long one, by
+    themselves. Each has the outcome of its message."""
+    later, long = _batch(3, "2026-01-01T00:01:00Z"), _batch(5, size=9000)
+
+    def put(queue: ChannelQueue) -> list[Future[bool]]:
+        keyed = queue.put(_batch(4), key=bytes(16))
+        return [*map(queue.put, (_batch(1), _batch(2), later)), keyed, queue.put(long)]
+
+    found, futures = _said(put, [(0, 0), (1, 506), (2, 1)])
+    assert found == [
+        (b"key", [b"4\n"], 1),
+        (None, [long.payload], 9000),
+        (None, [b"1\n2\n", b"3\n"], 3),
+    ]
+    *small, keyed, large = futures
+    assert [each.result() for each in small] == [True] * 3
+    assert keyed.result() is False
+    with pytest.raises(DeliveryError, match="E506"):
+        large.result()
+
+
+def test_what_shares_a_message_is_bounded() -> None:
+    """However many requests come in a turn, each is in one message, and all are there."""
+    one = _batch(1, size=4000)
+
+    def put(queue: ChannelQueue) -> list[Future[bool]]:
+        return [queue.put(replace(one)) for _ in range(100)]
+
+    found, futures = _said(put, [(0, 1), (1, 505), (2, 1), (3, 1)])
+    sizes = [sum(map(len, payloads)) for _, payloads, _ in found]
+    assert sum(sizes) == 100 * len(one.payload)
+    assert max(sizes) < (1 << 18) + len(one.payload)
+    refused = [each for each in futures if each.exception() is not None]
+    assert 0 < len(refused) < 50
+    assert all(each.done() for each in futures)

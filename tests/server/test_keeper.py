@@ -241,6 +241,12 @@ def test_what_comes_before_it_is_ready(kept: Keeping, said: bytes) -> None:
     assert _holds(kept, before) == []
 
 
+@pytest.mark.parametrize("asked", [b"\xff" * 10, bytes(10), b"\0"])
+def test_keys_of_nothing(kept: Keeping, asked: bytes) -> None:
+    """Of a schema without pseudonyms, and questions that have not ten bytes."""
+    assert kept.hear(asked=asked, now=NOW).is_distrusted
+
+
 def test_a_key_is_stored_once(kept: Keeping) -> None:
     """Also where numbers repeat, in one message after another, and through another worker."""
     before, key = len(kept.batches()), Random().randbytes(16)

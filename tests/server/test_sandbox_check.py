@@ -11,7 +11,7 @@ from collector.claims.verification import ClaimFinding
 from collector.config import load
 from collector.sandbox import Support, support
 from collector.server import sandbox_check
-from collector.server.sandbox_check import serving_findings
+from collector.server.sandbox_check import try_worker
 from tests.conftest import required
 from tests.ingest.certificates import Authority
 
@@ -39,7 +39,7 @@ def _findings(
     if leak:
         monkeypatch.setattr(sandbox_check, "_MODULE", "tests.server.leaky_worker")
         monkeypatch.setenv("FAKETIME_LEAK", leak)  # a name that workers are left
-    found = serving_findings(load(None))
+    found = try_worker(load(None))
     assert tuple(found) == SERVING_CHECKS
     assert not (folder / "data").exists()
     return found["sandbox"] or ()

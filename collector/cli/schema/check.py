@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from collector.cli.console import DEFAULT_SCHEMAS, AsJson, Schemas, err, out, print_json
+from collector.cli.sample import sampled
 from collector.errors import Fault
+from collector.filter.explain import unmatched
 from collector.filter.schema_test import CaseResult, run_samples, run_tests
-from collector.schema import resources
+from collector.schema import Schema, resources
 from collector.schema.lints import Finding, Severity, lint
 from collector.schema.load import parse
 from collector.schema.model import record_bits
+from collector.schema.source import read
 
 __all__ = ["check", "test_schemas"]
+
+NEVER_MATCHED = "never-matched"
 
 
 def check(
@@ -22,6 +29,14 @@ def check(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit 1 for warnings, not only for errors.")
     ] = False,
+    sample: Annotated[
+        Path | None,
+        typer.Option(
+            "--against",
+            metavar="SAMPLE",
+            help="A file of events: note which listed paths lead to a value in none of them.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check schema files: every fault of all of them, and what looks like a mistake, in one pass.
@@ -38,6 +53,8 @@ def check(
         path = resources.schema(reference)
         if schema is not None and path is not None:
             findings += lint(schema, path)
+            if sample is not None:
+                findings += _unmatched(schema, path, sample)
             if not as_json:
                 bits = record_bits(schema)
                 out.print(f"{reference}: ok, {schema.id}, {bits:.0f} bits at most", markup=False)
@@ -50,6 +67,22 @@ def check(
         for finding in findings:
             err.print(str(finding), markup=False, style=_STYLES[finding.severity])
     raise typer.Exit(_exit_code(faults, findings, strict))
+
+
+def _unmatched(schema: Schema, path: Path, sample: Path) -> Iterator[Finding]:
+    """Yield a note for each listed path that leads to no value in a sample; of the events it names
+    nothing but what the schema lists."""
+    explanations = sampled(schema, sample)
+    source, number = read(path, str(path)), len(explanations)
+    near = unmatched(explanations)
+    for name, field in schema.fields.items():
+        listed = list(field.sources or ())
+        for each in field.paths(name):
+            if each in near:
+                loc = ("from", listed.index(each)) if each in listed else ()
+                where = f"; {near[each]}" if near[each] else ""
+                message = f"`{each}` never matched in {number:,} events{where}"
+                yield Finding("note", source.fault(("fields", name, *loc), NEVER_MATCHED, message))
 
 
 _STYLES: dict[Severity, str] = {"error": "red", "warning": "yellow", "note": "dim"}

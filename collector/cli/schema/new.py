@@ -3,8 +3,9 @@ records."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 import typer
@@ -18,11 +19,15 @@ from collector.cli.console import (
     refuse_other_format,
     write_file,
 )
+from collector.cli.sample import sampled
 from collector.cli.stdout import write
-from collector.errors import ConfigError
+from collector.errors import ConfigError, InputError, file_name
 from collector.schema import load_schema, load_schemas, resources
+from collector.schema.source import read
 
 __all__ = ["jsonschema", "new"]
+
+_NONE: Mapping[str, bytes] = {}
 
 
 def new(
@@ -33,8 +38,9 @@ def new(
         str | None,
         typer.Option(
             "--from",
-            metavar="SCHEMA",
-            help="Copy a shipped schema instead (`collector schema list`).",
+            metavar="SCHEMA|SAMPLE",
+            help="Copy a shipped schema instead (`collector schema list`), or propose one after a"
+            " file of events.",
             autocompletion=complete_schema,
         ),
     ] = None,
@@ -43,12 +49,19 @@ def new(
 
     It passes `collector schema check --strict` and `collector schema test` as it stands. Nothing is
     overwritten.
+
+    After a file of events it lists the fields of shipped schemas that are found in them, each with
+    its kind, where it was found, and a reason to fill in; names that no shipped schema knows are
+    counted, and neither printed nor written.
     """
     from collector.schema.starter import EDITOR_FILE, copy, is_name, starter  # noqa: PLC0415
 
     if not is_name(name):
         message = "a name is lower case, at most 64 characters: words of a-z, 0-9 joined by - or _"
         raise typer.BadParameter(message, param_hint="NAME")
+    if template is not None and template not in resources.names() and Path(template).is_file():
+        _propose(name, Path(template))
+        return
     if template is None:
         document, samples = starter(name)
     else:
@@ -67,22 +80,75 @@ def _shipped(reference: str) -> Path:
     """Return the file of a shipped schema; raises ``typer.BadParameter`` for any other."""
     path = resources.schema(reference) if reference in resources.names() else None
     if path is None:
-        message = "only shipped schemas are copied; see `collector schema list`"
+        message = "there is no shipped schema and no file of that name; see `collector schema list`"
         raise typer.BadParameter(message, param_hint="--from")
     load_schema(path)
     return path
 
 
-def _write(path: Path, document: str, folder: Path, samples: dict[str, bytes]) -> None:
-    """Write all files or, where a name is taken, none."""
-    for place in (path, folder):
+def _propose(name: str, sample: Path) -> None:
+    """Write a schema of what a sample has of the paths that shipped schemas know."""
+    from collector.schema.starter import propose  # noqa: PLC0415 - rarely needed
+
+    if sample.suffix in (".yaml", ".yml"):
+        message = "a schema file is copied by hand; this takes a shipped schema or a file of events"
+        raise typer.BadParameter(message, param_hint="--from")
+    _refuse_taken(path := Path(f"{name}.yaml"))
+    fields, records = _found(sample)
+    if not fields:
+        sampled(load_schema("conferencing"), sample)  # it says so, if nothing of it can be read
+        raise InputError("E401", f"{file_name(sample)} has nothing that a shipped schema knows")
+    _write(path, propose(name, fields, records))
+    explained = sampled(load_schema(path), sample)
+    others = sum(each.unlisted for each in explained)
+    err.print(
+        f"wrote {path} with {len(fields)} fields, after {len(explained):,} events, which have"
+        f" {others:,} other members; next, write a reason for each field that you need, and\n"
+        f"  collector schema check --against {file_name(sample)} {path}",
+        markup=False,
+    )
+
+
+def _found(sample: Path) -> tuple[dict[str, tuple[dict[str, Any], list[str]]], Any]:
+    """Find the fields of shipped schemas that admit values of a sample, each with its paths. One
+    that reads lists of records stands alone, where it finds more than all the others."""
+    plain: dict[str, tuple[dict[str, Any], list[str]]] = {}
+    best, records = plain, None
+    for reference in sorted(resources.names(), key=lambda each: each != "conferencing"):
+        schema = load_schema(reference)
+        document = read(path := resources.shipped() / f"{reference}.yaml", str(path)).value
+        found: dict[str, tuple[dict[str, Any], list[str]]] = {}
+        for explanation in sampled(schema, sample, required=False):
+            for name, each in explanation.fields.items():
+                if each.outcome == "kept" and each.source in schema.fields[name].paths(name):
+                    paths = found.setdefault(name, (document["fields"][name], []))[1]
+                    paths += [] if each.source in paths else [each.source]
+        if schema.records is None:
+            for name, (options, paths) in found.items():
+                plain.setdefault(name, (options, paths))
+        elif len(found) > len(best):
+            best, records = found, document["records"]
+    return (best, records) if len(best) > len(plain) else (plain, None)
+
+
+def _refuse_taken(*places: Path) -> None:
+    """Raise ``ConfigError`` E203 where a name is taken."""
+    for place in places:
         if place.is_symlink() or place.exists():
             raise ConfigError("E203", f"{place} is already here; move it away, or use another name")
+
+
+def _write(
+    path: Path, document: str, folder: Path | None = None, samples: Mapping[str, bytes] = _NONE
+) -> None:
+    """Write all files or, where a name is taken, none."""
+    _refuse_taken(path, *([] if folder is None else [folder]))
     written = False
     try:
-        folder.mkdir()
-        for file, data in samples.items():
-            (folder / file).write_bytes(data)
+        if folder is not None:
+            folder.mkdir()
+            for file, data in samples.items():
+                (folder / file).write_bytes(data)
         with path.open("x", encoding="utf-8", newline="\n") as handle:
             handle.write(document)
         written = True

@@ -1,0 +1,40 @@
+"""Samples of events that schemas are tried on: explained, and never shown."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+from collector.cli.hints import hint
+from collector.cli.inputs import document, form_of, opened
+from collector.contracts import Tally
+from collector.errors import InputError
+from collector.filter import Filter
+from collector.filter.explain import Explanation, explain
+from collector.filter.text import BOM, MAX_DOCUMENT
+from collector.schema import Schema
+
+__all__ = ["MOST_EVENTS", "sampled"]
+
+MOST_EVENTS = 10_000
+"""So many events of a sample are looked at."""
+
+
+def _no_key(reference: str, period: int) -> bytes:
+    """Stand in for the keys of pseudonyms, of which no sample needs any."""
+    return bytes(32)
+
+
+def sampled(schema: Schema, path: Path, *, required: bool = True) -> list[Explanation]:
+    """Explain the events of a file that can be read. Raises ``InputError``: E401 also where there
+    is none and one is ``required``."""
+    with opened(path) as read:
+        text, size = document(read, MAX_DOCUMENT)
+    data, router = bytes(text).removeprefix(BOM), Filter(schema, keys=_no_key).router
+    found = list(islice(explain(router, data, form_of(path) == "ndjson"), MOST_EVENTS))
+    readable = [each for each in found if each.paths]
+    if required and not readable:
+        tally = Tally(received=len(found), bytes_in=size)
+        tally.rejected["malformed"] = len(found)
+        raise InputError("E401", str(hint(path, form_of(path), tally, schema)))
+    return readable

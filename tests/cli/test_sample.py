@@ -1,0 +1,109 @@
+"""Schemas and samples of events: what matches, what is near, and a schema that is proposed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+import pytest
+
+from collector.schema import load_schema
+from tests.cli.process import Ended, run
+
+_CANARY = "canary"
+_EVENTS = [
+    {"ip_address": "203.0.113.7", "deviceType": _CANARY, "os": {"name": "iOS", _CANARY: 1}},
+    {"client.address": "::1", "device": {"Manufacturer": _CANARY}, "os": {"version": "10.2"}},
+    {"client.address": "canary", "model": "canary-7", _CANARY: {"os_type": "linux"}},
+]
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test has a directory of its own with the sample."""
+    monkeypatch.chdir(tmp_path)
+    Path("events.ndjson").write_bytes(b"".join(orjson.dumps(each) + b"\n" for each in _EVENTS))
+
+
+def _is_silent(ended: Ended) -> bool:
+    written = [path.read_bytes() for path in Path().glob("*.yaml")]
+    return _CANARY.encode() not in b"".join([ended.out, ended.err, *written]).lower()
+
+
+def test_what_never_matched_and_what_is_near() -> None:
+    """Each listed path that led to no value, at its place; of the events only their number."""
+    ended = run("schema", "check", "conferencing", "--against", "events.ndjson", "--json")
+    assert ended.code == 0
+    notes = [each for each in orjson.loads(ended.out) if each["code"] == "never-matched"]
+    said = {each["message"].split("`")[1]: each["message"] for each in notes}
+    assert not {"ip_address", "client.address", "os.name", "os.version", "model"} & set(said)
+    assert said["ip"] == "`ip` never matched in 3 events"
+    assert said["device_type"].endswith("; `device_type` is there in another spelling")
+    assert said["device.manufacturer"].endswith(
+        "; `manufacturer` is there in another spelling in `device`"
+    )
+    assert said["os.type"].endswith("; `os` is there, without `type`")
+    assert all(each["line"] > 1 and each["severity"] == "note" for each in notes)
+    plain = run("schema", "check", "conferencing", "--strict", "--against", "events.ndjson")
+    assert plain.code == 0
+    assert plain.err.count(b"[never-matched]") == len(notes)
+    assert _is_silent(ended)
+    assert _is_silent(plain)
+
+
+def test_explain_says_the_same() -> None:
+    """Once for all events on a terminal, for each event in JSON."""
+    text = run("explain", "events.ndjson", env={"COLUMNS": "100"}).out.decode()
+    assert "os.type" in text.partition("path that never matched")[2].partition("never matched,")[0]
+    assert "never matched, with nothing near: ip," in text
+    lines = run("explain", "events.ndjson", "--json").lines
+    assert lines[0]["unmatched"]["os.version"] == "`os` is there, without `version`"
+    assert "os.version" not in lines[1]["unmatched"]
+
+
+def test_a_schema_is_proposed() -> None:
+    """It loads, admits what it was made of, and has a reason to fill in for each field."""
+    ended = run("schema", "new", "ours", "--from", "events.ndjson")
+    assert (ended.code, ended.out) == (0, b"")
+    assert b"with 3 fields, after 3 events, which have" in ended.err
+    schema = load_schema(Path("ours.yaml"))
+    assert list(schema.fields) == ["client.address", "os.name", "os.version"]
+    assert schema.fields["client.address"].sources == ("ip_address", "client.address")
+    assert all(field.reason.startswith("FILL IN") for field in schema.fields.values())
+    filtered = run("filter", "events.ndjson", "-s", "ours.yaml")
+    assert filtered.tally["admitted"] == 2
+    assert _is_silent(ended)
+    checked = run("schema", "check", "ours.yaml", "--against", "events.ndjson")
+    assert (checked.code, b"never-matched" in checked.err) == (0, False)
+    again = run("schema", "new", "ours", "--from", "events.ndjson")
+    assert (again.code, b"already here" in again.err) == (78, True)
+
+
+def test_lists_of_records_are_proposed_too() -> None:
+    """Where a shipped schema that reads them finds more than the others."""
+    stats = ["getstats", "PC", {"C1": {"type": _CANARY, "address": "203.0.113.7"}}, 1]
+    Path("stats.ndjson").write_bytes(orjson.dumps(stats))
+    ended = run("schema", "new", "stats", "--from", "stats.ndjson")
+    assert ended.code == 0
+    assert load_schema(Path("stats.yaml")).records == ("[2].*", ".")
+    assert run("filter", "-s", "stats.yaml", "stats.ndjson").tally["admitted"] == 1
+    assert _is_silent(ended)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "is empty"),
+        (b"a,canary\n1,2\n", "looks like CSV"),
+        (b'{"canary": 1}\n', "has nothing that a shipped schema knows"),
+    ],
+)
+def test_a_sample_of_nothing(data: bytes, says: str) -> None:
+    """E401 with what is odd about it, and no file is made."""
+    Path("odd.ndjson").write_bytes(data)
+    ended = run("schema", "new", "ours", "--from", "odd.ndjson")
+    assert (ended.code, Path("ours.yaml").exists()) == (2, False)
+    assert f"odd.ndjson {says}" in ended.err.decode()
+    assert _is_silent(ended)
+    for name in ("none.ndjson", "ours.yaml"):
+        assert run("schema", "new", "ours", "--from", name).code == 2

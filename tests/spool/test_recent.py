@@ -1,0 +1,93 @@
+"""The newest batches whose rows are known: sinks get them as they are, and read all others."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from sqlite3 import connect
+
+import pytest
+
+from collector.contracts import Batch, PendingBatch, Row
+from collector.filter.stored import read
+from collector.spool import Spool
+from collector.spool.recent import RecentBatches
+from collector.spool.revision import Revision
+from tests.spool.make import LAYOUT, MINUTE, drained, entry
+
+
+def _with_rows(*numbers: int) -> PendingBatch:
+    rows: list[Row] = [(number, None, 1) for number in numbers]
+    return replace(entry(*numbers), rows=rows)
+
+
+def test_rows_that_are_known_are_not_decoded(tmp_path: Path) -> None:
+    """The list that came in is the one that goes out; it is what would have been decoded."""
+    pending = _with_rows(1, 2)
+    with Spool(tmp_path / "spool.db", sinks=["sink"], layouts=[LAYOUT]) as spool:
+        spool.put(pending).result()
+        spool.put(entry(3)).result()
+        (_, known), (_, other) = spool.after("sink")
+        assert known.rows is not None
+        assert known.rows() is pending.rows
+        assert other.rows is None
+        again = read(replace(known, rows=None))
+        assert again.rows is not None
+        assert again.rows() == pending.rows
+        assert drained(spool) == [1, 2, 3]
+
+
+def test_a_sink_with_some_fields_gets_no_more() -> None:
+    """Rows of all fields are not used for it."""
+    batch = Batch(bytes(16), MINUTE, layout=LAYOUT, payload=entry(7, text="x").payload)
+    known = replace(batch, rows=lambda: [(7, "x", 1)])
+    found = read(known, {"n"})
+    assert found.rows is not None
+    assert found.rows() == [(7, 1)]
+    assert b"x" not in found.payload
+    whole = read(known, {"n", "text"})
+    assert whole.rows is known.rows
+
+
+def test_what_is_deleted_is_not_delivered(tmp_path: Path) -> None:
+    """A revision changes the file, and what was known of it before is forgotten."""
+    with Spool(tmp_path / "spool.db", sinks=["sink"], layouts=[LAYOUT]) as spool:
+        spool.put(_with_rows(1)).result()
+        spool.put(_with_rows(2)).result()
+        gone = entry(1).payload
+
+        def change(payload: bytes, _: str) -> tuple[bytes, int]:
+            return (b"", 1) if payload == gone else (payload, 0)
+
+        assert spool.revise(Revision(change)).result().gone == 1
+        assert drained(spool, acknowledge=False) == [2]
+        ((_, batch),) = spool.after("sink")
+        assert batch.rows is None
+
+
+def test_a_restart_reads_the_file(tmp_path: Path) -> None:
+    """Nothing is known that is not on disk."""
+    path = tmp_path / "spool.db"
+    with Spool(path, sinks=["sink"], layouts=[LAYOUT]) as spool:
+        spool.put(_with_rows(1)).result()
+    with closing(connect(path)) as db:
+        db.execute("UPDATE batches SET payload = x'7b7d0a'")
+        db.commit()
+    with Spool(path, sinks=["sink"], layouts=[LAYOUT]) as spool:
+        assert spool.after("sink") == []
+
+
+def test_it_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest are forgotten first, then those that every sink has."""
+    monkeypatch.setattr("collector.spool.recent._MOST_BYTES", 5 * 1500)
+    recent = RecentBatches()
+    batch = Batch(bytes(16), MINUTE, payload=bytes(400), rows=list)
+    for number in range(1, 11):
+        recent.add(number, batch)
+    recent.add(11, replace(batch, rows=None))
+    assert [number for number in range(20) if recent.get(number)] == [6, 7, 8, 9, 10]
+    recent.forget(8)
+    assert [number for number in range(20) if recent.get(number)] == [9, 10]
+    recent.forget(99)
+    assert repr(recent) == "<RecentBatches: 0>"
