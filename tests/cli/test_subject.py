@@ -138,7 +138,7 @@ def test_a_wrong_path_does_not_look_as_if_nothing_were_kept(tmp_path: Path, comm
     done = run("subject", command, "--data", root, *who)
     assert (done.code, done.out, b"DIR/0" in done.err) == (78, b"", True)
     done = run("subject", command, "--data", place, "--store", tmp_path / "no.db", *who)
-    assert (done.code, done.out, b"--store" in done.err) == (78, b"", True)
+    assert (done.code, done.out, b"no.db is not there" in done.err) == (78, b"", True)
     assert [each.name for each in (*tmp_path.iterdir(), *root.iterdir())] == ["usage-spool", "0"]
     assert run("subject", command, "--data", place, *who).code == 0
 
