@@ -27,13 +27,14 @@ from benchmarks import (
     processes,
     report,
     runner,
+    start,
     whole,
 )
 from benchmarks.consent import consent
 from benchmarks.data import CORPORA, SEED
 from benchmarks.growth import measure as growth
 from benchmarks.recording import recording
-from benchmarks.results import BenchmarkError, Results
+from benchmarks.results import BenchmarkError, CorpusResult, Results
 from benchmarks.sdk.command import sdk
 from benchmarks.sidecar.command import sidecar, soaked
 
@@ -86,7 +87,8 @@ def _say(text: str) -> None:
 
 def _measure(options: Namespace, limits: gate.Limits) -> Results:
     effort = runner.QUICK if options.quick else runner.FULL
-    results = Results(conditions.environment(), quick=options.quick)
+    around = conditions.environment() | conditions.compiled()
+    results = Results(around, quick=options.quick)
     # Contenders are loaded when the process is pinned, so that threads of theirs are pinned too.
     takers: dict[str, list[contenders.Contender]] = {}
     with conditions.steady() as pinned:
@@ -101,17 +103,18 @@ def _measure(options: Namespace, limits: gate.Limits) -> Results:
             results.corpora.append(runner.measure(corpus, takers[corpus], effort))
             for reason, names in others.items():
                 results.skipped[f"{', '.join(names)} on {corpus}"] = reason
-        for _ in range(_AGAIN if options.check else 0):
-            for corpus in sorted(gate.missed(results, limits)):
-                _say(f"measuring {corpus} again")
-                again = runner.measure(corpus, takers[corpus], effort)
-                results.corpora = [
-                    of.with_rounds_of(again) if of.corpus == corpus else of
-                    for of in results.corpora
-                ]
         if options.corpus is None:
             _say("measuring OTLP")
             results.otlp = otlp.measure(effort.rounds)
+        for _ in range(_AGAIN if options.check else 0):
+            for corpus in sorted(gate.missed(results, limits)):
+                _say(f"measuring {corpus} again")
+                if corpus in takers:
+                    again = runner.measure(corpus, takers[corpus], effort)
+                    results.corpora = _pooled(results.corpora, again)
+                else:
+                    (again,) = otlp.measure(effort.rounds, [otlp.named(corpus)])
+                    results.otlp = _pooled(results.otlp, again)
         if options.growth:
             results.growth = growth.measure(growth.QUICK if options.quick else growth.FULL, _say)
     results.environment["clock"] = conditions.clock(results.corpora)
@@ -121,6 +124,11 @@ def _measure(options: Namespace, limits: gate.Limits) -> Results:
     else:
         results.skipped["whole processes"] = obstacle
     return results
+
+
+def _pooled(found: Sequence[CorpusResult], again: CorpusResult) -> list[CorpusResult]:
+    """Return the results with the rounds of another one for the same corpus."""
+    return [of.with_rounds_of(again) if of.corpus == again.corpus else of for of in found]
 
 
 def _measure_processes(results: Results, effort: runner.Effort, fluent_path: str | None) -> None:
@@ -137,7 +145,14 @@ def _measure_processes(results: Results, effort: runner.Effort, fluent_path: str
         results.environment["fluent-bit"] = fluent_bit.version(fluent)
     _say(f"measuring whole processes on {effort.events:,} events")
     with processes.source("medium", effort.events) as source:
-        results.whole = whole.measure(source, effort.runs, fluent)
+        results.whole = [whole.measure(source, effort.runs, fluent)]
+    with processes.source("non_ascii", effort.events) as source:
+        results.whole.append(whole.measure(source, effort.runs))
+    _say("measuring the start of a command")
+    with processes.source(memory.CORPUS, 1) as source:
+        results.start = start.measure(source, effort.starts)
+    _say("measuring every CPU")
+    with processes.source("medium", effort.events, effort.times) as source:
         results.parallel = parallel.measure(source, effort.runs)
 
 
@@ -145,6 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmarks; returns the exit code."""
     given = sys.argv[1:] if arguments is None else arguments
     if given and given[0] in COMMANDS:
+        conditions.compiled()
         return COMMANDS[given[0]](given[1:])
     options = _parser().parse_args(given)
     targets = [Path(path) for path in options.markdown]

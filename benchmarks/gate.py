@@ -12,6 +12,7 @@ from statistics import median
 
 import msgspec
 
+from benchmarks import otlp
 from benchmarks.contenders import NAMES
 from benchmarks.data import CORPORA
 from benchmarks.results import RATIOS, Interval, Results
@@ -23,7 +24,7 @@ LIMITS = Path(__file__).with_name("limits.toml")
 
 _Ratios = dict[str, dict[str, float]]
 _KNOWN = {f"{above}/{below}" for above, below in RATIOS}
-_Judge = Callable[[str, float, "float | None"], "Verdict"]
+_Judge = Callable[[str, float, "Interval | None"], "Verdict"]
 
 
 class LimitsError(ValueError):
@@ -34,10 +35,12 @@ class _Whole(msgspec.Struct, forbid_unknown_fields=True):
     """Limits of whole processes; see ``limits.toml`` for units."""
 
     from_events: int
-    cpu_of_jq_at_most: float
+    cpu_of_jq_at_most: dict[str, float]
     cpu_of_fluent_bit_at_most: float
     two_jobs_at_least: float
     peak_mb_below: float
+    two_jobs_of_control_at_least: float | None = None
+    start_of_imports_at_most: float | None = None
 
 
 class _Sidecar(msgspec.Struct, forbid_unknown_fields=True):
@@ -47,6 +50,9 @@ class _Sidecar(msgspec.Struct, forbid_unknown_fields=True):
     waiting_seconds_at_most: float
     p99_ms_at_most: float
     resident_mb_at_most: float
+    cpu_of_earlier_at_most: float
+    two_cores_of_earlier_at_least: float
+    process_mb_at_most: float
     otlp_us_at_most: dict[str, float] = {}
 
 
@@ -91,6 +97,7 @@ class _Newer(msgspec.Struct, forbid_unknown_fields=True):
 class Limits(msgspec.Struct, forbid_unknown_fields=True):
     """Ceilings and floors of ratios, by ratio and corpus, and the limits of whole processes.
 
+    ``otlp`` are ceilings of the time for bodies of OTLP over that of their floor, by corpus;
     ``corpora`` are ceilings of a contender's time on one corpus over that on another;
     ``from_python`` replaces single ratios, by the version from which on it does.
     """
@@ -100,6 +107,7 @@ class Limits(msgspec.Struct, forbid_unknown_fields=True):
     corpora: _Ratios
     whole: _Whole
     quick: _Quick
+    otlp: dict[str, float] = {}
     from_python: dict[str, _Newer] = {}
     sidecar: _Sidecar | None = None
     sdk: _Sdk | None = None
@@ -164,7 +172,8 @@ def read(path: Path, python: tuple[int, int] = sys.version_info[:2]) -> Limits:
         _refuse({corpus for by in ratios.values() for corpus in by} - set(CORPORA), "corpus", path)
     _refuse(set(limits.corpora) - set(NAMES), "contender", path)
     pairs = {corpus for by in limits.corpora.values() for pair in by for corpus in pair.split("/")}
-    _refuse(pairs - set(CORPORA), "corpus", path)
+    _refuse({*pairs, *limits.whole.cpu_of_jq_at_most} - set(CORPORA), "corpus", path)
+    _refuse(set(limits.otlp) - {corpus.name for corpus in otlp.CORPORA}, "corpus of OTLP", path)
     return limits
 
 
@@ -181,8 +190,9 @@ def judge(results: Results, limits: Limits) -> list[Verdict]:
     tolerance = limits.quick.tolerance if results.quick else 1.0
     return [
         *_ratios(results, limits, tolerance),
+        *_otlp(results, limits, tolerance),
         *_corpora(results, limits, tolerance),
-        *_whole(results, limits.whole),
+        *_whole(results, limits.whole, tolerance),
     ]
 
 
@@ -192,29 +202,31 @@ def missed(results: Results, limits: Limits) -> set[str]:
     return {corpus for of in verdicts if of.holds is False for corpus in of.corpora}
 
 
-def _at_most(what: str, limit: float, found: float | None, tolerance: float = 1.0) -> Verdict:
+def _at_most(what: str, limit: float, found: Interval | None, tolerance: float = 1.0) -> Verdict:
     text = f"{what}: at most {limit:g}{_allowed(tolerance)}"
-    return _verdict(text, found, lambda is_: is_ <= limit * tolerance)
+    return _verdict(text, found, lambda is_: is_.low <= limit * tolerance)
 
 
-def _at_least(what: str, limit: float, found: float | None, tolerance: float = 1.0) -> Verdict:
+def _at_least(what: str, limit: float, found: Interval | None, tolerance: float = 1.0) -> Verdict:
     text = f"{what}: at least {limit:g}{_allowed(tolerance)}"
-    return _verdict(text, found, lambda is_: is_ >= limit / tolerance)
+    return _verdict(text, found, lambda is_: is_.high >= limit / tolerance)
 
 
 def _allowed(tolerance: float) -> str:
     return "" if tolerance == 1.0 else f" (may miss it {tolerance:g} times)"
 
 
-def _verdict(text: str, found: float | None, holds: Callable[[float], bool]) -> Verdict:
+def _verdict(text: str, found: Interval | None, holds: Callable[[Interval], bool]) -> Verdict:
+    """A limit does not hold only where all of the interval lies beyond it."""
     if found is None:
         return Verdict(None, f"{text}, not measured")
-    return Verdict(holds(found), f"{text}, is {found:.2f}")
+    around = f" ({found.low:.2f}–{found.high:.2f})" if found.low < found.high else ""
+    return Verdict(holds(found), f"{text}, is {found.median:.2f}{around}")
 
 
 def _ratios(results: Results, limits: Limits, tolerance: float) -> Iterator[Verdict]:
     measured = {
-        (ratio, result.corpus): interval.median
+        (ratio, result.corpus): interval
         for result in results.corpora
         for ratio, interval in result.ratios.items()
     }
@@ -224,6 +236,13 @@ def _ratios(results: Results, limits: Limits, tolerance: float) -> Iterator[Verd
                 found = measured.get((ratio, corpus))
                 verdict = judge_(f"{ratio} on {corpus}", limit, found, tolerance)
                 yield replace(verdict, corpora=(corpus,))
+
+
+def _otlp(results: Results, limits: Limits, tolerance: float) -> Iterator[Verdict]:
+    measured = {of.corpus: next(iter(of.ratios.values())) for of in results.otlp}
+    for corpus, limit in limits.otlp.items():
+        verdict = _at_most(f"OTLP over its floor, {corpus}", limit, measured.get(corpus), tolerance)
+        yield replace(verdict, corpora=(corpus,))
 
 
 def _corpora(results: Results, limits: Limits, tolerance: float) -> Iterator[Verdict]:
@@ -236,28 +255,42 @@ def _corpora(results: Results, limits: Limits, tolerance: float) -> Iterator[Ver
                 by_name[name].typical(contender) if name in by_name else None for name in names
             )
             found = above / below if above is not None and below else None
-            verdict = _at_most(f"{contender} on {pair}", limit, found, tolerance)
+            verdict = _at_most(f"{contender} on {pair}", limit, _exactly(found), tolerance)
             yield replace(verdict, corpora=names)
 
 
-def _whole(results: Results, limits: _Whole) -> Iterator[Verdict]:
-    whole, parallel = results.whole, results.parallel
-    few = whole is not None and whole.events < limits.from_events
+def _exactly(found: float | None) -> Interval | None:
+    return None if found is None else Interval(found, found, found)
+
+
+def _whole(results: Results, limits: _Whole, tolerance: float) -> Iterator[Verdict]:
+    whole, parallel = {of.corpus: of for of in results.whole}, results.parallel
+    few = any(of.events < limits.from_events for of in results.whole)
 
     def ratio(judge_: _Judge, what: str, limit: float, interval: Interval | None) -> Verdict:
-        verdict = judge_(what, limit, None if few or interval is None else interval.median)
+        verdict = judge_(what, limit, None if few else interval)
         if few and interval is not None:
             start, _, _ = verdict.text.rpartition(",")
             return Verdict(None, f"{start}, not judged below {limits.from_events:,} events")
         return verdict
 
-    jq = whole.cpu_ratio if whole else None
-    yield ratio(_at_most, "CPU of collector filter / jq", limits.cpu_of_jq_at_most, jq)
-    fluent = whole.fluent_bit_ratio if whole else None
+    for corpus, limit in limits.cpu_of_jq_at_most.items():
+        jq = whole[corpus].cpu_ratio if corpus in whole else None
+        yield ratio(_at_most, f"CPU of collector filter / jq on {corpus}", limit, jq)
+    medium = whole.get("medium")
+    fluent = medium.fluent_bit_ratio if medium else None
     what = "CPU of collector filter / fluent-bit"
     yield ratio(_at_most, what, limits.cpu_of_fluent_bit_at_most, fluent)
     two = parallel.speedups.get(2) if parallel and parallel.cpus > 1 else None
     yield ratio(_at_least, "two jobs against one", limits.two_jobs_at_least, two)
+    if limits.two_jobs_of_control_at_least is not None:
+        two = parallel.of_control if parallel and parallel.cpus > 1 else None
+        what = "two jobs against two processes that share nothing"
+        yield ratio(_at_least, what, limits.two_jobs_of_control_at_least, two)
+    if limits.start_of_imports_at_most is not None:
+        start = results.start.ratio if results.start else None
+        what = "start of collector filter / of its libraries"
+        yield _at_most(what, limits.start_of_imports_at_most, start, tolerance)
     peak = f"peak memory of collector filter: below {limits.peak_mb_below:g} MB"
-    most = median(whole.collector.peak_mb) if whole else None
-    yield _verdict(peak, most, lambda is_: is_ < limits.peak_mb_below)
+    most = _exactly(median(medium.collector.peak_mb)) if medium else None
+    yield _verdict(peak, most, lambda is_: is_.median < limits.peak_mb_below)

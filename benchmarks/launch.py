@@ -3,7 +3,10 @@
 A child's peak memory, as the system counts it, starts at the size of the process that started it;
 the benchmarks themselves, with their corpora, are far larger than what they measure.
 
-    python -I -S launch.py OUTPUT ERRORS COMMAND…
+    python -I -S launch.py OUTPUT ERRORS COMMAND… [:: COMMAND…]
+
+Commands with ``::`` between them run at the same time, and are measured together: CPU time is the
+sum, memory that of the largest, and time on the wall lasts until all have ended.
 """
 
 from __future__ import annotations
@@ -13,10 +16,19 @@ import os
 import sys
 import time
 
+AND = "::"
+"""Stands between commands that run at the same time."""
+
 
 def main() -> None:
-    """Print ``{"status", "cpu_seconds", "wall_seconds", "peak_bytes"}`` of the command."""
-    output, errors, *command = sys.argv[1:]
+    """Print ``{"status", "cpu_seconds", "wall_seconds", "peak_bytes"}`` of the commands."""
+    output, errors, *words = sys.argv[1:]
+    commands: list[list[str]] = [[]]
+    for word in words:
+        if word == AND:
+            commands.append([])
+        else:
+            commands[-1].append(word)
     into = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     files = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -24,16 +36,16 @@ def main() -> None:
         (os.POSIX_SPAWN_OPEN, 2, errors, into, 0o600),
     ]
     start = time.perf_counter()
-    child = os.posix_spawnp(command[0], command, os.environ, file_actions=files)
-    _, status, usage = os.wait4(child, 0)
+    children = [os.posix_spawnp(c[0], c, os.environ, file_actions=files) for c in commands]
+    ended = [os.wait4(child, 0) for child in children]
     wall = time.perf_counter() - start
     # ru_maxrss is in KiB, except where it is in bytes.
     unit = 1 if sys.platform == "darwin" else 1024
     used = {
-        "status": os.waitstatus_to_exitcode(status),
-        "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        "status": max(os.waitstatus_to_exitcode(status) for _, status, _ in ended),
+        "cpu_seconds": sum(usage.ru_utime + usage.ru_stime for _, _, usage in ended),
         "wall_seconds": wall,
-        "peak_bytes": usage.ru_maxrss * unit,
+        "peak_bytes": max(usage.ru_maxrss for _, _, usage in ended) * unit,
     }
     sys.stdout.write(json.dumps(used))
 

@@ -49,27 +49,33 @@ class Source:
 
 
 @contextmanager
-def source(corpus: str, events: int) -> Iterator[Source]:
-    """Provide the first events of a corpus as a file of NDJSON; it is gone afterwards."""
+def source(corpus: str, events: int, times: int = 1) -> Iterator[Source]:
+    """Provide the first events of a corpus as a file of NDJSON; it is gone afterwards.
+
+    They are written as often as ``times`` says, one after the other.
+    """
     with TemporaryDirectory(prefix="collector-benchmarks-") as name:
         path = Path(name, "events.ndjson")
+        lines = [line + b"\n" for line in stream(corpus, events)]
         with path.open("wb") as file:
-            for line in stream(corpus, events):
-                file.write(line + b"\n")
-        yield Source(path, corpus, events, path.stat().st_size)
+            for _ in range(times):
+                file.writelines(lines)
+        yield Source(path, corpus, events * times, path.stat().st_size)
 
 
 @dataclass(slots=True)
 class Process:
     """A command, where what it prints goes, and what its runs used.
 
-    ``target`` is where it writes its records, if it does not print them.
+    ``target`` is where it writes its records, if it does not print them. ``beside`` is a second
+    command, which is started at the same time.
     """
 
     name: str
     command: Sequence[str]
     output: Path
     target: Path | None = None
+    beside: Sequence[str] = ()
     runs: list[_Usage] = field(default_factory=list)
 
     @property
@@ -80,11 +86,12 @@ class Process:
     def run(self) -> _Usage:
         """Run it once. Raises ``BenchmarkError`` when it fails."""
         errors = self.output.with_suffix(".errors")
+        beside = (launch.AND, *self.beside) if self.beside else ()
         small = (sys.executable, "-I", "-S", str(Path(launch.__file__)))
         # How many threads an engine may use is set for this process, and not for its children.
         environment = {k: v for k, v in os.environ.items() if k != "POLARS_MAX_THREADS"}
         done = subprocess.run(
-            [*small, str(self.output), str(errors), *self.command],
+            [*small, str(self.output), str(errors), *self.command, *beside],
             stdout=subprocess.PIPE,
             check=True,
             cwd=_ROOT,

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 
 from benchmarks.growth import summary
+from benchmarks.parallel import CONTROL
 from benchmarks.results import (
     RATIOS,
     CorpusResult,
@@ -15,6 +16,7 @@ from benchmarks.results import (
     ParallelResult,
     ProcessResult,
     Results,
+    StartResult,
     WholeResult,
 )
 
@@ -39,8 +41,9 @@ def tables(results: Results) -> list[Table]:
         found.append(_otlp(results.otlp))
     if results.memory:
         found.append(_memory(results))
-    if results.whole is not None:
-        found.append(_whole(results.whole))
+    found += map(_whole, results.whole)
+    if results.start is not None:
+        found.append(_start(results.start))
     if results.parallel is not None:
         found.append(_parallel(results.parallel))
     if results.growth:
@@ -141,6 +144,21 @@ def _whole(whole: WholeResult) -> Table:
     )
 
 
+def _start(start: StartResult) -> Table:
+    rows = []
+    for name, process, ratio in (
+        ("collector filter, one event", start.command, _interval(start.ratio)),
+        ("python -c 'import msgspec, orjson, typer'", start.imports, "1"),
+    ):
+        cpu, peak = median(process.cpu_seconds), median(process.peak_mb)
+        rows.append((name, f"{1_000 * cpu:.0f}", f"{peak:.0f}", ratio))
+    return Table(
+        f"the start of a command, median of {len(start.command.cpu_seconds)} runs",
+        ("command", "CPU ms", "peak MB", "times the imports (95 % interval)"),
+        tuple(rows),
+    )
+
+
 def _parallel(parallel: ParallelResult) -> Table:
     runs = len(next(iter(parallel.commands.values())).wall_seconds)
     rows = []
@@ -149,6 +167,11 @@ def _parallel(parallel: ParallelResult) -> Table:
     ):
         wall, cpu = median(command.wall_seconds), median(command.cpu_seconds)
         rows.append((title, f"{wall:.2f}", f"{parallel.events / wall:,.0f}", f"{cpu:.2f}", speedup))
+    if parallel.control is not None:
+        wall, cpu = median(parallel.control.wall_seconds), median(parallel.control.cpu_seconds)
+        speed = f"{parallel.events / wall:,.0f}"
+        gain = _interval(parallel.control_speedup)
+        rows.append((CONTROL, f"{wall:.2f}", speed, f"{cpu:.2f}", gain))
     return Table(
         f"time on the wall with {parallel.cpus} CPUs, {parallel.events:,} {parallel.corpus} events "
         f"({parallel.bytes / 1e6:.0f} MB), start included, median of {runs} runs",

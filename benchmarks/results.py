@@ -17,6 +17,7 @@ __all__ = [
     "ParallelResult",
     "ProcessResult",
     "Results",
+    "StartResult",
     "WholeResult",
     "interval",
     "paired",
@@ -26,6 +27,7 @@ __all__ = [
 RATIOS: tuple[tuple[str, str], ...] = (
     ("ours", "bare"),
     ("ours_documents", "ours"),
+    ("ours_documents", "bare"),
     ("ours_mappings", "ours"),
     ("orjson_projection", "ours"),
     ("simdjson_projection", "ours"),
@@ -97,7 +99,9 @@ class CorpusResult:
     def with_rounds_of(self, other: CorpusResult) -> CorpusResult:
         """Return the same corpus, measured twice: all rounds count."""
         times = {name: [*each, *other.times[name]] for name, each in self.times.items()}
-        return replace(self, times=times, ratios=ratios(times))
+        pairs = [ratio.split("/") for ratio in self.ratios]
+        pooled = {f"{above}/{below}": paired(times[above], times[below]) for above, below in pairs}
+        return replace(self, times=times, ratios=pooled)
 
     def typical(self, contender: str) -> float | None:
         """Return the median in µs per event; ``None`` for a contender that was skipped."""
@@ -135,6 +139,8 @@ class ParallelResult:
     """Commands that may use every CPU of ``cpus``, on a file of events, by title.
 
     ``speedups`` is the time on the wall with one job over that with as many as the key says.
+    ``control`` are two processes that share nothing, ``control_speedup`` is theirs, and
+    ``of_control`` is the speed of two jobs over theirs.
     """
 
     corpus: str
@@ -143,6 +149,19 @@ class ParallelResult:
     cpus: int
     commands: Mapping[str, ProcessResult]
     speedups: Mapping[int, Interval]
+    control: ProcessResult | None = None
+    control_speedup: Interval | None = None
+    of_control: Interval | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StartResult:
+    """``collector filter`` on one line, and an interpreter that only imports the libraries that it
+    cannot do without. ``ratio`` is the CPU time of the first over that of the second."""
+
+    command: ProcessResult
+    imports: ProcessResult
+    ratio: Interval
 
 
 @dataclass(slots=True)
@@ -158,7 +177,8 @@ class Results:
     titles: Mapping[str, str] = field(default_factory=dict)
     checks_values: Mapping[str, bool] = field(default_factory=dict)
     corpora: list[CorpusResult] = field(default_factory=list)
-    whole: WholeResult | None = None
+    whole: Sequence[WholeResult] = ()
+    start: StartResult | None = None
     growth: list[Curve] = field(default_factory=list)
     does_not: Mapping[str, str] = field(default_factory=dict)
     memory: Mapping[str, float] = field(default_factory=dict)

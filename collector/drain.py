@@ -11,28 +11,26 @@ from random import uniform
 from time import monotonic, sleep
 from typing import NamedTuple
 
-from collector.contracts import Batch, Granted
+from collector.contracts import Batch, DeliveryState, Granted
 from collector.errors import CollectorError, Unacceptable
 from collector.filter.stored import read
 from collector.sinks.sink import Sink, contained
 from collector.spool import Spool
 from collector.spool.set_aside import SetAside
 
-__all__ = ["DeliveryState", "DeliveryTimes", "Drain", "FieldsFor", "all_fields", "redeliver"]
+__all__ = ["DeliveryTimes", "Drain", "FieldsFor", "all_fields", "redeliver"]
 
 FieldsFor = Callable[[str, Granted], Container[str] | None]
 """Returns the fields of records that reach a sink, by its name and by the granted purposes;
 ``None``: all."""
 _CACHED_FIELDS = 64
 
-_MOST_BATCHES = 16
+_MOST_BATCHES = 256
+_ENOUGH_BYTES = 1 << 20
+"""Bytes of records that are delivered without waiting for more to share their transaction."""
 _MOST_FAILURES = 10
 """After so many failures of a batch another one is tried, to find out which of the two is at fault:
 the batch, or the sink."""
-
-
-HUNG_SECONDS = 60.0
-"""A sink that takes longer for a call is late."""
 
 
 def _jittered(seconds: float) -> float:
@@ -50,7 +48,8 @@ class DeliveryTimes(NamedTuple):
 
     Batches accumulate for ``gather``, as a sink takes many with less effort than one by one. A sink
     has time to tidy up every ``idle``, however much comes in. After a failure the thread pauses for
-    ``first_pause``, twice as long after the next, up to ``longest_pause``.
+    ``first_pause``, twice as long after the next, up to ``longest_pause``. A sink that takes longer
+    than ``hung`` for a call is late.
     """
 
     gather: float = 0.1
@@ -58,26 +57,7 @@ class DeliveryTimes(NamedTuple):
     idle: float = 3600.0
     first_pause: float = 0.2
     longest_pause: float = 30.0
-
-
-@dataclass(slots=True)
-class DeliveryState:
-    """The state of delivery to one sink. ``last`` is ``time.monotonic()`` of the last batch that it
-    took, or of the start, and ``since`` that of a call at hand; ``set_aside`` counts the batches
-    that it will not take."""
-
-    delivered: int = 0
-    failures: int = 0
-    failing: bool = False
-    last: float = 0.0
-    set_aside: int = 0
-    since: float | None = None
-
-    @property
-    def is_late(self) -> bool:
-        """Whether the sink fails, or has not answered for a minute."""
-        since = self.since
-        return self.failing or (since is not None and monotonic() - since > HUNG_SECONDS)
+    hung: float = 60.0
 
 
 def redeliver(name: str, sink: Sink, set_aside: SetAside, fields_for: FieldsFor) -> int:
@@ -100,12 +80,14 @@ def redeliver(name: str, sink: Sink, set_aside: SetAside, fields_for: FieldsFor)
 @dataclass(slots=True)
 class _Lane:
     """The batches that are no parts, or the parts. Each lane goes on while a batch of the other
-    fails; ``due`` is the time of the next try, and ``failures`` are of the batch ``failed``."""
+    fails; ``due`` is the time of the next try, and ``failures`` are of the batch ``failed``.
+    ``is_full`` is true if there was as much as a sink takes at once."""
 
     is_part: bool
     times: DeliveryTimes
     pause: float
     limit: int = _MOST_BATCHES
+    is_full: bool = False
     due: float = 0.0
     is_failing: bool = False
     failed: int = 0
@@ -144,7 +126,7 @@ class Drain(threading.Thread):
     ) -> None:
         super().__init__(name=f"collector-drain-{sink_name}", daemon=True)
         self.sink_name = sink_name
-        self.delivery: DeliveryState = DeliveryState(last=monotonic())
+        self.delivery: DeliveryState = DeliveryState(last=monotonic(), hung=times.hung)
         self.left: bool = True
         self._sink = sink
         self._spool = spool
@@ -175,6 +157,8 @@ class Drain(threading.Thread):
                 is_last = self._ending.is_set()
                 delivered = [self._deliver(lane) for lane in self._lanes]
                 if any(delivered) and not self._must_idle:
+                    if not any(lane.is_full for lane in self._lanes):
+                        self._ending.wait(self._times.gather)
                     continue
                 self.left = self._is_failing
                 if self.left:
@@ -246,10 +230,12 @@ class Drain(threading.Thread):
             with self._lock:
                 pending = self._spool.after(self.sink_name, lane.limit, parts=lane.is_part)
                 if not pending:
-                    lane.limit = _MOST_BATCHES
+                    lane.limit, lane.is_full = _MOST_BATCHES, False
                     lane.succeed()
                     return False
                 self.left = True
+                size = sum(len(batch.payload) for _, batch in pending)
+                lane.is_full = len(pending) == lane.limit or size >= _ENOUGH_BYTES
                 with self._timed():
                     self._hand_over(lane, pending)
                 self._spool.delivered(self.sink_name, pending[-1][0], is_part=lane.is_part)

@@ -20,7 +20,7 @@ from threading import Lock
 from time import sleep
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from collector.contracts import BatchQueue, PendingBatch, Request, Tally, to_minute
+from collector.contracts import BatchQueue, PendingBatch, Request, Tally, count_lines, to_minute
 from collector.errors import DeliveryError
 from collector.filter import Filter
 from collector.filter.admission import Bounds, too_many
@@ -56,8 +56,6 @@ _MEDIUM_AT_ONCE = 4
 _FEW_BYTES = 1 << 18
 """Bytes of records with which a medium request waits for its commit without a slot: many of them
 share a commit."""
-_MOST_WAIT_SECONDS = 5.0
-"""How long a thread waits for its slot."""
 
 _SECOND_LINE = re.compile(rb"\s*+\S")
 _LINE_FORMS = ("ndjson", "records")
@@ -120,9 +118,11 @@ class Filtered:
 
 
 class RequestSlots:
-    """Slots for so many requests at a time, of event loops and of threads, in their order."""
+    """Slots for so many requests at a time, of event loops and of threads, in their order. A thread
+    waits ``most_wait`` seconds for its slot."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, most_wait: float = 5.0) -> None:
+        self._most_wait = most_wait
         self._lock = Lock()
         self._free = number
         self._waiting: deque[Future[None]] = deque()
@@ -143,7 +143,7 @@ class RequestSlots:
         """Hold a slot in a thread. Raises ``DeliveryError`` E505 if that would take long."""
         slot = self._enter()
         try:
-            if wait([slot], _MOST_WAIT_SECONDS).not_done:
+            if wait([slot], self._most_wait).not_done:
                 raise DeliveryError("E505", "there are too many large requests; send again later")
             yield
         finally:
@@ -282,7 +282,7 @@ class Intake:
         body = request.body
         if request.form not in _LINE_FORMS:
             return len(body) <= _MOST_INLINE and self._is_sparse(request, body)
-        if len(body) > SLICE or (len(body) > _SHORT_LINES and body.count(b"\n") > _SHORT_LINES):
+        if len(body) > SLICE or (len(body) > _SHORT_LINES and count_lines(body) > _SHORT_LINES):
             return False
         return self._is_sparse(request, body)
 
@@ -416,7 +416,7 @@ def _is_divisible(request: Request) -> bool:
     body = request.body
     if request.form not in _LINE_FORMS or len(body) <= _SHORT_LINES:
         return False
-    if len(body) <= SLICE and body.count(b"\n") <= _SHORT_LINES:
+    if len(body) <= SLICE and count_lines(body) <= _SHORT_LINES:
         return False
     body = body.lstrip()
     end = body.find(b"\n")

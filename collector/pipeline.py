@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from time import monotonic
 
-from collector.contracts import Request, Tally
-from collector.drain import DeliveryState, DeliveryTimes, Drain, FieldsFor, all_fields
+from collector.contracts import DeliveryState, Request, Tally
+from collector.drain import DeliveryTimes, Drain, FieldsFor, all_fields
 from collector.filter import Filter
 from collector.intake import MOST_EVENTS, Acceptor
 from collector.sinks.sink import Sink

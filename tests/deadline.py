@@ -15,21 +15,38 @@ from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
 from types import FrameType
+from typing import TypeVar
 
-__all__ = ["WAIT_SECONDS", "children", "kill_at_timeout", "wait_until"]
+__all__ = ["WAIT_SECONDS", "children", "eventually", "kill_at_timeout", "stays", "wait_until"]
+
+_T = TypeVar("_T")
 
 WAIT_SECONDS = 60.0
 """For anything that a test waits for: a machine that is busy may need seconds for it. Less than the
 limit of a test, so that the line that waits is the one that fails."""
-_PAUSE_SECONDS = 0.01
+_PAUSE_SECONDS = (0.001, 0.05)
+"""The first between two looks, and the longest."""
 
 
-def wait_until(holds: Callable[[], object], seconds: float = WAIT_SECONDS) -> None:
-    """Wait for something to hold; fail if it does not in time."""
-    deadline = monotonic() + seconds
-    while not holds():
-        assert monotonic() < deadline, f"it does not hold after {seconds:g} s"
-        sleep(_PAUSE_SECONDS)
+def eventually(find: Callable[[], _T], seconds: float = WAIT_SECONDS) -> _T:
+    """Look until something is found or the time is over, and return what the last look found."""
+    deadline, (pause, longest) = monotonic() + seconds, _PAUSE_SECONDS
+    while not (found := find()) and monotonic() < deadline:
+        sleep(pause)
+        pause = min(2 * pause, longest)
+    return found
+
+
+def wait_until(find: Callable[[], _T], seconds: float = WAIT_SECONDS) -> _T:
+    """Wait for something to hold, and return what was found; fail if it does not in time."""
+    found = eventually(find, seconds)
+    assert found, f"it does not hold after {seconds:g} s"
+    return found
+
+
+def stays(holds: Callable[[], object], seconds: float) -> None:
+    """Fail if something ceases to hold within a time in which it might."""
+    assert not eventually(lambda: not holds(), seconds), "it holds no more"
 
 
 def children() -> set[int]:

@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, flock
 from pathlib import Path
-from time import monotonic, sleep
+
+from tests.deadline import eventually
 
 __all__ = ["MachineLock"]
 
 _WAIT_SECONDS = 900.0
 """Longer than those that may be in front take: each test has a limit of its own."""
-_PAUSE_SECONDS = 0.01
 
 
 class MachineLock:
@@ -79,12 +79,9 @@ class MachineLock:
 
     @contextmanager
     def _acquired(self, handle: int, operation: int) -> Iterator[None]:
-        deadline = monotonic() + self._wait
-        while not _try(handle, operation):
-            if monotonic() >= deadline:
-                holders = "; ".join(self.holders()) or "a process that left no note"
-                raise TimeoutError(f"tests had the lock for {self._wait:g} s: {holders}")
-            sleep(_PAUSE_SECONDS)
+        if not eventually(lambda: _try(handle, operation), self._wait):
+            holders = "; ".join(self.holders()) or "a process that left no note"
+            raise TimeoutError(f"tests had the lock for {self._wait:g} s: {holders}")
         try:
             yield
         finally:

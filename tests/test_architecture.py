@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
-import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -19,6 +17,7 @@ import pytest
 
 import collector
 from collector.ledger.export import auditor_script
+from tests.programs import STRICT, script
 
 ROOT = Path(collector.__file__).parent
 MODULES = {
@@ -411,13 +410,7 @@ HEAVY = ("pydantic", "pydantic_core", "structlog", "ruamel", "msgspec", "orjson"
 def test_importing_is_light(code: str) -> None:
     """The façade loads none of the heavy libraries, and what needs none of them neither."""
     show = "import sys; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
-    found = subprocess.run(
-        [sys.executable, "-W", "error", "-c", f"{code}; {show}"],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
+    found = script(f"{code}; {show}", environ=STRICT)
     assert found.stderr == ""
     assert not set(HEAVY) & set(found.stdout.split())
     assert "collector" in found.stdout.split()

@@ -14,6 +14,7 @@ import typer.main
 
 from collector.cli.app import app
 from tests.deadline import WAIT_SECONDS
+from tests.programs import STRICT, script
 
 _ROOT = Path(__file__).parent.parent
 _README = (_ROOT / "README.md").read_text()
@@ -88,19 +89,12 @@ def test_console_examples_do_what_they_show(page: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/filter.md"])
-def test_python_examples_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_examples_run(page: str, tmp_path: Path) -> None:
     """Each is a program of its own, in an empty directory."""
-    monkeypatch.chdir(tmp_path)
     marked = blocks(page, "python")
     assert marked
     for block in marked:
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", block],
-            capture_output=True,
-            check=False,
-            timeout=WAIT_SECONDS,
-        )
-        assert done.returncode == 0, done.stderr.decode()
+        script(block, environ=STRICT, cwd=tmp_path)
 
 
 def test_no_example_is_left_out() -> None:

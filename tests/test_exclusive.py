@@ -17,7 +17,7 @@ from tests.exclusive import MachineLock
 
 _ROOT = Path(__file__).parents[1]
 _HOLD = """
-import os, sys, time
+import os, signal, sys
 from pathlib import Path
 from tests.exclusive import MachineLock
 
@@ -26,7 +26,7 @@ with getattr(MachineLock(Path(sys.argv[1])), sys.argv[2])("a test"):
         os.close(1)
     else:
         print("it has the lock", flush=True)
-    time.sleep(60)
+    signal.pause()
 """
 
 

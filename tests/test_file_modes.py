@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-import sqlite3
 import stat
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -19,6 +17,8 @@ from collector.schema import load_schema
 from collector.server.permissions import tighten_all
 from collector.sinks.store import Store
 from collector.spool import Spool
+from tests.database import query
+from tests.raising import raises
 
 SCHEMA = load_schema("conferencing")
 
@@ -36,9 +36,8 @@ def test_a_link_to_a_store_is_refused(tmp_path: Path) -> None:
     for number, target in enumerate((other, tmp_path / "text", tmp_path / "none")):
         link = tmp_path / f"{number}.db"
         link.symlink_to(target)
-        with pytest.raises(ConfigError, match="symbolic link") as caught:
+        with raises("E203", ConfigError, match="symbolic link"):
             Store(link, SCHEMA)
-        assert caught.value.code == "E203"
     assert not (tmp_path / "none").exists()
     assert other.read_bytes() == before
 
@@ -147,8 +146,7 @@ def test_a_store_in_a_directory_of_others_is_not_lost(tmp_path: Path) -> None:
     store = Store(folder / "telemetry.db", SCHEMA)
     assert (mode(folder), mode(folder / "telemetry.db")) == (0o755, 0o600)
     store.close()
-    with closing(sqlite3.connect(folder / "telemetry.db")) as db:
-        assert db.execute("SELECT count(*) FROM conferencing").fetchone() == (0,)
+    assert query(folder / "telemetry.db", "SELECT count(*) FROM conferencing") == [(0,)]
 
 
 def test_a_private_file_is_whole_or_not_there(tmp_path: Path) -> None:

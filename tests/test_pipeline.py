@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 
 import orjson
 import pytest
@@ -30,7 +29,9 @@ from collector.spool import Spool
 from collector.spool.set_aside import SetAside
 from collector.spool.write_queue import MOST_ROWS
 from collector.synthetic import events
-from tests.deadline import WAIT_SECONDS
+from tests.deadline import WAIT_SECONDS, wait_until
+from tests.programs import threads
+from tests.raising import raises
 from tests.schema.make import HEAD, REST
 
 SCHEMA = load_schema("conferencing")
@@ -79,13 +80,6 @@ def stored(folder: Path) -> int:
         db.close()
 
 
-def eventually(holds: Callable[[], bool], seconds: float = WAIT_SECONDS) -> bool:
-    deadline = time.monotonic() + seconds
-    while not holds() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return holds()
-
-
 BODIES: dict[str, tuple[Form, bytes]] = {
     "one document": ("json", orjson.dumps(next(iter(events(1, seed=3))))),
     "an array": ("json", orjson.dumps(list(events(700, seed=3)))),
@@ -116,7 +110,7 @@ def test_a_request_gives_what_the_filter_gives(tmp_path: Path, body: str, waits:
         assert abs(tally.bytes_in - expected.tally.bytes_in) <= 3  # a byte order mark
         assert {**got, "bytes_in": 0} == {**wanted, "bytes_in": 0}
         assert total == tally
-        assert eventually(lambda: stored(tmp_path) == tally.admitted)
+        wait_until(lambda: stored(tmp_path) == tally.admitted)
     assert stored(tmp_path) == tally.admitted
 
 
@@ -143,7 +137,7 @@ def test_only_of_a_single_event_the_sender_is_told(
     with running(tmp_path, {"moody": sink}, schema=load_schema(path)) as (pipeline, _):
         tally = pipeline.accept_now(request) if waits else asyncio.run(pipeline.accept(request))
         assert tally.admitted == lines
-        assert eventually(lambda: len(sink.records) == lines)
+        wait_until(lambda: len(sink.records) == lines)
     told = {"client.address": "203.0.113.7"} if lines == 1 else {}
     expected = {"schema": "sample/1.0.0", "device.type": "phone"} | told
     assert list(map(dict, sink.records)) == [expected] * lines
@@ -189,7 +183,7 @@ def test_records_keep_minute_and_count(tmp_path: Path, number: int, waits: bool)
         assert (tally.received, tally.admitted, tally.rejected) == (2 * number, 2 * number, {})
         assert total == tally
         assert tally.bytes_in == len(request.body)
-        assert eventually(lambda: stored(tmp_path) == 2 * number)
+        wait_until(lambda: stored(tmp_path) == 2 * number)
     hour = f"{early[:13]}:00:00Z"
     assert _rows(tmp_path) == {late: number, hour: number}
     with opened(tmp_path / "spool.db") as ledger:
@@ -215,7 +209,7 @@ def test_records_that_come_again_change_nothing(tmp_path: Path) -> None:
         assert total == Tally()
         pipeline.accept_now(replace(request, key=b"o" * 16))
         assert total == answers[0]
-        assert eventually(lambda: stored(tmp_path) == 200)
+        wait_until(lambda: stored(tmp_path) == 200)
     with opened(tmp_path / "spool.db") as ledger:
         found = ledger.verify()
     assert (found.receipts, found.received, found.flaws) == (4, 202, [])
@@ -228,9 +222,8 @@ def test_records_of_another_version_leave_nothing(tmp_path: Path, number: int) -
     other = body + body.replace(b"1.0.0", b"1.0.1", 1)
     with running(tmp_path) as (pipeline, total):
         for accept in (pipeline.accept_now, lambda r: asyncio.run(pipeline.accept(r))):
-            with pytest.raises(InputError) as caught:
+            with raises("E429", InputError):
                 accept(Request("records", other, key=_KEY))
-            assert caught.value.code == "E429"
         assert total == Tally()
         assert pipeline.accept_now(Request("records", body, key=_KEY)) == total
 
@@ -247,14 +240,10 @@ def test_requests_of_many_senders_at_once(tmp_path: Path) -> None:
             for seed in range(20, 30):
                 pipeline.accept_now(Request("ndjson", ndjson(20, seed)))
 
-        threads = [Thread(target=others) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        asyncio.run(some())
-        for thread in threads:
-            thread.join(WAIT_SECONDS)
+        with threads(*[others] * 4):
+            asyncio.run(some())
         assert total.admitted == 20 * (20 + 4 * 10)
-        assert eventually(lambda: stored(tmp_path) == total.admitted)
+        wait_until(lambda: stored(tmp_path) == total.admitted)
 
 
 class Moody(Sink):
@@ -286,7 +275,7 @@ def test_a_sink_gets_the_fields_that_it_may_have(tmp_path: Path) -> None:
     lines = ndjson(300) + b'{"ip": "203.0.113.7"}\n'
     with running(tmp_path, sinks, fields_for=lambda sink, _: limits.get(sink)) as (pipeline, total):
         pipeline.accept_now(Request("ndjson", lines))
-        assert eventually(lambda: all(one.delivered for one in pipeline.deliveries().values()))
+        wait_until(lambda: all(one.delivered for one in pipeline.deliveries().values()))
     store.close()
     assert len(all_.records) == total.admitted == 301
     kept = [record for record in all_.records if "os.type" in record]
@@ -307,14 +296,13 @@ def test_a_sink_that_fails_holds_up_nobody(tmp_path: Path) -> None:
     with running(tmp_path, {"store": store, "moody": moody}) as (pipeline, _):
         for seed in range(3):
             pipeline.accept_now(Request("ndjson", ndjson(10, seed)))
-            time.sleep(0.05)
-        assert eventually(lambda: stored(tmp_path) == 30)
-        assert eventually(lambda: pipeline.deliveries()["moody"].failing)
+            wait_until(lambda: stored(tmp_path) == 10 * (seed + 1))  # noqa: B023
+        wait_until(lambda: pipeline.deliveries()["moody"].failing)
         assert pipeline.deliveries()["moody"].failures >= 1
         assert not pipeline.deliveries()["store"].failing
         moody.takes.set()
-        assert eventually(lambda: len(moody.taken) == pipeline.deliveries()["store"].delivered)
-        assert eventually(lambda: not pipeline.deliveries()["moody"].failing)
+        wait_until(lambda: len(moody.taken) == pipeline.deliveries()["store"].delivered)
+        wait_until(lambda: not pipeline.deliveries()["moody"].failing)
     store.close()
     assert len(set(moody.taken)) == len(moody.taken)
 
@@ -355,7 +343,7 @@ def test_a_sink_under_load_has_time_to_tidy_up(
     monkeypatch.setattr(Spool, "wait", lambda *_: True)
     sink = Tidy()
     with running(tmp_path, {"tidy": sink}, times=_QUICK._replace(idle=0)):
-        assert eventually(lambda: sink.times > 1)
+        wait_until(lambda: sink.times > 1)
 
 
 class Refusing(Moody):
@@ -381,10 +369,9 @@ def test_a_batch_that_is_never_taken_is_set_aside(tmp_path: Path, says_so: bool)
     with running(tmp_path, {"refusing": sink}, times=times) as (pipeline, _):
         for number in (2, 1, 3):
             pipeline.accept_now(Request("ndjson", ndjson(number)))
-            time.sleep(0.3)
         delivery = pipeline.deliveries()["refusing"]
-        assert eventually(lambda: delivery.set_aside == 1)
-        assert eventually(lambda: delivery.delivered == 2)
+        wait_until(lambda: delivery.set_aside == 1)
+        wait_until(lambda: delivery.delivered == 2)
         assert delivery.failures >= (1 if says_so else 11)
     assert {len(sink.records)} <= {5, 8}, "another is tried to see who is at fault"
     (refused,) = SetAside(tmp_path).all()
@@ -397,10 +384,10 @@ def test_a_sink_that_fails_ten_times_gets_it_all(tmp_path: Path) -> None:
     with running(tmp_path, {"faulty": faulty, "store": store}) as (pipeline, total):
         for seed in range(3):
             pipeline.accept_now(Request("ndjson", ndjson(10, seed)))
-        assert eventually(lambda: len(faulty.records) == total.admitted)
+        wait_until(lambda: len(faulty.records) == total.admitted)
         delivery = pipeline.deliveries()["faulty"]
         assert (delivery.failures, delivery.set_aside) == (10, 0)
-        assert eventually(lambda: stored(tmp_path) == total.admitted)
+        wait_until(lambda: stored(tmp_path) == total.admitted)
     store.close()
 
 
@@ -414,13 +401,13 @@ def test_whatever_a_sink_raises_is_counted_and_asked_again(
     faulty, store = Faulty(error, 3), Store(tmp_path / "store.db", SCHEMA)
     with running(tmp_path, {"store": store, "faulty": faulty}) as (pipeline, _):
         pipeline.accept_now(Request("ndjson", ndjson(10)))
-        assert eventually(lambda: pipeline.deliveries()["faulty"].failing)
-        assert eventually(lambda: stored(tmp_path) == 10)
-        assert eventually(lambda: len(faulty.records) == 10, 20)
-        assert eventually(lambda: not pipeline.deliveries()["faulty"].failing)
+        wait_until(lambda: pipeline.deliveries()["faulty"].failing)
+        wait_until(lambda: stored(tmp_path) == 10)
+        wait_until(lambda: len(faulty.records) == 10, 20)
+        wait_until(lambda: not pipeline.deliveries()["faulty"].failing)
         assert pipeline.deliveries()["faulty"].failures == 3
         pipeline.accept_now(Request("ndjson", ndjson(10, 2)))
-        assert eventually(lambda: len(faulty.records) == 20)
+        wait_until(lambda: len(faulty.records) == 20)
         assert pipeline.close(5)
     store.close()
 
@@ -433,28 +420,27 @@ class Hanging(Moody):
         super().deliver(*batches)
 
 
-def test_a_sink_that_hangs_is_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sink_that_hangs_is_late(tmp_path: Path) -> None:
     """It is late until it answers, without a failure."""
-    monkeypatch.setattr("collector.drain.HUNG_SECONDS", 0.1)
     hanging = Hanging()
-    with running(tmp_path, {"hanging": hanging}) as (pipeline, _):
+    with running(tmp_path, {"hanging": hanging}, times=_QUICK._replace(hung=0.1)) as (pipeline, _):
         pipeline.accept_now(Request("ndjson", ndjson(10)))
-        assert eventually(lambda: pipeline.deliveries()["hanging"].is_late)
+        wait_until(lambda: pipeline.deliveries()["hanging"].is_late)
         assert not pipeline.deliveries()["hanging"].failing
         hanging.takes.set()
-        assert eventually(lambda: len(hanging.records) == 10)
-        assert eventually(lambda: not pipeline.deliveries()["hanging"].is_late)
+        wait_until(lambda: len(hanging.records) == 10)
+        wait_until(lambda: not pipeline.deliveries()["hanging"].is_late)
 
 
 def test_a_sink_that_fails_while_it_rests_goes_on(tmp_path: Path) -> None:
     """Also there it is counted and asked again, and takes what comes meanwhile."""
     faulty = Faulty(RuntimeError("canary"), 2, idle=True)
     with running(tmp_path, {"faulty": faulty}) as (pipeline, _):
-        assert eventually(lambda: pipeline.deliveries()["faulty"].failing)
-        assert eventually(lambda: pipeline.deliveries()["faulty"].failures == 2)
-        assert eventually(lambda: not pipeline.deliveries()["faulty"].failing)
+        wait_until(lambda: pipeline.deliveries()["faulty"].failing)
+        wait_until(lambda: pipeline.deliveries()["faulty"].failures == 2)
+        wait_until(lambda: not pipeline.deliveries()["faulty"].failing)
         pipeline.accept_now(Request("ndjson", ndjson(10)))
-        assert eventually(lambda: len(faulty.records) == 10)
+        wait_until(lambda: len(faulty.records) == 10)
 
 
 def test_a_large_request_holds_up_no_sender(tmp_path: Path) -> None:
@@ -464,7 +450,7 @@ def test_a_large_request_holds_up_no_sender(tmp_path: Path) -> None:
         pipeline.accept_now(Request("ndjson", b'{"ip": "::"}\n' * 60_000))
         pipeline.accept_now(Request("ndjson", b'{"ip": "203.0.113.7"}\n'))
         moody.takes.set()
-        assert eventually(lambda: len(moody.records) == total.admitted, 20)
+        wait_until(lambda: len(moody.records) == total.admitted, 20)
     found = [record.get("client.address") for record in moody.records].index("203.0.113.7")
     assert found < 2 * MOST_ROWS
 
@@ -493,12 +479,12 @@ def test_a_batch_that_is_never_taken_does_not_hold_up_the_other_lane(
     with running(tmp_path, {"sink": sink}, times=DeliveryTimes()) as (pipeline, _):
         pipeline.accept_now(Request("ndjson", b'{"ip": "203.0.113.7"}\n'))
         pipeline.accept_now(Request("ndjson", b'{"ip": "::"}\n' * 10_001))
-        assert eventually(lambda: pipeline.deliveries()["sink"].failing)
+        wait_until(lambda: pipeline.deliveries()["sink"].failing)
         for _ in range(senders if never == "::" else 0):
             pipeline.accept_now(Request("ndjson", b'{"ip": "203.0.113.8"}\n'))
         expected = senders + 1 if never == "::" else 10_001
-        assert eventually(lambda: len(sink.records) == expected, 10)
-        assert eventually(lambda: pipeline.deliveries()["sink"].delivered == len(sink.taken))
+        wait_until(lambda: len(sink.records) == expected, 10)
+        wait_until(lambda: pipeline.deliveries()["sink"].delivered == len(sink.taken))
         assert pipeline.deliveries()["sink"].failing
         assert not pipeline.close(0.5)
 
@@ -511,7 +497,7 @@ def test_what_waits_is_delivered_after_a_restart(tmp_path: Path) -> None:
         assert not pipeline.close(0.5)
     moody.takes.set()
     with running(tmp_path, {"moody": moody}) as (pipeline, _):
-        assert eventually(lambda: len(moody.taken) == 1)
+        wait_until(lambda: len(moody.taken) == 1)
         assert pipeline.close(5)
 
 
@@ -540,16 +526,15 @@ def test_it_shows_nothing(tmp_path: Path) -> None:
         assert repr(Request("json", b"canary")).find("canary") < 0
 
 
-def test_while_nothing_comes_the_store_is_settled(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_while_nothing_comes_the_store_is_settled(tmp_path: Path) -> None:
     """Without a request and without an end, the log, which tells transactions apart, is emptied
     once it is time."""
-    log = tmp_path / "store.db-wal"
-    with running(tmp_path) as (pipeline, _):
+    log, store = tmp_path / "store.db-wal", Store(tmp_path / "store.db", SCHEMA)
+    with running(tmp_path, {"store": store}) as (pipeline, _):
         pipeline.accept_now(Request("ndjson", ndjson(20)))
-        assert eventually(lambda: stored(tmp_path) == 20)
+        wait_until(lambda: stored(tmp_path) == 20)
         assert log.stat().st_size
-        monkeypatch.setattr("collector.sinks.store_file._REORDER_SECONDS", 0)
-        assert eventually(lambda: log.stat().st_size == 0)
+        store.reorder.due = 0.0
+        wait_until(lambda: log.stat().st_size == 0)
         assert stored(tmp_path) == 20
+    store.close()

@@ -20,6 +20,7 @@ from collector.errors import ConfigError, DeliveryError
 from collector.risk import GroupStats, Risk, risks
 from collector.schema import Schema, load_schema
 from collector.sinks.store import Store
+from tests.database import query
 
 _REST = "category: user.device, purposes: [ops], retention: 30d, reason: It has to be}"
 _FIELDS = {
@@ -250,8 +251,7 @@ def test_no_store(tmp_path: Path) -> None:
     path, schema = tmp_path / "store.db", load_schema("conferencing")
     with pytest.raises(ConfigError, match="E203"):
         risks(path, schema)
-    with closing(sqlite3.connect(path)) as db:
-        db.execute("CREATE TABLE conferencing (received TEXT, os TEXT)")
+    query(path, "CREATE TABLE conferencing (received TEXT, os TEXT)")
     with pytest.raises(DeliveryError, match="E501") as caught:
         risks(path, schema)
     assert caught.value.__context__ is None

@@ -9,8 +9,6 @@ import socket
 import sqlite3
 import ssl
 import stat
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 from threading import Thread
@@ -20,10 +18,11 @@ import pytest
 
 from collector.ingest.auth import hashed
 from tests.cli.process import run, run_process
-from tests.deadline import WAIT_SECONDS
+from tests.database import query
+from tests.deadline import WAIT_SECONDS, eventually, wait_until
 from tests.ingest.certificates import Authority
 from tests.latency import at_most
-from tests.sidecar.faults import eventually
+from tests.programs import script
 from tests.sidecar.serving import COMMAND, FREE_PORTS, Sidecar, UnixConnection, started
 
 _EVENT = b'{"ip_address": "203.0.113.7", "device": {"type": "phone"}, "chat": ["hunter2secret"]}\n'
@@ -172,7 +171,7 @@ def test_a_store_that_is_held_by_others(tmp_path: Path) -> None:
                     assert seconds < at_most(10)
                 else:
                     sidecar.process.send_signal(signal.SIGTERM)
-                    assert eventually(lambda: sidecar.events[-1]["event"] == "stopping")
+                    wait_until(lambda: sidecar.events[-1]["event"] == "stopping")
                     sleep(0.2)  # two that come at once are one
                     code, seconds = sidecar.stop()
                     assert code == -signal.SIGTERM
@@ -264,7 +263,7 @@ def test_addresses_that_others_can_reach(tmp_path: Path) -> None:
         assert _encrypted(sidecar.ports["admin"], "/readyz", None, {}) == 200
         unhashed = {"Authorization": f"Bearer {hashed('a token')}"}
         assert _encrypted(sidecar.ports["http"], "/v1/events", _EVENT, unhashed) == 401
-        assert eventually(lambda: "token_unhashed" in [each["event"] for each in sidecar.events])
+        wait_until(lambda: "token_unhashed" in [each["event"] for each in sidecar.events])
         place = f"0.0.0.0:{sidecar.ports['admin']}"
         assert run("healthcheck", env=environ | {"COLLECTOR__ADMIN__ADDRESS": place}).code == 0
         assert sidecar.stop()[0] == 0
@@ -330,8 +329,10 @@ def test_a_sink_for_some_purposes(tmp_path: Path) -> None:
     assert "203.0.113" not in written
     lines = [json.loads(line) for line in written.splitlines()]
     assert [list(line) for line in lines] == [["schema", "os.type", "received"]] * 2
-    with closing(sqlite3.connect(tmp_path / "collector-data" / "store.db")) as db:
-        assert db.execute("SELECT count(client_address) FROM conferencing_view").fetchone() == (3,)
+    assert query(
+        tmp_path / "collector-data" / "store.db",
+        "SELECT count(client_address) FROM conferencing_view",
+    ) == [(3,)]
 
 
 def test_many_senders_at_once_while_it_stops(tmp_path: Path) -> None:
@@ -351,7 +352,7 @@ def test_many_senders_at_once_while_it_stops(tmp_path: Path) -> None:
         senders = [Thread(target=send, args=(sidecar,)) for _ in range(4)]
         for sender in senders:
             sender.start()
-        assert eventually(lambda: len(acknowledged) > 50)
+        wait_until(lambda: len(acknowledged) > 50)
         assert sidecar.stop()[0] == 0
         for sender in senders:
             sender.join(WAIT_SECONDS)
@@ -383,6 +384,5 @@ def test_the_command_line_stays_light() -> None:
         "import sys; import collector.cli.app; "
         f"print([name for name in {heavy.split()!r} if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60)
-    found = set(json.loads(done.stdout.replace(b"'", b'"')))
+    found = set(json.loads(script(code).stdout.replace("'", '"')))
     assert not found - {"sqlite3"}

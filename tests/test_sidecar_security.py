@@ -6,15 +6,14 @@ import os
 import re
 import shutil
 import socket
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 from collector.ingest.auth import hashed
 from tests.conftest import required
+from tests.database import query
 
 _TEXT = (Path(__file__).parent.parent / "docs" / "sidecar-security.md").read_text()
 _SENDER = """
@@ -94,8 +93,10 @@ def test_everything_in_order(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.replace("\n", "") == expected.replace("\n", ""), "curl ends without a line"
-    with closing(sqlite3.connect(tmp_path / "collector-data" / "store.db")) as store:
-        kept = store.execute('SELECT "device.type" FROM conferencing ORDER BY 1').fetchall()
+    kept = query(
+        tmp_path / "collector-data" / "store.db",
+        'SELECT "device.type" FROM conferencing ORDER BY 1',
+    )
     assert kept == [("laptop",), ("laptop",), ("phone",), ("phone",)]
     token, digest = (tmp_path / "another.token").read_text().split()
     assert hashed(token) == digest

@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 from tempfile import gettempdir
 
-from benchmarks import conditions, fluent_bit, gate, otlp, output
+from benchmarks import conditions, fluent_bit, gate, otlp, output, parallel, processes
 from benchmarks.output import say
 from benchmarks.results import BenchmarkError
-from benchmarks.sidecar import measure, report
+from benchmarks.sidecar import against, measure, report
 from benchmarks.sidecar.figures import Figures
 from benchmarks.sidecar.server import cores, obstacle
 from benchmarks.sidecar.soak import soak
@@ -22,6 +22,7 @@ __all__ = ["sidecar", "soaked"]
 
 _SECTION = "sidecar"
 _OTLP_ROUNDS = 15
+_CONTROL_EVENTS, _CONTROL_RUNS = 50_000, 3
 
 
 def _environment(place: Path) -> dict[str, str]:
@@ -62,6 +63,8 @@ def sidecar(arguments: Sequence[str]) -> int:
     output.add_options(parser)
     found = "Fluent Bit's executable, if it is in no usual place"
     parser.add_argument("--fluent-bit", metavar="PATH", help=found)
+    earlier = "a checkout of an earlier version, whose sidecar runs in the same rounds"
+    parser.add_argument("--against", type=Path, metavar="DIR", help=earlier)
     options = parser.parse_args(arguments)
     limits = output.limits(options, _SECTION)
     if limits is None:
@@ -76,6 +79,12 @@ def sidecar(arguments: Sequence[str]) -> int:
 def _measure(options: Namespace) -> Figures:
     effort = measure.QUICK if options.quick else measure.FULL
     figures = Figures(_environment(options.directory), quick=options.quick)
+    with processes.source("medium", _CONTROL_EVENTS // (5 if options.quick else 1)) as source:
+        gain = parallel.control_gain(source, _CONTROL_RUNS)
+    figures.environment["control"] = (
+        f"two processes that share nothing do {gain.median:.2f} ({gain.low:.2f}–{gain.high:.2f}) "
+        "times as much as one"
+    )
     figures.servers.append(measure.serve(effort, say, options.directory))
     fluent = fluent_bit.find(options.fluent_bit)
     if fluent is None:
@@ -83,6 +92,11 @@ def _measure(options: Namespace) -> Figures:
     else:
         figures.environment["fluent-bit"] = fluent_bit.version(fluent)
         figures.servers.append(measure.serve(effort, say, options.directory, fluent))
+    if options.against is None:
+        figures.skipped["an earlier version"] = "no checkout is named by --against"
+    else:
+        figures.environment["against"] = against.commit(options.against)
+        figures.against = against.serve(effort, say, options.directory, options.against.resolve())
     say("OTLP in the filter")
     corpora = [corpus for corpus in otlp.CORPORA if corpus.signal == "logs" and corpus.protobuf]
     with conditions.steady():

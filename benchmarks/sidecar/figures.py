@@ -17,7 +17,8 @@ def percentile(ordered: Sequence[float], share: float) -> float:
 @dataclass(frozen=True, slots=True)
 class Throughput:
     """As much as it takes, over several connections. ``before`` and ``after`` are the records that
-    waited in the spool then; ``None`` if it does not tell. Latencies are in ms."""
+    waited in the spool then; ``None`` if it does not tell. Latencies are in ms; ``share`` is how
+    much of a core the client used."""
 
     events_per_second: float
     cpu_seconds: float
@@ -26,6 +27,7 @@ class Throughput:
     p99: float
     before: int | None
     after: int | None
+    share: float = 0.0
 
     @property
     def cpu_per_event(self) -> float:
@@ -48,7 +50,8 @@ class Steady:
 @dataclass(slots=True)
 class Served:
     """All of one server. ``stored`` are the events at the end where they belong, out of those that
-    were ``acknowledged``."""
+    were ``acknowledged``; ``peak_mb`` is the most of one process. ``shares`` is true if the client
+    was on a core of the server."""
 
     name: str
     rounds: list[Throughput] = field(default_factory=list)
@@ -57,6 +60,7 @@ class Served:
     peak_mb: float = 0.0
     acknowledged: int = 0
     stored: int = 0
+    shares: bool = False
 
     @property
     def events_per_second(self) -> float:
@@ -71,11 +75,13 @@ class Served:
 
 @dataclass(slots=True)
 class Figures:
-    """All of ``python -m benchmarks sidecar``. ``otlp`` is µs of CPU per item, by corpus, each
+    """All of ``python -m benchmarks sidecar``. ``against`` are an earlier sidecar and this one with
+    one worker and with two, in the same rounds; ``otlp`` is µs of CPU per item, by corpus, each
     round; ``skipped`` says what was not run, and why."""
 
     environment: dict[str, str]
     servers: list[Served] = field(default_factory=list)
+    against: list[Served] = field(default_factory=list)
     otlp: Mapping[str, Sequence[float]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     quick: bool = False

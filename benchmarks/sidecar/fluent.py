@@ -6,7 +6,7 @@ Its allowlist knows keys of the top level only, and it answers before anything i
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
@@ -38,17 +38,17 @@ def command(executable: str, port: int, directory: Path) -> list[str]:
 
 
 @contextmanager
-def fluent_bit(executable: str, directory: Path, core: int) -> Iterator[Server]:
+def fluent_bit(executable: str, directory: Path, cores: Collection[int]) -> Iterator[Server]:
     """Fluent Bit in a directory of its own. Raises ``BenchmarkError`` if it does not start."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
-    with pinned(command(executable, port, directory), directory, core) as process:
+    with pinned(command(executable, port, directory), directory, cores) as process:
         until = monotonic() + _START_SECONDS
         while monotonic() < until and process.poll() is None:
             with suppress(OSError):
                 socket.create_connection(("127.0.0.1", port), 1).close()
-                yield Server("fluent-bit", process, port, "/events", "application/json")
+                yield Server("fluent-bit", process, port, "/events", "application/json", cores)
                 return
             sleep(0.05)
         raise BenchmarkError("fluent-bit does not start")

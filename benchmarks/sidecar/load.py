@@ -17,7 +17,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import count, cycle, islice
-from time import perf_counter
+from time import perf_counter, process_time
 
 import msgspec
 
@@ -47,12 +47,13 @@ class Plan(msgspec.Struct, frozen=True):
 
 class Outcome(msgspec.Struct, frozen=True):
     """The requests that count, by status, with their latencies in seconds, in order; and all that
-    were answered with a status of success."""
+    were answered with a status of success. ``share`` is how much of a core sending took."""
 
     seconds: float
     statuses: dict[int, int]
     latencies: list[float]
     taken: int
+    share: float = 0.0
 
 
 def bodies(plan: Plan) -> list[bytes]:
@@ -135,6 +136,7 @@ class _Drive:
 
     def run(self) -> Outcome:
         """Until what was due in time is answered."""
+        used = process_time()
         while True:
             now = self._send_due()
             is_over = self._due >= self._end or (self._plan.rate is None and now >= self._end)
@@ -148,8 +150,9 @@ class _Drive:
                     self._send(key.data)
                 if events & selectors.EVENT_READ:
                     self._receive(key.data)
+        share = (process_time() - used) / (perf_counter() - self._begin)
         latencies = sorted(self._latencies)
-        return Outcome(self._plan.seconds, dict(self._statuses), latencies, self._taken)
+        return Outcome(self._plan.seconds, dict(self._statuses), latencies, self._taken, share)
 
     def close(self) -> None:
         """Hang up."""

@@ -27,6 +27,7 @@ __all__ = [
     "Effort",
     "load",
     "plan",
+    "round_of",
     "serve",
     "started",
 ]
@@ -111,12 +112,13 @@ def serve(effort: Effort, say: _Say, place: Path, fluent: str | None = None) -> 
     core, other = cores()
     with TemporaryDirectory(prefix="collector-benchmarks-", dir=place) as name:
         directory = Path(name)
-        opened = fluent_bit(fluent, directory, core) if fluent else collector(directory, core)
+        found = {core}
+        opened = fluent_bit(fluent, directory, found) if fluent else collector(directory, found)
         with opened as server:
             served = Served(server.name)
             for number in range(effort.rounds):
                 say(f"{server.name}: round {number + 1} of {effort.rounds}")
-                served.rounds.append(_round(server, effort, other, served))
+                served.rounds.append(round_of(server, effort, other, served))
             say(f"{server.name}: {RATE:,} events per second")
             served.steady = _steady(server, effort, other, served)
             usage = server.usage()
@@ -129,10 +131,19 @@ def serve(effort: Effort, say: _Say, place: Path, fluent: str | None = None) -> 
     return served
 
 
-def _round(server: Server, effort: Effort, core: int, served: Served) -> Throughput:
-    """The CPU time is of the whole round, with its warm-up, as are the events it is for."""
+def round_of(
+    server: Server,
+    effort: Effort,
+    core: int,
+    served: Served,
+    ended: Callable[[Server], None] | None = None,
+) -> Throughput:
+    """The CPU time is of the whole round, with its warm-up, as are the events it is for; and of
+    what ``ended`` waits for."""
     before, used = server.waiting(), server.usage().cpu_seconds
     outcome = load(server, plan(server, effort, effort.seconds), core)
+    if ended is not None:
+        ended(server)
     after, spent = server.waiting(), server.usage().cpu_seconds - used
     served.acknowledged += outcome.taken * EVENTS
     return Throughput(
@@ -143,6 +154,7 @@ def _round(server: Server, effort: Effort, core: int, served: Served) -> Through
         p99=1e3 * percentile(outcome.latencies, 0.99),
         before=before,
         after=after,
+        share=outcome.share,
     )
 
 

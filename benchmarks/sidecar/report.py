@@ -12,12 +12,17 @@ from benchmarks.sidecar.measure import EVENTS, RATE
 
 __all__ = ["judge", "judge_soak", "soak_text", "tables"]
 
+_MOST_SHARED = 0.1
+"""The share of a server's core that a client may take before its figures are marked."""
+
 
 def tables(figures: Figures) -> list[Table]:
     """Return what there is to show."""
     found = []
     if figures.servers:
         found += [_throughput(figures.servers), _steady(figures.servers)]
+    if figures.against:
+        found.append(_against(figures.against))
     if figures.otlp:
         rows = tuple((name, f"{median(times):.2f}") for name, times in figures.otlp.items())
         rounds = max(map(len, figures.otlp.values()))
@@ -37,6 +42,7 @@ def _throughput(servers: list[Served]) -> Table:
         "p50 ms",
         "p99 ms",
         "records in the spool, before → after",
+        "client, of a core",
     )
     return Table(
         f"as much as it takes on one core, requests of {EVENTS} medium events, "
@@ -58,7 +64,52 @@ def _busy(served: Served) -> tuple[str, ...]:
         f"{median(each.p50 for each in rounds):.1f}",
         f"{median(each.p99 for each in rounds):.1f}",
         "–" if first is None or last is None else f"{first:,} → {last:,}",
+        _client(served),
     )
+
+
+def _client(served: Served) -> str:
+    """Return the client's share of a core; it is marked where it took much of the server's."""
+    share = median(each.share for each in served.rounds)
+    return f"{share:.0%}" + (" (!)" if served.shares and share > _MOST_SHARED else "")
+
+
+def _against(servers: list[Served]) -> Table:
+    first = servers[0]
+    rows = tuple(
+        (
+            served.name,
+            f"{served.cpu_per_event:.1f}",
+            f"{_cpu_ratio(served, first):.2f}",
+            f"{served.events_per_second:,.0f}",
+            f"{_speed_ratio(served, first):.2f}",
+            f"{served.peak_mb:.0f}",
+            _client(served),
+        )
+        for served in servers
+    )
+    header = (
+        *("sidecar", "CPU s per million events", "of the first", "events per s", "of the first"),
+        *("peak MB of a process", "client, of a core"),
+    )
+    return Table(
+        f"against an earlier version, in the same rounds, requests of {EVENTS} medium events, as "
+        f"much as each takes; median of {len(first.rounds)} rounds; (!): the client shares a core "
+        "with the server and takes more than 10 % of it",
+        header,
+        rows,
+    )
+
+
+def _cpu_ratio(served: Served, first: Served) -> float:
+    """Return CPU per event over that of another, round by round, as a median."""
+    pairs = zip(served.rounds, first.rounds, strict=True)
+    return median(ours.cpu_per_event / theirs.cpu_per_event for ours, theirs in pairs)
+
+
+def _speed_ratio(served: Served, first: Served) -> float:
+    pairs = zip(served.rounds, first.rounds, strict=True)
+    return median(ours.events_per_second / theirs.events_per_second for ours, theirs in pairs)
 
 
 def _steady(servers: list[Served]) -> Table:
@@ -81,7 +132,7 @@ def _steady(servers: list[Served]) -> Table:
         "p99 ms",
         "longest ms",
         "resident MB",
-        "peak MB",
+        "peak MB of a process",
         "kept in the end",
     )
     seconds = servers[0].steady.seconds if servers[0].steady else 0
@@ -103,10 +154,22 @@ def judge(figures: Figures, limits: Limits) -> Iterator[Verdict]:
         yield _verdict(
             f"p99 ms at {RATE:,} per second: at most", wanted.p99_ms_at_most, p99, allowed
         )
-        yield _verdict("resident MB, peak: at most", wanted.resident_mb_at_most, ours.peak_mb)
+        yield _verdict(
+            "resident MB of a process, peak: at most", wanted.resident_mb_at_most, ours.peak_mb
+        )
         after = ours.rounds[-1].after or 0
         most = wanted.waiting_seconds_at_most * ours.events_per_second
         yield _verdict("records in the spool at the end: at most", most, after)
+    for served in figures.against[1:]:
+        first = figures.against[0]
+        text = f"CPU per event of the earlier sidecar, {served.name}: at most"
+        yield _verdict(text, wanted.cpu_of_earlier_at_most, _cpu_ratio(served, first), allowed)
+        if served is figures.against[-1]:
+            text = "events per second of the earlier sidecar on one core: at least"
+            found = _speed_ratio(served, first)
+            yield _verdict(text, wanted.two_cores_of_earlier_at_least, found, -allowed)
+        text = f"MB of a process, peak, {served.name}: at most"
+        yield _verdict(text, wanted.process_mb_at_most, served.peak_mb)
     for name, times in figures.otlp.items():
         if name in wanted.otlp_us_at_most:
             limit = wanted.otlp_us_at_most[name]

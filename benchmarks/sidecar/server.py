@@ -1,4 +1,4 @@
-"""What is measured: a server in a process of its own, on a core of its own, and what it uses."""
+"""What is measured: a server in processes of its own, on cores of its own, and what they use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ from time import monotonic
 
 from benchmarks.results import BenchmarkError
 
-__all__ = ["Server", "Usage", "collector", "cores", "obstacle", "pinned", "stored"]
+__all__ = ["Server", "Usage", "collector", "cores", "obstacle", "pinned", "stored", "two_cores"]
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 20.0
@@ -29,7 +29,8 @@ _WAITING = re.compile(r"^collector_spool_records (\S+)$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """CPU seconds so far, resident MB and their peak (10⁶ bytes)."""
+    """CPU seconds so far, and resident MB (10⁶ bytes), of all processes; ``peak_mb`` is the most
+    that one of them had."""
 
     cpu_seconds: float
     resident_mb: float
@@ -38,20 +39,23 @@ class Usage:
 
 @dataclass(slots=True)
 class Server:
-    """A process that takes events at a port. ``path`` and ``kind`` say how it wants them."""
+    """A process that takes events at a port. ``path`` and ``kind`` say how it wants them, ``cores``
+    where it runs."""
 
     name: str
     process: subprocess.Popen[bytes]
     port: int
     path: str
     kind: str
+    cores: Collection[int]
     admin: int | None = None
     log: list[str] = field(default_factory=list)
 
     def usage(self) -> Usage:
-        """Return what it and the processes that it started use together, as the system counts."""
+        """Return what it and the processes that it started use, as the system counts."""
         whole = [_usage(pid) for pid in (self.process.pid, *_children(self.process.pid))]
-        return Usage(*map(sum, zip(*map(astuple, whole), strict=True)))
+        cpu, resident, peaks = zip(*map(astuple, whole), strict=True)
+        return Usage(sum(cpu), sum(resident), max(peaks))
 
     def waiting(self) -> int | None:
         """Return how many records its spool holds, if it tells."""
@@ -108,11 +112,20 @@ def cores() -> tuple[int, int]:
     return allowed[-1], allowed[0]
 
 
+def two_cores() -> tuple[int, int]:
+    """Two CPUs of a server. The second is that of the load only where there are no more."""
+    allowed = sorted(os.sched_getaffinity(0))
+    return allowed[-1], allowed[-2]
+
+
 @contextmanager
 def pinned(
-    command: list[str], directory: Path, core: int, environ: dict[str, str] | None = None
+    command: list[str],
+    directory: Path,
+    cores: Collection[int],
+    environ: dict[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Provide a command on one core; it is killed at the end, if it still runs."""
+    """Provide a command on some cores; it is killed at the end, if it still runs."""
     process = subprocess.Popen(
         command,
         cwd=directory,
@@ -122,7 +135,7 @@ def pinned(
         stderr=subprocess.PIPE,
     )
     try:
-        os.sched_setaffinity(process.pid, {core})  # before there are threads, which inherit it
+        os.sched_setaffinity(process.pid, cores)  # before there are threads, which inherit it
         yield process
     finally:
         if process.poll() is None:
@@ -133,15 +146,25 @@ def pinned(
 
 
 @contextmanager
-def collector(directory: Path, core: int) -> Iterator[Server]:
-    """``collector serve`` with no configuration but free ports, in a directory of its own.
+def collector(
+    directory: Path,
+    cores: Collection[int],
+    *,
+    checkout: Path = _ROOT,
+    workers: int | None = None,
+) -> Iterator[Server]:
+    """``collector serve`` with no configuration but free ports and ``workers``, in a directory of
+    its own; that of another ``checkout`` runs with the libraries of this one.
 
     Raises ``BenchmarkError`` if it does not start.
     """
-    python = f"{_ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    python = f"{checkout}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     command = [sys.executable, "-m", "collector", "serve"]
-    with pinned(command, directory, core, _FREE | {"PYTHONPATH": python}) as process:
-        server = Server("collector serve", process, 0, "/v1/events", "application/x-ndjson")
+    environ = _FREE | {"PYTHONPATH": python}
+    if workers is not None:
+        environ["COLLECTOR__WORKERS"] = str(workers)
+    with pinned(command, directory, cores, environ) as process:
+        server = Server("collector serve", process, 0, "/v1/events", "application/x-ndjson", cores)
         started = threading.Event()
         reader = threading.Thread(target=_read, args=(server, started), daemon=True)
         reader.start()

@@ -45,7 +45,7 @@ def soak(
     with TemporaryDirectory(prefix="collector-benchmarks-", dir=place) as name:
         directory, output = Path(name, "served"), Path(name, "outcome.json")
         directory.mkdir()
-        with collector(directory, core) as server:
+        with collector(directory, {core}) as server:
             planned = measure.plan(server, measure.QUICK, whole, rate)
             process = measure.started(planned, other, output)
             try:

@@ -19,6 +19,7 @@ __all__ = [
     "RECORDING_CHECKS",
     "RECORDING_COUNTERS",
     "REFUSALS",
+    "SERVING_CHECKS",
     "Check",
     "Claim",
     "Counter",
@@ -37,10 +38,13 @@ _TelemetryCheck = Literal[
     "retention",
     "ledger",
 ]
+_ServingCheck = Literal["sandbox"]
 _RecordingCheck = Literal["grant", "notice", "choice", "storage", "access"]
-Check = _TelemetryCheck | _RecordingCheck
+Check = _TelemetryCheck | _ServingCheck | _RecordingCheck
 CHECKS: tuple[Check, ...] = get_args(_TelemetryCheck)
 """The checks that ``collector.claims.verification`` runs, in this order."""
+SERVING_CHECKS: tuple[Check, ...] = get_args(_ServingCheck)
+"""The checks that ``collector.server.sandbox_check`` runs."""
 RECORDING_CHECKS: tuple[Check, ...] = get_args(_RecordingCheck)
 """The checks that ``collector.recording.claims`` runs."""
 

@@ -14,6 +14,7 @@ import typer
 from collector.claims.document import (
     COUNTERS,
     RECORDING_CHECKS,
+    SERVING_CHECKS,
     Claim,
     Counter,
     load_all_claims,
@@ -28,7 +29,7 @@ from collector.schema.checks import nearest
 from collector.spool import FILE_NAME
 from collector.testing import canaries, scan
 
-__all__ = ["claims", "recording_findings"]
+__all__ = ["claims", "recording_findings", "serving_findings"]
 
 _PLANTED = 12
 _GOOD: tuple[Verdict, ...] = ("holds", "amended", "missing")
@@ -59,18 +60,21 @@ def claims(
     """Show each public claim with the rules, checks and tests that carry it, and with live counts.
 
     With `--verify` the checks are run against the configuration: events full of canaries go through
-    the real pipeline in a temporary directory, the flow matrix is computed, and store and ledger of
-    the data directory are looked at, which is noted in the ledger. With a recorder, recordings are
+    the real pipeline in a temporary directory, the flow matrix is computed, a worker tries whatever
+    the kernel is to forbid it, and store and ledger of the data directory are looked at, which is
+    noted in the ledger. With a recorder, recordings are
     made in a temporary directory too, and its own are looked at. A sidecar and a recorder may be
     running. docs/claims.md has the details.
     """
     chosen = settings(config, data)
     every, folder = _chosen(load_all_claims(chosen.claims), only or []), chosen.data or Path()
-    found = (
-        {**check(chosen, canaries(_PLANTED), scan), **recording_findings(chosen)}
-        if verify
-        else None
-    )
+    found: Found | None = None
+    if verify:
+        found = {
+            **check(chosen, canaries(_PLANTED), scan),
+            **serving_findings(chosen),
+            **recording_findings(chosen),
+        }
     verdicts = {name: verdict(claim, found) for name, claim in every.items()} if found else {}
     figures: dict[str, Any] = {}
     try:
@@ -101,6 +105,16 @@ def _chosen(every: Mapping[str, Claim], only: Sequence[str]) -> Mapping[str, Cla
 def _is_ok(verdicts: Mapping[str, Verdict]) -> bool:
     """Return whether every claim holds that something carries."""
     return all(each in _GOOD for each in verdicts.values())
+
+
+def serving_findings(config: Config) -> Found:
+    """Run the checks of processes that receive."""
+    try:
+        from collector.server import sandbox_check  # noqa: PLC0415 - of another extra
+    except ImportError:
+        message = "no worker could be tried: install the extra `sidecar`"
+        return dict.fromkeys(SERVING_CHECKS, (ClaimFinding(message, is_open=True),))
+    return sandbox_check.serving_findings(config)
 
 
 def _recorder(config: Config) -> Path | None:

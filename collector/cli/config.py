@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from collector.cli.console import AsJson, err, new_table, out, print_json, wide
+from collector.cli.console import AsJson, err, group, new_table, out, print_json, wide
 from collector.cli.serve import ConfigFile, File, needs_sidecar, one_file
 from collector.config import Loaded, examine, read
 from collector.config.extras import NO_GRPC, install, is_installed
@@ -23,10 +23,8 @@ from collector.schema import Schema, git, load_schema, resources
 
 __all__ = ["app"]
 
-app: typer.Typer = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    help="Check the sidecar's configuration, show what is in force, and what goes where.",
+app: typer.Typer = group(
+    "Check the sidecar's configuration, show what is in force, and what goes where."
 )
 _STYLES = {"widening": "red", "narrowing": "green", "neutral": "dim"}
 _ESCAPES = str.maketrans({mark: f"#{ord(mark)};" for mark in '"#<>&;|'})

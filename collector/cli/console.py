@@ -33,6 +33,7 @@ __all__ = [
     "Schemas",
     "complete_schema",
     "err",
+    "group",
     "new_table",
     "out",
     "print_hint",
@@ -67,6 +68,11 @@ _OTHER_FORMATS = frozenset(
     .zip .zst
     """.split()
 )
+
+
+def group(text: str) -> typer.Typer:
+    """Make a group of commands, with its help."""
+    return typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help=text)
 
 
 def wide() -> Console:

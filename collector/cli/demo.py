@@ -25,7 +25,7 @@ from collector.spool import FILE_NAME as SPOOL_NAME
 from collector.spool import Spool
 from collector.testing import Hit, canaries, scan
 
-__all__ = ["demo"]
+__all__ = ["collect", "demo"]
 
 _BATCH = 500
 _SECONDS = 60.0
@@ -50,7 +50,7 @@ def demo(
     loaded = load_schema(schema)
     planted = canaries(20)
     path = _remove_earlier_demo(data)
-    tally, sample, stored = _collect(loaded, path, number, seed, planted)
+    tally, sample, stored = collect(loaded, path, number, seed, planted)
     hits = scan([data], planted)
     works = _finds_a_plant(planted)
     size = sum(file.stat().st_size for file in data.rglob("*") if file.is_file())
@@ -87,7 +87,7 @@ def _remove_earlier_demo(data: Path) -> Path:
     raise ConfigError("E203", message)
 
 
-def _collect(
+def collect(
     schema: Schema, path: Path, number: int, seed: int, planted: Sequence[str]
 ) -> tuple[Tally, Record | None, int]:
     """Run meetings into the store; return the counts, a record, and the stored records' number."""

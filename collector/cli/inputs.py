@@ -36,17 +36,20 @@ from collector.schema.kinds.pseudonym import PseudonymField
 
 __all__ = [
     "BLOCK",
+    "RANGE_BYTES",
     "FilterRun",
     "Form",
     "Merger",
     "Read",
     "document",
+    "filter_range",
     "form_of",
     "input_name",
     "is_plain_file",
     "lines",
     "opened",
     "range_lines",
+    "set_up_process",
 ]
 
 Form = Literal["ndjson", "json"]
@@ -59,7 +62,7 @@ Read = Callable[[int], bytes]
 _STDIN = Path("-")
 _BEFORE = "what was read before has been filtered"
 Piece = tuple[bytes, Tally]
-_RANGE = 8 << 20
+RANGE_BYTES = 8 << 20
 """Bytes of a file that one process works on at a time."""
 
 
@@ -229,14 +232,14 @@ class FilterRun:
         as_of = datetime.combine(day, time(), UTC) if day else datetime.now(UTC)
         self._make_keys(as_of)
         setup = (self.schema, as_of, self.keys, path)
-        starts = iter(range(0, size, _RANGE))
+        starts = iter(range(0, size, RANGE_BYTES))
         pending: deque[Future[list[Piece]]] = deque()
         start_by = multiprocessing.get_context("fork" if _may_fork() else "spawn")
-        pool = ProcessPoolExecutor(self.jobs, start_by, _set_up, setup)
+        pool = ProcessPoolExecutor(self.jobs, start_by, set_up_process, setup)
         try:
             for start in starts:
                 with _interrupt_blocked():  # submitting starts processes
-                    pending.append(pool.submit(_range, start, min(start + _RANGE, size)))
+                    pending.append(pool.submit(filter_range, start, min(start + RANGE_BYTES, size)))
                 if len(pending) > 2 * self.jobs:
                     yield from pending.popleft().result()
             while pending:
@@ -286,7 +289,8 @@ def _may_fork() -> bool:
 _worker: tuple[Filter, IO[bytes] | InputError]
 
 
-def _set_up(schema: Schema, as_of: date, keyring: Keyring, path: Path) -> None:
+def set_up_process(schema: Schema, as_of: date, keyring: Keyring, path: Path) -> None:
+    """Make the filter of a process of the pool, open its file, and confine it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     filter_ = Filter(schema, as_of=as_of, keys=keyring)
     source: IO[bytes] | InputError
@@ -311,7 +315,8 @@ def _confine(filter_: Filter) -> None:
         restrict_calls()
 
 
-def _range(start: int, end: int) -> list[Piece]:
+def filter_range(start: int, end: int) -> list[Piece]:
+    """Filter a range of the file in a process of the pool. Raises ``InputError``."""
     filter_, source = _worker
     if isinstance(source, InputError):
         raise source

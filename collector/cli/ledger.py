@@ -17,6 +17,7 @@ from collector.cli.console import (
     Checkpoints,
     Output,
     err,
+    group,
     new_table,
     out,
     print_json,
@@ -40,10 +41,8 @@ from collector.spool import FILE_NAME, note, rotate
 
 __all__ = ["app"]
 
-app: typer.Typer = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    help="Look at what was received, admitted and rejected, and done beside that, and verify it.",
+app: typer.Typer = group(
+    "Look at what was received, admitted and rejected, and done beside that, and verify it."
 )
 _MOST_CHARACTERS = 64 << 20
 """That is a checkpoint every hour for more than ten years."""

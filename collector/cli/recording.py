@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from collector.cli.console import AsJson, Checkpoints, Output, err, new_table, out, print_json, seen
+from collector.cli.console import (
+    AsJson,
+    Checkpoints,
+    Output,
+    err,
+    group,
+    new_table,
+    out,
+    print_json,
+    seen,
+)
 from collector.cli.data_dir import ConfigFile, Data
 from collector.cli.recorder import needs_recording
 from collector.cli.stdout import write
@@ -25,11 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 _LOST = "the recorder's file does not have it: nothing will erase it in time"
-app: typer.Typer = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    help="Look at recordings, verify, open, erase and assemble them.",
-)
+app: typer.Typer = group("Look at recordings, verify, open, erase and assemble them.")
 _Id = Annotated[str, typer.Argument(metavar="ID", help="The id of a recording.")]
 
 

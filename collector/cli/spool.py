@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from collector import drain
-from collector.cli.console import AsJson, err, out, print_json
+from collector.cli.console import AsJson, err, group, out, print_json
 from collector.cli.data_dir import ConfigFile, Data, settings
 from collector.config import Config
 from collector.contracts import layout_of
@@ -21,11 +21,7 @@ from collector.spool.set_aside import RefusedBatch, SetAside
 
 __all__ = ["app"]
 
-app: typer.Typer = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    help="Show and redeliver the batches that a sink did not take.",
-)
+app: typer.Typer = group("Show and redeliver the batches that a sink did not take.")
 _SinkName = Annotated[
     str | None,
     typer.Option("--sink", metavar="NAME", help="Only those of this sink."),

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import typer
 
-from collector.cli.console import AsJson, err, new_table, out, print_json, wide
+from collector.cli.console import AsJson, err, group, new_table, out, print_json, wide
 from collector.cli.data_dir import ConfigFile, Data, StoreFile, Wait, located, readable
 from collector.cli.query import query
 from collector.retention.upkeep import prune_all
@@ -16,11 +16,7 @@ from collector.schema import load_schema
 
 __all__ = ["app"]
 
-app: typer.Typer = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    help="Look after the embedded store, and into it.",
-)
+app: typer.Typer = group("Look after the embedded store, and into it.")
 app.command("query")(query)
 
 

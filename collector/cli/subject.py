@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from collector.cli.console import AsJson, err, out, print_json
+from collector.cli.console import AsJson, err, group, out, print_json
 from collector.cli.data_dir import ConfigFile, Data, StoreFile, Wait, located
 from collector.contracts import Subject
 from collector.filter.redaction import find_subject
@@ -18,11 +18,7 @@ from collector.subject.rights import Removed, erase, export, object_to
 
 __all__ = ["app"]
 
-app: typer.Typer = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    help="Show, erase or amend what is stored of a person, in all files of ours.",
-)
+app: typer.Typer = group("Show, erase or amend what is stored of a person, in all files of ours.")
 _Field = Annotated[
     str,
     typer.Option(

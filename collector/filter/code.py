@@ -24,13 +24,14 @@ class Node:
     """One member of an event that the plan reads: a value, an object, or either.
 
     ``attribute`` is its name in the type of its object; ``type`` and ``default`` are those of that
-    attribute, at first anything.
+    attribute, at first anything. Where a list of records lies, ``records`` is the type of these.
     """
 
     attribute: str = ""
     members: dict[str, Node] = field(default_factory=dict)
     readers: list[Column] = field(default_factory=list)
     names_agent: bool = False
+    records: Any = None
     type: Any = Any
     default: Any = None
 
@@ -183,7 +184,9 @@ class Code(ABC):
             write(column, at(column.paths))
         for category in range(len(CATEGORIES)):
             named = enumerate(self.plan.content)
-            self.write_content(category, [f"e.t{n}" for n, (_, of) in named if of == category])
+            tripwires = [f"e.t{n}" for n, (_, of) in named if of == category]
+            if tripwires:
+                self.write_content(category, tripwires)
         self._write_verdict()
 
     def write_first(self, variable: str, found: Sequence[tuple[Node, str]]) -> None:

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import msgspec
 
 from collector.contracts import CATEGORIES, Drop, Granted
 from collector.filter.admission import Admission, AdmissionBuilder
-from collector.filter.code import Code, Node, plan_tree, struct_type
-from collector.filter.compile import Column, EventValues, Plan, drop_code
+from collector.filter.code import Code, Node, nodes_at, plan_tree, struct_type
+from collector.filter.compile import MARKS, Column, EventValues, Keys, Plan, drop_code
 from collector.filter.mapping import SingleEvent, unsupported
 from collector.filter.tolerant import FAILURES, NULL
 
@@ -26,9 +26,11 @@ __all__ = [
     "AddTexts",
     "AdmitDocument",
     "OuterValues",
+    "RecordDocuments",
     "fast_document",
     "fast_path",
     "only_tolerant",
+    "record_documents",
 ]
 
 AddTexts = Callable[
@@ -87,6 +89,10 @@ class _Conflict(Exception):
 def _type_of(node: Node) -> None:
     """Give a node, and all below it, their types and defaults."""
     types: list[Any] = []
+    if node.records is not None:
+        if node.members or node.readers or node.names_agent:
+            raise _Conflict
+        types = [list[node.records], None]  # type: ignore[name-defined]
     if node.members:
         for member in node.members.values():
             _type_of(member)
@@ -250,6 +256,87 @@ class _Records(_Texts):
         super().write_agent_lookup(found)
         self.add("if a is None:")
         self.add("a = outer_agent", 1)
+
+
+class _DecodedRecords(_Records):
+    """The same for records that were decoded with their document."""
+
+    head = _HEAD + _OUTER + "    for e in payloads:\n"
+
+
+class _Around(_Texts):
+    """The lines that read a document around records."""
+
+    depth = 1
+
+    def write(self, root: Node) -> None:
+        """Write the lines that return the records, and what the document says besides."""
+        found = {id(node): (node, expression) for node, expression in self.read(root)}
+
+        def at(paths: Sequence[Keys]) -> list[tuple[Node, str]]:
+            return [found[id(node)] for node in nodes_at(root, paths)]
+
+        wrong = self.bind("d", MARKS["wrong_type"])
+        for column in self.plan.columns:
+            value = f"c{column.index}"
+            if column.withheld:
+                present = " or ".join(self.is_present(read) for _, read in at(column.paths))
+                mark = self.bind("d", MARKS[column.withheld])
+                self.add(f"{value} = {mark} if {present} else None")
+                continue
+            self.write_first(value, at(column.paths))
+            wire = " or ".join(f"type({value}) is {k.__name__}" for k in column.wire)
+            self.add(f"if {value} is not None and not ({wire}):")
+            self.add(f"{value} = {wrong}", 1)
+        self.add("content = []")
+        for category in range(len(CATEGORIES)):
+            named = enumerate(self.plan.content)
+            tripwires = [f"e.t{n}" for n, (_, of) in named if of == category]
+            if tripwires:
+                self.write_content(category, tripwires)
+        self.write_first("a", at(self.plan.user_agent))
+        self.write_first("records", at(self.plan.records[0].paths))
+        values = "".join(f"c{column.index}, " for column in self.plan.columns)
+        self.add(f"return records, EventValues([{values}], frozenset(content), a, [])")
+
+    def count_content(self, category: int) -> str:
+        return f"content.append({category})"
+
+
+class RecordDocuments(NamedTuple):
+    """The fast path of documents around records, which are decoded whole.
+
+    ``read(text)`` returns the records, and the values of the document; it raises what msgspec
+    raises. ``add`` is an ``AddTexts`` for these records.
+    """
+
+    read: Callable[[Any], tuple[list[Any] | None, EventValues]]
+    add: AddTexts
+
+
+def record_documents(plan: Plan) -> RecordDocuments | None:
+    """Generate the functions, if records lie in a list whose path has nothing else on it."""
+    first = plan.records[0]
+    if first.members or not all(type(path[0]) is str for path in first.paths) or not first.paths:
+        return None
+    element, around = plan_tree(plan), plan_tree(plan)
+    try:
+        record = _event_type(element, plan)
+        for node in nodes_at(around, first.paths):
+            node.records = record
+        document = _event_type(around, plan)
+    except _Conflict:
+        return None
+    code = _DecodedRecords(plan)
+    code.names["NULL"] = NULL
+    code.write_event(element)
+    parameters = "payloads, builder, outer, add_tolerantly"
+    add: AddTexts = code.function("add_records", parameters, code.head, _TAIL)
+    reader = _Around(plan)
+    decode = msgspec.json.Decoder(document).decode
+    reader.names |= {"NULL": NULL, "EventValues": EventValues, "decode": decode}
+    reader.write(around)
+    return RecordDocuments(reader.function("read", "text", "    e = decode(text)\n"), add)
 
 
 class _Document(SingleEvent, _Texts):

@@ -91,23 +91,18 @@ class _Present(NamedTuple):
 
 
 class Recheck:
-    """Checks batches of a schema, of which a filter was granted ``purposes`` (``None``: all).
-
-    With ``keep_rows``, results have their ``rows``, which take several times the memory of the
-    payload. Safe to use from several threads.
-    """
+    """Checks batches of a schema, of which a filter was granted ``purposes`` (``None``: all). Safe
+    to use from several threads."""
 
     def __init__(
         self,
         schema: Schema,
         *,
         purposes: Collection[str] | None = None,
-        keep_rows: bool = False,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._schema = schema
         self._purposes = granted(schema, (), None if purposes is None else tuple(purposes))
-        self._keep_rows = keep_rows
         self._now = now
         self._piece = max(PIECE, _MOST_VALUE * (len(schema.fields) + 1))
         self._latest = _minute(now(), None)
@@ -116,19 +111,20 @@ class Recheck:
     def __repr__(self) -> str:
         return f"<Recheck of {self._schema.id}>"
 
-    def check(self, batch: PendingBatch) -> PendingBatch:
-        """Return the batch in an encoding of our own.
+    def check(self, batch: PendingBatch, *, keep_rows: bool = False) -> PendingBatch:
+        """Return the batch in an encoding of our own; with ``keep_rows`` it has its ``rows``, which
+        take several times the memory of the payload.
 
         Raises ``RecheckError`` E513 for anything that the filter cannot have made.
         """
         try:
-            return self._checked(batch)
+            return self._checked(batch, keep_rows=keep_rows)
         except BaseException as error:
             del batch
             clear_frames(error.__traceback__)
             raise
 
-    def _checked(self, batch: PendingBatch) -> PendingBatch:
+    def _checked(self, batch: PendingBatch, *, keep_rows: bool) -> PendingBatch:
         payload, layout = batch.payload, self._schema.layout
         _demand(batch.layout == layout, "the layout is not the schema's")
         _demand(type(payload) is bytes and len(payload) <= MOST_BYTES, "the payload is too long")
@@ -143,7 +139,7 @@ class Recheck:
             checks = grant.columns.checks(span.first, span.last)
             span.checks[grant.granted] = checks
         rows: list[Row] | None = None
-        if self._keep_rows and len(payload) <= _MOST_ROW_BYTES:
+        if keep_rows and len(payload) <= _MOST_ROW_BYTES:
             rows = []
         own, events = BytesIO(), 0
         for piece in pieces(payload, self._piece):

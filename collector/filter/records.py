@@ -21,8 +21,10 @@ from collector.filter.tolerant import FAILURES, skip
 __all__ = [
     "MAX_ITEMS",
     "ReadRecords",
+    "at_most",
     "decode_list",
     "has_many_commas",
+    "may_be_typed",
     "records_in_list",
     "records_in_mapping",
     "records_in_object",
@@ -45,6 +47,10 @@ far."""
 
 _MAX_UNCOUNTED = 2 * MAX_ITEMS
 """Bytes of a text that cannot hold more elements than allowed."""
+_MAX_TYPED, _MAX_UNCOUNTED_TYPED, _LEAST_OBJECT = 1 << 18, 1 << 15, 64
+"""An object of three bytes takes some hundred bytes when it is decoded into its type, and all those
+of a document are there at once. So it may have 256 KiB, and above 32 KiB one object for each 64
+bytes, which keeps these to a few megabytes."""
 
 _OBJECT = ord("{")
 _list = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -61,8 +67,8 @@ def records_in_list(text: Any, builder: AdmissionBuilder, limit: int) -> list[ms
     try:
         found = decode_list(text)
         if isinstance(found, int):
-            return _at_most(limit, found, [], builder)
-        return _at_most(limit, len(found), found, builder)
+            return at_most(limit, found, [], builder)
+        return at_most(limit, len(found), found, builder)
     except RecursionError:
         reason = "too_deep"
     except FAILURES:
@@ -101,7 +107,7 @@ def records_in_object(
     except RecursionError:
         builder.rejected.append("too_deep")
         return []
-    return _at_most(limit, len(objects), objects, builder) if objects else None
+    return at_most(limit, len(objects), objects, builder) if objects else None
 
 
 def records_in_sequence(value: Any, builder: AdmissionBuilder, limit: int) -> list[Any]:
@@ -109,7 +115,7 @@ def records_in_sequence(value: Any, builder: AdmissionBuilder, limit: int) -> li
     if not is_python_list(value):
         builder.rejected.append("not_an_object")
         return []
-    return _at_most(limit, len(value), value, builder)
+    return at_most(limit, len(value), value, builder)
 
 
 def records_in_mapping(value: Any, builder: AdmissionBuilder, limit: int) -> list[Any] | None:
@@ -120,15 +126,24 @@ def records_in_mapping(value: Any, builder: AdmissionBuilder, limit: int) -> lis
         builder.rejected.append("too_large")
         return []
     objects = object_members(value)
-    return _at_most(limit, len(objects), objects, builder) if objects else None
+    return at_most(limit, len(objects), objects, builder) if objects else None
 
 
-def _at_most(limit: int, number: int, records: Any, builder: AdmissionBuilder) -> list[Any]:
+def at_most(limit: int, number: int, records: Any, builder: AdmissionBuilder) -> list[Any]:
+    """Return the records, or none where they are more than the limit, which is counted."""
     if number <= limit:
         builder.expect(number)
         return list(records)
     builder.oversized.append(number)
     return []
+
+
+def may_be_typed(text: bytes | memoryview) -> bool:
+    """Return whether a document may be decoded whole: few objects can be in it, for its size."""
+    size = len(text)
+    if size <= _MAX_UNCOUNTED_TYPED:
+        return True
+    return size <= _MAX_TYPED and bytes(text).count(b"{") <= size // _LEAST_OBJECT
 
 
 def has_many_commas(text: bytes | memoryview) -> bool:

@@ -7,7 +7,8 @@ syntax, then the event itself. Everything that would multiply memory when decode
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import cached_property, partial
+from dataclasses import replace
+from functools import cache, cached_property, partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,21 +20,33 @@ from collector.filter.generate import (
     AddTexts,
     AdmitDocument,
     OuterValues,
+    RecordDocuments,
     fast_document,
     fast_path,
     only_tolerant,
+    record_documents,
 )
 from collector.filter.mapping import AdmitMapping, MappingReader, fast_mapping, unsupported
 from collector.filter.records import (
     MAX_ITEMS,
     ReadRecords,
+    at_most,
+    may_be_typed,
     records_in_list,
     records_in_mapping,
     records_in_object,
     records_in_sequence,
 )
-from collector.filter.text import BOM, is_blank, is_list, is_utf8, readable_lines, refusal
-from collector.filter.tolerant import TolerantReader
+from collector.filter.text import (
+    BOM,
+    is_blank,
+    is_list,
+    is_utf8,
+    name_search,
+    readable_lines,
+    refusal,
+)
+from collector.filter.tolerant import FAILURES, TolerantReader
 
 if TYPE_CHECKING:
     from collector.filter.otlp import OtlpFilter
@@ -63,6 +76,7 @@ class EventRouter:
         self._tolerant_reader = TolerantReader(plan)
         self._mapping_reader = MappingReader(plan)
         self._admit_document: AdmitDocument | None = None
+        self._documents = cache(self._make_documents)
         self.admit_mapping: AdmitMapping
         self._add_texts, self.admit_mapping = self._fast_paths()
 
@@ -74,6 +88,23 @@ class EventRouter:
         if self.plan.reads_below_content:
             return only_tolerant, unsupported
         return fast_path(self.plan), fast_mapping(self.plan, self._record)
+
+    @cached_property
+    def _may_hold_content(self) -> Callable[[bytes], bool]:
+        return name_search(name for name, _ in self.plan.content)
+
+    @cached_property
+    def _no_outer_values(self) -> OuterValues:
+        nothing = EventValues([None] * len(self.plan.columns), frozenset(), None, [])
+        return self._outer_values(nothing, None)
+
+    def _make_documents(self, content: bool) -> RecordDocuments | None:
+        """Generate the fast path of documents, with names of content or for texts without any.
+
+        Names that are looked for in vain would take half of the decoder's time.
+        """
+        plan = self.plan if content else replace(self.plan, content=())
+        return None if plan.reads_below_content else record_documents(plan)
 
     def admit_document(self, text: bytes) -> Admission | None:
         """Admit one valid UTF-8 text whose choices this router grants, if it is a usual event.
@@ -226,10 +257,12 @@ class EventRouter:
 
         The records of one JSON text count together, however many documents it holds.
         """
+        limit = MAX_ITEMS - (builder.received if blank_counts else 0)
+        if self._add_typed_document(payload, builder, limit):
+            return
         found = self._read(payload, builder, blank_counts)
         if found is None:
             return
-        limit = MAX_ITEMS - (builder.received if blank_counts else 0)
         records = self._records(found, builder, records_in_list, records_in_object, limit)
         if records is None:
             self._add_tolerantly(builder, None, blank_counts, payload)
@@ -238,6 +271,34 @@ class EventRouter:
             for router, group in self._by_router(payload, records):
                 its_builder = builder.for_plan(router.plan)
                 router.add_texts(group, its_builder, router.outer_for(outer), blank_counts=True)
+
+    def _add_typed_document(self, payload: Any, builder: AdmissionBuilder, limit: int) -> bool:
+        """Add the records of a document whose types are all right, and that is small.
+
+        Returns whether it was one; its records carry no choices.
+        """
+        if not may_be_typed(memoryview(payload)):
+            return False
+        text = bytes(payload)
+        if self.consent is not None and self.consent.may_occur_in(text):
+            return False
+        documents = self._documents(self._may_hold_content(text))
+        if documents is None:
+            return False
+        records: list[Any] | None
+        try:
+            records, found = documents.read(text)
+        except FAILURES:
+            records = None
+        if records is None:
+            return False
+        chosen = at_most(limit, len(records), records, builder)
+        if chosen:
+            outer = self._no_outer_values
+            if any(value is not None for value in (*found.values, found.agent)) or found.content:
+                outer = self._outer_values(found, None)
+            documents.add(chosen, builder, outer, _leave)
+        return True
 
     def _records(
         self,
@@ -315,8 +376,15 @@ class EventRouter:
         builder.add_event(*outer.merge(self._mapping_reader.read(record)))
 
 
+def _leave(_payload: Any) -> None:
+    """Do nothing: a record that was decoded with its document is left to no other path."""
+
+
 class TolerantRouter(EventRouter):
     """Reads every event on the tolerant path."""
+
+    def _add_typed_document(self, payload: Any, builder: AdmissionBuilder, limit: int) -> bool:
+        return False
 
     def _fast_paths(self) -> tuple[AddTexts, AdmitMapping]:
         return only_tolerant, unsupported

@@ -15,7 +15,7 @@ from typing import Any, overload
 
 import msgspec
 
-from collector.contracts import Batch, Layout, Record, Row, layout_of
+from collector.contracts import Batch, Layout, Record, Row, count_lines, layout_of
 from collector.errors import DeliveryError
 
 __all__ = ["Records", "Values", "foreign_lines", "project", "read", "values"]
@@ -31,13 +31,15 @@ _decode_records = msgspec.json.Decoder(dict[str, str | int | float | bool]).deco
 
 
 def read(batch: Batch, names: Container[str] | None = None) -> Batch:
-    """Return a batch of a spool with its records and rows, which are decoded when they are used;
-    with ``names``, only these columns, as ``project`` does.
+    """Return a batch of a spool with its records and rows, which are decoded when they are used,
+    unless it has its rows already; with ``names``, only these columns, as ``project`` does.
 
     Using them raises ``DeliveryError`` E509 for anything but NDJSON of the layout.
     """
     batch = batch if names is None else project(batch, names)
-    rows = None if batch.layout is None else partial(_decode_rows, batch.layout, batch.payload)
+    rows = batch.rows
+    if rows is None and batch.layout is not None:
+        rows = partial(_decode_rows, batch.layout, batch.payload)
     return replace(batch, rows=rows, decode=Records)
 
 
@@ -56,7 +58,7 @@ def project(batch: Batch, names: Container[str]) -> Batch:
     with suppress(msgspec.MsgspecError, UnicodeDecodeError):
         records = [one for one in decode(batch.payload) if any(_values(one)[1:-1])]
         layout = replace(layout, columns=columns)
-        return replace(batch, layout=layout, payload=encode(records))
+        return replace(batch, layout=layout, payload=encode(records), rows=None)
     raise _unreadable()
 
 
@@ -74,7 +76,7 @@ class Records(Sequence[Record]):
         return f"<{len(self)} records>"
 
     def __len__(self) -> int:
-        return self._payload.count(b"\n")
+        return count_lines(self._payload)
 
     def __iter__(self) -> Iterator[Record]:
         return iter(self._all())

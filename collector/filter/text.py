@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
 from itertools import accumulate
 
-from collector.contracts import Rejection
+from pydantic_core import SchemaValidator, core_schema
+
+from collector.contracts import Rejection, count_lines
 
 __all__ = [
     "BOM",
@@ -30,6 +32,7 @@ __all__ = [
     "is_list",
     "is_utf8",
     "lines",
+    "name_search",
     "pieces",
     "readable_lines",
     "refusal",
@@ -57,6 +60,8 @@ _STRIDE = 512
 _OTHER_BYTES = bytes(set(range(256)) - set(b"[]{},"))
 _STEP = [1 if byte in b"[{" else -1 if byte in b"]}" else 0 for byte in range(256)]
 _COMMA = ord(",")
+_PLAIN = re.compile(r'[^"\\/]+').fullmatch
+"""Names that can be escaped in no other way than with ``\\u``."""
 _LIST = re.compile(rb"[ \t\r\n]*+\[")
 _decoder = getincrementaldecoder("utf-8")
 
@@ -76,6 +81,20 @@ def is_utf8(text: bytes | memoryview) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def name_search(names: Iterable[str]) -> Callable[[bytes], bool]:
+    """Make a test whether UTF-8 text holds one of the names, or any Unicode escape.
+
+    It never misses a name that the parser would find. The regular expressions of pydantic's core
+    take 4 % of the filter's time for it, where ``in`` would take 20 %; any escape of four digits is
+    found faster than particular ones.
+    """
+    wanted = list(dict.fromkeys(names))
+    if not all(_PLAIN(name) and name.isprintable() for name in wanted):
+        return lambda _: True
+    pattern = "|".join(map(re.escape, [*wanted, "\\u"]))
+    return SchemaValidator(core_schema.str_schema(pattern=pattern)).isinstance_python
 
 
 def is_blank(line: bytes | memoryview) -> bool:
@@ -109,8 +128,9 @@ def _line_views(payload: bytes) -> Iterator[memoryview]:
 
 
 def has_more_lines(payload: bytes, most: int) -> bool:
-    """Return whether a payload has more lines that are not blank, counted piece by piece."""
-    if payload.count(b"\n") < most:
+    """Return whether a payload has more lines that are not blank, counted piece by piece: a count
+    holds the interpreter's lock."""
+    if not _has_ends(payload, most):
         return False
     found, is_open = 0, False
     for at in range(0, len(payload), PIECE):
@@ -120,6 +140,16 @@ def has_more_lines(payload: bytes, most: int) -> bool:
         if found > most:
             return True
         is_open = bool(others[-1]) if others else is_open or bool(first)
+    return False
+
+
+def _has_ends(payload: bytes, number: int) -> bool:
+    """Return whether so many lines end in a payload."""
+    found = 0
+    for at in range(0, len(payload), PIECE):
+        found += count_lines(payload[at : at + PIECE])
+        if found >= number:
+            return True
     return False
 
 

@@ -57,7 +57,8 @@ class CallPool(ThreadPoolExecutor):
         self.count: int = count
         self._seconds = seconds
         self._lock = Lock()
-        self._calls = 0
+        self.calls: int = 0
+        """How many calls run or wait for a thread."""
         self._pending: dict[int, PendingCall] = {}
         self._is_closed = False
         self._wake = Event()
@@ -66,14 +67,14 @@ class CallPool(ThreadPoolExecutor):
     @property
     def queued(self) -> int:
         """The number of calls that wait for a thread."""
-        return max(0, self._calls - self.count)
+        return max(0, self.calls - self.count)
 
     def submit(
         self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> Future[_T]:
         """Submit a call as to any pool; it counts until it is done."""
         with self._lock:
-            self._calls += 1
+            self.calls += 1
         try:
             future = super().submit(function, *args, **kwargs)
         except RuntimeError:
@@ -115,7 +116,7 @@ class CallPool(ThreadPoolExecutor):
 
     def _decrement(self, _: object = None) -> None:
         with self._lock:
-            self._calls -= 1
+            self.calls -= 1
 
     def _monitor(self) -> None:
         wait = _CHECK_SECONDS

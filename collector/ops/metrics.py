@@ -31,7 +31,15 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from collector.contracts import CATEGORIES, DROPS, REJECTIONS, Layout, Tally
+from collector.contracts import (
+    CATEGORIES,
+    DROPS,
+    REJECTIONS,
+    DeliveryState,
+    Layout,
+    SpoolState,
+    Tally,
+)
 from collector.ops.durations import RECEIVERS, STATUSES, Durations
 
 __all__ = [
@@ -40,8 +48,6 @@ __all__ = [
     "RECEIVERS",
     "STATUSES",
     "Metrics",
-    "SinkReading",
-    "SpoolReading",
     "WorkerReading",
 ]
 
@@ -112,30 +118,6 @@ METRICS: dict[str, MetricType] = {
 
 
 @dataclass(frozen=True, slots=True)
-class SpoolReading:
-    """The state of the spool: batches, records, bytes, and the oldest batch's age in seconds."""
-
-    batches: int = 0
-    records: int = 0
-    size: int = 0
-    limit: int = 0
-    oldest: float = 0.0
-    writable: bool = True
-    errors: int = 0
-    damaged: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class SinkReading:
-    """The state of a sink; ``last`` is ``time.monotonic()`` of its last success."""
-
-    delivered: int = 0
-    failures: int = 0
-    last: float = 0.0
-    set_aside: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class WorkerReading:
     """The state of the workers: how many receive, how many were replaced, and their requests."""
 
@@ -154,8 +136,8 @@ class Metrics:
     def __init__(
         self,
         layout: Layout,
-        spool: Callable[[], SpoolReading],
-        sinks: Callable[[], Mapping[str, SinkReading]],
+        spool: Callable[[], SpoolState],
+        sinks: Callable[[], Mapping[str, DeliveryState]],
         workers: Callable[[], WorkerReading] = WorkerReading,
     ) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -207,8 +189,8 @@ class _Readings(Collector):
 
     def __init__(
         self,
-        spool: Callable[[], SpoolReading],
-        sinks: Callable[[], Mapping[str, SinkReading]],
+        spool: Callable[[], SpoolState],
+        sinks: Callable[[], Mapping[str, DeliveryState]],
         workers: Callable[[], WorkerReading],
     ) -> None:
         self._spool = spool
@@ -219,10 +201,10 @@ class _Readings(Collector):
         spool = self._spool()
         yield _gauge("collector_spool_batches", spool.batches)
         yield _gauge("collector_spool_records", spool.records)
-        yield _gauge("collector_spool_bytes", spool.size)
+        yield _gauge("collector_spool_bytes", spool.bytes)
         yield _gauge("collector_spool_limit_bytes", spool.limit)
         yield _gauge("collector_spool_oldest_age_seconds", spool.oldest)
-        yield _gauge("collector_spool_writable", spool.writable)
+        yield _gauge("collector_spool_writable", spool.is_ready)
         name = "collector_spool_errors_total"
         yield CounterMetricFamily(name, METRICS[name].meaning, value=spool.errors)
         yield _gauge("collector_spool_damaged_files", spool.damaged)

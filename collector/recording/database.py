@@ -16,7 +16,7 @@ from collector.errors import ConfigError
 from collector.file_modes import make_private
 from collector.recording.refusals import Refused
 from collector.sqlite.compaction import compact, empty_log, remove_copies
-from collector.sqlite.files import make_durable
+from collector.sqlite.files import make_durable, transaction
 
 __all__ = ["Database"]
 
@@ -41,7 +41,7 @@ class Database:
     """
 
     def __init__(self, path: Path, tables: str) -> None:
-        self._path = path
+        self.path: Path = path
         self.lock: RLock = RLock()
         self._read_lock = Lock()
         self._waiting = deque[_Work]()
@@ -66,14 +66,8 @@ class Database:
         ``full`` or ``unavailable`` when SQLite cannot do it, with nothing changed."""
         with self.lock:
             try:
-                self._db.execute("BEGIN IMMEDIATE")
-                try:
+                with transaction(self._db):
                     yield self._db
-                    self._db.execute("COMMIT")
-                finally:
-                    if self._db.in_transaction:
-                        with suppress(sqlite3.Error):
-                            self._db.execute("ROLLBACK")
             except sqlite3.Error as error:
                 raise _refused(error) from None
 
@@ -89,6 +83,11 @@ class Database:
                 self._run([own, *(each for each in others if each is not own)])
         if own.error is not None:
             raise own.error
+
+    @property
+    def waiting(self) -> int:
+        """How many threads wait in ``commit`` for a transaction."""
+        return len(self._waiting)
 
     def _run(self, batch: list[_Work]) -> None:
         try:
@@ -116,13 +115,13 @@ class Database:
         """Truncate the write-ahead log; return whether that was done: a process that reads an
         earlier state prevents it."""
         with self.lock, self._read_lock, suppress(sqlite3.Error):
-            return empty_log(self._db, self._path, seconds=1.0)
+            return empty_log(self._db, self.path, seconds=1.0)
         return False
 
     def compact(self) -> bool:
         """Write the file anew, without what was deleted; return whether that was done."""
         with self.lock, self._read_lock, suppress(sqlite3.Error, OSError, MemoryError):
-            compact(self._db, self._path)
+            compact(self._db, self.path)
             return True
         return False
 

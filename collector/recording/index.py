@@ -108,13 +108,13 @@ class VaultIndex:
     cannot be read or written; then nothing was changed."""
 
     def __init__(self, path: Path) -> None:
-        self._database = Database(path, _TABLES)
+        self.database: Database = Database(path, _TABLES)
 
     # -- recordings -------------------------------------------------------------------------------
 
     def find(self, recording: str) -> Recording | None:
         """Return a recording, also an erased one."""
-        rows = self._database.rows(
+        rows = self.database.rows(
             "SELECT recording, state, storage, recipient, lines, hash FROM recordings"
             " WHERE recording = ?",
             recording,
@@ -123,7 +123,7 @@ class VaultIndex:
 
     def recordings(self) -> list[str]:
         """Return the recordings that have content and are not erased."""
-        rows = self._database.rows(
+        rows = self.database.rows(
             "SELECT recording FROM recordings WHERE state != 'erased' AND EXISTS (SELECT 1 FROM"
             " lines WHERE lines.recording = recordings.recording AND number IS NOT NULL)"
         )
@@ -131,7 +131,7 @@ class VaultIndex:
 
     def create(self, begin: Begin, recipient: str | None) -> None:
         """Begin a manifest, unless there is one."""
-        with self._database.transaction() as db:
+        with self.database.transaction() as db:
             row = (begin.recording, "open", begin.storage, recipient, 0, manifest.NOTHING, None)
             added = db.execute("INSERT OR IGNORE INTO recordings VALUES (?, ?, ?, ?, ?, ?, ?)", row)
             if added.rowcount:
@@ -139,7 +139,7 @@ class VaultIndex:
 
     def finish(self, recording: str, sign: Callable[[ManifestTip], bytes]) -> None:
         """Add the end mark, and the signature of it."""
-        with self._database.transaction() as db:
+        with self.database.transaction() as db:
             end = _append(db, recording, End)
             signature = sign(ManifestTip(recording, end.line, manifest.digest(end), True, {}))
             db.execute(
@@ -149,22 +149,20 @@ class VaultIndex:
 
     def keep_signature(self, recording: str, signature: bytes) -> None:
         """Keep the latest signature of a manifest."""
-        with self._database.transaction() as db:
+        with self.database.transaction() as db:
             statement = "UPDATE recordings SET signature = ? WHERE recording = ?"
             db.execute(statement, (signature, recording))
 
     def signature(self, recording: str) -> bytes | None:
         """Return the latest signature of a manifest."""
-        rows = self._database.rows(
-            "SELECT signature FROM recordings WHERE recording = ?", recording
-        )
+        rows = self.database.rows("SELECT signature FROM recordings WHERE recording = ?", recording)
         return rows[0][0] if rows else None
 
     def lines(self, recording: str, last: int) -> Iterator[bytes]:
         """Yield the lines of a manifest up to number ``last``, a page at a time."""
         done = 0
         while done < last:
-            rows = self._database.rows(
+            rows = self.database.rows(
                 "SELECT line, text FROM lines WHERE recording = ? AND line > ? AND line <= ?"
                 " ORDER BY line LIMIT ?",
                 *(recording, done, last, _PAGE),
@@ -197,7 +195,7 @@ class VaultIndex:
                     row,
                 )
 
-        self._database.commit(work)
+        self.database.commit(work)
 
     def chunk(self, recording: str, object_: str, number: int) -> StoredChunk | None:
         """Return a chunk of a track that is living."""
@@ -219,10 +217,10 @@ class VaultIndex:
 
     def is_living(self, recording: str, object_: str) -> bool:
         """Return whether neither a track nor its recording was destroyed, or is about to be."""
-        return bool(self._database.rows(f"SELECT 1 WHERE {_LIVING}", recording, object_))
+        return bool(self.database.rows(f"SELECT 1 WHERE {_LIVING}", recording, object_))
 
     def _one(self, where: str, recording: str, object_: str, number: int) -> StoredChunk | None:
-        rows = self._database.rows(
+        rows = self.database.rows(
             "SELECT text, start, tag FROM lines"  # noqa: S608
             f" WHERE recording = ?1 AND object = ?2 AND {_LIVING} AND {where}",
             *(recording, object_, number),
@@ -238,12 +236,12 @@ class VaultIndex:
 
     def queued(self) -> tuple[int, int]:
         """Return how many bytes and files wait for their upload."""
-        size, files = self._database.rows("SELECT bytes, files FROM queue_size")[0]
+        size, files = self.database.rows("SELECT bytes, files FROM queue_size")[0]
         return size, files
 
     def waiting(self, after: int, limit: int) -> list[Queued]:
         """Return the next uploads, in order."""
-        rows = self._database.rows(
+        rows = self.database.rows(
             "SELECT sequence, recording, object, number, sha256 FROM queue"
             " WHERE sequence > ? ORDER BY sequence LIMIT ?",
             *(after, limit),
@@ -252,12 +250,12 @@ class VaultIndex:
 
     def is_waiting(self, sequence: int) -> bool:
         """Return whether an upload is in the queue still."""
-        return bool(self._database.rows("SELECT 1 FROM queue WHERE sequence = ?", sequence))
+        return bool(self.database.rows("SELECT 1 FROM queue WHERE sequence = ?", sequence))
 
     def is_uploaded(self, recording: str, object_: str, number: int) -> bool:
         """Return whether the bucket has taken a chunk."""
         where = "recording = ? AND object = ? AND number = ? AND is_uploaded"
-        rows = self._database.rows(f"SELECT 1 FROM lines WHERE {where}", recording, object_, number)  # noqa: S608
+        rows = self.database.rows(f"SELECT 1 FROM lines WHERE {where}", recording, object_, number)  # noqa: S608
         return bool(rows)
 
     def uploaded(self, sequence: int) -> None:
@@ -272,7 +270,7 @@ class VaultIndex:
                     place,
                 )
 
-        self._database.commit(work)
+        self.database.commit(work)
 
     def removals(self) -> list[str]:
         """Return prefixes below which every object of the bucket has to go."""
@@ -281,14 +279,14 @@ class VaultIndex:
     def removed(self, beginning: str) -> None:
         """Take a removal from the queue."""
         _, recording, object_, *_ = [*beginning.split("/"), ""]
-        with self._database.transaction() as db:
+        with self.database.transaction() as db:
             _end(db, recording, object_)
 
     # -- erasures ---------------------------------------------------------------------------------
 
     def erasures(self, recording: str | None = None) -> list[PendingErasure]:
         """Return the erasures that are not done, of a recording or of all."""
-        rows = self._database.rows(
+        rows = self.database.rows(
             "SELECT recording, object, step FROM erasures WHERE ? IS NULL OR recording = ?",
             *(recording, recording),
         )
@@ -296,7 +294,7 @@ class VaultIndex:
 
     def mark_destroyed(self, recording: str, objects: Collection[str]) -> None:
         """Note that tracks are to be destroyed, and state it in the manifest."""
-        with self._database.transaction() as db:
+        with self.database.transaction() as db:
             for object_ in objects:
                 _append(db, recording, lambda n, previous, o=object_: Destroyed(n, previous, o))  # type: ignore[misc]
                 _begin(db, recording, object_)
@@ -307,7 +305,7 @@ class VaultIndex:
 
     def mark_erased(self, recording: str) -> None:
         """Note that a recording is to be erased, as a whole."""
-        with self._database.transaction() as db:
+        with self.database.transaction() as db:
             db.execute("DELETE FROM queue WHERE recording = ?", (recording,))
             db.execute("DELETE FROM erasures WHERE recording = ?", (recording,))
             db.execute("UPDATE recordings SET state = 'erased' WHERE recording = ?", (recording,))
@@ -316,7 +314,7 @@ class VaultIndex:
     def advance(self, erasure: PendingErasure, step: Step | None) -> None:
         """Go on to a step of an erasure, or end it. With the keys, the manifest of an erased
         recording goes as well."""
-        with self._database.transaction() as db:
+        with self.database.transaction() as db:
             if step is None:
                 _end(db, erasure.recording, erasure.object)
                 return
@@ -334,11 +332,11 @@ class VaultIndex:
 
     def cut_log(self) -> None:
         """Truncate the log, if no process reads an earlier state of it."""
-        self._database.cut_log()
+        self.database.cut_log()
 
     def close(self) -> None:
         """Close the file."""
-        self._database.close()
+        self.database.close()
 
 
 def _append(

@@ -29,7 +29,7 @@ from collector.recording.refusals import REFUSALS, Refused
 from collector.spool.file import SpoolFile
 from collector.spool.lock import Lock
 from collector.spool.recover import open_file
-from collector.sqlite.files import sync
+from collector.sqlite.files import sync, transaction
 
 __all__ = ["ACTIONS", "FILE_NAME", "OUTCOMES", "SECRET_NAME", "Journal", "read_marks"]
 
@@ -80,26 +80,17 @@ class Journal:
     def __repr__(self) -> str:
         return "<Journal>"
 
-    def add(
-        self,
-        kind: Literal["recording", "access"],
-        what: str,
-        *,
-        recording: str | None = None,
-        caller: Caller | None = None,
-        notice: str | None = None,
-        outcome: str = "done",
-    ) -> None:
-        """Add an entry: of a change of a recording, or of an access to one.
+    def add(self, note: Note) -> None:
+        """Add an entry: of a change of a recording, of an access to one, or a checkpoint.
 
         Raises ``Refused``, ``unavailable``, if it cannot be written now: nothing may be done or
-        shown then. Raises ``ValueError`` as ``note`` does.
+        shown then.
         """
-        self._append(
-            self.note(
-                kind, what, recording=recording, caller=caller, notice=notice, outcome=outcome
-            )
-        )
+        with self._opened() as db:
+            with transaction(db):
+                append_all(db, self._path, [note])
+                newest = db.execute("SELECT sequence FROM last_entry").fetchone()[0]
+            self.tip = newest
 
     def add_access(
         self, caller: Caller, recording: str, what: str, outcome: str, track: str, *, now: float
@@ -111,7 +102,7 @@ class Journal:
             is_there = self._accesses.get(access, 0.0) > now
         if is_there:
             return
-        self.add("access", what, recording=recording, caller=caller, outcome=outcome)
+        self.add(self.note("access", what, recording=recording, caller=caller, outcome=outcome))
         with self._mutex:
             self._accesses[access] = caller.exp + LEEWAY
             while len(self._accesses) > 1:
@@ -156,12 +147,12 @@ class Journal:
         for each in entries:
             if each.facts == note.facts:
                 return each.sequence
-        self._append(note)
+        self.add(note)
         return self.tip
 
     def checkpoint(self, at: Literal["start", "stop", "hour", "asked"]) -> None:
         """Add a checkpoint. Raises ``Refused``, ``unavailable``."""
-        self._append(Note.of("checkpoint", at=at))
+        self.add(Note.of("checkpoint", at=at))
 
     def who(self, subject: str) -> str:
         """Return what stands for a subject in this ledger: 64 hexadecimal digits."""
@@ -172,14 +163,6 @@ class Journal:
         with suppress(Refused):
             self.checkpoint("stop")
         self._release()
-
-    def _append(self, note: Note) -> None:
-        with self._opened() as db:
-            db.execute("BEGIN IMMEDIATE")
-            append_all(db, self._path, [note])
-            newest = db.execute("SELECT sequence FROM last_entry").fetchone()[0]
-            db.execute("COMMIT")
-            self.tip = newest
 
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:

@@ -18,7 +18,7 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
@@ -111,6 +111,9 @@ class KeySource:
     """The keys of a key set at a path, or an address that begins with ``https://``.
 
     ``context`` verifies the certificate of that address; by default by the system's authorities.
+    A refresh is begun at most every ``interval`` seconds; a connection, and then its answer, may
+    take ``fetch_seconds``, and a token with an unknown key waits ``wait_seconds`` for it. ``clock``
+    returns monotonic seconds.
     Raises ``ConfigError`` E203 where the file holds no such set. An address may fail for now: then
     ``find`` raises ``Refused``, ``unavailable``, until it answers.
     """
@@ -121,20 +124,25 @@ class KeySource:
         *,
         context: ssl.SSLContext | None = None,
         interval: float = _REFRESH_SECONDS,
+        fetch_seconds: float = _FETCH_SECONDS,
+        wait_seconds: float = _WAIT_SECONDS,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._url = urlsplit(location) if location.startswith("https://") else None
         self._path = Path(location)
         self._context = context
-        self._interval = interval
+        self._interval, self._clock = interval, clock
+        self._fetch_seconds, self._wait_seconds = fetch_seconds, wait_seconds
         self._keys: Mapping[str, OKPKey] = {}
         self._lock = threading.Lock()
         self._began = self._loaded = -_STALE_SECONDS
         self._done = threading.Event()
-        self._waiting = threading.BoundedSemaphore(_MAX_WAITING)
+        self.waiting: int = 0
+        """How many tokens wait for a refresh."""
         self.is_failing: bool = False
         """Whether the last refresh failed."""
         self._begin()
-        self._done.wait(2 * _FETCH_SECONDS)
+        self._done.wait(2 * fetch_seconds)
         if self._url is None and not self._keys:
             message = "the file of `recorder.keys` is no JSON Web Key Set with an Ed25519 key"
             raise ConfigError("E203", message)
@@ -144,25 +152,32 @@ class KeySource:
 
     def find(self, kid: str) -> OKPKey | None:
         """Return the key of a ``kid``; ``None`` for an unknown one, which causes a refresh if the
-        last one is long enough ago, and may wait for it up to 2 s: call it from a worker thread.
+        last one is long enough ago, and may wait for it: call it from a worker thread.
 
         Raises ``Refused``, ``unavailable``, while there are no keys to compare with.
         """
-        if kid not in self._keys or monotonic() - self._loaded > _FRESH_SECONDS:
+        if kid not in self._keys or self._clock() - self._loaded > _FRESH_SECONDS:
             self._begin()
-        if kid not in self._keys and self._waiting.acquire(blocking=False):
-            try:
-                self._done.wait(_WAIT_SECONDS)
-            finally:
-                self._waiting.release()
-        if not self._keys or monotonic() - self._loaded > _STALE_SECONDS:
+        if kid not in self._keys:
+            self._wait()
+        if not self._keys or self._clock() - self._loaded > _STALE_SECONDS:
             raise Refused("unavailable")
         return self._keys.get(kid)
+
+    def _wait(self) -> None:
+        """Wait for the refresh that runs, unless enough threads do."""
+        with self._lock:
+            if self.waiting >= _MAX_WAITING:
+                return
+            self.waiting += 1
+        self._done.wait(self._wait_seconds)
+        with self._lock:
+            self.waiting -= 1
 
     def _begin(self) -> None:
         """Begin a refresh, unless one runs or the last one was begun a moment ago."""
         with self._lock:
-            now = monotonic()
+            now = self._clock()
             is_running = self._began > -_STALE_SECONDS and not self._done.is_set()
             if is_running or now - self._began < self._interval:
                 return
@@ -175,7 +190,7 @@ class KeySource:
         try:
             keys = parse_keys(self._read() if self._url is None else self._fetch(self._url))
             if keys:
-                self._keys, self._loaded, is_failing = keys, monotonic(), False
+                self._keys, self._loaded, is_failing = keys, self._clock(), False
         except Exception:  # noqa: BLE001, S110 - whatever it was, the keys before stay
             pass
         finally:
@@ -192,11 +207,11 @@ class KeySource:
         """Get a document of an address, within bytes and seconds. Raises ``Exception``."""
         context = self._context or ssl.create_default_context()
         connection = http.client.HTTPSConnection(
-            url.hostname or "", url.port, timeout=_FETCH_SECONDS, context=context
+            url.hostname or "", url.port, timeout=self._fetch_seconds, context=context
         )
         try:
             connection.connect()
-            deadline = threading.Timer(_FETCH_SECONDS, _break, [connection.sock])
+            deadline = threading.Timer(self._fetch_seconds, _break, [connection.sock])
             deadline.daemon = True
             deadline.start()
             try:

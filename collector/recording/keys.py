@@ -87,9 +87,9 @@ class Keys:
         is_reader: bool = False,
     ) -> None:
         self._directory, self._on_step, self._is_reader = directory, on_step, is_reader
-        self._database = Database(directory / "keys.db", _TABLES)
+        self.database: Database = Database(directory / "keys.db", _TABLES)
         with ExitStack() as opened:
-            opened.callback(self._database.close)
+            opened.callback(self.database.close)
             self._master = self._load_master()
             opened.pop_all()
 
@@ -100,7 +100,7 @@ class Keys:
 
     def add_recording(self, recording: str) -> None:
         """Make the secret of a recording, unless it has one."""
-        with self._database.transaction() as db:
+        with self.database.transaction() as db:
             wrapped = self._wrap(secrets.token_bytes(32), recording, _OWN)
             db.execute("INSERT OR IGNORE INTO recordings VALUES (?, ?)", (recording, wrapped))
 
@@ -108,8 +108,8 @@ class Keys:
         """Return the secret of a recording, 32 bytes. Raises ``Refused`` ``erased`` if there is
         none."""
         statement = "SELECT secret FROM recordings WHERE recording = ?"
-        with self._database.lock:  # the master key is the one that has wrapped it
-            rows = self._database.rows(statement, recording)
+        with self.database.lock:  # the master key is the one that has wrapped it
+            rows = self.database.rows(statement, recording)
             if not rows:
                 raise Refused("erased")
             return self._unwrap(rows[0][0], recording, _OWN)
@@ -117,13 +117,13 @@ class Keys:
     def has(self, recording: str) -> bool:
         """Return whether there is anything of a recording."""
         statement = "SELECT 1 FROM recordings WHERE recording = ?"
-        return bool(self._database.rows(statement, recording))
+        return bool(self.database.rows(statement, recording))
 
     def find(self, recording: str, name: str, secret: bytes | None = None) -> TrackKey | None:
         """Return the track of that name, also if it was destroyed. ``secret`` is the recording's,
         if it is known."""
         mark = _mark(self.secret(recording) if secret is None else secret, name)
-        rows = self._database.rows(
+        rows = self.database.rows(
             f"SELECT {_COLUMNS} FROM tracks WHERE recording = ? AND mark = ?",  # noqa: S608
             *(recording, mark),
         )
@@ -131,7 +131,7 @@ class Keys:
 
     def tracks(self, recording: str) -> list[TrackKey]:
         """Return the tracks of a recording that were not destroyed, by name."""
-        rows = self._database.rows(
+        rows = self.database.rows(
             f"SELECT {_COLUMNS} FROM tracks WHERE recording = ? AND name IS NOT NULL"  # noqa: S608
             " ORDER BY name",
             recording,
@@ -145,7 +145,7 @@ class Keys:
         from pyrage.x25519 import Identity  # noqa: PLC0415 - heavy
 
         object_, identity = secrets.token_hex(16), None
-        with self._database.transaction() as db:
+        with self.database.transaction() as db:
             mark = _mark(self.secret(recording), name)
             if recipient is None:
                 made = Identity.generate()
@@ -158,8 +158,8 @@ class Keys:
     def identity(self, recording: str, object_: str) -> Identity | None:
         """Return what opens a track: ``None`` if it was destroyed, or never was here."""
         statement = "SELECT identity FROM tracks WHERE recording = ? AND object = ?"
-        with self._database.lock:
-            rows = self._database.rows(statement, recording, object_)
+        with self.database.lock:
+            rows = self.database.rows(statement, recording, object_)
             if not rows or rows[0][0] is None:
                 return None
             return read_identity(self._unwrap(rows[0][0], recording, object_).decode())
@@ -167,7 +167,7 @@ class Keys:
     def destroy(self, recording: str, objects: Collection[str] | None = None) -> None:
         """Destroy the keys of tracks, or all that is here of a recording. Raises ``Refused`` if
         that cannot be done now; some may be destroyed then."""
-        with self._database.transaction() as db:
+        with self.database.transaction() as db:
             if objects is None:
                 db.execute("DELETE FROM tracks WHERE recording = ?", (recording,))
                 db.execute("DELETE FROM recordings WHERE recording = ?", (recording,))
@@ -177,19 +177,19 @@ class Keys:
                     " recipient = NULL, identity = NULL WHERE recording = ? AND object = ?",
                     (recording, object_),
                 )
-        if not self._database.cut_log():
+        if not self.database.cut_log():
             raise Refused("unavailable")
         # Copies of deleted rows may lie in free pages. A full disk must not keep objects alive.
-        self._state_leftovers(not self._database.compact())
+        self._state_leftovers(not self.database.compact())
 
     def recover(self) -> None:
         """Write the file anew if that could not be done when a key was destroyed."""
-        if self._about("leftovers") == "yes" and self._database.compact():
+        if self._about("leftovers") == "yes" and self.database.compact():
             self._state_leftovers(False)
 
     def close(self) -> None:
         """Close the file."""
-        self._database.close()
+        self.database.close()
 
     # -- the master key ---------------------------------------------------------------------------
 
@@ -199,7 +199,7 @@ class Keys:
         following = secrets.token_bytes(_MASTER_BYTES)
         self._write(_NEXT, following)
         self._on_step("rotate: written")
-        with self._database.transaction() as db:
+        with self.database.transaction() as db:
             old = self._master
             try:
                 self._wrap_all(db, following)
@@ -208,7 +208,7 @@ class Keys:
                 raise
         self._on_step("rotate: wrapped")
         self._replace_master(following)
-        self._state_leftovers(not (self._database.cut_log() and self._database.compact()))
+        self._state_leftovers(not (self.database.cut_log() and self.database.compact()))
 
     def _wrap_all(self, db: Any, following: bytes) -> None:
         """Wrap every secret under another master key, which is the one in use from then on."""
@@ -235,7 +235,7 @@ class Keys:
         if named is None:
             current = current or secrets.token_bytes(_MASTER_BYTES)
             self._write(_MASTER, current)
-            with self._database.transaction() as db:
+            with self.database.transaction() as db:
                 db.execute("REPLACE INTO about VALUES ('master', ?)", (_fingerprint(current),))
             return current
         if following is not None and _fingerprint(following) == named:
@@ -299,14 +299,14 @@ class Keys:
             raise Refused("unavailable") from None
 
     def _about(self, name: str) -> str | None:
-        rows = self._database.rows("SELECT fact FROM about WHERE name = ?", name)
+        rows = self.database.rows("SELECT fact FROM about WHERE name = ?", name)
         return rows[0][0] if rows else None
 
     def _state_leftovers(self, exist: bool) -> None:
         """Note whether copies of deleted rows may be in the file. Raises ``Refused``."""
         fact = "yes" if exist else "no"
         if (self._about("leftovers") or "no") != fact:
-            with self._database.transaction() as db:
+            with self.database.transaction() as db:
                 db.execute("REPLACE INTO about VALUES ('leftovers', ?)", (fact,))
 
 

@@ -28,7 +28,7 @@ from collector.recording.opening import open_vault
 from collector.recording.refusals import Refused
 from collector.recording.registry import Active, GrantRegistry
 from collector.recording.states import Erased, StateEvent, Terms
-from collector.recording.vault import Added, Track, VaultState
+from collector.recording.vault import Added, Track, Vault, VaultState
 
 __all__ = ["RIGHTS", "NewChunk", "ReadableTrack", "Recorder", "RecorderState"]
 
@@ -116,16 +116,16 @@ class Recorder:
         self._clock = clock
         self._chunks: Counter[str] = Counter()
         self._accesses: Counter[str] = Counter()
-        self._journal = Journal(directory)
-        self._vault = open_vault(
+        self.journal: Journal = Journal(directory)
+        self.vault: Vault = open_vault(
             directory,
             bucket=bucket,
             options=options,
             queue_bytes=queue_bytes,
             on_erased=self._on_erased,
         )
-        self._grants = GrantRegistry(
-            directory, self._vault, self._journal, local_seconds=local_seconds, clock=clock
+        self.grants: GrantRegistry = GrantRegistry(
+            directory, self.vault, self.journal, local_seconds=local_seconds, clock=clock
         )
 
     def __repr__(self) -> str:
@@ -133,20 +133,20 @@ class Recorder:
 
     def close(self) -> None:
         """Close every grant, and then the files."""
-        self._grants.close()
-        self._vault.close()
-        self._journal.close()
+        self.grants.close()
+        self.vault.close()
+        self.journal.close()
 
     def tick(self) -> None:
         """Let time pass: close what is due, delete what has been kept for long enough, and try
         again what could not be destroyed. Call it each second."""
-        self._grants.tick()
+        self.grants.tick()
 
     # -- the platform and the host ---------------------------------------------------------------
 
     def meeting(self, recording: str) -> str | None:
         """Return the meeting of a recording; ``None`` if there is no such recording."""
-        return self._grants.meeting(recording)
+        return self.grants.meeting(recording)
 
     def join(self, caller: Caller, recording: str, pseudonym: str) -> None:
         """Put a member on the roster."""
@@ -170,12 +170,12 @@ class Recorder:
             raise Refused("terms")
         recording, now = new_recording(), self._clock()
         grant = Grant.request(terms, self._mark(caller), now, longest_seconds=self._longest)
-        with self._grants.added(recording, grant) as active:
-            line = terms.stated() | {"meeting": self._journal.who(f"meeting {terms.meeting}")}
-            self._vault.create(recording, line, storage=terms.storage, recipient=terms.recipient)
+        with self.grants.added(recording, grant) as active:
+            line = terms.stated() | {"meeting": self.journal.who(f"meeting {terms.meeting}")}
+            self.vault.create(recording, line, storage=terms.storage, recipient=terms.recipient)
             grant.announce(_notice(terms).digests, now)
-            note = self._journal.note("recording", "request", recording=recording, caller=caller)
-            self._grants.save(recording, active, note=note)
+            note = self.journal.note("recording", "request", recording=recording, caller=caller)
+            self.grants.save(recording, active, note=note)
         return recording, _notice(terms).digest
 
     def control(
@@ -249,11 +249,11 @@ class Recorder:
         with self._checked(caller, recording, "events") as active:
             if caller.role == "participant" and self._mark(caller) not in active.grant.members:
                 raise Refused("forbidden")
-            return self._grants.store.events(recording, since)
+            return self.grants.store.events(recording, since)
 
     def subscribe(self, listener: Callable[[str], None]) -> None:
         """Have a listener called, in any thread, with the id of each recording that changes."""
-        self._grants.listeners.append(listener)
+        self.grants.listeners.append(listener)
 
     # -- content ---------------------------------------------------------------------------------
 
@@ -266,7 +266,7 @@ class Recorder:
             try:
                 active.grant.check_chunk(sender, caller.role, track, mark, kind, self._clock())
             finally:  # time may have passed
-                self._grants.save(recording, active)
+                self.grants.save(recording, active)
 
     def add_chunk(self, caller: Caller, recording: str, chunk: NewChunk) -> Added:
         """Keep a chunk of a track: it is on disk when this returns."""
@@ -288,15 +288,15 @@ class Recorder:
             try:
                 grant.admit(sender, caller.role, name, owner, chunk.kind, self._clock())
             finally:
-                self._grants.save(recording, active)
+                self.grants.save(recording, active)
             kind = grant.tracks[name].kind
-            return self._vault.add(recording, name, chunk.number, data, owner_mark=owner, kind=kind)
+            return self.vault.add(recording, name, chunk.number, data, owner_mark=owner, kind=kind)
 
     def tracks(self, caller: Caller, recording: str) -> list[Track]:
         """Return the tracks of a closed recording; their owners are marks."""
         with self._access(caller, recording, "track", "track") as active:
             active.grant.check_readable(self._clock())
-            return self._vault.tracks(recording)
+            return self.vault.tracks(recording)
 
     def open_track(self, caller: Caller, recording: str, track: str) -> ReadableTrack:
         """Return a reader of a track of a closed recording; the ledger has it then."""
@@ -305,7 +305,7 @@ class Recorder:
             return self._reader(recording, track, active.grant)
 
     def _reader(self, recording: str, track: str, grant: Grant) -> ReadableTrack:
-        found = next((each for each in self._vault.tracks(recording) if each.name == track), None)
+        found = next((each for each in self.vault.tracks(recording) if each.name == track), None)
         if found is None:
             known = grant.tracks.get(track)
             raise Refused("left" if known is not None and known.is_destroyed else "not_found")
@@ -314,57 +314,57 @@ class Recorder:
             found.size,
             found.chunks,
             grant.terms.storage == "local",
-            lambda start, end: self._vault.read(recording, track, start, end),
-            lambda number: self._vault.ciphertext(recording, track, number),
+            lambda start, end: self.vault.read(recording, track, start, end),
+            lambda number: self.vault.ciphertext(recording, track, number),
         )
 
     def manifest(self, caller: Caller, recording: str) -> Iterator[bytes]:
         """Return the lines of the signed manifest; the ledger has it then."""
         with self._access(caller, recording, "manifest", "manifest"):
-            return self._vault.manifest_lines(recording)
+            return self.vault.manifest_lines(recording)
 
     def verify(self, recording: str, checkpoint: bytes | None = None) -> list[str]:
         """Return what is wrong with a stored recording; empty if it holds."""
-        return self._vault.verify(recording, checkpoint)
+        return self.vault.verify(recording, checkpoint)
 
     def checkpoint(self, recording: str) -> bytes:
         """Return a signed line about the manifest, to be kept elsewhere."""
-        return self._vault.checkpoint(recording)
+        return self.vault.checkpoint(recording)
 
     # -- the operator ----------------------------------------------------------------------------
 
     def answer_to(self, caller: Caller, request: bytes) -> StoredAnswer | None:
         """Return the answer that a request got before with the same token, or keep the token for
         this request alone, by its digest. Raises ``Refused``: ``replayed``."""
-        return self._grants.store.answer_to(caller, request)
+        return self.grants.store.answer_to(caller, request)
 
     def answered(self, caller: Caller, request: bytes, answer: StoredAnswer) -> None:
         """Keep the answer to a request."""
-        self._grants.store.answered(caller, request, answer)
+        self.grants.store.answered(caller, request, answer)
 
     def erase_now(self, recording: str) -> None:
         """Erase a recording as the operator asks; it is closed first, if it is not."""
-        with self._grants.opened(recording) as active:
+        with self.grants.opened(recording) as active:
             active.grant.close("stopped", self._clock())
-            self._grants.save(recording, active)
+            self.grants.save(recording, active)
             active.grant.erase(self._clock())
-            note = self._journal.note("recording", "erase", recording=recording)
-            self._grants.save(recording, active, note=note)
-            self._grants.carry_out(recording)
+            note = self.journal.note("recording", "erase", recording=recording)
+            self.grants.save(recording, active, note=note)
+            self.grants.carry_out(recording)
 
     def rotate(self) -> None:
         """Wrap every key under a new master key, and destroy the old one."""
-        self._vault.rotate()
-        self._journal.add("recording", "rotate")
+        self.vault.rotate()
+        self.journal.add(self.journal.note("recording", "rotate"))
 
     def state(self) -> RecorderState:
         """Return counts and the state of the vault."""
         return RecorderState(
-            self._grants.store.counts(),
+            self.grants.store.counts(),
             dict(self._chunks),
             dict(self._accesses),
-            self._grants.errors,
-            self._vault.state(),
+            self.grants.errors,
+            self.vault.state(),
         )
 
     # -- inside ----------------------------------------------------------------------------------
@@ -373,7 +373,7 @@ class Recorder:
     def _checked(self, caller: Caller, recording: str, right: str) -> Iterator[Active]:
         """Give a grant to a caller with a right. Raises ``Refused``: ``not_found``, also for
         another meeting, and ``forbidden``."""
-        with self._grants.opened(recording) as active:
+        with self.grants.opened(recording) as active:
             if caller.meeting != active.grant.terms.meeting:
                 raise Refused("not_found")
             if caller.role not in RIGHTS[right]:
@@ -396,7 +396,7 @@ class Recorder:
         finally:
             self._accesses[what] += 1
             found = (recording, what, outcome, track if outcome == "done" else "")
-            self._journal.add_access(caller, *found, now=self._clock())
+            self.journal.add_access(caller, *found, now=self._clock())
 
     def _change(
         self,
@@ -415,22 +415,22 @@ class Recorder:
             try:
                 tracks = step(active.grant, self._mark(caller), self._clock()) or ()
                 if what is not None:
-                    note = self._journal.note(
+                    note = self.journal.note(
                         "recording", what, recording=recording, caller=caller, notice=notice
                     )
             finally:  # a refused step may have let time pass
-                self._grants.save(recording, active, tracks, note)
-            self._grants.carry_out(recording)
-            return self._grants.store.events(recording)[-1]
+                self.grants.save(recording, active, tracks, note)
+            self.grants.carry_out(recording)
+            return self.grants.store.events(recording)[-1]
 
     def _mark(self, caller: Caller) -> str:
-        return self._journal.who(caller.subject)
+        return self.journal.who(caller.subject)
 
     def _member(self, pseudonym: str) -> str:
         """Return the mark of a member. Raises ``Refused``: ``malformed``."""
         if not is_pseudonym(pseudonym):
             raise Refused("malformed")
-        return self._journal.who(pseudonym)
+        return self.journal.who(pseudonym)
 
     def _owner(self, caller: Caller, owner: str | None) -> str:
         """Return the mark of a track's owner, or ``MIXED``. Raises ``Refused``: ``malformed``."""
@@ -442,7 +442,7 @@ class Recorder:
     def _on_erased(self, recording: str, is_whole: bool) -> None:
         """Write into the ledger that keys are destroyed, before their objects are."""
         what = "erase" if is_whole else "withdraw"
-        self._journal.add("recording", what, recording=recording)
+        self.journal.add(self.journal.note("recording", what, recording=recording))
 
 
 def _notice(terms: Terms) -> Notice:

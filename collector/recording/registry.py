@@ -273,7 +273,8 @@ class GrantRegistry:
         self._active: dict[str, Active] = {}
         self._locks: WeakValueDictionary[str, _Lock] = WeakValueDictionary()
         self._mutex = Lock()
-        self._retry_at = 0.0
+        self.retry_at: float = 0.0
+        """When what failed is tried again, by the monotonic clock."""
         for recording in self.store.pending():
             self._enter(recording)
         vault.recover()
@@ -422,13 +423,13 @@ class GrantRegistry:
                 active.grant.erase(now)
                 self.save(recording, active)
                 self.carry_out(recording)
-        if time.monotonic() >= self._retry_at:
+        if time.monotonic() >= self.retry_at:
             with self._tolerated():
                 self._vault.recover()
             self._retry()
 
     def _retry(self) -> None:
-        self._retry_at = time.monotonic() + _RETRY_SECONDS
+        self.retry_at = time.monotonic() + _RETRY_SECONDS
         for recording in self.store.pending():
             with self._tolerated(), self._locked(recording):
                 self._enter(recording)

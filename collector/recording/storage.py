@@ -28,19 +28,27 @@ from collector.sqlite.files import need_room, sync
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-__all__ = ["Bucket", "ChunkFiles", "Queue", "Queued", "Uploads", "chunk_key", "prefix", "read_key"]
+__all__ = [
+    "Bucket",
+    "ChunkFiles",
+    "Queue",
+    "Queued",
+    "Retries",
+    "Uploads",
+    "chunk_key",
+    "prefix",
+    "read_key",
+]
 
 _ROOT = "recordings"
 _TIMEOUT = timedelta(seconds=60)
 """Of one request: 4 MiB at about 0.6 Mbit/s."""
 _CONNECT_TIMEOUT = timedelta(seconds=10)
-_RETRY = {"max_retries": 2, "retry_timeout": timedelta(seconds=20)}
+_RETRY_TIMEOUT = timedelta(seconds=20)
 _MOST_BYTES = MAX_CHUNK_BYTES + (64 << 10)
 """Of a sealed chunk: age adds a header and 16 bytes to each 64 KiB."""
 _AT_ONCE = 4
 """Uploads at the same time; each holds one chunk in memory."""
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
-"""Seconds between attempts while the bucket fails."""
 _CLIENT_OPTIONS = ("allow_http", "allow_invalid_certificates", "proxy_url", "timeout")
 _STOP_SECONDS = 5.0
 
@@ -158,12 +166,12 @@ def _write_all(handle: int, sealed: bytes) -> None:
 
 class Bucket:
     """A bucket or directory behind obstore. Its errors are ``OSError`` here, without their text:
-    that may hold credentials or content.
+    that may hold credentials or content. A request that fails is repeated ``retries`` times.
 
     Raises ``ConfigError``: E201 without obstore, E204 for a URL or options that cannot be used.
     """
 
-    def __init__(self, url: str, options: Mapping[str, str]) -> None:
+    def __init__(self, url: str, options: Mapping[str, str], retries: int = 2) -> None:
         try:
             from obstore.store import from_url  # noqa: PLC0415 - heavy
         except ImportError:
@@ -175,7 +183,8 @@ class Bucket:
         limits: dict[str, Any] = {"timeout": _TIMEOUT, "connect_timeout": _CONNECT_TIMEOUT}
         client = limits | {name: options[name] for name in _CLIENT_OPTIONS if name in options}
         config: Any = {name: value for name, value in options.items() if name not in client}
-        remote: Any = {"config": config, "client_options": client, "retry_config": _RETRY}
+        retry = {"max_retries": retries, "retry_timeout": _RETRY_TIMEOUT}
+        remote: Any = {"config": config, "client_options": client, "retry_config": retry}
         try:
             self._store: ObjectStore = from_url(
                 url, **({"mkdir": True} if self._directory else remote)
@@ -310,14 +319,29 @@ class Queue(Protocol):
         """Take a removal from the queue. Raises ``Refused``."""
 
 
+class Retries(NamedTuple):
+    """What follows a failure of the bucket: a request is repeated so many times, and an upload
+    after a pause of so many seconds, each twice as long as the last."""
+
+    requests: int = 2
+    pause: float = 0.5
+    longest_pause: float = 30.0
+
+
+RETRIES = Retries()
+
+
 class Uploads:
     """Upload and remove what a queue holds, in a thread of its own, until ``close``.
 
     Removals begin when no upload is on its way, so that an object cannot come after its removal.
     """
 
-    def __init__(self, bucket: Bucket, files: ChunkFiles, queue: Queue) -> None:
+    def __init__(
+        self, bucket: Bucket, files: ChunkFiles, queue: Queue, retries: Retries = RETRIES
+    ) -> None:
         self._bucket, self._files, self._queue = bucket, files, queue
+        self._retries = retries
         self.errors: int = 0
         self.is_failing: bool = False
         self._after = 0
@@ -345,7 +369,7 @@ class Uploads:
             await self._task
 
     async def _work(self) -> None:
-        pause = _FIRST_PAUSE
+        pause = self._retries.pause
         while True:
             self._has_work.clear()
             try:
@@ -356,9 +380,9 @@ class Uploads:
             self.is_failing = failed > 0
             if failed:
                 await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
+                pause = min(2 * pause, self._retries.longest_pause)
             else:
-                pause = _FIRST_PAUSE
+                pause = self._retries.pause
                 if not number:
                     await self._has_work.wait()
 

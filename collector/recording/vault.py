@@ -37,7 +37,7 @@ from collector.recording.keys import Keys, makes_secret, read_recipient
 from collector.recording.manifest import NOTHING, Begin, ManifestTip
 from collector.recording.names import MAX_CHUNK_BYTES, MAX_CHUNK_NUMBER, Kind, is_name, is_recording
 from collector.recording.refusals import Refused
-from collector.recording.storage import Bucket, ChunkFiles, Uploads
+from collector.recording.storage import RETRIES, Bucket, ChunkFiles, Retries, Uploads
 from collector.recording.verification import find_faults
 from collector.spool.lock import Lock as DirectoryLock
 
@@ -84,11 +84,11 @@ class Vault:
     """The recordings of a directory; ``recover`` has to follow before it is used.
 
     ``bucket`` is a URL of obstore with its ``options``; without one, files stay in the directory.
-    ``queue_bytes`` bounds what waits for its upload. ``trusted`` are public keys that signed
-    earlier manifests. ``on_erased(recording, is_whole)`` is called when keys were destroyed and
-    before anything else goes; again, if the process ends before that is noted. ``is_reader`` opens
-    a directory that another process may use: it uploads and recovers nothing. ``on_step`` is
-    called with the name of each step; tests end the process there.
+    ``queue_bytes`` bounds what waits for its upload; ``retries`` are those of a bucket that fails.
+    ``trusted`` are public keys that signed earlier manifests. ``on_erased(recording, is_whole)`` is
+    called when keys were destroyed and before anything else goes; again, if the process ends before
+    that is noted. ``is_reader`` opens a directory that another process may use: it uploads and
+    recovers nothing. ``on_step`` is called with the name of each step; tests end the process there.
 
     Raises ``InUse`` if another process holds the directory, and ``ConfigError`` (E201, E203, E204)
     if it or the bucket's URL cannot be used.
@@ -102,6 +102,7 @@ class Vault:
         bucket: str | None = None,
         options: Mapping[str, str] | None = None,
         queue_bytes: int = 1 << 30,
+        retries: Retries = RETRIES,
         trusted: Collection[str] = (),
         on_erased: Callable[[str, bool], None] = lambda recording, is_whole: None,
         is_reader: bool = False,
@@ -109,12 +110,13 @@ class Vault:
     ) -> None:
         # glibc keeps blocks up to the largest that was freed: no page of a buffer faults anew.
         bytes(_LARGEST_BUFFER)
-        self._signer, self._trusted = signer, {signer.public, *trusted}
+        self.signer: Key = signer
+        self._trusted = {signer.public, *trusted}
         self._queue_bytes, self._reserved = queue_bytes, 0
         self._step = on_step
         self._locks, self._budget_lock = [RLock() for _ in range(_LOCKS)], Lock()
         self._next: dict[str, dict[str, NextChunk]] = {}  # after a chunk, until anything else
-        self._bucket = None if bucket is None else Bucket(bucket, options or {})
+        self._bucket = None if bucket is None else Bucket(bucket, options or {}, retries.requests)
         with ExitStack() as opened:
             if (lock := None if is_reader else DirectoryLock(directory)) is not None:
                 opened.callback(lock.release)
@@ -129,14 +131,14 @@ class Vault:
                 raise ConfigError("E203", message) from None
             opened.pop_all()
         self._lock = lock
-        self._parts = VaultParts(self._index, self._keys, self._files, self._bucket)
-        self._erasures = Erasures(self._parts, on_erased, on_step)
+        self.parts: VaultParts = VaultParts(self._index, self._keys, self._files, self._bucket)
+        self._erasures = Erasures(self.parts, on_erased, on_step)
         self._pool = ThreadPoolExecutor(_HASHERS, "seal")
-        self._sealer = Sealer(self._parts, self._pool, on_step)
-        self._reader = TrackReader(self._parts, self._pool)
+        self._sealer = Sealer(self.parts, self._pool, on_step)
+        self._reader = TrackReader(self.parts, self._pool)
         self._uploads: Uploads | None = None
         if self._bucket is not None and not is_reader:
-            self._uploads = Uploads(self._bucket, self._files, self._index)
+            self._uploads = Uploads(self._bucket, self._files, self._index, retries)
 
     # -- recordings -------------------------------------------------------------------------------
 
@@ -221,7 +223,7 @@ class Vault:
         name no member. ``checkpoint`` is one, or a manifest, that was kept elsewhere. Takes time:
         all is read once. Raises ``Refused`` ``unavailable`` if the bucket does not answer."""
         try:
-            return find_faults(self._parts, recording, trusted=self._trusted, checkpoint=checkpoint)
+            return find_faults(self.parts, recording, trusted=self._trusted, checkpoint=checkpoint)
         except OSError:
             raise Refused("unavailable") from None
 
@@ -239,7 +241,7 @@ class Vault:
         return self._signature(ManifestTip(recording, found.lines, found.hash, is_ended, names))
 
     def _signature(self, tip: ManifestTip) -> bytes:
-        return manifest.encode(manifest.sign(tip, self._signer))
+        return manifest.encode(manifest.sign(tip, self.signer))
 
     # -- chunks -----------------------------------------------------------------------------------
 

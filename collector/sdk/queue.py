@@ -159,7 +159,7 @@ class RecordQueue:
         self._deferred: deque[Admission] = deque()
         self._backlog = Backlog()
         self._received, self._minute_start, self._minute_end = "", 0, 0
-        self._is_urgent = self._is_closed = self._is_locked = False
+        self.is_urgent = self._is_closed = self._is_locked = False
         self._lock = threading.RLock()
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._progress = threading.Condition()
@@ -199,12 +199,12 @@ class RecordQueue:
         """
         lines, parts = self._backlog.lines, self._backlog.parts
         if not parts and self._wait(lambda: lines or self._deferred or self._is_closed, _MINUTE):
-            self._wait(lambda: len(lines) >= self._batch or self._is_urgent, self._interval)
+            self._wait(lambda: len(lines) >= self._batch or self.is_urgent, self._interval)
         with self._locked():
             if self.is_abandoned or (self._is_closed and not lines and not parts):
                 return None
             batch = self._backlog.take(self._batch)
-            self._is_urgent = self._is_closed or (self._is_urgent and bool(lines))
+            self.is_urgent = self._is_closed or (self.is_urgent and bool(lines))
             return batch
 
     def split(self, max_bytes: int, first_bytes: int | None = None) -> bytes | None:
@@ -284,8 +284,8 @@ class RecordQueue:
 
         Returns whether to try again: not once the queue is abandoned.
         """
-        self._is_urgent = False
-        self._wait(lambda: self._is_urgent or self.is_abandoned, seconds)
+        self.is_urgent = False
+        self._wait(lambda: self.is_urgent or self.is_abandoned, seconds)
         return not self.is_abandoned
 
     def flush(self, seconds: float) -> bool:
@@ -299,7 +299,7 @@ class RecordQueue:
         is_past = self._backlog.is_past
         with self._progress:
             while not is_past(mark) and (left := deadline - monotonic()) > 0:
-                self._is_urgent = True
+                self.is_urgent = True
                 self._wake.put(None)
                 self._progress.wait_for(lambda: is_past(mark), min(left, _WAKE_SECONDS))
             return is_past(mark)
@@ -307,7 +307,7 @@ class RecordQueue:
     def close(self) -> None:
         """Refuse all later records."""
         with self._locked():
-            self._is_closed = self._is_urgent = True
+            self._is_closed = self.is_urgent = True
         self._wake.put(None)
 
     def abandon(self) -> None:

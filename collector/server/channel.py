@@ -12,7 +12,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime
-from itertools import count
+from functools import lru_cache
+from itertools import chain, count
 from threading import get_ident
 from typing import Generic, TypeVar
 
@@ -24,13 +25,16 @@ from collector.schema import Schema
 from collector.server.messages import (
     MOST_BYTES,
     Answers,
+    Failed,
     FromKeeper,
     FromWorker,
     Put,
     PutBatch,
     PutTally,
+    Tried,
 )
-from collector.spool.write_queue import merge, unwritable
+from collector.spool.idempotency import hashed
+from collector.spool.write_queue import JoinedBatches, merge, unwritable
 
 __all__ = [
     "BatchCode",
@@ -41,6 +45,7 @@ __all__ = [
     "RecordBudget",
     "framed",
     "frames_of_keeper",
+    "frames_of_probe",
     "frames_of_workers",
 ]
 
@@ -49,9 +54,14 @@ _MOST_MESSAGE = 2 << 20
 _MOST_OF_KEEPER = 64 << 20
 _MOST_UNSTORED = 96 << 20
 """Bytes of records of all workers that are not stored yet; more must be sent again."""
-_PUT_BYTES = 1 << 10
-"""What a ``Put`` takes besides."""
+_PUT_BYTES, _BATCH_BYTES, _DROPPED_BYTES = 1 << 10, 4 << 10, 1 << 9
+"""What a ``Put`` takes besides, each batch of it, and each of its fields with dropped values."""
 _LENGTH_BYTES = 4
+_AT_ONCE = 32
+"""Messages of one worker that are handed on before others have their turn."""
+_CACHED_MINUTES = 64
+_MOST_SMALL, _MOST_GROUPED = 1 << 13, 1 << 18
+"""Bytes of records of a request that may share a message, and of all that share one."""
 _MOST_WAITING = 64 << 20
 """Bytes that the keeper has not taken yet; with more, senders are asked to come again."""
 _M = TypeVar("_M")
@@ -65,7 +75,7 @@ class ChannelError(Exception):
 _encoder = msgspec.msgpack.Encoder()
 
 
-def framed(message: FromKeeper | FromWorker) -> bytes:
+def framed(message: FromKeeper | FromWorker | Tried) -> bytes:
     """Return a message with its length, without the records of a ``Put``."""
     raw = _encoder.encode(message)
     return len(raw).to_bytes(_LENGTH_BYTES, "big") + raw
@@ -78,9 +88,12 @@ class RecordBudget:
         self.used: int = 0
         self._most = most
 
-    def take(self, size: int) -> int:
-        """Return how many bytes are taken for so many of records; 0 if there is no room."""
-        size += _PUT_BYTES
+    def take(self, put: Put) -> int:
+        """Return how many bytes are taken for what a message announces; 0 if there is no room."""
+        size = _PUT_BYTES + sum(
+            each.size + _BATCH_BYTES + _DROPPED_BYTES * len(each.tally.dropped)
+            for each in put.batches
+        )
         if self.used + size > self._most:
             return 0
         self.used += size
@@ -153,7 +166,7 @@ class Frames(Generic[_M]):
         self._put, self._left = put, size  # type: ignore[assignment]
         self.reserved = 0
         if self._budget is not None:
-            self.reserved = self._budget.take(size)
+            self.reserved = self._budget.take(put)
         self._records = bytearray() if self._budget is None or self.reserved else None
 
     def _take(self) -> None:
@@ -181,6 +194,11 @@ def frames_of_keeper() -> Frames[FromKeeper]:
     return Frames(msgspec.msgpack.Decoder(FromKeeper))
 
 
+def frames_of_probe() -> Frames[Tried | Failed]:
+    """Return what takes the messages of a worker that is tried."""
+    return Frames(msgspec.msgpack.Decoder(Tried | Failed))
+
+
 class Channel(asyncio.Protocol, Generic[_M]):
     """One end of the channel on an event loop.
 
@@ -198,26 +216,44 @@ class Channel(asyncio.Protocol, Generic[_M]):
         self._on_message = on_message
         self._on_end = on_end
         self._transport: asyncio.Transport | None = None
-        self._is_faulty = False
+        self._messages: Iterator[tuple[_M, bytearray | None]] = iter(())
+        self._is_faulty = self._is_closed = self._is_paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
         self._transport = transport  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
-        """Hand on what is complete; close where the rules are broken."""
-        if self._is_faulty:
-            return
+        """Hand on what is complete; close where the rules are broken. Nothing is taken once it is
+        closed, neither what came with the last message."""
+        messages = self._frames.feed(data)
+        self._messages = chain(self._messages, messages) if self._is_paused else messages
+        if not self._is_paused:
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        """Hand on some messages. After so many, others have their turn before the next ones."""
+        left = _AT_ONCE
         try:
-            for message, records in self._frames.feed(data):
-                self._on_message(message, records)
+            while left and not self._is_closed and (found := next(self._messages, None)):
+                self._on_message(*found)
+                left -= 1
         except ChannelError:
             self._is_faulty = True
             self.close()
+        if self._is_closed or self._transport is None:
+            return
+        if not left:
+            asyncio.get_running_loop().call_soon(self._hand_on)
+        if self._is_paused and left:
+            self._transport.resume_reading()
+        elif not self._is_paused and not left:
+            self._transport.pause_reading()
+        self._is_paused = not left
 
     def connection_lost(self, _: Exception | None) -> None:
         """Report the end, and whether the other side has broken the rules."""
-        self._transport = None
+        self._transport, self._is_closed = None, True
         self._on_end(self._is_faulty)
 
     @property
@@ -226,12 +262,13 @@ class Channel(asyncio.Protocol, Generic[_M]):
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def send(self, *parts: bytes) -> None:
-        """Send a framed message, with records."""
-        if self._transport is not None:
+        """Send a framed message, with records, unless the channel is closed."""
+        if self._transport is not None and not self._is_closed:
             self._transport.writelines(parts)
 
     def close(self) -> None:
         """Close at once."""
+        self._is_closed = True
         if self._transport is not None:
             self._transport.abort()
 
@@ -249,28 +286,27 @@ class BatchCode:
     def __repr__(self) -> str:
         return f"<BatchCode of {self._layout.schema}>"
 
-    def put(self, number: int, key: bytes | None, batches: Sequence[PendingBatch]) -> Put:
+    def put(self, number: int, key_hash: bytes | None, batches: Sequence[PendingBatch]) -> Put:
         """Return the message that announces batches."""
-        return Put(number, key, [self._announced(batch) for batch in batches])
+        return Put(number, key_hash, [self._announced(batch) for batch in batches])
 
-    def batches(self, put: Put, records: bytearray) -> list[PendingBatch]:
-        """Return the batches of a message, of which nothing is checked. Raises ``ChannelError``
-        for numbers of nothing."""
-        found, start, names = [], 0, self._purposes
-        try:
-            for each in put.batches:
-                minute = to_minute(datetime.fromtimestamp(60 * each.minute, UTC))
-                payload = bytes(records[start : start + each.size])
+    def batches(self, put: Put, records: bytearray) -> Iterator[PendingBatch]:
+        """Yield the batches of a message, of which nothing is checked; what is yielded is no longer
+        in ``records``. Raises ``ChannelError`` for numbers of nothing."""
+        names = self._purposes
+        for each in put.batches:
+            try:
                 granted = None if each.granted is None else tuple(names[n] for n in each.granted)
                 tally = self._tally(each.tally)
-                found.append(PendingBatch(self._layout, minute, payload, tally, granted))
-                start += each.size
-        except (IndexError, ValueError, OverflowError, OSError):
-            raise ChannelError from None
-        return found
+                minute = _minute_text(each.minute)
+            except (IndexError, ValueError, OverflowError, OSError):
+                raise ChannelError from None
+            with memoryview(records) as view:
+                payload = bytes(view[: each.size])
+            del records[: each.size]
+            yield PendingBatch(self._layout, minute, payload, tally, granted)
 
     def _announced(self, batch: PendingBatch) -> PutBatch:
-        minute = int(datetime.fromisoformat(batch.received).timestamp()) // 60
         names, numbers, tally = batch.granted, self._purpose_numbers, batch.tally
         sent = PutTally(
             tally.received,
@@ -285,7 +321,7 @@ class BatchCode:
             tally.bytes_out,
         )
         granted = None if names is None else [numbers[name] for name in names]
-        return PutBatch(minute, granted, sent, len(batch.payload))
+        return PutBatch(_minute_number(batch.received), granted, sent, len(batch.payload))
 
     def _tally(self, sent: PutTally) -> Tally:
         return Tally(
@@ -300,13 +336,27 @@ class BatchCode:
 
 
 def _counts(names: tuple[_N, ...], numbers: list[int]) -> Counter[_N]:
-    return Counter({name: n for name, n in zip(names, numbers, strict=True) if n})
+    counts = Counter[_N]()
+    if any(numbers):
+        counts.update({name: n for name, n in zip(names, numbers, strict=True) if n})
+    return counts
+
+
+@lru_cache(_CACHED_MINUTES)
+def _minute_text(number: int) -> str:
+    return to_minute(datetime.fromtimestamp(60 * number, UTC))
+
+
+@lru_cache(_CACHED_MINUTES)
+def _minute_number(text: str) -> int:
+    return int(datetime.fromisoformat(text).timestamp()) // 60
 
 
 class ChannelQueue:
     """Sends batches to the keeper, and resolves their futures with its answers.
 
-    Safe to use from several threads.
+    Small requests without a key that come in the same iteration of the event loop share a message:
+    all of them are stored, or none is. Safe to use from several threads.
     """
 
     def __init__(
@@ -319,8 +369,10 @@ class ChannelQueue:
         self._channel = channel
         self._code = BatchCode(schema)
         self._numbers = count()
-        self._pending: dict[int, Future[bool]] = {}
+        self._pending: dict[int, list[Future[bool]]] = {}
         self._handed: deque[list[bytes]] = deque()
+        self._group: list[Future[bool]] = []
+        self._grouped, self._group_bytes = JoinedBatches(), 0
 
     def __repr__(self) -> str:
         return f"<ChannelQueue of {len(self._pending)} requests>"
@@ -334,11 +386,39 @@ class ChannelQueue:
             return future
         if self._channel.waiting > _MOST_WAITING:
             raise DeliveryError("E505", "the spool is full; send again later")
-        number = next(self._numbers)
-        self._pending[number] = future
-        put = framed(self._code.put(number, key, merged))
-        self.send([put, *(batch.payload for batch in merged)])
+        size = sum(len(batch.payload) for batch in merged)
+        if key is None and size <= _MOST_SMALL and get_ident() == self._thread:
+            self._add_to_group(future, merged, size)
+        else:
+            self._announce([future], key, merged)
         return future
+
+    def _add_to_group(
+        self, future: Future[bool], batches: Sequence[PendingBatch], size: int
+    ) -> None:
+        if not self._group:
+            self._loop.call_soon(self._send_group)
+        self._group.append(future)
+        self._group_bytes += size
+        for batch in batches:
+            self._grouped.add(batch)
+        if self._group_bytes > _MOST_GROUPED:
+            self._send_group()
+
+    def _send_group(self) -> None:
+        if self._group:
+            futures, batches = self._group, self._grouped.close()
+            self._group, self._grouped, self._group_bytes = [], JoinedBatches(), 0
+            self._announce(futures, None, batches)
+
+    def _announce(
+        self, futures: list[Future[bool]], key: bytes | None, batches: Sequence[PendingBatch]
+    ) -> None:
+        number = next(self._numbers)
+        self._pending[number] = futures
+        key_hash = None if key is None else hashed(key)  # a key may be made of a sender's data
+        put = framed(self._code.put(number, key_hash, batches))
+        self.send([put, *(batch.payload for batch in batches)])
 
     def send(self, parts: list[bytes]) -> None:
         """Send a message from any thread."""
@@ -355,12 +435,15 @@ class ChannelQueue:
     def answered(self, answers: Answers) -> None:
         """Resolve futures."""
         for number, outcome in answers.outcomes:
-            future = self._pending.pop(number, None)
-            if future is None or not future.set_running_or_notify_cancel():
-                continue
-            if outcome in (0, 1):
-                future.set_result(bool(outcome))
-            elif outcome == 506:
-                future.set_exception(unwritable())
-            else:
-                future.set_exception(DeliveryError("E505", "the spool is full; send again later"))
+            for future in self._pending.pop(number, ()):
+                if future.set_running_or_notify_cancel():
+                    _resolve(future, outcome)
+
+
+def _resolve(future: Future[bool], outcome: int) -> None:
+    if outcome in (0, 1):
+        future.set_result(bool(outcome))
+    elif outcome == 506:
+        future.set_exception(unwritable())
+    else:
+        future.set_exception(DeliveryError("E505", "the spool is full; send again later"))

@@ -14,7 +14,7 @@ from collector.ingest.auth import Tokens
 from collector.ingest.limits import IngestLimits
 from collector.ingest.tls import Certificates
 from collector.keyring import Keyring
-from collector.ops.metrics import Metrics, SinkReading, SpoolReading, WorkerReading
+from collector.ops.metrics import Metrics, WorkerReading
 from collector.pipeline import Delivery
 from collector.retention.locations import Locations
 from collector.retention.upkeep import Upkeep
@@ -105,8 +105,9 @@ class Components:
         self.sinks = {
             name: self._open_sink(name, sink, stack) for name, sink in config.sinks.on().items()
         }
-        self.metrics = Metrics(layout, self.spool_reading, self.sink_readings, self.worker_reading)
         self.delivery = Delivery(self.spool, self.sinks, self.flows.reaching)
+        deliveries = self.delivery.deliveries
+        self.metrics = Metrics(layout, self.spool.state, deliveries, self.worker_reading)
         stack.callback(self.delivery.close, 0.0)  # where nothing else has closed it
 
     def _open_sink(self, name: str, settings: SinkSettings, stack: ExitStack) -> Sink:
@@ -128,20 +129,6 @@ class Components:
         if delivery is None or not delivery.is_using(name):
             close_sink(sink)
 
-    def spool_reading(self) -> SpoolReading:
-        """Return the state of the spool for metrics."""
-        state = self.spool.state()
-        return SpoolReading(
-            batches=state.batches,
-            records=state.records,
-            size=state.bytes,
-            limit=state.limit,
-            oldest=state.oldest,
-            writable=state.is_ready,
-            errors=state.errors,
-            damaged=state.damaged,
-        )
-
     def worker_reading(self) -> WorkerReading:
         """Return the state of the workers for metrics."""
         return self.workers()
@@ -150,10 +137,3 @@ class Components:
     def is_held(self) -> bool:
         """Whether a sink still holds expired data."""
         return any(map(holds_expired, self.sinks.values()))
-
-    def sink_readings(self) -> dict[str, SinkReading]:
-        """Return the states of the sinks for metrics."""
-        return {
-            name: SinkReading(one.delivered, one.failures, one.last, one.set_aside)
-            for name, one in self.delivery.deliveries().items()
-        }

@@ -8,30 +8,24 @@ rules is ended; one that ends is replaced, the later the more often it happens.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
-from collections.abc import Iterator
-from concurrent.futures import Future
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from time import monotonic
+from typing import NamedTuple
 
 from collector.config import Address
-from collector.contracts import (
-    Tally,
-)
+from collector.contracts import Tally
 from collector.errors import ConfigError, DeliveryError, RecheckError, SandboxError
 from collector.filter.recheck import Recheck
-from collector.ingest.limits import IngestLimits
 from collector.ops.durations import Durations
 from collector.ops.error_log import LIBRARIES
 from collector.ops.log import EventLog
 from collector.sandbox import support
 from collector.schema.kinds.pseudonym import PseudonymField
-from collector.schema.stored_document import packed
 from collector.server import listeners
 from collector.server.channel import (
     BatchCode,
@@ -53,15 +47,14 @@ from collector.server.messages import (
     LibrarySeen,
     Put,
     Ready,
-    ReceiverSetup,
     Report,
-    Setup,
     Stop,
     error_types,
     modules,
 )
 from collector.server.receivers import RECEIVERS
 from collector.server.worker_process import WorkerLink, WorkerProcess, count
+from collector.server.worker_setup import worker_setup
 
 __all__ = ["Keeper"]
 
@@ -71,8 +64,27 @@ _END_SECONDS = 1.5
 _STABLE_SECONDS = 10.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 _KEY_REQUEST_BYTES = 10
-_MOST_LINE = 9_999
+_MOST_PLACES = 32
+"""Kinds and places of errors of workers that are logged, over the keeper's life: what a worker that
+was taken over could write by them stays below some hundred bytes."""
+_MOST_UNREAD = 4 << 20
+"""Bytes of answers that a worker has not read."""
 _LIBRARIES = sorted(LIBRARIES)
+_MOST_INLINE, _FEW_BATCHES = 1 << 18, 16
+"""Bytes of records, and batches, of a request that is checked on the event loop: about 1 ms."""
+_ROWS_BYTES = 8 << 20
+"""While so many bytes of records are not stored yet, rows are not kept: they take three times as
+many."""
+_DISTRUSTED = -1
+
+
+class _Request(NamedTuple):
+    """A request that is to be stored: who handed it over, its number, and the bytes that it takes
+    of the budget."""
+
+    link: WorkerLink
+    number: int
+    size: int
 
 
 class Keeper:
@@ -100,15 +112,27 @@ class Keeper:
         self._replaced = self._distrusted = 0
         self._unhashed = 0
         self._past = Durations()
+        self._places: set[tuple[str, str]] = set()
         self._is_stopping = False
         self._budget = RecordBudget()
         self._code = BatchCode(components.schema)
         self._recheck = Recheck(components.schema)
-        self._stored: list[tuple[WorkerLink, int, int, int, Tally]] = []
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="collector-recheck")
+        self._finished: deque[tuple[_Request, int, Tally | None]] = deque()
+        self._is_woken = False
         self.is_confinable: bool = components.config.sandbox != "off" and not support().lacks
         """Whether the kernel can confine workers, and is to."""
         self._open_sockets(stack)
-        self._setup = self._first_message()
+        self._setup = worker_setup(
+            components.config,
+            components.schema,
+            limits=components.limits,
+            certificates=components.certificates,
+            locations=self._locations,
+            listening=self._sockets,
+            workers=self._number,
+            confine=self.is_confinable,
+        )
         fields = components.schema.fields.values()
         self._pseudonyms = [field for field in fields if isinstance(field, PseudonymField)]
 
@@ -290,19 +314,20 @@ class Keeper:
         if link.is_distrusted:
             return
         try:
-            if isinstance(message, Put):
+            if isinstance(message, ErrorSeen):
+                self._log.error_at(*self._seen(message))
+            elif isinstance(message, LibrarySeen):
+                self._log.library(_LIBRARIES[message.library])
+            elif link.started.done() != isinstance(message, Put | Report):
+                self._distrust(link)  # it is ready once, and does nothing before
+            elif isinstance(message, Put):
                 self._on_put(link, message, records)
             elif isinstance(message, Report):
                 self._on_report(link, message)
             elif isinstance(message, Ready):
                 link.is_ready, link.is_confined = True, message.is_confined
-                if not link.started.done():
-                    link.started.set_result(None)
-            elif isinstance(message, ErrorSeen):
-                self._log.error_at(*_error(message))
-            elif isinstance(message, LibrarySeen):
-                self._log.library(_LIBRARIES[message.library])
-            elif not link.started.done():
+                link.started.set_result(None)
+            else:
                 link.started.set_exception(self._fault(message))
         except (ChannelError, RecheckError, ValueError, IndexError):
             self._distrust(link)
@@ -313,54 +338,91 @@ class Keeper:
         address = self._locations.get("grpc", "its address")
         return ConfigError("E207", f"gRPC cannot listen on {address}; is it taken?")
 
+    def _seen(self, seen: ErrorSeen) -> tuple[str, str]:
+        """Return type and place of an error; constants once there were many. Raises
+        ``IndexError``."""
+        place = "elsewhere" if seen.module is None else f"{modules()[seen.module]}:{seen.line}"
+        found = error_types()[seen.error], place
+        if len(self._places) < _MOST_PLACES:
+            self._places.add(found)
+        return found if found in self._places else ("Exception", "elsewhere")
+
     def _on_report(self, link: WorkerLink, report: Report) -> None:
+        """Take the counters of a worker, which come when they are asked for, and at the end. Raises
+        ``ChannelError``, and ``ValueError`` for another table."""
         Durations().add(report.requests, report.seconds)
-        link.report = report
+        if (link.reported is None and not self._is_stopping) or not link.takes(report):
+            raise ChannelError
         if link.reported is not None:
             link.reported.set_result(None)
             link.reported = None
 
     def _on_put(self, link: WorkerLink, put: Put, records: bytearray | None) -> None:
         """Store the batches of a request, once they are checked."""
-        size, link.frames.reserved = link.frames.reserved, 0
-        total, outcome = Tally(), 505
-        try:
-            if records is not None:
-                checked = self._recheck.check
-                batches = [checked(batch) for batch in self._code.batches(put, records)]
-                for batch in batches:
-                    total += batch.tally
-                stored = self._components.spool.put(*batches, key=put.key)
-                stored.add_done_callback(partial(self._on_stored, link, put.number, size, total))
-                return
-        except DeliveryError as error:
-            outcome = int(error.code[1:])
-        except (ChannelError, RecheckError, ValueError):
-            self._budget.used -= size
-            raise
-        self._budget.used -= size
-        self._send(link, Answers([(put.number, outcome)]))
+        request = _Request(link, put.number, link.frames.reserved)
+        link.frames.reserved = 0
+        if records is None:
+            self._finish(request, 505)
+        elif len(records) > _MOST_INLINE or len(put.batches) > _FEW_BATCHES:
+            self._executor.submit(self._store_large, request, put, records)
+        else:
+            try:
+                self._store(request, put, records)
+            except BaseException:
+                self._budget.used -= request.size
+                raise
 
-    def _on_stored(
-        self, link: WorkerLink, number: int, size: int, total: Tally, stored: Future[bool]
-    ) -> None:
-        """Note what became of a put; called in the spool's thread."""
-        outcome = 506 if stored.exception() is not None else int(stored.result())
-        self._stored.append((link, number, outcome, size, total))
-        if len(self._stored) == 1:
+    def _store_large(self, request: _Request, put: Put, records: bytearray) -> None:
+        """Do the same in a thread, while others are served."""
+        try:
+            self._store(request, put, records)
+        except Exception:  # noqa: BLE001 - whatever it is, it came from the worker
+            self._finish(request, _DISTRUSTED)
+
+    def _store(self, request: _Request, put: Put, records: bytearray) -> None:
+        check, keep_rows = self._recheck.check, self._budget.used <= _ROWS_BYTES
+        found = self._code.batches(put, records)
+        batches = [check(batch, keep_rows=keep_rows) for batch in found]
+        total = sum((batch.tally for batch in batches[1:]), batches[0].tally)
+        try:
+            stored = self._components.spool.put(*batches, key_hash=put.key_hash)
+        except DeliveryError as error:
+            self._finish(request, int(error.code[1:]))
+        else:
+            stored.add_done_callback(partial(self._on_stored, request, total))
+
+    def _on_stored(self, request: _Request, total: Tally, stored: Future[bool]) -> None:
+        self._finish(request, 506 if stored.exception() is not None else stored.result(), total)
+
+    def _finish(self, request: _Request, outcome: int, total: Tally | None = None) -> None:
+        """Note what became of a request, from any thread."""
+        self._finished.append((request, outcome, total))
+        if not self._is_woken:
+            self._is_woken = True
             with suppress(RuntimeError):  # the loop has ended, and so have the workers
                 self._loop.call_soon_threadsafe(self._answer)
 
     def _answer(self) -> None:
         """Count what was stored, and answer the workers."""
-        stored, self._stored = self._stored, []
+        self._is_woken = False
         answers: dict[WorkerLink, list[tuple[int, int]]] = {}
-        for link, number, outcome, size, total in stored:
-            self._budget.used -= size
-            if outcome == 1:
+        while self._finished:
+            request, outcome, total = self._finished.popleft()
+            self._budget.used -= request.size
+            if outcome == _DISTRUSTED:
+                self._distrust(request.link)
+                continue
+            if outcome == 1 and total is not None:
                 self._components.metrics.observe(total)
-            answers.setdefault(link, []).append((number, outcome))
+            answers.setdefault(request.link, []).append((request.number, int(outcome)))
         for link, outcomes in answers.items():
+            self._tell(link, outcomes)
+
+    def _tell(self, link: WorkerLink, outcomes: list[tuple[int, int]]) -> None:
+        """Answer a worker, or end one that reads no answers."""
+        if link.channel is not None and link.channel.waiting > _MOST_UNREAD:
+            self._distrust(link)
+        else:
             self._send(link, Answers(outcomes))
 
     def _hand_out_key(self, link: WorkerLink) -> None:
@@ -385,59 +447,3 @@ class Keeper:
         now = datetime.now(UTC)
         present = [field.period(now) for field in self._pseudonyms if field.key == reference]
         return min(present, key=lambda period: abs(period - claimed))
-
-    # -- the first message ------------------------------------------------------------------------
-
-    def _first_message(self) -> Setup:
-        config, components = self._components.config, self._components
-        schema = components.schema
-        keys = [f.key for f in schema.fields.values() if isinstance(f, PseudonymField)]
-        pair = components.certificates
-        tokens = list(config.auth.tokens) if config.auth.tokens else None
-        return Setup(
-            packed(schema),
-            list(dict.fromkeys(keys)),
-            asdict(_share(components.limits, self._number)),
-            config.limits.events,
-            [self._receiver_setup(name, place) for name, place in self._ordered()],
-            tokens,
-            None if pair is None else pair.pem,
-            list(config.http.origins),
-            list(listeners.accepted_hosts(config.http.address, config.http.hosts)),
-            config.http.trusted_hops,
-            config.http.preferences,
-            self.is_confinable,
-            config.sandbox == "required",
-            os.getpid(),
-        )
-
-    def _ordered(self) -> Iterator[tuple[str, Location]]:
-        """Yield the receivers that get a socket, in the order of the sockets, then the others."""
-        for name in self._sockets:
-            yield name, self._locations[name]
-        for name, place in self._locations.items():
-            if name not in self._sockets:
-                yield name, place
-
-    def _receiver_setup(self, name: str, place: Location) -> ReceiverSetup:
-        has_socket = name in self._sockets
-        if isinstance(place, Path):
-            return ReceiverSetup(name, "", 0, str(place), has_socket)
-        return ReceiverSetup(name, place.host, place.port, None, has_socket)
-
-
-def _share(limits: IngestLimits, workers: int) -> IngestLimits:
-    """Return the limits of one of several workers: of connections and memory, a share."""
-    return replace(
-        limits,
-        connections=-(-limits.connections // workers),
-        memory=max(1, limits.memory // workers),
-    )
-
-
-def _error(seen: ErrorSeen) -> tuple[str, str]:
-    """Return type and place of an error. Raises ``ChannelError`` and ``IndexError``."""
-    if seen.line > _MOST_LINE:
-        raise ChannelError
-    place = "elsewhere" if seen.module is None else f"{modules()[seen.module]}:{seen.line}"
-    return error_types()[seen.error], place

@@ -31,6 +31,7 @@ __all__ = [
     "Report",
     "Setup",
     "Stop",
+    "Tried",
     "error_types",
     "modules",
 ]
@@ -38,7 +39,7 @@ __all__ = [
 MOST_BYTES = 64 << 20
 """The most bytes of records of one ``Put``: what a request may become."""
 _MOST_BATCHES = 10_000
-_KEY_BYTES = 16
+_HASH_BYTES = 16
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 _Number = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
@@ -86,10 +87,10 @@ class PutBatch(_Message):
 
 
 class Put(_Message, tag=0):
-    """The batches of one request, to be stored, and its idempotency key."""
+    """The batches of one request, to be stored, and the hash of its idempotency key."""
 
     number: _Number
-    key: Annotated[bytes, msgspec.Meta(min_length=_KEY_BYTES, max_length=_KEY_BYTES)] | None
+    key_hash: Annotated[bytes, msgspec.Meta(min_length=_HASH_BYTES, max_length=_HASH_BYTES)] | None
     batches: Annotated[list[PutBatch], msgspec.Meta(min_length=1, max_length=_MOST_BATCHES)]
 
 
@@ -130,6 +131,17 @@ class LibrarySeen(_Message, tag=5):
     """A library logged a message."""
 
     library: _Small
+
+
+class Tried(_Message, tag=6):
+    """What a worker could do though it is confined, where a claim is checked: the numbers of
+    attempts that were not refused, in the main thread and in one that was started then, and how
+    many files are open. No worker that serves sends it."""
+
+    is_confined: bool
+    main: list[_Small]
+    thread: list[_Small]
+    files: _Small
 
 
 FromWorker = Put | Ready | Failed | Report | ErrorSeen | LibrarySeen

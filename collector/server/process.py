@@ -134,7 +134,7 @@ class Receivers:
         """Return the states that readiness is made of."""
         components, keeper = self._components, self.keeper
         states: dict[str, State] = {
-            "spool": "ok" if components.spool_reading().writable else "failing"
+            "spool": "ok" if components.spool.state().is_ready else "failing"
         }
         for name, delivery in components.delivery.deliveries().items():
             states[f"sink {name}"] = "late" if delivery.is_late else "ok"
@@ -282,12 +282,12 @@ class _StatusLog:
         if self._components.is_held != self._was_held:
             self._was_held = not self._was_held
             self._log.write("pruning_held" if self._was_held else "pruning_done")
-        spool = self._components.spool_reading()
+        spool = self._components.spool.state()
         has_failed, self._errors = spool.errors > self._errors, spool.errors
-        if self._was_writable and (has_failed or not spool.writable):
+        if self._was_writable and (has_failed or not spool.is_ready):
             self._was_writable = False
             self._log.write("spool_failing")
-        if spool.writable and not self._was_writable:
+        if spool.is_ready and not self._was_writable:
             self._was_writable = True
             self._log.write("spool_recovered")
         if spool.damaged > self._damaged:

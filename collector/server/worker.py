@@ -59,7 +59,7 @@ from collector.server.messages import (
 )
 from collector.server.receivers import RECEIVERS, Receiver, ReceiverParts
 
-__all__ = ["ChannelLog", "RemoteKeyring", "main"]
+__all__ = ["ChannelLog", "RemoteKeyring", "Worker", "main"]
 
 _MOST_FDS = 16
 _KEY_BYTES = 32
@@ -86,7 +86,7 @@ _FORMS = [
 """Paths, types and bodies, some of which are refused."""
 
 
-def main() -> None:
+def main(kind: type[Worker] | None = None) -> None:
     """Run a worker until the keeper stops it, or is gone."""
     clear_switches()
     harden()
@@ -101,7 +101,7 @@ def main() -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     channel.setblocking(False)
     with asyncio.Runner(debug=False, loop_factory=loop_factory()) as runner:
-        runner.run(_Worker(setup, sockets, keys).run(channel))
+        runner.run((kind or Worker)(setup, sockets, keys).run(channel))
     os._exit(0)
 
 
@@ -187,8 +187,10 @@ class ChannelLog(ErrorLog):
         self._send([framed(LibrarySeen(number))])
 
 
-class _Worker:
+class Worker:
     """What a worker is made of, from its first message to its end."""
+
+    channel: Channel[FromKeeper]
 
     def __init__(self, setup: Setup, sockets: list[socket.socket], keys: socket.socket) -> None:
         self._setup = setup
@@ -204,8 +206,7 @@ class _Worker:
         """Serve until the keeper says to stop."""
         loop = asyncio.get_running_loop()
         self._stopping = loop.create_future()
-        channel = Channel(frames_of_keeper(), self._on_message, _end)
-        self._channel = channel
+        channel = self.channel = Channel(frames_of_keeper(), self._on_message, _end)
         self._queue = ChannelQueue(loop, channel, self._schema)
         log = ChannelLog(self._queue.send)
         LibraryLogHandler(log).install()
@@ -222,17 +223,23 @@ class _Worker:
             gc.collect()
             gc.freeze()  # what exists now stays; collections skip it
             is_confined = self._restrict(restrict_calls) and is_confined
-            for receiver in receivers:
-                await receiver.start()
+            await self.serve(receivers, is_confined=is_confined)
         except ConfigError as error:
             channel.send(framed(Failed(not isinstance(error, SandboxError))))
             await asyncio.sleep(_LAST_SECONDS)
             return
-        channel.send(framed(Ready(is_confined)))
-        seconds = await self._stopping
-        await asyncio.gather(*(receiver.stop(seconds) for receiver in receivers))
         await asyncio.to_thread(acceptor.close)
         channel.send(framed(self._report()))
+
+    async def serve(self, receivers: Sequence[Receiver], *, is_confined: bool) -> None:
+        """Accept connections, from here on, until the keeper says to stop. Raises
+        ``ConfigError``."""
+        for receiver in receivers:
+            await receiver.start()
+        self.channel.send(framed(Ready(is_confined)))
+        assert self._stopping is not None  # noqa: S101 - it is there while the loop runs
+        seconds = await self._stopping
+        await asyncio.gather(*(receiver.stop(seconds) for receiver in receivers))
 
     def _restrict_files(self) -> None:
         grpc = (each.port for each in self._setup.receivers if not each.has_socket)
@@ -279,7 +286,7 @@ class _Worker:
         if isinstance(message, Answers):
             self._queue.answered(message)
         elif isinstance(message, Ask):
-            self._channel.send(framed(self._report()))
+            self.channel.send(framed(self._report()))
         elif isinstance(message, Stop) and self._stopping and not self._stopping.done():
             self._stopping.set_result(message.seconds)
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from operator import ge
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -38,9 +39,10 @@ def count(config: Config) -> int:
 
 
 class WorkerProcess:
-    """A process that waits for its first message, at the other ends of ``channel`` and ``keys``."""
+    """A process that waits for its first message, at the other ends of ``channel`` and ``keys``.
+    ``module`` is what it runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: str = _MODULE) -> None:
         self.channel: socket.socket
         self.keys: socket.socket
         self.channel, theirs = socket.socketpair()
@@ -48,7 +50,7 @@ class WorkerProcess:
         ends = (theirs.fileno(), their_keys.fileno())
         with theirs, their_keys:
             self.process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603 - our own module
-                [sys.executable, "-B", "-P", "-s", "-m", _MODULE, *map(str, ends)],
+                [sys.executable, "-B", "-P", "-s", "-m", module, *map(str, ends)],
                 pass_fds=ends,
                 env=_environ(),
                 stdin=subprocess.DEVNULL,
@@ -105,3 +107,14 @@ class WorkerLink:
         self.reported: asyncio.Future[None] | None = None
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def takes(self, report: Report) -> bool:
+        """Take its counters, unless one has fallen, which is false."""
+        before = self.report
+        rises = before is None or (
+            report.unhashed >= before.unhashed
+            and all(map(ge, report.requests, before.requests))
+            and all(map(ge, report.seconds, before.seconds))
+        )
+        self.report = report if rises else before
+        return rises

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 from time import monotonic, sleep
-from types import TracebackType
 from typing import ClassVar
 
 from collector.errors import DeliveryError
@@ -78,12 +77,7 @@ class FileLock:
             sleep(_LOCK_PAUSE)
         return True
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.shared:
             fcntl.flock(self.handle, fcntl.LOCK_UN)
 
@@ -246,7 +240,8 @@ class PruneSchedule:
     ) -> None:
         self.is_held: bool = False
         self._path, self._change, self._report = path, change, report
-        self._due = monotonic()
+        self.due: float = monotonic()
+        """When the next round begins, by the monotonic clock."""
         self._done = self._lines = 0
         self._has_failed = False
 
@@ -256,7 +251,7 @@ class PruneSchedule:
     def go_on(self, revise: Callable[[Path, Change], int]) -> None:
         """Revise the next file, when due; by rising numbers, as rotation increases them
         meanwhile."""
-        if monotonic() < self._due:
+        if monotonic() < self.due:
             return
         files = list[Path]()
         try:
@@ -274,4 +269,4 @@ class PruneSchedule:
             self._report(self._lines)
         self.is_held, self._has_failed = self._has_failed, False
         self._done = self._lines = 0
-        self._due = monotonic() + (_HOUR if self.is_held else _DAY)
+        self.due = monotonic() + (_HOUR if self.is_held else _DAY)

@@ -98,7 +98,7 @@ class Store(Sink):
         self._tables: dict[Layout, Table] = {}
         self._places: dict[str, RowPlaces] = {}
         self._spans = schema.retentions
-        self._reorder = RowReorder()
+        self.reorder: RowReorder = RowReorder()
         self.pruning: Pruning = Pruning(self.path, pruned)
         make_private(self.path)
         self._db = connect(self.path)
@@ -126,10 +126,10 @@ class Store(Sink):
             parts.append((batch, table, table.rows(batch)))
         if parts:
             run_or_raise(lambda: self._store(parts))
-        if self._reorder.is_due:
-            self._reorder.run(self._db)
+        if self.reorder.is_due:
+            self.reorder.run(self._db)
         if monotonic() >= self.pruning.due and self.pruning.work(self._db):
-            self._reorder.forget()
+            self.reorder.forget()
 
     def idle(self) -> None:
         """Reorder rows and prune, when due."""
@@ -151,7 +151,7 @@ class Store(Sink):
         """Reorder the newest rows, checkpoint the log if the disk permits it, and close the
         file."""
         with suppress(sqlite3.Error):
-            self._reorder.run(self._db)
+            self.reorder.run(self._db)
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         with suppress(sqlite3.Error):
             self._db.close()
@@ -186,7 +186,7 @@ class Store(Sink):
             added = transaction(self._db, partial(self._insert, parts, is_careful=True))
         for table, number in added.items():
             places = self._places[table.name]
-            self._reorder.add(table, places.base, number)
+            self.reorder.add(table, places.base, number)
             places.advance(number)
 
     def _insert(self, parts: Sequence[_Part], *, is_careful: bool = False) -> dict[Table, int]:

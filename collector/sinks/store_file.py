@@ -35,6 +35,7 @@ __all__ = [
     "make_private",
     "opened",
     "quoted",
+    "random_keys",
     "require_known_format",
     "require_store",
     "row_number_of",
@@ -321,7 +322,7 @@ class RowPlaces:
 
     def _draw(self, number: int) -> list[int]:
         base, mask = self.base, _ROOM - 1
-        return [base + (key & mask) for key in _random_keys(number)]
+        return [base + (key & mask) for key in random_keys(number)]
 
     def _free(self, place: int, taken: set[int]) -> int:
         while place in taken:
@@ -337,7 +338,8 @@ class RowPlaces:
         self.base = min(max(self.base, base), _LAST - _ROOM)
 
 
-def _random_keys(number: int) -> list[int]:
+def random_keys(number: int) -> list[int]:
+    """Draw numbers of 64 bits from the system."""
     return memoryview(os.urandom(8 * number)).cast("Q").tolist()
 
 
@@ -348,7 +350,8 @@ class RowReorder:
         self._first: dict[Table, int] = {}
         """By table, the place from which on rows are new."""
         self._added: dict[Table, int] = {}
-        self._last = monotonic()
+        self.due: float = monotonic() + _REORDER_SECONDS
+        """When rows are reordered next, by the monotonic clock."""
 
     def add(self, table: Table, first: int, number: int) -> None:
         """Note that so many rows were inserted at places from ``first`` on."""
@@ -357,8 +360,8 @@ class RowReorder:
 
     @property
     def is_due(self) -> bool:
-        """Whether there are new rows, and a minute has passed."""
-        return bool(self._added) and monotonic() - self._last >= _REORDER_SECONDS
+        """Whether there are new rows, and it is time."""
+        return bool(self._added) and monotonic() >= self.due
 
     def forget(self) -> None:
         """Forget new rows: the file was rebuilt in order."""
@@ -368,7 +371,7 @@ class RowReorder:
     def run(self, db: sqlite3.Connection) -> None:
         """Reorder new rows in one transaction, and empty the log; if another process prevents
         that, do it the next time."""
-        self._last = monotonic()
+        self.due = monotonic() + _REORDER_SECONDS
         execute = db.execute
         execute("PRAGMA busy_timeout = 0")
         try:

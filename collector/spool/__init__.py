@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collector.spool.file import State
 from collector.spool.ledger_writer import note, rotate
 from collector.spool.recover import check
 from collector.spool.spool import FILE_NAME, LIMIT, Spool
 
-__all__ = ["FILE_NAME", "LIMIT", "Spool", "State", "check", "note", "rotate"]
+__all__ = ["FILE_NAME", "LIMIT", "Spool", "check", "note", "rotate"]

@@ -9,16 +9,17 @@ import hashlib
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
 from itertools import compress
 from pathlib import Path
 from typing import Any
 
-from collector.contracts import Batch, Layout, PendingBatch, Tally, layout_of
+from collector.contracts import Batch, Layout, PendingBatch, Tally, count_lines, layout_of
 from collector.ledger.journal import append_all
 from collector.ledger.receipt import NOTHING, SALT_BYTES, Start, Tip, commit, issue
 from collector.spool import idempotency, write_queue
+from collector.spool.recent import RecentBatches
 from collector.spool.tables import (
     BATCH,
     BUSY_SECONDS,
@@ -48,7 +49,7 @@ from collector.spool.tables import (
 from collector.spool.write_queue import HourlySums, PendingWrite
 from collector.sqlite.wal import Index, need_room, truncate_log
 
-__all__ = ["Depth", "Selection", "SpoolFile", "State"]
+__all__ = ["Depth", "Selection", "SpoolFile"]
 
 _MOST_SELECTED_BYTES = 2 << 20
 _DEPTH = (
@@ -56,8 +57,13 @@ _DEPTH = (
 )
 _BY_NUMBER = f"SELECT {BATCH} FROM batches WHERE sequence = ?"  # noqa: S608
 _NEXT = (
-    f"SELECT {BATCH} FROM batches WHERE sequence > ?"  # noqa: S608
+    "SELECT sequence FROM batches WHERE sequence > ?"
     " AND sequence NOT IN (SELECT sequence FROM parts) ORDER BY sequence LIMIT 1"
+)
+_DELIVERED = "WHERE sequence <= ? AND sequence NOT IN (SELECT sequence FROM parts)"
+_LAST_DELIVERED = (
+    "SELECT max(sequence) FROM (SELECT sequence, sum(length(payload)) OVER (ORDER BY sequence)"  # noqa: S608
+    f" - length(payload) AS before FROM batches {_DELIVERED}) WHERE before < ?"
 )
 _TOO_LARGE = (
     "SELECT sequence FROM batches WHERE records > 1 AND (records > ? OR length(payload) > ?)"
@@ -74,25 +80,6 @@ class Depth:
     bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class State:
-    """The state of a spool. ``bytes`` are of records, out of ``limit``; ``oldest`` is the age of
-    the oldest pending batch in seconds.
-
-    ``is_ready`` is true while the spool accepts writes; ``errors`` counts failed writes and syncs,
-    ``damaged`` the files and batches that were quarantined since the start.
-    """
-
-    is_ready: bool
-    batches: int
-    records: int
-    bytes: int
-    limit: int
-    oldest: float
-    errors: int
-    damaged: int
-
-
 @dataclass(slots=True)
 class Selection:
     """Batches for a sink, with their numbers. ``unreadable`` has the numbers of damaged ones."""
@@ -102,7 +89,8 @@ class Selection:
 
 
 class SpoolFile:
-    """An open spool file. ``write`` is for one thread; ``select``, ``get``, ``first`` for another.
+    """An open spool file. ``write`` is for one thread; ``select``, ``get``, ``first`` for another;
+    ``copy_log`` for a third.
 
     ``parts`` has the pending parts by number, in order; it is replaced, never changed.
 
@@ -119,21 +107,16 @@ class SpoolFile:
         """Whether some of the parts that every sink has are still to be deleted."""
         self.chain_tip: Tip = self.tip
         """The receipt, or the start of a chain, which the next receipt follows."""
+        self._recent = RecentBatches()
         self._path = path
         make_private(path)
         need_room(path)
-        self.db: sqlite3.Connection = connect(path)
-        try:
-            self._reader = connect(path)
-        except BaseException:
-            self.db.close()
-            raise
-        try:
-            self._index = Index(path)
-        except BaseException:
-            self._reader.close()
-            self.db.close()
-            raise
+        with ExitStack() as opened:
+            connections = [opened.enter_context(closing(connect(path))) for _ in range(3)]
+            self.index: Index = Index(path)
+            opened.pop_all()
+        self.db: sqlite3.Connection = connections[0]
+        self._reader, self._copier = connections[1:]
 
     @property
     def last(self) -> int:
@@ -141,8 +124,9 @@ class SpoolFile:
         return self.chain_tip.sequence
 
     def load(self) -> None:
-        """Read layouts, cursors, parts, tip and depth into memory."""
+        """Read layouts, cursors, parts, tip and depth into memory, and forget all else."""
         execute = self.db.execute
+        self._recent.forget(self.last)
         columns: dict[str, list[tuple[str, str]]] = {}
         query = "SELECT digest, name, type FROM columns ORDER BY digest, position"
         for digest, name, kind in execute(query):
@@ -235,7 +219,7 @@ class SpoolFile:
             self.db.execute("COMMIT")
         except sqlite3.Error:
             with suppress(OSError):
-                truncate_log(self._path, self._index)
+                truncate_log(self._path, self.index)
             raise
 
     def select(self, sequence: int, last: int, limit: int) -> Selection:
@@ -252,8 +236,8 @@ class SpoolFile:
             row = self._reader.execute(_NEXT, (sequence,)).fetchone()
             if row is None:
                 return
-            sequence = row[0]
-            yield sequence, self._batch(row)
+            (sequence,) = row
+            yield sequence, self._recent.get(sequence) or self.get(sequence)
 
     def _parts(self, sink: str, sequence: int) -> Iterator[tuple[int, Batch | None]]:
         """Yield the parts after a number that are for a sink; ``None`` for a damaged one."""
@@ -288,6 +272,10 @@ class SpoolFile:
         found: tuple[int, str] | None = self._reader.execute(query).fetchone()
         return found
 
+    def copy_log(self) -> None:
+        """Copy into the file what the log has now, while commits go on."""
+        self._copier.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+
     def checkpoint(self) -> bool:
         """Copy the log into the file and truncate it; return ``False`` if a reader prevents that.
         Does not wait for readers, as senders wait meanwhile."""
@@ -299,10 +287,10 @@ class SpoolFile:
 
     def close(self) -> None:
         """Close the file, whatever state it is in."""
-        for connection in (self._reader, self.db):
+        for connection in (self._copier, self._reader, self.db):
             with suppress(sqlite3.Error):
                 connection.close()
-        self._index.close()
+        self.index.close()
 
     def add(self, batch: Batch, tally: Tally, tip: Tip) -> Tip:
         """Insert a batch, unless it is empty, and its receipt, within a transaction; return the new
@@ -312,7 +300,7 @@ class SpoolFile:
             self._add_layout(layout)
             salt = secrets.token_bytes(SALT_BYTES)
             commitment = commit(salt, batch.payload)
-            records, granted = batch.payload.count(b"\n"), encode_granted(batch.granted)
+            records, granted = count_lines(batch.payload), encode_granted(batch.granted)
             head = (batch.id, layout.digest, batch.received, records)
             seal = batch_seal(salt, commitment, granted, *head)
             row = (tip.sequence + 1, *head, salt, seal, batch.payload, granted)
@@ -325,8 +313,10 @@ class SpoolFile:
         """Insert new batches and receipts; return tip and depth after that."""
         tip, depth = self.chain_tip, self.depth
         for pending in batches:
-            tip = self.add(write_queue.new_batch(pending), pending.tally, tip)
+            batch = write_queue.new_batch(pending)
+            tip = self.add(batch, pending.tally, tip)
             if pending.payload:
+                self._recent.add(tip.sequence, batch)
                 records = depth.records + pending.record_count
                 depth = Depth(depth.batches + 1, records, depth.bytes + len(pending.payload))
         if tip != self.chain_tip:
@@ -387,24 +377,27 @@ class SpoolFile:
         self.cursors |= cursors
 
     def _delete_delivered(self, depth: Depth, parts: Parts) -> tuple[Depth, Parts]:
-        """Delete the batches that every sink has, and some of the parts, as deleting takes as long
-        as writing; return depth and parts after that."""
+        """Delete some of the batches that every sink has, as deleting takes as long as writing;
+        return depth and parts after that."""
         if not self.cursors:
             return depth, parts
         done = Position(*map(min, zip(*self.cursors.values(), strict=True)))
-        is_other = "sequence NOT IN (SELECT sequence FROM parts)"
-        depth = self._delete(depth, f"WHERE sequence <= ? AND {is_other}", done.batch)
+        self._recent.forget(done.batch)
+        most = write_queue.MOST_PART_BYTES // 2
+        enough = depth.bytes - most
+        (last,) = self.db.execute(_LAST_DELIVERED, (done.batch, most)).fetchone()
+        depth = self._delete(depth, _DELIVERED, last or 0)
         delivered = [
             number
             for number, part in parts.items()
             if number <= done.part
             or (part.delivered and sinks_with(number, part, self.cursors) >= self.cursors.keys())
         ]
-        deleted, enough = 0, depth.bytes - write_queue.MOST_PART_BYTES // 2
-        while deleted < len(delivered) and depth.bytes > enough:
+        deleted = 0
+        while deleted < min(len(delivered), write_queue.MOST_TOGETHER) and depth.bytes > enough:
             depth = self._delete(depth, "WHERE sequence = ?", delivered[deleted])
             deleted += 1
-        self.has_delivered = deleted < len(delivered)
+        self.has_delivered = depth.bytes <= enough or deleted < len(delivered)
         return depth, self._delete_parts(parts, delivered[:deleted])
 
     def _delete_parts(self, parts: Parts, numbers: Sequence[int]) -> Parts:
@@ -440,5 +433,5 @@ def _selection(rows: Iterator[tuple[int, Batch | None]], limit: int) -> Selectio
         else:
             selected.batches.append((sequence, batch))
             size += len(batch.payload)
-            records += batch.payload.count(b"\n")
+            records += count_lines(batch.payload)
     return selected

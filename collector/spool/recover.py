@@ -48,7 +48,7 @@ from collector.spool.tables import (
     staged,
     upgrade,
 )
-from collector.sqlite.files import check_database, check_file, sync
+from collector.sqlite.files import check_database, check_file, sync, transaction
 from collector.sqlite.wal import copy_with_log, is_log, last_commit
 
 __all__ = ["OpenedFile", "check", "is_corrupt", "open_file", "try_open"]
@@ -227,11 +227,10 @@ def _repair_chain(file: SpoolFile) -> bool:
     if not verification.flaws and tip == file.tip:
         return False
     last = max(tip.sequence, file.tip.sequence)
-    execute("BEGIN IMMEDIATE")
-    execute("DELETE FROM starts WHERE first > ?", (tip.sequence,))
-    execute(NEW_START, (last + 1, "damaged", tip.hash))
-    execute("UPDATE tip SET sequence = ?, hash = ?", (tip.sequence, tip.hash))
-    execute("COMMIT")
+    with transaction(file.db):
+        execute("DELETE FROM starts WHERE first > ?", (tip.sequence,))
+        execute(NEW_START, (last + 1, "damaged", tip.hash))
+        execute("UPDATE tip SET sequence = ?, hash = ?", (tip.sequence, tip.hash))
     file.load()
     return True
 

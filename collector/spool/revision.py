@@ -19,6 +19,7 @@ from collector.spool.file import SpoolFile
 from collector.spool.idempotency import forget_keys
 from collector.spool.tables import NEW_TIP
 from collector.sqlite.compaction import empty_log
+from collector.sqlite.files import transaction
 
 __all__ = ["ALWAYS", "NEVER", "Divide", "Revision", "RevisionOutcome", "divide", "revise"]
 
@@ -68,8 +69,7 @@ class RevisionOutcome:
 def revise(file: SpoolFile, path: Path, revision: Revision) -> RevisionOutcome:
     """Carry out a revision. Raises ``sqlite3.Error`` or ``OSError``, and errors of ``change``."""
     execute = file.db.execute
-    execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(file.db):
         batches, records, gone = _revise_batches(file, revision)
         damaged = execute(f"DELETE FROM damaged WHERE {_OLD}", (revision.damaged,)).rowcount  # noqa: S608
         forget_keys(file.db)
@@ -80,11 +80,6 @@ def revise(file: SpoolFile, path: Path, revision: Revision) -> RevisionOutcome:
                 execute(f"DELETE FROM {table}")  # noqa: S608
                 execute(f"INSERT INTO {table} SELECT * FROM remaining ORDER BY sequence")  # noqa: S608
                 execute("DROP TABLE remaining")
-        execute("COMMIT")
-    except BaseException:
-        if file.db.in_transaction:
-            execute("ROLLBACK")
-        raise
     file.load()
     is_swept = empty_log(file.db, path, revision.wait)
     return RevisionOutcome(batches, records, gone, damaged, hours, is_swept)
@@ -94,8 +89,7 @@ def divide(file: SpoolFile, id_: bytes, parts_of: Divide) -> int:
     """Replace the batch with an id by others, each under a receipt of its own; return their
     number. Raises ``sqlite3.Error`` or ``OSError``, and ``ValueError`` for other records."""
     execute, number = file.db.execute, 0
-    execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(file.db):
         query = "SELECT sequence FROM batches WHERE id = ? ORDER BY sequence LIMIT 1"
         for (sequence,) in execute(query, (id_,)).fetchall():
             whole, tip = file.get(sequence), file.chain_tip
@@ -110,11 +104,6 @@ def divide(file: SpoolFile, id_: bytes, parts_of: Divide) -> int:
             file.renumber(sequence, range(file.chain_tip.sequence + 1, tip.sequence + 1))
             execute(NEW_TIP, (tip.sequence, tip.hash))
             number = len(parts)
-        execute("COMMIT")
-    except BaseException:
-        if file.db.in_transaction:
-            execute("ROLLBACK")
-        raise
     file.load()
     return number
 

@@ -25,10 +25,11 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar
 
-from collector.contracts import Batch, Closing, Layout, PendingBatch
+from collector.contracts import Batch, Closing, Layout, PendingBatch, SpoolState
 from collector.errors import ConfigError
 from collector.ledger import Note
-from collector.spool.file import Depth, Selection, SpoolFile, State
+from collector.spool.checkpoints import IDLE_SECONDS, Checkpoints
+from collector.spool.file import Depth, Selection, SpoolFile
 from collector.spool.idempotency import hashed
 from collector.spool.lock import Lock
 from collector.spool.recover import is_corrupt, try_open
@@ -54,14 +55,9 @@ LIMIT = 1 << 30
 
 _CURSOR_SECONDS = 0.05
 """Cursors wait so long for batches to share their commit."""
-_IDLE_SECONDS = 1.0
-"""The log is emptied after so long without a write;"""
-_BUSY_SECONDS = 5.0
-"""and after so long with writes: delivered batches, with their salts, must not stay in it."""
 _SUMS_SECONDS = 60.0
 """Hourly sums are written no more often, so that they tell nothing of single requests."""
-_FIRST_PAUSE = 0.05
-_LONGEST_PAUSE = 2.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 _Result = TypeVar("_Result")
 
 
@@ -78,8 +74,8 @@ class Spool(Closing):
     E203 when the directory cannot be used, is in use, or its spool is of a newer version.
     """
 
-    # ``_changed`` guards all state, and ``_reading`` the file's reader; of the two, ``_reading`` is
-    # acquired first.
+    # ``_changed`` guards all state, and ``_reading`` the file's reader; of the two, and the lock of
+    # ``_checkpoints``, this one is acquired first, then ``_reading``.
 
     def __init__(
         self,
@@ -105,13 +101,14 @@ class Spool(Closing):
         self._cursors = dict.fromkeys(self._sinks, Position())
         self._moved: set[str] = set()
         self._unreadable: set[int] = set()
-        self._is_damaged = self._must_reopen = self._is_closing = self._has_log = False
+        self._is_damaged = self._must_reopen = self._is_closing = False
         self._quarantined: list[str] = []
         self._errors = self._damaged = 0
         self._arrivals = Arrivals()
         self._sums: HourlySums = Counter()
-        self._summed = self._checkpointed = monotonic()
+        self._summed = monotonic()
         self._pause = 0.0
+        self._checkpoints = Checkpoints(self._reading, self._fail)
         self._thread = threading.Thread(target=self._run, name="collector-spool", daemon=True)
         self.lock: Lock = Lock(self.path.parent)
         try:
@@ -119,6 +116,7 @@ class Spool(Closing):
         except BaseException:
             self.lock.release()
             raise
+        self._checkpoints.start()
         self._thread.start()
 
     def __repr__(self) -> str:
@@ -137,21 +135,21 @@ class Spool(Closing):
 
     # -- writing ----------------------------------------------------------------------------------
 
-    def put(self, *batches: PendingBatch, key: bytes | None = None) -> Future[bool]:
+    def put(
+        self, *batches: PendingBatch, key: bytes | None = None, key_hash: bytes | None = None
+    ) -> Future[bool]:
         """Store the batches of one request, all of them in one commit. The future is resolved when
         they are on disk, or has ``DeliveryError`` E506 when they could not be stored.
-
-        ``key`` is random, and the sender's own for this request. If one of the newest million
-        requests had the same key, nothing is added, and the result is ``False``, else ``True``.
-
+        If one of the newest million had the same ``key`` (``key_hash``, where another process has
+        the key), nothing is added, and the result is ``False``, else ``True``.
         Raises ``DeliveryError`` at once: E505 when the spool is full, E506 while it cannot write.
         """
         merged = [batch for batch in merge(batches) if batch.tally.received]
-        hash_ = None if key is None else hashed(key)
+        key_hash = key_hash if key is None else hashed(key)
         with self._changed:
             self._check_writable()
             if merged:
-                future = self._queue.put(merged, hash_, self._limit - self._depth.bytes)
+                future = self._queue.put(merged, key_hash, self._limit - self._depth.bytes)
                 self._changed.notify_all()
             else:
                 (future := Future[bool]()).set_result(True)
@@ -196,6 +194,7 @@ class Spool(Closing):
             self._is_closing = True
             self._changed.notify_all()
         self._thread.join()
+        self._checkpoints.close()
         self.lock.release()
 
     def _check_writable(self) -> None:
@@ -212,7 +211,7 @@ class Spool(Closing):
         (``collector.filter.stored.read`` does). Damaged batches are skipped, and quarantined by the
         next commit. Never blocks.
         """
-        selected, must_reopen, is_damaged = Selection(), False, False
+        selected = Selection()
         try:
             with self._reading:
                 position, last = self._cursors[sink], self._last
@@ -223,12 +222,10 @@ class Spool(Closing):
                     if selected == Selection():  # receipts without records, or parts
                         self._advance(sink, batch=last)
         except (sqlite3.Error, OSError) as error:
-            must_reopen, is_damaged = True, is_corrupt(error)
-        if selected.unreadable or must_reopen:
+            self._fail(error)
+        if selected.unreadable:
             with self._changed:
                 self._unreadable |= selected.unreadable
-                self._must_reopen |= must_reopen
-                self._is_damaged |= is_damaged
                 self._changed.notify_all()
         return selected.batches
 
@@ -262,7 +259,7 @@ class Spool(Closing):
         """Return the number of records that are pending for a sink."""
         return self._depth.records
 
-    def state(self) -> State:
+    def state(self) -> SpoolState:
         """Return the state at this moment."""
         with self._changed:
             is_ready, depth = self._file is not None and not self._is_closing, self._depth
@@ -270,7 +267,7 @@ class Spool(Closing):
             first = min([1 + min((at.batch for at in self._cursors.values()), default=0), *parts])
             oldest = self._arrivals.age(first if depth.batches else None)
             counts = (depth.batches, depth.records, depth.bytes)
-            return State(is_ready, *counts, self._limit, oldest, self._errors, self._damaged)
+            return SpoolState(is_ready, *counts, self._limit, oldest, self._errors, self._damaged)
 
     # -- the thread -------------------------------------------------------------------------------
 
@@ -298,15 +295,16 @@ class Spool(Closing):
             return bool(self._queue or self._jobs or must_end)
 
         with self._changed:
-            seconds = _CURSOR_SECONDS if self._moved else _IDLE_SECONDS
-            is_tidy = not (self._moved or self._has_log or self._sums)
+            seconds = _CURSOR_SECONDS if self._moved else IDLE_SECONDS
+            has_log = self._checkpoints.has_log.is_set
+            is_tidy = not (self._moved or has_log() or self._sums)
             self._changed.wait_for(is_woken, None if is_tidy else seconds)
-            left = self._queue or self._jobs or self._moved or self._sums or self._has_log
+            left = self._queue or self._jobs or self._moved or self._sums or has_log()
             return not self._is_closing or bool(left)
 
     def _commit(self, file: SpoolFile) -> bool:
-        """Commit pending writes, and checkpoint the log when that is due. Return ``False`` if the
-        file must be reopened."""
+        """Commit pending writes, and finish a checkpoint that is due. Return ``False`` if the file
+        must be reopened."""
         with self._changed:
             if self._is_damaged or self._must_reopen:
                 return False
@@ -317,12 +315,13 @@ class Spool(Closing):
         is_due = self._is_closing or monotonic() - self._summed >= _SUMS_SECONDS
         sums = self._sums if is_due else Counter()
         has_work = bool(writes or cursors or unreadable or sums)
-        seconds = _BUSY_SECONDS if has_work or self._queue.large else 0.0
+        is_idle, has_log = not (has_work or self._queue.large), self._checkpoints.has_log
         try:
-            if monotonic() - self._checkpointed >= seconds:
-                self._checkpoint(file)
+            if is_idle or self._checkpoints.is_due:
+                self._checkpoints.finish(is_idle=is_idle, is_last=self._is_closing)
             is_new = file.write(writes, cursors, sums, unreadable) if has_work else []
-            self._has_log |= has_work
+            if has_work:
+                has_log.set()
         except Exception as error:  # noqa: BLE001 - whatever it is, nothing may be acknowledged
             self._is_damaged = is_corrupt(error)
             self._refuse(writes)
@@ -348,7 +347,7 @@ class Spool(Closing):
         except Exception as error:  # noqa: BLE001 - as in a commit
             self._is_damaged = is_corrupt(error)
             return False
-        self._has_log = True
+        self._checkpoints.has_log.set()
         if is_new is not None:
             with self._changed:
                 self._staging = None
@@ -371,17 +370,17 @@ class Spool(Closing):
             self._is_damaged = is_corrupt(error)
             future.set_exception(unwritable())
             return False
-        self._has_log = True
+        self._checkpoints.has_log.set()
         self._update(file, set(), [])
         future.set_result(result)
         return True
 
-    def _checkpoint(self, file: SpoolFile) -> None:
-        """Empty the log, while no sink reads. If another process reads, retry a second later."""
-        with self._reading:
-            is_done = file.checkpoint()
-        self._has_log = not (is_done or self._is_closing)
-        self._checkpointed = monotonic() - (0 if is_done else _BUSY_SECONDS - _IDLE_SECONDS)
+    def _fail(self, error: Exception) -> None:
+        """Have the file reopened, after another thread could not use it."""
+        with self._changed:
+            self._must_reopen = True
+            self._is_damaged |= is_corrupt(error)
+            self._changed.notify_all()
 
     def _update(self, file: SpoolFile, unreadable: set[int], new: Sequence[PendingWrite]) -> None:
         """Update the state after a commit, which added new writes."""
@@ -414,6 +413,7 @@ class Spool(Closing):
                     return
 
     def _close_file(self) -> None:
+        self._checkpoints.drop()
         with self._reading, self._changed:
             file, self._file = self._file, None
             if file is not None:
@@ -431,6 +431,7 @@ class Spool(Closing):
                 raise
         if opened is None:
             return False
+        self._checkpoints.take(opened.file)
         with self._reading, self._changed:
             file = self._file = opened.file
             self._quarantined += [path.name for path in opened.quarantined]
@@ -445,6 +446,5 @@ class Spool(Closing):
             self._moved = set(found) if file.has_delivered else moved
             if (first := file.first()) is not None:
                 self._arrivals.restore(*first)
-            self._has_log = True
             self._changed.notify_all()
         return True

@@ -50,7 +50,7 @@ class Staging:
         self._is_new: bool | None = None
 
     def step(self) -> bool | None:
-        """Write the next part, or accept all of them when there is none; then return whether the
+        """Write the next parts, or accept all of them when there is none; then return whether the
         request is new. Before the first one, refuse it if the disk has no room for all."""
         if self._is_new is None:
             (self._is_new,) = idempotency.unseen(self._file.db, [self._write.key])
@@ -59,11 +59,12 @@ class Staging:
                 self._write.future.set_exception(unwritable())
         if not self._is_new:
             return False
-        part = next(self._parts, None)
-        if part is None:
+        parts = next(self._parts, None)
+        if parts is None:
             self._accept()
             return True
-        self._stage(part)
+        self._file.db.execute("BEGIN IMMEDIATE")
+        self._commit(self._add(parts))
         return None
 
     def _has_room(self) -> bool:
@@ -76,10 +77,6 @@ class Staging:
             need_room(self._path.parent, needed)
             return True
         return False
-
-    def _stage(self, part: PendingBatch) -> None:
-        self._file.db.execute("BEGIN IMMEDIATE")
-        self._commit(self._add([part]))
 
     def _accept(self) -> None:
         file, key, depth = self._file, self._write.key, self._file.depth

@@ -26,7 +26,7 @@ from collector.ledger.receipt import COLUMNS, NOTHING, Start, commit
 from collector.ledger.stored import TABLES as LEDGER_TABLES
 from collector.spool import idempotency
 from collector.sqlite import wal
-from collector.sqlite.files import make_durable
+from collector.sqlite.files import make_durable, transaction
 
 __all__ = [
     "APPLICATION",
@@ -211,14 +211,13 @@ def upgrade(db: sqlite3.Connection, format_: int) -> None:
             added += [f"ALTER TABLE {table} ADD COLUMN granted TEXT" for table in tables]
         if format_ < journal.SINCE:
             added += journal.TABLES
-        db.execute("BEGIN IMMEDIATE")
-        for statement in added:
-            db.execute(statement)
-        if _KEYS_SINCE <= format_ < _SECRETS_SINCE:
-            idempotency.migrate_keys(db)
-        db.execute("UPDATE about SET format = ?", (FORMAT,))
-        db.execute(f"PRAGMA user_version = {FORMAT}")
-        db.execute("COMMIT")
+        with transaction(db):
+            for statement in added:
+                db.execute(statement)
+            if _KEYS_SINCE <= format_ < _SECRETS_SINCE:
+                idempotency.migrate_keys(db)
+            db.execute("UPDATE about SET format = ?", (FORMAT,))
+            db.execute(f"PRAGMA user_version = {FORMAT}")
 
 
 def batch_columns(db: sqlite3.Connection) -> str:
@@ -351,16 +350,15 @@ def create(path: Path, *starts: Start) -> sqlite3.Connection:
     make_private(path, os.O_EXCL | os.O_CREAT)
     db = connect(path)
     try:
-        db.execute("BEGIN IMMEDIATE")
-        for table in TABLES:
-            db.execute(table)
-        db.execute("INSERT INTO about VALUES (?)", (FORMAT,))
-        db.execute("INSERT INTO tip VALUES (1, 0, ?)", (NOTHING,))
-        for start in starts:
-            db.execute(NEW_START, (start.first, start.reason, start.after))
-        db.execute(f"PRAGMA application_id = {APPLICATION}")
-        db.execute(f"PRAGMA user_version = {FORMAT}")
-        db.execute("COMMIT")
+        with transaction(db):
+            for table in TABLES:
+                db.execute(table)
+            db.execute("INSERT INTO about VALUES (?)", (FORMAT,))
+            db.execute("INSERT INTO tip VALUES (1, 0, ?)", (NOTHING,))
+            for start in starts:
+                db.execute(NEW_START, (start.first, start.reason, start.after))
+            db.execute(f"PRAGMA application_id = {APPLICATION}")
+            db.execute(f"PRAGMA user_version = {FORMAT}")
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     except BaseException:
         db.close()

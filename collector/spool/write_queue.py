@@ -26,7 +26,9 @@ from collector.ledger.entry import Note
 __all__ = [
     "ID_BYTES",
     "MOST_BYTES",
+    "MOST_PART_BYTES",
     "MOST_ROWS",
+    "MOST_TOGETHER",
     "Arrivals",
     "HourlySums",
     "JoinedBatches",
@@ -49,8 +51,11 @@ MOST_ROWS = 10_000
 MOST_BYTES = 4 << 20
 """The most records of a batch, and their bytes: as much as a sink takes in one transaction while
 other batches wait. A single record may be larger."""
-MOST_PART_BYTES = 1 << 20
-"""The most bytes of a part: as much as is written while other requests wait for their commit."""
+MOST_PART_BYTES = 1 << 19
+"""The most bytes of a part, and of the writes of a commit: as much as is written while other
+requests wait for their commit (on a disk that writes 100 MiB a second, 7 ms)."""
+MOST_TOGETHER = 100
+"""The most parts that are written, or deleted, in one transaction: 3 ms of work."""
 
 _COUNTED_AT_ONCE = 1 << 16
 
@@ -110,17 +115,26 @@ def group(requests: Iterable[Sequence[PendingBatch]]) -> Iterator[PendingBatch]:
 
 
 def is_large(batches: Sequence[PendingBatch]) -> bool:
-    """Return whether a request is too large for one batch, and becomes parts."""
-    return _size(batches) > MOST_BYTES or sum(each.record_count for each in batches) > MOST_ROWS
+    """Return whether a request is too large for one commit, and becomes parts."""
+    most = min(MOST_PART_BYTES, MOST_BYTES)
+    return _size(batches) > most or sum(each.record_count for each in batches) > MOST_ROWS
 
 
-def parts_before(batches: Iterable[PendingBatch]) -> Iterator[PendingBatch]:
-    """Yield the parts of a large request but for the last of each batch. They count nothing, as a
-    record may stand for several events."""
+def parts_before(batches: Iterable[PendingBatch]) -> Iterator[list[PendingBatch]]:
+    """Yield the parts of a large request but for the last of each batch, as many as share a
+    transaction. They count nothing, as a record may stand for several events."""
+    most = min(MOST_PART_BYTES, MOST_BYTES)
+    together, size, rows = list[PendingBatch](), 0, 0
     for batch in batches:
-        most, end = min(MOST_PART_BYTES, MOST_BYTES), _last_line(batch)
-        for payload in split(batch.payload, most, end):
-            yield replace(batch, payload=payload, tally=Tally(), rows=None)
+        for payload in split(batch.payload, most, _last_line(batch)):
+            part = replace(batch, payload=payload, tally=Tally(), rows=None)
+            size, rows = size + len(payload), rows + part.record_count
+            if together and (size > most or rows > MOST_ROWS or len(together) >= MOST_TOGETHER):
+                yield together
+                together, size, rows = [], len(payload), part.record_count
+            together.append(part)
+    if together:
+        yield together
 
 
 def last_parts(batches: Iterable[PendingBatch]) -> Iterator[PendingBatch]:
@@ -135,12 +149,14 @@ def _last_line(batch: PendingBatch) -> int:
 
 
 def new_batch(pending: PendingBatch) -> Batch:
-    """Build the batch of a pending one, under a random id."""
+    """Build the batch of a pending one, under a random id, with its rows if they are known."""
+    rows = pending.rows
     return Batch(
         secrets.token_bytes(ID_BYTES),
         pending.received,
         layout=pending.layout,
         payload=pending.payload,
+        rows=None if rows is None else lambda: rows,
         granted=pending.granted,
     )
 
@@ -234,8 +250,6 @@ _MOST_BYTES = 64 << 20
 _MOST_WRITES = 10_000
 _MARK_SECONDS = 1.0
 _MOST_MARKS = 256
-_COMMIT_BYTES = 1 << 20
-"""A commit takes no further write once it has so many bytes of records."""
 _NEWLINE = ord("\n")
 
 
@@ -288,10 +302,13 @@ class WriteQueue:
     def take(self) -> list[PendingWrite]:
         """Remove and return the writes of the next commit, without those that were cancelled, and
         those that are ``large``."""
-        taken, size = [], 0
-        while self._queue and size < _COMMIT_BYTES:
-            write = self._queue.popleft()
+        taken, size = list[PendingWrite](), 0
+        while self._queue:
+            write = self._queue[0]
             written = _size(write.batches)
+            if taken and size + written > MOST_PART_BYTES:
+                break
+            self._queue.popleft()
             self._bytes -= written
             if not write.future.set_running_or_notify_cancel():
                 continue

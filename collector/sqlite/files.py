@@ -7,7 +7,8 @@ import errno
 import os
 import sqlite3
 import stat
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from collector.errors import ConfigError
@@ -20,6 +21,7 @@ __all__ = [
     "make_durable",
     "need_room",
     "sync",
+    "transaction",
 ]
 
 _BUSY_SECONDS = 5.0
@@ -134,6 +136,19 @@ def connect(path: Path) -> sqlite3.Connection | None:
             stack.pop_all()
             return db
     return None
+
+
+@contextmanager
+def transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """Run a block as a transaction that writes; roll it back if the block raises."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    finally:
+        if db.in_transaction:
+            with suppress(sqlite3.Error):
+                db.execute("ROLLBACK")
 
 
 def make_durable(db: sqlite3.Connection, *more: str) -> None:

@@ -20,6 +20,7 @@ from collector.sqlite import files
 
 __all__ = [
     "MAGIC",
+    "Counted",
     "Index",
     "copy_with_log",
     "head",
@@ -33,7 +34,28 @@ _BYTES = 32768
 """The index of a log of up to 4062 pages."""
 _ROOM = 4 * _BYTES
 _HEAD = struct.Struct("=14xHI28x")
-"""In the machine's order: size of pages, and frames that count. It is there twice."""
+"""In the machine's order: size of pages, and frames that count. It is there twice;"""
+_COPIED = struct.Struct("=I")
+"""and behind it, how many of the frames are in the database as well."""
+
+
+class Counted(NamedTuple):
+    """The size of a page, how many frames of a log count, and how many of them were copied into the
+    database."""
+
+    page: int
+    frames: int
+    copied: int
+
+    @property
+    def length(self) -> int:
+        """The bytes of the pages."""
+        return self.page * self.frames
+
+    @property
+    def left(self) -> int:
+        """The bytes of those that are not in the database yet."""
+        return self.page * (self.frames - self.copied)
 
 
 class Index:
@@ -50,14 +72,13 @@ class Index:
         if self._handle >= 0 and hasattr(os, "posix_fallocate"):
             self._reserve()
 
-    def counted(self) -> tuple[int, int] | None:
-        """Return the size of a page, and how many frames of the log count; ``None`` if the index is
-        being written or not there."""
-        head = os.pread(self._handle, 2 * _HEAD.size, 0) if self._handle >= 0 else b""
-        if len(head) < 2 * _HEAD.size or head[: _HEAD.size] != head[_HEAD.size :]:
+    def counted(self) -> Counted | None:
+        """Return what the log has; ``None`` if the index is being written or not there."""
+        size, end = _HEAD.size, 2 * _HEAD.size
+        head = os.pread(self._handle, end + _COPIED.size, 0) if self._handle >= 0 else b""
+        if len(head) < end + _COPIED.size or head[:size] != head[size:end]:
             return None
-        size, frames = _HEAD.unpack_from(head)
-        return size, frames
+        return Counted(*_HEAD.unpack_from(head), *_COPIED.unpack_from(head, end))
 
     def close(self) -> None:
         """Close the file."""
@@ -156,8 +177,7 @@ def truncate_log(path: Path, index: Index) -> None:
     counted = index.counted()
     if counted is None:
         return
-    size, frames = counted
-    end = _HEADER.size + frames * (_FRAME.size + size)
+    end = _HEADER.size + counted.frames * (_FRAME.size + counted.page)
     with path.with_name(f"{path.name}-wal").open("r+b") as log:
         if log.seek(0, os.SEEK_END) > end:
             log.truncate(end)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks import runner
-from benchmarks.results import CorpusResult, Interval, ParallelResult, Results
+from benchmarks.results import CorpusResult, Interval, ParallelResult, Results, StartResult
 from benchmarks.results import ProcessResult as Process
 from benchmarks.results import WholeResult as Whole
 
@@ -38,7 +38,17 @@ def parallel_result(speedup: float, cpus: int = 2) -> ParallelResult:
         "DuckDB, every thread": Process([2.0], [90.0], [0.8]),
     }
     speedups = {2: Interval(speedup, speedup, speedup)}
-    return ParallelResult("medium", 20_000, 9_000, cpus, commands, speedups)
+    return ParallelResult(
+        "medium",
+        20_000,
+        9_000,
+        cpus,
+        commands,
+        speedups,
+        control=Process([1.0], [50.0], [0.5]),
+        control_speedup=Interval(2.0, 1.9, 2.1),
+        of_control=Interval(speedup / 2, speedup / 2, speedup / 2),
+    )
 
 
 def results(events: int = 20_000) -> Results:
@@ -59,7 +69,8 @@ def results(events: int = 20_000) -> Results:
             )
         ],
         memory={"": 40.0, "bare": 42.0, "ours": 45.0},
-        whole=whole_result(events, 0.5, 50),
+        whole=[whole_result(events, 0.5, 50)],
+        start=StartResult(Process([0.4], [50.0]), Process([0.1], [30.0]), Interval(4.0, 3.9, 4.1)),
         parallel=parallel_result(1.6),
         skipped={"pydantic_models": "pydantic is not installed"},
     )

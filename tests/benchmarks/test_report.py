@@ -29,8 +29,10 @@ def test_steady_gives_everything_back() -> None:
     before = allowed(0)
     with steady() as held:
         assert not gc.isenabled()
+        assert gc.get_freeze_count() > 0
         assert set(held) == {"cpu_pin", "gc", "heap"}
     assert gc.isenabled()
+    assert gc.get_freeze_count() == 0
     assert allowed(0) == before
 
 
@@ -75,6 +77,9 @@ def test_markdown_can_be_rewritten_again(tmp_path: Path) -> None:
     assert "| jq -c, same projection | 1.00 | 50.0 | 5 | 0.50 (0.50–0.50) |" in once
     assert "| collector filter --jobs 2 | 0.62 | 32,000 | 1.10 | 1.60 (1.60–1.60) |" in once
     assert "| DuckDB, every thread | 0.80 | 25,000 | 2.00 | – |" in once
+    control = "two processes that share nothing, half of the events each (control)"
+    assert f"| {control} | 0.50 | 40,000 | 1.00 | 2.00 (1.90–2.10) |" in once
+    assert "| collector filter, one event | 400 | 50 | 4.00 (3.90–4.10) |" in once
     assert "Skipped: pydantic_models (pydantic is not installed)." in once
 
 

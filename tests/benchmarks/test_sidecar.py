@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
 from time import sleep
@@ -25,7 +25,9 @@ from benchmarks.sidecar.trend import slope
 from collector import Filter, load_schema
 from collector.contracts import Signal
 from tests.conftest import required
+from tests.tcp import tcp_server
 
+_ROOT = Path(__file__).parents[2]
 SHORT = measure.Effort(rounds=1, seconds=0.6, warmup=0.2, steady=1.0, bodies=2, connections=2)
 
 
@@ -43,14 +45,18 @@ def test_a_sidecar_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str
     page, told = tmp_path / "PAGE.md", tmp_path / "figures.json"
     page.write_text("<!-- sidecar:begin -->\nold\n<!-- sidecar:end -->\n")
     files = ["--json", str(told), "--markdown", str(page), "--directory", str(tmp_path / "data")]
-    assert main(["sidecar", "--quick", *files]) == 0
+    assert main(["sidecar", "--quick", "--against", str(_ROOT), *files]) == 0
     figures = json.loads(told.read_text())
     (served,) = (each for each in figures["servers"] if each["name"] == "collector serve")
     assert served["stored"] == served["acknowledged"] > 1_000
     assert served["rounds"][0]["events_per_second"] > 1_000
     assert 1 < served["rounds"][0]["cpu_seconds"] / served["rounds"][0]["events"] * 1e6 < 500
     assert 0 < served["steady"]["p50"] <= served["steady"]["p99"] <= served["steady"]["longest"]
-    assert 20 < served["resident_mb"] <= served["peak_mb"] < 300
+    assert 20 < served["peak_mb"] < served["resident_mb"] < 300  # of one process, of all
+    assert 0 < served["rounds"][0]["share"] < 1
+    against = figures["against"]
+    assert [each["stored"] == each["acknowledged"] > 500 for each in against] == [True] * 3
+    assert [each["shares"] for each in against] == [False, False, os.cpu_count() == 2]
     assert [name[:14] for name in figures["otlp"]] == ["logs, protobuf"] * 2
     shown = capsys.readouterr().out
     assert "CPU s per million events" in shown
@@ -86,14 +92,13 @@ def _plan(port: int, **changes: object) -> Plan:
     return Plan(port, **(values | changes))  # type: ignore[arg-type]
 
 
-@contextmanager
-def answering(pause: float = 0.0, status: int = 200) -> Iterator[int]:
+def answering(pause: float = 0.0, status: int = 200) -> AbstractContextManager[int]:
     """A server that answers each request after a pause, one at a time; yields its port."""
     answer = f"HTTP/1.1 {status} OK\r\nContent-Length: 2\r\n\r\n{{}}".encode()
     turn = threading.Lock()
 
     def serve(connection: socket.socket) -> None:
-        with connection, connection.makefile("rb") as reader:
+        with connection.makefile("rb") as reader:
             while line := reader.readline():
                 if line.lower().startswith(b"content-length:"):
                     length = int(line.split(b":")[1])
@@ -103,18 +108,7 @@ def answering(pause: float = 0.0, status: int = 200) -> Iterator[int]:
                         sleep(pause)
                     connection.sendall(answer)
 
-    def accept() -> None:
-        while True:
-            try:
-                connection, _ = listening.accept()
-            except OSError:
-                return
-            threading.Thread(target=serve, args=(connection,), daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        threading.Thread(target=accept, daemon=True).start()
-        yield listening.getsockname()[1]
-        listening.shutdown(socket.SHUT_RDWR)
+    return tcp_server(serve)
 
 
 def test_waiting_for_a_connection_is_latency() -> None:
@@ -130,8 +124,8 @@ def test_waiting_for_a_connection_is_latency() -> None:
 @pytest.mark.usefixtures("possible")
 def test_what_is_refused_has_no_speed(tmp_path: Path) -> None:
     """A server that answers 503 is no server."""
-    with answering(status=503) as port, server.pinned(["sleep", "20"], tmp_path, 0) as process:
-        refusing = server.Server("refusing", process, port, "/", "application/x-ndjson")
+    with answering(status=503) as port, server.pinned(["sleep", "20"], tmp_path, {0}) as process:
+        refusing = server.Server("refusing", process, port, "/", "application/x-ndjson", {0})
         with pytest.raises(BenchmarkError, match="503"):
             measure.load(refusing, _plan(port), 0)
 
@@ -160,7 +154,7 @@ def _figures(speed: float, p99: float, peak: float, after: int, otlp_us: float) 
     served = Served("collector serve", [Throughput(speed, 1.0, 100_000, 5, 9, 0, after)])
     served.steady = Steady(10_000, 4, 200, 3, p99, p99)
     served.resident_mb = served.peak_mb = peak
-    return Figures({}, [served], {"logs, protobuf, one resource": [otlp_us]})
+    return Figures({}, [served], otlp={"logs, protobuf, one resource": [otlp_us]})
 
 
 @pytest.mark.parametrize(
@@ -181,6 +175,42 @@ def test_limits_are_judged(figures: Figures, fails: str | None) -> None:
     failed = [verdict.text for verdict in verdicts if not verdict.holds]
     assert [fails in text for text in failed if fails] == [True] * (fails is not None)
     assert gate.announce(verdicts) == (fails is not None)
+
+
+def _of(name: str, speed: float, cpu: float, peak: float, share: float = 0.05) -> Served:
+    served = Served(name, [Throughput(speed, cpu, 100_000, 5, 9, 0, 0, share)], shares=True)
+    served.peak_mb = peak
+    return served
+
+
+@pytest.mark.parametrize(
+    ("two", "fails"),
+    [
+        (_of("two", 130_000, 2.2, 120), []),
+        (_of("two", 120_000, 2.2, 120), ["events per second"]),
+        (_of("two", 130_000, 2.4, 120), ["CPU per event"]),
+        (_of("two", 130_000, 2.2, 131), ["MB of a process"]),
+    ],
+)
+def test_an_earlier_sidecar_is_compared(two: Served, fails: list[str]) -> None:
+    """Each ratio and each process has its limit."""
+    against = [_of("earlier", 100_000, 2.0, 110), _of("one", 90_000, 2.2, 120), two]
+    verdicts = list(report.judge(Figures({}, against=against), gate.read(gate.LIMITS)))
+    assert len(verdicts) == 5
+    failed = [verdict.text for verdict in verdicts if not verdict.holds]
+    assert [text.startswith(fail) for text, fail in zip(failed, fails, strict=True)] == [
+        True for _ in fails
+    ]
+
+
+def test_a_client_that_takes_much_of_a_core_is_marked() -> None:
+    """Only where the core is the server's too."""
+    servers = [_of("earlier", 1, 1, 1, 0.11), _of("one", 1, 1, 1, 0.1)]
+    (table,) = report.tables(Figures({}, against=servers))
+    assert [row[-1] for row in table.rows] == ["11% (!)", "10%"]
+    servers[0].shares = False
+    (table,) = report.tables(Figures({}, against=servers))
+    assert table.rows[0][-1] == "11%"
 
 
 def test_growth_is_judged() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import fluent_bit, memory, parallel, processes, whole
+from benchmarks import fluent_bit, memory, parallel, processes, start, whole
 from benchmarks.results import BenchmarkError
 from tests.conftest import required
 
@@ -53,6 +53,35 @@ def test_every_command_of_all_cores_agrees() -> None:
         f"collector filter --jobs {number}" for number in numbers
     ]
     assert all(used.wall_seconds[0] > 0 for used in result.commands.values())
+    assert result.control is not None
+    assert result.control.cpu_seconds[0] > 0
+
+
+def test_a_control_is_two_processes() -> None:
+    """They filter half of the events each, at the same time, and use the CPU of two."""
+    with processes.source("medium", 40, times=2) as source:
+        assert (source.events, len(source.path.read_bytes().splitlines())) == (80, 80)
+        assert parallel.control_gain(source, runs=2).median > 0.2
+        records = source.beside("control.ndjson").read_bytes()
+        assert len(records.splitlines()) == 40
+        assert records == source.beside("control.second").read_bytes()
+
+
+def test_a_process_that_fails_beside_another_is_seen(tmp_path: Path) -> None:
+    """Of two commands that run at the same time, either may be the one."""
+    good, bad = (sys.executable, "-c", ""), (sys.executable, "-c", "raise SystemExit(3)")
+    for first, second in ((good, bad), (bad, good)):
+        process = processes.Process("two", first, tmp_path / "printed", beside=second)
+        with pytest.raises(BenchmarkError, match="status 3"):
+            process.run()
+
+
+def test_the_start_of_a_command_is_measured() -> None:
+    """It takes longer than the libraries that it imports."""
+    with processes.source("medium", 1) as source:
+        found = start.measure(source, runs=3)
+    assert len(found.command.cpu_seconds) == 3
+    assert found.ratio.median > 1
 
 
 def test_memory_is_of_a_fresh_process() -> None:

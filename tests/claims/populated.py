@@ -21,8 +21,7 @@ from collector.schema import Schema, load_schema
 from collector.sinks.ndjson import NdjsonFile
 from collector.sinks.store import Store
 from collector.spool import Spool
-from tests.deadline import WAIT_SECONDS
-from tests.spool.make import waiting
+from tests.spool.make import commit, waiting
 
 __all__ = ["PopulatedDirectory", "address", "minute"]
 
@@ -73,8 +72,7 @@ class PopulatedDirectory:
     def spool(self, *groups: Iterable[int], days: float = 0) -> None:
         """Add a pending batch for each group."""
         with Spool(self.data / "spool.db", sinks=["store"]) as spool:
-            for group in groups:
-                spool.put(self.entry(group, days)).result(WAIT_SECONDS)
+            commit(spool, *(self.entry(group, days) for group in groups))
 
     def deliver(self, *groups: Iterable[int], days: float = 0) -> None:
         """Deliver a batch for each group to the store and to files."""
@@ -90,7 +88,7 @@ class PopulatedDirectory:
             while monotonic() >= store.pruning.due:
                 store.deliver()
             for group, days in groups:
-                spool.put(self.entry(group, days)).result(WAIT_SECONDS)
+                commit(spool, self.entry(group, days))
                 while batches := waiting(spool, "store"):
                     for number, spooled in batches:
                         store.deliver(read(spooled))

@@ -24,7 +24,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from collector.claims.document import load_claims
+from collector.claims.document import SERVING_CHECKS, load_claims
 from collector.claims.verification import Verdict, check, verdict
 from collector.config import load
 from collector.contracts import Batch, Form, Request
@@ -45,6 +45,7 @@ from collector.spool import Spool, note
 from collector.spool.set_aside import SetAside
 from collector.testing import canaries, lines, scan
 from collector.testing.documents import documents
+from tests.database import query
 from tests.names.test_spelling import mutated
 from tests.retention.test_earlier import note_configuration
 
@@ -219,7 +220,10 @@ class History:
     def verdicts(self) -> dict[str, Verdict]:
         """Return those of the two claims; none holds where there is an error instead."""
         try:
-            outcome = check(load(self.configured[-1]), canaries(2), scan, meetings=5)
+            outcome = {
+                **check(load(self.configured[-1]), canaries(2), scan, meetings=5),
+                **dict.fromkeys(SERVING_CHECKS, ()),
+            }
         except CollectorError:  # the ledger cannot be written, say
             return dict.fromkeys(_CLAIMS, "unproven")
         said = repr(outcome)
@@ -329,9 +333,8 @@ def _any_text(of: History) -> None:
 
 
 def _tables(path: Path) -> list[str]:
-    with closing(sqlite3.connect(path)) as db:
-        found = db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        return [name for (name,) in found if not name.startswith(("_", "sqlite_"))]
+    found = query(path, "SELECT name FROM sqlite_master WHERE type = 'table'")
+    return [name for (name,) in found if not name.startswith(("_", "sqlite_"))]
 
 
 def _column(of: History) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from collector.claims.document import load_claims
+from collector.claims.document import SERVING_CHECKS, load_claims
 from collector.claims.verification import Found, Verdict, check, verdict
 from collector.config import load
 from collector.contracts import Batch
@@ -43,7 +43,8 @@ def lives(tmp_path: Path) -> PopulatedDirectory:
 
 def found(file: Path) -> Found:
     """Return the findings of the checks; the dry run is short, as it is not tested here."""
-    return check(load(file), canaries(2), scan, meetings=5)
+    none: Found = dict.fromkeys(SERVING_CHECKS, ())
+    return {**check(load(file), canaries(2), scan, meetings=5), **none}
 
 
 def verdicts(outcome: Found) -> set[Verdict]:

@@ -12,7 +12,14 @@ import orjson
 import pytest
 
 from collector.claims import verification
-from collector.claims.document import CHECKS, RECORDING_CHECKS, Check, Claim, load_claims
+from collector.claims.document import (
+    CHECKS,
+    RECORDING_CHECKS,
+    SERVING_CHECKS,
+    Check,
+    Claim,
+    load_claims,
+)
 from collector.claims.verification import ClaimFinding, Found, Verdict, check, verdict
 from collector.config import load
 from collector.contracts import Request
@@ -30,7 +37,8 @@ from collector.sinks.store import Store
 from collector.spool import Spool, note
 from collector.testing import canaries, scan
 from tests.claims.populated import PopulatedDirectory
-from tests.spool.make import query
+from tests.database import query
+from tests.ledgers import entries_of
 
 _CLAIMS = {
     name: claim
@@ -74,7 +82,13 @@ def found(
     path = folder / "collector.yaml"
     settings = {"data": str(folder / "data"), "schema": str(schema), "sinks": sinks}
     path.write_bytes(orjson.dumps(settings))
-    return check(load(path), canaries(4), scan, meetings=20)
+    return checked(path, 4)
+
+
+def checked(path: Path, number: int = 2) -> Found:
+    """What the checks find of a file; those of processes that receive find nothing."""
+    none: Found = dict.fromkeys(SERVING_CHECKS, ())
+    return {**check(load(path), canaries(number), scan, meetings=20), **none}
 
 
 def broken(outcome: Found, wanted: Verdict = "broken") -> set[str]:
@@ -173,10 +187,12 @@ def test_each_rule_is_broken_here() -> None:
     assert {*SCHEMAS, *SINKS} == {rule for each in _CLAIMS.values() for rule in each.rules}
 
 
-@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("check", [*CHECKS, *SERVING_CHECKS])
 def test_what_a_check_finds_breaks_its_claims(check: Check) -> None:
     """And no others; what is open leaves them unproven."""
-    nothing: dict[Check, tuple[ClaimFinding, ...] | None] = dict.fromkeys(CHECKS, ())
+    nothing: dict[Check, tuple[ClaimFinding, ...] | None] = dict.fromkeys(
+        [*CHECKS, *SERVING_CHECKS], ()
+    )
     assert broken({**nothing, check: (ClaimFinding("a"),)}) == carried(check)
     assert broken({**nothing, check: (ClaimFinding("a", is_open=True),)}) == set()
     assert broken({**nothing, check: (ClaimFinding("a", is_open=True),)}, "unproven") == carried(
@@ -296,9 +312,11 @@ def test_a_store_that_keeps_for_longer(tmp_path: Path) -> None:
     """A retention that the schema has shortened counts, also before the store was opened with it;
     and a table without any is told."""
     data = _delivered(tmp_path, timedelta(0))
-    with closing(sqlite3.connect(data / "store.db")) as db, db:
-        db.execute("UPDATE _retention SET seconds = seconds + 1 WHERE field = 'os.type'")
-        db.execute("CREATE TABLE older (received TEXT, os TEXT)")
+    query(
+        data / "store.db",
+        "UPDATE _retention SET seconds = seconds + 1 WHERE field = 'os.type'",
+        "CREATE TABLE older (received TEXT, os TEXT)",
+    )
     assert found(tmp_path)["retention"] == (
         ClaimFinding("older: no retention is known; open the store with its schema once"),
         ClaimFinding("conferencing: os.type still has a longer retention in the store"),
@@ -310,7 +328,7 @@ def test_a_spool_and_files_that_were_not_pruned(tmp_path: Path) -> None:
     populated = PopulatedDirectory(tmp_path)
     populated.deliver_aged((range(5), 29), (range(5, 7), 32))
     populated.spool(range(3), days=31)
-    outcome = check(load(populated.config_file), canaries(2), scan, meetings=20)
+    outcome = checked(populated.config_file)
     assert [each.message for each in outcome["retention"] or ()] == [
         "conferencing: client.address is older than it may be in 2 rows",
         "ndjson: 2 lines have fields older than they may be",
@@ -324,10 +342,10 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
     populated.deliver_aged((range(5), 0))
     populated.lines.unlink()
     populated.lines.mkdir()
-    outcome = check(load(populated.config_file), canaries(2), scan, meetings=20)
+    outcome = checked(populated.config_file)
     assert broken(outcome) == {"needed-only"}
     (populated.data / "store.db").write_bytes(b"nothing of a database" * 1000)
-    outcome = check(load(populated.config_file), canaries(2), scan, meetings=20)
+    outcome = checked(populated.config_file)
     assert [each.message[:27] for each in outcome["retention"] or ()] == [
         "the store cannot be read: i"
     ]
@@ -363,9 +381,7 @@ def test_reading_the_store_is_noted(tmp_path: Path) -> None:
     assert broken(found(tmp_path)) == set()
     with Spool(data / "spool.db"):
         assert broken(found(tmp_path)) == set()
-    with opened(data / "spool.db") as ledger:
-        noted = [dict(entry.facts) for entry in ledger.entries() if entry.kind == "read"]
-        assert not ledger.verify().flaws
+    noted = [dict(entry.facts) for entry in entries_of(data / "spool.db", "read")]
     assert noted == [{"command": "claims", "rows": "1"}] * 2
     (data / "store.db").unlink()
     assert broken(found(tmp_path)) == set()

@@ -41,6 +41,11 @@ class Ended:
         return found
 
     @property
+    def json(self) -> Any:
+        """The document that it wrote."""
+        return orjson.loads(self.out)
+
+    @property
     def lines(self) -> list[dict[str, Any]]:
         return [orjson.loads(line) for line in self.out.splitlines()]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from collector.claims.document import CHECKS, RECORDING_CHECKS, load_claims
+from collector.claims.document import CHECKS, RECORDING_CHECKS, SERVING_CHECKS, load_claims
 from collector.claims.verification import verdict
 from collector.cli.claims import recording_findings
 from collector.config import Config
@@ -17,17 +17,16 @@ from collector.config.model import RecorderSection
 from collector.recording.dry_run import TrialRecorder
 from collector.spool import Spool
 from tests.cli.process import run
-from tests.deadline import WAIT_SECONDS
-from tests.spool.make import entry
+from tests.spool.make import commit, entry
 
 
 def test_live_counts(tmp_path: Path) -> None:
     """They are the ledger's, while a sidecar holds the spool."""
     with Spool(tmp_path / "spool.db") as spool:
-        spool.put(entry(1, 2, rejected={"malformed": 3})).result(WAIT_SECONDS)
+        commit(spool, entry(1, 2, rejected={"malformed": 3}))
         done = run("claims", "--data", tmp_path, "--json")
     assert done.code == 0
-    told = {claim["id"]: claim for claim in orjson.loads(done.out)["claims"]}
+    told = {claim["id"]: claim for claim in done.json["claims"]}
     assert told["no-sale"]["figures"] == {"admitted": 2}
     assert told["needed-only"]["figures"] == {
         "received": 5,
@@ -47,7 +46,7 @@ def test_for_people(tmp_path: Path) -> None:
     assert "counts  none\n" in shown
     assert "not built yet" not in shown
     with Spool(tmp_path / "spool.db") as spool:
-        spool.put(entry(1, rejected={"malformed": 1200, "too_deep": 1})).result(WAIT_SECONDS)
+        commit(spool, entry(1, rejected={"malformed": 1200, "too_deep": 1}))
     shown = run("claims", "--data", tmp_path).out.decode()
     assert "rejected 1,201 (malformed 1,200, too_deep 1), dropped 0, bytes 0 in" in shown
 
@@ -55,12 +54,13 @@ def test_for_people(tmp_path: Path) -> None:
 def test_verify(tmp_path: Path) -> None:
     """Every check runs; without a recorder nothing of a meeting is kept, which is said."""
     done = run("claims", "--verify", "--data", tmp_path / "data", "--json")
-    told = orjson.loads(done.out)
+    told = done.json
     verdicts = {claim["id"]: claim["verdict"] for claim in told["claims"]}
     assert verdicts["no-content"] == verdicts["no-sale"] == "holds"
     assert set(verdicts.values()) == {"holds"}
     note = ["no recorder is configured: nothing of a meeting is kept"]
-    assert {name: told["checks"][name] for name in CHECKS} == {name: [] for name in CHECKS}
+    own = [*CHECKS, *SERVING_CHECKS]
+    assert {name: told["checks"][name] for name in own} == {name: [] for name in own}
     assert {str(told["checks"][name]) for name in RECORDING_CHECKS} == {str(note)}
     assert (told["ok"], done.code) == (True, 0)
     assert b"there is no data directory" in done.err
@@ -80,7 +80,7 @@ def test_recordings(tmp_path: Path) -> None:
         trial.send("guest-1")
         trial.control("stop")
         done = run("claims", "--verify", "--config", path, "--json")
-        told = orjson.loads(done.out)
+        told = done.json
         trial.files()[0].unlink()
         broken = run("claims", "--verify", "--config", path, "--only", "access-control")
     assert {claim["verdict"] for claim in told["claims"]} == {"holds"}
@@ -147,7 +147,7 @@ def test_only_some(tmp_path: Path) -> None:
     """A build can ask for those that it is about; an unknown name is exit 2."""
     folder = tmp_path / "data"
     asked = ("--only", "no-sale", "--only", "notice", "--only", "no-sale")
-    told = orjson.loads(run("claims", "--data", folder, "--json", *asked).out)
+    told = run("claims", "--data", folder, "--json", *asked).json
     assert [claim["id"] for claim in told["claims"]] == ["no-sale", "notice"]
     done = run("claims", "--verify", "--data", folder, "--only", "no-sail")
     assert (done.code, b"no-sale" in done.err) == (2, True)
@@ -179,7 +179,7 @@ def test_sentences_of_an_organisation(tmp_path: Path) -> None:
     settings = {"data": str(tmp_path / "data"), "claims": str(tmp_path / "own.yaml")}
     path.write_bytes(orjson.dumps(settings))
     done = run("claims", "--verify", "--config", path, "--json")
-    verdicts = {claim["id"]: claim["verdict"] for claim in orjson.loads(done.out)["claims"]}
+    verdicts = {claim["id"]: claim["verdict"] for claim in done.json["claims"]}
     assert list(verdicts)[-2:] == ["our-promise", "some-day"]
     assert (done.code, verdicts["our-promise"], verdicts["some-day"]) == (0, "holds", "missing")
     assert verdicts["no-content"] == "holds"

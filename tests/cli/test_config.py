@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -24,7 +23,7 @@ def test_nothing_to_complain_about(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (done.code, done.out, done.err) == (0, b"no faults\n", b"")
     (tmp_path / "c.yaml").write_text("log: {level: debug}\n")
     done = run("config", "check", "c.yaml", "--json")
-    assert (done.code, json.loads(done.out)) == (0, {"ok": True, "faults": []})
+    assert (done.code, done.json) == (0, {"ok": True, "faults": []})
     assert [path.name for path in tmp_path.iterdir()] == ["c.yaml"]
 
 
@@ -43,7 +42,7 @@ def test_every_fault_of_settings(tmp_path: Path) -> None:
     ]
     assert _SECRET.encode() not in done.err + done.out
     done = run("config", "check", path, "--json", env={"COLLECTOR__LOG__LEVEL": _SECRET})
-    found = json.loads(done.out)
+    found = done.json
     assert (done.code, found["ok"], len(found["faults"])) == (78, False, 4)
     assert _SECRET.encode() not in done.err + done.out
 
@@ -104,7 +103,7 @@ def test_show(tmp_path: Path) -> None:
     )
     done = run("config", "show", path, "--json", env={"COLLECTOR__GRPC__ADDRESS": "off"})
     assert done.code == 0
-    found = json.loads(done.out)
+    found = done.json
     assert list(found) == [one.name for one in settings()]
     assert found["auth.tokens"] == {"value": 2, "origin": f"{path}:2"}
     assert found["limits.body"] == {"value": "32MiB", "origin": f"{path}:3"}
@@ -169,8 +168,7 @@ def test_flows(tmp_path: Path) -> None:
     table = run("config", "flows", path).out.decode().splitlines()
     assert 'ndjson (processor, A "b" [c], DE)' in table[0]
     assert table[1].split() == ["client.address", "service_operations,", "security", "-"]
-    done = run("config", "flows", path, "--json")
-    found = json.loads(done.out)
+    found = run("config", "flows", path, "--json").json
     assert found["sinks"]["ndjson"]["recipient"] == 'A "b" [c]'
     reached = [flow["field"] for flow in found["flows"] if flow["sink"] == "ndjson"]
     assert (len(found["flows"]), len(reached), "client.address" in reached) == (17, 8, False)
@@ -193,7 +191,7 @@ def test_the_page_shows_what_the_command_prints(tmp_path: Path) -> None:
 def test_flows_of_the_environment() -> None:
     """The settings in force: the store alone, for one purpose."""
     environ = {"COLLECTOR__SINKS__STORE__PURPOSES": "security"}
-    found = json.loads(run("config", "flows", "--json", env=environ).out)
+    found = run("config", "flows", "--json", env=environ).json
     assert [flow["field"] for flow in found["flows"]] == ["client.address"]
 
 
@@ -237,7 +235,7 @@ def test_diff(tmp_path: Path) -> None:
     assert done.out.count(b"widening  flow added") == 8
     assert re.search(rb'widening +sink added +ndjson +processor, A "b" \[c\], DE', done.out)
     assert done.err.count(b"\n") == 1
-    found = json.loads(run("config", "diff", old, new, "--json").out)
+    found = run("config", "diff", old, new, "--json").json
     assert (found["widening"], len(found["changes"])) == (True, 9)
     back = run("config", "diff", new, old)
     assert (back.code, back.err, back.out.count(b"narrowing  flow removed")) == (0, b"", 8)
@@ -281,7 +279,7 @@ def test_diff_of_revisions(repository: Path) -> None:
     config.write_text(_NAMED.replace("security", "security, capacity_planning"))
     for old in ("HEAD:etc/collector.yaml", "main:./etc/collector.yaml"):
         done = run("config", "diff", old, "etc/collector.yaml", "--json")
-        found = [change["what"] for change in json.loads(done.out)["changes"]]
+        found = [change["what"] for change in done.json["changes"]]
         assert found == ["schema widened", "other purposes", *["flow added"] * 8]
         assert done.code == 1
     commit()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-import orjson
 import pytest
 
 from collector.cli import demo
@@ -21,7 +20,7 @@ def test_the_demo_stores_records_and_finds_no_canary(tmp_path: Path) -> None:
     for _ in range(2):
         ended = run("demo", "--data", tmp_path / "demo", "--events", 1200, "--json")
         assert ended.code == 0, ended.err
-        shown = orjson.loads(ended.out)
+        shown = ended.json
         assert shown["tally"]["admitted"] == shown["stored"] == 1200
         assert shown["tally"]["content"]["chat"] == 1200
         assert (shown["found"], shown["scan_finds_a_plant"]) == (0, True)
@@ -46,7 +45,7 @@ def test_the_demo_works_with_other_schemas(tmp_path: Path, schema: str) -> None:
     """Any schema that reads the events of a client."""
     ended = run("demo", "--data", tmp_path, "--events", 50, "-s", schema, "--json")
     assert ended.code == 0
-    assert orjson.loads(ended.out)["stored"] == 50
+    assert ended.json["stored"] == 50
 
 
 def test_a_leak_would_be_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +62,7 @@ def test_a_leak_would_be_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     leaked.append(planted[0].encode())
     monkeypatch.setattr(Store, "deliver", leaking)
     schema = load_schema("conferencing")
-    demo._collect(schema, tmp_path / "store.db", 10, 1, planted)
+    demo.collect(schema, tmp_path / "store.db", 10, 1, planted)
     assert {hit.canary for hit in scan([tmp_path], planted)} == {planted[0]}
 
 

@@ -17,6 +17,7 @@ from collector.schema import load_schema
 from collector.synthetic import events
 from tests.cli.process import COMMAND, run, run_process, started
 from tests.deadline import WAIT_SECONDS
+from tests.programs import script
 
 _CANARY = "canary-of-test-filter"
 
@@ -305,7 +306,7 @@ import os, signal, sys, threading
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from time import sleep
-from collector.cli.inputs import _RANGE, FilterRun
+from collector.cli.inputs import RANGE_BYTES, FilterRun
 from collector.schema import load_schema
 
 def submit(pool, *work):
@@ -343,7 +344,7 @@ def sigmask(how, signals):
     return masks(how, signals)
 
 when, blocked = sys.argv[2], []
-ranges = -(-os.path.getsize(sys.argv[1]) // _RANGE)
+ranges = -(-os.path.getsize(sys.argv[1]) // RANGE_BYTES)
 masks, signal.pthread_sigmask = signal.pthread_sigmask, sigmask
 shuts, ProcessPoolExecutor.shutdown = ProcessPoolExecutor.shutdown, shutdown
 submits, ProcessPoolExecutor.submit = ProcessPoolExecutor.submit, submit
@@ -363,14 +364,8 @@ done.set()
 @pytest.mark.parametrize("when", ["fork", "spawn", "before the end", "end"])
 def test_ctrl_c_while_processes_start_or_end(corpus: Path, when: str) -> None:
     """SIGINT to the process group at such a moment: only the parent is interrupted, in order."""
-    ended = subprocess.run(
-        [sys.executable, "-c", _INTERRUPTED_AT_START, str(corpus), when],
-        capture_output=True,
-        start_new_session=True,
-        timeout=60,
-        check=False,
-    )
-    assert (ended.stdout, ended.stderr) == (b"shutdown\ninterrupted\n", b"")
+    ended = script(_INTERRUPTED_AT_START, corpus, when, start_new_session=True)
+    assert (ended.stdout, ended.stderr) == ("shutdown\ninterrupted\n", "")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import multiprocessing
-import subprocess
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +21,7 @@ from collector.schema import load_schema
 from collector.synthetic import events
 from tests.conftest import required
 from tests.deadline import WAIT_SECONDS
+from tests.programs import script
 
 SCHEMAS = ("conferencing", "conferencing-strict", "participants-qos", "web", "webrtc")
 AGENT = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
@@ -41,7 +40,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _set_up(*setup: Any) -> None:
     """Set a process up; what the test runs in it is loaded before."""
-    inputs._set_up(*setup)
+    inputs.set_up_process(*setup)
 
 
 def _refused() -> list[tuple[str, str, int]]:
@@ -60,19 +59,19 @@ def test_a_process_of_the_pool_is_confined(corpus: Path, start: str) -> None:
     context = multiprocessing.get_context(start)
     with ProcessPoolExecutor(1, context, _set_up, setup) as pool:
         assert pool.submit(_refused).result(WAIT_SECONDS) == []
-        (_, tally), *_ = pool.submit(inputs._range, 0, 1 << 20).result(WAIT_SECONDS)
+        (_, tally), *_ = pool.submit(inputs.filter_range, 0, 1 << 20).result(WAIT_SECONDS)
         assert tally.received > 0
         assert pool.submit(_refused).result(WAIT_SECONDS) == []
         with pytest.raises(OSError, match="Invalid argument"):
-            pool.submit(inputs._range, -1, 1).result(WAIT_SECONDS)
+            pool.submit(inputs.filter_range, -1, 1).result(WAIT_SECONDS)
 
 
 def test_a_file_that_is_gone_is_said(tmp_path: Path) -> None:
     """The process starts, and its first range raises the fault."""
     setup = (load_schema("web"), datetime.now(UTC), Keyring(), tmp_path / "missing")
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context, inputs._set_up, setup) as pool:
-        fault = pool.submit(inputs._range, 0, 1).exception(WAIT_SECONDS)
+    with ProcessPoolExecutor(1, context, inputs.set_up_process, setup) as pool:
+        fault = pool.submit(inputs.filter_range, 0, 1).exception(WAIT_SECONDS)
     assert "[E401]" in str(fault)
 
 
@@ -82,16 +81,15 @@ def test_every_shipped_schema_is_filtered(corpus: Path, name: str) -> None:
     schema = load_schema(name)
     day = datetime.now(UTC).date()
     one = b"".join(records for records, _ in FilterRun(schema, day).run(corpus, "ndjson"))
-    script = (
+    code = (
         "import sys\nfrom datetime import date\nfrom pathlib import Path\n"
         "from collector.cli.inputs import FilterRun\nfrom collector.schema import load_schema\n"
         "run = FilterRun(load_schema(sys.argv[2]), date.fromisoformat(sys.argv[3]), 2)\n"
         "for records, _ in run.run(Path(sys.argv[1]), 'ndjson'):\n"
         "    sys.stdout.buffer.write(records)\n"
     )
-    command = [sys.executable, "-c", script, str(corpus), name, day.isoformat()]
-    ended = subprocess.run(command, capture_output=True, timeout=WAIT_SECONDS, check=False)
-    assert (ended.stdout, ended.stderr) == (one, b"")
+    ended = script(code, corpus, name, day.isoformat())
+    assert (ended.stdout, ended.stderr) == (one.decode(), "")
     assert one or name == "participants-qos"  # which has other events
 
 
@@ -120,6 +118,5 @@ print(sum(tally.received for _, tally in
 def test_a_kernel_without_a_sandbox_filters_too(corpus: Path) -> None:
     if support().lacks:
         required("a kernel with a sandbox")
-    command = [sys.executable, "-c", _WITHOUT, str(corpus)]
-    ended = subprocess.run(command, capture_output=True, timeout=WAIT_SECONDS, check=False)
-    assert (ended.stdout, ended.stderr) == (b"200\n", b"")
+    ended = script(_WITHOUT, corpus)
+    assert (ended.stdout, ended.stderr) == ("200\n", "")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from collector.cli import inputs
 from collector.errors import InputError
 from collector.ingest.decompression import zstd_library
+from tests.raising import raises
 
 _LINES = st.lists(st.binary(max_size=12).map(lambda b: b.replace(b"\n", b"")), max_size=30)
 _TEXTS = st.builds(
@@ -103,22 +104,18 @@ def test_damaged_input_is_an_error_of_ours(tmp_path: Path, suffix: str, damage: 
     }[damage]
     path = tmp_path / f"events{suffix}"
     path.write_bytes(damaged)
-    with pytest.raises(InputError) as caught, inputs.opened(path) as read:
+    with raises("E402", InputError) as caught, inputs.opened(path) as read:
         for _ in inputs.lines(read, 1000):
             pass
-    assert caught.value.code == "E402"
     assert "canary" not in str(caught.value)
-    assert caught.value.__context__ is None
 
 
 def test_a_missing_file_is_an_error_of_ours() -> None:
     """E401 says what is wrong, and with which file, on one line."""
-    with pytest.raises(InputError) as caught, inputs.opened(Path("no/a\n\x1bb.ndjson")):
+    with raises("E401", InputError) as caught, inputs.opened(Path("no/a\n\x1bb.ndjson")):
         pass
-    assert caught.value.code == "E401"
     expected = "no/a\\n\\x1bb.ndjson cannot be opened: no such file or directory"
     assert caught.value.message == expected
-    assert caught.value.__context__ is None
 
 
 def test_a_document_is_read_up_to_its_limit_only(tmp_path: Path) -> None:

@@ -8,15 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import orjson
 import pytest
 
 from collector.ledger import Note
 from collector.ledger.export import auditor_script
 from collector.spool import Spool
 from tests.cli.process import run
+from tests.database import query
 from tests.deadline import WAIT_SECONDS
-from tests.spool.make import drained, entry
+from tests.spool.make import commit, commit_to, drained, entry
 
 CANARY = "canary-203.0.113.7"
 _HOLDS = "{} of {} entries signed\nthe ledger holds\n"
@@ -30,7 +30,7 @@ def data(tmp_path: Path) -> Path:
         note = Note.of("configuration", document=b'{"a": 1}', change="first")
         spool.note(note, Note.of("checkpoint", at="start")).result(WAIT_SECONDS)
         for n in range(3):
-            spool.put(entry(n, rejected={"malformed": 1}, text=CANARY)).result(WAIT_SECONDS)
+            commit(spool, entry(n, rejected={"malformed": 1}, text=CANARY))
             spool.note(Note.of("read", command="store query", rows=n)).result(WAIT_SECONDS)
         spool.note(Note.of("checkpoint", at="stop")).result(WAIT_SECONDS)
         drained(spool)
@@ -59,7 +59,7 @@ def test_entries(data: Path) -> None:
     lines = shown.out.decode().splitlines()
     assert [line.split()[0] for line in lines[1:]] == ["6", "7"]
     assert "at stop" in lines[2]
-    listed = orjson.loads(run("ledger", "entries", "--data", data, "--last", 0, "--json").out)
+    listed = run("ledger", "entries", "--data", data, "--last", 0, "--json").json
     assert [each["kind"] for each in listed] == [
         *("key", "configuration", "checkpoint", "read", "read", "read", "checkpoint")
     ]
@@ -88,7 +88,7 @@ def test_verify_tells_of_entries(data: Path) -> None:
     lines = done.out.decode().splitlines()
     assert lines[1] == "7 entries, 7 of them signed"
     assert "compared with 1 checkpoints that were kept elsewhere, up to entry 7" in lines
-    told = orjson.loads(run("ledger", "verify", "--data", data, "--json").out)["entries"]
+    told = run("ledger", "verify", "--data", data, "--json").json["entries"]
     assert (told["entries"], told["signed"], told["signed_up_to"]) == (7, 7, 7)
     assert [key["vouched"] for key in told["keys"]] == [True]
 
@@ -99,7 +99,7 @@ def test_a_changed_entry_fails(data: Path) -> None:
     done = run("ledger", "verify", "--data", data, "--json")
     assert done.code == 1
     assert {"sequence": 4, "message": "hash does not match the content", "what": "entry"} in (
-        orjson.loads(done.out)["flaws"]
+        done.json["flaws"]
     )
 
 
@@ -175,7 +175,7 @@ def test_a_key_is_rotated(data: Path) -> None:
     with Spool(data / "spool.db"):
         done = run("ledger", "rotate-key", "--data", data)
     assert done.code == 0
-    told = orjson.loads(run("ledger", "verify", "--data", data, "--json").out)
+    told = run("ledger", "verify", "--data", data, "--json").json
     assert told["ok"]
     keys = told["entries"]["keys"]
     assert [key["vouched"] for key in keys] == [True, True]
@@ -348,7 +348,7 @@ def test_a_ledger_that_was_damaged_holds(data: Path, tmp_path: Path) -> None:
     (data / "ledger.key").unlink()
     with Spool(data / "spool.db", sinks=["sink"]) as spool:
         assert len(spool.quarantined) == 1
-        spool.put(entry(9)).result(WAIT_SECONDS)
+        commit(spool, entry(9))
         spool.note(Note.of("checkpoint", at="stop")).result(WAIT_SECONDS)
     done = run("ledger", "verify", "--data", data)
     assert done.code == 0, done.err
@@ -370,8 +370,7 @@ def test_receipts_that_damage_explains(data: Path, tmp_path: Path) -> None:
     """Receipts that an attacker cut off can look like damage; a checkpoint says that they were."""
     path = checkpoint(data)
     edit(data, "DELETE FROM receipts WHERE sequence = 3")
-    with Spool(data / "spool.db", sinks=["sink"]) as spool:
-        spool.put(entry(9)).result(WAIT_SECONDS)
+    commit_to(data / "spool.db", entry(9))
     output = tmp_path / "export.ndjson"
     assert run("ledger", "export", "--data", data, "--output", output).code == 0
     assert run("ledger", "verify", "--data", data).code == 0
@@ -415,7 +414,7 @@ def test_show(data: Path) -> None:
     lines = shown.out.decode().splitlines()
     assert [line.split()[0] for line in lines[1:]] == ["2", "3"]
     assert "1 malformed" in lines[1]
-    listed = orjson.loads(run("ledger", "show", "--data", data, "--last", 0, "--json").out)
+    listed = run("ledger", "show", "--data", data, "--last", 0, "--json").json
     assert [receipt["sequence"] for receipt in listed] == [1, 2, 3]
     assert listed[0]["rejected"] == {"malformed": 1}
     assert listed[1]["previous"] == listed[0]["hash"]
@@ -429,7 +428,7 @@ def test_verify_holds(data: Path) -> None:
     out = done.out.decode().splitlines()
     assert out[0] == "3 receipts: 6 received = 3 admitted + 3 rejected"
     assert out[-1] == "the ledger holds"
-    told = orjson.loads(run("ledger", "verify", "--data", data, "--json").out)
+    told = run("ledger", "verify", "--data", data, "--json").json
     assert told["ok"] is True
     assert (told["receipts"], told["received"], told["admitted"]) == (3, 6, 3)
     assert told["tip"]["hash"] in out[-2]
@@ -437,10 +436,7 @@ def test_verify_holds(data: Path) -> None:
 
 def test_verify_fails(data: Path) -> None:
     """Exit 1, and where."""
-    db = sqlite3.connect(data / "spool.db")
-    db.execute("DELETE FROM receipts WHERE sequence = 2")
-    db.commit()
-    db.close()
+    query(data / "spool.db", "DELETE FROM receipts WHERE sequence = 2")
     done = run("ledger", "verify", "--data", data)
     assert done.code == 1
     assert b"receipt 3: receipt 2 is missing before it" in done.err
@@ -448,12 +444,12 @@ def test_verify_fails(data: Path) -> None:
     told = run("ledger", "verify", "--data", data, "--json")
     assert told.code == 1
     flaw = {"sequence": 3, "message": "receipt 2 is missing before it"}
-    assert flaw in orjson.loads(told.out)["flaws"]
+    assert flaw in told.json["flaws"]
 
 
 def test_a_noted_tip(data: Path) -> None:
     """It holds as long as that receipt is there."""
-    first = orjson.loads(run("ledger", "show", "--data", data, "--json").out)[0]["hash"]
+    first = run("ledger", "show", "--data", data, "--json").json[0]["hash"]
     assert run("ledger", "verify", "--data", data, "--noted", first).code == 0
     assert run("ledger", "verify", "--data", data, "--noted", "00" * 32).code == 1
     assert run("ledger", "verify", "--data", data, "--noted", "nonsense").code == 2
@@ -463,8 +459,7 @@ def test_damage_is_told(data: Path) -> None:
     """A file that was set aside, and the chain that began then."""
     path = data / "spool.db"
     path.write_bytes(path.read_bytes()[:20_000])
-    with Spool(path, sinks=["sink"]) as spool:
-        spool.put(entry(9)).result(WAIT_SECONDS)
+    commit_to(path, entry(9))
     done = run("ledger", "verify", "--data", data)
     assert done.code == 0
     assert b"a new chain begins at receipt" in done.out

@@ -6,8 +6,6 @@ import csv
 import io
 from pathlib import Path
 
-import orjson
-
 from tests.cli.process import run
 from tests.notices.sample_config import configured
 
@@ -35,7 +33,7 @@ def test_the_record(tmp_path: Path) -> None:
         "security",
         "capacity_planning",
     ]
-    document = orjson.loads(run("schema", "ropa", *config, "--format", "json").out)
+    document = run("schema", "ropa", *config, "--format", "json").json
     assert document["dpv:hasDataController"]["dpv:hasCountry"] == "DE"
 
 

@@ -16,19 +16,19 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
-import orjson
 import pytest
 
 from collector.cli.query import time_limit
 from collector.contracts import Batch, Record
-from collector.ledger import opened
 from collector.sinks.query import FUNCTIONS
 from collector.sinks.store import Store
 from collector.spool import Spool
 from collector.testing import canaries
 from tests.claims.populated import PopulatedDirectory, address, minute
 from tests.cli.process import COMMAND, Ended, Running, run, run_measured, started
-from tests.deadline import WAIT_SECONDS
+from tests.database import query
+from tests.deadline import WAIT_SECONDS, wait_until
+from tests.ledgers import entries_of
 
 _ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
 _MANY = f"{_ENDLESS} SELECT x, 'phone' AS y FROM c"
@@ -58,9 +58,7 @@ def asking(lives: PopulatedDirectory, *arguments: str, out: int | None = None) -
 
 def noted(lives: PopulatedDirectory) -> list[dict[str, str]]:
     """Return the ledger's entries of readings."""
-    with opened(lives.data / "spool.db") as ledger:
-        assert not ledger.verify().flaws
-        return [dict(entry.facts) for entry in ledger.entries() if entry.kind == "read"]
+    return [dict(entry.facts) for entry in entries_of(lives.data / "spool.db", "read")]
 
 
 def read(rows: int | None) -> dict[str, str]:
@@ -71,7 +69,7 @@ def read(rows: int | None) -> dict[str, str]:
 def test_what_there_is(lives: PopulatedDirectory) -> None:
     """Tables with their rows, events, minutes and columns, for people and as JSON; no row is shown,
     and the ledger says so."""
-    (table,) = orjson.loads(ask(lives, "--json").out)["tables"]
+    (table,) = ask(lives, "--json").json["tables"]
     assert (table["table"], table["view"]) == ("conferencing", "conferencing_view")
     assert (table["rows"], table["events"], table["first"]) == (5, 5, minute())
     assert table["columns"]["client.address"] == "TEXT"
@@ -106,8 +104,8 @@ def test_forms(lives: PopulatedDirectory) -> None:
     ]
     assert ask(lives, statement).lines == rows
     assert ask(lives, statement, "--format", "ndjson").lines == rows
-    assert orjson.loads(ask(lives, statement, "--json").out) == rows
-    assert orjson.loads(ask(lives, f"{statement} OFFSET 9", "--json").out) == []
+    assert ask(lives, statement, "--json").json == rows
+    assert ask(lives, f"{statement} OFFSET 9", "--json").json == []
     text = ask(lives, statement, "--format", "csv").out.decode()
     assert list(csv.reader(text.splitlines())) == [
         ["client.address", "model", "count"],
@@ -222,15 +220,16 @@ def test_it_is_interrupted_while_it_computes(lives: PopulatedDirectory) -> None:
 
 def _wait_until_it_works(pid: int) -> None:
     """It has the store open, and a moment to begin."""
-    until = monotonic() + 30
-    while monotonic() < until:
+
+    def has_it_open() -> bool:
         with suppress(FileNotFoundError):
             (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split() or ["0"]
             files = [str(file.readlink()) for file in Path(f"/proc/{child}/fd").iterdir()]
-            if any(file.endswith("/store.db") for file in files):
-                sleep(0.1)
-                return
-    raise AssertionError
+            return any(file.endswith("/store.db") for file in files)
+        return False
+
+    wait_until(has_it_open)
+    sleep(0.1)
 
 
 def test_a_signal_that_no_wait_notices() -> None:
@@ -350,8 +349,7 @@ def _damaged(store: Path) -> None:
 
 
 def _newer(store: Path) -> None:
-    with closing(sqlite3.connect(store)) as db:
-        db.execute("PRAGMA user_version = 99")
+    query(store, "PRAGMA user_version = 99")
 
 
 def _another(store: Path) -> None:

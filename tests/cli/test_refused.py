@@ -4,7 +4,6 @@ setting to blame, without a word of what was written there."""
 from __future__ import annotations
 
 import ast
-import json
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -129,7 +128,7 @@ def test_each_is_refused(refused: Refused, folder: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(folder)
     (folder / "collector.yaml").write_text(refused.text)
     done = run("config", "check", "collector.yaml", "--json")
-    faults = json.loads(done.out)["faults"]
+    faults = done.json["faults"]
     assert [(fault["code"], fault["field"]) for fault in faults] == [
         (refused.code, refused.setting)
     ]

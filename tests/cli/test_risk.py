@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import orjson
 import pytest
 
 from collector.ledger import opened
@@ -24,7 +23,7 @@ def lives(tmp_path: Path) -> PopulatedDirectory:
 def test_figures(lives: PopulatedDirectory) -> None:
     """Names and counts, and no value."""
     done = run("store", "risk", "--config", lives.config_file, "--json")
-    (table,) = orjson.loads(done.out)["tables"]
+    (table,) = done.json["tables"]
     assert table["table"] == "conferencing"
     assert table["events"] == {"groups": 5, "total": 5, "smallest": 1, "alone": 5}
     assert table["people"] == {"groups": 2, "total": 5, "smallest": 2, "alone": 0}

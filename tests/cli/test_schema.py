@@ -20,7 +20,7 @@ _SHIPPED = resources.names()
 
 def test_list_names_every_shipped_schema() -> None:
     """As a table and as JSON."""
-    table, listed = run("schema", "list"), orjson.loads(run("schema", "list", "--json").out)
+    table, listed = run("schema", "list"), run("schema", "list", "--json").json
     assert [row["schema"].partition("/")[0] for row in listed] == _SHIPPED
     assert all(name.encode() in table.out for name in _SHIPPED)
     assert {"conferencing", "conferencing-strict", "participants-qos"} <= set(_SHIPPED)
@@ -28,7 +28,7 @@ def test_list_names_every_shipped_schema() -> None:
 
 def test_show_gives_every_field_with_its_reason() -> None:
     """Each field with its paths, purposes, retention and reason."""
-    shown = orjson.loads(run("schema", "show", "conferencing", "--json").out)
+    shown = run("schema", "show", "conferencing", "--json").json
     assert shown["fields"]["client.address"]["from"] == ["client.address", "ip_address", "ip"]
     assert all(field["reason"] for field in shown["fields"].values())
     table = run("schema", "show").out.decode()
@@ -44,7 +44,7 @@ def test_show_tells_what_a_person_may_refuse(tmp_path: Path) -> None:
     line = b"a person may refuse: capacity_planning"
     assert line + b"\n" in run("schema", "show").out
     assert line + b", by what an event says at [b]told\n" in run("schema", "show", path).out
-    assert orjson.loads(run("schema", "show", path, "--json").out)["consent"] == "[b]told"
+    assert run("schema", "show", path, "--json").json["consent"] == "[b]told"
 
 
 def test_check_and_test_pass_for_every_shipped_schema() -> None:
@@ -52,7 +52,7 @@ def test_check_and_test_pass_for_every_shipped_schema() -> None:
     assert run("schema", "check", *_SHIPPED).code == 0
     tested = run("schema", "test", *_SHIPPED, "--json")
     assert tested.code == 0
-    outcome = orjson.loads(tested.out)
+    outcome = tested.json
     assert outcome["failed"] == outcome["faults"] == []
     assert outcome["passed"] >= 3 * len(_SHIPPED)
 
@@ -69,7 +69,7 @@ def test_check_reports_all_faults_of_all_files(tmp_path: Path) -> None:
     assert b"[E110]" in ended.err
     assert b"[E102]" in ended.err
     assert b"conferencing: ok" in ended.out
-    faults = orjson.loads(run("schema", "check", one, two, "--json").out)
+    faults = run("schema", "check", one, two, "--json").json
     assert {"E110", "E102"} <= {fault["code"] for fault in faults}
     assert all(fault["line"] >= 1 for fault in faults)
 
@@ -135,7 +135,7 @@ def test_json_of_one_schema_is_an_object() -> None:
     """Bits of the record and of each field in schema order, and what ``max_bits`` leaves."""
     ended = run("schema", "capacity", "--json")
     schema = load_schema("conferencing")
-    width = orjson.loads(ended.out)
+    width = ended.json
     assert ended.code == 0
     assert list(width)[:3] == ["schema", "bits", "fields"]
     assert width["schema"] == schema.id
@@ -150,7 +150,7 @@ def test_json_of_one_schema_is_an_object() -> None:
 def test_json_of_several_is_a_list() -> None:
     """In the order in which they were named."""
     names = list(reversed(resources.names()))
-    widths = orjson.loads(run("schema", "capacity", *names, "--json").out)
+    widths = run("schema", "capacity", *names, "--json").json
     assert [width["schema"].partition("/")[0] for width in widths] == names
 
 
@@ -193,7 +193,7 @@ def test_without_a_limit_and_without_width(tmp_path: Path) -> None:
         "fields: {os.type: {kind: enum, values: [x], required: true, category: system,"
         " purposes: [ops], retention: 1d, reason: Because}}\n"
     )
-    assert orjson.loads(run("schema", "capacity", path, "--json").out) == {
+    assert run("schema", "capacity", path, "--json").json == {
         "schema": "a/1.0.0",
         "bits": 0.0,
         "fields": {"os.type": 0.0},
@@ -219,17 +219,17 @@ def test_jsonschema_of_documents() -> None:
     """One JSON document on stdout, whether or not schemas are named."""
     ended = run("schema", "jsonschema")
     assert (ended.code, ended.err) == (0, b"")
-    assert orjson.loads(ended.out) == document_schema()
+    assert ended.json == document_schema()
     assert run("schema", "jsonschema", "conferencing").out == ended.out
 
 
 def test_jsonschema_of_records() -> None:
     """Of the default schema, or of those that are named."""
-    default = orjson.loads(run("schema", "jsonschema", "--records").out)
+    default = run("schema", "jsonschema", "--records").json
     assert default == record_schema([load_schema("conferencing")])
-    several = orjson.loads(run("schema", "jsonschema", "--records", *resources.names()).out)
+    several = run("schema", "jsonschema", "--records", *resources.names()).json
     assert several == record_schema(map(load_schema, resources.names()))
-    record = orjson.loads(run("filter", stdin=b'{"ip": "203.0.113.7"}\n').out)
+    record = run("filter", stdin=b'{"ip": "203.0.113.7"}\n').json
     for document in (default, several):
         assert Draft202012Validator(document).is_valid(record)
         assert not Draft202012Validator(document).is_valid(record | {"chat": "hi"})
@@ -321,12 +321,12 @@ def test_faults_and_lints_of_all_files_in_one_pass(tmp_path: Path) -> None:
 def test_json_lists_both_in_one_shape(tmp_path: Path) -> None:
     """A finding is an object like a fault, and both say how severe they are."""
     files = [_file(tmp_path, name, text) for name, text in (("a", _ERROR), ("b", _FAULT))]
-    fault, finding = orjson.loads(run("schema", "check", *files, "--json").out)
+    fault, finding = run("schema", "check", *files, "--json").json
     keys = {"file", "line", "column", "field", "message", "code", "severity"}
     assert fault.keys() == finding.keys() == keys
     assert (fault["code"], fault["severity"]) == ("E110", "error")
     assert (finding["code"], finding["severity"]) == ("always-rejects", "error")
-    assert orjson.loads(run("schema", "check", _file(tmp_path, "c", _GOOD), "--json").out) == []
+    assert run("schema", "check", _file(tmp_path, "c", _GOOD), "--json").json == []
 
 
 def test_a_hostile_alias_cannot_break_a_line(tmp_path: Path) -> None:

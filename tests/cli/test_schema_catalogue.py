@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import orjson
 import pytest
 
 from collector.schema import resources
@@ -57,7 +56,7 @@ def _snapshot(folder: Path) -> dict[Path, tuple[bytes, int]]:
 
 def test_check_says_what_the_shipped_ones_are() -> None:
     """All of them unless named; entries, bits, the longest entry and sources, and no fault."""
-    rows = orjson.loads(run("schema", "catalogue", "check", "--json").out)
+    rows = run("schema", "catalogue", "check", "--json").json
     names = sorted(path.stem for path in (resources.shipped() / "catalogues").glob("*.txt"))
     assert [row["catalogue"] for row in rows] == names
     for row in rows:
@@ -81,7 +80,7 @@ def test_check_reports_all_faults_of_all_files(mine: Path, tmp_path: Path) -> No
     assert said.count("[E121]") == 2
     assert str(mine) not in said
     assert not any(word in said for word in ("zeta", "Alpha", "Ana's"))
-    rows = orjson.loads(run("schema", "catalogue", "check", mine, bad, "--json").out)
+    rows = run("schema", "catalogue", "check", mine, bad, "--json").json
     assert [[fault["line"] for fault in row["faults"]] for row in rows] == [[], [4, 5]]
     assert [warning["line"] for warning in rows[1]["warnings"]] == [3]
 
@@ -103,7 +102,7 @@ def test_add_to_the_right_place(mine: Path) -> None:
     assert mine.read_text() == f"# source: {SOURCE}\n# A note.\nAa\nAlpha\nbeta\nGamma\n"
     assert mine.stat().st_mode & 0o777 == 0o640
     ended = run("schema", "catalogue", "add", mine, "Zeta", "--source", "other, 2026", "--json")
-    assert orjson.loads(ended.out)["sources"] == [
+    assert ended.json["sources"] == [
         {"source": SOURCE, "entries": 4},
         {"source": "other, 2026", "entries": 1},
     ]

@@ -12,7 +12,6 @@ from pathlib import Path
 from time import process_time
 from typing import Any
 
-import orjson
 import pytest
 from ruamel.yaml import YAML
 
@@ -128,7 +127,7 @@ def test_json(tmp_path: Path) -> None:
     old, new = document(tmp_path, "old", TEXT), document(tmp_path, "new", WIDER)
     ended = diff(old, new, "--json")
     assert ended.code == 1
-    assert orjson.loads(ended.out) == {
+    assert ended.json == {
         "file": str(new),
         "old": "sample/1.0.0",
         "new": "sample/1.0.0",
@@ -170,7 +169,7 @@ def test_faults_of_both_are_reported_at_once(tmp_path: Path) -> None:
     assert ended.err.count(b"[E110]") == 1
     assert ended.err.count(b"[E126]") == 2
     assert not ended.out
-    listed = orjson.loads(diff(old, new, "--json").out)
+    listed = diff(old, new, "--json").json
     assert {fault["code"] for fault in listed["faults"]} == {"E110", "E126"}
     assert not listed["allowed"]
 
@@ -208,15 +207,14 @@ def test_a_revision(repository: Path) -> None:
         f"{first[:10]}:./schemas/sample.yaml",
         "first:schemas/sample.yaml",
     ):
-        listed = orjson.loads(diff(old, path, "--json").out)
+        listed = diff(old, path, "--json").json
         assert (listed["old"], listed["new"]) == ("sample/1.0.0", "sample/1.1.0")
         assert [change["at"] for change in listed["changes"]] == [
             "version",
             "fields.os.type.values",
         ]
     os.chdir(repository / "schemas")
-    both = diff("first:./sample.yaml", "main:../schemas/sample.yaml", "--json")
-    assert orjson.loads(both.out)["widening"]
+    assert diff("first:./sample.yaml", "main:../schemas/sample.yaml", "--json").json["widening"]
 
 
 @pytest.mark.parametrize("where", [".", "schemas", "schemas/catalogues"])
@@ -232,10 +230,9 @@ def test_the_catalogues_of_a_revision(repository: Path, where: str) -> None:
     catalogue.write_text(DEVICES.replace("Two", "Three"))
     place = path.relative_to(repository).as_posix()
     ended = diff(f"HEAD:{place}", path, "--json")
-    assert [
-        (change["at"], change["old"], change["new"])
-        for change in orjson.loads(ended.out)["changes"]
-    ] == [("fields.device.model.name.catalogue", ["Two"], ["Three"])]
+    assert [(change["at"], change["old"], change["new"]) for change in ended.json["changes"]] == [
+        ("fields.device.model.name.catalogue", ["Two"], ["Three"])
+    ]
     assert ended.code == 1
     commit()
     git("rm", "--quiet", "--cached", str(catalogue))
@@ -331,7 +328,7 @@ def test_since(repository: Path) -> None:
     for files in (["schemas"], ["schemas/one.yaml", "schemas/three.yaml", "schemas/two.yaml"]):
         ended = diff("--since", "HEAD", *files, "--json")
         assert ended.code == 0
-        listed = {row["file"]: row for row in orjson.loads(ended.out)}
+        listed = {row["file"]: row for row in ended.json}
         assert {name: row["old"] for name, row in listed.items()} == {
             "schemas/one.yaml": "sample/1.0.0",
             "schemas/three.yaml": None,
@@ -368,7 +365,7 @@ def test_a_new_name_of_a_file_hides_nothing(repository: Path, schema: str) -> No
     for version, code in (("1.0.9", 1), ("1.0.10", 0)):
         old.with_name("new.yaml").write_text(WIDER.replace("1.0.0", version))
         ended = diff("--since", "HEAD", "schemas/new.yaml", "--json")
-        (row,) = orjson.loads(ended.out)
+        (row,) = ended.json
         assert (row["old"], ended.code) == ("sample/1.0.9", code)
 
 

@@ -19,6 +19,7 @@ from collector.schema.lints import lint
 from collector.schema.model import DocumentHead, Purpose, Trial
 from collector.schema.source import read
 from tests.cli.process import run
+from tests.raising import raises
 
 _MODELINE = "# yaml-language-server: $schema=./collector-schema.json"
 
@@ -104,9 +105,8 @@ def test_nothing_is_overwritten(taken: str) -> None:
         Path("a.yaml").symlink_to("nowhere")
     else:
         Path(taken).write_text("mine")
-    with pytest.raises(ConfigError, match="already here") as caught:
+    with raises("E203", ConfigError, match="already here"):
         _new("a")
-    assert caught.value.code == "E203"
     assert len(_files()) == 1
     assert taken == "link" or Path(taken).read_text() == "mine"
 

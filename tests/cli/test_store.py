@@ -7,13 +7,13 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-import orjson
 import pytest
 
 from collector.ledger import opened
 from collector.spool import Spool
 from tests.claims.populated import PopulatedDirectory
 from tests.cli.process import Ended, run
+from tests.database import query
 from tests.sidecar.faults import small_disk
 
 
@@ -34,12 +34,11 @@ def _run(lives: PopulatedDirectory, *more: object) -> Ended:
 
 def test_prune(lives: PopulatedDirectory) -> None:
     """Store, spool and files: addresses after 30 days, the rest after 90, to the last byte."""
-    told = orjson.loads(_run(lives, "--json").out)
+    told = _run(lives, "--json").json
     assert (told["rows"], told["shortened"], told["batches"]) == (5, 5, 2)
     assert (told["lines"], told["is_swept"], told["unruled"]) == (10, True, [])
     assert lives.left(range(30)) == set(range(10))
-    with closing(sqlite3.connect(lives.data / "store.db")) as db:
-        assert db.execute("SELECT count(*) FROM conferencing").fetchone() == (10,)
+    assert query(lives.data / "store.db", "SELECT count(*) FROM conferencing") == [(10,)]
     assert run("ledger", "verify", "--data", lives.data).code == 0
     shown = _run(lives)
     assert (shown.code, shown.err) == (0, b"")
@@ -50,7 +49,7 @@ def test_what_was_set_aside_has_a_week(lives: PopulatedDirectory) -> None:
     """Files by their names, damaged batches by their minute."""
     old, new = lives.set_aside(1, days=8), lives.set_aside(1, days=6)
     lives.damage(1, days=8)
-    told = orjson.loads(_run(lives, "--json").out)
+    told = _run(lives, "--json").json
     assert (told["files"], told["damaged"]) == (1, 1)
     assert not old.exists()
     assert new.exists()
@@ -61,14 +60,13 @@ def test_sums_of_hours_have_ninety_days(lives: PopulatedDirectory) -> None:
     query = "SELECT count(DISTINCT hour) FROM hours"
     with closing(sqlite3.connect(lives.data / "spool.db")) as db:
         before = db.execute(query).fetchone()[0]
-        assert orjson.loads(_run(lives, "--json").out)["hours"]
+        assert _run(lives, "--json").json["hours"]
         assert db.execute(query).fetchone()[0] == before - 1
 
 
 def test_a_table_of_which_nothing_is_known_is_said(lives: PopulatedDirectory) -> None:
     """Exit 1: the operator must say how long it may stay."""
-    with closing(sqlite3.connect(lives.data / "store.db")) as db, db:
-        db.execute("CREATE TABLE other (received TEXT, a TEXT)")
+    query(lives.data / "store.db", "CREATE TABLE other (received TEXT, a TEXT)")
     done = _run(lives)
     assert (done.code, b"table other: no retention is known" in done.err) == (1, True)
 
@@ -98,7 +96,7 @@ def test_a_disk_without_room_is_said(tmp_path: Path) -> None:
                 file.write(bytes(1 << 16))
         done = _run(lives, "--json")
         assert (done.code, b"no room" in done.err) == (1, True)
-        assert orjson.loads(done.out)["rows"] == 5
+        assert done.json["rows"] == 5
         ballast.unlink()
         assert _run(lives).code == 0
         assert lives.left(range(5)) == set()
@@ -111,5 +109,5 @@ def test_a_store_by_itself(lives: PopulatedDirectory) -> None:
     """An SDK's, say: its rules are noted in it."""
     elsewhere = lives.directory / "telemetry.db"
     (lives.data / "store.db").rename(elsewhere)
-    told = orjson.loads(_run(lives, "--store", elsewhere, "--json").out)
+    told = _run(lives, "--store", elsewhere, "--json").json
     assert (told["rows"], told["shortened"]) == (5, 5)

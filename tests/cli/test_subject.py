@@ -13,7 +13,7 @@ import pytest
 from collector.spool import Spool
 from tests.claims.populated import PopulatedDirectory, address
 from tests.cli.process import Ended, run, started
-from tests.spool.make import eventually
+from tests.deadline import wait_until
 
 _WINDOW = ("--from", "2026-01-01", "--to", "9000-01-01")
 
@@ -36,7 +36,7 @@ def test_export(lives: PopulatedDirectory) -> None:
     """All that is kept, and by name what else may be."""
     done = _run(lives, "export", 3)
     assert (done.code, done.err) == (0, b"")
-    found = orjson.loads(done.out)
+    found = done.json
     assert found["schema"] == "conferencing/1.0.0"
     assert (found["field"], found["before"]) == ("client.address", "9000-01-02T00:00:00Z")
     assert [row["client.address"] for row in found["store"]["conferencing"]] == [address(3)]
@@ -53,7 +53,7 @@ def test_erase(lives: PopulatedDirectory) -> None:
     assert shown.code == 0
     assert shown.out.decode().splitlines()[0] == "store: 1 rows"
     assert b"beyond our files: backups" in shown.out
-    told = orjson.loads(_run(lives, "erase", 13, "--json").out)
+    told = _run(lives, "erase", 13, "--json").json
     assert (told["rows"], told["records"], told["batches"]) == (0, 1, 1)
     assert told["is_swept"] is True
     assert lives.left(range(20)) == set(range(20)) - {3, 13}
@@ -61,7 +61,7 @@ def test_erase(lives: PopulatedDirectory) -> None:
 
 def test_object(lives: PopulatedDirectory) -> None:
     """Optional fields go."""
-    told = orjson.loads(_run(lives, "object", 4, "--json").out)
+    told = _run(lives, "object", 4, "--json").json
     assert (told["rows"], told["lines"]) == (1, 1)
     assert b"Pixel" not in _run(lives, "export", 4).out
     assert b"Pixel" in _run(lives, "export", 5).out
@@ -72,7 +72,7 @@ def test_where_nothing_is_optional_that_is_said(lives: PopulatedDirectory) -> No
     settings = orjson.loads(lives.config_file.read_bytes()) | {"schema": "webrtc"}
     lives.config_file.write_bytes(orjson.dumps(settings))
     done = _run(lives, "object", 4, "--json")
-    assert (done.code, orjson.loads(done.out)["rows"]) == (0, 0)
+    assert (done.code, done.json["rows"]) == (0, 0)
     assert b"all of them stay" in done.err
 
 
@@ -83,7 +83,7 @@ def test_the_value_may_come_from_stdin(lives: PopulatedDirectory) -> None:
         "--json",
         stdin=f"{address(3)}\n".encode(),
     )
-    assert orjson.loads(done.out)["rows"] == 1
+    assert done.json["rows"] == 1
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_killed_it_is_done_by_doing_it_again(lives: PopulatedDirectory, seconds:
     words = ("subject", "erase", "--config", lives.config_file, "--field", who, *_WINDOW)
     log = lives.data / "spool.db-wal"
     with started(*words) as running:
-        assert eventually(lambda: log.exists() or running.process.poll() is not None)
+        wait_until(lambda: log.exists() or running.process.poll() is not None)
         time.sleep(seconds)
     assert lives.left(range(20)) >= set(range(20)) - {3}
     assert _run(lives, "erase", 3).code == 0

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from collector.filter import derive
 from collector.filter.derive import MAX_BYTES, Agents, parse_user_agent
 from collector.schema.policy import DERIVABLE
 from collector.testing import canaries
-from tests.deadline import WAIT_SECONDS
+from tests.programs import script
 from tests.schema.make import HEAD, REST
 
 WINDOWS = (
@@ -239,11 +237,4 @@ def test_it_is_loaded_late() -> None:
         "Filter(load_schema('webrtc')).admit({'address': '203.0.113.7'})\n"
         "print('ua_parser' in sys.modules)"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=WAIT_SECONDS,
-    )
-    assert ended.stdout == "False\n"
+    assert script(code).stdout == "False\n"

@@ -22,6 +22,7 @@ from tests.deadline import WAIT_SECONDS
 from tests.filter.otlp_bodies import SIGNALS, bodies
 from tests.filter.otlp_bombs import JSON, PROTOBUF, deep, field, logs, record, varint
 from tests.filter.otlp_reference import events
+from tests.programs import script
 
 pytestmark = pytest.mark.long
 
@@ -200,14 +201,7 @@ def test_it_is_loaded_late() -> None:
         "f.admit_otlp('logs', b'', protobuf=True)\n"
         "print('google.protobuf' in sys.modules, 'opentelemetry' in sys.modules)"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=WAIT_SECONDS,
-    )
-    assert ended.stdout.split() == ["False", "True", "False"]
+    assert script(code).stdout.split() == ["False", "True", "False"]
 
 
 def test_no_such_signal() -> None:

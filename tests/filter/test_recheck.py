@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from traceback import walk_tb
 from typing import Any, ClassVar, cast
 
@@ -52,7 +52,8 @@ def made(schema: Schema, purposes: Any = None, now: datetime = NOW) -> Filter:
 
 
 def rechecked(batch: PendingBatch, schema: Schema, purposes: Any = None) -> PendingBatch:
-    return Recheck(schema, purposes=purposes, keep_rows=True, now=lambda: NOW).check(batch)
+    check = Recheck(schema, purposes=purposes, now=lambda: NOW).check
+    return check(batch, keep_rows=True)
 
 
 CONFERENCING = shipped("conferencing")
@@ -481,8 +482,8 @@ def test_the_layout_is_the_schemas() -> None:
 
 def test_rows_stay_with_batches_that_are_joined() -> None:
     """As long as each of them has some."""
-    check = Recheck(CONFERENCING, keep_rows=True, now=lambda: NOW)
-    one, other = check.check(pending()), check.check(pending(2 * LINE))
+    check = partial(CHECK.check, keep_rows=True)
+    one, other = check(pending()), check(pending(2 * LINE))
     assert one.rows is not None
     (joined,) = merge([one, other])
     assert joined.rows == 3 * one.rows
@@ -689,9 +690,9 @@ def test_floods_of_counts() -> None:
 def test_a_large_batch_is_in_memory_twice() -> None:
     """As it came, and in our encoding; what is decoded meanwhile is small."""
     batch = pending(LINE * ((8 << 20) // len(LINE)))
-    check = Recheck(CONFERENCING, keep_rows=True, now=lambda: NOW)
+    check = partial(CHECK.check, keep_rows=True)
     found: list[PendingBatch] = []
-    assert peak(lambda: found.append(check.check(batch))) < 1.25 * len(batch.payload)
+    assert peak(lambda: found.append(check(batch))) < 1.25 * len(batch.payload)
     assert found == [batch]
     assert found[0].rows is None
 

@@ -28,6 +28,7 @@ from collector.testing.values import junk, scalars, values
 from tests.filter.sdk_record_reference import SdkRecordReference
 from tests.filter.test_laws import changed
 from tests.filter.traces import CANARY, mentions, told_by
+from tests.raising import raises
 from tests.schema.make import field
 
 NOW = datetime(2026, 6, 1, 12, 30, 29, 5, tzinfo=UTC)
@@ -176,9 +177,8 @@ def test_one_meaning(data: st.DataObject, schema: Schema, purposes: Any) -> None
     try:
         expected = reference.admit_records(payload)
     except InputError:
-        with pytest.raises(InputError) as caught:
+        with raises("E429", InputError):
             made(schema, purposes).admit_records(payload)
-        assert caught.value.code == "E429"
         return
     shares = made(schema, purposes).admit_records(payload)
     assert [share.received for share in shares] == list(expected)
@@ -496,9 +496,8 @@ def test_names_are_those_of_records() -> None:
 def test_another_version_is_refused_as_a_whole(schema: str, place: str) -> None:
     """One such line is enough: who sends it may keep all of it, and nothing is there twice."""
     other = text(RECORD | {"schema": schema, "count": "x"}).decode()
-    with pytest.raises(InputError) as caught:
+    with raises("E429", InputError) as caught:
         CONFERENCING.admit_records(place.format(other, LINE.decode(), "no JSON"))
-    assert caught.value.code == "E429"
     assert not any(map(mentions, told_by(caught.value)))
 
 

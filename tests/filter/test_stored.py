@@ -7,6 +7,7 @@ import pytest
 from collector.contracts import Batch, Layout
 from collector.errors import DeliveryError
 from collector.filter.stored import project, read
+from tests.raising import raises
 
 _COLUMNS = (("a.b", "TEXT"), ("n", "REAL"), ("is", "INTEGER"))
 _LAYOUT = Layout("x/1.0.0", "ab" * 32, "x", _COLUMNS)
@@ -52,7 +53,6 @@ def test_a_sink_of_none() -> None:
 @pytest.mark.parametrize("payload", [b"{", b"[]\n", b"5\n", b'{"n":1}\n'])
 def test_what_is_no_record(payload: bytes) -> None:
     """It is E509, as it is for those who get all columns, and without a context."""
-    with pytest.raises(DeliveryError) as caught:
+    with raises("E509", DeliveryError) as caught:
         read(project(spooled(payload), {"n"})).rows()  # type: ignore[misc]
-    assert caught.value.code == "E509"
     assert (caught.value.__context__, caught.value.__cause__) == (None, None)

@@ -27,6 +27,7 @@ from time import perf_counter, sleep
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
+from tests.deadline import wait_until
 from tests.house.figures import PACKAGE, ROOT
 
 __all__ = ["ANSWER", "COMMIT", "PHASES", "STORE", "Walk", "walk"]
@@ -206,8 +207,7 @@ def _round(data: Path, port: int, number: int) -> _Round:
     before, began = _rows(data), perf_counter()
     _send(port, f"{_MARKER}{number}")
     answered = perf_counter()
-    while _rows(data) == before:
-        sleep(0.002)
+    wait_until(lambda: _rows(data) != before)
     sleep(_AFTER_SECONDS)
     return _Round(began, answered, perf_counter())
 
@@ -252,17 +252,19 @@ def _common(walks: list[Walk]) -> Walk:
     )
 
 
+def _listens(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
+
+
 def _drive(recorder: _Recorder, folder: Path, port: int) -> None:
     """Send the requests, print the walk, and end the sidecar."""
     sys.setprofile(None)
-    while True:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-            break
-        sleep(0.05)
+    wait_until(lambda: _listens(port))
     rounds = [_round(folder / "data", port, number) for number in range(_WARM + _ROUNDS)]
     (folder / "ask").touch()
-    while not (folder / "noted").exists():
-        sleep(0.05)
+    wait_until((folder / "noted").exists)
     calls, shapes = json.loads((folder / "noted").read_text())
     both = sorted([*recorder.calls, *(_Call(*call) for call in calls)])
     seen = sorted([*recorder.shapes, *(_Shape(*shape) for shape in shapes)])

@@ -26,7 +26,7 @@ from typing import Any
 from collector.config import Address
 from collector.contracts import Request, Tally
 from collector.errors import DeliveryError
-from tests.deadline import WAIT_SECONDS
+from tests.deadline import WAIT_SECONDS, wait_until
 from tests.forkserver import Process, begin
 
 _ROOT = Path(__file__).parents[2]
@@ -292,11 +292,8 @@ def serving(tmp_path: Path, **options: Any) -> Iterator[Server]:
 
 
 def _port(process: Process, stdout: Path, stderr: Path) -> int:
-    deadline = time.monotonic() + 20
-    while not stdout.read_text().endswith("\n"):
-        assert process.poll() is None, stderr.read_text()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: stdout.read_text().endswith("\n") or process.poll() is not None)
+    assert process.poll() is None, stderr.read_text()
     return int(stdout.read_text().split()[0])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
@@ -13,7 +13,7 @@ import pytest
 from collector.ingest.call_pool import BodyConcurrency, CallPool, PendingCall
 from collector.ingest.limits import MIB
 from collector.ingest.refusals import BUSY, RequestRefused
-from tests.deadline import WAIT_SECONDS
+from tests.deadline import WAIT_SECONDS, stays, wait_until
 from tests.latency import at_most
 
 
@@ -36,13 +36,6 @@ class _Call:
             self.pending = pending
             self.came.wait(WAIT_SECONDS)
         return not pending.is_cancelled
-
-
-def _eventually(what: Callable[[], bool], seconds: float = WAIT_SECONDS) -> None:
-    until = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < until
-        time.sleep(0.005)
 
 
 @pytest.fixture
@@ -68,8 +61,7 @@ def test_slow_senders_are_left_alone_while_no_call_queues(pool: CallPool) -> Non
     """All threads may be theirs then."""
     calls = [_Call() for _ in range(4)]
     futures = [pool.submit(call.run, pool) for call in calls]
-    time.sleep(0.4)
-    assert not any(call.cancelled for call in calls)
+    stays(lambda: not any(call.cancelled for call in calls), 0.4)
     for call in calls:
         call.came.set()
     assert all(future.result(WAIT_SECONDS) for future in futures)
@@ -80,7 +72,7 @@ def test_slow_calls_are_cancelled_while_others_queue(pool: CallPool) -> None:
     slow = [_Call() for _ in range(4)]
     for call in slow:
         pool.submit(call.run, pool)
-        _eventually(lambda call=call: call.pending is not None)  # type: ignore[misc]
+        wait_until(lambda call=call: call.pending is not None)  # type: ignore[misc]
     ready = [pool.submit(time.sleep, 0.05) for _ in range(20)]
     for future in ready:
         future.result(WAIT_SECONDS)
@@ -118,9 +110,8 @@ def test_work_does_not_count_as_waiting(pool: CallPool) -> None:
 
     futures = [pool.submit(work, call) for call in calls]
     others = [pool.submit(lambda: None) for _ in range(100)]
-    _eventually(lambda: pool.queued == 100)
-    time.sleep(0.3)
-    assert not any(call.cancelled for call in calls)
+    wait_until(lambda: pool.queued == 100)
+    stays(lambda: not any(call.cancelled for call in calls), 0.3)
     release.set()
     assert all(future.result(WAIT_SECONDS) for future in futures)
     for other in others:
@@ -136,11 +127,11 @@ def test_failures_give_their_threads_back(pool: CallPool) -> None:
     for future in [pool.submit(fail) for _ in range(50)]:
         with pytest.raises(ValueError, match=r"^$"):
             future.result(WAIT_SECONDS)
-    _eventually(lambda: pool._calls == 0)
+    wait_until(lambda: pool.calls == 0)
     pool.close()
     with pytest.raises(RuntimeError):
         pool.submit(fail)
-    assert pool._calls == 0
+    assert pool.calls == 0
 
 
 # -- bodies

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
 import pytest
 
+from collector.contracts import Signal
+from tests.exporters import COMPRESSIONS, exporter
 from tests.ingest.certificates import Authority
 from tests.ingest.serving import Server, serving
 
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
 
 from opentelemetry._logs import LogRecord
-from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import LogRecordExportResult, SimpleLogRecordProcessor
 from opentelemetry.sdk.metrics import MeterProvider
@@ -28,46 +28,27 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 _RESOURCE = Resource({"os.type": "linux", "os.version": "22.04", "secret": "canary"})
 _TRANSPORTS = ["http", "grpc"]
-_COMPRESSIONS = {
-    "none": grpc.Compression.NoCompression,
-    "gzip": grpc.Compression.Gzip,
-    "deflate": grpc.Compression.Deflate,
-}
-Exporter = Callable[[str], Any]
+Exporter = Callable[[Signal], Any]
 
 
 def _exporter(transport: str, server: Server, compression: str, **more: Any) -> Exporter:
-    """Makes the exporter of a signal."""
-    scheme = "https" if more else "http"
-    options: dict[str, Any] = {"timeout": 10, **more}
-
-    def make(signal: str) -> Any:
-        name = {"logs": "_log", "traces": "trace", "metrics": "metric"}[signal]
-        kind = {"logs": "Log", "traces": "Span", "metrics": "Metric"}[signal]
-        module = import_module(f"opentelemetry.exporter.otlp.proto.{transport}.{name}_exporter")
-        place = f"{scheme}://127.0.0.1:{server.port}"
-        if transport == "http":
-            place += f"/v1/{signal}"
-            options["compression"] = Compression(compression)
-        else:
-            options["compression"] = _COMPRESSIONS[compression]
-            options["insecure"] = not more
-        headers = {"headers": {"authorization": "Bearer secret"}} | options
-        return getattr(module, f"OTLP{kind}Exporter")(endpoint=place, **headers)
-
-    return make
+    """Makes the exporter of a signal, with a token."""
+    headers = {"authorization": "Bearer secret"}
+    return lambda signal: exporter(
+        signal, transport, server.port, compression, headers=headers, **more
+    )
 
 
-def _send_all(exporter: Exporter) -> None:
+def _send_all(make: Exporter) -> None:
     """A log record, some batches of spans, and a metric."""
     logs = LoggerProvider(resource=_RESOURCE)
-    logs.add_log_record_processor(SimpleLogRecordProcessor(exporter("logs")))
+    logs.add_log_record_processor(SimpleLogRecordProcessor(make("logs")))
     logs.get_logger("test").emit(LogRecord(body="canary", attributes={"device.type": "phone"}))
     traces = TracerProvider(resource=_RESOURCE, shutdown_on_exit=False)
-    traces.add_span_processor(BatchSpanProcessor(exporter("traces")))
+    traces.add_span_processor(BatchSpanProcessor(make("traces")))
     for _ in range(700):
         traces.get_tracer("test").start_span("canary", attributes={"device.type": "laptop"}).end()
-    reader = PeriodicExportingMetricReader(exporter("metrics"), 1e9)
+    reader = PeriodicExportingMetricReader(make("metrics"), 1e9)
     metrics = MeterProvider([reader], resource=_RESOURCE, shutdown_on_exit=False)
     metrics.get_meter("test").create_counter("canary").add(1, {"device.type": "browser"})
     for provider in (logs, traces, metrics):
@@ -88,7 +69,7 @@ def _assert_all_were_stored(server: Server) -> None:
     assert "canary" not in text
 
 
-@pytest.mark.parametrize("compression", _COMPRESSIONS)
+@pytest.mark.parametrize("compression", COMPRESSIONS)
 @pytest.mark.parametrize("transport", _TRANSPORTS)
 def test_the_sdk(tmp_path: Path, transport: str, compression: str) -> None:
     """Logs, traces and metrics with a token, plain and compressed."""
@@ -118,7 +99,7 @@ def test_the_sdk_understands_refusals(
     """A request without a token fails for good: the SDK gives up at once."""
     caplog.set_level(logging.ERROR)
     with serving(tmp_path, grpc=transport == "grpc", token="another") as server:
-        exporter = _exporter(transport, server, "gzip")("logs")
-        assert exporter.export([]) is LogRecordExportResult.FAILURE
-        exporter.shutdown()
+        logs = _exporter(transport, server, "gzip")("logs")
+        assert logs.export([]) is LogRecordExportResult.FAILURE
+        logs.shutdown()
     assert server.observed() == [401]

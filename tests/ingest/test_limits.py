@@ -15,7 +15,8 @@ from collector.ingest.limits import (
     ConnectionLimiter,
     IngestLimits,
 )
-from tests.deadline import WAIT_SECONDS
+from tests.deadline import stays, wait_until
+from tests.raising import raises
 
 
 def test_defaults() -> None:
@@ -45,9 +46,8 @@ def test_defaults() -> None:
 )
 def test_what_cannot_be_set(wrong: dict[str, int]) -> None:
     """Nothing below one, no body above 64 MiB."""
-    with pytest.raises(ConfigError) as caught:
+    with raises("E204", ConfigError):
         IngestLimits(**wrong)
-    assert caught.value.code == "E204"
 
 
 def test_there_is_always_room_for_one_body() -> None:
@@ -133,13 +133,10 @@ def test_deadlines_are_checked_while_there_are_connections() -> None:
         for _ in range(2):
             one = _Connection(limiter)
             _enter(limiter, one, 1)
-            async with asyncio.timeout(WAIT_SECONDS):
-                while len(one.checks) < 2:
-                    await asyncio.sleep(CHECK_SECONDS / 10)
+            await asyncio.to_thread(wait_until, lambda one=one: len(one.checks) >= 2)
             limiter.remove(one)
             seen = one.checks.copy()
             assert seen[1] - seen[0] > CHECK_SECONDS * 0.9
-            await asyncio.sleep(CHECK_SECONDS * 1.5)
-            assert one.checks == seen
+            await asyncio.to_thread(stays, lambda: one.checks == seen, CHECK_SECONDS * 1.5)  # noqa: B023
 
     asyncio.run(run())

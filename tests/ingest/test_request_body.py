@@ -15,6 +15,7 @@ from collector.ingest.limits import MIB, IngestLimits
 from collector.ingest.refusals import REQUEST_TIMEOUT, Refusal
 from collector.ingest.request import HttpRequest
 from collector.ingest.responses import HttpResponse
+from tests.deadline import wait_until
 
 
 class _Accepting:
@@ -116,8 +117,7 @@ def test_large_bodies_are_decompressed_one_after_the_other() -> None:
         packed = [gzip.compress(data, 1) for data in (*[large] * 5, small)]
         requests = [_request(data, encoding=b"gzip") for data in packed]
         tasks = [asyncio.ensure_future(accepting.handler(request)) for request in requests]
-        while len(accepting.bodies) < len(requests):
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(wait_until, lambda: len(accepting.bodies) == len(requests))
         barrier.set()
         assert {response.status for response in await asyncio.gather(*tasks) if response} == {200}
 

@@ -19,7 +19,7 @@ from collector.ingest.limits import IngestLimits
 from collector.ingest.request import HttpRequest
 from collector.ingest.responses import HttpResponse
 from collector.server.receivers import HttpReceiver
-from tests.deadline import WAIT_SECONDS
+from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ingest.serving import heard
 
 _SIZE = 3_000_001
@@ -78,7 +78,7 @@ class Server:
                     raise RuntimeError("a value")
             yield b"x"[: name == "endless"]
             while name in ("endless", "stuck"):
-                await asyncio.sleep(3600)
+                await asyncio.Event().wait()
         finally:
             self.closed.append(name)
 
@@ -94,10 +94,7 @@ class Server:
 
     def wait_closed(self, name: str) -> None:
         """Wait until a stream was closed."""
-        deadline = time.monotonic() + WAIT_SECONDS
-        while name not in self.closed:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(lambda: name in self.closed)
 
 
 @pytest.fixture(params=[uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import ssl
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from collector.ingest import tls
 from collector.ingest.tls import Certificates
 from tests.deadline import WAIT_SECONDS
 from tests.ingest.certificates import Authority, Pair
+from tests.programs import script
 
 
 @pytest.fixture(scope="module")
@@ -144,15 +143,7 @@ def test_session_keys_are_not_logged(authority: Authority, server: Pair, tmp_pat
         "server.stop(0).wait()\n"
     )
     arguments = [server.certificate, server.key, authority.own.certificate]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        env=os.environ | {"SSLKEYLOGFILE": str(log)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert script(code, *arguments, environ={"SSLKEYLOGFILE": str(log)}).stderr == ""
     assert not log.exists()
 
 

@@ -14,6 +14,7 @@ from collector.ledger import Entry
 from collector.ledger.export import format_checkpoint, parse_checkpoints
 from collector.ledger.receipt import Tip
 from collector.ledger.signing import create_next_key
+from tests.raising import raises
 
 ENTRY = Entry(
     7,
@@ -55,7 +56,5 @@ def test_nothing_else_is_read(text: str) -> None:
     if text.strip() == format_checkpoint(ENTRY).strip():
         assert parse_checkpoints(text)
         return
-    with pytest.raises(InputError) as caught:
+    with raises("E401", InputError):
         parse_checkpoints(text)
-    assert caught.value.code == "E401"
-    assert caught.value.__context__ is None

@@ -19,8 +19,11 @@ from collector.errors import ConfigError, DeliveryError
 from collector.ledger import opened
 from collector.spool import Spool
 from tests.conftest import required
+from tests.database import query
 from tests.deadline import WAIT_SECONDS
-from tests.spool.make import drained, entry
+from tests.ledgers import check_ledger
+from tests.raising import raises
+from tests.spool.make import commit, commit_to, drained, entry
 
 
 @pytest.fixture
@@ -28,8 +31,7 @@ def path(tmp_path: Path) -> Path:
     """A spool that was closed, with five receipts and two batches that wait."""
     path = tmp_path / "data" / "spool.db"
     with Spool(path, sinks=["sink"]) as spool:
-        for n in range(5):
-            spool.put(entry(n, rejected={"malformed": n})).result(WAIT_SECONDS)
+        commit(spool, *(entry(n, rejected={"malformed": n}) for n in range(5)))
         spool.delivered("sink", 3)
     return path
 
@@ -38,8 +40,7 @@ def test_it_is_read_while_it_is_written(path: Path) -> None:
     """Each look is at one moment, and does not hold up the writer."""
     with Spool(path, sinks=["sink"]) as spool, opened(path) as ledger:
         assert len(list(ledger.receipts())) == 5
-        for n in range(200):
-            spool.put(entry(n)).result(WAIT_SECONDS)
+        commit(spool, *(entry(n) for n in range(200)))
         assert len(list(ledger.receipts())) == 5
         assert not ledger.verify().flaws
         with opened(path) as later:
@@ -49,7 +50,7 @@ def test_it_is_read_while_it_is_written(path: Path) -> None:
 def test_it_is_read_after_a_crash(path: Path, tmp_path: Path) -> None:
     """The log of a process that was killed counts."""
     with Spool(path, sinks=["sink"]) as spool:
-        spool.put(entry(7)).result(WAIT_SECONDS)
+        commit(spool, entry(7))
         copy = tmp_path / "copy"
         copy.mkdir()
         for end in ("", "-wal"):
@@ -122,12 +123,8 @@ def test_the_newest(path: Path) -> None:
 )
 def test_tampering_is_found(path: Path, statement: str, message: str) -> None:
     """With any tool that writes SQLite."""
-    with opened(path) as ledger:
-        assert not ledger.verify().flaws
-    db = sqlite3.connect(path)
-    db.execute(statement)
-    db.commit()
-    db.close()
+    check_ledger(path)
+    query(path, statement)
     with opened(path) as ledger:
         flaws = ledger.verify().flaws
     assert any(message in str(flaw) for flaw in flaws), flaws
@@ -135,14 +132,11 @@ def test_tampering_is_found(path: Path, statement: str, message: str) -> None:
 
 def test_batches_whose_receipts_were_lost(path: Path) -> None:
     """Batches that were saved from a damaged file are no flaw, also before anything else comes."""
-    with closing(sqlite3.connect(path)) as db, db:
-        db.execute("UPDATE receipts SET received = 9 WHERE sequence = 4")
-        db.execute("DROP TABLE hours")
+    query(path, "UPDATE receipts SET received = 9 WHERE sequence = 4", "DROP TABLE hours")
     with Spool(path, sinks=["sink"]) as spool:
         assert len(spool.quarantined) == 1
         assert spool.state().batches == 2
-    with opened(path) as ledger:
-        assert ledger.verify().flaws == []
+    check_ledger(path)
 
 
 def test_tables_that_somebody_has_made_anew(path: Path) -> None:
@@ -172,10 +166,8 @@ def test_what_is_no_spool_is_an_error_of_ours(tmp_path: Path, content: bytes) ->
     """E507, with nothing of the file in it."""
     path = tmp_path / "spool.db"
     path.write_bytes(content)
-    with pytest.raises(DeliveryError) as caught, opened(path) as ledger:
+    with raises("E507", DeliveryError), opened(path) as ledger:
         ledger.verify()
-    assert caught.value.code == "E507"
-    assert caught.value.__context__ is None
     assert path.read_bytes() == content
 
 
@@ -185,9 +177,7 @@ def test_what_was_counted_is_told(path: Path) -> None:
     dropped: dict[str, Counter[Drop]] = {"n": Counter({"invalid_value": 2, "wrong_type": 1})}
     content: Counter[Category] = Counter({"chat": 4})
     tally = Tally(1, 1, dropped=dropped, content=content, bytes_in=9, bytes_out=5)
-    with Spool(path, sinks=["sink"]) as spool:
-        for _ in range(2):
-            spool.put(replace(entry(7), tally=tally)).result(WAIT_SECONDS)
+    commit_to(path, *(replace(entry(7), tally=tally) for _ in range(2)))
     with closing(sqlite3.connect(path)) as db, db:
         rows = [("other", "n", "", 1), ("dropped", "n", "value", 1), ("content", "value", "", 1)]
         db.executemany("INSERT INTO hours VALUES ('2026-11-24T10:00:00Z', ?, ?, ?, ?)", rows)

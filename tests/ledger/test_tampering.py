@@ -25,8 +25,10 @@ from collector.ledger.receipt import COLUMNS, NOTHING, Start, Tip
 from collector.ledger.signing import Key
 from collector.spool import Spool, note, rotate
 from collector.spool import tables as spool_tables
+from tests.database import query
 from tests.deadline import WAIT_SECONDS
-from tests.spool.make import entry
+from tests.ledgers import entries_of
+from tests.spool.make import commit, entry
 
 _RECEIPTS = 6
 _SOME = max(10, settings().max_examples // 4)
@@ -49,9 +51,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Original:
     folder = tmp_path_factory.mktemp("ledger") / "data"
     with Spool(folder / "spool.db", sinks=["sink"]) as spool:
         for n in range(_RECEIPTS):
-            spool.put(entry(*range(n % 3), rejected={"malformed": n, "too_deep": 1})).result(
-                WAIT_SECONDS
-            )
+            commit(spool, entry(*range(n % 3), rejected={"malformed": n, "too_deep": 1}))
             spool.note(Note.of("read", command="store query", rows=n)).result(WAIT_SECONDS)
             if n % 3 == 0:
                 document = b'{"version": %d}' % n
@@ -62,17 +62,14 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Original:
         rotate(folder)
         spool.delivered("sink", _RECEIPTS)
     note(folder, Note.of("checkpoint", at="stop"))
-    with opened(folder / "spool.db") as ledger:
-        assert not ledger.verify().flaws
-        found = [each for each in ledger.entries() if each.kind == "checkpoint"]
+    found = entries_of(folder / "spool.db", "checkpoint")
     text = "".join(format_checkpoint(each) for each in (found[1], found[-1]))
     return Original(folder, parse_checkpoints(text), rows_of(folder / "spool.db"))
 
 
 def rows_of(path: Path) -> dict[str, list[Any]]:
     """All that the ledger's tables hold."""
-    with closing(sqlite3.connect(path)) as db:
-        return {name: db.execute(f"SELECT * FROM {name} ORDER BY 1").fetchall() for name in TABLES}
+    return {name: query(path, f"SELECT * FROM {name} ORDER BY 1") for name in TABLES}
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import Any
 
 from hypothesis import given, settings
 
-from collector.claims.document import CHECKS, load_claims
+from collector.claims.document import CHECKS, SERVING_CHECKS, load_claims
 from collector.claims.verification import ClaimFinding, verdict
 from collector.schema import Schema, resources
 from collector.schema.load import parse_source
@@ -103,7 +103,7 @@ def _accepts_a_word(schema: Schema) -> bool:
 
 def _says_holds(schema: Schema) -> bool:
     """The verdict of `no-content`, all other checks having found nothing."""
-    found = dict.fromkeys(CHECKS, ()) | {
+    found = dict.fromkeys([*CHECKS, *SERVING_CHECKS], ()) | {
         "policy": tuple(ClaimFinding(name, "E311") for name in spelling_fields(schema))
     }
     return verdict(_NO_CONTENT, found) == "holds"  # type: ignore[arg-type]

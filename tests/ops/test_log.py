@@ -200,7 +200,7 @@ async def forgotten():
     async def inner():
         fail()
     task = asyncio.create_task(inner())
-    await asyncio.sleep(0.01)
+    await asyncio.wait([task])
     del task
     gc.collect()
 

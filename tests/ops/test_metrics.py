@@ -14,14 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from collector.contracts import CATEGORIES, DROPS, REJECTIONS, Tally
+from collector.contracts import CATEGORIES, DROPS, REJECTIONS, DeliveryState, SpoolState, Tally
 from collector.ops.metrics import (
     METRICS,
     RECEIVERS,
     STATUSES,
     Metrics,
-    SinkReading,
-    SpoolReading,
     WorkerReading,
 )
 from collector.schema import load_schema
@@ -31,12 +29,12 @@ _ROOT = Path(__file__).parent.parent.parent
 _LAYOUT = load_schema("conferencing").layout
 _FIELDS = [name for name, _ in _LAYOUT.columns]
 _WORKERS = WorkerReading(2, 1)
-_SPOOL = SpoolReading(3, 40, 5000, 1 << 30, 2.5, True, 6, 1)
+_SPOOL = SpoolState(True, 3, 40, 5000, 1 << 30, 2.5, 6, 1)
 
 
 def _metrics() -> Metrics:
     last = monotonic() - 100
-    sinks = {"store": SinkReading(7, 2, last)}
+    sinks = {"store": DeliveryState(7, 2, last=last)}
     return Metrics(_LAYOUT, lambda: _SPOOL, lambda: sinks, lambda: _WORKERS)
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 from collector.contracts import Tally
 from collector.ops.total import Total
+from tests.programs import script
 
 
 def test_what_threads_add() -> None:
@@ -50,4 +49,4 @@ assert total.sum()["a"] == 1
 
 def test_a_fork_does_not_lock_it() -> None:
     """The thread that held the lock is missing in the new process."""
-    subprocess.run([sys.executable, "-c", _FORKED], check=True, timeout=30)
+    script(_FORKED)

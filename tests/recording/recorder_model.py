@@ -69,7 +69,7 @@ class RecordingModel:
             tuple((who, grant.choice(who), grant.is_present(who)) for who in members),
         )
 
-    def _settle(self) -> RecordingModel:
+    def settle(self) -> RecordingModel:
         """Drop the content that is not to be there, and note what is stored."""
         gone = self.grant.destroyed
         if self.grant.phase == "erased":
@@ -94,7 +94,7 @@ class RecordingModel:
         elif call != "depart":
             codes = grant.against(call, who, more)
         if codes:
-            return Outcome(codes, None, after._settle(), [])
+            return Outcome(codes, None, after.settle(), [])
         if call == "stop":
             grant.add("closed", more="stopped")
         elif call in ("erase", "depart"):
@@ -104,7 +104,7 @@ class RecordingModel:
                 grant.add("depart", who)
         elif (call, phase) not in (("start", "open"), ("pause", "paused")):
             grant.add("leave" if call == "withdraw" else call, who, more)
-        return Outcome(set(), grant.phase, after._settle(), [])
+        return Outcome(set(), grant.phase, after.settle(), [])
 
     def erased_by_operator(self, now: float) -> Outcome:
         """What comes of an operator's order: it is closed first."""
@@ -112,20 +112,20 @@ class RecordingModel:
         closed.grant.pass_time(now)
         if closed.grant.phase not in ENDS:
             closed.grant.add("closed", more="stopped")
-        after = closed._settle().copy()
+        after = closed.settle().copy()
         if after.grant.phase != "erased":
             after.grant.add("erased")
-        return Outcome(set(), None, after._settle(), [closed])
+        return Outcome(set(), None, after.settle(), [closed])
 
     def ticked(self, now: float) -> Outcome:
         """What time does by itself."""
         due = self.copy()
         due.grant.pass_time(now)
-        closed = due._settle().grant.last("closed")
+        closed = due.settle().grant.last("closed")
         after = due.copy()
         if closed and due.grant.phase == "closed" and closed[0] + self.retention <= now:
             after.grant.add("erased")
-        return Outcome(set(), None, after._settle(), [due])
+        return Outcome(set(), None, after.settle(), [due])
 
     def sent(self, now: float, chunk: Chunk) -> Outcome:
         """What comes of a chunk: a track is the member's from its first chunk on, also if that is
@@ -136,9 +136,9 @@ class RecordingModel:
         sender, role, track, owner, kind, number, data = chunk
         codes = grant.against_chunk(sender, role, track, owner, kind)
         if codes:
-            return Outcome(codes, None, after._settle(), [])
+            return Outcome(codes, None, after.settle(), [])
         grant.add("chunk", track, (owner, kind))
-        admitted = after._settle().copy()
+        admitted = after.settle().copy()
         there = after.content.get(track, [])
         if number < len(there):
             codes = set() if there[number] == data else {"conflict"}
@@ -164,7 +164,7 @@ class RecordingModel:
         after.grant.pass_time(now)
         if after.grant.phase not in ENDS:
             after.grant.add("closed", more="restarted")
-        return after._settle()
+        return after.settle()
 
 
 class Outcome(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -20,6 +19,7 @@ from collector.claims.verification import ClaimFinding, verdict
 from collector.recording import claims, dry_run, refusals
 from collector.recording.claims import Place, counts, look
 from collector.testing import canaries, scan
+from tests.database import query
 from tests.recording.broken_rules import BROKEN
 
 _CLAIMS = {
@@ -118,8 +118,7 @@ def test_a_directory_in_use(used: dry_run.TrialRecorder) -> None:
 
 
 def _edit(path: Path, statement: str) -> None:
-    with closing(sqlite3.connect(path)) as db, db:
-        db.execute(statement)
+    query(path, statement)
 
 
 def _flip(trial: dry_run.TrialRecorder) -> None:

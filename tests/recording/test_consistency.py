@@ -12,43 +12,29 @@ from typing import Any
 
 import pytest
 
-from collector.recording import Caller, NewChunk, Recorder, Terms
+from collector.recording import NewChunk, Recorder
 from collector.recording.consistency import find_contradictions
 from collector.recording.opening import open_vault
 from tests.cli.process import run
+from tests.database import query
+from tests.recording.recorders import caller, terms
 
 _Change = Callable[[dict[str, Any], dict[str, Any]], object]
 
 
-def _caller(role: str, subject: str = "ana", jti: str = "j") -> Caller:
-    return Caller(role, subject, "m", jti, 4e9)  # type: ignore[arg-type]
-
-
-def _terms() -> Terms:
-    return Terms(
-        meeting="m",
-        storage="cloud",
-        recipient=None,
-        kinds=frozenset({"audio"}),
-        retention=86_400.0,
-        medium="audio",
-        language="en",
-    )
-
-
 def _record(recorder: Recorder) -> str:
     """A closed recording of Ana, Ben, who withdrew, and Chloe, who is pending."""
-    recording, digest = recorder.request(_caller("host"), _terms())
+    recording, digest = recorder.request(caller("host"), terms())
     for member in ("ben", "chloe"):
-        recorder.join(_caller("platform", "p"), recording, member)
+        recorder.join(caller("platform", "p"), recording, member)
     for member in ("ana", "ben"):
-        recorder.choose(_caller("participant", member), recording, "stay", digest)
-    recorder.control(_caller("host"), recording, "start")
+        recorder.choose(caller("participant", member), recording, "stay", digest)
+    recorder.control(caller("host"), recording, "start")
     for member in ("ana", "ben"):
         chunk = NewChunk(f"{member}s", 0, b"content", "audio")
-        recorder.add_chunk(_caller("participant", member), recording, chunk)
-    recorder.withdraw(_caller("participant", "ben"), recording)
-    recorder.control(_caller("host"), recording, "stop")
+        recorder.add_chunk(caller("participant", member), recording, chunk)
+    recorder.withdraw(caller("participant", "ben"), recording)
+    recorder.control(caller("host"), recording, "stop")
     return recording
 
 
@@ -58,7 +44,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     directory = tmp_path_factory.mktemp("consistency") / "r"
     recorder = Recorder(directory)
     recording, erased = _record(recorder), _record(recorder)
-    recorder.erase(_caller("host"), erased)
+    recorder.erase(caller("host"), erased)
     recorder.close()
     return directory, recording
 
@@ -91,7 +77,7 @@ def test_what_was_not_changed(made: tuple[Path, str]) -> None:
     """Holds."""
     assert _found(made[0]) == []
     ended = run("recording", "verify", "--data", made[0], "--json")
-    assert (ended.code, json.loads(ended.out)["ok"]) == (0, True)
+    assert (ended.code, ended.json["ok"]) == (0, True)
 
 
 def _everyone_stays(_: dict[str, Any], grant: dict[str, Any]) -> None:
@@ -174,13 +160,13 @@ def test_rows_that_are_gone_or_put_in(copied: tuple[Path, str]) -> None:
 def test_a_file_that_was_put_back(tmp_path: Path) -> None:
     """An earlier copy of the recorder's file has neither the withdrawal nor the close."""
     recorder = Recorder(tmp_path / "r")
-    recording, digest = recorder.request(_caller("host"), _terms())
-    recorder.choose(_caller("participant"), recording, "stay", digest)
+    recording, digest = recorder.request(caller("host"), terms())
+    recorder.choose(caller("participant"), recording, "stay", digest)
     places = (tmp_path / "r" / "recorder.db", tmp_path / "earlier")
     with closing(sqlite3.connect(places[0])) as db, closing(sqlite3.connect(places[1])) as earlier:
         db.backup(earlier)
-    recorder.withdraw(_caller("participant"), recording)
-    recorder.control(_caller("host"), recording, "stop")
+    recorder.withdraw(caller("participant"), recording)
+    recorder.control(caller("host"), recording, "stop")
     recorder.close()
     assert _found(tmp_path / "r") == []
     for path in (tmp_path / "r").glob("recorder.db*"):
@@ -216,8 +202,7 @@ def test_keys_that_were_changed(copied: tuple[Path, str], statement: str) -> Non
 def test_a_ledger_that_was_changed(copied: tuple[Path, str]) -> None:
     """Is verified with the recordings that it is about."""
     directory, _ = copied
-    with closing(sqlite3.connect(directory / "spool.db")) as db, db:
-        db.execute("UPDATE entries SET facts = replace(facts, 'withdraw', 'stay')")
+    query(directory / "spool.db", "UPDATE entries SET facts = replace(facts, 'withdraw', 'stay')")
     ended = run("recording", "verify", "--data", directory, "--json")
     assert ended.code == 1
-    assert json.loads(ended.out)["ledger"]
+    assert ended.json["ledger"]

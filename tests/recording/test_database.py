@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from threading import Thread
-from time import monotonic, sleep
 
 import pytest
 
 from collector.recording.database import Database
 from collector.recording.refusals import Refused
+from tests.deadline import wait_until
+from tests.programs import threads
 
 _TABLE = "CREATE TABLE IF NOT EXISTS numbers (number INTEGER PRIMARY KEY)"
 
@@ -46,18 +49,12 @@ def _commit_at_once(database: Database, numbers: list[int]) -> tuple[list[str], 
         except Refused as error:
             refused.append(error.code)
 
-    threads = [Thread(target=commit, args=(number,)) for number in numbers]
-    database._db.set_trace_callback(statements.append)
-    with database.lock:
-        for thread in threads:
-            thread.start()
-        deadline = monotonic() + 20
-        while len(database._waiting) < len(threads):
-            assert monotonic() < deadline
-            sleep(0.01)
-    for thread in threads:
-        thread.join()
-    database._db.set_trace_callback(None)
+    with ExitStack() as started, database.lock:
+        with database.transaction() as db:
+            db.set_trace_callback(statements.append)
+        statements.clear()
+        started.enter_context(threads(*(partial(commit, number) for number in numbers)))
+        wait_until(lambda: database.waiting == len(numbers))
     return refused, statements.count("COMMIT")
 
 

@@ -22,18 +22,12 @@ from collector.recording.states import (
     Paused,
     Requested,
     State,
-    Terms,
 )
+from tests.recording.recorders import terms
 
 RECIPIENT = "age1" + "q" * 58
-TERMS = Terms(
-    meeting="standup",
-    storage="cloud",
-    recipient=None,
-    kinds=frozenset({"audio", "chat"}),
-    retention=86400.0,
-    medium="picture",
-    language="id",
+TERMS = terms(
+    meeting="standup", kinds=frozenset({"audio", "chat"}), medium="picture", language="id"
 )
 NOTICE = "d" * 64
 

@@ -25,22 +25,15 @@ from hypothesis.stateful import (
 from collector.recording.grant import ABSENCE_SECONDS, Grant
 from collector.recording.names import KINDS, MIXED, ROLES
 from collector.recording.refusals import Refused
-from collector.recording.states import Closed, Terms
+from collector.recording.states import Closed
 from tests.recording.grant_model import ENDS, LONGEST, Model
+from tests.recording.recorders import terms
 
 _STEPS = int(os.environ.get("COLLECTOR_GRANT_STEPS", "3000"))
 _RUN = 50
 """Steps of one run."""
 _DIGESTS = ("a" * 64, "b" * 64)
-_TERMS = Terms(
-    meeting="m",
-    storage="cloud",
-    recipient=None,
-    kinds=frozenset({"audio", "video"}),
-    retention=86400.0,
-    medium="audio",
-    language="en",
-)
+_TERMS = terms(kinds=frozenset({"audio", "video"}))
 
 PSEUDONYMS = ["ann", "bob", "cas", "dee"]
 pseudonyms = st.sampled_from(PSEUDONYMS)

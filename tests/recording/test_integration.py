@@ -17,7 +17,7 @@ from typing import IO
 import pytest
 
 from tests.conftest import required
-from tests.deadline import WAIT_SECONDS, wait_until
+from tests.deadline import WAIT_SECONDS, stays, wait_until
 from tests.recording.serving import MEETING, Meeting, running
 
 pytestmark = pytest.mark.recordings
@@ -90,8 +90,7 @@ def test_a_pipe_is_delivered_from_the_choice_on(tmp_path: Path) -> None:
             assert delivery.stdin is not None
             speaker = Thread(target=speak, args=(delivery.stdin,))
             speaker.start()
-            sleep(2)
-            assert chunks() == 0
+            stays(lambda: chunks() == 0, 2)
             meeting.choose("ana")
             said[0] = b"\2"
             wait_until(lambda: chunks() >= 3)  # the first one is filler

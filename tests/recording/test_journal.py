@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,30 +12,30 @@ from typer.testing import CliRunner
 
 from collector.cli.app import app
 from collector.errors import ConfigError, InUse
-from collector.ledger import opened
 from collector.recording.access import Caller
 from collector.recording.journal import ACTIONS, FILE_NAME, OUTCOMES, SECRET_NAME, Journal
 from collector.recording.names import ROLES
 from collector.recording.refusals import REFUSALS, Refused
+from tests.database import query
+from tests.ledgers import entries_of
+from tests.programs import threads
 
 _ID = "0123456789abcdef" * 2
 _ADA = Caller("host", "ada-canary", "meeting-canary", "jti-canary", 1.0)
 
 
 def _facts(directory: Path) -> list[tuple[str, dict[str, str]]]:
-    with opened(directory / FILE_NAME) as ledger:
-        assert not ledger.verify().flaws
-        return [(entry.kind, dict(entry.facts)) for entry in ledger.entries()]
+    return [(entry.kind, dict(entry.facts)) for entry in entries_of(directory / FILE_NAME)]
 
 
 def test_entries(tmp_path: Path) -> None:
     """Say what was done, with which recording, by whom, and how it ended; never a name."""
     journal = Journal(tmp_path)
     who = journal.who(_ADA.subject)
-    journal.add("recording", "request", recording=_ID, caller=_ADA)
-    journal.add("recording", "stay", recording=_ID, caller=_ADA, notice="ab" * 32)
-    journal.add("recording", "close", recording=_ID, outcome="host_absent")
-    journal.add("access", "track", recording=_ID, caller=_ADA, outcome="open")
+    journal.add(journal.note("recording", "request", recording=_ID, caller=_ADA))
+    journal.add(journal.note("recording", "stay", recording=_ID, caller=_ADA, notice="ab" * 32))
+    journal.add(journal.note("recording", "close", recording=_ID, outcome="host_absent"))
+    journal.add(journal.note("access", "track", recording=_ID, caller=_ADA, outcome="open"))
     journal.close()
     entries = [facts for kind, facts in _facts(tmp_path) if kind in ("recording", "access")]
     by_ada = {"recording": _ID, "role": "host", "who": who}
@@ -69,7 +68,7 @@ def test_no_fact_is_free_text(
     """Words of closed lists, ids and digests, and nothing else."""
     journal = Journal(tmp_path)
     with pytest.raises(ValueError, match="entry"):
-        journal.add(kind, what, **more)
+        journal.add(journal.note(kind, what, **more))
     journal.close()
 
 
@@ -78,11 +77,11 @@ def test_the_words(tmp_path: Path) -> None:
     assert set(REFUSALS) <= OUTCOMES
     journal = Journal(tmp_path)
     for what in ACTIONS:
-        journal.add("recording", what)
+        journal.add(journal.note("recording", what))
     for outcome in OUTCOMES:
-        journal.add("access", "track", outcome=outcome)
+        journal.add(journal.note("access", "track", outcome=outcome))
     for role in ROLES:
-        journal.add("access", "manifest", caller=Caller(role, "a", "m", "j", 0.0))
+        journal.add(journal.note("access", "manifest", caller=Caller(role, "a", "m", "j", 0.0)))
     journal.close()
     assert {facts.get("role") for _, facts in _facts(tmp_path)} == {*ROLES, None}
 
@@ -107,10 +106,10 @@ def test_the_commands_of_the_ledger(tmp_path: Path) -> None:
     """Verify, export and checkpoint it, also while a recorder has it open."""
     data, export, script = tmp_path / "data", tmp_path / "export", tmp_path / "auditor.py"
     journal = Journal(data)
-    journal.add("access", "track", recording=_ID, caller=_ADA)
+    journal.add(journal.note("access", "track", recording=_ID, caller=_ADA))
     noted = tmp_path / "noted"
     noted.write_bytes(_run("checkpoint", "--new", "--data", data))
-    journal.add("recording", "erase", recording=_ID)
+    journal.add(journal.note("recording", "erase", recording=_ID))
     journal.checkpoint("hour")
     assert b"the ledger holds" in _run("verify", "--data", data, "--checkpoint", noted)
     journal.close()
@@ -138,13 +137,10 @@ def test_many_threads(tmp_path: Path) -> None:
 
     def add() -> None:
         for _ in range(20):
-            journal.add("access", "events", caller=_ADA)
+            journal.add(journal.note("access", "events", caller=_ADA))
 
-    threads = [threading.Thread(target=add) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with threads(*[add] * 4):
+        pass
     journal.close()
     assert [kind for kind, _ in _facts(tmp_path)].count("access") == 80
 
@@ -161,12 +157,13 @@ def test_one_process_has_a_directory(tmp_path: Path) -> None:
 def test_a_ledger_that_cannot_be_written(tmp_path: Path) -> None:
     """Nothing is done or shown without an entry; it goes on when it can."""
     journal = Journal(tmp_path)
-    journal.add("access", "track", caller=_ADA)
-    assert journal._file is not None
-    journal._file.db.execute("PRAGMA query_only = ON")
+    journal.add(journal.note("access", "track", caller=_ADA))
+    path = tmp_path / "spool.db"
+    query(path, "CREATE TRIGGER full BEFORE INSERT ON entries BEGIN SELECT RAISE(FAIL, ''); END")
     with pytest.raises(Refused, match=r"^unavailable"):
-        journal.add("access", "track", caller=_ADA)
-    journal.add("access", "manifest", caller=_ADA)  # with a new connection
+        journal.add(journal.note("access", "track", caller=_ADA))
+    query(path, "DROP TRIGGER full")
+    journal.add(journal.note("access", "manifest", caller=_ADA))  # with a new connection
     journal.close()
     kinds = [facts.get("what") for _, facts in _facts(tmp_path)]
     assert (kinds.count("track"), kinds.count("manifest")) == (1, 1)
@@ -189,13 +186,13 @@ def test_a_damaged_file_is_set_aside(tmp_path: Path) -> None:
     """What can be read of it goes on; the loss is an entry."""
     journal = Journal(tmp_path)
     for _ in range(50):
-        journal.add("access", "track", recording=_ID, caller=_ADA)
+        journal.add(journal.note("access", "track", recording=_ID, caller=_ADA))
     journal.close()
     path = tmp_path / FILE_NAME
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size // 2)
     journal = Journal(tmp_path)
-    journal.add("access", "track", recording=_ID, caller=_ADA)
+    journal.add(journal.note("access", "track", recording=_ID, caller=_ADA))
     journal.close()
     assert list(tmp_path.glob(f"{FILE_NAME}.damaged-*"))
     assert _facts(tmp_path)[-2][0] == "access"

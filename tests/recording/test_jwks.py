@@ -7,13 +7,12 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from cryptography import x509
@@ -26,13 +25,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.errors import ConfigError
-from collector.recording import jwks
 from collector.recording.access import Verifier
 from collector.recording.jwks import KeySource, parse_keys
 from collector.recording.refusals import Refused
-from tests.deadline import WAIT_SECONDS
+from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ingest.certificates import Authority
+from tests.programs import threads
+from tests.recording.recorders import Clock
 from tests.recording.tokens import NOW, Platform, encoded, member
+from tests.tcp import Behaviour, tcp_server
 
 _KEY = member(Ed25519PrivateKey.generate(), "one")
 _OTHER = member(Ed25519PrivateKey.generate(), "two")
@@ -154,16 +155,14 @@ def test_a_file_that_is_none(tmp_path: Path, text: str) -> None:
             KeySource(str(path))
 
 
-def test_keys_that_are_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_that_are_too_old(tmp_path: Path) -> None:
     """Are refreshed by themselves, and not used where that fails for an hour."""
-    platform = Platform(tmp_path)
-    source = KeySource(str(platform.path), interval=0)
+    platform, clock = Platform(tmp_path), Clock()
+    source = KeySource(str(platform.path), interval=0, clock=clock)
     platform.path.write_text("{")
-    passed = [0.0]
-    monkeypatch.setattr("collector.recording.jwks.monotonic", lambda: time.monotonic() + passed[0])
-    passed[0] = 3500.0
+    clock.now += 3500.0
     assert source.find("one") is not None
-    passed[0] = 3700.0
+    clock.now += 200.0
     with pytest.raises(Refused, match=r"^unavailable"):
         source.find("one")
     platform.publish(_KEY)
@@ -171,13 +170,14 @@ def test_keys_that_are_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def _found(source: KeySource, kid: str) -> bool:
-    """Whether a key is found within a while."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while time.monotonic() < deadline:
+    """Whether a key is there, once the source has an answer."""
+
+    def ask() -> list[bool]:
         with suppress(Refused):
-            return source.find(kid) is not None
-        time.sleep(0.02)
-    return False
+            return [source.find(kid) is not None]
+        return []
+
+    return wait_until(ask)[0]
 
 
 # -- addresses ------------------------------------------------------------------------------------
@@ -189,27 +189,21 @@ class Endpoint:
     def __init__(self, folder: Path) -> None:
         authority = Authority(folder)
         pair = authority.issue("server")
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(pair.certificate, pair.key)
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(pair.certificate, pair.key)
         self.trust = ssl.create_default_context(cafile=str(authority.own.certificate))
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.address = f"https://localhost:{self._listening.getsockname()[1]}/jwks"
+        self.address = ""
         self.requests: list[bytes] = []
-        self.say: Callable[[socket.socket], Any] = lambda _: None
+        self.greet: Behaviour = lambda _: None
+        self.say: Behaviour = lambda _: None
         self.sent = 0
-        self._is_stopping = threading.Event()
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
+        self.is_stopping = threading.Event()
 
-    def _serve(self) -> None:
-        with ThreadPoolExecutor() as pool:
-            while not self._is_stopping.is_set():
-                with suppress(OSError):
-                    pool.submit(self._answer, self._listening.accept()[0])
-
-    def _answer(self, plain: socket.socket) -> None:
+    def answer(self, plain: socket.socket) -> None:
+        """Greet, shake hands, read a request, and answer it."""
         plain.settimeout(WAIT_SECONDS)
-        with suppress(OSError), self._context.wrap_socket(plain, server_side=True) as line:
+        self.greet(plain)
+        with self.context.wrap_socket(plain, server_side=True) as line:
             self.requests.append(line.recv(4096))
             self.say(line)
 
@@ -223,40 +217,36 @@ class Endpoint:
 
         def say(line: socket.socket) -> None:
             line.sendall(head)
-            while not self._is_stopping.wait(pause):
+            while not self.is_stopping.wait(pause):
                 line.sendall(piece)
                 self.sent += len(piece)
 
         self.say = say
-
-    def stop(self) -> None:
-        """End it."""
-        self._is_stopping.set()
-        self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
-        self._thread.join(WAIT_SECONDS)
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
     """One endpoint for all tests of this module."""
     endpoint = Endpoint(tmp_path_factory.mktemp("endpoint"))
-    yield endpoint
-    endpoint.stop()
+    with tcp_server(endpoint.answer) as port:
+        endpoint.address = f"https://localhost:{port}/jwks"
+        yield endpoint
+    endpoint.is_stopping.set()
 
 
 @pytest.fixture
-def endpoint(served: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Endpoint:
-    """The endpoint with a key, and time for a busy machine."""
-    monkeypatch.setattr(jwks, "_FETCH_SECONDS", WAIT_SECONDS)
-    monkeypatch.setattr(jwks, "_WAIT_SECONDS", WAIT_SECONDS)
+def endpoint(served: Endpoint) -> Endpoint:
+    """The endpoint with a key."""
     served.requests.clear()
     served.document(_document(_KEY))
     return served
 
 
-def _source(endpoint: Endpoint, interval: float = 0) -> KeySource:
-    return KeySource(endpoint.address, context=endpoint.trust, interval=interval)
+def _source(endpoint: Endpoint, **changes: Any) -> KeySource:
+    """A source that asks at once, with time for a busy machine."""
+    times: dict[str, Any] = {"fetch_seconds": WAIT_SECONDS, "wait_seconds": WAIT_SECONDS}
+    options = {"context": endpoint.trust, "interval": 0, **times, **changes}
+    return KeySource(endpoint.address, **options)
 
 
 def test_an_address(endpoint: Endpoint) -> None:
@@ -317,11 +307,11 @@ _CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
     ids=["hangs", "headers", "header", "drips", "1 GB", "chunks", "endless", "continues"],
 )  # fmt: skip
 def test_answers_without_an_end(
-    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, head: bytes, piece: bytes, pause: float
+    endpoint: Endpoint, head: bytes, piece: bytes, pause: float
 ) -> None:
     """Are given up after their seconds and bytes; keys that are known serve meanwhile."""
-    source = _source(endpoint)
-    monkeypatch.setattr(jwks, "_FETCH_SECONDS", 0.2)
+    source = _source(endpoint, fetch_seconds=0.2)
+    assert _found(source, "one")
     endpoint.drip(head, piece, pause)
     endpoint.sent = 0
     began = time.monotonic()
@@ -334,29 +324,22 @@ def test_answers_without_an_end(
 
 def test_a_handshake_without_an_end(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     """Is given up as well, though each byte comes in time; then the address is asked again."""
-    source, ends = _source(endpoint), threading.Event()
-    monkeypatch.setattr(jwks, "_FETCH_SECONDS", 0.3)
-    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor() as pool:
+    source, ends = _source(endpoint, fetch_seconds=0.3), threading.Event()
+    assert _found(source, "one")
 
-        def drip() -> None:
-            with suppress(OSError), silent.accept()[0] as line:
-                line.sendall(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc")  # of a hello of 16 KB
-                while not ends.wait(0.05):
-                    line.sendall(b"\x03")
+    def drip(line: socket.socket) -> None:
+        line.sendall(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc")  # of a hello of 16 KB
+        while not ends.wait(0.05):
+            line.sendall(b"\x03")
 
-        pool.submit(drip)
-        listening = urlsplit(f"https://localhost:{silent.getsockname()[1]}/jwks")
-        address, source._url = source._url, listening
-        try:
-            assert source.find("two") is None
-            assert source.is_failing
-            assert source.find("one") is not None
-        finally:
-            ends.set()
-        monkeypatch.setattr(jwks, "_FETCH_SECONDS", WAIT_SECONDS)
-        source._url = address
-        endpoint.document(_document(_KEY, _OTHER))
-        assert _found(source, "two")
+    with monkeypatch.context() as patch:
+        patch.setattr(endpoint, "greet", drip)
+        assert source.find("two") is None
+        assert source.is_failing
+        assert source.find("one") is not None
+    ends.set()
+    endpoint.document(_document(_KEY, _OTHER))
+    assert _found(source, "two")
 
 
 @pytest.mark.parametrize("fault", ["expired", "not yet", "another name", "self-signed"])
@@ -367,7 +350,7 @@ def test_certificates_that_do_not_fit(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority, pair = _certificate(fault, tmp_path)
     context.load_cert_chain(pair)
-    monkeypatch.setattr(endpoint, "_context", context)
+    monkeypatch.setattr(endpoint, "context", context)
     source = KeySource(
         endpoint.address, context=ssl.create_default_context(cafile=authority), interval=0
     )
@@ -407,20 +390,18 @@ def _certificate(fault: str, folder: Path) -> tuple[Path, Path]:
     return paths
 
 
-def test_keys_that_rotate(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_that_rotate(endpoint: Endpoint) -> None:
     """The new key serves when a token names it, beside the old one; a withdrawn one ends within
     minutes."""
-    source, passed = _source(endpoint), [0.0]
-    monkeypatch.setattr(jwks, "monotonic", lambda: time.monotonic() + passed[0])
+    clock = Clock()
+    source = _source(endpoint, clock=clock)
     endpoint.document(_document(_KEY, _OTHER))
     assert source.find("two") is not None
     assert source.find("one") is not None
     endpoint.document(_document(_OTHER))
     assert source.find("one") is not None  # which is known, and fresh
-    passed[0] = jwks._FRESH_SECONDS + 1
-    deadline = time.monotonic() + WAIT_SECONDS
-    while source.find("one") is not None:
-        assert time.monotonic() < deadline
+    clock.now += 301
+    wait_until(lambda: source.find("one") is None)
     assert source.find("two") is not None
 
 
@@ -428,45 +409,34 @@ def test_known_keys_do_not_wait(endpoint: Endpoint) -> None:
     """While a refresh hangs, tokens of known keys are verified at once."""
     source, ends = _source(endpoint), threading.Event()
     endpoint.say = lambda _: ends.wait(WAIT_SECONDS)
-    waiting = threading.Thread(target=source.find, args=("two",))
-    waiting.start()
-    for _ in range(1000):
-        assert source.find("one") is not None
-    assert waiting.is_alive()
-    ends.set()
-    waiting.join(WAIT_SECONDS)
+    with threads(partial(source.find, "two")) as (waiting,):
+        for _ in range(1000):
+            assert source.find("one") is not None
+        assert waiting.is_alive()
+        ends.set()
 
 
 def test_few_tokens_wait(endpoint: Endpoint) -> None:
     """While a refresh hangs, a flood of unknown keys takes two threads, and no more."""
     source, ends = _source(endpoint), threading.Event()
     endpoint.say = lambda _: ends.wait(WAIT_SECONDS)
-    waiting = [threading.Thread(target=source.find, args=(f"{n}",)) for n in range(2)]
-    for thread in waiting:
-        thread.start()
-    while source._waiting._value:
-        time.sleep(0.001)
-    for n in range(1000):
-        assert source.find(f"{n}") is None
-    assert all(thread.is_alive() for thread in waiting)
-    ends.set()
-    for thread in waiting:
-        thread.join(WAIT_SECONDS)
+    with threads(*(partial(source.find, f"{n}") for n in range(2))) as waiting:
+        wait_until(lambda: source.waiting == 2)
+        for n in range(1000):
+            assert source.find(f"{n}") is None
+        assert all(thread.is_alive() for thread in waiting)
+        ends.set()
 
 
-def test_a_flood_of_unknown_keys(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flood_of_unknown_keys(endpoint: Endpoint) -> None:
     """Causes one refresh in each interval, from any number of threads."""
-    monkeypatch.setattr(jwks, "_WAIT_SECONDS", 0.01)
-    source = _source(endpoint, interval=3600)
-    source._began -= 3600  # the interval is over
-    threads = [
-        threading.Thread(target=lambda at=at: [source.find(f"{at}-{n}") for n in range(200)])
-        for at in range(8)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(WAIT_SECONDS)
+    clock = Clock()
+    source = _source(endpoint, interval=3600, wait_seconds=0.01, clock=clock)
+    clock.now += 3600
+    with threads(
+        *(lambda at=at: [source.find(f"{at}-{n}") for n in range(200)] for at in range(8))
+    ):
+        pass
     assert len(endpoint.requests) == 2  # at the start, and once
 
 

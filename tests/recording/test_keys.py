@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,8 +36,8 @@ def test_an_old_master_key_is_overwritten_on_the_disk(
     assert synced == [bytes(65)]
 
 
-def _made(directory: Path) -> Keys:
-    keys = Keys(directory)
+def _made(directory: Path, on_step: Callable[[str], None] = lambda step: None) -> Keys:
+    keys = Keys(directory, on_step)
     keys.add_recording(RECORDING)
     keys.add_track(RECORDING, "cam", "video", "owner", None)
     return keys
@@ -74,7 +75,7 @@ def test_wrapped_keys_are_bound_to_their_track(tmp_path: Path) -> None:
     """A key that is copied to another track opens nothing."""
     keys = _made(tmp_path)
     other = keys.add_track(RECORDING, "other", "video", "owner", None)
-    with keys._database.transaction() as db:
+    with keys.database.transaction() as db:
         db.execute(
             "UPDATE tracks SET identity = (SELECT identity FROM tracks WHERE name = 'cam')"
             " WHERE name = 'other'"
@@ -91,7 +92,7 @@ def test_a_destroyed_track_leaves_a_mark_only(tmp_path: Path) -> None:
         keys.add_track(RECORDING, f"track-{number}", "audio", f"owner-{number}", None)
     victims = [f"track-{number}" for number in range(0, 200, 7)]
     found = {name: keys.find(RECORDING, name) for name in victims}
-    wrapped = dict(keys._database.rows("SELECT name, identity FROM tracks"))
+    wrapped = dict(keys.database.rows("SELECT name, identity FROM tracks"))
     keys.destroy(RECORDING, [key.object for key in found.values() if key is not None])
     text = _bytes(tmp_path)
     for name in victims:
@@ -111,7 +112,7 @@ def test_an_erased_recording_leaves_nothing(tmp_path: Path) -> None:
     """Its secret and all its tracks go; others stay."""
     keys = _made(tmp_path)
     keys.add_recording(OTHER)
-    secret = keys._database.rows("SELECT secret FROM recordings WHERE recording = ?", RECORDING)
+    secret = keys.database.rows("SELECT secret FROM recordings WHERE recording = ?", RECORDING)
     keys.destroy(RECORDING)
     assert secret[0][0] not in _bytes(tmp_path)
     assert RECORDING.encode() not in _bytes(tmp_path)
@@ -126,7 +127,7 @@ def test_rotation_ends_what_a_backup_opens(tmp_path: Path) -> None:
     """Everything opens as before; the old wrapping and the old master key are in no file."""
     keys = _made(tmp_path)
     before, old = _opened(keys), (tmp_path / "master.key").read_bytes()
-    (wrapped,) = keys._database.rows("SELECT identity FROM tracks")[0]
+    (wrapped,) = keys.database.rows("SELECT identity FROM tracks")[0]
     keys.rotate()
     assert _opened(keys) == before
     assert old.strip() not in _bytes(tmp_path)
@@ -149,8 +150,7 @@ def test_keys_without_their_master_key_are_not_opened(tmp_path: Path, loss: str)
 
 def test_a_reader_leaves_a_rotation_alone(tmp_path: Path) -> None:
     """The next master key stays, for the process that is rotating."""
-    keys = _made(tmp_path)
-    keys._on_step = lambda step: Keys(tmp_path, is_reader=True).close()
+    keys = _made(tmp_path, lambda step: Keys(tmp_path, is_reader=True).close())
     before = _opened(keys)
     keys.rotate()
     assert _opened(keys) == before

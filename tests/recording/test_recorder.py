@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import pytest
 
 from collector.ledger import opened
-from collector.recording import Caller, NewChunk, Recorder, Refused, Terms
+from collector.recording import NewChunk, Recorder, Refused
 from collector.recording.control import operate
 from collector.recording.registry import MOST_ACTIVE_OF_MEETING, read_rows
-
-DAY = 86_400.0
-NOW = 1_800_000_000.0
-
-
-class Clock:
-    """A time that a test sets."""
-
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> float:
-        return self.now
+from tests.deadline import wait_until
+from tests.recording.recorders import DAY, Clock, abandon, caller, content, opened_recording, terms
 
 
 @pytest.fixture
@@ -41,32 +28,6 @@ def recorder(tmp_path: Path, clock: Clock) -> Iterator[Recorder]:
     made = Recorder(tmp_path / "r", clock=clock)
     yield made
     made.close()
-
-
-def caller(role: str, subject: str = "ana", meeting: str = "m") -> Caller:
-    """A caller as a token names one."""
-    return Caller(role, subject, meeting, "jti", NOW + 300)  # type: ignore[arg-type]
-
-
-def terms(**changes: Any) -> Terms:
-    """Terms for a recording of sound in the cloud, for a day."""
-    chosen: dict[str, Any] = {"meeting": "m", "storage": "cloud", "recipient": None}
-    chosen |= {"kinds": frozenset({"audio"}), "retention": DAY}
-    return Terms(**{**chosen, "medium": "audio", "language": "en", **changes})
-
-
-def opened_recording(recorder: Recorder, **changes: Any) -> str:
-    """A recording that is open, with Ana as its host and a chunk of hers."""
-    recording, digest = recorder.request(caller("host"), terms(**changes))
-    recorder.choose(caller("participant"), recording, "stay", digest)
-    recorder.control(caller("host"), recording, "start")
-    recorder.add_chunk(caller("participant"), recording, NewChunk("a", 0, b"content", "audio"))
-    return recording
-
-
-def content(recorder: Recorder, recording: str, track: str = "a") -> bytes:
-    """What a viewer reads."""
-    return b"".join(recorder.open_track(caller("viewer"), recording, track).read(0, None))
 
 
 def test_it_embeds(recorder: Recorder) -> None:
@@ -148,15 +109,13 @@ def test_what_a_crash_left_undone_is_done(tmp_path: Path, clock: Clock) -> None:
     recorder = Recorder(tmp_path / "r", clock=clock)
     recording = opened_recording(recorder)
     with (
-        patch.object(recorder._vault, "destroy", _fail),
+        patch.object(recorder.vault, "destroy", _fail),
         pytest.raises(Refused, match="unavailable"),
     ):
         recorder.withdraw(caller("participant"), recording)
     with pytest.raises(Refused, match="left"):
         recorder.add_chunk(caller("participant"), recording, NewChunk("a", 1, b"x", "audio"))
-    recorder._vault.close()
-    recorder._grants.store.close()
-    recorder._journal.close()
+    abandon(recorder)
     again = Recorder(tmp_path / "r", clock=clock)
     with pytest.raises(Refused, match="left"):
         content(again, recording)
@@ -169,11 +128,9 @@ def test_a_close_is_in_the_ledger_also_after_a_crash(tmp_path: Path, clock: Cloc
     """The process ends when the close is stored, and before the ledger has it."""
     recorder = Recorder(tmp_path / "r", clock=clock)
     recording = opened_recording(recorder)
-    with patch.object(recorder._journal, "add_since", _fail):
+    with patch.object(recorder.journal, "add_since", _fail):
         recorder.control(caller("host"), recording, "stop")
-    recorder._vault.close()
-    recorder._grants.store.close()
-    recorder._journal.close()
+    abandon(recorder)
     Recorder(tmp_path / "r", clock=clock).close()
     with opened(tmp_path / "r" / "spool.db") as ledger:
         facts = [dict(entry.facts) for entry in ledger.entries() if entry.kind == "recording"]
@@ -191,12 +148,12 @@ def test_a_fault_is_counted_and_tried_again(recorder: Recorder, clock: Clock) ->
     for recording in (first, second):
         recorder.control(caller("host"), recording, "stop")
     clock.now += DAY
-    with patch.object(recorder._vault, "erase", _fail):
+    with patch.object(recorder.vault, "erase", _fail):
         recorder.tick()
     assert recorder.state().errors >= 2
-    recorder._grants._retry_at = 0
+    recorder.grants.retry_at = 0
     recorder.tick()
-    assert recorder._grants.store.pending() == []
+    assert recorder.grants.store.pending() == []
 
 
 def test_bounds(recorder: Recorder) -> None:
@@ -255,18 +212,18 @@ def test_a_bucket_holds_no_content(tmp_path: Path) -> None:
     chunk = NewChunk("Track-4711", 0, b"CONTENT-4711" * 9000, "audio")
     recorder.add_chunk(caller("participant", "Canary-4711"), recording, chunk)
     recorder.control(caller("host", "Canary-4711"), recording, "stop")
-    deadline = time.monotonic() + 60
-    while recorder.state().vault.queued_files and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: not recorder.state().vault.queued_files)
     stored = [path for path in (tmp_path / "bucket").rglob("*") if path.is_file()]
     assert len(stored) == 1
     assert not any(b"4711" in path.read_bytes() or "4711" in str(path) for path in stored)
     assert content(recorder, recording, "Track-4711") == chunk.data
     recorder.erase(caller("host", "Canary-4711"), recording)
-    while any(path.exists() for path in stored) and time.monotonic() < deadline:
+
+    def is_erased() -> bool:
         recorder.tick()
-        time.sleep(0.01)
-    assert not any(path.exists() for path in stored)
+        return not any(path.exists() for path in stored)
+
+    wait_until(is_erased)
     recorder.close()
 
 
@@ -275,7 +232,7 @@ def test_a_withdrawal_that_was_not_stored_is_not_forgotten(recorder: Recorder) -
     for is_repeated in (True, False):
         recording = opened_recording(recorder)
         with (
-            patch.object(recorder._grants.store, "save", _fail),
+            patch.object(recorder.grants.store, "save", _fail),
             pytest.raises(Refused, match="unavailable"),
         ):
             recorder.withdraw(caller("participant"), recording)
@@ -292,7 +249,7 @@ def test_a_close_that_was_not_stored_is_stored_later(recorder: Recorder, clock: 
     """The disk is full when a recording ends: members learn of it at a later tick."""
     recording = opened_recording(recorder)
     clock.now += DAY
-    with patch.object(recorder._grants.store, "save", _fail):
+    with patch.object(recorder.grants.store, "save", _fail):
         recorder.tick()
     assert recorder.events(caller("host"), recording)[-1].state == "open"
     recorder.tick()
@@ -307,8 +264,7 @@ def test_retention_counts_from_the_start_after_a_crash(tmp_path: Path, clock: Cl
     recording = opened_recording(recorder, retention=3600.0)
     clock.now += 7200
     recorder.add_chunk(caller("participant"), recording, NewChunk("a", 1, b" more", "audio"))
-    recorder._grants._active.clear()  # so that the end is like a crash
-    recorder.close()
+    abandon(recorder)
     again = Recorder(tmp_path / "r", clock=clock)
     again.tick()
     assert content(again, recording) == b"content more"

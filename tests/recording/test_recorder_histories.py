@@ -34,7 +34,7 @@ from hypothesis.stateful import (
 )
 
 from collector.ledger import opened
-from collector.recording import Caller, NewChunk, Terms
+from collector.recording import Caller, NewChunk
 from collector.recording.consistency import find_contradictions
 from collector.recording.names import KINDS, MIXED, ROLES
 from collector.recording.opening import open_vault
@@ -52,6 +52,7 @@ from tests.recording.recorder_process import (
     RecorderProcess,
     Unsupervised,
 )
+from tests.recording.recorders import terms
 
 _STEPS = int(os.environ.get("COLLECTOR_HISTORY_STEPS", "80")) // 2
 _RUN = 50
@@ -238,14 +239,12 @@ class RecorderHistories(RuleBasedStateMachine):
             return
         identity = pyrage.x25519.Identity.generate() if is_local else None
         recipient = None if identity is None else str(identity.to_public())
-        terms = Terms(
+        chosen = terms(
             meeting=meeting,
             storage="local" if is_local else "cloud",
             recipient=recipient,
             kinds=frozenset({"audio", "video"}),
             retention=_RETENTION,
-            medium="audio",
-            language="en",
         )
         grant = Model(host, self.now)
         grant.add("announced")
@@ -253,7 +252,7 @@ class RecorderHistories(RuleBasedStateMachine):
         model = RecordingModel(grant, is_local=is_local, retention=retention)
         before = self.ids()
         try:
-            answer = self.ask("request", _caller("host", host, meeting), terms, kill=kill)
+            answer = self.ask("request", _caller("host", host, meeting), chosen, kill=kill)
         except Killed as killed:
             for new in self.ids() - before:
                 self.recordings.append(Recording(new, meeting, identity, "", [model]))

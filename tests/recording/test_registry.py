@@ -10,9 +10,10 @@ from unittest.mock import patch
 
 import pytest
 
-from collector.ledger import opened
 from collector.recording import Recorder, Refused
-from tests.recording.test_recorder import Clock, caller, opened_recording, terms
+from collector.recording.notices import Notice
+from tests.ledgers import entries_of
+from tests.recording.recorders import Clock, abandon, caller, opened_recording, terms
 
 
 class _Crash(BaseException):
@@ -27,23 +28,14 @@ def _refuse(*_: object) -> None:
     raise Refused("unavailable")
 
 
-def _abandon(recorder: Recorder) -> None:
-    """Leave a recorder as a crash does, but for its locks."""
-    recorder._vault.close()
-    recorder._grants.store.close()
-    recorder._journal._release()
-
-
 def _entries(directory: Path) -> list[str]:
     """What the ledger says was done, in its order."""
-    with opened(directory / "spool.db") as ledger:
-        assert not ledger.verify().flaws
-        return [each.fact("what") or "" for each in ledger.entries() if each.kind == "recording"]
+    return [each.fact("what") or "" for each in entries_of(directory / "spool.db", "recording")]
 
 
 _AT: dict[str, Callable[[Recorder], tuple[object, str]]] = {
-    "before the entry": lambda recorder: (recorder._journal, "_append"),
-    "after the entry": lambda recorder: (recorder._grants.store, "entered"),
+    "before the entry": lambda recorder: (recorder.journal, "add"),
+    "after the entry": lambda recorder: (recorder.grants.store, "entered"),
 }
 
 
@@ -56,7 +48,7 @@ def test_a_crash_leaves_no_change_without_its_entry(tmp_path: Path, place: str, 
     recording = opened_recording(recorder)
     for action in ("pause", "resume", *(["pause"] if what == "resume" else [])):
         recorder.control(caller("host"), recording, action)  # type: ignore[arg-type]
-    digest = next(iter(recorder._grants._active[recording].grant._digests))
+    digest = Notice("en", "audio", "cloud").digest
     calls: dict[str, Callable[[], Any]] = {
         "leave": lambda: recorder.choose(caller("participant"), recording, "leave", digest),
         "withdraw": lambda: recorder.withdraw(caller("participant"), recording),
@@ -67,7 +59,7 @@ def test_a_crash_leaves_no_change_without_its_entry(tmp_path: Path, place: str, 
     target, name = _AT[place](recorder)
     with patch.object(target, name, _crash), pytest.raises(_Crash):
         call()
-    _abandon(recorder)
+    abandon(recorder)
     Recorder(tmp_path, clock=Clock()).close()
     new = _entries(tmp_path)[len(before) :]
     assert new.count(what) == 1 + (what == "withdraw")  # the second one: its keys are destroyed
@@ -82,17 +74,17 @@ def test_a_ledger_that_cannot_be_written_keeps_no_member(tmp_path: Path) -> None
     recorder = Recorder(tmp_path, clock=Clock())
     recording = opened_recording(recorder)
     before = _entries(tmp_path)
-    with patch.object(recorder._journal, "_append", _refuse):
+    with patch.object(recorder.journal, "add", _refuse):
         for action in ("pause", "resume", "pause", "stop"):
             recorder.control(caller("host"), recording, action)
         with pytest.raises(Refused, match="unavailable"):
             recorder.open_track(caller("viewer"), recording, "a")
     assert recorder.state().errors >= 4
     assert _entries(tmp_path) == before
-    recorder._grants._retry_at = 0
+    recorder.grants.retry_at = 0
     recorder.tick()
     assert _entries(tmp_path)[len(before) :] == ["pause", "resume", "pause", "close", "stop"]
-    assert recorder._grants.store.pending() == []
+    assert recorder.grants.store.pending() == []
     recorder.close()
 
 
@@ -101,7 +93,7 @@ def test_a_full_disk_forgets_no_entry(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, clock=Clock())
     recording = opened_recording(recorder)
     before = _entries(tmp_path)
-    with patch.object(recorder._grants.store, "save", _refuse):
+    with patch.object(recorder.grants.store, "save", _refuse):
         for _ in range(2):
             with suppress(Refused):
                 recorder.control(caller("host"), recording, "pause")

@@ -22,13 +22,18 @@ import pytest
 from obstore.store import S3Store
 
 from collector.recording.refusals import Refused
+from collector.recording.storage import Retries
 from collector.recording.vault import Vault
 from collector.testing import canaries, scan
 from tests.conftest import required
+from tests.deadline import wait_until
 from tests.recording.vaults import RECORDING, add, content, create, opened
+from tests.tcp import tcp_server
 
 pytestmark = pytest.mark.recordings
 
+_SLOW_SECONDS = 0.3
+"""For 16 KiB on their way to a slow server."""
 _ANSWER = b"HTTP/1.1 %b\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _MODES = ("away", "slow", "full", "500", "cut")
 
@@ -55,13 +60,6 @@ def _free_ports(number: int) -> list[int]:
     return found
 
 
-def _wait(is_done: Callable[[], object], seconds: float = 60) -> None:
-    deadline = monotonic() + seconds
-    while not is_done():
-        assert monotonic() < deadline
-        sleep(0.05)
-
-
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The port of SeaweedFS with its S3 interface."""
@@ -78,7 +76,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     for _ in range(_TRIES):
         ports = dict(zip(("s3", "master", "volume", "filer"), _free_ports(4), strict=True))
         with _seaweed(weed, directory, ports) as server:
-            _wait(lambda: server.poll() is not None or _answers(ports["s3"]))  # noqa: B023
+            wait_until(lambda: server.poll() is not None or _answers(ports["s3"]))  # noqa: B023
             if server.poll() is None:
                 yield ports["s3"]
                 return
@@ -124,44 +122,34 @@ class Proxy:
     """A TCP proxy before a server; ``mode`` is how it fails connections, "" if it does not."""
 
     def __init__(self, to: int) -> None:
-        self.mode, self.refused, self._to = "", 0, to
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._server.getsockname()[1])
-        Thread(target=self._serve, daemon=True).start()
+        self.mode, self.refused, self.slowed = "", 0, False
+        self.port, self._to = 0, to
 
-    def close(self) -> None:
-        self.mode = "away"
-        self._server.close()
-
-    def _serve(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._server.accept()
-                Thread(target=self._handle, args=(client,), daemon=True).start()
-
-    def _handle(self, client: socket.socket) -> None:
+    def handle(self, client: socket.socket) -> None:
+        """Forward a connection, or fail it."""
         mode = self.mode
         self.refused += mode != ""
-        with client, suppress(OSError):
-            if mode == "away":
-                return
-            if mode in {"500", "full"}:
-                client.recv(1 << 16)
-                status = b"500 Internal Error" if mode == "500" else b"507 Insufficient Storage"
-                client.sendall(_ANSWER % status)
-                return
-            with socket.create_connection(("127.0.0.1", self._to)) as server:
-                back = Thread(target=_pump, args=(server, client, lambda: True), daemon=True)
-                back.start()
-                left = [700_000]
+        if mode == "away":
+            return
+        if mode in {"500", "full"}:
+            client.recv(1 << 16)
+            status = b"500 Internal Error" if mode == "500" else b"507 Insufficient Storage"
+            client.sendall(_ANSWER % status)
+            return
+        with socket.create_connection(("127.0.0.1", self._to)) as server:
+            back = Thread(target=_pump, args=(server, client, lambda: True), daemon=True)
+            back.start()
+            left = 700_000
 
-                def goes_on() -> bool:
-                    left[0] -= 1 << 14
-                    if self.mode == "slow":
-                        sleep(0.3)
-                    return self.mode in {"", "slow"} or (self.mode == "cut" and left[0] > 0)
+            def goes_on() -> bool:
+                nonlocal left
+                left -= 1 << 14
+                if self.mode == "slow":
+                    self.slowed = True
+                    sleep(_SLOW_SECONDS)
+                return self.mode in {"", "slow"} or (self.mode == "cut" and left > 0)
 
-                _pump(client, server, goes_on)
+            _pump(client, server, goes_on)
 
 
 def _pump(source: socket.socket, target: socket.socket, goes_on: Callable[[], bool]) -> None:
@@ -173,14 +161,11 @@ def _pump(source: socket.socket, target: socket.socket, goes_on: Callable[[], bo
 
 
 @pytest.fixture
-def proxy(s3: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """A proxy before the server, and short pauses."""
-    monkeypatch.setattr("collector.recording.storage._FIRST_PAUSE", 0.05)
-    monkeypatch.setattr("collector.recording.storage._LONGEST_PAUSE", 0.2)
-    monkeypatch.setattr("collector.recording.storage._RETRY", {"max_retries": 0})
+def proxy(s3: int) -> Iterator[Proxy]:
+    """A proxy before the server."""
     made = Proxy(s3)
-    yield made
-    made.close()
+    with tcp_server(made.handle) as made.port:
+        yield made
 
 
 def _options(port: int) -> dict[str, object]:
@@ -192,7 +177,8 @@ def _options(port: int) -> dict[str, object]:
         "allow_http": "true",
         "timeout": "2s",
     }
-    return {"bucket": f"s3://recordings/{port}", "options": options}
+    retries = Retries(0, 0.05, 0.2)
+    return {"bucket": f"s3://recordings/{port}", "options": options, "retries": retries}
 
 
 def _objects(s3: int, port: int) -> dict[str, bytes]:
@@ -221,10 +207,10 @@ def test_a_failing_bucket_loses_nothing(tmp_path: Path, s3: int, proxy: Proxy, m
     with opened(tmp_path, **_options(proxy.port)) as vault:
         create(vault)
         add(vault, "cam", range(3), size=300_000)
-        _wait(lambda: vault.state().queued_files == 0)
+        wait_until(lambda: vault.state().queued_files == 0)
         proxy.mode = mode
         add(vault, "cam", range(3, 9), size=300_000)
-        _wait(lambda: vault.state().is_failing)
+        wait_until(lambda: vault.state().is_failing)
         state = vault.state()
         assert state.errors > 0
         assert state.queued_files > 0
@@ -234,9 +220,9 @@ def test_a_failing_bucket_loses_nothing(tmp_path: Path, s3: int, proxy: Proxy, m
             == b"".join(content("cam", number, 300_000) for number in range(9))[1_200_000:]
         )
         proxy.mode = ""
-        _wait(lambda: vault.state().queued_files == 0)
-        _wait(lambda: not vault.state().is_failing)
-        _wait(lambda: not list(tmp_path.rglob("*.age")))
+        wait_until(lambda: vault.state().queued_files == 0)
+        wait_until(lambda: not vault.state().is_failing)
+        wait_until(lambda: not list(tmp_path.rglob("*.age")))
         assert len(_objects(s3, proxy.port)) == 9
         expected = b"".join(content("cam", number, 300_000) for number in range(9))
         assert _read(vault) == expected
@@ -248,7 +234,7 @@ def test_reading_from_a_failing_bucket_is_refused(tmp_path: Path, proxy: Proxy) 
     with opened(tmp_path, **_options(proxy.port)) as vault:
         create(vault)
         add(vault)
-        _wait(lambda: not list(tmp_path.rglob("*.age")))
+        wait_until(lambda: not list(tmp_path.rglob("*.age")))
         for mode in ("away", "500"):
             proxy.mode = mode
             with pytest.raises(Refused, match="unavailable"):
@@ -266,7 +252,7 @@ def test_an_erasure_waits_for_the_bucket(tmp_path: Path, s3: int, proxy: Proxy) 
         create(vault)
         add(vault)
         add(vault, "mix", owner="mixed")
-        _wait(lambda: vault.state().queued_files == 0)
+        wait_until(lambda: vault.state().queued_files == 0)
         proxy.mode = "away"
         vault.destroy(RECORDING, ["mix"])
         with pytest.raises(Refused, match="left"):
@@ -274,11 +260,11 @@ def test_an_erasure_waits_for_the_bucket(tmp_path: Path, s3: int, proxy: Proxy) 
     with opened(tmp_path, **options) as vault:
         assert len(_objects(s3, proxy.port)) == 6
         proxy.mode = ""
-        _wait(lambda: not vault._index.erasures())
+        wait_until(lambda: not vault.parts.index.erasures())
         assert len(_objects(s3, proxy.port)) == 3
         assert vault.verify(RECORDING) == []
         vault.erase(RECORDING)
-        _wait(lambda: not vault._index.erasures())
+        wait_until(lambda: not vault.parts.index.erasures())
         assert _objects(s3, proxy.port) == {}
         assert vault.verify(RECORDING) == []
 
@@ -291,12 +277,12 @@ def test_a_slow_bucket_does_not_hold_up_the_end(tmp_path: Path, proxy: Proxy) ->
         create(vault)
         proxy.mode = "slow"
         add(vault, size=4_000_000)
-        sleep(0.5)
+        wait_until(lambda: proxy.slowed)
         began = monotonic()
     assert monotonic() - began < 5
     proxy.mode = ""
     with opened(tmp_path, **options) as vault:
-        _wait(lambda: vault.state().queued_files == 0)
+        wait_until(lambda: vault.state().queued_files == 0)
         assert vault.verify(RECORDING) == []
 
 
@@ -308,9 +294,9 @@ def test_no_plaintext_in_the_bucket(tmp_path: Path, s3: int, proxy: Proxy) -> No
         for number in range(3):
             data = text.encode() * 2000
             vault.add(RECORDING, track, number, data, owner_mark="owner", kind="chat")
-        _wait(lambda: vault.state().queued_files == 0)
+        wait_until(lambda: vault.state().queued_files == 0)
         assert list(scan([tmp_path], (text,))) == []
-        (secret,) = vault._keys._database.rows("SELECT identity FROM tracks")[0]
+        (secret,) = vault.parts.keys.database.rows("SELECT identity FROM tracks")[0]
         copy = tmp_path / "copy"
         for name, sealed in _objects(s3, proxy.port).items():
             path = copy / name
@@ -330,7 +316,7 @@ def test_memory_is_bounded_while_the_bucket_is_slow(tmp_path: Path, proxy: Proxy
         for number in range(32):
             data = os.urandom(4 << 20)
             vault.add(RECORDING, "cam", number, data, owner_mark="owner", kind="video")
-        _wait(lambda: vault.state().errors > 0)
+        wait_until(lambda: vault.state().errors > 0)
         assert vault.state().queued_bytes > 100 << 20
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     assert grown < 80 << 20
@@ -342,8 +328,8 @@ def test_the_bucket_changes_under_the_vault(tmp_path: Path, s3: int, proxy: Prox
         create(vault)
         add(vault)
         vault.finish(RECORDING)
-        _wait(lambda: not list(tmp_path.rglob("*.age")))
-        store = vault._bucket._store  # type: ignore[union-attr]
+        wait_until(lambda: not list(tmp_path.rglob("*.age")))
+        store = vault.parts.bucket._store  # type: ignore[union-attr]
         names = sorted(name.partition("/")[2] for name in _objects(s3, proxy.port))
         whole = {name: bytes(obstore.get(store, name).bytes()) for name in names}
         obstore.put(store, names[0], whole[names[1]])

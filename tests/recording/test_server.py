@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import json
 import signal
 import socket
-import sqlite3
 import ssl
 import subprocess
 import tarfile
@@ -22,10 +20,11 @@ import pytest
 from collector.ledger import Entry, opened
 from collector.recording import Recorder
 from tests.cli.process import run, run_process
+from tests.database import query
 from tests.deadline import WAIT_SECONDS
 from tests.ingest.certificates import Authority, Pair
+from tests.recording.recorders import opened_recording
 from tests.recording.serving import running
-from tests.recording.test_recorder import opened_recording
 
 _CANARY = b"CANARY-0123456789-CONTENT" * 4000
 
@@ -167,7 +166,7 @@ def test_commands_while_it_runs(tmp_path: Path) -> None:
         meeting.opened("ben")
         assert meeting.chunk("b", 0, b"content").status == 201
         meeting.control("stop")
-        listed = json.loads(run("recording", "list", *config, "--json").out)
+        listed = run("recording", "list", *config, "--json").json
         assert [(each["id"], each["state"]) for each in listed] == [(meeting.recording, "closed")]
         assert run("recording", "open", meeting.recording, "b", *config).out == b"content"
         assert run("recording", "rotate", *config).code == 0
@@ -275,6 +274,5 @@ def test_content_without_a_grant_is_found(tmp_path: Path) -> None:
     recorder.close()
     data = ("--data", tmp_path / "r")
     assert run("recording", "verify", *data).code == 0
-    with closing(sqlite3.connect(tmp_path / "r" / "recorder.db")) as db, db:
-        db.execute("DELETE FROM recordings")
+    query(tmp_path / "r" / "recorder.db", "DELETE FROM recordings")
     assert run("recording", "verify", *data).code == 1

@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import stat
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from time import monotonic, sleep
 
 import pytest
 
 from collector.errors import ConfigError
 from collector.recording.refusals import Refused
-from collector.recording.storage import Bucket, ChunkFiles, chunk_key, prefix, read_key
+from collector.recording.storage import Bucket, ChunkFiles, Retries, chunk_key, prefix, read_key
 from collector.recording.vault import Vault
+from tests.deadline import wait_until
 from tests.recording.vaults import RECORDING, add, content, create, opened
 
 TRACK = "a" * 32
@@ -27,13 +26,6 @@ def _digest(data: bytes) -> str:
 
 def _bucket(directory: Path) -> Bucket:
     return Bucket((directory / "bucket").as_uri(), {})
-
-
-def _wait(is_done: Callable[[], bool]) -> None:
-    deadline = monotonic() + 20
-    while not is_done():
-        assert monotonic() < deadline
-        sleep(0.02)
 
 
 def test_keys_of_chunks_are_read_back() -> None:
@@ -98,14 +90,14 @@ def test_chunks_move_to_the_bucket(tmp_path: Path) -> None:
     with opened(tmp_path / "vault", bucket=(tmp_path / "bucket").as_uri()) as vault:
         create(vault)
         add(vault)
-        _wait(lambda: vault.state().queued_files == 0)
-        _wait(lambda: not list((tmp_path / "vault").rglob("*.age")))
+        wait_until(lambda: vault.state().queued_files == 0)
+        wait_until(lambda: not list((tmp_path / "vault").rglob("*.age")))
         assert len(list((tmp_path / "bucket").rglob("*.age"))) == 3
         expected = b"".join(content("cam", number) for number in range(3))
         assert b"".join(vault.read(RECORDING, "cam")) == expected
         assert vault.verify(RECORDING) == []
         vault.destroy(RECORDING, ["cam"])
-        _wait(lambda: not vault._index.erasures())
+        wait_until(lambda: not vault.parts.index.erasures())
         assert not list((tmp_path / "bucket").rglob("*.age"))
         assert vault.verify(RECORDING) == []
         host = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"
@@ -121,34 +113,32 @@ def test_a_killed_upload_leaves_nothing_of_a_destroyed_track(tmp_path: Path) -> 
     with opened(tmp_path / "vault", bucket=bucket.as_uri()) as vault:
         create(vault)
         add(vault)
-        _wait(lambda: vault.state().queued_files == 0)
+        wait_until(lambda: vault.state().queued_files == 0)
         path = next(bucket.rglob("0.age"))
         path.with_name("0.age#1").write_bytes(b"age-encryption.org/v1")
         vault.destroy(RECORDING, ["cam"])
-        _wait(lambda: not vault._index.erasures())
+        wait_until(lambda: not vault.parts.index.erasures())
         assert [each for each in bucket.rglob("*") if each.is_file()] == []
 
 
-def test_a_foreign_object_stops_its_own_chunk_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_foreign_object_stops_its_own_chunk_only(tmp_path: Path) -> None:
     """It is not replaced; the chunk stays on disk and can be read; the others are uploaded."""
-    monkeypatch.setattr("collector.recording.storage._FIRST_PAUSE", 0.02)
-    monkeypatch.setattr("collector.recording.storage._LONGEST_PAUSE", 0.02)
     bucket = tmp_path / "bucket"
     with opened(tmp_path / "vault") as vault:
         create(vault)
         add(vault, "cam", range(1))
-        found = vault._keys.find(RECORDING, "cam")
+        found = vault.parts.keys.find(RECORDING, "cam")
     assert found is not None
     for number in range(1, 7):
         path = bucket / chunk_key(RECORDING, found.object, number)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"foreign")
-    with opened(tmp_path / "vault", bucket=bucket.as_uri()) as vault:
+    with opened(
+        tmp_path / "vault", bucket=bucket.as_uri(), retries=Retries(pause=0.02, longest_pause=0.02)
+    ) as vault:
         add(vault, "cam", range(1, 9))
-        _wait(lambda: vault.state().queued_files == 6)
-        _wait(lambda: vault.state().errors > 12)
+        wait_until(lambda: vault.state().queued_files == 6)
+        wait_until(lambda: vault.state().errors > 12)
         assert vault.state().is_failing
         assert path.read_bytes() == b"foreign"
         assert vault.state().queued_bytes == sum(
@@ -159,15 +149,18 @@ def test_a_foreign_object_stops_its_own_chunk_only(
 
 
 def _queued_files(vault: Vault, object_: str) -> list[Path]:
-    folder = vault._files._root / "recordings" / RECORDING / object_
+    folder = vault.parts.files.path(prefix(RECORDING, object_))
     return [path for path in folder.iterdir() if path.name != "0.age"]
 
 
-def test_the_queue_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_queue_is_bounded(tmp_path: Path) -> None:
     """While the bucket fails, chunks are taken up to the bound, and refused before any work."""
-    monkeypatch.setattr("collector.recording.storage._LONGEST_PAUSE", 0.1)
     bucket = tmp_path / "bucket"
-    options = {"bucket": bucket.as_uri(), "queue_bytes": 100_000}
+    options = {
+        "bucket": bucket.as_uri(),
+        "queue_bytes": 100_000,
+        "retries": Retries(longest_pause=0.1),
+    }
     with opened(tmp_path / "vault", **options) as vault:
         (bucket / "recordings").write_text("no directory")
         create(vault)
@@ -178,14 +171,14 @@ def test_the_queue_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         state = vault.state()
         assert 50_000 < state.queued_bytes <= 100_000
         assert state.queued_files == number
-        _wait(lambda: vault.state().is_failing)
+        wait_until(lambda: vault.state().is_failing)
     with opened(tmp_path / "vault", **options | {"queue_bytes": 1}) as vault:
         assert vault.state().queued_files == number  # counted anew
         with pytest.raises(Refused, match="full"):
             add(vault, "cam", range(number, number + 1))
         (bucket / "recordings").unlink()
-        _wait(lambda: vault.state().queued_files == 0)
-        _wait(lambda: not vault.state().is_failing)
+        wait_until(lambda: vault.state().queued_files == 0)
+        wait_until(lambda: not vault.state().is_failing)
         assert vault.state().queued_bytes == 0
         assert vault.verify(RECORDING) == []
 

@@ -6,12 +6,11 @@ import errno
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from random import Random
-from threading import Thread
-from time import monotonic, sleep
 from typing import Any
 from unittest.mock import patch
 
@@ -21,8 +20,12 @@ import pytest
 from collector.errors import ConfigError, InputError, InUse
 from collector.recording.manifest import check_manifest
 from collector.recording.refusals import Refused
+from collector.recording.storage import chunk_key
 from collector.recording.vault import Added, Vault
+from collector.recording.verification import find_faults
 from collector.testing import canaries, scan
+from tests.deadline import wait_until
+from tests.programs import threads
 from tests.recording.lives import JOURNAL, Life, lived
 from tests.recording.vaults import RECORDING, add, content, create, key, manifest, opened
 
@@ -117,7 +120,7 @@ def test_a_finished_recording_takes_no_chunk(vault: Vault) -> None:
     assert _refusal(lambda: add(vault, "cam", range(5, 6))) == "closed"
     assert _refusal(lambda: add(vault, "new", range(1))) == "closed"
     add(vault, "cam", range(4, 5))
-    assert check_manifest(manifest(vault), {vault._signer.public})[0] == []
+    assert check_manifest(manifest(vault), {vault.signer.public})[0] == []
 
 
 def test_unknown_recordings_and_tracks(vault: Vault) -> None:
@@ -143,14 +146,8 @@ def test_recordings_of_several_threads_do_not_mix(tmp_path: Path) -> None:
         recordings = [f"{number:032x}" for number in range(8)]
         for recording in recordings:
             create(vault, recording)
-        threads = [
-            Thread(target=add, args=(vault, recording[-5:]), kwargs={"recording": recording})
-            for recording in recordings
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with threads(*(partial(add, vault, each[-5:], recording=each) for each in recordings)):
+            pass
         for recording in recordings:
             found = b"".join(vault.read(recording, recording[-5:]))
             assert found == _whole(recording[-5:], range(3))
@@ -180,7 +177,7 @@ def test_a_local_recording_is_sealed_for_its_host_only(tmp_path: Path) -> None:
         for number in range(3):
             sealed = vault.ciphertext(RECORDING, "cam", number)
             assert pyrage.decrypt(sealed, [host]) == content("cam", number)
-        assert vault._keys._database.rows("SELECT identity FROM tracks") == [(None,)]
+        assert vault.parts.keys.database.rows("SELECT identity FROM tracks") == [(None,)]
         assert vault.verify(RECORDING) == []
 
 
@@ -221,7 +218,7 @@ def test_no_plaintext_on_disk(tmp_path: Path) -> None:
 
 def test_a_long_recording_costs_no_more(vault: Vault) -> None:
     """The steps that SQLite takes for a chunk grow with the depth of its trees, not with lines."""
-    db, done = vault._index._database._reader, list[int]()
+    db, done = vault.parts.index.database._reader, list[int]()
 
     def count(call: Callable[[], object]) -> int:
         done.clear()
@@ -230,15 +227,15 @@ def test_a_long_recording_costs_no_more(vault: Vault) -> None:
         db.set_progress_handler(None, 0)
         return len(done)
 
-    key = vault._keys.find(RECORDING, "cam")
+    key = vault.parts.keys.find(RECORDING, "cam")
     assert key is not None
     place = (RECORDING, key.object)
 
     def figures() -> list[int]:
         calls: list[Callable[[], object]] = [
-            lambda: vault._index.last(*place),
-            lambda: vault._index.chunk(*place, 3),
-            lambda: vault._index.is_living(*place),
+            lambda: vault.parts.index.last(*place),
+            lambda: vault.parts.index.chunk(*place, 3),
+            lambda: vault.parts.index.is_living(*place),
         ]
         return [count(call) for call in calls]
 
@@ -271,13 +268,15 @@ def test_a_full_disk_refuses_and_loses_nothing(
 
 def test_a_full_database_refuses_and_loses_nothing(vault: Vault) -> None:
     """SQLite has no page left for the line: the chunk does not exist, and comes again later."""
-    db = vault._index._database._db
-    pages = db.execute("PRAGMA page_count").fetchone()[0]
-    db.execute(f"PRAGMA max_page_count = {pages}")
+    database = vault.parts.index.database
+    with database.transaction() as db:
+        pages = db.execute("PRAGMA page_count").fetchone()[0]
+        db.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(Refused) as found:
         add(vault, "cam", range(5, 60), size=10)
     assert found.value.code == "full"
-    db.execute("PRAGMA max_page_count = 1000000")
+    with database.transaction() as db:
+        db.execute("PRAGMA max_page_count = 1000000")
     number = vault.tracks(RECORDING)[0].chunks
     add(vault, "cam", range(number, number + 1))
     assert vault.verify(RECORDING) == []
@@ -303,7 +302,7 @@ def test_a_destroyed_track_cannot_be_read_or_continued(vault: Vault, tmp_path: P
     vault.destroy(RECORDING, ["mix"])
     assert vault.tracks(RECORDING) == []
     assert vault.verify(RECORDING) == []
-    assert check_manifest(manifest(vault), {vault._signer.public})[1] == []
+    assert check_manifest(manifest(vault), {vault.signer.public})[1] == []
 
 
 def test_an_erased_recording_leaves_its_id_only(tmp_path: Path) -> None:
@@ -327,7 +326,7 @@ def test_an_erased_recording_leaves_its_id_only(tmp_path: Path) -> None:
         files = [path for path in tmp_path.rglob("*") if path.is_file()]
         assert not any(sealed[:200] in path.read_bytes() for path in files)
         assert not any(path.suffix == ".age" for path in files)
-        assert vault._index._database.rows("SELECT COUNT(*) FROM lines") == [(0,)]
+        assert vault.parts.index.database.rows("SELECT COUNT(*) FROM lines") == [(0,)]
 
 
 def test_an_erasure_that_the_journal_stops_is_resumed(tmp_path: Path) -> None:
@@ -405,7 +404,7 @@ def _check(directory: Path, action: str, step: str, bucket: str | None) -> None:
     told = list[bool]()
     with opened(directory, bucket=bucket, on_erased=lambda _, whole: told.append(whole)) as vault:
         if bucket is not None:
-            _wait(lambda: vault.state().queued_files == 0 and not vault._index.erasures())
+            wait_until(lambda: vault.state().queued_files == 0 and not vault.parts.index.erasures())
         assert vault.verify(RECORDING) == [], (action, step)
         journal = directory / JOURNAL
         if action in {"destroy", "erase"}:
@@ -428,13 +427,6 @@ def _check(directory: Path, action: str, step: str, bucket: str | None) -> None:
         assert vault.verify(RECORDING) == []
 
 
-def _wait(is_done: Callable[[], bool]) -> None:
-    deadline = monotonic() + 20
-    while not is_done():
-        assert monotonic() < deadline
-        sleep(0.02)
-
-
 # -- attacks ------------------------------------------------------------------------------------
 
 
@@ -444,15 +436,20 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("collector.recording.verification._PAUSE", 0.0)
 
 
+@contextmanager
+def _index(vault: Vault) -> Iterator[sqlite3.Connection]:
+    """The index, to change it behind the vault's back."""
+    with closing(sqlite3.connect(vault.parts.index.database.path)) as db, db:
+        yield db
+
+
 def _change(vault: Vault, statement: str, *values: object) -> None:
-    """Change the index behind the vault's back."""
-    with closing(sqlite3.connect(vault._index._database._path)) as db, db:
+    with _index(vault) as db:
         assert db.execute(statement, values).rowcount
-    db.close()
 
 
 def _objects(vault: Vault) -> list[Path]:
-    return sorted(vault._files._root.rglob("*.age"))
+    return sorted(vault.parts.files.path("").rglob("*.age"))
 
 
 @pytest.mark.usefixtures("no_pause")
@@ -485,9 +482,9 @@ def test_changed_objects_are_found(vault: Vault) -> None:
 @pytest.mark.usefixtures("no_pause")
 def test_a_changed_object_is_not_read(vault: Vault) -> None:
     """Not even one that is sealed with the right key, as any process can that has the recipient."""
-    found = vault._keys.find(RECORDING, "cam")
+    found = vault.parts.keys.find(RECORDING, "cam")
     assert found is not None
-    path = vault._files._root / "recordings" / RECORDING / found.object / "1.age"
+    path = vault.parts.files.path(chunk_key(RECORDING, found.object, 1))
     forged = pyrage.encrypt(b"forged", [pyrage.x25519.Recipient.from_str(found.recipient)])
     for sealed in (forged, path.read_bytes()[:-1], b"", None):
         path.unlink() if sealed is None else path.write_bytes(sealed)
@@ -499,7 +496,7 @@ def test_a_changed_object_is_not_read(vault: Vault) -> None:
 
 def test_a_track_that_is_destroyed_while_a_chunk_is_fetched_is_not_read(vault: Vault) -> None:
     """A bucket may take a minute to answer; consent may be withdrawn meanwhile."""
-    fetch = vault._files.read
+    fetch = vault.parts.files.read
 
     def destroyed(key: str) -> bytes | None:
         found = fetch(key)
@@ -507,7 +504,7 @@ def test_a_track_that_is_destroyed_while_a_chunk_is_fetched_is_not_read(vault: V
         return found
 
     reader = vault.read(RECORDING, "cam")
-    with patch.object(vault._files, "read", destroyed), pytest.raises(Refused, match="left"):
+    with patch.object(vault.parts.files, "read", destroyed), pytest.raises(Refused, match="left"):
         next(reader)
 
 
@@ -515,19 +512,17 @@ def test_a_track_that_is_destroyed_while_a_chunk_is_fetched_is_not_read(vault: V
 def test_changed_lines_are_found(vault: Vault) -> None:
     """Lines of the index that are cut off, left out, changed, moved or repeated, at every row."""
     vault.finish(RECORDING)
-    with closing(sqlite3.connect(vault._index._database._path)) as db, db:
+    with _index(vault) as db:
         rows = db.execute("SELECT * FROM lines ORDER BY line").fetchall()
         head = db.execute("SELECT * FROM recordings").fetchone()
-    db.close()
 
     def attempt(other: list[tuple[Any, ...]], lines: int | None = None, **columns: object) -> None:
-        with closing(sqlite3.connect(vault._index._database._path)) as db, db:
+        with _index(vault) as db:
             db.execute("DELETE FROM lines")
             db.executemany("INSERT INTO lines VALUES (?, ?, ?, ?, ?, ?, ?, ?)", other)
             db.execute("UPDATE recordings SET lines = ?", (head[4] if lines is None else lines,))
             for name, value in columns.items():
                 db.execute(f"UPDATE recordings SET {name} = ?", (value,))
-        db.close()
         assert vault.verify(RECORDING), (len(other), columns)
 
     for at in range(len(rows)):
@@ -583,7 +578,7 @@ def test_swapped_keys_recordings_and_signers_are_found(vault: Vault, tmp_path: P
     add(vault, recording=OTHER)
     vault.finish(OTHER)
     vault.finish(RECORDING)
-    with vault._keys._database.transaction() as db:
+    with vault.parts.keys.database.transaction() as db:
         db.execute("UPDATE tracks SET recipient = ? WHERE name = 'mix'", ("age1other",))
     assert any("does not open it" in fault for fault in vault.verify(RECORDING))
     _change(vault, "DELETE FROM lines WHERE recording = ?", RECORDING)
@@ -591,17 +586,17 @@ def test_swapped_keys_recordings_and_signers_are_found(vault: Vault, tmp_path: P
     _change(vault, "UPDATE recordings SET lines = 5 WHERE recording = ?", RECORDING)
     assert "line 1: the manifest is of another recording" in vault.verify(RECORDING)
     (tmp_path / "else").mkdir()
-    vault._trusted = {key(tmp_path / "else").public}
-    assert any("not the recorder's" in fault for fault in vault.verify(OTHER))
+    found = find_faults(
+        vault.parts, OTHER, trusted={key(tmp_path / "else").public}, checkpoint=None
+    )
+    assert any("not the recorder's" in fault for fault in found)
 
 
 @pytest.mark.usefixtures("no_pause")
 def test_lost_lines_do_not_lose_their_objects(vault: Vault, tmp_path: Path) -> None:
     """Files that no line names are reported, and not swept away, when the index was put back."""
     add(vault, "cam", range(5, 9))
-    with closing(sqlite3.connect(vault._index._database._path)) as db, db:
-        db.execute("DELETE FROM lines WHERE line > 8")
-        db.execute("UPDATE recordings SET lines = 8")
-    db.close()
+    _change(vault, "DELETE FROM lines WHERE line > 8")
+    _change(vault, "UPDATE recordings SET lines = 8")
     vault.recover()
     assert sum("does not name" in fault for fault in vault.verify(RECORDING)) == 4

@@ -37,7 +37,7 @@ def look(recorder: Recorder, viewer: Caller, recording: str) -> dict[str, Conten
 
 def settle(recorder: Recorder) -> None:
     """Wait until the bucket has all that it is to have, and nothing else."""
-    index, files = recorder._vault._index, recorder._vault._files
+    index, files = recorder.vault.parts.index, recorder.vault.parts.files
 
     def is_settled() -> bool:
         places = ((key.split("/")[1], *read_key(key)) for key in files.keys("recordings"))

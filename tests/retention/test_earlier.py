@@ -99,12 +99,12 @@ def test_a_directory_by_its_name_is_enough(tmp_path: Path, case: str) -> None:
     assert _ADDRESS.encode() in place.read_bytes()
     done = erased(tmp_path, "--data", data)
     assert done.code == 0, done.err
-    told = orjson.loads(done.out)
+    told = done.json
     assert told["rows"] + told["lines"] == 1
     found = place.read_bytes()
     assert _ADDRESS.encode() not in found
     assert b"203.0.113.8" in found
-    assert orjson.loads(erased(tmp_path, "--config", file).out)["lines"] == 0
+    assert erased(tmp_path, "--config", file).json["lines"] == 0
 
 
 def test_a_relative_path_is_found_from_the_data_directory(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_relative_path_is_found_from_the_data_directory(tmp_path: Path) -> Non
     note_configuration(site / "data", file)
     path = lines_at(site / "a.ndjson")
     done = erased(tmp_path, "--data", site / "data", cwd=other)
-    assert (done.code, orjson.loads(done.out)["lines"]) == (0, 1)
+    assert (done.code, done.json["lines"]) == (0, 1)
     assert _ADDRESS.encode() not in path.read_bytes()
 
 
@@ -139,7 +139,7 @@ def test_what_cannot_be_reached_is_said(tmp_path: Path) -> None:
         done = erased(tmp_path, "--data", each)
         assert done.code == code, (sinks, done.err)
         assert (b"could be reached" in done.err) is bool(code)
-        beyond = " ".join(orjson.loads(done.out)["beyond"])
+        beyond = " ".join(done.json["beyond"])
         assert ("of an earlier configuration" in beyond) is bool(code)
     assert foreign.read_bytes() == before
     document = b'{}\n{"sinks.lake.type": "nonesuch", "sinks.lake.url": "a"}'
@@ -172,4 +172,4 @@ def test_the_schema_is_the_ledgers(tmp_path: Path) -> None:
     window = ("--from", "2026-11-26", "--to", "2026-11-26")
     field = "client.address=203.0.113.7"
     done = run("subject", "export", "--data", data, "--field", field, *window)
-    assert orjson.loads(done.out)["schema"] == web.id
+    assert done.json["schema"] == web.id

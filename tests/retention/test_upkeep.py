@@ -7,19 +7,19 @@ from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
-from collector.ledger import Entry, opened
+from collector.ledger import Entry
 from collector.retention.upkeep import Upkeep
 from collector.sinks.sink import Removal
 from collector.spool import Spool
 from tests.claims.populated import PopulatedDirectory
-from tests.deadline import WAIT_SECONDS
-from tests.spool.make import eventually, query
+from tests.database import query
+from tests.deadline import WAIT_SECONDS, wait_until
+from tests.ledgers import entries_of
+from tests.spool.make import commit
 
 
 def _entries(populated: PopulatedDirectory) -> list[Entry]:
-    with opened(populated.data / "spool.db") as ledger:
-        assert ledger.verify().flaws == []
-        return [entry for entry in ledger.entries() if entry.kind == "prune"]
+    return entries_of(populated.data / "spool.db", "prune")
 
 
 def _facts(entry: Entry) -> dict[str, str]:
@@ -38,11 +38,11 @@ def test_a_backlog_is_pruned_at_the_start_and_again(tmp_path: Path) -> None:
     with Spool(path, sinks=["store"]) as spool:
         upkeep = Upkeep(spool, populated.schema, every=0.1)
         upkeep.start()
-        assert eventually(lambda: populated.left(range(30)) == set(range(20, 30)))
-        assert eventually(lambda: len(_entries(populated)) == 1)
-        spool.put(populated.entry(range(30, 35), days=40)).result(WAIT_SECONDS)
-        assert eventually(lambda: len(_entries(populated)) == 2)
-        assert eventually(lambda: populated.left(range(30, 35)) == set())
+        wait_until(lambda: populated.left(range(30)) == set(range(20, 30)))
+        wait_until(lambda: len(_entries(populated)) == 1)
+        commit(spool, populated.entry(range(30, 35), days=40))
+        wait_until(lambda: len(_entries(populated)) == 2)
+        wait_until(lambda: populated.left(range(30, 35)) == set())
         upkeep.stop()
         upkeep.join(WAIT_SECONDS)
         assert not upkeep.is_alive()
@@ -81,10 +81,10 @@ def test_a_store_that_no_sink_has_is_pruned(tmp_path: Path) -> None:
         reader.execute("SELECT count(*) FROM conferencing").fetchone()
         upkeep = Upkeep(spool, populated.schema, populated.locations, every=0.1)
         upkeep.start()
-        assert eventually(lambda: len(_entries(populated)) == 1)
+        wait_until(lambda: len(_entries(populated)) == 1)
         assert populated.left(range(10)) == set(range(10))
         reader.execute("COMMIT")
-        assert eventually(lambda: populated.left(range(10)) == set(range(5)))
+        wait_until(lambda: populated.left(range(10)) == set(range(5)))
         upkeep.stop()
         upkeep.join(WAIT_SECONDS)
     assert [_facts(entry)["rows"] for entry in _entries(populated)] == ["5"]
@@ -113,7 +113,7 @@ def test_sums_of_hours_have_their_time(tmp_path: Path) -> None:
     with Spool(path, sinks=["store"]) as spool:
         upkeep = Upkeep(spool, populated.schema)
         upkeep.start()
-        assert eventually(lambda: spool.depth() == 3)
+        wait_until(lambda: spool.depth() == 3)
         upkeep.stop()
     hours = [datetime.fromisoformat(str(row[0])) for row in query(path, "SELECT hour FROM hours")]
     assert len(set(hours)) == 1

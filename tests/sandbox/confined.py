@@ -10,7 +10,6 @@ import asyncio
 import ctypes
 import gzip
 import json
-import os
 import signal
 import socket
 import ssl
@@ -21,14 +20,15 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from textwrap import dedent
 from typing import Any
 
 from collector.errors import ConfigError
 from collector.sandbox import forbid_io_uring, restrict_calls, restrict_files
 from collector.sandbox.attempts import ATTEMPTS
+from tests import programs
 from tests.deadline import WAIT_SECONDS
 
 __all__ = ["EVENT", "LOGS", "Confined", "confined", "post", "requests", "script"]
@@ -321,17 +321,7 @@ def post(
     return b"".join(parts)
 
 
-def script(text: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run a program of its own to its end."""
-    return subprocess.run(
-        [sys.executable, "-c", dedent(text)],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=WAIT_SECONDS,
-        cwd=_ROOT,
-        env={**os.environ, **environ},
-    )
+script = partial(programs.script, fails=True)
 
 
 if __name__ == "__main__":

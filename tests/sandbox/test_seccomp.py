@@ -23,12 +23,17 @@ _PROBES = {335, 336} if platform.machine() == "x86_64" else set()
 process that calls them is killed (SIGILL), before any filter is asked."""
 
 
+def refused_numbers() -> list[int]:
+    """Numbers of calls that are not on the list."""
+    limited = {_LIMITED[name] for name in seccomp._limited()}
+    known = {*seccomp._ALLOWED.values(), *limited, *_PROBES}
+    return [number for number in range(2048) if number not in known]
+
+
 @pytest.mark.parametrize("in_thread", [False, True], ids=["main", "thread"])
 def test_every_other_number_is_refused(worker: Confined, *, in_thread: bool) -> None:
     """With senseless arguments, so that a call which was let through did nothing."""
-    limited = {_LIMITED[name] for name in seccomp._limited()}
-    known = {*seccomp._ALLOWED.values(), *limited, *_PROBES}
-    asked = [number for number in range(2048) if number not in known]
+    asked = refused_numbers()
     found = dict(
         zip(
             asked,
@@ -77,9 +82,14 @@ _REFUSED: list[tuple[str, *tuple[int, ...]]] = [
 ]
 
 
+def refused_arguments() -> list[list[int]]:
+    """Calls that are on the list, with arguments that are not."""
+    return [[_LIMITED[name], *arguments] for name, *arguments in _REFUSED]
+
+
 @pytest.mark.parametrize("in_thread", [False, True], ids=["main", "thread"])
 def test_arguments_that_are_refused(worker: Confined, *, in_thread: bool) -> None:
-    calls = [[_LIMITED[name], *arguments] for name, *arguments in _REFUSED]
+    calls = refused_arguments()
     found = worker.calls(*calls, in_thread=in_thread)
     assert [row for row, error in zip(_REFUSED, found, strict=True) if error != EPERM] == []
 
@@ -206,7 +216,7 @@ def test_other_tables_of_calls_end_the_process(call: str) -> None:
     assert done.returncode in (-signal.SIGSYS, -signal.SIGSEGV), done
 
 
-_WITHOUT = """
+WITHOUT = """
 import ctypes, os, struct, threading
 from collector.sandbox import kernel, landlock, restrict_calls, restrict_files, seccomp, support
 def answer(number, error):
@@ -232,7 +242,7 @@ def tried(action):
 def test_a_kernel_without_landlock(error: int) -> None:
     """Not built in, taken away by a container, or not switched on."""
     done = script(
-        _WITHOUT
+        WITHOUT
         + dedent(
             f"""
             answer(landlock._CALLS["landlock_create_ruleset"], {error})
@@ -252,7 +262,7 @@ def test_a_kernel_without_landlock(error: int) -> None:
 def test_a_kernel_without_seccomp(error: int) -> None:
     """Not built in, taken away by a container, or too old to take all threads along."""
     done = script(
-        _WITHOUT
+        WITHOUT
         + dedent(
             f"""
             answer(seccomp._SECCOMP["seccomp"], {error})
@@ -347,7 +357,7 @@ ready.wait()
 def test_refusals(begin: str, words: str) -> None:
     """Descriptors that are ways out, and a thread that would not be confined."""
     done = script(
-        f"{_WITHOUT}\nimport socket, sys\n{begin}\ntried(restrict_calls)\n"
+        f"{WITHOUT}\nimport socket, sys\n{begin}\ntried(restrict_calls)\n"
         "sys.stdout.flush()\nos._exit(0)"
     )
     assert words in done.stdout, done

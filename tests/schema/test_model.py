@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from collector.schema import load_schema, resources
-from tests.deadline import WAIT_SECONDS
+from tests.programs import script
 from tests.schema.conftest import Loader
 from tests.schema.make import PLAIN, one
 
@@ -32,16 +30,10 @@ def test_digests_do_not_depend_on_the_process() -> None:
     code = "import sys; from collector import load_schema as load;"
     code += "print(*(load(name).digest for name in sys.argv[1:]))"
     digests = {
-        subprocess.run(
-            [sys.executable, "-c", code, *resources.names()],
-            capture_output=True,
-            check=True,
-            env={"PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(__file__).parents[2])},
-            timeout=WAIT_SECONDS,
-        ).stdout
+        script(code, *resources.names(), environ={"PYTHONHASHSEED": seed}).stdout
         for seed in ("1", "2")
     }
-    assert digests == {(" ".join(load_schema(n).digest for n in resources.names()) + "\n").encode()}
+    assert digests == {" ".join(load_schema(n).digest for n in resources.names()) + "\n"}
 
 
 @pytest.mark.parametrize(

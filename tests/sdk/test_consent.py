@@ -22,6 +22,7 @@ from collector.sdk.logs import Minimise
 from collector.sdk.web import ClientMiddleware
 from tests.deadline import WAIT_SECONDS
 from tests.filter.test_event_consent import made
+from tests.raising import raises
 
 _EVENT = {"client.address": "203.0.113.7", "os.name": "Linux", "view.dark": True}
 _ALL, _NO_PLANNING, _NO_CRASHES, _NEITHER = (
@@ -94,9 +95,8 @@ def test_of_one_event_what_cannot_be_read_refuses_all(tmp_path: Path, schema: Sc
 )
 def test_a_slip_is_an_error(tmp_path: Path, schema: Schema, consent: Any) -> None:
     """E205, at the start and later; the earlier consent still holds."""
-    with pytest.raises(ConfigError) as caught:
+    with raises("E205", ConfigError):
         Collector(schema, f"ndjson:///{tmp_path}/x", consent=consent)
-    assert caught.value.code == "E205"
     path = tmp_path / "x.ndjson"
     with Collector(schema, f"ndjson:///{path}", consent=False) as telemetry:
         with pytest.raises(ConfigError):

@@ -5,17 +5,18 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from time import monotonic, sleep, time
+from time import time
 
 import pytest
 
-from collector.ledger import opened
 from collector.sdk import Collector
 from collector.spool import Spool
 from tests.claims.populated import PopulatedDirectory, address
-from tests.deadline import WAIT_SECONDS, wait_until
+from tests.deadline import wait_until
+from tests.ledgers import entries_of
 from tests.sdk.accounts import both_ways, spool_of
 from tests.sdk.wires import hung
+from tests.spool.make import commit
 
 _DAY = 86400
 _OLD = b"203.0.113.7"
@@ -59,8 +60,7 @@ def test_records_of_an_earlier_process_expire(tmp_path: Path) -> None:
     (spool / "0").mkdir(parents=True, mode=0o700)
     path = spool / "0" / "spool.db"
     with Spool(path, sinks=["http"]) as left:
-        left.put(lives.entry(range(5), days=91)).result(WAIT_SECONDS)
-        left.put(lives.entry(range(5, 8), days=1)).result(WAIT_SECONDS)
+        commit(left, lives.entry(range(5), days=91), lives.entry(range(5, 8), days=1))
     aside = path.with_name("spool.db.damaged-20200101T000000Z")
     aside.write_bytes(b"who knows")
     with hung() as port:
@@ -69,9 +69,7 @@ def test_records_of_an_earlier_process_expire(tmp_path: Path) -> None:
         assert not aside.exists()
         telemetry.close(0)
     assert lives.left(range(8)) == {5, 6, 7}
-    with opened(path) as ledger:
-        assert ledger.verify().flaws == []
-        (entry,) = [entry for entry in ledger.entries() if entry.kind == "prune"]
+    (entry,) = entries_of(path, "prune")
     assert dict(entry.facts) == {"command": "sdk prune", "batches": "1", "files": "1"}
 
 
@@ -86,18 +84,14 @@ def test_blocked_deletion_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFix
         reader.execute("SELECT count(*) FROM conferencing").fetchone()
         with Collector(to=f"sqlite:///{store}", interval=0) as telemetry:
 
-            def deliver_until(number: int) -> list[str]:
-                until = monotonic() + WAIT_SECONDS
-                while len(said := _of_expired_data(caplog)) < number:
-                    assert monotonic() < until
-                    assert telemetry.emit({"ip": "203.0.113.7"})
-                    assert telemetry.flush(30)
-                    sleep(0.1)
-                return said
+            def deliver() -> list[str]:
+                assert telemetry.emit({"ip": "203.0.113.7"})
+                assert telemetry.flush(30)
+                return _of_expired_data(caplog)
 
-            assert deliver_until(1) == ["cannot delete expired data"]
+            assert wait_until(deliver) == ["cannot delete expired data"]
             reader.execute("ROLLBACK")
-            assert deliver_until(2)[1:] == ["expired data is deleted"]
+            wait_until(lambda: deliver()[1:] == ["expired data is deleted"])
     assert address(1).encode() not in b"".join(p.read_bytes() for p in store.parent.glob("store.*"))
 
 

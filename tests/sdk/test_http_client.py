@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from time import monotonic, sleep
+from threading import Event
+from time import monotonic
 
 import pytest
 
 from collector.sdk import Collector
 from collector.sdk.http_client import FAILURES, HttpConnection, Response
 from collector.sdk.target import Target
-from tests.sdk.receivers import Behaviour, receiver
+from tests.deadline import WAIT_SECONDS, wait_until
+from tests.sdk.receivers import receiver
+from tests.tcp import Behaviour
 
 _HEAD = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n"
 _COUNTS = b'{"received":1,"admitted":1,"rejected":{}}'
@@ -98,16 +101,18 @@ def test_what_is_none(answer: bytes) -> None:
 
 def test_a_refusal_before_the_body_is_read() -> None:
     """A receiver that answers and reads nothing more does not get the rest of the body."""
+    answered = Event()
 
     def refuse(end: socket.socket) -> None:
         end.recv(100)
         end.sendall(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n")
-        sleep(2 * _SECONDS)
+        answered.wait(WAIT_SECONDS)
 
     began = monotonic()
     response, is_reusable = _exchange(refuse, bytes(32 << 20))
     assert (response.status, is_reusable) == (413, False)
     assert monotonic() - began < _SECONDS / 2
+    answered.set()
 
 
 def test_what_comes_between_requests() -> None:
@@ -122,20 +127,21 @@ def test_what_comes_between_requests() -> None:
         assert connection.is_quiet()
         connection.close()
 
+    answered, noticed = Event(), Event()
+
     def talk(end: socket.socket) -> None:
         _answers(_OK + b"\r\n" + _COUNTS)(end)
-        sleep(0.2)
+        answered.wait(WAIT_SECONDS)
         end.sendall(b"HTTP/1.1 408 Request Timeout\r\n\r\n")
-        sleep(_SECONDS)
+        noticed.wait(WAIT_SECONDS)
 
     with receiver(talk) as port:
         target = Target("http", host="127.0.0.1", port=port)
         connection = HttpConnection(target, None, lambda: deadline)
         connection.exchange(_HEAD, b"{}")
-        end = monotonic() + _SECONDS
-        while connection.is_quiet():
-            assert monotonic() < end
-            sleep(0.02)
+        answered.set()
+        wait_until(lambda: not connection.is_quiet())
+        noticed.set()
         connection.close()
 
 

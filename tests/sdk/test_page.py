@@ -7,8 +7,8 @@ import re
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pytest
 from collector.contracts import Tally
 from collector.sdk.account import LOSSES, Account
 from collector.sdk.settings import settings
-from tests.deadline import WAIT_SECONDS
+from tests.deadline import WAIT_SECONDS, wait_until
 from tests.sdk.stores import rows
 
 _PAGE = (Path(__file__).parents[2] / "docs" / "sdk.md").read_text()
@@ -106,14 +106,16 @@ def test_the_app(tmp_path: Path) -> None:
 def _asked(url: str) -> bytes:
     headers = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:120.0) Firefox/120.0"}
     request = urllib.request.Request(url, headers=headers)
-    until = time.monotonic() + WAIT_SECONDS
-    while True:
-        try:
-            with urllib.request.urlopen(request, timeout=WAIT_SECONDS) as answer:
-                return bytes(answer.read())
-        except (ConnectionError, urllib.error.URLError):
-            assert time.monotonic() < until
-            time.sleep(0.02)
+
+    def ask() -> bytes:
+        with (
+            suppress(ConnectionError, urllib.error.URLError),
+            urllib.request.urlopen(request, timeout=WAIT_SECONDS) as answer,
+        ):
+            return bytes(answer.read())
+        return b""
+
+    return wait_until(ask)
 
 
 def test_every_setting_is_there() -> None:

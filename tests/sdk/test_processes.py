@@ -6,7 +6,7 @@ import json
 import multiprocessing
 import os
 import subprocess
-import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 
 from collector.sdk import Collector
 from tests.deadline import WAIT_SECONDS
+from tests.programs import threads
 from tests.sdk.accounts import address, both_ways, spool_of
 from tests.sdk.program import run_code
 from tests.sdk.stores import addresses
@@ -31,11 +32,8 @@ def test_threads(tmp_path: Path) -> None:
             for number in range(first, first + _EACH):
                 assert telemetry.emit({"ip": address(number), "chat": "not kept"})
 
-        threads = [threading.Thread(target=run, args=(n * _EACH,)) for n in range(_THREADS)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(WAIT_SECONDS)
+        with threads(*(partial(run, n * _EACH) for n in range(_THREADS))):
+            pass
     account = telemetry.tally()
     assert account.received == account.admitted == account.delivered == total
     assert account.content == {"chat": total}

@@ -82,7 +82,7 @@ def test_flush_waits_for_earlier_records() -> None:
     flushed = []
     waiting = threading.Thread(target=lambda: flushed.append(queue.flush(30)))
     waiting.start()
-    wait_until(lambda: queue._is_urgent)
+    wait_until(lambda: queue.is_urgent)
     queue.put(_FILTER.admit(_EVENT))
     assert queue.take() is not None
     queue.acknowledge(1)
@@ -270,7 +270,7 @@ def test_flush_does_not_wait_for_redacted_records() -> None:
     queue.put(_FILTER.admit({"ip": "10.0.0.1"}))
     flushing = threading.Thread(target=lambda: done.append(queue.flush(30)))
     flushing.start()
-    wait_until(lambda: queue._is_urgent)
+    wait_until(lambda: queue.is_urgent)
     for number in (2, 3, 2):
         queue.put(_FILTER.admit({"ip": f"10.0.0.{number}"}))
     assert queue.redact(_without("10.0.0.2"), "withdrawn") == 2

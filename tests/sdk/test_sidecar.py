@@ -7,7 +7,6 @@ import socket
 import ssl
 import threading
 from pathlib import Path
-from time import sleep
 from typing import Any
 
 import pytest
@@ -27,12 +26,8 @@ _FOREVER = 30.0
 def _arrived(sidecar: Sidecar, number: int) -> list[str]:
     """Wait for so many addresses in its store, and return them."""
     path = sidecar.directory / "collector-data" / "store.db"
-    for _ in range(300):
-        found = addresses(path) if path.exists() else []
-        if len(found) >= number:
-            return found
-        sleep(0.02)
-    raise AssertionError(f"{len(found)} of {number} records are there")
+    wait_until(lambda: path.exists() and len(addresses(path)) >= number)
+    return addresses(path)
 
 
 def _tries(telemetry: Collector) -> None:

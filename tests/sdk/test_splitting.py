@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from time import sleep
 from typing import Any, NamedTuple
 
 import pytest
 
-from collector.ledger import opened
 from collector.sdk import Collector
 from collector.sdk.body_limit import BodyLimit, part_id, part_ranges
-from tests.deadline import WAIT_SECONDS, wait_until
+from tests.deadline import WAIT_SECONDS, stays, wait_until
+from tests.ledgers import check_ledger
+from tests.programs import threads
 from tests.sdk.accounts import (
     SURVEY,
     YESTERDAY,
@@ -63,10 +63,13 @@ class _Served(NamedTuple):
     def stored(self, numbers: range | set[int], table: str = "conferencing") -> None:
         """Wait until the sidecar's store has these records; a moment later each is there once."""
         path = self.sidecar.directory / "collector-data" / "store.db"
-        wait_until(lambda: path.exists() and len(rows(path, table)) >= len(numbers))
-        sleep(_MOMENT)
-        found = sorted(row["client.address"] for row in rows(path, table))
-        assert found == sorted(map(address, numbers))
+        expected = sorted(map(address, numbers))
+
+        def are_there() -> bool:
+            return sorted(row["client.address"] for row in rows(path, table)) == expected
+
+        wait_until(lambda: path.exists() and are_there())
+        stays(are_there, _MOMENT)
 
     def lose_third_answer(self, telemetry: Collector) -> None:
         """Deliver until the third part is accepted, whose response is lost; then cut the wire."""
@@ -100,7 +103,7 @@ def _restarted(served: _Served, limit: str | None) -> Iterator[_Served]:
     """Restart the sidecar behind the wire with another limit."""
     served.sidecar.stop()
     with _serving(served.sidecar.directory, limit) as anew:
-        served.between._to = anew.sidecar.ports["http"]
+        served.between.to = anew.sidecar.ports["http"]
         served.between.is_cut = False
         yield anew
 
@@ -150,8 +153,7 @@ def test_a_refused_batch_goes_in_parts(tmp_path: Path, with_spool: bool) -> None
     account = telemetry.tally()
     assert (account.delivered, account.lost, account.queued) == (6000, {}, 0)
     if with_spool:
-        with opened(tmp_path / "spool" / "0" / "spool.db") as ledger:
-            assert ledger.verify().flaws == []
+        check_ledger(tmp_path / "spool" / "0" / "spool.db")
 
 
 @both_ways
@@ -326,14 +328,10 @@ def test_threads_emit_while_batches_are_split(tmp_path: Path) -> None:
         _serving(tmp_path) as served,
         Collector(to=served.to, batch=300, interval=0) as telemetry,
     ):
-        threads = [
-            threading.Thread(target=_emit, args=(telemetry, range(start, start + 1000)))
-            for start in (0, 1000, 2000)
-        ]
-        for thread in threads:
-            thread.start()
-        while any(thread.is_alive() for thread in threads):
-            adds_up(telemetry)
+        ranges = [range(start, start + 1000) for start in (0, 1000, 2000)]
+        with threads(*(partial(_emit, telemetry, numbers) for numbers in ranges)) as emitting:
+            while any(thread.is_alive() for thread in emitting):
+                adds_up(telemetry)
         deliver_all(telemetry)
         assert telemetry.tally().delivered == 3000
         served.stored(range(3000))

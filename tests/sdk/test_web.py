@@ -28,6 +28,7 @@ from collector.errors import ConfigError
 from collector.sdk.web import App, ClientMiddleware, Message, Receive, Scope, Send
 from collector.testing import canaries, scan
 from tests.deadline import WAIT_SECONDS, wait_until
+from tests.raising import raises
 
 _IPHONE = (
     "Mozilla/5.0 (iPhone; CPU iPhone OS 17_4 like Mac OS X) AppleWebKit/605.1.15"
@@ -236,9 +237,8 @@ def test_a_schema_without_addresses_has_systems(tmp_path: Path) -> None:
 @pytest.mark.parametrize("hops", [-1, 17, True, "1", None, 1.0])
 def test_a_wrong_number_of_hops(telemetry: Collector, hops: Any) -> None:
     """It raises at once."""
-    with pytest.raises(ConfigError) as caught:
+    with raises("E209", ConfigError) as caught:
         ClientMiddleware(_answering, telemetry, hops=hops)
-    assert caught.value.code == "E209"
     assert "0 to 16" in str(caught.value)
 
 

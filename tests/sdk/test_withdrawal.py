@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ from collector.errors import CollectorError, DeliveryError, InputError
 from collector.ledger import opened
 from collector.sdk import Collector
 from tests.deadline import WAIT_SECONDS, wait_until
+from tests.programs import threads
+from tests.raising import raises
 from tests.sdk.accounts import SURVEY, YESTERDAY, adds_up, both_ways, spool_of
 from tests.sdk.stores import lines, rows
 from tests.sdk.wires import hung, wire
@@ -150,12 +151,10 @@ def test_emit_does_not_wait_for_a_withdrawal(tmp_path: Path) -> None:
             for number in range(300):
                 assert telemetry.emit(_event(_HERS if number % 3 else _HIS))
 
-        threads = [threading.Thread(target=emit) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        while any(thread.is_alive() for thread in threads):
-            telemetry.withdraw("client.address", _HIS, since=YESTERDAY)
-            adds_up(telemetry)
+        with threads(*[emit] * 3) as emitting:
+            while any(thread.is_alive() for thread in emitting):
+                telemetry.withdraw("client.address", _HIS, since=YESTERDAY)
+                adds_up(telemetry)
         telemetry.withdraw("client.address", _HIS, since=YESTERDAY)
         assert telemetry.flush(WAIT_SECONDS)
     found = rows(path)
@@ -202,9 +201,8 @@ def test_a_sidecar_that_hangs_is_not_waited_for_too_long(tmp_path: Path, with_sp
         Collector(to=f"http://127.0.0.1:{port}", spool=spool, exit_timeout=0) as telemetry,
     ):
         assert telemetry.emit(_event())
-        with pytest.raises(DeliveryError, match="again later") as caught:
+        with raises("E510", DeliveryError, match="again later"):
             _withdraw_often(telemetry)
-        assert caught.value.code == "E510"
         assert telemetry.emit(_event())
 
 

@@ -9,14 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from tests.deadline import WAIT_SECONDS
+from tests.tcp import tcp_server
 
 __all__ = ["Wire", "hung", "wire"]
 
 
 class Wire:
-    """Forwards connections to a port of this machine. ``sent`` and ``answered`` are the bytes of
-    each direction. While ``is_cut``, nothing passes; the next ``swallow`` responses with ``text``
-    in them are lost on their way back, with the connection."""
+    """Forwards connections to a port of this machine, ``to``. ``sent`` and ``answered`` are the
+    bytes of each direction. While ``is_cut``, nothing passes; the next ``swallow`` responses with
+    ``text`` in them are lost on their way back, with the connection."""
 
     def __init__(self, port: int) -> None:
         self.sent, self.answered = bytearray(), bytearray()
@@ -24,30 +25,15 @@ class Wire:
         self.swallow = 0
         self.text = b""
         self.connections = 0
-        self._to = port
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._server.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.to = port
+        self.port = 0
 
-    def close(self) -> None:
-        """Accept no more connections."""
-        with suppress(OSError):
-            self._server.shutdown(socket.SHUT_RDWR)
-        self._server.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                near, _ = self._server.accept()
-                self.connections += 1
-                if self.is_cut:
-                    near.close()
-                    continue
-                far = socket.create_connection(("127.0.0.1", self._to))
-                threading.Thread(target=self._join, args=(near, far), daemon=True).start()
-
-    def _join(self, near: socket.socket, far: socket.socket) -> None:
-        with near, far:
+    def join(self, near: socket.socket) -> None:
+        """Forward a connection, unless the wire is cut."""
+        self.connections += 1
+        if self.is_cut:
+            return
+        with socket.create_connection(("127.0.0.1", self.to)) as far:
             back = threading.Thread(target=self._pass, args=(far, near, self.answered), daemon=True)
             back.start()
             self._pass(near, far, self.sent)
@@ -72,10 +58,8 @@ class Wire:
 def wire(port: int) -> Iterator[Wire]:
     """Start a wire to a port."""
     made = Wire(port)
-    try:
+    with tcp_server(made.join) as made.port:
         yield made
-    finally:
-        made.close()
 
 
 @contextmanager

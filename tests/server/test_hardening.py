@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+
+from tests.programs import script
 
 HOSTILE = {
     "GRPC_TRACE": "all",
@@ -50,14 +49,7 @@ print(json.dumps({
 def test_switches_are_cleared_and_the_process_is_hardened() -> None:
     """Nothing of the hostile environment is left; what it needs is; no core dumps, no group."""
     more = {"SSLKEYLOGFILE": "/tmp/keys", "PROMETHEUS_MULTIPROC_DIR": "/tmp", "KEPT": "yes"}
-    done = subprocess.run(
-        [sys.executable, "-c", _SHOW],
-        env=os.environ | HOSTILE | more,
-        capture_output=True,
-        check=True,
-        timeout=60,
-    )
-    found = json.loads(done.stdout)
+    found = json.loads(script(_SHOW, environ=HOSTILE | more).stdout)
     left = found["environment"]
     assert left.pop("GRPC_VERBOSITY") == "NONE"
     assert not (HOSTILE.keys() | more.keys() - {"KEPT"}) & left.keys()

@@ -16,9 +16,11 @@ from collector.schema import resources
 from collector.server.components import Components
 from collector.server.preflight import prepare
 from collector.server.process import LedgerNotes
-from tests.deadline import WAIT_SECONDS
+from tests.database import query
+from tests.deadline import wait_until
+from tests.ledgers import entries_of
 from tests.sidecar.serving import FREE_PORTS
-from tests.spool.make import entry, eventually, query
+from tests.spool.make import commit, entry
 
 
 @contextmanager
@@ -41,9 +43,7 @@ def sidecar(
 
 def entries(folder: Path) -> list[Entry]:
     """All but those that name keys; the ledger must hold."""
-    with opened(folder / "data" / "spool.db") as ledger:
-        assert ledger.verify().flaws == []
-        return [each for each in ledger.entries() if each.kind != "key"]
+    return [each for each in entries_of(folder / "data" / "spool.db") if each.kind != "key"]
 
 
 def told(folder: Path) -> list[tuple[str, str | None]]:
@@ -133,11 +133,11 @@ def test_checkpoints_come_in_time(tmp_path: Path) -> None:
     with sidecar(tmp_path, clock=lambda: seconds[0]) as (components, writes):
         writes.begin()
         for n in range(7):
-            components.spool.put(entry(n)).result(WAIT_SECONDS)
+            commit(components.spool, entry(n))
             writes.update()
         seconds[0] = 3600.0
         writes.update()
-        assert eventually(lambda: told(tmp_path)[-1] == ("checkpoint", "hour"))
+        wait_until(lambda: told(tmp_path)[-1] == ("checkpoint", "hour"))
     checkpoints = [each for each in entries(tmp_path) if each.kind == "checkpoint"]
     assert [each.fact("at") for each in checkpoints] == ["start", "receipts", "receipts", "hour"]
     tips = [each.receipt.sequence for each in checkpoints]  # one may come with the next receipt

@@ -13,12 +13,12 @@ import pytest
 from collector.config import Address
 from collector.errors import ConfigError
 from collector.server import listeners
+from tests.raising import raises
 
 
 def _refusal(address: Address) -> str:
-    with pytest.raises(ConfigError) as caught:
+    with raises("E207", ConfigError) as caught:
         listeners.tcp(address, "http.address")
-    assert caught.value.code == "E207"
     assert (caught.value.__context__, caught.value.__cause__) == (None, None)
     return str(caught.value)
 

@@ -20,6 +20,7 @@ from collector.ops.log import EVENTS
 from collector.server import listeners
 from collector.server.listeners import Location
 from collector.server.receivers import RECEIVERS, HttpReceiver, Receiver
+from tests.deadline import wait_until
 
 _PUBLIC = Address("192.0.2.1", 4318)
 _REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -94,12 +95,12 @@ async def _connect(address: Location | None) -> tuple[asyncio.StreamReader, asyn
 
 def test_a_stop_lets_requests_finish_and_cancels_late_ones() -> None:
     """A response within the grace period is sent; a handler that takes longer is cancelled."""
-    seconds = iter([0.2, 60.0])
-    cancelled: list[bool] = []
+    handled, cancelled = list[asyncio.Event](), list[bool]()
 
     async def handler(_: HttpRequest) -> HttpResponse:
+        handled.append(asyncio.Event())
         try:
-            await asyncio.sleep(next(seconds))
+            await handled[-1].wait()
         except asyncio.CancelledError:
             cancelled.append(True)
             return HttpResponse(503)
@@ -108,9 +109,10 @@ def test_a_stop_lets_requests_finish_and_cancels_late_ones() -> None:
     async def scenario(receiver: Receiver) -> None:
         await receiver.start()
         connections = [await _connect(receiver.address) for _ in range(2)]
-        for _, writer in connections:
+        for begun, (_, writer) in enumerate(connections, 1):
             writer.write(_REQUEST)
-            await asyncio.sleep(0.05)
+            await asyncio.to_thread(wait_until, lambda begun=begun: len(handled) == begun)
+        asyncio.get_running_loop().call_later(0.2, handled[0].set)
         await receiver.stop(0.5)
         heard = [await reader.read() for reader, _ in connections]
         assert [text[9:12] for text in heard] == [b"204", b"503"]

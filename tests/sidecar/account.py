@@ -97,6 +97,12 @@ class Parcel:
         encoded: bytes = request.SerializeToString()
         return encoded
 
+    @property
+    def recorded(self) -> bytes:
+        """The records, as an SDK sends them."""
+        record = b'{"schema":"conferencing/1.0.0","client.address":"%s"}\n'
+        return b"".join(record % each.encode() for each in self.addresses)
+
     def taken(self, status: int, body: bytes) -> None:
         """Note the answer to logs of OTLP, which must count rightly."""
         if status == 200:
@@ -118,6 +124,8 @@ class Account:
     """All parcels to one data directory. Parcels may be made by several threads at once."""
 
     parcels: list[Parcel] = field(default_factory=list)
+    keyed: list[tuple[Parcel, str]] = field(default_factory=list)
+    """Those that were sent under a key and have no answer: to be sent again under the same."""
     _numbers: Iterator[int] = field(default_factory=count)
 
     def parcel(self, records: int = 1, bad: int = 0) -> Parcel:

@@ -145,9 +145,9 @@ BODIES: dict[str, Post] = {
     ),
     "array of empty objects": Post(_EVENTS, _JSON, of(_as_sent), 413),
     "array of empty objects, 16 MiB": Post(_EVENTS, _JSON, of(packed, _array), 413, "gzip"),
-    "lines of empty objects": Post(_EVENTS, _LINES, of(lambda: b"{}\n" * (_WIRE // 3)), 200),
+    "lines of empty objects": Post(_EVENTS, _LINES, of(lambda: b"{}\n" * (_WIRE // 3)), 413),
     "lines of empty objects, 16 MiB": Post(
-        _EVENTS, _LINES, of(packed, lambda: mixed(b"{}\n", b"{ }\n")), 200, "gzip"
+        _EVENTS, _LINES, of(packed, lambda: mixed(b"{}\n", b"{ }\n")), 413, "gzip"
     ),
     "object of a million members": Post(_EVENTS, _JSON, of(packed, _members), 200, "gzip"),
     "arrays in arrays": Post(_EVENTS, _JSON, of(lambda: b"[" * _WIRE), 200),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import socket
 from abc import ABC, abstractmethod
 from contextlib import closing, suppress
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPConnection, HTTPException, HTTPResponse
 from random import Random
 from threading import Thread
 from time import monotonic, sleep
+from uuid import UUID
 
 import grpc  # type: ignore[import-untyped]
 
@@ -16,7 +17,7 @@ from tests.sidecar.account import Account, Parcel
 from tests.sidecar.senders import METHODS
 from tests.sidecar.serving import Sidecar
 
-__all__ = ["Client", "GrpcClient", "LinesClient", "ProtobufClient", "clients"]
+__all__ = ["Client", "GrpcClient", "KeyedClient", "LinesClient", "ProtobufClient", "clients"]
 
 _SECONDS = 10
 
@@ -111,6 +112,43 @@ class GrpcClient(Client):
                 self.began = self.whole = monotonic()
                 parcel.taken(200, export(message, timeout=_SECONDS))
                 self.began = self.whole = 0.0
+
+
+class KeyedClient(Client):
+    """Records under idempotency keys. Without an answer they are sent again under the same key, on
+    another connection, and sometimes with one, too."""
+
+    def run(self) -> None:
+        while not self.is_stopped:
+            parcel = self._account.parcel(self._random.randint(1, 30))
+            key = UUID(int=self._random.getrandbits(128)).hex
+            self._account.keyed.append((parcel, key))
+            for _ in range(self._random.choice((1, 1, 1, 2))):
+                while not self._is_answered(parcel, key):
+                    if self.is_stopped:
+                        return
+                    sleep(0.01)
+
+    def again(self) -> None:
+        """Send what has no answer; it is a test's last word on each."""
+        for parcel, key in list(self._account.keyed):
+            assert self._is_answered(parcel, key)
+
+    def _is_answered(self, parcel: Parcel, key: str) -> bool:
+        head = {"Content-Type": "application/x-ndjson", "Idempotency-Key": key}
+        connection = HTTPConnection("127.0.0.1", self._ports["http"], timeout=_SECONDS)
+        with closing(connection), suppress(OSError, HTTPException):
+            self.began = self.whole = monotonic()
+            connection.request("POST", "/v1/records", parcel.recorded, head)
+            answer = connection.getresponse()
+            body = answer.read()
+            if answer.status != 503:
+                parcel.answered(answer.status, body)
+                self.began = self.whole = 0.0
+                with suppress(ValueError):
+                    self._account.keyed.remove((parcel, key))
+                return True
+        return False
 
 
 def clients(sidecar: Sidecar, account: Account, random: Random) -> list[Client]:

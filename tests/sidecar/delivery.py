@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from tests.sidecar.faults import eventually, metric
+from tests.deadline import wait_until
+from tests.sidecar.faults import metric
 from tests.sidecar.serving import Sidecar
 
 __all__ = ["delivered", "held", "log_is_empty"]
@@ -24,10 +25,10 @@ def held(store: Path) -> Iterator[None]:
 
 def delivered(sidecar: Sidecar) -> int:
     """Wait until nothing waits any more; how many events were admitted."""
-    assert eventually(lambda: not metric(sidecar, "collector_spool_batches ")), "it stays"
+    wait_until(lambda: not metric(sidecar, "collector_spool_batches "))
     return int(metric(sidecar, 'collector_events_total{outcome="admitted"}'))
 
 
 def log_is_empty(data: Path) -> None:
     """Wait until the spool's write-ahead log is empty."""
-    assert eventually(lambda: not (data / "spool.db-wal").stat().st_size), "the log stays"
+    wait_until(lambda: not (data / "spool.db-wal").stat().st_size)

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
 from random import Random
-from threading import Event, Thread
-from time import monotonic, sleep
+from threading import Event
 from typing import NamedTuple
 
 from tests.conftest import required
 from tests.deadline import WAIT_SECONDS
+from tests.programs import threads
 from tests.sidecar.account import Account
 from tests.sidecar.serving import COMMAND, Answer, Sidecar
 
@@ -33,7 +33,6 @@ __all__ = [
     "Sending",
     "Tracer",
     "clock",
-    "eventually",
     "fill",
     "metric",
     "sending",
@@ -159,31 +158,25 @@ class Sending:
             code = answer.json["error"]["code"]
             if (answer.status, code) != (503, "E426") or int(answer.headers["retry-after"]) < 1:
                 self.unlike.append(answer)
-            sleep(_LOOK_SECONDS)
+            self.ended.wait(_LOOK_SECONDS)
 
     def look(self) -> None:
         """Ask for health again and again."""
         while not self.ended.is_set():
             with suppress(OSError, HTTPException):
                 self.ready[self.sidecar.admin("/readyz").status] += 1
-            sleep(_LOOK_SECONDS)
+            self.ended.wait(_LOOK_SECONDS)
 
 
 @contextmanager
 def sending(sidecar: Sidecar, account: Account, random: Random) -> Iterator[Sending]:
     """Senders that send as long as this goes on; then nothing is under way any more."""
     load = Sending(sidecar, account, random)
-    threads = [Thread(target=load.send, daemon=True) for _ in range(_SENDERS)]
-    threads.append(Thread(target=load.look, daemon=True))
-    for thread in threads:
-        thread.start()
-    try:
-        yield load
-    finally:
-        load.ended.set()
-        for thread in threads:
-            thread.join(WAIT_SECONDS)
-    assert not any(thread.is_alive() for thread in threads)
+    with threads(*[load.send] * _SENDERS, load.look):
+        try:
+            yield load
+        finally:
+            load.ended.set()
     assert load.unlike == []
 
 
@@ -224,11 +217,3 @@ def metric(sidecar: Sidecar, start: str) -> float:
     """The sum of the metrics whose line begins so."""
     lines = sidecar.admin("/metrics").body.decode().splitlines()
     return sum(float(line.split()[-1]) for line in lines if line.startswith(start))
-
-
-def eventually(is_so: Callable[[], object], seconds: float = WAIT_SECONDS) -> bool:
-    """Whether something comes about in time."""
-    end = monotonic() + seconds
-    while not (found := is_so()) and monotonic() < end:
-        sleep(_LOOK_SECONDS)
-    return bool(found)

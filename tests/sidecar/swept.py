@@ -8,9 +8,8 @@ pseudonyms, trusted hops, and the log at its most talkative.
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import cycle
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 
 from collector.contracts import Signal
 from collector.schema import policy
+from tests.database import query
 from tests.sidecar.heads import heads
 from tests.sidecar.marks import Marks
 from tests.sidecar.senders import METHODS, Body, called, odd_calls, posted, shouted, spoilt
@@ -167,8 +167,7 @@ def running(
 
 def kept_records(folder: Path) -> dict[str, int]:
     """Return how many events the records of each sink stand for."""
-    with closing(sqlite3.connect(folder / "data" / "store.db")) as db:
-        (rows,) = db.execute("SELECT coalesce(sum(count), 0) FROM swept").fetchone()
+    (rows,) = query(folder / "data" / "store.db", "SELECT coalesce(sum(count), 0) FROM swept")[0]
     files = [path for path in (folder / "records").iterdir() if path.suffix != ".state"]
     lines = [line for path in files for line in path.read_bytes().splitlines()]
     return {"store": rows, "file": sum(json.loads(line).get("count", 1) for line in lines)}

@@ -14,15 +14,16 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from collector.contracts import Signal
 from tests.conftest import required
-from tests.deadline import WAIT_SECONDS
-from tests.sidecar.faults import eventually
+from tests.deadline import WAIT_SECONDS, wait_until
+from tests.exporters import exporter
 from tests.sidecar.serving import Sidecar, started
 
 _CANARY = "canary7f3a"
@@ -55,7 +56,7 @@ def stored(sidecar: Sidecar, number: int) -> dict[str, tuple[str, str, int]]:
         rows[:] = [tuple(row.values()) for row in json.loads(said or b"[]")]
         return sum(int(row[3]) for row in rows) >= number
 
-    assert eventually(are_there)
+    wait_until(are_there)
     assert sum(row[3] for row in rows) == number
     return {row[0]: row[1:] for row in rows}
 
@@ -63,39 +64,17 @@ def stored(sidecar: Sidecar, number: int) -> dict[str, tuple[str, str, int]]:
 # -- the OpenTelemetry SDK of Python ------------------------------------------------------------
 
 
-def _exporter(sidecar: Sidecar, signal: str, way: str, compression: str) -> Any:
-    """The exporter of a signal, as its documentation says to make it."""
-    from importlib import import_module  # noqa: PLC0415
-
-    module, name = {
-        "logs": ("_log_exporter", "OTLPLogExporter"),
-        "traces": ("trace_exporter", "OTLPSpanExporter"),
-        "metrics": ("metric_exporter", "OTLPMetricExporter"),
-    }[signal]
-    kind = getattr(import_module(f"opentelemetry.exporter.otlp.proto.{way}.{module}"), name)
-    if way == "grpc":
-        import grpc  # type: ignore[import-untyped]  # noqa: PLC0415
-
-        packing = grpc.Compression.Gzip if compression == "gzip" else grpc.Compression.NoCompression
-        place = f"127.0.0.1:{sidecar.ports['grpc']}"
-        return kind(endpoint=place, insecure=True, compression=packing, timeout=10)
-    from opentelemetry.exporter.otlp.proto.http import Compression  # noqa: PLC0415
-
-    place = f"http://127.0.0.1:{sidecar.ports['http']}/v1/{signal}"
-    return kind(endpoint=place, compression=Compression(compression), timeout=10)
-
-
-def _watched(exporter: Any) -> list[str]:
+def _watched(exporting: Any) -> list[str]:
     """The names of the results of all that it exports from now on."""
     results: list[str] = []
-    export = exporter.export
+    export = exporting.export
 
     def watch(*arguments: Any, **options: Any) -> Any:
         result = export(*arguments, **options)
         results.append(result.name)
         return result
 
-    exporter.export = watch
+    exporting.export = watch
     return results
 
 
@@ -109,24 +88,24 @@ def _attributes(address: str) -> dict[str, str]:
     return {"client.address": address, "device.type": "phone", _CANARY: _CANARY}
 
 
-def _send_logs(exporter: Any, addresses: Sequence[str]) -> None:
+def _send_logs(exporting: Any, addresses: Sequence[str]) -> None:
     from opentelemetry.sdk._logs import LoggerProvider  # noqa: PLC0415
     from opentelemetry.sdk._logs.export import BatchLogRecordProcessor  # noqa: PLC0415
 
     provider = LoggerProvider(resource=_resource())
-    provider.add_log_record_processor(BatchLogRecordProcessor(exporter))
+    provider.add_log_record_processor(BatchLogRecordProcessor(exporting))
     for address in addresses:
         provider.get_logger(_CANARY).emit(body=_CANARY, attributes=_attributes(address))
     assert provider.force_flush()
     provider.shutdown()
 
 
-def _send_traces(exporter: Any, addresses: Sequence[str]) -> None:
+def _send_traces(exporting: Any, addresses: Sequence[str]) -> None:
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
     from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
 
     provider = TracerProvider(resource=_resource())
-    provider.add_span_processor(BatchSpanProcessor(exporter))
+    provider.add_span_processor(BatchSpanProcessor(exporting))
     for address in addresses:
         tracer = provider.get_tracer(_CANARY)
         with tracer.start_as_current_span(_CANARY, attributes=_attributes(address)) as span:
@@ -135,7 +114,7 @@ def _send_traces(exporter: Any, addresses: Sequence[str]) -> None:
     provider.shutdown()
 
 
-def _send_metrics(exporter: Any, addresses: Sequence[str]) -> None:
+def _send_metrics(exporting: Any, addresses: Sequence[str]) -> None:
     from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415
     from opentelemetry.sdk.metrics.export import InMemoryMetricReader  # noqa: PLC0415
 
@@ -144,11 +123,15 @@ def _send_metrics(exporter: Any, addresses: Sequence[str]) -> None:
     counter = provider.get_meter(_CANARY).create_counter(_CANARY, description=_CANARY)
     for address in addresses:
         counter.add(7, _attributes(address))
-    exporter.export(reader.get_metrics_data())
+    exporting.export(reader.get_metrics_data())
     provider.shutdown()
 
 
-_SEND = {"logs": _send_logs, "traces": _send_traces, "metrics": _send_metrics}
+_SEND: dict[Signal, Callable[[Any, Sequence[str]], None]] = {
+    "logs": _send_logs,
+    "traces": _send_traces,
+    "metrics": _send_metrics,
+}
 
 
 def test_python(sidecar: Sidecar) -> None:
@@ -157,11 +140,11 @@ def test_python(sidecar: Sidecar) -> None:
     expected = []
     for signal, send in _SEND.items():
         for way, compression in _WAYS:
-            exporter = _exporter(sidecar, signal, way, compression)
-            results = _watched(exporter)
+            sending = exporter(signal, way, sidecar.ports[way], compression)
+            results = _watched(sending)
             some = [next(addresses) for _ in range(5)]
-            send(exporter, some)
-            exporter.shutdown()
+            send(sending, some)
+            sending.shutdown()
             assert results, (signal, way, compression)
             assert set(results) == {"SUCCESS"}, (signal, way, compression)
             expected += some

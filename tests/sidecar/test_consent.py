@@ -13,6 +13,7 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from collector.sdk import Collector
+from tests.database import query
 from tests.filter.test_event_consent import made
 from tests.sidecar.delivery import delivered, held
 from tests.sidecar.senders import METHODS
@@ -146,8 +147,7 @@ def test_what_is_refused_is_nowhere(sidecar: Sidecar, tmp_path: Path) -> None:
     store = tmp_path / "store.db"
     with held(store):
         left = _send(sidecar)
-        with closing(sqlite3.connect(tmp_path / "spool.db")) as db:
-            batches = db.execute("SELECT granted, payload FROM batches").fetchall()
+        batches = query(tmp_path / "spool.db", "SELECT granted, payload FROM batches")
         everything = b"".join(p.read_bytes() for p in tmp_path.glob("*.db*"))
     assert delivered(sidecar) == len(left)
     ordered = [sorted(map(sorted, found)) for found in (rows(store), left)]

@@ -3,7 +3,6 @@ and what is left of the spool goes to the store; what is whole is never lost."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,16 +10,18 @@ from random import Random
 
 import pytest
 
+from collector.sqlite.wal import last_commit
 from tests.cli.process import run
-from tests.deadline import WAIT_SECONDS
+from tests.deadline import WAIT_SECONDS, wait_until
 from tests.sidecar.account import Account, kept
 from tests.sidecar.delivery import held
-from tests.sidecar.faults import eventually, metric
+from tests.sidecar.faults import metric
 from tests.sidecar.serving import Sidecar, started
 
 pytestmark = pytest.mark.long
 
 _REQUESTS = 40
+_FRAME_BYTES = 24 + 8192
 
 
 def _send(sidecar: Sidecar, account: Account) -> None:
@@ -48,9 +49,9 @@ def _torn(log: Path) -> None:
 
 
 def _changed(log: Path) -> None:
-    """A byte in the middle is another: SQLite would believe no frame from there on."""
+    """A byte amid what counts is another: SQLite would believe no frame from there on."""
     with log.open("r+b") as handle:
-        handle.seek(log.stat().st_size // 2)
+        handle.seek(_FRAME_BYTES * last_commit(log) // 2)
         byte = handle.read(1)[0]
         handle.seek(-1, os.SEEK_CUR)
         handle.write(bytes([byte ^ 0x55]))
@@ -62,12 +63,12 @@ def _ended(directory: Path, account: Account) -> tuple[dict[str, object], float]
         damaged = metric(sidecar, "collector_spool_damaged_files")
         assert sidecar.admin("/readyz").status == 200
         _send(sidecar, account)
-        assert eventually(lambda: not kept(directory / "collector-data").waiting, 5.0)
+        wait_until(lambda: not kept(directory / "collector-data").waiting, 5.0)
         assert sidecar.stop()[0] == 0
     assert ("spool_damaged" in {line["event"] for line in sidecar.events}) == bool(damaged)
     ended = run("ledger", "verify", "--data", directory / "collector-data", "--json")
     assert ended.code == 0, ended.err
-    said: dict[str, object] = json.loads(ended.out)
+    said: dict[str, object] = ended.json
     return said, damaged
 
 
@@ -99,7 +100,7 @@ def test_a_log_that_is_removed_while_it_serves(tmp_path: Path) -> None:
                 if number == _REQUESTS // 2:
                     (data / "spool.db-wal").unlink()
                 _send(sidecar, account)
-        assert eventually(lambda: metric(sidecar, "collector_spool_batches") == 0)
+        wait_until(lambda: metric(sidecar, "collector_spool_batches") == 0)
         assert sidecar.stop()[0] == 0
     _ended(tmp_path, account)
     stored = kept(data).stored

@@ -4,10 +4,9 @@ on serving: nothing acknowledged is lost, and the books balance at every step.""
 from __future__ import annotations
 
 import shutil
-import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -15,10 +14,11 @@ import pytest
 
 from tests.cli.process import run
 from tests.conftest import required
-from tests.deadline import WAIT_SECONDS
+from tests.database import query
+from tests.deadline import WAIT_SECONDS, eventually, wait_until
 from tests.latency import at_most
 from tests.sidecar.account import Account, Kept, kept
-from tests.sidecar.faults import Say, Sending, clock, eventually, fill, metric, sending, small_disk
+from tests.sidecar.faults import Say, Sending, clock, fill, metric, sending, small_disk
 from tests.sidecar.serving import COMMAND, Sidecar, started
 
 pytestmark = pytest.mark.long
@@ -74,9 +74,9 @@ def _full_and_freed(sidecar: Sidecar, account: Account) -> int:
     refused = _step(sidecar, account, _is_full).statuses[503]
     ballast.unlink()
     _step(sidecar, account, _works_again)
-    assert eventually(lambda: not _kept(sidecar.directory).waiting)
+    wait_until(lambda: not _kept(sidecar.directory).waiting)
     said = ("spool_failing", "spool_recovered")
-    assert eventually(lambda: {*said} <= {line["event"] for line in sidecar.events})
+    wait_until(lambda: {*said} <= {line["event"] for line in sidecar.events})
     return refused
 
 
@@ -102,7 +102,7 @@ def test_a_full_disk_that_is_freed_again(ending: str, disk: Path, say: Say) -> N
         refused += _step(sidecar, account, _is_full).statuses[503]
         ballast.unlink()
         _step(sidecar, account, _works_again)
-        assert eventually(lambda: not _kept(disk).waiting)
+        wait_until(lambda: not _kept(disk).waiting)
         assert sidecar.stop()[0] == 0
     assert account.faults(_kept(disk)) == []
     assert list(data.glob("*damaged*")) == []
@@ -167,11 +167,12 @@ def test_a_clock_that_jumps(tmp_path: Path, say: Say) -> None:
                 moved.move(seconds)
                 load = _step(sidecar, account)
                 assert set(load.statuses) == set(load.ready) == {200}
-                assert eventually(lambda: not kept(data).waiting, 5.0)
+                wait_until(lambda: not kept(data).waiting, 5.0)
                 assert metric(sidecar, "collector_spool_oldest_age_seconds") < at_most(5)
             assert sidecar.stop()[0] == 0
-    with closing(sqlite3.connect(data / "store.db")) as store:
-        years = {row[0][:4] for row in store.execute("SELECT DISTINCT received FROM conferencing")}
+    years = {
+        row[0][:4] for row in query(data / "store.db", "SELECT DISTINCT received FROM conferencing")
+    }
     assert account.faults(kept(data)) == []
     assert len(years) >= 3, years
     assert run("ledger", "verify", "--data", data).code == 0

@@ -17,13 +17,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from time import monotonic, sleep
 
 import grpc  # type: ignore[import-untyped]
 
 from collector.ops.log import EVENTS, fits
 from tests.conftest import required
-from tests.deadline import WAIT_SECONDS
+from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ingest.certificates import Authority, Pair
 from tests.server.test_hardening import HOSTILE
 from tests.sidecar.delivery import delivered
@@ -257,9 +256,7 @@ def test_a_call_and_a_file_elsewhere_are_seen(tmp_path: Path) -> None:
         arguments = [str(listening.getsockname()[1]), str(tmp_path / "elsewhere")]
         command = [*_traced(tmp_path / "log"), sys.executable, "-c", _LEAKY, *arguments]
         subprocess.run(command, check=True, timeout=60)
-    until = monotonic() + _STRACE_SECONDS  # strace ends after what it traced
-    while not _seen(tmp_path / "log")[0] and monotonic() < until:
-        sleep(0.05)
+    wait_until(lambda: _seen(tmp_path / "log")[0])  # strace ends after what it traced
     calls, written = _seen(tmp_path / "log")
     assert calls == 1
     assert str(tmp_path / "elsewhere") in written

@@ -16,9 +16,9 @@ from time import monotonic
 import orjson
 import pytest
 
-from tests.deadline import WAIT_SECONDS
+from tests.deadline import WAIT_SECONDS, eventually, wait_until
 from tests.sidecar.account import Account, kept
-from tests.sidecar.faults import Fault, Say, Tracer, eventually, metric, sending
+from tests.sidecar.faults import Fault, Say, Tracer, metric, sending
 from tests.sidecar.serving import Sidecar, started
 
 pytestmark = pytest.mark.long
@@ -162,7 +162,7 @@ def test_killed_while_writes_fail(tmp_path: Path, say: Say) -> None:
             load.ended.wait(0.1)
         assert set(load.statuses) == {200}
     with started(tmp_path) as sidecar:
-        assert eventually(lambda: not kept(data).waiting, 5.0)
+        wait_until(lambda: not kept(data).waiting, 5.0)
         assert sidecar.stop()[0] == 0
     say(f"killed {_LIVES} times while writes failed: {dict(hits)}")
     found = kept(data)

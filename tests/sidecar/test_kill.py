@@ -17,15 +17,13 @@ from pathlib import Path
 from random import Random
 from time import monotonic, sleep
 
-import orjson
 import pytest
 
 from tests.cli.process import run
-from tests.deadline import WAIT_SECONDS
+from tests.deadline import WAIT_SECONDS, wait_until
 from tests.sidecar.account import Account, Kept, kept
 from tests.sidecar.clients import clients
 from tests.sidecar.delivery import held
-from tests.sidecar.faults import eventually
 from tests.sidecar.serving import COMMAND, FREE_PORTS, Sidecar, started
 
 pytestmark = pytest.mark.long
@@ -86,7 +84,7 @@ def _passes(sidecar: Sidecar, account: Account) -> Kept:
     parcel.answered(answer.status, answer.body)
     assert answer.status == 200
     data = sidecar.directory / "collector-data"
-    assert eventually(lambda: parcel.addresses[0] in kept(data).stored), "it does not pass"
+    wait_until(lambda: parcel.addresses[0] in kept(data).stored)
     return kept(data)
 
 
@@ -113,7 +111,7 @@ def test_nothing_acknowledged_is_lost(
     assert account.faults(found) == []
     ended = run("ledger", "verify", "--data", data, "--json")
     assert ended.code == 0, ended.err
-    said = orjson.loads(ended.out)
+    said = ended.json
     rejected = sum(said["rejected"].values())
     assert said["received"] == found.stored.total() + rejected
     assert list(data.glob("*damaged*")) == []

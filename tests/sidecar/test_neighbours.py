@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import json
 import random
-import sqlite3
 import sys
-from contextlib import closing
 from itertools import pairwise
 from math import sqrt
 from pathlib import Path
 
 import pytest
 
+from tests.database import query
 from tests.sidecar.delivery import delivered
 from tests.sidecar.serving import started
 
@@ -30,7 +29,7 @@ from collector import cli
 from collector.sinks import store_file
 
 counted = itertools.count(1)
-store_file._random_keys = lambda number: [next(counted) << 20 for _ in range(number)]
+store_file.random_keys = lambda number: [next(counted) << 20 for _ in range(number)]
 cli.main()
 """
 _TOGETHER = """
@@ -38,13 +37,13 @@ import itertools
 from collector import cli
 from collector.sinks import store_file
 
-counted, keys = itertools.count(1), store_file._random_keys
+counted, keys = itertools.count(1), store_file.random_keys
 
 def together(number):
     base = next(counted) << 24
     return [base | key & 0xFFFFFF for key in keys(number)]
 
-store_file._random_keys = together
+store_file.random_keys = together
 cli.main()
 """
 
@@ -77,8 +76,7 @@ def _bytes(store: Path, addresses: list[str]) -> list[str]:
 
 
 def _rows(store: Path) -> list[str]:
-    with closing(sqlite3.connect(store)) as db:
-        return [row[0] for row in db.execute('SELECT "client.address" FROM conferencing')]
+    return [row[0] for row in query(store, 'SELECT "client.address" FROM conferencing')]
 
 
 def _meet(order: list[str], addresses: list[str]) -> float:

@@ -11,9 +11,7 @@ import hmac
 import json
 import shutil
 import signal
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from time import monotonic, sleep
 from typing import NamedTuple
@@ -22,6 +20,7 @@ import pytest
 
 from collector.ledger import Receipt, opened
 from collector.ledger.receipt import SALT_BYTES
+from tests.database import query
 from tests.sidecar.delivery import delivered, held, log_is_empty
 from tests.sidecar.serving import Sidecar, started
 
@@ -53,8 +52,10 @@ def _send(sidecar: Sidecar, data: Path, copy: Path) -> list[Batch]:
         for event in _events(8):
             assert sidecar.send(event, "application/json").json["admitted"] == 1
         shutil.copytree(data, copy)
-    with closing(sqlite3.connect(copy / "spool.db")) as db:
-        batches = [Batch(*row) for row in db.execute("SELECT id, salt, seal, payload FROM batches")]
+    batches = [
+        Batch(*row)
+        for row in query(copy / "spool.db", "SELECT id, salt, seal, payload FROM batches")
+    ]
     assert len(batches) == 8
     delivered(sidecar)
     return batches

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
@@ -18,8 +17,7 @@ from google.protobuf.json_format import ParseDict  # type: ignore[import-untyped
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 
-from tests.deadline import WAIT_SECONDS
-from tests.sidecar.faults import eventually
+from tests.deadline import WAIT_SECONDS, eventually, stays
 from tests.sidecar.senders import METHODS
 from tests.sidecar.serving import Sidecar, started
 
@@ -72,15 +70,13 @@ def _with_more(value: Any) -> Any:
 
 def _count(sidecar: Sidecar, address: str, seconds: float = WAIT_SECONDS) -> int:
     """How many records of an address reach the store, as soon as one has."""
-    query, numbers = 'SELECT sum(count) FROM conferencing WHERE "client.address" = ?', [0]
+    query = 'SELECT sum(count) FROM conferencing WHERE "client.address" = ?'
 
-    def is_there() -> bool:
+    def count() -> int:
         with closing(sqlite3.connect(sidecar.directory / _STORE)) as db:
-            numbers[0] = db.execute(query, (address,)).fetchone()[0] or 0
-        return numbers[0] > 0
+            return int(db.execute(query, (address,)).fetchone()[0] or 0)
 
-    eventually(is_there, seconds)
-    return numbers[0]
+    return eventually(count, seconds)
 
 
 _LARGE = 9_007_199_254_740_993  # no floating-point number is this
@@ -241,8 +237,7 @@ def test_the_sdk_tries_again(tmp_path: Path) -> None:
         emit = partial(provider.get_logger("t").emit, body="x", attributes=attributes)
         sending = threading.Thread(target=emit)
         sending.start()
-        time.sleep(0.5)
-        assert not results
+        stays(lambda: not results, 0.5)
         release()
         sending.join(WAIT_SECONDS)
         assert [result.name for result in results] == ["SUCCESS"]

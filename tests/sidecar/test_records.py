@@ -9,14 +9,13 @@ import gzip
 import json
 import os
 import socket
-import sqlite3
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from http.client import HTTPException
 from itertools import count
 from pathlib import Path
@@ -25,9 +24,11 @@ from time import sleep
 
 import pytest
 
-from tests.deadline import WAIT_SECONDS
+from tests.database import query
+from tests.deadline import WAIT_SECONDS, stays, wait_until
+from tests.programs import threads
 from tests.sidecar.account import kept
-from tests.sidecar.faults import eventually, metric
+from tests.sidecar.faults import metric
 from tests.sidecar.serving import Answer, Sidecar, UnixConnection, started
 
 pytestmark = pytest.mark.long
@@ -87,9 +88,10 @@ class Sent:
 
 def _stored(directory: Path) -> dict[str, tuple[int, str]]:
     """How often each address is in the store, and in which minute."""
-    with closing(sqlite3.connect(directory / "collector-data" / "store.db")) as db:
-        query = 'SELECT "client.address", sum(count), max(received) FROM conferencing GROUP BY 1'
-        return {row[0]: (row[1], row[2]) for row in db.execute(query)}
+    text = 'SELECT "client.address", sum(count), max(received) FROM conferencing GROUP BY 1'
+    return {
+        row[0]: (row[1], row[2]) for row in query(directory / "collector-data" / "store.db", text)
+    }
 
 
 def _admitted(sidecar: Sidecar) -> float:
@@ -99,7 +101,7 @@ def _admitted(sidecar: Sidecar) -> float:
 def _are_there_once(sidecar: Sidecar, *bodies: Sent) -> None:
     """Each record comes to be in the store, once, with its count and its minute."""
     expected = {address: (3, sent.received) for sent in bodies for address in sent.addresses}
-    assert eventually(lambda: expected.keys() <= _stored(sidecar.directory).keys())
+    wait_until(lambda: expected.keys() <= _stored(sidecar.directory).keys())
     there = _stored(sidecar.directory)
     assert {address: there[address] for address in expected} == expected
 
@@ -157,8 +159,7 @@ def test_a_body_that_breaks_off(sidecar: Sidecar, share: float) -> None:
     sent, before = Sent(40), _admitted(sidecar)
     with socket.create_connection(("127.0.0.1", sidecar.ports["http"]), WAIT_SECONDS) as line:
         line.sendall(sent.head + sent.body[: int(len(sent.body) * share)])
-    sleep(0.05)
-    assert _admitted(sidecar) == before
+    stays(lambda: _admitted(sidecar) == before, 0.05)
     sent.to(sidecar)
     _are_there_once(sidecar, sent)
     assert _admitted(sidecar) == before + 120
@@ -200,17 +201,13 @@ def test_nothing_is_doubled_by_a_kill(life: int, tmp_path: Path) -> None:
     """Bodies are under way when it is killed. All of them are sent again, those that were answered
     too, and then each is there once, in the store and in the ledger."""
     lanes: list[list[Sent]] = [[] for _ in range(6)]
-    with started(tmp_path) as sidecar:
-        threads = [
-            threading.Thread(target=_until_nobody_is_there, args=(sidecar, lane)) for lane in lanes
-        ]
-        for thread in threads:
-            thread.start()
-        assert eventually(lambda: sum(map(len, lanes)) >= 5 * len(lanes))
+    with (
+        started(tmp_path) as sidecar,
+        threads(*(partial(_until_nobody_is_there, sidecar, lane) for lane in lanes)),
+    ):
+        wait_until(lambda: sum(map(len, lanes)) >= 5 * len(lanes))
         sleep(0.01 * (life % 10))
         sidecar.process.kill()
-        for thread in threads:
-            thread.join(WAIT_SECONDS)
     bodies = [sent for lane in lanes for sent in lane]
     answered = Counter(sent.answer for sent in bodies)
     assert answered.keys() <= {0, 200}

@@ -9,10 +9,12 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from collector.ledger import opened
 from collector.schema import resources
 from tests.claims.populated import PopulatedDirectory
-from tests.sidecar.faults import clock, eventually
+from tests.database import query
+from tests.deadline import wait_until
+from tests.ledgers import entries_of
+from tests.sidecar.faults import clock
 from tests.sidecar.serving import Sidecar, started
 
 _DAY = 24 * 3600
@@ -20,9 +22,8 @@ _EVENT = json.dumps({"ip_address": "203.0.113.177", "os": {"type": "linux"}}).en
 
 
 def _rows(data: Path) -> list[tuple[str | None, str | None]]:
-    with closing(sqlite3.connect(data / "store.db")) as db:
-        query = 'SELECT "client.address", "os.type" FROM conferencing ORDER BY received'
-        return db.execute(query).fetchall()
+    text = 'SELECT "client.address", "os.type" FROM conferencing ORDER BY received'
+    return query(data / "store.db", text)
 
 
 def _send(sidecar: Sidecar) -> None:
@@ -43,7 +44,7 @@ def test_a_field_expires_on_its_day_without_a_restart(tmp_path: Path) -> None:
         _send(sidecar)
         moved.move(2 * _DAY)
         _send(sidecar)
-        assert eventually(lambda: len(_rows(tmp_path / "collector-data")) == 3)
+        wait_until(lambda: len(_rows(tmp_path / "collector-data")) == 3)
         metrics = sidecar.admin("/metrics").body.decode()
     addresses = [address for address, _ in _rows(tmp_path / "collector-data")]
     assert addresses == ["203.0.113.177", "203.0.113.177", None]
@@ -64,16 +65,16 @@ def test_a_sidecar_prunes_at_its_start(tmp_path: Path) -> None:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM conferencing").fetchone()
         with started(tmp_path, environ=environ) as sidecar:
-            assert eventually(lambda: _said(sidecar, "pruning_held"))
+            wait_until(lambda: _said(sidecar, "pruning_held"))
             assert not _said(sidecar, "pruning_done")
             _send(sidecar)
-            assert eventually(lambda: len(_rows(lives.data)) == 21)
+            wait_until(lambda: len(_rows(lives.data)) == 21)
             reader.execute("COMMIT")
-            assert eventually(lambda: _said(sidecar, "pruning_done"))
-            assert eventually(lambda: lives.left(range(31)) == set(range(10)))
+            wait_until(lambda: _said(sidecar, "pruning_done"))
+            wait_until(lambda: lives.left(range(31)) == set(range(10)))
             assert _said(sidecar, "pruning_held") == 1
             assert len(_rows(lives.data)) == 21
-            assert eventually(lambda: _noted(lives) == (10 + 20, 1))
+            wait_until(lambda: _noted(lives) == (10 + 20, 1))
 
 
 def test_a_store_that_is_switched_off_and_a_file_that_is_in_the_way(tmp_path: Path) -> None:
@@ -87,17 +88,15 @@ def test_a_store_that_is_switched_off_and_a_file_that_is_in_the_way(tmp_path: Pa
         "COLLECTOR__SINKS__NDJSON__PATH": str(lives.lines),
     }
     with started(tmp_path, environ=environ) as sidecar:
-        assert eventually(lambda: lives.left(range(20)) == set(range(10)))
-        assert eventually(lambda: _said(sidecar, "pruning_held"))
-        assert eventually(lambda: _noted(lives) == (10 + 10, 0))
+        wait_until(lambda: lives.left(range(20)) == set(range(10)))
+        wait_until(lambda: _said(sidecar, "pruning_held"))
+        wait_until(lambda: _noted(lives) == (10 + 10, 0))
     assert len(_rows(lives.data)) == 10
 
 
 def _noted(lives: PopulatedDirectory) -> tuple[int, int]:
     """The rows and lines, and the files that are gone, as the ledger has it."""
-    with opened(lives.data / "spool.db") as ledger:
-        assert ledger.verify().flaws == []
-        notes = [dict(entry.facts) for entry in ledger.entries() if entry.kind == "prune"]
+    notes = [dict(entry.facts) for entry in entries_of(lives.data / "spool.db", "prune")]
     return sum(int(note["rows"]) for note in notes), sum(int(note["files"]) for note in notes)
 
 

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-import sqlite3
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from collector.ledger import opened
+from tests.database import query
 from tests.sidecar.delivery import delivered, held
 from tests.sidecar.senders import METHODS, Body, called, posted
 from tests.sidecar.serving import Sidecar, started
@@ -78,8 +77,7 @@ def _send(sidecar: Sidecar, data: Path, chat: Sequence[str]) -> tuple[list[bytes
             answers.append(posted(sidecar, [Body(path, kind, text)]))
             answers.append(posted(sidecar, [Body(path, proto, request.SerializeToString())]))
         answers.append(called(sidecar, [(METHODS["logs"], _logs(chat).SerializeToString())], []))
-        with closing(sqlite3.connect(data / "spool.db")) as db:
-            payloads = [row[0] for row in db.execute("SELECT payload FROM batches")]
+        payloads = [row[0] for row in query(data / "spool.db", "SELECT payload FROM batches")]
     delivered(sidecar)
     return answers, payloads
 
@@ -88,8 +86,7 @@ def _left(data: Path) -> dict[str, Any]:
     """Receipts but for what is random in them, rows but for their places, and lines."""
     with opened(data / "spool.db") as ledger:
         receipts = [receipt.as_dict() | {"minute": ""} for receipt in ledger.receipts()]
-    with closing(sqlite3.connect(data / "store.db")) as db:
-        rows = [repr(row) for row in db.execute("SELECT * FROM conferencing")]
+    rows = [repr(row) for row in query(data / "store.db", "SELECT * FROM conferencing")]
     return {
         "receipts": [{k: v for k, v in one.items() if k not in _OWN} for one in receipts],
         "rows": sorted(_MINUTE.sub("", row) for row in rows),

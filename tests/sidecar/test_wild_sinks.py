@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sidecar.faults import eventually
+from tests.deadline import wait_until
 from tests.sidecar.serving import COMMAND, FREE_PORTS, started
 from tests.sinks.packages import offered
 
@@ -63,7 +63,7 @@ def test_a_sink_cannot_end_the_sidecar(tmp_path: Path, method: str, error: str) 
     with started(tmp_path, "--config", "c.yaml", environ=environ, command=COMMAND) as sidecar:
         assert sidecar.send(b'{"ip_address": "203.0.113.7"}').json["admitted"] == 1
         if method == "is_held":
-            assert eventually(lambda: "pruning_held" in str(sidecar.events))
+            wait_until(lambda: "pruning_held" in str(sidecar.events))
         assert sidecar.stop()[0] == 0
     assert "hunter2" not in str(sidecar.log)
     assert sidecar.events[-1]["delivered_all"] is True
@@ -123,7 +123,7 @@ def test_no_sink_is_closed_while_it_delivers(tmp_path: Path) -> None:
     environ = {"PYTHONPATH": str(site)}
     with started(tmp_path, "--config", "c.yaml", environ=environ, command=COMMAND) as sidecar:
         assert sidecar.send(b'{"ip_address": "203.0.113.7"}').json["admitted"] == 1
-        assert eventually((tmp_path / "calls").exists)
+        wait_until((tmp_path / "calls").exists)
         assert sidecar.stop()[0] == 0
         assert sidecar.events[-1]["delivered_all"] is False
     assert (tmp_path / "calls").read_text() == "begin "

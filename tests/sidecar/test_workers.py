@@ -10,6 +10,8 @@ import json
 import os
 import signal
 import sqlite3
+import sys
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
@@ -24,10 +26,10 @@ from collector.sandbox import Support
 from collector.server import keeper, preflight
 from collector.server.preflight import find_faults
 from tests.cli.process import run
-from tests.deadline import WAIT_SECONDS
+from tests.deadline import WAIT_SECONDS, eventually, wait_until
 from tests.sidecar.account import Account, kept
-from tests.sidecar.clients import clients
-from tests.sidecar.faults import eventually, metric
+from tests.sidecar.clients import KeyedClient, clients
+from tests.sidecar.faults import metric
 from tests.sidecar.processes import children, command
 from tests.sidecar.serving import Sidecar, started
 
@@ -60,7 +62,7 @@ fields:
 
 def _workers(sidecar: Sidecar, number: int) -> list[int]:
     """The processes of the workers, once there are so many and all receive."""
-    assert eventually(lambda: metric(sidecar, "collector_workers ") == number)
+    wait_until(lambda: metric(sidecar, "collector_workers ") == number)
     found = children(sidecar.process.pid)
     assert len(found) == number
     return found
@@ -117,7 +119,7 @@ def test_a_person_has_one_pseudonym(tmp_path: Path) -> None:
         assert set(_sent(sidecar, body, 40, "/v1/events")) == {200}
         for pid in _workers(sidecar, 2):
             os.kill(pid, signal.SIGKILL)
-        assert eventually(lambda: metric(sidecar, "collector_worker_replacements_total") == 2)
+        wait_until(lambda: metric(sidecar, "collector_worker_replacements_total") == 2)
         _workers(sidecar, 2)
         assert set(_sent(sidecar, body, 40, "/v1/events")) == {200}
         assert sidecar.stop()[0] == 0
@@ -130,7 +132,7 @@ def test_a_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
     with started(tmp_path) as sidecar:
         (pid,) = _workers(sidecar, 1)
         os.kill(pid, signal.SIGKILL)
-        assert eventually(lambda: metric(sidecar, "collector_worker_replacements_total") == 1)
+        wait_until(lambda: metric(sidecar, "collector_worker_replacements_total") == 1)
         assert sidecar.send(_EVENT).status == 200
         assert _workers(sidecar, 1) != [pid]
         assert [event["times"] for event in _events(sidecar, "worker_replaced")] == [1]
@@ -144,7 +146,7 @@ def test_a_key_is_stored_once_over_all_workers(tmp_path: Path) -> None:
     with started(tmp_path, environ=_TWO) as sidecar:
         assert set(_sent(sidecar, body, 30, "/v1/records", Idempotency_Key="ab" * 16)) == {200}
         os.kill(_workers(sidecar, 2)[0], signal.SIGKILL)
-        assert eventually(lambda: metric(sidecar, "collector_worker_replacements_total") == 1)
+        wait_until(lambda: metric(sidecar, "collector_worker_replacements_total") == 1)
         _workers(sidecar, 2)
         assert set(_sent(sidecar, body, 30, "/v1/records", Idempotency_Key="ab" * 16)) == {200}
         assert sidecar.stop()[0] == 0
@@ -157,7 +159,7 @@ def test_workers_end_with_the_keeper(tmp_path: Path) -> None:
         workers = _workers(sidecar, 2)
         sidecar.process.kill()
         sidecar.process.wait(WAIT_SECONDS)
-        assert eventually(lambda: all(map(_is_gone, workers)))
+        wait_until(lambda: all(map(_is_gone, workers)))
 
 
 _PUT = "framed(Put(1, None, [PutBatch({minute}, {granted}, PutTally({tally}, 9, {size}), {size})]))"
@@ -206,13 +208,13 @@ Queue.put = lying
     with started(tmp_path, environ=settings, command=command(tmp_path, before)) as sidecar:
         with suppress(OSError):
             sidecar.send(_EVENT)
-        assert eventually(lambda: _events(sidecar, "worker_distrusted"))
-        assert eventually(lambda: metric(sidecar, "collector_workers ") == 1)
+        wait_until(lambda: _events(sidecar, "worker_distrusted"))
+        wait_until(lambda: metric(sidecar, "collector_workers ") == 1)
         assert sidecar.send(_EVENT).status == 200
         assert sidecar.stop()[0] == 0
     assert _rows(tmp_path / "collector-data", "SELECT sum(count) FROM conferencing") == [(1,)]
     ended = run("ledger", "verify", "--data", tmp_path / "collector-data", "--json")
-    assert (ended.code, json.loads(ended.out)["received"]) == (0, 1)
+    assert (ended.code, ended.json["received"]) == (0, 1)
     assert "hunter2" not in "\n".join(sidecar.log)
 
 
@@ -245,15 +247,18 @@ def test_readiness_knows_the_sandbox(sandbox: str, tmp_path: Path) -> None:
 # -- kills ----------------------------------------------------------------------------------------
 
 
-def _kill(sidecar: Sidecar, account: Account, random: Random) -> bool:
+def _kill(sidecar: Sidecar, account: Account, random: Random, kills: Counter[str]) -> bool:
     """Let clients send, and kill workers, the keeper or both; return whether the keeper lives."""
     senders = clients(sidecar, account, random)
+    senders += [KeyedClient(sidecar, account, Random(random.random())) for _ in range(2)]
     for client in senders:
         client.start()
     sleep(random.uniform(0.02, 0.25))
     workers = children(sidecar.process.pid)
     what = random.choice(("worker", "worker", "workers", "keeper", "both"))
     chosen = random.sample(workers, 1) if what == "worker" else workers
+    kills[what] += 1
+    kills["requests under way"] += sum(client.began > 0 for client in senders)
     if what != "keeper":
         for pid in chosen:
             os.kill(pid, signal.SIGKILL)
@@ -269,11 +274,13 @@ def _kill(sidecar: Sidecar, account: Account, random: Random) -> bool:
     for client in senders:
         client.join(WAIT_SECONDS)
         assert not client.is_alive()
+    kills["requests sent again under their key"] += len(account.keyed)
     return lives
 
 
 def _passes(sidecar: Sidecar, account: Account) -> None:
-    """A fresh event is acknowledged and stored."""
+    """What had no answer is acknowledged under its key, and a fresh event is, and is stored."""
+    KeyedClient(sidecar, account, Random()).again()
     parcel = account.parcel()
     answer = sidecar.send(parcel.body)
     parcel.answered(answer.status, answer.body)
@@ -284,9 +291,12 @@ def _passes(sidecar: Sidecar, account: Account) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("life", range(-(-_KILLS // _LIVES)))
-def test_nothing_acknowledged_is_lost_or_doubled(life: int, tmp_path: Path) -> None:
-    """After kills of workers, of the keeper and of both under load."""
-    random, account = Random(), Account()
+def test_nothing_acknowledged_is_lost_or_doubled(
+    life: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After kills of workers, of the keeper and of both under load, over HTTP and gRPC; what is
+    sent again under its key, through whichever worker, is stored once."""
+    random, account, kills = Random(), Account(), Counter[str]()
     data = tmp_path / "collector-data"
     left = min(_LIVES, _KILLS - life * _LIVES)
     while left:
@@ -295,7 +305,7 @@ def test_nothing_acknowledged_is_lost_or_doubled(life: int, tmp_path: Path) -> N
             while lives and left:
                 _workers(sidecar, 2)
                 _passes(sidecar, account)
-                lives = _kill(sidecar, account, random)
+                lives = _kill(sidecar, account, random, kills)
                 left -= 1
             if lives:
                 _workers(sidecar, 2)
@@ -308,7 +318,14 @@ def test_nothing_acknowledged_is_lost_or_doubled(life: int, tmp_path: Path) -> N
     assert account.faults(found) == []
     ended = run("ledger", "verify", "--data", data, "--json")
     assert ended.code == 0, ended.err
-    said = json.loads(ended.out)
+    said = ended.json
     assert said["received"] == found.stored.total() + sum(said["rejected"].values())
     assert list(data.glob("*damaged*")) == []
     assert account.received() > 0
+    assert account.keyed == []
+    with capsys.disabled():
+        print(
+            f"\n{dict(kills)}; {account.received():,} of {said['received']:,} events acknowledged,"
+            f" {account.unanswered(found)} requests stored without an answer",
+            file=sys.stderr,
+        )

@@ -17,6 +17,7 @@ from collector.errors import ConfigError, DeliveryError
 from collector.filter.stored import read
 from collector.schema import load_schema
 from collector.sinks.ndjson import NdjsonFile
+from tests.raising import raises
 
 _MINUTE = "2026-11-24T10:20:00Z"
 _LAYOUT = load_schema("conferencing").layout
@@ -103,10 +104,8 @@ def test_a_file_has_one_writer(tmp_path: Path) -> None:
     path = tmp_path / "records.ndjson"
     with NdjsonFile(path):
         for taken in (path, path / "below"):
-            with pytest.raises(ConfigError) as caught:
+            with raises("E203", ConfigError):
                 NdjsonFile(taken)
-            assert caught.value.code == "E203"
-            assert caught.value.__context__ is None
 
 
 def test_a_shared_file_has_the_records_of_all(tmp_path: Path) -> None:
@@ -160,9 +159,8 @@ def test_a_file_of_something_else_is_left_alone(tmp_path: Path, text: bytes) -> 
     """It is named by mistake: each line of it would be one that cannot be read."""
     path = tmp_path / "diary.ndjson"
     path.write_bytes(text)
-    with pytest.raises(ConfigError, match="something else") as caught:
+    with raises("E203", ConfigError, match="something else"):
         NdjsonFile(path)
-    assert caught.value.code == "E203"
     assert path.read_bytes() == text
     assert list(tmp_path.iterdir()) == [path]
 

@@ -17,10 +17,10 @@ import pytest
 
 from collector.claims.document import RECORDING_CHECKS
 from tests.cli.process import COMMAND
+from tests.deadline import wait_until
 from tests.sidecar.faults import metric
 from tests.sidecar.serving import Sidecar, started
 from tests.sinks.packages import EXAMPLE, FAR, FLAKY, MOODY, ROOT, offered
-from tests.spool.make import eventually
 
 pytestmark = pytest.mark.long
 
@@ -123,15 +123,15 @@ def test_they_work_with_every_command(installed: Installed) -> None:
 
         for _ in range(_REQUESTS):
             assert sidecar.send(_EVENT).status == 200
-        assert eventually(lambda: _lines(copy) == _REQUESTS)
-        assert eventually(lambda: count("set_aside_batches", "moody") == _REQUESTS)
-        assert eventually(lambda: count("delivered_batches", "store") == _REQUESTS)
-        assert eventually(lambda: has_logged("sink_failing", "batches_set_aside"))
+        wait_until(lambda: _lines(copy) == _REQUESTS)
+        wait_until(lambda: count("set_aside_batches", "moody") == _REQUESTS)
+        wait_until(lambda: count("delivered_batches", "store") == _REQUESTS)
+        wait_until(lambda: has_logged("sink_failing", "batches_set_aside"))
         assert (flaky.exists(), moody.exists()) == (False, False)
         (folder / "flaky" / "go").touch()
-        assert eventually(lambda: _lines(flaky) == _REQUESTS)
-        assert eventually(lambda: has_logged("sink_recovered"))
-        assert eventually(lambda: metric(sidecar, "collector_spool_records ") == 0)
+        wait_until(lambda: _lines(flaky) == _REQUESTS)
+        wait_until(lambda: has_logged("sink_recovered"))
+        wait_until(lambda: metric(sidecar, "collector_spool_records ") == 0)
         assert count("failures", "flaky") > 10
         assert count("failures", "copy") == count("set_aside_batches", "flaky") == 0
         found = installed.run("subject", "export", *_ASKED)

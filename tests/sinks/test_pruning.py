@@ -23,6 +23,7 @@ from collector.schema import Schema, load_schema
 from collector.sinks.pruning import Pruned, prune, rules, sweep, unruled
 from collector.sinks.store import Store
 from collector.sinks.store_file import configure, connect
+from tests.database import query
 from tests.sidecar.faults import small_disk
 
 _NOW = datetime.now(UTC)
@@ -229,7 +230,7 @@ def test_what_was_deleted_before_a_crash_is_swept_after_it(tmp_path: Path, schem
         before = path.stat().st_size
         _go_on(store)
         assert path.stat().st_size < before
-        assert store._db.execute("SELECT count(*) FROM _remains").fetchone() == (0,)
+        assert query(path, "SELECT count(*) FROM _remains") == [(0,)]
 
 
 def test_the_store_knows_its_own_rules(tmp_path: Path, schema: Schema) -> None:
@@ -258,18 +259,20 @@ def test_what_comes_of_another_schema_has_a_rule(tmp_path: Path, schema: Schema)
         _go_on(store)
         for days in (31, 29):
             store.deliver(Batch(bytes([days]) * 16, _minute(days), [_record(1)], schema.layout))
-        assert unruled(store._db) == []
-        spans = {rule.table: rule.spans for rule in rules(store._db)}["conferencing"]
+        with _opened(path) as db:
+            assert unruled(db) == []
+            spans = {rule.table: rule.spans for rule in rules(db)}["conferencing"]
         assert spans["client.address"] == spans["os.name"] == timedelta(days=30)
         assert spans["os.type"] == timedelta(days=90)
         _prune_now(store)
-        query = 'SELECT "client.address" FROM conferencing ORDER BY received'
-        assert store._db.execute(query).fetchall() == [(None,), (_address(1),)]
+        text = 'SELECT "client.address" FROM conferencing ORDER BY received'
+        assert query(path, text) == [(None,), (_address(1),)]
     with Store(path, schema):
         pass
     with Store(path, other) as store:
         store.deliver(Batch(b"y" * 16, _minute(0), [_record(1)], schema.layout))
-        noted = {rule.table: rule.spans for rule in rules(store._db)}
+        with _opened(path) as db:
+            noted = {rule.table: rule.spans for rule in rules(db)}
     assert noted["conferencing"] == schema.retentions
 
 

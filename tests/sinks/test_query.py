@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,7 @@ from collector.sinks.inventory import contents, reading
 from collector.sinks.query import ask
 from collector.sinks.store import Store
 from collector.testing import canaries
-from tests.spool.make import query
+from tests.database import query
 
 _MINUTES = ("2999-01-01T00:00:00Z", "2999-01-02T10:20:00Z")
 _SCHEMA = "conferencing/1.0.0"
@@ -123,9 +121,11 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Store(path, load_schema("conferencing")) as store:
         store.deliver(Batch(b"a" * 16, _MINUTES[0], records))
         store.deliver(Batch(b"b" * 16, _MINUTES[1], [{"schema": _SCHEMA, "os.type": "ios"}]))
-    with closing(sqlite3.connect(path)) as db, db:
-        db.execute("CREATE TABLE other (received TEXT, count INTEGER)")
-        db.execute("CREATE VIEW theirs AS SELECT * FROM _delivered")
+    query(
+        path,
+        "CREATE TABLE other (received TEXT, count INTEGER)",
+        "CREATE VIEW theirs AS SELECT * FROM _delivered",
+    )
     return path
 
 

@@ -185,7 +185,7 @@ def _old(path: Path) -> int:
 def _again(
     rounds: PruneSchedule, times: int, revise: Callable[[Path, Change], int] = _revise
 ) -> None:
-    rounds._due = min(rounds._due, monotonic())
+    rounds.due = min(rounds.due, monotonic())
     for _ in range(times):
         rounds.go_on(revise)
 
@@ -202,10 +202,10 @@ def test_a_round_goes_from_file_to_file(path: Path) -> None:
     path.write_bytes(b"old\n")
     rounds.go_on(_revise)
     assert _old(path) == 1
-    assert rounds._due - monotonic() > 23 * _HOUR
-    rounds._due = 0.0
+    assert rounds.due - monotonic() > 23 * _HOUR
+    rounds.due = 0.0
     _again(rounds, 4)
-    rounds._due = 0.0
+    rounds.due = 0.0
     _again(rounds, 4)
     assert told == [4, 1]
 
@@ -221,9 +221,9 @@ def test_a_file_that_cannot_be_changed_is_no_end_of_it(path: Path) -> None:
     _again(rounds, 1)
     assert rounds.is_held
     assert _old(path) == 0
-    assert _HOUR - 60 < rounds._due - monotonic() <= _HOUR
+    assert _HOUR - 60 < rounds.due - monotonic() <= _HOUR
     in_the_way.rmdir()
-    rounds._due = 0.0
+    rounds.due = 0.0
     _again(rounds, 3)
     assert not rounds.is_held
 

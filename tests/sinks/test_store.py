@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import stat
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,7 +17,8 @@ from collector.errors import ConfigError, DeliveryError
 from collector.schema import Schema, load_schema
 from collector.sinks import store_file
 from collector.sinks.store import Store
-from tests.spool.make import query
+from tests.database import query
+from tests.raising import raises
 
 _MINUTE = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:00Z")
 _RECORDS: list[dict[str, Any]] = [
@@ -83,10 +83,8 @@ def test_a_batch_is_kept_whole_or_not_at_all(tmp_path: Path, schema: Schema) -> 
     """A record that the table refuses rolls the whole batch back, and the id stays free."""
     bad: dict[str, Any] = {"client.address": {"not": "a scalar"}}
     with Store(tmp_path / "store.db", schema) as store:
-        with pytest.raises(DeliveryError) as caught:
+        with raises("E503", DeliveryError):
             store.deliver(_batch(1, [*_RECORDS, bad]))
-        assert caught.value.code == "E503"
-        assert caught.value.__context__ is None
         assert store.count() == 0
         store.deliver(_batch(1, _RECORDS))
         assert store.count() == 200
@@ -174,9 +172,7 @@ def test_a_foreign_file_is_refused_and_left_alone(
 def test_a_newer_store_is_refused(tmp_path: Path, schema: Schema) -> None:
     """E502: an older Collector does not write into what it does not know."""
     Store(tmp_path / "store.db", schema).close()
-    db = sqlite3.connect(tmp_path / "store.db")
-    db.execute("PRAGMA user_version = 99")
-    db.close()
+    query(tmp_path / "store.db", "PRAGMA user_version = 99")
     with pytest.raises(DeliveryError, match="E502"):
         Store(tmp_path / "store.db", schema)
 
@@ -184,10 +180,8 @@ def test_a_newer_store_is_refused(tmp_path: Path, schema: Schema) -> None:
 def test_an_unusable_directory_is_an_error_of_ours(tmp_path: Path, schema: Schema) -> None:
     """E203 when the directory cannot be made."""
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(ConfigError) as caught:
+    with raises("E203", ConfigError):
         Store(tmp_path / "file" / "store.db", schema)
-    assert caught.value.code == "E203"
-    assert caught.value.__context__ is None
 
 
 def test_batches_together_are_kept_all_or_none(tmp_path: Path, schema: Schema) -> None:

@@ -11,6 +11,7 @@ from itertools import pairwise
 from math import sqrt
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from collector.contracts import Batch, Layout, Row
 from collector.schema import load_schema
 from collector.sinks.store import Store
 from collector.sinks.store_file import BUSY_SECONDS, RowPlaces
+from tests.database import query
 
 _AT = "2026-11-24T10:20:00Z"
 _LAST = (1 << 63) - 1
@@ -114,9 +116,8 @@ def _met(data: bytes, addresses: list[str]) -> float:
     return (met - (_PEOPLE - 1)) / sqrt(_PEOPLE - 1)
 
 
-def _everything(path: Path) -> list[object]:
-    with closing(sqlite3.connect(path)) as db:
-        return db.execute("SELECT rowid, * FROM conferencing").fetchall()
+def _everything(path: Path) -> list[tuple[Any, ...]]:
+    return query(path, "SELECT rowid, * FROM conferencing")
 
 
 def test_bytes_tell_until_they_are_settled(store: Store) -> None:
@@ -134,49 +135,50 @@ def test_bytes_tell_until_they_are_settled(store: Store) -> None:
     assert len(before) == len(addresses)
 
 
-def test_once_a_minute(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_once_a_minute(store: Store) -> None:
     """A store that goes on is settled when something comes after a minute, and its log is empty."""
     addresses = _addresses()
     _deliver(store, addresses)
     log = store.path.with_name("store.db-wal")
     assert log.stat().st_size
-    monkeypatch.setattr("collector.sinks.store_file._REORDER_SECONDS", 0)
+    store.reorder.due = 0.0
     store.deliver()
     assert log.stat().st_size == 0
     assert abs(_met(store.path.read_bytes(), addresses)) < _SIGMAS
 
 
-def test_nobody_is_waited_for(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_is_waited_for(store: Store) -> None:
     """While another process reads or locks the store, rows are reordered another time."""
     addresses = _addresses()
     _deliver(store, addresses[: -_PEOPLE * 2])
-    monkeypatch.setattr("collector.sinks.store_file._REORDER_SECONDS", 0)
     with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
         for begin in ("BEGIN IMMEDIATE", "BEGIN"):
             other.execute(begin)
             other.execute("SELECT count(*) FROM conferencing").fetchone()
-            began = monotonic()
+            store.reorder.due, began = 0.0, monotonic()
             store.deliver()
             assert monotonic() - began < BUSY_SECONDS
             other.execute("ROLLBACK")
+    store.reorder.due = 0.0
     store.deliver()
     assert len(_everything(store.path)) == len(addresses) - _PEOPLE * 2
 
 
-def test_columns_of_others_are_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_columns_of_others_are_kept(store: Store) -> None:
     """What is in a table besides the layout's columns, under whatever name, and what came under an
     earlier layout."""
     earlier = Layout("conferencing/0.9.0", "0" * 64, "conferencing", (("old.field", "REAL"),))
     records = [{"old.field": 0.5, "count": 3}, {"old.field": 1.0}]
     store.deliver(Batch(b"earlier", _MINUTE, records, layout=earlier))
     _deliver(store, _addresses())
-    with closing(sqlite3.connect(store.path)) as db:
-        db.execute("ALTER TABLE conferencing ADD COLUMN \"a 'place'\" BLOB")
-        db.execute("UPDATE conferencing SET \"a 'place'\" = randomblob(5)")
-        db.commit()
+    query(
+        store.path,
+        "ALTER TABLE conferencing ADD COLUMN \"a 'place'\" BLOB",
+        "UPDATE conferencing SET \"a 'place'\" = randomblob(5)",
+    )
     before = _everything(store.path)
-    monkeypatch.setattr("collector.sinks.store_file._REORDER_SECONDS", 0)
+    store.reorder.due = 0.0
     store.deliver(Batch(b"one more", _MINUTE, [{"os.type": "linux"}]))
-    after = [row for row in _everything(store.path) if row[-1] is not None]  # type: ignore[index]
+    after = [row for row in _everything(store.path) if row[-1] is not None]
     assert after == before
     assert len(before) == 2 + _MEETINGS * _PEOPLE

@@ -12,6 +12,7 @@ from collector.schema import load_schema
 from collector.sinks import subject_rows
 from collector.sinks.store import Store
 from collector.sinks.store_file import opened, transaction
+from tests.raising import raises
 
 _DAY = "2026-11-24T{}:00Z"
 _SUBJECT = Subject("client.address", "10.0.0.1", _DAY.format("10:00"), _DAY.format("11:00"))
@@ -70,7 +71,5 @@ def test_what_is_no_store_is_said(tmp_path: Path) -> None:
         pass
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "store.db").write_bytes(b"no database at all" * 100)
-    with pytest.raises(DeliveryError) as caught, opened(tmp_path / "store.db"):
+    with raises("E501", DeliveryError), opened(tmp_path / "store.db"):
         pass
-    assert caught.value.code == "E501"
-    assert caught.value.__context__ is None

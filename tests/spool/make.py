@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import orjson
+import pytest
 
 from collector.contracts import Batch, Layout, PendingBatch, Rejection, Tally
 from collector.filter.stored import read
-from collector.spool import Spool
+from collector.spool import Spool, checkpoints, spool
 from tests.deadline import WAIT_SECONDS
 
 MINUTE = "2026-11-24T10:20:00Z"
@@ -61,6 +61,18 @@ def downgrade(path: Path, format_: int) -> None:
         db.execute(f"PRAGMA user_version = {format_}")
 
 
+def commit(spool: Spool, *batches: PendingBatch) -> None:
+    """Put batches into a spool, each in a commit of its own."""
+    for batch in batches:
+        spool.put(batch).result(WAIT_SECONDS)
+
+
+def commit_to(path: Path, *batches: PendingBatch) -> None:
+    """Open the spool of a sink, commit each batch, and close it."""
+    with Spool(path, sinks=["sink"]) as spool:
+        commit(spool, *batches)
+
+
 def waiting(spool: Spool, sink: str = "sink", limit: int = 100) -> list[tuple[int, Batch]]:
     """What comes next for a sink: batches that are no parts, then parts."""
     return spool.after(sink, limit) + spool.after(sink, limit, parts=True)
@@ -83,15 +95,10 @@ def drained(spool: Spool, sink: str = "sink", *, acknowledge: bool = True) -> li
     return found
 
 
-def query(path: Path, text: str) -> list[tuple[object, ...]]:
-    """Run a statement on a database that may be in use."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        return db.execute(text).fetchall()
-
-
-def eventually(holds: Callable[[], bool], seconds: float = WAIT_SECONDS) -> bool:
-    """Whether something comes to hold in time."""
-    deadline = time.monotonic() + seconds
-    while not (held := holds()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return held
+@contextmanager
+def told_checkpoints() -> Iterator[None]:
+    """No spool that is opened inside writes its log into its file before it is closed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints, "LOOK_SECONDS", 3600.0)
+        patch.setattr(spool, "IDLE_SECONDS", 3600.0)
+        yield

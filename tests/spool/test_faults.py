@@ -6,19 +6,19 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from collector.errors import ConfigError, DeliveryError
-from collector.ledger import opened
 from collector.spool import Spool
 from tests.conftest import required
-from tests.deadline import WAIT_SECONDS
+from tests.deadline import WAIT_SECONDS, wait_until
+from tests.ledgers import check_ledger
+from tests.programs import script, threads
 from tests.sidecar.faults import fill
-from tests.spool.make import drained, entry, eventually
+from tests.spool.make import commit, drained, entry
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def _try(spool: Spool, number: int) -> bool:
     """Whether a number was acknowledged."""
     refusal = None
     try:
-        spool.put(entry(number, rejected={"malformed": 1}, text="x" * 2000)).result(WAIT_SECONDS)
+        commit(spool, entry(number, rejected={"malformed": 1}, text="x" * 2000))
     except DeliveryError as error:
         refusal = error
     assert refusal is None or (refusal.code, refusal.__context__) == ("E506", None)
@@ -52,9 +52,7 @@ def _check(path: Path, spool: Spool, acknowledged: list[int]) -> None:
     spool.close()
     assert len(found) == len(set(found))
     assert set(acknowledged) <= set(found)
-    with opened(path) as ledger:
-        verified = ledger.verify()
-    assert not verified.flaws
+    verified = check_ledger(path)
     assert not verified.breaks
     assert verified.received == 2 * verified.admitted == 2 * len(found)
 
@@ -102,7 +100,7 @@ def test_what_was_refused_is_new_when_it_is_sent_again(small: Path) -> None:
         with pytest.raises(DeliveryError):
             spool.put(entry(0, text="x" * 200_000), key=refused).result(WAIT_SECONDS)
         (small / "ballast").unlink()
-        assert eventually(lambda: _try(spool, -1))
+        wait_until(lambda: _try(spool, -1))
         assert not spool.put(entry(1), key=kept).result(WAIT_SECONDS)
         assert spool.put(entry(0), key=refused).result(WAIT_SECONDS)
         assert drained(spool).count(0) == 1
@@ -117,8 +115,8 @@ def test_it_starts_on_a_full_disk(small: Path) -> None:
     with Spool(path, sinks=["sink"]) as spool:
         assert not _try(spool, 5) or spool.state().is_ready
         (small / "ballast").unlink()
-        assert eventually(lambda: spool.state().is_ready)
-        assert eventually(lambda: _try(spool, 6))
+        wait_until(lambda: spool.state().is_ready)
+        wait_until(lambda: _try(spool, 6))
         assert {0, 1, 2, 3, 4, 6} <= set(drained(spool))
     fill(small / "ballast")
     for each in ("spool.db", "spool.db-wal", "spool.db-shm"):
@@ -128,7 +126,7 @@ def test_it_starts_on_a_full_disk(small: Path) -> None:
         assert not _try(spool, 1)
         (small / "ballast").unlink()
         (small / "more").unlink()
-        assert eventually(lambda: _try(spool, 2))
+        wait_until(lambda: _try(spool, 2))
 
 
 def test_closing_on_a_full_disk_ends(small: Path) -> None:
@@ -182,15 +180,7 @@ print(len(acknowledged), refused, errors)
 
 def test_writes_that_fail_beyond_a_size(tmp_path: Path) -> None:
     """The system refuses to make files larger (to SQLite an I/O error): refused, not lost."""
-    done = subprocess.run(
-        [sys.executable, "-c", _LIMITED, str(tmp_path / "spool.db")],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
-        cwd=Path(__file__).parents[2],
-    )
-    assert done.returncode == 0, done.stderr
+    done = script(_LIMITED, tmp_path / "spool.db")
     acknowledged, refused, errors = map(int, done.stdout.split())
     assert refused > 10
     assert errors > 0
@@ -203,33 +193,27 @@ def test_everything_that_waits_is_refused_at_once(small: Path) -> None:
         assert _try(spool, 1)
         fill(small / "ballast")
         outcomes: list[bool] = []
-        threads = [
-            threading.Thread(target=lambda n=n: outcomes.append(_try(spool, n)))
-            for n in range(2, 200)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(WAIT_SECONDS)
-        assert len(outcomes) == len(threads)
+        with threads(*(lambda n=n: outcomes.append(_try(spool, n)) for n in range(2, 200))):
+            pass
+        assert len(outcomes) == 198
         assert not all(outcomes)
         (small / "ballast").unlink()
-        assert eventually(lambda: _try(spool, 1000))
+        wait_until(lambda: _try(spool, 1000))
 
 
 _HOLDING = """
-import sys, time
+import sys
 from collector.spool import Spool
 spool = Spool(sys.argv[1])
 print(1, flush=True)
-time.sleep(60)
+sys.stdin.read()
 """
 
 
 def test_two_processes_on_one_directory(path: Path) -> None:
     """The second is told so; when the first is killed, the next gets it."""
     with subprocess.Popen(
-        [sys.executable, "-c", _HOLDING, str(path)], stdout=subprocess.PIPE
+        [sys.executable, "-c", _HOLDING, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"1\n"

@@ -11,8 +11,9 @@ from collector.contracts import Granted
 from collector.spool import Spool
 from collector.spool.pending import pending_batches
 from collector.spool.revision import Revision
-from tests.deadline import WAIT_SECONDS
-from tests.spool.make import downgrade, drained, entry, eventually, query
+from tests.database import query
+from tests.deadline import WAIT_SECONDS, wait_until
+from tests.spool.make import downgrade, drained, entry
 
 _SETS: tuple[Granted, ...] = (None, ("a", "b-c_d"), ("a",), ())
 
@@ -52,7 +53,7 @@ def test_a_set_cannot_be_changed(path: Path) -> None:
     with Spool(path, sinks=["sink"]) as spool:
         assert [granted for granted, _ in found(spool)] == [None, ("a", "b-c_d")]
         assert drained(spool) == [0, 1]
-        assert eventually(lambda: spool.state().damaged == 1)
+        wait_until(lambda: spool.state().damaged == 1)
     assert query(path, "SELECT granted FROM damaged") == [(None,)]
 
 

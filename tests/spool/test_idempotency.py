@@ -25,8 +25,19 @@ from collector.spool import Spool, idempotency
 from collector.spool.pending import pending_batches
 from collector.spool.revision import Revision
 from collector.spool.tables import FORMAT
+from tests.database import query
 from tests.deadline import WAIT_SECONDS
-from tests.spool.make import LAYOUT, downgrade, drained, entry, query, without_secrets
+from tests.ledgers import check_ledger
+from tests.spool.make import (
+    LAYOUT,
+    commit,
+    commit_to,
+    downgrade,
+    drained,
+    entry,
+    told_checkpoints,
+    without_secrets,
+)
 
 KEY, OTHER = b"k" * 16, b"o" * 16
 EARLIER, LATER = "2026-11-24T10:20:00Z", "2026-11-24T10:21:00Z"
@@ -34,9 +45,7 @@ EARLIER, LATER = "2026-11-24T10:20:00Z", "2026-11-24T10:21:00Z"
 
 def _received(path: Path) -> int:
     """What the ledger counts, which must hold."""
-    with opened(path) as ledger:
-        found = ledger.verify()
-    assert not found.flaws
+    found = check_ledger(path)
     return found.received
 
 
@@ -184,8 +193,7 @@ def test_a_key_that_can_be_guessed_is_gone_in_a_month(
 
 def test_keys_of_the_fifth_format_get_a_secret(path: Path) -> None:
     """They are known as before, and their hashes are in no file any more."""
-    with Spool(path, sinks=["sink"]) as spool:
-        spool.put(entry(1)).result(WAIT_SECONDS)
+    commit_to(path, entry(1))
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         without_secrets(db, idempotency.hashed(_PHONE), idempotency.hashed(KEY))
         db.execute("DROP TABLE staging")
@@ -206,8 +214,7 @@ def test_keys_of_the_fifth_format_get_a_secret(path: Path) -> None:
 def test_a_file_of_an_earlier_format_gets_what_it_lacks(path: Path, format_: int) -> None:
     """It opens with all that is in it, which may be used for everything, and nothing is set aside;
     keys, entries of the ledger and granted purposes are stored from then on."""
-    with Spool(path, sinks=["sink"]) as spool:
-        spool.put(entry(1, rejected={"malformed": 1})).result(WAIT_SECONDS)
+    commit_to(path, entry(1, rejected={"malformed": 1}))
     downgrade(path, format_)
     assert [one.granted for one in pending_batches(path) if one] == [None]
     with Spool(path, sinks=["sink"]) as spool:
@@ -227,8 +234,8 @@ def test_a_file_of_an_earlier_format_gets_what_it_lacks(path: Path, format_: int
 def test_a_killed_file_of_the_first_format(path: Path) -> None:
     """Also with what is only in its log."""
     copy = path.parent.with_name("copy")
-    with Spool(path, sinks=["sink"]) as spool:
-        spool.put(entry(1)).result(WAIT_SECONDS)
+    with told_checkpoints(), Spool(path, sinks=["sink"]) as spool:
+        commit(spool, entry(1))
         with spool.paused():
             assert query(path, "PRAGMA wal_checkpoint(TRUNCATE)") == [(0, 0, 0)]
             downgrade(path, 1)
@@ -241,9 +248,7 @@ def test_a_killed_file_of_the_first_format(path: Path) -> None:
 
 def _no_table(path: Path) -> None:
     """As no file of this format is."""
-    db = sqlite3.connect(path)
-    db.execute("DROP TABLE request_keys")
-    db.close()
+    query(path, "DROP TABLE request_keys")
 
 
 def _no_name(path: Path) -> None:

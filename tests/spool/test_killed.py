@@ -10,12 +10,13 @@ from pathlib import Path
 
 import orjson
 
-from collector.ledger import opened
 from collector.spool import Spool
+from tests.database import query
 from tests.deadline import WAIT_SECONDS
 from tests.forkserver import begin
+from tests.ledgers import check_ledger
 from tests.spool.killed import FIRST_LARGE, LARGE, SINKS, drain, send
-from tests.spool.make import drained, query
+from tests.spool.make import drained
 
 ROUNDS = int(os.environ.get("COLLECTOR_KILLS", "20"))
 ROOT = Path(__file__).parents[2]
@@ -69,9 +70,7 @@ def test_kills_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
         assert acknowledged <= set(found), "lost"
         assert set(found) <= sent, "made up"
     assert set(slow) == set(filed)
-    with opened(tmp_path / "spool.db") as ledger:
-        verified = ledger.verify()
-    assert not verified.flaws
+    verified = check_ledger(tmp_path / "spool.db")
     assert not verified.breaks
     assert verified.admitted == len(slow)
     assert verified.received == 2 * len(slow)
@@ -115,9 +114,7 @@ def test_a_large_request_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     assert large == [each for first in firsts for each in range(first, first + LARGE)]
     there = {*firsts, *(each for each in found if each < FIRST_LARGE)}
     assert acknowledged <= there <= sent
-    with opened(folder / "spool.db") as ledger:
-        verified = ledger.verify()
-    assert not verified.flaws
+    verified = check_ledger(folder / "spool.db")
     assert verified.admitted == len(found) == len(set(found))
     print(f"{ROUNDS} kills, {cut} between two parts, {len(firsts)} large requests whole")
     assert cut > 0

@@ -6,14 +6,15 @@ import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pytest
-
 from collector.errors import ConfigError, DeliveryError
-from collector.ledger import Note, opened
+from collector.ledger import Note
 from collector.spool import Spool, note
 from collector.spool.tables import FORMAT
+from tests.database import query
 from tests.deadline import WAIT_SECONDS
-from tests.spool.make import drained, entry, query
+from tests.ledgers import check_ledger
+from tests.raising import raises
+from tests.spool.make import commit, commit_to, drained, entry
 
 READ = Note.of("read", command="store query", rows=3)
 ERASED = Note.of("erasure", command="subject erase", field="client.address", rows=2)
@@ -29,8 +30,7 @@ def kinds(path: Path) -> list[object]:
 def test_where_nobody_has_the_directory(path: Path) -> None:
     """The spool is made, or opened with all that waits in it."""
     note(path.parent, READ)
-    with Spool(path, sinks=["sink"]) as spool:
-        spool.put(entry(1)).result(WAIT_SECONDS)
+    commit_to(path, entry(1))
     note(path.parent, ERASED, READ)
     assert kinds(path) == ["read", "erasure", "read"]
     with Spool(path, sinks=["sink"]) as spool:
@@ -41,7 +41,7 @@ def test_beside_a_sidecar(path: Path) -> None:
     """What it writes and what a command adds follow on each other."""
     with Spool(path, sinks=["sink"]) as spool:
         for n in range(5):
-            spool.put(entry(n)).result(WAIT_SECONDS)
+            commit(spool, entry(n))
             note(path.parent, READ)
             spool.note(ERASED).result(WAIT_SECONDS)
         assert drained(spool) == [0, 1, 2, 3, 4]
@@ -62,23 +62,18 @@ def test_what_cannot_be_written_is_an_error(path: Path) -> None:
     with Spool(path, sinks=["sink"]):
         db = sqlite3.connect(path, isolation_level=None)
         db.execute("PRAGMA user_version = 2")
-        with pytest.raises(DeliveryError) as caught:
+        with raises("E506", DeliveryError):
             note(path.parent, READ)
-        assert caught.value.code == "E506"
-        assert caught.value.__context__ is None
         db.execute(f"PRAGMA user_version = {FORMAT}")
         db.close()
-    with pytest.raises(ConfigError) as refused:
+    with raises("E203", ConfigError):
         note(path / "below a file", READ)
-    assert refused.value.code == "E203"
 
 
 def test_entries_that_were_cut_off_are_told(path: Path) -> None:
     """The next one comes after one that says so, under a number that was not given out before."""
     note(path.parent, READ, READ, READ)
-    db = sqlite3.connect(path, isolation_level=None)
-    db.execute("DELETE FROM entries WHERE sequence > 2")
-    db.close()
+    query(path, "DELETE FROM entries WHERE sequence > 2")
     note(path.parent, ERASED)
     assert query(path, "SELECT sequence, kind FROM entries ORDER BY sequence") == [
         (1, "key"),
@@ -91,10 +86,7 @@ def test_entries_that_were_cut_off_are_told(path: Path) -> None:
 def test_entries_of_a_damaged_file_are_saved(path: Path) -> None:
     """As far as they follow on each other, with the documents they name."""
     note(path.parent, READ, Note.of("configuration", document=b"text", change="first"), READ)
-    db = sqlite3.connect(path, isolation_level=None)
-    db.execute("UPDATE entries SET facts = 'rows 1' WHERE sequence = 4")
-    db.execute("DROP TABLE hours")
-    db.close()
+    query(path, "UPDATE entries SET facts = 'rows 1' WHERE sequence = 4", "DROP TABLE hours")
     with Spool(path) as spool:
         assert len(spool.quarantined) == 1
         spool.note(ERASED).result(WAIT_SECONDS)
@@ -109,9 +101,8 @@ def test_many_at_once(path: Path) -> None:
         futures = [spool.put(entry(n)) for n in range(200)] + [spool.note(READ) for _ in range(20)]
         assert all(future.result(WAIT_SECONDS) for future in futures)
         assert [future.result(WAIT_SECONDS) for future in added] == [None] * 20
-    with opened(path) as ledger:
-        found = ledger.verify()
-    assert (found.flaws, found.trail.breaks) == ([], [])
+    found = check_ledger(path)
+    assert found.trail.breaks == []
     assert found.trail.entries == found.trail.signed == 61
     assert len(found.trail.keys) == 1
 
@@ -123,10 +114,8 @@ def test_a_write_that_fails_adds_nothing(path: Path) -> None:
     db.execute(
         "CREATE TRIGGER refuse BEFORE INSERT ON entries BEGIN SELECT RAISE(ABORT, 'no'); END"
     )
-    with pytest.raises(DeliveryError) as caught:
+    with raises("E506", DeliveryError):
         note(path.parent, READ)
-    assert caught.value.code == "E506"
-    assert caught.value.__context__ is None
     db.execute("DROP TRIGGER refuse")
     db.close()
     note(path.parent, ERASED)

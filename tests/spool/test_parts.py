@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,13 +11,15 @@ from hypothesis import strategies as st
 from collector.contracts import Batch
 from collector.errors import DeliveryError
 from collector.filter.stored import read
-from collector.ledger import opened
 from collector.sinks.ndjson import NdjsonFile
 from collector.spool import Spool, write_queue
 from collector.spool.revision import ALWAYS, Revision
 from collector.spool.tables import FORMAT
 from collector.spool.write_queue import split
-from tests.spool.make import downgrade, drained, entry, eventually, query, waiting
+from tests.database import query
+from tests.deadline import wait_until
+from tests.ledgers import check_ledger
+from tests.spool.make import commit, commit_to, downgrade, drained, entry, waiting
 
 _ROWS = 100
 _LARGE = 250
@@ -42,8 +42,7 @@ def _older(path: Path, monkeypatch: pytest.MonkeyPatch, *, sinks: list[str]) -> 
     with monkeypatch.context() as patch:
         patch.setattr(write_queue, "MOST_ROWS", 1 << 40)
         with Spool(path, sinks=sinks) as spool:
-            spool.put(entry(*range(_LARGE))).result()
-            spool.put(entry(-1)).result()
+            commit(spool, entry(*range(_LARGE)), entry(-1))
     downgrade(path, 4)
 
 
@@ -75,14 +74,13 @@ def test_a_large_request_becomes_bounded_batches(tmp_path: Path) -> None:
     up."""
     path, large = tmp_path / "spool.db", 25_000
     with Spool(path, sinks=["sink"]) as spool:
-        spool.put(entry(*range(large), rejected={"malformed": 7})).result()
+        commit(spool, entry(*range(large), rejected={"malformed": 7}))
         state = spool.state()
         assert (state.batches, state.records) == (4, large)
         assert sorted(drained(spool)) == list(range(large))
-        assert eventually(lambda: spool.depth() == 0)
-    with opened(path) as ledger:
-        found = ledger.verify()
-    assert (found.flaws, found.received, found.admitted) == ([], large + 7, large)
+        wait_until(lambda: spool.depth() == 0)
+    found = check_ledger(path)
+    assert (found.received, found.admitted) == (large + 7, large)
     assert query(path, "SELECT count(*) FROM parts") == [(0,)]
 
 
@@ -90,7 +88,7 @@ def test_bytes_are_bounded_as_rows_are(path: Path, monkeypatch: pytest.MonkeyPat
     """Few long records are cut as well."""
     monkeypatch.setattr(write_queue, "MOST_BYTES", 1 << 16)
     with Spool(path, sinks=["sink"]) as spool:
-        spool.put(entry(*range(60), text="x" * 4096)).result()
+        commit(spool, entry(*range(60), text="x" * 4096))
         batches = [batch for _, batch in waiting(spool, "sink")]
         assert 0 < max(len(batch.payload) for batch in batches) <= 1 << 16
         assert sorted(drained(spool)) == list(range(60))
@@ -113,14 +111,13 @@ def test_parts_yield_to_what_comes_later(path: Path) -> None:
     """The next request is in the first hand-over, and is acknowledged by itself; then the parts are
     still all there, also after a restart."""
     with Spool(path, sinks=["sink"]) as spool:
-        spool.put(entry(*range(1000))).result()
-        spool.put(entry(-1)).result()
+        commit(spool, entry(*range(1000)), entry(-1))
         (number, first), *parts = waiting(spool, "sink")
         assert _numbers([first]) == [-1]
         assert 1 <= sum(part.payload.count(b"\n") for _, part in parts) <= 2 * _ROWS
         spool.delivered("sink", number)
         assert spool.wait("sink", 0)
-        assert eventually(lambda: spool.state().records == 1000)
+        wait_until(lambda: spool.state().records == 1000)
     with Spool(path, sinks=["sink"]) as spool:
         assert spool.state().records == 1000
         assert sorted(drained(spool)) == list(range(1000))
@@ -130,28 +127,25 @@ def test_parts_yield_to_what_comes_later(path: Path) -> None:
 def test_each_sink_has_a_place_among_the_parts(path: Path) -> None:
     """One is done with all of it before the other begins; it goes when both have it."""
     with Spool(path, sinks=["sink", "other"]) as spool:
-        spool.put(entry(*range(_LARGE))).result()
-        spool.put(entry(-1)).result()
+        commit(spool, entry(*range(_LARGE)), entry(-1))
         assert sorted(drained(spool)) == list(range(-1, _LARGE))
         assert spool.depth() == _LARGE + 1
     with Spool(path, sinks=["sink", "other"]) as spool:
         assert drained(spool) == []
         assert sorted(drained(spool, "other")) == list(range(-1, _LARGE))
-        assert eventually(lambda: spool.depth() == 0)
+        wait_until(lambda: spool.depth() == 0)
 
 
 def test_a_late_acknowledgement_of_a_part_passes_no_batch(path: Path) -> None:
     """A part that was revised meanwhile has another number; the old one says nothing of others."""
     with Spool(path, sinks=["sink"]) as spool:
-        spool.put(entry(*range(_LARGE))).result()
-        spool.put(entry(-1)).result()
+        commit(spool, entry(*range(_LARGE)), entry(-1))
         parts = [(number, each) for number, each in waiting(spool, "sink") if each.is_part]
         spool.revise(Revision(_without_zero, before=ALWAYS)).result()
         for number, each in parts:
             spool.delivered("sink", number, is_part=each.is_part)
         assert sorted(drained(spool)) == [-1, *range(1, _LARGE)], "what was revised comes again"
-    with opened(path) as ledger:
-        assert ledger.verify().flaws == []
+    check_ledger(path)
 
 
 def _without_zero(payload: bytes, _minute: str) -> tuple[bytes, int]:
@@ -177,9 +171,8 @@ def test_a_file_of_the_fourth_format_is_cut(path: Path, monkeypatch: pytest.Monk
     assert sorted(_numbers(batches)) == list(range(-1, 199))[: len(_numbers(batches))]
     with Spool(path, sinks=["sink"]) as spool:
         assert sorted(drained(spool)) == list(range(-1, _LARGE))
-    with opened(path) as ledger:
-        verified = ledger.verify()
-    assert (verified.flaws, verified.admitted) == ([], _LARGE + 1)
+    verified = check_ledger(path)
+    assert verified.admitted == _LARGE + 1
     assert query(path, "SELECT format FROM about") == [(FORMAT,)]
 
 
@@ -190,13 +183,13 @@ def test_sinks_that_have_the_whole_get_no_part(path: Path, monkeypatch: pytest.M
         patch.setattr(write_queue, "MOST_ROWS", 1 << 40)
         with Spool(path, sinks=["sink", "other"]) as spool:
             spool.delivered("sink", 1)
-            assert eventually(lambda: query(path, "SELECT max(sequence) FROM cursors") == [(1,)])
+            wait_until(lambda: query(path, "SELECT max(sequence) FROM cursors") == [(1,)])
     downgrade(path, 4)
     with Spool(path, sinks=["sink", "other"]) as spool:
         assert drained(spool) == [-1]
         assert not spool.wait("sink", 0)
         assert sorted(drained(spool, "other")) == list(range(-1, _LARGE))
-        assert eventually(lambda: spool.depth() == 0)
+        wait_until(lambda: spool.depth() == 0)
 
 
 def test_a_sink_that_took_the_whole_just_before_a_crash(
@@ -207,7 +200,7 @@ def test_a_sink_that_took_the_whole_just_before_a_crash(
     with monkeypatch.context() as patch:
         patch.setattr(write_queue, "MOST_ROWS", 1 << 40)
         with Spool(path, sinks=["file"]) as spool, NdjsonFile(target) as file:
-            spool.put(entry(*range(_LARGE))).result()
+            commit(spool, entry(*range(_LARGE)))
             file.deliver(*(read(batch) for _, batch in waiting(spool, "file")))
     downgrade(path, 4)
     with Spool(path, sinks=["file"]) as spool, NdjsonFile(target) as file:
@@ -216,15 +209,13 @@ def test_a_sink_that_took_the_whole_just_before_a_crash(
             file.deliver(*(read(batch) for _, batch in batches))
             for number, batch in batches:
                 spool.delivered("file", number, is_part=batch.is_part)
-        assert eventually(lambda: spool.depth() == 0)
+        wait_until(lambda: spool.depth() == 0)
     assert target.read_bytes().count(b"\n") == _LARGE
 
 
 def test_a_damaged_part_loses_nothing(path: Path) -> None:
     """The sinks that have it are unknown: the file is quarantined, and sinks get everything."""
-    with Spool(path, sinks=["sink"]) as spool:
-        spool.put(entry(*range(_LARGE))).result()
-        spool.put(entry(-1)).result()
+    commit_to(path, entry(*range(_LARGE)), entry(-1))
     query(path, "UPDATE parts SET delivered = 'sink' WHERE sequence = 2")
     with Spool(path, sinks=["sink"]) as spool:
         assert spool.state().damaged == 1
@@ -233,13 +224,12 @@ def test_a_damaged_part_loses_nothing(path: Path) -> None:
 
 def test_an_unreadable_part_is_set_aside(path: Path) -> None:
     """The others pass."""
-    with Spool(path, sinks=["sink"]) as spool:
-        spool.put(entry(*range(_LARGE))).result()
+    commit_to(path, entry(*range(_LARGE)))
     query(path, "UPDATE batches SET received = '2026-11-24T10:21:00Z' WHERE sequence = 2")
     with Spool(path, sinks=["sink"]) as spool:
         assert sorted(drained(spool)) == [*range(_ROWS), *range(2 * _ROWS, _LARGE)]
-        assert eventually(lambda: spool.state().damaged == 1)
-        assert eventually(lambda: spool.depth() == 0)
+        wait_until(lambda: spool.state().damaged == 1)
+        wait_until(lambda: spool.depth() == 0)
         assert not spool.wait("sink", 0)
     assert query(path, "SELECT sequence FROM damaged") == [(2,)]
     assert query(path, "SELECT count(*) FROM parts") == [(0,)]
@@ -249,16 +239,15 @@ def test_a_part_that_is_damaged_while_the_spool_is_open(path: Path) -> None:
     """It becomes a batch like others in the file that is read out of the damaged one. The cursor in
     memory is past its number, and says nothing of it."""
     with Spool(path, sinks=["sink"]) as spool:
-        spool.put(entry(*range(_LARGE))).result()
-        spool.put(entry(-1)).result()
+        commit(spool, entry(*range(_LARGE)), entry(-1))
         ((number, small),) = spool.after("sink")
         assert _numbers([small]) == [-1]
         spool.delivered("sink", number)
-        assert eventually(lambda: spool.depth() == _LARGE)
+        wait_until(lambda: spool.depth() == _LARGE)
         query(path, "UPDATE parts SET seal = zeroblob(8) WHERE sequence = 2")
         with pytest.raises(DeliveryError):  # reads the table again
             spool.revise(Revision(lambda payload, _: (payload, 0), always=True)).result()
-        assert eventually(lambda: spool.state().is_ready)
+        wait_until(lambda: spool.state().is_ready)
         assert spool.quarantined
         assert set(drained(spool)) >= set(range(_LARGE))
 
@@ -270,14 +259,12 @@ def test_a_text_that_is_no_utf8_stops_nothing(
     path: Path, table: str, column: str, large: bool
 ) -> None:
     """SQLite's check does not find it. What it is in is set aside, and the rest passes."""
-    with Spool(path, sinks=["sink"]) as spool:
-        spool.put(entry(*range(_LARGE if large else 1))).result()
-        for number in range(-9, 0):
-            spool.put(entry(number)).result()
+    commit_to(
+        path, entry(*range(_LARGE if large else 1)), *(entry(number) for number in range(-9, 0))
+    )
     column = "schema" if table == "receipts" else column
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        text = f"CAST(x'ff' || {column} AS TEXT)"
-        db.execute(f"UPDATE {table} SET {column} = {text} WHERE sequence = 2")
+    text = f"CAST(x'ff' || {column} AS TEXT)"
+    query(path, f"UPDATE {table} SET {column} = {text} WHERE sequence = 2")
     found = set[int]()
     with Spool(path, sinks=["sink"]) as spool:
 
@@ -285,8 +272,8 @@ def test_a_text_that_is_no_utf8_stops_nothing(
             found.update(drained(spool))
             return found >= set(range(-8, 0)) and spool.state().is_ready
 
-        assert eventually(has_rest)
-        spool.put(entry(-10)).result()
+        wait_until(has_rest)
+        commit(spool, entry(-10))
         assert drained(spool) == [-10]
 
 
@@ -305,23 +292,20 @@ def test_a_sink_is_not_given_again_what_was_revised(
                 for sequence, batch in batches:
                     spool.delivered("file", sequence, is_part=batch.is_part)
 
-        spool.put(entry(*range(number))).result()
-        for each in range(-300, 0):
-            spool.put(entry(each)).result()
+        commit(spool, entry(*range(number)), *(entry(each) for each in range(-300, 0)))
         deliver()
         assert target.read_bytes().count(b"\n") == number + 300
-        assert eventually(lambda: spool.depth() == number + 300)
+        wait_until(lambda: spool.depth() == number + 300)
         newest = "SELECT sequence = (SELECT max(sequence) FROM batches) FROM cursors LIMIT 1"
-        assert eventually(lambda: query(path, newest) == [(1,)])
+        wait_until(lambda: query(path, newest) == [(1,)])
         spool.revise(Revision(_without_fives)).result()
         deliver()
         assert not spool.wait("file", 0)
         assert target.read_bytes().count(b"\n") == number + 300
         left = sorted(drained(spool, "store"))
         assert left == [each for each in range(-300, number) if each % 10 != 5]
-        assert eventually(lambda: spool.depth() == 0)
-    with opened(path) as ledger:
-        assert ledger.verify().flaws == []
+        wait_until(lambda: spool.depth() == 0)
+    check_ledger(path)
 
 
 def _without_fives(payload: bytes, _minute: str) -> tuple[bytes, int]:

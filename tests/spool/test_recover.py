@@ -17,8 +17,10 @@ from collector.contracts import PendingBatch
 from collector.ledger import opened
 from collector.spool import Spool
 from collector.sqlite.wal import last_commit
-from tests.deadline import WAIT_SECONDS
-from tests.spool.make import LAYOUT, drained, entry, eventually, query
+from tests.database import query
+from tests.deadline import wait_until
+from tests.ledgers import check_ledger
+from tests.spool.make import LAYOUT, commit, commit_to, drained, entry, told_checkpoints
 
 _CHECKPOINT = "PRAGMA wal_checkpoint(TRUNCATE)"
 FILL = 400
@@ -29,13 +31,11 @@ PER_BATCH = 10
 def crashed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory as a killed process leaves it: a file and its log, both with batches."""
     source, copy = tmp_path_factory.mktemp("live"), tmp_path_factory.mktemp("crashed")
-    with Spool(source / "spool.db", sinks=["sink"]) as spool:
-        for n in range(FILL // 2):
-            spool.put(_filling(n)).result(WAIT_SECONDS)
+    with told_checkpoints(), Spool(source / "spool.db", sinks=["sink"]) as spool:
+        commit(spool, *(_filling(n) for n in range(FILL // 2)))
         with spool.paused():
             assert query(source / "spool.db", _CHECKPOINT) == [(0, 0, 0)]
-        for n in range(FILL // 2, FILL):
-            spool.put(_filling(n)).result(WAIT_SECONDS)
+        commit(spool, *(_filling(n) for n in range(FILL // 2, FILL)))
         with spool.paused():
             for end in ("", "-wal"):
                 shutil.copy(source / f"spool.db{end}", copy)
@@ -60,7 +60,7 @@ def _start(crashed: Path, folder: Path, damage: Damage) -> tuple[list[int], Spoo
         found = drained(spool)
         assert len(found) == len(set(found)), "nothing twice"
         assert set(found) <= NUMBERS, "nothing made up"
-        spool.put(entry(-1)).result(WAIT_SECONDS)
+        commit(spool, entry(-1))
         assert drained(spool) == [-1]
     except BaseException:
         spool.close()
@@ -70,9 +70,7 @@ def _start(crashed: Path, folder: Path, damage: Damage) -> tuple[list[int], Spoo
 
 def _holds(path: Path) -> int:
     """How many breaks the ledger has, which must hold."""
-    with opened(path) as ledger:
-        found = ledger.verify()
-    assert not found.flaws
+    found = check_ledger(path)
     return len(found.breaks)
 
 
@@ -106,11 +104,11 @@ def _replaced(content: bytes, *, keep_log: bool = False) -> Damage:
 def _foreign(path: Path) -> None:
     path.with_name("spool.db-wal").unlink()
     path.unlink()
-    db = sqlite3.connect(path)
-    db.execute("CREATE TABLE batches (sequence INTEGER PRIMARY KEY, payload BLOB)")
-    db.execute("INSERT INTO batches VALUES (1, 'somebody else''s')")
-    db.commit()
-    db.close()
+    query(
+        path,
+        "CREATE TABLE batches (sequence INTEGER PRIMARY KEY, payload BLOB)",
+        "INSERT INTO batches VALUES (1, 'somebody else''s')",
+    )
 
 
 def test_an_unharmed_log_is_no_damage(crashed: Path, tmp_path: Path) -> None:
@@ -197,34 +195,29 @@ def test_flipped_bytes_anywhere(crashed: Path, tmp_path: Path, seed: int) -> Non
     found, spool = _start(crashed, tmp_path, damage)
     with spool:
         lost = len(NUMBERS) - len(found)
-        assert not lost or eventually(lambda: spool.state().damaged > 0)
+        if lost:
+            wait_until(lambda: spool.state().damaged > 0)
     assert lost <= 0.1 * len(NUMBERS)
 
 
 def test_a_batch_that_was_changed_is_not_delivered(path: Path) -> None:
     """It moves to a table of its own, is counted, and delays no other batch."""
-    with Spool(path, sinks=["sink"]) as spool:
-        for n in range(3):
-            spool.put(entry(n)).result(WAIT_SECONDS)
-    db = sqlite3.connect(path)
-    db.execute(
-        "UPDATE batches SET payload = CAST(replace(payload, '1', '7') AS BLOB) WHERE sequence = 2"
+    commit_to(path, *(entry(n) for n in range(3)))
+    query(
+        path,
+        "UPDATE batches SET payload = CAST(replace(payload, '1', '7') AS BLOB) WHERE sequence = 2",
     )
-    db.commit()
-    db.close()
     with Spool(path, sinks=["sink"]) as spool:
         assert drained(spool) == [0, 2]
-        assert eventually(lambda: spool.state().damaged == 1)
-        assert eventually(lambda: spool.depth() == 0)
+        wait_until(lambda: spool.state().damaged == 1)
+        wait_until(lambda: spool.depth() == 0)
     assert query(path, "SELECT sequence FROM damaged") == [(2,)]
 
 
 @pytest.mark.parametrize("table", ["cursors", "layouts"])
 def test_a_wrong_cursor_or_layout_loses_nothing(path: Path, table: str) -> None:
     """They have a seal: a cursor starts anew, and the layout comes from who knows it."""
-    with Spool(path, sinks=["sink"]) as spool:
-        for n in range(5):
-            spool.put(entry(n)).result(WAIT_SECONDS)
+    commit_to(path, *(entry(n) for n in range(5)))
     db = sqlite3.connect(path)
     changes = {"cursors": "sequence = 1000", "layouts": "name = 'elsewhere'"}
     db.execute(f"UPDATE {table} SET {changes[table]}")
@@ -236,36 +229,23 @@ def test_a_wrong_cursor_or_layout_loses_nothing(path: Path, table: str) -> None:
 
 def test_an_end_of_the_ledger_that_is_gone_is_marked(path: Path) -> None:
     """The chain goes on from what is there, with a mark; verifying says what is missing."""
-    with Spool(path, sinks=["sink"]) as spool:
-        for n in range(5):
-            spool.put(entry(n)).result(WAIT_SECONDS)
-    db = sqlite3.connect(path)
-    db.execute("DELETE FROM receipts WHERE sequence > 3")
-    db.commit()
-    db.close()
+    commit_to(path, *(entry(n) for n in range(5)))
+    query(path, "DELETE FROM receipts WHERE sequence > 3")
     with opened(path) as ledger:
         assert ledger.verify().flaws
     with Spool(path, sinks=["sink"]) as spool:
         assert spool.state().damaged == 1
-        spool.put(entry(5)).result(WAIT_SECONDS)
+        commit(spool, entry(5))
         assert drained(spool) == list(range(6))
-    with opened(path) as ledger:
-        found = ledger.verify()
+    found = check_ledger(path)
     assert [(each.first, each.missing) for each in found.breaks] == [(6, 2)]
-    assert not found.flaws
 
 
 def test_a_tampered_receipt_is_not_forgotten_by_a_restart(path: Path) -> None:
     """Starting again does not make a ledger hold that did not."""
-    with Spool(path, sinks=["sink"]) as spool:
-        for n in range(5):
-            spool.put(entry(n)).result(WAIT_SECONDS)
-    db = sqlite3.connect(path)
-    db.execute("UPDATE receipts SET received = 2, admitted = 2 WHERE sequence = 3")
-    db.commit()
-    db.close()
-    with Spool(path, sinks=["sink"]) as spool:
-        spool.put(entry(5)).result(WAIT_SECONDS)
+    commit_to(path, *(entry(n) for n in range(5)))
+    query(path, "UPDATE receipts SET received = 2, admitted = 2 WHERE sequence = 3")
+    commit_to(path, entry(5))
     with opened(path) as ledger:
         assert [flaw.sequence for flaw in ledger.verify().flaws] == [3]
 
@@ -282,7 +262,7 @@ def test_a_recovery_that_was_interrupted_is_finished(
             return
         new = tmp_path / "other"
         with Spool(new / "spool.db") as spool:
-            spool.put(entry(1)).result(WAIT_SECONDS)
+            commit(spool, entry(1))
         (new / "spool.db").rename(path.with_name("spool.db.new"))
         shutil.rmtree(new)
         if stage == "aside":

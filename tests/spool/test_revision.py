@@ -14,12 +14,13 @@ import pytest
 
 from collector.contracts import Batch
 from collector.errors import DeliveryError
-from collector.ledger import opened
 from collector.spool import Spool
 from collector.spool.pending import delete_quarantined, quarantined
 from collector.spool.revision import ALWAYS, Revision, RevisionOutcome
+from tests.database import query
 from tests.deadline import WAIT_SECONDS
-from tests.spool.make import MINUTE, drained, entry, query
+from tests.ledgers import check_ledger
+from tests.spool.make import MINUTE, commit, drained, entry
 
 _LATER = "2026-11-24T10:21:00Z"
 
@@ -40,13 +41,11 @@ def _bytes(path: Path) -> bytes:
 
 
 def _put(spool: Spool, *numbers: int, minute: str = MINUTE, text: str | None = None) -> None:
-    spool.put(entry(*numbers, minute=minute, text=text)).result(WAIT_SECONDS)
+    commit(spool, entry(*numbers, minute=minute, text=text))
 
 
 def _verified(path: Path) -> tuple[int, int]:
-    with opened(path) as ledger:
-        found = ledger.verify()
-    assert not found.flaws
+    found = check_ledger(path)
     return found.receipts, found.received
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import os
-import sqlite3
 import stat
 import threading
 from collections import Counter
@@ -22,30 +21,31 @@ from collector.errors import ConfigError, DeliveryError
 from collector.ledger import opened
 from collector.spool import Spool
 from collector.spool.tables import connect
-from tests.deadline import WAIT_SECONDS
-from tests.spool.make import LAYOUT, MINUTE, drained, entry, eventually, query
+from tests.database import query
+from tests.deadline import WAIT_SECONDS, wait_until
+from tests.ledgers import check_ledger
+from tests.raising import raises
+from tests.spool.make import LAYOUT, MINUTE, commit, drained, entry
 
 
 def test_what_is_put_is_there_after_a_restart(path: Path) -> None:
     """Resolved means on disk; each sink gets everything once, in order."""
     with Spool(path, sinks=["sink", "other"]) as spool:
-        for n in range(10):
-            spool.put(entry(n)).result(WAIT_SECONDS)
+        commit(spool, *(entry(n) for n in range(10)))
         assert spool.depth() == 10
         assert drained(spool) == list(range(10))
         assert spool.depth() == 10, "the other sink has none of it"
     with Spool(path, sinks=["sink", "other"]) as spool:
         assert drained(spool) == []
         assert drained(spool, "other") == list(range(10))
-        assert eventually(lambda: spool.depth() == 0)
+        wait_until(lambda: spool.depth() == 0)
     assert query(path, "SELECT count(*) FROM batches") == [(0,)]
 
 
 def test_batches_stay_the_next_until_they_are_delivered(path: Path) -> None:
     """A sink that failed gets the same again; ``limit`` is the most at once."""
     with Spool(path, sinks=["sink"]) as spool:
-        for n in range(5):
-            spool.put(entry(n)).result(WAIT_SECONDS)
+        commit(spool, *(entry(n) for n in range(5)))
         first = spool.after("sink", 2)
         assert [sequence for sequence, _ in first] == [1, 2]
         assert [b.id for _, b in spool.after("sink", 2)] == [b.id for _, b in first]
@@ -59,11 +59,11 @@ def test_a_batch_is_as_it_was_put(path: Path) -> None:
     """Layout, minute and bytes; its id is random."""
     put = entry(1, 2, 3)
     with Spool(path, sinks=["sink"]) as spool:
-        spool.put(put).result(WAIT_SECONDS)
+        commit(spool, put)
         ((_, batch),) = spool.after("sink")
         assert (batch.layout, batch.received, batch.payload) == (LAYOUT, MINUTE, put.payload)
         assert len(batch.id) == 16
-        spool.put(put).result(WAIT_SECONDS)
+        commit(spool, put)
         assert len({batch.id for _, batch in spool.after("sink")}) == 2
 
 
@@ -103,10 +103,9 @@ def test_layouts_and_minutes_are_kept_apart(path: Path) -> None:
 def test_nothing_admitted_gives_a_receipt_and_no_batch(path: Path) -> None:
     """And nothing received gives neither."""
     with Spool(path, sinks=["sink"]) as spool:
-        spool.put(entry()).result(WAIT_SECONDS)
-        spool.put(entry(rejected={"malformed": 3})).result(WAIT_SECONDS)
+        commit(spool, entry(), entry(rejected={"malformed": 3}))
         assert spool.after("sink") == []
-        spool.put(entry(1)).result(WAIT_SECONDS)
+        commit(spool, entry(1))
         assert drained(spool) == [1]
     with opened(path) as ledger:
         first, second = ledger.receipts()
@@ -119,8 +118,7 @@ def test_a_clock_that_jumps_back_changes_nothing(path: Path) -> None:
     """Order is by number, not by time."""
     minutes = ["2026-11-24T10:20:00Z", "2019-01-01T00:00:00Z", "2026-11-24T10:19:00Z"]
     with Spool(path, sinks=["sink"]) as spool:
-        for n, minute in enumerate(minutes):
-            spool.put(entry(n, minute=minute)).result(WAIT_SECONDS)
+        commit(spool, *(entry(n, minute=minute) for n, minute in enumerate(minutes)))
         assert drained(spool) == [0, 1, 2]
         assert spool.state().oldest >= 0
     with Spool(path, sinks=["sink"]), opened(path) as ledger:
@@ -145,8 +143,8 @@ def test_a_full_spool_refuses_and_forgets_nothing(path: Path) -> None:
             spool.put(put)
         assert spool.state().bytes == 10 * size
         assert len(drained(spool)) == 10
-        assert eventually(lambda: spool.depth() == 0)
-        spool.put(put).result(WAIT_SECONDS)
+        wait_until(lambda: spool.depth() == 0)
+        commit(spool, put)
     with Spool(path, sinks=["sink"], limit=size) as spool, pytest.raises(DeliveryError):
         spool.put(put)
 
@@ -184,8 +182,7 @@ def test_whoever_gives_up_is_not_kept(path: Path) -> None:
 def test_sinks_that_come_and_go(path: Path) -> None:
     """A new one begins with what waits; one that is gone holds nothing up; none forgets nothing."""
     with Spool(path, sinks=["a", "b"]) as spool:
-        spool.put(entry(1)).result(WAIT_SECONDS)
-        spool.put(entry(2)).result(WAIT_SECONDS)
+        commit(spool, entry(1), entry(2))
         spool.delivered("a", 2)
         spool.delivered("b", 1)
     with Spool(path) as spool:
@@ -195,7 +192,7 @@ def test_sinks_that_come_and_go(path: Path) -> None:
         assert drained(spool, "c") == [2]
     with Spool(path, sinks=["b"]) as spool:
         assert drained(spool, "b") == []
-        spool.put(entry(3)).result(WAIT_SECONDS)
+        commit(spool, entry(3))
         assert drained(spool, "b") == [3]
 
 
@@ -215,8 +212,7 @@ def test_nobody_waits_for_receipts_without_records(path: Path) -> None:
     come, so that there is time to tidy up; what comes then is taken."""
     refused = entry(rejected={"malformed": 1})
     with Spool(path, sinks=["sink"]) as spool:
-        spool.put(entry(1)).result(WAIT_SECONDS)
-        spool.put(refused).result(WAIT_SECONDS)
+        commit(spool, entry(1), refused)
         assert drained(spool) == [1]
         assert not spool.wait("sink", 0)
     with Spool(path, sinks=["sink", "new"]) as spool:
@@ -232,7 +228,7 @@ def test_the_state(path: Path) -> None:
     """Counts, the age of the oldest, and whether it takes anything; also after a restart."""
     with Spool(path, sinks=["sink"], limit=1000) as spool:
         assert spool.state().oldest == 0
-        spool.put(entry(1, 2)).result(WAIT_SECONDS)
+        commit(spool, entry(1, 2))
         state = spool.state()
         assert (state.is_ready, state.batches, state.records) == (True, 1, 2)
         assert (state.bytes, state.limit) == (len(entry(1, 2).payload), 1000)
@@ -244,7 +240,7 @@ def test_the_state(path: Path) -> None:
     with Spool(path, sinks=["sink"]) as spool:
         assert (spool.state().batches, spool.state().records) == (1, 2)
         assert drained(spool) == [1, 2]
-        assert eventually(lambda: spool.state().oldest == 0)
+        wait_until(lambda: spool.state().oldest == 0)
 
 
 # -- what is where --------------------------------------------------------------------------------
@@ -255,7 +251,7 @@ def test_files_are_private_whatever_the_umask(path: Path) -> None:
     before = os.umask(0)
     try:
         with Spool(path) as spool:
-            spool.put(entry(1)).result(WAIT_SECONDS)
+            commit(spool, entry(1))
             modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in path.parent.iterdir()}
     finally:
         os.umask(before)
@@ -276,11 +272,8 @@ def test_settings_of_the_file(path: Path) -> None:
 
 def test_one_process_at_a_time(path: Path) -> None:
     """E203 for the second; free again when the first has closed."""
-    with Spool(path):
-        with pytest.raises(ConfigError, match="in use") as caught:
-            Spool(path)
-        assert caught.value.code == "E203"
-        assert caught.value.__context__ is None
+    with Spool(path), raises("E203", ConfigError, match="in use"):
+        Spool(path)
     Spool(path).close()
 
 
@@ -292,16 +285,16 @@ def test_a_delivered_batch_leaves_no_byte(path: Path) -> None:
     """After delivery and a moment without work, neither salt nor record nor batch id is anywhere in
     the directory's bytes, of small batches and of large ones; the receipt stays."""
     with Spool(path, sinks=["sink"]) as spool:
-        for n in range(20):
-            spool.put(entry(*range(n * 100, n * 100 + 1 + n * 40), text=f"canary-{n}")).result(
-                WAIT_SECONDS
-            )
+        commit(
+            spool,
+            *(entry(*range(n * 100, n * 100 + 1 + n * 40), text=f"canary-{n}") for n in range(20)),
+        )
         secrets = query(path, "SELECT salt, id FROM batches")
-        assert all(value in _bytes(path) for row in secrets for value in row)  # type: ignore[operator]
+        assert all(value in _bytes(path) for row in secrets for value in row)
         drained(spool)
-        assert eventually(lambda: b"canary" not in _bytes(path))
+        wait_until(lambda: b"canary" not in _bytes(path))
         left = _bytes(path)
-        assert not [value for row in secrets for value in row if value in left]  # type: ignore[operator]
+        assert not [value for row in secrets for value in row if value in left]
         assert spool.state().batches == 0
     with opened(path) as ledger:
         assert len(list(ledger.receipts())) == 20
@@ -312,12 +305,12 @@ def test_a_receipt_is_no_oracle(path: Path) -> None:
     salt that is gone, and under no other that could be known."""
     put = entry(7)
     with Spool(path, sinks=["sink"]) as spool:
-        spool.put(put).result(WAIT_SECONDS)
+        commit(spool, put)
         ((salt,),) = query(path, "SELECT salt FROM batches")
         ((commitment,),) = query(path, "SELECT commitment FROM receipts")
         assert isinstance(salt, bytes)
         assert hmac.digest(salt, put.payload, "sha256") == commitment
-        spool.put(put).result(WAIT_SECONDS)
+        commit(spool, put)
         assert len(set(query(path, "SELECT commitment FROM receipts"))) == 2
 
 
@@ -327,7 +320,7 @@ def test_nothing_of_a_record_is_in_what_is_said(
     """Representations and errors show counts."""
     put = entry(1, text="canary")
     with Spool(path, sinks=["sink"], limit=len(put.payload)) as spool:
-        spool.put(put).result(WAIT_SECONDS)
+        commit(spool, put)
         with pytest.raises(DeliveryError) as caught:
             spool.put(put)
         shown = [repr(spool), repr(spool.after("sink")), repr(put), repr(spool.state())]
@@ -342,8 +335,17 @@ def test_sums_are_of_hours_and_not_of_commits(path: Path) -> None:
     tally.content["chat"] += 1
     tally.dropped["os.version"] = Counter({"invalid_value": 2})
     with Spool(path, sinks=["sink"]) as spool:
-        for minute in ("2026-11-24T10:20:00Z", "2026-11-24T10:59:00Z", "2026-11-24T11:00:00Z"):
-            spool.put(PendingBatch(LAYOUT, minute, entry(1).payload, tally)).result(WAIT_SECONDS)
+        commit(
+            spool,
+            *(
+                PendingBatch(LAYOUT, minute, entry(1).payload, tally)
+                for minute in (
+                    "2026-11-24T10:20:00Z",
+                    "2026-11-24T10:59:00Z",
+                    "2026-11-24T11:00:00Z",
+                )
+            ),
+        )
         assert query(path, "SELECT count(*) FROM hours") == [(0,)]
     rows = query(path, "SELECT hour, what, name, reason, times FROM hours ORDER BY 1, 2, 3")
     assert rows == [
@@ -366,7 +368,7 @@ def test_content_and_sizes_leave_the_same_receipt(tmp_path: Path) -> None:
         tally = Tally(1, 1, bytes_in=size, bytes_out=len(entry(1).payload))
         tally.content["chat"] += messages
         with Spool(tmp_path / name / "spool.db") as spool:
-            spool.put(PendingBatch(LAYOUT, MINUTE, entry(1).payload, tally)).result(WAIT_SECONDS)
+            commit(spool, PendingBatch(LAYOUT, MINUTE, entry(1).payload, tally))
         with opened(tmp_path / name / "spool.db") as ledger:
             (receipt,) = ledger.receipts()
         receipts.append(receipt.as_dict() | {"commitment": None, "hash": None})
@@ -398,9 +400,7 @@ def test_everything_is_accounted_for(
         for future in futures:
             future.result(WAIT_SECONDS)
         assert drained(spool) == numbers
-    with opened(path) as ledger:
-        found = ledger.verify()
-    assert not found.flaws
+    found = check_ledger(path)
     assert (found.received, found.admitted) == (total.received, total.admitted)
     assert found.rejected == total.rejected
 
@@ -408,11 +408,7 @@ def test_everything_is_accounted_for(
 def test_a_newer_spool_is_refused(path: Path) -> None:
     """An older Collector does not touch what it does not know."""
     Spool(path).close()
-    db = sqlite3.connect(path)
-    db.execute("UPDATE about SET format = 99")
-    db.execute("PRAGMA user_version = 99")
-    db.commit()
-    db.close()
+    query(path, "UPDATE about SET format = 99", "PRAGMA user_version = 99")
     with pytest.raises(ConfigError, match="newer version"):
         Spool(path)
     assert query(path, "SELECT format FROM about") == [(99,)]
@@ -435,7 +431,5 @@ def test_a_path_that_is_no_file_is_refused(path: Path, obstacle: str) -> None:
 def test_an_unusable_directory_is_an_error_of_ours(tmp_path: Path) -> None:
     """E203 when the directory cannot be made."""
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(ConfigError) as caught:
+    with raises("E203", ConfigError):
         Spool(tmp_path / "file" / "spool.db")
-    assert caught.value.code == "E203"
-    assert caught.value.__context__ is None

@@ -7,27 +7,34 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from collector.contracts import PendingBatch
+from collector.contracts import PendingBatch, to_minute
 from collector.errors import DeliveryError
 from collector.ledger import opened
 from collector.spool import Spool, staging, write_queue
-from collector.spool.file import Depth
+from collector.spool.file import Depth, SpoolFile
 from collector.spool.pending import pending_batches
 from collector.spool.recover import open_file
 from collector.spool.revision import Revision, RevisionOutcome
 from collector.spool.tables import FORMAT, Position
-from tests.deadline import WAIT_SECONDS
+from collector.spool.write_queue import PendingWrite
+from tests.database import query
+from tests.deadline import WAIT_SECONDS, eventually, wait_until
+from tests.ledgers import check_ledger
 from tests.sidecar.faults import fill, small_disk
-from tests.spool.make import LAYOUT, downgrade, drained, entry, eventually, query, waiting
+from tests.spool.make import LAYOUT, commit, downgrade, drained, entry, waiting
 
 _ROWS, _LARGE = 100, 1001
 _PARTS = 10
 """The parts of a large request but for the last, which is one record."""
 KEY = b"k" * 16
+_NOW = datetime.now(UTC)
 Halfway = Callable[[Callable[[], object]], None]
 
 
@@ -45,7 +52,7 @@ def halfway(monkeypatch: pytest.MonkeyPatch) -> Halfway:
     def set_up(act: Callable[[], object]) -> None:
         acts = [act]
 
-        def parts(batches: Iterable[PendingBatch]) -> Iterator[PendingBatch]:
+        def parts(batches: Iterable[PendingBatch]) -> Iterator[list[PendingBatch]]:
             for number, part in enumerate(write_queue.parts_before(batches)):
                 if number == _PARTS // 2 and acts:
                     acts.pop()()
@@ -57,9 +64,8 @@ def halfway(monkeypatch: pytest.MonkeyPatch) -> Halfway:
 
 
 def _verified(path: Path, received: int) -> None:
-    with opened(path) as ledger:
-        found = ledger.verify()
-    assert (found.flaws, found.breaks, found.received) == ([], [], received)
+    found = check_ledger(path)
+    assert (found.breaks, found.received) == ([], received)
 
 
 def test_others_are_committed_between_its_parts(
@@ -116,7 +122,7 @@ def _crashed(path: Path, halfway: Halfway, copy: Path) -> Path:
     """A copy of a spool whose process ended between two parts of a request."""
     with Spool(path, sinks=["sink"]) as spool:
         halfway(lambda: shutil.copytree(path.parent, copy))
-        spool.put(entry(-1)).result(WAIT_SECONDS)
+        commit(spool, entry(-1))
         spool.put(entry(*range(_LARGE), text="canary"), key=KEY).result(WAIT_SECONDS)
     return copy / path.name
 
@@ -232,12 +238,11 @@ def test_a_request_for_which_a_disk_has_no_room(disk: Path) -> None:
     path = disk / "spool.db"
     with Spool(path, sinks=["sink"]) as spool:
         with pytest.raises(DeliveryError, match="E506"):
-            spool.put(entry(*range(6000), text="x" * 1000)).result(WAIT_SECONDS)
+            commit(spool, entry(*range(6000), text="x" * 1000))
         assert (spool.state().is_ready, spool.state().errors) == (True, 0)
         assert spool.put(entry(1)).result(WAIT_SECONDS)
         assert query(path, "SELECT count(*) FROM staging") == [(0,)]
-    with opened(path) as ledger:
-        assert not ledger.verify().flaws
+    check_ledger(path)
 
 
 def test_a_disk_that_fills_up_between_two_parts(
@@ -252,7 +257,7 @@ def test_a_disk_that_fills_up_between_two_parts(
         with pytest.raises(DeliveryError, match="E506"):
             spool.put(large, key=KEY).result(WAIT_SECONDS)
         (disk / "ballast").unlink()
-        assert eventually(lambda: spool.state().is_ready)
+        wait_until(lambda: spool.state().is_ready)
         assert query(path, "SELECT count(*) FROM staging") == [(0,)]
         assert spool.put(large, key=KEY).result(WAIT_SECONDS)
         assert sorted(drained(spool)) == list(range(-1, _LARGE))
@@ -293,3 +298,70 @@ def test_parts_that_all_sinks_have_are_deleted_one_by_one(
         assert file.depth == Depth()
     finally:
         file.close()
+
+
+def test_batches_that_all_sinks_have_are_deleted_little_by_little(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same holds of those that are no parts."""
+    with Spool(path, sinks=["sink"]) as spool:
+        commit(spool, *(entry(number, text="x" * 1000) for number in range(5)))
+    monkeypatch.setattr(write_queue, "MOST_PART_BYTES", 3000)
+    file, depths = open_file(path, [LAYOUT], ["sink"]).file, list[int]()
+    try:
+        while file.has_delivered or not depths:
+            file.write([], {"sink": Position(file.last)}, Counter(), [])
+            depths.append(file.depth.batches)
+    finally:
+        file.close()
+    assert depths[:3] == [3, 1, 0]
+
+
+def test_no_commit_is_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that is larger than a part becomes parts, and requests share a commit up to the
+    size of one."""
+    size = len(entry(1, text="x" * 1000).payload)
+    monkeypatch.setattr(write_queue, "MOST_PART_BYTES", 3 * size)
+    sizes: list[int] = []
+    write = SpoolFile.write
+
+    def note(file: SpoolFile, writes: list[PendingWrite], *others: Any) -> list[bool]:
+        sizes.append(sum(len(each.payload) for one in writes for each in one.batches) // size)
+        return write(file, writes, *others)
+
+    monkeypatch.setattr(SpoolFile, "write", note)
+    path = tmp_path / "spool.db"
+    with Spool(path) as spool:
+        with spool.paused():
+            puts = [spool.put(*_numbers(2)), spool.put(*_numbers(2)), spool.put(*_numbers(4))]
+        assert all(put.result(WAIT_SECONDS) for put in puts)
+    assert [each for each in sizes if each] == [2, 2]
+    assert len(query(path, "SELECT 1 FROM parts")) == 4
+
+
+def test_small_parts_share_a_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request of very many minutes takes no transaction for each; nor does deleting them."""
+    monkeypatch.setattr(write_queue, "MOST_PART_BYTES", 20_000)
+    monkeypatch.setattr(write_queue, "MOST_TOGETHER", 20)
+    lines = [entry(1, 2, minute=to_minute(_NOW - timedelta(minutes=n))) for n in range(500)]
+    steps: list[int] = []
+    commit = SpoolFile.commit
+
+    def note(file: SpoolFile) -> None:
+        steps.append(len(file.parts))
+        commit(file)
+
+    monkeypatch.setattr(SpoolFile, "commit", note)
+    with Spool(tmp_path / "spool.db", sinks=["sink"]) as spool:
+        assert spool.put(*lines).result(WAIT_SECONDS)
+        assert [each for each in steps if each] == list(range(20, 501, 20))
+        steps.clear()
+        assert len(drained(spool)) == 1000
+        assert eventually(lambda: not spool.state().batches)
+    assert max(before - after for before, after in pairwise(steps)) == 20
+
+
+def _numbers(number: int) -> list[PendingBatch]:
+    return [
+        entry(each, text="x" * 1000, minute=f"2026-11-24T10:2{each}:00Z") for each in range(number)
+    ]

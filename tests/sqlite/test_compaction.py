@@ -6,8 +6,6 @@ import random
 import re
 import sqlite3
 import stat
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import closing
@@ -21,6 +19,7 @@ from collector.sqlite import compaction
 from collector.sqlite.compaction import compact, empty_log, remove_copies
 from tests.deadline import WAIT_SECONDS
 from tests.latency import at_most
+from tests.programs import script
 
 
 def _connected(path: Path) -> sqlite3.Connection:
@@ -130,9 +129,7 @@ def test_memory_does_not_grow_with_the_database(tmp_path: Path) -> None:
     with closing(_filled(path, 100_000)) as db:
         db.execute("DELETE FROM rows WHERE number % 3")
         before = _sum(db)
-    command = [sys.executable, "-c", _COMPACTING, str(path)]
-    done = subprocess.run(command, capture_output=True, check=True, timeout=WAIT_SECONDS)
-    assert int(done.stdout) < 20_000
+    assert int(script(_COMPACTING, path).stdout) < 20_000
     with closing(_connected(path)) as db:
         assert _sum(db) == before
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)

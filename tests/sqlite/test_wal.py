@@ -48,7 +48,12 @@ def test_it_counts_what_is_committed(tmp_path: Path) -> None:
             counted = index.counted()
             assert counted is not None
             log = path.with_name("a.db-wal").stat().st_size
-            assert (counted[0], 32 + counted[1] * (24 + _PAGE)) == (_PAGE, log)
+            assert (counted.page, 32 + counted.frames * (24 + _PAGE)) == (_PAGE, log)
+            assert (counted.length, counted.left) == (counted.frames * _PAGE,) * 2
+        db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        counted = index.counted()
+        assert counted is not None
+        assert (counted.copied, counted.left) == (counted.frames, 0)
     index.close()
     index.close()
 

@@ -20,6 +20,8 @@ from collector.spool import Spool
 from collector.subject.rights import erase, export, object_to
 from tests.claims.populated import PopulatedDirectory, address, minute
 from tests.deadline import WAIT_SECONDS
+from tests.ledgers import entries_of
+from tests.raising import raises
 
 _RUNS = int(os.environ.get("COLLECTOR_ERASURES", "1"))
 """With 20 it is what is promised, and takes some minutes (``make erasures``)."""
@@ -41,9 +43,7 @@ def _subject(number: int, since: float = 1, until: float = -1) -> Subject:
 
 def _verified(populated: PopulatedDirectory) -> list[str]:
     """The kinds of the ledger's entries, which holds."""
-    with opened(populated.data / "spool.db") as ledger:
-        assert ledger.verify().flaws == []
-        return [entry.kind for entry in ledger.entries()]
+    return [entry.kind for entry in entries_of(populated.data / "spool.db")]
 
 
 def test_export_shows_it_all_as_it_is_kept(populated: PopulatedDirectory) -> None:
@@ -165,9 +165,8 @@ def test_what_is_left_of_a_batch_is_delivered(populated: PopulatedDirectory) -> 
 
 def test_a_sidecar_that_has_the_directory_is_in_the_way(populated: PopulatedDirectory) -> None:
     """Nothing is done then, and it is said."""
-    with Spool(populated.data / "spool.db"), pytest.raises(ConfigError, match="stop it") as caught:
+    with Spool(populated.data / "spool.db"), raises("E203", ConfigError, match="stop it"):
         erase(populated.locations, _subject(3), wait=0)
-    assert caught.value.code == "E203"
     assert populated.left([3]) == {3}
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import inspect
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from collector import ConfigError, testing
 from collector.testing import canaries
-from tests.deadline import WAIT_SECONDS
+from tests.programs import STRICT, script
+from tests.raising import raises
 
 _DOCUMENT = Path(__file__).parents[2] / "docs" / "testing.md"
 _BLOCKS = re.findall(r"```python\n(.*?)```", _DOCUMENT.read_text(), re.DOTALL)
@@ -57,13 +56,7 @@ for name in ("events", "payloads", "lines", "schemas", "assert_noninterference")
     else:
         raise SystemExit(name)
 """
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program, str(_DOCUMENT)],
-        capture_output=True,
-        check=False,
-        timeout=WAIT_SECONDS,
-    )
-    assert done.returncode == 0, done.stderr.decode()
+    script(program, _DOCUMENT, environ=STRICT)
 
 
 @pytest.mark.parametrize("block", _BLOCKS, ids=range(len(_BLOCKS)))
@@ -98,6 +91,5 @@ def test_canaries_are_different_and_recognisable() -> None:
 
 def test_no_canaries_cannot_be_asked_for() -> None:
     """Nothing planted would be nothing found."""
-    with pytest.raises(ConfigError) as caught:
+    with raises("E204", ConfigError):
         canaries(0)
-    assert caught.value.code == "E204"

@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from collector import ConfigError, InputError
 from collector.ingest.decompression import zstd_library
 from collector.testing import Hit, canaries, scan, search
+from tests.raising import raises
 
 ZSTD = zstd_library()
 CANARIES = canaries(40)
@@ -282,9 +283,8 @@ def test_what_cannot_be_read_is_not_called_clean(what: str, tmp_path: Path) -> N
         path.symlink_to(tmp_path / "gone")
     elif what == "device":
         path.symlink_to("/dev/zero")
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match=r"\[E401\]$"):
         scan(path, CANARIES)
-    assert caught.value.code == "E401"
 
 
 def test_a_fault_while_reading_is_not_called_clean(
@@ -304,9 +304,8 @@ def test_a_fault_while_reading_is_not_called_clean(
 @pytest.mark.parametrize("wanted", [[], ["short"], [CANARY, ""]])
 def test_canaries_that_cannot_be_found_are_refused(wanted: list[str], tmp_path: Path) -> None:
     """None at all would always be clean; short ones are met by chance."""
-    with pytest.raises(ConfigError) as caught:
+    with raises("E204", ConfigError):
         scan(tmp_path, wanted)
-    assert caught.value.code == "E204"
 
 
 def test_zstd_data_needs_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,9 +315,8 @@ def test_zstd_data_needs_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for name in ("compression", "backports"):
         monkeypatch.setitem(sys.modules, name, None)
         monkeypatch.setitem(sys.modules, f"{name}.zstd", None)
-    with pytest.raises(ConfigError) as caught:
+    with raises("E201", ConfigError):
         scan(tmp_path, CANARIES)
-    assert caught.value.code == "E201"
 
 
 def test_clean_data_gives_nothing(tmp_path: Path) -> None:

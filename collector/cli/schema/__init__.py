@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from collector.cli.console import group
 from collector.cli.schema.catalogue import app as catalogue
 from collector.cli.schema.check import check, test_schemas
 from collector.cli.schema.diff import diff
@@ -13,11 +14,7 @@ from collector.cli.schema.notices import notice, ropa
 
 __all__ = ["app"]
 
-app: typer.Typer = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    help="Look at schemas, check them and test them.",
-)
+app: typer.Typer = group("Look at schemas, check them and test them.")
 app.command("list")(list_schemas)
 app.command("show")(show)
 app.command("check")(check)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from collector.cli.console import AsJson, err, new_table, out, print_json, unwritable
+from collector.cli.console import AsJson, err, group, new_table, out, print_json, unwritable
 from collector.errors import Fault, SchemaError
 from collector.schema import resources
 from collector.schema.catalogue_lint import (
@@ -24,11 +24,7 @@ from collector.schema.catalogue_lint import (
 
 __all__ = ["app"]
 
-app: typer.Typer = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    help="Check catalogues, the closed lists that schemas name, and add to them.",
-)
+app: typer.Typer = group("Check catalogues, the closed lists that schemas name, and add to them.")
 _MAX_SOURCE = 500
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import collector
+from tests.programs import script
 
 _KIND = '''
 """``weekday``: a day of the week, as the ISO number that a source sends."""
@@ -169,17 +167,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _run(folder: Path, code: str) -> str:
     """Run Python code on the copy, and return what it prints."""
-    found = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(folder), "COLUMNS": "300"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
-    )
-    assert found.returncode == 0, found.stdout + found.stderr
-    return found.stdout
+    return script(code, environ={"PYTHONPATH": str(folder), "COLUMNS": "300"}, cwd=folder).stdout
 
 
 def test_every_command_takes_a_new_kind(planted: Path) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from collector.errors import ConfigError
 from collector.keyring import Keyring
 from collector.schema.kinds import Circumstances
+from tests.raising import raises
 from tests.schema.make import NOW, canonical, field, refuses
 
 _OPTIONS = {"key": "env:COLLECTOR_TEST_KEY", "rotate": "1d"}
@@ -103,9 +104,8 @@ def test_no_secret(monkeypatch: pytest.MonkeyPatch, secret: str | None) -> None:
     monkeypatch.delenv("COLLECTOR_TEST_KEY")
     if secret is not None:
         monkeypatch.setenv("COLLECTOR_TEST_KEY", secret)
-    with pytest.raises(ConfigError) as caught:
+    with raises("E202", ConfigError) as caught:
         _at(Keyring(), NOW)
-    assert caught.value.code == "E202"
     assert "COLLECTOR_TEST_KEY" not in str(caught.value)
     assert not secret or secret not in str(caught.value)
 

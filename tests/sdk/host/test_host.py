@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 from collector.filter import Filter
 from collector.schema import load_schema
 from collector.sdk.host import MAX_BYTES, SYSTEMS, host_event
-from tests.deadline import WAIT_SECONDS
+from tests.programs import script
 
 _FOLDER = Path(__file__).parent / "machines"
 _MACHINES = sorted(_FOLDER.glob("*.toml"))
@@ -143,10 +142,7 @@ def test_this_machine_is_asked_nothing_else() -> None:
         "    if name.split('.')[0] in ('open', 'os', 'socket', 'subprocess', 'ctypes', 'import'):\n"
         "        print(name, *found)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, check=True, timeout=WAIT_SECONDS
-    )
-    seen = dict.fromkeys(done.stdout.decode().splitlines())
+    seen = dict.fromkeys(script(program).stdout.splitlines())
     assert "open /etc/os-release" in seen
     assert set(seen) <= {f"open {name}" for name in _ASKED["linux"]}
 

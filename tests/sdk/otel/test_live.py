@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 import warnings
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from opentelemetry import trace
-from opentelemetry.exporter.otlp.proto.grpc import _log_exporter as grpc_logs
-from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as grpc_spans
-from opentelemetry.exporter.otlp.proto.http import _log_exporter as http_logs
-from opentelemetry.exporter.otlp.proto.http import trace_exporter as http_spans
 from opentelemetry.sdk._logs import LoggerProvider, LoggingHandler
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 from opentelemetry.sdk.trace import TracerProvider
@@ -22,6 +16,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags, TraceState
 
 from collector.sdk.otel import minimise
+from tests.database import query
+from tests.exporters import exporter
 from tests.sdk.otel.planted import attributes
 from tests.sdk.wires import Wire, wire
 from tests.sidecar.delivery import delivered
@@ -32,22 +28,13 @@ _ADDRESSES = {"http": "203.0.113.41", "grpc": "203.0.113.42"}
 
 
 def _exporters(way: str, port: int) -> tuple[Any, Any]:
-    if way == "grpc":
-        place = f"127.0.0.1:{port}"
-        return (
-            grpc_spans.OTLPSpanExporter(place, insecure=True),
-            grpc_logs.OTLPLogExporter(place, insecure=True),
-        )
-    place = f"http://127.0.0.1:{port}/v1"
-    return http_spans.OTLPSpanExporter(f"{place}/traces"), http_logs.OTLPLogExporter(
-        f"{place}/logs"
-    )
+    return exporter("traces", way, port), exporter("logs", way, port)
 
 
-def _spans(marks: Marks, exporter: Any, own: dict[str, Any]) -> None:
+def _spans(marks: Marks, exporting: Any, own: dict[str, Any]) -> None:
     """Make a span with canaries in all that an application can set."""
     provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(exporter))
+    provider.add_span_processor(BatchSpanProcessor(exporting))
     tracer = provider.get_tracer(
         marks.text("scope"), marks.text("version"), schema_url=marks.text("schema url"),
         attributes=attributes(marks, "scope"),
@@ -67,10 +54,10 @@ def _spans(marks: Marks, exporter: Any, own: dict[str, Any]) -> None:
     provider.shutdown()
 
 
-def _logs(marks: Marks, exporter: Any, own: dict[str, Any]) -> None:
+def _logs(marks: Marks, exporting: Any, own: dict[str, Any]) -> None:
     """Make a log record with canaries in all that an application can set."""
     provider = LoggerProvider(shutdown_on_exit=False)
-    provider.add_log_record_processor(BatchLogRecordProcessor(exporter))
+    provider.add_log_record_processor(BatchLogRecordProcessor(exporting))
     logger = logging.getLogger(marks.text("logger"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -117,5 +104,4 @@ def test_nothing_unlisted_crosses_the_wire(tmp_path: Path, marks: Marks) -> None
 
 
 def _stored(store: Path) -> set[str]:
-    with closing(sqlite3.connect(store)) as db:
-        return {row[0] for row in db.execute('SELECT "client.address" FROM conferencing')}
+    return {row[0] for row in query(store, 'SELECT "client.address" FROM conferencing')}

@@ -1,0 +1,144 @@
+"""The check ``sandbox`` of the claims: a worker of this configuration tries each forbidden thing.
+
+It is a process of its own, beside those of a sidecar that may be running: started, set up and
+confined as these are, with other ports, all of them of this machine.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import tempfile
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from time import monotonic
+
+from collector.claims.document import SERVING_CHECKS
+from collector.claims.verification import ClaimFinding, Found
+from collector.config import Address, Config
+from collector.errors import CollectorError, ConfigError
+from collector.keyring import Keyring
+from collector.sandbox import support
+from collector.sandbox.attempts import ATTEMPTS
+from collector.schema import load_schema
+from collector.server import listeners
+from collector.server.channel import ChannelError, framed, frames_of_probe
+from collector.server.components import limits
+from collector.server.listeners import Location
+from collector.server.messages import Tried
+from collector.server.receivers import RECEIVERS
+from collector.server.worker_process import WorkerProcess
+from collector.server.worker_setup import worker_setup
+
+__all__ = ["serving_findings"]
+
+_MODULE = "collector.server.sandbox_probe"
+_SECONDS = 60.0
+_KEY_REQUEST_BYTES = 10
+
+
+def serving_findings(config: Config) -> Found:
+    """Run the checks of processes that receive, which may take some seconds; never raises."""
+    return dict.fromkeys(SERVING_CHECKS, tuple(_findings(config)))
+
+
+def _findings(config: Config) -> Iterable[ClaimFinding]:
+    if config.sandbox == "off":
+        return [_open("`sandbox: off`: the kernel does not confine workers")]
+    if lacks := support().lacks:
+        return [_open(f"the kernel cannot confine workers: it lacks {', '.join(lacks)}")]
+    try:
+        tried = _tried(config)
+    except CollectorError as error:
+        return [_open(f"no worker of this configuration could be started: {error.message}")]
+    if tried is None:
+        return [_open("a worker of this configuration ended before it had tried everything")]
+    if not tried.is_confined:
+        return [_open("the kernel did not let a worker confine itself")]
+    return _breaches(tried)
+
+
+def _open(message: str) -> ClaimFinding:
+    return ClaimFinding(message, is_open=True)
+
+
+def _breaches(tried: Tried) -> Iterable[ClaimFinding]:
+    """Yield what was not refused, each thing once."""
+    found = dict.fromkeys(ATTEMPTS[number].what for number in (*tried.main, *tried.thread))
+    for what in found:
+        yield ClaimFinding(f"a worker that the kernel confines could {what}")
+    if tried.files:
+        yield ClaimFinding("a worker has files that were open before it was confined")
+
+
+def _tried(config: Config) -> Tried | None:
+    """Have a worker try everything; ``None`` if it ends before it has told. Raises
+    ``CollectorError`` if it cannot be started."""
+    schema, certificates = load_schema(config.schema_), listeners.certificates(config)
+    with tempfile.TemporaryDirectory(prefix="collector-claims-") as name, ExitStack() as stack:
+        locations, sockets = _opened(config, Path(name), stack)
+        setup = worker_setup(
+            config,
+            schema,
+            limits=limits(config),
+            certificates=certificates,
+            locations=locations,
+            listening=sockets,
+            workers=1,
+            confine=True,
+        )
+        process = WorkerProcess(_MODULE)
+        stack.callback(process.end)
+        process.channel.settimeout(_SECONDS)
+        try:
+            numbers = [each.fileno() for each in sockets.values()]
+            socket.send_fds(process.channel, [b"\0"], numbers)
+            process.channel.sendall(framed(setup))
+            return _told(process, setup.keys)
+        except (OSError, ChannelError):
+            return None
+
+
+def _opened(
+    config: Config, folder: Path, stack: ExitStack
+) -> tuple[dict[str, Location], dict[str, socket.socket]]:
+    """Return where the worker's receivers listen, and their sockets: those of the configuration on
+    free ports of loopback, and in a folder."""
+    locations: dict[str, Location] = {}
+    sockets: dict[str, socket.socket] = {}
+    for name, kind in RECEIVERS.items():
+        chosen = kind.location(config)
+        if chosen is None or kind.for_operators:
+            continue
+        place = folder / name if isinstance(chosen, Path) else Address("127.0.0.1", 0)
+        if kind.own_port and isinstance(place, Address):
+            locations[name] = listeners.reserved(place, kind.setting, stack)
+            continue
+        locations[name] = place
+        sockets[name] = listeners.opened(place, kind.setting, stack)
+    return locations, sockets
+
+
+def _told(process: WorkerProcess, references: list[str]) -> Tried | None:
+    """Wait for what a worker tells, and give it keys of pseudonyms meanwhile, which are of no use
+    elsewhere. Raises ``OSError`` and ``ChannelError``, and ``ConfigError`` if it cannot start."""
+    frames = frames_of_probe()
+    keyring, end = Keyring(), monotonic() + _SECONDS
+    with selectors.DefaultSelector() as selector:
+        for each in (process.channel, process.keys):
+            selector.register(each, selectors.EVENT_READ)
+        while (left := end - monotonic()) > 0:
+            ready = {key.fileobj for key, _ in selector.select(left)}
+            if process.keys in ready and (asked := process.keys.recv(_KEY_REQUEST_BYTES)):
+                number, period = int.from_bytes(asked[:2], "big"), asked[2:]
+                key = keyring(references[number], int.from_bytes(period, "big"))
+                process.keys.sendall(period + key)
+            if process.channel in ready:
+                if not (data := process.channel.recv(1 << 16)):
+                    return None
+                for message, _ in frames.feed(data):
+                    if isinstance(message, Tried):
+                        return message
+                    raise ConfigError("E207", "it cannot listen")
+    return None

@@ -1,0 +1,56 @@
+"""Run code of tests beside the test: in threads of this process, and in a Python of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from textwrap import dedent
+from threading import Thread
+from typing import Any
+
+from tests.deadline import WAIT_SECONDS
+
+__all__ = ["STRICT", "script", "threads"]
+
+STRICT = {"PYTHONWARNINGS": "error"}
+"""Makes warnings of a script errors."""
+_ROOT = Path(__file__).parents[1]
+
+
+@contextmanager
+def threads(*functions: Callable[[], object]) -> Iterator[list[Thread]]:
+    """Run each function in a thread of its own; all of them have ended after the block."""
+    running = [Thread(target=function, daemon=True) for function in functions]
+    for thread in running:
+        thread.start()
+    try:
+        yield running
+    finally:
+        for thread in running:
+            thread.join(WAIT_SECONDS)
+    assert not any(thread.is_alive() for thread in running)
+
+
+def script(
+    code: str,
+    *arguments: object,
+    environ: Mapping[str, str] | None = None,
+    fails: bool = False,
+    **options: Any,
+) -> subprocess.CompletedProcess[str]:
+    """Run code in an interpreter of its own, which finds the tests, and return what it said.
+
+    It must end with 0, unless ``fails``. ``environ`` is added to the environment; ``options`` are
+    those of ``subprocess.run``.
+    """
+    given = {"capture_output": True, "text": True, "cwd": _ROOT, "timeout": WAIT_SECONDS, **options}
+    command = [sys.executable, "-c", dedent(code), *map(str, arguments)]
+    done: subprocess.CompletedProcess[str] = subprocess.run(
+        command, env={**os.environ, **(environ or {})}, check=False, **given
+    )
+    assert fails or done.returncode == 0, done
+    return done

@@ -1,0 +1,27 @@
+"""Errors of Collector: by their codes, and without the error that was at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import pytest
+
+from collector.errors import CollectorError
+
+__all__ = ["raises"]
+
+_E = TypeVar("_E", bound=CollectorError)
+
+
+@contextmanager
+def raises(
+    code: str, kind: type[_E], match: str | None = None
+) -> Iterator[pytest.ExceptionInfo[_E]]:
+    """Expect an error of a kind, with a code. No other error is in its context: it might hold
+    values."""
+    with pytest.raises(kind, match=match) as caught:
+        yield caught
+    assert caught.value.code == code
+    assert caught.value.__context__ is None

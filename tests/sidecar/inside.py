@@ -1,0 +1,114 @@
+"""Code that is run inside the real workers of a sidecar: ``sitecustomize`` of a test's folder.
+
+Workers are started with the keeper's path of modules, so Python loads it in each of them. It
+connects to the test before the worker is confined, and then does what it is told over that line:
+in the main thread, or in one that was started once the worker was confined.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from ast import literal_eval
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+from tests.deadline import WAIT_SECONDS
+from tests.sidecar.serving import COMMAND, Sidecar, started
+
+__all__ = ["Inside", "inside"]
+
+_AGENT = """
+import sys
+if "collector.server.worker" in sys.orig_argv:
+    import asyncio, os, socket, threading, traceback  # which a worker loads, too
+    import collector.sandbox
+    MORE
+    line = socket.socket(socket.AF_UNIX)
+    line.connect(PLACE)
+    imported = None
+    def hook(event, arguments):
+        if imported is not None and event == "import":
+            imported.append(arguments[0])
+    sys.addaudithook(hook)
+    confine = collector.sandbox.restrict_calls
+    def do(code):
+        found = {}
+        try:
+            exec(code, {**globals(), "found": found})
+        except BaseException:
+            found["raised"] = traceback.format_exc()
+        return found
+    def listen(loop):
+        for text in line.makefile("r"):
+            where, code = eval(text)
+            if where == "thread":
+                found = do(code)
+            else:
+                ended, results = threading.Event(), []
+                loop.call_soon_threadsafe(lambda: (results.append(do(code)), ended.set()))
+                ended.wait()
+                (found,) = results
+            line.sendall(repr(found).encode() + b"\\n")
+    def restrict_calls():
+        global imported
+        confine()
+        imported = []
+        threading.Thread(target=listen, args=(asyncio.get_running_loop(),), daemon=True).start()
+        line.sendall(repr(os.getpid()).encode() + b"\\n")
+    collector.sandbox.restrict_calls = restrict_calls
+"""
+_LIBRARIES = """
+ctypes encodings.idna errno mmap sqlite3 subprocess tempfile urllib.request zoneinfo
+collector.sandbox.attempts
+"""
+
+
+class Inside:
+    """A worker, and a line into it. ``pid`` is that of its process."""
+
+    def __init__(self, line: socket.socket) -> None:
+        line.settimeout(WAIT_SECONDS)
+        self._line = line.makefile("rw")
+        self.pid: int = literal_eval(self._line.readline())
+
+    def do(self, code: str, where: str = "main") -> dict[str, Any]:
+        """Run code, which fills ``found`` with literals; return that."""
+        self._line.write(f"{(where, dedent(code))!r}\n")
+        self._line.flush()
+        found: dict[str, Any] = literal_eval(self._line.readline())
+        assert "raised" not in found, found["raised"]
+        return found
+
+    def imported(self) -> list[str]:
+        """The modules that it has looked for since it is confined."""
+        found: list[str] = self.do("found['imported'] = list(imported)")["imported"]
+        return found
+
+
+@contextmanager
+def inside(
+    folder: Path, environ: Mapping[str, str] | None = None, *, is_bare: bool = False
+) -> Iterator[tuple[Sidecar, Inside]]:
+    """A sidecar, and its worker from inside, which has loaded more than a worker does, unless it
+    ``is_bare``."""
+    place = folder / "line"
+    agent = folder / "agent"
+    agent.mkdir()
+    more = "" if is_bare else f"import {', '.join(_LIBRARIES.split())}"
+    text = _AGENT.replace("PLACE", repr(str(place))).replace("MORE", more)
+    (agent / "sitecustomize.py").write_text(text)
+    path = os.pathsep.join([str(agent), *filter(None, sys.path)])
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(place))
+        listening.listen()
+        listening.settimeout(WAIT_SECONDS)
+        chosen = {**(environ or {}), "PYTHONPATH": path}
+        with started(folder, environ=chosen, command=COMMAND) as sidecar:
+            line, _ = listening.accept()
+            with line, suppress(OSError):
+                yield sidecar, Inside(line)

@@ -1,0 +1,92 @@
+"""While canaries pass in every slot, none is ever in the keeper's memory, read from outside."""
+
+from __future__ import annotations
+
+import secrets
+import ssl
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPSConnection
+from pathlib import Path
+from time import sleep
+
+import grpc  # type: ignore[import-untyped]
+import pytest
+
+from tests.ingest.certificates import Authority
+from tests.sidecar.marks import Marks
+from tests.sidecar.memory import Samples
+from tests.sidecar.processes import children
+from tests.sidecar.senders import Body
+from tests.sidecar.serving import Sidecar
+from tests.sidecar.swept import events, exports, records, send, swept
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+
+
+def _planted() -> str:
+    """A text that the keeper has in its memory for life, by its environment."""
+    return f"planted-{secrets.token_hex(8)}"
+
+
+@contextmanager
+def _searched(sidecar: Sidecar, texts: list[bytes], planted: str) -> Iterator[None]:
+    """Search the keeper's memory and the workers', meanwhile. What is planted is found in each
+    sample of the keeper's, what is sent in none; workers had it."""
+    keeper = Samples(lambda: [sidecar.process.pid], [*texts, planted.encode()])
+    workers = Samples(lambda: children(sidecar.process.pid), texts, 2)
+    with keeper, workers:
+        yield
+    assert keeper.taken >= 3
+    print(f"{keeper.taken} samples of {keeper.bytes >> 20} MiB together: {keeper.found}")
+    assert keeper.found == {planted.encode(): keeper.taken}
+    assert all(workers.found[text] for text in texts), "they pass here"
+
+
+def test_the_keeper_never_has_a_canary(tmp_path: Path) -> None:
+    """Over HTTP and gRPC: names, values, headers, tokens, queries, metadata, bodies in each form,
+    good and bad; and idempotency keys, which are hashed before."""
+    marks, planted = Marks(), _planted()
+    texts = [marks.text("").rpartition("-")[0].encode(), str(marks.whole(""))[:9].encode()]
+    key = secrets.token_bytes(16)
+    with swept(tmp_path, {"COLLECTOR_PLANT": planted}) as sidecar:
+        with _searched(sidecar, texts, planted):
+            send(sidecar, marks, tmp_path / "seen", {"User-Agent": marks.text("user agent")})
+        with _searched(sidecar, [key], planted):
+            for body in records(marks):
+                head = body.headers() | {"Idempotency-Key": key.hex()}
+                sidecar.request("POST", body.path, body.content, head)
+            sleep(1)
+
+
+def test_nor_over_tls(tmp_path: Path) -> None:
+    """Over encrypted HTTP and gRPC, with tokens that are wrong."""
+    marks, planted = Marks(), _planted()
+    texts = [marks.text("").rpartition("-")[0].encode()]
+    authority = Authority(tmp_path)
+    issued = authority.issue("server")
+    issued.key.chmod(0o600)
+    settings = {
+        "COLLECTOR__TLS__CERTIFICATE": str(issued.certificate),
+        "COLLECTOR__TLS__KEY": str(issued.key),
+        "COLLECTOR_PLANT": planted,
+    }
+    context = ssl.create_default_context(cafile=str(authority.own.certificate))
+    trusted = grpc.ssl_channel_credentials(authority.own.certificate.read_bytes())
+    with swept(tmp_path, settings) as sidecar, _searched(sidecar, texts, planted):
+        connection = HTTPSConnection("localhost", sidecar.ports["http"], context=context)
+        for body in _bodies(marks):
+            head = body.headers() | {"Authorization": f"Bearer {marks.text('token')}"}
+            connection.request("POST", f"{body.path}?{marks.text('query')}", body.content, head)
+            connection.getresponse().read()
+        connection.close()
+        with grpc.secure_channel(f"localhost:{sidecar.ports['grpc']}", trusted) as channel:
+            for method, message in exports(marks).calls()[::5]:
+                metadata = [(marks.text("name"), marks.text("value"))]
+                channel.unary_unary(method)(message, metadata=metadata, timeout=20)
+
+
+def _bodies(marks: Marks) -> list[Body]:
+    made = exports(marks)
+    return [*events(marks), *records(marks), *made.bodies()[::5], *made.json[::5]]

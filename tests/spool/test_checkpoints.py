@@ -1,0 +1,83 @@
+"""The log comes into the file beside the commits: none of them writes it there, and none waits for
+more than a little of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from collector.contracts import PendingBatch
+from collector.errors import DeliveryError
+from collector.spool import Spool, checkpoints
+from collector.spool import spool as spool_module
+from tests.database import query
+from tests.deadline import wait_until
+from tests.sidecar.faults import fill, small_disk
+from tests.spool.make import commit, drained, entry, told_checkpoints
+
+_MIB = 1 << 20
+_LOG = "spool.db-wal"
+
+
+def _half_a_mib(number: int) -> PendingBatch:
+    return entry(number, text="x" * (_MIB // 2))
+
+
+def test_no_commit_writes_the_log_into_the_file(path: Path) -> None:
+    """Whatever its length: that is for a thread of its own."""
+    with told_checkpoints(), Spool(path, sinks=["sink"]) as spool:
+        commit(spool, entry(-1))
+        size = path.stat().st_size
+        commit(spool, *(_half_a_mib(number) for number in range(32)))
+        assert path.stat().st_size == size
+        assert path.with_name(_LOG).stat().st_size > 16 * _MIB
+    assert path.stat().st_size > 16 * _MIB
+
+
+def test_the_log_is_written_while_commits_go_on(path: Path) -> None:
+    """And begins anew without a moment in which nothing is written."""
+    with Spool(path, sinks=["sink"]) as spool:
+        written = 0
+
+        def grows() -> bool:
+            nonlocal written
+            commit(spool, _half_a_mib(written))
+            written += 1
+            return path.with_name(_LOG).stat().st_size < written * _MIB // 4
+
+        wait_until(grows)
+        assert drained(spool) == list(range(written))
+
+
+def test_a_checkpoint_that_fails_has_the_file_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is acknowledged until there is room; what was acknowledged before is there."""
+    monkeypatch.setattr(checkpoints, "_PIECE_BYTES", 1 << 40)
+    monkeypatch.setattr(spool_module, "IDLE_SECONDS", 3600.0)
+    with (
+        small_disk(tmp_path / "small", megabytes=8) as place,
+        Spool(place / "spool.db", sinks=["sink"]) as spool,
+    ):
+        commit(spool, *(_half_a_mib(number) for number in range(3)))
+        fill(place / "ballast")
+        monkeypatch.setattr(checkpoints, "_PIECE_BYTES", 1)
+        wait_until(lambda: not spool.state().is_ready)
+        with pytest.raises(DeliveryError):
+            spool.put(entry(-1))
+        (place / "ballast").unlink()
+        wait_until(lambda: spool.state().is_ready)
+        commit(spool, entry(3))
+        assert sorted(drained(spool)) == list(range(4))
+        assert (spool.state().errors, spool.quarantined) == (1, [])
+
+
+def test_an_idle_log_is_emptied(path: Path) -> None:
+    """What was delivered leaves no trace in it, nor in the file."""
+    with Spool(path, sinks=["sink"]) as spool:
+        commit(spool, entry(1, text="canary"))
+        assert drained(spool) == [1]
+        wait_until(lambda: query(path, "SELECT count(*) FROM batches") == [(0,)])
+        wait_until(lambda: path.with_name(_LOG).stat().st_size == 0)
+        assert not any(b"canary" in each.read_bytes() for each in path.parent.iterdir())

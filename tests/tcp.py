@@ -1,0 +1,47 @@
+"""TCP servers of tests that treat a connection as they are told, each in a thread of its own."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+__all__ = ["Behaviour", "tcp_server"]
+
+Behaviour = Callable[[socket.socket], object]
+
+
+@contextmanager
+def tcp_server(behave: Behaviour, *, receive_buffer: int | None = None) -> Iterator[int]:
+    """Start a server on this machine that treats each connection in one way; yield its port.
+
+    A connection is closed when ``behave`` returns or meets a failure of the network; the end of the
+    server ends those that are open.
+    """
+    ends: list[socket.socket] = []
+
+    def serve(end: socket.socket) -> None:
+        with suppress(OSError), end:
+            behave(end)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                end, _ = server.accept()
+                ends.append(end)
+                threading.Thread(target=serve, args=(end,), daemon=True).start()
+
+    with socket.socket() as server:
+        if receive_buffer is not None:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        server.bind(("127.0.0.1", 0))
+        server.listen(128)
+        threading.Thread(target=accept, daemon=True).start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            with suppress(OSError):
+                server.shutdown(socket.SHUT_RDWR)
+            for end in ends:
+                end.close()
