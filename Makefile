@@ -92,8 +92,8 @@ recordings: $(VENV)/.meeting ## Try grants, and recorders that are killed (HISTO
 		tests/recording/test_grant_steps.py tests/recording/test_recorder_histories.py $(UNLIMITED) $(PYTEST)
 	$(BIN)/python -m pytest -n $(WORKERS) -m recordings $(UNLIMITED) $(PYTEST)
 
-package: $(VENV)/.dev ## Install Collector and the sink of examples/ into a fresh environment, and use it.
-	COLLECTOR_FRESH=1 $(BIN)/python -m pytest -m long tests/sinks/test_packages.py $(UNLIMITED) $(PYTEST)
+package: $(VENV)/.dev ## Install Collector into fresh environments, and try the snippets of the documents and the sink of examples/.
+	COLLECTOR_FRESH=1 $(BIN)/python -m pytest -m long tests/sinks/test_packages.py tests/test_fresh.py $(UNLIMITED) $(PYTEST)
 
 fuzz: $(VENV)/.dev ## Run the property tests with many more examples.
 	COLLECTOR_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest -n $(WORKERS) tests/filter tests/schema tests/ledger $(UNLIMITED) $(PYTEST)

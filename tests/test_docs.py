@@ -28,7 +28,7 @@ _RUN_HERE = ("README.md", "docs/commands.md", "docs/filter.md", "docs/shipped-sc
 """Pages whose snippets are run by this module; other pages have tests of their own."""
 
 
-def _blocks(page: str, language: str) -> list[str]:
+def blocks(page: str, language: str) -> list[str]:
     """The blocks of a page that are marked to be run."""
     text = (_ROOT / page).read_text()
     return re.findall(rf"<!-- run -->\n```{language}\n(.*?)```", text, re.DOTALL)
@@ -47,7 +47,7 @@ def _commands() -> set[str]:
     return names
 
 
-def _typed(block: str) -> Iterator[tuple[str, str]]:
+def typed(block: str) -> Iterator[tuple[str, str]]:
     """Each command of a console block (here-documents included) with its output."""
     command: list[str] = []
     output: list[str] = []
@@ -63,7 +63,7 @@ def _typed(block: str) -> Iterator[tuple[str, str]]:
     yield "".join(command), "".join(output)
 
 
-def _trimmed(text: str) -> str:
+def trimmed(text: str) -> str:
     return re.sub(r" +$", "", text, flags=re.MULTILINE)
 
 
@@ -72,9 +72,9 @@ def test_console_examples_do_what_they_show(page: str, tmp_path: Path) -> None:
     """Each marked block is typed into a shell, and its output compared to the letter, blanks at
     the ends of lines aside."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    blocks = _blocks(page, "console")
-    assert blocks
-    for command, expected in (typed for block in blocks for typed in _typed(block)):
+    marked = blocks(page, "console")
+    assert marked
+    for command, expected in (each for block in marked for each in typed(block)):
         done = subprocess.run(
             ["bash", "-c", command],
             cwd=tmp_path,
@@ -84,16 +84,16 @@ def test_console_examples_do_what_they_show(page: str, tmp_path: Path) -> None:
             check=False,
             timeout=WAIT_SECONDS,
         )
-        assert _trimmed(done.stdout.decode()) == _trimmed(expected)
+        assert trimmed(done.stdout.decode()) == trimmed(expected)
         assert done.returncode == 0
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/filter.md"])
 def test_python_examples_run(page: str, tmp_path: Path) -> None:
     """Each is a program of its own, in an empty directory."""
-    blocks = _blocks(page, "python")
-    assert blocks
-    for block in blocks:
+    marked = blocks(page, "python")
+    assert marked
+    for block in marked:
         script(block, environ=STRICT, cwd=tmp_path)
 
 

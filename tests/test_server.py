@@ -381,8 +381,19 @@ def test_the_command_line_stays_light() -> None:
     """Help loads nothing of what a sidecar runs on."""
     heavy = "grpc prometheus_client google.protobuf httptools uvloop sqlite3"
     code = (
-        "import sys; import collector.cli.app; "
+        "import sys; from collector.cli.app import app; "
         f"print([name for name in {heavy.split()!r} if name in sys.modules])"
     )
     found = set(json.loads(script(code).stdout.replace("'", '"')))
     assert not found - {"sqlite3"}
+
+
+def test_a_command_loads_itself_alone() -> None:
+    """`collector filter` loads no Rich, no parser of YAML, no other command."""
+    heavy = "rich ruamel asyncio multiprocessing sqlite3 collector.cli.serve"
+    code = (
+        "import atexit, sys; from collector.cli import main; sys.argv = ['collector', 'filter']; "
+        f"names = {heavy.split()!r}; "
+        "atexit.register(lambda: print([name for name in names if name in sys.modules])); main()"
+    )
+    assert script(code, input="{}\n").stdout == "[]\n"

@@ -10,8 +10,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 from collector.errors import CODES, SchemaError
 from collector.schema import resources
 from collector.schema.load import validate_part
+from collector.schema.reading import read
 from collector.schema.scalars import Name, Text, fault, unique
-from collector.schema.source import read
 
 __all__ = [
     "CHECKS",

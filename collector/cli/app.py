@@ -1,22 +1,59 @@
-"""The commands, put together."""
+"""The commands, put together; each is loaded only when it is asked for."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from collector.cli import config, ledger, recording, schema, spool, store, subject
-from collector.cli.claims import claims
-from collector.cli.demo import demo
-from collector.cli.explain import explain_events
-from collector.cli.filter import filter_events
-from collector.cli.recorder import recorder
-from collector.cli.serve import healthcheck, serve
+__all__ = ["MODULES", "app", "run"]
 
-__all__ = ["app", "run"]
+_SEND = "Send events through the filter"
+_RUN = "Run a sidecar or a recorder"
+_PROVE = "Prove what is kept"
+_SCHEMA = "Write a schema"
+_COMMANDS = {
+    "demo": ("demo", "demo", _SEND),
+    "filter": ("filter", "filter_events", _SEND),
+    "explain": ("explain", "explain_events", _SEND),
+    "serve": ("serve", "serve", _RUN),
+    "recorder": ("recorder", "recorder", _RUN),
+    "healthcheck": ("serve", "healthcheck", _RUN),
+    "claims": ("claims", "claims", _PROVE),
+}
+"""The module and the function of each command, and its panel of the help."""
+
+_GROUPS = {
+    "config": _RUN,
+    "ledger": _PROVE,
+    "recording": _RUN,
+    "schema": _SCHEMA,
+    "spool": _RUN,
+    "store": _RUN,
+    "subject": _PROVE,
+}
+"""The modules that have several commands, under their own names, and their panels."""
+
+_HELP = """
+Telemetry that can hold nothing but an allowlist.
+
+Events go in; only the fields of a schema come out, each checked against a closed set of values.
+Meeting content (audio, video, chat, transcripts, files) is counted and never decoded.
+
+Start with `collector demo`, then try `collector filter` on a file of your own and
+`collector explain` to see why each field was kept or dropped.
+"""
+
+MODULES: tuple[str, ...] = tuple(
+    f"collector.cli.{name}"
+    for name in dict.fromkeys([*(module for module, *_ in _COMMANDS.values()), *_GROUPS])
+)
+"""Every module of commands."""
 
 
 def _documents() -> Path:
@@ -26,50 +63,12 @@ def _documents() -> Path:
     return (wheel if wheel.is_dir() else package.parent / "docs") / "README.md"
 
 
-app: typer.Typer = typer.Typer(
-    name="collector",
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="""
-Telemetry that can hold nothing but an allowlist.
-
-Events go in; only the fields of a schema come out, each checked against a closed set of values.
-Meeting content (audio, video, chat, transcripts, files) is counted and never decoded.
-
-Start with `collector demo`, then try `collector filter` on a file of your own and
-`collector explain` to see why each field was kept or dropped.
-""",
-    epilog=f"Documents: `{_documents()}`",
-)
-_SEND = "Send events through the filter"
-_RUN = "Run a sidecar or a recorder"
-_PROVE = "Prove what is kept"
-_SCHEMA = "Write a schema"
-app.command("demo", rich_help_panel=_SEND)(demo)
-app.command("filter", rich_help_panel=_SEND)(filter_events)
-app.command("explain", rich_help_panel=_SEND)(explain_events)
-app.command("serve", rich_help_panel=_RUN)(serve)
-app.command("recorder", rich_help_panel=_RUN)(recorder)
-app.command("healthcheck", rich_help_panel=_RUN)(healthcheck)
-app.command("claims", rich_help_panel=_PROVE)(claims)
-app.add_typer(config.app, name="config", rich_help_panel=_RUN)
-app.add_typer(ledger.app, name="ledger", rich_help_panel=_PROVE)
-app.add_typer(recording.app, name="recording", rich_help_panel=_RUN)
-app.add_typer(schema.app, name="schema", rich_help_panel=_SCHEMA)
-app.add_typer(spool.app, name="spool", rich_help_panel=_RUN)
-app.add_typer(store.app, name="store", rich_help_panel=_RUN)
-app.add_typer(subject.app, name="subject", rich_help_panel=_PROVE)
-
-
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"collector {version('data-minimisation-collector')}")
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     _show: Annotated[
         bool,
@@ -79,6 +78,44 @@ def _root(
     pass
 
 
+def _app(names: Iterable[str]) -> typer.Typer:
+    """Put these commands together."""
+    made = typer.Typer(
+        name="collector",
+        no_args_is_help=True,
+        rich_markup_mode="markdown",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        help=_HELP,
+        epilog=f"Documents: `{_documents()}`",
+    )
+    made.callback()(_root)
+    for name in names:
+        if name in _COMMANDS:
+            module, function, panel = _COMMANDS[name]
+            found = getattr(import_module(f"collector.cli.{module}"), function)
+            made.command(name, rich_help_panel=panel)(found)
+        else:
+            found = import_module(f"collector.cli.{name}").app
+            made.add_typer(found, name=name, rich_help_panel=_GROUPS[name])
+    return made
+
+
+app: typer.Typer
+"""All commands; they are loaded when it is looked for."""
+
+
+def __getattr__(name: str) -> Any:
+    if name != "app":
+        raise AttributeError(name)
+    return _app([*_COMMANDS, *_GROUPS])
+
+
 def run() -> None:
-    """Run the command line; always ends in ``SystemExit`` or one of our exceptions."""
-    app(prog_name="collector")
+    """Run the command line; always ends in ``SystemExit`` or one of our exceptions.
+
+    Where the first word is a command, the others are not loaded.
+    """
+    every = [*_COMMANDS, *_GROUPS]
+    named = [name for name in every if name in sys.argv[1:2]]
+    _app(named or every)(prog_name="collector")

@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import orjson
 import typer
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 
-from collector.cli.console import (
-    AsJson,
-    SchemaName,
-    err,
-    print_tally,
-    refuse_other_format,
-    unwritable,
-    waits_for_typing,
-    write_file,
-)
 from collector.cli.hints import hint
 from collector.cli.inputs import FilterRun, Form, Merger, form_of, is_plain_file
-from collector.cli.stdout import write, write_all
+from collector.cli.options import (
+    AsJson,
+    SchemaName,
+    refuse_other_format,
+    unwritable,
+    write_file,
+)
+from collector.cli.stdout import may_be_terminal, write, write_all
 from collector.contracts import Tally
 from collector.errors import ConfigError, InputError
 from collector.schema import load_schema
@@ -113,9 +104,9 @@ def filter_events(  # noqa: PLR0917 - typer reads the options off the parameters
             inputs = [(path, form or _form(path)) for path in paths]
             hints += _filter(run, inputs, merge, put, total)
     finally:
-        print_tally(total, as_json, hints)
+        _print_tally(total, as_json, hints)
         if tally is not None:
-            write_file(tally, orjson.dumps(total.as_dict(), option=orjson.OPT_APPEND_NEWLINE))
+            write_file(tally, _json(total.as_dict()))
     if strict and (refused := total.rejected.total()):
         raise InputError("E403", f"{refused} of {total.received} events were rejected")
 
@@ -147,6 +138,21 @@ def _filter(
     return hints
 
 
+def _print_tally(tally: Tally, as_json: bool, hints: list[str]) -> None:
+    """Print the tally on stderr, and hints: a table on a terminal, one JSON document elsewhere."""
+    if as_json or not may_be_terminal():
+        sys.stderr.buffer.write(_json(tally.as_dict() | ({"hints": hints} if hints else {})))
+        sys.stderr.buffer.flush()
+        return
+    from collector.cli.console import print_tally  # noqa: PLC0415 - as below
+
+    print_tally(tally, as_json, hints)
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
+
+
 @contextmanager
 def _destination(output: Path | None, inputs: list[Path]) -> Iterator[Put]:
     """Return a function that writes records to the output, and returns their length in bytes."""
@@ -169,6 +175,19 @@ def _destination(output: Path | None, inputs: list[Path]) -> Iterator[Put]:
 @contextmanager
 def _progress(paths: list[Path]) -> Iterator[Callable[[int], object]]:
     """Show a progress bar over the bytes of the inputs, on a terminal."""
+    if not may_be_terminal():
+        yield lambda _: None
+        return
+    from rich.progress import (  # noqa: PLC0415 - only a terminal needs Rich, which loads slowly
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    from collector.cli.console import err, waits_for_typing  # noqa: PLC0415 - as above
+
     if any(map(waits_for_typing, paths)) or not err.is_terminal:
         yield lambda _: None
         return

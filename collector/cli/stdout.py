@@ -1,17 +1,26 @@
-"""Data on stdout, unbuffered, without loading the libraries of the commands."""
+"""Data on stdout, unbuffered, and whether stderr may be a terminal: without loading the libraries
+of the commands."""
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import IO, Any
 
 from collector.errors import ConfigError
 
-__all__ = ["ReaderGoneError", "write", "write_all"]
+__all__ = ["ReaderGoneError", "may_be_terminal", "write", "write_all"]
+
+_FORCING = ("FORCE_COLOR", "TTY_COMPATIBLE")
 
 
 class ReaderGoneError(Exception):
     """The reader of stdout has closed it; the command has nothing left to do."""
+
+
+def may_be_terminal() -> bool:
+    """Return whether stderr may be a terminal, which Rich knows for certain."""
+    return sys.stderr.isatty() or not os.environ.keys().isdisjoint(_FORCING)
 
 
 def write(data: bytes) -> int:

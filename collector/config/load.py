@@ -34,9 +34,9 @@ from collector.config.sink_types import settings_of
 from collector.config.values import plain_value
 from collector.errors import ConfigError, ConfigFaults, Fault, SchemaError
 from collector.schema.checks import nearest
+from collector.schema.reading import read as read_yaml
 from collector.schema.source import Loc as SourceLoc
 from collector.schema.source import Source
-from collector.schema.source import read as read_yaml
 
 __all__ = ["PREFIX", "Loaded", "examine", "load", "read"]
 

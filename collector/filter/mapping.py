@@ -161,13 +161,13 @@ class SingleEvent(Code):
 
     def bind_outcome(self, record: type[msgspec.Struct]) -> None:
         """Bind the objects that the outcome is made with."""
-        self.names |= {
-            "Admission": Admission,
-            "FAILURES": FAILURES,
-            "encode": msgspec.json.Encoder().encode,
-            "granted": self.plan.granted,
-            "record": record,
-        }
+        self.names.update(
+            Admission=Admission,
+            FAILURES=FAILURES,
+            encode=msgspec.json.Encoder().encode,
+            granted=self.plan.granted,
+            record=record,
+        )
 
 
 class _Mapping(SingleEvent):

@@ -17,7 +17,7 @@ from collector.schema import resources
 from collector.schema.kinds import FieldBase
 from collector.schema.load import validate_part
 from collector.schema.model import Basis
-from collector.schema.source import read
+from collector.schema.reading import read
 
 __all__ = ["LANGUAGES", "LETTERS", "Language", "PhraseBook", "nearest_above", "phrase_book"]
 

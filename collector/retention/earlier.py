@@ -19,8 +19,9 @@ from collector.config.sink_types import settings_of
 from collector.errors import CollectorError, ConfigError, DeliveryError
 from collector.ledger import opened
 from collector.schema.model import Schema
-from collector.schema.source import Source, text_source
+from collector.schema.source import Source
 from collector.schema.stored_document import load_stored
+from collector.schema.yaml_text import text_source
 from collector.sinks.sink import (
     ErasableSink,
     Opening,

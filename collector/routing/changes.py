@@ -15,8 +15,9 @@ from collector.config.model import PARTIES
 from collector.routing import Flows
 from collector.schema import Schema
 from collector.schema.diff import compare, differing
-from collector.schema.source import Source, text_source
+from collector.schema.source import Source
 from collector.schema.verdict import Verdict
+from collector.schema.yaml_text import text_source
 
 __all__ = [
     "RULES",

@@ -20,7 +20,8 @@ from typing import NamedTuple
 from collector.errors import ConfigError, Fault
 from collector.schema import load
 from collector.schema.model import Schema
-from collector.schema.source import Source, bytes_source
+from collector.schema.reading import bytes_source
+from collector.schema.source import Source
 
 __all__ = [
     "NotThereError",

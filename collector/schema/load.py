@@ -22,7 +22,8 @@ from collector.schema.checks import CHECKS, nearest
 from collector.schema.kinds import KINDS, FieldBase
 from collector.schema.model import EMPTIED, DocumentHead, Purpose, Schema, Trial
 from collector.schema.names import Holds
-from collector.schema.source import Loc, Source, read
+from collector.schema.reading import read
+from collector.schema.source import Loc, Source
 
 __all__ = ["load_schema", "load_schemas", "parse", "parse_source", "validate_part"]
 

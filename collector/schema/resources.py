@@ -9,7 +9,17 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-__all__ = ["catalogue", "claims", "is_path", "names", "samples", "schema", "shipped", "taxonomy"]
+__all__ = [
+    "catalogue",
+    "claims",
+    "is_path",
+    "names",
+    "parsed",
+    "samples",
+    "schema",
+    "shipped",
+    "taxonomy",
+]
 
 _CLAIMS = "claims"
 
@@ -25,6 +35,11 @@ def shipped() -> Path:
 def taxonomy() -> Path:
     """Return the file of the fideslang keys."""
     return shipped() / "taxonomy.json"
+
+
+def parsed() -> Path:
+    """Return the file of the shipped schemas as they were parsed before."""
+    return shipped() / "parsed.json"
 
 
 def claims() -> Path:

@@ -159,7 +159,9 @@ class RecordQueue:
         self._deferred: deque[Admission] = deque()
         self._backlog = Backlog()
         self._received, self._minute_start, self._minute_end = "", 0, 0
-        self.is_urgent = self._is_closed = self._is_locked = False
+        self._is_closed = self._is_locked = False
+        self.is_urgent: bool = False
+        """Whether a flush or the end waits for what is queued."""
         self._lock = threading.RLock()
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._progress = threading.Condition()

@@ -38,7 +38,8 @@ from collector.schema import Schema, load_schema, resources
 from collector.schema.kinds.token import TokenField
 from collector.schema.load import parse_source
 from collector.schema.names.scope import POSITIVE, common_words
-from collector.schema.source import Source, read
+from collector.schema.reading import read
+from collector.schema.source import Source
 from collector.sinks.ndjson import NdjsonFile
 from collector.sinks.sink import Opening, open_sink
 from collector.spool import Spool, note

@@ -17,11 +17,12 @@ from unittest.mock import patch
 import orjson
 
 from collector.cli import main
+from collector.cli.app import MODULES
 from tests.deadline import WAIT_SECONDS
 from tests.forkserver import Process, begin
 
 COMMAND = [sys.executable, "-m", "collector"]
-_LOADED = ("collector.cli.app",)
+_LOADED = ("collector.cli.app", *MODULES)
 _MOST_SECONDS = 120
 
 

@@ -17,7 +17,7 @@ from collector.schema.jsonschema import document_schema
 from collector.schema.kinds import KINDS
 from collector.schema.lints import lint
 from collector.schema.model import DocumentHead, Purpose, Trial
-from collector.schema.source import read
+from collector.schema.reading import read
 from tests.cli.process import run
 from tests.raising import raises
 

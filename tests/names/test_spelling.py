@@ -20,7 +20,8 @@ from collector.claims.verification import ClaimFinding, verdict
 from collector.schema import Schema, resources
 from collector.schema.load import parse_source
 from collector.schema.names.scope import common_words, spelling_fields
-from collector.schema.source import Source, read
+from collector.schema.reading import read
+from collector.schema.source import Source
 from collector.testing import schemas
 from tests.names.corpora import corpus
 

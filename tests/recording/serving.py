@@ -24,7 +24,7 @@ TERMS: dict[str, Any] = {
     "notice": {"medium": "audio", "language": "en"},
 }
 _LOADED = (
-    *("collector.cli.app", "collector.recording.server", "uvloop"),
+    *("collector.cli.app", "collector.cli.recorder", "collector.recording.server", "uvloop"),
     *("cryptography.hazmat.primitives.asymmetric.ed25519", "joserfc.jwt"),
 )
 

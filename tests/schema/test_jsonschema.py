@@ -22,7 +22,9 @@ from collector.schema import Schema, editor_hints, load_schema, policy, resource
 from collector.schema.jsonschema import document_schema
 from collector.schema.kinds import KINDS
 from collector.schema.model import DocumentHead, Purpose, Trial
-from collector.schema.source import Source, read, text_source
+from collector.schema.reading import read
+from collector.schema.source import Source
+from collector.schema.yaml_text import text_source
 from collector.testing import schemas
 from tests.schema.faulty import TABLE
 from tests.schema.make import PLAIN, marked, one

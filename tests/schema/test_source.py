@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from collector.schema.source import Source, read, text_source
+from collector.schema.reading import read
+from collector.schema.source import Source
+from collector.schema.yaml_text import text_source
 
 
 def _source(text: str) -> Source:

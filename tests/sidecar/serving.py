@@ -30,7 +30,7 @@ FREE_PORTS = {
 }
 _START_SECONDS = WAIT_SECONDS
 LOADED = (
-    *("collector.cli.app", "collector.server.process", "uvloop"),
+    *("collector.cli.app", "collector.cli.serve", "collector.server.process", "uvloop"),
     *("cryptography.hazmat.primitives.asymmetric.ed25519", "google.protobuf.descriptor_pb2"),
 )
 """Not gRPC: how much it says is settled when it is loaded, and the sidecar sees to that before."""

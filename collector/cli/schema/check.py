@@ -17,7 +17,7 @@ from collector.schema import Schema, resources
 from collector.schema.lints import Finding, Severity, lint
 from collector.schema.load import parse
 from collector.schema.model import record_bits
-from collector.schema.source import read
+from collector.schema.reading import read
 
 __all__ = ["check", "test_schemas"]
 

@@ -23,7 +23,7 @@ from collector.cli.sample import sampled
 from collector.cli.stdout import write
 from collector.errors import ConfigError, InputError, file_name
 from collector.schema import load_schema, load_schemas, resources
-from collector.schema.source import read
+from collector.schema.reading import read
 
 __all__ = ["jsonschema", "new"]
 

@@ -19,7 +19,8 @@ from collector.errors import Fault
 from collector.schema.kinds.base import utc_now
 from collector.schema.lints import events, limits, meaning
 from collector.schema.model import Schema
-from collector.schema.source import Loc, read
+from collector.schema.reading import read
+from collector.schema.source import Loc
 
 __all__ = ["LINTS", "Finding", "Severity", "lint"]
 

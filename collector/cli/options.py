@@ -1,0 +1,104 @@
+"""Options that commands share and the files that they name, without what prints on a terminal."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from collector.errors import ConfigError, file_name
+from collector.schema import resources
+
+__all__ = [
+    "DEFAULT_SCHEMAS",
+    "AsJson",
+    "Checkpoints",
+    "Output",
+    "SchemaName",
+    "Schemas",
+    "complete_schema",
+    "refuse_other_format",
+    "unwritable",
+    "write_file",
+]
+
+_OTHER_FORMATS = frozenset(
+    """
+    .7z .arrow .avro .bson .bz2 .cbor .csv .db .duckdb .feather .gz .htm .html .msgpack .orc .pb
+    .parquet .pdf .pq .proto .sqlite .sqlite3 .tar .tgz .toml .tsv .xls .xlsx .xml .xz .yaml .yml
+    .zip .zst
+    """.split()
+)
+
+
+def complete_schema(incomplete: str) -> list[str]:
+    """List names of shipped schemas, for shell completion."""
+    return [name for name in resources.names() if name.startswith(incomplete)]
+
+
+SchemaName = Annotated[
+    str,
+    typer.Option(
+        "--schema",
+        "-s",
+        metavar="SCHEMA",
+        help="A shipped schema's name (`collector schema list`), or the path of a schema file.",
+        autocompletion=complete_schema,
+    ),
+]
+DEFAULT_SCHEMAS = ["conferencing"]
+Schemas = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[SCHEMA]...",
+        help="Names of shipped schemas, or paths of schema files. Default: `conferencing`.",
+        autocompletion=complete_schema,
+        show_default=False,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Checkpoints = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--checkpoint", metavar="FILE", help="A checkpoint that was kept elsewhere; repeatable."
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", help="Write it to a file, not to stdout."),
+]
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a small file of ours; raises ``ConfigError`` E203."""
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        fault = unwritable(path, error)
+    else:
+        return
+    raise fault
+
+
+def unwritable(path: Path, error: OSError) -> ConfigError:
+    """Return the error for an output that cannot be written, E203."""
+    why = os.strerror(error.errno or 0).lower()
+    return ConfigError("E203", f"{file_name(path)} cannot be written: {why}")
+
+
+def refuse_other_format(path: Path, suffix: str) -> None:
+    """Raise ``ConfigError`` E204 for a name of another format than that of ``suffix``."""
+    if path.suffix.lower() not in _OTHER_FORMATS - {suffix}:
+        return
+    plain = path
+    while plain.suffix.lower() in _OTHER_FORMATS:
+        plain = plain.with_suffix("")
+    form = "lines of JSON" if suffix == ".ndjson" else "JSON"
+    plain = plain if plain.suffix else plain.with_suffix(suffix)
+    raise ConfigError(
+        "E204",
+        f"{file_name(path)} is a name of another format, and {form} would be written; name it"
+        f" `{file_name(plain.name)}`",
+    )
