@@ -19,6 +19,7 @@ from benchmarks.leaks.environments import CONTENDERS, VARIANTS, Contender, Outco
 from benchmarks.leaks.events import SHAPES, Listed
 from benchmarks.leaks.figures import Figures, Result
 from benchmarks.leaks.listed import spec
+from benchmarks.leaks.payloads import WORDS
 from benchmarks.leaks.search import search
 from benchmarks.leaks.values import Values, values_of
 from collector import load_schema
@@ -45,7 +46,6 @@ FULL = Effort(step=1, rounds=1, clean=30, personal=200, messages=5_000, sweep=1_
 _SAID = Cell("meeting", "unlisted", "plain", "said")
 _WIDE = 4_096
 """Characters of a text that a program may let through as it is."""
-_BITS_OF_A_CHARACTER = 6
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _SPELLED = 40
 _SCHEMAS = ("conferencing", "conferencing-strict")
@@ -59,7 +59,7 @@ class _Corpus(NamedTuple):
     attacks: list[Attack]
     personal: list[Attack]
     clean: list[tuple[str, str, list[Listed]]]
-    wide: list[tuple[str, str]]
+    wide: list[tuple[str, str, float]]
     valid: dict[str, list[tuple[str, list[_Spelled]]]]
 
     def events(self) -> list[_Event]:
@@ -68,7 +68,8 @@ class _Corpus(NamedTuple):
         found = [(each.cell.shape, text) for each in both for text in each.texts]
         found += [(shape, text) for shape, text, _ in self.clean]
         spelled = chain.from_iterable(self.valid.values())
-        return found + [("meeting", text) for text, _ in (*self.wide, *spelled)]
+        found += [("meeting", text) for text, _, _ in self.wide]
+        return found + [("meeting", text) for text, _ in spelled]
 
 
 class _Spelled(NamedTuple):
@@ -116,16 +117,22 @@ def _corpus(effort: Effort) -> _Corpus:
     )
 
 
-def _wide(rng: random.Random) -> Iterator[tuple[str, str]]:
-    """Yield events with a long random text each, in one place or another, and the text."""
-    text = "".join(rng.choices(_ALPHABET, k=_WIDE))
-    for event in (
-        {"os": {"name": text}},
-        {"os": {"version": [text]}},
-        {"os": {"type": "linux"}, "note": text},
-        {"os": {"type": "linux", text: 1}},
+def _wide(rng: random.Random) -> Iterator[tuple[str, str, float]]:
+    """Yield events with a long random text each, of letters or of words, in one place or another;
+    the text, and its bits."""
+    letters = "".join(rng.choices(_ALPHABET, k=_WIDE))
+    words = rng.choices(WORDS, k=_WIDE // 8)
+    for text, bits in (
+        (letters, _WIDE * log2(len(_ALPHABET))),
+        (" ".join(words), len(words) * log2(len(WORDS))),
     ):
-        yield json.dumps(event), text
+        for event in (
+            {"os": {"name": text}},
+            {"os": {"version": [text]}},
+            {"os": {"type": "linux"}, "note": text},
+            {"os": {"type": "linux", text: 1}},
+        ):
+            yield json.dumps(event), text, bits
 
 
 def _valid(name: str, rng: random.Random) -> tuple[str, list[_Spelled]]:
@@ -174,7 +181,7 @@ def _judged(contender: Contender, variant: str, corpus: _Corpus, outcome: Outcom
         for _, _, listed in corpus.clean
         for arrives in _arriving([one for one in listed if one.field not in removed], next(outputs))
     ]
-    wide = max(_wide_bits(text, next(outputs)) for _, text in corpus.wide)
+    wide = max(bits * (text in _texts(next(outputs))) for _, text, bits in corpus.wide)
     valid = max(
         _valid_bits([spelled for _, spelled in each], [*islice(outputs, len(each))])
         for each in corpus.valid.values()
@@ -246,10 +253,6 @@ def _arriving(listed: Sequence[Listed], output: str) -> Iterator[bool]:
     texts = _texts(output)
     for one in listed:
         yield one.written in texts or one.canonical in texts
-
-
-def _wide_bits(text: str, output: str) -> float:
-    return float(len(text) * _BITS_OF_A_CHARACTER) if text in _texts(output) else 0.0
 
 
 def _valid_bits(events: Sequence[Sequence[_Spelled]], outputs: Sequence[str]) -> float:

@@ -10,9 +10,9 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple
 
-__all__ = ["MAKERS", "STEMS", "Payload"]
+__all__ = ["MAKERS", "STEMS", "WORDS", "Payload"]
 
-_WORDS = (
+WORDS = (
     *("harbour", "lantern", "meadow", "orchard", "pebble", "quarry", "ribbon", "saddle"),
     *("timber", "velvet", "walnut", "anchor", "basket", "candle", "drawer", "feather"),
 )
@@ -39,7 +39,7 @@ class Payload(NamedTuple):
 
 
 def _phrase(rng: random.Random) -> str:
-    return f"{_STEM} {' '.join(rng.choices(_WORDS, k=3))}"
+    return f"{_STEM} {' '.join(rng.choices(WORDS, k=3))}"
 
 
 def chat(rng: random.Random) -> Payload:
