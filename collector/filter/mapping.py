@@ -161,13 +161,14 @@ class SingleEvent(Code):
 
     def bind_outcome(self, record: type[msgspec.Struct]) -> None:
         """Bind the objects that the outcome is made with."""
-        self.names |= {
+        bound = {
             "Admission": Admission,
             "FAILURES": FAILURES,
             "encode": msgspec.json.Encoder().encode,
             "granted": self.plan.granted,
             "record": record,
         }
+        self.names.update(bound)
 
 
 class _Mapping(SingleEvent):

@@ -7,7 +7,7 @@ kept with their numbers, all else as counts.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -215,7 +215,7 @@ class ScopeBuilder:
         self.values: list[Any] = outer.canonical
         self.content: int = outer.content
         self.body: int = 1 << reader.plain[BODY] - len(columns)
-        self.add_plain_item = builder.add_plain_item
+        self.add_plain_item: Callable[[tuple[Any, ...], int], None] = builder.add_plain_item
         self._inheritance = inheritance
         self._builder = builder
         self._outer = outer
