@@ -19,7 +19,6 @@ from collector.contracts import Batch, Layout, PendingBatch, Tally, count_lines,
 from collector.ledger.journal import append_all
 from collector.ledger.receipt import NOTHING, SALT_BYTES, Start, Tip, commit, issue
 from collector.spool import idempotency, write_queue
-from collector.spool.recent import RecentBatches
 from collector.spool.tables import (
     BATCH,
     BUSY_SECONDS,
@@ -46,10 +45,10 @@ from collector.spool.tables import (
     read_parts,
     sinks_with,
 )
-from collector.spool.write_queue import HourlySums, PendingWrite
+from collector.spool.write_queue import HourlySums, PendingWrite, RecentBatches
 from collector.sqlite.wal import Index, need_room, truncate_log
 
-__all__ = ["Depth", "Selection", "SpoolFile"]
+__all__ = ["Depth", "Selection", "SpoolFile", "new_batch"]
 
 _MOST_SELECTED_BYTES = 2 << 20
 _DEPTH = (
@@ -237,7 +236,7 @@ class SpoolFile:
             if row is None:
                 return
             (sequence,) = row
-            yield sequence, self._recent.get(sequence) or self.get(sequence)
+            yield sequence, self._recent.known.get(sequence) or self.get(sequence)
 
     def _parts(self, sink: str, sequence: int) -> Iterator[tuple[int, Batch | None]]:
         """Yield the parts after a number that are for a sink; ``None`` for a damaged one."""
@@ -313,7 +312,7 @@ class SpoolFile:
         """Insert new batches and receipts; return tip and depth after that."""
         tip, depth = self.chain_tip, self.depth
         for pending in batches:
-            batch = write_queue.new_batch(pending)
+            batch = new_batch(pending)
             tip = self.add(batch, pending.tally, tip)
             if pending.payload:
                 self._recent.add(tip.sequence, batch)
@@ -419,6 +418,19 @@ class SpoolFile:
             execute(f"INSERT INTO {copy_to} SELECT * FROM batches {where}", (sequence,))  # noqa: S608
         execute(f"DELETE FROM batches {where}", (sequence,))  # noqa: S608 - constants
         return Depth(depth.batches - batches, depth.records - records, depth.bytes - size)
+
+
+def new_batch(pending: PendingBatch) -> Batch:
+    """Build the batch of a pending one, under a random id, with its rows if they are known."""
+    rows = pending.rows
+    return Batch(
+        secrets.token_bytes(write_queue.ID_BYTES),
+        pending.received,
+        layout=pending.layout,
+        payload=pending.payload,
+        rows=None if rows is None else lambda: rows,
+        granted=pending.granted,
+    )
 
 
 def _selection(rows: Iterator[tuple[int, Batch | None]], limit: int) -> Selection:

@@ -19,12 +19,11 @@ from pathlib import Path
 from collector.contracts import PendingBatch
 from collector.ledger.receipt import Tip
 from collector.spool import idempotency
-from collector.spool.file import Depth, SpoolFile
+from collector.spool.file import Depth, SpoolFile, new_batch
 from collector.spool.tables import NEW_TIP, Part, Parts, note_part
 from collector.spool.write_queue import (
     PendingWrite,
     last_parts,
-    new_batch,
     parts_before,
     unwritable,
 )

@@ -8,7 +8,6 @@ their way to the disk and to the sinks.
 
 from __future__ import annotations
 
-import secrets
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -33,13 +32,13 @@ __all__ = [
     "HourlySums",
     "JoinedBatches",
     "PendingWrite",
+    "RecentBatches",
     "WriteQueue",
     "add_to_sums",
     "group",
     "is_large",
     "last_parts",
     "merge",
-    "new_batch",
     "parts_before",
     "split",
     "unwritable",
@@ -58,6 +57,10 @@ MOST_TOGETHER = 100
 """The most parts that are written, or deleted, in one transaction: 3 ms of work."""
 
 _COUNTED_AT_ONCE = 1 << 16
+_MOST_RECENT_BYTES = 4 << 20
+"""Bytes of records of batches whose rows are kept, which take three times as many;"""
+_BATCH_BYTES = 1 << 10
+"""and what a batch takes besides."""
 
 HourlySums = Counter[tuple[str, str, str, str]]
 """Counts of an hour: by hour, by what is counted (``dropped``, ``content``, ``bytes``), by field,
@@ -146,19 +149,6 @@ def last_parts(batches: Iterable[PendingBatch]) -> Iterator[PendingBatch]:
 
 def _last_line(batch: PendingBatch) -> int:
     return batch.payload.rfind(b"\n", 0, -1) + 1
-
-
-def new_batch(pending: PendingBatch) -> Batch:
-    """Build the batch of a pending one, under a random id, with its rows if they are known."""
-    rows = pending.rows
-    return Batch(
-        secrets.token_bytes(ID_BYTES),
-        pending.received,
-        layout=pending.layout,
-        payload=pending.payload,
-        rows=None if rows is None else lambda: rows,
-        granted=pending.granted,
-    )
 
 
 def split(payload: bytes, most: int | None = None, to: int | None = None) -> Iterator[bytes]:
@@ -371,6 +361,40 @@ class Arrivals:
             self.mark(sequence, max(0.0, age.total_seconds()))
 
 
+class RecentBatches:
+    """The newest batches whose rows are known, by number: sinks need not read and decode them.
+
+    Of bounded size: the oldest are forgotten first. One thread changes it, others may read.
+    """
+
+    def __init__(self) -> None:
+        self.known: dict[int, Batch] = {}
+        """Only to be read."""
+        self._order: deque[int] = deque()
+        self._bytes = 0
+
+    def __repr__(self) -> str:
+        return f"<RecentBatches: {len(self._order)}>"
+
+    def add(self, sequence: int, batch: Batch) -> None:
+        """Add the newest batch, if its rows are known."""
+        if batch.rows is None:
+            return
+        self.known[sequence] = batch
+        self._order.append(sequence)
+        self._bytes += _batch_size(batch)
+        while self._bytes > _MOST_RECENT_BYTES:
+            self._forget_first()
+
+    def forget(self, last: int) -> None:
+        """Forget the batches up to a number."""
+        while self._order and self._order[0] <= last:
+            self._forget_first()
+
+    def _forget_first(self) -> None:
+        self._bytes -= _batch_size(self.known.pop(self._order.popleft()))
+
+
 def unwritable() -> DeliveryError:
     """Build the error that a sender gets while the file cannot be written."""
     return DeliveryError("E506", "the spool cannot write at present; send again later")
@@ -386,3 +410,7 @@ def _check(batch: PendingBatch) -> None:
         raise ValueError("a tally must add up")
     if bool(payload) != bool(tally.admitted) or (payload and payload[-1] != _NEWLINE):
         raise ValueError("a payload must be lines, and there if something was admitted")
+
+
+def _batch_size(batch: Batch) -> int:
+    return len(batch.payload) + _BATCH_BYTES

@@ -45,6 +45,8 @@ _AFTER_SECONDS = 0.05
 _TIMEOUT_SECONDS = 60
 _KEEPER, _WORKER = "keeper", "worker"
 _DRAIN, _SPOOL = f"{_KEEPER} {PACKAGE}-drain", f"{_KEEPER} {PACKAGE}-spool"
+_BESIDE = f"{_KEEPER} {PACKAGE}-checkpoints"
+"""A thread that works for no request, but beside each that takes long."""
 _SERVER = f"{PACKAGE}.server"
 _MARKER = "203.0.113.10"
 """How the payloads begin; a digit follows."""
@@ -229,7 +231,7 @@ def _divided(calls: list[_Call], shapes: list[_Shape], one: _Round) -> Walk:
     for moment, thread, module, _ in calls:
         if thread.startswith(_DRAIN):
             phase = STORE
-        elif moment <= done:
+        elif moment <= done and thread != _BESIDE:
             phase = COMMIT
         elif thread in served and moment < one.answered:
             phase = ANSWER

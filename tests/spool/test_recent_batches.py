@@ -12,8 +12,8 @@ import pytest
 from collector.contracts import Batch, PendingBatch, Row
 from collector.filter.stored import read
 from collector.spool import Spool
-from collector.spool.recent import RecentBatches
 from collector.spool.revision import Revision
+from collector.spool.write_queue import RecentBatches
 from tests.spool.make import LAYOUT, MINUTE, drained, entry
 
 
@@ -80,14 +80,14 @@ def test_a_restart_reads_the_file(tmp_path: Path) -> None:
 
 def test_it_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest are forgotten first, then those that every sink has."""
-    monkeypatch.setattr("collector.spool.recent._MOST_BYTES", 5 * 1500)
+    monkeypatch.setattr("collector.spool.write_queue._MOST_RECENT_BYTES", 5 * 1500)
     recent = RecentBatches()
     batch = Batch(bytes(16), MINUTE, payload=bytes(400), rows=list)
     for number in range(1, 11):
         recent.add(number, batch)
     recent.add(11, replace(batch, rows=None))
-    assert [number for number in range(20) if recent.get(number)] == [6, 7, 8, 9, 10]
+    assert [number for number in range(20) if number in recent.known] == [6, 7, 8, 9, 10]
     recent.forget(8)
-    assert [number for number in range(20) if recent.get(number)] == [9, 10]
+    assert [number for number in range(20) if number in recent.known] == [9, 10]
     recent.forget(99)
     assert repr(recent) == "<RecentBatches: 0>"
