@@ -39,6 +39,8 @@ _START_SECONDS = 1.0
 _SPOOL_SECONDS = 0.5
 """How long ``close`` waits, after its time, for a write to the spool that is under way."""
 _NO_SETTINGS = frozenset(["self", "keys", "consent"])
+_NO_SCHEMA = ("E101", "E140")
+"""Faults of what was given as a schema, and may be an event: they do not quote it."""
 Keys = Callable[[str, int], bytes]
 
 
@@ -375,7 +377,9 @@ def _other_faults(schema: Any, consent: Any) -> Iterator[Fault]:
         found = reference if isinstance(reference, Schema) else load_schema(os.fspath(reference))
         refused_by_application(found, consent)
     except (SchemaError, ConfigFaults) as error:
-        yield from error.faults
+        for fault in error.faults:
+            named = fault.code not in _NO_SCHEMA
+            yield fault if named else Fault("settings", 0, 0, "schema", fault.message, fault.code)
     except ConfigError as error:
         yield Fault("arguments", 0, 0, "consent", error.message, error.code)
     except TypeError:

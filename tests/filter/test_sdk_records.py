@@ -174,9 +174,9 @@ def test_one_meaning(data: st.DataObject, schema: Schema, purposes: Any) -> None
     payload = data.draw(bodies(schema, purposes))
     expected: Any = None
     reference = SdkRecordReference(schema, purposes=purposes, as_of=NOW, keys=key)
-    try:
+    with suppress(InputError):
         expected = reference.admit_records(payload)
-    except InputError:
+    if expected is None:
         with raises("E429", InputError):
             made(schema, purposes).admit_records(payload)
         return
