@@ -137,7 +137,14 @@ _CHANGES: dict[str, _Change] = {
 }
 
 
-@pytest.mark.parametrize("name", _CHANGES)
+_SHORT = ("due later", "more kinds", "a track of another owner")
+"""Those that are among the usual tests."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [each if each in _SHORT else pytest.param(each, marks=pytest.mark.long) for each in _CHANGES],
+)
 def test_a_row_that_was_changed(copied: tuple[Path, str], name: str) -> None:
     """Contradicts the ledger, the manifest or the keys."""
     directory, recording = copied

@@ -286,6 +286,7 @@ def test_tls_and_a_graceful_stop(tmp_path: Path) -> None:
     assert codes == [0]
 
 
+@pytest.mark.long
 def test_nothing_is_imported_once_it_is_confined(tmp_path: Path) -> None:
     """Whatever is sent, in every form, with every setting that a worker has a part for."""
     marks = Marks()

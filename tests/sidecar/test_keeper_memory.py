@@ -60,6 +60,7 @@ def test_the_keeper_never_has_a_canary(tmp_path: Path) -> None:
             sleep(1)
 
 
+@pytest.mark.long
 def test_nor_over_tls(tmp_path: Path) -> None:
     """Over encrypted HTTP and gRPC, with tokens that are wrong."""
     marks, planted = Marks(), _planted()

@@ -31,6 +31,10 @@ _KERNELS = {
     "a container without seccomp": ("seccomp", errno.EPERM, "seccomp filters"),
     "Landlock that fails": ("landlock_restrict_self", errno.EPERM, "did not let a worker confine"),
 }
+_FIRST, *_OTHERS = _KERNELS
+_each_kernel = pytest.mark.parametrize(
+    "kernel", [_FIRST, *(pytest.param(each, marks=pytest.mark.long) for each in _OTHERS)]
+)
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +69,7 @@ def _run(
     )
 
 
-@pytest.mark.parametrize("kernel", _KERNELS)
+@_each_kernel
 def test_required(kernel: str, tmp_path: Path) -> None:
     """Exit 78, and what is missing; nothing is received."""
     done = _run(kernel, "serve", environ={"COLLECTOR__SANDBOX": "required"}, folder=tmp_path)
@@ -75,7 +79,7 @@ def test_required(kernel: str, tmp_path: Path) -> None:
     assert '"started"' not in done.stderr
 
 
-@pytest.mark.parametrize("kernel", _KERNELS)
+@_each_kernel
 def test_auto(kernel: str, tmp_path: Path) -> None:
     """It receives; the log says once that it is unconfined, and readiness says it."""
     with started(tmp_path, command=[*_command(kernel), "serve"]) as sidecar:
@@ -86,7 +90,7 @@ def test_auto(kernel: str, tmp_path: Path) -> None:
     assert [each["event"] for each in sidecar.events].count("unconfined") == 1
 
 
-@pytest.mark.parametrize("kernel", _KERNELS)
+@_each_kernel
 def test_the_claim_is_unproven(kernel: str, tmp_path: Path) -> None:
     """And says why; claims that do not need it hold."""
     done = _run(
