@@ -92,11 +92,14 @@ PLACES: dict[str, tuple[str, ...]] = {
         ),
         *("metric:collector_spool_errors_total", "metric:collector_spool_damaged_files"),
         *("metric:collector_sink_set_aside_batches_total", "header:content-type"),
-        *("metric:collector_sink_failures_total", "header:connection", "log:stopping.*"),
-        *("log:stopped.*", "log:sink_failing.*", "log:sink_recovered.*", "header:server"),
+        *("header:connection", "header:server", "log:stopping.*", "log:stopped.*"),
         *("file:data/*.db", "file:data/*.db-wal", "file:data/*.db-shm", "file:data/collector.lock"),
         *("file:records/records.ndjson", "file:records/*.state", "ndjson:schema"),
         "metric:collector_worker*",
+    ),
+    "machine": (
+        *("log:unconfined.*", "log:worker_replaced.*", "log:unsigned.*", "log:modes_*"),
+        *("metric:collector_sink_failures_total", "log:sink_failing.*", "log:sink_recovered.*"),
     ),
 }
 """The places of each channel, as patterns; the most exact one that fits counts."""

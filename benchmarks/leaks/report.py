@@ -192,7 +192,11 @@ def judge(figures: Figures, limits: Limits) -> Iterator[Verdict]:
         text = f"channel {channel.name}: {channel.delivered:.1f} bits, at most {bound:.1f}"
         yield Verdict(channel.delivered <= bound + 1e-9, text)
     named = "; ".join(figures.unnamed) or "every place has a channel"
-    yield Verdict(not figures.unnamed, f"places: {named}")
+    has_looked = bool(figures.channels)
+    yield Verdict(
+        not figures.unnamed if has_looked else None,
+        f"places: {named if has_looked else 'not looked at'}",
+    )
     sweep = figures.sweep
     total = sum(sweep.attacks.values())
     places = ", ".join(f"{place} {number}" for place, number in sweep.leaks.items()) or "0 leaks"

@@ -35,12 +35,13 @@ def read(path: Path, file: str) -> Source:
     except (OSError, RuntimeError, ValueError):  # a loop of links, a NUL in the path
         source.report((), "E101", "the file cannot be read; check the path and its permissions")
         return source
-    return bytes_source(data, source)
+    is_shipped = source.directory == resources.shipped().resolve()
+    return bytes_source(data, source, is_shipped=is_shipped)
 
 
-def bytes_source(data: bytes, source: Source) -> Source:
+def bytes_source(data: bytes, source: Source, *, is_shipped: bool = False) -> Source:
     """Fill a source from a file."""
-    known = _parsed().get(sha256(data).hexdigest())
+    known = _parsed().get(sha256(data).hexdigest()) if is_shipped else None
     if known is not None:
         source.value = known["value"]
         for places in ("places", "values"):
@@ -70,7 +71,10 @@ def _text() -> bytes:
 
 def _parsed() -> dict[str, Any]:
     """Return the documents that were parsed before, by digest; made anew at each call."""
-    found: dict[str, Any] = orjson.loads(_text())
+    try:
+        found: dict[str, Any] = orjson.loads(_text())
+    except ValueError:  # damaged: what is not known is parsed
+        return {}
     return found
 
 

@@ -203,7 +203,7 @@ def test_a_channel_without_a_name_is_found() -> None:
     assert {"file:data/seen belongs to no channel", "log:none.text belongs to no channel"} == set(
         found
     )
-    assert {name for name in PLACES if name not in ("record", "random", "constant")} <= {
+    assert {name for name in PLACES if name not in ("record", "random", "constant", "machine")} <= {
         channel.name for channel in channels.CHANNELS
     }
     assert channel_of("spool:receipts.sequence") == "requests"
