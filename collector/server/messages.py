@@ -212,7 +212,7 @@ def error_types() -> Sequence[str]:
         name
         for owner in (builtins, errors)
         for name, value in vars(owner).items()
-        if isinstance(value, type) and issubclass(value, BaseException)
+        if name[0] != "_" and isinstance(value, type) and issubclass(value, BaseException)
     ]
     return sorted(set(found))
 

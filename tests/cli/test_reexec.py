@@ -20,7 +20,7 @@ print(sys.argv[1:], sys.flags.dev_mode, os.environ.get("PYTHONDEVMODE"), os.getp
 def test_all_of_pythons_but_what_is_harmless() -> None:
     """Also such as come with a later version."""
     bad = {"PYTHONINSPECT", "PYTHONPERFSUPPORT", "PYTHON_SOME_DAY", "LD_DEBUG", "MALLOC_TRACE"}
-    good = {"PATH", "PYTHONPATH", "PYTHONHASHSEED", "LD_LIBRARY_PATH", "COLLECTOR__DATA"}
+    good = {"PATH", "PYTHON", "PYTHONPATH", "PYTHONHASHSEED", "LD_LIBRARY_PATH", "COLLECTOR__DATA"}
     assert switches(bad | good) == bad
 
 
