@@ -54,8 +54,8 @@ _MOST_MESSAGE = 2 << 20
 _MOST_OF_KEEPER = 64 << 20
 _MOST_UNSTORED = 96 << 20
 """Bytes of records of all workers that are not stored yet; more must be sent again."""
-_PUT_BYTES, _BATCH_BYTES, _DROPPED_BYTES = 1 << 10, 4 << 10, 1 << 9
-"""What a ``Put`` takes besides, each batch of it, and each of its fields with dropped values."""
+_PUT_BYTES, _BATCH_BYTES, _DROPPED_BYTES, _PURPOSE_BYTES = 1 << 10, 4 << 10, 1 << 9, 1 << 6
+"""What a ``Put`` takes besides, each batch, field with dropped values, and number of a purpose."""
 _LENGTH_BYTES = 4
 _AT_ONCE = 32
 """Messages of one worker that are handed on before others have their turn."""
@@ -90,10 +90,10 @@ class RecordBudget:
 
     def take(self, put: Put) -> int:
         """Return how many bytes are taken for what a message announces; 0 if there is no room."""
-        size = _PUT_BYTES + sum(
-            each.size + _BATCH_BYTES + _DROPPED_BYTES * len(each.tally.dropped)
-            for each in put.batches
-        )
+        size = _PUT_BYTES
+        for each in put.batches:
+            size += each.size + _BATCH_BYTES + _DROPPED_BYTES * len(each.tally.dropped)
+            size += _PURPOSE_BYTES * len(each.granted or ())
         if self.used + size > self._most:
             return 0
         self.used += size

@@ -58,10 +58,8 @@ from collector.server.worker_setup import worker_setup
 
 __all__ = ["Keeper"]
 
-_START_SECONDS = 60.0
-_REPORT_SECONDS = 1.0
-_END_SECONDS = 1.5
-_STABLE_SECONDS = 10.0
+_START_SECONDS, _STABLE_SECONDS = 60.0, 10.0
+_REPORT_SECONDS, _END_SECONDS = 1.0, 1.5
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 _KEY_REQUEST_BYTES = 10
 _MOST_PLACES = 32
@@ -248,13 +246,12 @@ class Keeper:
             listening.close()
         links = [link for link in self._links if link.channel is not None]
         for link in links:
-            self._send(link, Stop(grace_seconds))
+            self._send(link, Stop(grace_seconds)) if link.is_ready else link.close()
         ends = [link.ended for link in links]
         if ends:
             await asyncio.wait(ends, timeout=grace_seconds + _END_SECONDS)
             for link in links:
-                if link.channel is not None:
-                    link.channel.close()
+                link.close()
             await asyncio.wait(ends)
         for link in links:
             await asyncio.to_thread(link.process.end)
@@ -291,11 +288,16 @@ class Keeper:
             self._log.write("worker_replaced", times=self._replaced)
             pause = min(_FIRST_PAUSE * 2 ** min(self._fails, 10), _LONGEST_PAUSE)
             await asyncio.sleep(pause if self._fails > 1 else 0)
-            link = await self._begin()
-            await asyncio.wait([link.started])
-            if not link.started.exception():
+            try:
+                link = await self._begin()
+            except OSError:  # no process, descriptor or memory: there may be one later
+                self._fails += 1
+                continue
+            await asyncio.wait([link.started], timeout=_START_SECONDS)
+            if link.started.done() and not link.started.exception():
                 return
             self._fails += 1
+            link.close()
             await asyncio.to_thread(link.process.end)
 
     def _send(self, link: WorkerLink, message: FromKeeper) -> None:
@@ -305,8 +307,7 @@ class Keeper:
     def _distrust(self, link: WorkerLink) -> None:
         """End a worker that has said something that cannot be."""
         link.is_distrusted = True
-        if link.channel is not None:
-            link.channel.close()
+        link.close()
 
     # -- what workers say -------------------------------------------------------------------------
 

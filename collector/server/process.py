@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
+from math import inf
 from threading import Timer
 from time import monotonic
 
@@ -362,8 +363,15 @@ class LedgerNotes:
             self._write(_checkpoint("stop")).result(_NOTE_SECONDS)
 
     def _write(self, *notes: Note) -> Future[bool]:
+        written = self._components.spool.note(*notes)
         self._at, self._receipts = self._clock(), self._components.spool.last
-        return self._components.spool.note(*notes)
+        written.add_done_callback(self._look)
+        return written
+
+    def _look(self, written: Future[bool]) -> None:
+        """Have a checkpoint written again that could not be written."""
+        if written.cancelled() or written.exception() is not None:
+            self._at = -inf
 
     def _schema(self, ledger: Ledger) -> list[Note]:
         schema = self._components.schema

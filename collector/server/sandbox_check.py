@@ -52,6 +52,8 @@ def _findings(config: Config) -> Iterable[ClaimFinding]:
         tried = _tried(config)
     except CollectorError as error:
         return [_open(f"no worker of this configuration could be started: {error.message}")]
+    except OSError:
+        return [_open("no worker could be started; is there a directory for temporary files?")]
     if tried is None:
         return [_open("a worker of this configuration ended before it had tried everything")]
     if not tried.is_confined:

@@ -119,3 +119,8 @@ class WorkerLink:
         )
         self.report = report if rises else before
         return rises
+
+    def close(self) -> None:
+        """Close its channel at once, if that is open."""
+        if self.channel is not None:
+            self.channel.close()

@@ -143,9 +143,12 @@ NEW_STAGED = "INSERT INTO staging VALUES (?)"
 NEW_PART_CURSOR = "INSERT OR REPLACE INTO part_cursors VALUES (?, ?, ?)"
 NEW_TIP = "INSERT OR REPLACE INTO tip VALUES (1, ?, ?)"
 NEW_START = "INSERT INTO starts VALUES (?, ?, ?)"
+_MOST_OF_HOUR = 1 << 50
+"""The most that is counted of one thing in an hour, so that sums over all hours are integers of
+SQLite's, whatever a worker says."""
 NEW_HOUR = (
-    "INSERT INTO hours VALUES (?, ?, ?, ?, ?) ON CONFLICT"
-    " DO UPDATE SET times = times + excluded.times"
+    f"INSERT INTO hours VALUES (?, ?, ?, ?, min(?, {_MOST_OF_HOUR})) ON CONFLICT"  # noqa: S608
+    f" DO UPDATE SET times = min(times + excluded.times, {_MOST_OF_HOUR})"
 )
 
 

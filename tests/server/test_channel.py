@@ -248,3 +248,12 @@ def test_what_shares_a_message_is_bounded() -> None:
     refused = [each for each in futures if each.exception() is not None]
     assert 0 < len(refused) < 50
     assert all(each.done() for each in futures)
+
+
+def test_numbers_of_purposes_take_memory() -> None:
+    """What a message becomes is counted before it is taken, also where it has no records."""
+    tally = PutTally(1, 0, [1] + [0] * (len(REJECTIONS) - 1), {}, [0] * len(CATEGORIES), 0, 0)
+    few, many = RecordBudget(), RecordBudget()
+    assert few.take(Put(0, None, [PutBatch(0, [1], tally, 0)]))
+    assert many.take(Put(0, None, [PutBatch(0, [1] * 1024, tally, 0)]))
+    assert many.used >= few.used + 1000 * 40

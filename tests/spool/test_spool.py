@@ -20,7 +20,7 @@ from collector.contracts import REJECTIONS, Layout, PendingBatch, Tally, layout_
 from collector.errors import ConfigError, DeliveryError
 from collector.ledger import opened
 from collector.spool import Spool
-from collector.spool.tables import connect
+from collector.spool.tables import NEW_HOUR, connect
 from tests.database import query
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ledgers import check_ledger
@@ -433,3 +433,14 @@ def test_an_unusable_directory_is_an_error_of_ours(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with raises("E203", ConfigError):
         Spool(tmp_path / "file" / "spool.db")
+
+
+def test_hourly_sums_stay_integers(tmp_path: Path) -> None:
+    """However much is counted: sums over all hours must not be more than SQLite can add up."""
+    path, times = tmp_path / "spool.db", 1 << 62
+    with Spool(path, sinks=[]):
+        pass
+    with closing(connect(path)) as db:
+        hour = ("2026-11-24T10:00:00Z", "bytes", "in", "")
+        db.executemany(NEW_HOUR, [(*hour, times), (*hour, times), (*hour, 1)])
+        assert db.execute("SELECT times FROM hours").fetchall() == [(1 << 50,)]
