@@ -154,6 +154,12 @@ def _valid(name: str, rng: random.Random) -> tuple[str, list[_Spelled]]:
     return json.dumps(event), spelled
 
 
+def _ipv6(text: str) -> IPv6Address | None:
+    with suppress(ValueError):
+        return IPv6Address(text)
+    return None
+
+
 def _choice(rng: random.Random, place: str, values: Values, aliases: dict[str, str]) -> _Spelled:
     bits, canonical_bits = log2(values.size + len(aliases) + 1), log2(values.size + 1)
     number = rng.randrange(values.size + len(aliases) + 1)
@@ -163,9 +169,10 @@ def _choice(rng: random.Random, place: str, values: Values, aliases: dict[str, s
         written = list(aliases)[number - values.size]
         return _Spelled(place, written, aliases[written], bits, canonical_bits)
     text = values.nth(number)
-    if ":" not in text:
+    address = _ipv6(text)
+    if address is None:
         return _Spelled(place, text, text, bits, canonical_bits)
-    exploded = "".join(rng.choice((c, c.upper())) for c in IPv6Address(text).exploded)
+    exploded = "".join(rng.choice((c, c.upper())) for c in address.exploded)
     return _Spelled(place, exploded, text, bits + sum(map(str.isalpha, exploded)), canonical_bits)
 
 
