@@ -19,7 +19,7 @@ from collector.ingest.limits import IngestLimits
 from collector.ingest.request import HttpRequest
 from collector.ingest.responses import HttpResponse
 from collector.server.receivers import HttpReceiver
-from tests.deadline import WAIT_SECONDS, wait_until
+from tests.deadline import WAIT_SECONDS, eventually, wait_until
 from tests.ingest.serving import heard
 
 _SIZE = 3_000_001
@@ -123,7 +123,7 @@ def test_whole_streams_keep_the_connection(server: Server) -> None:
         assert response.read() == _BODY
         assert not response.will_close
     client.close()
-    assert server.closed == ["known", "chunked", "known"]
+    assert eventually(lambda: server.closed == ["known", "chunked", "known"])
 
 
 def test_pipelined_streams(server: Server) -> None:
@@ -168,7 +168,7 @@ def test_a_stream_that_is_not_whole_is_cut(server: Server, name: str) -> None:
     assert len(body) < _SIZE + (name == "failing")
     assert not body.endswith(b"0\r\n\r\n")
     assert b"a value" not in body
-    assert server.closed == [name]
+    assert eventually(lambda: server.closed == [name])
 
 
 def test_a_reader_that_reads_nothing(hasty: Server) -> None:
@@ -247,7 +247,7 @@ def test_a_stop_ends_endless_streams_at_once(server: Server) -> None:
         server.stop(WAIT_SECONDS)
         assert time.monotonic() - began < WAIT_SECONDS / 2
         assert not heard(line).endswith(b"0\r\n\r\n")
-    assert server.closed == ["endless", "endless"]
+    assert eventually(lambda: server.closed == ["endless", "endless"])
 
 
 def test_a_stop_lets_a_known_length_finish(server: Server) -> None:
@@ -267,4 +267,4 @@ def test_a_stop_cuts_what_does_not_finish(server: Server) -> None:
         server.stop(0.1)
         with contextlib.suppress(ConnectionResetError):
             assert line.recv(4096) == b""
-    assert server.closed == ["stuck"]
+    assert eventually(lambda: server.closed == ["stuck"])
