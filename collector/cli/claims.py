@@ -20,8 +20,9 @@ from collector.claims.document import (
     load_all_claims,
 )
 from collector.claims.verification import ClaimFinding, Found, Verdict, check, verdict
-from collector.cli.console import AsJson, err, out, print_json, seen
+from collector.cli.console import err, out, print_json, seen
 from collector.cli.data_dir import ConfigFile, Data, settings
+from collector.cli.options import AsJson
 from collector.config import Config
 from collector.errors import DeliveryError
 from collector.ledger import opened

@@ -11,7 +11,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from collector.cli.console import AsJson, err, group, new_table, out, print_json, wide
+from collector.cli.console import err, group, new_table, out, print_json, wide
+from collector.cli.options import AsJson
 from collector.cli.serve import ConfigFile, File, needs_sidecar, one_file
 from collector.config import Loaded, examine, read
 from collector.config.extras import NO_GRPC, install, is_installed

@@ -18,29 +18,10 @@ from rich.measure import Measurement
 from rich.table import Column, Table
 from rich.text import Text
 
-from collector.cli.options import (
-    DEFAULT_SCHEMAS,
-    AsJson,
-    Checkpoints,
-    Output,
-    SchemaName,
-    Schemas,
-    complete_schema,
-    refuse_other_format,
-    unwritable,
-    write_file,
-)
 from collector.cli.stdout import ReaderGoneError, write
 from collector.contracts import Tally
 
 __all__ = [
-    "DEFAULT_SCHEMAS",
-    "AsJson",
-    "Checkpoints",
-    "Output",
-    "SchemaName",
-    "Schemas",
-    "complete_schema",
     "err",
     "group",
     "new_table",
@@ -48,13 +29,10 @@ __all__ = [
     "print_hint",
     "print_json",
     "print_tally",
-    "refuse_other_format",
     "seen",
     "tally_table",
-    "unwritable",
     "waits_for_typing",
     "wide",
-    "write_file",
 ]
 
 

@@ -12,7 +12,8 @@ import orjson
 import typer
 
 from collector import synthetic
-from collector.cli.console import AsJson, SchemaName, out, print_json, tally_table
+from collector.cli.console import out, print_json, tally_table
+from collector.cli.options import AsJson, SchemaName
 from collector.contracts import Record, Request, Tally
 from collector.errors import ConfigError, file_name
 from collector.filter import Filter

@@ -9,17 +9,10 @@ from typing import Annotated, Any, Literal, cast
 import typer
 from rich.markup import escape
 
-from collector.cli.console import (
-    AsJson,
-    SchemaName,
-    new_table,
-    out,
-    print_hint,
-    print_json,
-    waits_for_typing,
-)
+from collector.cli.console import new_table, out, print_hint, print_json, waits_for_typing
 from collector.cli.hints import hint
 from collector.cli.inputs import document, form_of, opened
+from collector.cli.options import AsJson, SchemaName
 from collector.contracts import Rejection, Tally
 from collector.filter import Filter
 from collector.filter.explain import Explanation, explain, unmatched

@@ -12,21 +12,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from collector.cli.console import (
-    AsJson,
-    Checkpoints,
-    Output,
-    err,
-    group,
-    new_table,
-    out,
-    print_json,
-    refuse_other_format,
-    seen,
-    unwritable,
-    wide,
-)
+from collector.cli.console import err, group, new_table, out, print_json, seen, wide
 from collector.cli.data_dir import ConfigFile, Data, directory
+from collector.cli.options import AsJson, Checkpoints, Output, refuse_other_format, unwritable
 from collector.cli.stdout import write
 from collector.errors import file_name
 from collector.ledger import Entry, Flaw, Note, Receipt, Verification, opened

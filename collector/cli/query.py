@@ -31,8 +31,9 @@ import orjson
 import typer
 from rich.table import Table
 
-from collector.cli.console import AsJson, new_table, out, print_json, seen, wide
+from collector.cli.console import new_table, out, print_json, seen, wide
 from collector.cli.data_dir import ConfigFile, Data, StoreFile, readable
+from collector.cli.options import AsJson
 from collector.cli.stdout import write
 from collector.errors import CollectorError, ConfigError, DeliveryError, InputError
 from collector.sinks.inventory import Contents, contents, read_or_raise, reading

@@ -9,18 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from collector.cli.console import (
-    AsJson,
-    Checkpoints,
-    Output,
-    err,
-    group,
-    new_table,
-    out,
-    print_json,
-    seen,
-)
+from collector.cli.console import err, group, new_table, out, print_json, seen
 from collector.cli.data_dir import ConfigFile, Data
+from collector.cli.options import AsJson, Checkpoints, Output
 from collector.cli.recorder import needs_recording
 from collector.cli.stdout import write
 from collector.config import Config, load

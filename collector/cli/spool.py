@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from collector import drain
-from collector.cli.console import AsJson, err, group, out, print_json
+from collector.cli.console import err, group, out, print_json
 from collector.cli.data_dir import ConfigFile, Data, settings
+from collector.cli.options import AsJson
 from collector.config import Config
 from collector.contracts import layout_of
 from collector.errors import ConfigError, file_name

@@ -7,8 +7,9 @@ from dataclasses import asdict
 
 import typer
 
-from collector.cli.console import AsJson, err, group, new_table, out, print_json, wide
+from collector.cli.console import err, group, new_table, out, print_json, wide
 from collector.cli.data_dir import ConfigFile, Data, StoreFile, Wait, located, readable
+from collector.cli.options import AsJson
 from collector.cli.query import query
 from collector.retention.upkeep import prune_all
 from collector.risk import GroupStats, Reduction, Risk, risks

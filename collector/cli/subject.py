@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from collector.cli.console import AsJson, err, group, out, print_json
+from collector.cli.console import err, group, out, print_json
 from collector.cli.data_dir import ConfigFile, Data, StoreFile, Wait, located
+from collector.cli.options import AsJson
 from collector.contracts import Subject
 from collector.filter.redaction import find_subject
 from collector.retention.locations import Locations

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from collector.cli.console import AsJson, err, group, new_table, out, print_json, unwritable
+from collector.cli.console import err, group, new_table, out, print_json
+from collector.cli.options import AsJson, unwritable
 from collector.errors import Fault, SchemaError
 from collector.schema import resources
 from collector.schema.catalogue_lint import (

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from collector.cli.console import DEFAULT_SCHEMAS, AsJson, Schemas, err, out, print_json
+from collector.cli.console import err, out, print_json
+from collector.cli.options import DEFAULT_SCHEMAS, AsJson, Schemas
 from collector.cli.sample import sampled
 from collector.errors import Fault
 from collector.filter.explain import unmatched

@@ -9,7 +9,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from collector.cli.console import AsJson, complete_schema, err, new_table, out, print_json, wide
+from collector.cli.console import err, new_table, out, print_json, wide
+from collector.cli.options import AsJson, complete_schema
 from collector.errors import Fault
 from collector.schema import Schema, git
 from collector.schema.diff import Comparison, SchemaChange, compare

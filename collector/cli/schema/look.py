@@ -8,7 +8,8 @@ from typing import Any
 
 from rich.markup import escape
 
-from collector.cli.console import DEFAULT_SCHEMAS, AsJson, Schemas, new_table, out, print_json
+from collector.cli.console import new_table, out, print_json
+from collector.cli.options import DEFAULT_SCHEMAS, AsJson, Schemas
 from collector.filter.sdk_records import COUNT_VALUES, RECEIVED_VALUES
 from collector.schema import Schema, load_schemas, resources
 from collector.schema.model import field_bits, letter_bits, record_bits

@@ -10,12 +10,12 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from collector.cli.console import (
+from collector.cli.console import err
+from collector.cli.options import (
     DEFAULT_SCHEMAS,
     Output,
     Schemas,
     complete_schema,
-    err,
     refuse_other_format,
     write_file,
 )

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from collector.cli.console import complete_schema, err, print_json
+from collector.cli.console import err, print_json
+from collector.cli.options import complete_schema
 from collector.cli.serve import ConfigFile
 from collector.cli.stdout import write
 from collector.config import Config, load
