@@ -288,7 +288,6 @@ def _remove_tree(path: Path) -> None:
         sync(path.parent)
 
 
-_MISSING = "recordings need obstore: install 'data-minimisation-collector[recording]'"
 _FAILED = "the bucket did not answer, or refused"
 
 
