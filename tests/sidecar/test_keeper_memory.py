@@ -5,15 +5,15 @@ from __future__ import annotations
 import secrets
 import ssl
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPSConnection
 from pathlib import Path
-from time import sleep
 
 import grpc  # type: ignore[import-untyped]
 import pytest
 
+from tests.deadline import wait_until
 from tests.ingest.certificates import Authority
 from tests.sidecar.marks import Marks
 from tests.sidecar.memory import Samples
@@ -31,17 +31,24 @@ def _planted() -> str:
 
 
 @contextmanager
-def _searched(sidecar: Sidecar, texts: list[bytes], planted: str) -> Iterator[None]:
+def _searched(
+    sidecar: Sidecar, texts: list[bytes], planted: str
+) -> Iterator[Callable[[], bool]]:
     """Search the keeper's memory and the workers', meanwhile. What is planted is found in each
-    sample of the keeper's, what is sent in none; workers had it."""
+    sample of the keeper's, what is sent in none; workers had it. What is given tells whether their
+    samples have had all of it until now."""
     keeper = Samples(lambda: [sidecar.process.pid], [*texts, planted.encode()])
     workers = Samples(lambda: children(sidecar.process.pid), texts, 2)
+
+    def passed() -> bool:
+        return all(workers.found[text] for text in texts)
+
     with keeper, workers:
-        yield
+        yield passed
     assert keeper.taken >= 3
     print(f"{keeper.taken} samples of {keeper.bytes >> 20} MiB together: {keeper.found}")
     assert keeper.found == {planted.encode(): keeper.taken}
-    assert all(workers.found[text] for text in texts), "they pass here"
+    assert passed(), "they pass here"
 
 
 def test_the_keeper_never_has_a_canary(tmp_path: Path) -> None:
@@ -53,11 +60,15 @@ def test_the_keeper_never_has_a_canary(tmp_path: Path) -> None:
     with swept(tmp_path, {"COLLECTOR_PLANT": planted}) as sidecar:
         with _searched(sidecar, texts, planted):
             send(sidecar, marks, tmp_path / "seen", {"User-Agent": marks.text("user agent")})
-        with _searched(sidecar, [key], planted):
-            for body in records(marks):
-                head = body.headers() | {"Idempotency-Key": key.hex()}
-                sidecar.request("POST", body.path, body.content, head)
-            sleep(1)
+        with _searched(sidecar, [key], planted) as passed:
+
+            def sent() -> bool:
+                for body in records(marks):
+                    head = body.headers() | {"Idempotency-Key": key.hex()}
+                    sidecar.request("POST", body.path, body.content, head)
+                return passed()
+
+            wait_until(sent)
 
 
 @pytest.mark.long
