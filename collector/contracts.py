@@ -173,8 +173,8 @@ def to_minute(moment: datetime) -> str:
 Accept = Callable[[Request], Awaitable[Tally]]
 """Filters a request and returns its tally once all its records are on disk. Raises
 ``DeliveryError`` if they could not be stored: then none of them is, and the sender may retry.
-Raises ``InputError``: E429 for records of another version of the schema, E431 for a request that
-becomes too much."""
+Raises ``InputError``: E429 for records of another schema, E431 for a request that becomes too
+much."""
 
 AcceptNow = Callable[[Request], Tally]
 """Does the same for a thread, which blocks."""

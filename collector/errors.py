@@ -141,7 +141,7 @@ CODES: dict[str, str] = {
     "E426": "the events could not be kept",
     "E427": "the collector is stopping",
     "E428": "the collector failed on a request",
-    "E429": "the records are of another version of the schema",
+    "E429": "the records are of another schema",
     "E430": "the key of the request is not well formed",
     "E431": "the request becomes too many events or too many bytes",
     # E432 and E433: what is asked of recordings

@@ -352,7 +352,7 @@ class Acceptor:
         """Filter a request; return its tally when its records are on disk.
 
         Raises ``DeliveryError`` E505 or E506 if they could not be stored; then none of them is. And
-        ``InputError``: E429 for records of another version of the schema, E431 for a request that
+        ``InputError``: E429 for records of another schema, E431 for a request that
         becomes more events or bytes than one may.
         """
         async with self._intake.filtered(request) as found:

@@ -157,8 +157,8 @@ class Filter:
 
         The records come out as they are, by the minute in which they were received. ``minutes``, of
         the method of that name, are those of the earlier parts of a body that comes in parts.
-        Raises ``InputError`` E429 if a record is of another schema or version; never for other
-        input.
+        Those of another version of it are filtered by this one. Raises ``InputError`` E429 if a
+        record is of another schema; never for other input.
         """
         try:
             text = _as_bytes(payload)

@@ -7,6 +7,9 @@ records can bring in nothing that an event could not.
 A record states how many events it stands for, and the minute in which they were received. The
 sender chooses both, so both have few values: a minute of more than an hour ago becomes its hour,
 and a number of events becomes records for powers of two.
+
+Records of another version of the schema are filtered by this one: a value stays where it is one of
+this version, or becomes the coarser one that it has here; the others are dropped.
 """
 
 from __future__ import annotations
@@ -76,6 +79,7 @@ RECEIVED_VALUES = 1 + (AHEAD + EXACT) // timedelta(minutes=1) + OLDEST // timede
 MINUTE_SPAN = timedelta(seconds=59, microseconds=999_999)
 HOUR_SPAN = timedelta(minutes=59) + MINUTE_SPAN
 _MINUTE = re.compile(r"[0-9]{4}(?:-[0-9]{2}){2}T(?:[0-9]{2}:){2}00Z").fullmatch
+_VERSION = re.compile(r"[0-9.]{1,40}").fullmatch
 _MAX_MINUTES = 64
 _END = re.compile(rb',"received":"([0-9TZ:-]{20})"}\n')
 """The end of a line of an SDK."""
@@ -219,7 +223,7 @@ class SdkRecordFilter:
 
         A line that names no minute counts as received now, and so does one that cannot be read. The
         bytes of all are counted with the first share. Raises ``InputError`` E429 if a record is of
-        another schema, or of another version of it.
+        another schema.
         """
         for piece in pieces(text.removeprefix(BOM), _PIECE):
             if not self._take_all(piece, minutes):
@@ -279,10 +283,11 @@ class SdkRecordFilter:
     def _take(self, members: _Members, minutes: Minutes) -> Rejection | None:
         """Add a line to the part of its minute, or return why it is rejected."""
         schema, times, received, *rest = members
-        if schema != self._plan.schema_id:
-            if type(schema) is str:
-                raise InputError("E429", "the records are of another version of the schema")
+        is_present = schema == self._plan.schema_id
+        if type(schema) is not str:
             return "malformed"
+        if not is_present and not self._is_of_version(schema):
+            raise InputError("E429", "the records are of another schema")
         if times is None:
             times = 1
         elif type(times) is not int or not 1 <= times <= MAX_TIMES:
@@ -290,8 +295,15 @@ class SdkRecordFilter:
         part = minutes.part(received)
         if isinstance(part, str):
             return part
+        if not is_present:
+            rest = [*map(_as_now, part.judges, rest), *rest[len(part.judges) :]]
         self._add(rest, part, times)
         return None
+
+    def _is_of_version(self, schema: str) -> bool:
+        """Return whether a record is of a version of the schema."""
+        name, _, version = schema.partition("/")
+        return name == self._plan.schema_id.partition("/")[0] and _VERSION(version) is not None
 
     def _add(self, members: list[Any], part: MinutePart, times: int) -> None:
         """Evaluate a line, and count it as ``times`` events."""
@@ -354,6 +366,15 @@ def _decoder(types: Mapping[str, Any]) -> Callable[[Any], _Members]:
 def _decode_member(raw: msgspec.Raw | None, wire: frozenset[type] | None) -> Any:
     """Decode a member if it must have one of some types."""
     return raw if raw is None or wire is None else None if raw == NULL else decode_scalar(raw, wire)
+
+
+def _as_now(judge: _Judge, member: Any) -> Any:
+    """Return the value that a member of another version has in this one, if that is another."""
+    column, accept = judge
+    if column.withheld or type(member) not in column.wire or accept(member) is not None:
+        return member
+    coarser = column.field.coarsened(member)
+    return member if coarser is None else coarser
 
 
 def _drop_reason(column: Column, member: Any) -> Drop | None:

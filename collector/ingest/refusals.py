@@ -129,8 +129,8 @@ SCHEMA_MISMATCH = Refusal(
     "E429",
     409,
     9,
-    "the records are of another version of the schema, none of them was kept: send them to a"
-    " collector that has it",
+    "the records are of another schema, none of them was kept: send them to a collector that has"
+    " it",
 )
 INVALID_KEY = Refusal(
     "E430", 400, 3, "the header Idempotency-Key must be there once, with 32 hex digits"

@@ -64,8 +64,9 @@ class SdkRecordReference:
             raise Refused("not_an_object")
         if type(line.get("schema")) is not str:
             raise Refused("malformed")
-        if line["schema"] != self._schema.id:
-            raise InputError("E429", "another version")
+        name, _, version = line["schema"].partition("/")
+        if name != self._schema.name or not re.fullmatch("[0-9.]{1,40}", version):
+            raise InputError("E429", "another schema")
         times = 1 if line.get("count") is None else line["count"]
         if type(times) is not int or not 1 <= times <= _MOST_TIMES:
             raise Refused("malformed")
@@ -97,9 +98,13 @@ class SdkRecordReference:
         tally = Tally(received=times)
         tally.content.update(dict.fromkeys(met, times))
         record: dict[str, Scalar] = {"schema": self._schema.id}
-        refused = False
+        is_other, refused = line["schema"] != self._schema.id, False
         for name in self._schema.fields:
             value, reason = self._judge(name, line.get(name), minute)
+            if reason == "invalid_value" and is_other:
+                coarser = self._schema.fields[name].coarsened(line[name])
+                if coarser is not None:
+                    value, reason = self._judge(name, coarser, minute)
             if reason is not None:
                 tally.dropped[name] = Counter({reason: times})
                 refused = refused or reason == "purpose_refused"

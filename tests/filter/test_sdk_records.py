@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from collector import Filter, InputError, Schema, load_schema
 from collector.contracts import REJECTIONS, PendingBatch, Record, Tally
 from collector.filter import sdk_records
+from collector.filter.recheck import Recheck
 from collector.filter.sdk_records import COUNT_VALUES, MAX_TIMES, MOST_MINUTES, RECEIVED_VALUES
 from collector.filter.text import MAX_LINE
 from collector.testing import lines, payloads, schemas
@@ -488,12 +489,80 @@ def test_names_are_those_of_records() -> None:
 # -- of another version ---------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("version", ["1.0.1", "0.9.0", "2", "." * 40])
+def test_another_version_is_filtered_by_this_one(version: str) -> None:
+    """What fits stays, what does not is dropped and counted; other names are skipped as bytes."""
+    other = {
+        "schema": f"conferencing/{version}",
+        "client.address": "203.0.113.7",
+        "os.type": "an OS of another version",
+        "os.version": 11,
+        CANARY: CANARY,
+        "received": "2026-06-01T12:30:00Z",
+        "count": 3,
+    }
+    share = only(CONFERENCING.admit_records(text(other, RECORD | {"received": MINUTE})))
+    lone = b'{"schema":"conferencing/1.0.0","client.address":"203.0.113.7"%b}\n'
+    assert share.payload == lone % b"" + lone % b',"count":2' + LINE
+    assert share.tally.dropped == {
+        "os.type": {"invalid_value": 3},
+        "os.version": {"wrong_type": 3},
+    }
+    assert (share.tally.received, share.tally.admitted) == (4, 4)
+    assert not mentions(share.payload)
+
+
+def test_finer_values_of_another_version_become_coarser() -> None:
+    """A whole address where this version has a prefix, a finer number; a pseudonym stays."""
+    schema = changed(
+        load_schema("conferencing"),
+        {
+            "net": field("ip", truncate={"ipv4": 24, "ipv6": 48}),
+            "load": field("number", minimum=0, maximum=100, step=5),
+            "who": field("pseudonym", key="env:KEY", rotate="1d"),
+            "raw": field("pseudonym", key="env:KEY", rotate="1d"),
+        },
+    )
+    stored = "a" * 26
+    other = {"net": "203.0.113.7", "load": 13.5, "who": stored, "raw": CANARY}
+    for version, fields in ((schema.version, {"who"}), ("0.9", {"net", "load", "who"})):
+        shares = made(schema).admit_records(text({"schema": f"conferencing/{version}", **other}))
+        record = json.loads(only(shares).payload)
+        assert set(record) == fields | {"schema"}, version
+        assert only(shares).tally.dropped["raw"] == {"invalid_value": 1}
+        assert record["who"] == stored
+        assert record.get("net", "203.0.113.0") == "203.0.113.0"
+        assert record["schema"] == schema.id
+
+
+@some
+@given(st.data(), schemas(), granted)
+def test_what_another_version_becomes_is_of_this_one(
+    data: st.DataObject, schema: Schema, purposes: Any
+) -> None:
+    """A keeper takes the records, and they come in again unchanged."""
+    other = {name: data.draw(values(each, NOW)) for name, each in schema.fields.items()}
+    line = text({"schema": f"{schema.name}/0.0.0", **other, "received": MINUTE})
+    recheck = Recheck(schema, purposes=purposes, now=lambda: NOW)
+    for share in made(schema, purposes).admit_records(line):
+        assert recheck.check(share).payload == share.payload
+        again = [*map(json.loads, share.payload.splitlines())]
+        timed = text(*(record | {"received": MINUTE} for record in again))
+        back = made(schema, purposes).admit_records(timed)
+        assert b"".join(each.payload for each in back) == share.payload
+        assert not sum((each.tally.rejected.total() for each in back), 0)
+
+
 @pytest.mark.parametrize(
     "schema",
-    ["conferencing/1.0.1", "conferencing", "other/1.0.0", "", CANARY, "conferencing/1.0.0 "],
+    [
+        *("conferencing", "conferencing/", "other/1.0.0", "", CANARY, "conferencing/1.0.0 "),
+        *(f"conferencing/{CANARY}", "Conferencing/1.0.0", "conferencing/1/2"),
+        f"conferencing/{'1' * 41}",
+    ],
 )
 @pytest.mark.parametrize("place", ["{0}", "{1}{0}", "{0}{1}", "{2}\n{1}{0}"])
-def test_another_version_is_refused_as_a_whole(schema: str, place: str) -> None:
+def test_another_schema_is_refused_as_a_whole(schema: str, place: str) -> None:
     """One such line is enough: who sends it may keep all of it, and nothing is there twice."""
     other = text(RECORD | {"schema": schema, "count": "x"}).decode()
     with raises("E429", InputError) as caught:

@@ -178,10 +178,20 @@ def test_packed_and_over_the_socket_file(sidecar: Sidecar) -> None:
     _are_there_once(sidecar, sent)
 
 
-def test_another_version_leaves_nothing(sidecar: Sidecar) -> None:
+def test_another_version_is_stored_as_this_one(sidecar: Sidecar) -> None:
+    """What an SDK of another version has sent is there once, as of the sidecar's version."""
+    sent = Sent()
+    other = sent.body.replace(b"1.0.0", b"0.9.0")
+    answer = sidecar.request("POST", "/v1/records", other, sent.headers)
+    assert (answer.status, answer.json["rejected"]) == (200, {})
+    sent.to(sidecar)
+    _are_there_once(sidecar, sent)
+
+
+def test_another_schema_leaves_nothing(sidecar: Sidecar) -> None:
     """409 with E429 for all of it, and the key is as good as new."""
     sent, before = Sent(), _admitted(sidecar)
-    other = sent.body + sent.body.replace(b"1.0.0", b"2.0.0", 1)
+    other = sent.body + sent.body.replace(b"conferencing", b"web", 1)
     answer = sidecar.request("POST", "/v1/records", other, sent.headers)
     assert (answer.status, answer.json["error"]["code"]) == (409, "E429")
     assert _admitted(sidecar) == before
