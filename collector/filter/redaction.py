@@ -9,9 +9,9 @@ bytes that they are.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import NamedTuple, Protocol
@@ -139,24 +139,45 @@ class RedactionRule(Protocol):
         """Return whether lines may have fields that go: a quick test."""
 
     def fields_to_remove(self, record: _Members, minute: str) -> Iterable[str]:
-        """Return the fields of a record that go; ``minute`` is when it was received."""
+        """Return the fields of a record that go, all of whose members are given; ``minute`` is when
+        it was received."""
 
 
 @dataclass(frozen=True)
 class Expiry:
     """Remove fields that are older than their retention.
 
-    ``spans`` are by field; a field that is not among them goes with the first that does. A minute
+    ``spans`` are by field; a field that is not among them goes with the first that does. Records of
+    a schema that is among ``schemas``, by name, have the retentions of that one instead. A minute
     that cannot be read counts as too old.
     """
 
     spans: Mapping[str, timedelta]
     now: datetime
+    schemas: Mapping[str, Mapping[str, timedelta]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, schemas: Sequence[Schema], now: datetime) -> Expiry:
+        """Make the rule of several schemas: each field goes by the retention that its own schema
+        has, and one of a schema that is not among them by the shortest of its name."""
+        if len(schemas) == 1:
+            return cls(schemas[0].retentions, now)
+        shortest: dict[str, timedelta] = {}
+        for name, span in (pair for each in schemas for pair in each.retentions.items()):
+            shortest[name] = min(span, shortest.get(name, span))
+        return cls(shortest, now, {each.name: each.retentions for each in schemas})
 
     @cached_property
     def before(self) -> Mapping[str, str]:
         """By field, the minute before which it goes."""
-        return {name: to_minute(self.now - span) for name, span in self.spans.items()}
+        return self._minutes(self.spans)
+
+    @cached_property
+    def _by_schema(self) -> Mapping[str, Mapping[str, str]]:
+        return {name: self._minutes(spans) for name, spans in self.schemas.items()}
+
+    def _minutes(self, spans: Mapping[str, timedelta]) -> dict[str, str]:
+        return {name: to_minute(self.now - span) for name, span in spans.items()}
 
     @cached_property
     def until(self) -> str:
@@ -172,7 +193,13 @@ class Expiry:
         if minute >= self.until:
             return ()
         before, first = self.before, self.until
-        return [name for name in record if minute < before.get(name, first)]
+        if self.schemas:
+            schema = _text(record["schema"]) if "schema" in record else None
+            own = self._by_schema.get((schema or "").partition("/")[0])
+            if own is not None:
+                before, first = own, max(own.values())
+        names = record.keys() - _RESERVED_MEMBERS
+        return [name for name in names if minute < before.get(name, first)]
 
 
 class _SubjectRule:
@@ -262,10 +289,9 @@ def redactor(rule: RedactionRule) -> Redactor:
     return lambda payload, minute=None: redact(payload, rule, minute)
 
 
-def retention_redactor(schema: Schema) -> Callable[[bytes], Redacted]:
-    """Return a function that applies the retention of a schema, as of each call, to files."""
-    spans = schema.retentions
-    return lambda text: redact(text, Expiry(spans, datetime.now(UTC)))
+def retention_redactor(*schemas: Schema) -> Callable[[bytes], Redacted]:
+    """Return a function that applies the retentions of schemas, as of each call, to files."""
+    return lambda text: redact(text, Expiry.of(schemas, datetime.now(UTC)))
 
 
 def matching(payload: bytes, subject: Subject, minute: str | None = None) -> list[Record]:
@@ -292,7 +318,7 @@ def _redact_line(line: bytes, rule: RedactionRule, minute: str | None) -> bytes:
         members = _decode_line(line)
     fields = {name: raw for name, raw in members.items() if name not in _RESERVED_MEMBERS}
     received = _received(members) if minute is None else minute
-    removed = set(rule.fields_to_remove(fields, received))
+    removed = set(rule.fields_to_remove(members, received))
     if fields and removed.isdisjoint(fields):
         return line
     if fields.keys() <= removed:

@@ -62,12 +62,11 @@ class LineSink(ErasableSink):
 
     def prune(self, now: datetime) -> Removal:
         """Remove what is older than its retention at that moment."""
-        spans = self.opening.schemas[0].retentions
-        return Removal(self.revise(redactor(Expiry(spans, now))))
+        return Removal(self.revise(redactor(Expiry.of(self.opening.schemas, now))))
 
     def overdue(self, now: datetime) -> Iterator[str]:
         """Report what should have been pruned before, and what was received in the future."""
-        expiry = Expiry(self.opening.schemas[0].retentions, now - self.late)
+        expiry = Expiry.of(self.opening.schemas, now - self.late)
         ahead, old, early = to_minute(now + _AHEAD).encode(), 0, 0
         for piece in self.pieces():
             old += redact(piece, expiry).records

@@ -338,7 +338,7 @@ class NdjsonSink(LineSink):
             rotate=self.settings.rotate,
             keep=self.settings.keep,
             shared=self.opening.is_shared,
-            prune=retention_redactor(self.opening.schemas[0]),
+            prune=retention_redactor(*self.opening.schemas),
             pruned=lambda number: self.opening.report(Removal(number)),
         )
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from collector.contracts import Record, Subject
 from collector.filter.redaction import Erasure, Expiry, Objection, redact, retention_redactor
 from collector.schema import load_schema
+from tests.filter.test_laws import changed
 
 _NOW = datetime(2026, 11, 24, 10, 20, tzinfo=UTC)
 _SPANS = {"client.address": timedelta(days=30), "os.type": timedelta(days=90)}
@@ -43,6 +44,25 @@ def test_what_is_not_in_the_schema_goes_with_the_first() -> None:
     """A field that a schema lists no longer has no right to stay longer than any other."""
     left = redact(_lines(_BOTH | {"gone": 1}), Expiry(_SPANS, _NOW), _minute(days=31))
     assert left.payload == _lines({"os.type": "linux", "count": 3})
+
+
+def test_each_schema_has_its_own_retention() -> None:
+    """A record goes by that of its schema, whatever the version; of another, by the shortest."""
+    days = {"first": 30, "second": 5}
+    schemas = []
+    for name, number in days.items():
+        schema = load_schema("conferencing")
+        span = {"retention": timedelta(days=number)}
+        fields = {each: one.model_copy(update=span) for each, one in schema.fields.items()}
+        schemas.append(changed(schema, fields, name=name))
+    records: list[Record] = [
+        {"schema": name, "os.type": "linux"}
+        for name in ("first/1.0.0", "first/9", "second/1.0.0", "third/1.0.0", "first.x/1")
+    ]
+    lines = _lines(*records, {"os.type": "linux"})
+    for age, left in ((5, 6), (6, 2), (30, 2), (31, 0)):
+        found = redact(lines, Expiry.of(schemas, _NOW), _minute(days=age))
+        assert found.payload == (lines if left == 6 else _lines(*records[:left])), age
 
 
 def test_lines_of_a_file_have_their_own_minute() -> None:
