@@ -206,7 +206,7 @@ def test_a_filter_that_is_patched_is_found(tmp_path: Path) -> None:
 
 
 def test_a_channel_without_a_name_is_found() -> None:
-    """A line of the log and files that no channel names, wherever they lie; as it is, every place has one."""
+    """A line of the log and files that no channel names, anywhere; as it is, each place has one."""
     found = channels.unnamed(random.Random(1), [sys.executable, "-c", _TALKATIVE, "serve"])
     places = ("file:data/seen", "file:seen", "file:temporary/seen", "log:none.text")
     assert {f"{place} belongs to no channel" for place in places} == set(found)

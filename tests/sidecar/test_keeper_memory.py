@@ -31,9 +31,7 @@ def _planted() -> str:
 
 
 @contextmanager
-def _searched(
-    sidecar: Sidecar, texts: list[bytes], planted: str
-) -> Iterator[Callable[[], bool]]:
+def _searched(sidecar: Sidecar, texts: list[bytes], planted: str) -> Iterator[Callable[[], bool]]:
     """Search the keeper's memory and the workers', meanwhile. What is planted is found in each
     sample of the keeper's, what is sent in none; workers had it. What is given tells whether their
     samples have had all of it until now."""

@@ -95,4 +95,6 @@ def make(variant: str, spec: Spec) -> Contender:
     shown = _filters("meeting", spec["meeting"], checks=checks)
     if checks:
         shown += "".join(f"{name}={text}\n" for name, text in _variables(spec["meeting"]).items())
-    return Contender(by_shape(run), shown, told.stdout.partition("\n")[0].removeprefix("Fluent Bit v"))
+    return Contender(
+        by_shape(run), shown, told.stdout.partition("\n")[0].removeprefix("Fluent Bit v")
+    )
