@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from math import lgamma, log, log2
+from math import inf, lgamma, log, log2
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -26,7 +27,14 @@ from benchmarks.leaks.values import values_of
 from benchmarks.leaks.wire import export
 from collector import load_schema
 from collector.contracts import to_minute
-from collector.filter.sdk_records import AHEAD, COUNT_VALUES, EXACT, OLDEST, RECEIVED_VALUES
+from collector.filter.sdk_records import (
+    AHEAD,
+    COUNT_VALUES,
+    EXACT,
+    MAX_TIMES,
+    OLDEST,
+    RECEIVED_VALUES,
+)
 from collector.schema.policy import CONTENT
 
 __all__ = ["CHANNELS", "Channel", "Measured", "measure", "unnamed"]
@@ -39,6 +47,8 @@ _MOST = 255
 _MERGED = 4_095
 _SUMMED = 31
 _IN_A_BODY = 60
+_OFF_GRID = 120
+"""Numbers and times of records besides those that a stored record may have."""
 _NDJSON, _JSON = "application/x-ndjson", "application/json"
 
 
@@ -83,28 +93,56 @@ def _stored(sidecar: Sidecar, columns: str) -> list[tuple[Any, ...]]:
     return rows(sidecar.store, f"SELECT {columns} FROM {_SCHEMA} ORDER BY _rowid_")
 
 
-def _count(sidecar: Sidecar, _random: Random) -> tuple[float, float]:
-    powers = range(COUNT_VALUES)
+def _presence(sidecar: Sidecar, _random: Random) -> tuple[float, float]:
+    """Every set of fields, each with one value."""
+    first = {name: each.nth(0) for name, each in values_of(load_schema(_SCHEMA)).items()}
+    sets = range(1, 1 << len(first))
+    records = [
+        {name: text for at, (name, text) in enumerate(first.items()) if chosen >> at & 1}
+        for chosen in sets
+    ]
+    sidecar.post("/v1/events", _NDJSON, _lines([*records, {}]))
+    told = _stored(sidecar, ", ".join(f'"{name}"' for name in first))
+    return log2(len(sets)), log2(len({tuple(value is not None for value in row) for row in told}))
+
+
+def _count(sidecar: Sidecar, random: Random) -> tuple[float, float]:
+    """Powers of two, which a record may have, and other numbers."""
+    powers = {1 << at for at in range(COUNT_VALUES)}
+    between = {random.randrange(1, MAX_TIMES + 1) for _ in range(_OFF_GRID)}
+    others: list[Any] = [0, -1, 2.5, True, "3", None, MAX_TIMES + 1, 1 << 62, 1 << 70]
     common = {"schema": f"{_SCHEMA}/1.0.0"}
-    _send_records(sidecar, [common | _numbered(at) | {"count": 1 << at} for at in powers])
-    told = dict(_stored(sidecar, '"client.address", count'))
-    right = sum(told.get(_numbered(at)["client.address"]) == 1 << at for at in powers)
-    return log2(COUNT_VALUES), log2(max(1, right))
+    counts = [*sorted(powers | between), *others]
+    _send_records(
+        sidecar, [common | _numbered(at) | {"count": times} for at, times in enumerate(counts)]
+    )
+    told = {count for (count,) in _stored(sidecar, "count")}
+    return log2(COUNT_VALUES), _bits_of(told, powers)
 
 
-def _received(sidecar: Sidecar, _random: Random) -> tuple[float, float]:
+def _received(sidecar: Sidecar, random: Random) -> tuple[float, float]:
+    """The minutes that a record may have, and other times."""
     now = datetime.now(UTC).replace(second=0, microsecond=0)
     minutes = [now + timedelta(minutes=at) for at in range(-(EXACT // timedelta(minutes=1)), 0)]
     minutes += [now + timedelta(minutes=at) for at in range(AHEAD // timedelta(minutes=1) + 1)]
     hour = (now - EXACT).replace(minute=0)
     minutes += [hour - timedelta(hours=at) for at in range(OLDEST // timedelta(hours=1))]
+    wide = OLDEST // timedelta(seconds=1) + 3_600
+    others = [now + timedelta(seconds=random.randint(-wide, 3_600)) for _ in range(_OFF_GRID)]
+    others += [each.replace(second=0) for each in others]
     common = {"schema": f"{_SCHEMA}/1.0.0", "os.type": "linux"}
-    sent = [common | {"received": to_minute(minute)} for minute in minutes]
-    for at in range(0, len(sent), _IN_A_BODY):
-        _send_records(sidecar, sent[at : at + _IN_A_BODY])
+    grid = [to_minute(minute) for minute in minutes]
+    texts = [*grid, *(each.strftime("%Y-%m-%dT%H:%M:%SZ") for each in others)]
+    for at in range(0, len(texts), _IN_A_BODY):
+        sent = [common | {"received": text} for text in texts[at : at + _IN_A_BODY]]
+        _send_records(sidecar, sent)
     told = {received for (received,) in _stored(sidecar, "received")}
-    right = len(told & {each["received"] for each in sent})
-    return log2(RECEIVED_VALUES), log2(max(1, right))
+    return log2(RECEIVED_VALUES), _bits_of(told, set(grid))
+
+
+def _bits_of(told: AbstractSet[Any], counted: AbstractSet[Any]) -> float:
+    """Return the bits of the values that were read: without a bound, if one was not counted."""
+    return log2(max(1, len(told))) if told <= counted else inf
 
 
 def _merged(sidecar: Sidecar, random: Random) -> tuple[float, float]:
@@ -233,7 +271,8 @@ def _keys(sidecar: Sidecar, random: Random) -> tuple[float, float]:
     headers = {"Idempotency-Key": key.hex()}
     sidecar.post("/v1/records", _NDJSON, _lines([record]), headers)
     sidecar.delivered()
-    files = b"".join(file.read_bytes() for file in sidecar.spool.parent.iterdir())
+    sidecar.write_down()
+    files = b"".join(file.read_bytes() for file in sidecar.files())
     is_there = any(form in files for form in (key, key.hex().encode(), key[::-1]))
     return 128.0, 128.0 * is_there
 
@@ -264,16 +303,23 @@ def _clock(sidecar: Sidecar, _random: Random) -> tuple[float, float]:
 _EVENTS = "log2 of the events of a request (100,000 as it is shipped)"
 CHANNELS: tuple[Channel, ...] = (
     Channel(
+        "presence",
+        "Which fields a record has.",
+        "record",
+        "the sets of fields, which are in the bits of the record",
+        _presence,
+    ),
+    Channel(
         "count",
         "How many events a sent record stands for.",
-        "record over /v1/records",
+        "stored record, sent over /v1/records",
         f"{COUNT_VALUES} values: `schema capacity`",
         _count,
     ),
     Channel(
         "received",
         "When a sent record was received, as its sender says.",
-        "record over /v1/records",
+        "stored record, sent over /v1/records",
         f"{RECEIVED_VALUES} values: `schema capacity`",
         _received,
     ),

@@ -149,9 +149,8 @@ def _differ(place: str, first: Places, second: Places) -> bool:
 def _values(sidecar: Sidecar) -> Iterator[tuple[str, Any]]:
     yield from _database("spool", sidecar.spool, "")
     yield from _database("store", sidecar.store, sidecar.schema)
-    for path in sorted(sidecar.directory.rglob("*")):
-        if path.is_file() and path.parent != sidecar.directory:
-            yield f"file:{path.relative_to(sidecar.directory)}", ""
+    for path in sidecar.files():
+        yield f"file:{path.relative_to(sidecar.directory)}", ""
     for line in sidecar.lines():
         yield from ((f"ndjson:{name}", value) for name, value in json.loads(line).items())
     for name, labels, value in _METRIC.findall(sidecar.metrics()):

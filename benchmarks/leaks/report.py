@@ -192,7 +192,7 @@ def judge(figures: Figures, limits: Limits) -> Iterator[Verdict]:
         text = f"channel {channel.name}: {channel.delivered:.1f} bits, at most {bound:.1f}"
         yield Verdict(channel.delivered <= bound + 1e-9, text)
     named = "; ".join(figures.unnamed) or "every place has a channel"
-    has_looked = bool(figures.channels)
+    has_looked = bool(figures.channels or figures.unnamed)
     yield Verdict(
         not figures.unnamed if has_looked else None,
         f"places: {named if has_looked else 'not looked at'}",

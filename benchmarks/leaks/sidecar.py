@@ -129,6 +129,11 @@ class Sidecar:
             if path.suffix != ".state":
                 yield from path.read_bytes().splitlines()
 
+    def files(self) -> list[Path]:
+        """Return every file in the directory of the sidecar, which is also where it may put
+        temporary ones."""
+        return sorted(path for path in self.directory.rglob("*") if path.is_file())
+
     def write_down(self) -> None:
         """Write into the directory what was said: log, answers, metrics."""
         (self.directory / "log").write_text("\n".join(self.log))
@@ -154,13 +159,14 @@ def running(
         "COLLECTOR__SCHEMA": schema,
         "COLLECTOR__DATA": str(directory / "data"),
         "COLLECTOR__SINKS__NDJSON__PATH": str(directory / "records" / "records.ndjson"),
+        "TMPDIR": str(directory / "temporary"),
         "COLLECTOR__LOG__LEVEL": "debug",
         "COLLECTOR__HTTP__ADDRESS": _FREE,
         "COLLECTOR__GRPC__ADDRESS": _FREE,
         "COLLECTOR__ADMIN__ADDRESS": _FREE,
         "PYTHONPATH": f"{_ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
     }
-    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "temporary").mkdir(parents=True, exist_ok=True)
     process = subprocess.Popen(
         command or [sys.executable, "-m", "collector", "serve"],
         cwd=directory,

@@ -76,19 +76,25 @@ def event(schema: Schema, records: Sequence[Record]) -> list[str]:
 def spelled(schema: Schema, stated: float, send: Send, number: int, random: Random) -> Delivered:
     """Send random messages of a schema's full width, and count what arrives.
 
-    Every field is probed first, alone, with values and with near values.
+    Every field is probed first, by itself, with values and with near values.
     """
     values = values_of(schema)
-    usable, beyond = {}, 0
-    for name, each in values.items():
-        probes = {each.nth(random.randrange(each.size)) for _ in range(_PROBES)}
-        near = {text for probe in sorted(probes)[:40] for text in mutated(probe, random)}
-        arrived = {
-            record[name] for record in send([{name: text} for text in sorted(probes | near)])
-        }
-        beyond += sum(not each.has(text) for text in arrived)
-        if probes <= arrived:
-            usable[name] = each
+    probes = {
+        name: {each.nth(random.randrange(each.size)) for _ in range(_PROBES)}
+        for name, each in values.items()
+    }
+    tried = [
+        {name: text}
+        for name, texts in probes.items()
+        for text in sorted(texts | _near(texts, random))
+    ]
+    arrived = {next(iter(record.items())) for record in send(tried)}
+    beyond = sum(not values[name].has(text) for name, text in arrived)
+    usable = {
+        name: values[name]
+        for name, texts in probes.items()
+        if all((name, text) in arrived for text in texts)
+    }
     speller = Speller(usable)
     sent = [speller.spell(random.randrange(speller.codes)) for _ in range(number)]
     arrived_whole = {_key(record) for record in send(sent)}
@@ -96,6 +102,10 @@ def spelled(schema: Schema, stated: float, send: Send, number: int, random: Rand
     left_out = tuple(name for name in values if name not in usable)
     bits = speller.bits * right / len(sent)
     return Delivered(schema.name, stated, bits, len(sent), beyond, left_out)
+
+
+def _near(texts: set[str], random: Random) -> set[str]:
+    return {text for probe in sorted(texts)[:40] for text in mutated(probe, random)}
 
 
 def _key(record: Record) -> str:

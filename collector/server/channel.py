@@ -241,6 +241,9 @@ class Channel(asyncio.Protocol, Generic[_M]):
         except ChannelError:
             self._is_faulty = True
             self.close()
+        except BaseException:  # else nothing would be read any more, and it would not be replaced
+            self.close()
+            raise
         if self._is_closed or self._transport is None:
             return
         if not left:

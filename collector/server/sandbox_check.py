@@ -142,5 +142,7 @@ def _told(process: WorkerProcess, references: list[str]) -> Tried | None:
                 for message, _ in frames.feed(data):
                     if isinstance(message, Tried):
                         return message
+                    if not message.is_confined:
+                        return Tried(is_confined=False, main=[], thread=[], files=0)
                     raise ConfigError("E207", "it cannot listen")
     return None

@@ -42,13 +42,21 @@ from collector.schema.kinds.version import VersionField
 VersionField.canonical = lambda self, circumstances: lambda text: text
 VersionField.column_check = lambda self, first, last: lambda values: True
 """
+_UNSPLIT = """
+from collector.filter import sdk_records
+
+sdk_records._powers_of_two = lambda times: [times]
+"""
 _TALKATIVE = """
 import sys
+import tempfile
 from pathlib import Path
 
 print("one more line", file=sys.stderr, flush=True)
 Path("data").mkdir(mode=0o700)
 Path("data/seen").write_text("more")
+Path("seen").write_text("more")
+Path(tempfile.gettempdir(), "seen").write_text("more")
 
 from collector import cli
 
@@ -198,11 +206,10 @@ def test_a_filter_that_is_patched_is_found(tmp_path: Path) -> None:
 
 
 def test_a_channel_without_a_name_is_found() -> None:
-    """A line of the log and a file that no channel names; as it is, every place has one."""
+    """A line of the log and files that no channel names, anywhere; as it is, each place has one."""
     found = channels.unnamed(random.Random(1), [sys.executable, "-c", _TALKATIVE, "serve"])
-    assert {"file:data/seen belongs to no channel", "log:none.text belongs to no channel"} == set(
-        found
-    )
+    places = ("file:data/seen", "file:seen", "file:temporary/seen", "log:none.text")
+    assert {f"{place} belongs to no channel" for place in places} == set(found)
     assert {name for name in PLACES if name not in ("record", "random", "constant", "machine")} <= {
         channel.name for channel in channels.CHANNELS
     }
@@ -219,6 +226,17 @@ def test_channels_carry_what_is_said(channel: channels.Channel, tmp_path: Path) 
         offered, delivered = channel.measure(sidecar, random.Random(2))
     expected = 0.0 if channel.ceiling.startswith("none") else offered
     assert delivered == pytest.approx(expected, rel=0.01)  # a minute may end meanwhile
+
+
+def test_a_value_that_was_not_counted_has_no_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A count that is no power of two fails, whatever else is read."""
+    (program := tmp_path / "program").mkdir()
+    (channel,) = (each for each in channels.CHANNELS if each.name == "count")
+    with running(tmp_path / "run", "conferencing", _command(program, _UNSPLIT)) as sidecar:
+        offered, delivered = channel.measure(sidecar, random.Random(2))
+    assert delivered > offered
 
 
 def test_the_command(

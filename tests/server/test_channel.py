@@ -42,6 +42,7 @@ from collector.server.messages import (
     error_types,
     modules,
 )
+from tests.deadline import WAIT_SECONDS
 
 _SCHEMA = load_schema("web")
 _CODE = BatchCode(_SCHEMA)
@@ -257,3 +258,30 @@ def test_numbers_of_purposes_take_memory() -> None:
     assert few.take(Put(0, None, [PutBatch(0, [1], tally, 0)]))
     assert many.take(Put(0, None, [PutBatch(0, [1] * 1024, tally, 0)]))
     assert many.used >= few.used + 1000 * 40
+
+
+@pytest.mark.parametrize("number", [1, 40])
+def test_an_error_ends_the_channel(number: int) -> None:
+    """Whatever it is, also of a message that waited for its turn: the other side learns of it."""
+
+    async def say() -> int:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda *_: None)
+        ours, theirs = socket.socketpair()
+        seen: list[FromWorker] = []
+        ended: asyncio.Future[bool] = loop.create_future()
+
+        def fail(message: FromWorker, _: bytearray | None) -> None:
+            seen.append(message)
+            if len(seen) == number:
+                raise MemoryError
+
+        channel = Channel(_frames(), fail, ended.set_result)
+        await loop.create_unix_connection(lambda: channel, sock=ours)
+        with theirs:
+            theirs.sendall(framed(Ready(is_confined=True)) * 100)
+            async with asyncio.timeout(WAIT_SECONDS):
+                assert await ended is False
+        return len(seen)
+
+    assert asyncio.run(say()) == number

@@ -115,3 +115,10 @@ def test_a_worker_that_cannot_be_started(tmp_path: Path, monkeypatch: pytest.Mon
     (found,) = _findings(tmp_path, monkeypatch, **settings)
     assert found.is_open
     assert found.message.startswith("no worker of this configuration could be started: the key")
+
+
+@pytest.mark.usefixtures("_kernel")
+def test_a_worker_that_must_be_confined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that ends as it is not let says so, not that it cannot listen."""
+    (found,) = _findings(tmp_path, monkeypatch, "unconfined", SANDBOX="required")
+    assert found == ClaimFinding("the kernel did not let a worker confine itself", is_open=True)

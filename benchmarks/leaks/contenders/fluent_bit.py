@@ -39,15 +39,20 @@ def _pattern(field: dict[str, Any]) -> str:
     return f"^(?!(?:{values or field.get('pattern', _ADDRESS)})$)"
 
 
+def _variables(fields: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Return the expressions by variable: a line of a configuration may not be as long."""
+    return {name.replace(".", "_"): _pattern(field) for name, field in fields.items()}
+
+
 def _filters(shape: str, fields: dict[str, dict[str, Any]], *, checks: bool) -> str:
     allowed = "".join(f"    allowlist_key {key}\n" for key in (*_MEMBERS[shape], _ID))
     text = f"[FILTER]\n    name record_modifier\n    match *\n{allowed}"
     if checks and shape == "meeting":
-        for name, field in fields.items():
-            accessor = "$" + name.split(".")[0] + "".join(f"['{k}']" for k in name.split(".")[1:])
-            text += (
-                f"[FILTER]\n    name grep\n    match *\n    exclude {accessor} {_pattern(field)}\n"
-            )
+        for name in fields:
+            first, *others = name.split(".")
+            accessor = f"${first}" + "".join(f"['{key}']" for key in others)
+            rule = f"exclude {accessor} ${{{name.replace('.', '_')}}}"
+            text += f"[FILTER]\n    name grep\n    match *\n    {rule}\n"
     return text
 
 
@@ -75,9 +80,11 @@ def make(variant: str, spec: Spec) -> Contender:
                 "    format plain\n"
             )
             command = [executable, "--quiet", "-c", str(folder / "all.conf")]
-            subprocess.run(command, capture_output=True, check=True)
-            outputs = [""] * len(texts)
-            for line in (folder / "out").read_text(encoding="utf-8").splitlines():
+            variables = os.environ | _variables(spec[shape])
+            subprocess.run(command, capture_output=True, check=True, env=variables)
+            outputs, written = [""] * len(texts), folder / "out"
+            lines = written.read_text(encoding="utf-8").splitlines() if written.exists() else []
+            for line in lines:
                 event = json.loads(line)
                 number = event.pop(_ID, None)
                 if number is not None:
@@ -86,4 +93,8 @@ def make(variant: str, spec: Spec) -> Contender:
 
     told = subprocess.run([executable, "--version"], capture_output=True, text=True, check=True)
     shown = _filters("meeting", spec["meeting"], checks=checks)
-    return Contender(by_shape(run), shown, told.stdout.partition("\n")[0])
+    if checks:
+        shown += "".join(f"{name}={text}\n" for name, text in _variables(spec["meeting"]).items())
+    return Contender(
+        by_shape(run), shown, told.stdout.partition("\n")[0].removeprefix("Fluent Bit v")
+    )
