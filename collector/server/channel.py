@@ -224,8 +224,7 @@ class Channel(asyncio.Protocol, Generic[_M]):
         self._transport = transport  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
-        """Hand on what is complete; close where the rules are broken. Nothing is taken once it is
-        closed, neither what came with the last message."""
+        """Hand on what is complete, until it is closed; close where the rules are broken."""
         messages = self._frames.feed(data)
         self._messages = chain(self._messages, messages) if self._is_paused else messages
         if not self._is_paused:
@@ -238,12 +237,11 @@ class Channel(asyncio.Protocol, Generic[_M]):
             while left and not self._is_closed and (found := next(self._messages, None)):
                 self._on_message(*found)
                 left -= 1
-        except ChannelError:
-            self._is_faulty = True
+        except BaseException as error:  # else it would stay paused
+            self._is_faulty = isinstance(error, ChannelError)
             self.close()
-        except BaseException:  # else nothing would be read any more, and it would not be replaced
-            self.close()
-            raise
+            if not self._is_faulty:
+                raise
         if self._is_closed or self._transport is None:
             return
         if not left:
