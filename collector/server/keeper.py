@@ -42,7 +42,6 @@ from collector.server.messages import (
     Ask,
     ErrorSeen,
     Failed,
-    FromKeeper,
     FromWorker,
     LibrarySeen,
     Put,
@@ -58,8 +57,10 @@ from collector.server.worker_setup import worker_setup
 
 __all__ = ["Keeper"]
 
-_START_SECONDS, _STABLE_SECONDS = 60.0, 10.0
-_REPORT_SECONDS, _END_SECONDS = 1.0, 1.5
+_START_SECONDS = 60.0
+_REPORT_SECONDS = 1.0
+_END_SECONDS = 1.5
+_STABLE_SECONDS = 10.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 _KEY_REQUEST_BYTES = 10
 _MOST_PLACES = 32
@@ -199,7 +200,7 @@ class Keeper:
             if link.is_ready:
                 if link.reported is None:
                     link.reported = loop.create_future()
-                    self._send(link, Ask())
+                    link.send(framed(Ask()))
                 asked.append(link.reported)
         if asked:
             await asyncio.wait(asked, timeout=_REPORT_SECONDS)
@@ -246,7 +247,10 @@ class Keeper:
             listening.close()
         links = [link for link in self._links if link.channel is not None]
         for link in links:
-            self._send(link, Stop(grace_seconds)) if link.is_ready else link.close()
+            if link.is_ready:
+                link.send(framed(Stop(grace_seconds)))
+            else:
+                link.close()
         ends = [link.ended for link in links]
         if ends:
             await asyncio.wait(ends, timeout=grace_seconds + _END_SECONDS)
@@ -299,10 +303,6 @@ class Keeper:
             self._fails += 1
             link.close()
             await asyncio.to_thread(link.process.end)
-
-    def _send(self, link: WorkerLink, message: FromKeeper) -> None:
-        if link.channel is not None:
-            link.channel.send(framed(message))
 
     def _distrust(self, link: WorkerLink) -> None:
         """End a worker that has said something that cannot be."""
@@ -423,8 +423,8 @@ class Keeper:
         """Answer a worker, or end one that reads no answers."""
         if link.channel is not None and link.channel.waiting > _MOST_UNREAD:
             self._distrust(link)
-        else:
-            self._send(link, Answers(outcomes))
+        elif link.channel is not None:
+            link.channel.send(framed(Answers(outcomes)))
 
     def _hand_out_key(self, link: WorkerLink) -> None:
         """Answer a worker that asks for the key of a pseudonym."""

@@ -120,6 +120,11 @@ class WorkerLink:
         self.report = report if rises else before
         return rises
 
+    def send(self, message: bytes) -> None:
+        """Send a message with its frame, if its channel is open."""
+        if self.channel is not None:
+            self.channel.send(message)
+
     def close(self) -> None:
         """Close its channel at once, if that is open."""
         if self.channel is not None:
