@@ -218,16 +218,29 @@ def test_records_that_come_again_change_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [1, 1000])
-def test_records_of_another_version_leave_nothing(tmp_path: Path, number: int) -> None:
+def test_records_of_another_schema_leave_nothing(tmp_path: Path, number: int) -> None:
     """Nothing is kept or counted, whichever of them it was; the key is as good as new."""
     body = _records(number, _ago(0))
-    other = body + body.replace(b"1.0.0", b"1.0.1", 1)
+    other = body + body.replace(b"conferencing/", b"web/", 1)
     with running(tmp_path) as (pipeline, total):
         for accept in (pipeline.accept_now, lambda r: asyncio.run(pipeline.accept(r))):
             with raises("E429", InputError):
                 accept(Request("records", other, key=_KEY))
         assert total == Tally()
         assert pipeline.accept_now(Request("records", body, key=_KEY)) == total
+
+
+@pytest.mark.parametrize("number", [1, 1000])
+def test_records_of_another_version_are_filtered_by_todays(tmp_path: Path, number: int) -> None:
+    """Whichever of them it was: all are kept, as records of the version that runs."""
+    body = _records(number, _ago(0))
+    other = body + body.replace(b"1.0.0", b"0.9.0", 1)
+    with running(tmp_path) as (pipeline, total):
+        for accept in (pipeline.accept_now, lambda r: asyncio.run(pipeline.accept(r))):
+            tally = accept(Request("records", other))
+            assert (tally.received, tally.admitted) == (4 * number, 4 * number)
+        assert total.admitted == 8 * number
+        wait_until(lambda: stored(tmp_path) == 8 * number)
 
 
 def test_requests_of_many_senders_at_once(tmp_path: Path) -> None:
