@@ -7,7 +7,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import ExitStack, contextmanager, suppress
 from math import inf
 from threading import Timer
@@ -324,31 +324,22 @@ class LedgerNotes:
         self._components = components
         self._log = log
         self._most_seconds, self._most_receipts, self._clock = seconds, receipts, clock
+        self._first: Future[bool] | None = None
         self._has_begun = False
         self._at = clock()
         self._receipts = 0
 
-    def begin(self) -> None:
-        """Write changes and a checkpoint, once the spool is writable.
-
-        Before, on a full disk, reading the index of its log could end the process.
-        """
-        if not self._components.spool.state().is_ready:
-            return
-        with suppress(CollectorError, TimeoutError):
-            with opened_ledger(self._components.spool.path) as ledger:
-                notes = [*self._schema(ledger), *self._configuration(ledger)]
-            self._write(*notes, _checkpoint("start")).result(_NOTE_SECONDS)
-            self._has_begun = True
-            with opened_ledger(self._components.spool.path) as ledger:
-                newest = ledger.newest("checkpoint")
-            if newest is not None and not newest.key:
-                self._log.write("unsigned")
+    def begin(self, seconds: float = _NOTE_SECONDS) -> None:
+        """Write changes and a checkpoint, if the spool is writable; wait so long for them."""
+        self._begin()
+        if self._first is not None:
+            wait([self._first], seconds)
+            self._begin()
 
     def update(self) -> None:
-        """Write a checkpoint if one is due, and what ``begin`` could not write."""
+        """Write a checkpoint if one is due, and what ``begin`` could not write. Does not wait."""
         if not self._has_begun:
-            self.begin()
+            self._begin()
             return
         count = self._components.spool.last - self._receipts
         due = "receipts" if count >= self._most_receipts else None
@@ -361,6 +352,27 @@ class LedgerNotes:
         """Write the last checkpoint."""
         with suppress(CollectorError, TimeoutError):
             self._write(_checkpoint("stop")).result(_NOTE_SECONDS)
+
+    def _begin(self) -> None:
+        """Write the first entries, or see what became of them; never twice at the same time.
+
+        Before the spool is writable, on a full disk, reading the index of its log could end the
+        process.
+        """
+        if self._first is not None and not self._first.done():
+            return
+        first, self._first = self._first, None
+        with suppress(CollectorError):
+            if first is not None and first.exception() is None:
+                self._has_begun = True
+                with opened_ledger(self._components.spool.path) as ledger:
+                    newest = ledger.newest("checkpoint")
+                if newest is not None and not newest.key:
+                    self._log.write("unsigned")
+            elif self._components.spool.state().is_ready:
+                with opened_ledger(self._components.spool.path) as ledger:
+                    notes = [*self._schema(ledger), *self._configuration(ledger)]
+                self._first = self._write(*notes, _checkpoint("start"))
 
     def _write(self, *notes: Note) -> Future[bool]:
         written = self._components.spool.note(*notes)

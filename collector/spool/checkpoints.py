@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import monotonic
 
 from collector.spool.file import SpoolFile
@@ -74,6 +75,12 @@ class Checkpoints:
         self._ending.set()
         self.has_log.set()
         self._thread.join()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the log alone, which another may write into the file and truncate meanwhile."""
+        with self._lock:
+            yield
 
     def finish(self, *, is_idle: bool, is_last: bool) -> None:
         """Write what is left into the file, between two commits; and empty the log if nothing else

@@ -364,7 +364,7 @@ class Spool(Closing):
                 return True
             work, future = self._jobs.popleft()
         try:
-            with self._reading:
+            with self._checkpoints.paused(), self._reading:
                 result = work(file)
         except Exception as error:  # noqa: BLE001 - as in a commit
             self._is_damaged = is_corrupt(error)

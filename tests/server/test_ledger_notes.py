@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import Event
 from time import monotonic
 
 import pytest
@@ -17,7 +18,7 @@ from collector.server.components import Components
 from collector.server.preflight import prepare
 from collector.server.process import LedgerNotes
 from tests.database import query
-from tests.deadline import wait_until
+from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ledgers import entries_of
 from tests.sidecar.serving import FREE_PORTS
 from tests.spool.make import commit, entry
@@ -153,6 +154,22 @@ def test_a_key_that_is_of_no_use(tmp_path: Path, capfd: pytest.CaptureFixture[st
     told_by_log = capfd.readouterr().err
     assert '"event":"unsigned"' in told_by_log
     assert "canary" not in told_by_log
+
+
+def test_a_slow_disk_gets_the_first_entries_once(tmp_path: Path) -> None:
+    """They are neither waited for nor written again while they are pending."""
+    goes_on = Event()
+    with sidecar(tmp_path) as (components, writes):
+        slow = components.spool.submit(lambda _: goes_on.wait(WAIT_SECONDS))
+        writes.begin(0)
+        for _ in range(3):
+            writes.update()
+        goes_on.set()
+        assert slow.result(WAIT_SECONDS)
+        wait_until(lambda: START in told(tmp_path))
+        writes.update()
+        writes.end()
+    assert told(tmp_path) == [("schema", "first"), ("configuration", "first"), START, STOP]
 
 
 def test_what_cannot_be_written_is_tried_again(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import sqlite3
 import sys
@@ -137,6 +138,24 @@ def test_a_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
         assert _workers(sidecar, 1) != [pid]
         assert [event["times"] for event in _events(sidecar, "worker_replaced")] == [1]
         assert sidecar.stop()[0] == 0
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="prlimit is Linux's")
+def test_a_worker_that_cannot_be_replaced_is_replaced_later(tmp_path: Path) -> None:
+    """While the keeper can open no descriptor it tries again; then requests are answered."""
+    with started(tmp_path) as sidecar:
+        (pid,) = _workers(sidecar, 1)
+        keeper_pid, kind = sidecar.process.pid, resource.RLIMIT_NOFILE
+        before = resource.prlimit(keeper_pid, kind)
+        resource.prlimit(keeper_pid, kind, (3, before[1]))
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: len(_events(sidecar, "worker_replaced")) >= 3)
+        assert children(keeper_pid) == []
+        resource.prlimit(keeper_pid, kind, before)
+        assert sidecar.send(_EVENT).status == 200
+        assert _workers(sidecar, 1) != [pid]
+        assert sidecar.stop()[0] == 0
+    assert _rows(tmp_path / "collector-data", "SELECT sum(count) FROM conferencing") == [(1,)]
 
 
 def test_a_key_is_stored_once_over_all_workers(tmp_path: Path) -> None:

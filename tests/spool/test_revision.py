@@ -157,6 +157,15 @@ def test_no_byte_of_it_stays(tmp_path: Path, seed: int) -> None:
     assert _verified(path) == (1500, 1500)
 
 
+def test_a_checkpoint_under_way_is_no_reader(path: Path) -> None:
+    """However often the log is written into the file beside it, a revision empties the log."""
+    with Spool(path, sinks=["sink"]) as spool:
+        for number in range(15):
+            for _ in range(8):
+                _put(spool, number, text="x" * 250_000)
+            assert spool.revise(_without(b'"n":')).result(WAIT_SECONDS).is_swept
+
+
 def test_a_reader_is_said(path: Path) -> None:
     """Who reads an earlier state keeps the log; it is emptied when he is gone."""
     with Spool(path, sinks=["sink"]) as spool:
