@@ -8,21 +8,23 @@ checks its column at once.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import reduce
 from math import copysign
 from operator import or_
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import msgspec
 from msgspec.structs import astuple
 
 from collector.contracts import Row
+from collector.errors import RecheckError
 from collector.filter.compile import Column, Plan
 from collector.filter.tolerant import FAILURES
 from collector.schema.kinds import ColumnCheck
 
-__all__ = ["NOT_AS_WRITTEN", "Checks", "RecordColumns", "TypedRecords"]
+__all__ = ["NOT_AS_WRITTEN", "Checks", "RecordColumns", "demand"]
 
 NOT_AS_WRITTEN = "the records are not written as a filter writes them"
 _TYPES: dict[str, set[type]] = {"TEXT": {str}, "INTEGER": {bool, int}, "REAL": {float}}
@@ -35,14 +37,10 @@ Checks = Sequence[tuple[int, str, ColumnCheck]]
 _encode_lines = msgspec.json.Encoder().encode_lines
 
 
-class TypedRecords(NamedTuple):
-    """Records that were checked: as objects, as rows, and as NDJSON; ``counts`` are the numbers of
-    events that they stand for."""
-
-    records: list[Any]
-    rows: list[Row]
-    encoded: bytes
-    counts: tuple[int, ...]
+def demand(holds: bool, otherwise: str) -> None:
+    """Raise ``RecheckError`` unless something holds."""
+    if not holds:
+        raise RecheckError(otherwise)
 
 
 class RecordColumns:
@@ -66,27 +64,25 @@ class RecordColumns:
             for column in self._checked
         ]
 
-    def read(self, text: bytes, checks: Checks) -> TypedRecords | str:
-        """Read NDJSON; or return what is wrong with it, in constants and names of the schema."""
-        try:
+    def read(self, text: bytes, checks: Checks) -> tuple[list[Any], list[Row], bytes]:
+        """Read NDJSON; return the records as objects, as rows, and as they are written anew. Raises
+        ``RecheckError``, in constants and names of the schema."""
+        records, encoded = list[Any](), b""
+        with suppress(*FAILURES):
             records = self._decode(text)
-            encoded: bytes = _encode_lines(records)
-        except FAILURES:
-            return NOT_AS_WRITTEN
-        if not records or encoded != text:
-            return NOT_AS_WRITTEN
+            encoded = _encode_lines(records)
+        demand(bool(records) and encoded == text, NOT_AS_WRITTEN)
         rows: list[Row] = [*map(astuple, records)]
-        *columns, counts = zip(*rows, strict=True)
+        *columns, _ = zip(*rows, strict=True)
         for index, name, check in checks:
-            if not check(columns[index]):
-                return f"{name}: a value is none of its kind"
-        if self._has_fractions and _MINUS_ZERO in text and _has_minus_zero(rows):
-            return NOT_AS_WRITTEN
-        if any(None in columns[index] for index in self._required):
-            return "a record lacks a required field"
-        if all(None in values for values in columns) and _has_empty(rows):
-            return "a record has no field"
-        return TypedRecords(records, rows, encoded, counts)
+            demand(check(columns[index]), f"{name}: a value is none of its kind")
+        has_minus_zero = self._has_fractions and _MINUS_ZERO in text and _has_minus_zero(rows)
+        demand(not has_minus_zero, NOT_AS_WRITTEN)
+        lacks = any(None in columns[index] for index in self._required)
+        demand(not lacks, "a record lacks a required field")
+        is_empty = all(None in values for values in columns) and _has_empty(rows)
+        demand(not is_empty, "a record has no field")
+        return records, rows, encoded
 
     def _check(self, column: Column, first: datetime, last: datetime) -> ColumnCheck:
         if len(_types(column)) > 1:  # equal values may be of different types

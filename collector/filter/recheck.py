@@ -24,8 +24,7 @@ from collector.contracts import (
     Row,
     Tally,
 )
-from collector.errors import RecheckError
-from collector.filter.columns import NOT_AS_WRITTEN, Checks, RecordColumns, TypedRecords
+from collector.filter.columns import NOT_AS_WRITTEN, Checks, RecordColumns, demand
 from collector.filter.compile import compile_plan
 from collector.filter.sdk_records import (
     AHEAD,
@@ -126,14 +125,14 @@ class Recheck:
 
     def _checked(self, batch: PendingBatch, *, keep_rows: bool) -> PendingBatch:
         payload, layout = batch.payload, self._schema.layout
-        _demand(batch.layout == layout, "the layout is not the schema's")
-        _demand(type(payload) is bytes and len(payload) <= MOST_BYTES, "the payload is too long")
+        demand(batch.layout == layout, "the layout is not the schema's")
+        demand(type(payload) is bytes and len(payload) <= MOST_BYTES, "the payload is too long")
         present = self._present()
         span = _span(batch.received, present)
         grant = self._grant(batch.granted, present)
         tally = batch.tally
         _check_tally(tally, grant.drops)
-        _demand(tally.bytes_out == len(payload), "the bytes are not those of the records")
+        demand(tally.bytes_out == len(payload), "the bytes are not those of the records")
         checks = span.checks.get(grant.granted)
         if checks is None:
             checks = grant.columns.checks(span.first, span.last)
@@ -143,13 +142,13 @@ class Recheck:
             rows = []
         own, events = BytesIO(), 0
         for piece in pieces(payload, self._piece):
-            _demand(len(piece) <= self._piece, NOT_AS_WRITTEN)
-            found = _read(piece, grant.columns, checks)
-            events += _events(found.counts, span)
-            own.write(found.encoded)
+            demand(len(piece) <= self._piece, NOT_AS_WRITTEN)
+            records, found, encoded = grant.columns.read(piece, checks)
+            events += _events([record.count for record in records], span)
+            own.write(encoded)
             if rows is not None:
-                rows += found.rows
-        _demand(tally.admitted == events, "the records are not those that were counted")
+                rows += found
+        demand(tally.admitted == events, "the records are not those that were counted")
         return PendingBatch(layout, span.received, own.getvalue(), tally, grant.granted, rows=rows)
 
     def _present(self) -> _Present:
@@ -166,23 +165,17 @@ class Recheck:
             and len(purposes) <= len(self._schema.purposes)
             and all(type(name) is str for name in purposes)
         )
-        _demand(is_bounded, _NOT_GRANTED)
+        demand(is_bounded, _NOT_GRANTED)
         grants = present.grants
         if purposes in grants:
             return grants[purposes]
         refused = () if purposes is None else {*self._schema.optional}.difference(purposes)
         within = granted(self._schema, refused, self._purposes)
-        _demand(within == purposes, _NOT_GRANTED)
+        demand(within == purposes, _NOT_GRANTED)
         found = _make_grant(self._schema, within, present.days, self._lasting)
         if len(grants) < _MOST_CACHED:
             grants[within] = found
         return found
-
-
-def _demand(holds: bool, otherwise: str) -> None:
-    """Raise ``RecheckError`` unless something holds."""
-    if not holds:
-        raise RecheckError(otherwise)
 
 
 def _minute(now: datetime, latest: _Present | None) -> _Present:
@@ -216,7 +209,7 @@ def _make_grant(
 def _span(received: str, present: _Present) -> _Span:
     """Return the span of a minute, if records may be of it."""
     is_text = type(received) is str and len(received) == len("2026-01-01T00:00:00Z")
-    _demand(is_text, "the minute is none")
+    demand(is_text, "the minute is none")
     found = present.spans.get(received)
     if found is None:
         found = _make_span(received, present.start)
@@ -227,13 +220,13 @@ def _span(received: str, present: _Present) -> _Span:
 
 def _make_span(received: str, present: datetime) -> _Span:
     minute = parse_minute(received)
-    _demand(minute is not None, "the minute is none")
+    demand(minute is not None, "the minute is none")
     assert minute is not None  # noqa: S101 - for the type
     oldest = (present - OLDEST - _DELAY).replace(minute=0)
     is_hour = minute.minute == 0 and minute <= present - EXACT
     is_exact = minute >= present - EXACT - _DELAY
     is_told = minute <= present + AHEAD and (is_exact or (is_hour and minute >= oldest))
-    _demand(is_told, "the minute is too old, or of the future")
+    demand(is_told, "the minute is too old, or of the future")
     is_present = minute >= present - _DELAY
     last = minute + (HOUR_SPAN if is_hour else MINUTE_SPAN)
     if is_present:
@@ -241,20 +234,13 @@ def _make_span(received: str, present: datetime) -> _Span:
     return _Span(received, minute, last, is_present, {})
 
 
-def _read(piece: bytes, columns: RecordColumns, checks: Checks) -> TypedRecords:
-    found = columns.read(piece, checks)
-    if isinstance(found, str):
-        raise RecheckError(found)
-    return found
-
-
-def _events(counts: tuple[int, ...], span: _Span) -> int:
+def _events(counts: list[int], span: _Span) -> int:
     """Return the number of events that records stand for."""
     is_bounded = min(counts) >= 1 and max(counts) <= MAX_TIMES
-    _demand(is_bounded, "a record stands for no number of events that it may")
+    demand(is_bounded, "a record stands for no number of events that it may")
     if not span.is_present:
         is_told = all(count & (count - 1) == 0 for count in counts)
-        _demand(is_told, "a record of an SDK stands for no power of two")
+        demand(is_told, "a record of an SDK stands for no power of two")
     return sum(counts)
 
 
@@ -262,24 +248,24 @@ def _check_tally(tally: Tally, drops: Mapping[str, Collection[Drop]]) -> None:
     """Raise ``RecheckError`` unless the counts conserve and are in their bounds."""
     received, admitted, dropped = tally.received, tally.admitted, tally.dropped
     for number in (received, admitted, tally.bytes_in, tally.bytes_out):
-        _demand(_is_count(number, _MOST_COUNT), "a count is none")
+        demand(_is_count(number, _MOST_COUNT), "a count is none")
     _check_counts(tally.rejected, REJECTIONS, received)
     _check_counts(tally.content, CATEGORIES, received)
     is_listed = type(dropped) is dict and drops.keys() >= dropped.keys()
-    _demand(is_listed, "a field that was dropped is not listed")
+    demand(is_listed, "a field that was dropped is not listed")
     for name, reasons in dropped.items():
         _check_counts(reasons, drops[name], received)
         is_once = reasons.total() <= received
-        _demand(is_once, "a field was dropped more often than events were received")
-    _demand(received == admitted + tally.rejected.total(), "the counts do not add up")
+        demand(is_once, "a field was dropped more often than events were received")
+    demand(received == admitted + tally.rejected.total(), "the counts do not add up")
 
 
 def _check_counts(found: Counter[_Name], names: Collection[_Name], most: int) -> None:
     """Raise ``RecheckError`` unless these are counts of some names, each no more than ``most``."""
-    _demand(type(found) is Counter, "a count is none")
+    demand(type(found) is Counter, "a count is none")
     for name, times in found.items():
-        _demand(name in names, "a count is of nothing that is listed")
-        _demand(_is_count(times, most), "a count is none")
+        demand(name in names, "a count is of nothing that is listed")
+        demand(_is_count(times, most), "a count is none")
 
 
 def _is_count(number: object, most: int) -> bool:

@@ -38,7 +38,7 @@ from collector.contracts import (
     Tally,
     to_minute,
 )
-from collector.errors import InputError
+from collector.errors import InputError, RecheckError
 from collector.filter.admission import record_type
 from collector.filter.columns import RecordColumns
 from collector.filter.compile import Column, DropMark, Memo, Plan
@@ -241,19 +241,21 @@ class SdkRecordFilter:
         if end is None or moments is None:
             return False
         bare = piece.replace(end[0], b"}\n")
-        found = self._columns.read(bare, self._checks_at(*moments))
-        if isinstance(found, str) or max(found.counts) > MAX_TIMES:
+        try:
+            records, _, _ = self._columns.read(bare, self._checks_at(*moments))
+        except RecheckError:
             return False
-        are_alike = len(piece) == len(bare) + len(found.counts) * (_END_BYTES - len(b"}\n"))
-        if not are_alike or any(times & (times - 1) or times < 1 for times in found.counts):
+        counts = [record.count for record in records]
+        are_alike = len(piece) == len(bare) + len(records) * (_END_BYTES - len(b"}\n"))
+        if not are_alike or any(n & (n - 1) or not 1 <= n <= MAX_TIMES for n in counts):
             return False
         part = minutes.part(claimed)
         if isinstance(part, str):
             return False
-        times = sum(found.counts)
+        times = sum(counts)
         part.tally.received += times
         part.tally.admitted += times
-        part.records += found.records
+        part.records += records
         return True
 
     def _take_lines(self, piece: bytes, minutes: Minutes) -> None:

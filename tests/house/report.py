@@ -63,7 +63,7 @@ def figures(house: House, walk: Walk) -> Iterator[Figure]:
     commit, store = walk.modules[COMMIT], walk.modules[STORE]
     yield Figure("modules that run for a request, to its commit", len(commit), 22, "22", commit)
     yield Figure("modules that run from the spool to the store", len(store), 8, "8", store)
-    yield Figure("shapes of a payload", len(walk.shapes), 8, "7", walk.shapes)
+    yield Figure("shapes of a payload", len(walk.shapes), 7, "7", walk.shapes)
 
 
 def _counted(names: dict[str, int]) -> list[str]:
