@@ -15,7 +15,7 @@ PYRIGHT := PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH=. pyright
 SCHEMAS := $(filter-out claims,$(basename $(notdir $(wildcard schemas/*.yaml))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test long house names pipelines taxonomy lint bench soak charts leaks package fuzz kill faults erasures bombs mutations recordings coverage clean
+.PHONY: help demo test long house names pipelines taxonomy deployment lint bench soak charts leaks package fuzz kill faults erasures bombs mutations recordings coverage clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -41,6 +41,9 @@ pipelines: $(VENV)/.dev ## Try 1,000 random pipelines (PIPELINES) for a claim th
 
 taxonomy: $(VENV)/.dev .venv-fideslang/.made ## Compare the shipped taxonomy with the package that it is from.
 	$(BIN)/python -m pytest tests/schema/test_taxonomy.py $(PYTEST)
+
+deployment: $(VENV)/.dev .venv-deploy/.made ## Validate what deploy/ has by the schemas of Kubernetes and Compose.
+	$(BIN)/python -m pytest tests/test_deployment.py $(PYTEST)
 
 bombs: $(VENV)/.dev ## Attack a sidecar longer and by more senders; all limits of time are absolute.
 	COLLECTOR_BOMBS=full $(BIN)/python -m pytest -s -m timed $(UNLIMITED) $(PYTEST)
@@ -115,6 +118,13 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/.made
 	$(PYTHON) -m venv .venv-fideslang
 	.venv-fideslang/bin/python -m pip --disable-pip-version-check --quiet install \
 		"fideslang==$$(sed -n 's/.*fideslang \([0-9.]*\) .*/\1/p' $<)"
+	@touch $@
+
+# Their schemas take more than all that the tests need.
+.venv-deploy/.made: constraints.txt
+	$(PYTHON) -m venv .venv-deploy
+	.venv-deploy/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt \
+		check-jsonschema kubernetes-validate
 	@touch $@
 
 $(VENV)/.bench: pyproject.toml constraints.txt | $(VENV)/.made

@@ -64,8 +64,9 @@ class AdminPages:
     """The HTTP handler of the admin address.
 
     ``readiness`` is called for each ``/readyz``; ``hosts`` are names that are accepted besides
-    those of loopback; ``admits`` judges the ``Authorization`` header of requests for more than
-    health (``None``: all are let in).
+    those of loopback, and with ``is_public`` any IP address, by which probes call: no page can
+    have a browser send one to a machine that has another. ``admits`` judges the
+    ``Authorization`` header of requests for more than health (``None``: all are let in).
     """
 
     def __init__(
@@ -74,11 +75,13 @@ class AdminPages:
         metrics: Callable[[], bytes],
         *,
         hosts: Iterable[str] = (),
+        is_public: bool = False,
         admits: Callable[[bytes | None], bool] | None = None,
     ) -> None:
         self._readiness = readiness
         self._metrics = metrics
         self._hosts = frozenset(hosts)
+        self._is_public = is_public
         self._admits = admits
 
     def __repr__(self) -> str:
@@ -121,7 +124,13 @@ class AdminPages:
         if colon and port.isdigit() and "]" not in port:
             name = bare
         name = name[1:-1] if name.startswith("[") and name.endswith("]") else name
-        return name == "localhost" or name in self._hosts or _is_loopback(name)
+        return name == "localhost" or name in self._hosts or self._is_own_address(name)
+
+    def _is_own_address(self, name: str) -> bool:
+        try:
+            return ip_address(name).is_loopback or self._is_public
+        except ValueError:
+            return False
 
     def _ready(self, *, is_verbose: bool) -> HttpResponse:
         states = self._readiness()
@@ -135,10 +144,3 @@ class AdminPages:
 def _response(status: int, content_type: str, body: bytes) -> HttpResponse:
     headers = ((b"content-type", content_type.encode()), *_HEADERS, *_EXTRA_HEADERS.get(status, ()))
     return HttpResponse(status, headers, body)
-
-
-def _is_loopback(name: str) -> bool:
-    try:
-        return ip_address(name).is_loopback
-    except ValueError:
-        return False

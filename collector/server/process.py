@@ -88,6 +88,7 @@ class Receivers:
             self._readiness,
             components.metrics.text,
             hosts=(*chosen.hosts, chosen.address.host),
+            is_public=is_public,
             admits=components.tokens.admits if components.tokens and is_public else None,
         )
 

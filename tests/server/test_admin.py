@@ -122,6 +122,16 @@ def test_foreign_hosts(headers: Headers) -> None:
         assert _ask(_admin(), path, headers)[0] == 421
 
 
+@pytest.mark.parametrize("name", ["10.0.0.7", "10.0.0.7:4319", "[2001:db8::7]:4319"])
+def test_a_public_address_is_called_by_any_address(name: str) -> None:
+    """As a probe of Kubernetes does, which knows the pod's; not by a name."""
+    host = [(b"host", name.encode())]
+    assert _ask(_admin(), "/livez", host)[0] == 421
+    assert _ask(_admin(is_public=True), "/livez", host)[0] == 200
+    foreign = [(b"host", b"attacker.example")]
+    assert _ask(_admin(is_public=True), "/livez", foreign)[0] == 421
+
+
 @pytest.mark.parametrize("origin", [b"", *map(str.encode, _ORIGINS)])
 def test_foreign_origins(origin: bytes) -> None:
     """A page of another origin gets nothing, also of another port of this machine."""

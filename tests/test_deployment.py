@@ -1,0 +1,236 @@
+"""The files under ``deploy/``: what they name exists, what they configure starts and answers, and
+the tools that will read them take them.
+
+``make deployment`` installs what validates manifests into an environment of its own.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from collector.ops.metrics import METRICS
+from tests.conftest import required
+from tests.ingest.certificates import Authority
+from tests.sidecar.serving import COMMAND, started
+
+_ROOT = Path(__file__).parents[1]
+_DEPLOY = _ROOT / "deploy"
+_VALIDATORS = _ROOT / ".venv-deploy" / "bin"
+_UNIT = _DEPLOY / "systemd" / "collector.service"
+_MANIFESTS = sorted((_DEPLOY / "kubernetes").glob("*.yaml"))
+_ALERTS = _DEPLOY / "prometheus" / "alerts.yaml"
+_METRIC = re.compile(r"\b(?:collector|process)_[a-z_]+\b")
+_OF_THE_PROCESS = {"process_resident_memory_bytes"}
+
+
+def _documents(path: Path) -> list[Any]:
+    return list(YAML(typ="safe", pure=True).load_all(path.read_text()))
+
+
+def _queries() -> Iterator[str]:
+    """What alerts and dashboard ask for."""
+    for group in _documents(_ALERTS)[0]["groups"]:
+        yield from (rule["expr"] for rule in group["rules"])
+    for panel in json.loads((_DEPLOY / "grafana" / "dashboard.json").read_text())["panels"]:
+        yield from (target["expr"] for target in panel["targets"])
+
+
+def _need(program: str, package: str) -> str:
+    found = shutil.which(program)
+    if found is None:
+        required(f"{program} (Debian: apt install {package})")
+    return str(found)
+
+
+def _series() -> set[str]:
+    """All names of series that a sidecar shows."""
+    names = set(_OF_THE_PROCESS)
+    for name, metric in METRICS.items():
+        is_histogram = name.endswith("_seconds") and "le" not in metric.labels
+        names |= {name, *(f"{name}_{part}" for part in ("bucket", "count", "sum") if is_histogram)}
+    return names
+
+
+def test_queries_name_what_there_is() -> None:
+    """Each metric of an alert or a panel is one that a sidecar shows, and so is each label."""
+    labels = {label for metric in METRICS.values() for label in metric.labels}
+    known = _series()
+    for query in _queries():
+        named = set(_METRIC.findall(query))
+        assert named <= known, query
+        by = ",".join(re.findall(r"(?:by|without) \(([^)]*)\)", query))
+        assert {each.strip() for each in by.split(",") if each} <= labels | {"instance", "le"}
+
+
+def test_promtool_takes_alerts_and_queries(tmp_path: Path) -> None:
+    """The dashboard's as rules that record, with a time in place of Grafana's."""
+    promtool = _need("promtool", "prometheus")
+    rules = [
+        {"record": f"panel:{number}", "expr": query.replace("$__rate_interval", "5m")}
+        for number, query in enumerate(_queries())
+    ]
+    file = tmp_path / "panels.json"
+    file.write_text(json.dumps({"groups": [{"name": "panels", "rules": rules}]}))
+    done = subprocess.run(
+        [promtool, "check", "rules", str(_ALERTS), str(file)], capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_guide_has_every_alert() -> None:
+    """With what to do about it."""
+    guide = (_ROOT / "docs" / "operating.md").read_text()
+    for group in _documents(_ALERTS)[0]["groups"]:
+        for rule in group["rules"]:
+            assert f"`{rule['alert']}`" in guide
+
+
+def test_systemd_calls_the_unit_safe() -> None:
+    """An exposure of at most 2.0, of 10."""
+    command = (_need("systemd-analyze", "systemd"), "security", "--offline=true", "--threshold=20")
+    done = subprocess.run([*command, str(_UNIT)], capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout.decode()
+
+
+def _allowed(systemd_analyze: str, name: str) -> set[str]:
+    """The system calls of a set, and of those in it."""
+    command = [systemd_analyze, "syscall-filter", "--no-pager", name]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    words = [line.strip() for line in text.splitlines() if line.startswith(" ")]
+    nested = [word for word in words if word.startswith("@")]
+    plain = {word for word in words if re.fullmatch(r"[a-z_0-9]+", word)}
+    return plain.union(*(_allowed(systemd_analyze, each) for each in nested))
+
+
+def test_the_unit_allows_what_a_sidecar_calls(tmp_path: Path) -> None:
+    """From its start to its end, keeper and worker, with an event over HTTP in between."""
+    analyze, strace = _need("systemd-analyze", "systemd"), _need("strace", "strace")
+    filters = re.findall(r"^SystemCallFilter=(.*)$", _UNIT.read_text(), re.MULTILINE)
+    allowed: set[str] = set()
+    for line in filters:
+        sets = [_allowed(analyze, name) for name in line.removeprefix("~").split()]
+        allowed = allowed.difference(*sets) if line.startswith("~") else allowed.union(*sets)
+    trace = tmp_path / "trace"
+    traced = [strace, "-f", "-qq", "--signal=none", "-o", str(trace), *COMMAND]
+    with started(tmp_path, command=traced) as sidecar:
+        assert sidecar.send(b'{"ip_address": "203.0.113.7"}\n').status == 200
+        tracer = Path(f"/proc/{sidecar.process.pid}/task/{sidecar.process.pid}/children")
+        (keeper, *_) = tracer.read_text().split()
+        os.kill(int(keeper), signal.SIGTERM)
+        assert sidecar.process.wait(20) == 0
+    called = set(re.findall(r"^\d+ +([a-z_0-9]+)\(", trace.read_text(), re.MULTILINE))
+    as_root = {"fchown"}  # SQLite does that for root only
+    assert "fdatasync" in called or "fsync" in called
+    assert called - allowed - as_root == set()
+
+
+def test_manifests_are_valid() -> None:
+    """By the schemas that Kubernetes and Compose publish."""
+    if not (_VALIDATORS / "kubernetes-validate").exists():
+        required("what validates manifests (make deployment)")
+    commands = [
+        [str(_VALIDATORS / "kubernetes-validate"), "--strict", *map(str, _MANIFESTS)],
+        [
+            *(str(_VALIDATORS / "check-jsonschema"), "--builtin-schema", "vendor.compose-spec"),
+            str(_DEPLOY / "compose.yaml"),
+        ],
+    ]
+    for command in commands:
+        done = subprocess.run(command, capture_output=True, check=False)
+        assert done.returncode == 0, (done.stdout, done.stderr)
+
+
+def test_no_container_is_more_than_it_must_be() -> None:
+    """Each container of ours: no root, no privilege, no writable root."""
+    for path in _MANIFESTS:
+        for document in _documents(path):
+            if document["kind"] != "StatefulSet":
+                continue
+            pod = document["spec"]["template"]["spec"]
+            assert pod["securityContext"]["runAsNonRoot"] is True
+            assert pod["automountServiceAccountToken"] is False
+            for container in [*pod.get("initContainers", []), *pod["containers"]]:
+                security = container["securityContext"]
+                assert security["readOnlyRootFilesystem"] is True
+                assert security["allowPrivilegeEscalation"] is False
+                assert security["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_the_service_answers_probes_without_a_certificate(tmp_path: Path) -> None:
+    """Its configuration, as the manifest has it, starts; the kubelet calls it by an address and
+    verifies nothing. Metrics want a token."""
+    (config,) = (
+        document["data"]["collector.yaml"]
+        for document in _documents(_DEPLOY / "kubernetes" / "service.yaml")
+        if document["kind"] == "ConfigMap"
+    )
+    authority = Authority(tmp_path)
+    pair = authority.issue("collector")
+    for before, after in {
+        "/var/lib/collector": str(tmp_path / "data"),
+        "/etc/collector-tls/tls.crt": str(pair.certificate),
+        "/etc/collector-tls/tls.key": str(pair.key),
+        **{f"0.0.0.0:{port}": "0.0.0.0:0" for port in (4317, 4318, 4319)},
+    }.items():
+        assert before in config
+        config = config.replace(before, after)
+    file = tmp_path / "collector.yaml"
+    file.write_text(config)
+    addresses = {f"COLLECTOR__{name}__ADDRESS": "0.0.0.0:0" for name in ("HTTP", "GRPC", "ADMIN")}
+    tokens = {"COLLECTOR__AUTH__TOKENS": "0" * 64}
+    with started(tmp_path, "--config", str(file), environ=addresses | tokens) as sidecar:
+        found = {path: _probed(sidecar.ports["admin"], path) for path in _PROBES}
+    assert found == _PROBES
+
+
+_PROBES = {"/livez": 200, "/readyz": 200, "/metrics": 401}
+
+
+def _probed(port: int, path: str) -> int:
+    """The status of a probe that calls this machine by an address that others have for it."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    connection = http.client.HTTPSConnection(_address(), port, timeout=10, context=context)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def _address() -> str:
+    """An address of this machine that is no loopback's, or loopback's where there is no other."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        try:
+            asking.connect(("192.0.2.1", 9))  # nothing is sent
+        except OSError:
+            return "127.0.0.1"
+        return str(asking.getsockname()[0])
+
+
+def test_the_image_is_made_of_what_is_there() -> None:
+    """What it copies exists, and what it installs and runs is Collector's."""
+    text = (_DEPLOY / "Dockerfile").read_text().replace(" \\\n", " ")
+    copied = [line.split()[1:-1] for line in text.splitlines() if line.startswith("COPY ")]
+    ours = [name for names in copied for name in names if not name.startswith(("--", "/opt"))]
+    assert ours
+    assert all((_ROOT / name).exists() for name in ours)
+    extras = re.search(r"'\.\[([a-z,]+)\]'", text)
+    assert extras is not None
+    project = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]
+    assert set(extras[1].split(",")) <= set(project["optional-dependencies"])
+    assert "USER 65532" in text
