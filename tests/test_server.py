@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import signal
 import socket
 import sqlite3
@@ -23,6 +24,7 @@ from tests.deadline import WAIT_SECONDS, eventually, wait_until
 from tests.ingest.certificates import Authority
 from tests.latency import at_most
 from tests.programs import script
+from tests.sidecar.processes import children
 from tests.sidecar.serving import COMMAND, FREE_PORTS, Sidecar, UnixConnection, started
 
 _EVENT = b'{"ip_address": "203.0.113.7", "device": {"type": "phone"}, "chat": ["hunter2secret"]}\n'
@@ -90,6 +92,42 @@ def test_from_start_to_end(tmp_path: Path) -> None:
     assert sidecar.events[-1]["delivered_all"] is True
     assert sidecar.events[-1]["waiting"] == 0
     assert _rows(tmp_path) == 3
+
+
+def test_the_service_manager_is_told_that_it_lives(tmp_path: Path) -> None:
+    """Again and again, if it wants that of this process; only of that."""
+    asked = {"WATCHDOG_USEC": "3000000"}
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
+        started(tmp_path, environ=_bound(manager, tmp_path) | asked, command=COMMAND) as sidecar,
+    ):
+        assert [manager.recv(100) for _ in range(3)] == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
+        assert sidecar.stop()[0] == 0
+    (tmp_path / "notify.sock").unlink()
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
+        started(
+            tmp_path,
+            environ=_bound(manager, tmp_path) | asked | {"WATCHDOG_PID": "1"},
+            command=COMMAND,
+        ) as sidecar,
+    ):
+        assert manager.recv(100) == b"READY=1"
+        assert sidecar.stop()[0] == 0
+        assert manager.recv(100) == b"STOPPING=1"
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="processes are read from /proc")
+def test_user_signals_do_nothing(tmp_path: Path) -> None:
+    """Neither to the keeper nor to a worker."""
+    with started(tmp_path, command=COMMAND) as sidecar:
+        workers = children(sidecar.process.pid)
+        for pid in (sidecar.process.pid, *workers):
+            for number in (signal.SIGUSR1, signal.SIGUSR2):
+                os.kill(pid, number)
+        assert sidecar.send(_EVENT).status == 200
+        assert children(sidecar.process.pid) == workers
+        assert sidecar.stop()[0] == 0
 
 
 def test_files_become_their_owners_alone(tmp_path: Path) -> None:

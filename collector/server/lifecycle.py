@@ -17,6 +17,7 @@ from collector.ops.error_log import ErrorLog
 
 __all__ = [
     "SWITCH_SECONDS",
+    "is_watched",
     "loop_factory",
     "notify",
     "on_loop_error",
@@ -34,6 +35,8 @@ _REPEAT_SECONDS = 0.1
 """A second signal within this time counts as the first: a terminal and a supervisor may both send
 one."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_IGNORED = (signal.SIGUSR1, signal.SIGUSR2) if sys.platform != "win32" else ()
+"""Some supervisors and tools send them to all processes; they would end these."""
 
 
 def signalled(loop: asyncio.AbstractEventLoop, log: ErrorLog) -> asyncio.Future[tuple[int, float]]:
@@ -45,6 +48,8 @@ def signalled(loop: asyncio.AbstractEventLoop, log: ErrorLog) -> asyncio.Future[
     ending: asyncio.Future[tuple[int, float]] = loop.create_future()
     for number in _SIGNALS:
         loop.add_signal_handler(number, _on_signal, ending, number)
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
     return ending
 
 
@@ -80,7 +85,14 @@ def on_loop_error(log: ErrorLog, _: asyncio.AbstractEventLoop, context: dict[str
         log.library("asyncio")
 
 
-def notify(state: Literal["READY=1", "STOPPING=1"]) -> None:
+def is_watched() -> bool:
+    """Tell whether the service manager restarts this process when ``WATCHDOG=1`` does not come in
+    time. It says so by ``WATCHDOG_USEC``, and by ``WATCHDOG_PID`` if only one process is meant."""
+    watched = os.environ.get("WATCHDOG_PID", str(os.getpid()))
+    return "WATCHDOG_USEC" in os.environ and watched == str(os.getpid())
+
+
+def notify(state: Literal["READY=1", "STOPPING=1", "WATCHDOG=1"]) -> None:
     """Send the state to ``NOTIFY_SOCKET``, if there is one."""
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path.startswith(("/", "@")):

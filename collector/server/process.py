@@ -35,6 +35,7 @@ from collector.server.http_receiver import HttpReceiver
 from collector.server.keeper import Keeper
 from collector.server.lifecycle import (
     SWITCH_SECONDS,
+    is_watched,
     loop_factory,
     notify,
     restore_signals,
@@ -224,8 +225,10 @@ async def _run(
         log.write("unconfined")
     gc.collect()
     gc.freeze()  # what exists now stays; collections skip it
-    status = _StatusLog(components, receivers.keeper, log)
+    status, watched = _StatusLog(components, receivers.keeper, log), is_watched()
     while not ending.done():
+        if watched:
+            notify("WATCHDOG=1")
         await receivers.keeper.refresh()
         status.update()
         notes.update()

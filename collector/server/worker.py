@@ -90,7 +90,8 @@ def main(kind: type[Worker] | None = None) -> None:
     """Run a worker, of a ``kind`` of its own for a check, until the keeper stops it or is gone."""
     clear_switches()
     harden()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    keepers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+    for number in keepers:
         signal.signal(number, signal.SIG_IGN)  # the keeper is told, and tells its workers
     channel, keys = (socket.socket(fileno=int(text)) for text in sys.argv[1:3])
     setup, sockets = _received(channel)
