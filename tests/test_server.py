@@ -10,7 +10,8 @@ import socket
 import sqlite3
 import ssl
 import stat
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from threading import Thread
 from time import sleep
@@ -92,6 +93,37 @@ def test_from_start_to_end(tmp_path: Path) -> None:
     assert sidecar.events[-1]["delivered_all"] is True
     assert sidecar.events[-1]["waiting"] == 0
     assert _rows(tmp_path) == 3
+
+
+def test_options_lie_over_the_environment(tmp_path: Path) -> None:
+    """Data, schema and the three ports; a fault of one is said as of the setting."""
+    environ = {"COLLECTOR__DATA": str(tmp_path / "else"), "COLLECTOR__SCHEMA": "canary"}
+    options = ("--data", "mine", "--schema", "web", "--port", "0")
+    with started(tmp_path, *options, environ=environ) as sidecar:
+        assert sidecar.ports.keys() == {"http", "grpc", "admin"}
+        assert sidecar.send(b"{}\n").status == 200
+        metrics = sidecar.admin("/metrics").body
+    assert b'schema="web/' in metrics
+    assert (tmp_path / "mine" / "spool.db").exists()
+    code, said = _ended(tmp_path, "--schema", "weeb")
+    assert (code, "schema: no shipped schema" in said) == (78, True)
+    with free_ports(3) as (grpc, http_, admin), started(tmp_path, "--port", str(http_)) as sidecar:
+        assert sidecar.ports == {"grpc": grpc, "http": http_, "admin": admin}
+
+
+@contextmanager
+def free_ports(number: int) -> Iterator[list[int]]:
+    """Ports in a row that nothing listens on."""
+    for first in range(20_000, 30_000, number):
+        with ExitStack() as stack:
+            try:
+                for port in range(first, first + number):
+                    probe = stack.enter_context(socket.socket())
+                    probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        yield [*range(first, first + number)]
+        return
 
 
 def test_the_service_manager_is_told_that_it_lives(tmp_path: Path) -> None:

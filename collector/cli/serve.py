@@ -12,6 +12,7 @@ import typer
 from collector.cli.console import err
 from collector.config import Address, load, read
 from collector.config.extras import install, is_installed, is_loadable, reinstall
+from collector.config.model import variable
 from collector.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ _NEEDED = ["google.protobuf", "httptools", "prometheus_client"]
 if sys.platform != "win32":
     _NEEDED.append("uvloop")
 _SECONDS = 3.0
+_MOST_PORT = 65_534
+_ANY_FREE = dict.fromkeys(("http", "grpc", "admin"), 0)
 _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what is listened on, not by us
 
 ConfigFile = Annotated[
@@ -35,18 +38,51 @@ File = Annotated[
 ]
 
 
-def serve(config: ConfigFile = None) -> None:
+def serve(
+    config: ConfigFile = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="The setting `data`.")
+    ] = None,
+    schema: Annotated[
+        str | None, typer.Option("--schema", "-s", metavar="SCHEMA", help="The setting `schema`.")
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            "--port",
+            min=0,
+            max=_MOST_PORT,
+            help="The port of `http.address`; OTLP/gRPC has the one before, health and metrics the"
+            " one after it. 0: any free ones.",
+        ),
+    ] = None,
+) -> None:
     """Receive events and OpenTelemetry data, and keep only what the schema lists.
 
     It needs no configuration: events and OTLP/HTTP on port 4318, OTLP/gRPC on 4317 if grpcio is
     installed, health and metrics on 4319, all of this machine only; data in `./collector-data`.
-    SIGTERM or Ctrl-C ends it once everything is flushed.
+    Options lie over the environment, and this over the file. SIGTERM or Ctrl-C ends it once
+    everything is flushed.
     """
     from collector.server import clear_switches, run  # noqa: PLC0415 - keeps `--help` light
 
     clear_switches()  # before any library is tried
     needs_sidecar()
-    raise typer.Exit(run(read(config)))
+    given = _addresses(port) | {
+        ("schema",): schema or "",
+        ("data",): "" if data is None else str(data),
+    }
+    variables = {variable(loc): value for loc, value in given.items() if value}
+    raise typer.Exit(run(read(config, {**os.environ, **variables})))
+
+
+def _addresses(port: int | None) -> dict[tuple[str, ...], str]:
+    """Return the addresses of this machine for a port."""
+    if port is None:
+        return {}
+    ports = {"grpc": port - 1, "http": port, "admin": port + 1} if port else _ANY_FREE
+    names = ports if is_installed("grpc") else ports.keys() - {"grpc"}
+    return {(name, "address"): f"127.0.0.1:{ports[name]}" for name in names}
 
 
 def one_file(file: Path | None, config: Path | None) -> Path | None:
