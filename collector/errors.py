@@ -161,6 +161,7 @@ CODES: dict[str, str] = {
     "E511": "the sink will never take the batch",
     "E512": "the recorder does not answer, or cannot do it now",
     "E513": "a worker handed over what its filter cannot have made",
+    "E514": "the server does not answer, or refuses it now",
 }
 
 
@@ -249,6 +250,17 @@ class InputError(CollectorError):
 
 class DeliveryError(CollectorError):
     """E5xx: a sink did not take a batch. The sink has stored nothing of it."""
+
+
+class Unreachable(DeliveryError):
+    """E514: a server does not answer, or does not take or show anything now. What it holds is not
+    known."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("E514", message)
+
+    def __reduce__(self) -> tuple[type[Unreachable], tuple[str]]:
+        return (Unreachable, (self.message,))
 
 
 class RecheckError(CollectorError):

@@ -23,6 +23,7 @@ from collector.errors import (
     SandboxError,
     SchemaError,
     Unacceptable,
+    Unreachable,
 )
 from collector.schema.load import parse
 from tests.schema.faulty import TABLE
@@ -53,6 +54,7 @@ _ERRORS = [
     RecheckError("no record"),
     SandboxError("E217", "no seccomp"),
     Unacceptable(b"id"),
+    Unreachable("no answer"),
 ]
 
 _ELSEWHERE = {
@@ -127,7 +129,7 @@ def test_a_name_that_is_none() -> None:
 
 def test_every_code_in_the_sources_is_in_the_table() -> None:
     """No module makes up a code, and no code is without a module that gives it."""
-    used = {Unacceptable(b"").code, RecheckError("").code}
+    used = {Unacceptable(b"").code, RecheckError("").code, Unreachable("").code}
     for path in (_ROOT / "collector").rglob("*.py"):
         if path.name != "errors.py":
             for node in ast.walk(ast.parse(path.read_text("utf-8"))):

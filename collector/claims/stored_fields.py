@@ -167,9 +167,8 @@ def mismatches(locations: Locations, matrix: Flows) -> Iterator[Mismatch]:
     yield from (Mismatch(f"not looked at: {place}", is_open=True) for place in locations.unreached)
     with locations.opened() as sinks:
         for name, sink in sinks.items():
-            if sink.exists:
-                is_listed = name in matrix.sinks
-                yield from _readable(name, _in_sink(name, sink, allowed, is_listed=is_listed))
+            is_listed = name in matrix.sinks
+            yield from _readable(name, _in_sink(name, sink, allowed, is_listed=is_listed))
     if locations.spool.is_file():
         yield from _readable("spool", _in_spool(locations, allowed))
     yield from _of_earlier_schemas(matrix.schema, allowed)
@@ -208,6 +207,8 @@ def _noted(locations: Locations, allowed: _Allowed) -> Iterator[Mismatch]:
 def _in_sink(
     name: str, sink: ErasableSink, allowed: _Allowed, *, is_listed: bool
 ) -> Iterator[Mismatch]:
+    if not sink.exists:
+        return
     if others := sink.others:
         parts = _PARTS.get(sink.unit, "parts")
         yield Mismatch(f"{name}: {others} {parts} are not of Collector's making", is_open=True)

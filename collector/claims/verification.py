@@ -26,7 +26,7 @@ from collector.config import Config
 from collector.config.sink_settings import SinkSettings
 from collector.config.sink_types import STAND_IN, settings_of
 from collector.contracts import Batch, Request, Tally
-from collector.errors import CODES, ConfigFaults, DeliveryError, Fault, SchemaError
+from collector.errors import CODES, ConfigFaults, DeliveryError, Fault, SchemaError, Unreachable
 from collector.filter import Filter
 from collector.filter.stored import read
 from collector.keyring import Keyring
@@ -220,7 +220,7 @@ def _stored(
         for each in mismatches(locations, matrix):
             yield each.check, ClaimFinding(each.message, each.rule, each.is_open, each.amends)
     except DeliveryError as error:
-        yield "stored", ClaimFinding(error.message)
+        yield "stored", _failure(error)
     if not has_ledger and locations.spool.is_file():
         message = "where else something was written is not known, as the ledger does not hold"
         yield "stored", ClaimFinding(message, is_open=True)
@@ -287,7 +287,11 @@ def _running(spool: Path, matrix: Flows) -> Iterator[tuple[Check, ClaimFinding]]
 def _is_any(locations: Locations) -> bool:
     """Return whether any sink has records."""
     with locations.opened() as sinks:
-        return any(sink.exists for sink in sinks.values())
+        for sink in sinks.values():
+            with suppress(Unreachable):
+                if sink.exists:
+                    return True
+    return False
 
 
 def _rows(locations: Locations) -> int | None:
@@ -303,8 +307,14 @@ def _all(found: Iterator[ClaimFinding]) -> tuple[ClaimFinding, ...]:
     try:
         against.extend(found)
     except DeliveryError as error:
-        against.append(ClaimFinding(error.message))
+        against.append(_failure(error))
     return tuple(against)
+
+
+def _failure(error: DeliveryError) -> ClaimFinding:
+    """Return the finding for what cannot be read: of a server that does not answer, nothing is
+    known."""
+    return ClaimFinding(error.message, is_open=isinstance(error, Unreachable))
 
 
 # -- dry run --------------------------------------------------------------------------------------

@@ -11,12 +11,12 @@ import typer
 from collector.cli.serve import ConfigFile
 from collector.config import Config, load, read
 from collector.config.model import Sinks
-from collector.errors import ConfigError, file_name
+from collector.errors import ConfigError, Unreachable, file_name
 from collector.ledger import Note
 from collector.retention.earlier import noted_schema
 from collector.retention.locations import Locations
 from collector.schema import Schema, load_schema
-from collector.sinks.sink import own_directory
+from collector.sinks.sink import ErasableSink, own_directory
 from collector.spool import FILE_NAME as SPOOL_NAME
 from collector.spool import note
 
@@ -80,12 +80,20 @@ def located(
     if store is not None and not store.is_file():
         raise ConfigError("E203", f"{file_name(store)} is not there; name the file of a store")
     with locations.opened() as sinks:
-        is_any = locations.spool.is_file() or any(sink.exists for sink in sinks.values())
+        is_any = locations.spool.is_file() or any(map(_may_exist, sinks.values()))
     if not is_any:
         where = file_name(config.data or Path())
         message = f"nothing of ours is in {where}; an SDK's spool is in DIR/0, DIR/1…"
         raise ConfigError("E203", message)
     return schema, locations
+
+
+def _may_exist(sink: ErasableSink) -> bool:
+    """Return whether a sink has a location, as far as its server answers."""
+    try:
+        return sink.exists
+    except Unreachable:
+        return True
 
 
 def _with_store(sinks: Sinks, path: Path) -> Sinks:

@@ -65,6 +65,7 @@ def show(
             "store": tables,
             "spool": found.spool,
             "files": found.lines,
+            "places": dict(found.places),
             "unreadable": {"batches": found.unreadable, "files": found.aside},
             "beyond": list(locations.beyond),
         }
@@ -139,6 +140,8 @@ def _print_removed(done: Removed, subject: Subject, locations: Locations, as_jso
         out.print(f"spool: {done.records:,} records in {done.batches:,} batches")
         out.print(f"files of records: {done.lines:,} lines")
         out.print(f"damaged: {done.damaged:,} batches and {done.files:,} files, deleted whole")
+        for name, number in done.places.items():
+            out.print(f"sink {name}: {number:,} records", markup=False)
         for place in locations.beyond:
             out.print(f"beyond our files: {place}", markup=False)
     if not done.is_swept:

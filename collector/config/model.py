@@ -13,7 +13,7 @@ from pydantic import Field, PlainValidator
 from pydantic.fields import FieldInfo
 
 from collector.config.sink_settings import PARTIES, Party, Section, SinkSettings
-from collector.config.sink_types import BUILT_IN, built_in_settings, settings_of
+from collector.config.sink_types import DEFAULTS, built_in_settings, settings_of
 from collector.config.values import (
     Address,
     Bucket,
@@ -70,10 +70,10 @@ _HOUR = 3600
 
 
 class Sinks(Mapping[str, SinkSettings]):
-    """The settings of all sinks by name: those of every type of ours, on or off, and others."""
+    """The settings of all sinks by name: the default ones, on or off, and others."""
 
     def __init__(self, chosen: Mapping[str, SinkSettings] | None = None) -> None:
-        defaults = {name: built_in_settings(name) for name in BUILT_IN}
+        defaults = {name: built_in_settings(name) for name in DEFAULTS}
         chosen = chosen or {}
         self._every: dict[str, SinkSettings] = {
             name: chosen[name] if name in chosen else defaults[name](type=name)

@@ -6,7 +6,7 @@ A type of sinks derives its own settings from ``SinkSettings``; see ``docs/sinks
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
@@ -113,6 +113,23 @@ class SinkSettings(Section):
     def files(self) -> Mapping[str, Path]:
         """Return the files that the sink writes at paths of its settings, by setting."""
         return {}
+
+    def beyond(self) -> Iterable[str]:
+        """Say in words where else records may be that such a sink got, though it can forget them:
+        nothing reaches those, and each answer about rights lists them."""
+        return (f"copies that others made of {path}" for path in self.files().values())
+
+    def settled(self, directory: Path) -> Self | None:
+        """Return settings that name the location without the sink's own ``directory``, in which it
+        may be by default: for a sink of an earlier configuration, whose name may be another's now.
+        ``None`` if there are none."""
+        if not self.is_local:
+            return self
+        if "path" not in type(self).model_fields:
+            return None
+        return (
+            self if self.files() else self.model_copy(update={"path": Path(self.place(directory))})
+        )
 
     def moved(self, directory: Path) -> SinkSettings | None:
         """Return the settings of the same sink in an empty directory, for a dry run; ``None`` if

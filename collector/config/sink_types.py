@@ -16,6 +16,7 @@ from collector.errors import ConfigError
 
 __all__ = [
     "BUILT_IN",
+    "DEFAULTS",
     "GROUP",
     "STAND_IN",
     "built_in_settings",
@@ -40,7 +41,9 @@ BUILT_IN: Mapping[str, BuiltInType] = {
     "store": BuiltInType("collector.sinks.store:StoreSink", "sqlite"),
     "ndjson": BuiltInType("collector.sinks.ndjson:NdjsonSink", "ndjson"),
 }
-"""The types of this package, which are also sinks that every configuration has, on or off."""
+"""The types of this package."""
+DEFAULTS = ("store", "ndjson")
+"""The types of which every configuration has a sink of that name, on or off."""
 STAND_IN = "ndjson"
 """The type that takes the place of a sink in a dry run that cannot be moved."""
 _SCHEMES: Mapping[str, str] = {each.scheme: name for name, each in BUILT_IN.items()}

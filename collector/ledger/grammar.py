@@ -18,6 +18,7 @@ FACTS = {
     "at": "(?:start|stop|hour|receipts|asked)",
     "change": "(?:first|widening|narrowing|neutral|unknown)",
     "schema": "[a-z][a-z0-9_-]{0,80}/[0-9.]{1,40}",
+    "places": "(?:[a-z][a-z0-9-]{0,31}(?:[.][1-9][0-9]{0,5})?=(?:-|[0-9]{1,18})[ ]?){1,1000}",
     "field": "[a-z][a-z0-9_.]{0,600}",
     "command": "(?:serve|claims|[a-z]{1,20} [a-z]{1,20})",
     **dict.fromkeys(("what", "role", "outcome"), "[a-z_]{3,12}"),
@@ -25,7 +26,7 @@ FACTS = {
     "reason": "[^\n]*",
 }
 """The text of each fact. Only ``reason`` may occur more than once."""
-_REMOVED = "command field rows values batches files"
+_REMOVED = "command field rows values batches files places"
 _KINDS = {
     "key": "public",
     "checkpoint": "at",
@@ -33,7 +34,7 @@ _KINDS = {
     "schema": "schema digest before change reason",
     "configuration": "digest before change reason",
     "read": "command rows",
-    "prune": "command rows values batches files",
+    "prune": "command rows values batches files places",
     **dict.fromkeys(("export", "erasure", "amendment"), _REMOVED),
     "recording": "recording what role who notice outcome",
     "access": "recording what role who outcome",

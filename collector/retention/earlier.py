@@ -53,16 +53,16 @@ def earlier_sinks(data: Path, schema: Schema, current: Mapping[str, SinkSettings
     except DeliveryError:
         search.note_unreached("where earlier configurations wrote: the ledger cannot be read")
         configurations = []
-    for settings in configurations:
+    for settings, places in configurations:
         base = _base(data, settings.get("data"))
         for name, values in _sinks(settings).items():
-            search.add(name, _made(name, values), base)
+            search.add(name, _made(name, values), base, places.get(name))
     return search.found
 
 
 def ran_elsewhere(data: Path, on: Mapping[str, SinkSettings]) -> bool:
     """Return whether a sidecar last ran with sinks at other places than those of ``on``."""
-    last = next(_configurations(data / SPOOL_NAME, newest=True), None)
+    last, _ = next(_configurations(data / SPOOL_NAME, newest=True), (None, None))
     if last is None or not _sinks(last):
         return False
     base, places = _base(data, last.get("data")), set[str]()
@@ -85,9 +85,11 @@ def noted_schema(data: Path) -> Schema | None:
     return None
 
 
-def _configurations(spool: Path, *, newest: bool = False) -> Iterator[_Plain]:
-    """Yield the settings of each configuration, or of the newest: the second line of its
-    document."""
+def _configurations(
+    spool: Path, *, newest: bool = False
+) -> Iterator[tuple[_Plain, Mapping[str, str]]]:
+    """Yield the settings of each configuration, or of the newest, and the place of each sink: the
+    second line of its document, and a part of the first, the flows."""
     if not spool.is_file():
         return
     with opened(spool) as ledger:
@@ -96,10 +98,16 @@ def _configurations(spool: Path, *, newest: bool = False) -> Iterator[_Plain]:
             digests = {e.fact("digest") for e in ledger.entries() if e.kind == "configuration"}
         documents = [text for digest, text in ledger.documents() if digest in digests]
     for document in documents:
-        _, _, line = (document or b"").partition(b"\n")
-        settings = text_source(line.decode(errors="replace"), Source("")).value
+        lines = (document or b"").decode(errors="replace").partition("\n")
+        flows, settings = (text_source(lines[at], Source("")).value for at in (0, 2))
         if isinstance(settings, dict):
-            yield settings
+            yield settings, _places(flows)
+
+
+def _places(flows: Any) -> dict[str, str]:
+    sinks = flows.get("sinks") if isinstance(flows, dict) else None
+    found = {} if not isinstance(sinks, dict) else sinks
+    return {name: str(each["place"]) for name, each in found.items() if "place" in each}
 
 
 def _sinks(settings: _Plain) -> dict[str, dict[str, Any]]:
@@ -134,8 +142,11 @@ class _Search:
         if what not in self.found.unreached:
             self.found.unreached.append(what)
 
-    def add(self, name: str, sink: SinkSettings | None, base: Path | None) -> None:
-        """Add a sink if it was on, and is none that was seen before."""
+    def add(
+        self, name: str, sink: SinkSettings | None, base: Path | None, noted: str | None
+    ) -> None:
+        """Add a sink if it was on, and is none that was seen before. ``noted`` is the place that
+        the flows of its configuration state."""
         if sink is None:
             self.note_unreached(f"sink {name} of an earlier configuration: its type is not there")
             return
@@ -145,10 +156,13 @@ class _Search:
         if not sink.is_on or place in self.seen:
             return
         self.seen.add(place)
-        if "path" in type(sink).model_fields and is_erasable(sink):
-            if not paths:
-                sink = sink.model_copy(update={"path": Path(place)})
-            is_ours = self._is_ours(name, sink)
+        own = own_directory(self.data, name)
+        settled = sink.settled(own) if is_erasable(sink) else None
+        is_ours: bool | None
+        if noted is not None and not sink.is_local and sink.place(own) != noted:
+            is_ours, place = False, noted  # a reference of its settings leads elsewhere now
+        elif settled is not None:
+            sink, is_ours = settled, self._is_ours(name, settled)
         else:  # its place follows from its name, which may be another sink's now
             is_ours = False
         if is_ours:
@@ -172,7 +186,10 @@ class _Search:
 
 def _place(data: Path, name: str, sink: SinkSettings) -> str:
     place = sink.place(own_directory(data, name))
-    return str(Path(place).resolve()) if sink.is_local else f"{name} {place}"
+    if sink.is_local:
+        return str(Path(place).resolve())
+    names_location = type(sink).place is not SinkSettings.place
+    return place if names_location else f"{name} {place}"
 
 
 def _base(data: Path, stated: object) -> Path | None:

@@ -43,15 +43,12 @@ class Locations:
         earlier = earlier_sinks(data, schema, sinks)
         on = config.sinks.on()
         others = (
-            f"sink {name}: {sink.recipient or 'no recipient is named'}"
+            _recipient(name, sink, config.about.place(sink))
             for name, sink in on.items()
             if name not in sinks or sink.party != "first"
         )
-        copies = (
-            f"copies that others made of {path}"
-            for sink in on.values()
-            for path in sink.files().values()
-        )
+        elsewhere = (place for sink in on.values() for place in sink.beyond())
+        of_earlier = (place for sink in earlier.sinks.values() for place in sink.beyond())
         return cls(
             data,
             schema,
@@ -59,7 +56,7 @@ class Locations:
             (
                 *earlier.unreached,
                 *others,
-                *copies,
+                *dict.fromkeys((*elsewhere, *of_earlier)),
                 f"backups and snapshots of {data}",
                 "what was read out of the store or exported before",
                 "what SDKs have not sent yet: their own queues, spools and stores",
@@ -85,3 +82,9 @@ class Locations:
                 if isinstance(sink, ErasableSink):
                     sinks[name] = sink
             yield sinks
+
+
+def _recipient(name: str, sink: SinkSettings, country: str | None) -> str:
+    """Name a sink that no command reaches, with its recipient and country."""
+    recipient = sink.recipient or "no recipient is named"
+    return f"sink {name}: {recipient}, {country or 'no country is named'}"

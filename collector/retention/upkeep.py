@@ -7,8 +7,9 @@ for too long.
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -22,7 +23,7 @@ from collector.filter.redaction import Expiry, RedactionRule, redact, redactor
 from collector.ledger import Note
 from collector.schema.model import Schema
 from collector.sinks.line_sink import EARLY
-from collector.sinks.sink import Removal
+from collector.sinks.sink import Removal, in_place
 from collector.sinks.store_file import run_or_raise
 from collector.spool import Spool
 from collector.spool.pending import delete_quarantined, pending_batches, quarantined
@@ -42,6 +43,7 @@ __all__ = [
     "aside_for",
     "clear",
     "overdue",
+    "places_fact",
     "prune",
     "prune_all",
 ]
@@ -60,6 +62,7 @@ _OLD_ROWS = (
     "SELECT (SELECT count(*) FROM damaged WHERE received < ?),"
     " (SELECT count(*) FROM hours WHERE hour < ?)"
 )
+_EARLIER = re.compile(r" \(earlier ")
 _UNREADABLE = "the spool cannot be read; is it damaged, or no spool's file?"
 
 
@@ -162,13 +165,36 @@ class PruneCounts:
 
 def prune_all(locations: Locations, wait: float) -> PruneCounts:
     """Prune everything in a data directory; wait so many seconds for readers. Raises
-    ``ConfigError`` E203 when a sidecar has the directory, and ``DeliveryError``."""
+    ``ConfigError`` E203 when a sidecar has the directory, and ``DeliveryError``, the first, when
+    all that can be pruned is."""
+    failures: list[CollectorError] = []
+    places: dict[str, int | None] = {}
     with Spool(locations.spool) as spool, locations.opened(wait) as sinks:
         done = _prune_spool(spool, locations.schema, wait)
-        for sink in sinks.values():
-            done += PruneCounts.of(sink.prune(datetime.now(UTC)), sink.unit)
-        spool.note(_note(done, "store prune")).result()
+        for name, sink in sinks.items():
+            places[name] = None
+            try:
+                with in_place(name):
+                    removal = sink.prune(datetime.now(UTC))
+            except CollectorError as error:
+                failures.append(error)
+                continue
+            places[name] = removal.records
+            done += PruneCounts.of(removal, sink.unit)
+        spool.note(_note(done, "store prune", places)).result()
+    if failures:
+        raise failures[0]
     return done
+
+
+def places_fact(places: Mapping[str, int | None]) -> str | None:
+    """State how many records each sink has lost or shown, by its name, for the ledger; ``-`` for
+    one that failed."""
+    stated = (
+        f"{_EARLIER.sub('.', name).rstrip(')')}={'-' if number is None else number}"
+        for name, number in places.items()
+    )
+    return " ".join(stated) or None
 
 
 def _prune_spool(spool: Spool, schema: Schema, wait: float = 0.0) -> PruneCounts:
@@ -183,7 +209,7 @@ def _prune_spool(spool: Spool, schema: Schema, wait: float = 0.0) -> PruneCounts
     )
 
 
-def _note(done: PruneCounts, command: str) -> Note:
+def _note(done: PruneCounts, command: str, places: Mapping[str, int | None] | None = None) -> Note:
     """Build the ledger's entry for a pruning."""
     return Note.of(
         "prune",
@@ -192,6 +218,7 @@ def _note(done: PruneCounts, command: str) -> Note:
         values=done.shortened,
         batches=done.batches + done.damaged,
         files=done.files,
+        places=places_fact(places or {}),
     )
 
 
@@ -224,23 +251,23 @@ class Upkeep(threading.Thread):
         """End after the current pruning."""
         self._ending.set()
 
-    def sink_pruned(self, unit: str, removal: Removal) -> None:
+    def sink_pruned(self, name: str, unit: str, removal: Removal) -> None:
         """Note that a sink has pruned itself."""
-        self._add_note(PruneCounts.of(removal, unit))
+        self._add_note(PruneCounts.of(removal, unit), {name: removal.records})
 
     def _prune_off(self) -> None:
         """Prune the sinks that are switched off; if a reader blocks one, retry the next time."""
         if self._off is not None:
             with self._off.opened() as sinks:
-                for sink in sinks.values():
+                for name, sink in sinks.items():
                     with suppress(CollectorError):
-                        self.sink_pruned(sink.unit, sink.prune(datetime.now(UTC)))
+                        self.sink_pruned(name, sink.unit, sink.prune(datetime.now(UTC)))
 
-    def _add_note(self, done: PruneCounts) -> None:
+    def _add_note(self, done: PruneCounts, places: Mapping[str, int] | None = None) -> None:
         is_some = done.rows or done.shortened or done.lines or done.batches or done.damaged
         if is_some or done.files:
             with suppress(DeliveryError):
-                self._spool.note(_note(done, "serve"))
+                self._spool.note(_note(done, "serve", places))
 
 
 def overdue(locations: Locations) -> Iterator[str]:
@@ -250,8 +277,10 @@ def overdue(locations: Locations) -> Iterator[str]:
     """
     schema, now = locations.schema, datetime.now(UTC)
     with locations.opened() as sinks:
-        for sink in sinks.values():
-            yield from sink.overdue(now)
+        for name, sink in sinks.items():
+            with in_place(name):
+                found = list(sink.overdue(now))
+            yield from found
     if locations.spool.is_file():
         yield from _overdue_records(locations, schema, now)
         yield from _overdue_rest(locations.spool, schema, now)

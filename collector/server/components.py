@@ -116,7 +116,7 @@ class Components:
             name,
             (self.schema,),
             self.config.data or Path(),
-            partial(self.upkeep.sink_pruned, unit),
+            partial(self.upkeep.sink_pruned, name, unit),
         )
         sink = open_sink(settings, opening)
         stack.callback(self._close_sink, name, sink)

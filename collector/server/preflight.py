@@ -23,6 +23,7 @@ from collector.errors import (
     InUse,
     SandboxError,
     SchemaError,
+    Unreachable,
 )
 from collector.filter import Filter
 from collector.keyring import Keyring
@@ -92,6 +93,9 @@ class _Preflight:
         except ConfigFaults as error:
             named = (one for one in error.faults if loaded.sound(one.field))
             self._faults += [loaded.fault(one.field, one.message, one.code) for one in named]
+        except Unreachable as error:  # the sidecar starts all the same, and tries again
+            if not self._in_use:
+                self._faults.append(loaded.fault(name, error.message, error.code))
         except CollectorError as error:
             if self._in_use or not isinstance(error, InUse):
                 self._faults.append(loaded.fault(name, error.message, error.code))

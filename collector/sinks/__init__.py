@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collector.contracts import Subject as Subject
     from collector.errors import DeliveryError as DeliveryError
     from collector.errors import Unacceptable as Unacceptable
+    from collector.errors import Unreachable as Unreachable
     from collector.sinks.line_sink import LineSink as LineSink
     from collector.sinks.line_sink import lines as lines
     from collector.sinks.sink import ErasableSink as ErasableSink
@@ -35,6 +36,7 @@ _MODULES = {
     "SinkSettings": "collector.config.sink_settings",
     "Subject": "collector.contracts",
     "Unacceptable": "collector.errors",
+    "Unreachable": "collector.errors",
     "lines": "collector.sinks.line_sink",
 }
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "SinkSettings",
     "Subject",
     "Unacceptable",
+    "Unreachable",
     "lines",
 ]
 

@@ -15,7 +15,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from collector.contracts import Batch, Closing, Record, Subject
-from collector.errors import CollectorError, ConfigError
+from collector.errors import CollectorError, ConfigError, DeliveryError, Unreachable
 
 if TYPE_CHECKING:
     from collector.config.sink_settings import SinkSettings
@@ -33,6 +33,7 @@ __all__ = [
     "close_sink",
     "contained",
     "holds_expired",
+    "in_place",
     "is_erasable",
     "open_sink",
     "own_directory",
@@ -283,6 +284,21 @@ def contained() -> Iterator[None]:
         raise
     except BaseException:  # noqa: BLE001 - the code of a type may raise anything
         return
+
+
+@contextmanager
+def in_place(name: str) -> Iterator[None]:
+    """Let what a sink raises name it: there are several, and only one of them failed."""
+    failure: CollectorError
+    try:
+        yield
+    except Unreachable as error:
+        failure = Unreachable(f"{name}: {error.message}")
+    except DeliveryError as error:
+        failure = DeliveryError(error.code, f"{name}: {error.message}")
+    else:
+        return
+    raise failure
 
 
 def holds_expired(sink: Sink) -> bool:

@@ -6,7 +6,7 @@ quarantined files. Each adds an entry to the ledger, which contains no value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -18,7 +18,8 @@ from collector.filter.redaction import Erasure, Objection, RedactionRule, matchi
 from collector.ledger import Note
 from collector.retention import upkeep
 from collector.retention.locations import Locations
-from collector.sinks.sink import Removal
+from collector.retention.upkeep import places_fact
+from collector.sinks.sink import Removal, in_place
 from collector.spool import Spool, note
 from collector.spool.pending import pending_batches, quarantined
 from collector.spool.set_aside import SetAside
@@ -30,7 +31,8 @@ __all__ = ["Found", "Removed", "erase", "export", "object_to"]
 class Found:
     """The stored records of a person. ``rows`` are of sinks that have tables, each with its table,
     ``lines`` of other sinks. ``unreadable`` counts damaged batches; ``aside`` are the names of
-    files that were quarantined since the window began, which cannot be read.
+    files that were quarantined since the window began, which cannot be read. ``places`` are the
+    numbers of records by the name of the sink.
     """
 
     rows: list[tuple[str, Record]]
@@ -38,13 +40,15 @@ class Found:
     lines: list[dict[str, Any]]
     unreadable: int
     aside: list[str]
+    places: Mapping[str, int]
 
 
 @dataclass(frozen=True)
 class Removed:
     """The counts of what was removed: rows of stores, lines of files, batches of the spool and
     records in them, damaged batches and quarantined files. ``is_swept`` is true if no byte of it is
-    left; otherwise another process reads an earlier state of a store or the spool."""
+    left; otherwise another process reads an earlier state of a store or the spool. ``places`` are
+    the numbers of records by the name of the sink."""
 
     rows: int
     batches: int
@@ -53,6 +57,7 @@ class Removed:
     damaged: int
     files: int
     is_swept: bool
+    places: Mapping[str, int]
 
 
 def export(locations: Locations, subject: Subject) -> Found:
@@ -62,19 +67,29 @@ def export(locations: Locations, subject: Subject) -> Found:
     spool, unreadable = _spooled(locations, subject)
     rows: list[tuple[str, Record]] = []
     lines: list[Record] = []
+    places: dict[str, int] = {}
     with locations.opened() as sinks:
-        for sink in sinks.values():
+        for name, sink in sinks.items():
+            with in_place(name):
+                found = list(sink.find(subject))
+            places[name] = len(found)
             if sink.unit == "rows":
-                rows += sink.find(subject)
+                rows += found
             else:
-                lines += [record for _, record in sink.find(subject)]
+                lines += [record for _, record in found]
     names = [
         path.name for path, moment in quarantined(locations.spool) if moment >= _start(subject)
     ]
     number = len(rows) + len(spool) + len(lines)
-    entry = Note.of("export", command="subject export", field=subject.field, rows=number)
+    entry = Note.of(
+        "export",
+        command="subject export",
+        field=subject.field,
+        rows=number,
+        places=places_fact(places),
+    )
     note(locations.data, entry)
-    return Found(rows, spool, lines, unreadable, names)
+    return Found(rows, spool, lines, unreadable, names, places)
 
 
 def _spooled(locations: Locations, subject: Subject) -> tuple[list[Record], int]:
@@ -101,7 +116,7 @@ def erase(locations: Locations, subject: Subject, wait: float) -> Removed:
     ``DeliveryError``; the same call does later what was not done.
     """
     with locations.opened(wait) as sinks:
-        actions = [(sink.unit, partial(sink.erase, subject)) for sink in sinks.values()]
+        actions = [(name, sink.unit, partial(sink.erase, subject)) for name, sink in sinks.items()]
         return _remove(locations, subject, Erasure(subject), actions, kind="erasure", wait=wait)
 
 
@@ -115,7 +130,9 @@ def object_to(
     ``erase``."""
     reason = Objection(subject, fields)
     with locations.opened(wait) as sinks:
-        actions = [(sink.unit, partial(sink.redact, subject, fields)) for sink in sinks.values()]
+        actions = [
+            (name, sink.unit, partial(sink.redact, subject, fields)) for name, sink in sinks.items()
+        ]
         return _remove(locations, subject, reason, actions, kind="amendment", wait=wait)
 
 
@@ -123,7 +140,7 @@ def _remove(
     locations: Locations,
     subject: Subject,
     reason: RedactionRule,
-    actions: Iterable[tuple[str, Callable[[], Removal]]],
+    actions: Iterable[tuple[str, str, Callable[[], Removal]]],
     *,
     kind: Literal["erasure", "amendment"],
     wait: float,
@@ -132,27 +149,23 @@ def _remove(
     the first failure."""
     failures: list[CollectorError] = []
     cleared, lines, rows, is_swept = None, 0, 0, True
+    places: dict[str, int | None] = {}
     with Spool(locations.spool) as spool:
         try:
             cleared = upkeep.clear(spool, reason, since=_start(subject), wait=wait)
-            for unit, action in actions:
-                removal = Removal()
+            for name, unit, action in actions:
+                removal, places[name] = Removal(), None
                 try:
-                    removal = action()
+                    with in_place(name):
+                        removal = action()
+                    places[name] = removal.records
                 except CollectorError as error:
                     failures.append(error)
                 rows += removal.records if unit == "rows" else 0
                 lines += removal.records if unit != "rows" else 0
                 is_swept &= removal.is_swept
         finally:  # the ledger notes what was done, even if not all was
-            entry = Note.of(
-                kind,
-                command="subject erase" if kind == "erasure" else "subject object",
-                field=subject.field,
-                rows=rows + lines,
-                batches=cleared.batches if cleared else 0,
-                files=cleared.files if cleared else 0,
-            )
+            entry = _entry(kind, subject, rows + lines, cleared, places)
             spool.note(entry).result()
     if failures:
         raise failures[0]
@@ -165,6 +178,25 @@ def _remove(
         done.damaged,
         cleared.files,
         is_swept and done.is_swept,
+        {name: number or 0 for name, number in places.items()},
+    )
+
+
+def _entry(
+    kind: Literal["erasure", "amendment"],
+    subject: Subject,
+    records: int,
+    cleared: upkeep.SpoolOutcome | None,
+    places: Mapping[str, int | None],
+) -> Note:
+    return Note.of(
+        kind,
+        command="subject erase" if kind == "erasure" else "subject object",
+        field=subject.field,
+        rows=records,
+        batches=cleared.batches if cleared else 0,
+        files=cleared.files if cleared else 0,
+        places=places_fact(places),
     )
 
 

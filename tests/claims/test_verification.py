@@ -346,8 +346,8 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
     assert broken(outcome) == {"needed-only"}
     (populated.data / "store.db").write_bytes(b"nothing of a database" * 1000)
     outcome = checked(populated.config_file)
-    assert [each.message[:27] for each in outcome["retention"] or ()] == [
-        "the store cannot be read: i"
+    assert [each.message[:34] for each in outcome["retention"] or ()] == [
+        "store: the store cannot be read: i"
     ]
 
 

@@ -59,8 +59,8 @@ def test_what_sinks_pruned_is_noted(tmp_path: Path) -> None:
     path = populated.data / "spool.db"
     with Spool(path) as spool:
         upkeep = Upkeep(spool, populated.schema)
-        upkeep.sink_pruned("rows", Removal(deleted=4, shortened=3))
-        upkeep.sink_pruned("lines", Removal(5))
+        upkeep.sink_pruned("store", "rows", Removal(deleted=4, shortened=3))
+        upkeep.sink_pruned("ndjson", "lines", Removal(5))
     noted = [(facts["rows"], facts["values"]) for facts in map(_facts, _entries(populated))]
     assert noted == [("4", "3"), ("5", "0")]
 
