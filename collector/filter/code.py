@@ -16,19 +16,27 @@ import msgspec
 from collector.contracts import CATEGORIES, Drop
 from collector.filter.compile import Column, Keys, Plan
 
-__all__ = ["Code", "Node", "nodes_at", "plan_tree", "struct_type"]
+__all__ = ["Code", "Conflict", "Node", "nodes_at", "plan_tree", "struct_type"]
+
+
+class Conflict(Exception):
+    """A member that no type has: only slower code reads it.
+
+    It is withheld as a value but read as an object, or read as an object and as a list.
+    """
 
 
 @dataclass(slots=True)
 class Node:
-    """One member of an event that the plan reads: a value, an object, or either.
+    """One member of an event that the plan reads: a value, an object or a list, or either.
 
     ``attribute`` is its name in the type of its object; ``type`` and ``default`` are those of that
-    attribute, at first anything. Where a list of records lies, ``records`` is the type of these.
+    attribute, at first anything. ``members`` of a list have numbers. Where a list of records lies,
+    ``records`` is the type of these.
     """
 
     attribute: str = ""
-    members: dict[str, Node] = field(default_factory=dict)
+    members: dict[str | int, Node] = field(default_factory=dict)
     readers: list[Column] = field(default_factory=list)
     names_agent: bool = False
     records: Any = None
@@ -40,8 +48,16 @@ class Node:
         node = self
         for key in path:
             inner = Node(f"m{len(node.members)}")
-            node = node.members.setdefault(str(key), inner)
+            node = node.members.setdefault(key, inner)
         return node
+
+    @property
+    def is_list(self) -> bool:
+        """Whether the members are elements of a list. Raises ``Conflict`` if only some are."""
+        kinds = set(map(type, self.members))
+        if len(kinds) > 1:
+            raise Conflict
+        return int in kinds
 
     def is_read(self) -> bool:
         """Return whether some value here is not withheld."""
@@ -71,11 +87,15 @@ def plan_tree(plan: Plan) -> Node:
 def struct_type(
     node: Node, content: Iterable[str] = (), tripwire: Any = Any
 ) -> type[msgspec.Struct]:
-    """Make the type of an object: its members, and content names as tripwires ``t<number>``.
+    """Make the type of an object: its members, and content names as tripwires ``t<number>``; or
+    that of a list.
 
-    ``tripwire`` is the type of these. Everything else in an object is skipped.
+    ``tripwire`` is the type of what is not decoded: of tripwires, and of elements of a list before
+    one that is read. Everything else is skipped.
     """
-    members = {member.attribute: key for key, member in node.members.items()}
+    if node.is_list:
+        return _list_type(node, tripwire)
+    members = {member.attribute: str(key) for key, member in node.members.items()}
     tripwires = {f"t{number}": name for number, name in enumerate(content)}
     fields = [(member.attribute, member.type, member.default) for member in node.members.values()]
     return msgspec.defstruct(
@@ -85,6 +105,18 @@ def struct_type(
         frozen=True,
         gc=False,
     )
+
+
+def _list_type(node: Node, unread: Any) -> type[msgspec.Struct]:
+    """Make the type of a list, as long as the elements that are read."""
+    elements: list[tuple[str, Any, Any]] = []
+    for number in range(1 + max(map(int, node.members))):
+        member = node.members.get(number)
+        if member is None:
+            elements.append((f"u{number}", unread, None))
+        else:
+            elements.append((member.attribute, member.type, member.default))
+    return msgspec.defstruct("Event", elements, array_like=True, frozen=True, gc=False)
 
 
 _NOTHING_ADMITTED = "'nothing_admitted'"

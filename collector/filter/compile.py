@@ -15,7 +15,7 @@ from collector.contracts import CATEGORIES, DROPS, Drop, Granted, Rejection, Sca
 from collector.filter.derive import Agents
 from collector.schema.kinds import Canonical, Circumstances, FieldBase
 from collector.schema.model import Schema
-from collector.schema.scalars import keys
+from collector.schema.scalars import is_exact, keys, levels
 
 __all__ = [
     "MARKS",
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 Keys = tuple[str | int, ...]
-"""The keys on the way to a value; a number is an element of an event that is a list."""
+"""The keys on the way to a value; a number is an element of a list."""
 
 _MAX_REMEMBERED = 4096
 
@@ -92,15 +92,16 @@ class Column:
     """One field, ready to be filtered.
 
     ``field`` is the schema's definition. ``paths`` are nested ones, and the flat dotted form as a
-    single key. A column that is ``withheld`` is never decoded; its presence is counted under that
-    reason. ``derived`` is its index in the values derived from a user agent; ``peer`` says that the
-    sender's address may fill it.
+    single key; ``written`` is how the schema writes each. A column that is ``withheld`` is never
+    decoded; its presence is counted under that reason. ``derived`` is its index in the values
+    derived from a user agent; ``peer`` says that the sender's address may fill it.
     """
 
     index: int
     name: str
     field: FieldBase
     paths: tuple[Keys, ...]
+    written: tuple[str, ...]
     wire: frozenset[type]
     accept: Canonical
     memo: Memo | None
@@ -134,11 +135,13 @@ class RecordPath(NamedTuple):
     """Where the records of an event are.
 
     ``paths`` lead to the list that holds them, or to the object whose ``members`` they are; without
-    ``paths``, the event itself is the record.
+    ``paths``, the event itself is the record. With ``below``, they lie further down, in each
+    element of the list.
     """
 
     paths: tuple[Keys, ...]
     members: bool
+    below: RecordPath | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,23 +242,28 @@ class EventValues(NamedTuple):
     records: list[tuple[RecordPath, Any]]
 
 
-def _paths(sources: Iterable[str]) -> tuple[Keys, ...]:
-    """Return each path nested first, then as one flat key, of the event or of a list element."""
-    found: dict[Keys, None] = {}
+def _paths(sources: Iterable[str]) -> dict[Keys, str]:
+    """Return each path nested first, then as one flat key, of the event or of a list element,
+    with the source that says so. One that is exact has no flat form."""
+    found: dict[Keys, str] = {}
     for source in sources:
-        nested = keys(source)
-        if type(nested[0]) is int:
-            flat: Keys = (nested[0], source.partition(".")[2]) if len(nested) > 1 else nested
-        else:
-            flat = (source,)
-        found.update({nested: None, flat: None})
-    return tuple(found)
+        nested = flat = keys(source)
+        if not is_exact(source):
+            start = int(type(nested[0]) is int)
+            flat = (*nested[:start], ".".join(map(str, nested[start:]))) if nested[start:] else flat
+        for path in (nested, flat):
+            found.setdefault(path, source)
+    return found
 
 
-def _record_path(source: str) -> RecordPath:
-    if source == ".":
+def _record_path(way: str) -> RecordPath:
+    if way == ".":
         return RecordPath((), members=False)
-    return RecordPath(_paths([source.removesuffix(".*")]), source.endswith(".*"))
+    *above, last = levels(way)
+    path = RecordPath(tuple(_paths([last.removesuffix(".*")])), last.endswith(".*"))
+    for level in reversed(above):
+        path = RecordPath(tuple(_paths([level])), members=False, below=path)
+    return path
 
 
 def compile_plan(
@@ -269,8 +277,8 @@ def compile_plan(
     ]
     columns = tuple(_columns(schema, granted, today, circumstances, derived))
     content = {name: CATEGORIES.index(category) for name, category in schema.content_names.items()}
-    agent = _paths(schema.user_agent_paths)
-    choices = _paths([schema.consent] if schema.consent else ())
+    agent = tuple(_paths(schema.user_agent_paths))
+    choices = tuple(_paths([schema.consent] if schema.consent else ()))
     records = tuple(map(_record_path, schema.records or ()))
     return Plan(
         schema.id,
@@ -298,11 +306,13 @@ def _columns(
         withheld = _withheld(field, granted, today)
         canonical = field.canonical(circumstances)
         memo = Memo(canonical) if field.repeats else None
+        paths = _paths(field.paths(name))
         yield Column(
             index=index,
             name=name,
             field=field,
-            paths=_paths(field.paths(name)),
+            paths=tuple(paths),
+            written=tuple(paths.values()),
             wire=field.wire,
             accept=canonical if memo is None else memo,
             memo=memo,

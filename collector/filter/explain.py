@@ -111,8 +111,8 @@ class _ExplainingRouter(TolerantRouter):
         """Yield each listed path with what is near it."""
         for column in self.plan.columns:
             nearest: dict[str, str | None] = {}
-            for path in column.paths:
-                near, written = _near(path, payload), _written(path)
+            for path, written in zip(column.paths, column.written, strict=True):
+                near = _near(path, payload)
                 known = nearest.get(written, "")
                 nearest[written] = None if known is None or near is None else known or near
             # A value that is outside the list of records is there, by which path is not known.
@@ -128,17 +128,20 @@ def _near(path: Keys, payload: Any) -> str | None:
     for depth, key in enumerate(path):
         above = _written(path[:depth]) if depth else ""
         try:
-            is_event = not depth and isinstance(key, int)
-            members: dict[Any, Any] = dict(enumerate(_elements(raw))) if is_event else _members(raw)
+            is_element = isinstance(key, int)
+            members: dict[Any, Any] = (
+                dict(enumerate(_elements(raw))) if is_element else _members(raw)
+            )
         except (msgspec.MsgspecError, ValueError, RecursionError):
-            return f"`{above}` is there, and is no object" if above else ""
+            kind = "list" if isinstance(key, int) else "object"
+            return f"`{above}` is there, and is no {kind}" if above else ""
         found = members.get(key)
         if found is None or bytes(found) == b"null":
             spelled = {_plain(key), _plain("".join(map(str, path[depth:])))}
             if any(_plain(name) in spelled and name != key for name in members):
                 where = f" in `{above}`" if above else ""
                 return f"`{_written(path[depth:])}` is there in another spelling{where}"
-            return f"`{above}` is there, without `{key}`" if above else ""
+            return f"`{above}` is there, without `{_written((key,))}`" if above else ""
         raw = found
     return None
 
@@ -148,16 +151,17 @@ def _plain(name: object) -> str:
     return "".join(filter(str.isalnum, str(name))).lower()
 
 
-def _source(path: Keys | None, value: Any) -> str:
+def _source(written: str | None, value: Any) -> str:
     """Return the source of a value, as the schema writes it."""
-    if path is None:
+    if written is None:
         return "(the user agent)" if value is None else "(outside the list of records)"
-    return _written(path)
+    return written
 
 
 def _written(path: Keys) -> str:
-    first, *others = path
-    return ".".join(map(str, [f"[{first}]" if isinstance(first, int) else first, *others]))
+    """Write a part of a path."""
+    parts = (f"[{key}]" if isinstance(key, int) else f".{key}" for key in path)
+    return "".join(parts).removeprefix(".")
 
 
 _UNREADABLE: frozenset[Rejection] = frozenset(
@@ -179,8 +183,9 @@ def _unlisted(plan: Plan, payload: Any) -> Iterator[int]:
     queue: list[tuple[Keys, Any]] = [((), payload)]
     for prefix, raw in queue:
         try:
-            is_event = not prefix and is_list(raw)
-            members = enumerate(_elements(raw)) if is_event else _members(raw).items()
+            below = {type(p[len(prefix)]) for p in paths if p[: len(prefix)] == prefix != p}
+            is_read = is_list(raw) and (not prefix or int in below)
+            members = enumerate(_elements(raw)) if is_read else _members(raw).items()
         except (msgspec.MsgspecError, ValueError, RecursionError):
             continue
         for key, member in members:

@@ -17,7 +17,7 @@ import msgspec
 
 from collector.contracts import CATEGORIES, Drop, Granted
 from collector.filter.admission import Admission, AdmissionBuilder
-from collector.filter.code import Code, Node, nodes_at, plan_tree, struct_type
+from collector.filter.code import Code, Conflict, Node, nodes_at, plan_tree, struct_type
 from collector.filter.compile import MARKS, Column, EventValues, Keys, Plan, drop_code
 from collector.filter.mapping import SingleEvent, unsupported
 from collector.filter.tolerant import FAILURES, NULL
@@ -50,7 +50,8 @@ class OuterValues:
     ``found`` are the values or marks as they were found; ``values`` and ``drops`` are, per column,
     the canonical value and the drop code that result. ``content`` are the categories in the
     document, ``agent`` is its user agent. ``by_grant`` has the values of the same ``document``
-    under other plans.
+    under other plans. An element that holds a list of records is such a document too; the values
+    ``around`` it are merged into its own.
     """
 
     found: tuple[Any, ...]
@@ -59,6 +60,7 @@ class OuterValues:
     content: frozenset[int]
     agent: Any
     document: Any = None
+    around: OuterValues | None = None
     by_grant: dict[Granted, OuterValues] = field(default_factory=dict)
 
     def merge(self, found: EventValues) -> tuple[list[Any], frozenset[int], Any]:
@@ -82,26 +84,22 @@ _ANYTHING: list[Any] = [*_SCALARS, _Object, _Array]
 """The type of a leaf: a value of the wrong type is decoded too, and costs no second decoding."""
 
 
-class _Conflict(Exception):
-    """A member is withheld as a value but read as an object: only the tolerant path reads it."""
-
-
 def _type_of(node: Node) -> None:
     """Give a node, and all below it, their types and defaults."""
     types: list[Any] = []
     if node.records is not None:
         if node.members or node.readers or node.names_agent:
-            raise _Conflict
+            raise Conflict
         types = [list[node.records], None]  # type: ignore[name-defined]
     if node.members:
         for member in node.members.values():
             _type_of(member)
-        types.append(struct_type(node))
+        types.append(struct_type(node, tripwire=msgspec.Raw))
         node.default = types[0]()
     if node.readers or node.names_agent:
         is_read = node.is_read()
         if not is_read and node.members:
-            raise _Conflict
+            raise Conflict
         types += (_SCALARS if node.members else _ANYTHING) if is_read else [msgspec.Raw]
         node.default = None
     node.type = types[0] if len(types) == 1 else reduce(or_, types)
@@ -317,7 +315,9 @@ class RecordDocuments(NamedTuple):
 def record_documents(plan: Plan) -> RecordDocuments | None:
     """Generate the functions, if records lie in a list whose path has nothing else on it."""
     first = plan.records[0]
-    if first.members or not all(type(path[0]) is str for path in first.paths) or not first.paths:
+    if first.members or first.below or not first.paths:
+        return None
+    if not all(type(path[0]) is str for path in first.paths):
         return None
     element, around = plan_tree(plan), plan_tree(plan)
     try:
@@ -325,7 +325,7 @@ def record_documents(plan: Plan) -> RecordDocuments | None:
         for node in nodes_at(around, first.paths):
             node.records = record
         document = _event_type(around, plan)
-    except _Conflict:
+    except Conflict:
         return None
     code = _DecodedRecords(plan)
     code.names["NULL"] = NULL
@@ -359,7 +359,7 @@ def fast_document(plan: Plan, record: type[msgspec.Struct]) -> AdmitDocument:
     root = plan_tree(plan)
     try:
         event = None if plan.records else _event_type(root, plan)
-    except _Conflict:
+    except Conflict:
         event = None
     if event is None:
         return unsupported
@@ -376,7 +376,7 @@ def fast_path(plan: Plan) -> AddTexts:
     root = plan_tree(plan)
     try:
         event = _event_type(root, plan)
-    except _Conflict:
+    except Conflict:
         return only_tolerant
     code = (_Records if plan.records else _Texts)(plan)
     code.names |= {"decode": msgspec.json.Decoder(event).decode, "FAILURES": FAILURES, "NULL": NULL}

@@ -19,7 +19,7 @@ import msgspec
 
 from collector.contracts import CATEGORIES, Drop
 from collector.filter.admission import Admission
-from collector.filter.code import Code, Node, nodes_at, plan_tree, struct_type
+from collector.filter.code import Code, Conflict, Node, nodes_at, plan_tree, struct_type
 from collector.filter.compile import MARKS, Column, EventValues, Keys, Plan
 from collector.filter.tolerant import FAILURES
 
@@ -60,7 +60,8 @@ class MappingReader:
 
     def __init__(self, plan: Plan) -> None:
         self._numbers: dict[Keys, int] = {(): 0}
-        self._objects: list[_Slot] = []
+        self._objects: list[tuple[_Slot, int]] = []
+        self._lengths = _lengths(plan.paths)
         self._columns = [
             (column, [self._slot(path) for path in column.paths]) for column in plan.columns
         ]
@@ -68,15 +69,12 @@ class MappingReader:
         self._records = [(each, [self._slot(path) for path in each.paths]) for each in plan.records]
         self._content = plan.content
         self._reads_lists = plan.reads_lists
-        self._elements = 1 + max(
-            (path[0] for path in plan.paths if isinstance(path[0], int)), default=-1
-        )
 
     def _slot(self, path: Keys) -> _Slot:
         prefix, key = path[:-1], path[-1]
         if prefix not in self._numbers:
             slot = self._slot(prefix)
-            self._objects.append(slot)
+            self._objects.append((slot, self._lengths.get(prefix, 0)))
             self._numbers[prefix] = len(self._objects)
         return self._numbers[prefix], key
 
@@ -85,11 +83,10 @@ class MappingReader:
         return type(event) is dict or (self._reads_lists and is_list(event))
 
     def read(self, event: _Event | _List) -> EventValues:
-        """Read the values of an event. Elements of a list are members under numbers."""
-        objects = [_plain(event) if isinstance(event, dict) else self._numbered(event)]
-        for parent, key in self._objects:
-            inner = objects[parent].get(key)
-            objects.append(_plain(inner) if type(inner) is dict else _NOTHING)
+        """Read the values of an event."""
+        objects = [_as_object(event, self._lengths.get((), 0))]
+        for (parent, key), length in self._objects:
+            objects.append(_as_object(objects[parent].get(key), length))
         values = [_value(column, objects, slots) for column, slots in self._columns]
         get = objects[0].get
         content = frozenset(category for name, category in self._content if get(name) is not None)
@@ -98,8 +95,23 @@ class MappingReader:
         records = [(each, value) for each, value in found if value is not None or not each.paths]
         return EventValues(values, content, agent, records)
 
-    def _numbered(self, event: _List) -> _Event:
-        return dict(enumerate(event[: self._elements]))
+
+def _lengths(paths: Iterable[Keys]) -> dict[Keys, int]:
+    """Return how many elements are read, by the path of their list."""
+    lengths: dict[Keys, int] = {}
+    for path in paths:
+        for end, key in enumerate(path):
+            if isinstance(key, int):
+                lengths[path[:end]] = max(lengths.get(path[:end], 0), key + 1)
+    return lengths
+
+
+def _as_object(value: Any, length: int) -> _Event:
+    """Return the members of an object, or the first elements of a list as members under
+    numbers."""
+    if type(value) is dict:
+        return _plain(value)
+    return dict(enumerate(value[:length])) if length and is_list(value) else _NOTHING
 
 
 def object_members(event: _Event) -> list[_Event]:
@@ -198,7 +210,10 @@ class _Mapping(SingleEvent):
                 type_, empty = self.bind("k", kind), self.bind("n", kind())
                 inner = f"{variable}_{number}"
                 self.add(f"{inner} = {expression}")
-                found = f"convert({inner}, {type_}) if type({inner}) is dict else {empty}"
+                is_kind = f"type({inner}) is dict"
+                if member.is_list:
+                    is_kind = f"type({inner}) is list or type({inner}) is tuple"
+                found = f"convert({inner}, {type_}) if {is_kind} else {empty}"
                 self.add(f"{inner}_ = {found}")
                 expression = inner
                 yield from self._below(member, f"{inner}_")
@@ -227,11 +242,12 @@ def fast_mapping(
     for path in plan.choices if defers_on_consent else ():
         root.at(path)
     code.bind_outcome(record)
-    code.names |= {
-        "convert": msgspec.convert,
-        "kind": struct_type(root, [name for name, _ in plan.content]),
-    }
-    code.write_event(root)
+    try:
+        kind = struct_type(root, [name for name, _ in plan.content])
+        code.names |= {"convert": msgspec.convert, "kind": kind}
+        code.write_event(root)
+    except Conflict:
+        return unsupported
     admit_mapping: AdmitMapping = code.function("admit_mapping", "event", _HEAD)
     return admit_mapping
 

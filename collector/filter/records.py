@@ -7,20 +7,27 @@ object of a hundred bytes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from collector.contracts import Rejection
 from collector.filter.admission import AdmissionBuilder
+from collector.filter.compile import EventValues, Plan, RecordPath
+from collector.filter.mapping import MappingReader, object_members
 from collector.filter.mapping import is_list as is_python_list
-from collector.filter.mapping import object_members
 from collector.filter.text import PIECE, count_elements, is_list
-from collector.filter.tolerant import FAILURES, skip
+from collector.filter.tolerant import FAILURES, TolerantReader, skip
 
 __all__ = [
     "MAX_ITEMS",
+    "OBJECTS",
+    "TEXTS",
+    "NestedRecords",
     "ReadRecords",
+    "Readers",
+    "RecordGroup",
     "at_most",
     "decode_list",
     "has_many_commas",
@@ -39,6 +46,12 @@ ReadRecords = Callable[[Any, AdmissionBuilder, int], "list[Any] | None"]
 
 They are counted as rejected if there are more than ``limit``, or if the value cannot hold any;
 ``None`` leaves the event to the next path."""
+
+Readers = tuple[ReadRecords, ReadRecords]
+"""How to read a list, and an object."""
+
+RecordGroup = tuple[tuple[Any, ...], list[Any]]
+"""Records of one list, and the elements of lists that they lie in, the outermost first."""
 
 _MAX_COMMAS = 1_000_000
 """An element takes 66 bytes, undecoded. Unless a text is dense with commas, a list that turns out
@@ -127,6 +140,94 @@ def records_in_mapping(value: Any, builder: AdmissionBuilder, limit: int) -> lis
         return []
     objects = object_members(value)
     return at_most(limit, len(objects), objects, builder) if objects else None
+
+
+TEXTS: Readers = (records_in_list, records_in_object)
+"""Readers of JSON texts."""
+OBJECTS: Readers = (records_in_sequence, records_in_mapping)
+"""Readers of Python objects."""
+
+
+class NestedRecords:
+    """Finds records that lie in lists within lists, under one plan.
+
+    Each level is counted as a whole, with the elements that are rejected, before the next is read.
+    If one has more than allowed, all of it is too much.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._known: dict[RecordPath, tuple[TolerantReader, MappingReader]] = {}
+
+    def groups(
+        self,
+        level: RecordPath,
+        elements: list[Any],
+        readers: Readers,
+        builder: AdmissionBuilder,
+        limit: int,
+    ) -> list[RecordGroup]:
+        """Return the records by the list that they lie in. Elements without one are counted as
+        rejected."""
+        groups: list[RecordGroup] = [((), elements)]
+        if level.below is None:
+            return groups
+        counted = AdmissionBuilder(builder.plan, builder.record)
+        total = 0
+        below: RecordPath | None = level.below
+        while below is not None:
+            groups, number = self._next(below, groups, readers, counted, limit)
+            total = number + counted.event_count
+            if total > limit:
+                builder.oversized.append(total)
+                return []
+            below = below.below
+        builder.expect(total)
+        builder.rejected += counted.rejected
+        return groups
+
+    def _next(
+        self,
+        path: RecordPath,
+        groups: list[RecordGroup],
+        readers: Readers,
+        counted: AdmissionBuilder,
+        limit: int,
+    ) -> tuple[list[RecordGroup], int]:
+        """Return the lists of the next level, and how many elements they have. Too many are counted
+        and not kept."""
+        found: list[RecordGroup] = []
+        number = 0
+        for chain, elements in groups:
+            for element in elements:
+                value, reason = self._find(path, element, is_text=readers is TEXTS)
+                read = readers[path.members]
+                records = None if value is None else read(value, counted, MAX_ITEMS)
+                if records is None:
+                    counted.rejected.append(reason or "not_an_object")
+                    continue
+                number += len(records)
+                if number <= limit:
+                    found.append(((*chain, element), records))
+        return found, number
+
+    def _find(
+        self, path: RecordPath, element: Any, *, is_text: bool
+    ) -> tuple[Any, Rejection | None]:
+        """Return the value to which a path leads in an element, or why that is no event."""
+        readers = self._known.get(path)
+        if readers is None:
+            bare = replace(self._plan, columns=(), content=(), records=(path,), user_agent=())
+            readers = self._known[path] = TolerantReader(bare), MappingReader(bare)
+        texts, mappings = readers
+        found: EventValues | Rejection = "not_an_object"
+        if is_text:
+            found = texts.read(element)
+        elif mappings.reads(element):
+            found = mappings.read(element)
+        if not isinstance(found, EventValues):
+            return None, found
+        return next((value for _, value in found.records), None), None
 
 
 def at_most(limit: int, number: int, records: Any, builder: AdmissionBuilder) -> list[Any]:

@@ -12,9 +12,9 @@ from functools import cache, cached_property, partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, cast
 
-from collector.contracts import DROPS, Granted
+from collector.contracts import DROPS, Granted, Rejection
 from collector.filter.admission import Admission, AdmissionBuilder, Bounds, record_type
-from collector.filter.compile import EventValues, Plan, SenderInfo
+from collector.filter.compile import EventValues, Plan, RecordPath, SenderInfo
 from collector.filter.event_consent import EventConsent
 from collector.filter.generate import (
     AddTexts,
@@ -29,13 +29,14 @@ from collector.filter.generate import (
 from collector.filter.mapping import AdmitMapping, MappingReader, fast_mapping, unsupported
 from collector.filter.records import (
     MAX_ITEMS,
-    ReadRecords,
+    OBJECTS,
+    TEXTS,
+    NestedRecords,
+    Readers,
+    RecordGroup,
     at_most,
     may_be_typed,
     records_in_list,
-    records_in_mapping,
-    records_in_object,
-    records_in_sequence,
 )
 from collector.filter.text import (
     BOM,
@@ -77,6 +78,7 @@ class EventRouter:
         self._mapping_reader = MappingReader(plan)
         self._admit_document: AdmitDocument | None = None
         self._documents = cache(self._make_documents)
+        self._nested = NestedRecords(plan)
         self.admit_mapping: AdmitMapping
         self._add_texts, self.admit_mapping = self._fast_paths()
 
@@ -96,7 +98,7 @@ class EventRouter:
     @cached_property
     def _no_outer_values(self) -> OuterValues:
         nothing = EventValues([None] * len(self.plan.columns), frozenset(), None, [])
-        return self._outer_values(nothing, None)
+        return self.outer_values(nothing, None)
 
     def _make_documents(self, content: bool) -> RecordDocuments | None:
         """Generate the fast path of documents, with names of content or for texts without any.
@@ -189,7 +191,7 @@ class EventRouter:
         blank_counts: bool = False,
     ) -> None:
         """Add the payloads of a text, which is valid UTF-8 if it is given."""
-        for router, group in self._by_router(text, payloads):
+        for router, group in self.by_router(text, payloads):
             its_builder = builder.for_plan(router.plan)
             if self.plan.records:
                 for payload in group:
@@ -197,7 +199,7 @@ class EventRouter:
             else:
                 router.add_texts(group, its_builder, None, blank_counts)
 
-    def _by_router(
+    def by_router(
         self, text: _Text | None, payloads: Iterable[Any]
     ) -> Iterable[tuple[EventRouter, Iterable[Any]]]:
         """Group consecutive payloads by the router that their choices require."""
@@ -263,14 +265,43 @@ class EventRouter:
         found = self._read(payload, builder, blank_counts)
         if found is None:
             return
-        records = self._records(found, builder, records_in_list, records_in_object, limit)
-        if records is None:
+        level, records = self._records(found, builder, TEXTS, limit)
+        if level is None:
             self._add_tolerantly(builder, None, blank_counts, payload)
         elif records:
-            outer = self._outer_values(found, payload)
-            for router, group in self._by_router(payload, records):
-                its_builder = builder.for_plan(router.plan)
-                router.add_texts(group, its_builder, router.outer_for(outer), blank_counts=True)
+            outer = self.outer_values(found, payload)
+            for group in self._nested.groups(level, records, TEXTS, builder, limit):
+                self._add_group(group, builder, outer, payload)
+
+    def _add_group(
+        self, group: RecordGroup, builder: AdmissionBuilder, outer: OuterValues, text: Any
+    ) -> None:
+        """Add records of one list as JSON texts, with the values of all that is around them."""
+        chain, records = group
+        within = self._within(chain, outer, text)
+        if within is None:
+            builder.for_plan(self.plan).rejected += ["too_deep"] * len(records)
+            return
+        inner, outer = within
+        for router, texts in inner.by_router(text, records):
+            its_builder = builder.for_plan(router.plan)
+            router.add_texts(texts, its_builder, router.outer_for(outer), blank_counts=True)
+
+    def _within(
+        self, chain: tuple[Any, ...], outer: OuterValues, text: Any = None
+    ) -> tuple[EventRouter, OuterValues] | None:
+        """Return the router that the choices of elements require, one within the other, and their
+        values; ``None`` if one of them cannot be read from here."""
+        router: EventRouter = self
+        for element in chain:
+            ((router, _),) = router.by_router(text, (element,))
+            around = router.outer_for(outer)
+            found = router.read_outer(element)
+            if not isinstance(found, EventValues):
+                return None
+            merged = EventValues(*around.merge(found), [])
+            outer = router.outer_values(merged, element, around)
+        return router, outer
 
     def _add_typed_document(self, payload: Any, builder: AdmissionBuilder, limit: int) -> bool:
         """Add the records of a document whose types are all right, and that is small.
@@ -296,7 +327,7 @@ class EventRouter:
         if chosen:
             outer = self._no_outer_values
             if any(value is not None for value in (*found.values, found.agent)) or found.content:
-                outer = self._outer_values(found, None)
+                outer = self.outer_values(found, None)
             documents.add(chosen, builder, outer, _leave)
         return True
 
@@ -304,42 +335,54 @@ class EventRouter:
         self,
         found: EventValues,
         builder: AdmissionBuilder,
-        read_list: ReadRecords,
-        read_object: ReadRecords,
+        readers: Readers,
         limit: int,
-    ) -> list[Any] | None:
-        """Return the records at the first path that has any; ``None`` if it is the event itself.
+    ) -> tuple[RecordPath | None, list[Any]]:
+        """Return the first path that has records, with these; no path if it is the event itself.
 
         If no path has any, the event is counted as rejected, and the list is empty.
         """
         for path, value in found.records:
             if not path.paths:
-                return None
-            read = read_object if path.members else read_list
-            records = read(value, builder, limit)
+                return None, []
+            records = readers[path.members](value, builder, limit)
             if records is not None:
-                return records
+                return path, records
         builder.rejected.append("not_an_object")
-        return []
+        return _NO_PATH, []
 
     def outer_for(self, outer: OuterValues) -> OuterValues:
         """Return under this plan what another plan has read of a document around records."""
         by_grant, granted = outer.by_grant, self.plan.granted
         if granted not in by_grant:
-            is_mapping = type(outer.document) is dict
-            reader = self._mapping_reader if is_mapping else self._tolerant_reader
-            found = cast("EventValues", reader.read(outer.document))
-            by_grant[granted] = self._outer_values(found, outer.document)
+            found = cast("EventValues", self.read_outer(outer.document))
+            around = None if outer.around is None else self.outer_for(outer.around)
+            if around is not None:
+                found = EventValues(*around.merge(found), [])
+            by_grant[granted] = self.outer_values(found, outer.document, around)
         return by_grant[granted]
 
-    def _outer_values(self, found: EventValues, document: Any) -> OuterValues:
+    def read_outer(self, document: Any) -> EventValues | Rejection:
+        """Read what is around records: JSON text or a Python object."""
+        is_python = type(document) in (dict, list, tuple)
+        return (self._mapping_reader if is_python else self._tolerant_reader).read(document)
+
+    def outer_values(
+        self, found: EventValues, document: Any, around: OuterValues | None = None
+    ) -> OuterValues:
         """Evaluate the values of a document once for all of its records."""
         builder = self.builder()
         canonical, _ = builder.evaluate(found.values)
         drops = {code // len(DROPS): code for code in builder.drops}
         codes = tuple(drops.get(index) for index in range(len(canonical)))
         outer = OuterValues(
-            tuple(found.values), tuple(canonical), codes, found.content, found.agent, document
+            tuple(found.values),
+            tuple(canonical),
+            codes,
+            found.content,
+            found.agent,
+            document,
+            around,
         )
         outer.by_grant[self.plan.granted] = outer
         return outer
@@ -352,17 +395,25 @@ class EventRouter:
     def add_granted_mapping(self, event: dict[Any, Any], builder: AdmissionBuilder) -> None:
         """Add a dictionary whose own choices this router grants."""
         found = self._mapping_reader.read(event)
-        records = None
+        level: RecordPath | None = None
+        records: list[Any] = []
         if self.plan.records:
-            records = self._records(
-                found, builder, records_in_sequence, records_in_mapping, MAX_ITEMS
-            )
-        if records is None:
+            level, records = self._records(found, builder, OBJECTS, MAX_ITEMS)
+        if level is None:
             builder.add_event(*found[:3])
-            return
-        outer = self._outer_values(found, event) if records else None
+        elif records:
+            outer = self.outer_values(found, event)
+            for chain, group in self._nested.groups(level, records, OBJECTS, builder, MAX_ITEMS):
+                within = self._within(chain, outer)
+                if within is not None:
+                    within[0].add_mappings(group, builder, within[1])
+
+    def add_mappings(
+        self, records: list[Any], builder: AdmissionBuilder, outer: OuterValues
+    ) -> None:
+        """Add the elements of a Python list."""
         for record in records:
-            if outer and self._mapping_reader.reads(record):
+            if self._mapping_reader.reads(record):
                 router = self.router_for(record)
                 its_builder = builder.for_plan(router.plan)
                 router.add_granted_record(record, its_builder, router.outer_for(outer))
@@ -374,6 +425,9 @@ class EventRouter:
     ) -> None:
         """Add a record of a dictionary, whose choices this router grants."""
         builder.add_event(*outer.merge(self._mapping_reader.read(record)))
+
+
+_NO_PATH = RecordPath((), members=False)
 
 
 def _leave(_payload: Any) -> None:

@@ -44,6 +44,8 @@ _Members = Sequence[msgspec.Raw | None]
 _T = TypeVar("_T")
 _Slot = tuple[int, int]
 """A member: the number of its object, and its own number within it."""
+_Place = tuple[Keys, type]
+"""The path of an object (``str``) or of a list (``int``)."""
 
 
 skip: Callable[[bytes | memoryview], msgspec.Raw] = msgspec.json.Decoder(msgspec.Raw).decode
@@ -55,6 +57,7 @@ class _Object:
 
     def __init__(self, slot: _Slot, keys: Iterable[str | int], *, is_list: bool = False) -> None:
         self.slot = slot
+        self.opening = _BRACKET if is_list else _BRACE
         self.keys = list(keys)
         self.absent: _Members = (None,) * len(self.keys)
         self.decode = msgspec.json.Decoder(self._type(is_list)).decode
@@ -67,39 +70,39 @@ class _Object:
         )
 
     def read(self, raw: msgspec.Raw | None) -> _Members:
-        """Return the members; all are absent if this is no object."""
-        if raw is None or memoryview(raw)[0] != _BRACE:
+        """Return the members; all are absent if this is no object, or no list."""
+        if raw is None or memoryview(raw)[0] != self.opening:
             return self.absent
         return astuple(self.decode(raw))
 
 
-_BRACE = ord("{")
+_BRACE, _BRACKET = ord("{"), ord("[")
 _WRONG_TYPE, _INVALID = MARKS["wrong_type"], MARKS["invalid_value"]
 
 
 class RootReader:
     """Reads events whose root is an object (``str`` keys) or a list (``int``).
 
-    An event is read into the members of its objects, each of which is decoded once.
+    An event is read into the members of its objects and lists, each of which is decoded once.
     """
 
     def __init__(self, plan: Plan, root: type) -> None:
         self._root = root
-        self._numbers: dict[Keys, int] = {(): 0}
-        paths = [path for path in plan.paths if type(path[0]) is root]
-        below: dict[Keys, dict[str | int, None]] = {(): {}}
-        for path in paths:
-            for end in range(len(path)):
-                below.setdefault(path[:end], {})[path[end]] = None
+        below: dict[_Place, dict[str | int, None]] = {((), root): {}}
+        for path in plan.paths:
+            for end, key in enumerate(path) if type(path[0]) is root else ():
+                below.setdefault((path[:end], type(key)), {})[key] = None
         if root is str:
-            below[()].update({name: None for name, _ in plan.content})
-        elif paths:
-            below[()] = dict.fromkeys(range(max(int(path[0]) for path in paths) + 1))
-        self._objects = [_Object((0, 0), below.pop(()), is_list=root is int)]
-        for path in sorted(below, key=len):
-            slot = self._slot(path)
-            self._numbers[path] = len(self._objects)
-            self._objects.append(_Object(slot, below[path]))
+            below[(), root].update({name: None for name, _ in plan.content})
+        self._numbers: dict[_Place, int] = {}
+        self._objects: list[_Object] = []
+        for place in sorted(below, key=lambda place: len(place[0])):
+            keys: Iterable[str | int] = below[place]
+            if place[1] is int:
+                keys = range(1 + max(map(int, keys), default=-1))
+            slot = self._slot(place[0]) if place[0] else (0, 0)
+            self._numbers[place] = len(self._objects)
+            self._objects.append(_Object(slot, keys, is_list=place[1] is int))
         self._columns = [(column, self._slots(column.paths)) for column in plan.columns]
         self._agent = self._slots(plan.user_agent)
         self._records = [(each, self._slots(each.paths)) for each in plan.records]
@@ -107,7 +110,7 @@ class RootReader:
         self._content_at = [(keys.index(name), category) for name, category in content]
 
     def _slot(self, path: Keys) -> _Slot:
-        number = self._numbers[path[:-1]]
+        number = self._numbers[path[:-1], type(path[-1])]
         return number, self._objects[number].keys.index(path[-1])
 
     def _slots(self, paths: Iterable[Keys]) -> list[_Slot]:
@@ -157,12 +160,14 @@ class RootReader:
             if raw is not None or not each.paths:
                 yield each, raw
 
-    def source(self, event: list[_Members], column: Column) -> Keys | None:
-        """Return the path that supplies a column; ``None`` if none does."""
-        paths = [path for path in column.paths if type(path[0]) is self._root]
+    def source(self, event: list[_Members], column: Column) -> str | None:
+        """Return the path that supplies a column, as the schema writes it; ``None`` if none
+        does."""
+        pairs = zip(column.paths, column.written, strict=True)
+        written = [text for path, text in pairs if type(path[0]) is self._root]
         slots = self._columns[column.index][1]
-        pairs = zip(paths, slots, strict=True)
-        return next((path for path, slot in pairs if _first(event, [slot])), None)
+        found = zip(written, slots, strict=True)
+        return next((text for text, slot in found if _first(event, [slot])), None)
 
 
 def _first(event: list[_Members], slots: Iterable[_Slot]) -> msgspec.Raw | None:

@@ -24,7 +24,7 @@ from collector.schema.names import (
     objection,
 )
 from collector.schema.names.words import without_numbers
-from collector.schema.scalars import keys
+from collector.schema.scalars import keys, levels, lies_in, spoken
 from collector.schema.source import Loc
 
 __all__ = ["CHECKS", "MOST_OPTIONAL", "Finding", "nearest"]
@@ -136,8 +136,8 @@ def names_fit_values(schema: Schema) -> Iterator[Finding]:
     """Check that no name or path tells of content or people what its values could hold."""
     homonyms = frozenset(schema.homonyms)
     values = {name: (f.carries(), f.has_letters()) for name, f in schema.fields.items()}
-    for loc, name, path in _sources(schema):
-        holds, has_letters = values[name]
+    for loc, name, written in _sources(schema):
+        path, (holds, has_letters) = spoken(written), values[name]
         if _is_never_read(schema, path):
             yield loc, "E305", _NEVER_READ.format(word=content_word(path) or path.split(".")[0])
             continue
@@ -151,7 +151,8 @@ def names_fit_values(schema: Schema) -> Iterator[Finding]:
         )
         if found is not None:
             yield loc, found.code, _message_of(found, path)
-    for loc, path in (*_records(schema), *_user_agent(schema), *_consent(schema)):
+    for loc, written in (*_records(schema), *_user_agent(schema), *_consent(schema)):
+        path = spoken(written)
         word = content_word(path, is_way=True)
         if word or policy.leads_through(path, schema.content_names):
             yield loc, "E305", _NEVER_READ.format(word=word or path.split(".")[0])
@@ -202,7 +203,8 @@ def no_numbered_parts(schema: Schema) -> Iterator[Finding]:
     what each cannot."""
     series: dict[str, dict[str, Loc]] = {}
     texts = {n for n, field in schema.fields.items() if field.carries() in ("text", "spells")}
-    for loc, name, path in _sources(schema):
+    for loc, name, written in _sources(schema):
+        path = spoken(written)
         if name in texts or content_word(path):
             series.setdefault(without_numbers(path), {}).setdefault(path, loc)
     for places in series.values():
@@ -246,9 +248,11 @@ def records_path_is_free(schema: Schema) -> Iterator[Finding]:
 def _clash(path: str, records: str) -> bool:
     """Return whether a path is in the way: members beside the objects of ``records: way.*`` are
     not."""
-    way = records.removesuffix(".*")
-    below = way == records and path.startswith(f"{way}.")
-    return path == way or below or way.startswith(f"{path}.")
+    for level in levels(records):
+        way = level.removesuffix(".*")
+        if lies_in(way, path) or (way == level and lies_in(path, way)):
+            return True
+    return False
 
 
 def choices_are_only_choices(schema: Schema) -> Iterator[Finding]:
@@ -268,13 +272,13 @@ def choices_are_only_choices(schema: Schema) -> Iterator[Finding]:
             message = "no event is a list, as nothing else is looked for in one; name a member"
             yield loc, "E144", message
         for other, source in read:
-            way = source.removesuffix(".*")
-            if path == way or path.startswith(f"{way}.") or way.startswith(f"{path}."):
+            ways = [way.removesuffix(".*") for way in levels(source)]
+            if any(lies_in(path, way) or lies_in(way, path) for way in ways):
                 yield other, "E144", "a person's choices lie here, never kept; leave it out"
 
 
 def _is_in_a_list(path: str) -> bool:
-    return type(keys(path)[0]) is int
+    return type(keys(levels(path)[0])[0]) is int
 
 
 def derivation(schema: Schema) -> Iterator[Finding]:

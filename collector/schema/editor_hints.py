@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from collector.schema.scalars import RESERVED
+from collector.schema.scalars import PATH_PATTERN, RECORDS_PATTERN, RESERVED
 
 __all__ = ["DOCUMENT", "FIELD", "PARTS", "PRINTABLE", "UNIQUE_LIST", "Hints", "matching"]
 
@@ -24,8 +24,6 @@ Hints = Mapping[str, Mapping[str, Any]]
 PRINTABLE = r"[^\x00-\x1f\x7f]"
 _LETTER = r"[^\x00-/:-@\[-\^`{-\x7f]"
 """A word character, or anything beyond ASCII: ECMAScript's ``\\w`` would refuse other scripts."""
-_SEGMENT = r"(?!\*(\.|$)|[^.]*\[[^.\]]*\](\.|$))[^.\x00-\x1f\x7f]+"
-_FIRST = rf"(\[(0|[1-9][0-9]?)\]|{_SEGMENT})"
 
 
 def matching(pattern: str, message: str, **more: Any) -> dict[str, Any]:
@@ -48,12 +46,13 @@ _REASON = {
     "patternErrorMessage": "Say in words why this is needed.",
 }
 _PATH = matching(
-    rf"{_FIRST}(\.{_SEGMENT}){{0,7}}",
-    "1 to 8 names joined by single dots; the first may be [0] to [99].",
+    PATH_PATTERN,
+    "1 to 8 names joined by single dots, with dots in them only between quotes; elements of lists"
+    " are [0] to [99].",
     maxLength=256,
 )
 _RECORDS = matching(
-    rf"(\.|{_FIRST}(\.{_SEGMENT}){{0,7}}(\.\*)?)", "A path, a path that ends in .*, or a dot."
+    RECORDS_PATTERN, "A path, with [] where a list has lists, a path that ends in .*, or a dot."
 )
 UNIQUE_LIST: dict[str, Any] = {"minItems": 1, "uniqueItems": True}
 
@@ -83,8 +82,8 @@ DOCUMENT: Hints = {
     "records": {
         "description": "Where the event holds a list of records: one path, or several of which the"
         " first that is there decides. `.*` at the end means each object below it, `.` the event"
-        " itself.",
-        "examples": ["participants"],
+        " itself; `[]` leads on into each element of a list.",
+        "examples": ["participants", "participants[].user_qos"],
         "anyOf": [
             {"type": "string", **_RECORDS},
             {"type": "array", "items": {"type": "string", **_RECORDS}, **UNIQUE_LIST},

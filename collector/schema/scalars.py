@@ -17,6 +17,8 @@ from pydantic_core import PydanticCustomError
 from collector.units import parse_span, span_text
 
 __all__ = [
+    "PATH_PATTERN",
+    "RECORDS_PATTERN",
     "Catalogue",
     "Day",
     "Duration",
@@ -31,7 +33,11 @@ __all__ = [
     "Version",
     "Window",
     "fault",
+    "is_exact",
     "keys",
+    "levels",
+    "lies_in",
+    "spoken",
     "unique",
 ]
 
@@ -79,35 +85,118 @@ def _field_name(text: str) -> str:
     return text
 
 
-_INDEX = re.compile(r"\[(0|[1-9][0-9]?)\]", re.ASCII)
-"""The element of an event that is a list: ``[0]`` to ``[99]``, at the start of a path only."""
+_CONTROL = r"\x00-\x1f\x7f"
+_NUMBER = "(0|[1-9][0-9]?)"
+_INDEX = rf"(\[{_NUMBER}\])"
+
+
+def _path_pattern(mark: str = "", marked: str = "") -> str:
+    """Write the pattern of dotted segments: each a name or, in quotes, any text, then elements of
+    lists, then a ``mark`` of a list. ``marked`` excepts that mark from the brackets that may not
+    end a name."""
+    end = rf"{mark}(\.|$)"
+    other = rf"[^.]*\[(?!{_NUMBER}\]{marked})[^.\]]*\]{_INDEX}*{end}"
+    plain = rf"(?!\"|\*{_INDEX}*{end}|{_INDEX}*{end}|{other})[^.{_CONTROL}]+"
+    segment = rf"(\"[^\"{_CONTROL}]+\"{_INDEX}*{mark}|{plain})"
+    return rf"({_INDEX}+{mark}|{segment})(\.{segment}){{0,{_MAX_SEGMENTS - 1}}}"
+
+
+PATH_PATTERN = _path_pattern()
+"""A path, but for its length."""
+RECORDS_PATTERN = r"(?!.*\[\]\.\*$)(\.|" + _path_pattern(r"(\[\])?", r"|\](\.|$)") + r"(\.\*)?)"
+"""A way to records: ``[]`` after a segment says that the rest lies in each element of the list."""
+
+_is_path = re.compile(PATH_PATTERN, re.ASCII).fullmatch
+_is_way = re.compile(RECORDS_PATTERN, re.ASCII).fullmatch
+_split = re.compile(r'"[^"]+"(?:\[[0-9]*\])*|[^.]+').findall
+_parts = re.compile(rf'(?:"([^"]+)"|(.*?))((?:\[{_NUMBER}\])*)', re.ASCII | re.DOTALL).fullmatch
+_MAX_PATH = 256
 
 
 def keys(path: str) -> tuple[str | int, ...]:
-    """Split a path into keys; an element of a list is a number: ``[2].ip`` is ``(2, "ip")``."""
-    first, *others = path.split(".")
-    index = _INDEX.fullmatch(first)
-    return (int(index[1]) if index else first, *others)
+    """Split a path into keys; an element of a list is a number: ``[2].a."b.c"[0]`` is
+    ``(2, "a", "b.c", 0)``."""
+    found: list[str | int] = []
+    for segment in _split(path):
+        parts = _parts(segment)
+        quoted, name, elements = (parts[1], parts[2], parts[3]) if parts else ("", segment, "")
+        found += [quoted or name] * bool(quoted or name)
+        found += map(int, re.findall("[0-9]+", elements))
+    return tuple(found) or ("",)
+
+
+def levels(way: str) -> tuple[str, ...]:
+    """Split a way to records at its lists: ``a.b[].c[]`` leads to ``c`` in each element of
+    ``a.b``. Its last path may end in ``.*``."""
+    found: list[str] = []
+    path: list[str] = []
+    for segment in _split(way) or [way]:
+        path.append(segment.removesuffix("[]"))
+        if segment.endswith("[]"):
+            found.append(".".join(path))
+            path = []
+    return (*found, ".".join(path)) if path else tuple(found)
+
+
+def is_exact(path: str) -> bool:
+    """Return whether a path has a quoted segment, or an element of a list inside an object: it is
+    looked for as it is written, and not as one flat key."""
+    return '."' in f".{path}" or any(type(key) is int for key in keys(path)[1:])
+
+
+def spoken(path: str) -> str:
+    """Write a path, or a way to records, without quotes and marks of lists, for its words to be
+    judged as if every dot in it parted two names."""
+    found = ""
+    for level in levels(path):
+        for key in keys(level):
+            if type(key) is int:
+                found += f"[{key}]"
+            else:
+                found += "".join(f".{name}" for name in str(key).split(".") if name)
+    return found.removeprefix(".")
+
+
+def lies_in(path: str, other: str) -> bool:
+    """Return whether a path is another, or leads through it, nested or as a flat key."""
+    names, others = _names(path), _names(other)
+    return names[: len(others)] == others
+
+
+def _names(path: str) -> list[str | int]:
+    """Return the keys of a path, with names that have dots taken apart."""
+    names = (key.split(".") if isinstance(key, str) else [key] for key in keys(path))
+    return [name for part in names for name in part]
 
 
 def _path(text: str) -> str:
-    segments = text.split(".")
-    if len(text) > 256 or len(segments) > _MAX_SEGMENTS or not all(segments):
-        raise fault("E128", f"a path must be 1 to {_MAX_SEGMENTS} names joined by single dots")
-    if not text.isprintable():
-        raise fault("E128", "a path must be made of printable characters")
-    if "*" in segments:
-        raise fault("E128", "`*` may only be the last part of a path under `records`")
-    names = segments[1:] if _INDEX.fullmatch(segments[0]) else segments
-    if any(re.search(r"\[[^\]]*\]$", name) for name in names):
-        raise fault("E128", "write an element of a list as [0] to [99], at the start of the path")
+    if len(text) > _MAX_PATH or not text.isprintable():
+        raise fault("E128", f"a path must be at most {_MAX_PATH} printable characters")
+    if not _is_path(text):
+        raise fault("E128", _message(text))
     return text
+
+
+def _message(text: str) -> str:
+    """Say what is wrong with a path."""
+    segments = _split(text)
+    if '."' in f".{text}":
+        return 'put a whole name between two quotes, and no other: a."b.c"'
+    if "*" in segments:
+        return "`*` may only be the last part of a path under `records`"
+    if any(segment.endswith("[]") for segment in segments):
+        return "`[]` may only stand in a path under `records`; name one element as [0] to [99]"
+    if any(segment.endswith("]") for segment in segments):
+        return "write an element of a list as [0] to [99], after the name of the list"
+    return f"a path must be 1 to {_MAX_SEGMENTS} names joined by single dots"
 
 
 def _records_path(text: str) -> str:
     """Check a path, a path that ends in ``*`` (each object below it), or ``.`` (the event)."""
-    if text != ".":
-        _path(text.removesuffix(".*"))
+    if len(text) > _MAX_PATH + 2 or not text.isprintable():
+        raise fault("E128", f"a path must be at most {_MAX_PATH} printable characters")
+    if not _is_way(text):
+        raise fault("E128", _message(text.removesuffix(".*").replace("[].", ".")))
     return text
 
 

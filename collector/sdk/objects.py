@@ -7,7 +7,7 @@ it is called, and nothing is serialised, so that content is never copied.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from enum import Enum
 from functools import lru_cache
@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from collector.filter import Filter
-from collector.filter.compile import Plan
+from collector.filter.compile import Keys, Plan, RecordPath
 
 __all__ = ["ObjectReader"]
 
-_Tree = dict[str, Any]
+_Tree = dict[str | int, Any]
 """Names to look for, each with the names below it."""
 
 _PLAIN = frozenset([str, int, float, bool])
@@ -61,15 +61,23 @@ def _tree(plan: Plan, optional: Iterable[str]) -> _Tree:
     """Make the tree of names that lead to fields, and to the purposes in a person's choices; if an
     event holds records, then in each of them."""
     tree: _Tree = {}
-    record_paths = [path for way in plan.records for path in way.paths]
+    record_paths = [path for way in plan.records for path in _lists(way)]
     fields = [path for path in plan.paths if path not in record_paths]
     fields += [(*path, purpose) for path in plan.choices for purpose in optional]
     for path in (*fields, *((*way, *path) for way in record_paths for path in fields)):
         node = tree
         for key in path[:-1]:
-            node[str(key)] = node = node.get(str(key)) or {}
-        node.setdefault(str(path[-1]), None)
+            node[key] = node = node.get(key) or {}
+        node.setdefault(path[-1], None)
     return tree
+
+
+def _lists(way: RecordPath) -> Iterator[Keys]:
+    """Yield the paths of the lists on a way to records, from the event on."""
+    for path in way.paths:
+        yield path
+        if way.below is not None:
+            yield from ((*path, *rest) for rest in _lists(way.below))
 
 
 class _ClassReader(NamedTuple):
@@ -127,17 +135,17 @@ def _read_class(kind: Any) -> _ClassReader:
 def _members(value: Any, tree: _Tree) -> dict[str, Any]:
     """Return those members of an object that the tree names."""
     if type(value) is dict:
-        found = {key: value[key] for key in tree if key in value}
+        found = {key: value[key] for key in tree if type(key) is str and key in value}
     else:
         kind = _class_reader(value)
         stored = _slot(value, kind, "__dict__") or {}
-        names = {key: kind.names[key] for key in tree if key in kind.names}
+        names = {str(key): kind.names[str(key)] for key in tree if key in kind.names}
         found = {
             key: stored[name] if name in stored else _slot(value, kind, name)
             for key, name in names.items()
         }
         extra = _slot(value, kind, "__pydantic_extra__") or {}
-        found |= {key: extra[key] for key in tree if key in extra}
+        found |= {str(key): extra[str(key)] for key in tree if key in extra}
     return {key: _value(member, tree[key]) for key, member in found.items() if member is not None}
 
 
@@ -167,5 +175,9 @@ def _value(value: Any, tree: _Tree | None) -> Any:
             return str(value)
         return value.isoformat() if kind is datetime else value
     if kind is list or kind is tuple:
-        return [_value(element, tree) for element in value]
+        if not any(type(key) is int for key in tree):
+            return [_value(element, tree) for element in value]
+        length = 1 + max(key for key in tree if type(key) is int)
+        first = enumerate(value[:length])
+        return [_value(element, tree[at]) if at in tree else None for at, element in first]
     return _members(value, tree) if kind is dict or _class_reader(value).is_record else value

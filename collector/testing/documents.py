@@ -19,6 +19,7 @@ from collector.errors import SchemaError
 from collector.schema import Schema
 from collector.schema.kinds import KINDS
 from collector.schema.load import parse_source
+from collector.schema.scalars import levels, lies_in
 from collector.schema.source import Source
 from collector.testing.values import randoms, weighted
 
@@ -40,10 +41,27 @@ _PATHS = (
     *("a b", "é", "😀.b", "A", "a.é", "schema", "count", "r.b"),
     *("a'b", "{}", "%s", "a/b", "0", "b.0.c"),
     *("[0]", "[1].a", "[1].a.b", "[2].os", "[1].a b.é"),
+    *(
+        '"a.b"',
+        'a."b"',
+        'os."b.a"',
+        "a[0]",
+        "a[1].b",
+        "os.b[0].a",
+        '[1]."a.b"',
+        "[1][0]",
+        "a[0][1]",
+    ),
 )
 _RECORDS = (
     *(["items"], ["r.items"], ["a.b.items"], ["r.items.*"], ["items", "."]),
     *(["[1].*", "."], ["[0]", "items"], ["[1].r.*", "r", "r.b.*", "."], [".", "items"]),
+    *(
+        ["items[].r[]"],
+        ["r.items[].b.more[].c.*", "."],
+        ['"é.x"[].items', "items[]"],
+        ["[1][].r", "items"],
+    ),
 )
 _AGENTS = (["ua"], ["a.ua", "[1].ua"], ["os.b"], ["a"], ["[0]", "ua"])
 _CHOICES = ("choices", "a.choices", "r.told.b", "wünsche/é", "[1].choices", "[3]", "os", "b.a")
@@ -142,15 +160,13 @@ def _purposes() -> _Part:
 
 
 def _clashes(path: str, records: str) -> bool:
-    way = records.removesuffix(".*")
-    below = way == records and path.startswith(f"{way}.")
-    return path == way or below or way.startswith(f"{path}.")
+    ways = [(level, level.removesuffix(".*")) for level in levels(records)]
+    return any(lies_in(w, path) or (w == level and lies_in(path, w)) for level, w in ways)
 
 
 def _is_apart(path: str, others: Iterable[str]) -> bool:
     """Return whether a path leads neither to nor through any of the others, and none through it."""
-    ways = [(f"{path}.", f"{other}.") for other in others]
-    return not any(one.startswith(other) or other.startswith(one) for one, other in ways)
+    return not any(lies_in(path, other) or lies_in(other, path) for other in others)
 
 
 @cache
@@ -181,7 +197,7 @@ def documents(draw: st.DrawFn) -> _Document:
     free = [ways for ways in _RECORDS if ways not in clash]
     records = draw(st.none() | st.sampled_from(free)) if free else None
     document |= {"records": records} if records else {}
-    paths |= {way.removesuffix(".*") for way in records or ()}
+    paths |= {level.removesuffix(".*") for way in records or () for level in levels(way)}
     has_lists = any(path.startswith("[") for path in paths)
     ways = [way for way in _CHOICES if has_lists or not way.startswith("[")]
     apart = [way for way in ways if _is_apart(way, paths)]

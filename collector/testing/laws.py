@@ -23,6 +23,7 @@ from collector.filter import Admission, Filter
 from collector.filter.derive import Agents
 from collector.schema import Schema
 from collector.schema.kinds import Circumstances
+from collector.schema.scalars import levels
 from collector.testing.mappings import Event, Path, choices_of, paths_of, place, reads_lists, ways
 from collector.testing.texts import lines, seeds, write
 from collector.testing.values import Values, agents, choices, clock, junk, values
@@ -164,7 +165,8 @@ class _Listed:
 
     members: dict[str | int, _Listed] = field(default_factory=dict)
     readers: list[_Reader] = field(default_factory=list)
-    holds_records: bool = False
+    records: _Listed | None = None
+    """What is listed of each record in a list that lies here."""
 
     def at(self, path: Path) -> _Listed:
         node = self
@@ -208,15 +210,24 @@ def event_pairs(schema: Schema, around: Circumstances) -> st.SearchStrategy[tupl
     """
     element, document = _listed(schema, around), _listed(schema, around)
     for way in schema.records or ():
-        for path in ways(way.removesuffix(".*")) if way != "." else ():
-            document.at(path).holds_records = True
+        if way != ".":
+            _add_way(document, levels(way), element, lambda: _listed(schema, around))
     return _pair(
-        place(schema, around.now()),
-        document,
-        element,
-        _keys(schema),
-        reads_lists=reads_lists(schema),
+        place(schema, around.now()), document, _keys(schema), reads_lists=reads_lists(schema)
     )
+
+
+def _add_way(
+    document: _Listed, way: tuple[str, ...], element: _Listed, make: Callable[[], _Listed]
+) -> None:
+    """List where records lie; of ways that begin at one list, the first decides."""
+    first, *rest = way
+    inner = element
+    if rest:
+        _add_way(inner := make(), tuple(rest), element, make)
+    for path in ways(first.removesuffix(".*")):
+        node = document.at(path)
+        node.records = node.records or inner
 
 
 @st.composite
@@ -224,13 +235,12 @@ def _pair(
     draw: st.DrawFn,
     events: Values,
     document: _Listed,
-    element: _Listed,
     keys: st.SearchStrategy[str],
     *,
     reads_lists: bool,
 ) -> tuple[Any, Any]:
     event = draw(events)
-    variant = _Variant(draw, element, reads_lists, keys)
+    variant = _Variant(draw, reads_lists, keys)
     return event, variant.event(event, document)
 
 
@@ -243,7 +253,6 @@ class _Variant:
     """Builds one variant of an event."""
 
     draw: st.DrawFn
-    element: _Listed
     reads_lists: bool
     keys: st.SearchStrategy[str]
 
@@ -253,6 +262,10 @@ class _Variant:
             return self.object(event, listed)
         if type(event) is not list or not self.reads_lists:
             return self.draw(_NO_EVENT if self.reads_lists else _NO_OBJECT)
+        return self.elements(event, listed)
+
+    def elements(self, event: list[Any], listed: _Listed) -> list[Any]:
+        """Vary the listed elements without effect, and replace the others."""
         elements = [
             self.member(value, listed.members[index])
             if index in listed.members
@@ -280,24 +293,26 @@ class _Variant:
         """Vary a listed member."""
         if value is None:
             return None
-        if listed.holds_records:
-            return self.records(value, listed)
+        if listed.records is not None:
+            return self.records(value, listed, listed.records)
         if type(value) is dict and listed.members:
             return self.object(value, listed)
+        if type(value) is list and int in map(type, listed.members):
+            return self.elements(value, listed)
         if not listed.readers:
             return self.draw(_NO_EVENT)
         other = self.draw(st.one_of(junk(), *(reader.spellings for reader in listed.readers)))
-        is_way = type(other) is dict and listed.members
+        is_way = type(other) in (dict, list) and listed.members
         same = all(reader.outcome(other) == reader.outcome(value) for reader in listed.readers)
         return other if same and other is not None and not is_way else value
 
-    def records(self, value: Any, listed: _Listed) -> Any:
+    def records(self, value: Any, listed: _Listed, element: _Listed) -> Any:
         """Vary the records at a path; the keys of an object mean nothing."""
         if type(value) is list:
-            return [self.event(each, self.element) for each in value]
+            return [self.event(each, element) for each in value]
         if type(value) is not dict or listed.members:
             return value
-        each = [self.event(v, self.element) if type(v) is dict else v for v in value.values()]
+        each = [self.event(v, element) if type(v) is dict else v for v in value.values()]
         return {f"{number}{self.draw(self.keys)}": v for number, v in enumerate(each)}
 
 

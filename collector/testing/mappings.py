@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 
 from collector.schema import Schema
+from collector.schema.scalars import is_exact, keys, levels
 from collector.testing.values import Values, agents, choices, clock, junk, values, weighted
 
 __all__ = [
@@ -33,13 +34,13 @@ Path = tuple[str | int, ...]
 
 
 def ways(source: str) -> list[Path]:
-    """Return a path nested, then as one flat key; a number leads into an event that is a list."""
-    if not source.startswith("["):
-        return list(dict.fromkeys([tuple(source.split(".")), (source,)]))
-    index, _, rest = source[1:].partition("]")
-    if not rest:
-        return [(int(index),)]
-    return [(int(index), *path) for path in ways(rest[1:])]
+    """Return a path nested, then as one flat key unless it is exact; a number leads into a list."""
+    nested = keys(source)
+    if is_exact(source):
+        return [nested]
+    start = int(type(nested[0]) is int)
+    flat = (*nested[:start], ".".join(map(str, nested[start:])))
+    return list(dict.fromkeys([nested, flat if nested[start:] else nested]))
 
 
 def paths_of(schema: Schema, name: str) -> list[Path]:
@@ -147,11 +148,24 @@ def _mixed(schema: Schema, now: datetime, extra: Values | None) -> st.SearchStra
         max_size=3,
     )
     some = weighted((4, listed), (4, named), (1, other))
-    paths = [path for way in schema.records if way != "." for path in ways(way.removesuffix(".*"))]
-    if not paths:
+    placed = [_with_lists(single, levels(way), some, other) for way in schema.records if way != "."]
+    if not placed:
         return single
-    placed = st.builds(_with_records, single, st.sampled_from(paths), some)
-    return weighted((2, placed), (1, single)) if "." in schema.records else placed
+    each = weighted(*((1, one) for one in placed))
+    return weighted((2, each), (1, single)) if "." in schema.records else each
+
+
+def _with_lists(
+    single: st.SearchStrategy[Event], way: tuple[str, ...], records: Values, other: Values
+) -> st.SearchStrategy[Event]:
+    """Events with records at the end of a way, in elements of lists if it leads through these."""
+    first, *rest = way
+    if rest:
+        element = _with_lists(single, tuple(rest), records, other).map(_members)
+        records = st.lists(weighted((6, element), (1, other)), max_size=3)
+        records = weighted((6, records), (1, other))
+    path = st.sampled_from(ways(first.removesuffix(".*")))
+    return st.builds(_with_records, single, path, records)
 
 
 def _members(event: Event) -> Event:
@@ -217,7 +231,15 @@ def _filled(groups: Iterable[_Insertions]) -> Event:
     for group in groups:
         for path, value in group:
             put(event, path, value)
-    return event
+    return {key: _with_inner_lists(value) for key, value in event.items()}
+
+
+def _with_inner_lists(value: Any) -> Any:
+    """Make lists of objects whose first member has a number; drop such members of others."""
+    if type(value) is not dict:
+        return value
+    inner = {key: _with_inner_lists(member) for key, member in value.items()}
+    return _elements(inner) if type(next(iter(inner), None)) is int else _members(inner)
 
 
 def _with_records(event: Event, way: Path, listed: Any) -> Event:

@@ -179,9 +179,15 @@ class Reference:
     def _records(self, event: Any, out: Outcome, room: int) -> None:
         """The records that the first way leads to, each of them together with the event."""
         for way in self._schema.records or ():
-            value = look(event, way.removesuffix(".*"))
             if way == ".":
                 return self._settle([event], out)
+            levels = [level.strip(".") for level in way.split("[]") if level]
+            if len(levels) > 1:
+                listed = look(event, levels[0])
+                if listed is None:
+                    continue
+                return self._levels(event, listed, levels[1:], out, room)
+            value = look(event, levels[0].removesuffix(".*"))
             if value is None:
                 continue
             if way.endswith(".*"):
@@ -204,6 +210,50 @@ class Reference:
                     out.reject("not_an_object")
             return None
         return out.reject("not_an_object")
+
+    def _levels(
+        self, event: _Event, listed: Any, levels: list[str], out: Outcome, room: int
+    ) -> None:
+        """The records of lists within lists, level by level, each with all that is around it. All
+        that a level has, and what was no list above it, must not be too much."""
+        if type(listed) not in (list, tuple):
+            return out.reject("not_an_object")
+        if len(listed) > room:
+            return out.reject("too_large", len(listed))
+        layers = [[element, event] for element in listed]
+        missing: Counter[Rejection] = Counter()
+        for level in levels:
+            inner: list[list[Any]] = []
+            for element, *around in layers:
+                found = self._listed_in(element, level)
+                missing.update(found[1])
+                inner += [[each, element, *around] for each in found[0]]
+            if len(inner) + missing.total() > room:
+                return out.reject("too_large", len(inner) + missing.total())
+            layers = inner
+        out.tally.received += missing.total()
+        out.tally.rejected.update(missing)
+        for record, *around in layers:
+            if self._is_event(record):
+                self._settle([record, *around], out)
+            else:
+                out.reject("not_an_object")
+        return None
+
+    def _listed_in(self, element: Any, level: str) -> tuple[Sequence[Any], list[Rejection]]:
+        """The elements of the list in an element, or why it has none."""
+        value: Any = None
+        if self._is_event(element):
+            value = look(element, level.removesuffix(".*"))
+        if level.endswith(".*"):
+            if type(value) is not dict:
+                return [], ["not_an_object"]
+            if SIZES.get(id(value), len(value)) > self._most_items:
+                return [], ["too_large"]
+            texts = [each for key, each in value.items() if type(key) is str]
+            objects = [each for each in texts if type(each) is dict]
+            return objects, [] if objects else ["not_an_object"]
+        return (value, []) if type(value) in (list, tuple) else ([], ["not_an_object"])
 
     def _is_event(self, value: Any) -> bool:
         return type(value) is dict or (self._reads_lists and type(value) in (list, tuple))
@@ -319,19 +369,35 @@ def first(layers: Sequence[_Event], sources: Sequence[str]) -> Any:
     return next((value for value in found if value is not None), None)
 
 
+_STEPS = re.compile(
+    r"""
+    (?:^|\.) "([^"]+)"
+    | \[([0-9]+)\] (?=\[|\.|$)
+    | (?:^|\.) ((?: (?!\[[0-9]+\](?:\[|\.|$)) [^.] )+)
+    """,
+    re.VERBOSE,
+)
+
+
 def look(event: Any, path: str) -> Any:
     """The value at a dotted path, nested first, then under the path as one key; in a list, only
-    what lies in the element that the path names."""
-    if path.startswith("["):
-        index, _, rest = path[1:].partition("]")
-        if type(event) not in (list, tuple) or int(index) >= len(event):
-            return None
-        element = event[int(index)]
-        return look(element, rest[1:]) if rest else element
+    what lies in the element that the path names. Not as one key if a name is quoted, or if an
+    element follows a name."""
+    steps = _STEPS.findall(path)
     value: Any = event
-    for key in path.split("."):
-        value = member(value, key)
-    return member(event, path) if value is None else value
+    for quoted, index, name in steps:
+        if index:
+            is_long = type(value) in (list, tuple) and int(index) < len(value)
+            value = value[int(index)] if is_long else None
+        else:
+            value = member(value, quoted or name)
+    if value is not None or any(quoted or index for quoted, index, _ in steps[1:]) or steps[0][0]:
+        return value
+    if path.startswith("["):
+        index, _, rest = path[1:].partition("].")
+        element = look(event, f"[{index}]") if rest else None
+        return member(element, rest)
+    return member(event, path)
 
 
 def member(event: Any, key: str) -> Any:

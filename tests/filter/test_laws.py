@@ -22,6 +22,8 @@ from collector import Filter, Schema, load_schema
 from collector.contracts import REJECTIONS
 from collector.filter import Admission, records, router, text
 from collector.schema.kinds import Circumstances
+from collector.schema.scalars import keys, spoken
+from collector.schema.scalars import levels as lists_on
 from collector.testing import assert_noninterference, lines, payloads, schemas
 from collector.testing import events as mappings
 from collector.testing.documents import PURPOSES
@@ -92,7 +94,10 @@ def in_its_list(record: Any, schema: Schema) -> Any:
         if way == ".":
             return record
         if not way.startswith("["):
-            return {way.removesuffix(".*"): {"": record} if way.endswith("*") else [record]}
+            for level in reversed(lists_on(way)):
+                listed = {"": record} if level.endswith(".*") else [record]
+                record = {".".join(map(str, keys(level.removesuffix(".*")))): listed}
+            return record
     raise AssertionError(schema.records)
 
 
@@ -272,7 +277,7 @@ def untangled(schema: Schema) -> Schema:
     names = {*schema.fields, "schema"}
     fields = {}
     for name, field in schema.fields.items():
-        sources = tuple(path for path in field.sources or () if path not in names - {name})
+        sources = tuple(p for p in field.sources or () if spoken(p) not in names - {name})
         fields[name] = field.model_copy(update={"sources": sources or None})
     return changed(schema, fields)
 

@@ -172,7 +172,7 @@ def test_representations(capfd: pytest.CaptureFixture[str]) -> None:
     found = EventValues(
         ["203.0.113.77"] * len(filter_.plan.columns), frozenset(), "203.0.113.77", []
     )
-    outer = router._outer_values(found, b"")
+    outer = router.outer_values(found, b"")
     shown = [
         *(filter_, filter_.plan, filter_.schema, router, builder, outer, builder.finish(0, False)),
         *(column.memo for column in filter_.plan.columns),

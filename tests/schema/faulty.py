@@ -205,8 +205,17 @@ TABLE: dict[str, str] = {
         f"[«E128»a..b, «E128».a, «E128»'', «E128»a.b.c.d.e.f.g.h.i, «E128»{'x' * 257}]"
     ),
     "elements of lists": _paths(
-        "['[0]', '[99].a', «E128»'[100]', «E128»'[01]', «E128»'a.[0]', «E128»'a[0]', «E128»'[x].a']"
+        "['[0]', '[99].a', «E128»'[100]', «E128»'[01]', «E128»'a.[0]', 'a[0]', «E128»'[x].a',"
+        " 'a[0][1].b', «E128»'a[]', «E128»'a[0][x]']"
     ),
+    "names in quotes": _paths(
+        """['"os.type"', 'a."b.c"[1]', 'x"y', «E128»'"a', «E128»'"a"b', «E128»'a.""']"""
+    ),
+    "content in quotes": _paths("""[«E305»'a."chat.text"', '"os.type."']""", _TEXT),
+    "records in lists of lists, and where they lie": _paths(
+        "[«E130»ppl, «E130»'qos.x', «E130»'\"qos.x\"', qos_total]"
+    )
+    + "records: ['ppl[].qos[]', «E128»'a[][]', «E128»'a[].*', «E128»'[]', «E128»'a[].[0]']\n",
     "a star in a path": _paths("[«E128»a.*, «E128»'*']"),
     "content by index": _paths("[«E305»'[2].sdp']", _TEXT),
     "derived from something else": one("kind: boolean, «E141»derive: peer"),

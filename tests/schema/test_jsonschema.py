@@ -246,7 +246,7 @@ def test_terms(term: Any, node: dict[str, Any], exact: bool, data: st.DataObject
     """What a term takes an editor does not underline; where it can be exact, it is."""
     text = data.draw(
         st.from_regex(node["pattern"], fullmatch=False).map(lambda t: t.rstrip("\n"))
-        | st.text("a1.-_[]*0dwhmy±B \n", max_size=9)
+        | st.text('a1.-_[]*0dwhmy±B" \n', max_size=9)
         | st.text(max_size=5)
     )
     try:

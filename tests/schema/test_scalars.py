@@ -169,3 +169,49 @@ def test_no_paths(text: str) -> None:
 def test_reasons(text: str, result: str) -> None:
     """A reason has at least three letters."""
     assert _read(scalars.Reason, text) == result
+
+
+@pytest.mark.parametrize(
+    ("path", "keys", "is_exact", "spoken"),
+    [
+        ("a.b", ("a", "b"), False, "a.b"),
+        ("[2].a", (2, "a"), False, "[2].a"),
+        ('a."b.c"[0]', ("a", "b.c", 0), True, "a.b.c[0]"),
+        ('"a.b"', ("a.b",), True, "a.b"),
+        ('"email."', ("email.",), True, "email"),
+        ('"[0]"', ("[0]",), True, "[0]"),
+        ("a[0][12].b", ("a", 0, 12, "b"), True, "a[0][12].b"),
+        ("[1][0]", (1, 0), True, "[1][0]"),
+        ('a"b.c"', ('a"b', 'c"'), False, 'a"b.c"'),
+        ("a[0]b", ("a[0]b",), False, "a[0]b"),
+    ],
+)
+def test_keys_of_paths(path: str, keys: tuple[object, ...], is_exact: bool, spoken: str) -> None:
+    """Quotes keep dots in a name; brackets at its end are an element of a list."""
+    assert _read(scalars.Path, path) == path
+    found = scalars.keys(path)
+    assert found == keys
+    assert scalars.is_exact(path) == is_exact
+    assert scalars.spoken(path) == spoken
+
+
+@pytest.mark.parametrize(
+    ("way", "levels"),
+    [
+        ("a.b", ("a.b",)),
+        ("a[].b[]", ("a", "b")),
+        ('a."b[].c"[].d.*', ('a."b[].c"', "d.*")),
+        ("[1][].r", ("[1]", "r")),
+        (".", (".",)),
+    ],
+)
+def test_levels_of_ways(way: str, levels: tuple[str, ...]) -> None:
+    """A way to records is cut after each list."""
+    assert _read(scalars.RecordsPath, way) == way
+    assert scalars.levels(way) == levels
+
+
+@pytest.mark.parametrize("way", ["[]", "a[][]", "a[].*", "a[][0]", "a[]..b", "*[]", "a.*.b"])
+def test_no_ways(way: str) -> None:
+    """A list is marked once, and has a name or a number."""
+    assert _read(scalars.RecordsPath, way) == "E128"

@@ -113,10 +113,10 @@ class AttributeReader:
     def _add_paths(self, index: int, paths: tuple[Keys, ...], *, is_read: bool) -> None:
         for rank, path in enumerate(paths):
             first, *others = path
-            if not isinstance(first, str):  # an event is no list
+            if any(type(key) is int for key in path):  # an item is no list, nor are lists read
                 continue
-            self._uses.setdefault(first, []).append((index, rank, tuple(others)))
-            name = self.names.setdefault(first, WantedName())
+            self._uses.setdefault(str(first), []).append((index, rank, tuple(others)))
+            name = self.names.setdefault(str(first), WantedName())
             for key in others:
                 name = name.below.setdefault(str(key), WantedName())
             name.is_read = name.is_read or is_read
@@ -166,7 +166,9 @@ class AttributeConsent:
 
     def __init__(self, plan: Plan, optional: tuple[str, ...]) -> None:
         self.names: dict[str, WantedName] = {}
-        self._paths = [tuple(map(str, path)) for path in plan.choices if type(path[0]) is str]
+        self._paths = [
+            tuple(map(str, path)) for path in plan.choices if not any(type(k) is int for k in path)
+        ]
         self._optional = optional
         for first, *others in self._paths:
             name = self.names.setdefault(first, WantedName())

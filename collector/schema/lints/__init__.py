@@ -47,6 +47,7 @@ LINTS: dict[str, tuple[Severity, _Find]] = {
     "shadowed-source": ("warning", events.shadowed_source),
     "shadowed-records": ("warning", events.shadowed_records),
     "same-source": ("warning", events.same_source),
+    "numeric-segment": ("warning", events.numeric_segment),
     "no-tests": ("warning", events.no_tests),
     "no-never-contains": ("warning", events.no_never_contains),
     "unguarded-content": ("warning", events.unguarded_content),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import date
 from itertools import combinations
@@ -11,6 +12,7 @@ import orjson
 
 from collector.schema.kinds.enum import EnumField
 from collector.schema.model import Schema
+from collector.schema.scalars import keys, levels
 from collector.schema.source import Loc
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "idle_never_contains",
     "no_never_contains",
     "no_tests",
+    "numeric_segment",
     "same_source",
     "shadowed_records",
     "shadowed_source",
@@ -37,8 +40,35 @@ def shadowed_source(schema: Schema, _: date) -> Iterator[tuple[Loc, str]]:
 
 def _shadowed(paths: tuple[str, ...]) -> Iterator[int]:
     for index, path in enumerate(paths):
-        if any(path.startswith(f"{earlier}.") for earlier in paths[:index]):
+        found = keys(path)
+        if any(found[: len(start)] == start != found for start in map(keys, paths[:index])):
             yield index
+
+
+def numeric_segment(schema: Schema, _: date) -> Iterator[tuple[Loc, str]]:
+    """Find numbers as names: they are members of an object under that name, no elements."""
+    for loc, path in _written_paths(schema):
+        number = next((key for key in keys(path) if isinstance(key, str) and key.isdigit()), None)
+        if number is not None:
+            message = f"`{number}` is only a member of that name; write `[{number}]` for an element"
+            yield loc, f'{message} of a list, or `"{number}"` if the name is meant'
+
+
+def _written_paths(schema: Schema) -> Iterator[tuple[Loc, str]]:
+    """Yield the listed paths without quotes, with their places."""
+    for name, field in schema.fields.items():
+        for index, path in enumerate(field.sources or ()):
+            yield ("fields", name, "from", index), _without_quoted(path)
+    for index, path in enumerate(schema.user_agent):
+        yield ("user_agent", index), _without_quoted(path)
+    ways = schema.records or ()
+    for index, way in enumerate(ways):
+        loc = ("records", index) if len(ways) > 1 else ("records",)
+        yield loc, _without_quoted(".".join(levels(way)))
+
+
+def _without_quoted(path: str) -> str:
+    return re.sub(r'(^|\.)"[^"]+"', r"\1_", path)
 
 
 def shadowed_records(schema: Schema, _: date) -> Iterator[tuple[Loc, str]]:

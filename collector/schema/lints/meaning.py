@@ -12,6 +12,7 @@ from collector.schema.kinds.token import TokenField
 from collector.schema.model import Basis, Schema
 from collector.schema.names.scope import scope
 from collector.schema.names.words import name_of
+from collector.schema.scalars import spoken
 from collector.schema.source import Loc
 
 __all__ = [
@@ -86,7 +87,7 @@ def outside_sentence(schema: Schema, _: date) -> Iterator[tuple[Loc, str]]:
 def idle_homonym(schema: Schema, _: date) -> Iterator[tuple[Loc, str]]:
     """Find homonyms that stand in no name, and may come to excuse one that is added later."""
     paths = [path for name, field in schema.fields.items() for path in field.paths(name)]
-    found = {word.text for path in paths for word in name_of(path).words}
+    found = {word.text for path in paths for word in name_of(spoken(path)).words}
     for word in schema.homonyms:
         if word not in found:
             yield ("homonyms", word), "no name or path has this word; leave it out"

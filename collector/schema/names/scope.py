@@ -12,6 +12,7 @@ from collector.schema.kinds.token import TokenField
 from collector.schema.model import Schema
 from collector.schema.names import CLAIMS, positive_from
 from collector.schema.names.words import lexicon, name_of
+from collector.schema.scalars import spoken
 
 __all__ = ["POSITIVE", "Homonym", "Scope", "common_words", "homonyms", "scope", "spelling_fields"]
 
@@ -105,7 +106,7 @@ def scope(schema: Schema) -> Scope:
 
 def _is_inside(name: str, kind: str, paths: tuple[str, ...]) -> bool:
     return kind in POSITIVE.get(name, ()) and all(
-        positive_from(name_of(p)) is not None for p in paths
+        positive_from(name_of(spoken(p))) is not None for p in paths
     )
 
 

@@ -121,7 +121,8 @@ def name_of(path: str) -> Name:
         is_mixed |= _is_mixed(folded)
         words += (Word(text, number) for text in _split(folded))
     spelled = tuple(_joined(words))
-    return Name(spelled, tuple(_matches(spelled)), len(segments) - 1, is_mixed)
+    last = max((word.segment for word in spelled), default=len(segments) - 1)
+    return Name(spelled, tuple(_matches(spelled)), last, is_mixed)
 
 
 def without_numbers(path: str) -> str:
