@@ -44,6 +44,13 @@ TABLES = (
     f"CREATE TABLE tip ({_TIP}) STRICT",
 )
 """The ledger's tables."""
+_HALVES = [
+    half
+    for name in ("received", "admitted", *REJECTIONS)
+    for half in (f"{name} >> 32", f"{name} & {(1 << 32) - 1}")
+]
+"""The counts of a receipt in two halves each: a sum of whole ones may be no integer of SQLite's,
+whatever a worker says."""
 
 
 class Ledger:
@@ -78,12 +85,13 @@ class Ledger:
 
     def tally(self) -> Tally:
         """Return the counts of all receipts, and the hourly sums that are still stored."""
-        columns = ", ".join(
-            f"ifnull(sum({name}), 0)" for name in ("received", "admitted", *REJECTIONS)
-        )
-        for received, admitted, *rejected in self._rows(f"SELECT {columns} FROM receipts"):  # noqa: S608
-            total = Tally(as_number(received), as_number(admitted))
-            total.rejected.update(dict(zip(REJECTIONS, map(as_number, rejected), strict=True)))
+        halves = ", ".join(f"ifnull(sum({half}), 0)" for half in _HALVES)
+        (row,) = self._rows(f"SELECT {halves} FROM receipts")  # noqa: S608 - constants
+        sums = [as_number(each) for each in row]
+        pairs = zip(sums[::2], sums[1::2], strict=True)
+        received, admitted, *rejected = ((upper << 32) + lower for upper, lower in pairs)
+        total = Tally(received, admitted)
+        total.rejected.update(dict(zip(REJECTIONS, rejected, strict=True)))
         query = "SELECT what, name, reason, sum(times) FROM hours GROUP BY what, name, reason"
         for what, name, reason, times in self._rows(query):
             if what == "dropped" and reason in DROPS:

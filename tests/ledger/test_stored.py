@@ -219,3 +219,17 @@ def test_a_system_that_opens_nothing_more(tmp_path: Path) -> None:
         for handle in held:
             os.close(handle)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_counts_may_be_as_large_as_a_worker_says(tmp_path: Path) -> None:
+    """A worker that was taken over makes many receipts of what a receipt may hold at most; the sum
+    is no integer of SQLite's, and is said all the same."""
+    path, most = tmp_path / "spool.db", 1 << 62
+    commit_to(path, *(entry(n, rejected={"malformed": most}) for n in range(3)))
+    with opened(path) as ledger:
+        total = ledger.tally()
+        assert (total.rejected["malformed"], total.received) == (
+            3 * most,
+            3 * most + total.admitted,
+        )
+        assert ledger.verify().flaws == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -130,6 +131,28 @@ def test_where_there_is_no_room_records_are_dropped_as_they_come() -> None:
     assert isinstance(put, Put)
     assert records is None
     assert last == Ready(is_confined=True)
+
+
+def test_where_there_is_no_room_a_message_is_not_kept() -> None:
+    """Each worker may send the largest one and no records: the keeper has none of them."""
+    nothing = {number: [0] * len(DROPS) for number in range(4096)}
+    tally = PutTally(1, 0, [1, *[0] * (len(REJECTIONS) - 1)], nothing, [0] * len(CATEGORIES), 9, 0)
+    batches = [PutBatch(1, None, tally, 0)] * 60
+    batches.append(PutBatch(1, None, tally, MOST_BYTES))
+    message, budget = framed(Put(1, None, batches)), RecordBudget()
+    assert len(message) > 1 << 20
+    links = [frames_of_workers(budget) for _ in range(8)]
+    tracemalloc.start()
+    try:
+        for frames in links:
+            assert list(frames.feed(message)) == []
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (budget.used, taken < 8 << 20) == (0, True)
+    ((put, records),) = links[0].feed(bytes(MOST_BYTES))
+    assert isinstance(put, Put)
+    assert (put.number, put.batches, records) == (1, [], None)
 
 
 def _put(size: int, number: int = 1) -> bytes:
