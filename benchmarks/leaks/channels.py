@@ -16,7 +16,7 @@ from math import inf, lgamma, log, log2
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
-from time import sleep
+from time import sleep, time
 from typing import Any
 
 from benchmarks.leaks.events import SHAPES
@@ -49,6 +49,8 @@ _SUMMED = 31
 _IN_A_BODY = 60
 _OFF_GRID = 120
 """Numbers and times of records besides those that a stored record may have."""
+_SLOW_SECONDS = 1.0
+_MOMENTS, _MOMENT_SECONDS = 4, 2
 _NDJSON, _JSON = "application/x-ndjson", "application/json"
 
 
@@ -292,6 +294,48 @@ def _spelled_twice(sidecar: Sidecar, random: Random) -> tuple[float, float]:
     return log2(len(texts)), log2(len(told))
 
 
+def _buckets(sidecar: Sidecar) -> Counter[tuple[str, float]]:
+    """Return the requests over HTTP by class of status and by the bound of their seconds; those of
+    lower bounds are counted in each."""
+    name = "collector_request_duration_seconds_bucket"
+    return Counter(
+        {
+            (labels["status"], float(labels["le"])): times
+            for labels, times in sidecar.counters(name)
+            if labels["receiver"] == "http"
+        }
+    )
+
+
+def _durations(sidecar: Sidecar, random: Random) -> tuple[float, float]:
+    """A request takes longer than a second or not, and is refused or not: nothing but metrics tells
+    of one that is refused. A quick one that a busy machine makes slow is sent again."""
+    is_slow, is_refused = bool(random.getrandbits(1)), bool(random.getrandbits(1))
+    path, body = ("/v1/logs", b"{") if is_refused else ("/v1/events", b'{"os.type":"linux"}')
+    before, took = Counter[tuple[str, float]](), 2 * _SLOW_SECONDS
+    while (took > _SLOW_SECONDS) != is_slow or not before:
+        before = _buckets(sidecar)
+        took = sidecar.post_slowly(path, _JSON, body, 1.2 * _SLOW_SECONDS * is_slow)
+    new = _buckets(sidecar) - before
+    status = "4xx" if is_refused else "2xx"
+    is_told = {each for each, _ in new} == {status}
+    is_told = is_told and (new[status, _SLOW_SECONDS] == 0) == is_slow
+    return 2.0, 2.0 * is_told
+
+
+def _moment(sidecar: Sidecar, random: Random) -> tuple[float, float]:
+    """One of four times of two seconds each. What was not delivered within them is sent again."""
+    chosen, is_late = random.randrange(_MOMENTS), True
+    while is_late:
+        sleep((chosen * _MOMENT_SECONDS - time()) % (_MOMENTS * _MOMENT_SECONDS))
+        sidecar.post("/v1/events", _JSON, b'{"os.type":"linux"}')
+        sidecar.delivered()
+        is_late = int(time() // _MOMENT_SECONDS) % _MOMENTS != chosen
+    name = "collector_sink_last_success_timestamp_seconds"
+    (told,) = (when for labels, when in sidecar.counters(name) if labels["sink"] == "store")
+    return log2(_MOMENTS), log2(_MOMENTS) * (told // _MOMENT_SECONDS % _MOMENTS == chosen)
+
+
 def _clock(sidecar: Sidecar, _random: Random) -> tuple[float, float]:
     """One of two minutes."""
     sidecar.post("/v1/events", _JSON, b'{"os.type":"linux"}')
@@ -352,6 +396,13 @@ CHANNELS: tuple[Channel, ...] = (
         _requests,
     ),
     Channel(
+        "durations",
+        "How long a request takes, over which receiver, and whether it is refused: metrics.",
+        "request",
+        "log2 of the milliseconds that it may take, for each receiver and class of status",
+        _durations,
+    ),
+    Channel(
         "purposes",
         "Whether optional purposes are refused.",
         "request, until it is delivered",
@@ -395,14 +446,21 @@ CHANNELS: tuple[Channel, ...] = (
     ),
     Channel(
         "clock",
-        "The minute of a request.",
+        "The minute of a request: records, receipts, hourly sums.",
         "two minutes",
         "log2 of the minutes",
         _clock,
     ),
+    Channel(
+        "moment",
+        "When a lone request comes, more exactly: metrics, times of files.",
+        "request, until the next one",
+        "log2 of the milliseconds",
+        _moment,
+    ),
 )
 """All channels beside the record."""
-_SLOW = ("clock",)
+_SLOW = ("clock", "moment")
 
 
 def measure(random: Random, *, quick: bool, say: Callable[[str], None]) -> Iterator[Measured]:
@@ -415,6 +473,19 @@ def measure(random: Random, *, quick: bool, say: Callable[[str], None]) -> Itera
                 offered, delivered = channel.measure(sidecar, random)
         told = channel.name, channel.sentence, channel.per, channel.ceiling
         yield Measured(*told, offered, delivered)
+
+
+def _send_refused(sidecar: Sidecar) -> None:
+    """Send requests that are refused: a reader may learn of them, too."""
+    foreign = _lines([{"schema": "none/1.0.0", "os.type": "linux"}])
+    for path, kind, body in (
+        ("/v1/none", _JSON, b"{}"),
+        ("/v1/events", "text/none", b"{}"),
+        ("/v1/logs", _JSON, b"{"),
+        ("/v1/traces", "application/x-protobuf", b"\xff"),
+        ("/v1/records", _NDJSON, foreign),
+    ):
+        sidecar.post_slowly(path, kind, body, 0.0)
 
 
 def unnamed(random: Random, command: Sequence[str] | None = None) -> list[str]:
@@ -434,6 +505,7 @@ def unnamed(random: Random, command: Sequence[str] | None = None) -> list[str]:
                 sidecar.post("/v1/logs", "application/x-protobuf", items)
                 sent = [{"schema": schema.id} | record for record in records[:3]]
                 _send_records(sidecar, sent)
+                _send_refused(sidecar)
                 waiting = observed(sidecar)
             sidecar.delivered()
             after = observed(sidecar)

@@ -1,9 +1,9 @@
 """Every place of a sidecar that a reader may look at, and the channel that each belongs to.
 
-A place is a column of a database, a file, a member of a record or an answer, a header, a metric, an
-event of the log with its members. All of them are enumerated in what a sidecar really leaves, so a
-place that a later version adds is seen: one that no channel names fails, and so does one that is
-called constant and is not the same after different messages.
+A place is a column of a database, a file, its time and its size, a member of a record or an answer,
+a header, a metric, an event of the log with its members. All of them are enumerated in what a
+sidecar really leaves, so a place that a later version adds is seen: one that no channel names
+fails, and so does one that is called constant and is not the same after different messages.
 """
 
 from __future__ import annotations
@@ -44,30 +44,26 @@ PLACES: dict[str, tuple[str, ...]] = {
         *("metric:collector_fields_dropped_*", "metric:collector_content_*"),
         *("metric:collector_received_bytes_*", "metric:collector_admitted_bytes_*"),
         *("metric:collector_spool_bytes", "answer:dropped", "answer:content"),
-        *("answer:bytes_in", "answer:bytes_out", "header:content-length"),
+        *("answer:bytes_in", "answer:bytes_out", "header:content-length", "size:*"),
     ),
     "requests": (
         *("spool:*.sequence", "spool:entries.receipt", "store:_delivered.number"),
-        *("metric:collector_request_duration_seconds*", "metric:collector_spool_batches"),
-        *("metric:collector_sink_delivered_batches_*", "spool:request_keys.number"),
-        "spool:entries.facts",
+        *("metric:collector_spool_batches", "metric:collector_sink_delivered_batches_*"),
+        *("spool:request_keys.number", "spool:entries.facts"),
+    ),
+    "durations": (
+        *("metric:collector_request_duration_seconds*", "answer:error", "answer:code"),
+        "answer:message",
     ),
     "purposes": ("spool:batches.granted",),
     "clock": (
-        *(
-            "spool:entries.minute",
-            "spool:hours.hour",
-            "spool:key_days.day",
-            "spool:request_keys.day",
-        ),
+        *("spool:entries.minute", "spool:hours.hour", "spool:key_days.day"),
+        "spool:request_keys.day",
+    ),
+    "moment": (
         *("metric:collector_spool_oldest_age_seconds", "metric:collector_sink_last_success_*"),
-        *(
-            "metric:process_*",
-            "metric:python_*",
-            "metric:*_created",
-            "header:date",
-            "log:*.timestamp",
-        ),
+        *("metric:process_*", "metric:python_*", "metric:*_created", "header:date"),
+        *("log:*.time", "log:*.timestamp", "time:*"),
     ),
     "random": (
         *("spool:*.id", "spool:*.salt", "spool:*.seal", "spool:receipts.commitment"),
@@ -150,7 +146,9 @@ def _values(sidecar: Sidecar) -> Iterator[tuple[str, Any]]:
     yield from _database("spool", sidecar.spool, "")
     yield from _database("store", sidecar.store, sidecar.schema)
     for path in sidecar.files():
-        yield f"file:{path.relative_to(sidecar.directory)}", ""
+        name = path.relative_to(sidecar.directory)
+        yield from ((f"file:{name}", ""), (f"time:{name}", path.stat().st_mtime_ns))
+        yield f"size:{name}", path.stat().st_size
     for line in sidecar.lines():
         yield from ((f"ndjson:{name}", value) for name, value in json.loads(line).items())
     for name, labels, value in _METRIC.findall(sidecar.metrics()):

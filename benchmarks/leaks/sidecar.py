@@ -52,12 +52,35 @@ class Sidecar:
         except ConnectionError:  # it was idle, and so the sidecar has closed it
             self.hang_up()
             answer = self._request(path, body, sent)
-        told = answer.read()
-        told_headers = sorted((name.lower(), value) for name, value in answer.getheaders())
-        self.answers.add((tuple(told_headers), told))
+        told = self._keep(answer)
         if answer.status != 200:
             raise BenchmarkError(f"the sidecar answers {answer.status} to {path}")
         return json.loads(told) if told.startswith(b"{") else told
+
+    def post_slowly(self, path: str, kind: str, body: bytes, seconds: float) -> float:
+        """Send a body whose last byte comes that much later, on a connection of its own; return how
+        long it took. The answer is kept, also if it is a refusal."""
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self.ports["http"], timeout=_WAIT_SECONDS
+        )
+        with closing(connection):
+            began = monotonic()
+            connection.putrequest("POST", path)
+            connection.putheader("Content-Type", kind)
+            connection.putheader("Content-Length", str(len(body)))
+            connection.endheaders(body[:-1])
+            sleep(seconds)
+            connection.send(body[-1:])
+            answer = connection.getresponse()
+            self._keep(answer)
+            return monotonic() - began
+
+    def _keep(self, answer: http.client.HTTPResponse) -> bytes:
+        """Keep an answer; return its body."""
+        told = answer.read()
+        headers = sorted((name.lower(), value) for name, value in answer.getheaders())
+        self.answers.add((tuple(headers), told))
+        return told
 
     def _request(self, path: str, body: bytes, headers: dict[str, str]) -> http.client.HTTPResponse:
         if self._connection is None:
