@@ -313,7 +313,7 @@ def _columns(
             field=field,
             paths=tuple(paths),
             written=tuple(paths.values()),
-            wire=field.wire,
+            wire=field.reads(),
             accept=canonical if memo is None else memo,
             memo=memo,
             required=field.required,

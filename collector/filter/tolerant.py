@@ -76,7 +76,7 @@ class _Object:
         return astuple(self.decode(raw))
 
 
-_BRACE, _BRACKET = ord("{"), ord("[")
+_BRACE, _BRACKET, _QUOTE = ord("{"), ord("["), ord('"')
 _WRONG_TYPE, _INVALID = MARKS["wrong_type"], MARKS["invalid_value"]
 
 
@@ -143,7 +143,7 @@ class RootReader:
             elif column.withheld:
                 values.append(MARKS[column.withheld])
             else:
-                values.append(decode_scalar(raw, column.wire))
+                values.append(_decode_value(raw, column))
         agent = _first(event, self._agent) if self._agent else None
         text = None if agent is None else decode_scalar(agent, _TEXT)
         records = list(self._record_values(event)) if self._records else []
@@ -221,6 +221,14 @@ def _syntax(payload: Any) -> Rejection | None:
     except FAILURES:
         return "malformed"
     return None
+
+
+def _decode_value(raw: msgspec.Raw, column: Column) -> Any:
+    """Decode the value of a column, or return a mark."""
+    is_text = memoryview(raw)[0] == _QUOTE and str in column.wire
+    if is_text and not column.field.may_be_value(raw):
+        return _INVALID
+    return decode_scalar(raw, column.wire)
 
 
 def decode_scalar(raw: msgspec.Raw, wire: frozenset[type]) -> Any:

@@ -95,6 +95,7 @@ fields:
   # The other kinds, with their options:
   #   kind: integer, minimum: 0, maximum: 65536, step: 1024      rounded down to a multiple of step
   #   kind: number, minimum: 0, maximum: 1, step: 0.05           the same, with fractions
+  #     unit: ms or text: true                                   reads "54 ms" or "54" as well
   #   kind: boolean
   #   kind: time, precision: minute, within: ±7d                 RFC 3339 or Unix time, truncated
   #   kind: pseudonym, key: env:VARIABLE, rotate: 1d             the only form for identifiers

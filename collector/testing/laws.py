@@ -178,7 +178,7 @@ class _Listed:
 def _listed(schema: Schema, around: Circumstances) -> _Listed:
     root = _Listed()
     for name, each in schema.fields.items():
-        reader = _Reader(each.wire, each.canonical(around), values(each, around.now()))
+        reader = _Reader(each.reads(), each.canonical(around), values(each, around.now()))
         for path in paths_of(schema, name):
             root.at(path).readers.append(reader)
     derived = Agents([name for name, each in schema.fields.items() if each.derive])

@@ -110,17 +110,56 @@ def of_token(field: TokenField, text: str) -> str | None:
     return text if text in catalogue(field.catalogue or "") else None
 
 
-def of_integer(field: IntegerField, value: int) -> int | None:
-    if not field.minimum <= value <= field.maximum:
-        return None
-    return value // field.step * field.step
+SECONDS = {"us": "1/1000000", "ms": "1/1000", "s": "1", "min": "60", "h": "3600"}
+UNITS: tuple[dict[str, str], ...] = (
+    *(SECONDS, {"bps": "1", "kbps": "1000", "Mbps": "1000000"}),
+    *({"fps": "1"}, {"Hz": "1", "kHz": "1000", "MHz": "1000000"}, {"%": "1"}),
+)
 
 
-def of_number(field: NumberField, value: float) -> float | None:
-    if not field.minimum <= value <= field.maximum:
+def of_decimal(field: IntegerField | NumberField, text: str) -> Fraction | None:
+    """What a text says, in the field's unit."""
+    quantity = next((units for units in UNITS if field.unit in units), {})
+    number = text if len(text) <= 32 else ""
+    factor = Fraction(1)
+    for unit, size in quantity.items():
+        if text.endswith(unit) and re.fullmatch("[0-9]", text.removesuffix(unit).strip(" ")[-1:]):
+            factor = Fraction(size) / Fraction(quantity[field.unit or ""])
+            number = number.removesuffix(unit).removesuffix(" ")
+    if not re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", number):
         return None
+    return Fraction(number) * factor
+
+
+def of_range(field: IntegerField | NumberField, value: float | str) -> Fraction | None:
+    """The greatest multiple of the step, if the value is in range."""
+    if isinstance(value, str):
+        exact = of_decimal(field, value)
+        limits = (Fraction(repr(limit)) for limit in (field.minimum, field.maximum))
+        low, high = limits
+        is_within = exact is not None and low <= exact <= high
+    else:
+        is_within = field.minimum <= value <= field.maximum
+        exact = Fraction(repr(value)) if is_within else None
     step = Fraction(repr(field.step))
-    return float(Fraction(repr(value)) // step * step)
+    return exact // step * step if is_within and exact is not None else None
+
+
+def of_integer(field: IntegerField, value: int | str) -> int | None:
+    found = of_range(field, value)
+    return None if found is None else int(found)
+
+
+def of_number(field: NumberField, value: float | str) -> float | None:
+    found = of_range(field, value)
+    return None if found is None else float(found)
+
+
+def reads_text(field: FieldBase) -> bool:
+    """Whether a number may be written as text."""
+    if not isinstance(field, IntegerField | NumberField):
+        return False
+    return field.text is True or (field.text is None and field.unit is not None)
 
 
 def of_pseudonym(text: str) -> str | None:
@@ -141,7 +180,7 @@ WIRE: dict[str, tuple[type, ...]] = {
 def expected_value(field: FieldBase, case: Written) -> tuple[Any, str | None]:
     """The canonical value of what is there, or the reason of the drop."""
     kind = field.kind
-    if case.kind not in WIRE.get(kind, (str,)):
+    if case.kind not in WIRE.get(kind, (str,)) and not (case.kind is str and reads_text(field)):
         return None, "wrong_type"
     value: Any = case.value
     by_kind: dict[str, Callable[[], Any]] = {
@@ -175,4 +214,7 @@ def good(field: FieldBase) -> tuple[Any, ...]:
         return tuple(text for text in PATTERNED if re.fullmatch(field.pattern, text, re.ASCII))
     if isinstance(field, TokenField):
         return tuple(sorted(catalogue(field.catalogue or ""))[:60:20])
+    if reads_text(field):
+        unit = getattr(field, "unit", None) or ""
+        return (*GOOD[field.kind], f"0.7{unit}", f"1 {unit}".strip(), "-0.01")
     return GOOD[field.kind]

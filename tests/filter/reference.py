@@ -21,7 +21,8 @@ import msgspec
 from collector.contracts import Drop, Record, Rejection, Scalar, Tally
 from collector.filter.derive import parse_user_agent
 from collector.schema import Schema
-from collector.schema.kinds import Circumstances
+from collector.schema.kinds import Circumstances, FieldBase
+from collector.schema.kinds.numeric import IntegerField, NumberField
 
 BOM = b"\xef\xbb\xbf"
 MOST_LEVELS = 1000
@@ -347,10 +348,19 @@ class Reference:
             return None, None
         if name in self._withheld:
             return None, self._withheld[name]
-        if type(value) not in _TYPES[self._schema.fields[name].kind]:
+        if type(value) not in types(self._schema.fields[name]):
             return None, "wrong_type"
         canonical = self._canonical[name](value)
         return canonical, "invalid_value" if canonical is None else None
+
+
+def types(listed: FieldBase) -> tuple[type, ...]:
+    """What a field reads: of numbers, texts too where it says so."""
+    of_kind = _TYPES[listed.kind]
+    if not isinstance(listed, IntegerField | NumberField):
+        return of_kind
+    is_text = listed.unit if listed.text is None else listed.text
+    return (*of_kind, str) if is_text else of_kind
 
 
 def _withheld(

@@ -49,6 +49,8 @@ fields:
   os.name: {kind: token, catalogue: os-names, REST}
   cpu.count: {kind: integer, minimum: -2, maximum: 64, step: 2, REST}
   cpu.load: {kind: number, minimum: -1, maximum: 1, step: 0.1, REST}
+  cpu.temperature: {kind: integer, minimum: -40, maximum: 120, step: 5, text: true, REST}
+  cpu.frequency: {kind: number, minimum: 0, maximum: 10, step: 0.25, unit: MHz, REST}
   cpu.throttled: {kind: boolean, REST}
   joined: {kind: time, precision: minute, within: ±7d, REST}
   device.id: {kind: pseudonym, key: "env:PSEUDONYM_KEY", rotate: 1d, REST}

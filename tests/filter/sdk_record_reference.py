@@ -15,7 +15,7 @@ from collector.contracts import Drop, Scalar, Tally
 from collector.errors import InputError
 from collector.schema import Schema
 from collector.schema.kinds import Circumstances
-from tests.filter.reference import _TYPES, BOM, Outcome, Refused, _withheld, parse
+from tests.filter.reference import BOM, Outcome, Refused, _withheld, parse, types
 
 _MINUTE = "%Y-%m-%dT%H:%M:00Z"
 _MOST_TIMES = 1_000_000
@@ -127,7 +127,7 @@ class SdkRecordReference:
         if name in self._withheld:
             return None, self._withheld[name]
         field = self._schema.fields[name]
-        if type(value) not in _TYPES[field.kind]:
+        if type(value) not in types(field):
             return None, "wrong_type"
         if field.kind == "pseudonym":
             stored = re.fullmatch("[a-z2-7]{25}[aeimquy4]", value)

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from collector.filter import Filter
+from collector.filter import Filter, tolerant
 from collector.schema import load_schema
 from tests.schema.make import HEAD, REST
 
@@ -15,6 +15,7 @@ _FIELDS = {
     "os.type": "kind: enum, values: [linux]",
     "audio.jitter": "kind: number, minimum: 0, maximum: 100, step: 1",
     "chat.count": "kind: integer, minimum: 0, maximum: 100, step: 1",
+    "video.rtt": "kind: integer, minimum: 0, maximum: 100, step: 1, unit: ms",
 }
 _LINUX = {"os": {"type": "linux"}}
 
@@ -37,6 +38,8 @@ def filter_(tmp_path_factory: pytest.TempPathFactory) -> Filter:
         ({"chat": {"count": 7, "w0": 104}}, {"chat.count": 7}, ["chat"], {}),
         ({"chat": {"count": "hello"}}, {}, ["chat"], {"chat.count": {"wrong_type": 1}}),
         ({"chat": {"count": {"a": "b"}}}, {}, ["chat"], {"chat.count": {"wrong_type": 1}}),
+        ({"video": {"rtt": "54 ms", "data": "x"}}, {"video.rtt": 54}, ["video"], {}),
+        ({"video": {"rtt": "hello"}}, {}, ["video"], {"video.rtt": {"invalid_value": 1}}),
         ({"chat": None, "messages": []}, {}, ["chat"], {}),
     ],
 )
@@ -64,3 +67,20 @@ def test_a_content_member_that_is_no_object_changes_nothing(filter_: Filter, oth
         for value in (other, "another")
     }
     assert len(outcomes) == 1
+
+
+@pytest.mark.parametrize("said", ["see you at nine", "54 ms after", "9" * 40, "\u2028", '"', "5\n"])
+def test_a_text_below_content_that_is_no_number_is_not_decoded(
+    filter_: Filter, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its bytes are compared with the grammar; nothing else of it is looked at."""
+    decoded = list[bytes]()
+
+    def noted(raw: Any) -> Any:
+        decoded.append(bytes(raw))
+        return orjson.loads(raw)
+
+    monkeypatch.setitem(tolerant._DECODERS, str, noted)
+    for text in (orjson.dumps(said), b'"\\u0035\\u0034 ms"'):
+        filter_.admit_lines(b'{"os": {"type": "linux"}, "video": {"rtt": %b}}' % text)
+    assert decoded == [b'"linux"', b'"linux"', b'"\\u0035\\u0034 ms"']

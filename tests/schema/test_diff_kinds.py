@@ -49,14 +49,31 @@ def _one_of(*choices: Any) -> st.SearchStrategy[Any]:
 _WORDS = ("a", "b", "A", "é", "x y")
 _NAMES = (*_WORDS, "B", "x", "X", "É", "1")
 _STEPS = (0.1, 0.2, 0.25, 0.3, 0.5, 1, 1.5, 2)
+_READING = _one_of(
+    *({"text": text, "unit": None} for text in (None, None, True, False)),
+    *(
+        {"text": text, "unit": unit}
+        for text in (None, True, False)
+        for unit in ("ms", "s", "%", "kHz")
+    ),
+)
 _SET = st.fixed_dictionaries(
     {"catalogue": st.sampled_from(sorted(_CATALOGUES))}
 ) | st.fixed_dictionaries({"pattern": _one_of("[ab]", "a|b", "[ab]{1,2}", "[a-c]b?1?", "[abc]")})
 
 
-def _range(step: float, low: int, steps: int, more: float) -> dict[str, Any]:
+_TEXTS = (
+    *("0", "1", "-1", "7", "12.5", "0.05", "-0.001", "3000", "00", "1.", ".5", "+1", " 1", "1e1"),
+    *("7 ms", "7ms", "7  ms", "0.007 s", "7000 us", "0.5 min", "7 %", "-1 %", "7 kHz", "7\n"),
+)
+
+
+def _range(
+    step: float, low: int, steps: int, more: float, reading: dict[str, Any]
+) -> dict[str, Any]:
     low_end = round(low * step, 9)
-    return {"minimum": low_end, "maximum": round(low_end + steps * step + more, 9), "step": step}
+    highest = round(low_end + steps * step + more, 9)
+    return {"minimum": low_end, "maximum": highest, "step": step, "text": None} | reading
 
 
 OPTIONS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
@@ -78,10 +95,14 @@ OPTIONS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     ),
     "token": st.builds(lambda a, b: a | b, _SET, _one_of({}, {"max_length": 3})),
     "integer": st.builds(
-        _range, st.integers(1, 6), st.integers(-2, 2), st.integers(0, 5), st.integers(0, 3)
+        _range,
+        *(st.integers(1, 6), st.integers(-2, 2), st.integers(0, 5), st.integers(0, 3)),
+        _READING,
     ),
     "number": st.builds(
-        _range, st.sampled_from(_STEPS), st.integers(-4, 4), st.integers(0, 9), _one_of(0, 0.05)
+        _range,
+        *(st.sampled_from(_STEPS), st.integers(-4, 4), st.integers(0, 9), _one_of(0, 0.05)),
+        _READING,
     ),
     "boolean": st.just({}),
     "time": st.fixed_dictionaries(
@@ -104,7 +125,8 @@ def _values(kind: str, fields: list[FieldBase], now: datetime) -> st.SearchStrat
     each = [accepted(one, now) for one in fields]
     special = {
         "enum": st.sampled_from(_NAMES),
-        "integer": st.integers(-15, 45),
+        "integer": st.integers(-15, 45) | st.sampled_from(_TEXTS),
+        "number": st.sampled_from(_TEXTS),
         "time": st.integers(-300_000, 300_000).map(lambda s: int(now.timestamp()) + s),
     }.get(kind)
     return st.one_of(*each, *([] if special is None else [special]))
@@ -140,13 +162,12 @@ class Broken(NamedTuple):
 
 
 def _tried(old: FieldBase, new: FieldBase, values: list[Any], now: datetime = NOW) -> Broken:
-    before, after = canonical(old, now), canonical(new, now)
+    both = [(canonical(of, now), of) for of in (old, new)]
     became: dict[Any, Any] = {}
     more = other = False
     for value in values:
-        if type(value) not in old.wire:
-            continue
-        was, made = before(value), after(value)
+        read = (one(value) if type(value) in of.reads() else None for one, of in both)
+        was, made = read
         other = other or repr(was) != repr(made)
         if made is not None and (was is None or became.setdefault(was, made) != made):
             more = True
@@ -181,9 +202,9 @@ def _everything(kind: str) -> list[Any]:
     if kind == "enum":
         return sorted({change(name) for name in _NAMES for change in (str, str.upper, str.lower)})
     if kind == "integer":
-        return list(range(-20, 60))
+        return [*range(-20, 60), *_TEXTS]
     if kind == "number":
-        return [n / 40 for n in range(-400, 1200)]
+        return [*(n / 40 for n in range(-400, 1200)), *_TEXTS]
     if kind == "token":
         return ["".join(text) for n in range(1, 4) for text in product("abc1", repeat=n)]
     parts = ("0", "1", "9", "10", "99", "00", "100")
@@ -266,6 +287,22 @@ def _cases() -> Iterator[Any]:
     yield _case("number", _between(0, 1, 0.1), _between(0.1, 0.95, 0.1), **fewer)
     yield _case("number", _between(0, 1, 0.1), _between(0, 1, 0.3), step="coarser values")
     yield _case("number", _between(0, 1, 0.1), _between(0, 1, 0.25), step="finer values")
+    ten = _between(0, 10, 1)
+    text, ms = ten | {"text": True}, ten | {"unit": "ms"}
+    yield _case("integer", ten, text, text="more spellings")
+    yield _case("integer", text, ten, text="fewer spellings")
+    yield _case("number", ten, ms, unit="more spellings")
+    yield _case("number", ms, ten, unit="fewer spellings")
+    yield _case("number", ms, ms | {"text": True}, text="written differently")
+    yield _case("number", text, ms, text="written differently", unit="more spellings")
+    yield _case("number", ms, text, text="written differently", unit="fewer spellings")
+    yield _case("integer", ms, ten | {"unit": "s"}, unit="other values")
+    off = ms | {"text": False}
+    yield _case("integer", ms, off, text="fewer spellings")
+    yield _case("number", off, ms, text="more spellings")
+    yield _case("number", off, off | {"unit": "s"}, unit="written differently")
+    both = {"text": "more spellings", "unit": "more spellings"}
+    yield _case("integer", ten, ms | {"text": True}, **both)
     yield _case("ip", {}, {"truncate": {"ipv4": 24}}, truncate__ipv4="coarser values")
     yield _case("ip", {"truncate": {"ipv6": 48}}, {}, truncate__ipv6="finer values")
     short4 = [{"truncate": {"ipv4": bits}} for bits in (15, 14)]

@@ -160,17 +160,32 @@ def options(draw: st.DrawFn, document: Document) -> None:
                 {"catalogue": "os-names"},
             ]
         ),
-        "integer": st.sampled_from([(0, 100, 10), (0, 50, 1), (-7, 90, 14), (5, 5, 5)]).map(_range),
-        "number": st.sampled_from([(0, 100, 0.3), (0, 5, 0.5), (-0.3, 0.3, 0.1), (1, 9, 1)]).map(
-            _range
+        "integer": st.builds(
+            _range,
+            st.sampled_from([(0, 100, 10), (0, 50, 1), (-7, 90, 14), (5, 5, 5)]),
+            st.sampled_from(_READING),
+        ),
+        "number": st.builds(
+            _range,
+            st.sampled_from([(0, 100, 0.3), (0, 5, 0.5), (-0.3, 0.3, 0.1), (1, 9, 1)]),
+            st.sampled_from(_READING),
         ),
     }
     field.clear()
     field.update({"kind": kind, **draw((OPTIONS | drawn)[kind]), **kept})
 
 
-def _range(of: tuple[float, float, float]) -> Document:
-    return dict(zip(("minimum", "maximum", "step"), of, strict=True))
+_READING: tuple[Document, ...] = (
+    {},
+    {"text": True},
+    {"unit": "ms"},
+    {"unit": "s"},
+    {"text": False, "unit": "s"},
+)
+
+
+def _range(of: tuple[float, float, float], reading: Document) -> Document:
+    return dict(zip(("minimum", "maximum", "step"), of, strict=True)) | reading
 
 
 MUTATIONS: tuple[Mutation, ...] = (

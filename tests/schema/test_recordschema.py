@@ -86,6 +86,8 @@ _EXACT: tuple[tuple[str, dict[str, Any]], ...] = (
     ("number", {"minimum": 0, "maximum": 100, "step": 0.01}),
     ("number", {"minimum": 0, "maximum": 1e300, "step": 1e290}),
     ("number", {"minimum": -10, "maximum": 5001, "step": 2}),
+    ("integer", {"minimum": 0, "maximum": 90, "step": 5, "text": True}),
+    ("number", {"minimum": 0, "maximum": 10, "step": 0.5, "unit": "ms"}),
     ("boolean", {}),
     ("time", {"precision": "second"}),
     ("time", {"precision": "hour"}),
@@ -103,7 +105,7 @@ def test_values_of_each_kind(kind: str, options: dict[str, Any], data: st.DataOb
     of, validator = _only(kind, **options)
     value = data.draw(values(of, NOW))
     make = canonical(of)
-    made = make(value) if type(value) in of.wire else None
+    made = make(value) if type(value) in of.reads() else None
     if made is not None:
         assert validator.is_valid(made), made
     loose = (

@@ -8,13 +8,14 @@ from typing import Any, get_args
 
 import orjson
 import pytest
+from ruamel.yaml import YAML
 
 from collector.filter.schema_test import run_tests
 from collector.schema.kinds import KINDS, FieldBase
 from collector.schema.model import Basis, DocumentHead, Purpose, Trial
 from collector.schema.policy import CONTENT, FIELD_CATEGORIES, USES
 from tests.schema.conftest import Loader
-from tests.schema.make import PLAIN, canonical
+from tests.schema.make import PLAIN, canonical, field
 
 _TEXT = (Path(__file__).parents[2] / "docs" / "schema.md").read_text("utf-8")
 _PARTS = dict(re.findall(r"^##+ (.*?)\n(.*?)(?=^##|\Z)", _TEXT, re.MULTILINE | re.DOTALL))
@@ -71,8 +72,25 @@ def test_kinds(load: Loader, kind: str) -> None:
     assert len(rows) >= 3
     for value, result in rows:
         written = orjson.loads(value.strip("`"))
-        made = make(written) if type(written) in field.wire else None
+        made = make(written) if type(written) in field.reads() else None
         assert (f"`{orjson.dumps(made).decode()}`" if made is not None else "refused") == result
+
+
+def test_numbers_in_text() -> None:
+    """The options, the units and the examples of numbers in text."""
+    part = _PARTS["Numbers in text"]
+    assert _keys(part, "option") == {"text", "unit"}
+    annotation = KINDS["integer"].model_fields["unit"].annotation
+    units = get_args(get_args(annotation)[0])
+    listed = [re.findall('`"?([A-Za-z%]+)"?`', row[1]) for row in _rows(part, "quantity")]
+    assert [unit for quantity in listed for unit in quantity] == [*units]
+    found = re.search("`(kind: integer, [^`]*)`", part)
+    assert found is not None
+    options = YAML(typ="safe").load(f"{{{found[1]}}}")
+    make = canonical(field(options.pop("kind"), **options))
+    for value, result in _rows(part, "text"):
+        made = make(orjson.loads(value.strip("`")))
+        assert ("refused" if made is None else f"`{made}`") == result
 
 
 @pytest.mark.parametrize("kind", KINDS)

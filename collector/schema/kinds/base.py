@@ -69,7 +69,7 @@ WITHOUT_KEYS: Circumstances = Circumstances(utc_now, _no_key)
 """For kinds that hash nothing: the system's clock, and no keys."""
 
 
-_LATER = frozenset(["source", "also"])
+_LATER = frozenset(["source", "also", "text", "unit"])
 """Options that came after digests were written down: where they are not used, they are left out."""
 
 
@@ -93,7 +93,7 @@ class FieldBase(BaseModel):
     phrases: ClassVar[Phrases]
     """How the privacy notice states the precision of the values, in each of its languages."""
     wire: ClassVar[frozenset[type]] = frozenset({str})
-    """The JSON types that the kind reads, as exact Python types."""
+    """The JSON types that the kind reads, whatever a field's options, as exact Python types."""
     column: ClassVar[str] = "TEXT"
     """The SQLite type of the canonical value."""
     repeats: ClassVar[bool] = False
@@ -126,10 +126,23 @@ class FieldBase(BaseModel):
         listed = self.sources or ()
         return listed if name in listed else (*listed, name)
 
+    def reads(self) -> frozenset[type]:
+        """Return the JSON types that the field reads: those of its kind, and what its options add.
+
+        A canonical value is of one of the kind's own.
+        """
+        return self.wire
+
+    def may_be_value(self, raw: Any) -> bool:
+        """Return whether a JSON text, in quotes and escapes, may be a value, as far as its bytes
+        tell. Any other text is refused without being decoded: it may be content."""
+        return True
+
     def document(self) -> dict[str, Any]:
         """Return the options that a schema's digest covers, as JSON values."""
         options = self.model_dump(mode="json", by_alias=True)
-        return {key: options[key] for key in options if options[key] or key not in _LATER}
+        used = (key for key in options if options[key] is not None or key not in _LATER)
+        return {key: options[key] for key in used}
 
     def canonical(self, circumstances: Circumstances) -> Canonical:
         """Return the function that makes values canonical."""

@@ -1,12 +1,18 @@
-"""``integer`` and ``number``: in range, rounded down to a multiple of ``step``."""
+"""``integer`` and ``number``: in range, rounded down to a multiple of ``step``.
+
+With ``text`` or ``unit`` a field also reads decimal texts, as ``"19"`` and ``"54 ms"``. They are
+computed in whole numbers, never as a double, so that a text is floored by exactly what it says.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from decimal import Context, Decimal
+from fractions import Fraction
 from random import Random
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field as Option
 from pydantic import model_validator
@@ -38,12 +44,49 @@ _LISTED = 1024
 """A range of fractions with at most so many steps is listed in a JSON Schema: ``multipleOf`` is
 computed in binary by most validators, where 0.3 is no multiple of 0.1."""
 
+_MOST_TEXT = 32
+"""Characters of a text, counted before anything of it is converted."""
+_QUANTITIES: tuple[Mapping[str, Fraction], ...] = (
+    {
+        "us": Fraction(1, 10**6),
+        "ms": Fraction(1, 10**3),
+        "s": Fraction(1),
+        "min": Fraction(60),
+        "h": Fraction(3600),
+    },
+    {"bps": Fraction(1), "kbps": Fraction(10**3), "Mbps": Fraction(10**6)},
+    {"fps": Fraction(1)},
+    {"Hz": Fraction(1), "kHz": Fraction(10**3), "MHz": Fraction(10**6)},
+    {"%": Fraction(1)},
+)
+"""The units of each quantity, in one of them."""
+
+_ESCAPE = re.compile(rb"\\u00([2-7][0-9a-fA-F])")
+
 _Int = Annotated[int, Option(ge=-_MOST_INT, le=_MOST_INT)]
 _Finite = Annotated[float, Option(allow_inf_nan=False)]
+_Unit = Literal["us", "ms", "s", "min", "h", "bps", "kbps", "Mbps", "fps", "Hz", "kHz", "MHz", "%"]
+_CountSteps = Callable[[str], int | None]
+"""From a text to a number of whole steps from zero, downwards; ``None`` refuses it."""
 
 
 def _exact(number: float) -> Decimal:
     return Decimal(repr(number))
+
+
+def _unescaped(found: re.Match[bytes]) -> bytes:
+    return bytes.fromhex(found[1].decode())
+
+
+def _grammar(units: Iterable[str | None]) -> str:
+    """Return the pattern of texts: a number as JSON has it, but without an exponent and with any
+    number of zeros before it, then perhaps one blank, and a unit."""
+    known = "|".join(re.escape(unit) for unit in units if unit) or "(?!)"
+    return rf"(-?[0-9]+)(?:\.([0-9]+))?(?: ?({known}))?"
+
+
+_WRITTEN = re.compile(f'"{_grammar(get_args(_Unit))}"'.encode()).fullmatch
+"""Matches a text in JSON, with any unit."""
 
 
 class _RangeField(FieldBase):
@@ -53,6 +96,14 @@ class _RangeField(FieldBase):
         "minimum": {"description": "The least value, a multiple of `step`."},
         "maximum": {"description": "The greatest value."},
         "step": {"description": "Values are rounded down to a multiple of it."},
+        "text": {
+            "description": 'Whether decimal text is read too: `"19"`, `"0.5"`. With a `unit` it is'
+            " if this is left out."
+        },
+        "unit": {
+            "description": 'The unit of the values. Text may state it: `"54 ms"`, or another of the'
+            ' same quantity: `"0.054 s"`.',
+        },
     }
     phrases: ClassVar[Phrases] = {
         "values": {"en": "a number, in steps of {step}", "id": "angka, dalam kelipatan {step}"}
@@ -63,6 +114,48 @@ class _RangeField(FieldBase):
     minimum: float
     maximum: float
     step: float
+    text: bool | None = None
+    unit: _Unit | None = None
+
+    def reads(self) -> frozenset[type]:
+        return self.wire | {str} if self._reads_text else self.wire
+
+    def may_be_value(self, raw: Any) -> bool:
+        if len(memoryview(raw)) > 2 + 6 * _MOST_TEXT:  # more than if each character is escaped
+            return False
+        text = _ESCAPE.sub(_unescaped, bytes(raw))
+        return len(text) <= 2 + _MOST_TEXT and _WRITTEN(text) is not None
+
+    @property
+    def _reads_text(self) -> bool:
+        return self.unit is not None if self.text is None else self.text
+
+    def _counts_steps(self) -> _CountSteps:
+        """Return the function that reads a text, in whole numbers alone."""
+        most, step = (Fraction(repr(number)) for number in (self.maximum, self.step))
+        least = int(Fraction(repr(self.minimum)) / step)
+        most_steps, most_parts = (most / step).as_integer_ratio()
+        factors = {
+            unit: (factor / step).as_integer_ratio() for unit, factor in _factors(self.unit).items()
+        }
+        match = re.compile(_grammar(factors)).fullmatch
+
+        def count_steps(text: str) -> int | None:
+            found = match(text) if len(text) <= _MOST_TEXT else None
+            if found is None:
+                return None
+            whole, fraction, unit = found.groups()
+            times, parts = factors[unit]
+            if fraction is not None:
+                whole += fraction
+                parts *= 10 ** len(fraction)
+            total = int(whole) * times
+            steps = total // parts
+            if steps < least or total * most_parts > most_steps * parts:
+                return None
+            return steps
+
+        return count_steps
 
     def _shifts(self, new: _RangeField, is_multiple: bool) -> Iterator[Shift]:
         """Compare the ranges. A step that is no multiple of the old one falls between its multiples
@@ -75,9 +168,27 @@ class _RangeField(FieldBase):
         )
         if self.step != new.step:
             yield Shift("step", "coarser values" if is_multiple else "finer values")
+        yield from self._text_shifts(new)
+
+    def _text_shifts(self, new: _RangeField) -> Iterator[Shift]:
+        """Compare which texts are read. Another unit gives other values for the same text."""
+        if self.text != new.text:
+            if self._reads_text == new._reads_text:
+                what = "written differently"
+            else:
+                what = "more spellings" if new._reads_text else "fewer spellings"
+            yield Shift("text", what)
+        if self.unit != new.unit:
+            if not (self._reads_text or new._reads_text):
+                what = "written differently"
+            elif self.unit is None:
+                what = "more spellings"
+            else:
+                what = "fewer spellings" if new.unit is None else "other values"
+            yield Shift("unit", what)
 
     def phrase(self) -> tuple[str, Mapping[str, Any]]:
-        return "values", {"step": self.step}
+        return "values", {"step": f"{self.step} {self.unit}" if self.unit else self.step}
 
     def coarser(self) -> Iterator[tuple[str, Self]]:
         """Lengthen the step where the minimum is a multiple of it, as the loader demands."""
@@ -92,7 +203,28 @@ class _RangeField(FieldBase):
 
     @classmethod
     def draw_options(cls, random: Random) -> dict[str, Any]:
-        return dict(zip(("minimum", "maximum", "step"), random.choice(cls.drawn), strict=True))
+        limits = dict(zip(("minimum", "maximum", "step"), random.choice(cls.drawn), strict=True))
+        units = [unit for quantity in _QUANTITIES for unit in quantity]
+        reading = random.choice(({}, {"text": True}, {"unit": random.choice(units)}))
+        return limits | reading
+
+    def draw_value(self, random: Random, now: datetime) -> Any:
+        number = self.draw_number(random)
+        is_text = self._reads_text and random.choice((True, False))
+        return self._spelled(number, random) if is_text else number
+
+    def draw_number(self, random: Random) -> float:
+        """Draw a number for tests, accepted with few exceptions."""
+        raise NotImplementedError
+
+    def _spelled(self, number: float, random: Random) -> str:
+        """Write a number as text, in any of the units."""
+        factors = _factors(self.unit)
+        unit = random.choice([*factors])
+        exact = Fraction(repr(number)) / factors[unit]
+        digits = _EXACT.divide(Decimal(exact.numerator), Decimal(exact.denominator))
+        text = f"{digits.normalize(Context(prec=random.randint(1, 20))):f}"
+        return text if unit is None else f"{text}{random.choice(('', ' '))}{unit}"
 
 
 class IntegerField(_RangeField):
@@ -123,7 +255,18 @@ class IntegerField(_RangeField):
 
     def canonical(self, circumstances: Circumstances) -> Canonical:
         low, high, step = self.minimum, self.maximum, self.step
-        return lambda value: value - value % step if low <= value <= high else None
+        if not self._reads_text:
+            return lambda value: value - value % step if low <= value <= high else None
+        count_steps = self._counts_steps()
+
+        def canonical(value: Any) -> int | None:
+            if type(value) is str:
+                steps = count_steps(value)
+                return None if steps is None else steps * step
+            number: int = value
+            return number - number % step if low <= number <= high else None
+
+        return canonical
 
     def column_check(self, first: datetime, last: datetime) -> ColumnCheck:
         """Check the ends, and that each number is a multiple."""
@@ -149,7 +292,7 @@ class IntegerField(_RangeField):
         limits = {"minimum": self.minimum, "maximum": greatest}
         return {"type": "integer", **limits, "multipleOf": self.step}
 
-    def draw_value(self, random: Random, now: datetime) -> int:
+    def draw_number(self, random: Random) -> int:
         low, high = self.minimum, self.maximum
         inside = random.randint(low, high)
         return random.choice((inside, inside, inside, inside, low, high, low - 1, high + 1))
@@ -201,7 +344,17 @@ class NumberField(_RangeField):
             exact = _exact(value)
             return float(_EXACT.multiply(_steps(exact, step), step)) + 0.0  # no negative zero
 
-        return canonical
+        if not self._reads_text:
+            return canonical
+        count_steps, (times, parts) = self._counts_steps(), step.as_integer_ratio()
+
+        def canonical_of_either(value: Any) -> float | None:
+            if type(value) is not str:
+                return canonical(value)
+            steps = count_steps(value)
+            return None if steps is None else steps * times / parts  # rounded once
+
+        return canonical_of_either
 
     def size(self) -> int:
         low, high, step = _exact(self.minimum), _exact(self.maximum), _exact(self.step)
@@ -226,7 +379,7 @@ class NumberField(_RangeField):
         found = (make(min(middle, self.maximum)) for middle in middles)
         return [value for value in found if isinstance(value, float)]
 
-    def draw_value(self, random: Random, now: datetime) -> float:
+    def draw_number(self, random: Random) -> float:
         low, high = self.minimum, self.maximum
         form = random.randrange(4)
         if form == 0:
@@ -236,6 +389,15 @@ class NumberField(_RangeField):
         if form == 2:
             return random.randint(int(low), max(int(low), int(high)))
         return random.choice((low, high))
+
+
+def _factors(unit: str | None) -> dict[str | None, Fraction]:
+    """Return what each unit of the same quantity is in this one; no unit is this one."""
+    factors: dict[str | None, Fraction] = {None: Fraction(1)}
+    for quantity in _QUANTITIES:
+        if unit is not None and unit in quantity:
+            factors |= {name: of / quantity[unit] for name, of in quantity.items()}
+    return factors
 
 
 def _steps(exact: Decimal, step: Decimal) -> Decimal:

@@ -52,7 +52,7 @@ def test_a_column_is_checked_as_each_value_is(kind: str, random: Random, data: A
     stored, make = of.stored_between(first, last), canonical(of)
     only = bool if of.wire == {bool} else _TYPES[of.column]
     drawn = [of.draw_value(random, NOW) for _ in range(6)]
-    found = [*drawn, *(make(value) for value in drawn if type(value) in of.wire)]
+    found = [*drawn, *(make(value) for value in drawn if type(value) in of.reads())]
     found += [_nearly(value, random) for value in found]
     found += data.draw(
         st.lists({str: st.text(max_size=30), int: st.integers()}.get(only, st.none()))

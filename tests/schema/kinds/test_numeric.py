@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import decimal
+import re
 from fractions import Fraction
 from math import inf, nan
+from random import Random
 from typing import Any
 
 import pytest
@@ -184,3 +186,213 @@ def test_json_types() -> None:
     of = field("integer", minimum=0, maximum=1, step=1)
     assert of.wire == {int}
     assert field("number", minimum=0, maximum=1, step=1).wire == {int, float}
+
+
+_UNITS = {
+    "us": Fraction(1, 10**6),
+    "ms": Fraction(1, 1000),
+    "s": Fraction(1),
+    "min": Fraction(60),
+    "h": Fraction(3600),
+    "bps": Fraction(1),
+    "kbps": Fraction(1000),
+    "Mbps": Fraction(10**6),
+    "fps": Fraction(1),
+    "Hz": Fraction(1),
+    "kHz": Fraction(1000),
+    "MHz": Fraction(10**6),
+    "%": Fraction(1),
+}
+_SAME = (
+    *({"us", "ms", "s", "min", "h"}, {"bps", "kbps", "Mbps"}, {"Hz", "kHz", "MHz"}),
+    *({"fps"}, {"%"}),
+)
+_DIGITS = st.text("0123456789", min_size=1, max_size=18)
+
+
+@given(
+    st.sampled_from(["integer", "number"]),
+    st.sampled_from([None, *_UNITS]),
+    st.sampled_from([None, *_UNITS]),
+    st.sampled_from(["", "-"]),
+    _DIGITS,
+    st.none() | _DIGITS,
+    st.sampled_from(["", " "]),
+    st.data(),
+)
+def test_texts(
+    kind: str,
+    of_field: str | None,
+    of_text: str | None,
+    sign: str,
+    whole: str,
+    fraction: str | None,
+    blank: str,
+    data: st.DataObject,
+) -> None:
+    """A text is what it says, to the last digit, in the field's unit; then as any number."""
+    step = data.draw(st.sampled_from([1, 3, 10**6] if kind == "integer" else [0.1, 1e-6, 2.5, 7]))
+    exact_step = Fraction(repr(step))
+    low, high = (exact_step * data.draw(st.integers(0, 10**6)) for _ in range(2))
+    low, high = min(-low, high), max(-low, high)
+    as_number = int if kind == "integer" else float
+    reading = {"text": True} if of_field is None else {"unit": of_field}
+    of = field(kind, minimum=as_number(low), maximum=as_number(high), step=step, **reading)
+    text = sign + whole + ("" if fraction is None else f".{fraction}")
+    factor = Fraction(1)
+    if of_text is not None:
+        text += blank + of_text
+        if not any({of_field, of_text} <= same for same in _SAME):
+            assert canonical(of)(text) is None
+            return
+        factor = _UNITS[of_text] / _UNITS[of_field or ""]
+    said = Fraction(f"{sign}{whole}.{fraction or 0}") * factor
+    found = canonical(of)(text)
+    if len(text) > 32 or not low <= said <= high:
+        assert found is None
+        return
+    assert type(found) is as_number
+    assert Fraction(repr(found)) == said // exact_step * exact_step
+    assert canonical(of)(found) == found
+    assert str(found) != "-0.0"
+
+
+@given(_NUMBERS, st.floats(-1e6, 1e6, allow_subnormal=False) | st.integers(-1000, 1000))
+def test_a_number_and_its_text(of: FieldBase, value: float) -> None:
+    """As text, a number becomes what it becomes as a number."""
+    written = f"{decimal.Decimal(repr(value)):f}"
+    reads = of.model_copy(update={"text": True})
+    assert repr(canonical(reads)(value)) == repr(canonical(of)(value))
+    if len(written) <= 32:
+        assert repr(canonical(reads)(written)) == repr(canonical(of)(value))
+
+
+@given(st.text(max_size=40) | st.text("0123456789.+-eE_ ,msh%٣３²\n\t\x00", max_size=40))
+def test_any_text(text: str) -> None:
+    """Nothing else is read, and no text raises."""
+    plain = canonical(field("number", minimum=-1e15, maximum=1e15, step=1, text=True))
+    timed = canonical(field("number", minimum=-1e9, maximum=1e9, step=1, unit="s"))
+    number = r"-?[0-9]+(\.[0-9]+)?"
+    if not re.fullmatch(number, text) or len(text) > 32:
+        assert plain(text) is None
+    if not re.fullmatch(rf"{number}( ?(us|ms|s|min|h))?", text) or len(text) > 32:
+        assert timed(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "result"),
+    [
+        ("54 ms", 54.0),
+        ("54ms", 54.0),
+        ("54.96", 54.9),
+        ("0.054 s", 54.0),
+        ("54999 us", 54.9),
+        ("0.001 h", None),
+        ("0.01 min", 600.0),
+        ("-0", 0.0),
+        ("-0.0 ms", 0.0),
+        ("0054", 54.0),
+        ("1000", 1000.0),
+        ("1000.0000000000000000000000000", 1000.0),
+        ("1000.0000000000000000000000001", None),
+        ("0." + "0" * 30, 0.0),
+        ("0." + "0" * 31, None),
+        ("9" * 33, None),
+        ("9" * 5000, None),
+        ("0" * 5000, None),
+        ("0." + "1" * 1_000_000, None),
+        *((text, None) for text in ("", " ", "ms", " ms", "-", "-ms", ".", "5.", ".5", "5. ms")),
+        *((text, None) for text in ("+5", "--5", "- 5", "5-", "5 -", "−5", "(5)", "5e1", "5E1")),
+        *((text, None) for text in ("1,000", "1 000", "1_000", "1'0", "1.0.0", "0x5", "5/1")),
+        *((text, None) for text in (" 5", "5 ", "5\n", "\n5", "5\x00", "5\u00a0ms", "5  ms")),
+        *((text, None) for text in ("5\tms", "5 ms ", "5 MS", "5 Ms", "5 msec", "5 m", "5 %")),
+        *(
+            (text, None)
+            for text in ("٥", "５", "5 ｍｓ", "²", "½", "5 µs", "5 μs", "\ud800", "5\ud800")
+        ),
+        *((text, None) for text in ("NaN", "Infinity", "inf", "true", "null", "ten", "5 5")),
+    ],
+)
+def test_texts_in_milliseconds(text: str, result: float | None) -> None:
+    """ASCII digits, perhaps a point with digits on both sides, perhaps one blank and a unit."""
+    make = canonical(field("number", minimum=0, maximum=1000, step=0.1, unit="ms"))
+    assert repr(make(text)) == repr(result)
+
+
+@pytest.mark.parametrize(
+    ("text", "result"),
+    [("7", 5), ("7.99", 5), ("-0.01", -5), ("-10", -10), ("-10.001", None), ("20.001", None)],
+)
+def test_texts_of_whole_numbers(text: str, result: int | None) -> None:
+    """A fraction is rounded down as any number is, and has to be in range as it stands."""
+    make = canonical(field("integer", minimum=-10, maximum=20, step=5, text=True))
+    assert make(text) == result
+
+
+def test_huge_steps() -> None:
+    """Texts of at most 32 characters, against ranges of any size."""
+    coarse = canonical(field("number", minimum=-1e300, maximum=1e300, step=1e290, text=True))
+    assert (coarse("9" * 32), coarse("-1")) == (0.0, -1e290)
+    fine = canonical(field("number", minimum=0, maximum=1e-285, step=1e-290, unit="us"))
+    assert (fine("0.0"), fine("1"), fine("0." + "0" * 29 + "1")) == (0.0, None, None)
+    most = 2**63 - 1
+    wide = canonical(field("integer", minimum=-most, maximum=most, step=1, unit="us"))
+    assert (wide(str(most)), wide(str(most + 1)), wide("9223372036854.775807 s")) == (
+        *(most, None),
+        most,
+    )
+
+
+def test_what_numbers_read() -> None:
+    """Texts are read where the field says so; what is stored is a number."""
+    limits: dict[str, Any] = {"minimum": 0, "maximum": 100, "step": 1}
+    kinds: tuple[tuple[str, set[type]], ...] = (("integer", {int}), ("number", {int, float}))
+    for kind, types in kinds:
+        plain = field(kind, **limits)
+        text, unit = field(kind, **limits, text=True), field(kind, **limits, unit="%")
+        assert plain.reads() == types
+        assert text.reads() == unit.reads() == types | {str}
+        assert plain.size() == text.size() == unit.size() == 101
+        assert plain.value_schema() == text.value_schema() == unit.value_schema()
+        assert text.recognised()("5") is None
+        assert plain.document().keys() == text.document().keys() - {"text"}
+        assert plain.document().keys() == unit.document().keys() - {"unit"}
+        for of in (field(kind, **limits, text=False), field(kind, **limits, text=False, unit="%")):
+            assert of.reads() == types
+            assert of.document()["text"] is False
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"unit": "ms", "text": True}, None),
+        ({"unit": "ms", "text": False}, None),
+        ({"unit": "msec"}, "literal_error"),
+        ({"unit": "MS"}, "literal_error"),
+        ({"unit": ""}, "literal_error"),
+        ({"unit": 1}, "literal_error"),
+        ({"text": "true"}, "bool_type"),
+        ({"text": 1}, "bool_type"),
+    ],
+)
+def test_options_of_texts(options: dict[str, Any], code: str | None) -> None:
+    """A unit is one of the list; whether text is read is yes or no."""
+    assert refuses("integer", minimum=0, maximum=9, step=1, **options) == code
+
+
+_PRINTED = "0123456789.- msh%kz:"
+
+
+@given(
+    st.text(_PRINTED, max_size=40) | st.text(st.characters(exclude_characters='"\\')), st.randoms()
+)
+def test_what_may_be_a_number_by_its_bytes(text: str, random: Random) -> None:
+    """However a JSON text is escaped, its bytes say whether it is a number with a unit."""
+    of = field("number", minimum=-1e15, maximum=1e15, step=1, unit="h")
+    escaped = [each if random.random() < 0.5 else f"\\u{ord(each):04x}" for each in text]
+    raw = f'"{"".join(escaped)}"'.encode(errors="surrogatepass")
+    number = r"-?[0-9]+(\.[0-9]+)?( ?(us|ms|s|min|h|bps|kbps|Mbps|fps|Hz|kHz|MHz|%))?"
+    fits = len(text) <= 32 and re.fullmatch(number, text) is not None
+    assert of.may_be_value(raw) == fits
+    if canonical(of)(text) is not None:
+        assert fits
