@@ -6,7 +6,9 @@ never quote a value, since a secret may be in the wrong line.
 
 from __future__ import annotations
 
+import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from collector.addresses import Address, IpAddress, ip_addresses, is_ip, overlap
+from collector.errors import ConfigError
 from collector.units import DURATION, SIZE, duration_text, parse_duration, parse_size, size_text
 
 __all__ = [
@@ -45,6 +48,7 @@ __all__ = [
     "ip_addresses",
     "overlap",
     "plain_value",
+    "resolved",
 ]
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9])?", re.ASCII).fullmatch
@@ -59,6 +63,7 @@ _BUCKET = re.compile(r"(s3|gs|az):/(/[A-Za-z0-9][A-Za-z0-9._-]{0,254}){1,9}/?", 
 _REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]{0,127}|file:[^\s].{0,4095}", re.ASCII)
 _LONGEST_UNIX_PATH = 100
 _MOST_WORKERS = 64
+_MOST_SECRET = 4096
 
 
 def _fault(message: str) -> PydanticCustomError:
@@ -250,6 +255,26 @@ Origins = Annotated[tuple[Origin, ...], BeforeValidator(_list), Field(max_length
 Purposes = Annotated[tuple[str, ...] | None, BeforeValidator(_purposes)]
 Recipient = Annotated[str | None, BeforeValidator(_recipient)]
 Country = Annotated[str | None, BeforeValidator(_country)]
+
+
+def resolved(reference: str) -> str:
+    """Return the text that a ``Reference`` leads to, on one line, without blanks around it.
+
+    Raises ``ConfigError`` E202 where it leads to no text of 1 to 4096 printable characters.
+    """
+    scheme, _, place = reference.partition(":")
+    text = ""
+    with suppress(OSError, ValueError):
+        if scheme == "env":
+            text = os.environ.get(place, "")
+        else:
+            with Path(place).open(encoding="ascii") as file:
+                text = file.read(_MOST_SECRET + 1)
+    text = text.strip()
+    if text and len(text) <= _MOST_SECRET and text.isprintable():
+        return text
+    message = "the reference leads to no secret; set the environment variable or write the file"
+    raise ConfigError("E202", message)
 
 
 def plain_value(info: FieldInfo, value: Any) -> Any:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from collector.config import Loaded
 from collector.config.extras import install, is_installed
 from collector.config.model import RecorderSection
+from collector.config.values import resolved
 from collector.errors import CollectorError, ConfigError, Fault, InUse
 from collector.recording.access import Verifier
 from collector.recording.jwks import KeySource
@@ -21,7 +20,6 @@ __all__ = ["LEDGER_NAME", "MODULES", "bucket_options", "find_faults", "verifier"
 LEDGER_NAME = "spool.db"
 MODULES = ("cryptography", "httptools", "obstore", "pyrage")
 """What the extra ``recording`` brings, besides joserfc, without which this module is not loaded."""
-_MAX_BYTES = 4096
 
 
 def find_faults(loaded: Loaded) -> list[Fault]:
@@ -66,22 +64,7 @@ def bucket_options(recorder: RecorderSection) -> dict[str, str]:
 
 
 def _resolved(reference: str | None) -> str | None:
-    """Return the text that a reference leads to, on one line."""
-    if reference is None:
-        return None
-    scheme, _, place = reference.partition(":")
-    text = ""
-    with suppress(OSError, ValueError):
-        if scheme == "env":
-            text = os.environ.get(place, "")
-        else:
-            with Path(place).open(encoding="ascii") as file:
-                text = file.read(_MAX_BYTES + 1)
-    text = text.strip()
-    if text and len(text) <= _MAX_BYTES and text.isprintable():
-        return text
-    message = "the reference leads to no secret; set the environment variable or write the file"
-    raise ConfigError("E202", message)
+    return None if reference is None else resolved(reference)
 
 
 def _check_modules() -> None:

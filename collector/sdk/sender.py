@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import re
-import ssl
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from time import monotonic
@@ -13,9 +12,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from collector.contracts import Batch
 from collector.errors import CollectorError, ConfigError, DeliveryError, Unacceptable
+from collector.http_client import BodyLimit, HttpClient, Response, host_header, tls
 from collector.schema import Schema
-from collector.sdk.body_limit import BodyLimit, BodyTooLarge
-from collector.sdk.http_client import FAILURES, HttpConnection, Response
+from collector.sdk.body_limit import BodyTooLarge
 from collector.sdk.settings import Settings
 from collector.sdk.target import Target
 
@@ -35,7 +34,6 @@ _TOO_LARGE = 413
 _PERMANENT = frozenset({400, _TOO_LARGE, 415, 422})
 """Refusals for good. Other statuses may change, when a token is set or the sidecar gets the newer
 schema."""
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 _LONGEST_PAUSE = 300
 _COUNTS = re.compile(rb'\{"received":([0-9]{1,9}),"admitted":([0-9]{1,9}),"rejected":\{.*\}\}')
 _UNREACHABLE = "the sidecar cannot be reached, or did not answer in time; is it running?"
@@ -150,15 +148,15 @@ class Sidecar:
         self._target = target
         self._timeout = settings.timeout
         self._headers = {
-            "Host": _host(target),
+            "Host": host_header(target),
             "Accept-Encoding": "identity",
             "Content-Type": "application/x-ndjson",
             "Connection": "keep-alive",
         }
         if settings.token:
             self._headers["Authorization"] = f"Bearer {settings.token}"
-        self._context = _context(settings) if target.scheme == "https" else None
-        self._connection: HttpConnection | None = None
+        context = tls(settings.ca, settings.certificate) if target.scheme == "https" else None
+        self._client = HttpClient(target, context, self._until)
         self._limit = BodyLimit()
         self._not_before = 0.0
         self._deadline = self._end = math.inf
@@ -189,9 +187,7 @@ class Sidecar:
 
     def release(self) -> None:
         """Close the connection until the next ``send``."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+        self._client.release()
 
     def _send(self, batch: Batch) -> int:
         if monotonic() < self._not_before:
@@ -217,34 +213,13 @@ class Sidecar:
         return max(0, number - int(found[2]))
 
     def _request(self, body: bytes, headers: dict[str, str]) -> Response | None:
-        """Return the response, or ``None`` if there is none in time. If a connection that was open
-        already fails, the sidecar may have closed it meanwhile: try a new one."""
+        """Return the response, or ``None`` if there is none in time."""
         fields = "".join(f"{name}: {text}\r\n" for name, text in (self._headers | headers).items())
         head = f"POST {self._target.prefix}{_PATH} HTTP/1.1\r\n{fields}\r\n".encode("ascii")
         self._deadline = monotonic() + self._timeout
-        was_open = self._connection is not None and self._connection.is_quiet()
-        if not was_open:
-            self.release()
-        response = self._exchange(head, body)
-        if response is None and was_open:
-            response = self._exchange(head, body)
+        response = self._client.exchange(head, body)
         if response is not None:
             self._wait_as_told(response.headers.get("retry-after", ""))
-        return response
-
-    def _exchange(self, head: bytes, body: bytes) -> Response | None:
-        """Return the response, or ``None``. Close the connection unless it can be used again."""
-        is_reusable = False
-        try:
-            if self._connection is None:
-                self._connection = HttpConnection(self._target, self._context, self._until)
-            response = self._connection.exchange(head, body)
-            is_reusable = self._connection.is_reusable
-        except FAILURES:
-            return None
-        finally:
-            if not is_reusable:
-                self.release()
         return response
 
     def _until(self) -> float:
@@ -253,32 +228,6 @@ class Sidecar:
     def _wait_as_told(self, after: str) -> None:
         if after.isascii() and after.isdigit():
             self._not_before = monotonic() + min(int(after[:9]), _LONGEST_PAUSE)
-
-
-def _host(target: Target) -> str:
-    """Return the value of the header ``Host``."""
-    host = f"[{target.host}]" if ":" in target.host else target.host
-    if target.scheme == "unix" or target.port == _DEFAULT_PORTS[target.scheme]:
-        return host
-    return f"{host}:{target.port}"
-
-
-def _context(settings: Settings) -> ssl.SSLContext:
-    """Make a context for TLS 1.2 and later, with host names checked. The standard library's default
-    context writes session keys to a file if an environment variable is set."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    name = "ca"
-    with suppress(OSError, ValueError):  # ssl.SSLError is an OSError
-        if settings.ca is None:
-            context.load_default_certs()
-        else:
-            context.load_verify_locations(settings.ca)
-        name = "certificate"
-        if settings.certificate is not None:
-            context.load_cert_chain(settings.certificate, password=lambda: b"")
-        return context
-    raise ConfigError("E212", f"the file of `{name}` cannot be used; it must be a PEM file")
 
 
 def open_sender(settings: Settings, schema: Schema, stack: ExitStack) -> Sender:

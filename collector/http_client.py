@@ -2,7 +2,8 @@
 
 One deadline covers connection, TLS handshake, request and response, on a monotonic clock; another
 thread may bring it forward. The standard library's client has a time limit for each single read
-instead, and reads interim responses without end.
+instead, and reads interim responses without end. No proxy, redirect or environment variable is
+followed, and no response is decompressed.
 """
 
 from __future__ import annotations
@@ -13,12 +14,22 @@ import ssl
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from time import monotonic
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
-from collector.sdk.target import Target
+from collector.errors import ConfigError
 
-__all__ = ["FAILURES", "HttpConnection", "Response"]
+__all__ = [
+    "FAILURES",
+    "BodyLimit",
+    "HttpClient",
+    "HttpConnection",
+    "Peer",
+    "Response",
+    "host_header",
+    "tls",
+]
 
 FAILURES = (OSError, ValueError)
 """The errors of an exchange: ``TimeoutError`` at the deadline, other ``OSError`` of the network,
@@ -36,7 +47,25 @@ _NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII).fullmatch
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;.*)?").fullmatch
 _WITHOUT_BODY = frozenset({204, 304})
 _SWITCHING = 101
+_MOST_BODY_BYTES = 4 << 20
+"""The default of a sidecar (``limits.wire``). Larger bodies would save nothing."""
+_FIRST_INTERVAL, _LONGEST_INTERVAL = 8, 1024
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 _T = TypeVar("_T")
+
+
+class Peer(Protocol):
+    """Where to connect: ``scheme`` is ``http``, ``https`` or ``unix``; the last one has a ``path``,
+    the others a ``host`` and a ``port``."""
+
+    @property
+    def scheme(self) -> str: ...
+    @property
+    def path(self) -> Path: ...
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -53,17 +82,17 @@ class HttpConnection:
     must end. Raises ``FAILURES``."""
 
     def __init__(
-        self, target: Target, context: ssl.SSLContext | None, deadline: Callable[[], float]
+        self, peer: Peer, context: ssl.SSLContext | None, deadline: Callable[[], float]
     ) -> None:
         self.is_reusable: bool = True
         self._deadline = deadline
         self._buffer = bytearray()
         self._received = 0
-        self._sock = _connect(target, deadline)
+        self._sock = _connect(peer, deadline)
         try:
             if context is not None:
                 secured = context.wrap_socket(
-                    self._sock, server_hostname=target.host, do_handshake_on_connect=False
+                    self._sock, server_hostname=peer.host, do_handshake_on_connect=False
                 )
                 self._sock = secured
                 self._within(secured.do_handshake)
@@ -216,6 +245,130 @@ class HttpConnection:
                 raise ValueError("a chunk of the response does not end where it should")
 
 
+class HttpClient:
+    """Requests to one peer, over a connection that is kept while it can be used again.
+
+    ``deadline`` is that of the exchange at hand, as for a connection; ``context`` is for TLS.
+    """
+
+    def __init__(
+        self, peer: Peer, context: ssl.SSLContext | None, deadline: Callable[[], float]
+    ) -> None:
+        self._peer, self._context, self._deadline = peer, context, deadline
+        self._connection: HttpConnection | None = None
+
+    def __repr__(self) -> str:
+        return f"<HttpClient by {self._peer.scheme}>"
+
+    def exchange(self, head: bytes, body: bytes) -> Response | None:
+        """Return the response, or ``None`` if there is none in time. If a connection that was open
+        already fails, the peer may have closed it meanwhile: try a new one."""
+        was_open = self._connection is not None and self._connection.is_quiet()
+        if not was_open:
+            self.release()
+        response = self._exchange(head, body)
+        if response is None and was_open:
+            response = self._exchange(head, body)
+        return response
+
+    def release(self) -> None:
+        """Close the connection until the next exchange."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _exchange(self, head: bytes, body: bytes) -> Response | None:
+        """Return the response, or ``None``. Close the connection unless it can be used again."""
+        is_reusable = False
+        try:
+            if self._connection is None:
+                self._connection = HttpConnection(self._peer, self._context, self._deadline)
+            response = self._connection.exchange(head, body)
+            is_reusable = self._connection.is_reusable
+        except FAILURES:
+            return None
+        finally:
+            if not is_reusable:
+                self.release()
+        return response
+
+
+class BodyLimit:
+    """The largest size in bytes that a body should have: ``most``, or less.
+
+    A client does not know the limits of its peer or of a proxy before it; it learns them from 413
+    responses. A refusal lowers it to the largest body that was accepted lately, or to half the
+    refused one. After some accepted bodies near the limit, the next may be twice as large, in case
+    the receiver's limit was raised; each refusal of such a trial makes trials rarer.
+    """
+
+    def __init__(self, most: int = _MOST_BODY_BYTES) -> None:
+        self.bytes: int = most
+        self._most = most
+        self._largest = 0
+        self._interval = self._until_trial = _FIRST_INTERVAL
+
+    def __repr__(self) -> str:
+        return f"<BodyLimit of {self.bytes} bytes>"
+
+    def next(self) -> int:
+        """Return the limit for the next body: ``bytes``, or more for a trial."""
+        if self._until_trial > 0:
+            return self.bytes
+        self._until_trial = self._interval
+        return min(2 * self.bytes, self._most)
+
+    def accepted(self, size: int) -> None:
+        """Note that a body of that size was accepted."""
+        self._largest = max(self._largest, size)
+        if self.bytes < size:
+            if self.bytes <= size * 2 // 3:
+                self._interval = _FIRST_INTERVAL
+            self.bytes = min(size, self._most)
+        if self.bytes // 2 < size:
+            self._until_trial -= 1
+
+    def refused(self, size: int) -> None:
+        """Note that a body of that size, with several records, was refused."""
+        if self.bytes < size <= 2 * self.bytes:
+            self._interval = min(2 * self._interval, _LONGEST_INTERVAL)
+        if self._largest >= size:
+            self._largest = 0  # the receiver's limit was lowered
+        self.bytes = max(1, min(self.bytes, max(self._largest, size // 2)))
+        self._until_trial = self._interval
+
+
+def host_header(peer: Peer) -> str:
+    """Return the value of the header ``Host``."""
+    host = f"[{peer.host}]" if ":" in peer.host else peer.host
+    if peer.scheme == "unix" or peer.port == _DEFAULT_PORTS[peer.scheme]:
+        return host
+    return f"{host}:{peer.port}"
+
+
+def tls(ca: Path | None, certificate: Path | None, key: Path | None = None) -> ssl.SSLContext:
+    """Make a context for TLS 1.2 and later, with host names checked. ``ca`` signs the peer's
+    certificate, by default one of the system's authorities; ``certificate`` is the client's own,
+    with its private key in it or in ``key``. The standard library's default context writes session
+    keys to a file if an environment variable is set.
+
+    Raises ``ConfigError`` E212 for a file that cannot be used.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    name = "ca"
+    with suppress(OSError, ValueError):  # ssl.SSLError is an OSError
+        if ca is None:
+            context.load_default_certs()
+        else:
+            context.load_verify_locations(ca)
+        name = "certificate"
+        if certificate is not None:
+            context.load_cert_chain(certificate, key, password=lambda: b"")
+        return context
+    raise ConfigError("E212", f"the file of `{name}` cannot be used; it must be a PEM file")
+
+
 def _left(deadline: Callable[[], float]) -> float:
     """Return the seconds until the deadline. Raises ``TimeoutError`` when it has passed."""
     left = deadline() - monotonic()
@@ -224,12 +377,12 @@ def _left(deadline: Callable[[], float]) -> float:
     return left
 
 
-def _connect(target: Target, deadline: Callable[[], float]) -> socket.socket:
+def _connect(peer: Peer, deadline: Callable[[], float]) -> socket.socket:
     """Connect to one of the host's addresses, which share the time that is left."""
-    if target.scheme == "unix":
-        return _connected(socket.AF_UNIX, str(target.path), _left(deadline))
+    if peer.scheme == "unix":
+        return _connected(socket.AF_UNIX, str(peer.path), _left(deadline))
     # Name resolution cannot be interrupted; the system has time limits for it.
-    found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+    found = socket.getaddrinfo(peer.host, peer.port, type=socket.SOCK_STREAM)
     for more, (family, *_, address) in zip(range(len(found) - 1, -1, -1), found, strict=True):
         try:
             sock = _connected(family, address, _left(deadline) / (more + 1))

@@ -9,8 +9,8 @@ from time import monotonic
 
 import pytest
 
+from collector.http_client import FAILURES, HttpConnection, Response
 from collector.sdk import Collector
-from collector.sdk.http_client import FAILURES, HttpConnection, Response
 from collector.sdk.target import Target
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.sdk.receivers import receiver
