@@ -40,6 +40,7 @@ class BuiltInType(NamedTuple):
 BUILT_IN: Mapping[str, BuiltInType] = {
     "store": BuiltInType("collector.sinks.store:StoreSink", "sqlite"),
     "ndjson": BuiltInType("collector.sinks.ndjson:NdjsonSink", "ndjson"),
+    "otlp": BuiltInType("collector.sinks.otlp:OtlpSink", "otlp"),
 }
 """The types of this package."""
 DEFAULTS = ("store", "ndjson")

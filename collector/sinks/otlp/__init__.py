@@ -1,0 +1,169 @@
+"""OTLP: send records to any receiver of OpenTelemetry, as log records, over HTTP or gRPC.
+
+Each batch is sent until a receiver takes it. A batch that it refuses for good, or of which it
+rejects some records, is set aside and not sent again by itself, as OTLP has it. A receiver that
+cannot be reached, is overloaded or wants other credentials is asked again; so nothing is lost while
+it is away. Nothing of an answer but its status, its counts and how long to wait is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from time import monotonic
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from collector.config.extras import install, is_installed
+from collector.config.sink_settings import SinkSettings
+from collector.contracts import Batch
+from collector.errors import ConfigError, DeliveryError, Unacceptable
+from collector.http_client import BodyLimit
+from collector.sinks.otlp.settings import OtlpSettings
+from collector.sinks.sink import Opening, Sink
+
+if TYPE_CHECKING:
+    from collector.sinks.otlp.logs import ExportRequest
+    from collector.sinks.otlp.verdict import Verdict
+
+__all__ = ["OtlpSettings", "OtlpSink"]
+
+_MOST_BYTES = 1 << 20
+"""Of a request, before it is compressed: a fourth of what receivers take by default."""
+_REMEMBERED = 1024
+"""More batches than a drain delivers at once."""
+_TOO_LARGE = ("too_large", "exhausted")
+_NEEDED: Mapping[str, Sequence[str]] = {
+    "http": ("google.protobuf", "opentelemetry.proto"),
+    "grpc": ("google.protobuf", "opentelemetry.proto", "google.rpc", "grpc"),
+}
+"""The modules that a protocol needs, all of which the extra ``otlp`` brings."""
+_PAUSED = "the receiver asked for a pause"
+
+
+class Exporter(Protocol):
+    """Sends requests to a receiver."""
+
+    def export(self, body: bytes, headers: Mapping[str, str]) -> Verdict:
+        """Send a request with some headers, and judge the answer. Raises nothing for what a
+        receiver does."""
+
+    def close(self) -> None:
+        """Close the connection."""
+
+
+class OtlpSink(Sink):
+    """A receiver of OTLP as a type of sinks."""
+
+    Settings: ClassVar[type[SinkSettings]] = OtlpSettings
+    is_shared = True
+
+    def __init__(self, settings: OtlpSettings, opening: Opening) -> None:
+        self._settings = settings
+        self._headers = settings.credentials()
+        self._exporter = None if opening.is_offline else _exporter(settings)
+        self._limit = BodyLimit(_MOST_BYTES)
+        self._not_before = 0.0
+        self._taken = _Ids()
+        self._refused = _Ids()
+
+    def __repr__(self) -> str:
+        return "<OtlpSink>"
+
+    @classmethod
+    def check(cls, settings: OtlpSettings, opening: Opening) -> None:
+        """Check what is installed, credentials and files; ask no receiver."""
+        settings.credentials()
+        _exporter(settings).close()
+
+    def deliver(self, *batches: Batch) -> None:
+        """Send batches, each until it is taken or refused."""
+        if monotonic() < self._not_before:
+            raise _unreachable(_PAUSED)
+        for batch in batches:
+            if batch.id in self._refused:
+                raise Unacceptable(batch.id)
+        self._send_all(batches)
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._exporter is not None:
+            self._exporter.close()
+
+    def _send_all(self, batches: Sequence[Batch]) -> None:
+        """Send those of some batches that were not taken yet, in as few requests as may be."""
+        from collector.sinks.otlp.logs import export_requests  # noqa: PLC0415 - an extra
+
+        left = [batch for batch in batches if batch.id not in self._taken]
+        for request in export_requests(left, self._settings.service, self._limit.next()):
+            verdict = self._sender.export(request.body, self._headers)
+            if verdict.outcome in _TOO_LARGE and request.records > 1:
+                self._limit.refused(len(request.body))
+                return self._send_all(left)
+            self._settle(request, verdict)
+        return None
+
+    def _settle(self, request: ExportRequest, verdict: Verdict) -> None:
+        """Note what a receiver took, and raise what it did not."""
+        if verdict.outcome == "taken":
+            self._limit.accepted(len(request.body))
+            self._taken.add(request.complete)
+        elif verdict.outcome == "rejected":  # which of the records is not said
+            self._refused.add(batch.id for batch in request.batches)
+            raise Unacceptable(request.batches[0].id)
+        elif verdict.outcome in ("refused", "too_large"):
+            self._send_apart(request.batches)
+        else:
+            if verdict.outcome == "denied":
+                with suppress(ConfigError):  # the old ones may be accepted again
+                    self._headers = self._settings.credentials()
+            self._not_before = monotonic() + verdict.pause
+            raise _unreachable(verdict.answer)
+
+    def _send_apart(self, batches: Sequence[Batch]) -> None:
+        """Send batches one by one, of which together the receiver refused some records, to find out
+        which it refuses. Raises ``Unacceptable`` for the first of these."""
+        if len(batches) == 1:
+            self._refused.add([batches[0].id])
+            raise Unacceptable(batches[0].id)
+        for batch in batches:
+            self._send_all([batch])
+
+    @property
+    def _sender(self) -> Exporter:
+        if self._exporter is None:
+            raise DeliveryError("E508", "the sink is open for a command, not for delivery")
+        return self._exporter
+
+
+class _Ids:
+    """The last ids of batches that came to the same end; in memory, and so of this process."""
+
+    def __init__(self) -> None:
+        self._ids: dict[bytes, None] = {}
+
+    def __contains__(self, id_: bytes) -> bool:
+        return id_ in self._ids
+
+    def add(self, ids: Iterable[bytes]) -> None:
+        """Add some, and forget the oldest beyond a number."""
+        self._ids.update(dict.fromkeys(ids))
+        while len(self._ids) > _REMEMBERED:
+            del self._ids[next(iter(self._ids))]
+
+
+def _exporter(settings: OtlpSettings) -> Exporter:
+    """Make what sends requests. Raises ``ConfigError`` E201, where what it needs is not installed,
+    and E212 for the files of TLS."""
+    needed = _NEEDED[settings.protocol]
+    if not all(map(is_installed, needed)):
+        raise ConfigError("E201", f"a sink of OTLP needs an extra: {install('otlp')}")
+    if settings.protocol == "http":
+        from collector.sinks.otlp.http import HttpExporter  # noqa: PLC0415 - an extra
+
+        return HttpExporter(settings)
+    raise ConfigError("E201", "gRPC comes next")
+
+
+def _unreachable(answer: str) -> DeliveryError:
+    message = f"the receiver did not take the records, which are sent again later: {answer}"
+    return DeliveryError("E514", message)

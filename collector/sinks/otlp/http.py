@@ -1,0 +1,80 @@
+"""OTLP/HTTP: requests as protobuf, each with one deadline."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping
+from time import monotonic
+
+from collector.http_client import HttpClient, Response, host_header, tls
+from collector.sinks.otlp.logs import rejected_records
+from collector.sinks.otlp.settings import AGENT, OtlpSettings
+from collector.sinks.otlp.verdict import Verdict, of_status
+
+__all__ = ["HttpExporter"]
+
+_PATH = "/v1/logs"
+_FASTEST, _GZIP = 1, 31
+_FIXED = {
+    "Accept-Encoding": "identity",
+    "Connection": "keep-alive",
+    "Content-Type": "application/x-protobuf",
+    "User-Agent": AGENT,
+}
+_NO_ANSWER = Verdict("later", "no answer in time")
+_NOT_OTLP = Verdict("later", "an answer that is not OTLP's")
+_PROTOBUF = "application/x-protobuf"
+
+
+class HttpExporter:
+    """Sends requests to an endpoint. Raises ``ConfigError`` E212 when the files for TLS cannot be
+    used."""
+
+    def __init__(self, settings: OtlpSettings) -> None:
+        self._settings, peer = settings, settings.peer
+        self._deadline = math.inf
+        is_secured = peer.scheme == "https"
+        context = tls(settings.ca, settings.certificate, settings.key) if is_secured else None
+        self._client = HttpClient(peer, context, lambda: self._deadline)
+        headers = _FIXED | {"Host": host_header(peer)}
+        if settings.compression == "gzip":
+            headers["Content-Encoding"] = "gzip"
+        fields = "".join(f"{name}: {text}\r\n" for name, text in headers.items())
+        self._head = f"POST {peer.prefix}{_PATH} HTTP/1.1\r\n{fields}"
+
+    def __repr__(self) -> str:
+        return "<HttpExporter>"
+
+    def export(self, body: bytes, headers: Mapping[str, str]) -> Verdict:
+        """Send a request with some headers more, and judge the response."""
+        if self._settings.compression == "gzip":
+            packer = zlib.compressobj(_FASTEST, zlib.DEFLATED, _GZIP)
+            body = packer.compress(body) + packer.flush()
+        fields = "".join(f"{name}: {text}\r\n" for name, text in headers.items())
+        head = f"{self._head}{fields}Content-Length: {len(body)}\r\n\r\n".encode("ascii")
+        self._deadline = monotonic() + self._settings.timeout
+        response = self._client.exchange(head, body)
+        if response is None:
+            return _NO_ANSWER
+        if 200 <= response.status < 300:
+            return _judged(response)
+        return of_status(response.status, response.headers.get("retry-after", ""))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.release()
+
+
+def _judged(response: Response) -> Verdict:
+    """Judge a response of success: an empty message, or one of OTLP. A proxy that asks for a login
+    may answer with a page, and has taken nothing."""
+    answer = f"HTTP status {response.status}"
+    if not response.body:
+        return Verdict("taken", answer)
+    form = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    is_plain = response.headers.get("content-encoding", "identity").lower() == "identity"
+    rejected = rejected_records(response.body) if form == _PROTOBUF and is_plain else None
+    if rejected is None:
+        return _NOT_OTLP
+    return Verdict("rejected" if rejected else "taken", answer)

@@ -1,0 +1,165 @@
+"""Records as OTLP log records, and what a receiver says of them.
+
+A log record has the fields of its record as attributes, by their own names, and nothing besides
+``log.record.uid``, and ``collector.count`` where the record stands for more than one event. Both of
+its times are the minute in which the record was received. It has no body, severity, name, trace or
+span. The schema and its version are the scope's; the resource is a setting.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
+    ExportLogsServiceRequest,
+    ExportLogsServiceResponse,
+)
+
+from collector.contracts import Batch, Row, layout_of
+from collector.errors import DeliveryError
+
+__all__ = ["COUNT", "UID", "ExportRequest", "export_requests", "rejected_records"]
+
+UID = "log.record.uid"
+COUNT = "collector.count"
+_SERVICE = "service.name"
+_MEMBER = b'":'
+_MEMBER_BYTES = 18
+"""The most that an attribute's tags and lengths, and a number, take beyond its text in JSON, in
+which a member has a quote before its colon."""
+_RECORD_BYTES = 128
+"""The most that a log record takes besides: its uid, its times, its tag and its length."""
+
+
+class ExportRequest(NamedTuple):
+    """The body of a request: a number of records of some batches, of which those ``complete`` have
+    their last one in it."""
+
+    body: bytes
+    records: int
+    batches: Sequence[Batch]
+    complete: Sequence[bytes]
+
+
+class _Draft:
+    """A request to which records are added. ``size`` is the most that they will take."""
+
+    def __init__(self, service: str) -> None:
+        self._message = ExportLogsServiceRequest()
+        self._resource = self._message.resource_logs.add()
+        attribute = self._resource.resource.attributes.add(key=_SERVICE)
+        attribute.value.string_value = service
+        self._schema = ""
+        self._records: Any = None
+        self._count = 0
+        self._batches: list[Batch] = []
+        self.size = 0
+        self.complete: list[bytes] = []
+
+    def add(self, batch: Batch, rows: Sequence[Row], uids: Sequence[str]) -> None:
+        """Add records of a batch."""
+        if not rows:
+            return
+        layout = layout_of(batch)
+        if self._schema != layout.schema:
+            scope = self._resource.scope_logs.add()
+            scope.scope.name, _, scope.scope.version = layout.schema.partition("/")
+            self._schema, self._records = layout.schema, scope.log_records
+        names = [name for name, _ in layout.columns]
+        _add_records(self._records, _nanoseconds(batch.received), names, rows, uids)
+        self._count += len(rows)
+        self._batches.append(batch)
+
+    def request(self) -> ExportRequest:
+        """Return the request."""
+        body = self._message.SerializeToString()
+        return ExportRequest(body, self._count, self._batches, self.complete)
+
+
+def export_requests(
+    batches: Iterable[Batch], service: str, most_bytes: int
+) -> Iterator[ExportRequest]:
+    """Yield the requests for batches: each has at least one record, and at most ``most_bytes`` if
+    it has more. ``service`` is the name of the service in the resource.
+
+    Raises ``DeliveryError`` E509 for a batch that cannot be decoded, and E508 for one that did not
+    come out of a spool.
+    """
+    draft = _Draft(service)
+    for batch in batches:
+        if batch.rows is None:
+            raise DeliveryError("E508", "only batches of a spool can be exported")
+        rows, lines = batch.rows(), batch.payload.split(b"\n")[:-1]
+        uids = _uids(lines, batch.id)
+        start = 0
+        for at, line in enumerate(lines):
+            size = len(line) + _RECORD_BYTES + line.count(_MEMBER) * _MEMBER_BYTES
+            if draft.size and draft.size + size > most_bytes:
+                draft.add(batch, rows[start:at], uids[start:at])
+                yield draft.request()
+                draft, start = _Draft(service), at
+            draft.size += size
+        draft.add(batch, rows[start:], uids[start:])
+        draft.complete.append(batch.id)
+    if draft.size:
+        yield draft.request()
+
+
+def _uids(lines: Iterable[bytes], key: bytes) -> list[str]:
+    """Return a name for each record that is the same whenever its batch is sent, whatever else is
+    still in it, and differs from all others. It is a hash under the batch's id, which is random and
+    is not sent: it tells nothing, not even which records were stored together."""
+    seen = Counter[bytes]()
+    found = []
+    for line in lines:
+        salt = seen[line].to_bytes(16)
+        seen[line] += 1
+        found.append(blake2b(line, digest_size=16, key=key, salt=salt).hexdigest())
+    return found
+
+
+def _nanoseconds(received: str) -> int:
+    return int(datetime.fromisoformat(received).timestamp()) * 1_000_000_000
+
+
+def _add_records(
+    records: Any,
+    nanoseconds: int,
+    names: Sequence[str],
+    rows: Iterable[Row],
+    uids: Iterable[str],
+) -> None:
+    """Add a log record for each row, whose last value is its count."""
+    for row, uid in zip(rows, uids, strict=True):
+        record = records.add(time_unix_nano=nanoseconds, observed_time_unix_nano=nanoseconds)
+        add = record.attributes.add
+        add(key=UID).value.string_value = uid
+        for name, value in zip(names, row, strict=False):
+            if value is None:
+                continue
+            if isinstance(value, str):
+                add(key=name).value.string_value = value
+            elif isinstance(value, bool):
+                add(key=name).value.bool_value = value
+            elif isinstance(value, int):
+                add(key=name).value.int_value = value
+            else:
+                add(key=name).value.double_value = value
+        if (count := row[-1]) != 1:
+            add(key=COUNT).value.int_value = count
+
+
+def rejected_records(body: bytes) -> int | None:
+    """Return how many records the receiver says that it has rejected, of those that it took in
+    full; ``None`` if this is no answer of OTLP. What else it says is not looked at: it may quote
+    records."""
+    with suppress(DecodeError):
+        answer = ExportLogsServiceResponse.FromString(body)
+        return int(answer.partial_success.rejected_log_records)
+    return None

@@ -1,0 +1,135 @@
+"""The settings of a sink of the type ``otlp``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from collector.addresses import Address
+from collector.config.sink_settings import SinkSettings
+from collector.config.values import Duration, Line, Location, Reference, resolved
+from collector.errors import ConfigError
+
+__all__ = ["AGENT", "OtlpPeer", "OtlpSettings"]
+
+AGENT = "data-minimisation-collector"
+"""What requests call their sender: no version and no machine."""
+_ENDPOINT = re.compile(
+    r"https?://(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])"
+    r"(?::[0-9]{1,5})?(?:/[A-Za-z0-9/_.~-]{0,1000})?",
+    re.ASCII,
+).fullmatch
+_HEADER = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}", re.ASCII).fullmatch
+_OURS = re.compile(r"grpc-.*|.*-bin|te|host|connection|user-agent|(?:content|transfer|accept)-.*")
+"""Headers that a sink sets itself, or that neither protocol could carry."""
+_MOST_HEADERS = 20
+_PORTS = {"http": 80, "https": 443}
+_Protocol = Literal["http", "grpc"]
+
+
+def _fault(message: str) -> PydanticCustomError:
+    return PydanticCustomError("E209", message)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class OtlpPeer:
+    """Where a receiver listens, and what stands before the path of its requests."""
+
+    scheme: str
+    host: str
+    port: int
+    prefix: str
+    path: Path = Path()
+
+    @property
+    def address(self) -> str:
+        """Return ``host:port``."""
+        return str(Address(self.host, self.port))
+
+
+def _peer(endpoint: str) -> OtlpPeer:
+    """Read an endpoint. Raises ``ValueError``."""
+    parts = urlsplit(endpoint)
+    port = _PORTS[parts.scheme] if parts.port is None else parts.port
+    return OtlpPeer(parts.scheme, parts.hostname or "", port, parts.path.rstrip("/"))
+
+
+def _endpoint(value: Any) -> str:
+    peer = None
+    if isinstance(value, str) and _ENDPOINT(value):
+        with suppress(ValueError):
+            peer = _peer(value)
+    if peer is None or not 0 < peer.port < 1 << 16:
+        raise _fault("this must be an address such as `https://otel.example.org:4318`")
+    if peer.scheme == "http" and not Address(peer.host, peer.port).is_loopback:
+        raise _fault("only a receiver on this machine is reached without encryption: use https")
+    return str(value)
+
+
+def _headers(value: Any) -> dict[str, Any]:
+    """Read a mapping, or a text of the environment: ``name=env:NAME`` between commas."""
+    if isinstance(value, str):
+        value = dict(part.strip().split("=", 1) for part in value.split(",") if "=" in part)
+    is_named = isinstance(value, dict) and 0 < len(value) <= _MOST_HEADERS
+    if not is_named or not all(isinstance(name, str) and _HEADER(name) for name in value):
+        raise _fault("this must map names of headers, in small letters, to `env:NAME`, `file:PATH`")
+    if any(map(_OURS.fullmatch, value)):
+        raise _fault("one of these headers is set by the sink itself; leave it out")
+    return dict(value)
+
+
+class OtlpSettings(SinkSettings):
+    """Records as OTLP log records."""
+
+    endpoint: Annotated[str, BeforeValidator(_endpoint)] = Field(
+        description="The receiver, such as `https://otel.example.org:4318`; over HTTP `/v1/logs` is"
+        " appended. `http://` is for this machine only."
+    )
+    protocol: _Protocol = Field("http", description="`http` (as protobuf) or `grpc`.")
+    headers: Annotated[Mapping[str, Reference], BeforeValidator(_headers)] = Field(
+        {},
+        description="Headers that authenticate requests, each with where its value is: `env:NAME`"
+        " or `file:PATH`, which is read anew when the receiver refuses it.",
+    )
+    ca: Location = Field(
+        None, description="Who signs the receiver's certificate, a PEM file; none: the system's."
+    )
+    certificate: Location = Field(
+        None, description="The sink's own certificate, a PEM file, for a receiver that wants one."
+    )
+    key: Location = Field(None, description="Its private key, a PEM file; none: it is with it.")
+    compression: Literal["gzip", "none"] = Field("gzip", description="`gzip` or `none`.")
+    timeout: Annotated[Duration, Field(ge=0.1, le=60)] = Field(
+        10.0, description="How long a request may take, from the connection to the answer."
+    )
+    service: Annotated[Line, Field(max_length=255)] = Field(
+        "collector", description="`service.name` of the resource, which has nothing else."
+    )
+
+    @property
+    def peer(self) -> OtlpPeer:
+        """Where the receiver listens."""
+        return _peer(self.endpoint)
+
+    def place(self, directory: Path) -> str:
+        """Name the receiver, without the path, in which there may be a secret."""
+        return f"OTLP at {self.peer.address}"
+
+    def credentials(self) -> dict[str, str]:
+        """Read the headers that authenticate requests. Raises ``ConfigError`` E202."""
+        return {name: _header_text(reference) for name, reference in self.headers.items()}
+
+
+def _header_text(reference: str | None) -> str:
+    text = resolved(reference or "")
+    if text.isascii():
+        return text
+    raise ConfigError("E202", "the reference leads to a text that no header can have")

@@ -1,0 +1,131 @@
+"""Receivers of OTLP for tests: they decode requests with OpenTelemetry's own messages."""
+
+from __future__ import annotations
+
+import gzip
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
+    ExportLogsServiceRequest,
+    ExportLogsServiceResponse,
+)
+
+__all__ = ["ECHO", "Answer", "Received", "attributes", "http_receiver", "partial", "taken"]
+
+ECHO = "canary-of-an-answer"
+"""A text that receivers say, and that must be nowhere else."""
+_PROTOBUF = "application/x-protobuf"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a receiver answers."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=lambda: {"Content-Type": _PROTOBUF})
+
+
+@dataclass
+class Received:
+    """What a receiver was sent. ``answer`` decides what it says to the request and its headers; it
+    keeps the records of those that it answers with success."""
+
+    answer: Callable[[ExportLogsServiceRequest, Mapping[str, str]], Answer]
+    port: int = 0
+    requests: list[ExportLogsServiceRequest] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    records: list[Any] = field(default_factory=list)
+
+    def take(self, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        """Decode a request, and answer it."""
+        lower = {name.lower(): text for name, text in headers.items()}
+        plain = gzip.decompress(body) if lower.get("content-encoding") == "gzip" else body
+        request = ExportLogsServiceRequest.FromString(plain)
+        self.requests.append(request)
+        self.headers.append(lower)
+        self.paths.append(path)
+        self.sizes.append(len(plain))
+        answer = self.answer(request, lower)
+        if answer.status < 300:
+            self.records += records(request)
+        return answer
+
+    def people(self) -> Counter[str]:
+        """Count the records of each person."""
+        return Counter(str(attributes(each)["client.address"]) for each in self.records)
+
+
+def records(request: ExportLogsServiceRequest) -> list[Any]:
+    """Return all log records of a request."""
+    return [
+        record
+        for resource in request.resource_logs
+        for scope in resource.scope_logs
+        for record in scope.log_records
+    ]
+
+
+def attributes(record: Any) -> dict[str, Any]:
+    """Return the attributes of a log record, each of which must be there once."""
+    found = {}
+    for each in record.attributes:
+        assert each.key not in found
+        found[each.key] = getattr(each.value, each.value.WhichOneof("value"))
+    return found
+
+
+def taken(_request: object = None, _headers: object = None) -> Answer:
+    """Take a request."""
+    return Answer()
+
+
+def partial(rejected: int) -> Answer:
+    """Take a request, but reject some records, and quote one of them."""
+    message = ExportLogsServiceResponse()
+    message.partial_success.rejected_log_records = rejected
+    message.partial_success.error_message = ECHO
+    return Answer(body=message.SerializeToString())
+
+
+@contextmanager
+def http_receiver(
+    answer: Callable[[ExportLogsServiceRequest, Mapping[str, str]], Answer] = taken,
+) -> Iterator[Received]:
+    """Receive OTLP over HTTP on this machine."""
+    received = Received(answer)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            found = received.take(self.path, dict(self.headers), body)
+            self.send_response(found.status)
+            for name, text in found.headers.items():
+                self.send_header(name, text)
+            self.send_header("Content-Length", str(len(found.body)))
+            self.end_headers()
+            self.wfile.write(found.body)
+
+        def log_message(self, *_: object) -> None:
+            """Log nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        received.port = server.server_address[1]
+        try:
+            yield received
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,158 @@
+"""Records become log records: every one once, with what it says and nothing more."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from itertools import chain
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
+    ExportLogsServiceRequest,
+    ExportLogsServiceResponse,
+)
+
+from collector.contracts import Batch, Layout
+from collector.errors import DeliveryError
+from collector.filter.stored import read
+from collector.sinks.otlp.logs import COUNT, UID, ExportRequest, export_requests, rejected_records
+from tests.sinks.otlp.receivers import ECHO, attributes, records
+
+_COLUMNS = (("a.text", "TEXT"), ("a.flag", "INTEGER"), ("a.number", "INTEGER"), ("a.real", "REAL"))
+_LAYOUT = Layout("survey/1.2.0", "0" * 64, "survey", _COLUMNS)
+_MINUTE, _NANOSECONDS = "2026-11-27T10:05:00Z", 1795773900 * 10**9
+_LONGEST = 1 << 20
+_RECORDS = st.fixed_dictionaries(
+    {"a.text": st.text()},
+    optional={
+        "a.flag": st.booleans(),
+        "a.number": st.integers(-(2**63), 2**63 - 1),
+        "a.real": st.floats(allow_nan=False, allow_infinity=False),
+        "count": st.sampled_from([2, 4, 1 << 20]),
+    },
+)
+
+
+def _batch(number: int, *rows: dict[str, Any], layout: Layout = _LAYOUT) -> Batch:
+    encode = msgspec.json.encode
+    payload = b"".join(encode({"schema": layout.schema} | row) + b"\n" for row in rows)
+    return read(Batch(number.to_bytes(16), _MINUTE, layout=layout, payload=payload))
+
+
+def _requests(*batches: Batch, most: int = _LONGEST) -> list[ExportRequest]:
+    return list(export_requests(batches, "meetings", most))
+
+
+def _sent(*batches: Batch, most: int = _LONGEST) -> list[Any]:
+    bodies = (each.body for each in _requests(*batches, most=most))
+    return list(chain(*(records(ExportLogsServiceRequest.FromString(each)) for each in bodies)))
+
+
+@given(st.lists(st.lists(_RECORDS, max_size=8), max_size=4), st.integers(1, 4000))
+def test_every_record_is_sent_once_and_as_it_is(
+    content: list[list[dict[str, Any]]], most: int
+) -> None:
+    """Whatever the values are and however small the requests: all, in order, by type."""
+    batches = [_batch(number, *rows) for number, rows in enumerate(content)]
+    found = [attributes(each) for each in _sent(*batches, most=most)]
+    uids = [each.pop(UID) for each in found]
+    for each in found:
+        if COUNT in each:
+            each["count"] = each.pop(COUNT)
+    assert found == list(chain(*content))
+    types = [{name: type(value) for name, value in each.items()} for each in found]
+    assert types == [{name: type(row[name]) for name in row} for row in chain(*content)]
+    assert len(set(uids)) == len(uids)
+
+
+@given(st.lists(st.lists(_RECORDS, max_size=8), max_size=4), st.integers(1, 4000))
+def test_requests_are_within_their_limit(content: list[list[dict[str, Any]]], most: int) -> None:
+    """A request is larger only if it has a single record; each batch is complete in one of them."""
+    batches = [_batch(number, *rows) for number, rows in enumerate(content)]
+    requests = _requests(*batches, most=most)
+    fixed = 64  # the resource and a scope
+    assert all(
+        each.records == 1 or len(each.body) <= most + fixed * len(each.batches) for each in requests
+    )
+    assert all(each.records >= 1 for each in requests)
+    complete = Counter(chain(*(each.complete for each in requests)))
+    with_records = {batch.id for batch in batches if batch.payload}
+    assert with_records <= set(complete)
+    assert set(complete.values()) <= {1}
+
+
+def test_a_record_has_nothing_but_its_fields() -> None:
+    """No body, severity, name, trace, span; the minute twice; a resource of one attribute."""
+    (request,) = _requests(_batch(1, {"a.text": "x"}))
+    message = ExportLogsServiceRequest.FromString(request.body)
+    (resource,) = message.resource_logs
+    (scope,) = resource.scope_logs
+    (record,) = scope.log_records
+    assert [each.name for each, _ in record.ListFields()] == [
+        "time_unix_nano",
+        "attributes",
+        "observed_time_unix_nano",
+    ]
+    assert (record.time_unix_nano, record.observed_time_unix_nano) == (_NANOSECONDS, _NANOSECONDS)
+    assert attributes(resource.resource) == {"service.name": "meetings"}
+    assert (scope.scope.name, scope.scope.version) == ("survey", "1.2.0")
+    assert [each.name for each, _ in scope.scope.ListFields()] == ["name", "version"]
+    assert [each.name for each, _ in resource.ListFields()] == ["resource", "scope_logs"]
+    assert set(attributes(record)) == {UID, "a.text"}
+
+
+def test_schemas_are_scopes() -> None:
+    """Batches of one schema share a scope; another version is another one."""
+    other = replace(_LAYOUT, schema="survey/2.0.0")
+    batches = [_batch(1, {"a.text": "x"}), _batch(2, {"a.text": "y"})]
+    (request,) = _requests(*batches, _batch(3, {"a.text": "z"}, layout=other))
+    scopes = ExportLogsServiceRequest.FromString(request.body).resource_logs[0].scope_logs
+    assert [(each.scope.version, len(each.log_records)) for each in scopes] == [
+        ("1.2.0", 2),
+        ("2.0.0", 1),
+    ]
+
+
+def _uids(batch: Batch) -> list[str]:
+    return [attributes(each)[UID] for each in _sent(batch)]
+
+
+def test_a_name_stays_when_a_batch_comes_again() -> None:
+    """Also when a person's records were taken out of it meanwhile; equal records stay apart, and
+    names of one batch tell nothing of another."""
+    rows = [{"a.text": each} for each in "xyxz"]
+    names = _uids(_batch(1, *rows))
+    assert _uids(_batch(1, *rows)) == names
+    assert _uids(_batch(1, *rows[:1], *rows[2:])) == [names[0], names[2], names[3]]
+    assert not set(_uids(_batch(2, *rows))) & set(names)
+    assert all(len(each) == 32 for each in names)
+
+
+def test_what_is_no_batch_of_a_spool() -> None:
+    """It is refused before anything is made of it."""
+    with pytest.raises(DeliveryError, match="E508"):
+        _requests(Batch(b"1" * 16, _MINUTE, given=[{"a.text": "x"}]))
+    with pytest.raises(DeliveryError, match="E509"):
+        _requests(read(Batch(b"1" * 16, _MINUTE, layout=_LAYOUT, payload=b"[]\n")))
+
+
+def test_what_a_receiver_rejects() -> None:
+    """Its number counts; its text is not looked at; what is no message is none."""
+    message = ExportLogsServiceResponse()
+    assert rejected_records(b"") == 0
+    message.partial_success.error_message = ECHO
+    assert rejected_records(message.SerializeToString()) == 0
+    message.partial_success.rejected_log_records = 3
+    assert rejected_records(message.SerializeToString()) == 3
+    assert rejected_records(b"<html>") is None
+
+
+@given(st.binary(max_size=200))
+def test_any_answer_is_judged(body: bytes) -> None:
+    """Whatever the bytes are."""
+    found = rejected_records(body)
+    assert found is None or isinstance(found, int)
