@@ -13,7 +13,9 @@ import pytest
 from collector.config.sink_settings import SinkSettings
 from collector.config.sink_types import settings_of, sink_class
 from collector.sinks.ndjson import NdjsonSettings
+from collector.sinks.otlp import OtlpSettings
 from collector.testing.sinks import SinkConformance
+from tests.sinks.otlp.receivers import Answer, Received, http_receiver, taken
 from tests.sinks.packages import EXAMPLE, offered
 
 
@@ -67,3 +69,33 @@ class TestExample(SinkConformance):
     def settings(self, directory: Path) -> SinkSettings:
         """In its own directory."""
         return settings_of("jsonl")(type="jsonl")
+
+
+class TestOtlp(SinkConformance):
+    """A receiver of OTLP, which keeps what it takes in memory."""
+
+    received: Received
+
+    @pytest.fixture(autouse=True)
+    def _receiving(self) -> Iterator[None]:
+        self.is_away = False
+        with http_receiver(self._answer) as self.received:
+            yield
+
+    def _answer(self, *_: object) -> Answer:
+        return Answer(503) if self.is_away else taken()
+
+    def settings(self, directory: Path) -> SinkSettings:
+        """An address."""
+        return OtlpSettings(type="otlp", endpoint=f"http://127.0.0.1:{self.received.port}")
+
+    def records(self, directory: Path) -> dict[str, int]:
+        """Count what the receiver has; it gets each uid as often as its batch comes."""
+        return dict(self.received.people())
+
+    @contextmanager
+    def failing(self, directory: Path) -> Iterator[None]:
+        """The receiver has no room."""
+        self.is_away = True
+        yield
+        self.is_away = False

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from collector.config.extras import install, is_installed
 from collector.config.sink_settings import SinkSettings
 from collector.contracts import Batch
-from collector.errors import ConfigError, DeliveryError, Unacceptable
+from collector.errors import ConfigError, DeliveryError, Unacceptable, Unreachable
 from collector.http_client import BodyLimit
 from collector.sinks.otlp.settings import OtlpSettings
 from collector.sinks.sink import Opening, Sink
@@ -32,9 +32,10 @@ _MOST_BYTES = 1 << 20
 _REMEMBERED = 1024
 """More batches than a drain delivers at once."""
 _TOO_LARGE = ("too_large", "exhausted")
+_MESSAGES = ("google.protobuf.message", "opentelemetry.proto.collector.logs.v1.logs_service_pb2")
 _NEEDED: Mapping[str, Sequence[str]] = {
-    "http": ("google.protobuf", "opentelemetry.proto"),
-    "grpc": ("google.protobuf", "opentelemetry.proto", "google.rpc", "grpc"),
+    "http": _MESSAGES,
+    "grpc": (*_MESSAGES, "google.rpc.status_pb2", "grpc"),
 }
 """The modules that a protocol needs, all of which the extra ``otlp`` brings."""
 _PAUSED = "the receiver asked for a pause"
@@ -153,7 +154,7 @@ class _Ids:
 
 def _exporter(settings: OtlpSettings) -> Exporter:
     """Make what sends requests. Raises ``ConfigError`` E201, where what it needs is not installed,
-    and E212 for the files of TLS."""
+    E211 for a path with gRPC, and E212 for the files of TLS."""
     needed = _NEEDED[settings.protocol]
     if not all(map(is_installed, needed)):
         raise ConfigError("E201", f"a sink of OTLP needs an extra: {install('otlp')}")
@@ -161,9 +162,14 @@ def _exporter(settings: OtlpSettings) -> Exporter:
         from collector.sinks.otlp.http import HttpExporter  # noqa: PLC0415 - an extra
 
         return HttpExporter(settings)
-    raise ConfigError("E201", "gRPC comes next")
+    if settings.peer.prefix:
+        raise ConfigError("E211", "gRPC has no paths: leave the path out of `endpoint`")
+    from collector.sinks.otlp.grpc import GrpcExporter  # noqa: PLC0415 - an extra
+
+    return GrpcExporter(settings)
 
 
-def _unreachable(answer: str) -> DeliveryError:
-    message = f"the receiver did not take the records, which are sent again later: {answer}"
-    return DeliveryError("E514", message)
+def _unreachable(answer: str) -> Unreachable:
+    return Unreachable(
+        f"the receiver did not take the records, which are sent again later: {answer}"
+    )

@@ -6,17 +6,28 @@ import gzip
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import grpc  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
     ExportLogsServiceRequest,
     ExportLogsServiceResponse,
 )
 
-__all__ = ["ECHO", "Answer", "Received", "attributes", "http_receiver", "partial", "taken"]
+__all__ = [
+    "ECHO",
+    "Answer",
+    "Received",
+    "attributes",
+    "grpc_receiver",
+    "http_receiver",
+    "partial",
+    "taken",
+]
 
 ECHO = "canary-of-an-answer"
 """A text that receivers say, and that must be nowhere else."""
@@ -30,6 +41,8 @@ class Answer:
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=lambda: {"Content-Type": _PROTOBUF})
+    """Of gRPC: metadata behind the answer. Its statuses are below 20."""
+    details: bytes = b""
 
 
 @dataclass
@@ -55,7 +68,7 @@ class Received:
         self.paths.append(path)
         self.sizes.append(len(plain))
         answer = self.answer(request, lower)
-        if answer.status < 300:
+        if 200 <= answer.status < 300:
             self.records += records(request)
         return answer
 
@@ -119,8 +132,13 @@ def http_receiver(
         def log_message(self, *_: object) -> None:
             """Log nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, *_: object) -> None:
+            """Say nothing of senders that close a connection."""
+
+    with Server(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         received.port = server.server_address[1]
@@ -129,3 +147,38 @@ def http_receiver(
         finally:
             server.shutdown()
             thread.join()
+
+
+@contextmanager
+def grpc_receiver(
+    answer: Callable[[ExportLogsServiceRequest, Mapping[str, str]], Answer] = taken,
+) -> Iterator[Received]:
+    """Receive OTLP over gRPC on this machine. The status of an answer is one of gRPC, or 200."""
+    received = Received(answer)
+    codes = {code.value[0]: code for code in grpc.StatusCode}
+
+    def export(body: bytes, context: Any) -> bytes:
+        metadata = {str(key): str(value) for key, value in context.invocation_metadata()}
+        found = received.take("", metadata, body)
+        if found.status in codes:
+            if found.details:
+                context.set_trailing_metadata([("grpc-status-details-bin", found.details)])
+            context.abort(codes[found.status], ECHO)
+        return found.body
+
+    handler = grpc.unary_unary_rpc_method_handler(export)
+    service = "opentelemetry.proto.collector.logs.v1.LogsService"
+    pool = ThreadPoolExecutor(4)
+    server = grpc.server(
+        pool, options=[("grpc.so_reuseport", 0)], compression=grpc.Compression.Gzip
+    )
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler(service, {"Export": handler})]
+    )
+    received.port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield received
+    finally:
+        server.stop(0).wait()
+        pool.shutdown()
