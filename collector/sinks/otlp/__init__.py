@@ -22,8 +22,7 @@ from collector.sinks.otlp.settings import OtlpSettings
 from collector.sinks.sink import Opening, Sink
 
 if TYPE_CHECKING:
-    from collector.sinks.otlp.logs import ExportRequest
-    from collector.sinks.otlp.verdict import Verdict
+    from collector.sinks.otlp.logs import ExportRequest, Verdict
 
 __all__ = ["OtlpSettings", "OtlpSink"]
 

@@ -19,9 +19,8 @@ from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
 from collector.errors import ConfigError
 from collector.ingest.grpc import library
-from collector.sinks.otlp.logs import rejected_records
+from collector.sinks.otlp.logs import Verdict, of_code, rejected_records
 from collector.sinks.otlp.settings import AGENT, OtlpSettings
-from collector.sinks.otlp.verdict import Verdict, of_code
 
 __all__ = ["GrpcExporter"]
 

@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from time import monotonic
 
 from collector.http_client import HttpClient, Response, host_header, tls
-from collector.sinks.otlp.logs import rejected_records
+from collector.sinks.otlp.logs import Verdict, of_status, rejected_records
 from collector.sinks.otlp.settings import AGENT, OtlpSettings
-from collector.sinks.otlp.verdict import Verdict, of_status
 
 __all__ = ["HttpExporter"]
 

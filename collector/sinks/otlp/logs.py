@@ -1,4 +1,4 @@
-"""Records as OTLP log records, and what a receiver says of them.
+"""Records as OTLP log records, and what a receiver says of them, by OTLP's rules.
 
 A log record has the fields of its record as attributes, by their own names, and nothing besides
 ``log.record.uid``, and ``collector.count`` where the record stands for more than one event. Both of
@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
@@ -24,17 +25,57 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
 from collector.contracts import Batch, Row, layout_of
 from collector.errors import DeliveryError
 
-__all__ = ["COUNT", "UID", "ExportRequest", "export_requests", "rejected_records"]
+__all__ = [
+    "COUNT",
+    "UID",
+    "ExportRequest",
+    "Outcome",
+    "Verdict",
+    "export_requests",
+    "of_code",
+    "of_status",
+    "rejected_records",
+]
 
 UID = "log.record.uid"
 COUNT = "collector.count"
 _SERVICE = "service.name"
+_LONGEST_PAUSE = 300.0
+_LONGEST_HEADER = 64
+_STATUSES: dict[int, Outcome] = {
+    400: "refused",
+    401: "denied",
+    403: "denied",
+    413: "too_large",
+    422: "refused",
+}
+_WITH_PAUSE = frozenset({429, 502, 503, 504})
+"""The statuses with which ``Retry-After`` counts: those that OTLP has clients retry."""
+_CODES: dict[int, Outcome] = {3: "refused", 7: "denied", 16: "denied"}
+"""INVALID_ARGUMENT, PERMISSION_DENIED and UNAUTHENTICATED of gRPC."""
+_RESOURCE_EXHAUSTED = 8
 _MEMBER = b'":'
 _MEMBER_BYTES = 18
 """The most that an attribute's tags and lengths, and a number, take beyond its text in JSON, in
 which a member has a quote before its colon."""
 _RECORD_BYTES = 128
 """The most that a log record takes besides: its uid, its times, its tag and its length."""
+
+
+Outcome = Literal["taken", "rejected", "refused", "too_large", "exhausted", "denied", "later"]
+"""``rejected``: the receiver took the request, but not all of its records. ``refused``: it will
+never take the request. ``exhausted``: the request is too large, or the receiver has no resources
+for it. ``denied``: it wants other credentials. ``later``: it does not take anything now, or is no
+receiver of OTLP."""
+
+
+class Verdict(NamedTuple):
+    """What comes of a request; what the answer was, in constants and numbers; and the seconds for
+    which the receiver wants nothing."""
+
+    outcome: Outcome
+    answer: str
+    pause: float = 0.0
 
 
 class ExportRequest(NamedTuple):
@@ -163,3 +204,35 @@ def rejected_records(body: bytes) -> int | None:
         answer = ExportLogsServiceResponse.FromString(body)
         return int(answer.partial_success.rejected_log_records)
     return None
+
+
+def of_status(status: int, retry_after: str) -> Verdict:
+    """Judge an HTTP status that is no success. A redirect is not followed: records go where the
+    configuration says, and nowhere else."""
+    answer = f"HTTP status {status}"
+    pause = _seconds_after(retry_after) if status in _WITH_PAUSE else 0.0
+    return Verdict(_STATUSES.get(status, "later"), answer, pause)
+
+
+def _seconds_after(header: str) -> float:
+    """Return the seconds of a ``Retry-After``, which has a number or a date; at most 300."""
+    if header.isascii() and header.isdigit():
+        return min(float(header[:9]), _LONGEST_PAUSE)
+    left = 0.0
+    if header and len(header) <= _LONGEST_HEADER:
+        try:
+            moment = parsedate_to_datetime(header)
+            left = (moment.astimezone(UTC) - datetime.now(UTC)).total_seconds()
+        except (ValueError, OverflowError):
+            pass
+    return max(0.0, min(left, _LONGEST_PAUSE))
+
+
+def of_code(code: int, retry: float | None) -> Verdict:
+    """Judge a status code of gRPC that is no success; ``retry`` are the seconds of its RetryInfo.
+    Without one, RESOURCE_EXHAUSTED may mean that the message is too large."""
+    answer = f"gRPC status {code}"
+    if code == _RESOURCE_EXHAUSTED and retry is None:
+        return Verdict("exhausted", answer)
+    pause = max(0.0, min(retry or 0.0, _LONGEST_PAUSE))
+    return Verdict(_CODES.get(code, "later"), answer, pause)

@@ -19,7 +19,7 @@ from collector.contracts import Batch
 from collector.errors import CollectorError, ConfigError, DeliveryError, Unacceptable
 from collector.schema import load_schema
 from collector.sinks.otlp import OtlpSettings, OtlpSink
-from collector.sinks.otlp.verdict import of_code
+from collector.sinks.otlp.logs import of_code
 from collector.sinks.sink import Opening, check_sink, open_sink
 from collector.testing.sinks import batch_of, person
 from tests.sinks.otlp.receivers import (
