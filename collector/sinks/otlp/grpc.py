@@ -13,13 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped]
-from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
-
 from collector.errors import ConfigError
 from collector.ingest.grpc import library
-from collector.sinks.otlp.logs import Verdict, of_code, rejected_records
+from collector.sinks.otlp.logs import Verdict, of_code, rejected_records, retry_seconds
 from collector.sinks.otlp.settings import AGENT, OtlpSettings
 
 __all__ = ["GrpcExporter"]
@@ -28,7 +24,6 @@ _METHOD = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 _DETAILS = "grpc-status-details-bin"
 _MOST_BYTES = 1 << 17
 """Of an answer, and of its metadata."""
-_MOST_DETAILS = 16
 _GZIP, _GZIP_MAGIC = 31, b"\x1f\x8b"
 """OTLP's messages begin with 0x0a."""
 _NOT_OTLP = Verdict("later", "an answer that is not OTLP's")
@@ -107,15 +102,12 @@ def _plain(answer: bytes) -> bytes:
 
 def _retry_seconds(failure: Any) -> float | None:
     """Return the seconds of the RetryInfo in the details of a status; none without one."""
-    for name, content in failure.trailing_metadata() or ():
-        if name != _DETAILS or not isinstance(content, bytes):
-            continue
-        with suppress(DecodeError):
-            for detail in Status.FromString(content).details[:_MOST_DETAILS]:
-                if detail.Is(RetryInfo.DESCRIPTOR):
-                    delay = RetryInfo.FromString(detail.value).retry_delay
-                    return float(delay.seconds + delay.nanos / 1e9)
-    return None
+    found = (
+        retry_seconds(content)
+        for name, content in failure.trailing_metadata() or ()
+        if name == _DETAILS and isinstance(content, bytes)
+    )
+    return next(found, None)
 
 
 def _credentials(library: Any, settings: OtlpSettings) -> Any:

@@ -35,6 +35,7 @@ __all__ = [
     "of_code",
     "of_status",
     "rejected_records",
+    "retry_seconds",
 ]
 
 UID = "log.record.uid"
@@ -54,6 +55,7 @@ _WITH_PAUSE = frozenset({429, 502, 503, 504})
 _CODES: dict[int, Outcome] = {3: "refused", 7: "denied", 16: "denied"}
 """INVALID_ARGUMENT, PERMISSION_DENIED and UNAUTHENTICATED of gRPC."""
 _RESOURCE_EXHAUSTED = 8
+_MOST_DETAILS = 16
 _MEMBER = b'":'
 _MEMBER_BYTES = 18
 """The most that an attribute's tags and lengths, and a number, take beyond its text in JSON, in
@@ -203,6 +205,19 @@ def rejected_records(body: bytes) -> int | None:
     with suppress(DecodeError):
         answer = ExportLogsServiceResponse.FromString(body)
         return int(answer.partial_success.rejected_log_records)
+    return None
+
+
+def retry_seconds(details: bytes) -> float | None:
+    """Return the seconds of the RetryInfo in the details of a gRPC status; ``None`` without one."""
+    from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped] # noqa: PLC0415
+    from google.rpc.status_pb2 import Status  # type: ignore[import-untyped] # noqa: PLC0415
+
+    with suppress(DecodeError):
+        for detail in Status.FromString(details).details[:_MOST_DETAILS]:
+            if detail.Is(RetryInfo.DESCRIPTOR):
+                delay = RetryInfo.FromString(detail.value).retry_delay
+                return float(delay.seconds + delay.nanos / 1e9)
     return None
 
 
