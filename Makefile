@@ -15,7 +15,7 @@ PYRIGHT := PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH=. pyright
 SCHEMAS := $(filter-out claims,$(basename $(notdir $(wildcard schemas/*.yaml))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test long house names pipelines taxonomy deployment lint bench soak charts leaks package fuzz kill faults erasures bombs mutations recordings coverage clean
+.PHONY: help demo test long house names pipelines taxonomy deployment lint bench soak charts leaks package fuzz kill faults erasures bombs mutations recordings servers coverage clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -94,6 +94,9 @@ recordings: $(VENV)/.meeting ## Try grants, and recorders that are killed (HISTO
 	COLLECTOR_GRANT_STEPS=$(or $(STEPS),100000) COLLECTOR_HISTORY_STEPS=$(or $(HISTORIES),100000) $(BIN)/python -m pytest -n $(WORKERS) -s \
 		tests/recording/test_grant_steps.py tests/recording/test_recorder_histories.py $(UNLIMITED) $(PYTEST)
 	$(BIN)/python -m pytest -n $(WORKERS) -m recordings $(UNLIMITED) $(PYTEST)
+
+servers: $(VENV)/.dev ## Test the sinks that need a server of another program: PostgreSQL.
+	$(BIN)/python -m pytest -n $(WORKERS) -m servers $(UNLIMITED) $(PYTEST)
 
 package: $(VENV)/.dev ## Install Collector into fresh environments, and try the snippets of the documents and the sink of examples/.
 	COLLECTOR_FRESH=1 $(BIN)/python -m pytest -m long tests/sinks/test_packages.py tests/test_fresh.py $(UNLIMITED) $(PYTEST)

@@ -95,6 +95,7 @@ CODES: dict[str, str] = {
     "E216": "a type of sinks cannot be loaded",
     "E217": "the process cannot be confined",
     "E218": "a worker does not start",
+    "E219": "a database server is not as it must be",
     # E3xx: policy
     "E301": "the use is forbidden",
     "E302": "the use is unknown to the taxonomy",

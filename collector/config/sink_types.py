@@ -41,6 +41,7 @@ BUILT_IN: Mapping[str, BuiltInType] = {
     "store": BuiltInType("collector.sinks.store:StoreSink", "sqlite"),
     "ndjson": BuiltInType("collector.sinks.ndjson:NdjsonSink", "ndjson"),
     "otlp": BuiltInType("collector.sinks.otlp:OtlpSink", "otlp"),
+    "postgres": BuiltInType("collector.sinks.postgres:PostgresSink", "postgres"),
 }
 """The types of this package."""
 DEFAULTS = ("store", "ndjson")

@@ -1,0 +1,438 @@
+"""A PostgreSQL database as a sink: a table for each schema, partitioned by day, each batch once.
+
+``psycopg`` is imported when a sink is made, and not before: settings are read without the extra
+``postgres``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, TypeVar
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from collector.addresses import Address
+from collector.config.extras import install, is_installed
+from collector.config.sink_settings import SinkSettings
+from collector.config.values import Location, Reference, resolved
+from collector.contracts import Batch, Layout, Record, Subject, layout_of
+from collector.errors import ConfigError, DeliveryError, Unacceptable, Unreachable
+from collector.filter.stored import Values
+from collector.sinks.sink import ErasableSink, Guarantee, Holding, Opening, Removal
+
+if TYPE_CHECKING:
+    from collector.sinks.postgres.server import Cursor, Server
+
+__all__ = ["PostgresSettings", "PostgresSink"]
+
+_DEFAULT_PORT = 5432
+_SCHEMES = ("postgres", "postgresql")
+_OPTIONS = {"host", "sslmode"}
+_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}", re.ASCII).fullmatch
+_PRUNE_SECONDS = 3600.0
+_SOON = 60.0
+_ROWS = 5000
+_LAST_SECONDS = 5.0
+_STORED_IDS = 100_000
+"""As in the embedded store: a batch is repeated before the next ones."""
+_FORM = (
+    "this must be `env:NAME` or `file:PATH`, or an address without a password, such as"
+    " `postgres://collector@db.example.com/telemetry`"
+)
+_T = TypeVar("_T")
+
+
+class _Address(NamedTuple):
+    """What an address says. A ``host`` that begins with a slash is a directory with a socket."""
+
+    host: str
+    port: int
+    database: str
+    user: str
+    password: str
+    mode: str
+
+    @property
+    def is_local(self) -> bool:
+        return self.host.startswith("/") or Address(self.host, self.port).is_loopback
+
+
+def _parsed(url: str) -> _Address | None:
+    """Read ``postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=MODE``, or with ``host=DIRECTORY``
+    for a socket; ``None`` for anything else."""
+    try:
+        parts = urlsplit(url)
+        options = dict(
+            parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+        )
+        host, port = parts.hostname or options.get("host", ""), parts.port or _DEFAULT_PORT
+        user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    except ValueError:
+        return None
+    mode, database = options.get("sslmode", ""), unquote(parts.path[1:])
+    is_whole = bool(host and user and database) and "/" not in database and not parts.fragment
+    is_known = parts.scheme in _SCHEMES and options.keys() <= _OPTIONS and mode in ("", *_MODES)
+    is_host = host.startswith("/") if not parts.hostname else "host" not in options
+    is_host = is_host and "," not in host
+    texts = (host, user, password, database)
+    if is_whole and is_known and is_host and all(text.isprintable() or not text for text in texts):
+        return _Address(host, port, database, user, password, mode)
+    return None
+
+
+def _is_reference(value: str) -> bool:
+    return value.startswith(("env:", "file:"))
+
+
+def _url(value: Any) -> str:
+    if isinstance(value, str) and value.isprintable():
+        found = None if _is_reference(value) else _parsed(value)
+        if _is_reference(value) or (found is not None and not found.password):
+            return value
+    raise PydanticCustomError("E209", _FORM)
+
+
+def _namespace(value: Any) -> str:
+    if isinstance(value, str) and _NAME(value) and not value.startswith("pg_"):
+        return value
+    message = "this must be a name of small letters, digits and `_`, of at most 63 characters"
+    raise PydanticCustomError("E209", message)
+
+
+class PostgresSettings(SinkSettings):
+    """A PostgreSQL database."""
+
+    url: Annotated[str, BeforeValidator(_url)] = Field(
+        description="The database: `postgres://USER@HOST:PORT/DATABASE`, or where that is:"
+        " `env:NAME` or `file:PATH`. A password stands in neither but the latter two."
+    )
+    password: Reference = Field(
+        None, description="Where the password is, if the address has none: `env:NAME`, `file:PATH`."
+    )
+    ca: Location = Field(
+        None,
+        description="Who signs the server's certificate, a PEM file; none: those that the system"
+        " trusts.",
+    )
+    namespace: Annotated[str, BeforeValidator(_namespace)] = Field(
+        "collector", description="The schema of the database (its namespace) with the tables."
+    )
+
+    def place(self, directory: Path) -> str:
+        """Name server, database and namespace, without user and password."""
+        try:
+            found = self.address()
+        except ConfigError:
+            return f"{self.url}, {self.namespace}"
+        return f"postgres://{found.host}:{found.port}/{found.database}/{self.namespace}"
+
+    def beyond(self) -> Iterable[str]:
+        """Name what a server keeps besides its tables."""
+        place = self.place(Path())
+        return (
+            f"the write-ahead log and its archive, replicas and backups of {place}",
+            f"the server's log, and copies that others made of the tables of {place}",
+        )
+
+    def address(self) -> _Address:
+        """Return where the database is. Raises ``ConfigError`` E202 for a reference that leads to
+        nothing, and E209 for one that leads to no address."""
+        found = _parsed(resolved(self.url) if _is_reference(self.url) else self.url)
+        if found is None:
+            raise ConfigError("E209", "the reference in `url` leads to no address of a database")
+        return found
+
+    def parameters(self) -> dict[str, str | int]:
+        """Return what libpq is given. Raises ``ConfigError``: as ``address``, and E219 for a server
+        of another machine without verified encryption."""
+        found = self.address()
+        mode = found.mode or ("prefer" if found.is_local else "verify-full")
+        if not found.is_local and mode != "verify-full":
+            message = "records would go to another machine without verified encryption: leave"
+            raise ConfigError("E219", f"{message} `sslmode` out, or set it to `verify-full`")
+        password = found.password or (resolved(self.password) if self.password else "")
+        parameters: dict[str, str | int] = {
+            "host": found.host,
+            "port": found.port,
+            "dbname": found.database,
+            "user": found.user,
+            "sslmode": mode,
+            "target_session_attrs": "read-write",
+        }
+        if password:
+            parameters["password"] = password
+        if mode == "verify-full":
+            parameters["sslrootcert"] = "system" if self.ca is None else str(self.ca)
+        return parameters
+
+
+class PostgresSink(ErasableSink):
+    """A PostgreSQL database as a type of sinks."""
+
+    Settings: ClassVar[type[SinkSettings]] = PostgresSettings
+    guarantee: ClassVar[Guarantee] = "once"
+    is_shared = True
+    unit = "rows"
+
+    def __init__(self, settings: PostgresSettings, opening: Opening) -> None:
+        _require_psycopg()
+        from collector.sinks.postgres.removal import Remover  # noqa: PLC0415 - it loads psycopg
+        from collector.sinks.postgres.server import Server  # noqa: PLC0415
+        from collector.sinks.postgres.tables import Namespace  # noqa: PLC0415
+
+        self.opening = opening
+        self._namespace = Namespace(settings.namespace, opening.schemas)
+        self._is_held = False
+        self._types: dict[Layout, list[str]] = {}
+        self._marked: set[str] = set()
+        prepare = None if opening.is_offline else self._prepare
+        self._server: Server = Server(settings.parameters(), prepare)
+        self._remover = Remover(self._server, self._namespace, opening.wait)
+
+    def __repr__(self) -> str:
+        return "<PostgresSink>"
+
+    @classmethod
+    def check(cls, settings: PostgresSettings, opening: Opening) -> None:
+        """Check names, encryption, and what the server says of the role and of the tables."""
+        with cls(settings, _offline(opening)) as sink:
+            sink.check_tables()
+
+    def check_tables(self) -> None:
+        """Check the role and the tables. Raises ``ConfigError``, and ``DeliveryError``."""
+        from collector.sinks.postgres.columns import names_fit  # noqa: PLC0415
+        from collector.sinks.postgres.tables import check_role  # noqa: PLC0415
+
+        layouts = [schema.layout for schema in self.opening.schemas]
+        if not all(map(names_fit, layouts)):
+            raise DeliveryError("E504", "names of the schema have more than 63 bytes")
+
+        def look(cursor: Cursor) -> None:
+            check_role(cursor, self._namespace.name)
+            if self._namespace.exists(cursor):
+                for layout in layouts:
+                    self._namespace.check(cursor, layout)
+
+        self._server.run(look)
+
+    # -- delivery ---------------------------------------------------------------------------------
+
+    def _prepare(self, cursor: Cursor) -> None:
+        """Make the tables ready, at the beginning of each connection."""
+        from collector.sinks.postgres.tables import check_role  # noqa: PLC0415
+
+        check_role(cursor, self._namespace.name)
+        self._namespace.create(cursor)
+        self._types.clear()
+        self._marked.clear()
+        for schema in self.opening.schemas:
+            self._types[schema.layout] = self._namespace.fit(cursor, schema.layout)
+
+    def deliver(self, *batches: Batch) -> None:
+        """Store the batches in one transaction, each once."""
+        from collector.sinks.postgres.server import DataRefused  # noqa: PLC0415
+
+        if self.opening.is_offline:
+            raise DeliveryError("E503", "the sink is open for a command, not for delivery")
+        if not batches:
+            return
+        is_refused = False
+        try:
+            self._ready(batches)
+            self._server.run(lambda cursor: self._store(cursor, batches))
+        except DataRefused:
+            is_refused = True
+        if is_refused and len(batches) == 1:
+            raise Unacceptable(batches[0].id)
+        if is_refused:
+            raise DeliveryError("E503", "the server refused values of a batch")
+
+    def _ready(self, batches: Collection[Batch]) -> None:
+        """Make tables and partitions, and note that this session writes to them: in transactions of
+        their own, as it may break off."""
+        self._server.run(_nothing)  # connect first: what is known is of a connection
+        for layout in {layout_of(batch) for batch in batches} - self._types.keys():
+            self._types[layout] = self._server.run(
+                lambda cursor, layout=layout: self._namespace.fit(cursor, layout)  # type: ignore[misc]
+            )
+        for table, day in sorted({_day(batch) for batch in batches}):
+            if f"{table}_{day:%Y%m%d}" in self._marked:
+                continue
+
+            def mark(cursor: Cursor, table: str = table, day: date = day) -> str:
+                partition = self._namespace.partition(cursor, table, day)
+                self._remover.mark_writing(cursor, partition)
+                return partition
+
+            self._marked.add(self._server.run(mark))
+
+    def _store(self, cursor: Cursor, batches: Collection[Batch]) -> None:
+        from collector.sinks.postgres.columns import encoded, shuffled  # noqa: PLC0415
+
+        new = self._new(cursor, batches)
+        parts: dict[tuple[str, Layout], list[str]] = defaultdict(list)
+        for batch in batches:
+            if batch.id in new:
+                new.discard(batch.id)
+                table, day = _day(batch)
+                layout = layout_of(batch)
+                lines = encoded(batch, layout, self._types[layout])
+                parts[f"{table}_{day:%Y%m%d}", layout] += lines
+        for (partition, layout), lines in parts.items():
+            if partition not in self._marked or layout not in self._types:
+                raise Unreachable("the connection broke")
+            self._remover.written(partition)
+            with cursor.copy(self._namespace.copy(partition, layout)) as copy:
+                copy.write(shuffled(lines))
+
+    def _new(self, cursor: Cursor, batches: Collection[Batch]) -> set[bytes]:
+        """Note the ids of batches, and return the new ones. The id of the batch that one is a part
+        of is noted for a moment: so a transaction that has it, and is not at its end, is waited
+        for."""
+        query = self._namespace.query
+        insert = query(
+            "INSERT INTO {} (id) SELECT unnest(%s::bytea[]) ON CONFLICT DO NOTHING RETURNING id",
+            "_delivered",
+        )
+        origins = sorted({batch.origin for batch in batches if batch.origin})
+        ours = {bytes(id_) for (id_,) in cursor.execute(insert, (origins,))} if origins else set()
+        if ours:
+            cursor.execute(query("DELETE FROM {} WHERE id = ANY(%s)", "_delivered"), ([*ours],))
+        ids = sorted({batch.id for batch in batches})
+        new = {bytes(id_) for (id_,) in cursor.execute(insert, (ids,))}
+        old = "DELETE FROM {} WHERE number <= (SELECT max(number) FROM {}) - %s"
+        cursor.execute(query(old, "_delivered", "_delivered"), (_STORED_IDS,))
+        whole = {batch.id for batch in batches if batch.origin is None or batch.origin in ours}
+        return new & whole
+
+    def idle(self) -> None:
+        """Prune, once an hour, and report it; soon again where another session was in the way."""
+        if monotonic() >= self._prune_at:
+            removal = self.prune(datetime.now(UTC))
+            self._is_held = not removal.is_swept
+            if removal:
+                self.opening.report(removal)
+            self._prune_at = monotonic() + (_SOON if self._is_held else _PRUNE_SECONDS)
+
+    def close(self) -> None:
+        """Note that nothing was broken off, and close the connection."""
+        if self._marked and self._server.is_open:
+            with suppress(DeliveryError):
+                self._server.run(self._remover.unmark_writing, _LAST_SECONDS)
+            self._marked.clear()
+        self._server.drop()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether expired data could not be removed yet."""
+        return self._is_held
+
+    # -- retention and rights ---------------------------------------------------------------------
+
+    def _ask(self, action: Callable[[Cursor], _T], nothing: _T) -> _T:
+        """Ask the server about what is there; ``nothing`` if the namespace is not."""
+
+        def look(cursor: Cursor) -> _T:
+            return action(cursor) if self._namespace.exists(cursor) else nothing
+
+        return self._server.run(look)
+
+    @property
+    def exists(self) -> bool:
+        """Whether the namespace has tables of ours."""
+        return self._server.run(self._namespace.exists)
+
+    @property
+    def others(self) -> int:
+        """Count relations that are not of our making."""
+        space = self._namespace
+        return self._ask(lambda c: len(space.relations(c).keys() - space.own_relations(c)), 0)
+
+    def prune(self, now: datetime) -> Removal:
+        """Drop what is older than its retention, day by day."""
+        if not self._ask(self._note_retentions, nothing=False):
+            return Removal()
+        return self._remover.prune(now)
+
+    def _note_retentions(self, cursor: Cursor) -> bool:
+        tables = self._namespace.tables(cursor)
+        for schema in self.opening.schemas:
+            if schema.layout.table in tables:
+                self._namespace.note_own(cursor, schema)
+        return True
+
+    def overdue(self, now: datetime) -> list[str]:
+        """Report the fields that should have been pruned."""
+        from collector.sinks.postgres.removal import overdue  # noqa: PLC0415
+
+        return self._ask(lambda cursor: list(overdue(cursor, self._namespace, now)), [])
+
+    def find(self, subject: Subject) -> list[tuple[str, Record]]:
+        """Return a person's rows, each with its table."""
+        from collector.sinks.postgres.removal import find  # noqa: PLC0415
+
+        return self._ask(lambda cursor: find(cursor, self._namespace, subject), [])
+
+    def erase(self, subject: Subject) -> Removal:
+        """Delete a person's rows, and every byte of them."""
+        if not self.exists:
+            return Removal()
+        return self._remover.erase(subject)
+
+    def redact(self, subject: Subject, fields: Collection[str]) -> Removal:
+        """Clear fields of a person's rows."""
+        if not self.exists:
+            return Removal()
+        return self._remover.redact(subject, fields)
+
+    def values(self) -> Iterator[Values]:
+        """Yield the values of some thousand rows at a time, by table."""
+        from collector.sinks.postgres.columns import plain_rows  # noqa: PLC0415
+
+        tables: dict[str, dict[str, str]] = self._ask(self._namespace.tables, {})
+        for table, columns in tables.items():
+            for rows in self._server.rows(self._namespace.select(table, columns), _ROWS):
+                found: dict[str, set[object]] = {name: set() for name in columns}
+                for row in plain_rows(rows, columns):
+                    for name, value in row.items():
+                        found[name].add(value)
+                yield table, found
+
+    def inventory(self) -> list[Holding]:
+        """Count rows and values, table by table."""
+        space = self._namespace
+        return self._ask(lambda cursor: [*space.holdings(cursor)], [])
+
+
+def _offline(opening: Opening) -> Opening:
+    return replace(opening, is_offline=True)
+
+
+def _day(batch: Batch) -> tuple[str, date]:
+    """Return the table of a batch and the day of its minute, in UTC."""
+    try:
+        day = date.fromisoformat(batch.received[:10])
+    except ValueError:
+        day = None
+    if day is None:
+        raise Unacceptable(batch.id)
+    return layout_of(batch).table, day
+
+
+def _nothing(_: Cursor) -> None:
+    """Connect, and do nothing."""
+
+
+def _require_psycopg() -> None:
+    if not is_installed("psycopg"):
+        raise ConfigError("E201", f"a sink of this type needs an extra: {install('postgres')}")

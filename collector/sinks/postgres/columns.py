@@ -1,0 +1,192 @@
+"""Columns of PostgreSQL: their types, and values in the text format of ``COPY``.
+
+The types are those of the fields' kinds: ``inet``, ``timestamptz``, ``boolean``, and otherwise
+``text``, ``bigint`` or ``double precision``. Each value is checked before it is sent: a server that
+refuses one writes it into its log.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from ipaddress import ip_address
+from math import isfinite
+from operator import itemgetter
+from typing import Any
+
+from psycopg import sql
+
+from collector.contracts import Batch, Layout, Row
+from collector.errors import Unacceptable
+from collector.schema.model import Schema
+
+__all__ = [
+    "DAY_SUFFIX",
+    "FAMILIES",
+    "MOST_TEXT_BYTES",
+    "RESERVED_COLUMNS",
+    "column_types",
+    "encoded",
+    "names_fit",
+    "plain_rows",
+    "readable",
+    "shuffled",
+    "value_fits",
+]
+
+RESERVED_COLUMNS = ("received", "count")
+DAY_SUFFIX = "_20260101"
+"""What a partition's name has after that of its table."""
+MOST_TEXT_BYTES = 256
+"""More than any kind has; its longest values are 64 characters."""
+FAMILIES = {
+    "TEXT": {"text", "inet", "timestamptz"},
+    "INTEGER": {"bigint", "boolean"},
+    "REAL": {"double precision"},
+}
+"""By the type that a layout states, the types that a column may have."""
+_MOST_NAME_BYTES = 63
+_KINDS = {"ip": "inet", "time": "timestamptz", "boolean": "boolean"}
+_BY_COLUMN = {"TEXT": "text", "INTEGER": "bigint", "REAL": "double precision"}
+_MOMENT = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z", re.ASCII
+).fullmatch
+_ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
+_READ = {
+    "inet": "host({})",
+    "timestamptz": 'to_char({}, \'YYYY-MM-DD"T"HH24:MI:SS"Z"\')',
+    "text": "{}",
+    "bigint": "{}",
+    "double precision": "{}",
+    "boolean": "{}",
+}
+"""By type, SQL for a column's values; of another type a part of its text."""
+_UNFIT = (ValueError, TypeError, KeyError, OverflowError, AttributeError)
+_OTHER = "left({}::text, 512)"
+
+
+def names_fit(layout: Layout) -> bool:
+    """Return whether the server takes the names as they are; it cuts longer ones."""
+    names = [layout.table + DAY_SUFFIX, *(name for name, _ in layout.columns)]
+    return all(len(name.encode()) <= _MOST_NAME_BYTES for name in names)
+
+
+def column_types(layout: Layout, schemas: Iterable[Schema]) -> dict[str, str]:
+    """Return the type of each column, by the kind of its field where the schema is known."""
+    own = next((each for each in schemas if each.name == layout.table), None)
+    kinds = {} if own is None else {name: each.kind for name, each in own.fields.items()}
+    return {
+        name: _KINDS.get(kinds.get(name, ""), _BY_COLUMN[column]) for name, column in layout.columns
+    }
+
+
+def value_fits(value: object, kind: str) -> bool:
+    """Return whether a column of a type can have a value."""
+    with suppress(*_UNFIT):
+        _ENCODERS[kind](value)
+        return True
+    return False
+
+
+def _text(value: Any) -> str:
+    if len(value.encode()) > MOST_TEXT_BYTES or "\0" in value:
+        raise ValueError
+    return str(value).translate(_ESCAPES)
+
+
+def _inet(value: Any) -> str:
+    try:
+        socket.inet_pton(socket.AF_INET6 if ":" in value else socket.AF_INET, value)
+    except OSError:
+        raise ValueError from None
+    return str(value)
+
+
+def _moment(value: Any) -> str:
+    if not _MOMENT(value):
+        raise ValueError
+    datetime.fromisoformat(value)
+    return str(value)
+
+
+def _bigint(value: Any) -> str:
+    number = int(value)
+    if number != value or not -(1 << 63) <= number < 1 << 63:
+        raise ValueError
+    return str(number)
+
+
+def _double(value: Any) -> str:
+    if not isfinite(value):
+        raise ValueError
+    return repr(float(value))
+
+
+_ENCODERS: Mapping[str, Callable[[Any], str]] = {
+    "text": _text,
+    "inet": _inet,
+    "timestamptz": _moment,
+    "bigint": _bigint,
+    "double precision": _double,
+    "boolean": {0: "f", 1: "t"}.__getitem__,
+}
+"""By type, what checks a value and writes it in the text format of ``COPY``."""
+
+
+def encoded(batch: Batch, layout: Layout, types: Sequence[str]) -> list[str]:
+    """Return a batch's rows as lines of ``COPY``: the columns, the count, and the minute.
+
+    Raises ``Unacceptable`` for a value that its column cannot have, and ``DeliveryError`` E509.
+    """
+    rows = _rows(batch, layout)
+    if not rows:
+        return []
+    *columns, counts = zip(*rows, strict=True)
+    written = []
+    with suppress(*_UNFIT):
+        for values, kind in zip((*columns, counts), (*types, "bigint"), strict=True):
+            encode = _ENCODERS[kind]
+            known = {value: "\\N" if value is None else encode(value) for value in {*values}}
+            written.append([known[value] for value in values])
+        end = f"\t{_moment(batch.received)}\n"
+        return ["\t".join(values) + end for values in zip(*written, strict=True)]
+    raise Unacceptable(batch.id)
+
+
+def _rows(batch: Batch, layout: Layout) -> list[Row]:
+    if batch.rows is not None:
+        return batch.rows()
+    names = [name for name, _ in layout.columns]
+    return [(*map(each.get, names), each.get("count", 1)) for each in batch.records]
+
+
+def shuffled(lines: Sequence[str]) -> bytes:
+    """Join lines in random order: neighbours would tell who met whom."""
+    keys = memoryview(os.urandom(8 * len(lines))).cast("Q").tolist()
+    placed = sorted(zip(keys, lines, strict=True), key=itemgetter(0))
+    return "".join([line for _, line in placed]).encode()
+
+
+def readable(name: str, kind: str) -> sql.Composed:
+    """Return SQL for the values of a column as records have them."""
+    return sql.SQL(_READ.get(kind, _OTHER)).format(sql.Identifier(name))
+
+
+def _plain(value: Any, kind: str) -> Any:
+    """Return a value as a record has it: the server writes some addresses otherwise."""
+    return str(ip_address(value)) if kind == "inet" and value is not None else value
+
+
+def plain_rows(
+    rows: Iterable[Sequence[Any]], columns: Mapping[str, str]
+) -> Iterator[dict[str, Any]]:
+    """Yield rows by column, with values as records have them."""
+    for row in rows:
+        yield {
+            name: _plain(value, kind)
+            for (name, kind), value in zip(columns.items(), row, strict=True)
+        }

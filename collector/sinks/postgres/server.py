@@ -1,0 +1,206 @@
+"""A PostgreSQL server: connections, transactions, and its errors in words of our own.
+
+Messages of the server may quote values, and are never shown: each SQLSTATE has a message here. A
+transaction ends with its ``COMMIT`` answered, or its connection is dropped.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import sql
+
+from collector.errors import CollectorError, Unreachable
+
+__all__ = ["ANSWER_SECONDS", "Cursor", "DataRefused", "Server"]
+
+Cursor = psycopg.Cursor[tuple[Any, ...]]
+ANSWER_SECONDS = 50.0
+"""How long a transaction may take: less than after which a sink counts as hung."""
+_CONNECT_SECONDS = 5
+_SETTINGS = """
+SET application_name = 'collector'; SET client_min_messages = 'error';
+SET search_path = 'pg_catalog'; SET TimeZone = 'UTC'; SET DateStyle = 'ISO';
+SET synchronous_commit = 'on'; SET jit = 'off'; SET statement_timeout = '45s';
+SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s'
+"""
+"""Of each connection. A commit is durable whatever the default of the database is."""
+_DATA = ("22", "23")
+"""Classes of errors that concern the values of a batch."""
+_WORDS = {
+    "08": "the server does not answer",
+    "25": "the server takes no changes: it is a standby, or read-only",
+    "28": "the server refuses the user or the password",
+    "3D": "the server has no such database",
+    "42": "the role lacks a right, or the tables were changed; see docs/postgres.md",
+    "53": "the server has no room: its disk is full, or it has too many connections",
+    "54": "the tables have more columns than the server can have",
+    "55": "another session has locked the tables",
+    "57": "the server is about to stop, or did not finish in time",
+}
+_NO_ANSWER = "the server does not answer"
+_T = TypeVar("_T")
+
+
+class DataRefused(Exception):
+    """The server refused values of a batch."""
+
+
+class Server:
+    """The connection to a server, which is opened when it is needed, and again after an error.
+
+    ``prepare`` is run in the first transaction of each connection.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, object],
+        prepare: Callable[[Cursor], None] | None = None,
+        *,
+        is_read_only: bool = False,
+    ) -> None:
+        self._parameters = dict(parameters)
+        self._prepare = prepare
+        self._is_read_only = is_read_only
+        self._open: psycopg.Connection[tuple[Any, ...]] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Server, {'closed' if self._open is None else 'connected'}>"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection."""
+        return self._open is not None
+
+    def run(self, action: Callable[[Cursor], _T], seconds: float | None = None) -> _T:
+        """Run an action in a transaction; return its result when the server has committed it.
+
+        Raises ``Unreachable``, ``DataRefused``, and what the action raises of ours; then nothing
+        is committed, or the server did not say so: an action must be one that can be repeated.
+        """
+        failure: Exception
+        try:
+            return self._run(action, ANSWER_SECONDS if seconds is None else seconds)
+        except CollectorError:
+            self.drop()
+            raise
+        except psycopg.Error as error:
+            failure = _translated(error.sqlstate)
+        except OSError:
+            failure = Unreachable(_NO_ANSWER)
+        except BaseException:
+            self.drop()
+            raise
+        self.drop()
+        raise failure
+
+    def rows(self, query: sql.Composed, size: int) -> Iterator[list[tuple[Any, ...]]]:
+        """Yield the rows of a query, so many at a time, from one state of the database. Nothing
+        else can be asked meanwhile. Raises ``Unreachable``."""
+        self.run(_nothing)
+        db = self._open
+        if db is None:
+            raise Unreachable(_NO_ANSWER)
+        try:
+            begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+            self._guarded(lambda: db.execute(begin))
+            with db.cursor(name="collector") as cursor:
+                self._guarded(lambda: cursor.execute(query))
+                while some := self._guarded(lambda: cursor.fetchmany(size)):
+                    yield some
+        finally:
+            self.drop()
+
+    def drop(self) -> None:
+        """Close the connection at once; the server rolls back what was not committed."""
+        if self._open is not None:
+            with suppress(psycopg.Error, OSError):
+                self._open.close()
+            self._open = None
+
+    def _guarded(self, action: Callable[[], _T]) -> _T:
+        """Run a single statement of a transaction that is open."""
+        failure: Exception
+        try:
+            with self._deadline(ANSWER_SECONDS):
+                return action()
+        except psycopg.Error as error:
+            failure = _translated(error.sqlstate)
+        raise failure
+
+    def _run(self, action: Callable[[Cursor], _T], seconds: float) -> _T:
+        if self._open is None and self._prepare is not None:
+            prepare = self._prepare
+            self._connect()
+            self._transact(prepare, ANSWER_SECONDS)
+        self._connect()
+        return self._transact(action, seconds)
+
+    def _connect(self) -> None:
+        if self._open is None:
+            self._open = psycopg.connect(
+                **self._parameters,  # type: ignore[arg-type]
+                autocommit=True,
+                client_encoding="utf8",
+                connect_timeout=_CONNECT_SECONDS,
+                tcp_user_timeout=10_000,
+                keepalives_idle=10,
+                keepalives_interval=5,
+                keepalives_count=3,
+            )
+            with self._deadline(_CONNECT_SECONDS):
+                self._open.execute(_SETTINGS)
+                if self._is_read_only:
+                    self._open.execute("SET default_transaction_read_only = 'on'")
+
+    def _transact(self, action: Callable[[Cursor], _T], seconds: float) -> _T:
+        db = self._open
+        if db is None:
+            raise Unreachable(_NO_ANSWER)
+        with self._deadline(seconds), db.cursor() as cursor:
+            cursor.execute("BEGIN")
+            result = action(cursor)
+            cursor.execute("COMMIT")
+            if cursor.statusmessage != "COMMIT":  # the server says ROLLBACK, and no error
+                raise Unreachable("the server rolled the transaction back")
+            return result
+
+    @contextmanager
+    def _deadline(self, seconds: float) -> Iterator[None]:
+        """Cut the connection if the server has not answered by then: psycopg waits for ever."""
+        db = self._open
+        if db is None:
+            yield
+            return
+        duplicate = socket.socket(fileno=os.dup(db.fileno()))
+        timer = threading.Timer(seconds, _cut, (duplicate,))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
+            duplicate.close()
+
+
+def _nothing(_: Cursor) -> None:
+    """Connect, and do nothing."""
+
+
+def _cut(connection: socket.socket) -> None:
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+def _translated(state: str | None) -> Exception:
+    """Return the error for an SQLSTATE; none is a connection that broke."""
+    if state is not None and state[:2] in _DATA:
+        return DataRefused()
+    return Unreachable(_WORDS.get((state or "08")[:2], _NO_ANSWER))

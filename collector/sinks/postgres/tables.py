@@ -1,0 +1,331 @@
+"""Tables of records in a namespace of PostgreSQL: one for each schema, with a partition a day.
+
+Each method works within a transaction that it is given.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, date, datetime, timedelta
+
+from psycopg import sql
+
+from collector.contracts import Layout, Subject
+from collector.errors import ConfigError, DeliveryError
+from collector.schema.model import Schema
+from collector.sinks.postgres.columns import (
+    FAMILIES,
+    MOST_TEXT_BYTES,
+    RESERVED_COLUMNS,
+    column_types,
+    names_fit,
+    readable,
+)
+from collector.sinks.postgres.server import Cursor
+from collector.sinks.sink import Holding
+
+__all__ = ["FORMAT", "Namespace", "check_role", "window_days"]
+
+FORMAT = 1
+_NAMES = {"timestamp with time zone": "timestamptz"}
+_OWN = ("_format", "_delivered", "_retention", "_unswept")
+_TABLES = """
+CREATE TABLE {namespace}._format (version integer NOT NULL);
+CREATE TABLE {namespace}._delivered
+    (number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, id bytea NOT NULL UNIQUE);
+CREATE TABLE {namespace}._retention
+    (relation text, field text, seconds bigint NOT NULL, PRIMARY KEY (relation, field));
+CREATE TABLE {namespace}._unswept (partition text NOT NULL, pid integer, started timestamptz);
+INSERT INTO {namespace}._format VALUES ({version})
+"""
+_PARTITION = re.compile(r"(.+)_([0-9]{4})([0-9]{2})([0-9]{2})", re.ASCII | re.DOTALL).fullmatch
+
+
+class Namespace:
+    """The tables of a namespace, within a transaction that each method is given."""
+
+    def __init__(self, name: str, schemas: Sequence[Schema]) -> None:
+        self.name: str = name
+        self._schemas = schemas
+
+    def __repr__(self) -> str:
+        return "<Namespace>"
+
+    def of(self, *names: str) -> sql.Composed:
+        """Return the SQL name of a table."""
+        return sql.SQL(".").join(map(sql.Identifier, (self.name, *names)))
+
+    def query(self, text: str, *relations: str, **parts: sql.Composable) -> sql.Composed:
+        """Return SQL in which ``{}`` are tables of the namespace."""
+        own = sql.Identifier(self.name)
+        return sql.SQL(text).format(*map(self.of, relations), namespace=own, **parts)
+
+    def exists(self, cursor: Cursor) -> bool:
+        """Return whether the namespace is there and is ours. Raises ``DeliveryError``: E501 for one
+        of another program, E502 for one of a newer version."""
+        names = self.relations(cursor)
+        if not names:
+            return False
+        version = None
+        if "_format" in names:
+            version = cursor.execute(
+                self.query("SELECT max(version) FROM {}", "_format")
+            ).fetchone()
+        if version is None or version[0] is None:
+            message = "the namespace has tables of another program; name one of its own"
+            raise DeliveryError("E501", message)
+        if version[0] > FORMAT:
+            message = "the tables were written by a newer version of Collector"
+            raise DeliveryError("E502", message)
+        return True
+
+    def relations(self, cursor: Cursor) -> dict[str, str]:
+        """Return the relations of the namespace with their kinds; no indexes and sequences."""
+        query = (
+            "SELECT c.relname, c.relkind::text FROM pg_class c JOIN pg_namespace n"
+            " ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relkind IN ('r','p','v','m','f')"
+        )
+        return dict(cursor.execute(query, (self.name,)).fetchall())
+
+    def lock(self, cursor: Cursor) -> None:
+        """Let one session at a time create tables."""
+        key = f"collector {self.name}"
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (key,))
+
+    def create(self, cursor: Cursor) -> None:
+        """Create the namespace and our own tables, unless they are there."""
+        self.lock(cursor)
+        if self.exists(cursor):
+            return
+        query = "SELECT 1 FROM pg_namespace WHERE nspname = %s"
+        if cursor.execute(query, (self.name,)).fetchone() is None:
+            cursor.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(self.name)))
+        for statement in _TABLES.split(";"):
+            cursor.execute(self.query(statement, version=sql.Literal(FORMAT)))
+
+    # -- tables of records ------------------------------------------------------------------------
+
+    def tables(self, cursor: Cursor) -> dict[str, dict[str, str]]:
+        """Return the tables of records with their columns and types, in order."""
+        query = (
+            "SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod) FROM pg_class c"
+            " JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a"
+            " ON a.attrelid = c.oid WHERE n.nspname = %s AND c.relkind = 'p' AND a.attnum > 0"
+            " AND NOT a.attisdropped ORDER BY c.relname, a.attnum"
+        )
+        found: dict[str, dict[str, str]] = {}
+        for relation, column, kind in cursor.execute(query, (self.name,)).fetchall():
+            found.setdefault(relation, {})[column] = _NAMES.get(str(kind), str(kind))
+        return {
+            table: columns
+            for table, columns in found.items()
+            if columns.keys() >= set(RESERVED_COLUMNS)
+        }
+
+    def partitions(self, cursor: Cursor, table: str) -> dict[str, date]:
+        """Return the partitions of a table that we have made, with their days."""
+        query = (
+            "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
+            " JOIN pg_class p ON p.oid = i.inhparent JOIN pg_namespace n ON n.oid = p.relnamespace"
+            " WHERE n.nspname = %s AND p.relname = %s ORDER BY 1"
+        )
+        found: dict[str, date] = {}
+        for (name,) in cursor.execute(query, (self.name, table)).fetchall():
+            match = _PARTITION(name)
+            if match and match[1] == table:
+                with suppress(ValueError):
+                    found[name] = date(int(match[2]), int(match[3]), int(match[4]))
+        return found
+
+    def check(self, cursor: Cursor, layout: Layout) -> None:
+        """Raise ``DeliveryError`` E504 for a column of another type, and for names that are too
+        long."""
+        self._check(self.tables(cursor).get(layout.table, {}), layout, is_own=True)
+
+    def _check(self, found: Mapping[str, str], layout: Layout, *, is_own: bool) -> None:
+        if not names_fit(layout):
+            raise DeliveryError("E504", "names of the schema have more than 63 bytes")
+        wanted = column_types(layout, self._schemas)
+        for name, column in layout.columns:
+            kind = found.get(name, wanted[name])
+            if kind not in FAMILIES[column] or (is_own and kind != wanted[name]):
+                message = f"column `{name}` has another type; use another namespace, or a new name"
+                raise DeliveryError("E504", message)
+
+    def fit(self, cursor: Cursor, layout: Layout) -> list[str]:
+        """Create the table of a layout, or add the columns that it lacks; note the retention of its
+        fields. Return the types of its columns. Raises ``DeliveryError`` E504."""
+        self.lock(cursor)
+        found = self.tables(cursor).get(layout.table)
+        self._check(found or {}, layout, is_own=False)
+        types = column_types(layout, self._schemas)
+        lacking = [name for name in types if name not in (found or {})]
+        if found is None:
+            statement = (
+                "CREATE TABLE {} (received timestamptz NOT NULL, count bigint NOT NULL DEFAULT 1)"
+                " PARTITION BY RANGE (received)"
+            )
+            cursor.execute(self.query(statement, layout.table))
+            self._keep_no_samples(cursor, layout.table, RESERVED_COLUMNS)
+        for name in lacking:
+            self._add_column(cursor, layout.table, name, types[name])
+        self._note(cursor, layout)
+        return [(found or {}).get(name, types[name]) for name in types]
+
+    def _add_column(self, cursor: Cursor, table: str, name: str, kind: str) -> None:
+        """Add a column."""
+        column = sql.Identifier(name)
+        change = "ALTER TABLE {} ADD COLUMN {column} {kind}"
+        cursor.execute(self.query(change, table, column=column, kind=sql.SQL(kind)))
+        if kind == "text":
+            check = "ALTER TABLE {} ADD CHECK (octet_length({column}) <= {most}) NOT VALID"
+            most = sql.Literal(MOST_TEXT_BYTES)
+            cursor.execute(self.query(check, table, column=column, most=most))
+        self._keep_no_samples(cursor, table, [name])
+
+    def _keep_no_samples(self, cursor: Cursor, table: str, columns: Iterable[str]) -> None:
+        """Let no samples of values be collected as statistics: they would outlive the rows."""
+        change = "ALTER TABLE {} ALTER COLUMN {column} SET STATISTICS 0"
+        for column in columns:
+            cursor.execute(self.query(change, table, column=sql.Identifier(column)))
+
+    def partition(self, cursor: Cursor, table: str, day: date) -> str:
+        """Return the partition of a day; create it unless it is there, without keeping readers of
+        the table waiting."""
+        name = f"{table}_{day:%Y%m%d}"
+        found = cursor.execute("SELECT to_regclass(%s)", (self.of(name).as_string(cursor),))
+        if found.fetchone() != (None,):
+            return name
+        self.lock(cursor)
+        if name in self.partitions(cursor, table):
+            return name
+        like = (
+            "CREATE TABLE {} (LIKE {} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE)"
+        )
+        cursor.execute(self.query(like, name, table))
+        self._keep_no_samples(cursor, name, self.tables(cursor)[table])
+        start, end = (sql.Literal(f"{each}T00:00:00Z") for each in (day, day + timedelta(days=1)))
+        attach = "ALTER TABLE {} ATTACH PARTITION {} FOR VALUES FROM ({start}) TO ({end})"
+        cursor.execute(self.query(attach, table, name, start=start, end=end))
+        return name
+
+    def copy(self, partition: str, layout: Layout) -> sql.Composed:
+        """Return the statement that takes rows as ``encoded`` writes them."""
+        names = [*(name for name, _ in layout.columns), "count", "received"]
+        columns = sql.SQL(", ").join(map(sql.Identifier, names))
+        return self.query("COPY {} ({columns}) FROM STDIN", partition, columns=columns)
+
+    def select(self, table: str, columns: Mapping[str, str]) -> sql.Composed:
+        """Return the query for all rows of a table, with values as records have them."""
+        values = sql.SQL(", ").join(readable(*each) for each in columns.items())
+        return self.query("SELECT {values} FROM {}", table, values=values)
+
+    def holdings(self, cursor: Cursor) -> Iterator[Holding]:
+        """Count rows and values, table by table."""
+        for table, columns in self.tables(cursor).items():
+            names = [name for name in columns if name not in RESERVED_COLUMNS]
+            minute = readable("received", "timestamptz")
+            counts = [sql.SQL("count({})").format(sql.Identifier(name)) for name in names]
+            figures: list[sql.Composable] = [sql.SQL("count(*)")]
+            figures += [sql.SQL(f"{end}({{}})").format(minute) for end in ("min", "max")]
+            values = sql.SQL(", ").join([*figures, *counts])
+            row = cursor.execute(
+                self.query("SELECT {values} FROM {}", table, values=values)
+            ).fetchone()
+            number, first, last, *times = row or (0, None, None)
+            yield Holding(table, number, dict(zip(names, times, strict=True)), first, last)
+
+    # -- retention --------------------------------------------------------------------------------
+
+    def _note(self, cursor: Cursor, layout: Layout) -> None:
+        """Note the retention of fields: of a schema that runs its own; of another one, unless it is
+        noted, that of the field of the same name, or the shortest."""
+        own = next((each for each in self._schemas if each.name == layout.table), None)
+        if own is not None:
+            self.note_own(cursor, own)
+            return
+        spans: dict[str, timedelta] = {}
+        for each in self._schemas:
+            for name, span in each.retentions.items():
+                spans[name] = min(span, spans.get(name, span))
+        shortest = min(spans.values())
+        noted = {name: spans.get(name, shortest) for name, _ in layout.columns}
+        self._write(cursor, layout.table, noted, "NOTHING")
+
+    def note_own(self, cursor: Cursor, schema: Schema) -> None:
+        """Note the retention of the fields of a schema that runs."""
+        self._write(cursor, schema.name, schema.retentions, "UPDATE SET seconds = EXCLUDED.seconds")
+
+    def _write(
+        self, cursor: Cursor, table: str, spans: Mapping[str, timedelta], clash: str
+    ) -> None:
+        insert = "INSERT INTO {} VALUES (%s, %s, %s) ON CONFLICT (relation, field) DO {clash}"
+        rows = [(table, name, int(span.total_seconds())) for name, span in spans.items()]
+        cursor.executemany(self.query(insert, "_retention", clash=sql.SQL(clash)), rows)
+
+    def rules(self, cursor: Cursor) -> dict[str, dict[str, timedelta]]:
+        """Return the retention of each field, by table; that of a column without a note is the
+        shortest of its table. A table without any is not among them."""
+        noted: dict[str, dict[str, timedelta]] = {}
+        for table, name, seconds in cursor.execute(self.query("SELECT * FROM {}", "_retention")):
+            noted.setdefault(table, {})[name] = timedelta(seconds=seconds)
+        return {
+            table: {
+                name: noted[table].get(name, min(noted[table].values()))
+                for name in columns
+                if name not in RESERVED_COLUMNS
+            }
+            for table, columns in self.tables(cursor).items()
+            if table in noted
+        }
+
+    def own_relations(self, cursor: Cursor) -> set[str]:
+        """Return the names of the relations that are of our making."""
+        found = {*_OWN, *(tables := self.tables(cursor))}
+        return found.union(*(self.partitions(cursor, table) for table in tables))
+
+
+def window_days(subject: Subject) -> tuple[date, date]:
+    """Return the first and the last day of a subject's window."""
+    start, end = (datetime.fromisoformat(each) for each in (subject.start, subject.end))
+    return start.astimezone(UTC).date(), (end - timedelta(minutes=1)).astimezone(UTC).date()
+
+
+def check_role(cursor: Cursor, namespace: str) -> None:
+    """Check what the role may do. Raises ``ConfigError`` E219 for rights that it does not need, for
+    one that it lacks, and for a server whose commits are not durable."""
+    row = cursor.execute(_ROLE, {"namespace": namespace}).fetchone()
+    too_much, lacks, is_unsafe = row or (None, None, None)
+    if too_much:
+        message = f"the role has more rights than it needs: {too_much}; see docs/postgres.md"
+        raise ConfigError("E219", message)
+    if lacks:
+        raise ConfigError("E219", f"the role lacks rights: {lacks}; see docs/postgres.md")
+    if is_unsafe:
+        raise ConfigError("E219", "the server has `fsync` off: what it has taken may be lost")
+
+
+_ROLE = """
+SELECT concat_ws(', ', CASE WHEN r.rolsuper THEN 'SUPERUSER' END,
+    CASE WHEN r.rolcreaterole THEN 'CREATEROLE' END, CASE WHEN r.rolcreatedb THEN 'CREATEDB' END,
+    CASE WHEN r.rolreplication THEN 'REPLICATION' END,
+    CASE WHEN r.rolbypassrls THEN 'BYPASSRLS' END,
+    (SELECT string_agg(p.rolname, ', ' ORDER BY p.rolname) FROM pg_roles p
+     WHERE NOT r.rolsuper AND p.rolname LIKE 'pg\\_%%' AND p.rolname <> 'pg_database_owner'
+     AND pg_has_role(r.oid, p.oid, 'MEMBER'))),
+  concat_ws(', ', CASE WHEN NOT has_database_privilege(current_database(), 'TEMPORARY')
+    THEN 'TEMPORARY on the database' END,
+    CASE WHEN n.oid IS NULL AND NOT has_database_privilege(current_database(), 'CREATE')
+    THEN 'CREATE on the database, or a schema that it may use' END,
+    CASE WHEN NOT coalesce(has_schema_privilege(n.oid, 'CREATE')
+      AND has_schema_privilege(n.oid, 'USAGE'), true)
+    THEN 'CREATE and USAGE on the schema' END,
+    CASE WHEN EXISTS (SELECT 1 FROM pg_class c WHERE c.relnamespace = n.oid
+      AND c.relkind IN ('r', 'p') AND NOT pg_has_role(c.relowner, 'USAGE'))
+    THEN 'ownership of the tables' END),
+  current_setting('fsync') = 'off'
+FROM pg_roles r LEFT JOIN pg_namespace n ON n.nspname = %(namespace)s
+WHERE r.rolname = current_user
+"""

@@ -1,0 +1,236 @@
+"""A PostgreSQL server for tests, in a temporary directory, reached by a socket."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from collector.errors import DeliveryError
+from collector.sinks.postgres import PostgresSettings
+from tests.deadline import wait_until
+
+__all__ = ["PostgresServer", "programs", "require_postgres"]
+
+_START_SECONDS = 60
+_SESSIONS = "FROM pg_stat_activity WHERE usename = 'collector'"
+
+
+def programs() -> Path | None:
+    """Return the directory of the server's programs: those in PATH, or the newest of Debian's."""
+    found = shutil.which("pg_ctl")
+    places = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name)
+    )
+    newest = [each for each in places if (each / "initdb").exists()]
+    if newest:
+        return newest[-1]
+    return None if found is None else Path(found).resolve().parent
+
+
+def require_postgres() -> Path:
+    """Return that directory; skip the test where there is none, unless all is required."""
+    found = programs()
+    if found is None and os.environ.get("COLLECTOR_REQUIRE_ALL") != "1":
+        pytest.skip("PostgreSQL is not installed")
+    assert found is not None, "PostgreSQL is not installed"
+    return found
+
+
+def _user() -> str | None:
+    """Return the user that the server runs as, where root may not."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        with suppress(KeyError):
+            return pwd.getpwnam(name).pw_name
+    return None
+
+
+def _as_user() -> dict[str, Any]:
+    """Return what lets a program run as that user."""
+    environ = {"PATH": os.environ["PATH"], "LC_ALL": "C"}
+    user = _user()
+    return {"env": environ} if user is None else {"env": environ, "user": user, "extra_groups": []}
+
+
+_END_AT_COMMIT = """
+CREATE FUNCTION public.end_session() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
+    'BEGIN PERFORM pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid()); RETURN NULL; END';
+CREATE CONSTRAINT TRIGGER ending AFTER INSERT ON collector._delivered
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.end_session()
+"""
+
+
+@dataclass
+class PostgresServer:
+    """A server with a role ``collector``, which may make schemas in the database ``telemetry``."""
+
+    directory: Path
+    options: tuple[str, ...] = ()
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def data(self) -> Path:
+        """The directory of the server's files."""
+        return self.directory / "data"
+
+    @property
+    def url(self) -> str:
+        """The address of the role."""
+        return f"postgres://collector@/telemetry?host={self.directory}"
+
+    def settings(self, **more: Any) -> PostgresSettings:
+        """The settings of a sink."""
+        values = {"type": "postgres", "url": self.url, "party": "first"} | more
+        return PostgresSettings(**values)
+
+    def make(self) -> None:
+        """Make the files."""
+        user = _user()
+        if user is not None:
+            shutil.chown(self.directory, user)
+        self._run("initdb", "-D", str(self.data), "-A", "trust", "-U", "admin", "-E", "UTF8", "-N")
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        words = [
+            "-D",
+            str(self.data),
+            "-k",
+            str(self.directory),
+            "-h",
+            "",
+            "-c",
+            "shared_buffers=16MB",
+        ]
+        for each in self.options:
+            words += ["-c", each]
+        log = (self.directory / "log").open("ab")
+        command = [str(require_postgres() / "postgres"), *words]
+        self.process = subprocess.Popen(
+            command, stdout=log, stderr=log, start_new_session=True, **_as_user()
+        )
+        log.close()
+        wait_until(self._answers)
+
+    def _answers(self) -> bool:
+        with (
+            suppress(psycopg.Error),
+            psycopg.connect(self.admin_url("postgres"), connect_timeout=5),
+        ):
+            return True
+        return False
+
+    def admin_url(self, database: str = "telemetry") -> str:
+        """The address of the superuser."""
+        return f"postgresql://admin@/{database}?host={self.directory}"
+
+    def create(self) -> None:
+        """Create the role and the database."""
+        with psycopg.connect(self.admin_url("postgres"), autocommit=True) as db:
+            db.execute("CREATE ROLE collector LOGIN")
+            db.execute("CREATE DATABASE telemetry")
+            db.execute("GRANT CREATE ON DATABASE telemetry TO collector")
+
+    def ask(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Run a statement as the superuser."""
+        with psycopg.connect(self.admin_url(), autocommit=True) as db:
+            cursor = db.execute(statement.encode(), values or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def reset(self) -> None:
+        """Drop what sinks made."""
+        self.ask("DROP SCHEMA IF EXISTS collector CASCADE")
+
+    def end_sessions(self) -> None:
+        """End the sessions of the role."""
+        self.ask(f"SELECT pg_terminate_backend(pid) {_SESSIONS}")
+
+    def break_off(self, action: Callable[[], object]) -> None:
+        """Run an action of a sink, and end its session when it has written but not committed."""
+        self.ask(_END_AT_COMMIT)
+        try:
+            with pytest.raises(DeliveryError):
+                action()
+        finally:
+            self.ask("DROP FUNCTION public.end_session() CASCADE")
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Let the server's processes stand still."""
+        found = self._processes()
+        for each in found:
+            os.kill(each, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for each in reversed(found):
+                os.kill(each, signal.SIGCONT)
+
+    def _processes(self) -> list[int]:
+        pid = int((self.data / "postmaster.pid").read_text().split("\n")[0])
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [pid, *map(int, children)]
+
+    def kill(self) -> None:
+        """Kill all of the server's processes, as a power cut does."""
+        if self.process is not None:
+            for each in self._processes():
+                with suppress(ProcessLookupError):
+                    os.kill(each, signal.SIGKILL)
+            self.process.wait(_START_SECONDS)
+            self.process = None
+            (self.data / "postmaster.pid").unlink(missing_ok=True)
+
+    def stop(self) -> None:
+        """Stop it at once."""
+        if self.process is not None:
+            pid = int((self.data / "postmaster.pid").read_text().split("\n")[0])
+            os.kill(pid, signal.SIGQUIT)
+            self.process.wait(_START_SECONDS)
+            self.process = None
+
+    @classmethod
+    @contextmanager
+    def made(cls, *options: str) -> Iterator[PostgresServer]:
+        """Make and run a server for a block, in a directory that its user can reach."""
+        require_postgres()
+        with tempfile.TemporaryDirectory(prefix="collector-postgres-") as name:
+            server = cls(Path(name), options)
+            server.make()
+            with server.running():
+                server.create()
+                yield server
+
+    @contextmanager
+    def running(self) -> Iterator[PostgresServer]:
+        """Run it for a block."""
+        self.start()
+        try:
+            yield self
+        finally:
+            self.stop()
+
+    def files(self) -> bytes:
+        """Return the bytes of all tables and indexes, as they are after a checkpoint; not of the
+        write-ahead log."""
+        self.ask("CHECKPOINT")
+        return b"".join(
+            path.read_bytes() for path in (self.data / "base").rglob("*") if path.is_file()
+        )
+
+    def _run(self, program: str, *words: str) -> None:
+        command = [str(require_postgres() / program), *words]
+        subprocess.run(command, check=True, capture_output=True, cwd="/", **_as_user())

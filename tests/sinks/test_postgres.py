@@ -1,0 +1,384 @@
+"""A PostgreSQL database as a sink, with a real server."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import orjson
+import psycopg
+import pytest
+
+from collector.config.sink_settings import SinkSettings
+from collector.contracts import Batch, Subject
+from collector.errors import ConfigError, DeliveryError, Unacceptable, Unreachable
+from collector.filter.stored import read
+from collector.schema import load_schema
+from collector.sinks.postgres import PostgresSink
+from collector.sinks.sink import Opening, Removal
+from collector.testing.sinks import SinkConformance, batch_of, person
+from tests.deadline import wait_until
+from tests.raising import raises
+from tests.sinks.postgres import PostgresServer
+
+pytestmark = pytest.mark.servers
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    """One server for all tests of the module."""
+    with PostgresServer.made() as server:
+        yield server
+
+
+class TestPostgres(SinkConformance):
+    """The tests that every type passes."""
+
+    @pytest.fixture(autouse=True)
+    def _of_server(self, server: PostgresServer) -> None:
+        self.server = server
+        server.reset()
+
+    def settings(self, directory: Path) -> SinkSettings:
+        """The database."""
+        return self.server.settings()
+
+    @contextmanager
+    def failing(self, directory: Path) -> Iterator[None]:
+        """The role may not log in any more, and its sessions are ended."""
+        self.server.ask("ALTER ROLE collector NOLOGIN")
+        self.server.end_sessions()
+        yield
+        self.server.ask("ALTER ROLE collector LOGIN")
+
+
+# -- delivery, whatever happens to the server ------------------------------------------------------
+
+_SCHEMA = load_schema("conferencing")
+
+
+def _sink(server: PostgresServer, folder: Path, **more: Any) -> PostgresSink:
+    opening = Opening("warehouse", (more.pop("schema", _SCHEMA),), folder, **more)
+    return PostgresSink(server.settings(), opening)
+
+
+def _numbers(server: PostgresServer) -> list[str]:
+    query = 'SELECT host("client.address") FROM collector.conferencing ORDER BY 1'
+    return [address for (address,) in server.ask(query)]
+
+
+def _many(number: int, times: int = 1) -> Batch:
+    return batch_of(number, [1 + each % 200 for each in range(times)], _SCHEMA)
+
+
+@pytest.fixture
+def clean(server: PostgresServer) -> PostgresServer:
+    """The server without tables of ours."""
+    server.reset()
+    return server
+
+
+def test_the_types_of_columns(clean: PostgresServer, tmp_path: Path) -> None:
+    """Addresses and times have types of their own, texts have a limit, and no samples are kept of
+    what is analysed."""
+    with _sink(clean, tmp_path) as sink:
+        sink.deliver(_many(1, 500))
+    clean.ask("ANALYZE")
+    types = dict(
+        clean.ask(
+            "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute"
+            " WHERE attrelid = 'collector.conferencing'::regclass AND attnum > 0"
+        )
+    )
+    assert types["client.address"] == "inet"
+    assert types["received"] == "timestamp with time zone"
+    assert types["os.type"] == "text"
+    samples = clean.ask(
+        "SELECT count(*) FROM pg_statistic s JOIN pg_class c ON c.oid = s.starelid"
+        " WHERE c.relname LIKE 'conferencing%'"
+    )
+    assert samples == [(0,)]
+    (day,) = {batch.received[:10].replace("-", "") for batch in [_many(1)]}
+    insert = f'INSERT INTO collector.conferencing_{day} (received, "os.type") VALUES (now(), %s)'
+    with pytest.raises(psycopg.errors.CheckViolation):
+        clean.ask(insert, "a" * 257)
+
+
+def test_rows_are_shuffled(clean: PostgresServer, tmp_path: Path) -> None:
+    """The order in which they lie is not that in which they came."""
+    with _sink(clean, tmp_path) as sink:
+        sink.deliver(_many(1, 100))
+    placed = clean.ask('SELECT host("client.address") FROM collector.conferencing ORDER BY ctid')
+    assert sorted(placed) == sorted((person(1 + each),) for each in range(100))
+    assert placed != [(person(1 + each),) for each in range(100)]
+
+
+def test_a_column_is_added(clean: PostgresServer, tmp_path: Path) -> None:
+    """For a schema that has more fields than the one before; what was there stays."""
+    layout = _SCHEMA.layout
+    older = replace(
+        layout, schema="conferencing/0.9.0", columns=layout.columns[:2], digest="0" * 64
+    )
+    with _sink(clean, tmp_path) as sink:
+        batch = _many(1)
+        payload = batch.payload.replace(b',"os.type":"linux"', b"")
+        sink.deliver(read(Batch(batch.id, batch.received, layout=older, payload=payload)))
+        sink.deliver(_many(2))
+    rows = clean.ask('SELECT "os.type" FROM collector.conferencing ORDER BY 1')
+    assert rows == [("linux",), (None,)]
+
+
+def test_a_value_that_no_column_has(clean: PostgresServer, tmp_path: Path) -> None:
+    """The batch is unacceptable; the server does not see the value, which it would log."""
+    with _sink(clean, tmp_path) as sink:
+        for number, bad in enumerate(("203.0.113.999", "canary\\u0000", "a" * 300, "::1/64"), 1):
+            batch = _many(number)
+            text = batch.payload.replace(b"203.0.113.1", bad.encode())
+            broken = read(Batch(batch.id, batch.received, layout=batch.layout, payload=text))
+            with raises("E511", Unacceptable):
+                sink.deliver(broken)
+        sink.deliver(_many(9))
+    assert _numbers(clean) == ["203.0.113.1"]
+    assert b"canary" not in (clean.directory / "log").read_bytes()
+    assert b"113.999" not in (clean.directory / "log").read_bytes()
+
+
+def test_text_with_special_characters(clean: PostgresServer, tmp_path: Path) -> None:
+    """Whatever a text holds comes back as it was."""
+    texts = ["a\\b", "\\N", "a\tb", "\\.", "x\ny\rz", "ä→𝄞", "", "'\"%s{}"]
+    lines = [
+        orjson.dumps({"schema": _SCHEMA.id, "os.name": text, "count": 2}) + b"\n" for text in texts
+    ]
+    batch = Batch(b"1" * 16, _many(1).received, layout=_SCHEMA.layout, payload=b"".join(lines))
+    with _sink(clean, tmp_path) as sink:
+        sink.deliver(read(batch))
+        (found,) = [members for _, members in sink.values()]
+    assert found["os.name"] == set(texts)
+    assert found["count"] == {2}
+
+
+def test_the_server_is_killed_at_any_moment(server: PostgresServer, tmp_path: Path) -> None:
+    """Also in the middle of a transaction: nothing is lost, and nothing is there twice."""
+    server.reset()
+    batches = [_many(number, 200) for number in range(1, 41)]
+    pending, ending = list(batches), threading.Event()
+
+    def deliver() -> None:
+        with _sink(server, tmp_path) as sink:
+            while pending and not ending.is_set():
+                with suppress(DeliveryError):
+                    sink.deliver(*pending[:4])
+                    del pending[:4]
+
+    thread = threading.Thread(target=deliver)
+    thread.start()
+    try:
+        for _ in range(3):
+            before = len(pending)
+            wait_until(lambda: len(pending) < before or not pending)  # noqa: B023
+            server.kill()
+            server.start()
+        wait_until(lambda: not pending)
+    finally:
+        ending.set()
+        thread.join()
+    assert len(_numbers(server)) == 40 * 200
+
+
+def test_a_server_that_does_not_answer(
+    clean: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not waited for longer than a limit; what was not answered comes again, once."""
+    monkeypatch.setattr("collector.sinks.postgres.server.ANSWER_SECONDS", 1.0)
+    with _sink(clean, tmp_path) as sink:
+        sink.deliver(_many(1))
+        with clean.stopped():
+            for _ in range(2):
+                started = monotonic()
+                with raises("E514", Unreachable):
+                    sink.deliver(_many(2))
+                assert monotonic() - started < 30
+        sink.deliver(_many(2))
+    assert len(_numbers(clean)) == 2
+
+
+def test_credentials_that_are_revoked(clean: PostgresServer, tmp_path: Path) -> None:
+    """The message says so, and no more than that."""
+    with _sink(clean, tmp_path) as sink:
+        sink.deliver(_many(1))
+        clean.ask("ALTER ROLE collector NOLOGIN")
+        try:
+            clean.end_sessions()
+            for _ in range(2):
+                with raises("E514", Unreachable) as caught:
+                    sink.deliver(_many(2))
+                assert "203" not in str(caught.value)
+        finally:
+            clean.ask("ALTER ROLE collector LOGIN")
+        sink.deliver(_many(2))
+    assert len(_numbers(clean)) == 2
+
+
+def test_two_processes_deliver_the_same(clean: PostgresServer, tmp_path: Path) -> None:
+    """As after a lost answer: the second waits for the first, and changes nothing."""
+    with (
+        _sink(clean, tmp_path) as one,
+        _sink(clean, tmp_path) as other,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        for number in range(1, 11):
+            batch = _many(number, 50)
+            for each in [pool.submit(sink.deliver, batch) for sink in (one, other)]:
+                each.result()
+    assert len(_numbers(clean)) == 500
+
+
+# -- rights and retention --------------------------------------------------------------------------
+
+
+def _subject(number: int) -> Subject:
+    return Subject("client.address", person(number), "2020-01-01T00:00:00Z", "2090-01-01T00:00:00Z")
+
+
+def _stored(number: int) -> bytes:
+    """The bytes of an address in a table of PostgreSQL: family, bits, and the address."""
+    return b"\x02\x20" + ip_address(person(number)).packed
+
+
+def test_no_byte_of_a_person_is_left(clean: PostgresServer, tmp_path: Path) -> None:
+    """In no table and no index, of rows that were committed or never were."""
+    with _sink(clean, tmp_path) as sink:
+        sink.deliver(batch_of(1, range(1, 100), _SCHEMA, age=timedelta(days=2)), _many(2, 99))
+        clean.ask('CREATE INDEX ON collector.conferencing ("client.address")')
+        clean.break_off(lambda: sink.deliver(batch_of(3, [150] * 5000, _SCHEMA)))
+    found = clean.files()
+    assert _stored(7) in found
+    assert _stored(150) in found
+    for number in (150, 7):
+        with _sink(clean, tmp_path, is_offline=True) as sink:
+            removal = sink.erase(_subject(number))
+        assert (removal.records, removal.is_swept) == (2 if number == 7 else 0, True)
+        assert _stored(number) not in clean.files()
+    assert _stored(8) in clean.files()
+    assert len(_numbers(clean)) == 98 * 2
+
+
+def test_a_reader_is_waited_for(clean: PostgresServer, tmp_path: Path) -> None:
+    """While another session reads a table the bytes stay, and that is said; then they go."""
+    with _sink(clean, tmp_path) as sink:
+        sink.deliver(_many(1, 10))
+    with psycopg.connect(clean.admin_url()) as reader:
+        assert reader.execute("SELECT count(*) FROM collector.conferencing").fetchone() == (10,)
+        with _sink(clean, tmp_path, is_offline=True) as sink:
+            removal = sink.erase(_subject(3))
+            assert (removal.records, removal.is_swept) == (1, False)
+            assert sink.find(_subject(3)) == []
+    assert _stored(3) in clean.files()
+    with _sink(clean, tmp_path, is_offline=True) as sink:
+        assert sink.erase(_subject(3)) == Removal(0, is_swept=True)
+    assert _stored(3) not in clean.files()
+
+
+def test_an_old_snapshot_keeps_nothing(clean: PostgresServer, tmp_path: Path) -> None:
+    """A session that might still see a row, and reads another table, does not keep it."""
+    with _sink(clean, tmp_path) as sink:
+        sink.deliver(_many(1, 10))
+    with psycopg.connect(clean.admin_url()) as reader:
+        reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        reader.execute("SELECT 1 FROM pg_class")
+        with _sink(clean, tmp_path, is_offline=True) as sink:
+            assert sink.erase(_subject(3)) == Removal(1, is_swept=True)
+        assert _stored(3) not in clean.files()
+
+
+def test_partitions_are_dropped(clean: PostgresServer, tmp_path: Path) -> None:
+    """A day's partition goes with the last of its fields."""
+    old = batch_of(1, [1, 2], _SCHEMA, age=timedelta(days=100))
+    with _sink(clean, tmp_path) as sink:
+        sink.deliver(old, _many(2, 3))
+        assert sink.prune(datetime.now(UTC)) == Removal(deleted=2)
+        assert not sink.prune(datetime.now(UTC))
+        sink.deliver(_many(3, 3))
+        (table,) = sink.inventory()
+    assert table.records == 6
+
+
+# -- what is refused -------------------------------------------------------------------------------
+
+
+def test_rights(clean: PostgresServer, tmp_path: Path) -> None:
+    """More than is needed is refused, as is less; by ``config check``, and at delivery."""
+    cases = {
+        "SUPERUSER": ("ALTER ROLE collector SUPERUSER", "ALTER ROLE collector NOSUPERUSER"),
+        "CREATEROLE": ("ALTER ROLE collector CREATEROLE", "ALTER ROLE collector NOCREATEROLE"),
+        "pg_read_all_data": (
+            "GRANT pg_read_all_data TO collector",
+            "REVOKE pg_read_all_data FROM collector",
+        ),
+        "CREATE on the database": (
+            "REVOKE CREATE ON DATABASE telemetry FROM collector",
+            "GRANT CREATE ON DATABASE telemetry TO collector",
+        ),
+        "TEMPORARY": (
+            "REVOKE TEMPORARY ON DATABASE telemetry FROM PUBLIC",
+            "GRANT TEMPORARY ON DATABASE telemetry TO PUBLIC",
+        ),
+    }
+    opening = Opening("warehouse", (_SCHEMA,), tmp_path)
+    for word, (before, after) in cases.items():
+        clean.ask(before)
+        try:
+            with raises("E219", ConfigError, match=word):
+                PostgresSink.check(clean.settings(), opening)
+            with _sink(clean, tmp_path) as sink, raises("E219", ConfigError, match=word):
+                sink.deliver(_many(1))
+        finally:
+            clean.ask(after)
+    PostgresSink.check(clean.settings(), opening)
+    assert clean.ask("SELECT 1 FROM pg_namespace WHERE nspname = 'collector'") == []
+
+
+def test_a_role_without_a_right_on_the_database(clean: PostgresServer, tmp_path: Path) -> None:
+    """A schema that is made for it is all that it needs."""
+    clean.ask("REVOKE CREATE ON DATABASE telemetry FROM collector")
+    try:
+        clean.ask("CREATE SCHEMA collector AUTHORIZATION collector")
+        PostgresSink.check(clean.settings(), Opening("warehouse", (_SCHEMA,), tmp_path))
+        with _sink(clean, tmp_path) as sink:
+            sink.deliver(_many(1))
+            assert sink.erase(_subject(1)).records == 1
+    finally:
+        clean.ask("GRANT CREATE ON DATABASE telemetry TO collector")
+
+
+def test_tables_of_others(clean: PostgresServer, tmp_path: Path) -> None:
+    """A namespace of another program, one of a newer version, columns of another type."""
+    opening = Opening("warehouse", (_SCHEMA,), tmp_path)
+    clean.ask("CREATE SCHEMA collector AUTHORIZATION collector")
+    clean.ask("CREATE TABLE collector.people (name text)")
+    clean.ask("ALTER TABLE collector.people OWNER TO collector")
+    with raises("E501", DeliveryError):
+        PostgresSink.check(clean.settings(), opening)
+    clean.reset()
+    with _sink(clean, tmp_path) as sink:
+        sink.deliver(_many(1))
+        assert sink.others == 0
+        clean.ask("CREATE TABLE collector.people (name text)")
+        assert sink.others == 1
+        clean.ask("DROP TABLE collector.people")
+    clean.ask('ALTER TABLE collector.conferencing ALTER "client.address" TYPE text')
+    with raises("E504", DeliveryError, match="client.address"):
+        PostgresSink.check(clean.settings(), opening)
+    clean.ask("UPDATE collector._format SET version = 99")
+    with raises("E502", DeliveryError):
+        PostgresSink.check(clean.settings(), opening)
+    with _sink(clean, tmp_path) as sink, raises("E502", DeliveryError):
+        sink.deliver(_many(2))

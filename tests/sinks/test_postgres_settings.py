@@ -1,0 +1,181 @@
+"""Settings of a PostgreSQL sink: addresses, secrets by reference, encryption, the extra."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from collector.config import Loaded, examine
+from collector.config.sink_types import sink_class
+from collector.contracts import Batch, Row
+from collector.errors import ConfigError, Unacceptable
+from collector.schema import load_schema
+from collector.sinks.postgres import PostgresSettings, PostgresSink
+from collector.sinks.postgres.columns import column_types, encoded, value_fits
+from collector.sinks.sink import Opening
+from tests.raising import raises
+
+_SECRET = "hunter2"
+_URL = "postgres://collector@db.example.com/telemetry"
+
+
+def _settings(url: str, **more: object) -> PostgresSettings:
+    values = {"type": "postgres", "url": url, "party": "first"} | more
+    return PostgresSettings.model_validate(values)
+
+
+def _loaded(tmp_path: Path, text: str) -> Loaded:
+    (tmp_path / "collector.yaml").write_text(text)
+    return examine(tmp_path / "collector.yaml", {})
+
+
+def test_an_address_and_what_is_shown_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Server, database and namespace; neither user nor password."""
+    monkeypatch.setenv(
+        "WAREHOUSE", f"postgres://us%20er:{_SECRET}@db.example.com:6432/tele%2Dmetry"
+    )
+    settings = _settings("env:WAREHOUSE")
+    assert settings.place(Path()) == "postgres://db.example.com:6432/tele-metry/collector"
+    shown = f"{settings!r} {settings} {settings.place(Path())} {' '.join(settings.beyond())}"
+    assert _SECRET not in shown
+    assert "us er" not in shown
+    found = settings.parameters()
+    assert (found["user"], found["password"], found["port"]) == ("us er", _SECRET, 6432)
+    assert (found["sslmode"], found["sslrootcert"]) == ("verify-full", "system")
+
+
+def test_a_password_of_its_own(tmp_path: Path) -> None:
+    """From a file; and an authority of one's own."""
+    (tmp_path / "password").write_text(f"{_SECRET}\n")
+    settings = _settings(_URL, password=f"file:{tmp_path / 'password'}", ca=tmp_path / "ca.pem")
+    assert settings.parameters()["password"] == _SECRET
+    assert settings.parameters()["sslrootcert"] == str(tmp_path / "ca.pem")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"postgres://collector:{_SECRET}@db.example.com/telemetry",
+        "postgres://db.example.com/telemetry",
+        "postgres://collector@db.example.com",
+        "postgres://collector@one,two/telemetry",
+        "postgres://collector@db.example.com/telemetry?options=-csearch_path=x",
+        "postgres://collector@db.example.com/telemetry?passfile=/etc/passwd",
+        "postgres://collector@db.example.com/telemetry?sslmode=maybe",
+        "postgres://collector@db.example.com:port/telemetry",
+        "postgres://collector@db.example.com/a/b",
+        "postgres://collector@/telemetry?host=relative",
+        "mysql://collector@db.example.com/telemetry",
+        "host=db.example.com",
+        "",
+    ],
+)
+def test_what_is_no_address(tmp_path: Path, url: str) -> None:
+    """A password in the file, parts that are missing, and options that would change more; no fault
+    quotes any of it."""
+    text = f"sinks: {{warehouse: {{type: postgres, party: first, url: '{url}'}}}}"
+    faults = _loaded(tmp_path, text).faults
+    assert [fault.code for fault in faults if fault.field == "sinks.warehouse.url"] == ["E209"]
+    assert _SECRET not in str(faults)
+
+
+def test_a_sink_needs_a_party(tmp_path: Path) -> None:
+    """Wherever the server is."""
+    text = "sinks: {warehouse: {type: postgres, url: 'env:X'}}"
+    assert [fault.code for fault in _loaded(tmp_path, text).faults] == ["E214"]
+
+
+@pytest.mark.parametrize(
+    ("url", "mode"),
+    [
+        ("postgres://c@localhost/t", "prefer"),
+        ("postgres://c@127.0.0.1/t?sslmode=disable", "disable"),
+        ("postgres://c@[::1]/t?sslmode=require", "require"),
+        ("postgres://c@/t?host=/run/postgresql", "prefer"),
+        ("postgres://c@db/t", "verify-full"),
+        ("postgres://c@10.0.0.1/t?sslmode=verify-full", "verify-full"),
+        ("postgres://c@db/t?sslmode=require", None),
+        ("postgres://c@db/t?sslmode=verify-ca", None),
+        ("postgres://c@10.0.0.1/t?sslmode=disable", None),
+        ("postgres://c@[2001:db8::1]/t?sslmode=prefer", None),
+    ],
+)
+def test_encryption(url: str, mode: str | None) -> None:
+    """To another machine only with a verified name."""
+    if mode is None:
+        with raises("E219", ConfigError):
+            _settings(url).parameters()
+    else:
+        assert _settings(url).parameters()["sslmode"] == mode
+
+
+def test_references_that_lead_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are told by their codes; the matrix of flows shows the reference."""
+    monkeypatch.delenv("NOWHERE", raising=False)
+    monkeypatch.setenv("NONSENSE", f"{_SECRET} is no address")
+    settings = _settings("env:NOWHERE")
+    assert settings.place(Path()) == "env:NOWHERE, collector"
+    with raises("E202", ConfigError):
+        settings.parameters()
+    with raises("E209", ConfigError) as caught:
+        _settings("env:NONSENSE").parameters()
+    assert _SECRET not in str(caught.value)
+
+
+def test_without_psycopg(tmp_path: Path) -> None:
+    """Settings are read all the same; the sink says what to install."""
+    opening = Opening("warehouse", (load_schema("conferencing"),), tmp_path)
+    with (
+        mock.patch("collector.sinks.postgres.is_installed", return_value=False),
+        raises("E201", ConfigError, match="postgres"),
+    ):
+        PostgresSink.check(_settings(_URL), opening)
+
+
+def test_the_type_is_loaded_without_psycopg() -> None:
+    """No module of it is needed for the settings."""
+    found, settings = sink_class("postgres")
+    assert (found, settings) == (PostgresSink, PostgresSettings)
+
+
+# -- values ----------------------------------------------------------------------------------------
+
+_SCHEMA = load_schema("conferencing")
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"),
+    [
+        ("inet", ["203.0.113.7", "2001:db8::1"], ["203.0.113.7/8", "1.2.3", "fe80::1%eth0", 7]),
+        ("timestamptz", ["2026-02-28T00:00:00Z"], ["2026-02-30T00:00:00Z", "now", "infinity"]),
+        ("bigint", [0, True, -(1 << 63)], [1 << 63, 0.5, "1"]),
+        ("boolean", [True, 0], [2, "t"]),
+        ("double precision", [0.5, 7], [float("nan"), float("inf"), "0.5"]),
+        ("text", ["", "a\tb", "é" * 128], ["a\0b", "a" * 257, "\ud800", 7]),
+        ("jsonb", [], ["{}"]),
+    ],
+)
+def test_values_of_columns(kind: str, good: list[object], bad: list[object]) -> None:
+    """What a server would refuse, or take for something else, is refused before."""
+    assert all(value_fits(each, kind) for each in good)
+    assert not any(value_fits(each, kind) for each in bad)
+
+
+def test_columns_have_the_types_of_their_kinds() -> None:
+    """Of a schema that is known; otherwise those of the layout."""
+    assert column_types(_SCHEMA.layout, [_SCHEMA])["client.address"] == "inet"
+    assert column_types(_SCHEMA.layout, [])["client.address"] == "text"
+
+
+def test_a_minute_that_is_none() -> None:
+    """The batch is unacceptable."""
+    layout = _SCHEMA.layout
+    rows: list[Row] = [(*[None] * len(layout.columns), 1)]
+    types = [*column_types(layout, [_SCHEMA]).values()]
+    batch = Batch(b"1", "2026-13-01T00:00:00Z", layout=layout, rows=lambda: rows)
+    with raises("E511", Unacceptable):
+        encoded(batch, layout, types)
+    good = Batch(b"1", "2026-11-01T00:00:00Z", layout=layout, rows=lambda: rows)
+    assert encoded(good, layout, types) == ["\\N\t" * len(types) + "1\t2026-11-01T00:00:00Z\n"]
