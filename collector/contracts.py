@@ -20,8 +20,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from datetime import datetime
-from functools import cached_property
+from datetime import UTC, datetime
+from functools import cached_property, lru_cache
 from time import monotonic
 from typing import Literal, Protocol, Self, get_args
 
@@ -53,6 +53,8 @@ __all__ = [
     "Tally",
     "count_lines",
     "layout_of",
+    "minute_number",
+    "minute_text",
     "to_minute",
 ]
 
@@ -150,7 +152,8 @@ class Request:
 
     ``refuses`` is true if the sender signals that every optional purpose is refused; ``refused``
     are names of purposes that a visitor's cookie refuses, unchecked; ``granted``
-    are the purposes with which the filter of a sender of records ran.
+    are the purposes with which the filter of a sender of records ran. ``schema`` is the name of the
+    schema that the sender asks for; ``None`` is the default, or for records that of the records.
     """
 
     form: Form
@@ -162,6 +165,10 @@ class Request:
     refuses: bool = False
     refused: frozenset[str] = frozenset()
     granted: Granted = None
+    schema: str | None = None
+
+
+_CACHED_MINUTES = 64
 
 
 def to_minute(moment: datetime) -> str:
@@ -170,11 +177,24 @@ def to_minute(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:00Z")
 
 
+@lru_cache(_CACHED_MINUTES)
+def minute_text(number: int) -> str:
+    """Return the minute of a number of minutes since 1970. Raises ``ValueError``, ``OverflowError``
+    and ``OSError`` for one that is too far away."""
+    return to_minute(datetime.fromtimestamp(60 * number, UTC))
+
+
+@lru_cache(_CACHED_MINUTES)
+def minute_number(text: str) -> int:
+    """Return the number of a minute."""
+    return int(datetime.fromisoformat(text).timestamp()) // 60
+
+
 Accept = Callable[[Request], Awaitable[Tally]]
 """Filters a request and returns its tally once all its records are on disk. Raises
 ``DeliveryError`` if they could not be stored: then none of them is, and the sender may retry.
 Raises ``InputError``: E429 for records of another schema, E431 for a request that becomes too
-much."""
+much, E434 for a schema that there is not."""
 
 AcceptNow = Callable[[Request], Tally]
 """Does the same for a thread, which blocks."""
@@ -285,13 +305,21 @@ class Subject:
     """Selects a person's records: those with a value in a field, in canonical form, that were
     received in a window. ``start`` is its first minute, ``end`` the first one after it.
 
-    The window is needed because an address is shared and is assigned to others later.
+    The window is needed because an address is shared and is assigned to others later. With
+    ``schema`` only records of that schema are meant, by its name; of those in ``besides`` none.
     """
 
     field: str
     value: str
     start: str
     end: str
+    schema: str | None = None
+    besides: frozenset[str] = frozenset()
+
+    def concerns(self, schema: str) -> bool:
+        """Return whether records of a schema are meant, by its name or by ``name/version``."""
+        name = schema.partition("/")[0]
+        return self.schema in (None, name) and name not in self.besides
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from random import uniform
 from time import monotonic, sleep
 from typing import NamedTuple
 
-from collector.contracts import Batch, DeliveryState, Granted
+from collector.contracts import Batch, DeliveryState, Granted, layout_of
 from collector.errors import CollectorError, Unacceptable
 from collector.filter.stored import read
 from collector.sinks.sink import Sink, contained
@@ -20,9 +20,10 @@ from collector.spool.set_aside import SetAside
 
 __all__ = ["DeliveryTimes", "Drain", "FieldsFor", "all_fields", "redeliver"]
 
-FieldsFor = Callable[[str, Granted], Container[str] | None]
-"""Returns the fields of records that reach a sink, by its name and by the granted purposes;
-``None``: all."""
+FieldsFor = Callable[[str, str, Granted], Container[str] | None]
+"""Returns the fields of records that reach a sink, by its name, by the name of the schema and by
+the granted purposes; ``None``: all. Raises ``LookupError`` where that is not known: a schema that
+was taken out of the configuration."""
 _CACHED_FIELDS = 64
 
 _MOST_BATCHES = 256
@@ -33,13 +34,18 @@ _MOST_FAILURES = 10
 the batch, or the sink."""
 
 
+class _NoFields(Exception):
+    """A batch of a schema that is not in force any more, for a sink that gets some fields only: it
+    waits beside the spool until the schema is."""
+
+
 def _jittered(seconds: float) -> float:
     """Return a pause between half and one and a half of ``seconds``, so that sinks that failed
     together are not retried together."""
     return seconds * uniform(0.5, 1.5)  # noqa: S311 - no secret
 
 
-def all_fields(_sink: str, _granted: Granted) -> None:
+def all_fields(_sink: str, _schema: str, _granted: Granted) -> None:
     """Let every field reach every sink."""
 
 
@@ -69,7 +75,9 @@ def redeliver(name: str, sink: Sink, set_aside: SetAside, fields_for: FieldsFor)
             continue
         is_taken = False
         with suppress(CollectorError), contained():
-            sink.deliver(read(each.batch, fields_for(name, each.batch.granted)))
+            batch = each.batch
+            fields = fields_for(name, layout_of(batch).table, batch.granted)
+            sink.deliver(read(batch, fields))
             is_taken = True
         if is_taken:
             set_aside.remove(each.number)
@@ -250,7 +258,7 @@ class Drain(threading.Thread):
     def _hand_over(self, lane: _Lane, pending: Sequence[tuple[int, Batch]]) -> None:
         """Deliver batches; a single one that the sink will never take is set aside instead."""
         try:
-            self._sink.deliver(*(read(batch, self._fields(batch.granted)) for _, batch in pending))
+            self._sink.deliver(*(self._read(batch) for _, batch in pending))
         except BaseException as error:
             number, batch = pending[0]
             if self._set_aside is None or len(pending) > 1:
@@ -272,6 +280,8 @@ class Drain(threading.Thread):
         one."""
         if isinstance(error, Unacceptable) and error.batch == batch.id:
             return True
+        if isinstance(error, _NoFields):
+            return True
         if lane.failed != number:
             lane.failed, lane.failures, lane.taken_before = number, 0, self.delivery.delivered
         lane.failures += 1
@@ -282,9 +292,17 @@ class Drain(threading.Thread):
         has_taken = self.delivery.delivered > lane.taken_before or any(map(self._takes, others))
         return has_taken and not self._takes(batch)
 
+    def _read(self, batch: Batch) -> Batch:
+        """Return a batch with the fields that reach the sink."""
+        try:
+            fields = self._fields(layout_of(batch).table, batch.granted)
+        except LookupError:
+            raise _NoFields from None
+        return read(batch, fields)
+
     def _takes(self, batch: Batch) -> bool:
         try:
-            self._sink.deliver(read(batch, self._fields(batch.granted)))
+            self._sink.deliver(self._read(batch))
         except BaseException:  # noqa: BLE001 - as when batches are delivered
             return False
         return True

@@ -21,10 +21,12 @@ from time import sleep
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from collector.contracts import BatchQueue, PendingBatch, Request, Tally, count_lines, to_minute
-from collector.errors import DeliveryError
+from collector.errors import DeliveryError, InputError
 from collector.filter import Filter
 from collector.filter.admission import Bounds, too_many
+from collector.filter.sdk_records import schema_named
 from collector.filter.text import has_more_lines, slices
+from collector.spool.idempotency import key_within
 from collector.spool.write_queue import MOST_BYTES, JoinedBatches
 
 if TYPE_CHECKING:
@@ -79,11 +81,12 @@ class Filtered:
     """What has become of a request so far: its tally, and its batches, joined as they come.
 
     Raises ``InputError`` E431 when it becomes more than it may; and ``_Outgrown`` beyond
-    ``most_bytes``.
+    ``most_bytes``. ``key`` is the idempotency key of the request.
     """
 
-    def __init__(self, most_events: int, most_bytes: int) -> None:
+    def __init__(self, most_events: int, most_bytes: int, key: bytes | None = None) -> None:
         self.total: Tally = Tally()
+        self.key: bytes | None = key
         self._batches = JoinedBatches()
         self._most_events, self._most_bytes = most_events, most_bytes
         self._records = 0
@@ -176,10 +179,12 @@ class RequestSlots:
 
 
 class Intake:
-    """Filters requests. ``filtered`` is for an event loop, ``filtered_now`` for threads."""
+    """Filters requests, each by the filter of its schema, the first by default. ``filtered`` is for
+    an event loop, ``filtered_now`` for threads."""
 
-    def __init__(self, filter_: Filter, most_events: int = MOST_EVENTS) -> None:
-        self._filter = filter_
+    def __init__(self, filters: Sequence[Filter], most_events: int = MOST_EVENTS) -> None:
+        self._filters = {each.schema.name: each for each in filters}
+        self._default = filters[0]
         self._most_events = most_events
         self._slice_lock = asyncio.Lock()
         self._medium, self._large = RequestSlots(_MEDIUM_AT_ONCE), RequestSlots(1)
@@ -187,7 +192,7 @@ class Intake:
         self._executors = [ThreadPoolExecutor(1, thread_name_prefix=name) for name in names]
 
     def __repr__(self) -> str:
-        return f"<Intake of {self._filter.schema.id}>"
+        return f"<Intake of {', '.join(each.schema.id for each in self._filters.values())}>"
 
     def close(self) -> None:
         """Finish what is in progress."""
@@ -198,10 +203,11 @@ class Intake:
     async def filtered(self, request: Request) -> AsyncIterator[Filtered]:
         """Filter a request, and hold its slot for a block, in which it is stored.
 
-        Raises ``InputError``: E429, and E431 for a request that becomes too much.
+        Raises ``InputError``: E429, E431 for a request that becomes too much, and E434.
         """
-        if self._is_short(request):
-            yield self._filter_now(request, _MOST_RECORD_BYTES)
+        filter_ = self._filter_for(request)
+        if self._is_short(request, filter_):
+            yield self._filter_now(request, filter_, _MOST_RECORD_BYTES)
             return
         is_medium = len(request.body) <= _MOST_MEDIUM
         if self._must_count(request):
@@ -211,48 +217,68 @@ class Intake:
         if is_medium:
             async with AsyncExitStack() as slot:
                 await slot.enter_async_context(self._medium.awaited())
-                found = await self._filter_yielding(request, MOST_BYTES)
+                found = await self._filter_yielding(request, filter_, MOST_BYTES)
                 if found is not None:
                     if found.size <= _FEW_BYTES:
                         await slot.aclose()
                     yield found
                     return
         async with self._large.awaited():
-            found = await self._filter_yielding(request, _MOST_RECORD_BYTES)
+            found = await self._filter_yielding(request, filter_, _MOST_RECORD_BYTES)
             assert found is not None  # noqa: S101 - nothing outgrows this
             yield found
 
     @contextmanager
     def filtered_now(self, request: Request) -> Iterator[Filtered]:
         """Do the same in a thread, which blocks. Raises ``DeliveryError`` E505 as well."""
-        if self._is_short(request):
-            yield self._filter_now(request, _MOST_RECORD_BYTES)
+        filter_ = self._filter_for(request)
+        if self._is_short(request, filter_):
+            yield self._filter_now(request, filter_, _MOST_RECORD_BYTES)
             return
         if self._must_count(request) and has_more_lines(request.body, self._most_events):
             raise too_many()
         if len(request.body) <= _MOST_MEDIUM:
             with ExitStack() as slot, suppress(_Outgrown):
                 slot.enter_context(self._medium.blocking())
-                found = self._filter_now(request, MOST_BYTES)
+                found = self._filter_now(request, filter_, MOST_BYTES)
                 if found.size <= _FEW_BYTES:
                     slot.close()
                 yield found
                 return
         with self._large.blocking():
-            yield self._filter_now(request, _MOST_RECORD_BYTES)
+            yield self._filter_now(request, filter_, _MOST_RECORD_BYTES)
 
-    def _filter_now(self, request: Request, most_bytes: int) -> Filtered:
-        found = Filtered(self._most_events, most_bytes)
-        for piece in self._pieces(request):
+    def _filter_for(self, request: Request) -> Filter:
+        """Return the filter of the schema that a request asks for, or that its records name. Raises
+        ``InputError`` E434."""
+        name = request.schema
+        if name is None and request.form == "records" and len(self._filters) > 1:
+            name = schema_named(request.body, self._filters)
+        found = self._default if name is None else self._filters.get(name)
+        if found is None:
+            raise InputError("E434", "the collector has no such schema")
+        return found
+
+    def _key(self, request: Request, filter_: Filter) -> bytes | None:
+        """Return the key of a request: under another schema the same key is that of another."""
+        if request.key is None or filter_ is self._default:
+            return request.key
+        return key_within(filter_.schema.name, request.key)
+
+    def _filter_now(self, request: Request, filter_: Filter, most_bytes: int) -> Filtered:
+        found = Filtered(self._most_events, most_bytes, self._key(request, filter_))
+        for piece in self._pieces(request, filter_):
             _add_piece(found, piece)
         return found
 
-    async def _filter_yielding(self, request: Request, most_bytes: int) -> Filtered | None:
+    async def _filter_yielding(
+        self, request: Request, filter_: Filter, most_bytes: int
+    ) -> Filtered | None:
         """Filter a request while others go on; ``None`` if it has become more than that."""
-        found = Filtered(self._most_events, most_bytes)
+        found = Filtered(self._most_events, most_bytes, self._key(request, filter_))
         is_large = most_bytes > MOST_BYTES
         with suppress(_Outgrown):
-            for piece in self._pieces(request):
+            for piece in self._pieces(request, filter_):
                 add = partial(_add_piece, found, piece)
                 if piece.is_light:  # one slice of one request for each iteration of the event loop
                     async with self._slice_lock:
@@ -277,56 +303,39 @@ class Intake:
         """Return whether a body may hold too many lines."""
         return request.form in _LINE_FORMS and len(request.body) >= 2 * self._most_events
 
-    def _is_short(self, request: Request) -> bool:
+    def _is_short(self, request: Request, filter_: Filter) -> bool:
         """Return whether an event loop may filter all of a request at once."""
         body = request.body
         if request.form not in _LINE_FORMS:
-            return len(body) <= _MOST_INLINE and self._is_sparse(request, body)
+            return len(body) <= _MOST_INLINE and _is_sparse(request, filter_, body)
         if len(body) > SLICE or (len(body) > _SHORT_LINES and count_lines(body) > _SHORT_LINES):
             return False
-        return self._is_sparse(request, body)
+        return _is_sparse(request, filter_, body)
 
-    def _is_sparse(self, request: Request, part: bytes) -> bool:
-        """Return whether a part of a body cannot hold very many events for its lines."""
-        holds_lists = self._filter.schema.records or request.form not in _LINE_FORMS
-        if not holds_lists or request.form == "records" or len(part) <= _SLICE_COMMAS:
-            return True
-        return part.count(b",") <= _SLICE_COMMAS
-
-    def _pieces(self, request: Request) -> Iterator[_Piece]:
+    def _pieces(self, request: Request, filter_: Filter) -> Iterator[_Piece]:
         """Divide the work for a request into pieces."""
         minute = to_minute(datetime.now(UTC))
-        refused = self._refused(request)
-        chosen = self._filter.without(refused) if refused else self._filter
+        refused = _refused(request, filter_)
+        chosen = filter_.without(refused) if refused else filter_
         minutes = chosen.minutes() if request.form == "records" else None
         if not _is_divisible(request):
             work = partial(_filter_body, chosen, request, minute)
             if minutes is not None:
                 work = partial(_filter_records, chosen, request.body, minutes)
-            yield _Piece(self._is_short(request), work)
+            yield _Piece(self._is_short(request, filter_), work)
             return
         first = True
         for part in slices(request.body, SLICE, _SLICE_LINES):
             work = partial(_filter_slice, chosen, part, first, minute)
             if minutes is not None:
                 work = partial(_filter_records, chosen, part, minutes)
-            yield _Piece(len(part) <= SLICE and self._is_sparse(request, part), work)
+            yield _Piece(len(part) <= SLICE and _is_sparse(request, filter_, part), work)
             first = False
-
-    def _refused(self, request: Request) -> Collection[str]:
-        """Return the purposes that are refused for a whole request, besides those that its events
-        refuse."""
-        if not request.refuses and not request.refused and request.granted is None:
-            return ()
-        optional = self._filter.schema.optional
-        if request.refuses:
-            return optional
-        granted = optional if request.granted is None else request.granted
-        return [name for name in optional if name not in granted or name in request.refused]
 
 
 class Acceptor:
-    """Filter requests, and have what they become stored by ``queue``.
+    """Filter requests, each by the filter of its schema, the first by default, and have what they
+    become stored by ``queue``.
 
     ``observe`` gets the tally of every request that was stored, and of no other: a request that
     could not be stored counts when the sender repeats it. ``most_events`` limits a request.
@@ -335,13 +344,13 @@ class Acceptor:
 
     def __init__(
         self,
-        filter_: Filter,
+        filters: Sequence[Filter],
         queue: BatchQueue,
         observe: Callable[[Tally], None] | None = None,
         *,
         most_events: int = MOST_EVENTS,
     ) -> None:
-        self._intake = Intake(filter_, most_events)
+        self._intake = Intake(filters, most_events)
         self._queue = queue
         self._observe = observe
 
@@ -353,11 +362,11 @@ class Acceptor:
 
         Raises ``DeliveryError`` E505 or E506 if they could not be stored; then none of them is. And
         ``InputError``: E429 for records of another schema, E431 for a request that
-        becomes more events or bytes than one may.
+        becomes more events or bytes than one may, E434 for a schema that there is not.
         """
         async with self._intake.filtered(request) as found:
             if found.total.received:
-                stored = self._queue.put(*found.batches(), key=request.key)
+                stored = self._queue.put(*found.batches(), key=found.key)
                 if await asyncio.wrap_future(stored) and self._observe is not None:
                     self._observe(found.total)
             return found.total
@@ -366,7 +375,7 @@ class Acceptor:
         """Do the same in a thread, which blocks."""
         with self._intake.filtered_now(request) as found:
             if found.total.received:
-                stored = self._queue.put(*found.batches(), key=request.key)
+                stored = self._queue.put(*found.batches(), key=found.key)
                 if stored.result() and self._observe is not None:
                     self._observe(found.total)
             return found.total
@@ -374,6 +383,26 @@ class Acceptor:
     def close(self) -> None:
         """Finish what is in progress."""
         self._intake.close()
+
+
+def _refused(request: Request, filter_: Filter) -> Collection[str]:
+    """Return the optional purposes that are refused for a whole request, besides those that its
+    events refuse."""
+    if not request.refuses and not request.refused and request.granted is None:
+        return ()
+    optional = filter_.schema.optional
+    if request.refuses:
+        return optional
+    granted = optional if request.granted is None else request.granted
+    return [name for name in optional if name not in granted or name in request.refused]
+
+
+def _is_sparse(request: Request, filter_: Filter, part: bytes) -> bool:
+    """Return whether a part of a body cannot hold very many events for its lines."""
+    holds_lists = filter_.schema.records or request.form not in _LINE_FORMS
+    if not holds_lists or request.form == "records" or len(part) <= _SLICE_COMMAS:
+        return True
+    return part.count(b",") <= _SLICE_COMMAS
 
 
 def _add_piece(found: Filtered, piece: _Piece) -> None:

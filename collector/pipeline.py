@@ -93,7 +93,7 @@ class Pipeline(Delivery):
         most_events: int = MOST_EVENTS,
     ) -> None:
         super().__init__(spool, sinks, fields_for, times=times)
-        self._acceptor = Acceptor(filter_, spool, observe, most_events=most_events)
+        self._acceptor = Acceptor([filter_], spool, observe, most_events=most_events)
 
     def __repr__(self) -> str:
         return f"<Pipeline of {len(self._drains)} sinks>"

@@ -91,10 +91,16 @@ def choices_in(cookies: Iterable[bytes]) -> Choices:
 
 
 class PreferencePage:
-    """The page for one schema: a form that works without JavaScript."""
+    """The page for one schema or several: a form that works without JavaScript. A choice is about
+    the purpose of that name in each of them."""
 
-    def __init__(self, schema: Schema) -> None:
-        self._purposes = {name: schema.purposes[name].reason for name in schema.optional}
+    def __init__(self, *schemas: Schema) -> None:
+        self._purposes: dict[str, list[str]] = {}
+        for schema in schemas:
+            for name in schema.optional:
+                reasons = self._purposes.setdefault(name, [])
+                if schema.purposes[name].reason not in reasons:
+                    reasons.append(schema.purposes[name].reason)
 
     def __repr__(self) -> str:
         return "<PreferencePage>"
@@ -108,8 +114,8 @@ class PreferencePage:
         lines = (
             f'<p><label><input type="checkbox" name="allow" value="{name}"'
             f"{'' if name in refused else ' checked'}> <strong>{name}</strong>:"
-            f" {escape(reason)}</label></p>\n"
-            for name, reason in self._purposes.items()
+            f" {escape('; '.join(reasons))}</label></p>\n"
+            for name, reasons in self._purposes.items()
         )
         notes = (_SAVED if is_saved else "") + (_SIGNAL if has_signal else "")
         notes += "" if self._purposes else _NOTHING

@@ -9,7 +9,7 @@ other fields of one event of each are equal.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,17 +70,15 @@ class Risk:
         )
 
 
-def risks(path: Path, schema: Schema) -> list[Risk]:
-    """Compute the risk of each table of a store; reductions for the table of the schema only.
+def risks(path: Path, schemas: Sequence[Schema]) -> list[Risk]:
+    """Compute the risk of each table of a store; reductions for the tables of the schemas only.
 
     Raises ``ConfigError`` E203 where there is no store, ``DeliveryError`` if it cannot be read.
     """
+    fields = {schema.name: schema.fields for schema in schemas}
     with reading(path) as db:
         return read_or_raise(
-            lambda: [
-                _risk(db, table, schema.fields if table == schema.name else {})
-                for table in tables(db)
-            ]
+            lambda: [_risk(db, table, fields.get(table, {})) for table in tables(db)]
         )
 
 

@@ -128,13 +128,13 @@ def test_all_files_of_a_sidecar_are_tightened(tmp_path: Path) -> None:
     config = Config.model_validate(
         {"data": data, "sinks": sinks, "tls": {"certificate": key, "key": key}}
     )
-    assert tighten_all(config, SCHEMA) == Tightened(len(files) + 2, 0)
+    assert tighten_all(config, [SCHEMA]) == Tightened(len(files) + 2, 0)
     assert [mode(path) for path in files] == [0o600] * len(files)
     assert (mode(data), mode(key), mode(lake)) == (0o700, 0o640, 0o755)
-    assert tighten_all(config, SCHEMA) == Tightened()
+    assert tighten_all(config, [SCHEMA]) == Tightened()
     (data / "of another program").touch()
     data.chmod(0o755)
-    assert tighten_all(config, SCHEMA) == Tightened(0, 1)
+    assert tighten_all(config, [SCHEMA]) == Tightened(0, 1)
     assert mode(data) == 0o755
 
 

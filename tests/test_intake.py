@@ -68,7 +68,7 @@ MAKERS: dict[str, tuple[Filter, Form, Callable[[int], bytes]]] = {
 
 def _filtered(filter_: Filter, request: Request, *, waits: bool) -> tuple[Tally, list[bytes]]:
     """The tally and the records of a request."""
-    taken = Intake(filter_, _MOST)
+    taken = Intake([filter_], _MOST)
 
     async def awaited() -> tuple[Tally, list[bytes]]:
         async with taken.filtered(request) as found:
@@ -128,7 +128,7 @@ def test_what_outgrows_its_turn_begins_again(waits: bool, monkeypatch: pytest.Mo
 
 def test_batches_are_joined_up_to_their_bounds(tmp_path: Path) -> None:
     """Each counts what it holds."""
-    taken = Intake(CONFERENCING)
+    taken = Intake([CONFERENCING])
     with taken.filtered_now(Request("ndjson", (ADDRESS + b"\n") * 25_000)) as found:
         batches = found.batches()
     taken.close()
@@ -227,7 +227,7 @@ def test_many_requests_share_a_commit() -> None:
     assert len(request.body) > SLICE
 
     async def run() -> int:
-        intake, together, all_here = Intake(CONFERENCING), 0, asyncio.Event()
+        intake, together, all_here = Intake([CONFERENCING]), 0, asyncio.Event()
 
         async def accept() -> None:
             nonlocal together

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ import pytest
 
 from collector import intake
 from collector.contracts import Batch, Form, Request, Scalar, Tally
-from collector.drain import DeliveryTimes, FieldsFor
+from collector.drain import DeliveryTimes, FieldsFor, all_fields
 from collector.errors import DeliveryError, InputError, Unacceptable
 from collector.filter import Filter
 from collector.ledger import opened
@@ -50,7 +50,7 @@ def running(
     *,
     limit: int = 1 << 30,
     schema: Schema = SCHEMA,
-    fields_for: FieldsFor = lambda _sink, _granted: None,
+    fields_for: FieldsFor = all_fields,
     times: DeliveryTimes = _QUICK,
 ) -> Iterator[tuple[Pipeline, Tally]]:
     """A pipeline into a real store, and the tally of all that it observed."""
@@ -288,7 +288,11 @@ def test_a_sink_gets_the_fields_that_it_may_have(tmp_path: Path) -> None:
     sinks: dict[str, Sink] = {"store": store, "all": all_, "some": some}
     limits = {"store": {"os.type", "os.version"}, "some": frozenset({"os.type"})}
     lines = ndjson(300) + b'{"ip": "203.0.113.7"}\n'
-    with running(tmp_path, sinks, fields_for=lambda sink, _: limits.get(sink)) as (pipeline, total):
+
+    def fields_for(sink: str, *_: object) -> Container[str] | None:
+        return limits.get(sink)
+
+    with running(tmp_path, sinks, fields_for=fields_for) as (pipeline, total):
         pipeline.accept_now(Request("ndjson", lines))
         wait_until(lambda: all(one.delivered for one in pipeline.deliveries().values()))
     store.close()

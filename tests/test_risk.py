@@ -51,7 +51,7 @@ def look(folder: Path, schema: Schema, rows: list[Row]) -> Risk:
     path.unlink(missing_ok=True)
     with Store(path, schema) as store:
         store.deliver(Batch(b"i" * 16, "2999-01-01T00:00:00Z", rows))
-    (found,) = risks(path, schema)
+    (found,) = risks(path, [schema])
     return found
 
 
@@ -222,7 +222,7 @@ def test_tables_of_other_schemas(tmp_path: Path) -> None:
     with Store(path, load_schema("web")) as store:
         store.deliver(Batch(b"i" * 16, "2999-01-01T00:00:00Z", [{"os.type": "linux"}]))
     before = path.read_bytes()
-    (found,) = risks(path, load_schema("conferencing"))
+    (found,) = risks(path, [load_schema("conferencing")])
     assert (found.table, found.by) == ("web", None)
     assert {change.how for change in found.changes} == {"dropped"}
     assert path.read_bytes() == before
@@ -241,7 +241,7 @@ def test_nobody_is_held_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("collector.risk._events", emptied)
     with Store(path, schema) as store:
         store.deliver(Batch(b"i" * 16, "2999-01-01T00:00:00Z", [{"os.type": "linux"}]))
-        risks(path, schema)
+        risks(path, [schema])
     assert busy
     assert not any(busy)
 
@@ -250,8 +250,8 @@ def test_no_store(tmp_path: Path) -> None:
     """It is said; so is a file that is none, without what is in it."""
     path, schema = tmp_path / "store.db", load_schema("conferencing")
     with pytest.raises(ConfigError, match="E203"):
-        risks(path, schema)
+        risks(path, [schema])
     query(path, "CREATE TABLE conferencing (received TEXT, os TEXT)")
     with pytest.raises(DeliveryError, match="E501") as caught:
-        risks(path, schema)
+        risks(path, [schema])
     assert caught.value.__context__ is None

@@ -77,8 +77,8 @@ def test_from_start_to_end(tmp_path: Path) -> None:
         assert "server" not in answer.headers
         _wait_for_rows(tmp_path, 3)
         metrics = sidecar.admin("/metrics").body.decode()
-        assert 'collector_events_total{outcome="admitted"} 3.0' in metrics
-        assert 'collector_content_total{category="chat"} 3.0' in metrics
+        assert 'collector_events_total{outcome="admitted",schema="conferencing"} 3.0' in metrics
+        assert 'collector_content_total{category="chat",schema="conferencing"} 3.0' in metrics
         assert 'count{receiver="http",status="2xx"} 1.0' in metrics
         assert "hunter2" not in metrics
         data = tmp_path / "collector-data"

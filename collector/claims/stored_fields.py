@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from itertools import chain
@@ -51,6 +51,8 @@ class Mismatch(NamedTuple):
     check: Check = "stored"
     rule: str | None = None
     amends: bool = False
+    schema: str = ""
+    """The schema that it is about, if it is about one that is in force."""
 
 
 class _Judge:
@@ -104,7 +106,7 @@ class _Allowed:
     """
 
     tables: dict[str, dict[str, _Judge]] = field(default_factory=dict)
-    sinks: dict[str, set[str]] = field(default_factory=dict)
+    sinks: dict[str, dict[str, set[str]]] = field(default_factory=dict)
     schemas: list[Schema] = field(default_factory=list)
     is_whole: bool = True
     filled: dict[str, set[str]] = field(default_factory=dict)
@@ -149,17 +151,23 @@ class _Allowed:
         purposes = {name for each in self.schemas for name in each.purposes}
         return {*self.tables, *fields, *self.sinks, *purposes, *(s.digest for s in self.schemas)}
 
-    def add_flows(self, flows: Mapping[str, set[str]]) -> None:
-        """Add what reached each sink."""
-        for sink, fields in flows.items():
-            self.sinks.setdefault(sink, set()).update(fields)
+    def add_flows(self, flows: Mapping[str, Mapping[str, Collection[str]]]) -> None:
+        """Add what reached each sink, by the names of schemas."""
+        for sink, schemas in flows.items():
+            for schema, fields in schemas.items():
+                self.sinks.setdefault(sink, {}).setdefault(schema, set()).update(fields)
+
+    def reaching(self, sink: str, schema: str) -> set[str]:
+        """Return what reached a sink of a schema, by its name or by ``name/version``."""
+        return self.sinks.get(sink, {}).get(schema.partition("/")[0], set())
 
 
-def mismatches(locations: Locations, matrix: Flows) -> Iterator[Mismatch]:
-    """Look at all sinks, and at the spool."""
-    allowed = _Allowed()
-    allowed.add(matrix.schema)
-    allowed.add_flows({name: {*matrix.to(name)} for name in matrix.sinks})
+def mismatches(locations: Locations, matrices: Sequence[Flows]) -> Iterator[Mismatch]:
+    """Look at all sinks, and at the spool, for the schemas that are in force."""
+    allowed, matrix = _Allowed(), matrices[0]
+    for each in matrices:
+        allowed.add(each.schema)
+        allowed.add_flows({name: {each.schema.name: each.to(name)} for name in each.sinks})
     yield from _readable("ledger", _noted(locations, allowed))
     for name, settings in matrix.sinks.items():
         if not is_erasable(settings):
@@ -171,7 +179,7 @@ def mismatches(locations: Locations, matrix: Flows) -> Iterator[Mismatch]:
             yield from _readable(name, _in_sink(name, sink, allowed, is_listed=is_listed))
     if locations.spool.is_file():
         yield from _readable("spool", _in_spool(locations, allowed))
-    yield from _of_earlier_schemas(matrix.schema, allowed)
+    yield from _of_earlier_schemas([each.schema for each in matrices], allowed)
     if number := sum(1 for _ in _foreign_files(locations)):
         message = f"{number} files in the data directory are not of Collector's making"
         yield Mismatch(message, is_open=True)
@@ -221,22 +229,35 @@ def _in_sink(
         filled = {each for each, times in table.fields.items() if times}
         names = {*listed}
         yield from _unlisted(name, filled - names, table.fields.keys() - filled - names)
-        reaching = allowed.sinks.get(name, set()) if is_listed else names
-        for each in sorted((filled & names) - reaching):
-            yield Mismatch(f"{name}: it holds {each}, which is not to go there")
-    yield from _of_values(name, sink.values(), allowed)
+        reached_it = set[str]().union(*allowed.sinks.get(name, {}).values())
+        if sink.unit == "rows":
+            reached_it = allowed.reaching(name, table.name)
+        yield from _misled(name, (filled & names) - reached_it if is_listed else set())
+    yield from _of_values(name, sink.values(), allowed, is_listed=is_listed)
 
 
-def _of_values(where: str, found: Iterable[Values] | None, allowed: _Allowed) -> Iterator[Mismatch]:
-    """Compare values with the kinds of their fields."""
+def _misled(sink: str, fields: Collection[str]) -> Iterator[Mismatch]:
+    for each in sorted(fields):
+        yield Mismatch(f"{sink}: it holds {each}, which is not to go there")
+
+
+def _of_values(
+    where: str, found: Iterable[Values] | None, allowed: _Allowed, *, is_listed: bool
+) -> Iterator[Mismatch]:
+    """Compare values with the kinds of their fields, and fields with what is to go there."""
     if found is None:
         yield Mismatch(f"{where}: the values that it holds cannot be looked at", is_open=True)
         return
-    refused, is_known = set[str](), True
+    refused, misled, is_known = set[str](), set[str](), True
     for schema, members in found:
         refused.update(allowed.refused(schema, members))
         is_known &= schema in allowed.tables
+        if is_listed and schema in allowed.tables:
+            filled = {name for name, each in members.items() if not {None}.issuperset(each)}
+            fields = filled.intersection(allowed.tables[schema])
+            misled |= fields - allowed.reaching(where, schema)
     yield from _refused(where, refused, allowed)
+    yield from _misled(where, misled)
     if not is_known:
         yield Mismatch(f"{where}: there are records of a schema that is not known", is_open=True)
 
@@ -281,27 +302,28 @@ def _refused(where: str, names: set[str], allowed: _Allowed) -> Iterator[Mismatc
         yield Mismatch(message, is_open=not allowed.is_whole)
 
 
-def _of_earlier_schemas(current: Schema, allowed: _Allowed) -> Iterator[Mismatch]:
+def _of_earlier_schemas(current: Iterable[Schema], allowed: _Allowed) -> Iterator[Mismatch]:
     """Hold earlier schemas, as far as anything is stored under them, against the sentences that are
     said today. Where today's schema has a field too, what is stored may be of either."""
-    today = {*scope(current).outside, *spelling_fields(current)}
+    in_force = {schema.name: schema for schema in current}
     for schema in allowed.schemas:
-        is_same = schema.layout.table == current.layout.table
+        now = in_force.get(schema.name)
+        named = "" if now is None else now.name
         keys = (schema.layout.table, schema.id)
         filled = set[str]().union(*(allowed.filled.get(key, ()) for key in keys))
-        filled -= today if is_same else set()
+        filled -= set() if now is None else {*scope(now).outside, *spelling_fields(now)}
         for name, text in scope(schema).outside.items():
             if name in filled and text is not None:
                 message = f"to be published too: {text}"
-                yield Mismatch(message, check="scope", amends=True)
+                yield Mismatch(message, check="scope", amends=True, schema=named)
             elif name in filled:
-                is_open = is_same and name in current.fields
+                is_open = now is not None and name in now.fields
                 message = f"{name}: it is stored, and no sentence of {schema.id} speaks of it"
-                yield Mismatch(message, is_open, "scope")
+                yield Mismatch(message, is_open, "scope", schema=named)
         for name in filled.intersection(spelling_fields(schema)):
-            is_open = is_same and name in current.fields
+            is_open = now is not None and name in now.fields
             message = f"{name}: it is stored, and {schema.id} accepts words that people say"
-            yield Mismatch(message, is_open, "policy", "E311")
+            yield Mismatch(message, is_open, "policy", "E311", schema=named)
 
 
 _OWN_FILE = re.compile(

@@ -11,11 +11,10 @@ import secrets
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import orjson
 
@@ -32,11 +31,11 @@ from collector.filter.stored import read
 from collector.keyring import Keyring
 from collector.ledger import Note, opened
 from collector.pipeline import Pipeline
-from collector.retention.earlier import ran_elsewhere
+from collector.retention.earlier import in_force, ran_elsewhere
 from collector.retention.locations import Locations
 from collector.retention.upkeep import overdue, prune_all
-from collector.routing import LEGAL, Flows, changes, entitled, flows
-from collector.schema.load import parse
+from collector.routing import LEGAL, Flows, all_flows, changes, entitled, reaching
+from collector.routing.schemas import configured
 from collector.schema.model import Schema
 from collector.schema.names.scope import homonyms, scope, spelling_fields
 from collector.schema.policy import use_is_allowed
@@ -54,6 +53,7 @@ from collector.spool import Spool, note
 
 __all__ = ["ClaimFinding", "Found", "Search", "Verdict", "check", "verdict"]
 
+_T = TypeVar("_T")
 Search = Callable[[Iterable[Path], Sequence[str]], Collection[object]]
 """Finds texts in files and directories, however they are packed: ``collector.testing.scan``."""
 
@@ -72,19 +72,23 @@ class ClaimFinding(NamedTuple):
     is_open: bool = False
     amends: bool = False
     is_note: bool = False
+    schema: str = ""
+    """The schema that it is about, where there are several and it is about one."""
 
 
 Found = Mapping[Check, tuple[ClaimFinding, ...] | None]
 """The findings of each check; ``None``, or nothing, for one that did not run."""
 
 
-def verdict(claim: Claim, found: Found) -> Verdict:
-    """Return the verdict on a claim. A broken rule breaks the claims that name it, and leaves
-    others that need the same check unproven, as open findings do."""
+def verdict(claim: Claim, found: Found, schema: str | None = None) -> Verdict:
+    """Return the verdict on a claim, or on it for one schema of several. A broken rule breaks the
+    claims that name it, and leaves others that need its check unproven, as open findings do."""
     if claim.missing is not None:
         return "missing"
     outcomes = [found.get(name) for name in claim.checks]
     findings = [each for outcome in outcomes for each in outcome or () if not each.is_note]
+    if schema is not None:
+        findings = [each for each in findings if each.schema in ("", schema)]
     against = [each for each in findings if not each.amends]
     breaches = (each for each in against if not each.is_open)
     if any(each.rule is None or each.rule in claim.rules for each in breaches):
@@ -102,51 +106,68 @@ def check(config: Config, canaries: Sequence[str], search: Search, *, meetings: 
     rules that carry claims, what the pipeline's parts raise, and what noting raises.
     """
     found: dict[Check, tuple[ClaimFinding, ...] | None] = dict.fromkeys(CHECKS)
-    schema, found["policy"] = _policy(config.schema_)
-    if schema is None:
+    schemas, found["policy"] = _policy(config)
+    if not schemas:
         return found
-    found["scope"] = tuple(_scope(schema))
-    matrix, found["flows"] = _flows(config, schema)
-    if matrix is None:
+    found["scope"] = _of_each({schema.name: schema for schema in schemas}, _scope)
+    by_name, found["flows"] = _flows(config, schemas)
+    if not by_name:
         return found
     with tempfile.TemporaryDirectory(prefix="collector-claims-") as name:
-        folder = Path(name)
-        outcome = _DryRun(matrix, folder, canaries, meetings).granted()
+        runs = {
+            key: _DryRun(matrix, Path(name) / key, canaries, meetings).granted()
+            for key, matrix in by_name.items()
+        }
         has_run = config.data is not None and config.data.is_dir()
-        locations = Locations.of(config, schema) if has_run else None
-        found["canaries"] = _all(_canaries(outcome, folder, canaries, search))
-        found["delivery"] = _all(_delivery(outcome, matrix))
-        found["consent"] = _all(_consent(_DryRun(matrix, folder / "refused", canaries, meetings)))
-        found["ledger"] = _all(_ledger(outcome, locations))
-        found["stored"] = ()
+        locations = Locations.of(config, schemas) if has_run else None
+        found["canaries"] = _of_each(runs, lambda outcome: _canaries(outcome, search))
+        found["delivery"] = _of_each(runs, _delivery)
+        found["consent"] = _of_each(runs, _consent)
+        found["ledger"] = (*_of_each(runs, _counted), *_all(_ledger(locations)))
+        found["stored"], matrices = (), tuple(by_name.values())
         if locations is not None:
-            for which, against in _stored(locations, matrix, has_ledger=not found["ledger"]):
+            for which, against in _stored(locations, matrices, has_ledger=not found["ledger"]):
                 found[which] = tuple(dict.fromkeys((*(found[which] or ()), against)))
         if locations is not None and locations.spool.is_file() and not found["ledger"]:
-            for which, against in _running(locations.spool, matrix):
+            for which, against in _running(locations.spool, matrices):
                 found[which] = (*(found[which] or ()), against)
             if _is_any(locations):
                 note(locations.data, Note.of("read", command="claims", rows=_rows(locations)))
             if ran_elsewhere(locations.data, config.sinks.on()):
                 message = "the sidecar last wrote to other places: name its configuration"
-                against = ClaimFinding(message, is_open=True)
-                found["stored"] = (*(found["stored"] or ()), against)
-        found["retention"] = _all(_retention(outcome, locations, matrix))
+                found["stored"] = (*(found["stored"] or ()), ClaimFinding(message, is_open=True))
+        late = () if locations is None else _all(map(ClaimFinding, overdue(locations)))
+        found["retention"] = (*_of_each(runs, _retention), *late)
     return found
 
 
-def _policy(reference: str) -> tuple[Schema | None, tuple[ClaimFinding, ...]]:
-    """Return the schema, or the policies that it breaks."""
-    schema, faults = parse(reference)
+def _of_each(
+    parts: Mapping[str, _T], look: Callable[[_T], Iterator[ClaimFinding]]
+) -> tuple[ClaimFinding, ...]:
+    """Collect the findings of each schema; of several, each finding says of which it is."""
+    return tuple(
+        each if len(parts) == 1 else each._replace(message=f"{name}: {each.message}", schema=name)
+        for name, part in parts.items()
+        for each in _all(look(part))
+    )
+
+
+def _policy(config: Config) -> tuple[tuple[Schema, ...], tuple[ClaimFinding, ...]]:
+    """Return the schemas, or none and the policies that they break."""
+    try:
+        schemas = configured(config)
+    except SchemaError as error:
+        faults = error.faults
+    else:
+        return schemas, _of_each({schema.name: schema for schema in schemas}, _spelling)
     if any(not fault.code.startswith("E3") for fault in faults):
         raise SchemaError(faults)
-    against = (ClaimFinding(str(fault), fault.code) for fault in faults)
-    spelling = spelling_fields(schema) if schema is not None else ()
-    words = (
-        ClaimFinding(f"{name}: its pattern accepts words that people say", "E311")
-        for name in spelling
-    )
-    return schema, (*against, *words)
+    return (), tuple(ClaimFinding(str(fault), fault.code) for fault in faults)
+
+
+def _spelling(schema: Schema) -> Iterator[ClaimFinding]:
+    for name in spelling_fields(schema):
+        yield ClaimFinding(f"{name}: its pattern accepts words that people say", "E311")
 
 
 def _scope(schema: Schema) -> Iterator[ClaimFinding]:
@@ -162,31 +183,36 @@ def _scope(schema: Schema) -> Iterator[ClaimFinding]:
         yield ClaimFinding(f"beside {claims}: `{each.word}` means {each.meaning}", is_note=True)
 
 
-def _flows(config: Config, schema: Schema) -> tuple[Flows | None, tuple[ClaimFinding, ...]]:
-    """Return the flow matrix, or the rules that it breaks, in its entries too."""
+def _flows(
+    config: Config, schemas: Sequence[Schema]
+) -> tuple[Mapping[str, Flows], tuple[ClaimFinding, ...]]:
+    """Return the flow matrix of each schema by its name, or none and the rules that they break; in
+    their entries too."""
     faults: tuple[Fault, ...] = ()
     try:
-        matrix = flows(config, schema)
+        matrices = all_flows(config, schemas)
     except ConfigFaults as error:
         faults = error.faults
     if faults:
         if any(not fault.code.startswith("E3") for fault in faults):
             raise ConfigFaults(faults)
-        return None, tuple(ClaimFinding(str(fault), fault.code) for fault in faults)
-    against: list[ClaimFinding] = []
+        return {}, tuple(ClaimFinding(str(fault), fault.code) for fault in faults)
+    by_name = {matrix.schema.name: matrix for matrix in matrices}
+    return by_name, _of_each(by_name, _entries)
+
+
+def _entries(matrix: Flows) -> Iterator[ClaimFinding]:
     for flow in matrix.flows:
-        for use in (schema.purposes[name].use for name in flow.purposes):
+        for use in (matrix.schema.purposes[name].use for name in flow.purposes):
             if not use_is_allowed(use):
-                against.append(ClaimFinding(f"{flow.field}: {CODES['E301']}", "E301"))
+                yield ClaimFinding(f"{flow.field}: {CODES['E301']}", "E301")
             if matrix.sinks[flow.sink].party == "third" and use != LEGAL:
-                against.append(ClaimFinding(f"{flow.sink}: {CODES['E309']}", "E309"))
-    return matrix, tuple(against)
+                yield ClaimFinding(f"{flow.sink}: {CODES['E309']}", "E309")
 
 
-def _canaries(
-    outcome: _Outcome, folder: Path, canaries: Sequence[str], search: Search
-) -> Iterator[ClaimFinding]:
+def _canaries(outcome: _Outcome, search: Search) -> Iterator[ClaimFinding]:
     """Check that no planted content was written, and that the search would find it."""
+    folder, canaries = outcome.run.folder, outcome.run.canaries
     if hits := len(search([folder], canaries)):
         yield ClaimFinding(f"content was written: {hits} places hold what was planted in it")
     yield from _admitted(outcome)
@@ -204,21 +230,23 @@ def _admitted(outcome: _Outcome) -> Iterator[ClaimFinding]:
         yield ClaimFinding(message, is_open=True)
 
 
-def _delivery(outcome: _Outcome, matrix: Flows) -> Iterator[ClaimFinding]:
+def _delivery(outcome: _Outcome) -> Iterator[ClaimFinding]:
     """Check that each sink got only the fields that the matrix states."""
     yield from _admitted(outcome)
-    for name in matrix.sinks:
-        for field in sorted(outcome.fields[name] - set(matrix.to(name))):
+    for name in outcome.run.flows.sinks:
+        for field in sorted(outcome.fields[name] - set(outcome.run.flows.to(name))):
             yield ClaimFinding(f"{name}: it received {field}, which is not to go there")
 
 
 def _stored(
-    locations: Locations, matrix: Flows, *, has_ledger: bool
+    locations: Locations, matrices: Sequence[Flows], *, has_ledger: bool
 ) -> Iterator[tuple[Check, ClaimFinding]]:
     """Check that each location has only fields that it may have, and values of their kinds."""
     try:
-        for each in mismatches(locations, matrix):
-            yield each.check, ClaimFinding(each.message, each.rule, each.is_open, each.amends)
+        for each in mismatches(locations, matrices):
+            named = each.schema if len(matrices) > 1 else ""
+            facts = each.message, each.rule, each.is_open, each.amends
+            yield each.check, ClaimFinding(*facts, schema=named)
     except DeliveryError as error:
         yield "stored", _failure(error)
     if not has_ledger and locations.spool.is_file():
@@ -226,60 +254,60 @@ def _stored(
         yield "stored", ClaimFinding(message, is_open=True)
 
 
-def _consent(run: _DryRun) -> Iterator[ClaimFinding]:
+def _consent(outcome: _Outcome) -> Iterator[ClaimFinding]:
     """Check that no field reaches a sink that is only for purposes which a person refuses."""
-    matrix, schema = run.flows, run.flows.schema
+    run, matrix, schema = outcome.run, outcome.run.flows, outcome.run.flows.schema
     needed = [name for name, purpose in schema.purposes.items() if not purpose.optional]
-    for name, fields in run.refused().items():
+    for name, fields in replace(run, folder=run.folder / "refused").refused().items():
         for field in sorted(fields - set(entitled(schema, matrix.sinks[name].purposes, needed))):
             yield ClaimFinding(f"{name}: it received {field}, although that was refused")
 
 
-def _retention(
-    outcome: _Outcome, locations: Locations | None, matrix: Flows
-) -> Iterator[ClaimFinding]:
-    """Check that pruning removes expired records, and that the data directory has none."""
+def _retention(outcome: _Outcome) -> Iterator[ClaimFinding]:
+    """Check that records go in time: by pruning, or from a sink that deletes them by itself."""
+    matrix = outcome.run.flows
     if outcome.stale:
         yield ClaimFinding(f"records stayed that are too old, at {outcome.stale} places")
-    if locations is not None:
-        yield from map(ClaimFinding, overdue(locations))
-    for name, sink in matrix.sinks.items():
-        if not is_erasable(sink):
-            yield from _expiry(name, sink_type(sink).expires, matrix)
+    for name in (name for name, sink in matrix.sinks.items() if not is_erasable(sink)):
+        expires = sink_type(matrix.sinks[name]).expires
+        shortest = min((matrix.schema.retentions[field] for field in matrix.to(name)), default=None)
+        if expires is None:
+            yield ClaimFinding(f"{name}: how long it keeps records cannot be read", is_open=True)
+        elif shortest is not None and expires > shortest:
+            yield ClaimFinding(f"{name}: it keeps records for longer than the schema says")
 
 
-def _expiry(name: str, expires: timedelta | None, matrix: Flows) -> Iterator[ClaimFinding]:
-    """Check that a sink that is not erasable deletes records by itself within every retention."""
-    shortest = min((matrix.schema.retentions[field] for field in matrix.to(name)), default=None)
-    if expires is None:
-        yield ClaimFinding(f"{name}: how long it keeps records cannot be read", is_open=True)
-    elif shortest is not None and expires > shortest:
-        yield ClaimFinding(f"{name}: it keeps records for longer than the schema says")
-
-
-def _ledger(outcome: _Outcome, locations: Locations | None) -> Iterator[ClaimFinding]:
-    """Check the ledgers of the dry run and of the data directory, and the counts of the former."""
-    if locations is not None and not locations.spool.is_file() and _is_any(locations):
-        yield ClaimFinding("there are records, and no ledger of what came into it", is_open=True)
-    for path in (outcome.spool, locations.spool if locations else None):
-        if path is not None and path.is_file():
-            with opened(path) as ledger:
-                yield from (ClaimFinding(f"ledger: {flaw}") for flaw in ledger.verify().flaws)
+def _counted(outcome: _Outcome) -> Iterator[ClaimFinding]:
+    """Check the ledger of the dry run, and its counts."""
+    yield from _flaws(outcome.spool)
     with opened(outcome.spool) as ledger:
         if ledger.tally().as_dict() != outcome.tally.as_dict():
             yield ClaimFinding("the ledger does not count what the filter has counted")
 
 
-def _running(spool: Path, matrix: Flows) -> Iterator[tuple[Check, ClaimFinding]]:
-    """Check that schema and settings are those of the sidecar that has the directory, or had it
+def _ledger(locations: Locations | None) -> Iterator[ClaimFinding]:
+    """Check the ledger of the data directory."""
+    if locations is not None and locations.spool.is_file():
+        yield from _flaws(locations.spool)
+    elif locations is not None and _is_any(locations):
+        yield ClaimFinding("there are records, and no ledger of what came into it", is_open=True)
+
+
+def _flaws(spool: Path) -> Iterator[ClaimFinding]:
+    with opened(spool) as ledger:
+        yield from (ClaimFinding(f"ledger: {flaw}") for flaw in ledger.verify().flaws)
+
+
+def _running(spool: Path, matrices: Sequence[Flows]) -> Iterator[tuple[Check, ClaimFinding]]:
+    """Check that schemas and settings are those of the sidecar that has the directory, or had it
     last."""
     with opened(spool) as ledger:
-        digest, settings = ledger.digest("schema"), ledger.digest("configuration")
+        digests, settings = {*in_force(ledger).values()}, ledger.digest("configuration")
         before = (ledger.document(settings) or b"").split(b"\n")[0]
-    if digest not in (None, matrix.schema.digest):
+    if digests and digests != {matrix.schema.digest for matrix in matrices}:
         message = "the sidecar last ran with another schema: name its configuration, or restart it"
         yield "policy", ClaimFinding(message, is_open=True)
-    if changes.verdict(changes.since(before, matrix)) in ("widening", "narrowing"):
+    if changes.verdict(changes.since(before, *matrices)) in ("widening", "narrowing"):
         message = "the sidecar last ran with other flows: name its configuration, or restart it"
         yield "flows", ClaimFinding(message, is_open=True)
 
@@ -312,8 +340,7 @@ def _all(found: Iterator[ClaimFinding]) -> tuple[ClaimFinding, ...]:
 
 
 def _failure(error: DeliveryError) -> ClaimFinding:
-    """Return the finding for what cannot be read: of a server that does not answer, nothing is
-    known."""
+    """Return the finding for what cannot be read: a server that is silent shows nothing."""
     return ClaimFinding(error.message, is_open=isinstance(error, Unreachable))
 
 
@@ -326,9 +353,10 @@ _SECONDS = 60.0
 
 @dataclass(frozen=True, repr=False)
 class _Outcome:
-    """The outcome of a dry run: the filter's counts, the ``spool`` with the ledger, the names of
-    the fields that each sink got, and the number of tables and files with ``stale`` records."""
+    """The outcome of a dry ``run``: the filter's counts, the ``spool`` with the ledger, the fields
+    that each sink got, and the number of tables and files with ``stale`` records."""
 
+    run: _DryRun
     tally: Tally
     spool: Path
     fields: Mapping[str, frozenset[str]]
@@ -349,18 +377,19 @@ class _DryRun:
     def granted(self) -> _Outcome:
         """Send all events, deliver records that are far too old as well, and prune."""
         tally = self._send()
-        schema, reaching = self.flows.schema, self.flows.reaching
-        chosen = Filter(schema, keys=Keyring())
+        chosen = Filter(self.flows.schema, keys=Keyring())
         payload = b"".join(chosen.admit_lines(body).encode() for body in self._bodies())
-        old = Batch(secrets.token_bytes(16), _LONG_AGO, layout=schema.layout, payload=payload)
+        old = Batch(
+            secrets.token_bytes(16), _LONG_AGO, layout=chosen.schema.layout, payload=payload
+        )
         with ExitStack() as stack:
             for name, sink in self._open_sinks(stack).items():
-                sink.deliver(read(old, reaching(name)))
+                sink.deliver(read(old, self.flows.reaching(name)))
         locations = self._locations()
         prune_all(locations, _SECONDS)
         found = self._holdings()
         stale = sum(each.first == _LONG_AGO for holdings in found.values() for each in holdings)
-        return _Outcome(tally, locations.spool, _fields(found), stale)
+        return _Outcome(self, tally, locations.spool, _fields(found), stale)
 
     def refused(self) -> dict[str, frozenset[str]]:
         """Send all events for people who refuse all that is optional; return the fields that each
@@ -374,7 +403,7 @@ class _DryRun:
         with ExitStack() as stack:
             sinks = self._open_sinks(stack)
             spool = stack.enter_context(Spool(self.folder / SPOOL_NAME, sinks=list(sinks)))
-            pipeline = Pipeline(chosen, spool, sinks, lambda _: None, self.flows.reaching)
+            pipeline = Pipeline(chosen, spool, sinks, lambda _: None, reaching([self.flows]))
             pipeline.start()
             stack.callback(pipeline.close, _SECONDS)
             for body in self._bodies():
@@ -391,7 +420,7 @@ class _DryRun:
             own = own_directory(self.folder, name)
             there = sink.moved(own) if is_erasable(sink) else None
             moved[name] = there or settings_of(STAND_IN)(type=STAND_IN).moved(own) or sink
-        return Locations(self.folder, self.flows.schema, moved)
+        return Locations(self.folder, (self.flows.schema,), moved)
 
     def _open_sinks(self, stack: ExitStack) -> dict[str, Sink]:
         sinks: dict[str, Sink] = {}

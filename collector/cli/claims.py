@@ -24,8 +24,9 @@ from collector.cli.console import err, out, print_json, seen
 from collector.cli.data_dir import ConfigFile, Data, settings
 from collector.cli.options import AsJson
 from collector.config import Config
-from collector.errors import DeliveryError
+from collector.errors import CollectorError, DeliveryError
 from collector.ledger import opened
+from collector.routing.schemas import configured
 from collector.schema.checks import nearest
 from collector.spool import FILE_NAME
 from collector.testing import canaries, scan
@@ -76,7 +77,9 @@ def claims(
             **serving_findings(chosen),
             **recording_findings(chosen),
         }
-    verdicts = {name: verdict(claim, found) for name, claim in every.items()} if found else {}
+    verdicts = _verdicts(every, found)
+    names = _names(chosen) if found else []
+    each_of = {schema: _verdicts(every, found, schema) for schema in names}
     figures: dict[str, Any] = {}
     try:
         figures = _all_figures(chosen, folder / FILE_NAME)
@@ -85,9 +88,9 @@ def claims(
             raise
         err.print(str(error), markup=False, style="red")
     if as_json:
-        print_json(_as_dict(every, figures, found, verdicts))
+        print_json(_as_dict(every, figures, found, verdicts, each_of))
     else:
-        _print(every, figures, verdicts)
+        _print(every, figures, verdicts, each_of)
         _print_faults(found or {})
     if verify and not folder.is_dir():
         err.print("there is no data directory: only the configuration was looked at")
@@ -101,6 +104,22 @@ def _chosen(every: Mapping[str, Claim], only: Sequence[str]) -> Mapping[str, Cla
         hint = nearest(unknown[0], list(every)) or f"; there are {', '.join(every)}"
         raise typer.BadParameter(f"there is no such claim{hint}", param_hint="--only")
     return {name: every[name] for name in dict.fromkeys(only)} if only else every
+
+
+def _verdicts(
+    every: Mapping[str, Claim], found: Found | None, schema: str | None = None
+) -> dict[str, Verdict]:
+    """Return the verdict on each claim, or what it is for one of several schemas; none where
+    nothing was looked at."""
+    return {name: verdict(each, found, schema) for name, each in every.items()} if found else {}
+
+
+def _names(config: Config) -> list[str]:
+    """Return the names of the schemas, if there are several and all of them load."""
+    if len(config.references) > 1:
+        with suppress(CollectorError):
+            return [schema.name for schema in configured(config)]
+    return []
 
 
 def _is_ok(verdicts: Mapping[str, Verdict]) -> bool:
@@ -170,6 +189,7 @@ def _as_dict(
     figures: Mapping[str, Any],
     found: Found | None,
     verdicts: Mapping[str, Verdict],
+    each_of: Mapping[str, Mapping[str, Verdict]],
 ) -> dict[str, Any]:
     document: dict[str, Any] = {
         "claims": [
@@ -178,6 +198,7 @@ def _as_dict(
                 **claim.model_dump(mode="json", exclude_none=True, exclude={"counters"}),
                 "figures": _figures(claim.counters, figures),
                 **({"verdict": verdicts[name]} if verdicts else {}),
+                **({"verdicts": {s: each_of[s][name] for s in each_of}} if each_of else {}),
             }
             for name, claim in every.items()
         ]
@@ -192,7 +213,10 @@ def _as_dict(
 
 
 def _print(
-    every: Mapping[str, Claim], figures: Mapping[str, Any], verdicts: Mapping[str, Verdict]
+    every: Mapping[str, Claim],
+    figures: Mapping[str, Any],
+    verdicts: Mapping[str, Verdict],
+    each_of: Mapping[str, Mapping[str, Verdict]],
 ) -> None:
     for name, claim in every.items():
         shown = f" [{_STYLES[verdicts[name]]}]{verdicts[name]}[/]" if verdicts else ""
@@ -201,6 +225,9 @@ def _print(
         if claim.missing is not None:
             out.print(f"  not built yet: {claim.missing}", markup=False, style="yellow")
             continue
+        if each_of:
+            words = ", ".join(f"{schema} {each_of[schema][name]}" for schema in each_of)
+            out.print(f"  schemas {words}", markup=False)
         out.print(f"  rules   {', '.join(claim.rules)}")
         out.print(f"  checks  {', '.join(claim.checks)}")
         for place, test in zip(chain(["tests"], repeat("")), claim.tests, strict=False):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,9 +19,11 @@ from collector.config import Loaded, examine, read
 from collector.config.extras import NO_GRPC, install, is_installed
 from collector.config.model import SinkSettings, settings
 from collector.errors import ConfigFaults, Fault, SchemaError
-from collector.routing import Flows, flows
-from collector.routing.changes import Change, changes
-from collector.schema import Schema, git, load_schema, resources
+from collector.routing import Flows, all_flows
+from collector.routing.changes import Change, all_changes
+from collector.routing.schemas import configured
+from collector.schema import Schema, git, resources
+from collector.schema.load import parse
 
 __all__ = ["app"]
 
@@ -98,16 +101,18 @@ def show_flows(
         bool, typer.Option("--mermaid", help="Print a Mermaid flow chart instead.")
     ] = False,
 ) -> None:
-    """Show which field of the schema reaches which sink, and for which purposes. The sidecar
+    """Show which field of each schema reaches which sink, and for which purposes. The sidecar
     delivers by the very same matrix. Exit 78 where a sink would get what it may not."""
     found = _flows(read(one_file(file, config)))
     if as_json:
-        print_json(found.as_dict())
+        plain = [each.as_dict() for each in found]
+        print_json(plain[0] if len(plain) == 1 else {"schemas": plain})
     elif mermaid:
         for line in _chart(found):
             out.print(line, markup=False)
     else:
-        wide().print(_matrix(found))
+        for each in found:
+            wide().print(_matrix(each))
 
 
 @app.command("diff")
@@ -124,7 +129,7 @@ def diff(
     docs/flows.md is the list of what widens.
     """
     before, after = _flows_of_all(old, new)
-    found = changes(before, after)
+    found = all_changes(before, after)
     widens = any(change.verdict == "widening" for change in found)
     if as_json:
         print_json({"changes": [change.as_dict() for change in found], "widening": widens})
@@ -137,9 +142,9 @@ def diff(
     raise typer.Exit(1 if widens else 0)
 
 
-def _flows_of_all(*references: str) -> list[Flows]:
+def _flows_of_all(*references: str) -> list[tuple[Flows, ...]]:
     """Return the flows of each file. Raises ``ConfigFaults`` with the faults of all of them."""
-    found: list[Flows] = []
+    found: list[tuple[Flows, ...]] = []
     faults: list[Fault] = []
     for reference in references:
         parts = git.split(reference)
@@ -156,13 +161,14 @@ def _flows_of_all(*references: str) -> list[Flows]:
     return found
 
 
-def _flows(loaded: Loaded, rev: str | None = None) -> Flows:
-    """Return the flows of settings under their schema, at a revision if one is given.
+def _flows(loaded: Loaded, rev: str | None = None) -> tuple[Flows, ...]:
+    """Return the flows of settings under each schema, at a revision if one is given.
 
     Faults between settings and schema are reported at the places of the settings.
     """
     try:
-        return flows(loaded.config, _schema(loaded.config.schema_, rev))
+        schemas = configured(loaded.config, partial(_parsed, rev))
+        return all_flows(loaded.config, schemas)
     except SchemaError as error:
         faults = loaded.schema_faults(error)
     except ConfigFaults as error:
@@ -170,13 +176,10 @@ def _flows(loaded: Loaded, rev: str | None = None) -> Flows:
     raise ConfigFaults(faults)
 
 
-def _schema(reference: str, rev: str | None) -> Schema:
+def _parsed(rev: str | None, reference: str) -> tuple[Schema | None, list[Fault]]:
     if rev is None or not resources.is_path(reference):
-        return load_schema(reference)
-    schema, faults = git.load_reference(f"{rev}:./{os.path.relpath(reference)}")
-    if schema is None:
-        raise SchemaError(faults)
-    return schema
+        return parse(reference)
+    return git.load_reference(f"{rev}:./{os.path.relpath(reference)}")
 
 
 def _party(sink: SinkSettings) -> str:
@@ -194,24 +197,36 @@ def _matrix(found: Flows) -> Table:
     return table
 
 
-def _chart(found: Flows) -> Iterator[str]:
-    """Yield the lines of a flow chart; a field that reaches no sink has no arrow."""
-    fields, sinks = list(found.schema.fields), list(found.sinks)
+def _chart(found: Sequence[Flows]) -> Iterator[str]:
+    """Yield the lines of a flow chart; a field that reaches no sink has no arrow. Of several
+    schemas each has a frame."""
+    sinks, nodes = found[0].sinks, dict[tuple[str, str], str]()
     yield "flowchart LR"
-    for index, name in enumerate(fields):
-        yield f'  f{index}["{name}"]'
+    for each in found:
+        name, indent = each.schema.name, "  " if len(found) == 1 else "    "
+        if len(found) > 1:
+            yield f'  subgraph "{name}"'
+        for field in each.schema.fields:
+            node = nodes[name, field] = f"f{len(nodes)}"
+            yield f'{indent}{node}["{field}"]'
+        if len(found) > 1:
+            yield "  end"
     for index, name in enumerate(sinks):
-        yield f'  s{index}[("{name}<br>{_party(found.sinks[name]).translate(_ESCAPES)}")]'
-    for flow in found.flows:
-        ends = fields.index(flow.field), sinks.index(flow.sink)
-        yield f'  f{ends[0]} -->|"{", ".join(flow.purposes)}"| s{ends[1]}'
+        yield f'  s{index}[("{name}<br>{_party(sinks[name]).translate(_ESCAPES)}")]'
+    for each in found:
+        for flow in each.flows:
+            end, purposes = list(sinks).index(flow.sink), ", ".join(flow.purposes)
+            yield f'  {nodes[each.schema.name, flow.field]} -->|"{purposes}"| s{end}'
 
 
 def _table(found: list[Change]) -> Table:
-    table = new_table("verdict", "what", "field", "sink", "old", "new")
+    schema = ("schema",) if any(change.schema for change in found) else ()
+    table = new_table("verdict", *schema, "what", "field", "sink", "old", "new")
     order = list(_STYLES)
     for change in sorted(found, key=lambda change: order.index(change.verdict)):
-        words = (change.what, change.field, change.sink, _words(change.old), _words(change.new))
+        named = (change.schema,) if schema else ()
+        values = (_words(change.old), _words(change.new))
+        words = (*named, change.what, change.field, change.sink, *values)
         table.add_row(change.verdict, *map(escape, words), style=_STYLES[change.verdict])
     return table
 

@@ -9,13 +9,13 @@ from typing import Annotated
 import typer
 
 from collector.cli.serve import ConfigFile
-from collector.config import Config, load, read
+from collector.config import Config, Loaded, load, read
 from collector.config.model import Sinks
 from collector.errors import ConfigError, Unreachable, file_name
 from collector.ledger import Note
-from collector.retention.earlier import noted_schema
+from collector.retention.earlier import noted_schemas
 from collector.retention.locations import Locations
-from collector.schema import Schema, load_schema
+from collector.routing.schemas import configured
 from collector.sinks.sink import ErasableSink, own_directory
 from collector.spool import FILE_NAME as SPOOL_NAME
 from collector.spool import note
@@ -59,11 +59,9 @@ Wait = Annotated[
 ]
 
 
-def located(
-    config_file: Path | None, data: Path | None, store: Path | None
-) -> tuple[Schema, Locations]:
-    """Return the schema that is in force, and the locations of records. Without a configuration,
-    a directory that is named has the schema of its ledger.
+def located(config_file: Path | None, data: Path | None, store: Path | None) -> Locations:
+    """Return the locations of records, with the schemas that are in force. Without a configuration,
+    a directory that is named has the schemas of its ledger.
 
     Raises ``SchemaError``, and ``ConfigError`` for faulty settings and where there is no file of
     ours: a wrong path must not look as if nothing were stored.
@@ -72,11 +70,8 @@ def located(
     config = _in_directory(loaded.config, data)
     if store is not None:
         config = config.model_copy(update={"sinks": _with_store(config.sinks, store)})
-    is_stated = loaded.origins["schema"] != "default"
-    schema = (None if is_stated or data is None else noted_schema(data)) or load_schema(
-        config.schema_
-    )
-    locations = Locations.of(config, schema)
+    schemas = () if is_stated(loaded) or data is None else noted_schemas(data)
+    locations = Locations.of(config, schemas or configured(config))
     if store is not None and not store.is_file():
         raise ConfigError("E203", f"{file_name(store)} is not there; name the file of a store")
     with locations.opened() as sinks:
@@ -85,7 +80,12 @@ def located(
         where = file_name(config.data or Path())
         message = f"nothing of ours is in {where}; an SDK's spool is in DIR/0, DIR/1…"
         raise ConfigError("E203", message)
-    return schema, locations
+    return locations
+
+
+def is_stated(loaded: Loaded) -> bool:
+    """Return whether the settings say which schemas there are."""
+    return any(loaded.origins[name] != "default" for name in ("schema", "schemas"))
 
 
 def _may_exist(sink: ErasableSink) -> bool:
@@ -104,9 +104,9 @@ def _with_store(sinks: Sinks, path: Path) -> Sinks:
 @dataclass(frozen=True)
 class ReadableStore:
     """A store that is only looked into, and the directory whose ledger is told of it, if there is
-    one. ``schema`` names the schema that is in force, which need not be that of the store."""
+    one."""
 
-    schema: str
+    config: Config
     store: Path
     ledger: Path | None
 
@@ -124,7 +124,7 @@ def readable(config_file: Path | None, data: Path | None, store: Path | None) ->
     path = store or Path(config.sinks[_STORE].place(own_directory(folder, _STORE)))
     places = (path.resolve().parent, folder)
     ledgers = (place for place in places if (place / SPOOL_NAME).is_file())
-    return ReadableStore(config.schema_, path, next(ledgers, None))
+    return ReadableStore(config, path, next(ledgers, None))
 
 
 def directory(config_file: Path | None, data: Path | None) -> Path:

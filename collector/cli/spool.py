@@ -14,8 +14,8 @@ from collector.cli.options import AsJson
 from collector.config import Config
 from collector.contracts import layout_of
 from collector.errors import ConfigError, file_name
-from collector.routing import flows
-from collector.schema import load_schema
+from collector.routing import all_flows, reaching
+from collector.routing.schemas import configured
 from collector.sinks.sink import Opening, open_sink
 from collector.spool import FILE_NAME, Spool
 from collector.spool.set_aside import RefusedBatch, SetAside
@@ -55,17 +55,18 @@ def redeliver(
     """Hand the batches that were set aside to their sinks again, with the fields that each may have
     now; stop the sidecar before. Exit 1 if a sink still does not take some."""
     chosen = settings(config, data)
-    schema = load_schema(chosen.schema_)
-    matrix, folder = flows(chosen, schema), _folder(chosen)
+    schemas = configured(chosen)
+    matrices, folder = all_flows(chosen, schemas), _folder(chosen)
+    sinks, fields_for = matrices[0].sinks, reaching(matrices)
     aside, taken = SetAside(folder), 0
     refused = [each for each in aside.all() if sink in (None, each.sink)]
     if refused:
         with Spool(folder / FILE_NAME):  # no sidecar has the directory meanwhile
             for name in dict.fromkeys(each.sink for each in refused):
-                if name in matrix.sinks:
-                    opening = Opening(name, (schema,), folder)
-                    with open_sink(matrix.sinks[name], opening) as opened:
-                        taken += drain.redeliver(name, opened, aside, matrix.reaching)
+                if name in sinks:
+                    opening = Opening(name, schemas, folder)
+                    with open_sink(sinks[name], opening) as opened:
+                        taken += drain.redeliver(name, opened, aside, fields_for)
                 else:
                     err.print(f"no sink {name} is switched on", markup=False)
     left = len(refused) - taken

@@ -13,7 +13,7 @@ from collector.cli.options import AsJson
 from collector.cli.query import query
 from collector.retention.upkeep import prune_all
 from collector.risk import GroupStats, Reduction, Risk, risks
-from collector.schema import load_schema
+from collector.routing.schemas import configured
 
 __all__ = ["app"]
 
@@ -40,7 +40,7 @@ def prune(
     left since another process was reading all the time or the disk has no room, or if the store has
     a table of which no retention is known.
     """
-    _, locations = located(config, data, store)
+    locations = located(config, data, store)
     done = prune_all(locations, wait)
     if as_json:
         print_json(asdict(done))
@@ -75,7 +75,7 @@ def risk(
     ledger, where there is one. docs/risk.md explains the figures.
     """
     at = readable(config, data, store)
-    found = risks(at.store, load_schema(at.schema))
+    found = risks(at.store, configured(at.config))
     at.note_read("store risk", sum(each.events.total for each in found))
     if as_json:
         print_json({"tables": [asdict(each) for each in found]})

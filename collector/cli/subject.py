@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -11,11 +12,9 @@ import typer
 from collector.cli.console import err, group, out, print_json
 from collector.cli.data_dir import ConfigFile, Data, StoreFile, Wait, located
 from collector.cli.options import AsJson
-from collector.contracts import Subject
-from collector.filter.redaction import find_subject
 from collector.retention.locations import Locations
 from collector.schema import Schema
-from collector.subject.rights import Removed, erase, export, object_to
+from collector.subject.rights import Removed, SchemaSubject, erase, export, object_to, select
 
 __all__ = ["app"]
 
@@ -52,16 +51,16 @@ def show(
     store: StoreFile = None,
 ) -> None:
     """Write what is stored of a person as JSON, as it is stored. A sidecar may be running."""
-    schema, locations = located(config, data, store)
-    subject = _subject(schema, field, since, until)
-    found = export(locations, subject)
+    locations = located(config, data, store)
+    selected = _selected(locations.schemas, field, since, until)
+    found = export(locations, selected)
     tables: dict[str, list[Any]] = {}
     for table, row in found.rows:
         tables.setdefault(table, []).append(row)
     print_json(
         {
-            "schema": schema.id,
-            **_asked(subject),
+            **_of(locations.schemas),
+            **_asked(selected),
             "store": tables,
             "spool": found.spool,
             "files": found.lines,
@@ -91,9 +90,9 @@ def remove(
     Damaged files and batches that may hold something of the window are deleted whole. Exit 1 if
     another process was reading all the time: then bytes of it are left until it is done again.
     """
-    schema, locations = located(config, data, store)
-    subject = _subject(schema, field, since, until)
-    _print_removed(erase(locations, subject, wait), subject, locations, as_json)
+    locations = located(config, data, store)
+    selected = _selected(locations.schemas, field, since, until)
+    _print_removed(erase(locations, selected, wait), selected, locations, as_json)
 
 
 @app.command("object")
@@ -110,31 +109,38 @@ def object_(
 ) -> None:
     """Take out of what is stored of a person all that is for optional purposes only, as when
     consent is withdrawn; otherwise as `erase`."""
-    schema, locations = located(config, data, store)
-    subject = _subject(schema, field, since, until)
-    if not schema.refusable:
+    locations = located(config, data, store)
+    selected = _selected(locations.schemas, field, since, until)
+    if not any(each.refusable for each in selected):
         err.print("no field of the schema is for optional purposes alone: all of them stay")
-    _print_removed(
-        object_to(locations, subject, schema.refusable, wait), subject, locations, as_json
-    )
+    _print_removed(object_to(locations, selected, wait), selected, locations, as_json)
 
 
-def _subject(schema: Schema, field: str, since: str, until: str) -> Subject:
+def _of(schemas: Sequence[Schema]) -> dict[str, Any]:
+    """Say which schema, or which schemas, the answer is by."""
+    names = [schema.id for schema in schemas]
+    return {"schema": names[0]} if len(names) == 1 else {"schemas": names}
+
+
+def _selected(schemas: Sequence[Schema], field: str, since: str, until: str) -> list[SchemaSubject]:
     name, is_given, value = field.partition("=")
     if not is_given:
         raise typer.BadParameter("write it as FIELD=VALUE", param_hint="--field")
     if value == "-":
         value = sys.stdin.readline().rstrip("\r\n")
-    return find_subject(schema, name, value, since, until)
+    return select(schemas, name, value, since, until)
 
 
-def _asked(subject: Subject) -> dict[str, str]:
+def _asked(selected: Sequence[SchemaSubject]) -> dict[str, str]:
+    subject = selected[0].subject
     return {"field": subject.field, "from": subject.start, "before": subject.end}
 
 
-def _print_removed(done: Removed, subject: Subject, locations: Locations, as_json: bool) -> None:
+def _print_removed(
+    done: Removed, selected: Sequence[SchemaSubject], locations: Locations, as_json: bool
+) -> None:
     if as_json:
-        print_json({**_asked(subject), **asdict(done), "beyond": list(locations.beyond)})
+        print_json({**_asked(selected), **asdict(done), "beyond": list(locations.beyond)})
     else:
         out.print(f"store: {done.rows:,} rows")
         out.print(f"spool: {done.records:,} records in {done.batches:,} batches")

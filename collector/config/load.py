@@ -75,9 +75,10 @@ class Loaded:
         return Fault(origin.rpartition(":")[0], *place, name, message, code)
 
     def schema_faults(self, error: SchemaError) -> list[Fault]:
-        """Return the faults of the schema; one that is not there is a fault of its setting."""
+        """Return the faults of schemas; one that is not there is a fault of its setting."""
+        name = self.config.schema_setting
         return [
-            self.fault("schema", one.message, one.code) if one.code in _NO_SCHEMA else one
+            self.fault(name, one.message, one.code) if one.code in _NO_SCHEMA else one
             for one in error.faults
         ]
 

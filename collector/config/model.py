@@ -31,6 +31,7 @@ from collector.config.values import (
     Recipient,
     Reference,
     Sandbox,
+    SchemaList,
     Size,
     UnixSocket,
     Whole,
@@ -320,6 +321,11 @@ class Config(Section):
         alias="schema",
         description="What is collected: a shipped schema's name, or the path of a schema file.",
     )
+    schemas: SchemaList = Field(
+        (),
+        description="Several schemas instead, up to 8, as a list of such names and paths. The first"
+        " is the default; a request names another.",
+    )
     claims: Location = Field(
         None,
         description="Your own public sentences, in the form of `schemas/claims.yaml`; they are"
@@ -345,6 +351,16 @@ class Config(Section):
     log: Log = Log()
     about: About = About()
     recorder: RecorderSection = RecorderSection()
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The names and paths of all schemas, the default first."""
+        return self.schemas or (self.schema_,)
+
+    @property
+    def schema_setting(self) -> str:
+        """The setting that names them: ``schema`` or ``schemas``."""
+        return "schemas" if self.schemas else "schema"
 
 
 class Setting(NamedTuple):

@@ -210,6 +210,13 @@ def other_parties(config: Config) -> Iterator[Finding]:
                 yield (party, ("sinks", name, key)), "E214", message
 
 
+def one_or_several_schemas(config: Config) -> Iterator[Finding]:
+    """Refuse one schema and several at once."""
+    if {"schema_", "schemas"} <= config.model_fields_set:
+        message = "`schema` and `schemas` are both set; leave `schema` out, or `schemas`"
+        yield (("schemas",), ("schema",)), "E211", message
+
+
 RULES: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     open_addresses,
     certificate_pairs,
@@ -219,4 +226,5 @@ RULES: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     has_sink,
     distinct_paths,
     other_parties,
+    one_or_several_schemas,
 )

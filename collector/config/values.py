@@ -41,6 +41,7 @@ __all__ = [
     "Recipient",
     "Reference",
     "Sandbox",
+    "SchemaList",
     "Size",
     "UnixSocket",
     "Whole",
@@ -51,6 +52,8 @@ __all__ = [
     "resolved",
 ]
 
+_MOST_CHARACTERS = 4096
+_MOST_SCHEMAS = 8
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9])?", re.ASCII).fullmatch
 _PORT = re.compile(r"[0-9]{1,5}", re.ASCII).fullmatch
 _HASH = re.compile(r"[0-9a-f]{64}", re.ASCII).fullmatch
@@ -190,6 +193,20 @@ def _list(value: Any) -> tuple[Any, ...]:
     raise _fault("this must be a list")
 
 
+def _schemas(value: Any) -> tuple[str, ...]:
+    """Read the references of schemas."""
+    found = _list(value)
+    for number, each in enumerate(found, 1):
+        if not isinstance(each, str) or not 0 < len(each) <= _MOST_CHARACTERS:
+            raise _fault(f"entry {number} must be a shipped schema's name, or the path of a file")
+        _printable(each)
+    if not found or len(found) > _MOST_SCHEMAS:
+        raise _fault(f"this must be a list of 1 to {_MOST_SCHEMAS} schemas")
+    if len(set(found)) < len(found):
+        raise _fault("a schema is in this list twice; leave it out once")
+    return found
+
+
 def _hash(value: Any) -> str:
     if isinstance(value, str) and _HASH(value):
         return value
@@ -234,7 +251,7 @@ def _country(value: Any) -> str:
 Listen = Annotated[Address | None, BeforeValidator(_listen)]
 Size = Annotated[int, BeforeValidator(_size)]
 Duration = Annotated[float, BeforeValidator(_duration)]
-Line = Annotated[str, AfterValidator(_printable), Field(min_length=1, max_length=4096)]
+Line = Annotated[str, AfterValidator(_printable), Field(min_length=1, max_length=_MOST_CHARACTERS)]
 Location = Annotated[Path | None, BeforeValidator(_location)]
 UnixSocket = Annotated[Path | None, BeforeValidator(_unix)]
 Whole = Annotated[int, BeforeValidator(_whole)]
@@ -252,6 +269,7 @@ Hashes = Annotated[tuple[Hash, ...], BeforeValidator(_list), Field(max_length=10
 Names = Annotated[tuple[Host, ...], BeforeValidator(_list), Field(max_length=1000)]
 Origins = Annotated[tuple[Origin, ...], BeforeValidator(_list), Field(max_length=1000)]
 
+SchemaList = Annotated[tuple[str, ...], BeforeValidator(_schemas)]
 Purposes = Annotated[tuple[str, ...] | None, BeforeValidator(_purposes)]
 Recipient = Annotated[str | None, BeforeValidator(_recipient)]
 Country = Annotated[str | None, BeforeValidator(_country)]

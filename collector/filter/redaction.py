@@ -224,7 +224,10 @@ class _SubjectRule:
         raw = record.get(subject.field)
         if raw is None or not subject.start <= minute < subject.end:
             return False
-        return _text(raw) == subject.value
+        if _text(raw) != subject.value:
+            return False
+        schema = _text(record["schema"]) if "schema" in record else None
+        return subject.concerns(schema or "")
 
 
 class Erasure(_SubjectRule):

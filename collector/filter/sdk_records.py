@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -59,6 +59,7 @@ __all__ = [
     "Minutes",
     "SdkRecordFilter",
     "parse_minute",
+    "schema_named",
 ]
 
 MAX_TIMES = 1_000_000
@@ -347,6 +348,27 @@ class SdkRecordFilter:
         if column.name not in self._memos:  # texts that repeat are timeless
             self._memos[column.name] = Memo(column.field.stored_between(first, last))
         return self._memos[column.name]
+
+
+class _Named(msgspec.Struct, gc=False):
+    schema: str | None = None
+
+
+_decode_named = msgspec.json.Decoder(_Named).decode
+
+
+def schema_named(text: bytes, names: Container[str]) -> str | None:
+    """Return which of some schemas, by their names, the first line names that names one of them;
+    ``None`` where no line does in what the text begins with."""
+    start = text.removeprefix(BOM)
+    if len(start) > _PIECE:
+        start = start[: start.rfind(b"\n", 0, _PIECE) + 1 or start.find(b"\n") + 1 or None]
+    for line in readable_lines(start, lambda _: None):
+        with suppress(*FAILURES):
+            named = (_decode_named(line).schema or "").partition("/")[0]
+            if named in names:
+                return named
+    return None
 
 
 def _powers_of_two(times: int) -> list[int]:

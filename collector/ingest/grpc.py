@@ -18,7 +18,7 @@ from __future__ import annotations
 import errno
 import logging
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -45,6 +45,7 @@ from collector.ingest.refusals import (
     TOO_LARGE,
     TOO_MANY_EVENTS,
     UNAUTHENTICATED,
+    UNKNOWN_SCHEMA,
     UNREADABLE,
     Refusal,
     RequestRefused,
@@ -62,6 +63,7 @@ METHODS: dict[str, Signal] = {
 _USED = ("server", "RpcError", "StatusCode", "stream_unary_rpc_method_handler")
 _LATE = ("grpc._server", "grpc._utilities")
 """Modules that the library would load when a server is made."""
+_SCHEMA = "collector-schema"
 _HEALTH = "/grpc.health.v1.Health/Check"
 _SERVING = b"\x08\x01"
 
@@ -92,8 +94,9 @@ Result = bytes | Refusal | None
 class GrpcServer:
     """Serves OTLP's three services, and gRPC's health check.
 
-    ``address`` is ``host:port`` (port 0: any free one). Without ``tokens`` every sender is let in;
-    ``hops`` is the number of trusted proxies in front. ``observe`` gets the HTTP status of the
+    ``address`` is ``host:port`` (port 0: any free one). ``schemas`` are the names of those that a
+    call may ask for, by the metadata ``collector-schema``. Without ``tokens`` every sender is let
+    in; ``hops`` is the number of trusted proxies in front. ``observe`` gets the HTTP status of the
     same meaning, and the seconds of every call. With ``is_shared`` other processes of this user
     may listen there too. Raises ``ConfigError`` E201 if the library is not installed.
     """
@@ -109,11 +112,14 @@ class GrpcServer:
         hops: int = 0,
         observe: Observe | None = None,
         is_shared: bool = False,
+        schemas: Collection[str] = (),
     ) -> None:
         self._library = library()
         self._is_shared = is_shared
         self._limits = limits or IngestLimits()
-        self._settings = ServiceSettings(accept_now, self._limits, tokens, hops, observe)
+        self._settings = ServiceSettings(
+            accept_now, self._limits, tokens, hops, observe, frozenset(schemas)
+        )
         self._address, self._certificates = address, certificates
         self._pool: CallPool | None = None
         self._server: Any = None
@@ -205,6 +211,7 @@ class ServiceSettings:
     tokens: Tokens | None = None
     hops: int = 0
     observe: Observe | None = None
+    schemas: frozenset[str] = frozenset()
 
 
 class GrpcService:
@@ -224,7 +231,7 @@ class GrpcService:
         }
         self._refusal_handlers = {
             refusal: handler(partial(self._refuse, refusal))
-            for refusal in (HEADERS_TOO_LARGE, UNAUTHENTICATED, BUSY)
+            for refusal in (HEADERS_TOO_LARGE, UNAUTHENTICATED, UNKNOWN_SCHEMA, BUSY)
         }
         self._health = handler(lambda _, __: _SERVING)
 
@@ -245,6 +252,9 @@ class GrpcService:
             sent = _values(metadata, "authorization")
             if not tokens.admits(sent[0] if len(sent) == 1 else None):
                 return UNAUTHENTICATED
+        asked = {*_values(metadata, _SCHEMA)}
+        if len(asked) > 1 or not asked <= self._settings.schemas:
+            return UNKNOWN_SCHEMA
         return BUSY if self._pool.queued > limits.connections else None
 
     def _export(self, signal: Signal, messages: Iterator[bytes], context: Any) -> bytes:
@@ -318,6 +328,7 @@ class GrpcService:
                 peer=self._peer(metadata, context),
                 user_agent=next(iter(_values(metadata, "user-agent")), None),
                 refuses=any(is_refusal(_values(metadata, name)) for name in SIGNALS),
+                schema=next(iter(_values(metadata, _SCHEMA)), None),
             )
             tally = self._settings.accept_now(request)
         result = outcome(tally)

@@ -30,6 +30,7 @@ from collector.ingest.refusals import (
     TOO_LARGE,
     TOO_MANY_EVENTS,
     UNAUTHENTICATED,
+    UNKNOWN_SCHEMA,
     Headers,
     RequestRefused,
 )
@@ -42,10 +43,15 @@ __all__ = ["CorsPolicy", "EventsHandler"]
 
 _PREFLIGHT: Headers = (
     (b"access-control-allow-methods", b"POST"),
-    (b"access-control-allow-headers", b"authorization, content-encoding, content-type"),
+    (
+        b"access-control-allow-headers",
+        b"authorization, collector-schema, content-encoding, content-type",
+    ),
     (b"access-control-max-age", b"600"),
 )
 _VARY: Headers = ((b"vary", b"origin"),)
+_REFUSALS = {"E431": TOO_MANY_EVENTS, "E434": UNKNOWN_SCHEMA}
+"""What a request is refused with, where that is not another schema."""
 _SMALL = MIB
 """Bytes up to which a body is decompressed without waiting for other bodies."""
 
@@ -89,6 +95,7 @@ class CorsPolicy:
 class EventsHandler:
     """Gives requests to ``accept``. Without ``tokens`` every sender is let in.
 
+    ``schemas`` are the names of those that a request may ask for; without any it may ask for none.
     ``page`` is served at ``/preferences``, to every visitor.
     ``hops`` is the number of trusted proxies in front; ``hosts`` are the names, in lower case, that
     requests are answered for, with or without a port (none: every name).
@@ -101,6 +108,7 @@ class EventsHandler:
     hops: int
     hosts: frozenset[bytes]
     page: PreferencePage | None = None
+    schemas: frozenset[bytes] = frozenset()
 
     @classmethod
     def of(
@@ -113,10 +121,13 @@ class EventsHandler:
         hops: int = 0,
         hosts: Iterable[str] = (),
         page: PreferencePage | None = None,
+        schemas: Iterable[str] = (),
     ) -> EventsHandler:
         """Make a handler with a memory budget of its own."""
         names = frozenset(host.lower().encode() for host in hosts)
-        return cls(accept, MemoryBudget(limits), tokens, CorsPolicy(origins), hops, names, page)
+        known = frozenset(name.encode() for name in schemas)
+        budget, policy = MemoryBudget(limits), CorsPolicy(origins)
+        return cls(accept, budget, tokens, policy, hops, names, page, known)
 
     async def __call__(self, request: HttpRequest) -> HttpResponse | None:
         """Respond to a request; ``None`` if the sender is gone."""
@@ -149,7 +160,7 @@ class EventsHandler:
         except DeliveryError:
             refusal = NOT_STORED
         except InputError as error:
-            refusal = TOO_MANY_EVENTS if error.code == "E431" else SCHEMA_MISMATCH
+            refusal = _REFUSALS.get(error.code, SCHEMA_MISMATCH)
         except asyncio.CancelledError:  # the server stops
             refusal = STOPPING
         except Exception:  # noqa: BLE001, S110 - its message may hold a value
@@ -172,6 +183,7 @@ class EventsHandler:
         if request.method == "OPTIONS":
             return self.cors.preflight(request)
         self._check_sender(request)
+        schema = request.schema(self.schemas)
         form, encoding = request.form(request.route), request.encoding()
         is_records = form == "records"
         key = request.idempotency_key() if is_records else None
@@ -193,6 +205,7 @@ class EventsHandler:
                 refuses=request.refuses(),
                 refused=request.refused(),
                 granted=request.granted() if is_records else None,
+                schema=schema,
             )
         )
         return tally_response(dialect, tally, lines=is_records or form == "ndjson")

@@ -32,6 +32,7 @@ __all__ = [
     "TOO_MANY_CONNECTIONS",
     "TOO_MANY_EVENTS",
     "UNAUTHENTICATED",
+    "UNKNOWN_SCHEMA",
     "UNREADABLE",
     "UNSUPPORTED_ENCODING",
     "UNSUPPORTED_MEDIA_TYPE",
@@ -142,6 +143,13 @@ TOO_MANY_EVENTS = Refusal(
     "the body holds too many events, or becomes too many bytes of records, none of them was kept:"
     " send it in smaller parts",
 )
+UNKNOWN_SCHEMA = Refusal(
+    "E434",
+    404,
+    5,
+    "there is no schema of the name that the request has, or it has several names: name one of the"
+    " configured schemas, or none for the default",
+)
 
 REFUSALS: tuple[Refusal, ...] = tuple(
     each for each in tuple(globals().values()) if isinstance(each, Refusal)
@@ -150,7 +158,7 @@ REFUSALS: tuple[Refusal, ...] = tuple(
 
 
 class RequestRefused(InputError):
-    """E410 to E431: a request is refused with ``refusal``."""
+    """E410 to E431, and E434: a request is refused with ``refusal``."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.code, refusal.message)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
 
 from collector.consent import SIGNALS, is_refusal
 from collector.contracts import Form, Granted, Signal
@@ -17,6 +18,7 @@ from collector.ingest.decompression import ENCODINGS, Encoding
 from collector.ingest.peers import forwarded
 from collector.ingest.refusals import (
     INVALID_KEY,
+    UNKNOWN_SCHEMA,
     UNSUPPORTED_ENCODING,
     UNSUPPORTED_MEDIA_TYPE,
     Refusal,
@@ -52,7 +54,8 @@ ROUTES: dict[str, Route] = {
 _GPC = "/.well-known/gpc.json"
 
 _KNOWN = frozenset(
-    b"authorization collector-granted collector-kind collector-owner content-encoding"
+    b"authorization collector-granted collector-kind collector-owner collector-schema"
+    b" content-encoding"
     b" content-length content-type dnt expect host idempotency-key last-event-id origin range"
     b" sec-fetch-site sec-gpc user-agent x-forwarded-for"
     b" access-control-request-method".split()
@@ -221,6 +224,21 @@ class HttpRequest:
         is_sound = len(values) == 1 and _GRANTED(values[0])
         return tuple(values[0].decode().split()) if is_sound else ()
 
+    def schema(self, names: Container[bytes]) -> str | None:
+        """Return the schema that the request asks for: by its header ``Collector-Schema``, or by
+        ``schema`` in the query; ``None`` if it names none.
+
+        Raises ``RequestRefused``: UNKNOWN_SCHEMA, for one that is not in ``names``, and for several
+        that differ.
+        """
+        asked = {*self.headers.get(b"collector-schema", ()), *_in_query(self.query)}
+        if not asked:
+            return None
+        name: bytes = asked.pop()
+        if asked or name not in names:
+            raise RequestRefused(UNKNOWN_SCHEMA)
+        return name.decode()
+
     def user_agent(self) -> str | None:
         """Return the ``User-Agent`` header."""
         agent = self.only(b"user-agent")
@@ -266,6 +284,16 @@ class HttpRequest:
         part = bytes(self._body)
         self._body.clear()
         return part
+
+
+def _in_query(query: bytes) -> Iterator[bytes]:
+    """Yield the values of ``schema`` in a query, however they are escaped."""
+    if b"schema" not in query and b"%" not in query:
+        return
+    for member in query.split(b"&"):
+        name, _, value = member.partition(b"=")
+        if unquote_to_bytes(name) == b"schema":
+            yield unquote_to_bytes(value)
 
 
 def _content_type(values: Sequence[bytes]) -> tuple[bytes, bytes]:

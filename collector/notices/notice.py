@@ -136,7 +136,7 @@ def _recipient(flows: Flows, name: str, sink: SinkSettings, about: About, book: 
 
 
 def _retention(schema: Schema, book: PhraseBook) -> Iterator[Block]:
-    aside = aside_for(schema)
+    aside = aside_for([schema])
     yield Heading(2, book.say("long"))
     yield BulletList(
         [

@@ -7,7 +7,7 @@ them closed lists, so that no value and no unlisted key becomes one.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import product
@@ -67,18 +67,28 @@ class MetricType(NamedTuple):
 
 
 METRICS: dict[str, MetricType] = {
-    "collector_events_total": MetricType("counter", "Events received, by outcome.", ("outcome",)),
+    "collector_events_total": MetricType(
+        "counter", "Events received, by outcome.", ("schema", "outcome")
+    ),
     "collector_events_rejected_total": MetricType(
-        "counter", "Events of which nothing was kept, by reason.", ("reason",)
+        "counter", "Events of which nothing was kept, by reason.", ("schema", "reason")
     ),
     "collector_fields_dropped_total": MetricType(
-        "counter", "Fields of the schema left out of a record, by reason.", ("field", "reason")
+        "counter",
+        "Fields of the schema left out of a record, by reason.",
+        ("schema", "field", "reason"),
     ),
     "collector_content_total": MetricType(
-        "counter", "Events that had content, by category; it is never decoded.", ("category",)
+        "counter",
+        "Events that had content, by category; it is never decoded.",
+        ("schema", "category"),
     ),
-    "collector_received_bytes_total": MetricType("counter", "Bytes of events, decompressed."),
-    "collector_admitted_bytes_total": MetricType("counter", "Bytes of the records made of them."),
+    "collector_received_bytes_total": MetricType(
+        "counter", "Bytes of events, decompressed.", ("schema",)
+    ),
+    "collector_admitted_bytes_total": MetricType(
+        "counter", "Bytes of the records made of them.", ("schema",)
+    ),
     "collector_request_duration_seconds": MetricType(
         "histogram", "How long requests took, by class of status.", ("receiver", "status")
     ),
@@ -111,7 +121,9 @@ METRICS: dict[str, MetricType] = {
         "counter", "Workers that ended and were replaced."
     ),
     "collector_build_info": MetricType(
-        "gauge", "Always 1; what runs, and under which schema.", ("version", "python", "schema")
+        "gauge",
+        "Always 1; what runs, and one for each schema.",
+        ("version", "python", "schema"),
     ),
 }
 """Every metric; the documentation's table is checked against this one."""
@@ -135,53 +147,62 @@ class Metrics:
 
     def __init__(
         self,
-        layout: Layout,
+        layouts: Sequence[Layout],
         spool: Callable[[], SpoolState],
         sinks: Callable[[], Mapping[str, DeliveryState]],
         workers: Callable[[], WorkerReading] = WorkerReading,
     ) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry: CollectorRegistry = CollectorRegistry(auto_describe=False)
-        self._outcomes = self._counters("collector_events_total", _OUTCOMES)
-        self._rejected = self._counters("collector_events_rejected_total", REJECTIONS)
-        self._content = self._counters("collector_content_total", CATEGORIES)
-        fields = [name for name, _ in layout.columns]
-        self._dropped = self._counters("collector_fields_dropped_total", fields, DROPS)
-        self._bytes_in = self._counters("collector_received_bytes_total")[()]
-        self._bytes_out = self._counters("collector_admitted_bytes_total")[()]
+        names = [layout.table for layout in layouts]
+        count = self._counters
+        self._outcomes = count("collector_events_total", product(names, _OUTCOMES))
+        self._rejected = count("collector_events_rejected_total", product(names, REJECTIONS))
+        self._content = count("collector_content_total", product(names, CATEGORIES))
+        dropped = (
+            (layout.table, field, drop)
+            for layout in layouts
+            for (field, _), drop in product(layout.columns, DROPS)
+        )
+        self._dropped = count("collector_fields_dropped_total", dropped)
+        self._bytes_in = count("collector_received_bytes_total", product(names))
+        self._bytes_out = count("collector_admitted_bytes_total", product(names))
         _, meaning, labels = METRICS["collector_build_info"]
         info = Gauge("collector_build_info", meaning, labels, registry=self.registry)
         build = version("data-minimisation-collector")
-        info.labels(build, platform.python_version(), layout.schema).set(1)
+        for layout in layouts:
+            info.labels(build, platform.python_version(), layout.schema).set(1)
         self.registry.register(_Readings(spool, sinks, workers))
         ProcessCollector(registry=self.registry)
 
     def __repr__(self) -> str:
         return f"<Metrics of {len(METRICS)}>"
 
-    def observe(self, tally: Tally) -> None:
-        """Count the tally of a request."""
-        self._outcomes[("admitted",)].inc(tally.admitted)
+    def observe(self, schema: str, tally: Tally) -> None:
+        """Count the tally of a request under a schema, which is named."""
+        self._outcomes[schema, "admitted"].inc(tally.admitted)
         if tally.admitted != tally.received:
-            self._outcomes[("rejected",)].inc(tally.received - tally.admitted)
+            self._outcomes[schema, "rejected"].inc(tally.received - tally.admitted)
             for reason, times in tally.rejected.items():
-                self._rejected[(reason,)].inc(times)
+                self._rejected[schema, reason].inc(times)
         for category, times in tally.content.items():
-            self._content[(category,)].inc(times)
+            self._content[schema, category].inc(times)
         for name, drops in tally.dropped.items():
             for drop, times in drops.items():
-                self._dropped[(name, drop)].inc(times)
-        self._bytes_in.inc(tally.bytes_in)
-        self._bytes_out.inc(tally.bytes_out)
+                self._dropped[schema, name, drop].inc(times)
+        self._bytes_in[schema,].inc(tally.bytes_in)
+        self._bytes_out[schema,].inc(tally.bytes_out)
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
-    def _counters(self, name: str, *labels: Sequence[str]) -> dict[tuple[str, ...], Counter]:
+    def _counters(
+        self, name: str, labels: Iterable[tuple[str, ...]]
+    ) -> dict[tuple[str, ...], Counter]:
         kind = METRICS[name]
         family = Counter(name, kind.meaning, kind.labels, registry=self.registry)
-        return {key: family.labels(*key) if key else family for key in product(*labels)}
+        return {key: family.labels(*key) for key in labels}
 
 
 class _Readings(Collector):

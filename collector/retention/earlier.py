@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from collector.config.sink_settings import SinkSettings, is_sink_name
 from collector.config.sink_types import settings_of
 from collector.errors import CollectorError, ConfigError, DeliveryError
-from collector.ledger import opened
+from collector.ledger import Ledger, opened
 from collector.schema.model import Schema
 from collector.schema.source import Source
 from collector.schema.stored_document import load_stored
@@ -31,7 +31,7 @@ from collector.sinks.sink import (
 )
 from collector.spool import FILE_NAME as SPOOL_NAME
 
-__all__ = ["EarlierSinks", "earlier_sinks", "noted_schema", "ran_elsewhere"]
+__all__ = ["EarlierSinks", "earlier_sinks", "in_force", "noted_schemas", "ran_elsewhere"]
 
 _Plain = Mapping[str, Any]
 
@@ -45,9 +45,11 @@ class EarlierSinks:
     unreached: list[str] = field(default_factory=list)
 
 
-def earlier_sinks(data: Path, schema: Schema, current: Mapping[str, SinkSettings]) -> EarlierSinks:
+def earlier_sinks(
+    data: Path, schemas: tuple[Schema, ...], current: Mapping[str, SinkSettings]
+) -> EarlierSinks:
     """Find the sinks that the ledger of a data directory names, besides the ``current`` ones."""
-    search = _Search(data, schema, {_place(data, name, sink) for name, sink in current.items()})
+    search = _Search(data, schemas, {_place(data, name, sink) for name, sink in current.items()})
     try:
         configurations = list(_configurations(data / SPOOL_NAME))
     except DeliveryError:
@@ -76,13 +78,39 @@ def ran_elsewhere(data: Path, on: Mapping[str, SinkSettings]) -> bool:
     return places != {_place(data, name, sink) for name, sink in on.items()}
 
 
-def noted_schema(data: Path) -> Schema | None:
-    """Return the schema with which a sidecar last ran in a data directory, if its ledger tells."""
+def noted_schemas(data: Path) -> tuple[Schema, ...]:
+    """Return the schemas with which a sidecar last ran in a data directory, if its ledger tells all
+    of them; else none."""
     with suppress(DeliveryError):
         if (data / SPOOL_NAME).is_file():
             with opened(data / SPOOL_NAME) as ledger:
-                return load_stored(ledger.document(ledger.digest("schema")) or b"")
-    return None
+                documents = dict(ledger.documents())
+                loaded = [load_stored(documents.get(d) or b"") for d in in_force(ledger).values()]
+            found = tuple(schema for schema in loaded if schema is not None)
+            return found if len(found) == len(loaded) else ()
+    return ()
+
+
+def in_force(ledger: Ledger) -> dict[str, str]:
+    """Return the digests of the schemas with which a sidecar last ran, by their names, the default
+    first: those that the last configuration names, or the last one that was noted."""
+    noted = dict[str, str]()
+    for entry in ledger.entries():
+        if entry.kind == "schema":
+            name, digest = (entry.fact("schema") or "").partition("/")[0], entry.fact("digest")
+            noted.pop(name, None)
+            noted[name] = digest or ""
+    document = ledger.document(ledger.digest("configuration")) or b""
+    names = [name for name in _names(document.partition(b"\n")[0]) if name in noted]
+    return {name: noted[name] for name in names or list(noted)[-1:]}
+
+
+def _names(flows: bytes) -> Iterator[str]:
+    """Yield the names of the schemas of a configuration, by the first line of its document."""
+    found = text_source(flows.decode(errors="replace"), Source("")).value
+    for each in found if isinstance(found, list) else [found]:
+        if isinstance(each, dict) and isinstance(each.get("schema"), str):
+            yield each["schema"].partition("/")[0]
 
 
 def _configurations(
@@ -133,7 +161,7 @@ class _Search:
     """Looks at the place of each sink once. ``seen`` are places that are known already."""
 
     data: Path
-    schema: Schema
+    schemas: tuple[Schema, ...]
     seen: set[str]
     found: EarlierSinks = field(default_factory=EarlierSinks)
 
@@ -175,7 +203,7 @@ class _Search:
         if not all(path.is_absolute() for path in sink.files().values()):
             return False  # relative to a directory that is not known
         try:
-            opening = Opening(name, (self.schema,), self.data, is_offline=True)
+            opening = Opening(name, self.schemas, self.data, is_offline=True)
             with open_sink(sink, opening) as made:
                 if isinstance(made, ErasableSink) and made.exists:
                     return made.is_ours

@@ -21,11 +21,12 @@ __all__ = ["Locations"]
 @dataclass(frozen=True)
 class Locations:
     """The locations of records: the erasable sinks, on, off or of an earlier configuration, and in
-    words those that no command reaches. ``schema`` is the one in force. ``unreached`` are those of
-    ``beyond`` that are ours to reach: an answer about a person is not complete without them."""
+    words those that no command reaches. ``schemas`` are those in force, the default first.
+    ``unreached`` are those of ``beyond`` that are ours to reach: an answer about a person is not
+    complete without them."""
 
     data: Path
-    schema: Schema
+    schemas: tuple[Schema, ...]
     sinks: Mapping[str, SinkSettings]
     beyond: tuple[str, ...] = ()
     unreached: tuple[str, ...] = ()
@@ -33,14 +34,14 @@ class Locations:
     """The names of sinks that an earlier configuration named."""
 
     @classmethod
-    def of(cls, config: Config, schema: Schema) -> Locations:
+    def of(cls, config: Config, schemas: tuple[Schema, ...]) -> Locations:
         """List those of a configuration. Raises ``ConfigError`` E203 if there is no data
         directory."""
         data = config.data or Path()
         if not data.is_dir():
             raise ConfigError("E203", f"{file_name(data)} is no directory; name that of the data")
         sinks = {name: sink for name, sink in config.sinks.items() if is_erasable(sink)}
-        earlier = earlier_sinks(data, schema, sinks)
+        earlier = earlier_sinks(data, schemas, sinks)
         on = config.sinks.on()
         others = (
             _recipient(name, sink, config.about.place(sink))
@@ -51,7 +52,7 @@ class Locations:
         of_earlier = (place for sink in earlier.sinks.values() for place in sink.beyond())
         return cls(
             data,
-            schema,
+            schemas,
             sinks | earlier.sinks,
             (
                 *earlier.unreached,
@@ -76,7 +77,7 @@ class Locations:
         with ExitStack() as stack:
             sinks = dict[str, ErasableSink]()
             for name, settings in self.sinks.items():
-                opening = Opening(name, (self.schema,), self.data, is_offline=True, wait=wait)
+                opening = Opening(name, self.schemas, self.data, is_offline=True, wait=wait)
                 sink = open_sink(settings, opening)
                 stack.callback(sink.close)
                 if isinstance(sink, ErasableSink):

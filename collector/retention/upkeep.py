@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -82,9 +82,10 @@ class SpoolOutcome:
         return self.outcome.batches + self.outcome.damaged
 
 
-def aside_for(schema: Schema) -> timedelta:
-    """Return the retention of a schema's damaged batches and quarantined files."""
-    return min(ASIDE, *schema.retentions.values())
+def aside_for(schemas: Iterable[Schema]) -> timedelta:
+    """Return the retention of damaged batches and quarantined files, which may be of any of the
+    schemas."""
+    return min(ASIDE, *(span for schema in schemas for span in schema.retentions.values()))
 
 
 def clear(spool: Spool, reason: RedactionRule, *, since: datetime, wait: float) -> SpoolOutcome:
@@ -104,10 +105,10 @@ def _with_set_aside(spool: Spool, outcome: RevisionOutcome, revision: Revision) 
     return replace(outcome, batches=outcome.batches + batches, records=outcome.records + records)
 
 
-def prune(spool: Spool, schema: Schema, wait: float = 0.0) -> SpoolOutcome:
+def prune(spool: Spool, schemas: Sequence[Schema], wait: float = 0.0) -> SpoolOutcome:
     """Prune a spool and what was set aside. Raises ``DeliveryError`` E506."""
     now = datetime.now(UTC)
-    expiry, aside = Expiry(schema.retentions, now), now - aside_for(schema)
+    expiry, aside = Expiry.of(schemas, now), now - aside_for(schemas)
     revision = Revision(
         redactor(expiry),
         before=expiry.until,
@@ -170,7 +171,7 @@ def prune_all(locations: Locations, wait: float) -> PruneCounts:
     failures: list[CollectorError] = []
     places: dict[str, int | None] = {}
     with Spool(locations.spool) as spool, locations.opened(wait) as sinks:
-        done = _prune_spool(spool, locations.schema, wait)
+        done = _prune_spool(spool, locations.schemas, wait)
         for name, sink in sinks.items():
             places[name] = None
             try:
@@ -197,8 +198,8 @@ def places_fact(places: Mapping[str, int | None]) -> str | None:
     return " ".join(stated) or None
 
 
-def _prune_spool(spool: Spool, schema: Schema, wait: float = 0.0) -> PruneCounts:
-    cleared = prune(spool, schema, wait)
+def _prune_spool(spool: Spool, schemas: Sequence[Schema], wait: float = 0.0) -> PruneCounts:
+    cleared = prune(spool, schemas, wait)
     done = cleared.outcome
     return PruneCounts(
         batches=done.batches,
@@ -229,20 +230,20 @@ class Upkeep(threading.Thread):
     def __init__(
         self,
         spool: Spool,
-        schema: Schema,
+        schemas: Sequence[Schema],
         off: Locations | None = None,
         *,
         every: float = _EVERY_SECONDS,
     ) -> None:
         super().__init__(name="collector-upkeep", daemon=True)
-        self._spool, self._schema, self._off, self._every = spool, schema, off, every
+        self._spool, self._schemas, self._off, self._every = spool, schemas, off, every
         self._ending = threading.Event()
 
     def run(self) -> None:
         """Prune until ``stop``; after an error, retry the next time."""
         while not self._ending.is_set():
             with suppress(CollectorError):
-                self._add_note(_prune_spool(self._spool, self._schema))
+                self._add_note(_prune_spool(self._spool, self._schemas))
             with suppress(CollectorError):
                 self._prune_off()
             self._ending.wait(self._every)
@@ -275,20 +276,20 @@ def overdue(locations: Locations) -> Iterator[str]:
 
     Raises ``DeliveryError`` for what cannot be read.
     """
-    schema, now = locations.schema, datetime.now(UTC)
+    schemas, now = locations.schemas, datetime.now(UTC)
     with locations.opened() as sinks:
         for name, sink in sinks.items():
             with in_place(name):
                 found = list(sink.overdue(now))
             yield from found
     if locations.spool.is_file():
-        yield from _overdue_records(locations, schema, now)
-        yield from _overdue_rest(locations.spool, schema, now)
+        yield from _overdue_records(locations, now)
+        yield from _overdue_rest(locations.spool, schemas, now)
 
 
-def _overdue_records(locations: Locations, schema: Schema, now: datetime) -> Iterator[str]:
+def _overdue_records(locations: Locations, now: datetime) -> Iterator[str]:
     """Report records in the spool, and those that were set aside."""
-    expiry, ahead = Expiry(schema.retentions, now - _HOURLY), to_minute(now + _AHEAD)
+    expiry, ahead = Expiry.of(locations.schemas, now - _HOURLY), to_minute(now + _AHEAD)
     old = early = 0
     refused = (each.batch for each in SetAside(locations.data).all())
     for batch in chain(pending_batches(locations.spool), refused):
@@ -301,9 +302,9 @@ def _overdue_records(locations: Locations, schema: Schema, now: datetime) -> Ite
         yield f"spool: {early} records that wait {EARLY}"
 
 
-def _overdue_rest(path: Path, schema: Schema, now: datetime) -> Iterator[str]:
+def _overdue_rest(path: Path, schemas: Sequence[Schema], now: datetime) -> Iterator[str]:
     """Report damaged batches, quarantined files, and hourly sums of the ledger."""
-    before, db = now - aside_for(schema) - _HOURLY, files.connect(path)
+    before, db = now - aside_for(schemas) - _HOURLY, files.connect(path)
     if db is None:
         raise DeliveryError("E507", _UNREADABLE)
     minutes = to_minute(before), to_minute(now - HOURS - _HOURLY)

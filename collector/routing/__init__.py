@@ -7,7 +7,7 @@ very matrix.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +21,18 @@ from collector.schema.checks import nearest
 from collector.schema.model import Schema
 from collector.sinks.sink import own_directory
 
-__all__ = ["EEA", "LEGAL", "Flow", "Flows", "entitled", "flows", "is_abroad", "is_unprotected"]
+__all__ = [
+    "EEA",
+    "LEGAL",
+    "Flow",
+    "Flows",
+    "all_flows",
+    "entitled",
+    "flows",
+    "is_abroad",
+    "is_unprotected",
+    "reaching",
+]
 
 EEA: frozenset[str] = frozenset(
     "AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IS IT LI LT LU LV MT NL NO PL PT RO SE SI SK"
@@ -130,9 +141,15 @@ def entitled(
 
 
 def flows(config: Config, schema: Schema) -> Flows:
-    """Return the matrix of a configuration.
+    """Return the matrix of a configuration with one schema, as ``all_flows``."""
+    return all_flows(config, [schema])[0]
 
-    Raises ``ConfigFaults``, whose faults are all that is wrong between the sinks and the schema:
+
+def all_flows(config: Config, schemas: Sequence[Schema]) -> tuple[Flows, ...]:
+    """Return the matrix of each schema of a configuration. A purpose of a sink need be one of one
+    schema only; of a schema without it nothing goes there for it.
+
+    Raises ``ConfigFaults``, whose faults are all that is wrong between the sinks and the schemas:
     E205, E211 and E309, each of the setting that is its ``field``.
     """
     sinks = {
@@ -142,10 +159,18 @@ def flows(config: Config, schema: Schema) -> Flows:
     faults = [
         Fault("settings", 0, 0, f"sinks.{name}.{key}", message, code)
         for name, sink in sinks.items()
-        for key, code, message in _faults(sink, schema)
+        for key, code, message in _faults(sink, schemas)
     ]
     if faults:
         raise ConfigFaults(faults)
+    data = config.data or Path()
+    places = {name: sink.place(own_directory(data, name)) for name, sink in sinks.items()}
+    return tuple(_of_schema(schema, sinks, places) for schema in schemas)
+
+
+def _of_schema(
+    schema: Schema, sinks: Mapping[str, SinkSettings], places: Mapping[str, str]
+) -> Flows:
     reached = {name: entitled(schema, sink.purposes) for name, sink in sinks.items()}
     every = tuple(
         Flow(field, name, reached[name][field])
@@ -153,22 +178,41 @@ def flows(config: Config, schema: Schema) -> Flows:
         for name in sinks
         if field in reached[name]
     )
-    data = config.data or Path()
-    places = {name: sink.place(own_directory(data, name)) for name, sink in sinks.items()}
     return Flows(schema, sinks, places, every)
 
 
-def _faults(sink: SinkSettings, schema: Schema) -> Iterator[tuple[str, str, str]]:
-    """Yield the faults of a sink under a schema: the setting's key, a code, a message."""
-    named = schema.purposes if sink.purposes is None else sink.purposes
-    unknown = [name for name in named if name not in schema.purposes]
+def reaching(
+    matrices: Sequence[Flows],
+) -> Callable[[str, str, Granted], frozenset[str] | None]:
+    """Return the function by which a pipeline delivers: the fields of records that reach a sink, by
+    its name, the name of the schema, and the granted purposes; ``None``: all.
+
+    It raises ``LookupError`` for a sink that gets some fields only and a schema that is not in
+    force, of which nothing says which fields these are.
+    """
+    by_schema = {matrix.schema.name: matrix for matrix in matrices}
+
+    def fields_for(sink: str, schema: str, granted: Granted) -> frozenset[str] | None:
+        if matrices[0].sinks[sink].purposes is None:
+            return None
+        return by_schema[schema].reaching(sink, granted)
+
+    return fields_for
+
+
+def _faults(sink: SinkSettings, schemas: Sequence[Schema]) -> Iterator[tuple[str, str, str]]:
+    """Yield the faults of a sink under schemas: the setting's key, a code, a message."""
+    every = [*dict.fromkeys(name for schema in schemas for name in schema.purposes)]
+    named = every if sink.purposes is None else sink.purposes
+    unknown = [name for name in named if name not in every]
     for name in unknown:
-        known = ", ".join(schema.purposes)
-        hint = nearest(name, list(schema.purposes)) or f"; there are {known}"
-        yield "purposes", "E205", f"the schema has no such purpose{hint}"
-    if sink.party == "third" and any(
-        schema.purposes[name].use != LEGAL for name in named if name not in unknown
-    ):
+        hint = nearest(name, every) or f"; there are {', '.join(every)}"
+        which = "the schema has" if len(schemas) == 1 else "the schemas have"
+        yield "purposes", "E205", f"{which} no such purpose{hint}"
+    uses = (
+        schema.purposes[name].use for schema in schemas for name in named if name in schema.purposes
+    )
+    if sink.party == "third" and any(use != LEGAL for use in uses):
         yield "party", "E309", _NO_THIRD
-    if not unknown and not entitled(schema, named):
+    if not unknown and not any(entitled(schema, named) for schema in schemas):
         yield "purposes", "E211", _NOTHING

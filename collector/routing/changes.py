@@ -14,30 +14,40 @@ import orjson
 from collector.config.model import PARTIES
 from collector.routing import Flows
 from collector.schema import Schema
-from collector.schema.diff import compare, differing
+from collector.schema.diff import Comparison, compare, differing
 from collector.schema.source import Source
+from collector.schema.stored_document import load_stored
 from collector.schema.verdict import Verdict
 from collector.schema.yaml_text import text_source
 
 __all__ = [
     "RULES",
     "Change",
+    "all_changes",
     "changes",
+    "compared",
     "document",
     "reached",
     "reasons",
     "since",
+    "strongest",
     "verdict",
+    "widening_reasons",
 ]
 
 _Plain = Mapping[str, Any]
+_Pair = tuple[str, _Plain | None, _Plain | None]
+"""The name of a schema where there are several, and its matrices before and after."""
 _Reasons = dict[str, list[str]]
 _ORDER: tuple[Verdict, ...] = ("widening", "narrowing")
 
 RULES: Mapping[str, Verdict] = {
-    # the schema
+    # the schemas
     "schema widened": "widening",
     "schema changed": "neutral",
+    "schema added": "widening",
+    "schema removed": "narrowing",
+    "another default": "widening",
     # a sink
     "sink added": "widening",
     "sink removed": "narrowing",
@@ -65,7 +75,8 @@ class Change(NamedTuple):
     """A change of a sink, or of a field that reaches it; of the schema, where both are empty.
 
     ``what`` is a key of ``RULES``. ``old`` and ``new`` are words of the configuration, or purposes
-    with their uses; of purposes, those that are only in the one or the other.
+    with their uses; of purposes, those that are only in the one or the other. ``schema`` names the
+    schema where there are several.
     """
 
     what: str
@@ -73,6 +84,7 @@ class Change(NamedTuple):
     sink: str = ""
     old: Any = None
     new: Any = None
+    schema: str = ""
 
     @property
     def verdict(self) -> Verdict:
@@ -81,7 +93,10 @@ class Change(NamedTuple):
 
     def as_dict(self) -> dict[str, Any]:
         """Return the change as plain data."""
-        return {"verdict": self.verdict, **self._asdict()}
+        plain = self._asdict()
+        if not self.schema:
+            del plain["schema"]
+        return {"verdict": self.verdict, **plain}
 
 
 def changes(old: Flows, new: Flows) -> list[Change]:
@@ -90,30 +105,68 @@ def changes(old: Flows, new: Flows) -> list[Change]:
     If none of them is widening, no sink receives anything that it did not receive before, nor for
     anything else, nor does another recipient.
     """
-    return [*_schema(old.schema, new.schema), *_rerouted(old.as_dict(), new.as_dict())]
+    return all_changes([old], [new])
 
 
-def document(flows: Flows) -> bytes:
-    """Write the flows as a text that is the same for the same flows; for ``since``, later."""
-    return orjson.dumps(flows.as_dict(), option=orjson.OPT_SORT_KEYS)
+def all_changes(old: Sequence[Flows], new: Sequence[Flows]) -> list[Change]:
+    """Do the same for the flows of several schemas. One schema that takes the place of one is
+    compared with it, whatever its name."""
+    plain = [[each.as_dict() for each in matrices] for matrices in (old, new)]
+    before, after = ({each.schema.id: each.schema for each in matrices} for matrices in (old, new))
+    pairs = _pairs(*plain)
+    compared = [
+        change
+        for label, was, is_now in pairs
+        if was and is_now
+        for change in _schema(before[was["schema"]], after[is_now["schema"]], label)
+    ]
+    return [*compared, *_rerouted(*plain)]
 
 
-def since(before: bytes, flows: Flows) -> list[Change] | None:
-    """Return every change from the flows of a document; the schemas are not compared.
+def document(*matrices: Flows) -> bytes:
+    """Write the flows of schemas as a text that is the same for the same flows; for ``since``,
+    later."""
+    plain = [each.as_dict() for each in matrices]
+    return orjson.dumps(plain[0] if len(plain) == 1 else plain, option=orjson.OPT_SORT_KEYS)
+
+
+def since(before: bytes, *matrices: Flows) -> list[Change] | None:
+    """Return every change from the flows of a document; versions of schemas are not compared.
     ``None`` for what is no document."""
     with suppress(UnicodeDecodeError, LookupError, TypeError, AttributeError, ValueError):
-        old = text_source(before.decode(), Source("")).value  # JSON is YAML 1.2
-        return list(_rerouted(old, flows.as_dict()))
+        return list(_rerouted(_read(before), [each.as_dict() for each in matrices]))
     return None
 
 
-def reached(before: bytes) -> dict[str, set[str]]:
-    """Return the fields that reached each sink by the flows of a document, if it is one."""
-    found: dict[str, set[str]] = {}
+def reached(before: bytes) -> dict[str, dict[str, set[str]]]:
+    """Return the fields that reached each sink by the flows of a document, if it is one, by the
+    names of their schemas."""
+    found: dict[str, dict[str, set[str]]] = {}
     with suppress(UnicodeDecodeError, LookupError, TypeError, AttributeError, ValueError):
-        for flow in text_source(before.decode(), Source("")).value["flows"]:
-            found.setdefault(flow["sink"], set()).add(flow["field"])
+        for each in _read(before):
+            for flow in each["flows"]:
+                fields = found.setdefault(flow["sink"], {}).setdefault(_name(each), set())
+                fields.add(flow["field"])
     return found
+
+
+def _read(document: bytes) -> list[_Plain]:
+    found = text_source(document.decode(), Source("")).value  # JSON is YAML 1.2
+    return found if isinstance(found, list) else [found]
+
+
+def _name(plain: _Plain) -> str:
+    name: str = plain["schema"].partition("/")[0]
+    return name
+
+
+def _pairs(old: Sequence[_Plain], new: Sequence[_Plain]) -> list[_Pair]:
+    """Pair the matrices of each schema, with its name where there are several."""
+    if len(old) == len(new) == 1:
+        return [("", old[0], new[0])]
+    before, after = ({_name(each): each for each in matrices} for matrices in (old, new))
+    names = dict.fromkeys([*before, *after])
+    return [(name, before.get(name), after.get(name)) for name in names]
 
 
 def verdict(found: Sequence[Change] | None) -> Verdict | Literal["unknown"]:
@@ -129,19 +182,42 @@ def reasons(found: Iterable[Change] | None) -> list[str]:
     fields: dict[str, list[str]] = {}
     for change in found or ():
         if change.verdict == "widening":
-            fields.setdefault(f"{change.sink}: {change.what}", []).append(change.field)
+            place = ": ".join(filter(None, (change.schema, change.sink, change.what)))
+            fields.setdefault(place, []).append(change.field)
     return [f"{what} {', '.join(names)}".strip() for what, names in fields.items()]
 
 
-def _schema(old: Schema, new: Schema) -> Iterator[Change]:
+def compared(old: bytes | None, new: bytes) -> Comparison | None:
+    """Compare documents of the ledger; ``None`` where one is not a valid schema any more."""
+    before, after = load_stored(old or b""), load_stored(new)
+    return None if before is None or after is None else compare(before, after)
+
+
+def strongest(found: Comparison | None) -> str:
+    """Return the strongest verdict of all changes."""
+    verdicts = set() if found is None else {change.verdict for change in found.changes}
+    order = ("widening", "narrowing", "neutral")
+    return "unknown" if found is None else next((v for v in order if v in verdicts), "neutral")
+
+
+def widening_reasons(found: Comparison) -> list[str]:
+    """List the schema's reasons for widening changes, each with its place."""
+    widening = (change for change in found.changes if change.verdict == "widening")
+    return list(dict.fromkeys(f"{c.part}: {c.reason}" for c in widening if c.reason))
+
+
+def _schema(old: Schema, new: Schema, label: str) -> Iterator[Change]:
     if old.digest != new.digest:
         what = "schema widened" if compare(old, new).widening else "schema changed"
-        yield Change(what, old=old.id, new=new.id)
+        yield Change(what, old=old.id, new=new.id, schema=label)
 
 
-def _rerouted(old: _Plain, new: _Plain) -> Iterator[Change]:
-    """Yield the changes between two matrices as plain data."""
-    before, after = old["sinks"], new["sinks"]
+def _rerouted(old: Sequence[_Plain], new: Sequence[_Plain]) -> Iterator[Change]:
+    """Yield the changes between matrices as plain data. Those of one configuration have the same
+    sinks. Raises ``LookupError`` where there are none."""
+    pairs = _pairs(old, new)
+    yield from _exchanged(pairs, old[0], new[0])
+    before, after = old[0]["sinks"], new[0]["sinks"]
     for name in dict.fromkeys([*before, *after]):
         if name not in before:
             yield Change("sink added", sink=name, new=_owner(after[name]))
@@ -149,7 +225,23 @@ def _rerouted(old: _Plain, new: _Plain) -> Iterator[Change]:
             yield Change("sink removed", sink=name, old=_owner(before[name]))
         else:
             yield from _sink(name, before[name], after[name])
-        yield from _fields(name, _reasons(old, name), _reasons(new, name))
+        for label, was, is_now in pairs:
+            for change in _fields(name, _reasons(was, name), _reasons(is_now, name)):
+                yield change._replace(schema=label)
+
+
+def _exchanged(
+    pairs: Sequence[_Pair], old_default: _Plain, new_default: _Plain
+) -> Iterator[Change]:
+    """Yield the schemas that were added or removed, and another default: what names no schema goes
+    by another one then."""
+    if pairs[0][0] and _name(old_default) != _name(new_default):
+        yield Change("another default", old=old_default["schema"], new=new_default["schema"])
+    for label, old, new in pairs:
+        if old is None and new is not None:
+            yield Change("schema added", new=new["schema"], schema=label)
+        elif new is None and old is not None:
+            yield Change("schema removed", old=old["schema"], schema=label)
 
 
 def _owner(sink: _Plain) -> list[str]:
@@ -188,8 +280,10 @@ def _fields(sink: str, old: _Reasons, new: _Reasons) -> Iterator[Change]:
             yield Change("used for less" if is_now else "flow removed", field, sink, old=gone)
 
 
-def _reasons(of: _Plain, sink: str) -> _Reasons:
+def _reasons(of: _Plain | None, sink: str) -> _Reasons:
     """Return the purposes of each field there; one that has got another use is another."""
+    if of is None:
+        return {}
     return {
         flow["field"]: [f"{name} ({use})" for name, use in flow["purposes"].items()]
         for flow in of["flows"]

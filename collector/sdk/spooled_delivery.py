@@ -358,7 +358,7 @@ def _prune(spool: Spool, schema: Schema) -> int:
     next pass removes the rest."""
     cleared = None
     with suppress(CollectorError):
-        cleared = prune(spool, schema)
+        cleared = prune(spool, [schema])
         if cleared:
             batches, files = cleared.batches, cleared.files
             spool.note(Note.of("prune", command="sdk prune", batches=batches, files=files))

@@ -11,20 +11,27 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from datetime import UTC, datetime
-from functools import lru_cache
 from itertools import chain, count
 from threading import get_ident
 from typing import Generic, TypeVar
 
 import msgspec
 
-from collector.contracts import CATEGORIES, DROPS, REJECTIONS, PendingBatch, Tally, to_minute
+from collector.contracts import (
+    CATEGORIES,
+    DROPS,
+    REJECTIONS,
+    PendingBatch,
+    Tally,
+    minute_number,
+    minute_text,
+)
 from collector.errors import DeliveryError
 from collector.schema import Schema
 from collector.server.messages import (
     MOST_BYTES,
     Answers,
+    ChannelError,
     Failed,
     FromKeeper,
     FromWorker,
@@ -39,7 +46,6 @@ from collector.spool.write_queue import JoinedBatches, merge, unwritable
 __all__ = [
     "BatchCode",
     "Channel",
-    "ChannelError",
     "ChannelQueue",
     "Frames",
     "RecordBudget",
@@ -59,17 +65,12 @@ _PUT_BYTES, _BATCH_BYTES, _DROPPED_BYTES, _PURPOSE_BYTES = 1 << 10, 4 << 10, 1 <
 _LENGTH_BYTES = 4
 _AT_ONCE = 32
 """Messages of one worker that are handed on before others have their turn."""
-_CACHED_MINUTES = 64
 _MOST_SMALL, _MOST_GROUPED = 1 << 13, 1 << 18
 """Bytes of records of a request that may share a message, and of all that share one."""
 _MOST_WAITING = 64 << 20
 """Bytes that the keeper has not taken yet; with more, senders are asked to come again."""
 _M = TypeVar("_M")
 _N = TypeVar("_N", bound=str)
-
-
-class ChannelError(Exception):
-    """The other side has sent something that is no message, or is larger than it may be."""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -275,39 +276,48 @@ class Channel(asyncio.Protocol, Generic[_M]):
 
 
 class BatchCode:
-    """Batches as they are put into a ``Put``, and taken out again: fields and purposes of a schema
-    are numbers in it."""
+    """Batches as they are put into a ``Put``, and taken out again: schemas are numbers in it, and
+    so are the fields and purposes of each."""
 
-    def __init__(self, schema: Schema) -> None:
-        self._layout = schema.layout
-        self._fields, self._purposes = list(schema.fields), list(schema.purposes)
-        self._field_numbers = {name: number for number, name in enumerate(self._fields)}
-        self._purpose_numbers = {name: number for number, name in enumerate(self._purposes)}
+    def __init__(self, schemas: Sequence[Schema]) -> None:
+        self._codes = [_SchemaCode(number, schema) for number, schema in enumerate(schemas)]
+        self._by_digest = {code.layout.digest: code for code in self._codes}
 
     def __repr__(self) -> str:
-        return f"<BatchCode of {self._layout.schema}>"
+        return f"<BatchCode of {', '.join(code.layout.schema for code in self._codes)}>"
 
     def put(self, number: int, key_hash: bytes | None, batches: Sequence[PendingBatch]) -> Put:
         """Return the message that announces batches."""
-        return Put(number, key_hash, [self._announced(batch) for batch in batches])
+        announced = [self._by_digest[each.layout.digest].announced(each) for each in batches]
+        return Put(number, key_hash, announced)
 
     def batches(self, put: Put, records: bytearray) -> Iterator[PendingBatch]:
         """Yield the batches of a message, of which nothing is checked; what is yielded is no longer
         in ``records``. Raises ``ChannelError`` for numbers of nothing."""
-        names = self._purposes
         for each in put.batches:
             try:
+                code = self._codes[each.schema]
+                names, tally = code.purposes, code.tally(each.tally)
                 granted = None if each.granted is None else tuple(names[n] for n in each.granted)
-                tally = self._tally(each.tally)
-                minute = _minute_text(each.minute)
+                minute = minute_text(each.minute)
             except (IndexError, ValueError, OverflowError, OSError):
                 raise ChannelError from None
             with memoryview(records) as view:
                 payload = bytes(view[: each.size])
             del records[: each.size]
-            yield PendingBatch(self._layout, minute, payload, tally, granted)
+            yield PendingBatch(code.layout, minute, payload, tally, granted)
 
-    def _announced(self, batch: PendingBatch) -> PutBatch:
+
+class _SchemaCode:
+    """The numbers of one schema."""
+
+    def __init__(self, number: int, schema: Schema) -> None:
+        self._number, self.layout = number, schema.layout
+        self._fields, self.purposes = list(schema.fields), list(schema.purposes)
+        self._field_numbers = {name: number for number, name in enumerate(self._fields)}
+        self._purpose_numbers = {name: number for number, name in enumerate(self.purposes)}
+
+    def announced(self, batch: PendingBatch) -> PutBatch:
         names, numbers, tally = batch.granted, self._purpose_numbers, batch.tally
         sent = PutTally(
             tally.received,
@@ -322,9 +332,10 @@ class BatchCode:
             tally.bytes_out,
         )
         granted = None if names is None else [numbers[name] for name in names]
-        return PutBatch(_minute_number(batch.received), granted, sent, len(batch.payload))
+        minute, size = minute_number(batch.received), len(batch.payload)
+        return PutBatch(self._number, minute, granted, sent, size)
 
-    def _tally(self, sent: PutTally) -> Tally:
+    def tally(self, sent: PutTally) -> Tally:
         return Tally(
             sent.received,
             sent.admitted,
@@ -337,20 +348,7 @@ class BatchCode:
 
 
 def _counts(names: tuple[_N, ...], numbers: list[int]) -> Counter[_N]:
-    counts = Counter[_N]()
-    if any(numbers):
-        counts.update({name: n for name, n in zip(names, numbers, strict=True) if n})
-    return counts
-
-
-@lru_cache(_CACHED_MINUTES)
-def _minute_text(number: int) -> str:
-    return to_minute(datetime.fromtimestamp(60 * number, UTC))
-
-
-@lru_cache(_CACHED_MINUTES)
-def _minute_number(text: str) -> int:
-    return int(datetime.fromisoformat(text).timestamp()) // 60
+    return Counter({name: n for name, n in zip(names, numbers, strict=True) if n})
 
 
 class ChannelQueue:
@@ -364,11 +362,11 @@ class ChannelQueue:
         self,
         loop: asyncio.AbstractEventLoop,
         channel: Channel[FromKeeper],
-        schema: Schema,
+        schemas: Sequence[Schema],
     ) -> None:
         self._loop, self._thread = loop, get_ident()
         self._channel = channel
-        self._code = BatchCode(schema)
+        self._code = BatchCode(schemas)
         self._numbers = count()
         self._pending: dict[int, list[Future[bool]]] = {}
         self._handed: deque[list[bytes]] = deque()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 from collector.config import Config
 from collector.config.sink_settings import SinkSettings
-from collector.filter import Filter
 from collector.ingest.auth import Tokens
 from collector.ingest.limits import IngestLimits
 from collector.ingest.tls import Certificates
@@ -18,7 +17,7 @@ from collector.ops.metrics import Metrics, WorkerReading
 from collector.pipeline import Delivery
 from collector.retention.locations import Locations
 from collector.retention.upkeep import Upkeep
-from collector.routing import Flows
+from collector.routing import Flows, reaching
 from collector.schema import Schema
 from collector.sinks.sink import (
     Opening,
@@ -55,7 +54,7 @@ def tokens(config: Config) -> Tokens | None:
 
 
 class Components:
-    """Filter, keys, spool, sinks, delivery and metrics: all that the keeper has.
+    """Schemas, keys, spool, sinks, delivery and metrics: all that the keeper has.
 
     ``collector.server.preflight`` makes the parts that only read; ``open`` makes the data directory
     and the rest, which ``stack`` closes.
@@ -71,50 +70,49 @@ class Components:
         self,
         config: Config,
         *,
-        filter_: Filter,
+        schemas: Sequence[Schema],
         keyring: Keyring,
-        flows: Flows,
+        flows: Sequence[Flows],
         limits: IngestLimits,
         certificates: Certificates | None,
         tokens: Tokens | None,
     ) -> None:
         self.config = config
-        self.filter = filter_
         self.keyring = keyring
         self.workers: Callable[[], WorkerReading] = WorkerReading
-        self.schema: Schema = filter_.schema
-        self.flows = flows
+        self.schemas: tuple[Schema, ...] = tuple(schemas)
+        self.flows = tuple(flows)
         self.limits = limits
         self.certificates = certificates
         self.tokens = tokens
 
     def __repr__(self) -> str:
-        return f"<Components of {self.schema.id}>"
+        return f"<Components of {', '.join(schema.id for schema in self.schemas)}>"
 
     def open(self, stack: ExitStack) -> None:
         """Open spool and sinks. Raises ``ConfigError`` and ``DeliveryError``."""
-        config, layout = self.config, self.schema.layout
+        config, layouts = self.config, [schema.layout for schema in self.schemas]
         data = config.data or Path()
         self.spool = Spool(
-            data / SPOOL_NAME, limit=config.spool.limit, sinks=config.sinks.on(), layouts=[layout]
+            data / SPOOL_NAME, limit=config.spool.limit, sinks=config.sinks.on(), layouts=layouts
         )
         stack.callback(self.spool.close)
         off = {name: sink for name, sink in config.sinks.items() if not sink.is_on}
         off = {name: sink for name, sink in off.items() if is_erasable(sink)}
-        self.upkeep = Upkeep(self.spool, self.schema, Locations(data, self.schema, off))
+        self.upkeep = Upkeep(self.spool, self.schemas, Locations(data, self.schemas, off))
         self.sinks = {
             name: self._open_sink(name, sink, stack) for name, sink in config.sinks.on().items()
         }
-        self.delivery = Delivery(self.spool, self.sinks, self.flows.reaching)
+        self.delivery = Delivery(self.spool, self.sinks, reaching(self.flows))
         deliveries = self.delivery.deliveries
-        self.metrics = Metrics(layout, self.spool.state, deliveries, self.worker_reading)
+        self.metrics = Metrics(layouts, self.spool.state, deliveries, self.worker_reading)
         stack.callback(self.delivery.close, 0.0)  # where nothing else has closed it
 
     def _open_sink(self, name: str, settings: SinkSettings, stack: ExitStack) -> Sink:
         unit = getattr(sink_type(settings), "unit", "")
         opening = Opening(
             name,
-            (self.schema,),
+            self.schemas,
             self.config.data or Path(),
             partial(self.upkeep.sink_pruned, name, unit),
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
@@ -25,21 +26,14 @@ from collector.ops.durations import Durations
 from collector.ops.error_log import LIBRARIES
 from collector.ops.log import EventLog
 from collector.sandbox import support
-from collector.schema.kinds.pseudonym import PseudonymField
 from collector.server import listeners
-from collector.server.channel import (
-    BatchCode,
-    Channel,
-    ChannelError,
-    RecordBudget,
-    framed,
-    frames_of_workers,
-)
+from collector.server.channel import BatchCode, Channel, RecordBudget, framed, frames_of_workers
 from collector.server.components import Components
 from collector.server.listeners import Location
 from collector.server.messages import (
     Answers,
     Ask,
+    ChannelError,
     ErrorSeen,
     Failed,
     FromWorker,
@@ -53,7 +47,7 @@ from collector.server.messages import (
 )
 from collector.server.receivers import RECEIVERS
 from collector.server.worker_process import WorkerLink, WorkerProcess, count
-from collector.server.worker_setup import worker_setup
+from collector.server.worker_setup import pseudonyms, worker_setup
 
 __all__ = ["Keeper"]
 
@@ -75,6 +69,8 @@ _ROWS_BYTES = 8 << 20
 """While so many bytes of records are not stored yet, rows are not kept: they take three times as
 many."""
 _DISTRUSTED = -1
+_Totals = Mapping[str, Tally]  # of a request, by the name of the schema
+_NO_TOTALS: _Totals = {}
 
 
 class _Request(NamedTuple):
@@ -114,17 +110,17 @@ class Keeper:
         self._places: set[tuple[str, str]] = set()
         self._is_stopping = False
         self._budget = RecordBudget()
-        self._code = BatchCode(components.schema)
-        self._recheck = Recheck(components.schema)
+        self._code = BatchCode(components.schemas)
+        self._rechecks = {each.layout.digest: Recheck(each) for each in components.schemas}
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="collector-recheck")
-        self._finished: deque[tuple[_Request, int, Tally | None]] = deque()
+        self._finished: deque[tuple[_Request, int, _Totals]] = deque()
         self._is_woken = False
         self.is_confinable: bool = components.config.sandbox != "off" and not support().lacks
         """Whether the kernel can confine workers, and is to."""
         self._open_sockets(stack)
         self._setup = worker_setup(
             components.config,
-            components.schema,
+            components.schemas,
             limits=components.limits,
             certificates=components.certificates,
             locations=self._locations,
@@ -132,8 +128,7 @@ class Keeper:
             workers=self._number,
             confine=self.is_confinable,
         )
-        fields = components.schema.fields.values()
-        self._pseudonyms = [field for field in fields if isinstance(field, PseudonymField)]
+        self._pseudonyms = pseudonyms(components.schemas)
 
     def __repr__(self) -> str:
         return f"<Keeper of {len(self._links)} workers>"
@@ -381,23 +376,26 @@ class Keeper:
             self._finish(request, _DISTRUSTED)
 
     def _store(self, request: _Request, put: Put, records: bytearray) -> None:
-        check, keep_rows = self._recheck.check, self._budget.used <= _ROWS_BYTES
-        found = self._code.batches(put, records)
-        batches = [check(batch, keep_rows=keep_rows) for batch in found]
-        total = sum((batch.tally for batch in batches[1:]), batches[0].tally)
+        keep_rows, totals = self._budget.used <= _ROWS_BYTES, dict[str, Tally]()
+        batches = [
+            self._rechecks[batch.layout.digest].check(batch, keep_rows=keep_rows)
+            for batch in self._code.batches(put, records)
+        ]
+        for name, tally in ((batch.layout.table, batch.tally) for batch in batches):
+            totals[name] = totals[name] + tally if name in totals else tally
         try:
             stored = self._components.spool.put(*batches, key_hash=put.key_hash)
         except DeliveryError as error:
             self._finish(request, int(error.code[1:]))
         else:
-            stored.add_done_callback(partial(self._on_stored, request, total))
+            stored.add_done_callback(partial(self._on_stored, request, totals))
 
-    def _on_stored(self, request: _Request, total: Tally, stored: Future[bool]) -> None:
-        self._finish(request, 506 if stored.exception() is not None else stored.result(), total)
+    def _on_stored(self, request: _Request, totals: _Totals, stored: Future[bool]) -> None:
+        self._finish(request, 506 if stored.exception() is not None else stored.result(), totals)
 
-    def _finish(self, request: _Request, outcome: int, total: Tally | None = None) -> None:
+    def _finish(self, request: _Request, outcome: int, totals: _Totals = _NO_TOTALS) -> None:
         """Note what became of a request, from any thread."""
-        self._finished.append((request, outcome, total))
+        self._finished.append((request, outcome, totals))
         if not self._is_woken:
             self._is_woken = True
             with suppress(RuntimeError):  # the loop has ended, and so have the workers
@@ -408,13 +406,13 @@ class Keeper:
         self._is_woken = False
         answers: dict[WorkerLink, list[tuple[int, int]]] = {}
         while self._finished:
-            request, outcome, total = self._finished.popleft()
+            request, outcome, totals = self._finished.popleft()
             self._budget.used -= request.size
             if outcome == _DISTRUSTED:
                 self._distrust(request.link)
                 continue
-            if outcome == 1 and total is not None:
-                self._components.metrics.observe(total)
+            for name, total in totals.items() if outcome == 1 else ():
+                self._components.metrics.observe(name, total)
             answers.setdefault(request.link, []).append((request.number, int(outcome)))
         for link, outcomes in answers.items():
             self._tell(link, outcomes)

@@ -18,6 +18,7 @@ __all__ = [
     "MOST_BYTES",
     "Answers",
     "Ask",
+    "ChannelError",
     "ErrorSeen",
     "Failed",
     "FromKeeper",
@@ -44,6 +45,10 @@ _HASH_BYTES = 16
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 _Number = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 _Small = Annotated[int, msgspec.Meta(ge=0, le=1 << 16)]
+
+
+class ChannelError(Exception):
+    """The other side has sent something that is no message, or is larger than it may be."""
 
 
 class _Message(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -77,9 +82,10 @@ class PutTally(_Message):
 
 
 class PutBatch(_Message):
-    """A batch: its minute, since 1970; the numbers of its purposes (``None``: all); its tally; and
-    the bytes of its records, which follow the message."""
+    """A batch: the number of its schema; its minute, since 1970; the numbers of its purposes
+    (``None``: all); its tally; and the bytes of its records, which follow the message."""
 
+    schema: _Small
     minute: _Number
     granted: Annotated[list[_Small], msgspec.Meta(max_length=1 << 10)] | None
     tally: PutTally
@@ -161,14 +167,15 @@ class ReceiverSetup(_Message):
 
 
 class Setup(_Message, tag=0):
-    """Everything that a worker has: the schema, limits, receivers, and what they need.
+    """Everything that a worker has: the schemas, limits, receivers, and what they need.
 
-    ``schema`` is pickled; ``limits`` are arguments of ``IngestLimits``. ``keys`` are the references
-    of pseudonym keys, whose numbers are asked for. ``pem`` is certificate chain, private key and
-    the authority of clients. ``keeper`` is the number of its process.
+    ``schemas`` are pickled, the default first; ``limits`` are arguments of ``IngestLimits``.
+    ``keys`` are the references of pseudonym keys, whose numbers are asked for. ``pem`` is
+    certificate chain, private key and the authority of clients. ``keeper`` is the number of its
+    process.
     """
 
-    schema: bytes
+    schemas: list[bytes]
     keys: list[str]
     limits: dict[str, int | float]
     events: int

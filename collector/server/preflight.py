@@ -27,9 +27,9 @@ from collector.errors import (
 )
 from collector.filter import Filter
 from collector.keyring import Keyring
-from collector.routing import flows
+from collector.routing import all_flows
+from collector.routing.schemas import configured
 from collector.sandbox import support
-from collector.schema import load_schema
 from collector.server import listeners
 from collector.server.components import Components, limits, tokens
 from collector.server.receivers import RECEIVERS
@@ -104,19 +104,19 @@ class _Preflight:
     def _check_parts(self) -> None:
         """Make what only reads files: filter, flows, limits, certificates and tokens."""
         config = self._config
-        schema = self._try("schema", load_schema, config.schema_)
-        keyring = Keyring()
-        filter_ = schema and self._try("schema", Filter, schema, keys=keyring)
-        found = schema and self._try("schema", flows, config, schema)
+        named, keyring = config.schema_setting, Keyring()
+        schemas = self._try(named, configured, config) or ()
+        filters = [self._try(named, Filter, schema, keys=keyring) for schema in schemas]
+        found = self._try(named, all_flows, config, schemas) if schemas else None
         bounds = self._try("limits.wire", limits, config)
         pair = self._try("tls.certificate", listeners.certificates, config)
         accepted = self._try("auth.tokens", tokens, config)
         if config.claims is not None:
             self._try("claims", _check_claims, config.claims)
-        if filter_ and found and bounds:
+        if found and all(filters) and bounds:
             self.components = Components(
                 config,
-                filter_=filter_,
+                schemas=schemas,
                 keyring=keyring,
                 flows=found,
                 limits=bounds,
@@ -158,7 +158,7 @@ class _Preflight:
             for setting, path in paths.items():
                 self._try(setting, check_directory, path.parent)
             if kind and self.components and len(self._faults) == before:
-                opening = Opening(name, (self.components.schema,), data, is_offline=True)
+                opening = Opening(name, self.components.schemas, data, is_offline=True)
                 self._try(next(iter(paths), "data"), check_sink, sink, opening)
 
     def try_addresses(self) -> None:

@@ -25,9 +25,9 @@ from collector.ledger import Ledger, Note
 from collector.ledger import opened as opened_ledger
 from collector.ops.log import EventLog, LibraryLogHandler
 from collector.ops.metrics import WorkerReading
+from collector.retention.earlier import in_force
 from collector.routing import changes
-from collector.schema.diff import Comparison, compare
-from collector.schema.stored_document import load_stored
+from collector.routing.changes import compared, strongest, widening_reasons
 from collector.server import listeners
 from collector.server.admin import AdminPages, State
 from collector.server.components import Components
@@ -163,7 +163,7 @@ def opened(
     """
     with ExitStack() as stack:
         components = prepare(loaded)
-        modes = tighten_all(components.config, components.schema)
+        modes = tighten_all(components.config, components.schemas)
         if modes.tightened:
             log.write("modes_tightened", files=modes.tightened)
         if modes.loose:
@@ -252,7 +252,9 @@ def _announce(
             log.write("grpc_unavailable")
         return
     where = ", ".join(f"{name} {address}" for name, address in receivers.addresses().items())
-    lines = [f"collector: {where}; data in {components.config.data}; schema {components.schema.id}"]
+    schemas = ", ".join(schema.id for schema in components.schemas)
+    named = "schema" if len(components.schemas) == 1 else "schemas"
+    lines = [f"collector: {where}; data in {components.config.data}; {named} {schemas}"]
     lines += [f"collector: {NO_GRPC}"] if lacks_grpc else []
     with suppress(OSError):
         print(*lines, sep="\n", file=sys.stderr, flush=True)
@@ -375,7 +377,7 @@ class LedgerNotes:
                     self._log.write("unsigned")
             elif self._components.spool.state().is_ready:
                 with opened_ledger(self._components.spool.path) as ledger:
-                    notes = [*self._schema(ledger), *self._configuration(ledger)]
+                    notes = [*self._schemas(ledger), *self._configuration(ledger)]
                 self._first = self._write(*notes, _checkpoint("start"))
 
     def _write(self, *notes: Note) -> Future[bool]:
@@ -389,31 +391,36 @@ class LedgerNotes:
         if written.cancelled() or written.exception() is not None:
             self._at = -inf
 
-    def _schema(self, ledger: Ledger) -> list[Note]:
-        schema = self._components.schema
-        before = ledger.digest("schema")
-        if before == schema.digest:
-            return []
-        found = _compared(ledger.document(before), schema.document) if before else None
-        note = Note.of(
-            "schema",
-            document=schema.document,
-            reasons=() if found is None else _reasons(found),
-            schema=schema.id,
-            before=before,
-            change="first" if before is None else _strongest(found),
-        )
-        return [note]
+    def _schemas(self, ledger: Ledger) -> list[Note]:
+        """Compare each schema with that of its name, and one alone with one alone."""
+        schemas, known = self._components.schemas, in_force(ledger)
+        replaced = next(iter(known.values())) if len(schemas) == len(known) == 1 else None
+        notes = []
+        for schema in schemas:
+            before = known.get(schema.name, replaced)
+            if before == schema.digest:
+                continue
+            found = compared(ledger.document(before), schema.document) if before else None
+            note = Note.of(
+                "schema",
+                document=schema.document,
+                reasons=() if found is None else widening_reasons(found),
+                schema=schema.id,
+                before=before,
+                change=strongest(found) if before else "widening" if known else "first",
+            )
+            notes.append(note)
+        return notes
 
     def _configuration(self, ledger: Ledger) -> list[Note]:
         """Compare flows and settings, the document's two lines; secrets are only counted in it."""
         flows, config = self._components.flows, self._components.config
         shown = {each.name: each.of(config) for each in settings(config.sinks.sections())}
-        lines = (changes.document(flows), orjson.dumps(shown, option=orjson.OPT_SORT_KEYS))
+        lines = (changes.document(*flows), orjson.dumps(shown, option=orjson.OPT_SORT_KEYS))
         document = b"\n".join(lines)
         before = ledger.digest("configuration")
         old = (ledger.document(before) or b"").split(b"\n")[0]
-        found = None if before is None else changes.since(old, flows)
+        found = None if before is None else changes.since(old, *flows)
         note = Note.of(
             "configuration",
             document=document,
@@ -426,22 +433,3 @@ class LedgerNotes:
 
 def _checkpoint(at: str) -> Note:
     return Note.of("checkpoint", at=at)
-
-
-def _compared(old: bytes | None, new: bytes) -> Comparison | None:
-    """Compare documents of the ledger; ``None`` where one is not a valid schema any more."""
-    before, after = load_stored(old or b""), load_stored(new)
-    return None if before is None or after is None else compare(before, after)
-
-
-def _strongest(found: Comparison | None) -> str:
-    """Return the strongest verdict of all changes."""
-    verdicts = set() if found is None else {change.verdict for change in found.changes}
-    order = ("widening", "narrowing", "neutral")
-    return "unknown" if found is None else next((v for v in order if v in verdicts), "neutral")
-
-
-def _reasons(found: Comparison) -> list[str]:
-    """List the schema's reasons for widening changes, each with its place."""
-    widening = (change for change in found.changes if change.verdict == "widening")
-    return list(dict.fromkeys(f"{c.part}: {c.reason}" for c in widening if c.reason))

@@ -52,7 +52,7 @@ class Receiver(Protocol):
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
 class ReceiverParts:
     """What receivers of a worker are made of. ``observe`` gets every response: receiver, status,
-    seconds."""
+    seconds. ``schemas`` are the names of those that a request may ask for."""
 
     accept: Accept
     accept_now: AcceptNow
@@ -64,6 +64,7 @@ class ReceiverParts:
     hops: int
     page: PreferencePage | None
     observe: Callable[[str, int, float], None]
+    schemas: tuple[str, ...]
 
 
 Open = Callable[[ReceiverParts, Location, socket.socket | None], Receiver]
@@ -129,6 +130,7 @@ def _http(parts: ReceiverParts, location: Location, listening: socket.socket | N
         origins=parts.origins,
         hops=parts.hops,
         page=parts.page,
+        schemas=parts.schemas,
         hosts=() if is_file else parts.hosts,
     )
     return HttpReceiver(
@@ -153,6 +155,7 @@ def _grpc(parts: ReceiverParts, location: Location, _: socket.socket | None) -> 
         hops=parts.hops,
         observe=partial(parts.observe, "grpc"),
         is_shared=True,
+        schemas=parts.schemas,
     )
     return GrpcReceiver(server, location)
 

@@ -19,14 +19,14 @@ from collector.claims.verification import ClaimFinding, Found
 from collector.config import Address, Config
 from collector.errors import CollectorError, ConfigError
 from collector.keyring import Keyring
+from collector.routing.schemas import configured
 from collector.sandbox import support
 from collector.sandbox.attempts import ATTEMPTS
-from collector.schema import load_schema
 from collector.server import listeners
-from collector.server.channel import ChannelError, framed, frames_of_probe
+from collector.server.channel import framed, frames_of_probe
 from collector.server.components import limits
 from collector.server.listeners import Location
-from collector.server.messages import Tried
+from collector.server.messages import ChannelError, Tried
 from collector.server.receivers import RECEIVERS
 from collector.server.worker_process import WorkerProcess
 from collector.server.worker_setup import worker_setup
@@ -77,12 +77,12 @@ def _breaches(tried: Tried) -> Iterable[ClaimFinding]:
 def _tried(config: Config) -> Tried | None:
     """Have a worker try everything; ``None`` if it ends before it has told. Raises
     ``CollectorError`` if it cannot be started."""
-    schema, certificates = load_schema(config.schema_), listeners.certificates(config)
+    schemas, certificates = configured(config), listeners.certificates(config)
     with tempfile.TemporaryDirectory(prefix="collector-claims-") as name, ExitStack() as stack:
         locations, sockets = _opened(config, Path(name), stack)
         setup = worker_setup(
             config,
-            schema,
+            schemas,
             limits=limits(config),
             certificates=certificates,
             locations=locations,

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from threading import Lock
 
@@ -196,7 +197,7 @@ class Worker:
     def __init__(self, setup: Setup, sockets: list[socket.socket], keys: socket.socket) -> None:
         self._setup = setup
         self._sockets = sockets
-        self._schema = unpacked(setup.schema)
+        self._schemas = [*map(unpacked, setup.schemas)]
         self._keyring = RemoteKeyring(keys, setup.keys)
         self._limits = IngestLimits(**setup.limits)  # type: ignore[arg-type]
         self._durations = Durations()
@@ -208,15 +209,15 @@ class Worker:
         loop = asyncio.get_running_loop()
         self._stopping = loop.create_future()
         channel = self.channel = Channel(frames_of_keeper(), self._on_message, _end)
-        self._queue = ChannelQueue(loop, channel, self._schema)
+        self._queue = ChannelQueue(loop, channel, self._schemas)
         log = ChannelLog(self._queue.send)
         LibraryLogHandler(log).install()
         loop.set_exception_handler(partial(on_loop_error, log))
         await loop.create_unix_connection(lambda: channel, sock=connection)
-        filter_ = Filter(self._schema, keys=self._keyring)
-        acceptor = Acceptor(filter_, self._queue, most_events=self._setup.events)
+        filters = [Filter(schema, keys=self._keyring) for schema in self._schemas]
+        acceptor = Acceptor(filters, self._queue, most_events=self._setup.events)
         try:
-            await _warm_up(filter_, self._limits)
+            await _warm_up(filters, self._limits)
             receivers = self._receivers(acceptor)
             is_confined = self._restrict(self._restrict_files)
             for receiver in receivers:
@@ -269,8 +270,9 @@ class Worker:
             origins=tuple(setup.origins),
             hosts=tuple(setup.hosts),
             hops=setup.hops,
-            page=PreferencePage(self._schema) if setup.preferences else None,
+            page=PreferencePage(*self._schemas) if setup.preferences else None,
             observe=self._durations.observe,
+            schemas=tuple(schema.name for schema in self._schemas),
         )
         sockets = iter(self._sockets)
         found = []
@@ -311,16 +313,17 @@ class _NoQueue:
         return future
 
 
-async def _warm_up(filter_: Filter, limits: IngestLimits) -> None:
+async def _warm_up(filters: Sequence[Filter], limits: IngestLimits) -> None:
     """Load and try whatever requests need, while files can still be opened.
 
     Libraries import late: at the first body of an encoding, at the first event of a form, at the
-    first error. So each is received once, by the real handler over a pair of sockets; what becomes
-    of it goes nowhere. No thread that is started is left.
+    first error. So each is received once for each schema, by the real handler over a pair of
+    sockets; what becomes of it goes nowhere. No thread that is started is left.
     """
-    if filter_.schema.user_agent_paths:
+    if any(each.schema.user_agent_paths for each in filters):
         parse_user_agent(_AGENT)
-    handler = EventsHandler.of(Acceptor(filter_, _NoQueue()).accept, limits=limits)
+    names = [each.schema.name for each in filters]
+    handler = EventsHandler.of(Acceptor(filters, _NoQueue()).accept, limits=limits, schemas=names)
     limiter = ConnectionLimiter(limits)
     tasks: set[asyncio.Task[None]] = set()
     protocol = partial(HardenedProtocol, handler, limiter, tasks, None)
@@ -331,7 +334,7 @@ async def _warm_up(filter_: Filter, limits: IngestLimits) -> None:
     loop.set_default_executor(executor)
     await loop.connect_accepted_socket(protocol, theirs)
     with ours:
-        for request in _requests():
+        for request in chain.from_iterable(map(_requests, names)):
             await loop.sock_sendall(ours, request)
             await loop.sock_recv(ours, 1 << 16)
     for connection in limiter.connections():
@@ -341,18 +344,19 @@ async def _warm_up(filter_: Filter, limits: IngestLimits) -> None:
     loop.set_default_executor(ThreadPoolExecutor())
 
 
-def _requests() -> list[bytes]:
+def _requests(schema: str) -> list[bytes]:
+    asked = f"collector-schema: {schema}\r\n".encode()
     encodings = {b"gzip": gzip.compress(_EVENT), b"deflate": zlib.compress(_EVENT)}
     with suppress(ConfigError):
         encodings[b"zstd"] = zstd_library().compress(_EVENT)
     packed = [
-        _request(b"/v1/events", _JSON, body, b"content-encoding: %b\r\n" % encoding)
+        _request(b"/v1/events", _JSON, body, asked + b"content-encoding: %b\r\n" % encoding)
         for encoding, body in encodings.items()
     ]
-    return [*packed, *(_request(*form) for form in _FORMS)]
+    return [*packed, *(_request(*form, asked) for form in _FORMS)]
 
 
-def _request(path: bytes, kind: bytes, body: bytes, more: bytes = b"") -> bytes:
+def _request(path: bytes, kind: bytes, body: bytes, more: bytes) -> bytes:
     lines = b"POST %b HTTP/1.1", b"host: localhost", b"content-type: %b", b"content-length: %d"
     head = b"\r\n".join(lines) % (path, kind, len(body))
     return b"%b\r\n%b\r\n%b" % (head, more, body)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -17,12 +17,12 @@ from collector.server import listeners
 from collector.server.listeners import Location
 from collector.server.messages import ReceiverSetup, Setup
 
-__all__ = ["worker_setup"]
+__all__ = ["pseudonyms", "worker_setup"]
 
 
 def worker_setup(
     config: Config,
-    schema: Schema,
+    schemas: Sequence[Schema],
     *,
     limits: IngestLimits,
     certificates: Certificates | None,
@@ -33,10 +33,9 @@ def worker_setup(
 ) -> Setup:
     """Return the message. ``locations`` are where receivers listen, and ``listening`` the names of
     those whose sockets go with it, in their order; limits are shared among ``workers``."""
-    fields = schema.fields.values()
-    keys = [field.key for field in fields if isinstance(field, PseudonymField)]
+    keys = [field.key for field in pseudonyms(schemas)]
     return Setup(
-        packed(schema),
+        [packed(schema) for schema in schemas],
         list(dict.fromkeys(keys)),
         asdict(_share(limits, workers)),
         config.limits.events,
@@ -51,6 +50,12 @@ def worker_setup(
         config.sandbox == "required",
         os.getpid(),
     )
+
+
+def pseudonyms(schemas: Iterable[Schema]) -> list[PseudonymField]:
+    """Return the fields that are pseudonyms, of all schemas."""
+    fields = (field for schema in schemas for field in schema.fields.values())
+    return [field for field in fields if isinstance(field, PseudonymField)]
 
 
 def _receivers(

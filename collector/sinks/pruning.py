@@ -12,10 +12,11 @@ emptied, once no process reads an earlier state.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from time import monotonic
 
@@ -267,30 +268,32 @@ def _has_remains(db: sqlite3.Connection) -> bool:
 # -- commands -------------------------------------------------------------------------------------
 
 
-def prune_store(path: Path, schema: Schema, now: datetime, wait: float) -> Removal:
+def prune_store(path: Path, schemas: Sequence[Schema], now: datetime, wait: float) -> Removal:
     """Prune a store in one go, and sweep it if anything was deleted; wait so many seconds for
     readers. Raises ``DeliveryError``."""
     if not path.is_file():
         return Removal()
     with opened(path) as db:
-        if schema.name in run_or_raise(lambda: tables(db)):
-            run_or_raise(lambda: note(db, schema.name, schema.retentions))
+        there = run_or_raise(lambda: tables(db))
+        for schema in (each for each in schemas if each.name in there):
+            run_or_raise(partial(note, db, schema.name, schema.retentions))
         pruned = sum((done for _, done in run_or_raise(lambda: list(prune(db, now)))), Pruned())
         is_swept = not (pruned or _has_remains(db)) or try_sweep(db, path, wait)
         others = tuple(run_or_raise(lambda: unruled(db)))
         return Removal(pruned.deleted, pruned.shortened, is_swept, others)
 
 
-def overdue(path: Path, schema: Schema, now: datetime) -> list[str]:
+def overdue(path: Path, schemas: Sequence[Schema], now: datetime) -> list[str]:
     """Report the fields of a store that should have been pruned before. Raises
     ``DeliveryError``."""
     if not path.is_file():
         return []
     with reading(path) as db:
-        return read_or_raise(lambda: list(_overdue(db, schema, now)))
+        return read_or_raise(lambda: list(_overdue(db, schemas, now)))
 
 
-def _overdue(db: sqlite3.Connection, schema: Schema, now: datetime) -> Iterator[str]:
+def _overdue(db: sqlite3.Connection, schemas: Sequence[Schema], now: datetime) -> Iterator[str]:
+    by_table = {schema.name: schema.fields for schema in schemas}
     for table in unruled(db):
         yield f"{table}: no retention is known; open the store with its schema once"
     for rule in rules(db):
@@ -300,7 +303,7 @@ def _overdue(db: sqlite3.Connection, schema: Schema, now: datetime) -> Iterator[
         for (name, span), times in zip(rule.spans.items(), outlived, strict=True):
             if times:
                 yield f"{rule.table}: {name} is older than it may be in {times} rows"
-            field = schema.fields.get(name) if rule.table == schema.name else None
+            field = by_table.get(rule.table, {}).get(name)
             if field is not None and field.retention < span:
                 yield f"{rule.table}: {name} still has a longer retention in the store"
 

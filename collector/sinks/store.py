@@ -23,7 +23,9 @@ from collector.config.sink_settings import SinkSettings
 from collector.config.values import Flag, Location
 from collector.contracts import Batch, Layout, Record, Row, Subject
 from collector.errors import CollectorError, DeliveryError
+from collector.filter.redaction import Expiry
 from collector.filter.stored import Values
+from collector.schema.kinds.base import utc_now
 from collector.schema.model import Schema
 from collector.sinks import pruning, subject_rows
 from collector.sinks.inventory import (
@@ -73,7 +75,8 @@ _Part = tuple[Batch, Table, list[Row]]
 
 
 class Store(Sink):
-    """The table of one schema in a store file, as a sink. For one thread at a time.
+    """The tables of schemas in a store file, as a sink: that of ``schema``, and of ``others``. For
+    one thread at a time.
 
     Columns that the table lacks are added, for batches of other layouts too, such as an earlier
     version of the schema; other columns stay. Raises ``ConfigError`` E203 when the path cannot be
@@ -89,7 +92,7 @@ class Store(Sink):
         self,
         path: str | os.PathLike[str],
         schema: Schema,
-        *,
+        *others: Schema,
         pruned: Callable[[Pruned], None] | None = None,
     ) -> None:
         self.path: Path = Path(path)
@@ -97,7 +100,7 @@ class Store(Sink):
         self._layout = schema.layout
         self._tables: dict[Layout, Table] = {}
         self._places: dict[str, RowPlaces] = {}
-        self._spans = schema.retentions
+        self._schemas = (schema, *others)
         self.reorder: RowReorder = RowReorder()
         self.pruning: Pruning = Pruning(self.path, pruned)
         make_private(self.path)
@@ -175,7 +178,7 @@ class Store(Sink):
 
     def _fit(self, table: Table, layout: Layout) -> None:
         table.fit(self._db)
-        pruning.note_foreign(self._db, layout, self._spans)
+        pruning.note_foreign(self._db, layout, Expiry.of(self._schemas, utc_now()).spans)
 
     def _store(self, parts: Sequence[_Part]) -> None:
         """Insert batches in one transaction. If a place is taken, which is rare, repeat it with
@@ -220,9 +223,10 @@ class Store(Sink):
         require_store(self._db)
         remove_copies(self.path)
         configure(self._db)
-        table = Table(self._layout)
-        transaction(self._db, lambda: self._prepare(table))
-        self._add(self._layout, table)
+        found = [(schema, Table(schema.layout)) for schema in self._schemas]
+        transaction(self._db, lambda: self._prepare(found))
+        for schema, table in found:
+            self._add(schema.layout, table)
         return Index(self.path)
 
     def _add(self, layout: Layout, table: Table) -> None:
@@ -230,7 +234,7 @@ class Store(Sink):
             self._places[table.name] = RowPlaces(self._db.execute(table.last).fetchone()[0])
         self._tables[layout] = table
 
-    def _prepare(self, table: Table) -> None:
+    def _prepare(self, found: Sequence[tuple[Schema, Table]]) -> None:
         execute = self._db.execute
         is_old = execute("PRAGMA user_version").fetchone()[0] == 1
         if is_old:
@@ -242,8 +246,9 @@ class Store(Sink):
         if is_old:
             execute("INSERT INTO _delivered (id) SELECT id FROM _delivered_1")
             execute("DROP TABLE _delivered_1")
-        table.fit(self._db, view=True)
-        pruning.note(self._db, self.table, self._spans)
+        for schema, table in found:
+            table.fit(self._db, view=True)
+            pruning.note(self._db, table.name, schema.retentions)
         execute(f"PRAGMA user_version = {FORMAT}")
 
 
@@ -302,17 +307,17 @@ class StoreSink(ErasableSink):
     def __init__(self, settings: StoreSettings, opening: Opening) -> None:
         self.opening = opening
         self._path = settings.file(own_directory(opening.data, opening.name))
-        self._schema = opening.schemas[0]
         self._open_store: Store | None = None
         if not opening.is_offline:
-            self._open_store = Store(self._path, self._schema, pruned=self._report)
+            self._open_store = Store(self._path, *opening.schemas, pruned=self._report)
 
     @classmethod
     def check(cls, settings: StoreSettings, opening: Opening) -> None:
         """Check the file: that it can be made, or is a store of ours with columns that fit."""
         path = settings.file(own_directory(opening.data, opening.name))
         check_database(path)
-        check_store(path, Table(opening.schemas[0].layout))
+        for schema in opening.schemas:
+            check_store(path, Table(schema.layout))
 
     @property
     def _store(self) -> Store:
@@ -360,11 +365,11 @@ class StoreSink(ErasableSink):
 
     def prune(self, now: datetime) -> Removal:
         """Remove what is older than its retention."""
-        return pruning.prune_store(self._path, self._schema, now, self.opening.wait)
+        return pruning.prune_store(self._path, self.opening.schemas, now, self.opening.wait)
 
     def overdue(self, now: datetime) -> list[str]:
         """Report the fields that should have been pruned."""
-        return pruning.overdue(self._path, self._schema, now)
+        return pruning.overdue(self._path, self.opening.schemas, now)
 
     def find(self, subject: Subject) -> list[tuple[str, Record]]:
         """Return a person's rows, each with its table."""

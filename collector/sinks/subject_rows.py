@@ -78,7 +78,8 @@ def remove(
 def _tables_with_field(db: sqlite3.Connection, subject: Subject) -> list[str]:
     """Return the tables that have the field and the time of receipt, as ours do."""
     needed = {subject.field, "received"}
-    return [table for table in tables(db) if needed <= columns_of(db, table).keys()]
+    concerned = filter(subject.concerns, tables(db))
+    return [table for table in concerned if needed <= columns_of(db, table).keys()]
 
 
 def _is(subject: Subject) -> str:

@@ -24,6 +24,7 @@ __all__ = [
     "add_keys",
     "forget_keys",
     "hashed",
+    "key_within",
     "migrate_keys",
     "unseen",
 ]
@@ -49,6 +50,12 @@ _SECRET_BYTES = 32
 def hashed(key: bytes) -> bytes:
     """Return the hash of a key, of which an HMAC is stored."""
     return hashlib.sha256(key).digest()[:_HASH_BYTES]
+
+
+def key_within(schema: str, key: bytes) -> bytes:
+    """Return the key that stands for a sender's key under a schema that is not the default one: the
+    same key for records of two schemas names two requests."""
+    return hashlib.sha256(schema.encode() + b"/" + key).digest()[:_HASH_BYTES]
 
 
 def unseen(db: sqlite3.Connection, hashes: Iterable[bytes | None]) -> list[bool]:

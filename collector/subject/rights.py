@@ -6,25 +6,32 @@ quarantined files. Each adds an entry to the ledger, which contains no value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from collector.contracts import Record, Subject
-from collector.errors import CollectorError
-from collector.filter.redaction import Erasure, Objection, RedactionRule, matching
+from collector.errors import CollectorError, InputError
+from collector.filter.redaction import (
+    Erasure,
+    Objection,
+    RedactionRule,
+    find_subject,
+    matching,
+)
 from collector.ledger import Note
 from collector.retention import upkeep
 from collector.retention.locations import Locations
 from collector.retention.upkeep import places_fact
+from collector.schema.model import Schema
 from collector.sinks.sink import Removal, in_place
 from collector.spool import Spool, note
 from collector.spool.pending import pending_batches, quarantined
 from collector.spool.set_aside import SetAside
 
-__all__ = ["Found", "Removed", "erase", "export", "object_to"]
+__all__ = ["Found", "Removed", "SchemaSubject", "erase", "export", "object_to", "select"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -60,31 +67,100 @@ class Removed:
     places: Mapping[str, int]
 
 
-def export(locations: Locations, subject: Subject) -> Found:
+_NO_PERSON = "E404"
+
+
+class SchemaSubject(NamedTuple):
+    """A person's records of one schema, and the fields of them that are for optional purposes
+    only."""
+
+    subject: Subject
+    refusable: frozenset[str]
+
+
+def select(
+    schemas: Sequence[Schema], field: str, value: str, since: str, until: str
+) -> list[SchemaSubject]:
+    """Return what a request selects: the records of each schema by which the field leads to a
+    person, and those of schemas that are not in force. Of one schema it is all records.
+
+    Raises ``InputError`` as ``find_subject``, if it is so for all schemas.
+    """
+    found: list[SchemaSubject] = []
+    errors: list[InputError] = []
+    for schema in schemas:
+        try:
+            subject = find_subject(schema, field, value, since, until)
+        except InputError as error:
+            errors.append(error)
+        else:
+            found.append(SchemaSubject(subject, frozenset(schema.refusable)))
+            if len(schemas) > 1:
+                found[-1] = found[-1]._replace(subject=replace(subject, schema=schema.name))
+    if not found:
+        raise _closest(errors, [field in schema.fields for schema in schemas])
+    if len(schemas) > 1:
+        names = frozenset(schema.name for schema in schemas)
+        others = replace(found[0].subject, schema=None, besides=names)
+        found.append(SchemaSubject(others, frozenset().union(*(each.refusable for each in found))))
+    return found
+
+
+def _closest(errors: Sequence[InputError], listed: Sequence[bool]) -> InputError:
+    """Return the error of the schema that comes closest: where the field leads to a person, else
+    where there is such a field."""
+    ranked = [
+        (error.code == _NO_PERSON, not is_listed)
+        for error, is_listed in zip(errors, listed, strict=True)
+    ]
+    return errors[ranked.index(min(ranked))]
+
+
+@dataclass(frozen=True, repr=False)
+class _AnyRule:
+    """Removes what one of several rules removes."""
+
+    rules: Sequence[RedactionRule]
+
+    @property
+    def until(self) -> str:
+        """The end of the last window."""
+        return max(rule.until for rule in self.rules)
+
+    def may_concern(self, text: bytes) -> bool:
+        """Return whether one of the values occurs in the lines."""
+        return any(rule.may_concern(text) for rule in self.rules)
+
+    def fields_to_remove(self, record: Mapping[str, Any], minute: str) -> set[str]:
+        """Return the fields that any of the rules removes."""
+        return {name for rule in self.rules for name in rule.fields_to_remove(record, minute)}
+
+
+def export(locations: Locations, selections: Sequence[SchemaSubject]) -> Found:
     """Return the stored records of a person; a sidecar may be running. A record that a sink has and
     that is about to leave the spool is in both. Raises ``ConfigError`` and ``DeliveryError`` for
     what cannot be read."""
-    spool, unreadable = _spooled(locations, subject)
+    subjects = [each.subject for each in selections]
+    spool, unreadable = _spooled(locations, subjects)
     rows: list[tuple[str, Record]] = []
     lines: list[Record] = []
     places: dict[str, int] = {}
     with locations.opened() as sinks:
         for name, sink in sinks.items():
             with in_place(name):
-                found = list(sink.find(subject))
+                found = [each for subject in subjects for each in sink.find(subject)]
             places[name] = len(found)
             if sink.unit == "rows":
                 rows += found
             else:
                 lines += [record for _, record in found]
-    names = [
-        path.name for path, moment in quarantined(locations.spool) if moment >= _start(subject)
-    ]
+    since = _start(subjects[0])
+    names = [path.name for path, moment in quarantined(locations.spool) if moment >= since]
     number = len(rows) + len(spool) + len(lines)
     entry = Note.of(
         "export",
         command="subject export",
-        field=subject.field,
+        field=subjects[0].field,
         rows=number,
         places=places_fact(places),
     )
@@ -92,7 +168,7 @@ def export(locations: Locations, subject: Subject) -> Found:
     return Found(rows, spool, lines, unreadable, names, places)
 
 
-def _spooled(locations: Locations, subject: Subject) -> tuple[list[Record], int]:
+def _spooled(locations: Locations, subjects: Sequence[Subject]) -> tuple[list[Record], int]:
     """Return the records that are pending or were set aside, with their minute, and the number of
     damaged batches."""
     batches = [
@@ -103,44 +179,47 @@ def _spooled(locations: Locations, subject: Subject) -> tuple[list[Record], int]
         {"received": batch.received, **record}
         for batch in batches
         if batch is not None
+        for subject in subjects
         for record in matching(batch.payload, subject, batch.received)
     ]
     return found, batches.count(None)
 
 
-def erase(locations: Locations, subject: Subject, wait: float) -> Removed:
+def erase(locations: Locations, selections: Sequence[SchemaSubject], wait: float) -> Removed:
     """Delete every byte of a person's records; wait so many seconds for readers. Batches and files
     that cannot be read are deleted whole.
 
     Raises ``ConfigError`` E203 when a sidecar has the directory, or a file cannot be written, and
     ``DeliveryError``; the same call does later what was not done.
     """
-    with locations.opened(wait) as sinks:
-        actions = [(name, sink.unit, partial(sink.erase, subject)) for name, sink in sinks.items()]
-        return _remove(locations, subject, Erasure(subject), actions, kind="erasure", wait=wait)
-
-
-def object_to(
-    locations: Locations,
-    subject: Subject,
-    fields: Collection[str],
-    wait: float,
-) -> Removed:
-    """Remove fields from a person's records, to whose purposes the person objects; otherwise as
-    ``erase``."""
-    reason = Objection(subject, fields)
+    subjects = [each.subject for each in selections]
     with locations.opened(wait) as sinks:
         actions = [
-            (name, sink.unit, partial(sink.redact, subject, fields)) for name, sink in sinks.items()
+            (name, sink.unit, [partial(sink.erase, subject) for subject in subjects])
+            for name, sink in sinks.items()
         ]
-        return _remove(locations, subject, reason, actions, kind="amendment", wait=wait)
+        rule = _AnyRule([*map(Erasure, subjects)])
+        return _remove(locations, subjects[0], rule, actions, kind="erasure", wait=wait)
+
+
+def object_to(locations: Locations, selections: Sequence[SchemaSubject], wait: float) -> Removed:
+    """Remove the refusable fields from a person's records, to whose purposes the person objects;
+    otherwise as ``erase``."""
+    rule = _AnyRule([Objection(*each) for each in selections])
+    with locations.opened(wait) as sinks:
+        actions = [
+            (name, sink.unit, [partial(sink.redact, *each) for each in selections])
+            for name, sink in sinks.items()
+        ]
+        subject = selections[0].subject
+        return _remove(locations, subject, rule, actions, kind="amendment", wait=wait)
 
 
 def _remove(
     locations: Locations,
     subject: Subject,
     reason: RedactionRule,
-    actions: Iterable[tuple[str, str, Callable[[], Removal]]],
+    actions: Iterable[tuple[str, str, Sequence[Callable[[], Removal]]]],
     *,
     kind: Literal["erasure", "amendment"],
     wait: float,
@@ -153,17 +232,19 @@ def _remove(
     with Spool(locations.spool) as spool:
         try:
             cleared = upkeep.clear(spool, reason, since=_start(subject), wait=wait)
-            for name, unit, action in actions:
-                removal, places[name] = Removal(), None
+            for name, unit, steps in actions:
+                removals, places[name] = list[Removal](), None
                 try:
                     with in_place(name):
-                        removal = action()
-                    places[name] = removal.records
+                        for step in steps:
+                            removals.append(step())
+                    places[name] = sum(removal.records for removal in removals)
                 except CollectorError as error:
                     failures.append(error)
-                rows += removal.records if unit == "rows" else 0
-                lines += removal.records if unit != "rows" else 0
-                is_swept &= removal.is_swept
+                number = sum(removal.records for removal in removals)
+                rows += number if unit == "rows" else 0
+                lines += number if unit != "rows" else 0
+                is_swept &= all(removal.is_swept for removal in removals)
         finally:  # the ledger notes what was done, even if not all was
             entry = _entry(kind, subject, rows + lines, cleared, places)
             spool.note(entry).result()

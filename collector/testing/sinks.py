@@ -18,7 +18,7 @@ from pathlib import Path
 
 from collector.config.sink_settings import SinkSettings
 from collector.contracts import Batch, PendingBatch, Record, Subject, Tally, layout_of, to_minute
-from collector.drain import Drain, redeliver
+from collector.drain import Drain, all_fields, redeliver
 from collector.errors import DeliveryError, Unacceptable
 from collector.filter.stored import read
 from collector.schema import Schema, load_schema
@@ -191,7 +191,7 @@ class SinkConformance:
         (refused,) = aside.all()
         for times in (1, 2):
             with self.opened(tmp_path) as sink:
-                assert redeliver(self.name, sink, aside, lambda _sink, _granted: None) == 1
+                assert redeliver(self.name, sink, aside, all_fields) == 1
                 assert aside.all() == []
                 most = 1 if sink.guarantee == "once" else times
             number = self._number(tmp_path)

@@ -67,7 +67,7 @@ class PopulatedDirectory:
     @property
     def locations(self) -> Locations:
         """The locations of its configuration."""
-        return Locations.of(load(self.config_file), self.schema)
+        return Locations.of(load(self.config_file), (self.schema,))
 
     def spool(self, *groups: Iterable[int], days: float = 0) -> None:
         """Add a pending batch for each group."""

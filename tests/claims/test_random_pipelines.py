@@ -33,7 +33,7 @@ from collector.filter import Filter
 from collector.keyring import Keyring
 from collector.ledger import Note
 from collector.pipeline import Pipeline
-from collector.routing import flows
+from collector.routing import flows, reaching
 from collector.schema import Schema, load_schema, resources
 from collector.schema.kinds.token import TokenField
 from collector.schema.load import parse_source
@@ -187,9 +187,9 @@ class History:
             for name, sink in on.items() if delivers else ():
                 sinks[name] = open_sink(sink, Opening(name, (schema,), data))
                 stack.callback(sinks[name].close)
-            reaching = flows(config, schema).reaching
+            fields_for = reaching([flows(config, schema)])
             chosen = Filter(schema, keys=Keyring())
-            pipeline = Pipeline(chosen, spool, sinks, lambda _: None, reaching)
+            pipeline = Pipeline(chosen, spool, sinks, lambda _: None, fields_for)
             pipeline.start()
             for body in bodies:
                 with suppress(CollectorError):

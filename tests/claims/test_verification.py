@@ -11,6 +11,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from collector import intake
 from collector.claims import verification
 from collector.claims.document import (
     CHECKS,
@@ -25,7 +26,6 @@ from collector.config import load
 from collector.contracts import Request
 from collector.errors import ConfigFaults, SchemaError
 from collector.filter import Filter
-from collector.intake import Intake
 from collector.keyring import Keyring
 from collector.ledger import Note, opened
 from collector.pipeline import Pipeline
@@ -262,7 +262,7 @@ def test_a_field_that_goes_where_it_may_not(
 
 def test_a_refusal_that_is_not_heeded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is for optional purposes alone must be nowhere where they are refused."""
-    monkeypatch.setattr(Intake, "_refused", lambda *_: ())
+    monkeypatch.setattr(intake, "_refused", lambda *_: ())
     outcome = found(tmp_path, store={"purposes": ["capacity_planning"]})
     assert broken(outcome) == {"cookie-preference"}
     assert ClaimFinding("store: it received os.name, although that was refused") in (

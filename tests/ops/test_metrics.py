@@ -27,6 +27,7 @@ from tests.conftest import required
 
 _ROOT = Path(__file__).parent.parent.parent
 _LAYOUT = load_schema("conferencing").layout
+_NAMED = ("schema", "conferencing")
 _FIELDS = [name for name, _ in _LAYOUT.columns]
 _WORKERS = WorkerReading(2, 1)
 _SPOOL = SpoolState(True, 3, 40, 5000, 1 << 30, 2.5, 6, 1)
@@ -35,7 +36,7 @@ _SPOOL = SpoolState(True, 3, 40, 5000, 1 << 30, 2.5, 6, 1)
 def _metrics() -> Metrics:
     last = monotonic() - 100
     sinks = {"store": DeliveryState(7, 2, last=last)}
-    return Metrics(_LAYOUT, lambda: _SPOOL, lambda: sinks, lambda: _WORKERS)
+    return Metrics([_LAYOUT], lambda: _SPOOL, lambda: sinks, lambda: _WORKERS)
 
 
 def _samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -56,19 +57,19 @@ def test_what_is_counted() -> None:
     tally = Tally(10, 7, Counter({"malformed": 2, "too_deep": 1}), bytes_in=100, bytes_out=30)
     tally.dropped = {"os.type": Counter({"invalid_value": 4})}
     tally.content = Counter({"chat": 5})
-    metrics.observe(tally)
-    metrics.observe(tally)
+    metrics.observe("conferencing", tally)
+    metrics.observe("conferencing", tally)
     _WORKERS.durations.observe("http", 200, 0.004)
     _WORKERS.durations.observe("grpc", 503, 0.2)
     found = _samples(metrics)
-    assert found["collector_events_total", (("outcome", "admitted"),)] == 14
-    assert found["collector_events_total", (("outcome", "rejected"),)] == 6
-    assert found["collector_events_rejected_total", (("reason", "malformed"),)] == 4
-    dropped = (("field", "os.type"), ("reason", "invalid_value"))
+    assert found["collector_events_total", (("outcome", "admitted"), _NAMED)] == 14
+    assert found["collector_events_total", (("outcome", "rejected"), _NAMED)] == 6
+    assert found["collector_events_rejected_total", (("reason", "malformed"), _NAMED)] == 4
+    dropped = (("field", "os.type"), ("reason", "invalid_value"), _NAMED)
     assert found["collector_fields_dropped_total", dropped] == 8
-    assert found["collector_content_total", (("category", "chat"),)] == 10
-    assert found["collector_received_bytes_total", ()] == 200
-    assert found["collector_admitted_bytes_total", ()] == 60
+    assert found["collector_content_total", (("category", "chat"), _NAMED)] == 10
+    assert found["collector_received_bytes_total", (_NAMED,)] == 200
+    assert found["collector_admitted_bytes_total", (_NAMED,)] == 60
     name = "collector_request_duration_seconds_count"
     assert found["collector_workers", ()] == 2
     assert found["collector_worker_replacements_total", ()] == 1
@@ -131,7 +132,7 @@ def test_no_traffic_adds_a_series(
 ) -> None:
     """The series stay the same, in the same order, for any input."""
     for tally in tallies:
-        _SHARED.observe(tally)
+        _SHARED.observe("conferencing", tally)
     for receiver, status, seconds in requests:
         _WORKERS.durations.observe(receiver, status, seconds)
     assert _ours(_SHARED) == _BEFORE

@@ -156,7 +156,7 @@ def test_today_is_not_earlier(tmp_path: Path) -> None:
     sinks = {"ndjson": {"path": str(lines_at(tmp_path / "a.ndjson"))}}
     file = configured(tmp_path, "c.json", data=str(data), sinks=sinks)
     note_configuration(data, file)
-    locations = Locations.of(load(file), _SCHEMA)
+    locations = Locations.of(load(file), (_SCHEMA,))
     assert set(locations.sinks) == {"store", "ndjson"}
     assert (locations.earlier, locations.unreached) == (frozenset(), ())
 

@@ -36,7 +36,7 @@ def test_a_backlog_is_pruned_at_the_start_and_again(tmp_path: Path) -> None:
     populated.set_aside(1, days=8)
     path = populated.data / "spool.db"
     with Spool(path, sinks=["store"]) as spool:
-        upkeep = Upkeep(spool, populated.schema, every=0.1)
+        upkeep = Upkeep(spool, [populated.schema], every=0.1)
         upkeep.start()
         wait_until(lambda: populated.left(range(30)) == set(range(20, 30)))
         wait_until(lambda: len(_entries(populated)) == 1)
@@ -58,7 +58,7 @@ def test_what_sinks_pruned_is_noted(tmp_path: Path) -> None:
     populated = PopulatedDirectory(tmp_path)
     path = populated.data / "spool.db"
     with Spool(path) as spool:
-        upkeep = Upkeep(spool, populated.schema)
+        upkeep = Upkeep(spool, [populated.schema])
         upkeep.sink_pruned("store", "rows", Removal(deleted=4, shortened=3))
         upkeep.sink_pruned("ndjson", "lines", Removal(5))
     noted = [(facts["rows"], facts["values"]) for facts in map(_facts, _entries(populated))]
@@ -79,7 +79,7 @@ def test_a_store_that_no_sink_has_is_pruned(tmp_path: Path) -> None:
     ):
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM conferencing").fetchone()
-        upkeep = Upkeep(spool, populated.schema, populated.locations, every=0.1)
+        upkeep = Upkeep(spool, [populated.schema], populated.locations, every=0.1)
         upkeep.start()
         wait_until(lambda: len(_entries(populated)) == 1)
         assert populated.left(range(10)) == set(range(10))
@@ -95,7 +95,7 @@ def test_a_spool_that_cannot_be_written_is_no_end(tmp_path: Path) -> None:
     populated = PopulatedDirectory(tmp_path)
     spool = Spool(populated.data / "spool.db")
     spool.close()
-    upkeep = Upkeep(spool, populated.schema, every=0.01)
+    upkeep = Upkeep(spool, [populated.schema], every=0.01)
     upkeep.start()
     upkeep.join(0.1)
     assert upkeep.is_alive()
@@ -111,7 +111,7 @@ def test_sums_of_hours_have_their_time(tmp_path: Path) -> None:
     for days in (100, 80):
         populated.spool(range(3), days=days)
     with Spool(path, sinks=["store"]) as spool:
-        upkeep = Upkeep(spool, populated.schema)
+        upkeep = Upkeep(spool, [populated.schema])
         upkeep.start()
         wait_until(lambda: spool.depth() == 3)
         upkeep.stop()

@@ -93,7 +93,10 @@ class Keeping:
             written = StringIO()
             keeper = Keeper(self.components, EventLog(to=written), stack, [other, place])
             if now is not None:
-                keeper._recheck = Recheck(self.components.schema, now=lambda: now)
+                keeper._rechecks = {
+                    schema.layout.digest: Recheck(schema, now=lambda: now)
+                    for schema in self.components.schemas
+                }
             starting = asyncio.create_task(keeper.start())
             answers: list[tuple[int, int]] = []
             reading = asyncio.create_task(_read(place.theirs, answers)) if reads else None

@@ -16,13 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.contracts import CATEGORIES, DROPS, REJECTIONS, PendingBatch, Tally, to_minute
+from collector.contracts import CATEGORIES, DROPS, REJECTIONS, Drop, PendingBatch, Tally, to_minute
 from collector.errors import DeliveryError
 from collector.schema import load_schema
 from collector.server.channel import (
     BatchCode,
     Channel,
-    ChannelError,
     ChannelQueue,
     Frames,
     RecordBudget,
@@ -33,6 +32,7 @@ from collector.server.channel import (
 from collector.server.messages import (
     MOST_BYTES,
     Answers,
+    ChannelError,
     FromKeeper,
     FromWorker,
     Put,
@@ -45,8 +45,8 @@ from collector.server.messages import (
 )
 from tests.deadline import WAIT_SECONDS
 
-_SCHEMA = load_schema("web")
-_CODE = BatchCode(_SCHEMA)
+_SCHEMA, _OTHER = map(load_schema, ("web", "conferencing"))
+_CODE = BatchCode([_OTHER, _SCHEMA])
 _COUNTS = st.integers(0, 1 << 50)
 _TALLIES = st.builds(
     Tally,
@@ -62,13 +62,22 @@ _TALLIES = st.builds(
     bytes_out=_COUNTS,
 )
 _GRANTS = st.none() | st.lists(st.sampled_from(list(_SCHEMA.purposes)), unique=True).map(tuple)
+_WRONG = Counter[Drop]({"wrong_type": 1})
+_MINUTES = st.integers(0, 1 << 31).map(lambda at: to_minute(datetime.fromtimestamp(at, UTC)))
 _BATCHES = st.builds(
     PendingBatch,
     layout=st.just(_SCHEMA.layout),
-    received=st.integers(0, 1 << 31).map(lambda at: to_minute(datetime.fromtimestamp(at, UTC))),
+    received=_MINUTES,
     payload=st.binary(max_size=99),
     tally=_TALLIES,
     granted=_GRANTS,
+) | st.builds(
+    PendingBatch,
+    layout=st.just(_OTHER.layout),
+    received=_MINUTES,
+    payload=st.binary(max_size=99),
+    tally=st.integers(1, 99).map(lambda n: Tally(n, n, dropped={"os.build_id": _WRONG})),
+    granted=st.sampled_from([None, ("service_operations",), ("capacity_planning",)]),
 )
 _KEYS = st.none() | st.binary(min_size=16, max_size=16)
 
@@ -137,8 +146,8 @@ def test_where_there_is_no_room_a_message_is_not_kept() -> None:
     """Each worker may send the largest one and no records: the keeper has none of them."""
     nothing = {number: [0] * len(DROPS) for number in range(4096)}
     tally = PutTally(1, 0, [1, *[0] * (len(REJECTIONS) - 1)], nothing, [0] * len(CATEGORIES), 9, 0)
-    batches = [PutBatch(1, None, tally, 0)] * 60
-    batches.append(PutBatch(1, None, tally, MOST_BYTES))
+    batches = [PutBatch(0, 1, None, tally, 0)] * 60
+    batches.append(PutBatch(0, 1, None, tally, MOST_BYTES))
     message, budget = framed(Put(1, None, batches)), RecordBudget()
     assert len(message) > 1 << 20
     links = [frames_of_workers(budget) for _ in range(8)]
@@ -157,7 +166,7 @@ def test_where_there_is_no_room_a_message_is_not_kept() -> None:
 
 def _put(size: int, number: int = 1) -> bytes:
     tally = PutTally(1, 0, [0] * len(REJECTIONS), {}, [0] * len(CATEGORIES), 0, 0)
-    return framed(Put(1, None, [PutBatch(0, None, tally, size)] * number))
+    return framed(Put(1, None, [PutBatch(0, 0, None, tally, size)] * number))
 
 
 @pytest.mark.parametrize(
@@ -179,13 +188,14 @@ def test_sizes_are_refused_before_memory_is_taken(data: bytes) -> None:
 
 
 def test_numbers_of_nothing_are_refused() -> None:
-    """A field, a purpose, a minute that there is not."""
+    """A field, a purpose, a minute, a schema that there is not."""
     counts = [0] * len(REJECTIONS), [0] * len(CATEGORIES)
     plain = PutTally(1, 1, counts[0], {}, counts[1], 0, 0)
     for batch in (
-        PutBatch(0, None, PutTally(1, 1, counts[0], {9999: [1] * 4}, counts[1], 0, 0), 0),
-        PutBatch(0, [99], plain, 0),
-        PutBatch(1 << 60, None, plain, 0),
+        PutBatch(0, 0, None, PutTally(1, 1, counts[0], {9999: [1] * 4}, counts[1], 0, 0), 0),
+        PutBatch(0, 0, [99], plain, 0),
+        PutBatch(0, 1 << 60, None, plain, 0),
+        PutBatch(2, 0, None, plain, 0),
     ):
         with pytest.raises(ChannelError):
             list(_CODE.batches(Put(1, None, [batch]), bytearray()))
@@ -216,7 +226,7 @@ def _said(
         answered: list[FromKeeper] = []
         channel = Channel(frames_of_keeper(), lambda each, _: answered.append(each), lambda _: None)
         await loop.create_unix_connection(lambda: channel, sock=ours)
-        queue = ChannelQueue(loop, channel, _SCHEMA)
+        queue = ChannelQueue(loop, channel, [_SCHEMA])
         found: list[tuple[bytes | None, list[bytes], int]] = []
         futures, frames = put(queue), _frames()
         with theirs:
@@ -278,8 +288,8 @@ def test_numbers_of_purposes_take_memory() -> None:
     """What a message becomes is counted before it is taken, also where it has no records."""
     tally = PutTally(1, 0, [1] + [0] * (len(REJECTIONS) - 1), {}, [0] * len(CATEGORIES), 0, 0)
     few, many = RecordBudget(), RecordBudget()
-    assert few.take(Put(0, None, [PutBatch(0, [1], tally, 0)]))
-    assert many.take(Put(0, None, [PutBatch(0, [1] * 1024, tally, 0)]))
+    assert few.take(Put(0, None, [PutBatch(0, 0, [1], tally, 0)]))
+    assert many.take(Put(0, None, [PutBatch(0, 0, [1] * 1024, tally, 0)]))
     assert many.used >= few.used + 1000 * 40
 
 

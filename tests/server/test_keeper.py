@@ -37,7 +37,7 @@ from tests.filter.test_recheck import CONFERENCING, LINE, MINUTE, NOW, batches, 
 from tests.filter.traces import CANARY
 from tests.server.keeping import Keeping, keeping
 
-_CODE = BatchCode(CONFERENCING)
+_CODE = BatchCode([CONFERENCING])
 _some = settings(
     max_examples=max(10, settings().max_examples // 2),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -180,7 +180,7 @@ def _minute(**later: int) -> str:
 
 def _announced(**changes: Any) -> bytes:
     minute = int(datetime.fromisoformat(MINUTE).timestamp()) // 60
-    batch = PutBatch(minute, None, _REJECTED, 0)
+    batch = PutBatch(0, minute, None, _REJECTED, 0)
     return framed(Put(1, None, [msgspec.structs.replace(batch, **changes)]))
 
 
@@ -283,7 +283,7 @@ def test_messages_that_are_small_count_as_what_they_become(kept: Keeping) -> Non
     """Batches without records take memory, too: those of one message, and of many."""
     tally = msgspec.structs.replace(_REJECTED, dropped={})
     minute = int(datetime.now(UTC).timestamp()) // 60
-    batch = PutBatch(minute, None, tally, 0)
+    batch = PutBatch(0, minute, None, tally, 0)
     many = framed(Put(1, None, [batch] * 10_000))
     few = b"".join(framed(Put(number, None, [batch])) for number in range(2, 2000))
     heard = kept.hear(many, many, many, few)
@@ -296,6 +296,6 @@ def test_a_worker_that_reads_no_answer(kept: Keeping, monkeypatch: pytest.Monkey
     """It is ended before they fill the keeper's memory."""
     monkeypatch.setattr(keeper, "_MOST_UNREAD", 1 << 12)
     minute = int(datetime.now(UTC).timestamp()) // 60
-    batch = PutBatch(minute, None, _REJECTED, 0)
+    batch = PutBatch(0, minute, None, _REJECTED, 0)
     many = b"".join(framed(Put(1 << 60, None, [batch])) for _ in range(5_000))
     assert kept.hear(*[many] * 20, reads=False).is_distrusted

@@ -71,8 +71,8 @@ def test_the_first_start_notes_what_it_runs_with(tmp_path: Path) -> None:
     schema = entries(tmp_path)[0]
     with sidecar(tmp_path) as (components, _), opened(components.spool.path) as ledger:
         documents = dict(ledger.documents())
-        assert documents[schema.fact("digest") or ""] == components.schema.document
-        assert schema.fact("schema") == components.schema.id
+        assert documents[schema.fact("digest") or ""] == components.schemas[0].document
+        assert schema.fact("schema") == components.schemas[0].id
 
 
 def change(folder: Path, old: str, new: str) -> None:

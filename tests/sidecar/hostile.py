@@ -56,12 +56,12 @@ def _begun(channel: socket.socket) -> BatchCode:
         for message, _ in frames.feed(channel.recv(1 << 16)):
             assert isinstance(message, Setup)
             channel.sendall(framed(Ready(is_confined=True)))
-            return BatchCode(unpacked(message.schema))
+            return BatchCode([*map(unpacked, message.schemas)])
 
 
 def _put(code: BatchCode, number: int, payload: bytes) -> bytes:
     lines = payload.count(b"\n")
-    layout, minute = code._layout, to_minute(datetime.now(UTC))
+    layout, minute = code._codes[0].layout, to_minute(datetime.now(UTC))
     tally = Tally(lines, lines, bytes_in=5, bytes_out=len(payload))
     batch = PendingBatch(layout, minute, payload, tally)
     return framed(code.put(number, None, [batch])) + payload
@@ -72,7 +72,7 @@ def _empty(number: int, times: int) -> bytes:
     rejected = [1] + [0] * (len(REJECTIONS) - 1)
     tally = PutTally(1, 0, rejected, {}, [0] * len(CATEGORIES), 9, 0)
     minute = int(datetime.now(UTC).timestamp()) // 60
-    return framed(Put(number, None, [PutBatch(minute, None, tally, 0)] * times))
+    return framed(Put(number, None, [PutBatch(0, minute, None, tally, 0)] * times))
 
 
 _Flood = Callable[[BatchCode, socket.socket, socket.socket], Iterator[bytes]]

@@ -103,7 +103,10 @@ def test_two_workers_are_one_sidecar(tmp_path: Path) -> None:
         workers = _workers(sidecar, 2)
         assert b"[+] workers ok\n" in sidecar.admin("/readyz?verbose").body
         assert set(_sent(sidecar, _EVENT * 2, 60, "/v1/events")) == {200}
-        assert metric(sidecar, 'collector_events_total{outcome="admitted"}') == 120
+        assert (
+            metric(sidecar, 'collector_events_total{outcome="admitted",schema="conferencing"}')
+            == 120
+        )
         name = 'collector_request_duration_seconds_count{receiver="http",status="2xx"}'
         assert metric(sidecar, name) == 60
         assert sidecar.stop()[0] == 0
@@ -181,18 +184,22 @@ def test_workers_end_with_the_keeper(tmp_path: Path) -> None:
         wait_until(lambda: all(map(_is_gone, workers)))
 
 
-_PUT = "framed(Put(1, None, [PutBatch({minute}, {granted}, PutTally({tally}, 9, {size}), {size})]))"
+_PUT = (
+    "framed(Put(1, None, [PutBatch({schema}, {minute}, {granted},"
+    " PutTally({tally}, 9, {size}), {size})]))"
+)
 _REJECTED = "1, 0, [1] + [0] * 6, {}, [0] * 5"
 _LIES = {
     "no message": r"b'\xff' * 9",
     "a message without an end": r"(3).to_bytes(4, 'big') + b'\x93\x00\x01'",
     "a tally": _PUT.format(
-        minute="MINUTE", granted=None, tally="2, 1, [0] * 7, {}, [0] * 5", size=0
+        schema=0, minute="MINUTE", granted=None, tally="2, 1, [0] * 7, {}, [0] * 5", size=0
     ),
-    "a purpose": _PUT.format(minute="MINUTE", granted=[9], tally=_REJECTED, size=0),
-    "a minute": _PUT.format(minute=1, granted=None, tally=_REJECTED, size=0),
+    "a schema": _PUT.format(schema=1, minute="MINUTE", granted=None, tally=_REJECTED, size=0),
+    "a purpose": _PUT.format(schema=0, minute="MINUTE", granted=[9], tally=_REJECTED, size=0),
+    "a minute": _PUT.format(schema=0, minute=1, granted=None, tally=_REJECTED, size=0),
     "a field": _PUT.format(
-        minute="MINUTE", granted=None, tally="1, 1, [0] * 7, {}, [0] * 5", size=25
+        schema=0, minute="MINUTE", granted=None, tally="1, 1, [0] * 7, {}, [0] * 5", size=25
     )
     + r""" + b'{"chat":"hunter2secret"}\n'""",
     "an error": "framed(ErrorSeen(60000, None, 0))",

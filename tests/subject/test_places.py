@@ -20,7 +20,7 @@ from collector.retention.upkeep import prune_all
 from collector.routing import changes, flows
 from collector.sinks.sink import Opening, open_sink
 from collector.spool import note
-from collector.subject.rights import erase, export
+from collector.subject.rights import SchemaSubject, erase, export
 from collector.testing.sinks import batch_of
 from tests.claims.populated import PopulatedDirectory, address, minute
 from tests.ledgers import entries_of
@@ -100,8 +100,9 @@ def populated(
     sink_class.cache_clear()
 
 
-def _subject(number: int) -> Subject:
-    return Subject("client.address", address(number), minute(1), minute(-1))
+def _subject(number: int) -> list[SchemaSubject]:
+    subject = Subject("client.address", address(number), minute(1), minute(-1))
+    return [SchemaSubject(subject, frozenset())]
 
 
 def test_each_place_is_named(populated: PopulatedDirectory) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from collector.filter.stored import read
 from collector.ledger import opened
 from collector.sinks.store import Store, StoreSettings
 from collector.spool import Spool
-from collector.subject.rights import erase, export, object_to
+from collector.subject.rights import SchemaSubject, erase, export, object_to
 from tests.claims.populated import PopulatedDirectory, address, minute
 from tests.deadline import WAIT_SECONDS
 from tests.ledgers import entries_of
@@ -37,8 +38,11 @@ def populated(tmp_path: Path) -> PopulatedDirectory:
     return populated
 
 
-def _subject(number: int, since: float = 1, until: float = -1) -> Subject:
-    return Subject("client.address", address(number), minute(since), minute(until))
+def _subject(
+    number: int, since: float = 1, until: float = -1, fields: Iterable[str] = ()
+) -> list[SchemaSubject]:
+    subject = Subject("client.address", address(number), minute(since), minute(until))
+    return [SchemaSubject(subject, frozenset(fields))]
 
 
 def _verified(populated: PopulatedDirectory) -> list[str]:
@@ -189,7 +193,7 @@ def test_an_objection_takes_what_is_optional(populated: PopulatedDirectory) -> N
     assert "device.model.name" in fields
     assert not {"client.address", "os.type"} & set(fields)
     for number in (4, 61):
-        done = object_to(populated.locations, _subject(number), fields, wait=1)
+        done = object_to(populated.locations, _subject(number, fields=fields), wait=1)
         assert done.is_swept
         assert (done.rows, done.lines, done.records) == ((1, 1, 0) if number < 50 else (0, 0, 1))
         found = export(populated.locations, _subject(number))

@@ -15,7 +15,8 @@ from collector.notices.notice import notice as made
 from collector.notices.paper_document import as_html, as_markdown
 from collector.notices.phrases import Language, phrase_book
 from collector.notices.ropa import as_csv, as_json
-from collector.routing import Flows, flows, is_unprotected
+from collector.routing import Flows, all_flows, flows, is_unprotected
+from collector.routing.schemas import configured
 from collector.schema import load_schema
 
 __all__ = ["notice", "ropa"]
@@ -24,8 +25,8 @@ _Schema = Annotated[
     str | None,
     typer.Argument(
         metavar="[SCHEMA]",
-        help="A shipped schema's name, or the path of a schema file. Default: the one that the"
-        " configuration names.",
+        help="A schema of the configuration, by its name, or a shipped schema's name, or the path"
+        " of a schema file. Default: the one that the configuration names.",
         autocompletion=complete_schema,
         show_default=False,
     ),
@@ -68,7 +69,16 @@ def ropa(
 
 def _read(schema: str | None, config: ConfigFile) -> tuple[Config, Flows]:
     settings = load(config)
-    return settings, flows(settings, load_schema(schema or settings.schema_))
+    if schema is not None and not settings.schemas:
+        return settings, flows(settings, load_schema(schema))
+    matrices = all_flows(settings, configured(settings))
+    by_name = {matrix.schema.name: matrix for matrix in matrices}
+    if schema is None and len(matrices) > 1:
+        message = f"the configuration has several schemas; name one: {', '.join(by_name)}"
+        raise typer.BadParameter(message, param_hint="SCHEMA")
+    if schema is not None and schema not in by_name:
+        return settings, flows(settings, load_schema(schema))
+    return settings, matrices[0] if schema is None else by_name[schema]
 
 
 def _warn(settings: Config, matrix: Flows) -> None:

@@ -1,0 +1,59 @@
+"""The schemas of a configuration: one, or several of which the first is the default."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from collector.config import Config
+from collector.errors import ConfigFaults, Fault, SchemaError
+from collector.schema.load import parse
+from collector.schema.model import Schema
+from collector.sinks.store_file import view_of
+
+__all__ = ["configured", "distinct"]
+
+_NO_SCHEMA = ("E101", "E140")
+_Parse = Callable[[str], tuple[Schema | None, list[Fault]]]
+
+
+def configured(config: Config, parse_one: _Parse = parse) -> tuple[Schema, ...]:
+    """Load the schemas of a configuration, the default first. ``parse_one`` reads one of them.
+
+    Raises ``SchemaError`` with the faults of all, and ``ConfigFaults`` E211 for those that cannot
+    run together.
+    """
+    found: list[Schema] = []
+    faults: list[Fault] = []
+    for number, reference in enumerate(config.references, 1):
+        schema, wrong = parse_one(reference)
+        if config.schemas:
+            wrong = [_numbered(fault, number) for fault in wrong]
+        faults += wrong
+        found += [] if schema is None else [schema]
+    if faults:
+        raise SchemaError(faults)
+    if problem := distinct(found):
+        raise ConfigFaults([Fault("settings", 0, 0, config.schema_setting, problem, "E211")])
+    return tuple(found)
+
+
+def distinct(schemas: Sequence[Schema]) -> str:
+    """Say why schemas cannot run together: each has a table and a view of its own; nothing if they
+    can."""
+    names = [schema.name for schema in schemas]
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        return f"two schemas are called `{twice[0]}`; a name stands for one schema"
+    taken = Counter([*names, *map(view_of, names)])
+    clash = next((name for name in names if taken[view_of(name)] > 1), None)
+    if clash is not None:
+        return f"the view of `{clash}` in the store would have the name of another; rename a schema"
+    return ""
+
+
+def _numbered(fault: Fault, number: int) -> Fault:
+    """Say which schema of the list is not there."""
+    if fault.code not in _NO_SCHEMA:
+        return fault
+    return fault._replace(message=f"entry {number}: {fault.message}")

@@ -1,0 +1,196 @@
+"""The schemas of a configuration, their flows, and what changes about them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from collector.config import Config, examine, load
+from collector.errors import ConfigFaults, SchemaError
+from collector.routing import Flows, all_flows, reaching
+from collector.routing.changes import all_changes, document, reached, reasons, since, verdict
+from collector.routing.schemas import configured, distinct
+from collector.schema import load_schema
+from tests.raising import raises
+
+_TEXT = (Path(__file__).parents[2] / "schemas" / "conferencing-strict.yaml").read_text()
+_WEB, _CALLS, _STRICT = map(load_schema, ("web", "conferencing", "conferencing-strict"))
+
+
+def _config(folder: Path, text: str) -> Config:
+    path = folder / "collector.yaml"
+    path.write_text(text)
+    return load(path)
+
+
+def _named(folder: Path, name: str) -> str:
+    """A copy of a schema under another name."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}.yaml"
+    path.write_text(_TEXT.replace("schema: conferencing-strict\n", f"schema: {name}\n"))
+    return str(path)
+
+
+def test_one_schema_or_several(tmp_path: Path) -> None:
+    """In their order, by name or path; one is as it always was."""
+    assert [s.name for s in configured(load())] == ["conferencing"]
+    assert [s.name for s in configured(_config(tmp_path, "schema: web\n"))] == ["web"]
+    listed = _config(tmp_path, f"schemas: [web, {_named(tmp_path, 'own')}, conferencing]\n")
+    assert [s.name for s in configured(listed)] == ["web", "own", "conferencing"]
+    assert listed.schema_setting == "schemas"
+    by_environment = examine(None, {"COLLECTOR__SCHEMAS": "web, conferencing"}).config
+    assert by_environment.references == ("web", "conferencing")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("schema: web\nschemas: [web]\n", "`schema` and `schemas` are both set"),
+        ("schemas: []\n", "a list of 1 to 8"),
+        ("schemas: [a, b, c, d, e, f, g, h, i]\n", "a list of 1 to 8"),
+        ("schemas: [web, web]\n", "twice"),
+        ("schemas: [web, 7]\n", "entry 2"),
+        ("schemas: [web, '']\n", "entry 2"),
+        ("schemas: {web: 1}\n", "must be a list"),
+    ],
+)
+def test_a_list_that_is_none(text: str, problem: str, tmp_path: Path) -> None:
+    """It is a fault of the settings, which says what is wrong."""
+    path = tmp_path / "collector.yaml"
+    path.write_text(text)
+    (fault,) = examine(path).faults
+    assert problem in fault.message
+    assert fault.field == "schemas"
+
+
+def test_both_by_different_ways(tmp_path: Path) -> None:
+    """A variable does not silently win over the list of the file."""
+    path = tmp_path / "collector.yaml"
+    path.write_text("schemas: [web]\n")
+    (fault,) = examine(path, {"COLLECTOR__SCHEMA": "web"}).faults
+    assert "`schema` and `schemas`" in fault.message
+
+
+def test_schemas_that_cannot_run_together(tmp_path: Path) -> None:
+    """Two of one name, or whose tables or views in a store would be one."""
+    for names, problem in (
+        (("web", "web"), "two schemas are called `web`"),
+        (("a-b", "a_b"), "view"),
+        (("web", "web_view"), "view"),
+        (("web", "web-view"), ""),
+    ):
+        paths = [_named(tmp_path / f"{n}", name) for n, name in enumerate(names)]
+        config = _config(tmp_path, f"schemas: [{', '.join(paths)}]\n")
+        if problem:
+            with raises("E211", ConfigFaults) as raised:
+                configured(config)
+            assert problem in raised.value.faults[0].message
+        else:
+            assert len(configured(config)) == 2
+    assert distinct([_WEB, _CALLS, _STRICT]) == ""
+
+
+def test_every_fault_of_every_schema(tmp_path: Path) -> None:
+    """One that is not there is named by its place in the list."""
+    config = _config(tmp_path, f"schemas: [web, {tmp_path / 'none.yaml'}, nothing]\n")
+    with pytest.raises(SchemaError) as raised:
+        configured(config)
+    told = [(fault.code, fault.message.partition(":")[0]) for fault in raised.value.faults]
+    assert told == [("E101", "entry 2"), ("E140", "entry 3")]
+
+
+def test_a_purpose_of_one_schema_is_enough(tmp_path: Path) -> None:
+    """Of a schema that has it, its fields go there; of another one nothing does."""
+    sinks = "sinks: {ndjson: {path: a, purposes: [capacity_planning, security]}}\n"
+    web, calls = all_flows(_config(tmp_path, sinks), [_WEB, _CALLS])
+    assert {name for each in web.to("ndjson").values() for name in each} == {"security"}
+    assert "device.model.name" in calls.to("ndjson")
+    assert "device.model.name" not in web.to("ndjson")
+    fields_for = reaching([web, calls])
+    assert fields_for("ndjson", "web", None) == frozenset({"client.address"})
+    assert fields_for("ndjson", "conferencing", ("security",)) == calls.reaching(
+        "ndjson", ("security",)
+    )
+    assert fields_for("store", "gone", None) is None
+    with pytest.raises(LookupError):
+        fields_for("ndjson", "gone", None)
+
+
+@pytest.mark.parametrize(
+    ("sinks", "code"),
+    [
+        ("{ndjson: {path: a, purposes: [nothing]}}", "E205"),
+        ("{ndjson: {path: a, party: third, recipient: A, purposes: [capacity_planning]}}", "E309"),
+    ],
+)
+def test_a_sink_that_fits_no_schema(sinks: str, code: str, tmp_path: Path) -> None:
+    """The fault is that of the sink, once."""
+    with raises(code, ConfigFaults) as raised:
+        all_flows(_config(tmp_path, f"sinks: {sinks}\n"), [_WEB, _CALLS])
+    assert len(raised.value.faults) == 1
+
+
+def _flows(*schemas: str, sinks: str = "") -> tuple[Flows, ...]:
+    config = Config(sinks={"ndjson": {"path": "a", "purposes": [sinks]}} if sinks else {})
+    return all_flows(config, [load_schema(name) for name in schemas])
+
+
+def _what(old: Sequence[Flows], new: Sequence[Flows]) -> dict[str, set[str]]:
+    """The changes, by the schema that they are of; a document tells the same."""
+    found = all_changes(old, new)
+    told = since(document(*old), *new)
+    assert told == [each for each in found if each.what not in ("schema widened", "schema changed")]
+    by_schema: dict[str, set[str]] = {}
+    for each in found:
+        by_schema.setdefault(each.schema, set()).add(each.what)
+    return by_schema
+
+
+def test_changes_of_several() -> None:
+    """One more is widening, one less is narrowing, and another default is in doubt: widening."""
+    one, both = _flows("conferencing"), _flows("conferencing", "web")
+    assert _what(both, both) == {}
+    assert _what(one, both) == {"web": {"schema added", "flow added"}}
+    assert _what(both, one) == {"web": {"schema removed", "flow removed"}}
+    turned = _flows("web", "conferencing")
+    assert _what(both, turned) == {"": {"another default"}}
+    assert verdict(since(document(*both), *turned)) == "widening"
+    assert verdict(since(document(*both), *one)) == "narrowing"
+    told = reasons(since(document(*one), *both))
+    assert told[0] == "web: schema added"
+    assert told[1].startswith("web: store: flow added client.address")
+
+
+def test_a_sink_of_several() -> None:
+    """Its own changes are told once, its flows by schema."""
+    both, more = _flows("conferencing", "web"), _flows("conferencing", "web", sinks="security")
+    assert _what(both, more) == {
+        "": {"sink added"},
+        "conferencing": {"flow added"},
+        "web": {"flow added"},
+    }
+    less = _flows("conferencing", "web", sinks="capacity_planning")
+    assert _what(more, less)[""] == {"other purposes"}
+    assert _what(more, less)["web"] == {"flow removed"}
+
+
+def test_a_version_of_one_of_several(tmp_path: Path) -> None:
+    """It is compared with that of its name."""
+    (tmp_path / "p.yaml").write_text(_TEXT.replace("retention: 30d", "retention: 60d"))
+    config = Config()
+    old = all_flows(config, [_WEB, _STRICT])
+    new = all_flows(config, [_WEB, load_schema(tmp_path / "p.yaml")])
+    assert [(each.what, each.schema) for each in all_changes(old, new)] == [
+        ("schema widened", "conferencing-strict")
+    ]
+
+
+def test_what_a_document_says_of_each_sink() -> None:
+    """By the names of schemas, of one or of several."""
+    one, both = _flows("web"), _flows("web", "conferencing", sinks="security")
+    assert reached(document(*one)) == {"store": {"web": {*_WEB.fields}}}
+    found = reached(document(*both))
+    assert found["ndjson"]["web"] == {"client.address"}
+    assert found["store"]["conferencing"] == {*_CALLS.fields}
