@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Container, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from queue import Empty, SimpleQueue
 from random import uniform
 from time import monotonic, sleep
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from collector.contracts import Batch, DeliveryState, Granted, layout_of
-from collector.errors import CollectorError, Unacceptable
+from collector.errors import CollectorError, DeliveryError, Unacceptable
 from collector.filter.stored import read
 from collector.sinks.sink import Sink, contained
 from collector.spool import Spool
@@ -25,6 +27,7 @@ FieldsFor = Callable[[str, str, Granted], Container[str] | None]
 the granted purposes; ``None``: all. Raises ``LookupError`` where that is not known: a schema that
 was taken out of the configuration."""
 _CACHED_FIELDS = 64
+_Result = TypeVar("_Result")
 
 _MOST_BATCHES = 256
 _ENOUGH_BYTES = 1 << 20
@@ -144,10 +147,42 @@ class Drain(threading.Thread):
         self._ending = threading.Event()
         self._times = times
         self._lanes = tuple(_Lane(is_part, times, times.first_pause) for is_part in (False, True))
-        self._stopped = False
+        self._stopped = self._has_ended = False
+        self._work: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()
         self._idle_pause = self._times.first_pause
         self._idle_after = 0.0
         self._idled_at = monotonic()
+
+    def submit(self, work: Callable[[], _Result]) -> Future[_Result]:
+        """Have work on the sink done in this thread, between two deliveries."""
+        future: Future[_Result] = Future()
+        self._work.put((work, future))
+        if self._has_ended:
+            self._reject_work()
+        return future
+
+    def _do_work(self) -> None:
+        """Do what was submitted."""
+        while not self._work.empty():
+            work, future = self._work.get_nowait()
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                with self._lock, self._timed():
+                    result = work()
+            except BaseException as error:  # noqa: BLE001 - it is for the thread that waits
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+    def _reject_work(self) -> None:
+        """Refuse what nothing will do any more."""
+        with suppress(Empty):
+            while True:
+                _, future = self._work.get_nowait()
+                if future.set_running_or_notify_cancel():
+                    message = f"the delivery to {self.sink_name} has ended"
+                    future.set_exception(DeliveryError("E518", message))
 
     def finish(self) -> None:
         """Deliver what is pending, then end."""
@@ -163,6 +198,7 @@ class Drain(threading.Thread):
         try:
             while not self._stopped:
                 is_last = self._ending.is_set()
+                self._do_work()
                 delivered = [self._deliver(lane) for lane in self._lanes]
                 if any(delivered) and not self._must_idle:
                     if not any(lane.is_full for lane in self._lanes):
@@ -180,6 +216,8 @@ class Drain(threading.Thread):
         finally:
             self.left = self._is_failing or self._spool.wait(self.sink_name, 0.0)
             self.delivery.failing |= self.left
+            self._has_ended = True
+            self._reject_work()
 
     @property
     def _is_failing(self) -> bool:

@@ -165,6 +165,8 @@ CODES: dict[str, str] = {
     "E512": "the recorder does not answer, or cannot do it now",
     "E513": "a worker handed over what its filter cannot have made",
     "E514": "the server does not answer, or refuses it now",
+    "E518": "a sink's turn does not come",
+    "E519": "the sidecar did not carry out a command",
 }
 
 

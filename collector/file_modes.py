@@ -17,7 +17,7 @@ __all__ = ["Tightened", "make_private", "tighten", "tighten_directory", "write_p
 
 _COMPANIONS = ("-wal", "-shm", "-journal")
 _OURS = re.compile(
-    r"(spool|store|vault|keys|recorder)\.db.*|(ledger|master|subjects)\.key.*|collector\.lock"
+    r"(spool|store|vault|keys|recorder)\.db.*|(ledger|master|subjects)\.key.*|collector\.lock|control\.sock"
     r"|sinks|objects|vault|.*\.ndjson.*"
 ).fullmatch
 _OTHERS = 0o077

@@ -7,7 +7,9 @@ sinks.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from time import monotonic
+from typing import TypeVar
 
 from collector.contracts import DeliveryState, Request, Tally
 from collector.drain import DeliveryTimes, Drain, FieldsFor, all_fields
@@ -19,6 +21,7 @@ from collector.spool.set_aside import SetAside
 
 __all__ = ["Delivery", "Pipeline"]
 
+_Result = TypeVar("_Result")
 _LAST_SECONDS = 1.0
 """How long a sink may take for the batches at hand when the time for delivery is over."""
 
@@ -64,6 +67,11 @@ class Delivery:
             drain.stop()
         self._join(monotonic() + _LAST_SECONDS)
         return not any(drain.is_alive() or drain.left for drain in self._drains)
+
+    def submit(self, name: str, work: Callable[[], _Result]) -> Future[_Result]:
+        """Have work on a sink done in the thread that delivers to it, between two deliveries."""
+        (drain,) = (drain for drain in self._drains if drain.sink_name == name)
+        return drain.submit(work)
 
     def is_using(self, name: str) -> bool:
         """Return whether the thread of a sink runs, so that the sink may not be closed."""

@@ -24,6 +24,7 @@ _COMMANDS = {
     "init": ("init", "init", _RUN),
     "serve": ("serve", "serve", _RUN),
     "recorder": ("recorder", "recorder", _RUN),
+    "status": ("status", "status", _RUN),
     "healthcheck": ("serve", "healthcheck", _RUN),
     "claims": ("claims", "claims", _PROVE),
 }

@@ -16,6 +16,7 @@ from collector.contracts import layout_of
 from collector.errors import ConfigError, file_name
 from collector.routing import all_flows, reaching
 from collector.routing.schemas import configured
+from collector.server.control import Redeliver, ask
 from collector.sinks.sink import Opening, open_sink
 from collector.spool import FILE_NAME, Spool
 from collector.spool.set_aside import RefusedBatch, SetAside
@@ -53,14 +54,17 @@ def redeliver(
     config: ConfigFile = None, data: Data = None, sink: _SinkName = None, as_json: AsJson = False
 ) -> None:
     """Hand the batches that were set aside to their sinks again, with the fields that each may have
-    now; stop the sidecar before. Exit 1 if a sink still does not take some."""
+    now; a sidecar that runs does it. Exit 1 if a sink still does not take some."""
     chosen = settings(config, data)
     schemas = configured(chosen)
     matrices, folder = all_flows(chosen, schemas), _folder(chosen)
     sinks, fields_for = matrices[0].sinks, reaching(matrices)
     aside, taken = SetAside(folder), 0
     refused = [each for each in aside.all() if sink in (None, each.sink)]
-    if refused:
+    answer = ask(folder, Redeliver(sink)) if refused else None
+    if answer is not None:
+        taken = answer["delivered"]
+    elif refused:
         with Spool(folder / FILE_NAME):  # no sidecar has the directory meanwhile
             for name in dict.fromkeys(each.sink for each in refused):
                 if name in sinks:

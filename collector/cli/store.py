@@ -11,9 +11,10 @@ from collector.cli.console import err, group, new_table, out, print_json, wide
 from collector.cli.data_dir import ConfigFile, Data, StoreFile, Wait, located, readable
 from collector.cli.options import AsJson
 from collector.cli.query import query
-from collector.retention.upkeep import prune_all
+from collector.retention.upkeep import PruneCounts, prune_all
 from collector.risk import GroupStats, Reduction, Risk, risks
 from collector.routing.schemas import configured
+from collector.server.control import Prune, ask
 
 __all__ = ["app"]
 
@@ -36,12 +37,13 @@ def prune(
 ) -> None:
     """Take out of store, spool and files what is older than its retention, and every byte of it.
 
-    A sidecar does it by itself, once an hour, and must be stopped for this. Exit 1 if bytes are
-    left since another process was reading all the time or the disk has no room, or if the store has
-    a table of which no retention is known.
+    A sidecar does it by itself once an hour, and at once when it is asked by this. Exit 1 if bytes
+    are left since another process was reading all the time or the disk has no room, or if the store
+    has a table of which no retention is known.
     """
     locations = located(config, data, store)
-    done = prune_all(locations, wait)
+    answer = None if store else ask(locations.data, Prune(wait))
+    done = prune_all(locations, wait) if answer is None else PruneCounts(**answer)
     if as_json:
         print_json(asdict(done))
     else:

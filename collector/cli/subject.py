@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +14,7 @@ from collector.cli.data_dir import ConfigFile, Data, StoreFile, Wait, located
 from collector.cli.options import AsJson
 from collector.retention.locations import Locations
 from collector.schema import Schema
+from collector.server.control import Erase, Object, ask
 from collector.subject.rights import Removed, SchemaSubject, erase, export, object_to, select
 
 __all__ = ["app"]
@@ -85,14 +86,20 @@ def remove(
     wait: Wait = _WAIT,
     as_json: AsJson = False,
 ) -> None:
-    """Delete what is stored of a person, and every byte of it; stop the sidecar before.
+    """Delete what is stored of a person, and every byte of it. A sidecar that runs does it while it
+    receives.
 
     Damaged files and batches that may hold something of the window are deleted whole. Exit 1 if
     another process was reading all the time: then bytes of it are left until it is done again.
     """
     locations = located(config, data, store)
     selected = _selected(locations.schemas, field, since, until)
-    _print_removed(erase(locations, selected, wait), selected, locations, as_json)
+    answer = None if store else ask(locations.data, Erase(*_person(selected), since, until, wait))
+    if answer is None:
+        done = erase(locations, selected, wait)
+    else:
+        done, locations = _of_sidecar(answer, locations)
+    _print_removed(done, selected, locations, as_json)
 
 
 @app.command("object")
@@ -113,7 +120,23 @@ def object_(
     selected = _selected(locations.schemas, field, since, until)
     if not any(each.refusable for each in selected):
         err.print("no field of the schema is for optional purposes alone: all of them stay")
-    _print_removed(object_to(locations, selected, wait), selected, locations, as_json)
+    answer = None if store else ask(locations.data, Object(*_person(selected), since, until, wait))
+    if answer is None:
+        done = object_to(locations, selected, wait)
+    else:
+        done, locations = _of_sidecar(answer, locations)
+    _print_removed(done, selected, locations, as_json)
+
+
+def _person(selected: Sequence[SchemaSubject]) -> tuple[str, str]:
+    subject = selected[0].subject
+    return subject.field, subject.value
+
+
+def _of_sidecar(answer: dict[str, Any], locations: Locations) -> tuple[Removed, Locations]:
+    """Return what a sidecar has removed, and the locations with those that it could not reach."""
+    beyond, unreached = tuple(answer["beyond"]), tuple(answer["unreached"])
+    return Removed(**answer["removed"]), replace(locations, beyond=beyond, unreached=unreached)
 
 
 def _of(schemas: Sequence[Schema]) -> dict[str, Any]:

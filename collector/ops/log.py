@@ -52,6 +52,7 @@ EventName = Literal[
     "pruning_done",
     "unsigned",
     "token_unhashed",
+    "control_refused",
     "modes_tightened",
     "modes_loose",
     "grpc_unavailable",
@@ -101,6 +102,12 @@ EVENTS: dict[EventName, Event] = {
         "error",
         "a sender's token was refused: `auth.tokens` holds the token itself, where its SHA-256"
         " belongs",
+        ("times",),
+    ),
+    "control_refused": Event(
+        "warning",
+        "a connection to the control socket was refused: of another user, one too many, or no"
+        " command",
         ("times",),
     ),
     "modes_tightened": Event(

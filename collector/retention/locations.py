@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Protocol
 
 from collector.config import Config
 from collector.config.sink_settings import SinkSettings
+from collector.contracts import Subject
 from collector.errors import ConfigError, file_name
 from collector.retention.earlier import earlier_sinks
 from collector.schema.model import Schema
-from collector.sinks.sink import ErasableSink, Opening, is_erasable, open_sink
+from collector.sinks.sink import ErasableSink, Opening, Removal, is_erasable, open_sink
 from collector.spool import FILE_NAME as SPOOL_NAME
+from collector.spool import Spool
 
-__all__ = ["Locations"]
+__all__ = ["Locations", "Reachable"]
+
+
+class Reachable(Protocol):
+    """A sink for commands that change what it has."""
+
+    @property
+    def unit(self) -> str: ...
+    def prune(self, now: datetime) -> Removal: ...
+    def erase(self, subject: Subject) -> Removal: ...
+    def redact(self, subject: Subject, fields: Collection[str]) -> Removal: ...
 
 
 @dataclass(frozen=True)
@@ -70,6 +84,19 @@ class Locations:
     def spool(self) -> Path:
         """The spool's file."""
         return self.data / SPOOL_NAME
+
+    @contextmanager
+    def opened_spool(self) -> Iterator[Spool]:
+        """Open the spool for a command that changes it. Raises ``ConfigError`` E203 when a sidecar
+        has the directory."""
+        with Spool(self.spool) as spool:
+            yield spool
+
+    @contextmanager
+    def reached(self, wait: float = 0.0) -> Iterator[Mapping[str, Reachable]]:
+        """Reach the sinks for a command that changes them; it waits so many seconds for readers."""
+        with self.opened(wait) as sinks:
+            yield sinks
 
     @contextmanager
     def opened(self, wait: float = 0.0) -> Iterator[dict[str, ErasableSink]]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
+from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
 from collector.contracts import to_minute
@@ -54,6 +55,7 @@ ASIDE = timedelta(days=7)
 """The retention of damaged batches and quarantined files, unless a field of the schema has a
 shorter one: their contents are unknown."""
 _EVERY_SECONDS = 3600.0
+_PAUSE_SECONDS = 0.05
 _HOURLY = timedelta(hours=2)
 """How long after its retention data in the spool count as overdue: more than between prunings."""
 _AHEAD = timedelta(days=1)
@@ -94,13 +96,18 @@ def clear(spool: Spool, reason: RedactionRule, *, since: datetime, wait: float) 
 
     Raises ``DeliveryError`` E506, and ``ConfigError`` E203 when a file cannot be deleted.
     """
-    revision = Revision(redactor(reason), damaged=ALWAYS, always=True, wait=wait)
-    outcome = _with_set_aside(spool, spool.revise(revision).result(), revision)
+    revision = Revision(redactor(reason), damaged=ALWAYS, always=True)
+    outcome = _revised(spool, revision, wait)
     return SpoolOutcome(outcome, delete_quarantined(spool.path, since=since))
 
 
-def _with_set_aside(spool: Spool, outcome: RevisionOutcome, revision: Revision) -> RevisionOutcome:
-    """Revise the batches that were set aside as well, and add up both outcomes."""
+def _revised(spool: Spool, revision: Revision, wait: float) -> RevisionOutcome:
+    """Revise a spool and the batches that were set aside. Wait so many seconds for readers, while
+    the spool takes batches."""
+    outcome, deadline = spool.revise(revision).result(), monotonic() + wait
+    while not outcome.is_swept and monotonic() < deadline:
+        sleep(_PAUSE_SECONDS)
+        outcome = replace(outcome, is_swept=spool.sweep().result())
     batches, records = SetAside(spool.path.parent).revise(revision.change)
     return replace(outcome, batches=outcome.batches + batches, records=outcome.records + records)
 
@@ -114,10 +121,8 @@ def prune(spool: Spool, schemas: Sequence[Schema], wait: float = 0.0) -> SpoolOu
         before=expiry.until,
         damaged=to_minute(aside),
         hours=to_minute(now - HOURS),
-        wait=wait,
     )
-    outcome, files = spool.revise(revision).result(), 0
-    outcome = _with_set_aside(spool, outcome, revision)
+    outcome, files = _revised(spool, revision, wait), 0
     with suppress(ConfigError):
         files = delete_quarantined(spool.path, until=aside)
     return SpoolOutcome(outcome, files)
@@ -170,7 +175,7 @@ def prune_all(locations: Locations, wait: float) -> PruneCounts:
     all that can be pruned is."""
     failures: list[CollectorError] = []
     places: dict[str, int | None] = {}
-    with Spool(locations.spool) as spool, locations.opened(wait) as sinks:
+    with locations.opened_spool() as spool, locations.reached(wait) as sinks:
         done = _prune_spool(spool, locations.schemas, wait)
         for name, sink in sinks.items():
             places[name] = None

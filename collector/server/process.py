@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
@@ -31,6 +32,7 @@ from collector.routing.changes import compared, strongest, widening_reasons
 from collector.server import listeners
 from collector.server.admin import AdminPages, State
 from collector.server.components import Components
+from collector.server.control import ControlServer
 from collector.server.http_receiver import HttpReceiver
 from collector.server.keeper import Keeper
 from collector.server.lifecycle import (
@@ -72,6 +74,9 @@ class Receivers:
         self.keeper: Keeper = Keeper(components, log, stack, processes)
         components.workers = self._reading
         self._admin = self._open_admin(stack)
+        self.control: ControlServer | None = None
+        if hasattr(socket, "AF_UNIX"):
+            self.control = ControlServer(components, self._readiness, stack)
 
     def __repr__(self) -> str:
         return f"<Receivers of {self.keeper}>"
@@ -108,9 +113,13 @@ class Receivers:
         await self.keeper.start()
         if self._admin is not None:
             await self._admin.start()
+        if self.control is not None:
+            await self.control.start()
 
     async def stop(self, grace_seconds: float) -> None:
         """Stop the workers; operators are answered until these have stopped."""
+        if self.control is not None:
+            await self.control.stop(grace_seconds)
         await self.keeper.stop(grace_seconds)
         if self._admin is not None:
             await self._admin.stop(grace_seconds)
@@ -225,7 +234,7 @@ async def _run(
         log.write("unconfined")
     gc.collect()
     gc.freeze()  # what exists now stays; collections skip it
-    status, watched = _StatusLog(components, receivers.keeper, log), is_watched()
+    status, watched = _StatusLog(components, receivers, log), is_watched()
     while not ending.done():
         if watched:
             notify("WATCHDOG=1")
@@ -263,13 +272,14 @@ def _announce(
 class _StatusLog:
     """Compares the components with their state at the last check."""
 
-    def __init__(self, components: Components, keeper: Keeper, log: EventLog) -> None:
+    def __init__(self, components: Components, receivers: Receivers, log: EventLog) -> None:
         self._components = components
-        self._keeper = keeper
+        self._keeper = receivers.keeper
+        self._control = receivers.control
         self._log = log
         self._failing: set[str] = set()
         self._set_aside: dict[str, int] = {}
-        self._damaged = self._errors = self._unhashed = 0
+        self._damaged = self._errors = self._unhashed = self._refused = 0
         self._was_writable = True
         self._was_held = False
 
@@ -285,7 +295,7 @@ class _StatusLog:
             if delivery.set_aside > self._set_aside.get(name, 0):
                 self._set_aside[name] = delivery.set_aside
                 self._log.write("batches_set_aside", sink=name, set_aside=delivery.set_aside)
-        self._update_tokens()
+        self._update_refused()
         if self._components.is_held != self._was_held:
             self._was_held = not self._was_held
             self._log.write("pruning_held" if self._was_held else "pruning_done")
@@ -301,13 +311,18 @@ class _StatusLog:
             self._damaged = spool.damaged
             self._log.write("spool_damaged", files=spool.damaged)
 
-    def _update_tokens(self) -> None:
-        """Log how often a token itself was configured and shown, each time that it has doubled."""
+    def _update_refused(self) -> None:
+        """Log how often a token itself was configured and shown, and a connection to the control
+        socket refused, each time that it has doubled."""
         tokens = self._components.tokens
         unhashed = self._keeper.unhashed + (0 if tokens is None else tokens.unhashed)
         if unhashed > 2 * self._unhashed:
             self._unhashed = unhashed
             self._log.write("token_unhashed", times=unhashed)
+        refused = 0 if self._control is None else self._control.refused
+        if refused > 2 * self._refused:
+            self._refused = refused
+            self._log.write("control_refused", times=refused)
 
 
 class LedgerNotes:

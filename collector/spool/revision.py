@@ -40,7 +40,7 @@ class Revision:
 
     It is called for batches that were received before ``before``; damaged ones from before
     ``damaged`` are deleted, as are hourly sums before ``hours``. With ``always`` the tables are
-    rewritten even if nothing was deleted; ``wait`` is how many seconds to wait for a reader.
+    rewritten even if nothing was deleted.
     """
 
     change: Callable[[bytes, str], tuple[bytes, int]]
@@ -48,7 +48,6 @@ class Revision:
     damaged: str = NEVER
     hours: str = NEVER
     always: bool = False
-    wait: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +80,7 @@ def revise(file: SpoolFile, path: Path, revision: Revision) -> RevisionOutcome:
                 execute(f"INSERT INTO {table} SELECT * FROM remaining ORDER BY sequence")  # noqa: S608
                 execute("DROP TABLE remaining")
     file.load()
-    is_swept = empty_log(file.db, path, revision.wait)
+    is_swept = empty_log(file.db, path)
     return RevisionOutcome(batches, records, gone, damaged, hours, is_swept)
 
 

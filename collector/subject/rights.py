@@ -27,7 +27,7 @@ from collector.retention.locations import Locations
 from collector.retention.upkeep import places_fact
 from collector.schema.model import Schema
 from collector.sinks.sink import Removal, in_place
-from collector.spool import Spool, note
+from collector.spool import note
 from collector.spool.pending import pending_batches, quarantined
 from collector.spool.set_aside import SetAside
 
@@ -193,7 +193,7 @@ def erase(locations: Locations, selections: Sequence[SchemaSubject], wait: float
     ``DeliveryError``; the same call does later what was not done.
     """
     subjects = [each.subject for each in selections]
-    with locations.opened(wait) as sinks:
+    with locations.reached(wait) as sinks:
         actions = [
             (name, sink.unit, [partial(sink.erase, subject) for subject in subjects])
             for name, sink in sinks.items()
@@ -206,7 +206,7 @@ def object_to(locations: Locations, selections: Sequence[SchemaSubject], wait: f
     """Remove the refusable fields from a person's records, to whose purposes the person objects;
     otherwise as ``erase``."""
     rule = _AnyRule([Objection(*each) for each in selections])
-    with locations.opened(wait) as sinks:
+    with locations.reached(wait) as sinks:
         actions = [
             (name, sink.unit, [partial(sink.redact, *each) for each in selections])
             for name, sink in sinks.items()
@@ -229,7 +229,7 @@ def _remove(
     failures: list[CollectorError] = []
     cleared, lines, rows, is_swept = None, 0, 0, True
     places: dict[str, int | None] = {}
-    with Spool(locations.spool) as spool:
+    with locations.opened_spool() as spool:
         try:
             cleared = upkeep.clear(spool, reason, since=_start(subject), wait=wait)
             for name, unit, steps in actions:

@@ -244,6 +244,19 @@ class SinkConformance:
             assert (removal.records, removal.is_swept) == (2, True)
         assert self._number(tmp_path) == {1: 1, 2: 1}
 
+    def test_a_person_is_erased_between_deliveries(self, tmp_path: Path) -> None:
+        """By the sink that delivers, which goes on with the next batch; the person may come
+        again."""
+        with self.opened(tmp_path) as sink:
+            sink.deliver(self._batch(1, [1, 2]))
+            if not isinstance(sink, ErasableSink):
+                return
+            removal = sink.erase(_subject(1))
+            assert (removal.records, removal.is_swept) == (1, True)
+            sink.deliver(self._batch(2, [1, 3]))
+            assert sink.redact(_subject(3), ["os.type"]).records == 1
+        assert self._number(tmp_path) == {1: 1, 2: 1, 3: 1}
+
     def test_a_person_objects(self, tmp_path: Path) -> None:
         """Some of their fields go, and records that have no other."""
         self._deliver(tmp_path, self._batch(1, [1, 2]))

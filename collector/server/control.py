@@ -1,0 +1,404 @@
+"""The control socket: commands that change what is kept, carried out while the sidecar receives.
+
+``control.sock`` lies in the data directory, for its owner only. A connection carries one command, a
+line of JSON, and one answer. Commands are carried out one after the other: on the sidecar's own
+spool, and on each sink in the thread that delivers to it, between two deliveries. A connection of
+another user, a request that is no command, late or too long, and one connection too many are closed
+without an answer, and counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any, TypeVar
+
+import msgspec
+
+from collector import drain
+from collector.contracts import Subject
+from collector.errors import CollectorError, ConfigError, DeliveryError, InputError
+from collector.retention.locations import Locations, Reachable
+from collector.retention.upkeep import prune_all
+from collector.routing import reaching
+from collector.server import listeners
+from collector.server.components import Components
+from collector.sinks.sink import ErasableSink, Removal
+from collector.spool import Spool
+from collector.spool.set_aside import SetAside
+from collector.subject.rights import erase, object_to, select
+
+__all__ = [
+    "FILE_NAME",
+    "Command",
+    "ControlServer",
+    "Erase",
+    "Object",
+    "Prune",
+    "Redeliver",
+    "Status",
+    "ask",
+]
+
+FILE_NAME = "control.sock"
+_MOST_BYTES = 1 << 16
+_MOST_CONNECTIONS = 8
+_REQUEST_SECONDS = 5.0
+_MOST_WAIT = 3600.0
+_BUSY_SECONDS = 60.0
+"""A sink's turn may take so long to come before a command gives up on it."""
+_PAUSE_SECONDS = 0.2
+_PAUSES = (0.2, 1.0, 3.0)
+_LONGEST_PATH = 100
+"""Bytes of a socket's path; the system's limit is 104 or 108."""
+_CREDENTIALS = struct.Struct("3i")
+_T = TypeVar("_T")
+
+
+class _OfPerson(msgspec.Struct, tag_field="command", forbid_unknown_fields=True, frozen=True):
+    name: str
+    value: str
+    since: str
+    until: str
+    wait: float
+
+
+class Erase(_OfPerson, tag="subject erase", frozen=True):
+    """Delete what is stored of a person."""
+
+
+class Object(_OfPerson, tag="subject object", frozen=True):
+    """Take out what is for optional purposes only."""
+
+
+class Prune(
+    msgspec.Struct,
+    tag="store prune",
+    tag_field="command",
+    forbid_unknown_fields=True,
+    frozen=True,
+):
+    """Delete what is older than its retention."""
+
+    wait: float
+
+
+class Redeliver(
+    msgspec.Struct,
+    tag="spool redeliver",
+    tag_field="command",
+    forbid_unknown_fields=True,
+    frozen=True,
+):
+    """Deliver batches again that were set aside, for one sink or for all."""
+
+    sink: str | None = None
+
+
+class Status(
+    msgspec.Struct, tag="status", tag_field="command", forbid_unknown_fields=True, frozen=True
+):
+    """Say how the sidecar does."""
+
+
+Command = Erase | Object | Prune | Redeliver | Status
+_decode = msgspec.json.Decoder(Command).decode
+_KINDS: dict[str, type[CollectorError]] = {
+    "2": ConfigError,
+    "4": InputError,
+    "5": DeliveryError,
+}
+
+
+# -- the asking side ------------------------------------------------------------------------------
+
+
+def ask(data: Path, command: Command) -> dict[str, Any] | None:
+    """Have the sidecar of a data directory carry out a command; ``None`` if none listens there. A
+    command whose sidecar ends is given again to the next one.
+
+    Raises ``ConfigError``, ``InputError`` or ``DeliveryError`` as the sidecar did, and
+    ``DeliveryError`` E519 if none has answered after a few tries: the same command does later what
+    was not done.
+    """
+    for pause in _PAUSES:
+        answer = _answered(data, command)
+        if answer is None:
+            return None
+        if answer.endswith(b"\n"):
+            found: dict[str, Any] = msgspec.json.decode(answer)
+            if (code := found.get("code")) is not None:
+                raise _KINDS[code[1]](code, found["message"])
+            return found
+        sleep(pause)
+    message = "the sidecar refused the command, or ended before it was done; do it again"
+    raise DeliveryError("E519", message)
+
+
+def _answered(data: Path, command: Command) -> bytes | None:
+    """Return the answer of the sidecar, as far as it came; ``None`` if none listens."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        try:
+            with _short(data) as path:
+                connection.connect(path)
+        except OSError:
+            return None
+        answer = b""
+        with suppress(OSError):
+            connection.sendall(msgspec.json.encode(command) + b"\n")
+            answer = b"".join(iter(partial(connection.recv, 1 << 16), b""))
+    return answer
+
+
+@contextmanager
+def _short(data: Path) -> Iterator[str]:
+    """Yield a path of the socket that is not too long for the system."""
+    path = str(data / FILE_NAME)
+    if len(os.fsencode(path)) <= _LONGEST_PATH or sys.platform != "linux":
+        yield path
+        return
+    handle = os.open(data, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{handle}/{FILE_NAME}"
+    finally:
+        os.close(handle)
+
+
+# -- the sidecar's side ---------------------------------------------------------------------------
+
+
+class ControlServer:
+    """Carries out commands for a sidecar. Its listening socket is closed and removed by ``stack``.
+    ``checks`` are those of ``/readyz``.
+
+    Raises ``ConfigError`` E207 if it cannot listen.
+    """
+
+    def __init__(
+        self,
+        components: Components,
+        checks: Callable[[], Mapping[str, str]],
+        stack: ExitStack,
+    ) -> None:
+        self.refused: int = 0
+        """How many connections and requests were refused."""
+        self._components = components
+        self._checks = checks
+        self._data = components.config.data or Path()
+        with _short(self._data) as path:
+            self._socket = listeners.unix(Path(path), "data")
+        stack.callback((self._data / FILE_NAME).unlink, missing_ok=True)
+        stack.callback(self._socket.close)
+        self._connections = 0
+        self._turn = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __repr__(self) -> str:
+        return f"<ControlServer, {self._connections} connections>"
+
+    async def start(self) -> None:
+        """Begin to accept."""
+        self._server = await asyncio.start_unix_server(
+            self._serve, sock=self._socket, limit=_MOST_BYTES
+        )
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Accept no more, and let a command that is carried out end within the grace period."""
+        self._server.close()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace_seconds)
+        for task in self._tasks:
+            task.cancel()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - for the type
+        self._tasks.add(task)
+        self._connections += 1
+        try:
+            command = await self._command(reader, writer)
+            if command is None:
+                self.refused += 1
+            else:
+                async with self._turn:
+                    answer = await asyncio.to_thread(self._answer, command)
+                writer.write(msgspec.json.encode(answer) + b"\n")
+                await writer.drain()
+        except OSError:
+            pass  # it is gone; what it asked for is done
+        finally:
+            self._connections -= 1
+            self._tasks.discard(task)
+            writer.close()
+
+    async def _command(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> Command | None:
+        """Read the command of a connection; ``None`` for one that is refused."""
+        if self._connections > _MOST_CONNECTIONS or not _is_own(writer):
+            return None
+        try:
+            line = await asyncio.wait_for(reader.readline(), _REQUEST_SECONDS)
+            return _decode(line) if line.endswith(b"\n") else None
+        except (TimeoutError, ValueError, OSError, RecursionError):
+            return None  # ValueError: too long, or none of the commands
+
+    def _answer(self, command: Command) -> dict[str, Any]:
+        """Carry out a command in a thread of its own; errors are answers, in constants and names
+        of the configuration."""
+        try:
+            if isinstance(command, Erase | Object):
+                return self._remove(command)
+            if isinstance(command, Prune):
+                return asdict(prune_all(self._locations(), _bounded(command.wait)))
+            if isinstance(command, Redeliver):
+                return self._redeliver(command.sink)
+            return self._status()
+        except CollectorError as error:
+            return {"code": error.code, "message": error.message}
+
+    def _remove(self, command: Erase | Object) -> dict[str, Any]:
+        schemas, person = self._components.schemas, command
+        selected = select(schemas, person.name, person.value, person.since, person.until)
+        locations = self._locations()
+        remove = erase if isinstance(command, Erase) else object_to
+        done = remove(locations, selected, _bounded(command.wait))
+        beyond = {"beyond": locations.beyond, "unreached": locations.unreached}
+        return {"removed": asdict(done), **beyond}
+
+    def _redeliver(self, only: str | None) -> dict[str, Any]:
+        components, aside, taken = self._components, SetAside(self._data), 0
+        refused = [each for each in aside.all() if only in (None, each.sink)]
+        fields_for = reaching(components.flows)
+        for name in dict.fromkeys(each.sink for each in refused):
+            if name in components.sinks:
+                sink = components.sinks[name]
+                work = partial(drain.redeliver, name, sink, aside, fields_for)
+                taken += _in_time(components.delivery.submit(name, work), name, 0)
+        return {"delivered": taken, "left": len(refused) - taken}
+
+    def _status(self) -> dict[str, Any]:
+        components = self._components
+        spool, workers = components.spool.state(), components.worker_reading()
+        return {
+            "schemas": [schema.id for schema in components.schemas],
+            "checks": dict(self._checks()),
+            "workers": {"ready": workers.ready, "replaced": workers.replaced},
+            "spool": {
+                "batches": spool.batches,
+                "records": spool.records,
+                "bytes": spool.bytes,
+                "limit": spool.limit,
+                "oldest_seconds": round(spool.oldest, 1),
+            },
+            "sinks": {
+                name: {
+                    "delivered": state.delivered,
+                    "failures": state.failures,
+                    "set_aside": state.set_aside,
+                    "late": state.is_late,
+                }
+                for name, state in components.delivery.deliveries().items()
+            },
+        }
+
+    def _locations(self) -> _Running:
+        components = self._components
+        found = Locations.of(components.config, components.schemas)
+        given = {name: getattr(found, name) for name in found.__dataclass_fields__}
+        return _Running(**given, components=components)
+
+
+def _is_own(writer: asyncio.StreamWriter) -> bool:
+    """Tell whether the other end is this user's process, or root's. Where the system does not say,
+    the mode of the file does."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return True
+    found = writer.get_extra_info("socket")
+    text = found.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return _CREDENTIALS.unpack(text)[1] in (0, os.geteuid())
+
+
+def _bounded(wait: float) -> float:
+    return min(max(wait, 0.0), _MOST_WAIT)
+
+
+def _in_time(done: Future[_T], name: str, wait: float) -> _T:
+    """Return what was done in a sink's turn. Raises ``DeliveryError`` E518 if that does not
+    come."""
+    with suppress(TimeoutError):
+        return done.result(wait + _BUSY_SECONDS)
+    done.cancel()
+    raise DeliveryError("E518", f"the sink {name} is busy or does not answer; try again later")
+
+
+@dataclass(frozen=True)
+class _Running(Locations):
+    """The locations of a sidecar that runs: its own spool, and its sinks, each in its turn."""
+
+    components: Components | None = field(default=None, repr=False)
+
+    @contextmanager
+    def opened_spool(self) -> Iterator[Spool]:
+        """Yield the sidecar's spool, which stays open."""
+        assert self.components is not None  # noqa: S101 - for the type
+        yield self.components.spool
+
+    @contextmanager
+    def reached(self, wait: float = 0.0) -> Iterator[Mapping[str, Reachable]]:
+        """Yield the sidecar's sinks, and open those that it does not have open."""
+        assert self.components is not None  # noqa: S101 - for the type
+        running: dict[str, Reachable] = {
+            name: _SinkInTurn(name, sink, self.components, wait)
+            for name, sink in self.components.sinks.items()
+            if isinstance(sink, ErasableSink)
+        }
+        others = {name: sink for name, sink in self.sinks.items() if name not in running}
+        with Locations(self.data, self.schemas, others).opened(wait) as sinks:
+            yield {**running, **sinks}
+
+
+class _SinkInTurn:
+    """A sink that the sidecar has open, called in the thread that delivers to it. Changes are
+    repeated for ``wait`` seconds while a reader keeps bytes of what is gone; deliveries go on in
+    between."""
+
+    def __init__(self, name: str, sink: ErasableSink, components: Components, wait: float) -> None:
+        self._name, self._sink, self._wait = name, sink, wait
+        self._submit = partial(components.delivery.submit, name)
+        self.unit: str = sink.unit
+
+    def prune(self, now: datetime) -> Removal:
+        """Take out what is older than its retention at that moment."""
+        return self._change(lambda: self._sink.prune(now))
+
+    def erase(self, subject: Subject) -> Removal:
+        """Delete a person's records."""
+        return self._change(lambda: self._sink.erase(subject))
+
+    def redact(self, subject: Subject, fields: Collection[str]) -> Removal:
+        """Remove fields from a person's records."""
+        return self._change(lambda: self._sink.redact(subject, fields))
+
+    def _change(self, work: Callable[[], Removal]) -> Removal:
+        deadline, total = monotonic() + self._wait, self._call(work)
+        while not total.is_swept and monotonic() < deadline:
+            sleep(_PAUSE_SECONDS)
+            again = self._call(work)
+            deleted, shortened = total.deleted + again.deleted, total.shortened + again.shortened
+            total = replace(again, deleted=deleted, shortened=shortened)
+        return total
+
+    def _call(self, work: Callable[[], _T]) -> _T:
+        return _in_time(self._submit(work), self._name, self._wait)
