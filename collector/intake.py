@@ -52,12 +52,10 @@ _MOST_INLINE = 1 << 15
 _MOST_MEDIUM = 1 << 20
 """and above which that is another thread, so that smaller bodies need not wait for it."""
 _PAUSE_SECONDS = 0.01
-"""Between two such bodies: a parser holds the interpreter's lock, which three threads of a request
-need."""
+"""Between two such bodies: a parser holds the lock that three threads of a request need."""
 _MEDIUM_AT_ONCE = 4
 _FEW_BYTES = 1 << 18
-"""Bytes of records with which a medium request waits for its commit without a slot: many of them
-share a commit."""
+"""Bytes of records with which a medium request waits for its commit without a slot."""
 
 _SECOND_LINE = re.compile(rb"\s*+\S")
 _LINE_FORMS = ("ndjson", "records")

@@ -31,6 +31,7 @@ from collector.spool.pending import delete_quarantined, pending_batches, quarant
 from collector.spool.revision import ALWAYS, Revision, RevisionOutcome
 from collector.spool.set_aside import SetAside
 from collector.sqlite import files
+from collector.sqlite.compaction import empty_log
 
 if TYPE_CHECKING:
     from collector.retention.locations import Locations
@@ -107,7 +108,8 @@ def _revised(spool: Spool, revision: Revision, wait: float) -> RevisionOutcome:
     outcome, deadline = spool.revise(revision).result(), monotonic() + wait
     while not outcome.is_swept and monotonic() < deadline:
         sleep(_PAUSE_SECONDS)
-        outcome = replace(outcome, is_swept=spool.sweep().result())
+        swept = spool.submit(lambda file: empty_log(file.db, spool.path))
+        outcome = replace(outcome, is_swept=swept.result())
     batches, records = SetAside(spool.path.parent).revise(revision.change)
     return replace(outcome, batches=outcome.batches + batches, records=outcome.records + records)
 

@@ -45,7 +45,6 @@ from collector.spool.write_queue import (
     merge,
     unwritable,
 )
-from collector.sqlite.compaction import empty_log
 
 __all__ = ["FILE_NAME", "LIMIT", "Spool"]
 
@@ -169,11 +168,6 @@ class Spool(Closing):
         """Carry out a revision. The future is resolved when the data are deleted, or has
         ``DeliveryError`` E506 when they could not be. Raises E506 while it cannot write."""
         return self.submit(partial(revise, path=self.path, revision=revision))
-
-    def sweep(self) -> Future[bool]:
-        """Empty the log; the future is false if a reader prevents that. Raises E506 while it cannot
-        write."""
-        return self.submit(lambda file: empty_log(file.db, self.path))
 
     def divide(self, id_: bytes, parts_of: Divide) -> Future[int]:
         """Replace a pending batch by several, in one commit. The future has the number of them when
