@@ -2,8 +2,9 @@
 
 ``python -m benchmarks sidecar`` measures a sidecar, ``python -m benchmarks soak`` its memory,
 ``python -m benchmarks sdk`` what the SDK costs an application, ``python -m benchmarks consent``
-what it costs to heed a person's choices, ``python -m benchmarks recording`` the vault, and
-``python -m benchmarks leaks`` what gets through Collector and through others.
+what it costs to heed a person's choices, ``python -m benchmarks recording`` the vault, ``python -m
+benchmarks sinks`` delivery, and ``python -m benchmarks leaks`` what gets through Collector and
+through others.
 
 Exit codes: 0 fine, 1 a limit does not hold or a contender failed, 2 usage.
 """
@@ -39,6 +40,7 @@ from benchmarks.recording import recording
 from benchmarks.results import BenchmarkError, CorpusResult, Results
 from benchmarks.sdk.command import sdk
 from benchmarks.sidecar.command import sidecar, soaked
+from benchmarks.sinks.command import sinks
 
 __all__ = ["main"]
 
@@ -49,6 +51,7 @@ COMMANDS = {
     "consent": consent,
     "recording": recording,
     "leaks": leaks,
+    "sinks": sinks,
 }
 """What is measured besides the filter."""
 
@@ -57,8 +60,8 @@ _AGAIN = 3
 others use too has slow minutes; every round counts."""
 
 _ELSE = (
-    "`python -m benchmarks` with `sidecar`, `soak`, `sdk`, `consent`, `recording` or `leaks`"
-    " measures these instead."
+    "`python -m benchmarks` with `sidecar`, `soak`, `sdk`, `consent`, `recording`, `leaks` or"
+    " `sinks` measures these instead."
 )
 
 

@@ -88,6 +88,13 @@ class _Leaks(msgspec.Struct, forbid_unknown_fields=True):
     share_at_most: float
 
 
+class _Sinks(msgspec.Struct, forbid_unknown_fields=True):
+    """Limits of sinks: shares of a bare writer's rate, and records per second of CPU time."""
+
+    of_bare_at_least: float
+    records_at_least: dict[str, float]
+
+
 class _Quick(msgspec.Struct, forbid_unknown_fields=True):
     """What is allowed when little was measured."""
 
@@ -121,6 +128,7 @@ class Limits(msgspec.Struct, forbid_unknown_fields=True):
     consent: _Consent | None = None
     recording: _Recording | None = None
     leaks: _Leaks | None = None
+    sinks: _Sinks | None = None
 
     def of(self, python: tuple[int, int]) -> Limits:
         """Return the limits that hold for a version of Python."""

@@ -1,0 +1,1 @@
+"""Sinks, each beside a bare writer of the library that it uses."""

@@ -1,0 +1,33 @@
+"""The benchmark of sinks: real sinks and receivers, and limits that can fail."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import gate
+from benchmarks.__main__ import main
+from benchmarks.sinks import command
+
+
+def test_sinks_are_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each sink and its bare writer, as a table and as JSON; and both limits."""
+    monkeypatch.setattr(command, "_QUICK_ROUNDS", 2)
+    monkeypatch.setattr(command, "_RECORDS", 20)
+    told, limits = tmp_path / "figures.json", tmp_path / "limits.toml"
+    text = gate.LIMITS.read_text().replace("of_bare_at_least = 0.5\n", "of_bare_at_least = 99.0\n")
+    limits.write_text(text.replace("= 30_000", "= 1"))
+    files = ["--json", str(told), "--limits", str(limits)]
+    assert main(["sinks", "--quick", "--check", *files]) == 1
+    rates = json.loads(told.read_text())["rates"]
+    assert set(rates) == set(command.CONTENDERS)
+    for each in rates.values():
+        assert len(each["sink"]) == len(each["bare"]) == len(each["wall"]) == 2
+        assert min(each["sink"] + each["bare"] + each["wall"]) > 0
+    said = capsys.readouterr().out
+    assert said.count("FAILED  sinks, ") == len(rates)
+    assert "ok      sinks, otlp over HTTP: " in said
