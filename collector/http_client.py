@@ -16,13 +16,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from collector.errors import ConfigError
 
 __all__ = [
     "FAILURES",
     "BodyLimit",
+    "Failure",
     "HttpClient",
     "HttpConnection",
     "Peer",
@@ -52,6 +53,9 @@ _MOST_BODY_BYTES = 4 << 20
 _FIRST_INTERVAL, _LONGEST_INTERVAL = 8, 1024
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _T = TypeVar("_T")
+Failure = Literal["refused", "timed_out", "tls", "network", "malformed"]
+"""Why there is no response: nothing listens, the deadline, TLS, the network, or a response that is
+none of HTTP or too large."""
 
 
 class Peer(Protocol):
@@ -254,6 +258,8 @@ class HttpClient:
     def __init__(
         self, peer: Peer, context: ssl.SSLContext | None, deadline: Callable[[], float]
     ) -> None:
+        self.failure: Failure = "network"
+        """Why the last exchange had no response."""
         self._peer, self._context, self._deadline = peer, context, deadline
         self._connection: HttpConnection | None = None
 
@@ -285,12 +291,24 @@ class HttpClient:
                 self._connection = HttpConnection(self._peer, self._context, self._deadline)
             response = self._connection.exchange(head, body)
             is_reusable = self._connection.is_reusable
-        except FAILURES:
+        except FAILURES as error:
+            self.failure = _kind(error)
             return None
         finally:
             if not is_reusable:
                 self.release()
         return response
+
+
+def _kind(error: OSError | ValueError) -> Failure:
+    """Return the kind of a failure, without its text: that may quote the peer."""
+    if isinstance(error, ssl.SSLError):  # before ``ValueError``, which some of them are
+        return "tls"
+    if isinstance(error, TimeoutError):
+        return "timed_out"
+    if isinstance(error, ConnectionRefusedError | FileNotFoundError):
+        return "refused"
+    return "network" if isinstance(error, OSError) else "malformed"
 
 
 class BodyLimit:

@@ -25,7 +25,7 @@ class Account(Tally):
     ``admitted + recovered == delivered + queued + spooled + sum(lost.values())`` always holds.
     ``queued`` records are in memory, ``spooled`` ones on disk; ``recovered`` ones were there when
     the spool was opened. ``failures`` counts failed attempts to deliver; ``failing`` says that the
-    last attempt failed.
+    last attempt failed, and ``why`` by which code, and of E510 by which reason.
     """
 
     delivered: int = 0
@@ -35,6 +35,7 @@ class Account(Tally):
     lost: Counter[Loss] = field(default_factory=Counter)
     failures: int = 0
     failing: bool = False
+    why: str = ""
 
     def as_dict(self) -> dict[str, object]:
         """Return the account in its JSON form, without zeros, except for the first three keys and
@@ -47,6 +48,7 @@ class Account(Tally):
             "lost": lost,
             "failures": self.failures,
             "failing": self.failing,
+            "why": self.why,
         }
         # ``super()`` would find the class from before ``slots`` replaced it.
         counts = Tally.as_dict(self) | {"delivered": self.delivered}

@@ -23,7 +23,7 @@ from collector.filter.stored import read
 from collector.schema import Schema
 from collector.sdk.body_limit import BodyTooLarge
 from collector.sdk.queue import RecordQueue
-from collector.sdk.sender import Sender, open_sender
+from collector.sdk.sender import Sender, open_sender, reason_of
 from collector.sdk.settings import Settings
 
 if TYPE_CHECKING:
@@ -219,12 +219,10 @@ class DeliveryWorker(threading.Thread):
                 batch = self._batch()
                 if not self._split_if_too_large(batch.id, self.delivery.sender):
                     self.delivery.deliver(batch)
-        except CollectorError as error:
-            why = error.code
         except BaseException as error:  # the application must go on, whatever a sink raises
             if isinstance(error, KeyboardInterrupt) and threading.current_thread() is not self:
                 raise  # of the application, which closes
-            why = type(error).__name__
+            why = reason_of(error)
         if why:
             self._queue.count_failure(why)
         return not why

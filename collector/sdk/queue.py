@@ -253,10 +253,11 @@ class RecordQueue:
             self.account.spooled += number
 
     def count_failure(self, why: str) -> None:
-        """Count a failed attempt to deliver; ``why`` is the error's code or type."""
+        """Count a failed attempt to deliver; ``why`` is what may be said of the error."""
         with self._locked():
             self.account.failures += 1
             is_new, self.account.failing = not self.account.failing, True
+            self.account.why = why
         if is_new:
             _log.warning("telemetry is not being delivered at present [%s]", why)
 
@@ -414,6 +415,6 @@ class RecordQueue:
 
     def _count_success(self) -> None:
         with self._locked():
-            was_failing, self.account.failing = self.account.failing, False
+            was_failing, self.account.failing, self.account.why = self.account.failing, False, ""
         if was_failing:
             _log.warning("telemetry is being delivered again")

@@ -21,7 +21,7 @@ from collector.sdk.target import Target
 if TYPE_CHECKING:
     from collector.sinks.sink import Sink
 
-__all__ = ["Sender", "Sidecar", "open_sender", "open_sink_of"]
+__all__ = ["NotTaken", "Sender", "Sidecar", "open_sender", "open_sink_of", "reason_of"]
 
 _log = logging.getLogger("collector.sdk")
 _OVERDUE = "cannot delete expired data: disk full or file in use"
@@ -30,16 +30,45 @@ _IDLE_SECONDS = 3600.0
 """A sink does its upkeep at least as often, however much comes in."""
 
 _PATH = "/v1/records"
+_OK, _SERVER = 200, 500
 _TOO_LARGE = 413
 _PERMANENT = frozenset({400, _TOO_LARGE, 415, 422})
 """Refusals for good. Other statuses may change, when a token is set or the sidecar gets the newer
 schema."""
 _LONGEST_PAUSE = 300
 _COUNTS = re.compile(rb'\{"received":([0-9]{1,9}),"admitted":([0-9]{1,9}),"rejected":\{.*\}\}')
-_UNREACHABLE = "the sidecar cannot be reached, or did not answer in time; is it running?"
-_NOT_ACCEPTED = (
-    "the sidecar did not accept the records; see its log, and whether token and schema fit"
-)
+_REASONS = {
+    "refused": "nothing listens there; is it running?",
+    "timed_out": "it did not answer in time",
+    "tls": "TLS failed; look at certificate, authority and host name",
+    "network": "the network failed, or its name is not known",
+    "malformed": "what answers there is no sidecar",
+    "401": "it wants a token, or another one (401)",
+    "404": "it has no such path (404); is it a sidecar?",
+    "409": "it has another schema (409)",
+    "5xx": "it cannot take records at present (5xx)",
+    "status": "it answered with a status that a sidecar does not use",
+}
+"""Why a sidecar has not taken records, by constants; nothing of an answer is repeated."""
+
+
+class NotTaken(DeliveryError):
+    """E510: a sidecar did not take records; ``why`` is one of a closed list."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__("E510", f"the sidecar did not take the records: {_REASONS[why]}")
+        self.why = why
+
+    def __reduce__(self) -> tuple[type[NotTaken], tuple[str]]:
+        return (NotTaken, (self.why,))
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what may be said of an error that stopped a delivery: its code, and why a sidecar has
+    not taken records; or its type."""
+    if isinstance(error, NotTaken):
+        return f"{error.code} {error.why}"
+    return error.code if isinstance(error, CollectorError) else type(error).__name__
 
 
 class Sender(Protocol):
@@ -158,7 +187,7 @@ class Sidecar:
         context = tls(settings.ca, settings.certificate) if target.scheme == "https" else None
         self._client = HttpClient(target, context, self._until)
         self._limit = BodyLimit()
-        self._not_before = 0.0
+        self._not_before, self._why = 0.0, "5xx"
         self._deadline = self._end = math.inf
 
     def __repr__(self) -> str:
@@ -191,7 +220,7 @@ class Sidecar:
 
     def _send(self, batch: Batch) -> int:
         if monotonic() < self._not_before:
-            raise DeliveryError("E510", _NOT_ACCEPTED)
+            raise NotTaken(self._why)
         from collector.sinks.line_sink import lines  # noqa: PLC0415 - not for a local sink
 
         body, number = b"".join(lines(batch)), len(batch.records)
@@ -200,15 +229,17 @@ class Sidecar:
             headers["Collector-Granted"] = " ".join(batch.granted)
         response = self._request(body, headers)
         if response is None:
-            raise DeliveryError("E510", _UNREACHABLE)
+            self._why = self._client.failure
+            raise NotTaken(self._why)
         if response.status == _TOO_LARGE and number > 1:
             self._limit.refused(len(body))
             raise BodyTooLarge
         if response.status in _PERMANENT:
             return number
-        found = _COUNTS.fullmatch(response.body) if response.status == 200 else None
+        found = _COUNTS.fullmatch(response.body) if response.status == _OK else None
         if found is None:
-            raise DeliveryError("E510", _NOT_ACCEPTED)
+            self._why = _reason(response.status)
+            raise NotTaken(self._why)
         self._limit.accepted(len(body))
         return max(0, number - int(found[2]))
 
@@ -228,6 +259,13 @@ class Sidecar:
     def _wait_as_told(self, after: str) -> None:
         if after.isascii() and after.isdigit():
             self._not_before = monotonic() + min(int(after[:9]), _LONGEST_PAUSE)
+
+
+def _reason(status: int) -> str:
+    """Return the reason of a status other than those that are final."""
+    if status == _OK:
+        return "malformed"
+    return str(status) if str(status) in _REASONS else "5xx" if status >= _SERVER else "status"
 
 
 def open_sender(settings: Settings, schema: Schema, stack: ExitStack) -> Sender:

@@ -26,7 +26,7 @@ from collector.retention.upkeep import SpoolOutcome, clear, prune
 from collector.schema import Schema
 from collector.sdk.body_limit import BodyTooLarge, part_id, part_ranges
 from collector.sdk.queue import RecordQueue
-from collector.sdk.sender import Sender
+from collector.sdk.sender import Sender, reason_of
 from collector.sinks.sink import Sink
 from collector.spool import FILE_NAME, Spool
 from collector.spool.file import SpoolFile
@@ -269,8 +269,7 @@ class _SharedSender:
                 raise _too_late()
             number, refused = self._send_all(spool, batches)
         except BaseException as error:
-            why = error.code if isinstance(error, CollectorError) else type(error).__name__
-            self._queue.count_failure(why)
+            self._queue.count_failure(reason_of(error))
             raise
         with self._counting:
             if self._is_stopped:

@@ -30,10 +30,11 @@ def _arrived(sidecar: Sidecar, number: int) -> list[str]:
     return addresses(path)
 
 
-def _tries(telemetry: Collector) -> None:
-    """Wait until an attempt to deliver has failed."""
+def _tries(telemetry: Collector, *why: str) -> None:
+    """Wait until an attempt to deliver has failed, for one of these reasons."""
     wait_until(lambda: telemetry.flush(0.1) or telemetry.tally().failing)
     assert telemetry.tally().failing
+    assert telemetry.tally().why in {f"E510 {each}" for each in why}
 
 
 def test_over_http_and_a_socket_file(tmp_path: Path) -> None:
@@ -90,7 +91,7 @@ def test_it_goes_away_and_comes_back(tmp_path: Path) -> None:
             assert telemetry.flush(_FOREVER)
             between.is_cut = True
             telemetry.emit(_EVENT)
-            _tries(telemetry)
+            _tries(telemetry, "network", "refused")
             account = telemetry.tally()
             assert (account.delivered, account.queued, account.failing) == (1, 1, True)
             between.is_cut = False
@@ -113,11 +114,11 @@ def test_tokens_and_tls(tmp_path: Path) -> None:
     with started(tmp_path, environ=environ) as sidecar:
         to = f"https://localhost:{sidecar.ports['http']}"
         sound: dict[str, Any] = {"token": token, "ca": authority.own.certificate}
-        for without in ("token", "ca"):
+        for without, why in (("token", "401"), ("ca", "tls")):
             given = {key: value for key, value in sound.items() if key != without}
             with Collector(to=to, exit_timeout=0, **given) as telemetry:
                 telemetry.emit(_EVENT)
-                _tries(telemetry)
+                _tries(telemetry, why)
             assert telemetry.tally().lost == {"unsent": 1}
         with Collector(to=to, **sound) as telemetry:
             telemetry.emit(_EVENT)
@@ -153,6 +154,7 @@ def test_another_version_of_the_schema(tmp_path: Path) -> None:
         with Collector("conferencing-strict", to, spool=tmp_path / "spool") as telemetry:
             telemetry.emit(_EVENT)
             assert telemetry.flush(_FOREVER)
+            wait_until(lambda: telemetry.tally().why == "E510 409")
             assert not telemetry.close(0.5) or telemetry.tally().spooled == 1
     account = telemetry.tally()
     assert (account.delivered, account.spooled, account.lost) == (0, 1, {})
@@ -176,6 +178,18 @@ def test_it_does_not_answer(tmp_path: Path) -> None:
     assert (account.admitted, account.delivered, account.lost) == (1, 0, {"unsent": 1})
 
 
+_WHY = {
+    "closes": ("malformed", "network"),
+    "garbage": ("malformed",),
+    "no counts": ("malformed",),
+    "half": ("malformed", "timed_out", "network"),
+    "redirect": ("status",),
+    "no path": ("404",),
+    "error": ("5xx",),
+    "many headers": ("malformed", "network"),
+}
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -184,13 +198,18 @@ def test_it_does_not_answer(tmp_path: Path) -> None:
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
         b'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"received":1',
         b"HTTP/1.1 302 Found\r\nLocation: http://canary/\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 404 canary\r\nContent-Length: 6\r\n\r\ncanary",
         b"HTTP/1.1 500 \r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 999 + b"\r\n",
     ],
-    ids=["closes", "garbage", "no counts", "half", "redirect", "error", "many headers"],
+    ids=["closes", "garbage", "no counts", "half", "redirect", "no path", "error", "many headers"],
 )
-def test_a_response_of_another_server(answer: bytes) -> None:
-    """Only the counts of a sidecar are an acknowledgement."""
+def test_a_response_of_another_server(
+    answer: bytes, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only the counts of a sidecar are an acknowledgement. The log and the tally say of which kind
+    it was, and nothing of it."""
+    why = _WHY[request.node.callspec.id]
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -207,6 +226,9 @@ def test_a_response_of_another_server(answer: bytes) -> None:
         to = f"http://127.0.0.1:{server.getsockname()[1]}"
         with Collector(to=to, exit_timeout=0, timeout=0.5) as telemetry:
             telemetry.emit(_EVENT)
-            _tries(telemetry)
+            _tries(telemetry, *why)
             assert telemetry.tally().delivered == 0
+            assert telemetry.tally().as_dict()["why"] == telemetry.tally().why
         server.shutdown(socket.SHUT_RDWR)
+    assert "telemetry is not being delivered at present [E510 " in caplog.text
+    assert "canary" not in caplog.text
