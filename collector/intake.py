@@ -258,7 +258,6 @@ class Intake:
         return found
 
     def _key(self, request: Request, filter_: Filter) -> bytes | None:
-        """Return the key of a request: under another schema the same key is that of another."""
         if request.key is None or filter_ is self._default:
             return request.key
         return key_within(filter_.schema.name, request.key)
@@ -332,8 +331,7 @@ class Intake:
 
 
 class Acceptor:
-    """Filter requests, each by the filter of its schema, the first by default, and have what they
-    become stored by ``queue``.
+    """Filter requests as ``Intake`` does, and have what they become stored by ``queue``.
 
     ``observe`` gets the tally of every request that was stored, and of no other: a request that
     could not be stored counts when the sender repeats it. ``most_events`` limits a request.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 
 from collector.config import Config
 from collector.errors import ConfigFaults, Fault, SchemaError
+from collector.schema.kinds.pseudonym import PseudonymField
 from collector.schema.load import parse
 from collector.schema.model import Schema
 from collector.sinks.store_file import view_of
@@ -39,8 +41,8 @@ def configured(config: Config, parse_one: _Parse = parse) -> tuple[Schema, ...]:
 
 
 def distinct(schemas: Sequence[Schema]) -> str:
-    """Say why schemas cannot run together: each has a table and a view of its own; nothing if they
-    can."""
+    """Say why schemas cannot run together: each has a table and a view of its own, and a key of
+    pseudonyms has one period at a time; nothing if they can."""
     names = [schema.name for schema in schemas]
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
@@ -49,6 +51,14 @@ def distinct(schemas: Sequence[Schema]) -> str:
     clash = next((name for name in names if taken[view_of(name)] > 1), None)
     if clash is not None:
         return f"the view of `{clash}` in the store would have the name of another; rename a schema"
+    rotations: dict[str, timedelta] = {}
+    for schema in schemas:
+        for field in schema.fields.values():
+            if (
+                isinstance(field, PseudonymField)
+                and rotations.setdefault(field.key, field.rotate) != field.rotate
+            ):
+                return f"`{schema.name}` rotates a key at another pace than another schema"
     return ""
 
 

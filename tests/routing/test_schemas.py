@@ -92,6 +92,31 @@ def test_schemas_that_cannot_run_together(tmp_path: Path) -> None:
     assert distinct([_WEB, _CALLS, _STRICT]) == ""
 
 
+def test_one_key_has_one_pace(tmp_path: Path) -> None:
+    """Schemas may share a key of pseudonyms; rotated at two paces, it would be made anew each
+    time."""
+    field = """  user.id:
+    kind: pseudonym
+    from: [user_id]
+    key: env:KEY
+    rotate: PACE
+    category: user.device
+    purposes: [service_operations]
+    retention: 30d
+    reason: "Because of this"
+"""
+    schemas = []
+    for name, pace in (("a", "1d"), ("b", "1d"), ("c", "7d")):
+        (tmp_path / "x").mkdir(exist_ok=True)
+        path = Path(_named(tmp_path / "x", name))
+        text = path.read_text()
+        text = text.replace("max_bits: 110", "max_bits: 300")
+        path.write_text(text.replace("fields:\n", f"fields:\n{field.replace('PACE', pace)}"))
+        schemas.append(load_schema(path))
+    assert distinct(schemas[:2]) == ""
+    assert "pace" in distinct(schemas)
+
+
 def test_every_fault_of_every_schema(tmp_path: Path) -> None:
     """One that is not there is named by its place in the list."""
     config = _config(tmp_path, f"schemas: [web, {tmp_path / 'none.yaml'}, nothing]\n")

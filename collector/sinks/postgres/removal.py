@@ -282,7 +282,8 @@ def _concerned(
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield the tables that can have a subject's value, with their columns."""
     for table, columns in namespace.tables(cursor).items():
-        if value_fits(subject.value, columns.get(subject.field, "")):
+        fits = value_fits(subject.value, columns.get(subject.field, ""))
+        if fits and subject.concerns(table):
             yield table, columns
 
 
