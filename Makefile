@@ -79,7 +79,7 @@ soak: $(VENV)/.bench ## Load a sidecar for twenty minutes; over the last ten its
 	$(BIN)/python -m benchmarks soak --minutes $(or $(MINUTES),10)
 
 kill: $(VENV)/.dev ## Kill a sidecar under load a thousand times; nothing acknowledged may be lost.
-	COLLECTOR_KILLS=$(or $(KILLS),1000) $(BIN)/python -m pytest -n $(WORKERS) -s -m "not recordings" tests/sidecar/test_kill.py tests/sidecar/test_workers.py tests/spool/test_rotation.py $(UNLIMITED) $(PYTEST)
+	COLLECTOR_KILLS=$(or $(KILLS),1000) $(BIN)/python -m pytest -n $(WORKERS) -s -m "not recordings" tests/sidecar/test_kill.py tests/sidecar/test_workers.py tests/spool/test_rotation.py tests/sinks/test_parquet.py $(UNLIMITED) $(PYTEST)
 
 erasures: $(VENV)/.dev ## Erase people out of twenty full data directories, and 600 out of a sidecar under load; search every byte (some minutes).
 	COLLECTOR_ERASURES=$(or $(RUNS),20) $(BIN)/python -m pytest -n $(WORKERS) tests/subject/test_rights.py $(UNLIMITED) $(PYTEST)

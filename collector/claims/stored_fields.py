@@ -234,6 +234,9 @@ def _in_sink(
             reached_it = allowed.reaching(name, table.name)
         yield from _misled(name, (filled & names) - reached_it if is_listed else set())
     yield from _of_values(name, sink.values(), allowed, is_listed=is_listed)
+    for each in sink.unproven():
+        yield Mismatch(f"{name}: {each}", is_open=True)
+        yield Mismatch(f"{name}: {each}", is_open=True, check="retention")
 
 
 def _misled(sink: str, fields: Collection[str]) -> Iterator[Mismatch]:

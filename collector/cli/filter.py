@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import IO, Annotated, Any, Literal
 
 import orjson
 import typer
@@ -23,14 +23,16 @@ from collector.cli.options import (
     write_file,
 )
 from collector.cli.stdout import may_be_terminal, write, write_all
+from collector.config.extras import install, is_installed
 from collector.contracts import Tally
 from collector.errors import ConfigError, InputError
-from collector.schema import load_schema
+from collector.schema import Schema, load_schema
 
 __all__ = ["filter_events"]
 
 _STDIN = Path("-")
 _MOST_HINTS = 3
+_PARQUET = ".parquet"
 Put = Callable[[bytes], int]
 
 
@@ -49,7 +51,12 @@ def filter_events(  # noqa: PLR0917 - typer reads the options off the parameters
         typer.Option("--input", help="The form of the input, whatever the files are called."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write records here, not to stdout.")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Write records here, not to stdout; as Parquet if the name ends in `.parquet`.",
+        ),
     ] = None,
     tally: Annotated[
         Path | None, typer.Option("--tally", help="Write the counts here too, as JSON.")
@@ -93,14 +100,15 @@ def filter_events(  # noqa: PLR0917 - typer reads the options off the parameters
         collector filter meeting.json --schema participants-qos --tally counts.json
     """
     paths = files or [_STDIN]
-    if output is not None:
+    as_parquet = output is not None and output.suffix.lower() == _PARQUET
+    if output is not None and not as_parquet:
         refuse_other_format(output, ".ndjson")
     if tally is not None:
         refuse_other_format(tally, ".json")
     run = FilterRun(load_schema(schema), as_of.date() if as_of else None, jobs)
     total, hints = Tally(), list[str]()
     try:
-        with _destination(output, paths) as put:
+        with _destination(output, paths, run.schema if as_parquet else None) as put:
             inputs = [(path, form or _form(path)) for path in paths]
             hints += _filter(run, inputs, merge, put, total)
     finally:
@@ -154,22 +162,65 @@ def _json(value: dict[str, Any]) -> bytes:
 
 
 @contextmanager
-def _destination(output: Path | None, inputs: list[Path]) -> Iterator[Put]:
-    """Return a function that writes records to the output, and returns their length in bytes."""
+def _destination(output: Path | None, inputs: list[Path], schema: Schema | None) -> Iterator[Put]:
+    """Return a function that writes records to the output, as Parquet if their schema is given, and
+    returns their length in bytes."""
     if output is None or output == _STDIN:
         yield write
         return
     if any(output.exists() and path.exists() and output.samefile(path) for path in inputs):
         raise ConfigError("E204", "the output would overwrite an input")
+    if schema is not None and not is_installed("pyarrow"):
+        raise ConfigError("E201", f"Parquet needs an extra: {install('parquet')}")
     try:
         raw = output.open("wb", buffering=0)
     except OSError as error:
         fault = unwritable(output, error)
     else:
         with raw:
-            yield partial(write_all, raw)
+            if schema is None:
+                yield partial(write_all, raw)
+            else:
+                with _parquet(raw, schema) as put:
+                    yield put
         return
     raise fault
+
+
+@contextmanager
+def _parquet(raw: IO[bytes], schema: Schema) -> Iterator[Put]:
+    """Return a function that writes records to an open file as Parquet; the file is whole at the
+    end of the block, whatever ends it."""
+    from collector.filter.arrow import ParquetRecords  # noqa: PLC0415 - pyarrow loads slowly
+
+    records = ParquetRecords(_Whole(raw), schema)
+    try:
+        yield records.write
+    finally:
+        records.close()
+
+
+class _Whole:
+    """A file that is written whole, or raises what says so to the user."""
+
+    closed = False
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self._raw = raw
+
+    def __repr__(self) -> str:
+        return "<_Whole>"
+
+    def write(self, data: bytes) -> int:
+        """Write all data."""
+        return write_all(self._raw, data)
+
+    def tell(self) -> int:
+        """Return the length of what was written."""
+        return self._raw.tell()
+
+    def flush(self) -> None:
+        """Do nothing: nothing is buffered."""
 
 
 @contextmanager

@@ -42,6 +42,7 @@ BUILT_IN: Mapping[str, BuiltInType] = {
     "ndjson": BuiltInType("collector.sinks.ndjson:NdjsonSink", "ndjson"),
     "otlp": BuiltInType("collector.sinks.otlp:OtlpSink", "otlp"),
     "postgres": BuiltInType("collector.sinks.postgres:PostgresSink", "postgres"),
+    "parquet": BuiltInType("collector.sinks.parquet:ParquetSink", "parquet"),
 }
 """The types of this package."""
 DEFAULTS = ("store", "ndjson")

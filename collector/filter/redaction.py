@@ -190,16 +190,24 @@ class Expiry:
 
     def fields_to_remove(self, record: _Members, minute: str) -> Iterable[str]:
         """Return the fields that are too old."""
+        schema = _text(record["schema"]) if self.schemas and "schema" in record else None
+        name = (schema or "").partition("/")[0]
+        return self.expired(record.keys() - _RESERVED_MEMBERS, name, minute)
+
+    def expired(self, names: Iterable[str], schema: str, minute: str) -> list[str]:
+        """Return those of the fields of a schema, by its name, that are too old where they were
+        received at a minute."""
         if minute >= self.until:
-            return ()
+            return []
         before, first = self.before, self.until
-        if self.schemas:
-            schema = _text(record["schema"]) if "schema" in record else None
-            own = self._by_schema.get((schema or "").partition("/")[0])
-            if own is not None:
-                before, first = own, max(own.values())
-        names = record.keys() - _RESERVED_MEMBERS
+        own = self._by_schema.get(schema)
+        if own is not None:
+            before, first = own, max(own.values())
         return [name for name in names if minute < before.get(name, first)]
+
+    def all_before(self, schema: str) -> str:
+        """Return the minute before which all fields of a schema are too old."""
+        return min(self._by_schema.get(schema, self.before).values())
 
 
 class _SubjectRule:

@@ -230,6 +230,11 @@ class ErasableSink(Sink, ABC):
         """
         return None
 
+    def unproven(self) -> Iterable[str]:
+        """Say what of it cannot be looked at, as earlier versions of objects: what is stored and
+        for how long is ``unproven`` then. Called after ``values``."""
+        return ()
+
     @abstractmethod
     def inventory(self) -> Iterable[Holding]:
         """Count the contents, collection by collection."""

@@ -10,9 +10,11 @@ import sys
 from pathlib import Path
 
 import orjson
+import pyarrow.parquet as parquet
 import pytest
 
 from collector.filter import Filter
+from collector.filter.arrow import read_records
 from collector.schema import load_schema
 from collector.synthetic import events
 from tests.cli.process import COMMAND, run, run_process, started
@@ -185,8 +187,23 @@ def test_output_and_tally_files(tmp_path: Path, corpus: Path, expected: bytes) -
     assert run("filter", corpus, "--output", tmp_path / "no" / "out").code == 78
 
 
+def test_an_output_as_parquet(tmp_path: Path, corpus: Path, expected: bytes) -> None:
+    """The same records, as columns; one that cannot be written is an error, as any output."""
+    out = tmp_path / "out.Parquet"
+    ended = run("filter", corpus, "--output", out)
+    assert (ended.code, ended.out) == (0, b"")
+    assert ended.tally["bytes_out"] == len(expected)
+    found = list(read_records(parquet.read_table(out)))
+    assert found == [{**orjson.loads(line), "count": 1} for line in expected.splitlines()]
+    assert _CANARY.encode() not in out.read_bytes()
+    full = tmp_path / "full.parquet"
+    full.symlink_to("/dev/full")
+    ended = run("filter", corpus, "--output", full)
+    assert (ended.code, b"[E203]" in ended.err, b"Traceback" in ended.err) == (78, True, False)
+
+
+@pytest.mark.parametrize("name", ["x.feather", "x.CSV", "x.ndjson.gz"])
 @pytest.mark.parametrize("option", ["--output", "--tally"])
-@pytest.mark.parametrize("name", ["x.parquet", "x.CSV", "x.ndjson.gz"])
 def test_an_output_of_another_format_is_refused(tmp_path: Path, option: str, name: str) -> None:
     """A name that promises another format is E204, before anything is read or made."""
     ended = run("filter", option, name, stdin=b"{}\n", directory=tmp_path)

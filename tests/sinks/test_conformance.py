@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from unittest import mock
 
@@ -12,8 +12,11 @@ import pytest
 
 from collector.config.sink_settings import SinkSettings
 from collector.config.sink_types import settings_of, sink_class
+from collector.errors import DeliveryError
 from collector.sinks.ndjson import NdjsonSettings
 from collector.sinks.otlp import OtlpSettings
+from collector.sinks.parquet import ParquetSettings
+from collector.sinks.sink import Removal, Sink
 from collector.testing.sinks import SinkConformance
 from tests.sinks.otlp.receivers import Answer, Received, http_receiver, taken
 from tests.sinks.packages import EXAMPLE, offered
@@ -51,6 +54,36 @@ class TestNdjson(SinkConformance):
         """The disk is full."""
         with mock.patch("collector.sinks.ndjson._write", side_effect=OSError):
             yield
+
+
+class TestParquet(SinkConformance):
+    """Files of a lake, which are made once a day, so that records are collected."""
+
+    def settings(self, directory: Path) -> SinkSettings:
+        """A directory."""
+        return ParquetSettings(type="parquet", path=directory / "lake", every="24h")
+
+    @contextmanager
+    def failing(self, directory: Path) -> Iterator[None]:
+        """The disk is full."""
+        with mock.patch("collector.sinks.parquet.segments._write", side_effect=OSError):
+            yield
+
+
+class TestParquetFiles(TestParquet):
+    """Files of a lake, which are made at once."""
+
+    @contextmanager
+    def opened(
+        self, directory: Path, *, offline: bool = False, reports: list[Removal] | None = None
+    ) -> Iterator[Sink]:
+        """Make files of all that was collected, when the sink is opened and when it is closed."""
+        is_due = mock.patch("collector.sinks.parquet.segments.Segment.is_due", return_value=True)
+        with is_due, super().opened(directory, offline=offline, reports=reports) as sink:
+            yield sink
+            if not offline:
+                with suppress(DeliveryError):  # it is closed
+                    sink.deliver()
 
 
 class TestExample(SinkConformance):

@@ -1,0 +1,184 @@
+"""Records as Arrow tables: NDJSON that a filter wrote, read into columns of real types, and back.
+
+It needs pyarrow (the extra ``parquet``), and is imported only where that is used.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json as arrow_json
+from pyarrow import parquet
+
+from collector.contracts import Record
+from collector.errors import DeliveryError
+from collector.schema.model import Schema
+
+__all__ = [
+    "MARK",
+    "RESERVED",
+    "ParquetRecords",
+    "arrow_schema",
+    "column_types",
+    "distinct",
+    "guessed_types",
+    "moment",
+    "read_records",
+    "read_table",
+    "shuffled",
+    "writer",
+]
+
+MARK = b"collector"
+"""The key of the metadata by which a Parquet file is known as one of ours."""
+RESERVED = ("schema", "received", "count")
+"""Columns that are no fields."""
+_INSTANT = pa.timestamp("us", "UTC")
+_TYPES: Mapping[str, pa.DataType] = {
+    "text": pa.string(),
+    "time": _INSTANT,
+    "boolean": pa.bool_(),
+    "integer": pa.int64(),
+    "number": pa.float64(),
+}
+_STORED_AS = {"TEXT": "text", "INTEGER": "integer", "REAL": "number"}
+_BLOCK = 4 << 20
+"""A record is shorter than this."""
+_GROUP_BYTES = 8 << 20
+"""Of records as lines, for one row group."""
+_COMPRESSION = "zstd"
+
+
+def column_types(schema: Schema) -> dict[str, str]:
+    """Return the type of each field's column: ``text``, ``time``, ``boolean``, ``integer`` or
+    ``number``."""
+    special = {"time": "time", "bool": "boolean"}
+    return {
+        name: special.get(field.holds, _STORED_AS[field.column])
+        for name, field in schema.fields.items()
+    }
+
+
+def guessed_types(columns: Sequence[tuple[str, str]], payload: bytes) -> dict[str, str]:
+    """Return the types of a layout's columns whose schema is not known: those of an integer are
+    booleans if one of the records says so."""
+    types = {name: _STORED_AS[column] for name, column in columns}
+    for name, type_ in types.items():
+        if type_ == "integer":
+            is_boolean = re.search(rb'"%b":(true|false)[,}]' % re.escape(name.encode()), payload)
+            types[name] = "boolean" if is_boolean else type_
+    return types
+
+
+def arrow_schema(types: Mapping[str, str], mark: bytes, *, received: bool = True) -> pa.Schema:
+    """Return the columns of a table: the schema's name, the minute unless ``received`` is false,
+    the fields and the count. ``mark`` is kept in the metadata."""
+    columns = [("schema", pa.string()), *([("received", _INSTANT)] if received else [])]
+    columns += [(name, _TYPES[type_]) for name, type_ in types.items()]
+    return pa.schema([*columns, ("count", pa.int64())], {MARK: mark})
+
+
+def read_table(payload: bytes, schema: pa.Schema, minute: str | None = None) -> pa.Table:
+    """Read records into a table; ``minute`` is when all of them were received. Raises
+    ``DeliveryError`` E509 for anything but NDJSON of records; other fields are left out."""
+    if not payload:
+        return schema.empty_table()
+    columns = [column for column in schema if column.name != "received"]
+    table = None
+    with suppress(pa.ArrowException):
+        table = arrow_json.read_json(
+            pa.BufferReader(payload),
+            arrow_json.ReadOptions(use_threads=False, block_size=_BLOCK),
+            arrow_json.ParseOptions(
+                explicit_schema=pa.schema(columns), unexpected_field_behavior="ignore"
+            ),
+        )
+    if table is None:
+        raise DeliveryError("E509", "a spooled batch is not of the form that it should have")
+    arrays = dict(zip(table.column_names, table.columns, strict=True))
+    arrays["count"] = pc.fill_null(arrays["count"], 1)
+    if minute is not None:
+        arrays["received"] = pa.repeat(moment(minute), len(table))
+    return pa.table([arrays[column.name] for column in schema], schema=schema)
+
+
+def moment(text: str) -> pa.Scalar:
+    """Return a moment as a value of a column."""
+    return pa.scalar(datetime.fromisoformat(text), _INSTANT)
+
+
+def shuffled(table: pa.Table) -> pa.Table:
+    """Return the rows in random order, so that it tells nothing."""
+    number = len(table)
+    keys = pa.Array.from_buffers(pa.uint64(), number, [None, pa.py_buffer(os.urandom(8 * number))])
+    return table.take(pc.sort_indices(keys))
+
+
+def read_records(table: pa.Table) -> Iterator[Record]:
+    """Yield rows as records, with values as a filter wrote them, without those that are absent."""
+    columns = [_as_written(column).to_pylist() for column in table.columns]
+    for values in zip(*columns, strict=True):
+        named = zip(table.column_names, values, strict=True)
+        yield {name: value for name, value in named if value is not None}
+
+
+def distinct(table: pa.Table) -> dict[str, set[object]]:
+    """Return the different values of each column, as a filter wrote them."""
+    return {
+        name: {value for value in _as_written(column.unique()).to_pylist() if value is not None}
+        for name, column in zip(table.column_names, table.columns, strict=True)
+    }
+
+
+def _as_written(column: Any) -> Any:
+    """Return moments as texts, without the data of time zones, which a system may lack."""
+    if not pa.types.is_timestamp(column.type):
+        return column
+    local = pc.cast(pc.cast(column, pa.timestamp("s", "UTC")), pa.timestamp("s"))
+    return pc.strftime(local, format="%Y-%m-%dT%H:%M:%SZ")
+
+
+def writer(where: Any, schema: pa.Schema) -> parquet.ParquetWriter:
+    """Return a writer of a Parquet file at a path or in an open file."""
+    return parquet.ParquetWriter(where, schema, compression=_COMPRESSION, version="2.6")
+
+
+class ParquetRecords:
+    """Writes NDJSON of one schema's records into an open file as Parquet, in their order.
+
+    ``close`` makes the file whole.
+    """
+
+    def __init__(self, file: Any, schema: Schema) -> None:
+        self._schema = arrow_schema(column_types(schema), schema.id.encode(), received=False)
+        self._writer = writer(file, self._schema)
+        self._pending: list[bytes] = []
+        self._size = 0
+
+    def __repr__(self) -> str:
+        return f"<ParquetRecords, {self._size} bytes pending>"
+
+    def write(self, records: bytes) -> int:
+        """Add records; return the length of their lines."""
+        self._pending.append(records)
+        self._size += len(records)
+        if self._size >= _GROUP_BYTES:
+            self._flush()
+        return len(records)
+
+    def close(self) -> None:
+        """Write what is pending, and the end of the file."""
+        self._flush()
+        self._writer.close()
+
+    def _flush(self) -> None:
+        if self._size:
+            self._writer.write_table(read_table(b"".join(self._pending), self._schema))
+        self._pending, self._size = [], 0

@@ -1,0 +1,420 @@
+"""Records as Parquet files: on this machine's disk, or in a bucket of S3, Google or Azure.
+
+The sink collects records in segments in a directory of its own, and makes one file of each schema
+and hour, or of less where there is much. Nothing is compacted: a file changes only when its records
+expire, or a person's are erased.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from collector.config.extras import install, is_installed
+from collector.config.sink_settings import SinkSettings
+from collector.config.values import (
+    Bucket,
+    Duration,
+    Endpoint,
+    Line,
+    Location,
+    Reference,
+    Size,
+    resolved,
+)
+from collector.contracts import Batch, Layout, Record, Subject, to_minute
+from collector.errors import ConfigError, DeliveryError
+from collector.filter.redaction import Erasure, Expiry, Objection, RedactionRule, matching, redact
+from collector.filter.stored import Records, Values, values
+from collector.sinks.line_sink import EARLY
+from collector.sinks.parquet.segments import DATABASE, Segment, Segments, read_segments
+from collector.sinks.sink import (
+    ErasableSink,
+    Guarantee,
+    Holding,
+    Opening,
+    Removal,
+    own_directory,
+)
+from collector.sqlite.files import check_directory
+
+if TYPE_CHECKING:
+    from collector.sinks.parquet.lake import Change, FileKey, Lake
+
+__all__ = ["ParquetSettings", "ParquetSink"]
+
+_HOUR = 3600.0
+_MIB = 1 << 20
+_LATE = timedelta(hours=3)
+"""A field is overdue so long after its retention: a file has the records of an hour, is pruned when
+the last of them is too old, and once an hour."""
+_AHEAD = timedelta(days=1)
+_RESERVED = frozenset({"schema", "received", "count"})
+
+
+class ParquetSettings(SinkSettings):
+    """Records as Parquet files."""
+
+    path: Location = Field(
+        None, description="The directory of the files, on this machine; this or `url`."
+    )
+    url: Bucket = Field(
+        None, description="A bucket with a prefix: `s3://BUCKET/PREFIX`, `gs://…` or `az://…`."
+    )
+    endpoint: Endpoint = Field(
+        None, description="The address of a bucket that is not the provider's, such as a MinIO."
+    )
+    region: Line | None = Field(None, description="The region of the bucket.")
+    access_key: Reference = Field(
+        None,
+        description="Where the name of the bucket's key is: `env:NAME` or `file:PATH`; none: where"
+        " the provider's tools look.",
+    )
+    secret_key: Reference = Field(None, description="Where its secret is, likewise.")
+    every: Annotated[Duration, Field(ge=1, le=24 * _HOUR)] = Field(
+        _HOUR, description="How long records are collected until they become a file."
+    )
+    size: Annotated[Size, Field(ge=_MIB, le=1024 * _MIB)] = Field(
+        128 * _MIB, description="How many bytes of records, before compression, become a file."
+    )
+
+    @model_validator(mode="after")
+    def _check_place(self) -> Self:
+        if (self.path is None) == (self.url is None):
+            raise PydanticCustomError("E209", "a Parquet sink needs a `path` or a `url`, not both")
+        return self
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the files are on this machine."""
+        return self.path is not None
+
+    def place(self, directory: Path) -> str:
+        """Name the directory or the bucket."""
+        return str(self.url if self.path is None else self.path)
+
+    def files(self) -> Mapping[str, Path]:
+        """Return the directory."""
+        return {} if self.path is None else {"path": self.path}
+
+    def beyond(self) -> Iterable[str]:
+        """Name earlier versions that a bucket may keep."""
+        if self.path is not None:
+            return super().beyond()
+        return (f"earlier versions, replicas and backups of the objects in {self.url}",)
+
+    def moved(self, directory: Path) -> ParquetSettings:
+        """Return the same with files in another directory."""
+        changes = {"path": directory / "lake", "url": None, "endpoint": None}
+        return self.model_copy(update=changes)
+
+
+class ParquetSink(ErasableSink):
+    """A lake of Parquet files as a type of sinks."""
+
+    Settings: ClassVar[type[SinkSettings]] = ParquetSettings
+    guarantee: ClassVar[Guarantee] = "once"
+
+    def __init__(self, settings: ParquetSettings, opening: Opening) -> None:
+        self.settings = settings
+        self.opening = opening
+        self._fields: dict[str, frozenset[str]] = {}
+        self._has_failed = False
+        self._directory = own_directory(opening.data, opening.name)
+        self._lake = _lake(settings, self._directory)
+        self._staged: Segments | None = None
+        if not opening.is_offline:
+            self._staged = Segments(opening.directory)
+            self._lake.clear()
+
+    @classmethod
+    def check(cls, settings: ParquetSettings, opening: Opening) -> None:
+        """Check the extra, the directories, and the options of the bucket."""
+        directory = own_directory(opening.data, opening.name)
+        check_directory(directory)
+        if settings.path is not None:
+            check_directory(settings.path)
+        _lake(settings, directory)
+
+    # -- delivery ---------------------------------------------------------------------------------
+
+    def deliver(self, *batches: Batch) -> None:
+        """Collect the batches durably, each once. While the lake takes no file that is due, nothing
+        is collected: the spool keeps it, within its limit."""
+        if self._staged is None:
+            raise DeliveryError("E508", "the sink is open for a command, not for delivery")
+        self._put_due(self._staged)
+        self._staged.add(batches, self._types, self.settings.size)
+
+    def idle(self) -> None:
+        """Make files that are due, and prune once an hour."""
+        if self._staged is not None:
+            self._put_due(self._staged)
+        self._has_failed = True
+        super().idle()
+        self._has_failed = False
+
+    def close(self) -> None:
+        """Release the directory. What was collected is on disk, and becomes a file next time."""
+        if self._staged is not None:
+            self._staged.close()
+            self._staged = None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether expired records could not be removed yet."""
+        return self._has_failed
+
+    def _types(self, layout: Layout, payload: bytes) -> Mapping[str, str]:
+        from collector.filter.arrow import column_types, guessed_types  # noqa: PLC0415 - pyarrow
+
+        known = {schema.digest: schema for schema in self.opening.schemas}
+        if layout.digest in known:
+            return column_types(known[layout.digest])
+        return guessed_types(layout.columns, payload)
+
+    def _put_due(self, staged: Segments) -> None:
+        segments, settings = staged.all(), self.settings
+        due = [each for each in segments if each.is_due(settings.every, settings.size)]
+        if not due and sum(each.length for each in segments) > 2 * settings.size:
+            due = [max(segments, key=lambda each: each.length)]
+        for segment in due:
+            self._put(staged, segment)
+
+    def _put(self, staged: Segments, segment: Segment) -> None:
+        """Make a file of a segment. It is closed before, so that the same batches are in the file
+        whenever it is made again."""
+        if not segment.length and not segment.is_closed:
+            staged.remove(segment)  # all of it was erased
+            return
+        segment = staged.close_segment(segment)
+        pieces, types = staged.pieces(segment), staged.types(segment)
+        self._lake.write(segment.key, pieces, segment.schema, types)
+        staged.remove(segment)
+
+    # -- retention and rights ---------------------------------------------------------------------
+
+    def prune(self, now: datetime) -> Removal:
+        """Remove the files whose records are all too old, and fields that are."""
+        from collector.sinks.parquet.lake import without_fields  # noqa: PLC0415 - pyarrow
+
+        expiry = Expiry.of(self.opening.schemas, now)
+        deleted = shortened = 0
+        with self._writable() as staged:
+            for segment in [] if staged is None else staged.all():
+                if staged and _last(segment) < expiry.until:
+                    deleted += staged.revise(segment, _redactor(expiry))
+        for key in list(self._lake.all_keys()):
+            if key.last < expiry.all_before(key.schema):
+                deleted += self._drop(key)
+            elif gone := self._expired(key, expiry, key.last):
+                some, others = self._lake.revise(key.text, without_fields(gone))
+                deleted, shortened = deleted + others, shortened + some
+                self._fields.pop(key.text, None)
+        return Removal(deleted, shortened)
+
+    def _drop(self, key: FileKey) -> int:
+        """Remove a file; return the number of its records."""
+        with suppress(DeliveryError):
+            found = self._lake.statistics(key.text)
+            self._lake.objects.remove(key.text)
+            return found.records if found else 0
+        self._lake.objects.remove(key.text)
+        return 0
+
+    def _expired(self, key: FileKey, expiry: Expiry, minute: str) -> list[str]:
+        """Return the fields of a file that have values, and were too old at a minute."""
+        if minute >= expiry.until:
+            return []
+        fields = self._fields.get(key.text)
+        if fields is None:
+            found = self._lake.statistics(key.text)
+            counts = found.fields if found else {}
+            fields = frozenset(name for name, number in counts.items() if number)
+            self._fields[key.text] = fields
+        return expiry.expired(fields, key.schema, minute)
+
+    def overdue(self, now: datetime) -> Iterator[str]:
+        """Report what should have been pruned before, and what was received in the future."""
+        expiry, old, early = Expiry.of(self.opening.schemas, now - _LATE), 0, 0
+        ahead = to_minute(now + _AHEAD)
+        with read_segments(self._directory) as segments:
+            for segment, pieces in segments:
+                if _last(segment) < expiry.until:
+                    old += sum(redact(piece, expiry, minute).records for minute, piece in pieces)
+                elif _first(segment) > ahead:
+                    early += sum(piece.count(b"\n") for _, piece in pieces)
+        for key in self._lake.all_keys():
+            is_old = bool(self._expired(key, expiry, key.first))
+            if is_old or key.first > ahead:
+                found = self._lake.statistics(key.text)
+                number = found.records if found else 0
+                old, early = old + number * is_old, early + number * (not is_old)
+        if old:
+            yield f"{self.opening.name}: {old} {self.unit} have fields older than they may be"
+        if early:
+            yield f"{self.opening.name}: {early} {self.unit} {EARLY}"
+
+    def find(self, subject: Subject) -> Iterator[tuple[str, Record]]:
+        """Yield a person's records as they are, collected ones too."""
+        with read_segments(self._directory) as segments:
+            waiting = {segment.key for segment, _ in segments}
+            for segment, pieces in segments:
+                if _overlaps(segment, subject):
+                    name = segment.schema.partition("/")[0]
+                    for minute, piece in pieces:
+                        for record in matching(piece, subject, minute):
+                            yield name, {**record, "received": minute}
+            for key in self._lake.all_keys():
+                if (
+                    key.text not in waiting
+                    and subject.start <= key.last
+                    and key.first < subject.end
+                ):
+                    for record in self._lake.find(key.text, subject):
+                        yield key.schema, record
+
+    def erase(self, subject: Subject) -> Removal:
+        """Delete a person's records: from what was collected, and from files."""
+        from collector.sinks.parquet.lake import without_subject  # noqa: PLC0415 - pyarrow
+
+        return self._remove(subject, Erasure(subject), without_subject(subject))
+
+    def redact(self, subject: Subject, fields: Collection[str]) -> Removal:
+        """Remove fields from a person's records."""
+        from collector.sinks.parquet.lake import without_subject  # noqa: PLC0415 - pyarrow
+
+        return self._remove(subject, Objection(subject, fields), without_subject(subject, fields))
+
+    def _remove(self, subject: Subject, rule: RedactionRule, change: Change) -> Removal:
+        """Apply a change to segments and files. A segment that is closed may be on its way to the
+        lake: it becomes a file before, so that nothing else can be created in its place later."""
+        deleted = shortened = 0
+        with self._writable() as staged:
+            for segment in [] if staged is None else staged.all():
+                if staged and _overlaps(segment, subject):
+                    deleted += staged.revise(segment, _redactor(rule))
+            for segment in [] if staged is None else staged.all():
+                if staged and segment.is_closed and _overlaps(segment, subject):
+                    self._put(staged, segment)
+            for key in list(self._lake.all_keys()):
+                if subject.start <= key.last and key.first < subject.end:
+                    some, others = self._lake.revise(key.text, change, subject.field)
+                    deleted, shortened = deleted + others, shortened + some
+                    self._fields.pop(key.text, None)
+        return Removal(deleted, shortened)
+
+    @contextmanager
+    def _writable(self) -> Iterator[Segments | None]:
+        """Return the segments, to change them; ``None`` if there never were any."""
+        with ExitStack() as stack:
+            staged = self._staged
+            if staged is None and (self._directory / DATABASE).is_file():
+                staged = Segments(self._directory)
+                stack.callback(staged.close)
+                self._lake.clear()
+            yield staged
+
+    # -- what is there ----------------------------------------------------------------------------
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a file, or a segment."""
+        with read_segments(self._directory) as segments:
+            return bool(segments) or any(True for _ in self._lake.all_keys())
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether there are segments, or a file that bears our mark."""
+        with read_segments(self._directory) as segments:
+            keys = self._lake.all_keys()
+            return bool(segments) or any(self._lake.is_ours(key.text) for key in keys)
+
+    @property
+    def others(self) -> int:
+        """Count what is there besides, and is no file of ours."""
+        return sum(not self._lake.is_ours(text) for text in self._lake.objects.all_keys())
+
+    def values(self) -> Iterator[Values]:
+        """Yield the values of each piece of a segment, and of each row group of a file."""
+        with read_segments(self._directory) as segments:
+            waiting = {segment.key for segment, _ in segments}
+            for _, pieces in segments:
+                for minute, piece in pieces:
+                    for schema, members in values(piece):
+                        yield schema, {**members, "received": {minute}}
+            for key in self._lake.all_keys():
+                if key.text not in waiting:
+                    yield from self._lake.values(key.text)
+
+    def unproven(self) -> Iterator[str]:
+        """Say that a bucket keeps earlier versions, if it has said so."""
+        if self._lake.objects.keeps_versions:
+            yield "the bucket keeps earlier versions of what was rewritten or removed"
+
+    def inventory(self) -> Iterator[Holding]:
+        """Count records and fields, schema by schema."""
+        fields: dict[str, Counter[str]] = {}
+        records, minutes = Counter[str](), dict[str, set[str]]()
+        with read_segments(self._directory) as segments:
+            waiting = {segment.key for segment, _ in segments}
+            for segment, pieces in segments:
+                name = segment.schema.partition("/")[0]
+                for minute, piece in pieces:
+                    for record in Records(piece):
+                        records[name] += 1
+                        fields.setdefault(name, Counter()).update(record.keys() - _RESERVED)
+                    minutes.setdefault(name, set()).add(minute)
+            for key in self._lake.all_keys():
+                found = None if key.text in waiting else self._lake.statistics(key.text)
+                if found is not None and found.records:
+                    records[key.schema] += found.records
+                    fields.setdefault(key.schema, Counter()).update(found.fields)
+                    ends = {str(found.first), str(found.last)}
+                    minutes.setdefault(key.schema, set()).update(ends)
+        for name in sorted(records):
+            first, last = min(minutes[name]), max(minutes[name])
+            yield Holding(name, records[name], fields[name], first, last)
+
+
+def _lake(settings: ParquetSettings, directory: Path) -> Lake:
+    """Return the lake. Raises ``ConfigError``: E201 without an extra, E202 for a reference that
+    leads to no secret, E204 for options that cannot be used."""
+    if not is_installed("pyarrow"):
+        raise ConfigError("E201", f"Parquet needs an extra: {install('parquet')}")
+    from collector.sinks.parquet.lake import Lake  # noqa: PLC0415 - pyarrow
+    from collector.sinks.parquet.object_store import BucketObjects, DirectoryObjects  # noqa: PLC0415
+
+    if settings.path is not None:
+        return Lake(DirectoryObjects(settings.path, directory.name))
+    options = {
+        "endpoint": settings.endpoint,
+        "region": settings.region,
+        "access_key_id": settings.access_key and resolved(settings.access_key),
+        "secret_access_key": settings.secret_key and resolved(settings.secret_key),
+    }
+    named = {name: option for name, option in options.items() if option is not None}
+    return Lake(BucketObjects(str(settings.url), named, directory / "upload.parquet"))
+
+
+def _redactor(rule: RedactionRule) -> Callable[[bytes, str], tuple[bytes, int]]:
+    return lambda piece, minute: redact(piece, rule, minute)
+
+
+def _first(segment: Segment) -> str:
+    return f"{segment.hour}:00:00Z"
+
+
+def _last(segment: Segment) -> str:
+    return f"{segment.hour}:59:00Z"
+
+
+def _overlaps(segment: Segment, subject: Subject) -> bool:
+    return subject.start <= _last(segment) and _first(segment) < subject.end

@@ -1,0 +1,377 @@
+"""The Parquet files of a lake: written, read by columns, rewritten without some values.
+
+A file has the records of one schema and hour: ``SCHEMA/day=YYYY-MM-DD/HH-ID.parquet``. Its metadata
+has a mark of ours. It is rewritten row group by row group, and then replaced as a whole under the
+same key, so that a reader has the old one or the new one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from datetime import datetime
+from typing import Any, BinaryIO, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import parquet
+
+from collector.contracts import Record, Subject, to_minute
+from collector.errors import DeliveryError
+from collector.filter.arrow import (
+    MARK,
+    RESERVED,
+    arrow_schema,
+    distinct,
+    moment,
+    read_records,
+    read_table,
+    shuffled,
+    writer,
+)
+from collector.sinks.parquet.object_store import Objects, written
+
+__all__ = ["Change", "FileKey", "Lake", "Statistics", "without_fields", "without_subject"]
+
+_KEY = re.compile(
+    r"([A-Za-z0-9][A-Za-z0-9_.-]{0,100})/day=([0-9]{4}-[0-9]{2}-[0-9]{2})/([0-9]{2})-[0-9a-f]{32}"
+    r"\.parquet",
+    re.ASCII,
+).fullmatch
+_GROUP_BYTES = 8 << 20
+"""Of records as lines, for one row group."""
+_TRIES = 5
+_UNREADABLE = "a file of the lake cannot be read, or is none of ours: look at it, and remove it"
+
+Change = Callable[[pa.Table], tuple[pa.Table, int, int]]
+"""Returns what is left of some rows, and how many of them were shortened and deleted."""
+
+
+class FileKey(NamedTuple):
+    """The key of a file, and what it says: the name of the schema, and the first and the last
+    minute at which its records can have been received."""
+
+    text: str
+    schema: str
+    first: str
+    last: str
+
+    @classmethod
+    def of(cls, text: str) -> FileKey | None:
+        """Return the key, or ``None`` for one that is not ours."""
+        found = _KEY(text)
+        if found is None:
+            return None
+        hour = f"{found[2]}T{found[3]}"
+        return cls(text, found[1], f"{hour}:00:00Z", f"{hour}:59:00Z")
+
+
+class Statistics(NamedTuple):
+    """What the end of a file says: the number of records, in how many of them each field has a
+    value, and the first and the last minute."""
+
+    records: int
+    fields: Mapping[str, int]
+    first: str | None
+    last: str | None
+
+
+class Lake:
+    """The files of one lake."""
+
+    def __init__(self, objects: Objects) -> None:
+        self.objects = objects
+
+    def __repr__(self) -> str:
+        return "<Lake>"
+
+    def all_keys(self) -> Iterator[FileKey]:
+        """Yield the keys that are ours."""
+        for text in self.objects.all_keys():
+            if (key := FileKey.of(text)) is not None:
+                yield key
+
+    def clear(self) -> None:
+        """Remove what writing a file has left, also in a process that was killed. Raises
+        ``DeliveryError`` E508."""
+        is_clear = False
+        with suppress(OSError):
+            self.objects.scratch.unlink(missing_ok=True)
+            is_clear = True
+        if not is_clear:
+            raise _no_room()
+
+    def write(
+        self, key: str, pieces: Iterable[tuple[str, bytes]], schema: str, types: Mapping[str, str]
+    ) -> bool:
+        """Make a file of records, by the minutes at which they were received, in random order;
+        return whether there was none of that key. Lines that cannot be read are left out, as
+        wherever records are rewritten: one must not keep all others from the lake.
+
+        Raises ``DeliveryError`` where another file is in its place.
+        """
+        columns = arrow_schema(types, f"{schema} {key}".encode())
+        with self._writing(columns) as file:
+            readable = (
+                table for minute, text in pieces for table in _readable(text, columns, minute)
+            )
+            for table in _groups(readable):
+                file.write_table(shuffled(table))
+        is_new = self.objects.create(key, self.objects.scratch)
+        self.clear()
+        if is_new:
+            return True
+        with suppress(FileNotFoundError), self._opened(key) as found:
+            if found.schema_arrow.metadata.get(MARK) == columns.metadata[MARK]:
+                return False
+        raise DeliveryError("E508", _UNREADABLE)
+
+    def statistics(self, key: str) -> Statistics | None:
+        """Return what the end of a file says; ``None`` if it is not there any more."""
+        with suppress(FileNotFoundError), self._opened(key) as file:
+            return _statistics(file)
+        return None
+
+    def is_ours(self, key: str) -> bool:
+        """Return whether a file bears our mark."""
+        with suppress(FileNotFoundError, DeliveryError), self._opened(key):
+            return True
+        return False
+
+    def find(self, key: str, subject: Subject) -> Iterator[Record]:
+        """Yield the records of a person."""
+        for table in self._tables(key, needed=subject.field):
+            if (mask := _mask(table, subject)) is not None:
+                yield from read_records(table.filter(mask))
+
+    def values(self, key: str) -> Iterator[tuple[str, Mapping[str, Collection[object]]]]:
+        """Yield the different values of each column, a row group at a time, by the schema."""
+        for table in self._tables(key):
+            found = distinct(table)
+            names = found.pop("schema", set())
+            yield (str(*names) if len(names) == 1 else "", found)
+
+    def revise(self, key: str, change: Change, needed: str = "") -> tuple[int, int]:
+        """Rewrite a file by a change; return how many records were shortened, and how many were
+        deleted. A file that has no records left stays as one without any: nothing that is on its
+        way to this key can then be created there any more. Without the column ``needed``, a file is
+        not concerned."""
+        for _ in range(_TRIES):
+            outcome = self._revise(key, change, needed)
+            if outcome is not None:
+                return outcome
+        raise DeliveryError("E508", "a file of the lake was changed by another process")
+
+    def _revise(self, key: str, change: Change, needed: str) -> tuple[int, int] | None:
+        """Return ``None`` if the file was changed meanwhile."""
+        try:
+            source, version = self.objects.read(key)
+        except FileNotFoundError:
+            return 0, 0
+        with _parquet(source) as file:
+            if needed and needed not in file.schema_arrow.names:
+                return 0, 0
+            counts = _count(file, change)
+            if not any(counts):
+                return counts
+            with self._writing(file.schema_arrow) as new:
+                for number in range(file.num_row_groups):
+                    left, _, _ = change(_read_group(file, number))
+                    if len(left):
+                        new.write_table(left)
+        is_done = self.objects.replace(key, self.objects.scratch, version)
+        self.clear()
+        return counts if is_done else None
+
+    def _writing(self, columns: pa.Schema) -> _Writing:
+        return _Writing(self.objects, columns)
+
+    def _tables(self, key: str, needed: str = "") -> Iterator[pa.Table]:
+        try:
+            source, _ = self.objects.read(key)
+        except FileNotFoundError:
+            return
+        with _parquet(source) as file:
+            if needed and needed not in file.schema_arrow.names:
+                return
+            for number in range(file.num_row_groups):
+                yield _read_group(file, number)
+
+    def _opened(self, key: str) -> AbstractContextManager[parquet.ParquetFile]:
+        return _parquet(self.objects.open(key))
+
+
+class _Writing:
+    """Writes the scratch file, which is on disk at the end of the block."""
+
+    def __init__(self, objects: Objects, columns: pa.Schema) -> None:
+        self._objects, self._columns = objects, columns
+
+    def __enter__(self) -> parquet.ParquetWriter:
+        is_open = False
+        with suppress(OSError):
+            parent = self._objects.scratch.parent
+            parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._file = written(self._objects.scratch)
+            self._writer = writer(self._file, self._columns)
+            is_open = True
+        if not is_open:
+            raise _no_room()
+        return self._writer
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        is_whole = False
+        with self._file, suppress(OSError):
+            self._writer.close()
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            is_whole = True
+        pa.default_memory_pool().release_unused()
+        if kind is not None or not is_whole:
+            with suppress(OSError):
+                self._objects.scratch.unlink()
+        if not is_whole or (kind is not None and issubclass(kind, OSError)):
+            raise _no_room()
+
+
+def _no_room() -> DeliveryError:
+    return DeliveryError("E508", "a file of the lake cannot be written; is the disk full?")
+
+
+def without_subject(subject: Subject, fields: Collection[str] | None = None) -> Change:
+    """Return the change that deletes the records of a person, or removes some of their fields."""
+
+    def change(table: pa.Table) -> tuple[pa.Table, int, int]:
+        mask = _mask(table, subject)
+        if mask is None:
+            return table, 0, 0
+        if fields is not None:
+            return _cleared(table, fields, mask)
+        left = table.filter(pc.invert(mask))
+        return left, 0, len(table) - len(left)
+
+    return change
+
+
+def without_fields(fields: Collection[str]) -> Change:
+    """Return the change that removes fields from all records."""
+    return lambda table: _cleared(table, fields, None)
+
+
+def _cleared(
+    table: pa.Table, fields: Collection[str], mask: Any | None
+) -> tuple[pa.Table, int, int]:
+    """Remove fields from the rows of a mask, or from all, and delete rows without any other."""
+    names = [name for name in table.column_names if name not in RESERVED]
+    concerned = _any(table, [name for name in names if name in fields])
+    if mask is not None:
+        concerned = pc.and_(concerned, mask)
+    number = pc.sum(concerned).as_py() or 0
+    if not number:
+        return table, 0, 0
+    for at, column in enumerate(table.schema):
+        if column.name in fields and column.name in names:
+            null = pa.scalar(None, column.type)
+            left = pc.if_else(concerned, null, table.column(at))
+            table = table.set_column(at, column, left)
+    is_empty = pc.and_(concerned, pc.invert(_any(table, names)))
+    deleted = pc.sum(is_empty).as_py() or 0
+    return table.filter(pc.invert(is_empty)), number - deleted, deleted
+
+
+def _any(table: pa.Table, names: Iterable[str]) -> Any:
+    """Return which rows have a value in one of the columns."""
+    found: Any = pa.chunked_array([pa.repeat(False, len(table))])
+    for name in names:
+        found = pc.or_(found, pc.is_valid(table.column(name)))
+    return found
+
+
+def _mask(table: pa.Table, subject: Subject) -> Any | None:
+    """Return which rows are a person's; ``None`` if none is."""
+    if subject.field not in table.column_names or subject.field in RESERVED:
+        return None
+    column = table.column(subject.field)
+    if not pa.types.is_string(column.type):
+        return None
+    received = table.column("received")
+    mask = pc.and_(
+        pc.fill_null(pc.equal(column, subject.value), False),
+        pc.and_(
+            pc.greater_equal(received, moment(subject.start)),
+            pc.less(received, moment(subject.end)),
+        ),
+    )
+    mask = pc.fill_null(mask, False)
+    return mask if pc.any(mask).as_py() else None
+
+
+def _count(file: parquet.ParquetFile, change: Change) -> tuple[int, int]:
+    shortened = deleted = 0
+    for number in range(file.num_row_groups):
+        _, some, others = change(_read_group(file, number))
+        shortened, deleted = shortened + some, deleted + others
+    return shortened, deleted
+
+
+def _readable(text: bytes, columns: pa.Schema, minute: str) -> Iterator[pa.Table]:
+    """Yield the records of lines, but for those that cannot be read."""
+    try:
+        yield read_table(text, columns, minute)
+        return
+    except DeliveryError:
+        lines = text.splitlines(keepends=True)
+    middle = len(lines) // 2
+    for half in (lines[:middle], lines[middle:]) if middle else ():
+        yield from _readable(b"".join(half), columns, minute)
+
+
+def _groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Put tables together into some of a bounded size."""
+    pending, size = list[pa.Table](), 0
+    for table in tables:
+        pending.append(table)
+        size += table.nbytes
+        if size >= _GROUP_BYTES:
+            yield pa.concat_tables(pending)
+            pending, size = [], 0
+    if pending:
+        yield pa.concat_tables(pending)
+
+
+@contextmanager
+def _parquet(source: BinaryIO) -> Iterator[parquet.ParquetFile]:
+    """Read a Parquet file of ours, and close it. Raises ``DeliveryError`` E508 for any other."""
+    with closing(source):
+        file = None
+        with suppress(pa.ArrowException, OSError, ValueError):
+            file = parquet.ParquetFile(pa.PythonFile(source, "r"))
+        if file is None or not _is_ours(file.schema_arrow):
+            raise DeliveryError("E508", _UNREADABLE)
+        yield file
+
+
+def _is_ours(columns: pa.Schema) -> bool:
+    return MARK in (columns.metadata or {}) and {*RESERVED} <= {*columns.names}
+
+
+def _read_group(file: parquet.ParquetFile, number: int) -> pa.Table:
+    with suppress(pa.ArrowException, OSError):
+        return file.read_row_group(number, use_threads=False)
+    raise DeliveryError("E508", _UNREADABLE)
+
+
+def _statistics(file: parquet.ParquetFile) -> Statistics:
+    fields: dict[str, int] = {}
+    minutes: list[datetime] = []
+    for group in (file.metadata.row_group(at) for at in range(file.num_row_groups)):
+        for column in (group.column(at) for at in range(group.num_columns)):
+            name, found = column.path_in_schema, column.statistics
+            if name == "received":
+                minutes += [found.min, found.max]
+            elif name not in RESERVED:
+                fields[name] = fields.get(name, 0) + group.num_rows - found.null_count
+    ends = [to_minute(each) for each in (min(minutes), max(minutes))] if minutes else [None, None]
+    return Statistics(file.metadata.num_rows, fields, ends[0], ends[1])

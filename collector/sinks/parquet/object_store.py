@@ -1,0 +1,325 @@
+"""Objects: a directory of this machine, or a bucket behind obstore.
+
+An object is created only where none of its key is, and is replaced as a whole, only if it is still
+the one that was read: a request that a server carries out late cannot bring an earlier state back.
+Errors are without the text of the library's: that may hold credentials, or what a server echoes.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
+
+from collector.config.extras import install
+from collector.errors import ConfigError, DeliveryError, Unreachable
+from collector.sqlite.files import sync
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+__all__ = ["BucketObjects", "DirectoryObjects", "Objects"]
+
+_TIMEOUT = timedelta(minutes=5)
+"""Of one request: 128 MB at 3.4 Mbit/s."""
+_CONNECT_TIMEOUT = timedelta(seconds=10)
+_RETRIES: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=20)}
+_MOST_BYTES = 2 << 30
+"""Of an object that is ours: more than any that was written."""
+_REFUSED = "the bucket does not answer, or refuses"
+_DISK = "the files of the lake cannot be read or written; is the disk full?"
+
+
+class Objects(ABC):
+    """What a sink needs of a place of objects. Methods raise ``DeliveryError`` (E508, or E514 for a
+    server), and ``FileNotFoundError`` where it is said."""
+
+    keeps_versions: bool = False
+    """Whether a server has said that it keeps earlier versions of objects."""
+
+    @abstractmethod
+    def all_keys(self) -> Iterator[str]:
+        """Yield the keys of all objects, also of those that are not ours."""
+
+    @abstractmethod
+    def open(self, key: str) -> BinaryIO:
+        """Open an object, to read some of it. Raises ``FileNotFoundError``."""
+
+    @abstractmethod
+    def read(self, key: str) -> tuple[BinaryIO, Any]:
+        """Open an object, to read all of it; return it with what ``replace`` needs to know it
+        again. Raises ``FileNotFoundError``."""
+
+    @property
+    @abstractmethod
+    def scratch(self) -> Path:
+        """The path of a file that becomes an object."""
+
+    @abstractmethod
+    def create(self, key: str, path: Path) -> bool:
+        """Let a file be the object of that key; return whether there was none. The file is gone
+        then, or can be written over."""
+
+    @abstractmethod
+    def replace(self, key: str, path: Path, version: Any) -> bool:
+        """Let a file take the place of an object; return ``False`` if that is not the one that was
+        read any more."""
+
+    @abstractmethod
+    def remove(self, key: str) -> None:
+        """Remove an object, if it is there."""
+
+
+class DirectoryObjects(Objects):
+    """A directory of this machine. ``name`` distinguishes what is being written there."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        self._root = root
+        self._scratch = root / f".{name}.new"
+
+    def __repr__(self) -> str:
+        return "<DirectoryObjects>"
+
+    @property
+    def scratch(self) -> Path:
+        """A hidden file in the directory."""
+        return self._scratch
+
+    def all_keys(self) -> Iterator[str]:
+        """Yield the paths of all files but hidden ones."""
+        with _disk():
+            for folder, folders, names in os.walk(self._root, onerror=_raise):
+                folders[:] = sorted(each for each in folders if not each.startswith("."))
+                for name in sorted(names):
+                    if not name.startswith("."):
+                        yield (Path(folder) / name).relative_to(self._root).as_posix()
+
+    def open(self, key: str) -> BinaryIO:
+        """Open the file."""
+        with _disk():
+            flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+            return cast("BinaryIO", os.fdopen(os.open(self._root / key, flags), "rb"))
+
+    def read(self, key: str) -> tuple[BinaryIO, Any]:
+        """Open the file; this process alone changes it."""
+        return self.open(key), None
+
+    def create(self, key: str, path: Path) -> bool:
+        """Link the file, which no reader sees before it is whole."""
+        target = self._root / key
+        with _disk():
+            self._make_directories(target.parent)
+            try:
+                os.link(path, target)
+            except FileExistsError:
+                return False
+            path.unlink()
+            sync(target.parent)
+        return True
+
+    def replace(self, key: str, path: Path, version: Any) -> bool:
+        """Rename the file."""
+        with _disk():
+            path.rename(self._root / key)
+            sync((self._root / key).parent)
+        return True
+
+    def remove(self, key: str) -> None:
+        """Remove the file, and the directory of its day if it was the last."""
+        with _disk():
+            target = self._root / key
+            target.unlink(missing_ok=True)
+            with suppress(OSError):
+                target.parent.rmdir()
+                sync(target.parent.parent)
+                return
+            sync(target.parent)
+
+    def _make_directories(self, path: Path) -> None:
+        missing = [each for each in (path, *path.parents) if not each.is_dir()]
+        for each in reversed(missing):
+            each.mkdir(mode=0o700, exist_ok=True)
+            sync(each.parent)
+
+
+class BucketObjects(Objects):
+    """A bucket behind obstore. ``options`` are those of obstore; where nothing is set, it reads the
+    environment as the provider's tools do.
+
+    Raises ``ConfigError``: E201 without obstore, E204 for a URL or options that cannot be used.
+    """
+
+    def __init__(self, url: str, options: Mapping[str, str], scratch: Path) -> None:
+        try:
+            from obstore.store import from_url  # noqa: PLC0415 - heavy
+        except ImportError:
+            message = f"a bucket needs an extra: {install('parquet')}"
+            raise ConfigError("E201", message) from None
+        client: Any = {"timeout": _TIMEOUT, "connect_timeout": _CONNECT_TIMEOUT}
+        if options.get("endpoint", "").startswith("http:"):
+            client["allow_http"] = True
+        config: Any = dict(options)
+        store = None
+        with suppress(Exception):
+            store = from_url(url, config=config, client_options=client, retry_config=_RETRIES)
+        if store is None:  # the library's message might hold a credential
+            message = "the bucket's URL or options cannot be used; check them against obstore's"
+            raise ConfigError("E204", message)
+        self._store: ObjectStore = store
+        self._scratch = scratch
+
+    def __repr__(self) -> str:
+        return "<BucketObjects>"
+
+    @property
+    def scratch(self) -> Path:
+        """A file in the directory of the sink."""
+        return self._scratch
+
+    def all_keys(self) -> Iterator[str]:
+        """Yield the keys below the prefix of the URL."""
+        import obstore  # noqa: PLC0415 - heavy
+
+        pages = iter(obstore.list(self._store))
+        while page := _asked(lambda: next(pages, None), absent=False):
+            yield from (str(found["path"]) for found in page)
+
+    def open(self, key: str) -> BinaryIO:
+        """Open the object; a part of it is asked for when it is read."""
+        import obstore  # noqa: PLC0415 - heavy
+
+        meta = _asked(lambda: obstore.head(self._store, key))
+        self._note(meta)
+
+        def read(start: int, end: int) -> bytes:
+            found = _asked(lambda: obstore.get_range(self._store, key, start=start, end=end))
+            return bytes(found)
+
+        return cast("BinaryIO", _Ranges(read, meta["size"]))
+
+    def read(self, key: str) -> tuple[BinaryIO, Any]:
+        """Fetch the object."""
+        import obstore  # noqa: PLC0415 - heavy
+
+        found = _asked(lambda: obstore.get(self._store, key))
+        meta = found.meta
+        if meta["size"] > _MOST_BYTES:
+            raise Unreachable(_REFUSED)
+        stated = {name: meta.get(name) for name in ("e_tag", "version")}
+        version = {name: text for name, text in stated.items() if text is not None}
+        self._note(version)
+        return io.BytesIO(memoryview(_asked(found.bytes))), version
+
+    def create(self, key: str, path: Path) -> bool:
+        """Put the file, unless an object is there."""
+        from obstore.exceptions import AlreadyExistsError  # noqa: PLC0415 - heavy
+
+        return self._put(key, path, "create", AlreadyExistsError)
+
+    def replace(self, key: str, path: Path, version: Any) -> bool:
+        """Put the file, if the object is still the one that was read."""
+        from obstore.exceptions import NotFoundError, PreconditionError  # noqa: PLC0415 - heavy
+
+        is_another = (NotFoundError, PreconditionError, FileNotFoundError)
+        return self._put(key, path, version, is_another)
+
+    def _put(self, key: str, path: Path, mode: Any, is_otherwise: Any) -> bool:
+        import obstore  # noqa: PLC0415 - heavy
+
+        def put() -> Any:
+            try:
+                return obstore.put(self._store, key, path, mode=mode)
+            except is_otherwise:
+                return None
+
+        result = _asked(put, absent=False)
+        if result is not None:
+            self._note(result)
+        return result is not None
+
+    def remove(self, key: str) -> None:
+        """Remove the object."""
+        import obstore  # noqa: PLC0415 - heavy
+
+        with suppress(FileNotFoundError):
+            _asked(lambda: obstore.delete(self._store, key))
+
+    def _note(self, result: Mapping[str, Any]) -> None:
+        self.keeps_versions |= result.get("version") is not None
+
+
+class _Ranges(io.RawIOBase):
+    """A file that is read range by range."""
+
+    def __init__(self, read: Callable[[int, int], bytes], size: int) -> None:
+        self._read, self._size, self._at = read, size, 0
+
+    def readable(self) -> bool:
+        """It can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Any part of it can."""
+        return True
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Set the position."""
+        self._at = offset + {os.SEEK_CUR: self._at, os.SEEK_END: self._size}.get(whence, 0)
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        """Read from the position on."""
+        end = self._size if size < 0 else min(self._at + size, self._size)
+        found = self._read(self._at, end) if end > self._at else b""
+        self._at += len(found)
+        return found
+
+
+def _asked(ask: Callable[[], Any], *, absent: bool = True) -> Any:
+    """Return what a server answers. Whatever obstore raises becomes ``Unreachable`` without its
+    text; where an object may be ``absent``, that stays ``FileNotFoundError``."""
+    is_there = True
+    try:
+        return ask()
+    except FileNotFoundError:
+        is_there = not absent
+    except Exception:  # noqa: BLE001, S110 - obstore has no root of its errors
+        pass
+    if is_there:
+        raise Unreachable(_REFUSED)
+    raise FileNotFoundError
+
+
+@contextmanager
+def _disk() -> Iterator[None]:
+    """Turn errors of the disk into ``DeliveryError`` E508, except for a file that is not there."""
+    try:
+        yield
+        return
+    except FileNotFoundError:
+        raise
+    except OSError:
+        pass
+    raise DeliveryError("E508", _DISK)
+
+
+def _raise(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def written(path: Path) -> IO[bytes]:
+    """Open a file to be written, for its owner alone, whatever was there."""
+    with suppress(FileNotFoundError):
+        path.unlink()
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    return os.fdopen(os.open(path, flags, 0o600), "wb")

@@ -1,0 +1,436 @@
+"""Segments: records on their way into a Parquet file, on this machine's disk.
+
+A segment is a file of NDJSON of one schema and hour, and becomes one object. A database beside it
+knows which bytes of it count, when they were received, and which batches were taken; it holds no
+values. A batch is in a segment when its transaction is committed, after the file was synced. A
+segment that is closed gets no batch any more, so that its object can be made again after a crash.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from time import time
+from uuid import uuid4
+
+from collector.contracts import Batch, Layout, layout_of
+from collector.errors import DeliveryError, InUse, Unacceptable
+from collector.sinks.record_files import FileLock
+from collector.sqlite.files import connect, make_durable, sync, transaction
+
+__all__ = ["DATABASE", "Segment", "Segments", "TypesOf", "read_segments"]
+
+TypesOf = Callable[[Layout, bytes], Mapping[str, str]]
+"""Returns the type of each column that records of a layout can have."""
+
+DATABASE = "segments.db"
+"""The name of the database in the directory of a sink."""
+_STORED_IDS = 1_000_000
+"""The number of newest ids of batches that are known: some 50 MB."""
+_PIECE = 8 << 20
+_MINUTE = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}):[0-9]{2}:00Z", re.ASCII).fullmatch
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,100}", re.ASCII).fullmatch
+_TABLES = """
+CREATE TABLE IF NOT EXISTS segments (
+  number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, schema TEXT NOT NULL, digest TEXT NOT NULL,
+  hour TEXT NOT NULL, opened REAL NOT NULL, length INTEGER NOT NULL, revision INTEGER NOT NULL,
+  is_closed INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS frames (
+  segment INTEGER NOT NULL, at INTEGER NOT NULL, length INTEGER NOT NULL, received TEXT NOT NULL,
+  PRIMARY KEY (segment, at)) STRICT;
+CREATE TABLE IF NOT EXISTS types (
+  digest TEXT NOT NULL, place INTEGER NOT NULL, name TEXT NOT NULL, type TEXT NOT NULL,
+  PRIMARY KEY (digest, name)) STRICT;
+CREATE TABLE IF NOT EXISTS delivered (
+  number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE) STRICT;
+"""
+_COLUMNS = "number, key, schema, digest, hour, opened, length, revision, is_closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A segment. ``key`` is that of its object, ``hour`` when its records were received,
+    ``length`` the bytes of its file that count."""
+
+    number: int
+    key: str
+    schema: str
+    digest: str
+    hour: str
+    opened: float
+    length: int
+    revision: int
+    is_closed: int
+
+    @property
+    def file_name(self) -> str:
+        """The name of its file, which is another one after it was rewritten."""
+        return f"{self.number}-{self.revision}.ndjson"
+
+    def is_due(self, seconds: float, size: int) -> bool:
+        """Return whether it is to become an object: it is old or large enough."""
+        age = time() - self.opened
+        return bool(self.is_closed) or self.length >= size or not 0 <= age < seconds
+
+
+class Segments:
+    """The segments in a directory, for one process and one thread at a time.
+
+    Raises ``InUse`` if another process has them, and ``DeliveryError`` E508 where the disk does not
+    permit something; then nothing has changed.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        with _failures():
+            handle = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock = FileLock(handle, shared=False)
+        if not self._lock.__enter__():
+            self._lock.close()
+            raise InUse("E203", "another process has the directory of the sink")
+        try:
+            with _failures():
+                self._open()
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def __repr__(self) -> str:
+        return "<Segments>"
+
+    def close(self) -> None:
+        """Close the database, and let other processes have the directory."""
+        with suppress(sqlite3.Error):
+            self._db.close()
+        self._lock.close()
+
+    def _open(self) -> None:
+        path = self._directory / DATABASE
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        try:
+            make_durable(self._db)
+            self._db.executescript(_TABLES)
+            self._remove_remains()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _remove_remains(self) -> None:
+        """Remove what a crash left: files that belong to no segment, and ends that do not count."""
+        known = {segment.file_name: segment for segment in self.all()}
+        for path in self._directory.iterdir():
+            if path.name in known:
+                _truncate(path, known[path.name].length)
+            elif path.suffix in (".ndjson", ".parquet"):
+                path.unlink()
+        sync(self._directory)
+
+    # -- delivery ---------------------------------------------------------------------------------
+
+    def add(self, batches: Iterable[Batch], types_of: TypesOf, size: int) -> None:
+        """Store batches durably, each once by its id; a segment of that size gets no more.
+
+        Raises ``Unacceptable`` for a batch that names no minute or no schema.
+        """
+        touched: dict[int, Segment] = {}
+        is_done = False
+        try:
+            with _failures(), transaction(self._db):
+                new = [batch for batch in batches if self._is_new(batch)]
+                for _, group in groupby(sorted(new, key=_place), key=_place):
+                    self._append(list(group), types_of, size, touched)
+                for segment in touched.values():
+                    self._sync(segment)
+            is_done = True
+        finally:
+            if not is_done:
+                for segment in touched.values():
+                    self._drop_end(segment)
+
+    def _is_new(self, batch: Batch) -> bool:
+        known = "SELECT 1 FROM delivered WHERE id = ?"
+        new = self._db.execute("INSERT OR IGNORE INTO delivered (id) VALUES (?)", (batch.id,))
+        if not new.rowcount:
+            return False
+        oldest = (new.lastrowid or 0) - _STORED_IDS
+        self._db.execute("DELETE FROM delivered WHERE number <= ?", (oldest,))
+        return not (batch.origin and self._db.execute(known, (batch.origin,)).fetchone())
+
+    def _append(
+        self, batches: list[Batch], types_of: TypesOf, size: int, touched: dict[int, Segment]
+    ) -> None:
+        """Append batches of one schema and hour, in the order of their minutes."""
+        layout, hour = layout_of(batches[0]), _hour(batches[0])
+        self._note_types(batches, types_of)
+        segment = self._segment(layout, hour)
+        for minute, payload in _runs(batches):
+            if segment.length >= size:
+                self._update(segment, is_closed=1)
+                segment = self._segment(layout, hour)
+            touched.setdefault(segment.number, segment)
+            _write(self._directory / segment.file_name, payload, segment.length)
+            frame = (segment.number, segment.length, len(payload), minute)
+            self._db.execute("INSERT INTO frames VALUES (?, ?, ?, ?)", frame)
+            segment = self._update(segment, length=segment.length + len(payload))
+
+    def _segment(self, layout: Layout, hour: str) -> Segment:
+        """Return the open segment of a schema and hour; make one if there is none."""
+        where = "schema = ? AND digest = ? AND hour = ? AND is_closed = 0"
+        query = f"SELECT {_COLUMNS} FROM segments WHERE {where}"  # noqa: S608 - no value
+        row = self._db.execute(query, (layout.schema, layout.digest, hour)).fetchone()
+        if row is not None:
+            return Segment(*row)
+        key = f"{layout.table}/day={hour[:10]}/{hour[11:13]}-{uuid4().hex}.parquet"
+        values = (key, layout.schema, layout.digest, hour, time())
+        new = "(key, schema, digest, hour, opened, length, revision, is_closed)"
+        made = self._db.execute(
+            f"INSERT INTO segments {new} VALUES (?, ?, ?, ?, ?, 0, 0, 0)",  # noqa: S608
+            values,
+        )
+        return Segment(made.lastrowid or 0, *values, 0, 0, 0)
+
+    def _note_types(self, batches: list[Batch], types_of: TypesOf) -> None:
+        digest = layout_of(batches[0]).digest
+        known = {name for name, _ in self._types(digest)}
+        for batch in batches:
+            layout = layout_of(batch)
+            names = {name for name, _ in layout.columns}
+            if names <= known:
+                continue
+            for place, (name, type_) in enumerate(types_of(layout, batch.payload).items()):
+                if name in names - known:
+                    values = (digest, place, name, type_)
+                    self._db.execute("INSERT INTO types VALUES (?, ?, ?, ?)", values)
+            known |= names
+
+    def _types(self, digest: str) -> list[tuple[str, str]]:
+        query = "SELECT name, type FROM types WHERE digest = ? ORDER BY place, name"
+        return list(self._db.execute(query, (digest,)))
+
+    def _update(self, segment: Segment, **changes: int) -> Segment:
+        names = ", ".join(f"{name} = ?" for name in changes)
+        query = f"UPDATE segments SET {names} WHERE number = ? RETURNING {_COLUMNS}"  # noqa: S608
+        (row,) = self._db.execute(query, (*changes.values(), segment.number)).fetchall()
+        return Segment(*row)
+
+    def _sync(self, segment: Segment) -> None:
+        handle = os.open(self._directory / segment.file_name, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        if not segment.length:
+            sync(self._directory)
+
+    def _drop_end(self, segment: Segment) -> None:
+        with suppress(OSError):
+            _truncate(self._directory / segment.file_name, segment.length)
+
+    # -- what is there ----------------------------------------------------------------------------
+
+    def all(self) -> list[Segment]:
+        """Return all segments, the oldest first."""
+        with _failures():
+            return _segments(self._db)
+
+    def types(self, segment: Segment) -> dict[str, str]:
+        """Return the types of a segment's columns, in the order of its schema."""
+        with _failures():
+            return dict(self._types(segment.digest))
+
+    def pieces(self, segment: Segment) -> Iterator[tuple[str, bytes]]:
+        """Yield the records of a segment by the minutes at which they were received, in pieces of a
+        bounded size."""
+        with _failures():
+            frames = _frames(self._db, segment)
+            with (self._directory / segment.file_name).open("rb") as file:
+                yield from _pieces(frames, file.fileno())
+
+    # -- changes ----------------------------------------------------------------------------------
+
+    def close_segment(self, segment: Segment) -> Segment:
+        """Note durably that a segment gets no more batches."""
+        if segment.is_closed:
+            return segment
+        with _failures(), transaction(self._db):
+            return self._update(segment, is_closed=1)
+
+    def remove(self, segment: Segment) -> None:
+        """Remove a segment; the ids of its batches stay."""
+        with _failures():
+            with transaction(self._db):
+                self._db.execute("DELETE FROM frames WHERE segment = ?", (segment.number,))
+                self._db.execute("DELETE FROM segments WHERE number = ?", (segment.number,))
+            (self._directory / segment.file_name).unlink(missing_ok=True)
+            sync(self._directory)
+
+    def revise(self, segment: Segment, change: Callable[[bytes, str], tuple[bytes, int]]) -> int:
+        """Rewrite a segment by a change of the lines of a minute; return how many were changed or
+        deleted. The old file is gone then."""
+        if not any(change(piece, minute)[1] for minute, piece in self.pieces(segment)):
+            return 0
+        number, length, frames = 0, 0, list[tuple[int, int, int, str]]()
+        next_name = f"{segment.number}-{segment.revision + 1}.ndjson"
+        path = self._directory / next_name
+        with _failures():
+            _write(path, b"", 0)
+            for minute, piece in self.pieces(segment):
+                left, changed = change(piece, minute)
+                number += changed
+                if left:
+                    _write(path, left, length)
+                    frames.append((segment.number, length, len(left), minute))
+                    length += len(left)
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+            sync(self._directory)
+            with transaction(self._db):
+                self._db.execute("DELETE FROM frames WHERE segment = ?", (segment.number,))
+                self._db.executemany("INSERT INTO frames VALUES (?, ?, ?, ?)", frames)
+                self._update(segment, length=length, revision=segment.revision + 1)
+            (self._directory / segment.file_name).unlink()
+            sync(self._directory)
+        return number
+
+
+@contextmanager
+def read_segments(directory: Path) -> Iterator[list[tuple[Segment, Iterator[tuple[str, bytes]]]]]:
+    """Return the segments in a directory with their records, as of one moment, while another
+    process may write there. Raises ``DeliveryError`` E508."""
+    found: list[tuple[Segment, Iterator[tuple[str, bytes]]]] = []
+    files = list[int]()
+    try:
+        if (directory / DATABASE).is_file():
+            for _ in range(_TRIES):
+                if _opened(directory, found, files):
+                    break
+                _close_all(files)
+                found.clear()
+            else:
+                raise DeliveryError("E508", _UNREADABLE)
+        yield found
+    finally:
+        _close_all(files)
+
+
+_TRIES = 100
+_UNREADABLE = "what waits for the lake cannot be read; is the directory of the sink damaged?"
+
+
+def _opened(
+    directory: Path,
+    found: list[tuple[Segment, Iterator[tuple[str, bytes]]]],
+    files: list[int],
+) -> bool:
+    """Open all segments; return ``False`` if one went meanwhile."""
+    db = connect(directory / DATABASE)
+    if db is None:
+        raise DeliveryError("E508", _UNREADABLE)
+    with closing(db), _failures(_UNREADABLE):
+        try:
+            for segment in _segments(db):
+                path = directory / segment.file_name
+                files.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+                found.append((segment, _pieces(_frames(db, segment), files[-1])))
+        except FileNotFoundError:
+            return False
+    return True
+
+
+def _close_all(files: list[int]) -> None:
+    while files:
+        os.close(files.pop())
+
+
+def _segments(db: sqlite3.Connection) -> list[Segment]:
+    tables = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'segments'").fetchone()
+    query = f"SELECT {_COLUMNS} FROM segments ORDER BY number"  # noqa: S608 - no value
+    return [Segment(*row) for row in db.execute(query)] if tables else []
+
+
+def _frames(db: sqlite3.Connection, segment: Segment) -> list[tuple[str, int, int]]:
+    query = "SELECT received, at, length FROM frames WHERE segment = ? ORDER BY received, at"
+    return list(db.execute(query, (segment.number,)))
+
+
+def _pieces(frames: Iterable[tuple[str, int, int]], file: int) -> Iterator[tuple[str, bytes]]:
+    for minute, group in groupby(frames, key=lambda frame: frame[0]):
+        parts, size = list[bytes](), 0
+        for _, at, length in group:
+            parts.append(os.pread(file, length, at))
+            size += length
+            if len(parts[-1]) < length:
+                raise DeliveryError("E508", _UNREADABLE)
+            if size >= _PIECE:
+                yield minute, b"".join(parts)
+                parts, size = [], 0
+        if parts:
+            yield minute, b"".join(parts)
+
+
+def _runs(batches: Iterable[Batch]) -> Iterator[tuple[str, bytes]]:
+    """Yield the records of batches of one minute together, in pieces of a bounded size."""
+    for minute, group in groupby(batches, key=lambda batch: batch.received):
+        parts, size = list[bytes](), 0
+        for batch in group:
+            parts.append(batch.payload)
+            size += len(batch.payload)
+            if size >= _PIECE:
+                yield minute, b"".join(parts)
+                parts, size = [], 0
+        if size:
+            yield minute, b"".join(parts)
+
+
+def _hour(batch: Batch) -> str:
+    """Return the hour of a batch, which is a part of a key. Raises ``Unacceptable`` unless its
+    minute and the name of its schema are in the form that they have everywhere."""
+    found, layout = _MINUTE(batch.received), layout_of(batch)
+    if found is None or not _NAME(layout.table):
+        raise Unacceptable(batch.id)
+    return found[1]
+
+
+def _place(batch: Batch) -> tuple[str, str, str, str]:
+    layout = layout_of(batch)
+    return layout.schema, layout.digest, _hour(batch), batch.received
+
+
+def _write(path: Path, data: bytes, offset: int) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    handle = os.open(path, flags, 0o600)
+    try:
+        left = memoryview(data)
+        while left:
+            written = os.pwrite(handle, left, offset)
+            left, offset = left[written:], offset + written
+    finally:
+        os.close(handle)
+
+
+def _truncate(path: Path, length: int) -> None:
+    if path.stat().st_size > length:
+        os.truncate(path, length)
+
+
+@contextmanager
+def _failures(
+    message: str = "the sink's directory did not take the batch; is the disk full?",
+) -> Iterator[None]:
+    """Turn errors of the disk and the database into ``DeliveryError`` E508, without their text."""
+    try:
+        yield
+        return
+    except (OSError, sqlite3.Error):
+        pass
+    raise DeliveryError("E508", message)

@@ -1,0 +1,371 @@
+"""Parquet files: what readers see, what a crash leaves, what is never there twice or again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from time import sleep
+from typing import Any
+from unittest import mock
+
+import pyarrow.dataset as dataset
+import pytest
+from pyarrow import parquet
+
+from collector.config.sink_settings import SinkSettings
+from collector.contracts import Batch, Subject, to_minute
+from collector.errors import ConfigError, DeliveryError, InUse, Unacceptable
+from collector.filter.stored import read
+from collector.schema import load_schema
+from collector.sinks.parquet import ParquetSettings, ParquetSink
+from collector.sinks.parquet.lake import FileKey
+from collector.sinks.sink import Opening, check_sink
+from collector.testing.sinks import batch_of, person
+from tests.deadline import WAIT_SECONDS
+from tests.raising import raises
+
+_SCHEMA = load_schema("conferencing")
+_DUE = "collector.sinks.parquet.segments.Segment.is_due"
+
+
+def _opened(directory: Path, *, offline: bool = False, **settings: Any) -> ParquetSink:
+    opening = Opening("lake", (_SCHEMA,), directory / "data", is_offline=offline)
+    chosen = ParquetSettings(type="parquet", path=directory / "lake", **settings)
+    return ParquetSink(chosen, opening)
+
+
+def _put(sink: ParquetSink) -> None:
+    with mock.patch(_DUE, return_value=True):
+        sink.deliver()
+
+
+def _batch(number: int, people: list[int], **ago: float) -> Batch:
+    return batch_of(number, people, _SCHEMA, age=timedelta(**ago))
+
+
+def _files(directory: Path) -> list[Path]:
+    return sorted((directory / "lake").rglob("*.parquet"))
+
+
+def _people(directory: Path) -> list[str]:
+    """The addresses in all files, as a reader finds them."""
+    found = dataset.dataset(directory / "lake", partitioning="hive")
+    return sorted(found.to_table(columns=["client.address"])["client.address"].to_pylist())
+
+
+def _bytes(directory: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in directory.rglob("*") if path.is_file())
+
+
+def _subject(number: int) -> Subject:
+    now = datetime.now(UTC)
+    start, end = to_minute(now - timedelta(days=9)), to_minute(now + timedelta(days=1))
+    return Subject("client.address", person(number), start, end)
+
+
+def test_a_file_of_each_schema_and_hour(tmp_path: Path) -> None:
+    """Its key says which; it is its owner's alone, and nothing else is left."""
+    with _opened(tmp_path) as sink:
+        sink.deliver(_batch(1, [1]), _batch(2, [2]), _batch(3, [3], hours=30))
+        assert _files(tmp_path) == []
+        _put(sink)
+    old, new = (
+        FileKey.of(path.relative_to(tmp_path / "lake").as_posix()) for path in _files(tmp_path)
+    )
+    assert old is not None
+    assert new is not None
+    assert (old.schema, new.first <= to_minute(datetime.now(UTC)) <= new.last) == (
+        "conferencing",
+        True,
+    )
+    assert _people(tmp_path) == [person(1), person(2), person(3)]
+    assert {path.stat().st_mode & 0o777 for path in _files(tmp_path)} == {0o600}
+    assert [path.name for path in (tmp_path / "lake").iterdir()] == ["conferencing"]
+    left = {path.name for path in (tmp_path / "data" / "sinks" / "lake").iterdir()}
+    assert left <= {"lock", "segments.db", "segments.db-wal", "segments.db-shm"}
+
+
+def test_when_a_segment_is_due(tmp_path: Path) -> None:
+    """When it is old or large enough; many small ones do not grow beyond a bound either."""
+    with _opened(tmp_path, every="1s") as sink:
+        sink.deliver(_batch(1, [1]))
+        sleep(1.1)
+        sink.idle()
+        assert len(_files(tmp_path)) == 1
+    with _opened(tmp_path, size="1MiB") as sink:
+        large = _batch(2, [2, 3] * 7000)
+        sink.deliver(large)
+        sink.deliver(_batch(3, [4]))
+        assert len(_files(tmp_path)) == 2
+        for hours in range(40):
+            sink.deliver(_batch(10 + hours, [5] * 1000, hours=hours))
+        assert sink._staged is not None
+        assert sum(each.length for each in sink._staged.all()) < 3 << 20
+
+
+def test_a_crash_at_any_step_of_a_put(tmp_path: Path) -> None:
+    """Whatever was done already, each record is there once afterwards."""
+    steps = [
+        "collector.sinks.parquet.segments.Segments.close_segment",
+        "collector.sinks.parquet.lake.Lake.write",
+        "collector.sinks.parquet.object_store.DirectoryObjects.create",
+        "collector.sinks.parquet.segments.Segments.remove",
+        "collector.sinks.parquet.segments.sync",
+        "collector.sinks.parquet.object_store.sync",
+    ]
+    number = 0
+    for step in steps:
+        for is_after in (False, True):
+            number += 1
+            sink = _opened(tmp_path)
+            sink.deliver(_batch(number, [number]))
+            module, _, name = step.rpartition(".")
+            with suppress(_Crash), _crashing(module, name, is_after=is_after):
+                _put(sink)
+            sink.close()
+            with _opened(tmp_path) as sink:
+                sink.deliver(_batch(number, [number]))
+                _put(sink)
+    assert _people(tmp_path) == sorted(person(each) for each in range(1, number + 1))
+    assert not list((tmp_path / "lake").glob(".*"))
+
+
+class _Crash(BaseException):
+    """The end of a process."""
+
+
+def _crashing(where: str, name: str, *, is_after: bool) -> Any:
+    import pkgutil  # noqa: PLC0415
+
+    real = getattr(pkgutil.resolve_name(where), name)
+
+    def crash(*arguments: Any) -> Any:
+        if is_after:
+            real(*arguments)
+        raise _Crash
+
+    return mock.patch(f"{where}.{name}", crash)
+
+
+def test_a_person_does_not_come_back(tmp_path: Path) -> None:
+    """A put that ended in a crash is finished by an erasure, without the person; delivered again,
+    their batch is known, and its file is there, be it empty."""
+    sink = _opened(tmp_path)
+    sink.deliver(_batch(1, [1]), _batch(2, [2], hours=3))
+    with (
+        suppress(_Crash),
+        _crashing("collector.sinks.parquet.segments.Segments", "remove", is_after=False),
+    ):
+        _put(sink)
+    sink.close()
+    with _opened(tmp_path, offline=True) as offline:
+        assert offline.erase(_subject(1)).records
+        assert offline.erase(_subject(2)).records
+        assert list(offline.find(_subject(1))) == []
+    files = _files(tmp_path)
+    with _opened(tmp_path) as sink:
+        sink.deliver(_batch(1, [1]), _batch(2, [2], hours=3))
+        _put(sink)
+    assert _files(tmp_path) == files
+    assert _people(tmp_path) == []
+    assert person(1).encode() not in _bytes(tmp_path)
+
+
+def test_no_byte_of_a_person_is_left(tmp_path: Path) -> None:
+    """In files and in segments, closed or open; the others' records are there."""
+    with _opened(tmp_path) as sink:
+        sink.deliver(_batch(1, [11, 12, 13] * 300), _batch(2, [12], hours=2))
+        _put(sink)
+        sink.deliver(_batch(3, [11, 12]), _batch(4, [12, 13], hours=50))
+    assert person(12).encode() in _bytes(tmp_path)
+    with _opened(tmp_path, offline=True) as sink:
+        removal = sink.erase(_subject(12))
+        assert (removal.deleted, removal.is_swept) == (303, True)
+        left = [record["client.address"] for _, record in sink.find(_subject(11))]
+        assert left == [person(11)] * 301
+    assert person(12).encode() not in _bytes(tmp_path)
+
+
+def test_a_reader_sees_the_old_file_or_the_new(tmp_path: Path) -> None:
+    """While people are erased: no file without its end, no record twice."""
+    with _opened(tmp_path) as sink:
+        for number in range(8):
+            sink.deliver(_batch(number, list(range(1, 9)) * 50, hours=number))
+        _put(sink)
+    script = (
+        "import sys, pyarrow.dataset as d\n"
+        "while True:\n"
+        "    t = d.dataset(sys.argv[1], partitioning='hive').to_table(columns=['client.address'])\n"
+        "    n = t['client.address'].value_counts().to_pylist()\n"
+        "    assert all(each['counts'] <= 400 for each in n), n\n"
+        "    print(len(n), flush=True)\n"
+    )
+    reader = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path / "lake")], stdout=subprocess.PIPE
+    )
+    assert reader.stdout is not None
+    assert reader.stdout.readline() == b"8\n"
+    with _opened(tmp_path, offline=True) as sink:
+        for number in range(1, 8):
+            sink.erase(_subject(number))
+    while (line := reader.stdout.readline()) not in (b"1\n", b""):
+        pass
+    assert line == b"1\n"
+    reader.kill()
+    reader.communicate(timeout=WAIT_SECONDS)
+
+
+def test_pruning_drops_files(tmp_path: Path) -> None:
+    """A file whose records are all too old goes, and the directory of its day with it."""
+    with _opened(tmp_path) as sink:
+        sink.deliver(_batch(1, [1]), _batch(2, [2], days=2))
+        _put(sink)
+        assert len(_files(tmp_path)) == 2
+        removal = sink.prune(datetime.now(UTC) + timedelta(days=89))
+        assert (removal.deleted, removal.shortened) == (1, 1)
+        assert len(_files(tmp_path)) == 1
+        assert person(1).encode() not in _bytes(tmp_path)
+        assert len(list((tmp_path / "lake" / "conferencing").iterdir())) == 1
+
+
+def test_columns_of_consent(tmp_path: Path) -> None:
+    """Batches with fewer columns, for people who refused some, share the file of the others."""
+    whole = _batch(1, [1])
+    assert whole.layout is not None
+    fewer = replace(whole.layout, columns=whole.layout.columns[:1])
+    part = read(Batch(b"2" * 16, whole.received, layout=fewer, payload=whole.payload))
+    with _opened(tmp_path) as sink:
+        sink.deliver(part, whole)
+        _put(sink)
+    (path,) = _files(tmp_path)
+    names = parquet.read_schema(path).names
+    assert names == ["schema", "received", *(name for name, _ in whole.layout.columns), "count"]
+
+
+def test_a_line_that_cannot_be_read_keeps_no_other_back(tmp_path: Path) -> None:
+    """It is left out."""
+    good = _batch(1, [1, 2, 3])
+    lines = good.payload.splitlines(keepends=True)
+    payload = b"".join([lines[0], b'{"torn\n', *lines[1:]])
+    with _opened(tmp_path) as sink:
+        sink.deliver(replace(good, payload=payload))
+        _put(sink)
+    assert _people(tmp_path) == [person(1), person(2), person(3)]
+
+
+@pytest.mark.parametrize(
+    "received", ["", "../../x", "2026-11-27T12:30:30Z", "2026-11-27T12/:00:00Z"]
+)
+def test_no_key_is_made_of_anything_else(tmp_path: Path, received: str) -> None:
+    """A batch whose minute is none is never taken, and nothing of what came with it."""
+    with _opened(tmp_path) as sink, pytest.raises(Unacceptable):
+        sink.deliver(_batch(1, [1]), replace(_batch(2, [2]), received=received))
+    with _opened(tmp_path, offline=True) as sink:
+        assert not sink.exists
+
+
+def test_what_is_not_ours(tmp_path: Path) -> None:
+    """Other files are counted, never changed, and are no obstacle."""
+    with _opened(tmp_path) as sink:
+        sink.deliver(_batch(1, [1]))
+        _put(sink)
+    (path,) = _files(tmp_path)
+    (tmp_path / "lake" / "other.csv").write_bytes(b"a")
+    foreign = path.with_name(f"00-{'0' * 32}.parquet")
+    foreign.write_bytes(b"PAR1canary")
+    with _opened(tmp_path, offline=True) as sink:
+        assert sink.others == 2
+        assert sink.is_ours
+        with raises("E508", DeliveryError) as caught:
+            sink.erase(_subject(1))
+        assert "canary" not in str(caught.value)
+    assert foreign.read_bytes() == b"PAR1canary"
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    """Another one is told so; it may read."""
+    with _opened(tmp_path) as sink:
+        sink.deliver(_batch(1, [1]))
+        with raises("E203", InUse):
+            _opened(tmp_path)
+        with _opened(tmp_path, offline=True) as offline:
+            assert [record["client.address"] for _, record in offline.find(_subject(1))]
+            with raises("E203", InUse):
+                offline.erase(_subject(1))
+
+
+def test_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A place is needed, and one only; what is missing is said before anything is made."""
+    for values in ({}, {"path": tmp_path, "url": "s3://bucket/a"}):
+        with pytest.raises(ValueError, match="a `path` or a `url`"):
+            ParquetSettings(type="parquet", **values)
+    bucket = ParquetSettings(type="parquet", url="s3://bucket/a", secret_key="env:NOT_SET")
+    assert (bucket.is_local, bucket.place(tmp_path), bucket.files()) == (False, "s3://bucket/a", {})
+    opening = Opening("lake", (_SCHEMA,), tmp_path / "data")
+    with raises("E202", ConfigError):
+        check_sink(bucket, opening)
+    here: SinkSettings = ParquetSettings(type="parquet", path=tmp_path / "lake")
+    check_sink(here, opening)
+    monkeypatch.setattr("collector.sinks.parquet.is_installed", lambda _: False)
+    with raises("E201", ConfigError, match=r"collector\[parquet\]"):
+        check_sink(here, opening)
+    assert list(tmp_path.iterdir()) == []
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from unittest import mock
+from collector.schema import load_schema
+from tests.sinks.test_parquet import _DUE, _batch, _opened
+
+first = int(sys.argv[2])
+with _opened(Path(sys.argv[1]), every="1s", size="1MiB") as sink:
+    for number in range(first, 10_000):
+        with mock.patch(_DUE, return_value=number % 3 == 0):
+            sink.deliver(_batch(number, [number % 200]), _batch(number - 1, [(number - 1) % 200]))
+        print(number, flush=True)
+"""
+
+
+def _killed(directory: Path, first: int, seconds: float) -> int:
+    """Deliver batches, each twice, until a kill; return the last that was taken."""
+    writer = subprocess.Popen(
+        [sys.executable, "-c", _WRITER, str(directory), str(first)],
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    )
+    assert writer.stdout is not None
+    taken = int(writer.stdout.readline())
+    sleep(seconds)
+    writer.kill()
+    rest, _ = writer.communicate(timeout=WAIT_SECONDS)
+    return int(rest.split()[-1]) if rest.strip() else taken
+
+
+def _kills() -> Iterator[float]:
+    random = Random(7)
+    for _ in range(int(os.environ.get("COLLECTOR_KILLS", "10"))):
+        yield random.uniform(0.0, 0.25)
+
+
+@pytest.mark.long
+def test_killed_at_any_time(tmp_path: Path) -> None:
+    """What was taken is there once, whatever a kill interrupts (``make kill`` does more)."""
+    taken = 0
+    for seconds in _kills():
+        taken = _killed(tmp_path, taken + 1, seconds)
+    with _opened(tmp_path) as sink:
+        sink.deliver(_batch(taken, [taken % 200]))
+        _put(sink)
+    expected = sorted(person(number % 200) for number in range(taken + 1))
+    found = _people(tmp_path)
+    assert len(expected) <= len(found) <= len(expected) + 1  # the one that a kill has not let tell
+    assert set(found) >= set(expected)
