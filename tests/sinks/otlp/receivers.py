@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
@@ -17,6 +19,8 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
     ExportLogsServiceRequest,
     ExportLogsServiceResponse,
 )
+
+from tests.ingest.certificates import Pair
 
 __all__ = [
     "ECHO",
@@ -112,8 +116,12 @@ def partial(rejected: int) -> Answer:
 @contextmanager
 def http_receiver(
     answer: Callable[[ExportLogsServiceRequest, Mapping[str, str]], Answer] = taken,
+    *,
+    pair: Pair | None = None,
+    authority: Path | None = None,
 ) -> Iterator[Received]:
-    """Receive OTLP over HTTP on this machine."""
+    """Receive OTLP over HTTP on this machine; with a ``pair`` over TLS, from senders that have a
+    certificate of the ``authority``."""
     received = Received(answer)
 
     class Handler(BaseHTTPRequestHandler):
@@ -139,6 +147,12 @@ def http_receiver(
             """Say nothing of senders that close a connection."""
 
     with Server(("127.0.0.1", 0), Handler) as server:
+        if pair is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(pair.certificate, pair.key)
+            context.load_verify_locations(authority)
+            context.verify_mode = ssl.CERT_REQUIRED
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         received.port = server.server_address[1]
@@ -152,8 +166,12 @@ def http_receiver(
 @contextmanager
 def grpc_receiver(
     answer: Callable[[ExportLogsServiceRequest, Mapping[str, str]], Answer] = taken,
+    *,
+    pair: Pair | None = None,
+    authority: Path | None = None,
 ) -> Iterator[Received]:
-    """Receive OTLP over gRPC on this machine. The status of an answer is one of gRPC, or 200."""
+    """Receive OTLP over gRPC as ``http_receiver`` does. The status of an answer is one of gRPC, or
+    200."""
     received = Received(answer)
     codes = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -175,7 +193,14 @@ def grpc_receiver(
     server.add_generic_rpc_handlers(
         [grpc.method_handlers_generic_handler(service, {"Export": handler})]
     )
-    received.port = server.add_insecure_port("127.0.0.1:0")
+    if pair is None or authority is None:
+        received.port = server.add_insecure_port("127.0.0.1:0")
+    else:
+        chain = [(pair.key.read_bytes(), pair.certificate.read_bytes())]
+        secured = grpc.ssl_server_credentials(
+            chain, authority.read_bytes(), require_client_auth=True
+        )
+        received.port = server.add_secure_port("127.0.0.1:0", secured)
     server.start()
     try:
         yield received
