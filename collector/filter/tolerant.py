@@ -104,6 +104,8 @@ class RootReader:
             self._numbers[place] = len(self._objects)
             self._objects.append(_Object(slot, keys, is_list=place[1] is int))
         self._columns = [(column, self._slots(column.paths)) for column in plan.columns]
+        adding = (column for column in plan.columns if column.wire != column.field.wire)
+        self._adds_text = {column.index for column in adding}
         self._agent = self._slots(plan.user_agent)
         self._records = [(each, self._slots(each.paths)) for each in plan.records]
         keys, content = self._objects[0].keys, plan.content if root is str else ()
@@ -143,7 +145,8 @@ class RootReader:
             elif column.withheld:
                 values.append(MARKS[column.withheld])
             else:
-                values.append(_decode_value(raw, column))
+                is_refused = column.index in self._adds_text and not _may_be_value(raw, column)
+                values.append(_INVALID if is_refused else decode_scalar(raw, column.wire))
         agent = _first(event, self._agent) if self._agent else None
         text = None if agent is None else decode_scalar(agent, _TEXT)
         records = list(self._record_values(event)) if self._records else []
@@ -223,12 +226,9 @@ def _syntax(payload: Any) -> Rejection | None:
     return None
 
 
-def _decode_value(raw: msgspec.Raw, column: Column) -> Any:
-    """Decode the value of a column, or return a mark."""
-    is_text = memoryview(raw)[0] == _QUOTE and str in column.wire
-    if is_text and not column.field.may_be_value(raw):
-        return _INVALID
-    return decode_scalar(raw, column.wire)
+def _may_be_value(raw: msgspec.Raw, column: Column) -> bool:
+    """Return whether a value is no text, or one that may be a value of the column by its bytes."""
+    return memoryview(raw)[0] != _QUOTE or column.field.may_be_value(raw)
 
 
 def decode_scalar(raw: msgspec.Raw, wire: frozenset[type]) -> Any:

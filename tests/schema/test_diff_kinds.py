@@ -300,7 +300,8 @@ def _cases() -> Iterator[Any]:
     off = ms | {"text": False}
     yield _case("integer", ms, off, text="fewer spellings")
     yield _case("number", off, ms, text="more spellings")
-    yield _case("number", off, off | {"unit": "s"}, unit="written differently")
+    yield _case("number", off, off | {"unit": "s"}, unit="other values")
+    yield _case("number", ten | {"text": False}, off, unit="written differently")
     both = {"text": "more spellings", "unit": "more spellings"}
     yield _case("integer", ten, ms | {"text": True}, **both)
     yield _case("ip", {}, {"truncate": {"ipv4": 24}}, truncate__ipv4="coarser values")

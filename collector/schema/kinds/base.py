@@ -135,7 +135,8 @@ class FieldBase(BaseModel):
 
     def may_be_value(self, raw: Any) -> bool:
         """Return whether a JSON text, in quotes and escapes, may be a value, as far as its bytes
-        tell. Any other text is refused without being decoded: it may be content."""
+        tell. Any other text is refused without being decoded: it may be content. Asked where the
+        field reads more than its kind."""
         return True
 
     def document(self) -> dict[str, Any]:

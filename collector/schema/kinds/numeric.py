@@ -179,12 +179,12 @@ class _RangeField(FieldBase):
                 what = "more spellings" if new._reads_text else "fewer spellings"
             yield Shift("text", what)
         if self.unit != new.unit:
-            if not (self._reads_text or new._reads_text):
+            if self.unit is not None and new.unit is not None:
+                what = "other values"
+            elif not (self._reads_text or new._reads_text):
                 what = "written differently"
-            elif self.unit is None:
-                what = "more spellings"
             else:
-                what = "fewer spellings" if new.unit is None else "other values"
+                what = "more spellings" if self.unit is None else "fewer spellings"
             yield Shift("unit", what)
 
     def phrase(self) -> tuple[str, Mapping[str, Any]]:
