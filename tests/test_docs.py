@@ -28,10 +28,10 @@ _RUN_HERE = ("README.md", "docs/commands.md", "docs/filter.md", "docs/shipped-sc
 """Pages whose snippets are run by this module; other pages have tests of their own."""
 
 
-def blocks(page: str, language: str) -> list[str]:
+def blocks(page: str, language: str, marker: str = "run") -> list[str]:
     """The blocks of a page that are marked to be run."""
     text = (_ROOT / page).read_text()
-    return re.findall(rf"<!-- run -->\n```{language}\n(.*?)```", text, re.DOTALL)
+    return re.findall(rf"<!-- {marker} -->\n```{language}\n(.*?)```", text, re.DOTALL)
 
 
 def _commands() -> set[str]:
@@ -88,7 +88,7 @@ def test_console_examples_do_what_they_show(page: str, tmp_path: Path) -> None:
         assert done.returncode == 0
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/filter.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/filter.md", "docs/consent.md"])
 def test_python_examples_run(page: str, tmp_path: Path) -> None:
     """Each is a program of its own, in an empty directory."""
     marked = blocks(page, "python")

@@ -84,13 +84,20 @@ def test_the_tests(tmp_path: Path) -> None:
 
 def test_the_app(tmp_path: Path) -> None:
     """Served by uvicorn and requested once, it stores one row with the client."""
+    serve_the_app(Path(sys.executable), tmp_path)
+    (row,) = rows(tmp_path / "telemetry.db", "web")
+    assert (row["client.address"], row["os.type"]) == ("127.0.0.1", "linux")
+
+
+def serve_the_app(python: Path, folder: Path) -> None:
+    """Write the application of the page, serve it with an interpreter, and request it once."""
     (example,) = _blocks("app")
-    (tmp_path / "rooms.py").write_text(example)
+    (folder / "rooms.py").write_text(example)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     server = subprocess.Popen(
-        [sys.executable, "-m", "uvicorn", "rooms:app", f"--port={port}"],
-        cwd=tmp_path,
+        [python, "-m", "uvicorn", "rooms:app", f"--port={port}"],
+        cwd=folder,
         stderr=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
     )
@@ -99,8 +106,6 @@ def test_the_app(tmp_path: Path) -> None:
     finally:
         server.terminate()
         server.wait(WAIT_SECONDS)
-    (row,) = rows(tmp_path / "telemetry.db", "web")
-    assert (row["client.address"], row["os.type"]) == ("127.0.0.1", "linux")
 
 
 def _asked(url: str) -> bytes:

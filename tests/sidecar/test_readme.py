@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import required
 from tests.deadline import WAIT_SECONDS
 from tests.sidecar.delivery import delivered
-from tests.sidecar.serving import started
+from tests.sidecar.serving import Sidecar, started
 
 _ROOT = Path(__file__).parents[2]
 _STEPS = {
@@ -33,28 +33,32 @@ def test_pages_show_what_happens(page: str, kinds: list[str], tmp_path: Path) ->
     """Start it, send with curl and with an OpenTelemetry SDK, look at the store and the ledger."""
     if shutil.which("curl") is None:
         required("curl")
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     assert [kind for kind, _ in _STEPS[page]] == kinds
     with started(tmp_path) as sidecar:
-        for kind, text in _STEPS[page]:
-            shown = text.replace("localhost:4318", f"localhost:{sidecar.ports['http']}")
-            for command, expected in _typed(kind, shown):
-                done = subprocess.run(
-                    command,
-                    cwd=tmp_path,
-                    env=os.environ | {"PATH": path},
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    check=True,
-                    timeout=WAIT_SECONDS,
-                )
-                assert done.stdout.decode().rstrip("\n") == expected
-            delivered(sidecar)
+        follow(page, sidecar, Path(sys.executable).parent, tmp_path)
 
 
-def _typed(kind: str, text: str) -> list[tuple[list[str], str]]:
+def follow(page: str, sidecar: Sidecar, programs: Path, folder: Path) -> None:
+    """Type all that is to be sent to a sidecar and asked of it, with the programs of a folder."""
+    for kind, text in _STEPS[page]:
+        shown = text.replace("localhost:4318", f"localhost:{sidecar.ports['http']}")
+        for command, expected in _typed(kind, shown, programs):
+            done = subprocess.run(
+                command,
+                cwd=folder,
+                env=os.environ | {"PATH": f"{programs}:{os.environ['PATH']}"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                check=False,
+                timeout=WAIT_SECONDS,
+            )
+            assert (done.returncode, done.stdout.decode().rstrip("\n")) == (0, expected)
+        delivered(sidecar)
+
+
+def _typed(kind: str, text: str, programs: Path) -> list[tuple[list[str], str]]:
     """Each command with the output that is shown."""
     if kind == "python":
-        return [([sys.executable, "-W", "error", "-c", text], "")]
+        return [([str(programs / "python"), "-W", "error", "-c", text], "")]
     parts = (part.partition("\n") for part in text.split("$ ")[1:])
     return [(["bash", "-c", command], output.rstrip("\n")) for command, _, output in parts]
