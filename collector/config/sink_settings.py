@@ -95,6 +95,17 @@ class SinkSettings(Section):
             return cls(**values)
         raise ConfigError("E209", "a sink of this type needs more than a path: use a sidecar")
 
+    @classmethod
+    def at_address(cls, type_: str, url: str) -> Self:
+        """Return the settings of a sink at the address of an SDK's target, ``to=SCHEME://HOST…``.
+
+        Raises ``ConfigError`` E209 if an address is not enough for the type.
+        """
+        values: dict[str, Any] = {"type": type_, "url": url}
+        with suppress(ValidationError):
+            return cls(**values)
+        raise ConfigError("E209", "a sink of this type needs another address, or a sidecar")
+
     @property
     def is_on(self) -> bool:
         """Whether records go there."""

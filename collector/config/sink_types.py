@@ -23,6 +23,7 @@ __all__ = [
     "names",
     "settings_of",
     "sink_class",
+    "takes_address",
     "type_of",
 ]
 
@@ -31,17 +32,19 @@ GROUP = "collector.sinks"
 
 
 class BuiltInType(NamedTuple):
-    """A type of this package: where its class is, and the scheme of the SDK's ``to=`` for it."""
+    """A type of this package: where its class is, and the scheme of the SDK's ``to=`` for it, after
+    which a path follows, or an address with ``has_address``."""
 
     value: str
     scheme: str
+    has_address: bool = False
 
 
 BUILT_IN: Mapping[str, BuiltInType] = {
     "store": BuiltInType("collector.sinks.store:StoreSink", "sqlite"),
     "ndjson": BuiltInType("collector.sinks.ndjson:NdjsonSink", "ndjson"),
     "otlp": BuiltInType("collector.sinks.otlp:OtlpSink", "otlp"),
-    "postgres": BuiltInType("collector.sinks.postgres:PostgresSink", "postgres"),
+    "postgres": BuiltInType("collector.sinks.postgres:PostgresSink", "postgres", has_address=True),
     "parquet": BuiltInType("collector.sinks.parquet:ParquetSink", "parquet"),
 }
 """The types of this package."""
@@ -63,6 +66,11 @@ def type_of(scheme: str) -> str | None:
     if scheme in _SCHEMES:
         return _SCHEMES[scheme]
     return scheme if scheme not in BUILT_IN and scheme in names() else None
+
+
+def takes_address(type_: str) -> bool:
+    """Return whether an address follows the scheme of a type, such as ``postgres://HOST``."""
+    return type_ in BUILT_IN and BUILT_IN[type_].has_address
 
 
 def settings_of(type_: str) -> type[SinkSettings]:

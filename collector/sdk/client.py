@@ -321,7 +321,7 @@ class Collector(Closing):
         """Wait for the delivery under way, and keep the delivery thread out of SQLite until
         ``stack`` is closed: a child that inherits an open file of SQLite believes in locks that it
         does not hold, and one that inherits a transaction waits for ever."""
-        is_remote = self._settings.spool is None and not self._settings.target.is_file
+        is_remote = self._settings.spool is None and not self._settings.target.is_sink
         seconds = 0.0 if is_remote else max(0.0, deadline - monotonic())
         if self._queue.delivery_lock.acquire(timeout=seconds):
             stack.callback(self._queue.delivery_lock.release)

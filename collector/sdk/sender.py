@@ -19,9 +19,18 @@ from collector.sdk.settings import Settings
 from collector.sdk.target import Target
 
 if TYPE_CHECKING:
+    from collector.config.sink_settings import SinkSettings
     from collector.sinks.sink import Sink
 
-__all__ = ["NotTaken", "Sender", "Sidecar", "open_sender", "open_sink_of", "reason_of"]
+__all__ = [
+    "NotTaken",
+    "Sender",
+    "Sidecar",
+    "open_sender",
+    "open_sink_of",
+    "reason_of",
+    "sink_settings",
+]
 
 _log = logging.getLogger("collector.sdk")
 _OVERDUE = "cannot delete expired data: disk full or file in use"
@@ -100,8 +109,8 @@ class Sender(Protocol):
 
 
 class LocalSender:
-    """A sink of this machine. Logs once that the sink cannot delete expired data, and once that it
-    has. Records of a batch that the sink will never take are refused."""
+    """A sink that this process opens. Logs once that the sink cannot delete expired data, and once
+    that it has. Records of a batch that the sink will never take are refused."""
 
     is_local = True
     body_limit = None
@@ -274,7 +283,7 @@ def open_sender(settings: Settings, schema: Schema, stack: ExitStack) -> Sender:
     Raises ``ConfigError`` and ``DeliveryError`` when it cannot be used.
     """
     target = settings.target
-    if target.is_file:
+    if target.is_sink:
         sender = LocalSender(lambda: open_sink_of(target, schema))
         stack.callback(sender.release)
         return sender
@@ -283,17 +292,26 @@ def open_sender(settings: Settings, schema: Schema, stack: ExitStack) -> Sender:
     return sidecar
 
 
+def sink_settings(target: Target) -> SinkSettings:
+    """Return the settings of the sink that is the target. Raises ``ConfigError`` E209."""
+    from collector.config.sink_types import settings_of  # noqa: PLC0415 - not for a sidecar
+
+    found = settings_of(target.sink_type)
+    if target.url:
+        return found.at_address(target.sink_type, target.url)
+    return found.at(target.sink_type, target.path)
+
+
 def open_sink_of(target: Target, schema: Schema, *, wait: float | None = None) -> Sink:
     """Open the sink of a target; with ``wait``, only to redact it, waiting so many seconds for
     readers.
 
     Raises ``ConfigError`` E209 for a type that the SDK cannot use, and what the type raises.
     """
-    from collector.config.sink_types import settings_of  # noqa: PLC0415 - not for a sidecar
-    from collector.sinks.sink import Opening, open_sink, sink_type  # noqa: PLC0415
+    from collector.sinks.sink import Opening, open_sink, sink_type  # noqa: PLC0415 - as below
 
-    settings = settings_of(target.sink_type).at(target.sink_type, target.path)
-    if not (settings.is_local and sink_type(settings).is_shared):
+    settings = sink_settings(target)
+    if not ((settings.is_local or target.url) and sink_type(settings).is_shared):
         raise ConfigError(
             "E209", "`to` must name a type of sinks that is local, and that processes can share"
         )

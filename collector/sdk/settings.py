@@ -128,8 +128,8 @@ class Settings:
         default="",
         metadata=_metadata(
             _text,
-            "Where records go: `sqlite:///`, `ndjson:///`, `http://`, `https://` or `unix:///`."
-            " Default: as `local`.",
+            "Where records go: `sqlite:///`, `ndjson:///`, `postgres://`, `http://`, `https://` or"
+            " `unix:///`. Default: as `local`.",
         ),
     )
     local: str = field(

@@ -1,4 +1,4 @@
-"""The target of records as a URL: a sink of this machine, or a sidecar.
+"""The target of records as a URL: a sink, or a sidecar.
 
 ``to=SCHEME:///PATH`` names a type of sinks by its scheme.
 """
@@ -21,16 +21,17 @@ __all__ = ["Target", "local_store", "target"]
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9])?", re.ASCII).fullmatch
 _PREFIX = re.compile(r"[A-Za-z0-9/_.~%-]*", re.ASCII).fullmatch
 _FORMS = (
-    "this must be `sqlite:///PATH`, `ndjson:///PATH`, `http://HOST:PORT`, `https://HOST` or"
-    " `unix:///PATH`"
+    "this must be `sqlite:///PATH`, `ndjson:///PATH`, `postgres://USER@HOST/DATABASE`,"
+    " `http://HOST:PORT`, `https://HOST` or `unix:///PATH`"
 )
 _DEFAULT_PORT = 4318
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Target:
-    """A sink of the type ``sink_type`` or a sidecar's socket at ``path``; or a sidecar at ``host``
-    and ``port``, with ``prefix`` before the paths of requests."""
+    """A sink of the type ``sink_type`` at ``path`` or, of another machine, at ``url``; a sidecar's
+    socket at ``path``; or a sidecar at ``host`` and ``port``, with ``prefix`` before the paths of
+    requests."""
 
     scheme: str
     path: Path = Path()
@@ -38,14 +39,20 @@ class Target:
     port: int = 0
     prefix: str = ""
     sink_type: str = ""
+    url: str = ""
 
     def __repr__(self) -> str:
         return f"<Target: {self.scheme}>"
 
     @property
+    def is_sink(self) -> bool:
+        """Whether the target is a sink, which this process opens itself."""
+        return bool(self.sink_type)
+
+    @property
     def is_file(self) -> bool:
         """Whether the target is a sink of this machine."""
-        return bool(self.sink_type)
+        return bool(self.sink_type) and not self.url
 
 
 def target(url: str) -> Target:
@@ -56,9 +63,12 @@ def target(url: str) -> Target:
         return Target("unix", Path("/") / _path(rest))
     if colon and scheme in ("http", "https"):
         return _sidecar(url)
-    from collector.config.sink_types import type_of  # noqa: PLC0415 - not for a sidecar
+    from collector.config.sink_types import takes_address, type_of  # noqa: PLC0415 - not for a sidecar
 
-    if colon and (type_ := type_of(scheme)):
+    type_ = type_of(scheme) if colon else None
+    if type_ and takes_address(type_):
+        return Target(scheme, sink_type=type_, url=url)
+    if type_:
         return Target(scheme, _path(rest), sink_type=type_)
     raise ValueError(_FORMS)
 

@@ -16,7 +16,7 @@ from collector.filter.redaction import Objection, find_subject, redactor
 from collector.schema import Schema
 from collector.sdk.delivery import RecordDelivery
 from collector.sdk.queue import RecordQueue
-from collector.sdk.sender import open_sink_of
+from collector.sdk.sender import open_sink_of, sink_settings
 from collector.sdk.settings import Settings
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class WithdrawalRequest:
         """Redact the sink. Returns how many rows or lines were changed or removed, whether no byte
         is left there, and the places that were not reached."""
         target = self._settings.target
-        if not target.is_file:
+        if not target.is_sink:
             return 0, True, (_SENT,)
         from collector.sinks.sink import ErasableSink  # noqa: PLC0415 - not for a sidecar
 
@@ -141,7 +141,8 @@ class WithdrawalRequest:
             if not isinstance(sink, ErasableSink):
                 return 0, True, (_KEPT,)
             removal = sink.redact(self._subject, self._schema.refusable)
-            return removal.records, removal.is_swept, ()
+            beyond = tuple(sink_settings(target).beyond()) if target.url else ()
+            return removal.records, removal.is_swept, beyond
 
 
 def _text(moment: Moment) -> str:
