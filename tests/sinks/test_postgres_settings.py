@@ -179,3 +179,39 @@ def test_a_minute_that_is_none() -> None:
         encoded(batch, layout, types)
     good = Batch(b"1", "2026-11-01T00:00:00Z", layout=layout, rows=lambda: rows)
     assert encoded(good, layout, types) == ["\\N\t" * len(types) + "1\t2026-11-01T00:00:00Z\n"]
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        ["203.0.113.7", "203.0.113.8"],
+        ["203.0.113.7", None],
+        ["203.0.113.7", "2001:db8::1"],
+        [None, None],
+        ["203.0.113.7", "203.0.113.7"],
+    ],
+)
+def test_columns_of_addresses(addresses: list[str | None]) -> None:
+    """They are written as they are, however many are different, and whatever is absent."""
+    assert _written(addresses) == [each or "\\N" for each in addresses]
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["203.0.113.256", "203.0.113.07", "203.0.113", "203.0.113.7\n203.0.113.8", "203.0.113.7\n", ""],
+)
+def test_an_address_among_others_that_is_none(address: str) -> None:
+    """It is found among many that are, too: a line too many would be another row."""
+    with raises("E511", Unacceptable):
+        _written(["203.0.113.7", address, "203.0.113.9"])
+
+
+def _written(addresses: list[str | None]) -> list[str]:
+    """The first column of the lines of records with these addresses."""
+    layout = _SCHEMA.layout
+    rest = [None] * (len(layout.columns) - 1)
+    rows: list[Row] = [(address, *rest, 1) for address in addresses]
+    batch = Batch(b"1", "2026-11-01T00:00:00Z", layout=layout, rows=lambda: rows)
+    lines = encoded(batch, layout, [*column_types(layout, [_SCHEMA]).values()])
+    assert all(line.count("\n") == 1 for line in lines)
+    return [line.split("\t")[0] for line in lines]
