@@ -79,6 +79,8 @@ class PostgresServer:
 
     directory: Path
     options: tuple[str, ...] = ()
+    hosts: str = ""
+    port: int = 5432
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -96,6 +98,15 @@ class PostgresServer:
         values = {"type": "postgres", "url": self.url, "party": "first"} | more
         return PostgresSettings(**values)
 
+    def give(self, name: str, content: bytes) -> Path:
+        """Write a file that only the server's user can read."""
+        path = self.directory / name
+        path.write_bytes(content)
+        path.chmod(0o600)
+        if (user := _user()) is not None:
+            shutil.chown(path, user)
+        return path
+
     def make(self) -> None:
         """Make the files."""
         user = _user()
@@ -111,7 +122,7 @@ class PostgresServer:
             "-k",
             str(self.directory),
             "-h",
-            "",
+            self.hosts,
             "-c",
             "shared_buffers=16MB",
         ]
@@ -135,7 +146,7 @@ class PostgresServer:
 
     def admin_url(self, database: str = "telemetry") -> str:
         """The address of the superuser."""
-        return f"postgresql://admin@/{database}?host={self.directory}"
+        return f"postgresql://admin@/{database}?host={self.directory}&port={self.port}"
 
     def create(self) -> None:
         """Create the role and the database."""

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -16,6 +21,9 @@ from typing import Any
 import orjson
 import psycopg
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from collector.config.sink_settings import SinkSettings
 from collector.contracts import Batch, Subject
@@ -27,7 +35,7 @@ from collector.sinks.sink import Opening, Removal
 from collector.testing.sinks import SinkConformance, batch_of, person
 from tests.deadline import wait_until
 from tests.raising import raises
-from tests.sinks.postgres import PostgresServer
+from tests.sinks.postgres import PostgresServer, require_postgres
 
 pytestmark = pytest.mark.servers
 
@@ -382,3 +390,123 @@ def test_tables_of_others(clean: PostgresServer, tmp_path: Path) -> None:
         PostgresSink.check(clean.settings(), opening)
     with _sink(clean, tmp_path) as sink, raises("E502", DeliveryError):
         sink.deliver(_many(2))
+
+
+# -- encryption, and no room ----------------------------------------------------------------------
+
+
+def _certificate(name: str) -> tuple[bytes, bytes]:
+    """A certificate that signs itself, for a host, and its key; as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    plain, pem = serialization.NoEncryption(), serialization.Encoding.PEM
+    text = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)
+    return certificate.public_bytes(pem), text
+
+
+@pytest.fixture
+def encrypted(tmp_path: Path) -> Iterator[PostgresServer]:
+    """A server on an address of this machine, with a certificate that is in ``ca.pem``."""
+    require_postgres()
+    certificate, key = _certificate("localhost")
+    (tmp_path / "ca.pem").write_bytes(certificate)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with tempfile.TemporaryDirectory(prefix="collector-postgres-") as name:
+        files = (f"ssl_cert_file={name}/cert", f"ssl_key_file={name}/key")
+        server = PostgresServer(Path(name), ("ssl=on", f"port={port}", *files), "localhost", port)
+        server.make()
+        server.give("cert", certificate)
+        server.give("key", key)
+        with server.running():
+            server.create()
+            yield server
+
+
+def test_the_server_proves_its_name(encrypted: PostgresServer, tmp_path: Path) -> None:
+    """By a certificate of an authority that is trusted, for the name that it is called by."""
+    (tmp_path / "other.pem").write_bytes(_certificate("localhost")[0])
+
+    def deliver(number: int, host: str, ca: str) -> None:
+        url = f"postgres://collector@{host}:{encrypted.port}/telemetry?sslmode=verify-full"
+        settings = encrypted.settings(url=url, ca=str(tmp_path / ca))
+        with PostgresSink(settings, Opening("warehouse", (_SCHEMA,), tmp_path)) as sink:
+            sink.deliver(_many(number))
+            query = "SELECT s.ssl FROM pg_stat_ssl s JOIN pg_stat_activity a USING (pid)"
+            assert encrypted.ask(f"{query} WHERE a.usename = 'collector'") == [(True,)]
+
+    deliver(1, "localhost", "ca.pem")
+    for host, ca in (("127.0.0.1", "ca.pem"), ("localhost", "other.pem")):
+        with raises("E514", Unreachable):
+            deliver(2, host, ca)
+    assert _numbers(encrypted) == [person(1)]
+
+
+@pytest.fixture
+def resize(server: PostgresServer) -> Iterator[Callable[[int], None]]:
+    """A small disk, on which the role's tables are from now on; and what changes its size, in
+    megabytes."""
+    server.reset()
+    folder = server.directory / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m,mode=777", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root mounts a disk, and not everywhere")
+
+    def change(megabytes: int) -> None:
+        options = f"remount,size={megabytes}m"
+        subprocess.run(["mount", "-o", options, str(folder)], check=True)
+
+    shutil.chown(folder, server.data.owner())
+    server.ask(f"CREATE TABLESPACE small LOCATION '{folder}'")
+    server.ask("GRANT CREATE ON TABLESPACE small TO collector")
+    server.ask("ALTER ROLE collector SET default_tablespace = small")
+    try:
+        yield change
+    finally:
+        change(200)
+        server.ask("ALTER ROLE collector RESET default_tablespace")
+        server.end_sessions()
+        server.reset()
+        server.ask("CHECKPOINT")
+        server.ask("DROP TABLESPACE small")
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_disk_that_is_full(
+    server: PostgresServer, resize: Callable[[int], None], tmp_path: Path
+) -> None:
+    """What does not fit is not taken, and is there once when there is room again; an erasure for
+    which there is no room says that bytes are left."""
+    pending = [_many(number, 2000) for number in range(1, 41)]
+    with _sink(server, tmp_path) as sink:
+
+        def fill() -> None:
+            while pending:
+                sink.deliver(pending[0])
+                pending.pop(0)
+
+        with pytest.raises(Unreachable, match="no room"):
+            fill()
+        with _sink(server, tmp_path, is_offline=True) as other:
+            removal = other.erase(_subject(7))
+            assert (removal.records > 0, removal.is_swept) == (True, False)
+        resize(100)
+        sink.deliver(*pending)
+        with _sink(server, tmp_path, is_offline=True) as other:
+            removed = removal.records + other.erase(_subject(7)).records
+    assert _stored(7) not in server.files()
+    assert (len(_numbers(server)), removed) == (40 * 2000 - 40 * 10, 40 * 10)
