@@ -96,7 +96,7 @@ recordings: $(VENV)/.meeting ## Try grants, and recorders that are killed (HISTO
 		tests/recording/test_grant_steps.py tests/recording/test_recorder_histories.py $(UNLIMITED) $(PYTEST)
 	$(BIN)/python -m pytest -n $(WORKERS) -m recordings $(UNLIMITED) $(PYTEST)
 
-servers: $(VENV)/.dev ## Test the sinks that need a server of another program: PostgreSQL.
+servers: $(VENV)/.dev ## Test the sinks that need a server of another program: PostgreSQL, an object store.
 	$(BIN)/python -m pytest -n $(WORKERS) -m servers $(UNLIMITED) $(PYTEST)
 
 package: $(VENV)/.dev ## Install Collector into fresh environments, and try the snippets of the documents and the sink of examples/.

@@ -24,7 +24,7 @@ from benchmarks.gate import Verdict
 from benchmarks.output import say
 from benchmarks.report import Table
 from benchmarks.results import Interval, interval, paired
-from benchmarks.sinks import otlp
+from benchmarks.sinks import otlp, parquet
 from collector.contracts import Batch, Record
 from collector.filter import Filter
 from collector.filter.stored import Records, read
@@ -52,6 +52,7 @@ class Contender(Protocol):
 CONTENDERS: Mapping[str, Callable[[Path, Schema], AbstractContextManager[Contender]]] = {
     "otlp over HTTP": otlp.over_http,
     "otlp over gRPC": otlp.over_grpc,
+    "parquet": parquet.on_disk,
 }
 """What is measured, by name; each is given a directory and the schema of the records."""
 

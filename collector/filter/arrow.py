@@ -85,12 +85,18 @@ def arrow_schema(types: Mapping[str, str], mark: bytes, *, received: bool = True
     return pa.schema([*columns, ("count", pa.int64())], {MARK: mark})
 
 
-def read_table(payload: bytes, schema: pa.Schema, minute: str | None = None) -> pa.Table:
-    """Read records into a table; ``minute`` is when all of them were received. Raises
-    ``DeliveryError`` E509 for anything but NDJSON of records; other fields are left out."""
+def read_table(
+    payload: bytes, schema: pa.Schema, minute: str | None = None, name: str | None = None
+) -> pa.Table:
+    """Read records into a table; ``minute`` is when all of them were received, and ``name`` that of
+    their schema, where it is known: then none is read. Fields that are no columns are left out.
+
+    Raises ``DeliveryError`` E509 for anything but NDJSON of records.
+    """
     if not payload:
         return schema.empty_table()
-    columns = [column for column in schema if column.name != "received"]
+    given = {"received": None if minute is None else moment(minute), "schema": name}
+    columns = [column for column in schema if given.get(column.name) is None]
     table = None
     with suppress(pa.ArrowException):
         table = arrow_json.read_json(
@@ -104,8 +110,9 @@ def read_table(payload: bytes, schema: pa.Schema, minute: str | None = None) -> 
         raise DeliveryError("E509", "a spooled batch is not of the form that it should have")
     arrays = dict(zip(table.column_names, table.columns, strict=True))
     arrays["count"] = pc.fill_null(arrays["count"], 1)
-    if minute is not None:
-        arrays["received"] = pa.repeat(moment(minute), len(table))
+    for column, value in given.items():
+        if value is not None:
+            arrays[column] = pa.repeat(value, len(table))
     return pa.table([arrays[column.name] for column in schema], schema=schema)
 
 

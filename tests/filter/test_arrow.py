@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector import Filter, Schema
@@ -90,6 +90,7 @@ def test_columns_have_real_types() -> None:
     assert columns.metadata == {MARK: b"mark"}
 
 
+@settings(max_examples=max(1, settings().max_examples // 3))
 @given(schemas(), st.data())
 def test_records_come_back_as_they_were(schema: Schema, data: st.DataObject) -> None:
     """For any schema that loads, and whatever its filter admits of any payload."""

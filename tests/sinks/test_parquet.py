@@ -19,6 +19,7 @@ import pyarrow.dataset as dataset
 import pytest
 from pyarrow import parquet
 
+from collector import Collector
 from collector.config.sink_settings import SinkSettings
 from collector.contracts import Batch, Subject, to_minute
 from collector.errors import ConfigError, DeliveryError, InUse, Unacceptable
@@ -28,6 +29,7 @@ from collector.sinks.parquet import ParquetSettings, ParquetSink
 from collector.sinks.parquet.lake import FileKey
 from collector.sinks.sink import Opening, check_sink
 from collector.testing.sinks import batch_of, person
+from tests.conftest import required
 from tests.deadline import WAIT_SECONDS
 from tests.raising import raises
 
@@ -57,7 +59,8 @@ def _files(directory: Path) -> list[Path]:
 def _people(directory: Path) -> list[str]:
     """The addresses in all files, as a reader finds them."""
     found = dataset.dataset(directory / "lake", partitioning="hive")
-    return sorted(found.to_table(columns=["client.address"])["client.address"].to_pylist())
+    people = found.to_table(columns=["client.address"])["client.address"].to_pylist()
+    return sorted(person for person in people if person)
 
 
 def _bytes(directory: Path) -> bytes:
@@ -317,6 +320,81 @@ def test_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with raises("E201", ConfigError, match=r"collector\[parquet\]"):
         check_sink(here, opening)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("reader", ["duckdb", "polars", "pandas", "pyarrow"])
+def test_readers_take_it_as_it_is(tmp_path: Path, reader: str) -> None:
+    """They find the rows of all files, the day as a column, and times as times."""
+    with _opened(tmp_path) as sink:
+        sink.deliver(_batch(1, [1, 2]), _batch(2, [3], days=2), _batch(3, [4, 5], hours=30))
+        sink.flush()
+    with _opened(tmp_path, offline=True) as sink:
+        sink.erase(_subject(3))
+    try:
+        rows = _READERS[reader](tmp_path / "lake" / "conferencing")
+    except ImportError:
+        required(f"{reader} (the extra bench)")
+    assert sorted(row["client.address"] for row in rows) == [person(n) for n in (1, 2, 4, 5)]
+    for row in rows:
+        assert str(row["received"])[:10] == str(row["day"])[:10]
+        assert row["count"] == 1
+
+
+def _with_duckdb(table: Path) -> list[dict[str, Any]]:
+    import duckdb  # noqa: PLC0415 - an extra
+
+    query = (
+        f"SELECT * REPLACE (received AT TIME ZONE 'UTC' AS received) FROM '{table}/**/*.parquet'"
+    )
+    found = duckdb.sql(query)
+    return [dict(zip(found.columns, row, strict=True)) for row in found.fetchall()]
+
+
+def _with_polars(table: Path) -> list[dict[str, Any]]:
+    import polars as pl  # noqa: PLC0415 - an extra
+
+    return list(pl.scan_parquet(table, hive_partitioning=True).collect().to_dicts())
+
+
+def _with_pandas(table: Path) -> list[dict[str, Any]]:
+    import pandas as pd  # noqa: PLC0415 - an extra
+
+    return list(pd.read_parquet(table).to_dict("records"))
+
+
+def _with_pyarrow(table: Path) -> list[dict[str, Any]]:
+    return list(dataset.dataset(table, partitioning="hive").to_table().to_pylist())
+
+
+_READERS = {
+    "duckdb": _with_duckdb,
+    "polars": _with_polars,
+    "pandas": _with_pandas,
+    "pyarrow": _with_pyarrow,
+}
+
+
+def test_several_processes_of_an_application(tmp_path: Path) -> None:
+    """They share the place, each while it delivers; what one has collected is put by any."""
+    opening = Opening("parquet", (_SCHEMA,), tmp_path / "data", is_shared=True)
+    settings = ParquetSettings.at("parquet", tmp_path / "lake")
+    one, other = (ParquetSink(settings, opening) for _ in range(2))
+    for number in range(1, 9):
+        (one, other)[number % 2].deliver(_batch(number, [number]))
+        other.deliver(_batch(number, [number]))
+    with ParquetSink(settings, replace(opening, is_offline=True)) as offline:
+        assert offline.redact(_subject(3), ["client.address"]).records == 1
+        assert offline.erase(_subject(4)).deleted == 1
+    one.close()
+    other.close()
+    assert _people(tmp_path) == [person(n) for n in (1, 2, 5, 6, 7, 8)]
+
+
+def test_an_application(tmp_path: Path) -> None:
+    """The SDK makes a file when it is closed."""
+    with Collector("conferencing", f"parquet:///{tmp_path}/lake") as telemetry:
+        telemetry.emit({"ip_address": person(1), "os": {"type": "linux"}, "chat": ["never kept"]})
+    assert _people(tmp_path) == [person(1)]
 
 
 _WRITER = """

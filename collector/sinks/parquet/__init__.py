@@ -121,6 +121,7 @@ class ParquetSink(ErasableSink):
 
     Settings: ClassVar[type[SinkSettings]] = ParquetSettings
     guarantee: ClassVar[Guarantee] = "once"
+    is_shared = True
 
     def __init__(self, settings: ParquetSettings, opening: Opening) -> None:
         self.settings = settings
@@ -131,8 +132,9 @@ class ParquetSink(ErasableSink):
         self._lake = _lake(settings, self._directory)
         self._staged: Segments | None = None
         if not opening.is_offline:
-            self._staged = Segments(opening.directory)
-            self._lake.clear()
+            self._staged = Segments(opening.directory, is_shared=opening.is_shared)
+            with self._staged.locked():
+                self._lake.clear()
 
     @classmethod
     def check(cls, settings: ParquetSettings, opening: Opening) -> None:
@@ -150,20 +152,33 @@ class ParquetSink(ErasableSink):
         is collected: the spool keeps it, within its limit."""
         if self._staged is None:
             raise DeliveryError("E508", "the sink is open for a command, not for delivery")
-        self._put_due(self._staged)
-        self._staged.add(batches, self._types, self.settings.size)
+        with self._staged.locked() as staged:
+            self._put_due(staged)
+            staged.add(batches, self._types, self.settings.size)
+
+    def flush(self) -> None:
+        """Make files of all that was collected."""
+        if self._staged is not None:
+            with self._staged.locked() as staged:
+                for segment in staged.all():
+                    self._put(staged, segment)
 
     def idle(self) -> None:
         """Make files that are due, and prune once an hour."""
         if self._staged is not None:
-            self._put_due(self._staged)
+            with self._staged.locked() as staged:
+                self._put_due(staged)
         self._has_failed = True
         super().idle()
         self._has_failed = False
 
     def close(self) -> None:
-        """Release the directory. What was collected is on disk, and becomes a file next time."""
+        """Release the directory. What was collected is on disk, and becomes a file next time; that
+        of an application, which may not run again, does now, if that can be."""
         if self._staged is not None:
+            if self.opening.is_shared:
+                with suppress(DeliveryError):
+                    self.flush()
             self._staged.close()
             self._staged = None
 
@@ -211,13 +226,13 @@ class ParquetSink(ErasableSink):
             for segment in [] if staged is None else staged.all():
                 if staged and _last(segment) < expiry.until:
                     deleted += staged.revise(segment, _redactor(expiry))
-        for key in list(self._lake.all_keys()):
-            if key.last < expiry.all_before(key.schema):
-                deleted += self._drop(key)
-            elif gone := self._expired(key, expiry, key.last):
-                some, others = self._lake.revise(key.text, without_fields(gone))
-                deleted, shortened = deleted + others, shortened + some
-                self._fields.pop(key.text, None)
+            for key in list(self._lake.all_keys()):
+                if key.last < expiry.all_before(key.schema):
+                    deleted += self._drop(key)
+                elif gone := self._expired(key, expiry, key.last):
+                    some, others = self._lake.revise(key.text, without_fields(gone))
+                    deleted, shortened = deleted + others, shortened + some
+                    self._fields.pop(key.text, None)
         return Removal(deleted, shortened)
 
     def _drop(self, key: FileKey) -> int:
@@ -315,10 +330,12 @@ class ParquetSink(ErasableSink):
     def _writable(self) -> Iterator[Segments | None]:
         """Return the segments, to change them; ``None`` if there never were any."""
         with ExitStack() as stack:
-            staged = self._staged
+            staged, is_shared = self._staged, self.opening.is_shared
             if staged is None and (self._directory / DATABASE).is_file():
-                staged = Segments(self._directory)
+                staged = Segments(self._directory, is_shared=is_shared)
                 stack.callback(staged.close)
+            if staged is not None:
+                stack.enter_context(staged.locked())
                 self._lake.clear()
             yield staged
 

@@ -115,7 +115,9 @@ class Lake:
         columns = arrow_schema(types, f"{schema} {key}".encode())
         with self._writing(columns) as file:
             readable = (
-                table for minute, text in pieces for table in _readable(text, columns, minute)
+                table
+                for minute, text in pieces
+                for table in _readable(text, columns, minute, schema)
             )
             for table in _groups(readable):
                 file.write_table(shuffled(table))
@@ -316,16 +318,16 @@ def _count(file: parquet.ParquetFile, change: Change) -> tuple[int, int]:
     return shortened, deleted
 
 
-def _readable(text: bytes, columns: pa.Schema, minute: str) -> Iterator[pa.Table]:
+def _readable(text: bytes, columns: pa.Schema, minute: str, name: str) -> Iterator[pa.Table]:
     """Yield the records of lines, but for those that cannot be read."""
     try:
-        yield read_table(text, columns, minute)
+        yield read_table(text, columns, minute, name)
         return
     except DeliveryError:
         lines = text.splitlines(keepends=True)
     middle = len(lines) // 2
     for half in (lines[:middle], lines[middle:]) if middle else ():
-        yield from _readable(b"".join(half), columns, minute)
+        yield from _readable(b"".join(half), columns, minute, name)
 
 
 def _groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:

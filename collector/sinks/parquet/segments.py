@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from time import time
+from typing import Self
 from uuid import uuid4
 
 from collector.contracts import Batch, Layout, layout_of
@@ -50,6 +51,7 @@ CREATE TABLE IF NOT EXISTS types (
 CREATE TABLE IF NOT EXISTS delivered (
   number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE) STRICT;
 """
+_IN_USE = "another process has the directory of the sink"
 _COLUMNS = "number, key, schema, digest, hour, opened, length, revision, is_closed"
 
 
@@ -80,29 +82,39 @@ class Segment:
 
 
 class Segments:
-    """The segments in a directory, for one process and one thread at a time.
+    """The segments in a directory, for one process and one thread at a time; with ``is_shared``,
+    for several processes, each for as long as it is in ``locked``.
 
     Raises ``InUse`` if another process has them, and ``DeliveryError`` E508 where the disk does not
     permit something; then nothing has changed.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, is_shared: bool = False) -> None:
         self._directory = directory
         with _failures():
             handle = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._lock = FileLock(handle, shared=False)
-        if not self._lock.__enter__():
-            self._lock.close()
-            raise InUse("E203", "another process has the directory of the sink")
+        self._lock = FileLock(handle, shared=is_shared)
         try:
-            with _failures():
-                self._open()
+            with self._lock as is_locked:
+                if not is_locked:
+                    raise InUse("E203", _IN_USE)
+                with _failures():
+                    self._open()
         except BaseException:
             self._lock.close()
             raise
 
     def __repr__(self) -> str:
         return "<Segments>"
+
+    @contextmanager
+    def locked(self) -> Iterator[Self]:
+        """Let no other process change anything during the block. Raises ``DeliveryError`` E508 if
+        another one does for too long."""
+        with self._lock as is_locked:
+            if not is_locked:
+                raise DeliveryError("E508", _IN_USE)
+            yield self
 
     def close(self) -> None:
         """Close the database, and let other processes have the directory."""

