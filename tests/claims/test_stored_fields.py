@@ -387,3 +387,21 @@ def test_an_earlier_schema_was_wider(
 
 
 _NOW = "strftime('%Y-%m-%dT%H:%M:00Z')"
+
+
+def test_a_field_that_is_to_go_there_by_another_schema_only(tmp_path: Path) -> None:
+    """Of two schemas with one field, one lets it go to a file: a line of the other with it is
+    found."""
+    data, path = tmp_path / "data", tmp_path / "few"
+    sinks = {"ndjson": {"path": str(path), "purposes": ["security", "capacity_planning"]}}
+    file = configured(
+        tmp_path, "c.json", data=str(data), sinks=sinks, schemas=["conferencing-strict", "web"]
+    )
+    note_configuration(data, file)
+    line = b'{"schema":"%b/1.0.0","client.address":"203.0.113.0","received":"2026-11-26T03:10:00Z"}'
+    path.write_bytes(line % b"web" + b"\n")
+    assert found(file)["stored"] == ()
+    path.write_bytes(line % b"web" + b"\n" + line % b"conferencing-strict" + b"\n")
+    assert [each.message for each in found(file)["stored"] or ()] == [
+        "ndjson: it holds client.address, which is not to go there"
+    ]

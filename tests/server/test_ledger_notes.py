@@ -13,6 +13,7 @@ import pytest
 from collector.config import read
 from collector.ledger import Entry, opened
 from collector.ops.log import EventLog
+from collector.retention.earlier import noted_schemas
 from collector.schema import resources
 from collector.server.components import Components
 from collector.server.preflight import prepare
@@ -181,3 +182,33 @@ def test_what_cannot_be_written_is_tried_again(tmp_path: Path) -> None:
         writes.end()
     assert told(tmp_path) == []
     assert lived(tmp_path)[0] == ("schema", "first")
+
+
+def test_schemas_that_come_and_go(tmp_path: Path) -> None:
+    """Each that is new or changed has an entry, compared with the last of its name; the ledger
+    knows which are in force, and one alone in the place of one alone is compared with it."""
+
+    def started(*names: str) -> list[tuple[str | None, str | None]]:
+        """The schemas that an entry is about, and what changes, where these run."""
+        before, file = len(told(tmp_path)) if data.exists() else 0, tmp_path / "config.yaml"
+        file.write_text(f"data: {data.parent}\nschemas: [{', '.join(names)}]\n")
+        with ExitStack() as stack:
+            components = prepare(read(file, FREE_PORTS))
+            components.open(stack)
+            writes = LedgerNotes(components, EventLog("info"))
+            writes.begin()
+            writes.end()
+        assert [schema.name for schema in noted_schemas(data.parent)] == [*names]
+        noted = [each for each in entries(tmp_path)[before:] if each.kind == "schema"]
+        return [(each.fact("schema"), each.fact("change")) for each in noted]
+
+    data = tmp_path / "data" / "spool.db"
+    strict, web = "conferencing-strict", "web"
+    assert started("conferencing") == [("conferencing/1.0.0", "first")]
+    assert started("conferencing", web) == [("web/1.0.0", "widening")]
+    assert started(web, "conferencing") == []
+    assert started(web) == []
+    assert started(strict) == [("conferencing-strict/1.0.0", "widening")]
+    assert started(web) == [("web/1.0.0", "widening")]
+    assert started(web, strict) == [("conferencing-strict/1.0.0", "widening")]
+    assert started(web, strict) == []
