@@ -76,6 +76,7 @@ CODES: dict[str, str] = {
     "E144": "a person's choices cannot be read there",
     "E145": "a text has control characters, or characters that reverse or hide text",
     "E146": "the sentence is not written under `also_collected`",
+    "E147": "the condition is not well formed",
     # E2xx: configuration and environment
     "E201": "a feature needs an optional dependency",
     "E202": "a pseudonym key cannot be resolved",

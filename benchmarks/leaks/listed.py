@@ -15,6 +15,7 @@ from collector.schema.kinds.enum import EnumField
 from collector.schema.kinds.ip import IpField
 from collector.schema.kinds.token import TokenField
 from collector.schema.kinds.version import VersionField
+from collector.schema.scalars import path_of
 
 __all__ = ["FIELDS", "spec"]
 
@@ -44,7 +45,8 @@ def _paths(shape: Shape, name: str, field: Field) -> list[list[str]]:
         return [name.split(".")]
     if shape.signal is not None:
         return [[name]]
-    return [[path] for path in field.sources or () if "." not in path and "[" not in path]
+    paths = map(path_of, field.sources or ())
+    return [[path] for path in paths if "." not in path and "[" not in path]
 
 
 def _values(field: Field) -> dict[str, Any]:

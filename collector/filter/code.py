@@ -7,7 +7,7 @@ of it. The two kinds of ``Code`` supply what differs between JSON texts and mapp
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ import msgspec
 
 from collector.contracts import CATEGORIES, Drop
 from collector.filter.compile import Column, Keys, Plan
+from collector.schema.scalars import ClosedList
 
 __all__ = ["Code", "Conflict", "Node", "nodes_at", "plan_tree", "struct_type"]
 
@@ -39,6 +40,7 @@ class Node:
     members: dict[str | int, Node] = field(default_factory=dict)
     readers: list[Column] = field(default_factory=list)
     names_agent: bool = False
+    is_compared: bool = False
     records: Any = None
     type: Any = Any
     default: Any = None
@@ -61,7 +63,11 @@ class Node:
 
     def is_read(self) -> bool:
         """Return whether some value here is not withheld."""
-        return self.names_agent or any(column.withheld is None for column in self.readers)
+        return (
+            self.names_agent
+            or self.is_compared
+            or any(column.withheld is None for column in self.readers)
+        )
 
 
 def nodes_at(root: Node, paths: Iterable[Keys]) -> list[Node]:
@@ -79,6 +85,9 @@ def plan_tree(plan: Plan) -> Node:
     for column in plan.columns:
         for node in nodes_at(root, column.paths):
             node.readers.append(column)
+        for conditions in column.conditions:
+            for node in nodes_at(root, [path for path, _ in conditions]):
+                node.is_compared = True
     for node in nodes_at(root, plan.user_agent):
         node.names_agent = True
     return root
@@ -119,6 +128,8 @@ def _list_type(node: Node, unread: Any) -> type[msgspec.Struct]:
     return msgspec.defstruct("Event", elements, array_like=True, frozen=True, gc=False)
 
 
+_At = Callable[[Sequence[Keys]], list[tuple[Node, str]]]
+"""Return the nodes of paths, with their expressions."""
 _NOTHING_ADMITTED = "'nothing_admitted'"
 
 
@@ -213,13 +224,40 @@ class Code(ABC):
             self._write_agent(at(self.plan.user_agent))
         for column in self.plan.columns:
             write = self._write_withheld if column.withheld else self._write_column
-            write(column, at(column.paths))
+            write(column, self.sources(column, at))
         for category in range(len(CATEGORIES)):
             named = enumerate(self.plan.content)
             tripwires = [f"e.t{n}" for n, (_, of) in named if of == category]
             if tripwires:
                 self.write_content(category, tripwires)
         self._write_verdict()
+
+    def sources(self, column: Column, at: _At) -> list[tuple[Node, str]]:
+        """Return the nodes of a column, each with the expression of its value, which is ``None``
+        where a condition fails."""
+        pairs = zip(column.paths, column.conditions, strict=True)
+        found: list[tuple[Node, str]] = []
+        for path, conditions in pairs:
+            for node, expression in at([path]):
+                tests = [
+                    self._is_one_of(member, listed)
+                    for each, listed in conditions
+                    for _, member in at([each])
+                ]
+                counts = f"({expression} if {' and '.join(tests)} else None)"
+                found.append((node, counts if tests else expression))
+        return found
+
+    def _is_one_of(self, expression: str, listed: ClosedList) -> str:
+        """Return the condition that a value is one of these; only exact types are compared."""
+        kind = f"type({expression})"
+        tests = [f"{expression} is {flag}" for flag in listed.flags]
+        if listed.texts:
+            tests.append(f"{kind} is str and {expression} in {self.bind('w', listed.texts)}")
+        if listed.numbers:
+            is_number = f"({kind} is int or {kind} is float)"
+            tests.append(f"{is_number} and {expression} in {self.bind('w', listed.numbers)}")
+        return f"({' or '.join(tests)})"
 
     def write_first(self, variable: str, found: Sequence[tuple[Node, str]]) -> None:
         """Write the lines that take the first of several values that is present.

@@ -15,11 +15,21 @@ from collector.contracts import CATEGORIES, DROPS, Drop, Granted, Rejection, Sca
 from collector.filter.derive import Agents
 from collector.schema.kinds import Canonical, Circumstances, FieldBase
 from collector.schema.model import Schema
-from collector.schema.scalars import is_exact, keys, levels
+from collector.schema.scalars import (
+    ClosedList,
+    Source,
+    beside,
+    condition_of,
+    is_exact,
+    keys,
+    levels,
+    path_of,
+)
 
 __all__ = [
     "MARKS",
     "Column",
+    "Conditions",
     "DropMark",
     "EventValues",
     "Keys",
@@ -34,6 +44,9 @@ __all__ = [
 
 Keys = tuple[str | int, ...]
 """The keys on the way to a value; a number is an element of a list."""
+
+Conditions = tuple[tuple[Keys, ClosedList], ...]
+"""The keys of members, and the values of which each must have one."""
 
 _MAX_REMEMBERED = 4096
 
@@ -92,7 +105,8 @@ class Column:
     """One field, ready to be filtered.
 
     ``field`` is the schema's definition. ``paths`` are nested ones, and the flat dotted form as a
-    single key; ``written`` is how the schema writes each. A column that is ``withheld`` is never
+    single key; ``written`` is how the schema writes each, and ``conditions`` are those under which
+    it counts. A column that is ``withheld`` is never
     decoded; its presence is counted under that reason. ``derived`` is its index in the values
     derived from a user agent; ``peer`` says that the sender's address may fill it.
     """
@@ -102,6 +116,7 @@ class Column:
     field: FieldBase
     paths: tuple[Keys, ...]
     written: tuple[str, ...]
+    conditions: tuple[Conditions, ...]
     wire: frozenset[type]
     accept: Canonical
     memo: Memo | None
@@ -169,6 +184,7 @@ class Plan:
     def paths(self) -> tuple[Keys, ...]:
         """Every path that is read, except those of choices."""
         read = [path for column in self.columns for path in column.paths]
+        read += [path for column in self.columns for each in column.conditions for path, _ in each]
         records = [path for each in self.records for path in each.paths]
         return (*read, *records, *self.user_agent)
 
@@ -242,27 +258,46 @@ class EventValues(NamedTuple):
     records: list[tuple[RecordPath, Any]]
 
 
-def _paths(sources: Iterable[str]) -> dict[Keys, str]:
+class _Place(NamedTuple):
+    """A path, and the conditions under which it counts."""
+
+    path: Keys
+    conditions: Conditions
+
+
+def _places(sources: Iterable[Source]) -> dict[_Place, str]:
     """Return each path nested first, then as one flat key, of the event or of a list element,
-    with the source that says so. One that is exact has no flat form."""
-    found: dict[Keys, str] = {}
+    with the path that the schema writes. One that is exact has no flat form."""
+    found: dict[_Place, str] = {}
     for source in sources:
-        nested = flat = keys(source)
-        if not is_exact(source):
-            start = int(type(nested[0]) is int)
-            flat = (*nested[:start], ".".join(map(str, nested[start:]))) if nested[start:] else flat
-        for path in (nested, flat):
-            found.setdefault(path, source)
+        written, when = path_of(source), condition_of(source)
+        nested = keys(written)
+        members = [(keys(beside(written, name)), listed) for name, listed in when]
+        found.setdefault(_Place(nested, tuple(members)), written)
+        if not is_exact(written):
+            flat = tuple((_flat(path), listed) for path, listed in members)
+            found.setdefault(_Place(_flat(nested), flat), written)
     return found
+
+
+def _flat(path: Keys) -> Keys:
+    """Return a path as one flat key, of the event or of a list element."""
+    start = int(type(path[0]) is int)
+    return (*path[:start], ".".join(map(str, path[start:]))) if path[start:] else path
+
+
+def _paths(sources: Iterable[str]) -> tuple[Keys, ...]:
+    """Return the paths of sources without conditions."""
+    return tuple(place.path for place in _places(sources))
 
 
 def _record_path(way: str) -> RecordPath:
     if way == ".":
         return RecordPath((), members=False)
     *above, last = levels(way)
-    path = RecordPath(tuple(_paths([last.removesuffix(".*")])), last.endswith(".*"))
+    path = RecordPath(_paths([last.removesuffix(".*")]), last.endswith(".*"))
     for level in reversed(above):
-        path = RecordPath(tuple(_paths([level])), members=False, below=path)
+        path = RecordPath(_paths([level]), members=False, below=path)
     return path
 
 
@@ -277,8 +312,8 @@ def compile_plan(
     ]
     columns = tuple(_columns(schema, granted, today, circumstances, derived))
     content = {name: CATEGORIES.index(category) for name, category in schema.content_names.items()}
-    agent = tuple(_paths(schema.user_agent_paths))
-    choices = tuple(_paths([schema.consent] if schema.consent else ()))
+    agent = _paths(schema.user_agent_paths)
+    choices = _paths([schema.consent] if schema.consent else ())
     records = tuple(map(_record_path, schema.records or ()))
     return Plan(
         schema.id,
@@ -306,13 +341,14 @@ def _columns(
         withheld = _withheld(field, granted, today)
         canonical = field.canonical(circumstances)
         memo = Memo(canonical) if field.repeats else None
-        paths = _paths(field.paths(name))
+        places = _places(field.places(name))
         yield Column(
             index=index,
             name=name,
             field=field,
-            paths=tuple(paths),
-            written=tuple(paths.values()),
+            paths=tuple(place.path for place in places),
+            written=tuple(places.values()),
+            conditions=tuple(place.conditions for place in places),
             wire=field.reads(),
             accept=canonical if memo is None else memo,
             memo=memo,

@@ -18,10 +18,13 @@ from collector.filter.compile import Column, Keys, Plan
 from collector.filter.generate import OuterValues
 from collector.filter.router import EventRouter, TolerantRouter
 from collector.filter.text import is_list
+from collector.filter.tolerant import decode_scalar
+from collector.schema.scalars import ClosedList
 
 __all__ = ["Explanation", "FieldOutcome", "explain", "unmatched"]
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_COMPARED = frozenset([str, bool, int, float])
 _elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
@@ -111,8 +114,11 @@ class _ExplainingRouter(TolerantRouter):
         """Yield each listed path with what is near it."""
         for column in self.plan.columns:
             nearest: dict[str, str | None] = {}
-            for path, written in zip(column.paths, column.written, strict=True):
+            each = zip(column.paths, column.written, column.conditions, strict=True)
+            for path, written, conditions in each:
                 near = _near(path, payload)
+                if near is None and not all(_holds(one, payload) for one in conditions):
+                    near = f"`{written}` is there, without what `when` asks for beside it"
                 known = nearest.get(written, "")
                 nearest[written] = None if known is None or near is None else known or near
             # A value that is outside the list of records is there, by which path is not known.
@@ -144,6 +150,19 @@ def _near(path: Keys, payload: Any) -> str | None:
             return f"`{above}` is there, without `{_written((key,))}`" if above else ""
         raw = found
     return None
+
+
+def _holds(condition: tuple[Keys, ClosedList], payload: Any) -> bool:
+    """Return whether a member has one of its values."""
+    path, listed = condition
+    raw = payload
+    try:
+        for key in path:
+            members: Any = dict(enumerate(_elements(raw))) if type(key) is int else _members(raw)
+            raw = members[key]
+    except (KeyError, msgspec.MsgspecError, ValueError, RecursionError):
+        return False
+    return listed.has(decode_scalar(raw, _COMPARED))
 
 
 def _plain(name: object) -> str:

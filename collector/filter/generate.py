@@ -88,7 +88,7 @@ def _type_of(node: Node) -> None:
     """Give a node, and all below it, their types and defaults."""
     types: list[Any] = []
     if node.records is not None:
-        if node.members or node.readers or node.names_agent:
+        if node.members or node.readers or node.names_agent or node.is_compared:
             raise Conflict
         types = [list[node.records], None]  # type: ignore[name-defined]
     if node.members:
@@ -96,7 +96,7 @@ def _type_of(node: Node) -> None:
             _type_of(member)
         types.append(struct_type(node, tripwire=msgspec.Raw))
         node.default = types[0]()
-    if node.readers or node.names_agent:
+    if node.readers or node.names_agent or node.is_compared:
         is_read = node.is_read()
         if not is_read and node.members:
             raise Conflict
@@ -278,11 +278,12 @@ class _Around(_Texts):
         for column in self.plan.columns:
             value = f"c{column.index}"
             if column.withheld:
-                present = " or ".join(self.is_present(read) for _, read in at(column.paths))
+                read = self.sources(column, at)
+                present = " or ".join(self.is_present(each) for _, each in read)
                 mark = self.bind("d", MARKS[column.withheld])
                 self.add(f"{value} = {mark} if {present} else None")
                 continue
-            self.write_first(value, at(column.paths))
+            self.write_first(value, self.sources(column, at))
             wire = " or ".join(f"type({value}) is {k.__name__}" for k in column.wire)
             self.add(f"if {value} is not None and not ({wire}):")
             self.add(f"{value} = {wrong}", 1)

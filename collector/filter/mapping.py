@@ -41,6 +41,9 @@ _List = list[Any] | tuple[Any, ...]
 _Slot = tuple[int, str | int]
 """A member of an object, which is given by its number."""
 
+_Checks = list[tuple[_Slot, Callable[[object], bool]]]
+"""Members, and the function that says whether one has a listed value."""
+
 _WRONG_TYPE = MARKS["wrong_type"]
 _TEXT_ONLY = frozenset([id(str)])
 _NOTHING: _Event = {}
@@ -63,7 +66,8 @@ class MappingReader:
         self._objects: list[tuple[_Slot, int]] = []
         self._lengths = _lengths(plan.paths)
         self._columns = [
-            (column, [self._slot(path) for path in column.paths]) for column in plan.columns
+            (column, [self._slot(path) for path in column.paths], self._checks(column))
+            for column in plan.columns
         ]
         self._agent = [self._slot(path) for path in plan.user_agent]
         self._records = [(each, [self._slot(path) for path in each.paths]) for each in plan.records]
@@ -78,6 +82,15 @@ class MappingReader:
             self._numbers[prefix] = len(self._objects)
         return self._numbers[prefix], key
 
+    def _checks(self, column: Column) -> list[_Checks]:
+        """Return the conditions of each path; none at all if no path has any."""
+        if not any(column.conditions):
+            return []
+        return [
+            [(self._slot(path), listed.has) for path, listed in conditions]
+            for conditions in column.conditions
+        ]
+
     def reads(self, event: Any) -> bool:
         """Return whether this may be an event: an object, or a list if the plan reads lists."""
         return type(event) is dict or (self._reads_lists and is_list(event))
@@ -87,7 +100,12 @@ class MappingReader:
         objects = [_as_object(event, self._lengths.get((), 0))]
         for (parent, key), length in self._objects:
             objects.append(_as_object(objects[parent].get(key), length))
-        values = [_value(column, objects, slots) for column, slots in self._columns]
+        values = [
+            _value(column, _first_that_counts(objects, slots, checks))
+            if checks
+            else _value(column, _first(objects, slots))
+            for column, slots, checks in self._columns
+        ]
         get = objects[0].get
         content = frozenset(category for name, category in self._content if get(name) is not None)
         agent = _first(objects, self._agent)
@@ -135,8 +153,16 @@ def _first(objects: list[_Event], slots: list[_Slot]) -> Any:
     return None
 
 
-def _value(column: Column, objects: list[_Event], slots: list[_Slot]) -> Any:
-    value = _first(objects, slots)
+def _first_that_counts(objects: list[_Event], slots: list[_Slot], checks: list[_Checks]) -> Any:
+    """Return the first value that is present and whose conditions hold, or ``None``."""
+    for (number, key), conditions in zip(slots, checks, strict=True):
+        value = objects[number].get(key)
+        if value is not None and all(has(objects[at].get(k)) for (at, k), has in conditions):
+            return value
+    return None
+
+
+def _value(column: Column, value: Any) -> Any:
     if value is None:
         return None
     if column.withheld:

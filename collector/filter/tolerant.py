@@ -16,6 +16,7 @@ from msgspec.structs import astuple
 from collector.contracts import Rejection
 from collector.filter.compile import MARKS, Column, EventValues, Keys, Plan, RecordPath
 from collector.filter.text import is_list
+from collector.schema.scalars import ClosedList
 
 __all__ = [
     "FAILURES",
@@ -40,10 +41,13 @@ _TYPES: dict[int, Any] = {
 }
 _FRACTION = re.compile(rb"[.eE]")
 _TEXT = frozenset([str])
+_COMPARED = frozenset([str, bool, int, float])
 _Members = Sequence[msgspec.Raw | None]
 _T = TypeVar("_T")
 _Slot = tuple[int, int]
 """A member: the number of its object, and its own number within it."""
+_Checks = list[tuple[_Slot, ClosedList]]
+"""Members, each with the values of which it must have one."""
 _Place = tuple[Keys, type]
 """The path of an object (``str``) or of a list (``int``)."""
 
@@ -103,7 +107,9 @@ class RootReader:
             slot = self._slot(place[0]) if place[0] else (0, 0)
             self._numbers[place] = len(self._objects)
             self._objects.append(_Object(slot, keys, is_list=place[1] is int))
-        self._columns = [(column, self._slots(column.paths)) for column in plan.columns]
+        self._columns = [
+            (column, self._slots(column.paths), self._checks(column)) for column in plan.columns
+        ]
         adding = (column for column in plan.columns if column.wire != column.field.wire)
         self._adds_text = {column.index for column in adding}
         self._agent = self._slots(plan.user_agent)
@@ -117,6 +123,17 @@ class RootReader:
 
     def _slots(self, paths: Iterable[Keys]) -> list[_Slot]:
         return [self._slot(path) for path in paths if type(path[0]) is self._root]
+
+    def _checks(self, column: Column) -> list[_Checks]:
+        """Return the conditions of each path; none at all if no path has any."""
+        if not any(column.conditions):
+            return []
+        pairs = zip(column.paths, column.conditions, strict=True)
+        return [
+            [(self._slot(member), listed) for member, listed in conditions]
+            for path, conditions in pairs
+            if type(path[0]) is self._root
+        ]
 
     def decode(self, payload: Any) -> list[_Members]:
         """Return the members of an event's objects, undecoded.
@@ -138,8 +155,8 @@ class RootReader:
     def read(self, event: list[_Members]) -> EventValues:
         """Read the values of an event; where record paths lead is not decoded."""
         values: list[Any] = []
-        for column, slots in self._columns:
-            raw = _first(event, slots)
+        for column, slots, checks in self._columns:
+            raw = _first_that_counts(event, slots, checks) if checks else _first(event, slots)
             if raw is None:
                 values.append(None)
             elif column.withheld:
@@ -168,9 +185,11 @@ class RootReader:
         does."""
         pairs = zip(column.paths, column.written, strict=True)
         written = [text for path, text in pairs if type(path[0]) is self._root]
-        slots = self._columns[column.index][1]
-        found = zip(written, slots, strict=True)
-        return next((text for text, slot in found if _first(event, [slot])), None)
+        _, slots, checks = self._columns[column.index]
+        found = zip(written, slots, checks or [[] for _ in slots], strict=True)
+        return next(
+            (text for text, slot, each in found if _first_that_counts(event, [slot], [each])), None
+        )
 
 
 def _first(event: list[_Members], slots: Iterable[_Slot]) -> msgspec.Raw | None:
@@ -180,6 +199,21 @@ def _first(event: list[_Members], slots: Iterable[_Slot]) -> msgspec.Raw | None:
         if raw is not None and raw != NULL:
             return raw
     return None
+
+
+def _first_that_counts(
+    event: list[_Members], slots: Iterable[_Slot], checks: Iterable[_Checks]
+) -> msgspec.Raw | None:
+    """Return the first raw value that is present and whose conditions hold."""
+    for slot, conditions in zip(slots, checks, strict=True):
+        raw = _first(event, [slot])
+        if raw is not None and all(_is_one_of(event[n][m], v) for (n, m), v in conditions):
+            return raw
+    return None
+
+
+def _is_one_of(raw: msgspec.Raw | None, listed: ClosedList) -> bool:
+    return raw is not None and listed.has(decode_scalar(raw, _COMPARED))
 
 
 class TolerantReader:

@@ -24,7 +24,7 @@ from collector.schema.names import (
     objection,
 )
 from collector.schema.names.words import without_numbers
-from collector.schema.scalars import keys, levels, lies_in, spoken
+from collector.schema.scalars import beside, condition_of, keys, levels, lies_in, path_of, spoken
 from collector.schema.source import Loc
 
 __all__ = ["CHECKS", "MOST_OPTIONAL", "Finding", "nearest"]
@@ -91,9 +91,19 @@ def _sources(schema: Schema) -> Iterator[tuple[Loc, str, str]]:
     """Yield every path of every field, with its place: first the name, then the listed paths."""
     for name, field in schema.fields.items():
         yield ("fields", name), name, name
-        for index, path in enumerate(field.sources or ()):
-            if path != name:
-                yield ("fields", name, "from", index), name, path
+        for index, source in enumerate(field.sources or ()):
+            inside = () if isinstance(source, str) else ("path",)
+            if path_of(source) != name:
+                yield ("fields", name, "from", index, *inside), name, path_of(source)
+
+
+def _compared(schema: Schema) -> Iterator[tuple[Loc, str]]:
+    """Yield the path of every member that a condition looks at, with its place."""
+    for name, field in schema.fields.items():
+        for index, source in enumerate(field.sources or ()):
+            for member, _ in condition_of(source):
+                loc = ("fields", name, "from", index, "when", member)
+                yield loc, beside(path_of(source), member)
 
 
 def _records(schema: Schema) -> Iterator[tuple[Loc, str]]:
@@ -161,6 +171,17 @@ def names_fit_values(schema: Schema) -> Iterator[Finding]:
         if is_one and values[name][0] != "pseudonym":
             message = "this category is an identifier's: use `kind: pseudonym`, or leave it out"
             yield ("fields", name, "category"), "E306", message
+
+
+def compared_members_fit(schema: Schema) -> Iterator[Finding]:
+    """Check that no condition tells of content or people: a value that is there says which of the
+    listed ones stood beside it."""
+    for loc, written in _compared(schema):
+        path = spoken(written)
+        if _is_never_read(schema, path):
+            yield loc, "E305", _NEVER_READ.format(word=content_word(path) or path.split(".")[0])
+        elif found := objection(path, "closed", homonyms=frozenset(schema.homonyms)):
+            yield loc, found.code, _message_of(found, path)
 
 
 def _is_never_read(schema: Schema, path: str) -> bool:
@@ -240,7 +261,7 @@ def records_path_is_free(schema: Schema) -> Iterator[Finding]:
     """Check that the list of records is not also read as a field, nor a part of it."""
     message = "the list of records lies here; a path must start at the record"
     read = [(loc, path) for loc, _, path in _sources(schema)]
-    for loc, path in (*read, *_user_agent(schema)):
+    for loc, path in (*read, *_user_agent(schema), *_compared(schema)):
         if any(_clash(path, records) for records in schema.records or ()):
             yield loc, "E130", message
 
@@ -266,7 +287,7 @@ def choices_are_only_choices(schema: Schema) -> Iterator[Finding]:
         if number > MOST_OPTIONAL:
             message = f"only {MOST_OPTIONAL} purposes may be optional where events carry choices"
             yield loc, "E144", f"{message}: each combination is a filter of its own"
-        read = [*_user_agent(schema), *_records(schema)]
+        read = [*_user_agent(schema), *_records(schema), *_compared(schema)]
         read += [(place, source) for place, _, source in _sources(schema)]
         if _is_in_a_list(path) and not any(_is_in_a_list(source) for _, source in read):
             message = "no event is a list, as nothing else is looked for in one; name a member"
@@ -361,6 +382,7 @@ CHECKS: tuple[Callable[[Schema], Iterator[Finding]], ...] = (
     categories,
     purposes_are_defined,
     names_fit_values,
+    compared_members_fit,
     patterns_spell_little,
     no_numbered_parts,
     sentences_are_written,

@@ -12,6 +12,7 @@ import orjson
 
 from collector.schema.kinds import FieldBase
 from collector.schema.model import Purpose, Schema, Trial
+from collector.schema.scalars import Source, condition_of, path_of, written_source
 from collector.schema.verdict import RULES, Shift, Verdict, ordered_shifts
 
 __all__ = [
@@ -133,9 +134,10 @@ def _own(old: FieldBase, new: FieldBase) -> Iterator[Shift]:
 
 def _common(name: str, old: FieldBase, new: FieldBase, merged: bool) -> Iterator[Shift]:
     if old.sources != new.sources:
-        paths = old.paths(name), new.paths(name)
-        what = _reading(*paths, shadowed=merged or new.derive is not None or new.source is not None)
-        yield Shift("from", what, *map(list, paths))
+        places = old.places(name), new.places(name)
+        is_shadowed = merged or new.derive is not None or new.source is not None
+        what = _reading(*places, shadowed=is_shadowed)
+        yield Shift("from", what, *(list(map(written_source, each)) for each in places))
     if old.category != new.category:
         yield Shift("category", "another category")
     gone, added = differing(old.purposes, new.purposes)
@@ -166,19 +168,33 @@ def _filled(old: FieldBase, new: FieldBase) -> Iterator[Shift]:
         yield Shift("source", "filled from the peer" if new.source else "no longer filled")
 
 
-def _reading(old: tuple[str, ...], new: tuple[str, ...], *, shadowed: bool) -> str:
-    """Judge another list of paths. The first path where something stands decides, valid or
+def _reading(old: tuple[Source, ...], new: tuple[Source, ...], *, shadowed: bool) -> str:
+    """Judge another list of sources. The first path where something stands decides, valid or
     not, so that only what is tried last can be left out without letting another value through; and
     not even that where something else is tried after it (``shadowed``): the document around a list
     of records, the user agent, or the peer."""
     if old == new:
         return "written differently"
+    if len(new) == len(old) and all(map(_is_narrower, old, new)):
+        return "only under a condition"
     if not set(new) <= set(old):
         return "source added"
     if set(new) == set(old):
         return "sources in another order"
     last = old[: len(new)] == new
     return "source removed" if last and not shadowed else "deciding source removed"
+
+
+def _is_narrower(old: Source, new: Source) -> bool:
+    """Return whether a source has the path and the conditions of an older one, or more of these."""
+    conditions = dict(condition_of(new))
+    return path_of(new) == path_of(old) and all(
+        name in conditions
+        and conditions[name].texts <= listed.texts
+        and conditions[name].numbers <= listed.numbers
+        and conditions[name].flags <= listed.flags
+        for name, listed in condition_of(old)
+    )
 
 
 def changed_tests(old: Schema, new: Schema) -> Iterator[SchemaChange]:
@@ -289,7 +305,8 @@ def compare(old: Schema, new: Schema) -> Comparison:
     """Find every change from the old schema to the new one.
 
     If none of them is widening, no event gives a record, a field or a finer value under the new
-    schema that it does not give under the old one.
+    schema that it does not give under the old one; where a value counts only under a condition now,
+    that it does not give without the values whose conditions fail.
     """
     found = [*_head(old, new), *_purposes(old.purposes, new.purposes)]
     return Comparison(old, new, (*found, *fields(old, new), *changed_tests(old, new)))

@@ -51,6 +51,31 @@ _PATH = matching(
     " are [0] to [99].",
     maxLength=256,
 )
+_COMPARED = {"type": ["string", "number", "boolean"], "maxLength": 64}
+_CONDITION = {
+    "description": "Members beside the value, each with the values of which it must have one.",
+    "type": "object",
+    "minProperties": 1,
+    "maxProperties": 4,
+    "propertyNames": {"pattern": r'^[^"\x00-\x1f\x7f]+$', "maxLength": 64},
+    "additionalProperties": {
+        "anyOf": [
+            _COMPARED,
+            {
+                "type": "array",
+                "items": _COMPARED,
+                "minItems": 1,
+                "maxItems": 64,
+                "uniqueItems": True,
+            },
+        ]
+    },
+}
+_SOURCE = _PATH | {
+    "properties": {"path": {"type": "string", **_PATH}, "when": _CONDITION},
+    "required": ["path", "when"],
+    "additionalProperties": False,
+}
 _RECORDS = matching(
     RECORDS_PATTERN, "A path, with [] where a list has lists, a path that ends in .*, or a dot."
 )
@@ -136,9 +161,13 @@ DOCUMENT: Hints = {
 FIELD: Hints = {
     "from": {
         "description": "Where the value may be found in an event, in this order. The first path"
-        " that is present decides. The field's own name is always tried, last if not listed.",
-        "examples": [["client.address", "ip_address"]],
-        "items": _PATH,
+        " that is present decides. The field's own name is always tried, last if not listed, unless"
+        " a path has a condition.",
+        "examples": [
+            ["client.address", "ip_address"],
+            [{"path": "address", "when": {"type": ["local-candidate"]}}],
+        ],
+        "items": _SOURCE,
         **UNIQUE_LIST,
     },
     "category": {"description": "What it is: a data category of fideslang."},

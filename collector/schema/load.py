@@ -23,6 +23,7 @@ from collector.schema.kinds import KINDS, FieldBase
 from collector.schema.model import EMPTIED, DocumentHead, Purpose, Schema, Trial
 from collector.schema.names import Holds
 from collector.schema.reading import read
+from collector.schema.scalars import ConditionalPath
 from collector.schema.source import Loc, Source
 
 __all__ = ["load_schema", "load_schemas", "parse", "parse_source", "validate_part"]
@@ -230,7 +231,9 @@ def _at(value: Any, loc: Loc) -> Any:
 
 
 def _unknown(place: Loc, inner: Loc, model: type[BaseModel]) -> tuple[Loc, str, str]:
-    within = model.model_fields[str(inner[0])].annotation if len(inner) > 1 else model
+    within: Any = model if len(inner) == 1 else ConditionalPath
+    if len(inner) == 2:  # a mapping under a key; the mappings of a list are conditional paths
+        within = model.model_fields[str(inner[0])].annotation
     known = _options(within) if isinstance(within, type) and issubclass(within, BaseModel) else []
     if within is model and issubclass(model, FieldBase):
         every = {option for kind in KINDS.values() for option in _options(kind)}
@@ -280,7 +283,7 @@ def _field_placeholder(value: Any) -> FieldBase:
     part = value if isinstance(value, dict) else {}
     values: dict[str, Any] = {
         "kind": str(part.get("kind")),
-        "sources": _texts(part.get("from")),
+        "sources": _texts(_paths(part.get("from"))),
         "category": _text(part.get("category"), _ALLOWED_CATEGORY),
         "purposes": _texts(part.get("purposes")),
         "required": True,
@@ -312,6 +315,13 @@ def _head_placeholder(document: dict[str, Any]) -> DocumentHead:
         "max_bits": bits if type(bits) is int and bits > 0 else None,
     }
     return DocumentHead.model_construct(**values)
+
+
+def _paths(value: Any) -> Any:
+    """Return sources without their conditions."""
+    if not isinstance(value, list):
+        return value
+    return [item.get("path") if isinstance(item, dict) else item for item in value]
 
 
 def _as_list(value: Any) -> Any:

@@ -183,7 +183,7 @@ _OWN = frozenset(
 
 
 def propose(
-    name: str, fields: Mapping[str, tuple[dict[str, Any], list[str]]], records: Any = None
+    name: str, fields: Mapping[str, tuple[dict[str, Any], list[Any]]], records: Any = None
 ) -> str:
     """Write a schema of fields with their paths, after documents of shipped schemas, whose options
     are copied. Purpose, retention and reason are the author's to decide."""

@@ -56,6 +56,7 @@ RULES: Mapping[str, Verdict] = {
     "sources in another order": "widening",
     "deciding source removed": "widening",
     "source removed": "narrowing",
+    "only under a condition": "narrowing",
     "used for more": "widening",
     "used for less": "narrowing",
     "kept longer": "widening",

@@ -32,6 +32,7 @@ from collector.ops.log_allowlist import (
 from collector.ops.total import Total
 from collector.schema import load_schema
 from collector.schema.model import Schema
+from collector.schema.scalars import beside, condition_of, path_of
 from collector.schema.scalars import keys as keys_of
 
 if TYPE_CHECKING:
@@ -210,6 +211,12 @@ def _known(schema: Schema) -> frozenset[str]:
     """Collect the names of members that a schema reads, and those that it counts as content."""
     paths = [path for name, field in schema.fields.items() for path in field.paths(name)]
     paths += [*schema.user_agent_paths, *filter(None, [schema.consent])]
+    paths += [
+        beside(path_of(source), member)
+        for field in schema.fields.values()
+        for source in field.sources or ()
+        for member, _ in condition_of(source)
+    ]
     return frozenset([*paths, *(str(keys_of(path)[0]) for path in paths), *schema.content_names])
 
 

@@ -19,7 +19,7 @@ from collector.errors import SchemaError
 from collector.schema import Schema
 from collector.schema.kinds import KINDS
 from collector.schema.load import parse_source
-from collector.schema.scalars import levels, lies_in
+from collector.schema.scalars import beside, keys, levels, lies_in
 from collector.schema.source import Source
 from collector.testing.values import randoms, weighted
 
@@ -112,9 +112,39 @@ def _names() -> st.SearchStrategy[str]:
 def _rest() -> _Part:
     """What a field has besides its kind."""
     path = weighted((4, _names()), (1, st.sampled_from(_PATHS)))
-    sources = st.lists(path, min_size=1, max_size=3, unique=True).map(lambda paths: {"from": paths})
+    sources = st.lists(path, min_size=1, max_size=3, unique=True)
+    listed = weighted(
+        (4, sources.map(lambda paths: {"from": paths})),
+        (1, st.builds(_conditional, sources, randoms())),
+    )
     used, limited = st.sampled_from(_USED), st.sampled_from(_LIMITED)
-    return st.builds(_merged, used, limited, weighted((1, st.just({})), (3, sources)))
+    return st.builds(_merged, used, limited, weighted((1, st.just({})), (3, listed)))
+
+
+_COMPARED: tuple[Any, ...] = ("b", "x", "linux", "", "é", True, False, 1, 0, 1.5, -3, 2**53)
+
+
+def _conditional(paths: list[str], random: Random) -> _Document:
+    """Paths, some of which count only under a condition."""
+    listed: list[Any] = []
+    for path in paths:
+        is_plain = type(keys(path)[-1]) is int or random.random() < 0.3
+        members = random.sample(["a", "b", "os", "kind", "é.x"], random.choice([1, 1, 2]))
+        when = {name: random.sample(_COMPARED, random.choice([1, 2, 6])) for name in members}
+        listed.append(path if is_plain else {"path": path, "when": when})
+    return {"from": listed}
+
+
+def _read_paths(name: str, field: _Document) -> set[str]:
+    """Return the paths that a field reads, with those of conditions."""
+    found = {name}
+    for source in field.get("from", []):
+        if isinstance(source, str):
+            found.add(source)
+        else:
+            path = source["path"]
+            found |= {path, *(beside(path, member) for member in source["when"])}
+    return found
 
 
 @cache
@@ -189,7 +219,7 @@ def documents(draw: st.DrawFn) -> _Document:
     }
     if content:
         document["content"] = {category: _CONTENT[category] for category in content}
-    paths = {path for name, field in fields.items() for path in [name, *field.get("from", [])]}
+    paths = {path for name, field in fields.items() for path in _read_paths(name, field)}
     if any("derive" in field for field in fields.values()):
         document["user_agent"] = draw(st.sampled_from(_AGENTS))
         paths |= {*document["user_agent"], "user_agent.original"}

@@ -24,7 +24,16 @@ from collector.filter.derive import Agents
 from collector.schema import Schema
 from collector.schema.kinds import Circumstances
 from collector.schema.scalars import levels
-from collector.testing.mappings import Event, Path, choices_of, paths_of, place, reads_lists, ways
+from collector.testing.mappings import (
+    Event,
+    Path,
+    choices_of,
+    compared_paths,
+    paths_of,
+    place,
+    reads_lists,
+    ways,
+)
 from collector.testing.texts import lines, seeds, write
 from collector.testing.values import Values, agents, choices, clock, junk, values
 
@@ -181,6 +190,10 @@ def _listed(schema: Schema, around: Circumstances) -> _Listed:
         reader = _Reader(each.reads(), each.canonical(around), values(each, around.now()))
         for path in paths_of(schema, name):
             root.at(path).readers.append(reader)
+    for path, lists in compared_paths(schema).items():
+        held = st.sampled_from([value for listed in lists for value in listed.written()])
+        scalars = frozenset({str, bool, int, float})
+        root.at(path).readers += [_Reader(scalars, listed.has, held) for listed in lists]
     derived = Agents([name for name, each in schema.fields.items() if each.derive])
     agent = _Reader(frozenset({str}), derived.__getitem__, agents())
     for source in schema.user_agent_paths:

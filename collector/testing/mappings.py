@@ -15,7 +15,15 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 
 from collector.schema import Schema
-from collector.schema.scalars import is_exact, keys, levels
+from collector.schema.scalars import (
+    ClosedList,
+    beside,
+    condition_of,
+    is_exact,
+    keys,
+    levels,
+    path_of,
+)
 from collector.testing.values import Values, agents, choices, clock, junk, values, weighted
 
 __all__ = [
@@ -23,6 +31,7 @@ __all__ = [
     "Path",
     "cached_per_schema",
     "choices_of",
+    "compared_paths",
     "events",
     "paths_of",
     "place",
@@ -38,22 +47,38 @@ def ways(source: str) -> list[Path]:
     nested = keys(source)
     if is_exact(source):
         return [nested]
-    start = int(type(nested[0]) is int)
-    flat = (*nested[:start], ".".join(map(str, nested[start:])))
-    return list(dict.fromkeys([nested, flat if nested[start:] else nested]))
+    return list(dict.fromkeys([nested, _flat(nested)]))
+
+
+def _flat(path: Path) -> Path:
+    start = int(type(path[0]) is int)
+    return (*path[:start], ".".join(map(str, path[start:]))) if path[start:] else path
 
 
 def paths_of(schema: Schema, name: str) -> list[Path]:
     """Return the paths of a field: each source nested, then as one flat key; its name last."""
-    listed = schema.fields[name].sources or ()
-    sources = listed if name in listed else (*listed, name)
+    sources = schema.fields[name].paths(name)
     return list(dict.fromkeys(path for source in sources for path in ways(source)))
+
+
+def compared_paths(schema: Schema) -> dict[Path, list[ClosedList]]:
+    """Return the paths of members that conditions look at, with the values that each must have:
+    nested, then as one flat key beside one."""
+    found: dict[Path, list[ClosedList]] = {}
+    for field in schema.fields.values():
+        for source in field.sources or ():
+            for member, listed in condition_of(source):
+                nested = keys(beside(path_of(source), member))
+                for path in dict.fromkeys([nested, _flat(nested)]):
+                    if path == nested or not is_exact(path_of(source)):
+                        found.setdefault(path, []).append(listed)
+    return found
 
 
 def reads_lists(schema: Schema) -> bool:
     """Return whether events may be lists."""
-    sources = [path for field in schema.fields.values() for path in field.sources or ()]
-    every = [*sources, *(schema.records or ()), *schema.user_agent_paths]
+    sources = [source for field in schema.fields.values() for source in field.sources or ()]
+    every = [*map(path_of, sources), *(schema.records or ()), *schema.user_agent_paths]
     return any(path.startswith("[") for path in every)
 
 
@@ -100,6 +125,7 @@ def put(event: Event, path: Path, value: Any) -> None:
 def unlisted_paths(schema: Schema) -> st.SearchStrategy[Path]:
     """Paths that no field reads but that are close to one, and names of content."""
     every = [path for name in schema.fields for path in paths_of(schema, name)]
+    every += compared_paths(schema)
     every += [path for source in choices_of(schema) for path in ways(source)]
     paths = [tuple(str(key) for key in path) for path in every]
     begun = [path[:end] for path in paths for end in range(1, len(path))]
@@ -203,6 +229,9 @@ def _insertions(
     if choice_paths:
         value = weighted((9 - share, choices(schema.optional)), (share, other))
         fields += 2 * [st.tuples(st.sampled_from(choice_paths), value)]
+    for path, lists in compared_paths(schema).items():
+        held = st.sampled_from([value for listed in lists for value in listed.written()])
+        fields += 2 * [st.tuples(st.just(path), weighted((9 - share, held), (share, other)))]
     field = weighted(*((1, field) for field in fields))
     unlisted = st.tuples(unlisted_paths(schema), other)
     single = weighted((6, field), (2, unlisted)).map(lambda insertion: [insertion])

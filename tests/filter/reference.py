@@ -23,6 +23,7 @@ from collector.filter.derive import parse_user_agent
 from collector.schema import Schema
 from collector.schema.kinds import Circumstances, FieldBase
 from collector.schema.kinds.numeric import IntegerField, NumberField
+from collector.schema.scalars import ConditionalPath, Source, path_of
 
 BOM = b"\xef\xbb\xbf"
 MOST_LEVELS = 1000
@@ -100,7 +101,7 @@ class Reference:
         self._agents = schema.user_agent_paths
         sources = [path for field in schema.fields.values() for path in field.sources or ()]
         self._choices = [schema.consent] if schema.consent else []
-        every = [*sources, *(schema.records or ()), *self._agents]
+        every = [*map(path_of, sources), *(schema.records or ()), *self._agents]
         self._reads_lists = any(path.startswith("[") for path in every)
         now = datetime.combine(as_of, time(), UTC)
         around = Circumstances(lambda: now, keys)
@@ -316,9 +317,10 @@ class Reference:
         is_long = self._is_text and len(json.dumps(choices)) > MAX_CHOICES
         return type(choices) in (dict, list, tuple) and not is_long
 
-    def _sources(self, name: str) -> tuple[str, ...]:
+    def _sources(self, name: str) -> tuple[Source, ...]:
         listed = self._schema.fields[name].sources or ()
-        return listed if name in listed else (*listed, name)
+        is_conditional = any(not isinstance(source, str) for source in listed)
+        return listed if name in listed or is_conditional else (*listed, name)
 
     def _asked(self, layers: Sequence[_Event]) -> dict[str, str]:
         """What the request says, where the event says nothing: its user agent only if the event
@@ -373,10 +375,57 @@ def _withheld(
             yield name, "purpose_refused"
 
 
-def first(layers: Sequence[_Event], sources: Sequence[str]) -> Any:
+def first(layers: Sequence[_Event], sources: Sequence[Source]) -> Any:
     """The first value that is there, in the element before the document around it."""
-    found = (look(layer, source) for layer in layers for source in sources)
+    found = (
+        look(layer, source) if isinstance(source, str) else look_beside(layer, source)
+        for layer in layers
+        for source in sources
+    )
     return next((value for value in found if value is not None), None)
+
+
+def look_beside(event: Any, source: ConditionalPath) -> Any:
+    """The value at a path, nested and then as one key, each only where what is beside it has the
+    values that it must have, in the same form."""
+    when = source.model_dump(mode="json")["when"]
+    steps = _STEPS.findall(source.path)
+    holder = event
+    for step in steps[:-1]:
+        holder = one_step(holder, step)
+    value = one_step(holder, steps[-1])
+    if value is not None and _hold(holder, when, ""):
+        return value
+    if _is_exact(steps):
+        return None
+    base = one_step(event, steps[0]) if steps[0][1] else event
+    *above, last = [name for _, _, name in steps if name]
+    prefix = "".join(f"{name}." for name in above)
+    value = member(base, prefix + last)
+    return value if value is not None and _hold(base, when, prefix) else None
+
+
+def one_step(value: Any, step: tuple[str, str, str]) -> Any:
+    """The member or the element that a part of a path names."""
+    quoted, index, name = step
+    if not index:
+        return member(value, quoted or name)
+    return value[int(index)] if type(value) in (list, tuple) and int(index) < len(value) else None
+
+
+def _is_exact(steps: Sequence[tuple[str, str, str]]) -> bool:
+    return any(quoted or index for quoted, index, _ in steps[1:]) or bool(steps[0][0])
+
+
+def _hold(around: Any, when: dict[str, list[Any]], flat: str) -> bool:
+    """Whether members have listed values; true is not one, and other types are nothing."""
+    for name, listed in when.items():
+        value = member(around, flat + name)
+        if type(value) not in (str, bool, int, float):
+            return False
+        if not any(value == one and (type(value) is bool) == (type(one) is bool) for one in listed):
+            return False
+    return True
 
 
 _STEPS = re.compile(
@@ -395,13 +444,9 @@ def look(event: Any, path: str) -> Any:
     element follows a name."""
     steps = _STEPS.findall(path)
     value: Any = event
-    for quoted, index, name in steps:
-        if index:
-            is_long = type(value) in (list, tuple) and int(index) < len(value)
-            value = value[int(index)] if is_long else None
-        else:
-            value = member(value, quoted or name)
-    if value is not None or any(quoted or index for quoted, index, _ in steps[1:]) or steps[0][0]:
+    for step in steps:
+        value = one_step(value, step)
+    if value is not None or _is_exact(steps):
         return value
     if path.startswith("["):
         index, _, rest = path[1:].partition("].")

@@ -15,6 +15,7 @@ import orjson
 
 from collector import Admission, Filter, Schema, load_schema
 from collector.schema import resources
+from collector.schema.scalars import condition_of, path_of
 from tests.filter.canonical import KEY, expected_value
 from tests.filter.smuggled import Written
 
@@ -78,6 +79,12 @@ def _placed(path: str, nested: bool, value: Any) -> dict[str, Any]:
     return {first: _placed(rest, True, value)} if nested and dot else {path: value}
 
 
+def _merged(event: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    for key, value in more.items():
+        event[key] = _merged(event[key], value) if isinstance(event.get(key), dict) else value
+    return event
+
+
 class FieldPath(NamedTuple):
     """A path, flat or nested, and another field that has the wrong type, if any.
 
@@ -87,10 +94,15 @@ class FieldPath(NamedTuple):
     path: str
     nested: bool
     sibling: str | None
+    beside: tuple[tuple[str, Any], ...] = ()
 
     def event(self, value: Any) -> dict[str, Any]:
-        """Return an event with a value at this path."""
+        """Return an event with a value at this path, and what must be beside it."""
         event = _placed(self.path, self.nested, value)
+        above = self.path.rpartition(".")[0]
+        for name, listed in self.beside:
+            path = f"{above}.{name}" if above else name
+            event = _merged(event, _placed(path, self.nested, listed))
         return event if self.sibling is None else {**event, self.sibling: []}
 
 
@@ -114,8 +126,8 @@ class SchemaCase(NamedTuple):
         for path in self._paths(name):
             sibling = next(other for other in self.schema.fields if not self._reads(other, path))
             for nested in (False, True)[: 1 + ("." in path)]:
-                yield FieldPath(path, nested, None)
-                yield FieldPath(path, nested, sibling)
+                yield FieldPath(path, nested, None, self._beside(name, path))
+                yield FieldPath(path, nested, sibling, self._beside(name, path))
 
     def expected(self, field_path: FieldPath, case: Written) -> tuple[bytes, Any]:
         """Return the expected records as bytes, and the tally without its bytes."""
@@ -149,8 +161,14 @@ class SchemaCase(NamedTuple):
 
     def _paths(self, name: str) -> tuple[str, ...]:
         """Return the paths of a field in an object: its sources, then its own name."""
-        sources = (path for path in self.schema.fields[name].sources or () if path[0] != "[")
-        return tuple(dict.fromkeys((*sources, name)))
+        paths = self.schema.fields[name].paths(name)
+        return tuple(path for path in paths if path[0] != "[")
+
+    def _beside(self, name: str, path: str) -> tuple[tuple[str, Any], ...]:
+        """Return members that must be beside a path, each with a value that it must have."""
+        sources = self.schema.fields[name].sources or ()
+        conditions = (condition_of(source) for source in sources if path_of(source) == path)
+        return tuple((name, listed.written()[0]) for name, listed in next(conditions, ()))
 
     def _reads(self, name: str, path: str) -> bool:
         return any(path == own or path.startswith(f"{own}.") for own in self._paths(name))

@@ -22,7 +22,7 @@ from collector import Filter, Schema, load_schema
 from collector.contracts import REJECTIONS
 from collector.filter import Admission, records, router, text
 from collector.schema.kinds import Circumstances
-from collector.schema.scalars import keys, spoken
+from collector.schema.scalars import condition_of, keys, path_of, spoken
 from collector.schema.scalars import levels as lists_on
 from collector.testing import assert_noninterference, lines, payloads, schemas
 from collector.testing import events as mappings
@@ -277,7 +277,8 @@ def untangled(schema: Schema) -> Schema:
     names = {*schema.fields, "schema"}
     fields = {}
     for name, field in schema.fields.items():
-        sources = tuple(p for p in field.sources or () if spoken(p) not in names - {name})
+        listed = (s for s in field.sources or () if not condition_of(s))
+        sources = tuple(s for s in listed if spoken(path_of(s)) not in names - {name})
         fields[name] = field.model_copy(update={"sources": sources or None})
     return changed(schema, fields)
 

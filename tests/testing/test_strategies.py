@@ -213,12 +213,16 @@ def test_schemas_are_of_every_sort() -> None:
         "records of lists",
         "records or events",
         "derived",
+        "quoted",
+        "inner elements",
+        "nested records",
+        "conditions",
     } | {*KINDS}
 
     def take(schema: Schema) -> bool:
         Filter(schema, as_of=date(2026, 6, 1), keys=fixed_key)
         found.update(field.kind for field in schema.fields.values())
-        reads = {name: {*(f.sources or ()), name} for name, f in schema.fields.items()}
+        reads = {name: {*f.paths(name), name} for name, f in schema.fields.items()}
         every = Counter(path for paths in reads.values() for path in paths)
         ways = schema.records or ()
         found["records"] += any(way[-1] != "*" and way != "." for way in ways)
@@ -226,6 +230,12 @@ def test_schemas_are_of_every_sort() -> None:
         found["records of lists"] += any(way.startswith("[") for way in ways)
         found["records or events"] += "." in ways
         found["elements"] += any(path.startswith("[") for path in every)
+        found["quoted"] += any('"' in path for path in every)
+        found["inner elements"] += any("[" in path[1:] for path in every)
+        found["nested records"] += any("[]." in way for way in ways)
+        found["conditions"] += any(
+            not isinstance(s, str) for f in schema.fields.values() for s in f.sources or ()
+        )
         found["derived"] += any(f.derive is not None for f in schema.fields.values())
         found["content"] += bool(schema.content)
         found["optional"] += bool(schema.optional)

@@ -19,6 +19,7 @@ from collector.schema.lints import Finding, Severity, lint
 from collector.schema.load import parse
 from collector.schema.model import record_bits
 from collector.schema.reading import read
+from collector.schema.scalars import path_of
 
 __all__ = ["check", "test_schemas"]
 
@@ -77,7 +78,7 @@ def _unmatched(schema: Schema, path: Path, sample: Path) -> Iterator[Finding]:
     source, number = read(path, str(path)), len(explanations)
     near = unmatched(explanations)
     for name, field in schema.fields.items():
-        listed = list(field.sources or ())
+        listed = list(map(path_of, field.sources or ()))
         for each in field.paths(name):
             if each in near:
                 loc = ("from", listed.index(each)) if each in listed else ()

@@ -13,6 +13,7 @@ from collector.cli.options import DEFAULT_SCHEMAS, AsJson, Schemas
 from collector.filter.sdk_records import COUNT_VALUES, RECEIVED_VALUES
 from collector.schema import Schema, load_schemas, resources
 from collector.schema.model import field_bits, letter_bits, record_bits
+from collector.schema.scalars import written_source
 
 __all__ = ["capacity", "list_schemas", "show"]
 
@@ -70,7 +71,7 @@ def _print_schema(schema: Schema) -> None:
         table.add_row(
             name,
             field.kind,
-            escape(", ".join(field.paths(name))),
+            escape(", ".join(map(written_source, field.places(name)))),
             ", ".join(field.purposes),
             escape(str(field.retention).removesuffix(", 0:00:00")),
             escape(field.reason),

@@ -109,20 +109,23 @@ def _propose(name: str, sample: Path) -> None:
     )
 
 
-def _found(sample: Path) -> tuple[dict[str, tuple[dict[str, Any], list[str]]], Any]:
+def _found(sample: Path) -> tuple[dict[str, tuple[dict[str, Any], list[Any]]], Any]:
     """Find the fields of shipped schemas that admit values of a sample, each with its paths. One
     that reads lists of records stands alone, where it finds more than all the others."""
-    plain: dict[str, tuple[dict[str, Any], list[str]]] = {}
+    plain: dict[str, tuple[dict[str, Any], list[Any]]] = {}
     best, records = plain, None
     for reference in sorted(resources.names(), key=lambda each: each != "conferencing"):
         schema = load_schema(reference)
         document = read(path := resources.shipped() / f"{reference}.yaml", str(path)).value
-        found: dict[str, tuple[dict[str, Any], list[str]]] = {}
+        found: dict[str, tuple[dict[str, Any], list[Any]]] = {}
         for explanation in sampled(schema, sample, required=False):
             for name, each in explanation.fields.items():
                 if each.outcome == "kept" and each.source in schema.fields[name].paths(name):
                     paths = found.setdefault(name, (document["fields"][name], []))[1]
-                    paths += [] if each.source in paths else [each.source]
+                    options = document["fields"][name].get("from", ())
+                    conditional = (one for one in options if isinstance(one, dict))
+                    is_here: list[Any] = [one for one in conditional if one["path"] == each.source]
+                    paths += [one for one in is_here or [each.source] if one not in paths]
         if schema.records is None:
             for name, (options, paths) in found.items():
                 plain.setdefault(name, (options, paths))

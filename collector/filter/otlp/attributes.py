@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from collector.consent import refused
 from collector.contracts import CATEGORIES, Drop, Scalar
-from collector.filter.compile import Column, Keys, Plan
+from collector.filter.compile import Column, Conditions, Keys, Plan
 
 __all__ = [
     "BODY",
@@ -60,8 +60,9 @@ class WantedName:
     is_read: bool = False
 
 
-_Use = tuple[int, int, Keys]
-"""A column (or the user agent), the rank of the path among its paths, and the keys below."""
+_Use = tuple[int, int, Keys, Conditions]
+"""A column (or the user agent), the rank of the path among its paths, the keys below, and the
+conditions under which the path counts."""
 
 
 class AttributeValues(NamedTuple):
@@ -96,30 +97,45 @@ class AttributeReader:
         self._uses: dict[str, list[_Use]] = {}
         self._content = dict(plan.content)
         for column in plan.columns:
-            self._add_paths(column.index, column.paths, is_read=column.withheld is None)
-        self._add_paths(_AGENT, plan.user_agent, is_read=True)
+            is_read = column.withheld is None
+            self._add_paths(column.index, column.paths, column.conditions, is_read=is_read)
+        self._add_paths(_AGENT, plan.user_agent, ((),) * len(plan.user_agent), is_read=True)
         self.wanted: frozenset[str] = frozenset(self.names)
         self._content[BODY] = _CHAT
         first = len(plan.columns)
         self.plain: dict[str, int] = {name: first + n for name, n in self._content.items()}
         for name, uses in self._uses.items():
-            index, _, keys = uses[0]
-            if len(uses) > 1 or keys or index == _AGENT or name in self._content:
+            index, _, keys, conditions = uses[0]
+            is_simple = len(uses) == 1 and not keys and not conditions and index != _AGENT
+            if not is_simple or name in self._content:
                 self.plain.pop(name, None)
             elif plan.columns[index].withheld is None and str in plan.columns[index].wire:
                 self.plain[name] = index
         self.columns: dict[str, int] = {name: self.plain.get(name, -1) for name in self.wanted}
 
-    def _add_paths(self, index: int, paths: tuple[Keys, ...], *, is_read: bool) -> None:
-        for rank, path in enumerate(paths):
+    def _add_paths(
+        self,
+        index: int,
+        paths: tuple[Keys, ...],
+        conditions: tuple[Conditions, ...],
+        *,
+        is_read: bool,
+    ) -> None:
+        for rank, (path, when) in enumerate(zip(paths, conditions, strict=True)):
             first, *others = path
             if any(type(key) is int for key in path):  # an item is no list, nor are lists read
                 continue
-            self._uses.setdefault(str(first), []).append((index, rank, tuple(others)))
-            name = self.names.setdefault(str(first), WantedName())
-            for key in others:
-                name = name.below.setdefault(str(key), WantedName())
-            name.is_read = name.is_read or is_read
+            self._uses.setdefault(str(first), []).append((index, rank, tuple(others), when))
+            self._want(path, is_read=is_read)
+            for member, _ in when:
+                self._want(member, is_read=True)
+
+    def _want(self, path: Keys, *, is_read: bool) -> None:
+        first, *others = path
+        name = self.names.setdefault(str(first), WantedName())
+        for key in others:
+            name = name.below.setdefault(str(key), WantedName())
+        name.is_read = name.is_read or is_read
 
     def values(self, signature: Signature) -> AttributeValues:
         """Return the values of a signature; of several paths, the first with a value decides."""
@@ -132,13 +148,27 @@ class AttributeReader:
                 continue
             if name in self._content:
                 content |= 1 << self._content[name]
-            for index, rank, keys in self._uses.get(name, ()):
+            for index, rank, keys, conditions in self._uses.get(name, ()):
                 found = value_below(value, keys) if keys else value
-                if found is not None and (index not in best or rank < best[index][0]):
+                if found is None or (index in best and rank >= best[index][0]):
+                    continue
+                if not conditions or _hold(conditions, signature):
                     best[index] = (rank, found)
         _, agent = best.pop(_AGENT, (0, None))
         values = {index: found for index, (_, found) in best.items()}
         return AttributeValues(values, content, agent)
+
+
+def _hold(conditions: Conditions, signature: Signature) -> bool:
+    """Return whether each of these members has one of its values."""
+    members = dict(signature)
+    for (first, *others), listed in conditions:
+        found = value_below(members.get(str(first)), tuple(others))
+        if type(found) is tuple:
+            found = found[1] if found[0] in (bool, int, float) else None
+        if not listed.has(found):
+            return False
+    return True
 
 
 def value_below(value: Any, keys: Keys) -> Any:

@@ -21,7 +21,18 @@ from pydantic import Field as Option
 from collector.contracts import Scalar
 from collector.schema.editor_hints import Hints
 from collector.schema.names import Holds
-from collector.schema.scalars import Day, Duration, Name, Path, Paths, Reason, unique
+from collector.schema.scalars import (
+    Day,
+    Duration,
+    Name,
+    Path,
+    Reason,
+    Source,
+    Sources,
+    condition_of,
+    path_of,
+    unique,
+)
 from collector.schema.verdict import Shift
 
 __all__ = [
@@ -106,7 +117,7 @@ class FieldBase(BaseModel):
     pseudonymous: ClassVar[bool] = False
     """Whether values are keyed hashes, the only form in which identifiers are allowed."""
 
-    sources: Paths | None = Option(default=None, alias="from")
+    sources: Sources | None = Option(default=None, alias="from")
     category: str
     purposes: Annotated[tuple[str, ...], AfterValidator(_purposes)]
     retention: Duration
@@ -118,13 +129,19 @@ class FieldBase(BaseModel):
     also: Name | None = None
     kind: str
 
-    def paths(self, name: str) -> tuple[Path, ...]:
-        """Return the paths that are read, in order; the field's own name is last if unlisted.
+    def places(self, name: str) -> tuple[Source, ...]:
+        """Return the sources that are read, in order; the field's own name is last if unlisted.
 
-        So a record, which carries canonical names, passes through its own filter unchanged.
+        So a record, which carries canonical names, passes through its own filter unchanged. Where
+        any source has a condition, the name is none: what stands there would need no condition.
         """
         listed = self.sources or ()
-        return listed if name in listed else (*listed, name)
+        is_conditional = any(map(condition_of, listed))
+        return listed if name in listed or is_conditional else (*listed, name)
+
+    def paths(self, name: str) -> tuple[Path, ...]:
+        """Return the paths of the sources, in order, each once."""
+        return tuple(dict.fromkeys(map(path_of, self.places(name))))
 
     def reads(self) -> frozenset[type]:
         """Return the JSON types that the field reads: those of its kind, and what its options add.

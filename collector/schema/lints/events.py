@@ -12,7 +12,7 @@ import orjson
 
 from collector.schema.kinds.enum import EnumField
 from collector.schema.model import Schema
-from collector.schema.scalars import keys, levels
+from collector.schema.scalars import Source, condition_of, keys, levels, path_of
 from collector.schema.source import Loc
 
 __all__ = [
@@ -38,11 +38,14 @@ def shadowed_source(schema: Schema, _: date) -> Iterator[tuple[Loc, str]]:
         yield ("user_agent", index), message
 
 
-def _shadowed(paths: tuple[str, ...]) -> Iterator[int]:
-    for index, path in enumerate(paths):
-        found = keys(path)
-        if any(found[: len(start)] == start != found for start in map(keys, paths[:index])):
+def _shadowed(sources: tuple[Source, ...]) -> Iterator[int]:
+    deciding: list[tuple[str | int, ...]] = []
+    for index, source in enumerate(sources):
+        found = keys(path_of(source))
+        if any(found[: len(start)] == start != found for start in deciding):
             yield index
+        if not condition_of(source):
+            deciding.append(found)
 
 
 def numeric_segment(schema: Schema, _: date) -> Iterator[tuple[Loc, str]]:
@@ -57,8 +60,8 @@ def numeric_segment(schema: Schema, _: date) -> Iterator[tuple[Loc, str]]:
 def _written_paths(schema: Schema) -> Iterator[tuple[Loc, str]]:
     """Yield the listed paths without quotes, with their places."""
     for name, field in schema.fields.items():
-        for index, path in enumerate(field.sources or ()):
-            yield ("fields", name, "from", index), _without_quoted(path)
+        for index, source in enumerate(field.sources or ()):
+            yield ("fields", name, "from", index), _without_quoted(path_of(source))
     for index, path in enumerate(schema.user_agent):
         yield ("user_agent", index), _without_quoted(path)
     ways = schema.records or ()
@@ -83,7 +86,7 @@ def shadowed_records(schema: Schema, _: date) -> Iterator[tuple[Loc, str]]:
 def same_source(schema: Schema, _: date) -> Iterator[tuple[Loc, str]]:
     """Find two fields that store the same values from the same place."""
     for (first, one), (second, other) in combinations(schema.fields.items(), 2):
-        common = set(one.paths(first)) & set(other.paths(second))
+        common = set(one.places(first)) & set(other.places(second))
         if common and one.overlaps(other):
             message = f"`{first}` takes the same values from the same path; leave one of them out"
             yield ("fields", second), message
