@@ -41,6 +41,7 @@ from benchmarks.results import BenchmarkError, CorpusResult, Results
 from benchmarks.sdk.command import sdk
 from benchmarks.sidecar.command import sidecar, soaked
 from benchmarks.sinks.command import sinks
+from benchmarks.when import when
 
 __all__ = ["main"]
 
@@ -49,6 +50,7 @@ COMMANDS = {
     "soak": soaked,
     "sdk": sdk,
     "consent": consent,
+    "when": when,
     "recording": recording,
     "leaks": leaks,
     "sinks": sinks,
@@ -60,8 +62,8 @@ _AGAIN = 3
 others use too has slow minutes; every round counts."""
 
 _ELSE = (
-    "`python -m benchmarks` with `sidecar`, `soak`, `sdk`, `consent`, `recording`, `leaks` or"
-    " `sinks` measures these instead."
+    "`python -m benchmarks` with `sidecar`, `soak`, `sdk`, `consent`, `when`, `recording`, `leaks`"
+    " or `sinks` measures these instead."
 )
 
 

@@ -29,7 +29,19 @@ from collector.filter.text import slices
 from collector.intake import SLICE
 from collector.schema import Schema, load_schema, resources
 
-__all__ = ["Cost", "Figures", "choosing", "consent", "events", "filters", "measure"]
+__all__ = [
+    "Cost",
+    "Figures",
+    "alternating",
+    "choosing",
+    "consent",
+    "events",
+    "filters",
+    "measure",
+    "of_lines",
+    "of_mappings",
+    "shown",
+]
 
 _SECTION, _JUDGED = "consent", ("medium", "lines", "no choices")
 _CHOICES = orjson.dumps({"preferences": {"capacity_planning": False}})[1:-1]
@@ -86,9 +98,9 @@ def measure(corpus: str, rounds: int, number: int) -> Iterator[Cost]:
         ("choices in each", with_consent, [choosing(event) for event in silent]),
         ("a signal", refusing, silent),
     ):
-        for form, work in (("lines", _of_lines), ("mappings", _of_mappings)):
+        for form, work in (("lines", of_lines), ("mappings", of_mappings)):
             base, other = work(without, silent), work(filter_, given)
-            times = _alternating(base, other, rounds, number)
+            times = alternating(base, other, rounds, number)
             yield Cost(corpus, form, case, *times, paired(times[1], times[0]))
 
 
@@ -115,17 +127,17 @@ def _with_path() -> Schema:
         return load_schema(path)
 
 
-def _of_lines(filter_: Filter, events: Sequence[bytes]) -> Callable[[], object]:
+def of_lines(filter_: Filter, events: Sequence[bytes]) -> Callable[[], object]:
     parts = list(slices(b"\n".join(events), SLICE, len(events)))
     return lambda: [filter_.admit_by_grant("ndjson", part) for part in parts]
 
 
-def _of_mappings(filter_: Filter, events: Sequence[bytes]) -> Callable[[], object]:
+def of_mappings(filter_: Filter, events: Sequence[bytes]) -> Callable[[], object]:
     parsed: list[dict[str, Any]] = [orjson.loads(event) for event in events]
     return lambda: [filter_.admit(event) for event in parsed]
 
 
-def _alternating(
+def alternating(
     base: Callable[[], object], other: Callable[[], object], rounds: int, number: int
 ) -> tuple[list[float], list[float]]:
     """µs per event of both, in turns and in random order, so that neither comes always first."""
@@ -142,7 +154,7 @@ def _alternating(
     return times
 
 
-def _shown(of: Interval) -> str:
+def shown(of: Interval) -> str:
     return f"{of.median:.2f} ({of.low:.2f}–{of.high:.2f})"
 
 
@@ -151,9 +163,9 @@ def _table(figures: Figures) -> Table:
         (
             f"{cost.corpus}, {cost.form}",
             cost.case,
-            _shown(interval(cost.without)),
-            _shown(interval(cost.with_consent)),
-            _shown(cost.ratio),
+            shown(interval(cost.without)),
+            shown(interval(cost.with_consent)),
+            shown(cost.ratio),
         )
         for cost in figures.costs
     )

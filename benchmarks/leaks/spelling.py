@@ -15,6 +15,7 @@ from random import Random
 
 from benchmarks.leaks.values import Values, mutated, values_of
 from collector import Schema
+from collector.schema.scalars import condition_of, path_of
 
 __all__ = ["Delivered", "Record", "Send", "Speller", "event", "spelled"]
 
@@ -68,9 +69,23 @@ class Speller:
 
 def event(schema: Schema, records: Sequence[Record]) -> list[str]:
     """Return the records as events of the schema, one JSON text each."""
+    found = [_as_read(schema, record) for record in records]
     if schema.records and "." not in schema.records:
-        return [json.dumps({schema.records[0]: [record]}) for record in records]
-    return [json.dumps(record) for record in records]
+        return [json.dumps({schema.records[0]: [record]}) for record in found]
+    return [json.dumps(record) for record in found]
+
+
+def _as_read(schema: Schema, record: Record) -> dict[str, object]:
+    """Return a record under the paths that are read, with what conditions ask for beside these."""
+    found: dict[str, object] = {}
+    for name, value in record.items():
+        places = schema.fields[name].places(name)
+        place = name if name in places else places[0]
+        found[path_of(place)] = value
+        for member, listed in condition_of(place):
+            above = path_of(place).rpartition(".")[0]
+            found[f"{above}.{member}" if above else member] = listed.written()[0]
+    return found
 
 
 def spelled(schema: Schema, stated: float, send: Send, number: int, random: Random) -> Delivered:

@@ -105,10 +105,18 @@ def _padded(most: int, number: int) -> str:
     raise IndexError(number)
 
 
+_LOCAL_4 = [
+    *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8"),
+    *("172.16.0.0/12", "192.168.0.0/16", "255.255.255.255/32"),
+]
+_LOCAL_6 = ["::/128", "::1/128", "fc00::/7"]
+
+
 def _address(field: IpField) -> Values:
     """Return networks of IPv4, then of IPv6, without those that are never admitted."""
-    four = _Prefixes(32, field.truncate.ipv4, _NETWORKS_4)
-    six = _Prefixes(128, field.truncate.ipv6, _NETWORKS_6)
+    is_global = field.scope == "global"
+    four = _Prefixes(32, field.truncate.ipv4, [*_NETWORKS_4, *_LOCAL_4 * is_global])
+    six = _Prefixes(128, field.truncate.ipv6, [*_NETWORKS_6, *_LOCAL_6 * is_global])
 
     def nth(number: int) -> str:
         if number < four.size:

@@ -308,7 +308,7 @@ class Code(ABC):
 
     def _write_withheld(self, column: Column, found: Sequence[tuple[Node, str]]) -> None:
         """Write the lines that count the presence of a withheld column, without decoding it."""
-        present = " or ".join(self.is_present(expression) for _, expression in found)
+        present = " or ".join(self.is_present(expression) for _, expression in found) or "False"
         self.add(f"c{column.index} = None")
         self.add(f"if {present}{self.withheld_outside(column)}:")
         self.add(self.drop(column, column.withheld or "expired"), 1)

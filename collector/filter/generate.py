@@ -279,7 +279,7 @@ class _Around(_Texts):
             value = f"c{column.index}"
             if column.withheld:
                 read = self.sources(column, at)
-                present = " or ".join(self.is_present(each) for _, each in read)
+                present = " or ".join(self.is_present(each) for _, each in read) or "False"
                 mark = self.bind("d", MARKS[column.withheld])
                 self.add(f"{value} = {mark} if {present} else None")
                 continue

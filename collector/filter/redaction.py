@@ -74,7 +74,7 @@ def find_subject(schema: Schema, field: str, value: str, since: str, until: str)
     start, end = minute_window(since, until)
     _check_identifies(schema, field)
     circumstances = Circumstances(utc_now, lambda *_: b"")
-    canonical = schema.fields[field].canonical(circumstances)(value)
+    canonical = schema.fields[field].sought(circumstances)(value)
     if not isinstance(canonical, str):
         message = f"`{field}` cannot have this value; check its spelling"
         raise InputError("E405", message)

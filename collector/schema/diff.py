@@ -241,8 +241,8 @@ def _text(value: Any) -> bytes:
 
 
 def _keeps_no_more(old: Any, new: Any, schema: Schema) -> bool:
-    """Return whether a new ``keeps`` allows nothing that the old one forbids: of each record the
-    same values, or what the new fields make of them, or fewer."""
+    """Return whether a new ``keeps`` allows nothing that the old one forbids: in their order the
+    same records or fewer, with the same values, or what the new fields make of them, or fewer."""
     if old is None:
         return True
     if new is None:
@@ -253,10 +253,15 @@ def _keeps_no_more(old: Any, new: Any, schema: Schema) -> bool:
     )
     if not after:
         return True
-    return len(before) == len(after) and all(
-        name in record and _coarsened(schema.fields[name], record[name], value)
-        for record, reduced in zip(before, after, strict=True)
-        for name, value in reduced.items()
+    earlier = iter(before)
+    return all(any(_is_less(each, less, schema) for each in earlier) for less in after)
+
+
+def _is_less(old: Mapping[str, Any], new: Mapping[str, Any], schema: Schema) -> bool:
+    """Return whether a record has nothing but values of an older one, or coarser ones."""
+    return all(
+        name in old and _coarsened(schema.fields[name], old[name], value)
+        for name, value in new.items()
     )
 
 

@@ -50,6 +50,7 @@ fields:
   client.address:
     kind: ip                                # how the value is recognised; a closed set of values
     from: [client.address, ip_address, ip]  # where it may be found; the first that is there decides
+    scope: global                           # no private address, nor one of the machine itself
     truncate: {ipv4: 24, ipv6: 48}          # the network is kept, not the host
     category: user.device.ip_address        # a fideslang data category
     purposes: [operations]

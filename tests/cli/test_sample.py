@@ -81,7 +81,12 @@ def test_a_schema_is_proposed() -> None:
 
 def test_lists_of_records_are_proposed_too() -> None:
     """Where a shipped schema that reads them finds more than the others."""
-    stats = ["getstats", "PC", {"C1": {"type": _CANARY, "address": "203.0.113.7"}}, 1]
+    stats = [
+        "getstats",
+        "PC",
+        {"C1": {"type": "local-candidate", "id": _CANARY, "address": "203.0.113.7"}},
+        1,
+    ]
     Path("stats.ndjson").write_bytes(orjson.dumps(stats))
     ended = run("schema", "new", "stats", "--from", "stats.ndjson")
     assert ended.code == 0

@@ -81,7 +81,18 @@ def of_ip(field: IpField, text: str) -> str | None:
         return None
     length = field.truncate.ipv4 if address.version == 4 else field.truncate.ipv6
     prefix = ip_network((address, length), strict=False).network_address
+    if field.scope == "global" and (is_local(address) or is_local(prefix)):
+        return None
     return str(prefix) if undressed(prefix) == prefix else None
+
+
+def is_local(address: IPv4Address | IPv6Address) -> bool:
+    """Whether an address is of this host, or of a network that the internet does not have."""
+    if address.version == 6:
+        return address.is_unspecified or address.is_loopback or address in ip_network("fc00::/7")
+    local = "0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 172.16.0.0/12 192.168.0.0/16"
+    networks = (ip_network(text) for text in local.split())
+    return any(address in network for network in networks) or str(address) == "255.255.255.255"
 
 
 def of_enum(field: EnumField, text: str) -> str | None:

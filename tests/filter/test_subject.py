@@ -33,6 +33,13 @@ def test_a_value_is_read_as_that_of_an_event_is(schema: Schema, written: str, me
     assert (found.field, found.value) == ("client.address", meant)
 
 
+def test_a_private_address_may_be_looked_for() -> None:
+    """An earlier version of the schema, without a scope, may have kept it."""
+    schema = load_schema("webrtc")
+    found = find_subject(schema, "client.address", "192.168.1.7", "2026-11-24", "2026-11-24")
+    assert found.value == "192.168.1.7"
+
+
 def test_a_value_that_is_none_is_refused_and_not_said(schema: Schema) -> None:
     """The message holds no value, nor does what led to it."""
     with raises("E405", InputError) as caught:

@@ -25,7 +25,7 @@ _DIGESTS = {
     "conferencing-strict/1.0.0": "2040ccbba139dab07a25c38135b62274613d05eba2c122277ce253a21bd0e4c8",
     "participants-qos/1.0.0": "b3300ad3a372ca0ea19e369e2b79c701ff1806c4410a265b515283e2042b8d68",
     "web/1.0.0": "2f954094a9f484ef3a838b45119e7b2d876d1cb58275af57869dc12d155e517b",
-    "webrtc/1.0.0": "6addacab5bebb1619446449826856c79cf7f5e7f4d94bea4e26fd7b853639b26",
+    "webrtc/2.0.0": "26523bc141cb943336f94559fee0556bb9c87911ae2e3cbe2d10f4a3947ced44",
 }
 """Of each shipped schema, as it was before names were judged by these rules."""
 

@@ -216,6 +216,17 @@ TABLE: dict[str, str] = {
         "[«E130»ppl, «E130»'qos.x', «E130»'\"qos.x\"', qos_total]"
     )
     + "records: ['ppl[].qos[]', «E128»'a[][]', «E128»'a[].*', «E128»'[]', «E128»'a[].[0]']\n",
+    "conditions": _paths(
+        "[{path: a, when: {b: x}}, {path: a.b, when: {c: [x, 1, true], d: false}},"
+        " «E106»{path: a}, «E106»{when: {b: x}}, {path: a.c, «E147»when: {}},"
+        " {path: a.d, when: {«E147»b: []}}, {path: a.e, when: {«E147»b: [x, x]}},"
+        " {path: a.f, when: {«E147»b: {c: 1}}}, {«E147»path: 'a[0]', when: {b: x}},"
+        " {path: a.g, when: {b: x}, «E105»or: 1}]"
+    ),
+    "conditions that tell": _paths(
+        "[{path: net.ip, when: {«E310»gender: [f]}}, {path: ip, when: {«E305»chat: 'yes'}}]",
+        "kind: ip",
+    ),
     "a star in a path": _paths("[«E128»a.*, «E128»'*']"),
     "content by index": _paths("[«E305»'[2].sdp']", _TEXT),
     "derived from something else": one("kind: boolean, «E141»derive: peer"),

@@ -171,6 +171,18 @@ ONE: tuple[tuple[Any, Any, str, str], ...] = (
     ((*OS, "reason"), "Other words", "fields.os.type.reason", "reworded"),
     ((*OS, "derive"), "user_agent", "fields.os.type.derive", "derived"),
     ((*OS, "from"), ["os.type", "os"], "fields.os.type.from", "source removed"),
+    (
+        (*OS, "from"),
+        [{"path": path, "when": {"kind": "x"}} for path in ("os.type", "os", "system")],
+        "fields.os.type.from",
+        "only under a condition",
+    ),
+    (
+        (*OS, "from"),
+        [{"path": path, "when": {"kind": "x"}} for path in ("os.type", "system")],
+        "fields.os.type.from",
+        "source added",
+    ),
     ((*OS, "from"), ["os.type", "system"], "fields.os.type.from", "deciding source removed"),
     ((*OS, "from"), ["os", "system"], "fields.os.type.from", "sources in another order"),
     ((*OS, "from"), ["os.type", "os", "system", "platform"], "fields.os.type.from", "source added"),

@@ -78,9 +78,10 @@ def _range(
 
 OPTIONS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "ip": st.builds(
-        lambda one, other: {"truncate": one | other},
-        _one_of(*({"ipv4": bits} for bits in (8, 14, 15, 16, 17, 24, 32))),
+        lambda one, other, scope: {"truncate": one | other} | scope,
+        _one_of(*({"ipv4": bits} for bits in (8, 12, 13, 14, 15, 16, 17, 24, 32))),
         _one_of({}, *({"ipv6": bits} for bits in (16, 20, 31, 32, 33, 48, 95, 96, 97, 128))),
+        _one_of({}, {}, {"scope": "global"}),
     ),
     "enum": st.fixed_dictionaries(
         {
@@ -308,6 +309,10 @@ def _cases() -> Iterator[Any]:
     yield _case("ip", {"truncate": {"ipv6": 48}}, {}, truncate__ipv6="finer values")
     short4 = [{"truncate": {"ipv4": bits}} for bits in (15, 14)]
     yield _case("ip", *short4, truncate__ipv4="more values")
+    yield _case("ip", {}, {"scope": "global"}, scope="fewer values")
+    yield _case("ip", {"scope": "global"}, {}, scope="more values")
+    private = [{"truncate": {"ipv4": bits}, "scope": "global"} for bits in (13, 12)]
+    yield _case("ip", *private, truncate__ipv4="more values")
     short6 = [{"truncate": {"ipv6": bits}} for bits in (48, 24)]
     yield _case("ip", *short6, truncate__ipv6="more values")
     day, hour = {"precision": "day"}, {"precision": "hour"}

@@ -197,6 +197,11 @@ class FieldBase(BaseModel):
         stored = self.stored_between(first, last)
         return lambda values: all(stored(value) is not None for value in set(values) - {None})
 
+    def sought(self, circumstances: Circumstances) -> Canonical:
+        """Return the function that makes a value canonical that a person asks for: also one that
+        only an earlier version of the schema may have kept."""
+        return self.canonical(circumstances)
+
     def recognised(self) -> Canonical:
         """Return the function that accepts canonical values, at whatever time they were stored."""
         return self.stored(WITHOUT_KEYS)

@@ -1,6 +1,7 @@
 """``ip``: a textual IPv4 or IPv6 address, whole or truncated to a prefix.
 
-Refused: zones, ports, host names, multicast and link-local addresses. IPv4 addresses embedded in
+Refused: zones, ports, host names, multicast and link-local addresses; with ``scope: global`` also
+those of this host and of networks of their own. IPv4 addresses embedded in
 IPv6 (mapped, RFC 4291; 6to4, RFC 3056; NAT64, RFC 6052) become IPv4 before truncation, so that
 they are truncated as such. Canonical form: compressed lower case (RFC 5952).
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import repeat
 from random import Random
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
@@ -19,6 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from collector.schema.editor_hints import Hints
 from collector.schema.kinds.base import (
+    WITHOUT_KEYS,
     Canonical,
     Circumstances,
     ColumnCheck,
@@ -42,8 +44,32 @@ _BESIDE_LINK_LOCAL = 15
 _BESIDE_NAT64 = range(32, 96)
 """Bits of a prefix that 64:ff9b::/96 shares with neighbours, and that holds nothing else."""
 
+_NETWORKS4 = (
+    ("0.0.0.0", 8),  # noqa: S104 - data
+    ("10.0.0.0", 8),
+    ("100.64.0.0", 10),
+    ("127.0.0.0", 8),
+    ("172.16.0.0", 12),
+    ("192.168.0.0", 16),
+    ("255.255.255.255", 32),
+)
+"""Addresses of this host or a network without the internet's: RFC 6890, RFC 1918, RFC 6598. Ranges
+for documentation (RFC 5737) are not among them."""
+_NETWORKS6 = (("::", 128), ("::1", 128), ("fc00::", 7))
+_LOCAL4, _LOCAL6 = (
+    tuple((int(ip_address(first)), bits) for first, bits in networks)
+    for networks in (_NETWORKS4, _NETWORKS6)
+)
+_BESIDE_PRIVATE = range(13, 16)
+"""Bits of a prefix that 192.168.0.0/16 shares with neighbours, and that begins with it."""
+
 _OCTET = "(255|[1-1][0-9][0-9]|2[0-4][0-9]|25[0-4]|[0-9]|[1-9][0-9])"
 _NOT_IPV4 = r"(?!(22[4-9]|23[0-9])\.|169\.254\.)"
+_NOT_LOCAL4 = (
+    r"(?!(0|10|127|192\.168|172\.(1[6-9]|2[0-9]|3[01])"
+    r"|100\.(6[4-9]|[7-9][0-9]|1[01][0-9]|12[0-7]))\.|255\.255\.255\.255)"
+)
+_NOT_LOCAL6 = "(?!::1?$|f[cd][0-9a-f]{2}:)"
 _GROUP = "(0|[1-9a-f][0-9a-f]{0,3})"
 _NOT_IPV6 = "(?!ff[0-9a-f]{2}:|fe[89ab][0-9a-f]:|2002:)"
 _COARSER = ((24, 48), (16, 32))
@@ -81,6 +107,24 @@ def _unicast(inner: bytes | None) -> bytes | None:
     return inner
 
 
+def _is_global(packed: bytes) -> bool:
+    """Return whether an address is one of the internet, not of a network of its own."""
+    first, second = packed[0], packed[1]
+    if len(packed) == 16:
+        return first & 0xFE != 0xFC and (first != 0 or any(packed[:15]) or packed[15] > 1)
+    return not (
+        first in _LOCAL_BYTES
+        or (first == 172 and second & 0xF0 == 16)
+        or (first == 192 and second == 168)
+        or (first == 100 and second & 0xC0 == 64)
+        or packed == _BROADCAST
+    )
+
+
+_LOCAL_BYTES = bytes([0, 10, 127])
+_BROADCAST = b"\xff" * 4
+
+
 def _text(packed: bytes) -> str:
     if len(packed) == 4:
         return inet_ntop(AF_INET, packed)
@@ -115,7 +159,10 @@ class IpField(FieldBase):
         "truncate": {
             "description": "How many leading bits are kept; all if left out.",
             "examples": [{"ipv4": 24, "ipv6": 48}],
-        }
+        },
+        "scope": {
+            "description": "`global`: no private, shared, loopback, unspecified or broadcast one."
+        },
     }
     nested_hints: ClassVar[Mapping[str, Hints]] = {
         "Truncation": {
@@ -144,6 +191,14 @@ class IpField(FieldBase):
 
     kind: Literal["ip"]
     truncate: Truncation = Truncation()
+    scope: Literal["any", "global"] = "any"
+
+    def document(self) -> dict[str, Any]:
+        """Leave ``scope`` out where it is ``any``: it came after digests were written down."""
+        options = super().document()
+        if self.scope == "any":
+            del options["scope"]
+        return options
 
     @property
     def identifies(self) -> bool:
@@ -151,26 +206,37 @@ class IpField(FieldBase):
         return self.truncate == Truncation()
 
     def canonical(self, circumstances: Circumstances) -> Canonical:
+        is_any = self.scope == "any"
         if self.identifies:
-            return _whole
+            return _whole if is_any else _whole_global
         lose4, lose6 = 32 - self.truncate.ipv4, 128 - self.truncate.ipv6
 
         def canonical(text: str) -> str | None:
             packed = _packed(text)
-            if packed is None:
+            if packed is None or not (is_any or _is_global(packed)):
                 return None
             size = len(packed)
             lose = lose4 if size == 4 else lose6
             prefix = (int.from_bytes(packed) >> lose << lose).to_bytes(size)
             # A prefix that reads as another address (64:ff9b::, 169.254.0.0/15) is not canonical.
             text = _text(prefix)
-            return text if _packed(text) == prefix else None
+            is_kept = _packed(text) == prefix and (is_any or _is_global(prefix))
+            return text if is_kept else None
 
         return canonical
 
+    def sought(self, circumstances: Circumstances) -> Canonical:
+        """Accept addresses of any scope: an earlier version of the schema may have kept them."""
+        return self.model_copy(update={"scope": "any"}).canonical(circumstances)
+
+    def recognised(self) -> Canonical:
+        """Accept addresses of any scope, as ``sought`` does."""
+        return self.model_copy(update={"scope": "any"}).stored(WITHOUT_KEYS)
+
     def column_check(self, first: datetime, last: datetime) -> ColumnCheck:
         """Check whole addresses, which are mostly different ones, without noting each."""
-        return _are_whole if self.identifies else super().column_check(first, last)
+        is_fast = self.identifies and self.scope == "any"
+        return _are_whole if is_fast else super().column_check(first, last)
 
     def size(self) -> int:
         p4, p6 = self.truncate.ipv4, self.truncate.ipv6
@@ -178,25 +244,34 @@ class IpField(FieldBase):
         special: int = 2 ** (p6 - 8) + 2 ** max(0, p6 - 10) + 2 ** (p6 - 16)
         mapped: int = 2 ** (p6 - 96) if p6 >= 96 else 0
         nat64: int = 2 ** max(0, p6 - 96) if p6 >= 32 else 0
-        return ipv4 + (1 << p6) - special - mapped - nat64
+        local: int = 0
+        if self.scope == "global":
+            local = _networks(_LOCAL4, 32, p4) + _networks(_LOCAL6, 128, p6)
+        return ipv4 + (1 << p6) - special - mapped - nat64 - local
 
     def shifts(self, new: Self) -> Iterator[Shift]:
         """Compare the prefix lengths. Some short prefixes are refused because they read as another
         address (see above); a still shorter one may not be, and admits their addresses."""
         old4, new4 = self.truncate.ipv4, new.truncate.ipv4
-        less = "more values" if old4 == _BESIDE_LINK_LOCAL else "coarser values"
+        freed = self.scope == "global" and old4 in _BESIDE_PRIVATE and new4 not in _BESIDE_PRIVATE
+        less = "more values" if freed or old4 == _BESIDE_LINK_LOCAL else "coarser values"
         yield from ordered_shifts("truncate.ipv4", old4, new4, "finer values", less)
         old6, new6 = self.truncate.ipv6, new.truncate.ipv6
         freed = old6 in _BESIDE_NAT64 and new6 not in _BESIDE_NAT64
         less = "more values" if freed else "coarser values"
         yield from ordered_shifts("truncate.ipv6", old6, new6, "finer values", less)
+        if self.scope != new.scope:
+            yield Shift("scope", "fewer values" if new.scope == "global" else "more values")
 
     def value_schema(self) -> dict[str, Any]:
+        four, six = _ipv4_pattern(self.truncate.ipv4), _ipv6_pattern(self.truncate.ipv6)
+        if self.scope == "global":
+            four, six = f"{_NOT_LOCAL4}{four}", f"{_NOT_LOCAL6}{six}"
         return {
             "type": "string",
             "anyOf": [
-                {"format": "ipv4", "pattern": f"^{_ipv4_pattern(self.truncate.ipv4)}$"},
-                {"format": "ipv6", "pattern": f"^{_ipv6_pattern(self.truncate.ipv6)}$"},
+                {"format": "ipv4", "pattern": f"^{four}$"},
+                {"format": "ipv6", "pattern": f"^{six}$"},
             ],
         }
 
@@ -214,7 +289,9 @@ class IpField(FieldBase):
     def draw_options(cls, random: Random) -> dict[str, Any]:
         lengths = (None, {"ipv4": 24, "ipv6": 48}, {"ipv4": 12}, {"ipv6": 20})
         truncate = random.choice(lengths)
-        return {} if truncate is None else {"truncate": truncate}
+        scope = random.choice([None, None, "global"])
+        options = {"truncate": truncate, "scope": scope}
+        return {name: option for name, option in options.items() if option is not None}
 
     def draw_value(self, random: Random, now: datetime) -> str:
         return random.choice(_FORMS)(random)
@@ -234,6 +311,11 @@ def _whole(text: str) -> str | None:
     return text if is_unicast else None
 
 
+def _whole_global(text: str) -> str | None:
+    packed = _packed(text)
+    return None if packed is None or not _is_global(packed) else _text(packed)
+
+
 def _are_whole(values: Collection[Any]) -> bool:
     """Check the addresses of a column. Those of IPv4 are looked at together, as bytes."""
     four = [text for text in values if text is not None and ":" not in text]
@@ -247,6 +329,14 @@ def _are_whole(values: Collection[Any]) -> bool:
         return False
     others = [*six, *four] if _LINK_LOCAL in packed else six  # wherever it is in them
     return [*map(_whole, others)] == others
+
+
+def _networks(networks: Collection[tuple[int, int]], width: int, bits: int) -> int:
+    """Count the prefixes that lie in any of these networks, as addresses."""
+    return sum(
+        1 << (bits - length) if bits >= length else int(first % (1 << (width - bits)) == 0)
+        for first, length in networks
+    )
 
 
 def _prefixes(bits: int, block: int) -> int:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from collector.schema.kinds.base import WITHOUT_KEYS
 from tests.schema.make import canonical, field, refuses
 
 _NAT64 = IPv6Network("64:ff9b::/96")
@@ -226,6 +227,82 @@ def test_a_prefix_that_reads_as_another_address_is_refused() -> None:
     assert canonical(field("ip", truncate={"ipv4": 14}))("169.255.0.1") == "169.252.0.0"
     assert canonical(field("ip", truncate={"ipv6": 32}))("64:ff9b:1::1") is None
     assert canonical(field("ip", truncate={"ipv6": 48}))("64:ff9b:1::1") == "64:ff9b:1::"
+
+
+_LOCAL4 = [
+    IPv4Network(text)
+    for text in (
+        *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "172.16.0.0/12"),
+        *("192.168.0.0/16", "255.255.255.255/32"),
+    )
+]
+_LOCAL6 = [IPv6Network(text) for text in ("::/128", "::1/128", "fc00::/7")]
+
+
+def _is_local(text: str) -> bool:
+    address = _unclothed(ip_address(text))
+    networks: list[IPv4Network] | list[IPv6Network] = _LOCAL4
+    if address.version == 6:
+        networks = _LOCAL6
+    return any(address in network for network in networks)
+
+
+@given(_TEXTS, _PREFIXES)
+def test_global_addresses(text: str, prefixes: tuple[int, int]) -> None:
+    """None of this host or of a network of its own, before and after it is truncated; all others
+    as without a scope. What is looked for may be any."""
+    ipv4, ipv6 = prefixes
+    truncate = {"ipv4": ipv4, "ipv6": ipv6}
+    of, any_scope = field("ip", truncate=truncate, scope="global"), field("ip", truncate=truncate)
+    usual = canonical(any_scope)(text)
+    refused = usual is None or _is_local(text) or _is_local(str(usual))
+    assert canonical(of)(text) == (None if refused else usual)
+    assert of.sought(WITHOUT_KEYS)(text) == usual
+    if usual is not None:
+        assert of.recognised()(usual) == usual
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("0.0.0.0", "0.1.2.3", "10.0.0.1", "100.64.0.1", "100.127.255.255", "127.0.0.1"),
+        *("172.16.0.1", "172.31.255.255", "192.168.1.1", "255.255.255.255", "169.254.1.1"),
+        *("::", "::1", "fc00::1", "fd12:3456::1", "fe80::1", "::ffff:10.0.0.1"),
+        *("2002:0a00:0001::1", "64:ff9b::192.168.1.1"),
+    ],
+)
+def test_no_global_addresses(text: str) -> None:
+    """Whatever clothes they wear."""
+    assert canonical(field("ip", scope="global"))(text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("1.0.0.1", "100.63.255.255", "100.128.0.1", "172.15.255.255", "172.32.0.1"),
+        *("192.167.1.1", "192.169.1.1", "192.0.2.1", "203.0.113.7", "255.255.255.254"),
+        *("2001:db8::1", "::2", "fbff::1", "fe00::1"),
+    ],
+)
+def test_global_neighbours(text: str) -> None:
+    """What lies beside these networks, and what is for documentation."""
+    assert canonical(field("ip", scope="global"))(text) == text
+
+
+@pytest.mark.parametrize("ipv4", range(8, 33))
+@pytest.mark.parametrize("ipv6", [16, 32, 64, 96, 127, 128])
+def test_size_of_global_addresses(ipv4: int, ipv6: int) -> None:
+    """The networks that are canonical themselves."""
+    of = field("ip", truncate={"ipv4": ipv4, "ipv6": ipv6}, scope="global")
+    excluded4, excluded6 = [*_EXCLUDED4, *_LOCAL4], [*_EXCLUDED6, *_LOCAL6]
+    assert of.size() == _stable(excluded4, ipv4, 32) + _stable(excluded6, ipv6, 128)
+
+
+def test_a_scope_is_any_unless_written() -> None:
+    """Digests of schemas without one stay what they were."""
+    assert "scope" not in field("ip", scope="any").document()
+    assert field("ip", scope="global").document()["scope"] == "global"
+    assert refuses("ip", scope="public") == "literal_error"
 
 
 def _stable(networks: list[IPv4Network] | list[IPv6Network], prefix: int, width: int) -> int:
