@@ -191,9 +191,9 @@ def _listed(schema: Schema, around: Circumstances) -> _Listed:
         for path in paths_of(schema, name):
             root.at(path).readers.append(reader)
     for path, lists in compared_paths(schema).items():
-        held = st.sampled_from([value for listed in lists for value in listed.written()])
+        fitting = st.sampled_from([value for listed in lists for value in listed.written()])
         scalars = frozenset({str, bool, int, float})
-        root.at(path).readers += [_Reader(scalars, listed.has, held) for listed in lists]
+        root.at(path).readers += [_Reader(scalars, listed.has, fitting) for listed in lists]
     derived = Agents([name for name, each in schema.fields.items() if each.derive])
     agent = _Reader(frozenset({str}), derived.__getitem__, agents())
     for source in schema.user_agent_paths:

@@ -230,8 +230,8 @@ def _insertions(
         value = weighted((9 - share, choices(schema.optional)), (share, other))
         fields += 2 * [st.tuples(st.sampled_from(choice_paths), value)]
     for path, lists in compared_paths(schema).items():
-        held = st.sampled_from([value for listed in lists for value in listed.written()])
-        fields += 2 * [st.tuples(st.just(path), weighted((9 - share, held), (share, other)))]
+        fitting = st.sampled_from([value for listed in lists for value in listed.written()])
+        fields += 2 * [st.tuples(st.just(path), weighted((9 - share, fitting), (share, other)))]
     field = weighted(*((1, field) for field in fields))
     unlisted = st.tuples(unlisted_paths(schema), other)
     single = weighted((6, field), (2, unlisted)).map(lambda insertion: [insertion])
