@@ -30,6 +30,7 @@ _Check = Callable[[Any], Any]
 """Returns the value of a setting from an argument or a text. Raises ``ValueError``, whose message
 says what is accepted."""
 _Reader = Callable[[str], float | None]
+_LIKENESS = 0.7
 
 _WHOLE = re.compile(r"[0-9]{1,15}", re.ASCII).fullmatch
 _SECRET = re.compile(r"[\x21-\x7e]{1,4096}", re.ASCII).fullmatch
@@ -272,12 +273,18 @@ def read(arguments: Mapping[str, Any], environ: Mapping[str, str] | None = None)
 def _unknown_variables(environ: Mapping[str, str]) -> list[Fault]:
     """Find variables with our prefix that are no setting: a misspelt one could leave telemetry
     on."""
-    known = {setting.variable for setting in settings()}
-    number = sum(name.startswith(PREFIX) and name not in known for name in environ)
-    if not number:
+    known = sorted(setting.variable for setting in settings())
+    unknown = [name for name in environ if name.startswith(PREFIX) and name not in known]
+    if not unknown:
         return []
-    names = ", ".join(sorted(known))
-    message = f"{number} variables begin with {PREFIX} and are no setting; these are: {names}"
+    from difflib import get_close_matches  # noqa: PLC0415 - only for a fault
+
+    ends = {name.removeprefix(PREFIX): name for name in known}
+    likely = (get_close_matches(name[len(PREFIX) :], ends, 1, _LIKENESS) for name in unknown)
+    suggested = ", ".join(sorted({ends[found[0]] for found in likely if found}))
+    hint = f"did you mean {suggested}? " if suggested else ""
+    message = f"{len(unknown)} variables begin with {PREFIX} and are no setting; {hint}these are: "
+    message += ", ".join(known)
     return [Fault("environment", 0, 0, "", message, "E208")]
 
 

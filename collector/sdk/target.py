@@ -108,6 +108,8 @@ def _sidecar(url: str) -> Target:
         pass
     if not is_valid or not (_HOST(host) or _is_address(host)):
         raise ValueError(f"{_FORMS}, without a name, a password or a query in it")
+    if "/v1/" in f"{parts.path}/":
+        raise ValueError("leave the path of the receiver out of it: `http://127.0.0.1:4318`")
     if parts.scheme == "https":
         return Target("https", host=host, port=port or 443, prefix=parts.path.rstrip("/"))
     if not _is_loopback(host):

@@ -116,6 +116,11 @@ def test_a_slip_in_a_variable_is_told() -> None:
         read({}, {"COLLECTOR_SDK_MDOE": "off", "COLLECTOR_SDK_canary": "x"})
     assert caught.value.code == "E208"
     assert "MDOE" not in str(caught.value)
+    assert "did you mean COLLECTOR_SDK_MODE?" in str(caught.value)
+    with pytest.raises(ConfigFaults) as other:
+        read({}, {"COLLECTOR_SDK_CANARY_OF_MINE": "x"})
+    assert "did you mean" not in str(other.value)
+    assert "CANARY" not in str(other.value)
     assert set(CODES) >= {"E208", "E209"}
 
 
@@ -130,6 +135,14 @@ def test_targets() -> None:
     assert target("sqlite:////var/x.db").path == Path("/var/x.db")
     assert target("sqlite:///a%20b.db").path == Path("a b.db")
     assert repr(target("https://collector.example")) == "<Target: https>"
+
+
+@pytest.mark.parametrize("path", ["/v1/records", "/v1/events/", "/a/v1/records", "/v1/"])
+def test_the_path_of_a_receiver_is_none_of_a_target(path: str) -> None:
+    """It would be asked for twice over; the fault says what to leave out, and quotes nothing."""
+    with pytest.raises(ValueError, match="leave the path") as caught:
+        target(f"https://canary.example{path}")
+    assert "canary" not in str(caught.value)
 
 
 def test_the_users_directory(monkeypatch: pytest.MonkeyPatch) -> None:
