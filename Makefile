@@ -15,7 +15,7 @@ PYRIGHT := PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH=. pyright
 SCHEMAS := $(filter-out claims,$(basename $(notdir $(wildcard schemas/*.yaml))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test long house names pipelines taxonomy deployment lint bench soak charts leaks package fuzz kill faults erasures bombs mutations recordings servers coverage clean
+.PHONY: help demo test long house names pipelines taxonomy deployment lint bench soak charts leaks package fuzz kill faults erasures bombs mutations recordings servers outages coverage clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -98,6 +98,9 @@ recordings: $(VENV)/.meeting ## Try grants, and recorders that are killed (HISTO
 
 servers: $(VENV)/.dev ## Test the sinks that need a server of another program: PostgreSQL, an object store.
 	$(BIN)/python -m pytest -n $(WORKERS) -m servers $(UNLIMITED) $(PYTEST)
+
+outages: $(VENV)/.dev ## Let receivers of OTLP be away for ten minutes (SECONDS), under load; nothing may be lost or said.
+	COLLECTOR_AWAY=$(or $(SECONDS),600) $(BIN)/python -m pytest -m long tests/sidecar/test_otlp_sink.py -k away $(UNLIMITED) $(PYTEST)
 
 package: $(VENV)/.dev ## Install Collector into fresh environments, and try the snippets of the documents and the sink of examples/.
 	COLLECTOR_FRESH=1 $(BIN)/python -m pytest -m long tests/sinks/test_packages.py tests/test_fresh.py $(UNLIMITED) $(PYTEST)

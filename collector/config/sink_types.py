@@ -43,7 +43,7 @@ class BuiltInType(NamedTuple):
 BUILT_IN: Mapping[str, BuiltInType] = {
     "store": BuiltInType("collector.sinks.store:StoreSink", "sqlite"),
     "ndjson": BuiltInType("collector.sinks.ndjson:NdjsonSink", "ndjson"),
-    "otlp": BuiltInType("collector.sinks.otlp:OtlpSink", "otlp"),
+    "otlp": BuiltInType("collector.sinks.otlp:OtlpSink", "otlp", has_address=True),
     "postgres": BuiltInType("collector.sinks.postgres:PostgresSink", "postgres", has_address=True),
     "parquet": BuiltInType("collector.sinks.parquet:ParquetSink", "parquet"),
 }

@@ -129,8 +129,8 @@ class Settings:
         default="",
         metadata=_metadata(
             _text,
-            "Where records go: `sqlite:///`, `ndjson:///`, `postgres://`, `http://`, `https://` or"
-            " `unix:///`. Default: as `local`.",
+            "Where records go: `sqlite:///`, `ndjson:///`, `postgres://`, `otlp+https://`,"
+            " `http://`, `https://` or `unix:///`. Default: as `local`.",
         ),
     )
     local: str = field(

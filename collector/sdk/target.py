@@ -1,6 +1,7 @@
 """The target of records as a URL: a sink, or a sidecar.
 
-``to=SCHEME:///PATH`` names a type of sinks by its scheme.
+``to=SCHEME:///PATH`` names a type of sinks by its scheme; with ``SCHEME+https://`` and the like an
+address of that kind follows.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9])?", re.ASCII
 _PREFIX = re.compile(r"[A-Za-z0-9/_.~%-]*", re.ASCII).fullmatch
 _FORMS = (
     "this must be `sqlite:///PATH`, `ndjson:///PATH`, `postgres://USER@HOST/DATABASE`,"
-    " `http://HOST:PORT`, `https://HOST` or `unix:///PATH`"
+    " `otlp+https://HOST`, `http://HOST:PORT`, `https://HOST` or `unix:///PATH`"
 )
 _DEFAULT_PORT = 4318
 
@@ -65,8 +66,9 @@ def target(url: str) -> Target:
         return _sidecar(url)
     from collector.config.sink_types import takes_address, type_of  # noqa: PLC0415 - not for a sidecar
 
-    type_ = type_of(scheme) if colon else None
-    if type_ and takes_address(type_):
+    name, plus, _ = scheme.partition("+")
+    type_ = type_of(name) if colon else None
+    if type_ and (plus or takes_address(type_)):
         return Target(scheme, sink_type=type_, url=url)
     if type_:
         return Target(scheme, _path(rest), sink_type=type_)

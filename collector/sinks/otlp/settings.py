@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import unquote, urlsplit
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from collector.addresses import Address
@@ -32,6 +32,10 @@ _OURS = re.compile(r"grpc-.*|.*-bin|te|host|connection|user-agent|(?:content|tra
 """Headers that a sink sets itself, or that neither protocol could carry."""
 _MOST_HEADERS = 20
 _PORTS = {"http": 80, "https": 443}
+_NO_ADDRESS = (
+    "this must be `otlp+https://HOST:PORT`, or `otlp+http://` on this machine; what authenticates"
+    " requests follows as `?NAME=env:NAME`"
+)
 _Protocol = Literal["http", "grpc"]
 
 
@@ -113,6 +117,22 @@ class OtlpSettings(SinkSettings):
     service: Annotated[Line, Field(max_length=255)] = Field(
         "collector", description="`service.name` of the resource, which has nothing else."
     )
+
+    @classmethod
+    def at_address(cls, type_: str, url: str) -> Self:
+        """Return the settings for ``otlp+https://HOST``; headers follow as ``?NAME=env:NAME``, and
+        more of them after a ``&``. Over gRPC a process could not fork.
+
+        Raises ``ConfigError`` E209 for another address.
+        """
+        endpoint, mark, query = url.removeprefix("otlp+").partition("?")
+        values: dict[str, Any] = {"type": type_, "endpoint": endpoint}
+        if mark:
+            parts = (part.partition("=") for part in query.split("&"))
+            values["headers"] = {name: unquote(reference) for name, _, reference in parts}
+        with suppress(ValidationError):
+            return cls(**values)
+        raise ConfigError("E209", _NO_ADDRESS)
 
     @property
     def peer(self) -> OtlpPeer:

@@ -1,0 +1,123 @@
+"""An application that sends to a receiver of OTLP by the SDK."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+from collector import Collector
+from collector.errors import CollectorError, ConfigError
+from collector.sdk.target import target
+from collector.sinks.otlp import OtlpSettings, OtlpSink
+from collector.sinks.sink import Opening
+from tests.deadline import wait_until
+from tests.sinks.otlp.receivers import ECHO, Answer, http_receiver, partial, taken
+
+_SECRET = "5cd51f4e-of-the-test"
+
+
+def _event(number: int) -> dict[str, object]:
+    return {"ip": f"203.0.113.{number}", "os": {"type": "android"}}
+
+
+def test_records_arrive_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a spool and without one, with the headers of the address."""
+    monkeypatch.setenv("OTLP_TEST_TOKEN", _SECRET)
+    for spool in (None, tmp_path / "spool"):
+        with http_receiver() as received:
+            to = f"otlp+http://localhost:{received.port}/a?api-key=env:OTLP_TEST_TOKEN"
+            with Collector("conferencing", to, spool=spool) as telemetry:
+                assert _SECRET not in repr(telemetry)
+                for number in range(1, 101):
+                    telemetry.emit(_event(number))
+                assert telemetry.flush(30)
+            assert received.people() == {f"203.0.113.{number}": 1 for number in range(1, 101)}
+            assert {each["api-key"] for each in received.headers} == {_SECRET}
+            assert set(received.paths) == {"/a/v1/logs"}
+
+
+def test_a_receiver_that_comes_back(tmp_path: Path) -> None:
+    """What a spool holds is sent by the next process; an end waits no longer than it may."""
+    is_away = True
+    with http_receiver(lambda *_: Answer(503, ECHO.encode()) if is_away else taken()) as received:
+        to = f"otlp+http://localhost:{received.port}"
+        telemetry = Collector("conferencing", to, spool=tmp_path, exit_timeout=0.5)
+        telemetry.emit(_event(1))
+        start = monotonic()
+        telemetry.close()
+        assert monotonic() - start < 20
+        assert not received.records
+        is_away = False
+        with Collector("conferencing", to, spool=tmp_path) as telemetry:
+            wait_until(lambda: received.records)
+        assert received.people() == {"203.0.113.1": 1}
+
+
+def test_what_is_rejected_is_counted() -> None:
+    """As refused; it is not sent again."""
+    with http_receiver(lambda *_: partial(1)) as received:
+        to = f"otlp+http://localhost:{received.port}"
+        with Collector("conferencing", to) as telemetry:
+            telemetry.emit(_event(1))
+            assert telemetry.flush(30)
+            assert telemetry.tally().lost == {"refused": 1}
+        assert len(received.requests) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_child_sends_its_own() -> None:
+    """A connection is not shared with a child."""
+    with http_receiver() as received:
+        with Collector("conferencing", f"otlp+http://localhost:{received.port}") as telemetry:
+            telemetry.emit(_event(1))
+            assert telemetry.flush(30)
+            child = os.fork()
+            if not child:
+                telemetry.emit(_event(2))
+                os._exit(0 if telemetry.flush(30) else 1)
+            telemetry.emit(_event(3))
+            assert telemetry.flush(30)
+            assert os.waitpid(child, 0)[1] == 0
+        assert received.people() == {f"203.0.113.{number}": 1 for number in (1, 2, 3)}
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        "otlp://otel.example.org",
+        "otlp+grpc://otel.example.org",
+        "otlp+http://otel.example.org",
+        "otlp+https://user:secret@otel.example.org",
+        "otlp+https://otel.example.org?api-key=secret",
+        "otlp+https://otel.example.org?",
+        "sqlite+https://otel.example.org",
+    ],
+)
+def test_addresses_that_are_faulty(to: str) -> None:
+    """They raise at once, and are not quoted."""
+    with pytest.raises(CollectorError) as caught:
+        Collector("conferencing", to)
+    assert "E209" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_it_is_no_place_of_this_machine() -> None:
+    """Mode ``local`` does not use it."""
+    found = target("otlp+https://otel.example.org")
+    assert (found.is_sink, found.is_file) == (True, False)
+
+
+def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says what to install."""
+    monkeypatch.setitem(
+        sys.modules,
+        "opentelemetry.proto.collector.logs.v1.logs_service_pb2",
+        None,
+    )
+    settings = OtlpSettings.at_address("otlp", "otlp+https://otel.example.org")
+    with pytest.raises(ConfigError, match=r"\[otlp\].*E201"):
+        OtlpSink(settings, Opening("backend", (), Path()))
