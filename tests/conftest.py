@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.deadline import kill_at_timeout
 from tests.exclusive import MachineLock
+from tests.s3 import proxy, s3  # noqa: F401 - fixtures
 
 settings.register_profile(
     "default",

@@ -49,9 +49,9 @@ _TYPES: Mapping[str, pa.DataType] = {
     "number": pa.float64(),
 }
 _STORED_AS = {"TEXT": "text", "INTEGER": "integer", "REAL": "number"}
-_BLOCK = 4 << 20
+_BLOCK = 1 << 20
 """A record is shorter than this."""
-_GROUP_BYTES = 8 << 20
+_GROUP_BYTES = 4 << 20
 """Of records as lines, for one row group."""
 _COMPRESSION = "zstd"
 

@@ -397,6 +397,42 @@ def test_an_application(tmp_path: Path) -> None:
     assert _people(tmp_path) == [person(1)]
 
 
+_LARGE = """
+import resource, sys
+from dataclasses import replace
+from pathlib import Path
+from collector.testing.sinks import person
+from tests.sinks.test_parquet import _batch, _opened, _subject
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+with _opened(Path(sys.argv[1])) as sink:
+    before, batch = peak(), _batch(1, [1])
+    line = batch.payload.replace(b'"203.0.113.1"', b'"203.%d.%d.%d"')
+    for number in range(30):
+        lines = (line % (number, at >> 8, at & 255) for at in range(40_000))
+        sink.deliver(replace(batch, id=number.to_bytes(16), payload=b"".join(lines)))
+    sink.flush()
+    sink.deliver(replace(batch, id=b"last"))
+    assert sink.erase(_subject(1)).deleted == 2
+    print((peak() - before) >> 10)
+"""
+
+
+@pytest.mark.long
+def test_memory_is_bounded(tmp_path: Path) -> None:
+    """A file of 1,200,000 records is made and searched with a bounded part of it in memory."""
+    done = subprocess.run(
+        [sys.executable, "-c", _LARGE, str(tmp_path)],
+        capture_output=True,
+        cwd=Path(__file__).parents[2],
+        timeout=WAIT_SECONDS,
+        check=True,
+    )
+    assert int(done.stdout) < 150
+
+
 _WRITER = """
 import sys
 from pathlib import Path

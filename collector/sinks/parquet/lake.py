@@ -40,8 +40,8 @@ _KEY = re.compile(
     r"\.parquet",
     re.ASCII,
 ).fullmatch
-_GROUP_BYTES = 8 << 20
-"""Of records as lines, for one row group."""
+_GROUP_BYTES = 4 << 20
+"""Of a table, for one row group: some 50,000 records, so that little memory is needed."""
 _TRIES = 5
 _UNREADABLE = "a file of the lake cannot be read, or is none of ours: look at it, and remove it"
 

@@ -34,7 +34,7 @@ DATABASE = "segments.db"
 """The name of the database in the directory of a sink."""
 _STORED_IDS = 1_000_000
 """The number of newest ids of batches that are known: some 50 MB."""
-_PIECE = 8 << 20
+_PIECE = 2 << 20
 _MINUTE = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}):[0-9]{2}:00Z", re.ASCII).fullmatch
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,100}", re.ASCII).fullmatch
 _TABLES = """
