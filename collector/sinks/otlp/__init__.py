@@ -76,13 +76,18 @@ class OtlpSink(Sink):
         _exporter(settings).close()
 
     def deliver(self, *batches: Batch) -> None:
-        """Send batches, each until it is taken or refused."""
+        """Send batches. What a receiver took or refused of several together is remembered until it
+        can be said of each alone, and is not sent again before."""
         if monotonic() < self._not_before:
             raise _unreachable(_PAUSED)
-        for batch in batches:
-            if batch.id in self._refused:
-                raise Unacceptable(batch.id)
-        self._send_all(batches)
+        try:
+            for batch in batches:
+                if batch.id in self._refused:
+                    raise Unacceptable(batch.id)
+            self._send_all(batches)
+        finally:
+            if len(batches) == 1:  # it is said: who hands it over again wants it to be sent
+                self._refused.discard(batches[0].id)
 
     def close(self) -> None:
         """Close the connection."""
@@ -143,6 +148,10 @@ class _Ids:
 
     def __contains__(self, id_: bytes) -> bool:
         return id_ in self._ids
+
+    def discard(self, id_: bytes) -> None:
+        """Forget one, if it is there."""
+        self._ids.pop(id_, None)
 
     def add(self, ids: Iterable[bytes]) -> None:
         """Add some, and forget the oldest beyond a number."""

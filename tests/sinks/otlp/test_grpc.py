@@ -131,14 +131,18 @@ def test_what_is_refused_is_said_of_its_batch_alone(tmp_path: Path) -> None:
 
 
 def test_a_partial_success_is_not_sent_again(tmp_path: Path) -> None:
-    """Its answer is compressed, and its text is not looked at."""
+    """But when an operator hands it over again. Its answer is compressed, and its text is not
+    looked at."""
     with (
         grpc_receiver(_answering(partial(1), partial(0))) as received,
         _sink(received.port, tmp_path) as sink,
     ):
-        for _ in range(2):
-            assert isinstance(_failure(sink, _batch(1)), Unacceptable)
-        sink.deliver(_batch(2))
+        for each in ([1, 2], [1], [2]):
+            error = _failure(sink, *map(_batch, each))
+            assert isinstance(error, Unacceptable)
+            assert error.batch == _batch(each[0]).id
+        assert len(received.requests) == 1
+        sink.deliver(_batch(1))
         assert len(received.requests) == 2
 
 
