@@ -24,7 +24,7 @@ from benchmarks.gate import Verdict
 from benchmarks.output import say
 from benchmarks.report import Table
 from benchmarks.results import Interval, interval, paired
-from benchmarks.sinks import otlp, parquet
+from benchmarks.sinks import otlp, parquet, postgres
 from collector.contracts import Batch, Record
 from collector.filter import Filter
 from collector.filter.stored import Records, read
@@ -53,6 +53,7 @@ CONTENDERS: Mapping[str, Callable[[Path, Schema], AbstractContextManager[Contend
     "otlp over HTTP": otlp.over_http,
     "otlp over gRPC": otlp.over_grpc,
     "parquet": parquet.on_disk,
+    "postgres": postgres.by_copy,
 }
 """What is measured, by name; each is given a directory and the schema of the records."""
 
@@ -95,6 +96,9 @@ def _measure(options: Namespace) -> Figures:
     with conditions.steady() as pinned:
         for name, opened in CONTENDERS.items():
             say(f"sinks: {name}")
+            if name == "postgres" and (obstacle := postgres.obstacle()):
+                figures.skipped[name] = obstacle
+                continue
             with TemporaryDirectory() as directory, opened(Path(directory), schema) as contender:
                 rounds = _QUICK_ROUNDS if options.quick else _ROUNDS
                 figures.rates[name] = _rates(contender, schema, payloads, rounds)

@@ -10,6 +10,7 @@ import pytest
 from benchmarks import gate
 from benchmarks.__main__ import main
 from benchmarks.sinks import command
+from tests.sinks.postgres import require_postgres
 
 
 def test_sinks_are_measured(
@@ -18,6 +19,8 @@ def test_sinks_are_measured(
     """Each sink and its bare writer, as a table and as JSON; and both limits."""
     monkeypatch.setattr(command, "_QUICK_ROUNDS", 2)
     monkeypatch.setattr(command, "_RECORDS", 20)
+    without = {name: each for name, each in command.CONTENDERS.items() if name != "postgres"}
+    monkeypatch.setattr(command, "CONTENDERS", without)
     told, limits = tmp_path / "figures.json", tmp_path / "limits.toml"
     text = gate.LIMITS.read_text().replace("of_bare_at_least = 0.5\n", "of_bare_at_least = 99.0\n")
     limits.write_text(text.replace("= 30_000", "= 1"))
@@ -31,3 +34,19 @@ def test_sinks_are_measured(
     said = capsys.readouterr().out
     assert said.count("FAILED  sinks, ") == len(rates)
     assert "ok      sinks, otlp over HTTP: " in said
+
+
+@pytest.mark.servers
+def test_a_database_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a server of its own; where there is none, that is told."""
+    require_postgres()
+    monkeypatch.setattr(command, "_QUICK_ROUNDS", 2)
+    monkeypatch.setattr(command, "_RECORDS", 20)
+    only = {"postgres": command.CONTENDERS["postgres"]}
+    monkeypatch.setattr(command, "CONTENDERS", only)
+    told = tmp_path / "figures.json"
+    assert main(["sinks", "--quick", "--json", str(told)]) == 0
+    assert len(json.loads(told.read_text())["rates"]["postgres"]["sink"]) == 2
+    monkeypatch.setattr("benchmarks.sinks.postgres.obstacle", lambda: "it is not there")
+    assert main(["sinks", "--quick", "--json", str(told)]) == 0
+    assert json.loads(told.read_text())["skipped"] == {"postgres": "it is not there"}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -55,8 +56,6 @@ _BY_COLUMN = {"TEXT": "text", "INTEGER": "bigint", "REAL": "double precision"}
 _MOMENT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z", re.ASCII
 ).fullmatch
-_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
-_IPV4_LINES = re.compile(rf"(?:{_OCTET}(?:\.{_OCTET}){{3}}\n)*+", re.ASCII).fullmatch
 _ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 _READ = {
     "inet": "host({})",
@@ -161,7 +160,7 @@ def encoded(batch: Batch, layout: Layout, types: Sequence[str]) -> list[str]:
 
 def _column(values: Sequence[Any], kind: str) -> Iterable[str]:
     """Write the values of a column; each different one once, unless most of them are different."""
-    if kind == "inet" and _all_ipv4(values):
+    if kind == "inet" and _are_addresses(values):
         return values
     encode, different = _ENCODERS[kind], {*values}
     if len(different) == 1 and None not in different:
@@ -174,13 +173,18 @@ def _column(values: Sequence[Any], kind: str) -> Iterable[str]:
     return map(known.__getitem__, values)
 
 
-def _all_ipv4(values: Sequence[Any]) -> bool:
-    """Return whether all values are IPv4 addresses, which takes a third of the time of a look at
-    each."""
+def _are_addresses(values: Sequence[Any]) -> bool:
+    """Return whether all values are addresses; it takes half of the time of a look at each."""
     if None in values:
         return False
-    text = "\n".join(values)
-    return _IPV4_LINES(f"{text}\n") is not None and text.count("\n") == len(values) - 1
+    with suppress(OSError):
+        for family, of_family in (
+            (socket.AF_INET, [value for value in values if ":" not in value]),
+            (socket.AF_INET6, [value for value in values if ":" in value]),
+        ):
+            deque(map(socket.inet_pton, repeat(family), of_family), maxlen=0)
+        return True
+    return False
 
 
 def _rows(batch: Batch, layout: Layout) -> list[Row]:
