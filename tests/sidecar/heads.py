@@ -15,7 +15,7 @@ _HEADERS = """
     x-real-ip forwarded idempotency-key expect connection keep-alive upgrade accept
     accept-encoding accept-language te trailer via range if-match if-none-match date from pragma
     sec-gpc dnt traceparent tracestate baggage x-request-id access-control-request-method
-    access-control-request-headers sec-websocket-key
+    access-control-request-headers sec-websocket-key collector-schema collector-granted
 """
 _POST = b"POST /v1/events HTTP/1.1\r\n"
 _HOST = b"Host: localhost\r\n"
@@ -78,6 +78,7 @@ def _keyed(a: _A) -> Iterator[bytes]:
 
 def _targets(a: _A) -> Iterator[bytes]:
     yield b"/%s" % a("path")
+    yield b"/v1/events?schema=%s" % a("schema")
     yield b"/v1/events/%s" % a("path")
     yield b"/v1/events?%s=%s" % (a("query"), a("query"))
     yield b"/v1/events;%s" % a("path parameter")

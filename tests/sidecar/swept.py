@@ -287,6 +287,8 @@ def send(
         *((name.lower(), value) for name, value in more.items()),
     ]
     keep("grpc", called(sidecar, otlp.calls(), metadata))
+    named = ("collector-schema", marks.text("metadata schema"))
+    keep("grpc-schema", called(sidecar, otlp.calls()[:3], [named]))
     cut = [(method, content[:-3]) for method, content in otlp.calls()[::9]]
     cut += [(f"/{marks.text('method')}/Export", marks.data("grpc body"))]
     keep("bad-grpc", called(sidecar, cut, metadata) + odd_calls(sidecar, marks))

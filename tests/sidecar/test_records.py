@@ -95,7 +95,7 @@ def _stored(directory: Path) -> dict[str, tuple[int, str]]:
 
 
 def _admitted(sidecar: Sidecar) -> float:
-    return metric(sidecar, 'collector_events_total{outcome="admitted",schema="conferencing"}')
+    return metric(sidecar, 'collector_events_total{outcome="admitted"')
 
 
 def _are_there_once(sidecar: Sidecar, *bodies: Sent) -> None:
