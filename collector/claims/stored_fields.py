@@ -349,6 +349,8 @@ def _foreign_files(locations: Locations) -> Iterator[Path]:
         for name, sink in locations.sinks.items()
         if sink.is_local
     ]
+    stateful = (name for name, sink in locations.sinks.items() if sink.has_state)
+    places += [own_directory(data, name).resolve() for name in stateful]
     for file in data.rglob("*"):
         if not (file.is_file() or file.is_symlink()):
             continue

@@ -83,6 +83,10 @@ class SinkSettings(Section):
         " as `standard contractual clauses of the EU`.",
     )
 
+    has_state: ClassVar[bool] = False
+    """Whether a sink of the type has files in its own directory besides those at its place; then
+    it counts itself what is not of its making there."""
+
     @classmethod
     def at(cls, type_: str, path: Path) -> Self:
         """Return the settings of a sink at the path of an SDK's target, ``to=SCHEME:///PATH``. A

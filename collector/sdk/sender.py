@@ -16,7 +16,7 @@ from collector.http_client import BodyLimit, HttpClient, Response, host_header, 
 from collector.schema import Schema
 from collector.sdk.body_limit import BodyTooLarge
 from collector.sdk.settings import Settings
-from collector.sdk.target import Target
+from collector.sdk.target import Target, local_store
 
 if TYPE_CHECKING:
     from collector.config.sink_settings import SinkSettings
@@ -318,7 +318,7 @@ def open_sink_of(target: Target, schema: Schema, *, wait: float | None = None) -
     opening = Opening(
         target.sink_type,
         (schema,),
-        target.path.parent,
+        local_store().path.parent if target.url else target.path.parent,
         is_offline=wait is not None,
         wait=wait or 0.0,
         is_shared=True,

@@ -285,6 +285,8 @@ def test_what_is_not_ours(tmp_path: Path) -> None:
     foreign.write_bytes(b"PAR1canary")
     with _opened(tmp_path, offline=True) as sink:
         assert sink.others == 2
+        (tmp_path / "data" / "sinks" / "lake" / "left").touch()
+        assert sink.others == 3
         assert sink.is_ours
         with raises("E508", DeliveryError) as caught:
             sink.erase(_subject(1))

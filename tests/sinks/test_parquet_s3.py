@@ -22,6 +22,7 @@ import pytest
 from obstore.exceptions import AlreadyExistsError
 from obstore.store import S3Store
 
+from collector import Collector
 from collector.config.sink_settings import SinkSettings
 from collector.errors import DeliveryError, Unreachable
 from collector.schema import load_schema
@@ -274,6 +275,27 @@ def test_a_crash_at_any_step(tmp_path: Path, s3: int) -> None:
                 sink.deliver(_batch(number, [number]))
                 _put(sink)
     assert _people(tmp_path, s3) == sorted(person(each) for each in range(1, number + 1))
+
+
+def test_an_application(
+    tmp_path: Path,
+    s3: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The SDK puts a file when it is closed; credentials come from the environment."""
+    environment = {
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1",
+        "AWS_ENDPOINT": f"http://127.0.0.1:{s3}",
+        "AWS_ALLOW_HTTP": "true",
+        "XDG_DATA_HOME": str(tmp_path / "home"),
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with Collector("conferencing", f"parquet+s3://lake/{_prefix(tmp_path)}") as telemetry:
+        telemetry.emit({"ip_address": person(1), "os": {"type": "linux"}, "chat": ["never kept"]})
+    assert _people(tmp_path, s3) == [person(1)]
 
 
 _WRITER = """

@@ -34,7 +34,13 @@ from collector.errors import ConfigError, DeliveryError
 from collector.filter.redaction import Erasure, Expiry, Objection, RedactionRule, matching, redact
 from collector.filter.stored import Records, Values, values
 from collector.sinks.line_sink import EARLY
-from collector.sinks.parquet.segments import DATABASE, Segment, Segments, read_segments
+from collector.sinks.parquet.segments import (
+    DATABASE,
+    Segment,
+    Segments,
+    is_own_file,
+    read_segments,
+)
 from collector.sinks.sink import (
     ErasableSink,
     Guarantee,
@@ -61,6 +67,8 @@ _RESERVED = frozenset({"schema", "received", "count"})
 
 class ParquetSettings(SinkSettings):
     """Records as Parquet files."""
+
+    has_state = True
 
     path: Location = Field(
         None, description="The directory of the files, on this machine; this or `url`."
@@ -90,6 +98,11 @@ class ParquetSettings(SinkSettings):
         if (self.path is None) == (self.url is None):
             raise PydanticCustomError("E209", "a Parquet sink needs a `path` or a `url`, not both")
         return self
+
+    @classmethod
+    def at_address(cls, type_: str, url: str) -> Self:
+        """Return the settings of a sink at ``parquet+s3://BUCKET/PREFIX``, as an SDK names it."""
+        return super().at_address(type_, url.removeprefix(f"{type_}+"))
 
     @property
     def is_local(self) -> bool:
@@ -356,8 +369,10 @@ class ParquetSink(ErasableSink):
 
     @property
     def others(self) -> int:
-        """Count what is there besides, and is no file of ours."""
-        return sum(not self._lake.is_ours(text) for text in self._lake.objects.all_keys())
+        """Count what is there and in the sink's directory besides, and is no file of ours."""
+        own = self._directory.iterdir() if self._directory.is_dir() else ()
+        foreign = sum(not is_own_file(each.name) for each in own)
+        return foreign + sum(not self._lake.is_ours(text) for text in self._lake.objects.all_keys())
 
     def values(self) -> Iterator[Values]:
         """Yield the values of each piece of a segment, and of each row group of a file."""

@@ -161,7 +161,8 @@ class BucketObjects(Objects):
             message = f"a bucket needs an extra: {install('parquet')}"
             raise ConfigError("E201", message) from None
         client: Any = {"timeout": _TIMEOUT, "connect_timeout": _CONNECT_TIMEOUT}
-        if options.get("endpoint", "").startswith("http:"):
+        is_plain = os.environ.get("AWS_ALLOW_HTTP", "").lower() == "true"
+        if is_plain or options.get("endpoint", "").startswith("http:"):
             client["allow_http"] = True
         config: Any = dict(options)
         store = None

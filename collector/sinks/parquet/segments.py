@@ -25,13 +25,17 @@ from collector.errors import DeliveryError, InUse, Unacceptable
 from collector.sinks.record_files import FileLock
 from collector.sqlite.files import connect, make_durable, sync, transaction
 
-__all__ = ["DATABASE", "Segment", "Segments", "TypesOf", "read_segments"]
+__all__ = ["DATABASE", "Segment", "Segments", "TypesOf", "is_own_file", "read_segments"]
 
 TypesOf = Callable[[Layout, bytes], Mapping[str, str]]
 """Returns the type of each column that records of a layout can have."""
 
 DATABASE = "segments.db"
 """The name of the database in the directory of a sink."""
+is_own_file = re.compile(
+    r"lock|segments\.db(-wal|-shm)?|[0-9]+-[0-9]+\.ndjson|upload\.parquet", re.ASCII
+).fullmatch
+"""Match the name of a file that a sink has in its directory."""
 _STORED_IDS = 1_000_000
 """The number of newest ids of batches that are known: some 50 MB."""
 _PIECE = 2 << 20
