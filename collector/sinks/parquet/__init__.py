@@ -263,8 +263,7 @@ class ParquetSink(ErasableSink):
             return []
         fields = self._fields.get(key.text)
         if fields is None:
-            found = self._lake.statistics(key.text)
-            counts = found.fields if found else {}
+            counts = found.fields if (found := self._lake.statistics(key.text)) else {}
             fields = frozenset(name for name, number in counts.items() if number)
             self._fields[key.text] = fields
         return expiry.expired(fields, key.schema, minute)
@@ -370,8 +369,7 @@ class ParquetSink(ErasableSink):
     @property
     def others(self) -> int:
         """Count what is there and in the sink's directory besides, and is no file of ours."""
-        own = self._directory.iterdir() if self._directory.is_dir() else ()
-        foreign = sum(not is_own_file(each.name) for each in own)
+        foreign = sum(not is_own_file(each.name) for each in self._directory.glob("*"))
         return foreign + sum(not self._lake.is_ours(text) for text in self._lake.objects.all_keys())
 
     def values(self) -> Iterator[Values]:

@@ -32,9 +32,7 @@ TypesOf = Callable[[Layout, bytes], Mapping[str, str]]
 
 DATABASE = "segments.db"
 """The name of the database in the directory of a sink."""
-is_own_file = re.compile(
-    r"lock|segments\.db(-wal|-shm)?|[0-9]+-[0-9]+\.ndjson|upload\.parquet", re.ASCII
-).fullmatch
+is_own_file = re.compile(r"lock|segments\.db(-\w+)?|[0-9-]+\.ndjson|upload\.parquet").fullmatch
 """Match the name of a file that a sink has in its directory."""
 _STORED_IDS = 1_000_000
 """The number of newest ids of batches that are known: some 50 MB."""
