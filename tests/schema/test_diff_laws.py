@@ -74,10 +74,10 @@ def expire(draw: st.DrawFn, document: Document) -> None:
 
 
 def resource(draw: st.DrawFn, document: Document) -> None:
-    """Other sources: most often the same without the last."""
+    """Other sources, none with a condition: most often the same without the last."""
     name = draw(st.sampled_from(sorted(document["fields"])))
     field = document["fields"][name]
-    listed = field.get("from", [])
+    listed = [path for path in field.get("from", []) if isinstance(path, str)]
     paths = listed if name in listed else [*listed, name]
     how = draw(st.integers(0, 5))
     if how == 0:
