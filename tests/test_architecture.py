@@ -132,7 +132,7 @@ its manifests and its tokens are made of; telemetry never imports it."""
 CHANNEL = ("collector.server.channel", "collector.server.messages")
 """What a keeper and its workers say to one another: numbers and minimised records, no event."""
 
-CONTROL = "collector.server.control"
+CONTROL = ("collector.server.control", "collector.server.control_client")
 """It reads commands of the operator, each of a closed form, and answers of the sidecar."""
 
 ANSWERS = "collector.sinks.otlp.logs"
@@ -162,7 +162,7 @@ READS_BUILT_IN = frozenset({"eval", "exec", "compile", "__import__"})
 
 def parses(module: str, tree: ast.Module) -> Iterator[str]:
     """A parser, or the reading half of a module that writes too."""
-    if room(module) in PARSING_ROOMS or module in (ANSWERS, AUDITOR, CONTROL, *CHANNEL):
+    if room(module) in PARSING_ROOMS or module in (ANSWERS, AUDITOR, *CONTROL, *CHANNEL):
         return
     for node in ast.walk(tree):
         if any(reads(node) for reads in (_imports, _imports_from, _uses, _calls)):

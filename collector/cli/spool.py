@@ -16,7 +16,7 @@ from collector.contracts import layout_of
 from collector.errors import ConfigError, file_name
 from collector.routing import all_flows, reaching
 from collector.routing.schemas import configured
-from collector.server.control import Redeliver, ask
+from collector.server.control_client import Redeliver, ask
 from collector.sinks.sink import Opening, open_sink
 from collector.spool import FILE_NAME, Spool
 from collector.spool.set_aside import RefusedBatch, SetAside

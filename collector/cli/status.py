@@ -10,7 +10,7 @@ from collector.cli.console import out, print_json
 from collector.cli.data_dir import ConfigFile, Data, settings
 from collector.cli.options import AsJson
 from collector.errors import ConfigError
-from collector.server.control import Status, ask
+from collector.server.control_client import Status, ask
 
 __all__ = ["status"]
 

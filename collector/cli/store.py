@@ -14,7 +14,7 @@ from collector.cli.query import query
 from collector.retention.upkeep import PruneCounts, prune_all
 from collector.risk import GroupStats, Reduction, Risk, risks
 from collector.routing.schemas import configured
-from collector.server.control import Prune, ask
+from collector.server.control_client import Prune, ask
 
 __all__ = ["app"]
 

@@ -14,7 +14,7 @@ from collector.cli.data_dir import ConfigFile, Data, StoreFile, Wait, located
 from collector.cli.options import AsJson
 from collector.retention.locations import Locations
 from collector.schema import Schema
-from collector.server.control import Erase, Object, ask
+from collector.server.control_client import Erase, Object, ask
 from collector.subject.rights import Removed, SchemaSubject, erase, export, object_to, select
 
 __all__ = ["app"]

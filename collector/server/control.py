@@ -1,7 +1,7 @@
-"""The control socket: commands that change what is kept, carried out while the sidecar receives.
+"""The sidecar's side of the control socket: commands that change what is kept, carried out while it
+receives.
 
-``control.sock`` lies in the data directory, for its owner only. A connection carries one command, a
-line of JSON, and one answer. Commands are carried out one after the other: on the sidecar's own
+Commands are carried out one after the other: on the sidecar's own
 spool, and on each sink in the thread that delivers to it, between two deliveries. A connection of
 another user, a request that is no command, late or too long, and one connection too many are closed
 without an answer, and counted.
@@ -13,7 +13,6 @@ import asyncio
 import os
 import socket
 import struct
-import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
@@ -28,30 +27,28 @@ import msgspec
 
 from collector import drain
 from collector.contracts import Subject
-from collector.errors import CollectorError, ConfigError, DeliveryError, InputError
+from collector.errors import CollectorError, DeliveryError
 from collector.retention.locations import Locations, Reachable
 from collector.retention.upkeep import prune_all
 from collector.routing import reaching
 from collector.server import listeners
 from collector.server.components import Components
+from collector.server.control_client import (
+    FILE_NAME,
+    Command,
+    Erase,
+    Object,
+    Prune,
+    Redeliver,
+    short_path,
+)
 from collector.sinks.sink import ErasableSink, Removal
 from collector.spool import Spool
 from collector.spool.set_aside import SetAside
 from collector.subject.rights import erase, object_to, select
 
-__all__ = [
-    "FILE_NAME",
-    "Command",
-    "ControlServer",
-    "Erase",
-    "Object",
-    "Prune",
-    "Redeliver",
-    "Status",
-    "ask",
-]
+__all__ = ["ControlServer"]
 
-FILE_NAME = "control.sock"
 _MOST_BYTES = 1 << 16
 _MOST_CONNECTIONS = 8
 _REQUEST_SECONDS = 5.0
@@ -59,123 +56,9 @@ _MOST_WAIT = 3600.0
 _BUSY_SECONDS = 60.0
 """A sink's turn may take so long to come before a command gives up on it."""
 _PAUSE_SECONDS = 0.2
-_PAUSES = (0.2, 1.0, 3.0)
-_LONGEST_PATH = 100
-"""Bytes of a socket's path; the system's limit is 104 or 108."""
 _CREDENTIALS = struct.Struct("3i")
-_T = TypeVar("_T")
-
-
-class _OfPerson(msgspec.Struct, tag_field="command", forbid_unknown_fields=True, frozen=True):
-    name: str
-    value: str
-    since: str
-    until: str
-    wait: float
-
-
-class Erase(_OfPerson, tag="subject erase", frozen=True):
-    """Delete what is stored of a person."""
-
-
-class Object(_OfPerson, tag="subject object", frozen=True):
-    """Take out what is for optional purposes only."""
-
-
-class Prune(
-    msgspec.Struct,
-    tag="store prune",
-    tag_field="command",
-    forbid_unknown_fields=True,
-    frozen=True,
-):
-    """Delete what is older than its retention."""
-
-    wait: float
-
-
-class Redeliver(
-    msgspec.Struct,
-    tag="spool redeliver",
-    tag_field="command",
-    forbid_unknown_fields=True,
-    frozen=True,
-):
-    """Deliver batches again that were set aside, for one sink or for all."""
-
-    sink: str | None = None
-
-
-class Status(
-    msgspec.Struct, tag="status", tag_field="command", forbid_unknown_fields=True, frozen=True
-):
-    """Say how the sidecar does."""
-
-
-Command = Erase | Object | Prune | Redeliver | Status
 _decode = msgspec.json.Decoder(Command).decode
-_KINDS: dict[str, type[CollectorError]] = {
-    "2": ConfigError,
-    "4": InputError,
-    "5": DeliveryError,
-}
-
-
-# -- the asking side ------------------------------------------------------------------------------
-
-
-def ask(data: Path, command: Command) -> dict[str, Any] | None:
-    """Have the sidecar of a data directory carry out a command; ``None`` if none listens there. A
-    command whose sidecar ends is given again to the next one.
-
-    Raises ``ConfigError``, ``InputError`` or ``DeliveryError`` as the sidecar did, and
-    ``DeliveryError`` E519 if none has answered after a few tries: the same command does later what
-    was not done.
-    """
-    for pause in _PAUSES:
-        answer = _answered(data, command)
-        if answer is None:
-            return None
-        if answer.endswith(b"\n"):
-            found: dict[str, Any] = msgspec.json.decode(answer)
-            if (code := found.get("code")) is not None:
-                raise _KINDS[code[1]](code, found["message"])
-            return found
-        sleep(pause)
-    message = "the sidecar refused the command, or ended before it was done; do it again"
-    raise DeliveryError("E519", message)
-
-
-def _answered(data: Path, command: Command) -> bytes | None:
-    """Return the answer of the sidecar, as far as it came; ``None`` if none listens."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        try:
-            with _short(data) as path:
-                connection.connect(path)
-        except OSError:
-            return None
-        answer = b""
-        with suppress(OSError):
-            connection.sendall(msgspec.json.encode(command) + b"\n")
-            answer = b"".join(iter(partial(connection.recv, 1 << 16), b""))
-    return answer
-
-
-@contextmanager
-def _short(data: Path) -> Iterator[str]:
-    """Yield a path of the socket that is not too long for the system."""
-    path = str(data / FILE_NAME)
-    if len(os.fsencode(path)) <= _LONGEST_PATH or sys.platform != "linux":
-        yield path
-        return
-    handle = os.open(data, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{handle}/{FILE_NAME}"
-    finally:
-        os.close(handle)
-
-
-# -- the sidecar's side ---------------------------------------------------------------------------
+_T = TypeVar("_T")
 
 
 class ControlServer:
@@ -196,7 +79,7 @@ class ControlServer:
         self._components = components
         self._checks = checks
         self._data = components.config.data or Path()
-        with _short(self._data) as path:
+        with short_path(self._data) as path:
             self._socket = listeners.unix(Path(path), "data")
         stack.callback((self._data / FILE_NAME).unlink, missing_ok=True)
         stack.callback(self._socket.close)

@@ -124,7 +124,9 @@ class SchemaCase(NamedTuple):
     def field_paths(self, name: str) -> Iterator[FieldPath]:
         """Yield every path to a field."""
         for path in self._paths(name):
-            sibling = next(other for other in self.schema.fields if not self._reads(other, path))
+            fields = self.schema.fields
+            others = [other for other in fields if other in fields[other].places(other)]
+            sibling = next(other for other in others if not self._reads(other, path))
             for nested in (False, True)[: 1 + ("." in path)]:
                 yield FieldPath(path, nested, None, self._beside(name, path))
                 yield FieldPath(path, nested, sibling, self._beside(name, path))

@@ -21,7 +21,7 @@ from time import sleep
 import pytest
 
 from collector.errors import CollectorError
-from collector.server.control import FILE_NAME, Erase, Prune, Redeliver, Status, ask
+from collector.server.control_client import FILE_NAME, Erase, Prune, Redeliver, Status, ask
 from tests.cli.process import run
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.programs import script, threads
@@ -202,7 +202,7 @@ def test_another_user_is_refused(tmp_path: Path) -> None:
     asking = """
         import os, sys
         from pathlib import Path
-        from collector.server.control import Status, ask
+        from collector.server.control_client import Status, ask
         os.setuid(65534)
         try:
             print(ask(Path(sys.argv[1]), Status()))

@@ -101,7 +101,7 @@ _RISK = """\
 from pathlib import Path
 from collector.risk import risks
 from collector.schema import load_schema
-(risk,) = risks(Path("collector-demo/store.db"), load_schema("old.yaml"))
+(risk,) = risks(Path("collector-demo/store.db"), [load_schema("old.yaml")])
 print(*(change.how for change in risk.changes))
 """
 _RECHECK = """\

@@ -1,0 +1,143 @@
+"""The asking side of the control socket: commands, and the answer of the sidecar that has them.
+
+``control.sock`` lies in the data directory, for its owner only. A connection carries one command, a
+line of JSON, and one answer.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from time import sleep
+from typing import Any
+
+import msgspec
+
+from collector.errors import CollectorError, ConfigError, DeliveryError, InputError
+
+__all__ = [
+    "FILE_NAME",
+    "Command",
+    "Erase",
+    "Object",
+    "Prune",
+    "Redeliver",
+    "Status",
+    "ask",
+    "short_path",
+]
+
+FILE_NAME = "control.sock"
+_PAUSES = (0.2, 1.0, 3.0)
+_LONGEST_PATH = 100
+"""Bytes of a socket's path; the system's limit is 104 or 108."""
+_KINDS: dict[str, type[CollectorError]] = {
+    "2": ConfigError,
+    "4": InputError,
+    "5": DeliveryError,
+}
+
+
+class _OfPerson(msgspec.Struct, tag_field="command", forbid_unknown_fields=True, frozen=True):
+    name: str
+    value: str
+    since: str
+    until: str
+    wait: float
+
+
+class Erase(_OfPerson, tag="subject erase", frozen=True):
+    """Delete what is stored of a person."""
+
+
+class Object(_OfPerson, tag="subject object", frozen=True):
+    """Take out what is for optional purposes only."""
+
+
+class Prune(
+    msgspec.Struct,
+    tag="store prune",
+    tag_field="command",
+    forbid_unknown_fields=True,
+    frozen=True,
+):
+    """Delete what is older than its retention."""
+
+    wait: float
+
+
+class Redeliver(
+    msgspec.Struct,
+    tag="spool redeliver",
+    tag_field="command",
+    forbid_unknown_fields=True,
+    frozen=True,
+):
+    """Deliver batches again that were set aside, for one sink or for all."""
+
+    sink: str | None = None
+
+
+class Status(
+    msgspec.Struct, tag="status", tag_field="command", forbid_unknown_fields=True, frozen=True
+):
+    """Say how the sidecar does."""
+
+
+Command = Erase | Object | Prune | Redeliver | Status
+
+
+def ask(data: Path, command: Command) -> dict[str, Any] | None:
+    """Have the sidecar of a data directory carry out a command; ``None`` if none listens there. A
+    command whose sidecar ends is given again to the next one.
+
+    Raises ``ConfigError``, ``InputError`` or ``DeliveryError`` as the sidecar did, and
+    ``DeliveryError`` E519 if none has answered after a few tries: the same command does later what
+    was not done.
+    """
+    for pause in _PAUSES:
+        answer = _answered(data, command)
+        if answer is None:
+            return None
+        if answer.endswith(b"\n"):
+            found: dict[str, Any] = msgspec.json.decode(answer)
+            if (code := found.get("code")) is not None:
+                raise _KINDS[code[1]](code, found["message"])
+            return found
+        sleep(pause)
+    message = "the sidecar refused the command, or ended before it was done; do it again"
+    raise DeliveryError("E519", message)
+
+
+def _answered(data: Path, command: Command) -> bytes | None:
+    """Return the answer of the sidecar, as far as it came; ``None`` if none listens."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        try:
+            with short_path(data) as path:
+                connection.connect(path)
+        except OSError:
+            return None
+        answer = b""
+        with suppress(OSError):
+            connection.sendall(msgspec.json.encode(command) + b"\n")
+            answer = b"".join(iter(partial(connection.recv, 1 << 16), b""))
+    return answer
+
+
+@contextmanager
+def short_path(data: Path) -> Iterator[str]:
+    """Yield a path of the socket that is not too long for the system."""
+    path = str(data / FILE_NAME)
+    if len(os.fsencode(path)) <= _LONGEST_PATH or sys.platform != "linux":
+        yield path
+        return
+    handle = os.open(data, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{handle}/{FILE_NAME}"
+    finally:
+        os.close(handle)
