@@ -136,7 +136,7 @@ def short_path(data: Path) -> Iterator[str]:
     if len(os.fsencode(path)) <= _LONGEST_PATH or sys.platform != "linux":
         yield path
         return
-    handle = os.open(data, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    handle = os.open(data, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{handle}/{FILE_NAME}"
     finally:

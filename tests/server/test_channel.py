@@ -150,7 +150,7 @@ def test_where_there_is_no_room_a_message_is_not_kept() -> None:
     batches.append(PutBatch(0, 1, None, tally, MOST_BYTES))
     message, budget = framed(Put(1, None, batches)), RecordBudget()
     assert len(message) > 1 << 20
-    links = [frames_of_workers(budget) for _ in range(8)]
+    links = [frames_of_workers(budget) for _ in range(3)]
     tracemalloc.start()
     try:
         for frames in links:

@@ -49,6 +49,7 @@ def _searched(sidecar: Sidecar, texts: list[bytes], planted: str) -> Iterator[Ca
     assert passed(), "they pass here"
 
 
+@pytest.mark.long
 def test_the_keeper_never_has_a_canary(tmp_path: Path) -> None:
     """Over HTTP and gRPC: names, values, headers, tokens, queries, metadata, bodies in each form,
     good and bad; and idempotency keys, which are hashed before."""
