@@ -81,7 +81,7 @@ class Components:
         self.keyring = keyring
         self.workers: Callable[[], WorkerReading] = WorkerReading
         self.schemas: tuple[Schema, ...] = tuple(schemas)
-        self.flows = tuple(flows)
+        self.flows: tuple[Flows, ...] = tuple(flows)
         self.limits = limits
         self.certificates = certificates
         self.tokens = tokens

@@ -251,7 +251,8 @@ class BucketObjects(Objects):
             _asked(lambda: obstore.delete(self._store, key))
 
     def _note(self, result: Mapping[str, Any]) -> None:
-        self.keeps_versions |= result.get("version") is not None
+        if result.get("version") is not None:
+            self.keeps_versions = True
 
 
 class _Ranges(io.RawIOBase):

@@ -32,8 +32,7 @@ TypesOf = Callable[[Layout, bytes], Mapping[str, str]]
 
 DATABASE = "segments.db"
 """The name of the database in the directory of a sink."""
-is_own_file = re.compile(r"lock|segments\.db(-\w+)?|[0-9-]+\.ndjson|upload\.parquet").fullmatch
-"""Match the name of a file that a sink has in its directory."""
+_OWN_FILE = re.compile(r"lock|segments\.db(-\w+)?|[0-9-]+\.ndjson|upload\.parquet")
 _STORED_IDS = 1_000_000
 """The number of newest ids of batches that are known: some 50 MB."""
 _PIECE = 2 << 20
@@ -55,6 +54,11 @@ CREATE TABLE IF NOT EXISTS delivered (
 """
 _IN_USE = "another process has the directory of the sink"
 _COLUMNS = "number, key, schema, digest, hour, opened, length, revision, is_closed"
+
+
+def is_own_file(name: str) -> bool:
+    """Tell whether a sink has a file of that name in its directory."""
+    return _OWN_FILE.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, slots=True)
