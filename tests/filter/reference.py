@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -478,7 +477,7 @@ def parse(text: bytes, most_levels: int = MOST_LEVELS) -> Any:
     except UnicodeDecodeError:
         raise Refused("malformed") from None
     if levels(plain) > most_levels:
-        raise Refused("malformed" if _fails_before(plain) else "too_deep")
+        raise Refused("too_deep")
     SIZES.clear()
     try:
         value = json.loads(
@@ -488,20 +487,6 @@ def parse(text: bytes, most_levels: int = MOST_LEVELS) -> Any:
     except ValueError:
         raise Refused("malformed") from None
     return value
-
-
-def _fails_before(text: str) -> bool:
-    """Whether a text that nests too deep has its first fault of syntax before it does: parsers of
-    Python 3.11 see that first, and say so."""
-    if sys.version_info >= (3, 12):
-        return False
-    try:
-        json.loads(text)
-    except RecursionError:
-        return False
-    except ValueError:
-        return True
-    return False
 
 
 def levels(text: str) -> int:
