@@ -490,9 +490,10 @@ def parse(text: bytes, most_levels: int = MOST_LEVELS) -> Any:
 
 
 def levels(text: str) -> int:
-    """How deep the text nests, by its brackets outside strings."""
+    """How deep the text nests, by its brackets outside strings. An escaped quote is no border of a
+    string, also where no string is: such a text is malformed anyway."""
     depth = deepest = 0
-    for token in re.findall(r'"(?:[^"\\]|\\.)*"?|[\[\]{}]', text, re.DOTALL):
+    for token in re.findall(r'\\[\\"]|"(?:[^"\\]|\\.)*"?|[\[\]{}]', text, re.DOTALL):
         depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token, 0)
         deepest = max(deepest, depth)
     return deepest
