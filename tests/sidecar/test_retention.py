@@ -48,7 +48,7 @@ def test_a_field_expires_on_its_day_without_a_restart(tmp_path: Path) -> None:
         metrics = sidecar.admin("/metrics").body.decode()
     addresses = [address for address, _ in _rows(tmp_path / "collector-data")]
     assert addresses == ["203.0.113.177", "203.0.113.177", None]
-    assert 'field="client.address",reason="expired"} 1.0' in metrics
+    assert 'field="client.address",reason="expired",schema="conferencing"} 1.0' in metrics
 
 
 def test_a_sidecar_prunes_at_its_start(tmp_path: Path) -> None:

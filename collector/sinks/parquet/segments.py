@@ -188,7 +188,7 @@ class Segments:
         layout, hour = layout_of(batches[0]), _hour(batches[0])
         self._note_types(batches, types_of)
         segment = self._segment(layout, hour)
-        for minute, payload in _runs(batches):
+        for minute, payload in _pieces((batch.received, batch.payload) for batch in batches):
             if segment.length >= size:
                 self._update(segment, is_closed=1)
                 segment = self._segment(layout, hour)
@@ -239,11 +239,7 @@ class Segments:
         return Segment(*row)
 
     def _sync(self, segment: Segment) -> None:
-        handle = os.open(self._directory / segment.file_name, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        _sync_file(self._directory / segment.file_name)
         if not segment.length:
             sync(self._directory)
 
@@ -269,7 +265,7 @@ class Segments:
         with _failures():
             frames = _frames(self._db, segment)
             with (self._directory / segment.file_name).open("rb") as file:
-                yield from _pieces(frames, file.fileno())
+                yield from _pieces(_read(frames, file.fileno()))
 
     # -- changes ----------------------------------------------------------------------------------
 
@@ -306,11 +302,7 @@ class Segments:
                     _write(path, left, length)
                     frames.append((segment.number, length, len(left), minute))
                     length += len(left)
-            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            _sync_file(path)
             sync(self._directory)
             with transaction(self._db):
                 self._db.execute("DELETE FROM frames WHERE segment = ?", (segment.number,))
@@ -359,7 +351,7 @@ def _opened(
             for segment in _segments(db):
                 path = directory / segment.file_name
                 files.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-                found.append((segment, _pieces(_frames(db, segment), files[-1])))
+                found.append((segment, _pieces(_read(_frames(db, segment), files[-1]))))
         except FileNotFoundError:
             return False
     return True
@@ -381,28 +373,21 @@ def _frames(db: sqlite3.Connection, segment: Segment) -> list[tuple[str, int, in
     return list(db.execute(query, (segment.number,)))
 
 
-def _pieces(frames: Iterable[tuple[str, int, int]], file: int) -> Iterator[tuple[str, bytes]]:
-    for minute, group in groupby(frames, key=lambda frame: frame[0]):
-        parts, size = list[bytes](), 0
-        for _, at, length in group:
-            parts.append(os.pread(file, length, at))
-            size += length
-            if len(parts[-1]) < length:
-                raise DeliveryError("E508", _UNREADABLE)
-            if size >= _PIECE:
-                yield minute, b"".join(parts)
-                parts, size = [], 0
-        if parts:
-            yield minute, b"".join(parts)
+def _read(frames: Iterable[tuple[str, int, int]], file: int) -> Iterator[tuple[str, bytes]]:
+    for minute, at, length in frames:
+        payload = os.pread(file, length, at)
+        if len(payload) < length:
+            raise DeliveryError("E508", _UNREADABLE)
+        yield minute, payload
 
 
-def _runs(batches: Iterable[Batch]) -> Iterator[tuple[str, bytes]]:
-    """Yield the records of batches of one minute together, in pieces of a bounded size."""
-    for minute, group in groupby(batches, key=lambda batch: batch.received):
+def _pieces(payloads: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
+    """Yield the records of one minute together, in pieces of a bounded size."""
+    for minute, group in groupby(payloads, key=lambda each: each[0]):
         parts, size = list[bytes](), 0
-        for batch in group:
-            parts.append(batch.payload)
-            size += len(batch.payload)
+        for _, payload in group:
+            parts.append(payload)
+            size += len(payload)
             if size >= _PIECE:
                 yield minute, b"".join(parts)
                 parts, size = [], 0
@@ -432,6 +417,14 @@ def _write(path: Path, data: bytes, offset: int) -> None:
         while left:
             written = os.pwrite(handle, left, offset)
             left, offset = left[written:], offset + written
+    finally:
+        os.close(handle)
+
+
+def _sync_file(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
     finally:
         os.close(handle)
 
