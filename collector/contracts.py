@@ -25,6 +25,8 @@ from functools import cached_property, lru_cache
 from time import monotonic
 from typing import Literal, Protocol, Self, get_args
 
+from collector.errors import Cause
+
 __all__ = [
     "CATEGORIES",
     "DROPS",
@@ -345,11 +347,13 @@ class SpoolState:
 class DeliveryState:
     """The state of delivery to one sink. ``last`` is ``time.monotonic()`` of the last batch that it
     took, or of the start, and ``since`` that of a call at hand, which is late after ``hung``
-    seconds; ``set_aside`` counts the batches that it will not take."""
+    seconds; ``set_aside`` counts the batches that it will not take; ``cause`` is that of the last
+    failure."""
 
     delivered: int = 0
     failures: int = 0
     failing: bool = False
+    cause: Cause = "failed"
     last: float = 0.0
     set_aside: int = 0
     since: float | None = None
@@ -360,6 +364,10 @@ class DeliveryState:
         """Whether the sink fails, or does not answer."""
         since = self.since
         return self.failing or (since is not None and monotonic() - since > self.hung)
+
+    def failure(self) -> dict[str, int | str]:
+        """Return what the log says when the sink is late: the number of failures, and the cause."""
+        return {"failures": self.failures, "cause": self.cause if self.failing else "slow"}
 
 
 class Closing:

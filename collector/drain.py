@@ -14,7 +14,7 @@ from time import monotonic, sleep
 from typing import Any, NamedTuple, TypeVar
 
 from collector.contracts import Batch, DeliveryState, Granted, layout_of
-from collector.errors import CollectorError, DeliveryError, Unacceptable
+from collector.errors import CAUSES, Cause, CollectorError, DeliveryError, Unacceptable
 from collector.filter.stored import read
 from collector.sinks.sink import Sink, contained
 from collector.spool import Spool
@@ -46,6 +46,16 @@ def _jittered(seconds: float) -> float:
     """Return a pause between half and one and a half of ``seconds``, so that sinks that failed
     together are not retried together."""
     return seconds * uniform(0.5, 1.5)  # noqa: S311 - no secret
+
+
+def _cause(error: BaseException) -> Cause:
+    """Return the word for why a sink failed: what it raises may be of any package."""
+    if isinstance(error, Unacceptable):
+        return "batch"
+    with suppress(BaseException):
+        if isinstance(error, DeliveryError) and error.cause in CAUSES:
+            return error.cause
+    return "failed"
 
 
 def all_fields(_sink: str, _schema: str, _granted: Granted) -> None:
@@ -246,8 +256,8 @@ class Drain(threading.Thread):
         try:
             with self._lock, self._timed():
                 self._sink.idle()
-        except BaseException:  # noqa: BLE001 - as when batches are delivered
-            self._count_failure()
+        except BaseException as error:  # noqa: BLE001 - as when batches are delivered
+            self._count_failure(error)
             self._idle_pause = min(2 * self._idle_pause, self._times.longest_pause)
             self._idle_after = monotonic() + _jittered(self._idle_pause)
         else:
@@ -263,8 +273,9 @@ class Drain(threading.Thread):
         finally:
             self.delivery.since = None
 
-    def _count_failure(self) -> None:
+    def _count_failure(self, error: BaseException) -> None:
         self.delivery.failures += 1
+        self.delivery.cause = _cause(error)
         self.delivery.failing = True
 
     def _deliver(self, lane: _Lane) -> bool:
@@ -285,9 +296,9 @@ class Drain(threading.Thread):
                 with self._timed():
                     self._hand_over(lane, pending)
                 self._spool.delivered(self.sink_name, pending[-1][0], is_part=lane.is_part)
-        except BaseException:  # noqa: BLE001 - whatever a sink raises, its batches stay the next
+        except BaseException as error:  # noqa: BLE001 - whatever it is, its batches stay the next
             lane.fail()
-            self._count_failure()
+            self._count_failure(error)
             return False
         lane.succeed()
         self.delivery.failing = self._is_failing

@@ -10,10 +10,12 @@ of a key that the schema does not list.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 __all__ = [
+    "CAUSES",
     "CODES",
+    "Cause",
     "CollectorError",
     "ConfigError",
     "ConfigFaults",
@@ -171,6 +173,33 @@ CODES: dict[str, str] = {
 }
 
 
+Cause = Literal[
+    "unreachable",
+    "denied",
+    "refused",
+    "full",
+    "busy",
+    "changed",
+    "disk",
+    "batch",
+    "slow",
+    "failed",
+]
+"""Why a sink fails, in a word of ours: the log says no more, as a server's text may quote data."""
+
+CAUSES: tuple[Cause, ...] = get_args(Cause)
+
+_CAUSE_OF_CODE: dict[str, Cause] = {
+    "E501": "changed",
+    "E502": "changed",
+    "E503": "disk",
+    "E504": "changed",
+    "E508": "disk",
+    "E514": "unreachable",
+    "E518": "busy",
+}
+
+
 _MOST_OF_NAME = 200
 
 
@@ -255,18 +284,26 @@ class InputError(CollectorError):
 
 
 class DeliveryError(CollectorError):
-    """E5xx: a sink did not take a batch. The sink has stored nothing of it."""
+    """E5xx: a sink did not take a batch. The sink has stored nothing of it. ``cause`` is the word
+    for why; that of the code, where none is given."""
+
+    def __init__(self, code: str, message: str, cause: Cause | None = None) -> None:
+        super().__init__(code, message)
+        self.cause: Cause = cause or _CAUSE_OF_CODE.get(code, "refused")
+
+    def __reduce__(self) -> tuple[type[DeliveryError], tuple[object, ...]]:
+        return (DeliveryError, (self.code, self.message, self.cause))
 
 
 class Unreachable(DeliveryError):
     """E514: a server does not answer, or does not take or show anything now. What it holds is not
     known."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__("E514", message)
+    def __init__(self, message: str, cause: Cause = "unreachable") -> None:
+        super().__init__("E514", message, cause)
 
-    def __reduce__(self) -> tuple[type[Unreachable], tuple[str]]:
-        return (Unreachable, (self.message,))
+    def __reduce__(self) -> tuple[type[Unreachable], tuple[str, Cause]]:
+        return (Unreachable, (self.message, self.cause))
 
 
 class RecheckError(CollectorError):

@@ -49,12 +49,14 @@ _ERRORS = [
     ConfigError("E202", "no key"),
     InputError("E401", "no input"),
     DeliveryError("E503", "no room"),
+    DeliveryError("E503", "no room", "full"),
     SchemaError([_FIRST, _SECOND]),
     ConfigFaults([_THIRD, _FOURTH]),
     RecheckError("no record"),
     SandboxError("E217", "no seccomp"),
     Unacceptable(b"id"),
     Unreachable("no answer"),
+    Unreachable("no password", "denied"),
 ]
 
 _ELSEWHERE = {
@@ -154,6 +156,7 @@ def test_errors_can_be_sent_to_other_processes(error: CollectorError) -> None:
         assert type(other) is type(error)
         assert (other.code, other.message, str(other)) == (error.code, error.message, str(error))
         assert getattr(other, "faults", None) == getattr(error, "faults", None)
+        assert getattr(other, "cause", None) == getattr(error, "cause", None)
 
 
 @pytest.mark.parametrize("error", _ERRORS, ids=lambda error: type(error).__name__)
@@ -189,7 +192,9 @@ def test_a_configuration_error_has_a_line_for_each_fault() -> None:
 def test_names() -> None:
     """``__all__`` is the whole of the module."""
     assert errors.__all__ == [
+        "CAUSES",
         "CODES",
+        "Cause",
         "CollectorError",
         "ConfigError",
         "ConfigFaults",

@@ -19,7 +19,7 @@ import pytest
 from collector import intake
 from collector.contracts import Batch, Form, Request, Scalar, Tally
 from collector.drain import DeliveryTimes, FieldsFor, all_fields
-from collector.errors import DeliveryError, InputError, Unacceptable
+from collector.errors import DeliveryError, InputError, Unacceptable, Unreachable
 from collector.filter import Filter
 from collector.ledger import opened
 from collector.pipeline import Pipeline
@@ -455,6 +455,46 @@ def test_whatever_a_sink_raises_is_counted_and_asked_again(
         wait_until(lambda: len(faulty.records) == 20)
         assert pipeline.close(5)
     store.close()
+
+
+class _Quoting(DeliveryError):
+    """An error of another package that says why in a text of its own."""
+
+    cause = "canary"  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        Exception.__init__(self)
+
+
+class _Silent(DeliveryError):
+    """One that was not made as its base wants it."""
+
+    def __init__(self) -> None:
+        Exception.__init__(self)
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (DeliveryError("E503", "canary", "full"), "full"),
+        (DeliveryError("E508", "canary"), "disk"),
+        (Unreachable("canary"), "unreachable"),
+        (Unreachable("canary", "denied"), "denied"),
+        (Unacceptable(b"another"), "batch"),
+        (RuntimeError("canary"), "failed"),
+        (_Quoting(), "failed"),
+        (_Silent(), "failed"),
+    ],
+)
+def test_a_failure_has_a_cause_of_the_closed_list(
+    tmp_path: Path, error: BaseException, cause: str
+) -> None:
+    """Whatever is raised: it is the word that the log has."""
+    faulty = Faulty(error, 1)
+    with running(tmp_path, {"faulty": faulty}) as (pipeline, _):
+        pipeline.accept_now(Request("ndjson", ndjson(10)))
+        wait_until(lambda: pipeline.deliveries()["faulty"].delivered)
+        assert pipeline.deliveries()["faulty"].cause == cause
 
 
 class Hanging(Moody):

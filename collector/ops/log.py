@@ -19,6 +19,7 @@ import orjson
 import structlog
 
 from collector.config.sink_settings import is_sink_name
+from collector.errors import CAUSES
 from collector.ops.error_log import LIBRARIES, ErrorLog, LibraryLogHandler, place_of, type_of
 from collector.ops.log_allowlist import MESSAGE, AdmittedMembers, AllowlistProcessor, Members
 
@@ -86,7 +87,7 @@ EVENTS: dict[EventName, Event] = {
     "sink_failing": Event(
         "warning",
         "a sink did not take a batch, failed otherwise, or has not answered for a minute",
-        ("sink", "failures"),
+        ("sink", "failures", "cause"),
     ),
     "sink_recovered": Event("info", "the sink takes batches again", ("sink", "delivered")),
     "batches_set_aside": Event(
@@ -177,6 +178,7 @@ VALUES: dict[str, Callable[[object], bool]] = {
         _is_count,
     ),
     "sink": _is_sink,
+    "cause": CAUSES.__contains__,
     "library": LIBRARIES.__contains__,
     "error": _is_error,
     "place": _is_place,

@@ -288,7 +288,7 @@ class _StatusLog:
         for name, delivery in self._components.delivery.deliveries().items():
             if delivery.is_late and name not in self._failing:
                 self._failing.add(name)
-                self._log.write("sink_failing", sink=name, failures=delivery.failures)
+                self._log.write("sink_failing", sink=name, **delivery.failure())
             elif not delivery.is_late and name in self._failing:
                 self._failing.discard(name)
                 self._log.write("sink_recovered", sink=name, delivered=delivery.delivered)

@@ -298,9 +298,9 @@ def in_place(name: str) -> Iterator[None]:
     try:
         yield
     except Unreachable as error:
-        failure = Unreachable(f"{name}: {error.message}")
+        failure = Unreachable(f"{name}: {error.message}", error.cause)
     except DeliveryError as error:
-        failure = DeliveryError(error.code, f"{name}: {error.message}")
+        failure = DeliveryError(error.code, f"{name}: {error.message}", error.cause)
     else:
         return
     raise failure

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.errors import ConfigError
+from collector.errors import CAUSES, ConfigError
 from collector.ops import log as log_module
 from collector.ops.log import (
     EVENTS,
@@ -40,10 +40,11 @@ def _lines(said: io.StringIO) -> list[dict[str, Any]]:
 def test_an_event_is_a_line_of_json() -> None:
     """With the time in UTC, the level, its name, and what it carries."""
     said = io.StringIO()
-    EventLog(to=said).write("sink_failing", sink="store", failures=3)
+    EventLog(to=said).write("sink_failing", sink="store", failures=3, cause="disk")
     (line,) = _lines(said)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", line.pop("time"))
-    assert line == {"level": "warning", "event": "sink_failing", "sink": "store", "failures": 3}
+    said_ = {"sink": "store", "failures": 3, "cause": "disk"}
+    assert line == {"level": "warning", "event": "sink_failing", **said_}
 
 
 def test_levels() -> None:
@@ -237,6 +238,14 @@ def test_the_documentation_lists_the_events() -> None:
         (name, event.level, event.meaning, ", ".join(f"`{key}`" for key in event.carries))
         for name, event in EVENTS.items()
     ]
+
+
+def test_the_documentation_lists_the_causes() -> None:
+    """Each of the closed list has a line, and only these may be written."""
+    text = (_ROOT / "docs" / "operating.md").read_text()
+    table = text.partition("| cause | ")[2].partition("\n\n")[0]
+    assert tuple(re.findall(r"^\| `(\w+)` \| .{15,} \|$", table, re.MULTILINE)) == CAUSES
+    assert not fits(EVENTS["sink_failing"], "cause", f"unreachable {_SECRET}")
 
 
 def test_names() -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from collector.config.extras import install, is_installed
 from collector.config.sink_settings import SinkSettings
 from collector.contracts import Batch
-from collector.errors import ConfigError, DeliveryError, Unacceptable, Unreachable
+from collector.errors import Cause, ConfigError, DeliveryError, Unacceptable, Unreachable
 from collector.http_client import BodyLimit
 from collector.sinks.otlp.settings import OtlpSettings
 from collector.sinks.sink import Opening, Sink
@@ -79,7 +79,7 @@ class OtlpSink(Sink):
         """Send batches. What a receiver took or refused of several together is remembered until it
         can be said of each alone, and is not sent again before."""
         if monotonic() < self._not_before:
-            raise _unreachable(_PAUSED)
+            raise _unreachable(_PAUSED, "busy")
         try:
             for batch in batches:
                 if batch.id in self._refused:
@@ -122,7 +122,7 @@ class OtlpSink(Sink):
                 with suppress(ConfigError):  # the old ones may be accepted again
                     self._headers = self._settings.credentials()
             self._not_before = monotonic() + verdict.pause
-            raise _unreachable(verdict.answer)
+            raise _unreachable(verdict.answer, verdict.cause)
 
     def _send_apart(self, batches: Sequence[Batch]) -> None:
         """Send batches one by one, of which together the receiver refused some records, to find out
@@ -177,7 +177,6 @@ def _exporter(settings: OtlpSettings) -> Exporter:
     return GrpcExporter(settings)
 
 
-def _unreachable(answer: str) -> Unreachable:
-    return Unreachable(
-        f"the receiver did not take the records, which are sent again later: {answer}"
-    )
+def _unreachable(answer: str, cause: Cause) -> Unreachable:
+    message = f"the receiver did not take the records, which are sent again later: {answer}"
+    return Unreachable(message, cause)

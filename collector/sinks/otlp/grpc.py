@@ -27,7 +27,7 @@ _MOST_BYTES = 1 << 17
 _GZIP, _GZIP_MAGIC = 31, b"\x1f\x8b"
 """OTLP's messages begin with 0x0a."""
 _NOT_OTLP = Verdict("later", "an answer that is not OTLP's")
-_NO_ANSWER = Verdict("later", "no answer")
+_NO_ANSWER = Verdict("later", "no answer", cause="unreachable")
 
 
 class GrpcExporter:

@@ -21,7 +21,7 @@ _FIXED = {
     "Content-Type": "application/x-protobuf",
     "User-Agent": AGENT,
 }
-_NO_ANSWER = Verdict("later", "no answer in time")
+_NO_ANSWER = Verdict("later", "no answer in time", cause="unreachable")
 _NOT_OTLP = Verdict("later", "an answer that is not OTLP's")
 _PROTOBUF = "application/x-protobuf"
 

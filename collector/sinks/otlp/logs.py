@@ -23,7 +23,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
 )
 
 from collector.contracts import Batch, Row, layout_of
-from collector.errors import DeliveryError
+from collector.errors import Cause, DeliveryError
 
 __all__ = [
     "COUNT",
@@ -55,6 +55,15 @@ _WITH_PAUSE = frozenset({429, 502, 503, 504})
 _CODES: dict[int, Outcome] = {3: "refused", 7: "denied", 16: "denied"}
 """INVALID_ARGUMENT, PERMISSION_DENIED and UNAUTHENTICATED of gRPC."""
 _RESOURCE_EXHAUSTED = 8
+_STATUS_CAUSES: dict[int, Cause] = {
+    401: "denied",
+    403: "denied",
+    429: "busy",
+    503: "busy",
+    507: "full",
+}
+_CODE_CAUSES: dict[int, Cause] = {4: "unreachable", 7: "denied", 14: "unreachable", 16: "denied"}
+"""DEADLINE_EXCEEDED, PERMISSION_DENIED, UNAVAILABLE and UNAUTHENTICATED of gRPC."""
 _MOST_DETAILS = 16
 _MEMBER = b'":'
 _MEMBER_BYTES = 18
@@ -72,12 +81,13 @@ receiver of OTLP."""
 
 
 class Verdict(NamedTuple):
-    """What comes of a request; what the answer was, in constants and numbers; and the seconds for
-    which the receiver wants nothing."""
+    """What comes of a request; what the answer was, in constants and numbers; the seconds for which
+    the receiver wants nothing; and the word for why it did not take it."""
 
     outcome: Outcome
     answer: str
     pause: float = 0.0
+    cause: Cause = "refused"
 
 
 class ExportRequest(NamedTuple):
@@ -226,7 +236,8 @@ def of_status(status: int, retry_after: str) -> Verdict:
     configuration says, and nowhere else."""
     answer = f"HTTP status {status}"
     pause = _seconds_after(retry_after) if status in _WITH_PAUSE else 0.0
-    return Verdict(_STATUSES.get(status, "later"), answer, pause)
+    cause = _STATUS_CAUSES.get(status, "refused")
+    return Verdict(_STATUSES.get(status, "later"), answer, pause, cause)
 
 
 def _seconds_after(header: str) -> float:
@@ -248,6 +259,7 @@ def of_code(code: int, retry: float | None) -> Verdict:
     Without one, RESOURCE_EXHAUSTED may mean that the message is too large."""
     answer = f"gRPC status {code}"
     if code == _RESOURCE_EXHAUSTED and retry is None:
-        return Verdict("exhausted", answer)
+        return Verdict("exhausted", answer, cause="busy")
     pause = max(0.0, min(retry or 0.0, _LONGEST_PAUSE))
-    return Verdict(_CODES.get(code, "later"), answer, pause)
+    cause = "busy" if code == _RESOURCE_EXHAUSTED else _CODE_CAUSES.get(code, "refused")
+    return Verdict(_CODES.get(code, "later"), answer, pause, cause)

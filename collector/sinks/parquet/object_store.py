@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
 from collector.config.extras import install
-from collector.errors import ConfigError, DeliveryError, Unreachable
+from collector.errors import Cause, ConfigError, DeliveryError, Unreachable
 from collector.sqlite.files import sync
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ _RETRIES: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=20)}
 _MOST_BYTES = 2 << 30
 """Of an object that is ours: more than any that was written."""
 _REFUSED = "the bucket does not answer, or refuses"
+_UNREACHABLE: Cause = "unreachable"
 _DISK = "the files of the lake cannot be read or written; is the disk full?"
 
 
@@ -289,15 +290,19 @@ class _Ranges(io.RawIOBase):
 def _asked(ask: Callable[[], Any], *, absent: bool = True) -> Any:
     """Return what a server answers. Whatever obstore raises becomes ``Unreachable`` without its
     text; where an object may be ``absent``, that stays ``FileNotFoundError``."""
-    is_there = True
+    from obstore.exceptions import PermissionDeniedError, UnauthenticatedError  # noqa: PLC0415
+
+    is_there, cause = True, _UNREACHABLE
     try:
         return ask()
     except FileNotFoundError:
-        is_there = not absent
-    except Exception:  # noqa: BLE001, S110 - obstore has no root of its errors
+        is_there, cause = not absent, "changed"
+    except (PermissionDeniedError, UnauthenticatedError):
+        cause = "denied"
+    except Exception:  # noqa: BLE001, S110 - not all of obstore's errors have its root
         pass
     if is_there:
-        raise Unreachable(_REFUSED)
+        raise Unreachable(_REFUSED, cause)
     raise FileNotFoundError
 
 

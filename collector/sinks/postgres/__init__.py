@@ -255,7 +255,7 @@ class PostgresSink(ErasableSink):
         if is_refused and len(batches) == 1:
             raise Unacceptable(batches[0].id)
         if is_refused:
-            raise DeliveryError("E503", "the server refused values of a batch")
+            raise DeliveryError("E503", "the server refused values of a batch", "batch")
 
     def _ready(self, batches: Collection[Batch]) -> None:
         """Make tables and partitions, and note that this session writes to them: in transactions of

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import sql
 
-from collector.errors import CollectorError, Unreachable
+from collector.errors import Cause, CollectorError, Unreachable
 
 __all__ = ["ANSWER_SECONDS", "Cursor", "DataRefused", "Server"]
 
@@ -33,18 +33,22 @@ SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s'
 """Of each connection. A commit is durable whatever the default of the database is."""
 _DATA = ("22", "23")
 """Classes of errors that concern the values of a batch."""
-_WORDS = {
-    "08": "the server does not answer",
-    "25": "the server takes no changes: it is a standby, or read-only",
-    "28": "the server refuses the user or the password",
-    "3D": "the server has no such database",
-    "42": "the role lacks a right, or the tables were changed; see docs/postgres.md",
-    "53": "the server has no room: its disk is full, or it has too many connections",
-    "54": "the tables have more columns than the server can have",
-    "55": "another session has locked the tables",
-    "57": "the server is about to stop, or did not finish in time",
-}
 _NO_ANSWER = "the server does not answer"
+_WORDS: dict[str, tuple[str, Cause]] = {
+    "08": (_NO_ANSWER, "unreachable"),
+    "25": ("the server takes no changes: it is a standby, or read-only", "refused"),
+    "28": ("the server refuses the user or the password", "denied"),
+    "3D": ("the server has no such database", "changed"),
+    "40": ("another session was in the way", "busy"),
+    "42": ("the role lacks a right, or the tables were changed; see docs/postgres.md", "changed"),
+    "53": ("the server has no room: its disk is full, or it has too many connections", "full"),
+    "54": ("the tables have more columns than the server can have", "changed"),
+    "55": ("another session has locked the tables", "busy"),
+    "57": ("the server is about to stop, or did not finish in time", "unreachable"),
+}
+_BY_STATE: dict[str, Cause] = {"42501": "denied", "53300": "busy"}
+"""Where a whole SQLSTATE says more than its class: a right is lacking; too many connections."""
+_OTHER: tuple[str, Cause] = ("the server failed", "refused")
 _T = TypeVar("_T")
 
 
@@ -203,4 +207,6 @@ def _translated(state: str | None) -> Exception:
     """Return the error for an SQLSTATE; none is a connection that broke."""
     if state is not None and state[:2] in _DATA:
         return DataRefused()
-    return Unreachable(_WORDS.get((state or "08")[:2], _NO_ANSWER))
+    state = state or "08000"
+    message, cause = _WORDS.get(state[:2], _OTHER)
+    return Unreachable(message, _BY_STATE.get(state, cause))
