@@ -15,7 +15,7 @@ PYRIGHT := PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH=. pyright
 SCHEMAS := $(filter-out claims,$(basename $(notdir $(wildcard schemas/*.yaml))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test long house names pipelines taxonomy deployment lint bench soak charts leaks package fuzz kill faults erasures bombs mutations recordings servers outages coverage clean
+.PHONY: help demo test long house names pipelines taxonomy deployment lint bench soak charts leaks package fuzz kill faults erasures bombs mutations recordings servers spark outages coverage clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -99,6 +99,9 @@ recordings: $(VENV)/.meeting ## Try grants, and recorders that are killed (HISTO
 servers: $(VENV)/.dev ## Test the sinks that need a server of another program: PostgreSQL, an object store.
 	$(BIN)/python -m pytest -n $(WORKERS) -m servers $(UNLIMITED) $(PYTEST)
 
+spark: $(VENV)/.spark ## Minimise an archive (EVENTS lines) on a Spark of two executors, which needs Java.
+	COLLECTOR_SPARK_EVENTS=$(or $(EVENTS),20000) $(BIN)/python -m pytest -m spark $(UNLIMITED) $(PYTEST)
+
 outages: $(VENV)/.dev ## Let receivers of OTLP be away for ten minutes (SECONDS), under load; nothing may be lost or said.
 	COLLECTOR_AWAY=$(or $(SECONDS),600) $(BIN)/python -m pytest -m long tests/sidecar/test_otlp_sink.py -k away $(UNLIMITED) $(PYTEST)
 
@@ -140,6 +143,10 @@ $(VENV)/.bench: pyproject.toml constraints.txt | $(VENV)/.made
 
 $(VENV)/.meeting: pyproject.toml constraints.txt | $(VENV)/.made
 	$(PIP) --editable '.[meeting]'
+	@touch $@ $(VENV)/.dev $(VENV)/.demo
+
+$(VENV)/.spark: pyproject.toml constraints.txt | $(VENV)/.made
+	$(PIP) --editable '.[dev,spark]'
 	@touch $@ $(VENV)/.dev $(VENV)/.demo
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.made

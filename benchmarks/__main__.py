@@ -3,8 +3,8 @@
 ``python -m benchmarks sidecar`` measures a sidecar, ``python -m benchmarks soak`` its memory,
 ``python -m benchmarks sdk`` what the SDK costs an application, ``python -m benchmarks consent``
 what it costs to heed a person's choices, ``python -m benchmarks recording`` the vault, ``python -m
-benchmarks sinks`` delivery, and ``python -m benchmarks leaks`` what gets through Collector and
-through others.
+benchmarks sinks`` delivery, ``python -m benchmarks leaks`` what gets through Collector and
+through others, and ``python -m benchmarks spark`` archives on Spark.
 
 Exit codes: 0 fine, 1 a limit does not hold or a contender failed, 2 usage.
 """
@@ -41,6 +41,7 @@ from benchmarks.results import BenchmarkError, CorpusResult, Results
 from benchmarks.sdk.command import sdk
 from benchmarks.sidecar.command import sidecar, soaked
 from benchmarks.sinks.command import sinks
+from benchmarks.spark import spark
 from benchmarks.when import when
 
 __all__ = ["main"]
@@ -54,6 +55,7 @@ COMMANDS = {
     "recording": recording,
     "leaks": leaks,
     "sinks": sinks,
+    "spark": spark,
 }
 """What is measured besides the filter."""
 
@@ -62,8 +64,8 @@ _AGAIN = 3
 others use too has slow minutes; every round counts."""
 
 _ELSE = (
-    "`python -m benchmarks` with `sidecar`, `soak`, `sdk`, `consent`, `when`, `recording`, `leaks`"
-    " or `sinks` measures these instead."
+    "`python -m benchmarks` with `sidecar`, `soak`, `sdk`, `consent`, `when`, `recording`, `leaks`,"
+    " `sinks` or `spark` measures these instead."
 )
 
 

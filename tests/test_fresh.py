@@ -45,10 +45,12 @@ _MARKERS = {
 """The marker of the snippets that need what a command installs, where it is not ``run``."""
 _EXPORTER = "pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
 _ELSEWHERE = {
+    "docs/archives.md": "tests/test_archives.py",
     "docs/recording-integration.md": "tests/recording/test_integration.py",
     "docs/sidecar-security.md": "tests/test_sidecar_security.py",
 }
-"""Pages whose snippets need servers and certificates of their own, and the tests that run them."""
+"""Pages whose snippets need servers, certificates or engines of their own, and the tests that run
+them."""
 
 
 class _Environment:
