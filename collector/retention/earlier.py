@@ -19,9 +19,7 @@ from collector.config.sink_types import settings_of
 from collector.errors import CollectorError, ConfigError, DeliveryError
 from collector.ledger import Ledger, opened
 from collector.schema.model import Schema
-from collector.schema.source import Source
-from collector.schema.stored_document import load_stored
-from collector.schema.yaml_text import text_source
+from collector.schema.stored_document import load_plain, load_stored
 from collector.sinks.sink import (
     ErasableSink,
     Opening,
@@ -107,7 +105,7 @@ def in_force(ledger: Ledger) -> dict[str, str]:
 
 def _names(flows: bytes) -> Iterator[str]:
     """Yield the names of the schemas of a configuration, by the first line of its document."""
-    found = text_source(flows.decode(errors="replace"), Source("")).value
+    found = load_plain(flows)
     for each in found if isinstance(found, list) else [found]:
         if isinstance(each, dict) and isinstance(each.get("schema"), str):
             yield each["schema"].partition("/")[0]
@@ -126,8 +124,7 @@ def _configurations(
             digests = {e.fact("digest") for e in ledger.entries() if e.kind == "configuration"}
         documents = [text for digest, text in ledger.documents() if digest in digests]
     for document in documents:
-        lines = (document or b"").decode(errors="replace").partition("\n")
-        flows, settings = (text_source(lines[at], Source("")).value for at in (0, 2))
+        flows, _, settings = map(load_plain, (document or b"").partition(b"\n"))
         if isinstance(settings, dict):
             yield settings, _places(flows)
 

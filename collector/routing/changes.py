@@ -15,10 +15,8 @@ from collector.config.model import PARTIES
 from collector.routing import Flows
 from collector.schema import Schema
 from collector.schema.diff import Comparison, compare, differing
-from collector.schema.source import Source
-from collector.schema.stored_document import load_stored
+from collector.schema.stored_document import load_plain, load_stored
 from collector.schema.verdict import Verdict
-from collector.schema.yaml_text import text_source
 
 __all__ = [
     "RULES",
@@ -133,7 +131,7 @@ def document(*matrices: Flows) -> bytes:
 def since(before: bytes, *matrices: Flows) -> list[Change] | None:
     """Return every change from the flows of a document; versions of schemas are not compared.
     ``None`` for what is no document."""
-    with suppress(UnicodeDecodeError, LookupError, TypeError, AttributeError, ValueError):
+    with suppress(LookupError, TypeError, AttributeError, ValueError):
         return list(_rerouted(_read(before), [each.as_dict() for each in matrices]))
     return None
 
@@ -142,7 +140,7 @@ def reached(before: bytes) -> dict[str, dict[str, set[str]]]:
     """Return the fields that reached each sink by the flows of a document, if it is one, by the
     names of their schemas."""
     found: dict[str, dict[str, set[str]]] = {}
-    with suppress(UnicodeDecodeError, LookupError, TypeError, AttributeError, ValueError):
+    with suppress(LookupError, TypeError, AttributeError, ValueError):
         for each in _read(before):
             for flow in each["flows"]:
                 fields = found.setdefault(flow["sink"], {}).setdefault(_name(each), set())
@@ -151,7 +149,7 @@ def reached(before: bytes) -> dict[str, dict[str, set[str]]]:
 
 
 def _read(document: bytes) -> list[_Plain]:
-    found = text_source(document.decode(), Source("")).value  # JSON is YAML 1.2
+    found = load_plain(document)
     return found if isinstance(found, list) else [found]
 
 

@@ -1,8 +1,8 @@
-"""Reload a schema from the document that its digest covers, to compare a later one with; or hand
-one to another process of the same program.
+"""Reload a schema from the document that its digest covers, to compare a later one with, or other
+documents of the ledger; or hand a schema to another process of the same program.
 
-Such a document has no tests, no references to keys, and the entries of its catalogues in it, so it
-is the same wherever it is read.
+The document of a schema has no tests, no references to keys, and the entries of its catalogues in
+it, so it is the same wherever it is read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collector.schema.load import parse_source
 from collector.schema.model import Schema
 from collector.schema.source import Source
 
-__all__ = ["load_stored", "packed", "unpacked"]
+__all__ = ["load_plain", "load_stored", "packed", "unpacked"]
 
 _ANY_PATTERN = "a"
 
@@ -37,6 +37,14 @@ def load_stored(document: bytes) -> Schema | None:
         n: _with_catalogue(entries[n], f) if n in entries else f for n, f in schema.fields.items()
     }
     return schema.model_copy(update={"fields": fields})
+
+
+def load_plain(document: bytes) -> Any:
+    """Return what a document of the ledger says, which is JSON; ``None`` for anything else."""
+    try:
+        return orjson.loads(document)
+    except ValueError:
+        return None
 
 
 def packed(schema: Schema) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ _HERE = Path(__file__).parent
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark them."""
+    here = f"{_HERE}{os.sep}"
     for item in items:
-        if _HERE in item.path.parents:
+        if str(item.path).startswith(here):
             item.add_marker(pytest.mark.long)

@@ -51,7 +51,7 @@ def planted(signal: Signal, slot: Slot, key: str) -> Any:
         inner = getattr(message, field.name)
         message = inner.add() if field.is_repeated else inner
         message.SetInParent()
-        if message.DESCRIPTOR.name == "KeyValue":
+        if is_attribute(field):
             message.key = key
     last = slot[-1]
     if last.is_repeated:
@@ -60,6 +60,11 @@ def planted(signal: Signal, slot: Slot, key: str) -> Any:
         setattr(message, last.name, mark(last))
     complete(request)
     return request
+
+
+def is_attribute(field: FieldDescriptor) -> bool:
+    """Whether it holds an attribute, which has a key."""
+    return field.message_type is not None and field.message_type.name == "KeyValue"
 
 
 def mark(field: FieldDescriptor) -> Any:
@@ -93,8 +98,11 @@ def name_of(slot: Slot) -> str:
 
 
 def bodies(signal: Signal, key: str) -> Iterator[tuple[bytes, bool]]:
-    """Each slot in turn, as protobuf and JSON, whole and cut off."""
+    """Each slot in turn, as protobuf and JSON, whole and cut off; under further keys those that lie
+    in an attribute, as the others are the same."""
     for slot in slots(REQUESTS[signal].DESCRIPTOR):
+        if key != KEYS[0] and not any(is_attribute(field) for field in slot):
+            continue
         request = planted(signal, slot, key)
         body = request.SerializeToString()
         text = json_format.MessageToJson(request, indent=None).encode()

@@ -14,7 +14,16 @@ from collector.config import Config, load
 from collector.config.model import PARTIES
 from collector.errors import ConfigFaults
 from collector.routing import Flows, flows
-from collector.routing.changes import RULES, Change, changes, document, reasons, since, verdict
+from collector.routing.changes import (
+    RULES,
+    Change,
+    changes,
+    document,
+    reached,
+    reasons,
+    since,
+    verdict,
+)
 from collector.schema import Schema, load_schema
 from tests.routing.test_flows import schema
 
@@ -252,6 +261,13 @@ def test_the_reasons_are_the_flows_that_widen(tmp_path: Path) -> None:
 def test_what_is_no_document(text: bytes, tmp_path: Path) -> None:
     """It tells nothing, and breaks nothing."""
     assert verdict(since(text, made(tmp_path, {}))) == "unknown"
+
+
+def test_a_long_document_is_one(tmp_path: Path) -> None:
+    """Eight schemas with many sinks have more values than a document that people write may have."""
+    before = document(*[made(tmp_path, {"store": {}})] * 60)
+    assert before.count(b'":') > 2_000
+    assert set(reached(before)) == {"store"}
 
 
 def test_the_document_has_the_table() -> None:

@@ -18,7 +18,6 @@ from collector.testing import canaries, scan
 
 __all__ = ["Leak", "Marks"]
 
-_MOST = 20_000
 _OWN = len("-01234567")
 """What a canary has for itself; the rest is common to all."""
 _LEFT = 2
@@ -42,8 +41,7 @@ class Marks:
     """
 
     def __init__(self) -> None:
-        # Those that a pattern of twelve hexadecimal digits and four others admits: every seventh.
-        self._texts = (text for text in canaries(10 * _MOST) if text[-4:].isdigit())
+        self._beginning, _, _ = canaries(1)[0].rpartition("-")
         self._common = f"7{secrets.randbelow(10**8):08}"
         self._narrow = 20 * 10**8 + secrets.randbelow(10**4) * 10**4
         self.places: dict[str, str] = {}
@@ -52,8 +50,11 @@ class Marks:
         self._fractions: dict[float, str] = {}
 
     def text(self, where: str) -> str:
-        """A text."""
-        canary = next(self._texts)
+        """A text that a pattern of twelve hexadecimal digits and four others admits."""
+        canary = None
+        while canary is None or canary in self.places:
+            own = f"{secrets.token_hex(2)}{secrets.randbelow(10**4):04}"
+            canary = f"{self._beginning}-{own}"
         self.places[canary] = where
         return canary
 
