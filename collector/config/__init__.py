@@ -1,9 +1,23 @@
-"""The sidecar's settings: a YAML file, the environment over it, and defaults under both."""
+"""The sidecar's settings: a YAML file, the environment over it, and defaults under both.
+
+What reads them is imported when it is asked for: most commands need no settings.
+"""
 
 from __future__ import annotations
 
-from collector.config.load import Loaded, examine, load, read
-from collector.config.model import Config
-from collector.config.values import Address
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collector.config.load import Loaded, examine, load, read
+    from collector.config.model import Config
+    from collector.config.values import Address
 
 __all__ = ["Address", "Config", "Loaded", "examine", "load", "read"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(name)
+    modules = {"Address": "values", "Config": "model"}
+    return getattr(import_module(f"collector.config.{modules.get(name, 'load')}"), name)
