@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collector.config.load import Loaded, examine, load, read
+    from collector.config.loading import Loaded, examine, load, read
     from collector.config.model import Config
     from collector.config.values import Address
 
@@ -20,4 +20,4 @@ def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(name)
     modules = {"Address": "values", "Config": "model"}
-    return getattr(import_module(f"collector.config.{modules.get(name, 'load')}"), name)
+    return getattr(import_module(f"collector.config.{modules.get(name, 'loading')}"), name)
