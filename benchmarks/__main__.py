@@ -4,7 +4,8 @@
 ``python -m benchmarks sdk`` what the SDK costs an application, ``python -m benchmarks consent``
 what it costs to heed a person's choices, ``python -m benchmarks recording`` the vault, ``python -m
 benchmarks sinks`` delivery, ``python -m benchmarks leaks`` what gets through Collector and
-through others, and ``python -m benchmarks spark`` archives on Spark.
+through others, ``python -m benchmarks spark`` archives on Spark, and ``python -m benchmarks scale``
+what many machines hold.
 
 Exit codes: 0 fine, 1 a limit does not hold or a contender failed, 2 usage.
 """
@@ -38,6 +39,7 @@ from benchmarks.growth import measure as growth
 from benchmarks.leaks.command import leaks
 from benchmarks.recording import recording
 from benchmarks.results import BenchmarkError, CorpusResult, Results
+from benchmarks.scale import scale
 from benchmarks.sdk.command import sdk
 from benchmarks.sidecar.command import sidecar, soaked
 from benchmarks.sinks.command import sinks
@@ -56,6 +58,7 @@ COMMANDS = {
     "leaks": leaks,
     "sinks": sinks,
     "spark": spark,
+    "scale": scale,
 }
 """What is measured besides the filter."""
 
@@ -65,7 +68,7 @@ others use too has slow minutes; every round counts."""
 
 _ELSE = (
     "`python -m benchmarks` with `sidecar`, `soak`, `sdk`, `consent`, `when`, `recording`, `leaks`,"
-    " `sinks` or `spark` measures these instead."
+    " `sinks`, `spark` or `scale` measures these instead."
 )
 
 

@@ -50,10 +50,10 @@ def run(
     description: str,
     *,
     measure: Callable[[Namespace], _F],
-    table: Callable[[_F], Table],
+    table: Callable[[_F], Table | list[Table]],
     judge: Callable[[_F, gate.Limits], Iterable[gate.Verdict]],
 ) -> int:
-    """Run a command that has one table, and is named as its section; returns the exit code."""
+    """Run a command that is named as its section; returns the exit code."""
     parser = ArgumentParser(f"python -m benchmarks {section}", description=description)
     parser.add_argument("--json", type=Path, metavar="PATH", help="write everything as JSON")
     parser.add_argument("--check", action="store_true", help="exit 1 when a limit does not hold")
@@ -62,7 +62,12 @@ def run(
     found = limits(options, section)
     if found is None:
         return 2
-    return conclude(options, section, measure, lambda f: [table(f)], lambda f: judge(f, found))
+
+    def tables(figures: _F) -> list[Table]:
+        made = table(figures)
+        return made if isinstance(made, list) else [made]
+
+    return conclude(options, section, measure, tables, lambda f: judge(f, found))
 
 
 def conclude(
