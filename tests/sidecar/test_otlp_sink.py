@@ -178,7 +178,7 @@ def test_what_is_rejected_is_set_aside(tmp_path: Path) -> None:
     _swept(tmp_path / "first")
 
 
-@pytest.mark.long
+@pytest.mark.outages
 @pytest.mark.timeout(240 + _AWAY_SECONDS)
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_a_receiver_that_is_away(tmp_path: Path, protocol: str) -> None:

@@ -7,10 +7,12 @@ Errors are without the text of the library's: that may hold credentials, or what
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
 from collector.config.extras import install
 from collector.errors import Cause, ConfigError, DeliveryError, Unreachable
+from collector.sinks.memory_growth import LOOK_SECONDS, MemoryGrowth
 from collector.sqlite.files import sync
 
 if TYPE_CHECKING:
@@ -31,6 +34,8 @@ _CONNECT_TIMEOUT = timedelta(seconds=10)
 _RETRIES: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=20)}
 _MOST_BYTES = 2 << 30
 """Of an object that is ours: more than any that was written."""
+_COPIES = 2
+"""Of an object's bytes, while it is read."""
 _REFUSED = "the bucket does not answer, or refuses"
 _UNREACHABLE: Cause = "unreachable"
 _DISK = "the files of the lake cannot be read or written; is the disk full?"
@@ -187,20 +192,26 @@ class BucketObjects(Objects):
         """Yield the keys below the prefix of the URL."""
         import obstore  # noqa: PLC0415 - heavy
 
-        pages = iter(obstore.list(self._store))
-        while page := _asked(lambda: next(pages, None), absent=False):
+        pages = aiter(obstore.list(self._store))
+
+        async def following() -> Any:
+            return await anext(pages, None)
+
+        while page := _asked(following, absent=False):
             yield from (str(found["path"]) for found in page)
 
     def open(self, key: str) -> BinaryIO:
         """Open the object; a part of it is asked for when it is read."""
         import obstore  # noqa: PLC0415 - heavy
 
-        meta = _asked(lambda: obstore.head(self._store, key))
+        meta = _asked(lambda: obstore.head_async(self._store, key))
         self._note(meta)
 
         def read(start: int, end: int) -> bytes:
-            found = _asked(lambda: obstore.get_range(self._store, key, start=start, end=end))
-            return bytes(found)
+            def ask() -> Any:
+                return obstore.get_range_async(self._store, key, start=start, end=end)
+
+            return bytes(_asked(ask, size=end - start))
 
         return cast("BinaryIO", _Ranges(read, meta["size"]))
 
@@ -208,14 +219,14 @@ class BucketObjects(Objects):
         """Fetch the object."""
         import obstore  # noqa: PLC0415 - heavy
 
-        found = _asked(lambda: obstore.get(self._store, key))
+        found = _asked(lambda: obstore.get_async(self._store, key))
         meta = found.meta
         if meta["size"] > _MOST_BYTES:
             raise Unreachable(_REFUSED)
         stated = {name: meta.get(name) for name in ("e_tag", "version")}
         version = {name: text for name, text in stated.items() if text is not None}
         self._note(version)
-        return io.BytesIO(memoryview(_asked(found.bytes))), version
+        return io.BytesIO(memoryview(_asked(found.bytes_async, size=meta["size"]))), version
 
     def create(self, key: str, path: Path) -> bool:
         """Put the file, unless an object is there."""
@@ -233,9 +244,9 @@ class BucketObjects(Objects):
     def _put(self, key: str, path: Path, mode: Any, is_otherwise: Any) -> bool:
         import obstore  # noqa: PLC0415 - heavy
 
-        def put() -> Any:
+        async def put() -> Any:
             try:
-                return obstore.put(self._store, key, path, mode=mode)
+                return await obstore.put_async(self._store, key, path, mode=mode)
             except is_otherwise:
                 return None
 
@@ -249,7 +260,7 @@ class BucketObjects(Objects):
         import obstore  # noqa: PLC0415 - heavy
 
         with suppress(FileNotFoundError):
-            _asked(lambda: obstore.delete(self._store, key))
+            _asked(lambda: obstore.delete_async(self._store, key))
 
     def _note(self, result: Mapping[str, Any]) -> None:
         if result.get("version") is not None:
@@ -287,23 +298,39 @@ class _Ranges(io.RawIOBase):
         return found
 
 
-def _asked(ask: Callable[[], Any], *, absent: bool = True) -> Any:
-    """Return what a server answers. Whatever obstore raises becomes ``Unreachable`` without its
-    text; where an object may be ``absent``, that stays ``FileNotFoundError``."""
+def _asked(ask: Callable[[], Awaitable[Any]], *, absent: bool = True, size: int = 0) -> Any:
+    """Return what a server answers, in at most ``size`` bytes if they are many. Whatever obstore
+    raises becomes ``Unreachable`` without its text; where an object may be ``absent``, that stays
+    ``FileNotFoundError``."""
     from obstore.exceptions import PermissionDeniedError, UnauthenticatedError  # noqa: PLC0415
 
     is_there, cause = True, _UNREACHABLE
     try:
-        return ask()
+        with ThreadPoolExecutor(1) as pool:  # of its own: this one may have an event loop
+            return pool.submit(asyncio.run, _bounded(ask, size)).result()
     except FileNotFoundError:
         is_there, cause = not absent, "changed"
     except (PermissionDeniedError, UnauthenticatedError):
         cause = "denied"
+    except asyncio.CancelledError:
+        cause = "refused"
     except Exception:  # noqa: BLE001, S110 - not all of obstore's errors have its root
         pass
     if is_there:
         raise Unreachable(_REFUSED, cause)
     raise FileNotFoundError
+
+
+async def _bounded(ask: Callable[[], Awaitable[Any]], size: int) -> Any:
+    """Wait for an answer; cancel it if the process's memory grows too much: obstore reads the body
+    of a refusal without a limit."""
+    growth = MemoryGrowth(_COPIES * size)
+    answer = asyncio.ensure_future(ask())
+    while not answer.done():
+        await asyncio.wait([answer], timeout=LOOK_SECONDS)
+        if growth.is_too_much:
+            answer.cancel()
+    return await answer
 
 
 @contextmanager

@@ -9,14 +9,18 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from time import monotonic
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg import sql
 
 from collector.errors import Cause, CollectorError, Unreachable
+from collector.sinks.memory_growth import LOOK_SECONDS, MemoryGrowth
 
 __all__ = ["ANSWER_SECONDS", "Cursor", "DataRefused", "Server"]
 
@@ -24,6 +28,7 @@ Cursor = psycopg.Cursor[tuple[Any, ...]]
 ANSWER_SECONDS = 50.0
 """How long a transaction may take: less than after which a sink counts as hung."""
 _CONNECT_SECONDS = 5
+_FILES = Path("/proc/self/fd")
 _SETTINGS = """
 SET application_name = 'collector'; SET client_min_messages = 'error';
 SET search_path = 'pg_catalog'; SET TimeZone = 'UTC'; SET DateStyle = 'ISO';
@@ -64,7 +69,7 @@ class Server:
 
     def __init__(
         self,
-        parameters: Mapping[str, object],
+        parameters: Mapping[str, str | int],
         prepare: Callable[[Cursor], None] | None = None,
         *,
         is_read_only: bool = False,
@@ -148,16 +153,17 @@ class Server:
 
     def _connect(self) -> None:
         if self._open is None:
-            self._open = psycopg.connect(
-                **self._parameters,  # type: ignore[arg-type]
-                autocommit=True,
-                client_encoding="utf8",
-                connect_timeout=_CONNECT_SECONDS,
-                tcp_user_timeout=10_000,
-                keepalives_idle=10,
-                keepalives_interval=5,
-                keepalives_count=3,
-            )
+            with _watched(2 * _CONNECT_SECONDS, partial(_cut_new, self._parameters, _sockets())):
+                self._open = psycopg.connect(
+                    **self._parameters,  # type: ignore[arg-type]
+                    autocommit=True,
+                    client_encoding="utf8",
+                    connect_timeout=_CONNECT_SECONDS,
+                    tcp_user_timeout=10_000,
+                    keepalives_idle=10,
+                    keepalives_interval=5,
+                    keepalives_count=3,
+                )
             with self._deadline(_CONNECT_SECONDS):
                 self._open.execute(_SETTINGS)
                 if self._is_read_only:
@@ -177,30 +183,68 @@ class Server:
 
     @contextmanager
     def _deadline(self, seconds: float) -> Iterator[None]:
-        """Cut the connection if the server has not answered by then: psycopg waits for ever."""
+        """Cut the connection if the server has not answered by then, as psycopg waits for ever; and
+        if its answer to a delivery takes too much memory, as libpq reads a message to its end."""
         db = self._open
         if db is None:
             yield
             return
-        duplicate = socket.socket(fileno=os.dup(db.fileno()))
-        timer = threading.Timer(seconds, _cut, (duplicate,))
-        timer.daemon = True
-        timer.start()
-        try:
+        with (
+            socket.socket(fileno=os.dup(db.fileno())) as duplicate,
+            _watched(seconds, partial(_cut, duplicate), is_bounded=self._prepare is not None),
+        ):
             yield
-        finally:
-            timer.cancel()
-            timer.join()
-            duplicate.close()
 
 
 def _nothing(_: Cursor) -> None:
     """Connect, and do nothing."""
 
 
+@contextmanager
+def _watched(
+    seconds: float, cut: Callable[[], object], *, is_bounded: bool = True
+) -> Iterator[None]:
+    """Cut a connection when the time is over, or the process's memory grows too much."""
+    ended, growth, end = threading.Event(), MemoryGrowth(), monotonic() + seconds
+
+    def watch() -> None:
+        while not ended.wait(min(LOOK_SECONDS, max(end - monotonic(), 0.0))):
+            if monotonic() >= end or (is_bounded and growth.is_too_much):
+                cut()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
 def _cut(connection: socket.socket) -> None:
     with suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
+
+
+def _sockets() -> dict[str, int]:
+    """Return the sockets of this process by their names, where the system tells."""
+    found: dict[str, int] = {}
+    with suppress(OSError):
+        for each in _FILES.iterdir():
+            with suppress(OSError):  # the file of this look itself is closed by then
+                if (name := str(each.readlink())).startswith("socket:"):
+                    found[name] = int(each.name)
+    return found
+
+
+def _cut_new(parameters: Mapping[str, str | int], known: Collection[str]) -> None:
+    """Cut the connections to a server that were opened since: that at which psycopg is, which it
+    does not show."""
+    for name, number in _sockets().items():
+        if name not in known:
+            with suppress(OSError), socket.socket(fileno=os.dup(number)) as connection:
+                if connection.getpeername()[1:2] == (parameters["port"],):
+                    _cut(connection)
 
 
 def _translated(state: str | None) -> Exception:

@@ -1,0 +1,203 @@
+"""Servers of sinks that are away, that fail and that are hostile, under load: records wait and are
+there once in the end, nothing of what a server says is kept or said, memory is bounded, and other
+sinks get their records as soon as before."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from statistics import median
+from threading import Event
+from time import monotonic, sleep
+
+import pytest
+
+from tests.deadline import wait_until
+from tests.latency import quantile
+from tests.programs import threads
+from tests.s3 import ECHO as S3_ECHO
+from tests.sidecar.faults import Say
+from tests.sidecar.places import SINKS, Places, places
+from tests.sidecar.processes import peak
+from tests.sidecar.serving import Sidecar
+from tests.sinks.postgres_proxy import ECHO as POSTGRES_ECHO
+
+pytestmark = pytest.mark.outages
+
+_AWAY_SECONDS = float(os.environ.get("COLLECTOR_AWAY", "30"))
+_PHASE_SECONDS = 3.0
+_CHAT = "canary-of-a-chat"
+_PAUSE = 0.05
+_LONGEST_PAUSE = 120.0
+"""For a sink that failed for long, and is asked again after up to 45 seconds."""
+_OTHERS = ("store", "lines")
+_FLOOR_SECONDS = 0.05
+"""Of a lag, within which two are the same: a delivery waits 0.1 s for more."""
+_MODES = (
+    *(("full", "full"), ("denied", "403"), ("internal", "500"), ("redirect", "redirect")),
+    *(("half", "half"), ("bomb", "bomb"), ("slow", "slow"), ("garbage", "404")),
+)
+"""How the database fails, and how the bucket does meanwhile."""
+_MOST_MB = 256
+
+
+@pytest.fixture
+def all_places(tmp_path: Path) -> Iterator[Places]:
+    """A sidecar's directory, and the servers of its sinks."""
+    with places(tmp_path / "sidecar") as made:
+        yield made
+
+
+@dataclass
+class Load:
+    """A sender, one request after the other, and how long each took from its answer until each
+    sink had it."""
+
+    sidecar: Sidecar
+    places: Places
+    ended: Event = field(default_factory=Event)
+    sent: list[str] = field(default_factory=list)
+    answered: list[float] = field(default_factory=list)
+    lags: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    numbers: Iterator[int] = field(default_factory=lambda: count(1))
+
+    def send(self) -> None:
+        """Send until the end."""
+        while not self.ended.is_set():
+            address = f"2001:db8::{next(self.numbers):x}"
+            event = f'{{"ip": "{address}", "os": {{"type": "linux"}}, "chat": ["{_CHAT}"]}}\n'
+            assert self.sidecar.send(event.encode()).status == 200
+            self.answered.append(monotonic())
+            self.sent.append(address)
+            self.ended.wait(_PAUSE)
+
+    def watch(self) -> None:
+        """Note when each batch has reached each sink; a request is a batch."""
+        seen = dict.fromkeys(SINKS, 0)
+        while not self.ended.is_set():
+            now, answered = self.places.states(), list(self.answered)
+            at = monotonic()
+            for name in SINKS:
+                reached = min(now[name]["delivered"], len(answered))
+                self.lags[name] += [at - answered[each] for each in range(seen[name], reached)]
+                seen[name] = max(seen[name], reached)
+            self.ended.wait(_PAUSE / 2)
+
+    def reached(self, *names: str) -> bool:
+        """Return whether the sinks have all that was sent so far."""
+        sent, states = len(self.answered), self.places.states()
+        return all(states[name]["delivered"] >= sent for name in names)
+
+    def during(self, seconds: float) -> dict[str, list[float]]:
+        """Return the lags of a span of time."""
+        before = {name: len(self.lags[name]) for name in SINKS}
+        sleep(seconds)
+        return {name: self.lags[name][before[name] :] for name in SINKS}
+
+
+@contextmanager
+def _loaded(all_places: Places) -> Iterator[Load]:
+    with all_places.serving() as sidecar:
+        load = Load(sidecar, all_places)
+        with threads(load.send, load.watch):
+            try:
+                wait_until(lambda: load.sent and load.reached(*SINKS))
+                yield load
+            finally:
+                load.ended.set()
+        wait_until(lambda: load.reached(*SINKS), _LONGEST_PAUSE)
+        assert peak(sidecar.process.pid) < _MOST_MB
+        assert sidecar.stop()[0] == 0
+
+
+def _all_are_there_once(all_places: Places, load: Load) -> None:
+    """In each place."""
+    with all_places.serving() as sidecar:  # what was collected becomes objects
+        wait_until(lambda: not list(all_places.data.glob("sinks/lake/*.ndjson")))
+        assert sidecar.stop()[0] == 0
+    sent = dict.fromkeys(load.sent, 1)
+    for name in SINKS:
+        assert all_places.addresses(name) == sent, name
+
+
+def _nothing_is_said(all_places: Places) -> None:
+    """No answer of a server, no secret and no content is in any file or in the log; no value is in
+    the log of the sidecar, nor in that of the database."""
+    said = all_places.said()
+    for canary in (S3_ECHO, POSTGRES_ECHO, _CHAT.encode(), b"127.0.0.1:9/"):
+        assert canary not in said
+    log = "".join(all_places.log)
+    for word in ("2001:db8", "linux", '"secret"'):
+        assert word not in log
+    assert b"2001:db8" not in (all_places.postgres.directory / "log").read_bytes()
+
+
+def _are_as_soon(quiet: list[float], sick: list[float]) -> None:
+    """Another sink gets its records as soon as before."""
+    assert median(sick) <= 1.25 * median(quiet) + _FLOOR_SECONDS
+    assert quantile(sick) <= 2 * quantile(quiet) + _FLOOR_SECONDS
+
+
+@pytest.mark.alone
+@pytest.mark.timeout(480 + _AWAY_SECONDS)
+def test_servers_that_are_away(all_places: Places, say: Say) -> None:
+    """Both are killed and started again, under load; nothing is lost or doubled, and the store and
+    the files do not wait for them."""
+    with _loaded(all_places) as load:
+        quiet = load.during(10)
+        all_places.postgres.kill()
+        all_places.s3.kill()
+        sick = load.during(_AWAY_SECONDS)
+        causes = {each["cause"] for each in load.sidecar.events if each["event"] == "sink_failing"}
+        all_places.postgres.start()
+        all_places.s3.start()
+        wait_until(lambda: load.reached(*SINKS), _LONGEST_PAUSE)
+    assert causes == {"unreachable"}
+    for name in _OTHERS:
+        say(f"{name}: {median(quiet[name]):.3f} s, {median(sick[name]):.3f} s while two are away")
+        _are_as_soon(quiet[name], sick[name])
+    _all_are_there_once(all_places, load)
+    _nothing_is_said(all_places)
+
+
+@pytest.mark.alone
+@pytest.mark.timeout(600)
+def test_servers_that_fail(all_places: Places, say: Say) -> None:
+    """In every way, one after the other, with quiet times between: errors that quote what was sent,
+    redirects, half-closed connections, endless answers, slow ones."""
+    quiet, sick = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
+    with _loaded(all_places) as load:
+        for database, bucket in _MODES:
+            _add(quiet, load.during(_PHASE_SECONDS))
+            all_places.postgres_proxy.mode, all_places.s3_proxy.mode = database, bucket
+            failed = all_places.postgres_proxy.failed, all_places.s3_proxy.refused
+            _add(sick, load.during(_PHASE_SECONDS))
+            with suppress(AssertionError):
+                _wait_for_failures(all_places, failed)
+            say(f"{database}, {bucket}: {peak(load.sidecar.process.pid):.0f} MB at most so far")
+            all_places.postgres_proxy.mode = all_places.s3_proxy.mode = ""
+            wait_until(lambda: load.reached(*SINKS), _LONGEST_PAUSE)
+    for name in _OTHERS:
+        say(f"{name}: {median(quiet[name]):.3f} s, {median(sick[name]):.3f} s while two fail")
+        _are_as_soon(quiet[name], sick[name])
+    _all_are_there_once(all_places, load)
+    _nothing_is_said(all_places)
+
+
+def _add(to: dict[str, list[float]], lags: dict[str, list[float]]) -> None:
+    for name, some in lags.items():
+        to[name] += some
+
+
+def _wait_for_failures(all_places: Places, before: tuple[int, int]) -> None:
+    def failed() -> bool:
+        now = all_places.postgres_proxy.failed, all_places.s3_proxy.refused
+        return all(one > other for one, other in zip(now, before, strict=True))
+
+    find: Callable[[], bool] = failed
+    wait_until(find, 20)
