@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import orjson
+import pytest
 
 from collector.config import Config
+from collector.config.sink_settings import SinkSettings
 from collector.contracts import Batch, to_minute
 from collector.filter.stored import read
 from collector.schema import Schema, load_schema
+from collector.sinks.otlp import OtlpSettings
+from collector.sinks.parquet import ParquetSettings, ParquetSink
 from collector.sinks.sink import ErasableSink, Opening, open_sink
 from collector.sinks.store import Store
 from tests.database import query
+from tests.sinks.otlp.receivers import http_receiver
+from tests.sinks.postgres import PostgresServer
 
 _SHORT = """
 schema: short
@@ -84,3 +91,53 @@ def test_each_record_goes_by_its_own_schema(tmp_path: Path) -> None:
     lines = [orjson.loads(line) for line in (tmp_path / "out.ndjson").read_bytes().splitlines()]
     told = [(line["schema"].partition("/")[0], "client.address" in line) for line in lines]
     assert sorted(told) == [("conferencing", True)] * 3 + [("short", False), ("short", True)]
+
+
+def _each_by_its_own(settings: SinkSettings, folder: Path, schemas: tuple[Schema, ...]) -> None:
+    """Deliver records of both schemas, prune, and look at what is left of each."""
+    with open_sink(settings, Opening("one", schemas, folder)) as sink:
+        sink.deliver(*(_batch(schema, days) for schema in schemas for days in (0, 2, 25)))
+        if isinstance(sink, ParquetSink):
+            sink.flush()
+    with open_sink(settings, Opening("one", schemas, folder, is_offline=True)) as sink:
+        assert isinstance(sink, ErasableSink)
+        sink.prune(datetime.now(UTC))
+        assert list(sink.overdue(datetime.now(UTC))) == []
+        found = {
+            each.name: (each.records, each.fields["client.address"]) for each in sink.inventory()
+        }
+        assert found == {"conferencing": (3, 3), "short": (2, 1)}
+        named = {schema.partition("/")[0] for schema, _ in sink.values() or ()}
+        assert named == {"conferencing", "short"}
+
+
+def test_files_of_a_lake(tmp_path: Path) -> None:
+    """Each schema has files of its own, which are pruned by its own retentions."""
+    schemas = _schemas(tmp_path)
+    settings = ParquetSettings(type="parquet", path=tmp_path / "lake")
+    _each_by_its_own(settings, tmp_path / "data", schemas)
+    names = {path.name for path in (tmp_path / "lake").iterdir() if path.name[0] != "."}
+    assert names == {"conferencing", "short"}
+
+
+@pytest.mark.servers
+def test_tables_of_a_database(tmp_path: Path) -> None:
+    """Each schema has a table of its own, whose partitions are pruned by its own retentions."""
+    with PostgresServer.made() as server:
+        _each_by_its_own(server.settings(), tmp_path / "data", _schemas(tmp_path))
+        for name, rows in (("conferencing", 3), ("short", 2)):
+            assert server.ask(f"SELECT count(*) FROM collector.{name}") == [(rows,)]
+
+
+def test_scopes_of_log_records(tmp_path: Path) -> None:
+    """A receiver of OTLP gets the records of each schema under its name and version."""
+    schemas = _schemas(tmp_path)
+    with http_receiver() as received:
+        settings = OtlpSettings(type="otlp", endpoint=f"http://127.0.0.1:{received.port}")
+        with open_sink(settings, Opening("one", schemas, tmp_path / "data")) as sink:
+            sink.deliver(*(_batch(schema, days) for days in (0, 2) for schema in schemas))
+    found = Counter[str]()
+    for request in received.requests:
+        for scope in request.resource_logs[0].scope_logs:
+            found[f"{scope.scope.name}/{scope.scope.version}"] += len(scope.log_records)
+    assert found == {schema.id: 2 for schema in schemas}
