@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 from benchmarks.leaks.classes import ENCODINGS, PAYLOADS, SLOTS
 from benchmarks.leaks.encodings import as_number, encode
-from benchmarks.leaks.events import SHAPES, TWICE, Body, Listed, Shape, write
+from benchmarks.leaks.events import ORDERED, SHAPES, TWICE, Body, Listed, Shape, write
 from benchmarks.leaks.payloads import MAKERS, Payload
+from benchmarks.leaks.permutations import MEMBER, ordered
 
 __all__ = ["CELLS", "Attack", "Cell", "attack", "attacks", "clean"]
 
-_NUMERIC = ("number", "timestamp")
+_NUMERIC = ("number", "timestamp", "ordering")
 """Slots that take numbers, which have no encoding but their digits."""
 _UNLISTED = ("note", "pc_name", "microphone", "message", "user_name", "location")
 
@@ -81,8 +82,11 @@ def attack(cell: Cell, rng: random.Random) -> Attack:
     """Make an attack of a class."""
     payload = MAKERS[cell.payload](rng)
     body, listed = SHAPES[cell.shape].draw(rng)
-    target = rng.choice(listed)
-    if cell.slot in _NUMERIC:
+    target = listed[0] if cell.slot == "ordering" else rng.choice(listed)
+    if cell.slot == "ordering":
+        order = ordered(as_number(payload.text))
+        bodies = _in_order(SHAPES[cell.shape], body, target, order, rng)
+    elif cell.slot in _NUMERIC:
         bodies = [_planted(body, target, cell.slot, as_number(payload.text), rng)]
     elif cell.encoding != "split":
         (text,) = encode(cell.encoding, payload.text)
@@ -93,6 +97,17 @@ def attack(cell: Cell, rng: random.Random) -> Attack:
             rng.setstate(state)  # so that each part is in the same place
             bodies.append(_planted(deepcopy(body), target, cell.slot, part, rng))
     return Attack(cell, payload, bodies, rng.random() < 0.5)
+
+
+def _in_order(
+    shape: Shape, body: Body, target: Listed, order: list[int], rng: random.Random
+) -> list[Body]:
+    """Return copies of the body, each with an address of its own, in an order; or one body with an
+    object whose members are in that order."""
+    if not shape.several or rng.random() < 0.3:
+        return [body | {"rates": {f"{MEMBER}{at}": 1 for at in order}}]
+    (key,) = target.path
+    return [body | {key: ORDERED[at]} for at in order]
 
 
 def _planted(body: Body, target: Listed, slot: str, value: Any, rng: random.Random) -> Body:

@@ -79,6 +79,13 @@ SLOTS: tuple[Class, ...] = (
         3,
         10,
     ),
+    Class(
+        "ordering",
+        "Records, or members of an object, that are clean by themselves, in an order that spells.",
+        "A program that keeps the order of its input; RFC 8259, section 4, on members.",
+        0.1,
+        5,
+    ),
 )
 
 ENCODINGS: tuple[Class, ...] = (

@@ -36,20 +36,22 @@ _REDUCED = {
 
 
 class Contender(NamedTuple):
-    """One program. ``packages`` make its environment; without any, it is the present one.
-    ``removes`` are listed fields that it does not promise to leave as they are, by variant."""
+    """One program. ``packages`` make its environment; without any, it is the present one, and so it
+    is while that is not made if the present one has them, too (``has_both``). ``removes`` are
+    listed fields that it does not promise to leave as they are, by variant."""
 
     module: str
     title: str
     packages: tuple[str, ...] = ()
     newest: bool = False
+    has_both: bool = False
     removes: Mapping[str, frozenset[str]] = MappingProxyType({})
 
 
 CONTENDERS: tuple[Contender, ...] = (
     Contender("collector_filter", "Collector", removes=_REDUCED),
-    Contender("orjson_projection", "orjson, projection by hand"),
-    Contender("pydantic_models", "pydantic models"),
+    Contender("orjson_projection", "orjson, projection by hand", ("orjson",), has_both=True),
+    Contender("pydantic_models", "pydantic models", ("pydantic",), has_both=True),
     Contender("jq", "jq"),
     Contender("vrl_allowlist", "Vector's VRL, allowlist", ("vector-vrl",), newest=True),
     Contender("vrl_redact", "Vector's VRL, redact", ("vector-vrl",), newest=True),
@@ -90,7 +92,9 @@ def _interpreter(contender: Contender) -> Path | None:
     if not contender.packages:
         return Path(sys.executable)
     python = _environment(contender) / "bin" / "python"
-    return python if python.exists() else None
+    if python.exists():
+        return python
+    return Path(sys.executable) if contender.has_both else None
 
 
 def build(say: Callable[[str], None]) -> None:

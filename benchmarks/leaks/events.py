@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from collector.contracts import Signal
 
-__all__ = ["CANONICAL", "REPORT", "SHAPES", "TWICE", "Body", "Listed", "Shape", "write"]
+__all__ = ["CANONICAL", "ORDERED", "REPORT", "SHAPES", "TWICE", "Body", "Listed", "Shape", "write"]
 
 Body = dict[str, Any]
 _Path = tuple[str, ...]
@@ -52,6 +52,8 @@ _ADDRESSES = (
     *("203.0.113.7", "203.0.113.88", "198.51.100.4", "192.0.2.61", "2001:db8::7"),
     *("2001:db8:5::61", "198.51.100.201"),
 )
+ORDERED: tuple[str, ...] = tuple(f"192.0.2.{at}" for at in range(256))
+"""Addresses of records whose order spells, in their own order."""
 _CLIENTS: tuple[Mapping[str, tuple[str, str]], ...] = (
     {
         "device.type": ("iPhone", "phone"),
@@ -96,7 +98,7 @@ _VENDOR = {
 
 
 def _canonical() -> dict[str, frozenset[str]]:
-    values: dict[str, set[str]] = {"client.address": set(_ADDRESSES)}
+    values: dict[str, set[str]] = {"client.address": {*_ADDRESSES, *ORDERED}}
     for client in _CLIENTS:
         for field, (_, canonical) in client.items():
             values.setdefault(field, set()).add(canonical)

@@ -37,6 +37,7 @@ PLACES: dict[str, tuple[str, ...]] = {
         *("spool:receipts.missing_required", "spool:receipts.nothing_admitted"),
         *("spool:receipts.consent_withheld", "spool:batches.records"),
         *("answer:received", "answer:admitted", "answer:rejected", "answer:partialSuccess"),
+        "answer:protobuf",
         *("metric:collector_events_*", "metric:collector_spool_records"),
     ),
     "sums": (
@@ -155,7 +156,7 @@ def _values(sidecar: Sidecar) -> Iterator[tuple[str, Any]]:
         yield f"metric:{name}", (labels, value)
     for headers, body in sidecar.answers:
         yield from ((f"header:{name}", each) for name, each in headers)
-        answer = json.loads(body) if body.startswith(b"{") else {}
+        answer = json.loads(body) if body.startswith(b"{") else {"protobuf": body}
         yield from ((f"answer:{name}", each) for name, each in answer.items())
     for said in sidecar.log:
         members = _members(said)

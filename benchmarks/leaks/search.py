@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from benchmarks.leaks.encodings import normal, readings
-from benchmarks.leaks.events import REPORT
+from benchmarks.leaks.events import ORDERED, REPORT
 from benchmarks.leaks.payloads import Payload
+from benchmarks.leaks.permutations import MEMBER, rank
 
 __all__ = ["Found", "search"]
 
 _MOST_NUMBER = 10**1000
+_ORDERED = {address: at for at, address in enumerate(ORDERED)}
+_MEMBER = re.compile(rf"{MEMBER}([0-9]{{1,3}})")
 
 
 class Found(NamedTuple):
@@ -40,6 +44,7 @@ def search(payload: Payload, outputs: Sequence[str]) -> Found:
             else:
                 _collect(value, names, values)
     texts = {*names.times, *values.times, names.joined(), values.joined()}
+    texts |= {str(number) for number in (names.rank(), values.rank()) if number is not None}
     found = {reading for text in texts if text for reading in readings(text)}
     whole = "\n".join(found)
     personal = payload.personal is not None and normal(payload.personal) in whole
@@ -48,13 +53,19 @@ def search(payload: Payload, outputs: Sequence[str]) -> Found:
 
 class _Once:
     """Texts, and those joined that occur once: a payload in parts is what the records of an attack
-    do not have in common. Ids of reports are passed over."""
+    do not have in common. Ids of reports are passed over. The order of those that are numbered
+    spells, too."""
 
     def __init__(self) -> None:
         self.times: Counter[str] = Counter()
 
     def add(self, text: str) -> None:
         self.times[text] += 1
+
+    def rank(self) -> int | None:
+        """Return the number that the order of numbered texts stands for, by their first places."""
+        members = [int(found[1]) for found in map(_MEMBER.fullmatch, self.times) if found]
+        return rank(members or [_ORDERED[text] for text in self.times if text in _ORDERED])
 
     def joined(self) -> str:
         return "".join(

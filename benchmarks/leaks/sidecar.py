@@ -25,6 +25,14 @@ _ROOT = Path(__file__).resolve().parents[2]
 _WAIT_SECONDS = 120
 _DELIVERY_SECONDS = 1_800
 _FREE = "127.0.0.1:0"
+_METHODS = {
+    signal: f"/opentelemetry.proto.collector.{name}.v1.{service}/Export"
+    for signal, name, service in (
+        ("logs", "logs", "LogsService"),
+        ("traces", "trace", "TraceService"),
+        ("metrics", "metrics", "MetricsService"),
+    )
+}
 
 
 @dataclass
@@ -38,6 +46,7 @@ class Sidecar:
     log: list[str] = field(default_factory=list)
     answers: set[tuple[tuple[tuple[str, str], ...], bytes]] = field(default_factory=set)
     _connection: http.client.HTTPConnection | None = None
+    _channel: Any = None
 
     def post(
         self, path: str, kind: str, body: bytes, headers: Mapping[str, str] | None = None
@@ -75,6 +84,21 @@ class Sidecar:
             self._keep(answer)
             return monotonic() - began
 
+    def call(self, signal: str, body: bytes) -> None:
+        """Send a request of OTLP over gRPC. The answer is kept.
+
+        Raises ``BenchmarkError`` unless it was taken.
+        """
+        import grpc  # type: ignore[import-untyped]  # noqa: PLC0415 - an extra
+
+        if self._channel is None:
+            self._channel = grpc.insecure_channel(f"127.0.0.1:{self.ports['grpc']}")
+        try:
+            answer = self._channel.unary_unary(_METHODS[signal])(body, timeout=_WAIT_SECONDS)
+        except grpc.RpcError as error:
+            raise BenchmarkError(f"the sidecar answers {error.code()} over gRPC") from None
+        self.answers.add(((), answer))
+
     def _keep(self, answer: http.client.HTTPResponse) -> bytes:
         """Keep an answer; return its body."""
         told = answer.read()
@@ -90,10 +114,13 @@ class Sidecar:
         return self._connection.getresponse()
 
     def hang_up(self) -> None:
-        """Close the connection."""
+        """Close the connections."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
 
     def metrics(self) -> str:
         """Return the page of metrics."""
@@ -228,4 +255,4 @@ def _read(sidecar: Sidecar) -> None:
         sidecar.log.append(line.rstrip())
         if not sidecar.ports and '"started"' in line:
             told = json.loads(line)
-            sidecar.ports = {name: told[name] for name in ("http", "admin")}
+            sidecar.ports = {name: told[name] for name in ("http", "grpc", "admin")}

@@ -160,8 +160,9 @@ def _send(
 
 def _emit(shape: Shape, telemetry: Collector, attacks: Iterable[Attack]) -> None:
     for each in attacks:
-        for text, body in zip(each.texts, each.bodies, strict=False):
-            document = shape.wrap([body])
+        groups = [each.bodies] if shape.several else [[body] for body in each.bodies]
+        for text, group in zip(each.texts, groups, strict=True):
+            document = shape.wrap(group)
             telemetry.emit(document if isinstance(document, dict) else text)
 
 
@@ -187,6 +188,11 @@ def _as_protobuf(sidecar: Sidecar, shape: Shape, attacks: Sequence[Attack]) -> N
     sidecar.post(f"/v1/{shape.signal}", _PROTOBUF, export(shape.wrap(bodies)))
 
 
+def _over_grpc(sidecar: Sidecar, shape: Shape, attacks: Sequence[Attack]) -> None:
+    bodies = [body for each in attacks for body in each.bodies]
+    sidecar.call(str(shape.signal), export(shape.wrap(bodies)))
+
+
 def _no(_sidecar: Sidecar, _shape: Shape, _attacks: Sequence[Attack]) -> None:
     raise NotImplementedError
 
@@ -197,6 +203,7 @@ WAYS: dict[str, tuple[bool, Callable[[Sidecar, Shape, Sequence[Attack]], None]]]
     "SDK mappings": (False, _no),
     "OTLP, JSON": (True, _as_otlp_json),
     "OTLP, protobuf": (True, _as_protobuf),
+    "OTLP, gRPC": (True, _over_grpc),
 }
 """The ways in: whether it is for a signal of OTLP, and the function that sends."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from itertools import chain
@@ -23,6 +23,7 @@ from collector.contracts import Batch
 from collector.errors import ConfigError, DeliveryError, InUse
 from collector.filter.redaction import retention_redactor
 from collector.sinks.line_sink import LineSink, lines
+from collector.sinks.random_order import shuffled
 from collector.sinks.record_files import (
     Change,
     FileLock,
@@ -171,7 +172,7 @@ class NdjsonFile(Sink):
         }
         try:
             if new:
-                self._append(new.keys(), b"".join(_shuffled(list(chain(*new.values())))))
+                self._append(new.keys(), b"".join(shuffled(list(chain(*new.values())))))
         except OSError:
             self._truncate()
             return False
@@ -233,12 +234,6 @@ class NdjsonFile(Sink):
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
-
-
-def _shuffled(lines: Sequence[bytes]) -> list[bytes]:
-    """Return lines in random order."""
-    keys = memoryview(os.urandom(8 * len(lines))).cast("Q").tolist()
-    return [lines[index] for index in sorted(range(len(lines)), key=keys.__getitem__)]
 
 
 def _refused() -> DeliveryError:

@@ -7,10 +7,13 @@ import random
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice, pairwise
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from benchmarks import exports, gate
 from benchmarks.__main__ import main
@@ -22,6 +25,7 @@ from benchmarks.leaks.events import CANONICAL, SHAPES
 from benchmarks.leaks.figures import Figures
 from benchmarks.leaks.listed import spec
 from benchmarks.leaks.payloads import STEMS
+from benchmarks.leaks.permutations import ordered, rank
 from benchmarks.leaks.places import PLACES, channel_of
 from benchmarks.leaks.search import search
 from benchmarks.leaks.sidecar import running
@@ -104,6 +108,25 @@ def test_clean_events_hold_no_payload() -> None:
         for text, listed in islice(clean(shape, 1), 30):
             assert not any(stem in reading for reading in readings(text) for stem in stems)
             assert all(each.canonical in CANONICAL[each.field] for each in listed)
+
+
+@given(st.integers(0, 1 << 900))
+def test_an_order_is_a_number(number: int) -> None:
+    """Each number has an order of its own; things that are missing or there twice spell nothing."""
+    order = ordered(number)
+    assert rank(order) == number
+    assert rank([*order, order[0]]) is rank([at + 1 for at in order]) is None
+
+
+def test_records_in_an_order_are_found() -> None:
+    """The order of records and of members, and only in that order."""
+    made = [each for each in attacks(3, 1) if each.cell.slot == "ordering"]
+    assert {len(each.bodies) > 1 for each in made} == {True, False}
+    for each in made:
+        assert search(each.payload, each.texts).mark
+        if len(each.bodies) > 1:
+            backwards = replace(each, bodies=each.bodies[::-1])
+            assert not search(each.payload, backwards.texts).leaks
 
 
 def test_a_seed_gives_the_same_attacks() -> None:

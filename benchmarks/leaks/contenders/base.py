@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import cache
+from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 __all__ = [
     "Contender",
     "Event",
     "Spec",
+    "allowed",
+    "at",
     "attributes",
     "by_shape",
     "each",
@@ -118,6 +123,27 @@ def _below(value: Any, path: tuple[str, ...]) -> Iterator[Any]:
         yield value
 
 
+def at(record: Any, path: list[str]) -> Any:
+    """Return what lies at a path, if there is anything."""
+    for key in path:
+        record = record.get(key) if isinstance(record, dict) else None
+    return record
+
+
+def allowed(value: Any, field: dict[str, Any]) -> bool:
+    """Return whether a value is one that the field may have."""
+    if not isinstance(value, str):
+        return False
+    if "values" in field:
+        return value in field["values"]
+    if "pattern" in field:
+        return re.fullmatch(field["pattern"], value) is not None
+    with suppress(ValueError):
+        address = ip_address(value)
+        return not (address.is_multicast or address.is_link_local or "%" in value)
+    return False
+
+
 def walked(value: Any, change: Callable[[str], str], *, names: bool, numbers: bool) -> Any:
     """Return a JSON value with each text changed; names of members and numbers too if asked for."""
     if isinstance(value, str):
@@ -153,6 +179,7 @@ def every_text(
     return Contender(of(cache(change)), shown, version, of(change))
 
 
-def lines(records: Iterable[Any]) -> str:
-    """Return records as NDJSON, without those that are empty."""
-    return "".join(f"{json.dumps(each, ensure_ascii=False)}\n" for each in records if each)
+def lines(records: Iterable[Any], *, sort: bool) -> str:
+    """Return records as NDJSON, without those that are empty; sorted, their order says nothing."""
+    found = [f"{json.dumps(each, ensure_ascii=False)}\n" for each in records if each]
+    return "".join(sorted(found) if sort else found)

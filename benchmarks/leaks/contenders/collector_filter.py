@@ -1,4 +1,5 @@
-"""Collector's filter: the shipped schema for the shape; strongest, the reduced one."""
+"""Collector's filter, and the random order of its sinks: with the shipped schema for the shape;
+strongest, with the reduced one."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from importlib.metadata import version
 from benchmarks.leaks.contenders.base import Contender, Spec, each
 from benchmarks.leaks.events import SHAPES
 from collector import Filter, load_schema
+from collector.sinks.random_order import shuffled
 
 __all__ = ["make"]
 
@@ -26,7 +28,7 @@ def make(variant: str, _spec: Spec) -> Contender:
             admission = filter_.admit_lines(text.encode())
         else:
             admission = filter_.admit_otlp(signal, text.encode(), protobuf=False)
-        return admission.encode().decode()
+        return b"".join(shuffled(admission.encode().splitlines(keepends=True))).decode()
 
-    shown = ", ".join(f"{shape}: {schema}" for shape, schema in schemas.items())
+    shown = ", ".join(f"{shape}: {schema}" for shape, schema in schemas.items()) + "; shuffled"
     return Contender(each(one), shown, version("data-minimisation-collector"))

@@ -1,4 +1,5 @@
-"""jq: a projection, and one that tests each value against a regular expression or a list."""
+"""jq: a projection; and one that tests each value against a regular expression or a list, and sorts
+records."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ def program(shape: str, fields: dict[str, dict[str, Any]], *, checks: bool) -> s
         test = f" and ({_check(name, field)})" if checks else ""
         members.append(f"{json.dumps(name)}: (first(({paths}) | select(. != null{test})) // null)")
     record = f"{{{', '.join(members)}}} | with_entries(select(.value != null))"
-    return f"try [{_ROWS[shape]} | {record}] catch []"
+    sort = " | sort" if checks else ""
+    return f"try ([{_ROWS[shape]} | {record}]{sort}) catch []"
 
 
 def make(variant: str, spec: Spec) -> Contender:

@@ -1,4 +1,4 @@
-"""pydantic models: fields that are texts, and fields that are checked."""
+"""pydantic models: fields that are texts; or fields that are checked, and records sorted."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 
-from benchmarks.leaks.contenders.base import Contender, Spec, each, lines, rows
-from benchmarks.leaks.contenders.orjson_projection import allowed, at
+from benchmarks.leaks.contenders.base import Contender, Spec, allowed, at, each, lines, rows
 
 __all__ = ["make"]
 
@@ -69,9 +68,12 @@ def make(variant: str, spec: Spec) -> Contender:
     def one(shape: str, text: str) -> str:
         try:
             document = pydantic.TypeAdapter(Any).validate_json(text)
-            return lines([record(shape, row) for row in rows(shape, document)])
+            found = [record(shape, row) for row in rows(shape, document)]
+            return lines(found, sort=checks)
         except (pydantic.ValidationError, AttributeError, KeyError, TypeError, IndexError):
             return ""
 
-    kind = "Literal, pattern and a validator for each field" if checks else "`str | None` each"
+    kind = "`str | None` each"
+    if checks:
+        kind = "Literal, pattern and a validator for each field; records are sorted"
     return Contender(each(one), f"one model a shape; {kind}", pydantic.VERSION)

@@ -1,4 +1,5 @@
-"""Vector's remap language as an allowlist: the listed fields; strongest, only if they match."""
+"""Vector's remap language as an allowlist: the listed fields; strongest, only if they match, and
+with records sorted."""
 
 from __future__ import annotations
 
@@ -64,10 +65,14 @@ def program(shape: str, fields: dict[str, dict[str, Any]], *, checks: bool) -> s
             steps.append(f"  if found == null && v != null{test} {{ found = v }}")
         steps.append(f"  if found != null {{ out = set!(out, [{json.dumps(name)}], found) }}")
     body = "\n".join(steps)
+    none, keep = "[]", "push(kept, out)"
+    if checks:  # the members of an object are sorted
+        none, keep = "{}", "set!(kept, [encode_json(out)], out)"
     return (
         'doc = parse_json(string(.message) ?? "") ?? {}\n'
-        f"{_rows(shape)}\nkept = []\nfor_each(rows) -> |_i, row| {{\n  out = {{}}\n{body}\n"
-        '  kept = push(kept, out)\n}\n. = {"out": encode_json(kept)}'
+        f"{_rows(shape)}\nkept = {none}\nfor_each(rows) -> |_i, row| {{\n  out = {{}}\n{body}\n"
+        f"  kept = {keep}\n}}\n"
+        + ('. = {"out": encode_json(values(kept))}' if checks else '. = {"out": encode_json(kept)}')
     )
 
 

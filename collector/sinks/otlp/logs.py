@@ -14,7 +14,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from hashlib import blake2b
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
@@ -24,6 +24,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
 
 from collector.contracts import Batch, Row, layout_of
 from collector.errors import Cause, DeliveryError
+from collector.sinks.random_order import random_order
 
 __all__ = [
     "COUNT",
@@ -37,6 +38,8 @@ __all__ = [
     "rejected_records",
     "retry_seconds",
 ]
+
+_T = TypeVar("_T")
 
 UID = "log.record.uid"
 COUNT = "collector.count"
@@ -139,7 +142,8 @@ def export_requests(
     batches: Iterable[Batch], service: str, most_bytes: int
 ) -> Iterator[ExportRequest]:
     """Yield the requests for batches: each has at least one record, and at most ``most_bytes`` if
-    it has more. ``service`` is the name of the service in the resource.
+    it has more; records of a batch come in random order. ``service`` is the name of the service in
+    the resource.
 
     Raises ``DeliveryError`` E509 for a batch that cannot be decoded, and E508 for one that did not
     come out of a spool.
@@ -149,7 +153,8 @@ def export_requests(
         if batch.rows is None:
             raise DeliveryError("E508", "only batches of a spool can be exported")
         rows, lines = batch.rows(), batch.payload.split(b"\n")[:-1]
-        uids = _uids(lines, batch.id)
+        uids, order = _uids(lines, batch.id), random_order(len(lines))
+        lines, rows, uids = _picked(lines, order), _picked(rows, order), _picked(uids, order)
         start = 0
         for at, line in enumerate(lines):
             size = len(line) + _RECORD_BYTES + line.count(_MEMBER) * _MEMBER_BYTES
@@ -162,6 +167,10 @@ def export_requests(
         draft.complete.append(batch.id)
     if draft.size:
         yield draft.request()
+
+
+def _picked(items: Sequence[_T], order: Iterable[int]) -> list[_T]:
+    return [*map(items.__getitem__, order)]
 
 
 def _uids(lines: Iterable[bytes], key: bytes) -> list[str]:

@@ -27,6 +27,7 @@ from collector.config.values import Location, Reference, resolved
 from collector.contracts import Batch, Layout, Record, Subject, layout_of
 from collector.errors import ConfigError, DeliveryError, Unacceptable, Unreachable
 from collector.filter.stored import Values
+from collector.sinks.random_order import shuffled
 from collector.sinks.sink import ErasableSink, Guarantee, Holding, Opening, Removal
 
 if TYPE_CHECKING:
@@ -277,7 +278,7 @@ class PostgresSink(ErasableSink):
             self._marked.add(self._server.run(mark))
 
     def _store(self, cursor: Cursor, batches: Collection[Batch]) -> None:
-        from collector.sinks.postgres.columns import encoded, shuffled  # noqa: PLC0415
+        from collector.sinks.postgres.columns import encoded  # noqa: PLC0415
 
         new = self._new(cursor, batches)
         parts: dict[tuple[str, Layout], list[str]] = defaultdict(list)
@@ -293,7 +294,7 @@ class PostgresSink(ErasableSink):
                 raise Unreachable("the connection broke")
             self._remover.written(partition)
             with cursor.copy(self._namespace.copy(partition, layout)) as copy:
-                copy.write(shuffled(lines))
+                copy.write("".join(shuffled(lines)).encode())
 
     def _new(self, cursor: Cursor, batches: Collection[Batch]) -> set[bytes]:
         """Note the ids of batches, and return the new ones. The id of the batch that one is a part

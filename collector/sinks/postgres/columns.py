@@ -7,7 +7,6 @@ refuses one writes it into its log.
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 from collections import deque
@@ -35,7 +34,6 @@ __all__ = [
     "names_fit",
     "plain_rows",
     "readable",
-    "shuffled",
     "value_fits",
 ]
 
@@ -192,13 +190,6 @@ def _rows(batch: Batch, layout: Layout) -> list[Row]:
         return batch.rows()
     names = [name for name, _ in layout.columns]
     return [(*map(each.get, names), each.get("count", 1)) for each in batch.records]
-
-
-def shuffled(lines: Sequence[str]) -> bytes:
-    """Join lines in random order: neighbours would tell who met whom."""
-    keys = memoryview(os.urandom(8 * len(lines))).cast("Q").tolist()
-    order = sorted(range(len(lines)), key=keys.__getitem__)
-    return "".join(map(lines.__getitem__, order)).encode()
 
 
 def readable(name: str, kind: str) -> sql.Composed:
