@@ -23,7 +23,6 @@ from collector.contracts import Batch
 from collector.errors import ConfigError, DeliveryError, InUse
 from collector.filter.redaction import retention_redactor
 from collector.sinks.line_sink import LineSink, lines
-from collector.sinks.random_order import shuffled
 from collector.sinks.record_files import (
     Change,
     FileLock,
@@ -38,7 +37,7 @@ from collector.sinks.record_files import (
     rotate,
     unfinished_files,
 )
-from collector.sinks.sink import Guarantee, Opening, Removal, Sink
+from collector.sinks.sink import Guarantee, Opening, Removal, Sink, shuffled
 from collector.sqlite.files import check_file, sync
 
 __all__ = ["BEGIN", "NdjsonFile", "NdjsonSettings", "NdjsonSink", "files_of", "lines"]

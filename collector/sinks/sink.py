@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from collector.contracts import Batch, Closing, Record, Subject
 from collector.errors import CollectorError, ConfigError, DeliveryError, Unreachable
@@ -37,11 +38,26 @@ __all__ = [
     "is_erasable",
     "open_sink",
     "own_directory",
+    "random_order",
+    "shuffled",
     "sink_type",
 ]
 
 Guarantee = Literal["once", "at_least_once"]
 _PRUNE_SECONDS = 3600.0
+_T = TypeVar("_T")
+
+
+def random_order(number: int) -> list[int]:
+    """Return the numbers below one, in an order that nobody can foresee: records that lie beside
+    each other would tell who met whom."""
+    keys = memoryview(os.urandom(8 * number)).cast("Q").tolist()
+    return sorted(range(number), key=keys.__getitem__)
+
+
+def shuffled(items: Sequence[_T]) -> list[_T]:
+    """Return items in random order."""
+    return [items[at] for at in random_order(len(items))]
 
 
 def own_directory(data: Path, name: str) -> Path:

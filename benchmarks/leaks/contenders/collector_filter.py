@@ -8,7 +8,7 @@ from importlib.metadata import version
 from benchmarks.leaks.contenders.base import Contender, Spec, each
 from benchmarks.leaks.events import SHAPES
 from collector import Filter, load_schema
-from collector.sinks.random_order import shuffled
+from collector.sinks.sink import shuffled
 
 __all__ = ["make"]
 

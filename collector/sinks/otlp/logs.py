@@ -24,7 +24,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
 
 from collector.contracts import Batch, Row, layout_of
 from collector.errors import Cause, DeliveryError
-from collector.sinks.random_order import random_order
+from collector.sinks.sink import random_order
 
 __all__ = [
     "COUNT",

@@ -27,8 +27,7 @@ from collector.config.values import Location, Reference, resolved
 from collector.contracts import Batch, Layout, Record, Subject, layout_of
 from collector.errors import ConfigError, DeliveryError, Unacceptable, Unreachable
 from collector.filter.stored import Values
-from collector.sinks.random_order import shuffled
-from collector.sinks.sink import ErasableSink, Guarantee, Holding, Opening, Removal
+from collector.sinks.sink import ErasableSink, Guarantee, Holding, Opening, Removal, shuffled
 
 if TYPE_CHECKING:
     from collector.sinks.postgres.server import Cursor, Server
