@@ -68,6 +68,7 @@ Rejection = Literal[
     "missing_required",
     "nothing_admitted",
     "consent_withheld",
+    "not_selected",
 ]
 Drop = Literal["wrong_type", "invalid_value", "purpose_refused", "expired"]
 Category = Literal["audio", "video", "chat", "transcript", "file"]
@@ -95,7 +96,8 @@ class Tally:
     """The counts of one or more filter calls. Tallies add up with ``+``.
 
     ``received == admitted + sum(rejected.values())`` always holds. ``dropped`` counts fields by
-    reason, ``content`` counts events by content category; bytes are of payloads and records.
+    reason, ``content`` counts events by content category; bytes are of payloads and records. Of an
+    event that is ``not_selected``, which the schema does not ask for, nothing else is counted.
     """
 
     received: int = 0
@@ -124,6 +126,11 @@ class Tally:
         self.bytes_in += other.bytes_in
         self.bytes_out += other.bytes_out
         return self
+
+    @property
+    def refused(self) -> int:
+        """The number of events that were rejected although the schema asks for them."""
+        return self.rejected.total() - self.rejected["not_selected"]
 
     def as_dict(self) -> dict[str, object]:
         """Return its JSON form, without zero entries except the first three keys."""

@@ -70,8 +70,8 @@ class Speller:
 def event(schema: Schema, records: Sequence[Record]) -> list[str]:
     """Return the records as events of the schema, one JSON text each."""
     found = [_as_read(schema, record) for record in records]
-    if schema.records and "." not in schema.records:
-        return [json.dumps({schema.records[0]: [record]}) for record in found]
+    if schema.ways and "." not in schema.ways:
+        return [json.dumps({schema.ways[0]: [record]}) for record in found]
     return [json.dumps(record) for record in found]
 
 

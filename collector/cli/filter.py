@@ -84,7 +84,8 @@ def filter_events(  # noqa: PLR0917 - typer reads the options off the parameters
         ),
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit 65 if any event was rejected.")
+        bool,
+        typer.Option("--strict", help="Exit 65 if any event was rejected that is selected."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -115,7 +116,7 @@ def filter_events(  # noqa: PLR0917 - typer reads the options off the parameters
         _print_tally(total, as_json, hints)
         if tally is not None:
             write_file(tally, _json(total.as_dict()))
-    if strict and (refused := total.rejected.total()):
+    if strict and (refused := total.refused):
         raise InputError("E403", f"{refused} of {total.received} events were rejected")
 
 

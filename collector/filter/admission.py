@@ -17,7 +17,7 @@ import msgspec
 
 from collector.contracts import CATEGORIES, DROPS, Category, Drop, Granted, Record, Rejection, Tally
 from collector.errors import InputError
-from collector.filter.compile import Plan, SenderInfo
+from collector.filter.compile import EventValues, Plan, SenderInfo
 
 __all__ = [
     "Admission",
@@ -240,6 +240,19 @@ class AdmissionBuilder:
         """Note that so many events follow. Raises ``InputError`` E431 if these are too many."""
         if self.bounds is not None:
             self.bounds.check(self.received + number)
+
+    def add_found(
+        self,
+        found: EventValues,
+        merged: tuple[Iterable[Any], Iterable[int], Any],
+        selection: int | None,
+    ) -> None:
+        """Add an event if it meets a selection; ``merged`` are its values, content and user agent
+        with those of the document around it."""
+        if found.meets(selection):
+            self.add_event(*merged)
+        else:
+            self.rejected.append("not_selected")
 
     def add_event(self, values: Iterable[Any], content: Iterable[int], agent: Any) -> None:
         """Add one event, from the value (or mark) found for each column.

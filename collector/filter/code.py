@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 
 from collector.contracts import CATEGORIES, Drop
-from collector.filter.compile import Column, Keys, Plan
-from collector.schema.scalars import ClosedList
+from collector.filter.compile import Column, Conditions, Keys, Plan
+from collector.schema.conditions import ClosedList
 
 __all__ = ["Code", "Conflict", "Node", "nodes_at", "plan_tree", "struct_type"]
 
@@ -79,9 +79,12 @@ def nodes_at(root: Node, paths: Iterable[Keys]) -> list[Node]:
     return [root.at(path) for path in paths if type(path[0]) is str]
 
 
-def plan_tree(plan: Plan) -> Node:
-    """Build the tree of a plan; its root is the event."""
+def plan_tree(plan: Plan, selection: int | None = None) -> Node:
+    """Build the tree of a plan, with the members that a selection looks at; its root is the
+    event."""
     root = Node()
+    for node in nodes_at(root, [path for path, _ in plan.conditions_of(selection)]):
+        node.is_compared = True
     for column in plan.columns:
         for node in nodes_at(root, column.paths):
             node.readers.append(column)
@@ -142,8 +145,9 @@ class Code(ABC):
 
     depth = 1
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, selection: int | None = None) -> None:
         self.plan = plan
+        self.selection: int | None = selection
         self.lines: list[str] = []
         self.names: dict[str, Any] = {
             "agents": plan.agents,
@@ -218,6 +222,7 @@ class Code(ABC):
         def at(paths: Sequence[Keys]) -> list[tuple[Node, str]]:
             return [found[id(node)] for node in nodes_at(root, paths)]
 
+        self._write_selection(at)
         if self._may_be_refused():
             self.add("is_refused = False")
         if self.plan.user_agent:
@@ -239,14 +244,21 @@ class Code(ABC):
         found: list[tuple[Node, str]] = []
         for path, conditions in pairs:
             for node, expression in at([path]):
-                tests = [
-                    self._is_one_of(member, listed)
-                    for each, listed in conditions
-                    for _, member in at([each])
-                ]
-                counts = f"({expression} if {' and '.join(tests)} else None)"
-                found.append((node, counts if tests else expression))
+                test = self._test(conditions, at)
+                counts = f"({expression} if {test} else None)"
+                found.append((node, counts if test else expression))
         return found
+
+    def _test(self, conditions: Conditions, at: _At) -> str:
+        """Return the condition that members have their values; nothing if there are none."""
+        pairs = ((member, listed) for each, listed in conditions for _, member in at([each]))
+        return " and ".join(self._is_one_of(member, listed) for member, listed in pairs)
+
+    def _write_selection(self, at: _At) -> None:
+        """Write the lines that reject an event which does not meet the selection."""
+        if test := self._test(self.plan.conditions_of(self.selection), at):
+            self.add(f"if not ({test}):")
+            self.add(self.reject("'not_selected'"), 1)
 
     def _is_one_of(self, expression: str, listed: ClosedList) -> str:
         """Return the condition that a value is one of these; only exact types are compared."""

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 from collector.contracts import CATEGORIES, DROPS, Drop, Granted, Rejection, Scalar
 from collector.filter.derive import Agents
+from collector.schema.conditions import ClosedList
 from collector.schema.kinds import Canonical, Circumstances, FieldBase
 from collector.schema.model import Schema
 from collector.schema.scalars import (
-    ClosedList,
     Source,
     beside,
     condition_of,
@@ -24,6 +24,7 @@ from collector.schema.scalars import (
     keys,
     levels,
     path_of,
+    written_source,
 )
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Memo",
     "Plan",
     "RecordPath",
+    "RecordSelection",
     "SenderInfo",
     "compile_plan",
     "drop_code",
@@ -146,26 +148,37 @@ class SenderInfo(NamedTuple):
     agent: str | None
 
 
+class RecordSelection(NamedTuple):
+    """The conditions that a record must meet, and the way to it, as the schema writes them."""
+
+    conditions: Conditions
+    written: str
+
+
 class RecordPath(NamedTuple):
     """Where the records of an event are.
 
     ``paths`` lead to the list that holds them, or to the object whose ``members`` they are; without
     ``paths``, the event itself is the record. With ``below``, they lie further down, in each
-    element of the list.
+    element of the list. ``selection`` is the number of the selection that they must meet, if there
+    is one.
     """
 
     paths: tuple[Keys, ...]
     members: bool
     below: RecordPath | None = None
+    selection: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Columns in schema order, content names, and where records, user agent and choices are.
 
-    ``user_agent`` is empty if nothing is derived from it. ``choices`` are the paths of the consent
-    that an event carries. Whether events may be lists (``reads_lists``) does not depend on the
-    granted purposes. ``uses_sender`` says whether anything of a request besides its events is used.
+    Without ``records``, each event is a record, which must meet the ``selection`` of that number.
+    Items of OpenTelemetry must meet one of ``item_selections``, if there is any. ``user_agent`` is
+    empty if nothing is derived from it. ``choices`` are the paths of the consent that an event
+    carries. Whether events may be lists (``reads_lists``) does not depend on the granted purposes.
+    ``uses_sender`` says whether anything of a request besides its events is used.
     """
 
     schema_id: str
@@ -179,14 +192,22 @@ class Plan:
     uses_sender: bool
     choices: tuple[Keys, ...] = ()
     granted: Granted = None
+    selections: tuple[RecordSelection, ...] = ()
+    selection: int | None = None
+    item_selections: tuple[Conditions, ...] = ()
 
     @property
     def paths(self) -> tuple[Keys, ...]:
         """Every path that is read, except those of choices."""
         read = [path for column in self.columns for path in column.paths]
         read += [path for column in self.columns for each in column.conditions for path, _ in each]
+        read += [path for each in self.selections for path, _ in each.conditions]
         records = [path for each in self.records for path in each.paths]
         return (*read, *records, *self.user_agent)
+
+    def conditions_of(self, selection: int | None) -> Conditions:
+        """Return the conditions of the selection of a number; none without a number."""
+        return () if selection is None else self.selections[selection].conditions
 
     @property
     def reads_below_content(self) -> bool:
@@ -249,13 +270,18 @@ class EventValues(NamedTuple):
 
     ``values`` has per column a value, a mark, or ``None`` for absence. ``content`` are the content
     categories that are present, ``agent`` is the user agent, and ``records`` are the record paths
-    that lead to a value.
+    that lead to a value. ``selected`` says of each selection whether the event meets it.
     """
 
     values: list[Any]
     content: frozenset[int]
     agent: Any
     records: list[tuple[RecordPath, Any]]
+    selected: tuple[bool, ...] = ()
+
+    def meets(self, selection: int | None) -> bool:
+        """Return whether the event meets a selection, if there is one."""
+        return selection is None or self.selected[selection]
 
 
 class _Place(NamedTuple):
@@ -291,14 +317,39 @@ def _paths(sources: Iterable[str]) -> tuple[Keys, ...]:
     return tuple(place.path for place in _places(sources))
 
 
-def _record_path(way: str) -> RecordPath:
+def _record_path(way: str, selection: int | None) -> RecordPath:
     if way == ".":
-        return RecordPath((), members=False)
+        return RecordPath((), members=False, selection=selection)
     *above, last = levels(way)
     path = RecordPath(_paths([last.removesuffix(".*")]), last.endswith(".*"))
     for level in reversed(above):
         path = RecordPath(_paths([level]), members=False, below=path)
-    return path
+    return path._replace(selection=selection)
+
+
+def _record_paths(schema: Schema) -> tuple[tuple[RecordPath, ...], tuple[RecordSelection, ...]]:
+    """Return the ways to records, and their selections."""
+    paths: list[RecordPath] = []
+    selections: list[RecordSelection] = []
+    for way in schema.records or ():
+        number = None
+        if when := condition_of(way):
+            number = len(selections)
+            conditions = tuple((keys(beside("", name)), listed) for name, listed in when)
+            selections.append(RecordSelection(conditions, written_source(way)))
+        paths.append(_record_path(path_of(way), number))
+    return tuple(paths), tuple(selections)
+
+
+def _item_selections(
+    records: Sequence[RecordPath], selections: Sequence[RecordSelection]
+) -> tuple[Conditions, ...]:
+    """Return the conditions of which an item of OpenTelemetry must meet one: that of events which
+    are records themselves, if the schema says so, else those of all ways."""
+    itself = next((each for each in records if not each.paths), None)
+    numbers = [each.selection for each in (records if itself is None else (itself,))]
+    found = tuple(selections[number].conditions for number in numbers if number is not None)
+    return found if len(found) == len(numbers) else ()
 
 
 def compile_plan(
@@ -314,7 +365,12 @@ def compile_plan(
     content = {name: CATEGORIES.index(category) for name, category in schema.content_names.items()}
     agent = _paths(schema.user_agent_paths)
     choices = _paths([schema.consent] if schema.consent else ())
-    records = tuple(map(_record_path, schema.records or ()))
+    records, selections = _record_paths(schema)
+    reads_lists = _reads_lists(columns, records, agent)
+    items = _item_selections(records, selections)
+    selection = None
+    if records and not records[0].paths:  # it is always there, so each event is a record
+        selection, records = records[0].selection, ()
     return Plan(
         schema.id,
         columns,
@@ -322,11 +378,14 @@ def compile_plan(
         records=records,
         user_agent=agent if derived else (),
         agents=Agents(derived),
-        reads_lists=_reads_lists(columns, records, agent),
+        reads_lists=reads_lists,
         required=tuple(column.index for column in columns if column.required),
         uses_sender=bool(derived and agent) or any(column.peer for column in columns),
         choices=choices,
         granted=granted,
+        selections=selections,
+        selection=selection,
+        item_selections=items,
     )
 
 

@@ -33,7 +33,7 @@ class EventConsent:
 
     def __init__(self, plan: Plan, optional: tuple[str, ...]) -> None:
         only = replace(plan, columns=(), content=(), records=(), required=(), choices=())
-        only = replace(only, user_agent=plan.choices)
+        only = replace(only, user_agent=plan.choices, selections=())
         self.optional: tuple[str, ...] = optional
         self._tolerant_reader = TolerantReader(only)
         self._mapping_reader = MappingReader(only)

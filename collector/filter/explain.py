@@ -19,7 +19,7 @@ from collector.filter.generate import OuterValues
 from collector.filter.router import EventRouter, TolerantRouter
 from collector.filter.text import is_list
 from collector.filter.tolerant import decode_scalar
-from collector.schema.scalars import ClosedList
+from collector.schema.conditions import ClosedList
 
 __all__ = ["Explanation", "FieldOutcome", "explain", "unmatched"]
 
@@ -73,14 +73,26 @@ class _ExplainingRouter(TolerantRouter):
         return _ExplainingRouter(self._router.without(refused), self.explanations)
 
     def _add_tolerantly(
-        self, builder: AdmissionBuilder, outer: OuterValues | None, blank_counts: bool, payload: Any
+        self,
+        builder: AdmissionBuilder,
+        outer: OuterValues | None,
+        blank_counts: bool,
+        selection: int | None,
+        payload: Any,
     ) -> None:
         before = len(builder.records), len(builder.rejected)
-        super()._add_tolerantly(builder, outer, blank_counts, payload)
-        if len(builder.rejected) > before[1] and builder.rejected[-1] in _UNREADABLE:
+        super()._add_tolerantly(builder, outer, blank_counts, selection, payload)
+        selected = None if selection is None else self.plan.selections[selection].written
+        if len(builder.rejected) > before[1] and builder.rejected[-1] == "not_selected":
+            near: dict[str, str | None] = {} if selected is None else {selected: _NOT_SELECTED}
+            self.explanations.append(Explanation("not_selected", paths=near))
+        elif len(builder.rejected) > before[1] and builder.rejected[-1] in _UNREADABLE:
             self.explanations.append(Explanation(builder.rejected[-1]))
         elif (len(builder.records), len(builder.rejected)) != before:
-            self.explanations.append(self._explain(builder, outer, payload, before[0]))
+            found = self._explain(builder, outer, payload, before[0])
+            if selected is not None:
+                found.paths[selected] = None
+            self.explanations.append(found)
 
     def _explain(
         self, builder: AdmissionBuilder, outer: OuterValues | None, payload: Any, records: int
@@ -183,6 +195,7 @@ def _written(path: Keys) -> str:
     return "".join(parts).removeprefix(".")
 
 
+_NOT_SELECTED = "a record is there, without what `when` asks for"
 _UNREADABLE: frozenset[Rejection] = frozenset(
     ["malformed", "not_an_object", "too_large", "too_deep"]
 )

@@ -320,7 +320,7 @@ def record_documents(plan: Plan) -> RecordDocuments | None:
         return None
     if not all(type(path[0]) is str for path in first.paths):
         return None
-    element, around = plan_tree(plan), plan_tree(plan)
+    element, around = plan_tree(plan, first.selection), plan_tree(plan)
     try:
         record = _event_type(element, plan)
         for node in nodes_at(around, first.paths):
@@ -328,7 +328,7 @@ def record_documents(plan: Plan) -> RecordDocuments | None:
         document = _event_type(around, plan)
     except Conflict:
         return None
-    code = _DecodedRecords(plan)
+    code = _DecodedRecords(plan, first.selection)
     code.names["NULL"] = NULL
     code.write_event(element)
     parameters = "payloads, builder, outer, add_tolerantly"
@@ -357,14 +357,14 @@ class _Document(SingleEvent, _Texts):
 
 def fast_document(plan: Plan, record: type[msgspec.Struct]) -> AdmitDocument:
     """Generate the function that admits one text, and leaves all that is unusual."""
-    root = plan_tree(plan)
+    root = plan_tree(plan, plan.selection)
     try:
         event = None if plan.records else _event_type(root, plan)
     except Conflict:
         event = None
     if event is None:
         return unsupported
-    code = _Document(plan)
+    code = _Document(plan, plan.selection)
     code.bind_outcome(record)
     code.names |= {"decode": msgspec.json.Decoder(event).decode, "NULL": NULL}
     code.write_event(root)
@@ -372,14 +372,15 @@ def fast_document(plan: Plan, record: type[msgspec.Struct]) -> AdmitDocument:
     return admit_document
 
 
-def fast_path(plan: Plan) -> AddTexts:
-    """Generate the function. With ``plan.records`` it takes elements, and needs an ``outer``."""
-    root = plan_tree(plan)
+def fast_path(plan: Plan, selection: int | None) -> AddTexts:
+    """Generate the function, which adds events that meet a selection. With ``plan.records`` it
+    takes elements, and needs an ``outer``."""
+    root = plan_tree(plan, selection)
     try:
         event = _event_type(root, plan)
     except Conflict:
         return only_tolerant
-    code = (_Records if plan.records else _Texts)(plan)
+    code = (_Records if plan.records else _Texts)(plan, selection)
     code.names |= {"decode": msgspec.json.Decoder(event).decode, "FAILURES": FAILURES, "NULL": NULL}
     code.write_event(root)
     parameters = "payloads, builder, outer, add_tolerantly"

@@ -20,7 +20,7 @@ import msgspec
 from collector.contracts import CATEGORIES, Drop
 from collector.filter.admission import Admission
 from collector.filter.code import Code, Conflict, Node, nodes_at, plan_tree, struct_type
-from collector.filter.compile import MARKS, Column, EventValues, Keys, Plan
+from collector.filter.compile import MARKS, Column, Conditions, EventValues, Keys, Plan
 from collector.filter.tolerant import FAILURES
 
 __all__ = [
@@ -71,6 +71,7 @@ class MappingReader:
         ]
         self._agent = [self._slot(path) for path in plan.user_agent]
         self._records = [(each, [self._slot(path) for path in each.paths]) for each in plan.records]
+        self._selections = [self._members(each.conditions) for each in plan.selections]
         self._content = plan.content
         self._reads_lists = plan.reads_lists
 
@@ -86,10 +87,10 @@ class MappingReader:
         """Return the conditions of each path; none at all if no path has any."""
         if not any(column.conditions):
             return []
-        return [
-            [(self._slot(path), listed.has) for path, listed in conditions]
-            for conditions in column.conditions
-        ]
+        return [self._members(conditions) for conditions in column.conditions]
+
+    def _members(self, conditions: Conditions) -> _Checks:
+        return [(self._slot(path), listed.has) for path, listed in conditions]
 
     def reads(self, event: Any) -> bool:
         """Return whether this may be an event: an object, or a list if the plan reads lists."""
@@ -111,7 +112,8 @@ class MappingReader:
         agent = _first(objects, self._agent)
         found = ((each, _first(objects, slots)) for each, slots in self._records)
         records = [(each, value) for each, value in found if value is not None or not each.paths]
-        return EventValues(values, content, agent, records)
+        selected = tuple(_all_hold(objects, checks) for checks in self._selections)
+        return EventValues(values, content, agent, records, selected)
 
 
 def _lengths(paths: Iterable[Keys]) -> dict[Keys, int]:
@@ -157,9 +159,14 @@ def _first_that_counts(objects: list[_Event], slots: list[_Slot], checks: list[_
     """Return the first value that is present and whose conditions hold, or ``None``."""
     for (number, key), conditions in zip(slots, checks, strict=True):
         value = objects[number].get(key)
-        if value is not None and all(has(objects[at].get(k)) for (at, k), has in conditions):
+        if value is not None and _all_hold(objects, conditions):
             return value
     return None
+
+
+def _all_hold(objects: list[_Event], checks: _Checks) -> bool:
+    """Return whether each of these members has one of its values."""
+    return all(has(objects[at].get(key)) for (at, key), has in checks)
 
 
 def _value(column: Column, value: Any) -> Any:
@@ -262,8 +269,8 @@ def fast_mapping(
     """
     if plan.records:
         return unsupported
-    root = plan_tree(plan)
-    code = _Mapping(plan)
+    root = plan_tree(plan, plan.selection)
+    code = _Mapping(plan, plan.selection)
     code.defers_on_consent = defers_on_consent
     for path in plan.choices if defers_on_consent else ():
         root.at(path)

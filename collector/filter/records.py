@@ -30,6 +30,7 @@ __all__ = [
     "RecordGroup",
     "at_most",
     "decode_list",
+    "find_records",
     "has_many_commas",
     "may_be_typed",
     "records_in_list",
@@ -65,6 +66,8 @@ _MAX_TYPED, _MAX_UNCOUNTED_TYPED, _LEAST_OBJECT = 1 << 18, 1 << 15, 64
 of a document are there at once. So it may have 256 KiB, and above 32 KiB one object for each 64
 bytes, which keeps these to a few megabytes."""
 
+_READ = ("columns", "content", "user_agent", "selections")
+"""Parts of a plan that are not read on the way to records."""
 _OBJECT = ord("{")
 _list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -148,6 +151,23 @@ OBJECTS: Readers = (records_in_sequence, records_in_mapping)
 """Readers of Python objects."""
 
 
+def find_records(
+    found: EventValues, builder: AdmissionBuilder, readers: Readers, limit: int
+) -> tuple[RecordPath | None, list[Any]]:
+    """Return the first path that has records in an event, with these.
+
+    If no path has any, the event is counted as rejected.
+    """
+    for path, value in found.records:
+        if not path.paths:
+            return path, []
+        records = readers[path.members](value, builder, limit)
+        if records is not None:
+            return path, records
+    builder.rejected.append("not_an_object")
+    return None, []
+
+
 class NestedRecords:
     """Finds records that lie in lists within lists, under one plan.
 
@@ -217,7 +237,8 @@ class NestedRecords:
         """Return the value to which a path leads in an element, or why that is no event."""
         readers = self._known.get(path)
         if readers is None:
-            bare = replace(self._plan, columns=(), content=(), records=(path,), user_agent=())
+            nothing: dict[str, Any] = dict.fromkeys(_READ, ())
+            bare = replace(self._plan, **nothing | {"records": (path,)})
             readers = self._known[path] = TolerantReader(bare), MappingReader(bare)
         texts, mappings = readers
         found: EventValues | Rejection = "not_an_object"

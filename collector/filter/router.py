@@ -6,7 +6,8 @@ syntax, then the event itself. Everything that would multiply memory when decode
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cache, cached_property, partial
 from itertools import groupby
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from collector.contracts import DROPS, Granted, Rejection
 from collector.filter.admission import Admission, AdmissionBuilder, Bounds, record_type
-from collector.filter.compile import EventValues, Plan, RecordPath, SenderInfo
+from collector.filter.compile import EventValues, Plan, SenderInfo
 from collector.filter.event_consent import EventConsent
 from collector.filter.generate import (
     AddTexts,
@@ -32,9 +33,9 @@ from collector.filter.records import (
     OBJECTS,
     TEXTS,
     NestedRecords,
-    Readers,
     RecordGroup,
     at_most,
+    find_records,
     may_be_typed,
     records_in_list,
 )
@@ -82,14 +83,19 @@ class EventRouter:
         self.admit_mapping: AdmitMapping
         self._add_texts, self.admit_mapping = self._fast_paths()
 
-    def _fast_paths(self) -> tuple[AddTexts, AdmitMapping]:
-        """Generate the fast paths of JSON texts and of a mapping.
+    def _fast_paths(self) -> tuple[Mapping[int | None, AddTexts], AdmitMapping]:
+        """Generate the fast paths of JSON texts, by the selection that they must meet, and of a
+        mapping.
 
         They are made at once: an event emitted in a signal handler must not wait for them.
         """
-        if self.plan.reads_below_content:
-            return only_tolerant, unsupported
-        return fast_path(self.plan), fast_mapping(self.plan, self._record)
+        plan = self.plan
+        lists = {way.selection for way in plan.records if way.paths}
+        selections = lists if plan.records else {plan.selection}
+        if plan.reads_below_content:
+            return dict.fromkeys(selections, only_tolerant), unsupported
+        texts = {selection: fast_path(plan, selection) for selection in selections}
+        return texts, fast_mapping(plan, self._record)
 
     @cached_property
     def _may_hold_content(self) -> Callable[[bytes], bool]:
@@ -197,7 +203,7 @@ class EventRouter:
                 for payload in group:
                     router.add_record_document(payload, its_builder, blank_counts)
             else:
-                router.add_texts(group, its_builder, None, blank_counts)
+                router.add_texts(group, its_builder, None, blank_counts, self.plan.selection)
 
     def by_router(
         self, text: _Text | None, payloads: Iterable[Any]
@@ -226,19 +232,24 @@ class EventRouter:
         builder: AdmissionBuilder,
         outer: OuterValues | None,
         blank_counts: bool,
+        selection: int | None,
     ) -> None:
-        """Add events as JSON texts whose choices this router grants."""
-        add_tolerantly = partial(self._add_tolerantly, builder, outer, blank_counts)
-        self._add_texts(payloads, builder, outer, add_tolerantly)
+        """Add events as JSON texts whose choices this router grants, if they meet a selection."""
+        add_tolerantly = partial(self._add_tolerantly, builder, outer, blank_counts, selection)
+        self._add_texts[selection](payloads, builder, outer, add_tolerantly)
 
     def _add_tolerantly(
-        self, builder: AdmissionBuilder, outer: OuterValues | None, blank_counts: bool, payload: Any
+        self,
+        builder: AdmissionBuilder,
+        outer: OuterValues | None,
+        blank_counts: bool,
+        selection: int | None,
+        payload: Any,
     ) -> None:
         """Add one event whose types the fast path refused."""
         found = self._read(payload, builder, blank_counts)
-        if found is None:
-            return
-        builder.add_event(*(found[:3] if outer is None else outer.merge(found)))
+        if found is not None:
+            builder.add_found(found, found[:3] if outer is None else outer.merge(found), selection)
 
     def _read(
         self, payload: Any, builder: AdmissionBuilder, blank_counts: bool
@@ -265,16 +276,23 @@ class EventRouter:
         found = self._read(payload, builder, blank_counts)
         if found is None:
             return
-        level, records = self._records(found, builder, TEXTS, limit)
+        level, records = find_records(found, builder, TEXTS, limit)
         if level is None:
-            self._add_tolerantly(builder, None, blank_counts, payload)
+            return
+        if not level.paths:
+            self._add_tolerantly(builder, None, blank_counts, level.selection, payload)
         elif records:
             outer = self.outer_values(found, payload)
             for group in self._nested.groups(level, records, TEXTS, builder, limit):
-                self._add_group(group, builder, outer, payload)
+                self._add_group(group, builder, outer, level.selection, payload)
 
     def _add_group(
-        self, group: RecordGroup, builder: AdmissionBuilder, outer: OuterValues, text: Any
+        self,
+        group: RecordGroup,
+        builder: AdmissionBuilder,
+        outer: OuterValues,
+        selection: int | None,
+        text: Any,
     ) -> None:
         """Add records of one list as JSON texts, with the values of all that is around them."""
         chain, records = group
@@ -285,7 +303,8 @@ class EventRouter:
         inner, outer = within
         for router, texts in inner.by_router(text, records):
             its_builder = builder.for_plan(router.plan)
-            router.add_texts(texts, its_builder, router.outer_for(outer), blank_counts=True)
+            its_outer = router.outer_for(outer)
+            router.add_texts(texts, its_builder, its_outer, True, selection)
 
     def _within(
         self, chain: tuple[Any, ...], outer: OuterValues, text: Any = None
@@ -331,26 +350,6 @@ class EventRouter:
             documents.add(chosen, builder, outer, _leave)
         return True
 
-    def _records(
-        self,
-        found: EventValues,
-        builder: AdmissionBuilder,
-        readers: Readers,
-        limit: int,
-    ) -> tuple[RecordPath | None, list[Any]]:
-        """Return the first path that has records, with these; no path if it is the event itself.
-
-        If no path has any, the event is counted as rejected, and the list is empty.
-        """
-        for path, value in found.records:
-            if not path.paths:
-                return None, []
-            records = readers[path.members](value, builder, limit)
-            if records is not None:
-                return path, records
-        builder.rejected.append("not_an_object")
-        return _NO_PATH, []
-
     def outer_for(self, outer: OuterValues) -> OuterValues:
         """Return under this plan what another plan has read of a document around records."""
         by_grant, granted = outer.by_grant, self.plan.granted
@@ -395,39 +394,43 @@ class EventRouter:
     def add_granted_mapping(self, event: dict[Any, Any], builder: AdmissionBuilder) -> None:
         """Add a dictionary whose own choices this router grants."""
         found = self._mapping_reader.read(event)
-        level: RecordPath | None = None
-        records: list[Any] = []
-        if self.plan.records:
-            level, records = self._records(found, builder, OBJECTS, MAX_ITEMS)
+        if not self.plan.records:
+            builder.add_found(found, found[:3], self.plan.selection)
+            return
+        level, records = find_records(found, builder, OBJECTS, MAX_ITEMS)
         if level is None:
-            builder.add_event(*found[:3])
+            return
+        if not level.paths:
+            builder.add_found(found, found[:3], level.selection)
         elif records:
             outer = self.outer_values(found, event)
             for chain, group in self._nested.groups(level, records, OBJECTS, builder, MAX_ITEMS):
                 within = self._within(chain, outer)
                 if within is not None:
-                    within[0].add_mappings(group, builder, within[1])
+                    within[0].add_mappings(group, builder, within[1], level.selection)
 
     def add_mappings(
-        self, records: list[Any], builder: AdmissionBuilder, outer: OuterValues
+        self,
+        records: list[Any],
+        builder: AdmissionBuilder,
+        outer: OuterValues,
+        selection: int | None,
     ) -> None:
         """Add the elements of a Python list."""
         for record in records:
             if self._mapping_reader.reads(record):
                 router = self.router_for(record)
                 its_builder = builder.for_plan(router.plan)
-                router.add_granted_record(record, its_builder, router.outer_for(outer))
+                router.add_granted_record(record, its_builder, router.outer_for(outer), selection)
             else:
                 builder.rejected.append("not_an_object")
 
     def add_granted_record(
-        self, record: Any, builder: AdmissionBuilder, outer: OuterValues
+        self, record: Any, builder: AdmissionBuilder, outer: OuterValues, selection: int | None
     ) -> None:
         """Add a record of a dictionary, whose choices this router grants."""
-        builder.add_event(*outer.merge(self._mapping_reader.read(record)))
-
-
-_NO_PATH = RecordPath((), members=False)
+        found = self._mapping_reader.read(record)
+        builder.add_found(found, outer.merge(found), selection)
 
 
 def _leave(_payload: Any) -> None:
@@ -440,5 +443,5 @@ class TolerantRouter(EventRouter):
     def _add_typed_document(self, payload: Any, builder: AdmissionBuilder, limit: int) -> bool:
         return False
 
-    def _fast_paths(self) -> tuple[AddTexts, AdmitMapping]:
-        return only_tolerant, unsupported
+    def _fast_paths(self) -> tuple[Mapping[int | None, AddTexts], AdmitMapping]:
+        return defaultdict(lambda: only_tolerant), unsupported

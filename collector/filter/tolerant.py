@@ -14,9 +14,17 @@ import msgspec
 from msgspec.structs import astuple
 
 from collector.contracts import Rejection
-from collector.filter.compile import MARKS, Column, EventValues, Keys, Plan, RecordPath
+from collector.filter.compile import (
+    MARKS,
+    Column,
+    Conditions,
+    EventValues,
+    Keys,
+    Plan,
+    RecordPath,
+)
 from collector.filter.text import is_list
-from collector.schema.scalars import ClosedList
+from collector.schema.conditions import ClosedList
 
 __all__ = [
     "FAILURES",
@@ -112,6 +120,7 @@ class RootReader:
         ]
         adding = (column for column in plan.columns if column.wire != column.field.wire)
         self._adds_text = {column.index for column in adding}
+        self._selections = [self._members(each.conditions) for each in plan.selections]
         self._agent = self._slots(plan.user_agent)
         self._records = [(each, self._slots(each.paths)) for each in plan.records]
         keys, content = self._objects[0].keys, plan.content if root is str else ()
@@ -124,16 +133,20 @@ class RootReader:
     def _slots(self, paths: Iterable[Keys]) -> list[_Slot]:
         return [self._slot(path) for path in paths if type(path[0]) is self._root]
 
-    def _checks(self, column: Column) -> list[_Checks]:
+    def _checks(self, column: Column) -> list[_Checks | None]:
         """Return the conditions of each path; none at all if no path has any."""
         if not any(column.conditions):
             return []
         pairs = zip(column.paths, column.conditions, strict=True)
         return [
-            [(self._slot(member), listed) for member, listed in conditions]
-            for path, conditions in pairs
-            if type(path[0]) is self._root
+            self._members(conditions) for path, conditions in pairs if type(path[0]) is self._root
         ]
+
+    def _members(self, conditions: Conditions) -> _Checks | None:
+        """Return the members that are compared; ``None`` if events of this form have none."""
+        if any(type(path[0]) is not self._root for path, _ in conditions):
+            return None
+        return [(self._slot(member), listed) for member, listed in conditions]
 
     def decode(self, payload: Any) -> list[_Members]:
         """Return the members of an event's objects, undecoded.
@@ -167,7 +180,8 @@ class RootReader:
         agent = _first(event, self._agent) if self._agent else None
         text = None if agent is None else decode_scalar(agent, _TEXT)
         records = list(self._record_values(event)) if self._records else []
-        return EventValues(values, self._content(event[0]), text, records)
+        selected = tuple(_all_hold(event, checks) for checks in self._selections)
+        return EventValues(values, self._content(event[0]), text, records, selected)
 
     def _content(self, members: _Members) -> frozenset[int]:
         """Return the categories of content that are present."""
@@ -202,14 +216,19 @@ def _first(event: list[_Members], slots: Iterable[_Slot]) -> msgspec.Raw | None:
 
 
 def _first_that_counts(
-    event: list[_Members], slots: Iterable[_Slot], checks: Iterable[_Checks]
+    event: list[_Members], slots: Iterable[_Slot], checks: Iterable[_Checks | None]
 ) -> msgspec.Raw | None:
     """Return the first raw value that is present and whose conditions hold."""
     for slot, conditions in zip(slots, checks, strict=True):
         raw = _first(event, [slot])
-        if raw is not None and all(_is_one_of(event[n][m], v) for (n, m), v in conditions):
+        if raw is not None and _all_hold(event, conditions):
             return raw
     return None
+
+
+def _all_hold(event: list[_Members], checks: _Checks | None) -> bool:
+    """Return whether each of these members has one of its values."""
+    return checks is not None and all(_is_one_of(event[n][m], v) for (n, m), v in checks)
 
 
 def _is_one_of(raw: msgspec.Raw | None, listed: ClosedList) -> bool:

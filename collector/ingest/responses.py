@@ -172,8 +172,9 @@ def outcome(tally: Tally) -> Outcome:
 
 
 def export_protobuf(tally: Tally) -> bytes:
-    """Build an Export response of any of the three services; empty on full success."""
-    if not (rejected := tally.rejected.total()):
+    """Build an Export response of any of the three services; empty on full success, as which counts
+    also that the schema does not ask for an item."""
+    if not (rejected := tally.refused):
         return b""
     partial = _number(1, rejected) + _text(2, _reasons(tally))
     return _bytes(1, partial)
@@ -181,7 +182,7 @@ def export_protobuf(tally: Tally) -> bytes:
 
 def export_json(signal: Signal, tally: Tally) -> bytes:
     """Build an Export response as OTLP/JSON, in which 64-bit integers are strings."""
-    if not (rejected := tally.rejected.total()):
+    if not (rejected := tally.refused):
         return b"{}"
     partial = f'{{"{_REJECTED[signal]}":"{rejected}","errorMessage":"{_reasons(tally)}"}}'
     return f'{{"partialSuccess":{partial}}}'.encode()
@@ -201,7 +202,8 @@ def retry_protobuf(code: int, message: str, seconds: int) -> bytes:
 
 def _reasons(tally: Tally) -> str:
     """List reasons with their counts: ``rejected: missing_required 3``."""
-    reasons = (f"{name} {tally.rejected[name]}" for name in REJECTIONS if tally.rejected[name])
+    counts = ((name, tally.rejected[name]) for name in REJECTIONS if name != "not_selected")
+    reasons = (f"{name} {times}" for name, times in counts if times)
     return f"rejected: {', '.join(reasons)}"
 
 

@@ -7,7 +7,7 @@ import re
 
 REJECTED = (
     *("malformed", "not_an_object", "too_large", "too_deep"),
-    *("missing_required", "nothing_admitted", "consent_withheld"),
+    *("missing_required", "nothing_admitted", "consent_withheld", "not_selected"),
 )
 COUNT, HASH = "(?:0|[1-9][0-9]{0,18})", "[0-9a-f]{64}"
 MINUTE = "[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])T(?:[01][0-9]|2[0-3]):[0-5][0-9]:00Z"

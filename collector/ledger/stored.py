@@ -28,7 +28,7 @@ from collector.ledger.signing import signature_check
 from collector.ledger.verification import Verification, follow, verify
 from collector.sqlite.files import connect
 
-__all__ = ["TABLES", "Ledger", "opened"]
+__all__ = ["TABLES", "Ledger", "opened", "receipt_columns", "receipt_upgrade"]
 
 _REJECTED = "".join(f"{reason} INTEGER NOT NULL DEFAULT 0, " for reason in REJECTIONS)
 _STARTS = "first INTEGER PRIMARY KEY, reason TEXT NOT NULL, after BLOB NOT NULL"
@@ -44,13 +44,25 @@ TABLES = (
     f"CREATE TABLE tip ({_TIP}) STRICT",
 )
 """The ledger's tables."""
-_HALVES = [
-    half
-    for name in ("received", "admitted", *REJECTIONS)
-    for half in (f"{name} >> 32", f"{name} & {(1 << 32) - 1}")
-]
-"""The counts of a receipt in two halves each: a sum of whole ones may be no integer of SQLite's,
-whatever a worker says."""
+_COUNTED = ("received", "admitted", *REJECTIONS)
+_LOW = (1 << 32) - 1
+_Rows = Callable[[str], Iterable[tuple[Any, ...]]]
+
+
+def receipt_columns(rows: _Rows) -> str:
+    """Return the columns of a receipt in a file of any format, as SQL: 0 for a count of events that
+    its format did not have."""
+    there = {row[0] for row in rows("SELECT name FROM pragma_table_info('receipts')")}
+    missing = set(REJECTIONS) - there if there else set()
+    return ", ".join(f"0 AS {name}" if name in missing else name for name in COLUMNS)
+
+
+def receipt_upgrade(rows: _Rows) -> Iterator[str]:
+    """Yield the statements that add the counts which the receipts of an earlier format lack."""
+    there = {row[0] for row in rows("SELECT name FROM pragma_table_info('receipts')")}
+    for reason in REJECTIONS:
+        if reason not in there:
+            yield f"ALTER TABLE receipts ADD COLUMN {reason} INTEGER NOT NULL DEFAULT 0"
 
 
 class Ledger:
@@ -59,7 +71,7 @@ class Ledger:
     The methods of one that ``opened`` yields raise ``DeliveryError`` E507 for an unreadable file.
     """
 
-    def __init__(self, rows: Callable[[str], Iterable[tuple[Any, ...]]]) -> None:
+    def __init__(self, rows: _Rows) -> None:
         self._rows = rows
 
     @property
@@ -77,16 +89,22 @@ class Ledger:
 
     def receipts(self, newest: int | None = None) -> Iterator[Receipt]:
         """Yield all receipts in order, or the ``newest`` so many."""
-        names = ", ".join(COLUMNS)
-        query = f"SELECT {names} FROM receipts"  # noqa: S608 - constants
+        query = f"SELECT {self._columns} FROM receipts"  # noqa: S608 - constants
         if newest is not None:
             query = f"SELECT * FROM ({query} ORDER BY sequence DESC LIMIT {int(newest)})"  # noqa: S608
         return map(Receipt.from_row, self._rows(f"{query} ORDER BY sequence"))
 
     def tally(self) -> Tally:
-        """Return the counts of all receipts, and the hourly sums that are still stored."""
-        halves = ", ".join(f"ifnull(sum({half}), 0)" for half in _HALVES)
-        (row,) = self._rows(f"SELECT {halves} FROM receipts")  # noqa: S608 - constants
+        """Return the counts of all receipts, and the hourly sums that are still stored.
+
+        Each count is added up in two halves: a sum of whole ones may be no integer of SQLite's,
+        whatever a worker says.
+        """
+        halves = ", ".join(
+            f"ifnull(sum({name} >> 32), 0), ifnull(sum({name} & {_LOW}), 0)" for name in _COUNTED
+        )
+        receipts = f"(SELECT {self._columns} FROM receipts)"  # noqa: S608 - constants
+        (row,) = self._rows(f"SELECT {halves} FROM {receipts}")  # noqa: S608 - constants
         sums = [as_number(each) for each in row]
         pairs = zip(sums[::2], sums[1::2], strict=True)
         received, admitted, *rejected = ((upper << 32) + lower for upper, lower in pairs)
@@ -147,6 +165,10 @@ class Ledger:
         self._check_batches(found)
         found.flaws.extend(trail.flaws)
         return found
+
+    @cached_property
+    def _columns(self) -> str:
+        return receipt_columns(self._rows)
 
     @cached_property
     def _has_entries(self) -> bool:

@@ -99,6 +99,9 @@ def _sources(schema: Schema) -> Iterator[tuple[Loc, str, str]]:
 
 def _compared(schema: Schema) -> Iterator[tuple[Loc, str]]:
     """Yield the path of every member that a condition looks at, with its place."""
+    for index, way in enumerate(schema.records or ()):
+        for member, _ in condition_of(way):
+            yield ("records", index, "when", member), beside("", member)
     for name, field in schema.fields.items():
         for index, source in enumerate(field.sources or ()):
             for member, _ in condition_of(source):
@@ -107,10 +110,10 @@ def _compared(schema: Schema) -> Iterator[tuple[Loc, str]]:
 
 
 def _records(schema: Schema) -> Iterator[tuple[Loc, str]]:
-    """Yield every path of ``records``, with its place; a document may write one as a text."""
-    paths = schema.records or ()
-    for index, path in enumerate(paths):
-        yield (("records", index) if len(paths) > 1 else ("records",)), path
+    """Yield every path of ``records``, with its place."""
+    for index, way in enumerate(schema.records or ()):
+        inside = () if isinstance(way, str) else ("path",)
+        yield ("records", index, *inside), path_of(way)
 
 
 def _user_agent(schema: Schema) -> Iterator[tuple[Loc, str]]:
@@ -262,7 +265,7 @@ def records_path_is_free(schema: Schema) -> Iterator[Finding]:
     message = "the list of records lies here; a path must start at the record"
     read = [(loc, path) for loc, _, path in _sources(schema)]
     for loc, path in (*read, *_user_agent(schema), *_compared(schema)):
-        if any(_clash(path, records) for records in schema.records or ()):
+        if any(_clash(path, records) for records in schema.ways):
             yield loc, "E130", message
 
 

@@ -12,7 +12,7 @@ import orjson
 
 from collector.schema.kinds import FieldBase
 from collector.schema.model import Purpose, Schema, Trial
-from collector.schema.scalars import Source, condition_of, path_of, written_source
+from collector.schema.scalars import RecordsPath, Source, condition_of, path_of, written_source
 from collector.schema.verdict import RULES, Shift, Verdict, ordered_shifts
 
 __all__ = [
@@ -185,7 +185,7 @@ def _reading(old: tuple[Source, ...], new: tuple[Source, ...], *, shadowed: bool
     return "source removed" if last and not shadowed else "deciding source removed"
 
 
-def _is_narrower(old: Source, new: Source) -> bool:
+def _is_narrower(old: Source | RecordsPath, new: Source | RecordsPath) -> bool:
     """Return whether a source has the path and the conditions of an older one, or more of these."""
     conditions = dict(condition_of(new))
     return path_of(new) == path_of(old) and all(
@@ -349,7 +349,7 @@ def _shifts(old: Schema, new: Schema) -> Iterator[Shift]:
     yield from _texts("also_collected", "sentence", old.also_collected, new.also_collected)
     yield from _texts("homonyms", "homonym", old.homonyms, new.homonyms)
     if old.records != new.records:
-        yield Shift("records", "records are found elsewhere")
+        yield Shift("records", _found(old, new), *(_written_ways(each) for each in (old, new)))
     if old.user_agent != new.user_agent:
         same = not new.user_agent_paths or old.user_agent_paths == new.user_agent_paths
         what = "written differently" if same else "user agent is found elsewhere"
@@ -361,6 +361,23 @@ def _shifts(old: Schema, new: Schema) -> Iterator[Shift]:
     yield from ordered_shifts("max_bits", *limits, "ceiling raised", "ceiling lowered")
     yield from reordered("purposes", old.purposes, new.purposes)
     yield from reordered("fields", old.fields, new.fields)
+
+
+def _found(old: Schema, new: Schema) -> str:
+    """Judge other ways to records: with the same paths, their conditions decide on records alone,
+    since no other way is tried where none is selected."""
+    before, after = (schema.records or (".",) for schema in (old, new))
+    if list(map(path_of, before)) != list(map(path_of, after)):
+        return "records are found elsewhere"
+    if before == after:
+        return "written differently"
+    if all(map(_is_narrower, before, after)):
+        return "only selected records"
+    return "records are selected otherwise"
+
+
+def _written_ways(schema: Schema) -> list[str] | None:
+    return list(map(written_source, schema.records or ())) or None
 
 
 def _texts(

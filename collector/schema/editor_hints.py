@@ -76,9 +76,17 @@ _SOURCE = _PATH | {
     "required": ["path", "when"],
     "additionalProperties": False,
 }
-_RECORDS = matching(
+_WAY = matching(
     RECORDS_PATTERN, "A path, with [] where a list has lists, a path that ends in .*, or a dot."
 )
+_SELECTION = _CONDITION | {
+    "description": "Members of a record, each with the values of which it must have one."
+}
+_RECORDS = _WAY | {
+    "properties": {"path": {"type": "string", **_WAY}, "when": _SELECTION},
+    "required": ["path", "when"],
+    "additionalProperties": False,
+}
 UNIQUE_LIST: dict[str, Any] = {"minItems": 1, "uniqueItems": True}
 
 DOCUMENT: Hints = {
@@ -107,11 +115,20 @@ DOCUMENT: Hints = {
     "records": {
         "description": "Where the event holds a list of records: one path, or several of which the"
         " first that is there decides. `.*` at the end means each object below it, `.` the event"
-        " itself; `[]` leads on into each element of a list.",
-        "examples": ["participants", "participants[].user_qos"],
+        " itself; `[]` leads on into each element of a list. With a condition, other records are"
+        " counted as `not_selected`.",
+        "examples": [
+            "participants",
+            "participants[].user_qos",
+            {"path": "reports", "when": {"type": ["inbound-rtp"]}},
+        ],
         "anyOf": [
-            {"type": "string", **_RECORDS},
-            {"type": "array", "items": {"type": "string", **_RECORDS}, **UNIQUE_LIST},
+            {"type": ["string", "object"], **_RECORDS},
+            {
+                "type": "array",
+                "items": {"type": ["string", "object"], **_RECORDS},
+                **UNIQUE_LIST,
+            },
         ],
     },
     "user_agent": {

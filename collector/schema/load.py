@@ -232,7 +232,8 @@ def _at(value: Any, loc: Loc) -> Any:
 
 def _unknown(place: Loc, inner: Loc, model: type[BaseModel]) -> tuple[Loc, str, str]:
     within: Any = model if len(inner) == 1 else ConditionalPath
-    if len(inner) == 2:  # a mapping under a key; the mappings of a list are conditional paths
+    if len(inner) == 2 and inner[0] != "records":
+        # a mapping under a key; those of a list, and of `records`, are conditional paths
         within = model.model_fields[str(inner[0])].annotation
     known = _options(within) if isinstance(within, type) and issubclass(within, BaseModel) else []
     if within is model and issubclass(model, FieldBase):
@@ -307,7 +308,7 @@ def _head_placeholder(document: dict[str, Any]) -> DocumentHead:
     added = content if isinstance(content, dict) else {}
     values: dict[str, Any] = {
         "content": {key: _texts(added[key]) for key in CATEGORIES if key in added},
-        "records": _texts(_as_list(records)) or None,
+        "records": _texts(_paths(_as_list(records))) or None,
         "user_agent": _texts(document.get("user_agent")),
         "consent": _text(document.get("consent"), None),
         "also_collected": _as_mapping(document.get("also_collected")),
@@ -318,14 +319,14 @@ def _head_placeholder(document: dict[str, Any]) -> DocumentHead:
 
 
 def _paths(value: Any) -> Any:
-    """Return sources without their conditions."""
+    """Return sources, or ways to records, without their conditions."""
     if not isinstance(value, list):
         return value
     return [item.get("path") if isinstance(item, dict) else item for item in value]
 
 
 def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+    return [value] if isinstance(value, str | dict) else value
 
 
 def _as_mapping(value: Any) -> dict[str, Any]:

@@ -39,6 +39,7 @@ from collector.schema.scalars import (
     Text,
     Version,
     fault,
+    path_of,
     unique,
 )
 
@@ -124,12 +125,13 @@ _Names = Annotated[tuple[str, ...], AfterValidator(_content_names)]
 Content = Annotated[Mapping[Category, _Names], AfterValidator(_not_emptied)]
 
 
-def _unique_records(paths: tuple[str, ...]) -> tuple[str, ...]:
-    return unique(paths, "E129", "path")
+def _unique_records(records: tuple[RecordsPath, ...]) -> tuple[RecordsPath, ...]:
+    unique(tuple(map(path_of, records)), "E129", "path")
+    return records
 
 
 def _listed(value: object) -> object:
-    if isinstance(value, str):
+    if isinstance(value, str | dict):
         return (value,)
     return tuple(value) if isinstance(value, list) else value
 
@@ -139,7 +141,8 @@ Records = Annotated[
     AfterValidator(_unique_records),
     BeforeValidator(_listed, json_schema_input_type=RecordsPath | tuple[RecordsPath, ...]),
 ]
-"""One path or several: the first that is there in an event leads to its records."""
+"""One path or several: the first that is there in an event leads to its records, some of which a
+condition may select."""
 
 
 def _some_fields(fields: dict[str, Any]) -> dict[str, Any]:
@@ -196,6 +199,11 @@ class Schema(DocumentHead):
     def id(self) -> str:
         """Return ``name/version``, as records carry it."""
         return f"{self.name}/{self.version}"
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """Return the paths of ``records``, in order, without their conditions."""
+        return tuple(map(path_of, self.records or ()))
 
     @property
     def user_agent_paths(self) -> tuple[Path, ...]:

@@ -9,10 +9,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Hashable
-from dataclasses import dataclass
 from datetime import date, timedelta
-from math import isfinite
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, ClassVar, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -25,17 +23,16 @@ from pydantic import (
     WithJsonSchema,
     field_validator,
 )
-from pydantic_core import PydanticCustomError
 
+from collector.schema.conditions import Condition, When, fault
 from collector.units import parse_span, span_text
 
 __all__ = [
     "PATH_PATTERN",
     "RECORDS_PATTERN",
     "Catalogue",
-    "ClosedList",
-    "Condition",
     "ConditionalPath",
+    "ConditionalRecords",
     "Day",
     "Duration",
     "FieldName",
@@ -72,12 +69,6 @@ _LONGEST_SECONDS = 100 * 31_536_000
 _WINDOW_CHARACTERS = 6
 """Five digits and the unit."""
 _H = TypeVar("_H", bound=Hashable)
-
-
-def fault(code: str, message: str, key: str | None = None) -> PydanticCustomError:
-    """Make an error that carries one of our codes through pydantic, and the key of an option that
-    it is about."""
-    return PydanticCustomError(code, message, None if key is None else {"key": key})
 
 
 def unique(values: tuple[_H, ...], code: str, what: str) -> tuple[_H, ...]:
@@ -227,85 +218,17 @@ def beside(path: str, member: str) -> str:
     return ".".join([*_split(path)[:-1], f'"{member}"'])
 
 
-@dataclass(frozen=True, slots=True)
-class ClosedList:
-    """What a member is compared with: texts, numbers, and booleans, which are no numbers."""
-
-    texts: frozenset[str]
-    numbers: frozenset[float]
-    flags: frozenset[bool]
-
-    def has(self, value: object) -> bool:
-        """Return whether a value is one of these; only exact built-in types are compared."""
-        kind = type(value)
-        if kind is str:
-            return value in self.texts
-        if kind is bool:
-            return value in self.flags
-        return (kind is int or kind is float) and value in self.numbers
-
-    def written(self) -> list[str | float]:
-        """Return the values in their order."""
-        return [*sorted(self.texts), *sorted(self.numbers), *sorted(self.flags)]
-
-
-_MAX_MEMBERS = 4
-_MAX_VALUES = 64
-_MAX_TEXT = 64
-_WHEN = f"write 1 to {_MAX_MEMBERS} members beside the value, each with what it must hold"
-
-
-def _is_number(value: float) -> bool:
-    return type(value) is not bool and isfinite(value)
-
-
-def _closed_list(name: str, listed: object) -> ClosedList:
-    values = listed if isinstance(listed, list | tuple) else [listed]
-    found = ClosedList(
-        frozenset(value for value in values if type(value) is str and len(value) <= _MAX_TEXT),
-        frozenset(v for v in values if isinstance(v, int | float) and _is_number(v)),
-        frozenset(value for value in values if type(value) is bool),
-    )
-    if not 1 <= len(values) <= _MAX_VALUES or len(found.written()) < len(values):
-        message = (
-            f"list 1 to {_MAX_VALUES} texts of at most {_MAX_TEXT} characters, numbers or booleans,"
-            " each once"
-        )
-        raise fault("E147", message, key=name)
-    return found
-
-
-def _when(value: object) -> Condition:
-    if isinstance(value, tuple):
-        return value
-    if not isinstance(value, dict) or not 1 <= len(value) <= _MAX_MEMBERS:
-        raise fault("E147", _WHEN)
-    for name in value:
-        if not 1 <= len(name) <= _MAX_TEXT or not name.isprintable() or '"' in name:
-            raise fault("E147", _WHEN, key=name)
-    return tuple((name, _closed_list(name, value[name])) for name in sorted(value))
-
-
-def _written_when(when: Condition) -> dict[str, list[str | float]]:
-    return {name: listed.written() for name, listed in when}
-
-
-Condition = tuple[tuple[str, ClosedList], ...]
-"""Members, each with the values of which it must have one; in the order of their names."""
-
-
-class ConditionalPath(BaseModel):
-    """A path that counts only where members beside its end have listed values."""
-
+class _Conditional(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+    path: str
+    when: When
+
+
+class ConditionalPath(_Conditional):
+    """A path that counts only where members beside its end have listed values."""
+
     path: Annotated[str, AfterValidator(_path)]
-    when: Annotated[
-        Condition,
-        PlainValidator(_when),
-        PlainSerializer(_written_when, return_type=dict[str, Any]),
-        WithJsonSchema({"type": "object"}),
-    ]
 
     @field_validator("path")
     @classmethod
@@ -315,22 +238,28 @@ class ConditionalPath(BaseModel):
         return path
 
 
+class ConditionalRecords(_Conditional):
+    """A way to records, of which only those count whose members have listed values."""
+
+    path: Annotated[str, AfterValidator(_records_path)]
+
+
 def _form(value: object) -> str:
-    return "conditional" if isinstance(value, dict | ConditionalPath) else "plain"
+    return "conditional" if isinstance(value, dict | _Conditional) else "plain"
 
 
-def path_of(source: Source) -> str:
-    """Return the path of a source."""
+def path_of(source: Source | RecordsPath) -> str:
+    """Return the path of a source, or of a way to records."""
     return source if isinstance(source, str) else source.path
 
 
-def condition_of(source: Source) -> Condition:
-    """Return the condition of a source, which may be empty."""
+def condition_of(source: Source | RecordsPath) -> Condition:
+    """Return the condition of a source, or of a way to records, which may be empty."""
     return () if isinstance(source, str) else source.when
 
 
-def written_source(source: Source) -> str:
-    """Write a source on one line, with its condition, for people."""
+def written_source(source: Source | RecordsPath) -> str:
+    """Write a source, or a way to records, on one line, with its condition, for people."""
     members = [
         f"{name} is {' or '.join(json.dumps(v, ensure_ascii=False) for v in listed.written())}"
         for name, listed in condition_of(source)
@@ -429,7 +358,12 @@ Catalogue = Annotated[
     ),
 ]
 Path = Annotated[str, AfterValidator(_path)]
-RecordsPath = Annotated[str, AfterValidator(_records_path)]
+RecordsPath = Annotated[
+    Annotated[str, AfterValidator(_records_path), Tag("plain")]
+    | Annotated[ConditionalRecords, Tag("conditional")],
+    Discriminator(_form),
+    WithJsonSchema({"type": ["string", "object"]}),
+]
 Paths = Annotated[tuple[Path, ...], AfterValidator(_unique_paths)]
 Source = Annotated[
     Annotated[Path, Tag("plain")] | Annotated[ConditionalPath, Tag("conditional")],

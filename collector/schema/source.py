@@ -31,11 +31,18 @@ class Source:
 
     def fault(self, loc: Loc, code: str, message: str) -> Fault:
         """Make a fault at a place, or at the nearest enclosing place that is known."""
-        known = loc
+        known = loc = self._written(loc)
         while known and known not in self.places:
             known = known[:-1]
         line, column = self.places.get(known, (1, 1))
         return Fault(self.file, line, column, ".".join(map(_shown, loc)), message, code)
+
+    def _written(self, loc: Loc) -> Loc:
+        """Return a place without the index of an only item that is written without a list."""
+        is_item = len(loc) > 1 and type(loc[1]) is int and isinstance(self.value, dict)
+        if is_item and not isinstance(self.value.get(loc[0]), list):
+            return (loc[0], *loc[2:])
+        return loc
 
     def report(self, loc: Loc, code: str, message: str) -> None:
         """Record a fault, unless the value there could not be read in the first place."""

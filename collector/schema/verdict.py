@@ -18,6 +18,8 @@ RULES: Mapping[str, Verdict] = {
     # the document
     "another schema": "widening",
     "records are found elsewhere": "widening",
+    "records are selected otherwise": "widening",
+    "only selected records": "narrowing",
     "user agent is found elsewhere": "widening",
     "choices are read no longer": "widening",
     "choices are found elsewhere": "widening",

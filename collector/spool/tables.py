@@ -24,6 +24,7 @@ from collector.ledger import journal
 from collector.ledger.entry import ENTRY_COLUMNS
 from collector.ledger.receipt import COLUMNS, NOTHING, Start, commit
 from collector.ledger.stored import TABLES as LEDGER_TABLES
+from collector.ledger.stored import receipt_columns, receipt_upgrade
 from collector.spool import idempotency
 from collector.sqlite import wal
 from collector.sqlite.files import make_durable, transaction
@@ -73,12 +74,12 @@ __all__ = [
 ]
 
 _NEWER = "the spool was written by a newer version of Collector"
-FORMAT = 7
+FORMAT = 8
 """Format 1 had no keys of requests, 2 no entries of the ledger, 3 no granted purposes of a batch, 4
-no parts, 5 keys without secrets, 6 no staged parts."""
+no parts, 5 keys without secrets, 6 no staged parts, 7 no events that were not selected."""
 GRANTED_SINCE = 4
 """The first format with the granted purposes of a batch."""
-_KEYS_SINCE, _PARTS_SINCE, _SECRETS_SINCE = 2, 5, 6
+_KEYS_SINCE, _PARTS_SINCE, _SECRETS_SINCE, _STAGING_SINCE = 2, 5, 6, 7
 APPLICATION = int.from_bytes(b"Cspl")
 """The file's ``application_id``, which tells a spool from other databases."""
 
@@ -204,7 +205,9 @@ _SETTINGS = (
 def upgrade(db: sqlite3.Connection, format_: int) -> None:
     """Add the tables and columns that a file of an earlier format lacks."""
     if format_ < FORMAT:
-        added = [_STAGING]
+        added = list(receipt_upgrade(db.execute))
+        if format_ < _STAGING_SINCE:
+            added.append(_STAGING)
         if format_ < _SECRETS_SINCE:
             added += idempotency.TABLES
         if format_ < _PARTS_SINCE:
@@ -435,6 +438,8 @@ def check_format(db: sqlite3.Connection, path: Path, frames: int) -> int:
     }
     if format_ < GRANTED_SINCE:
         tables |= {"batches": BATCH_BEFORE, "damaged": BATCH_BEFORE}
+    if format_ < FORMAT:
+        tables["receipts"] = receipt_columns(execute)
     for table, columns in tables.items():
         execute(f"SELECT {columns} FROM {table} LIMIT 0")  # noqa: S608 - constants
     is_small = path.stat().st_size <= _WHOLE_BYTES

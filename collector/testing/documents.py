@@ -54,7 +54,7 @@ _PATHS = (
     ),
 )
 _RECORDS = (
-    *(["items"], ["r.items"], ["a.b.items"], ["r.items.*"], ["items", "."]),
+    *(["."], ["items"], ["r.items"], ["a.b.items"], ["r.items.*"], ["items", "."]),
     *(["[1].*", "."], ["[0]", "items"], ["[1].r.*", "r", "r.b.*", "."], [".", "items"]),
     *(
         ["items[].r[]"],
@@ -129,10 +129,15 @@ def _conditional(paths: list[str], random: Random) -> _Document:
     listed: list[Any] = []
     for path in paths:
         is_plain = type(keys(path)[-1]) is int or random.random() < 0.3
-        members = random.sample(["a", "b", "os", "kind", "é.x"], random.choice([1, 1, 2]))
-        when = {name: random.sample(_COMPARED, random.choice([1, 2, 6])) for name in members}
+        when = _when(random, ["a", "b", "os", "kind", "é.x"])
         listed.append(path if is_plain else {"path": path, "when": when})
     return {"from": listed}
+
+
+def _when(random: Random, names: list[str]) -> _Document:
+    """A condition on one or two members of these names."""
+    members = random.sample(names, min(len(names), random.choice([1, 1, 2])))
+    return {name: random.sample(_COMPARED, random.choice([1, 2, 6])) for name in members}
 
 
 def _read_paths(name: str, field: _Document) -> set[str]:
@@ -199,6 +204,24 @@ def _is_apart(path: str, others: Iterable[str]) -> bool:
     return not any(lies_in(path, other) or lies_in(other, path) for other in others)
 
 
+def _selecting(ways: list[str]) -> st.SearchStrategy[list[Any]]:
+    """Ways to records, some of which select those that meet a condition."""
+    names = ["a", "b", "os", "kind", "é.x"]
+    apart = [n for n in names if not any(_clashes(beside("", n), way) for way in ways)]
+
+    def chosen(random: Random) -> list[Any]:
+        return [
+            {"path": way, "when": _when(random, apart)} if apart and random.random() < 0.4 else way
+            for way in ways
+        ]
+
+    return randoms().map(chosen)
+
+
+def _compared_in(way: Any) -> Iterable[str]:
+    return way["when"] if isinstance(way, dict) else ()
+
+
 @cache
 def _categories() -> st.SearchStrategy[dict[str, None]]:
     return st.dictionaries(st.sampled_from(sorted(_CONTENT)), st.none())
@@ -226,7 +249,9 @@ def documents(draw: st.DrawFn) -> _Document:
     clash = [ways for ways in _RECORDS if any(_clashes(p, way) for p in paths for way in ways)]
     free = [ways for ways in _RECORDS if ways not in clash]
     records = draw(st.none() | st.sampled_from(free)) if free else None
-    document |= {"records": records} if records else {}
+    if records:
+        document["records"] = draw(_selecting(records))
+        paths |= {beside("", name) for way in document["records"] for name in _compared_in(way)}
     paths |= {level.removesuffix(".*") for way in records or () for level in levels(way)}
     has_lists = any(path.startswith("[") for path in paths)
     ways = [way for way in _CHOICES if has_lists or not way.startswith("[")]

@@ -103,7 +103,7 @@ def agree(
     texts = [write([event], seed) for event, seed in zip(pair, written, strict=True)]
     mapped = [tested.admit(event) for event in pair if type(event) is dict]
     admissions = [*mapped, *map(tested.admit, texts)]
-    ordered = not any(way.endswith(".*") for way in tested.schema.records or ())
+    ordered = not any(way.endswith(".*") for way in tested.schema.ways)
     first, *others = (_outcome(admission, ordered) for admission in admissions)
     for other in others:
         assert other == first, "what a schema does not admit has changed a record"  # noqa: S101
@@ -222,7 +222,7 @@ def event_pairs(schema: Schema, around: Circumstances) -> st.SearchStrategy[tupl
     They are dictionaries, or also lists if the schema looks into lists.
     """
     element, document = _listed(schema, around), _listed(schema, around)
-    for way in schema.records or ():
+    for way in schema.ways:
         if way != ".":
             _add_way(document, levels(way), element, lambda: _listed(schema, around))
     return _pair(

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 
 from collector.schema import Schema
+from collector.schema.conditions import ClosedList
 from collector.schema.scalars import (
-    ClosedList,
     beside,
     condition_of,
     is_exact,
@@ -63,8 +63,11 @@ def paths_of(schema: Schema, name: str) -> list[Path]:
 
 def compared_paths(schema: Schema) -> dict[Path, list[ClosedList]]:
     """Return the paths of members that conditions look at, with the values that each must have:
-    nested, then as one flat key beside one."""
+    nested, then as one flat key beside one. Those of records are looked at in each of them."""
     found: dict[Path, list[ClosedList]] = {}
+    for way in schema.records or ():
+        for member, listed in condition_of(way):
+            found.setdefault((member,), []).append(listed)
     for field in schema.fields.values():
         for source in field.sources or ():
             for member, listed in condition_of(source):
@@ -78,7 +81,7 @@ def compared_paths(schema: Schema) -> dict[Path, list[ClosedList]]:
 def reads_lists(schema: Schema) -> bool:
     """Return whether events may be lists."""
     sources = [source for field in schema.fields.values() for source in field.sources or ()]
-    every = [*map(path_of, sources), *(schema.records or ()), *schema.user_agent_paths]
+    every = [*map(path_of, sources), *schema.ways, *schema.user_agent_paths]
     return any(path.startswith("[") for path in every)
 
 
@@ -174,11 +177,11 @@ def _mixed(schema: Schema, now: datetime, extra: Values | None) -> st.SearchStra
         max_size=3,
     )
     some = weighted((4, listed), (4, named), (1, other))
-    placed = [_with_lists(single, levels(way), some, other) for way in schema.records if way != "."]
+    placed = [_with_lists(single, levels(way), some, other) for way in schema.ways if way != "."]
     if not placed:
         return single
     each = weighted(*((1, one) for one in placed))
-    return weighted((2, each), (1, single)) if "." in schema.records else each
+    return weighted((2, each), (1, single)) if "." in schema.ways else each
 
 
 def _with_lists(

@@ -23,7 +23,9 @@ KINDS = ("gauge", "sum", "histogram", "exponential_histogram", "summary")
 @cached_per_schema
 def pairs(schema: Schema, now: datetime) -> st.SearchStrategy[Pairs]:
     """Attributes: what events of the schema hold, in any order, some of the names twice."""
-    single = changed(schema, schema.fields, records=None)
+    asked = (way for way in schema.records or () if not isinstance(way, str))
+    itself = tuple(way.model_copy(update={"path": "."}) for way in asked)
+    single = changed(schema, schema.fields, records=itself or None)
     event = events(single, plain=True, now=now).map(lambda event: list(event.items()))
     odd: Pairs = [("", None), ("blob", b"\x00\xff"), ("os", b"linux"), ("chat", {})]
     more = st.lists(st.sampled_from(odd), max_size=1)

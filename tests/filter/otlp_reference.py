@@ -41,10 +41,18 @@ class OtlpReference(Reference):
     def _admit_otlp(self, request: Any) -> Outcome:
         out = Outcome()
         for layers in events(request):
-            self._settle(layers, out)
+            if self._asks_for(layers[0]):
+                self._settle(layers, out)
+            else:
+                out.reject("not_selected")
         out.records = merged(out.records)
         out.tally.bytes_out = len(out.encode())
         return out
+
+    def _asks_for(self, item: _Layer) -> bool:
+        """Whether an item has what one of the ways asks for: `.` if it is one of them."""
+        ways = [way for way in self._ways if way[0] == "."] or self._ways
+        return not ways or any(self._is_selected(item, selecting) for _, selecting in ways)
 
 
 def merged(records: list[Record]) -> list[Record]:

@@ -23,7 +23,7 @@ from collector.filter.derive import parse_user_agent
 from collector.schema import Schema
 from collector.schema.kinds import Circumstances, FieldBase
 from collector.schema.kinds.numeric import IntegerField, NumberField
-from collector.schema.scalars import ConditionalPath, Source, path_of
+from collector.schema.scalars import ConditionalPath, ConditionalRecords, Source, path_of
 
 BOM = b"\xef\xbb\xbf"
 MOST_LEVELS = 1000
@@ -101,7 +101,10 @@ class Reference:
         self._agents = schema.user_agent_paths
         sources = [path for field in schema.fields.values() for path in field.sources or ()]
         self._choices = [schema.consent] if schema.consent else []
-        every = [*map(path_of, sources), *(schema.records or ()), *self._agents]
+        self._ways = [
+            (way, None) if isinstance(way, str) else (way.path, way) for way in schema.records or ()
+        ]
+        every = [*map(path_of, sources), *(way for way, _ in self._ways), *self._agents]
         self._reads_lists = any(path.startswith("[") for path in every)
         now = datetime.combine(as_of, time(), UTC)
         around = Circumstances(lambda: now, keys)
@@ -180,15 +183,15 @@ class Reference:
 
     def _records(self, event: Any, out: Outcome, room: int) -> None:
         """The records that the first way leads to, each of them together with the event."""
-        for way in self._schema.records or ():
+        for way, selecting in self._ways:
             if way == ".":
-                return self._settle([event], out)
+                return self._settle_selected([event], selecting, out)
             levels = [level.strip(".") for level in way.split("[]") if level]
             if len(levels) > 1:
                 listed = look(event, levels[0])
                 if listed is None:
                     continue
-                return self._levels(event, listed, levels[1:], out, room)
+                return self._levels(event, listed, levels[1:], selecting, out, room)
             value = look(event, levels[0].removesuffix(".*"))
             if value is None:
                 continue
@@ -207,14 +210,20 @@ class Reference:
                 return out.reject("too_large", len(value))
             for record in value:
                 if self._is_event(record):
-                    self._settle([record, event], out)
+                    self._settle_selected([record, event], selecting, out)
                 else:
                     out.reject("not_an_object")
             return None
         return out.reject("not_an_object")
 
     def _levels(
-        self, event: _Event, listed: Any, levels: list[str], out: Outcome, room: int
+        self,
+        event: _Event,
+        listed: Any,
+        levels: list[str],
+        selecting: ConditionalRecords | None,
+        out: Outcome,
+        room: int,
     ) -> None:
         """The records of lists within lists, level by level, each with all that is around it. All
         that a level has, and what was no list above it, must not be too much."""
@@ -237,7 +246,7 @@ class Reference:
         out.tally.rejected.update(missing)
         for record, *around in layers:
             if self._is_event(record):
-                self._settle([record, *around], out)
+                self._settle_selected([record, *around], selecting, out)
             else:
                 out.reject("not_an_object")
         return None
@@ -259,6 +268,19 @@ class Reference:
 
     def _is_event(self, value: Any) -> bool:
         return type(value) is dict or (self._reads_lists and type(value) in (list, tuple))
+
+    def _settle_selected(
+        self, layers: Sequence[_Event], selecting: ConditionalRecords | None, out: Outcome
+    ) -> None:
+        """One record, if its own members have the values that it must have; else nothing of it is
+        counted but that it is not selected."""
+        if self._is_selected(layers[0], selecting):
+            self._settle(layers, out)
+        else:
+            out.reject("not_selected")
+
+    def _is_selected(self, record: _Event, selecting: ConditionalRecords | None) -> bool:
+        return selecting is None or _hold(record, selecting.model_dump(mode="json")["when"], "")
 
     def _settle(self, layers: Sequence[_Event], out: Outcome) -> None:
         """One record from an event, or from an element and then the document around it. What one

@@ -114,7 +114,7 @@ class SchemaCase(NamedTuple):
 
     def documents(self, event: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Yield the event itself, or the documents whose one record it is, or offers values to."""
-        for field_path in self.schema.records or ".":
+        for field_path in self.schema.ways or ".":
             if field_path == ".":
                 yield event
             elif not field_path.startswith("["):

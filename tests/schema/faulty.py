@@ -94,7 +94,7 @@ TABLE: dict[str, str] = {
         "version: 1.0.0", "«E107»version: 1.0"
     ),
     "lists and texts for mappings": HEAD.replace("owner: privacy", "«E107»owner: [privacy]")
-    + "«E107»fields: [os.type]\n«E107»content: chat\n«E107»tests: {}\n«E107»records: {a: b}\n",
+    + "«E107»fields: [os.type]\n«E107»content: chat\n«E107»tests: {}\n«E107»records: 7\n",
     "left blank": f"{PLAIN}«E107»max_bits:\n«E107»records:\n«E107»tests:\n",
     "a name in capitals": PLAIN.replace("schema: sample", "«E108»schema: Sample"),
     "a name too long": PLAIN.replace("schema: sample", f"«E108»schema: {_LONG}"),
@@ -227,6 +227,17 @@ TABLE: dict[str, str] = {
         "[{path: net.ip, when: {«E310»gender: [f]}}, {path: ip, when: {«E305»chat: 'yes'}}]",
         "kind: ip",
     ),
+    "records under a condition": _paths("[kind_of_os]")
+    + "records: [{path: list, when: {kind: [x]}}, {path: a.b.*, when: {«E147»k: []}},"
+    " {«E128»path: 'a[][]', when: {k: x}}, «E106»{path: c},"
+    " {path: ., when: {k: x}, «E105»or: 1}]\n",
+    "a way that is listed twice": PLAIN + "«E129»records: [list, {path: list, when: {kind: x}}]\n",
+    "one way under a condition": PLAIN
+    + "records: {path: list, when: {kind: x}, «E105?when»wen: 1}\n",
+    "records under conditions that tell": PLAIN
+    + "records: {path: list, when: {«E310»gender: f, «E305»chat: x, «E130»list: x}}\n",
+    "several records under conditions that tell": PLAIN
+    + "records: [{path: list, when: {«E310»gender: f}}]\n",
     "a star in a path": _paths("[«E128»a.*, «E128»'*']"),
     "content by index": _paths("[«E305»'[2].sdp']", _TEXT),
     "derived from something else": one("kind: boolean, «E141»derive: peer"),

@@ -138,6 +138,9 @@ ONE: tuple[tuple[Any, Any, str, str], ...] = (
     ("title", "Another", "title", "reworded"),
     ("owner", "somebody", "owner", "reworded"),
     ("records", "items", "records", "records are found elsewhere"),
+    ("records", ".", "records", "written differently"),
+    ("records", {"path": ".", "when": {"kind": "x"}}, "records", "only selected records"),
+    ("records", {"path": "a", "when": {"kind": "x"}}, "records", "records are found elsewhere"),
     ("consent", "prefs", "consent", "choices are read"),
     ("max_bits", 501, "max_bits", "ceiling raised"),
     ("max_bits", GONE, "max_bits", "ceiling raised"),
@@ -248,6 +251,11 @@ SEVERAL: tuple[tuple[list[Any], list[Any], tuple[str, str]], ...] = (
         ("fields.client.address.from", "deciding source removed"),
     ),
     ([("consent", "a")], [("consent", GONE)], ("consent", "choices are read no longer")),
+    (
+        [("records", {"path": "items", "when": {"kind": "x"}})],
+        [("records", {"path": "items", "when": {"kind": ["x", "y"]}})],
+        ("records", "records are selected otherwise"),
+    ),
     ([("consent", "a")], [("consent", "b")], ("consent", "choices are found elsewhere")),
     ([DERIVED], [("user_agent", ["agent"])], ("user_agent", "user agent is found elsewhere")),
     (

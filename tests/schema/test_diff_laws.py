@@ -125,6 +125,25 @@ def other_records(draw: st.DrawFn, document: Document) -> None:
         document["records"] = ways
 
 
+def select_records(draw: st.DrawFn, document: Document) -> None:
+    """Another condition of the same ways, mostly a stricter one."""
+    ways = document.get("records", ["."])
+    listed = ways if isinstance(ways, list) else [ways]
+    document["records"] = [_selecting(draw, way) for way in listed]
+
+
+def _selecting(draw: st.DrawFn, way: Any) -> Any:
+    path, when = (way["path"], dict(way["when"])) if isinstance(way, dict) else (way, {})
+    for name in [*when]:
+        listed = when[name] if isinstance(when[name], list) else [when[name]]
+        when[name] = draw(st.sampled_from([listed, listed, listed[:1], [*listed, "more"]]))
+    if draw(st.booleans()):
+        when[draw(st.sampled_from(["kind", "a", "sort"]))] = draw(
+            st.sampled_from([["b"], ["x", 1], [True, "linux", 0]])
+        )
+    return {"path": path, "when": when} if when else path
+
+
 def content(draw: st.DrawFn, document: Document) -> None:
     document["content"] = {"chat": draw(st.sampled_from([["backchannel"], ["шёпот", "other"]]))}
 
@@ -190,7 +209,8 @@ def _range(of: tuple[float, float, float], reading: Document) -> Document:
 
 MUTATIONS: tuple[Mutation, ...] = (
     *(remove_field, add_field, reorder, reword, require, expire, resource, resource, purpose),
-    *(optional, retain, underive, other_agent, other_records, content, options, options, options),
+    *(optional, retain, underive, other_agent, other_records, select_records, select_records),
+    *(content, options, options, options),
 )
 
 
@@ -236,10 +256,11 @@ def _matched(old: list[Document], new: list[Document]) -> Iterable[tuple[Documen
         yield of, record
 
 
-def _nothing_more(pairs: Iterable[tuple[Document, Document]], became: dict[Any, Any]) -> None:
+def _nothing_more(pairs: Iterable[tuple[Document, Document]], known: dict[Any, Any] | None) -> None:
     """Fields of the new records are fields of the old ones, and what is in them depends on nothing
-    but what was in them."""
+    but what was in them, as far as it is known which was which."""
     for old, new in pairs:
+        became = {} if known is None else known
         for name, value in new.items():
             assert name in old, "a field where before there was none"
             key = (name, json.dumps(old[name]))
@@ -256,7 +277,7 @@ def _holds(found: Comparison, purposes: Any, today: date, some_events: Iterable[
             assert before == after
         assert len(after) <= len(before), "a record where before there was none"
         same = len(before) == len(after) or len(before) == 1
-        _nothing_more(_matched(before, after), became if same else {})
+        _nothing_more(_matched(before, after), became if same else None)
 
 
 @given(st.data(), revised())

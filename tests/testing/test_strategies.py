@@ -224,7 +224,7 @@ def test_schemas_are_of_every_sort() -> None:
         found.update(field.kind for field in schema.fields.values())
         reads = {name: {*f.paths(name), name} for name, f in schema.fields.items()}
         every = Counter(path for paths in reads.values() for path in paths)
-        ways = schema.records or ()
+        ways = schema.ways
         found["records"] += any(way[-1] != "*" and way != "." for way in ways)
         found["records of objects"] += any(way.endswith(".*") for way in ways)
         found["records of lists"] += any(way.startswith("[") for way in ways)

@@ -19,7 +19,7 @@ from collector.schema.lints import Finding, Severity, lint
 from collector.schema.load import parse
 from collector.schema.model import record_bits
 from collector.schema.reading import read
-from collector.schema.scalars import path_of
+from collector.schema.scalars import path_of, written_source
 
 __all__ = ["check", "test_schemas"]
 
@@ -77,6 +77,10 @@ def _unmatched(schema: Schema, path: Path, sample: Path) -> Iterator[Finding]:
     explanations = sampled(schema, sample)
     source, number = read(path, str(path)), len(explanations)
     near = unmatched(explanations)
+    for index, way in enumerate(map(written_source, schema.records or ())):
+        if way in near:
+            message = f"`records` selected none in {number:,} events; {near[way]}"
+            yield Finding("note", source.fault(("records", index), NEVER_MATCHED, message))
     for name, field in schema.fields.items():
         listed = list(map(path_of, field.sources or ()))
         for each in field.paths(name):

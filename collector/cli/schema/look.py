@@ -77,6 +77,9 @@ def _print_schema(schema: Schema) -> None:
             escape(field.reason),
         )
     out.print(table)
+    if schema.records is not None:
+        ways = ", else ".join(map(written_source, schema.records))
+        out.print(f"records: {ways}", markup=False)
     optional = [name for name, purpose in schema.purposes.items() if purpose.optional]
     refused = ", ".join(optional) or "none"
     where = f", by what an event says at {schema.consent}" if schema.consent else ""

@@ -88,7 +88,8 @@ class AttributeReader:
 
     ``names`` are the wanted ones, ``wanted`` is their set. ``plain`` are those that stand for a
     text in one column, or for a category of content (numbered on from the last column), and nothing
-    else. ``columns`` has all that are wanted, with -1 for those that are not plain.
+    else. ``columns`` has all that are wanted, with -1 for those that are not plain. Items must meet
+    one of the ``selections``, if there is any.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -100,6 +101,10 @@ class AttributeReader:
             is_read = column.withheld is None
             self._add_paths(column.index, column.paths, column.conditions, is_read=is_read)
         self._add_paths(_AGENT, plan.user_agent, ((),) * len(plan.user_agent), is_read=True)
+        self.selections: tuple[Conditions, ...] = plan.item_selections
+        for conditions in self.selections:
+            for member, _ in conditions:
+                self._want(member, is_read=True)
         self.wanted: frozenset[str] = frozenset(self.names)
         self._content[BODY] = _CHAT
         first = len(plan.columns)
@@ -157,6 +162,10 @@ class AttributeReader:
         _, agent = best.pop(_AGENT, (0, None))
         values = {index: found for index, (_, found) in best.items()}
         return AttributeValues(values, content, agent)
+
+    def selects(self, signature: Signature) -> bool:
+        """Return whether the schema asks for an item with this signature."""
+        return not self.selections or any(_hold(each, signature) for each in self.selections)
 
 
 def _hold(conditions: Conditions, signature: Signature) -> bool:

@@ -206,7 +206,8 @@ class ScopeBuilder:
         outer: InheritedValues,
     ) -> None:
         columns = reader.plan.columns
-        self.is_plain: bool = not outer.codes and not reader.plan.required
+        is_selective = outer.codes or reader.plan.required or reader.selections
+        self.is_plain: bool = not is_selective
         self.wanted: AttributeReader = reader
         self.slots: dict[str, int] = reader.columns
         self.columns: int = len(columns)
@@ -228,6 +229,9 @@ class ScopeBuilder:
             return
         found = self._evaluated.get(signature)
         if found is None:
+            if not self.wanted.selects(signature):
+                self._builder.reject("not_selected")
+                return
             found = self._inheritance.evaluate(self._outer, signature)
             self._evaluated[signature] = found
         values, codes, content = found
@@ -308,6 +312,9 @@ class Inheritance:
         self, builder: OtlpBuilder, outer: InheritedValues, signature: Signature, sender: SenderInfo
     ) -> None:
         """Add the only item of a request, completed by sender values."""
+        if not self._reader.selects(signature):
+            builder.reject("not_selected")
+            return
         item = self._extend(outer, self._reader.values(signature))
         canonical, codes = list(item.canonical), item.codes
         has_own = canonical.count(None) < len(canonical)

@@ -96,7 +96,7 @@ class ItemBatch(Generic[_T]):
         inherited = self._inheritance.of_scope(self._signature(resource), ())
         own = self._reader.values(self._signature(scope))
         has_more = inherited.codes or inherited.content or any(own) or self._plan.required
-        return ItemContext(inherited, own, not has_more, {})
+        return ItemContext(inherited, own, not (has_more or self._reader.selections), {})
 
     def admit(
         self, context: ItemContext, attributes: Attributes, *, body: bool = False
@@ -164,6 +164,9 @@ class ItemBatch(Generic[_T]):
     ) -> tuple[Record, _T] | None:
         inherited, scope, *_ = context
         signature = self._signature(attributes)
+        if not self._reader.selects(signature):
+            self._counts.reject("not_selected")
+            return None
         own = self._reader.values((*signature, (BODY, True)) if body else signature).over(scope)
         values, codes = self._inheritance.evaluate_item(inherited, own)
         if not self._counts.count(values, codes, inherited.content | own.content):

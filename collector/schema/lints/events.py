@@ -64,10 +64,8 @@ def _written_paths(schema: Schema) -> Iterator[tuple[Loc, str]]:
             yield ("fields", name, "from", index), _without_quoted(path_of(source))
     for index, path in enumerate(schema.user_agent):
         yield ("user_agent", index), _without_quoted(path)
-    ways = schema.records or ()
-    for index, way in enumerate(ways):
-        loc = ("records", index) if len(ways) > 1 else ("records",)
-        yield loc, _without_quoted(".".join(levels(way)))
+    for index, way in enumerate(schema.ways):
+        yield ("records", index), _without_quoted(".".join(levels(way)))
 
 
 def _without_quoted(path: str) -> str:
@@ -76,9 +74,8 @@ def _without_quoted(path: str) -> str:
 
 def shadowed_records(schema: Schema, _: date) -> Iterator[tuple[Loc, str]]:
     """Find paths after ``.``: the event itself is always there."""
-    listed = schema.records or ()
-    for index in range(len(listed)):
-        if "." in listed[:index]:
+    for index in range(len(schema.ways)):
+        if "." in schema.ways[:index]:
             message = "`.` before it is always there and decides; put `.` last"
             yield ("records", index), message
 

@@ -1,0 +1,92 @@
+"""Conditions: members beside a value, or of a record, each with the values of which it must have
+one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import Annotated, Any
+
+from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+__all__ = ["ClosedList", "Condition", "When", "fault"]
+
+
+def fault(code: str, message: str, key: str | None = None) -> PydanticCustomError:
+    """Make an error that carries one of our codes through pydantic, and the key of an option that
+    it is about."""
+    return PydanticCustomError(code, message, None if key is None else {"key": key})
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedList:
+    """What a member is compared with: texts, numbers, and booleans, which are no numbers."""
+
+    texts: frozenset[str]
+    numbers: frozenset[float]
+    flags: frozenset[bool]
+
+    def has(self, value: object) -> bool:
+        """Return whether a value is one of these; only exact built-in types are compared."""
+        kind = type(value)
+        if kind is str:
+            return value in self.texts
+        if kind is bool:
+            return value in self.flags
+        return (kind is int or kind is float) and value in self.numbers
+
+    def written(self) -> list[str | float]:
+        """Return the values in their order."""
+        return [*sorted(self.texts), *sorted(self.numbers), *sorted(self.flags)]
+
+
+_MAX_MEMBERS = 4
+_MAX_VALUES = 64
+_MAX_TEXT = 64
+_WHEN = f"write 1 to {_MAX_MEMBERS} members of the object, each with what it must hold"
+
+
+def _is_number(value: float) -> bool:
+    return type(value) is not bool and isfinite(value)
+
+
+def _closed_list(name: str, listed: object) -> ClosedList:
+    values = listed if isinstance(listed, list | tuple) else [listed]
+    found = ClosedList(
+        frozenset(value for value in values if type(value) is str and len(value) <= _MAX_TEXT),
+        frozenset(v for v in values if isinstance(v, int | float) and _is_number(v)),
+        frozenset(value for value in values if type(value) is bool),
+    )
+    if not 1 <= len(values) <= _MAX_VALUES or len(found.written()) < len(values):
+        message = (
+            f"list 1 to {_MAX_VALUES} texts of at most {_MAX_TEXT} characters, numbers or booleans,"
+            " each once"
+        )
+        raise fault("E147", message, key=name)
+    return found
+
+
+def _when(value: object) -> Condition:
+    if isinstance(value, tuple):
+        return value
+    if not isinstance(value, dict) or not 1 <= len(value) <= _MAX_MEMBERS:
+        raise fault("E147", _WHEN)
+    for name in value:
+        if not 1 <= len(name) <= _MAX_TEXT or not name.isprintable() or '"' in name:
+            raise fault("E147", _WHEN, key=name)
+    return tuple((name, _closed_list(name, value[name])) for name in sorted(value))
+
+
+def _written_when(when: Condition) -> dict[str, list[str | float]]:
+    return {name: listed.written() for name, listed in when}
+
+
+Condition = tuple[tuple[str, ClosedList], ...]
+"""Members, each with the values of which it must have one; in the order of their names."""
+When = Annotated[
+    Condition,
+    PlainValidator(_when),
+    PlainSerializer(_written_when, return_type=dict[str, Any]),
+    WithJsonSchema({"type": "object"}),
+]
