@@ -35,6 +35,7 @@ from collector.filter.sdk_records import (
     OLDEST,
     RECEIVED_VALUES,
 )
+from collector.ops.requests import REFUSAL_STATUSES
 from collector.schema.policy import CONTENT
 
 __all__ = ["CHANNELS", "Channel", "Measured", "measure", "unnamed"]
@@ -323,6 +324,29 @@ def _durations(sidecar: Sidecar, random: Random) -> tuple[float, float]:
     return 2.0, 2.0 * is_told
 
 
+_REFUSED = {
+    "E413": ("/v1/nothing", _JSON, b"{}"),
+    "E418": ("/v1/events", "text/plain", b"{}"),
+    "E422": ("/v1/logs", _JSON, b"{"),
+    "E434": ("/v1/events?schema=none", _JSON, b"{}"),
+}
+"""Requests that are refused, by the code."""
+
+
+def _refusals(sidecar: Sidecar, random: Random) -> tuple[float, float]:
+    """One of four requests that are refused."""
+    code = random.choice([*_REFUSED])
+    name = "collector_requests_refused_total"
+    before = {labels["code"]: times for labels, times in sidecar.counters(name) if times}
+    sidecar.post_slowly(*_REFUSED[code], 0)
+    told = [
+        labels["code"]
+        for labels, times in sidecar.counters(name)
+        if labels["receiver"] == "http" and times > before.get(labels["code"], 0)
+    ]
+    return log2(len(_REFUSED)), log2(len(_REFUSED)) * (told == [code])
+
+
 def _moment(sidecar: Sidecar, random: Random) -> tuple[float, float]:
     """One of four times of two seconds each. What was not delivered within them is sent again."""
     chosen, is_late = random.randrange(_MOMENTS), True
@@ -401,6 +425,14 @@ CHANNELS: tuple[Channel, ...] = (
         "request",
         "log2 of the milliseconds that it may take, for each receiver and class of status",
         _durations,
+    ),
+    Channel(
+        "refusals",
+        "Why a request is refused, over which receiver: metrics, and the log at `debug`.",
+        "refused request",
+        f"log2 of the {len(REFUSAL_STATUSES)} codes, for each receiver; at `debug` with the second,"
+        " in no order",
+        _refusals,
     ),
     Channel(
         "purposes",

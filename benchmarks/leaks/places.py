@@ -56,6 +56,7 @@ PLACES: dict[str, tuple[str, ...]] = {
         *("metric:collector_request_duration_seconds*", "answer:error", "answer:code"),
         "answer:message",
     ),
+    "refusals": ("metric:collector_requests_refused_*", "log:refused.*"),
     "purposes": ("spool:batches.granted",),
     "clock": (
         *("spool:entries.minute", "spool:hours.hour", "spool:key_days.day"),

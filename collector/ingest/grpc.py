@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from io import BytesIO
-from time import perf_counter
+from time import monotonic, perf_counter
 from types import ModuleType
 from typing import Any
 
@@ -41,7 +41,9 @@ from collector.ingest.refusals import (
     HEADERS_TOO_LARGE,
     INFLATED,
     INTERNAL_ERROR,
+    NOT_FOUND,
     NOT_STORED,
+    REQUEST_TIMEOUT,
     TOO_LARGE,
     TOO_MANY_EVENTS,
     UNAUTHENTICATED,
@@ -97,8 +99,9 @@ class GrpcServer:
     ``address`` is ``host:port`` (port 0: any free one). ``schemas`` are the names of those that a
     call may ask for, by the metadata ``collector-schema``. Without ``tokens`` every sender is let
     in; ``hops`` is the number of trusted proxies in front. ``observe`` gets the HTTP status of the
-    same meaning, and the seconds of every call. With ``is_shared`` other processes of this user
-    may listen there too. Raises ``ConfigError`` E201 if the library is not installed.
+    same meaning, the seconds, and the code of a refusal, of every call. With ``is_shared`` other
+    processes of this user may listen there too. Raises ``ConfigError`` E201 if the library is not
+    installed.
     """
 
     def __init__(
@@ -238,8 +241,11 @@ class GrpcService:
     def service(self, details: Any) -> Any:
         """Return the handler of a call; ``None`` for an unknown method."""
         handler = self._handlers.get(details.method)
+        if handler is None and details.method != _HEALTH:
+            self._count(0.0, NOT_FOUND)  # the library refuses it
+            return None
         if handler is None:
-            return self._health if details.method == _HEALTH else None
+            return self._health
         refusal = self._refusal(details.invocation_metadata)
         return handler if refusal is None else self._refusal_handlers[refusal]
 
@@ -268,11 +274,7 @@ class GrpcService:
         """Return the message, or abort the call with a refusal, by an exception of the library."""
         if result is None:
             return b""
-        refusal = result if isinstance(result, Refusal) else None
-        if self._settings.observe is not None:
-            status = 200 if refusal is None else refusal.status
-            with suppress(Exception):  # the library would send its text to the caller
-                self._settings.observe(status, perf_counter() - began)
+        self._count(perf_counter() - began, result if isinstance(result, Refusal) else None)
         if isinstance(result, bytes):
             return result
         code = _RESOURCE_EXHAUSTED if result in _OVERSIZED else result.rpc
@@ -282,6 +284,12 @@ class GrpcService:
             context.set_trailing_metadata((("grpc-status-details-bin", retry),))
         context.abort(self._codes[code], details)
         return b""
+
+    def _count(self, seconds: float, refusal: Refusal | None = None) -> None:
+        if self._settings.observe is not None:
+            status, code = (200, None) if refusal is None else (refusal.status, refusal.code)
+            with suppress(Exception):  # the library would send its text to the caller
+                self._settings.observe(status, seconds, code)
 
     def _respond(self, signal: Signal, messages: Iterator[bytes], context: Any) -> Result:
         """Build the result of a call; never raises."""
@@ -299,12 +307,15 @@ class GrpcService:
 
     def _message(self, messages: Iterator[bytes], context: Any) -> bytes | None:
         """Wait for the message of a call; ``None`` if the call was cancelled."""
+        is_gone, message = False, None
         with self._pool.pending(context) as pending:
             try:
                 message = next(messages, None)
             except self._rpc_error:
-                return None
+                is_gone = True
         if pending.is_cancelled:
+            self._count(monotonic() - pending.since, REQUEST_TIMEOUT)
+        if pending.is_cancelled or is_gone:
             return None
         if message is None:
             raise RequestRefused(UNREADABLE)

@@ -31,13 +31,21 @@ from collector.ingest.refusals import (
     TOO_MANY_EVENTS,
     UNAUTHENTICATED,
     UNKNOWN_SCHEMA,
+    UNSUPPORTED_MEDIA_TYPE,
     Headers,
     RequestRefused,
 )
 from collector.ingest.request import HttpRequest
 from collector.ingest.request_body import Reserve, must_close, read_body
 from collector.ingest.responses import GPC, Dialect, HttpResponse, refusal_response, tally_response
-from collector.preferences import MOST_BYTES, PATH, PreferencePage, not_allowed, too_large
+from collector.preferences import (
+    MOST_BYTES,
+    PATH,
+    PageResponse,
+    PreferencePage,
+    not_allowed,
+    too_large,
+)
 
 __all__ = ["CorsPolicy", "EventsHandler"]
 
@@ -52,6 +60,11 @@ _PREFLIGHT: Headers = (
 _VARY: Headers = ((b"vary", b"origin"),)
 _REFUSALS = {"E431": TOO_MANY_EVENTS, "E434": UNKNOWN_SCHEMA}
 """What a request is refused with, where that is not another schema."""
+_OF_PAGE = {
+    each.status: each.code
+    for each in (FOREIGN_ORIGIN, METHOD_NOT_ALLOWED, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE)
+}
+"""The codes under which the page's refusals are counted; visitors read a sentence."""
 _SMALL = MIB
 """Bytes up to which a body is decompressed without waiting for other bodies."""
 
@@ -216,13 +229,13 @@ class EventsHandler:
         """Respond to a request for the page of a visitor's choices."""
         if request.method == "POST":
             if request.length() > MOST_BYTES:
-                return HttpResponse(*too_large())
+                return _of_page(too_large())
             form = await read_body(request, self.budget.limits.wire, reserve)
-            return None if form is None else HttpResponse(*page.choose(request.headers, form))
+            return None if form is None else _of_page(page.choose(request.headers, form))
         if request.method not in ("GET", "HEAD"):
-            return HttpResponse(*not_allowed())
+            return _of_page(not_allowed())
         is_saved, has_signal = request.query == b"saved", request.has_signal()
-        return HttpResponse(*page.show(request.choices, is_saved=is_saved, has_signal=has_signal))
+        return _of_page(page.show(request.choices, is_saved=is_saved, has_signal=has_signal))
 
     def _check_sender(self, request: HttpRequest) -> None:
         """Raise ``RequestRefused`` if the sender may not send here."""
@@ -244,6 +257,10 @@ class EventsHandler:
             async with self.budget.large_bodies:
                 await _append(remaining, body, reserve, self.budget.limits.body)
         return body.getvalue()
+
+
+def _of_page(page: PageResponse) -> HttpResponse:
+    return HttpResponse(*page, code=_OF_PAGE.get(page.status))
 
 
 async def _append(remaining: Iterator[bytes], body: BytesIO, reserve: Reserve, most: int) -> bool:

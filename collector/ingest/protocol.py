@@ -425,7 +425,7 @@ class HardenedProtocol(Connection, asyncio.Protocol):
 
     def _report(self, response: HttpResponse, began: float) -> None:
         if self._observe is not None:
-            self._observe(response.status, self._loop.time() - began)
+            self._observe(response.status, self._loop.time() - began, response.code)
 
     def _fail(self, refusal: Refusal) -> None:
         """Parse no more; refuse the request that is at fault, and finish those before it."""

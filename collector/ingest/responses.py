@@ -38,8 +38,8 @@ __all__ = [
     "tally_response",
 ]
 
-Observe = Callable[[int, float], None]
-"""Gets the HTTP status and the seconds of every response."""
+Observe = Callable[[int, float, str | None], None]
+"""Gets the HTTP status and the seconds of every response, and the code of a refusal."""
 Outcome = Literal["accepted", "malformed", "too_large"]
 
 _JSON: Headers = ((b"content-type", b"application/json"),)
@@ -67,7 +67,8 @@ EVENTS = Dialect()
 
 
 class HttpResponse(NamedTuple):
-    """A status, headers and a body; ``close`` closes the connection afterwards.
+    """A status, headers and a body; ``close`` closes the connection afterwards; ``code`` is that
+    of the refusal, if it is one.
 
     ``stream`` yields the body instead of ``body``: ``length`` bytes in all, or as many as there
     are. It is asked for the next piece when the reader has taken those before, and it is closed
@@ -82,6 +83,7 @@ class HttpResponse(NamedTuple):
     close: bool = False
     stream: AsyncGenerator[bytes, None] | None = None
     length: int | None = None
+    code: str | None = None
 
 
 GPC = HttpResponse(200, _JSON, b'{"gpc":true,"lastUpdate":"2026-11-26"}')
@@ -114,7 +116,8 @@ def refusal_response(refusal: Refusal, dialect: Dialect = EVENTS) -> HttpRespons
     elif dialect.signal is not None:
         status = f'"code":{refusal.rpc},"message":"{refusal.message}"'
         body = f'{{{status},"error":{_error_json(refusal)}}}'.encode()
-    return HttpResponse(refusal.status, content_type + refusal.headers, body, refusal.close)
+    headers = content_type + refusal.headers
+    return HttpResponse(refusal.status, headers, body, refusal.close, code=refusal.code)
 
 
 def serialize(

@@ -12,7 +12,8 @@ import re
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from select import select
 from typing import Any, Literal, NamedTuple, TextIO
 
 import orjson
@@ -22,6 +23,7 @@ from collector.config.sink_settings import is_sink_name
 from collector.errors import CAUSES
 from collector.ops.error_log import LIBRARIES, ErrorLog, LibraryLogHandler, place_of, type_of
 from collector.ops.log_allowlist import MESSAGE, AdmittedMembers, AllowlistProcessor, Members
+from collector.ops.requests import REFUSAL_STATUSES, REFUSING
 
 __all__ = [
     "EVENTS",
@@ -53,6 +55,7 @@ EventName = Literal[
     "pruning_done",
     "unsigned",
     "token_unhashed",
+    "refused",
     "control_refused",
     "modes_tightened",
     "modes_loose",
@@ -104,6 +107,11 @@ EVENTS: dict[EventName, Event] = {
         "a sender's token was refused: `auth.tokens` holds the token itself, where its SHA-256"
         " belongs",
         ("times",),
+    ),
+    "refused": Event(
+        "debug",
+        "a request was refused; with `times`, as many of them within a second",
+        ("receiver", "code", "status", "times"),
     ),
     "control_refused": Event(
         "warning",
@@ -174,16 +182,19 @@ def _is_error(value: object) -> bool:
 VALUES: dict[str, Callable[[object], bool]] = {
     **dict.fromkeys(
         """admin delivered delivered_all failures files grpc http recorder seconds set_aside signal
-        sinks times unix waiting""".split(),
+        sinks status times unix waiting""".split(),
         _is_count,
     ),
+    "receiver": REFUSING.__contains__,
+    "code": REFUSAL_STATUSES.__contains__,
     "sink": _is_sink,
     "cause": CAUSES.__contains__,
     "library": LIBRARIES.__contains__,
     "error": _is_error,
     "place": _is_place,
 }
-"""The test of each member's value. Numbers are ports, counts, seconds and a signal's number."""
+"""The test of each member's value. Numbers are ports, counts, seconds, and those of
+a signal and of a status."""
 
 
 def fits(event: Event, key: str, value: object) -> bool:
@@ -195,6 +206,8 @@ def _passes(test: Callable[[object], bool], value: object) -> bool:
     return type(value) in (bool, int, float, str) and test(value)
 
 
+_MOST_REFUSED = 100
+"""Lines about refused requests that are written at a time."""
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
@@ -205,8 +218,10 @@ class EventLog(ErrorLog):
     """
 
     def __init__(self, level: str = "info", to: TextIO | None = None) -> None:
+        self._to = to or sys.stderr
+        self._is_debug = level == "debug"
         self._logger: Any = structlog.wrap_logger(
-            structlog.WriteLogger(to or sys.stderr),
+            structlog.WriteLogger(self._to),
             processors=[
                 allowlist_processor,
                 structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
@@ -216,6 +231,7 @@ class EventLog(ErrorLog):
             cache_logger_on_first_use=True,
         )
         self._times: Counter[tuple[str, str]] = Counter()
+        self._refused: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -238,6 +254,31 @@ class EventLog(ErrorLog):
         known = known if known in LIBRARIES else "other"
         if times := self._count("library", known):
             self.write("library", library=known, times=times)
+
+    def refused(self, counts: Iterable[tuple[tuple[str, str], int]]) -> None:
+        """Write a line for each request that was refused since the last call, if that is asked for.
+
+        ``counts`` are receivers and codes, and how many requests were refused so until now. Beyond
+        so many lines, all of a receiver and code share one. Without room in the pipe that stderr
+        may be they are written later: nothing waits for its reader.
+        """
+        left = _MOST_REFUSED if self._is_debug else 0
+        for key, times in counts if self._is_debug else ():
+            receiver, code = key
+            while times > self._refused[key] and self._has_room():
+                new = 1 if left else times - self._refused[key]
+                more = {"times": new} if new > 1 else {}
+                self._refused[key] += new
+                left = max(0, left - 1)
+                status = REFUSAL_STATUSES[code]
+                self.write("refused", receiver=receiver, code=code, status=status, **more)
+
+    def _has_room(self) -> bool:
+        """Tell whether a line can be written at once."""
+        try:
+            return bool(select([], [self._to.fileno()], [], 0)[1])
+        except (OSError, ValueError):  # it is no file, or is closed
+            return True
 
     def _count(self, kind: str, place: str) -> int:
         """Count an occurrence; returns their number if it is a power of two, else 0."""

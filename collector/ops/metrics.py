@@ -40,7 +40,7 @@ from collector.contracts import (
     SpoolState,
     Tally,
 )
-from collector.ops.durations import RECEIVERS, STATUSES, Durations
+from collector.ops.requests import RECEIVERS, STATUSES, RequestCounts
 
 __all__ = [
     "CONTENT_TYPE",
@@ -92,6 +92,9 @@ METRICS: dict[str, MetricType] = {
     "collector_request_duration_seconds": MetricType(
         "histogram", "How long requests took, by class of status.", ("receiver", "status")
     ),
+    "collector_requests_refused_total": MetricType(
+        "counter", "Requests that were refused, by the code of the error.", ("receiver", "code")
+    ),
     "collector_spool_batches": MetricType("gauge", "Batches that wait for delivery."),
     "collector_spool_records": MetricType("gauge", "Records that wait for delivery."),
     "collector_spool_bytes": MetricType("gauge", "Bytes of records that wait for delivery."),
@@ -135,7 +138,7 @@ class WorkerReading:
 
     ready: int = 0
     replaced: int = 0
-    durations: Durations = field(default_factory=Durations)
+    requests: RequestCounts = field(default_factory=RequestCounts)
 
 
 class Metrics:
@@ -246,10 +249,15 @@ class _Readings(Collector):
         yield CounterMetricFamily(name, METRICS[name].meaning, value=workers.replaced)
         name = "collector_request_duration_seconds"
         durations = HistogramMetricFamily(name, METRICS[name].meaning, labels=METRICS[name].labels)
-        for key, buckets, seconds in workers.durations.series():
+        for key, buckets, seconds in workers.requests.durations():
             bounds = [(_LAST if bound == inf else str(float(bound)), n) for bound, n in buckets]
             durations.add_metric(key, bounds, seconds)
         yield durations
+        name = "collector_requests_refused_total"
+        refused = CounterMetricFamily(name, METRICS[name].meaning, labels=METRICS[name].labels)
+        for key, times in workers.requests.refused():
+            refused.add_metric(key, times)
+        yield refused
 
 
 def _gauge(name: str, value: float) -> GaugeMetricFamily:

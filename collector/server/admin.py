@@ -8,15 +8,31 @@ browser can reach none of it, also through a host name that resolves to this add
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from functools import partial
 from ipaddress import ip_address
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from collector.ingest.refusals import Headers
+from collector.ingest.refusals import (
+    FOREIGN_HOST,
+    FOREIGN_ORIGIN,
+    METHOD_NOT_ALLOWED,
+    NOT_FOUND,
+    UNAUTHENTICATED,
+    Headers,
+    Refusal,
+)
 from collector.ingest.request import HttpRequest
 from collector.ingest.responses import HttpResponse
 from collector.ops.metrics import CONTENT_TYPE
+from collector.server import listeners
+from collector.server.http_receiver import HttpReceiver
 
-__all__ = ["AdminPages", "Readiness", "State"]
+if TYPE_CHECKING:
+    from collector.server.components import Components
+    from collector.server.keeper import Keeper
+
+__all__ = ["AdminPages", "Readiness", "State", "opened_admin"]
 
 State = Literal["ok", "late", "failing"]
 """``late`` is a warning that leaves the process ready."""
@@ -47,17 +63,14 @@ _PAGE = b"""<!doctype html>
 """
 
 
-_REFUSALS = {
-    401: "a bearer token is needed",
-    403: "requests of other origins are refused",
-    404: "there is no such path",
-    405: "only GET and HEAD are answered",
-    421: "this host name is not served here",
+_REFUSALS: dict[Refusal, tuple[bytes, Headers]] = {
+    UNAUTHENTICATED: (b"a bearer token is needed\n", UNAUTHENTICATED.headers),
+    FOREIGN_ORIGIN: (b"requests of other origins are refused\n", ()),
+    NOT_FOUND: (b"there is no such path\n", ()),
+    METHOD_NOT_ALLOWED: (b"only GET and HEAD are answered\n", ((b"allow", b"GET, HEAD"),)),
+    FOREIGN_HOST: (b"this host name is not served here\n", ()),
 }
-_EXTRA_HEADERS: dict[int, Headers] = {
-    401: ((b"www-authenticate", b"Bearer"),),
-    405: ((b"allow", b"GET, HEAD"),),
-}
+"""What is said of each refusal here, and its headers."""
 
 
 class AdminPages:
@@ -90,7 +103,9 @@ class AdminPages:
     async def __call__(self, request: HttpRequest) -> HttpResponse:
         """Respond to a request."""
         if refused := self._refusal(request):
-            return _response(refused, _TEXT, f"{_REFUSALS[refused]}\n".encode())
+            body, headers = _REFUSALS[refused]
+            response = _response(refused.status, _TEXT, body)
+            return response._replace(headers=response.headers + headers, code=refused.code)
         if request.path == "/livez":
             return _response(200, _TEXT, b"ok\n")
         if request.path == "/readyz":
@@ -100,19 +115,20 @@ class AdminPages:
             return _response(200, CONTENT_TYPE, self._metrics())
         return _response(200, _HTML, _PAGE)
 
-    def _refusal(self, request: HttpRequest) -> int:
-        """Return the status of a refusal, or 0."""
+    def _refusal(self, request: HttpRequest) -> Refusal | None:
+        """Return why a request is refused, if it is."""
         hosts = request.headers.get(b"host", ())
         if len(hosts) != 1 or not self._is_own(hosts[0]):
-            return 421
+            return FOREIGN_HOST
         own = (b"http://" + hosts[0], b"https://" + hosts[0])
         if any(origin not in own for origin in request.headers.get(b"origin", ())):
-            return 403
+            return FOREIGN_ORIGIN
         if request.path not in (*_HEALTH, "/metrics", "/"):
-            return 404
+            return NOT_FOUND
         if request.method not in ("GET", "HEAD"):
-            return 405
-        return 0 if request.path in _HEALTH or self._has_token(request) else 401
+            return METHOD_NOT_ALLOWED
+        is_let_in = request.path in _HEALTH or self._has_token(request)
+        return None if is_let_in else UNAUTHENTICATED
 
     def _has_token(self, request: HttpRequest) -> bool:
         """Return whether the request has a token, or needs none."""
@@ -141,6 +157,40 @@ class AdminPages:
         return _response(200 if is_ready else 503, _TEXT, text.encode())
 
 
+def opened_admin(
+    components: Components, keeper: Keeper, readiness: Readiness, stack: ExitStack
+) -> HttpReceiver | None:
+    """Open the receiver of ``admin.address``, if there is to be one.
+
+    On loopback it needs neither tokens nor TLS, so that probes work. Raises ``ConfigError`` E207.
+    """
+    chosen = components.config.admin
+    if chosen.address is None:
+        return None
+    is_public = not chosen.address.is_loopback
+    pages = AdminPages(
+        readiness,
+        components.metrics.text,
+        hosts=(*chosen.hosts, chosen.address.host),
+        is_public=is_public,
+        admits=components.tokens.admits if components.tokens and is_public else None,
+    )
+
+    async def respond(request: HttpRequest) -> HttpResponse:
+        if request.path == "/metrics":
+            await keeper.refresh()
+        return await pages(request)
+
+    encrypted = components.certificates if is_public else None
+    return HttpReceiver(
+        respond,
+        chosen.address,
+        listeners.opened(chosen.address, "admin.address", stack),
+        components.limits,
+        context=None if encrypted is None else encrypted.context(),
+        observe=partial(keeper.past.observe, "admin"),
+    )
+
+
 def _response(status: int, content_type: str, body: bytes) -> HttpResponse:
-    headers = ((b"content-type", content_type.encode()), *_HEADERS, *_EXTRA_HEADERS.get(status, ()))
-    return HttpResponse(status, headers, body)
+    return HttpResponse(status, ((b"content-type", content_type.encode()), *_HEADERS), body)

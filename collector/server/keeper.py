@@ -22,9 +22,9 @@ from collector.config import Address
 from collector.contracts import Tally
 from collector.errors import ConfigError, DeliveryError, RecheckError, SandboxError
 from collector.filter.recheck import Recheck
-from collector.ops.durations import Durations
 from collector.ops.error_log import LIBRARIES
 from collector.ops.log import EventLog
+from collector.ops.requests import RequestCounts
 from collector.sandbox import support
 from collector.server import listeners
 from collector.server.channel import BatchCode, Channel, RecordBudget, framed, frames_of_workers
@@ -106,7 +106,8 @@ class Keeper:
         self._fails = 0
         self._replaced = self._distrusted = 0
         self._unhashed = 0
-        self._past = Durations()
+        self.past: RequestCounts = RequestCounts()
+        """The requests of workers that have ended, and of the keeper itself."""
         self._places: set[tuple[str, str]] = set()
         self._is_stopping = False
         self._budget = RecordBudget()
@@ -178,13 +179,13 @@ class Keeper:
         """How often workers were shown a token that was configured unhashed."""
         return self._unhashed + sum(link.report.unhashed for link in self._links if link.report)
 
-    def durations(self) -> Durations:
+    def requests(self) -> RequestCounts:
         """Return the requests of all workers, as they were reported last."""
-        total = Durations()
-        total.add(self._past.counts(), self._past.seconds())
+        total, past = RequestCounts(), self.past
+        total.add(past.counts(), past.seconds(), past.refusals())
         for link in self._links:
             if link.report is not None:
-                total.add(link.report.requests, link.report.seconds)
+                total.add(link.report.requests, link.report.seconds, link.report.refusals)
         return total
 
     async def refresh(self) -> None:
@@ -262,7 +263,7 @@ class Keeper:
         self._budget.used -= link.frames.reserved
         link.is_ready = False
         if link.report is not None:
-            self._past.add(link.report.requests, link.report.seconds)
+            self.past.add(link.report.requests, link.report.seconds, link.report.refusals)
             self._unhashed += link.report.unhashed
         for future in (link.reported, link.ended):
             if future is not None and not future.done():
@@ -346,7 +347,7 @@ class Keeper:
     def _on_report(self, link: WorkerLink, report: Report) -> None:
         """Take the counters of a worker, which come when they are asked for, and at the end. Raises
         ``ChannelError``, and ``ValueError`` for another table."""
-        Durations().add(report.requests, report.seconds)
+        RequestCounts().add(report.requests, report.seconds, report.refusals)
         if (link.reported is None and not self._is_stopping) or not link.takes(report):
             raise ChannelError
         if link.reported is not None:

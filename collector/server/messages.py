@@ -115,12 +115,14 @@ class Failed(_Message, tag=2):
 
 class Report(_Message, tag=3):
     """The worker's counters since its start: requests by receiver, status and duration, the sums of
-    their seconds, and how often a token was shown that was configured unhashed."""
+    their seconds, refusals by receiver and code, and how often a token was shown that was
+    configured unhashed."""
 
     requests: Annotated[list[Count], msgspec.Meta(max_length=1 << 10)]
     seconds: Annotated[
         list[Annotated[float, msgspec.Meta(ge=0, le=1e15)]], msgspec.Meta(max_length=1 << 6)
     ]
+    refusals: Annotated[list[Count], msgspec.Meta(max_length=1 << 8)]
     unhashed: Count
 
 

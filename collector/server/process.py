@@ -20,8 +20,6 @@ from collector.config import Address, Loaded
 from collector.config.extras import NO_GRPC
 from collector.config.model import settings
 from collector.errors import CollectorError
-from collector.ingest.request import HttpRequest
-from collector.ingest.responses import HttpResponse
 from collector.ledger import Ledger, Note
 from collector.ledger import opened as opened_ledger
 from collector.ops.log import EventLog, LibraryLogHandler
@@ -29,11 +27,9 @@ from collector.ops.metrics import WorkerReading
 from collector.retention.earlier import in_force
 from collector.routing import changes
 from collector.routing.changes import compared, strongest, widening_reasons
-from collector.server import listeners
-from collector.server.admin import AdminPages, State
+from collector.server.admin import State, opened_admin
 from collector.server.components import Components
 from collector.server.control import ControlServer
-from collector.server.http_receiver import HttpReceiver
 from collector.server.keeper import Keeper
 from collector.server.lifecycle import (
     SWITCH_SECONDS,
@@ -73,40 +69,13 @@ class Receivers:
         self._components = components
         self.keeper: Keeper = Keeper(components, log, stack, processes)
         components.workers = self._reading
-        self._admin = self._open_admin(stack)
+        self._admin = opened_admin(components, self.keeper, self._readiness, stack)
         self.control: ControlServer | None = None
         if hasattr(socket, "AF_UNIX"):
             self.control = ControlServer(components, self._readiness, stack)
 
     def __repr__(self) -> str:
         return f"<Receivers of {self.keeper}>"
-
-    def _open_admin(self, stack: ExitStack) -> HttpReceiver | None:
-        """Open the receiver of ``admin.address``.
-
-        On loopback it needs neither tokens nor TLS, so that probes work.
-        """
-        components, chosen = self._components, self._components.config.admin
-        if chosen.address is None:
-            return None
-        is_public = not chosen.address.is_loopback
-        pages = AdminPages(
-            self._readiness,
-            components.metrics.text,
-            hosts=(*chosen.hosts, chosen.address.host),
-            is_public=is_public,
-            admits=components.tokens.admits if components.tokens and is_public else None,
-        )
-
-        async def respond(request: HttpRequest) -> HttpResponse:
-            if request.path == "/metrics":
-                await self.keeper.refresh()
-            return await pages(request)
-
-        encrypted = components.certificates if is_public else None
-        context = None if encrypted is None else encrypted.context()
-        listening = listeners.opened(chosen.address, "admin.address", stack)
-        return HttpReceiver(respond, chosen.address, listening, components.limits, context=context)
 
     async def start(self) -> None:
         """Begin to accept, everywhere. Raises ``ConfigError`` E207 and E218."""
@@ -140,7 +109,7 @@ class Receivers:
 
     def _reading(self) -> WorkerReading:
         keeper = self.keeper
-        return WorkerReading(keeper.ready, keeper.replaced, keeper.durations())
+        return WorkerReading(keeper.ready, keeper.replaced, keeper.requests())
 
     def _readiness(self) -> dict[str, State]:
         """Return the states that readiness is made of."""
@@ -247,6 +216,7 @@ async def _run(
     notify("STOPPING=1")
     log.write("stopping", signal=received)
     await receivers.stop(_GRACE_SECONDS)
+    status.update()
     return stopped_at
 
 
@@ -296,6 +266,7 @@ class _StatusLog:
                 self._set_aside[name] = delivery.set_aside
                 self._log.write("batches_set_aside", sink=name, set_aside=delivery.set_aside)
         self._update_refused()
+        self._log.refused(self._keeper.requests().refused())
         if self._components.is_held != self._was_held:
             self._was_held = not self._was_held
             self._log.write("pruning_held" if self._was_held else "pruning_done")

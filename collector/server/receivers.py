@@ -52,7 +52,8 @@ class Receiver(Protocol):
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
 class ReceiverParts:
     """What receivers of a worker are made of. ``observe`` gets every response: receiver, status,
-    seconds. ``schemas`` are the names of those that a request may ask for."""
+    seconds, and the code of a refusal. ``schemas`` are the names of those that a request may
+    ask for."""
 
     accept: Accept
     accept_now: AcceptNow
@@ -63,7 +64,7 @@ class ReceiverParts:
     hosts: tuple[str, ...]
     hops: int
     page: PreferencePage | None
-    observe: Callable[[str, int, float], None]
+    observe: Callable[[str, int, float, str | None], None]
     schemas: tuple[str, ...]
 
 

@@ -36,8 +36,8 @@ from collector.ingest.limits import ConnectionLimiter, IngestLimits
 from collector.ingest.protocol import HardenedProtocol
 from collector.ingest.tls import Certificates
 from collector.intake import Acceptor
-from collector.ops.durations import Durations
 from collector.ops.error_log import LIBRARIES, ErrorLog, LibraryLogHandler
+from collector.ops.requests import RequestCounts
 from collector.preferences import PreferencePage
 from collector.sandbox import forbid_io_uring, restrict_calls, restrict_files
 from collector.schema.stored_document import unpacked
@@ -200,7 +200,7 @@ class Worker:
         self._schemas = [*map(unpacked, setup.schemas)]
         self._keyring = RemoteKeyring(keys, setup.keys)
         self._limits = IngestLimits(**setup.limits)  # type: ignore[arg-type]
-        self._durations = Durations()
+        self._requests = RequestCounts()
         self._tokens = None if setup.tokens is None else Tokens(setup.tokens)
         self._stopping: asyncio.Future[float] | None = None
 
@@ -271,7 +271,7 @@ class Worker:
             hosts=tuple(setup.hosts),
             hops=setup.hops,
             page=PreferencePage(*self._schemas) if setup.preferences else None,
-            observe=self._durations.observe,
+            observe=self._requests.observe,
             schemas=tuple(schema.name for schema in self._schemas),
         )
         sockets = iter(self._sockets)
@@ -295,7 +295,8 @@ class Worker:
 
     def _report(self) -> Report:
         unhashed = 0 if self._tokens is None else self._tokens.unhashed
-        return Report(self._durations.counts(), self._durations.seconds(), unhashed)
+        requests = self._requests
+        return Report(requests.counts(), requests.seconds(), requests.refusals(), unhashed)
 
 
 def _end(_: bool) -> None:

@@ -116,6 +116,7 @@ class WorkerLink:
             report.unhashed >= before.unhashed
             and all(map(ge, report.requests, before.requests))
             and all(map(ge, report.seconds, before.seconds))
+            and all(map(ge, report.refusals, before.refusals))
         )
         self.report = report if rises else before
         return rises

@@ -59,8 +59,8 @@ def main() -> None:
     (_serve_grpc if options["grpc"] else _serve_http)(accepting, options, common)
 
 
-def _observe(status: int, seconds: float) -> None:
-    print("http", status, seconds >= 0, flush=True)
+def _observe(status: int, seconds: float, code: str | None) -> None:
+    print("http", status, seconds >= 0, code, flush=True)
 
 
 def _serve_grpc(accepting: Accepting, _: Any, common: dict[str, Any]) -> None:

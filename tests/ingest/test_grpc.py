@@ -54,7 +54,7 @@ class Accepting:
         self.filter = Filter(load_schema("conferencing"))
         self.requests: list[Request] = []
         self.tally = Tally()
-        self.observed: list[tuple[int, float]] = []
+        self.observed: list[tuple[int, str | None]] = []
         self.during: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
 
@@ -69,9 +69,9 @@ class Accepting:
             self.tally += admission.tally
         return admission.tally
 
-    def observe(self, status: int, seconds: float) -> None:
+    def observe(self, status: int, seconds: float, code: str | None) -> None:
         """Record a response."""
-        self.observed.append((status, seconds))
+        self.observed.append((status, code))
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_unknown_methods(listen: Listen, accepting: Accepting) -> None:
     unimplemented = (b"", grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
     for method in ("/canary/Export", LOGS + "x", LOGS.lower(), "/grpc.health.v1.Health/Watch"):
         assert _call(port, b"", method) == unimplemented
-    assert accepting.observed == []
+    assert accepting.observed == [(404, "E413")] * 4
 
 
 def test_health(listen: Listen) -> None:
@@ -174,7 +174,7 @@ def test_without_a_token(
         refused = (b"", grpc.StatusCode.UNAUTHENTICATED, _REFUSED)
         assert _call(port, body, metadata=metadata) == refused
     assert accepting.requests == []
-    assert {status for status, _ in accepting.observed} == {401}
+    assert set(accepting.observed) == {(401, "E411")}
 
 
 def test_tls_needs_what_it_should(listen: Listen, accepting: Accepting, tmp_path: Path) -> None:
@@ -335,6 +335,7 @@ def test_slow_messages_are_cancelled(listen: Listen, accepting: Accepting) -> No
     assert b"grpc-status\x011" in answer or http2.frame(3, 0, 1, b"\0\0\0\x08") in answer
     assert 0.4 < time.monotonic() - began < at_most(6)
     assert accepting.requests == []
+    assert accepting.observed == [(408, "E415")]
 
 
 @pytest.mark.alone

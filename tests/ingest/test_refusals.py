@@ -13,6 +13,7 @@ from collector.errors import CODES, InputError
 from collector.ingest import refusals
 from collector.ingest.refusals import REFUSALS, Refusal, RequestRefused
 from collector.ingest.responses import EVENTS, Dialect, refusal_response
+from collector.ops.requests import REFUSAL_STATUSES
 
 _PAGE = Path(__file__).parents[2] / "docs" / "sidecar.md"
 _EACH = pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.code)
@@ -24,6 +25,7 @@ def test_the_table_is_whole() -> None:
     assert sorted(named) == sorted(REFUSALS)
     ours = [code for code in CODES if "E410" <= code < "E432" or code == "E434"]
     assert [refusal.code for refusal in REFUSALS] == ours
+    assert {refusal.code: refusal.status for refusal in REFUSALS} == REFUSAL_STATUSES
 
 
 @_EACH

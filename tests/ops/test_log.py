@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any, get_args
 
@@ -28,6 +30,7 @@ from collector.ops.log import (
     place_of,
     type_of,
 )
+from collector.ops.requests import REFUSAL_STATUSES, REFUSING
 
 _ROOT = Path(__file__).parent.parent.parent
 _SECRET = "hunter2secret"
@@ -88,6 +91,58 @@ def test_texts_cannot_be_logged(key: str) -> None:
     log.write(_SECRET, **{key: 1})
     assert _SECRET not in said.getvalue()
     assert [line["event"] for line in _lines(said)] == ["sink_failing", "unexpected", "unlisted"]
+
+
+_REFUSED = st.dictionaries(
+    st.tuples(st.sampled_from(REFUSING), st.sampled_from(sorted(REFUSAL_STATUSES))),
+    st.integers(1, 300),
+)
+
+
+@given(st.lists(_REFUSED, max_size=4))
+def test_refused_requests_are_lines(calls: list[dict[tuple[str, str], int]]) -> None:
+    """One for each, up to a hundred at a time; beyond that, one for each receiver and code. The
+    lines add up, and say no more than receiver, code and status."""
+    said = io.StringIO()
+    log, total = EventLog("debug", said), Counter[tuple[str, str]]()
+    for new in calls:
+        before = said.getvalue().count("\n")
+        total += Counter(new)
+        log.refused(total.items())
+        lines = said.getvalue().count("\n") - before
+        assert lines == sum(new.values()) <= 100 or 100 < lines <= 100 + len(new)
+    told = Counter[tuple[str, str]]()
+    for line in _lines(said):
+        told[line["receiver"], line["code"]] += line.get("times", 1)
+        assert line["status"] == REFUSAL_STATUSES[line["code"]]
+        shown = {"time", "level", "event", "receiver", "code", "status"}
+        assert line.keys() - {"times"} == shown
+    assert told == total
+
+
+def test_refused_requests_are_said_at_debug_only() -> None:
+    """At every other level there is no line."""
+    for level in ("info", "warning", "error"):
+        said = io.StringIO()
+        EventLog(level, said).refused([(("http", "E411"), 3)])
+        assert said.getvalue() == ""
+
+
+def test_no_reader_holds_up_what_was_refused() -> None:
+    """Into a pipe that nothing reads no more is written than it takes; the rest comes later, and
+    all of it adds up."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as pipe, os.fdopen(writing, "w") as to:
+        log, times, told = EventLog("debug", to), 0, 0
+        for _ in range(50):
+            times += 150
+            log.refused([(("http", "E411"), times)])
+        os.set_blocking(reading, False)
+        while told < times:
+            while (line := pipe.readline()) != b"":
+                told += json.loads(line).get("times", 1)
+            log.refused([(("http", "E411"), times)])
+        assert told == times
 
 
 class _Smuggler(str):

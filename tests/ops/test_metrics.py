@@ -22,6 +22,7 @@ from collector.ops.metrics import (
     Metrics,
     WorkerReading,
 )
+from collector.ops.requests import REFUSAL_STATUSES, REFUSING
 from collector.schema import load_schema
 from tests.conftest import required
 
@@ -59,8 +60,9 @@ def test_what_is_counted() -> None:
     tally.content = Counter({"chat": 5})
     metrics.observe("conferencing", tally)
     metrics.observe("conferencing", tally)
-    _WORKERS.durations.observe("http", 200, 0.004)
-    _WORKERS.durations.observe("grpc", 503, 0.2)
+    _WORKERS.requests.observe("http", 200, 0.004)
+    _WORKERS.requests.observe("grpc", 503, 0.2, "E426")
+    _WORKERS.requests.observe("admin", 404, 0.2, "E413")
     found = _samples(metrics)
     assert found["collector_events_total", (("outcome", "admitted"), _NAMED)] == 14
     assert found["collector_events_total", (("outcome", "rejected"), _NAMED)] == 6
@@ -75,6 +77,15 @@ def test_what_is_counted() -> None:
     assert found["collector_worker_replacements_total", ()] == 1
     assert found[name, (("receiver", "http"), ("status", "2xx"))] == 1
     assert found[name, (("receiver", "grpc"), ("status", "5xx"))] == 1
+    refused = {
+        labels: times
+        for (name, labels), times in found.items()
+        if name == "collector_requests_refused_total" and times
+    }
+    assert refused == {
+        (("code", "E413"), ("receiver", "admin")): 1,
+        (("code", "E426"), ("receiver", "grpc")): 1,
+    }
 
 
 def test_what_is_asked_at_each_scrape() -> None:
@@ -105,6 +116,7 @@ def test_every_series_is_there_from_the_start() -> None:
     assert number["collector_fields_dropped_total"] == len(_FIELDS) * len(DROPS)
     pairs = len(RECEIVERS) * len(STATUSES)
     assert number["collector_request_duration_seconds_count"] == pairs
+    assert number["collector_requests_refused_total"] == len(REFUSING) * len(REFUSAL_STATUSES)
     assert number["collector_build_info"] == 1
 
 
@@ -121,20 +133,25 @@ _TALLIES = st.builds(
     bytes_in=st.integers(0, 1 << 40),
     bytes_out=st.integers(0, 1 << 40),
 )
-_REQUESTS = st.tuples(st.sampled_from(RECEIVERS), st.integers(0, 999), st.floats(0, 1e6))
+_REQUESTS = st.tuples(
+    st.sampled_from(REFUSING),
+    st.integers(0, 999),
+    st.floats(0, 1e6),
+    st.sampled_from([None, *REFUSAL_STATUSES]),
+)
 _SHARED = _metrics()
 _BEFORE = _ours(_SHARED)
 
 
 @given(st.lists(_TALLIES, max_size=5), st.lists(_REQUESTS, max_size=5))
 def test_no_traffic_adds_a_series(
-    tallies: list[Tally], requests: list[tuple[str, int, float]]
+    tallies: list[Tally], requests: list[tuple[str, int, float, str | None]]
 ) -> None:
     """The series stay the same, in the same order, for any input."""
     for tally in tallies:
         _SHARED.observe("conferencing", tally)
-    for receiver, status, seconds in requests:
-        _WORKERS.durations.observe(receiver, status, seconds)
+    for request in requests:
+        _WORKERS.requests.observe(*request)
     assert _ours(_SHARED) == _BEFORE
 
 

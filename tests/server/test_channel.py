@@ -176,9 +176,9 @@ def _put(size: int, number: int = 1) -> bytes:
         _put(MOST_BYTES, 2),
         framed(Put(1, b"short", [])),
         framed(Put(1, None, [])),
-        framed(Report([1] * 2000, [], 0)),
-        framed(Report([], [float("nan")], 0)),
-        framed(Report([-1], [], 0)),
+        framed(Report([1] * 2000, [], [], 0)),
+        framed(Report([], [float("nan")], [], 0)),
+        framed(Report([-1], [], [], 0)),
     ],
 )
 def test_sizes_are_refused_before_memory_is_taken(data: bytes) -> None:

@@ -188,7 +188,7 @@ def _tally(**changes: Any) -> bytes:
     return _announced(tally=msgspec.structs.replace(_REJECTED, **changes))
 
 
-_COUNTS = Report([0] * 90, [0.0] * 6, 0)
+_COUNTS = Report([0] * 90, [0.0] * 6, [0] * 69, 0)
 _LIES = {
     "a foreign column": _put(_pending(_RECORD % CANARY.encode())),
     "a foreign column, counted": _put(_pending(LINE + _RECORD % b"x")),

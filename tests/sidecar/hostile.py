@@ -127,7 +127,7 @@ def _asking(_: BatchCode, __: socket.socket, keys: socket.socket) -> Iterator[by
 
 
 def _lying(*_: object) -> Iterator[bytes]:
-    yield framed(Report([1] * 90, [1.0] * 6, 1))
+    yield framed(Report([1] * 90, [1.0] * 6, [0] * 69, 1))
     sleep(60)
 
 

@@ -201,7 +201,7 @@ _LIES = {
     + r""" + b'{"chat":"hunter2secret"}\n'""",
     "an error": "framed(ErrorSeen(60000, None, 0))",
     "a library": "framed(LibrarySeen(77))",
-    "counters": "framed(Report([1], [1.0], 0))",
+    "counters": "framed(Report([1], [1.0], [], 0))",
 }
 """Bytes that a worker sends, as an expression."""
 

@@ -1,0 +1,105 @@
+"""Requests of some processes: how long they took and why they were refused, as closed tables of
+numbers."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, product
+from threading import Lock
+
+__all__ = ["BUCKETS", "RECEIVERS", "REFUSAL_STATUSES", "REFUSING", "STATUSES", "RequestCounts"]
+
+RECEIVERS = ("http", "grpc")
+"""The receivers of events; a socket file is one of HTTP."""
+REFUSING = (*RECEIVERS, "admin")
+"""The receivers that refuse requests."""
+STATUSES = ("2xx", "4xx", "5xx")
+BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+"""Upper bounds in seconds; one more bucket has none."""
+REFUSAL_STATUSES: dict[str, int] = {
+    **dict.fromkeys(("E410", "E420", "E422", "E430"), 400),
+    "E411": 401,
+    "E412": 403,
+    "E413": 404,
+    "E434": 404,
+    "E414": 405,
+    "E415": 408,
+    "E429": 409,
+    **dict.fromkeys(("E416", "E417", "E431"), 413),
+    **dict.fromkeys(("E418", "E419"), 415),
+    "E421": 421,
+    "E423": 431,
+    "E428": 500,
+    **dict.fromkeys(("E424", "E425", "E426", "E427"), 503),
+}
+"""The codes of all refusals of requests, each with the status of its answer."""
+
+_SERIES = list(product(RECEIVERS, STATUSES))
+_NUMBERS = {key: number for number, key in enumerate(_SERIES)}
+_WIDTH = len(BUCKETS) + 1
+_REFUSALS = list(product(REFUSING, REFUSAL_STATUSES))
+_REFUSAL_NUMBERS = {key: number for number, key in enumerate(_REFUSALS)}
+
+
+class RequestCounts:
+    """The counts of some processes. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._counts = [0] * (len(_SERIES) * _WIDTH)
+        self._seconds = [0.0] * len(_SERIES)
+        self._refusals = [0] * len(_REFUSALS)
+        self._lock = Lock()
+
+    def __repr__(self) -> str:
+        return f"<RequestCounts of {sum(self._counts)} requests>"
+
+    def observe(self, receiver: str, status: int, seconds: float, code: str | None = None) -> None:
+        """Count a request of a receiver, with its HTTP status, and the code of its refusal if it
+        was refused; of a receiver that is none of ``RECEIVERS``, refusals only."""
+        if code is not None:
+            with self._lock:
+                self._refusals[_REFUSAL_NUMBERS[receiver, code]] += 1
+        if receiver not in RECEIVERS:
+            return
+        status_class = f"{status // 100}xx"
+        key = (receiver, status_class if status_class in STATUSES else STATUSES[-1])
+        number = _NUMBERS[key]
+        with self._lock:
+            self._counts[number * _WIDTH + bisect_left(BUCKETS, seconds)] += 1
+            self._seconds[number] += seconds
+
+    def counts(self) -> list[int]:
+        """Return the counts of all buckets of all series."""
+        with self._lock:
+            return list(self._counts)
+
+    def seconds(self) -> list[float]:
+        """Return the sums of all series."""
+        with self._lock:
+            return list(self._seconds)
+
+    def refusals(self) -> list[int]:
+        """Return the numbers of refusals, by receiver and code."""
+        with self._lock:
+            return list(self._refusals)
+
+    def add(self, counts: Sequence[int], seconds: Sequence[float], refusals: Sequence[int]) -> None:
+        """Add what another process has counted. Raises ``ValueError`` for tables of another
+        form."""
+        with self._lock:
+            self._counts = [a + b for a, b in zip(self._counts, counts, strict=True)]
+            self._seconds = [a + b for a, b in zip(self._seconds, seconds, strict=True)]
+            self._refusals = [a + b for a, b in zip(self._refusals, refusals, strict=True)]
+
+    def durations(self) -> Iterator[tuple[tuple[str, str], list[tuple[float, int]], float]]:
+        """Yield receiver and status, the cumulative counts by upper bound, and the sum."""
+        counts, seconds = self.counts(), self.seconds()
+        for number, key in enumerate(_SERIES):
+            row = counts[number * _WIDTH : (number + 1) * _WIDTH]
+            bounds = (*BUCKETS, float("inf"))
+            yield key, list(zip(bounds, accumulate(row), strict=True)), seconds[number]
+
+    def refused(self) -> Iterator[tuple[tuple[str, str], int]]:
+        """Yield receiver and code, and how many requests were refused so."""
+        yield from zip(_REFUSALS, self.refusals(), strict=True)
