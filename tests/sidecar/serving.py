@@ -68,7 +68,7 @@ class Sidecar:
         to: str = "http",
     ) -> Answer:
         """Ask one of its ports."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.ports[to], timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports[to], timeout=WAIT_SECONDS)
         try:
             connection.request(method, path, body, headers or {})
             answer = connection.getresponse()
