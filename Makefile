@@ -15,7 +15,7 @@ PYRIGHT := PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH=. pyright
 SCHEMAS := $(filter-out claims,$(basename $(notdir $(wildcard schemas/*.yaml))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test long house names pipelines taxonomy deployment lint bench soak charts leaks package fuzz kill faults erasures bombs mutations recordings servers spark outages coverage clean
+.PHONY: help demo test long house names pipelines taxonomy deployment openapi lint bench soak charts leaks package fuzz kill faults erasures bombs mutations recordings servers spark outages coverage clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -44,6 +44,9 @@ taxonomy: $(VENV)/.dev .venv-fideslang/.made ## Compare the shipped taxonomy wit
 
 deployment: $(VENV)/.dev .venv-deploy/.made ## Validate what deploy/ has by the schemas of Kubernetes and Compose.
 	$(BIN)/python -m pytest tests/test_deployment.py $(PYTEST)
+
+openapi: $(VENV)/.dev .venv-schemathesis/.made ## Let schemathesis ask a sidecar for all that its documents of OpenAPI have (some minutes).
+	$(BIN)/python -m pytest -m long tests/sidecar/test_openapi.py $(UNLIMITED) $(PYTEST)
 
 bombs: $(VENV)/.dev ## Attack a sidecar longer and by more senders; all limits of time are absolute.
 	COLLECTOR_BOMBS=full $(BIN)/python -m pytest -s -m timed $(UNLIMITED) $(PYTEST)
@@ -135,6 +138,11 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/.made
 	$(PYTHON) -m venv .venv-deploy
 	.venv-deploy/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt \
 		check-jsonschema kubernetes-validate
+	@touch $@
+
+.venv-schemathesis/.made: constraints.txt
+	$(PYTHON) -m venv .venv-schemathesis
+	.venv-schemathesis/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt schemathesis
 	@touch $@
 
 $(VENV)/.bench: pyproject.toml constraints.txt | $(VENV)/.made

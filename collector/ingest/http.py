@@ -8,8 +8,8 @@ counts, and no exception leaves the handler.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from io import BytesIO
 
 from collector.contracts import Accept, Request
@@ -17,6 +17,7 @@ from collector.errors import DeliveryError, InputError
 from collector.ingest.auth import Tokens
 from collector.ingest.decompression import Encoding, pieces
 from collector.ingest.limits import MIB, IngestLimits, MemoryBudget
+from collector.ingest.openapi import DOCUMENT_PATH
 from collector.ingest.refusals import (
     ALLOW,
     FOREIGN_HOST,
@@ -35,9 +36,16 @@ from collector.ingest.refusals import (
     Headers,
     RequestRefused,
 )
-from collector.ingest.request import HttpRequest
+from collector.ingest.request import GPC_PATH, HttpRequest
 from collector.ingest.request_body import Reserve, must_close, read_body
-from collector.ingest.responses import GPC, Dialect, HttpResponse, refusal_response, tally_response
+from collector.ingest.responses import (
+    GPC,
+    JSON_HEADERS,
+    Dialect,
+    HttpResponse,
+    refusal_response,
+    tally_response,
+)
 from collector.preferences import (
     MOST_BYTES,
     PATH,
@@ -57,6 +65,7 @@ _PREFLIGHT: Headers = (
     ),
     (b"access-control-max-age", b"600"),
 )
+_ALLOW_READING: Headers = ((b"allow", b"GET, HEAD"),)
 _VARY: Headers = ((b"vary", b"origin"),)
 _REFUSALS = {"E431": TOO_MANY_EVENTS, "E434": UNKNOWN_SCHEMA}
 """What a request is refused with, where that is not another schema."""
@@ -109,7 +118,8 @@ class EventsHandler:
     """Gives requests to ``accept``. Without ``tokens`` every sender is let in.
 
     ``schemas`` are the names of those that a request may ask for; without any it may ask for none.
-    ``page`` is served at ``/preferences``, to every visitor.
+    ``page`` is served at ``/preferences``, to every visitor; likewise ``documents``, by
+    their paths.
     ``hops`` is the number of trusted proxies in front; ``hosts`` are the names, in lower case, that
     requests are answered for, with or without a port (none: every name).
     """
@@ -122,6 +132,7 @@ class EventsHandler:
     hosts: frozenset[bytes]
     page: PreferencePage | None = None
     schemas: frozenset[bytes] = frozenset()
+    documents: Mapping[str, HttpResponse] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -135,12 +146,14 @@ class EventsHandler:
         hosts: Iterable[str] = (),
         page: PreferencePage | None = None,
         schemas: Iterable[str] = (),
+        document: bytes = b"{}",
     ) -> EventsHandler:
-        """Make a handler with a memory budget of its own."""
+        """Make a handler with a memory budget of its own; ``document`` is that of OpenAPI."""
         names = frozenset(host.lower().encode() for host in hosts)
         known = frozenset(name.encode() for name in schemas)
         budget, policy = MemoryBudget(limits), CorsPolicy(origins)
-        return cls(accept, budget, tokens, policy, hops, names, page, known)
+        documents = {GPC_PATH: GPC, DOCUMENT_PATH: HttpResponse(200, JSON_HEADERS, document)}
+        return cls(accept, budget, tokens, policy, hops, names, page, known, documents)
 
     async def __call__(self, request: HttpRequest) -> HttpResponse | None:
         """Respond to a request; ``None`` if the sender is gone."""
@@ -188,8 +201,8 @@ class EventsHandler:
         if self.hosts and not request.is_for(self.hosts):
             raise RequestRefused(FOREIGN_HOST)
         if request.route is None:
-            if request.asks_for_gpc:
-                return GPC
+            if request.path in self.documents:
+                return _read(request, self.documents[request.path])
             if self.page is not None and request.path == PATH:
                 return await self._preferences(self.page, request, reserve)
             raise RequestRefused(NOT_FOUND)
@@ -257,6 +270,13 @@ class EventsHandler:
             async with self.budget.large_bodies:
                 await _append(remaining, body, reserve, self.budget.limits.body)
         return body.getvalue()
+
+
+def _read(request: HttpRequest, response: HttpResponse) -> HttpResponse:
+    """Respond with a document to a request that reads."""
+    if request.method in ("GET", "HEAD"):
+        return response
+    return refusal_response(METHOD_NOT_ALLOWED)._replace(headers=(*JSON_HEADERS, *_ALLOW_READING))
 
 
 def _of_page(page: PageResponse) -> HttpResponse:

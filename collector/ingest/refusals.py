@@ -83,7 +83,13 @@ NOT_FOUND = Refusal(
     "there is nothing at this path: use /v1/events, /v1/records, /v1/logs, /v1/traces or"
     " /v1/metrics",
 )
-METHOD_NOT_ALLOWED = Refusal("E414", 405, 12, "this path takes POST only", ALLOW)
+METHOD_NOT_ALLOWED = Refusal(
+    "E414",
+    405,
+    12,
+    "this path does not take the method: the header Allow lists those that it takes",
+    ALLOW,
+)
 REQUEST_TIMEOUT = Refusal(
     "E415", 408, 4, "the request took too long to arrive: send it again", close=True
 )

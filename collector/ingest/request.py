@@ -26,7 +26,7 @@ from collector.ingest.refusals import (
 )
 from collector.preferences import Choices, choices_in
 
-__all__ = ["ROUTES", "HttpRequest", "Route"]
+__all__ = ["GPC_PATH", "ROUTES", "HttpRequest", "Route"]
 
 
 class Route(NamedTuple):
@@ -51,7 +51,8 @@ ROUTES: dict[str, Route] = {
     "/v1/metrics": _otlp("metrics"),
 }
 
-_GPC = "/.well-known/gpc.json"
+GPC_PATH = "/.well-known/gpc.json"
+"""The path of the statement on Global Privacy Control: https://www.w3.org/TR/gpc/."""
 
 _KNOWN = frozenset(
     b"authorization collector-granted collector-kind collector-owner collector-schema"
@@ -145,11 +146,6 @@ class HttpRequest:
         """Tell whether the body is OTLP as protobuf."""
         is_otlp = self.route is not None and self.route.signal is not None
         return is_otlp and self.media_type == _PROTOBUF
-
-    @property
-    def asks_for_gpc(self) -> bool:
-        """Tell whether the sender asks for the statement on Global Privacy Control."""
-        return self.path == _GPC and self.method in ("GET", "HEAD")
 
     def form(self, route: Route) -> Form:
         """Return the form of the body. Raises ``RequestRefused``: UNSUPPORTED_MEDIA_TYPE."""

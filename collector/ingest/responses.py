@@ -23,6 +23,8 @@ from collector.ingest.refusals import TOO_LARGE, UNREADABLE, Headers, Refusal
 __all__ = [
     "EVENTS",
     "GPC",
+    "JSON_HEADERS",
+    "REJECTED_MEMBERS",
     "BodyStream",
     "Dialect",
     "HttpResponse",
@@ -42,13 +44,14 @@ Observe = Callable[[int, float, str | None], None]
 """Gets the HTTP status and the seconds of every response, and the code of a refusal."""
 Outcome = Literal["accepted", "malformed", "too_large"]
 
-_JSON: Headers = ((b"content-type", b"application/json"),)
+JSON_HEADERS: Headers = ((b"content-type", b"application/json"),)
 _PROTOBUF: Headers = ((b"content-type", b"application/x-protobuf"),)
-_REJECTED: dict[Signal, str] = {
+REJECTED_MEMBERS: dict[Signal, str] = {
     "logs": "rejectedLogRecords",
     "traces": "rejectedSpans",
     "metrics": "rejectedDataPoints",
 }
+"""The member that counts what was rejected, by signal."""
 _LENGTH_DELIMITED = 2
 _VARINT = 0
 _PIECE = 64 << 10
@@ -86,7 +89,7 @@ class HttpResponse(NamedTuple):
     code: str | None = None
 
 
-GPC = HttpResponse(200, _JSON, b'{"gpc":true,"lastUpdate":"2026-11-26"}')
+GPC = HttpResponse(200, JSON_HEADERS, b'{"gpc":true,"lastUpdate":"2026-11-26"}')
 """States that Global Privacy Control is respected, and since when: https://www.w3.org/TR/gpc/."""
 
 
@@ -100,16 +103,16 @@ def tally_response(dialect: Dialect, tally: Tally, *, lines: bool = False) -> Ht
     if result != "accepted":
         return refusal_response(UNREADABLE if result == "malformed" else TOO_LARGE, dialect)
     if dialect.signal is None:
-        return HttpResponse(200, _JSON, _counts_json(tally))
+        return HttpResponse(200, JSON_HEADERS, _counts_json(tally))
     if dialect.protobuf:
         return HttpResponse(200, _PROTOBUF, export_protobuf(tally))
-    return HttpResponse(200, _JSON, export_json(dialect.signal, tally))
+    return HttpResponse(200, JSON_HEADERS, export_json(dialect.signal, tally))
 
 
 @cache
 def refusal_response(refusal: Refusal, dialect: Dialect = EVENTS) -> HttpResponse:
     """Build the response that refuses a request."""
-    content_type, body = _JSON, f'{{"error":{_error_json(refusal)}}}'.encode()
+    content_type, body = JSON_HEADERS, f'{{"error":{_error_json(refusal)}}}'.encode()
     if dialect.protobuf:
         message = f"{refusal.message} [{refusal.code}]"
         content_type, body = _PROTOBUF, status_protobuf(refusal.rpc, message)
@@ -187,7 +190,7 @@ def export_json(signal: Signal, tally: Tally) -> bytes:
     """Build an Export response as OTLP/JSON, in which 64-bit integers are strings."""
     if not (rejected := tally.refused):
         return b"{}"
-    partial = f'{{"{_REJECTED[signal]}":"{rejected}","errorMessage":"{_reasons(tally)}"}}'
+    partial = f'{{"{REJECTED_MEMBERS[signal]}":"{rejected}","errorMessage":"{_reasons(tally)}"}}'
     return f'{{"partialSuccess":{partial}}}'.encode()
 
 

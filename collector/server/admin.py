@@ -13,6 +13,7 @@ from functools import partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Literal
 
+from collector.ingest.openapi import DOCUMENT_PATH, admin_document
 from collector.ingest.refusals import (
     FOREIGN_HOST,
     FOREIGN_ORIGIN,
@@ -47,8 +48,8 @@ _HEADERS = (
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
-_HEALTH = ("/livez", "/readyz")
-"""The paths of probes, which have no tokens, and get one word."""
+_FREE = ("/livez", "/readyz", DOCUMENT_PATH)
+"""The paths that need no tokens: of probes, which get one word, and of what is constant."""
 _MARKS: dict[State, str] = {"ok": "+", "late": "!", "failing": "-"}
 _PAGE = b"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Collector</title>
@@ -96,6 +97,7 @@ class AdminPages:
         self._hosts = frozenset(hosts)
         self._is_public = is_public
         self._admits = admits
+        self._document = admin_document(has_tokens=admits is not None)
 
     def __repr__(self) -> str:
         return "<AdminPages>"
@@ -113,6 +115,8 @@ class AdminPages:
             return self._ready(is_verbose=is_asked and self._has_token(request))
         if request.path == "/metrics":
             return _response(200, CONTENT_TYPE, self._metrics())
+        if request.path == DOCUMENT_PATH:
+            return _response(200, "application/json", self._document)
         return _response(200, _HTML, _PAGE)
 
     def _refusal(self, request: HttpRequest) -> Refusal | None:
@@ -123,11 +127,11 @@ class AdminPages:
         own = (b"http://" + hosts[0], b"https://" + hosts[0])
         if any(origin not in own for origin in request.headers.get(b"origin", ())):
             return FOREIGN_ORIGIN
-        if request.path not in (*_HEALTH, "/metrics", "/"):
+        if request.path not in (*_FREE, "/metrics", "/"):
             return NOT_FOUND
         if request.method not in ("GET", "HEAD"):
             return METHOD_NOT_ALLOWED
-        is_let_in = request.path in _HEALTH or self._has_token(request)
+        is_let_in = request.path in _FREE or self._has_token(request)
         return None if is_let_in else UNAUTHENTICATED
 
     def _has_token(self, request: HttpRequest) -> bool:

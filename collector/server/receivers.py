@@ -20,6 +20,7 @@ from collector.ingest.auth import Tokens
 from collector.ingest.grpc import GrpcServer, library
 from collector.ingest.http import EventsHandler
 from collector.ingest.limits import IngestLimits
+from collector.ingest.openapi import receiver_document
 from collector.ingest.tls import Certificates
 from collector.preferences import PreferencePage
 from collector.server.http_receiver import HttpReceiver
@@ -133,6 +134,12 @@ def _http(parts: ReceiverParts, location: Location, listening: socket.socket | N
         page=parts.page,
         schemas=parts.schemas,
         hosts=() if is_file else parts.hosts,
+        document=receiver_document(
+            schemas=parts.schemas,
+            has_tokens=parts.tokens is not None and not is_file,
+            has_preferences=parts.page is not None,
+            has_hosts=bool(parts.hosts) and not is_file,
+        ),
     )
     return HttpReceiver(
         handler,

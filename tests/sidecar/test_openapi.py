@@ -1,0 +1,111 @@
+"""schemathesis on a running sidecar: no 5xx, and no answer that the document does not have.
+
+``make openapi`` installs it into an environment of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from collector.ingest.auth import hashed
+from tests.conftest import required
+from tests.sidecar.faults import metric
+from tests.sidecar.serving import started
+
+_PROGRAM = Path(__file__).parents[2] / ".venv-schemathesis" / "bin" / "schemathesis"
+_TOKEN = "b" * 40
+_EXAMPLES = os.environ.get("COLLECTOR_EXAMPLES", "20")
+_LOOSE = "negative_data_rejection,positive_data_acceptance"
+"""Checks that do not hold: what a body has and a schema does not is counted, and not refused; and
+bytes that are no protobuf message are refused."""
+_HOOKS = """
+import schemathesis
+
+@schemathesis.serializer("application/x-protobuf", "application/x-ndjson")
+def octets(_, value):
+    data = getattr(value, "data", value)
+    return data if isinstance(data, bytes) else str(data).encode("utf-8", "replace")
+"""
+"""How it sends bodies of these types: as their bytes."""
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
+
+
+def _checked(folder: Path, port: int, *more: str) -> None:
+    """Run it on the document at a port, and fail with what it says."""
+    if not _PROGRAM.exists():
+        required("schemathesis (make openapi)")
+    (folder / "octets.py").write_text(_HOOKS)
+    found = subprocess.run(
+        [
+            *(str(_PROGRAM), "run", f"http://127.0.0.1:{port}/openapi.json", "--no-color"),
+            *("--phases", "examples,coverage,fuzzing", "--max-examples", _EXAMPLES, "--seed", "1"),
+            *("--checks", "all", "--exclude-checks", _LOOSE, "--continue-on-failure"),
+            *("--generation-database", "none", "--request-timeout", "60", "--warnings", "off"),
+            *("--suppress-health-check", "all", *more),
+        ],
+        env={**os.environ, "SCHEMATHESIS_HOOKS": "octets", "PYTHONPATH": str(folder)},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=1100,
+    )
+    assert found.returncode == 0, found.stdout[-8000:] + found.stderr[-2000:]
+    assert "No issues found" in found.stdout, found.stdout[-2000:]
+
+
+@contextmanager
+def _forwarded(path: Path) -> Iterator[int]:
+    """A port of this machine whose connections lead to a socket file."""
+
+    def pump(source: socket.socket, target: socket.socket) -> None:
+        try:
+            while data := source.recv(1 << 16):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def accept(listening: socket.socket) -> None:
+        try:
+            while True:
+                ours, _ = listening.accept()
+                theirs = socket.socket(socket.AF_UNIX)
+                theirs.connect(str(path))
+                for pair in ((ours, theirs), (theirs, ours)):
+                    Thread(target=pump, args=pair, daemon=True).start()
+        except OSError:
+            pass
+
+    with closing(socket.create_server(("127.0.0.1", 0))) as listening:
+        Thread(target=accept, args=(listening,), daemon=True).start()
+        yield listening.getsockname()[1]
+
+
+def test_every_address(tmp_path: Path) -> None:
+    """Without tokens: the receiver with its page of preferences, and the admin address."""
+    with started(tmp_path, environ={"COLLECTOR__HTTP__PREFERENCES": "true"}) as sidecar:
+        _checked(tmp_path, sidecar.ports["http"])
+        _checked(tmp_path, sidecar.ports["admin"])
+        assert metric(sidecar, 'collector_requests_refused_total{code="E428"') == 0
+
+
+def test_with_a_token(tmp_path: Path) -> None:
+    """Over the port with a token, and over the socket file, which needs none."""
+    environ = {
+        "COLLECTOR__AUTH__TOKENS": hashed(_TOKEN),
+        "COLLECTOR__HTTP__UNIX": str(tmp_path / "socket"),
+        "COLLECTOR__SCHEMAS": "conferencing, web",
+    }
+    with started(tmp_path, environ=environ) as sidecar, _forwarded(tmp_path / "socket") as port:
+        _checked(tmp_path, sidecar.ports["http"], "-H", f"Authorization: Bearer {_TOKEN}")
+        _checked(tmp_path, port)
+        assert metric(sidecar, 'collector_requests_refused_total{code="E428"') == 0
