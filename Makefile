@@ -15,7 +15,7 @@ PYRIGHT := PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH=. pyright
 SCHEMAS := $(filter-out claims,$(basename $(notdir $(wildcard schemas/*.yaml))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test long house names pipelines taxonomy deployment openapi lint bench soak charts leaks package fuzz kill faults erasures bombs mutations recordings servers spark outages coverage clean
+.PHONY: help demo test long house names pipelines taxonomy deployment openapi dist lint bench soak charts leaks package fuzz kill faults erasures bombs mutations recordings servers spark outages coverage clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -47,6 +47,9 @@ deployment: $(VENV)/.dev .venv-deploy/.made ## Validate what deploy/ has by the 
 
 openapi: $(VENV)/.dev .venv-schemathesis/.made ## Let schemathesis ask a sidecar for all that its documents of OpenAPI have (some minutes).
 	$(BIN)/python -m pytest -m long tests/sidecar/test_openapi.py $(UNLIMITED) $(PYTEST)
+
+dist: $(VENV)/.dev ## Build wheel, sdist and bill of materials of the last commit, the same bytes each time.
+	VENV=$(VENV) .ci/release
 
 bombs: $(VENV)/.dev ## Attack a sidecar longer and by more senders; all limits of time are absolute.
 	COLLECTOR_BOMBS=full $(BIN)/python -m pytest -s -m timed $(UNLIMITED) $(PYTEST)

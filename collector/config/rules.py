@@ -213,7 +213,10 @@ def other_parties(config: Config) -> Iterator[Finding]:
 def one_or_several_schemas(config: Config) -> Iterator[Finding]:
     """Refuse one schema and several at once."""
     if {"schema_", "schemas"} <= config.model_fields_set:
-        message = "`schema` and `schemas` are both set; leave `schema` out, or `schemas`"
+        message = (
+            "`schema` and `schemas` are both set; leave `schema` out (also `--schema` and"
+            " `COLLECTOR__SCHEMA`), as a request names one of `schemas`; or leave `schemas` out"
+        )
         yield (("schemas",), ("schema",)), "E211", message
 
 
