@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
-import msgspec
+import orjson
 
 from collector.contracts import REJECTIONS, Signal
 from collector.ingest.refusals import (
@@ -128,7 +128,7 @@ def _document(title: str, meaning: str, paths: Mapping[str, _Json], *, has_token
         components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     info = {"title": title, "description": meaning, "version": version(_PACKAGE)}
     whole = {"openapi": "3.1.0", "info": info, "paths": paths, "components": components}
-    return msgspec.json.encode(whole)
+    return orjson.dumps(whole)
 
 
 _PACKAGE = "data-minimisation-collector"
