@@ -17,7 +17,6 @@ from collector.errors import DeliveryError, InputError
 from collector.ingest.auth import Tokens
 from collector.ingest.decompression import Encoding, pieces
 from collector.ingest.limits import MIB, IngestLimits, MemoryBudget
-from collector.ingest.openapi import DOCUMENT_PATH
 from collector.ingest.refusals import (
     ALLOW,
     FOREIGN_HOST,
@@ -36,7 +35,7 @@ from collector.ingest.refusals import (
     Headers,
     RequestRefused,
 )
-from collector.ingest.request import GPC_PATH, HttpRequest
+from collector.ingest.request import DOCUMENT_PATH, GPC_PATH, HttpRequest
 from collector.ingest.request_body import Reserve, must_close, read_body
 from collector.ingest.responses import (
     GPC,

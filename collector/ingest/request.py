@@ -26,7 +26,7 @@ from collector.ingest.refusals import (
 )
 from collector.preferences import Choices, choices_in
 
-__all__ = ["GPC_PATH", "ROUTES", "HttpRequest", "Route"]
+__all__ = ["DOCUMENT_PATH", "GPC_PATH", "ROUTES", "HttpRequest", "Route"]
 
 
 class Route(NamedTuple):
@@ -51,6 +51,7 @@ ROUTES: dict[str, Route] = {
     "/v1/metrics": _otlp("metrics"),
 }
 
+DOCUMENT_PATH = "/openapi.json"
 GPC_PATH = "/.well-known/gpc.json"
 """The path of the statement on Global Privacy Control: https://www.w3.org/TR/gpc/."""
 

@@ -13,7 +13,6 @@ from functools import partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Literal
 
-from collector.ingest.openapi import DOCUMENT_PATH, admin_document
 from collector.ingest.refusals import (
     FOREIGN_HOST,
     FOREIGN_ORIGIN,
@@ -23,11 +22,12 @@ from collector.ingest.refusals import (
     Headers,
     Refusal,
 )
-from collector.ingest.request import HttpRequest
+from collector.ingest.request import DOCUMENT_PATH, HttpRequest
 from collector.ingest.responses import HttpResponse
 from collector.ops.metrics import CONTENT_TYPE
 from collector.server import listeners
 from collector.server.http_receiver import HttpReceiver
+from collector.server.openapi import admin_document
 
 if TYPE_CHECKING:
     from collector.server.components import Components

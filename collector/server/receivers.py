@@ -20,11 +20,11 @@ from collector.ingest.auth import Tokens
 from collector.ingest.grpc import GrpcServer, library
 from collector.ingest.http import EventsHandler
 from collector.ingest.limits import IngestLimits
-from collector.ingest.openapi import receiver_document
 from collector.ingest.tls import Certificates
 from collector.preferences import PreferencePage
 from collector.server.http_receiver import HttpReceiver
 from collector.server.listeners import Location
+from collector.server.openapi import receiver_document
 
 if TYPE_CHECKING:
     from collector.config import Config

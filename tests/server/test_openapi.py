@@ -13,10 +13,10 @@ from jsonschema import Draft202012Validator
 from collector.contracts import Request, Tally
 from collector.ingest.http import EventsHandler
 from collector.ingest.limits import IngestLimits
-from collector.ingest.openapi import admin_document, receiver_document
 from collector.ingest.refusals import FOREIGN_HOST, REFUSALS, UNAUTHENTICATED
 from collector.ingest.request import GPC_PATH, ROUTES, HttpRequest
 from collector.server.admin import AdminPages
+from collector.server.openapi import admin_document, receiver_document
 
 _BARE = {"has_tokens": False, "has_preferences": False, "has_hosts": False}
 

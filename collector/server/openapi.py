@@ -23,12 +23,10 @@ from collector.ingest.refusals import (
     UNAUTHENTICATED,
     Refusal,
 )
-from collector.ingest.request import GPC_PATH, ROUTES, Route
+from collector.ingest.request import DOCUMENT_PATH, GPC_PATH, ROUTES, Route
 from collector.ingest.responses import REJECTED_MEMBERS
 
-__all__ = ["DOCUMENT_PATH", "admin_document", "receiver_document"]
-
-DOCUMENT_PATH = "/openapi.json"
+__all__ = ["admin_document", "receiver_document"]
 
 _Json = dict[str, Any]
 _JSON = "application/json"
