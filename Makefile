@@ -87,9 +87,10 @@ soak: $(VENV)/.bench ## Load a sidecar for twenty minutes; over the last ten its
 kill: $(VENV)/.dev ## Kill a sidecar under load a thousand times; nothing acknowledged may be lost.
 	COLLECTOR_KILLS=$(or $(KILLS),1000) $(BIN)/python -m pytest -n $(WORKERS) -s -m "not recordings" tests/sidecar/test_kill.py tests/sidecar/test_workers.py tests/spool/test_rotation.py tests/sinks/test_parquet.py $(UNLIMITED) $(PYTEST)
 
-erasures: $(VENV)/.dev ## Erase people out of twenty full data directories, and 600 out of a sidecar under load; search every byte (some minutes).
+erasures: $(VENV)/.dev ## Erase people out of twenty full data directories, and 600 out of sidecars under load, one with servers; search every byte.
 	COLLECTOR_ERASURES=$(or $(RUNS),20) $(BIN)/python -m pytest -n $(WORKERS) tests/subject/test_rights.py $(UNLIMITED) $(PYTEST)
 	COLLECTOR_ERASED=600 $(BIN)/python -m pytest -m long tests/sidecar/test_control.py -k under_load $(UNLIMITED) $(PYTEST)
+	COLLECTOR_ERASED=600 $(BIN)/python -m pytest -s -m servers tests/sidecar/test_erasures.py $(UNLIMITED) $(PYTEST)
 
 faults: $(VENV)/.dev ## Let writes and syncs of a sidecar fail at random, and kill it in between (200 lives).
 	COLLECTOR_FAULTS=$(or $(LIVES),200) $(BIN)/python -m pytest -s -m long tests/sidecar/test_faults.py -k killed $(UNLIMITED) $(PYTEST)

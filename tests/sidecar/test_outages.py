@@ -5,12 +5,14 @@ sinks get their records as soon as before."""
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from itertools import count
 from pathlib import Path
+from random import Random
 from statistics import median
 from threading import Event
 from time import monotonic, sleep
@@ -21,7 +23,7 @@ from tests.deadline import wait_until
 from tests.latency import quantile
 from tests.programs import threads
 from tests.s3 import ECHO as S3_ECHO
-from tests.sidecar.faults import Say
+from tests.sidecar.faults import Say, metric
 from tests.sidecar.places import SINKS, Places, places
 from tests.sidecar.processes import peak
 from tests.sidecar.serving import Sidecar
@@ -31,6 +33,7 @@ pytestmark = pytest.mark.outages
 
 _AWAY_SECONDS = float(os.environ.get("COLLECTOR_AWAY", "30"))
 _PHASE_SECONDS = 3.0
+_KILLS = int(os.environ.get("COLLECTOR_KILLS", "6"))
 _CHAT = "canary-of-a-chat"
 _PAUSE = 0.05
 _LONGEST_PAUSE = 120.0
@@ -137,6 +140,14 @@ def _nothing_is_said(all_places: Places) -> None:
     assert b"2001:db8" not in (all_places.postgres.directory / "log").read_bytes()
 
 
+def _compared(name: str, quiet: list[float], sick: list[float]) -> str:
+    medians, slowest = (median(quiet), median(sick)), (quantile(quiet), quantile(sick))
+    return (
+        f"{name}: median {medians[0]:.3f} s, {medians[1]:.3f} s while two servers fail;"
+        f" p99 {slowest[0]:.3f} s, {slowest[1]:.3f} s; {len(quiet)} and {len(sick)} batches"
+    )
+
+
 def _are_as_soon(quiet: list[float], sick: list[float]) -> None:
     """Another sink gets its records as soon as before."""
     assert median(sick) <= 1.25 * median(quiet) + _FLOOR_SECONDS
@@ -159,7 +170,7 @@ def test_servers_that_are_away(all_places: Places, say: Say) -> None:
         wait_until(lambda: load.reached(*SINKS), _LONGEST_PAUSE)
     assert causes == {"unreachable"}
     for name in _OTHERS:
-        say(f"{name}: {median(quiet[name]):.3f} s, {median(sick[name]):.3f} s while two are away")
+        say(_compared(name, quiet[name], sick[name]))
         _are_as_soon(quiet[name], sick[name])
     _all_are_there_once(all_places, load)
     _nothing_is_said(all_places)
@@ -183,9 +194,59 @@ def test_servers_that_fail(all_places: Places, say: Say) -> None:
             all_places.postgres_proxy.mode = all_places.s3_proxy.mode = ""
             wait_until(lambda: load.reached(*SINKS), _LONGEST_PAUSE)
     for name in _OTHERS:
-        say(f"{name}: {median(quiet[name]):.3f} s, {median(sick[name]):.3f} s while two fail")
+        say(_compared(name, quiet[name], sick[name]))
         _are_as_soon(quiet[name], sick[name])
     _all_are_there_once(all_places, load)
+    _nothing_is_said(all_places)
+
+
+@pytest.mark.timeout(600)
+def test_everything_is_killed(all_places: Places, say: Say) -> None:
+    """The sidecar, the database and the bucket's server, each at random moments under load, and
+    started again: what was acknowledged is in every place once, and nothing that was not sent."""
+    random, killed = Random(), Counter[str]()
+    acknowledged, unanswered = list[str](), set[str]()
+    numbers = count(1)
+    for _ in range(_KILLS):
+        with all_places.serving() as sidecar:
+            ended = Event()
+
+            def send(sidecar: Sidecar = sidecar, ended: Event = ended) -> None:
+                while not ended.is_set():
+                    address = f"2001:db8::{next(numbers):x}"
+                    event = f'{{"ip": "{address}", "chat": ["{_CHAT}"]}}\n'.encode()
+                    try:
+                        status = sidecar.send(event).status
+                    except (OSError, HTTPException):
+                        unanswered.add(address)
+                        return
+                    assert status == 200
+                    acknowledged.append(address)
+
+            with threads(*[send] * 3):
+                sleep(random.uniform(0.2, 2))
+                victims = random.sample(("database", "bucket", "sidecar"), random.randint(1, 3))
+                for victim in victims:
+                    killed[victim] += 1
+                    sleep(random.uniform(0, 0.5))
+                    if victim == "sidecar":
+                        sidecar.process.kill()
+                    else:
+                        server = all_places.postgres if victim == "database" else all_places.s3
+                        server.kill()
+                        server.start()
+                ended.set()
+    with all_places.serving() as sidecar:
+        wait_until(lambda: not metric(sidecar, "collector_spool_batches "), _LONGEST_PAUSE)
+        wait_until(lambda: not list(all_places.data.glob("sinks/lake/*.ndjson")), _LONGEST_PAUSE)
+        assert sidecar.stop()[0] == 0
+    say(f"killed: {dict(killed)}; {len(acknowledged)} acknowledged, {len(unanswered)} unanswered")
+    assert acknowledged
+    for name in ("store", "warehouse", "lake"):
+        found = all_places.addresses(name)
+        assert found.keys() >= set(acknowledged), name
+        assert found.keys() <= set(acknowledged) | unanswered, name
+        assert set(found.values()) == {1}, name
     _nothing_is_said(all_places)
 
 

@@ -6,14 +6,22 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from collector.config import Loaded, examine
 from collector.config.sink_types import sink_class
-from collector.contracts import Batch, Row
+from collector.contracts import Batch, Layout, Row
 from collector.errors import ConfigError, Unacceptable
 from collector.schema import load_schema
 from collector.sinks.postgres import PostgresSettings, PostgresSink
-from collector.sinks.postgres.columns import column_types, encoded, value_fits
+from collector.sinks.postgres.columns import (
+    _ENCODERS,
+    column_types,
+    copied_order,
+    encoded,
+    value_fits,
+)
 from collector.sinks.sink import Opening
 from tests.raising import raises
 
@@ -215,3 +223,38 @@ def _written(addresses: list[str | None]) -> list[str]:
     lines = encoded(batch, layout, [*column_types(layout, [_SCHEMA]).values()])
     assert all(line.count("\n") == 1 for line in lines)
     return [line.split("\t")[0] for line in lines]
+
+
+_VALUES: dict[str, st.SearchStrategy[object]] = {
+    "inet": st.ip_addresses().map(str),
+    "text": st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=20),
+    "bigint": st.integers(-(1 << 63), (1 << 63) - 1),
+    "double precision": st.floats(allow_nan=False, allow_infinity=False).filter(bool),
+    "boolean": st.booleans(),
+    "timestamptz": st.just("2026-11-01T10:00:00Z"),
+}
+
+
+@given(st.data())
+def test_lines_have_the_values_of_their_rows(data: st.DataObject) -> None:
+    """Whatever types columns have, in whatever order, and whether rows are alike or not: each line
+    has the values of its row, in the order in which columns are copied."""
+    types = data.draw(st.lists(st.sampled_from(sorted(_VALUES)), min_size=1, max_size=5))
+    columns = [
+        st.sampled_from(data.draw(st.lists(st.none() | _VALUES[kind], min_size=1, max_size=3)))
+        for kind in types
+    ]
+    rows: list[Row] = data.draw(
+        st.lists(st.tuples(*columns, st.integers(1, 3)), min_size=1, max_size=8)
+    )
+    named = tuple((f"c{at}", "TEXT") for at in range(len(types)))
+    layout = Layout("a/1.0.0", "0" * 64, "a", named)
+    batch = Batch(b"1", "2026-11-01T00:00:00Z", layout=layout, rows=lambda: rows)
+    expected = []
+    for row in rows:
+        written = [
+            "\\N" if row[at] is None else _ENCODERS[types[at]](row[at])
+            for at in copied_order(types)
+        ]
+        expected.append("\t".join([*written, str(row[-1]), "2026-11-01T00:00:00Z\n"]))
+    assert encoded(batch, layout, types) == expected

@@ -260,7 +260,8 @@ class PostgresSink(ErasableSink):
     def _ready(self, batches: Collection[Batch]) -> None:
         """Make tables and partitions, and note that this session writes to them: in transactions of
         their own, as it may break off."""
-        self._server.run(_nothing)  # connect first: what is known is of a connection
+        if not self._server.is_open:  # connect first: what is known is of a connection
+            self._server.run(_nothing)
         for layout in {layout_of(batch) for batch in batches} - self._types.keys():
             self._types[layout] = self._server.run(
                 lambda cursor, layout=layout: self._namespace.fit(cursor, layout)  # type: ignore[misc]
@@ -292,7 +293,8 @@ class PostgresSink(ErasableSink):
             if partition not in self._marked or layout not in self._types:
                 raise Unreachable("the connection broke")
             self._remover.written(partition)
-            with cursor.copy(self._namespace.copy(partition, layout)) as copy:
+            statement = self._namespace.copy(partition, layout, self._types[layout])
+            with cursor.copy(statement) as copy:
                 copy.write("".join(shuffled(lines)).encode())
 
     def _new(self, cursor: Cursor, batches: Collection[Batch]) -> set[bytes]:

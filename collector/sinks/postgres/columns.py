@@ -16,6 +16,7 @@ from datetime import datetime
 from ipaddress import ip_address
 from itertools import repeat
 from math import isfinite
+from operator import itemgetter
 from typing import Any
 
 from psycopg import sql
@@ -30,6 +31,7 @@ __all__ = [
     "MOST_TEXT_BYTES",
     "RESERVED_COLUMNS",
     "column_types",
+    "copied_order",
     "encoded",
     "names_fit",
     "plain_rows",
@@ -136,24 +138,51 @@ _ENCODERS: Mapping[str, Callable[[Any], str]] = {
 """By type, what checks a value and writes it in the text format of ``COPY``."""
 
 
+def copied_order(types: Sequence[str]) -> list[int]:
+    """Return the places of columns in the order in which they are copied: addresses, in which rows
+    differ most, come first."""
+    return sorted(range(len(types)), key=lambda place: types[place] != "inet")
+
+
 def encoded(batch: Batch, layout: Layout, types: Sequence[str]) -> list[str]:
-    """Return a batch's rows as lines of ``COPY``: the columns, the count, and the minute.
+    """Return a batch's rows as lines of ``COPY``: the columns in the order in which they are
+    copied, the count, and the minute.
 
     Raises ``Unacceptable`` for a value that its column cannot have, and ``DeliveryError`` E509.
     """
     rows = _rows(batch, layout)
     if not rows:
         return []
-    *columns, counts = zip(*rows, strict=True)
+    order, addresses = copied_order(types), types.count("inet")
     with suppress(*_UNFIT):
-        written = [*map(_column, columns, types)]
-        minute, number = _moment(batch.received), [*map(_bigint, {*counts})]
-        if len(number) > 1:
-            ends = [f"{_bigint(each)}\t{minute}\n" for each in counts]
-        else:
-            ends = [f"{number[0]}\t{minute}\n"] * len(rows)
-        return [*map("\t".join, zip(*written, ends, strict=False))]
+        minute = _moment(batch.received)
+        columns = [_column([row[at] for row in rows], "inet") for at in order[:addresses]]
+        rests = [*map(_picker([*order[addresses:], len(types)]), rows)]
+        kinds = [types[at] for at in order[addresses:]]
+        different = [*{*rests}]
+        if 2 * len(different) > len(rests):
+            return [*map("\t".join, zip(*columns, _ends(rests, kinds, minute), strict=True))]
+        known = dict(zip(different, _ends(different, kinds, minute), strict=True))
+        ends = map(known.__getitem__, rests)
+        return [*map("\t".join, zip(*columns, ends, strict=True))] if columns else [*ends]
     raise Unacceptable(batch.id)
+
+
+def _picker(places: Sequence[int]) -> Callable[[Row], tuple[Any, ...]]:
+    """Return what takes the values at some places out of a row."""
+    if len(places) == 1:
+        (place,) = places
+        return lambda row: (row[place],)
+    return itemgetter(*places)
+
+
+def _ends(rests: Sequence[Sequence[Any]], kinds: Sequence[str], minute: str) -> list[str]:
+    """Return what lines have behind their addresses: other columns, the count, and the minute."""
+    *columns, counts = zip(*rests, strict=True)
+    written = map(_column, columns, kinds)
+    different = {*counts}
+    ends = dict(zip(different, (f"{_bigint(each)}\t{minute}\n" for each in different), strict=True))
+    return [*map("\t".join, zip(*written, map(ends.__getitem__, counts), strict=False))]
 
 
 def _column(values: Sequence[Any], kind: str) -> Iterable[str]:

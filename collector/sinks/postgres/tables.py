@@ -20,6 +20,7 @@ from collector.sinks.postgres.columns import (
     MOST_TEXT_BYTES,
     RESERVED_COLUMNS,
     column_types,
+    copied_order,
     names_fit,
     readable,
 )
@@ -211,9 +212,9 @@ class Namespace:
         cursor.execute(self.query(attach, table, name, start=start, end=end))
         return name
 
-    def copy(self, partition: str, layout: Layout) -> sql.Composed:
+    def copy(self, partition: str, layout: Layout, types: Sequence[str]) -> sql.Composed:
         """Return the statement that takes rows as ``encoded`` writes them."""
-        names = [*(name for name, _ in layout.columns), "count", "received"]
+        names = [*(layout.columns[at][0] for at in copied_order(types)), "count", "received"]
         columns = sql.SQL(", ").join(map(sql.Identifier, names))
         return self.query("COPY {} ({columns}) FROM STDIN", partition, columns=columns)
 
