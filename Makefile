@@ -15,7 +15,7 @@ PYRIGHT := PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH=. pyright
 SCHEMAS := $(filter-out claims,$(basename $(notdir $(wildcard schemas/*.yaml))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test long house names pipelines taxonomy deployment openapi dist lint bench soak charts leaks package fuzz kill faults erasures bombs mutations recordings servers spark outages coverage clean
+.PHONY: help demo test long house names pipelines taxonomy deployment openapi dist lint bench soak charts leaks package fuzz kill faults erasures bombs mutations recordings servers brokers spark outages coverage clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -109,7 +109,10 @@ servers: $(VENV)/.dev ## Test the sinks that need a server of another program: P
 spark: $(VENV)/.spark ## Minimise an archive (EVENTS lines) on a Spark of two executors, which needs Java.
 	COLLECTOR_SPARK_EVENTS=$(or $(EVENTS),20000) $(BIN)/python -m pytest -m spark $(UNLIMITED) $(PYTEST)
 
-outages: $(VENV)/.dev ## Let the servers of sinks be away for ten minutes (SECONDS), fail and be hostile, under load; nothing may be lost or said.
+brokers: $(VENV)/.dev ## Kill sidecars, drains, brokers and PostgreSQL at random (KILLS), under load; nothing may be lost or repeated.
+	COLLECTOR_BROKER_KILLS=$(or $(KILLS),200) $(BIN)/python -m pytest -m servers tests/sidecar/test_drain.py -s $(UNLIMITED) $(PYTEST)
+
+outages: $(VENV)/.dev ## Let the servers brokers of sinks be away for ten minutes (SECONDS), fail and be hostile, under load; nothing may be lost or said.
 	COLLECTOR_AWAY=$(or $(SECONDS),600) $(BIN)/python -m pytest -s -m outages $(UNLIMITED) $(PYTEST)
 
 package: $(VENV)/.dev ## Install Collector into fresh environments, and try the snippets of the documents and the sink of examples/.

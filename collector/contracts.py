@@ -25,11 +25,13 @@ from functools import cached_property, lru_cache
 from time import monotonic
 from typing import Literal, Protocol, Self, get_args
 
-from collector.errors import Cause
+from collector.errors import Cause, Refusal
 
 __all__ = [
     "CATEGORIES",
     "DROPS",
+    "MESSAGE_OUTCOMES",
+    "REFUSALS",
     "REJECTIONS",
     "SIGNALS",
     "Accept",
@@ -43,6 +45,7 @@ __all__ = [
     "Form",
     "Granted",
     "Layout",
+    "MessageOutcome",
     "PendingBatch",
     "Record",
     "Rejection",
@@ -73,12 +76,17 @@ Rejection = Literal[
 Drop = Literal["wrong_type", "invalid_value", "purpose_refused", "expired"]
 Category = Literal["audio", "video", "chat", "transcript", "file"]
 
+MessageOutcome = Refusal | Literal["taken", "repeated", "erased"]
+"""What became of a message: it was taken, or was before, or nothing of it was left by erasures."""
+
 Signal = Literal["logs", "traces", "metrics"]
 Form = Literal["json", "ndjson", "records", "logs", "traces", "metrics"]
 
 REJECTIONS: tuple[Rejection, ...] = get_args(Rejection)
 DROPS: tuple[Drop, ...] = get_args(Drop)
 CATEGORIES: tuple[Category, ...] = get_args(Category)
+REFUSALS: tuple[Refusal, ...] = get_args(Refusal)
+MESSAGE_OUTCOMES: tuple[MessageOutcome, ...] = ("taken", "repeated", "erased", *REFUSALS)
 SIGNALS: tuple[Signal, ...] = get_args(Signal)
 
 Granted = tuple[str, ...] | None
@@ -241,7 +249,8 @@ class PendingBatch:
 
     ``received`` is RFC 3339 UTC, truncated to the minute; only records that an SDK sends have
     another minute than the present one. ``granted`` are the purposes for which the records may be
-    used. ``rows`` are those of the payload, where it was decoded already and they were kept.
+    used. ``rows`` are those of the payload, where it was decoded already and they were kept. One
+    with an ``id`` keeps it in the spool, and is not joined with others.
     """
 
     layout: Layout
@@ -250,6 +259,7 @@ class PendingBatch:
     tally: Tally
     granted: Granted = None
     rows: list[Row] | None = field(default=None, compare=False)
+    id: bytes | None = None
 
     @cached_property
     def record_count(self) -> int:

@@ -99,6 +99,7 @@ CODES: dict[str, str] = {
     "E217": "the process cannot be confined",
     "E218": "a worker does not start",
     "E219": "a database server is not as it must be",
+    "E220": "a broker keeps messages for too long",
     # E3xx: policy
     "E301": "the use is forbidden",
     "E302": "the use is unknown to the taxonomy",
@@ -170,6 +171,7 @@ CODES: dict[str, str] = {
     "E514": "the server does not answer, or refuses it now",
     "E518": "a sink's turn does not come",
     "E519": "the sidecar did not carry out a command",
+    "E520": "a message of a broker is none that is taken",
 }
 
 
@@ -314,6 +316,26 @@ class RecheckError(CollectorError):
 
     def __reduce__(self) -> tuple[type[RecheckError], tuple[str]]:
         return (RecheckError, (self.message,))
+
+
+Refusal = Literal[
+    "foreign", "version", "unauthenticated", "too_large", "malformed", "schema", "records"
+]
+"""Why a message of a broker is none that is taken: it is no message of ours; of another version of
+the form; its MAC is wrong or missing; it is longer than any; its header is none; its schema is not
+accepted in that version; its records are none that the schema's filter makes."""
+
+
+class MessageError(CollectorError):
+    """E520: a message of a broker is none that a drain takes, for a ``reason`` of a closed list.
+    Nothing of it is kept."""
+
+    def __init__(self, reason: Refusal) -> None:
+        super().__init__("E520", f"a message of the broker is none that is taken: {reason}")
+        self.reason: Refusal = reason
+
+    def __reduce__(self) -> tuple[type[MessageError], tuple[Refusal]]:
+        return (MessageError, (self.reason,))
 
 
 class Unacceptable(CollectorError):

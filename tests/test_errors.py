@@ -19,6 +19,7 @@ from collector.errors import (
     DeliveryError,
     Fault,
     InputError,
+    MessageError,
     RecheckError,
     SandboxError,
     SchemaError,
@@ -52,6 +53,7 @@ _ERRORS = [
     DeliveryError("E503", "no room", "full"),
     SchemaError([_FIRST, _SECOND]),
     ConfigFaults([_THIRD, _FOURTH]),
+    MessageError("foreign"),
     RecheckError("no record"),
     SandboxError("E217", "no seccomp"),
     Unacceptable(b"id"),
@@ -132,6 +134,7 @@ def test_a_name_that_is_none() -> None:
 def test_every_code_in_the_sources_is_in_the_table() -> None:
     """No module makes up a code, and no code is without a module that gives it."""
     used = {Unacceptable(b"").code, RecheckError("").code, Unreachable("").code}
+    used.add(MessageError("foreign").code)
     for path in (_ROOT / "collector").rglob("*.py"):
         if path.name != "errors.py":
             for node in ast.walk(ast.parse(path.read_text("utf-8"))):

@@ -43,10 +43,10 @@ from collector.sinks.sink import (
     Holding,
     Opening,
     Sink,
+    expiry_of,
     is_erasable,
     open_sink,
     own_directory,
-    sink_type,
 )
 from collector.spool import FILE_NAME as SPOOL_NAME
 from collector.spool import Spool, note
@@ -269,7 +269,7 @@ def _retention(outcome: _Outcome) -> Iterator[ClaimFinding]:
     if outcome.stale:
         yield ClaimFinding(f"records stayed that are too old, at {outcome.stale} places")
     for name in (name for name, sink in matrix.sinks.items() if not is_erasable(sink)):
-        expires = sink_type(matrix.sinks[name]).expires
+        expires = expiry_of(matrix.sinks[name])
         shortest = min((matrix.schema.retentions[field] for field in matrix.to(name)), default=None)
         if expires is None:
             yield ClaimFinding(f"{name}: how long it keeps records cannot be read", is_open=True)

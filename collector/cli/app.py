@@ -23,6 +23,7 @@ _COMMANDS = {
     "explain": ("explain", "explain_events", _SEND),
     "init": ("init", "init", _RUN),
     "serve": ("serve", "serve", _RUN),
+    "drain": ("drain", "drain", _RUN),
     "recorder": ("recorder", "recorder", _RUN),
     "status": ("status", "status", _RUN),
     "healthcheck": ("serve", "healthcheck", _RUN),

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import Field, PlainValidator
 from pydantic.fields import FieldInfo
 
+from collector.config.broker_settings import DrainSection
 from collector.config.sink_settings import PARTIES, Party, Section, SinkSettings
 from collector.config.sink_types import DEFAULTS, built_in_settings, settings_of
 from collector.config.values import (
@@ -46,6 +47,7 @@ __all__ = [
     "Admin",
     "Auth",
     "Config",
+    "DrainSection",
     "Grpc",
     "Http",
     "Limits",
@@ -351,6 +353,7 @@ class Config(Section):
     log: Log = Log()
     about: About = About()
     recorder: RecorderSection = RecorderSection()
+    drain: DrainSection = DrainSection()
 
     @property
     def references(self) -> tuple[str, ...]:

@@ -94,7 +94,9 @@ def different_ports(config: Config) -> Iterator[Finding]:
 
 
 def has_receiver(config: Config) -> Iterator[Finding]:
-    """Require a receiver for events."""
+    """Require a receiver for events, unless they come out of a broker."""
+    if config.drain.is_on:
+        return
     about = [(section, "address") for section in _ADDRESSES if section not in _NO_RECEIVERS]
     about.insert(1, ("http", "unix"))
     if all(getattr(getattr(config, section), field) is None for section, field in about):
@@ -210,6 +212,14 @@ def other_parties(config: Config) -> Iterator[Finding]:
                 yield (party, ("sinks", name, key)), "E214", message
 
 
+def has_stream(config: Config) -> Iterator[Finding]:
+    """Require the stream of a drain, and a drain for a stream."""
+    if config.drain.is_on != (config.drain.stream is not None):
+        missing = "stream" if config.drain.is_on else "url"
+        message = f"a drain needs `url` and `stream`; set `drain.{missing}` too"
+        yield (("drain", missing), ("drain", "url"), ("drain", "stream")), "E211", message
+
+
 def one_or_several_schemas(config: Config) -> Iterator[Finding]:
     """Refuse one schema and several at once."""
     if {"schema_", "schemas"} <= config.model_fields_set:
@@ -229,5 +239,6 @@ RULES: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     has_sink,
     distinct_paths,
     other_parties,
+    has_stream,
     one_or_several_schemas,
 )

@@ -46,6 +46,7 @@ BUILT_IN: Mapping[str, BuiltInType] = {
     "otlp": BuiltInType("collector.sinks.otlp:OtlpSink", "otlp", has_address=True),
     "postgres": BuiltInType("collector.sinks.postgres:PostgresSink", "postgres", has_address=True),
     "parquet": BuiltInType("collector.sinks.parquet:ParquetSink", "parquet"),
+    "nats": BuiltInType("collector.sinks.nats:NatsSink", "nats", has_address=True),
 }
 """The types of this package."""
 DEFAULTS = ("store", "ndjson")

@@ -45,15 +45,16 @@ def demand(holds: bool, otherwise: str) -> None:
 
 class RecordColumns:
     """The columns of one plan's records. ``lasting`` are the checks that remember values, by the
-    names of their fields, for all plans of a schema."""
+    names of their fields, for all plans of a schema. Records need not have all that is required
+    unless they are ``whole``."""
 
-    def __init__(self, plan: Plan, lasting: dict[str, ColumnCheck]) -> None:
+    def __init__(self, plan: Plan, lasting: dict[str, ColumnCheck], *, whole: bool = True) -> None:
         self._decode = msgspec.json.Decoder(_record_type(plan)).decode_lines
         self._checked = [
             column for column in plan.columns if not column.withheld and not _closed_list(column)
         ]
         self._has_fractions = any(column.field.column == "REAL" for column in plan.columns)
-        self._required = [column.index for column in plan.columns if column.required]
+        self._required = [column.index for column in plan.columns if column.required and whole]
         self._lasting = lasting
 
     def checks(self, first: datetime, last: datetime) -> Checks:

@@ -106,6 +106,7 @@ class Recheck:
         self._piece = max(PIECE, _MOST_VALUE * (len(schema.fields) + 1))
         self._latest = _minute(now(), None)
         self._lasting: dict[str, ColumnCheck] = {}
+        self._delayed: dict[tuple[date, Granted], RecordColumns] = {}
 
     def __repr__(self) -> str:
         return f"<Recheck of {self._schema.id}>"
@@ -122,6 +123,64 @@ class Recheck:
             del batch
             clear_frames(error.__traceback__)
             raise
+
+    def check_delayed(self, batch: PendingBatch) -> PendingBatch:
+        """Return a batch that waited somewhere else in an encoding of our own, with its rows: it
+        may be of any minute of the last 31 days and have any counts, fields may have been removed
+        from it since, and it may be for some purposes only. Its tally is counted here.
+
+        Raises ``RecheckError`` E513 for anything that cannot have become of what a filter made.
+        """
+        try:
+            return self._checked_delayed(batch)
+        except BaseException as error:
+            del batch
+            clear_frames(error.__traceback__)
+            raise
+
+    def _checked_delayed(self, batch: PendingBatch) -> PendingBatch:
+        payload, layout = batch.payload, self._schema.layout
+        demand(batch.layout == layout, "the layout is not the schema's")
+        demand(type(payload) is bytes and len(payload) <= MOST_BYTES, "the payload is too long")
+        minute, now = parse_minute(batch.received), self._now()
+        demand(minute is not None, "the minute is none")
+        assert minute is not None  # noqa: S101 - for the type
+        is_told = now - OLDEST - _DELAY <= minute <= now + AHEAD
+        demand(is_told, "the minute is too old, or of the future")
+        purposes = self._named(batch.granted)
+        columns = self._delayed_columns(minute.date(), purposes)
+        span = HOUR_SPAN if minute.minute == 0 else MINUTE_SPAN
+        checks = columns.checks(minute, minute + span + _DELAY)
+        own, rows, events = BytesIO(), list[Row](), 0
+        for piece in pieces(payload, self._piece):
+            demand(len(piece) <= self._piece, NOT_AS_WRITTEN)
+            records, found, encoded = columns.read(piece, checks)
+            counts = [record.count for record in records]
+            is_bounded = min(counts) >= 1 and max(counts) <= MAX_TIMES
+            demand(is_bounded, "a record stands for no number of events that it may")
+            events += sum(counts)
+            own.write(encoded)
+            rows += found
+        demand(events > 0, "there are no records")
+        tally = Tally(received=events, admitted=events, bytes_out=len(payload))
+        return PendingBatch(layout, batch.received, own.getvalue(), tally, purposes, rows=rows)
+
+    def _named(self, purposes: Granted) -> Granted:
+        """Return purposes in the schema's order; ``None`` if they are all."""
+        known = self._schema.purposes
+        is_bounded = purposes is None or len(purposes) <= len(known)
+        demand(is_bounded and known.keys() >= set(purposes or ()), _NOT_GRANTED)
+        return granted(self._schema, (), purposes)
+
+    def _delayed_columns(self, day: date, purposes: Granted) -> RecordColumns:
+        """Return the columns of records of a day that are for some purposes."""
+        key = day, purposes
+        if key not in self._delayed:
+            if len(self._delayed) >= _MOST_CACHED:
+                self._delayed.clear()
+            plan = compile_plan(self._schema, purposes, day, WITHOUT_KEYS)
+            self._delayed[key] = RecordColumns(plan, self._lasting, whole=False)
+        return self._delayed[key]
 
     def _checked(self, batch: PendingBatch, *, keep_rows: bool) -> PendingBatch:
         payload, layout = batch.payload, self._schema.layout

@@ -40,6 +40,7 @@ __all__ = [
     "redact",
     "redactor",
     "retention_redactor",
+    "text_of",
 ]
 
 MIN_IDENTIFYING_VALUES = 1 << 32
@@ -340,6 +341,12 @@ def _redact_line(line: bytes, rule: RedactionRule, minute: str | None) -> bytes:
 def _received(members: _Members) -> str:
     """Return the minute that a line names; without one, the empty text, which precedes all."""
     return (_text(members["received"]) or "") if "received" in members else ""
+
+
+def text_of(record: Mapping[str, object], name: str) -> str | None:
+    """Return the text that a member of a rule's record has; ``None`` for anything else."""
+    raw = record.get(name)
+    return _text(raw) if isinstance(raw, msgspec.Raw) else None
 
 
 def _text(raw: msgspec.Raw) -> str | None:

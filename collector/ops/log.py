@@ -83,7 +83,7 @@ EVENTS: dict[EventName, Event] = {
     "started": Event(
         "info",
         "all receivers listen",
-        ("http", "grpc", "admin", "unix", "recorder", "sinks"),
+        ("http", "grpc", "admin", "unix", "recorder", "broker", "sinks"),
     ),
     "stopping": Event("info", "a signal came; nothing new is accepted", ("signal",)),
     "stopped": Event("info", "the process ends", ("delivered_all", "waiting", "seconds")),
@@ -181,8 +181,8 @@ def _is_error(value: object) -> bool:
 
 VALUES: dict[str, Callable[[object], bool]] = {
     **dict.fromkeys(
-        """admin delivered delivered_all failures files grpc http recorder seconds set_aside signal
-        sinks status times unix waiting""".split(),
+        """admin broker delivered delivered_all failures files grpc http recorder seconds set_aside
+        signal sinks status times unix waiting""".split(),
         _is_count,
     ),
     "receiver": REFUSING.__contains__,

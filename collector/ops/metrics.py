@@ -34,9 +34,11 @@ from prometheus_client.registry import Collector
 from collector.contracts import (
     CATEGORIES,
     DROPS,
+    MESSAGE_OUTCOMES,
     REJECTIONS,
     DeliveryState,
     Layout,
+    MessageOutcome,
     SpoolState,
     Tally,
 )
@@ -123,6 +125,9 @@ METRICS: dict[str, MetricType] = {
     "collector_worker_replacements_total": MetricType(
         "counter", "Workers that ended and were replaced."
     ),
+    "collector_messages_total": MetricType(
+        "counter", "Messages of a broker that a drain got, by outcome.", ("outcome",)
+    ),
     "collector_build_info": MetricType(
         "gauge",
         "Always 1; what runs, and one for each schema.",
@@ -154,6 +159,7 @@ class Metrics:
         spool: Callable[[], SpoolState],
         sinks: Callable[[], Mapping[str, DeliveryState]],
         workers: Callable[[], WorkerReading] = WorkerReading,
+        messages: Callable[[], Mapping[MessageOutcome, int]] = dict,
     ) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry: CollectorRegistry = CollectorRegistry(auto_describe=False)
@@ -175,7 +181,7 @@ class Metrics:
         build = version("data-minimisation-collector")
         for layout in layouts:
             info.labels(build, platform.python_version(), layout.schema).set(1)
-        self.registry.register(_Readings(spool, sinks, workers))
+        self.registry.register(_Readings(spool, sinks, workers, messages))
         ProcessCollector(registry=self.registry)
 
     def __repr__(self) -> str:
@@ -216,10 +222,12 @@ class _Readings(Collector):
         spool: Callable[[], SpoolState],
         sinks: Callable[[], Mapping[str, DeliveryState]],
         workers: Callable[[], WorkerReading],
+        messages: Callable[[], Mapping[MessageOutcome, int]],
     ) -> None:
         self._spool = spool
         self._sinks = sinks
         self._workers = workers
+        self._messages = messages
 
     def collect(self) -> Iterator[Metric]:
         spool = self._spool()
@@ -258,6 +266,15 @@ class _Readings(Collector):
         for key, times in workers.requests.refused():
             refused.add_metric(key, times)
         yield refused
+        yield _messages(self._messages())
+
+
+def _messages(counts: Mapping[MessageOutcome, int]) -> CounterMetricFamily:
+    name = "collector_messages_total"
+    family = CounterMetricFamily(name, METRICS[name].meaning, labels=METRICS[name].labels)
+    for outcome in MESSAGE_OUTCOMES:
+        family.add_metric([outcome], counts.get(outcome, 0))
+    return family
 
 
 def _gauge(name: str, value: float) -> GaugeMetricFamily:

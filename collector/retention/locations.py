@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from collector.config import Config
+from collector.config.model import DrainSection
 from collector.config.sink_settings import SinkSettings
 from collector.contracts import Subject
 from collector.errors import ConfigError, file_name
@@ -71,6 +72,7 @@ class Locations:
             (
                 *earlier.unreached,
                 *others,
+                *_waiting(config.drain),
                 *dict.fromkeys((*elsewhere, *of_earlier)),
                 f"backups and snapshots of {data}",
                 "what was read out of the store or exported before",
@@ -110,6 +112,13 @@ class Locations:
                 if isinstance(sink, ErasableSink):
                     sinks[name] = sink
             yield sinks
+
+
+def _waiting(drain: DrainSection) -> tuple[str, ...]:
+    """Name the stream that a drain takes batches from."""
+    if not drain.is_on:
+        return ()
+    return (f"what waits in {drain.place}: each of its drains drops what is erased there",)
 
 
 def _recipient(name: str, sink: SinkSettings, country: str | None) -> str:

@@ -12,6 +12,7 @@ import resource
 import sys
 import tracemalloc
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -45,12 +46,28 @@ def run(loaded: Loaded) -> int:
     """
     clear_switches()
     harden()
+    if loaded.config.drain.is_on:
+        from collector.server.process import serve  # noqa: PLC0415 - the switches are cleared
+
+        return serve(_without_receivers(loaded), [])
     from collector.server.worker_process import count, spawned  # noqa: PLC0415 - only now, after
 
     with spawned(count(loaded.config)) as processes:  # they load meanwhile
         from collector.server.process import serve  # noqa: PLC0415 - the switches are cleared
 
         return serve(loaded, processes)
+
+
+def _without_receivers(loaded: Loaded) -> Loaded:
+    """Switch off what only senders and workers need, for a drain."""
+    config, off = loaded.config, {"address": None}
+    changes = {
+        "http": config.http.model_copy(update={**off, "unix": None}),
+        "grpc": config.grpc.model_copy(update=off),
+        "sandbox": "off",
+        "workers": 1,
+    }
+    return replace(loaded, config=config.model_copy(update=changes))
 
 
 def clear_switches() -> None:

@@ -31,6 +31,7 @@ from collector.server.openapi import admin_document
 
 if TYPE_CHECKING:
     from collector.server.components import Components
+    from collector.server.consumer import MessageIntake
     from collector.server.keeper import Keeper
 
 __all__ = ["AdminPages", "Readiness", "State", "opened_admin"]
@@ -162,7 +163,10 @@ class AdminPages:
 
 
 def opened_admin(
-    components: Components, keeper: Keeper, readiness: Readiness, stack: ExitStack
+    components: Components,
+    keeper: Keeper | MessageIntake,
+    readiness: Readiness,
+    stack: ExitStack,
 ) -> HttpReceiver | None:
     """Open the receiver of ``admin.address``, if there is to be one.
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 from collector.config import Config
 from collector.config.sink_settings import SinkSettings
+from collector.contracts import MessageOutcome
 from collector.ingest.auth import Tokens
 from collector.ingest.limits import IngestLimits
 from collector.ingest.tls import Certificates
@@ -80,6 +81,7 @@ class Components:
         self.config = config
         self.keyring = keyring
         self.workers: Callable[[], WorkerReading] = WorkerReading
+        self.messages: Callable[[], Mapping[MessageOutcome, int]] = dict
         self.schemas: tuple[Schema, ...] = tuple(schemas)
         self.flows: tuple[Flows, ...] = tuple(flows)
         self.limits = limits
@@ -105,7 +107,9 @@ class Components:
         }
         self.delivery = Delivery(self.spool, self.sinks, reaching(self.flows))
         deliveries = self.delivery.deliveries
-        self.metrics = Metrics(layouts, self.spool.state, deliveries, self.worker_reading)
+        self.metrics = Metrics(
+            layouts, self.spool.state, deliveries, self.worker_reading, self.message_counts
+        )
         stack.callback(self.delivery.close, 0.0)  # where nothing else has closed it
 
     def _open_sink(self, name: str, settings: SinkSettings, stack: ExitStack) -> Sink:
@@ -130,6 +134,10 @@ class Components:
     def worker_reading(self) -> WorkerReading:
         """Return the state of the workers for metrics."""
         return self.workers()
+
+    def message_counts(self) -> Mapping[MessageOutcome, int]:
+        """Return how many messages of a broker came to each outcome, for metrics."""
+        return self.messages()
 
     @property
     def is_held(self) -> bool:

@@ -32,6 +32,7 @@ from collector.routing.schemas import configured
 from collector.sandbox import support
 from collector.server import listeners
 from collector.server.components import Components, limits, tokens
+from collector.server.consumer import check_drain
 from collector.server.receivers import RECEIVERS
 from collector.sinks.sink import Opening, check_sink, sink_type
 from collector.spool import FILE_NAME as SPOOL_NAME
@@ -74,6 +75,8 @@ class _Preflight:
         self._check_data()
         self._check_receivers()
         self._check_sinks()
+        if self._config.drain.is_on:
+            self._try("drain.url", check_drain, self._config.drain)
 
     @property
     def faults(self) -> list[Fault]:

@@ -29,6 +29,7 @@ from collector.routing import changes
 from collector.routing.changes import compared, strongest, widening_reasons
 from collector.server.admin import State, opened_admin
 from collector.server.components import Components
+from collector.server.consumer import MessageIntake
 from collector.server.control import ControlServer
 from collector.server.keeper import Keeper
 from collector.server.lifecycle import (
@@ -54,10 +55,7 @@ _NOTE_SECONDS = 2.0
 
 
 class Receivers:
-    """Where senders and operators are received: the workers, and the keeper's own admin address.
-
-    Raises ``ConfigError`` E207 if an address is taken.
-    """
+    """Where senders and operators are received. Raises ``ConfigError`` E207 for a taken address."""
 
     def __init__(
         self,
@@ -67,7 +65,11 @@ class Receivers:
         processes: list[WorkerProcess],
     ) -> None:
         self._components = components
-        self.keeper: Keeper = Keeper(components, log, stack, processes)
+        self.keeper: Keeper | MessageIntake
+        if components.config.drain.is_on:
+            self.keeper = MessageIntake(components)
+        else:
+            self.keeper = Keeper(components, log, stack, processes)
         components.workers = self._reading
         self._admin = opened_admin(components, self.keeper, self._readiness, stack)
         self.control: ControlServer | None = None

@@ -33,6 +33,7 @@ __all__ = [
     "check_sink",
     "close_sink",
     "contained",
+    "expiry_of",
     "holds_expired",
     "in_place",
     "is_erasable",
@@ -158,6 +159,12 @@ class Sink(Closing):
     ``ErasableSink``. ``claims --verify`` compares it with the schema; ``None`` is ``unproven``."""
 
     @classmethod
+    def read_expiry(cls, settings: Any) -> timedelta | None:
+        """Return ``expires`` as the location itself says it, where it can be asked; ``None`` where
+        it may not be read. May raise ``Unreachable`` and ``ConfigError``."""
+        return cls.expires
+
+    @classmethod
     def check(cls, settings: Any, opening: Opening) -> None:
         """Raise what making a sink would, as far as reading shows that; make and change nothing.
 
@@ -269,6 +276,14 @@ def sink_type(settings: SinkSettings) -> type[Sink]:
 def is_erasable(settings: SinkSettings) -> bool:
     """Return whether the sinks of this type can show and delete what they got."""
     return issubclass(sink_type(settings), ErasableSink)
+
+
+def expiry_of(settings: SinkSettings) -> timedelta | None:
+    """Return after how long the location of a sink deletes what it got; ``None`` if it cannot be
+    read."""
+    with suppress(CollectorError), contained():
+        return sink_type(settings).read_expiry(settings)
+    return None
 
 
 def check_sink(settings: SinkSettings, opening: Opening) -> None:

@@ -421,10 +421,11 @@ class SpoolFile:
 
 
 def new_batch(pending: PendingBatch) -> Batch:
-    """Build the batch of a pending one, under a random id, with its rows if they are known."""
+    """Build the batch of a pending one, under its id or a random one, with its rows if they are
+    known."""
     rows = pending.rows
     return Batch(
-        secrets.token_bytes(write_queue.ID_BYTES),
+        pending.id or secrets.token_bytes(write_queue.ID_BYTES),
         pending.received,
         layout=pending.layout,
         payload=pending.payload,

@@ -63,15 +63,13 @@ _Result = TypeVar("_Result")
 
 class Spool(Closing):
     """The spool of a data directory, which it locks. Safe to use from several threads.
-
     ``sinks`` are those for which batches wait; the cursor of one that is no longer named is
     deleted; without any, batches stay. ``layouts`` helps to recover batches from a damaged file.
     ``split`` divides larger batches of an earlier version; not for a sink that knows a batch by its
     own id only.
 
-    Opening succeeds whatever the file holds; ``quarantined`` has the names of damaged files. Where
-    the disk does not permit it, the file is opened later, without a call. Raises ``ConfigError``
-    E203 when the directory cannot be used, is in use, or its spool is of a newer version.
+    Opening succeeds whatever the file holds; where the disk does not permit it, later. Raises
+    ``ConfigError`` E203 when the directory cannot be used, is in use, or its spool is newer.
     """
 
     # ``_changed`` guards all state, and ``_reading`` the file's reader; of the two, and the lock of
@@ -133,6 +131,11 @@ class Spool(Closing):
         """The number of the last receipt."""
         return self._last
 
+    @property
+    def delivered_up_to(self) -> int:
+        """The number up to which every sink has all batches but parts."""
+        return min((at.batch for at in self._cursors.values()), default=0)
+
     # -- writing ----------------------------------------------------------------------------------
 
     def put(
@@ -156,8 +159,7 @@ class Spool(Closing):
         return future
 
     def note(self, *notes: Note) -> Future[bool]:
-        """Add entries to the ledger. The future is resolved when they are on disk, or has
-        ``DeliveryError`` E506 when they could not be stored. Raises E506 while it cannot write."""
+        """Add entries to the ledger. Resolved when they are on disk. Raises E506, also later."""
         with self._changed:
             self._check_writable()
             future = self._queue.note(notes)
@@ -165,14 +167,12 @@ class Spool(Closing):
         return future
 
     def revise(self, revision: Revision) -> Future[RevisionOutcome]:
-        """Carry out a revision. The future is resolved when the data are deleted, or has
-        ``DeliveryError`` E506 when they could not be. Raises E506 while it cannot write."""
+        """Carry out a revision. Resolved when the data are deleted. Raises E506, also later."""
         return self.submit(partial(revise, path=self.path, revision=revision))
 
     def divide(self, id_: bytes, parts_of: Divide) -> Future[int]:
-        """Replace a pending batch by several, in one commit. The future has the number of them when
-        they are on disk (0: no batch has the id), or ``DeliveryError`` E506 when that failed.
-        Raises E506 while it cannot write."""
+        """Replace a pending batch by several, in one commit. The future has their number (0: no
+        batch has the id), or ``DeliveryError`` E506. Raises E506 while it cannot write."""
         return self.submit(partial(divide, id_=id_, parts_of=parts_of))
 
     def submit(self, work: Callable[[SpoolFile], _Result]) -> Future[_Result]:

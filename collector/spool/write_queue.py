@@ -65,7 +65,7 @@ _BATCH_BYTES = 1 << 10
 HourlySums = Counter[tuple[str, str, str, str]]
 """Counts of an hour: by hour, by what is counted (``dropped``, ``content``, ``bytes``), by field,
 category or direction, and by reason."""
-_Key = tuple[str, str, Granted]
+_Key = tuple[str, str, Granted, bytes | None]
 
 
 def merge(batches: Sequence[PendingBatch]) -> Sequence[PendingBatch]:
@@ -223,7 +223,7 @@ class _OpenGroup:
 
 
 def _key(batch: PendingBatch) -> _Key:
-    return batch.layout.digest, batch.received, batch.granted
+    return batch.layout.digest, batch.received, batch.granted, batch.id
 
 
 def _join(batches: Sequence[PendingBatch], tally: Tally) -> PendingBatch:

@@ -30,6 +30,7 @@ from collector.sinks.sink import Removal, in_place
 from collector.spool import note
 from collector.spool.pending import pending_batches, quarantined
 from collector.spool.set_aside import SetAside
+from collector.subject.tombstones import remember
 
 __all__ = ["Found", "Removed", "SchemaSubject", "erase", "export", "object_to", "select"]
 
@@ -193,6 +194,7 @@ def erase(locations: Locations, selections: Sequence[SchemaSubject], wait: float
     ``DeliveryError``; the same call does later what was not done.
     """
     subjects = [each.subject for each in selections]
+    remember(locations.data, [(subject, None) for subject in subjects])
     with locations.reached(wait) as sinks:
         actions = [
             (name, sink.unit, [partial(sink.erase, subject) for subject in subjects])
@@ -206,6 +208,7 @@ def object_to(locations: Locations, selections: Sequence[SchemaSubject], wait: f
     """Remove the refusable fields from a person's records, to whose purposes the person objects;
     otherwise as ``erase``."""
     rule = _AnyRule([Objection(*each) for each in selections])
+    remember(locations.data, selections)
     with locations.reached(wait) as sinks:
         actions = [
             (name, sink.unit, [partial(sink.redact, *each) for each in selections])

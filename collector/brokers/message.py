@@ -1,0 +1,226 @@
+"""The form of a message: a batch of records, or a part of one, on its way through a broker.
+
+A message of version 1 is, in this order:
+
+- ``CLTM`` and two bytes: the version, and 1 if a MAC follows, else 0;
+- the MAC, 32 bytes: HMAC-SHA256 under the configured key of all that stands here but itself;
+- the length of the header in two bytes, the most significant first; the header, a JSON object;
+- the records, as NDJSON, to the end.
+
+``docs/brokers.md`` documents it. A message may be made by anything that can write to the broker, so
+nothing is parsed before the MAC is verified, and everything is bounded before it is looked at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Annotated, NamedTuple
+
+import msgspec
+
+from collector.config.values import resolved
+from collector.contracts import Batch, Granted, layout_of
+from collector.errors import ConfigError, MessageError, Unacceptable
+from collector.spool.write_queue import MOST_PART_BYTES, split
+
+__all__ = [
+    "MOST_BYTES",
+    "Message",
+    "Outgoing",
+    "mac_key",
+    "outgoing",
+    "read_message",
+]
+
+_MAGIC, _VERSION = b"CLTM", 1
+_PREFIX = struct.Struct(">4sBB")
+_LENGTH = struct.Struct(">H")
+_MAC_BYTES = 32
+_MOST_HEADER = 1 << 13
+_MOST_PARTS = 1 << 14
+_ID_BYTES = 16
+_LEAST_KEY = 32
+MOST_BYTES = MOST_PART_BYTES + _PREFIX.size + _MAC_BYTES + _LENGTH.size + _MOST_HEADER
+"""The most bytes of a message: records that a spool takes in one commit, and what stands before
+them. A batch with a single record that is larger becomes none."""
+_FAILURES = (msgspec.MsgspecError, RecursionError, ValueError)
+
+_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+_Purpose = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+_MINUTE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:00Z", re.ASCII).fullmatch
+_HEX = re.compile(r"[0-9a-f]+", re.ASCII).fullmatch
+
+
+class _Header(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """The members of a header; ``purposes`` are the granted ones, ``null`` all."""
+
+    schema: _Text
+    digest: Annotated[str, msgspec.Meta(min_length=64, max_length=64)]
+    received: Annotated[str, msgspec.Meta(min_length=20, max_length=20)]
+    purposes: Annotated[tuple[_Purpose, ...], msgspec.Meta(max_length=64)] | None
+    batch: Annotated[str, msgspec.Meta(min_length=32, max_length=32)]
+    part: Annotated[int, msgspec.Meta(ge=1, le=_MOST_PARTS)]
+    parts: Annotated[int, msgspec.Meta(ge=1, le=_MOST_PARTS)]
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(_Header).decode
+
+
+class Outgoing(NamedTuple):
+    """A message that is to be sent, and the id by which a broker may know it again."""
+
+    id: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Message:
+    """A message as it was read. Nothing of it was compared with a schema yet.
+
+    ``id`` is that of the batch or, where it has ``parts``, one of the part and its records.
+    """
+
+    id: bytes
+    schema: str
+    digest: str
+    received: str
+    granted: Granted
+    part: int
+    parts: int
+    payload: bytes
+
+
+def mac_key(reference: str | None) -> bytes | None:
+    """Return the key of MACs that a reference leads to; none without one. Raises ``ConfigError``
+    E202 where there is no text of 32 characters or more."""
+    if reference is None:
+        return None
+    key = resolved(reference).encode()
+    if len(key) < _LEAST_KEY:
+        raise ConfigError(
+            "E202", f"a key of messages has at least {_LEAST_KEY} characters, made at random"
+        )
+    return key
+
+
+def outgoing(
+    batch: Batch, granted: Granted, most: int, key: bytes | None = None
+) -> Iterator[Outgoing]:
+    """Yield the messages of a batch of at most so many bytes: one, or one for each part. A batch
+    without records has none. Raises ``Unacceptable`` if one record is too much for a message."""
+    if not batch.payload:
+        return
+    room = min(most - _overhead(batch, granted, key), MOST_PART_BYTES)
+    pieces = list(_pieces(batch, room))
+    if len(pieces) > _MOST_PARTS or max(map(len, pieces)) > room:
+        raise Unacceptable(batch.id)
+    for part, payload in enumerate(pieces, 1):
+        id_ = _part_id(batch.id, part, len(pieces), payload)
+        yield Outgoing(id_.hex(), _packed(_header(batch, granted, part, len(pieces)), payload, key))
+
+
+def _pieces(batch: Batch, room: int) -> Iterator[bytes]:
+    """Split the records of a batch. Raises ``Unacceptable`` where there is no room for any."""
+    if room < 1:
+        raise Unacceptable(batch.id)
+    return split(batch.payload, room)
+
+
+def read_message(data: bytes, keys: Sequence[bytes] = ()) -> Message:
+    """Read a message. With ``keys`` it must have a MAC under one of them, without any it may have
+    one, which nobody can verify.
+
+    Raises ``MessageError`` for anything else.
+    """
+    if len(data) > MOST_BYTES:
+        raise MessageError("too_large")
+    if len(data) < _PREFIX.size:
+        raise MessageError("foreign")
+    magic, version, has_mac = _PREFIX.unpack_from(data)
+    if magic != _MAGIC:
+        raise MessageError("foreign")
+    if version != _VERSION or has_mac > 1:
+        raise MessageError("version")
+    begin = _PREFIX.size + _MAC_BYTES * has_mac
+    if keys and not (has_mac and _is_authentic(data, keys)):
+        raise MessageError("unauthenticated")
+    if len(data) < begin + _LENGTH.size:
+        raise MessageError("malformed")
+    (length,) = _LENGTH.unpack_from(data, begin)
+    begin += _LENGTH.size
+    if length > _MOST_HEADER or begin + length >= len(data):
+        raise MessageError("malformed")
+    return _message(data[begin : begin + length], data[begin + length :])
+
+
+def _message(text: bytes, payload: bytes) -> Message:
+    header = None
+    with suppress(*_FAILURES):
+        header = _decode(text)
+    if header is None or not _is_sound(header):
+        raise MessageError("malformed")
+    id_ = _part_id(bytes.fromhex(header.batch), header.part, header.parts, payload)
+    return Message(
+        id_,
+        header.schema,
+        header.digest,
+        header.received,
+        header.purposes,
+        header.part,
+        header.parts,
+        payload,
+    )
+
+
+def _is_sound(header: _Header) -> bool:
+    """Tell whether what is not said by the types of a header holds."""
+    is_hex = _HEX(header.batch) and _HEX(header.digest)
+    return bool(is_hex and _MINUTE(header.received)) and header.part <= header.parts
+
+
+def _is_authentic(data: bytes, keys: Sequence[bytes]) -> bool:
+    """Tell whether the MAC of a message is one under a key. All keys are tried, whichever fits."""
+    claimed = data[_PREFIX.size : _PREFIX.size + _MAC_BYTES]
+    rest = memoryview(data)[_PREFIX.size + _MAC_BYTES :]
+    found = [hmac.compare_digest(_mac(key, data[: _PREFIX.size], rest), claimed) for key in keys]
+    return any(found)
+
+
+def _mac(key: bytes, prefix: bytes, rest: bytes | memoryview) -> bytes:
+    total = hmac.new(key, prefix, "sha256")
+    total.update(rest)
+    return total.digest()
+
+
+def _header(batch: Batch, granted: Granted, part: int, parts: int) -> bytes:
+    layout = layout_of(batch)
+    id_ = batch.id.hex()
+    return _encode(_Header(layout.schema, layout.digest, batch.received, granted, id_, part, parts))
+
+
+def _packed(header: bytes, payload: bytes, key: bytes | None) -> bytes:
+    prefix = _PREFIX.pack(_MAGIC, _VERSION, key is not None)
+    rest = b"".join((_LENGTH.pack(len(header)), header, payload))
+    return b"".join((prefix, b"" if key is None else _mac(key, prefix, rest), rest))
+
+
+def _overhead(batch: Batch, granted: Granted, key: bytes | None) -> int:
+    """Return the most bytes that stand before the records of a batch's message."""
+    longest = _header(batch, granted, _MOST_PARTS, _MOST_PARTS)
+    return _PREFIX.size + (0 if key is None else _MAC_BYTES) + _LENGTH.size + len(longest)
+
+
+def _part_id(batch: bytes, part: int, parts: int, payload: bytes) -> bytes:
+    """Return the id of a message. That of a part is one of its records too: if some of a batch were
+    erased before it is sent again, other records may be in a part of that number."""
+    if parts == 1:
+        return batch
+    made = hashlib.blake2b(payload, digest_size=_ID_BYTES, key=batch, salt=part.to_bytes(16))
+    return made.digest()

@@ -1,0 +1,40 @@
+"""A source of messages: what a drain wants of a broker of any kind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Literal, NamedTuple, Protocol
+
+__all__ = ["Fetched", "MessageSource", "Outcome"]
+
+Outcome = Literal["done", "waiting", "again"]
+"""What became of messages: they are over, since every sink has them or nothing is kept of them;
+they are not, and no other drain is to get them; or they are to be handed out again."""
+
+
+class Fetched(NamedTuple):
+    """A message that was taken, and by what the broker knows it."""
+
+    data: bytes
+    token: str
+
+    def __repr__(self) -> str:
+        return f"<Fetched, {len(self.data)} bytes>"
+
+
+class MessageSource(Protocol):
+    """A work queue that several drains share. All methods but ``close`` raise ``Unreachable``."""
+
+    def fetch(self, most: int, seconds: float) -> list[Fetched]:
+        """Return some messages, or none if none comes in time."""
+
+    def acknowledge(self, tokens: Sequence[str], outcome: Outcome) -> None:
+        """Say what became of messages."""
+
+    def expiry(self) -> timedelta | None:
+        """Return after how long the broker deletes messages; ``None`` where that may not be read,
+        ``timedelta.max`` for never."""
+
+    def close(self) -> None:
+        """Close the connection."""

@@ -1,0 +1,162 @@
+"""How a message broker is reached: settings that a sink and a drain share."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from collector.addresses import Address
+from collector.config.sink_settings import Section
+from collector.config.values import Location, Reference, resolved
+
+__all__ = ["BrokerAccess", "DrainSection", "Servers", "StreamName", "Subject", "servers"]
+
+_URL = re.compile(r"([a-z+]{3,12})://([!-.0-~]{1,4096})", re.ASCII).fullmatch
+_SERVER = re.compile(
+    r"([A-Za-z0-9](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?",
+    re.ASCII,
+).fullmatch
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII).fullmatch
+_SUBJECT = re.compile(r"[A-Za-z0-9_-]{1,64}(?:\.[A-Za-z0-9_-]{1,64}){0,15}", re.ASCII).fullmatch
+_PORTS = {"nats": 4222, "tls": 4222}
+_ENCRYPTED = ("tls",)
+_MOST_SERVERS = 16
+
+
+class Servers(NamedTuple):
+    """The servers of a broker, as an address names them."""
+
+    scheme: str
+    addresses: tuple[Address, ...]
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether connections are by TLS."""
+        return self.scheme in _ENCRYPTED
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self.addresses))
+
+
+def _fault(message: str) -> PydanticCustomError:
+    return PydanticCustomError("E209", message)
+
+
+def servers(value: Any, schemes: tuple[str, ...]) -> Servers:
+    """Read ``SCHEME://HOST:PORT``, or several hosts between commas. Raises what pydantic takes."""
+    found = _URL(value) if isinstance(value, str) else None
+    texts = found[2].split(",") if found and found[1] in schemes else []
+    matches = [_SERVER(text) for text in texts]
+    addresses = [
+        Address(match[1].strip("[]"), int(match[2] or _PORTS[found[1]]))
+        for match in matches
+        if match and found
+    ]
+    is_whole = 0 < len(texts) <= _MOST_SERVERS and len(addresses) == len(texts)
+    if found is None or not is_whole or not all(0 < one.port < 1 << 16 for one in addresses):
+        form = " or ".join(f"`{scheme}://HOST:PORT`" for scheme in schemes)
+        raise _fault(f"this must be {form}; several hosts stand between commas")
+    if found[1] not in _ENCRYPTED and not all(one.is_loopback for one in addresses):
+        raise _fault(
+            f"only a broker on this machine is reached without encryption: use `{schemes[-1]}://`"
+        )
+    return Servers(found[1], tuple(addresses))
+
+
+def _name(value: Any) -> str:
+    if isinstance(value, str) and _NAME(value):
+        return value
+    raise _fault("this must be a name of letters, digits, `_` and `-`, of at most 64")
+
+
+def _subject(value: Any) -> str:
+    if isinstance(value, str) and _SUBJECT(value):
+        return value
+    raise _fault("this must be a subject without wildcards, such as `collector.records`")
+
+
+StreamName = Annotated[str, BeforeValidator(_name)]
+Subject = Annotated[str, BeforeValidator(_subject)]
+
+
+class BrokerAccess(Section):
+    """What a broker wants before it talks to a client, and the key of messages."""
+
+    user: Reference = Field(
+        None, description="Where the name of the broker's user is: `env:NAME` or `file:PATH`."
+    )
+    password: Reference = Field(None, description="Where the user's password is, likewise.")
+    ca: Location = Field(
+        None, description="Who signs the broker's certificates, a PEM file; none: the system's."
+    )
+    certificate: Location = Field(
+        None, description="The client's own certificate, a PEM file, for a broker that wants one."
+    )
+    key: Location = Field(None, description="Its private key, a PEM file; none: it is with it.")
+    mac: Reference = Field(
+        None,
+        description="Where the key is by which messages are authenticated, 32 characters or more:"
+        " the same for those who send and those who take. None: the broker is trusted.",
+    )
+
+    @staticmethod
+    def secret(reference: str | None) -> str | None:
+        """Return what a reference leads to. Raises ``ConfigError`` E202."""
+        return None if reference is None else resolved(reference)
+
+    def files_of_tls(self) -> tuple[Path | None, Path | None, Path | None]:
+        """Return the files of authorities, certificate and key."""
+        return self.ca, self.certificate, self.key
+
+
+_SOURCES = ("nats", "tls")
+
+
+def _source(value: Any) -> str:
+    servers(value, _SOURCES)
+    return str(value)
+
+
+class DrainSection(BrokerAccess):
+    """Where a drain takes batches from, which are delivered to the sinks."""
+
+    url: Annotated[str | None, BeforeValidator(_source)] = Field(
+        None,
+        description="The servers: `tls://HOST:4222`, several hosts between commas; `nats://` is for"
+        " this machine only. With it, the configuration is that of a drain.",
+    )
+    stream: Annotated[str | None, BeforeValidator(_name)] = Field(
+        None, description="The stream, which is there already and is not made by the drain."
+    )
+    consumer: StreamName = Field(
+        "collector",
+        description="The durable consumer, which drains share; it is made if it is not there.",
+    )
+    auth_token: Reference = Field(
+        None, description="Where a token is, for servers that want one: `env:NAME`, `file:PATH`."
+    )
+    credentials: Location = Field(
+        None, description="A file of credentials (`.creds`), for servers that want one."
+    )
+    previous_mac: Reference = Field(
+        None, description="Where the key before is, whose messages are taken too after a change."
+    )
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the configuration is that of a drain."""
+        return self.url is not None
+
+    @property
+    def servers(self) -> Servers:
+        """The servers. Raises what pydantic takes if there are none."""
+        return servers(self.url, _SOURCES)
+
+    @property
+    def place(self) -> str:
+        """Name the servers and the stream."""
+        return f"NATS at {self.servers}, stream {self.stream}"

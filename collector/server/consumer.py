@@ -1,0 +1,328 @@
+"""Take batches out of a message broker: `collector drain`, in the place of a sidecar's workers.
+
+A message is checked as what a worker hands over is, and stored in the spool under its own id; the
+broker is told that it is done when every sink has it. So a drain may be lost with its disk: another
+one gets what it had not delivered. What is no message of ours is counted, and done at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from random import uniform
+from time import monotonic
+
+from collector.addresses import Address
+from collector.brokers.jetstream import JetStream, StreamLogin
+from collector.brokers.message import mac_key, read_message
+from collector.brokers.source import Fetched, MessageSource
+from collector.config.extras import install, is_installed
+from collector.config.model import DrainSection
+from collector.contracts import (
+    MESSAGE_OUTCOMES,
+    MessageOutcome,
+    PendingBatch,
+    Tally,
+    count_lines,
+)
+from collector.errors import (
+    CollectorError,
+    ConfigError,
+    DeliveryError,
+    MessageError,
+    RecheckError,
+)
+from collector.filter.recheck import Recheck
+from collector.filter.redaction import RedactionRule, redact
+from collector.http_client import tls
+from collector.ops.requests import RequestCounts
+from collector.schema.model import Schema
+from collector.server.components import Components
+from collector.server.listeners import Location
+from collector.spool import Spool
+from collector.spool.write_queue import MOST_ROWS
+from collector.subject.tombstones import LONGEST_RETENTION, Tombstones
+
+__all__ = ["Consumer", "MessageIntake", "check_drain", "source_of"]
+
+_MOST_WAITING = 1024
+_MOST_WAITING_BYTES = 64 << 20
+_MOST_FETCHED = 64
+_IDLE_SECONDS, _BUSY_SECONDS = 1.0, 0.1
+_EXTEND_SECONDS = 20.0
+"""How often the broker is told that messages are still at hand: a third of what it waits."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
+_POLL_SECONDS = 0.02
+
+
+def source_of(drain: DrainSection) -> MessageSource:
+    """Return the source that settings name, not connected yet. Raises ``ConfigError``: E201 without
+    the library, E202 for secrets that are not there, E212 for the files of TLS."""
+    if not is_installed("nats.js"):
+        raise ConfigError("E201", f"NATS needs an extra: {install('nats')}")
+    if drain.credentials is not None and not drain.credentials.is_file():
+        raise ConfigError("E202", "the file of `credentials` is not there")
+    login = StreamLogin(
+        drain.secret(drain.user),
+        drain.secret(drain.password),
+        drain.secret(drain.auth_token),
+        drain.credentials,
+    )
+    servers = drain.servers
+    context = tls(*drain.files_of_tls()) if servers.is_encrypted else None
+    return JetStream(servers.addresses, drain.stream or "", login, context, consumer=drain.consumer)
+
+
+def check_drain(drain: DrainSection) -> None:
+    """Check secrets, files and libraries, and for how long the broker keeps messages. Raises
+    ``ConfigError`` as ``source_of``, and E220; ``Unreachable`` where the broker does not answer."""
+    keys_of(drain)
+    source = source_of(drain)
+    try:
+        expires = source.expiry()
+    finally:
+        source.close()
+    if expires is not None and expires > LONGEST_RETENTION:
+        days = LONGEST_RETENTION.days
+        message = f"the broker keeps messages for longer than a drain knows them again: {days} days"
+        raise ConfigError("E220", message)
+
+
+def keys_of(drain: DrainSection) -> list[bytes]:
+    """Return the keys of MACs that are accepted. Raises ``ConfigError`` E202."""
+    return [key for key in map(mac_key, (drain.mac, drain.previous_mac)) if key is not None]
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """A message whose batch is stored, and the number up to which every sink must have all."""
+
+    token: str
+    size: int
+    number: int
+    outcome: MessageOutcome
+    extended: float
+
+
+class Consumer(threading.Thread):
+    """Takes messages in a thread of its own, until ``stop``."""
+
+    def __init__(
+        self,
+        source: MessageSource,
+        spool: Spool,
+        schemas: Sequence[Schema],
+        keys: Sequence[bytes],
+        tombstones: Tombstones,
+    ) -> None:
+        super().__init__(name="collector-consumer", daemon=True)
+        self.is_ready: bool = False
+        self._source, self._spool, self._keys = source, spool, tuple(keys)
+        self._schemas = {schema.digest: (schema, Recheck(schema)) for schema in schemas}
+        self._tombstones = tombstones
+        self._counts: Counter[MessageOutcome] = Counter()
+        self._tallies: deque[tuple[str, Tally]] = deque()
+        self._waiting: deque[_Waiting] = deque()
+        self._waiting_bytes = 0
+        self._done: list[str] = []
+        self._stopping, self._cut = threading.Event(), threading.Event()
+
+    def __repr__(self) -> str:
+        return f"<Consumer, {len(self._waiting)} messages wait>"
+
+    def counts(self) -> Mapping[MessageOutcome, int]:
+        """Return how many messages came to each outcome."""
+        return {outcome: self._counts[outcome] for outcome in MESSAGE_OUTCOMES}
+
+    def tallies(self) -> list[tuple[str, Tally]]:
+        """Return the tallies of what was taken since the last call, with the schemas' names."""
+        found = []
+        with suppress(IndexError):
+            while True:
+                found.append(self._tallies.popleft())
+        return found
+
+    def stop(self, seconds: float) -> None:
+        """Take no more; let sinks take what is at hand for so many seconds, and tell the broker."""
+        self._stopping.set()
+        self.join(seconds)
+        self._cut.set()
+        self.join()
+
+    def run(self) -> None:
+        """Take messages; after a failure of the broker or the spool, pause."""
+        pause = _FIRST_PAUSE
+        try:
+            while not self._cut.is_set():
+                try:
+                    if self._stopping.is_set() and not self._waiting and not self._done:
+                        return
+                    is_busy = self._step()
+                    self.is_ready, pause = True, _FIRST_PAUSE
+                    if not is_busy:
+                        self._cut.wait(_POLL_SECONDS)
+                except CollectorError:
+                    self.is_ready = False
+                    self._cut.wait(pause * uniform(0.5, 1.5))  # noqa: S311 - no secret
+                    pause = min(2 * pause, _LONGEST_PAUSE)
+        finally:
+            self.is_ready = False
+            self._source.close()
+            self._tombstones.close()
+
+    def _step(self) -> bool:
+        """Acknowledge what every sink has; take more if there is room; tell whether any came."""
+        self._acknowledge()
+        room = _MOST_WAITING - len(self._waiting)
+        if self._stopping.is_set() or room < 2 or self._waiting_bytes > _MOST_WAITING_BYTES:
+            return False
+        seconds = _BUSY_SECONDS if self._waiting else _IDLE_SECONDS
+        taken = self._source.fetch(min(room, _MOST_FETCHED), seconds)
+        if taken:
+            self._take(taken)
+        return bool(taken)
+
+    def _acknowledge(self) -> None:
+        """Tell the broker of messages that every sink has, and of those that take longer."""
+        number, now = self._spool.delivered_up_to, monotonic()
+        while self._waiting and self._waiting[0].number <= number:
+            one = self._waiting.popleft()
+            self._waiting_bytes -= one.size
+            self._done.append(one.token)
+        if self._done:
+            self._source.acknowledge(self._done, "done")
+            self._done = []
+        late = [one for one in self._waiting if now - one.extended > _EXTEND_SECONDS]
+        if late:
+            self._source.acknowledge([one.token for one in late], "waiting")
+            for one in late:
+                one.extended = now
+
+    def _take(self, taken: Sequence[Fetched]) -> None:
+        """Check messages and store their batches, together in as few commits as may be."""
+        checked: list[tuple[Fetched, PendingBatch]] = []
+        for one in taken:
+            try:
+                checked.append((one, self._checked(one.data)))
+            except MessageError as error:
+                self._counts[error.reason] += 1
+                self._done.append(one.token)
+        again: list[str] = []
+        with self._tombstones.locked() as rule:
+            stored = [self._store(one, batch, rule, again) for one, batch in checked]
+            for (one, batch), found in zip(checked, stored, strict=True):
+                if found is not None:
+                    self._note(one, batch, found, again)
+        if again:
+            self._source.acknowledge(again, "again")
+            raise DeliveryError("E506", "the spool does not take messages now")
+
+    def _checked(self, data: bytes) -> PendingBatch:
+        """Return the batch of a message in an encoding of our own. Raises ``MessageError``."""
+        message = read_message(data, self._keys)
+        schema, recheck = self._schemas.get(message.digest, (None, None))
+        if schema is None or recheck is None or schema.id != message.schema:
+            raise MessageError("schema")
+        batch: PendingBatch | None = None
+        if count_lines(message.payload) <= MOST_ROWS:
+            pending = PendingBatch(
+                schema.layout, message.received, message.payload, Tally(), message.granted
+            )
+            with suppress(RecheckError):
+                batch = recheck.check_delayed(pending)
+        if batch is None:
+            raise MessageError("records")
+        return replace(batch, id=message.id)
+
+    def _store(
+        self, one: Fetched, batch: PendingBatch, rule: RedactionRule | None, again: list[str]
+    ) -> Future[bool] | None:
+        """Store a batch without those who were erased meanwhile; ``None`` if nothing is left, or
+        the spool takes nothing now."""
+        rest = None if rule is None else redact(batch.payload, rule, batch.received)
+        if rest is not None and not rest.payload:
+            self._counts["erased"] += 1
+            self._done.append(one.token)
+            return None
+        if rest is not None and rest.records:
+            recheck = self._schemas[batch.layout.digest][1]
+            changed = replace(batch, payload=rest.payload, rows=None)
+            batch = replace(recheck.check_delayed(changed), id=batch.id)
+        try:
+            return self._spool.put(batch, key=batch.id)
+        except DeliveryError:
+            again.append(one.token)
+            return None
+
+    def _note(
+        self, one: Fetched, batch: PendingBatch, stored: Future[bool], again: list[str]
+    ) -> None:
+        """Wait until a batch is on disk, and note from when on every sink has it."""
+        if stored.exception() is not None:
+            again.append(one.token)
+            return
+        outcome: MessageOutcome = "taken" if stored.result() else "repeated"
+        self._counts[outcome] += 1
+        if outcome == "taken":
+            self._tallies.append((batch.layout.table, batch.tally))
+        size, number = len(one.data), self._spool.last
+        self._waiting.append(_Waiting(one.token, size, number, outcome, monotonic()))
+        self._waiting_bytes += size
+
+
+class MessageIntake:
+    """A consumer in the place of a sidecar's keeper of workers, for the process that serves.
+
+    Raises ``ConfigError`` for secrets and files that are not there.
+    """
+
+    number, confined, replaced, unhashed = 1, 1, 0, 0
+
+    def __init__(self, components: Components) -> None:
+        drain = components.config.drain
+        data = components.config.data
+        assert data is not None  # noqa: S101 - for the type
+        tombstones = Tombstones(data)
+        source = source_of(drain)
+        keys = keys_of(drain)
+        self._address: Address = drain.servers.addresses[0]
+        self.past: RequestCounts = RequestCounts()
+        self._components = components
+        self._consumer = Consumer(source, components.spool, components.schemas, keys, tombstones)
+        components.messages = self._consumer.counts
+
+    def __repr__(self) -> str:
+        return f"<MessageIntake of {self._consumer}>"
+
+    @property
+    def ready(self) -> int:
+        """1 while the broker answers and the spool takes messages, else 0."""
+        return int(self._consumer.is_ready)
+
+    def addresses(self) -> dict[str, Location]:
+        """Return the first server of the broker."""
+        return {"broker": self._address}
+
+    def requests(self) -> RequestCounts:
+        """Return the requests of operators; there are no others."""
+        return self.past
+
+    async def refresh(self) -> None:
+        """Count what was taken."""
+        for name, tally in self._consumer.tallies():
+            self._components.metrics.observe(name, tally)
+
+    async def start(self) -> None:
+        """Begin to take messages."""
+        self._consumer.start()
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Take no more, and wait so long until sinks have what is at hand."""
+        if self._consumer.is_alive():
+            await asyncio.to_thread(self._consumer.stop, grace_seconds)
+        await self.refresh()

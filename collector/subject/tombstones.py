@@ -1,0 +1,180 @@
+"""Tombstones: whose records a drain drops that still wait in a broker when a person is erased.
+
+A broker cannot be searched for a person, so what is erased may be delivered later. A tombstone is a
+keyed hash of the value by which a person was erased, with the window of the erasure; it is deleted
+when no broker can have such records any more. The file is made by a drain, in its data directory;
+without one there is nothing to remember.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import sqlite3
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from collector.contracts import Subject, to_minute
+from collector.errors import DeliveryError
+from collector.file_modes import make_private
+from collector.filter.redaction import text_of
+
+__all__ = ["FILE_NAME", "LONGEST_RETENTION", "Tombstone", "Tombstones", "remember"]
+
+FILE_NAME = "tombstones.db"
+LONGEST_RETENTION = timedelta(days=31)
+"""The longest that a broker may keep messages: as long as a spool knows keys again."""
+_KEPT = LONGEST_RETENTION + timedelta(days=2)
+_BUSY_SECONDS = 60.0
+_SECRET_BYTES = 32
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS secret (bytes BLOB NOT NULL) STRICT",
+    """CREATE TABLE IF NOT EXISTS tombstones (
+        field TEXT NOT NULL, hash BLOB NOT NULL, start TEXT NOT NULL, end TEXT NOT NULL,
+        schema TEXT, besides TEXT NOT NULL, fields TEXT, until TEXT NOT NULL
+    ) STRICT""",
+)
+_UNREADABLE = "the tombstones of erased people cannot be read or written now"
+
+
+class Tombstone(NamedTuple):
+    """A person who was erased, or who objected to the use of ``fields``. ``subject`` has the hash
+    in the place of the value."""
+
+    subject: Subject
+    fields: frozenset[str] | None
+
+
+@dataclass(frozen=True, repr=False)
+class _Rule:
+    """Removes what tombstones say, as a rule of ``collector.filter.redaction``."""
+
+    secret: bytes
+    by_field: Mapping[str, Mapping[str, Sequence[Tombstone]]]
+    until: str
+
+    def may_concern(self, text: bytes) -> bool:
+        """Return whether there are lines: a hash is of no use for a quicker test."""
+        return bool(text)
+
+    def fields_to_remove(self, record: Mapping[str, object], minute: str) -> Iterable[str]:
+        """Return the fields that go: all of an erased person's records."""
+        schema, removed = text_of(record, "schema") or "", set[str]()
+        for name, tombstones in self.by_field.items():
+            value = text_of(record, name)
+            found = tombstones.get(_hash(self.secret, name, value), ()) if value else ()
+            for subject, fields in found:
+                if subject.start <= minute < subject.end and subject.concerns(schema):
+                    removed |= record.keys() if fields is None else fields
+        return removed
+
+
+class Tombstones:
+    """The tombstones of a data directory, for a drain. For one thread at a time. Every method
+    raises ``DeliveryError`` E507 where the file cannot be used."""
+
+    def __init__(self, data: Path) -> None:
+        with _told():
+            self._db = _connect(data / FILE_NAME)
+            for table in _TABLES:
+                self._db.execute(table)
+            make_private(data / FILE_NAME)
+        self._version = -1
+        self._rule: _Rule | None = None
+
+    def __repr__(self) -> str:
+        return "<Tombstones>"
+
+    @contextmanager
+    def locked(self) -> Iterator[_Rule | None]:
+        """Yield the rule of all tombstones, if there are any. None is added within the block: so
+        what is stored in it is found by the erasure that waits."""
+        with _told():
+            self._db.execute("BEGIN IMMEDIATE")
+        try:
+            with _told():
+                self._load()
+            yield self._rule
+        finally:
+            self._db.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def _load(self) -> None:
+        """Read the tombstones, if another connection has changed them."""
+        (version,) = self._db.execute("PRAGMA data_version").fetchone()
+        if version == self._version:
+            return
+        self._version, self._rule = version, None
+        rows = self._db.execute(
+            "SELECT field, hash, start, end, schema, besides, fields FROM tombstones"
+        ).fetchall()
+        secret = self._db.execute("SELECT bytes FROM secret").fetchone()
+        if not rows or secret is None:
+            return
+        by_field: dict[str, dict[str, list[Tombstone]]] = defaultdict(lambda: defaultdict(list))
+        for field, hash_, start, end, schema, besides, fields in rows:
+            subject = Subject(field, hash_.hex(), start, end, schema, frozenset(besides.split()))
+            named = None if fields is None else frozenset(fields.split())
+            by_field[field][hash_.hex()].append(Tombstone(subject, named))
+        self._rule = _Rule(secret[0], by_field, max(row[3] for row in rows))
+
+
+def remember(data: Path, subjects: Iterable[tuple[Subject, Collection[str] | None]]) -> None:
+    """Add tombstones, each with the fields that go (``None``: all), where a data directory is a
+    drain's; wait until no message is being stored. Raises ``DeliveryError`` E507."""
+    path = data / FILE_NAME
+    if not path.is_file():
+        return
+    now = datetime.now(UTC)
+    with _told(), closing(_connect(path)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        db.execute("DELETE FROM tombstones WHERE until < ?", (to_minute(now),))
+        found = db.execute("SELECT bytes FROM secret").fetchone()
+        if found is None:
+            found = (secrets.token_bytes(_SECRET_BYTES),)
+            db.execute("INSERT INTO secret VALUES (?)", found)
+        for subject, fields in subjects:
+            row = (
+                subject.field,
+                bytes.fromhex(_hash(found[0], subject.field, subject.value)),
+                subject.start,
+                subject.end,
+                subject.schema,
+                "\n".join(sorted(subject.besides)),
+                None if fields is None else "\n".join(sorted(fields)),
+                to_minute(now + _KEPT),
+            )
+            db.execute("INSERT INTO tombstones VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        db.execute("COMMIT")
+
+
+def _hash(secret: bytes, field: str, value: str) -> str:
+    return hmac.digest(secret, f"{field}\0{value}".encode(), "sha256").hex()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    db.execute("PRAGMA secure_delete = ON")
+    db.execute("PRAGMA synchronous = FULL")
+    return db
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn errors of the file into one of ours."""
+    is_done = False
+    try:
+        yield
+        is_done = True
+    except (sqlite3.Error, OSError, ValueError):
+        pass
+    if not is_done:
+        raise DeliveryError("E507", _UNREADABLE)

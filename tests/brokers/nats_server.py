@@ -1,0 +1,188 @@
+"""NATS servers for tests, on loopback: one, or a cluster, each with a directory of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import nats
+import pytest
+from nats.js.errors import BadRequestError
+
+from tests.deadline import wait_until
+
+__all__ = ["NatsServer", "cluster", "program", "require_nats", "server"]
+
+_START_SECONDS = 30
+_T = TypeVar("_T")
+
+
+def program() -> Path | None:
+    """Return the server's program: that of the package in this environment, or one in PATH."""
+    beside = Path(sys.executable).parent / "nats-server"
+    found = shutil.which("nats-server")
+    if beside.exists():
+        return beside
+    return None if found is None else Path(found)
+
+
+def require_nats() -> Path:
+    """Return the program; skip the test where there is none, unless all is required."""
+    found = program()
+    if found is None and os.environ.get("COLLECTOR_REQUIRE_ALL") != "1":
+        pytest.skip("nats-server is not installed")
+    assert found is not None, "nats-server is not installed"
+    return found
+
+
+def _free_port() -> int:
+    """Return a port below those of clients: one of these could connect to itself, where a server is
+    away."""
+    while True:
+        port = secrets.choice(range(20_000, 32_000))
+        with suppress(OSError), socket.socket() as listening:
+            listening.bind(("127.0.0.1", port))
+            return port
+
+
+@dataclass
+class NatsServer:
+    """A server. ``options`` are more arguments of its command line."""
+
+    directory: Path
+    options: Sequence[str] = ()
+    port: int = field(default_factory=_free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"nats://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        command = [str(require_nats()), "-a", "127.0.0.1", "-p", str(self.port), "-js"]
+        command += ["-sd", str(self.directory), *self.options]
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with (self.directory / "log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        wait_until(self._answers, seconds=_START_SECONDS)
+
+    def kill(self) -> None:
+        """Kill it, and wait for its end."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+    def ask(self, work: Callable[[Any], Coroutine[Any, Any, _T]], **options: Any) -> _T:
+        """Run work with a context of JetStream, over a connection of its own."""
+        return ask([self], work, **options)
+
+    def stream(self, name: str, *, max_age: float = 3600.0, **config: Any) -> None:
+        """Make a work queue with a subject of its name, unless it is there."""
+
+        async def make(stream: Any) -> None:
+            chosen = {"retention": "workqueue", "max_age": max_age} | config
+            with suppress(BadRequestError):
+                await stream.add_stream(name=name, subjects=[f"{name}.>"], **chosen)
+
+        self.ask(make)
+
+    def messages(self, name: str) -> list[bytes]:
+        """Return all messages of a stream, which stay in it."""
+
+        async def read(stream: Any) -> list[bytes]:
+            state = (await stream.stream_info(name)).state
+            found = []
+            for number in range(state.first_seq, state.last_seq + 1):
+                with suppress(Exception):
+                    found.append((await stream.get_msg(name, number)).data or b"")
+            return found
+
+        return self.ask(read)
+
+    def _answers(self) -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as asking:
+            return asking.recv(4) == b"INFO"
+        return False
+
+
+def ask(
+    servers: Sequence[NatsServer],
+    work: Callable[[Any], Coroutine[Any, Any, _T]],
+    **options: Any,
+) -> _T:
+    """Run work with a context of JetStream at any of some servers."""
+
+    async def run() -> _T:
+        async def ignore(_: Exception) -> None:
+            pass
+
+        urls = [one.url for one in servers]
+        client = await nats.connect(urls, error_cb=ignore, max_reconnect_attempts=3, **options)
+        try:
+            return await work(client.jetstream(timeout=10))
+        finally:
+            await client.close()
+
+    return asyncio.run(run())
+
+
+@contextmanager
+def server(directory: Path, *options: str) -> Iterator[NatsServer]:
+    """Run a server."""
+    made = NatsServer(directory, options)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.kill()
+
+
+@contextmanager
+def cluster(directory: Path, number: int = 3) -> Iterator[list[NatsServer]]:
+    """Run clustered servers, and wait until they have a leader."""
+    routes = [_free_port() for _ in range(number)]
+    all_routes = ",".join(f"nats://127.0.0.1:{port}" for port in routes)
+    made = [
+        NatsServer(
+            directory / f"node-{at}",
+            (
+                *("--cluster_name", "tested", "-n", f"node-{at}", "--routes", all_routes),
+                *("--cluster", f"nats://127.0.0.1:{port}"),
+            ),
+        )
+        for at, port in enumerate(routes)
+    ]
+    try:
+        for one in made:
+            one.start()
+        wait_until(lambda: _has_leader(made), seconds=_START_SECONDS)
+        yield made
+    finally:
+        for one in made:
+            one.kill()
+
+
+def _has_leader(servers: Sequence[NatsServer]) -> bool:
+    async def account(stream: Any) -> bool:
+        await stream.account_info()
+        return True
+
+    with suppress(Exception):
+        return ask(servers, account)
+    time.sleep(0.1)
+    return False

@@ -1,0 +1,276 @@
+"""What a drain takes out of a stream, and what it tells the broker, against a server."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collector import load_schema
+from collector.brokers.jetstream import JetStream
+from collector.brokers.message import outgoing
+from collector.config.broker_settings import DrainSection
+from collector.contracts import Batch, Subject
+from collector.drain import DeliveryTimes
+from collector.errors import ConfigError, DeliveryError, Unreachable
+from collector.filter.redaction import minute_window
+from collector.pipeline import Delivery
+from collector.server.consumer import Consumer, check_drain, source_of
+from collector.sinks.sink import Sink
+from collector.spool import FILE_NAME, Spool
+from collector.subject.tombstones import Tombstones, remember
+from collector.testing.sinks import batch_of, person
+from tests.brokers.nats_server import NatsServer, require_nats, server
+from tests.deadline import wait_until
+from tests.raising import raises
+
+SCHEMA = load_schema("conferencing")
+KEY = b"k" * 32
+_TIMES = DeliveryTimes(gather=0.0, poll=0.02, first_pause=0.02, longest_pause=0.1)
+
+
+@pytest.fixture(scope="module")
+def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """A server for the tests of this module."""
+    require_nats()
+    with server(tmp_path_factory.mktemp("nats")) as made:
+        yield made
+
+
+class Recorded(Sink):
+    """Keeps what it gets in memory, once by the batch's id; fails while it is told to."""
+
+    guarantee = "once"
+
+    def __init__(self) -> None:
+        self.batches: dict[bytes, Batch] = {}
+        self.fails = False
+
+    def deliver(self, *batches: Batch) -> None:
+        """Keep batches."""
+        if self.fails:
+            raise DeliveryError("E508", "not now")
+        self.batches |= {batch.id: batch for batch in batches}
+
+    def people(self) -> Counter[object]:
+        """Count the records of each person."""
+        return Counter(
+            record["client.address"] for batch in self.batches.values() for record in batch.records
+        )
+
+
+@dataclass
+class Running:
+    """A consumer with its spool, and the sink behind it."""
+
+    consumer: Consumer
+    spool: Spool
+    sink: Recorded
+
+
+@dataclass
+class Stream:
+    """A stream of a server, for one test."""
+
+    nats: NatsServer
+    name: str = field(default_factory=lambda: f"s{secrets.token_hex(8)}")
+
+    def __post_init__(self) -> None:
+        self.nats.stream(self.name, duplicate_window=1)
+
+    def settings(self, **more: Any) -> DrainSection:
+        """Return the settings of a drain."""
+        return DrainSection(url=self.nats.url, stream=self.name, **more)
+
+    def put(self, *data: bytes) -> None:
+        """Publish any bytes as messages."""
+
+        async def publish(stream: Any) -> None:
+            for each in data:
+                await stream.publish(f"{self.name}.records", each)
+
+        self.nats.ask(publish)
+
+    def send(self, *batches: Batch, key: bytes | None = KEY, most: int = 1 << 20) -> None:
+        """Publish batches."""
+        self.put(*(one.data for batch in batches for one in outgoing(batch, None, most, key)))
+
+    def left(self) -> int:
+        """Count the messages that nobody has settled yet."""
+        return len(self.nats.messages(self.name))
+
+    @contextmanager
+    def drained(
+        self, data: Path, sink: Recorded | None = None, *, stops: bool = True
+    ) -> Iterator[Running]:
+        """Run a drain in a directory; unless it ``stops`` it is cut off at the end."""
+        sink = Recorded() if sink is None else sink
+        with Spool(data / FILE_NAME, sinks=["sink"]) as spool:
+            source = source_of(self.settings())
+            consumer = Consumer(source, spool, [SCHEMA], [KEY], Tombstones(data))
+            delivery = Delivery(spool, {"sink": sink}, times=_TIMES)
+            delivery.start()
+            consumer.start()
+            try:
+                yield Running(consumer, spool, sink)
+            finally:
+                consumer.stop(10 if stops else 0)
+                delivery.close(5)
+
+
+@pytest.fixture
+def stream(nats: NatsServer) -> Stream:
+    """A stream."""
+    return Stream(nats)
+
+
+def _batch(number: int, people: Collection[int], minutes: int = 0) -> Batch:
+    return batch_of(number, people, SCHEMA, age=timedelta(minutes=minutes))
+
+
+def test_what_is_sent_arrives(stream: Stream, tmp_path: Path) -> None:
+    """Each record once, in parts too, under the batch's minute; then the stream is empty, and the
+    ledger has a receipt of each message."""
+    stream.send(_batch(1, [1, 2]), _batch(2, [3], minutes=200))
+    stream.send(_batch(3, [4] * 1000), most=20_000)
+    with stream.drained(tmp_path) as running:
+        wait_until(lambda: stream.left() == 0)
+        assert running.sink.people() == {person(1): 1, person(2): 1, person(3): 1, person(4): 1000}
+        assert running.sink.batches[(2).to_bytes(16)].received == _batch(2, [3], 200).received
+        number = running.spool.last
+        assert running.consumer.counts()["taken"] == number > 3
+        tallies = running.consumer.tallies()
+        assert sum(tally.admitted for _, tally in tallies) == 1003
+        assert running.consumer.tallies() == []
+        assert running.consumer.is_ready
+
+
+def test_a_message_stays_until_every_sink_has_it(stream: Stream, tmp_path: Path) -> None:
+    """Not only until it is in the spool."""
+    sink = Recorded()
+    sink.fails = True
+    stream.send(_batch(1, [1]))
+    with stream.drained(tmp_path, sink) as running:
+        wait_until(lambda: running.spool.state().batches == 1)
+        time.sleep(0.5)
+        assert stream.left() == 1
+        sink.fails = False
+        wait_until(lambda: stream.left() == 0)
+    assert sink.people() == {person(1): 1}
+
+
+def test_a_message_that_comes_again_is_stored_once(stream: Stream, tmp_path: Path) -> None:
+    """By its id, after a restart too."""
+    sink = Recorded()
+    for times in (1, 2):
+        stream.send(_batch(1, [1]), _batch(1, [1]))
+        with stream.drained(tmp_path, sink) as running:
+            wait_until(lambda: stream.left() == 0)
+            assert running.consumer.counts()["repeated"] == times
+    assert sink.people() == {person(1): 1}
+    assert running.spool.last >= 1
+
+
+def test_what_is_none_of_ours_is_counted_and_never_kept(stream: Stream, tmp_path: Path) -> None:
+    """Between honest messages; none blocks the stream, and nothing of it is on disk."""
+    canary = b"canary-7f3a"
+    (honest,) = outgoing(_batch(1, [1]), None, 1 << 20, KEY)
+    (another,) = outgoing(_batch(2, [2]), None, 1 << 20, b"o" * 32)
+    (plain,) = outgoing(_batch(3, [3]), None, 1 << 20, None)
+    lines = _batch(4, [4]).payload.replace(b"linux", canary)
+    schema = SCHEMA.layout
+    invalid = Batch(b"5" * 16, _batch(5, [5]).received, layout=schema, payload=lines)
+    (wrong,) = outgoing(invalid, None, 1 << 20, KEY)
+    older = Batch(
+        b"6" * 16,
+        invalid.received,
+        layout=type(schema)("conferencing/0.9.0", "0" * 64, schema.table, schema.columns),
+        payload=lines,
+    )
+    (unknown,) = outgoing(older, None, 1 << 20, KEY)
+    stream.put(canary, honest.data[:40], another.data, plain.data, wrong.data, unknown.data)
+    stream.put(b"", b"CLTM\x09\x00" + canary, canary * 60_000, honest.data + b"x")
+    stream.send(_batch(7, [7]))
+    with stream.drained(tmp_path) as running:
+        wait_until(lambda: stream.left() == 0)
+        counts = {name: number for name, number in running.consumer.counts().items() if number}
+        assert running.sink.people() == {person(7): 1}
+        assert counts == {
+            "taken": 1,
+            "foreign": 2,
+            "version": 1,
+            "unauthenticated": 4,
+            "too_large": 1,
+            "schema": 1,
+            "records": 1,
+        }
+        for path in tmp_path.rglob("*"):
+            assert not path.is_file() or canary not in path.read_bytes()
+
+
+def test_a_person_who_is_erased_does_not_come_back(stream: Stream, tmp_path: Path) -> None:
+    """Though their batch still waited in the stream; what is received later is kept."""
+    Tombstones(tmp_path).close()
+    start, end = minute_window("2020-01-01", to_minute_text(-10))
+    subject = Subject("client.address", person(1), start, end)
+    objector = Subject("client.address", person(2), start, end)
+    stream.send(_batch(1, [1, 2, 3], 60), _batch(2, [1], 60), _batch(3, [1], 0))
+    remember(tmp_path, [(subject, None), (objector, ["os.type"])])
+    with stream.drained(tmp_path) as running:
+        wait_until(lambda: stream.left() == 0)
+        found = [record for each in running.sink.batches.values() for record in each.records]
+        assert running.consumer.counts()["erased"] == 1
+    assert Counter(record["client.address"] for record in found) == {
+        person(1): 1,
+        person(2): 1,
+        person(3): 1,
+    }
+    (two,) = (record for record in found if record["client.address"] == person(2))
+    assert "os.type" not in two
+    assert person(1).encode() not in (tmp_path / "tombstones.db").read_bytes()
+
+
+def to_minute_text(minutes: int) -> str:
+    """Return the minute that is so many minutes from now."""
+    return batch_of(1, [1], SCHEMA, age=timedelta(minutes=-minutes)).received
+
+
+def test_a_broker_that_goes_away(tmp_path: Path) -> None:
+    """Its messages come when it is back."""
+    require_nats()
+    with server(tmp_path / "nats") as nats:
+        stream = Stream(nats)
+        with stream.drained(tmp_path / "data") as running:
+            stream.send(_batch(1, [1]))
+            wait_until(lambda: running.sink.people() == {person(1): 1})
+            nats.kill()
+            wait_until(lambda: not running.consumer.is_ready)
+            nats.start()
+            stream.send(_batch(2, [2]))
+            wait_until(lambda: len(running.sink.people()) == 2)
+            wait_until(lambda: running.consumer.is_ready)
+
+
+def test_how_long_the_broker_keeps_messages(nats: NatsServer) -> None:
+    """No longer than a drain knows them again."""
+    for name, max_age, is_faulty in (("short", 3600, False), ("long", 40 * 86400, True)):
+        nats.stream(name, max_age=max_age)
+        section = DrainSection(url=nats.url, stream=name)
+        if is_faulty:
+            with raises("E220", ConfigError):
+                check_drain(section)
+        else:
+            check_drain(section)
+    with raises("E514", Unreachable):
+        check_drain(DrainSection(url=nats.url, stream="none"))
+    with raises("E202", ConfigError):
+        check_drain(DrainSection(url=nats.url, stream="short", mac="env:BROKER_NO_SUCH"))
+    assert repr(JetStream([], "s", None, None)) == "<JetStream, closed>"  # type: ignore[arg-type]

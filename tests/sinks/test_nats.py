@@ -1,0 +1,269 @@
+"""The sink of NATS JetStream, against a server."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from collector import Collector, load_schema
+from collector.brokers.message import MOST_BYTES, read_message
+from collector.config.sink_settings import SinkSettings
+from collector.contracts import Batch
+from collector.errors import ConfigError, DeliveryError, MessageError, Unreachable
+from collector.filter.stored import Records
+from collector.sinks.nats import NatsSettings, NatsSink
+from collector.sinks.sink import Opening
+from collector.testing.sinks import SinkConformance, batch_of
+from tests.brokers.nats_server import NatsServer, require_nats, server
+from tests.ingest.certificates import Authority
+from tests.raising import raises
+
+SCHEMA = load_schema("conferencing")
+
+
+@pytest.fixture(scope="module")
+def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """A server for the tests of this module."""
+    require_nats()
+    with server(tmp_path_factory.mktemp("nats")) as made:
+        yield made
+
+
+def _stream(directory: Path) -> str:
+    return f"s{hashlib.sha256(str(directory).encode()).hexdigest()[:16]}"
+
+
+def _settings(nats: NatsServer, directory: Path, **more: Any) -> NatsSettings:
+    """Return the settings for a stream that belongs to a directory; it is made."""
+    name = _stream(directory)
+    nats.stream(name)
+    return NatsSettings(
+        type="nats", url=nats.url, stream=name, subject=f"{name}.records", party="first", **more
+    )
+
+
+def _opened(settings: NatsSettings, directory: Path) -> closing[NatsSink]:
+    return closing(NatsSink(settings, Opening("tested", (SCHEMA,), directory)))
+
+
+def _records(nats: NatsServer, directory: Path, keys: list[bytes] | None = None) -> list[Any]:
+    found = [read_message(each, keys or []) for each in nats.messages(_stream(directory))]
+    return [record for each in found for record in Records(each.payload)]
+
+
+class TestConformance(SinkConformance):
+    """A stream, which forgets nothing before its max age."""
+
+    nats: NatsServer
+
+    @pytest.fixture(autouse=True)
+    def _server(self, nats: NatsServer) -> None:
+        self.nats = nats
+
+    def settings(self, directory: Path) -> SinkSettings:
+        """A stream of its own."""
+        return _settings(self.nats, directory, timeout="1s")
+
+    def records(self, directory: Path) -> dict[str, int]:
+        """Read the stream."""
+        return dict(Counter(record["client.address"] for record in _records(self.nats, directory)))
+
+    @contextmanager
+    def failing(self, directory: Path) -> Iterator[None]:
+        """The server is away."""
+        self.nats.kill()
+        try:
+            yield
+        finally:
+            self.nats.start()
+
+
+def test_a_batch_that_comes_again_is_stored_once(nats: NatsServer, tmp_path: Path) -> None:
+    """The stream knows it by its id for as long as it is told to."""
+    batch = batch_of(1, [1, 2], SCHEMA)
+    for _ in range(2):
+        with _opened(_settings(nats, tmp_path), tmp_path) as sink:
+            sink.deliver(batch)
+            sink.deliver(batch, batch_of(2, [3], SCHEMA))
+    assert len(_records(nats, tmp_path)) == 3
+
+
+def test_a_large_batch_goes_in_parts(
+    nats: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None is larger than the server takes, and all have a MAC."""
+    monkeypatch.setenv("BROKER_KEY", "k" * 32)
+    batch = batch_of(1, list(range(1, 250)) * 80, SCHEMA)
+    assert len(batch.payload) > 3 * MOST_BYTES
+    with _opened(_settings(nats, tmp_path, mac="env:BROKER_KEY"), tmp_path) as sink:
+        sink.deliver(batch)
+    messages = nats.messages(_stream(tmp_path))
+    assert len(messages) == 4
+    assert all(len(each) < MOST_BYTES for each in messages)
+    assert len(_records(nats, tmp_path, [b"k" * 32])) == 249 * 80
+    with raises("E520", MessageError):
+        read_message(messages[0], [b"o" * 32])
+
+
+def test_the_granted_purposes_are_those_of_sink_and_person(
+    nats: NatsServer, tmp_path: Path
+) -> None:
+    """A drain sees for what it has the records."""
+    first, *_ = SCHEMA.purposes
+    batch = batch_of(1, [1], SCHEMA)
+    cases: list[tuple[Any, Any, Any]] = [
+        (None, None, None),
+        (None, ("a", "b"), ("a", "b")),
+        ([first], None, (first,)),
+        ([first], (first, "b"), (first,)),
+        ([first], ("b",), ()),
+        ([first, "of_another_schema"], None, (first,)),
+    ]
+    for purposes, granted, expected in cases:
+        settings = _settings(nats, tmp_path, **({"purposes": purposes} if purposes else {}))
+        with _opened(settings, tmp_path) as sink:
+            number = len(nats.messages(settings.stream))
+            layout, payload = batch.layout, batch.payload
+            id_ = (100 + number).to_bytes(16)
+            sink.deliver(
+                Batch(id_, batch.received, layout=layout, payload=payload, granted=granted)
+            )
+        assert read_message(nats.messages(settings.stream)[-1]).granted == expected
+
+
+@pytest.mark.parametrize(
+    ("max_age", "is_faulty"), [(3600.0, False), (400 * 86400.0, True), (0.0, True)]
+)
+def test_how_long_the_stream_keeps_messages(
+    nats: NatsServer, tmp_path: Path, *, max_age: float, is_faulty: bool
+) -> None:
+    """No longer than the schema lets any field be kept, or it is a fault."""
+    nats.stream(_stream(tmp_path), max_age=max_age)
+    settings, opening = _settings(nats, tmp_path), Opening("tested", (SCHEMA,), tmp_path)
+    expected = timedelta(seconds=max_age) if max_age else timedelta.max
+    assert NatsSink.read_expiry(settings) == expected
+    if is_faulty:
+        with raises("E220", ConfigError):
+            NatsSink.check(settings, opening)
+    else:
+        NatsSink.check(settings, opening)
+
+
+def test_what_the_broker_refuses(nats: NatsServer, tmp_path: Path) -> None:
+    """A stream that is not there, is another's, or is full; each waits, and says why."""
+    settings = _settings(nats, tmp_path, timeout="1s")
+    cases = {"no_such": settings.subject, settings.stream: "nothing.takes.this"}
+    for stream, subject in cases.items():
+        wrong = settings.model_copy(update={"stream": stream, "subject": subject})
+        with _opened(wrong, tmp_path) as sink:
+            with raises("E514", Unreachable) as caught:
+                sink.deliver(batch_of(1, [1], SCHEMA))
+            assert "203.0.113" not in str(caught.value)
+    full = tmp_path / "full"
+    nats.stream(_stream(full), max_msgs=1, discard="new")
+    with _opened(_settings(nats, full, timeout="1s"), full) as sink:
+        sink.deliver(batch_of(1, [1], SCHEMA))
+        with raises("E514", Unreachable):
+            sink.deliver(batch_of(2, [2], SCHEMA))
+    offline = Opening("tested", (SCHEMA,), tmp_path, is_offline=True)
+    with closing(NatsSink(settings, offline)) as sink, raises("E508", DeliveryError):
+        sink.deliver(batch_of(1, [1], SCHEMA))
+
+
+def test_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token and a user by reference; another is refused without being said."""
+    monkeypatch.setenv("NATS_TOKEN", "t0ken-that-is-secret")
+    monkeypatch.setenv("NATS_OTHER", "another")
+    with server(tmp_path / "token", "--auth", "t0ken-that-is-secret") as nats:
+        where = {"type": "nats", "url": nats.url, "stream": "s", "party": "first"}
+
+        async def make(stream: Any) -> None:
+            await stream.add_stream(name="s", subjects=["collector.records"], max_age=60)
+
+        nats.ask(make, token="t0ken-that-is-secret")
+        right = NatsSettings(**where, auth_token="env:NATS_TOKEN", timeout="2s")
+        with _opened(right, tmp_path) as sink:
+            sink.deliver(batch_of(1, [1], SCHEMA))
+        wrong = NatsSettings(**where, auth_token="env:NATS_OTHER", timeout="2s")
+        with _opened(wrong, tmp_path) as sink, raises("E514", Unreachable) as caught:
+            sink.deliver(batch_of(1, [1], SCHEMA))
+        assert "another" not in str(caught.value)
+    with raises("E202", ConfigError):
+        NatsSettings(**where, auth_token="env:NATS_NONE").publisher()
+    with raises("E202", ConfigError):
+        NatsSettings(**where, credentials=tmp_path / "none.creds").publisher()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"url": "nats://broker.example.org:4222"},
+        {"url": "http://127.0.0.1:4222"},
+        {"url": "nats://user:hunter2@127.0.0.1"},
+        {"url": "nats://127.0.0.1:99999"},
+        {"url": "nats://"},
+        {"url": "tls://" + ",".join(["a.example.org"] * 17)},
+        {"stream": "a.b"},
+        {"stream": "a b"},
+        {"subject": "a.*"},
+        {"subject": "a..b"},
+        {"auth_token": "hunter2"},
+        {"mac": "hunter2"},
+    ],
+)
+def test_settings_that_are_faulty(change: dict[str, Any]) -> None:
+    """None of them quotes what was written."""
+    sound = {"type": "nats", "url": "tls://a.example.org,b.example.org:4333", "stream": "s"}
+    settings = NatsSettings(**sound)
+    assert settings.place(Path()) == "NATS at a.example.org:4222,b.example.org:4333, stream s"
+    assert (settings.is_local, settings.servers.is_encrypted) == (False, True)
+    with pytest.raises(ValidationError) as caught:
+        NatsSettings(**sound | change)
+    (fault,) = caught.value.errors(include_url=False, include_context=False, include_input=False)
+    assert fault["type"] == "E209"
+    assert "hunter2" not in fault["msg"]
+
+
+def test_an_application_sends_to_a_stream(nats: NatsServer, tmp_path: Path) -> None:
+    """By an address, with the stream as its path."""
+    settings = _settings(nats, tmp_path)
+    to = f"{nats.url}/{settings.stream}?subject={settings.subject}"
+    with Collector("conferencing", to, spool=None) as telemetry:
+        telemetry.emit({"ip_address": "203.0.113.7", "os": {"type": "linux"}})
+    (record,) = _records(nats, tmp_path)
+    assert record["client.address"] == "203.0.113.7"
+    for faulty in ("nats://127.0.0.1", "nats://127.0.0.1/s?url=x", "nats+tls://h/s/t"):
+        with raises("E209", ConfigError):
+            NatsSettings.at_address("nats", faulty)
+    made = NatsSettings.at_address("nats", "nats+tls://broker.example.org/s?auth_token=env:TOKEN")
+    assert (made.url, made.stream, made.auth_token) == (
+        "tls://broker.example.org",
+        "s",
+        "env:TOKEN",
+    )
+
+
+def test_encryption(tmp_path: Path) -> None:
+    """With a certificate of the authority that is named, and of no other."""
+    ours, theirs = Authority(tmp_path), Authority(tmp_path, "another")
+    pair = ours.issue("localhost")
+    tls = ("--tls", "--tlscert", str(pair.certificate), "--tlskey", str(pair.key))
+    with server(tmp_path / "server", *tls) as nats:
+        where = {
+            "type": "nats",
+            "url": nats.url.replace("nats://127.0.0.1", "tls://localhost"),
+            "stream": "none",
+            "timeout": "3s",
+        }
+        for authority, reason in ((ours, "no such stream"), (theirs, "no server")):
+            settings = NatsSettings(**where, ca=authority.own.certificate)
+            with raises("E514", Unreachable, reason):
+                NatsSink.read_expiry(settings)
