@@ -42,6 +42,7 @@ from benchmarks.results import BenchmarkError, CorpusResult, Results
 from benchmarks.scale import scale
 from benchmarks.sdk.command import sdk
 from benchmarks.sidecar.command import sidecar, soaked
+from benchmarks.sinks.backlog import backlog
 from benchmarks.sinks.command import sinks
 from benchmarks.spark import spark
 from benchmarks.when import when
@@ -57,6 +58,7 @@ COMMANDS = {
     "recording": recording,
     "leaks": leaks,
     "sinks": sinks,
+    "backlog": backlog,
     "spark": spark,
     "scale": scale,
 }

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
@@ -152,14 +152,15 @@ def collector(
     *,
     checkout: Path = _ROOT,
     workers: int | None = None,
+    arguments: Sequence[str] = (),
 ) -> Iterator[Server]:
-    """``collector serve`` with no configuration but free ports and ``workers``, in a directory of
-    its own; that of another ``checkout`` runs with the libraries of this one.
+    """``collector serve`` with no configuration but free ports, ``workers`` and ``arguments``, in a
+    directory of its own; that of another ``checkout`` runs with the libraries of this one.
 
     Raises ``BenchmarkError`` if it does not start.
     """
     python = f"{checkout}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-    command = [sys.executable, "-m", "collector", "serve"]
+    command = [sys.executable, "-m", "collector", "serve", *arguments]
     environ = _FREE | {"PYTHONPATH": python}
     if workers is not None:
         environ["COLLECTOR__WORKERS"] = str(workers)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from collector.sinks.postgres import PostgresSink
 
-__all__ = ["by_copy", "obstacle"]
+__all__ = ["by_copy", "obstacle", "rows", "server"]
 
 _START_SECONDS = 60.0
 
@@ -66,7 +66,7 @@ def by_copy(directory: Path, schema: Schema) -> Iterator[_Writers]:
     from collector.sinks.postgres import PostgresSettings, PostgresSink  # noqa: PLC0415
     from collector.sinks.sink import Opening  # noqa: PLC0415
 
-    with _server() as place:
+    with server() as place:
         url = f"postgres://collector@/telemetry?host={place}"
         values = {"type": "postgres", "url": url, "party": "first"}
         opening = Opening("warehouse", (schema,), directory)
@@ -83,7 +83,7 @@ def by_copy(directory: Path, schema: Schema) -> Iterator[_Writers]:
 
 
 @contextmanager
-def _server() -> Iterator[Path]:
+def server() -> Iterator[Path]:
     """Make and start a server; yield the directory of its socket."""
     programs, user = _programs()[-1].parent, _user()
     with tempfile.TemporaryDirectory(prefix="collector-postgres-") as name:
@@ -103,6 +103,14 @@ def _server() -> Iterator[Path]:
                 process.terminate()
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(_START_SECONDS)
+
+
+def rows(directory: Path) -> int:
+    """Return the number of events that a server has whose socket lies in a directory."""
+    with _connected(f"postgresql://admin@/telemetry?host={directory}") as db:
+        found = db.execute("SELECT coalesce(sum(count), 0)::bigint FROM collector.conferencing")
+        (number,) = found.fetchone() or (0,)
+        return int(number)
 
 
 @contextmanager

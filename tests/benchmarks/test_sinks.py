@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from benchmarks import gate
 from benchmarks.__main__ import main
 from benchmarks.sinks import command
+from benchmarks.sinks.backlog import Backlog, judged
 from tests.sinks.postgres import require_postgres
 
 
@@ -50,3 +52,24 @@ def test_a_database_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("benchmarks.sinks.postgres.obstacle", lambda: "it is not there")
     assert main(["sinks", "--quick", "--json", str(told)]) == 0
     assert json.loads(told.read_text())["skipped"] == {"postgres": "it is not there"}
+
+
+@pytest.mark.servers
+def test_a_backlog_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A real sidecar and database under a small load; all of it has arrived."""
+    require_postgres()
+    told = tmp_path / "figures.json"
+    words = ["--rate", "400", "--seconds", "4", "--directory", str(tmp_path), "--json", str(told)]
+    assert main(["backlog", *words]) == 0
+    assert json.loads(told.read_text())["samples"]
+    assert "records waited at most" in capsys.readouterr().out
+
+
+def test_a_spool_that_grows_is_told() -> None:
+    """By the trend, if more waits than some seconds' load; not where too little was sent."""
+    rates = (30_000.0, 30_000.0)
+    level = Backlog([(1.0, 90_000), (2.0, 70_000)], 5.0, -3.0, 13.0, *rates, 0.1, 0.9, {})
+    assert judged(level).holds
+    assert judged(replace(level, rate=20_000.0)).holds is None
+    assert judged(replace(level, low=1.0)).holds is False
+    assert judged(replace(level, low=1.0, samples=[(1.0, 1), (2.0, 40_000)])).holds
