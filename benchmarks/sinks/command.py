@@ -24,7 +24,7 @@ from benchmarks.gate import Verdict
 from benchmarks.output import say
 from benchmarks.report import Table
 from benchmarks.results import Interval, interval, paired
-from benchmarks.sinks import otlp, parquet, postgres
+from benchmarks.sinks import nats, otlp, parquet, postgres
 from collector.contracts import Batch, Record
 from collector.filter import Filter
 from collector.filter.stored import Records, read
@@ -54,8 +54,11 @@ CONTENDERS: Mapping[str, Callable[[Path, Schema], AbstractContextManager[Contend
     "otlp over gRPC": otlp.over_grpc,
     "parquet": parquet.on_disk,
     "postgres": postgres.by_copy,
+    "nats": nats.to_stream,
 }
 """What is measured, by name; each is given a directory and the schema of the records."""
+_SERVERS = {"postgres": postgres, "nats": nats}
+"""Those that need a server of another program, which may not be installed."""
 
 
 @dataclass(slots=True)
@@ -96,7 +99,7 @@ def _measure(options: Namespace) -> Figures:
     with conditions.steady() as pinned:
         for name, opened in CONTENDERS.items():
             say(f"sinks: {name}")
-            if name == "postgres" and (obstacle := postgres.obstacle()):
+            if name in _SERVERS and (obstacle := _SERVERS[name].obstacle()):
                 figures.skipped[name] = obstacle
                 continue
             with TemporaryDirectory() as directory, opened(Path(directory), schema) as contender:

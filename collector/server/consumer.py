@@ -50,9 +50,10 @@ from collector.subject.tombstones import LONGEST_RETENTION, Tombstones
 
 __all__ = ["Consumer", "MessageIntake", "check_drain", "source_of"]
 
-_MOST_WAITING = 1024
+_MOST_WAITING = 256
+"""As many messages as a sink gets at once: what is more would only be kept from other drains."""
 _MOST_WAITING_BYTES = 64 << 20
-_MOST_FETCHED = 64
+_MOST_FETCHED = 32
 _IDLE_SECONDS, _BUSY_SECONDS = 1.0, 0.1
 _EXTEND_SECONDS = 20.0
 """How often the broker is told that messages are still at hand: a third of what it waits."""

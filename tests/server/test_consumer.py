@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import secrets
 import time
+import tracemalloc
 from collections import Counter
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ from collector import load_schema
 from collector.brokers.jetstream import JetStream
 from collector.brokers.message import outgoing
 from collector.config.broker_settings import DrainSection
-from collector.contracts import Batch, Subject
+from collector.contracts import Batch, Layout, Subject
 from collector.drain import DeliveryTimes
 from collector.errors import ConfigError, DeliveryError, Unreachable
 from collector.filter.redaction import minute_window
@@ -257,6 +259,85 @@ def test_a_broker_that_goes_away(tmp_path: Path) -> None:
             stream.send(_batch(2, [2]))
             wait_until(lambda: len(running.sink.people()) == 2)
             wait_until(lambda: running.consumer.is_ready)
+
+
+@pytest.mark.long
+def test_ten_thousand_messages_of_others(stream: Stream, tmp_path: Path) -> None:
+    """Poison, wrong MACs, foreign schemas and parts that are cut off, between honest ones: all are
+    counted, in bounded memory, and nothing of them is on disk."""
+    canary, random = b"canary-91c2", Random(1)
+    schema = SCHEMA.layout
+    strange = type(schema)("another/1.0.0", "1" * 64, "another", schema.columns)
+    payload = _batch(1, [1]).payload.replace(b"linux", canary)
+    received = _batch(1, [1]).received
+
+    def made(layout: Layout, key: bytes, number: int) -> bytes:
+        batch = Batch(number.to_bytes(16), received, layout=layout, payload=payload)
+        (one,) = outgoing(batch, None, 1 << 20, key)
+        return one.data
+
+    kinds: list[tuple[str, Callable[[int], bytes]]] = [
+        ("foreign", lambda number: canary * random.randint(1, 2000)),
+        ("unauthenticated", lambda number: made(schema, b"o" * 32, number)),
+        ("unauthenticated", lambda number: made(schema, KEY, number)[:-7]),
+        ("schema", lambda number: made(strange, KEY, number)),
+        ("records", lambda number: made(schema, KEY, number)),
+    ]
+    expected: Counter[str] = Counter()
+    for at in range(100):
+        messages = []
+        for number in range(100):
+            name, make = random.choice(kinds)
+            expected[name] += 1
+            messages.append(make(1_000_000 + 100 * at + number))
+        stream.put(*messages)
+        stream.send(_batch(at + 1, [1 + at % 200]))
+    tracemalloc.start()
+    try:
+        with stream.drained(tmp_path) as running:
+            wait_until(lambda: stream.left() == 0, seconds=300)
+            counts = {name: number for name, number in running.consumer.counts().items() if number}
+            assert counts == {"taken": 100, **expected}
+            assert sum(running.sink.people().values()) == 100
+            for path in tmp_path.rglob("*"):
+                assert not path.is_file() or canary not in path.read_bytes()
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    finally:
+        tracemalloc.stop()
+
+
+class Slow(Recorded):
+    """Takes ten milliseconds for a batch."""
+
+    def deliver(self, *batches: Batch) -> None:
+        """Wait, then keep batches."""
+        time.sleep(0.01 * len(batches))
+        super().deliver(*batches)
+
+
+@pytest.mark.long
+@pytest.mark.alone
+def test_two_drains_take_twice_as_much(nats: NatsServer, tmp_path: Path) -> None:
+    """Where the sink is what takes time."""
+    seconds = []
+    for number in (1, 2):
+        stream = Stream(nats)
+        for at in range(30):
+            stream.send(*(_batch(100 * at + each, [1]) for each in range(1, 101)))
+        with ExitStack() as stack:
+            began = time.monotonic()
+            drains = [
+                stack.enter_context(stream.drained(tmp_path / f"{number}-{at}", Slow()))
+                for at in range(number)
+            ]
+            wait_until(lambda drains=drains: _taken(drains) == 3000, seconds=110)  # type: ignore[misc]
+            seconds.append(time.monotonic() - began)
+        print(f"{number}: {seconds[-1]:.1f} s")
+    assert seconds[0] / seconds[1] >= 1.9
+
+
+def _taken(drains: Sequence[Running]) -> int:
+    return sum(len(each.sink.batches) for each in drains)
 
 
 def test_how_long_the_broker_keeps_messages(nats: NatsServer) -> None:
