@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 # Many tests only wait.
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 3)
+# Some of those that take longer have several processes work for minutes.
+LONGER := --timeout 600 --override-ini faulthandler_timeout=900
 # For tests that are repeated more often than their limit of time allows for.
 UNLIMITED := --timeout 0 --override-ini faulthandler_timeout=0
 # It looks for libraries by the interpreter in PATH.
@@ -27,7 +29,7 @@ test: $(VENV)/.dev ## Run the tests.
 	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST)
 
 long: $(VENV)/.dev ## Run the tests that take longer: attacks beside senders, fresh environments, whole benchmarks.
-	$(BIN)/python -m pytest -n $(WORKERS) -m long $(PYTEST)
+	$(BIN)/python -m pytest -n $(WORKERS) -m long $(LONGER) $(PYTEST)
 
 house: $(VENV)/.dev ## Print the figures of the structure (import graph, names, the walk of a request).
 	$(BIN)/python -m tests.house

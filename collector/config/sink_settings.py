@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from collector.config.values import Country, Purposes, Recipient
 from collector.errors import ConfigError
+from collector.schema.scalars import BUILDS_LATER
 
 __all__ = ["PARTIES", "Party", "Section", "SinkSettings", "is_sink_name"]
 
@@ -28,7 +29,11 @@ class Section(BaseModel):
     """Settings that belong together. ``repr`` shows no values: some of them are secrets."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(
-        frozen=True, extra="forbid", hide_input_in_errors=True, validate_by_name=True
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        validate_by_name=True,
+        defer_build=BUILDS_LATER,
     )
 
     def __repr__(self) -> str:

@@ -30,6 +30,7 @@ from collector.schema.kinds import Field, FieldBase
 from collector.schema.names.words import name_of
 from collector.schema.policy import content_names
 from collector.schema.scalars import (
+    BUILDS_LATER,
     FieldName,
     Name,
     Path,
@@ -70,7 +71,9 @@ _S = TypeVar("_S", bound=Sized)
 
 
 class _Part(BaseModel):
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        extra="forbid", frozen=True, strict=True, defer_build=BUILDS_LATER
+    )
 
 
 class Purpose(_Part):

@@ -10,9 +10,11 @@ import json
 import re
 from collections.abc import Hashable
 from datetime import date, timedelta
+from functools import lru_cache
 from typing import Annotated, ClassVar, TypeVar
 
 from pydantic import (
+    VERSION,
     AfterValidator,
     BaseModel,
     ConfigDict,
@@ -28,6 +30,7 @@ from collector.schema.conditions import Condition, When, fault
 from collector.units import parse_span, span_text
 
 __all__ = [
+    "BUILDS_LATER",
     "PATH_PATTERN",
     "RECORDS_PATTERN",
     "Catalogue",
@@ -59,6 +62,10 @@ __all__ = [
     "unique",
     "written_source",
 ]
+
+BUILDS_LATER = tuple(map(int, VERSION.split(".")[:2])) >= (2, 14)
+"""Whether a model is built when it is first needed, so that a process starts faster: a worker needs
+none, and most schemas few. Older versions of pydantic do not keep threads apart that build one."""
 
 RESERVED = frozenset({"schema", "received", "count"})
 """Keys that a record, or a row of the store, has besides its fields."""
@@ -176,10 +183,12 @@ def lies_in(path: str, other: str) -> bool:
     return names[: len(others)] == others
 
 
-def _names(path: str) -> list[str | int]:
-    """Return the keys of a path, with names that have dots taken apart."""
+@lru_cache(4096)
+def _names(path: str) -> tuple[str | int, ...]:
+    """Return the keys of a path, with names that have dots taken apart. Every path of a schema is
+    compared with all others, so what was found is kept."""
     names = (key.split(".") if isinstance(key, str) else [key] for key in keys(path))
-    return [name for part in names for name in part]
+    return tuple(name for part in names for name in part)
 
 
 def _path(text: str) -> str:
@@ -219,7 +228,9 @@ def beside(path: str, member: str) -> str:
 
 
 class _Conditional(BaseModel):
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        extra="forbid", frozen=True, strict=True, defer_build=BUILDS_LATER
+    )
 
     path: str
     when: When

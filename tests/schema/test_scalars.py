@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from collector.schema import scalars
+from tests.programs import script
 
 
 def _read(of: Any, value: object) -> Any:
@@ -215,3 +216,37 @@ def test_levels_of_ways(way: str, levels: tuple[str, ...]) -> None:
 def test_no_ways(way: str) -> None:
     """A list is marked once, and has a name or a number."""
     assert _read(scalars.RecordsPath, way) == "E128"
+
+
+def test_threads_that_need_the_same_models_at_once() -> None:
+    """None of them sees one that is half built."""
+    script(
+        """
+        import sys
+        from concurrent.futures import ThreadPoolExecutor
+        from threading import Barrier
+        from collector import load_schema
+
+        names = ["conferencing", "conferencing-strict", "participants-qos", "web", "webrtc"] * 3
+        together = Barrier(len(names))
+
+        def load(name):
+            together.wait()
+            return load_schema(name).name
+
+        sys.setswitchinterval(1e-5)
+        with ThreadPoolExecutor(len(names)) as pool:
+            assert list(pool.map(load, names)) == names
+        """
+    )
+
+
+def test_a_worker_builds_none() -> None:
+    """It gets a schema that is loaded already."""
+    script(
+        """
+        import collector.server.worker
+        from collector.schema.kinds import KINDS
+        assert not any(kind.__pydantic_complete__ for kind in KINDS.values())
+        """
+    )

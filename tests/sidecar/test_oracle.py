@@ -51,7 +51,7 @@ def _send(sidecar: Sidecar, data: Path, copy: Path) -> list[Batch]:
     with held(data / "store.db"):
         for event in _events(8):
             assert sidecar.send(event, "application/json").json["admitted"] == 1
-        shutil.copytree(data, copy)
+        shutil.copytree(data, copy, ignore=shutil.ignore_patterns("*.sock"))
     batches = [
         Batch(*row)
         for row in query(copy / "spool.db", "SELECT id, salt, seal, payload FROM batches")

@@ -26,7 +26,11 @@ from collector.testing.texts import write
 from tests.filter.reference import Refused, levels, parse
 from tests.filter.test_event_consent import made
 
-pytestmark = pytest.mark.long
+pytestmark = [
+    pytest.mark.long,
+    # Hypothesis shows the example that was enough, however long it is.
+    pytest.mark.filterwarnings("ignore:Generating overly large repr"),
+]
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 CONFERENCING = load_schema("conferencing")
@@ -66,7 +70,7 @@ def drawn(strategy: st.SearchStrategy[_T], number: int = 400) -> list[_T]:
 
 @cache
 def mappings(name: str, plain: bool) -> list[dict[Any, Any]]:
-    return drawn(events(load_schema(name), plain=plain, now=NOW), 300)
+    return drawn(events(load_schema(name), plain=plain, now=NOW), 600)
 
 
 def whole(value: Any) -> Iterable[Any]:

@@ -22,6 +22,7 @@ from collector.contracts import Scalar
 from collector.schema.editor_hints import Hints
 from collector.schema.names import Holds
 from collector.schema.scalars import (
+    BUILDS_LATER,
     Day,
     Duration,
     Name,
@@ -91,7 +92,9 @@ def _purposes(names: tuple[str, ...]) -> tuple[str, ...]:
 class FieldBase(BaseModel):
     """A field: the options that all kinds share, and the methods that each kind defines."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        extra="forbid", frozen=True, strict=True, defer_build=BUILDS_LATER
+    )
 
     description: ClassVar[str]
     """One sentence about the kind, shown by editors."""

@@ -28,7 +28,7 @@ from collector.schema.kinds.base import (
     Phrases,
 )
 from collector.schema.names import Holds
-from collector.schema.scalars import fault
+from collector.schema.scalars import BUILDS_LATER, fault
 from collector.schema.verdict import Shift, ordered_shifts
 
 __all__ = ["IpField"]
@@ -145,7 +145,9 @@ def _prefix(least: int, most: int) -> AfterValidator:
 class Truncation(BaseModel):
     """How many leading bits of an address are kept."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        extra="forbid", frozen=True, strict=True, defer_build=BUILDS_LATER
+    )
 
     ipv4: Annotated[int, _prefix(8, 32)] = 32
     ipv6: Annotated[int, _prefix(16, 128)] = 128
