@@ -21,7 +21,7 @@ __all__ = ["WAIT_SECONDS", "children", "eventually", "kill_at_timeout", "stays",
 
 _T = TypeVar("_T")
 
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 120.0
 """For anything that a test waits for: a machine that is busy may need seconds for it. Less than the
 limit of a test, so that the line that waits is the one that fails."""
 _PAUSE_SECONDS = (0.001, 0.05)
