@@ -9,7 +9,7 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 
@@ -67,27 +67,30 @@ def _forwarded(path: Path) -> Iterator[int]:
     """A port of this machine whose connections lead to a socket file."""
 
     def pump(source: socket.socket, target: socket.socket) -> None:
-        try:
+        with suppress(OSError):
             while data := source.recv(1 << 16):
                 target.sendall(data)
             target.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
+
+    def forward(ours: socket.socket) -> None:
+        with ours, socket.socket(socket.AF_UNIX) as theirs:
+            theirs.connect(str(path))
+            back = Thread(target=pump, args=(theirs, ours), daemon=True)
+            back.start()
+            pump(ours, theirs)
+            back.join()
 
     def accept(listening: socket.socket) -> None:
-        try:
+        with suppress(OSError):
             while True:
-                ours, _ = listening.accept()
-                theirs = socket.socket(socket.AF_UNIX)
-                theirs.connect(str(path))
-                for pair in ((ours, theirs), (theirs, ours)):
-                    Thread(target=pump, args=pair, daemon=True).start()
-        except OSError:
-            pass
+                Thread(target=forward, args=(listening.accept()[0],), daemon=True).start()
 
-    with closing(socket.create_server(("127.0.0.1", 0))) as listening:
-        Thread(target=accept, args=(listening,), daemon=True).start()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        accepting = Thread(target=accept, args=(listening,), daemon=True)
+        accepting.start()
         yield listening.getsockname()[1]
+        listening.shutdown(socket.SHUT_RDWR)
+        accepting.join()
 
 
 @pytest.mark.parametrize("address", ["http", "admin"])
