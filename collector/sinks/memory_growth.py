@@ -13,15 +13,15 @@ __all__ = ["LOOK_SECONDS", "MemoryGrowth"]
 
 LOOK_SECONDS = 0.02
 """Between two looks: a server of this machine sends some 20 MB meanwhile."""
-_MOST_BYTES = 32 << 20
+_MOST_BYTES = 48 << 20
 _SIDECAR_BYTES = 160 << 20
 """A sidecar that is smaller than this may grow to it: it has 256 MB."""
 _STATUS = Path("/proc/self/statm")
 
 
 class MemoryGrowth:
-    """The growth of this process's resident memory since now. ``more`` is what an answer may take
-    that is known to be large. Where the system does not tell, there is none."""
+    """The growth of this process's resident memory since now. ``more`` is what a request, or an
+    answer, takes that is known to be large. Where the system does not tell, there is none."""
 
     def __init__(self, more: int = 0) -> None:
         self._most = max(_resident() + _MOST_BYTES, _SIDECAR_BYTES) + more

@@ -41,6 +41,8 @@ _LONGEST_PAUSE = 120.0
 _OTHERS = ("store", "lines")
 _FLOOR_SECONDS = 0.05
 """Of a lag, within which two are the same: a delivery waits 0.1 s for more."""
+_SLOWEST_SECONDS = 1.0
+"""The same of a p99 on a machine that is busy: one that waited for a server would be of a phase."""
 _MODES = (
     *(("full", "full"), ("denied", "403"), ("internal", "500"), ("redirect", "redirect")),
     *(("half", "half"), ("bomb", "bomb"), ("slow", "slow"), ("garbage", "404")),
@@ -151,7 +153,7 @@ def _compared(name: str, quiet: list[float], sick: list[float]) -> str:
 def _are_as_soon(quiet: list[float], sick: list[float]) -> None:
     """Another sink gets its records as soon as before."""
     assert median(sick) <= 1.25 * median(quiet) + _FLOOR_SECONDS
-    assert quantile(sick) <= 2 * quantile(quiet) + _FLOOR_SECONDS
+    assert quantile(sick) <= 2 * quantile(quiet) + _SLOWEST_SECONDS
 
 
 @pytest.mark.alone

@@ -30,6 +30,7 @@ from collector.sinks.parquet import ParquetSettings, ParquetSink
 from collector.sinks.sink import Opening, Removal, Sink
 from collector.testing.sinks import SinkConformance, person
 from tests.deadline import WAIT_SECONDS
+from tests.programs import script
 from tests.s3 import ECHO, Proxy
 from tests.sinks.test_parquet import _batch, _bytes, _Crash, _crashing, _put, _subject
 
@@ -239,6 +240,26 @@ def test_one_of_many_creates_an_object(tmp_path: Path, s3: int) -> None:
             won = [each.result() for each in [pool.submit(create) for _ in range(6)]]
         assert sorted(won) == [False] * 5 + [True]
     sink.close()
+
+
+def test_large_objects_are_taken(tmp_path: Path, s3: int) -> None:
+    """They need memory while they are sent and read, which is no answer without an end: also in a
+    process that is larger than a sidecar may be."""
+    code = """
+        import os, sys
+        from pathlib import Path
+        from tests.sinks.test_parquet_s3 import _opened
+        ballast, path = os.urandom(1 << 20) * 200, Path(sys.argv[1], "file")
+        path.write_bytes(os.urandom(90 << 20))
+        with _opened(Path(sys.argv[1]), int(sys.argv[2])) as sink:
+            assert sink._lake.objects.create("large", path)
+            file, version = sink._lake.objects.read("large")
+            assert len(file.read()) == 90 << 20
+            path.write_bytes(os.urandom(90 << 20))
+            assert sink._lake.objects.replace("large", path, version)
+            assert sink._lake.objects.open("large").read(60 << 20)
+    """
+    script(code, tmp_path, s3, timeout=100)
 
 
 def test_a_bucket_that_keeps_versions(

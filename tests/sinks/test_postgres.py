@@ -34,6 +34,7 @@ from collector.sinks.postgres import PostgresSink
 from collector.sinks.sink import Opening, Removal
 from collector.testing.sinks import SinkConformance, batch_of, person
 from tests.deadline import wait_until
+from tests.programs import script
 from tests.raising import raises
 from tests.sinks.postgres import PostgresServer, require_postgres
 
@@ -199,6 +200,22 @@ def test_the_server_is_killed_at_any_moment(server: PostgresServer, tmp_path: Pa
         ending.set()
         thread.join()
     assert len(_numbers(server)) == 40 * 200
+
+
+def test_a_large_delivery_is_taken(clean: PostgresServer, tmp_path: Path) -> None:
+    """It needs memory, which is no answer without an end: also in a process that is larger than a
+    sidecar may be."""
+    code = """
+        import os, sys
+        from pathlib import Path
+        from tests.sinks.postgres import PostgresServer
+        from tests.sinks.test_postgres import _many, _sink
+        ballast = os.urandom(1 << 20) * 200
+        with _sink(PostgresServer(Path(sys.argv[1])), Path(sys.argv[2])) as sink:
+            sink.deliver(*[_many(number, 2000) for number in range(1, 31)])
+    """
+    script(code, clean.directory, tmp_path, timeout=100)
+    assert clean.ask("SELECT count(*) FROM collector.conferencing") == [(60_000,)]
 
 
 def test_a_server_that_does_not_answer(

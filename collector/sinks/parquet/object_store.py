@@ -35,7 +35,7 @@ _RETRIES: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=20)}
 _MOST_BYTES = 2 << 30
 """Of an object that is ours: more than any that was written."""
 _COPIES = 2
-"""Of an object's bytes, while it is read."""
+"""Of an object's bytes, while it is sent or read."""
 _REFUSED = "the bucket does not answer, or refuses"
 _UNREACHABLE: Cause = "unreachable"
 _DISK = "the files of the lake cannot be read or written; is the disk full?"
@@ -250,7 +250,9 @@ class BucketObjects(Objects):
             except is_otherwise:
                 return None
 
-        result = _asked(put, absent=False)
+        with _disk():
+            size = path.stat().st_size
+        result = _asked(put, absent=False, size=size)
         if result is not None:
             self._note(result)
         return result is not None
@@ -299,9 +301,9 @@ class _Ranges(io.RawIOBase):
 
 
 def _asked(ask: Callable[[], Awaitable[Any]], *, absent: bool = True, size: int = 0) -> Any:
-    """Return what a server answers, in at most ``size`` bytes if they are many. Whatever obstore
-    raises becomes ``Unreachable`` without its text; where an object may be ``absent``, that stays
-    ``FileNotFoundError``."""
+    """Return what a server answers; ``size`` are the bytes that are sent or read, if they are many.
+    Whatever obstore raises becomes ``Unreachable`` without its text; where an object may be
+    ``absent``, that stays ``FileNotFoundError``."""
     from obstore.exceptions import PermissionDeniedError, UnauthenticatedError  # noqa: PLC0415
 
     is_there, cause = True, _UNREACHABLE

@@ -43,6 +43,8 @@ _PRUNE_SECONDS = 3600.0
 _SOON = 60.0
 _ROWS = 5000
 _LAST_SECONDS = 5.0
+_COPIES = 16
+"""Of a batch's bytes, at most, as rows and as lines."""
 _STORED_IDS = 100_000
 """As in the embedded store: a batch is repeated before the next ones."""
 _FORM = (
@@ -249,7 +251,8 @@ class PostgresSink(ErasableSink):
         is_refused = False
         try:
             self._ready(batches)
-            self._server.run(lambda cursor: self._store(cursor, batches))
+            size = _COPIES * sum(len(batch.payload) for batch in batches)
+            self._server.run(lambda cursor: self._store(cursor, batches), size=size)
         except DataRefused:
             is_refused = True
         if is_refused and len(batches) == 1:

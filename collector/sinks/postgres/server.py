@@ -28,6 +28,8 @@ Cursor = psycopg.Cursor[tuple[Any, ...]]
 ANSWER_SECONDS = 50.0
 """How long a transaction may take: less than after which a sink counts as hung."""
 _CONNECT_SECONDS = 5
+_LONG_BYTES = 64 << 20
+"""By which the process may grow besides, for other reasons, while a table is written anew."""
 _FILES = Path("/proc/self/fd")
 _SETTINGS = """
 SET application_name = 'collector'; SET client_min_messages = 'error';
@@ -87,15 +89,18 @@ class Server:
         """Whether there is a connection."""
         return self._open is not None
 
-    def run(self, action: Callable[[Cursor], _T], seconds: float | None = None) -> _T:
+    def run(
+        self, action: Callable[[Cursor], _T], seconds: float | None = None, *, size: int = 0
+    ) -> _T:
         """Run an action in a transaction; return its result when the server has committed it.
+        ``size`` are the bytes that it makes of records.
 
         Raises ``Unreachable``, ``DataRefused``, and what the action raises of ours; then nothing
         is committed, or the server did not say so: an action must be one that can be repeated.
         """
         failure: Exception
         try:
-            return self._run(action, ANSWER_SECONDS if seconds is None else seconds)
+            return self._run(action, ANSWER_SECONDS if seconds is None else seconds, size)
         except CollectorError:
             self.drop()
             raise
@@ -143,13 +148,13 @@ class Server:
             failure = _translated(error.sqlstate)
         raise failure
 
-    def _run(self, action: Callable[[Cursor], _T], seconds: float) -> _T:
+    def _run(self, action: Callable[[Cursor], _T], seconds: float, size: int) -> _T:
         if self._open is None and self._prepare is not None:
             prepare = self._prepare
             self._connect()
             self._transact(prepare, ANSWER_SECONDS)
         self._connect()
-        return self._transact(action, seconds)
+        return self._transact(action, seconds, size)
 
     def _connect(self) -> None:
         if self._open is None:
@@ -169,11 +174,12 @@ class Server:
                 if self._is_read_only:
                     self._open.execute("SET default_transaction_read_only = 'on'")
 
-    def _transact(self, action: Callable[[Cursor], _T], seconds: float) -> _T:
+    def _transact(self, action: Callable[[Cursor], _T], seconds: float, size: int = 0) -> _T:
         db = self._open
         if db is None:
             raise Unreachable(_NO_ANSWER)
-        with self._deadline(seconds), db.cursor() as cursor:
+        size += _LONG_BYTES if seconds > ANSWER_SECONDS else 0
+        with self._deadline(seconds, size), db.cursor() as cursor:
             cursor.execute("BEGIN")
             result = action(cursor)
             cursor.execute("COMMIT")
@@ -182,7 +188,7 @@ class Server:
             return result
 
     @contextmanager
-    def _deadline(self, seconds: float) -> Iterator[None]:
+    def _deadline(self, seconds: float, size: int = 0) -> Iterator[None]:
         """Cut the connection if the server has not answered by then, as psycopg waits for ever; and
         if its answer to a delivery takes too much memory, as libpq reads a message to its end."""
         db = self._open
@@ -191,7 +197,7 @@ class Server:
             return
         with (
             socket.socket(fileno=os.dup(db.fileno())) as duplicate,
-            _watched(seconds, partial(_cut, duplicate), is_bounded=self._prepare is not None),
+            _watched(seconds, partial(_cut, duplicate), size, self._prepare is not None),
         ):
             yield
 
@@ -202,10 +208,11 @@ def _nothing(_: Cursor) -> None:
 
 @contextmanager
 def _watched(
-    seconds: float, cut: Callable[[], object], *, is_bounded: bool = True
+    seconds: float, cut: Callable[[], object], size: int = 0, is_bounded: bool = True
 ) -> Iterator[None]:
-    """Cut a connection when the time is over, or the process's memory grows too much."""
-    ended, growth, end = threading.Event(), MemoryGrowth(), monotonic() + seconds
+    """Cut a connection when the time is over, or the process's memory grows by too much more than
+    ``size``."""
+    ended, growth, end = threading.Event(), MemoryGrowth(size), monotonic() + seconds
 
     def watch() -> None:
         while not ended.wait(min(LOOK_SECONDS, max(end - monotonic(), 0.0))):
