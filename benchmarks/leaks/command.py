@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -66,11 +67,11 @@ def _measured(options: Namespace) -> Figures:
         print(report.configurations(figures), end="\n\n")
         figures.environment["no leak"] = report.ties(figures)
     if "bits" in parts:
-        for name in resources.names():
-            say(f"leaks: spelling with {name}")
-            figures.delivered.append(_spelled(load_schema(name), effort.messages, random))
+        with ThreadPoolExecutor(2) as pool:
+            spell = partial(_spelled, messages=effort.messages)
+            figures.delivered = list(pool.map(spell, resources.names()))
     if "channels" in parts:
-        figures.channels = list(channels.measure(random, quick=options.quick, say=say))
+        figures.channels = list(channels.measure(SEED, quick=options.quick, say=say))
         figures.unnamed = channels.unnamed(random)
     if "sweep" in parts:
         figures.sweep = sweep(options.attacks or effort.sweep, SEED, say)
@@ -79,7 +80,9 @@ def _measured(options: Namespace) -> Figures:
     return figures
 
 
-def _spelled(schema: Schema, messages: int, random: Random) -> Delivered:
+def _spelled(name: str, messages: int) -> Delivered:
+    say(f"leaks: spelling with {name}")
+    schema, random = load_schema(name), Random(f"{SEED} {name}")
     with TemporaryDirectory() as folder, running(Path(folder), schema.name) as sidecar:
         return spelled(schema, record_bits(schema), _sender(sidecar, schema), messages, random)
 

@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 
 from benchmarks.results import BenchmarkError
 
-__all__ = ["CONTENDERS", "VARIANTS", "Contender", "Outcome", "build", "run"]
+__all__ = ["CONTENDERS", "VARIANTS", "Contender", "Outcome", "Variant", "build", "run"]
 
 Variant = Literal["documented", "strongest"]
 VARIANTS: tuple[Variant, ...] = ("documented", "strongest")

@@ -6,16 +6,17 @@ import json
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from ipaddress import IPv6Address
-from itertools import chain, islice
+from itertools import chain, islice, product
 from math import log2
 from statistics import fmean
 from typing import Any, NamedTuple
 
 from benchmarks.data import SEED
 from benchmarks.leaks.attacks import Attack, Cell, attack, attacks, clean
-from benchmarks.leaks.environments import CONTENDERS, VARIANTS, Contender, Outcome, run
+from benchmarks.leaks.environments import CONTENDERS, VARIANTS, Contender, Outcome, Variant, run
 from benchmarks.leaks.events import SHAPES, Listed
 from benchmarks.leaks.figures import Figures, Result
 from benchmarks.leaks.listed import spec
@@ -30,7 +31,8 @@ __all__ = ["FULL", "QUICK", "Effort", "contenders"]
 
 class Effort(NamedTuple):
     """How much is measured: of how many classes one is tried in each round, rounds, clean events of
-    a shape, sentences with personal data, messages of a schema, and attacks of the sweep."""
+    a shape, sentences with personal data, messages of a schema, attacks of the sweep; and how many
+    contenders run at once."""
 
     step: int
     rounds: int
@@ -38,9 +40,10 @@ class Effort(NamedTuple):
     personal: int
     messages: int
     sweep: int
+    at_once: int = 1
 
 
-QUICK = Effort(step=7, rounds=1, clean=5, personal=40, messages=500, sweep=2_000)
+QUICK = Effort(step=7, rounds=1, clean=5, personal=40, messages=500, sweep=2_000, at_once=2)
 FULL = Effort(step=1, rounds=1, clean=30, personal=200, messages=5_000, sweep=1_000_000)
 
 _SAID = Cell("meeting", "unlisted", "plain", "said")
@@ -89,17 +92,21 @@ def contenders(
     """Measure every contender in both variants."""
     corpus, fields = _corpus(effort), spec()
     events = corpus.events()
-    for contender in CONTENDERS:
+
+    def outcome_of(job: tuple[Contender, Variant]) -> Outcome | str:
+        contender, variant = job
         if figures.quick and contender.packages and not contender.has_both:
-            figures.skipped[contender.title] = "left out with --quick"
-            continue
-        for variant in VARIANTS:
-            say(f"leaks: {contender.title}, {variant}, {len(events):,} events")
-            outcome = run(contender, variant, fields, events, fluent_bit)
+            return "left out with --quick"
+        say(f"leaks: {contender.title}, {variant}, {len(events):,} events")
+        return run(contender, variant, fields, events, fluent_bit)
+
+    jobs = [*product(CONTENDERS, VARIANTS)]
+    with ThreadPoolExecutor(effort.at_once) as pool:
+        for (contender, variant), outcome in zip(jobs, pool.map(outcome_of, jobs), strict=True):
             if isinstance(outcome, str):
                 figures.skipped[contender.title] = outcome
-                break
-            figures.results.append(_judged(contender, variant, corpus, outcome))
+            else:
+                figures.results.append(_judged(contender, variant, corpus, outcome))
 
 
 def _corpus(effort: Effort) -> _Corpus:

@@ -17,6 +17,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from benchmarks.leaks.locations import LAKE
 from benchmarks.leaks.sidecar import Sidecar, rows
 
 __all__ = ["PLACES", "Places", "channel_of", "faults", "observed"]
@@ -25,9 +26,17 @@ Places = dict[str, str]
 """A digest of everything that each place holds."""
 
 PLACES: dict[str, tuple[str, ...]] = {
-    "record": ("spool:batches.payload", "store:records.*", "ndjson:*", "spool:batches.layout"),
-    "count": ("store:records.count", "ndjson:count"),
+    "record": (
+        *("spool:batches.payload", "store:records.*", "postgres:records.*", "ndjson:*"),
+        *("parquet:*", "otlp:records.*"),
+    ),
+    "count": (
+        *("store:records.count", "ndjson:count", "parquet:count", "otlp:records.collector.count"),
+        "postgres:records.count",
+    ),
     "received": (
+        *("parquet:received", "otlp:time", "postgres:records.received"),
+        "segments:frames.received",
         *("store:records.received", "ndjson:received", "spool:batches.received"),
         "spool:receipts.minute",
     ),
@@ -40,17 +49,27 @@ PLACES: dict[str, tuple[str, ...]] = {
         "answer:protobuf",
         *("metric:collector_events_*", "metric:collector_spool_records"),
     ),
+    "schemas": (
+        *("spool:receipts.schema", "segments:segments.schema", "segments:segments.key"),
+        *("otlp:scope", "ndjson:schema", "file:lake/*", "spool:batches.layout"),
+        *("parquet:schema", "parquet:metadata", "postgres:table", "segments:segments.digest"),
+    ),
     "sums": (
         *("spool:hours.what", "spool:hours.name", "spool:hours.reason", "spool:hours.times"),
         *("metric:collector_fields_dropped_*", "metric:collector_content_*"),
         *("metric:collector_received_bytes_*", "metric:collector_admitted_bytes_*"),
+        *("segments:segments.length", "segments:frames.at", "segments:frames.length"),
         *("metric:collector_spool_bytes", "answer:dropped", "answer:content"),
+        "otlp-header:content-length",
         *("answer:bytes_in", "answer:bytes_out", "header:content-length", "size:*"),
     ),
     "requests": (
         *("spool:*.sequence", "spool:entries.receipt", "store:_delivered.number"),
         *("metric:collector_spool_batches", "metric:collector_sink_delivered_batches_*"),
-        *("spool:request_keys.number", "spool:entries.facts"),
+        *("spool:request_keys.number", "spool:entries.facts", "segments:segments.number"),
+        *("segments:frames.segment", "segments:delivered.number", "otlp:requests"),
+        *("postgres:_delivered.number", "postgres:transactions", "status:spool.*"),
+        "status:sinks.*",
     ),
     "durations": (
         *("metric:collector_request_duration_seconds*", "answer:error", "answer:code"),
@@ -60,17 +79,20 @@ PLACES: dict[str, tuple[str, ...]] = {
     "purposes": ("spool:batches.granted",),
     "clock": (
         *("spool:entries.minute", "spool:hours.hour", "spool:key_days.day"),
+        "segments:segments.hour",
         "spool:request_keys.day",
     ),
     "moment": (
         *("metric:collector_spool_oldest_age_seconds", "metric:collector_sink_last_success_*"),
         *("metric:process_*", "metric:python_*", "metric:*_created", "header:date"),
-        *("log:*.time", "log:*.timestamp", "time:*"),
+        *("log:*.time", "log:*.timestamp", "time:*", "segments:segments.opened"),
+        "segments:segments.is_closed",
     ),
     "random": (
         *("spool:*.id", "spool:*.salt", "spool:*.seal", "spool:receipts.commitment"),
         *("spool:*.previous", "spool:*.hash", "spool:*.receipt_hash", "spool:*.signature"),
         *("spool:entries.key", "spool:starts.after", "spool:key_days.secret", "spool:parts.origin"),
+        *("segments:delivered.id", "otlp:uid", "postgres:_delivered.id"),
         *(
             "store:_delivered.id",
             "file:data/ledger.key",
@@ -83,26 +105,26 @@ PLACES: dict[str, tuple[str, ...]] = {
         *("spool:starts.*", "spool:tip.one", "spool:entries.kind", "spool:last_entry.one"),
         *("spool:documents.*", "spool:part*.*", "spool:staging.*", "spool:damaged.*"),
         *("store:_retention.*", "store:_remains.*", "metric:collector_spool_limit_bytes"),
-        *(
-            "spool:receipts.schema",
-            "metric:collector_spool_writable",
-            "metric:collector_build_info",
-        ),
+        *("metric:collector_spool_writable", "metric:collector_build_info"),
         *("metric:collector_spool_errors_total", "metric:collector_spool_damaged_files"),
         *("metric:collector_sink_set_aside_batches_total", "header:content-type"),
         *("header:connection", "header:server", "log:stopping.*", "log:stopped.*"),
         *("file:data/*.db", "file:data/*.db-wal", "file:data/*.db-shm", "file:data/collector.lock"),
-        *("file:records/records.ndjson", "file:records/*.state", "ndjson:schema"),
+        *("file:records/records.ndjson", "file:records/*.state", "file:data/sinks/*"),
+        *("file:data/control.sock", "segments:types.*", "segments:segments.revision"),
+        *("otlp-header:*", "otlp:resource", "postgres:_*", "status:schemas"),
         "metric:collector_worker*",
     ),
     "machine": (
+        *("otlp-header:host", "postgres:_unswept.*", "ready:line", "status:checks.*"),
+        "status:workers.*",
         *("log:unconfined.*", "log:worker_replaced.*", "log:unsigned.*", "log:modes_*"),
         *("metric:collector_sink_failures_total", "log:sink_failing.*", "log:sink_recovered.*"),
     ),
 }
 """The places of each channel, as patterns; the most exact one that fits counts."""
 
-_VARYING = frozenset(["spool:documents.digest", "spool:documents.text"])
+_VARYING = frozenset(["spool:documents.digest", "spool:documents.text", "otlp-header:host"])
 """Of the constant places, those that name the paths of a sidecar: its configuration."""
 _METRIC = re.compile(r"^([a-z_]+)(\{[^}]*\})? (\S+)$", re.MULTILINE)
 
@@ -145,8 +167,11 @@ def _differ(place: str, first: Places, second: Places) -> bool:
 
 
 def _values(sidecar: Sidecar) -> Iterator[tuple[str, Any]]:
-    yield from _database("spool", sidecar.spool, "")
-    yield from _database("store", sidecar.store, sidecar.schema)
+    yield from _database("spool", sidecar.spool)
+    yield from _database("store", sidecar.store)
+    yield from _elsewhere(sidecar)
+    yield from _flat("status", sidecar.status())
+    yield from (("ready:line", shown) for shown in sidecar.readiness().splitlines())
     for path in sidecar.files():
         name = path.relative_to(sidecar.directory)
         yield from ((f"file:{name}", ""), (f"time:{name}", path.stat().st_mtime_ns))
@@ -165,6 +190,71 @@ def _values(sidecar: Sidecar) -> Iterator[tuple[str, Any]]:
         yield from ((f"log:{event}.{name}", each) for name, each in members.items())
 
 
+def _flat(place: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _flat(f"{place}.{name}" if ":" in place else f"{place}:{name}", inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _flat(place, inner)
+    else:
+        yield place, value
+
+
+def _elsewhere(sidecar: Sidecar) -> Iterator[tuple[str, Any]]:
+    """Yield the places of the locations that a sidecar delivers to."""
+    locations = sidecar.locations
+    segments = sidecar.directory / "data" / "sinks" / LAKE / "segments.db"
+    if segments.exists():
+        yield from _database("segments", segments)
+    if locations.lake is not None:
+        for path in locations.lake.rglob("*.parquet"):
+            yield from _parquet(path)
+    for request in locations.exported():
+        yield "otlp:requests", 1
+        for resource in request.resource_logs:
+            yield "otlp:resource", str(resource.resource)
+            for scope in resource.scope_logs:
+                yield "otlp:scope", str(scope.scope)
+                for record in scope.log_records:
+                    yield from _log_record(record)
+    for headers, _ in locations.requests:
+        yield from ((f"otlp-header:{name}", text) for name, text in headers.items())
+    yield from _tables(sidecar)
+
+
+def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
+    from pyarrow import parquet  # noqa: PLC0415 - an extra
+
+    with parquet.ParquetFile(path) as file:
+        yield "parquet:metadata", sorted((file.metadata.metadata or {}).items())
+        for name, column in file.read().to_pydict().items():
+            yield from ((f"parquet:{name}", value) for value in column)
+
+
+def _log_record(record: Any) -> Iterator[tuple[str, Any]]:
+    yield from (("otlp:time", record.time_unix_nano), ("otlp:time", record.observed_time_unix_nano))
+    for attribute in record.attributes:
+        is_uid = attribute.key == "log.record.uid"
+        yield "otlp:uid" if is_uid else f"otlp:records.{attribute.key}", str(attribute.value)
+    for field, _ in record.ListFields():
+        if field.name not in ("time_unix_nano", "observed_time_unix_nano", "attributes"):
+            yield f"otlp:log.{field.name}", ""
+
+
+def _tables(sidecar: Sidecar) -> Iterator[tuple[str, Any]]:
+    """Yield the places of PostgreSQL; a partition has its day in its name, a row a transaction."""
+    ask = sidecar.locations.ask
+    listed = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = "
+    for table, column in ask(f"{listed}'collector'"):
+        yield "postgres:table", table
+        shown = table if table.startswith("_") else "records"
+        for (value,) in ask(f'SELECT "{column}" FROM collector."{table}"'):
+            yield f"postgres:{shown}.{column}", value
+        for (value,) in ask(f'SELECT xmin::text FROM ONLY collector."{table}"'):
+            yield "postgres:transactions", value
+
+
 def _members(line: str) -> Mapping[str, Any]:
     """Return the members of a line of the log; one that is none of Collector's has its text."""
     try:
@@ -174,10 +264,11 @@ def _members(line: str) -> Mapping[str, Any]:
     return members if isinstance(members, dict) else {"text": line}
 
 
-def _database(name: str, file: Path, records: str) -> Iterator[tuple[str, Any]]:
+def _database(name: str, file: Path) -> Iterator[tuple[str, Any]]:
     for (table,) in rows(file, "SELECT name FROM sqlite_schema WHERE type = 'table'"):
         columns = [row[1] for row in rows(file, f'PRAGMA table_info("{table}")')]
-        shown = "records" if table == records else table
+        has_records = name == "store" and not table.startswith("_")
+        shown = "records" if has_records else table
         for column in columns:
             yield f"{name}:{shown}.{column}", None
         for row in rows(file, f'SELECT * FROM "{table}"'):

@@ -189,8 +189,9 @@ def judge(figures: Figures, limits: Limits) -> Iterator[Verdict]:
             yield Verdict(None, f"channel {channel.name}: not measured")
             continue
         bound = 0.0 if channel.ceiling.startswith("none") else channel.offered
-        text = f"channel {channel.name}: {channel.delivered:.1f} bits, at most {bound:.1f}"
-        yield Verdict(channel.delivered <= bound + 1e-9, text)
+        told = f"{channel.delivered:.1f} bits, {least:g} to 1 of {bound:.1f}"
+        text = f"channel {channel.name}: {told}"
+        yield Verdict(least * bound <= channel.delivered <= bound + 1e-9, text)
     named = "; ".join(figures.unnamed) or "every place has a channel"
     has_looked = bool(figures.channels or figures.unnamed)
     yield Verdict(

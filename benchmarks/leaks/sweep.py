@@ -11,6 +11,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,7 @@ _ROUND = 20_000
 """Attacks after which the spool is looked at."""
 _HELD = 1_000
 """Attacks of a round that stay in the spool until they are looked at."""
+_AT_ONCE = 2
 _RESERVED = frozenset(["schema", "count", "received"])
 _JSON, _NDJSON, _PROTOBUF = "application/json", "application/x-ndjson", "application/x-protobuf"
 
@@ -58,15 +60,31 @@ class Sweep:
 def sweep(number: int, seed: int, say: Callable[[str], None]) -> Sweep:
     """Send that many attacks, to a sidecar for each shipped schema that a shape has, and to an SDK
     that keeps records itself."""
-    found, rng = Sweep(), random.Random(seed)
     by_schema: dict[str, list[Shape]] = {}
     for shape in SHAPES.values():
         by_schema.setdefault(shape.schema, []).append(shape)
-    for schema, shapes in by_schema.items():
-        share = -(-number * len(shapes) // len(SHAPES))
+
+    def swept(schema: str) -> Sweep:
+        found, rng = Sweep(), random.Random(f"{seed} {schema}")
+        share = -(-number * len(by_schema[schema]) // len(SHAPES))
         with TemporaryDirectory() as folder:
             attack_sidecar(Path(folder), schema, share, rng=rng, found=found, say=say)
-    return found
+        return found
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        each = list(pool.map(swept, by_schema))
+    return Sweep(
+        _summed(one.attacks for one in each),
+        _summed(one.records for one in each),
+        _summed(one.leaks for one in each),
+    )
+
+
+def _summed(counts: Iterable[dict[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for each in counts:
+        total.update(each)
+    return dict(total)
 
 
 def attack_sidecar(

@@ -257,8 +257,10 @@ def test_channels_carry_what_is_said(channel: channels.Channel, tmp_path: Path) 
     """No more than is offered, and nothing where nothing may be left."""
     if channel.name in ("clock", "moment"):
         pytest.skip("it waits for a time to come; `make leaks` measures it")
-    with running(tmp_path, "conferencing") as sidecar:
-        offered, delivered = channel.measure(sidecar, random.Random(2))
+    found = channels.of_channel(channel, tmp_path, random.Random(2))
+    if found is None:
+        pytest.skip("PostgreSQL is not installed")
+    offered, delivered = found
     expected = 0.0 if channel.ceiling.startswith("none") else offered
     assert delivered == pytest.approx(expected, rel=0.01)  # a minute may end meanwhile
 
