@@ -171,7 +171,7 @@ def test_it_says_that_it_heeds_gpc(sidecar: Sidecar) -> None:
     assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
     assert answer.json == {"gpc": True, "lastUpdate": "2026-11-26"}
     assert sidecar.request("HEAD", "/.well-known/gpc.json").status == 200
-    assert sidecar.request("POST", "/.well-known/gpc.json", b"{}", _LINES).status == 404
+    assert sidecar.request("POST", "/.well-known/gpc.json", b"{}", _LINES).status == 405
     foreign = sidecar.request("GET", "/.well-known/gpc.json", None, {"Host": "evil.example"})
     assert foreign.status == 421
 

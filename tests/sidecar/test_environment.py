@@ -142,7 +142,9 @@ def _says_what_it_may(sidecar: Sidecar) -> None:
         assert event.pop("level") == listed.level
         assert re.fullmatch(r"[0-9-]{10}T[0-9:.]{15}Z", event.pop("time"))
         assert all(fits(listed, key, value) for key, value in event.items() if key != "event")
-    assert {e["event"] for e in sidecar.events} <= {"started", "library", "stopping", "stopped"}
+    assert {e["event"] for e in sidecar.events} <= {
+        *("started", "library", "refused", "stopping", "stopped")
+    }
 
 
 def _tree(folder: Path) -> set[str]:
