@@ -17,7 +17,7 @@ PYRIGHT := PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH=. pyright
 SCHEMAS := $(filter-out claims,$(basename $(notdir $(wildcard schemas/*.yaml))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test long house names pipelines taxonomy deployment openapi dist lint bench soak charts leaks package fuzz kill faults erasures bombs mutations recordings servers brokers spark outages coverage clean
+.PHONY: help demo test long house names pipelines taxonomy deployment openapi dist image lint bench soak charts leaks package fuzz kill faults erasures bombs mutations recordings servers brokers spark outages coverage clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -52,6 +52,9 @@ openapi: $(VENV)/.dev .venv-schemathesis/.made ## Let schemathesis ask a sidecar
 
 dist: $(VENV)/.dev ## Build wheel, sdist and bill of materials of the last commit, the same bytes each time.
 	VENV=$(VENV) .ci/release
+
+image: $(VENV)/.dev ## Carry out the steps of the Dockerfile in fresh roots, as root and without Docker, and run what they make.
+	COLLECTOR_FRESH=1 $(BIN)/python -m pytest -m long tests/test_image.py $(UNLIMITED) $(PYTEST)
 
 bombs: $(VENV)/.dev ## Attack a sidecar longer and by more senders; all limits of time are absolute.
 	COLLECTOR_BOMBS=full $(BIN)/python -m pytest -s -m timed $(UNLIMITED) $(PYTEST)
