@@ -45,6 +45,7 @@ PLACES: dict[str, tuple[str, ...]] = {
         *("spool:receipts.not_an_object", "spool:receipts.too_large", "spool:receipts.too_deep"),
         *("spool:receipts.missing_required", "spool:receipts.nothing_admitted"),
         *("spool:receipts.consent_withheld", "spool:batches.records"),
+        "spool:receipts.not_selected",
         *("answer:received", "answer:admitted", "answer:rejected", "answer:partialSuccess"),
         "answer:protobuf",
         *("metric:collector_events_*", "metric:collector_spool_records"),
@@ -66,6 +67,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "requests": (
         *("spool:*.sequence", "spool:entries.receipt", "store:_delivered.number"),
         *("metric:collector_spool_batches", "metric:collector_sink_delivered_batches_*"),
+        "metric:collector_messages_*",
         *("spool:request_keys.number", "spool:entries.facts", "segments:segments.number"),
         *("segments:frames.segment", "segments:delivered.number", "otlp:requests"),
         *("postgres:_delivered.number", "postgres:transactions", "status:spool.*"),
@@ -210,16 +212,18 @@ def _elsewhere(sidecar: Sidecar) -> Iterator[tuple[str, Any]]:
     if locations.lake is not None:
         for path in locations.lake.rglob("*.parquet"):
             yield from _parquet(path)
+    resources = set()
     for request in locations.exported():
         yield "otlp:requests", 1
         for resource in request.resource_logs:
-            yield "otlp:resource", str(resource.resource)
+            resources.add(str(resource.resource))
             for scope in resource.scope_logs:
                 yield "otlp:scope", str(scope.scope)
                 for record in scope.log_records:
                     yield from _log_record(record)
-    for headers, _ in locations.requests:
-        yield from ((f"otlp-header:{name}", text) for name, text in headers.items())
+    yield from (("otlp:resource", each) for each in resources)
+    sent = (pair for headers, _ in locations.requests for pair in headers.items())
+    yield from ((f"otlp-header:{name}", text) for name, text in {*sent})  # their number is above
     yield from _tables(sidecar)
 
 
