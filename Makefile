@@ -17,7 +17,7 @@ PYRIGHT := PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH=. pyright
 SCHEMAS := $(filter-out claims,$(basename $(notdir $(wildcard schemas/*.yaml))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test long house names pipelines taxonomy deployment openapi dist image lint bench soak charts leaks package fuzz kill faults erasures bombs mutations recordings servers brokers spark outages coverage clean
+.PHONY: help demo test long house names pipelines taxonomy deployment openapi dist image lint bench soak charts leaks package laws fuzz kill faults erasures bombs mutations recordings servers brokers spark outages coverage clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -122,6 +122,9 @@ outages: $(VENV)/.dev ## Let the servers brokers of sinks be away for ten minute
 
 package: $(VENV)/.dev ## Install Collector into fresh environments, and try the snippets of the documents and the sink of examples/.
 	COLLECTOR_FRESH=1 $(BIN)/python -m pytest -m long tests/sinks/test_packages.py tests/test_fresh.py $(UNLIMITED) $(PYTEST)
+
+laws: $(VENV)/.dev ## Run the laws of the filter over random schemas, 100,000 examples in all.
+	$(BIN)/python -m tests.laws $(or $(EXAMPLES),100000)
 
 fuzz: $(VENV)/.dev ## Run the property tests with many more examples.
 	COLLECTOR_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest -n $(WORKERS) tests/filter tests/schema tests/ledger $(UNLIMITED) $(PYTEST)

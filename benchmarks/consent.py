@@ -7,106 +7,45 @@ refuses all that can be refused. Lines come in slices, as the sidecar cuts them.
 
 from __future__ import annotations
 
-from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from random import Random
-from tempfile import TemporaryDirectory
-from time import process_time
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import orjson
 
-from benchmarks import conditions, gate, output
-from benchmarks.data import SEED, lines
+from benchmarks import gate, output, variants
+from benchmarks.data import lines
 from benchmarks.gate import Verdict
-from benchmarks.output import say
 from benchmarks.report import Table
-from benchmarks.results import Interval, interval, paired
+from benchmarks.variants import Cost, Figures, Work
 from collector.filter import Filter
-from collector.filter.text import slices
-from collector.intake import SLICE
-from collector.schema import Schema, load_schema, resources
+from collector.schema import load_schema
 
-__all__ = [
-    "Cost",
-    "Figures",
-    "alternating",
-    "choosing",
-    "consent",
-    "events",
-    "filters",
-    "measure",
-    "of_lines",
-    "of_mappings",
-    "shown",
-]
+__all__ = ["choosing", "consent", "filters", "measure"]
 
 _SECTION, _JUDGED = "consent", ("medium", "lines", "no choices")
+_CORPORA = ("small", "medium", "non_ascii")
 _CHOICES = orjson.dumps({"preferences": {"capacity_planning": False}})[1:-1]
-_ROUNDS, _QUICK_ROUNDS, _EVENTS = 60, 20, 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """One way: µs of CPU per event, round by round, without a ``consent`` path and with one."""
-
-    corpus: str
-    form: str
-    case: str
-    without: Sequence[float]
-    with_consent: Sequence[float]
-    ratio: Interval
-
-
-@dataclass(slots=True)
-class Figures:
-    """What was measured."""
-
-    environment: dict[str, str]
-    quick: bool
-    costs: list[Cost] = field(default_factory=list)
-    skipped: dict[str, str] = field(default_factory=dict)
 
 
 def consent(arguments: Sequence[str]) -> int:
     """Measure it; returns the exit code."""
+    run = variants.measured(_SECTION, _CORPORA, measure)
     return output.run(
-        arguments, _SECTION, "Measure consent.", measure=_measure, table=_table, judge=_judge
+        arguments, _SECTION, "Measure consent.", measure=run, table=_table, judge=_judge
     )
 
 
-def _measure(options: Namespace) -> Figures:
-    figures = Figures(conditions.environment(), quick=options.quick)
-    rounds = _QUICK_ROUNDS if options.quick else _ROUNDS
-    with conditions.steady() as pinned:
-        for corpus in ("small", "medium", "non_ascii"):
-            say(f"consent: {corpus}")
-            figures.costs += measure(corpus, rounds, _EVENTS)
-    figures.environment |= pinned
-    return figures
-
-
-def measure(corpus: str, rounds: int, number: int) -> Iterator[Cost]:
+def measure(corpus: str, turns: int, number: int) -> Iterator[Cost]:
     """Yield every form and case of a corpus."""
     without, with_consent = filters()
-    silent = events(corpus, number)
+    silent = lines(corpus, number)
     refusing = with_consent.without(with_consent.schema.optional)
     for case, filter_, given in (
         ("no choices", with_consent, silent),
         ("choices in each", with_consent, [choosing(event) for event in silent]),
         ("a signal", refusing, silent),
     ):
-        for form, work in (("lines", of_lines), ("mappings", of_mappings)):
-            base, other = work(without, silent), work(filter_, given)
-            times = alternating(base, other, rounds, number)
-            yield Cost(corpus, form, case, *times, paired(times[1], times[0]))
-
-
-def events(corpus: str, number: int) -> list[bytes]:
-    """Return events of a corpus, none of which carries choices."""
-    return lines(corpus, number)
+        base, other = Work(without, silent), Work(filter_, given)
+        yield from variants.costs(corpus, case, base, other, turns)
 
 
 def choosing(event: bytes) -> bytes:
@@ -116,61 +55,12 @@ def choosing(event: bytes) -> bytes:
 
 def filters() -> tuple[Filter, Filter]:
     """Without a ``consent`` path, and with one."""
-    return Filter(load_schema("conferencing")), Filter(_with_path())
-
-
-def _with_path() -> Schema:
-    text = (resources.shipped() / "conferencing.yaml").read_text(encoding="utf-8")
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "conferencing.yaml"
-        path.write_text(f"consent: preferences\n{text}", encoding="utf-8")
-        return load_schema(path)
-
-
-def of_lines(filter_: Filter, events: Sequence[bytes]) -> Callable[[], object]:
-    parts = list(slices(b"\n".join(events), SLICE, len(events)))
-    return lambda: [filter_.admit_by_grant("ndjson", part) for part in parts]
-
-
-def of_mappings(filter_: Filter, events: Sequence[bytes]) -> Callable[[], object]:
-    parsed: list[dict[str, Any]] = [orjson.loads(event) for event in events]
-    return lambda: [filter_.admit(event) for event in parsed]
-
-
-def alternating(
-    base: Callable[[], object], other: Callable[[], object], rounds: int, number: int
-) -> tuple[list[float], list[float]]:
-    """µs per event of both, in turns and in random order, so that neither comes always first."""
-    times: tuple[list[float], list[float]] = [], []
-    order = Random(SEED)
-    base(), other()
-    for _ in range(rounds):
-        pair = [(base, times[0]), (other, times[1])]
-        order.shuffle(pair)
-        for work, into in pair:
-            began = process_time()
-            work()
-            into.append((process_time() - began) / number * 1e6)
-    return times
-
-
-def shown(of: Interval) -> str:
-    return f"{of.median:.2f} ({of.low:.2f}–{of.high:.2f})"
+    with_path = variants.changed(lambda text: f"consent: preferences\n{text}")
+    return Filter(load_schema("conferencing")), Filter(with_path)
 
 
 def _table(figures: Figures) -> Table:
-    rows = tuple(
-        (
-            f"{cost.corpus}, {cost.form}",
-            cost.case,
-            shown(interval(cost.without)),
-            shown(interval(cost.with_consent)),
-            shown(cost.ratio),
-        )
-        for cost in figures.costs
-    )
-    title = "µs of CPU per event without a `consent` path, and with one; medians (95 % bootstrap)"
-    return Table(title, ("events", "case", "without", "with", "with / without"), rows)
+    return variants.table(figures, "a `consent` path", "with / without", lambda cost: cost.ratio)
 
 
 def _judge(figures: Figures, limits: gate.Limits) -> Iterator[Verdict]:

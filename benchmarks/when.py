@@ -1,119 +1,81 @@
 """``python -m benchmarks when``: what a condition costs.
 
 The same events go through the filter of ``conferencing``, and through that of the same schema whose
-address counts only where a member beside it has a listed value. In one case it has.
+address counts only where a member beside it has a listed value, or which asks for events with such
+a member. In one case it has.
 """
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from benchmarks import conditions, gate, output
-from benchmarks.consent import alternating, events, of_lines, of_mappings, shown
+from benchmarks import gate, output, variants
+from benchmarks.data import lines
 from benchmarks.gate import Verdict
-from benchmarks.output import say
 from benchmarks.report import Table
-from benchmarks.results import Interval, interval
+from benchmarks.variants import Cost, Figures, Work
 from collector.filter import Filter
-from collector.schema import Schema, load_schema, resources
+from collector.schema import load_schema
 
-__all__ = ["Cost", "Figures", "filters", "measure", "when"]
+__all__ = ["filters", "measure", "when"]
 
 _MOST = 0.3
 """µs of an event."""
 _PATHS = "[client.address, ip_address, ip]"
-_ROUNDS, _QUICK_ROUNDS, _EVENTS = 60, 20, 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """One way: µs of CPU per event, round by round, without conditions and with them."""
-
-    form: str
-    case: str
-    without: Sequence[float]
-    with_when: Sequence[float]
-    difference: Interval
-
-
-@dataclass(slots=True)
-class Figures:
-    """What was measured."""
-
-    environment: dict[str, str]
-    quick: bool
-    costs: list[Cost] = field(default_factory=list)
-    skipped: dict[str, str] = field(default_factory=dict)
+_SELECTING = "records: {path: ., when: {kind: [local, own]}}\n"
 
 
 def when(arguments: Sequence[str]) -> int:
     """Measure it; returns the exit code."""
+    run = variants.measured("when", ("medium",), measure)
     return output.run(
-        arguments, "when", "Measure conditions.", measure=_measure, table=_table, judge=_judge
+        arguments, "when", "Measure conditions.", measure=run, table=_table, judge=_judge
     )
 
 
-def _measure(options: Namespace) -> Figures:
-    figures = Figures(conditions.environment(), quick=options.quick)
-    with conditions.steady() as pinned:
-        say("when: medium")
-        figures.costs += measure(_QUICK_ROUNDS if options.quick else _ROUNDS, _EVENTS)
-    figures.environment |= pinned
-    return figures
-
-
-def measure(rounds: int, number: int) -> Iterator[Cost]:
+def measure(corpus: str, turns: int, number: int) -> Iterator[Cost]:
     """Yield every form and case."""
-    without, conditional = filters()
-    for case, kind in (("it holds", b"local"), ("it fails", b"remote")):
-        beside = b'"client":{"kind":"' + kind + b'",'
-        given = [each.replace(b'"client":{', beside, 1) for each in events("medium", number)]
-        for form, work in (("lines", of_lines), ("mappings", of_mappings)):
-            base, other = work(without, given), work(conditional, given)
-            times = alternating(base, other, rounds, number)
-            pairs = zip(*times, strict=True)
-            yield Cost(form, case, *times, interval([more - less for less, more in pairs]))
+    without, conditional, selecting = filters()
+    for case, kind in (("holds", b"local"), ("fails", b"remote")):
+        member = b'"kind":"' + kind + b'",'
+        events = lines(corpus, number)
+        nested = [each.replace(b'"client":{', b'"client":{' + member, 1) for each in events]
+        itself = [b"{" + member + each[1:] for each in events]
+        for what, filter_, given in (
+            ("source", conditional, nested),
+            ("record", selecting, itself),
+        ):
+            base, other = Work(without, given), Work(filter_, given)
+            yield from variants.costs(corpus, f"{what}, {case}", base, other, turns)
 
 
-def filters() -> tuple[Filter, Filter]:
-    """Without conditions, and with one for each path of the address."""
-    return Filter(load_schema("conferencing")), Filter(_with_conditions())
-
-
-def _with_conditions() -> Schema:
-    text = (resources.shipped() / "conferencing.yaml").read_text(encoding="utf-8")
+def filters() -> tuple[Filter, Filter, Filter]:
+    """Without conditions, with one for each path of the address, and with one of the event."""
     paths = _PATHS.strip("[]").split(", ")
     conditional = ", ".join(f"{{path: {path}, when: {{kind: [local, own]}}}}" for path in paths)
-    document = text.partition("\ntests:")[0].replace(_PATHS, f"[{conditional}]") + "\n"
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "conferencing.yaml"
-        path.write_text(document, encoding="utf-8")
-        return load_schema(path)
+    schemas = (
+        load_schema("conferencing"),
+        variants.changed(lambda text: _tested(text).replace(_PATHS, f"[{conditional}]")),
+        variants.changed(lambda text: _SELECTING + _tested(text)),
+    )
+    without, with_paths, selecting = map(Filter, schemas)
+    return without, with_paths, selecting
+
+
+def _tested(text: str) -> str:
+    """Return a document without its tests, which do not know the member."""
+    return text.partition("\ntests:")[0] + "\n"
 
 
 def _table(figures: Figures) -> Table:
-    rows = tuple(
-        (
-            f"medium, {cost.form}",
-            cost.case,
-            shown(interval(cost.without)),
-            shown(interval(cost.with_when)),
-            shown(cost.difference),
-        )
-        for cost in figures.costs
-    )
-    title = "µs of CPU per event without a condition, and with one; medians (95 % bootstrap)"
-    return Table(title, ("events", "case", "without", "with", "more"), rows)
+    return variants.table(figures, "a condition", "more", lambda cost: cost.difference)
 
 
 def _judge(figures: Figures, limits: gate.Limits) -> Iterator[Verdict]:
     """Yield a verdict for each way, where the condition holds: the work behind it is the same."""
     most = _MOST * (limits.quick.tolerance if figures.quick else 1)
     for cost in figures.costs:
-        if cost.case == "it holds":
-            text = f"when: {cost.difference.median:.3f} µs an event of {cost.form}, at most {most}"
+        if cost.case.endswith("holds"):
+            found = f"{cost.difference.median:.3f} µs an event of {cost.form}"
+            text = f"when: {found} ({cost.case}), at most {most}"
             yield Verdict(cost.difference.median <= most, text)

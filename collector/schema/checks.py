@@ -262,11 +262,24 @@ def keys_rotate_together(schema: Schema) -> Iterator[Finding]:
 
 def records_path_is_free(schema: Schema) -> Iterator[Finding]:
     """Check that the list of records is not also read as a field, nor a part of it."""
-    message = "the list of records lies here; a path must start at the record"
     read = [(loc, path) for loc, _, path in _sources(schema)]
     for loc, path in (*read, *_user_agent(schema), *_compared(schema)):
-        if any(_clash(path, records) for records in schema.ways):
-            yield loc, "E130", message
+        for records in schema.ways:
+            if _clash(path, records):
+                yield loc, "E130", _OBJECTS if _is_of_objects(path, records) else _LIST
+                break
+
+
+_LIST = "the list of records lies here; a path must start at the record"
+_OBJECTS = (
+    "the records are the members of what lies here; give the path of a member, or keep what else"
+    " lies here to a schema of its own"
+)
+
+
+def _is_of_objects(path: str, records: str) -> bool:
+    """Return whether a path ends at the object whose members are the records."""
+    return records.endswith(".*") and keys(path) == keys(levels(records)[0].removesuffix(".*"))
 
 
 def _clash(path: str, records: str) -> bool:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import consent, gate
+from benchmarks import consent, gate, variants
 from benchmarks.__main__ import main
+from benchmarks.data import lines
 
 _CASES = ("no choices", "choices in each", "a signal")
 
@@ -17,8 +18,8 @@ def test_consent_is_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every case of lines and of mappings, as a table and as JSON; and the one limit."""
-    monkeypatch.setattr(consent, "_QUICK_ROUNDS", 1)
-    monkeypatch.setattr(consent, "_EVENTS", 20)
+    monkeypatch.setattr(variants, "_QUICK_TURNS", 1)
+    monkeypatch.setattr(variants, "_EVENTS", 20)
     told, limits = tmp_path / "figures.json", tmp_path / "limits.toml"
     text = gate.LIMITS.read_text()
     for most, code in (("1000.0", 0), ("0.0001", 1)):
@@ -31,14 +32,14 @@ def test_consent_is_measured(
     assert [(each["form"], each["case"]) for each in costs if each["corpus"] == "medium"] == [
         (form, case) for case in _CASES for form in ("lines", "mappings")
     ]
-    assert all(min(each["without"] + each["with_consent"]) > 0 for each in costs)
+    assert all(min(each["without"] + each["with_it"]) > 0 for each in costs)
     assert "FAILED  consent: " in capsys.readouterr().out
 
 
 def test_choices_are_refusals() -> None:
     """What is measured with choices has fields withheld; without any, nothing is."""
     plain, path = consent.filters()
-    event = consent.events("medium", 1)[0]
+    event = lines("medium", 1)[0]
     assert path.admit(event).encode() == plain.admit(event).encode()
     refused = path.admit(consent.choosing(event)).tally.dropped
     assert {reason for reasons in refused.values() for reason in reasons} == {"purpose_refused"}
