@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 from collector.contracts import Batch, DeliveryState, Granted, layout_of
 from collector.errors import CAUSES, Cause, CollectorError, DeliveryError, Unacceptable
 from collector.filter.stored import read
-from collector.sinks.sink import Sink, contained
+from collector.sinks.sink import Sink, close_sink, contained
 from collector.spool import Spool
 from collector.spool.set_aside import SetAside
 
@@ -150,10 +150,11 @@ class Drain(threading.Thread):
         self.delivery: DeliveryState = DeliveryState(last=monotonic(), hung=times.hung)
         self.left: bool = True
         self._sink = sink
+        self._make: Callable[[], Sink] | None = None
         self._spool = spool
         self._lock = lock or nullcontext()
         self._set_aside = set_aside
-        self._fields = lru_cache(_CACHED_FIELDS)(partial(fields_for, sink_name))
+        self.route(fields_for)
         self._ending = threading.Event()
         self._times = times
         self._lanes = tuple(_Lane(is_part, times, times.first_pause) for is_part in (False, True))
@@ -162,6 +163,28 @@ class Drain(threading.Thread):
         self._idle_pause = self._times.first_pause
         self._idle_after = 0.0
         self._idled_at = monotonic()
+
+    def route(self, fields_for: FieldsFor) -> None:
+        """Deliver the fields that reach the sink by another matrix, from the next batch on."""
+        self._fields = lru_cache(_CACHED_FIELDS)(partial(fields_for, self.sink_name))
+
+    def reopen(self, make: Callable[[], Sink]) -> None:
+        """Have the sink closed and made anew, between two deliveries; tried again before each one
+        until it can be made."""
+        self.submit(partial(self._close, make))
+
+    def _close(self, make: Callable[[], Sink]) -> None:
+        close_sink(self._sink)
+        self._make = make
+        self._sink = self._opened  # if it can be made now
+
+    @property
+    def _opened(self) -> Sink:
+        """The sink, which is made anew if that is due."""
+        if self._make is not None:
+            self._sink = self._make()
+            self._make = None
+        return self._sink
 
     def submit(self, work: Callable[[], _Result]) -> Future[_Result]:
         """Have work on the sink done in this thread, between two deliveries."""
@@ -255,7 +278,7 @@ class Drain(threading.Thread):
         self._idled_at = monotonic()
         try:
             with self._lock, self._timed():
-                self._sink.idle()
+                self._opened.idle()
         except BaseException as error:  # noqa: BLE001 - as when batches are delivered
             self._count_failure(error)
             self._idle_pause = min(2 * self._idle_pause, self._times.longest_pause)
@@ -307,7 +330,7 @@ class Drain(threading.Thread):
     def _hand_over(self, lane: _Lane, pending: Sequence[tuple[int, Batch]]) -> None:
         """Deliver batches; a single one that the sink will never take is set aside instead."""
         try:
-            self._sink.deliver(*(self._read(batch) for _, batch in pending))
+            self._opened.deliver(*(self._read(batch) for _, batch in pending))
         except BaseException as error:
             number, batch = pending[0]
             if self._set_aside is None or len(pending) > 1:
@@ -351,7 +374,7 @@ class Drain(threading.Thread):
 
     def _takes(self, batch: Batch) -> bool:
         try:
-            self._sink.deliver(self._read(batch))
+            self._opened.deliver(self._read(batch))
         except BaseException:  # noqa: BLE001 - as when batches are delivered
             return False
         return True

@@ -100,6 +100,9 @@ CODES: dict[str, str] = {
     "E218": "a worker does not start",
     "E219": "a database server is not as it must be",
     "E220": "a broker keeps messages for too long",
+    "E221": "a setting cannot change while the sidecar runs",
+    "E222": "a reload would let more flow",
+    "E223": "a reload did not come to its end",
     # E3xx: policy
     "E301": "the use is forbidden",
     "E302": "the use is unknown to the taxonomy",

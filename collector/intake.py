@@ -176,13 +176,33 @@ class RequestSlots:
         following.set_result(None)
 
 
+class _Filters:
+    """The filters of all schemas, the first by default."""
+
+    def __init__(self, filters: Sequence[Filter]) -> None:
+        self.by_name: dict[str, Filter] = {each.schema.name: each for each in filters}
+        self.default: Filter = filters[0]
+
+    def chosen(self, request: Request) -> tuple[Filter, bytes | None]:
+        """Return the filter of the schema that a request asks for, or that its records name; and
+        its idempotency key under this schema. Raises ``InputError`` E434."""
+        name = request.schema
+        if name is None and request.form == "records" and len(self.by_name) > 1:
+            name = schema_named(request.body, self.by_name)
+        found = self.default if name is None else self.by_name.get(name)
+        if found is None:
+            raise InputError("E434", "the collector has no such schema")
+        if request.key is None or found is self.default:
+            return found, request.key
+        return found, key_within(found.schema.name, request.key)
+
+
 class Intake:
     """Filters requests, each by the filter of its schema, the first by default. ``filtered`` is for
     an event loop, ``filtered_now`` for threads."""
 
     def __init__(self, filters: Sequence[Filter], most_events: int = MOST_EVENTS) -> None:
-        self._filters = {each.schema.name: each for each in filters}
-        self._default = filters[0]
+        self._filters = _Filters(filters)
         self._most_events = most_events
         self._slice_lock = asyncio.Lock()
         self._medium, self._large = RequestSlots(_MEDIUM_AT_ONCE), RequestSlots(1)
@@ -190,7 +210,12 @@ class Intake:
         self._executors = [ThreadPoolExecutor(1, thread_name_prefix=name) for name in names]
 
     def __repr__(self) -> str:
-        return f"<Intake of {', '.join(each.schema.id for each in self._filters.values())}>"
+        filters = self._filters.by_name.values()
+        return f"<Intake of {', '.join(each.schema.id for each in filters)}>"
+
+    def replace(self, filters: Sequence[Filter], most_events: int) -> None:
+        """Filter by others from the next request on; those in progress go on as they began."""
+        self._filters, self._most_events = _Filters(filters), most_events
 
     def close(self) -> None:
         """Finish what is in progress."""
@@ -203,9 +228,9 @@ class Intake:
 
         Raises ``InputError``: E429, E431 for a request that becomes too much, and E434.
         """
-        filter_ = self._filter_for(request)
+        filter_, key = self._filters.chosen(request)
         if self._is_short(request, filter_):
-            yield self._filter_now(request, filter_, _MOST_RECORD_BYTES)
+            yield self._filter_now(request, filter_, key, _MOST_RECORD_BYTES)
             return
         is_medium = len(request.body) <= _MOST_MEDIUM
         if self._must_count(request):
@@ -215,64 +240,50 @@ class Intake:
         if is_medium:
             async with AsyncExitStack() as slot:
                 await slot.enter_async_context(self._medium.awaited())
-                found = await self._filter_yielding(request, filter_, MOST_BYTES)
+                found = await self._filter_yielding(request, filter_, key, MOST_BYTES)
                 if found is not None:
                     if found.size <= _FEW_BYTES:
                         await slot.aclose()
                     yield found
                     return
         async with self._large.awaited():
-            found = await self._filter_yielding(request, filter_, _MOST_RECORD_BYTES)
+            found = await self._filter_yielding(request, filter_, key, _MOST_RECORD_BYTES)
             assert found is not None  # noqa: S101 - nothing outgrows this
             yield found
 
     @contextmanager
     def filtered_now(self, request: Request) -> Iterator[Filtered]:
         """Do the same in a thread, which blocks. Raises ``DeliveryError`` E505 as well."""
-        filter_ = self._filter_for(request)
+        filter_, key = self._filters.chosen(request)
         if self._is_short(request, filter_):
-            yield self._filter_now(request, filter_, _MOST_RECORD_BYTES)
+            yield self._filter_now(request, filter_, key, _MOST_RECORD_BYTES)
             return
         if self._must_count(request) and has_more_lines(request.body, self._most_events):
             raise too_many()
         if len(request.body) <= _MOST_MEDIUM:
             with ExitStack() as slot, suppress(_Outgrown):
                 slot.enter_context(self._medium.blocking())
-                found = self._filter_now(request, filter_, MOST_BYTES)
+                found = self._filter_now(request, filter_, key, MOST_BYTES)
                 if found.size <= _FEW_BYTES:
                     slot.close()
                 yield found
                 return
         with self._large.blocking():
-            yield self._filter_now(request, filter_, _MOST_RECORD_BYTES)
+            yield self._filter_now(request, filter_, key, _MOST_RECORD_BYTES)
 
-    def _filter_for(self, request: Request) -> Filter:
-        """Return the filter of the schema that a request asks for, or that its records name. Raises
-        ``InputError`` E434."""
-        name = request.schema
-        if name is None and request.form == "records" and len(self._filters) > 1:
-            name = schema_named(request.body, self._filters)
-        found = self._default if name is None else self._filters.get(name)
-        if found is None:
-            raise InputError("E434", "the collector has no such schema")
-        return found
-
-    def _key(self, request: Request, filter_: Filter) -> bytes | None:
-        if request.key is None or filter_ is self._default:
-            return request.key
-        return key_within(filter_.schema.name, request.key)
-
-    def _filter_now(self, request: Request, filter_: Filter, most_bytes: int) -> Filtered:
-        found = Filtered(self._most_events, most_bytes, self._key(request, filter_))
+    def _filter_now(
+        self, request: Request, filter_: Filter, key: bytes | None, most_bytes: int
+    ) -> Filtered:
+        found = Filtered(self._most_events, most_bytes, key)
         for piece in self._pieces(request, filter_):
             _add_piece(found, piece)
         return found
 
     async def _filter_yielding(
-        self, request: Request, filter_: Filter, most_bytes: int
+        self, request: Request, filter_: Filter, key: bytes | None, most_bytes: int
     ) -> Filtered | None:
         """Filter a request while others go on; ``None`` if it has become more than that."""
-        found = Filtered(self._most_events, most_bytes, self._key(request, filter_))
+        found = Filtered(self._most_events, most_bytes, key)
         is_large = most_bytes > MOST_BYTES
         with suppress(_Outgrown):
             for piece in self._pieces(request, filter_):
@@ -375,6 +386,10 @@ class Acceptor:
                 if stored.result() and self._observe is not None:
                     self._observe(found.total)
             return found.total
+
+    def replace(self, filters: Sequence[Filter], most_events: int) -> None:
+        """Filter by others from the next request on, as ``Intake.replace``."""
+        self._intake.replace(filters, most_events)
 
     def close(self) -> None:
         """Finish what is in progress."""

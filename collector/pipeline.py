@@ -73,6 +73,17 @@ class Delivery:
         (drain,) = (drain for drain in self._drains if drain.sink_name == name)
         return drain.submit(work)
 
+    def route(self, fields_for: FieldsFor) -> None:
+        """Deliver by another matrix, from the next batches on."""
+        for drain in self._drains:
+            drain.route(fields_for)
+
+    def reopen(self, name: str, make: Callable[[], Sink]) -> None:
+        """Have a sink closed and made anew in its thread, as ``Drain.reopen`` does."""
+        for drain in self._drains:
+            if drain.sink_name == name:
+                drain.reopen(make)
+
     def is_using(self, name: str) -> bool:
         """Return whether the thread of a sink runs, so that the sink may not be closed."""
         return any(drain.is_alive() for drain in self._drains if drain.sink_name == name)

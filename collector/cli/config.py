@@ -13,12 +13,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from collector.cli.console import err, group, new_table, out, print_json, wide
+from collector.cli.data_dir import Data
+from collector.cli.data_dir import settings as settings_of_data
 from collector.cli.options import AsJson
 from collector.cli.serve import ConfigFile, File, needs_sidecar, one_file
 from collector.config import Loaded, examine, read
 from collector.config.extras import NO_GRPC, install, is_installed
 from collector.config.model import SinkSettings, settings
-from collector.errors import ConfigFaults, Fault, SchemaError
+from collector.errors import ConfigError, ConfigFaults, Fault, SchemaError
 from collector.routing import Flows, all_flows
 from collector.routing.changes import Change, all_changes
 from collector.routing.schemas import configured
@@ -31,6 +33,12 @@ app: typer.Typer = group(
     "Check the sidecar's configuration, show what is in force, and what goes where."
 )
 _STYLES = {"widening": "red", "narrowing": "green", "neutral": "dim"}
+_OUTCOMES = {
+    "unchanged": "nothing has changed",
+    "kept": "reloaded",
+    "swapped": "reloaded; the workers filter by it",
+    "replaced": "reloaded; other workers have taken the place of those before",
+}
 _ESCAPES = str.maketrans({mark: f"#{ord(mark)};" for mark in '"#<>&;|'})
 
 
@@ -66,6 +74,37 @@ def _recorder_faults(loaded: Loaded) -> list[Fault]:
     from collector.recording.settings import find_faults  # noqa: PLC0415 - an extra
 
     return find_faults(loaded)
+
+
+@app.command("reload")
+def reload(
+    config: ConfigFile = None,
+    data: Data = None,
+    allow_widening: Annotated[
+        bool,
+        typer.Option("--allow-widening", help="Reload also if more would flow than before."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Have the running sidecar read its own configuration again, and go on by it without a refused
+    request. Exit 78 if it does not take it: then it goes on as before."""
+    folder = settings_of_data(config, data).data or Path()
+    from collector.server.control_client import Reload, ask  # noqa: PLC0415 - keeps others light
+
+    answer = ask(folder, Reload(allow_widening))
+    if answer is None:
+        message = "no sidecar runs with this data directory; name it with `--data`"
+        raise ConfigError("E203", message)
+    faults = [Fault(**each) for each in answer.get("faults", ())]
+    if as_json:
+        print_json(answer)
+    elif faults:
+        for fault in faults:
+            err.print(str(fault), markup=False)
+        err.print("the sidecar goes on as before")
+    else:
+        out.print(_OUTCOMES[answer["outcome"]])
+    raise typer.Exit(78 if faults else 0)
 
 
 @app.command("show")

@@ -56,6 +56,9 @@ class Loaded:
     faulty: frozenset[str] = frozenset()
     places: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """Line and column of the values that stand in the file."""
+    file: Path | None = None
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Where they were read, to be read there again."""
 
     @property
     def lacks_grpc(self) -> bool:
@@ -119,6 +122,7 @@ def examine(file: Path | Source | None = None, environ: Mapping[str, str] = os.e
     Where grpcio is not installed, the default of ``grpc.address`` is ``off``, unless nothing else
     would receive.
     """
+    path = file if isinstance(file, Path) else None
     if file is None:
         file = Source("", value={})
     draft = _Draft(file if isinstance(file, Source) else read_yaml(file, str(file)))
@@ -139,6 +143,8 @@ def examine(file: Path | Source | None = None, environ: Mapping[str, str] = os.e
         tuple(sorted(set(draft.faults), key=_order)),
         frozenset(map(".".join, draft.faulty)),
         {".".join(loc): draft.source.values[loc] for loc in draft.written},
+        path,
+        environ,
     )
 
 

@@ -342,6 +342,11 @@ class Config(Section):
         " connection: `required` (or the sidecar does not start), `auto` (where the kernel can) or"
         " `off`.",
     )
+    watch: Flag = Field(
+        False,
+        description="Whether a change of the files of configuration, schemas and certificates is"
+        " taken while the sidecar runs, as by `collector config reload`.",
+    )
     http: Http = Http()
     grpc: Grpc = Grpc()
     admin: Admin = Admin()

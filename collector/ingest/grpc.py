@@ -20,7 +20,7 @@ import logging
 import socket
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from io import BytesIO
@@ -125,6 +125,7 @@ class GrpcServer:
         )
         self._address, self._certificates = address, certificates
         self._pool: CallPool | None = None
+        self._service: GrpcService | None = None
         self._server: Any = None
         self._port = 0
 
@@ -146,9 +147,10 @@ class GrpcServer:
         if not self._is_shared:
             check_address(self._address)
         pool = CallPool(self._threads(), self._limits.body_seconds)
+        self._service = GrpcService(self._settings, pool, self._library)
         server = self._library.server(
             pool,
-            handlers=[GrpcService(self._settings, pool, self._library)],
+            handlers=[self._service],
             options=self._options(),
             maximum_concurrent_rpcs=4 * self._limits.connections,
         )
@@ -160,6 +162,20 @@ class GrpcServer:
             pool.close()
             raise ConfigError("E207", f"gRPC cannot listen on {self._address}; is it taken?")
         self._pool, self._server, self._port = pool, server, port
+
+    def update(
+        self, accept_now: AcceptNow, tokens: Tokens | None, hops: int, schemas: Collection[str]
+    ) -> None:
+        """Answer the next calls otherwise."""
+        self._settings = replace(
+            self._settings,
+            accept_now=accept_now,
+            tokens=tokens,
+            hops=hops,
+            schemas=frozenset(schemas),
+        )
+        if self._service is not None:
+            self._service.settings = self._settings
 
     def stop(self, grace_seconds: float) -> None:
         """Take no more calls; cancel those that take longer than the grace period."""
@@ -224,7 +240,8 @@ class GrpcService:
     """
 
     def __init__(self, settings: ServiceSettings, pool: CallPool, library: ModuleType) -> None:
-        self._settings, self._pool = settings, pool
+        self.settings: ServiceSettings = settings
+        self._pool = pool
         self._rpc_error = library.RpcError
         self._codes = {code.value[0]: code for code in library.StatusCode}
         self._concurrency = BodyConcurrency(pool.count // 2)
@@ -251,7 +268,7 @@ class GrpcService:
 
     def _refusal(self, metadata: Metadata) -> Refusal | None:
         """Return the refusal of a call that is not to be read, if any."""
-        limits, tokens = self._settings.limits, self._settings.tokens
+        limits, tokens = self.settings.limits, self.settings.tokens
         if sum(len(name) + len(value) for name, value in metadata) > limits.header_bytes:
             return HEADERS_TOO_LARGE
         if tokens is not None:
@@ -259,7 +276,7 @@ class GrpcService:
             if not tokens.admits(sent[0] if len(sent) == 1 else None):
                 return UNAUTHENTICATED
         asked = {*_values(metadata, _SCHEMA)}
-        if len(asked) > 1 or not asked <= self._settings.schemas:
+        if len(asked) > 1 or not asked <= self.settings.schemas:
             return UNKNOWN_SCHEMA
         return BUSY if self._pool.queued > limits.connections else None
 
@@ -286,10 +303,10 @@ class GrpcService:
         return b""
 
     def _count(self, seconds: float, refusal: Refusal | None = None) -> None:
-        if self._settings.observe is not None:
+        if self.settings.observe is not None:
             status, code = (200, None) if refusal is None else (refusal.status, refusal.code)
             with suppress(Exception):  # the library would send its text to the caller
-                self._settings.observe(status, seconds, code)
+                self.settings.observe(status, seconds, code)
 
     def _respond(self, signal: Signal, messages: Iterator[bytes], context: Any) -> Result:
         """Build the result of a call; never raises."""
@@ -300,8 +317,8 @@ class GrpcService:
             return error.refusal
         except DeliveryError:
             return NOT_STORED
-        except InputError:
-            return TOO_MANY_EVENTS
+        except InputError as error:  # or it is none any more
+            return UNKNOWN_SCHEMA if error.code == "E434" else TOO_MANY_EVENTS
         except Exception:  # noqa: BLE001 - its message may hold a value
             return INTERNAL_ERROR
 
@@ -324,9 +341,7 @@ class GrpcService:
     def _filtered(self, signal: Signal, message: bytes, context: Any) -> bytes:
         """Decompress and filter a message, and build the response."""
         encoding = next((e for magic, e in _MAGIC.items() if message.startswith(magic)), None)
-        remaining = (
-            pieces(encoding, message, self._settings.limits) if encoding else iter([message])
-        )
+        remaining = pieces(encoding, message, self.settings.limits) if encoding else iter([message])
         body = BytesIO()  # its value is not copied
         body.writelines(_first(MIB, remaining))
         with self._concurrency.slot(body.tell()):
@@ -341,16 +356,16 @@ class GrpcService:
                 refuses=any(is_refusal(_values(metadata, name)) for name in SIGNALS),
                 schema=next(iter(_values(metadata, _SCHEMA)), None),
             )
-            tally = self._settings.accept_now(request)
+            tally = self.settings.accept_now(request)
         result = outcome(tally)
         if result != "accepted":
             raise RequestRefused(UNREADABLE if result == "malformed" else TOO_LARGE)
         return export_protobuf(tally)
 
     def _peer(self, metadata: Metadata, context: Any) -> str | None:
-        if self._settings.hops <= 0:
+        if self.settings.hops <= 0:
             return address_of(context.peer())
-        return forwarded(_values(metadata, "x-forwarded-for"), self._settings.hops)
+        return forwarded(_values(metadata, "x-forwarded-for"), self.settings.hops)
 
 
 def _values(metadata: Metadata, wanted: str) -> list[str]:

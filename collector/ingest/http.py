@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from io import BytesIO
 
 from collector.contracts import Accept, Request
@@ -112,7 +112,7 @@ class CorsPolicy:
         return _VARY if origin is None else self._headers.get(origin, _VARY)
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
+@dataclass(slots=True, repr=False, eq=False)
 class EventsHandler:
     """Gives requests to ``accept``. Without ``tokens`` every sender is let in.
 
@@ -153,6 +153,12 @@ class EventsHandler:
         budget, policy = MemoryBudget(limits), CorsPolicy(origins)
         documents = {GPC_PATH: GPC, DOCUMENT_PATH: HttpResponse(200, JSON_HEADERS, document)}
         return cls(accept, budget, tokens, policy, hops, names, page, known, documents)
+
+    def use(self, other: EventsHandler) -> None:
+        """Answer the next requests as another handler does, within the budget of this one."""
+        for each in fields(self):
+            if each.name != "budget":
+                setattr(self, each.name, getattr(other, each.name))
 
     async def __call__(self, request: HttpRequest) -> HttpResponse | None:
         """Respond to a request; ``None`` if the sender is gone."""

@@ -26,6 +26,7 @@ Kind = Literal[
     "damage",
     "schema",
     "configuration",
+    "reload",
     "read",
     "prune",
     "export",

@@ -14,6 +14,8 @@ MINUTE = "[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])T(?:[01][0-9]|2[0
 
 FACTS = {
     **dict.fromkeys(("public", "digest", "before", "who", "notice"), HASH),
+    **dict.fromkeys(("schemas", "schemas_before"), HASH),
+    "cause": "(?:signal|command|watch)",
     **dict.fromkeys(("rows", "values", "batches", "files"), COUNT),
     "at": "(?:start|stop|hour|receipts|asked)",
     "change": "(?:first|widening|narrowing|neutral|unknown)",
@@ -33,6 +35,7 @@ _KINDS = {
     "damage": "",
     "schema": "schema digest before change reason",
     "configuration": "digest before change reason",
+    "reload": "cause change schemas schemas_before digest before",
     "read": "command rows",
     "prune": "command rows values batches files places",
     **dict.fromkeys(("export", "erasure", "amendment"), _REMOVED),

@@ -20,7 +20,7 @@ import orjson
 import structlog
 
 from collector.config.sink_settings import is_sink_name
-from collector.errors import CAUSES
+from collector.errors import CAUSES, CODES
 from collector.ops.error_log import LIBRARIES, ErrorLog, LibraryLogHandler, place_of, type_of
 from collector.ops.log_allowlist import MESSAGE, AdmittedMembers, AllowlistProcessor, Members
 from collector.ops.requests import REFUSAL_STATUSES, REFUSING
@@ -60,6 +60,11 @@ EventName = Literal[
     "modes_tightened",
     "modes_loose",
     "grpc_unavailable",
+    "reloaded",
+    "reload_unchanged",
+    "reload_refused",
+    "reload_fault",
+    "reload_failed",
     "worker_replaced",
     "worker_distrusted",
     "unconfined",
@@ -131,6 +136,28 @@ EVENTS: dict[EventName, Event] = {
     "grpc_unavailable": Event(
         "warning", "OTLP/gRPC is off: no extra; `grpc.address: off` turns this warning off"
     ),
+    "reloaded": Event(
+        "info",
+        "another configuration is in force; `replaced` says whether other workers were started",
+        ("replaced", "seconds"),
+    ),
+    "reload_unchanged": Event("info", "the configuration was read again, and says the same"),
+    "reload_refused": Event(
+        "error",
+        "the configuration was read again and is not taken; what ran goes on. `reload_fault`, or"
+        " `collector config reload`, says why",
+        ("faults",),
+    ),
+    "reload_fault": Event(
+        "error",
+        "a fault of a configuration that is not taken, by its code and where it is",
+        ("code", "source", "line", "column"),
+    ),
+    "reload_failed": Event(
+        "error",
+        "the configuration was read again and could not be put into force; what ran goes on",
+        ("code",),
+    ),
     "worker_replaced": Event(
         "warning",
         "a worker ended without being told to; another one takes its place, and requests that it"
@@ -181,12 +208,13 @@ def _is_error(value: object) -> bool:
 
 VALUES: dict[str, Callable[[object], bool]] = {
     **dict.fromkeys(
-        """admin broker delivered delivered_all failures files grpc http recorder seconds set_aside
-        signal sinks status times unix waiting""".split(),
+        """admin broker column delivered delivered_all failures faults files grpc http line recorder
+        replaced seconds set_aside signal sinks status times unix waiting""".split(),
         _is_count,
     ),
     "receiver": REFUSING.__contains__,
-    "code": REFUSAL_STATUSES.__contains__,
+    "code": {*CODES, *REFUSAL_STATUSES}.__contains__,
+    "source": ("configuration", "environment", "schema").__contains__,
     "sink": _is_sink,
     "cause": CAUSES.__contains__,
     "library": LIBRARIES.__contains__,
@@ -219,6 +247,16 @@ class EventLog(ErrorLog):
 
     def __init__(self, level: str = "info", to: TextIO | None = None) -> None:
         self._to = to or sys.stderr
+        self._times: Counter[tuple[str, str]] = Counter()
+        self._refused: Counter[tuple[str, str]] = Counter()
+        self._lock = threading.Lock()
+        self.use(level)
+
+    def __repr__(self) -> str:
+        return "<EventLog>"
+
+    def use(self, level: str) -> None:
+        """Write from another level on."""
         self._is_debug = level == "debug"
         self._logger: Any = structlog.wrap_logger(
             structlog.WriteLogger(self._to),
@@ -230,12 +268,6 @@ class EventLog(ErrorLog):
             wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
             cache_logger_on_first_use=True,
         )
-        self._times: Counter[tuple[str, str]] = Counter()
-        self._refused: Counter[tuple[str, str]] = Counter()
-        self._lock = threading.Lock()
-
-    def __repr__(self) -> str:
-        return "<EventLog>"
 
     def write(self, name: EventName, **values: float | str) -> None:
         """Write one event of the table."""

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from itertools import product
 from math import inf
 from time import monotonic, time
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -48,8 +48,11 @@ __all__ = [
     "CONTENT_TYPE",
     "METRICS",
     "RECEIVERS",
+    "RELOADS",
     "STATUSES",
     "Metrics",
+    "Reload",
+    "ReloadReading",
     "WorkerReading",
 ]
 
@@ -128,6 +131,15 @@ METRICS: dict[str, MetricType] = {
     "collector_messages_total": MetricType(
         "counter", "Messages of a broker that a drain got, by outcome.", ("outcome",)
     ),
+    "collector_config_reloads_total": MetricType(
+        "counter", "Reloads of the configuration, by what came of them.", ("outcome",)
+    ),
+    "collector_config_last_reload_successful": MetricType(
+        "gauge", "0 if the last reload was refused or failed, else 1."
+    ),
+    "collector_config_last_reload_success_timestamp_seconds": MetricType(
+        "gauge", "When the configuration that runs was read."
+    ),
     "collector_build_info": MetricType(
         "gauge",
         "Always 1; what runs, and one for each schema.",
@@ -146,11 +158,27 @@ class WorkerReading:
     requests: RequestCounts = field(default_factory=RequestCounts)
 
 
+Reload = Literal["unchanged", "kept", "swapped", "replaced", "refused", "failed"]
+"""What comes of a reload: nothing has changed; workers are as they were, have other terms, or
+others have taken their place; the configuration is refused; or it could not be put into force."""
+RELOADS: tuple[Reload, ...] = get_args(Reload)
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadReading:
+    """How many reloads there were, by what came of them; whether the last one succeeded, and the
+    time of the last that did, in seconds since 1970."""
+
+    outcomes: Mapping[Reload, int] = field(default_factory=dict)
+    is_successful: bool = True
+    last: float = field(default_factory=time)
+
+
 class Metrics:
     """The counters of the sidecar, in a registry of their own. Safe to use from several threads.
 
-    ``spool``, ``sinks`` and ``workers`` are called at each scrape; ``sinks`` always returns the
-    same names.
+    ``spool``, ``sinks``, ``workers`` and ``reloads`` are called at each scrape; ``sinks`` always
+    returns the same names.
     """
 
     def __init__(
@@ -160,32 +188,42 @@ class Metrics:
         sinks: Callable[[], Mapping[str, DeliveryState]],
         workers: Callable[[], WorkerReading] = WorkerReading,
         messages: Callable[[], Mapping[MessageOutcome, int]] = dict,
+        *,
+        reloads: Callable[[], ReloadReading] | None = None,
     ) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry: CollectorRegistry = CollectorRegistry(auto_describe=False)
-        names = [layout.table for layout in layouts]
         count = self._counters
-        self._outcomes = count("collector_events_total", product(names, _OUTCOMES))
-        self._rejected = count("collector_events_rejected_total", product(names, REJECTIONS))
-        self._content = count("collector_content_total", product(names, CATEGORIES))
-        dropped = (
-            (layout.table, field, drop)
-            for layout in layouts
-            for (field, _), drop in product(layout.columns, DROPS)
-        )
-        self._dropped = count("collector_fields_dropped_total", dropped)
-        self._bytes_in = count("collector_received_bytes_total", product(names))
-        self._bytes_out = count("collector_admitted_bytes_total", product(names))
+        self._outcomes = count("collector_events_total")
+        self._rejected = count("collector_events_rejected_total")
+        self._content = count("collector_content_total")
+        self._dropped = count("collector_fields_dropped_total")
+        self._bytes_in = count("collector_received_bytes_total")
+        self._bytes_out = count("collector_admitted_bytes_total")
         _, meaning, labels = METRICS["collector_build_info"]
-        info = Gauge("collector_build_info", meaning, labels, registry=self.registry)
-        build = version("data-minimisation-collector")
-        for layout in layouts:
-            info.labels(build, platform.python_version(), layout.schema).set(1)
-        self.registry.register(_Readings(spool, sinks, workers, messages))
+        self._info = Gauge("collector_build_info", meaning, labels, registry=self.registry)
+        self.use(layouts)
+        self.registry.register(_Readings(spool, sinks, workers, messages, reloads))
         ProcessCollector(registry=self.registry)
 
     def __repr__(self) -> str:
         return f"<Metrics of {len(METRICS)}>"
+
+    def use(self, layouts: Sequence[Layout]) -> None:
+        """Count under other schemas, too; the series that there are stay."""
+        names = [layout.table for layout in layouts]
+        self._outcomes.add(product(names, _OUTCOMES))
+        self._rejected.add(product(names, REJECTIONS))
+        self._content.add(product(names, CATEGORIES))
+        for layout in layouts:
+            fields = (field for field, _ in layout.columns)
+            self._dropped.add(product([layout.table], fields, DROPS))
+        self._bytes_in.add(product(names))
+        self._bytes_out.add(product(names))
+        build = version("data-minimisation-collector")
+        self._info.clear()
+        for layout in layouts:
+            self._info.labels(build, platform.python_version(), layout.schema).set(1)
 
     def observe(self, schema: str, tally: Tally) -> None:
         """Count the tally of a request under a schema, which is named."""
@@ -206,12 +244,23 @@ class Metrics:
         """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
-    def _counters(
-        self, name: str, labels: Iterable[tuple[str, ...]]
-    ) -> dict[tuple[str, ...], Counter]:
+    def _counters(self, name: str) -> _Counters:
         kind = METRICS[name]
-        family = Counter(name, kind.meaning, kind.labels, registry=self.registry)
-        return {key: family.labels(*key) for key in labels}
+        return _Counters(Counter(name, kind.meaning, kind.labels, registry=self.registry))
+
+
+class _Counters(dict[tuple[str, ...], Counter]):
+    """The counters of a metric by their labels, all of which are added before they are counted."""
+
+    def __init__(self, family: Counter) -> None:
+        super().__init__()
+        self._family = family
+
+    def add(self, labels: Iterable[tuple[str, ...]]) -> None:
+        """Add those that are not there yet."""
+        for key in labels:
+            if key not in self:
+                self[key] = self._family.labels(*key)
 
 
 class _Readings(Collector):
@@ -223,11 +272,13 @@ class _Readings(Collector):
         sinks: Callable[[], Mapping[str, DeliveryState]],
         workers: Callable[[], WorkerReading],
         messages: Callable[[], Mapping[MessageOutcome, int]],
+        reloads: Callable[[], ReloadReading] | None,
     ) -> None:
         self._spool = spool
         self._sinks = sinks
         self._workers = workers
         self._messages = messages
+        self._reloads = reloads or ReloadReading
 
     def collect(self) -> Iterator[Metric]:
         spool = self._spool()
@@ -266,6 +317,14 @@ class _Readings(Collector):
         for key, times in workers.requests.refused():
             refused.add_metric(key, times)
         yield refused
+        reloads = self._reloads()
+        name = "collector_config_reloads_total"
+        outcomes = CounterMetricFamily(name, METRICS[name].meaning, labels=METRICS[name].labels)
+        for outcome in RELOADS:
+            outcomes.add_metric([outcome], reloads.outcomes.get(outcome, 0))
+        yield outcomes
+        yield _gauge("collector_config_last_reload_successful", reloads.is_successful)
+        yield _gauge("collector_config_last_reload_success_timestamp_seconds", reloads.last)
         yield _messages(self._messages())
 
 

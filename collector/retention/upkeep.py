@@ -243,8 +243,13 @@ class Upkeep(threading.Thread):
         every: float = _EVERY_SECONDS,
     ) -> None:
         super().__init__(name="collector-upkeep", daemon=True)
-        self._spool, self._schemas, self._off, self._every = spool, schemas, off, every
+        self._spool, self._every = spool, every
+        self.use(schemas, off)
         self._ending = threading.Event()
+
+    def use(self, schemas: Sequence[Schema], off: Locations | None) -> None:
+        """Prune by other schemas from the next time on."""
+        self._schemas, self._off = schemas, off
 
     def run(self) -> None:
         """Prune until ``stop``; after an error, retry the next time."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import signal
 import sys
 import tracemalloc
 import warnings
@@ -46,6 +47,8 @@ def run(loaded: Loaded) -> int:
     """
     clear_switches()
     harden()
+    if sys.platform != "win32":
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it can reload
     if loaded.config.drain.is_on:
         from collector.server.process import serve  # noqa: PLC0415 - the switches are cleared
 

@@ -167,37 +167,46 @@ def opened_admin(
     keeper: Keeper | MessageIntake,
     readiness: Readiness,
     stack: ExitStack,
-) -> HttpReceiver | None:
-    """Open the receiver of ``admin.address``, if there is to be one.
+) -> Callable[[], HttpReceiver] | None:
+    """Listen on ``admin.address``, if there is to be one; return what makes its receiver, with the
+    certificate and the limits of that time.
 
     On loopback it needs neither tokens nor TLS, so that probes work. Raises ``ConfigError`` E207.
     """
     chosen = components.config.admin
     if chosen.address is None:
         return None
-    is_public = not chosen.address.is_loopback
+    address, is_public = chosen.address, not chosen.address.is_loopback
+
+    def admits(header: bytes | None) -> bool:
+        return components.tokens is None or components.tokens.admits(header)
+
     pages = AdminPages(
         readiness,
         components.metrics.text,
         hosts=(*chosen.hosts, chosen.address.host),
         is_public=is_public,
-        admits=components.tokens.admits if components.tokens and is_public else None,
+        admits=admits if is_public else None,
     )
+    listening = listeners.opened(chosen.address, "admin.address", stack)
+
+    def made() -> HttpReceiver:
+        encrypted = components.certificates if is_public else None
+        return HttpReceiver(
+            respond,
+            address,
+            listening.dup(),
+            components.limits,
+            context=None if encrypted is None else encrypted.context(),
+            observe=partial(keeper.past.observe, "admin"),
+        )
 
     async def respond(request: HttpRequest) -> HttpResponse:
         if request.path == "/metrics":
             await keeper.refresh()
         return await pages(request)
 
-    encrypted = components.certificates if is_public else None
-    return HttpReceiver(
-        respond,
-        chosen.address,
-        listeners.opened(chosen.address, "admin.address", stack),
-        components.limits,
-        context=None if encrypted is None else encrypted.context(),
-        observe=partial(keeper.past.observe, "admin"),
-    )
+    return made
 
 
 def _response(status: int, content_type: str, body: bytes) -> HttpResponse:

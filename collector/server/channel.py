@@ -48,7 +48,6 @@ __all__ = [
     "Channel",
     "ChannelQueue",
     "Frames",
-    "RecordBudget",
     "framed",
     "frames_of_keeper",
     "frames_of_probe",
@@ -58,10 +57,6 @@ __all__ = [
 _MOST_MESSAGE = 2 << 20
 """Bytes of a worker's message: decoded, it may take twenty times as many."""
 _MOST_OF_KEEPER = 64 << 20
-_MOST_UNSTORED = 96 << 20
-"""Bytes of records of all workers that are not stored yet; more must be sent again."""
-_PUT_BYTES, _BATCH_BYTES, _DROPPED_BYTES, _PURPOSE_BYTES = 1 << 10, 4 << 10, 1 << 9, 1 << 6
-"""What a ``Put`` takes besides, each batch, field with dropped values, and number of a purpose."""
 _LENGTH_BYTES = 4
 _AT_ONCE = 32
 """Messages of one worker that are handed on before others have their turn."""
@@ -82,40 +77,22 @@ def framed(message: FromKeeper | FromWorker | Tried) -> bytes:
     return len(raw).to_bytes(_LENGTH_BYTES, "big") + raw
 
 
-class RecordBudget:
-    """The memory for records that all workers have handed over and that are not stored yet."""
-
-    def __init__(self, most: int = _MOST_UNSTORED) -> None:
-        self.used: int = 0
-        self._most = most
-
-    def take(self, put: Put) -> int:
-        """Return how many bytes are taken for what a message announces; 0 if there is no room."""
-        size = _PUT_BYTES
-        for each in put.batches:
-            size += each.size + _BATCH_BYTES + _DROPPED_BYTES * len(each.tally.dropped)
-            size += _PURPOSE_BYTES * len(each.granted or ())
-        if self.used + size > self._most:
-            return 0
-        self.used += size
-        return size
-
-
 class Frames(Generic[_M]):
     """Takes bytes as they come, and yields messages, with the records of a ``Put``.
 
-    A ``budget`` is asked before memory is taken for records; where there is no room, they are
-    dropped as they come, ``None`` takes their place, and the ``Put`` loses its batches.
+    ``take`` is asked before memory is taken for records, and says how many bytes were; where there
+    is no room (0), they are dropped as they come, ``None`` takes their place, and the ``Put`` loses
+    its batches.
     """
 
     def __init__(
-        self, decoder: msgspec.msgpack.Decoder[_M], budget: RecordBudget | None = None
+        self, decoder: msgspec.msgpack.Decoder[_M], take: Callable[[Put], int] | None = None
     ) -> None:
         self.reserved: int = 0
         """The bytes of the budget for the last ``Put``, which the caller gives back."""
         self._decoder = decoder
-        self._budget = budget
-        self._most = _MOST_OF_KEEPER if budget is None else _MOST_MESSAGE
+        self._take_memory = take
+        self._most = _MOST_OF_KEEPER if take is None else _MOST_MESSAGE
         self._buffer = bytearray()
         self._put: _M | None = None
         self._left = 0
@@ -165,8 +142,8 @@ class Frames(Generic[_M]):
         if size > MOST_BYTES:
             raise ChannelError
         self._put, self._left = put, size  # type: ignore[assignment]
-        self.reserved = 0 if self._budget is None else self._budget.take(put)
-        self._records = bytearray() if self._budget is None or self.reserved else None
+        self.reserved = 0 if self._take_memory is None else self._take_memory(put)
+        self._records = bytearray() if self._take_memory is None or self.reserved else None
         if self._records is None:
             put.batches = []  # they take twenty times as much decoded, until the records come
 
@@ -185,9 +162,9 @@ class Frames(Generic[_M]):
         self._left -= size
 
 
-def frames_of_workers(budget: RecordBudget) -> Frames[FromWorker]:
-    """Return what takes a worker's messages; the budget is that of all workers."""
-    return Frames(msgspec.msgpack.Decoder(FromWorker), budget)
+def frames_of_workers(take: Callable[[Put], int]) -> Frames[FromWorker]:
+    """Return what takes a worker's messages; ``take`` is that of all workers."""
+    return Frames(msgspec.msgpack.Decoder(FromWorker), take)
 
 
 def frames_of_keeper() -> Frames[FromKeeper]:
@@ -218,7 +195,7 @@ class Channel(asyncio.Protocol, Generic[_M]):
         self._on_end = on_end
         self._transport: asyncio.Transport | None = None
         self._messages: Iterator[tuple[_M, bytearray | None]] = iter(())
-        self._is_faulty = self._is_closed = self._is_paused = False
+        self._is_faulty = self._is_closed = self._is_paused = self._is_held = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -235,7 +212,9 @@ class Channel(asyncio.Protocol, Generic[_M]):
         """Hand on some messages. After so many, others have their turn before the next ones."""
         left = _AT_ONCE
         try:
-            while left and not self._is_closed and (found := next(self._messages, None)):
+            while left and not (self._is_closed or self._is_held):
+                if (found := next(self._messages, None)) is None:
+                    break
                 self._on_message(*found)
                 left -= 1
         except BaseException as error:  # else it would stay paused
@@ -245,13 +224,24 @@ class Channel(asyncio.Protocol, Generic[_M]):
                 raise
         if self._is_closed or self._transport is None:
             return
-        if not left:
+        if not left and not self._is_held:
             asyncio.get_running_loop().call_soon(self._hand_on)
-        if self._is_paused and left:
+        must_pause = not left or self._is_held
+        if self._is_paused and not must_pause:
             self._transport.resume_reading()
-        elif not self._is_paused and not left:
+        elif not self._is_paused and must_pause:
             self._transport.pause_reading()
-        self._is_paused = not left
+        self._is_paused = must_pause
+
+    def hold(self) -> None:
+        """Hand on no message after the present one, until ``release``."""
+        self._is_held = True
+
+    def release(self) -> None:
+        """Go on to hand on messages."""
+        if self._is_held:
+            self._is_held = False
+            self._hand_on()
 
     def connection_lost(self, _: Exception | None) -> None:
         """Report the end, and whether the other side has broken the rules."""
@@ -280,11 +270,23 @@ class BatchCode:
     so are the fields and purposes of each."""
 
     def __init__(self, schemas: Sequence[Schema]) -> None:
-        self._codes = [_SchemaCode(number, schema) for number, schema in enumerate(schemas)]
-        self._by_digest = {code.layout.digest: code for code in self._codes}
+        self._codes: list[_SchemaCode] = []
+        self._by_digest: dict[str, _SchemaCode] = {}
+        self.add(schemas)
 
     def __repr__(self) -> str:
         return f"<BatchCode of {', '.join(code.layout.schema for code in self._codes)}>"
+
+    def __len__(self) -> int:
+        return len(self._codes)
+
+    def add(self, schemas: Sequence[Schema]) -> None:
+        """Give those schemas the next numbers that have none; both sides do so in one order."""
+        for schema in schemas:
+            if schema.layout.digest not in self._by_digest:
+                code = _SchemaCode(len(self._codes), schema)
+                self._codes.append(code)
+                self._by_digest[schema.layout.digest] = code
 
     def put(self, number: int, key_hash: bytes | None, batches: Sequence[PendingBatch]) -> Put:
         """Return the message that announces batches."""
@@ -366,7 +368,7 @@ class ChannelQueue:
     ) -> None:
         self._loop, self._thread = loop, get_ident()
         self._channel = channel
-        self._code = BatchCode(schemas)
+        self.code: BatchCode = BatchCode(schemas)
         self._numbers = count()
         self._pending: dict[int, list[Future[bool]]] = {}
         self._handed: deque[list[bytes]] = deque()
@@ -416,7 +418,7 @@ class ChannelQueue:
         number = next(self._numbers)
         self._pending[number] = futures
         key_hash = None if key is None else hashed(key)  # a key may be made of a sender's data
-        put = framed(self._code.put(number, key_hash, batches))
+        put = framed(self.code.put(number, key_hash, batches))
         self.send([put, *(batch.payload for batch in batches)])
 
     def send(self, parts: list[bytes]) -> None:

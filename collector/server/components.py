@@ -14,7 +14,7 @@ from collector.ingest.auth import Tokens
 from collector.ingest.limits import IngestLimits
 from collector.ingest.tls import Certificates
 from collector.keyring import Keyring
-from collector.ops.metrics import Metrics, WorkerReading
+from collector.ops.metrics import Metrics, ReloadReading, WorkerReading
 from collector.pipeline import Delivery
 from collector.retention.locations import Locations
 from collector.retention.upkeep import Upkeep
@@ -82,6 +82,7 @@ class Components:
         self.keyring = keyring
         self.workers: Callable[[], WorkerReading] = WorkerReading
         self.messages: Callable[[], Mapping[MessageOutcome, int]] = dict
+        self.reloads: Callable[[], ReloadReading] = ReloadReading
         self.schemas: tuple[Schema, ...] = tuple(schemas)
         self.flows: tuple[Flows, ...] = tuple(flows)
         self.limits = limits
@@ -91,6 +92,25 @@ class Components:
     def __repr__(self) -> str:
         return f"<Components of {', '.join(schema.id for schema in self.schemas)}>"
 
+    def use(self, other: Components) -> None:
+        """Take over the configuration of components that are not open. Its sinks are the same, in
+        name and place; where the schemas or what is said of a sink are others, it is opened
+        anew."""
+        before, had_tokens = self.config.sinks.on(), self.config.auth
+        is_other = [each.digest for each in self.schemas] != [each.digest for each in other.schemas]
+        self.config, self.schemas, self.flows = other.config, other.schemas, other.flows
+        self.limits, self.certificates = other.limits, other.certificates
+        if self.config.auth != had_tokens:  # else what was counted of them is kept
+            self.tokens = other.tokens
+        layouts = [schema.layout for schema in self.schemas]
+        self.spool.know(layouts)
+        self.metrics.use(layouts)
+        self.upkeep.use(self.schemas, self._off())
+        self.delivery.route(reaching(self.flows))
+        for name, sink in self.config.sinks.on().items():
+            if is_other or sink != before[name]:
+                self.delivery.reopen(name, partial(self._open_sink, name, sink))
+
     def open(self, stack: ExitStack) -> None:
         """Open spool and sinks. Raises ``ConfigError`` and ``DeliveryError``."""
         config, layouts = self.config, [schema.layout for schema in self.schemas]
@@ -99,20 +119,30 @@ class Components:
             data / SPOOL_NAME, limit=config.spool.limit, sinks=config.sinks.on(), layouts=layouts
         )
         stack.callback(self.spool.close)
-        off = {name: sink for name, sink in config.sinks.items() if not sink.is_on}
-        off = {name: sink for name, sink in off.items() if is_erasable(sink)}
-        self.upkeep = Upkeep(self.spool, self.schemas, Locations(data, self.schemas, off))
-        self.sinks = {
-            name: self._open_sink(name, sink, stack) for name, sink in config.sinks.on().items()
-        }
+        self.upkeep = Upkeep(self.spool, self.schemas, self._off())
+        self.sinks = {}
+        for name, sink in config.sinks.on().items():
+            self._open_sink(name, sink)
+            stack.callback(self._close_sink, name)
         self.delivery = Delivery(self.spool, self.sinks, reaching(self.flows))
         deliveries = self.delivery.deliveries
         self.metrics = Metrics(
-            layouts, self.spool.state, deliveries, self.worker_reading, self.message_counts
+            layouts,
+            self.spool.state,
+            deliveries,
+            self.worker_reading,
+            self.message_counts,
+            reloads=self.reload_reading,
         )
         stack.callback(self.delivery.close, 0.0)  # where nothing else has closed it
 
-    def _open_sink(self, name: str, settings: SinkSettings, stack: ExitStack) -> Sink:
+    def _off(self) -> Locations:
+        """Return the locations of the sinks that are switched off."""
+        off = {name: sink for name, sink in self.config.sinks.items() if not sink.is_on}
+        erasable = {name: sink for name, sink in off.items() if is_erasable(sink)}
+        return Locations(self.config.data or Path(), self.schemas, erasable)
+
+    def _open_sink(self, name: str, settings: SinkSettings) -> Sink:
         unit = getattr(sink_type(settings), "unit", "")
         opening = Opening(
             name,
@@ -120,16 +150,19 @@ class Components:
             self.config.data or Path(),
             partial(self.upkeep.sink_pruned, name, unit),
         )
-        sink = open_sink(settings, opening)
-        stack.callback(self._close_sink, name, sink)
-        return sink
+        self.sinks[name] = open_sink(settings, opening)
+        return self.sinks[name]
 
-    def _close_sink(self, name: str, sink: Sink) -> None:
+    def _close_sink(self, name: str) -> None:
         """Close a sink, unless its thread is still delivering: a sink is for one thread at a time,
         and what is not delivered then is as after a kill."""
         delivery: Delivery | None = getattr(self, "delivery", None)
         if delivery is None or not delivery.is_using(name):
-            close_sink(sink)
+            close_sink(self.sinks[name])
+
+    def reload_reading(self) -> ReloadReading:
+        """Return the state of reloads for metrics."""
+        return self.reloads()
 
     def worker_reading(self) -> WorkerReading:
         """Return the state of the workers for metrics."""

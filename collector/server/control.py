@@ -13,7 +13,7 @@ import asyncio
 import os
 import socket
 import struct
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -40,6 +40,7 @@ from collector.server.control_client import (
     Object,
     Prune,
     Redeliver,
+    Reload,
     short_path,
 )
 from collector.sinks.sink import ErasableSink, Removal
@@ -76,6 +77,10 @@ class ControlServer:
     ) -> None:
         self.refused: int = 0
         """How many connections and requests were refused."""
+        self.lock: asyncio.Lock = asyncio.Lock()
+        """Is held while a command is carried out, or the configuration changes."""
+        self.reload: Callable[[bool], Awaitable[dict[str, Any]]] | None = None
+        """Reads the configuration again, with whether it may widen; takes ``lock`` itself."""
         self._components = components
         self._checks = checks
         self._data = components.config.data or Path()
@@ -84,7 +89,6 @@ class ControlServer:
         stack.callback((self._data / FILE_NAME).unlink, missing_ok=True)
         stack.callback(self._socket.close)
         self._connections = 0
-        self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
@@ -114,8 +118,7 @@ class ControlServer:
             if command is None:
                 self.refused += 1
             else:
-                async with self._turn:
-                    answer = await asyncio.to_thread(self._answer, command)
+                answer = await self._carry_out(command)
                 writer.write(msgspec.json.encode(answer) + b"\n")
                 await writer.drain()
         except OSError:
@@ -124,6 +127,15 @@ class ControlServer:
             self._connections -= 1
             self._tasks.discard(task)
             writer.close()
+
+    async def _carry_out(self, command: Command) -> dict[str, Any]:
+        if isinstance(command, Reload):
+            if self.reload is None:
+                message = "this process does not reload now; restart it"
+                return {"code": "E221", "message": message}
+            return await self.reload(command.allow_widening)
+        async with self.lock:
+            return await asyncio.to_thread(self._answer, command)
 
     async def _command(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -258,7 +270,7 @@ class _SinkInTurn:
     between."""
 
     def __init__(self, name: str, sink: ErasableSink, components: Components, wait: float) -> None:
-        self._name, self._sink, self._wait = name, sink, wait
+        self._name, self._wait, self._components = name, wait, components
         self._submit = partial(components.delivery.submit, name)
         self.unit: str = sink.unit
 
@@ -273,6 +285,13 @@ class _SinkInTurn:
     def redact(self, subject: Subject, fields: Collection[str]) -> Removal:
         """Remove fields from a person's records."""
         return self._change(lambda: self._sink.redact(subject, fields))
+
+    @property
+    def _sink(self) -> ErasableSink:
+        """The sink at the time of its turn: a reload may have opened it anew."""
+        sink = self._components.sinks[self._name]
+        assert isinstance(sink, ErasableSink)  # noqa: S101 - of a type does not change
+        return sink
 
     def _change(self, work: Callable[[], Removal]) -> Removal:
         deadline, total = monotonic() + self._wait, self._call(work)

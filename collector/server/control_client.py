@@ -27,6 +27,7 @@ __all__ = [
     "Object",
     "Prune",
     "Redeliver",
+    "Reload",
     "Status",
     "ask",
     "short_path",
@@ -83,13 +84,25 @@ class Redeliver(
     sink: str | None = None
 
 
+class Reload(
+    msgspec.Struct,
+    tag="config reload",
+    tag_field="command",
+    forbid_unknown_fields=True,
+    frozen=True,
+):
+    """Read the configuration again, and put it into force."""
+
+    allow_widening: bool = False
+
+
 class Status(
     msgspec.Struct, tag="status", tag_field="command", forbid_unknown_fields=True, frozen=True
 ):
     """Say how the sidecar does."""
 
 
-Command = Erase | Object | Prune | Redeliver | Status
+Command = Erase | Object | Prune | Redeliver | Reload | Status
 
 
 def ask(data: Path, command: Command) -> dict[str, Any] | None:

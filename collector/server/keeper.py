@@ -1,35 +1,26 @@
-"""The keeper's side of the workers: start them, store what they hand over, replace and stop them.
+"""The keeper's side of the workers: store what they hand over, and count what they report.
 
-The keeper has the listening sockets for life. It never sees an event: a worker hands over minimised
-records and counts, and nothing of that is believed before it is checked. A worker that breaks the
-rules is ended; one that ends is replaced, the later the more often it happens.
+The keeper never sees an event: a worker hands over minimised records and counts, and nothing of
+that is believed before it is checked. A worker that breaks the rules is ended.
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from datetime import UTC, datetime
 from functools import partial
-from time import monotonic
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from collector.config import Address
 from collector.contracts import Tally
 from collector.errors import ConfigError, DeliveryError, RecheckError, SandboxError
-from collector.filter.recheck import Recheck
 from collector.ops.error_log import LIBRARIES
 from collector.ops.log import EventLog
 from collector.ops.requests import RequestCounts
-from collector.sandbox import support
-from collector.server import listeners
-from collector.server.channel import BatchCode, Channel, RecordBudget, framed, frames_of_workers
+from collector.server.channel import framed
 from collector.server.components import Components
-from collector.server.listeners import Location
 from collector.server.messages import (
     Answers,
     Ask,
@@ -38,24 +29,19 @@ from collector.server.messages import (
     Failed,
     FromWorker,
     LibrarySeen,
+    Prepared,
     Put,
     Ready,
     Report,
-    Stop,
     error_types,
     modules,
 )
-from collector.server.receivers import RECEIVERS
-from collector.server.worker_process import WorkerLink, WorkerProcess, count
-from collector.server.worker_setup import pseudonyms, worker_setup
+from collector.server.worker_pool import WorkerPool
+from collector.server.worker_process import WorkerLink, WorkerProcess
 
-__all__ = ["Keeper"]
+__all__ = ["Keeper", "RecordBudget"]
 
-_START_SECONDS = 60.0
 _REPORT_SECONDS = 1.0
-_END_SECONDS = 1.5
-_STABLE_SECONDS = 10.0
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 _KEY_REQUEST_BYTES = 10
 _MOST_PLACES = 32
 """Kinds and places of errors of workers that are logged, over the keeper's life: what a worker that
@@ -68,9 +54,33 @@ _MOST_INLINE, _FEW_BATCHES = 1 << 18, 16
 _ROWS_BYTES = 8 << 20
 """While so many bytes of records are not stored yet, rows are not kept: they take three times as
 many."""
+_MOST_UNSTORED = 96 << 20
+"""Bytes of records of all workers that are not stored yet; more must be sent again."""
+_PUT_BYTES, _BATCH_BYTES, _DROPPED_BYTES, _PURPOSE_BYTES = 1 << 10, 4 << 10, 1 << 9, 1 << 6
+"""What a ``Put`` takes besides, each batch, field with dropped values, and number of a purpose."""
 _DISTRUSTED = -1
 _Totals = Mapping[str, Tally]  # of a request, by the name of the schema
 _NO_TOTALS: _Totals = {}
+_T = TypeVar("_T")
+
+
+class RecordBudget:
+    """The memory for records that all workers have handed over and that are not stored yet."""
+
+    def __init__(self, most: int = _MOST_UNSTORED) -> None:
+        self.used: int = 0
+        self._most = most
+
+    def take(self, put: Put) -> int:
+        """Return how many bytes are taken for what a message announces; 0 if there is no room."""
+        size = _PUT_BYTES
+        for each in put.batches:
+            size += each.size + _BATCH_BYTES + _DROPPED_BYTES * len(each.tally.dropped)
+            size += _PURPOSE_BYTES * len(each.granted or ())
+        if self.used + size > self._most:
+            return 0
+        self.used += size
+        return size
 
 
 class _Request(NamedTuple):
@@ -82,8 +92,8 @@ class _Request(NamedTuple):
     size: int
 
 
-class Keeper:
-    """The listening sockets and the workers. Raises ``ConfigError`` E207 if an address is taken.
+class Keeper(WorkerPool):
+    """The workers, and what they hand over. Raises ``ConfigError`` E207 if an address is taken.
 
     ``processes`` are workers that were started before.
     """
@@ -95,84 +105,21 @@ class Keeper:
         stack: ExitStack,
         processes: list[WorkerProcess],
     ) -> None:
+        self._budget = RecordBudget()
+        super().__init__(components, log, stack, processes, take=self._budget.take)
         self._components = components
-        self._log = log
-        self._processes = processes
-        self._number = count(components.config)
-        self._sockets: dict[str, socket.socket] = {}
-        self._locations: dict[str, Location] = {}
-        self._links: list[WorkerLink] = []
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._fails = 0
-        self._replaced = self._distrusted = 0
-        self._unhashed = 0
+        self._distrusted = self._unhashed = 0
         self.past: RequestCounts = RequestCounts()
         """The requests of workers that have ended, and of the keeper itself."""
         self._places: set[tuple[str, str]] = set()
-        self._is_stopping = False
-        self._budget = RecordBudget()
-        self._code = BatchCode(components.schemas)
-        self._rechecks = {each.layout.digest: Recheck(each) for each in components.schemas}
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="collector-recheck")
         self._finished: deque[tuple[_Request, int, _Totals]] = deque()
         self._is_woken = False
-        self.is_confinable: bool = components.config.sandbox != "off" and not support().lacks
-        """Whether the kernel can confine workers, and is to."""
-        self._open_sockets(stack)
-        self._setup = worker_setup(
-            components.config,
-            components.schemas,
-            limits=components.limits,
-            certificates=components.certificates,
-            locations=self._locations,
-            listening=self._sockets,
-            workers=self._number,
-            confine=self.is_confinable,
-        )
-        self._pseudonyms = pseudonyms(components.schemas)
 
     def __repr__(self) -> str:
         return f"<Keeper of {len(self._links)} workers>"
 
-    def _open_sockets(self, stack: ExitStack) -> None:
-        for name, kind in RECEIVERS.items():
-            location = kind.location(self._components.config)
-            if location is None or kind.for_operators:
-                continue
-            if kind.own_port and isinstance(location, Address):
-                self._locations[name] = listeners.reserved(location, kind.setting, stack)
-                continue
-            listening = listeners.opened(location, kind.setting, stack)
-            self._sockets[name] = listening
-            if isinstance(location, Address):
-                location = location._replace(port=listening.getsockname()[1])
-            self._locations[name] = location
-
     # -- state ------------------------------------------------------------------------------------
-
-    def addresses(self) -> dict[str, Location]:
-        """Return where each receiver of events listens."""
-        return dict(self._locations)
-
-    @property
-    def number(self) -> int:
-        """How many workers there are to be."""
-        return self._number
-
-    @property
-    def ready(self) -> int:
-        """How many workers receive."""
-        return sum(link.is_ready for link in self._links)
-
-    @property
-    def confined(self) -> int:
-        """How many of them are confined by the kernel."""
-        return sum(link.is_ready and link.is_confined for link in self._links)
-
-    @property
-    def replaced(self) -> int:
-        """How many workers ended and were replaced."""
-        return self._replaced
 
     @property
     def unhashed(self) -> int:
@@ -201,104 +148,15 @@ class Keeper:
         if asked:
             await asyncio.wait(asked, timeout=_REPORT_SECONDS)
 
-    # -- life -------------------------------------------------------------------------------------
-
-    async def start(self) -> None:
-        """Start the workers, and wait until all of them receive.
-
-        Raises ``ConfigError``: E207 if gRPC cannot listen, E218 if workers do not start.
-        """
-        self._loop = asyncio.get_running_loop()
-        links = [await self._begin() for _ in range(self._number)]
-        await asyncio.wait([link.started for link in links], timeout=_START_SECONDS)
-        for link in links:
-            if not link.started.done():
-                raise ConfigError("E218", "a worker does not start; is the machine overloaded?")
-            link.started.result()
-
-    async def _begin(self) -> WorkerLink:
-        """Start a worker, or take one that was started, and send it all that it needs."""
-        process = self._processes.pop() if self._processes else WorkerProcess()
-        link = WorkerLink(process, frames_of_workers(self._budget))
-        self._links.append(link)
-        channel = Channel(link.frames, partial(self._on_message, link), partial(self._on_end, link))
-        process.keys.setblocking(False)
-        process.channel.setblocking(True)
-        with suppress(OSError):  # it has ended: the channel says so
-            numbers = [each.fileno() for each in self._sockets.values()]
-            socket.send_fds(process.channel, [b"\0"], numbers)
-        process.channel.setblocking(False)
-        self._loop.add_reader(process.keys, self._hand_out_key, link)
-        await self._loop.create_unix_connection(lambda: channel, sock=process.channel)
-        link.channel = channel
-        channel.send(framed(self._setup))
-        return link
-
-    async def stop(self, grace_seconds: float) -> None:
-        """Accept no more, and let the workers finish requests within the grace period."""
-        self._is_stopping = True
-        for task in self._tasks:
-            task.cancel()
-        for listening in self._sockets.values():
-            listening.close()
-        links = [link for link in self._links if link.channel is not None]
-        for link in links:
-            if link.is_ready:
-                link.send(framed(Stop(grace_seconds)))
-            else:
-                link.close()
-        ends = [link.ended for link in links]
-        if ends:
-            await asyncio.wait(ends, timeout=grace_seconds + _END_SECONDS)
-            for link in links:
-                link.close()
-            await asyncio.wait(ends)
-        for link in links:
-            await asyncio.to_thread(link.process.end)
-
-    def _on_end(self, link: WorkerLink, is_faulty: bool) -> None:
-        """Note that a worker's channel is closed; end the process, and have it replaced."""
-        self._loop.remove_reader(link.process.keys)
-        self._links.remove(link)
+    def on_end(self, link: WorkerLink, is_faulty: bool) -> None:
+        """Count what a worker has reported, and whether it has broken the rules."""
         self._budget.used -= link.frames.reserved
-        link.is_ready = False
         if link.report is not None:
             self.past.add(link.report.requests, link.report.seconds, link.report.refusals)
             self._unhashed += link.report.unhashed
-        for future in (link.reported, link.ended):
-            if future is not None and not future.done():
-                future.set_result(None)
-        if is_faulty or link.is_distrusted:
+        if is_faulty:
             self._distrusted += 1
             self._log.write("worker_distrusted", times=self._distrusted)
-        if not link.started.done():
-            link.started.set_exception(ConfigError("E218", "a worker ended while it started"))
-            link.started.exception()  # it may be that nothing waits for it
-        elif not self._is_stopping and not link.started.exception():
-            self._fails = 0 if monotonic() - link.began > _STABLE_SECONDS else self._fails + 1
-            task = self._loop.create_task(self._replace(link))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    async def _replace(self, link: WorkerLink) -> None:
-        """Start a worker in place of one that has ended, again until one receives."""
-        await asyncio.to_thread(link.process.end)
-        while True:
-            self._replaced += 1
-            self._log.write("worker_replaced", times=self._replaced)
-            pause = min(_FIRST_PAUSE * 2 ** min(self._fails, 10), _LONGEST_PAUSE)
-            await asyncio.sleep(pause if self._fails > 1 else 0)
-            try:
-                link = await self._begin()
-            except OSError:  # no process, descriptor or memory: there may be one later
-                self._fails += 1
-                continue
-            await asyncio.wait([link.started], timeout=_START_SECONDS)
-            if link.started.done() and not link.started.exception():
-                return
-            self._fails += 1
-            link.close()
-            await asyncio.to_thread(link.process.end)
 
     def _distrust(self, link: WorkerLink) -> None:
         """End a worker that has said something that cannot be."""
@@ -307,7 +165,8 @@ class Keeper:
 
     # -- what workers say -------------------------------------------------------------------------
 
-    def _on_message(self, link: WorkerLink, message: FromWorker, records: bytearray | None) -> None:
+    def on_message(self, link: WorkerLink, message: FromWorker, records: bytearray | None) -> None:
+        """Take a message of a worker, and believe nothing."""
         if link.is_distrusted:
             return
         try:
@@ -315,24 +174,37 @@ class Keeper:
                 self._log.error_at(*self._seen(message))
             elif isinstance(message, LibrarySeen):
                 self._log.library(_LIBRARIES[message.library])
-            elif link.started.done() != isinstance(message, Put | Report):
-                self._distrust(link)  # it is ready once, and does nothing before
+            elif isinstance(message, Ready | Failed):
+                self._on_start(link, message)
+            elif not link.started.done():  # it does nothing before it is ready
+                raise ChannelError
             elif isinstance(message, Put):
                 self._on_put(link, message, records)
             elif isinstance(message, Report):
                 self._on_report(link, message)
-            elif isinstance(message, Ready):
-                link.is_ready, link.is_confined = True, message.is_confined
-                link.started.set_result(None)
+            elif isinstance(message, Prepared):
+                _resolve(link.prepared, message.is_sound)
             else:
-                link.started.set_exception(self._fault(message))
+                _resolve(link.switched, None)
         except (ChannelError, RecheckError, ValueError, IndexError):
             self._distrust(link)
+
+    def _on_start(self, link: WorkerLink, message: Ready | Failed) -> None:
+        """Note that a worker is ready, or cannot start. Raises ``ChannelError`` the second time."""
+        if link.started.done():
+            raise ChannelError
+        if isinstance(message, Failed):
+            link.started.set_exception(self._fault(message))
+            return
+        link.is_ready, link.is_confined = True, message.is_confined
+        link.started.set_result(None)
+        if link.plan is not self._plan:  # its plan is not in force yet
+            link.hold()
 
     def _fault(self, failed: Failed) -> ConfigError:
         if not failed.is_confined:
             return SandboxError("E217", "the kernel did not let a worker confine itself")
-        address = self._locations.get("grpc", "its address")
+        address = self._sockets.locations.get("grpc", "its address")
         return ConfigError("E207", f"gRPC cannot listen on {address}; is it taken?")
 
     def _seen(self, seen: ErrorSeen) -> tuple[str, str]:
@@ -348,7 +220,8 @@ class Keeper:
         """Take the counters of a worker, which come when they are asked for, and at the end. Raises
         ``ChannelError``, and ``ValueError`` for another table."""
         RequestCounts().add(report.requests, report.seconds, report.refusals)
-        if (link.reported is None and not self._is_stopping) or not link.takes(report):
+        is_asked = link.reported is not None or self._is_stopping or link.is_retired
+        if not is_asked or not link.takes(report):
             raise ChannelError
         if link.reported is not None:
             link.reported.set_result(None)
@@ -378,10 +251,12 @@ class Keeper:
 
     def _store(self, request: _Request, put: Put, records: bytearray) -> None:
         keep_rows, totals = self._budget.used <= _ROWS_BYTES, dict[str, Tally]()
-        batches = [
-            self._rechecks[batch.layout.digest].check(batch, keep_rows=keep_rows)
-            for batch in self._code.batches(put, records)
-        ]
+        rechecks, batches = request.link.rechecks, []
+        for batch in request.link.code.batches(put, records):
+            if batch.layout.digest not in rechecks:  # of a schema before the last one
+                self._finish(request, 505)
+                return
+            batches.append(rechecks[batch.layout.digest].check(batch, keep_rows=keep_rows))
         for name, tally in ((batch.layout.table, batch.tally) for batch in batches):
             totals[name] = totals[name] + tally if name in totals else tally
         try:
@@ -425,7 +300,7 @@ class Keeper:
         elif link.channel is not None:
             link.channel.send(framed(Answers(outcomes)))
 
-    def _hand_out_key(self, link: WorkerLink) -> None:
+    def on_key(self, link: WorkerLink) -> None:
         """Answer a worker that asks for the key of a pseudonym."""
         keys = link.process.keys
         with suppress(OSError):  # it has ended: the channel says so
@@ -434,16 +309,18 @@ class Keeper:
                 self._loop.remove_reader(keys)
                 return
             number = int.from_bytes(asked[:2], "big")
-            if len(asked) != _KEY_REQUEST_BYTES or number >= len(self._setup.keys):
+            plan = link.plan
+            if len(asked) != _KEY_REQUEST_BYTES or number >= len(plan.setup.keys):
                 self._distrust(link)
                 return
-            reference = self._setup.keys[number]
-            period = self._period(reference, int.from_bytes(asked[2:], "big"))
+            reference = plan.setup.keys[number]
+            period = plan.period(reference, int.from_bytes(asked[2:], "big"))
             key = self._components.keyring(reference, period)
             keys.send(period.to_bytes(8, "big") + key)
 
-    def _period(self, reference: str, claimed: int) -> int:
-        """Return a present period of a key: the claimed one, or the nearest."""
-        now = datetime.now(UTC)
-        present = [field.period(now) for field in self._pseudonyms if field.key == reference]
-        return min(present, key=lambda period: abs(period - claimed))
+
+def _resolve(asked: asyncio.Future[_T] | None, answer: _T) -> None:
+    """Take an answer. Raises ``ChannelError`` if it was not asked for."""
+    if asked is None or asked.done():
+        raise ChannelError
+    asked.set_result(answer)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from time import monotonic
+from time import CLOCK_MONOTONIC, clock_gettime_ns, monotonic
 from typing import Any, Literal
 
 from collector.ops.error_log import ErrorLog
@@ -85,6 +85,10 @@ def on_loop_error(log: ErrorLog, _: asyncio.AbstractEventLoop, context: dict[str
         log.library("asyncio")
 
 
+def _microseconds() -> int:
+    return clock_gettime_ns(CLOCK_MONOTONIC) // 1000
+
+
 def is_watched() -> bool:
     """Tell whether the service manager restarts this process when ``WATCHDOG=1`` does not come in
     time. It says so by ``WATCHDOG_USEC``, and by ``WATCHDOG_PID`` if only one process is meant."""
@@ -92,10 +96,12 @@ def is_watched() -> bool:
     return "WATCHDOG_USEC" in os.environ and watched == str(os.getpid())
 
 
-def notify(state: Literal["READY=1", "STOPPING=1", "WATCHDOG=1"]) -> None:
-    """Send the state to ``NOTIFY_SOCKET``, if there is one."""
+def notify(state: Literal["READY=1", "RELOADING=1", "STOPPING=1", "WATCHDOG=1"]) -> None:
+    """Send the state to ``NOTIFY_SOCKET``, if there is one; with a reload its time, as systemd
+    wants it."""
+    text = state if state != "RELOADING=1" else f"{state}\nMONOTONIC_USEC={_microseconds()}"
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path.startswith(("/", "@")):
         return
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-        sender.sendto(state.encode(), "\0" + path[1:] if path.startswith("@") else path)
+        sender.sendto(text.encode(), "\0" + path[1:] if path.startswith("@") else path)

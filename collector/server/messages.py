@@ -24,6 +24,8 @@ __all__ = [
     "FromKeeper",
     "FromWorker",
     "LibrarySeen",
+    "Prepare",
+    "Prepared",
     "Put",
     "PutBatch",
     "PutTally",
@@ -32,7 +34,10 @@ __all__ = [
     "Report",
     "Setup",
     "Stop",
+    "Switch",
+    "Switched",
     "Tried",
+    "WorkerTerms",
     "error_types",
     "modules",
 ]
@@ -152,7 +157,17 @@ class Tried(_Message, tag=6):
     files: _Small
 
 
-FromWorker = Put | Ready | Failed | Report | ErrorSeen | LibrarySeen
+class Prepared(_Message, tag=7):
+    """The worker has made what new terms need; or it cannot (``is_sound`` is false)."""
+
+    is_sound: bool
+
+
+class Switched(_Message, tag=8):
+    """The worker filters by the terms that it had prepared."""
+
+
+FromWorker = Put | Ready | Failed | Report | ErrorSeen | LibrarySeen | Prepared | Switched
 
 # -- of the keeper --------------------------------------------------------------------------------
 
@@ -168,26 +183,32 @@ class ReceiverSetup(_Message):
     has_socket: bool
 
 
-class Setup(_Message, tag=0):
-    """Everything that a worker has: the schemas, limits, receivers, and what they need.
-
-    ``schemas`` are pickled, the default first; ``limits`` are arguments of ``IngestLimits``.
-    ``keys`` are the references of pseudonym keys, whose numbers are asked for. ``pem`` is
-    certificate chain, private key and the authority of clients. ``keeper`` is the number of its
-    process.
-    """
+class WorkerTerms(_Message):
+    """What can change while a worker runs: the schemas, pickled, the default first; how many events
+    a request may hold; and which requests are answered, and how."""
 
     schemas: list[bytes]
-    keys: list[str]
-    limits: dict[str, int | float]
     events: int
-    receivers: list[ReceiverSetup]
     tokens: list[str] | None
-    pem: tuple[bytes, bytes, bytes | None] | None
     origins: list[str]
     hosts: list[str]
     hops: int
     preferences: bool
+
+
+class Setup(_Message, tag=0):
+    """Everything that a worker has: its first terms, limits, receivers, and what they need.
+
+    ``limits`` are arguments of ``IngestLimits``. ``keys`` are the references of pseudonym keys,
+    whose numbers are asked for. ``pem`` is certificate chain, private key and the authority of
+    clients. ``keeper`` is the number of its process.
+    """
+
+    terms: WorkerTerms
+    keys: list[str]
+    limits: dict[str, int | float]
+    receivers: list[ReceiverSetup]
+    pem: tuple[bytes, bytes, bytes | None] | None
     confine: bool
     must_confine: bool
     keeper: int
@@ -209,7 +230,17 @@ class Stop(_Message, tag=3):
     seconds: float
 
 
-FromKeeper = Setup | Answers | Ask | Stop
+class Prepare(_Message, tag=4):
+    """The worker is to make what other terms need, and to go on as before."""
+
+    terms: WorkerTerms
+
+
+class Switch(_Message, tag=5):
+    """The worker is to filter by the terms that it has prepared, from the next request on."""
+
+
+FromKeeper = Setup | Answers | Ask | Stop | Prepare | Switch
 
 # -- closed tables --------------------------------------------------------------------------------
 

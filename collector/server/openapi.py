@@ -6,6 +6,7 @@ Each address has its own. A document is made of constants, and of the names of c
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -124,7 +125,7 @@ def _document(title: str, meaning: str, paths: Mapping[str, _Json], *, has_token
     components: _Json = {"schemas": {"Error": _error()}}
     if has_tokens:
         components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-    info = {"title": title, "description": meaning, "version": version(_PACKAGE)}
+    info = {"title": title, "description": meaning, "version": _version()}
     whole = {"openapi": "3.1.0", "info": info, "paths": paths, "components": components}
     return orjson.dumps(whole)
 
@@ -261,3 +262,9 @@ def _of(refusals: Iterable[Refusal], content: Mapping[str, Any]) -> _Json:
 def _answer(meaning: str, content: Mapping[str, Any]) -> _Json:
     schemas = {kind: {"schema": schema} for kind, schema in content.items()}
     return {"description": meaning} | ({"content": schemas} if schemas else {})
+
+
+@cache
+def _version() -> str:
+    """Return the version, which a worker reads before it is confined."""
+    return version(_PACKAGE)

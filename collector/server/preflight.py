@@ -39,7 +39,7 @@ from collector.spool import FILE_NAME as SPOOL_NAME
 from collector.spool import check as check_spool
 from collector.sqlite.files import check_directory
 
-__all__ = ["find_faults", "prepare"]
+__all__ = ["find_faults", "prepare", "prepare_next"]
 
 _UNREADABLE = "E101"
 _P = ParamSpec("_P")
@@ -62,12 +62,23 @@ def prepare(loaded: Loaded) -> Components:
     return preflight.components
 
 
-class _Preflight:
-    """The checks of one configuration; with ``in_use``, also for what other processes use."""
+def prepare_next(loaded: Loaded) -> Components:
+    """Return the components, not to be opened, of another configuration for a sidecar that runs.
+    Raises ``ConfigFaults``; makes and changes nothing."""
+    preflight = _Preflight(loaded, in_use=False, reaches=False)
+    faults = list(dict.fromkeys([*loaded.faults, *preflight.faults]))
+    if faults or preflight.components is None:
+        raise ConfigFaults(faults)
+    return preflight.components
 
-    def __init__(self, loaded: Loaded, *, in_use: bool) -> None:
+
+class _Preflight:
+    """The checks of one configuration; with ``in_use``, also for what other processes use, and with
+    ``reaches``, whether servers answer."""
+
+    def __init__(self, loaded: Loaded, *, in_use: bool, reaches: bool = True) -> None:
         self._loaded, self._config = loaded, loaded.config
-        self._in_use = in_use
+        self._in_use, self._reaches = in_use, reaches and not in_use
         self._faults: list[Fault] = []
         self.components: Components | None = None
         self._check_parts()
@@ -97,7 +108,7 @@ class _Preflight:
             named = (one for one in error.faults if loaded.sound(one.field))
             self._faults += [loaded.fault(one.field, one.message, one.code) for one in named]
         except Unreachable as error:  # the sidecar starts all the same, and tries again
-            if not self._in_use:
+            if self._reaches:
                 self._faults.append(loaded.fault(name, error.message, error.code))
         except CollectorError as error:
             if self._in_use or not isinstance(error, InUse):

@@ -7,31 +7,21 @@ import gc
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from math import inf
 from threading import Timer
 from time import monotonic
 
-import orjson
-
 from collector.config import Address, Loaded
 from collector.config.extras import NO_GRPC
-from collector.config.model import settings
-from collector.errors import CollectorError
-from collector.ledger import Ledger, Note
-from collector.ledger import opened as opened_ledger
 from collector.ops.log import EventLog, LibraryLogHandler
 from collector.ops.metrics import WorkerReading
-from collector.retention.earlier import in_force
-from collector.routing import changes
-from collector.routing.changes import compared, strongest, widening_reasons
 from collector.server.admin import State, opened_admin
 from collector.server.components import Components
 from collector.server.consumer import MessageIntake
 from collector.server.control import ControlServer
 from collector.server.keeper import Keeper
+from collector.server.ledger_notes import LedgerNotes
 from collector.server.lifecycle import (
     SWITCH_SECONDS,
     is_watched,
@@ -43,15 +33,15 @@ from collector.server.lifecycle import (
 from collector.server.listeners import Location
 from collector.server.permissions import tighten_all
 from collector.server.preflight import prepare
+from collector.server.reload import Reloader
 from collector.server.worker_process import WorkerProcess
 
-__all__ = ["LedgerNotes", "Receivers", "notify", "opened", "serve"]
+__all__ = ["Receivers", "notify", "opened", "serve"]
 
 _GRACE_SECONDS = 3
 _FLUSH_SECONDS = 3.0
 _SHUTDOWN_SECONDS = 8.5
 _CHECK_SECONDS = 1.0
-_NOTE_SECONDS = 2.0
 
 
 class Receivers:
@@ -65,19 +55,28 @@ class Receivers:
         processes: list[WorkerProcess],
     ) -> None:
         self._components = components
+        self.log: EventLog = log
         self.keeper: Keeper | MessageIntake
         if components.config.drain.is_on:
             self.keeper = MessageIntake(components)
         else:
             self.keeper = Keeper(components, log, stack, processes)
         components.workers = self._reading
-        self._admin = opened_admin(components, self.keeper, self._readiness, stack)
+        self._make_admin = opened_admin(components, self.keeper, self._readiness, stack)
+        self._admin = None if self._make_admin is None else self._make_admin()
         self.control: ControlServer | None = None
         if hasattr(socket, "AF_UNIX"):
             self.control = ControlServer(components, self._readiness, stack)
 
     def __repr__(self) -> str:
         return f"<Receivers of {self.keeper}>"
+
+    async def renew_admin(self) -> None:
+        """Serve operators with the certificate and the limits of now."""
+        if self._admin is not None and self._make_admin is not None:
+            before, self._admin = self._admin, self._make_admin()
+            await self._admin.start()
+            await before.stop(_GRACE_SECONDS)
 
     async def start(self) -> None:
         """Begin to accept, everywhere. Raises ``ConfigError`` E207 and E218."""
@@ -125,6 +124,8 @@ class Receivers:
             states[f"receiver {name}"] = "ok" if keeper.ready else "failing"
         if keeper.number > 1:
             states["workers"] = "ok" if keeper.ready == keeper.number else "late"
+        if not components.reload_reading().is_successful:
+            states["configuration"] = "late"
         if components.config.sandbox != "off":
             is_confined = keeper.ready and keeper.confined == keeper.ready
             states["sandbox"] = "ok" if is_confined else "late"
@@ -169,9 +170,8 @@ def serve(loaded: Loaded, processes: list[WorkerProcess]) -> int:
         components, receivers = stack.enter_context(opened(loaded, log, processes))
         notes = LedgerNotes(components, log)
         with asyncio.Runner(debug=False, loop_factory=loop_factory()) as runner:
-            stopped_at = runner.run(
-                _run(components, receivers, notes, log, deadline, lacks_grpc=loaded.lacks_grpc)
-            )
+            running = _run(components, receivers, notes, log, loaded=loaded, deadline=deadline)
+            stopped_at = runner.run(running)
         restore_signals()
         components.upkeep.stop()
         delivered = components.delivery.close(_FLUSH_SECONDS)
@@ -187,9 +187,9 @@ async def _run(
     receivers: Receivers,
     notes: LedgerNotes,
     log: EventLog,
-    deadline: Timer,
     *,
-    lacks_grpc: bool,
+    loaded: Loaded,
+    deadline: Timer,
 ) -> float:
     """Serve until a signal; returns the time of it."""
     loop = asyncio.get_running_loop()
@@ -199,8 +199,11 @@ async def _run(
     components.delivery.start()
     components.upkeep.start()
     notify("READY=1")
-    _announce(components, receivers, log, lacks_grpc=lacks_grpc)
-    keeper = receivers.keeper
+    _announce(components, receivers, log, lacks_grpc=loaded.lacks_grpc)
+    keeper, reloader = receivers.keeper, None
+    if isinstance(keeper, Keeper):  # a drain of a broker has no workers to change
+        reloader = Reloader(loaded, components, receivers, keeper, notes)
+        reloader.start(loop)
     if components.config.sandbox != "off" and keeper.confined < keeper.ready:
         log.write("unconfined")
     gc.collect()
@@ -217,6 +220,8 @@ async def _run(
     deadline.start()
     notify("STOPPING=1")
     log.write("stopping", signal=received)
+    if reloader is not None:
+        await reloader.stop()
     await receivers.stop(_GRACE_SECONDS)
     status.update()
     return stopped_at
@@ -296,128 +301,3 @@ class _StatusLog:
         if refused > 2 * self._refused:
             self._refused = refused
             self._log.write("control_refused", times=refused)
-
-
-class LedgerNotes:
-    """Write the sidecar's own ledger entries: its schema and configuration, compared with the last
-    ones of the ledger, and checkpoints. An entry that cannot be written now is tried again.
-
-    ``begin`` is for before events are received, ``update`` for meanwhile, ``end`` for afterwards.
-    At most ``seconds`` and ``receipts`` are between two checkpoints.
-    """
-
-    def __init__(
-        self,
-        components: Components,
-        log: EventLog,
-        *,
-        seconds: float = 3600.0,
-        receipts: int = 10_000,
-        clock: Callable[[], float] = monotonic,
-    ) -> None:
-        self._components = components
-        self._log = log
-        self._most_seconds, self._most_receipts, self._clock = seconds, receipts, clock
-        self._first: Future[bool] | None = None
-        self._has_begun = False
-        self._at = clock()
-        self._receipts = 0
-
-    def begin(self, seconds: float = _NOTE_SECONDS) -> None:
-        """Write changes and a checkpoint, if the spool is writable; wait so long for them."""
-        self._begin()
-        if self._first is not None:
-            wait([self._first], seconds)
-            self._begin()
-
-    def update(self) -> None:
-        """Write a checkpoint if one is due, and what ``begin`` could not write. Does not wait."""
-        if not self._has_begun:
-            self._begin()
-            return
-        count = self._components.spool.last - self._receipts
-        due = "receipts" if count >= self._most_receipts else None
-        due = "hour" if self._clock() - self._at >= self._most_seconds else due
-        if due is not None:
-            with suppress(CollectorError):
-                self._write(_checkpoint(due))
-
-    def end(self) -> None:
-        """Write the last checkpoint."""
-        with suppress(CollectorError, TimeoutError):
-            self._write(_checkpoint("stop")).result(_NOTE_SECONDS)
-
-    def _begin(self) -> None:
-        """Write the first entries, or see what became of them; never twice at the same time.
-
-        Before the spool is writable, on a full disk, reading the index of its log could end the
-        process.
-        """
-        if self._first is not None and not self._first.done():
-            return
-        first, self._first = self._first, None
-        with suppress(CollectorError):
-            if first is not None and first.exception() is None:
-                self._has_begun = True
-                with opened_ledger(self._components.spool.path) as ledger:
-                    newest = ledger.newest("checkpoint")
-                if newest is not None and not newest.key:
-                    self._log.write("unsigned")
-            elif self._components.spool.state().is_ready:
-                with opened_ledger(self._components.spool.path) as ledger:
-                    notes = [*self._schemas(ledger), *self._configuration(ledger)]
-                self._first = self._write(*notes, _checkpoint("start"))
-
-    def _write(self, *notes: Note) -> Future[bool]:
-        written = self._components.spool.note(*notes)
-        self._at, self._receipts = self._clock(), self._components.spool.last
-        written.add_done_callback(self._look)
-        return written
-
-    def _look(self, written: Future[bool]) -> None:
-        """Have a checkpoint written again that could not be written."""
-        if written.cancelled() or written.exception() is not None:
-            self._at = -inf
-
-    def _schemas(self, ledger: Ledger) -> list[Note]:
-        """Compare each schema with that of its name, and one alone with one alone."""
-        schemas, known = self._components.schemas, in_force(ledger)
-        replaced = next(iter(known.values())) if len(schemas) == len(known) == 1 else None
-        notes = []
-        for schema in schemas:
-            before = known.get(schema.name, replaced)
-            if before == schema.digest:
-                continue
-            found = compared(ledger.document(before), schema.document) if before else None
-            note = Note.of(
-                "schema",
-                document=schema.document,
-                reasons=() if found is None else widening_reasons(found),
-                schema=schema.id,
-                before=before,
-                change=strongest(found) if before else "widening" if known else "first",
-            )
-            notes.append(note)
-        return notes
-
-    def _configuration(self, ledger: Ledger) -> list[Note]:
-        """Compare flows and settings, the document's two lines; secrets are only counted in it."""
-        flows, config = self._components.flows, self._components.config
-        shown = {each.name: each.of(config) for each in settings(config.sinks.sections())}
-        lines = (changes.document(*flows), orjson.dumps(shown, option=orjson.OPT_SORT_KEYS))
-        document = b"\n".join(lines)
-        before = ledger.digest("configuration")
-        old = (ledger.document(before) or b"").split(b"\n")[0]
-        found = None if before is None else changes.since(old, *flows)
-        note = Note.of(
-            "configuration",
-            document=document,
-            reasons=changes.reasons(found),
-            before=before,
-            change="first" if before is None else changes.verdict(found),
-        )
-        return [] if dict(note.facts)["digest"] == before else [note]
-
-
-def _checkpoint(at: str) -> Note:
-    return Note.of("checkpoint", at=at)

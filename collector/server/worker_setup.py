@@ -1,13 +1,20 @@
-"""The first message to a worker: everything that it gets of a configuration, and no more."""
+"""The plan of a configuration's workers: everything that they get of it, and how what they hand
+over is understood."""
 
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from collector.config import Config
+from collector.filter.recheck import Recheck
 from collector.ingest.limits import IngestLimits
 from collector.ingest.tls import Certificates
 from collector.schema import Schema
@@ -15,9 +22,75 @@ from collector.schema.kinds.pseudonym import PseudonymField
 from collector.schema.stored_document import packed
 from collector.server import listeners
 from collector.server.listeners import Location
-from collector.server.messages import ReceiverSetup, Setup
+from collector.server.messages import ReceiverSetup, Setup, WorkerTerms
 
-__all__ = ["pseudonyms", "worker_setup"]
+if TYPE_CHECKING:
+    from collector.server.components import Components
+
+__all__ = ["WorkerPlan", "pseudonyms", "worker_setup"]
+
+
+class WorkerPlan:
+    """The workers of a configuration: how many there are, their first message with the listening
+    sockets that go with it, the checks of what they hand over, and the keys that they may have."""
+
+    def __init__(
+        self,
+        components: Components,
+        locations: Mapping[str, Location],
+        listening: Mapping[str, socket.socket],
+        *,
+        workers: int,
+        confine: bool,
+    ) -> None:
+        self.workers: int = workers
+        self.schemas: tuple[Schema, ...] = components.schemas
+        self.locations: Mapping[str, Location] = locations
+        self.sockets: tuple[socket.socket, ...] = tuple(listening.values())
+        self.rechecks: Mapping[str, Recheck] = {
+            each.layout.digest: Recheck(each) for each in components.schemas
+        }
+        self.setup: Setup = worker_setup(
+            components.config,
+            components.schemas,
+            limits=components.limits,
+            certificates=components.certificates,
+            locations=locations,
+            listening=listening,
+            workers=self.workers,
+            confine=confine,
+        )
+        self._pseudonyms = pseudonyms(components.schemas)
+
+    def __repr__(self) -> str:
+        return f"<WorkerPlan of {', '.join(schema.id for schema in self.schemas)}>"
+
+    def period(self, reference: str, claimed: int) -> int:
+        """Return a present period of a key: the claimed one, or the nearest."""
+        now = datetime.now(UTC)
+        present = [field.period(now) for field in self._pseudonyms if field.key == reference]
+        return min(present, key=lambda period: abs(period - claimed))
+
+    def is_like(self, other: WorkerPlan) -> bool:
+        """Return whether workers of the other plan are as those of this one."""
+        return self.is_near(other) and self._terms() == other._terms()
+
+    def is_near(self, other: WorkerPlan) -> bool:
+        """Return whether other terms are enough to make workers of the other plan of those of this
+        one: nothing has to be opened or loaded for it, which a confined worker cannot do."""
+        bare = WorkerTerms([], 0, None, [], [], 0, preferences=False)
+        mine, theirs = (msgspec.structs.replace(of.setup, terms=bare) for of in (self, other))
+        has_parser = any(schema.user_agent_paths for schema in self.schemas)
+        needs_parser = any(schema.user_agent_paths for schema in other.schemas)
+        is_same = (self.workers, self._keys(), mine) == (other.workers, other._keys(), theirs)
+        return is_same and self.sockets == other.sockets and (has_parser or not needs_parser)
+
+    def _keys(self) -> list[object]:
+        return [(field.key, field.rotate) for field in self._pseudonyms]
+
+    def _terms(self) -> WorkerTerms:
+        digests = [schema.digest.encode() for schema in self.schemas]
+        return msgspec.structs.replace(self.setup.terms, schemas=digests)
 
 
 def worker_setup(
@@ -34,18 +107,21 @@ def worker_setup(
     """Return the message. ``locations`` are where receivers listen, and ``listening`` the names of
     those whose sockets go with it, in their order; limits are shared among ``workers``."""
     keys = [field.key for field in pseudonyms(schemas)]
-    return Setup(
+    terms = WorkerTerms(
         [packed(schema) for schema in schemas],
-        list(dict.fromkeys(keys)),
-        asdict(_share(limits, workers)),
         config.limits.events,
-        list(_receivers(locations, listening)),
         list(config.auth.tokens) if config.auth.tokens else None,
-        None if certificates is None else certificates.pem,
         list(config.http.origins),
         list(listeners.accepted_hosts(config.http.address, config.http.hosts)),
         config.http.trusted_hops,
         config.http.preferences,
+    )
+    return Setup(
+        terms,
+        list(dict.fromkeys(keys)),
+        asdict(_share(limits, workers)),
+        list(_receivers(locations, listening)),
+        None if certificates is None else certificates.pem,
         confine,
         config.sandbox == "required",
         os.getpid(),

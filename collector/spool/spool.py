@@ -126,6 +126,11 @@ class Spool(Closing):
         with self._changed:
             return list(self._quarantined)
 
+    def know(self, layouts: Iterable[Layout]) -> None:
+        """Take more layouts by which batches of a damaged file are recovered."""
+        with self._changed:
+            self._layouts |= {layout.digest: layout for layout in layouts}
+
     @property
     def last(self) -> int:
         """The number of the last receipt."""

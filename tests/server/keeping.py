@@ -93,7 +93,7 @@ class Keeping:
             written = StringIO()
             keeper = Keeper(self.components, EventLog(to=written), stack, [other, place])
             if now is not None:
-                keeper._rechecks = {
+                keeper._plan.rechecks = {
                     schema.layout.digest: Recheck(schema, now=lambda: now)
                     for schema in self.components.schemas
                 }

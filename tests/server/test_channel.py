@@ -24,11 +24,11 @@ from collector.server.channel import (
     Channel,
     ChannelQueue,
     Frames,
-    RecordBudget,
     framed,
     frames_of_keeper,
     frames_of_workers,
 )
+from collector.server.keeper import RecordBudget
 from collector.server.messages import (
     MOST_BYTES,
     Answers,
@@ -83,7 +83,7 @@ _KEYS = st.none() | st.binary(min_size=16, max_size=16)
 
 
 def _frames(most: int = 1 << 30) -> Frames[FromWorker]:
-    return frames_of_workers(RecordBudget(most))
+    return frames_of_workers(RecordBudget(most).take)
 
 
 def _sent(puts: list[tuple[bytes | None, list[PendingBatch]]]) -> bytes:
@@ -150,7 +150,7 @@ def test_where_there_is_no_room_a_message_is_not_kept() -> None:
     batches.append(PutBatch(0, 1, None, tally, MOST_BYTES))
     message, budget = framed(Put(1, None, batches)), RecordBudget()
     assert len(message) > 1 << 20
-    links = [frames_of_workers(budget) for _ in range(3)]
+    links = [frames_of_workers(budget.take) for _ in range(3)]
     tracemalloc.start()
     try:
         for frames in links:

@@ -16,8 +16,8 @@ from collector.ops.log import EventLog
 from collector.retention.earlier import noted_schemas
 from collector.schema import resources
 from collector.server.components import Components
+from collector.server.ledger_notes import LedgerNotes
 from collector.server.preflight import prepare
-from collector.server.process import LedgerNotes
 from tests.database import query
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ledgers import entries_of

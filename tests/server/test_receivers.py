@@ -19,7 +19,7 @@ from collector.ops import metrics
 from collector.ops.log import EVENTS
 from collector.server import listeners
 from collector.server.listeners import Location
-from collector.server.receivers import RECEIVERS, HttpReceiver, Receiver
+from collector.server.receivers import RECEIVERS, HttpReceiver
 from tests.deadline import wait_until
 
 _PUBLIC = Address("192.0.2.1", 4318)
@@ -50,12 +50,12 @@ def test_each_receiver_has_its_rules_its_log_and_its_metrics() -> None:
 
 
 def _run(
-    location: Location, handler: Handler, scenario: Callable[[Receiver], Awaitable[None]]
+    location: Location, handler: Handler, scenario: Callable[[HttpReceiver], Awaitable[None]]
 ) -> None:
     async def run() -> None:
         with ExitStack() as stack:
             listening = listeners.opened(location, "http.address", stack)
-            receiver: Receiver = HttpReceiver(handler, location, listening, IngestLimits())
+            receiver = HttpReceiver(handler, location, listening, IngestLimits())
             await scenario(receiver)
 
     asyncio.run(run())
@@ -68,7 +68,7 @@ def test_an_address_while_it_listens(tmp_path: Path, is_file: bool) -> None:
     async def handler(_: HttpRequest) -> HttpResponse:
         return HttpResponse(204)
 
-    async def scenario(receiver: Receiver) -> None:
+    async def scenario(receiver: HttpReceiver) -> None:
         assert receiver.address is None
         await receiver.stop(1)
         await receiver.start()
@@ -106,7 +106,7 @@ def test_a_stop_lets_requests_finish_and_cancels_late_ones() -> None:
             return HttpResponse(503)
         return HttpResponse(204)
 
-    async def scenario(receiver: Receiver) -> None:
+    async def scenario(receiver: HttpReceiver) -> None:
         await receiver.start()
         connections = [await _connect(receiver.address) for _ in range(2)]
         for begun, (_, writer) in enumerate(connections, 1):
@@ -130,7 +130,7 @@ def test_a_handler_that_fails_is_an_internal_error() -> None:
     async def handler(request: HttpRequest) -> HttpResponse:
         raise ValueError(request.path)
 
-    async def scenario(receiver: Receiver) -> None:
+    async def scenario(receiver: HttpReceiver) -> None:
         await receiver.start()
         reader, writer = await _connect(receiver.address)
         for _ in range(2):

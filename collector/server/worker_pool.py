@@ -1,0 +1,344 @@
+"""The workers of a sidecar: start them, change what they run by, replace and stop them.
+
+The listening sockets are the sidecar's for life, or until another configuration has others. A
+worker that ends is replaced, the later the more often it happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
+from time import monotonic
+from typing import Literal
+
+from collector.errors import ConfigError
+from collector.ops.log import EventLog
+from collector.sandbox import support
+from collector.server.channel import BatchCode, Channel, framed, frames_of_workers
+from collector.server.components import Components
+from collector.server.listeners import Location
+from collector.server.messages import FromWorker, Prepare, Put, Stop, Switch
+from collector.server.receivers import OpenSockets
+from collector.server.worker_process import WorkerLink, WorkerProcess, count
+from collector.server.worker_setup import WorkerPlan
+
+__all__ = ["Change", "WorkerPool"]
+
+Change = Literal["kept", "swapped", "replaced"]
+"""What became of the workers with another configuration: they are as they were, they have other
+terms, or others have taken their place."""
+_START_SECONDS = 60.0
+_END_SECONDS = 1.5
+_STABLE_SECONDS = 10.0
+_SWITCH_SECONDS = 10.0
+_DRAIN_SECONDS = 5.0
+"""How long a worker may take for requests in progress when others have taken its place."""
+_OLD_SECONDS = 10.0
+"""How long after a switch what was filtered before it is still stored."""
+_MOST_SCHEMAS = 64
+"""Schemas of a worker over its life: one with more is replaced."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
+
+
+class WorkerPool(ABC):
+    """The listening sockets and the workers. Raises ``ConfigError`` E207 if an address is taken.
+
+    ``processes`` are workers that were started before. ``take`` is asked for memory for what a
+    message announces, as by ``Frames``.
+    """
+
+    def __init__(
+        self,
+        components: Components,
+        log: EventLog,
+        stack: ExitStack,
+        processes: list[WorkerProcess],
+        *,
+        take: Callable[[Put], int],
+    ) -> None:
+        self._log = log
+        self._processes = processes
+        self._links: list[WorkerLink] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._drains: set[asyncio.Task[None]] = set()
+        self._fails = self._replaced = 0
+        self._is_stopping = False
+        self._take = take
+        self.is_confinable: bool = components.config.sandbox != "off" and not support().lacks
+        """Whether the kernel can confine workers, and is to."""
+        self._sockets = OpenSockets(components.config)
+        stack.callback(self._close_sockets)
+        self._plan = self._planned(components, self._sockets)
+
+    def _close_sockets(self) -> None:
+        self._sockets.close()
+
+    def _planned(self, components: Components, sockets: OpenSockets) -> WorkerPlan:
+        return WorkerPlan(
+            components,
+            sockets.locations,
+            sockets.listening,
+            workers=count(components.config),
+            confine=self.is_confinable,
+        )
+
+    @abstractmethod
+    def on_message(self, link: WorkerLink, message: FromWorker, records: bytearray | None) -> None:
+        """Take a message of a worker."""
+
+    @abstractmethod
+    def on_key(self, link: WorkerLink) -> None:
+        """Answer a worker that asks for the key of a pseudonym."""
+
+    @abstractmethod
+    def on_end(self, link: WorkerLink, is_faulty: bool) -> None:
+        """Note that a worker has ended, and whether it has broken the rules."""
+
+    # -- state ------------------------------------------------------------------------------------
+
+    def addresses(self) -> dict[str, Location]:
+        """Return where each receiver of events listens."""
+        return self._sockets.locations
+
+    @property
+    def number(self) -> int:
+        """How many workers there are to be."""
+        return self._plan.workers
+
+    @property
+    def ready(self) -> int:
+        """How many workers receive, besides those that only finish requests."""
+        return sum(link.is_ready for link in self._links)
+
+    @property
+    def confined(self) -> int:
+        """How many of them are confined by the kernel."""
+        return sum(link.is_ready and link.is_confined for link in self._links)
+
+    @property
+    def replaced(self) -> int:
+        """How many workers ended and were replaced."""
+        return self._replaced
+
+    # -- life -------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start the workers, and wait until all of them receive.
+
+        Raises ``ConfigError``: E207 if gRPC cannot listen, E218 if workers do not start.
+        """
+        self._loop = asyncio.get_running_loop()
+        await self._started(self._plan)
+
+    async def _started(self, plan: WorkerPlan) -> list[WorkerLink]:
+        """Start the workers of a plan, and wait until all of them receive. Raises as ``start``."""
+        links = [await self._begin(plan) for _ in range(plan.workers)]
+        await asyncio.wait([link.started for link in links], timeout=_START_SECONDS)
+        for link in links:
+            if not link.started.done():
+                raise ConfigError("E218", "a worker does not start; is the machine overloaded?")
+            link.started.result()
+        return links
+
+    async def _begin(self, plan: WorkerPlan) -> WorkerLink:
+        """Start a worker, or take one that was started, and send it all that it needs."""
+        process = self._processes.pop() if self._processes else WorkerProcess()
+        frames, code = frames_of_workers(self._take), BatchCode(plan.schemas)
+        link = WorkerLink(process, frames, plan, code)
+        self._links.append(link)
+        channel = Channel(link.frames, partial(self.on_message, link), partial(self._on_end, link))
+        process.keys.setblocking(False)
+        process.channel.setblocking(True)
+        with suppress(OSError):  # it has ended: the channel says so
+            numbers = [each.fileno() for each in plan.sockets]
+            socket.send_fds(process.channel, [b"\0"], numbers)
+        process.channel.setblocking(False)
+        self._loop.add_reader(process.keys, self.on_key, link)
+        await self._loop.create_unix_connection(lambda: channel, sock=process.channel)
+        link.channel = channel
+        channel.send(framed(plan.setup))
+        return link
+
+    async def change(self, components: Components, commit: Callable[[], Awaitable[None]]) -> Change:
+        """Have the workers run by another configuration: by other terms if these are enough, else
+        by others that take the place of those that run.
+
+        ``commit`` is awaited once all of them are ready; until it has returned, nothing is stored
+        by the new configuration. If it or anything before it raises, all is as before.
+        """
+        sockets = OpenSockets(components.config, self._sockets)
+        plan = self._planned(components, sockets)
+        outcome: Change = "replaced"
+        try:
+            if self._plan.is_like(plan):
+                outcome, links = "kept", []
+            elif links := await self._prepared(plan):
+                outcome = "swapped"
+            else:
+                await asyncio.gather(*self._drains)  # of two generations at most there are workers
+                links = await self._started(plan)
+            await commit()
+        except BaseException:
+            self._abandon(plan)
+            sockets.close(besides=self._sockets)
+            raise
+        before, self._sockets = self._sockets, sockets
+        if outcome != "kept":
+            self._plan = plan
+            await self._go_on(links)
+        before.close(besides=sockets)
+        return outcome
+
+    async def _prepared(self, plan: WorkerPlan) -> list[WorkerLink]:
+        """Have the workers prepare the terms of a plan; return them, or none if not all can."""
+        links = [link for link in self._links if link.is_ready]
+        has_room = all(len(link.code) + len(plan.schemas) <= _MOST_SCHEMAS for link in links)
+        if not self._plan.is_near(plan) or len(links) < self._plan.workers or not has_room:
+            return []
+        for link in links:
+            link.prepared = self._loop.create_future()
+            link.rechecks = {**link.rechecks, **plan.rechecks}
+            link.code.add(plan.schemas)
+            link.send(framed(Prepare(plan.setup.terms)))
+        await asyncio.wait(
+            [link.prepared for link in links if link.prepared], timeout=_SWITCH_SECONDS
+        )
+        answers = [link.prepared for link in links if link.prepared and link.prepared.done()]
+        is_sound = len(answers) == len(links) and all(answer.result() for answer in answers)
+        return links if is_sound else []
+
+    async def _go_on(self, links: Sequence[WorkerLink]) -> None:
+        """Have those workers of the new plan store from now on, and end all others."""
+        for link in [*self._links]:
+            if link.plan is self._plan:
+                link.release()
+            elif link in links:
+                link.plan, link.switched = self._plan, self._loop.create_future()
+                link.send(framed(Switch()))
+                self._loop.call_later(_OLD_SECONDS, self._forget, link, self._plan)
+            else:
+                self._retire(link)
+        switched = [link.switched for link in links if link.switched]
+        if switched:
+            await asyncio.wait(switched, timeout=_SWITCH_SECONDS)
+        for link in links:
+            if link.switched and not link.switched.done():
+                link.close()  # it would go on by the terms before
+        self._refill()
+
+    def _forget(self, link: WorkerLink, plan: WorkerPlan) -> None:
+        """Store nothing more that a worker filtered before its last switch."""
+        if link.plan is plan:
+            link.rechecks = plan.rechecks
+
+    def _abandon(self, plan: WorkerPlan) -> None:
+        """End the workers of a plan that does not come into force."""
+        for link in [*self._links]:
+            link.prepared = None
+            if link.plan is plan:
+                link.close()
+                self._keep(self._drains, asyncio.to_thread(link.process.end))
+            else:
+                link.rechecks = link.plan.rechecks
+
+    def _retire(self, link: WorkerLink) -> None:
+        """Have a worker accept no more, finish its requests, and end."""
+        if link.is_ready:
+            link.is_ready, link.is_retired = False, True
+            self._keep(self._drains, self._drain(link))
+        elif not link.is_retired:
+            link.close()
+
+    async def _drain(self, link: WorkerLink) -> None:
+        link.send(framed(Stop(_DRAIN_SECONDS)))
+        await asyncio.wait([link.ended], timeout=_DRAIN_SECONDS + _END_SECONDS)
+        link.close()
+        await asyncio.to_thread(link.process.end)
+
+    def _keep(self, tasks: set[asyncio.Task[None]], work: Coroutine[None, None, None]) -> None:
+        """Start a task, and hold it until it is done."""
+        task = self._loop.create_task(work)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Accept no more, and let the workers finish requests within the grace period."""
+        self._is_stopping = True
+        for task in (*self._tasks, *self._drains):
+            task.cancel()
+        for listening in self._sockets.listening.values():
+            listening.close()
+        links = [link for link in self._links if link.channel is not None]
+        for link in links:
+            link.release()
+            if link.is_ready or link.is_retired:
+                link.send(framed(Stop(grace_seconds)))
+            else:
+                link.close()
+        ends = [link.ended for link in links]
+        if ends:
+            await asyncio.wait(ends, timeout=grace_seconds + _END_SECONDS)
+            for link in links:
+                link.close()
+            await asyncio.wait(ends)
+        for link in links:
+            await asyncio.to_thread(link.process.end)
+
+    def _on_end(self, link: WorkerLink, is_faulty: bool) -> None:
+        """Note that a worker's channel is closed; end the process, and have it replaced."""
+        self._loop.remove_reader(link.process.keys)
+        self._links.remove(link)
+        link.is_ready = False
+        self.on_end(link, is_faulty or link.is_distrusted)
+        for future in (link.reported, link.switched, link.ended):
+            if future is not None and not future.done():
+                future.set_result(None)
+        if link.prepared is not None and not link.prepared.done():
+            link.prepared.set_result(False)
+        if not link.started.done():
+            link.started.set_exception(ConfigError("E218", "a worker ended while it started"))
+            link.started.exception()  # it may be that nothing waits for it
+        elif not (self._is_stopping or link.is_retired or link.started.exception()):
+            self._fails = 0 if monotonic() - link.began > _STABLE_SECONDS else self._fails + 1
+            self._keep(self._tasks, self._replace(link))
+
+    async def _replace(self, link: WorkerLink) -> None:
+        """Start a worker in place of one that has ended."""
+        await asyncio.to_thread(link.process.end)
+        await self._fill()
+
+    def _refill(self) -> None:
+        """Have workers started for those that are missing."""
+        if not self._is_stopping and self._missing:
+            self._keep(self._tasks, self._fill())
+
+    @property
+    def _missing(self) -> bool:
+        """Whether there are fewer workers than there are to be."""
+        return sum(link.plan is self._plan for link in self._links) < self._plan.workers
+
+    async def _fill(self) -> None:
+        """Start workers, again until there are as many as there are to be."""
+        while self._missing:
+            pause = min(_FIRST_PAUSE * 2 ** min(self._fails, 10), _LONGEST_PAUSE)
+            await asyncio.sleep(pause if self._fails > 1 else 0)
+            if not self._missing:  # another task was faster
+                break
+            self._replaced += 1
+            self._log.write("worker_replaced", times=self._replaced)
+            try:
+                link = await self._begin(self._plan)
+            except OSError:  # no process, descriptor or memory: there may be one later
+                self._fails += 1
+                continue
+            await asyncio.wait([link.started], timeout=_START_SECONDS)
+            if not link.started.done() or link.started.exception():
+                self._fails += 1
+                link.close()
+                await asyncio.to_thread(link.process.end)
+            elif link.plan is not self._plan:  # there is another one meanwhile
+                self._retire(link)
