@@ -77,10 +77,7 @@ class _Piece(NamedTuple):
 
 class Filtered:
     """What has become of a request so far: its tally, and its batches, joined as they come.
-
-    Raises ``InputError`` E431 when it becomes more than it may; and ``_Outgrown`` beyond
-    ``most_bytes``. ``key`` is the idempotency key of the request.
-    """
+    Raises ``InputError`` E431 when it becomes too much; ``_Outgrown`` beyond ``most_bytes``."""
 
     def __init__(self, most_events: int, most_bytes: int, key: bytes | None = None) -> None:
         self.total: Tally = Tally()
@@ -119,8 +116,7 @@ class Filtered:
 
 
 class RequestSlots:
-    """Slots for so many requests at a time, of event loops and of threads, in their order. A thread
-    waits ``most_wait`` seconds for its slot."""
+    """Slots for requests, in their order. A thread waits ``most_wait`` seconds for its slot."""
 
     def __init__(self, number: int, most_wait: float = 5.0) -> None:
         self._most_wait = most_wait
@@ -184,8 +180,7 @@ class _Filters:
         self.default: Filter = filters[0]
 
     def chosen(self, request: Request) -> tuple[Filter, bytes | None]:
-        """Return the filter of the schema that a request asks for, or that its records name; and
-        its idempotency key under this schema. Raises ``InputError`` E434."""
+        """Return the filter for a request, and its key there. Raises ``InputError`` E434."""
         name = request.schema
         if name is None and request.form == "records" and len(self.by_name) > 1:
             name = schema_named(request.body, self.by_name)
@@ -210,8 +205,7 @@ class Intake:
         self._executors = [ThreadPoolExecutor(1, thread_name_prefix=name) for name in names]
 
     def __repr__(self) -> str:
-        filters = self._filters.by_name.values()
-        return f"<Intake of {', '.join(each.schema.id for each in filters)}>"
+        return f"<Intake of {', '.join(self._filters.by_name)}>"
 
     def replace(self, filters: Sequence[Filter], most_events: int) -> None:
         """Filter by others from the next request on; those in progress go on as they began."""
@@ -224,10 +218,7 @@ class Intake:
 
     @asynccontextmanager
     async def filtered(self, request: Request) -> AsyncIterator[Filtered]:
-        """Filter a request, and hold its slot for a block, in which it is stored.
-
-        Raises ``InputError``: E429, E431 for a request that becomes too much, and E434.
-        """
+        """Hold a slot for a block, in which it is stored. Raises ``InputError`` E429, E431, E434."""
         filter_, key = self._filters.chosen(request)
         if self._is_short(request, filter_):
             yield self._filter_now(request, filter_, key, _MOST_RECORD_BYTES)
@@ -358,6 +349,7 @@ class Acceptor:
         most_events: int = MOST_EVENTS,
     ) -> None:
         self._intake = Intake(filters, most_events)
+        self.replace: Callable[[Sequence[Filter], int], None] = self._intake.replace
         self._queue = queue
         self._observe = observe
 
@@ -386,10 +378,6 @@ class Acceptor:
                 if stored.result() and self._observe is not None:
                     self._observe(found.total)
             return found.total
-
-    def replace(self, filters: Sequence[Filter], most_events: int) -> None:
-        """Filter by others from the next request on, as ``Intake.replace``."""
-        self._intake.replace(filters, most_events)
 
     def close(self) -> None:
         """Finish what is in progress."""

@@ -13,9 +13,7 @@ COUNT, HASH = "(?:0|[1-9][0-9]{0,18})", "[0-9a-f]{64}"
 MINUTE = "[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])T(?:[01][0-9]|2[0-3]):[0-5][0-9]:00Z"
 
 FACTS = {
-    **dict.fromkeys(("public", "digest", "before", "who", "notice"), HASH),
-    **dict.fromkeys(("schemas", "schemas_before"), HASH),
-    "cause": "(?:signal|command|watch)",
+    **dict.fromkeys("public digest before who notice schemas schemas_before".split(), HASH),
     **dict.fromkeys(("rows", "values", "batches", "files"), COUNT),
     "at": "(?:start|stop|hour|receipts|asked)",
     "change": "(?:first|widening|narrowing|neutral|unknown)",
@@ -23,7 +21,7 @@ FACTS = {
     "places": "(?:[a-z][a-z0-9-]{0,31}(?:[.][1-9][0-9]{0,5})?=(?:-|[0-9]{1,18})[ ]?){1,1000}",
     "field": "[a-z][a-z0-9_.]{0,600}",
     "command": "(?:serve|claims|[a-z]{1,20} [a-z]{1,20})",
-    **dict.fromkeys(("what", "role", "outcome"), "[a-z_]{3,12}"),
+    **dict.fromkeys(("what", "role", "outcome", "cause"), "[a-z_]{3,12}"),
     "recording": "[0-9a-f]{32}",
     "reason": "[^\n]*",
 }

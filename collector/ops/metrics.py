@@ -317,14 +317,7 @@ class _Readings(Collector):
         for key, times in workers.requests.refused():
             refused.add_metric(key, times)
         yield refused
-        reloads = self._reloads()
-        name = "collector_config_reloads_total"
-        outcomes = CounterMetricFamily(name, METRICS[name].meaning, labels=METRICS[name].labels)
-        for outcome in RELOADS:
-            outcomes.add_metric([outcome], reloads.outcomes.get(outcome, 0))
-        yield outcomes
-        yield _gauge("collector_config_last_reload_successful", reloads.is_successful)
-        yield _gauge("collector_config_last_reload_success_timestamp_seconds", reloads.last)
+        yield from _reloaded(self._reloads())
         yield _messages(self._messages())
 
 
@@ -342,3 +335,13 @@ def _gauge(name: str, value: float) -> GaugeMetricFamily:
 
 def _by_sink(family: type[_F], name: str) -> _F:
     return family(name, METRICS[name].meaning, labels=METRICS[name].labels)
+
+
+def _reloaded(reloads: ReloadReading) -> Iterator[Metric]:
+    name = "collector_config_reloads_total"
+    outcomes = CounterMetricFamily(name, METRICS[name].meaning, labels=METRICS[name].labels)
+    for outcome in RELOADS:
+        outcomes.add_metric([outcome], reloads.outcomes.get(outcome, 0))
+    yield outcomes
+    yield _gauge("collector_config_last_reload_successful", reloads.is_successful)
+    yield _gauge("collector_config_last_reload_success_timestamp_seconds", reloads.last)

@@ -103,7 +103,7 @@ class Components:
         if self.config.auth != had_tokens:  # else what was counted of them is kept
             self.tokens = other.tokens
         layouts = [schema.layout for schema in self.schemas]
-        self.spool.know(layouts)
+        self.spool.layouts.update({layout.digest: layout for layout in layouts})
         self.metrics.use(layouts)
         self.upkeep.use(self.schemas, self._off())
         self.delivery.route(reaching(self.flows))

@@ -195,6 +195,10 @@ class WorkerTerms(_Message):
     hops: int
     preferences: bool
 
+    def with_schemas(self, schemas: list[bytes]) -> WorkerTerms:
+        """Return the same with other schemas."""
+        return msgspec.structs.replace(self, schemas=schemas)
+
 
 class Setup(_Message, tag=0):
     """Everything that a worker has: its first terms, limits, receivers, and what they need.
@@ -212,6 +216,10 @@ class Setup(_Message, tag=0):
     confine: bool
     must_confine: bool
     keeper: int
+
+    def with_terms(self, terms: WorkerTerms) -> Setup:
+        """Return the same with other terms."""
+        return msgspec.structs.replace(self, terms=terms)
 
 
 class Answers(_Message, tag=1):

@@ -11,8 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from collector.config import Config
 from collector.filter.recheck import Recheck
 from collector.ingest.limits import IngestLimits
@@ -79,7 +77,7 @@ class WorkerPlan:
         """Return whether other terms are enough to make workers of the other plan of those of this
         one: nothing has to be opened or loaded for it, which a confined worker cannot do."""
         bare = WorkerTerms([], 0, None, [], [], 0, preferences=False)
-        mine, theirs = (msgspec.structs.replace(of.setup, terms=bare) for of in (self, other))
+        mine, theirs = (of.setup.with_terms(bare) for of in (self, other))
         has_parser = any(schema.user_agent_paths for schema in self.schemas)
         needs_parser = any(schema.user_agent_paths for schema in other.schemas)
         is_same = (self.workers, self._keys(), mine) == (other.workers, other._keys(), theirs)
@@ -90,7 +88,7 @@ class WorkerPlan:
 
     def _terms(self) -> WorkerTerms:
         digests = [schema.digest.encode() for schema in self.schemas]
-        return msgspec.structs.replace(self.setup.terms, schemas=digests)
+        return self.setup.terms.with_schemas(digests)
 
 
 def worker_setup(

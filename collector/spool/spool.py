@@ -85,7 +85,7 @@ class Spool(Closing):
         split: bool = True,
     ) -> None:
         self.path: Path = Path(path)
-        self._layouts = {layout.digest: layout for layout in layouts}
+        self.layouts: dict[str, Layout] = {layout.digest: layout for layout in layouts}
         self._sinks = tuple(sinks)
         self._limit, self._split = limit, split
         self._changed = threading.Condition()
@@ -125,11 +125,6 @@ class Spool(Closing):
         """The names of damaged files that were renamed since the start."""
         with self._changed:
             return list(self._quarantined)
-
-    def know(self, layouts: Iterable[Layout]) -> None:
-        """Take more layouts by which batches of a damaged file are recovered."""
-        with self._changed:
-            self._layouts |= {layout.digest: layout for layout in layouts}
 
     @property
     def last(self) -> int:
@@ -427,7 +422,7 @@ class Spool(Closing):
     def _open(self) -> bool:
         """Open the file; return ``False`` if the system does not permit that now. Raises
         ``ConfigError`` E203, before the thread runs, when the file cannot be used at all."""
-        opened, layouts = None, self._layouts.values()
+        opened, layouts = None, self.layouts.values()
         try:
             settings = {"split": self._split, "is_damaged": self._is_damaged}
             opened = try_open(self.path, layouts, self._sinks, floor=self._last, **settings)
