@@ -218,7 +218,7 @@ class Intake:
 
     @asynccontextmanager
     async def filtered(self, request: Request) -> AsyncIterator[Filtered]:
-        """Hold a slot for a block, in which it is stored. Raises ``InputError`` E429, E431, E434."""
+        """Hold a slot, in which it is stored. Raises ``InputError`` E429, E431, E434."""
         filter_, key = self._filters.chosen(request)
         if self._is_short(request, filter_):
             yield self._filter_now(request, filter_, key, _MOST_RECORD_BYTES)
@@ -358,7 +358,6 @@ class Acceptor:
 
     async def accept(self, request: Request) -> Tally:
         """Filter a request; return its tally when its records are on disk.
-
         Raises ``DeliveryError`` E505 or E506 if they could not be stored; then none of them is. And
         ``InputError``: E429 for records of another schema, E431 for a request that
         becomes more events or bytes than one may, E434 for a schema that there is not.
