@@ -382,6 +382,7 @@ def test_certificates_are_replaced(tmp_path: Path) -> None:
         assert _encrypted(port, old.own.certificate) == 200
         shutil.copy(second.key, pair[1])
         assert it.reload()["outcome"] == "replaced"
+        sleep(2)  # those before accept no more from then on
         assert _encrypted(port, new.own.certificate) == 200
         with pytest.raises(ssl.SSLError):
             _encrypted(port, old.own.certificate)
