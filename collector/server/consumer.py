@@ -282,7 +282,10 @@ class MessageIntake:
     Raises ``ConfigError`` for secrets and files that are not there.
     """
 
-    number, confined, replaced, unhashed = 1, 1, 0, 0
+    number: int = 1
+    confined: int = 1
+    replaced: int = 0
+    unhashed: int = 0
 
     def __init__(self, components: Components) -> None:
         drain = components.config.drain
