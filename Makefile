@@ -17,7 +17,7 @@ PYRIGHT := PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH=. pyright
 SCHEMAS := $(filter-out claims,$(basename $(notdir $(wildcard schemas/*.yaml))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test long house names pipelines taxonomy deployment openapi dist image lint bench soak charts leaks package laws fuzz kill faults erasures bombs mutations recordings servers brokers spark outages coverage clean
+.PHONY: help demo test long house names pipelines taxonomy deployment openapi dist image lint bench soak charts reloads leaks package laws fuzz kill faults erasures bombs mutations recordings servers brokers spark outages coverage clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -96,6 +96,9 @@ erasures: $(VENV)/.dev ## Erase people out of twenty full data directories, and 
 	COLLECTOR_ERASURES=$(or $(RUNS),20) $(BIN)/python -m pytest -n $(WORKERS) tests/subject/test_rights.py $(UNLIMITED) $(PYTEST)
 	COLLECTOR_ERASED=600 $(BIN)/python -m pytest -m long tests/sidecar/test_control.py -k under_load $(UNLIMITED) $(PYTEST)
 	COLLECTOR_ERASED=600 $(BIN)/python -m pytest -s -m servers tests/sidecar/test_erasures.py $(UNLIMITED) $(PYTEST)
+
+reloads: $(VENV)/.dev ## Reload a sidecar under full load each second for a minute (of SECONDS), and kill it in the midst of reloads.
+	COLLECTOR_RELOADS=$(or $(SECONDS),60) $(BIN)/python -m pytest -m long tests/sidecar/test_reload.py $(UNLIMITED) $(PYTEST)
 
 faults: $(VENV)/.dev ## Let writes and syncs of a sidecar fail at random, and kill it in between (200 lives).
 	COLLECTOR_FAULTS=$(or $(LIVES),200) $(BIN)/python -m pytest -s -m long tests/sidecar/test_faults.py -k killed $(UNLIMITED) $(PYTEST)
