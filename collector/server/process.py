@@ -20,6 +20,7 @@ from collector.server.admin import State, opened_admin
 from collector.server.components import Components
 from collector.server.consumer import MessageIntake
 from collector.server.control import ControlServer
+from collector.server.http_receiver import HttpReceiver
 from collector.server.keeper import Keeper
 from collector.server.ledger_notes import LedgerNotes
 from collector.server.lifecycle import (
@@ -63,7 +64,7 @@ class Receivers:
             self.keeper = Keeper(components, log, stack, processes)
         components.workers = self._reading
         self._make_admin = opened_admin(components, self.keeper, self._readiness, stack)
-        self._admin = None if self._make_admin is None else self._make_admin()
+        self._admin: HttpReceiver | None = None
         self.control: ControlServer | None = None
         if hasattr(socket, "AF_UNIX"):
             self.control = ControlServer(components, self._readiness, stack)
@@ -81,7 +82,8 @@ class Receivers:
     async def start(self) -> None:
         """Begin to accept, everywhere. Raises ``ConfigError`` E207 and E218."""
         await self.keeper.start()
-        if self._admin is not None:
+        if self._make_admin is not None:
+            self._admin = self._make_admin()
             await self._admin.start()
         if self.control is not None:
             await self.control.start()
