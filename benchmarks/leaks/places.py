@@ -87,8 +87,9 @@ PLACES: dict[str, tuple[str, ...]] = {
     "moment": (
         *("metric:collector_spool_oldest_age_seconds", "metric:collector_sink_last_success_*"),
         *("metric:process_*", "metric:python_*", "metric:*_created", "header:date"),
+        "metric:collector_config_last_reload_*",
         *("log:*.time", "log:*.timestamp", "time:*", "segments:segments.opened"),
-        "segments:segments.is_closed",
+        *("segments:segments.is_closed", "segments:segments.revision"),
     ),
     "random": (
         *("spool:*.id", "spool:*.salt", "spool:*.seal", "spool:receipts.commitment"),
@@ -113,9 +114,9 @@ PLACES: dict[str, tuple[str, ...]] = {
         *("header:connection", "header:server", "log:stopping.*", "log:stopped.*"),
         *("file:data/*.db", "file:data/*.db-wal", "file:data/*.db-shm", "file:data/collector.lock"),
         *("file:records/records.ndjson", "file:records/*.state", "file:data/sinks/*"),
-        *("file:data/control.sock", "segments:types.*", "segments:segments.revision"),
+        *("file:data/control.sock", "segments:types.*"),
         *("otlp-header:*", "otlp:resource", "postgres:_*", "status:schemas"),
-        "metric:collector_worker*",
+        *("metric:collector_worker*", "metric:collector_config_reloads_total"),
     ),
     "machine": (
         *("otlp-header:host", "postgres:_unswept.*", "ready:line", "status:checks.*"),

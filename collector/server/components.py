@@ -78,14 +78,14 @@ class Components:
         certificates: Certificates | None,
         tokens: Tokens | None,
     ) -> None:
-        self.config = config
+        self.config: Config = config
         self.keyring = keyring
         self.workers: Callable[[], WorkerReading] = WorkerReading
         self.messages: Callable[[], Mapping[MessageOutcome, int]] = dict
         self.reloads: Callable[[], ReloadReading] = ReloadReading
         self.schemas: tuple[Schema, ...] = tuple(schemas)
         self.flows: tuple[Flows, ...] = tuple(flows)
-        self.limits = limits
+        self.limits: IngestLimits = limits
         self.certificates = certificates
         self.tokens = tokens
 

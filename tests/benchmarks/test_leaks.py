@@ -202,10 +202,10 @@ def test_a_schema_delivers_what_it_states(tmp_path: Path) -> None:
     assert found.share < 0.95
 
 
-def _swept(folder: Path, schema: str, run: list[str] | None = None) -> Sweep:
+def _swept(folder: Path, schema: str, run: list[str] | None = None, number: int = 600) -> Sweep:
     found = Sweep()
     attack_sidecar(
-        folder, schema, 600, rng=random.Random(3), found=found, say=lambda _: None, command=run
+        folder, schema, number, rng=random.Random(3), found=found, say=lambda _: None, command=run
     )
     return found
 
@@ -218,15 +218,18 @@ def test_no_attack_comes_through(tmp_path: Path) -> None:
     assert {"spool", "store", "ndjson"} <= {place for place, n in found.records.items() if n > 50}
 
 
-def test_a_schema_that_is_too_wide_is_found(tmp_path: Path) -> None:
+def test_a_schema_that_is_too_wide_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A pattern that card numbers match: in spool, store and files, by value and by bytes."""
+    monkeypatch.setattr("benchmarks.leaks.sweep._HELD", 3_000)
     text = (resources.shipped() / "conferencing.yaml").read_text(encoding="utf-8")
     start = text.index('    pattern: "[0-9]{2}[A-Z]')
     end = text.index("    max_length: 18")
     path = tmp_path / "conferencing.yaml"
     planted = f"{text[:start]}    pattern: '4539[0-9]{{12}}'\n{text[end:]}".partition("tests:")[0]
     path.write_text(planted, encoding="utf-8")
-    leaks = _swept(tmp_path / "run", str(path)).leaks
+    leaks = _swept(tmp_path / "run", str(path), number=3_000).leaks
     places = ("spool", "store", "ndjson")
     assert {f"{place}: os.build_id" for place in places} <= set(leaks)
     assert {"spool.db, plain", "store.db, plain", "records.ndjson, plain"} & set(leaks)

@@ -56,7 +56,7 @@ def test_arithmetic_is_what_a_simulation_finds(place: int, left: int) -> None:
     waiting = backlog(1_500, left * 1000.0, 100)
     assert found.peak[fault.station] == pytest.approx(waiting, rel=0.02)
     # Behind both there are two thousand a second.
-    assert found.empty - 150 == pytest.approx(until_empty(waiting, 1_500, 2_000), rel=0.05)
+    assert found.empty - 150 == pytest.approx(until_empty(waiting, 1_500, 2_000), rel=0.1)
 
 
 def test_what_arrives_beyond_the_rate_never_ends() -> None:

@@ -76,7 +76,7 @@ def _guesses(batches: list[Batch]) -> Iterator[bytes]:
 def _told(data: Path, guesses: list[bytes]) -> int:
     """How many receipts give away their records to one who tries all that is left as a key."""
     commitments = {receipt.commitment for receipt in _receipts(data)} - {None}
-    left = b"".join(path.read_bytes() for path in sorted(data.iterdir()))
+    left = b"".join(path.read_bytes() for path in sorted(data.iterdir()) if path.is_file())
     keys = {left[at : at + SALT_BYTES] for at in range(len(left) - SALT_BYTES + 1)} | {b""}
     found = {hmac.digest(key, guess, "sha256") for guess in guesses for key in keys}
     found |= {hashlib.new(name, guess).digest()[:32] for guess in guesses for name in _HASHES}
@@ -86,7 +86,7 @@ def _told(data: Path, guesses: list[bytes]) -> int:
 def _left(data: Path, batches: list[Batch]) -> set[str]:
     """What of the batches is still in a file of the spool, and what of their salts in any."""
     spool = b"".join(path.read_bytes() for path in data.glob("spool.db*"))
-    every = b"".join(path.read_bytes() for path in data.iterdir())
+    every = b"".join(path.read_bytes() for path in data.iterdir() if path.is_file())
     left = {name for batch in batches for name in batch._fields if getattr(batch, name) in spool}
     left |= {"a record's bytes" for _ in range(1) if b"2001:db8::7" in spool}
     return left | {"salt" for batch in batches if batch.salt in every or batch.salt[:16] in every}
