@@ -123,14 +123,26 @@ class Reloader:
     async def watch(self) -> None:
         """Reload when files have changed, if the configuration says so. A change counts once it is
         the same twice, so that files are written to their end."""
-        before = self._seen
+        before, is_first = self._seen, True
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
             if self._components.config.watch:
                 now = await asyncio.to_thread(_stats, list(self._seen))
-                if now != self._seen and now == before:
+                has_changed = now != self._seen and now == before
+                if has_changed or (is_first and await self._differs()):
                     await self.reload("watch")
                 before = now
+            is_first = False
+
+    async def _differs(self) -> bool:
+        """Return whether files say something else than what is in force: they may have changed
+        between the start, when they were read, and the first look at them."""
+        async with self._lock:
+            try:
+                found = await asyncio.to_thread(self._read)
+            except CollectorError:
+                return True
+            return _facts(self._components) != _facts(found.components)
 
     async def command(self, allow_widening: bool) -> dict[str, Any]:
         """Reload for a command; return its answer."""
