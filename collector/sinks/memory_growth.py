@@ -11,10 +11,10 @@ from pathlib import Path
 
 __all__ = ["LOOK_SECONDS", "MemoryGrowth"]
 
-LOOK_SECONDS = 0.02
+LOOK_SECONDS = 0.005
 """Between two looks: a server of this machine sends some 20 MB meanwhile."""
 _MOST_BYTES = 48 << 20
-_SIDECAR_BYTES = 160 << 20
+_SIDECAR_BYTES = 136 << 20
 """A sidecar that is smaller than this may grow to it: it has 256 MB."""
 _STATUS = Path("/proc/self/statm")
 
