@@ -136,15 +136,14 @@ class Fault:
 @dataclass(slots=True)
 class Trace:
     """What came of it: the most that waited before each station; when the last queue that a fault
-    filled was empty again; how many arrived, came through and are left in the end; the most that
-    had to be sent again at a time, as there was no room."""
+    filled was empty again; how many arrived, came through and are left in the end, those among them
+    that are to be sent again as there was no room."""
 
     peak: dict[str, float]
     empty: float
     arrived: float
     through: float
     left: float
-    refused: float
 
 
 def simulate(
@@ -158,7 +157,7 @@ def simulate(
     next station waits where it is, and what has none before the first is sent again later."""
     rng = random.Random(seed)
     queues = [0.0] * len(stations)
-    found = Trace(dict.fromkeys((each.name for each in stations), 0.0), 0.0, 0.0, 0.0, 0.0, 0.0)
+    found = Trace(dict.fromkeys((each.name for each in stations), 0.0), 0.0, 0.0, 0.0, 0.0)
     again = 0.0
     for step in range(round(seconds / _STEP)):
         now = step * _STEP
@@ -185,7 +184,6 @@ def simulate(
         offered = new + again
         taken = min(offered, stations[0].room - queues[0])
         again = offered - taken
-        found.refused = max(found.refused, again)
         queues[0] += taken
         for station, waiting in zip(stations, queues, strict=True):
             found.peak[station.name] = max(found.peak[station.name], waiting)
