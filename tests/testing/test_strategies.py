@@ -42,7 +42,7 @@ class _Enough(Exception):
     """No more examples are needed."""
 
 
-def draw(strategy: st.SearchStrategy[_T], take: Callable[[_T], bool], number: int = 400) -> None:
+def draw(strategy: st.SearchStrategy[_T], take: Callable[[_T], bool], number: int = 4000) -> None:
     """Draw the same examples each time, until ``take`` says that it needs no more."""
 
     @settings(
