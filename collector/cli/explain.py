@@ -114,6 +114,9 @@ def _print(number: int, explanation: Explanation) -> None:
             value = "" if finding.value is None else str(finding.value)
             table.add_row(name, f"[{style}]{finding.outcome}[/]", finding.source or "", value)
         out.print(table)
+    if explanation.content is None:
+        out.print("nothing else of it was looked at\n")
+        return
     content = ", ".join(explanation.content) or "none"
     out.print(f"content (counted, never decoded): {content}")
     out.print(f"other members (skipped): {explanation.unlisted}\n")

@@ -39,13 +39,17 @@ class FieldOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """One event: ``admitted`` or the reason of its rejection, and the outcome of each field."""
+    """One event: ``admitted`` or the reason of its rejection, and the outcome of each field.
+
+    ``content`` and ``unlisted`` are ``None`` where nothing of the event was looked at: it is
+    unreadable, or not selected.
+    """
 
     verdict: Rejection | str
     record: Record | None = None
     fields: dict[str, FieldOutcome] = field(default_factory=dict)
-    content: tuple[Category, ...] = ()
-    unlisted: int = 0
+    content: tuple[Category, ...] | None = None
+    unlisted: int | None = None
     paths: dict[str, str | None] = field(default_factory=dict)
     """For each listed path ``None`` if it leads to a value, else what is near it, or nothing."""
 

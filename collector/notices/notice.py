@@ -12,7 +12,7 @@ from collector.notices.phrases import PhraseBook
 from collector.retention.upkeep import HOURS, aside_for
 from collector.routing import Flows, is_abroad, is_unprotected
 from collector.schema.model import Basis, Purpose, Schema
-from collector.schema.names.scope import homonyms, scope
+from collector.schema.names.scope import conditions, homonyms, scope
 
 __all__ = ["notice"]
 
@@ -75,12 +75,24 @@ def _data(schema: Schema, book: PhraseBook) -> Iterator[Block]:
             for name, field in schema.fields.items()
         ],
     )
+    yield from _conditions(schema, book)
     for text in scope(schema).sentences:
         yield Sentence(book.text(text))
     for each in homonyms(schema):
         meaning = book.text(each.meaning)
         yield Sentence(book.say("homonym", word=each.word, meaning=meaning))
     yield Sentence(book.say("what_alone"))
+
+
+def _conditions(schema: Schema, book: PhraseBook) -> Iterator[Block]:
+    """State what must stand in a record, and beside a value, for anything to be kept."""
+    of_records, of_fields = conditions(schema)
+    if of_records:
+        yield Sentence(book.say("records_where", conditions=book.any_of(of_records)))
+    for name, alternatives in of_fields.items():
+        yield Sentence(
+            book.say("value_where", data=book.data([name]), conditions=book.any_of(alternatives))
+        )
 
 
 def _used(schema: Schema) -> dict[str, Purpose]:

@@ -5,6 +5,7 @@ The phrases about the precision of a field are data of its kind.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from datetime import timedelta
 from functools import cache
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from collector.errors import SchemaError
 from collector.schema import resources
+from collector.schema.conditions import ClosedList, Condition
 from collector.schema.kinds import FieldBase
 from collector.schema.load import validate_part
 from collector.schema.model import Basis
@@ -81,6 +83,20 @@ class PhraseBook(BaseModel):
         unit, size = next(pair for pair in _UNITS if seconds % pair[1] == 0)
         number = seconds // size
         return self.say(f"one_{unit}" if number == 1 else f"{unit}s", number=number)
+
+    def any_of(self, alternatives: Iterable[Condition]) -> str:
+        """Write conditions of which one must hold."""
+        return self.say("or_where").join(
+            self.say("and_member").join(
+                self.say("member", name=name, values=self._listed(values)) for name, values in each
+            )
+            for each in alternatives
+        )
+
+    def _listed(self, values: ClosedList) -> str:
+        return self.say("or_value").join(
+            json.dumps(value, ensure_ascii=False) for value in values.written()
+        )
 
     def precision(self, field: FieldBase) -> str:
         """State how exactly a field is stored, by a phrase of its kind."""

@@ -12,10 +12,10 @@ from typing import Any
 
 from collector.config import Config
 from collector.config.model import About, SinkSettings
-from collector.notices.phrases import LETTERS, nearest_above
+from collector.notices.phrases import LETTERS, nearest_above, phrase_book
 from collector.routing import Flows, is_unprotected
 from collector.schema.model import Basis, Purpose, Schema
-from collector.schema.names.scope import homonyms, scope
+from collector.schema.names.scope import conditions, homonyms, scope
 
 __all__ = ["BASES", "CONTEXT", "PURPOSES", "Activity", "activities", "as_csv", "as_json", "data"]
 
@@ -174,6 +174,7 @@ def as_csv(flows: Flows, config: Config) -> str:
             "officer": about.officer or "",
             "controller_country": about.country or "",
             "also_collected": " ".join(scope(schema).sentences),
+            "conditions": _list(_conditions(schema)),
             "homonyms": _list(f"{each.word}: {each.meaning}" for each in homonyms(schema)),
             "owner": schema.owner,
             "source": f"{schema.id} sha256:{schema.digest}",
@@ -190,8 +191,16 @@ def as_csv(flows: Flows, config: Config) -> str:
 def _statements(schema: Schema) -> dict[str, Any]:
     """Return what the schema says in public besides its fields, where it says something."""
     meanings = (f"`{each.word}` means {each.meaning}" for each in homonyms(schema))
-    sentences = [*scope(schema).sentences, *meanings]
+    sentences = [*_conditions(schema), *scope(schema).sentences, *meanings]
     return {"dct:description": sentences} if sentences else {}
+
+
+def _conditions(schema: Schema) -> Iterator[str]:
+    """Yield the conditions on records and on values, in the words of the notice."""
+    found, book = conditions(schema), phrase_book("en")
+    for name, alternatives in [("records", found.of_records), *found.of_fields.items()]:
+        if alternatives:
+            yield f"{name} only where {book.any_of(alternatives)}"
 
 
 def _node(activity: Activity, flows: Flows, about: About) -> dict[str, Any]:

@@ -39,6 +39,30 @@ def test_each_field_has_an_outcome_and_its_source() -> None:
     assert explained["unlisted"] == 2
 
 
+def test_what_was_not_looked_at_is_not_said_to_be_absent(tmp_path: Path) -> None:
+    """Nothing of a record that is not selected, or of an unreadable one, is counted as none."""
+    schema = tmp_path / "selective.yaml"
+    schema.write_text(
+        "schema: selective\nversion: 1.0.0\ntitle: Selected\nowner: a\n"
+        "records: [{path: ., when: {type: stats}}]\npurposes:\n"
+        "  ops: {use: essential.service.operations, basis: contract, reason: It has to be}\n"
+        "fields:\n  os.type: {kind: enum, values: [linux], category: system, purposes: [ops],"
+        " retention: 1d, reason: It has to be}\n"
+    )
+    lines = (
+        b'{"type": "x", "chat": ["canary"], "b": 1}\nnope\n{"type": "stats", "chat": ["canary"]}\n'
+    )
+    found = {each["verdict"]: each for each in _explained("-s", schema, stdin=lines)}
+    assert {name: (each["content"], each["unlisted"]) for name, each in found.items()} == {
+        "not_selected": (None, None),
+        "malformed": (None, None),
+        "nothing_admitted": (["chat"], 0),
+    }
+    told = run("explain", "-s", schema, stdin=lines).out.decode()
+    assert told.count("nothing else of it was looked at") == 2
+    assert told.count("content (counted, never decoded)") == 1
+
+
 def test_nothing_unlisted_and_nothing_refused_is_shown() -> None:
     """Neither as JSON nor as a table."""
     data = orjson.dumps(_EVENT)

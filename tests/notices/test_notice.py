@@ -211,3 +211,63 @@ def test_every_shipped_schema(schema: str, language: Language, tmp_path: Path) -
         assert "None" not in text
     if language != "en":
         assert "used for" not in as_markdown(blocks)
+
+
+_SELECTIVE = """
+schema: selective
+version: 1.0.0
+title: What is selected
+owner: a
+records:
+  - {path: reports, when: {type: inbound, live: [true, false]}}
+  - {path: ., when: {event: [stats, 2]}}
+purposes:
+  ops: {use: essential.service.operations, basis: contract, reason: It has to be}
+fields:
+  client.address:
+    kind: ip
+    scope: global
+    from: [{path: address, when: {type: [local, host]}}, {path: ip, when: {type: [host, local]}}]
+    REST
+  os.version:
+    kind: version
+    from: [{path: v, when: {os: linux}}, {path: w, when: {os: macos}}]
+    REST
+  os.type:
+    kind: enum
+    values: [linux]
+    from: [{path: t, when: {type: host}}, os]
+    REST
+"""
+_REST = "category: system\n    purposes: [ops]\n    retention: 1d\n    reason: It has to be"
+
+
+def test_conditions(tmp_path: Path) -> None:
+    """What must stand beside a value, and what a record must say, for anything to be kept."""
+    schema = tmp_path / "selective.yaml"
+    schema.write_text(_SELECTIVE.replace("REST", _REST))
+    found = matrix(configured(tmp_path, sinks={}), schema)
+    blocks = notice(found, About(), phrase_book("en"))
+    told = [line for line in lines(blocks) if "only where" in line]
+    anything, beside = "Anything is kept only where", "kept only where, beside it,"
+    inbound, stats, host = 'type is "inbound"', '"stats" or 2', '"host" or "local"'
+    linux, macos = '"linux"', '"macos"'
+    assert told == [
+        f"{anything} live is false or true, and {inbound}; or where event is {stats}.",
+        f"IP address: {beside} type is {host}.",
+        f"version of the operating system: {beside} os is {linux}; or where os is {macos}.",
+    ]
+    table = next(each for each in blocks if isinstance(each, DataTable))
+    assert table.rows[0][1] == "the whole address, if it is one of the internet"
+    indonesian = [
+        line for line in lines(notice(found, About(), phrase_book("id"))) if " type " in line
+    ]
+    assert len(indonesian) == 2
+    assert not [line for line in indonesian if " or " in line or "where" in line]
+
+
+def test_no_conditions(flows: Flows) -> None:
+    """Where there are none, none are said."""
+    assert not [
+        line for line in lines(notice(flows, About(), phrase_book("en"))) if "only where" in line
+    ]

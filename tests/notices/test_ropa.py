@@ -84,6 +84,7 @@ def test_the_table(flows: Flows, config: Config) -> None:
         "officer": "",
         "controller_country": "DE",
         "also_collected": "",
+        "conditions": "",
         "homonyms": "",
         "owner": "privacy-engineering",
         "source": "",
@@ -212,3 +213,13 @@ def test_no_cell_is_a_formula(tmp_path: Path) -> None:
     rows = _rows(as_csv(matrix(config), config))
     assert rows["security"]["controller"] == f"'{_CELL}"
     assert rows["security"]["contact"] == "'@a, b"
+
+
+def test_conditions_are_told(tmp_path: Path) -> None:
+    """In the table and in the document, where the schema has any."""
+    config = configured(tmp_path, sinks={})
+    selective = matrix(config, "webrtc")
+    told = 'client.address only where type is "local-candidate" or "localcandidate"'
+    (row,) = _rows(as_csv(selective, config)).values()
+    assert row["conditions"] == told
+    assert as_json(selective, config)["dct:description"] == [told]

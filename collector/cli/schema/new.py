@@ -100,7 +100,7 @@ def _propose(name: str, sample: Path) -> None:
         raise InputError("E401", f"{file_name(sample)} has nothing that a shipped schema knows")
     _write(path, propose(name, fields, records))
     explained = sampled(load_schema(path), sample)
-    others = sum(each.unlisted for each in explained)
+    others = sum(each.unlisted or 0 for each in explained)
     err.print(
         f"wrote {path} with {len(fields)} fields, after {len(explained):,} events, which have"
         f" {others:,} other members; next, write a reason for each field that you need, and\n"

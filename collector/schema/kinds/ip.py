@@ -187,6 +187,16 @@ class IpField(FieldBase):
             " address",
             "id": "hanya jaringannya: {ipv4} bit alamat IPv4, {ipv6} bit alamat IPv6",
         },
+        "whole_global": {
+            "en": "the whole address, if it is one of the internet",
+            "id": "alamat lengkap, jika itu alamat internet",
+        },
+        "network_global": {
+            "en": "the network alone, if the address is one of the internet: {ipv4} bits of an IPv4"
+            " address, {ipv6} bits of an IPv6 address",
+            "id": "hanya jaringannya, jika itu alamat internet: {ipv4} bit alamat IPv4, {ipv6} bit"
+            " alamat IPv6",
+        },
     }
 
     holds: ClassVar[Holds] = "ip"
@@ -278,7 +288,8 @@ class IpField(FieldBase):
         }
 
     def phrase(self) -> tuple[str, Mapping[str, Any]]:
-        return "whole" if self.identifies else "network", dict(self.truncate)
+        of = "whole" if self.identifies else "network"
+        return of + "_global" * (self.scope == "global"), dict(self.truncate)
 
     def coarser(self) -> Iterator[tuple[str, Self]]:
         for ipv4, ipv6 in _COARSER:

@@ -3,18 +3,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from collector.schema.conditions import Condition
 from collector.schema.kinds.token import TokenField
 from collector.schema.model import Schema
 from collector.schema.names import CLAIMS, positive_from
 from collector.schema.names.words import lexicon, name_of
-from collector.schema.scalars import spoken
+from collector.schema.scalars import RecordsPath, Source, condition_of, spoken
 
-__all__ = ["POSITIVE", "Homonym", "Scope", "common_words", "homonyms", "scope", "spelling_fields"]
+__all__ = [
+    "POSITIVE",
+    "Conditions",
+    "Homonym",
+    "Scope",
+    "common_words",
+    "conditions",
+    "homonyms",
+    "scope",
+    "spelling_fields",
+]
 
 POSITIVE: Mapping[str, frozenset[str]] = {
     name: frozenset(kinds.split())
@@ -108,6 +119,27 @@ def _is_inside(name: str, kind: str, paths: tuple[str, ...]) -> bool:
     return kind in POSITIVE.get(name, ()) and all(
         positive_from(name_of(spoken(p))) is not None for p in paths
     )
+
+
+class Conditions(NamedTuple):
+    """The conditions on records, and those on the values of each field: of several, one must hold.
+    None are given where something is read without any."""
+
+    of_records: tuple[Condition, ...]
+    of_fields: Mapping[str, tuple[Condition, ...]]
+
+
+def conditions(schema: Schema) -> Conditions:
+    """Find what must be listed in a record, or beside a value, for these to be read."""
+    of_fields = {name: _each(field.places(name)) for name, field in schema.fields.items()}
+    return Conditions(
+        _each(schema.records or ()), {name: each for name, each in of_fields.items() if each}
+    )
+
+
+def _each(sources: Iterable[Source | RecordsPath]) -> tuple[Condition, ...]:
+    found = tuple(dict.fromkeys(map(condition_of, sources)))
+    return () if () in found else found
 
 
 def homonyms(schema: Schema) -> tuple[Homonym, ...]:
