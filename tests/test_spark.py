@@ -180,7 +180,7 @@ def test_the_recipe_runs(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "archive").mkdir()
     (tmp_path / "archive" / "2025").write_bytes(b'{"ip_address": "203.0.113.7"}\n' * 3)
     exec(recipe.replace("s3a://", f"{tmp_path}/"), {"spark": spark})
-    assert spark.read.parquet(str(tmp_path / "minimised")).count() == 3
+    assert spark.read.parquet(str(tmp_path / "minimised" / "2025")).count() == 3
 
 
 def test_all_tasks_see_the_same_present_and_the_same_keys(
