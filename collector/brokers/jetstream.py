@@ -21,9 +21,12 @@ from typing import Any, TypeVar
 from collector.addresses import Address
 from collector.brokers.message import Outgoing
 from collector.brokers.source import Fetched, Outcome
-from collector.errors import Cause, Unreachable
+from collector.config.broker_settings import NatsAccess, Servers
+from collector.config.extras import install, is_installed
+from collector.errors import Cause, ConfigError, Unreachable
+from collector.http_client import tls
 
-__all__ = ["HEADER_BYTES", "JetStream", "StreamLogin"]
+__all__ = ["HEADER_BYTES", "JetStream", "StreamLogin", "jetstream"]
 
 HEADER_BYTES = 512
 """What the headers of a message take at most, which a server counts with its payload."""
@@ -257,6 +260,40 @@ class JetStream:
         except (TimeoutError, NoRespondersError):  # a server does not answer what is not permitted
             return None
         return timedelta(seconds=config.max_age) if config.max_age else timedelta.max
+
+
+def jetstream(
+    access: NatsAccess,
+    servers: Servers,
+    stream: str,
+    *,
+    subject: str = "",
+    consumer: str = "",
+    seconds: float = 10.0,
+) -> JetStream:
+    """Return the connection that settings of a sink or of a drain name, not made yet. Raises
+    ``ConfigError``: E201 without the library, E202 for secrets that are not there, E212 for the
+    files of TLS."""
+    if not is_installed("nats.js"):
+        raise ConfigError("E201", f"NATS needs an extra: {install('nats')}")
+    if access.credentials is not None and not access.credentials.is_file():
+        raise ConfigError("E202", "the file of `credentials` is not there")
+    login = StreamLogin(
+        access.secret(access.user),
+        access.secret(access.password),
+        access.secret(access.auth_token),
+        access.credentials,
+    )
+    context = tls(*access.files_of_tls()) if servers.is_encrypted else None
+    return JetStream(
+        servers.addresses,
+        stream,
+        login,
+        context,
+        subject=subject,
+        consumer=consumer,
+        seconds=seconds,
+    )
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:

@@ -1,4 +1,4 @@
-"""A source of messages: what a drain wants of a broker of any kind."""
+"""What sinks and drains want of a broker of any kind."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Literal, NamedTuple, Protocol
 
-__all__ = ["Fetched", "MessageSource", "Outcome"]
+from collector.brokers.message import Outgoing
+
+__all__ = ["Fetched", "MessageSource", "Outcome", "Publisher"]
 
 Outcome = Literal["done", "waiting", "again"]
 """What became of messages: they are over, since every sink has them or nothing is kept of them;
@@ -21,6 +23,24 @@ class Fetched(NamedTuple):
 
     def __repr__(self) -> str:
         return f"<Fetched, {len(self.data)} bytes>"
+
+
+class Publisher(Protocol):
+    """A connection to a broker, which is made when it is needed. All methods but ``close`` raise
+    ``Unreachable``."""
+
+    def most_bytes(self) -> int:
+        """Return the most bytes of a message that the broker takes."""
+
+    def publish(self, messages: Sequence[Outgoing]) -> None:
+        """Publish messages; return when the broker has stored all of them."""
+
+    def expiry(self) -> timedelta | None:
+        """Return after how long the broker deletes messages; ``None`` where that may not be read,
+        ``timedelta.max`` for never."""
+
+    def close(self) -> None:
+        """Close the connection."""
 
 
 class MessageSource(Protocol):

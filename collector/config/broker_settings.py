@@ -13,7 +13,15 @@ from collector.addresses import Address
 from collector.config.sink_settings import Section
 from collector.config.values import Location, Reference, resolved
 
-__all__ = ["BrokerAccess", "DrainSection", "Servers", "StreamName", "Subject", "servers"]
+__all__ = [
+    "BrokerAccess",
+    "DrainSection",
+    "NatsAccess",
+    "Servers",
+    "StreamName",
+    "Subject",
+    "servers",
+]
 
 _URL = re.compile(r"([a-z+]{3,12})://([!-.0-~]{1,4096})", re.ASCII).fullmatch
 _SERVER = re.compile(
@@ -113,6 +121,17 @@ class BrokerAccess(Section):
         return self.ca, self.certificate, self.key
 
 
+class NatsAccess(BrokerAccess):
+    """What servers of NATS want besides."""
+
+    auth_token: Reference = Field(
+        None, description="Where a token is, for servers that want one: `env:NAME`, `file:PATH`."
+    )
+    credentials: Location = Field(
+        None, description="A file of credentials (`.creds`), for servers that want one."
+    )
+
+
 _SOURCES = ("nats", "tls")
 
 
@@ -121,7 +140,7 @@ def _source(value: Any) -> str:
     return str(value)
 
 
-class DrainSection(BrokerAccess):
+class DrainSection(NatsAccess):
     """Where a drain takes batches from, which are delivered to the sinks."""
 
     url: Annotated[str | None, BeforeValidator(_source)] = Field(
@@ -135,12 +154,6 @@ class DrainSection(BrokerAccess):
     consumer: StreamName = Field(
         "collector",
         description="The durable consumer, which drains share; it is made if it is not there.",
-    )
-    auth_token: Reference = Field(
-        None, description="Where a token is, for servers that want one: `env:NAME`, `file:PATH`."
-    )
-    credentials: Location = Field(
-        None, description="A file of credentials (`.creds`), for servers that want one."
     )
     previous_mac: Reference = Field(
         None, description="Where the key before is, whose messages are taken too after a change."

@@ -18,10 +18,9 @@ from random import uniform
 from time import monotonic
 
 from collector.addresses import Address
-from collector.brokers.jetstream import JetStream, StreamLogin
+from collector.brokers.jetstream import jetstream
 from collector.brokers.message import mac_key, read_message
 from collector.brokers.source import Fetched, MessageSource
-from collector.config.extras import install, is_installed
 from collector.config.model import DrainSection
 from collector.contracts import (
     MESSAGE_OUTCOMES,
@@ -39,7 +38,6 @@ from collector.errors import (
 )
 from collector.filter.recheck import Recheck
 from collector.filter.redaction import RedactionRule, redact
-from collector.http_client import tls
 from collector.ops.requests import RequestCounts
 from collector.schema.model import Schema
 from collector.server.components import Components
@@ -64,19 +62,7 @@ _POLL_SECONDS = 0.02
 def source_of(drain: DrainSection) -> MessageSource:
     """Return the source that settings name, not connected yet. Raises ``ConfigError``: E201 without
     the library, E202 for secrets that are not there, E212 for the files of TLS."""
-    if not is_installed("nats.js"):
-        raise ConfigError("E201", f"NATS needs an extra: {install('nats')}")
-    if drain.credentials is not None and not drain.credentials.is_file():
-        raise ConfigError("E202", "the file of `credentials` is not there")
-    login = StreamLogin(
-        drain.secret(drain.user),
-        drain.secret(drain.password),
-        drain.secret(drain.auth_token),
-        drain.credentials,
-    )
-    servers = drain.servers
-    context = tls(*drain.files_of_tls()) if servers.is_encrypted else None
-    return JetStream(servers.addresses, drain.stream or "", login, context, consumer=drain.consumer)
+    return jetstream(drain, drain.servers, drain.stream or "", consumer=drain.consumer)
 
 
 def check_drain(drain: DrainSection) -> None:

@@ -6,27 +6,19 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Sequence
 from contextlib import suppress
-from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Protocol, Self
+from typing import Annotated, Any, ClassVar, Self
 from urllib.parse import unquote, urlsplit
 
 from pydantic import BeforeValidator, Field, ValidationError
 
-from collector.brokers.jetstream import JetStream, StreamLogin
-from collector.brokers.message import Outgoing, mac_key, outgoing
-from collector.config.broker_settings import BrokerAccess, Servers, StreamName, Subject, servers
-from collector.config.extras import install, is_installed
+from collector.brokers.jetstream import JetStream, jetstream
+from collector.config.broker_settings import NatsAccess, Servers, StreamName, Subject, servers
 from collector.config.sink_settings import SinkSettings
-from collector.config.values import Duration, Location, Reference
-from collector.contracts import Batch, Granted, layout_of
-from collector.errors import ConfigError, DeliveryError
-from collector.http_client import tls
-from collector.schema.model import Schema
-from collector.sinks.sink import Opening, Sink
+from collector.config.values import Duration
+from collector.errors import ConfigError
+from collector.sinks.broker import BrokerSettings, BrokerSink
 
 __all__ = ["NatsSettings", "NatsSink"]
 
@@ -44,34 +36,7 @@ def _url(value: Any) -> str:
     return str(value)
 
 
-class Publisher(Protocol):
-    """A connection to a broker, which is made when it is needed. All methods but ``close`` raise
-    ``Unreachable``."""
-
-    def most_bytes(self) -> int:
-        """Return the most bytes of a message that the broker takes."""
-
-    def publish(self, messages: Sequence[Outgoing]) -> None:
-        """Publish messages; return when the broker has stored all of them."""
-
-    def expiry(self) -> timedelta | None:
-        """Return after how long the broker deletes messages; ``None`` where that may not be read,
-        ``timedelta.max`` for never."""
-
-    def close(self) -> None:
-        """Close the connection."""
-
-
-class BrokerSettings(SinkSettings, BrokerAccess):
-    """The settings of a broker as a sink."""
-
-    @abstractmethod
-    def publisher(self) -> Publisher:
-        """Return a connection, which is not made yet. Raises ``ConfigError`` E201 without the
-        library, E202 for secrets that are not there, E212 for the files of TLS."""
-
-
-class NatsSettings(BrokerSettings):
+class NatsSettings(BrokerSettings, NatsAccess):
     """A stream of NATS JetStream."""
 
     url: Annotated[str, BeforeValidator(_url)] = Field(
@@ -83,12 +48,6 @@ class NatsSettings(BrokerSettings):
     )
     subject: Subject = Field(
         "collector.records", description="The subject of messages, which the stream takes."
-    )
-    auth_token: Reference = Field(
-        None, description="Where a token is, for servers that want one: `env:NAME`, `file:PATH`."
-    )
-    credentials: Location = Field(
-        None, description="A file of credentials (`.creds`), for servers that want one."
     )
     timeout: Annotated[Duration, Field(ge=0.1, le=60)] = Field(
         10.0, description="How long the broker may take to store what is sent."
@@ -119,89 +78,8 @@ class NatsSettings(BrokerSettings):
 
     def publisher(self) -> JetStream:
         """Return a connection to the stream."""
-        if not is_installed("nats.js"):
-            raise ConfigError("E201", f"NATS needs an extra: {install('nats')}")
-        if self.credentials is not None and not self.credentials.is_file():
-            raise ConfigError("E202", "the file of `credentials` is not there")
-        login = StreamLogin(
-            self.secret(self.user),
-            self.secret(self.password),
-            self.secret(self.auth_token),
-            self.credentials,
-        )
-        context = tls(*self.files_of_tls()) if self.servers.is_encrypted else None
-        return JetStream(
-            self.servers.addresses,
-            self.stream,
-            login,
-            context,
-            subject=self.subject,
-            seconds=self.timeout,
-        )
-
-
-class BrokerSink(Sink):
-    """A broker. Messages of a batch are the same whenever it comes again, and are known by their
-    ids to those who take them."""
-
-    is_shared = True
-
-    def __init__(self, settings: BrokerSettings, opening: Opening) -> None:
-        self._purposes = settings.purposes
-        self._schemas = {schema.name: schema for schema in opening.schemas}
-        self._key = mac_key(settings.mac)
-        self._publisher = None if opening.is_offline else settings.publisher()
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}>"
-
-    @classmethod
-    def check(cls, settings: BrokerSettings, opening: Opening) -> None:
-        """Check what is installed, secrets, files, and how long the broker keeps messages."""
-        mac_key(settings.mac)
-        expires = cls.read_expiry(settings)
-        shortest = min(_retentions(settings.purposes, opening.schemas), default=None)
-        if expires is not None and shortest is not None and expires > shortest:
-            message = "the broker keeps messages for longer than the schema says; lower that there"
-            raise ConfigError("E220", message)
-
-    @classmethod
-    def read_expiry(cls, settings: Any) -> timedelta | None:
-        """Ask the broker. Raises as ``Publisher``, and ``ConfigError`` as its settings."""
-        publisher: Publisher = settings.publisher()
-        try:
-            return publisher.expiry()
-        finally:
-            publisher.close()
-
-    def deliver(self, *batches: Batch) -> None:
-        """Publish batches; the broker has stored them when this returns."""
-        if self._publisher is None:
-            raise DeliveryError("E508", "the sink is open for a command, not for delivery")
-        most = self._publisher.most_bytes()
-        self._publisher.publish(
-            [
-                message
-                for batch in batches
-                for message in outgoing(batch, self._granted(batch), most, self._key)
-            ]
-        )
-
-    def close(self) -> None:
-        """Close the connection."""
-        if self._publisher is not None:
-            self._publisher.close()
-
-    def _granted(self, batch: Batch) -> Granted:
-        """Return for what the records may be used that the sink got of a batch."""
-        if self._purposes is None:
-            return batch.granted
-        schema = self._schemas.get(layout_of(batch).table)
-        return tuple(
-            name
-            for name in self._purposes
-            if (batch.granted is None or name in batch.granted)
-            and (schema is None or name in schema.purposes)
+        return jetstream(
+            self, self.servers, self.stream, subject=self.subject, seconds=self.timeout
         )
 
 
@@ -209,13 +87,3 @@ class NatsSink(BrokerSink):
     """A stream of NATS JetStream as a type of sinks."""
 
     Settings: ClassVar[type[SinkSettings]] = NatsSettings
-
-
-def _retentions(purposes: Granted, schemas: Sequence[Schema]) -> list[timedelta]:
-    """Return the retentions of the fields that reach a sink for some purposes."""
-    return [
-        field.retention
-        for schema in schemas
-        for field in schema.fields.values()
-        if purposes is None or set(purposes) & set(field.purposes)
-    ]

@@ -1,0 +1,106 @@
+"""A message broker as a sink: what the types have in common.
+
+Batches go to a broker as messages, for drains on other machines to take.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from collector.brokers.message import mac_key, outgoing
+from collector.brokers.source import Publisher
+from collector.config.broker_settings import BrokerAccess
+from collector.config.sink_settings import SinkSettings
+from collector.contracts import Batch, Granted, layout_of
+from collector.errors import ConfigError, DeliveryError
+from collector.schema.model import Schema
+from collector.sinks.sink import Opening, Sink
+
+__all__ = ["BrokerSettings", "BrokerSink"]
+
+
+class BrokerSettings(SinkSettings, BrokerAccess):
+    """The settings of a broker as a sink."""
+
+    @abstractmethod
+    def publisher(self) -> Publisher:
+        """Return a connection, which is not made yet. Raises ``ConfigError`` E201 without the
+        library, E202 for secrets that are not there, E212 for the files of TLS."""
+
+
+class BrokerSink(Sink):
+    """A broker. Messages of a batch are the same whenever it comes again, and are known by their
+    ids to those who take them."""
+
+    is_shared = True
+
+    def __init__(self, settings: BrokerSettings, opening: Opening) -> None:
+        self._purposes = settings.purposes
+        self._schemas = {schema.name: schema for schema in opening.schemas}
+        self._key = mac_key(settings.mac)
+        self._publisher = None if opening.is_offline else settings.publisher()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+    @classmethod
+    def check(cls, settings: BrokerSettings, opening: Opening) -> None:
+        """Check what is installed, secrets, files, and how long the broker keeps messages."""
+        mac_key(settings.mac)
+        expires = cls.read_expiry(settings)
+        shortest = min(_retentions(settings.purposes, opening.schemas), default=None)
+        if expires is not None and shortest is not None and expires > shortest:
+            message = "the broker keeps messages for longer than the schema says; lower that there"
+            raise ConfigError("E220", message)
+
+    @classmethod
+    def read_expiry(cls, settings: Any) -> timedelta | None:
+        """Ask the broker. Raises as ``Publisher``, and ``ConfigError`` as its settings."""
+        publisher: Publisher = settings.publisher()
+        try:
+            return publisher.expiry()
+        finally:
+            publisher.close()
+
+    def deliver(self, *batches: Batch) -> None:
+        """Publish batches; the broker has stored them when this returns."""
+        if self._publisher is None:
+            raise DeliveryError("E508", "the sink is open for a command, not for delivery")
+        most = self._publisher.most_bytes()
+        self._publisher.publish(
+            [
+                message
+                for batch in batches
+                for message in outgoing(batch, self._granted(batch), most, self._key)
+            ]
+        )
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._publisher is not None:
+            self._publisher.close()
+
+    def _granted(self, batch: Batch) -> Granted:
+        """Return for what the records may be used that the sink got of a batch."""
+        if self._purposes is None:
+            return batch.granted
+        schema = self._schemas.get(layout_of(batch).table)
+        return tuple(
+            name
+            for name in self._purposes
+            if (batch.granted is None or name in batch.granted)
+            and (schema is None or name in schema.purposes)
+        )
+
+
+def _retentions(purposes: Granted, schemas: Sequence[Schema]) -> list[timedelta]:
+    """Return the retentions of the fields that reach a sink for some purposes."""
+    return [
+        field.retention
+        for schema in schemas
+        for field in schema.fields.values()
+        if purposes is None or set(purposes) & set(field.purposes)
+    ]
