@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from itertools import islice
 from pathlib import Path
 
@@ -10,14 +11,11 @@ from collector.cli.inputs import document, form_of, opened
 from collector.contracts import Tally
 from collector.errors import InputError
 from collector.filter import Filter
-from collector.filter.explain import Explanation, explain
+from collector.filter.explain import MOST_EVENTS, Explanation, explain, known_places
 from collector.filter.text import BOM, MAX_DOCUMENT
 from collector.schema import Schema
 
-__all__ = ["MOST_EVENTS", "sampled"]
-
-MOST_EVENTS = 10_000
-"""So many events of a sample are looked at."""
+__all__ = ["known_in", "sampled"]
 
 
 def _no_key(reference: str, period: int) -> bytes:
@@ -28,9 +26,8 @@ def _no_key(reference: str, period: int) -> bytes:
 def sampled(schema: Schema, path: Path, *, required: bool = True) -> list[Explanation]:
     """Explain the events of a file that can be read. Raises ``InputError``: E401 also where there
     is none and one is ``required``."""
-    with opened(path) as read:
-        text, size = document(read, MAX_DOCUMENT)
-    data, router = bytes(text).removeprefix(BOM), Filter(schema, keys=_no_key).router
+    data, size = _read(path)
+    router = Filter(schema, keys=_no_key).router
     found = list(islice(explain(router, data, form_of(path) == "ndjson"), MOST_EVENTS))
     readable = [each for each in found if each.paths]
     if required and not readable:
@@ -38,3 +35,14 @@ def sampled(schema: Schema, path: Path, *, required: bool = True) -> list[Explan
         tally.rejected["malformed"] = len(found)
         raise InputError("E401", str(hint(path, form_of(path), tally, schema)))
     return readable
+
+
+def known_in(path: Path, places: Collection[str], around: Collection[str]) -> dict[str, set[str]]:
+    """Return the paths of a file's events that have known names: see ``known_places``."""
+    return known_places(_read(path)[0], form_of(path) == "ndjson", places, around)
+
+
+def _read(path: Path) -> tuple[bytes, int]:
+    with opened(path) as read:
+        text, size = document(read, MAX_DOCUMENT)
+    return bytes(text).removeprefix(BOM), size

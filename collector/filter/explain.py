@@ -6,7 +6,8 @@ count of the unlisted members. Unlisted names and refused values are never shown
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,8 +22,12 @@ from collector.filter.text import is_list
 from collector.filter.tolerant import decode_scalar
 from collector.schema.conditions import ClosedList
 
-__all__ = ["Explanation", "FieldOutcome", "explain", "unmatched"]
+__all__ = ["MOST_EVENTS", "Explanation", "FieldOutcome", "explain", "known_places", "unmatched"]
 
+MOST_EVENTS = 10_000
+"""So many events of a sample are looked at."""
+_SEGMENT = re.compile(r"[A-Za-z0-9]+([._-][A-Za-z0-9]+)*")
+_DEEPEST = 6
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _COMPARED = frozenset([str, bool, int, float])
 _elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -179,6 +184,40 @@ def _holds(condition: tuple[Keys, ClosedList], payload: Any) -> bool:
     except (KeyError, msgspec.MsgspecError, ValueError, RecursionError):
         return False
     return listed.has(decode_scalar(raw, _COMPARED))
+
+
+def known_places(
+    text: bytes, lines: bool, places: Collection[str], around: Collection[str]
+) -> dict[str, set[str]]:
+    """Return the paths at which events have members of known names, each with these names.
+
+    ``places`` are names with dots, of at most three parts, that a path may end in; what stands
+    before must be among ``around``. Neither is compared by its case, dots, lines and underscores.
+    No path with any other name is returned.
+    """
+    names: dict[str, set[str]] = {}
+    for place in places:
+        names.setdefault(_plain(place), set()).add(place)
+    above = {_plain(part) for place in places for part in place.split(".")[:-1]} | {*around}
+    found: dict[str, set[str]] = {}
+    events = text.split(b"\n")[:MOST_EVENTS] if lines else [text]
+    queue: list[tuple[tuple[str, ...], Any]] = [((), event) for event in events]
+    for prefix, raw in queue:
+        try:
+            members = _members(raw)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            if not lines and not prefix and is_list(raw):
+                queue += [((), element) for element in _elements(raw)[:MOST_EVENTS]]
+            continue
+        for name in filter(_SEGMENT.fullmatch, members):
+            path = (*prefix, name)
+            for at in range(max(0, len(path) - 3), len(path)):
+                known = names.get(_plain("".join(path[at:])))
+                if known and all(_plain(each) in around for each in path[:at]):
+                    found.setdefault(".".join(path), set()).update(known)
+            if _plain(name) in above and len(path) < _DEEPEST:
+                queue.append((path, members[name]))
+    return found
 
 
 def _plain(name: object) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from collector.schema import resources
+from collector.schema.policy import DERIVABLE
 from collector.schema.scalars import Name
 
-__all__ = ["EDITOR_FILE", "copy", "is_name", "propose", "starter"]
+__all__ = ["AROUND", "EDITOR_FILE", "PLACES", "copy", "is_name", "propose", "starter"]
 
 EDITOR_FILE = "collector-schema.json"
 """What the document's first line calls the JSON Schema for editors."""
@@ -162,9 +163,39 @@ def starter(name: str) -> tuple[str, dict[str, bytes]]:
     return _MODELINE + _DOCUMENT.replace("NAME", name), samples
 
 
+PLACES: Mapping[str, tuple[str, ...]] = {
+    "client.address": (
+        *("client.address", "client.ip", "client.ip_address", "ip", "ip_address", "ip_addr"),
+        *("ip_override", "peer.ip", "public.ip", "remote.addr", "remote.ip"),
+    ),
+    "device.type": ("device.type", "device.category", "device.form_factor"),
+    "device.manufacturer": (
+        *("device.manufacturer", "device.brand", "device.vendor", "manufacturer"),
+    ),
+    "device.model.identifier": (
+        *("device.model.identifier", "device.model.code", "device.model", "model.code", "model"),
+    ),
+    "device.model.name": ("device.model.name", "device.model", "model.name", "model"),
+    "os.type": ("os.type", "os.family", "os.name", "os", "platform", "operating_system"),
+    "os.name": ("os.name", "os", "platform", "operating_system", "operating_system.name"),
+    "os.version": (
+        *("os.version", "operating_system.version", "platform.version", "system.version"),
+        *("android.version", "ios.version"),
+    ),
+    "os.build_id": ("os.build_id", "os.build", "build.id", "system.build"),
+    "user_agent": ("user_agent", "user_agent.original", "ua"),
+}
+"""What products call the fields of ``conferencing`` and a user agent, however it is spelled."""
+AROUND = frozenset(
+    "attributes body client clientinfo context data details device deviceinfo env environment event"
+    " extra headers host info meta metadata params payload properties props report request resource"
+    " session stats system systeminfo telemetry user".split()
+)
+"""Objects in which such a name means the same."""
+
 _PROPOSAL = """\
-# Proposed by what a sample of events has of the paths that shipped schemas know. Say why each field
-# is needed, or take it out: every FILL IN is yours to write. Names that none knows are not here.
+# Proposed by what a sample of events has of names that are known in telemetry. Say why each field
+# is needed, or take it out: every FILL IN is yours to write. Names that are not known are not here.
 schema: NAME
 version: 1.0.0
 title: Telemetry of NAME
@@ -184,18 +215,25 @@ _OWN = frozenset(
 
 
 def propose(
-    name: str, fields: Mapping[str, tuple[dict[str, Any], list[Any]]], records: Any = None
+    name: str,
+    fields: Mapping[str, tuple[dict[str, Any], list[Any]]],
+    records: Any = None,
+    user_agent: Sequence[str] = (),
 ) -> str:
     """Write a schema of fields with their paths, after documents of shipped schemas, whose options
-    are copied. Purpose, retention and reason are the author's to decide."""
+    are copied. What a user agent can say is derived where one is found. Purpose, retention and
+    reason are the author's to decide."""
     lines = [_MODELINE, _PROPOSAL.replace("NAME", name)]
     if records is not None:
         lines.append(f"records: {_flow(records)}\n\n")
+    if user_agent:
+        lines.append(f"user_agent: {_flow(list(user_agent))}\n\n")
     lines.append("fields:\n")
     for field, (options, paths) in fields.items():
         written = {
             "kind": options["kind"],
-            "from": paths,
+            **({"from": paths} if paths else {}),
+            **({"derive": "user_agent"} if user_agent and field in DERIVABLE else {}),
             **{key: value for key, value in options.items() if key not in _OWN},
             "category": options["category"],
             "purposes": ["operations"],

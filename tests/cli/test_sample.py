@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -79,6 +80,91 @@ def test_a_schema_is_proposed() -> None:
     assert (again.code, b"already here" in again.err) == (78, True)
 
 
+@pytest.mark.parametrize(
+    ("event", "proposed"),
+    [
+        ({"clientIp": "203.0.113.7"}, {"client.address": ("clientIp",)}),
+        ({"payload": {"IP-Address": "203.0.113.7"}}, {"client.address": ("payload.IP-Address",)}),
+        ({"client.ip": "203.0.113.7"}, {"client.address": ("client.ip",)}),
+        (
+            {"event": {"device": {"brand": "Google", "model": "iPhone 15"}}},
+            {
+                "device.manufacturer": ("event.device.brand",),
+                "device.model.name": ("event.device.model",),
+            },
+        ),
+        (
+            {"client_info": {"os": "Android", "os_version": "14"}},
+            {
+                "os.type": ("client_info.os",),
+                "os.name": ("client_info.os",),
+                "os.version": ("client_info.os_version",),
+            },
+        ),
+        (
+            {
+                "operating_system": {"version": "14.2"},
+                "ip": "203.0.113.7",
+                "ip_addr": "203.0.113.8",
+            },
+            {"client.address": ("ip",), "os.version": ("operating_system.version",)},
+        ),
+    ],
+)
+def test_names_that_are_known_in_telemetry(
+    event: dict[str, Any], proposed: dict[str, tuple[str, ...]]
+) -> None:
+    """However they are spelled, and in objects that say nothing else, beside anything."""
+    Path("a.ndjson").write_bytes(orjson.dumps({_CANARY: {"ip": "203.0.113.7"}} | event))
+    ended = run("schema", "new", "ours", "--from", "a.ndjson")
+    assert ended.code == 0, ended.err
+    fields = load_schema(Path("ours.yaml")).fields
+    found = {
+        name: tuple(source for source in field.sources or () if source in proposed.get(name, ()))
+        for name, field in fields.items()
+    }
+    assert found == proposed
+    assert _is_silent(ended)
+    assert _CANARY not in Path("ours.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"server": {"ip": "203.0.113.7"}},
+        {"chat": {"ip": "203.0.113.7"}},
+        {"payload": [{"ip": "203.0.113.7"}]},
+        {"i__p": "203.0.113.7"},
+        {"client": {"ip ": "203.0.113.7"}},
+        {"device": {"os": {"chat": {"version": "14"}}}},
+        {"client_ip": "canary"},
+        {"userAgent": "canary"},
+        {"ip": {"canary": 1}},
+    ],
+)
+def test_what_is_not_known_in_telemetry(event: dict[str, Any]) -> None:
+    """Addresses of others, what lies in content or lists, odd spellings, and values that the field
+    would not admit."""
+    Path("a.ndjson").write_bytes(orjson.dumps(event))
+    ended = run("schema", "new", "ours", "--from", "a.ndjson")
+    assert (ended.code, Path("ours.yaml").exists()) == (2, False)
+    assert b"begin with `collector schema new ours`" in ended.err
+
+
+def test_a_user_agent_fills_fields() -> None:
+    """Those of which it says something, beside those that are found by name."""
+    agent = "Mozilla/5.0 (Linux; Android 13; SM-S918B) AppleWebKit/537.36 Chrome/112.0.0.0 Mobile"
+    Path("a.ndjson").write_bytes(
+        orjson.dumps({"headers": {"User-Agent": agent}, "os_version": "9"})
+    )
+    assert run("schema", "new", "ours", "--from", "a.ndjson").code == 0
+    schema = load_schema(Path("ours.yaml"))
+    assert schema.user_agent == ("headers.User-Agent",)
+    assert schema.fields["device.model.identifier"].derive == "user_agent"
+    (record,) = run("filter", "-s", "ours.yaml", "a.ndjson").lines
+    assert (record["device.type"], record["os.version"]) == ("phone", "9")
+
+
 def test_lists_of_records_are_proposed_too() -> None:
     """Where a shipped schema that reads them finds more than the others."""
     stats = [
@@ -100,7 +186,7 @@ def test_lists_of_records_are_proposed_too() -> None:
     [
         (b"", "is empty"),
         (b"a,canary\n1,2\n", "looks like CSV"),
-        (b'{"canary": 1}\n', "has nothing that a shipped schema knows"),
+        (b'{"canary": 1}\n', "has nothing that is known in telemetry"),
     ],
 )
 def test_a_sample_of_nothing(data: bytes, says: str) -> None:

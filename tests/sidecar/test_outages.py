@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPException
+from ipaddress import IPv6Network
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -35,6 +36,7 @@ _AWAY_SECONDS = float(os.environ.get("COLLECTOR_AWAY", "30"))
 _PHASE_SECONDS = 3.0
 _KILLS = int(os.environ.get("COLLECTOR_KILLS", "6"))
 _CHAT = "canary-of-a-chat"
+_NETWORK = IPv6Network("2001:db8::/64")
 _PAUSE = 0.05
 _LONGEST_PAUSE = 120.0
 """For a sink that failed for long, and is asked again after up to 45 seconds."""
@@ -74,7 +76,7 @@ class Load:
     def send(self) -> None:
         """Send until the end."""
         while not self.ended.is_set():
-            address = f"2001:db8::{next(self.numbers):x}"
+            address = str(_NETWORK[next(self.numbers)])
             event = f'{{"ip": "{address}", "os": {{"type": "linux"}}, "chat": ["{_CHAT}"]}}\n'
             assert self.sidecar.send(event.encode()).status == 200
             self.answered.append(monotonic())
@@ -215,7 +217,7 @@ def test_everything_is_killed(all_places: Places, say: Say) -> None:
 
             def send(sidecar: Sidecar = sidecar, ended: Event = ended) -> None:
                 while not ended.is_set():
-                    address = f"2001:db8::{next(numbers):x}"
+                    address = str(_NETWORK[next(numbers)])
                     event = f'{{"ip": "{address}", "chat": ["{_CHAT}"]}}\n'.encode()
                     try:
                         status = sidecar.send(event).status

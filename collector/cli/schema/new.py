@@ -3,7 +3,7 @@ records."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,14 +19,29 @@ from collector.cli.options import (
     refuse_other_format,
     write_file,
 )
-from collector.cli.sample import sampled
+from collector.cli.sample import known_in, sampled
 from collector.cli.stdout import write
 from collector.errors import ConfigError, InputError, file_name
 from collector.schema import load_schema, load_schemas, resources
-from collector.schema.reading import read
+from collector.schema.load import parse_source
+from collector.schema.model import Schema
+from collector.schema.policy import DERIVABLE
+from collector.schema.reading import bytes_source, read
+from collector.schema.source import Source
+from collector.schema.starter import (
+    AROUND,
+    EDITOR_FILE,
+    PLACES,
+    copy,
+    is_name,
+    propose,
+    starter,
+)
 
 __all__ = ["jsonschema", "new"]
 
+_Fields = dict[str, tuple[dict[str, Any], list[Any]]]
+"""Fields, each with the options of a shipped schema and the paths of its values."""
 _NONE: Mapping[str, bytes] = {}
 
 
@@ -50,12 +65,10 @@ def new(
     It passes `collector schema check --strict` and `collector schema test` as it stands. Nothing is
     overwritten.
 
-    After a file of events it lists the fields of shipped schemas that are found in them, each with
-    its kind, where it was found, and a reason to fill in; names that no shipped schema knows are
+    After a file of events it lists the fields that are found in them under names which are known in
+    telemetry, each with its kind, where it was found, and a reason to fill in; all other names are
     counted, and neither printed nor written.
     """
-    from collector.schema.starter import EDITOR_FILE, copy, is_name, starter  # noqa: PLC0415
-
     if not is_name(name):
         message = "a name is lower case, at most 64 characters: words of a-z, 0-9 joined by - or _"
         raise typer.BadParameter(message, param_hint="NAME")
@@ -88,17 +101,20 @@ def _shipped(reference: str) -> Path:
 
 def _propose(name: str, sample: Path) -> None:
     """Write a schema of what a sample has of the paths that shipped schemas know."""
-    from collector.schema.starter import propose  # noqa: PLC0415 - rarely needed
-
     if sample.suffix in (".yaml", ".yml"):
         message = "a schema file is copied by hand; this takes a shipped schema or a file of events"
         raise typer.BadParameter(message, param_hint="--from")
     _refuse_taken(path := Path(f"{name}.yaml"))
     fields, records = _found(sample)
+    user_agent: tuple[str, ...] = ()
+    if records is None:
+        fields, user_agent = _named(sample, fields)
+        fields = {name: fields[name] for name in [*PLACES, *fields] if name in fields}
     if not fields:
         sampled(load_schema("conferencing"), sample)  # it says so, if nothing of it can be read
-        raise InputError("E401", f"{file_name(sample)} has nothing that a shipped schema knows")
-    _write(path, propose(name, fields, records))
+        message = f"{file_name(sample)} has nothing that is known in telemetry"
+        raise InputError("E401", f"{message}; begin with `collector schema new {name}`")
+    _write(path, propose(name, fields, records, user_agent))
     explained = sampled(load_schema(path), sample)
     others = sum(each.unlisted or 0 for each in explained)
     err.print(
@@ -109,29 +125,86 @@ def _propose(name: str, sample: Path) -> None:
     )
 
 
-def _found(sample: Path) -> tuple[dict[str, tuple[dict[str, Any], list[Any]]], Any]:
+def _found(sample: Path) -> tuple[_Fields, Any]:
     """Find the fields of shipped schemas that admit values of a sample, each with its paths. One
     that reads lists of records stands alone, where it finds more than all the others."""
-    plain: dict[str, tuple[dict[str, Any], list[Any]]] = {}
+    plain: _Fields = {}
     best, records = plain, None
     for reference in sorted(resources.names(), key=lambda each: each != "conferencing"):
         schema = load_schema(reference)
-        document = read(path := resources.shipped() / f"{reference}.yaml", str(path)).value
-        found: dict[str, tuple[dict[str, Any], list[Any]]] = {}
-        for explanation in sampled(schema, sample, required=False):
-            for name, each in explanation.fields.items():
-                if each.outcome == "kept" and each.source in schema.fields[name].paths(name):
-                    paths = found.setdefault(name, (document["fields"][name], []))[1]
-                    options = document["fields"][name].get("from", ())
-                    conditional = (one for one in options if isinstance(one, dict))
-                    is_here: list[Any] = [one for one in conditional if one["path"] == each.source]
-                    paths += [one for one in is_here or [each.source] if one not in paths]
+        document = _document(reference)
+        found: _Fields = {}
+        for name, source in _kept(schema, sample):
+            paths = found.setdefault(name, (document["fields"][name], []))[1]
+            options = document["fields"][name].get("from", ())
+            conditional = (one for one in options if isinstance(one, dict))
+            is_here: list[Any] = [one for one in conditional if one["path"] == source]
+            paths += [one for one in is_here or [source] if one not in paths]
         if schema.records is None:
             for name, (options, paths) in found.items():
                 plain.setdefault(name, (options, paths))
         elif len(found) > len(best):
             best, records = found, document["records"]
     return (best, records) if len(best) > len(plain) else (plain, None)
+
+
+def _named(sample: Path, fields: _Fields) -> tuple[_Fields, tuple[str, ...]]:
+    """Add what is found under other names that are known in telemetry, and a user agent that says
+    anything."""
+    known = known_in(sample, {place for places in PLACES.values() for place in places}, AROUND)
+    documents = _document("conferencing")["fields"]
+    at = {
+        name: [path for path, found in known.items() if not found.isdisjoint(places)]
+        for name, places in PLACES.items()
+    }
+    user_agent = tuple(at.pop("user_agent"))
+    for name, paths in at.items():
+        options, listed = fields.get(name, (documents[name], []))
+        tried = [path for path in paths if path not in listed]
+        schema = _loaded({name: (options, [*listed, *tried])}) if tried else None
+        if schema is None:
+            continue
+        admitted = dict.fromkeys(source for _, source in _kept(schema, sample))
+        if admitted:
+            fields[name] = options, [*listed, *(path for path in admitted if path not in listed)]
+    return _derived(sample, fields, user_agent)
+
+
+def _derived(
+    sample: Path, fields: _Fields, user_agent: tuple[str, ...]
+) -> tuple[_Fields, tuple[str, ...]]:
+    """Add the fields that a user agent fills, if there is one that does."""
+    web = _document("web")["fields"]
+    everything: _Fields = {name: (web[name], []) for name in DERIVABLE if name in web}
+    everything |= fields
+    schema = _loaded(everything, user_agent) if user_agent else None
+    if schema is None:
+        return fields, ()
+    outcomes = [each.fields for each in sampled(schema, sample, required=False)]
+    filled = {name for each in outcomes for name, one in each.items() if one.outcome == "kept"}
+    found = {name: each for name, each in everything.items() if name in filled}
+    return (found, user_agent) if len(found) > len(fields) else (fields, ())
+
+
+def _loaded(fields: _Fields, user_agent: tuple[str, ...] = ()) -> Schema | None:
+    """Load a proposed schema; ``None`` if it has any fault."""
+    source = Source("proposed")
+    text = propose("proposed", fields, user_agent=user_agent)
+    return parse_source(bytes_source(text.encode(), source))[0]
+
+
+def _kept(schema: Schema, sample: Path) -> Iterator[tuple[str, str]]:
+    """Yield each field that is kept of an event, with the path of its value."""
+    for explanation in sampled(schema, sample, required=False):
+        for name, each in explanation.fields.items():
+            if each.outcome == "kept" and each.source in schema.fields[name].paths(name):
+                yield name, each.source
+
+
+def _document(reference: str) -> dict[str, Any]:
+    """Return the document of a shipped schema."""
+    path = resources.shipped() / f"{reference}.yaml"
+    return dict(read(path, str(path)).value)
 
 
 def _refuse_taken(*places: Path) -> None:
