@@ -127,10 +127,13 @@ def outgoing(
 
 
 def _pieces(batch: Batch, room: int) -> Iterator[bytes]:
-    """Split the records of a batch. Raises ``Unacceptable`` where there is no room for any."""
+    """Split the records of a batch, in the order of their bytes: none tells in which they came, and
+    a part has the same records when it is sent again. Raises ``Unacceptable`` where there is no
+    room for any."""
     if room < 1:
         raise Unacceptable(batch.id)
-    return split(batch.payload, room)
+    records = sorted(batch.payload.removesuffix(b"\n").split(b"\n"))
+    return split(b"\n".join([*records, b""]), room)
 
 
 def read_message(data: bytes, keys: Sequence[bytes] = ()) -> Message:

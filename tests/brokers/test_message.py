@@ -59,7 +59,8 @@ def _refusal(data: bytes, keys: Sequence[bytes] = ()) -> str:
 def test_what_is_sent_is_read(
     lines: list[bytes], granted: Granted, key: bytes | None, most: int
 ) -> None:
-    """Every record is in one part, in order, and no message is longer than it may be."""
+    """Every record is in one part, and no message is longer than it may be. In which order they
+    came is not told."""
     batch, read = _batch(b"".join(lines)), list[Message]()
     try:
         sent = list(outgoing(batch, granted, most, key))
@@ -70,7 +71,9 @@ def test_what_is_sent_is_read(
         assert len(message.data) <= most
         read.append(read_message(message.data, [OTHER, key] if key else []))
         assert read[-1].id.hex() == message.id
-    assert b"".join(each.payload for each in read) == batch.payload
+    payload = b"".join(each.payload for each in read)
+    assert payload == b"".join(sorted(lines, key=lambda line: line[:-1]))
+    assert _sent(_batch(b"".join(reversed(lines))), most, key) == _sent(batch, most, key)
     assert [(each.part, each.parts) for each in read] == [
         (number, len(read)) for number in range(1, len(read) + 1)
     ]
