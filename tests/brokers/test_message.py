@@ -43,6 +43,10 @@ def _sent(batch: Batch, most: int = MOST_BYTES, key: bytes | None = None) -> lis
     return list(outgoing(batch, None, most, key))
 
 
+def _text(line: bytes) -> bytes:
+    return line.removesuffix(b"\n")
+
+
 def _refusal(data: bytes, keys: Sequence[bytes] = ()) -> str:
     with raises("E520", MessageError) as caught:
         read_message(data, keys)
@@ -72,7 +76,7 @@ def test_what_is_sent_is_read(
         read.append(read_message(message.data, [OTHER, key] if key else []))
         assert read[-1].id.hex() == message.id
     payload = b"".join(each.payload for each in read)
-    assert payload == b"".join(sorted(lines, key=lambda line: line[:-1]))
+    assert payload == b"".join(sorted(lines, key=_text))
     assert _sent(_batch(b"".join(reversed(lines))), most, key) == _sent(batch, most, key)
     assert [(each.part, each.parts) for each in read] == [
         (number, len(read)) for number in range(1, len(read) + 1)
