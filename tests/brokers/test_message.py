@@ -43,10 +43,6 @@ def _sent(batch: Batch, most: int = MOST_BYTES, key: bytes | None = None) -> lis
     return list(outgoing(batch, None, most, key))
 
 
-def _text(line: bytes) -> bytes:
-    return line.removesuffix(b"\n")
-
-
 def _refusal(data: bytes, keys: Sequence[bytes] = ()) -> str:
     with raises("E520", MessageError) as caught:
         read_message(data, keys)
@@ -76,7 +72,9 @@ def test_what_is_sent_is_read(
         read.append(read_message(message.data, [OTHER, key] if key else []))
         assert read[-1].id.hex() == message.id
     payload = b"".join(each.payload for each in read)
-    assert payload == b"".join(sorted(lines, key=_text))
+    assert payload == b"".join(
+        line + b"\n" for line in sorted(line.removesuffix(b"\n") for line in lines)
+    )
     assert _sent(_batch(b"".join(reversed(lines))), most, key) == _sent(batch, most, key)
     assert [(each.part, each.parts) for each in read] == [
         (number, len(read)) for number in range(1, len(read) + 1)
