@@ -195,7 +195,8 @@ class Segments:
                 self._update(segment, is_closed=1)
                 segment = self._segment(layout, hour)
             touched.setdefault(segment.number, segment)
-            _write(self._directory / segment.file_name, _mixed(payload), segment.length)
+            mixed = b"".join(shuffled(payload.splitlines(keepends=True)))
+            _write(self._directory / segment.file_name, mixed, segment.length)
             frame = (segment.number, segment.length, len(payload), minute)
             self._db.execute("INSERT INTO frames VALUES (?, ?, ?, ?)", frame)
             segment = self._update(segment, length=segment.length + len(payload))
@@ -395,10 +396,6 @@ def _pieces(payloads: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]
                 parts, size = [], 0
         if size:
             yield minute, b"".join(parts)
-
-
-def _mixed(payload: bytes) -> bytes:
-    return b"".join(shuffled(payload.splitlines(keepends=True)))
 
 
 def _hour(batch: Batch) -> str:
