@@ -21,6 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
+from io import BytesIO
 from typing import Any
 
 import msgspec
@@ -102,11 +103,13 @@ _Members = tuple[Any, ...]
 
 @dataclass(slots=True, repr=False)
 class MinutePart:
-    """The records of one minute, and the judges of their values, column by column."""
+    """The records of one minute, and the judges of their values, column by column. Those of a few
+    lines are objects; they become bytes before more are read."""
 
     judges: list[_Judge]
     records: list[Any] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
+    lines: BytesIO = field(default_factory=BytesIO)
 
 
 class Minutes:
@@ -153,6 +156,13 @@ class Minutes:
             part = self._parts[text] = MinutePart(self._judges(minute, last))
         return part
 
+    def write(self) -> None:
+        """Make bytes of the records that were added since the last time."""
+        for part in self._parts.values():
+            if part.records:
+                part.lines.write(_encode_lines(part.records))
+                part.records.clear()
+
     def batches(self, layout: Layout, size: int, granted: Granted) -> Iterator[PendingBatch]:
         """Yield the batch of each minute, after the body or a part of it was read; the first counts
         its bytes. The next part goes on with the same minutes."""
@@ -164,11 +174,11 @@ class Minutes:
         for minute, part in self._parts.items():
             if not part.tally.received:
                 continue
-            payload = bytes(_encode_lines(part.records))
+            payload = part.lines.getvalue()
             part.tally.bytes_in, size = size, 0
             part.tally.bytes_out = len(payload)
             yield PendingBatch(layout, minute, payload, part.tally, granted)
-            part.records, part.tally = [], Tally()
+            part.lines, part.tally = BytesIO(), Tally()
 
 
 def parse_minute(text: str) -> datetime | None:
@@ -229,6 +239,7 @@ class SdkRecordFilter:
         for piece in pieces(text.removeprefix(BOM), _PIECE):
             if not self._take_all(piece, minutes):
                 self._take_lines(piece, minutes)
+            minutes.write()
         return list(minutes.batches(layout, len(text), self._plan.granted))
 
     def _take_all(self, piece: bytes, minutes: Minutes) -> bool:
