@@ -66,8 +66,6 @@ _MOST_WAITING = 64 << 20
 """Bytes that the keeper has not taken yet; with more, senders are asked to come again."""
 _M = TypeVar("_M")
 _N = TypeVar("_N", bound=str)
-
-
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -198,8 +196,10 @@ class Channel(asyncio.Protocol, Generic[_M]):
         self._is_faulty = self._is_closed = self._is_paused = self._is_held = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
+        """Keep the transport, unless the channel was closed before."""
         self._transport = transport  # type: ignore[assignment]
+        if self._is_closed:
+            self.close()
 
     def data_received(self, data: bytes) -> None:
         """Hand on what is complete, until it is closed; close where the rules are broken."""

@@ -195,6 +195,7 @@ class Keeper(WorkerPool):
             raise ChannelError
         if isinstance(message, Failed):
             link.started.set_exception(self._fault(message))
+            link.started.exception()  # the first one's fault is told
             return
         link.is_ready, link.is_confined = True, message.is_confined
         link.started.set_result(None)

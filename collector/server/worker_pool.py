@@ -136,7 +136,12 @@ class WorkerPool(ABC):
 
     async def _started(self, plan: WorkerPlan) -> list[WorkerLink]:
         """Start the workers of a plan, and wait until all of them receive. Raises as ``start``."""
-        links = [await self._begin(plan) for _ in range(plan.workers)]
+        links: list[WorkerLink] = []
+        with suppress(OSError):
+            links += [await self._begin(plan) for _ in range(plan.workers)]
+        if len(links) < plan.workers:
+            message = "the system lets no worker start; are there too many processes or open files?"
+            raise ConfigError("E218", message)
         await asyncio.wait([link.started for link in links], timeout=_START_SECONDS)
         for link in links:
             if not link.started.done():
@@ -145,21 +150,28 @@ class WorkerPool(ABC):
         return links
 
     async def _begin(self, plan: WorkerPlan) -> WorkerLink:
-        """Start a worker, or take one that was started, and send it all that it needs."""
+        """Start a worker, or take one that was started, and send it all that it needs. Raises
+        ``OSError`` if the system refuses; then nothing of the worker is left."""
         process = self._processes.pop() if self._processes else WorkerProcess()
         frames, code = frames_of_workers(self._take), BatchCode(plan.schemas)
         link = WorkerLink(process, frames, plan, code)
-        self._links.append(link)
         channel = Channel(link.frames, partial(self.on_message, link), partial(self._on_end, link))
-        process.keys.setblocking(False)
-        process.channel.setblocking(True)
-        with suppress(OSError):  # it has ended: the channel says so
-            numbers = [each.fileno() for each in plan.sockets]
-            socket.send_fds(process.channel, [b"\0"], numbers)
-        process.channel.setblocking(False)
-        self._loop.add_reader(process.keys, self.on_key, link)
-        await self._loop.create_unix_connection(lambda: channel, sock=process.channel)
         link.channel = channel
+        self._links.append(link)
+        try:
+            process.keys.setblocking(False)
+            self._loop.add_reader(process.keys, self.on_key, link)
+            process.channel.setblocking(True)
+            with suppress(ConnectionError):  # it has ended: the channel says so
+                numbers = [each.fileno() for each in plan.sockets]
+                socket.send_fds(process.channel, [b"\0"], numbers)
+            process.channel.setblocking(False)
+            await self._loop.create_unix_connection(lambda: channel, sock=process.channel)
+        except BaseException:
+            channel.close()
+            self._on_end(link, is_faulty=False)
+            await asyncio.to_thread(process.end)
+            raise
         channel.send(framed(plan.setup))
         return link
 
@@ -187,29 +199,34 @@ class WorkerPool(ABC):
             sockets.close(besides=self._sockets)
             raise
         before, self._sockets = self._sockets, sockets
-        if outcome != "kept":
-            self._plan = plan
-            await self._go_on(links)
-        before.close(besides=sockets)
+        try:
+            if outcome != "kept":
+                self._plan = plan
+                await self._go_on(links)
+        finally:
+            before.close(besides=sockets)
         return outcome
 
     async def _prepared(self, plan: WorkerPlan) -> list[WorkerLink]:
         """Have the workers prepare the terms of a plan; return them, or none if not all can."""
         links = [link for link in self._links if link.is_ready]
-        has_room = all(len(link.code) + len(plan.schemas) <= _MOST_SCHEMAS for link in links)
-        if not self._plan.is_near(plan) or len(links) < self._plan.workers or not has_room:
+        can_follow = all(
+            not link.is_behind and len(link.code) + len(plan.schemas) <= _MOST_SCHEMAS
+            for link in links
+        )
+        if not self._plan.is_near(plan) or len(links) < self._plan.workers or not can_follow:
             return []
         for link in links:
             link.prepared = self._loop.create_future()
-            link.rechecks = {**link.rechecks, **plan.rechecks}
             link.code.add(plan.schemas)
             link.send(framed(Prepare(plan.setup.terms)))
         await asyncio.wait(
             [link.prepared for link in links if link.prepared], timeout=_SWITCH_SECONDS
         )
-        answers = [link.prepared for link in links if link.prepared and link.prepared.done()]
-        is_sound = len(answers) == len(links) and all(answer.result() for answer in answers)
-        return links if is_sound else []
+        for link in links:
+            asked = link.prepared
+            link.is_behind = asked is None or not asked.done() or not asked.result()
+        return [] if any(link.is_behind for link in links) else links
 
     async def _go_on(self, links: Sequence[WorkerLink]) -> None:
         """Have those workers of the new plan store from now on, and end all others."""
@@ -218,6 +235,7 @@ class WorkerPool(ABC):
                 link.release()
             elif link in links:
                 link.plan, link.switched = self._plan, self._loop.create_future()
+                link.rechecks = {**link.rechecks, **self._plan.rechecks}
                 link.send(framed(Switch()))
                 self._loop.call_later(_OLD_SECONDS, self._forget, link, self._plan)
             else:
@@ -238,12 +256,14 @@ class WorkerPool(ABC):
     def _abandon(self, plan: WorkerPlan) -> None:
         """End the workers of a plan that does not come into force."""
         for link in [*self._links]:
-            link.prepared = None
             if link.plan is plan:
-                link.close()
-                self._keep(self._drains, asyncio.to_thread(link.process.end))
-            else:
-                link.rechecks = link.plan.rechecks
+                self._keep(self._drains, self._end(link))
+
+    async def _end(self, link: WorkerLink) -> None:
+        """End a worker at once; its sockets are closed when the event loop has let go of them."""
+        link.close()
+        await asyncio.wait([link.ended])
+        await asyncio.to_thread(link.process.end)
 
     def _retire(self, link: WorkerLink) -> None:
         """Have a worker accept no more, finish its requests, and end."""
@@ -256,8 +276,7 @@ class WorkerPool(ABC):
     async def _drain(self, link: WorkerLink) -> None:
         link.send(framed(Stop(_DRAIN_SECONDS)))
         await asyncio.wait([link.ended], timeout=_DRAIN_SECONDS + _END_SECONDS)
-        link.close()
-        await asyncio.to_thread(link.process.end)
+        await self._end(link)
 
     def _keep(self, tasks: set[asyncio.Task[None]], work: Coroutine[None, None, None]) -> None:
         """Start a task, and hold it until it is done."""
@@ -272,7 +291,7 @@ class WorkerPool(ABC):
             task.cancel()
         for listening in self._sockets.listening.values():
             listening.close()
-        links = [link for link in self._links if link.channel is not None]
+        links = [*self._links]
         for link in links:
             link.release()
             if link.is_ready or link.is_retired:
@@ -289,7 +308,9 @@ class WorkerPool(ABC):
             await asyncio.to_thread(link.process.end)
 
     def _on_end(self, link: WorkerLink, is_faulty: bool) -> None:
-        """Note that a worker's channel is closed; end the process, and have it replaced."""
+        """Note that a worker's channel is closed, and have the worker replaced."""
+        if link.ended.done():
+            return
         self._loop.remove_reader(link.process.keys)
         self._links.remove(link)
         link.is_ready = False
@@ -338,7 +359,6 @@ class WorkerPool(ABC):
             await asyncio.wait([link.started], timeout=_START_SECONDS)
             if not link.started.done() or link.started.exception():
                 self._fails += 1
-                link.close()
-                await asyncio.to_thread(link.process.end)
+                await self._end(link)
             elif link.plan is not self._plan:  # there is another one meanwhile
                 self._retire(link)

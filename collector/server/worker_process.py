@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from operator import ge
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -45,12 +45,10 @@ class WorkerProcess:
     ``module`` is what it runs."""
 
     def __init__(self, module: str = _MODULE) -> None:
-        self.channel: socket.socket
-        self.keys: socket.socket
-        self.channel, theirs = socket.socketpair()
-        self.keys, their_keys = socket.socketpair()
-        ends = (theirs.fileno(), their_keys.fileno())
-        with theirs, their_keys:
+        with ExitStack() as theirs, ExitStack() as undo:
+            self.channel, other = _pair(theirs, undo)
+            self.keys, other_keys = _pair(theirs, undo)
+            ends = (other.fileno(), other_keys.fileno())
             self.process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603 - our own module
                 [sys.executable, "-B", "-P", "-s", "-m", module, *map(str, ends)],
                 pass_fds=ends,
@@ -59,6 +57,7 @@ class WorkerProcess:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
+            undo.pop_all()
 
     def __repr__(self) -> str:
         return f"<WorkerProcess {self.process.pid}>"
@@ -72,11 +71,20 @@ class WorkerProcess:
         self.process.wait()
 
 
+def _pair(theirs: ExitStack, undo: ExitStack) -> tuple[socket.socket, socket.socket]:
+    """Return connected sockets, ours and the worker's, each closed by its stack."""
+    ours, other = socket.socketpair()
+    undo.callback(ours.close)
+    theirs.callback(other.close)
+    return ours, other
+
+
 @contextmanager
 def spawned(number: int) -> Iterator[list[WorkerProcess]]:
     """Start so many processes, while the keeper gets ready; those left in the list are ended."""
-    processes = [WorkerProcess() for _ in range(number)]
+    processes: list[WorkerProcess] = []
     try:
+        processes.extend(WorkerProcess() for _ in range(number))
         yield processes
     finally:
         for process in processes:
@@ -119,6 +127,8 @@ class WorkerLink:
         self.is_confined: bool = False
         self.is_distrusted: bool = False
         self.is_retired: bool = False
+        self.is_behind: bool = False
+        """Whether it may not have what it was to prepare, and so other numbers of schemas."""
         self.report: Report | None = None
         self.reported: asyncio.Future[None] | None = None
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -29,12 +29,12 @@ from collector.server.worker_process import WorkerProcess
 from collector.spool.pending import pending_batches
 from tests.deadline import WAIT_SECONDS
 
-__all__ = ["Heard", "Keeping", "keeping"]
+__all__ = ["Heard", "Keeping", "Place", "keeping", "settings"]
 
 _READY = framed(Ready(is_confined=False))
 
 
-class _Place(WorkerProcess):
+class Place(WorkerProcess):
     """The keeper's ends of a process that is not there; the test has the others."""
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ class Keeping:
         now: datetime | None,
         asked: bytes,
     ) -> Heard:
-        loop, (other, place) = asyncio.get_running_loop(), (_Place(), _Place())
+        loop, (other, place) = asyncio.get_running_loop(), (Place(), Place())
         with ExitStack() as stack:
             for line in (place.theirs, place.their_keys, other.theirs, other.their_keys):
                 stack.enter_context(line)
@@ -169,18 +169,22 @@ async def _read(line: socket.socket, answers: list[tuple[int, int]]) -> None:
         pass
 
 
-@contextmanager
-def keeping(folder: Path, environ: Mapping[str, str] | None = None) -> Iterator[Keeping]:
-    """Open everything in a folder. Nothing is delivered, so all that is stored is in the spool."""
+def settings(folder: Path, environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the variables of what is opened in a folder."""
     places = {f"COLLECTOR__{name}__ADDRESS": "off" for name in ("GRPC", "ADMIN")}
-    settings = {
+    return {
         **places,
         "COLLECTOR__HTTP__ADDRESS": "127.0.0.1:0",
         "COLLECTOR__DATA": str(folder / "data"),
         "COLLECTOR__SANDBOX": "off",
         **(environ or {}),
     }
+
+
+@contextmanager
+def keeping(folder: Path, environ: Mapping[str, str] | None = None) -> Iterator[Keeping]:
+    """Open everything in a folder. Nothing is delivered, so all that is stored is in the spool."""
     with ExitStack() as stack:
-        components = prepare(examine(None, settings))
+        components = prepare(examine(None, settings(folder, environ)))
         components.open(stack)
         yield Keeping(components)

@@ -1,0 +1,446 @@
+"""Workers that cannot be started, that are slow, and that lie while their terms change."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+from io import StringIO
+from pathlib import Path
+from time import monotonic
+from typing import Any, cast
+
+import pytest
+
+from collector.config import examine
+from collector.contracts import PendingBatch, Tally, to_minute
+from collector.errors import ConfigError, DeliveryError
+from collector.ops.log import EventLog
+from collector.server import worker_pool
+from collector.server.channel import BatchCode, framed, frames_of_keeper
+from collector.server.components import Components
+from collector.server.keeper import Keeper
+from collector.server.lifecycle import loop_factory
+from collector.server.messages import (
+    Answers,
+    Failed,
+    FromKeeper,
+    Prepare,
+    Prepared,
+    Ready,
+    Setup,
+    Stop,
+    Switch,
+    Switched,
+)
+from collector.server.preflight import prepare_next
+from collector.server.worker_process import WorkerProcess
+from tests.deadline import WAIT_SECONDS
+from tests.programs import script
+from tests.server.keeping import Keeping, Place, keeping, settings
+
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/fd").exists(), reason="what is open is read from /proc"
+)
+
+_SCHEMA = """\
+schema: {name}
+version: 1.0.0
+title: An address
+owner: tests
+purposes:
+  service: {{use: essential.service.operations, basis: contract, reason: Run the service}}
+fields:
+  client.address: {{kind: ip, category: user.device.ip_address, purposes: [service],
+    retention: 30d, reason: Run the service}}
+"""
+
+
+def _run(work: Awaitable[None]) -> None:
+    """Run it on the event loop of a sidecar."""
+
+    async def within() -> None:
+        async with asyncio.timeout(WAIT_SECONDS):
+            await work
+
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(within())
+
+
+async def _until(holds: Callable[[], object]) -> None:
+    end = monotonic() + WAIT_SECONDS
+    while not holds():
+        assert monotonic() < end
+        await asyncio.sleep(0.002)
+
+
+def _open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - only their number
+
+
+class _Unusable(WorkerProcess):
+    """A process of a worker with a socket of which the event loop cannot be told: in its place is
+    a file, which nothing can wait for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys.close()
+        self.keys = cast("socket.socket", _NoSocket())
+
+
+class _NoSocket:
+    def __init__(self) -> None:
+        self._file = Path(__file__).open("rb")  # noqa: SIM115 - closed as a socket is
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def setblocking(self, _: bool) -> None:
+        pass
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _NoStream(WorkerProcess):
+    """A process of a worker whose channel is no connection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.channel.close()
+        self.channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+
+
+class _Silent(Place):
+    """A worker that never says that it is ready."""
+
+    keeper: Keeper
+    was_linked: bool | None = None
+
+    def end(self) -> None:
+        if self.was_linked is None:
+            self.was_linked = any(link.process is self for link in self.keeper._links)
+        super().end()
+        self.theirs.close()
+        self.their_keys.close()
+
+
+class _Worker(Place):
+    """A worker that a test speaks for: it says that it is ready, and takes other terms."""
+
+    def __init__(self, *, prepares: bool = True, starts: bool = True) -> None:
+        super().__init__()
+        self.outcomes: dict[int, int] = {}
+        self.heard: list[FromKeeper] = []
+        self._prepares, self._starts = prepares, starts
+
+    async def serve(self) -> None:
+        loop, frames = asyncio.get_running_loop(), frames_of_keeper()
+        try:
+            await loop.sock_recv(self.theirs, 1)
+            while data := await loop.sock_recv(self.theirs, 1 << 16):
+                for message, _ in frames.feed(data):
+                    self.heard.append(message)
+                    await self._answer(message)
+        except OSError:
+            pass
+        self.theirs.close()
+        self.their_keys.close()
+
+    async def _answer(self, message: FromKeeper) -> None:
+        if isinstance(message, Setup):
+            await self.say(framed(Ready(False) if self._starts else Failed(True)))
+        elif isinstance(message, Prepare) and self._prepares:
+            await self.say(framed(Prepared(True)))
+        elif isinstance(message, Switch):
+            await self.say(framed(Switched()))
+        elif isinstance(message, Answers):
+            self.outcomes.update(message.outcomes)
+        elif isinstance(message, Stop):
+            self.theirs.shutdown(socket.SHUT_RDWR)
+
+    async def say(self, data: bytes) -> None:
+        await asyncio.get_running_loop().sock_sendall(self.theirs, data)
+
+
+@asynccontextmanager
+async def _keeper(
+    kept: Keeping, *processes: WorkerProcess, log: StringIO | None = None
+) -> AsyncIterator[Keeper]:
+    """A keeper with those workers, of which the last comes first; stopped at the end."""
+    serving = [asyncio.create_task(each.serve()) for each in processes if isinstance(each, _Worker)]
+    with ExitStack() as stack:
+        keeper = Keeper(kept.components, EventLog(to=log or StringIO()), stack, [*processes])
+        try:
+            yield keeper
+        finally:
+            for process in keeper._processes:
+                process.end()
+            await keeper.stop(0)
+            await asyncio.gather(*serving)
+
+
+@pytest.fixture(name="kept")
+def _kept(tmp_path: Path) -> Iterator[Keeping]:
+    """A keeper's parts."""
+    with keeping(tmp_path) as found:
+        yield found
+
+
+@pytest.mark.parametrize("broken", [_Unusable, _NoStream])
+def test_a_worker_that_cannot_be_linked(kept: Keeping, broken: type[WorkerProcess]) -> None:
+    """It is a fault of the start; of its process, sockets and link nothing is left."""
+
+    async def begin() -> None:
+        before = _open_files()
+        process = broken()
+        async with _keeper(kept, process) as keeper:
+            with pytest.raises(ConfigError) as caught:
+                await keeper.start()
+            assert caught.value.code == "E218"
+            assert process.process.poll() is not None
+            assert keeper._links == []
+        assert _open_files() <= before
+
+    _run(begin())
+
+
+@pytest.mark.parametrize("broken", [_Unusable, _NoStream])
+def test_others_are_started_after_one_that_cannot_be_linked(
+    kept: Keeping, broken: type[WorkerProcess]
+) -> None:
+    """In the place of a worker that has ended, until one receives."""
+
+    async def replace() -> None:
+        first, last = _Worker(), _Worker()
+        bad = [broken(), broken()]
+        async with _keeper(kept, last, *bad, first) as keeper:
+            await keeper.start()
+            first.theirs.shutdown(socket.SHUT_RDWR)
+            await _until(lambda: last.heard and keeper.ready == 1)
+            assert [link.process for link in keeper._links] == [last]
+            assert keeper.replaced == 3
+            assert all(process.process.poll() is not None for process in bad)
+
+    _run(replace())
+
+
+def test_a_worker_that_does_not_start_in_time(
+    kept: Keeping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is ended, and another one takes its place: the event loop has let go of its sockets before
+    they are closed."""
+    monkeypatch.setattr(worker_pool, "_START_SECONDS", 0.02)
+    monkeypatch.setattr(worker_pool, "_LONGEST_PAUSE", 0.01)
+
+    async def replace() -> None:
+        errors: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+        first, last, silent = _Worker(), _Worker(), [_Silent() for _ in range(9)]
+        async with _keeper(kept, last, *silent, first) as keeper:
+            for place in silent:
+                place.keeper = keeper
+            await keeper.start()
+            first.theirs.shutdown(socket.SHUT_RDWR)
+            await _until(lambda: last.heard and keeper.ready == 1)
+            assert [link.process for link in keeper._links] == [last]
+            assert errors == []
+        assert [place.was_linked for place in silent] == [False] * 9
+
+    _run(replace())
+
+
+def test_several_that_cannot_listen(tmp_path: Path) -> None:
+    """The first one's fault is raised, and the others' are no unexpected errors."""
+    errors: list[Any] = []
+
+    async def begin() -> None:
+        workers = [_Worker(starts=False) for _ in range(3)]
+        async with _keeper(kept, *workers) as keeper:
+            with pytest.raises(ConfigError) as caught:
+                await keeper.start()
+            assert caught.value.code == "E207"
+            await _until(lambda: all(link.started.done() for link in keeper._links))
+
+    async def begin_and_forget() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+        await begin()
+        gc.collect()
+
+    with keeping(tmp_path, {"COLLECTOR__WORKERS": "3"}) as kept:
+        _run(begin_and_forget())
+    assert errors == []
+
+
+def test_a_process_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its sockets are closed."""
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    before = _open_files()
+    with pytest.raises(FileNotFoundError):
+        WorkerProcess()
+    assert _open_files() == before
+
+
+def test_one_of_several_processes_that_cannot_be_started() -> None:
+    """Those before it are ended."""
+    script("""
+        import os, resource
+        from tests.deadline import children
+        from collector.server.worker_process import spawned
+
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 8, 4096))
+        try:
+            with spawned(9):
+                raise SystemExit("there was room for all of them")
+        except OSError:
+            assert children() == set(), children()
+    """)
+
+
+# -- while terms change ---------------------------------------------------------------------------
+
+
+def _schema(folder: Path, name: str) -> dict[str, str]:
+    path = folder / f"{name}.yaml"
+    path.write_text(_SCHEMA.format(name=name))
+    return {"COLLECTOR__SCHEMA": str(path)}
+
+
+def _following(folder: Path, name: str) -> Components:
+    """The components of the same configuration with another schema."""
+    return prepare_next(examine(None, settings(folder, _schema(folder, name))))
+
+
+def _record(components: Components, number: int, code: BatchCode) -> bytes:
+    """The message that hands over a record of the schema."""
+    (schema,) = components.schemas
+    payload = b'{"schema":"%b","client.address":"203.0.113.7"}\n' % schema.id.encode()
+    tally = Tally(1, 1, bytes_in=1, bytes_out=len(payload))
+    batch = PendingBatch(schema.layout, to_minute(datetime.now(UTC)), payload, tally)
+    return framed(code.put(number, None, [batch])) + payload
+
+
+async def _changed(
+    keeper: Keeper, following: Components, meanwhile: Callable[[], Awaitable[object]]
+) -> str:
+    """Have it change, with something that happens until the ledger's entry is written."""
+
+    async def commit() -> None:
+        await meanwhile()
+        keeper._components.use(following)
+
+    return await keeper.change(following, commit)
+
+
+def test_nothing_is_stored_by_terms_that_are_not_in_force(tmp_path: Path) -> None:
+    """Not from a worker either that does not wait to be told; from then on it is, and what was
+    filtered before is stored for a while."""
+    following = _following(tmp_path, "second")
+
+    async def change() -> None:
+        worker = _Worker()
+        async with _keeper(kept, worker) as keeper:
+            await keeper.start()
+            before, code = kept.components.schemas, BatchCode(kept.components.schemas)
+            first = _record(kept.components, 1, code)
+            code.add(following.schemas)
+
+            async def lie() -> None:
+                await worker.say(_record(following, 2, code))
+                await _until(lambda: 2 in worker.outcomes)
+
+            assert await _changed(keeper, following, lie) == "swapped"
+            assert worker.outcomes == {2: 505}
+            await worker.say(first + _record(following, 3, code))
+            await _until(lambda: len(worker.outcomes) == 3)
+            assert worker.outcomes == {2: 505, 1: 1, 3: 1}
+            assert before != kept.components.schemas
+
+    with keeping(tmp_path, _schema(tmp_path, "first")) as kept:
+        _run(change())
+
+
+def test_a_change_as_the_terms_before_the_last_are_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What workers filter by the newest terms is stored from the first request on."""
+    monkeypatch.setattr(worker_pool, "_OLD_SECONDS", 0.05)
+    second, third = _following(tmp_path, "second"), _following(tmp_path, "third")
+
+    async def change() -> None:
+        worker = _Worker()
+        async with _keeper(kept, worker) as keeper:
+            await keeper.start()
+            code = BatchCode(kept.components.schemas)
+            for number, following in enumerate((second, third)):
+                code.add(following.schemas)
+                await _changed(keeper, following, lambda: asyncio.sleep(0.1))
+                await worker.say(_record(following, number, code))
+                await _until(partial(worker.outcomes.__contains__, number))
+            assert worker.outcomes == {0: 1, 1: 1}
+
+    with keeping(tmp_path, _schema(tmp_path, "first")) as kept:
+        _run(change())
+
+
+def test_a_worker_that_is_late_with_its_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is replaced; where the others do not start either, it goes on by its own terms, is
+    believed when the answer comes, and is not asked again: it may have other numbers by then."""
+    monkeypatch.setattr(worker_pool, "_SWITCH_SECONDS", 0.05)
+    second, third = _following(tmp_path, "second"), _following(tmp_path, "third")
+
+    async def change() -> None:
+        late, sound = _Worker(prepares=False), _Worker()
+        log = StringIO()
+        async with _keeper(kept, sound, _Worker(starts=False), late, log=log) as keeper:
+            await keeper.start()
+            code = BatchCode(kept.components.schemas)
+            with pytest.raises(ConfigError):
+                await _changed(keeper, second, _nothing)
+            await late.say(framed(Prepared(True)) + _record(kept.components, 1, code))
+            await _until(lambda: late.outcomes)
+            assert late.outcomes == {1: 1}
+            assert await _changed(keeper, third, _nothing) == "replaced"
+            assert sum(isinstance(each, Prepare) for each in late.heard) == 1
+        assert "distrusted" not in log.getvalue()
+
+    with keeping(tmp_path, _schema(tmp_path, "first")) as kept:
+        _run(change())
+
+
+async def _nothing() -> None:
+    pass
+
+
+def test_a_change_that_cannot_be_written(tmp_path: Path) -> None:
+    """All is as before, and the next one is made."""
+    second = _following(tmp_path, "second")
+
+    async def fail() -> None:
+        raise DeliveryError("E506", "not now")
+
+    async def change() -> None:
+        worker = _Worker()
+        async with _keeper(kept, worker) as keeper:
+            await keeper.start()
+            code = BatchCode(kept.components.schemas)
+            with pytest.raises(DeliveryError):
+                await _changed(keeper, second, fail)
+            await worker.say(_record(kept.components, 1, code))
+            await _until(lambda: worker.outcomes)
+            assert await _changed(keeper, second, _nothing) == "swapped"
+            code.add(second.schemas)
+            await worker.say(_record(second, 2, code))
+            await _until(lambda: len(worker.outcomes) == 2)
+            assert worker.outcomes == {1: 1, 2: 1}
+
+    with keeping(tmp_path, _schema(tmp_path, "first")) as kept:
+        _run(change())
