@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Sequence
 from itertools import islice, product
 from pathlib import Path
+from shutil import which
 from typing import Annotated, Any
 
 import orjson
@@ -124,7 +126,14 @@ def _print(schema: Schema, tally: Tally, sample: Any, path: Path, stored: int) -
     out.print(orjson.dumps(sample).decode(), markup=False)
     out.print(f"\n{stored:,} records stored in {path}; look at them with")
     look = f'"SELECT * FROM {view_of(schema.name)} LIMIT 5"'  # noqa: S608 - it is shown
-    out.print(f"  collector store query --data {path.parent} {look}\n", markup=False)
+    out.print(f"  {_program()} store query --data {path.parent} {look}\n", markup=False)
+
+
+def _program() -> str:
+    """Return how this program is called from here: by its path where no search finds it."""
+    called = sys.argv[0]
+    is_hidden = Path(called).name == "collector" and which("collector") is None
+    return called if is_hidden else "collector"
 
 
 def _print_scan(size: int, hits: Sequence[Hit], planted: int, works: bool) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from collector.cli import demo
+from collector.cli.app import app
 from collector.contracts import Batch
 from collector.schema import load_schema, resources
 from collector.sinks.store import Store
@@ -36,6 +39,22 @@ def test_the_demo_speaks_to_people(tmp_path: Path) -> None:
     text = run("demo", "--data", tmp_path, "--events", 50).out.decode()
     for part in ("received", "bytes in", '{"schema":"conferencing/', "none found", "store query"):
         assert part in text
+
+
+@pytest.mark.parametrize(("path", "shown"), [("/usr/bin", "/a/collector"), ("/a", "collector")])
+def test_the_next_command_can_be_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, shown: str
+) -> None:
+    """By its path, where the search for programs does not find it."""
+    folder = tmp_path / "a"
+    folder.mkdir()
+    program = folder / "collector"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", path.replace("/a", str(folder)))
+    monkeypatch.setattr(sys, "argv", [str(program)])
+    collected = CliRunner().invoke(app, ["demo", "--data", str(tmp_path / "b"), "--events", "50"])
+    assert f"  {shown.replace('/a', str(folder))} store query --data" in collected.output
 
 
 @pytest.mark.parametrize(
