@@ -60,7 +60,7 @@ def test_the_fast_path_takes_all_that_json_can_say(data: st.DataObject, schema: 
     object and as a list."""
     event = data.draw(events(schema, plain=True, now=NOW))
     router = made(schema).router
-    paths = router.plan.paths
+    paths = [path for path in router.plan.paths if type(path[0]) is str]  # others are of lists
     below = {(path[:at], type(path[at])) for path in paths for at in range(1, len(path))}
     is_both = len({above for above, _ in below}) < len(below)
     is_taken = router.admit_mapping(event) is not None

@@ -257,8 +257,8 @@ def test_a_disk_that_fills_up_between_two_parts(
         with pytest.raises(DeliveryError, match="E506"):
             spool.put(large, key=KEY).result(WAIT_SECONDS)
         (disk / "ballast").unlink()
+        wait_until(lambda: query(path, "SELECT count(*) FROM staging") == [(0,)])
         wait_until(lambda: spool.state().is_ready)
-        assert query(path, "SELECT count(*) FROM staging") == [(0,)]
         assert spool.put(large, key=KEY).result(WAIT_SECONDS)
         assert sorted(drained(spool)) == list(range(-1, _LARGE))
     _verified(path, _LARGE + 1)
