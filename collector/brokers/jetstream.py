@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import threading
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as WaitTimeout
 from contextlib import suppress
@@ -101,10 +101,13 @@ class JetStream:
         user may not ask. Raises ``Unreachable``, also where there is no such stream."""
         return self._run(self._expiry())
 
+    def before_handover(self, finish: Callable[[], None]) -> None:
+        """Do nothing: a server hands messages on only when it has not heard of them for long."""
+
     def fetch(self, most: int, seconds: float) -> list[Fetched]:
         """Take up to ``most`` messages by the durable consumer, which is made if it is not there;
         fewer where they may be large. Raises ``Unreachable``."""
-        return self._run(self._fetch(most, seconds))
+        return self._run(self._fetch(most, seconds)) if most > 0 else []
 
     def acknowledge(self, tokens: Sequence[str], outcome: Outcome) -> None:
         """Tell the consumer what became of messages. Raises ``Unreachable``; a message of which it

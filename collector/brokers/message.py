@@ -78,6 +78,8 @@ class Outgoing(NamedTuple):
 
     id: str
     data: bytes
+    batch: str = ""
+    """The id of its batch, which is that of all its parts."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -123,7 +125,8 @@ def outgoing(
         raise Unacceptable(batch.id)
     for part, payload in enumerate(pieces, 1):
         id_ = _part_id(batch.id, part, len(pieces), payload)
-        yield Outgoing(id_.hex(), _packed(_header(batch, granted, part, len(pieces)), payload, key))
+        data = _packed(_header(batch, granted, part, len(pieces)), payload, key)
+        yield Outgoing(id_.hex(), data, batch.id.hex())
 
 
 def _pieces(batch: Batch, room: int) -> Iterator[bytes]:

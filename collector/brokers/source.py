@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Literal, NamedTuple, Protocol
 
@@ -46,8 +46,13 @@ class Publisher(Protocol):
 class MessageSource(Protocol):
     """A work queue that several drains share. All methods but ``close`` raise ``Unreachable``."""
 
+    def before_handover(self, finish: Callable[[], None]) -> None:
+        """Have ``finish`` called, within ``fetch``, before the broker gives messages at hand to
+        another drain: those that are over by then are not given."""
+
     def fetch(self, most: int, seconds: float) -> list[Fetched]:
-        """Return some messages, or none if none comes in time."""
+        """Return up to ``most`` messages, or none if none comes in time. With 0 it takes none, and
+        only lets the broker know that it is there."""
 
     def acknowledge(self, tokens: Sequence[str], outcome: Outcome) -> None:
         """Say what became of messages."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
@@ -16,10 +16,12 @@ from collector.config.values import Location, Reference, resolved
 __all__ = [
     "BrokerAccess",
     "DrainSection",
+    "KafkaAccess",
     "NatsAccess",
     "Servers",
     "StreamName",
     "Subject",
+    "TopicName",
     "servers",
 ]
 
@@ -30,8 +32,10 @@ _SERVER = re.compile(
 ).fullmatch
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII).fullmatch
 _SUBJECT = re.compile(r"[A-Za-z0-9_-]{1,64}(?:\.[A-Za-z0-9_-]{1,64}){0,15}", re.ASCII).fullmatch
-_PORTS = {"nats": 4222, "tls": 4222}
-_ENCRYPTED = ("tls",)
+_TOPIC = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,249}", re.ASCII).fullmatch
+_PORTS = {"nats": 4222, "tls": 4222, "kafka": 9092, "kafka+tls": 9092}
+_ENCRYPTED = {"nats": "tls", "kafka": "kafka+tls"}
+"""The scheme with encryption for each without."""
 _MOST_SERVERS = 16
 
 
@@ -44,7 +48,12 @@ class Servers(NamedTuple):
     @property
     def is_encrypted(self) -> bool:
         """Whether connections are by TLS."""
-        return self.scheme in _ENCRYPTED
+        return self.scheme not in _ENCRYPTED
+
+    @property
+    def is_kafka(self) -> bool:
+        """Whether they are Kafka's, and not those of NATS."""
+        return self.scheme.startswith("kafka")
 
     def __str__(self) -> str:
         return ",".join(map(str, self.addresses))
@@ -68,9 +77,10 @@ def servers(value: Any, schemes: tuple[str, ...]) -> Servers:
     if found is None or not is_whole or not all(0 < one.port < 1 << 16 for one in addresses):
         form = " or ".join(f"`{scheme}://HOST:PORT`" for scheme in schemes)
         raise _fault(f"this must be {form}; several hosts stand between commas")
-    if found[1] not in _ENCRYPTED and not all(one.is_loopback for one in addresses):
+    if found[1] in _ENCRYPTED and not all(one.is_loopback for one in addresses):
+        better = _ENCRYPTED[found[1]]
         raise _fault(
-            f"only a broker on this machine is reached without encryption: use `{schemes[-1]}://`"
+            f"only a broker on this machine is reached without encryption: use `{better}://`"
         )
     return Servers(found[1], tuple(addresses))
 
@@ -87,8 +97,15 @@ def _subject(value: Any) -> str:
     raise _fault("this must be a subject without wildcards, such as `collector.records`")
 
 
+def _topic(value: Any) -> str:
+    if isinstance(value, str) and _TOPIC(value):
+        return value
+    raise _fault("this must be a topic of letters, digits, `.`, `_` and `-`, of at most 249")
+
+
 StreamName = Annotated[str, BeforeValidator(_name)]
 Subject = Annotated[str, BeforeValidator(_subject)]
+TopicName = Annotated[str, BeforeValidator(_topic)]
 
 
 class BrokerAccess(Section):
@@ -132,7 +149,19 @@ class NatsAccess(BrokerAccess):
     )
 
 
-_SOURCES = ("nats", "tls")
+class KafkaAccess(BrokerAccess):
+    """What brokers of Kafka want besides."""
+
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512",
+        description="How the user's password is shown to brokers of Kafka: `PLAIN`,"
+        " `SCRAM-SHA-256` or `SCRAM-SHA-512`.",
+    )
+
+
+_SOURCES = ("nats", "tls", "kafka", "kafka+tls")
+_OF_NATS = ("stream", "consumer", "auth_token", "credentials")
+_OF_KAFKA = ("topic", "group", "mechanism")
 
 
 def _source(value: Any) -> str:
@@ -140,13 +169,14 @@ def _source(value: Any) -> str:
     return str(value)
 
 
-class DrainSection(NatsAccess):
+class DrainSection(NatsAccess, KafkaAccess):
     """Where a drain takes batches from, which are delivered to the sinks."""
 
     url: Annotated[str | None, BeforeValidator(_source)] = Field(
         None,
-        description="The servers: `tls://HOST:4222`, several hosts between commas; `nats://` is for"
-        " this machine only. With it, the configuration is that of a drain.",
+        description="The servers: `tls://HOST:4222` of NATS or `kafka+tls://HOST:9092`, several"
+        " hosts between commas; `nats://` and `kafka://` are for this machine only. With it, the"
+        " configuration is that of a drain.",
     )
     stream: Annotated[str | None, BeforeValidator(_name)] = Field(
         None, description="The stream, which is there already and is not made by the drain."
@@ -154,6 +184,12 @@ class DrainSection(NatsAccess):
     consumer: StreamName = Field(
         "collector",
         description="The durable consumer, which drains share; it is made if it is not there.",
+    )
+    topic: Annotated[str | None, BeforeValidator(_topic)] = Field(
+        None, description="With Kafka, the topic, which is there already and is not made either."
+    )
+    group: TopicName = Field(
+        "collector", description="With Kafka, the consumer group, whose drains share the topic."
     )
     previous_mac: Reference = Field(
         None, description="Where the key before is, whose messages are taken too after a change."
@@ -171,5 +207,12 @@ class DrainSection(NatsAccess):
 
     @property
     def place(self) -> str:
-        """Name the servers and the stream."""
+        """Name the servers, and the stream or the topic."""
+        if self.servers.is_kafka:
+            return f"Kafka at {self.servers}, topic {self.topic}"
         return f"NATS at {self.servers}, stream {self.stream}"
+
+    def of_another(self) -> list[str]:
+        """Return the settings that are set and belong to the other kind of broker."""
+        others = _OF_NATS if self.is_on and self.servers.is_kafka else _OF_KAFKA
+        return [name for name in others if name in self.model_fields_set]

@@ -47,6 +47,7 @@ BUILT_IN: Mapping[str, BuiltInType] = {
     "postgres": BuiltInType("collector.sinks.postgres:PostgresSink", "postgres", has_address=True),
     "parquet": BuiltInType("collector.sinks.parquet:ParquetSink", "parquet"),
     "nats": BuiltInType("collector.sinks.nats:NatsSink", "nats", has_address=True),
+    "kafka": BuiltInType("collector.sinks.kafka:KafkaSink", "kafka", has_address=True),
 }
 """The types of this package."""
 DEFAULTS = ("store", "ndjson")

