@@ -257,22 +257,30 @@ def test_ten_thousand_messages_of_others(stream: Stream, tmp_path: Path) -> None
 @pytest.mark.long
 @pytest.mark.alone
 def test_two_drains_take_twice_as_much(nats: NatsServer, tmp_path: Path) -> None:
-    """Where the sink is what takes time."""
-    seconds = []
+    """Where the sink is what takes time; and no more of a processor for it."""
+    seconds, cpu = [], []
     for number in (1, 2):
         stream = Stream(nats)
         for at in range(30):
             stream.send(*(numbered(100 * at + each, [1]) for each in range(1, 101)))
         with ExitStack() as stack:
-            began = time.monotonic()
             drains = [
                 stack.enter_context(stream.drained(tmp_path / f"{number}-{at}", Slow()))
                 for at in range(number)
             ]
-            wait_until(lambda drains=drains: _taken(drains) == 3000, seconds=110)  # type: ignore[misc]
-            seconds.append(time.monotonic() - began)
-        print(f"{number}: {seconds[-1]:.1f} s")
+            moments = [_moment(drains, at_least) for at_least in (300, 2700)]
+        taken, elapsed, busy = (after - before for before, after in zip(*moments, strict=True))
+        seconds.append(elapsed / taken)
+        cpu.append(busy / taken)
+        print(f"{number}: {1e3 * seconds[-1]:.1f} ms, {1e6 * cpu[-1]:.0f} µs of a processor")
     assert seconds[0] / seconds[1] >= 1.9
+    assert cpu[1] / cpu[0] <= 1.1
+
+
+def _moment(drains: Sequence[Running], at_least: int) -> tuple[float, float, float]:
+    """Return how many batches were taken, when, and how much of a processor it took by then."""
+    wait_until(lambda: _taken(drains) >= at_least, seconds=110)
+    return _taken(drains), time.monotonic(), time.process_time()
 
 
 def _taken(drains: Sequence[Running]) -> int:
