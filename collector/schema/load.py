@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import orjson
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from collector.contracts import CATEGORIES
@@ -119,7 +119,7 @@ def validate_part(model: type[_M], value: Any, loc: Loc, source: Source) -> _M |
     part, details = None, []
     try:
         text = orjson.dumps(value)
-        part = TypeAdapter(model).validate_json(text, strict=True, context=source.directory)
+        part = model.model_validate_json(text, strict=True, context=source.directory)
     except ValidationError as error:
         details = error.errors(include_input=False, include_url=False)
     for detail in details:

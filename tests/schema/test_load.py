@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from collector.errors import SchemaError
 from collector.schema import Schema, load_schema, load_schemas, resources
-from collector.schema.load import parse
+from collector.schema.load import parse, validate_part
+from collector.schema.source import Source
 from tests.schema.conftest import Faults, Loader
 from tests.schema.make import PLAIN, one, trial
 
@@ -120,3 +122,13 @@ def test_parse_gives_a_schema_or_faults(tmp_path: Path) -> None:
         path.write_text(text)
         schema, found = parse(path)
         assert (schema is None) == bool(found)
+
+
+def test_a_model_is_built_once() -> None:
+    """A part whose model is built when it is first needed leaves it built for the next one."""
+
+    class Part(BaseModel, defer_build=True):
+        size: int
+
+    assert validate_part(Part, {"size": 1}, (), Source("a.yaml")) == Part.model_construct(size=1)
+    assert Part.__pydantic_complete__
