@@ -472,6 +472,33 @@ def test_the_server_proves_its_name(encrypted: PostgresServer, tmp_path: Path) -
     assert _numbers(encrypted) == [person(1)]
 
 
+def test_a_password_in_libpq_s_file(
+    encrypted: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is that of the server's name and port, and is found for another process than this one's
+    relay; a file that others can read is not looked at."""
+    encrypted.ask("ALTER ROLE collector PASSWORD 'a:b'")
+    rules = "local all admin trust\nhostssl all collector all scram-sha-256\n"
+    encrypted.give("data/pg_hba.conf", rules.encode())
+    encrypted.ask("SELECT pg_reload_conf()")
+    file = tmp_path / "passwords"
+    file.write_text(f"localhost:{encrypted.port}:telemetry:collector:a\\:b\n")
+    monkeypatch.setenv("PGPASSFILE", str(file))
+
+    def deliver(number: int) -> None:
+        url = f"postgres://collector@localhost:{encrypted.port}/telemetry?sslmode=verify-full"
+        settings = encrypted.settings(url=url, ca=str(tmp_path / "ca.pem"))
+        with PostgresSink(settings, Opening("warehouse", (_SCHEMA,), tmp_path)) as sink:
+            sink.deliver(_many(number))
+
+    file.chmod(0o600)
+    deliver(1)
+    file.chmod(0o644)
+    with raises("E514", Unreachable):
+        deliver(2)
+    assert _numbers(encrypted) == [person(1)]
+
+
 @pytest.fixture
 def resize(server: PostgresServer) -> Iterator[Callable[[int], None]]:
     """A small disk, on which the role's tables are from now on; and what changes its size, in

@@ -7,20 +7,19 @@ Errors are without the text of the library's: that may hold credentials, or what
 
 from __future__ import annotations
 
-import asyncio
 import io
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
+from weakref import finalize
 
 from collector.config.extras import install
 from collector.errors import Cause, ConfigError, DeliveryError, Unreachable
-from collector.sinks.memory_growth import LOOK_SECONDS, MemoryGrowth
+from collector.sinks.relay import proxy
 from collector.sqlite.files import sync
 
 if TYPE_CHECKING:
@@ -34,8 +33,12 @@ _CONNECT_TIMEOUT = timedelta(seconds=10)
 _RETRIES: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=20)}
 _MOST_BYTES = 2 << 30
 """Of an object that is ours: more than any that was written."""
-_COPIES = 2
-"""Of an object's bytes, while it is sent or read."""
+_ANSWER_BYTES = 1 << 20
+"""The most that a server may say besides an object, with all that is tried again."""
+_PAGE_BYTES = 8 << 20
+"""The same with a page of names: 5,000 of Azure's, of up to 1 KiB with all that is said of each."""
+_TRIED = 2
+"""How often an object can come, when what is left of it is asked for again."""
 _REFUSED = "the bucket does not answer, or refuses"
 _UNREACHABLE: Cause = "unreachable"
 _DISK = "the files of the lake cannot be read or written; is the disk full?"
@@ -166,7 +169,13 @@ class BucketObjects(Objects):
         except ImportError:
             message = f"a bucket needs an extra: {install('parquet')}"
             raise ConfigError("E201", message) from None
-        client: Any = {"timeout": _TIMEOUT, "connect_timeout": _CONNECT_TIMEOUT}
+        self._relay, url_of_proxy = proxy()  # as obstore reads a refusal to its end
+        finalize(self, self._relay.close)
+        client: Any = {
+            "timeout": _TIMEOUT,
+            "connect_timeout": _CONNECT_TIMEOUT,
+            "proxy_url": url_of_proxy,
+        }
         is_plain = os.environ.get("AWS_ALLOW_HTTP", "").lower() == "true"
         if is_plain or options.get("endpoint", "").startswith("http:"):
             client["allow_http"] = True
@@ -192,26 +201,22 @@ class BucketObjects(Objects):
         """Yield the keys below the prefix of the URL."""
         import obstore  # noqa: PLC0415 - heavy
 
-        pages = aiter(obstore.list(self._store))
-
-        async def following() -> Any:
-            return await anext(pages, None)
-
-        while page := _asked(following, absent=False):
+        pages = iter(obstore.list(self._store))
+        while page := self._asked(lambda: next(pages, None), absent=False, size=_PAGE_BYTES):
             yield from (str(found["path"]) for found in page)
 
     def open(self, key: str) -> BinaryIO:
         """Open the object; a part of it is asked for when it is read."""
         import obstore  # noqa: PLC0415 - heavy
 
-        meta = _asked(lambda: obstore.head_async(self._store, key))
+        meta = self._asked(lambda: obstore.head(self._store, key))
         self._note(meta)
 
         def read(start: int, end: int) -> bytes:
             def ask() -> Any:
-                return obstore.get_range_async(self._store, key, start=start, end=end)
+                return obstore.get_range(self._store, key, start=start, end=end)
 
-            return bytes(_asked(ask, size=end - start))
+            return bytes(self._asked(ask, size=end - start))
 
         return cast("BinaryIO", _Ranges(read, meta["size"]))
 
@@ -219,14 +224,14 @@ class BucketObjects(Objects):
         """Fetch the object."""
         import obstore  # noqa: PLC0415 - heavy
 
-        found = _asked(lambda: obstore.get_async(self._store, key))
+        found = self._asked(lambda: obstore.get(self._store, key))
         meta = found.meta
         if meta["size"] > _MOST_BYTES:
             raise Unreachable(_REFUSED)
         stated = {name: meta.get(name) for name in ("e_tag", "version")}
         version = {name: text for name, text in stated.items() if text is not None}
         self._note(version)
-        return io.BytesIO(memoryview(_asked(found.bytes_async, size=meta["size"]))), version
+        return io.BytesIO(memoryview(self._asked(found.bytes, size=meta["size"]))), version
 
     def create(self, key: str, path: Path) -> bool:
         """Put the file, unless an object is there."""
@@ -244,15 +249,13 @@ class BucketObjects(Objects):
     def _put(self, key: str, path: Path, mode: Any, is_otherwise: Any) -> bool:
         import obstore  # noqa: PLC0415 - heavy
 
-        async def put() -> Any:
+        def put() -> Any:
             try:
-                return await obstore.put_async(self._store, key, path, mode=mode)
+                return obstore.put(self._store, key, path, mode=mode)
             except is_otherwise:
                 return None
 
-        with _disk():
-            size = path.stat().st_size
-        result = _asked(put, absent=False, size=size)
+        result = self._asked(put, absent=False)
         if result is not None:
             self._note(result)
         return result is not None
@@ -262,7 +265,29 @@ class BucketObjects(Objects):
         import obstore  # noqa: PLC0415 - heavy
 
         with suppress(FileNotFoundError):
-            _asked(lambda: obstore.delete_async(self._store, key))
+            self._asked(lambda: obstore.delete(self._store, key))
+
+    def _asked(self, ask: Callable[[], Any], *, absent: bool = True, size: int = 0) -> Any:
+        """Return what the server answers; ``size`` are the bytes that it may say, if they are many.
+        Whatever obstore raises becomes ``Unreachable`` without its text; where an object may be
+        ``absent``, that stays ``FileNotFoundError``."""
+        from obstore.exceptions import PermissionDeniedError, UnauthenticatedError  # noqa: PLC0415
+
+        is_there, cause = True, _UNREACHABLE
+        with self._relay.exchange(_ANSWER_BYTES + _TRIED * size) as exchange:
+            try:
+                return ask()
+            except FileNotFoundError:
+                is_there, cause = not absent, "changed"
+            except (PermissionDeniedError, UnauthenticatedError):
+                cause = "denied"
+            except Exception:  # noqa: BLE001, S110 - not all of obstore's errors have its root
+                pass
+        if exchange.is_cut:
+            cause = "refused"
+        if is_there:
+            raise Unreachable(_REFUSED, cause)
+        raise FileNotFoundError
 
     def _note(self, result: Mapping[str, Any]) -> None:
         if result.get("version") is not None:
@@ -298,41 +323,6 @@ class _Ranges(io.RawIOBase):
         found = self._read(self._at, end) if end > self._at else b""
         self._at += len(found)
         return found
-
-
-def _asked(ask: Callable[[], Awaitable[Any]], *, absent: bool = True, size: int = 0) -> Any:
-    """Return what a server answers; ``size`` are the bytes that are sent or read, if they are many.
-    Whatever obstore raises becomes ``Unreachable`` without its text; where an object may be
-    ``absent``, that stays ``FileNotFoundError``."""
-    from obstore.exceptions import PermissionDeniedError, UnauthenticatedError  # noqa: PLC0415
-
-    is_there, cause = True, _UNREACHABLE
-    try:
-        with ThreadPoolExecutor(1) as pool:  # of its own: this one may have an event loop
-            return pool.submit(asyncio.run, _bounded(ask, size)).result()
-    except FileNotFoundError:
-        is_there, cause = not absent, "changed"
-    except (PermissionDeniedError, UnauthenticatedError):
-        cause = "denied"
-    except asyncio.CancelledError:
-        cause = "refused"
-    except Exception:  # noqa: BLE001, S110 - not all of obstore's errors have its root
-        pass
-    if is_there:
-        raise Unreachable(_REFUSED, cause)
-    raise FileNotFoundError
-
-
-async def _bounded(ask: Callable[[], Awaitable[Any]], size: int) -> Any:
-    """Wait for an answer; cancel it if the process's memory grows too much: obstore reads the body
-    of a refusal without a limit."""
-    growth = MemoryGrowth(_COPIES * size)
-    answer = asyncio.ensure_future(ask())
-    while not answer.done():
-        await asyncio.wait([answer], timeout=LOOK_SECONDS)
-        if growth.is_too_much:
-            answer.cancel()
-    return await answer
 
 
 @contextmanager

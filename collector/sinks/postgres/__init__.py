@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, TypeVar
@@ -43,8 +44,6 @@ _PRUNE_SECONDS = 3600.0
 _SOON = 60.0
 _ROWS = 5000
 _LAST_SECONDS = 5.0
-_COPIES = 16
-"""Of a batch's bytes, at most, as rows and as lines."""
 _STORED_IDS = 100_000
 """As in the embedded store: a batch is repeated before the next ones."""
 _FORM = (
@@ -251,8 +250,7 @@ class PostgresSink(ErasableSink):
         is_refused = False
         try:
             self._ready(batches)
-            size = _COPIES * sum(len(batch.payload) for batch in batches)
-            self._server.run(lambda cursor: self._store(cursor, batches), size=size)
+            self._server.run(lambda cursor: self._store(cursor, batches))
         except DataRefused:
             is_refused = True
         if is_refused and len(batches) == 1:
@@ -385,8 +383,12 @@ class PostgresSink(ErasableSink):
     def find(self, subject: Subject) -> list[tuple[str, Record]]:
         """Return a person's rows, each with its table."""
         from collector.sinks.postgres.removal import find  # noqa: PLC0415
+        from collector.sinks.postgres.server import READ_BYTES  # noqa: PLC0415
 
-        return self._ask(lambda cursor: find(cursor, self._namespace, subject), [])
+        if not self.exists:
+            return []
+        look = partial(find, namespace=self._namespace, subject=subject)
+        return self._server.run(look, most=READ_BYTES)
 
     def erase(self, subject: Subject) -> Removal:
         """Delete a person's rows, and every byte of them."""

@@ -6,31 +6,30 @@ transaction ends with its ``COMMIT`` answered, or its connection is dropped.
 
 from __future__ import annotations
 
-import os
 import socket
+import tempfile
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from functools import partial
-from pathlib import Path
-from time import monotonic
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from collector.errors import Cause, CollectorError, Unreachable
-from collector.sinks.memory_growth import LOOK_SECONDS, MemoryGrowth
+from collector.sinks.relay import Relay, connected
 
-__all__ = ["ANSWER_SECONDS", "Cursor", "DataRefused", "Server"]
+__all__ = ["ANSWER_SECONDS", "READ_BYTES", "Cursor", "DataRefused", "Server"]
 
 Cursor = psycopg.Cursor[tuple[Any, ...]]
 ANSWER_SECONDS = 50.0
 """How long a transaction may take: less than after which a sink counts as hung."""
+_ANSWER_BYTES = 4 << 20
+"""The most that a server may say. As rows in memory, it is up to ten times as large."""
+READ_BYTES = 1 << 30
+"""The same while a command reads records."""
 _CONNECT_SECONDS = 5
-_LONG_BYTES = 64 << 20
-"""By which the process may grow besides, for other reasons, while a table is written anew."""
-_FILES = Path("/proc/self/fd")
 _SETTINGS = """
 SET application_name = 'collector'; SET client_min_messages = 'error';
 SET search_path = 'pg_catalog'; SET TimeZone = 'UTC'; SET DateStyle = 'ISO';
@@ -66,7 +65,8 @@ class DataRefused(Exception):
 class Server:
     """The connection to a server, which is opened when it is needed, and again after an error.
 
-    ``prepare`` is run in the first transaction of each connection.
+    ``prepare`` is run in the first transaction of each connection. libpq reads a message of any
+    length to its end, so that connections go through a relay.
     """
 
     def __init__(
@@ -80,6 +80,7 @@ class Server:
         self._prepare = prepare
         self._is_read_only = is_read_only
         self._open: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._relay: Relay | None = None
 
     def __repr__(self) -> str:
         return f"<Server, {'closed' if self._open is None else 'connected'}>"
@@ -90,17 +91,20 @@ class Server:
         return self._open is not None
 
     def run(
-        self, action: Callable[[Cursor], _T], seconds: float | None = None, *, size: int = 0
+        self,
+        action: Callable[[Cursor], _T],
+        seconds: float | None = None,
+        most: int = _ANSWER_BYTES,
     ) -> _T:
         """Run an action in a transaction; return its result when the server has committed it.
-        ``size`` are the bytes that it makes of records.
+        ``most`` are the bytes that the server may say.
 
         Raises ``Unreachable``, ``DataRefused``, and what the action raises of ours; then nothing
         is committed, or the server did not say so: an action must be one that can be repeated.
         """
         failure: Exception
         try:
-            return self._run(action, ANSWER_SECONDS if seconds is None else seconds, size)
+            return self._run(action, ANSWER_SECONDS if seconds is None else seconds, most)
         except CollectorError:
             self.drop()
             raise
@@ -137,49 +141,68 @@ class Server:
             with suppress(psycopg.Error, OSError):
                 self._open.close()
             self._open = None
+        if self._relay is not None:
+            self._relay.close()
+            self._relay = None
 
     def _guarded(self, action: Callable[[], _T]) -> _T:
-        """Run a single statement of a transaction that is open."""
+        """Run a single statement of a transaction that reads records."""
         failure: Exception
         try:
-            with self._deadline(ANSWER_SECONDS):
+            with self._deadline(ANSWER_SECONDS, READ_BYTES):
                 return action()
         except psycopg.Error as error:
             failure = _translated(error.sqlstate)
         raise failure
 
-    def _run(self, action: Callable[[Cursor], _T], seconds: float, size: int) -> _T:
+    def _run(self, action: Callable[[Cursor], _T], seconds: float, most: int) -> _T:
         if self._open is None and self._prepare is not None:
             prepare = self._prepare
             self._connect()
             self._transact(prepare, ANSWER_SECONDS)
         self._connect()
-        return self._transact(action, seconds, size)
+        return self._transact(action, seconds, most)
 
     def _connect(self) -> None:
-        if self._open is None:
-            with _watched(2 * _CONNECT_SECONDS, partial(_cut_new, self._parameters, _sockets())):
-                self._open = psycopg.connect(
-                    **self._parameters,  # type: ignore[arg-type]
-                    autocommit=True,
-                    client_encoding="utf8",
-                    connect_timeout=_CONNECT_SECONDS,
-                    tcp_user_timeout=10_000,
-                    keepalives_idle=10,
-                    keepalives_interval=5,
-                    keepalives_count=3,
-                )
-            with self._deadline(_CONNECT_SECONDS):
-                self._open.execute(_SETTINGS)
-                if self._is_read_only:
-                    self._open.execute("SET default_transaction_read_only = 'on'")
+        if self._open is not None:
+            return
+        with self._relayed() as parameters, self._deadline(2 * _CONNECT_SECONDS):
+            self._open = psycopg.connect(
+                **parameters,  # type: ignore[arg-type]
+                autocommit=True,
+                client_encoding="utf8",
+                connect_timeout=_CONNECT_SECONDS,
+            )
+        with self._deadline(_CONNECT_SECONDS):
+            self._open.execute(_SETTINGS)
+            if self._is_read_only:
+                self._open.execute("SET default_transaction_read_only = 'on'")
 
-    def _transact(self, action: Callable[[Cursor], _T], seconds: float, size: int = 0) -> _T:
+    @contextmanager
+    def _relayed(self) -> Iterator[dict[str, str | int]]:
+        """Let a relay take connections for a block; yield what libpq is given to reach it. The
+        server's name stays, by which its certificate is known; in a file of passwords libpq would
+        look for the relay."""
+        host, port = str(self._parameters["host"]), int(self._parameters["port"])
+        with ExitStack() as stack:
+            if host.startswith("/"):
+                directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="collector-"))
+                listener = _bound(_socket_file(directory, port))
+                self._relay = Relay(lambda _: _connected(_socket_file(host, port)), listener)
+                changes: dict[str, str | int] = {"host": directory}
+            else:
+                self._relay = Relay(lambda _: connected(host, port, _CONNECT_SECONDS))
+                changes = {"hostaddr": "127.0.0.1", "port": self._relay.port}
+            stack.callback(self._relay.refuse)
+            yield self._parameters | _found_password(self._parameters) | changes
+
+    def _transact(
+        self, action: Callable[[Cursor], _T], seconds: float, most: int = _ANSWER_BYTES
+    ) -> _T:
         db = self._open
         if db is None:
             raise Unreachable(_NO_ANSWER)
-        size += _LONG_BYTES if seconds > ANSWER_SECONDS else 0
-        with self._deadline(seconds, size), db.cursor() as cursor:
+        with self._deadline(seconds, most), db.cursor() as cursor:
             cursor.execute("BEGIN")
             result = action(cursor)
             cursor.execute("COMMIT")
@@ -188,70 +211,63 @@ class Server:
             return result
 
     @contextmanager
-    def _deadline(self, seconds: float, size: int = 0) -> Iterator[None]:
-        """Cut the connection if the server has not answered by then, as psycopg waits for ever; and
-        if its answer to a delivery takes too much memory, as libpq reads a message to its end."""
-        db = self._open
-        if db is None:
+    def _deadline(self, seconds: float, most: int = _ANSWER_BYTES) -> Iterator[None]:
+        """Cut the connection if the server has not answered by then, as psycopg waits for ever, and
+        if it says more than it may."""
+        relay = self._relay
+        if relay is None:
             yield
             return
-        with (
-            socket.socket(fileno=os.dup(db.fileno())) as duplicate,
-            _watched(seconds, partial(_cut, duplicate), size, self._prepare is not None),
-        ):
-            yield
+        timer = threading.Timer(seconds, relay.cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            with relay.exchange(most):
+                yield
+        finally:
+            timer.cancel()
 
 
 def _nothing(_: Cursor) -> None:
     """Connect, and do nothing."""
 
 
-@contextmanager
-def _watched(
-    seconds: float, cut: Callable[[], object], size: int = 0, is_bounded: bool = True
-) -> Iterator[None]:
-    """Cut a connection when the time is over, or the process's memory grows by too much more than
-    ``size``."""
-    ended, growth, end = threading.Event(), MemoryGrowth(size), monotonic() + seconds
+def _found_password(parameters: Mapping[str, str | int]) -> dict[str, str | int]:
+    """Return the password that libpq finds in its environment or its file for a server. It looks
+    for it before it refuses an option, and connects to nothing then."""
+    if "password" in parameters:
+        return {}
+    chosen = {name: str(parameters[name]) for name in ("host", "port", "dbname", "user")}
+    asked = psycopg.pq.PGconn.connect_start(make_conninfo("sslmode=none", **chosen).encode())
+    found = asked.password.decode(errors="ignore")
+    asked.finish()
+    return {"password": found} if found else {}
 
-    def watch() -> None:
-        while not ended.wait(min(LOOK_SECONDS, max(end - monotonic(), 0.0))):
-            if monotonic() >= end or (is_bounded and growth.is_too_much):
-                cut()
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
+def _socket_file(directory: str, port: int) -> str:
+    return f"{directory}/.s.PGSQL.{port}"
+
+
+def _bound(path: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX)
     try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+        listener.bind(path)
+        listener.listen()
+    except BaseException:
+        listener.close()
+        raise
+    return listener
 
 
-def _cut(connection: socket.socket) -> None:
-    with suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)
-
-
-def _sockets() -> dict[str, int]:
-    """Return the sockets of this process by their names, where the system tells."""
-    found: dict[str, int] = {}
-    with suppress(OSError):
-        for each in _FILES.iterdir():
-            with suppress(OSError):  # the file of this look itself is closed by then
-                if (name := str(each.readlink())).startswith("socket:"):
-                    found[name] = int(each.name)
+def _connected(path: str) -> socket.socket:
+    found = socket.socket(socket.AF_UNIX)
+    try:
+        found.settimeout(_CONNECT_SECONDS)
+        found.connect(path)
+    except BaseException:
+        found.close()
+        raise
     return found
-
-
-def _cut_new(parameters: Mapping[str, str | int], known: Collection[str]) -> None:
-    """Cut the connections to a server that were opened since: that at which psycopg is, which it
-    does not show."""
-    for name, number in _sockets().items():
-        if name not in known:
-            with suppress(OSError), socket.socket(fileno=os.dup(number)) as connection:
-                if connection.getpeername()[1:2] == (parameters["port"],):
-                    _cut(connection)
 
 
 def _translated(state: str | None) -> Exception:
