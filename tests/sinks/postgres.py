@@ -134,7 +134,10 @@ class PostgresServer:
             command, stdout=log, stderr=log, start_new_session=True, **_as_user()
         )
         log.close()
-        wait_until(self._answers)
+        process = self.process
+        wait_until(lambda: process.poll() is not None or self._answers())
+        if process.poll() is not None:
+            pytest.fail((self.directory / "log").read_text()[-3000:])
 
     def _answers(self) -> bool:
         with (
