@@ -24,7 +24,7 @@ from benchmarks.gate import Verdict
 from benchmarks.output import say
 from benchmarks.report import Table
 from benchmarks.results import Interval, interval, paired
-from benchmarks.sinks import nats, otlp, parquet, postgres
+from benchmarks.sinks import kafka, nats, otlp, parquet, postgres
 from collector.contracts import Batch, Record
 from collector.filter import Filter
 from collector.filter.stored import Records, read
@@ -55,9 +55,10 @@ CONTENDERS: Mapping[str, Callable[[Path, Schema], AbstractContextManager[Contend
     "parquet": parquet.on_disk,
     "postgres": postgres.by_copy,
     "nats": nats.to_stream,
+    "kafka": kafka.to_topic,
 }
 """What is measured, by name; each is given a directory and the schema of the records."""
-_SERVERS = {"postgres": postgres, "nats": nats}
+_SERVERS = {"postgres": postgres, "nats": nats, "kafka": kafka}
 """Those that need a server of another program, which may not be installed."""
 
 
