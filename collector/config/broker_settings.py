@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from collector.addresses import Address
 from collector.config.sink_settings import Section
-from collector.config.values import Location, Reference, resolved
+from collector.config.values import Location, Reference, SchemaList, resolved
 
 __all__ = [
     "BrokerAccess",
@@ -193,6 +193,11 @@ class DrainSection(NatsAccess, KafkaAccess):
     )
     previous_mac: Reference = Field(
         None, description="Where the key before is, whose messages are taken too after a change."
+    )
+    versions: SchemaList = Field(
+        (),
+        description="Earlier versions of the schemas, up to 8, as a list of names and paths: their"
+        " records are taken too, as they are. None may admit what the version in force does not.",
     )
 
     @property

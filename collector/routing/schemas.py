@@ -8,12 +8,13 @@ from datetime import timedelta
 
 from collector.config import Config
 from collector.errors import ConfigFaults, Fault, SchemaError
+from collector.schema.diff import compare
 from collector.schema.kinds.pseudonym import PseudonymField
 from collector.schema.load import parse
 from collector.schema.model import Schema
 from collector.sinks.store_file import view_of
 
-__all__ = ["configured", "distinct"]
+__all__ = ["accepted", "configured", "distinct"]
 
 _NO_SCHEMA = ("E101", "E140")
 _Parse = Callable[[str], tuple[Schema | None, list[Fault]]]
@@ -38,6 +39,47 @@ def configured(config: Config, parse_one: _Parse = parse) -> tuple[Schema, ...]:
     if problem := distinct(found):
         raise ConfigFaults([Fault("settings", 0, 0, config.schema_setting, problem, "E211")])
     return tuple(found)
+
+
+def accepted(
+    config: Config, schemas: Sequence[Schema], parse_one: _Parse = parse
+) -> tuple[Schema, ...]:
+    """Load the earlier versions of schemas of which a drain takes records too.
+
+    Raises ``SchemaError`` with the faults of all, and ``ConfigFaults`` E211 for those that are none
+    of the schemas in force, or that admit more: nothing is kept that would not be collected now.
+    """
+    in_force = {schema.name: schema for schema in schemas}
+    found: list[Schema] = []
+    faults: list[Fault] = []
+    for number, reference in enumerate(config.drain.versions, 1):
+        schema, wrong = parse_one(reference)
+        faults += [_numbered(fault, number) for fault in wrong]
+        found += [] if schema is None else [schema]
+    if faults:
+        raise SchemaError(faults)
+    problems = [
+        Fault("settings", 0, 0, "drain.versions", f"entry {number}: {problem}", "E211")
+        for number, schema in enumerate(found, 1)
+        if (problem := _unacceptable(schema, in_force.get(schema.name)))
+    ]
+    if problems:
+        raise ConfigFaults(problems)
+    return tuple(found)
+
+
+def _unacceptable(version: Schema, in_force: Schema | None) -> str:
+    """Say why records of a version are not taken; nothing if they are."""
+    if in_force is None:
+        return "no schema in force has this name; name it in `schemas`"
+    if version.digest == in_force.digest:
+        return "this version is the one in force; leave it out"
+    if any(change.verdict == "widening" for change in compare(in_force, version).changes):
+        return (
+            "it admits what the version in force does not (`collector schema diff`); let drains"
+            " take what waits under it before they get the new version"
+        )
+    return ""
 
 
 def distinct(schemas: Sequence[Schema]) -> str:

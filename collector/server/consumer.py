@@ -40,6 +40,7 @@ from collector.errors import (
 from collector.filter.recheck import Recheck
 from collector.filter.redaction import RedactionRule, redact
 from collector.ops.requests import RequestCounts
+from collector.routing.schemas import accepted
 from collector.schema.model import Schema
 from collector.server.components import Components
 from collector.server.listeners import Location
@@ -299,7 +300,9 @@ class MessageIntake:
         self._address: Address = drain.servers.addresses[0]
         self.past: RequestCounts = RequestCounts()
         self._components = components
-        self._consumer = Consumer(source, components.spool, components.schemas, keys, tombstones)
+        earlier = accepted(components.config, components.schemas)
+        schemas = [*components.schemas, *earlier]
+        self._consumer = Consumer(source, components.spool, schemas, keys, tombstones)
         components.messages = self._consumer.counts
 
     def __repr__(self) -> str:

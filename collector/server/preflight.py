@@ -28,7 +28,7 @@ from collector.errors import (
 from collector.filter import Filter
 from collector.keyring import Keyring
 from collector.routing import all_flows
-from collector.routing.schemas import configured
+from collector.routing.schemas import accepted, configured
 from collector.sandbox import support
 from collector.server import listeners
 from collector.server.components import Components, limits, tokens
@@ -88,6 +88,8 @@ class _Preflight:
         self._check_sinks()
         if self._config.drain.is_on:
             self._try("drain.url", check_drain, self._config.drain)
+            if self.components is not None:
+                self._try("drain.versions", accepted, self._config, self.components.schemas)
 
     @property
     def faults(self) -> list[Fault]:

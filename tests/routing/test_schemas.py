@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from collector.config import Config, examine, load
 from collector.errors import ConfigFaults, SchemaError
 from collector.routing import Flows, all_flows, reaching
 from collector.routing.changes import all_changes, document, reached, reasons, since, verdict
-from collector.routing.schemas import configured, distinct
+from collector.routing.schemas import accepted, configured, distinct
 from collector.schema import load_schema
 from tests.raising import raises
 
@@ -42,6 +43,46 @@ def test_one_schema_or_several(tmp_path: Path) -> None:
     assert listed.schema_setting == "schemas"
     by_environment = examine(None, {"COLLECTOR__SCHEMAS": "web, conferencing"}).config
     assert by_environment.references == ("web", "conferencing")
+
+
+def _version(folder: Path, number: int, *changes: tuple[str, str]) -> str:
+    """A version of a schema of its own, with some of its text changed."""
+    path, text = folder / f"own-{number}.yaml", _TEXT
+    version = ("version: 1.0.0", f"version: {number}.0.0")
+    for old, new in (("schema: conferencing-strict\n", "schema: own\n"), version, *changes):
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text)
+    return str(path)
+
+
+def test_earlier_versions_of_which_a_drain_takes_records(tmp_path: Path) -> None:
+    """Those that admit nothing which the version in force does not; others are faults."""
+    retention = re.search(r"retention: \d+d", _TEXT)
+    assert retention is not None
+    now = _version(tmp_path, 2)
+    shorter = _version(tmp_path, 1, (retention[0], "retention: 1d"))
+    longer = _version(tmp_path, 3, (retention[0], "retention: 360d"))
+    drain = "url: 'nats://127.0.0.1', stream: s"
+    config = _config(tmp_path, f"schema: {now}\ndrain: {{{drain}, versions: [{shorter}]}}\n")
+    assert [each.id for each in accepted(config, configured(config))] == ["own/1.0.0"]
+    assert accepted(load(), (_CALLS,)) == ()
+    for wrong, problem in (
+        (longer, "admits what"),
+        (now, "is the one in force"),
+        ("web", "no schem"),
+    ):
+        listed = f"drain: {{{drain}, versions: [{shorter}, {wrong}]}}"
+        faulty = _config(tmp_path, f"schema: {now}\n{listed}\n")
+        with pytest.raises(ConfigFaults) as caught:
+            accepted(faulty, configured(faulty))
+        (fault,) = caught.value.faults
+        assert (fault.field, fault.code) == ("drain.versions", "E211")
+        assert fault.message.startswith(f"entry 2: {'it' if wrong == longer else ''}")
+        assert problem in fault.message
+    missing = _config(tmp_path, f"drain: {{{drain}, versions: [none]}}\n")
+    with pytest.raises(SchemaError):
+        accepted(missing, (_CALLS,))
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,6 +16,7 @@ from collector.contracts import Batch
 from collector.drain import DeliveryTimes
 from collector.errors import DeliveryError
 from collector.pipeline import Delivery
+from collector.schema import Schema
 from collector.server.consumer import Consumer
 from collector.sinks.sink import Sink
 from collector.spool import FILE_NAME, Spool
@@ -71,12 +72,17 @@ class Slow(Recorded):
 
 @contextmanager
 def drained(
-    source: MessageSource, data: Path, sink: Recorded | None = None, *, stops: bool = True
+    source: MessageSource,
+    data: Path,
+    sink: Recorded | None = None,
+    *,
+    stops: bool = True,
+    schemas: Sequence[Schema] = (SCHEMA,),
 ) -> Iterator[Running]:
     """Run a drain in a directory; unless it ``stops`` it is cut off at the end."""
     sink = Recorded() if sink is None else sink
     with Spool(data / FILE_NAME, sinks=["sink"]) as spool:
-        consumer = Consumer(source, spool, [SCHEMA], [KEY], Tombstones(data))
+        consumer = Consumer(source, spool, schemas, [KEY], Tombstones(data))
         delivery = Delivery(spool, {"sink": sink}, times=_TIMES)
         delivery.start()
         consumer.start()

@@ -15,15 +15,16 @@ from typing import Any
 
 import pytest
 
+from collector import load_schema
 from collector.brokers.jetstream import JetStream
 from collector.brokers.message import outgoing
 from collector.config.broker_settings import DrainSection
-from collector.contracts import Batch, Layout, Subject
+from collector.contracts import Batch, Layout, Subject, layout_of
 from collector.errors import ConfigError, Unreachable
 from collector.filter.redaction import minute_window
 from collector.server.consumer import check_drain, source_of
 from collector.subject.tombstones import Tombstones, remember
-from collector.testing.sinks import person
+from collector.testing.sinks import batch_of, person
 from tests.brokers.nats_server import NatsServer, require_nats, server
 from tests.deadline import wait_until
 from tests.raising import raises
@@ -169,6 +170,27 @@ def test_what_is_none_of_ours_is_counted_and_never_kept(stream: Stream, tmp_path
         }
         for path in tmp_path.rglob("*"):
             assert not path.is_file() or canary not in path.read_bytes()
+
+
+def test_an_earlier_version_that_is_accepted(stream: Stream, tmp_path: Path) -> None:
+    """Its records are checked under it, and keep its layout; those of others are refused as
+    before."""
+    text = (Path(__file__).parents[2] / "schemas" / "conferencing.yaml").read_text()
+    versions = []
+    for number in ("0.8.0", "0.9.0"):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(text.replace(f"version: {SCHEMA.version}", f"version: {number}"))
+        versions.append(load_schema(path))
+    earlier, unknown = versions
+    stream.send(batch_of(1, [1], earlier), numbered(2, [2]), batch_of(3, [3], unknown))
+    source, schemas = source_of(stream.settings()), (SCHEMA, earlier)
+    with drained(source, tmp_path / "data", schemas=schemas) as running:
+        wait_until(lambda: stream.left() == 0)
+        counts = {name: number for name, number in running.consumer.counts().items() if number}
+        assert counts == {"taken": 2, "schema": 1}
+    assert running.sink.people() == {person(1): 1, person(2): 1}
+    layouts = [layout_of(each).schema for each in running.sink.batches.values()]
+    assert sorted(layouts) == ["conferencing/0.8.0", SCHEMA.id]
 
 
 def test_a_person_who_is_erased_does_not_come_back(stream: Stream, tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_a_message_is_not_committed_until_every_sink_has_it(topic: Topic, tmp_pa
     topic.put(b"foreign", None)
     with topic.drained(tmp_path, sink, stops=False) as running:
         wait_until(lambda: running.consumer.counts()["foreign"] == 2, seconds=_SECONDS)
-        assert running.spool.state().batches == 1
+        wait_until(lambda: running.spool.state().batches == 1, seconds=_SECONDS)
         time.sleep(0.5)
         assert topic.kafka.committed(topic.name, "collector") == [-1001]
     sink.fails = False

@@ -16,12 +16,14 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
 from random import Random
+from signal import SIGHUP
 from time import sleep
 from typing import Any
 
 import pytest
 
 from tests.brokers.nats_server import NatsServer, ask, cluster, require_nats, server
+from tests.cli.process import run
 from tests.deadline import wait_until
 from tests.sidecar.faults import metric
 from tests.sidecar.serving import Sidecar, started
@@ -90,6 +92,25 @@ def test_from_a_sidecar_to_a_store(tmp_path: Path) -> None:
         assert taking.stop()[0] == 0
         assert sending.stop()[0] == 0
     assert _stored(drain) == {"203.0.113.1": 1, "203.0.113.2": 2}
+
+
+def test_a_drain_does_not_reload(tmp_path: Path) -> None:
+    """Neither for a signal, nor for a file that has changed, nor for a command, which is told; it
+    goes on as it was started."""
+    with _quick(tmp_path) as (_, sidecar, drain), ExitStack() as stack:
+        file = drain / "collector.yaml"
+        file.write_text(f"watch: true\n{file.read_text()}")
+        sending = stack.enter_context(started(sidecar, "--config", "collector.yaml", environ=_KEY))
+        taking = stack.enter_context(_drain(drain))
+        file.write_text(file.read_text().replace("stream: telemetry", "stream: another"))
+        taking.process.send_signal(SIGHUP)
+        done = run("config", "reload", "--data", drain / "data", env=_KEY)
+        assert (done.code, b"E221" in done.err, b"restart" in done.err) == (78, True, True)
+        sleep(1.5)  # a sidecar looks at its files every second
+        assert sending.send(b'{"ip_address": "203.0.113.1"}\n').status == 200
+        wait_until(lambda: _stored(drain).total() == 1, seconds=_SECONDS)
+        assert taking.stop()[0] == 0
+        assert not [one for one in taking.events if "reload" in one["event"]]
 
 
 def _taken(drain: Sidecar) -> float:

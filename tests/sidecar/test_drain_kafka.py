@@ -23,7 +23,7 @@ from tests.deadline import wait_until
 from tests.sidecar.faults import metric
 from tests.sidecar.serving import Sidecar, started
 
-_KILLS = max(2, int(os.environ.get("COLLECTOR_BROKER_KILLS", "0")) // 10)
+_KILLS = max(1, int(os.environ.get("COLLECTOR_BROKER_KILLS", "0")) // 10)
 """A group waits ten seconds for a member that was killed."""
 _SECONDS = 120.0
 _KEY = {"MESSAGE_KEY": "0123456789abcdef" * 2}
