@@ -4,9 +4,10 @@ sinks get their records as soon as before."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPException
@@ -17,18 +18,23 @@ from random import Random
 from statistics import median
 from threading import Event
 from time import monotonic, sleep
+from typing import Any
 
 import pytest
 
+from collector.server.control_client import Status, ask
 from tests.deadline import wait_until
 from tests.latency import quantile
 from tests.programs import threads
 from tests.s3 import ECHO as S3_ECHO
+from tests.s3 import Proxy
 from tests.sidecar.faults import Say, metric
 from tests.sidecar.places import SINKS, Places, places
 from tests.sidecar.processes import peak
-from tests.sidecar.serving import Sidecar
+from tests.sidecar.serving import Sidecar, started
+from tests.sinks.otlp.receivers import grpc_receiver, http_receiver
 from tests.sinks.postgres_proxy import ECHO as POSTGRES_ECHO
+from tests.tcp import tcp_server
 
 pytestmark = pytest.mark.outages
 
@@ -50,6 +56,8 @@ _MODES = (
     *(("half", "half"), ("bomb", "bomb"), ("slow", "slow"), ("garbage", "404")),
 )
 """How the database fails, and how the bucket does meanwhile."""
+_PROXY_MODES = ("away", "full", "403", "500", "redirect", "half", "bomb", "slow", "404")
+_RECEIVERS = [("http", http_receiver), ("grpc", grpc_receiver)]
 _MOST_MB = 256
 
 
@@ -66,7 +74,8 @@ class Load:
     sink had it."""
 
     sidecar: Sidecar
-    places: Places
+    states: Callable[[], Mapping[str, Mapping[str, Any]]]
+    sinks: tuple[str, ...]
     ended: Event = field(default_factory=Event)
     sent: list[str] = field(default_factory=list)
     answered: list[float] = field(default_factory=list)
@@ -85,41 +94,48 @@ class Load:
 
     def watch(self) -> None:
         """Note when each batch has reached each sink; a request is a batch."""
-        seen = dict.fromkeys(SINKS, 0)
+        seen = dict.fromkeys(self.sinks, 0)
         while not self.ended.is_set():
-            now, answered = self.places.states(), list(self.answered)
+            now, answered = self.states(), list(self.answered)
             at = monotonic()
-            for name in SINKS:
+            for name in self.sinks:
                 reached = min(now[name]["delivered"], len(answered))
                 self.lags[name] += [at - answered[each] for each in range(seen[name], reached)]
                 seen[name] = max(seen[name], reached)
             self.ended.wait(_PAUSE / 2)
 
-    def reached(self, *names: str) -> bool:
+    def reached(self) -> bool:
         """Return whether the sinks have all that was sent so far."""
-        sent, states = len(self.answered), self.places.states()
-        return all(states[name]["delivered"] >= sent for name in names)
+        sent, states = len(self.answered), self.states()
+        return all(states[name]["delivered"] >= sent for name in self.sinks)
 
     def during(self, seconds: float) -> dict[str, list[float]]:
         """Return the lags of a span of time."""
-        before = {name: len(self.lags[name]) for name in SINKS}
+        before = {name: len(self.lags[name]) for name in self.sinks}
         sleep(seconds)
-        return {name: self.lags[name][before[name] :] for name in SINKS}
+        return {name: self.lags[name][before[name] :] for name in self.sinks}
 
 
 @contextmanager
 def _loaded(all_places: Places) -> Iterator[Load]:
-    with all_places.serving() as sidecar:
-        load = Load(sidecar, all_places)
-        with threads(load.send, load.watch):
-            try:
-                wait_until(lambda: load.sent and load.reached(*SINKS))
-                yield load
-            finally:
-                load.ended.set()
-        wait_until(lambda: load.reached(*SINKS), _LONGEST_PAUSE)
-        assert peak(sidecar.process.pid) < _MOST_MB
-        assert sidecar.stop()[0] == 0
+    with all_places.serving() as sidecar, _under_load(sidecar, all_places.states, SINKS) as load:
+        yield load
+
+
+@contextmanager
+def _under_load(
+    sidecar: Sidecar, states: Callable[[], Mapping[str, Mapping[str, Any]]], sinks: tuple[str, ...]
+) -> Iterator[Load]:
+    load = Load(sidecar, states, sinks)
+    with threads(load.send, load.watch):
+        try:
+            wait_until(lambda: load.sent and load.reached())
+            yield load
+        finally:
+            load.ended.set()
+    wait_until(load.reached, _LONGEST_PAUSE)
+    assert peak(sidecar.process.pid) < _MOST_MB
+    assert sidecar.stop()[0] == 0
 
 
 def _all_are_there_once(all_places: Places, load: Load) -> None:
@@ -147,7 +163,7 @@ def _nothing_is_said(all_places: Places) -> None:
 def _compared(name: str, quiet: list[float], sick: list[float]) -> str:
     medians, slowest = (median(quiet), median(sick)), (quantile(quiet), quantile(sick))
     return (
-        f"{name}: median {medians[0]:.3f} s, {medians[1]:.3f} s while two servers fail;"
+        f"{name}: median {medians[0]:.3f} s, {medians[1]:.3f} s while servers fail;"
         f" p99 {slowest[0]:.3f} s, {slowest[1]:.3f} s; {len(quiet)} and {len(sick)} batches"
     )
 
@@ -171,7 +187,7 @@ def test_servers_that_are_away(all_places: Places, say: Say) -> None:
         causes = {each["cause"] for each in load.sidecar.events if each["event"] == "sink_failing"}
         all_places.postgres.start()
         all_places.s3.start()
-        wait_until(lambda: load.reached(*SINKS), _LONGEST_PAUSE)
+        wait_until(load.reached, _LONGEST_PAUSE)
     assert causes == {"unreachable"}
     for name in _OTHERS:
         say(_compared(name, quiet[name], sick[name]))
@@ -196,12 +212,64 @@ def test_servers_that_fail(all_places: Places, say: Say) -> None:
                 _wait_for_failures(all_places, failed)
             say(f"{database}, {bucket}: {peak(load.sidecar.process.pid):.0f} MB at most so far")
             all_places.postgres_proxy.mode = all_places.s3_proxy.mode = ""
-            wait_until(lambda: load.reached(*SINKS), _LONGEST_PAUSE)
+            wait_until(load.reached, _LONGEST_PAUSE)
     for name in _OTHERS:
         say(_compared(name, quiet[name], sick[name]))
         _are_as_soon(quiet[name], sick[name])
     _all_are_there_once(all_places, load)
     _nothing_is_said(all_places)
+
+
+@pytest.mark.alone
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("protocol", "receiver"), _RECEIVERS)
+def test_a_receiver_of_otlp_that_fails(
+    tmp_path: Path, say: Say, protocol: str, receiver: Callable[[], Any]
+) -> None:
+    """In every way that a network and a server can, one after the other, with quiet times between:
+    the store and the files do not wait for it, and each record arrives."""
+    quiet, sick = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
+    with receiver() as received:
+        proxy = Proxy(received.port)
+        with tcp_server(proxy.handle) as port, _sending(tmp_path, protocol, port) as load:
+            for mode in _PROXY_MODES:
+                _add(quiet, load.during(_PHASE_SECONDS))
+                proxy.mode, failed = mode, proxy.refused
+                _add(sick, load.during(_PHASE_SECONDS))
+                with suppress(AssertionError):
+                    wait_until(lambda: proxy.refused > failed, 20)  # noqa: B023
+                say(f"{mode}: {peak(load.sidecar.process.pid):.0f} MB at most so far")
+                proxy.mode = ""
+                wait_until(load.reached, _LONGEST_PAUSE)
+        assert received.people().keys() == {*load.sent}
+    for name in _OTHERS:
+        say(_compared(name, quiet[name], sick[name]))
+        _are_as_soon(quiet[name], sick[name])
+    for file in (each for each in tmp_path.rglob("*") if each.is_file()):
+        content = file.read_bytes()
+        assert not any(canary in content for canary in (S3_ECHO, _CHAT.encode()))
+
+
+@contextmanager
+def _sending(directory: Path, protocol: str, port: int) -> Iterator[Load]:
+    """A sidecar with a store, files, and a receiver of OTLP at a port."""
+    backend = {"type": "otlp", "protocol": protocol, "endpoint": f"http://127.0.0.1:{port}"}
+    lines = {"type": "ndjson", "path": "records.ndjson"}
+    more = {"party": "first", "timeout": "2s"}
+    settings = {"data": "data", "sinks": {"lines": lines, "backend": backend | more}}
+    (directory / "c.yaml").write_text(json.dumps(settings))
+
+    def states() -> Mapping[str, Mapping[str, Any]]:
+        answer = ask(directory / "data", Status())
+        assert answer is not None
+        found: Mapping[str, Mapping[str, Any]] = answer["sinks"]
+        return found
+
+    environ = {"COLLECTOR__LOG__LEVEL": "debug"}
+    with started(directory, "--config", "c.yaml", environ=environ) as sidecar:
+        with _under_load(sidecar, states, (*_OTHERS, "backend")) as load:
+            yield load
+        (directory / "log").write_text("\n".join(sidecar.log))
 
 
 @pytest.mark.timeout(600)
