@@ -79,12 +79,16 @@ class Offsets:
             self._number -= 1
             self._positions[partition] = first + 1
 
-    def rewind(self, partition: int, offset: int) -> None:
-        """Forget the messages of a partition from an offset on: they are taken once more."""
+    def rewind(self, partition: int, offset: int) -> bool:
+        """Forget the messages of a partition from one on: they are taken once more. Return whether
+        that one is at hand, without which this has no effect: it was forgotten before."""
         taken = self._taken.get(partition, OrderedDict())
+        if offset not in taken:
+            return False
         while taken and next(reversed(taken)) >= offset:
             taken.popitem()
             self._number -= 1
+        return True
 
     def forget(self, partitions: Collection[int]) -> None:
         """Forget all of some partitions, which belong to another member of the group now."""
@@ -146,8 +150,8 @@ class KafkaGroup(KafkaClient):
             failure = error if isinstance(error, Unreachable) else self._failure(code_of(error))
         else:
             return found
-        for each in found:  # they are not handed out, so they are to come again
-            self.acknowledge([each.token], "again")
+        # They are not handed out, so they are to come again.
+        self.acknowledge([each.token for each in found], "again")
         raise Unreachable(failure.message, failure.cause)
 
     def acknowledge(self, tokens: Sequence[str], outcome: Outcome) -> None:
@@ -255,10 +259,13 @@ class KafkaGroup(KafkaClient):
     def _rewind(self, partition: int, offset: int) -> None:
         from confluent_kafka import TopicPartition  # noqa: PLC0415 - an extra
 
-        self._offsets.rewind(partition, offset)
+        if not self._offsets.rewind(partition, offset):
+            return
         self._surplus = deque(each for each in self._surplus if each.partition() != partition)
-        with suppress(Exception):  # the partition may be another member's by now
+        try:
             self._client.seek(TopicPartition(self._topic, partition, offset))
+        except Exception:  # noqa: BLE001 - whatever it is, what was forgotten must come again
+            self._is_fatal = True  # the next `fetch` joins anew, and begins at what is committed
 
     def _is_behind(self) -> bool:
         return self._offsets.positions() != self._committed
@@ -274,8 +281,8 @@ class KafkaGroup(KafkaClient):
             if self._committed.get(partition) != position
         ]
         if changed:
-            self._committed.update({one.partition: one.offset for one in changed})
             client.commit(offsets=changed, asynchronous=True)
+            self._committed.update({one.partition: one.offset for one in changed})
 
     # -- called by the library, within calls of this thread ---------------------------------------
 

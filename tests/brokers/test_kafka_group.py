@@ -35,11 +35,12 @@ def test_no_message_that_is_not_over_is_committed(steps: list[tuple[str, int, in
                 over[partition].add(number)
         elif name == "rewind":
             left = [each for each in taken[partition] if each not in over[partition]]
-            first = max([number, *([left[0]] if left else [following[partition] + 1])])
-            offsets.rewind(partition, first)
-            taken[partition] = [each for each in taken[partition] if each < first]
-            following[partition] = min(following[partition], first - 1)
-            over[partition] = {each for each in over[partition] if each < first}
+            at_hand = [each for each in taken[partition] if left and each >= left[0]]
+            assert offsets.rewind(partition, number) == (number in at_hand)
+            if number in at_hand:
+                taken[partition] = [each for each in taken[partition] if each < number]
+                following[partition] = number - 1
+                over[partition] = {each for each in over[partition] if each < number}
         else:
             offsets.forget([partition])
             taken[partition], over[partition] = [], set()
@@ -48,11 +49,11 @@ def test_no_message_that_is_not_over_is_committed(steps: list[tuple[str, int, in
             assert set(before) <= over[each]
             left = [one for one in taken[each] if one not in over[each]]
             assert position == (left[0] if left and left[0] <= position else position)
-    at_hand = 0
+    number_at_hand = 0
     for partition, all_ in taken.items():
         left = [each for each in all_ if each not in over[partition]]
-        at_hand += len([each for each in all_ if left and each >= left[0]])
-    assert offsets.room == 1000 - at_hand
+        number_at_hand += len([each for each in all_ if left and each >= left[0]])
+    assert offsets.room == 1000 - number_at_hand
 
 
 def test_messages_end_in_any_order() -> None:
@@ -69,7 +70,8 @@ def test_messages_end_in_any_order() -> None:
     offsets.finish(0, 4)
     assert (offsets.positions(), offsets.room) == ({0: 8}, 3)
     offsets.take(0, 9)
-    offsets.rewind(0, 9)
+    assert offsets.rewind(0, 9)
+    assert not offsets.rewind(0, 9)
     offsets.finish(0, 9)
     assert (offsets.positions(), offsets.room) == ({0: 8}, 3)
     offsets.forget([0])

@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
+from collector.brokers.kafka_group import KafkaGroup
 from collector.brokers.message import outgoing
+from collector.brokers.source import Fetched
 from collector.config.broker_settings import DrainSection
 from collector.contracts import Batch, Subject
 from collector.errors import ConfigError, DeliveryError, Unreachable
@@ -81,6 +83,17 @@ class Topic:
         return drained(source_of(section), data, sink, stops=stops)
 
 
+@dataclass
+class _Without:
+    """A client of the library that cannot go back."""
+
+    client: Any
+    seek: Any
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.client, name)
+
+
 @pytest.fixture
 def topic(kafka: KafkaServer) -> Topic:
     """A topic of one partition."""
@@ -145,6 +158,44 @@ def test_what_the_spool_does_not_take_comes_again(
         assert refused == 2
         assert running.consumer.counts()["taken"] == 40
     assert running.sink.people() == {person(number): 1 for number in range(1, 41)}
+
+
+@pytest.mark.servers
+def test_what_is_to_come_again_comes_in_its_order(topic: Topic) -> None:
+    """From the first such message on, whatever is said of those behind it; also where the library
+    cannot go back, by joining anew. What is committed never passes one that is not over."""
+    topic.put(*(b"%d" % number for number in range(10)))
+    source = source_of(DrainSection(url=topic.kafka.url, topic=topic.name))
+    assert isinstance(source, KafkaGroup)
+
+    def fetched(number: int) -> list[Fetched]:
+        found: list[Fetched] = []
+        deadline = time.monotonic() + _SECONDS
+        while len(found) < number and time.monotonic() < deadline:
+            found += source.fetch(number - len(found), 0.5)
+        return found
+
+    first = fetched(6)
+    source.acknowledge([first[0].token, first[5].token], "done")
+    source.acknowledge([first[2].token, first[3].token], "again")
+    source.acknowledge([first[4].token], "again")
+    again = fetched(8)
+    assert [one.data for one in again] == [b"%d" % number for number in range(2, 10)]
+    source.acknowledge([one.token for one in again], "done")
+    source.fetch(0, 0)
+    wait_until(lambda: topic.kafka.committed(topic.name, "collector") == [1], seconds=_SECONDS)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError
+
+    source._client = _Without(source._client, fail)
+    source.acknowledge([first[1].token], "again")
+    anew = fetched(9)
+    assert [one.data for one in anew] == [b"%d" % number for number in range(1, 10)]
+    source.acknowledge([first[1].token], "done")  # of an earlier membership
+    source.acknowledge([one.token for one in anew], "done")
+    source.close()
+    assert topic.kafka.committed(topic.name, "collector") == [10]
 
 
 @pytest.mark.servers
