@@ -48,6 +48,13 @@ def require_postgres() -> Path:
     return found
 
 
+def _is_alive(process: int) -> bool:
+    with suppress(FileNotFoundError, ProcessLookupError):
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        return state not in ("Z", "X")
+    return False
+
+
 def _user() -> str | None:
     """Return the user that the server runs as, where root may not."""
     if os.geteuid() != 0:
@@ -199,12 +206,17 @@ class PostgresServer:
         return [pid, *map(int, children)]
 
     def kill(self) -> None:
-        """Kill all of the server's processes, as a power cut does."""
+        """Kill all of the server's processes, as a power cut does. The first stands still before
+        the others are counted: one that it starts meanwhile would hold its memory, and let no
+        other server start."""
         if self.process is not None:
-            for each in self._processes():
+            os.kill(self.process.pid, signal.SIGSTOP)
+            found = self._processes()
+            for each in reversed(found):
                 with suppress(ProcessLookupError):
                     os.kill(each, signal.SIGKILL)
             self.process.wait(_START_SECONDS)
+            wait_until(lambda: not any(map(_is_alive, found)))
             self.process = None
             (self.data / "postmaster.pid").unlink(missing_ok=True)
 
