@@ -27,9 +27,13 @@ def test_page_lists_contenders_and_corpora() -> None:
     assert table("corpus") == list(CORPORA)
 
 
-@pytest.mark.parametrize("contender", contenders.load()[0], ids=lambda contender: contender.name)
-def test_page_explains_what_is_not_done(contender: contenders.Contender) -> None:
+@pytest.mark.parametrize("name", contenders.NAMES)
+def test_page_explains_what_is_not_done(name: str) -> None:
     """Every word of the column stands in the table of words."""
+    ready, obstacles = contenders.load([name])
+    if not ready:
+        pytest.skip(obstacles[name])
+    (contender,) = ready
     words = [] if contender.does_not == "–" else re.split(r"[,;] ", contender.does_not)
     assert set(words) <= set(table("word"))
     assert ("check" in words) != contender.checks_values

@@ -212,7 +212,8 @@ def test_an_output_of_another_format_is_refused(tmp_path: Path, option: str, nam
     assert b"name it `x." in ended.err
     assert b"[E204]" in ended.err
     for plain in ("x", "x.txt", "x.json", "x.ndjson", "x.log", "x.2026-11-24"):
-        assert run("filter", option, plain, stdin=b"{}\n", directory=tmp_path).code == 0
+        given = b'{"ip":"203.0.113.7"}'
+        assert run("filter", option, plain, stdin=given, directory=tmp_path).code == 0
 
 
 @pytest.mark.parametrize("arguments", [["filter", "d"], ["filter", "none"], ["explain", "none"]])

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from traceback import walk_tb
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 import pytest
 from hypothesis import given, settings
@@ -47,13 +47,28 @@ def shipped(name: str) -> Schema:
     return load_schema(name)
 
 
+_T = TypeVar("_T")
+_COMPILED: dict[Any, tuple[Schema, Any]] = {}
+
+
+def once(make: Callable[[], _T], schema: Schema, purposes: Any, *others: Any) -> _T:
+    """What is compiled once for the same schema, purposes and others."""
+    of = (id(schema), None if purposes is None else frozenset(purposes), *others)
+    if of not in _COMPILED:
+        if len(_COMPILED) >= 64:
+            _COMPILED.clear()
+        _COMPILED[of] = schema, make()  # the schema too, or another one could get its id
+    return cast("_T", _COMPILED[of][1])
+
+
 def made(schema: Schema, purposes: Any = None, now: datetime = NOW) -> Filter:
-    return Filter(schema, purposes=purposes, as_of=now, keys=key)
+    new = partial(Filter, schema, purposes=purposes, as_of=now, keys=key)
+    return once(new, schema, purposes, now)
 
 
 def rechecked(batch: PendingBatch, schema: Schema, purposes: Any = None) -> PendingBatch:
-    check = Recheck(schema, purposes=purposes, now=lambda: NOW).check
-    return check(batch, keep_rows=True)
+    new = partial(Recheck, schema, purposes=purposes, now=lambda: NOW)
+    return once(new, schema, purposes).check(batch, keep_rows=True)
 
 
 CONFERENCING = shipped("conferencing")
@@ -200,6 +215,7 @@ def test_what_a_filter_made_comes_back(data: st.DataObject, schema: Schema, purp
 
 
 @pytest.mark.parametrize("name", SHIPPED)
+@some
 @given(st.data())
 def test_what_a_filter_made_of_shipped_schemas_comes_back(name: str, data: st.DataObject) -> None:
     """The same, where catalogues are long."""

@@ -187,57 +187,68 @@ _PUT = (
 )
 _REJECTED = "1, 0, [1] + [0] * 6, {}, [0] * 5"
 _LIES = {
-    "no message": r"b'\xff' * 9",
-    "a message without an end": r"(3).to_bytes(4, 'big') + b'\x93\x00\x01'",
-    "a tally": _PUT.format(
-        schema=0, minute="MINUTE", granted=None, tally="2, 1, [0] * 7, {}, [0] * 5", size=0
-    ),
-    "a schema": _PUT.format(schema=1, minute="MINUTE", granted=None, tally=_REJECTED, size=0),
-    "a purpose": _PUT.format(schema=0, minute="MINUTE", granted=[9], tally=_REJECTED, size=0),
-    "a minute": _PUT.format(schema=0, minute=1, granted=None, tally=_REJECTED, size=0),
-    "a field": _PUT.format(
-        schema=0, minute="MINUTE", granted=None, tally="1, 1, [0] * 7, {}, [0] * 5", size=25
-    )
-    + r""" + b'{"chat":"hunter2secret"}\n'""",
-    "an error": "framed(ErrorSeen(60000, None, 0))",
-    "a library": "framed(LibrarySeen(77))",
-    "counters": "framed(Report([1], [1.0], [], 0))",
+    "of batches": [
+        # a tally, a schema, a purpose, a minute, a field
+        _PUT.format(
+            schema=0, minute="MINUTE", granted=None, tally="2, 1, [0] * 7, {}, [0] * 5", size=0
+        ),
+        _PUT.format(schema=1, minute="MINUTE", granted=None, tally=_REJECTED, size=0),
+        _PUT.format(schema=0, minute="MINUTE", granted=[9], tally=_REJECTED, size=0),
+        _PUT.format(schema=0, minute=1, granted=None, tally=_REJECTED, size=0),
+        _PUT.format(
+            schema=0, minute="MINUTE", granted=None, tally="1, 1, [0] * 7, {}, [0] * 5", size=25
+        )
+        + r""" + b'{"chat":"hunter2secret"}\n'""",
+    ],
+    "of messages": [
+        # no message, one without an end, an error, a library, counters
+        r"b'\xff' * 9",
+        r"(3).to_bytes(4, 'big') + b'\x93\x00\x01'",
+        "framed(ErrorSeen(60000, None, 0))",
+        "framed(LibrarySeen(77))",
+        "framed(Report([1], [1.0], [], 0))",
+    ],
 }
-"""Bytes that a worker sends, as an expression."""
+"""Bytes that a worker sends, as expressions."""
 
 
-@pytest.mark.parametrize("lie", _LIES)
-def test_a_worker_that_lies_is_ended(lie: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", _LIES)
+def test_a_worker_that_lies_is_ended(kind: str, tmp_path: Path) -> None:
     """Nothing of what it sent is stored; it is said, and another one takes its place."""
+    lies, order = _LIES[kind], tmp_path / "lie"
     before = f"""
 from datetime import datetime, UTC
+from pathlib import Path
 from collector.server import worker
 from collector.server.channel import framed
 from collector.server.messages import *
 MINUTE = int(datetime.now(UTC).timestamp()) // 60
+LIES = [{", ".join(f"lambda: {lie}" for lie in lies)}]
+ORDER = Path({str(order)!r})
 Queue = worker.ChannelQueue
 put = Queue.put
 def lying(self, *batches, key=None):
-    from pathlib import Path
-    told = Path({str(tmp_path / "told")!r})
-    if told.exists():
-        return put(self, *batches, key=key)
-    told.touch()
-    self.send([{_LIES[lie]}])
+    if ORDER.exists():
+        lie = LIES[int(ORDER.read_text())]
+        ORDER.unlink()
+        self.send([lie()])
     return put(self, *batches, key=key)
 Queue.put = lying
 """
     settings = {"COLLECTOR__SANDBOX": "off"}
     with started(tmp_path, environ=settings, command=command(tmp_path, before)) as sidecar:
-        with suppress(OSError):
-            sidecar.send(_EVENT)
-        wait_until(lambda: _events(sidecar, "worker_distrusted"))
-        wait_until(lambda: metric(sidecar, "collector_workers ") == 1)
-        assert sidecar.send(_EVENT).status == 200
+        for number in range(len(lies)):
+            order.write_text(str(number))
+            with suppress(OSError):
+                sidecar.send(_EVENT)
+            wait_until(lambda ended=number + 1: len(_events(sidecar, "worker_distrusted")) == ended)  # type: ignore[misc]
+            wait_until(lambda: metric(sidecar, "collector_workers ") == 1)
+            assert sidecar.send(_EVENT).status == 200
         assert sidecar.stop()[0] == 0
-    assert _rows(tmp_path / "collector-data", "SELECT sum(count) FROM conferencing") == [(1,)]
+    rows = _rows(tmp_path / "collector-data", "SELECT sum(count) FROM conferencing")
+    assert rows == [(len(lies),)]
     ended = run("ledger", "verify", "--data", tmp_path / "collector-data", "--json")
-    assert (ended.code, ended.json["received"]) == (0, 1)
+    assert (ended.code, ended.json["received"]) == (0, len(lies))
     assert "hunter2" not in "\n".join(sidecar.log)
 
 

@@ -17,7 +17,6 @@ from time import sleep
 from typing import Any
 from unittest import mock
 
-import pyarrow.dataset as dataset
 import pytest
 from pyarrow import parquet
 
@@ -60,6 +59,8 @@ def _files(directory: Path) -> list[Path]:
 
 def _people(directory: Path) -> list[str]:
     """The addresses in all files, as a reader finds them."""
+    import pyarrow.dataset as dataset  # noqa: PLC0415 - heavy, and with pandas heavier
+
     found = dataset.dataset(directory / "lake", partitioning="hive")
     people = found.to_table(columns=["client.address"])["client.address"].to_pylist()
     return sorted(person for person in people if person)
@@ -384,6 +385,8 @@ def _with_pandas(table: Path) -> list[dict[str, Any]]:
 
 
 def _with_pyarrow(table: Path) -> list[dict[str, Any]]:
+    import pyarrow.dataset as dataset  # noqa: PLC0415 - heavy, and with pandas heavier
+
     return list(dataset.dataset(table, partitioning="hive").to_table().to_pylist())
 
 

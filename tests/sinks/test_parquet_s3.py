@@ -17,7 +17,6 @@ from typing import Any
 from unittest import mock
 
 import obstore
-import pyarrow.dataset as dataset
 import pytest
 from obstore.exceptions import AlreadyExistsError
 from obstore.store import S3Store
@@ -90,6 +89,8 @@ def _objects(directory: Path, port: int) -> dict[str, bytes]:
 
 
 def _people(directory: Path, port: int) -> list[str]:
+    import pyarrow.dataset as dataset  # noqa: PLC0415 - heavy, and with pandas heavier
+
     copy = directory / "copy"
     for name, data in _objects(directory, port).items():
         path = copy / name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import time
 from pathlib import Path
@@ -23,8 +24,11 @@ ROOT = Path(__file__).parents[2]
 _LOADED = ("collector.filter.stored", "collector.sinks.ndjson", "tests.spool.make")
 
 
-def _killed(folder: Path, start: int, seconds: float, *words: str) -> str:
-    """What a process said that was killed so long after its first words."""
+def _killed(
+    folder: Path, start: int, seconds: float, *words: str, said: bytes = b"<.+\n", times: int
+) -> str:
+    """What a process said that was killed so long after its first words, once it had said something so
+    many times, however busy the machine is."""
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as output, Path(os.devnull).open("rb") as nothing:
         try:
@@ -33,11 +37,13 @@ def _killed(folder: Path, start: int, seconds: float, *words: str) -> str:
             process = begin("tests.spool.killed", arguments, streams, ROOT, os.environ, _LOADED)
         finally:
             os.close(writing)
-        first = os.read(reading, 1 << 16)
+        heard = os.read(reading, 1 << 16)
+        while len(re.findall(said, heard)) < times and (piece := os.read(reading, 1 << 16)):
+            heard += piece
         time.sleep(seconds)
         process.kill()
         process.wait(WAIT_SECONDS)
-        return (first + output.read()).decode()
+        return (heard + output.read()).decode()
 
 
 def _files(folder: Path) -> list[int]:
@@ -55,7 +61,8 @@ def test_kills_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
     sent: set[int] = set()
     under_way = 0
     for number in range(ROUNDS):
-        said = _killed(tmp_path, number * 1_000_000, random.uniform(0, 0.15)).splitlines()
+        seconds, times = random.uniform(0, 0.02), 2 * (number % 20)
+        said = _killed(tmp_path, number * 1_000_000, seconds, times=times).splitlines()
         sent |= {int(line[1:]) for line in said if line[0] == ">"}
         done = {int(line[1:]) for line in said if line[0] == "<"}
         under_way += bool(sent - done)
@@ -101,7 +108,9 @@ def test_a_large_request_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     cut, folder = 0, tmp_path / "killed"
     folder.mkdir()
     for number in range(ROUNDS):
-        said = _killed(folder, number * 1_000_000, random.uniform(0, 0.3), "large").splitlines()
+        start, seconds = number * 1_000_000, random.uniform(0, 0.3)
+        heard = _killed(folder, start, seconds, "large", said=rb"<\d{13}\n", times=number % 2)
+        said = heard.splitlines()
         sent |= {int(line[1:]) for line in said if line[0] == ">"}
         acknowledged |= {int(line[1:]) for line in said if line[0] == "<"}
         cut += bool(_staged(folder, tmp_path / "copy"))
