@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64encode
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -76,10 +77,11 @@ class Needles:
         """Yield every sighting within a window."""
         for group in self._plain + self._fixed:
             yield from group.search(window)
-        joined = _BREAKS.sub(b"", window)
+        joined, line_ends = _BREAKS.sub(b"", window), None
         for group in self._wrapped:
             for canary, encoding, start in group.search(joined):
-                yield Occurrence(canary, encoding, _before_joining(window, start))
+                line_ends = line_ends or _LineEnds(window)
+                yield Occurrence(canary, encoding, line_ends.before_joining(start))
         if _MAY_BE_ESCAPED.search(window):
             yield from self._search_escaped(window)
         yield from self._search_reversed(window)
@@ -98,13 +100,19 @@ class Needles:
                 yield Occurrence(canary, "reversed", start)
 
 
-def _before_joining(window: bytes, start: int) -> int:
-    """Return the offset in the window of an offset in the window without line ends."""
-    for line_end in _BREAKS.finditer(window):
-        if line_end.start() > start:
-            break
-        start += len(line_end[0])
-    return start
+class _LineEnds:
+    """Those of a window, by their offsets in the window without them."""
+
+    def __init__(self, window: bytes) -> None:
+        self._offsets: list[int] = []
+        self._removed = [0]
+        for line_end in _BREAKS.finditer(window):
+            self._offsets.append(line_end.start() - self._removed[-1])
+            self._removed.append(self._removed[-1] + len(line_end[0]))
+
+    def before_joining(self, start: int) -> int:
+        """Return the offset in the window of an offset in the window without line ends."""
+        return start + self._removed[bisect_right(self._offsets, start)]
 
 
 def _plain(canary: str) -> Iterator[tuple[str, bytes]]:
@@ -178,11 +186,12 @@ def _escapable(text: str) -> bytes:
 def _character(char: str) -> bytes:
     plain, units = char.encode(), re.findall("....", char.encode("utf-16-be").hex())
     short = json.dumps(char, ensure_ascii=False)[1:-1].removeprefix("\\").encode()
+    # Each form begins with a fixed byte, by which `re` passes over most of a window at once.
     forms = [
         re.escape(plain),
-        b"".join(rb"\\+u(?i:%b)" % unit.encode() for unit in units),
+        b"".join(rb"\\\\*u(?i:%b)" % unit.encode() for unit in units),
         b"".join(b"%%(?i:%02x)" % byte for byte in plain),
-        *{rb"\\+" + re.escape(plain), rb"\\+" + re.escape(short)},
+        *{rb"\\\\*" + re.escape(plain), rb"\\\\*" + re.escape(short)},
         *([rb"\+"] if char == " " else []),
     ]
     return b"(?:" + b"|".join(forms) + b")"

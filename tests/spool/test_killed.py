@@ -27,8 +27,8 @@ _LOADED = ("collector.filter.stored", "collector.sinks.ndjson", "tests.spool.mak
 def _killed(
     folder: Path, start: int, seconds: float, *words: str, said: bytes = b"<.+\n", times: int
 ) -> str:
-    """What a process said that was killed so long after its first words, once it had said something so
-    many times, however busy the machine is."""
+    """What a process said that was killed so long after it had said something so many times, its
+    first words in any case, however busy the machine is."""
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as output, Path(os.devnull).open("rb") as nothing:
         try:
