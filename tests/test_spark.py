@@ -22,41 +22,30 @@ from benchmarks.data import lines
 from benchmarks.spark import local_cluster
 from collector.errors import ConfigError
 from collector.schema import load_schema
+from tests.conftest import required
+from tests.schema.make import PSEUDONYM
 from tests.test_docs import blocks
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
-IS_REQUIRED = os.environ.get("COLLECTOR_REQUIRE_ALL") == "1"
-
 pytestmark = [
     pytest.mark.spark,
     pytest.mark.timeout(600),
-    pytest.mark.skipif(
-        find_spec("pyspark") is None and not IS_REQUIRED, reason="pyspark is not installed"
-    ),
     pytest.mark.filterwarnings("ignore:PySpark does not yet fully support pandas:FutureWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning:pyspark"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # of py4j's sockets, at the end
 ]
 
 EVENTS = int(os.environ.get("COLLECTOR_SPARK_EVENTS", "20000"))
-_PSEUDONYM = """\
-schema: devices
-version: 1.0.0
-title: One pseudonym
-owner: tests
-purposes:
-  ops: {use: essential.service.operations, basis: contract, reason: Run the service}
-fields:
-  device.id: {kind: pseudonym, key: "env:NOT_THERE", rotate: 1d, category: user.device,
-    purposes: [ops], retention: 1d, reason: For a test}
-"""
 
 
 @pytest.fixture(scope="module")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    """A cluster that all tests share."""
+    if find_spec("pyspark") is None:
+        required("pyspark (make spark)")
     with local_cluster(tmp_path_factory.mktemp("spark")) as session:
         yield session
 
@@ -189,7 +178,7 @@ def test_all_tasks_see_the_same_present_and_the_same_keys(
     from collector.spark import minimise  # noqa: PLC0415 - it may not be installed
 
     path = tmp_path / "devices.yaml"
-    path.write_text(_PSEUDONYM)
+    path.write_text(PSEUDONYM.format(key="env:NOT_THERE"))
     frame = _frame(spark, [b'{"device.id": "a"}', b'{"device.id": "b"}'] * 20)
     with pytest.raises(ConfigError) as raised:
         minimise(frame, path)

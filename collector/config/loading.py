@@ -6,7 +6,7 @@ No fault quotes a value: it says where it is, and what should stand there.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -33,12 +33,16 @@ from collector.config.sink_settings import is_sink_name
 from collector.config.sink_types import settings_of
 from collector.config.values import plain_value
 from collector.errors import ConfigError, ConfigFaults, Fault, SchemaError
+from collector.schema import resources
 from collector.schema.checks import nearest
 from collector.schema.reading import read as read_yaml
 from collector.schema.source import Loc as SourceLoc
 from collector.schema.source import Source
 
-__all__ = ["PREFIX", "Loaded", "examine", "load", "read"]
+__all__ = ["PREFIX", "FileStats", "Loaded", "examine", "file_stats", "load", "read"]
+
+FileStats = Mapping[Path, tuple[int, ...] | None]
+"""What tells the versions of files apart; ``None`` for one that is not there."""
 
 _NO_SCHEMA = ("E101", "E140")
 
@@ -59,11 +63,17 @@ class Loaded:
     file: Path | None = None
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Where they were read, to be read there again."""
+    stats: FileStats = field(default_factory=dict, repr=False)
+    """Of each file that settings are read from or name, from before it was read."""
 
     @property
     def lacks_grpc(self) -> bool:
         """Whether gRPC is off for no other reason than that grpcio is not installed."""
         return self.origins["grpc.address"] == NO_GRPC_ORIGIN
+
+    def files(self) -> Iterator[tuple[str, str, Path]]:
+        """Yield the files that are read for these settings: the setting, the code, the path."""
+        return _named_files(self.config)
 
     def sound(self, name: str) -> bool:
         """Return whether nothing is wrong with a setting, nor with a section that it is in."""
@@ -123,6 +133,7 @@ def examine(file: Path | Source | None = None, environ: Mapping[str, str] = os.e
     would receive.
     """
     path = file if isinstance(file, Path) else None
+    seen = file_stats([] if path is None else [path])
     if file is None:
         file = Source("", value={})
     draft = _Draft(file if isinstance(file, Source) else read_yaml(file, str(file)))
@@ -145,7 +156,33 @@ def examine(file: Path | Source | None = None, environ: Mapping[str, str] = os.e
         {".".join(loc): draft.source.values[loc] for loc in draft.written},
         path,
         environ,
+        {**file_stats(named for _, _, named in _named_files(config)), **seen},
     )
+
+
+def file_stats(paths: Iterable[Path]) -> FileStats:
+    """Look at files, and at what links lead to; never raises."""
+    found: dict[Path, tuple[int, ...] | None] = {}
+    for path in paths:
+        found[path] = None
+        with suppress(OSError, ValueError):
+            of = os.stat(path)  # noqa: PTH116 - what a link leads to
+            found[path] = (of.st_dev, of.st_ino, of.st_mode, of.st_size, of.st_mtime_ns)
+    return found
+
+
+def _named_files(config: Config) -> Iterator[tuple[str, str, Path]]:
+    for reference in config.references:
+        if resources.is_path(reference):
+            yield config.schema_setting, "E206", Path(reference)
+    for name, path in (
+        ("tls.certificate", config.tls.certificate),
+        ("tls.key", config.tls.key),
+        ("tls.client_ca", config.tls.client_ca),
+        ("claims", config.claims),
+    ):
+        if path is not None:
+            yield name, "E203", path
 
 
 def _without_grpc(config: Config) -> Config:

@@ -28,6 +28,7 @@ import msgspec
 from collector import drain
 from collector.contracts import Subject
 from collector.errors import CollectorError, DeliveryError
+from collector.ops.error_log import ErrorLog
 from collector.retention.locations import Locations, Reachable
 from collector.retention.upkeep import prune_all
 from collector.routing import reaching
@@ -74,6 +75,7 @@ class ControlServer:
         components: Components,
         checks: Callable[[], Mapping[str, str]],
         stack: ExitStack,
+        log: ErrorLog,
     ) -> None:
         self.refused: int = 0
         """How many connections and requests were refused."""
@@ -83,6 +85,7 @@ class ControlServer:
         """Reads the configuration again, with whether it may widen; takes ``lock`` itself."""
         self._components = components
         self._checks = checks
+        self._log = log
         self._data = components.config.data or Path()
         with short_path(self._data) as path:
             self._socket = listeners.unix(Path(path), "data")
@@ -117,16 +120,24 @@ class ControlServer:
             command = await self._command(reader, writer)
             if command is None:
                 self.refused += 1
-            else:
-                answer = await self._carry_out(command)
+                return
+            answer = await self._carried_out(command)
+            with suppress(OSError):  # it is gone; what it asked for is done
                 writer.write(msgspec.json.encode(answer) + b"\n")
                 await writer.drain()
-        except OSError:
-            pass  # it is gone; what it asked for is done
         finally:
             self._connections -= 1
             self._tasks.discard(task)
             writer.close()
+
+    async def _carried_out(self, command: Command) -> dict[str, Any]:
+        """Return the answer of a command; of an unexpected error, that there was one."""
+        try:
+            return await self._carry_out(command)
+        except Exception as error:  # noqa: BLE001 - whatever it is, its command is answered
+            self._log.unexpected(error)
+        message = "an unexpected error came between, which the log of the sidecar tells of"
+        return {"code": "E519", "message": message}
 
     async def _carry_out(self, command: Command) -> dict[str, Any]:
         if isinstance(command, Reload):

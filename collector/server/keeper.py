@@ -316,7 +316,12 @@ class Keeper(WorkerPool):
                 return
             reference = plan.setup.keys[number]
             period = plan.period(reference, int.from_bytes(asked[2:], "big"))
-            key = self._components.keyring(reference, period)
+            try:
+                key = self._components.keyring(reference, period)
+            except ConfigError as error:  # the secret is gone since the schema was read
+                self._log.unexpected(error)
+                link.close()  # it would wait for ever
+                return
             keys.send(period.to_bytes(8, "big") + key)
 
 

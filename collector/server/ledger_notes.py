@@ -7,6 +7,7 @@ from concurrent.futures import Future, wait
 from contextlib import suppress
 from hashlib import sha256
 from math import inf
+from threading import Lock
 from time import monotonic
 from typing import Literal
 
@@ -51,6 +52,7 @@ class LedgerNotes:
         self._log = log
         self._most_seconds, self._most_receipts, self._clock = seconds, receipts, clock
         self._first: Future[bool] | None = None
+        self._beginning = Lock()
         self._has_begun = False
         self._at = clock()
         self._receipts = 0
@@ -107,8 +109,11 @@ class LedgerNotes:
         Before the spool is writable, on a full disk, reading the index of its log could end the
         process.
         """
-        if self._first is not None and not self._first.done():
-            return
+        with self._beginning:  # a reload may do the same in a thread
+            if not self._has_begun and (self._first is None or self._first.done()):
+                self._try_to_begin()
+
+    def _try_to_begin(self) -> None:
         first, self._first = self._first, None
         with suppress(CollectorError):
             if first is not None and first.exception() is None:

@@ -67,7 +67,7 @@ class Receivers:
         self._admin: HttpReceiver | None = None
         self.control: ControlServer | None = None
         if hasattr(socket, "AF_UNIX"):
-            self.control = ControlServer(components, self._readiness, stack)
+            self.control = ControlServer(components, self._readiness, stack, log)
 
     def __repr__(self) -> str:
         return f"<Receivers of {self.keeper}>"
@@ -75,8 +75,9 @@ class Receivers:
     async def renew_admin(self) -> None:
         """Serve operators with the certificate and the limits of now."""
         if self._admin is not None and self._make_admin is not None:
-            before, self._admin = self._admin, self._make_admin()
-            await self._admin.start()
+            following = self._make_admin()
+            await following.start()
+            before, self._admin = self._admin, following
             await before.stop(_GRACE_SECONDS)
 
     async def start(self) -> None:
@@ -200,12 +201,12 @@ async def _run(
     await receivers.start()
     components.delivery.start()
     components.upkeep.start()
-    notify("READY=1")
-    _announce(components, receivers, log, lacks_grpc=loaded.lacks_grpc)
     keeper, reloader = receivers.keeper, None
     if isinstance(keeper, Keeper):  # a drain of a broker has no workers to change
         reloader = Reloader(loaded, components, receivers, keeper, notes)
         reloader.start(loop)
+    notify("READY=1")  # from here on it may be told to reload
+    _announce(components, receivers, log, lacks_grpc=loaded.lacks_grpc)
     if components.config.sandbox != "off" and keeper.confined < keeper.ready:
         log.write("unconfined")
     gc.collect()

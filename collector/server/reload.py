@@ -12,26 +12,30 @@ import os
 import signal
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic, time
 from typing import Any, NamedTuple, Protocol
 
+from collector.addresses import overlap
 from collector.config import Config, Loaded, examine
+from collector.config.loading import file_stats
 from collector.config.sink_settings import SinkSettings
 from collector.errors import CollectorError, ConfigFaults, DeliveryError, Fault
 from collector.ingest.tls import Certificates
 from collector.ops.log import EventLog
 from collector.ops.metrics import Reload, ReloadReading
 from collector.routing import changes
-from collector.schema import resources
+from collector.server import listeners
 from collector.server.components import Components
 from collector.server.control import ControlServer
 from collector.server.keeper import Keeper
 from collector.server.ledger_notes import LedgerNotes, ReloadCause
 from collector.server.lifecycle import notify
+from collector.server.listeners import Location
 from collector.server.preflight import prepare_next
+from collector.server.receivers import RECEIVERS
 from collector.server.worker_setup import pseudonyms
 
 __all__ = ["Reloader"]
@@ -42,7 +46,6 @@ _READ_SECONDS = 60.0
 _WATCH_SECONDS = 1.0
 _MOST_FAULTS = 20
 """Faults of one reload that are logged, each by its code and place."""
-_Seen = Mapping[Path, tuple[int, ...] | None]
 
 
 class _Candidate(NamedTuple):
@@ -84,9 +87,9 @@ class Reloader:
         self._lock = asyncio.Lock() if control is None else control.lock
         self._outcomes: Counter[Reload] = Counter()
         self._is_successful, self._last = True, time()
-        self._seen = _stats(_paths(loaded))
-        self._asked: asyncio.Task[dict[str, Any]] | None = None
-        self._has_begun = False
+        self._seen = loaded.stats
+        self._asked: set[asyncio.Task[dict[str, Any]]] = set()
+        self._is_asked = False
         self._watching: asyncio.Task[None] | None = None
         components.reloads = self._reading
 
@@ -108,41 +111,31 @@ class Reloader:
         loop = asyncio.get_running_loop()
         loop.remove_signal_handler(signal.SIGHUP)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        for task in (self._watching, self._asked):
-            if task is not None:
-                task.cancel()
-                await asyncio.wait([task])
+        tasks = [*self._asked, *(() if self._watching is None else (self._watching,))]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
     def ask(self) -> None:
         """Have it reloaded, for a signal; once for several that come before it begins."""
-        notify("RELOADING=1")
-        if self._asked is None or self._asked.done() or self._has_begun:
-            self._has_begun = False
-            self._asked = asyncio.get_running_loop().create_task(self.reload("signal"))
+        if not self._is_asked:
+            self._is_asked = True
+            task = asyncio.get_running_loop().create_task(self.reload("signal"))
+            self._asked.add(task)
+            task.add_done_callback(self._asked.discard)
 
     async def watch(self) -> None:
         """Reload when files have changed, if the configuration says so. A change counts once it is
         the same twice, so that files are written to their end."""
-        before, is_first = self._seen, True
+        before = self._seen
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
             if self._components.config.watch:
-                now = await asyncio.to_thread(_stats, list(self._seen))
-                has_changed = now != self._seen and now == before
-                if has_changed or (is_first and await self._differs()):
+                now = await asyncio.to_thread(file_stats, list(self._seen))
+                if now != self._seen and now == before:
                     await self.reload("watch")
                 before = now
-            is_first = False
-
-    async def _differs(self) -> bool:
-        """Return whether files say something else than what is in force: they may have changed
-        between the start, when they were read, and the first look at them."""
-        async with self._lock:
-            try:
-                found = await asyncio.to_thread(self._read)
-            except CollectorError:
-                return True
-            return _facts(self._components) != _facts(found.components)
 
     async def command(self, allow_widening: bool) -> dict[str, Any]:
         """Reload for a command; return its answer."""
@@ -151,13 +144,15 @@ class Reloader:
     async def reload(self, cause: ReloadCause, *, allow_widening: bool = False) -> dict[str, Any]:
         """Reload; never raises. Return what came of it, as an answer: faults, or a code and a
         message, in constants and names of the configuration."""
-        notify("RELOADING=1")
-        try:
-            async with self._lock:
-                self._has_begun, began = True, monotonic()
+        async with self._lock:
+            if cause == "signal":
+                self._is_asked = False  # another signal wants the files of a later time
+            notify("RELOADING=1")
+            began = monotonic()
+            try:
                 outcome, answer = await self._tried(cause, allow_widening=allow_widening)
-        finally:
-            notify("READY=1")
+            finally:
+                notify("READY=1")
         self._outcomes[outcome] += 1
         self._is_successful = outcome not in ("refused", "failed")
         if outcome in ("kept", "swapped", "replaced"):
@@ -208,22 +203,21 @@ class Reloader:
     def _read(self) -> _Candidate:
         """Read and check everything, in a thread. Raises ``ConfigFaults``."""
         file = self._loaded.file
-        seen = _stats(self._seen)
         if file is not None and _is_irregular(file):
-            self._seen = seen
+            self._seen = {**self._seen, **file_stats([file])}
             raise ConfigFaults([Fault(str(file), 0, 0, "", "this is no regular file", "E206")])
         loaded = examine(file, self._loaded.environ)
-        paths = _paths(loaded)
-        self._seen = {**_stats(paths), **{path: seen[path] for path in paths if path in seen}}
+        self._seen = loaded.stats
         irregular = [
             loaded.fault(name, "this is no regular file", code)
-            for name, code, path in _files(loaded.config)
+            for name, code, path in loaded.files()
             if _is_irregular(path)
         ]
         if irregular:
             raise ConfigFaults([*loaded.faults, *irregular])
         candidate = _Candidate(loaded, prepare_next(loaded))
-        if fixed := list(_fixed(self._components.config, loaded)):
+        before, listening = self._components.config, self._keeper.addresses()
+        if fixed := [*_fixed(before, loaded), *_overlapping(before, loaded, listening)]:
             raise ConfigFaults(fixed)
         return candidate
 
@@ -254,10 +248,13 @@ class Reloader:
 
         had = (self._components.certificates, self._components.limits)
         outcome = await self._keeper.change(following, commit)
-        if _pem(had[0]) != _pem(following.certificates) or had[1] != following.limits:
-            await self._receivers.renew_admin()
         self._log.use(following.config.log.level)
         self._loaded = found.loaded
+        if _pem(had[0]) != _pem(following.certificates) or had[1] != following.limits:
+            try:
+                await self._receivers.renew_admin()
+            except Exception as error:  # noqa: BLE001 - operators are served as before
+                self._log.unexpected(error)
         return outcome
 
 
@@ -292,6 +289,32 @@ def _fixed(before: Config, loaded: Loaded) -> Iterator[Fault]:
             yield Fault("settings", 0, 0, f"sinks.{sink}", message, "E221")
 
 
+def _overlapping(
+    before: Config, loaded: Loaded, listening: Mapping[str, Location]
+) -> Iterator[Fault]:
+    """Yield a fault for each address that could be listened on only once another one is given up:
+    until others have taken the place of workers, both are."""
+    for name, kind in RECEIVERS.items():
+        wanted, had = kind.location(loaded.config), kind.location(before)
+        if kind.for_operators or wanted is None or wanted == had:
+            continue
+        for other, place in listening.items():
+            is_shared = kind.own_port and other == name
+            if not is_shared and _excludes(wanted, place):
+                message = (
+                    f"`{RECEIVERS[other].setting}` listens there until other workers have taken"
+                    " over; take another port or path, or restart the sidecar for it"
+                )
+                yield loaded.fault(kind.setting, message, "E221")
+
+
+def _excludes(one: Location, other: Location) -> bool:
+    """Return whether not both can be listened on."""
+    if isinstance(one, Path) or isinstance(other, Path):
+        return os.path.realpath(str(one)) == os.path.realpath(str(other))
+    return overlap(one, listeners.hosts(one), other, listeners.hosts(other))
+
+
 def _value(config: Config, name: str) -> object:
     value: Any = config
     for key in name.split("."):
@@ -299,40 +322,8 @@ def _value(config: Config, name: str) -> object:
     return value
 
 
-def _files(config: Config) -> Iterator[tuple[str, str, Path]]:
-    """Yield the files that a configuration names and that are read: setting, code, path."""
-    for reference in config.references:
-        if resources.is_path(reference):
-            yield config.schema_setting, "E206", Path(reference)
-    for name, path in (
-        ("tls.certificate", config.tls.certificate),
-        ("tls.key", config.tls.key),
-        ("tls.client_ca", config.tls.client_ca),
-        ("claims", config.claims),
-    ):
-        if path is not None:
-            yield name, "E203", path
-
-
-def _paths(loaded: Loaded) -> list[Path]:
-    """Return all files of a configuration."""
-    found = [] if loaded.file is None else [loaded.file]
-    return [*found, *(path for _, _, path in _files(loaded.config))]
-
-
 def _is_irregular(path: Path) -> bool:
     """Return whether something is there that is no file: to read it may take forever."""
     with suppress(OSError, ValueError):
         return not stat.S_ISREG(path.stat().st_mode)
     return False
-
-
-def _stats(paths: Iterable[Path]) -> _Seen:
-    """Return what tells versions of files apart; ``None`` for one that is not there."""
-    found: dict[Path, tuple[int, ...] | None] = {}
-    for path in paths:
-        found[path] = None
-        with suppress(OSError, ValueError):
-            of = os.stat(path)  # noqa: PTH116 - what a link leads to
-            found[path] = (of.st_dev, of.st_ino, of.st_mode, of.st_size, of.st_mtime_ns)
-    return found

@@ -22,6 +22,7 @@ __all__ = [
     "HEAD",
     "NOW",
     "PLAIN",
+    "PSEUDONYM",
     "Expected",
     "canonical",
     "content",
@@ -34,6 +35,21 @@ __all__ = [
 
 NOW = datetime(2026, 11, 24, 10, 20, 30, 500_000, tzinfo=UTC)
 """The time of the clock in tests."""
+
+PSEUDONYM = """\
+schema: devices
+version: 1.0.0
+title: One pseudonym
+owner: tests
+purposes:
+  ops: {{use: essential.service.operations, basis: contract, reason: Run the service}}
+fields:
+  device.id:
+    {{kind: pseudonym, key: "{key}", rotate: 1d, from: [device.id, ip], category: user.device,
+     purposes: [ops], retention: 1d, reason: Run the service}}
+"""
+"""A document with one field, a pseudonym of ``device.id`` or ``ip``, whose ``key`` is to be filled
+in."""
 
 HEAD = """\
 schema: sample

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,13 +23,34 @@ from collector.ops.log import EventLog
 from collector.server.channel import Frames, framed, frames_of_keeper
 from collector.server.components import Components
 from collector.server.keeper import Keeper
-from collector.server.messages import Answers, FromKeeper, Ready
+from collector.server.lifecycle import loop_factory
+from collector.server.messages import (
+    Answers,
+    Failed,
+    FromKeeper,
+    Prepare,
+    Prepared,
+    Ready,
+    Setup,
+    Stop,
+    Switch,
+    Switched,
+)
 from collector.server.preflight import prepare
 from collector.server.worker_process import WorkerProcess
 from collector.spool.pending import pending_batches
 from tests.deadline import WAIT_SECONDS
 
-__all__ = ["Heard", "Keeping", "Place", "keeping", "settings"]
+__all__ = [
+    "Heard",
+    "Keeping",
+    "Place",
+    "ScriptedWorker",
+    "keeping",
+    "run",
+    "settings",
+    "until",
+]
 
 _READY = framed(Ready(is_confined=False))
 
@@ -48,6 +69,63 @@ class Place(WorkerProcess):
     def end(self) -> None:
         self.channel.close()
         self.keys.close()
+
+
+class ScriptedWorker(Place):
+    """A worker that a test speaks for: it says that it is ready, and takes other terms."""
+
+    def __init__(self, *, prepares: bool = True, starts: bool = True) -> None:
+        super().__init__()
+        self.outcomes: dict[int, int] = {}
+        self.heard: list[FromKeeper] = []
+        self._prepares, self._starts = prepares, starts
+
+    async def serve(self) -> None:
+        loop, frames = asyncio.get_running_loop(), frames_of_keeper()
+        try:
+            await loop.sock_recv(self.theirs, 1)
+            while data := await loop.sock_recv(self.theirs, 1 << 16):
+                for message, _ in frames.feed(data):
+                    self.heard.append(message)
+                    await self._answer(message)
+        except OSError:
+            pass
+        self.theirs.close()
+        self.their_keys.close()
+
+    async def _answer(self, message: FromKeeper) -> None:
+        if isinstance(message, Setup):
+            await self.say(framed(Ready(False) if self._starts else Failed(True)))
+        elif isinstance(message, Prepare) and self._prepares:
+            await self.say(framed(Prepared(True)))
+        elif isinstance(message, Switch):
+            await self.say(framed(Switched()))
+        elif isinstance(message, Answers):
+            self.outcomes.update(message.outcomes)
+        elif isinstance(message, Stop):
+            self.theirs.shutdown(socket.SHUT_RDWR)
+
+    async def say(self, data: bytes) -> None:
+        await asyncio.get_running_loop().sock_sendall(self.theirs, data)
+
+
+def run(work: Awaitable[None]) -> None:
+    """Run it on the event loop of a sidecar."""
+
+    async def within() -> None:
+        async with asyncio.timeout(WAIT_SECONDS):
+            await work
+
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(within())
+
+
+async def until(holds: Callable[[], object]) -> None:
+    end = monotonic() + WAIT_SECONDS
+    while not holds():
+        assert monotonic() < end, "it waits, or memory is counted that is not used"
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(0.001)
 
 
 @dataclass
@@ -107,13 +185,13 @@ class Keeping:
                     if asked:
                         await asyncio.wait([starting])
                         place.their_keys.sendall(asked)
-                        await _until(lambda: not keeper.ready)
-                await _until(lambda: _is_taken(place.theirs, keeper))
+                        await until(lambda: not keeper.ready)
+                await until(lambda: _is_taken(place.theirs, keeper))
                 place.theirs.shutdown(socket.SHUT_WR)
             except OSError:  # it is closed
                 pass
             await asyncio.wait([starting])
-            await _until(lambda: not keeper.ready and not keeper._budget.used)
+            await until(lambda: not keeper.ready and not keeper._budget.used)
             stopping = asyncio.create_task(keeper.stop(0))
             await asyncio.sleep(0)
             other.theirs.close()
@@ -145,14 +223,6 @@ def _is_taken(line: socket.socket, keeper: Keeper) -> bool:
     ioctl(line, TIOCOUTQ, waiting)
     reserved = sum(link.frames.reserved for link in keeper._links)
     return not waiting[0] and keeper._budget.used == reserved
-
-
-async def _until(holds: Callable[[], bool]) -> None:
-    end = monotonic() + WAIT_SECONDS
-    while not holds():
-        assert monotonic() < end, "it waits, or memory is counted that is not used"
-        await asyncio.sleep(0.001)
-    await asyncio.sleep(0.001)
 
 
 async def _read(line: socket.socket, answers: list[tuple[int, int]]) -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from collector.contracts import CATEGORIES, DROPS, REJECTIONS, Batch, PendingBatch, Tally, to_minute
+from collector.keyring import Keyring
 from collector.ops.error_log import LIBRARIES
 from collector.server import keeper
 from collector.server.channel import BatchCode, framed
@@ -35,6 +37,7 @@ from collector.server.messages import (
 from collector.testing import scan
 from tests.filter.test_recheck import CONFERENCING, LINE, MINUTE, NOW, batches, is_valid
 from tests.filter.traces import CANARY
+from tests.schema.make import PSEUDONYM
 from tests.server.keeping import Keeping, keeping
 
 _CODE = BatchCode([CONFERENCING])
@@ -299,3 +302,20 @@ def test_a_worker_that_reads_no_answer(kept: Keeping, monkeypatch: pytest.Monkey
     batch = PutBatch(0, minute, None, _REJECTED, 0)
     many = b"".join(framed(Put(1 << 60, None, [batch])) for _ in range(5_000))
     assert kept.hear(*[many] * 20, reads=False).is_distrusted
+
+
+def test_a_key_that_is_gone(tmp_path: Path) -> None:
+    """Since the schema was read, and no worker has asked for it yet: the worker is ended, as it
+    would wait for ever; there is an error in the log, without the reference."""
+    secret, schema = tmp_path / "secret", tmp_path / "devices.yaml"
+    secret.write_text("0123456789abcdef")
+    schema.write_text(PSEUDONYM.format(key=f"file:{secret}"))
+    with keeping(tmp_path, {"COLLECTOR__SCHEMA": str(schema)}) as kept:
+        kept.components.keyring = Keyring()  # that of a schema which came with a reload is new
+        secret.unlink()
+        heard = kept.hear(asked=bytes(10))
+        assert not heard.is_distrusted
+        lines = [json.loads(line) for line in kept.log]
+        errors = [line["error"] for line in lines if line["event"] == "unexpected"]
+        assert errors == ["ConfigError"]
+        assert "secret" not in "".join(kept.log)

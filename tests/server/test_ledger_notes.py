@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Event
-from time import monotonic
+from time import monotonic, sleep
+from typing import Any
 
 import pytest
 
@@ -15,12 +16,14 @@ from collector.ledger import Entry, opened
 from collector.ops.log import EventLog
 from collector.retention.earlier import noted_schemas
 from collector.schema import resources
+from collector.server import ledger_notes
 from collector.server.components import Components
 from collector.server.ledger_notes import LedgerNotes
 from collector.server.preflight import prepare
 from tests.database import query
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ledgers import entries_of
+from tests.programs import threads
 from tests.sidecar.serving import FREE_PORTS
 from tests.spool.make import commit, entry
 
@@ -212,3 +215,22 @@ def test_schemas_that_come_and_go(tmp_path: Path) -> None:
     assert started(web) == [("web/1.0.0", "widening")]
     assert started(web, strict) == [("conferencing-strict/1.0.0", "widening")]
     assert started(web, strict) == []
+
+
+def test_a_reload_beside_the_first_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both may be about to write the first entries: they are written once."""
+    lived(tmp_path)
+    compare = ledger_notes._changes
+
+    def slowly(*parts: Any) -> Any:
+        sleep(0.1)
+        return compare(*parts)
+
+    monkeypatch.setattr(ledger_notes, "_changes", slowly)
+    with sidecar(tmp_path) as (components, writes):
+        with threads(*[writes.update] * 3):
+            pass
+        writes.begin()
+        components.spool.close()
+    assert told(tmp_path)[-1:] == [START]
+    assert told(tmp_path).count(START) == 2

@@ -14,19 +14,7 @@ from collector.server import sandbox_check
 from collector.server.sandbox_check import try_worker
 from tests.conftest import required
 from tests.ingest.certificates import Authority
-
-_SCHEMA = """\
-schema: devices
-version: 1.0.0
-title: One pseudonym
-owner: tests
-purposes:
-  ops: {use: essential.service.operations, basis: contract, reason: Run the service}
-fields:
-  device.id:
-    {kind: pseudonym, key: "env:CHECK_KEY", rotate: 1d, from: [ip], category: user.device,
-     purposes: [ops], retention: 1d, reason: Run the service}
-"""
+from tests.schema.make import PSEUDONYM
 
 
 def _findings(
@@ -57,7 +45,7 @@ def test_it_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert _findings(tmp_path, monkeypatch) == ()
     issued = Authority(tmp_path).issue("server")
     issued.key.chmod(0o600)
-    (tmp_path / "s.yaml").write_text(_SCHEMA)
+    (tmp_path / "s.yaml").write_text(PSEUDONYM.format(key="env:CHECK_KEY"))
     monkeypatch.setenv("CHECK_KEY", "a secret of the operator")
     settings = {
         "SCHEMA": str(tmp_path / "s.yaml"),
@@ -109,7 +97,7 @@ def test_what_a_worker_could_do(
 @pytest.mark.usefixtures("_kernel")
 def test_a_worker_that_cannot_be_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is open, and says why."""
-    (tmp_path / "s.yaml").write_text(_SCHEMA)
+    (tmp_path / "s.yaml").write_text(PSEUDONYM.format(key="env:CHECK_KEY"))
     monkeypatch.delenv("CHECK_KEY", raising=False)
     settings = {"SCHEMA": str(tmp_path / "s.yaml")}
     (found,) = _findings(tmp_path, monkeypatch, **settings)

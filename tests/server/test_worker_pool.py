@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from functools import partial
 from io import StringIO
 from pathlib import Path
-from time import monotonic
 from typing import Any, cast
 
 import pytest
@@ -23,27 +22,25 @@ from collector.contracts import PendingBatch, Tally, to_minute
 from collector.errors import ConfigError, DeliveryError
 from collector.ops.log import EventLog
 from collector.server import worker_pool
-from collector.server.channel import BatchCode, framed, frames_of_keeper
+from collector.server.channel import BatchCode, framed
 from collector.server.components import Components
 from collector.server.keeper import Keeper
-from collector.server.lifecycle import loop_factory
 from collector.server.messages import (
-    Answers,
-    Failed,
-    FromKeeper,
     Prepare,
     Prepared,
-    Ready,
-    Setup,
-    Stop,
-    Switch,
-    Switched,
 )
 from collector.server.preflight import prepare_next
 from collector.server.worker_process import WorkerProcess
-from tests.deadline import WAIT_SECONDS
 from tests.programs import script
-from tests.server.keeping import Keeping, Place, keeping, settings
+from tests.server.keeping import (
+    Keeping,
+    Place,
+    ScriptedWorker,
+    keeping,
+    run,
+    settings,
+    until,
+)
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/fd").exists(), reason="what is open is read from /proc"
@@ -60,24 +57,6 @@ fields:
   client.address: {{kind: ip, category: user.device.ip_address, purposes: [service],
     retention: 30d, reason: Run the service}}
 """
-
-
-def _run(work: Awaitable[None]) -> None:
-    """Run it on the event loop of a sidecar."""
-
-    async def within() -> None:
-        async with asyncio.timeout(WAIT_SECONDS):
-            await work
-
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(within())
-
-
-async def _until(holds: Callable[[], object]) -> None:
-    end = monotonic() + WAIT_SECONDS
-    while not holds():
-        assert monotonic() < end
-        await asyncio.sleep(0.002)
 
 
 def _open_files() -> int:
@@ -131,50 +110,14 @@ class _Silent(Place):
         self.their_keys.close()
 
 
-class _Worker(Place):
-    """A worker that a test speaks for: it says that it is ready, and takes other terms."""
-
-    def __init__(self, *, prepares: bool = True, starts: bool = True) -> None:
-        super().__init__()
-        self.outcomes: dict[int, int] = {}
-        self.heard: list[FromKeeper] = []
-        self._prepares, self._starts = prepares, starts
-
-    async def serve(self) -> None:
-        loop, frames = asyncio.get_running_loop(), frames_of_keeper()
-        try:
-            await loop.sock_recv(self.theirs, 1)
-            while data := await loop.sock_recv(self.theirs, 1 << 16):
-                for message, _ in frames.feed(data):
-                    self.heard.append(message)
-                    await self._answer(message)
-        except OSError:
-            pass
-        self.theirs.close()
-        self.their_keys.close()
-
-    async def _answer(self, message: FromKeeper) -> None:
-        if isinstance(message, Setup):
-            await self.say(framed(Ready(False) if self._starts else Failed(True)))
-        elif isinstance(message, Prepare) and self._prepares:
-            await self.say(framed(Prepared(True)))
-        elif isinstance(message, Switch):
-            await self.say(framed(Switched()))
-        elif isinstance(message, Answers):
-            self.outcomes.update(message.outcomes)
-        elif isinstance(message, Stop):
-            self.theirs.shutdown(socket.SHUT_RDWR)
-
-    async def say(self, data: bytes) -> None:
-        await asyncio.get_running_loop().sock_sendall(self.theirs, data)
-
-
 @asynccontextmanager
 async def _keeper(
     kept: Keeping, *processes: WorkerProcess, log: StringIO | None = None
 ) -> AsyncIterator[Keeper]:
     """A keeper with those workers, of which the last comes first; stopped at the end."""
-    serving = [asyncio.create_task(each.serve()) for each in processes if isinstance(each, _Worker)]
+    serving = [
+        asyncio.create_task(each.serve()) for each in processes if isinstance(each, ScriptedWorker)
+    ]
     with ExitStack() as stack:
         keeper = Keeper(kept.components, EventLog(to=log or StringIO()), stack, [*processes])
         try:
@@ -208,7 +151,7 @@ def test_a_worker_that_cannot_be_linked(kept: Keeping, broken: type[WorkerProces
             assert keeper._links == []
         assert _open_files() <= before
 
-    _run(begin())
+    run(begin())
 
 
 @pytest.mark.parametrize("broken", [_Unusable, _NoStream])
@@ -218,17 +161,17 @@ def test_others_are_started_after_one_that_cannot_be_linked(
     """In the place of a worker that has ended, until one receives."""
 
     async def replace() -> None:
-        first, last = _Worker(), _Worker()
+        first, last = ScriptedWorker(), ScriptedWorker()
         bad = [broken(), broken()]
         async with _keeper(kept, last, *bad, first) as keeper:
             await keeper.start()
             first.theirs.shutdown(socket.SHUT_RDWR)
-            await _until(lambda: last.heard and keeper.ready == 1)
+            await until(lambda: last.heard and keeper.ready == 1)
             assert [link.process for link in keeper._links] == [last]
             assert keeper.replaced == 3
             assert all(process.process.poll() is not None for process in bad)
 
-    _run(replace())
+    run(replace())
 
 
 def test_a_worker_that_does_not_start_in_time(
@@ -242,18 +185,18 @@ def test_a_worker_that_does_not_start_in_time(
     async def replace() -> None:
         errors: list[Any] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
-        first, last, silent = _Worker(), _Worker(), [_Silent() for _ in range(9)]
+        first, last, silent = ScriptedWorker(), ScriptedWorker(), [_Silent() for _ in range(9)]
         async with _keeper(kept, last, *silent, first) as keeper:
             for place in silent:
                 place.keeper = keeper
             await keeper.start()
             first.theirs.shutdown(socket.SHUT_RDWR)
-            await _until(lambda: last.heard and keeper.ready == 1)
+            await until(lambda: last.heard and keeper.ready == 1)
             assert [link.process for link in keeper._links] == [last]
             assert errors == []
         assert [place.was_linked for place in silent] == [False] * 9
 
-    _run(replace())
+    run(replace())
 
 
 def test_several_that_cannot_listen(tmp_path: Path) -> None:
@@ -261,12 +204,12 @@ def test_several_that_cannot_listen(tmp_path: Path) -> None:
     errors: list[Any] = []
 
     async def begin() -> None:
-        workers = [_Worker(starts=False) for _ in range(3)]
+        workers = [ScriptedWorker(starts=False) for _ in range(3)]
         async with _keeper(kept, *workers) as keeper:
             with pytest.raises(ConfigError) as caught:
                 await keeper.start()
             assert caught.value.code == "E207"
-            await _until(lambda: all(link.started.done() for link in keeper._links))
+            await until(lambda: all(link.started.done() for link in keeper._links))
 
     async def begin_and_forget() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
@@ -274,7 +217,7 @@ def test_several_that_cannot_listen(tmp_path: Path) -> None:
         gc.collect()
 
     with keeping(tmp_path, {"COLLECTOR__WORKERS": "3"}) as kept:
-        _run(begin_and_forget())
+        run(begin_and_forget())
     assert errors == []
 
 
@@ -344,7 +287,7 @@ def test_nothing_is_stored_by_terms_that_are_not_in_force(tmp_path: Path) -> Non
     following = _following(tmp_path, "second")
 
     async def change() -> None:
-        worker = _Worker()
+        worker = ScriptedWorker()
         async with _keeper(kept, worker) as keeper:
             await keeper.start()
             before, code = kept.components.schemas, BatchCode(kept.components.schemas)
@@ -353,17 +296,17 @@ def test_nothing_is_stored_by_terms_that_are_not_in_force(tmp_path: Path) -> Non
 
             async def lie() -> None:
                 await worker.say(_record(following, 2, code))
-                await _until(lambda: 2 in worker.outcomes)
+                await until(lambda: 2 in worker.outcomes)
 
             assert await _changed(keeper, following, lie) == "swapped"
             assert worker.outcomes == {2: 505}
             await worker.say(first + _record(following, 3, code))
-            await _until(lambda: len(worker.outcomes) == 3)
+            await until(lambda: len(worker.outcomes) == 3)
             assert worker.outcomes == {2: 505, 1: 1, 3: 1}
             assert before != kept.components.schemas
 
     with keeping(tmp_path, _schema(tmp_path, "first")) as kept:
-        _run(change())
+        run(change())
 
 
 def test_a_change_as_the_terms_before_the_last_are_forgotten(
@@ -374,7 +317,7 @@ def test_a_change_as_the_terms_before_the_last_are_forgotten(
     second, third = _following(tmp_path, "second"), _following(tmp_path, "third")
 
     async def change() -> None:
-        worker = _Worker()
+        worker = ScriptedWorker()
         async with _keeper(kept, worker) as keeper:
             await keeper.start()
             code = BatchCode(kept.components.schemas)
@@ -382,11 +325,11 @@ def test_a_change_as_the_terms_before_the_last_are_forgotten(
                 code.add(following.schemas)
                 await _changed(keeper, following, lambda: asyncio.sleep(0.1))
                 await worker.say(_record(following, number, code))
-                await _until(partial(worker.outcomes.__contains__, number))
+                await until(partial(worker.outcomes.__contains__, number))
             assert worker.outcomes == {0: 1, 1: 1}
 
     with keeping(tmp_path, _schema(tmp_path, "first")) as kept:
-        _run(change())
+        run(change())
 
 
 def test_a_worker_that_is_late_with_its_answer(
@@ -398,22 +341,22 @@ def test_a_worker_that_is_late_with_its_answer(
     second, third = _following(tmp_path, "second"), _following(tmp_path, "third")
 
     async def change() -> None:
-        late, sound = _Worker(prepares=False), _Worker()
+        late, sound = ScriptedWorker(prepares=False), ScriptedWorker()
         log = StringIO()
-        async with _keeper(kept, sound, _Worker(starts=False), late, log=log) as keeper:
+        async with _keeper(kept, sound, ScriptedWorker(starts=False), late, log=log) as keeper:
             await keeper.start()
             code = BatchCode(kept.components.schemas)
             with pytest.raises(ConfigError):
                 await _changed(keeper, second, _nothing)
             await late.say(framed(Prepared(True)) + _record(kept.components, 1, code))
-            await _until(lambda: late.outcomes)
+            await until(lambda: late.outcomes)
             assert late.outcomes == {1: 1}
             assert await _changed(keeper, third, _nothing) == "replaced"
             assert sum(isinstance(each, Prepare) for each in late.heard) == 1
         assert "distrusted" not in log.getvalue()
 
     with keeping(tmp_path, _schema(tmp_path, "first")) as kept:
-        _run(change())
+        run(change())
 
 
 async def _nothing() -> None:
@@ -428,19 +371,19 @@ def test_a_change_that_cannot_be_written(tmp_path: Path) -> None:
         raise DeliveryError("E506", "not now")
 
     async def change() -> None:
-        worker = _Worker()
+        worker = ScriptedWorker()
         async with _keeper(kept, worker) as keeper:
             await keeper.start()
             code = BatchCode(kept.components.schemas)
             with pytest.raises(DeliveryError):
                 await _changed(keeper, second, fail)
             await worker.say(_record(kept.components, 1, code))
-            await _until(lambda: worker.outcomes)
+            await until(lambda: worker.outcomes)
             assert await _changed(keeper, second, _nothing) == "swapped"
             code.add(second.schemas)
             await worker.say(_record(second, 2, code))
-            await _until(lambda: len(worker.outcomes) == 2)
+            await until(lambda: len(worker.outcomes) == 2)
             assert worker.outcomes == {1: 1, 2: 1}
 
     with keeping(tmp_path, _schema(tmp_path, "first")) as kept:
-        _run(change())
+        run(change())

@@ -12,7 +12,6 @@ import stat
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 from threading import Event
@@ -21,55 +20,32 @@ from time import sleep
 import pytest
 
 from collector.errors import CollectorError
-from collector.server.control_client import FILE_NAME, Erase, Prune, Redeliver, Status, ask
+from collector.server.control_client import (
+    FILE_NAME,
+    Erase,
+    Prune,
+    Redeliver,
+    Status,
+    ask,
+    short_path,
+)
 from tests.cli.process import run
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.programs import script, threads
+from tests.sidecar.erasing import WINDOW, address, addresses_stored, erasure, event_of, left
 from tests.sidecar.faults import metric
 from tests.sidecar.serving import started
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="there are no socket files")
 
 _ERASED = int(os.environ.get("COLLECTOR_ERASED", "20"))
-_TODAY = datetime.now(UTC)
-_WINDOW = (
-    (_TODAY - timedelta(days=2)).strftime("%Y-%m-%d"),
-    (_TODAY + timedelta(days=2)).strftime("%Y-%m-%d"),
-)
-
-
-def _erase(address: str, wait: float = 20) -> Erase:
-    return Erase("client.address", address, *_WINDOW, wait)
-
-
-def _address(number: int) -> str:
-    return f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
-
-
-def _event(address: str) -> bytes:
-    return b'{"ip_address": "%b", "os": {"type": "linux"}}\n' % address.encode()
-
-
-def _left(folder: Path, *addresses: str) -> set[str]:
-    """Those addresses of which a byte is in any file."""
-    texts = [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
-    forms = (b'%b"', b"%blinux")  # in a line, and in a row
-    return {
-        address
-        for address in addresses
-        if any(form % address.encode() in text for form in forms for text in texts)
-    }
-
-
-def _stored(data: Path) -> list[str]:
-    with closing(sqlite3.connect(f"file:{data / 'store.db'}?mode=ro", uri=True)) as store:
-        return [row[0] for row in store.execute('SELECT "client.address" FROM conferencing')]
 
 
 def _connected(data: Path) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(WAIT_SECONDS)
-    connection.connect(str(data / FILE_NAME))
+    with short_path(data) as path:
+        connection.connect(path)
     return connection
 
 
@@ -79,12 +55,14 @@ def test_a_person_is_erased_while_it_receives(tmp_path: Path) -> None:
     data, lines = tmp_path / "collector-data", tmp_path / "records.ndjson"
     with started(tmp_path, environ={"COLLECTOR__SINKS__NDJSON__PATH": str(lines)}) as sidecar:
         for number in (1, 2, 3):
-            assert sidecar.send(_event(_address(number))).status == 200
-        wait_until(lambda: len(_stored(data)) == 3 and lines.read_bytes().count(b"\n") == 3)
+            assert sidecar.send(event_of(address(number))).status == 200
+        wait_until(
+            lambda: len(addresses_stored(data)) == 3 and lines.read_bytes().count(b"\n") == 3
+        )
         assert stat.S_IMODE((data / FILE_NAME).stat().st_mode) == 0o600
-        assert _left(data, _address(2)) == _left(lines.parent, _address(2)) == {_address(2)}
-        window = ("--from", _WINDOW[0], "--to", _WINDOW[1])
-        person = ("--field", f"client.address={_address(2)}")
+        assert left(data, address(2)) == left(lines.parent, address(2)) == {address(2)}
+        window = ("--from", WINDOW[0], "--to", WINDOW[1])
+        person = ("--field", f"client.address={address(2)}")
         done = run(
             *("subject", "erase", "--data", data, *person, *window, "--json"),
             env={"COLLECTOR__SINKS__NDJSON__PATH": str(lines)},
@@ -92,10 +70,10 @@ def test_a_person_is_erased_while_it_receives(tmp_path: Path) -> None:
         assert done.code == 0, done.err
         assert (done.json["rows"], done.json["lines"], done.json["is_swept"]) == (1, 1, True)
         assert any("backups" in place for place in done.json["beyond"])
-        assert _left(tmp_path, _address(2)) == set()
-        assert sorted(_stored(data)) == [_address(1), _address(3)]
-        assert sidecar.send(_event(_address(2))).status == 200  # who comes again is a new matter
-        wait_until(lambda: len(_stored(data)) == 3)
+        assert left(tmp_path, address(2)) == set()
+        assert sorted(addresses_stored(data)) == [address(1), address(3)]
+        assert sidecar.send(event_of(address(2))).status == 200  # who comes again is a new matter
+        wait_until(lambda: len(addresses_stored(data)) == 3)
         assert sidecar.stop()[0] == 0
     assert not (data / FILE_NAME).exists()
     assert run("ledger", "verify", "--data", data).code == 0
@@ -109,16 +87,16 @@ def test_what_waits_is_erased_too(tmp_path: Path) -> None:
         with closing(sqlite3.connect(data / "store.db", isolation_level=None)) as holder:
             holder.execute("BEGIN IMMEDIATE")
             for number in range(1, 6):
-                assert sidecar.send(_event(_address(number))).status == 200
+                assert sidecar.send(event_of(address(number))).status == 200
             with ThreadPoolExecutor(1) as pool:
-                asked = pool.submit(ask, data, _erase(_address(4)))
+                asked = pool.submit(ask, data, erasure(address(4)))
                 wait_until(lambda: metric(sidecar, "collector_spool_records") == 4)
                 holder.execute("ROLLBACK")
                 answer = asked.result(WAIT_SECONDS)
         assert answer is not None
         assert (answer["removed"]["records"], answer["removed"]["is_swept"]) == (1, True)
-        wait_until(lambda: len(_stored(data)) == 4)
-        assert _left(data, _address(4)) == set()
+        wait_until(lambda: len(addresses_stored(data)) == 4)
+        assert left(data, address(4)) == set()
         assert sidecar.stop()[0] == 0
 
 
@@ -128,8 +106,8 @@ def test_commands_of_all_kinds(tmp_path: Path) -> None:
     data = tmp_path / "collector-data"
     assert ask(data, Status()) is None
     with started(tmp_path) as sidecar:
-        assert sidecar.send(_event(_address(1))).status == 200
-        wait_until(lambda: _stored(data))
+        assert sidecar.send(event_of(address(1))).status == 200
+        wait_until(lambda: addresses_stored(data))
         status = ask(data, Status())
         assert status is not None
         assert status["checks"]["spool"] == "ok"
@@ -141,14 +119,14 @@ def test_commands_of_all_kinds(tmp_path: Path) -> None:
         assert run("store", "prune", "--data", data).code == 0
         assert ask(data, Redeliver()) == {"delivered": 0, "left": 0}
         for command, code in [
-            (Erase("os.type", "linux", *_WINDOW, 1.0), "E404"),
-            (_erase("no address"), "E405"),
+            (Erase("os.type", "linux", *WINDOW, 1.0), "E404"),
+            (erasure("no address"), "E405"),
             (Erase("client.address", "10.0.0.1", "never", "ever", 1.0), "E406"),
         ]:
             with pytest.raises(CollectorError) as caught:
                 ask(data, command)
             assert caught.value.code == code
-        assert _stored(data) == [_address(1)]
+        assert addresses_stored(data) == [address(1)]
         assert sidecar.stop()[0] == 0
     assert ask(data, Status()) is None
     assert run("status", "--data", data).code == 78
@@ -180,7 +158,7 @@ def test_what_is_no_command_is_refused(tmp_path: Path) -> None:
         for half in halves:
             with suppress(OSError):
                 half.sendall(b'{"command":')
-        assert sidecar.send(_event(_address(1))).status == 200
+        assert sidecar.send(event_of(address(1))).status == 200
         assert sidecar.admin("/readyz").status == 200
         for half in halves:
             with suppress(ConnectionError):
@@ -230,8 +208,8 @@ def test_people_are_erased_under_load(tmp_path: Path) -> None:
         for number in range(first, 1 << 24, 4):
             if ended.is_set():
                 return
-            assert sidecar.send(_event(_address(number))).status == 200
-            acknowledged.append(_address(number))
+            assert sidecar.send(event_of(address(number))).status == 200
+            acknowledged.append(address(number))
 
     with started(tmp_path, environ={"COLLECTOR__SINKS__NDJSON__PATH": str(lines)}) as sidecar:
         erased: list[str] = []
@@ -243,19 +221,19 @@ def test_people_are_erased_under_load(tmp_path: Path) -> None:
                     person = random.choice(acknowledged[-200:])
                     if person in erased:
                         continue
-                    answer = ask(data, _erase(person))
+                    answer = ask(data, erasure(person))
                     assert answer is not None
                     assert answer["removed"]["is_swept"]
                     erased.append(person)
             finally:
                 ended.set()
         others = set(acknowledged) - set(erased)
-        assert _left(data, *sorted(others)[:5])
-        wait_until(lambda: others <= set(_stored(data)))
+        assert left(data, *sorted(others)[:5])
+        wait_until(lambda: others <= set(addresses_stored(data)))
         assert sidecar.stop()[0] == 0
-    found = _stored(data)
+    found = addresses_stored(data)
     assert sorted(found) == sorted(others)
-    assert _left(tmp_path, *erased) == set()
+    assert left(tmp_path, *erased) == set()
     assert run("ledger", "verify", "--data", data).code == 0
 
 
@@ -264,13 +242,13 @@ def test_a_kill_at_any_moment_is_made_up_for(tmp_path: Path) -> None:
     """The same command, to the next sidecar or without one, erases what was left."""
     data, random = tmp_path / "collector-data", Random(11)
     for life in range(12):
-        person = _address(1000 + life)
+        person = address(1000 + life)
         with started(tmp_path) as sidecar:
             for number in range(20):
-                assert sidecar.send(_event(_address(life * 20 + number))).status == 200
-            assert sidecar.send(_event(person)).status == 200
+                assert sidecar.send(event_of(address(life * 20 + number))).status == 200
+            assert sidecar.send(event_of(person)).status == 200
             with ThreadPoolExecutor(1) as pool:
-                asked = pool.submit(ask, data, _erase(person))
+                asked = pool.submit(ask, data, erasure(person))
                 sleep(random.uniform(0, 0.25))
                 sidecar.process.kill()
                 sidecar.process.wait(WAIT_SECONDS)
@@ -278,13 +256,13 @@ def test_a_kill_at_any_moment_is_made_up_for(tmp_path: Path) -> None:
                     asked.result(WAIT_SECONDS)
         if life % 2:
             with started(tmp_path) as sidecar:
-                answer = ask(data, _erase(person))
+                answer = ask(data, erasure(person))
                 assert answer is not None
                 assert answer["removed"]["is_swept"]
                 assert sidecar.stop()[0] == 0
         else:
-            window = ("--from", _WINDOW[0], "--to", _WINDOW[1])
+            window = ("--from", WINDOW[0], "--to", WINDOW[1])
             field = ("--field", f"client.address={person}")
             assert run("subject", "erase", "--data", data, *field, *window).code == 0
-        assert _left(data, person) == set()
+        assert left(data, person) == set()
     assert run("ledger", "verify", "--data", data).code == 0

@@ -10,17 +10,22 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import ssl
+import stat
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from hashlib import sha256
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from random import Random
-from threading import Thread
-from time import monotonic, sleep
+from select import select
+from threading import Event, Thread
+from time import monotonic, monotonic_ns, sleep
 from typing import Any
 
 import pytest
@@ -31,8 +36,10 @@ from collector.server.control_client import Reload, ask
 from tests.cli.process import run
 from tests.deadline import WAIT_SECONDS, eventually, wait_until
 from tests.ingest.certificates import Authority
+from tests.programs import threads
 from tests.sidecar.account import Account, kept
 from tests.sidecar.clients import Client, KeyedClient, LinesClient, clients
+from tests.sidecar.erasing import address, addresses_stored, erasure, event_of, left
 from tests.sidecar.faults import metric
 from tests.sidecar.processes import children
 from tests.sidecar.serving import FREE_PORTS, Sidecar, started
@@ -277,13 +284,103 @@ def test_a_faulty_file_changes_nothing(tmp_path: Path) -> None:
         assert len(it.entries("reload")) == 1
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read all")
-def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
-    """Nothing changes."""
-    with _reloading(tmp_path) as it:
-        (tmp_path / _FILE).chmod(0)
-        assert it.reload()["outcome"] == "refused"
-        it.stored()
+_READS_LESS = """
+import ctypes, os, sys
+for capability in (1, 2):  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, by which root reads all
+    if os.geteuid() == 0 and ctypes.CDLL(None).prctl(24, capability, 0, 0, 0):
+        sys.exit("root, and may not give up what lets it read all")
+os.execv(sys.executable, [sys.executable, "-m", "collector", "serve", *sys.argv[1:]])
+"""
+
+
+def test_files_that_may_not_be_read(tmp_path: Path) -> None:
+    """For want of a permission, or as a directory is in the place of one: the reload is refused by
+    a code, and what ran goes on."""
+    pair = Authority(tmp_path).issue("served")
+    schema, file = tmp_path / "usage.yaml", tmp_path / _FILE
+    schema.write_text(_SCHEMA)
+    file.write_text(
+        f"schema: {schema}\ntls: {{certificate: {pair.certificate}, key: {pair.key}}}\n"
+    )
+    codes = {
+        file: ("E206", "E206"),
+        schema: ("E101", "E206"),
+        pair.certificate: ("E212", "E203"),
+        pair.key: ("E212", "E203"),
+    }
+    command = [sys.executable, "-c", _READS_LESS]
+    with started(tmp_path, "--config", _FILE, command=command) as sidecar:
+        it, before = _Reloading(sidecar), children(sidecar.process.pid)
+        for path, (denied, directory) in codes.items():
+            mode, aside = stat.S_IMODE(path.stat().st_mode), path.with_suffix(".aside")
+            path.chmod(0)
+            assert _refusals(it) == {denied}, path
+            path.chmod(mode)
+            path.rename(aside)
+            path.mkdir()
+            assert _refusals(it) == {directory}, path
+            path.rmdir()
+            aside.rename(path)
+        assert it.reload() == {"outcome": "unchanged"}
+        assert children(sidecar.process.pid) == before
+        assert _encrypted(sidecar.ports["http"], tmp_path / "authority.pem") == 200
+        assert not any(str(tmp_path) in line for line in sidecar.log)
+    assert it.entries("reload") == []
+
+
+def _refusals(it: _Reloading) -> set[str]:
+    """The codes of a reload that is refused."""
+    answer = it.reload()
+    assert answer["outcome"] == "refused", answer
+    return {fault["code"] for fault in answer["faults"]}
+
+
+def test_the_service_manager_is_told(tmp_path: Path) -> None:
+    """When a reload begins, by systemd's clock, and when it has ended, whatever came of it. One
+    that waits for a command has not begun, and signals that come meanwhile are one reload."""
+    name = f"collector-{os.getpid()}-{tmp_path.name}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(f"\0{name}")
+        manager.settimeout(WAIT_SECONDS)
+        with _reloading(tmp_path, NOTIFY_SOCKET=f"@{name}") as it:
+            assert manager.recv(100) == b"READY=1"
+            for text in ("limits: {events: 7}\n", "limits: [\n", "{}\n"):
+                it.write(text)
+                began = monotonic_ns() // 1000
+                it.sidecar.process.send_signal(signal.SIGHUP)
+                assert began <= _reload_began(manager) <= monotonic_ns() // 1000
+                assert manager.recv(100) == b"READY=1"
+            with closing(sqlite3.connect(it.data / "store.db", isolation_level=None)) as holder:
+                holder.execute("BEGIN IMMEDIATE")
+                for number in (1, 2):
+                    assert it.sidecar.send(event_of(address(number))).status == 200
+                with ThreadPoolExecutor(1) as pool:
+                    asked = pool.submit(ask, it.data, erasure(address(1)))
+                    wait_until(lambda: metric(it.sidecar, "collector_spool_records") == 1)
+                    for _ in range(3):
+                        it.sidecar.process.send_signal(signal.SIGHUP)
+                        assert _is_silent(manager)
+                    began = monotonic_ns() // 1000
+                    holder.execute("ROLLBACK")
+                    asked.result(WAIT_SECONDS)
+            assert began <= _reload_began(manager)
+            assert manager.recv(100) == b"READY=1"
+            assert _is_silent(manager)
+            assert it.sidecar.stop()[0] == 0
+            assert manager.recv(100) == b"STOPPING=1"
+
+
+def _reload_began(manager: socket.socket) -> int:
+    """When a reload began, in microseconds."""
+    state, microseconds = manager.recv(100).splitlines()
+    assert state == b"RELOADING=1"
+    name, _, number = microseconds.partition(b"=")
+    assert name == b"MONOTONIC_USEC"
+    return int(number)
+
+
+def _is_silent(manager: socket.socket) -> bool:
+    return not select([manager], [], [], 0.2)[0]
 
 
 def test_files_are_watched(tmp_path: Path) -> None:
@@ -331,6 +428,122 @@ def test_workers_are_replaced_for_ports_and_numbers(tmp_path: Path) -> None:
         assert first != other
         path = tmp_path / "events.sock"
         assert it.outcome(_ports(http=other) + f"http: {{unix: {path}}}\n") == "refused"
+
+
+def test_addresses_that_overlap_those_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both cannot be listened on at once, as it takes to replace workers: it is refused, and says
+    so, where another process is not to blame. A port of gRPC is shared by what comes after."""
+    pair, token = Authority(tmp_path).issue("served"), sha256(b"0" * 32).hexdigest()
+    with _free_port() as first, _free_port() as second:
+        http, grpc = first, second
+    monkeypatch.delitem(FREE_PORTS, "COLLECTOR__HTTP__ADDRESS")
+    monkeypatch.delitem(FREE_PORTS, "COLLECTOR__GRPC__ADDRESS")
+
+    def text(for_http: str, for_grpc: str) -> str:
+        return (
+            f"http: {{address: '{for_http}'}}\ngrpc: {{address: '{for_grpc}'}}\n"
+            f"tls: {{certificate: {pair.certificate}, key: {pair.key}}}\n"
+            f"auth: {{tokens: [{token}]}}\n"
+        )
+
+    with _reloading(tmp_path, text(f"127.0.0.1:{http}", f"127.0.0.1:{grpc}")) as it:
+        for for_http, for_grpc in (
+            (f"0.0.0.0:{http}", f"127.0.0.1:{grpc}"),
+            (f"localhost:{http}", f"127.0.0.1:{grpc}"),
+            (f"127.0.0.1:{grpc}", f"127.0.0.1:{http}"),
+            ("off", f"0.0.0.0:{http}"),
+        ):
+            it.write(text(for_http, for_grpc))
+            assert _refusals(it) == {"E221"}
+        assert it.outcome(text(f"127.0.0.1:{http}", f"0.0.0.0:{grpc}")) == "replaced"
+        with socket.create_connection(("127.0.0.2", grpc), timeout=WAIT_SECONDS):
+            pass
+        assert _encrypted(http, tmp_path / "authority.pem") == 401
+
+
+def test_people_are_erased_while_it_reloads(tmp_path: Path) -> None:
+    """Commands and reloads wait for each other, and nothing waits for them: whoever was erased is
+    gone, and everybody else is there once."""
+    with _reloading(tmp_path) as it:
+        people, erased, ended = [address(number) for number in range(40)], list[str](), Event()
+        for person in people:
+            assert it.sidecar.send(event_of(person)).status == 200
+
+        def erase() -> None:
+            for person in people[:40:4]:
+                answer = ask(it.data, erasure(person))
+                assert answer is not None
+                assert answer["removed"]["is_swept"]
+                erased.append(person)
+
+        def reload() -> None:
+            for number in range(6):
+                text = "limits: {events: 1%d}\n" if number % 3 else "limits: {ratio: 20%d}\n"
+                assert it.outcome(text % number) in ("swapped", "replaced")
+
+        def send() -> None:
+            for number in range(1000, 1 << 16):
+                if ended.is_set():
+                    return
+                with suppress(OSError, HTTPException):  # on a connection that a reload ends
+                    if it.sidecar.send(event_of(address(number))).status == 200:
+                        people.append(address(number))
+
+        with threads(send):
+            try:
+                with threads(erase, reload):
+                    pass
+            finally:
+                ended.set()
+        others = set(people) - set(erased)
+        assert len(erased) == 10
+        assert len(others) > 30
+        wait_until(lambda: others <= set(addresses_stored(it.data)))
+        assert it.sidecar.stop()[0] == 0
+    assert sorted(addresses_stored(it.data)) == sorted(others)
+    assert left(tmp_path, *erased) == set()
+    assert len(it.entries("reload")) == 6
+    assert run("ledger", "verify", "--data", it.data).code == 0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("text", ["limits: {{events: {}}}\n", "limits: {{ratio: {}}}\n"])
+def test_a_kill_while_people_are_erased_and_it_reloads(tmp_path: Path, text: str) -> None:
+    """The next sidecar does what was left of the erasure; nothing else is lost."""
+    random, people, erased = Random(), list[str](), list[str]()
+    for life in range(6):
+        with _reloading(tmp_path, text.format(999)) as it:
+            these = [address(100 * life + number) for number in range(20)]
+            for person in these:
+                assert it.sidecar.send(event_of(person)).status == 200
+            people += these
+            person = random.choice(these)
+            it.write(text.format(100 + life))
+
+            def erase(it: _Reloading = it, person: str = person) -> None:
+                with suppress(CollectorError, OSError):
+                    ask(it.data, erasure(person))
+
+            with threads(erase, partial(_asking, it)):
+                sleep(random.uniform(0, 0.5 if "events" in text else 2.5))
+                it.sidecar.process.kill()
+        with _reloading(tmp_path, text.format(100 + life)) as it:
+            answer = ask(it.data, erasure(person))
+            assert answer is not None
+            assert answer["removed"]["is_swept"]
+            erased.append(person)
+            others = set(people) - set(erased)
+            wait_until(partial(_has_all, it.data, others))
+            assert it.sidecar.stop()[0] == 0
+        assert left(tmp_path, *erased) == set()
+    assert sorted(addresses_stored(it.data)) == sorted(others)
+    assert run("ledger", "verify", "--data", it.data).code == 0
+
+
+def _has_all(data: Path, people: set[str]) -> bool:
+    return people <= set(addresses_stored(data))
 
 
 def _ports(http: int) -> str:

@@ -28,6 +28,7 @@ from collector.server import preflight, worker_pool
 from collector.server.preflight import find_faults
 from tests.cli.process import run
 from tests.deadline import WAIT_SECONDS, eventually, wait_until
+from tests.schema.make import PSEUDONYM
 from tests.sidecar.account import Account, kept
 from tests.sidecar.clients import KeyedClient, clients
 from tests.sidecar.faults import metric
@@ -42,23 +43,6 @@ _KILLS = int(os.environ.get("COLLECTOR_KILLS", "8"))
 _LIVES = 25
 _TWO = {"COLLECTOR__WORKERS": "2"}
 _EVENT = b'{"ip_address": "203.0.113.7", "device": {"type": "phone"}}\n'
-_SCHEMA = """\
-schema: devices
-version: 1.0.0
-title: One pseudonym
-owner: tests
-purposes:
-  ops: {use: essential.service.operations, basis: contract, reason: Run the service}
-fields:
-  device.id:
-    kind: pseudonym
-    key: "env:WORKERS_KEY"
-    rotate: 1d
-    category: user.device
-    purposes: [ops]
-    retention: 1d
-    reason: Run the service
-"""
 
 
 def _workers(sidecar: Sidecar, number: int) -> list[int]:
@@ -113,7 +97,7 @@ def test_two_workers_are_one_sidecar(tmp_path: Path) -> None:
 
 def test_a_person_has_one_pseudonym(tmp_path: Path) -> None:
     """Whichever worker receives, and after both of them were replaced."""
-    (tmp_path / "s.yaml").write_text(_SCHEMA)
+    (tmp_path / "s.yaml").write_text(PSEUDONYM.format(key="env:WORKERS_KEY"))
     settings = {"COLLECTOR__SCHEMA": "./s.yaml", "WORKERS_KEY": "a secret of the operator"}
     with started(tmp_path, environ=_TWO | settings) as sidecar:
         body = b'{"device.id": "one"}\n'

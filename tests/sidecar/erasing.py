@@ -1,0 +1,50 @@
+"""People whose records are erased while a sidecar receives: the commands, and what is left."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from collector.server.control_client import Erase
+
+__all__ = ["WINDOW", "address", "addresses_stored", "erasure", "event_of", "left"]
+
+_TODAY = datetime.now(UTC)
+WINDOW = (
+    (_TODAY - timedelta(days=2)).strftime("%Y-%m-%d"),
+    (_TODAY + timedelta(days=2)).strftime("%Y-%m-%d"),
+)
+
+
+def erasure(person: str, wait: float = 20) -> Erase:
+    """The command that erases one with this address."""
+    return Erase("client.address", person, *WINDOW, wait)
+
+
+def address(number: int) -> str:
+    """The address of one of them."""
+    return f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+
+
+def event_of(person: str) -> bytes:
+    """What is sent of one."""
+    return b'{"ip_address": "%b", "os": {"type": "linux"}}\n' % person.encode()
+
+
+def left(folder: Path, *people: str) -> set[str]:
+    """Those addresses of which a byte is in any file."""
+    texts = [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
+    forms = (b'%b"', b"%blinux")  # in a line, and in a row
+    return {
+        person
+        for person in people
+        if any(form % person.encode() in text for form in forms for text in texts)
+    }
+
+
+def addresses_stored(data: Path) -> list[str]:
+    """The addresses in the store of a data directory."""
+    with closing(sqlite3.connect(f"file:{data / 'store.db'}?mode=ro", uri=True)) as store:
+        return [row[0] for row in store.execute('SELECT "client.address" FROM conferencing')]
