@@ -144,12 +144,12 @@ def head(path: Path) -> bytes:
             for frame in _frames(handle):
                 newest = frame.offset if frame.page == 1 else newest
                 offset = newest if frame.is_commit else offset
-        if offset < 0:
-            if not path.exists():
-                return b""
-            handle, offset = stack.enter_context(path.open("rb")), 0
-        handle.seek(offset)
-        return handle.read(_HEAD_BYTES)
+            if offset >= 0:
+                handle.seek(offset)
+                text = handle.read(_HEAD_BYTES)
+                if len(text) == _HEAD_BYTES:  # else the log was cut, and all is in the file
+                    return text
+        return stack.enter_context(path.open("rb")).read(_HEAD_BYTES) if path.exists() else b""
 
 
 def copy_with_log(path: Path, log: Path, copy: Path) -> None:
@@ -216,6 +216,9 @@ def _frames(handle: IO[bytes]) -> Iterator[_Frame]:
     end = handle.seek(0, os.SEEK_END)
     for at in range(_HEADER.size, end - _FRAME.size - size + 1, _FRAME.size + size):
         handle.seek(at)
-        page, pages, *found = _FRAME.unpack(handle.read(_FRAME.size))
+        text = handle.read(_FRAME.size)
+        if len(text) < _FRAME.size:
+            return  # another process has cut the log meanwhile
+        page, pages, *found = _FRAME.unpack(text)
         if found == salts:
             yield _Frame(page, pages > 0, at + _FRAME.size)

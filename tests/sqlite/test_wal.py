@@ -6,9 +6,11 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 
+from collector.sqlite import wal
 from collector.sqlite.wal import Index, head, need_room
 from tests.sidecar.faults import fill, small_disk
 
@@ -81,6 +83,30 @@ def test_the_head_is_that_of_the_last_commit(tmp_path: Path) -> None:
         assert int.from_bytes(head(path)[60:64]) == 8
     assert not path.with_name("a.db-wal").exists()
     assert int.from_bytes(head(path)[60:64]) == 8
+
+
+def test_a_log_that_is_cut_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when another thread or process closes its database: what was in it is in the file."""
+    path, log, frames = tmp_path / "a.db", tmp_path / "a.db-wal", wal._frames
+    with closing(_database(path)) as db:
+        for version in range(1, 9):
+            db.execute(f"PRAGMA user_version = {version}")
+        for read in range(8):
+
+            def cut(handle: IO[bytes], read: int = read) -> Iterator[Any]:
+                for number, frame in enumerate(frames(handle)):
+                    if number == read:
+                        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                    yield frame
+
+            monkeypatch.setattr(wal, "_frames", cut)
+            assert int.from_bytes(head(path)[60:64]) in range(1, 9), read
+            assert log.stat().st_size == 0
+            db.execute("PRAGMA user_version = 8")
+            for version in range(1, 9):
+                db.execute(f"PRAGMA user_version = {version}")
 
 
 def test_there_is_room_for_all_of_it(disk: Path) -> None:
