@@ -6,7 +6,7 @@ import secrets
 import time
 import tracemalloc
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -318,6 +318,40 @@ def test_a_drain_that_is_cut_off_leaves_its_messages_to_another(
     with topic.drained(tmp_path / "second", second):
         _until_read(topic)
     assert second.people() == {person(number): 1 for number in range(1, 20)}
+
+
+@pytest.mark.long
+@pytest.mark.alone
+def test_two_drains_take_twice_as_much(kafka: KafkaServer, tmp_path: Path) -> None:
+    """Where the sink is what takes time, once the partitions are shared out."""
+    seconds = []
+    for number in (1, 2):
+        topic = Topic(kafka, 4)
+        with ExitStack() as stack:
+            drains = [
+                stack.enter_context(topic.drained(tmp_path / f"{number}-{at}", Slow()))
+                for at in range(number)
+            ]
+            at = 0
+            while not all(drain.sink.batches for drain in drains):
+                at += 1
+                topic.send(numbered(at, [1]), partition=at % 4)
+                time.sleep(0.1)
+            wait_until(lambda drains=drains, at=at: _got(drains) == at, seconds=_SECONDS)  # type: ignore[misc]
+            for partition in range(4):
+                first = 10_000 + 1_000 * partition
+                topic.send(*(numbered(first + n, [1]) for n in range(750)), partition=partition)
+            began = time.monotonic()
+            before = _got(drains)
+            wait_until(lambda drains=drains, at=at: _got(drains) == at + 3000, seconds=150)  # type: ignore[misc]
+            rate = (_got(drains) - before) / (time.monotonic() - began)
+            seconds.append(3000 / rate)
+        print(f"{number}: {seconds[-1]:.1f} s")
+    assert seconds[0] / seconds[1] >= 1.9
+
+
+def _got(drains: Sequence[Running]) -> int:
+    return sum(len(each.sink.batches) for each in drains)
 
 
 @pytest.mark.servers

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from ipaddress import IPv4Address
 from pathlib import Path
 from random import Random
 from time import sleep
@@ -22,8 +24,10 @@ from tests.brokers.kafka_server import KafkaServer, require_kafka, server
 from tests.deadline import wait_until
 from tests.sidecar.faults import metric
 from tests.sidecar.serving import Sidecar, started
+from tests.sinks.postgres import PostgresServer
 
-_KILLS = max(1, int(os.environ.get("COLLECTOR_BROKER_KILLS", "0")) // 10)
+_MANY = int(os.environ.get("COLLECTOR_BROKER_KILLS", "0"))
+_KILLS = max(1, _MANY // 10)
 """A group waits ten seconds for a member that was killed."""
 _SECONDS = 120.0
 _KEY = {"MESSAGE_KEY": "0123456789abcdef" * 2}
@@ -146,6 +150,70 @@ def test_a_drain_that_is_killed(tmp_path: Path) -> None:
             assert taking.stop()[0] == 0
     assert set(_stored(drain).values()) == {5}
     assert len(_stored(drain)) == sent
+
+
+@pytest.mark.servers
+@pytest.mark.timeout(3600)
+@pytest.mark.skipif(not _MANY, reason="`make brokers` runs it")
+def test_nothing_acknowledged_is_lost_or_repeated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever is killed: the sidecar, one of two drains of a group, PostgreSQL; while the broker,
+    which has all in memory, does not answer for a while."""
+    random, kills = Random(), Counter[str]()
+    acknowledged, sent = set[str](), 0
+    with PostgresServer.made() as postgres, _pair(tmp_path, 6) as (kafka, sidecar, drain):
+        text = (drain / "collector.yaml").read_text()
+        sink = f"{{type: postgres, url: '{postgres.url}', party: first}}"
+        folders = {"sidecar": sidecar, "one": tmp_path / "one", "two": tmp_path / "two"}
+        for name in ("one", "two"):
+            folders[name].mkdir()
+            sinks = f"sinks: {{store: false, warehouse: {sink}}}\n"
+            (folders[name] / "collector.yaml").write_text(text + sinks)
+        running: dict[str, tuple[Sidecar, ExitStack]] = {}
+
+        def start(name: str) -> None:
+            stack = ExitStack()
+            made = _sidecar(folders[name]) if name == "sidecar" else _drain(folders[name])
+            running[name] = stack.enter_context(made), stack
+
+        def stored() -> Counter[str]:
+            with suppress(Exception):
+                rows = postgres.ask('SELECT host("client.address") FROM collector.conferencing')
+                return Counter(str(one) for (one,) in rows)
+            return Counter()
+
+        with ExitStack() as end:
+            for name in folders:
+                start(name)
+                end.callback(lambda name=name: running[name][1].close())  # type: ignore[misc]
+            for _ in range(_MANY // 4):
+                for _ in range(5):
+                    some = [str(IPv4Address("198.18.0.0") + sent + each) for each in range(20)]
+                    sent += len(some)
+                    with suppress(OSError, AssertionError):
+                        _send(running["sidecar"][0], *some)
+                        acknowledged.update(some)
+                name = random.choice([*folders, "postgres", "broker"])
+                kills[name] += 1
+                if name == "broker":
+                    with kafka.stopped():
+                        sleep(random.uniform(0, 12))
+                elif name == "postgres":
+                    postgres.kill()
+                    postgres.start()
+                else:
+                    running[name][0].process.kill()
+                    _assert_silent(running[name][0])
+                    running[name][1].close()
+                    start(name)
+            wait_until(lambda: acknowledged <= stored().keys(), seconds=300)
+            assert set(stored().values()) == {1}
+            _assert_silent(*(each for each, _ in running.values()))
+    with capsys.disabled():
+        said = f"{len(acknowledged):,} of {sent:,} acknowledged; {dict(kills)}"
+        print(f"\n{said}", file=sys.stderr)
+    assert acknowledged
 
 
 @pytest.mark.servers
