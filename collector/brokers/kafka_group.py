@@ -27,6 +27,8 @@ __all__ = ["KafkaGroup", "Offsets", "kafka_group"]
 
 _MOST_AT_HAND = 1 << 13
 _CLOSE_SECONDS = 2.0
+_UNREADABLE = ("_BAD_COMPRESSION", "_BAD_MSG")
+"""Errors of a message that stay as they are however often it is fetched."""
 _SESSION_SECONDS = 10.0
 """After how long without a word of a drain the group gives its messages to another one."""
 
@@ -113,6 +115,7 @@ class KafkaGroup(KafkaClient):
         self._client: Any = None
         self._offsets = Offsets(_MOST_AT_HAND)
         self._committed: dict[int, int] = {}
+        self._following: dict[int, int] = {}
         self._joins = 0
         self._is_paused = self._is_fatal = False
         self._surplus: deque[Any] = deque()
@@ -203,6 +206,7 @@ class KafkaGroup(KafkaClient):
                     "fetch.max.bytes": TOGETHER_BYTES,
                     "queued.max.messages.kbytes": TOGETHER_BYTES >> 10,
                     "queued.min.messages": 64,
+                    "fetch.error.backoff.ms": 100,
                     "on_commit": self._on_commit,
                 }
             )
@@ -218,6 +222,7 @@ class KafkaGroup(KafkaClient):
         client, self._client = self._client, None
         self._offsets = Offsets(_MOST_AT_HAND)
         self._committed.clear()
+        self._following.clear()
         self._surplus.clear()
         self._is_paused = self._is_fatal = False
         if client is not None:
@@ -241,14 +246,24 @@ class KafkaGroup(KafkaClient):
     def _next(self, client: Any, seconds: float) -> Any:
         """Return the next message, or ``None`` if none comes in time."""
         message = self._surplus.popleft() if self._surplus else client.poll(seconds)
-        if message is not None and message.error() is not None:
-            raise self._failure(message.error())
+        error = None if message is None else message.error()
+        if error is not None and error.name() not in _UNREADABLE:
+            raise self._failure(error)
         return message
 
     def _taken(self, message: Any) -> Fetched:
+        """Note a message. One that the library cannot read is without data, and is passed over:
+        it tells the first offset of a batch, of which each message is one."""
         partition, offset = message.partition(), message.offset()
+        is_readable = message.error() is None
+        if not is_readable:
+            offset = max(offset, self._following.get(partition, 0))
+        self._following[partition] = offset + 1
         self._offsets.take(partition, offset)
-        return Fetched(message.value() or b"", f"{self._joins}:{partition}:{offset}")
+        if not is_readable:
+            self._seek(partition, offset + 1)
+        data = (message.value() or b"") if is_readable else b""
+        return Fetched(data, f"{self._joins}:{partition}:{offset}")
 
     def _pause(self, client: Any, *, is_paused: bool) -> None:
         if is_paused != self._is_paused:
@@ -257,10 +272,13 @@ class KafkaGroup(KafkaClient):
             self._is_paused = is_paused
 
     def _rewind(self, partition: int, offset: int) -> None:
+        if self._offsets.rewind(partition, offset):
+            self._following[partition] = offset
+            self._seek(partition, offset)
+
+    def _seek(self, partition: int, offset: int) -> None:
         from confluent_kafka import TopicPartition  # noqa: PLC0415 - an extra
 
-        if not self._offsets.rewind(partition, offset):
-            return
         self._surplus = deque(each for each in self._surplus if each.partition() != partition)
         try:
             self._client.seek(TopicPartition(self._topic, partition, offset))
@@ -310,6 +328,7 @@ class KafkaGroup(KafkaClient):
         self._surplus = deque(each for each in self._surplus if each.partition() not in gone)
         for partition in gone:
             self._committed.pop(partition, None)
+            self._following.pop(partition, None)
 
 
 def _place(token: str) -> tuple[int, int, int]:

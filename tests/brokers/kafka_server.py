@@ -154,9 +154,17 @@ def add_topic(access: dict[str, Any], name: str, partitions: int = 1, **config: 
         made[name].result(10)
 
 
-def put(address: str, topic: str, *data: bytes | None, partition: int | None = None) -> None:
+def put(
+    address: str,
+    topic: str,
+    *data: bytes | None,
+    partition: int | None = None,
+    compression: str = "none",
+) -> None:
     """Publish messages at a broker."""
-    client = Producer({"bootstrap.servers": address, "message.max.bytes": 100_000_000, **_QUIET})
+    options: dict[str, Any] = {"bootstrap.servers": address, "compression.type": compression}
+    sizes = {"message.max.bytes": 1_000_000_000, "batch.size": 1_000_000_000, "linger.ms": 200}
+    client = Producer({**options, **sizes, **_QUIET})
     failures: list[Any] = []
     place: dict[str, Any] = {} if partition is None else {"partition": partition}
     for each in data:

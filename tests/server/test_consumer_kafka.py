@@ -244,6 +244,30 @@ def test_large_messages_of_others(topic: Topic, tmp_path: Path) -> None:
 
 
 @pytest.mark.servers
+def test_what_the_library_cannot_unpack(tmp_path: Path) -> None:
+    """Compressed batches that become too large are passed over, message by message, and counted;
+    honest ones behind them come. Of a cluster that keeps them as they were sent."""
+    with mock_cluster() as addresses:
+        make_topic(addresses, "t")
+        first, second, third = (
+            one.data
+            for number in (1, 2, 3)
+            for one in outgoing(numbered(number, [number]), None, 1 << 20, KEY)
+        )
+        put(addresses, "t", first, partition=0)
+        put(addresses, "t", bytes(120_000_000), partition=0, compression="zstd")
+        put(addresses, "t", second, partition=0)
+        put(addresses, "t", *[bytes(40_000_000)] * 3, partition=0, compression="zstd")
+        put(addresses, "t", third, partition=0)
+        source = source_of(DrainSection(url=f"kafka://{addresses}", topic="t"))
+        with drained(source, tmp_path) as running:
+            wait_until(lambda: len(running.sink.batches) == 3, seconds=_SECONDS)
+            counts = running.consumer.counts()
+    assert (counts["foreign"], counts["too_large"]) == (4, 0)
+    assert running.sink.people() == {person(number): 1 for number in (1, 2, 3)}
+
+
+@pytest.mark.servers
 def test_a_person_who_is_erased_does_not_come_back(topic: Topic, tmp_path: Path) -> None:
     """Though their batch still waited in the topic; what is received later is kept."""
     Tombstones(tmp_path).close()
