@@ -163,7 +163,7 @@ def put(
 ) -> None:
     """Publish messages at a broker."""
     options: dict[str, Any] = {"bootstrap.servers": address, "compression.type": compression}
-    sizes = {"message.max.bytes": 1_000_000_000, "batch.size": 1_000_000_000, "linger.ms": 200}
+    sizes = {"message.max.bytes": 1_000_000_000, "batch.size": 1_000_000_000, "linger.ms": 30_000}
     client = Producer({**options, **sizes, **_QUIET})
     failures: list[Any] = []
     place: dict[str, Any] = {} if partition is None else {"partition": partition}

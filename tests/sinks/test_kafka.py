@@ -84,7 +84,7 @@ class TestConformance(SinkConformance):
 
     def settings(self, directory: Path) -> SinkSettings:
         """A topic of its own."""
-        return _settings(self.kafka, directory, timeout="3s")
+        return _settings(self.kafka, directory, timeout="5s")
 
     def records(self, directory: Path) -> dict[str, int]:
         """Read the topic."""
