@@ -41,6 +41,7 @@ class Places:
     s3: S3Server
     postgres_proxy: PostgresProxy
     s3_proxy: Proxy
+    every: str = "1s"
     log: list[str] = field(default_factory=list)
 
     @property
@@ -59,7 +60,7 @@ class Places:
             "access_key": "env:LAKE_KEY",
             "secret_key": "env:LAKE_SECRET",
             "party": "first",
-            "every": "1s",
+            "every": self.every,
         }
         sinks = {
             "lines": {"type": "ndjson", "path": "records.ndjson"},
@@ -141,8 +142,8 @@ def _bucket(port: int) -> S3Store:
 
 
 @contextmanager
-def places(directory: Path) -> Iterator[Places]:
-    """Run the servers for a block."""
+def places(directory: Path, *, every: str = "1s") -> Iterator[Places]:
+    """Run the servers for a block; ``every`` is how long records become an object."""
     with ExitStack() as stack:
         postgres = stack.enter_context(PostgresServer.made())
         weed = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="collector-s3-")))
@@ -152,6 +153,6 @@ def places(directory: Path) -> Iterator[Places]:
         before_s3 = Proxy(s3.port)
         before_s3.port = stack.enter_context(tcp_server(before_s3.handle))
         directory.mkdir(exist_ok=True)
-        made = Places(directory, postgres, s3, before_postgres, before_s3)
+        made = Places(directory, postgres, s3, before_postgres, before_s3, every)
         made.configure()
         yield made
