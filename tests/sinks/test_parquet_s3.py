@@ -258,7 +258,7 @@ def test_large_objects_are_taken(tmp_path: Path, s3: int) -> None:
             assert len(file.read()) == 90 << 20
             path.write_bytes(os.urandom(90 << 20))
             assert sink._lake.objects.replace("large", path, version)
-            assert sink._lake.objects.open("large").read(60 << 20)
+            assert sink._lake.objects.open("large").read(16 << 20)
     """
     script(code, tmp_path, s3, timeout=100)
 

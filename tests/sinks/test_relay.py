@@ -410,6 +410,26 @@ def test_a_bucket_takes_no_proxy_of_the_environment() -> None:
     assert not others
 
 
+def test_a_part_that_is_too_large(tmp_path: Path) -> None:
+    """The size of an object is what a bucket says. It is not asked for more than the end of one."""
+    from collector.errors import Unreachable  # noqa: PLC0415
+    from collector.sinks.parquet.object_store import BucketObjects  # noqa: PLC0415 - heavy
+
+    heads = list[bytes]()
+
+    def behave(end: socket.socket) -> None:
+        heads.append(end.recv(_PIECE))
+        end.sendall(_META.replace(b"4711", b"4711000000"))
+
+    secrets = {"access_key_id": "key", "secret_access_key": "secret", "region": "us-east-1"}
+    with tcp_server(behave) as port:
+        options = secrets | {"endpoint": f"http://127.0.0.1:{port}"}
+        file = BucketObjects("s3://lake/a", options, tmp_path).open("key")
+        with pytest.raises(Unreachable):
+            file.read()
+    assert len(heads) == 1
+
+
 def test_a_bucket_that_is_given_up_closes_its_relay(tmp_path: Path) -> None:
     """As after a reload."""
     from collector.sinks.parquet.object_store import BucketObjects  # noqa: PLC0415 - heavy
