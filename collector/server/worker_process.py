@@ -44,6 +44,9 @@ class WorkerProcess:
     """A process that waits for its first message, at the other ends of ``channel`` and ``keys``.
     ``module`` is what it runs."""
 
+    channel: socket.socket
+    keys: socket.socket
+
     def __init__(self, module: str = _MODULE) -> None:
         with ExitStack() as theirs, ExitStack() as undo:
             self.channel, other = _pair(theirs, undo)
