@@ -98,7 +98,7 @@ erasures: $(VENV)/.dev ## Erase people out of twenty full data directories, and 
 	COLLECTOR_ERASED=600 $(BIN)/python -m pytest -s -m servers tests/sidecar/test_erasures.py $(UNLIMITED) $(PYTEST)
 
 reloads: $(VENV)/.dev ## Reload a sidecar under full load each second for a minute (of SECONDS), and kill it in the midst of reloads.
-	COLLECTOR_RELOADS=$(or $(SECONDS),60) $(BIN)/python -m pytest -m long tests/sidecar/test_reload.py $(UNLIMITED) $(PYTEST)
+	COLLECTOR_RELOADS=$(or $(SECONDS),60) $(BIN)/python -m pytest -s -m long tests/sidecar/test_reload.py $(UNLIMITED) $(PYTEST)
 
 faults: $(VENV)/.dev ## Let writes and syncs of a sidecar fail at random, and kill it in between (200 lives).
 	COLLECTOR_FAULTS=$(or $(LIVES),200) $(BIN)/python -m pytest -s -m long tests/sidecar/test_faults.py -k killed $(UNLIMITED) $(PYTEST)

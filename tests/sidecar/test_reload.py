@@ -678,7 +678,11 @@ def _load(
         assert not each.is_alive()
     keyed.again()
     total = sum((each.found for each in fresh), Counter[str]())
-    return total, sum(each.ends for each in open_ones)
+    ends, sent = sum(each.ends for each in open_ones), Counter(p.answer for p in account.parcels)
+    print(
+        f"{_SECONDS} reloads; on new connections {dict(total)}, of all {dict(sent)}; {ends} ended"
+    )
+    return total, ends
 
 
 def _settled(it: _Reloading, account: Account) -> None:
