@@ -23,6 +23,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from collector.ops.metrics import METRICS
+from collector.ops.requests import REFUSAL_STATUSES, REFUSING, STATUSES
 from tests.conftest import required
 from tests.ingest.certificates import Authority
 from tests.sidecar.serving import COMMAND, started
@@ -41,10 +42,13 @@ def _documents(path: Path) -> list[Any]:
     return list(YAML(typ="safe", pure=True).load_all(path.read_text()))
 
 
+def _rules() -> list[dict[str, Any]]:
+    return [rule for group in _documents(_ALERTS)[0]["groups"] for rule in group["rules"]]
+
+
 def _queries() -> Iterator[str]:
     """What alerts and dashboard ask for."""
-    for group in _documents(_ALERTS)[0]["groups"]:
-        yield from (rule["expr"] for rule in group["rules"])
+    yield from (rule["expr"] for rule in _rules())
     for panel in json.loads((_DEPLOY / "grafana" / "dashboard.json").read_text())["panels"]:
         yield from (target["expr"] for target in panel["targets"])
 
@@ -56,13 +60,15 @@ def _need(program: str, package: str) -> str:
     return str(found)
 
 
+def _series_of(name: str) -> set[str]:
+    """The names of the series of a metric."""
+    is_histogram = name.endswith("_seconds") and "le" not in METRICS[name].labels
+    return {name, *(f"{name}_{part}" for part in ("bucket", "count", "sum") if is_histogram)}
+
+
 def _series() -> set[str]:
     """All names of series that a sidecar shows."""
-    names = set(_OF_THE_PROCESS)
-    for name, metric in METRICS.items():
-        is_histogram = name.endswith("_seconds") and "le" not in metric.labels
-        names |= {name, *(f"{name}_{part}" for part in ("bucket", "count", "sum") if is_histogram)}
-    return names
+    return _OF_THE_PROCESS.union(*map(_series_of, METRICS))
 
 
 def test_queries_name_what_there_is() -> None:
@@ -74,6 +80,41 @@ def test_queries_name_what_there_is() -> None:
         assert named <= known, query
         by = ",".join(re.findall(r"(?:by|without) \(([^)]*)\)", query))
         assert {each.strip() for each in by.split(",") if each} <= labels | {"instance", "le"}
+
+
+def test_queries_select_what_there_is() -> None:
+    """Each label that selects is one of its metric or of Prometheus, each value that is written is
+    one that the label can have, and each code of a refusal is seen by an alert."""
+    selecting = re.compile(r"(collector_[a-z_]+)\{([^}]*)\}")
+    matcher = re.compile(r'([a-z]+)(=~|!~|!=|=)"([^"]*)"')
+    values = {
+        "code": set(REFUSAL_STATUSES),
+        "receiver": set(REFUSING),
+        "status": set(STATUSES),
+        "outcome": {"admitted", "rejected"},
+    }
+    for query in _queries():
+        for name, selected in selecting.findall(query):
+            metric = next(each for each in METRICS if name in _series_of(each))
+            assert matcher.sub("", selected).strip(",") == "", query
+            for label, _, text in matcher.findall(selected):
+                if not text.startswith("$"):
+                    assert label in (*METRICS[metric].labels, "job"), query
+                    assert any(re.fullmatch(text, value) for value in values[label]), query
+    (refused,) = (rule["expr"] for rule in _rules() if rule["alert"] == "CollectorSendersRefused")
+    (without,) = re.findall(r'code!~"([^"]*)"', refused)
+    unseen = {code for code in REFUSAL_STATUSES if re.fullmatch(without, code)}
+    assert unseen == {code for code, status in REFUSAL_STATUSES.items() if status >= 500}
+
+
+def test_the_dashboard_shows_refusals_by_code() -> None:
+    """And no two panels lie on one another."""
+    panels = json.loads((_DEPLOY / "grafana" / "dashboard.json").read_text())["panels"]
+    queries = [target["expr"] for panel in panels for target in panel["targets"]]
+    assert any("by (receiver, code) (rate(collector_requests_refused_total" in q for q in queries)
+    places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels]
+    assert len(set(places)) == len({panel["id"] for panel in panels}) == len(panels)
+    assert {tuple(panel["gridPos"][side] for side in "wh") for panel in panels} == {(12, 8)}
 
 
 def test_promtool_takes_alerts_and_queries(tmp_path: Path) -> None:
@@ -94,9 +135,8 @@ def test_promtool_takes_alerts_and_queries(tmp_path: Path) -> None:
 def test_the_guide_has_every_alert() -> None:
     """With what to do about it."""
     guide = (_ROOT / "docs" / "operating.md").read_text()
-    for group in _documents(_ALERTS)[0]["groups"]:
-        for rule in group["rules"]:
-            assert f"`{rule['alert']}`" in guide
+    for rule in _rules():
+        assert f"`{rule['alert']}`" in guide
 
 
 def test_systemd_calls_the_unit_safe() -> None:
