@@ -13,10 +13,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from collector.cli.console import err, group, new_table, out, print_json, wide
-from collector.cli.data_dir import Data
+from collector.cli.data_dir import ConfigFile, Data
 from collector.cli.data_dir import settings as settings_of_data
 from collector.cli.options import AsJson
-from collector.cli.serve import ConfigFile, File, needs_sidecar, one_file
+from collector.cli.serve import File, needs_sidecar, one_file
 from collector.config import Loaded, examine, read
 from collector.config.extras import NO_GRPC, install, is_installed
 from collector.config.model import SinkSettings, settings
@@ -32,6 +32,14 @@ __all__ = ["app"]
 app: typer.Typer = group(
     "Check the sidecar's configuration, show what is in force, and what goes where."
 )
+_AllowWidening = Annotated[
+    bool, typer.Option("--allow-widening", help="Reload also if more would flow than before.")
+]
+_Mermaid = Annotated[bool, typer.Option("--mermaid", help="Print a Mermaid flow chart instead.")]
+_Old = Annotated[
+    str, typer.Argument(metavar="OLD", help="A file, or `REV:path` in a git repository.")
+]
+_New = Annotated[str, typer.Argument(metavar="NEW", help="Another one.")]
 _STYLES = {"widening": "red", "narrowing": "green", "neutral": "dim"}
 _OUTCOMES = {
     "unchanged": "nothing has changed",
@@ -80,10 +88,7 @@ def _recorder_faults(loaded: Loaded) -> list[Fault]:
 def reload(
     config: ConfigFile = None,
     data: Data = None,
-    allow_widening: Annotated[
-        bool,
-        typer.Option("--allow-widening", help="Reload also if more would flow than before."),
-    ] = False,
+    allow_widening: _AllowWidening = False,
     as_json: AsJson = False,
 ) -> None:
     """Have the running sidecar read its own configuration again, and go on by it without a refused
@@ -136,9 +141,7 @@ def show_flows(
     file: File = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
-    mermaid: Annotated[
-        bool, typer.Option("--mermaid", help="Print a Mermaid flow chart instead.")
-    ] = False,
+    mermaid: _Mermaid = False,
 ) -> None:
     """Show which field of each schema reaches which sink, and for which purposes. The sidecar
     delivers by the very same matrix. Exit 78 where a sink would get what it may not."""
@@ -156,10 +159,8 @@ def show_flows(
 
 @app.command("diff")
 def diff(
-    old: Annotated[
-        str, typer.Argument(metavar="OLD", help="A file, or `REV:path` in a git repository.")
-    ],
-    new: Annotated[str, typer.Argument(metavar="NEW", help="Another one.")],
+    old: _Old,
+    new: _New,
     as_json: AsJson = False,
 ) -> None:
     """Say which flows NEW adds, widens, narrows or removes. Exit 1 where something widens.

@@ -35,6 +35,16 @@ app: typer.Typer = group(
 _MOST_CHARACTERS = 64 << 20
 """That is a checkpoint every hour for more than ten years."""
 _HEX_DIGITS = 64
+_Noted = Annotated[
+    str | None,
+    typer.Option(
+        "--noted", metavar="HASH", help="A tip that was noted earlier and must still be there."
+    ),
+]
+_New = Annotated[bool, typer.Option("--new", help="Make one first.")]
+_Verifier = Annotated[
+    bool, typer.Option("--verifier", help="Print the script that verifies it instead.")
+]
 _Last = Annotated[int, typer.Option("--last", min=0, help="How many of the newest; 0 for all.")]
 
 
@@ -71,12 +81,7 @@ def _receipts(receipts: Iterable[Receipt]) -> Table:
 def verify(
     config: ConfigFile = None,
     data: Data = None,
-    noted: Annotated[
-        str | None,
-        typer.Option(
-            "--noted", metavar="HASH", help="A tip that was noted earlier and must still be there."
-        ),
-    ] = None,
+    noted: _Noted = None,
     checkpoint: Checkpoints = None,
     as_json: AsJson = False,
 ) -> None:
@@ -224,7 +229,7 @@ def _short(fact: str) -> str:
 def checkpoint(
     config: ConfigFile = None,
     data: Data = None,
-    new: Annotated[bool, typer.Option("--new", help="Make one first.")] = False,
+    new: _New = False,
 ) -> None:
     """Print the newest checkpoint, a few lines to keep on another machine.
 
@@ -261,9 +266,7 @@ def export(
     config: ConfigFile = None,
     data: Data = None,
     output: Output = None,
-    verifier: Annotated[
-        bool, typer.Option("--verifier", help="Print the script that verifies it instead.")
-    ] = False,
+    verifier: _Verifier = False,
 ) -> None:
     """Write the whole ledger for an auditor: starts, receipts, entries and documents, as lines of
     JSON that hold the very texts that were hashed and signed. No record is in it.

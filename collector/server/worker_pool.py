@@ -353,8 +353,10 @@ class WorkerPool(ABC):
             self._log.write("worker_replaced", times=self._replaced)
             try:
                 link = await self._begin(self._plan)
-            except OSError:  # no process, descriptor or memory: there may be one later
+            except Exception as error:  # noqa: BLE001 - else no worker would ever come again
                 self._fails += 1
+                if not isinstance(error, OSError):  # no process, descriptor or memory is no news
+                    self._log.unexpected(error)
                 continue
             await asyncio.wait([link.started], timeout=_START_SECONDS)
             if not link.started.done() or link.started.exception():

@@ -110,6 +110,20 @@ class _Silent(Place):
         self.their_keys.close()
 
 
+class _Odd(_Unusable):
+    """A process of a worker that fails in a way which nobody expects of the system."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys.close()
+        self.keys = cast("socket.socket", _OddSocket())
+
+
+class _OddSocket(_NoSocket):
+    def setblocking(self, _: bool) -> None:
+        raise RuntimeError
+
+
 @asynccontextmanager
 async def _keeper(
     kept: Keeping, *processes: WorkerProcess, log: StringIO | None = None
@@ -154,7 +168,7 @@ def test_a_worker_that_cannot_be_linked(kept: Keeping, broken: type[WorkerProces
     run(begin())
 
 
-@pytest.mark.parametrize("broken", [_Unusable, _NoStream])
+@pytest.mark.parametrize("broken", [_Unusable, _NoStream, _Odd])
 def test_others_are_started_after_one_that_cannot_be_linked(
     kept: Keeping, broken: type[WorkerProcess]
 ) -> None:
