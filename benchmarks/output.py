@@ -8,15 +8,15 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from benchmarks import gate, markdown
 from benchmarks.report import Table, aligned
-from benchmarks.results import BenchmarkError
+from benchmarks.results import BenchmarkError, RunFigures
 
 __all__ = ["add_options", "conclude", "limits", "run", "say", "show"]
 
-_F = TypeVar("_F")
+_F = TypeVar("_F", bound=RunFigures)
 
 
 def say(text: str) -> None:
@@ -87,9 +87,8 @@ def conclude(
     return gate.announce(verdicts(figures) if options.check else ())
 
 
-def show(figures: Any, tables: Iterable[Table], options: Namespace, section: str) -> None:
-    """Print figures, and write them where the options say. ``figures`` are a dataclass with an
-    ``environment`` and what was ``skipped``."""
+def show(figures: RunFigures, tables: Iterable[Table], options: Namespace, section: str) -> None:
+    """Print figures, and write them where the options say."""
     shown = list(tables)
     parts = ["\n".join(aligned(table)) for table in shown]
     parts += [f"skipped: {name}: {why}" for name, why in figures.skipped.items()]

@@ -31,7 +31,7 @@ from benchmarks import conditions, gate, output
 from benchmarks.data import SEED
 from benchmarks.gate import Verdict
 from benchmarks.report import Table
-from benchmarks.results import BenchmarkError, Interval, interval, paired
+from benchmarks.results import BenchmarkError, Interval, RunFigures, interval, paired
 from collector.sqlite.files import sync
 
 __all__ = ["Figures", "Rates", "main", "recording"]
@@ -68,14 +68,11 @@ class Rates:
 
 
 @dataclass(slots=True)
-class Figures:
+class Figures(RunFigures):
     """What was measured: rates by direction, and the process's peak of resident memory, in MB."""
 
-    environment: dict[str, str]
-    quick: bool
     rates: dict[str, Rates] = field(default_factory=dict)
     peak_mb: float = 0.0
-    skipped: dict[str, str] = field(default_factory=dict)
 
 
 def recording(arguments: Sequence[str]) -> int:

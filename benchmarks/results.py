@@ -17,6 +17,7 @@ __all__ = [
     "ParallelResult",
     "ProcessResult",
     "Results",
+    "RunFigures",
     "StartResult",
     "WholeResult",
     "interval",
@@ -165,15 +166,23 @@ class StartResult:
 
 
 @dataclass(slots=True)
-class Results:
-    """All of one call of the benchmarks. ``skipped`` says what was not run, and why.
-
-    ``memory`` is the peak resident MB (10⁶ bytes) of a process that runs one contender once, by
-    contender; under ``""``, of one that only holds the events. ``quick`` says that little was
-    measured.
-    """
+class RunFigures:
+    """The head of what one command measures: where, whether little was measured (``quick``), and
+    what was ``skipped``, and why."""
 
     environment: dict[str, str]
+    quick: bool = False
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Results(RunFigures):
+    """All of one call of the benchmarks.
+
+    ``memory`` is the peak resident MB (10⁶ bytes) of a process that runs one contender once, by
+    contender; under ``""``, of one that only holds the events.
+    """
+
     titles: Mapping[str, str] = field(default_factory=dict)
     checks_values: Mapping[str, bool] = field(default_factory=dict)
     corpora: list[CorpusResult] = field(default_factory=list)
@@ -184,8 +193,6 @@ class Results:
     memory: Mapping[str, float] = field(default_factory=dict)
     parallel: ParallelResult | None = None
     otlp: Sequence[CorpusResult] = ()
-    quick: bool = False
-    skipped: dict[str, str] = field(default_factory=dict)
 
     def brief(self) -> Results:
         """What a first page shows: the four plain corpora, each contender once, whole processes."""

@@ -25,7 +25,7 @@ from benchmarks.data import SEED, lines
 from benchmarks.gate import Verdict
 from benchmarks.output import say
 from benchmarks.report import Table
-from benchmarks.results import interval
+from benchmarks.results import RunFigures, interval
 from collector.contracts import Batch
 from collector.filter import Filter
 from collector.filter.stored import read
@@ -315,14 +315,11 @@ class Outcome:
 
 
 @dataclass(slots=True)
-class Figures:
+class Figures(RunFigures):
     """What was computed, simulated and measured."""
 
-    environment: dict[str, str]
-    quick: bool
     outcomes: list[Outcome] = field(default_factory=list)
     real: Real | None = None
-    skipped: dict[str, str] = field(default_factory=dict)
 
 
 def _outcome(rate: int, scenario: Scenario, way: Sequence[Station]) -> Outcome:

@@ -24,7 +24,7 @@ from benchmarks.gate import Verdict
 from benchmarks.output import say
 from benchmarks.processes import COLLECTOR, Process, source
 from benchmarks.report import Table
-from benchmarks.results import BenchmarkError, Interval, interval, paired
+from benchmarks.results import BenchmarkError, Interval, RunFigures, interval, paired
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -41,15 +41,12 @@ _SEEDED = 100_000
 
 
 @dataclass(slots=True)
-class Figures:
+class Figures(RunFigures):
     """What was measured: events per second and core, round by round."""
 
-    environment: dict[str, str]
-    quick: bool
-    events: int
+    events: int = 0
     spark: list[float] = field(default_factory=list)
     command: list[float] = field(default_factory=list)
-    skipped: dict[str, str] = field(default_factory=dict)
 
     @property
     def ratio(self) -> Interval:
@@ -103,7 +100,9 @@ def local_cluster(folder: Path) -> Iterator[SparkSession]:
 
 def _measure(options: Namespace) -> Figures:
     number = _QUICK_EVENTS if options.quick else _EVENTS
-    figures = Figures(conditions.environment() | conditions.compiled(), options.quick, number)
+    figures = Figures(
+        conditions.environment() | conditions.compiled(), options.quick, events=number
+    )
     if find_spec("pyspark") is None:
         figures.skipped["spark"] = "pyspark is not installed"
         return figures

@@ -23,7 +23,7 @@ from benchmarks import conditions
 from benchmarks.data import SEED
 from benchmarks.output import say
 from benchmarks.report import Table
-from benchmarks.results import Interval
+from benchmarks.results import Interval, RunFigures
 from collector.filter import Filter
 from collector.filter.text import slices
 from collector.intake import SLICE
@@ -50,13 +50,10 @@ class Cost:
 
 
 @dataclass(slots=True)
-class Figures:
+class Figures(RunFigures):
     """What was measured."""
 
-    environment: dict[str, str]
-    quick: bool
     costs: list[Cost] = field(default_factory=list)
-    skipped: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

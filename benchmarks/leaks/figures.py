@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from benchmarks.leaks.channels import Measured
 from benchmarks.leaks.spelling import Delivered
 from benchmarks.leaks.sweep import Sweep
+from benchmarks.results import RunFigures
 
 __all__ = ["Figures", "Result"]
 
@@ -38,14 +39,11 @@ class Result:
 
 
 @dataclass(slots=True)
-class Figures:
+class Figures(RunFigures):
     """Everything that a run measured."""
 
-    environment: dict[str, str]
-    quick: bool
     results: list[Result] = field(default_factory=list)
     delivered: list[Delivered] = field(default_factory=list)
     channels: list[Measured] = field(default_factory=list)
     unnamed: list[str] = field(default_factory=list)
     sweep: Sweep = field(default_factory=Sweep)
-    skipped: dict[str, str] = field(default_factory=dict)

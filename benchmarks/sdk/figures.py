@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from benchmarks.results import Interval
+from benchmarks.results import Interval, RunFigures
 
 __all__ = ["Call", "Figures", "Hung", "Install", "Spans"]
 
@@ -78,15 +78,12 @@ class Spans:
 
 
 @dataclass(slots=True)
-class Figures:
+class Figures(RunFigures):
     """All of ``python -m benchmarks sdk``. ``start`` are ms by step, each run of a fresh process;
     ``skipped`` says what was not measured, and why."""
 
-    environment: dict[str, str]
     calls: list[Call] = field(default_factory=list)
     hung: Hung | None = None
     start: dict[str, list[float]] = field(default_factory=dict)
     install: Install | None = None
     spans: Spans | None = None
-    skipped: dict[str, str] = field(default_factory=dict)
-    quick: bool = False

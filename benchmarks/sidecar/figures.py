@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
+from benchmarks.results import RunFigures
+
 __all__ = ["Figures", "Served", "Soaked", "Steady", "Throughput", "percentile"]
 
 
@@ -74,17 +76,14 @@ class Served:
 
 
 @dataclass(slots=True)
-class Figures:
+class Figures(RunFigures):
     """All of ``python -m benchmarks sidecar``. ``against`` are an earlier sidecar and this one with
     one worker and with two, in the same rounds; ``otlp`` is µs of CPU per item, by corpus, each
     round; ``skipped`` says what was not run, and why."""
 
-    environment: dict[str, str]
     servers: list[Served] = field(default_factory=list)
     against: list[Served] = field(default_factory=list)
     otlp: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    skipped: dict[str, str] = field(default_factory=dict)
-    quick: bool = False
 
 
 @dataclass(frozen=True, slots=True)

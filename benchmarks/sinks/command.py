@@ -23,7 +23,7 @@ from benchmarks.data import SEED, lines
 from benchmarks.gate import Verdict
 from benchmarks.output import say
 from benchmarks.report import Table
-from benchmarks.results import Interval, interval, paired
+from benchmarks.results import Interval, RunFigures, interval, paired
 from benchmarks.sinks import kafka, nats, otlp, parquet, postgres
 from collector.contracts import Batch, Record
 from collector.filter import Filter
@@ -77,13 +77,10 @@ class Rates:
 
 
 @dataclass(slots=True)
-class Figures:
+class Figures(RunFigures):
     """What was measured."""
 
-    environment: dict[str, str]
-    quick: bool
     rates: dict[str, Rates] = field(default_factory=dict)
-    skipped: dict[str, str] = field(default_factory=dict)
 
 
 def sinks(arguments: Sequence[str]) -> int:

@@ -94,14 +94,17 @@ def _figures(**changes: float) -> Figures:
     around = Interval(ratio, ratio, ratio)
     return Figures(
         {},
-        [
+        calls=[
             Call("medium", "a mapping", [0.1], [4.0], [emit], around, 9.0),
             Call("medium", "JSON as bytes", [0.1], [9.0], [99.0], Interval(9, 9, 9), 99.0),
         ],
-        Hung(10_000, 1.0, 5.0, changes.get("hung", 40.0), 90.0, 5_000, 5_000),
-        {start.IMPORT: [changes.get("import", 40.0)], start.READY: [changes.get("ready", 300.0)]},
-        Install(changes.get("install", 18.0), ["one"]),
-        Spans(512, [0.1], [0.1 + changes.get("span", 4.0)]),
+        hung=Hung(10_000, 1.0, 5.0, changes.get("hung", 40.0), 90.0, 5_000, 5_000),
+        start={
+            start.IMPORT: [changes.get("import", 40.0)],
+            start.READY: [changes.get("ready", 300.0)],
+        },
+        install=Install(changes.get("install", 18.0), ["one"]),
+        spans=Spans(512, [0.1], [0.1 + changes.get("span", 4.0)]),
     )
 
 

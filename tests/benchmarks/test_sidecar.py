@@ -154,7 +154,7 @@ def _figures(speed: float, p99: float, peak: float, after: int, otlp_us: float) 
     served = Served("collector serve", [Throughput(speed, 1.0, 100_000, 5, 9, 0, after)])
     served.steady = Steady(10_000, 4, 200, 3, p99, p99)
     served.resident_mb = served.peak_mb = peak
-    return Figures({}, [served], otlp={"logs, protobuf, one resource": [otlp_us]})
+    return Figures({}, servers=[served], otlp={"logs, protobuf, one resource": [otlp_us]})
 
 
 @pytest.mark.parametrize(
