@@ -279,6 +279,25 @@ def test_tls_and_a_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert "canary" not in repr(caught.value)
 
 
+def test_the_library_is_loaded_when_a_sink_delivers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not when settings are read; without it, that is said."""
+    program = """
+import sys
+from collector.sinks.kafka import KafkaSettings, KafkaSink
+from collector.sinks.sink import Opening
+from pathlib import Path
+settings = KafkaSettings(type="kafka", url="kafka+tls://k.example.org", topic="t", party="first")
+KafkaSink(settings, Opening("tested", (), Path())).close()
+print([name for name in sys.modules if name.startswith("confluent")])
+"""
+    command = [sys.executable, "-c", program]
+    assert subprocess.run(command, check=True, capture_output=True).stdout == b"[]\n"
+    monkeypatch.setitem(sys.modules, "confluent_kafka", None)
+    settings = KafkaSettings(type="kafka", url="kafka+tls://k.example.org", topic="t")
+    with raises("E201", ConfigError, "kafka"):
+        settings.publisher()
+
+
 def test_secrets_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A user without a password, a reference to nothing, a certificate that is none."""
     monkeypatch.setenv("KAFKA_USER", "somebody")
