@@ -7,6 +7,7 @@ is between the library and the server; nothing is read here but the head of a re
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
 import threading
@@ -59,6 +60,7 @@ class Relay:
         self._exchanges = set[Exchange]()
         self._left = _MOST_IDLE
         self._refuses = False
+        self._process = os.getpid()
         self._listener = listener or socket.create_server((_HOST, 0))
         self._listener.settimeout(_LOOK_SECONDS)
         threading.Thread(target=self._accept, daemon=True).start()
@@ -101,9 +103,11 @@ class Relay:
         _shut(*ends)
 
     def close(self) -> None:
-        """Close all connections, and take no more."""
-        self.refuse()
-        self.cut()
+        """Close all connections, and take no more. Where this process was forked from the relay's,
+        nothing ends: both have the same sockets."""
+        if os.getpid() == self._process:
+            self.refuse()
+            self.cut()
 
     def _accept(self) -> None:
         while not self._refuses:

@@ -222,6 +222,26 @@ def test_it_takes_no_more() -> None:
         assert _read(client) == b""
 
 
+_FORKED = """
+import os, sys
+from tests.sinks.test_relay import _client, _echoes, _relay
+with _relay(_echoes) as relay, _client(relay.port) as client:
+    child = os.fork()
+    if not child:
+        relay.close()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    for each in (client, _client(relay.port)):
+        each.sendall(b"a")
+        assert each.recv(1) == b"a"
+"""
+
+
+def test_a_process_that_is_forked() -> None:
+    """It may close what it has of the relay: that of its parent goes on."""
+    script(_FORKED)
+
+
 def test_it_outlives_connections_that_cannot_be_opened() -> None:
     """As when too many files are open for a while."""
     real = socket.create_server(("127.0.0.1", 0))
