@@ -194,7 +194,8 @@ def _open_intact(path: Path, is_damaged: bool) -> SpoolFile | None:
     if not is_damaged:
         try:
             file = SpoolFile(path)
-            upgrade(file.db, check_format(file.db, path, frames))
+            # Another process that closes the file meanwhile may have emptied the log.
+            upgrade(file.db, check_format(file.db, path, lambda: min(frames, last_commit(log))))
             discard(file.db)
             file.load()
         except Exception as error:

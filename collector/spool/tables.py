@@ -10,7 +10,7 @@ import hmac
 import os
 import sqlite3
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -421,7 +421,7 @@ def is_spool(path: Path) -> bool:
     return len(head) == _HEAD and head[:16] == _MAGIC and head[68:72] == APPLICATION.to_bytes(4)
 
 
-def check_format(db: sqlite3.Connection, path: Path, frames: int) -> int:
+def check_format(db: sqlite3.Connection, path: Path, frames: Callable[[], int]) -> int:
     """Return the format of a file; raise an exception unless it is intact and its log has all
     frames. Raises ``ConfigError`` E203 for a file of a newer version."""
     execute = db.execute
@@ -429,7 +429,7 @@ def check_format(db: sqlite3.Connection, path: Path, frames: int) -> int:
     if format_ == execute("PRAGMA user_version").fetchone()[0] > FORMAT:
         raise ConfigError("E203", _NEWER)
     is_known = format_ in range(1, FORMAT + 1)
-    if not is_known or execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1] < frames:
+    if not is_known or execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1] < frames():
         raise _DamagedError
     tables = {
         name: columns

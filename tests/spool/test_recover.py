@@ -15,7 +15,7 @@ import pytest
 
 from collector.contracts import PendingBatch
 from collector.ledger import opened
-from collector.spool import Spool
+from collector.spool import Spool, recover
 from collector.sqlite.wal import last_commit
 from tests.database import query
 from tests.deadline import wait_until
@@ -72,6 +72,27 @@ def _holds(path: Path) -> int:
     """How many breaks the ledger has, which must hold."""
     found = check_ledger(path)
     return len(found.breaks)
+
+
+def test_a_log_that_somebody_else_empties_is_no_damage(
+    crashed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As another process does that reads the file and closes it while it is opened."""
+    counted: list[int] = []
+
+    def emptied(log: Path) -> int:
+        frames = last_commit(log)
+        if not counted:
+            query(tmp_path / "spool.db", "SELECT count(*) FROM batches")
+        counted.append(frames)
+        return frames
+
+    monkeypatch.setattr(recover, "last_commit", emptied)
+    found, spool = _start(crashed, tmp_path, lambda _: None)
+    with spool:
+        assert (set(found), spool.quarantined, spool.state().damaged) == (NUMBERS, [], 0)
+    assert counted[0] > 0
+    assert _holds(tmp_path / "spool.db") == 0
 
 
 def _truncated(share: float, end: str = "") -> Damage:
