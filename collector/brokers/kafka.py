@@ -130,7 +130,7 @@ class KafkaClient:
         self._options, self._topic, self._servers = options, topic, servers
         self._reason: Unreachable | None = None
 
-    def _clientkafka_options(self) -> dict[str, Any]:
+    def _client_options(self) -> dict[str, Any]:
         return {**self._options, "error_cb": self._note}
 
     def _note(self, error: Any) -> None:
@@ -153,7 +153,7 @@ class KafkaClient:
 
         self._reason, found, failure = None, None, Unreachable(_NO_ANSWER)
         # Of all clients only one that reads makes no topic by asking for it.
-        client = Consumer({**self._clientkafka_options(), **_NO_MEMBER})
+        client = Consumer({**self._client_options(), **_NO_MEMBER})
         try:
             found = client.list_topics(self._topic, timeout=_LOOK_SECONDS)
         except Exception as error:  # noqa: BLE001 - the library's errors may quote servers
@@ -174,7 +174,7 @@ class KafkaClient:
         """Return the topic's settings; ``None`` where they may not be read. Raises
         ``Unreachable``."""
         admin: Any = import_module("confluent_kafka.admin")  # an extra
-        asking = admin.AdminClient(self._clientkafka_options())
+        asking = admin.AdminClient(self._client_options())
         wanted = admin.ConfigResource(admin.ResourceType.TOPIC, self._topic)
         try:
             asked = asking.describe_configs([wanted], request_timeout=_LOOK_SECONDS)
@@ -267,7 +267,7 @@ class KafkaTopic(KafkaClient):
             self._most = most - _FRAME_BYTES
             self._producer = Producer(
                 {
-                    **self._clientkafka_options(),
+                    **self._client_options(),
                     "enable.idempotence": True,
                     "compression.type": "none",
                     "message.max.bytes": max(most, 1000),

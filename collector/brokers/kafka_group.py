@@ -194,7 +194,7 @@ class KafkaGroup(KafkaClient):
             self._joins += 1
             self._client = Consumer(
                 {
-                    **self._clientkafka_options(),
+                    **self._client_options(),
                     "group.id": self._group,
                     "allow.auto.create.topics": False,
                     "auto.offset.reset": "earliest",
