@@ -9,6 +9,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from types import CodeType
 from typing import Any
 
 import msgspec
@@ -136,6 +138,12 @@ _At = Callable[[Sequence[Keys]], list[tuple[Node, str]]]
 _NOTHING_ADMITTED = "'nothing_admitted'"
 
 
+@lru_cache(maxsize=64)
+def _compiled(text: str) -> CodeType:
+    """Compile a function's text, once for filters that are alike."""
+    return compile(text, "<filter>", "exec")
+
+
 class Code(ABC):
     """The lines of a function, and the objects that it refers to.
 
@@ -172,7 +180,7 @@ class Code(ABC):
         bound = "".join(f", {name}={name}" for name in self.names)
         text = f"def {name}({parameters}{bound}):\n{before}" + "\n".join(self.lines) + f"\n{after}"
         names = dict(self.names)
-        exec(compile(text, "<filter>", "exec"), names)  # noqa: S102 - our own text, see above
+        exec(_compiled(text), names)  # noqa: S102 - our own text, see above
         return names[name]
 
     @abstractmethod
