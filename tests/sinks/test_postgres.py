@@ -453,6 +453,18 @@ def encrypted(tmp_path: Path) -> Iterator[PostgresServer]:
             yield server
 
 
+@pytest.mark.parametrize("length", [0, 200])
+def test_a_directory_of_temporary_files_with_a_long_path(
+    server: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    """The socket that is made there can be bound, and nothing of it is left."""
+    (folder := tmp_path / ("a" * length)).mkdir(exist_ok=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    with PostgresSink(server.settings(), Opening("warehouse", (_SCHEMA,), tmp_path)) as sink:
+        sink.deliver(_many(1))
+    assert [path for path in folder.iterdir() if path.name.startswith("collector-")] == []
+
+
 def test_the_server_proves_its_name(encrypted: PostgresServer, tmp_path: Path) -> None:
     """By a certificate of an authority that is trusted, for the name that it is called by."""
     (tmp_path / "other.pem").write_bytes(_certificate("localhost")[0])

@@ -6,11 +6,13 @@ transaction ends with its ``COMMIT`` answered, or its connection is dropped.
 
 from __future__ import annotations
 
+import os
 import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 import psycopg
@@ -30,6 +32,9 @@ _ANSWER_BYTES = 4 << 20
 READ_BYTES = 1 << 30
 """The same while a command reads records."""
 _CONNECT_SECONDS = 5
+_LONGEST_DIRECTORY = 80
+"""Bytes of a directory's path: with a socket's name, the system takes about a hundred."""
+_OPEN_FILES = Path("/proc/self/fd")
 _SETTINGS = """
 SET application_name = 'collector'; SET client_min_messages = 'error';
 SET search_path = 'pg_catalog'; SET TimeZone = 'UTC'; SET DateStyle = 'ISO';
@@ -186,7 +191,7 @@ class Server:
         host, port = str(self._parameters["host"]), int(self._parameters["port"])
         with ExitStack() as stack:
             if host.startswith("/"):
-                directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="collector-"))
+                directory = stack.enter_context(_private_directory())
                 listener = _bound(_socket_file(directory, port))
                 self._relay = Relay(lambda _: _connected(_socket_file(host, port)), listener)
                 changes: dict[str, str | int] = {"host": directory}
@@ -242,6 +247,19 @@ def _found_password(parameters: Mapping[str, str | int]) -> dict[str, str | int]
     found = asked.password.decode(errors="ignore")
     asked.finish()
     return {"password": found} if found else {}
+
+
+@contextmanager
+def _private_directory() -> Iterator[str]:
+    """Make a directory for a socket, and yield a path to it that is short enough for one wherever
+    temporary files are."""
+    with tempfile.TemporaryDirectory(prefix="collector-") as directory, ExitStack() as stack:
+        if len(os.fsencode(directory)) <= _LONGEST_DIRECTORY or not _OPEN_FILES.exists():
+            yield directory
+            return
+        opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        stack.callback(os.close, opened)
+        yield str(_OPEN_FILES / str(opened))
 
 
 def _socket_file(directory: str, port: int) -> str:
