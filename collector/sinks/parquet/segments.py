@@ -23,7 +23,6 @@ from uuid import uuid4
 from collector.contracts import Batch, Layout, layout_of
 from collector.errors import DeliveryError, InUse, Unacceptable
 from collector.sinks.record_files import FileLock
-from collector.sinks.sink import shuffled
 from collector.sqlite.files import connect, make_durable, sync, transaction
 
 __all__ = ["DATABASE", "Segment", "Segments", "TypesOf", "is_own_file", "read_segments"]
@@ -185,8 +184,7 @@ class Segments:
     def _append(
         self, batches: list[Batch], types_of: TypesOf, size: int, touched: dict[int, Segment]
     ) -> None:
-        """Append batches of one schema and hour, in the order of their minutes, and records that
-        arrive together in random order."""
+        """Append batches of one schema and hour, in the order of their minutes."""
         layout, hour = layout_of(batches[0]), _hour(batches[0])
         self._note_types(batches, types_of)
         segment = self._segment(layout, hour)
@@ -195,8 +193,7 @@ class Segments:
                 self._update(segment, is_closed=1)
                 segment = self._segment(layout, hour)
             touched.setdefault(segment.number, segment)
-            mixed = b"".join(shuffled(payload.splitlines(keepends=True)))
-            _write(self._directory / segment.file_name, mixed, segment.length)
+            _write(self._directory / segment.file_name, payload, segment.length)
             frame = (segment.number, segment.length, len(payload), minute)
             self._db.execute("INSERT INTO frames VALUES (?, ?, ?, ?)", frame)
             segment = self._update(segment, length=segment.length + len(payload))
