@@ -11,6 +11,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from collector.ingest.auth import hashed
 from tests.conftest import required
 from tests.database import query
@@ -74,6 +76,7 @@ def _script(http: str, grpc: str) -> tuple[str, str]:
     return "\n".join(script).replace("4318", http).replace("4317", grpc), expected
 
 
+@pytest.mark.long
 def test_everything_in_order(tmp_path: Path) -> None:
     """Tokens, certificates, two sidecars one after the other, curl and an SDK: all of it typed into
     one shell. Then all that was sent is in the store."""

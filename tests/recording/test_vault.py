@@ -373,6 +373,7 @@ STEPS = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("has_bucket", [False, pytest.param(True, marks=pytest.mark.recordings)])
 def test_a_kill_at_every_step(tmp_path: Path, has_bucket: bool) -> None:
     """After each kill the vault holds, what was acknowledged is there, what was to be erased is

@@ -15,6 +15,7 @@ from tests.sidecar.marks import Marks
 from tests.sidecar.swept import LEAKY, TIGHT, events, swept
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("leaky", [False, True], ids=["tight", "leaky"])
 def test_nothing_of_what_is_emitted_gets_out(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, leaky: bool

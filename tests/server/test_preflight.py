@@ -306,6 +306,7 @@ _PLACES = [*_NAMES, "b/a", "a/d", "a.1", "d/in.sock", "d/sinks/more/store.db", "
 _ADDRESSES = ["127.0.0.1:0", "localhost:{}", "127.0.0.1:{}", "[::1]:{}", "off"]
 
 
+@pytest.mark.long
 @given(
     st.dictionaries(st.sampled_from(_NAMES), st.sampled_from(list(_MAKERS)), max_size=5),
     st.fixed_dictionaries(

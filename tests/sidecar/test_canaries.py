@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from google.protobuf.descriptor import Descriptor  # type: ignore[import-untyped]
 
 from collector.ingest.auth import hashed
@@ -80,6 +81,7 @@ def test_nothing_of_what_is_sent_is_written_or_said(tmp_path: Path) -> None:
     print(f"{len(marks.places)} canaries, {admitted} records: no leak")
 
 
+@pytest.mark.long
 def test_nothing_is_kept_of_who_is_refused(tmp_path: Path) -> None:
     """Tokens that are wrong, and everything that comes with them or without any, are nowhere."""
     marks, right = Marks(), "the right token, which is long enough"
@@ -97,6 +99,7 @@ def test_nothing_is_kept_of_who_is_refused(tmp_path: Path) -> None:
     assert kept_records(tmp_path) == {"store": 0, "file": 0}
 
 
+@pytest.mark.long
 def test_a_schema_that_lets_canaries_through_is_found(tmp_path: Path) -> None:
     """The same search finds texts and numbers in spool, store and file if a schema admits them."""
     marks = Marks()
@@ -136,6 +139,7 @@ http.EventsHandler._accept = faulty
 """
 
 
+@pytest.mark.long
 def test_a_program_that_leaks_is_found(tmp_path: Path) -> None:
     """It echoes, it logs, or it leaves a packed temporary file: the search finds each."""
     marks = Marks()

@@ -48,6 +48,7 @@ def _served(sidecar: Sidecar) -> Counter[int]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "flood",
     [each if each in _SHORT else pytest.param(each, marks=pytest.mark.long) for each in FLOODS],

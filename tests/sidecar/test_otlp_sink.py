@@ -142,6 +142,7 @@ _HTTP_FAILURES = [
 _GRPC_FAILURES = [Answer(14), Answer(16), Answer(2), Answer(13)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("receiver", "failures", "protocol"),
     [(http_receiver, _HTTP_FAILURES, "http"), (grpc_receiver, _GRPC_FAILURES, "grpc")],

@@ -469,6 +469,7 @@ def test_addresses_that_overlap_those_in_use(
         assert _encrypted(http, tmp_path / "authority.pem") == 401
 
 
+@pytest.mark.long
 def test_people_are_erased_while_it_reloads(tmp_path: Path) -> None:
     """Commands and reloads wait for each other, and nothing waits for them: whoever was erased is
     gone, and everybody else is there once."""

@@ -196,6 +196,7 @@ _LIES = {
 """Bytes that a worker sends, as expressions."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", _LIES)
 def test_a_worker_that_lies_is_ended(kind: str, tmp_path: Path) -> None:
     """Nothing of what it sent is stored; it is said, and another one takes its place."""

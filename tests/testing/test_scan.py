@@ -359,6 +359,7 @@ def test_windows_hide_nothing(
         assert CANARY in {hit.canary for hit in scan(tmp_path / "file", CANARIES)}
 
 
+@pytest.mark.long
 def test_memory_is_constant(tmp_path: Path) -> None:
     """24 MiB that unpack to as much again cost a few windows."""
     with gzip.open(tmp_path / "bomb.gz", "wb", compresslevel=1) as packed:
