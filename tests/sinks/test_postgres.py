@@ -458,6 +458,7 @@ def test_a_directory_of_temporary_files_with_a_long_path(
     server: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int
 ) -> None:
     """The socket that is made there can be bound, and nothing of it is left."""
+    server.reset()
     (folder := tmp_path / ("a" * length)).mkdir(exist_ok=True)
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     with PostgresSink(server.settings(), Opening("warehouse", (_SCHEMA,), tmp_path)) as sink:
