@@ -158,12 +158,14 @@ def _judge(figures: Figures, limits: gate.Limits) -> Iterator[Verdict]:
     if limits.sinks is None:
         yield Verdict(None, "sinks: no limits")
         return
-    least = limits.sinks.of_bare_at_least / (limits.quick.tolerance if figures.quick else 1)
+    tolerance = limits.quick.tolerance if figures.quick else 1
+    least = limits.sinks.of_bare_at_least / tolerance
     for name, of in figures.rates.items():
         found = of.ratio.median
         text = f"sinks, {name}: {found:.2f} of a bare writer's rate, at least {least:.2f}"
         yield Verdict(found >= least, text)
         if name in limits.sinks.records_at_least:
-            floor, rate = limits.sinks.records_at_least[name], interval(of.sink).median
+            floor = limits.sinks.records_at_least[name] / tolerance
+            rate = interval(of.sink).median
             text = f"sinks, {name}: {rate:,.0f} records/s of CPU time, at least {floor:,.0f}"
             yield Verdict(rate >= floor, text)
