@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-__all__ = ["Behaviour", "tcp_server"]
+__all__ = ["Behaviour", "free_port", "tcp_server"]
 
 Behaviour = Callable[[socket.socket], object]
+
+
+def free_port() -> int:
+    """Return a port below those of clients: one of these could connect to itself, where a server is
+    away."""
+    while True:
+        port = secrets.choice(range(20_000, 32_000))
+        with suppress(OSError), socket.socket() as listening:
+            listening.bind(("127.0.0.1", port))
+            return port
 
 
 @contextmanager

@@ -3,8 +3,6 @@ librdkafka imitates in a process of its own."""
 
 from __future__ import annotations
 
-import os
-import secrets
 import shutil
 import signal
 import socket
@@ -17,12 +15,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import pytest
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from tests.conftest import required
 from tests.deadline import wait_until
+from tests.tcp import free_port
 
 __all__ = [
     "KafkaServer",
@@ -57,20 +56,10 @@ def program() -> Path | None:
 def require_kafka() -> Path:
     """Return the program; skip the test where there is none, unless all is required."""
     found = program()
-    if found is None and os.environ.get("COLLECTOR_REQUIRE_ALL") != "1":
-        pytest.skip("no broker of Kafka is installed")
-    assert found is not None, "no broker of Kafka is installed"
+    if found is None:
+        required("a broker of Kafka")
+    assert found is not None
     return found
-
-
-def _free_port() -> int:
-    """Return a port below those of clients: one of these could connect to itself, where a broker is
-    away."""
-    while True:
-        port = secrets.choice(range(20_000, 32_000))
-        with suppress(OSError), socket.socket() as listening:
-            listening.bind(("127.0.0.1", port))
-            return port
 
 
 @dataclass
@@ -78,7 +67,7 @@ class KafkaServer:
     """A broker. ``options`` are more arguments of its command line."""
 
     options: Sequence[str] = ()
-    port: int = field(default_factory=_free_port)
+    port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets
 import shutil
 import signal
 import socket
@@ -18,10 +16,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import nats
-import pytest
 from nats.js.errors import BadRequestError
 
+from tests.conftest import required
 from tests.deadline import wait_until
+from tests.tcp import free_port
 
 __all__ = ["NatsServer", "cluster", "program", "require_nats", "server"]
 
@@ -41,20 +40,10 @@ def program() -> Path | None:
 def require_nats() -> Path:
     """Return the program; skip the test where there is none, unless all is required."""
     found = program()
-    if found is None and os.environ.get("COLLECTOR_REQUIRE_ALL") != "1":
-        pytest.skip("nats-server is not installed")
-    assert found is not None, "nats-server is not installed"
+    if found is None:
+        required("nats-server")
+    assert found is not None
     return found
-
-
-def _free_port() -> int:
-    """Return a port below those of clients: one of these could connect to itself, where a server is
-    away."""
-    while True:
-        port = secrets.choice(range(20_000, 32_000))
-        with suppress(OSError), socket.socket() as listening:
-            listening.bind(("127.0.0.1", port))
-            return port
 
 
 @dataclass
@@ -63,7 +52,7 @@ class NatsServer:
 
     directory: Path
     options: Sequence[str] = ()
-    port: int = field(default_factory=_free_port)
+    port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -155,7 +144,7 @@ def server(directory: Path, *options: str) -> Iterator[NatsServer]:
 @contextmanager
 def cluster(directory: Path, number: int = 3) -> Iterator[list[NatsServer]]:
     """Run clustered servers, and wait until they have a leader."""
-    routes = [_free_port() for _ in range(number)]
+    routes = [free_port() for _ in range(number)]
     all_routes = ",".join(f"nats://127.0.0.1:{port}" for port in routes)
     made = [
         NatsServer(
