@@ -6,6 +6,7 @@ event without admitted records by returning ``False``, and never raises for one.
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import atexit
 import os
@@ -296,19 +297,26 @@ class Collector(Closing):
 
     def _start(self) -> None:
         """Start the delivery thread. If the interpreter cannot start one any more, ``close``
-        delivers; if a signal handler interrupted this by raising, the next event tries again."""
-        if not self._starting.acquire(blocking=False):
-            return
-        try:
-            if self._worker is None or self._worker.ident is None:
-                self._worker = self._new_worker()
-                self._worker.start()
-                _close_with_worker(self)
-            self._is_started = True
-        except RuntimeError:
-            self._worker = None
-        finally:
+        delivers; if a signal handler interrupted this by raising, the next event tries again.
+
+        Handlers run in the main thread only. One that raised inside ``Thread.start`` would leave
+        the thread half started, so a thread that exists for this alone calls it.
+        """
+        has_tried = threading.Event()
+        with suppress(RuntimeError):
+            _thread.start_new_thread(self._start_worker, (has_tried,))
+            has_tried.wait()
+
+    def _start_worker(self, has_tried: threading.Event) -> None:
+        if self._starting.acquire(blocking=False):
+            with suppress(RuntimeError):
+                if not self._is_started:
+                    worker = self._new_worker()
+                    worker.start()
+                    self._worker, self._is_started = worker, True
+                    _close_with_worker(self)
             self._starting.release()
+        has_tried.set()
 
     def _seconds(self, timeout: float | None) -> float:
         return self._settings.exit_timeout if timeout is None else timeout

@@ -258,16 +258,23 @@ def test_it_can_be_sent_to_another_process(tmp_path: Path) -> None:
     assert addresses(tmp_path / "t.ndjson") == ["203.0.113.7", "::1"]
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize(
+    ("function", "error"),
+    [
+        ("collector.sdk.delivery.DeliveryWorker.start", RuntimeError),
+        ("_thread.start_new_thread", RuntimeError),
+        ("_thread.start_new_thread", KeyboardInterrupt),
+    ],
+)
 def test_a_thread_that_does_not_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, error: type[BaseException]
 ) -> None:
     """If the start is interrupted, or refused by an ending interpreter, ``close`` delivers."""
 
-    def start(_: threading.Thread) -> None:
+    def start(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("collector.sdk.delivery.DeliveryWorker.start", start)
+    monkeypatch.setattr(function, start)
     telemetry = Collector(to=f"sqlite:///{tmp_path}/t.db")
     with suppress(KeyboardInterrupt):
         telemetry.emit(_EVENT)

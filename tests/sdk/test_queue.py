@@ -242,6 +242,38 @@ assert 0 < account.delivered <= account.admitted
 """
 
 
+_ALARMED_AT_THE_START = """
+import random, signal, sys
+from collector.sdk import Collector
+
+class Alarm(Exception):
+    pass
+
+def handle(*_):
+    raise Alarm
+
+signal.signal(signal.SIGALRM, handle)
+moments = random.Random(1)
+for _ in range(100):
+    telemetry = Collector(to=sys.argv[1], exit_timeout=30)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, moments.uniform(0.00002, 0.0004))
+        for _ in range(1_000):
+            telemetry.emit({"ip": "203.0.113.7"})
+    except Alarm:
+        pass
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    assert telemetry.emit({"ip": "203.0.113.7"})
+    assert telemetry.flush(30), "the thread that delivers is not there"
+    assert telemetry.close()
+"""
+
+
+def test_what_a_handler_raises_while_the_thread_starts(tmp_path: Path) -> None:
+    """The thread starts nevertheless, or does at the next event, and nothing is said of it."""
+    _output(_ALARMED_AT_THE_START, tmp_path / "t.ndjson")
+
+
 def test_what_a_handler_raises_reaches_the_caller(tmp_path: Path) -> None:
     """The interrupted event is not counted as malformed, and afterwards everything works."""
     _output(_ALARMED, tmp_path / "t.ndjson")
