@@ -49,9 +49,7 @@ def explain_events(
     form = form or ("ndjson" if file == Path("-") else form_of(file))
     data, tally = bytes(text).removeprefix(BOM), Tally(bytes_in=size)
     explained: list[Explanation] = []
-    for number, explanation in enumerate(explain(chosen.router, data, form == "ndjson"), 1):
-        if number > limit:
-            break
+    for number, explanation in enumerate(explain(chosen.router, data, form == "ndjson", limit), 1):
         tally.received += 1
         if explanation.record is None:
             tally.rejected[cast("Rejection", explanation.verdict)] += 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from itertools import islice
 from pathlib import Path
 
 from collector.cli.hints import hint
@@ -28,7 +27,7 @@ def sampled(schema: Schema, path: Path, *, required: bool = True) -> list[Explan
     is none and one is ``required``."""
     data, size = _read(path)
     router = Filter(schema, keys=_no_key).router
-    found = list(islice(explain(router, data, form_of(path) == "ndjson"), MOST_EVENTS))
+    found = list(explain(router, data, form_of(path) == "ndjson", MOST_EVENTS))
     readable = [each for each in found if each.paths]
     if required and not readable:
         tally = Tally(received=len(found), bytes_in=size)

@@ -7,15 +7,19 @@ count of the unlisted members. Unlisted names and refused values are never shown
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import sys
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import msgspec
 
 from collector.contracts import CATEGORIES, Category, Drop, Granted, Record, Rejection, Scalar
 from collector.filter.admission import AdmissionBuilder
-from collector.filter.compile import Column, Keys, Plan
+from collector.filter.compile import Column, Keys
 from collector.filter.generate import OuterValues
 from collector.filter.router import EventRouter, TolerantRouter
 from collector.filter.text import is_list
@@ -29,6 +33,7 @@ MOST_EVENTS = 10_000
 _SEGMENT = re.compile(r"[A-Za-z0-9]+([._-][A-Za-z0-9]+)*")
 _DEEPEST = 6
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_Decoded = tuple[Mapping[Any, Any], Mapping[str, set[Any]]]
 _COMPARED = frozenset([str, bool, int, float])
 _elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
@@ -69,17 +74,28 @@ def unmatched(explanations: Iterable[Explanation]) -> dict[str, str]:
     return {path: near for path, near in found.items() if near is not None}
 
 
-class _ExplainingRouter(TolerantRouter):
-    """Appends an explanation for each event that it reads."""
+class _EnoughError(Exception):
+    """So many events are explained as were asked for."""
 
-    def __init__(self, router: EventRouter, explanations: list[Explanation]) -> None:
+
+class _ExplainingRouter(TolerantRouter):
+    """Appends an explanation for each event that it reads, until there are ``most``."""
+
+    def __init__(self, router: EventRouter, explanations: list[Explanation], most: int) -> None:
         super().__init__(router.plan, router.consent, self._explaining)
         self._router = router
+        self._most = most
+        self._listed = frozenset([*router.plan.paths, *router.plan.choices])
+        self._content = frozenset(name for name, _ in router.plan.content)
+        self._above: dict[Keys, set[type]] = {}
+        for path in self._listed:
+            for depth, key in enumerate(path):
+                self._above.setdefault(path[:depth], set()).add(type(key))
         self.explanations = explanations
 
     def _explaining(self, _granted: Granted, refused: frozenset[str]) -> EventRouter:
         """Explain events that another router reads because of their choices too."""
-        return _ExplainingRouter(self._router.without(refused), self.explanations)
+        return _ExplainingRouter(self._router.without(refused), self.explanations, self._most)
 
     def _add_tolerantly(
         self,
@@ -89,6 +105,8 @@ class _ExplainingRouter(TolerantRouter):
         selection: int | None,
         payload: Any,
     ) -> None:
+        if len(self.explanations) >= self._most:
+            raise _EnoughError
         before = len(builder.records), len(builder.rejected)
         super()._add_tolerantly(builder, outer, blank_counts, selection, payload)
         selected = None if selection is None else self.plan.selections[selection].written
@@ -125,7 +143,7 @@ class _ExplainingRouter(TolerantRouter):
             msgspec.to_builtins(builder.records[-1]) if is_admitted else None,
             outcomes,
             tuple(CATEGORIES[index] for index in sorted(content)),
-            sum(1 for _ in _unlisted(self.plan, payload)),
+            sum(1 for _ in self._unlisted(payload)),
             dict(self._paths(payload, values, outer is not None)),
         )
 
@@ -133,11 +151,12 @@ class _ExplainingRouter(TolerantRouter):
         self, payload: Any, values: Sequence[Any], has_outer: bool
     ) -> Iterator[tuple[str, str | None]]:
         """Yield each listed path with what is near it."""
+        near_by = _Near(payload)
         for column in self.plan.columns:
             nearest: dict[str, str | None] = {}
             each = zip(column.paths, column.written, column.conditions, strict=True)
             for path, written, conditions in each:
-                near = _near(path, payload)
+                near = near_by.to(path)
                 if near is None and not all(_holds(one, payload) for one in conditions):
                     near = f"`{written}` is there, without what `when` asks for beside it"
                 known = nearest.get(written, "")
@@ -148,29 +167,71 @@ class _ExplainingRouter(TolerantRouter):
                 nearest = dict.fromkeys(nearest)
             yield from nearest.items()
 
+    def _unlisted(self, payload: Any) -> Iterator[int]:
+        """Yield one item for each member that is neither a field, nor above one, nor content."""
+        queue: list[tuple[Keys, Any]] = [((), payload)]
+        for prefix, raw in queue:
+            try:
+                is_read = is_list(raw) and (not prefix or int in self._above[prefix])
+                members = enumerate(_elements(raw)) if is_read else _members(raw).items()
+            except (msgspec.MsgspecError, ValueError, RecursionError):
+                continue
+            for key, member in members:
+                path = (*prefix, key)
+                if path in self._above:
+                    queue.append((path, member))
+                elif path not in self._listed and not (not prefix and key in self._content):
+                    yield 1
 
-def _near(path: Keys, payload: Any) -> str | None:
-    """Say in names of the schema what an event has near a path; ``None`` if it leads to a value."""
-    raw = payload
-    for depth, key in enumerate(path):
-        above = _written(path[:depth]) if depth else ""
-        try:
-            is_element = isinstance(key, int)
-            members: dict[Any, Any] = (
-                dict(enumerate(_elements(raw))) if is_element else _members(raw)
-            )
-        except (msgspec.MsgspecError, ValueError, RecursionError):
-            kind = "list" if isinstance(key, int) else "object"
-            return f"`{above}` is there, and is no {kind}" if above else ""
-        found = members.get(key)
-        if found is None or bytes(found) == b"null":
-            spelled = {_plain(key), _plain("".join(map(str, path[depth:])))}
-            if any(_plain(name) in spelled and name != key for name in members):
-                where = f" in `{above}`" if above else ""
-                return f"`{_written(path[depth:])}` is there in another spelling{where}"
-            return f"`{above}` is there, without `{_written((key,))}`" if above else ""
-        raw = found
-    return None
+
+class _Near:
+    """Says what an event has near a path; each object and list of it is decoded once."""
+
+    def __init__(self, payload: Any) -> None:
+        self._payload = payload
+        self._decoded: dict[tuple[Keys, type], _Decoded | None] = {}
+
+    def to(self, path: Keys) -> str | None:
+        """Say it in names of the schema; ``None`` if the path leads to a value."""
+        raw = self._payload
+        for depth, key in enumerate(path):
+            above = _written(path[:depth]) if depth else ""
+            decoded = self._members(path[:depth], raw, type(key))
+            if decoded is None:
+                kind = "list" if isinstance(key, int) else "object"
+                return f"`{above}` is there, and is no {kind}" if above else ""
+            members, spellings = decoded
+            found = members.get(key)
+            if found is None or bytes(found) == b"null":
+                alike = {name for plain in _spelled(path[depth:]) for name in spellings[plain]}
+                if alike - {key}:
+                    where = f" in `{above}`" if above else ""
+                    return f"`{_written(path[depth:])}` is there in another spelling{where}"
+                return f"`{above}` is there, without `{_written((key,))}`" if above else ""
+            raw = found
+        return None
+
+    def _members(self, path: Keys, raw: Any, of: type) -> _Decoded | None:
+        """Return the members or elements at a path, and their names by what spellings share;
+        ``None`` if it is no object or no list."""
+        if (path, of) not in self._decoded:
+            decoded: _Decoded | None = None
+            with suppress(msgspec.MsgspecError, ValueError, RecursionError):
+                is_list = of is int
+                members: dict[Any, Any] = (
+                    dict(enumerate(_elements(raw))) if is_list else _members(raw)
+                )
+                decoded = members, defaultdict(set)
+                for name in members:
+                    decoded[1][_plain(name)].add(name)
+            self._decoded[path, of] = decoded
+        return self._decoded[path, of]
+
+
+@cache
+def _spelled(path: Keys) -> tuple[str, str]:
+    """Return what other spellings of a path's first name, or of all of it, would share with it."""
+    return _plain(path[0]), _plain("".join(map(str, path)))
 
 
 def _holds(condition: tuple[Keys, ClosedList], payload: Any) -> bool:
@@ -251,34 +312,19 @@ def _outcome(column: Column, value: Any, source: str) -> FieldOutcome:
     return FieldOutcome(reason or "kept", source, result)
 
 
-def _unlisted(plan: Plan, payload: Any) -> Iterator[int]:
-    """Yield one item for each member that is neither a field, nor above one, nor content."""
-    paths = {*plan.paths, *plan.choices}
-    content = {name for name, _ in plan.content}
-    queue: list[tuple[Keys, Any]] = [((), payload)]
-    for prefix, raw in queue:
-        try:
-            below = {type(p[len(prefix)]) for p in paths if p[: len(prefix)] == prefix != p}
-            is_read = is_list(raw) and (not prefix or int in below)
-            members = enumerate(_elements(raw)) if is_read else _members(raw).items()
-        except (msgspec.MsgspecError, ValueError, RecursionError):
-            continue
-        for key, member in members:
-            path = (*prefix, key)
-            if any(known[: len(path)] == path and known != path for known in paths):
-                queue.append((path, member))
-            elif path not in paths and not (not prefix and key in content):
-                yield 1
-
-
-def explain(router: EventRouter, text: bytes, lines: bool) -> Iterator[Explanation]:
-    """Yield an explanation for each event of a document, or of NDJSON lines."""
-    explaining = _ExplainingRouter(router, [])
+def explain(
+    router: EventRouter, text: bytes, lines: bool, most: int = sys.maxsize
+) -> Iterator[Explanation]:
+    """Yield an explanation for each event of a document, or of NDJSON lines, of ``most`` at
+    most."""
+    explaining = _ExplainingRouter(router, [], most)
     builder = explaining.builder()
-    (explaining.add_lines if lines else explaining.add_document)(text, builder)
+    with suppress(_EnoughError):
+        (explaining.add_lines if lines else explaining.add_document)(text, builder)
     yield from explaining.explanations
     explained = sum(1 for each in explaining.explanations if each.verdict in _UNREADABLE)
     others = [reason for reason in builder.rejected if reason in _UNREADABLE][explained:]
-    yield from (Explanation(reason) for reason in others)
-    if builder.oversized:
+    room = most - len(explaining.explanations)
+    yield from (Explanation(reason) for reason in others[:room])
+    if builder.oversized and len(others) < room:
         yield Explanation("too_large")

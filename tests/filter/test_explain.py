@@ -1,0 +1,52 @@
+"""Explanations of events: how many are made, and what is said of members that are near a path."""
+
+from __future__ import annotations
+
+import pytest
+
+from collector import Filter, load_schema
+from collector.filter import explain as module
+from collector.filter.explain import explain
+
+_ROUTER = Filter(load_schema("conferencing"), keys=lambda _reference, _period: bytes(32)).router
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The explanations that are made, whether or not they are given out."""
+    found: list[object] = []
+
+    class Counted(module.Explanation):
+        def __init__(self, *parts: object, **others: object) -> None:
+            super().__init__(*parts, **others)  # type: ignore[arg-type]
+            found.append(self)
+
+    monkeypatch.setattr(module, "Explanation", Counted)
+    return found
+
+
+@pytest.mark.parametrize("lines", [True, False])
+def test_no_more_are_made_than_asked_for(made: list[object], lines: bool) -> None:
+    """Of a large file, and of an event that cannot be read as well."""
+    event = b'{"ip": "203.0.113.7", "device": {"type": "iPhone"}}'
+    text = (
+        b"\n".join([event, b"{", *[event] * 998]) if lines else b"[%b]" % b",".join([event] * 999)
+    )
+    assert len(list(explain(_ROUTER, text, lines, 3))) == len(made) == 3
+    assert len(list(explain(_ROUTER, text, lines))) in (999, 1000)
+
+
+def test_what_is_near_a_path() -> None:
+    """Another spelling, a null, a member that is no object: each in names of the schema."""
+    spelled, null, flat = (
+        next(explain(_ROUTER, text, lines=True)).paths
+        for text in (
+            b'{"IP": "203.0.113.7", "Device": 1, "device": {"Type": "iPhone"}}',
+            b'{"ip": null, "device": {"type": null}}',
+            b'{"device": "iPhone"}',
+        )
+    )
+    assert spelled["ip"] == "`ip` is there in another spelling"
+    assert spelled["device.type"] == "`type` is there in another spelling in `device`"
+    assert (null["ip"], null["device.type"]) == ("", "`device` is there, without `type`")
+    assert flat["device.type"] == "`device` is there, and is no object"
