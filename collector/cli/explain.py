@@ -53,6 +53,8 @@ def explain_events(
         tally.received += 1
         if explanation.record is None:
             tally.rejected[cast("Rejection", explanation.verdict)] += 1
+        else:
+            tally.admitted += 1
         explained.append(explanation)
         if as_json:
             print_json(_as_dict(number, explanation))

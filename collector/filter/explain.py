@@ -264,12 +264,12 @@ def known_places(
     events = text.split(b"\n")[:MOST_EVENTS] if lines else [text]
     queue: list[tuple[tuple[str, ...], Any]] = [((), event) for event in events]
     for prefix, raw in queue:
-        try:
-            members = _members(raw)
-        except (msgspec.MsgspecError, ValueError, RecursionError):
-            if not lines and not prefix and is_list(raw):
+        members: dict[str, Any] = {}
+        with suppress(msgspec.MsgspecError, ValueError, RecursionError):
+            if not lines and raw is text and is_list(raw):
                 queue += [((), element) for element in _elements(raw)[:MOST_EVENTS]]
-            continue
+            else:
+                members = _members(raw)
         for name in filter(_SEGMENT.fullmatch, members):
             path = (*prefix, name)
             for at in range(max(0, len(path) - 3), len(path)):

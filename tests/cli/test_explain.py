@@ -81,6 +81,7 @@ def test_rejected_events_are_explained_too(tmp_path: Path) -> None:
     path.write_bytes(b'[{"ip": "203.0.113.7"}, 3, {"ip": "not one"}]')
     verdicts = [one["verdict"] for one in _explained(path, stdin=b"")]
     assert verdicts == ["admitted", "not_an_object", "nothing_admitted"]
+    assert b"admits none" not in run("explain", path).err
 
 
 def test_records_are_explained_with_what_lies_around_them() -> None:
