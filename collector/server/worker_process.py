@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # it is loaded before everything else, so that workers start 
     from collector.server.messages import FromWorker, Report
     from collector.server.worker_setup import WorkerPlan
 
-__all__ = ["WorkerLink", "WorkerProcess", "count", "spawned"]
+__all__ = ["WorkerLink", "WorkerProcess", "count", "environment", "spawned"]
 
 _MODULE = "collector.server.worker"
 _INHERITED = ("LD_", "DYLD_", "MALLOC_", "FAKETIME")
@@ -52,18 +52,23 @@ class WorkerProcess:
             self.channel, other = _pair(theirs, undo)
             self.keys, other_keys = _pair(theirs, undo)
             ends = (other.fileno(), other_keys.fileno())
-            self.process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603 - our own module
-                [sys.executable, "-B", "-P", "-s", "-m", module, *map(str, ends)],
-                pass_fds=ends,
-                env=_environ(),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
+            self.process: subprocess.Popen[bytes] = self.start(module, ends)
             undo.pop_all()
 
     def __repr__(self) -> str:
         return f"<WorkerProcess {self.process.pid}>"
+
+    @staticmethod
+    def start(module: str, ends: tuple[int, int]) -> subprocess.Popen[bytes]:
+        """Start an interpreter that runs ``module``, and has the two sockets and nothing else."""
+        return subprocess.Popen(  # noqa: S603 - our own module
+            [sys.executable, "-B", "-P", "-s", "-m", module, *map(str, ends)],
+            pass_fds=ends,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
 
     def end(self) -> None:
         """End it at once, if it has not ended yet."""
@@ -94,7 +99,8 @@ def spawned(number: int) -> Iterator[list[WorkerProcess]]:
             process.end()
 
 
-def _environ() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """Return the environment of a worker."""
     environ = {
         name: value
         for name, value in os.environ.items()

@@ -22,7 +22,7 @@ from tests.deadline import WAIT_SECONDS
 from tests.forkserver import Process, begin
 
 COMMAND = [sys.executable, "-m", "collector"]
-_LOADED = ("collector.cli.app", *MODULES)
+_LOADED = ("collector.cli.app", *MODULES, "tests.warm")
 _MOST_SECONDS = 120
 
 

@@ -98,10 +98,15 @@ def texts() -> Iterator[str]:
 def shown_by(admission: Admission) -> str:
     """All that an admission shows."""
     tally = admission.tally
-    counts = tally.as_dict()
-    shown = [repr(admission), str(admission), repr(tally), str(tally), f"{admission:}"]
-    shown += [json.dumps(counts), repr(counts), repr(Tally() + tally)]
+    shown = [repr(admission), repr(tally), repr(Tally() + tally), json.dumps(tally.as_dict())]
     return "\n".join([*shown, admission.encode().decode("latin-1"), repr(admission.records)])
+
+
+@pytest.mark.parametrize("kind", [Admission, Tally])
+def test_there_is_one_text_of_each(kind: type) -> None:
+    """So that what ``repr`` shows is what ``str`` and ``format`` show."""
+    for name in ("__str__", "__format__"):
+        assert getattr(kind, name) is getattr(object, name)
 
 
 def as_mapping(payload: bytes) -> Any:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 __all__ = ["PACKAGE", "ROOT", "House", "lines"]
@@ -43,12 +44,12 @@ class House:
         """The modules that each module imports: anywhere in it, in functions and under
         ``TYPE_CHECKING`` too. A name out of a package that is no module of it is the package's."""
         return {
-            module: {target for target in self._targets(tree) if target != module}
-            for module, tree in self.trees.items()
+            module: {target for target in self._targets(nodes) if target != module}
+            for module, nodes in self._nodes.items()
         }
 
-    def _targets(self, tree: ast.Module) -> Iterator[str]:
-        for node in ast.walk(tree):
+    def _targets(self, nodes: Iterable[ast.AST]) -> Iterator[str]:
+        for node in nodes:
             if isinstance(node, ast.ImportFrom) and node.module in self.trees:
                 for alias in node.names:
                     inner = f"{node.module}.{alias.name}"
@@ -118,13 +119,13 @@ class House:
     def definitions(self) -> Counter[str]:
         """How often each name is that of a class or a function."""
         kinds = (*_FUNCTIONS, ast.ClassDef)
-        return Counter(node.name for node in self._nodes() if isinstance(node, kinds))
+        return Counter(node.name for node in self._all() if isinstance(node, kinds))
 
     @cached_property
     def variables(self) -> Counter[str]:
         """How often each name is that of a parameter, or is assigned as a variable or attribute."""
         found: Counter[str] = Counter()
-        for node in self._nodes():
+        for node in self._all():
             if isinstance(node, ast.arg):
                 found[node.arg] += 1
             elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -133,9 +134,12 @@ class House:
                 found[node.attr] += 1
         return found
 
-    def _nodes(self) -> Iterator[ast.AST]:
-        for tree in self.trees.values():
-            yield from ast.walk(tree)
+    @cached_property
+    def _nodes(self) -> Mapping[str, list[ast.AST]]:
+        return {module: [*ast.walk(tree)] for module, tree in self.trees.items()}
+
+    def _all(self) -> Iterator[ast.AST]:
+        return chain.from_iterable(self._nodes.values())
 
     def rooms(self) -> set[str]:
         """The packages and modules directly below the package."""

@@ -32,7 +32,7 @@ from tests.forkserver import Process, begin
 _ROOT = Path(__file__).parents[2]
 _LOADED = (
     *("collector.filter", "collector.ingest.grpc", "collector.ingest.http", "collector.schema"),
-    *("collector.server.receivers", "uvloop"),
+    *("collector.server.receivers", "tests.warm", "uvloop"),
 )
 _MOODS = ("", "full", "failing")
 

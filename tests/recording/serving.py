@@ -25,7 +25,7 @@ TERMS: dict[str, Any] = {
 }
 _LOADED = (
     *("collector.cli.app", "collector.cli.recorder", "collector.recording.server", "uvloop"),
-    *("cryptography.hazmat.primitives.asymmetric.ed25519", "joserfc.jwt"),
+    *("cryptography.hazmat.primitives.asymmetric.ed25519", "joserfc.jwt", "tests.warm"),
 )
 
 

@@ -146,10 +146,11 @@ def _puts(draw: st.DrawFn) -> bytes:
 
 
 _SMALL = st.integers(0, 1 << 16)
+_NUMBERS = st.lists(st.integers(0, 9), max_size=99)
 _OTHERS = st.one_of(
     st.builds(Ready, st.booleans()),
     st.builds(Failed, st.booleans()),
-    st.builds(Report, st.lists(st.integers(0, 9), max_size=99), st.lists(st.floats(0, 9)), _SMALL),
+    st.builds(Report, _NUMBERS, st.lists(st.floats(0, 9)), _NUMBERS, _SMALL),
     st.builds(ErrorSeen, _SMALL, st.none() | _SMALL, _SMALL),
     st.builds(LibrarySeen, _SMALL),
     st.builds(Answers, st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)))),

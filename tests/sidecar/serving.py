@@ -20,7 +20,16 @@ from typing import IO, Any
 from tests.deadline import WAIT_SECONDS
 from tests.forkserver import Process, begin
 
-__all__ = ["COMMAND", "FREE_PORTS", "LOADED", "Answer", "Sidecar", "UnixConnection", "started"]
+__all__ = [
+    "COMMAND",
+    "FREE_PORTS",
+    "LOADED",
+    "NEW_INTERPRETERS",
+    "Answer",
+    "Sidecar",
+    "UnixConnection",
+    "started",
+]
 
 COMMAND = [sys.executable, "-m", "collector", "serve"]
 FREE_PORTS = {
@@ -28,10 +37,15 @@ FREE_PORTS = {
     "COLLECTOR__GRPC__ADDRESS": "127.0.0.1:0",
     "COLLECTOR__ADMIN__ADDRESS": "127.0.0.1:0",
 }
+NEW_INTERPRETERS = {"PYTEST_NEW_INTERPRETERS": "1"}
+"""The environment of a sidecar whose workers are started as they are where no test runs, not forked
+(``tests.sidecar.forked_workers``)."""
 _START_SECONDS = WAIT_SECONDS
 LOADED = (
+    "tests.sidecar.forked_workers",
     *("collector.cli.app", "collector.cli.serve", "collector.server.process", "uvloop"),
     *("cryptography.hazmat.primitives.asymmetric.ed25519", "google.protobuf.descriptor_pb2"),
+    "tests.warm",
 )
 """Not gRPC: how much it says is settled when it is loaded, and the sidecar sees to that before."""
 

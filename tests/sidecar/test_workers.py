@@ -33,7 +33,7 @@ from tests.sidecar.account import Account, kept
 from tests.sidecar.clients import KeyedClient, clients
 from tests.sidecar.faults import metric
 from tests.sidecar.processes import children, command
-from tests.sidecar.serving import Sidecar, started
+from tests.sidecar.serving import NEW_INTERPRETERS, Sidecar, started
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/task").exists(), reason="processes are read from /proc"
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.skipif(
 
 _KILLS = int(os.environ.get("COLLECTOR_KILLS", "8"))
 _LIVES = 25
-_TWO = {"COLLECTOR__WORKERS": "2"}
+_TWO = {"COLLECTOR__WORKERS": "2", **NEW_INTERPRETERS}
 _EVENT = b'{"ip_address": "203.0.113.7", "device": {"type": "phone"}}\n'
 
 
@@ -114,7 +114,7 @@ def test_a_person_has_one_pseudonym(tmp_path: Path) -> None:
 
 def test_a_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
     """Connections wait meanwhile; it is said and counted."""
-    with started(tmp_path) as sidecar:
+    with started(tmp_path, environ=NEW_INTERPRETERS) as sidecar:
         (pid,) = _workers(sidecar, 1)
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: metric(sidecar, "collector_worker_replacements_total") == 1)
@@ -127,7 +127,7 @@ def test_a_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="prlimit is Linux's")
 def test_a_worker_that_cannot_be_replaced_is_replaced_later(tmp_path: Path) -> None:
     """While the keeper can open no descriptor it tries again; then requests are answered."""
-    with started(tmp_path) as sidecar:
+    with started(tmp_path, environ=NEW_INTERPRETERS) as sidecar:
         (pid,) = _workers(sidecar, 1)
         keeper_pid, kind = sidecar.process.pid, resource.RLIMIT_NOFILE
         before = resource.prlimit(keeper_pid, kind)
@@ -256,7 +256,7 @@ def test_a_kernel_that_cannot_confine(monkeypatch: pytest.MonkeyPatch, tmp_path:
 @pytest.mark.parametrize("sandbox", ["auto", "off"])
 def test_readiness_knows_the_sandbox(sandbox: str, tmp_path: Path) -> None:
     """A line says whether workers are confined, unless that is switched off."""
-    with started(tmp_path, environ={"COLLECTOR__SANDBOX": sandbox}) as sidecar:
+    with started(tmp_path, environ={"COLLECTOR__SANDBOX": sandbox, **NEW_INTERPRETERS}) as sidecar:
         said = sidecar.admin("/readyz?verbose").body
         assert (b"sandbox" in said) == (sandbox == "auto")
         is_late = b"[!] sandbox late\n" in said

@@ -1,0 +1,95 @@
+"""Workers that a sidecar forks when it starts, in place of new interpreters: those would take half
+of the CPU time of a test that starts a sidecar, to load modules.
+
+The process that forks sidecars (``tests.forkserver``) loads this first. A worker has then what a
+new interpreter would give it (its environment, its two sockets and no other file, and only modules
+that it loads itself), but the memory of where it comes from, and its command line. Where a test is
+of the workers' processes, it sets ``NEW_INTERPRETERS``. Workers that are started later, after a
+kill or a reload, are new interpreters always.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn, cast
+
+from collector.server import worker
+from collector.server.worker_process import WorkerProcess, environment
+from tests.sidecar.serving import NEW_INTERPRETERS
+
+_LOADED = frozenset(sys.modules)
+_MOST_FILES = 1 << 20
+_start = WorkerProcess.start
+
+
+class _Forked:
+    """As much of ``subprocess.Popen`` as a sidecar needs."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def kill(self) -> None:
+        """End it, unless that has been waited for."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self) -> None:
+        """Wait for its end."""
+        with suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+
+
+def _forked(module: str, ends: tuple[int, int]) -> subprocess.Popen[bytes]:
+    """Fork where this is the only thread; start an interpreter where it is not."""
+    is_new = NEW_INTERPRETERS.keys() <= os.environ.keys() or threading.active_count() > 1
+    if is_new or module != worker.__name__:
+        return _start(module, ends)
+    pid = os.fork()
+    if pid == 0:
+        _work(ends)
+    return cast("subprocess.Popen[bytes]", _Forked(pid))
+
+
+def _work(ends: tuple[int, int]) -> NoReturn:
+    """Be a worker, from here to its end: what callers hold is never let go of, so that no file is
+    closed whose number is another one's by then."""
+    try:
+        with Path(os.devnull).open("r+b") as nothing:
+            for stream in range(3):
+                os.dup2(nothing.fileno(), stream)
+        first = 3
+        for end in (*sorted(ends), _MOST_FILES):
+            os.closerange(first, end)
+            first = end + 1
+        environ = environment()
+        os.environ.clear()
+        os.environ.update(environ)
+        sys.argv[1:] = map(str, ends)
+        sys.dont_write_bytecode = True
+        _forget()
+        worker.main()
+    finally:
+        os._exit(1)
+
+
+def _forget() -> None:
+    """Forget modules that a worker has not loaded, so that it cannot load them either once it is
+    confined; but those of the standard library, and compiled ones, which load only once."""
+    kept = {name for name, module in sys.modules.items() if not _is_source(module)}
+    tops = sys.stdlib_module_names | {name.partition(".")[0] for name in kept}
+    for name in sys.modules.keys() - _LOADED:
+        if name.partition(".")[0] not in tops:
+            del sys.modules[name]
+
+
+def _is_source(module: object) -> bool:
+    return str(getattr(module, "__file__", "")).endswith(".py")
+
+
+WorkerProcess.start = staticmethod(_forked)  # type: ignore[method-assign]
