@@ -51,8 +51,8 @@ def main(line: socket.socket, modules: Sequence[str]) -> None:
             os.killpg(0, signal.SIGKILL)
         if os.fork() == 0:
             line.close()
-            if _is_child(handed):
-                _run(**json.loads(said))
+            _become_child(handed)
+            _run(**json.loads(said))
             return
         for each in handed:
             os.close(each)
@@ -66,8 +66,8 @@ def _has_ended() -> bool:
         return False
 
 
-def _is_child(handed: Sequence[int]) -> bool:
-    """Whether this is the child, which has its streams then, or who waited for it."""
+def _become_child(handed: Sequence[int]) -> None:
+    """Go on in a child, which has its streams then; this process waits for it, and ends."""
     *streams, answers = handed
     child = os.fork()
     if child:
@@ -76,12 +76,11 @@ def _is_child(handed: Sequence[int]) -> bool:
         with socket.socket(fileno=answers) as answer:
             answer.send(b"%d" % child)
             answer.send(b"%d" % os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-        return False
+        os._exit(0)  # as in ``_end``
     os.close(answers)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
-    return True
 
 
 def _run(module: str, arguments: list[str], directory: str, environ: dict[str, str]) -> None:

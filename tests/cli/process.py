@@ -22,7 +22,10 @@ from tests.deadline import WAIT_SECONDS
 from tests.forkserver import Process, begin
 
 COMMAND = [sys.executable, "-m", "collector"]
-_LOADED = ("collector.cli.app", *MODULES, "tests.warm")
+_LOADED = (
+    *("collector.cli.app", *MODULES, "tests.warm"),
+    *("cryptography.hazmat.primitives.asymmetric.ed25519", "collector.server.preflight"),
+)
 _MOST_SECONDS = 120
 
 
