@@ -10,6 +10,7 @@ import re
 import stat
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from os.path import realpath
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,10 +75,10 @@ def tighten(paths: Iterable[Path], mode: int = _OTHERS) -> Tightened:
 def tighten_directory(directory: Path, own: Iterable[Path] = ()) -> Tightened:
     """Make a directory its owner's alone if all that is in it is of Collector, or one of ``own``;
     others may need the way into any other."""
-    directory = directory.resolve()
+    directory = Path(realpath(directory))
     try:
         entries = [Path(entry) for entry in os.scandir(directory)]
-        known = {path.resolve() for path in own}
+        known = {Path(realpath(path)) for path in own}
         is_ours = all(_OURS(each.name) or each in known or each.is_socket() for each in entries)
         return _tighten(directory, _OTHERS if is_ours else 0, stat.S_ISDIR)
     except OSError:

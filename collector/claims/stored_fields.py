@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from itertools import chain
+from os.path import realpath
 from pathlib import Path
 from typing import NamedTuple
 
@@ -343,14 +344,14 @@ _COMPANION = re.compile(
 
 def _foreign_files(locations: Locations) -> Iterator[Path]:
     """Yield the files in the data directory that are neither Collector's nor of a sink."""
-    data = locations.data.resolve()
+    data = Path(realpath(locations.data))
     places = [
-        Path(sink.place(own_directory(data, name))).resolve()
+        Path(realpath(sink.place(own_directory(data, name))))
         for name, sink in locations.sinks.items()
         if sink.is_local
     ]
     stateful = (name for name, sink in locations.sinks.items() if sink.has_state)
-    places += [own_directory(data, name).resolve() for name in stateful]
+    places += [Path(realpath(own_directory(data, name))) for name in stateful]
     for file in data.rglob("*"):
         if not (file.is_file() or file.is_symlink()):
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from os.path import realpath
 from pathlib import Path
 from typing import Annotated
 
@@ -122,7 +123,7 @@ def readable(config_file: Path | None, data: Path | None, store: Path | None) ->
     config = settings(config_file, data)
     folder = config.data or Path()
     path = store or Path(config.sinks[_STORE].place(own_directory(folder, _STORE)))
-    places = (path.resolve().parent, folder)
+    places = (Path(realpath(path)).parent, folder)
     ledgers = (place for place in places if (place / SPOOL_NAME).is_file())
     return ReadableStore(config, path, next(ledgers, None))
 

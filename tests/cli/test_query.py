@@ -361,11 +361,17 @@ def _directory(store: Path) -> None:
     store.mkdir()
 
 
+def _loop(store: Path) -> None:
+    store.unlink()
+    store.symlink_to(store)
+
+
 @pytest.mark.parametrize(
     ("change", "code"),
     [
         (Path.unlink, b"E203"),
         (_directory, b"E203"),
+        (_loop, b"E203"),
         (_damaged, b"E501"),
         (_another, b"E501"),
         (_newer, b"E502"),
@@ -375,7 +381,8 @@ def _directory(store: Path) -> None:
 def test_what_is_no_store(
     lives: PopulatedDirectory, change: Any, code: bytes, arguments: tuple[str]
 ) -> None:
-    """None, a directory, a damaged one, another database, a newer one: exit 78, and a sentence."""
+    """None, a directory, a link to itself, a damaged one, another database, a newer one: exit 78,
+    and a sentence."""
     change(lives.data / "store.db")
     done = ask(lives, *arguments)
     assert (done.code, done.out, code in done.err) == (78, b"", True)
