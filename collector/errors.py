@@ -175,6 +175,7 @@ CODES: dict[str, str] = {
     "E518": "a sink's turn does not come",
     "E519": "the sidecar did not carry out a command",
     "E520": "a message of a broker is none that is taken",
+    "E521": "a file of the lake cannot be read",
 }
 
 
@@ -202,6 +203,7 @@ _CAUSE_OF_CODE: dict[str, Cause] = {
     "E508": "disk",
     "E514": "unreachable",
     "E518": "busy",
+    "E521": "changed",
 }
 
 
@@ -309,6 +311,20 @@ class Unreachable(DeliveryError):
 
     def __reduce__(self) -> tuple[type[Unreachable], tuple[str, Cause]]:
         return (Unreachable, (self.message, self.cause))
+
+
+class UnreadableFile(DeliveryError):
+    """E521: a ``number`` of files of a lake are none of ours, damaged, or beyond the bounds within
+    which they are read. Nothing was done to them."""
+
+    def __init__(self, number: int = 1) -> None:
+        files = "a file" if number == 1 else f"{number} files"
+        message = f"nothing was done to {files} of the lake that cannot be read within bounds"
+        super().__init__("E521", f"{message} or bear no mark of ours: look there, and remove them")
+        self.number = number
+
+    def __reduce__(self) -> tuple[type[UnreadableFile], tuple[int]]:
+        return (UnreadableFile, (self.number,))
 
 
 class RecheckError(CollectorError):

@@ -25,6 +25,7 @@ from collector.errors import (
     SchemaError,
     Unacceptable,
     Unreachable,
+    UnreadableFile,
 )
 from collector.schema.load import parse
 from tests.schema.faulty import TABLE
@@ -57,6 +58,7 @@ _ERRORS = [
     RecheckError("no record"),
     SandboxError("E217", "no seccomp"),
     Unacceptable(b"id"),
+    UnreadableFile(2),
     Unreachable("no answer"),
     Unreachable("no password", "denied"),
 ]
@@ -134,7 +136,7 @@ def test_a_name_that_is_none() -> None:
 def test_every_code_in_the_sources_is_in_the_table() -> None:
     """No module makes up a code, and no code is without a module that gives it."""
     used = {Unacceptable(b"").code, RecheckError("").code, Unreachable("").code}
-    used.add(MessageError("foreign").code)
+    used |= {MessageError("foreign").code, UnreadableFile().code}
     for path in (_ROOT / "collector").rglob("*.py"):
         if path.name != "errors.py":
             for node in ast.walk(ast.parse(path.read_text("utf-8"))):

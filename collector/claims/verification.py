@@ -341,7 +341,7 @@ def _all(found: Iterator[ClaimFinding]) -> tuple[ClaimFinding, ...]:
 
 def _failure(error: DeliveryError) -> ClaimFinding:
     """Return the finding for what cannot be read: a server that is silent shows nothing."""
-    return ClaimFinding(error.message, is_open=isinstance(error, Unreachable))
+    return ClaimFinding(error.message, is_open=error.code in ("E514", "E521"))
 
 
 # -- dry run --------------------------------------------------------------------------------------

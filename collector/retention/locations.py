@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,8 +29,9 @@ class Reachable(Protocol):
     @property
     def unit(self) -> str: ...
     def prune(self, now: datetime) -> Removal: ...
-    def erase(self, subject: Subject) -> Removal: ...
-    def redact(self, subject: Subject, fields: Collection[str]) -> Removal: ...
+    def revise_all(
+        self, steps: Sequence[tuple[Subject, Collection[str] | None]]
+    ) -> list[Removal]: ...
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import asyncio
 import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -287,15 +287,11 @@ class _SinkInTurn:
 
     def prune(self, now: datetime) -> Removal:
         """Take out what is older than its retention at that moment."""
-        return self._change(lambda: self._sink.prune(now))
+        return self._change(lambda: [self._sink.prune(now)])[0]
 
-    def erase(self, subject: Subject) -> Removal:
-        """Delete a person's records."""
-        return self._change(lambda: self._sink.erase(subject))
-
-    def redact(self, subject: Subject, fields: Collection[str]) -> Removal:
-        """Remove fields from a person's records."""
-        return self._change(lambda: self._sink.redact(subject, fields))
+    def revise_all(self, steps: Sequence[tuple[Subject, Collection[str] | None]]) -> list[Removal]:
+        """Delete the records of people, or fields of them."""
+        return self._change(lambda: self._sink.revise_all(steps))
 
     @property
     def _sink(self) -> ErasableSink:
@@ -304,13 +300,18 @@ class _SinkInTurn:
         assert isinstance(sink, ErasableSink)  # noqa: S101 - of a type does not change
         return sink
 
-    def _change(self, work: Callable[[], Removal]) -> Removal:
+    def _change(self, work: Callable[[], list[Removal]]) -> list[Removal]:
         deadline, total = monotonic() + self._wait, self._call(work)
-        while not total.is_swept and monotonic() < deadline:
+        while not all(each.is_swept for each in total) and monotonic() < deadline:
             sleep(_PAUSE_SECONDS)
-            again = self._call(work)
-            deleted, shortened = total.deleted + again.deleted, total.shortened + again.shortened
-            total = replace(again, deleted=deleted, shortened=shortened)
+            total = [
+                replace(
+                    again,
+                    deleted=before.deleted + again.deleted,
+                    shortened=before.shortened + again.shortened,
+                )
+                for before, again in zip(total, self._call(work), strict=True)
+            ]
         return total
 
     def _call(self, work: Callable[[], _T]) -> _T:

@@ -245,6 +245,14 @@ class ErasableSink(Sink, ABC):
     def redact(self, subject: Subject, fields: Collection[str]) -> Removal:
         """Remove fields from a person's records; delete records without any other field."""
 
+    def revise_all(self, steps: Sequence[tuple[Subject, Collection[str] | None]]) -> list[Removal]:
+        """Erase the records of each subject, or redact them where fields are named. A sink that
+        can do all of it in one pass overrides this."""
+        return [
+            self.erase(subject) if fields is None else self.redact(subject, fields)
+            for subject, fields in steps
+        ]
+
     def values(self) -> Iterable[Values] | None:
         """Yield the different values of each field, for a bounded number of records at a time,
         ``received`` and ``count`` among them; by the name of the schema, or by ``name/version``.

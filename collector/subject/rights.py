@@ -197,7 +197,7 @@ def erase(locations: Locations, selections: Sequence[SchemaSubject], wait: float
     remember(locations.data, [(subject, None) for subject in subjects])
     with locations.reached(wait) as sinks:
         actions = [
-            (name, sink.unit, [partial(sink.erase, subject) for subject in subjects])
+            (name, sink.unit, partial(sink.revise_all, [(each, None) for each in subjects]))
             for name, sink in sinks.items()
         ]
         rule = _AnyRule([*map(Erasure, subjects)])
@@ -211,8 +211,7 @@ def object_to(locations: Locations, selections: Sequence[SchemaSubject], wait: f
     remember(locations.data, selections)
     with locations.reached(wait) as sinks:
         actions = [
-            (name, sink.unit, [partial(sink.redact, *each) for each in selections])
-            for name, sink in sinks.items()
+            (name, sink.unit, partial(sink.revise_all, selections)) for name, sink in sinks.items()
         ]
         subject = selections[0].subject
         return _remove(locations, subject, rule, actions, kind="amendment", wait=wait)
@@ -222,7 +221,7 @@ def _remove(
     locations: Locations,
     subject: Subject,
     reason: RedactionRule,
-    actions: Iterable[tuple[str, str, Sequence[Callable[[], Removal]]]],
+    actions: Iterable[tuple[str, str, Callable[[], list[Removal]]]],
     *,
     kind: Literal["erasure", "amendment"],
     wait: float,
@@ -235,12 +234,11 @@ def _remove(
     with locations.opened_spool() as spool:
         try:
             cleared = upkeep.clear(spool, reason, since=_start(subject), wait=wait)
-            for name, unit, steps in actions:
+            for name, unit, action in actions:
                 removals, places[name] = list[Removal](), None
                 try:
                     with in_place(name):
-                        for step in steps:
-                            removals.append(step())
+                        removals = action()
                     places[name] = sum(removal.records for removal in removals)
                 except CollectorError as error:
                     failures.append(error)

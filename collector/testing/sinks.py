@@ -244,6 +244,31 @@ class SinkConformance:
             assert (removal.records, removal.is_swept) == (2, True)
         assert self._number(tmp_path) == {1: 1, 2: 1}
 
+    def test_several_people_are_erased(self, tmp_path: Path) -> None:
+        """Together, each with a count of their own; some of them only lose fields."""
+        self._deliver(tmp_path, self._batch(1, [1, 2, 3, 1]), self._batch(2, [2], days=5))
+        with self._erasable(tmp_path) as sink:
+            if sink is None:
+                return
+            steps = [(_subject(1), None), (_subject(2), None), (_subject(3), ["os.type"])]
+            assert [each.records for each in sink.revise_all(steps)] == [2, 2, 1]
+            assert _fields(sink) == {"client.address": 1}
+        assert self._number(tmp_path) == {3: 1}
+
+    def test_a_person_in_one_schema(self, tmp_path: Path) -> None:
+        """Where a request is about another schema's records, these are neither found nor
+        changed."""
+        self._deliver(tmp_path, self._batch(1, [1]))
+        with self._erasable(tmp_path) as sink:
+            if sink is None:
+                return
+            for other in ({"schema": "other"}, {"besides": frozenset({_SCHEMA})}):
+                subject = replace(_subject(1), **other)
+                assert list(sink.find(subject)) == []
+                assert not sink.erase(subject)
+                assert not sink.redact(subject, ["os.type"])
+        assert self._number(tmp_path) == {1: 1}
+
     def test_a_person_is_erased_between_deliveries(self, tmp_path: Path) -> None:
         """By the sink that delivers, which goes on with the next batch; the person may come
         again."""

@@ -304,7 +304,7 @@ def test_what_is_not_ours(tmp_path: Path) -> None:
         (tmp_path / "data" / "sinks" / "lake" / "left").touch()
         assert sink.others == 3
         assert sink.is_ours
-        with raises("E508", DeliveryError) as caught:
+        with raises("E521", DeliveryError) as caught:
             sink.erase(_subject(1))
         assert "canary" not in str(caught.value)
     assert foreign.read_bytes() == b"PAR1canary"

@@ -249,18 +249,23 @@ def test_large_objects_are_taken(tmp_path: Path, s3: int) -> None:
     code = """
         import os, sys
         from pathlib import Path
+        from collector.errors import Unreachable
         from tests.sinks.test_parquet_s3 import _opened
         ballast, path = os.urandom(1 << 20) * 200, Path(sys.argv[1], "file")
         path.write_bytes(os.urandom(90 << 20))
         with _opened(Path(sys.argv[1]), int(sys.argv[2])) as sink:
             assert sink._lake.objects.create("large", path)
-            file, version = sink._lake.objects.read("large")
-            assert len(file.read()) == 90 << 20
+            file, version = sink._lake.objects.open("large")
+            assert sum(len(file.read(16 << 20)) for _ in range(6)) == 90 << 20
             path.write_bytes(os.urandom(90 << 20))
             assert sink._lake.objects.replace("large", path, version)
-            assert sink._lake.objects.open("large").read(16 << 20)
+            assert sink._lake.objects.open("large")[0].read(16 << 20)
+            try:
+                file.read(-1) or file.seek(0) or file.read(1)
+            except Unreachable:  # it is another object now
+                print("changed")
     """
-    script(code, tmp_path, s3, timeout=100)
+    assert script(code, tmp_path, s3, timeout=100).stdout == "changed\n"
 
 
 def test_a_bucket_that_keeps_versions(

@@ -383,7 +383,7 @@ from pathlib import Path
 from collector.sinks.parquet.object_store import BucketObjects
 secrets = {"access_key_id": "key", "secret_access_key": "secret", "region": "us-east-1"}
 bucket = BucketObjects("s3://lake/a", secrets | {"endpoint": sys.argv[1]}, Path("none"))
-print(bucket.open("key").seek(0, 2))
+print(bucket.open("key")[0].seek(0, 2))
 """
 _META = (
     b'HTTP/1.1 200 OK\r\nContent-Length: 4711\r\nETag: "1"\r\nConnection: close\r\n'
@@ -444,7 +444,7 @@ def test_a_part_that_is_too_large(tmp_path: Path) -> None:
     secrets = {"access_key_id": "key", "secret_access_key": "secret", "region": "us-east-1"}
     with tcp_server(behave) as port:
         options = secrets | {"endpoint": f"http://127.0.0.1:{port}"}
-        file = BucketObjects("s3://lake/a", options, tmp_path).open("key")
+        file = BucketObjects("s3://lake/a", options, tmp_path).open("key")[0]
         with pytest.raises(Unreachable):
             file.read()
     assert len(heads) == 1
@@ -491,7 +491,7 @@ bucket = BucketObjects("s3://lake/a", secrets | endpoint, file)
 asks = [
     lambda: bucket.create("key", file),
     lambda: bucket.open("key"),
-    lambda: bucket.read("key"),
+    lambda: bucket.open("key")[0].read(),
     lambda: bucket.remove("key"),
     lambda: list(bucket.all_keys()),
 ]

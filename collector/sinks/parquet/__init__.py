@@ -8,27 +8,15 @@ expire, or a person's are erased.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Self
-
-from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
+from typing import TYPE_CHECKING, ClassVar
 
 from collector.config.extras import install, is_installed
 from collector.config.sink_settings import SinkSettings
-from collector.config.values import (
-    Bucket,
-    Duration,
-    Endpoint,
-    Line,
-    Location,
-    Reference,
-    Size,
-    resolved,
-)
+from collector.config.values import resolved
 from collector.contracts import Batch, Layout, Record, Subject, to_minute
 from collector.errors import ConfigError, DeliveryError
 from collector.filter.redaction import Erasure, Expiry, Objection, RedactionRule, matching, redact
@@ -41,6 +29,7 @@ from collector.sinks.parquet.segments import (
     is_own_file,
     read_segments,
 )
+from collector.sinks.parquet.settings import ParquetSettings
 from collector.sinks.sink import (
     ErasableSink,
     Guarantee,
@@ -52,81 +41,15 @@ from collector.sinks.sink import (
 from collector.sqlite.files import check_directory
 
 if TYPE_CHECKING:
-    from collector.sinks.parquet.lake import Change, FileKey, Lake
+    from collector.sinks.parquet.lake import FileKey, Lake
 
 __all__ = ["ParquetSettings", "ParquetSink"]
 
-_HOUR = 3600.0
-_MIB = 1 << 20
 _LATE = timedelta(hours=3)
 """A field is overdue so long after its retention: a file has the records of an hour, is pruned when
 the last of them is too old, and once an hour."""
 _AHEAD = timedelta(days=1)
 _RESERVED = frozenset({"schema", "received", "count"})
-
-
-class ParquetSettings(SinkSettings):
-    """Records as Parquet files."""
-
-    has_state = True
-
-    path: Location = Field(
-        None, description="The directory of the files, on this machine; this or `url`."
-    )
-    url: Bucket = Field(
-        None, description="A bucket with a prefix: `s3://BUCKET/PREFIX`, `gs://…` or `az://…`."
-    )
-    endpoint: Endpoint = Field(
-        None, description="The address of a bucket that is not the provider's, such as a MinIO."
-    )
-    region: Line | None = Field(None, description="The region of the bucket.")
-    access_key: Reference = Field(
-        None,
-        description="Where the name of the bucket's key is: `env:NAME` or `file:PATH`; none: where"
-        " the provider's tools look.",
-    )
-    secret_key: Reference = Field(None, description="Where its secret is, likewise.")
-    every: Annotated[Duration, Field(ge=1, le=24 * _HOUR)] = Field(
-        _HOUR, description="How long records are collected until they become a file."
-    )
-    size: Annotated[Size, Field(ge=_MIB, le=1024 * _MIB)] = Field(
-        128 * _MIB, description="How many bytes of records, before compression, become a file."
-    )
-
-    @model_validator(mode="after")
-    def _check_place(self) -> Self:
-        if (self.path is None) == (self.url is None):
-            raise PydanticCustomError("E209", "a Parquet sink needs a `path` or a `url`, not both")
-        return self
-
-    @classmethod
-    def at_address(cls, type_: str, url: str) -> Self:
-        """Return the settings of a sink at ``parquet+s3://BUCKET/PREFIX``, as an SDK names it."""
-        return super().at_address(type_, url.removeprefix(f"{type_}+"))
-
-    @property
-    def is_local(self) -> bool:
-        """Whether the files are on this machine."""
-        return self.path is not None
-
-    def place(self, directory: Path) -> str:
-        """Name the directory or the bucket."""
-        return str(self.url if self.path is None else self.path)
-
-    def files(self) -> Mapping[str, Path]:
-        """Return the directory."""
-        return {} if self.path is None else {"path": self.path}
-
-    def beyond(self) -> Iterable[str]:
-        """Name earlier versions that a bucket may keep."""
-        if self.path is not None:
-            return super().beyond()
-        return (f"earlier versions, replicas and backups of the objects in {self.url}",)
-
-    def moved(self, directory: Path) -> ParquetSettings:
-        """Return the same with files in another directory."""
-        changes = {"path": directory / "lake", "url": None, "endpoint": None}
-        return self.model_copy(update=changes)
 
 
 class ParquetSink(ErasableSink):
@@ -231,31 +154,31 @@ class ParquetSink(ErasableSink):
 
     def prune(self, now: datetime) -> Removal:
         """Remove the files whose records are all too old, and fields that are."""
-        from collector.sinks.parquet.lake import without_fields  # noqa: PLC0415 - pyarrow
+        from collector.sinks.parquet.lake import WithoutFields  # noqa: PLC0415 - pyarrow
 
         expiry = Expiry.of(self.opening.schemas, now)
         deleted = shortened = 0
-        with self._writable() as staged:
+        with self._writable() as staged, self._lake.past_unreadable() as others:
             for segment in [] if staged is None else staged.all():
                 if staged and _last(segment) < expiry.until:
                     deleted += staged.revise(segment, _redactor(expiry))
             for key in list(self._lake.all_keys()):
-                if key.last < expiry.all_before(key.schema):
-                    deleted += self._drop(key)
-                elif gone := self._expired(key, expiry, key.last):
-                    some, others = self._lake.revise(key.text, without_fields(gone))
-                    deleted, shortened = deleted + others, shortened + some
-                    self._fields.pop(key.text, None)
+                with others():
+                    if key.last < expiry.all_before(key.schema):
+                        deleted += self._drop(key)
+                    elif gone := self._expired(key, expiry, key.last):
+                        for some, whole in self._lake.revise(key.text, WithoutFields(gone)):
+                            deleted, shortened = deleted + whole, shortened + some
+                        self._fields.pop(key.text, None)
         return Removal(deleted, shortened)
 
     def _drop(self, key: FileKey) -> int:
         """Remove a file; return the number of its records."""
+        found = None
         with suppress(DeliveryError):
             found = self._lake.statistics(key.text)
-            self._lake.objects.remove(key.text)
-            return found.records if found else 0
         self._lake.objects.remove(key.text)
-        return 0
+        return found.records if found else 0
 
     def _expired(self, key: FileKey, expiry: Expiry, minute: str) -> list[str]:
         """Return the fields of a file that have values, and were too old at a minute."""
@@ -278,12 +201,14 @@ class ParquetSink(ErasableSink):
                     old += sum(redact(piece, expiry, minute).records for minute, piece in pieces)
                 elif _first(segment) > ahead:
                     early += sum(piece.count(b"\n") for _, piece in pieces)
-        for key in self._lake.all_keys():
-            is_old = bool(self._expired(key, expiry, key.first))
-            if is_old or key.first > ahead:
-                found = self._lake.statistics(key.text)
-                number = found.records if found else 0
-                old, early = old + number * is_old, early + number * (not is_old)
+        with self._lake.past_unreadable() as others:
+            for key in self._lake.all_keys():
+                with others():
+                    is_old = bool(self._expired(key, expiry, key.first))
+                    if is_old or key.first > ahead:
+                        found = self._lake.statistics(key.text)
+                        number = found.records if found else 0
+                        old, early = old + number * is_old, early + number * (not is_old)
         if old:
             yield f"{self.opening.name}: {old} {self.unit} have fields older than they may be"
         if early:
@@ -299,44 +224,48 @@ class ParquetSink(ErasableSink):
                     for minute, piece in pieces:
                         for record in matching(piece, subject, minute):
                             yield name, {**record, "received": minute}
-            for key in self._lake.all_keys():
-                if (
-                    key.text not in waiting
-                    and subject.start <= key.last
-                    and key.first < subject.end
-                ):
-                    for record in self._lake.find(key.text, subject):
-                        yield key.schema, record
+            with self._lake.past_unreadable() as others:
+                for key in self._lake.all_keys():
+                    if key.text not in waiting and key.concerns(subject):
+                        with others():
+                            for record in self._lake.find(key.text, subject):
+                                yield key.schema, record
 
     def erase(self, subject: Subject) -> Removal:
         """Delete a person's records: from what was collected, and from files."""
-        from collector.sinks.parquet.lake import without_subject  # noqa: PLC0415 - pyarrow
-
-        return self._remove(subject, Erasure(subject), without_subject(subject))
+        return self.revise_all([(subject, None)])[0]
 
     def redact(self, subject: Subject, fields: Collection[str]) -> Removal:
         """Remove fields from a person's records."""
-        from collector.sinks.parquet.lake import without_subject  # noqa: PLC0415 - pyarrow
+        return self.revise_all([(subject, fields)])[0]
 
-        return self._remove(subject, Objection(subject, fields), without_subject(subject, fields))
+    def revise_all(self, steps: Sequence[tuple[Subject, Collection[str] | None]]) -> list[Removal]:
+        """Do it for several people, in one pass over the files. A segment that is closed may be on
+        its way to the lake: it becomes a file before, so that nothing else can be created in its
+        place later."""
+        from collector.sinks.parquet.lake import WithoutSubjects  # noqa: PLC0415 - pyarrow
 
-    def _remove(self, subject: Subject, rule: RedactionRule, change: Change) -> Removal:
-        """Apply a change to segments and files. A segment that is closed may be on its way to the
-        lake: it becomes a file before, so that nothing else can be created in its place later."""
-        deleted = shortened = 0
-        with self._writable() as staged:
+        total = [[0, 0] for _ in steps]
+        with self._writable() as staged, self._lake.past_unreadable() as others:
+            for (subject, fields), done in zip(steps, total, strict=True):
+                rule = Erasure(subject) if fields is None else Objection(subject, fields)
+                for segment in [] if staged is None else staged.all():
+                    if staged and _overlaps(segment, subject):
+                        done[1] += staged.revise(segment, _redactor(rule))
             for segment in [] if staged is None else staged.all():
-                if staged and _overlaps(segment, subject):
-                    deleted += staged.revise(segment, _redactor(rule))
-            for segment in [] if staged is None else staged.all():
-                if staged and segment.is_closed and _overlaps(segment, subject):
+                if staged and segment.is_closed and any(_overlaps(segment, s) for s, _ in steps):
                     self._put(staged, segment)
             for key in list(self._lake.all_keys()):
-                if subject.start <= key.last and key.first < subject.end:
-                    some, others = self._lake.revise(key.text, change, subject.field)
-                    deleted, shortened = deleted + others, shortened + some
-                    self._fields.pop(key.text, None)
-        return Removal(deleted, shortened)
+                chosen = [
+                    each for each in zip(steps, total, strict=True) if key.concerns(each[0][0])
+                ]
+                with others():
+                    change = WithoutSubjects([step for step, _ in chosen])
+                    counts = self._lake.revise(key.text, change) if chosen else []
+                    for (_, done), (shortened, deleted) in zip(chosen, counts, strict=False):
+                        done[:] = done[0] + shortened, done[1] + deleted
+                        self._fields.pop(key.text, None)
+        return [Removal(deleted, shortened) for shortened, deleted in total]
 
     @contextmanager
     def _writable(self) -> Iterator[Segments | None]:
@@ -380,9 +309,10 @@ class ParquetSink(ErasableSink):
                 for minute, piece in pieces:
                     for schema, members in values(piece):
                         yield schema, {**members, "received": {minute}}
-            for key in self._lake.all_keys():
-                if key.text not in waiting:
-                    yield from self._lake.values(key.text)
+            with self._lake.past_unreadable() as others:
+                for key in self._lake.all_keys():
+                    with others():
+                        yield from self._lake.values(key.text) if key.text not in waiting else ()
 
     def unproven(self) -> Iterator[str]:
         """Say that a bucket keeps earlier versions, if it has said so."""

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import datetime
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import parquet
 
 from collector.contracts import Record, Subject, to_minute
-from collector.errors import DeliveryError
+from collector.errors import DeliveryError, UnreadableFile
 from collector.filter.arrow import (
     MARK,
     RESERVED,
@@ -31,9 +31,10 @@ from collector.filter.arrow import (
     shuffled,
     writer,
 )
+from collector.sinks.parquet.bounded import BoundedFile
 from collector.sinks.parquet.object_store import Objects, written
 
-__all__ = ["Change", "FileKey", "Lake", "Statistics", "without_fields", "without_subject"]
+__all__ = ["FileKey", "Lake", "RowChange", "Statistics", "WithoutFields", "WithoutSubjects"]
 
 _KEY = re.compile(
     r"([A-Za-z0-9][A-Za-z0-9_.-]{0,100})/day=([0-9]{4}-[0-9]{2}-[0-9]{2})/([0-9]{2})-[0-9a-f]{32}"
@@ -43,10 +44,20 @@ _KEY = re.compile(
 _GROUP_BYTES = 4 << 20
 """Of a table, for one row group: some 50,000 records, so that little memory is needed."""
 _TRIES = 5
-_UNREADABLE = "a file of the lake cannot be read, or is none of ours: look at it, and remove it"
+_TAKEN = "another file is in the place of one of the lake: look at it, and remove it"
 
-Change = Callable[[pa.Table], tuple[pa.Table, int, int]]
-"""Returns what is left of some rows, and how many of them were shortened and deleted."""
+
+class RowChange(Protocol):
+    """A change of rows, in one or more steps. ``columns`` are those by which rows are chosen."""
+
+    @property
+    def columns(self) -> Collection[str]: ...
+    def concerns(self, table: pa.Table) -> bool:
+        """Return whether rows are concerned, of which only ``columns`` need be there."""
+
+    def apply(self, table: pa.Table) -> tuple[pa.Table, list[tuple[int, int]]]:
+        """Return what is left of some rows, and how many of them each step has shortened and
+        deleted."""
 
 
 class FileKey(NamedTuple):
@@ -66,6 +77,14 @@ class FileKey(NamedTuple):
             return None
         hour = f"{found[2]}T{found[3]}"
         return cls(text, found[1], f"{hour}:00:00Z", f"{hour}:59:00Z")
+
+    def concerns(self, subject: Subject) -> bool:
+        """Return whether records of a person may be in the file."""
+        return (
+            subject.concerns(self.schema)
+            and subject.start <= self.last
+            and self.first < subject.end
+        )
 
 
 class Statistics(NamedTuple):
@@ -92,6 +111,24 @@ class Lake:
         for text in self.objects.all_keys():
             if (key := FileKey.of(text)) is not None:
                 yield key
+
+    @contextmanager
+    def past_unreadable(self) -> Iterator[Callable[[], AbstractContextManager[None]]]:
+        """Yield a block for each file. One that cannot be read ends its block, and is counted: for
+        all of them there is an error at the end, when the others were done."""
+        number = 0
+
+        @contextmanager
+        def block() -> Iterator[None]:
+            nonlocal number
+            try:
+                yield
+            except UnreadableFile:
+                number += 1
+
+        yield block
+        if number:
+            raise UnreadableFile(number)
 
     def clear(self) -> None:
         """Remove what writing a file has left, also in a process that was killed. Raises
@@ -126,9 +163,9 @@ class Lake:
         if is_new:
             return True
         with suppress(FileNotFoundError), self._opened(key) as found:
-            if found.schema_arrow.metadata.get(MARK) == columns.metadata[MARK]:
+            if found.schema.metadata.get(MARK) == columns.metadata[MARK]:
                 return False
-        raise DeliveryError("E508", _UNREADABLE)
+        raise DeliveryError("E508", _TAKEN)
 
     def statistics(self, key: str) -> Statistics | None:
         """Return what the end of a file says; ``None`` if it is not there any more."""
@@ -143,66 +180,65 @@ class Lake:
         return False
 
     def find(self, key: str, subject: Subject) -> Iterator[Record]:
-        """Yield the records of a person."""
-        for table in self._tables(key, needed=subject.field):
-            if (mask := _mask(table, subject)) is not None:
-                yield from read_records(table.filter(mask))
+        """Yield the records of a person; nothing but the column of the person is read of others."""
+        chosen = WithoutSubjects([(subject, None)])
+        with suppress(FileNotFoundError), self._opened(key) as file:
+            for number in _concerned(file, chosen):
+                table = file.read_group(number)
+                if (mask := _mask(table, subject)) is not None:
+                    yield from read_records(table.filter(mask))
 
     def values(self, key: str) -> Iterator[tuple[str, Mapping[str, Collection[object]]]]:
         """Yield the different values of each column, a row group at a time, by the schema."""
-        for table in self._tables(key):
-            found = distinct(table)
-            names = found.pop("schema", set())
-            yield (str(*names) if len(names) == 1 else "", found)
+        with suppress(FileNotFoundError), self._opened(key) as file:
+            for number in range(file.groups):
+                found = distinct(file.read_group(number))
+                names = found.pop("schema", set())
+                yield (str(*names) if len(names) == 1 else "", found)
 
-    def revise(self, key: str, change: Change, needed: str = "") -> tuple[int, int]:
-        """Rewrite a file by a change; return how many records were shortened, and how many were
-        deleted. A file that has no records left stays as one without any: nothing that is on its
-        way to this key can then be created there any more. Without the column ``needed``, a file is
-        not concerned."""
+    def revise(self, key: str, change: RowChange) -> list[tuple[int, int]]:
+        """Rewrite a file by a change; return how many records each of its steps has shortened, and
+        how many it has deleted; nothing for a file that it does not concern. A file that has no
+        records left stays as one without any: nothing that is on its way to this key can then be
+        created there any more."""
         for _ in range(_TRIES):
-            outcome = self._revise(key, change, needed)
+            outcome = self._revise(key, change)
             if outcome is not None:
                 return outcome
         raise DeliveryError("E508", "a file of the lake was changed by another process")
 
-    def _revise(self, key: str, change: Change, needed: str) -> tuple[int, int] | None:
+    def _revise(self, key: str, change: RowChange) -> list[tuple[int, int]] | None:
         """Return ``None`` if the file was changed meanwhile."""
         try:
-            source, version = self.objects.read(key)
+            source, version = self.objects.open(key)
         except FileNotFoundError:
-            return 0, 0
+            return []
         with _parquet(source) as file:
-            if needed and needed not in file.schema_arrow.names:
-                return 0, 0
-            counts = _count(file, change)
-            if not any(counts):
-                return counts
-            with self._writing(file.schema_arrow) as new:
-                for number in range(file.num_row_groups):
-                    left, _, _ = change(_read_group(file, number))
+            if next(_concerned(file, change), None) is None:
+                return []
+            done = list[list[tuple[int, int]]]()
+            with self._writing(file.schema) as new:
+                for number in range(file.groups):
+                    left, counts = change.apply(file.read_group(number))
+                    done.append(counts)
                     if len(left):
                         new.write_table(left)
-        is_done = self.objects.replace(key, self.objects.scratch, version)
+        counts = [
+            (sum(s for s, _ in step), sum(d for _, d in step)) for step in zip(*done, strict=True)
+        ]
+        is_done = not any(map(any, counts)) or self.objects.replace(
+            key, self.objects.scratch, version
+        )
         self.clear()
         return counts if is_done else None
 
     def _writing(self, columns: pa.Schema) -> _Writing:
         return _Writing(self.objects, columns)
 
-    def _tables(self, key: str, needed: str = "") -> Iterator[pa.Table]:
-        try:
-            source, _ = self.objects.read(key)
-        except FileNotFoundError:
-            return
-        with _parquet(source) as file:
-            if needed and needed not in file.schema_arrow.names:
-                return
-            for number in range(file.num_row_groups):
-                yield _read_group(file, number)
-
-    def _opened(self, key: str) -> AbstractContextManager[parquet.ParquetFile]:
-        return _parquet(self.objects.open(key))
+    @contextmanager
+    def _opened(self, key: str) -> Iterator[BoundedFile]:
+        with _parquet(self.objects.open(key)[0]) as file:
+            yield file
 
 
 class _Writing:
@@ -242,24 +278,64 @@ def _no_room() -> DeliveryError:
     return DeliveryError("E508", "a file of the lake cannot be written; is the disk full?")
 
 
-def without_subject(subject: Subject, fields: Collection[str] | None = None) -> Change:
-    """Return the change that deletes the records of a person, or removes some of their fields."""
+class WithoutSubjects(NamedTuple):
+    """Deletes the records of people, or removes some of their fields: a step for each."""
 
-    def change(table: pa.Table) -> tuple[pa.Table, int, int]:
-        mask = _mask(table, subject)
-        if mask is None:
-            return table, 0, 0
-        if fields is not None:
-            return _cleared(table, fields, mask)
-        left = table.filter(pc.invert(mask))
-        return left, 0, len(table) - len(left)
+    steps: Sequence[tuple[Subject, Collection[str] | None]]
 
-    return change
+    @property
+    def columns(self) -> Collection[str]:
+        """The fields by which people are found, and the minute."""
+        return {"received", *(subject.field for subject, _ in self.steps)}
+
+    def concerns(self, table: pa.Table) -> bool:
+        """Return whether a record of one of them is there."""
+        return any(_mask(table, subject) is not None for subject, _ in self.steps)
+
+    def apply(self, table: pa.Table) -> tuple[pa.Table, list[tuple[int, int]]]:
+        """Delete the records, or remove the fields."""
+        counts = list[tuple[int, int]]()
+        for subject, fields in self.steps:
+            mask, before = _mask(table, subject), len(table)
+            if mask is None:
+                counts.append((0, 0))
+            elif fields is None:
+                table = table.filter(pc.invert(mask))
+                counts.append((0, before - len(table)))
+            else:
+                table, *done = _cleared(table, fields, mask)
+                counts.append((done[0], done[1]))
+        return table, counts
 
 
-def without_fields(fields: Collection[str]) -> Change:
-    """Return the change that removes fields from all records."""
-    return lambda table: _cleared(table, fields, None)
+class WithoutFields(NamedTuple):
+    """Removes fields from all records."""
+
+    fields: Collection[str]
+
+    @property
+    def columns(self) -> Collection[str]:
+        """The fields."""
+        return self.fields
+
+    def concerns(self, table: pa.Table) -> bool:
+        """Return whether one of them has a value."""
+        return bool(pc.any(_any(table, table.column_names)).as_py())
+
+    def apply(self, table: pa.Table) -> tuple[pa.Table, list[tuple[int, int]]]:
+        """Remove them."""
+        table, shortened, deleted = _cleared(table, self.fields, None)
+        return table, [(shortened, deleted)]
+
+
+def _concerned(file: BoundedFile, change: RowChange) -> Iterator[int]:
+    """Yield the row groups that a change concerns, by the columns that tell it."""
+    names = set(change.columns) & set(file.schema.names)
+    if names <= {*RESERVED}:  # none of the fields is there
+        return
+    for number in range(file.groups):
+        if change.concerns(file.read_group(number, names)):
+            yield number
 
 
 def _cleared(
@@ -310,14 +386,6 @@ def _mask(table: pa.Table, subject: Subject) -> Any | None:
     return mask if pc.any(mask).as_py() else None
 
 
-def _count(file: parquet.ParquetFile, change: Change) -> tuple[int, int]:
-    shortened = deleted = 0
-    for number in range(file.num_row_groups):
-        _, some, others = change(_read_group(file, number))
-        shortened, deleted = shortened + some, deleted + others
-    return shortened, deleted
-
-
 def _readable(text: bytes, columns: pa.Schema, minute: str, name: str) -> Iterator[pa.Table]:
     """Yield the records of lines, but for those that cannot be read."""
     try:
@@ -344,14 +412,12 @@ def _groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
 
 
 @contextmanager
-def _parquet(source: BinaryIO) -> Iterator[parquet.ParquetFile]:
-    """Read a Parquet file of ours, and close it. Raises ``DeliveryError`` E508 for any other."""
+def _parquet(source: BinaryIO) -> Iterator[BoundedFile]:
+    """Read a Parquet file of ours, and close it. Raises ``UnreadableFile`` for any other."""
     with closing(source):
-        file = None
-        with suppress(pa.ArrowException, OSError, ValueError):
-            file = parquet.ParquetFile(pa.PythonFile(source, "r"))
-        if file is None or not _is_ours(file.schema_arrow):
-            raise DeliveryError("E508", _UNREADABLE)
+        file = BoundedFile(source)
+        if not _is_ours(file.schema):
+            raise UnreadableFile
         yield file
 
 
@@ -359,21 +425,18 @@ def _is_ours(columns: pa.Schema) -> bool:
     return MARK in (columns.metadata or {}) and {*RESERVED} <= {*columns.names}
 
 
-def _read_group(file: parquet.ParquetFile, number: int) -> pa.Table:
-    with suppress(pa.ArrowException, OSError):
-        return file.read_row_group(number, use_threads=False)
-    raise DeliveryError("E508", _UNREADABLE)
-
-
-def _statistics(file: parquet.ParquetFile) -> Statistics:
+def _statistics(file: BoundedFile) -> Statistics:
     fields: dict[str, int] = {}
     minutes: list[datetime] = []
-    for group in (file.metadata.row_group(at) for at in range(file.num_row_groups)):
-        for column in (group.column(at) for at in range(group.num_columns)):
-            name, found = column.path_in_schema, column.statistics
-            if name == "received":
-                minutes += [found.min, found.max]
-            elif name not in RESERVED:
-                fields[name] = fields.get(name, 0) + group.num_rows - found.null_count
-    ends = [to_minute(each) for each in (min(minutes), max(minutes))] if minutes else [None, None]
-    return Statistics(file.metadata.num_rows, fields, ends[0], ends[1])
+    metadata = file.metadata
+    with suppress(AttributeError, TypeError, ValueError, OverflowError):  # of none that we wrote
+        for group in (metadata.row_group(at) for at in range(file.groups)):
+            for column in (group.column(at) for at in range(group.num_columns)):
+                name, found = column.path_in_schema, column.statistics
+                if name == "received":
+                    minutes += [found.min, found.max]
+                elif name not in RESERVED:
+                    fields[name] = fields.get(name, 0) + group.num_rows - found.null_count
+        ends = [to_minute(each) for each in (min(minutes), max(minutes))] if minutes else [None] * 2
+        return Statistics(metadata.num_rows, fields, ends[0], ends[1])
+    raise UnreadableFile

@@ -31,10 +31,8 @@ _TIMEOUT = timedelta(minutes=5)
 """Of one request: 128 MB at 3.4 Mbit/s."""
 _CONNECT_TIMEOUT = timedelta(seconds=10)
 _RETRIES: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=20)}
-_MOST_BYTES = 2 << 30
-"""Of an object that is ours: more than any that was written."""
 _MOST_PART_BYTES = 16 << 20
-"""Of the end of an object, which has 150 bytes for each column of 50,000 records."""
+"""Of a part of an object: a row group of ours has less."""
 _ANSWER_BYTES = 1 << 20
 """The most that a server may say besides an object, with all that is tried again."""
 _PAGE_BYTES = 4 << 20
@@ -58,12 +56,8 @@ class Objects(ABC):
         """Yield the keys of all objects, also of those that are not ours."""
 
     @abstractmethod
-    def open(self, key: str) -> BinaryIO:
-        """Open an object, to read some of it. Raises ``FileNotFoundError``."""
-
-    @abstractmethod
-    def read(self, key: str) -> tuple[BinaryIO, Any]:
-        """Open an object, to read all of it; return it with what ``replace`` needs to know it
+    def open(self, key: str) -> tuple[BinaryIO, Any]:
+        """Open an object, to read parts of it; return it with what ``replace`` needs to know it
         again. Raises ``FileNotFoundError``."""
 
     @property
@@ -110,15 +104,11 @@ class DirectoryObjects(Objects):
                     if not name.startswith("."):
                         yield (Path(folder) / name).relative_to(self._root).as_posix()
 
-    def open(self, key: str) -> BinaryIO:
-        """Open the file."""
+    def open(self, key: str) -> tuple[BinaryIO, Any]:
+        """Open the file; this process alone changes it."""
         with _disk():
             flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-            return cast("BinaryIO", os.fdopen(os.open(self._root / key, flags), "rb"))
-
-    def read(self, key: str) -> tuple[BinaryIO, Any]:
-        """Open the file; this process alone changes it."""
-        return self.open(key), None
+            return cast("BinaryIO", os.fdopen(os.open(self._root / key, flags), "rb")), None
 
     def create(self, key: str, path: Path) -> bool:
         """Link the file, which no reader sees before it is whole."""
@@ -207,36 +197,29 @@ class BucketObjects(Objects):
         while page := self._asked(lambda: next(pages, None), absent=False, size=_PAGE_BYTES):
             yield from (str(found["path"]) for found in page)
 
-    def open(self, key: str) -> BinaryIO:
-        """Open the object; a part of it is asked for when it is read."""
+    def open(self, key: str) -> tuple[BinaryIO, Any]:
+        """Open the object; a part is asked for when it is read, of the same version."""
         import obstore  # noqa: PLC0415 - heavy
 
         meta = self._asked(lambda: obstore.head(self._store, key))
-        self._note(meta)
+        version = _version(meta)
+        self._note(version)
 
         def read(start: int, end: int) -> bytes:
             if end - start > _MOST_PART_BYTES:  # as an object may ask for that is none of ours
                 raise Unreachable(_REFUSED, "refused")
 
-            def ask() -> Any:
-                return obstore.get_range(self._store, key, start=start, end=end)
+            def ask() -> tuple[Any, bytes]:
+                found = obstore.get(self._store, key, options={"range": (start, end)})
+                return _version(found.meta), bytes(found.bytes())
 
-            return bytes(self._asked(ask, size=end - start))
+            seen, part = self._asked(ask, absent=False, size=end - start)
+            self._note(seen)
+            if seen.get("e_tag") != version.get("e_tag"):
+                raise Unreachable(_REFUSED, "changed")
+            return bytes(part)
 
-        return cast("BinaryIO", _Ranges(read, meta["size"]))
-
-    def read(self, key: str) -> tuple[BinaryIO, Any]:
-        """Fetch the object."""
-        import obstore  # noqa: PLC0415 - heavy
-
-        found = self._asked(lambda: obstore.get(self._store, key))
-        meta = found.meta
-        if meta["size"] > _MOST_BYTES:
-            raise Unreachable(_REFUSED)
-        stated = {name: meta.get(name) for name in ("e_tag", "version")}
-        version = {name: text for name, text in stated.items() if text is not None}
-        self._note(version)
-        return io.BytesIO(memoryview(self._asked(found.bytes, size=meta["size"]))), version
+        return cast("BinaryIO", _Ranges(read, meta["size"])), version
 
     def create(self, key: str, path: Path) -> bool:
         """Put the file, unless an object is there."""
@@ -328,6 +311,12 @@ class _Ranges(io.RawIOBase):
         found = self._read(self._at, end) if end > self._at else b""
         self._at += len(found)
         return found
+
+
+def _version(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Return by what an object is known again."""
+    stated = {name: meta.get(name) for name in ("e_tag", "version")}
+    return {name: text for name, text in stated.items() if text is not None}
 
 
 @contextmanager

@@ -1,0 +1,365 @@
+"""Read Parquet files in bounded memory, whatever their bytes say.
+
+A file of a bucket may be none of ours, or be made to harm: pages of kilobytes that inflate to
+gigabytes, numbers of rows without pages, one long value that is repeated by a number. So the end
+of a file and the heads of its pages are checked before pyarrow decodes them, and pyarrow gets the
+bytes that were checked. Columns that are not asked for are not read.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import parquet
+
+from collector.errors import UnreadableFile
+
+__all__ = ["BoundedFile"]
+
+_MAGIC = b"PAR1"
+_TAIL = 64 << 10
+_MOST_FOOTER = 4 << 20
+"""Of the end of a file: ours have 150 bytes for each column of 50,000 records."""
+_UNCOUNTED_FOOTER = 256 << 10
+_MOST_STRUCTURES = 100_000
+"""In the end of a file, each of which takes up to 700 bytes; ours have some eight for a column."""
+_MOST_GROUP = 64 << 20
+"""Of a row group in memory; ours have some 4 to 30 MB."""
+_MOST_COMPRESSED = 16 << 20
+_MOST_BYTES = 2 << 30
+"""Of all pages of a file, before compression: more than any that was written."""
+_MOST_ROWS = 1 << 25
+_WIDTH = 8
+"""The most bytes that a value has in memory, besides those of a text."""
+_MOST_HEAD = 64 << 10
+"""Of a page."""
+_GAP = 64 << 10
+"""Bytes between two columns that are read rather than asked for in two requests."""
+_PHYSICAL: Mapping[pa.DataType, str] = {
+    pa.string(): "BYTE_ARRAY",
+    pa.timestamp("us", "UTC"): "INT64",
+    pa.int64(): "INT64",
+    pa.float64(): "DOUBLE",
+    pa.bool_(): "BOOLEAN",
+}
+_CODECS = frozenset({"ZSTD", "SNAPPY", "UNCOMPRESSED"})
+_ENCODINGS = frozenset({0, 2, 3, 8})
+"""Plain, by a dictionary, by run length. Others repeat parts of values without a bound."""
+_DATA, _DICTIONARY, _DATA_V2 = 0, 2, 3
+_DEEPEST = 16
+_MALFORMED = (ValueError, LookupError, TypeError)
+"""Raised where bytes are not of the form that they should have."""
+
+
+class BoundedFile:
+    """A Parquet file with columns of our types. ``source`` is closed by ``close``.
+
+    Every method raises ``UnreadableFile`` for what is none or is beyond the bounds, and what the
+    source raises.
+    """
+
+    def __init__(self, source: BinaryIO) -> None:
+        self._source = source
+        self._size = 0
+        with suppress(OSError):
+            self._size = source.seek(0, os.SEEK_END)
+        self.metadata: parquet.FileMetaData = _metadata(self._footer())
+        self.schema: pa.Schema = _checked_schema(self.metadata)
+        _check_sizes(self.metadata)
+        self._texts = [each.name for each in self.schema if pa.types.is_string(each.type)]
+
+    def __repr__(self) -> str:
+        return f"<BoundedFile: {self.groups} groups>"
+
+    @property
+    def groups(self) -> int:
+        """The number of row groups."""
+        return int(self.metadata.num_row_groups)
+
+    def close(self) -> None:
+        """Close the source."""
+        self._source.close()
+
+    def read_group(self, number: int, columns: Collection[str] | None = None) -> pa.Table:
+        """Read a row group, or some columns of it."""
+        names = [n for n in self.schema.names if columns is None or n in columns]
+        wanted = {n for n in self.schema.names for name in names if f"{n}.".startswith(f"{name}.")}
+        window = _Window(self._size)
+        for start, length in _ranges(self.metadata, number, wanted, self._size):
+            window.add(start, self._read(start, length))
+        _check_group(self.metadata, number, wanted, window)
+        table = None
+        with suppress(pa.ArrowException, OSError, ValueError):
+            file = parquet.ParquetFile(
+                pa.PythonFile(window, "r"),
+                metadata=self.metadata,
+                read_dictionary=self._texts,
+                pre_buffer=False,
+            )
+            found = file.read_row_group(number, sorted(wanted), use_threads=False)
+            table = _plain(found.select(names), [self.schema.field(name) for name in names])
+        if table is None:
+            raise UnreadableFile
+        return table.replace_schema_metadata(self.schema.metadata)
+
+    def _footer(self) -> bytes:
+        """Return the end of the file as a file of its own."""
+        tail = self._read(max(0, self._size - _TAIL), min(self._size, _TAIL))
+        length = int.from_bytes(tail[-8:-4], "little")
+        needed = length + 8
+        if tail[-4:] != _MAGIC or length > _MOST_FOOTER or needed + len(_MAGIC) > self._size:
+            raise UnreadableFile
+        if needed > len(tail):
+            tail = self._read(self._size - needed, needed)
+        return tail[-needed:]
+
+    def _read(self, start: int, length: int) -> bytes:
+        found = b""
+        with suppress(OSError):
+            self._source.seek(start)
+            found = self._source.read(length)
+        if not found or len(found) < length:
+            raise UnreadableFile
+        return found
+
+
+class _Window(io.RawIOBase):
+    """The parts of a file that were read and checked; nothing else of it can be read."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._at = size, 0
+        self._parts: list[tuple[int, bytes]] = []
+
+    def add(self, start: int, part: bytes) -> None:
+        """Let a part be read."""
+        self._parts.append((start, part))
+
+    def part(self, start: int, length: int) -> memoryview:
+        """Return bytes of a part. Raises ``OSError`` for any other."""
+        for first, part in self._parts:
+            if first <= start and start + length <= first + len(part):
+                return memoryview(part)[start - first : start - first + length]
+        raise OSError("this part of the file was not asked for")
+
+    def readable(self) -> bool:
+        """It can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Any part of it can."""
+        return True
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Set the position."""
+        self._at = offset + {os.SEEK_CUR: self._at, os.SEEK_END: self._size}.get(whence, 0)
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        """Read from the position on."""
+        found = bytes(self.part(self._at, self._size - self._at if size < 0 else size))
+        self._at += len(found)
+        return found
+
+
+def _metadata(footer: bytes) -> parquet.FileMetaData:
+    """Parse the end of a file. Structures take more memory there than bytes: they are counted."""
+    if len(footer) > _UNCOUNTED_FOOTER:
+        is_small = False
+        with suppress(*_MALFORMED):
+            _Thrift(memoryview(footer), _MOST_STRUCTURES).structure()
+            is_small = True
+        if not is_small:
+            raise UnreadableFile
+    with suppress(pa.ArrowException, OSError, ValueError):
+        return parquet.ParquetFile(
+            pa.BufferReader(_MAGIC + footer), thrift_container_size_limit=_MOST_STRUCTURES
+        ).metadata
+    raise UnreadableFile
+
+
+def _checked_schema(metadata: parquet.FileMetaData) -> pa.Schema:
+    """Return the columns, each of a type that we write, in the form in which we write it."""
+    columns = metadata.schema
+    with suppress(pa.ArrowException, ValueError):
+        schema: pa.Schema = columns.to_arrow_schema()
+        if len(columns) == len(schema) == len(set(schema.names)) and all(
+            column.path == each.name
+            and column.max_repetition_level == 0
+            and column.max_definition_level <= 1
+            and column.physical_type == _PHYSICAL.get(each.type)
+            for column, each in zip(columns, schema, strict=True)
+        ):
+            return schema
+    raise UnreadableFile
+
+
+def _check_sizes(metadata: parquet.FileMetaData) -> None:
+    """Check the sums: they bound the time that reading takes."""
+    rows = size = 0
+    for group in (metadata.row_group(at) for at in range(metadata.num_row_groups)):
+        lengths = [group.column(at).total_uncompressed_size for at in range(group.num_columns)]
+        if group.num_rows < 0 or min(lengths, default=0) < 0:
+            raise UnreadableFile
+        rows, size = rows + group.num_rows, size + sum(lengths)
+    if rows > _MOST_ROWS or size > _MOST_BYTES:
+        raise UnreadableFile
+
+
+def _chunks(metadata: parquet.FileMetaData, number: int, wanted: Collection[str]) -> Iterator[Any]:
+    group = metadata.row_group(number)
+    for at in range(group.num_columns):
+        if (column := group.column(at)).path_in_schema in wanted:
+            yield column
+
+
+def _start(column: Any) -> int:
+    """Return where pyarrow begins to read a column."""
+    first, data = column.dictionary_page_offset, column.data_page_offset
+    return int(first if first is not None and 0 < first < data else data)
+
+
+def _ranges(
+    metadata: parquet.FileMetaData, number: int, wanted: Collection[str], size: int
+) -> list[tuple[int, int]]:
+    """Return the parts of the file that columns are in, as few as can be."""
+    found = list[tuple[int, int]]()
+    chunks = _chunks(metadata, number, wanted)
+    places = sorted((_start(each), each.total_compressed_size) for each in chunks)
+    for start, length in places:
+        if start < 0 or length < 0 or start + length > size:
+            raise UnreadableFile
+        if found and start - sum(found[-1]) <= _GAP:
+            first = found[-1][0]
+            found[-1] = first, max(sum(found[-1]), start + length) - first
+        else:
+            found.append((start, length))
+    if sum(length for _, length in found) > _MOST_COMPRESSED:
+        raise UnreadableFile
+    return found
+
+
+def _check_group(
+    metadata: parquet.FileMetaData, number: int, wanted: Collection[str], window: _Window
+) -> None:
+    """Check the heads of all pages of some columns: what they take in memory, before any does."""
+    rows, size = metadata.row_group(number).num_rows, 0
+    for column in _chunks(metadata, number, wanted):
+        if column.compression not in _CODECS or column.num_values != rows:
+            raise UnreadableFile
+        part = window.part(_start(column), column.total_compressed_size)
+        length = None
+        with suppress(*_MALFORMED):
+            length = _checked_pages(part, rows)
+        size += (length or 0) + _WIDTH * rows
+        if length is None or length > column.total_uncompressed_size or size > _MOST_GROUP:
+            raise UnreadableFile
+
+
+def _checked_pages(part: memoryview, rows: int) -> int:
+    """Return the size of a column's pages before compression. Raises ``ValueError`` for those whose
+    heads do not fit together, or that may be decoded to more."""
+    at = total = values = 0
+    while at < len(part):
+        reader = _Thrift(part[at : at + _MOST_HEAD], _DEEPEST)
+        head = reader.structure()
+        kind, size, length = (int(head[field]) for field in (1, 2, 3))
+        about = head[{_DATA: 5, _DICTIONARY: 7, _DATA_V2: 8}[kind]]
+        number, encoding = int(about[1]), int(about[4 if kind == _DATA_V2 else 2])
+        if min(size, length, number) < 0 or encoding not in _ENCODINGS:
+            raise ValueError("a page is of a form that is not written here")
+        if kind == _DICTIONARY and 4 * number > size:
+            raise ValueError("a dictionary says that it has more values than it can")
+        values += 0 if kind == _DICTIONARY else number
+        total += size
+        at += reader.at + length
+        if total > _MOST_GROUP or values > rows:
+            raise ValueError("pages have more than there is to be")
+    if at != len(part) or values != rows:
+        raise ValueError("pages do not make up the column")
+    return total
+
+
+def _plain(table: pa.Table, fields: list[pa.Field]) -> pa.Table:
+    """Return texts as such. They are read as places in a list of values, so that their length is
+    known before; raises ``ValueError`` if that is too much."""
+    size = 0
+    for column in table.columns:
+        for chunk in column.chunks if pa.types.is_dictionary(column.type) else ():
+            lengths = pc.take(pc.binary_length(chunk.dictionary), chunk.indices)
+            size += pc.sum(pc.cast(lengths, pa.int64())).as_py() or 0
+    if size > _MOST_GROUP:
+        raise ValueError("texts take more than a row group may")
+    return table.cast(pa.schema(fields))
+
+
+class _Thrift:
+    """Reads a structure of Thrift's compact protocol: numbers by the number of their field, and
+    structures in it; texts and lists are skipped. ``most`` is how many structures there may be."""
+
+    def __init__(self, data: memoryview, most: int) -> None:
+        self._data, self._left = data, most
+        self.at: int = 0
+
+    def structure(self, depth: int = 0) -> dict[int, Any]:
+        """Read a structure. Raises ``ValueError`` or ``IndexError`` if there is none."""
+        self._left -= 1
+        if self._left < 0 or depth > _DEEPEST:
+            raise ValueError("there are too many structures")
+        found: dict[int, Any] = {}
+        number = 0
+        while head := self._byte():
+            step, kind = head >> 4, head & 15
+            number = number + step if step else self._signed()
+            found[number] = kind == 1 if kind in (1, 2) else self._value(kind, depth)
+        return found
+
+    def _value(self, kind: int, depth: int) -> Any:
+        if kind in (4, 5, 6):
+            return self._signed()
+        if kind == 12:
+            return self.structure(depth + 1)
+        if kind in (9, 10):
+            self._skip_list(depth)
+            return None
+        lengths = {1: 1, 2: 1, 3: 1, 7: 8}
+        length = self._varint() if kind == 8 else lengths[kind]
+        self.at += length
+        return None
+
+    def _skip_list(self, depth: int) -> None:
+        head = self._byte()
+        number = head >> 4
+        number = self._varint() if number == 15 else number
+        for _ in range(number):
+            if self.at >= len(self._data):
+                raise ValueError("a list has no end")
+            self._value(head & 15, depth + 1)
+
+    def _byte(self) -> int:
+        self.at += 1
+        return self._data[self.at - 1]
+
+    def _varint(self) -> int:
+        found = shift = 0
+        while True:
+            byte = self._byte()
+            found |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return found
+            if shift > 63:
+                raise ValueError("a number is too long")
+
+    def _signed(self) -> int:
+        found = self._varint()
+        return (found >> 1) ^ -(found & 1)

@@ -1,0 +1,245 @@
+"""Files of a lake that are made to harm are read in bounded memory, or refused; what is read."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+from unittest import mock
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from collector.errors import UnreadableFile
+from collector.filter.arrow import MARK, arrow_schema
+from collector.sinks.parquet.bounded import BoundedFile
+from collector.sinks.parquet.object_store import DirectoryObjects
+from collector.testing.sinks import person
+from tests.programs import script
+from tests.raising import raises
+from tests.sinks.test_parquet import _batch, _files, _opened, _people, _put, _subject
+
+_COLUMNS = arrow_schema({"client.address": "text", "os.type": "text", "n": "integer"}, b"mark")
+_MOST_MB = 256
+
+
+def _written(columns: dict[str, Any], rows: int, **options: Any) -> bytes:
+    """A file of the sink's form, but for some columns."""
+    now = pa.scalar(datetime(2026, 11, 27, 13, tzinfo=UTC), _COLUMNS.field("received").type)
+    texts = pa.DictionaryArray.from_arrays(pa.nulls(rows, pa.int32()), pa.array(["linux"]))
+    arrays = {
+        "schema": pa.repeat(pa.scalar("conferencing/1.0.0"), rows),
+        "received": pa.repeat(now, rows),
+        "client.address": texts,
+        "os.type": texts,
+        "n": pa.nulls(rows, pa.int64()),
+        "count": pa.repeat(pa.scalar(1), rows),
+    } | columns
+    file = io.BytesIO()
+    table = pa.table(arrays)
+    settings: Any = {"compression": "zstd", "store_schema": False, **options}
+    with parquet.ParquetWriter(file, table.schema, **settings) as made:
+        made.write_table(table, row_group_size=rows)
+        made.add_key_value_metadata({MARK.decode(): "conferencing/1.0.0 key"})
+    return file.getvalue()
+
+
+def _inflating() -> bytes:
+    """One text of 400 MB, in a page of some kilobytes."""
+    return _written({"os.type": pa.array(["x" * (400 << 20)])}, 1, use_dictionary=False)
+
+
+def _repeating() -> bytes:
+    """One text of a megabyte, 2,000 times."""
+    numbers = pa.repeat(pa.scalar(0, pa.int32()), 2000)
+    texts = pa.DictionaryArray.from_arrays(numbers, pa.array(["x" * (1 << 20)]))
+    return _written({"os.type": texts, "client.address": texts}, 2000)
+
+
+def _many_rows() -> bytes:
+    """Ten million rows without a value."""
+    rows = 10_000_000
+    return _written({f"n{at}": pa.nulls(rows, pa.int64()) for at in range(9)}, rows)
+
+
+_BOMBS = [
+    pytest.param(_inflating, marks=pytest.mark.long),
+    pytest.param(_repeating),
+    pytest.param(_many_rows, marks=pytest.mark.long),
+]
+_ASKS = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from collector.errors import DeliveryError
+from tests.sinks.test_parquet import _opened, _subject
+
+def most():
+    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) >> 10
+
+with _opened(Path(sys.argv[1]), offline=True) as sink:
+    before = most()
+    for ask in (
+        lambda: sink.erase(_subject(1)),
+        lambda: list(sink.find(_subject(2))),
+        lambda: list(sink.values()),
+        lambda: list(sink.inventory()),
+        lambda: sink.prune(datetime.now(UTC)),
+    ):
+        try:
+            ask()
+            print("done")
+        except DeliveryError as error:
+            print(error.code)
+    print(most())
+"""
+
+
+def _lake(directory: Path, bomb: Callable[[], bytes]) -> Path:
+    """A lake of two honest files, and a bomb between them; return its path."""
+    with _opened(directory) as sink:
+        sink.deliver(_batch(1, [1, 2], hours=2), _batch(2, [1, 2]))
+        _put(sink)
+    first, _ = _files(directory)
+    path = first.with_name(f"{first.name[:2]}-{'f' * 32}.parquet")
+    path.write_bytes(bomb())
+    assert path.stat().st_size < 1 << 20
+    return path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system does not tell")
+@pytest.mark.parametrize("bomb", _BOMBS)
+def test_a_bomb_in_the_lake(tmp_path: Path, bomb: Callable[[], bytes]) -> None:
+    """It is named by an error, in bounded memory, and all other files are read and rewritten."""
+    path = _lake(tmp_path, bomb)
+    content = path.read_bytes()
+    *codes, most = script(_ASKS, tmp_path, timeout=100).stdout.split()
+    assert "E521" in codes
+    assert set(codes) <= {"E521", "done"}  # done without the columns that are too large
+    assert int(most) < _MOST_MB
+    assert path.read_bytes() == content
+    path.unlink()
+    assert _people(tmp_path) == [person(2)] * 2
+
+
+def test_the_error_counts_files(tmp_path: Path) -> None:
+    """It says how many there are, and none of their names."""
+    path = _lake(tmp_path, lambda: b"PAR1canary")
+    path.with_name(f"{path.name[:2]}-{'e' * 32}.parquet").write_bytes(b"canary")
+    with (
+        _opened(tmp_path, offline=True) as sink,
+        raises("E521", UnreadableFile, match="2 files") as caught,
+    ):
+        sink.erase(_subject(1))
+    assert "canary" not in str(caught.value)
+    assert caught.value.number == 2
+
+
+def _honest() -> bytes:
+    rows = 200
+    texts = pa.array([f"203.0.113.{at % 50}" for at in range(rows)])
+    numbers = pa.array(range(rows), pa.int64())
+    return _written({"client.address": texts, "n": numbers}, rows, version="2.6")
+
+
+_HONEST = _honest()
+
+
+@given(
+    changes=st.lists(
+        st.tuples(st.integers(0, len(_HONEST) - 1), st.integers(0, 255)), min_size=1, max_size=4
+    ),
+    end=st.integers(0, 40),
+)
+def test_any_bytes(changes: list[tuple[int, int]], end: int) -> None:
+    """Are read as a table of bounded size, or refused with the one error."""
+    content = bytearray(_HONEST)
+    for at, byte in changes:
+        content[at] = byte
+    data = bytes(content[: len(content) - end] if end > 30 else content)
+    with suppress(UnreadableFile):
+        file = BoundedFile(io.BytesIO(data))
+        for number in range(file.groups):
+            assert file.read_group(number).nbytes < 1 << 20
+
+
+def test_a_footer_of_many_structures() -> None:
+    """Is counted before it is parsed: each takes a hundred times its bytes."""
+    structures = b"\x4c" + b"\x00" * 1_000_000  # a list in a structure would do the same
+    footer = b"\x19\xfc" + b"\xc0\x84\x3d" + structures
+    data = b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1"
+    with mock.patch.object(parquet, "ParquetFile") as parsed, pytest.raises(UnreadableFile):
+        BoundedFile(io.BytesIO(data))
+    assert not parsed.called
+
+
+# -- what is read ---------------------------------------------------------------------------------
+
+
+class _Counted(io.BytesIO):
+    """A file that counts what is read of it."""
+
+    total: int = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        found = super().read(size)
+        _Counted.total += len(found)
+        return found
+
+
+@contextmanager
+def _counted() -> Iterator[list[str]]:
+    """Yield the keys of the objects that are opened."""
+    opened, real = list[str](), DirectoryObjects.open
+
+    def count(self: DirectoryObjects, key: str) -> tuple[BinaryIO, Any]:
+        opened.append(key)
+        source, version = real(self, key)
+        with source:
+            return _Counted(source.read()), version
+
+    _Counted.total = 0
+    with mock.patch.object(DirectoryObjects, "open", count):
+        yield opened
+
+
+def test_one_pass_for_all_who_are_erased(tmp_path: Path) -> None:
+    """Each object is opened once for all of them together; so are those of a window alone."""
+    with _opened(tmp_path) as sink:
+        sink.deliver(*(_batch(at, [at % 9, 100 + at % 9], hours=at) for at in range(40)))
+        _put(sink)
+        number = len(_files(tmp_path))
+        steps = [(_subject(at), None) for at in range(1, 9)]
+        with _counted() as opened:
+            removals = sink.revise_all(steps)
+        assert len(opened) == len(set(opened)) == number == 40
+        assert sum(each.deleted for each in removals) == 35
+        assert all(each.deleted in (4, 5) for each in removals)
+        with _counted() as opened:
+            assert not any(sink.revise_all([(step, None) for step, _ in steps]))
+        assert len(opened) == 40
+    left = [person(0)] * 5 + [person(100 + at % 9) for at in range(40)]
+    assert _people(tmp_path) == sorted(left)
+
+
+def test_a_person_who_is_not_there(tmp_path: Path) -> None:
+    """Costs a part of each object: its end, and the columns by which people are found."""
+    path = tmp_path / "lake" / "conferencing" / "day=2026-11-27" / f"13-{'a' * 32}.parquet"
+    path.parent.mkdir(parents=True)
+    rows = 20_000
+    more = {f"n{at}": pa.array([at * each for each in range(rows)]) for at in range(1, 20)}
+    texts = pa.array([f"198.51.100.{at % 200}" for at in range(rows)])
+    path.write_bytes(_written({"client.address": texts, **more}, rows))
+    size = path.stat().st_size
+    with _opened(tmp_path, offline=True) as sink, _counted() as opened:
+        assert not sink.erase(_subject(1))
+    assert len(opened) == 1
+    # the end of a file is read in pieces of 64 KiB
+    assert _Counted.total < (64 << 10) + size / 10
