@@ -138,8 +138,9 @@ def test_every_code_in_the_sources_is_in_the_table() -> None:
     used = {Unacceptable(b"").code, RecheckError("").code, Unreachable("").code}
     used |= {MessageError("foreign").code, UnreadableFile().code}
     for path in (_ROOT / "collector").rglob("*.py"):
-        if path.name != "errors.py":
-            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        text = path.read_text("utf-8")
+        if path.name != "errors.py" and re.search(r"E[1-5]\d\d", text):
+            for node in ast.walk(ast.parse(text)):
                 if isinstance(node, ast.Constant) and isinstance(node.value, str):
                     used |= set(re.findall(r"^E[1-5]\d\d$", node.value))
     assert used == set(CODES)
