@@ -20,6 +20,7 @@ from pyarrow import parquet
 from collector.errors import UnreadableFile
 from collector.filter.arrow import MARK, arrow_schema
 from collector.sinks.parquet.bounded import BoundedFile
+from collector.sinks.parquet.lake import _statistics
 from collector.sinks.parquet.object_store import DirectoryObjects
 from collector.testing.sinks import person
 from tests.programs import script
@@ -152,6 +153,23 @@ def _honest() -> bytes:
 _HONEST = _honest()
 
 
+def _changed(at: int, byte: int) -> bytes:
+    content = bytearray(_HONEST)
+    content[at] = byte
+    return bytes(content)
+
+
+def test_each_byte_of_the_end() -> None:
+    """Pyarrow ends the process for some; it is not asked then."""
+    length = int.from_bytes(_HONEST[-8:-4], "little")
+    for at in range(len(_HONEST) - 8 - length, len(_HONEST) - 8):
+        for byte in (_HONEST[at] ^ 16, 128):
+            with suppress(UnreadableFile):
+                file = BoundedFile(io.BytesIO(_changed(at, byte)))
+                _statistics(file)
+                file.read_group(0)
+
+
 @given(
     changes=st.lists(
         st.tuples(st.integers(0, len(_HONEST) - 1), st.integers(0, 255)), min_size=1, max_size=4
@@ -166,6 +184,8 @@ def test_any_bytes(changes: list[tuple[int, int]], end: int) -> None:
     data = bytes(content[: len(content) - end] if end > 30 else content)
     with suppress(UnreadableFile):
         file = BoundedFile(io.BytesIO(data))
+        with suppress(UnreadableFile):
+            _statistics(file)
         for number in range(file.groups):
             assert file.read_group(number).nbytes < 1 << 20
 

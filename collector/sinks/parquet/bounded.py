@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,13 +20,12 @@ from pyarrow import parquet
 
 from collector.errors import UnreadableFile
 
-__all__ = ["BoundedFile"]
+__all__ = ["BoundedFile", "ColumnChunk", "RowGroup"]
 
 _MAGIC = b"PAR1"
 _TAIL = 64 << 10
 _MOST_FOOTER = 4 << 20
 """Of the end of a file: ours have 150 bytes for each column of 50,000 records."""
-_UNCOUNTED_FOOTER = 256 << 10
 _MOST_STRUCTURES = 100_000
 """In the end of a file, each of which takes up to 700 bytes; ours have some eight for a column."""
 _MOST_GROUP = 64 << 20
@@ -48,13 +47,48 @@ _PHYSICAL: Mapping[pa.DataType, str] = {
     pa.float64(): "DOUBLE",
     pa.bool_(): "BOOLEAN",
 }
-_CODECS = frozenset({"ZSTD", "SNAPPY", "UNCOMPRESSED"})
+_CODECS = frozenset({0, 1, 6})
+"""None, Snappy, Zstandard."""
 _ENCODINGS = frozenset({0, 2, 3, 8})
 """Plain, by a dictionary, by run length. Others repeat parts of values without a bound."""
 _DATA, _DICTIONARY, _DATA_V2 = 0, 2, 3
 _DEEPEST = 16
+_STRUCTURE, _COLUMNS = 12, (4, 1)
+_LISTS: Mapping[tuple[int, ...], int] = {
+    **dict.fromkeys([(2,), (4,), (5,), (7,), _COLUMNS, (4, 4)], _STRUCTURE),
+    (*_COLUMNS, 3, 2): 5,
+    (*_COLUMNS, 3, 3): 8,
+    (*_COLUMNS, 3, 8): _STRUCTURE,
+    (*_COLUMNS, 3, 13): _STRUCTURE,
+    (*_COLUMNS, 3, 16, 2): 6,
+    (*_COLUMNS, 3, 16, 3): 6,
+}
+"""The lists in the end of a file: by the numbers of the fields that lead there, the type of what
+they have. A parser that is made of the definition takes every type for that one."""
+_ELSEWHERE = frozenset({1, 8, 9})
+"""Fields of a column that is in another file, or encrypted."""
 _MALFORMED = (ValueError, LookupError, TypeError)
 """Raised where bytes are not of the form that they should have."""
+
+
+class ColumnChunk(NamedTuple):
+    """What the end of a file says of a column in a row group. ``size`` is before compression."""
+
+    start: int
+    length: int
+    size: int
+    values: int
+    codec: int
+    nulls: int | None
+    lowest: bytes | None
+    highest: bytes | None
+
+
+class RowGroup(NamedTuple):
+    """What the end of a file says of a row group, its columns in the order of the schema."""
+
+    rows: int
+    columns: tuple[ColumnChunk, ...]
 
 
 class BoundedFile:
@@ -69,9 +103,10 @@ class BoundedFile:
         self._size = 0
         with suppress(OSError):
             self._size = source.seek(0, os.SEEK_END)
-        self.metadata: parquet.FileMetaData = _metadata(self._footer())
-        self.schema: pa.Schema = _checked_schema(self.metadata)
-        _check_sizes(self.metadata)
+        footer = self._footer()
+        self.row_groups = _row_groups(footer)
+        self._metadata = _metadata(footer)
+        self.schema: pa.Schema = _checked_schema(self._metadata)
         self._texts = [each.name for each in self.schema if pa.types.is_string(each.type)]
 
     def __repr__(self) -> str:
@@ -80,7 +115,7 @@ class BoundedFile:
     @property
     def groups(self) -> int:
         """The number of row groups."""
-        return int(self.metadata.num_row_groups)
+        return len(self.row_groups)
 
     def close(self) -> None:
         """Close the source."""
@@ -90,15 +125,17 @@ class BoundedFile:
         """Read a row group, or some columns of it."""
         names = [n for n in self.schema.names if columns is None or n in columns]
         wanted = {n for n in self.schema.names for name in names if f"{n}.".startswith(f"{name}.")}
-        window = _Window(self._size)
-        for start, length in _ranges(self.metadata, number, wanted, self._size):
+        window, rows = _Window(self._size), self.row_groups[number].rows
+        named = zip(self.schema.names, self.row_groups[number].columns, strict=True)
+        chunks = [chunk for name, chunk in named if name in wanted]
+        for start, length in _ranges(chunks, self._size):
             window.add(start, self._read(start, length))
-        _check_group(self.metadata, number, wanted, window)
+        _check_pages(chunks, rows, window)
         table = None
         with suppress(pa.ArrowException, OSError, ValueError):
             file = parquet.ParquetFile(
                 pa.PythonFile(window, "r"),
-                metadata=self.metadata,
+                metadata=self._metadata,
                 read_dictionary=self._texts,
                 pre_buffer=False,
             )
@@ -171,15 +208,56 @@ class _Window(io.RawIOBase):
         return found
 
 
+def _row_groups(footer: bytes) -> list[RowGroup]:
+    """Return what the end of a file says, and check its sums: they bound the time that reading
+    takes. Of pyarrow, properties of columns end the process for many that are none of ours."""
+    groups = None
+    with suppress(*_MALFORMED):
+        found = _Thrift(memoryview(footer), _MOST_STRUCTURES).structure()
+        if 8 not in found:  # it would be encrypted
+            leaves = range(len(found[2]) - 1)
+            groups = [
+                RowGroup(
+                    int(group[3]),
+                    tuple(_chunk(each) for each, _ in zip(group[1], leaves, strict=True)),
+                )
+                for group in found[4]
+            ]
+    chunks = [chunk for group in groups or () for chunk in group.columns]
+    if (
+        groups is None
+        or min([group.rows for group in groups], default=0) < 0
+        or min([chunk.size for chunk in chunks], default=0) < 0
+        or sum(group.rows for group in groups) > _MOST_ROWS
+        or sum(chunk.size for chunk in chunks) > _MOST_BYTES
+    ):
+        raise UnreadableFile
+    return groups
+
+
+def _chunk(column: Mapping[int, Any]) -> ColumnChunk:
+    """Return what is about of a column. Raises as ``_Thrift`` does."""
+    about = column[3]
+    first, data = about.get(11), int(about[9])
+    statistics = about.get(12) or {}
+    nulls, *ends = (statistics.get(field) for field in (3, 6, 5))
+    if not _ELSEWHERE.isdisjoint(column):
+        raise ValueError("a column is not in the file, or encrypted")
+    return ColumnChunk(
+        start=int(first) if first is not None and 0 < first < data else data,
+        length=int(about[7]),
+        size=int(about[6]),
+        values=int(about[5]),
+        codec=int(about[4]),
+        nulls=None if nulls is None else int(nulls),
+        lowest=None if ends[0] is None else bytes(ends[0]),
+        highest=None if ends[1] is None else bytes(ends[1]),
+    )
+
+
 def _metadata(footer: bytes) -> parquet.FileMetaData:
-    """Parse the end of a file. Structures take more memory there than bytes: they are counted."""
-    if len(footer) > _UNCOUNTED_FOOTER:
-        is_small = False
-        with suppress(*_MALFORMED):
-            _Thrift(memoryview(footer), _MOST_STRUCTURES).structure()
-            is_small = True
-        if not is_small:
-            raise UnreadableFile
+    """Let pyarrow parse the end of a file, the structures of which were counted: there they take
+    more memory than bytes."""
     with suppress(pa.ArrowException, OSError, ValueError):
         return parquet.ParquetFile(
             pa.BufferReader(_MAGIC + footer), thrift_container_size_limit=_MOST_STRUCTURES
@@ -203,39 +281,10 @@ def _checked_schema(metadata: parquet.FileMetaData) -> pa.Schema:
     raise UnreadableFile
 
 
-def _check_sizes(metadata: parquet.FileMetaData) -> None:
-    """Check the sums: they bound the time that reading takes."""
-    rows = size = 0
-    for group in (metadata.row_group(at) for at in range(metadata.num_row_groups)):
-        lengths = [group.column(at).total_uncompressed_size for at in range(group.num_columns)]
-        if group.num_rows < 0 or min(lengths, default=0) < 0:
-            raise UnreadableFile
-        rows, size = rows + group.num_rows, size + sum(lengths)
-    if rows > _MOST_ROWS or size > _MOST_BYTES:
-        raise UnreadableFile
-
-
-def _chunks(metadata: parquet.FileMetaData, number: int, wanted: Collection[str]) -> Iterator[Any]:
-    group = metadata.row_group(number)
-    for at in range(group.num_columns):
-        if (column := group.column(at)).path_in_schema in wanted:
-            yield column
-
-
-def _start(column: Any) -> int:
-    """Return where pyarrow begins to read a column."""
-    first, data = column.dictionary_page_offset, column.data_page_offset
-    return int(first if first is not None and 0 < first < data else data)
-
-
-def _ranges(
-    metadata: parquet.FileMetaData, number: int, wanted: Collection[str], size: int
-) -> list[tuple[int, int]]:
+def _ranges(chunks: Sequence[ColumnChunk], size: int) -> list[tuple[int, int]]:
     """Return the parts of the file that columns are in, as few as can be."""
     found = list[tuple[int, int]]()
-    chunks = _chunks(metadata, number, wanted)
-    places = sorted((_start(each), each.total_compressed_size) for each in chunks)
-    for start, length in places:
+    for start, length in sorted((each.start, each.length) for each in chunks):
         if start < 0 or length < 0 or start + length > size:
             raise UnreadableFile
         if found and start - sum(found[-1]) <= _GAP:
@@ -248,20 +297,16 @@ def _ranges(
     return found
 
 
-def _check_group(
-    metadata: parquet.FileMetaData, number: int, wanted: Collection[str], window: _Window
-) -> None:
+def _check_pages(chunks: Sequence[ColumnChunk], rows: int, window: _Window) -> None:
     """Check the heads of all pages of some columns: what they take in memory, before any does."""
-    rows, size = metadata.row_group(number).num_rows, 0
-    for column in _chunks(metadata, number, wanted):
-        if column.compression not in _CODECS or column.num_values != rows:
-            raise UnreadableFile
-        part = window.part(_start(column), column.total_compressed_size)
+    size = 0
+    for chunk in chunks:
         length = None
-        with suppress(*_MALFORMED):
-            length = _checked_pages(part, rows)
+        if chunk.codec in _CODECS and chunk.values == rows:
+            with suppress(*_MALFORMED):
+                length = _checked_pages(window.part(chunk.start, chunk.length), rows)
         size += (length or 0) + _WIDTH * rows
-        if length is None or length > column.total_uncompressed_size or size > _MOST_GROUP:
+        if length is None or length > chunk.size or size > _MOST_GROUP:
             raise UnreadableFile
 
 
@@ -303,47 +348,48 @@ def _plain(table: pa.Table, fields: list[pa.Field]) -> pa.Table:
 
 
 class _Thrift:
-    """Reads a structure of Thrift's compact protocol: numbers by the number of their field, and
-    structures in it; texts and lists are skipped. ``most`` is how many structures there may be."""
+    """Reads a structure of Thrift's compact protocol: numbers, structures and lists of structures,
+    by the number of their field, and texts. ``most`` is how many structures there may be."""
 
     def __init__(self, data: memoryview, most: int) -> None:
         self._data, self._left = data, most
         self.at: int = 0
 
-    def structure(self, depth: int = 0) -> dict[int, Any]:
-        """Read a structure. Raises ``ValueError`` or ``IndexError`` if there is none."""
+    def structure(self, path: tuple[int, ...] = ()) -> dict[int, Any]:
+        """Read the structure to which fields of these numbers lead. Raises ``ValueError``,
+        ``LookupError`` or ``TypeError`` if there is none, or a list that is not of its type."""
         self._left -= 1
-        if self._left < 0 or depth > _DEEPEST:
+        if self._left < 0 or len(path) > _DEEPEST:
             raise ValueError("there are too many structures")
         found: dict[int, Any] = {}
         number = 0
         while head := self._byte():
             step, kind = head >> 4, head & 15
             number = number + step if step else self._signed()
-            found[number] = kind == 1 if kind in (1, 2) else self._value(kind, depth)
+            if not 0 < number < 1 << 15:
+                raise ValueError("a field has a number that none has")
+            found[number] = kind == 1 if kind in (1, 2) else self._value(kind, (*path, number))
         return found
 
-    def _value(self, kind: int, depth: int) -> Any:
+    def _value(self, kind: int, path: tuple[int, ...]) -> Any:
         if kind in (4, 5, 6):
             return self._signed()
-        if kind == 12:
-            return self.structure(depth + 1)
-        if kind in (9, 10):
-            self._skip_list(depth)
-            return None
-        lengths = {1: 1, 2: 1, 3: 1, 7: 8}
+        if kind == _STRUCTURE:
+            return self.structure(path)
+        if kind == 9:
+            return self._list(path)
+        lengths = {3: 1, 7: 8}
         length = self._varint() if kind == 8 else lengths[kind]
         self.at += length
-        return None
+        return self._data[self.at - length : self.at]
 
-    def _skip_list(self, depth: int) -> None:
+    def _list(self, path: tuple[int, ...]) -> list[Any]:
         head = self._byte()
-        number = head >> 4
+        number, kind = head >> 4, head & 15
         number = self._varint() if number == 15 else number
-        for _ in range(number):
-            if self.at >= len(self._data):
-                raise ValueError("a list has no end")
-            self._value(head & 15, depth + 1)
+        if kind != _LISTS.get(path) or number > len(self._data) - self.at:
+            raise ValueError("a list is none of those that are there")
+        return [self._value(kind, path) for _ in range(number)]
 
     def _byte(self) -> int:
         self.at += 1

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import pyarrow as pa
@@ -44,6 +44,7 @@ _KEY = re.compile(
 _GROUP_BYTES = 4 << 20
 """Of a table, for one row group: some 50,000 records, so that little memory is needed."""
 _TRIES = 5
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TAKEN = "another file is in the place of one of the lake: look at it, and remove it"
 
 
@@ -428,15 +429,20 @@ def _is_ours(columns: pa.Schema) -> bool:
 def _statistics(file: BoundedFile) -> Statistics:
     fields: dict[str, int] = {}
     minutes: list[datetime] = []
-    metadata = file.metadata
-    with suppress(AttributeError, TypeError, ValueError, OverflowError):  # of none that we wrote
-        for group in (metadata.row_group(at) for at in range(file.groups)):
-            for column in (group.column(at) for at in range(group.num_columns)):
-                name, found = column.path_in_schema, column.statistics
+    with suppress(ValueError, OverflowError):  # of none that we wrote
+        for group in file.row_groups:
+            for name, column in zip(file.schema.names, group.columns, strict=True):
                 if name == "received":
-                    minutes += [found.min, found.max]
+                    minutes += map(_moment, (column.lowest, column.highest))
+                elif column.nulls is None:
+                    raise UnreadableFile
                 elif name not in RESERVED:
-                    fields[name] = fields.get(name, 0) + group.num_rows - found.null_count
+                    fields[name] = fields.get(name, 0) + group.rows - column.nulls
         ends = [to_minute(each) for each in (min(minutes), max(minutes))] if minutes else [None] * 2
-        return Statistics(metadata.num_rows, fields, ends[0], ends[1])
+        return Statistics(sum(g.rows for g in file.row_groups), fields, ends[0], ends[1])
     raise UnreadableFile
+
+
+def _moment(value: bytes | None) -> datetime:
+    """Return what a column of moments has as its least or its greatest value, in microseconds."""
+    return _EPOCH + timedelta(microseconds=int.from_bytes(value or b"", "little", signed=True))
