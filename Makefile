@@ -39,7 +39,7 @@ names: $(VENV)/.dev ## Try 100,000 schemas for patterns that say words, and prin
 	$(BIN)/python -m tests.names
 
 pipelines: $(VENV)/.dev ## Try 1,000 random pipelines (PIPELINES) for a claim that holds where a file denies it.
-	COLLECTOR_PIPELINES=$(or $(PIPELINES),1000) $(BIN)/python -m pytest tests/claims/test_random_pipelines.py $(UNLIMITED) $(PYTEST)
+	COLLECTOR_PIPELINES=$(or $(PIPELINES),1000) $(BIN)/python -m pytest -m long tests/claims/test_random_pipelines.py $(UNLIMITED) $(PYTEST)
 
 taxonomy: $(VENV)/.dev .venv-fideslang/.made ## Compare the shipped taxonomy with the package that it is from.
 	$(BIN)/python -m pytest tests/schema/test_taxonomy.py $(PYTEST)
@@ -62,7 +62,7 @@ bombs: $(VENV)/.dev ## Attack a sidecar longer and by more senders; all limits o
 coverage: $(VENV)/.dev ## Run these tests and show which lines they do not reach.
 	$(BIN)/python -m pytest -n $(WORKERS) -m 'not recordings' --cov --cov-report=term-missing:skip-covered $(PYTEST)
 
-lint: $(VENV)/.dev ## Check types, style, layers and schemas.
+lint: $(VENV)/.dev ## Check types, style, layers, structure and schemas.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -70,6 +70,7 @@ lint: $(VENV)/.dev ## Check types, style, layers and schemas.
 	@found=$$($(PYRIGHT) --verifytypes collector --ignoreexternal) \
 		|| { echo "$$found"; exit 1; }; echo "$$found" | grep score
 	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -m long tests/test_house.py
 	$(BIN)/collector schema check --strict $(SCHEMAS)
 	$(BIN)/collector schema catalogue check
 	$(BIN)/collector schema test $(SCHEMAS)

@@ -62,22 +62,15 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
 
 
 _LOCK = MachineLock()
-_SHORT = Path(__file__).parent / "schema"
-"""Of 2,400 tests none takes over three seconds, almost all take some milliseconds."""
 
 
 def _is_alone(item: pytest.Item) -> bool:
     return item.get_closest_marker("alone") is not None
 
 
-def _is_short(item: pytest.Item) -> bool:
-    return item.path.is_relative_to(_SHORT)
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that have to be alone come last, where they wait for others least; before them a
-    quarter of all that are short, so that processes end at the same time."""
-    items.sort(key=lambda item: (_is_alone(item), _is_short(item)))
+    """Tests that have to be alone come last, where they wait for others least."""
+    items.sort(key=_is_alone)
 
 
 def pytest_collection() -> None:

@@ -39,6 +39,7 @@ def small(folder: Path, **sources: str) -> House:
     return House(folder)
 
 
+@pytest.mark.long
 def test_figures_are_within_their_bounds(house: House, traced: Walk) -> None:
     """A bound is lowered when its figure falls; only that of the modules is raised, by one for
     each part that is added."""
@@ -46,6 +47,7 @@ def test_figures_are_within_their_bounds(house: House, traced: Walk) -> None:
     assert not over, text(over, names=True)
 
 
+@pytest.mark.long
 def test_the_page_shows_the_walk(house: House, traced: Walk) -> None:
     """Module by module, for each phase, and the shapes."""
     shown = re.search(r"<!-- walk:begin -->\n(.*)\n<!-- walk:end -->", _PAGE, re.DOTALL)
@@ -62,6 +64,7 @@ def _rows(markdown: str) -> list[set[tuple[str, str]]]:
     ]
 
 
+@pytest.mark.long
 def test_the_walk_is_a_request(traced: Walk) -> None:
     """It begins at a socket, goes through the filter and the spool, and ends in the store."""
     rooms = {phase: {name.split(".")[1] for name in traced.modules[phase]} for phase in PHASES}
@@ -72,6 +75,7 @@ def test_the_walk_is_a_request(traced: Walk) -> None:
     assert {"bytes", "Request", "Batch"} <= set(traced.shapes)
 
 
+@pytest.mark.long
 def test_the_page_names_every_room(house: House) -> None:
     """A line for each, and none for what is not there."""
     table = _PAGE.partition("<!-- rooms:begin -->")[2].partition("<!-- rooms:end -->")[0]

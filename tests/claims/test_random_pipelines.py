@@ -421,6 +421,7 @@ ACTS: tuple[Callable[[History], None], ...] = (
 # -- the law --------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @settings(
     max_examples=_TRIED,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # an example takes a second

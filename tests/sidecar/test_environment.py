@@ -19,6 +19,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import grpc  # type: ignore[import-untyped]
+import pytest
 
 from collector.ops.log import EVENTS, fits
 from tests.conftest import required
@@ -151,6 +152,7 @@ def _tree(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
+@pytest.mark.long
 def test_everything_is_set_against_it(tmp_path: Path) -> None:
     """Proxies, exporters, debug switches, key logs: its own files, its own lines, and no call."""
     pair, marks = Authority(tmp_path).issue("server"), Marks()

@@ -83,7 +83,7 @@ def _swept(folder: Path) -> None:
             assert canary.encode() not in content, file.name
 
 
-@pytest.mark.parametrize("protocol", ["http", "grpc"])
+@pytest.mark.parametrize("protocol", ["http", pytest.param("grpc", marks=pytest.mark.long)])
 def test_a_second_sidecar_receives(tmp_path: Path, protocol: str) -> None:
     """Its schema reads the attributes as the first one wrote them, and it keeps the same records;
     the sink has those fields alone that are for its purposes."""

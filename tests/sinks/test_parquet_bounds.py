@@ -116,6 +116,7 @@ def _lake(directory: Path, bomb: Callable[[], bytes]) -> Path:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system does not tell")
+@pytest.mark.long
 @pytest.mark.parametrize("bomb", _BOMBS)
 def test_a_bomb_in_the_lake(tmp_path: Path, bomb: Callable[[], bytes]) -> None:
     """It is named by an error, in bounded memory, and all other files are read and rewritten."""

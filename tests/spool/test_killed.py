@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import orjson
+import pytest
 
 from collector.spool import Spool
 from tests.database import query
@@ -53,6 +54,7 @@ def _files(folder: Path) -> list[int]:
     return [orjson.loads(line)["n"] for line in lines.splitlines()]
 
 
+@pytest.mark.long
 def test_kills_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
     """Every acknowledged number is delivered exactly once, by two sinks at different paces; none
     was never sent; the ledger holds and counts at least what was acknowledged. When all are sent
@@ -100,6 +102,7 @@ def _staged(folder: Path, copy: Path) -> int:
     return number
 
 
+@pytest.mark.long
 def test_a_large_request_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     """Whenever the process is killed, also between two parts: what was acknowledged is there, once;
     of what was not, all or nothing is; the ledger holds, and counts what is there."""

@@ -13,6 +13,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from collector.ledger import Note
 from collector.spool import note
 from tests.ledgers import check_ledger
@@ -32,6 +34,7 @@ while True:
 """
 
 
+@pytest.mark.long
 def test_it_survives_being_killed(tmp_path: Path) -> None:
     """At any moment."""
     entries = 0

@@ -236,7 +236,7 @@ def _row_groups(footer: bytes) -> list[RowGroup]:
 
 
 def _chunk(column: Mapping[int, Any]) -> ColumnChunk:
-    """Return what is about of a column. Raises as ``_Thrift`` does."""
+    """Return what is said of a column. Raises as ``_Thrift`` does."""
     about = column[3]
     first, data = about.get(11), int(about[9])
     statistics = about.get(12) or {}
