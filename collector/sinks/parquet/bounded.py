@@ -104,7 +104,7 @@ class BoundedFile:
         with suppress(OSError):
             self._size = source.seek(0, os.SEEK_END)
         footer = self._footer()
-        self.row_groups = _row_groups(footer)
+        self.row_groups: list[RowGroup] = _row_groups(footer)
         self._metadata = _metadata(footer)
         self.schema: pa.Schema = _checked_schema(self._metadata)
         self._texts = [each.name for each in self.schema if pa.types.is_string(each.type)]
