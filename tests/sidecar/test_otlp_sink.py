@@ -50,7 +50,7 @@ def _events(number: int, start: int = 0) -> bytes:
 
 
 @contextmanager
-def _sender(folder: Path, port: int, protocol: str, *more: str) -> Iterator[Sidecar]:
+def _sender(folder: Path, port: int, protocol: str, timeout: str = "2s") -> Iterator[Sidecar]:
     """A sidecar that sends to a port, and has a store; all that it writes is in the folder."""
     folder.mkdir()
     settings = {
@@ -62,14 +62,16 @@ def _sender(folder: Path, port: int, protocol: str, *more: str) -> Iterator[Side
         "recipient": "Example Observability",
         "country": "NL",
         "purposes": ["service_operations"],
-        "timeout": "2s",
+        "timeout": timeout,
     }
     (folder / "c.yaml").write_text(json.dumps({"data": "data", "sinks": {"backend": settings}}))
     environ = {"OTLP_SINK_TOKEN": _SECRET, "COLLECTOR__LOG__LEVEL": "debug"}
     with started(folder, "--config", "c.yaml", environ=environ) as sidecar:
-        yield sidecar
-        code, _ = sidecar.stop()
-    (folder / "log").write_text("\n".join(sidecar.log))
+        try:
+            yield sidecar
+            code, _ = sidecar.stop()
+        finally:
+            (folder / "log").write_text("\n".join(sidecar.log))
     assert code == 0
 
 
@@ -194,7 +196,7 @@ def test_a_receiver_that_is_away(tmp_path: Path, protocol: str) -> None:
 
     receiver = http_receiver if protocol == "http" else grpc_receiver
     with receiver(answer) as received:
-        with _sender(tmp_path / "first", received.port, protocol) as first:
+        with _sender(tmp_path / "first", received.port, protocol, "10s") as first:
             end = monotonic() + _AWAY_SECONDS
             while monotonic() < end:
                 first.send(_events(200, sent % 60_000))
