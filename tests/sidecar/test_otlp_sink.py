@@ -36,6 +36,8 @@ from tests.sinks.otlp.receivers import (
 )
 
 _AWAY_SECONDS = float(os.environ.get("COLLECTOR_AWAY", "30"))
+_LONGEST_PAUSES = 5 * 45.0
+"""Of a sink that failed for long, between as many tries."""
 _SECRET = "Bearer b1946ac9-of-the-test"
 _CHAT = "canary-of-a-chat"
 _STORED = "SELECT client_address, os_type FROM conferencing_view ORDER BY client_address"
@@ -182,7 +184,7 @@ def test_what_is_rejected_is_set_aside(tmp_path: Path) -> None:
 
 
 @pytest.mark.outages
-@pytest.mark.timeout(240 + _AWAY_SECONDS)
+@pytest.mark.timeout(240 + _LONGEST_PAUSES + _AWAY_SECONDS)
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_a_receiver_that_is_away(tmp_path: Path, protocol: str) -> None:
     """Nothing is lost, the store's records do not wait for it, and memory stays bounded."""
@@ -206,6 +208,7 @@ def test_a_receiver_that_is_away(tmp_path: Path, protocol: str) -> None:
             wait_until(lambda: metric(first, stored) > 0)
             assert not received.records
             is_away.clear()
+            wait_until(lambda: received.records, _LONGEST_PAUSES)
             delivered(first)
             assert peak(first.process.pid) < 256
         assert len(_uids(received)) == sum(_uids(received).values()) == sent
