@@ -8,7 +8,6 @@ bytes that were checked. Columns that are not asked for are not read.
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -19,6 +18,7 @@ import pyarrow.compute as pc
 from pyarrow import parquet
 
 from collector.errors import UnreadableFile
+from collector.sinks.parquet.object_store import Ranges
 
 __all__ = ["BoundedFile", "ColumnChunk", "RowGroup"]
 
@@ -125,7 +125,7 @@ class BoundedFile:
         """Read a row group, or some columns of it."""
         names = [n for n in self.schema.names if columns is None or n in columns]
         wanted = {n for n in self.schema.names for name in names if f"{n}.".startswith(f"{name}.")}
-        window, rows = _Window(self._size), self.row_groups[number].rows
+        window, rows = _Window(), self.row_groups[number].rows
         named = zip(self.schema.names, self.row_groups[number].columns, strict=True)
         chunks = [chunk for name, chunk in named if name in wanted]
         for start, length in _ranges(chunks, self._size):
@@ -134,7 +134,7 @@ class BoundedFile:
         table = None
         with suppress(pa.ArrowException, OSError, ValueError):
             file = parquet.ParquetFile(
-                pa.PythonFile(window, "r"),
+                pa.PythonFile(Ranges(window.read, self._size), "r"),
                 metadata=self._metadata,
                 read_dictionary=self._texts,
                 pre_buffer=False,
@@ -166,11 +166,10 @@ class BoundedFile:
         return found
 
 
-class _Window(io.RawIOBase):
+class _Window:
     """The parts of a file that were read and checked; nothing else of it can be read."""
 
-    def __init__(self, size: int) -> None:
-        self._size, self._at = size, 0
+    def __init__(self) -> None:
         self._parts: list[tuple[int, bytes]] = []
 
     def add(self, start: int, part: bytes) -> None:
@@ -184,28 +183,9 @@ class _Window(io.RawIOBase):
                 return memoryview(part)[start - first : start - first + length]
         raise OSError("this part of the file was not asked for")
 
-    def readable(self) -> bool:
-        """It can be read."""
-        return True
-
-    def seekable(self) -> bool:
-        """Any part of it can."""
-        return True
-
-    def tell(self) -> int:
-        """Return the position."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Set the position."""
-        self._at = offset + {os.SEEK_CUR: self._at, os.SEEK_END: self._size}.get(whence, 0)
-        return self._at
-
-    def read(self, size: int = -1) -> bytes:
-        """Read from the position on."""
-        found = bytes(self.part(self._at, self._size - self._at if size < 0 else size))
-        self._at += len(found)
-        return found
+    def read(self, start: int, end: int) -> bytes:
+        """Return bytes of a part from ``start`` to ``end``. Raises as ``part``."""
+        return bytes(self.part(start, end - start))
 
 
 def _row_groups(footer: bytes) -> list[RowGroup]:

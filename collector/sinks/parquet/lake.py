@@ -444,5 +444,7 @@ def _statistics(file: BoundedFile) -> Statistics:
 
 
 def _moment(value: bytes | None) -> datetime:
-    """Return what a column of moments has as its least or its greatest value, in microseconds."""
-    return _EPOCH + timedelta(microseconds=int.from_bytes(value or b"", "little", signed=True))
+    """Return the least or greatest value of a column of moments; ``ValueError`` if not stated."""
+    if value is None or len(value) != 8:
+        raise ValueError("a column of moments has no least and greatest value")
+    return _EPOCH + timedelta(microseconds=int.from_bytes(value, "little", signed=True))

@@ -25,7 +25,7 @@ from collector.sqlite.files import sync
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-__all__ = ["BucketObjects", "DirectoryObjects", "Objects"]
+__all__ = ["BucketObjects", "DirectoryObjects", "Objects", "Ranges"]
 
 _TIMEOUT = timedelta(minutes=5)
 """Of one request: 128 MB at 3.4 Mbit/s."""
@@ -219,7 +219,7 @@ class BucketObjects(Objects):
                 raise Unreachable(_REFUSED, "changed")
             return bytes(part)
 
-        return cast("BinaryIO", _Ranges(read, meta["size"])), version
+        return cast("BinaryIO", Ranges(read, meta["size"])), version
 
     def create(self, key: str, path: Path) -> bool:
         """Put the file, unless an object is there."""
@@ -282,8 +282,8 @@ class BucketObjects(Objects):
             self.keeps_versions = True
 
 
-class _Ranges(io.RawIOBase):
-    """A file that is read range by range."""
+class Ranges(io.RawIOBase):
+    """A file that is read range by range: ``read`` returns the bytes from a start to an end."""
 
     def __init__(self, read: Callable[[int, int], bytes], size: int) -> None:
         self._read, self._size, self._at = read, size, 0
