@@ -16,7 +16,7 @@ from threading import BoundedSemaphore, Event, Lock, Thread
 from time import monotonic
 from typing import ParamSpec, Protocol, TypeVar
 
-from collector.ingest.limits import MIB
+from collector.ingest.limits import MIB, SMALL_BODY
 from collector.ingest.refusals import BUSY, RequestRefused
 
 __all__ = ["BodyConcurrency", "Call", "CallPool", "PendingCall"]
@@ -26,7 +26,6 @@ _T = TypeVar("_T")
 _CHECK_SECONDS = 0.5
 _QUEUE_WAIT_SECONDS = 1.0
 """How long a call may wait for its message while one other call queues; a tenth while ten do."""
-_SMALL = 64 << 10
 _MEDIUM_AT_ONCE = 4
 _LARGE_AT_ONCE = 1
 
@@ -153,7 +152,7 @@ class BodyConcurrency:
 
     def slot(self, size: int) -> AbstractContextManager[object]:
         """Return the semaphore of a body. Entering may wait, or raise ``RequestRefused``: BUSY."""
-        if size <= _SMALL:
+        if size <= SMALL_BODY:
             return nullcontext()
         return self._medium if size <= MIB else self._large_slot()
 

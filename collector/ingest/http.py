@@ -181,7 +181,7 @@ class EventsHandler:
 
         def reserve(size: int) -> None:
             nonlocal reserved
-            self.budget.reserve(size)
+            self.budget.reserve(size, max(reserved + size, request.length()))
             reserved += size
 
         try:

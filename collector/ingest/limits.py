@@ -15,6 +15,7 @@ __all__ = [
     "CHECK_SECONDS",
     "MIB",
     "MOST_BODY",
+    "SMALL_BODY",
     "Connection",
     "ConnectionLimiter",
     "IngestLimits",
@@ -31,6 +32,10 @@ _MIN_WAIT_SECONDS = 0.5
 """A connection that has kept the server waiting for less is not closed in favour of a new one."""
 _LARGE_AT_ONCE = 2
 """How many large bodies are decompressed at the same time."""
+SMALL_BODY = 64 << 10
+"""Bytes up to which a body counts as small: an honest sender's is, and waits for no large one."""
+_PART_OF_SMALL = 8
+"""So much of the memory, divided, is for small bodies: 128 of them, by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,7 @@ class IngestLimits:
 
     memory: int = 64 * MIB
     """Bytes of all bodies together that are being read, decompressed, or written to disk; at least
-    what one of the largest needs."""
+    what one of the largest needs. An eighth of it is for bodies of up to 64 KiB alone."""
 
     header_bytes: int = 64 << 10
     """Bytes of a request line and its headers."""
@@ -82,17 +87,21 @@ class IngestLimits:
 
 
 class MemoryBudget:
-    """The memory that all request bodies may use together."""
+    """The memory that all request bodies may use together. However many large ones there are, or
+    how slow, small ones find room."""
 
     def __init__(self, limits: IngestLimits) -> None:
         self.limits = limits
         self.used: int = 0
         self.large_bodies: asyncio.Semaphore = asyncio.Semaphore(_LARGE_AT_ONCE)
-        self._most = limits.memory_budget
+        of_small = limits.memory // _PART_OF_SMALL
+        self._most_of_large = max(limits.memory - of_small, limits.wire + limits.body)
+        self._most = self._most_of_large + of_small
 
-    def reserve(self, size: int) -> None:
-        """Reserve so many bytes more. Raises ``RequestRefused``: BUSY."""
-        if self.used + size > self._most:
+    def reserve(self, size: int, body: int) -> None:
+        """Reserve so many bytes more for a body, which has ``body`` bytes with them, or says that
+        it will have. Raises ``RequestRefused``: BUSY."""
+        if self.used + size > (self._most if body <= SMALL_BODY else self._most_of_large):
             raise RequestRefused(BUSY)
         self.used += size
 

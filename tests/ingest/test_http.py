@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -376,6 +377,21 @@ def test_memory_for_bodies_is_one_for_all(tmp_path: Path) -> None:
         for client in clients:
             client.close()
         assert server.post(body).status == 200
+
+
+def test_small_bodies_find_room(tmp_path: Path) -> None:
+    """Whatever large bodies hold that never end: an honest sender's request is answered."""
+    limits = {"memory": MIB, "wire": 300_000, "body": 300_000}
+    head = b"POST /v1/events HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+    with serving(tmp_path, limits=limits) as server, ExitStack() as stack:
+        for size in (200_000, 40_000, 5_000, 500, 50):
+            for _ in range(12):
+                stalled = stack.enter_context(server.connect())
+                with suppress(OSError):  # it is refused before all is sent
+                    stalled.sendall(head + b"Content-Length: 300000\r\n\r\n" + bytes(size))
+            assert server.post(_EVENT).status == 200
+        assert server.post(_EVENT + b" " * 60_000).status == 200
+        assert server.post(_EVENT + b" " * 250_000).status == 503
 
 
 def test_a_server_that_stops_answers_what_it_has(tmp_path: Path) -> None:
