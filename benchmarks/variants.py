@@ -25,7 +25,7 @@ from benchmarks.output import say
 from benchmarks.report import Table
 from benchmarks.results import Interval, RunFigures
 from collector.filter import Filter
-from collector.filter.text import slices
+from collector.filter.text import Pace, slices
 from collector.intake import SLICE
 from collector.schema import Schema, load_schema, resources
 
@@ -65,7 +65,7 @@ class Work:
 
     def of_lines(self) -> Callable[[], object]:
         """Filter the events as lines in slices, as the sidecar cuts them."""
-        parts = list(slices(b"\n".join(self.events), SLICE, len(self.events)))
+        parts = list(slices(b"\n".join(self.events), SLICE, Pace(len(self.events))))
         return lambda: [self.filter.admit_by_grant("ndjson", part) for part in parts]
 
     def of_mappings(self) -> Callable[[], object]:

@@ -25,7 +25,7 @@ from collector.errors import DeliveryError, InputError
 from collector.filter import Filter
 from collector.filter.admission import Bounds, too_many
 from collector.filter.sdk_records import schema_named
-from collector.filter.text import has_more_lines, slices
+from collector.filter.text import MOST_LINES, Pace, has_more_lines, slices
 from collector.spool.idempotency import key_within
 from collector.spool.write_queue import MOST_BYTES, JoinedBatches
 
@@ -43,8 +43,6 @@ SLICE = 1 << 17
 """Bytes of a body that are filtered before the event loop serves other requests."""
 _SHORT_LINES = 500
 """The most lines of a body that is filtered at once: short lines take longer for their size."""
-_SLICE_LINES = 150
-"""The most lines of a slice of a longer one, between two of which others are served."""
 _SLICE_COMMAS = 2_000
 """The most commas of what is filtered on the event loop, where each could divide two events."""
 _MOST_INLINE = 1 << 15
@@ -266,7 +264,7 @@ class Intake:
         self, request: Request, filter_: Filter, key: bytes | None, most_bytes: int
     ) -> Filtered:
         found = Filtered(self._most_events, most_bytes, key)
-        for piece in self._pieces(request, filter_):
+        for piece in self._pieces(request, filter_, Pace(MOST_LINES)):
             _add_piece(found, piece)
         return found
 
@@ -274,14 +272,15 @@ class Intake:
         self, request: Request, filter_: Filter, key: bytes | None, most_bytes: int
     ) -> Filtered | None:
         """Filter a request while others go on; ``None`` if it has become more than that."""
-        found = Filtered(self._most_events, most_bytes, key)
+        found, pace = Filtered(self._most_events, most_bytes, key), Pace()
         is_large = most_bytes > MOST_BYTES
         with suppress(_Outgrown):
-            for piece in self._pieces(request, filter_):
+            for piece in self._pieces(request, filter_, pace):
                 add = partial(_add_piece, found, piece)
                 if piece.is_light:  # one slice of one request for each iteration of the event loop
                     async with self._slice_lock:
-                        add()
+                        with pace.measured():
+                            add()
                     await asyncio.sleep(0)
                 else:
                     await self._run_in_thread(add, is_large=is_large)
@@ -311,7 +310,7 @@ class Intake:
             return False
         return _is_sparse(request, filter_, body)
 
-    def _pieces(self, request: Request, filter_: Filter) -> Iterator[_Piece]:
+    def _pieces(self, request: Request, filter_: Filter, pace: Pace) -> Iterator[_Piece]:
         """Divide the work for a request into pieces."""
         minute = to_minute(datetime.now(UTC))
         refused = _refused(request, filter_)
@@ -324,7 +323,7 @@ class Intake:
             yield _Piece(self._is_short(request, filter_), work)
             return
         first = True
-        for part in slices(request.body, SLICE, _SLICE_LINES):
+        for part in slices(request.body, SLICE, pace):
             work = partial(_filter_slice, chosen, part, first, minute)
             if minutes is not None:
                 work = partial(_filter_records, chosen, part, minutes)
