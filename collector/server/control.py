@@ -1,10 +1,11 @@
 """The sidecar's side of the control socket: commands that change what is kept, carried out while it
 receives.
 
-Commands are carried out one after the other: on the sidecar's own
-spool, and on each sink in the thread that delivers to it, between two deliveries. A connection of
-another user, a request that is no command, late or too long, and one connection too many are closed
-without an answer, and counted.
+Commands are carried out one after the other: on the sidecar's own spool, and on each sink in the
+thread that delivers to it, between two deliveries. Requests of people that wait meanwhile are
+carried out together, so that a sink is looked through once for all of them. A connection of another
+user, a request that is no command, late or too long, and one connection too many are closed without
+an answer, and counted.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import asyncio
 import os
 import socket
 import struct
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
@@ -47,12 +49,12 @@ from collector.server.control_client import (
 from collector.sinks.sink import ErasableSink, Removal
 from collector.spool import Spool
 from collector.spool.set_aside import SetAside
-from collector.subject.rights import erase, object_to, select
+from collector.subject.rights import Removing, remove_all, select
 
 __all__ = ["ControlServer"]
 
 _MOST_BYTES = 1 << 16
-_MOST_CONNECTIONS = 8
+_MOST_CONNECTIONS = 64
 _REQUEST_SECONDS = 5.0
 _MOST_WAIT = 3600.0
 _BUSY_SECONDS = 60.0
@@ -60,6 +62,11 @@ _BUSY_SECONDS = 60.0
 _PAUSE_SECONDS = 0.2
 _CREDENTIALS = struct.Struct("3i")
 _decode = msgspec.json.Decoder(Command).decode
+_Answer = dict[str, Any]
+_UNEXPECTED: _Answer = {
+    "code": "E519",
+    "message": "an unexpected error came between, which the log of the sidecar tells of",
+}
 _T = TypeVar("_T")
 
 
@@ -93,6 +100,7 @@ class ControlServer:
         stack.callback(self._socket.close)
         self._connections = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._waiting: deque[tuple[Erase | Object, asyncio.Future[_Answer]]] = deque()
 
     def __repr__(self) -> str:
         return f"<ControlServer, {self._connections} connections>"
@@ -136,8 +144,7 @@ class ControlServer:
             return await self._carry_out(command)
         except Exception as error:  # noqa: BLE001 - whatever it is, its command is answered
             self._log.unexpected(error)
-        message = "an unexpected error came between, which the log of the sidecar tells of"
-        return {"code": "E519", "message": message}
+        return _UNEXPECTED
 
     async def _carry_out(self, command: Command) -> dict[str, Any]:
         if isinstance(command, Reload):
@@ -145,8 +152,40 @@ class ControlServer:
                 message = "this process does not reload now; restart it"
                 return {"code": "E221", "message": message}
             return await self.reload(command.allow_widening)
+        if isinstance(command, Erase | Object):
+            return await self._removed(command)
         async with self.lock:
             return await asyncio.to_thread(self._answer, command)
+
+    async def _removed(self, command: Erase | Object) -> _Answer:
+        """Carry out a person's request, together with all that wait for their turn as it does."""
+        mine: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((command, mine))
+        async with self.lock:
+            together = [each for each in self._waiting if each[0].wait == command.wait]
+            if not mine.done():
+                self._waiting = deque(each for each in self._waiting if each not in together)
+                await self._remove_together(together)
+        return await mine
+
+    async def _remove_together(
+        self, requests: Sequence[tuple[Erase | Object, asyncio.Future[_Answer]]]
+    ) -> None:
+        """Answer requests of people. If they fail, each is carried out by itself, as one of them
+        may be the reason."""
+        commands = [command for command, _ in requests]
+        answers = [_UNEXPECTED] * len(requests)
+        try:
+            answers = await asyncio.to_thread(self._remove_all, commands)
+            for at, command in enumerate(commands if len(requests) > 1 else ()):
+                if "code" in answers[at]:
+                    (answers[at],) = await asyncio.to_thread(self._remove_all, [command])
+        except Exception as error:  # noqa: BLE001 - whatever it is, its commands are answered
+            self._log.unexpected(error)
+        finally:
+            for (_, future), answer in zip(requests, answers, strict=True):
+                if not future.done():
+                    future.set_result(answer)
 
     async def _command(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -164,24 +203,37 @@ class ControlServer:
         """Carry out a command in a thread of its own; errors are answers, in constants and names
         of the configuration."""
         try:
-            if isinstance(command, Erase | Object):
-                return self._remove(command)
             if isinstance(command, Prune):
                 return asdict(prune_all(self._locations(), _bounded(command.wait)))
             if isinstance(command, Redeliver):
                 return self._redeliver(command.sink)
             return self._status()
         except CollectorError as error:
-            return {"code": error.code, "message": error.message}
+            return _of_error(error)
 
-    def _remove(self, command: Erase | Object) -> dict[str, Any]:
-        schemas, person = self._components.schemas, command
-        selected = select(schemas, person.name, person.value, person.since, person.until)
-        locations = self._locations()
-        remove = erase if isinstance(command, Erase) else object_to
-        done = remove(locations, selected, _bounded(command.wait))
-        beyond = {"beyond": locations.beyond, "unreached": locations.unreached}
-        return {"removed": asdict(done), **beyond}
+    def _remove_all(self, commands: Sequence[Erase | Object]) -> list[_Answer]:
+        """Carry out requests of people that wait equally long; return the answer of each."""
+        answers: list[_Answer] = [{} for _ in commands]
+        requests: dict[int, Removing] = {}
+        for at, each in enumerate(commands):
+            try:
+                selected = select(
+                    self._components.schemas, each.name, each.value, each.since, each.until
+                )
+                requests[at] = Removing(selected, is_objection=isinstance(each, Object))
+            except CollectorError as error:
+                answers[at] = _of_error(error)
+        if not requests:
+            return answers
+        try:
+            locations = self._locations()
+            done = remove_all(locations, [*requests.values()], _bounded(commands[0].wait))
+            beyond = {"beyond": locations.beyond, "unreached": locations.unreached}
+            for at, removed in zip(requests, done, strict=True):
+                answers[at] = {"removed": asdict(removed), **beyond}
+        except CollectorError as error:
+            answers = [answers[at] or _of_error(error) for at in range(len(answers))]
+        return answers
 
     def _redeliver(self, only: str | None) -> dict[str, Any]:
         components, aside, taken = self._components, SetAside(self._data), 0
@@ -234,6 +286,10 @@ def _is_own(writer: asyncio.StreamWriter) -> bool:
     found = writer.get_extra_info("socket")
     text = found.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     return _CREDENTIALS.unpack(text)[1] in (0, os.geteuid())
+
+
+def _of_error(error: CollectorError) -> _Answer:
+    return {"code": error.code, "message": error.message}
 
 
 def _bounded(wait: float) -> float:

@@ -6,14 +6,22 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any, ClassVar
 
 from collector.contracts import Batch, Record, Subject, to_minute
 from collector.errors import DeliveryError
-from collector.filter.redaction import Erasure, Expiry, Objection, matching, redact, redactor
+from collector.filter.redaction import (
+    Erasure,
+    Expiry,
+    Objection,
+    Redactor,
+    matching,
+    redact,
+    redactor,
+)
 from collector.filter.stored import Records, Values, foreign_lines, values
 from collector.sinks.record_files import Change
 from collector.sinks.sink import ErasableSink, Holding, Opening, Removal
@@ -37,6 +45,15 @@ def lines(batch: Batch) -> list[bytes]:
         raise DeliveryError("E508", "only batches with a payload can be written as lines")
     end = b',"received":"' + batch.received.encode() + b'"}\n'
     return [line[:-1] + end for line in batch.payload.split(b"\n")[:-1]]
+
+
+def _redacted(text: bytes, redactors: Sequence[Redactor]) -> tuple[bytes, list[int]]:
+    """Return what one redactor after the other leaves of lines, and how many each has changed."""
+    numbers = list[int]()
+    for each in redactors:
+        text, number = each(text)
+        numbers.append(number)
+    return text, numbers
 
 
 class LineSink(ErasableSink):
@@ -84,11 +101,32 @@ class LineSink(ErasableSink):
 
     def erase(self, subject: Subject) -> Removal:
         """Delete a person's lines, and lines that cannot be read."""
-        return Removal(self.revise(redactor(Erasure(subject))))
+        return self.revise_all([(subject, None)])[0]
 
     def redact(self, subject: Subject, fields: Collection[str]) -> Removal:
         """Remove fields from a person's lines."""
-        return Removal(self.revise(redactor(Objection(subject, fields))))
+        return self.revise_all([(subject, fields)])[0]
+
+    def revise_all(self, steps: Sequence[tuple[Subject, Collection[str] | None]]) -> list[Removal]:
+        """Do it for several people at once. Lines are looked through before to count those of each
+        person."""
+        redactors = [
+            redactor(Erasure(subject) if fields is None else Objection(subject, fields))
+            for subject, fields in steps
+        ]
+
+        def change(text: bytes) -> tuple[bytes, int]:
+            left, numbers = _redacted(text, redactors)
+            return left, sum(numbers)
+
+        if len(steps) == 1:
+            return [Removal(self.revise(change))]
+        totals = [0] * len(steps)
+        for piece in self.pieces():
+            numbers = _redacted(piece, redactors)[1]
+            totals = [total + number for total, number in zip(totals, numbers, strict=True)]
+        self.revise(change)
+        return [Removal(total) for total in totals]
 
     @property
     def others(self) -> int:

@@ -381,15 +381,16 @@ class StoreSink(ErasableSink):
 
     def erase(self, subject: Subject) -> Removal:
         """Delete a person's rows."""
-        return self._remove(partial(subject_rows.delete, subject=subject))
+        return self.revise_all([(subject, None)])[0]
 
     def redact(self, subject: Subject, fields: Collection[str]) -> Removal:
         """Remove fields from a person's rows."""
-        return self._remove(partial(subject_rows.clear, subject=subject, fields=fields))
+        return self.revise_all([(subject, fields)])[0]
 
-    def _remove(self, action: Callable[[sqlite3.Connection], int]) -> Removal:
-        rows, is_swept = subject_rows.remove(self._path, action, self.opening.wait)
-        return Removal(rows, is_swept=is_swept)
+    def revise_all(self, steps: Sequence[tuple[Subject, Collection[str] | None]]) -> list[Removal]:
+        """Do it for several people, and make the file anew once."""
+        numbers, is_swept = subject_rows.remove(self._path, steps, self.opening.wait)
+        return [Removal(number, is_swept=is_swept) for number in numbers]
 
     def values(self) -> Iterator[Values]:
         """Yield the values of some thousand rows at a time."""

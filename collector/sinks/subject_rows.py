@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from collector.contracts import Record, Subject
@@ -63,16 +63,24 @@ def clear(db: sqlite3.Connection, subject: Subject, fields: Collection[str]) -> 
 
 
 def remove(
-    path: Path, action: Callable[[sqlite3.Connection], int], wait: float
-) -> tuple[int, bool]:
-    """Run an action that deletes rows of the store at a path, if there is one, and sweep the file;
-    wait so many seconds for readers. Return the number of rows, and whether no byte of them is
-    left. Raises ``DeliveryError``."""
+    path: Path, steps: Sequence[tuple[Subject, Collection[str] | None]], wait: float
+) -> tuple[list[int], bool]:
+    """Delete the rows of each person out of the store at a path, if there is one, or clear the
+    fields that are named, all of it in one transaction, and sweep the file; wait so many seconds
+    for readers. Return the number of rows of each, and whether no byte of them is left. Raises
+    ``DeliveryError``."""
     if not path.is_file() or not path.stat().st_size:  # no store yet
-        return 0, True
+        return [0] * len(steps), True
+
+    def change(db: sqlite3.Connection) -> list[int]:
+        return [
+            delete(db, subject) if fields is None else clear(db, subject, fields)
+            for subject, fields in steps
+        ]
+
     with opened(path) as db:
-        rows = run_or_raise(lambda: transaction(db, lambda: action(db)))
-        return rows, try_sweep(db, path, wait)
+        numbers = run_or_raise(lambda: transaction(db, lambda: change(db)))
+        return numbers, try_sweep(db, path, wait)
 
 
 def _tables_with_field(db: sqlite3.Connection, subject: Subject) -> list[str]:

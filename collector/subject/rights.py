@@ -6,11 +6,12 @@ quarantined files. Each adds an entry to the ledger, which contains no value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import partial
-from typing import Any, Literal, NamedTuple
+from itertools import zip_longest
+from time import monotonic
+from typing import Any, NamedTuple
 
 from collector.contracts import Record, Subject
 from collector.errors import CollectorError, InputError
@@ -32,7 +33,17 @@ from collector.spool.pending import pending_batches, quarantined
 from collector.spool.set_aside import SetAside
 from collector.subject.tombstones import remember
 
-__all__ = ["Found", "Removed", "SchemaSubject", "erase", "export", "object_to", "select"]
+__all__ = [
+    "Found",
+    "Removed",
+    "Removing",
+    "SchemaSubject",
+    "erase",
+    "export",
+    "object_to",
+    "remove_all",
+    "select",
+]
 
 
 @dataclass(frozen=True, repr=False)
@@ -77,6 +88,47 @@ class SchemaSubject(NamedTuple):
 
     subject: Subject
     refusable: frozenset[str]
+
+
+class Removing(NamedTuple):
+    """A person's request that changes what is stored: all of their records go, or, where it is an
+    objection, the fields for optional purposes."""
+
+    selections: Sequence[SchemaSubject]
+    is_objection: bool = False
+
+    @property
+    def subject(self) -> Subject:
+        """The first selection, which has the field and the window of all."""
+        return self.selections[0].subject
+
+    @property
+    def steps(self) -> list[tuple[Subject, frozenset[str] | None]]:
+        """What goes, with the fields that do; ``None`` for whole records."""
+        if self.is_objection:
+            return [*self.selections]
+        return [(each.subject, None) for each in self.selections]
+
+    @property
+    def rule(self) -> RedactionRule:
+        """The same for records as lines."""
+        if self.is_objection:
+            return _AnyRule([Objection(*each) for each in self.selections])
+        return _AnyRule([Erasure(each.subject) for each in self.selections])
+
+    def entry(
+        self, records: int, cleared: upkeep.SpoolOutcome | None, places: Mapping[str, int | None]
+    ) -> Note:
+        """Make its entry in the ledger."""
+        return Note.of(
+            "amendment" if self.is_objection else "erasure",
+            command="subject object" if self.is_objection else "subject erase",
+            field=self.subject.field,
+            rows=records,
+            batches=cleared.batches if cleared else 0,
+            files=cleared.files if cleared else 0,
+            places=places_fact(places),
+        )
 
 
 def select(
@@ -193,93 +245,83 @@ def erase(locations: Locations, selections: Sequence[SchemaSubject], wait: float
     Raises ``ConfigError`` E203 when a sidecar has the directory, or a file cannot be written, and
     ``DeliveryError``; the same call does later what was not done.
     """
-    subjects = [each.subject for each in selections]
-    remember(locations.data, [(subject, None) for subject in subjects])
-    with locations.reached(wait) as sinks:
-        actions = [
-            (name, sink.unit, partial(sink.revise_all, [(each, None) for each in subjects]))
-            for name, sink in sinks.items()
-        ]
-        rule = _AnyRule([*map(Erasure, subjects)])
-        return _remove(locations, subjects[0], rule, actions, kind="erasure", wait=wait)
+    return remove_all(locations, [Removing(selections)], wait)[0]
 
 
 def object_to(locations: Locations, selections: Sequence[SchemaSubject], wait: float) -> Removed:
     """Remove the refusable fields from a person's records, to whose purposes the person objects;
     otherwise as ``erase``."""
-    rule = _AnyRule([Objection(*each) for each in selections])
-    remember(locations.data, selections)
-    with locations.reached(wait) as sinks:
-        actions = [
-            (name, sink.unit, partial(sink.revise_all, selections)) for name, sink in sinks.items()
-        ]
-        subject = selections[0].subject
-        return _remove(locations, subject, rule, actions, kind="amendment", wait=wait)
+    return remove_all(locations, [Removing(selections, is_objection=True)], wait)[0]
 
 
-def _remove(
-    locations: Locations,
-    subject: Subject,
-    reason: RedactionRule,
-    actions: Iterable[tuple[str, str, Callable[[], list[Removal]]]],
-    *,
-    kind: Literal["erasure", "amendment"],
-    wait: float,
-) -> Removed:
-    """Remove it from the spool and from each sink, also from those after one that fails; then raise
-    the first failure."""
+def remove_all(locations: Locations, requests: Sequence[Removing], wait: float) -> list[Removed]:
+    """Carry out the requests of several people, in one pass over each sink; each has counts and an
+    entry in the ledger of its own. Otherwise as ``erase``, also where a sink fails that only
+    another request concerns: the other sinks are done before."""
+    remember(locations.data, [step for request in requests for step in request.steps])
+    deadline = monotonic() + wait
+    cleared: list[upkeep.SpoolOutcome] = []
+    done = [_Counts() for _ in requests]
     failures: list[CollectorError] = []
-    cleared, lines, rows, is_swept = None, 0, 0, True
-    places: dict[str, int | None] = {}
-    with locations.opened_spool() as spool:
+    with locations.reached(wait) as sinks, locations.opened_spool() as spool:
         try:
-            cleared = upkeep.clear(spool, reason, since=_start(subject), wait=wait)
-            for name, unit, action in actions:
-                removals, places[name] = list[Removal](), None
+            for request in requests:
+                left = max(deadline - monotonic(), 0.0)
+                since = _start(request.subject)
+                cleared.append(upkeep.clear(spool, request.rule, since=since, wait=left))
+            for name, sink in sinks.items():
+                removals: list[Removal] | None = None
                 try:
                     with in_place(name):
-                        removals = action()
-                    places[name] = sum(removal.records for removal in removals)
+                        removals = sink.revise_all([s for each in requests for s in each.steps])
                 except CollectorError as error:
                     failures.append(error)
-                number = sum(removal.records for removal in removals)
-                rows += number if unit == "rows" else 0
-                lines += number if unit != "rows" else 0
-                is_swept &= all(removal.is_swept for removal in removals)
+                rest = iter(removals or ())
+                for request, counts in zip(requests, done, strict=True):
+                    own = None if removals is None else [next(rest) for _ in request.steps]
+                    counts.add(name, sink.unit, own)
         finally:  # the ledger notes what was done, even if not all was
-            entry = _entry(kind, subject, rows + lines, cleared, places)
-            spool.note(entry).result()
+            notes = [
+                spool.note(request.entry(counts.rows + counts.lines, outcome, counts.places))
+                for request, counts, outcome in zip_longest(requests, done, cleared)
+            ]
+            for note_ in notes:
+                note_.result()
     if failures:
         raise failures[0]
-    done = cleared.outcome
-    return Removed(
-        rows,
-        done.batches,
-        done.records,
-        lines,
-        done.damaged,
-        cleared.files,
-        is_swept and done.is_swept,
-        {name: number or 0 for name, number in places.items()},
-    )
+    return [counts.removed(outcome) for counts, outcome in zip(done, cleared, strict=True)]
 
 
-def _entry(
-    kind: Literal["erasure", "amendment"],
-    subject: Subject,
-    records: int,
-    cleared: upkeep.SpoolOutcome | None,
-    places: Mapping[str, int | None],
-) -> Note:
-    return Note.of(
-        kind,
-        command="subject erase" if kind == "erasure" else "subject object",
-        field=subject.field,
-        rows=records,
-        batches=cleared.batches if cleared else 0,
-        files=cleared.files if cleared else 0,
-        places=places_fact(places),
-    )
+@dataclass
+class _Counts:
+    """What was removed from the sinks at one person's request; of a sink that failed, ``None``."""
+
+    rows: int = 0
+    lines: int = 0
+    is_swept: bool = True
+    places: dict[str, int | None] = field(default_factory=dict)
+
+    def add(self, name: str, unit: str, removals: Sequence[Removal] | None) -> None:
+        """Add what one sink removed; ``None`` where it failed."""
+        number = sum(removal.records for removal in removals or ())
+        self.places[name] = None if removals is None else number
+        self.rows += number if unit == "rows" else 0
+        self.lines += number if unit != "rows" else 0
+        self.is_swept &= all(removal.is_swept for removal in removals or ())
+
+    def removed(self, cleared: upkeep.SpoolOutcome) -> Removed:
+        """Return the counts with those of the spool."""
+        spool = cleared.outcome
+        return Removed(
+            self.rows,
+            spool.batches,
+            spool.records,
+            self.lines,
+            spool.damaged,
+            cleared.files,
+            self.is_swept and spool.is_swept,
+            {name: number or 0 for name, number in self.places.items()},
+        )
 
 
 def _start(subject: Subject) -> datetime:

@@ -1,21 +1,31 @@
-"""The sidecar's side of the control socket, where a command meets an error that nobody expects."""
+"""The sidecar's side of the control socket: people whose requests wait together, and a command
+that meets an error that nobody expects."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from collector.errors import DeliveryError
+from collector.contracts import Request, Subject
+from collector.errors import CollectorError, DeliveryError
+from collector.filter import Filter
+from collector.intake import Acceptor
 from collector.ops.log import EventLog
 from collector.server.control import ControlServer
-from collector.server.control_client import Status, ask
+from collector.server.control_client import Erase, Object, Status, ask
+from collector.sinks.sink import ErasableSink, Removal
+from tests.deadline import wait_until
+from tests.ledgers import entries_of
 from tests.server.keeping import Keeping, keeping, run
+from tests.sidecar.erasing import WINDOW, address, addresses_stored, erasure, event_of, left
 
 
 @pytest.mark.parametrize("error", [OSError(28, "canary"), KeyError("canary"), AssertionError()])
@@ -45,3 +55,85 @@ def test_an_unexpected_error_is_answered_and_logged(tmp_path: Path, error: Excep
     (line, *_) = map(json.loads, written.getvalue().splitlines())
     assert (line["event"], line["error"]) == ("unexpected", type(error).__name__)
     assert "canary" not in written.getvalue()
+
+
+_PEOPLE = 12
+
+
+@pytest.mark.parametrize("fails", ["never", "together", "one"])
+def test_people_who_wait_are_erased_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """In one pass over each sink, each with a count and an entry of their own. Where that fails,
+    each by themselves: nobody waits for what concerns another."""
+    passes = list[int]()
+    refused = address(3)
+
+    def watched(sink: ErasableSink) -> None:
+        revise_all = sink.revise_all
+
+        def counted(
+            steps: Sequence[tuple[Subject, Collection[str] | None]],
+        ) -> Sequence[Removal]:
+            passes.append(len(steps))
+            is_refused = fails == "one" and any(each.value == refused for each, _ in steps)
+            if is_refused or (fails == "together" and len(steps) > 1):
+                raise DeliveryError("E508", "the file does not take it now")
+            return revise_all(steps)
+
+        monkeypatch.setattr(sink, "revise_all", counted)
+
+    async def serve(kept: Keeping, stack: ExitStack) -> None:
+        components, loop = kept.components, asyncio.get_running_loop()
+        pool = stack.enter_context(ThreadPoolExecutor(_PEOPLE + 1))
+        accepting = Acceptor([Filter(schema) for schema in components.schemas], components.spool)
+        events = b"".join(event_of(address(number)) for number in range(1, _PEOPLE + 3))
+        body = events.replace(b'"os": {', b'"os": {"name": "Ubuntu", ')
+        await accepting.accept(Request("ndjson", body))
+        components.delivery.start()
+        await asyncio.to_thread(wait_until, lambda: not components.spool.state().batches)
+        (sink,) = components.sinks.values()
+        assert isinstance(sink, ErasableSink)
+        watched(sink)
+        server = ControlServer(components, dict, stack, EventLog("info", to=StringIO()))
+        await server.start()
+        commands: list[Erase | Object] = [
+            *(erasure(address(number)) for number in range(1, _PEOPLE)),
+            Object("client.address", address(_PEOPLE), *WINDOW, 20),
+            Erase("os.type", "linux", *WINDOW, 20),
+        ]
+        async with server.lock:  # another command is carried out
+            asked = [loop.run_in_executor(pool, _asked, data, each) for each in commands]
+            while len(server._waiting) < len(commands):
+                await asyncio.sleep(0.01)
+        answers.extend(await asyncio.gather(*asked))
+        await server.stop(0)
+        accepting.close()
+
+    data, answers = tmp_path / "data", list[Any]()
+    with keeping(tmp_path) as kept, ExitStack() as stack:
+        run(serve(kept, stack))
+    *removed, wrong = answers
+    assert wrong == "E404"
+    codes = ["E508" if fails == "one" and number == 3 else 1 for number in range(1, _PEOPLE + 1)]
+    assert removed == codes
+    assert passes == ([_PEOPLE] if fails == "never" else [_PEOPLE, *[1] * _PEOPLE])
+    others = {address(number) for number in (_PEOPLE + 1, _PEOPLE + 2)}
+    kept_people = others | ({refused} if fails == "one" else set())
+    kept_people |= {address(_PEOPLE)}  # with what is not optional
+    assert {*addresses_stored(data)} == kept_people
+    assert left(data, *map(address, range(1, _PEOPLE + 1))) == kept_people - others
+    entries = entries_of(data / "spool.db", "erasure", "amendment")
+    assert [each.kind for each in entries].count("amendment") == (1 if fails == "never" else 2)
+    assert sum(int(each.fact("rows") or 0) for each in entries) == _PEOPLE - (fails == "one")
+
+
+def _asked(data: Path, command: Erase | Object) -> Any:
+    """The number of records, or the code of the error."""
+    try:
+        answer = ask(data, command)
+    except CollectorError as error:
+        return error.code
+    assert answer is not None
+    assert answer["removed"]["is_swept"]
+    return sum(answer["removed"]["places"].values())

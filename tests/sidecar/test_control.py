@@ -154,7 +154,7 @@ def test_what_is_no_command_is_refused(tmp_path: Path) -> None:
                     connection.sendall(garbage)
                 with suppress(ConnectionError):
                     assert connection.recv(100) == b""
-        halves = [_connected(data) for _ in range(60)]
+        halves = [_connected(data) for _ in range(100)]
         for half in halves:
             with suppress(OSError):
                 half.sendall(b'{"command":')

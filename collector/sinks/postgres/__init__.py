@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -392,15 +392,15 @@ class PostgresSink(ErasableSink):
 
     def erase(self, subject: Subject) -> Removal:
         """Delete a person's rows, and every byte of them."""
-        if not self.exists:
-            return Removal()
-        return self._remover.erase(subject)
+        return self.revise_all([(subject, None)])[0]
 
     def redact(self, subject: Subject, fields: Collection[str]) -> Removal:
         """Clear fields of a person's rows."""
-        if not self.exists:
-            return Removal()
-        return self._remover.redact(subject, fields)
+        return self.revise_all([(subject, fields)])[0]
+
+    def revise_all(self, steps: Sequence[tuple[Subject, Collection[str] | None]]) -> list[Removal]:
+        """Do it for several people, and write each partition anew once."""
+        return self._remover.revise_all(steps) if self.exists else [Removal() for _ in steps]
 
     def values(self) -> Iterator[Values]:
         """Yield the values of some thousand rows at a time, by table."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
+from itertools import chain
 
 from psycopg import sql
 
@@ -76,31 +77,30 @@ class Remover:
 
     # -- the rights of a person -------------------------------------------------------------------
 
-    def erase(self, subject: Subject) -> Removal:
-        """Delete a person's rows, and every byte of them."""
+    def revise_all(self, steps: Sequence[tuple[Subject, Collection[str] | None]]) -> list[Removal]:
+        """Delete the rows of each person, or clear the fields that are named and delete rows
+        without any other; then write each partition anew from which something went."""
 
-        def delete(cursor: Cursor) -> int:
-            number = 0
-            for columns, partition in _partitions(cursor, self._namespace, subject):
-                here, change = _is(subject, columns), "DELETE FROM {} WHERE {here}"
-                statement = self._namespace.query(change, partition, here=here)
-                number += self._counted(cursor, partition, statement, _values(subject))
-            return number
+        def change(cursor: Cursor) -> list[int]:
+            return [self._revised(cursor, subject, fields) for subject, fields in steps]
 
-        return Removal(self._server.run(delete), is_swept=self._sweep(subject))
+        numbers = self._server.run(change)
+        is_swept = self._sweep([subject for subject, _ in steps])
+        return [Removal(number, is_swept=is_swept) for number in numbers]
 
-    def redact(self, subject: Subject, fields: Collection[str]) -> Removal:
-        """Clear fields of a person's rows, and delete rows without any other."""
-
-        def clear(cursor: Cursor) -> int:
-            return sum(
-                self._clear(
-                    cursor, partition, _split(columns, fields), _is(subject, columns), subject
+    def _revised(self, cursor: Cursor, subject: Subject, fields: Collection[str] | None) -> int:
+        number = 0
+        for columns, partition in _partitions(cursor, self._namespace, subject):
+            here = _is(subject, columns)
+            if fields is None:
+                statement = self._namespace.query(
+                    "DELETE FROM {} WHERE {here}", partition, here=here
                 )
-                for columns, partition in _partitions(cursor, self._namespace, subject)
-            )
-
-        return Removal(self._server.run(clear), is_swept=self._sweep(subject))
+                number += self._counted(cursor, partition, statement, _values(subject))
+            else:
+                parts = _split(columns, fields)
+                number += self._clear(cursor, partition, parts, here, subject)
+        return number
 
     def _clear(
         self,
@@ -138,16 +138,16 @@ class Remover:
 
     # -- writing anew -----------------------------------------------------------------------------
 
-    def _sweep(self, subject: Subject | None = None) -> bool:
-        """Write the partitions anew that are noted, those of the subject's window if one is given;
-        return whether all of them are. Another session that has one locked is waited for."""
+    def _sweep(self, subjects: Sequence[Subject] | None = None) -> bool:
+        """Write the partitions anew that are noted, those of the subjects' windows if any are
+        given; return whether all of them are. Another session that has one locked is waited for."""
 
         def noted(cursor: Cursor) -> list[str]:
             marked = self._namespace.query(_MARKED, "_unswept", dead=_DEAD)
             names = {name for (name,) in cursor.execute(marked)}
-            if subject is not None:
-                found = _partitions(cursor, self._namespace, subject)
-                names &= {name for _, name in found}
+            if subjects is not None:
+                found = (_partitions(cursor, self._namespace, subject) for subject in subjects)
+                names &= {name for _, name in chain.from_iterable(found)}
             return sorted(names)
 
         is_swept = True
