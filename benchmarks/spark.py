@@ -35,6 +35,8 @@ _LEAST = 0.5
 """Of the rate of ``collector filter``, per core."""
 _EXECUTORS = 2
 _ROUNDS, _QUICK_ROUNDS = 5, 2
+_WARM_UP = 3
+"""Rounds before: Java compiles what it runs often, and is slower until then."""
 _EVENTS, _QUICK_EVENTS = 1_000_000, 100_000
 _SEEDED = 100_000
 """Events that differ; the file repeats them."""
@@ -114,7 +116,8 @@ def _measure(options: Namespace) -> Figures:
         process = Process("collector filter", command, events.beside("printed"), target)
         with local_cluster(Path(folder)) as session:
             frame = session.read.option("lineSep", "\n").text(str(events.path))
-            for each in range((_QUICK_ROUNDS if options.quick else _ROUNDS) + 1):
+            rounds = _QUICK_ROUNDS if options.quick else _ROUNDS
+            for each in range(rounds + _WARM_UP):
                 say(f"spark: round {each}")
                 minimised = minimise(frame, "conferencing")
                 began = perf_counter()
@@ -124,7 +127,7 @@ def _measure(options: Namespace) -> Figures:
                 if tally.received != number:
                     raise BenchmarkError("Spark has not read each event once")
                 alone = process.run().wall_seconds
-                if each:  # the first one warms up
+                if each >= _WARM_UP:
                     figures.spark.append(number / wall / _EXECUTORS)
                     figures.command.append(number / alone)
             found = session.read.parquet(f"{folder}/records")
