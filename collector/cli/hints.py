@@ -32,8 +32,8 @@ _OF_OTHERS: tuple[Rejection, ...] = ("nothing_admitted", "missing_required", "no
 """Why events are rejected that another schema is for."""
 _EVENTS = "events are JSON objects, one a line"
 _CSV = "looks like CSV; make a JSON object of each row (docs/commands.md shows how)"
-_DOCUMENT = "looks like one JSON document; give it with `--input json`"
-_LINES = "looks like lines of JSON; give it with `--input ndjson`"
+_DOCUMENT = "looks like one JSON document; let its name end in `.json` (`filter`: `--input json`)"
+_LINES = "looks like lines of JSON; let its name end in `.ndjson` (`filter`: `--input ndjson`)"
 
 
 def hint(path: Path, form: Form, tally: Tally, schema: Schema) -> str | None:
