@@ -35,13 +35,21 @@ _ASK_SECONDS = 3.0
 _TOGETHER_BYTES = 8 << 20
 _ACK_SECONDS = 60.0
 """How long a consumer that is made waits for a word about a message; then another drain gets it."""
-_MOST_UNSETTLED = 1024
+_LEAST_ACK_SECONDS = 30.0
+"""The least that a consumer of others' making may wait, as a drain speaks up every 20 seconds."""
+_MOST_UNSETTLED = 1 << 16
+"""Of all drains together, of which each has at most 256 at hand: however many have a sink that is
+dead, the others go on."""
 _ANSWERS: Mapping[Outcome, bytes] = {
     "done": b"+ACK",
     "waiting": b"+WPI",
     "again": b'-NAK {"delay": 1000000000}',
 }
 _NO_ANSWER = "no server of the broker answers"
+_LOSES = (
+    "the stream's consumer is one that loses messages: delete it, or give it explicit"
+    " acknowledgement, unlimited deliveries, whole messages and at least 30 s to acknowledge"
+)
 _T = TypeVar("_T")
 
 
@@ -234,7 +242,7 @@ class JetStream:
         from nats.js.errors import NotFoundError  # noqa: PLC0415 - an extra
 
         try:
-            await stream.consumer_info(self._stream, self._consumer)
+            await self._check_consumer(stream)
         except NotFoundError:
             await stream.add_consumer(
                 self._stream,
@@ -247,6 +255,15 @@ class JetStream:
             consumer=self._consumer, stream=self._stream
         )
 
+    async def _check_consumer(self, stream: Any) -> None:
+        """Require that messages come again until they are acknowledged, each for itself, and not to
+        two drains at once: somebody else may have made the consumer."""
+        found = (await stream.consumer_info(self._stream, self._consumer)).config
+        is_explicit = found.ack_policy == "explicit" and not found.headers_only
+        is_unlimited = (found.max_deliver or -1) < 0
+        if not (is_explicit and is_unlimited and (found.ack_wait or 0) >= _LEAST_ACK_SECONDS):
+            raise Unreachable(_LOSES, "changed")
+
     async def _acknowledge(self, tokens: Sequence[str], answer: bytes) -> None:
         client = await self._connected()
         for token in tokens:
@@ -255,6 +272,7 @@ class JetStream:
 
     async def _expiry(self) -> timedelta | None:
         from nats.errors import NoRespondersError  # noqa: PLC0415 - an extra
+        from nats.js.errors import NotFoundError  # noqa: PLC0415
 
         client = await self._connected()
         stream = client.jetstream(timeout=min(self._seconds, _ASK_SECONDS))
@@ -262,6 +280,9 @@ class JetStream:
             config = (await stream.stream_info(self._stream)).config
         except (TimeoutError, NoRespondersError):  # a server does not answer what is not permitted
             return None
+        if self._consumer:
+            with suppress(TimeoutError, NoRespondersError, NotFoundError):
+                await self._check_consumer(stream)
         return timedelta(seconds=config.max_age) if config.max_age else timedelta.max
 
 

@@ -200,6 +200,7 @@ class KafkaGroup(KafkaClient):
                     "auto.offset.reset": "earliest",
                     "enable.auto.commit": False,
                     "enable.auto.offset.store": False,
+                    "isolation.level": "read_uncommitted",  # no transaction of others is waited for
                     "partition.assignment.strategy": "cooperative-sticky",
                     "session.timeout.ms": int(1000 * _SESSION_SECONDS),
                     "fetch.message.max.bytes": 1 << 20,

@@ -163,6 +163,8 @@ def read_message(data: bytes, keys: Sequence[bytes] = ()) -> Message:
     begin += _LENGTH.size
     if length > _MOST_HEADER or begin + length >= len(data):
         raise MessageError("malformed")
+    if len(data) - begin - length > MOST_PART_BYTES:
+        raise MessageError("too_large")
     return _message(data[begin : begin + length], data[begin + length :])
 
 

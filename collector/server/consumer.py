@@ -31,7 +31,6 @@ from collector.contracts import (
     count_lines,
 )
 from collector.errors import (
-    CollectorError,
     ConfigError,
     DeliveryError,
     MessageError,
@@ -55,6 +54,8 @@ _MOST_WAITING = 256
 _MOST_WAITING_BYTES = 64 << 20
 _MOST_FETCHED = 32
 _IDLE_SECONDS, _BUSY_SECONDS = 1.0, 0.1
+_DESTROY_SECONDS = 3600.0
+"""How often tombstones are looked at whose time may be over."""
 _EXTEND_SECONDS = 20.0
 """How often the broker is told that messages are still at hand: a third of what it waits."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
@@ -123,6 +124,7 @@ class Consumer(threading.Thread):
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
         self._done: list[str] = []
+        self._destroy_at = 0.0
         self._stopping, self._cut = threading.Event(), threading.Event()
         source.before_handover(self._finish)
 
@@ -160,7 +162,7 @@ class Consumer(threading.Thread):
                     self.is_ready, pause = True, _FIRST_PAUSE
                     if not is_busy:
                         self._cut.wait(_POLL_SECONDS)
-                except CollectorError:
+                except Exception:  # noqa: BLE001 - whatever it is, a drain goes on
                     self.is_ready = False
                     self._cut.wait(pause * uniform(0.5, 1.5))  # noqa: S311 - no secret
                     pause = min(2 * pause, _LONGEST_PAUSE)
@@ -171,6 +173,9 @@ class Consumer(threading.Thread):
 
     def _step(self) -> bool:
         """Acknowledge what every sink has; take more if there is room; tell whether any came."""
+        if monotonic() >= self._destroy_at:
+            self._tombstones.destroy_expired()
+            self._destroy_at = monotonic() + _DESTROY_SECONDS
         self._acknowledge()
         room = _MOST_WAITING - len(self._waiting)
         if self._stopping.is_set() or room < 2 or self._waiting_bytes > _MOST_WAITING_BYTES:
@@ -181,7 +186,7 @@ class Consumer(threading.Thread):
         try:
             if taken:
                 self._take(taken)
-        except CollectorError:
+        except Exception:
             self._source.acknowledge([one.token for one in taken], "again")
             raise
         return bool(taken)

@@ -12,17 +12,19 @@ import hmac
 import secrets
 import sqlite3
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from collector.contracts import Subject, to_minute
 from collector.errors import DeliveryError
 from collector.file_modes import make_private
 from collector.filter.redaction import text_of
+from collector.sqlite.files import transaction
 
 __all__ = ["FILE_NAME", "LONGEST_RETENTION", "Tombstone", "Tombstones", "remember"]
 
@@ -39,6 +41,7 @@ _TABLES = (
         schema TEXT, besides TEXT NOT NULL, fields TEXT, until TEXT NOT NULL
     ) STRICT""",
 )
+_Result = TypeVar("_Result")
 _UNREADABLE = "the tombstones of erased people cannot be read or written now"
 
 
@@ -79,11 +82,7 @@ class Tombstones:
     raises ``DeliveryError`` E507 where the file cannot be used."""
 
     def __init__(self, data: Path) -> None:
-        with _told():
-            self._db = _connect(data / FILE_NAME)
-            for table in _TABLES:
-                self._db.execute(table)
-            make_private(data / FILE_NAME)
+        self._db = _usable(partial(_opened, data / FILE_NAME))
         self._version = -1
         self._rule: _Rule | None = None
 
@@ -94,30 +93,36 @@ class Tombstones:
     def locked(self) -> Iterator[_Rule | None]:
         """Yield the rule of all tombstones, if there are any. None is added within the block: so
         what is stored in it is found by the erasure that waits."""
-        with _told():
-            self._db.execute("BEGIN IMMEDIATE")
         try:
-            with _told():
-                self._load()
+            _usable(self._begin)
             yield self._rule
         finally:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # an error of the file may have ended it
+                with suppress(sqlite3.Error):
+                    self._db.execute("ROLLBACK")
+
+    def destroy_expired(self) -> None:
+        """Destroy the tombstones whose time is over, and the secret of their hashes with the last
+        of them."""
+        _usable(partial(_destroy_expired, self._db))
+        self._version = -1  # it does not change by what this connection does
 
     def close(self) -> None:
         """Close the file."""
         self._db.close()
 
-    def _load(self) -> None:
-        """Read the tombstones, if another connection has changed them."""
+    def _begin(self) -> None:
+        """Lock the file; read the tombstones, if another connection has changed them."""
+        self._db.execute("BEGIN IMMEDIATE")
         (version,) = self._db.execute("PRAGMA data_version").fetchone()
         if version == self._version:
             return
-        self._version, self._rule = version, None
         rows = self._db.execute(
             "SELECT field, hash, start, end, schema, besides, fields FROM tombstones"
         ).fetchall()
         secret = self._db.execute("SELECT bytes FROM secret").fetchone()
         if not rows or secret is None:
+            self._version, self._rule = version, None
             return
         by_field: dict[str, dict[str, list[Tombstone]]] = defaultdict(lambda: defaultdict(list))
         for field, hash_, start, end, schema, besides, fields in rows:
@@ -125,18 +130,20 @@ class Tombstones:
             named = None if fields is None else frozenset(fields.split())
             by_field[field][hash_.hex()].append(Tombstone(subject, named))
         self._rule = _Rule(secret[0], by_field, max(row[3] for row in rows))
+        self._version = version  # only now: what was not read must be read the next time
 
 
 def remember(data: Path, subjects: Iterable[tuple[Subject, Collection[str] | None]]) -> None:
     """Add tombstones, each with the fields that go (``None``: all), where a data directory is a
     drain's; wait until no message is being stored. Raises ``DeliveryError`` E507."""
     path = data / FILE_NAME
-    if not path.is_file():
-        return
-    now = datetime.now(UTC)
-    with _told(), closing(_connect(path)) as db:
-        db.execute("BEGIN IMMEDIATE")
-        db.execute("DELETE FROM tombstones WHERE until < ?", (to_minute(now),))
+    if path.is_file():
+        _usable(partial(_remember, path, subjects))
+
+
+def _remember(path: Path, subjects: Iterable[tuple[Subject, Collection[str] | None]]) -> None:
+    until = to_minute(datetime.now(UTC) + _KEPT)
+    with closing(_connect(path)) as db, transaction(db):
         found = db.execute("SELECT bytes FROM secret").fetchone()
         if found is None:
             found = (secrets.token_bytes(_SECRET_BYTES),)
@@ -150,10 +157,15 @@ def remember(data: Path, subjects: Iterable[tuple[Subject, Collection[str] | Non
                 subject.schema,
                 "\n".join(sorted(subject.besides)),
                 None if fields is None else "\n".join(sorted(fields)),
-                to_minute(now + _KEPT),
+                until,
             )
             db.execute("INSERT INTO tombstones VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
-        db.execute("COMMIT")
+
+
+def _destroy_expired(db: sqlite3.Connection) -> None:
+    with transaction(db):
+        db.execute("DELETE FROM tombstones WHERE until < ?", (to_minute(datetime.now(UTC)),))
+        db.execute("DELETE FROM secret WHERE NOT EXISTS (SELECT 1 FROM tombstones)")
 
 
 def _hash(secret: bytes, field: str, value: str) -> str:
@@ -163,18 +175,21 @@ def _hash(secret: bytes, field: str, value: str) -> str:
 def _connect(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     db.execute("PRAGMA secure_delete = ON")
-    db.execute("PRAGMA synchronous = FULL")
+    db.execute("PRAGMA synchronous = EXTRA")  # so that no loss of power brings a journal back
     return db
 
 
-@contextmanager
-def _told() -> Iterator[None]:
-    """Turn errors of the file into one of ours."""
-    is_done = False
-    try:
-        yield
-        is_done = True
-    except (sqlite3.Error, OSError, ValueError):
-        pass
-    if not is_done:
-        raise DeliveryError("E507", _UNREADABLE)
+def _opened(path: Path) -> sqlite3.Connection:
+    """Open the file, which is made if it is not there."""
+    db = _connect(path)
+    for table in _TABLES:
+        db.execute(table)
+    make_private(path)
+    return db
+
+
+def _usable(work: Callable[[], _Result]) -> _Result:
+    """Return what work on the file returns; turn errors of the file into one of ours."""
+    with suppress(sqlite3.Error, OSError, ValueError):
+        return work()
+    raise DeliveryError("E507", _UNREADABLE)

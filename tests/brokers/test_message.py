@@ -25,6 +25,7 @@ from collector.brokers.message import (
 from collector.contracts import REFUSALS, Batch, Granted, PendingBatch, Tally
 from collector.errors import ConfigError, MessageError, RecheckError, Unacceptable
 from collector.filter.recheck import Recheck
+from collector.spool.write_queue import MOST_PART_BYTES
 from collector.testing.sinks import batch_of
 from tests.raising import raises
 
@@ -187,6 +188,15 @@ def test_bounds_come_before_work() -> None:
         tracemalloc.stop()
 
 
+def test_more_records_than_a_part_has() -> None:
+    """A spool would divide them, and a drain count them as taken by sinks before they are."""
+    line = b"x" * 1023 + b"\n"
+    (message,) = _sent(_batch(line * 512))
+    assert len(read_message(message.data).payload) == MOST_PART_BYTES
+    assert len(message.data) + len(line) < MOST_BYTES
+    assert _refusal(message.data + line) == "too_large"
+
+
 def test_a_record_that_is_too_much_for_a_message() -> None:
     """It is unacceptable; one of an earlier version may be as large as it likes."""
     with raises("E511", Unacceptable):
@@ -265,6 +275,9 @@ def test_records_for_some_purposes() -> None:
     names = tuple(SCHEMA.purposes)
     check = Recheck(SCHEMA).check_delayed
     assert check(_delayed(LINE, granted=names[::-1])).granted is None
+    assert check(_delayed(LINE, granted=(*names, "of_a_later_version"))).granted is None
+    with raises("E513", RecheckError):
+        check(_delayed(LINE, granted=tuple(f"{names[0]}{number}" for number in range(65))))
     for name in names:
         fields = {key for key, field in SCHEMA.fields.items() if name in field.purposes}
         record = json.loads(LINE)

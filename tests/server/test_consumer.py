@@ -18,6 +18,7 @@ import pytest
 from collector import load_schema
 from collector.brokers.jetstream import JetStream
 from collector.brokers.message import outgoing
+from collector.brokers.source import Fetched
 from collector.config.broker_settings import DrainSection
 from collector.contracts import Batch, Layout, Subject, layout_of
 from collector.errors import ConfigError, Unreachable
@@ -54,9 +55,10 @@ class Stream:
 
     nats: NatsServer
     name: str = field(default_factory=lambda: f"s{secrets.token_hex(8)}")
+    retention: str = "workqueue"
 
     def __post_init__(self) -> None:
-        self.nats.stream(self.name, duplicate_window=1)
+        self.nats.stream(self.name, duplicate_window=1, retention=self.retention)
 
     def settings(self, **more: Any) -> DrainSection:
         """Return the settings of a drain."""
@@ -229,6 +231,77 @@ def test_a_broker_that_goes_away(tmp_path: Path) -> None:
             stream.send(numbered(2, [2]))
             wait_until(lambda: len(running.sink.people()) == 2)
             wait_until(lambda: running.consumer.is_ready)
+
+
+@pytest.mark.parametrize(
+    ("change", "is_refused"),
+    [
+        ({}, False),
+        ({"ack_wait": 30.0}, False),
+        ({"ack_policy": "all"}, True),
+        ({"ack_policy": "none"}, True),
+        ({"ack_wait": 5.0}, True),
+        ({"max_deliver": 3}, True),
+        ({"headers_only": True}, True),
+    ],
+)
+def test_a_consumer_that_loses_messages(
+    nats: NatsServer, tmp_path: Path, change: dict[str, Any], is_refused: bool
+) -> None:
+    """Somebody else may have made it: nothing is taken by it, and the check says so."""
+    stream = Stream(nats, retention="limits")
+    section = stream.settings()
+
+    async def make(context: Any) -> None:
+        made = {"durable_name": section.consumer, "ack_policy": "explicit", "ack_wait": 60.0}
+        await context.add_consumer(stream.name, **(made | change))
+
+    nats.ask(make)
+    stream.send(numbered(1, [1]))
+    source = source_of(section)
+    if is_refused:
+        for call in (lambda: source.fetch(2, 1.0), lambda: check_drain(section)):
+            with raises("E514", Unreachable) as caught:
+                call()
+            assert "loses messages" in caught.value.message
+    else:
+        check_drain(section)
+        assert len(source.fetch(2, 1.0)) == 1
+    source.close()
+
+
+def test_drains_with_dead_sinks_leave_messages_to_others(stream: Stream) -> None:
+    """Each has as many at hand as it may."""
+    stream.put(*(b"%d" % number for number in range(6 * 256)))
+    sources = [source_of(stream.settings()) for _ in range(6)]
+    for source in sources:
+        taken = 0
+        while taken < 256 and (found := source.fetch(min(32, 256 - taken), 2.0)):
+            taken += len(found)
+        assert taken >= 255
+    for source in sources:
+        source.close()
+
+
+def test_an_error_that_no_one_expects(stream: Stream, tmp_path: Path) -> None:
+    """The drain pauses and goes on; what it had taken comes again."""
+    source, failed = source_of(stream.settings()), 0
+    fetch = source.fetch
+
+    def fetch_some(most: int, seconds: float) -> list[Fetched]:
+        nonlocal failed
+        if failed == 0:
+            failed += 1
+            raise RuntimeError
+        return fetch(most, seconds)
+
+    source.fetch = fetch_some  # type: ignore[method-assign]
+    stream.send(numbered(1, [1]))
+    with drained(source, tmp_path) as running:
+        wait_until(lambda: stream.left() == 0)
+        assert failed == 1
+        wait_until(lambda: running.consumer.is_ready)
+    assert running.sink.people() == {person(1): 1}
 
 
 @pytest.mark.long

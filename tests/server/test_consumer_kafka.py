@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 
 from collector.brokers.kafka_group import KafkaGroup
 from collector.brokers.message import outgoing
@@ -265,6 +266,23 @@ def test_what_the_library_cannot_unpack(tmp_path: Path) -> None:
             counts = running.consumer.counts()
     assert (counts["foreign"], counts["too_large"]) == (4, 0)
     assert running.sink.people() == {person(number): 1 for number in (1, 2, 3)}
+
+
+@pytest.mark.servers
+def test_a_transaction_that_another_sender_does_not_end(topic: Topic, tmp_path: Path) -> None:
+    """What lies behind its messages is taken all the same."""
+    quiet: dict[str, Any] = {"log_level": 0, "error_cb": lambda _: None}
+    names = {"bootstrap.servers": topic.kafka.address, "transactional.id": topic.name}
+    other = Producer({**names, **quiet})
+    other.init_transactions(_SECONDS)
+    other.begin_transaction()
+    other.produce(topic.name, b"foreign", partition=0)
+    assert other.flush(_SECONDS) == 0
+    topic.send(numbered(1, [1]))
+    with topic.drained(tmp_path) as running:
+        wait_until(lambda: running.sink.people() == {person(1): 1}, seconds=_SECONDS)
+        assert running.consumer.counts()["foreign"] == 1
+    other.purge()
 
 
 @pytest.mark.servers
