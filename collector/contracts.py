@@ -76,8 +76,9 @@ Rejection = Literal[
 Drop = Literal["wrong_type", "invalid_value", "purpose_refused", "expired"]
 Category = Literal["audio", "video", "chat", "transcript", "file"]
 
-MessageOutcome = Refusal | Literal["taken", "repeated", "erased"]
-"""What became of a message: it was taken, or was before, or nothing of it was left by erasures."""
+MessageOutcome = Refusal | Literal["taken", "repeated", "erased", "expired"]
+"""What became of a message: it was taken, or was before, or nothing of it was left by erasures, or
+by retentions."""
 
 Signal = Literal["logs", "traces", "metrics"]
 Form = Literal["json", "ndjson", "records", "logs", "traces", "metrics"]
@@ -86,7 +87,10 @@ REJECTIONS: tuple[Rejection, ...] = get_args(Rejection)
 DROPS: tuple[Drop, ...] = get_args(Drop)
 CATEGORIES: tuple[Category, ...] = get_args(Category)
 REFUSALS: tuple[Refusal, ...] = get_args(Refusal)
-MESSAGE_OUTCOMES: tuple[MessageOutcome, ...] = ("taken", "repeated", "erased", *REFUSALS)
+MESSAGE_OUTCOMES: tuple[MessageOutcome, ...] = (
+    *("taken", "repeated", "erased", "expired"),
+    *REFUSALS,
+)
 SIGNALS: tuple[Signal, ...] = get_args(Signal)
 
 Granted = tuple[str, ...] | None

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from random import uniform
 from time import monotonic
 
@@ -37,7 +38,7 @@ from collector.errors import (
     RecheckError,
 )
 from collector.filter.recheck import Recheck
-from collector.filter.redaction import RedactionRule, redact
+from collector.filter.redaction import Expiry, RedactionRule, redact
 from collector.ops.requests import RequestCounts
 from collector.routing.schemas import accepted
 from collector.schema.model import Schema
@@ -104,7 +105,8 @@ class _Waiting:
 
 
 class Consumer(threading.Thread):
-    """Takes messages in a thread of its own, until ``stop``."""
+    """Takes messages in a thread of its own, until ``stop``. ``schemas`` begin with those in force,
+    by whose retentions records go."""
 
     def __init__(
         self,
@@ -118,6 +120,7 @@ class Consumer(threading.Thread):
         self.is_ready: bool = False
         self._source, self._spool, self._keys = source, spool, tuple(keys)
         self._schemas = {schema.digest: (schema, Recheck(schema)) for schema in schemas}
+        self._latest_last = tuple(reversed(schemas))
         self._tombstones = tombstones
         self._counts: Counter[MessageOutcome] = Counter()
         self._tallies: deque[tuple[str, Tally]] = deque()
@@ -223,8 +226,13 @@ class Consumer(threading.Thread):
                 self._counts[error.reason] += 1
                 self._done.append(one.token)
         again: list[str] = []
-        with self._tombstones.locked() as rule:
-            stored = [self._store(one, batch, rule, again) for one, batch in checked]
+        with self._tombstones.locked() as tombstones:
+            # First the people: by what is left of a record they may not be found any more.
+            rules: list[tuple[MessageOutcome, RedactionRule]] = []
+            if tombstones is not None:
+                rules.append(("erased", tombstones))
+            rules.append(("expired", Expiry.of(self._latest_last, datetime.now(UTC))))
+            stored = [self._store(one, batch, rules, again) for one, batch in checked]
             for (one, batch), found in zip(checked, stored, strict=True):
                 if found is not None:
                     self._note(one, batch, found, again)
@@ -249,18 +257,25 @@ class Consumer(threading.Thread):
         return replace(batch, id=message.id)
 
     def _store(
-        self, one: Fetched, batch: PendingBatch, rule: RedactionRule | None, again: list[str]
+        self,
+        one: Fetched,
+        batch: PendingBatch,
+        rules: Sequence[tuple[MessageOutcome, RedactionRule]],
+        again: list[str],
     ) -> Future[bool] | None:
-        """Store a batch without those who were erased meanwhile; ``None`` if nothing is left, or
-        the spool takes nothing now."""
-        rest = None if rule is None else redact(batch.payload, rule, batch.received)
-        if rest is not None and not rest.payload:
-            self._counts["erased"] += 1
-            self._done.append(one.token)
-            return None
-        if rest is not None and rest.records:
+        """Store a batch without those who were erased meanwhile, and without what is too old;
+        ``None`` if nothing is left, or the spool takes nothing now."""
+        payload = batch.payload
+        for outcome, rule in rules:
+            if batch.received < rule.until:
+                payload = redact(payload, rule, batch.received).payload
+            if not payload:
+                self._counts[outcome] += 1
+                self._done.append(one.token)
+                return None
+        if payload != batch.payload:
             recheck = self._schemas[batch.layout.digest][1]
-            changed = replace(batch, payload=rest.payload, rows=None)
+            changed = replace(batch, payload=payload, rows=None)
             batch = replace(recheck.check_delayed(changed), id=batch.id)
         try:
             return self._spool.put(batch, key=batch.id)

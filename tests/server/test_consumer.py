@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -215,6 +216,44 @@ def test_a_person_who_is_erased_does_not_come_back(stream: Stream, tmp_path: Pat
     (two,) = (record for record in found if record["client.address"] == person(2))
     assert "os.type" not in two
     assert person(1).encode() not in (tmp_path / "tombstones.db").read_bytes()
+
+
+def test_what_is_older_than_its_retention_is_not_stored(stream: Stream, tmp_path: Path) -> None:
+    """By the version in force, field by field; and a person is erased before the field goes by
+    which they are found."""
+    text = (Path(__file__).parents[2] / "schemas" / "conferencing.yaml").read_text()
+    versions = []
+    for version, days in (("1.1.0", (1, 2)), ("1.0.0", (30, 90))):
+        changed = text.replace("version: 1.0.0", f"version: {version}")
+        for old, new in zip((30, 90), days, strict=True):
+            changed = changed.replace(f"retention: {old}d", f"retention: {new}d")
+        path = tmp_path / f"{version}.yaml"
+        path.write_text(changed)
+        versions.append(load_schema(path))
+    in_force, earlier = versions
+    start, end = minute_window("2020-01-01", minute_text(-10))
+    data = tmp_path / "data"
+    data.mkdir()
+    Tombstones(data).close()
+    remember(data, [(Subject("client.address", person(2), start, end), None)])
+    hours = {1: 36, 2: 60, 3: 0}
+    for number, age in hours.items():
+        stream.send(batch_of(number, [1, 2], in_force, age=timedelta(hours=age)))
+    stream.send(batch_of(4, [1, 2], earlier, age=timedelta(hours=36)))
+    with drained(source_of(stream.settings()), data, schemas=versions) as running:
+        wait_until(lambda: stream.left() == 0)
+        counts = {name: number for name, number in running.consumer.counts().items() if number}
+        assert counts == {"taken": 3, "expired": 1}
+        found = {int.from_bytes(id_): each.records for id_, each in running.sink.batches.items()}
+    short = {"os.type": "linux"}
+    assert {number: [*records] for number, records in found.items()} == {
+        1: [{"schema": in_force.id, **short}],
+        3: [
+            {"schema": in_force.id, "client.address": person(1), **short},
+            {"schema": in_force.id, "client.address": person(2), **short},
+        ],
+        4: [{"schema": earlier.id, **short}],
+    }
 
 
 def test_a_broker_that_goes_away(tmp_path: Path) -> None:
