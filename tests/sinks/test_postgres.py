@@ -266,6 +266,18 @@ def test_two_processes_deliver_the_same(clean: PostgresServer, tmp_path: Path) -
     assert len(_numbers(clean)) == 500
 
 
+def test_a_batch_that_another_drain_has_delivered_long_ago(
+    clean: PostgresServer, tmp_path: Path
+) -> None:
+    """A drain that comes back has batches that others took, and more than 100,000 since."""
+    with _sink(clean, tmp_path) as sink:
+        sink.deliver(_many(1))
+        ids = "SELECT decode(md5(number::text), 'hex') FROM generate_series(1, 110000) number"
+        clean.ask(f"INSERT INTO collector._delivered (id) {ids}")
+        sink.deliver(_many(2), _many(1))
+    assert len(_numbers(clean)) == 2
+
+
 # -- rights and retention --------------------------------------------------------------------------
 
 

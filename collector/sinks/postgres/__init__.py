@@ -44,8 +44,9 @@ _PRUNE_SECONDS = 3600.0
 _SOON = 60.0
 _ROWS = 5000
 _LAST_SECONDS = 5.0
-_STORED_IDS = 100_000
-"""As in the embedded store: a batch is repeated before the next ones."""
+_STORED_IDS = 1_000_000
+"""The number of newest ids that are stored, in some 140 MB. A sidecar repeats a batch before the
+next ones; but where many drains deliver, one that was away for hours repeats what others took."""
 _FORM = (
     "this must be `env:NAME` or `file:PATH`, or an address without a password, such as"
     " `postgres://collector@db.example.com/telemetry`"
