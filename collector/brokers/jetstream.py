@@ -236,7 +236,9 @@ class JetStream:
             found = await self._pulled.fetch(few, timeout=seconds)
         except TimeoutError:
             return []
-        return [Fetched(each.data, each.reply) for each in found]
+        return [
+            Fetched(each.data, each.reply, each.metadata.timestamp.timestamp()) for each in found
+        ]
 
     async def _bind(self, stream: Any) -> None:
         from nats.js.errors import NotFoundError  # noqa: PLC0415 - an extra

@@ -29,6 +29,8 @@ _MOST_AT_HAND = 1 << 13
 _CLOSE_SECONDS = 2.0
 _UNREADABLE = ("_BAD_COMPRESSION", "_BAD_MSG")
 """Errors of a message that stay as they are however often it is fetched."""
+_BY_BROKER = 2
+"""Where the time of a message is the broker's (``TIMESTAMP_LOG_APPEND_TIME`` of the library)."""
 _SESSION_SECONDS = 10.0
 """After how long without a word of a drain the group gives its messages to another one."""
 
@@ -264,7 +266,9 @@ class KafkaGroup(KafkaClient):
         if not is_readable:
             self._seek(partition, offset + 1)
         data = (message.value() or b"") if is_readable else b""
-        return Fetched(data, f"{self._joins}:{partition}:{offset}")
+        kind, milliseconds = message.timestamp()
+        stored = milliseconds / 1000 if kind == _BY_BROKER else None
+        return Fetched(data, f"{self._joins}:{partition}:{offset}", stored)
 
     def _pause(self, client: Any, *, is_paused: bool) -> None:
         if is_paused != self._is_paused:

@@ -16,10 +16,12 @@ they are not, and no other drain is to get them; or they are to be handed out ag
 
 
 class Fetched(NamedTuple):
-    """A message that was taken, and by what the broker knows it."""
+    """A message that was taken, and by what the broker knows it. ``stored`` is when the broker got
+    it, by its own clock in seconds; ``None`` where only the sender says so."""
 
     data: bytes
     token: str
+    stored: float | None = None
 
     def __repr__(self) -> str:
         return f"<Fetched, {len(self.data)} bytes>"

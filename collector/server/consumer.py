@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from random import uniform
-from time import monotonic
+from time import monotonic, time
 
 from collector.addresses import Address
 from collector.brokers.jetstream import jetstream
@@ -36,9 +36,11 @@ from collector.errors import (
     DeliveryError,
     MessageError,
     RecheckError,
+    Unreachable,
 )
 from collector.filter.recheck import Recheck
 from collector.filter.redaction import Expiry, RedactionRule, redact
+from collector.filter.sdk_records import AHEAD, parse_minute
 from collector.ops.requests import RequestCounts
 from collector.routing.schemas import accepted
 from collector.schema.model import Schema
@@ -221,7 +223,7 @@ class Consumer(threading.Thread):
         checked: list[tuple[Fetched, PendingBatch]] = []
         for one in taken:
             try:
-                checked.append((one, self._checked(one.data)))
+                checked.append((one, self._checked(one)))
             except MessageError as error:
                 self._counts[error.reason] += 1
                 self._done.append(one.token)
@@ -239,9 +241,10 @@ class Consumer(threading.Thread):
         if again:
             raise DeliveryError("E506", "the spool does not take messages now")
 
-    def _checked(self, data: bytes) -> PendingBatch:
-        """Return the batch of a message in an encoding of our own. Raises ``MessageError``."""
-        message = read_message(data, self._keys)
+    def _checked(self, one: Fetched) -> PendingBatch:
+        """Return the batch of a message in an encoding of our own. Raises ``MessageError``, and
+        ``Unreachable`` where it is the clock of this machine that is wrong."""
+        message = read_message(one.data, self._keys)
         schema, recheck = self._schemas.get(message.digest, (None, None))
         if schema is None or recheck is None or schema.id != message.schema:
             raise MessageError("schema")
@@ -253,6 +256,7 @@ class Consumer(threading.Thread):
             with suppress(RecheckError):
                 batch = recheck.check_delayed(pending)
         if batch is None:
+            _require_clock(message.received, one.stored)
             raise MessageError("records")
         return replace(batch, id=message.id)
 
@@ -297,6 +301,16 @@ class Consumer(threading.Thread):
         size, number = len(one.data), self._spool.last
         self._waiting.append(_Waiting(one.token, size, number, outcome, monotonic()))
         self._waiting_bytes += size
+
+
+def _require_clock(received: str, stored: float | None) -> None:
+    """Raise ``Unreachable`` if a minute is of the future by the clock of this machine, and is not
+    by that of the broker when it got the message: then messages wait until the clock is set."""
+    minute, ahead = parse_minute(received), AHEAD.total_seconds()
+    if minute is None or stored is None:
+        return
+    if time() + ahead < minute.timestamp() <= stored + ahead:
+        raise Unreachable("the clock of this machine is behind that of the broker", "busy")
 
 
 class MessageIntake:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -23,7 +24,10 @@ from collector.brokers.source import Fetched
 from collector.config.broker_settings import DrainSection
 from collector.contracts import Batch, Layout, Subject, layout_of
 from collector.errors import ConfigError, Unreachable
+from collector.filter.recheck import Recheck
 from collector.filter.redaction import minute_window
+from collector.schema.kinds.base import utc_now
+from collector.server import consumer
 from collector.server.consumer import check_drain, source_of
 from collector.subject.tombstones import Tombstones, remember
 from collector.testing.sinks import batch_of, person
@@ -254,6 +258,29 @@ def test_what_is_older_than_its_retention_is_not_stored(stream: Stream, tmp_path
         ],
         4: [{"schema": earlier.id, **short}],
     }
+
+
+def test_a_clock_that_is_behind(
+    stream: Stream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is refused as of the future that is none by the broker's clock; what is one by both
+    is refused."""
+    behind = timedelta(hours=1)
+    monkeypatch.setattr(consumer, "time", lambda: time.time() - behind.total_seconds())
+    monkeypatch.setattr(consumer, "Recheck", partial(Recheck, now=lambda: utc_now() - behind))
+    stream.send(numbered(1, [1]))
+    with stream.drained(tmp_path) as running:
+        time.sleep(1.0)
+        assert not running.consumer.is_ready
+        assert not any(running.consumer.counts().values())
+        assert stream.left() == 1
+    monkeypatch.undo()
+    stream.send(numbered(2, [2], minutes=-60))
+    with stream.drained(tmp_path) as running:
+        wait_until(lambda: stream.left() == 0)
+        counts = {name: number for name, number in running.consumer.counts().items() if number}
+        assert counts == {"taken": 1, "records": 1}
+    assert running.sink.people() == {person(1): 1}
 
 
 def test_a_broker_that_goes_away(tmp_path: Path) -> None:
