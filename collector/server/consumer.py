@@ -129,6 +129,7 @@ class Consumer(threading.Thread):
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
         self._done: list[str] = []
+        self._damaged = spool.state().damaged
         self._destroy_at = 0.0
         self._stopping, self._cut = threading.Event(), threading.Event()
         source.before_handover(self._finish)
@@ -205,6 +206,11 @@ class Consumer(threading.Thread):
     def _acknowledge(self) -> None:
         """Tell the broker of messages that every sink has, and of those that take longer."""
         number, now = self._spool.delivered_up_to, monotonic()
+        damaged = self._spool.state().damaged
+        if damaged != self._damaged:  # sinks go on without what cannot be read; the broker has it
+            self._source.acknowledge([one.token for one in self._waiting], "again")
+            self._waiting.clear()
+            self._waiting_bytes, self._damaged = 0, damaged
         while self._waiting and self._waiting[0].number <= number:
             one = self._waiting.popleft()
             self._waiting_bytes -= one.size

@@ -187,8 +187,7 @@ class SpoolFile:
         """Write one transaction: batches with their receipts, and keys of requests; entries of the
         ledger; cursors that moved, hourly sums, and the quarantine of damaged batches. It is
         durable on return. Returns for each write whether it is new: only these are stored."""
-        execute = self.db.execute
-        execute("BEGIN IMMEDIATE")
+        self.db.execute("BEGIN IMMEDIATE")
         new, is_new = list(writes), [True] * len(writes)
         if any(write.key for write in writes):
             is_new = idempotency.unseen(self.db, [write.key for write in writes])
@@ -201,6 +200,7 @@ class SpoolFile:
         if sums:
             self.db.executemany(NEW_HOUR, [(*key, times) for key, times in sums.items()])
         for sequence in damaged:
+            idempotency.forget_batch(self.db, sequence)
             depth = self._delete(depth, "WHERE sequence = ?", sequence, copy_to="damaged")
             parts = self._delete_parts(parts, [sequence])
         if cursors:

@@ -22,6 +22,7 @@ __all__ = [
     "NEW_KEY",
     "TABLES",
     "add_keys",
+    "forget_batch",
     "forget_keys",
     "hashed",
     "key_within",
@@ -82,6 +83,15 @@ def add_keys(db: sqlite3.Connection, hashes: Sequence[bytes]) -> None:
         day, secret = _day(db)
         db.executemany(NEW_KEY, [(_sealed(secret, each), day) for each in hashes])
         db.execute(_TRIM, (MOST,))
+
+
+def forget_batch(db: sqlite3.Connection, sequence: int) -> None:
+    """Delete, within a transaction, the key of a batch that cannot be read, if that was its own id:
+    so it is where a broker still has the batch, and it must be new when it comes again."""
+    secrets_ = db.execute("SELECT secret FROM key_days").fetchall()
+    for (id_,) in db.execute("SELECT id FROM batches WHERE sequence = ?", (sequence,)).fetchall():
+        known = [(_sealed(secret, hashed(id_)),) for (secret,) in secrets_]
+        db.executemany("DELETE FROM request_keys WHERE hash = ?", known)
 
 
 def forget_keys(db: sqlite3.Connection) -> None:

@@ -266,8 +266,8 @@ class Spool(Closing):
             parts = [] if self._file is None else self._file.parts.accepted
             first = min([1 + min((at.batch for at in self._cursors.values()), default=0), *parts])
             oldest = self._arrivals.age(first if depth.batches else None)
-            counts = (depth.batches, depth.records, depth.bytes)
-            return SpoolState(is_ready, *counts, self._limit, oldest, self._errors, self._damaged)
+            counts = (depth.batches, depth.records, depth.bytes, self._limit, oldest, self._errors)
+            return SpoolState(is_ready, *counts, self._damaged + len(self._unreadable))
 
     # -- the thread -------------------------------------------------------------------------------
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import secrets
+import sqlite3
 import time
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -258,6 +259,36 @@ def test_what_is_older_than_its_retention_is_not_stored(stream: Stream, tmp_path
         ],
         4: [{"schema": earlier.id, **short}],
     }
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_batch_that_is_damaged_comes_again(
+    stream: Stream, tmp_path: Path, *, restarts: bool
+) -> None:
+    """The broker has it as long as sinks have not; it is not taken for one that was stored."""
+    sink = Recorded()
+    sink.fails = True
+    number = 1 if restarts else 80
+    for at in range(1, number + 1):
+        stream.send(numbered(at, [at] * 1000))
+    with stream.drained(tmp_path, sink) if restarts else nullcontext() as running:
+        if running is not None:
+            wait_until(lambda: running.spool.state().batches == number)
+            running.consumer.stop(0)
+    with stream.drained(tmp_path, sink) as running:
+        wait_until(lambda: running.spool.state().batches == number)
+        with closing(sqlite3.connect(tmp_path / "spool.db", timeout=10)) as db:
+            first = "sequence = (SELECT min(sequence) FROM batches)"
+            changed = "CAST(replace(payload, 'linux', 'lunix') AS BLOB)"
+            db.execute(f"UPDATE batches SET payload = {changed} WHERE {first}")
+            db.commit()
+        sink.fails = False
+        if restarts:
+            wait_until(lambda: running.spool.state().damaged > 0)
+            stream.send(numbered(1, [1] * 1000))  # as a server does, after a minute
+        wait_until(lambda: len(sink.batches) == number)
+        assert running.spool.state().damaged
+    assert sink.people() == {person(at): 1000 for at in range(1, number + 1)}
 
 
 def test_a_clock_that_is_behind(
