@@ -83,6 +83,7 @@ charts: $(VENV)/.bench ## Measure everything, and write the tables and charts of
 		--markdown docs/benchmarks.md --markdown docs/benchmarks/README.md --charts docs/benchmarks $(BENCH)
 	$(BIN)/python -m benchmarks sidecar --check --markdown docs/benchmarks.md
 	$(BIN)/python -m benchmarks sdk --install --check --markdown docs/benchmarks.md
+	$(BIN)/python -m benchmarks sinks --check --markdown docs/benchmarks.md
 
 leaks: $(VENV)/.bench ## Install what people use instead, each by itself, and measure what gets through (an hour).
 	$(BIN)/python -m benchmarks leaks --build --check --markdown docs/leaks.md --chart docs/benchmarks/leaks.svg $(LEAKS)
