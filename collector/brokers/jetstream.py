@@ -109,6 +109,11 @@ class JetStream:
         user may not ask. Raises ``Unreachable``, also where there is no such stream."""
         return self._run(self._expiry())
 
+    def drops(self) -> bool:
+        """Return whether the stream makes room for new messages by old ones, or keeps none without
+        a consumer; ``False`` where this user may not ask. Raises ``Unreachable`` likewise."""
+        return self._run(self._drops())
+
     def before_handover(self, finish: Callable[[], None]) -> None:
         """Do nothing: a server hands messages on only when it has not heard of them for long."""
 
@@ -272,17 +277,33 @@ class JetStream:
             await client.publish(token, answer)
         await client.flush(timeout=int(_CONNECT_SECONDS))
 
+    async def _config(self) -> Any:
+        """Return the stream's settings; ``None`` where this user may not ask."""
+        from nats.errors import NoRespondersError  # noqa: PLC0415 - an extra
+
+        client = await self._connected()
+        stream = client.jetstream(timeout=min(self._seconds, _ASK_SECONDS))
+        with suppress(TimeoutError, NoRespondersError):  # so it is for what is not permitted
+            return (await stream.stream_info(self._stream)).config
+        return None
+
+    async def _drops(self) -> bool:
+        config = await self._config()
+        if config is None:
+            return False
+        limits = (config.max_bytes, config.max_msgs, config.max_msgs_per_subject)
+        makes_room = config.discard != "new" and any((most or 0) > 0 for most in limits)
+        return makes_room or config.retention == "interest"
+
     async def _expiry(self) -> timedelta | None:
         from nats.errors import NoRespondersError  # noqa: PLC0415 - an extra
         from nats.js.errors import NotFoundError  # noqa: PLC0415
 
-        client = await self._connected()
-        stream = client.jetstream(timeout=min(self._seconds, _ASK_SECONDS))
-        try:
-            config = (await stream.stream_info(self._stream)).config
-        except (TimeoutError, NoRespondersError):  # a server does not answer what is not permitted
+        config = await self._config()
+        if config is None:
             return None
         if self._consumer:
+            stream = self._client.jetstream(timeout=min(self._seconds, _ASK_SECONDS))
             with suppress(TimeoutError, NoRespondersError, NotFoundError):
                 await self._check_consumer(stream)
         return timedelta(seconds=config.max_age) if config.max_age else timedelta.max

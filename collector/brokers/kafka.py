@@ -195,6 +195,14 @@ class KafkaClient:
         self.look()
         return _expiry(self.configuration())
 
+    def drops(self) -> bool:
+        """Return whether the topic deletes messages to make room, or all but the last of a key,
+        which the parts of a batch share; ``False`` where that may not be read. Raises
+        ``Unreachable``."""
+        found = self.configuration() or {}
+        most = _number(found, "retention.bytes")
+        return "compact" in found.get("cleanup.policy", "") or (most is not None and most >= 0)
+
 
 _NO_MEMBER: Mapping[str, Any] = {"group.id": "collector", "allow.auto.create.topics": False}
 

@@ -41,6 +41,9 @@ class Publisher(Protocol):
         """Return after how long the broker deletes messages; ``None`` where that may not be read,
         ``timedelta.max`` for never."""
 
+    def drops(self) -> bool:
+        """Return whether the broker deletes messages before that which no drain has taken."""
+
     def close(self) -> None:
         """Close the connection."""
 

@@ -283,13 +283,13 @@ class Consumer(threading.Thread):
                 self._counts[outcome] += 1
                 self._done.append(one.token)
                 return None
-        if payload != batch.payload:
-            recheck = self._schemas[batch.layout.digest][1]
-            changed = replace(batch, payload=payload, rows=None)
-            batch = replace(recheck.check_delayed(changed), id=batch.id)
         try:
+            if payload != batch.payload:
+                recheck = self._schemas[batch.layout.digest][1]
+                changed = replace(batch, payload=payload, rows=None)
+                batch = replace(recheck.check_delayed(changed), id=batch.id)
             return self._spool.put(batch, key=batch.id)
-        except DeliveryError:
+        except (DeliveryError, RecheckError):  # the latter where a minute ends between two checks
             again.append(one.token)
             return None
 

@@ -73,20 +73,22 @@ class BrokerSink(Sink):
     def check(cls, settings: BrokerSettings, opening: Opening) -> None:
         """Check what is installed, secrets, files, and how long the broker keeps messages."""
         mac_key(settings.mac)
-        expires = cls.read_expiry(settings)
+        expires, drops = _ask(settings)
         shortest = min(_retentions(settings.purposes, opening.schemas), default=None)
         if expires is not None and shortest is not None and expires > shortest:
             message = "the broker keeps messages for longer than the schema says; lower that there"
+            raise ConfigError("E220", message)
+        if drops:
+            message = (
+                "the broker deletes messages that no drain has taken: to make room, by key, or"
+                " where there is no consumer; change that there"
+            )
             raise ConfigError("E220", message)
 
     @classmethod
     def read_expiry(cls, settings: Any) -> timedelta | None:
         """Ask the broker. Raises as ``Publisher``, and ``ConfigError`` as its settings."""
-        publisher: Publisher = settings.publisher()
-        try:
-            return publisher.expiry()
-        finally:
-            publisher.close()
+        return _ask(settings)[0]
 
     def deliver(self, *batches: Batch) -> None:
         """Publish batches; the broker has stored them when this returns."""
@@ -117,6 +119,15 @@ class BrokerSink(Sink):
             if (batch.granted is None or name in batch.granted)
             and (schema is None or name in schema.purposes)
         )
+
+
+def _ask(settings: BrokerSettings) -> tuple[timedelta | None, bool]:
+    """Ask the broker after how long it deletes messages, and whether it deletes some before."""
+    publisher = settings.publisher()
+    try:
+        return publisher.expiry(), publisher.drops()
+    finally:
+        publisher.close()
 
 
 def _retentions(purposes: Granted, schemas: Sequence[Schema]) -> list[timedelta]:

@@ -127,8 +127,14 @@ def test_a_large_batch_goes_in_parts(
         (
             {"retention_ms": _DAY, "segment_ms": 0, "cleanup_policy": "compact,delete"},
             timedelta(days=1),
-            False,
+            True,
         ),
+        (
+            {"retention_ms": _DAY, "segment_ms": 0, "retention_bytes": 1 << 30},
+            timedelta(days=1),
+            True,
+        ),
+        ({"retention_ms": _DAY, "segment_ms": 0, "retention_bytes": -1}, timedelta(days=1), False),
         ({"retention_ms": 9 * 10**18}, timedelta.max, True),
         ({}, None, False),
     ],

@@ -157,6 +157,31 @@ def test_how_long_the_stream_keeps_messages(
         NatsSink.check(settings, opening)
 
 
+@pytest.mark.parametrize(
+    ("config", "is_faulty"),
+    [
+        ({"max_bytes": 1 << 20}, True),
+        ({"max_bytes": 1 << 20, "discard": "new"}, False),
+        ({"max_msgs": 10, "discard": "old"}, True),
+        ({"max_msgs_per_subject": 10}, True),
+        ({"discard": "old"}, False),
+        ({"retention": "interest"}, True),
+        ({"retention": "limits"}, False),
+    ],
+)
+def test_a_stream_that_deletes_what_nobody_took(
+    nats: NatsServer, tmp_path: Path, *, config: dict[str, Any], is_faulty: bool
+) -> None:
+    """What it acknowledges would be lost."""
+    nats.stream(_stream(tmp_path), **config)
+    settings, opening = _settings(nats, tmp_path), Opening("tested", (SCHEMA,), tmp_path)
+    if is_faulty:
+        with raises("E220", ConfigError):
+            NatsSink.check(settings, opening)
+    else:
+        NatsSink.check(settings, opening)
+
+
 def test_what_the_broker_refuses(nats: NatsServer, tmp_path: Path) -> None:
     """A stream that is not there, is another's, or is full; each waits, and says why."""
     settings = _settings(nats, tmp_path, timeout="1s")
