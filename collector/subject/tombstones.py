@@ -24,6 +24,7 @@ from collector.contracts import Subject, to_minute
 from collector.errors import DeliveryError
 from collector.file_modes import make_private
 from collector.filter.redaction import text_of
+from collector.filter.sdk_records import AHEAD
 from collector.sqlite.files import transaction
 
 __all__ = ["FILE_NAME", "LONGEST_RETENTION", "Tombstone", "Tombstones", "remember"]
@@ -32,6 +33,9 @@ FILE_NAME = "tombstones.db"
 LONGEST_RETENTION = timedelta(days=31)
 """The longest that a broker may keep messages: as long as a spool knows keys again."""
 _KEPT = LONGEST_RETENTION + timedelta(days=2)
+_LATEST = AHEAD + timedelta(minutes=1)
+"""How far ahead of the erasure a record may be that waits: what is received after that is not of
+those that were to be erased, whatever the window, and the value may be another person's by then."""
 _BUSY_SECONDS = 60.0
 _SECRET_BYTES = 32
 _TABLES = (
@@ -142,7 +146,8 @@ def remember(data: Path, subjects: Iterable[tuple[Subject, Collection[str] | Non
 
 
 def _remember(path: Path, subjects: Iterable[tuple[Subject, Collection[str] | None]]) -> None:
-    until = to_minute(datetime.now(UTC) + _KEPT)
+    now = datetime.now(UTC)
+    latest, until = to_minute(now + _LATEST), to_minute(now + _KEPT)
     with closing(_connect(path)) as db, transaction(db):
         found = db.execute("SELECT bytes FROM secret").fetchone()
         if found is None:
@@ -153,7 +158,7 @@ def _remember(path: Path, subjects: Iterable[tuple[Subject, Collection[str] | No
                 subject.field,
                 bytes.fromhex(_hash(found[0], subject.field, subject.value)),
                 subject.start,
-                subject.end,
+                min(subject.end, latest),
                 subject.schema,
                 "\n".join(sorted(subject.besides)),
                 None if fields is None else "\n".join(sorted(fields)),

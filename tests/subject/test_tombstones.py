@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from collector.contracts import Subject
+from collector.contracts import Subject, to_minute
 from collector.errors import DeliveryError
 from collector.filter.redaction import redact
 from collector.subject.tombstones import FILE_NAME, Tombstones, remember
@@ -34,9 +36,9 @@ class _Faulty(sqlite3.Connection):
         return super().execute(sql, *values)
 
 
-def _left(tombstones: Tombstones) -> bytes:
+def _left(tombstones: Tombstones, minute: str = MINUTE) -> bytes:
     with tombstones.locked() as rule:
-        return LINE if rule is None else redact(LINE, rule, MINUTE).payload
+        return LINE if rule is None else redact(LINE, rule, minute).payload
 
 
 def test_tombstones_that_could_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,6 +61,17 @@ def test_tombstones_that_could_not_be_read(tmp_path: Path, monkeypatch: pytest.M
                 _left(tombstones)
         opened[0].fails = False
         assert _left(tombstones) == b""
+
+
+@pytest.mark.parametrize(
+    ("minutes", "is_dropped"), [(-60, True), (0, True), (5, True), (7, False), (60 * 24, False)]
+)
+def test_what_is_received_later_is_kept(tmp_path: Path, minutes: int, *, is_dropped: bool) -> None:
+    """Also in a window without an end: an erasure is of what there is, here as in a store."""
+    with closing(Tombstones(tmp_path)) as tombstones:
+        remember(tmp_path, [(replace(SUBJECT, end="2099-01-01T00:00:00Z"), None)])
+        minute = to_minute(datetime.now(UTC) + timedelta(minutes=minutes))
+        assert _left(tombstones, minute) == (b"" if is_dropped else LINE)
 
 
 def test_tombstones_are_destroyed(tmp_path: Path) -> None:
