@@ -82,6 +82,14 @@ def test_from_a_sidecar_to_a_store(tmp_path: Path) -> None:
             assert sending.send(event + b"\n").status == 200
         wait_until(lambda: _stored(drain).total() == 3, seconds=_SECONDS)
         wait_until(lambda: nats.messages("telemetry") == [], seconds=_SECONDS)
+        window = ("--from", "2026-01-01", "--to", "2099-01-01", "--json")
+        person = ("--field", "client.address=203.0.113.3")
+        done = run("subject", "erase", "--data", drain / "data", *person, *window, env=_KEY)
+        assert b'"beyond"' in done.out
+        for number in (3, 4):  # as one that waited: clocks differ by minutes
+            event = json.dumps({"ip_address": f"203.0.113.{number}"}).encode()
+            assert sending.send(event + b"\n").status == 200
+        wait_until(lambda: _stored(drain)["203.0.113.4"] == 1, seconds=_SECONDS)
         ready = taking.admin("/readyz?verbose")
         assert (ready.status, b"receiver broker ok" in ready.body) == (200, True)
         wait_until(lambda: _taken(taking) >= 1, seconds=_SECONDS)
@@ -91,7 +99,7 @@ def test_from_a_sidecar_to_a_store(tmp_path: Path) -> None:
         wait_until(lambda: taking.admin("/readyz").status == 200, seconds=_SECONDS)
         assert taking.stop()[0] == 0
         assert sending.stop()[0] == 0
-    assert _stored(drain) == {"203.0.113.1": 1, "203.0.113.2": 2}
+    assert _stored(drain) == {"203.0.113.1": 1, "203.0.113.2": 2, "203.0.113.4": 1}
 
 
 def test_a_drain_does_not_reload(tmp_path: Path) -> None:
