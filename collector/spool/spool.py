@@ -295,10 +295,10 @@ class Spool(Closing):
             return bool(self._queue or self._jobs or must_end)
 
         with self._changed:
-            seconds = _CURSOR_SECONDS if self._moved else IDLE_SECONDS
             has_log = self._checkpoints.has_log.is_set
-            is_tidy = not (self._moved or has_log() or self._sums)
-            self._changed.wait_for(is_woken, None if is_tidy else seconds)
+            if not (has_log() or self._sums):  # nothing is to be done later
+                self._changed.wait_for(lambda: is_woken() or self._moved)
+            self._changed.wait_for(is_woken, _CURSOR_SECONDS if self._moved else IDLE_SECONDS)
             left = self._queue or self._jobs or self._moved or self._sums or has_log()
             return not self._is_closing or bool(left)
 

@@ -10,6 +10,7 @@ from collections import Counter
 from concurrent.futures import CancelledError
 from contextlib import closing
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
@@ -279,6 +280,19 @@ def test_one_process_at_a_time(path: Path) -> None:
 
 def _bytes(path: Path) -> bytes:
     return b"".join(each.read_bytes() for each in path.parent.iterdir())
+
+
+def test_deliveries_alone_are_stored(path: Path) -> None:
+    """Also long after the last commit: a sink that was away is back, and nobody sends anything."""
+    with Spool(path, sinks=["store"]) as spool:
+        commit(spool, entry(1), entry(2))
+        wait_until(lambda: not path.with_name(f"{path.name}-wal").stat().st_size)
+        wait_until(lambda: not spool._checkpoints.has_log.is_set() and not spool._sums)
+        sleep(0.3)  # its thread waits for something to do
+        for left, sequence in ((1, 1), (0, 2)):
+            spool.delivered("store", sequence)
+            wait_until(lambda left=left: spool.state().batches == left)  # type: ignore[misc]
+            sleep(0.1)
 
 
 def test_a_delivered_batch_leaves_no_byte(path: Path) -> None:
