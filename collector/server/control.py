@@ -49,7 +49,7 @@ from collector.server.control_client import (
 from collector.sinks.sink import ErasableSink, Removal
 from collector.spool import Spool
 from collector.spool.set_aside import SetAside
-from collector.subject.rights import Removing, remove_all, select
+from collector.subject.rights import Removed, Removing, remove_all, select
 
 __all__ = ["ControlServer"]
 
@@ -171,15 +171,11 @@ class ControlServer:
     async def _remove_together(
         self, requests: Sequence[tuple[Erase | Object, asyncio.Future[_Answer]]]
     ) -> None:
-        """Answer requests of people. If they fail, each is carried out by itself, as one of them
-        may be the reason."""
+        """Answer requests of people."""
         commands = [command for command, _ in requests]
         answers = [_UNEXPECTED] * len(requests)
         try:
             answers = await asyncio.to_thread(self._remove_all, commands)
-            for at, command in enumerate(commands if len(requests) > 1 else ()):
-                if "code" in answers[at]:
-                    (answers[at],) = await asyncio.to_thread(self._remove_all, [command])
         except Exception as error:  # noqa: BLE001 - whatever it is, its commands are answered
             self._log.unexpected(error)
         finally:
@@ -230,10 +226,19 @@ class ControlServer:
             done = remove_all(locations, [*requests.values()], _bounded(commands[0].wait))
             beyond = {"beyond": locations.beyond, "unreached": locations.unreached}
             for at, removed in zip(requests, done, strict=True):
-                answers[at] = {"removed": asdict(removed), **beyond}
+                if isinstance(removed, Removed):
+                    answers[at] = {"removed": asdict(removed), **beyond}
+                else:
+                    answers[at] = self._failed(removed)
         except CollectorError as error:
             answers = [answers[at] or _of_error(error) for at in range(len(answers))]
         return answers
+
+    def _failed(self, error: Exception) -> _Answer:
+        if isinstance(error, CollectorError):
+            return _of_error(error)
+        self._log.unexpected(error)
+        return _UNEXPECTED
 
     def _redeliver(self, only: str | None) -> dict[str, Any]:
         components, aside, taken = self._components, SetAside(self._data), 0

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from itertools import zip_longest
+from itertools import islice
 from time import monotonic
 from typing import Any, NamedTuple
 
 from collector.contracts import Record, Subject
-from collector.errors import CollectorError, InputError
+from collector.errors import Cause, CollectorError, DeliveryError, InputError
 from collector.filter.redaction import (
     Erasure,
     Objection,
@@ -24,7 +24,7 @@ from collector.filter.redaction import (
 )
 from collector.ledger import Note
 from collector.retention import upkeep
-from collector.retention.locations import Locations
+from collector.retention.locations import Locations, Reachable
 from collector.retention.upkeep import places_fact
 from collector.schema.model import Schema
 from collector.sinks.sink import Removal, in_place
@@ -80,6 +80,9 @@ class Removed:
 
 
 _NO_PERSON = "E404"
+_CAUSES_OF_SINKS: tuple[Cause, ...] = ("unreachable", "denied", "full")
+_CODES_OF_SINKS = ("E518", "E521")
+"""It is still at it, or has a file that cannot be read."""
 
 
 class SchemaSubject(NamedTuple):
@@ -245,80 +248,115 @@ def erase(locations: Locations, selections: Sequence[SchemaSubject], wait: float
     Raises ``ConfigError`` E203 when a sidecar has the directory, or a file cannot be written, and
     ``DeliveryError``; the same call does later what was not done.
     """
-    return remove_all(locations, [Removing(selections)], wait)[0]
+    return _outcome(remove_all(locations, [Removing(selections)], wait))
 
 
 def object_to(locations: Locations, selections: Sequence[SchemaSubject], wait: float) -> Removed:
     """Remove the refusable fields from a person's records, to whose purposes the person objects;
     otherwise as ``erase``."""
-    return remove_all(locations, [Removing(selections, is_objection=True)], wait)[0]
+    return _outcome(remove_all(locations, [Removing(selections, is_objection=True)], wait))
 
 
-def remove_all(locations: Locations, requests: Sequence[Removing], wait: float) -> list[Removed]:
+def _outcome(found: Sequence[Removed | Exception]) -> Removed:
+    """Return what was removed at the only request, or raise why it failed."""
+    (removed,) = found
+    if isinstance(removed, Exception):
+        raise removed
+    return removed
+
+
+def remove_all(
+    locations: Locations, requests: Sequence[Removing], wait: float
+) -> list[Removed | Exception]:
     """Carry out the requests of several people, in one pass over each sink; each has counts and an
-    entry in the ledger of its own. Otherwise as ``erase``, also where a sink fails that only
-    another request concerns: the other sinks are done before."""
+    entry in the ledger of its own. Return for each what was removed, or the first error that kept
+    something of it from being done; all else is done. Raises as ``erase`` what concerns all."""
     remember(locations.data, [step for request in requests for step in request.steps])
     deadline = monotonic() + wait
-    cleared: list[upkeep.SpoolOutcome] = []
     done = [_Counts() for _ in requests]
-    failures: list[CollectorError] = []
     with locations.reached(wait) as sinks, locations.opened_spool() as spool:
         try:
-            for request in requests:
+            for request, counts in zip(requests, done, strict=True):
                 left = max(deadline - monotonic(), 0.0)
-                since = _start(request.subject)
-                cleared.append(upkeep.clear(spool, request.rule, since=since, wait=left))
-            for name, sink in sinks.items():
-                removals: list[Removal] | None = None
                 try:
-                    with in_place(name):
-                        removals = sink.revise_all([s for each in requests for s in each.steps])
+                    since = _start(request.subject)
+                    counts.cleared = upkeep.clear(spool, request.rule, since=since, wait=left)
                 except CollectorError as error:
-                    failures.append(error)
-                rest = iter(removals or ())
-                for request, counts in zip(requests, done, strict=True):
-                    own = None if removals is None else [next(rest) for _ in request.steps]
-                    counts.add(name, sink.unit, own)
+                    counts.failure = error  # the spool would deliver it again: not in the sinks
+            able = [at for at, counts in enumerate(done) if counts.failure is None]
+            for name, sink in sinks.items() if able else ():
+                outcomes = _removals(name, sink, [requests[at] for at in able])
+                for at, outcome in zip(able, outcomes, strict=True):
+                    done[at].add(name, sink.unit, outcome)
         finally:  # the ledger notes what was done, even if not all was
             notes = [
-                spool.note(request.entry(counts.rows + counts.lines, outcome, counts.places))
-                for request, counts, outcome in zip_longest(requests, done, cleared)
+                spool.note(request.entry(counts.rows + counts.lines, counts.cleared, counts.places))
+                for request, counts in zip(requests, done, strict=True)
             ]
             for note_ in notes:
                 note_.result()
-    if failures:
-        raise failures[0]
-    return [counts.removed(outcome) for counts, outcome in zip(done, cleared, strict=True)]
+    return [counts.outcome() for counts in done]
+
+
+def _removals(
+    name: str, sink: Reachable, requests: Sequence[Removing]
+) -> list[list[Removal] | Exception]:
+    """Let a sink carry out requests in one pass; return for each what was removed, or the error. If
+    the pass fails, each is carried out by itself, as one of them may be the reason; not where the
+    reason is the sink, as a server that does not answer."""
+    try:
+        with in_place(name):
+            removals = sink.revise_all([step for each in requests for step in each.steps])
+        rest = iter(removals)
+        return [[*islice(rest, len(each.steps))] for each in requests]
+    except Exception as error:  # noqa: BLE001 - the code of a type may raise anything
+        if len(requests) == 1 or (isinstance(error, DeliveryError) and _is_of_sink(error)):
+            return [error] * len(requests)
+    return [_removals(name, sink, [each])[0] for each in requests]
+
+
+def _is_of_sink(error: DeliveryError) -> bool:
+    """Return whether no request of a person can be the reason of an error."""
+    return error.cause in _CAUSES_OF_SINKS or error.code in _CODES_OF_SINKS
 
 
 @dataclass
 class _Counts:
-    """What was removed from the sinks at one person's request; of a sink that failed, ``None``."""
+    """What was removed at one person's request. ``places`` has ``None`` for a sink that failed,
+    ``failure`` is the first error."""
 
+    cleared: upkeep.SpoolOutcome | None = None
+    failure: Exception | None = None
     rows: int = 0
     lines: int = 0
     is_swept: bool = True
     places: dict[str, int | None] = field(default_factory=dict)
 
-    def add(self, name: str, unit: str, removals: Sequence[Removal] | None) -> None:
-        """Add what one sink removed; ``None`` where it failed."""
-        number = sum(removal.records for removal in removals or ())
-        self.places[name] = None if removals is None else number
+    def add(self, name: str, unit: str, removals: Sequence[Removal] | Exception) -> None:
+        """Add what one sink removed, or that it failed."""
+        if isinstance(removals, Exception):
+            self.places[name] = None
+            self.failure = self.failure or removals
+            return
+        number = sum(removal.records for removal in removals)
+        self.places[name] = number
         self.rows += number if unit == "rows" else 0
         self.lines += number if unit != "rows" else 0
-        self.is_swept &= all(removal.is_swept for removal in removals or ())
+        self.is_swept &= all(removal.is_swept for removal in removals)
 
-    def removed(self, cleared: upkeep.SpoolOutcome) -> Removed:
-        """Return the counts with those of the spool."""
-        spool = cleared.outcome
+    def outcome(self) -> Removed | Exception:
+        """Return the counts with those of the spool, or the first error."""
+        if self.failure is not None:
+            return self.failure
+        assert self.cleared is not None  # noqa: S101 - for the type
+        spool = self.cleared.outcome
         return Removed(
             self.rows,
             spool.batches,
             spool.records,
             self.lines,
             spool.damaged,
-            cleared.files,
+            self.cleared.files,
             self.is_swept and spool.is_swept,
             {name: number or 0 for name, number in self.places.items()},
         )

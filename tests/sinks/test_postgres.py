@@ -336,6 +336,37 @@ def test_an_old_snapshot_keeps_nothing(clean: PostgresServer, tmp_path: Path) ->
         assert _stored(3) not in clean.files()
 
 
+@pytest.mark.parametrize("isolation", ["read committed", "repeatable read"])
+def test_rows_that_another_session_commits_meanwhile(
+    clean: PostgresServer, tmp_path: Path, isolation: str
+) -> None:
+    """An erasure finds what a session commits that was writing when it began, as one does that was
+    given up at its end, and takes nothing else of it; whatever the isolation of the database is."""
+    clean.ask(f"ALTER ROLE collector SET default_transaction_isolation = '{isolation}'")
+    with _sink(clean, tmp_path) as sink:
+        sink.deliver(_many(1, 5))
+    columns = '(received, "client.address")'
+    late = f"INSERT INTO collector.conferencing {columns} SELECT received, %s FROM old"
+    old = "WITH old AS (SELECT max(received) AS received FROM collector.conferencing) "
+    with (
+        psycopg.connect(clean.admin_url()) as writer,
+        ThreadPoolExecutor(1) as pool,
+        _sink(clean, tmp_path, is_offline=True, wait=20) as sink,
+    ):
+        for number in (3, 8):
+            writer.execute(old + late, (person(number),))
+        erased = pool.submit(sink.erase, _subject(3))
+        wait_until(lambda: erased.done() or clean.ask(_WAITING) == [(1,)])
+        writer.commit()
+        assert erased.result() == Removal(2, is_swept=True)
+        assert sink.find(_subject(3)) == []
+    assert _numbers(clean) == [person(number) for number in (1, 2, 4, 5, 8)]
+    assert _stored(3) not in clean.files()
+
+
+_WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+
+
 def test_partitions_are_dropped(clean: PostgresServer, tmp_path: Path) -> None:
     """A day's partition goes with the last of its fields."""
     old = batch_of(1, [1, 2], _SCHEMA, age=timedelta(days=100))

@@ -3,9 +3,10 @@ the others."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -13,14 +14,15 @@ import pytest
 from collector.config import load
 from collector.config.sink_types import sink_class
 from collector.contracts import Subject
-from collector.errors import Unreachable
+from collector.errors import DeliveryError, Unreachable
 from collector.ledger import Note
 from collector.retention.locations import Locations
 from collector.retention.upkeep import prune_all
 from collector.routing import changes, flows
+from collector.sinks.line_sink import LineSink
 from collector.sinks.sink import Opening, open_sink
 from collector.spool import note
-from collector.subject.rights import SchemaSubject, erase, export
+from collector.subject.rights import Removed, Removing, SchemaSubject, erase, export, remove_all
 from collector.testing.sinks import batch_of
 from tests.claims.populated import PopulatedDirectory, address, minute
 from tests.ledgers import entries_of
@@ -133,6 +135,38 @@ def test_one_that_does_not_answer(populated: PopulatedDirectory) -> None:
     down.unlink()
     assert erase(populated.locations, _subject(3), wait=1).places["warehouse"] == 1
     assert populated.left([3]) == set()
+
+
+@pytest.mark.parametrize("error", [DeliveryError("E503", "refused"), ValueError("canary")])
+def test_what_one_person_asks_for_does_not_hold_up_others(
+    populated: PopulatedDirectory, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Where a sink does not take a request, it carries out the others, and all other sinks are
+    done once: the counts are of all of it."""
+
+    def refuses(sink: LineSink, steps: Sequence[tuple[Subject, Collection[str] | None]]) -> Any:
+        if any(subject.value == address(5) for subject, _ in steps):
+            raise error
+        return revise_all(sink, steps)
+
+    revise_all = LineSink.revise_all
+    with populated.locations.opened() as sinks:
+        monkeypatch.setattr(type(sinks["ndjson"]), "revise_all", refuses)
+    requests = [Removing(_subject(number)) for number in (3, 5, 7)]
+    third, fifth, seventh = remove_all(populated.locations, requests, wait=1)
+    assert isinstance(third, Removed)
+    assert third.places == {"store": 1, "ndjson": 1, "warehouse": 1}
+    assert isinstance(fifth, type(error))
+    assert isinstance(seventh, Removed)
+    assert seventh.places == {"store": 1, "ndjson": 1, "warehouse": 0}
+    facts = [each.fact("places") for each in entries_of(populated.data / "spool.db", "erasure")]
+    assert facts == [
+        "store=1 ndjson=1 warehouse=1",
+        "store=1 ndjson=- warehouse=0",
+        "store=1 ndjson=1 warehouse=0",
+    ]
+    with pytest.raises(type(error)):
+        erase(populated.locations, _subject(5), wait=1)
 
 
 def _without(populated: PopulatedDirectory, name: str) -> Locations:

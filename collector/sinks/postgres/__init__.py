@@ -383,13 +383,13 @@ class PostgresSink(ErasableSink):
 
     def find(self, subject: Subject) -> list[tuple[str, Record]]:
         """Return a person's rows, each with its table."""
-        from collector.sinks.postgres.removal import find  # noqa: PLC0415
+        from collector.sinks.postgres.removal import CHANGE_SECONDS, find  # noqa: PLC0415
         from collector.sinks.postgres.server import READ_BYTES  # noqa: PLC0415
 
         if not self.exists:
             return []
         look = partial(find, namespace=self._namespace, subject=subject)
-        return self._server.run(look, most=READ_BYTES)
+        return self._server.run(look, CHANGE_SECONDS, READ_BYTES)
 
     def erase(self, subject: Subject) -> Removal:
         """Delete a person's rows, and every byte of them."""

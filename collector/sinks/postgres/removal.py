@@ -24,10 +24,13 @@ from collector.sinks.postgres.server import Cursor, Server
 from collector.sinks.postgres.tables import Namespace, window_days
 from collector.sinks.sink import Removal
 
-__all__ = ["Remover", "find", "overdue"]
+__all__ = ["CHANGE_SECONDS", "Remover", "find", "overdue"]
 
-_REWRITE_SECONDS = 3600.0
+CHANGE_SECONDS = 3600.0
+"""How long it may take to look through the partitions of a window, and to write one anew."""
 _LEAST_WAIT = 1.0
+_WRITER_SECONDS = 10.0
+"""How long a session that writes is waited for, at least."""
 _LATE = timedelta(hours=26)
 """How long after its retention a field counts as overdue: a partition goes as a whole, at the end
 of its day, and there is an hour between prunings."""
@@ -82,11 +85,27 @@ class Remover:
         without any other; then write each partition anew from which something went."""
 
         def change(cursor: Cursor) -> list[int]:
+            found = (_partitions(cursor, self._namespace, subject) for subject, _ in steps)
+            self._wait_for_writers(cursor, {name for _, name in chain.from_iterable(found)})
             return [self._revised(cursor, subject, fields) for subject, fields in steps]
 
-        numbers = self._server.run(change)
+        numbers = self._server.run(change, CHANGE_SECONDS)
         is_swept = self._sweep([subject for subject, _ in steps])
         return [Removal(number, is_swept=is_swept) for number in numbers]
+
+    def _wait_for_writers(self, cursor: Cursor, partitions: Collection[str]) -> None:
+        """Let no other session write to partitions until the transaction ends. One that does so is
+        waited for: what it commits later would not be found. It may be an earlier session of this
+        sink, which was given up at its ``COMMIT``."""
+        if partitions:
+            names = sql.SQL(", ").join(map(self._namespace.of, sorted(partitions)))
+            self._limit_wait(cursor, _WRITER_SECONDS)
+            lock = sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE")
+            cursor.execute(lock.format(names))
+
+    def _limit_wait(self, cursor: Cursor, least: float = _LEAST_WAIT) -> None:
+        milliseconds = sql.Literal(int(1000 * max(self._wait, least)))
+        cursor.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(milliseconds))
 
     def _revised(self, cursor: Cursor, subject: Subject, fields: Collection[str] | None) -> int:
         number = 0
@@ -153,7 +172,7 @@ class Remover:
         is_swept = True
         for partition in self._server.run(noted):
             try:
-                self._server.run(self._rewrites(partition), _REWRITE_SECONDS)
+                self._server.run(self._rewrites(partition), CHANGE_SECONDS)
             except Unreachable:
                 is_swept = False
         return is_swept
@@ -162,13 +181,11 @@ class Remover:
         """Return what writes a partition and its indexes into new files. It raises ``Unreachable``
         if these are the old ones, which cannot be."""
         query = self._namespace.query
-        milliseconds = sql.Literal(int(1000 * max(self._wait, _LEAST_WAIT)))
 
         def rewrite(cursor: Cursor) -> None:
             execute = cursor.execute
             relation = (self._namespace.of(partition).as_string(cursor),)
-            execute(sql.SQL("SET LOCAL lock_timeout = {}").format(milliseconds))
-            execute("SET LOCAL statement_timeout = 0")
+            self._limit_wait(cursor)
             unmark = query(_UNMARK_DEAD, "_unswept", dead=_DEAD)
             if execute("SELECT to_regclass(%s)", relation).fetchone() == (None,):
                 execute(unmark, (partition,))
@@ -197,13 +214,17 @@ class Remover:
             if not others:
                 deleted += self._server.run(partial(self._drop, partition=partition))
             elif not fields <= self._pruned.get(partition, frozenset()):
-                clear = partial(
-                    self._clear, partition=partition, columns=(cleared, others), here=_EVERY_ROW
-                )
-                shortened += self._server.run(clear, _REWRITE_SECONDS)
+                clear = partial(self._expire, partition=partition, columns=(cleared, others))
+                shortened += self._server.run(clear, CHANGE_SECONDS)
                 self._pruned[partition] = fields
         is_swept = self._sweep()
         return Removal(deleted, shortened, is_swept, unruled)
+
+    def _expire(
+        self, cursor: Cursor, partition: str, columns: tuple[Sequence[str], Sequence[str]]
+    ) -> int:
+        self._wait_for_writers(cursor, [partition])
+        return self._clear(cursor, partition, columns, _EVERY_ROW)
 
     def _drop(self, cursor: Cursor, partition: str) -> int:
         count = self._namespace.query("SELECT count(*) FROM {}", partition)

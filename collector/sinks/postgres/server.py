@@ -19,7 +19,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from collector.errors import Cause, CollectorError, Unreachable
+from collector.errors import Cause, CollectorError, DeliveryError, Unreachable
 from collector.sinks.relay import Relay, connected
 
 __all__ = ["ANSWER_SECONDS", "READ_BYTES", "Cursor", "DataRefused", "Server"]
@@ -39,9 +39,11 @@ _SETTINGS = """
 SET application_name = 'collector'; SET client_min_messages = 'error';
 SET search_path = 'pg_catalog'; SET TimeZone = 'UTC'; SET DateStyle = 'ISO';
 SET synchronous_commit = 'on'; SET jit = 'off'; SET statement_timeout = '45s';
+SET default_transaction_isolation = 'read committed';
 SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s'
 """
-"""Of each connection. A commit is durable whatever the default of the database is."""
+"""Of each connection. Whatever the defaults of the database are, a commit is durable, and each
+statement sees what others have committed before it."""
 _DATA = ("22", "23")
 """Classes of errors that concern the values of a batch."""
 _NO_ANSWER = "the server does not answer"
@@ -63,8 +65,11 @@ _OTHER: tuple[str, Cause] = ("the server failed", "refused")
 _T = TypeVar("_T")
 
 
-class DataRefused(Exception):
-    """The server refused values of a batch."""
+class DataRefused(DeliveryError):
+    """The server refused values."""
+
+    def __init__(self) -> None:
+        super().__init__("E503", "the server refused a value", "batch")
 
 
 class Server:
@@ -102,7 +107,8 @@ class Server:
         most: int = _ANSWER_BYTES,
     ) -> _T:
         """Run an action in a transaction; return its result when the server has committed it.
-        ``most`` are the bytes that the server may say.
+        It may take so many ``seconds``, ``ANSWER_SECONDS`` by default, and the server say ``most``
+        bytes.
 
         Raises ``Unreachable``, ``DataRefused``, and what the action raises of ours; then nothing
         is committed, or the server did not say so: an action must be one that can be repeated.
@@ -209,6 +215,9 @@ class Server:
             raise Unreachable(_NO_ANSWER)
         with self._deadline(seconds, most), db.cursor() as cursor:
             cursor.execute("BEGIN")
+            if seconds > ANSWER_SECONDS:
+                limit = sql.Literal(int(1000 * seconds))
+                cursor.execute(sql.SQL("SET LOCAL statement_timeout = {}").format(limit))
             result = action(cursor)
             cursor.execute("COMMIT")
             if cursor.statusmessage != "COMMIT":  # the server says ROLLBACK, and no error
