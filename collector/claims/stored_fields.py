@@ -351,7 +351,8 @@ def _foreign_files(locations: Locations) -> Iterator[Path]:
         if sink.is_local
     ]
     stateful = (name for name, sink in locations.sinks.items() if sink.has_state)
-    places += [Path(realpath(own_directory(data, name))) for name in stateful]
+    names = (locations.directories.get(name, name) for name in stateful)
+    places += [Path(realpath(own_directory(data, name))) for name in names]
     for file in data.rglob("*"):
         if not (file.is_file() or file.is_symlink()):
             continue

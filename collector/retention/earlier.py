@@ -37,17 +37,20 @@ _Plain = Mapping[str, Any]
 @dataclass
 class EarlierSinks:
     """``sinks`` are those that hold something of ours, under names of their own. ``unreached`` says
-    in words where else something may be, which cannot be read or is not recognisably ours."""
+    in words where else something may be, which cannot be read or is not recognisably ours.
+    ``directories`` are the names that those sinks had which left files in their own directories."""
 
     sinks: dict[str, SinkSettings] = field(default_factory=dict)
     unreached: list[str] = field(default_factory=list)
+    directories: dict[str, str] = field(default_factory=dict)
 
 
 def earlier_sinks(
     data: Path, schemas: tuple[Schema, ...], current: Mapping[str, SinkSettings]
 ) -> EarlierSinks:
     """Find the sinks that the ledger of a data directory names, besides the ``current`` ones."""
-    search = _Search(data, schemas, {_place(data, name, sink) for name, sink in current.items()})
+    seen = {_place(data, name, sink) for name, sink in current.items()}
+    search = _Search(data, schemas, seen, {*current})
     try:
         configurations = list(_configurations(data / SPOOL_NAME))
     except DeliveryError:
@@ -155,11 +158,13 @@ def _made(name: str, values: Mapping[str, Any]) -> SinkSettings | None:
 
 @dataclass
 class _Search:
-    """Looks at the place of each sink once. ``seen`` are places that are known already."""
+    """Looks at the place of each sink once. ``seen`` are places that are known already, ``names``
+    those of sinks whose own directories are."""
 
     data: Path
     schemas: tuple[Schema, ...]
     seen: set[str]
+    names: set[str]
     found: EarlierSinks = field(default_factory=EarlierSinks)
 
     def note_unreached(self, what: str) -> None:
@@ -178,10 +183,11 @@ class _Search:
         paths = {key: _absolute(path, base) for key, path in sink.files().items()}
         sink = sink.model_copy(update=paths)
         place = _place(self.data, name, sink)
-        if not sink.is_on or place in self.seen:
+        own = own_directory(self.data, name)
+        has_directory = sink.has_state and name not in self.names and own.is_dir()
+        if not sink.is_on or (place in self.seen and not has_directory):
             return
         self.seen.add(place)
-        own = own_directory(self.data, name)
         settled = sink.settled(own) if is_erasable(sink) else None
         is_ours: bool | None
         if noted is not None and not sink.is_local and sink.place(own) != noted:
@@ -191,7 +197,11 @@ class _Search:
         else:  # its place follows from its name, which may be another sink's now
             is_ours = False
         if is_ours:
-            self.found.sinks[f"{name} (earlier {len(self.found.sinks) + 1})"] = sink
+            key = f"{name} (earlier {len(self.found.sinks) + 1})"
+            self.found.sinks[key] = sink
+            if has_directory:
+                self.names.add(name)
+                self.found.directories[key] = name
         elif is_ours is not None:
             self.note_unreached(f"sink {name} of an earlier configuration: {place}")
 

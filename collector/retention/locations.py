@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -48,6 +48,9 @@ class Locations:
     unreached: tuple[str, ...] = ()
     earlier: frozenset[str] = frozenset()
     """The names of sinks that an earlier configuration named."""
+    directories: Mapping[str, str] = field(default_factory=dict)
+    """By their names here, the names by which those of them are opened that left files in their own
+    directories."""
 
     @classmethod
     def of(cls, config: Config, schemas: tuple[Schema, ...]) -> Locations:
@@ -81,6 +84,7 @@ class Locations:
             ),
             tuple(earlier.unreached),
             frozenset(earlier.sinks),
+            earlier.directories,
         )
 
     @property
@@ -107,7 +111,14 @@ class Locations:
         with ExitStack() as stack:
             sinks = dict[str, ErasableSink]()
             for name, settings in self.sinks.items():
-                opening = Opening(name, self.schemas, self.data, is_offline=True, wait=wait)
+                opening = Opening(
+                    self.directories.get(name, name),
+                    self.schemas,
+                    self.data,
+                    is_offline=True,
+                    wait=wait,
+                    is_former=name in self.directories,
+                )
                 sink = open_sink(settings, opening)
                 stack.callback(sink.close)
                 if isinstance(sink, ErasableSink):

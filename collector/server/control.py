@@ -332,7 +332,8 @@ class _Running(Locations):
             if isinstance(sink, ErasableSink)
         }
         others = {name: sink for name, sink in self.sinks.items() if name not in running}
-        with Locations(self.data, self.schemas, others).opened(wait) as sinks:
+        locations = Locations(self.data, self.schemas, others, directories=self.directories)
+        with locations.opened(wait) as sinks:
             yield {**running, **sinks}
 
 

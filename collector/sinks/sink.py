@@ -117,6 +117,9 @@ class Opening:
     while a sidecar has the same sink open; methods that change it, only while none has. These wait
     ``wait`` seconds for readers.
 
+    ``is_former`` is true if an earlier configuration named the sink: nothing goes to its location
+    any more, also not what waits in its own directory.
+
     ``is_shared`` is true if an application's SDK opens the sink: other processes, and other sinks
     of this process, may have its location open, too.
     """
@@ -128,6 +131,7 @@ class Opening:
     is_offline: bool = False
     wait: float = 0.0
     is_shared: bool = False
+    is_former: bool = False
 
     @property
     def directory(self) -> Path:

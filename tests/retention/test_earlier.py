@@ -19,6 +19,8 @@ from collector.retention.locations import Locations
 from collector.routing import changes, flows
 from collector.schema import load_schema
 from collector.sinks.ndjson import NdjsonFile
+from collector.sinks.parquet import ParquetSettings, ParquetSink
+from collector.sinks.sink import Opening
 from collector.sinks.store import Store
 from collector.spool import Spool, note
 from tests.cli.process import run
@@ -105,6 +107,24 @@ def test_a_directory_by_its_name_is_enough(tmp_path: Path, case: str) -> None:
     assert _ADDRESS.encode() not in found
     assert b"203.0.113.8" in found
     assert erased(tmp_path, "--config", file).json["lines"] == 0
+
+
+@pytest.mark.parametrize("name", [None, "archive"])
+def test_what_a_lake_has_collected_is_found(tmp_path: Path, name: str | None) -> None:
+    """Also where its sink has gone, or has another name now: it becomes no file any more."""
+    data, lake = tmp_path / "data", {"type": "parquet", "path": str(tmp_path / "lake")}
+    note_configuration(data, configured(tmp_path, "old.json", data=str(data), sinks={"lake": lake}))
+    opening = Opening("lake", (_SCHEMA,), data)
+    with ParquetSink(ParquetSettings(type="parquet", path=tmp_path / "lake"), opening) as sink:
+        sink.deliver(batch(_ADDRESS, "203.0.113.8"))
+    sinks = {"ndjson": {"path": str(tmp_path / "a.ndjson")}} | ({name: lake} if name else {})
+    file = configured(tmp_path, "c.json", data=str(data), sinks=sinks)
+    done = erased(tmp_path, "--config", file)
+    assert done.code == 0, done.err
+    assert done.json["lines"] == 1
+    found = b"".join(each.read_bytes() for each in data.rglob("*.ndjson"))
+    assert _ADDRESS.encode() not in found
+    assert b"203.0.113.8" in found
 
 
 def test_a_relative_path_is_found_from_the_data_directory(tmp_path: Path) -> None:

@@ -253,7 +253,8 @@ class ParquetSink(ErasableSink):
                     if staged and _overlaps(segment, subject):
                         done[1] += staged.revise(segment, _redactor(rule))
             for segment in [] if staged is None else staged.all():
-                if staged and segment.is_closed and any(_overlaps(segment, s) for s, _ in steps):
+                is_concerned = any(_overlaps(segment, subject) for subject, _ in steps)
+                if staged and segment.is_closed and is_concerned and not self.opening.is_former:
                     self._put(staged, segment)
             for key in list(self._lake.all_keys()):
                 chosen = [
