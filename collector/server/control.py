@@ -17,11 +17,13 @@ import struct
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from concurrent.futures import wait as wait_for
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from threading import Event
 from time import monotonic, sleep
 from typing import Any, TypeVar
 
@@ -59,6 +61,7 @@ _REQUEST_SECONDS = 5.0
 _MOST_WAIT = 3600.0
 _BUSY_SECONDS = 60.0
 """A sink's turn may take so long to come before a command gives up on it."""
+_LOOK_SECONDS = 0.5
 _PAUSE_SECONDS = 0.2
 _CREDENTIALS = struct.Struct("3i")
 _decode = msgspec.json.Decoder(Command).decode
@@ -99,6 +102,7 @@ class ControlServer:
         stack.callback((self._data / FILE_NAME).unlink, missing_ok=True)
         stack.callback(self._socket.close)
         self._connections = 0
+        self._ending = Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: deque[tuple[Erase | Object, asyncio.Future[_Answer]]] = deque()
 
@@ -116,6 +120,7 @@ class ControlServer:
         self._server.close()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace_seconds)
+        self._ending.set()
         for task in self._tasks:
             task.cancel()
 
@@ -248,7 +253,7 @@ class ControlServer:
             if name in components.sinks:
                 sink = components.sinks[name]
                 work = partial(drain.redeliver, name, sink, aside, fields_for)
-                taken += _in_time(components.delivery.submit(name, work), name, 0)
+                taken += _in_time(components.delivery.submit(name, work), name, 0, self._ending)
         return {"delivered": taken, "left": len(refused) - taken}
 
     def _status(self) -> dict[str, Any]:
@@ -280,7 +285,7 @@ class ControlServer:
         components = self._components
         found = Locations.of(components.config, components.schemas)
         given = {name: getattr(found, name) for name in found.__dataclass_fields__}
-        return _Running(**given, components=components)
+        return _Running(**given, components=components, ending=self._ending)
 
 
 def _is_own(writer: asyncio.StreamWriter) -> bool:
@@ -301,13 +306,17 @@ def _bounded(wait: float) -> float:
     return min(max(wait, 0.0), _MOST_WAIT)
 
 
-def _in_time(done: Future[_T], name: str, wait: float) -> _T:
-    """Return what was done in a sink's turn. Raises ``DeliveryError`` E518 if that does not
-    come."""
-    with suppress(TimeoutError):
-        return done.result(wait + _BUSY_SECONDS)
-    done.cancel()
-    raise DeliveryError("E518", f"the sink {name} is busy or does not answer; try again later")
+def _in_time(done: Future[_T], name: str, wait: float, ending: Event) -> _T:
+    """Return what was done in a sink's turn, once that has come however long it takes, within an
+    hour. Raises ``DeliveryError`` E518 if it does not come, and when the sidecar ends."""
+    until = monotonic() + wait + _BUSY_SECONDS
+    while not wait_for([done], _LOOK_SECONDS).done:
+        late = monotonic() - until
+        if ending.is_set() or late > (_MOST_WAIT if done.running() else 0.0):
+            done.cancel()
+            message = f"the sink {name} is busy or does not answer; try again later"
+            raise DeliveryError("E518", message)
+    return done.result()
 
 
 @dataclass(frozen=True)
@@ -315,6 +324,8 @@ class _Running(Locations):
     """The locations of a sidecar that runs: its own spool, and its sinks, each in its turn."""
 
     components: Components | None = field(default=None, repr=False)
+    ending: Event = field(default_factory=Event, repr=False)
+    """Is set when nothing is waited for any more."""
 
     @contextmanager
     def opened_spool(self) -> Iterator[Spool]:
@@ -327,7 +338,7 @@ class _Running(Locations):
         """Yield the sidecar's sinks, and open those that it does not have open."""
         assert self.components is not None  # noqa: S101 - for the type
         running: dict[str, Reachable] = {
-            name: _SinkInTurn(name, sink, self.components, wait)
+            name: _SinkInTurn(name, sink, self.components, wait, self.ending)
             for name, sink in self.components.sinks.items()
             if isinstance(sink, ErasableSink)
         }
@@ -342,8 +353,11 @@ class _SinkInTurn:
     repeated for ``wait`` seconds while a reader keeps bytes of what is gone; deliveries go on in
     between."""
 
-    def __init__(self, name: str, sink: ErasableSink, components: Components, wait: float) -> None:
+    def __init__(
+        self, name: str, sink: ErasableSink, components: Components, wait: float, ending: Event
+    ) -> None:
         self._name, self._wait, self._components = name, wait, components
+        self._ending = ending
         self._submit = partial(components.delivery.submit, name)
         self.unit: str = sink.unit
 
@@ -377,4 +391,4 @@ class _SinkInTurn:
         return total
 
     def _call(self, work: Callable[[], _T]) -> _T:
-        return _in_time(self._submit(work), self._name, self._wait)
+        return _in_time(self._submit(work), self._name, self._wait, self._ending)

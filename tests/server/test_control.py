@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from io import StringIO
 from pathlib import Path
+from threading import Event
+from time import sleep
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from collector.errors import CollectorError, DeliveryError
 from collector.filter import Filter
 from collector.intake import Acceptor
 from collector.ops.log import EventLog
+from collector.server import control
 from collector.server.control import ControlServer
 from collector.server.control_client import Erase, Object, Status, ask
 from collector.sinks.sink import ErasableSink, Removal
@@ -129,6 +132,50 @@ def test_people_who_wait_are_erased_together(
     assert len(entries) == _PEOPLE
     assert [each.kind for each in entries].count("amendment") == 1
     assert sum(int(each.fact("rows") or 0) for each in entries) == _PEOPLE - (fails == "one")
+
+
+def test_a_sink_that_takes_long_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once its turn has come: the answer counts what it did. A turn that does not come is an
+    error."""
+    monkeypatch.setattr(control, "_BUSY_SECONDS", 1.0)
+    started, goes_on = Event(), Event()
+
+    def stay() -> None:
+        started.set()
+        goes_on.wait(60)
+
+    async def serve(kept: Keeping, stack: ExitStack) -> None:
+        components = kept.components
+        accepting = Acceptor([Filter(schema) for schema in components.schemas], components.spool)
+        await accepting.accept(Request("ndjson", event_of(address(1))))
+        components.delivery.start()
+        await asyncio.to_thread(wait_until, lambda: not components.spool.state().batches)
+        ((name, sink),) = components.sinks.items()
+        assert isinstance(sink, ErasableSink)
+        revise_all = sink.revise_all
+
+        def slow(steps: Sequence[tuple[Subject, Collection[str] | None]]) -> list[Removal]:
+            sleep(2.5)
+            return revise_all(steps)
+
+        monkeypatch.setattr(sink, "revise_all", slow)
+        server = ControlServer(components, dict, stack, EventLog("info", to=StringIO()))
+        await server.start()
+        command = Erase("client.address", address(1), *WINDOW, 0)
+        answers.append(await asyncio.to_thread(_asked, data, command))
+        components.delivery.submit(name, stay)
+        await asyncio.to_thread(started.wait)
+        answers.append(await asyncio.to_thread(_asked, data, command))
+        goes_on.set()
+        await server.stop(0)
+        accepting.close()
+
+    data, answers = tmp_path / "data", list[Any]()
+    with keeping(tmp_path) as kept, ExitStack() as stack:
+        run(serve(kept, stack))
+    assert answers == [1, "E518"]
 
 
 def _asked(data: Path, command: Erase | Object) -> Any:
