@@ -336,6 +336,28 @@ def test_an_old_snapshot_keeps_nothing(clean: PostgresServer, tmp_path: Path) ->
         assert _stored(3) not in clean.files()
 
 
+def test_partitions_that_others_have_made(clean: PostgresServer, tmp_path: Path) -> None:
+    """A person is erased there as well; or it is said that they cannot be."""
+    with _sink(clean, tmp_path) as sink:
+        sink.deliver(_many(1, 5))
+    days = "ALTER TABLE collector.conferencing DETACH PARTITION collector.{0};"
+    days += "ALTER TABLE collector.{0} RENAME TO merged;"
+    days += "ALTER TABLE collector.conferencing ATTACH PARTITION collector.merged DEFAULT"
+    (day,) = {batch.received[:10].replace("-", "") for batch in [_many(1)]}
+    clean.ask(days.format(f"conferencing_{day}"))
+    with _sink(clean, tmp_path, is_offline=True) as sink:
+        assert sink.erase(_subject(3)) == Removal(1, is_swept=True)
+        assert sink.find(_subject(3)) == []
+    assert _stored(3) not in clean.files()
+    clean.ask("ALTER TABLE collector.merged SET SCHEMA public")
+    with _sink(clean, tmp_path, is_offline=True) as sink, raises("E504", DeliveryError):
+        sink.erase(_subject(4))
+    clean.ask("ALTER TABLE public.merged SET SCHEMA collector")
+    clean.ask('ALTER TABLE collector.conferencing ALTER "client.address" TYPE varchar(50)')
+    with _sink(clean, tmp_path, is_offline=True) as sink, raises("E504", DeliveryError):
+        sink.erase(_subject(4))
+
+
 @pytest.mark.parametrize("isolation", ["read committed", "repeatable read"])
 def test_rows_that_another_session_commits_meanwhile(
     clean: PostgresServer, tmp_path: Path, isolation: str
@@ -377,6 +399,17 @@ def test_partitions_are_dropped(clean: PostgresServer, tmp_path: Path) -> None:
         sink.deliver(_many(3, 3))
         (table,) = sink.inventory()
     assert table.records == 6
+
+
+def test_what_another_process_brings_late_is_pruned(clean: PostgresServer, tmp_path: Path) -> None:
+    """Within a day, also in a partition that was pruned."""
+    now, old = datetime.now(UTC), timedelta(days=60)
+    with _sink(clean, tmp_path / "a") as sink, _sink(clean, tmp_path / "b") as other:
+        sink.deliver(batch_of(1, [1], _SCHEMA, age=old))
+        assert sink.prune(now).shortened == 1
+        other.deliver(batch_of(2, [2], _SCHEMA, age=old))
+        assert sink.prune(now + timedelta(days=1)).shortened == 1
+        assert not sink.prune(now + timedelta(days=1, hours=1))
 
 
 # -- what is refused -------------------------------------------------------------------------------

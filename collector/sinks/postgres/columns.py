@@ -30,6 +30,7 @@ __all__ = [
     "FAMILIES",
     "MOST_TEXT_BYTES",
     "RESERVED_COLUMNS",
+    "TYPES",
     "column_types",
     "copied_order",
     "encoded",
@@ -136,6 +137,8 @@ _ENCODERS: Mapping[str, Callable[[Any], str]] = {
     "boolean": {0: "f", 1: "t"}.__getitem__,
 }
 """By type, what checks a value and writes it in the text format of ``COPY``."""
+TYPES = frozenset(_ENCODERS)
+"""The types that our columns have."""
 
 
 def copied_order(types: Sequence[str]) -> list[int]:

@@ -18,8 +18,14 @@ from itertools import chain
 from psycopg import sql
 
 from collector.contracts import Record, Subject, to_minute
-from collector.errors import Unreachable
-from collector.sinks.postgres.columns import RESERVED_COLUMNS, plain_rows, readable, value_fits
+from collector.errors import DeliveryError, Unreachable
+from collector.sinks.postgres.columns import (
+    RESERVED_COLUMNS,
+    TYPES,
+    plain_rows,
+    readable,
+    value_fits,
+)
 from collector.sinks.postgres.server import Cursor, Server
 from collector.sinks.postgres.tables import Namespace, window_days
 from collector.sinks.sink import Removal
@@ -34,6 +40,7 @@ _WRITER_SECONDS = 10.0
 _LATE = timedelta(hours=26)
 """How long after its retention a field counts as overdue: a partition goes as a whole, at the end
 of its day, and there is an hour between prunings."""
+_PRUNED_FOR = timedelta(hours=23)
 _AHEAD = timedelta(days=1)
 """No sender's clock is assumed to be further ahead."""
 _MARK = "INSERT INTO {} SELECT %s, pid, backend_start FROM {me} AS me"
@@ -52,14 +59,15 @@ _EVERY_ROW = sql.SQL("true")
 
 
 class Remover:
-    """Removes rows from the partitions of a namespace. It knows which of them were pruned already,
-    so that they need not be looked through again."""
+    """Removes rows from the partitions of a namespace. It knows which of them were pruned in the
+    last day, so that they need not be looked through each hour; a sink of another process may have
+    written there meanwhile."""
 
     def __init__(self, server: Server, namespace: Namespace, wait: float) -> None:
         self._server = server
         self._namespace = namespace
         self._wait = wait
-        self._pruned: dict[str, frozenset[str]] = {}
+        self._pruned: dict[str, tuple[frozenset[str], datetime]] = {}
 
     def __repr__(self) -> str:
         return f"<Remover: {len(self._pruned)} partitions were pruned>"
@@ -213,12 +221,16 @@ class Remover:
             cleared, others = _split(columns, fields)
             if not others:
                 deleted += self._server.run(partial(self._drop, partition=partition))
-            elif not fields <= self._pruned.get(partition, frozenset()):
+            elif not self._is_pruned(partition, fields, now):
                 clear = partial(self._expire, partition=partition, columns=(cleared, others))
                 shortened += self._server.run(clear, CHANGE_SECONDS)
-                self._pruned[partition] = fields
+                self._pruned[partition] = fields, now
         is_swept = self._sweep()
         return Removal(deleted, shortened, is_swept, unruled)
+
+    def _is_pruned(self, partition: str, fields: frozenset[str], now: datetime) -> bool:
+        pruned, moment = self._pruned.get(partition, (frozenset(), now))
+        return fields <= pruned and now - moment < _PRUNED_FOR
 
     def _expire(
         self, cursor: Cursor, partition: str, columns: tuple[Sequence[str], Sequence[str]]
@@ -303,17 +315,22 @@ def _concerned(
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield the tables that can have a subject's value, with their columns."""
     for table, columns in namespace.tables(cursor).items():
-        fits = value_fits(subject.value, columns.get(subject.field, ""))
-        if fits and subject.concerns(table):
-            yield table, columns
+        if subject.concerns(table) and (kind := columns.get(subject.field)) is not None:
+            if kind not in TYPES:  # the person may be there, in a form that is not known
+                raise DeliveryError("E504", f"column `{subject.field}` has another type")
+            if value_fits(subject.value, kind):
+                yield table, columns
 
 
 def _partitions(
     cursor: Cursor, namespace: Namespace, subject: Subject
 ) -> Iterator[tuple[dict[str, str], str]]:
-    """Yield the partitions that can have a subject's rows, with their columns."""
+    """Yield the partitions that can have a subject's rows, with their columns; those that others
+    have made, of whatever days, too."""
     first, last = window_days(subject)
     for table, columns in _concerned(cursor, namespace, subject):
+        for partition in namespace.other_partitions(cursor, table):
+            yield columns, partition
         for partition, day in namespace.partitions(cursor, table).items():
             if first <= day <= last:
                 yield columns, partition

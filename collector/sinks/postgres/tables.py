@@ -127,18 +127,31 @@ class Namespace:
 
     def partitions(self, cursor: Cursor, table: str) -> dict[str, date]:
         """Return the partitions of a table that we have made, with their days."""
-        query = (
-            "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
-            " JOIN pg_class p ON p.oid = i.inhparent JOIN pg_namespace n ON n.oid = p.relnamespace"
-            " WHERE n.nspname = %s AND p.relname = %s ORDER BY 1"
-        )
         found: dict[str, date] = {}
-        for (name,) in cursor.execute(query, (self.name, table)).fetchall():
+        for name, _ in self._children(cursor, table):
             match = _PARTITION(name)
             if match and match[1] == table:
                 with suppress(ValueError):
                     found[name] = date(int(match[2]), int(match[3]), int(match[4]))
         return found
+
+    def other_partitions(self, cursor: Cursor, table: str) -> list[str]:
+        """Return the partitions of a table that others have made, such as one for all other days.
+        Raises ``DeliveryError`` E504 for one in another namespace."""
+        children, own = self._children(cursor, table), self.partitions(cursor, table)
+        if not all(is_here for _, is_here in children):
+            message = "a partition lies in another namespace: move it back, or detach it"
+            raise DeliveryError("E504", message)
+        return [name for name, _ in children if name not in own]
+
+    def _children(self, cursor: Cursor, table: str) -> list[tuple[str, bool]]:
+        """Return the names of a table's partitions, and whether they are in this namespace."""
+        query = (
+            "SELECT c.relname, c.relnamespace = n.oid FROM pg_inherits i JOIN pg_class c"
+            " ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent JOIN pg_namespace n"
+            " ON n.oid = p.relnamespace WHERE n.nspname = %s AND p.relname = %s ORDER BY 1"
+        )
+        return cursor.execute(query, (self.name, table)).fetchall()
 
     def check(self, cursor: Cursor, layout: Layout) -> None:
         """Raise ``DeliveryError`` E504 for a column of another type, and for names that are too
