@@ -338,11 +338,20 @@ class Drain(threading.Thread):
             if not self._is_unacceptable(lane, number, batch, error):
                 raise
             self._set_aside.add(self.sink_name, batch)
+            if not self._is_current(lane, number, batch):  # what was revised is set aside instead
+                self._set_aside.discard(self.sink_name, batch.id)
+                raise
             self.delivery.set_aside += 1
             self.delivery.failures += 1
         else:
             self.delivery.delivered += len(pending)
             self.delivery.last = monotonic()
+
+    def _is_current(self, lane: _Lane, number: int, batch: Batch) -> bool:
+        """Return whether the spool still has a batch as it was read. An erasure revises the spool,
+        then what was set aside; a batch that is set aside in between is as it was before."""
+        found = self._spool.after(self.sink_name, 1, parts=lane.is_part)
+        return [(at, each.payload) for at, each in found] == [(number, batch.payload)]
 
     def _is_unacceptable(
         self, lane: _Lane, number: int, batch: Batch, error: BaseException

@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,17 +17,19 @@ import orjson
 import pytest
 
 from collector import intake
-from collector.contracts import Batch, Form, Request, Scalar, Tally
+from collector.contracts import Batch, Form, Request, Scalar, Subject, Tally
 from collector.drain import DeliveryTimes, FieldsFor, all_fields
 from collector.errors import DeliveryError, InputError, Unacceptable, Unreachable
 from collector.filter import Filter
+from collector.filter.redaction import Erasure
 from collector.ledger import opened
 from collector.pipeline import Pipeline
+from collector.retention.upkeep import clear
 from collector.schema import Schema, load_schema
 from collector.sinks.sink import Sink
 from collector.sinks.store import Store
 from collector.spool import Spool
-from collector.spool.set_aside import SetAside
+from collector.spool.set_aside import FILE_NAME, SetAside
 from collector.spool.write_queue import MOST_ROWS
 from collector.synthetic import events
 from tests.deadline import WAIT_SECONDS, wait_until
@@ -421,6 +423,41 @@ def test_a_batch_that_is_never_taken_is_set_aside(tmp_path: Path, says_so: bool)
     assert {len(sink.records)} <= {5, 8}, "another is tried to see who is at fault"
     (refused,) = SetAside(tmp_path).all()
     assert (refused.sink, refused.batch.payload.count(b"\n")) == ("refusing", 1)
+
+
+class RefusingLate(Sink):
+    """A sink that refuses its batch when a test says so."""
+
+    def __init__(self) -> None:
+        self.batches: list[Batch] = []
+        self.has_read, self.goes_on = Event(), Event()
+
+    def deliver(self, *batches: Batch) -> None:
+        self.batches.extend(batches)
+        self.has_read.set()
+        self.goes_on.wait(WAIT_SECONDS)
+        raise Unacceptable(batches[0].id)
+
+
+@pytest.mark.parametrize("number", [1, 20])
+def test_a_person_erased_while_a_sink_refuses(tmp_path: Path, number: int) -> None:
+    """What is set aside is what is left of the batch then, not what was handed over."""
+    sink = RefusingLate()
+    with Spool(tmp_path / "spool.db", sinks=("refusing",)) as spool, ExitStack() as stack:
+        pipeline = Pipeline(Filter(SCHEMA), spool, {"refusing": sink}, lambda _: None, times=_QUICK)
+        pipeline.start()
+        stack.callback(pipeline.close, 10)
+        pipeline.accept_now(Request("ndjson", ndjson(number)))
+        assert sink.has_read.wait(WAIT_SECONDS)
+        address = str(sink.batches[0].records[0]["client.address"])
+        person = Subject("client.address", address, "2020-01-01T00:00:00Z", "2090-01-01T00:00:00Z")
+        clear(spool, Erasure(person), since=datetime.now(UTC), wait=1)
+        sink.goes_on.set()
+        wait_until(lambda: not spool.state().batches)
+    left = [each.batch.payload for each in SetAside(tmp_path).all()]
+    assert len(left) == (number > 1)
+    assert address.encode() not in b"".join(left)
+    assert address.encode() not in (tmp_path / FILE_NAME).read_bytes()
 
 
 def test_a_sink_that_fails_ten_times_gets_it_all(tmp_path: Path) -> None:
