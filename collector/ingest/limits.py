@@ -98,9 +98,9 @@ class MemoryBudget:
         self._most_of_large = max(limits.memory - of_small, limits.wire + limits.body)
         self._most = self._most_of_large + of_small
 
-    def reserve(self, size: int, body: int) -> None:
+    def reserve(self, size: int, body: int = 0) -> None:
         """Reserve so many bytes more for a body, which has ``body`` bytes with them, or says that
-        it will have. Raises ``RequestRefused``: BUSY."""
+        it will have; without its size it may use all. Raises ``RequestRefused``: BUSY."""
         if self.used + size > (self._most if body <= SMALL_BODY else self._most_of_large):
             raise RequestRefused(BUSY)
         self.used += size

@@ -252,7 +252,7 @@ class RecorderApi:
         holder = (caller.meeting, caller.subject)
         if caller.role != "media" and self._chunks[holder] + size > _MOST_OF_CALLER:
             raise Refused("busy")
-        self._budget.reserve(size, size)
+        self._budget.reserve(size)
         self._chunks[holder] += size
         try:
             yield
