@@ -88,7 +88,9 @@ def test_a_full_disk_that_is_freed_again(ending: str, disk: Path, say: Say) -> N
     with started(disk) as sidecar:
         refused = _full_and_freed(sidecar, account)
         refused += _full_and_freed(sidecar, account)
-        assert metric(sidecar, "collector_events_total{") == account.received()
+        untold = sum(parcel.events for parcel in account.parcels if not parcel.answer)
+        counted = metric(sidecar, "collector_events_total{")
+        assert account.received() <= counted <= account.received() + untold
         fill(ballast)
         refused += _step(sidecar, account, _is_full).statuses[503]
         if ending == "stop":
