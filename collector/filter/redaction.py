@@ -39,6 +39,7 @@ __all__ = [
     "minute_window",
     "redact",
     "redactor",
+    "removal_rule",
     "retention_redactor",
     "text_of",
 ]
@@ -257,6 +258,11 @@ class Objection(_SubjectRule):
     def fields_to_remove(self, record: _Members, minute: str) -> Iterable[str]:
         """Return those fields of the person's records, none of others."""
         return self._fields if self._matches(record, minute) else ()
+
+
+def removal_rule(subject: Subject, fields: Iterable[str] | None) -> RedactionRule:
+    """Return the rule that removes fields of a person's records; whole records for ``None``."""
+    return Erasure(subject) if fields is None else Objection(subject, fields)
 
 
 # -- the lines -------------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ import asyncio
 import os
 import socket
 import struct
-from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
@@ -104,7 +103,7 @@ class ControlServer:
         self._connections = 0
         self._ending = Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._waiting: deque[tuple[Erase | Object, asyncio.Future[_Answer]]] = deque()
+        self._waiting: list[tuple[Erase | Object, asyncio.Future[_Answer]]] = []
 
     def __repr__(self) -> str:
         return f"<ControlServer, {self._connections} connections>"
@@ -169,7 +168,7 @@ class ControlServer:
         async with self.lock:
             together = [each for each in self._waiting if each[0].wait == command.wait]
             if not mine.done():
-                self._waiting = deque(each for each in self._waiting if each not in together)
+                self._waiting = [each for each in self._waiting if each not in together]
                 await self._remove_together(together)
         return await mine
 

@@ -13,15 +13,7 @@ from typing import Any, ClassVar
 
 from collector.contracts import Batch, Record, Subject, to_minute
 from collector.errors import DeliveryError
-from collector.filter.redaction import (
-    Erasure,
-    Expiry,
-    Objection,
-    Redactor,
-    matching,
-    redact,
-    redactor,
-)
+from collector.filter.redaction import Expiry, Redactor, matching, redact, redactor, removal_rule
 from collector.filter.stored import Records, Values, foreign_lines, values
 from collector.sinks.record_files import Change
 from collector.sinks.sink import ErasableSink, Holding, Opening, Removal
@@ -110,10 +102,7 @@ class LineSink(ErasableSink):
     def revise_all(self, steps: Sequence[tuple[Subject, Collection[str] | None]]) -> list[Removal]:
         """Do it for several people at once. Lines are looked through before to count those of each
         person."""
-        redactors = [
-            redactor(Erasure(subject) if fields is None else Objection(subject, fields))
-            for subject, fields in steps
-        ]
+        redactors = [redactor(removal_rule(subject, fields)) for subject, fields in steps]
 
         def change(text: bytes) -> tuple[bytes, int]:
             left, numbers = _redacted(text, redactors)

@@ -16,11 +16,10 @@ from typing import Any, NamedTuple
 from collector.contracts import Record, Subject
 from collector.errors import Cause, CollectorError, DeliveryError, InputError
 from collector.filter.redaction import (
-    Erasure,
-    Objection,
     RedactionRule,
     find_subject,
     matching,
+    removal_rule,
 )
 from collector.ledger import Note
 from collector.retention import upkeep
@@ -115,9 +114,7 @@ class Removing(NamedTuple):
     @property
     def rule(self) -> RedactionRule:
         """The same for records as lines."""
-        if self.is_objection:
-            return _AnyRule([Objection(*each) for each in self.selections])
-        return _AnyRule([Erasure(each.subject) for each in self.selections])
+        return _AnyRule([removal_rule(*step) for step in self.steps])
 
     def entry(
         self, records: int, cleared: upkeep.SpoolOutcome | None, places: Mapping[str, int | None]

@@ -19,7 +19,7 @@ from collector.config.sink_settings import SinkSettings
 from collector.config.values import resolved
 from collector.contracts import Batch, Layout, Record, Subject, to_minute
 from collector.errors import ConfigError, DeliveryError
-from collector.filter.redaction import Erasure, Expiry, Objection, RedactionRule, matching, redact
+from collector.filter.redaction import Expiry, RedactionRule, matching, redact, removal_rule
 from collector.filter.stored import Records, Values, values
 from collector.sinks.line_sink import EARLY
 from collector.sinks.parquet.segments import (
@@ -248,7 +248,7 @@ class ParquetSink(ErasableSink):
         total = [[0, 0] for _ in steps]
         with self._writable() as staged, self._lake.past_unreadable() as others:
             for (subject, fields), done in zip(steps, total, strict=True):
-                rule = Erasure(subject) if fields is None else Objection(subject, fields)
+                rule = removal_rule(subject, fields)
                 for segment in [] if staged is None else staged.all():
                     if staged and _overlaps(segment, subject):
                         done[1] += staged.revise(segment, _redactor(rule))
