@@ -14,6 +14,7 @@ import pytest
 from collector.drain import Drain
 from collector.sdk import Collector
 from collector.sdk.delivery import DeliveryWorker
+from collector.sdk.spooled_delivery import SpooledDelivery
 from collector.sinks.ndjson import NdjsonFile
 from collector.spool.file import SpoolFile
 from tests.deadline import WAIT_SECONDS, wait_until
@@ -89,6 +90,13 @@ def _ends(telemetry: Collector) -> None:
     wait_until(lambda: worker.delivery is None)
 
 
+def _spooled_delivery(telemetry: Collector) -> SpooledDelivery:
+    assert telemetry._worker is not None
+    delivery = telemetry._worker.delivery
+    assert isinstance(delivery, SpooledDelivery)
+    return delivery
+
+
 @pytest.mark.parametrize("seconds", [0.1, _LATE])
 @pytest.mark.parametrize(
     ("owner", "name", "after", "delivered"),
@@ -136,7 +144,10 @@ def test_a_sink_that_closing_did_not_wait_for_is_closed(
         telemetry = opened()
         assert telemetry.emit(_EVENT)
         assert gate.reached.wait(WAIT_SECONDS)
+        delivery = _spooled_delivery(telemetry)
         telemetry.close(0)
+        # A busy machine may leave the closing of the delivery to its own thread.
+        wait_until(lambda: delivery._shared._is_stopped)
         assert not closed.is_set()
     assert closed.wait(WAIT_SECONDS)
     assert (telemetry.tally().delivered, telemetry.tally().spooled) == (0, 1)
