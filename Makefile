@@ -70,7 +70,7 @@ lint: $(VENV)/.dev ## Check types, style, layers, structure and schemas.
 	@found=$$($(PYRIGHT) --verifytypes collector --ignoreexternal) \
 		|| { echo "$$found"; exit 1; }; echo "$$found" | grep score
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m long tests/test_house.py
+	$(BIN)/python -m pytest -m long tests/test_house.py tests/test_architecture.py
 	$(BIN)/collector schema check --strict $(SCHEMAS)
 	$(BIN)/collector schema catalogue check
 	$(BIN)/collector schema test $(SCHEMAS)

@@ -86,6 +86,7 @@ def _last_name(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
+@pytest.mark.long
 def test_no_room_uses_the_facade() -> None:
     """The façade is for users: it imports the rooms, and no room imports it."""
     assert breaches(uses_the_facade) == []
@@ -216,6 +217,7 @@ def _reads(name: str) -> bool:
     return not name.startswith(writes)
 
 
+@pytest.mark.long
 def test_few_rooms_parse() -> None:
     """Outside of these rooms nothing reads a document: what is not parsed there cannot
     be logged, routed or kept."""
@@ -279,6 +281,7 @@ def test_the_parser_rule_allows() -> None:
         assert not planted(parses, source), source
 
 
+@pytest.mark.long
 def test_the_auditor_stands_alone() -> None:
     """It takes nothing of ours, and nothing of ours takes it; it is short enough to be read."""
     script = auditor_script()
@@ -297,6 +300,7 @@ MOST_FUNCTION_LINES = 40
 VAGUE = frozenset({"utils", "util", "helpers", "helper", "common", "misc", "manager", "base_utils"})
 
 
+@pytest.mark.long
 def test_modules_are_short() -> None:
     """A module fits in the head."""
     lines = {name: len(path.read_text().splitlines()) for name, path in MODULES.items()}
@@ -315,6 +319,7 @@ def is_long(_: str, tree: ast.Module) -> Iterator[str]:
                 yield f"{node.name} has {lines} lines"
 
 
+@pytest.mark.long
 def test_functions_are_short() -> None:
     """A function is seen at a glance."""
     assert breaches(is_long) == []
@@ -322,6 +327,7 @@ def test_functions_are_short() -> None:
     assert not planted(is_long, 'def f():\n    """Doc."""\n' + "    1\n" * MOST_FUNCTION_LINES)
 
 
+@pytest.mark.long
 def test_names_say_something() -> None:
     """No module is named after being left over."""
     assert [name for name in MODULES if VAGUE & set(name.split("."))] == []
@@ -332,6 +338,7 @@ def lacks_a_docstring(_: str, tree: ast.Module) -> Iterator[str]:
         yield "no docstring"
 
 
+@pytest.mark.long
 def test_modules_say_what_they_are() -> None:
     """Every module opens with its noun."""
     assert breaches(lacks_a_docstring) == []
@@ -464,6 +471,7 @@ def imported_names() -> set[str]:
     return found
 
 
+@pytest.mark.long
 def test_every_dependency_is_imported() -> None:
     """An extra exists only while code imports what it installs."""
     provided: dict[str, set[str]] = {}

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.leaks.locations import LAKE
-from benchmarks.leaks.sidecar import Sidecar, rows
+from benchmarks.leaks.sidecar import Answer, Sidecar, rows
 
-__all__ = ["PLACES", "Places", "channel_of", "faults", "observed"]
+__all__ = ["PLACES", "Places", "answer_places", "channel_of", "faults", "observed"]
 
 Places = dict[str, str]
 """A digest of everything that each place holds."""
@@ -183,14 +183,21 @@ def _values(sidecar: Sidecar) -> Iterator[tuple[str, Any]]:
         yield from ((f"ndjson:{name}", value) for name, value in json.loads(line).items())
     for name, labels, value in _METRIC.findall(sidecar.metrics()):
         yield f"metric:{name}", (labels, value)
-    for headers, body in sidecar.answers:
-        yield from ((f"header:{name}", each) for name, each in headers)
-        answer = json.loads(body) if body.startswith(b"{") else {"protobuf": body}
-        yield from ((f"answer:{name}", each) for name, each in answer.items())
+    yield from answer_places(sidecar.answers)
     for said in sidecar.log:
         members = _members(said)
         event = members.get("event", "none")
         yield from ((f"log:{event}.{name}", each) for name, each in members.items())
+
+
+def answer_places(answers: set[Answer]) -> Iterator[tuple[str, Any]]:
+    """Yield the places of answers; those of one second and one body are one, so that their number
+    is chance."""
+    told = {header for headers, _ in answers for header in headers}
+    yield from ((f"header:{name}", each) for name, each in told)
+    for _, body in answers:
+        answer = json.loads(body) if body.startswith(b"{") else {"protobuf": body}
+        yield from ((f"answer:{name}", each) for name, each in answer.items())
 
 
 def _flat(place: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks.leaks.locations import Locations
 from benchmarks.results import BenchmarkError
 
-__all__ = ["Sidecar", "rows", "running"]
+__all__ = ["Answer", "Sidecar", "rows", "running"]
 
 _ROOT = Path(__file__).resolve().parents[2]
 _WAIT_SECONDS = 120
@@ -36,6 +36,9 @@ _METHODS = {
     )
 }
 
+Answer = tuple[tuple[tuple[str, str], ...], bytes]
+"""Headers and body."""
+
 
 @dataclass
 class Sidecar:
@@ -46,7 +49,7 @@ class Sidecar:
     schema: str
     ports: dict[str, int] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
-    answers: set[tuple[tuple[tuple[str, str], ...], bytes]] = field(default_factory=set)
+    answers: set[Answer] = field(default_factory=set)
     locations: Locations = field(default_factory=Locations)
     _connection: http.client.HTTPConnection | None = None
     _channel: Any = None

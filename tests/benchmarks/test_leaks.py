@@ -26,9 +26,9 @@ from benchmarks.leaks.figures import Figures
 from benchmarks.leaks.listed import spec
 from benchmarks.leaks.payloads import STEMS
 from benchmarks.leaks.permutations import ordered, rank
-from benchmarks.leaks.places import PLACES, channel_of
+from benchmarks.leaks.places import PLACES, answer_places, channel_of
 from benchmarks.leaks.search import search
-from benchmarks.leaks.sidecar import running
+from benchmarks.leaks.sidecar import Answer, running
 from benchmarks.leaks.spelling import Delivered, Record, Speller, event, spelled
 from benchmarks.leaks.sweep import Sweep, attack_sidecar
 from benchmarks.leaks.values import values_of
@@ -253,6 +253,16 @@ def test_a_channel_without_a_name_is_found() -> None:
     assert channel_of("spool:receipts.sequence") == "requests"
     assert channel_of("spool:receipts.mood") is None
     assert channel_of("metric:collector_request_duration_seconds_sum") == "durations"
+
+
+def test_how_many_answers_share_a_second_is_no_channel() -> None:
+    """Two that are the same are one, unless a second ends between them."""
+    json, when = ("content-type", "application/json"), ("date", "1")
+    in_one: set[Answer] = {((json, when), b"{}")}
+    in_two = in_one | {((json, ("date", "2")), b"{}")}
+    found = [sorted(answer_places(each)) for each in (in_one, in_two)]
+    assert found[0] == [(f"header:{name}", value) for name, value in (json, when)]
+    assert [each for each in found[1] if "date" not in each[0]] == found[0][:1]
 
 
 @pytest.mark.parametrize("channel", channels.CHANNELS, ids=lambda channel: channel.name)
