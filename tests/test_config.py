@@ -345,6 +345,7 @@ def test_what_is_no_address(address: str) -> None:
         read(None, {"COLLECTOR__HTTP__ADDRESS": address})
 
 
+@pytest.mark.long
 @given(st.text(max_size=40))
 def test_no_text_in_the_environment_breaks_or_shows(text: str) -> None:
     """Any text in any setting is a setting or a fault, and is not shown in one."""

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from ruamel.yaml import YAML
 
 from collector.ops.metrics import METRICS
@@ -156,6 +157,7 @@ def _allowed(systemd_analyze: str, name: str) -> set[str]:
     return plain.union(*(_allowed(systemd_analyze, each) for each in nested))
 
 
+@pytest.mark.long
 def test_the_unit_allows_what_a_sidecar_calls(tmp_path: Path) -> None:
     """From its start to its end, keeper and worker, with an event over HTTP in between."""
     analyze, strace = _need("systemd-analyze", "systemd"), _need("strace", "strace")

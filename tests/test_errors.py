@@ -133,6 +133,7 @@ def test_a_name_that_is_none() -> None:
     assert [fault.code for fault in faults] == ["E140"]
 
 
+@pytest.mark.long
 def test_every_code_in_the_sources_is_in_the_table() -> None:
     """No module makes up a code, and no code is without a module that gives it."""
     used = {Unacceptable(b"").code, RecheckError("").code, Unreachable("").code}

@@ -126,6 +126,7 @@ def free_ports(number: int) -> Iterator[list[int]]:
         return
 
 
+@pytest.mark.long
 def test_the_service_manager_is_told_that_it_lives(tmp_path: Path) -> None:
     """Again and again, if it wants that of this process; only of that."""
     asked = {"WATCHDOG_USEC": "3000000"}
@@ -225,6 +226,7 @@ def test_it_does_not_wait_for_those_who_send_nothing(tmp_path: Path) -> None:
     assert seconds < at_most(10)
 
 
+@pytest.mark.long
 @pytest.mark.timed
 def test_a_store_that_is_held_by_others(tmp_path: Path) -> None:
     """It does not hold up the end, a second signal ends it at once, and what was acknowledged is in

@@ -71,6 +71,7 @@ done.set()
 """
 
 
+@pytest.mark.long
 def test_jobs_do_not_copy_a_process_that_has_threads(corpus: Path, expected: bytes) -> None:
     """A copy of such a process may hang; the processes are started anew, and give the same."""
     command = [sys.executable, "-W", "error", "-c", _BESIDE_A_THREAD, str(corpus)]

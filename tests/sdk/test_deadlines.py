@@ -79,6 +79,7 @@ def test_close_ends_the_exchange(tmp_path: Path, name: str, with_spool: bool) ->
     assert account.admitted == account.spooled + account.lost["unsent"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["never reads", "100 Continue, slowly"])
 def test_close_without_a_thread_keeps_to_its_time(
     name: str, monkeypatch: pytest.MonkeyPatch

@@ -142,6 +142,7 @@ def test_where_there_is_no_room_records_are_dropped_as_they_come() -> None:
     assert last == Ready(is_confined=True)
 
 
+@pytest.mark.long
 def test_where_there_is_no_room_a_message_is_not_kept() -> None:
     """Each worker may send the largest one and no records: the keeper has none of them."""
     nothing = {number: [0] * len(DROPS) for number in range(4096)}

@@ -261,6 +261,7 @@ def test_what_is_older_than_its_retention_is_not_stored(stream: Stream, tmp_path
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("restarts", [False, True])
 def test_a_batch_that_is_damaged_comes_again(
     stream: Stream, tmp_path: Path, *, restarts: bool

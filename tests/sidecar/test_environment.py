@@ -174,6 +174,7 @@ def test_everything_is_set_against_it(tmp_path: Path) -> None:
     assert marks.found(folder, outside, tmp_path / "log") == []
 
 
+@pytest.mark.long
 def test_python_has_nothing_to_say_either(tmp_path: Path) -> None:
     """Python writes at its start, before any code of ours runs, and then no more: neither while it
     receives nor at its end."""
@@ -188,6 +189,7 @@ def test_python_has_nothing_to_say_either(tmp_path: Path) -> None:
     assert not any("203.0.113" in line or "chat" in line for line in lines)
 
 
+@pytest.mark.long
 def test_it_ends_though_python_should_stay(tmp_path: Path) -> None:
     """With ``PYTHONINSPECT``, Python would wait for commands on stdin instead of ending."""
     ours, theirs = os.pipe()
@@ -236,6 +238,7 @@ def _seen(log: Path) -> tuple[int, set[str]]:
     return text.count(" connect("), written
 
 
+@pytest.mark.long
 def test_no_system_call_goes_elsewhere(tmp_path: Path) -> None:
     """By the system's own account: it connects to nobody, and opens nothing for writing but what is
     in its data directory."""

@@ -73,6 +73,7 @@ def test_an_earlier_directory_goes_on(tmp_path: Path, archive: Path) -> None:
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["spool.db", "store.db"])
 def test_a_later_directory_is_refused(tmp_path: Path, name: str) -> None:
     """In words, with nothing changed."""

@@ -250,6 +250,7 @@ def test_what_it_is_for(running: tuple[Sidecar, Inside]) -> None:
     assert b"[+] sandbox ok\n" in sidecar.admin("/readyz?verbose").body
 
 
+@pytest.mark.long
 def test_tls_and_a_graceful_stop(tmp_path: Path) -> None:
     """Handshakes of HTTP and gRPC; a request that is not whole at the end is refused."""
     authority = Authority(tmp_path)
@@ -307,6 +308,7 @@ def test_nothing_is_imported_once_it_is_confined(tmp_path: Path) -> None:
         assert sidecar.stop()[0] == 0
 
 
+@pytest.mark.long
 def test_an_import_would_be_seen(worker: Inside) -> None:
     """Else it would prove nothing that none is."""
     code = """

@@ -69,6 +69,7 @@ def _run(
     )
 
 
+@pytest.mark.long
 @_each_kernel
 def test_required(kernel: str, tmp_path: Path) -> None:
     """Exit 78, and what is missing; nothing is received."""
@@ -79,6 +80,7 @@ def test_required(kernel: str, tmp_path: Path) -> None:
     assert '"started"' not in done.stderr
 
 
+@pytest.mark.long
 @_each_kernel
 def test_auto(kernel: str, tmp_path: Path) -> None:
     """It receives; the log says once that it is unconfined, and readiness says it."""

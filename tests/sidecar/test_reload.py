@@ -383,6 +383,7 @@ def _is_silent(manager: socket.socket) -> bool:
     return not select([manager], [], [], 0.2)[0]
 
 
+@pytest.mark.long
 def test_files_are_watched(tmp_path: Path) -> None:
     """A change is taken without being asked for, a faulty one said once, and one that comes by a
     link as well; a file whose time alone changes is no news."""

@@ -276,6 +276,7 @@ def test_an_application_sends_to_a_stream(nats: NatsServer, tmp_path: Path) -> N
     )
 
 
+@pytest.mark.long
 def test_encryption(tmp_path: Path) -> None:
     """With a certificate of the authority that is named, and of no other."""
     ours, theirs = Authority(tmp_path), Authority(tmp_path, "another")

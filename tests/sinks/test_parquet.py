@@ -212,6 +212,7 @@ def test_no_byte_of_a_person_is_left(tmp_path: Path) -> None:
     assert person(12).encode() not in _bytes(tmp_path)
 
 
+@pytest.mark.long
 def test_a_reader_sees_the_old_file_or_the_new(tmp_path: Path) -> None:
     """While people are erased: no file without its end, no record twice."""
     with _opened(tmp_path) as sink:

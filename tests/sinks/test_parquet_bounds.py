@@ -160,6 +160,7 @@ def _changed(at: int, byte: int) -> bytes:
     return bytes(content)
 
 
+@pytest.mark.long
 def test_each_byte_of_the_end() -> None:
     """Pyarrow ends the process for some; it is not asked then."""
     length = int.from_bytes(_HONEST[-8:-4], "little")

@@ -166,6 +166,7 @@ def _guessed(directory: Path) -> bool:
     return False
 
 
+@pytest.mark.long
 def test_a_key_that_can_be_guessed_is_gone_in_a_month(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

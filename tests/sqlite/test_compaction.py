@@ -149,6 +149,7 @@ def test_a_database_of_any_size_is_the_same(tmp_path: Path, rows: int) -> None:
         compact(db, tmp_path / "empty.db")
 
 
+@pytest.mark.long
 def test_what_others_write_meanwhile_is_not_lost(tmp_path: Path) -> None:
     """The database stays as it is then; the copy is its owner's only while it is there, and gone
     afterwards."""
