@@ -123,7 +123,7 @@ brokers: $(VENV)/.dev ## Kill sidecars, drains, brokers and PostgreSQL at random
 	COLLECTOR_BROKER_KILLS=$(or $(KILLS),200) $(BIN)/python -m pytest -m servers tests/sidecar/test_drain.py tests/sidecar/test_drain_kafka.py -s $(UNLIMITED) $(PYTEST)
 
 outages: $(VENV)/.dev ## Let the servers of sinks be away for ten minutes (SECONDS), fail and be hostile, under load; nothing may be lost or said.
-	COLLECTOR_AWAY=$(or $(SECONDS),600) $(BIN)/python -m pytest -s -m outages $(UNLIMITED) $(PYTEST)
+	COLLECTOR_AWAY=$(or $(SECONDS),600) $(BIN)/python -m pytest -n 3 -s -m outages $(UNLIMITED) $(PYTEST)
 
 package: $(VENV)/.dev ## Install Collector into fresh environments, and try the snippets of the documents and the sink of examples/.
 	COLLECTOR_FRESH=1 $(BIN)/python -m pytest -m long tests/sinks/test_packages.py tests/test_fresh.py $(UNLIMITED) $(PYTEST)

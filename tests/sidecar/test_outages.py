@@ -174,7 +174,6 @@ def _are_as_soon(quiet: list[float], sick: list[float]) -> None:
     assert quantile(sick) <= 2 * quantile(quiet) + _SLOWEST_SECONDS
 
 
-@pytest.mark.alone
 @pytest.mark.timeout(480 + _AWAY_SECONDS)
 def test_servers_that_are_away(all_places: Places, say: Say) -> None:
     """Both are killed and started again, under load; nothing is lost or doubled, and the store and
@@ -196,7 +195,6 @@ def test_servers_that_are_away(all_places: Places, say: Say) -> None:
     _nothing_is_said(all_places)
 
 
-@pytest.mark.alone
 @pytest.mark.timeout(600)
 def test_servers_that_fail(all_places: Places, say: Say) -> None:
     """In every way, one after the other, with quiet times between: errors that quote what was sent,
@@ -220,7 +218,6 @@ def test_servers_that_fail(all_places: Places, say: Say) -> None:
     _nothing_is_said(all_places)
 
 
-@pytest.mark.alone
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("protocol", "receiver"), _RECEIVERS)
 def test_a_receiver_of_otlp_that_fails(
