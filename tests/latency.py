@@ -8,7 +8,6 @@ asserts the absolute limits too, and compares each attack by itself.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Sequence
 from math import ceil
 
@@ -17,7 +16,6 @@ __all__ = [
     "IS_FULL",
     "assert_served",
     "at_most",
-    "give_way",
     "is_served",
     "quantile",
     "times_as_long",
@@ -34,13 +32,6 @@ _FLOOR_SECONDS = 0.2
 changes of process (sender, server, disk, sender), each of which waits for some of them."""
 _BUSY = 10
 """So many times a limit may be exceeded by what hangs, not by what a busy machine delays."""
-
-
-def give_way() -> None:
-    """Let this thread, and those that it starts, have what the others leave of the processors.
-    Attackers send from machines of their own; here they share the cores with what they attack.
-    Linux has a priority for each thread."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
 
 
 def quantile(seconds: Sequence[float]) -> float:

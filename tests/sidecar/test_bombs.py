@@ -23,7 +23,7 @@ import grpc  # type: ignore[import-untyped]
 import pytest
 
 from tests.ingest import http2
-from tests.latency import BOMBS, IS_FULL, assert_served, at_most, give_way, quantile
+from tests.latency import BOMBS, IS_FULL, assert_served, at_most, quantile
 from tests.sidecar import attacks
 from tests.sidecar.faults import Say
 from tests.sidecar.healthy import Times, honest
@@ -65,7 +65,7 @@ class Watched:
                 answers.append(send())
             return answers
 
-        with ThreadPoolExecutor(_SENDERS, initializer=give_way) as pool:
+        with ThreadPoolExecutor(_SENDERS) as pool:
             answers = Counter(str(a) for part in pool.map(work, range(_SENDERS)) for a in part)
         said = ", ".join(f"{answer}: {times}" for answer, times in sorted(answers.items()))
         self.windows[name] = began, time.monotonic(), said

@@ -22,15 +22,7 @@ import grpc  # type: ignore[import-untyped]
 import pytest
 
 from tests.deadline import eventually
-from tests.latency import (
-    BOMBS,
-    IS_FULL,
-    assert_served,
-    give_way,
-    is_served,
-    quantile,
-    times_as_long,
-)
+from tests.latency import BOMBS, IS_FULL, assert_served, is_served, quantile, times_as_long
 from tests.ledgers import check_ledger
 from tests.sidecar.amplified import ATTACKS, SCHEMAS, Attack
 from tests.sidecar.faults import Say, metric
@@ -128,7 +120,7 @@ def test_requests_are_bounded(schema: str, tmp_path: Path, say: Say) -> None:
                 time.sleep(_QUIET_SECONDS)
                 start = time.monotonic()
                 work = partial(_sent_for_a_while, sidecar, schema, attack)
-                with ThreadPoolExecutor(_SENDERS, initializer=give_way) as pool:
+                with ThreadPoolExecutor(_SENDERS) as pool:
                     each_said = [pool.submit(work) for _ in range(_SENDERS)]
                     said = [one for each in each_said for one in each.result()]
                 windows[name] = rest, start, time.monotonic(), _megabytes(sidecar)
