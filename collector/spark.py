@@ -35,7 +35,7 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-from collector.contracts import Tally
+from collector.contracts import Tally, count_lines
 from collector.errors import ConfigError
 from collector.filter import Filter
 from collector.filter.arrow import RESERVED, arrow_schema, column_types, read_table
@@ -177,7 +177,7 @@ def _admitted(filter_: Filter, column: pa.Array, total: Tally) -> bytes:
     """Return the records of some rows, and add their counts to a tally."""
     rows = column.drop_null().cast(pa.large_binary())
     lines, documents = _joined(rows), list[bytes]()
-    if lines.count(b"\n") >= max(1, len(rows)):
+    if count_lines(lines) >= max(1, len(rows)):
         each = rows.to_pylist()
         lines = b"\n".join(row for row in each if b"\n" not in row)
         documents = [row for row in each if b"\n" in row]
