@@ -1,8 +1,8 @@
 """``python -m benchmarks spark``: a file of events on Spark, beside ``collector filter``.
 
 Both read the same file and write its records as Parquet. Spark has two executors of a core each,
-and its session is there before anything is timed. Rates are of the wall, and of each core that is
-used; the two take turns.
+and its session is there, and has done the same a few times, before anything is timed. Rates are of
+the wall, and of each core that is used; the two take turns.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _LEAST = 0.5
 """Of the rate of ``collector filter``, per core."""
 _EXECUTORS = 2
 _ROUNDS, _QUICK_ROUNDS = 5, 2
-_WARM_UP = 3
-"""Rounds before: Java compiles what it runs often, and is slower until then."""
+_WARM_UP = 6
+"""Rounds of Spark before: Java compiles what it runs often, and is slower until then."""
 _EVENTS, _QUICK_EVENTS = 1_000_000, 100_000
 _SEEDED = 100_000
 """Events that differ; the file repeats them."""
@@ -70,7 +70,8 @@ def spark(arguments: Sequence[str]) -> int:
 
 @contextmanager
 def local_cluster(folder: Path) -> Iterator[SparkSession]:
-    """Start a cluster on this machine: a driver, a master, and two executors of a core each."""
+    """Start a cluster on this machine: a driver, a master, and two executors of a core each, as
+    docs/archives.md recommends it."""
     from pyspark.sql import SparkSession  # noqa: PLC0415 - it is heavy, and may not be installed
 
     places = {
@@ -88,6 +89,8 @@ def local_cluster(folder: Path) -> Iterator[SparkSession]:
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.warehouse.dir": str(folder / "warehouse"),
         "spark.sql.shuffle.partitions": "4",
+        "spark.python.unix.domain.socket.enabled": "true",
+        "spark.sql.execution.arrow.maxRecordsPerBatch": "2000",
     }
     master = f"local-cluster[{_EXECUTORS},1,1024]"
     session = SparkSession.builder.master(master).config(map=settings).getOrCreate()
@@ -126,10 +129,9 @@ def _measure(options: Namespace) -> Figures:
                 tally = minimised.tally()
                 if tally.received != number:
                     raise BenchmarkError("Spark has not read each event once")
-                alone = process.run().wall_seconds
                 if each >= _WARM_UP:
                     figures.spark.append(number / wall / _EXECUTORS)
-                    figures.command.append(number / alone)
+                    figures.command.append(number / process.run().wall_seconds)
             found = session.read.parquet(f"{folder}/records")
             other = session.read.parquet(str(target))
             if found.exceptAll(other).count() or found.count() != other.count():

@@ -51,7 +51,7 @@ _TYPES: dict[str, DataType] = {
     "integer": LongType(),
     "number": DoubleType(),
 }
-_ROWS = 1_000
+_ROWS = 2_000
 """Rows that are filtered at once, whatever number Spark hands over."""
 _Tallies = dict[int, dict[int, tuple[int, Tally]]]
 """The tally of each partition of a stage, with the number of the attempt at it."""
