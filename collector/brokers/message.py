@@ -13,7 +13,6 @@ nothing is parsed before the MAC is verified, and everything is bounded before i
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
 import struct
@@ -227,8 +226,8 @@ def _overhead(batch: Batch, granted: Granted, key: bytes | None) -> int:
 
 def _part_id(batch: bytes, part: int, parts: int, payload: bytes) -> bytes:
     """Return the id of a message. That of a part is one of its records too: if some of a batch were
-    erased before it is sent again, other records may be in a part of that number."""
+    erased before it is sent again, other records may be in a part of that number. Processors have
+    instructions for SHA-256, so BLAKE2 takes twice as long."""
     if parts == 1:
         return batch
-    made = hashlib.blake2b(payload, digest_size=_ID_BYTES, key=batch, salt=part.to_bytes(16))
-    return made.digest()
+    return hmac.digest(batch + part.to_bytes(_ID_BYTES), payload, "sha256")[:_ID_BYTES]

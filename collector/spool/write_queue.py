@@ -18,7 +18,7 @@ from itertools import chain
 from time import monotonic
 from typing import NamedTuple
 
-from collector.contracts import Batch, Granted, PendingBatch, Tally
+from collector.contracts import Batch, Granted, PendingBatch, Tally, count_lines
 from collector.errors import DeliveryError
 from collector.ledger.entry import Note
 
@@ -170,7 +170,7 @@ def _end_of_rows(payload: bytes, start: int, end: int) -> int:
     byte is counted once: senders wait meanwhile."""
     left = MOST_ROWS
     for at in range(start, end, _COUNTED_AT_ONCE):
-        rows = payload.count(b"\n", at, min(at + _COUNTED_AT_ONCE, end))
+        rows = count_lines(payload[at : min(at + _COUNTED_AT_ONCE, end)])
         if rows >= left:
             last = at - 1
             for _ in range(left):
