@@ -18,7 +18,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
-from collector.contracts import to_minute
+from collector.contracts import count_lines, to_minute
 from collector.errors import CollectorError, ConfigError, DeliveryError
 from collector.filter.redaction import Expiry, RedactionRule, redact, redactor
 from collector.ledger import Note
@@ -307,7 +307,7 @@ def _overdue_records(locations: Locations, now: datetime) -> Iterator[str]:
     for batch in chain(pending_batches(locations.spool), refused):
         if batch is not None:
             old += redact(batch.payload, expiry, batch.received).records
-            early += batch.payload.count(b"\n") if batch.received > ahead else 0
+            early += count_lines(batch.payload) if batch.received > ahead else 0
     if old:
         yield f"spool: {old} records that wait have fields older than they may be"
     if early:

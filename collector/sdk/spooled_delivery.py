@@ -17,7 +17,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from time import monotonic
 
-from collector.contracts import Batch, Layout, PendingBatch, Subject, Tally
+from collector.contracts import Batch, Layout, PendingBatch, Subject, Tally, count_lines
 from collector.drain import Drain
 from collector.errors import CollectorError, ConfigError, DeliveryError
 from collector.filter.redaction import RedactionRule
@@ -69,7 +69,7 @@ class SpooledDelivery:
 
     def deliver(self, batch: Batch) -> None:
         """Write the batch to the spool."""
-        number = batch.payload.count(b"\n")
+        number = count_lines(batch.payload)
         tally = Tally(number, number, bytes_out=len(batch.payload))
         layout = self._schema.layout
         pending = PendingBatch(layout, batch.received, batch.payload, tally, batch.granted)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from collector.contracts import Batch, Tally
+from collector.contracts import Batch, Tally, count_lines
 from collector.spool.file import SpoolFile
 from collector.spool.idempotency import forget_keys
 from collector.spool.tables import NEW_TIP
@@ -127,7 +127,7 @@ def _revise_batches(file: SpoolFile, revision: Revision) -> tuple[int, int, int]
             tip = file.add(replace(batch, payload=payload), Tally(), tip)
         file.renumber(sequence, [tip.sequence] if payload else [])
         changed, records = changed + 1, records + number
-        gone += batch.payload.count(b"\n") - payload.count(b"\n")
+        gone += count_lines(batch.payload) - count_lines(payload)
     if tip != file.chain_tip:
         execute(NEW_TIP, (tip.sequence, tip.hash))
     return changed, records, gone

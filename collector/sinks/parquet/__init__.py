@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 from collector.config.extras import install, is_installed
 from collector.config.sink_settings import SinkSettings
 from collector.config.values import resolved
-from collector.contracts import Batch, Layout, Record, Subject, to_minute
+from collector.contracts import Batch, Layout, Record, Subject, count_lines, to_minute
 from collector.errors import ConfigError, DeliveryError
 from collector.filter.redaction import Expiry, RedactionRule, matching, redact, removal_rule
 from collector.filter.stored import Records, Values, values
@@ -200,7 +200,7 @@ class ParquetSink(ErasableSink):
                 if _last(segment) < expiry.until:
                     old += sum(redact(piece, expiry, minute).records for minute, piece in pieces)
                 elif _first(segment) > ahead:
-                    early += sum(piece.count(b"\n") for _, piece in pieces)
+                    early += sum(count_lines(piece) for _, piece in pieces)
         with self._lake.past_unreadable() as others:
             for key in self._lake.all_keys():
                 with others():
