@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import socket
 import subprocess
 import sys
@@ -11,14 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from time import sleep
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
 
-from tests.deadline import wait_until
+from tests.deadline import WAIT_SECONDS, wait_until
 from tests.tcp import tcp_server
 
 __all__ = ["ECHO", "Proxy", "S3Server", "proxy", "s3", "s3_server"]
@@ -35,6 +36,9 @@ _STATUS = {
     "404": b"404 Not Found",
     "redirect": b"307 Temporary Redirect\r\nLocation: http://127.0.0.1:9/",
 }
+_DELETED = b'<DeleteResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"></DeleteResult>'
+_FORWARDING = frozenset({"", "slow", "versions", "keeps"})
+_SIZE = re.compile(rb"content-length: (\d+)\r\n(?s:.*?)\r\n\r\n")
 _BOMB = 64 << 20
 
 _GRPC = 10_000
@@ -156,11 +160,12 @@ class Proxy:
     def __init__(self, to: int) -> None:
         self.mode, self.refused, self.slowed = "", 0, False
         self.port, self._to = 0, to
+        self.held, self.release = 0, Event()
 
     def handle(self, client: socket.socket) -> None:
         """Forward a connection, or fail it."""
         mode = self.mode
-        self.refused += mode not in {"", "versions"}
+        self.refused += mode not in {"", "versions", "keeps"}
         if mode == "away":
             return
         if mode in _STATUS or mode == "bomb":
@@ -168,6 +173,9 @@ class Proxy:
             echo = ECHO if mode != "bomb" else ECHO * (_BOMB // len(ECHO))
             status = _STATUS.get(mode, b"400 Bad Request")
             client.sendall(_ANSWER % (status, len(echo), echo))
+            return
+        if mode == "late":
+            self._carry_out_later(client)
             return
         if mode == "half":
             client.shutdown(socket.SHUT_WR)
@@ -179,6 +187,7 @@ class Proxy:
             return
         with server:
             change = _with_version if mode == "versions" else None
+            swallow = _answered(client) if mode == "keeps" else None
             back = Thread(target=_pump, args=(server, client, lambda: True, change), daemon=True)
             back.start()
             left = 700_000
@@ -189,9 +198,39 @@ class Proxy:
                 if self.mode == "slow":
                     self.slowed = True
                     sleep(_SLOW_SECONDS)
-                return self.mode in {"", "slow", "versions"} or (self.mode == "cut" and left > 0)
+                if self.mode != mode and "keeps" in {self.mode, mode}:
+                    return False
+                return self.mode in _FORWARDING or (self.mode == "cut" and left > 0)
 
-            _pump(client, server, goes_on)
+            _pump(client, server, goes_on, swallow)
+
+    def _carry_out_later(self, client: socket.socket) -> None:
+        """Take a request and leave it without an answer, as where an answer is lost on its way; the
+        server has it at the ``release``."""
+        request = b""
+        while (size := _SIZE.search(request)) is None or len(request) - size.end() < int(size[1]):
+            if not (piece := client.recv(1 << 16)):
+                return
+            request += piece
+        self.held += 1
+        client.close()
+        self.release.wait(WAIT_SECONDS)
+        with socket.create_connection(("127.0.0.1", self._to)) as server:
+            server.sendall(request)
+            server.recv(1 << 16)
+
+
+def _answered(client: socket.socket) -> Callable[[bytes], bytes]:
+    """Say that objects are deleted, as a server does that keeps them: the request does not reach
+    the server."""
+
+    def change(piece: bytes) -> bytes:
+        if piece.startswith(b"DELETE ") or b"?delete HTTP/1.1\r\n" in piece:
+            client.sendall(_ANSWER % (b"200 OK", len(_DELETED), _DELETED))
+            return b""
+        return b"" if piece.startswith(b"<Delete ") else piece
+
+    return change
 
 
 def _with_version(piece: bytes) -> bytes:

@@ -17,6 +17,7 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from threading import Event, Thread
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -180,6 +181,7 @@ class Bucket:
             )
             raise ConfigError("E201", message) from None
         self._directory = Path(url2pathname(urlsplit(url).path)) if _is_file(url) else None
+        self.is_remote: bool = self._directory is None
         limits: dict[str, Any] = {"timeout": _TIMEOUT, "connect_timeout": _CONNECT_TIMEOUT}
         client = limits | {name: options[name] for name in _CLIENT_OPTIONS if name in options}
         config: Any = {name: value for name, value in options.items() if name not in client}
@@ -262,7 +264,8 @@ class Bucket:
             raise OSError(_FAILED) from None
 
     async def remove(self, beginning: str) -> None:
-        """Remove every object below a prefix. Raises ``OSError``."""
+        """Remove every object below a prefix, and look whether they are gone. Raises ``OSError``,
+        also if one is there still."""
         if self._directory is not None:
             await asyncio.to_thread(_remove_tree, self._directory / beginning)
             return
@@ -270,10 +273,12 @@ class Bucket:
 
         try:
             async for page in obstore.list(self._store, beginning):
-                with suppress(FileNotFoundError):
-                    await obstore.delete_async(self._store, [found["path"] for found in page])
+                await obstore.delete_async(self._store, [found["path"] for found in page])
+            left = [page async for page in obstore.list(self._store, beginning) if page]
         except Exception:  # noqa: BLE001
             raise OSError(_FAILED) from None
+        if left:
+            raise OSError("the bucket has objects that it said it deleted")
 
 
 def _is_file(url: str) -> bool:
@@ -320,11 +325,14 @@ class Queue(Protocol):
 
 class Retries(NamedTuple):
     """What follows a failure of the bucket: a request is repeated so many times, and an upload
-    after a pause of so many seconds, each twice as long as the last."""
+    after a pause of so many seconds, each twice as long as the last. For so many seconds,
+    ``unanswered``, the bucket may still carry out a request without an answer: S3 refuses what was
+    signed more than 15 minutes ago (its error RequestTimeTooSkewed)."""
 
     requests: int = 2
     pause: float = 0.5
     longest_pause: float = 30.0
+    unanswered: float = 900.0
 
 
 RETRIES = Retries()
@@ -334,6 +342,8 @@ class Uploads:
     """Upload and remove what a queue holds, in a thread of its own, until ``close``.
 
     Removals begin when no upload is on its way, so that an object cannot come after its removal.
+    The bucket may still carry out an upload that had no answer: a removal is made again when that
+    cannot be any more, and is in the queue until then.
     """
 
     def __init__(
@@ -341,9 +351,11 @@ class Uploads:
     ) -> None:
         self._bucket, self._files, self._queue = bucket, files, queue
         self._retries = retries
+        self._unanswered = retries.unanswered if bucket.is_remote else 0.0
         self.errors: int = 0
         self.is_failing: bool = False
         self._after = 0
+        self._again = dict[str, float]()  # when a prefix is to be removed again
         self._is_started = Event()
         self._thread = Thread(target=asyncio.run, args=(self._main(),), daemon=True, name="uploads")
         self._thread.start()
@@ -383,7 +395,10 @@ class Uploads:
             else:
                 pause = self._retries.pause
                 if not number:
-                    await self._has_work.wait()
+                    due = min(self._again.values(), default=None)
+                    with suppress(TimeoutError):
+                        left = None if due is None else max(0.0, due - monotonic())
+                        await asyncio.wait_for(self._has_work.wait(), left)
 
     async def _run_once(self) -> tuple[int, int]:
         """Try the next uploads, then all removals; return how many, and how many of them failed."""
@@ -394,8 +409,11 @@ class Uploads:
             self._after = found[-1].sequence
         work = [self._upload(each) for each in found]
         done = list(await asyncio.gather(*work, return_exceptions=True))
-        for beginning in self._queue.removals():
-            done += await asyncio.gather(self._remove(beginning), return_exceptions=True)
+        removals = self._queue.removals()
+        self._again = {each: self._again[each] for each in removals if each in self._again}
+        for beginning in removals:
+            if monotonic() >= self._again.get(beginning, 0):
+                done += await asyncio.gather(self._remove(beginning), return_exceptions=True)
         return len(done), sum(result is not None for result in done)
 
     async def _upload(self, chunk: Queued) -> None:
@@ -412,4 +430,7 @@ class Uploads:
 
     async def _remove(self, beginning: str) -> None:
         await self._bucket.remove(beginning)
-        await asyncio.to_thread(self._queue.removed, beginning)
+        if beginning in self._again or not self._unanswered:
+            await asyncio.to_thread(self._queue.removed, beginning)
+        else:
+            self._again[beginning] = monotonic() + self._unanswered

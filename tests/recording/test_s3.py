@@ -24,7 +24,7 @@ pytestmark = pytest.mark.recordings
 _MODES = ("away", "slow", "full", "500", "cut")
 
 
-def _options(port: int) -> dict[str, object]:
+def _options(port: int, unanswered: float = 0.0) -> dict[str, object]:
     options = {
         "aws_access_key_id": "key",
         "aws_secret_access_key": "secret",
@@ -33,13 +33,12 @@ def _options(port: int) -> dict[str, object]:
         "allow_http": "true",
         "timeout": "2s",
     }
-    retries = Retries(0, 0.05, 0.2)
+    retries = Retries(0, 0.05, 0.2, unanswered)
     return {"bucket": f"s3://recordings/{port}", "options": options, "retries": retries}
 
 
-def _objects(s3: int, port: int) -> dict[str, bytes]:
-    """Everything in the bucket below a vault's prefix."""
-    store = S3Store(
+def _store(s3: int) -> S3Store:
+    return S3Store(
         "recordings",
         config={
             "aws_access_key_id": "key",
@@ -49,8 +48,17 @@ def _objects(s3: int, port: int) -> dict[str, bytes]:
         },  # type: ignore[arg-type]
         client_options={"allow_http": True},
     )
-    names = [str(each["path"]) for page in obstore.list(store, f"{port}/") for each in page]
-    return {name: bytes(obstore.get(store, name).bytes()) for name in names}
+
+
+def _names(s3: int, port: int) -> list[str]:
+    """The objects in the bucket below a vault's prefix."""
+    return [str(each["path"]) for page in obstore.list(_store(s3), f"{port}/") for each in page]
+
+
+def _objects(s3: int, port: int) -> dict[str, bytes]:
+    """Everything in the bucket below a vault's prefix."""
+    store = _store(s3)
+    return {name: bytes(obstore.get(store, name).bytes()) for name in _names(s3, port)}
 
 
 def _read(vault: Vault, track: str = "cam") -> bytes:
@@ -103,7 +111,7 @@ def test_reading_from_a_failing_bucket_is_refused(tmp_path: Path, proxy: Proxy) 
 
 def test_an_erasure_waits_for_the_bucket(tmp_path: Path, s3: int, proxy: Proxy) -> None:
     """Keys are gone at once; objects are when it answers, also after a restart."""
-    options = _options(proxy.port)
+    options = _options(proxy.port, unanswered=5)  # a new server may be late with an upload
     with opened(tmp_path, **options) as vault:
         create(vault)
         add(vault)
@@ -123,6 +131,42 @@ def test_an_erasure_waits_for_the_bucket(tmp_path: Path, s3: int, proxy: Proxy) 
         wait_until(lambda: not vault.parts.index.erasures())
         assert _objects(s3, proxy.port) == {}
         assert vault.verify(RECORDING) == []
+
+
+def test_a_bucket_that_keeps_what_it_says_is_deleted(tmp_path: Path, s3: int, proxy: Proxy) -> None:
+    """An erasure ends when a listing shows nothing of it, and not before."""
+    with opened(tmp_path, **_options(proxy.port)) as vault:
+        create(vault)
+        add(vault)
+        wait_until(lambda: vault.state().queued_files == 0)
+        proxy.mode = "keeps"
+        vault.erase(RECORDING)
+        wait_until(lambda: vault.state().errors > 1)
+        assert len(vault.parts.index.erasures()) == 1
+        assert len(_objects(s3, proxy.port)) == 3
+        proxy.mode = ""
+        wait_until(lambda: not vault.parts.index.erasures())
+        assert _objects(s3, proxy.port) == {}
+
+
+def test_what_a_bucket_carries_out_late_is_removed_again(
+    tmp_path: Path, s3: int, proxy: Proxy
+) -> None:
+    """An upload without an answer is made again, and an object comes back after its erasure."""
+    with opened(tmp_path, **_options(proxy.port, unanswered=10)) as vault:
+        create(vault)
+        proxy.mode = "late"
+        add(vault, numbers=range(1))
+        wait_until(lambda: proxy.held)
+        proxy.mode = ""
+        wait_until(lambda: vault.state().queued_files == 0)
+        vault.erase(RECORDING)
+        wait_until(lambda: not _names(s3, proxy.port))
+        proxy.release.set()
+        wait_until(lambda: _names(s3, proxy.port))
+        assert len(vault.parts.index.erasures()) == 1
+        wait_until(lambda: not vault.parts.index.erasures())
+        assert _objects(s3, proxy.port) == {}
 
 
 def test_a_slow_bucket_does_not_hold_up_the_end(tmp_path: Path, proxy: Proxy) -> None:
