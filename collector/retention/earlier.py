@@ -50,7 +50,8 @@ def earlier_sinks(
 ) -> EarlierSinks:
     """Find the sinks that the ledger of a data directory names, besides the ``current`` ones."""
     seen = {_place(data, name, sink) for name, sink in current.items()}
-    search = _Search(data, schemas, seen, {*current})
+    names = {name for name, sink in current.items() if sink.has_state}
+    search = _Search(data, schemas, seen, names)
     try:
         configurations = list(_configurations(data / SPOOL_NAME))
     except DeliveryError:

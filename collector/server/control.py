@@ -1,11 +1,11 @@
 """The sidecar's side of the control socket: commands that change what is kept, carried out while it
 receives.
 
-Commands are carried out one after the other: on the sidecar's own spool, and on each sink in the
-thread that delivers to it, between two deliveries. Requests of people that wait meanwhile are
-carried out together, so that a sink is looked through once for all of them. A connection of another
-user, a request that is no command, late or too long, and one connection too many are closed without
-an answer, and counted.
+Commands that change something are carried out one after the other: on the sidecar's own spool, and
+on each sink in the thread that delivers to it, between two deliveries. Requests of people that wait
+meanwhile are carried out together, so that a sink is looked through once for all of them. A
+connection of another user, a request that is no command, late or too long, and one connection too
+many are closed without an answer, and counted.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ from collector.server.control_client import (
     Prune,
     Redeliver,
     Reload,
+    Status,
     short_path,
 )
 from collector.sinks.sink import ErasableSink, Removal
@@ -158,6 +159,8 @@ class ControlServer:
             return await self.reload(command.allow_widening)
         if isinstance(command, Erase | Object):
             return await self._removed(command)
+        if isinstance(command, Status):  # it changes nothing, and waits for no sink
+            return await asyncio.to_thread(self._answer, command)
         async with self.lock:
             return await asyncio.to_thread(self._answer, command)
 

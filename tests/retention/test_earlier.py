@@ -109,15 +109,21 @@ def test_a_directory_by_its_name_is_enough(tmp_path: Path, case: str) -> None:
     assert erased(tmp_path, "--config", file).json["lines"] == 0
 
 
-@pytest.mark.parametrize("name", [None, "archive"])
-def test_what_a_lake_has_collected_is_found(tmp_path: Path, name: str | None) -> None:
-    """Also where its sink has gone, or has another name now: it becomes no file any more."""
+@pytest.mark.parametrize("now", ["gone", "another name", "another type"])
+def test_what_a_lake_has_collected_is_found(tmp_path: Path, now: str) -> None:
+    """Also where its sink has gone, or has another name now: it becomes no file any more. So where
+    a sink of another type has its name."""
     data, lake = tmp_path / "data", {"type": "parquet", "path": str(tmp_path / "lake")}
     note_configuration(data, configured(tmp_path, "old.json", data=str(data), sinks={"lake": lake}))
     opening = Opening("lake", (_SCHEMA,), data)
     with ParquetSink(ParquetSettings(type="parquet", path=tmp_path / "lake"), opening) as sink:
         sink.deliver(batch(_ADDRESS, "203.0.113.8"))
-    sinks = {"ndjson": {"path": str(tmp_path / "a.ndjson")}} | ({name: lake} if name else {})
+    lines = {"type": "ndjson", "path": str(tmp_path / "a.ndjson")}
+    sinks = {
+        "gone": {"ndjson": lines},
+        "another name": {"ndjson": lines, "archive": lake},
+        "another type": {"lake": lines},
+    }[now]
     file = configured(tmp_path, "c.json", data=str(data), sinks=sinks)
     done = erased(tmp_path, "--config", file)
     assert done.code == 0, done.err

@@ -80,7 +80,8 @@ def test_a_person_is_erased_while_it_receives(tmp_path: Path) -> None:
 
 
 def test_what_waits_is_erased_too(tmp_path: Path) -> None:
-    """While the store takes nothing, out of the spool; then it gets the others."""
+    """While the store takes nothing, out of the spool; then it gets the others. The state of the
+    sidecar can be asked meanwhile."""
     data = tmp_path / "collector-data"
     with started(tmp_path) as sidecar:
         wait_until((data / "store.db").exists)
@@ -91,6 +92,10 @@ def test_what_waits_is_erased_too(tmp_path: Path) -> None:
             with ThreadPoolExecutor(1) as pool:
                 asked = pool.submit(ask, data, erasure(address(4)))
                 wait_until(lambda: metric(sidecar, "collector_spool_records") == 4)
+                status = ask(data, Status())
+                assert status is not None
+                assert status["spool"]["records"] == 4
+                assert not asked.done(), "it waits for the store"
                 holder.execute("ROLLBACK")
                 answer = asked.result(WAIT_SECONDS)
         assert answer is not None

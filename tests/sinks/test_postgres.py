@@ -31,9 +31,10 @@ from collector.errors import ConfigError, DeliveryError, Unacceptable, Unreachab
 from collector.filter.stored import read
 from collector.schema import load_schema
 from collector.sinks.postgres import PostgresSink
+from collector.sinks.postgres.server import Server
 from collector.sinks.sink import Opening, Removal
 from collector.testing.sinks import SinkConformance, batch_of, person
-from tests.deadline import wait_until
+from tests.deadline import WAIT_SECONDS, wait_until
 from tests.programs import script
 from tests.raising import raises
 from tests.sinks.postgres import PostgresServer, require_postgres
@@ -233,6 +234,31 @@ def test_a_server_that_does_not_answer(
                 assert monotonic() - started < 30
         sink.deliver(_many(2))
     assert len(_numbers(clean)) == 2
+
+
+_SLEEPING = "SELECT 1 FROM pg_stat_activity WHERE usename = 'collector' AND wait_event = 'PgSleep'"
+
+
+def test_a_server_that_stands_still_in_a_long_change(
+    clean: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An erasure may take an hour, but not of a server that takes no connection meanwhile."""
+    monkeypatch.setattr("collector.sinks.postgres.server._PROBE_SECONDS", 2.0)
+    user = {"user": "collector", "dbname": "telemetry"}
+    server = Server({"host": str(clean.directory), "port": clean.port, **user})
+
+    def sleep_for(seconds: int) -> None:
+        server.run(lambda cursor: cursor.execute("SELECT pg_sleep(%s)", (seconds,)), 3600.0)
+
+    sleep_for(7)
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(sleep_for, 3600)
+        wait_until(lambda: clean.ask(_SLEEPING))
+        with clean.stopped(), raises("E514", Unreachable):
+            done.result(WAIT_SECONDS)
+    sleep_for(0)
+    server.drop()
+    clean.end_sessions()
 
 
 def test_credentials_that_are_revoked(clean: PostgresServer, tmp_path: Path) -> None:

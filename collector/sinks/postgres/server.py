@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from time import monotonic
 from typing import Any, TypeVar
 
 import psycopg
@@ -32,6 +34,10 @@ _ANSWER_BYTES = 4 << 20
 READ_BYTES = 1 << 30
 """The same while a command reads records."""
 _CONNECT_SECONDS = 5
+_PROBE_SECONDS = 60.0
+"""How often a server is asked whether it lives, while an answer may take longer than that."""
+_SSL_REQUEST = struct.pack("!ii", 8, 80877103)
+"""Is answered with a byte before anybody logs in; see "SSLRequest" in PostgreSQL's protocol."""
 _LONGEST_DIRECTORY = 80
 """Bytes of a directory's path: with a socket's name, the system takes about a hundred."""
 _OPEN_FILES = Path("/proc/self/fd")
@@ -194,18 +200,24 @@ class Server:
         """Let a relay take connections for a block; yield what libpq is given to reach it. The
         server's name stays, by which its certificate is known; in a file of passwords libpq would
         look for the relay."""
-        host, port = str(self._parameters["host"]), int(self._parameters["port"])
         with ExitStack() as stack:
-            if host.startswith("/"):
+            if str(self._parameters["host"]).startswith("/"):
                 directory = stack.enter_context(_private_directory())
-                listener = _bound(_socket_file(directory, port))
-                self._relay = Relay(lambda _: _connected(_socket_file(host, port)), listener)
+                listener = _bound(_socket_file(directory, int(self._parameters["port"])))
+                self._relay = Relay(lambda _: self._dial(), listener)
                 changes: dict[str, str | int] = {"host": directory}
             else:
-                self._relay = Relay(lambda _: connected(host, port, _CONNECT_SECONDS))
+                self._relay = Relay(lambda _: self._dial())
                 changes = {"hostaddr": "127.0.0.1", "port": self._relay.port}
             stack.callback(self._relay.refuse)
             yield self._parameters | _found_password(self._parameters) | changes
+
+    def _dial(self) -> socket.socket:
+        """Connect to the server."""
+        host, port = str(self._parameters["host"]), int(self._parameters["port"])
+        if host.startswith("/"):
+            return _connected(_socket_file(host, port))
+        return connected(host, port, _CONNECT_SECONDS)
 
     def _transact(
         self, action: Callable[[Cursor], _T], seconds: float, most: int = _ANSWER_BYTES
@@ -226,20 +238,34 @@ class Server:
 
     @contextmanager
     def _deadline(self, seconds: float, most: int = _ANSWER_BYTES) -> Iterator[None]:
-        """Cut the connection if the server has not answered by then, as psycopg waits for ever, and
-        if it says more than it may."""
+        """Cut the connection if the server has not answered by then, as psycopg waits for ever, if
+        it stands still meanwhile, and if it says more than it may."""
         relay = self._relay
         if relay is None:
             yield
             return
-        timer = threading.Timer(seconds, relay.cut)
-        timer.daemon = True
-        timer.start()
+        done = threading.Event()
+        threading.Thread(target=self._watch, args=(relay, seconds, done), daemon=True).start()
         try:
             with relay.exchange(most):
                 yield
         finally:
-            timer.cancel()
+            done.set()
+
+    def _watch(self, relay: Relay, seconds: float, done: threading.Event) -> None:
+        until = monotonic() + seconds
+        while not done.wait(min(_PROBE_SECONDS, max(0.0, until - monotonic()))):
+            if monotonic() >= until or not self._is_alive():
+                relay.cut()
+                return
+
+    def _is_alive(self) -> bool:
+        """Tell whether the server answers a new connection. Its kernel alone takes one, too."""
+        with suppress(OSError), self._dial() as probe:
+            probe.settimeout(_PROBE_SECONDS / 2)
+            probe.sendall(_SSL_REQUEST)
+            return probe.recv(1) != b""
+        return False
 
 
 def _nothing(_: Cursor) -> None:
