@@ -29,7 +29,7 @@ test: $(VENV)/.dev ## Run the tests.
 	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST)
 
 long: $(VENV)/.dev ## Run the tests that take longer: attacks beside senders, fresh environments, whole benchmarks.
-	$(BIN)/python -m pytest -n $(WORKERS) -m long $(LONGER) $(PYTEST)
+	$(BIN)/python -m pytest -n $(WORKERS) -m "long and not recordings" $(LONGER) $(PYTEST)
 
 house: $(VENV)/.dev ## Print the figures of the structure (import graph, names, the walk of a request).
 	$(BIN)/python -m tests.house

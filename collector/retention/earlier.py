@@ -50,8 +50,8 @@ def earlier_sinks(
 ) -> EarlierSinks:
     """Find the sinks that the ledger of a data directory names, besides the ``current`` ones."""
     seen = {_place(data, name, sink) for name, sink in current.items()}
-    names = {name for name, sink in current.items() if sink.has_state}
-    search = _Search(data, schemas, seen, names)
+    with_directories = {(name, sink.type) for name, sink in current.items() if sink.has_state}
+    search = _Search(data, schemas, seen, with_directories)
     try:
         configurations = list(_configurations(data / SPOOL_NAME))
     except DeliveryError:
@@ -159,13 +159,13 @@ def _made(name: str, values: Mapping[str, Any]) -> SinkSettings | None:
 
 @dataclass
 class _Search:
-    """Looks at the place of each sink once. ``seen`` are places that are known already, ``names``
-    those of sinks whose own directories are."""
+    """Looks at the place of each sink once. ``seen`` are places that are known already, and
+    ``with_directories`` names and types of sinks whose own directories are."""
 
     data: Path
     schemas: tuple[Schema, ...]
     seen: set[str]
-    names: set[str]
+    with_directories: set[tuple[str, str | None]]
     found: EarlierSinks = field(default_factory=EarlierSinks)
 
     def note_unreached(self, what: str) -> None:
@@ -185,7 +185,8 @@ class _Search:
         sink = sink.model_copy(update=paths)
         place = _place(self.data, name, sink)
         own = own_directory(self.data, name)
-        has_directory = sink.has_state and name not in self.names and own.is_dir()
+        is_known = (name, sink.type) in self.with_directories
+        has_directory = sink.has_state and not is_known and own.is_dir()
         if not sink.is_on or (place in self.seen and not has_directory):
             return
         self.seen.add(place)
@@ -201,7 +202,7 @@ class _Search:
             key = f"{name} (earlier {len(self.found.sinks) + 1})"
             self.found.sinks[key] = sink
             if has_directory:
-                self.names.add(name)
+                self.with_directories.add((name, sink.type))
                 self.found.directories[key] = name
         elif is_ours is not None:
             self.note_unreached(f"sink {name} of an earlier configuration: {place}")

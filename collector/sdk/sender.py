@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from threading import TIMEOUT_MAX, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
@@ -37,6 +38,8 @@ _OVERDUE = "cannot delete expired data: disk full or file in use"
 _PRUNED = "expired data is deleted"
 _IDLE_SECONDS = 3600.0
 """A sink does its upkeep at least as often, however much comes in."""
+_CLOSE_SECONDS = 1.0
+"""For a sink to be closed in, where the time is over before."""
 
 _PATH = "/v1/records"
 _OK, _SERVER = 200, 500
@@ -120,6 +123,7 @@ class LocalSender:
         self._sink: Sink | None = opener()
         self._is_overdue = False
         self._idle_at = monotonic() + _IDLE_SECONDS
+        self._end = math.inf
 
     def next_body_limit(self) -> None:
         """Return no limit."""
@@ -153,7 +157,27 @@ class LocalSender:
             close_sink(sink)
 
     def end_by(self, moment: float) -> None:
-        """Do nothing: a local write has no time limit."""
+        """Limit how long ``close`` waits: a write itself has no time limit."""
+        self._end = moment
+
+    def close(self) -> None:
+        """Let the sink hand on what it collected, and close it. What takes longer than it may goes
+        on in a thread of its own, as long as the process does."""
+        closing = Thread(target=self._finish, name="collector-sdk-end", daemon=True)
+        try:
+            closing.start()
+        except RuntimeError:  # Python 3.12 starts none at its end; a bucket could hold that up
+            self.release()
+            return
+        left = max(_CLOSE_SECONDS, self._end - monotonic())
+        closing.join(min(left, TIMEOUT_MAX))
+
+    def _finish(self) -> None:
+        from collector.sinks.sink import contained, finish_sink  # noqa: PLC0415 - as above
+
+        sink, self._sink = self._sink, None
+        with suppress(CollectorError), contained():
+            finish_sink(self._opener() if sink is None else sink)
 
 
 def _deliver(sink: Sink, batches: Sequence[Batch]) -> int:
@@ -285,7 +309,7 @@ def open_sender(settings: Settings, schema: Schema, stack: ExitStack) -> Sender:
     target = settings.target
     if target.is_sink:
         sender = LocalSender(lambda: open_sink_of(target, schema))
-        stack.callback(sender.release)
+        stack.callback(sender.close)
         return sender
     sidecar = Sidecar(target, settings)
     stack.callback(sidecar.release)

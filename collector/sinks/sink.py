@@ -34,6 +34,7 @@ __all__ = [
     "close_sink",
     "contained",
     "expiry_of",
+    "finish_sink",
     "holds_expired",
     "in_place",
     "is_erasable",
@@ -187,6 +188,10 @@ class Sink(Closing):
     def idle(self) -> None:
         """Tidy up while no batch is pending. Called now and then, and soon again after an
         exception."""
+
+    def finish(self) -> None:
+        """Hand on what was collected, as far as that can be done now. Called once before ``close``
+        where an application ends, which may not run again."""
 
     def close(self) -> None:
         """Release all resources."""
@@ -354,6 +359,13 @@ def holds_expired(sink: Sink) -> bool:
     with suppress(CollectorError), contained():
         return bool(sink.is_held)
     return True
+
+
+def finish_sink(sink: Sink) -> None:
+    """Let a sink hand on what it collected, whatever it raises, and close it."""
+    with suppress(CollectorError), contained():
+        sink.finish()
+    close_sink(sink)
 
 
 def close_sink(sink: Sink) -> None:

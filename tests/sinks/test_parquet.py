@@ -346,7 +346,7 @@ def test_readers_take_it_as_it_is(tmp_path: Path, reader: str) -> None:
     """They find the rows of all files, the day as a column, and times as times."""
     with _opened(tmp_path) as sink:
         sink.deliver(_batch(1, [1, 2]), _batch(2, [3], days=2), _batch(3, [4, 5], hours=30))
-        sink.flush()
+        sink.finish()
     with _opened(tmp_path, offline=True) as sink:
         sink.erase(_subject(3))
     try:
@@ -406,8 +406,9 @@ def test_several_processes_of_an_application(tmp_path: Path) -> None:
     with ParquetSink(settings, replace(opening, is_offline=True)) as offline:
         assert offline.redact(_subject(3), ["client.address"]).records == 1
         assert offline.erase(_subject(4)).deleted == 1
-    one.close()
     other.close()
+    one.finish()
+    one.close()
     assert _people(tmp_path) == [person(n) for n in (1, 2, 5, 6, 7, 8)]
 
 
@@ -434,7 +435,7 @@ with _opened(Path(sys.argv[1])) as sink:
     for number in range(30):
         lines = (line % (number, at >> 8, at & 255) for at in range(40_000))
         sink.deliver(replace(batch, id=number.to_bytes(16), payload=b"".join(lines)))
-    sink.flush()
+    sink.finish()
     sink.deliver(replace(batch, id=b"last"))
     assert sink.erase(_subject(1)).deleted == 2
     print((peak() - before) >> 10)

@@ -7,12 +7,13 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from time import sleep
+from time import monotonic, sleep
 from typing import Any
 from unittest import mock
 
@@ -32,6 +33,7 @@ from tests.deadline import WAIT_SECONDS
 from tests.programs import script
 from tests.s3 import ECHO, Proxy
 from tests.sinks.test_parquet import _batch, _bytes, _Crash, _crashing, _put, _subject
+from tests.tcp import tcp_server
 
 pytestmark = pytest.mark.servers
 
@@ -304,31 +306,72 @@ def test_a_crash_at_any_step(tmp_path: Path, s3: int) -> None:
     assert _people(tmp_path, s3) == sorted(person(each) for each in range(1, number + 1))
 
 
-def test_an_application(
-    tmp_path: Path,
-    s3: int,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The SDK puts a file when it is closed; credentials come from the environment."""
+@pytest.fixture
+def ask_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Have the environment name a server at a port of this machine, and credentials for it."""
     environment = {
         "AWS_ACCESS_KEY_ID": "key",
         "AWS_SECRET_ACCESS_KEY": "secret",
         "AWS_REGION": "us-east-1",
-        "AWS_ENDPOINT": f"http://127.0.0.1:{s3}",
         "AWS_ALLOW_HTTP": "true",
         "XDG_DATA_HOME": str(tmp_path / "home"),
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
+    return lambda port: monkeypatch.setenv("AWS_ENDPOINT", f"http://127.0.0.1:{port}")
+
+
+def _emitted(telemetry: Collector) -> Collector:
+    telemetry.emit({"ip_address": person(1), "os": {"type": "linux"}, "chat": ["never kept"]})
+    return telemetry
+
+
+def test_an_application(tmp_path: Path, s3: int, ask_bucket: Callable[[int], None]) -> None:
+    """The SDK puts a file when it is closed; credentials come from the environment."""
+    ask_bucket(s3)
     with Collector("conferencing", f"parquet+s3://lake/{_prefix(tmp_path)}") as telemetry:
-        telemetry.emit({"ip_address": person(1), "os": {"type": "linux"}, "chat": ["never kept"]})
+        _emitted(telemetry)
+    assert _people(tmp_path, s3) == [person(1)]
+
+
+def test_an_application_ends_in_time(
+    tmp_path: Path, s3: int, ask_bucket: Callable[[int], None]
+) -> None:
+    """Where the bucket does not answer; what was collected becomes a file another time."""
+    never = threading.Event()
+    with tcp_server(lambda _: never.wait()) as port:
+        ask_bucket(port)
+        to = f"parquet+s3://lake/{_prefix(tmp_path)}"
+        telemetry = _emitted(Collector("conferencing", to, exit_timeout=2))
+        assert telemetry.flush(WAIT_SECONDS)
+        began = monotonic()
+        assert telemetry.close()
+        assert monotonic() - began < WAIT_SECONDS / 4
+        never.set()
+    ask_bucket(s3)
+    with Collector("conferencing", to, exit_timeout=WAIT_SECONDS):
+        pass
+    assert _people(tmp_path, s3) == [person(1)]
+
+
+def test_a_fork_puts_nothing(tmp_path: Path, s3: int, ask_bucket: Callable[[int], None]) -> None:
+    """It would wait for the bucket, and each would make a file."""
+    ask_bucket(s3)
+    to = f"parquet+s3://lake/{_prefix(tmp_path)}"
+    with _emitted(Collector("conferencing", to, interval=0.1)) as telemetry:
+        assert telemetry.flush(WAIT_SECONDS)
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert _people(tmp_path, s3) == []
     assert _people(tmp_path, s3) == [person(1)]
 
 
 _WRITER = """
 import sys
 from pathlib import Path
-from time import sleep
+from time import monotonic, sleep
 from unittest import mock
 from collector.errors import DeliveryError
 from tests.sinks.test_parquet_s3 import _batch, _opened

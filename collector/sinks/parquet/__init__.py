@@ -92,7 +92,7 @@ class ParquetSink(ErasableSink):
             self._put_due(staged)
             staged.add(batches, self._types, self.settings.size)
 
-    def flush(self) -> None:
+    def finish(self) -> None:
         """Make files of all that was collected."""
         if self._staged is not None:
             with self._staged.locked() as staged:
@@ -109,12 +109,8 @@ class ParquetSink(ErasableSink):
         self._has_failed = False
 
     def close(self) -> None:
-        """Release the directory. What was collected is on disk, and becomes a file next time; that
-        of an application, which may not run again, does now, if that can be."""
+        """Release the directory. What was collected is on disk, and becomes a file next time."""
         if self._staged is not None:
-            if self.opening.is_shared:
-                with suppress(DeliveryError):
-                    self.flush()
             self._staged.close()
             self._staged = None
 
