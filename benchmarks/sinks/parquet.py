@@ -26,7 +26,7 @@ class _Writers:
     def sink(self, batches: Sequence[Batch]) -> None:
         """Deliver batches, and make files of them."""
         self.deliver.deliver(*batches)
-        self.deliver.flush()
+        self.deliver.finish()
 
     def bare(self, records: Sequence[Record]) -> None:
         """Write a file of the same records, with the same compression."""

@@ -98,7 +98,7 @@ def _each_by_its_own(settings: SinkSettings, folder: Path, schemas: tuple[Schema
     with open_sink(settings, Opening("one", schemas, folder)) as sink:
         sink.deliver(*(_batch(schema, days) for schema in schemas for days in (0, 2, 25)))
         if isinstance(sink, ParquetSink):
-            sink.flush()
+            sink.finish()
     with open_sink(settings, Opening("one", schemas, folder, is_offline=True)) as sink:
         assert isinstance(sink, ErasableSink)
         sink.prune(datetime.now(UTC))
