@@ -262,7 +262,9 @@ def _is_ours(path: Path) -> bool:
 
 
 def _open_state(path: Path) -> int:
-    """Open the state file; create its directory if it does not exist."""
+    """Open the state file; create its directory if it does not exist. Nothing is made or changed
+    where there is a directory, a device, or anything else that is no file."""
+    check_file(path, ".state")
     try:
         if path.is_file() and not _is_ours(path):
             raise ConfigError("E203", _FOREIGN)

@@ -165,6 +165,31 @@ def test_a_file_of_something_else_is_left_alone(tmp_path: Path, text: bytes) -> 
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("kind", ["pipe", "device", "link to a device", "directory"])
+def test_what_is_no_file_is_refused_and_left_alone(tmp_path: Path, kind: str) -> None:
+    """The system's null device would lose its mode, and records would go nowhere."""
+    path, device = tmp_path / "records.ndjson", tmp_path / "null"
+    os.mkfifo(device)
+    if "device" in kind:
+        device.unlink()
+        try:
+            os.mknod(device, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        except PermissionError:
+            pytest.skip("making a device is for root")
+    device.chmod(0o666)
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "link to a device":
+        path.symlink_to(device)
+    else:
+        path = device
+    before = sorted(tmp_path.iterdir())
+    with raises("E203", ConfigError):
+        NdjsonFile(path)
+    assert sorted(tmp_path.iterdir()) == before
+    assert stat.S_IMODE(device.stat().st_mode) == 0o666
+
+
 def test_records_without_their_marks_are_ours(tmp_path: Path) -> None:
     """As after the file alone was moved; new ones are appended."""
     path = tmp_path / "records.ndjson"
