@@ -264,6 +264,64 @@ def test_contradictions(text: str, field: str, tmp_path: Path) -> None:
     assert (fault.field, fault.code) == (field, "E211")
 
 
+_HERE = "party: first"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_refused"),
+    [
+        *(
+            (
+                f"{{type: postgres, url: {url}, {_HERE}}}",
+                f"{{type: postgres, url: {same}, {_HERE}}}",
+                refused,
+            )
+            for url, same, refused in [
+                ("postgres://a@db/telemetry", "postgres://b@db:5432/telemetry", True),
+                ("postgres://a@db/telemetry", "postgres://a@db/other", False),
+                ("postgres://a@db/telemetry", "postgres://a@da/telemetry", False),
+            ]
+        ),
+        *(
+            (
+                f"{{type: parquet, url: {url}, {_HERE}}}",
+                f"{{type: parquet, url: {same}, {_HERE}}}",
+                refused,
+            )
+            for url, same, refused in [
+                ("s3://lake/x", "s3://lake/x/", True),
+                ("s3://lake/x", "s3://lake/x/y", True),
+                ("s3://lake", "s3://lake/y", True),
+                ("s3://lake/x", "s3://lake/xy", False),
+                ("s3://lake/x", "gs://lake/x", False),
+            ]
+        ),
+        (
+            f"{{type: parquet, url: s3://lake/x, endpoint: https://a.example, {_HERE}}}",
+            f"{{type: parquet, url: s3://lake/x, endpoint: https://b.example, {_HERE}}}",
+            False,
+        ),
+        *(
+            (
+                f"{{type: nats, url: tls://a:4222, stream: S, subject: a, {_HERE}}}",
+                f"{{type: nats, url: tls://a:4222, stream: {stream}, subject: b, {_HERE}}}",
+                refused,
+            )
+            for stream, refused in (("S", True), ("S2", False))
+        ),
+    ],
+)
+def test_two_sinks_have_two_places(one: str, other: str, is_refused: bool, tmp_path: Path) -> None:
+    """Records of one would be repetitions for the other, and lost."""
+    text = f"sinks:\n  one: {one}\n  other: {other}\n"
+    if is_refused:
+        (fault,) = _faults(text, tmp_path)
+        assert (fault.field, fault.code) == ("sinks.other.url", "E211")
+    else:
+        (tmp_path / "a.yaml").write_text(text)
+        assert len(read(tmp_path / "a.yaml", {}).config.sinks.on()) == 3
+
+
 @pytest.mark.parametrize(
     ("path", "is_refused"),
     [

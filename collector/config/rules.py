@@ -183,6 +183,21 @@ def distinct_paths(config: Config) -> Iterator[Finding]:
             seen.append(use)
 
 
+def distinct_places(config: Config) -> Iterator[Finding]:
+    """Refuse two sinks at one place that knows batches again by their ids, or one within another:
+    what the first delivers would be a repetition for the second."""
+    seen = dict[str, str]()
+    for name, sink in config.sinks.on().items():
+        place = f"{type(sink).__name__} {sink.known_at}".rstrip("/") + "/"
+        for other, known in seen.items() if sink.known_at else ():
+            if place.startswith(known) or known.startswith(place):
+                message = f"this is the place of `sinks.{other}`, or within it; choose another one"
+                yield tuple(("sinks", each, "url") for each in (name, other)), "E211", message
+                break
+        if sink.known_at:
+            seen[name] = place
+
+
 def _conflicts(use: _Use, others: list[_Use], data: Path, sinks: list[str]) -> Iterator[Finding]:
     """Compare a file with the data directory's, with other sinks' directories, and with others."""
     first = next((other for other in others if use.excludes(other)), None)
@@ -245,6 +260,7 @@ RULES: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     has_recorder_settings,
     has_sink,
     distinct_paths,
+    distinct_places,
     other_parties,
     has_stream,
     one_or_several_schemas,

@@ -130,6 +130,12 @@ class SinkSettings(Section):
         own."""
         return str(directory) if self.is_local else self.type or type(self).__name__.lower()
 
+    @property
+    def known_at(self) -> str | None:
+        """The place where a batch is known again by its id, whichever sink brings it: two sinks
+        cannot have it. Its parts lie between slashes. ``None``: nowhere, or one of ``files``."""
+        return None
+
     def files(self) -> Mapping[str, Path]:
         """Return the files that the sink writes at paths of its settings, by setting."""
         return {}

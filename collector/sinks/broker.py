@@ -9,6 +9,7 @@ from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -28,6 +29,11 @@ __all__ = ["BrokerSettings", "BrokerSink", "of_address"]
 
 class BrokerSettings(SinkSettings, BrokerAccess):
     """The settings of a broker as a sink."""
+
+    @property
+    def known_at(self) -> str:
+        """The stream or the topic: also a drain knows batches by their ids."""
+        return self.place(Path())
 
     @abstractmethod
     def publisher(self) -> Publisher:

@@ -66,6 +66,11 @@ class ParquetSettings(SinkSettings):
         """Name the directory or the bucket."""
         return str(self.url if self.path is None else self.path)
 
+    @property
+    def known_at(self) -> str | None:
+        """The prefix of a bucket."""
+        return None if self.url is None else f"{self.endpoint or ''} {self.url}"
+
     def files(self) -> Mapping[str, Path]:
         """Return the directory."""
         return {} if self.path is None else {"path": self.path}

@@ -138,6 +138,11 @@ class PostgresSettings(SinkSettings):
             return f"{self.url}, {self.namespace}"
         return f"postgres://{found.host}:{found.port}/{found.database}/{self.namespace}"
 
+    @property
+    def known_at(self) -> str:
+        """The namespace of the tables."""
+        return self.place(Path())
+
     def beyond(self) -> Iterable[str]:
         """Name what a server keeps besides its tables."""
         place = self.place(Path())
