@@ -212,6 +212,36 @@ def test_no_byte_of_a_person_is_left(tmp_path: Path) -> None:
     assert person(12).encode() not in _bytes(tmp_path)
 
 
+@pytest.mark.parametrize("failing", ["_sync_file", "sync", "transaction", "unlink", "_write"])
+def test_a_failed_rewriting_leaves_nothing(tmp_path: Path, failing: str) -> None:
+    """Neither bytes that a later one does not reach, nor the old file."""
+    with _opened(tmp_path) as sink:
+        sink.deliver(_batch(1, [1, 3, *[2] * 9]))
+        with _failing(failing), suppress(DeliveryError):
+            sink.erase(_subject(1))
+        sink.erase(_subject(2))
+        (path,) = (tmp_path / "data" / "sinks" / "lake").glob("*.ndjson")
+        assert person(2).encode() not in path.read_bytes()
+        sink.erase(_subject(1))
+        (path,) = (tmp_path / "data" / "sinks" / "lake").glob("*.ndjson")
+        assert person(1).encode() not in path.read_bytes()
+        assert [record["client.address"] for _, record in sink.find(_subject(3))] == [person(3)]
+
+
+def _failing(name: str) -> Any:
+    """Let a step of rewriting a segment fail, or removing its old file."""
+    if name != "unlink":
+        return mock.patch(f"collector.sinks.parquet.segments.{name}", side_effect=OSError)
+    remove = Path.unlink
+
+    def unlink(path: Path, *, missing_ok: bool = False) -> None:
+        if path.name == "1-0.ndjson":
+            raise OSError
+        remove(path, missing_ok=missing_ok)
+
+    return mock.patch.object(Path, "unlink", unlink)
+
+
 @pytest.mark.long
 def test_a_reader_sees_the_old_file_or_the_new(tmp_path: Path) -> None:
     """While people are erased: no file without its end, no record twice."""
@@ -308,7 +338,10 @@ def test_what_is_not_ours(tmp_path: Path) -> None:
         with raises("E521", DeliveryError) as caught:
             sink.erase(_subject(1))
         assert "canary" not in str(caught.value)
+        with raises("E521", DeliveryError):
+            sink.prune(datetime.now(UTC) + timedelta(days=400))
     assert foreign.read_bytes() == b"PAR1canary"
+    assert not path.exists()
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:

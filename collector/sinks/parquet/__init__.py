@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -22,13 +22,13 @@ from collector.errors import ConfigError, DeliveryError
 from collector.filter.redaction import Expiry, RedactionRule, matching, redact, removal_rule
 from collector.filter.stored import Records, Values, values
 from collector.sinks.line_sink import EARLY
-from collector.sinks.parquet.segments import (
+from collector.sinks.parquet.segment_reader import (
     DATABASE,
     Segment,
-    Segments,
     is_own_file,
     read_segments,
 )
+from collector.sinks.parquet.segments import Segments
 from collector.sinks.parquet.settings import ParquetSettings
 from collector.sinks.sink import (
     ErasableSink,
@@ -169,10 +169,9 @@ class ParquetSink(ErasableSink):
         return Removal(deleted, shortened)
 
     def _drop(self, key: FileKey) -> int:
-        """Remove a file; return the number of its records."""
-        found = None
-        with suppress(DeliveryError):
-            found = self._lake.statistics(key.text)
+        """Remove a file; return the number of its records. One that cannot be read stays: it may be
+        of another program."""
+        found = self._lake.statistics(key.text)
         self._lake.objects.remove(key.text)
         return found.records if found else 0
 
@@ -274,6 +273,7 @@ class ParquetSink(ErasableSink):
                 stack.callback(staged.close)
             if staged is not None:
                 stack.enter_context(staged.locked())
+                staged.clear()
                 self._lake.clear()
             yield staged
 

@@ -12,8 +12,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
 from time import time
@@ -22,20 +21,26 @@ from uuid import uuid4
 
 from collector.contracts import Batch, Layout, layout_of
 from collector.errors import DeliveryError, InUse, Unacceptable
+from collector.sinks.parquet.segment_reader import (
+    COLUMNS,
+    DATABASE,
+    Segment,
+    all_segments,
+    disk,
+    frames_of,
+    pieces,
+    read_frames,
+)
 from collector.sinks.record_files import FileLock
-from collector.sqlite.files import connect, make_durable, sync, transaction
+from collector.sqlite.files import make_durable, sync, transaction
 
-__all__ = ["DATABASE", "Segment", "Segments", "TypesOf", "is_own_file", "read_segments"]
+__all__ = ["Segments", "TypesOf"]
 
 TypesOf = Callable[[Layout, bytes], Mapping[str, str]]
 """Returns the type of each column that records of a layout can have."""
 
-DATABASE = "segments.db"
-"""The name of the database in the directory of a sink."""
-_OWN_FILE = re.compile(r"lock|segments\.db(-\w+)?|[0-9-]+\.ndjson|upload\.parquet")
 _STORED_IDS = 1_000_000
 """The number of newest ids of batches that are known: some 50 MB."""
-_PIECE = 2 << 20
 _MINUTE = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}):[0-9]{2}:00Z", re.ASCII).fullmatch
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,100}", re.ASCII).fullmatch
 _TABLES = """
@@ -53,38 +58,6 @@ CREATE TABLE IF NOT EXISTS delivered (
   number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE) STRICT;
 """
 _IN_USE = "another process has the directory of the sink"
-_COLUMNS = "number, key, schema, digest, hour, opened, length, revision, is_closed"
-
-
-def is_own_file(name: str) -> bool:
-    """Tell whether a sink has a file of that name in its directory."""
-    return _OWN_FILE.fullmatch(name) is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A segment. ``key`` is that of its object, ``hour`` when its records were received,
-    ``length`` the bytes of its file that count."""
-
-    number: int
-    key: str
-    schema: str
-    digest: str
-    hour: str
-    opened: float
-    length: int
-    revision: int
-    is_closed: int
-
-    @property
-    def file_name(self) -> str:
-        """The name of its file, which is another one after it was rewritten."""
-        return f"{self.number}-{self.revision}.ndjson"
-
-    def is_due(self, seconds: float, size: int) -> bool:
-        """Return whether it is to become an object: it is old or large enough."""
-        age = time() - self.opened
-        return bool(self.is_closed) or self.length >= size or not 0 <= age < seconds
 
 
 class Segments:
@@ -97,14 +70,14 @@ class Segments:
 
     def __init__(self, directory: Path, *, is_shared: bool = False) -> None:
         self._directory = directory
-        with _failures():
+        with disk():
             handle = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._lock = FileLock(handle, shared=is_shared)
         try:
             with self._lock as is_locked:
                 if not is_locked:
                     raise InUse("E203", _IN_USE)
-                with _failures():
+                with disk():
                     self._open()
         except BaseException:
             self._lock.close()
@@ -135,13 +108,18 @@ class Segments:
         try:
             make_durable(self._db)
             self._db.executescript(_TABLES)
-            self._remove_remains()
+            self._clear()
         except BaseException:
             self._db.close()
             raise
 
-    def _remove_remains(self) -> None:
-        """Remove what a crash left: files that belong to no segment, and ends that do not count."""
+    def clear(self) -> None:
+        """Remove what a crash or a failed change left: files that belong to no segment, and ends
+        that do not count."""
+        with disk():
+            self._clear()
+
+    def _clear(self) -> None:
         known = {segment.file_name: segment for segment in self.all()}
         for path in self._directory.iterdir():
             if path.name in known:
@@ -160,7 +138,7 @@ class Segments:
         touched: dict[int, Segment] = {}
         is_done = False
         try:
-            with _failures(), transaction(self._db):
+            with disk(), transaction(self._db):
                 new = [batch for batch in batches if self._is_new(batch)]
                 for _, group in groupby(sorted(new, key=_place), key=_place):
                     self._append(list(group), types_of, size, touched)
@@ -188,7 +166,7 @@ class Segments:
         layout, hour = layout_of(batches[0]), _hour(batches[0])
         self._note_types(batches, types_of)
         segment = self._segment(layout, hour)
-        for minute, payload in _pieces((batch.received, batch.payload) for batch in batches):
+        for minute, payload in pieces((batch.received, batch.payload) for batch in batches):
             if segment.length >= size:
                 self._update(segment, is_closed=1)
                 segment = self._segment(layout, hour)
@@ -201,7 +179,7 @@ class Segments:
     def _segment(self, layout: Layout, hour: str) -> Segment:
         """Return the open segment of a schema and hour; make one if there is none."""
         where = "schema = ? AND digest = ? AND hour = ? AND is_closed = 0"
-        query = f"SELECT {_COLUMNS} FROM segments WHERE {where}"  # noqa: S608 - no value
+        query = f"SELECT {COLUMNS} FROM segments WHERE {where}"  # noqa: S608 - no value
         row = self._db.execute(query, (layout.schema, layout.digest, hour)).fetchone()
         if row is not None:
             return Segment(*row)
@@ -234,7 +212,7 @@ class Segments:
 
     def _update(self, segment: Segment, **changes: int) -> Segment:
         names = ", ".join(f"{name} = ?" for name in changes)
-        query = f"UPDATE segments SET {names} WHERE number = ? RETURNING {_COLUMNS}"  # noqa: S608
+        query = f"UPDATE segments SET {names} WHERE number = ? RETURNING {COLUMNS}"  # noqa: S608
         (row,) = self._db.execute(query, (*changes.values(), segment.number)).fetchall()
         return Segment(*row)
 
@@ -251,21 +229,21 @@ class Segments:
 
     def all(self) -> list[Segment]:
         """Return all segments, the oldest first."""
-        with _failures():
-            return _segments(self._db)
+        with disk():
+            return all_segments(self._db)
 
     def types(self, segment: Segment) -> dict[str, str]:
         """Return the types of a segment's columns, in the order of its schema."""
-        with _failures():
+        with disk():
             return dict(self._types(segment.digest))
 
     def pieces(self, segment: Segment) -> Iterator[tuple[str, bytes]]:
         """Yield the records of a segment by the minutes at which they were received, in pieces of a
         bounded size."""
-        with _failures():
-            frames = _frames(self._db, segment)
+        with disk():
+            frames = frames_of(self._db, segment)
             with (self._directory / segment.file_name).open("rb") as file:
-                yield from _pieces(_read(frames, file.fileno()))
+                yield from pieces(read_frames(frames, file.fileno()))
 
     # -- changes ----------------------------------------------------------------------------------
 
@@ -273,12 +251,12 @@ class Segments:
         """Note durably that a segment gets no more batches."""
         if segment.is_closed:
             return segment
-        with _failures(), transaction(self._db):
+        with disk(), transaction(self._db):
             return self._update(segment, is_closed=1)
 
     def remove(self, segment: Segment) -> None:
         """Remove a segment; the ids of its batches stay."""
-        with _failures():
+        with disk():
             with transaction(self._db):
                 self._db.execute("DELETE FROM frames WHERE segment = ?", (segment.number,))
                 self._db.execute("DELETE FROM segments WHERE number = ?", (segment.number,))
@@ -290,109 +268,38 @@ class Segments:
         deleted. The old file is gone then."""
         if not any(change(piece, minute)[1] for minute, piece in self.pieces(segment)):
             return 0
-        number, length, frames = 0, 0, list[tuple[int, int, int, str]]()
-        next_name = f"{segment.number}-{segment.revision + 1}.ndjson"
-        path = self._directory / next_name
-        with _failures():
-            _write(path, b"", 0)
-            for minute, piece in self.pieces(segment):
-                left, changed = change(piece, minute)
-                number += changed
-                if left:
-                    _write(path, left, length)
-                    frames.append((segment.number, length, len(left), minute))
-                    length += len(left)
-            _sync_file(path)
-            sync(self._directory)
-            with transaction(self._db):
-                self._db.execute("DELETE FROM frames WHERE segment = ?", (segment.number,))
-                self._db.executemany("INSERT INTO frames VALUES (?, ?, ?, ?)", frames)
-                self._update(segment, length=length, revision=segment.revision + 1)
-            (self._directory / segment.file_name).unlink()
-            sync(self._directory)
+        is_done = False
+        try:
+            with disk():
+                number = self._rewrite(segment, change)
+            is_done = True
+        finally:
+            if not is_done:
+                with suppress(OSError, sqlite3.Error):
+                    self._clear()
         return number
 
-
-@contextmanager
-def read_segments(directory: Path) -> Iterator[list[tuple[Segment, Iterator[tuple[str, bytes]]]]]:
-    """Return the segments in a directory with their records, as of one moment, while another
-    process may write there. Raises ``DeliveryError`` E508."""
-    found: list[tuple[Segment, Iterator[tuple[str, bytes]]]] = []
-    files = list[int]()
-    try:
-        if (directory / DATABASE).is_file():
-            for _ in range(_TRIES):
-                if _opened(directory, found, files):
-                    break
-                _close_all(files)
-                found.clear()
-            else:
-                raise DeliveryError("E508", _UNREADABLE)
-        yield found
-    finally:
-        _close_all(files)
-
-
-_TRIES = 100
-_UNREADABLE = "what waits for the lake cannot be read; is the directory of the sink damaged?"
-
-
-def _opened(
-    directory: Path,
-    found: list[tuple[Segment, Iterator[tuple[str, bytes]]]],
-    files: list[int],
-) -> bool:
-    """Open all segments; return ``False`` if one went meanwhile."""
-    db = connect(directory / DATABASE)
-    if db is None:
-        raise DeliveryError("E508", _UNREADABLE)
-    with closing(db), _failures(_UNREADABLE):
-        try:
-            for segment in _segments(db):
-                path = directory / segment.file_name
-                files.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-                found.append((segment, _pieces(_read(_frames(db, segment), files[-1]))))
-        except FileNotFoundError:
-            return False
-    return True
-
-
-def _close_all(files: list[int]) -> None:
-    while files:
-        os.close(files.pop())
-
-
-def _segments(db: sqlite3.Connection) -> list[Segment]:
-    tables = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'segments'").fetchone()
-    query = f"SELECT {_COLUMNS} FROM segments ORDER BY number"  # noqa: S608 - no value
-    return [Segment(*row) for row in db.execute(query)] if tables else []
-
-
-def _frames(db: sqlite3.Connection, segment: Segment) -> list[tuple[str, int, int]]:
-    query = "SELECT received, at, length FROM frames WHERE segment = ? ORDER BY received, at"
-    return list(db.execute(query, (segment.number,)))
-
-
-def _read(frames: Iterable[tuple[str, int, int]], file: int) -> Iterator[tuple[str, bytes]]:
-    for minute, at, length in frames:
-        payload = os.pread(file, length, at)
-        if len(payload) < length:
-            raise DeliveryError("E508", _UNREADABLE)
-        yield minute, payload
-
-
-def _pieces(payloads: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
-    """Yield the records of one minute together, in pieces of a bounded size."""
-    for minute, group in groupby(payloads, key=lambda each: each[0]):
-        parts, size = list[bytes](), 0
-        for _, payload in group:
-            parts.append(payload)
-            size += len(payload)
-            if size >= _PIECE:
-                yield minute, b"".join(parts)
-                parts, size = [], 0
-        if size:
-            yield minute, b"".join(parts)
+    def _rewrite(self, segment: Segment, change: Callable[[bytes, str], tuple[bytes, int]]) -> int:
+        number, length, frames = 0, 0, list[tuple[int, int, int, str]]()
+        path = self._directory / f"{segment.number}-{segment.revision + 1}.ndjson"
+        path.unlink(missing_ok=True)  # what an earlier try left is no part of it
+        _write(path, b"", 0)
+        for minute, piece in self.pieces(segment):
+            left, changed = change(piece, minute)
+            number += changed
+            if left:
+                _write(path, left, length)
+                frames.append((segment.number, length, len(left), minute))
+                length += len(left)
+        _sync_file(path)
+        sync(self._directory)
+        with transaction(self._db):
+            self._db.execute("DELETE FROM frames WHERE segment = ?", (segment.number,))
+            self._db.executemany("INSERT INTO frames VALUES (?, ?, ?, ?)", frames)
+            self._update(segment, length=length, revision=segment.revision + 1)
+        (self._directory / segment.file_name).unlink()
+        sync(self._directory)
+        return number
 
 
 def _hour(batch: Batch) -> str:
@@ -432,16 +339,3 @@ def _sync_file(path: Path) -> None:
 def _truncate(path: Path, length: int) -> None:
     if path.stat().st_size > length:
         os.truncate(path, length)
-
-
-@contextmanager
-def _failures(
-    message: str = "the sink's directory did not take the batch; is the disk full?",
-) -> Iterator[None]:
-    """Turn errors of the disk and the database into ``DeliveryError`` E508, without their text."""
-    try:
-        yield
-        return
-    except (OSError, sqlite3.Error):
-        pass
-    raise DeliveryError("E508", message)

@@ -1,0 +1,165 @@
+"""Segments as they are on disk, read while another process may write there."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from time import time
+
+from collector.errors import DeliveryError
+from collector.sqlite.files import connect
+
+__all__ = [
+    "COLUMNS",
+    "DATABASE",
+    "Segment",
+    "all_segments",
+    "disk",
+    "frames_of",
+    "is_own_file",
+    "pieces",
+    "read_frames",
+    "read_segments",
+]
+
+DATABASE = "segments.db"
+"""The name of the database in the directory of a sink."""
+COLUMNS = "number, key, schema, digest, hour, opened, length, revision, is_closed"
+"""Those of a segment in the database."""
+_OWN_FILE = re.compile(r"lock|segments\.db(-\w+)?|[0-9-]+\.ndjson|upload\.parquet")
+_PIECE = 2 << 20
+
+
+def is_own_file(name: str) -> bool:
+    """Tell whether a sink has a file of that name in its directory."""
+    return _OWN_FILE.fullmatch(name) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A segment. ``key`` is that of its object, ``hour`` when its records were received,
+    ``length`` the bytes of its file that count."""
+
+    number: int
+    key: str
+    schema: str
+    digest: str
+    hour: str
+    opened: float
+    length: int
+    revision: int
+    is_closed: int
+
+    @property
+    def file_name(self) -> str:
+        """The name of its file, which is another one after it was rewritten."""
+        return f"{self.number}-{self.revision}.ndjson"
+
+    def is_due(self, seconds: float, size: int) -> bool:
+        """Return whether it is to become an object: it is old or large enough."""
+        age = time() - self.opened
+        return bool(self.is_closed) or self.length >= size or not 0 <= age < seconds
+
+
+@contextmanager
+def read_segments(directory: Path) -> Iterator[list[tuple[Segment, Iterator[tuple[str, bytes]]]]]:
+    """Return the segments in a directory with their records, as of one moment, while another
+    process may write there. Raises ``DeliveryError`` E508."""
+    found: list[tuple[Segment, Iterator[tuple[str, bytes]]]] = []
+    files = list[int]()
+    try:
+        if (directory / DATABASE).is_file():
+            for _ in range(_TRIES):
+                if _opened(directory, found, files):
+                    break
+                _close_all(files)
+                found.clear()
+            else:
+                raise DeliveryError("E508", _UNREADABLE)
+        yield found
+    finally:
+        _close_all(files)
+
+
+_TRIES = 100
+_UNREADABLE = "what waits for the lake cannot be read; is the directory of the sink damaged?"
+
+
+def _opened(
+    directory: Path,
+    found: list[tuple[Segment, Iterator[tuple[str, bytes]]]],
+    files: list[int],
+) -> bool:
+    """Open all segments; return ``False`` if one went meanwhile."""
+    db = connect(directory / DATABASE)
+    if db is None:
+        raise DeliveryError("E508", _UNREADABLE)
+    with closing(db), disk(_UNREADABLE):
+        try:
+            for segment in all_segments(db):
+                path = directory / segment.file_name
+                files.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+                found.append((segment, pieces(read_frames(frames_of(db, segment), files[-1]))))
+        except FileNotFoundError:
+            return False
+    return True
+
+
+def _close_all(files: list[int]) -> None:
+    while files:
+        os.close(files.pop())
+
+
+def all_segments(db: sqlite3.Connection) -> list[Segment]:
+    """Return all segments of a database, the oldest first."""
+    tables = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'segments'").fetchone()
+    query = f"SELECT {COLUMNS} FROM segments ORDER BY number"  # noqa: S608 - no value
+    return [Segment(*row) for row in db.execute(query)] if tables else []
+
+
+def frames_of(db: sqlite3.Connection, segment: Segment) -> list[tuple[str, int, int]]:
+    """Return the minutes of a segment's frames, with the offset and length of each."""
+    query = "SELECT received, at, length FROM frames WHERE segment = ? ORDER BY received, at"
+    return list(db.execute(query, (segment.number,)))
+
+
+def read_frames(frames: Iterable[tuple[str, int, int]], file: int) -> Iterator[tuple[str, bytes]]:
+    """Yield the bytes of frames out of an open file, by their minutes."""
+    for minute, at, length in frames:
+        payload = os.pread(file, length, at)
+        if len(payload) < length:
+            raise DeliveryError("E508", _UNREADABLE)
+        yield minute, payload
+
+
+def pieces(payloads: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
+    """Yield the records of one minute together, in pieces of a bounded size."""
+    for minute, group in groupby(payloads, key=lambda each: each[0]):
+        parts, size = list[bytes](), 0
+        for _, payload in group:
+            parts.append(payload)
+            size += len(payload)
+            if size >= _PIECE:
+                yield minute, b"".join(parts)
+                parts, size = [], 0
+        if size:
+            yield minute, b"".join(parts)
+
+
+@contextmanager
+def disk(
+    message: str = "the sink's directory did not take the batch; is the disk full?",
+) -> Iterator[None]:
+    """Turn errors of the disk and the database into ``DeliveryError`` E508, without their text."""
+    try:
+        yield
+        return
+    except (OSError, sqlite3.Error):
+        pass
+    raise DeliveryError("E508", message)
