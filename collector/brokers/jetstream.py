@@ -48,7 +48,7 @@ _ANSWERS: Mapping[Outcome, bytes] = {
 _NO_ANSWER = "no server of the broker answers"
 _LOSES = (
     "the stream's consumer is one that loses messages: delete it, or give it explicit"
-    " acknowledgement, unlimited deliveries, whole messages and at least 30 s to acknowledge"
+    " acknowledgement, whole messages, all of them, unlimited deliveries and 30 s to acknowledge"
 )
 _T = TypeVar("_T")
 
@@ -86,6 +86,7 @@ class JetStream:
         self._thread: threading.Thread | None = None
         self._client: Any = None
         self._bound: Any = None
+        self._most: tuple[Any, int] | None = None  # of which connection, and how many bytes
         self._pulled: Any = None
 
     def __repr__(self) -> str:
@@ -96,8 +97,9 @@ class JetStream:
         return self._client is not None and self._client.is_connected
 
     def most_bytes(self) -> int:
-        """Return the most bytes of a message that the server takes. Raises ``Unreachable``."""
-        return int(self._run(self._connected()).max_payload) - HEADER_BYTES
+        """Return the most bytes of a message that the server and the stream take. Raises
+        ``Unreachable``."""
+        return self._run(self._most_bytes()) - HEADER_BYTES
 
     def publish(self, messages: Sequence[Outgoing]) -> None:
         """Publish messages; return when the stream has stored all. Raises ``Unreachable`` with the
@@ -206,6 +208,14 @@ class JetStream:
             with suppress(Exception):
                 await asyncio.wait_for(client.close(), 1.0)
 
+    async def _most_bytes(self) -> int:
+        client = await self._connected()
+        if self._most is None or self._most[0] is not client:
+            config = await self._config()
+            own = 0 if config is None else config.max_msg_size or 0
+            self._most = client, min(client.max_payload, own) if own > 0 else client.max_payload
+        return self._most[1]
+
     async def _publish(self, messages: Sequence[Outgoing]) -> None:
         client = await self._connected()
         stream = client.jetstream(timeout=self._seconds)
@@ -267,7 +277,7 @@ class JetStream:
         two drains at once: somebody else may have made the consumer."""
         found = (await stream.consumer_info(self._stream, self._consumer)).config
         is_explicit = found.ack_policy == "explicit" and not found.headers_only
-        is_unlimited = (found.max_deliver or -1) < 0
+        is_unlimited = (found.max_deliver or -1) < 0 and found.deliver_policy in (None, "all")
         if not (is_explicit and is_unlimited and (found.ack_wait or 0) >= _LEAST_ACK_SECONDS):
             raise Unreachable(_LOSES, "changed")
 
@@ -278,14 +288,30 @@ class JetStream:
         await client.flush(timeout=int(_CONNECT_SECONDS))
 
     async def _config(self) -> Any:
-        """Return the stream's settings; ``None`` where this user may not ask."""
+        """Return the stream's settings; ``None`` where this user may not ask. Raises
+        ``Unreachable`` for a stream that does not take the subject."""
         from nats.errors import NoRespondersError  # noqa: PLC0415 - an extra
 
         client = await self._connected()
         stream = client.jetstream(timeout=min(self._seconds, _ASK_SECONDS))
+        config = None
         with suppress(TimeoutError, NoRespondersError):  # so it is for what is not permitted
-            return (await stream.stream_info(self._stream)).config
-        return None
+            config = (await stream.stream_info(self._stream)).config
+        if config is not None and not self._is_taken(config.subjects or ()):
+            raise Unreachable(*_WORDS["NoStreamResponseError"])
+        return config
+
+    def _is_taken(self, patterns: Sequence[str]) -> bool:
+        """Return whether a stream with subjects, of which a token may be a wildcard, takes ours."""
+        own = self._subject.split(".")
+        for pattern in patterns if self._subject else ():
+            tokens = pattern.split(".")
+            is_open = tokens[-1] == ">" and len(tokens) <= len(own)
+            if (is_open or len(tokens) == len(own)) and all(
+                token in ("*", ">", mine) for token, mine in zip(tokens, own, strict=False)
+            ):
+                return True
+        return not self._subject
 
     async def _drops(self) -> bool:
         config = await self._config()

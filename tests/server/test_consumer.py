@@ -341,6 +341,7 @@ def test_a_broker_that_goes_away(tmp_path: Path) -> None:
         ({"ack_wait": 5.0}, True),
         ({"max_deliver": 3}, True),
         ({"headers_only": True}, True),
+        ({"deliver_policy": "new"}, True),
     ],
 )
 def test_a_consumer_that_loses_messages(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from nats.js.errors import BadRequestError
 from pydantic import ValidationError
 
 from collector import Collector, load_schema
@@ -111,6 +112,53 @@ def test_a_large_batch_goes_in_parts(
     assert len(_records(nats, tmp_path, [b"k" * 32])) == 249 * 80
     with raises("E520", MessageError):
         read_message(messages[0], [b"o" * 32])
+
+
+def test_a_stream_with_a_limit_of_its_own(nats: NatsServer, tmp_path: Path) -> None:
+    """Parts are as small as the stream wants them."""
+    settings = _settings(nats, tmp_path)
+    nats.stream("small", max_msg_size=65_536)
+    settings = settings.model_copy(update={"stream": "small", "subject": "small.records"})
+    batch = batch_of(1, list(range(1, 250)) * 20, SCHEMA)
+    with _opened(settings, tmp_path) as sink:
+        sink.deliver(batch)
+    messages = nats.messages("small")
+    assert len(messages) > len(batch.payload) // 65_536
+    assert max(map(len, messages)) < 65_536
+
+
+@pytest.mark.parametrize(
+    ("subject", "is_taken"),
+    [
+        ("a.b", True),
+        ("a.c", False),
+        ("x.1.z", True),
+        ("x.1.2.z", False),
+        ("y.1", True),
+        ("y.1.2", True),
+        ("y", False),
+    ],
+)
+def test_a_subject_that_the_stream_does_not_take(
+    nats: NatsServer, tmp_path: Path, subject: str, is_taken: bool
+) -> None:
+    """The check says so, as delivery would."""
+
+    async def make(stream: Any) -> None:
+        with suppress(BadRequestError):
+            await stream.add_stream(name="some", subjects=["a.b", "x.*.z", "y.>"], max_age=60.0)
+
+    nats.ask(make)
+    settings = _settings(nats, tmp_path).model_copy(update={"stream": "some", "subject": subject})
+    opening = Opening("tested", (SCHEMA,), tmp_path)
+    if is_taken:
+        NatsSink.check(settings, opening)
+        with _opened(settings, tmp_path) as sink:
+            sink.deliver(batch_of(1, [1], SCHEMA))
+    else:
+        with raises("E514", Unreachable) as caught:
+            NatsSink.check(settings, opening)
+        assert "takes the subject" in caught.value.message
 
 
 def test_the_granted_purposes_are_those_of_sink_and_person(
