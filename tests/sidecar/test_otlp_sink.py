@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from collector.sinks.otlp.logs import UID
+from collector.sinks.otlp.settings import UID
 from tests.cli.process import run
 from tests.database import query
 from tests.deadline import wait_until

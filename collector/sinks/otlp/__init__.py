@@ -18,7 +18,7 @@ from collector.config.sink_settings import SinkSettings
 from collector.contracts import Batch
 from collector.errors import Cause, ConfigError, DeliveryError, Unacceptable, Unreachable
 from collector.http_client import BodyLimit
-from collector.sinks.otlp.settings import OtlpSettings
+from collector.sinks.otlp.settings import COUNT, UID, OtlpSettings
 from collector.sinks.sink import Opening, Sink
 
 if TYPE_CHECKING:
@@ -71,7 +71,10 @@ class OtlpSink(Sink):
 
     @classmethod
     def check(cls, settings: OtlpSettings, opening: Opening) -> None:
-        """Check what is installed, credentials and files; ask no receiver."""
+        """Check what is installed, credentials, files, and names of fields; ask no receiver."""
+        if any({UID, COUNT} & schema.fields.keys() for schema in opening.schemas):
+            message = f"`{UID}` and `{COUNT}` are attributes of the sink's own; rename the field"
+            raise DeliveryError("E504", message)
         settings.credentials()
         _exporter(settings).close()
 

@@ -24,11 +24,10 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
 
 from collector.contracts import Batch, Row, layout_of
 from collector.errors import Cause, DeliveryError
+from collector.sinks.otlp.settings import COUNT, UID
 from collector.sinks.sink import random_order
 
 __all__ = [
-    "COUNT",
-    "UID",
     "ExportRequest",
     "Outcome",
     "Verdict",
@@ -41,8 +40,6 @@ __all__ = [
 
 _T = TypeVar("_T")
 
-UID = "log.record.uid"
-COUNT = "collector.count"
 _SERVICE = "service.name"
 _LONGEST_PAUSE = 300.0
 _LONGEST_HEADER = 64

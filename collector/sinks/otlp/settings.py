@@ -18,10 +18,12 @@ from collector.config.sink_settings import SinkSettings
 from collector.config.values import Duration, Line, Location, Reference, resolved
 from collector.errors import ConfigError
 
-__all__ = ["AGENT", "OtlpPeer", "OtlpSettings"]
+__all__ = ["AGENT", "COUNT", "UID", "OtlpPeer", "OtlpSettings"]
 
 AGENT = "data-minimisation-collector"
 """What requests call their sender: no version and no machine."""
+UID, COUNT = "log.record.uid", "collector.count"
+"""The attributes of a log record besides the fields of its record."""
 _ENDPOINT = re.compile(
     r"https?://(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])"
     r"(?::[0-9]{1,5})?(?:/[A-Za-z0-9/_.~-]{0,1000})?",

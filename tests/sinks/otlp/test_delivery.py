@@ -20,6 +20,7 @@ from collector.schema import load_schema
 from collector.sinks.otlp import OtlpSettings, OtlpSink
 from collector.sinks.sink import Opening, check_sink, open_sink
 from collector.testing.sinks import batch_of, person
+from tests.raising import raises
 from tests.sdk.receivers import ENDLESS
 from tests.sinks.otlp.receivers import (
     ECHO,
@@ -374,6 +375,21 @@ def test_what_a_check_finds(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=code):
             check_sink(made, opening)
     check_sink(OtlpSettings(type="otlp", endpoint=endpoint), opening)
+
+
+@pytest.mark.parametrize("name", ["collector.count", "collector.counts"])
+def test_a_field_with_a_name_of_the_sink_s_own(tmp_path: Path, name: str) -> None:
+    """It would be there twice."""
+    text = (Path(__file__).parents[3] / "schemas" / "conferencing.yaml").read_text()
+    path = tmp_path / "changed.yaml"
+    path.write_text(text.replace(" os.version:", f" {name}:"))
+    opening = Opening("backend", (load_schema(path),), tmp_path)
+    settings = OtlpSettings(type="otlp", endpoint="https://otel.example.org")
+    if name == "collector.counts":
+        check_sink(settings, opening)
+    else:
+        with raises("E504", DeliveryError):
+            check_sink(settings, opening)
 
 
 def test_received_is_a_test_of_its_own() -> None:

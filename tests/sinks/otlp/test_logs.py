@@ -19,7 +19,8 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
 from collector.contracts import Batch, Layout
 from collector.errors import DeliveryError
 from collector.filter.stored import read
-from collector.sinks.otlp.logs import COUNT, UID, ExportRequest, export_requests, rejected_records
+from collector.sinks.otlp.logs import ExportRequest, export_requests, rejected_records
+from collector.sinks.otlp.settings import COUNT, UID
 from tests.sinks.otlp.receivers import ECHO, attributes, records
 
 _COLUMNS = (("a.text", "TEXT"), ("a.flag", "INTEGER"), ("a.number", "INTEGER"), ("a.real", "REAL"))
