@@ -32,6 +32,7 @@ __all__ = [
     "moment",
     "read_records",
     "read_table",
+    "read_tables",
     "shuffled",
     "writer",
 ]
@@ -53,6 +54,8 @@ _BLOCK = 1 << 20
 """A record is shorter than this."""
 _GROUP_BYTES = 4 << 20
 """Of records as lines, for one row group."""
+_MOST_CELLS = 1 << 20
+"""Of a table that is read at once: a field without a value takes as much memory as one with it."""
 _COMPRESSION = "zstd"
 
 
@@ -114,6 +117,25 @@ def read_table(
         if value is not None:
             arrays[column] = pa.repeat(value, len(table))
     return pa.table([arrays[column.name] for column in schema], schema=schema)
+
+
+def read_tables(text: bytes, schema: pa.Schema, minute: str, name: str) -> Iterator[pa.Table]:
+    """Yield records as tables of a bounded number of cells, without lines that cannot be read."""
+    lines = text.splitlines(keepends=True)
+    number = max(1, _MOST_CELLS // len(schema))
+    for at in range(0, len(lines), number):
+        yield from _readable(lines[at : at + number], schema, minute, name)
+
+
+def _readable(
+    lines: Sequence[bytes], schema: pa.Schema, minute: str, name: str
+) -> Iterator[pa.Table]:
+    with suppress(DeliveryError):
+        yield read_table(b"".join(lines), schema, minute, name)
+        return
+    middle = len(lines) // 2
+    for half in (lines[:middle], lines[middle:]) if middle else ():
+        yield from _readable(half, schema, minute, name)
 
 
 def moment(text: str) -> pa.Scalar:

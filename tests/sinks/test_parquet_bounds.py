@@ -6,6 +6,7 @@ import io
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,19 +14,19 @@ from unittest import mock
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
 from collector.errors import UnreadableFile
-from collector.filter.arrow import MARK, arrow_schema
-from collector.sinks.parquet.bounded import BoundedFile
+from collector.filter.arrow import MARK, arrow_schema, read_tables, writer
+from collector.sinks.parquet.bounded import BoundedFile, bounded_groups
 from collector.sinks.parquet.lake import _statistics
 from collector.sinks.parquet.object_store import DirectoryObjects
 from collector.testing.sinks import person
 from tests.programs import script
 from tests.raising import raises
-from tests.sinks.test_parquet import _batch, _files, _opened, _people, _put, _subject
+from tests.sinks.test_parquet import _SCHEMA, _batch, _files, _opened, _people, _put, _subject
 
 _COLUMNS = arrow_schema({"client.address": "text", "os.type": "text", "n": "integer"}, b"mark")
 _MOST_MB = 256
@@ -265,3 +266,53 @@ def test_a_person_who_is_not_there(tmp_path: Path) -> None:
     assert len(opened) == 1
     # the end of a file is read in pieces of 64 KiB
     assert _Counted.total < (64 << 10) + size / 10
+
+
+# -- what is written ------------------------------------------------------------------------------
+
+
+@settings(max_examples=6, deadline=None)
+@given(
+    fields=st.sampled_from([1, 60, 250]),
+    lines=st.integers(1, 6_000),
+    value=st.sampled_from(["true", "false", "9007199254740991", '"é"', f'"{"x" * 300}"', "0.5"]),
+)
+@example(fields=600, lines=16_000, value="true")
+def test_what_the_sink_writes_can_be_read(fields: int, lines: int, value: str) -> None:
+    """However many fields there are, and however few of them a record has."""
+    kinds = {"t": "boolean", "f": "boolean", "9": "integer", '"': "text", "0": "number"}
+    names = {f"f{at}": kinds[value[0]] for at in range(fields)}
+    columns = arrow_schema({"client.address": "text", **names}, b"mark")
+    text = b"".join(b'{"f%d":%b}\n' % (at % fields, value.encode()) for at in range(lines))
+    text += b'{"client.address":"203.0.113.1"}\n'
+    file = io.BytesIO()
+    with writer(file, columns) as made:
+        for table in bounded_groups(read_tables(text, columns, "2026-11-27T13:00:00Z", "s/1.0.0")):
+            made.write_table(table)
+    found = BoundedFile(file)
+    tables = [found.read_group(number) for number in range(found.groups)]
+    assert sum(map(len, tables)) == lines + 1
+    assert sum(len(table) - table["f0"].null_count for table in tables) == -(-lines // fields)
+    assert tables[-1]["client.address"].to_pylist()[-1] == "203.0.113.1"
+
+
+def test_a_large_table_is_divided() -> None:
+    """And no row is lost."""
+    table = pa.table({"text": pa.array(["x" * 1000] * 100_000)})
+    found = list(bounded_groups([table, table.slice(0, 7)]))
+    assert sum(map(len, found)) == 100_007
+    assert all(each.nbytes <= 32 << 20 for each in found)
+
+
+def test_a_file_of_many_columns_has_fewer_records(tmp_path: Path) -> None:
+    """For its end describes each column of each row group, and is bounded as well."""
+    columns = tuple((f"f{at:03}", "TEXT") for at in range(400))
+    layout = replace(_SCHEMA.layout, columns=columns)
+    line = b'{"schema":"%b","f001":"x"}\n' % layout.schema.encode()
+    with _opened(tmp_path) as sink:
+        rows = sink._size(layout) // len(line)
+        types = arrow_schema(dict.fromkeys(dict(columns), "text"), b"mark")
+        group = next(bounded_groups(read_tables(line * 9_000, types, "2026-11-27T13:00:00Z", "s")))
+        assert rows / len(group) * len(types) * 6 < 100_000
+        narrow = replace(layout, columns=columns[:30])
+        assert sink._size(narrow) == sink.settings.size

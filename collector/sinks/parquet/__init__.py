@@ -49,6 +49,9 @@ _LATE = timedelta(hours=3)
 """A field is overdue so long after its retention: a file has the records of an hour, is pruned when
 the last of them is too old, and once an hour."""
 _AHEAD = timedelta(days=1)
+_MOST_SQUARES = 14 << 30
+"""Of records times columns times columns: a row group has a million cells or more, and the end of a
+file may describe 16,000 columns of row groups."""
 _RESERVED = frozenset({"schema", "received", "count"})
 
 
@@ -90,7 +93,7 @@ class ParquetSink(ErasableSink):
             raise DeliveryError("E508", "the sink is open for a command, not for delivery")
         with self._staged.locked() as staged:
             self._put_due(staged)
-            staged.add(batches, self._types, self.settings.size)
+            staged.add(batches, self._types, self._size)
 
     def finish(self) -> None:
         """Make files of all that was collected."""
@@ -126,6 +129,13 @@ class ParquetSink(ErasableSink):
         if layout.digest in known:
             return column_types(known[layout.digest])
         return guessed_types(layout.columns, payload)
+
+    def _size(self, layout: Layout) -> int:
+        """Return how many bytes of records become a file: fewer than the setting where there are so
+        many columns that its end might not be read any more."""
+        shortest = min((len(name) for name, _ in layout.columns), default=0)
+        line = len(f'{{"schema":"{layout.schema}","":0}}\n') + shortest
+        return min(self.settings.size, line * _MOST_SQUARES // (len(layout.columns) + 3) ** 2)
 
     def _put_due(self, staged: Segments) -> None:
         segments, settings = staged.all(), self.settings

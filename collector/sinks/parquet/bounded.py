@@ -9,7 +9,7 @@ bytes that were checked. Columns that are not asked for are not read.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, BinaryIO, NamedTuple
 
@@ -20,7 +20,7 @@ from pyarrow import parquet
 from collector.errors import UnreadableFile
 from collector.sinks.parquet.object_store import Ranges
 
-__all__ = ["BoundedFile", "ColumnChunk", "RowGroup"]
+__all__ = ["BoundedFile", "ColumnChunk", "RowGroup", "bounded_groups"]
 
 _MAGIC = b"PAR1"
 _TAIL = 64 << 10
@@ -29,7 +29,9 @@ _MOST_FOOTER = 4 << 20
 _MOST_STRUCTURES = 100_000
 """In the end of a file, each of which takes up to 700 bytes; ours have some eight for a column."""
 _MOST_GROUP = 64 << 20
-"""Of a row group in memory; ours have some 4 to 30 MB."""
+"""Of a row group in memory; ours have at most the half."""
+_GROUP_BYTES = 4 << 20
+"""Of a table that becomes a row group: some 50,000 records, so that little memory is needed."""
 _MOST_COMPRESSED = 16 << 20
 _MOST_BYTES = 2 << 30
 """Of all pages of a file, before compression: more than any that was written."""
@@ -69,6 +71,38 @@ _ELSEWHERE = frozenset({1, 8, 9})
 """Fields of a column that is in another file, or encrypted."""
 _MALFORMED = (ValueError, LookupError, TypeError)
 """Raised where bytes are not of the form that they should have."""
+
+
+def bounded_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Put tables together, or divide them, into some that ``BoundedFile`` reads as row groups."""
+    pending, size = list[pa.Table](), 0
+    for table in (part for each in tables for part in _parts(each)):
+        if pending and size + _size(table) > _MOST_GROUP // 2:
+            yield pa.concat_tables(pending)
+            pending, size = [], 0
+        pending.append(table)
+        size += _size(table)
+        if sum(each.nbytes for each in pending) >= _GROUP_BYTES:
+            yield pa.concat_tables(pending)
+            pending, size = [], 0
+    if pending:
+        yield pa.concat_tables(pending)
+
+
+def _parts(table: pa.Table) -> Iterator[pa.Table]:
+    """Yield a table, or halves of it until they are small enough."""
+    middle = len(table) // 2
+    if middle and _size(table) > _MOST_GROUP // 2:
+        yield from _parts(table.slice(0, middle))
+        yield from _parts(table.slice(middle))
+    else:
+        yield table
+
+
+def _size(table: pa.Table) -> int:
+    """Return what ``_check_pages`` counts for a table, about: pages may repeat a part of it."""
+    size: int = table.nbytes + _WIDTH * len(table) * table.num_columns
+    return size
 
 
 class ColumnChunk(NamedTuple):

@@ -27,11 +27,11 @@ from collector.filter.arrow import (
     distinct,
     moment,
     read_records,
-    read_table,
+    read_tables,
     shuffled,
     writer,
 )
-from collector.sinks.parquet.bounded import BoundedFile
+from collector.sinks.parquet.bounded import BoundedFile, bounded_groups
 from collector.sinks.parquet.object_store import Objects, written
 
 __all__ = ["FileKey", "Lake", "RowChange", "Statistics", "WithoutFields", "WithoutSubjects"]
@@ -41,8 +41,6 @@ _KEY = re.compile(
     r"\.parquet",
     re.ASCII,
 ).fullmatch
-_GROUP_BYTES = 4 << 20
-"""Of a table, for one row group: some 50,000 records, so that little memory is needed."""
 _TRIES = 5
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TAKEN = "another file is in the place of one of the lake: look at it, and remove it"
@@ -155,9 +153,9 @@ class Lake:
             readable = (
                 table
                 for minute, text in pieces
-                for table in _readable(text, columns, minute, schema)
+                for table in read_tables(text, columns, minute, schema)
             )
-            for table in _groups(readable):
+            for table in bounded_groups(readable):
                 file.write_table(shuffled(table))
         is_new = self.objects.create(key, self.objects.scratch)
         self.clear()
@@ -385,31 +383,6 @@ def _mask(table: pa.Table, subject: Subject) -> Any | None:
     )
     mask = pc.fill_null(mask, False)
     return mask if pc.any(mask).as_py() else None
-
-
-def _readable(text: bytes, columns: pa.Schema, minute: str, name: str) -> Iterator[pa.Table]:
-    """Yield the records of lines, but for those that cannot be read."""
-    try:
-        yield read_table(text, columns, minute, name)
-        return
-    except DeliveryError:
-        lines = text.splitlines(keepends=True)
-    middle = len(lines) // 2
-    for half in (lines[:middle], lines[middle:]) if middle else ():
-        yield from _readable(b"".join(half), columns, minute, name)
-
-
-def _groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Put tables together into some of a bounded size."""
-    pending, size = list[pa.Table](), 0
-    for table in tables:
-        pending.append(table)
-        size += table.nbytes
-        if size >= _GROUP_BYTES:
-            yield pa.concat_tables(pending)
-            pending, size = [], 0
-    if pending:
-        yield pa.concat_tables(pending)
 
 
 @contextmanager

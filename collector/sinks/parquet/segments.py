@@ -38,6 +38,8 @@ __all__ = ["Segments", "TypesOf"]
 
 TypesOf = Callable[[Layout, bytes], Mapping[str, str]]
 """Returns the type of each column that records of a layout can have."""
+SizeOf = Callable[[Layout], int]
+"""Returns the length from which a segment of a layout gets no more."""
 
 _STORED_IDS = 1_000_000
 """The number of newest ids of batches that are known: some 50 MB."""
@@ -130,8 +132,8 @@ class Segments:
 
     # -- delivery ---------------------------------------------------------------------------------
 
-    def add(self, batches: Iterable[Batch], types_of: TypesOf, size: int) -> None:
-        """Store batches durably, each once by its id; a segment of that size gets no more.
+    def add(self, batches: Iterable[Batch], types_of: TypesOf, size_of: SizeOf) -> None:
+        """Store batches durably, each once by its id.
 
         Raises ``Unacceptable`` for a batch that names no minute or no schema.
         """
@@ -141,7 +143,7 @@ class Segments:
             with disk(), transaction(self._db):
                 new = [batch for batch in batches if self._is_new(batch)]
                 for _, group in groupby(sorted(new, key=_place), key=_place):
-                    self._append(list(group), types_of, size, touched)
+                    self._append(list(group), types_of, size_of, touched)
                 for segment in touched.values():
                     self._sync(segment)
             is_done = True
@@ -160,14 +162,14 @@ class Segments:
         return not (batch.origin and self._db.execute(known, (batch.origin,)).fetchone())
 
     def _append(
-        self, batches: list[Batch], types_of: TypesOf, size: int, touched: dict[int, Segment]
+        self, batches: list[Batch], types_of: TypesOf, size_of: SizeOf, touched: dict[int, Segment]
     ) -> None:
         """Append batches of one schema and hour, in the order of their minutes."""
         layout, hour = layout_of(batches[0]), _hour(batches[0])
         self._note_types(batches, types_of)
         segment = self._segment(layout, hour)
         for minute, payload in pieces((batch.received, batch.payload) for batch in batches):
-            if segment.length >= size:
+            if segment.length >= size_of(layout):
                 self._update(segment, is_closed=1)
                 segment = self._segment(layout, hour)
             touched.setdefault(segment.number, segment)
