@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -372,6 +372,18 @@ def test_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with raises("E201", ConfigError, match=r"collector\[parquet\]"):
         check_sink(here, opening)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_field_that_readers_do_not_see(tmp_path: Path) -> None:
+    """The path of a file has the name of a column: no field may have it."""
+    field = _SCHEMA.fields["os.type"]
+    for name, is_refused in (("day", True), ("Day", True), ("day.part", False)):
+        schema = _SCHEMA.model_copy(update={"fields": {**_SCHEMA.fields, name: field}})
+        opening = Opening("lake", (_SCHEMA, schema), tmp_path / "data")
+        settings = ParquetSettings(type="parquet", path=tmp_path / "lake")
+        with raises("E504", DeliveryError, match="`day`") if is_refused else nullcontext():
+            check_sink(settings, opening)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("reader", ["duckdb", "polars", "pandas", "pyarrow"])

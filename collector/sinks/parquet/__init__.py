@@ -29,7 +29,7 @@ from collector.sinks.parquet.segment_reader import (
     read_segments,
 )
 from collector.sinks.parquet.segments import Segments
-from collector.sinks.parquet.settings import ParquetSettings
+from collector.sinks.parquet.settings import PARTITION, ParquetSettings
 from collector.sinks.sink import (
     ErasableSink,
     Guarantee,
@@ -77,7 +77,11 @@ class ParquetSink(ErasableSink):
 
     @classmethod
     def check(cls, settings: ParquetSettings, opening: Opening) -> None:
-        """Check the extra, the directories, and the options of the bucket."""
+        """Check names of fields, the extra, the directories, and the options of the bucket."""
+        names = {name.lower() for schema in opening.schemas for name in schema.fields}
+        if PARTITION in names:
+            message = f"`{PARTITION}` is in the path of each file, which readers take for a column"
+            raise DeliveryError("E504", f"{message}: rename the field")
         directory = own_directory(opening.data, opening.name)
         check_directory(directory)
         if settings.path is not None:
