@@ -18,7 +18,7 @@ from itertools import chain
 from psycopg import sql
 
 from collector.contracts import Record, Subject, to_minute
-from collector.errors import DeliveryError, Unreachable
+from collector.errors import Cause, DeliveryError, Unreachable
 from collector.sinks.postgres.columns import (
     RESERVED_COLUMNS,
     TYPES,
@@ -35,6 +35,7 @@ __all__ = ["CHANGE_SECONDS", "Remover", "find", "overdue"]
 CHANGE_SECONDS = 3600.0
 """How long it may take to look through the partitions of a window, and to write one anew."""
 _LEAST_WAIT = 1.0
+_SHORT_WAIT = 0.1
 _WRITER_SECONDS = 10.0
 """How long a session that writes is waited for, at least."""
 _LATE = timedelta(hours=26)
@@ -54,7 +55,11 @@ _DEAD = sql.SQL(
     " AND a.backend_start = u.started)"
 )
 """Of a mark ``u``: it is of no session that still lives."""
-_FILE = "SELECT pg_relation_filenode(%s::regclass)"
+_FILES = """
+SELECT oid, pg_relation_filenode(oid) FROM pg_class WHERE relkind <> 'p' AND (oid = %s::regclass
+    OR oid IN (SELECT relid FROM pg_partition_tree(%s::regclass)))
+"""
+"""The file of a partition, or those of its own partitions."""
 _EVERY_ROW = sql.SQL("true")
 
 
@@ -101,18 +106,20 @@ class Remover:
         is_swept = self._sweep([subject for subject, _ in steps])
         return [Removal(number, is_swept=is_swept) for number in numbers]
 
-    def _wait_for_writers(self, cursor: Cursor, partitions: Collection[str]) -> None:
+    def _wait_for_writers(
+        self, cursor: Cursor, partitions: Collection[str], seconds: float | None = None
+    ) -> None:
         """Let no other session write to partitions until the transaction ends. One that does so is
         waited for: what it commits later would not be found. It may be an earlier session of this
         sink, which was given up at its ``COMMIT``."""
         if partitions:
             names = sql.SQL(", ").join(map(self._namespace.of, sorted(partitions)))
-            self._limit_wait(cursor, _WRITER_SECONDS)
+            self._limit_wait(cursor, seconds or max(self._wait, _WRITER_SECONDS))
             lock = sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE")
             cursor.execute(lock.format(names))
 
-    def _limit_wait(self, cursor: Cursor, least: float = _LEAST_WAIT) -> None:
-        milliseconds = sql.Literal(int(1000 * max(self._wait, least)))
+    def _limit_wait(self, cursor: Cursor, seconds: float) -> None:
+        milliseconds = sql.Literal(int(1000 * seconds))
         cursor.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(milliseconds))
 
     def _revised(self, cursor: Cursor, subject: Subject, fields: Collection[str] | None) -> int:
@@ -193,19 +200,19 @@ class Remover:
         def rewrite(cursor: Cursor) -> None:
             execute = cursor.execute
             relation = (self._namespace.of(partition).as_string(cursor),)
-            self._limit_wait(cursor)
+            self._limit_wait(cursor, max(self._wait, _LEAST_WAIT))
             unmark = query(_UNMARK_DEAD, "_unswept", dead=_DEAD)
             if execute("SELECT to_regclass(%s)", relation).fetchone() == (None,):
                 execute(unmark, (partition,))
                 return
             execute(query("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", partition))
-            before = execute(_FILE, relation).fetchone()
+            before = {*execute(_FILES, 2 * relation)}
             rest = "CREATE TEMPORARY TABLE rest ON COMMIT DROP AS SELECT * FROM {}"
             execute(query(rest, partition))
             execute(query("TRUNCATE {}", partition))
             execute(query("INSERT INTO {} SELECT * FROM pg_temp.rest", partition))
             execute(unmark, (partition,))
-            if execute(_FILE, relation).fetchone() == before:
+            if before.intersection(execute(_FILES, 2 * relation)):
                 raise Unreachable("the server did not write the table anew")
 
         return rewrite
@@ -214,18 +221,30 @@ class Remover:
 
     def prune(self, now: datetime) -> Removal:
         """Drop partitions whose last field is over, and clear the fields that are over of others. A
-        day's partition goes when its last moment is as old as the retention."""
+        day's partition goes when its last moment is as old as the retention. One that another
+        session has locked is left for the next time; others of which that is so are not waited for.
+        Raises ``DeliveryError`` for one that cannot be pruned, when nothing else can be."""
         deleted = shortened = 0
         unruled, due = self._server.run(lambda cursor: _due(cursor, self._namespace, now))
+        wait, causes = max(self._wait, _WRITER_SECONDS), dict[Cause, DeliveryError]()
         for partition, columns, fields in due:
-            cleared, others = _split(columns, fields)
-            if not others:
-                deleted += self._server.run(partial(self._drop, partition=partition))
-            elif not self._is_pruned(partition, fields, now):
-                clear = partial(self._expire, partition=partition, columns=(cleared, others))
-                shortened += self._server.run(clear, CHANGE_SECONDS)
-                self._pruned[partition] = fields, now
-        is_swept = self._sweep()
+            parts = _split(columns, fields)
+            try:
+                if not parts[1]:
+                    deleted += self._server.run(partial(self._drop, partition, wait))
+                elif not self._is_pruned(partition, fields, now):
+                    clear = partial(self._expire, partition, parts, wait)
+                    shortened += self._server.run(clear, CHANGE_SECONDS)
+                    self._pruned[partition] = fields, now
+            except DeliveryError as error:
+                causes[error.cause] = error
+                wait = _SHORT_WAIT
+                if error.cause == "unreachable":
+                    break
+        is_swept = self._sweep() and not causes
+        causes.pop("busy", None)
+        if causes and not deleted and not shortened:
+            raise next(iter(causes.values()))
         return Removal(deleted, shortened, is_swept, unruled)
 
     def _is_pruned(self, partition: str, fields: frozenset[str], now: datetime) -> bool:
@@ -233,12 +252,17 @@ class Remover:
         return fields <= pruned and now - moment < _PRUNED_FOR
 
     def _expire(
-        self, cursor: Cursor, partition: str, columns: tuple[Sequence[str], Sequence[str]]
+        self,
+        partition: str,
+        columns: tuple[Sequence[str], Sequence[str]],
+        wait: float,
+        cursor: Cursor,
     ) -> int:
-        self._wait_for_writers(cursor, [partition])
+        self._wait_for_writers(cursor, [partition], wait)
         return self._clear(cursor, partition, columns, _EVERY_ROW)
 
-    def _drop(self, cursor: Cursor, partition: str) -> int:
+    def _drop(self, partition: str, wait: float, cursor: Cursor) -> int:
+        self._limit_wait(cursor, wait)
         count = self._namespace.query("SELECT count(*) FROM {}", partition)
         (number,) = cursor.execute(count).fetchone() or (0,)
         cursor.execute(self._namespace.query("DROP TABLE {}", partition))
