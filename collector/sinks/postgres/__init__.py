@@ -51,6 +51,8 @@ _FORM = (
     "this must be `env:NAME` or `file:PATH`, or an address without a password, such as"
     " `postgres://collector@db.example.com/telemetry`"
 )
+_FORGET_AFTER = 10_000
+"""After how many batches older ids are forgotten: to count a million takes a tenth of a second."""
 _T = TypeVar("_T")
 
 
@@ -202,6 +204,7 @@ class PostgresSink(ErasableSink):
         self._is_held = False
         self._types: dict[Layout, list[str]] = {}
         self._marked: set[str] = set()
+        self._taken = _FORGET_AFTER
         prepare = None if opening.is_offline else self._prepare
         self._server: Server = Server(settings.parameters(), prepare)
         self._remover = Remover(self._server, self._namespace, opening.wait)
@@ -217,12 +220,10 @@ class PostgresSink(ErasableSink):
 
     def check_tables(self) -> None:
         """Check the role and the tables. Raises ``ConfigError``, and ``DeliveryError``."""
-        from collector.sinks.postgres.columns import names_fit  # noqa: PLC0415
-        from collector.sinks.postgres.tables import check_role  # noqa: PLC0415
+        from collector.sinks.postgres.tables import check_names, check_role  # noqa: PLC0415
 
         layouts = [schema.layout for schema in self.opening.schemas]
-        if not all(map(names_fit, layouts)):
-            raise DeliveryError("E504", "names of the schema have more than 63 bytes")
+        check_names(layouts)
 
         def look(cursor: Cursor) -> None:
             check_role(cursor, self._namespace.name)
@@ -256,7 +257,7 @@ class PostgresSink(ErasableSink):
         is_refused = False
         try:
             self._ready(batches)
-            self._server.run(lambda cursor: self._store(cursor, batches))
+            self._server.run(lambda cursor: self._store(cursor, batches), has_values=True)
         except DataRefused:
             is_refused = True
         if is_refused and len(batches) == 1:
@@ -267,8 +268,11 @@ class PostgresSink(ErasableSink):
     def _ready(self, batches: Collection[Batch]) -> None:
         """Make tables and partitions, and note that this session writes to them: in transactions of
         their own, as it may break off."""
-        if not self._server.is_open:  # connect first: what is known is of a connection
-            self._server.run(_nothing)
+        self._server.connect()  # first: what is known is of a connection
+        self._taken += len(batches)
+        if self._taken > _FORGET_AFTER:
+            self._server.run(lambda cursor: self._namespace.forget(cursor, _STORED_IDS))
+            self._taken = 0
         for layout in {layout_of(batch) for batch in batches} - self._types.keys():
             self._types[layout] = self._server.run(
                 lambda cursor, layout=layout: self._namespace.fit(cursor, layout)  # type: ignore[misc]
@@ -319,8 +323,6 @@ class PostgresSink(ErasableSink):
             cursor.execute(query("DELETE FROM {} WHERE id = ANY(%s)", "_delivered"), ([*ours],))
         ids = sorted({batch.id for batch in batches})
         new = {bytes(id_) for (id_,) in cursor.execute(insert, (ids,))}
-        old = "DELETE FROM {} WHERE number <= (SELECT max(number) FROM {}) - %s"
-        cursor.execute(query(old, "_delivered", "_delivered"), (_STORED_IDS,))
         whole = {batch.id for batch in batches if batch.origin is None or batch.origin in ours}
         return new & whole
 
@@ -440,10 +442,6 @@ def _day(batch: Batch) -> tuple[str, date]:
     if day is None:
         raise Unacceptable(batch.id)
     return layout_of(batch).table, day
-
-
-def _nothing(_: Cursor) -> None:
-    """Connect, and do nothing."""
 
 
 def _require_psycopg() -> None:

@@ -26,23 +26,20 @@ from collector.errors import Unacceptable
 from collector.schema.model import Schema
 
 __all__ = [
-    "DAY_SUFFIX",
     "FAMILIES",
+    "GENERAL_TYPES",
     "MOST_TEXT_BYTES",
     "RESERVED_COLUMNS",
     "TYPES",
     "column_types",
     "copied_order",
     "encoded",
-    "names_fit",
     "plain_rows",
     "readable",
     "value_fits",
 ]
 
 RESERVED_COLUMNS = ("received", "count")
-DAY_SUFFIX = "_20260101"
-"""What a partition's name has after that of its table."""
 MOST_TEXT_BYTES = 256
 """More than any kind has; its longest values are 64 characters."""
 FAMILIES = {
@@ -51,9 +48,11 @@ FAMILIES = {
     "REAL": {"double precision"},
 }
 """By the type that a layout states, the types that a column may have."""
-_MOST_NAME_BYTES = 63
-_KINDS = {"ip": "inet", "time": "timestamptz", "boolean": "boolean"}
 _BY_COLUMN = {"TEXT": "text", "INTEGER": "bigint", "REAL": "double precision"}
+"""By the same, the type that takes any of its values: that of a column whose kind is not known."""
+GENERAL_TYPES = {kind: FAMILIES[column] for column, kind in _BY_COLUMN.items()}
+"""By such a type, those whose values it takes."""
+_KINDS = {"ip": "inet", "time": "timestamptz", "boolean": "boolean"}
 _MOMENT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z", re.ASCII
 ).fullmatch
@@ -69,12 +68,6 @@ _READ = {
 """By type, SQL for a column's values; of another type a part of its text."""
 _UNFIT = (ValueError, TypeError, KeyError, OverflowError, AttributeError)
 _OTHER = "left({}::text, 512)"
-
-
-def names_fit(layout: Layout) -> bool:
-    """Return whether the server takes the names as they are; it cuts longer ones."""
-    names = [layout.table + DAY_SUFFIX, *(name for name, _ in layout.columns)]
-    return all(len(name.encode()) <= _MOST_NAME_BYTES for name in names)
 
 
 def column_types(layout: Layout, schemas: Iterable[Schema]) -> dict[str, str]:

@@ -51,10 +51,16 @@ SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s'
 """Of each connection. Whatever the defaults of the database are, a commit is durable, and each
 statement sees what others have committed before it."""
 _DATA = ("22", "23")
-"""Classes of errors that concern the values of a batch."""
+"""Classes of errors that concern the values of a batch, where some are sent."""
 _NO_ANSWER = "the server does not answer"
+_OF_OTHERS: tuple[str, Cause] = (
+    "rows or constraints of others in the tables are in the way; see docs/postgres.md",
+    "changed",
+)
 _WORDS: dict[str, tuple[str, Cause]] = {
     "08": (_NO_ANSWER, "unreachable"),
+    "22": _OF_OTHERS,
+    "23": _OF_OTHERS,
     "25": ("the server takes no changes: it is a standby, or read-only", "refused"),
     "28": ("the server refuses the user or the password", "denied"),
     "3D": ("the server has no such database", "changed"),
@@ -106,18 +112,26 @@ class Server:
         """Whether there is a connection."""
         return self._open is not None
 
+    def connect(self) -> None:
+        """Connect, if there is no connection. Raises as ``run``."""
+        if self._open is None:
+            self.run(_nothing)
+
     def run(
         self,
         action: Callable[[Cursor], _T],
         seconds: float | None = None,
         most: int = _ANSWER_BYTES,
+        *,
+        has_values: bool = False,
     ) -> _T:
         """Run an action in a transaction; return its result when the server has committed it.
         It may take so many ``seconds``, ``ANSWER_SECONDS`` by default, and the server say ``most``
         bytes.
 
-        Raises ``Unreachable``, ``DataRefused``, and what the action raises of ours; then nothing
-        is committed, or the server did not say so: an action must be one that can be repeated.
+        Raises ``Unreachable``, ``DataRefused`` if the action ``has_values`` of a batch, and what
+        the action raises of ours; then nothing is committed, or the server did not say so: an
+        action must be one that can be repeated.
         """
         failure: Exception
         try:
@@ -126,7 +140,7 @@ class Server:
             self.drop()
             raise
         except psycopg.Error as error:
-            failure = _translated(error.sqlstate)
+            failure = _translated(error.sqlstate, has_values=has_values)
         except OSError:
             failure = Unreachable(_NO_ANSWER)
         except BaseException:
@@ -138,7 +152,7 @@ class Server:
     def rows(self, query: sql.Composed, size: int) -> Iterator[list[tuple[Any, ...]]]:
         """Yield the rows of a query, so many at a time, from one state of the database. Nothing
         else can be asked meanwhile. Raises ``Unreachable``."""
-        self.run(_nothing)
+        self.connect()
         db = self._open
         if db is None:
             raise Unreachable(_NO_ANSWER)
@@ -323,9 +337,9 @@ def _connected(path: str) -> socket.socket:
     return found
 
 
-def _translated(state: str | None) -> Exception:
+def _translated(state: str | None, *, has_values: bool = False) -> Exception:
     """Return the error for an SQLSTATE; none is a connection that broke."""
-    if state is not None and state[:2] in _DATA:
+    if has_values and state is not None and state[:2] in _DATA:
         return DataRefused()
     state = state or "08000"
     message, cause = _WORDS.get(state[:2], _OTHER)

@@ -6,7 +6,7 @@ Each method works within a transaction that it is given.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 
@@ -17,17 +17,17 @@ from collector.errors import ConfigError, DeliveryError
 from collector.schema.model import Schema
 from collector.sinks.postgres.columns import (
     FAMILIES,
+    GENERAL_TYPES,
     MOST_TEXT_BYTES,
     RESERVED_COLUMNS,
     column_types,
     copied_order,
-    names_fit,
     readable,
 )
 from collector.sinks.postgres.server import Cursor
 from collector.sinks.sink import Holding
 
-__all__ = ["FORMAT", "Namespace", "check_role", "window_days"]
+__all__ = ["FORMAT", "Namespace", "check_names", "check_role", "window_days"]
 
 FORMAT = 1
 _NAMES = {"timestamp with time zone": "timestamptz"}
@@ -41,6 +41,8 @@ CREATE TABLE {namespace}._retention
 CREATE TABLE {namespace}._unswept (partition text NOT NULL, pid integer, started timestamptz);
 INSERT INTO {namespace}._format VALUES ({version})
 """
+_MOST_NAME_BYTES = 63
+_SYSTEM_COLUMNS = frozenset({"tableoid", "ctid", "xmin", "cmin", "xmax", "cmax"})
 _PARTITION = re.compile(r"(.+)_([0-9]{4})([0-9]{2})([0-9]{2})", re.ASCII | re.DOTALL).fullmatch
 
 
@@ -127,13 +129,8 @@ class Namespace:
 
     def partitions(self, cursor: Cursor, table: str) -> dict[str, date]:
         """Return the partitions of a table that we have made, with their days."""
-        found: dict[str, date] = {}
-        for name, _ in self._children(cursor, table):
-            match = _PARTITION(name)
-            if match and match[1] == table:
-                with suppress(ValueError):
-                    found[name] = date(int(match[2]), int(match[3]), int(match[4]))
-        return found
+        days = {name: _day_of(name, table) for name, _ in self._children(cursor, table)}
+        return {name: day for name, day in days.items() if day is not None}
 
     def other_partitions(self, cursor: Cursor, table: str) -> list[str]:
         """Return the partitions of a table that others have made, such as one for all other days.
@@ -154,27 +151,47 @@ class Namespace:
         return cursor.execute(query, (self.name, table)).fetchall()
 
     def check(self, cursor: Cursor, layout: Layout) -> None:
-        """Raise ``DeliveryError`` E504 for a column of another type, and for names that are too
-        long."""
-        self._check(self.tables(cursor).get(layout.table, {}), layout, is_own=True)
+        """Raise ``DeliveryError`` E504 for a column of another type, and for another relation that
+        has the name of the table, or of its partition of today or of a day to come."""
+        found, limited = self._columns(cursor, layout), self._limited(cursor, layout.table)
+        for name, kind in column_types(layout, self._schemas).items():
+            stored = (found or {}).get(name, kind)
+            is_general = stored in GENERAL_TYPES and (stored != "text" or name in limited)
+            if stored != kind and not (is_general and kind in GENERAL_TYPES[stored]):
+                raise _has_another_type(name)
+        today = datetime.now(UTC).date()
+        for name in self.relations(cursor).keys() - self.partitions(cursor, layout.table).keys():
+            if (day := _day_of(name, layout.table)) is not None and day >= today:
+                raise _is_no_partition(name, layout.table)
 
-    def _check(self, found: Mapping[str, str], layout: Layout, *, is_own: bool) -> None:
-        if not names_fit(layout):
-            raise DeliveryError("E504", "names of the schema have more than 63 bytes")
-        wanted = column_types(layout, self._schemas)
-        for name, column in layout.columns:
-            kind = found.get(name, wanted[name])
-            if kind not in FAMILIES[column] or (is_own and kind != wanted[name]):
-                message = f"column `{name}` has another type; use another namespace, or a new name"
-                raise DeliveryError("E504", message)
+    def _columns(self, cursor: Cursor, layout: Layout) -> dict[str, str] | None:
+        """Return the columns and types of a layout's table; ``None`` if it is not there. Raises
+        ``DeliveryError`` E504 for another relation of that name."""
+        found = self.tables(cursor).get(layout.table)
+        if found is None and layout.table in self.relations(cursor):
+            message = f"`{layout.table}` is the name of another table, such as a partition"
+            raise DeliveryError("E504", f"{message}; give the schema another name, or rename that")
+        return found
+
+    def _limited(self, cursor: Cursor, table: str) -> set[str]:
+        """Return the columns with a check of their own, as each has that was made as ``text``; one
+        that others have changed to it may have other spellings of its values."""
+        query = (
+            "SELECT a.attname FROM pg_constraint c JOIN pg_attribute a ON a.attrelid = c.conrelid"
+            " AND c.conkey = ARRAY[a.attnum] WHERE c.contype = 'c' AND c.conrelid = to_regclass(%s)"
+        )
+        return {name for (name,) in cursor.execute(query, (self.of(table).as_string(cursor),))}
 
     def fit(self, cursor: Cursor, layout: Layout) -> list[str]:
         """Create the table of a layout, or add the columns that it lacks; note the retention of its
         fields. Return the types of its columns. Raises ``DeliveryError`` E504."""
+        check_names([layout])
         self.lock(cursor)
-        found = self.tables(cursor).get(layout.table)
-        self._check(found or {}, layout, is_own=False)
+        found = self._columns(cursor, layout)
         types = column_types(layout, self._schemas)
+        for name, column in layout.columns:
+            if (found or {}).get(name, types[name]) not in FAMILIES[column]:
+                raise _has_another_type(name)
         lacking = [name for name in types if name not in (found or {})]
         if found is None:
             statement = (
@@ -207,14 +224,18 @@ class Namespace:
 
     def partition(self, cursor: Cursor, table: str, day: date) -> str:
         """Return the partition of a day; create it unless it is there, without keeping readers of
-        the table waiting."""
+        the table waiting. Raises ``DeliveryError`` E504 for another relation of its name."""
         name = f"{table}_{day:%Y%m%d}"
-        found = cursor.execute("SELECT to_regclass(%s)", (self.of(name).as_string(cursor),))
-        if found.fetchone() != (None,):
+        child, parent = (self.of(each).as_string(cursor) for each in (name, table))
+        is_there = "SELECT FROM pg_inherits WHERE inhrelid = to_regclass(%s)"
+        is_there += " AND inhparent = to_regclass(%s)"
+        if cursor.execute(is_there, (child, parent)).rowcount:
             return name
         self.lock(cursor)
         if name in self.partitions(cursor, table):
             return name
+        if name in self.relations(cursor):
+            raise _is_no_partition(name, table)
         like = (
             "CREATE TABLE {} (LIKE {} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE)"
         )
@@ -224,6 +245,16 @@ class Namespace:
         attach = "ALTER TABLE {} ATTACH PARTITION {} FOR VALUES FROM ({start}) TO ({end})"
         cursor.execute(self.query(attach, table, name, start=start, end=end))
         return name
+
+    def forget(self, cursor: Cursor, most: int) -> None:
+        """Forget the ids of batches but for the newest so many. Numbers have gaps: repeats and what
+        is rolled back use some, too."""
+        old = self.query(
+            "DELETE FROM {} WHERE number <="
+            " (SELECT number FROM {} ORDER BY number DESC OFFSET %s LIMIT 1)",
+            *(2 * ["_delivered"]),
+        )
+        cursor.execute(old, (most,))
 
     def copy(self, partition: str, layout: Layout, types: Sequence[str]) -> sql.Composed:
         """Return the statement that takes rows as ``encoded`` writes them."""
@@ -301,6 +332,42 @@ class Namespace:
         return found.union(*(self.partitions(cursor, table) for table in tables))
 
 
+def check_names(layouts: Collection[Layout]) -> None:
+    """Raise ``DeliveryError`` E504 for names that the server would cut or has for columns of its
+    own, and for a table with the name of another one's partition."""
+    tables = [layout.table for layout in layouts]
+    for layout in layouts:
+        names = [f"{layout.table}_20260101", *(name for name, _ in layout.columns)]
+        if any(len(name.encode()) > _MOST_NAME_BYTES for name in names):
+            raise DeliveryError("E504", "names of the schema have more than 63 bytes")
+        for name in _SYSTEM_COLUMNS.intersection(names):
+            message = f"the server has a column `{name}` of its own in each table"
+            raise DeliveryError("E504", f"{message}; give the field another name")
+        for table in tables:
+            if _day_of(layout.table, table) is not None:
+                message = f"schema `{layout.table}` has the name of a partition of `{table}`"
+                raise DeliveryError("E504", f"{message}; rename one, or use another namespace")
+
+
+def _day_of(name: str, table: str) -> date | None:
+    """Return the day of which a partition of a table would have the name."""
+    match = _PARTITION(name)
+    if match and match[1] == table:
+        with suppress(ValueError):
+            return date(int(match[2]), int(match[3]), int(match[4]))
+    return None
+
+
+def _has_another_type(column: str) -> DeliveryError:
+    message = f"column `{column}` has another type; use another namespace, or a new name"
+    return DeliveryError("E504", message)
+
+
+def _is_no_partition(name: str, table: str) -> DeliveryError:
+    message = f"`{name}` is no partition of `{table}`: attach it if it was one"
+    return DeliveryError("E504", f"{message}, else rename it, or use another namespace")
+
+
 def window_days(subject: Subject) -> tuple[date, date]:
     """Return the first and the last day of a subject's window."""
     start, end = (datetime.fromisoformat(each) for each in (subject.start, subject.end))
@@ -309,9 +376,10 @@ def window_days(subject: Subject) -> tuple[date, date]:
 
 def check_role(cursor: Cursor, namespace: str) -> None:
     """Check what the role may do. Raises ``ConfigError`` E219 for rights that it does not need, for
-    one that it lacks, and for a server whose commits are not durable."""
+    one that it lacks, for a server whose commits are not durable, and for a database that lacks
+    letters."""
     row = cursor.execute(_ROLE, {"namespace": namespace}).fetchone()
-    too_much, lacks, is_unsafe = row or (None, None, None)
+    too_much, lacks, is_unsafe, encoding = row or (None, None, None, None)
     if too_much:
         message = f"the role has more rights than it needs: {too_much}; see docs/postgres.md"
         raise ConfigError("E219", message)
@@ -319,6 +387,9 @@ def check_role(cursor: Cursor, namespace: str) -> None:
         raise ConfigError("E219", f"the role lacks rights: {lacks}; see docs/postgres.md")
     if is_unsafe:
         raise ConfigError("E219", "the server has `fsync` off: what it has taken may be lost")
+    if encoding != "UTF8":
+        message = f"the database has the encoding {encoding}, which may lack letters of records"
+        raise ConfigError("E219", f"{message}: create one with ENCODING 'UTF8'")
 
 
 _ROLE = """
@@ -339,7 +410,7 @@ SELECT concat_ws(', ', CASE WHEN r.rolsuper THEN 'SUPERUSER' END,
     CASE WHEN EXISTS (SELECT 1 FROM pg_class c WHERE c.relnamespace = n.oid
       AND c.relkind IN ('r', 'p') AND NOT pg_has_role(c.relowner, 'USAGE'))
     THEN 'ownership of the tables' END),
-  current_setting('fsync') = 'off'
+  current_setting('fsync') = 'off', current_setting('server_encoding')
 FROM pg_roles r LEFT JOIN pg_namespace n ON n.nspname = %(namespace)s
 WHERE r.rolname = current_user
 """
