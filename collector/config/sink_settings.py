@@ -5,9 +5,11 @@ A type of sinks derives its own settings from ``SinkSettings``; see ``docs/sinks
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
@@ -135,6 +137,18 @@ class SinkSettings(Section):
         """The place where a batch is known again by its id, whichever sink brings it: two sinks
         cannot have it. Its parts lie between slashes. ``None``: nowhere, or one of ``files``."""
         return None
+
+    @property
+    def shared_name(self) -> str:
+        """The name by which applications open the sink. Where a type has files in a directory of
+        its own, that is another one for each place, by a digest: what goes to one place is never
+        beside what goes to another."""
+        type_ = self.type or type(self).__name__.lower()
+        if not self.has_state:
+            return type_
+        place = self.place(Path())
+        place = str(Path(place).resolve()) if self.is_local else place.rstrip("/")
+        return f"{type_}-{sha256(os.fsencode(place)).hexdigest()[:12]}"
 
     def files(self) -> Mapping[str, Path]:
         """Return the files that the sink writes at paths of its settings, by setting."""

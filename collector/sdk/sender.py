@@ -340,9 +340,9 @@ def open_sink_of(target: Target, schema: Schema, *, wait: float | None = None) -
             "E209", "`to` must name a type of sinks that is local, and that processes can share"
         )
     opening = Opening(
-        target.sink_type,
+        settings.shared_name,
         (schema,),
-        local_store().path.parent if target.url else target.path.parent,
+        local_store().path.parent if target.url else target.path.resolve().parent,
         is_offline=wait is not None,
         wait=wait or 0.0,
         is_shared=True,

@@ -25,6 +25,8 @@ from collector.contracts import Batch, Subject, to_minute
 from collector.errors import ConfigError, DeliveryError, InUse, Unacceptable
 from collector.filter.stored import read
 from collector.schema import load_schema
+from collector.sdk.sender import open_sink_of
+from collector.sdk.target import Target
 from collector.sinks.parquet import ParquetSettings, ParquetSink
 from collector.sinks.parquet.lake import FileKey
 from collector.sinks.sink import Opening, check_sink
@@ -56,11 +58,11 @@ def _files(directory: Path) -> list[Path]:
     return sorted((directory / "lake").rglob("*.parquet"))
 
 
-def _people(directory: Path) -> list[str]:
+def _people(directory: Path, lake: str = "lake") -> list[str]:
     """The addresses in all files, as a reader finds them."""
     import pyarrow.dataset as dataset  # noqa: PLC0415 - heavy, and with pandas heavier
 
-    found = dataset.dataset(directory / "lake", partitioning="hive")
+    found = dataset.dataset(directory / lake, partitioning="hive")
     people = found.to_table(columns=["client.address"])["client.address"].to_pylist()
     return sorted(person for person in people if person)
 
@@ -464,6 +466,88 @@ def test_an_application(tmp_path: Path) -> None:
     assert _people(tmp_path) == [person(1)]
 
 
+_CRASH = """
+import os, sys
+from collector import Collector
+telemetry = Collector("conferencing", sys.argv[1], interval=0)
+telemetry.emit({"ip_address": sys.argv[2]})
+assert telemetry.flush()
+os._exit(0)
+"""
+
+
+def _collect_and_crash(lake: str, address: str, **variables: str) -> None:
+    arguments = [sys.executable, "-c", _CRASH, lake, address]
+    subprocess.run(arguments, check=True, env=os.environ | variables, timeout=WAIT_SECONDS)
+
+
+def test_lakes_beside_each_other(tmp_path: Path) -> None:
+    """Get what an application collects for each of them, also after a crash."""
+    _collect_and_crash(f"parquet:///{tmp_path}/one", person(1))
+    with Collector("conferencing", f"parquet:///{tmp_path}/other", interval=0) as other:
+        other.emit({"ip_address": person(2)})
+        with Collector("conferencing", f"parquet:///{tmp_path}/one", interval=0) as one:
+            one.emit({"ip_address": person(3)})
+    for lake, people in (("one", [person(1), person(3)]), ("other", [person(2)])):
+        assert _people(tmp_path, lake) == people
+
+
+def test_buckets_of_one_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a directory each, in which a command finds what waits."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    urls = [f"s3://telemetry/{name}" for name in ("one", "other")]
+    for number, url in enumerate(urls):
+        target = Target("parquet", sink_type="parquet", url=f"parquet+{url}")
+        with open_sink_of(target, _SCHEMA) as sink:
+            sink.deliver(_batch(number, [number + 1]))
+    assert len(list((tmp_path / "collector" / "sinks").iterdir())) == 2
+    for number, url in enumerate(urls):
+        opening = Opening("lake", (_SCHEMA,), tmp_path / "collector", is_offline=True)
+        sink = ParquetSink(ParquetSettings(type="parquet", url=url), opening)
+        with sink, mock.patch.object(sink._lake, "all_keys", return_value=[]):
+            assert len(list(sink.find(_subject(number + 1)))) == 1
+            assert list(sink.find(_subject(2 - number))) == []
+
+
+def test_rights_reach_what_an_application_collected(tmp_path: Path) -> None:
+    """In its directory beside the lake, of today or of earlier versions; it comes to no lake."""
+    settings = ParquetSettings(type="parquet", path=tmp_path / "lake")
+    for name in (settings.shared_name, "parquet"):
+        opening = Opening(name, (_SCHEMA,), tmp_path, is_shared=True)
+        with ParquetSink(settings, opening) as sink:
+            sink.deliver(_batch(1, [1, 2]))
+        (tmp_path / "lake").mkdir(exist_ok=True)
+        (tmp_path / "lake" / f".{name}.new").write_bytes(person(1).encode())
+    command = Opening("parquet", (_SCHEMA,), tmp_path / "requests", is_offline=True)
+    with ParquetSink(settings, command) as sink:
+        assert sink.is_ours
+        assert [each.records for each in sink.inventory()] == [4]
+        assert len(list(sink.find(_subject(1)))) == 2
+        assert sink.erase(_subject(1)).deleted == 2
+        assert list(sink.find(_subject(1))) == []
+        assert len(list(sink.overdue(datetime.now(UTC) + timedelta(days=99)))) == 1
+    assert person(1).encode() not in _bytes(tmp_path)
+    with Collector("conferencing", f"parquet:///{tmp_path}/lake") as telemetry:
+        telemetry.emit({"ip_address": person(3)})
+    assert _people(tmp_path) == [person(2), person(3)]
+    with ParquetSink(settings, command) as sink:
+        assert sink.prune(datetime.now(UTC) + timedelta(days=99)).deleted == 3
+    assert person(2).encode() not in _bytes(tmp_path)
+
+
+def test_a_directory_of_another_sink_is_left_alone(tmp_path: Path) -> None:
+    """A sidecar's sink may have the name that applications' directories had, and is open."""
+    settings = ParquetSettings(type="parquet", path=tmp_path / "lake")
+    sidecar = Opening("parquet", (_SCHEMA,), tmp_path)
+    elsewhere = settings.model_copy(update={"path": tmp_path / "elsewhere" / "lake"})
+    with ParquetSink(elsewhere, sidecar) as sink:
+        sink.deliver(_batch(1, [1]))
+        command = Opening("lake", (_SCHEMA,), tmp_path / "requests", is_offline=True)
+        with ParquetSink(settings, command) as other:
+            assert not other.erase(_subject(1))
+        assert len(list(sink.find(_subject(1)))) == 1
+
+
 _LARGE = """
 import resource, sys
 from dataclasses import replace
@@ -505,6 +589,8 @@ import sys
 from pathlib import Path
 from unittest import mock
 from collector.schema import load_schema
+from collector.sdk.sender import open_sink_of
+from collector.sdk.target import Target
 from tests.sinks.test_parquet import _DUE, _batch, _opened
 
 first = int(sys.argv[2])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -18,13 +18,14 @@ from collector.config.extras import install, is_installed
 from collector.config.sink_settings import SinkSettings
 from collector.config.values import resolved
 from collector.contracts import Batch, Layout, Record, Subject, count_lines, to_minute
-from collector.errors import ConfigError, DeliveryError
+from collector.errors import ConfigError, DeliveryError, InUse
 from collector.filter.redaction import Expiry, RedactionRule, matching, redact, removal_rule
 from collector.filter.stored import Records, Values, values
 from collector.sinks.line_sink import EARLY
 from collector.sinks.parquet.segment_reader import (
-    DATABASE,
     Segment,
+    disk,
+    has_segments,
     is_own_file,
     read_segments,
 )
@@ -68,6 +69,7 @@ class ParquetSink(ErasableSink):
         self._fields: dict[str, frozenset[str]] = {}
         self._has_failed = False
         self._directory = own_directory(opening.data, opening.name)
+        self._besides = dict(_besides(settings, opening))
         self._lake = _lake(settings, self._directory)
         self._staged: Segments | None = None
         if not opening.is_offline:
@@ -168,9 +170,9 @@ class ParquetSink(ErasableSink):
 
         expiry = Expiry.of(self.opening.schemas, now)
         deleted = shortened = 0
-        with self._writable() as staged, self._lake.past_unreadable() as others:
-            for segment in [] if staged is None else staged.all():
-                if staged and _last(segment) < expiry.until:
+        with self._writable() as found, self._lake.past_unreadable() as others:
+            for staged, segment in _each(found):
+                if _last(segment) < expiry.until:
                     deleted += staged.revise(segment, _redactor(expiry))
             for key in list(self._lake.all_keys()):
                 with others():
@@ -204,7 +206,7 @@ class ParquetSink(ErasableSink):
         """Report what should have been pruned before, and what was received in the future."""
         expiry, old, early = Expiry.of(self.opening.schemas, now - _LATE), 0, 0
         ahead = to_minute(now + _AHEAD)
-        with read_segments(self._directory) as segments:
+        with self._segments() as segments:
             for segment, pieces in segments:
                 if _last(segment) < expiry.until:
                     old += sum(redact(piece, expiry, minute).records for minute, piece in pieces)
@@ -225,7 +227,7 @@ class ParquetSink(ErasableSink):
 
     def find(self, subject: Subject) -> Iterator[tuple[str, Record]]:
         """Yield a person's records as they are, collected ones too."""
-        with read_segments(self._directory) as segments:
+        with self._segments() as segments:
             waiting = {segment.key for segment, _ in segments}
             for segment, pieces in segments:
                 if _overlaps(segment, subject):
@@ -255,15 +257,15 @@ class ParquetSink(ErasableSink):
         from collector.sinks.parquet.lake import WithoutSubjects  # noqa: PLC0415 - pyarrow
 
         total = [[0, 0] for _ in steps]
-        with self._writable() as staged, self._lake.past_unreadable() as others:
+        with self._writable() as found, self._lake.past_unreadable() as others:
             for (subject, fields), done in zip(steps, total, strict=True):
                 rule = removal_rule(subject, fields)
-                for segment in [] if staged is None else staged.all():
-                    if staged and _overlaps(segment, subject):
+                for staged, segment in _each(found):
+                    if _overlaps(segment, subject):
                         done[1] += staged.revise(segment, _redactor(rule))
-            for segment in [] if staged is None else staged.all():
+            for staged, segment in _each(found):
                 is_concerned = any(_overlaps(segment, subject) for subject, _ in steps)
-                if staged and segment.is_closed and is_concerned and not self.opening.is_former:
+                if segment.is_closed and is_concerned and self._may_put(staged):
                     self._put(staged, segment)
             for key in list(self._lake.all_keys()):
                 chosen = [
@@ -278,31 +280,49 @@ class ParquetSink(ErasableSink):
         return [Removal(deleted, shortened) for shortened, deleted in total]
 
     @contextmanager
-    def _writable(self) -> Iterator[Segments | None]:
-        """Return the segments, to change them; ``None`` if there never were any."""
+    def _writable(self) -> Iterator[list[Segments]]:
+        """Return the segments to change them, in each directory in which there ever were any."""
         with ExitStack() as stack:
-            staged, is_shared = self._staged, self.opening.is_shared
-            if staged is None and (self._directory / DATABASE).is_file():
-                staged = Segments(self._directory, is_shared=is_shared)
-                stack.callback(staged.close)
-            if staged is not None:
+            found = [] if self._staged is None else [self._staged]
+            if self._staged is None and has_segments(self._directory):
+                found.append(Segments(self._directory, is_shared=self.opening.is_shared))
+                stack.callback(found[-1].close)
+            for directory, is_of_lake in self._besides.items():
+                with nullcontext() if is_of_lake else suppress(InUse):  # a sink of another name
+                    if has_segments(directory):
+                        found.append(Segments(directory, is_shared=is_of_lake))
+                        stack.callback(found[-1].close)
+            for staged in found:
                 stack.enter_context(staged.locked())
                 staged.clear()
-                self._lake.clear()
-            yield staged
+                with disk():
+                    _scratch(self.settings, staged.directory).unlink(missing_ok=True)
+            yield found
+
+    @contextmanager
+    def _segments(self) -> Iterator[list[tuple[Segment, Iterator[tuple[str, bytes]]]]]:
+        """Return the segments in all these directories, as they are at the moment."""
+        with ExitStack() as stack:
+            directories = (self._directory, *self._besides)
+            each = [stack.enter_context(read_segments(directory)) for directory in directories]
+            yield [segment for segments in each for segment in segments]
+
+    def _may_put(self, staged: Segments) -> bool:
+        """Return whether what was collected is for this lake only, and may still go there."""
+        return not self.opening.is_former and self._besides.get(staged.directory, True)
 
     # -- what is there ----------------------------------------------------------------------------
 
     @property
     def exists(self) -> bool:
         """Whether there is a file, or a segment."""
-        with read_segments(self._directory) as segments:
+        with self._segments() as segments:
             return bool(segments) or any(True for _ in self._lake.all_keys())
 
     @property
     def is_ours(self) -> bool:
         """Whether there are segments, or a file that bears our mark."""
-        with read_segments(self._directory) as segments:
+        with self._segments() as segments:
             keys = self._lake.all_keys()
             return bool(segments) or any(self._lake.is_ours(key.text) for key in keys)
 
@@ -314,7 +334,7 @@ class ParquetSink(ErasableSink):
 
     def values(self) -> Iterator[Values]:
         """Yield the values of each piece of a segment, and of each row group of a file."""
-        with read_segments(self._directory) as segments:
+        with self._segments() as segments:
             waiting = {segment.key for segment, _ in segments}
             for _, pieces in segments:
                 for minute, piece in pieces:
@@ -334,7 +354,7 @@ class ParquetSink(ErasableSink):
         """Count records and fields, schema by schema."""
         fields: dict[str, Counter[str]] = {}
         records, minutes = Counter[str](), dict[str, set[str]]()
-        with read_segments(self._directory) as segments:
+        with self._segments() as segments:
             waiting = {segment.key for segment, _ in segments}
             for segment, pieces in segments:
                 name = segment.schema.partition("/")[0]
@@ -355,6 +375,29 @@ class ParquetSink(ErasableSink):
             yield Holding(name, records[name], fields[name], first, last)
 
 
+def _each(found: Sequence[Segments]) -> Iterator[tuple[Segments, Segment]]:
+    return ((staged, segment) for staged in found for segment in staged.all())
+
+
+def _besides(settings: ParquetSettings, opening: Opening) -> Iterator[tuple[Path, bool]]:
+    """Yield the directories besides its own in which applications collect, or collected, for the
+    lake, and whether they do for this one only: earlier all lakes with one parent shared one."""
+    own = own_directory(opening.data, opening.name)
+    data = opening.data if settings.path is None else settings.path.resolve().parent
+    for_this, for_any = (own_directory(data, n) for n in (settings.shared_name, "parquet"))
+    if for_this != own:
+        yield for_this, True
+    if for_any != own and (opening.is_shared or data.resolve() != opening.data.resolve()):
+        yield for_any, False
+
+
+def _scratch(settings: ParquetSettings, directory: Path) -> Path:
+    """Return the path of the file that is being written by a sink with a directory of its own."""
+    if settings.path is None:
+        return directory / "upload.parquet"
+    return settings.path / f".{directory.name}.new"
+
+
 def _lake(settings: ParquetSettings, directory: Path) -> Lake:
     """Return the lake. Raises ``ConfigError``: E201 without an extra, E202 for a reference that
     leads to no secret, E204 for options that cannot be used."""
@@ -364,7 +407,7 @@ def _lake(settings: ParquetSettings, directory: Path) -> Lake:
     from collector.sinks.parquet.object_store import BucketObjects, DirectoryObjects  # noqa: PLC0415
 
     if settings.path is not None:
-        return Lake(DirectoryObjects(settings.path, directory.name))
+        return Lake(DirectoryObjects(settings.path, _scratch(settings, directory)))
     options = {
         "endpoint": settings.endpoint,
         "region": settings.region,
@@ -372,7 +415,7 @@ def _lake(settings: ParquetSettings, directory: Path) -> Lake:
         "secret_access_key": settings.secret_key and resolved(settings.secret_key),
     }
     named = {name: option for name, option in options.items() if option is not None}
-    return Lake(BucketObjects(str(settings.url), named, directory / "upload.parquet"))
+    return Lake(BucketObjects(str(settings.url), named, _scratch(settings, directory)))
 
 
 def _redactor(rule: RedactionRule) -> Callable[[bytes, str], tuple[bytes, int]]:

@@ -81,11 +81,11 @@ class Objects(ABC):
 
 
 class DirectoryObjects(Objects):
-    """A directory of this machine. ``name`` distinguishes what is being written there."""
+    """A directory of this machine, with the path of what is being written."""
 
-    def __init__(self, root: Path, name: str) -> None:
+    def __init__(self, root: Path, scratch: Path) -> None:
         self._root = root
-        self._scratch = root / f".{name}.new"
+        self._scratch = scratch
 
     def __repr__(self) -> str:
         return "<DirectoryObjects>"

@@ -6,7 +6,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -22,6 +22,7 @@ __all__ = [
     "all_segments",
     "disk",
     "frames_of",
+    "has_segments",
     "is_own_file",
     "pieces",
     "read_frames",
@@ -67,6 +68,13 @@ class Segment:
         return bool(self.is_closed) or self.length >= size or not 0 <= age < seconds
 
 
+def has_segments(directory: Path) -> bool:
+    """Tell whether a sink has collected in a directory, as far as this user may know."""
+    with suppress(OSError):
+        return (directory / DATABASE).is_file()
+    return False
+
+
 @contextmanager
 def read_segments(directory: Path) -> Iterator[list[tuple[Segment, Iterator[tuple[str, bytes]]]]]:
     """Return the segments in a directory with their records, as of one moment, while another
@@ -74,7 +82,7 @@ def read_segments(directory: Path) -> Iterator[list[tuple[Segment, Iterator[tupl
     found: list[tuple[Segment, Iterator[tuple[str, bytes]]]] = []
     files = list[int]()
     try:
-        if (directory / DATABASE).is_file():
+        if has_segments(directory):
             for _ in range(_TRIES):
                 if _opened(directory, found, files):
                     break

@@ -71,7 +71,7 @@ class Segments:
     """
 
     def __init__(self, directory: Path, *, is_shared: bool = False) -> None:
-        self._directory = directory
+        self.directory = directory
         with disk():
             handle = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._lock = FileLock(handle, shared=is_shared)
@@ -104,7 +104,7 @@ class Segments:
         self._lock.close()
 
     def _open(self) -> None:
-        path = self._directory / DATABASE
+        path = self.directory / DATABASE
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
@@ -123,12 +123,12 @@ class Segments:
 
     def _clear(self) -> None:
         known = {segment.file_name: segment for segment in self.all()}
-        for path in self._directory.iterdir():
+        for path in self.directory.iterdir():
             if path.name in known:
                 _truncate(path, known[path.name].length)
             elif path.suffix in (".ndjson", ".parquet"):
                 path.unlink()
-        sync(self._directory)
+        sync(self.directory)
 
     # -- delivery ---------------------------------------------------------------------------------
 
@@ -173,7 +173,7 @@ class Segments:
                 self._update(segment, is_closed=1)
                 segment = self._segment(layout, hour)
             touched.setdefault(segment.number, segment)
-            _write(self._directory / segment.file_name, payload, segment.length)
+            _write(self.directory / segment.file_name, payload, segment.length)
             frame = (segment.number, segment.length, len(payload), minute)
             self._db.execute("INSERT INTO frames VALUES (?, ?, ?, ?)", frame)
             segment = self._update(segment, length=segment.length + len(payload))
@@ -219,13 +219,13 @@ class Segments:
         return Segment(*row)
 
     def _sync(self, segment: Segment) -> None:
-        _sync_file(self._directory / segment.file_name)
+        _sync_file(self.directory / segment.file_name)
         if not segment.length:
-            sync(self._directory)
+            sync(self.directory)
 
     def _drop_end(self, segment: Segment) -> None:
         with suppress(OSError):
-            _truncate(self._directory / segment.file_name, segment.length)
+            _truncate(self.directory / segment.file_name, segment.length)
 
     # -- what is there ----------------------------------------------------------------------------
 
@@ -244,7 +244,7 @@ class Segments:
         bounded size."""
         with disk():
             frames = frames_of(self._db, segment)
-            with (self._directory / segment.file_name).open("rb") as file:
+            with (self.directory / segment.file_name).open("rb") as file:
                 yield from pieces(read_frames(frames, file.fileno()))
 
     # -- changes ----------------------------------------------------------------------------------
@@ -262,8 +262,8 @@ class Segments:
             with transaction(self._db):
                 self._db.execute("DELETE FROM frames WHERE segment = ?", (segment.number,))
                 self._db.execute("DELETE FROM segments WHERE number = ?", (segment.number,))
-            (self._directory / segment.file_name).unlink(missing_ok=True)
-            sync(self._directory)
+            (self.directory / segment.file_name).unlink(missing_ok=True)
+            sync(self.directory)
 
     def revise(self, segment: Segment, change: Callable[[bytes, str], tuple[bytes, int]]) -> int:
         """Rewrite a segment by a change of the lines of a minute; return how many were changed or
@@ -283,7 +283,7 @@ class Segments:
 
     def _rewrite(self, segment: Segment, change: Callable[[bytes, str], tuple[bytes, int]]) -> int:
         number, length, frames = 0, 0, list[tuple[int, int, int, str]]()
-        path = self._directory / f"{segment.number}-{segment.revision + 1}.ndjson"
+        path = self.directory / f"{segment.number}-{segment.revision + 1}.ndjson"
         path.unlink(missing_ok=True)  # what an earlier try left is no part of it
         _write(path, b"", 0)
         for minute, piece in self.pieces(segment):
@@ -294,13 +294,13 @@ class Segments:
                 frames.append((segment.number, length, len(left), minute))
                 length += len(left)
         _sync_file(path)
-        sync(self._directory)
+        sync(self.directory)
         with transaction(self._db):
             self._db.execute("DELETE FROM frames WHERE segment = ?", (segment.number,))
             self._db.executemany("INSERT INTO frames VALUES (?, ?, ?, ?)", frames)
             self._update(segment, length=length, revision=segment.revision + 1)
-        (self._directory / segment.file_name).unlink()
-        sync(self._directory)
+        (self.directory / segment.file_name).unlink()
+        sync(self.directory)
         return number
 
 
