@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.json as arrow_json
 from pyarrow import parquet
 
-from collector.contracts import Record
+from collector.contracts import Record, Row
 from collector.errors import DeliveryError
 from collector.schema.model import Schema
 
@@ -28,11 +28,11 @@ __all__ = [
     "arrow_schema",
     "column_types",
     "distinct",
-    "guessed_types",
     "moment",
     "read_records",
     "read_table",
     "read_tables",
+    "seen_types",
     "shuffled",
     "writer",
 ]
@@ -69,15 +69,43 @@ def column_types(schema: Schema) -> dict[str, str]:
     }
 
 
-def guessed_types(columns: Sequence[tuple[str, str]], payload: bytes) -> dict[str, str]:
-    """Return the types of a layout's columns whose schema is not known: those of an integer are
-    booleans if one of the records says so."""
-    types = {name: _STORED_AS[column] for name, column in columns}
-    for name, type_ in types.items():
-        if type_ == "integer":
-            is_boolean = re.search(rb'"%b":(true|false)[,}]' % re.escape(name.encode()), payload)
-            types[name] = "boolean" if is_boolean else type_
+def seen_types(
+    columns: Sequence[tuple[str, str]],
+    rows: Sequence[Row],
+    likely: Sequence[Mapping[str, str]] = (),
+) -> dict[str, str]:
+    """Return the types of a layout's columns whose schema is not known, by the values in rows: the
+    first of the ``likely`` ones that all of them have. A column without a type has no value and no
+    likely type."""
+    types: dict[str, str] = {}
+    for place, (name, column) in enumerate(columns):
+        values = [row[place] for row in rows if row[place] is not None]
+        fitting = [each for each in _CANDIDATES[column] if all(map(_FITS[each], values))]
+        chosen = [each[name] for each in likely if each.get(name) in fitting]
+        if values or len(_CANDIDATES[column]) == 1:
+            chosen += fitting or _CANDIDATES[column][-1:]
+        if chosen:
+            types[name] = chosen[0]
     return types
+
+
+def _is_moment(value: object) -> bool:
+    if isinstance(value, str) and _MOMENT(value):
+        with suppress(ValueError):
+            datetime.fromisoformat(value)
+            return True
+    return False
+
+
+_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z", re.ASCII).fullmatch
+_CANDIDATES = {"TEXT": ("time", "text"), "INTEGER": ("boolean", "integer"), "REAL": ("number",)}
+_FITS: Mapping[str, Callable[[object], bool]] = {
+    "time": _is_moment,
+    "text": lambda value: isinstance(value, str),
+    "boolean": lambda value: isinstance(value, bool),
+    "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "number": lambda value: isinstance(value, float),
+}
 
 
 def arrow_schema(types: Mapping[str, str], mark: bytes, *, received: bool = True) -> pa.Schema:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collector.ledger.entry import KINDS, Entry, Kind, Note
 from collector.ledger.receipt import Receipt, Start, Tip
-from collector.ledger.stored import Ledger, opened
+from collector.ledger.stored import Ledger, earlier_schemas, opened
 from collector.ledger.verification import Break, Flaw, Verification, verify
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Start",
     "Tip",
     "Verification",
+    "earlier_schemas",
     "opened",
     "verify",
 ]

@@ -26,9 +26,18 @@ from collector.ledger.receipt import (
 )
 from collector.ledger.signing import signature_check
 from collector.ledger.verification import Verification, follow, verify
+from collector.schema.model import Schema
+from collector.schema.stored_document import load_stored
 from collector.sqlite.files import connect
 
-__all__ = ["TABLES", "Ledger", "opened", "receipt_columns", "receipt_upgrade"]
+__all__ = [
+    "TABLES",
+    "Ledger",
+    "earlier_schemas",
+    "opened",
+    "receipt_columns",
+    "receipt_upgrade",
+]
 
 _REJECTED = "".join(f"{reason} INTEGER NOT NULL DEFAULT 0, " for reason in REJECTIONS)
 _STARTS = "first INTEGER PRIMARY KEY, reason TEXT NOT NULL, after BLOB NOT NULL"
@@ -223,6 +232,21 @@ def opened(path: Path) -> Iterator[Ledger]:
             raise _unreadable()
 
         yield Ledger(rows)
+
+
+def earlier_schemas(path: Path) -> dict[str, Schema]:
+    """Return the schemas with which a sidecar ever ran by their digests, the last one first, out of
+    the ledger in a spool's file; without those that no longer load. Raises as ``opened``."""
+    with opened(path) as ledger:
+        digests = dict[str, None]()
+        for entry in ledger.entries():
+            if entry.kind == "schema":
+                digest = entry.fact("digest") or ""
+                digests.pop(digest, None)
+                digests[digest] = None
+        documents = dict(ledger.documents())
+    loaded = {digest: load_stored(documents.get(digest) or b"") for digest in reversed(digests)}
+    return {digest: schema for digest, schema in loaded.items() if schema is not None}
 
 
 def _text(value: bytes) -> str:

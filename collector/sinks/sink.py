@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
@@ -142,6 +143,26 @@ class Opening:
             for each in (directory.parent, directory):
                 each.mkdir(mode=0o700, parents=True, exist_ok=True)
         return directory
+
+    @cached_property
+    def earlier(self) -> Mapping[str, Schema]:
+        """The schemas with which a sidecar ever ran in the data directory by their digests, as its
+        ledger says, the last one first. None where there is no ledger, or it cannot be read."""
+        from collector.ledger import earlier_schemas  # noqa: PLC0415 - most sinks never need it
+        from collector.spool import FILE_NAME  # noqa: PLC0415
+
+        path = self.data / FILE_NAME
+        with suppress(CollectorError):
+            return earlier_schemas(path) if path.is_file() else {}
+        return {}
+
+    def schema_of(self, digest: str) -> Schema | None:
+        """Return the schema with a digest; ``None`` if neither the schemas that run nor the ledger
+        have it."""
+        for schema in self.schemas:
+            if schema.digest == digest:
+                return schema
+        return self.earlier.get(digest)
 
 
 class Sink(Closing):

@@ -19,10 +19,10 @@ from collector.filter.arrow import (
     arrow_schema,
     column_types,
     distinct,
-    guessed_types,
     moment,
     read_records,
     read_table,
+    seen_types,
     shuffled,
 )
 from collector.filter.stored import Records
@@ -140,16 +140,23 @@ def test_other_fields_are_left_out() -> None:
     assert record == {"schema": "typed/1.0.0", "received": _MINUTE, "cpu.count": 1, "count": 1}
 
 
-def test_a_layout_without_its_schema() -> None:
-    """Its booleans are told by the records."""
-    columns = (("a", "TEXT"), ("b", "INTEGER"), ("c", "INTEGER"), ("d", "REAL"))
-    payload = b'{"schema":"x/1.0.0","a":"\\"c\\":true","b":true}\n{"schema":"x/1.0.0","c":1}\n'
-    assert guessed_types(columns, payload) == {
-        "a": "text",
-        "b": "boolean",
-        "c": "integer",
+def test_a_schema_that_is_not_known() -> None:
+    """Its columns have the types of their values; likely ones count where no value contradicts."""
+    columns = (("a", "TEXT"), ("b", "INTEGER"), ("c", "INTEGER"), ("d", "REAL"), ("e", "TEXT"))
+    rows = [("x", True, None, None, _MINUTE, 1), (None, None, 7, None, None, 1)]
+    types = {"a": "text", "b": "boolean", "c": "integer", "d": "number", "e": "time"}
+    assert seen_types(columns, rows) == types
+    assert seen_types(columns, []) == {"d": "number"}
+    likely = {"a": "time", "b": "integer", "c": "boolean", "e": "text", "f": "text"}
+    assert seen_types(columns, rows, [likely]) == types | {"e": "text"}
+    assert seen_types(columns, [], [{"b": "integer"}, likely]) == {
+        **{name: likely[name] for name in "abce"},
         "d": "number",
     }
+    no_moments = ["2026-13-01T00:00:00Z", "2026-11-24", f"{_MINUTE}\n", ""]
+    for each in no_moments:
+        assert seen_types([("e", "TEXT")], [(each, 1)], [{"e": "time"}]) == {"e": "text"}
+    assert seen_types([("b", "INTEGER")], [(True, 1), (1, 1)]) == {"b": "integer"}
 
 
 def test_the_order_is_not_kept() -> None:

@@ -16,8 +16,9 @@ import pytest
 
 from collector.contracts import Category, Drop, Tally
 from collector.errors import ConfigError, DeliveryError
-from collector.ledger import opened
-from collector.spool import Spool
+from collector.ledger import Note, earlier_schemas, opened
+from collector.schema import load_schema
+from collector.spool import Spool, note
 from collector.spool.tables import FORMAT
 from tests.conftest import required
 from tests.database import query
@@ -121,6 +122,20 @@ def test_it_is_read_where_nobody_may_write(path: Path, tmp_path: Path) -> None:
             assert ledger.verify().receipts == 5
     finally:
         subprocess.run(["umount", "-l", str(place)], check=True, timeout=WAIT_SECONDS)
+
+
+def test_the_schemas_of_earlier_runs(path: Path) -> None:
+    """By their digests, the one that ran last before others; one that no longer loads is none."""
+    first, second = load_schema("conferencing"), load_schema("web")
+    for schema in (first, second, first):
+        about = Note.of("schema", document=schema.document, schema=schema.id, change="first")
+        note(path.parent, about)
+    note(path.parent, Note.of("schema", document=b"{}", schema="old/1.0.0", change="first"))
+    found = earlier_schemas(path)
+    assert list(found) == [first.digest, second.digest]
+    assert [each.retentions for each in found.values()] == [first.retentions, second.retentions]
+    with raises("E203", ConfigError):
+        earlier_schemas(path.with_name("none.db"))
 
 
 def test_the_newest(path: Path) -> None:

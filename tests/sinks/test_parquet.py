@@ -302,14 +302,17 @@ def test_columns_of_consent(tmp_path: Path) -> None:
 
 
 def test_a_line_that_cannot_be_read_keeps_no_other_back(tmp_path: Path) -> None:
-    """It is left out."""
+    """It is left out, and the sink says so once, as an error that counts."""
     good = _batch(1, [1, 2, 3])
     lines = good.payload.splitlines(keepends=True)
     payload = b"".join([lines[0], b'{"torn\n', *lines[1:]])
     with _opened(tmp_path) as sink:
         sink.deliver(replace(good, payload=payload))
-        _put(sink)
-    assert _people(tmp_path) == [person(1), person(2), person(3)]
+        with raises("E509", DeliveryError, match="^1 collected"):
+            _put(sink)
+        sink.deliver(_batch(2, [4]))
+        sink.finish()
+    assert _people(tmp_path) == [person(1), person(2), person(3), person(4)]
 
 
 @pytest.mark.parametrize(

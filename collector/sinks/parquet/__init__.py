@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -17,10 +18,10 @@ from typing import TYPE_CHECKING, ClassVar
 from collector.config.extras import install, is_installed
 from collector.config.sink_settings import SinkSettings
 from collector.config.values import resolved
-from collector.contracts import Batch, Layout, Record, Subject, count_lines, to_minute
+from collector.contracts import Batch, Layout, Record, Subject, count_lines, layout_of, to_minute
 from collector.errors import ConfigError, DeliveryError, InUse
 from collector.filter.redaction import Expiry, RedactionRule, matching, redact, removal_rule
-from collector.filter.stored import Records, Values, values
+from collector.filter.stored import Records, Values, read, values
 from collector.sinks.line_sink import EARLY
 from collector.sinks.parquet.segment_reader import (
     Segment,
@@ -67,6 +68,8 @@ class ParquetSink(ErasableSink):
         self.settings = settings
         self.opening = opening
         self._fields: dict[str, frozenset[str]] = {}
+        self._known: dict[str, Mapping[str, str]] = {}
+        self._left_out = 0
         self._has_failed = False
         self._directory = own_directory(opening.data, opening.name)
         self._besides = dict(_besides(settings, opening))
@@ -100,6 +103,7 @@ class ParquetSink(ErasableSink):
         with self._staged.locked() as staged:
             self._put_due(staged)
             staged.add(batches, self._types, self._size)
+        self._check_left_out()
 
     def finish(self) -> None:
         """Make files of all that was collected."""
@@ -107,6 +111,7 @@ class ParquetSink(ErasableSink):
             with self._staged.locked() as staged:
                 for segment in staged.all():
                     self._put(staged, segment)
+        self._check_left_out()
 
     def idle(self) -> None:
         """Make files that are due, and prune once an hour."""
@@ -116,6 +121,7 @@ class ParquetSink(ErasableSink):
         self._has_failed = True
         super().idle()
         self._has_failed = False
+        self._check_left_out()
 
     def close(self) -> None:
         """Release the directory. What was collected is on disk, and becomes a file next time."""
@@ -128,13 +134,33 @@ class ParquetSink(ErasableSink):
         """Whether expired records could not be removed yet."""
         return self._has_failed
 
-    def _types(self, layout: Layout, payload: bytes) -> Mapping[str, str]:
-        from collector.filter.arrow import column_types, guessed_types  # noqa: PLC0415 - pyarrow
+    def _check_left_out(self) -> None:
+        """Raise ``DeliveryError`` E509 once where records that were collected are in no file."""
+        number, self._left_out = self._left_out, 0
+        if number:
+            raise DeliveryError("E509", f"{number} collected records cannot be read, and are lost")
 
-        known = {schema.digest: schema for schema in self.opening.schemas}
-        if layout.digest in known:
-            return column_types(known[layout.digest])
-        return guessed_types(layout.columns, payload)
+    def _known_types(self, digest: str) -> Mapping[str, str]:
+        """Return the types of a schema's columns; none if it is not known."""
+        from collector.filter.arrow import column_types  # noqa: PLC0415 - pyarrow
+
+        if digest not in self._known:
+            schema = self.opening.schema_of(digest)
+            self._known[digest] = {} if schema is None else column_types(schema)
+        return self._known[digest]
+
+    def _types(self, batch: Batch, noted: Mapping[str, str]) -> Mapping[str, str | None]:
+        """Return the types of a batch's columns: of its own schema, else by its values, for which
+        those that were noted, and of the schema of that name which runs, are likely."""
+        from collector.filter.arrow import column_types, seen_types  # noqa: PLC0415 - pyarrow
+
+        layout = layout_of(batch)
+        if known := self._known_types(layout.digest):
+            return known
+        own = (each for each in self.opening.schemas if each.name == layout.table)
+        rows = read(replace(batch, rows=None)).rows
+        found = seen_types(layout.columns, rows() if rows else (), [noted, *map(column_types, own)])
+        return {name: found.get(name) for name, _ in layout.columns}
 
     def _size(self, layout: Layout) -> int:
         """Return how many bytes of records become a file: fewer than the setting where there are so
@@ -159,7 +185,9 @@ class ParquetSink(ErasableSink):
             return
         segment = staged.close_segment(segment)
         pieces, types = staged.pieces(segment), staged.types(segment)
-        self._lake.write(segment.key, pieces, segment.schema, types)
+        known = self._known_types(segment.digest)
+        types = {name: known.get(name, type_) for name, type_ in types.items()}
+        self._left_out += self._lake.write(segment.key, pieces, segment.schema, types)
         staged.remove(segment)
 
     # -- retention and rights ---------------------------------------------------------------------

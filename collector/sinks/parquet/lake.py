@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import parquet
 
-from collector.contracts import Record, Subject, to_minute
+from collector.contracts import Record, Subject, count_lines, to_minute
 from collector.errors import DeliveryError, UnreadableFile
 from collector.filter.arrow import (
     MARK,
@@ -141,29 +141,34 @@ class Lake:
 
     def write(
         self, key: str, pieces: Iterable[tuple[str, bytes]], schema: str, types: Mapping[str, str]
-    ) -> bool:
-        """Make a file of records, by the minutes at which they were received, in random order;
-        return whether there was none of that key. Lines that cannot be read are left out, as
-        wherever records are rewritten: one must not keep all others from the lake.
+    ) -> int:
+        """Make a file of records, by the minutes at which they were received, in random order,
+        unless it is there already. Lines that cannot be read are left out, as wherever records are
+        rewritten: one must not keep all others from the lake. Return how many these are.
 
         Raises ``DeliveryError`` where another file is in its place.
         """
         columns = arrow_schema(types, f"{schema} {key}".encode())
+        left_out = 0
+
+        def readable() -> Iterator[pa.Table]:
+            nonlocal left_out
+            for minute, text in pieces:
+                left_out += count_lines(text)
+                for table in read_tables(text, columns, minute, schema):
+                    left_out -= len(table)
+                    yield table
+
         with self._writing(columns) as file:
-            readable = (
-                table
-                for minute, text in pieces
-                for table in read_tables(text, columns, minute, schema)
-            )
-            for table in bounded_groups(readable):
+            for table in bounded_groups(readable()):
                 file.write_table(shuffled(table))
         is_new = self.objects.create(key, self.objects.scratch)
         self.clear()
         if is_new:
-            return True
+            return left_out
         with suppress(FileNotFoundError), self._opened(key) as found:
             if found.schema.metadata.get(MARK) == columns.metadata[MARK]:
-                return False
+                return left_out
         raise DeliveryError("E508", _TAKEN)
 
     def statistics(self, key: str) -> Statistics | None:

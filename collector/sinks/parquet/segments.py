@@ -36,8 +36,9 @@ from collector.sqlite.files import make_durable, sync, transaction
 
 __all__ = ["Segments", "TypesOf"]
 
-TypesOf = Callable[[Layout, bytes], Mapping[str, str]]
-"""Returns the type of each column that records of a layout can have."""
+TypesOf = Callable[[Batch, Mapping[str, str]], Mapping[str, str | None]]
+"""Returns the type of each column that records of a batch's layout can have, as far as it is known;
+it gets those that were noted before."""
 SizeOf = Callable[[Layout], int]
 """Returns the length from which a segment of a layout gets no more."""
 
@@ -59,6 +60,10 @@ CREATE TABLE IF NOT EXISTS types (
 CREATE TABLE IF NOT EXISTS delivered (
   number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE) STRICT;
 """
+_NEW_TYPE = (
+    "INSERT INTO types VALUES (?, ?, ?, ?)"
+    " ON CONFLICT (digest, name) DO UPDATE SET type = excluded.type"
+)
 _IN_USE = "another process has the directory of the sink"
 
 
@@ -195,18 +200,15 @@ class Segments:
         return Segment(made.lastrowid or 0, *values, 0, 0, 0)
 
     def _note_types(self, batches: list[Batch], types_of: TypesOf) -> None:
+        """Note the types of columns that have reached the sink, and those that are others now."""
         digest = layout_of(batches[0]).digest
-        known = {name for name, _ in self._types(digest)}
+        noted = dict(self._types(digest))
         for batch in batches:
-            layout = layout_of(batch)
-            names = {name for name, _ in layout.columns}
-            if names <= known:
-                continue
-            for place, (name, type_) in enumerate(types_of(layout, batch.payload).items()):
-                if name in names - known:
-                    values = (digest, place, name, type_)
-                    self._db.execute("INSERT INTO types VALUES (?, ?, ?, ?)", values)
-            known |= names
+            names = {name for name, _ in layout_of(batch).columns}
+            for place, (name, type_) in enumerate(types_of(batch, noted).items()):
+                if name in names and type_ is not None and noted.get(name) != type_:
+                    self._db.execute(_NEW_TYPE, (digest, place, name, type_))
+                    noted[name] = type_
 
     def _types(self, digest: str) -> list[tuple[str, str]]:
         query = "SELECT name, type FROM types WHERE digest = ? ORDER BY place, name"
