@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from math import log2
 from pathlib import Path
 
 import orjson
@@ -201,6 +202,21 @@ def test_without_a_limit_and_without_width(tmp_path: Path) -> None:
         "beside": {"count": 4.32, "received": 9.66},
     }
     assert b"none" in run("schema", "capacity", path).out
+
+
+def test_windows_are_wider_for_senders_of_records(tmp_path: Path) -> None:
+    """Around an hour that they say: those bits stand with the others that are theirs alone."""
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        "schema: a\nversion: 1.0.0\ntitle: A\nowner: me\n"
+        "purposes: {ops: {use: essential.service.operations, basis: contract, reason: Because}}\n"
+        "fields: {call.start: {kind: time, within: 1s, category: user.telemetry,"
+        " purposes: [ops], retention: 1d, reason: Because}}\n"
+    )
+    width = run("schema", "capacity", path, "--json").json
+    assert width["fields"] == {"call.start": 2.0}
+    assert width["beside"]["times"] == round(log2(3599 + 2 + 1 + 1) - 2, 2)
+    assert b"count, received, times" in run("schema", "capacity", path).out
 
 
 def test_capacity_of_a_faulty_schema(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from rich.markup import escape
 
 from collector.cli.console import new_table, out, print_json
 from collector.cli.options import DEFAULT_SCHEMAS, AsJson, Schemas
-from collector.filter.sdk_records import COUNT_VALUES, RECEIVED_VALUES
+from collector.filter.sdk_records import COUNT_VALUES, HOUR_SPAN, RECEIVED_VALUES
 from collector.schema import Schema, load_schemas, resources
+from collector.schema.kinds.time import TimeField
 from collector.schema.model import field_bits, letter_bits, record_bits
 from collector.schema.scalars import written_source
 
@@ -125,8 +126,18 @@ def _width(schema: Schema) -> dict[str, Any]:
     }
     if schema.max_bits is not None:
         width |= {"max_bits": schema.max_bits, "left": round(schema.max_bits - bits, 2)}
-    width["beside"] = {name: round(each, 2) for name, each in _BESIDE.items()}
+    width["beside"] = {name: round(each, 2) for name, each in _beside(schema).items()}
     return width
+
+
+def _beside(schema: Schema) -> dict[str, float]:
+    """Return the bits that a sender of records has besides those of the fields: with ``times`` if
+    fields have a window, which lies around each moment of the hour that ``received`` may be."""
+    windows = [
+        each for each in schema.fields.values() if isinstance(each, TimeField) and each.within
+    ]
+    times = sum(log2(each.size_between(HOUR_SPAN) + 1) - field_bits(each) for each in windows)
+    return _BESIDE | ({"times": times} if windows else {})
 
 
 def _print_width(schema: Schema, scale: float) -> None:
@@ -146,9 +157,9 @@ def _print_width(schema: Schema, scale: float) -> None:
     else:
         table.add_row("max_bits", "", f"{schema.max_bits}.0", "", "")
         table.add_row("left", "", f"{schema.max_bits - total:.1f}", "", "")
-    beside = f"{sum(_BESIDE.values()):.1f}"
-    note = "[dim]of sent records[/]"
-    table.add_row("[dim]count, received[/]", "", f"[dim]{beside}[/]", "", note)
+    beside = _beside(schema)
+    width = f"[dim]{sum(beside.values()):.1f}[/]"
+    table.add_row(f"[dim]{', '.join(beside)}[/]", "", width, "", "[dim]of sent records[/]")
     out.print(table)
 
 

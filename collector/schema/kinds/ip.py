@@ -55,7 +55,15 @@ _NETWORKS4 = (
 )
 """Addresses of this host or a network without the internet's: RFC 6890, RFC 1918, RFC 6598. Ranges
 for documentation (RFC 5737) are not among them."""
-_NETWORKS6 = (("::", 128), ("::1", 128), ("fc00::", 7))
+_NETWORKS6 = (
+    ("::", 96),
+    ("::ffff:0:0:0", 96),
+    ("64:ff9b:1::", 48),
+    ("fc00::", 7),
+    ("fec0::", 10),
+)
+"""Of this host and of networks of their own (RFC 4193, RFC 3879), and what an address of IPv4 is
+written in that can be one of them (RFC 4291, RFC 2765, RFC 8215)."""
 _LOCAL4, _LOCAL6 = (
     tuple((int(ip_address(first)), bits) for first, bits in networks)
     for networks in (_NETWORKS4, _NETWORKS6)
@@ -69,7 +77,10 @@ _NOT_LOCAL4 = (
     r"(?!(0|10|127|192\.168|172\.(1[6-9]|2[0-9]|3[01])"
     r"|100\.(6[4-9]|[7-9][0-9]|1[01][0-9]|12[0-7]))\.|255\.255\.255\.255)"
 )
-_NOT_LOCAL6 = "(?!::1?$|f[cd][0-9a-f]{2}:)"
+_NOT_LOCAL6 = (
+    "(?!::([0-9a-f]{1,4}(:[0-9a-f]{1,4})?)?$|::ffff:0(:[0-9a-f]{1,4}){2}$|64:ff9b:1:"
+    "|f[cd][0-9a-f]{2}:|fe[c-f][0-9a-f]:)"
+)
 _GROUP = "(0|[1-9a-f][0-9a-f]{0,3})"
 _NOT_IPV6 = "(?!ff[0-9a-f]{2}:|fe[89ab][0-9a-f]:|2002:)"
 _COARSER = ((24, 48), (16, 32))
@@ -111,7 +122,8 @@ def _is_global(packed: bytes) -> bool:
     """Return whether an address is one of the internet, not of a network of its own."""
     first, second = packed[0], packed[1]
     if len(packed) == 16:
-        return first & 0xFE != 0xFC and (first != 0 or any(packed[:15]) or packed[15] > 1)
+        holds_ipv4 = first == 0 and (packed[:12] in _COMPATIBLE or packed[:6] == _LOCAL_NAT64)
+        return not (holds_ipv4 or first & 0xFE == 0xFC or (first == 0xFE and second >= 0xC0))
     return not (
         first in _LOCAL_BYTES
         or (first == 172 and second & 0xF0 == 16)
@@ -122,6 +134,8 @@ def _is_global(packed: bytes) -> bool:
 
 
 _LOCAL_BYTES = bytes([0, 10, 127])
+_COMPATIBLE = (bytes(12), bytes(8) + b"\xff\xff" + bytes(2))
+_LOCAL_NAT64 = b"\x00\x64\xff\x9b\x00\x01"
 _BROADCAST = b"\xff" * 4
 
 

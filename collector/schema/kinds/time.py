@@ -125,10 +125,14 @@ class TimeField(FieldBase):
 
     def size(self) -> int:
         """Count the steps at any moment; a window that ends between two steps touches both."""
+        return self.size_between(timedelta())
+
+    def size_between(self, span: timedelta) -> int:
+        """Count the steps that the window reaches from all moments of a span."""
         step = _SECONDS[self.precision]
         if self.within is None:
             return int((_LAST - _EPOCH).total_seconds()) // step + 1
-        return -(-int(2 * self.within.total_seconds()) // step) + 1
+        return -(-int((2 * self.within + span).total_seconds()) // step) + 1
 
     def shifts(self, new: Self) -> Iterator[Shift]:
         """A window ends on whole steps: a coarser precision lets it reach further, unless it is

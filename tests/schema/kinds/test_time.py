@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from collector.filter.sdk_records import HOUR_SPAN
+from collector.schema.kinds.time import TimeField
 from tests.schema.make import NOW, canonical, field, refuses
 
 _STEPS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
@@ -171,6 +173,21 @@ def test_the_size_of_a_window(within: str, precision: str, precise: bool) -> Non
         passed = {make(start + number) for number in range(0, 8 * max(step, 60), step // 24 or 1)}
         widest = max(widest, len(passed - {None}))
     assert of.size() == widest
+
+
+@pytest.mark.parametrize(
+    ("within", "precision"), [("±1s", "second"), ("±45s", "minute"), ("±2m", "minute")]
+)
+def test_the_size_of_a_window_around_an_hour(within: str, precision: str) -> None:
+    """A sender of records says the hour: what lies in the window of any of its moments passes."""
+    of, step = field("time", within=within, precision=precision), _STEPS[precision]
+    assert isinstance(of, TimeField)
+    hour = NOW.replace(minute=0, second=0, microsecond=0)
+    make = of.stored_between(hour, hour + HOUR_SPAN)
+    around = range(-600 // step, 4200 // step)
+    moments = (hour + timedelta(seconds=step * number) for number in around)
+    passed = {make(each.replace(tzinfo=None).isoformat() + "Z") for each in moments} - {None}
+    assert of.size() < len(passed) <= of.size_between(HOUR_SPAN) <= len(passed) + 1
 
 
 @pytest.mark.parametrize("precision", sorted(_STEPS))
