@@ -52,7 +52,7 @@ _FORM = (
     " `postgres://collector@db.example.com/telemetry`"
 )
 _FORGET_AFTER = 10_000
-"""After how many batches older ids are forgotten: to count a million takes a tenth of a second."""
+"""After how many batches older ids are forgotten: to count a million may take half a second."""
 _T = TypeVar("_T")
 
 
@@ -151,6 +151,7 @@ class PostgresSettings(SinkSettings):
         return (
             f"the write-ahead log and its archive, replicas and backups of {place}",
             f"the server's log, and copies that others made of the tables of {place}",
+            f"samples for the planner of partitions that others made of the tables of {place}",
         )
 
     def address(self) -> _Address:

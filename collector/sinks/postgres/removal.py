@@ -231,7 +231,8 @@ class Remover:
             parts = _split(columns, fields)
             try:
                 if not parts[1]:
-                    deleted += self._server.run(partial(self._drop, partition, wait))
+                    drop = partial(self._drop, partition, wait)
+                    deleted += self._server.run(drop, CHANGE_SECONDS)
                 elif not self._is_pruned(partition, fields, now):
                     clear = partial(self._expire, partition, parts, wait)
                     shortened += self._server.run(clear, CHANGE_SECONDS)
