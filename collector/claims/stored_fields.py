@@ -30,15 +30,17 @@ from collector.schema.kinds import FieldBase
 from collector.schema.model import Schema
 from collector.schema.names.scope import scope, spelling_fields
 from collector.schema.stored_document import load_stored
+from collector.sinks.record_files import MARKS_BYTES
 from collector.sinks.sink import ErasableSink, is_erasable, own_directory
 from collector.spool import FILE_NAME as SPOOL_NAME
+from collector.spool.lock import FILE_NAME as LOCK_NAME
 from collector.spool.pending import pending_batches, quarantined
 from collector.spool.set_aside import FILE_NAME as ASIDE_NAME
 from collector.spool.set_aside import TABLES as ASIDE_TABLES
 from collector.spool.set_aside import SetAside
 from collector.spool.tables import TABLES as SPOOL_TABLES
+from collector.sqlite import foreign
 from collector.sqlite.files import connect
-from collector.sqlite.foreign import added_columns, foreign_columns, foreign_objects
 
 __all__ = ["Mismatch", "mismatches"]
 
@@ -183,6 +185,11 @@ def mismatches(locations: Locations, matrices: Sequence[Flows]) -> Iterator[Mism
     yield from _of_earlier_schemas([each.schema for each in matrices], allowed)
     if number := sum(1 for _ in _foreign_files(locations)):
         message = f"{number} files in the data directory are not of Collector's making"
+        yield Mismatch(message, is_open=True)
+    if number := sum(map(_has_more, _own_files(locations))):
+        message = (
+            f"{number} files of Collector's are longer than it makes them, or were left behind"
+        )
         yield Mismatch(message, is_open=True)
 
 
@@ -362,6 +369,28 @@ def _foreign_files(locations: Locations) -> Iterator[Path]:
             yield file
 
 
+def _own_files(locations: Locations) -> Iterator[Path]:
+    """Yield the files in the data directory, and those of sinks that are files and beside these."""
+    files = {*locations.data.iterdir()}
+    for name, sink in locations.sinks.items():
+        place = Path(sink.place(own_directory(locations.data, name)))
+        if sink.is_local and not place.is_dir():
+            files.update(each for each in place.parent.glob("*") if _is_of(each, place))
+    return (each for each in sorted(files) if each.is_file())
+
+
+def _has_more(file: Path) -> bool:
+    """Return whether there is something in a file that is looked at nowhere: in a lock, in what an
+    interrupted change left, or behind the end of a database or of a file's marks."""
+    if file.name == LOCK_NAME or _LEFT_BEHIND(file.name):
+        return file.stat().st_size > 0
+    pages = MARKS_BYTES if file.name.endswith(".state") else foreign.database_bytes(file)
+    return pages is not None and file.stat().st_size > pages
+
+
+_LEFT_BEHIND = re.compile(r".*(\.part|\.new|-journal|\.compact-[0-9a-f]+)").fullmatch
+
+
 def _is_of(file: Path, place: Path) -> bool:
     """Return whether a file is a sink's file, one beside it, or in its directory."""
     is_beside = file.parent == place.parent and file.name.startswith(place.name)
@@ -413,7 +442,9 @@ def _foreign_parts(data: Path, words: Collection[str]) -> int:
         db = connect(data / name) if (data / name).is_file() else None
         if db is not None:
             with closing(db):
-                number += foreign_objects(db, known)
-                number += added_columns(db, definitions)
-                number += sum(1 for _ in foreign_columns(db, known.difference(passed), listed))
+                number += foreign.foreign_objects(db, known)
+                number += foreign.added_columns(db, definitions)
+                number += sum(
+                    1 for _ in foreign.foreign_columns(db, known.difference(passed), listed)
+                )
     return number

@@ -23,6 +23,7 @@ from typing import ClassVar
 from collector.errors import DeliveryError
 
 __all__ = [
+    "MARKS_BYTES",
     "Change",
     "FileLock",
     "Mark",
@@ -45,6 +46,8 @@ deleted."""
 _HEAD = struct.Struct(">QQQI")
 _SUM_BYTES = 32
 _ROOM = 8192
+MARKS_BYTES = 2 * _ROOM
+"""The most that a file of marks has."""
 _LOCK_SECONDS = 5.0
 _LOCK_PAUSE = 0.01
 _MOST_NUMBER = 1000

@@ -6,12 +6,21 @@ import re
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing
+from pathlib import Path
 
-__all__ = ["LONGEST_BYTES", "added_columns", "foreign_columns", "foreign_objects"]
+__all__ = [
+    "LONGEST_BYTES",
+    "added_columns",
+    "database_bytes",
+    "foreign_columns",
+    "foreign_objects",
+]
 
 LONGEST_BYTES = 64 << 20
 """A longer value is not read at all: ``sqlite3.DataError``."""
 _FREE_TEXT = re.compile(r"'|--|/\*").search
+_NOTED = re.compile(r"integer|[0-9]+( [0-9]+)*( unordered)?( sz=[0-9]+)?( noskipscan)?").fullmatch
+"""A number, and what ``ANALYZE`` notes of an index."""
 _DIVIDED = re.compile(r"[\s,]+").split
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}:00Z)?|").fullmatch
 _BYTES = "8, 16, 32"
@@ -19,11 +28,42 @@ _BYTES = "8, 16, 32"
 _MOST_TEXTS = 20_000
 
 
+def database_bytes(file: Path) -> int | None:
+    """Return how many bytes the pages of a database have, as its header says it; ``None`` for
+    another file. Raises ``OSError``."""
+    with file.open("rb") as opened:
+        header = opened.read(100)
+    if not header.startswith(b"SQLite format 3\0") or len(header) < 100:
+        return None
+    page, pages = int.from_bytes(header[16:18]), int.from_bytes(header[28:32])
+    return pages * (page if page > 1 else 1 << 16)
+
+
 def foreign_objects(db: sqlite3.Connection, known: Collection[str]) -> int:
     """Count the tables, views, indexes and triggers of other names than the known ones, and those
-    whose definition has a comment or a text, which none of ours has. Raises ``sqlite3.Error``."""
+    whose definition has a comment or a text, which none of ours has; with them the rows of SQLite's
+    own tables that say more than these names and numbers. Raises ``sqlite3.Error``."""
     found = db.execute("SELECT name, sql FROM sqlite_master WHERE name NOT GLOB 'sqlite_*'")
-    return sum(name not in known or _FREE_TEXT(sql or "") is not None for name, sql in found)
+    number = sum(name not in known or _FREE_TEXT(sql or "") is not None for name, sql in found)
+    return number + sum(1 for _ in _foreign_notes(db))
+
+
+def _foreign_notes(db: sqlite3.Connection) -> Iterator[object]:
+    """Yield the rows of SQLite's own tables that are none of SQLite, and tables of its names that
+    have values of others, as of samples for its planner."""
+    objects = {None, *(name for (name,) in db.execute("SELECT name FROM sqlite_master"))}
+    own = db.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name GLOB 'sqlite_*'")
+    for (table,) in own.fetchall():
+        if table == "sqlite_sequence":
+            rows = db.execute("SELECT name, name, typeof(seq) FROM sqlite_sequence").fetchall()
+        elif table == "sqlite_stat1":
+            rows = db.execute("SELECT tbl, idx, stat FROM sqlite_stat1").fetchall()
+        else:
+            yield table
+            continue
+        for *names, noted in rows:
+            if not objects.issuperset(names) or not _NOTED(str(noted)):
+                yield noted
 
 
 def added_columns(db: sqlite3.Connection, definitions: Iterable[str]) -> int:

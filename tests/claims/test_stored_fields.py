@@ -74,6 +74,13 @@ def appended(lives: PopulatedDirectory, line: bytes) -> None:
         file.write(line + b"\n")
 
 
+@pytest.mark.parametrize("database", ["store.db", "spool.db"])
+def test_statistics_of_a_planner_are_no_matter(lives: PopulatedDirectory, database: str) -> None:
+    """Names of tables, and numbers."""
+    edit(lives.data / database, "ANALYZE")
+    assert verdicts(found(lives.config_file)) == {"holds"}
+
+
 def test_it_holds(lives: PopulatedDirectory) -> None:
     """What is there is what may be there."""
     outcome = found(lives.config_file)
@@ -111,7 +118,50 @@ def line(lives: PopulatedDirectory, members: str, **changes: str) -> None:
     appended(lives, text.encode())
 
 
+def left(lives: PopulatedDirectory, name: str, *, after: bool = False) -> None:
+    """Text in a file with a name of ours, or behind its end."""
+    with (lives.data / name).open("ab" if after else "wb") as file:
+        file.write(_CANARY.encode())
+
+
+_PLANNED = f"INSERT INTO sqlite_stat1 VALUES ('{_CANARY}', '{_CANARY}', '{_CANARY}')"
+_NUMBERED = (
+    "CREATE TABLE passing (number INTEGER PRIMARY KEY AUTOINCREMENT)",
+    "DROP TABLE passing",
+    f"INSERT INTO sqlite_sequence VALUES ('{_CANARY}', 7)",
+)
+_LEFT: dict[str, tuple[Callable[[PopulatedDirectory], object], Verdict]] = {
+    "text in the lock": (lambda of: left(of, "collector.lock"), "unproven"),
+    "a compaction": (lambda of: left(of, "store.db.compact-00"), "unproven"),
+    "one of the spool": (lambda of: left(of, "spool.db.compact-00"), "unproven"),
+    "a part of a key": (lambda of: left(of, "ledger.key.part"), "unproven"),
+    "a journal": (lambda of: left(of, "spool-aside.db-journal"), "unproven"),
+    "text behind a store": (lambda of: left(of, "store.db", after=True), "unproven"),
+    "text behind a spool": (lambda of: left(of, "spool.db", after=True), "unproven"),
+    "text behind marks": (
+        lambda of: made_longer(of.lines.with_name(f"{of.lines.name}.state")),
+        "unproven",
+    ),
+    "what a planner knows": (
+        lambda of: edit(of.data / "store.db", "ANALYZE", _PLANNED),
+        "unproven",
+    ),
+    "what the spool's does": (
+        lambda of: edit(of.data / "spool.db", "ANALYZE", _PLANNED),
+        "unproven",
+    ),
+    "a number of a name": (lambda of: edit(of.data / "spool.db", *_NUMBERED), "unproven"),
+}
+
+
+def made_longer(path: Path) -> None:
+    """A file of marks with more than it can have."""
+    with path.open("ab") as file:
+        file.write(_CANARY.encode() * 2000)
+
+
 ATTACKS: dict[str, tuple[Callable[[PopulatedDirectory], object], Verdict]] = {
+    **_LEFT,
     "a column with chat": (lambda of: edit(of.data / "store.db", _COLUMN, _SAID), "broken"),
     "an empty column": (lambda of: edit(of.data / "store.db", _COLUMN), "unproven"),
     "a table": (
