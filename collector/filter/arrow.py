@@ -17,13 +17,14 @@ import pyarrow.compute as pc
 import pyarrow.json as arrow_json
 from pyarrow import parquet
 
-from collector.contracts import Record, Row
+from collector.contracts import Layout, Record, Row
 from collector.errors import DeliveryError
 from collector.schema.model import Schema
 
 __all__ = [
     "MARK",
     "RESERVED",
+    "ColumnTypes",
     "ParquetRecords",
     "arrow_schema",
     "column_types",
@@ -87,6 +88,39 @@ def seen_types(
         if chosen:
             types[name] = chosen[0]
     return types
+
+
+class ColumnTypes:
+    """The types of layouts' columns: of the schema with a layout's digest; else of the values, for
+    which those of the schema with the same name that runs are likely."""
+
+    def __init__(
+        self, schemas: Sequence[Schema], schema_of: Callable[[str], Schema | None]
+    ) -> None:
+        self._likely = {schema.name: column_types(schema) for schema in schemas}
+        self._schema_of = schema_of
+        self._known: dict[str, Mapping[str, str]] = {}
+
+    def __repr__(self) -> str:
+        return "<ColumnTypes>"
+
+    def known(self, digest: str) -> Mapping[str, str]:
+        """Return the types of a schema's columns; none if it is not known."""
+        if digest not in self._known:
+            schema = self._schema_of(digest)
+            self._known[digest] = {} if schema is None else column_types(schema)
+        return self._known[digest]
+
+    def of(
+        self, layout: Layout, rows: Callable[[], Sequence[Row]], noted: Mapping[str, str]
+    ) -> Mapping[str, str | None]:
+        """Return the types of the columns of some rows; ``noted`` ones stay, unless they differ
+        from the schema's, or a value contradicts."""
+        if known := self.known(layout.digest):
+            return known
+        likely = noted, self._likely.get(layout.table, {})
+        found = seen_types(layout.columns, rows(), likely)
+        return {name: found.get(name) for name, _ in layout.columns}
 
 
 def _is_moment(value: object) -> bool:

@@ -43,6 +43,7 @@ from collector.sinks.sink import (
 from collector.sqlite.files import check_directory
 
 if TYPE_CHECKING:
+    from collector.filter.arrow import ColumnTypes
     from collector.sinks.parquet.lake import FileKey, Lake
 
 __all__ = ["ParquetSettings", "ParquetSink"]
@@ -68,12 +69,12 @@ class ParquetSink(ErasableSink):
         self.settings = settings
         self.opening = opening
         self._fields: dict[str, frozenset[str]] = {}
-        self._known: dict[str, Mapping[str, str]] = {}
         self._left_out = 0
         self._has_failed = False
         self._directory = own_directory(opening.data, opening.name)
         self._besides = dict(_besides(settings, opening))
         self._lake = _lake(settings, self._directory)
+        self._types = _types(opening)
         self._staged: Segments | None = None
         if not opening.is_offline:
             self._staged = Segments(opening.directory, is_shared=opening.is_shared)
@@ -102,7 +103,7 @@ class ParquetSink(ErasableSink):
             raise DeliveryError("E508", "the sink is open for a command, not for delivery")
         with self._staged.locked() as staged:
             self._put_due(staged)
-            staged.add(batches, self._types, self._size)
+            staged.add(batches, self._types_of, self._size)
         self._check_left_out()
 
     def finish(self) -> None:
@@ -140,27 +141,9 @@ class ParquetSink(ErasableSink):
         if number:
             raise DeliveryError("E509", f"{number} collected records cannot be read, and are lost")
 
-    def _known_types(self, digest: str) -> Mapping[str, str]:
-        """Return the types of a schema's columns; none if it is not known."""
-        from collector.filter.arrow import column_types  # noqa: PLC0415 - pyarrow
-
-        if digest not in self._known:
-            schema = self.opening.schema_of(digest)
-            self._known[digest] = {} if schema is None else column_types(schema)
-        return self._known[digest]
-
-    def _types(self, batch: Batch, noted: Mapping[str, str]) -> Mapping[str, str | None]:
-        """Return the types of a batch's columns: of its own schema, else by its values, for which
-        those that were noted, and of the schema of that name which runs, are likely."""
-        from collector.filter.arrow import column_types, seen_types  # noqa: PLC0415 - pyarrow
-
-        layout = layout_of(batch)
-        if known := self._known_types(layout.digest):
-            return known
-        own = (each for each in self.opening.schemas if each.name == layout.table)
+    def _types_of(self, batch: Batch, noted: Mapping[str, str]) -> Mapping[str, str | None]:
         rows = read(replace(batch, rows=None)).rows
-        found = seen_types(layout.columns, rows() if rows else (), [noted, *map(column_types, own)])
-        return {name: found.get(name) for name, _ in layout.columns}
+        return self._types.of(layout_of(batch), rows or list, noted)
 
     def _size(self, layout: Layout) -> int:
         """Return how many bytes of records become a file: fewer than the setting where there are so
@@ -185,7 +168,7 @@ class ParquetSink(ErasableSink):
             return
         segment = staged.close_segment(segment)
         pieces, types = staged.pieces(segment), staged.types(segment)
-        known = self._known_types(segment.digest)
+        known = self._types.known(segment.digest)
         types = {name: known.get(name, type_) for name, type_ in types.items()}
         self._left_out += self._lake.write(segment.key, pieces, segment.schema, types)
         staged.remove(segment)
@@ -200,7 +183,7 @@ class ParquetSink(ErasableSink):
         deleted = shortened = 0
         with self._writable() as found, self._lake.past_unreadable() as others:
             for staged, segment in _each(found):
-                if _last(segment) < expiry.until:
+                if segment.last < expiry.until:
                     deleted += staged.revise(segment, _redactor(expiry))
             for key in list(self._lake.all_keys()):
                 with others():
@@ -236,9 +219,9 @@ class ParquetSink(ErasableSink):
         ahead = to_minute(now + _AHEAD)
         with self._segments() as segments:
             for segment, pieces in segments:
-                if _last(segment) < expiry.until:
+                if segment.last < expiry.until:
                     old += sum(redact(piece, expiry, minute).records for minute, piece in pieces)
-                elif _first(segment) > ahead:
+                elif segment.first > ahead:
                     early += sum(count_lines(piece) for _, piece in pieces)
         with self._lake.past_unreadable() as others:
             for key in self._lake.all_keys():
@@ -258,7 +241,7 @@ class ParquetSink(ErasableSink):
         with self._segments() as segments:
             waiting = {segment.key for segment, _ in segments}
             for segment, pieces in segments:
-                if _overlaps(segment, subject):
+                if segment.concerns(subject):
                     name = segment.schema.partition("/")[0]
                     for minute, piece in pieces:
                         for record in matching(piece, subject, minute):
@@ -289,10 +272,10 @@ class ParquetSink(ErasableSink):
             for (subject, fields), done in zip(steps, total, strict=True):
                 rule = removal_rule(subject, fields)
                 for staged, segment in _each(found):
-                    if _overlaps(segment, subject):
+                    if segment.concerns(subject):
                         done[1] += staged.revise(segment, _redactor(rule))
             for staged, segment in _each(found):
-                is_concerned = any(_overlaps(segment, subject) for subject, _ in steps)
+                is_concerned = any(segment.concerns(subject) for subject, _ in steps)
                 if segment.is_closed and is_concerned and self._may_put(staged):
                     self._put(staged, segment)
             for key in list(self._lake.all_keys()):
@@ -446,17 +429,11 @@ def _lake(settings: ParquetSettings, directory: Path) -> Lake:
     return Lake(BucketObjects(str(settings.url), named, _scratch(settings, directory)))
 
 
+def _types(opening: Opening) -> ColumnTypes:
+    from collector.filter.arrow import ColumnTypes  # noqa: PLC0415 - pyarrow
+
+    return ColumnTypes(opening.schemas, opening.schema_of)
+
+
 def _redactor(rule: RedactionRule) -> Callable[[bytes, str], tuple[bytes, int]]:
     return lambda piece, minute: redact(piece, rule, minute)
-
-
-def _first(segment: Segment) -> str:
-    return f"{segment.hour}:00:00Z"
-
-
-def _last(segment: Segment) -> str:
-    return f"{segment.hour}:59:00Z"
-
-
-def _overlaps(segment: Segment, subject: Subject) -> bool:
-    return subject.start <= _last(segment) and _first(segment) < subject.end

@@ -12,6 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from time import time
 
+from collector.contracts import Subject
 from collector.errors import DeliveryError
 from collector.sqlite.files import connect
 
@@ -61,6 +62,20 @@ class Segment:
     def file_name(self) -> str:
         """The name of its file, which is another one after it was rewritten."""
         return f"{self.number}-{self.revision}.ndjson"
+
+    @property
+    def first(self) -> str:
+        """The first minute at which its records can have been received."""
+        return f"{self.hour}:00:00Z"
+
+    @property
+    def last(self) -> str:
+        """The last one."""
+        return f"{self.hour}:59:00Z"
+
+    def concerns(self, subject: Subject) -> bool:
+        """Return whether records of a person may be in it."""
+        return subject.start <= self.last and self.first < subject.end
 
     def is_due(self, seconds: float, size: int) -> bool:
         """Return whether it is to become an object: it is old or large enough."""
