@@ -47,7 +47,7 @@ def main() -> NoReturn:
         _drop_output()
         code = 0
     except OSError as error:
-        code = _output_full(error)
+        code = _refused_by_system(error)
     except KeyboardInterrupt:
         code = _INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the last resort: its text might be data
@@ -61,14 +61,19 @@ def _drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _output_full(error: OSError) -> int:
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+def _refused_by_system(error: OSError) -> int:
+    """Say what the system has against a path, or the output. Anything else is a bug."""
+    if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+        message = "the path of a file is too long, or its links lead in a circle; name another"
+    elif error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        _drop_output()
+        message = "the output cannot be written any further; is the disk full?"
+    else:
         _print_bug(error)
         return _BUG
-    _drop_output()
-    full = ConfigError("E203", "the output cannot be written any further; is the disk full?")
-    print(full, file=sys.stderr)
-    return _code(full)
+    refusal = ConfigError("E203", message)
+    print(refusal, file=sys.stderr)
+    return _code(refusal)
 
 
 def _app() -> Callable[[], None]:

@@ -5,6 +5,7 @@ Tables are for terminals; with ``--json``, and where stderr is no terminal, it i
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Collection
 from pathlib import Path
@@ -67,7 +68,11 @@ def seen(text: str) -> str:
 
 def print_json(value: Any, to: Console = out) -> None:
     """Print one JSON document on one line."""
-    text = orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
+    try:
+        text = orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:  # the name of a file may be no text
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
+        text += b"\n"
     if to is out:
         write(text)
     else:

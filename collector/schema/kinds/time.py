@@ -80,8 +80,9 @@ class TimeField(FieldBase):
                 return None
             moment = _cut(moment, step)
             if within is not None:
-                low, high = _cut(now() - within, step), _cut(now() + within, step)
-                if not low <= moment <= high:
+                present = now()
+                low, high = _around(present, present, within)
+                if not _cut(low, step) <= moment <= _cut(high, step):
                     return None
             return _text(moment)
 
@@ -115,8 +116,9 @@ class TimeField(FieldBase):
         """Return the ends of the window around the moments between two, as canonical texts."""
         if self.within is None:
             return _text(_EPOCH), _text(_LAST)
-        ends = max(_EPOCH, first - self.within), last + self.within
-        low, high = (_text(_cut(end, _SECONDS[self.precision])) for end in ends)
+        first, last = _around(first, last, self.within)
+        step = _SECONDS[self.precision]
+        low, high = (_text(_cut(end, step)) for end in (max(_EPOCH, first), last))
         return low, high
 
     def recognised(self) -> Canonical:
@@ -189,6 +191,16 @@ class TimeField(FieldBase):
                 moment.timestamp(),
             )
         )
+
+
+def _around(first: datetime, last: datetime, within: timedelta) -> tuple[datetime, datetime]:
+    """Return the ends of a window around the moments between two, as far as the calendar goes."""
+    try:
+        return first - within, last + within
+    except OverflowError:
+        years = datetime.min.replace(tzinfo=UTC), _LAST
+        early, late = first - years[0] < within, years[1] - last < within
+        return years[0] if early else first - within, years[1] if late else last + within
 
 
 def _cut(moment: datetime, step: int) -> datetime:

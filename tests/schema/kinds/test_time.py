@@ -198,6 +198,17 @@ def test_the_size_without_a_window(precision: str) -> None:
     assert field("time", precision=precision).size() == seconds // _STEPS[precision] + 1
 
 
+@pytest.mark.parametrize("year", [1, 9999])
+def test_at_the_ends_of_the_calendar(year: int) -> None:
+    """A window ends with it."""
+    of, present = field("time", within="±99999w"), datetime(year, 12, 31, tzinfo=UTC)
+    make = canonical(of, present)
+    assert make("2026-11-26T10:20:00Z") is None
+    stored = of.stored_between(present, present)
+    assert stored("2026-11-26T10:20:00Z") is None
+    assert make("9999-12-31T23:59:59Z") == ("9999-12-31T23:59:59Z" if year > 1 else None)
+
+
 def test_the_clock_is_read_each_time() -> None:
     """The window moves with the clock."""
     of = field("time", within="±1h")

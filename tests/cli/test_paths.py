@@ -1,0 +1,47 @@
+"""Paths that the system refuses, or that are no text: each command says so, with a code."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import orjson
+import pytest
+
+from tests.cli.process import run
+
+_LONG = "x" * 400
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("filter", "-s", _LONG),
+        ("filter", "-o", _LONG),
+        ("explain", "-s", _LONG),
+        *(("schema", each, _LONG) for each in ("check", "capacity", "notice", "ropa")),
+        ("schema", "new", "--from", _LONG),
+        ("schema", "diff", _LONG, _LONG),
+        ("claims", "--verify", "--config", _LONG),
+        ("ledger", "verify", "--data", _LONG),
+        ("store", "risk", "--data", _LONG),
+        ("spool", "show", "--data", _LONG),
+        ("status", "--data", _LONG),
+        ("recording", "list", "--data", _LONG),
+    ],
+    ids=lambda each: " ".join(each).replace(_LONG, "…"),
+)
+def test_a_name_that_is_too_long(arguments: tuple[str, ...]) -> None:
+    """It is no bug of ours."""
+    ended = run(*arguments, stdin=b"{}\n")
+    assert ended.code in (2, 65, 78), ended.err
+    assert b"unexpectedly" not in ended.err
+
+
+def test_a_name_that_is_no_text(tmp_path: Path) -> None:
+    """A document has it as far as it can be written."""
+    path = os.fsencode(tmp_path) + b"/caf\xe9.yaml"
+    Path(os.fsdecode(path)).write_text("schema: A\n")
+    ended = run("schema", "check", "--json", os.fsdecode(path))
+    assert ended.code == 78
+    assert orjson.loads(ended.out)
