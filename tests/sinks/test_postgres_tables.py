@@ -15,11 +15,13 @@ import pytest
 from collector.contracts import Batch, Layout, Subject, to_minute
 from collector.errors import ConfigError, DeliveryError, Unacceptable, Unreachable
 from collector.filter.stored import read
+from collector.ledger import Note
 from collector.schema import load_schema
 from collector.schema.model import Schema
 from collector.sinks.postgres import PostgresSink
 from collector.sinks.postgres.tables import check_names
 from collector.sinks.sink import Opening, Removal
+from collector.spool import Spool, note
 from collector.testing.sinks import person
 from tests.raising import raises
 from tests.sinks.postgres import PostgresServer
@@ -38,6 +40,7 @@ fields:
 _FIELD = """  {name}: {{{kind}, from: [{name}], category: user.device, purposes: [operations],
     retention: 30d, reason: "Faults of the client go by device"}}
 """
+_TEXTS = ("text", "text")
 _NOW = datetime.now(UTC)
 _DAY = f"{_NOW + timedelta(days=1):%Y%m%d}"
 """Of tomorrow, as a day may end while tests run."""
@@ -331,11 +334,19 @@ def test_partitions_of_partitions(clean: PostgresServer, tmp_path: Path) -> None
 
 
 @pytest.mark.servers
-def test_back_to_an_earlier_version(clean: PostgresServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_noted", [False, True])
+def test_back_to_an_earlier_version(
+    clean: PostgresServer, tmp_path: Path, *, is_noted: bool
+) -> None:
     """A batch of it that came under a later one, which dropped fields, gives columns that the
-    earlier version can go on with; what was there before, too."""
+    earlier version can go on with: of the types of its kinds where the ledger notes that version,
+    else of general ones."""
     fields = {"tablet": "kind: boolean", "peer.address": "kind: ip", "seen": "kind: time"}
     v1 = _schema(tmp_path, "calls", **fields)
+    if is_noted:
+        Spool(tmp_path / "spool.db").close()
+        about = Note.of("schema", document=v1.document, schema=v1.id, change="first")
+        note(tmp_path, about)
     v2 = _schema(tmp_path, "calls", "1.1.0")
     values: dict[str, Any] = {
         "tablet": True,
@@ -344,6 +355,10 @@ def test_back_to_an_earlier_version(clean: PostgresServer, tmp_path: Path) -> No
     }
     with _sink(clean, tmp_path, v2) as sink:
         sink.deliver(_batch(1, v1, **values))
+    query = "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = "
+    types = dict(clean.ask(query + "'collector.calls'::regclass AND attnum > 0"))
+    wanted = ("boolean", "inet", "timestamp with time zone") if is_noted else ("bigint", *_TEXTS)
+    assert tuple(types[name] for name in fields) == wanted
     _check(clean, tmp_path, v1)
     with _sink(clean, tmp_path, v1) as sink:
         sink.deliver(_batch(2, v1, **values | {"tablet": False}), _batch(3, v1))

@@ -201,7 +201,7 @@ class PostgresSink(ErasableSink):
         from collector.sinks.postgres.tables import Namespace  # noqa: PLC0415
 
         self.opening = opening
-        self._namespace = Namespace(settings.namespace, opening.schemas)
+        self._namespace = Namespace(settings.namespace, opening)
         self._is_held = False
         self._types: dict[Layout, list[str]] = {}
         self._marked: set[str] = set()

@@ -71,8 +71,10 @@ _OTHER = "left({}::text, 512)"
 
 
 def column_types(layout: Layout, schemas: Iterable[Schema]) -> dict[str, str]:
-    """Return the type of each column, by the kind of its field where the schema is known."""
-    own = next((each for each in schemas if each.name == layout.table), None)
+    """Return the type of each column, by the kind of its field where the schema is known, or
+    another version of it."""
+    versions = [each for each in schemas if each.name == layout.table]
+    own = min(versions, key=lambda each: each.digest != layout.digest, default=None)
     kinds = {} if own is None else {name: each.kind for name, each in own.fields.items()}
     return {
         name: _KINDS.get(kinds.get(name, ""), _BY_COLUMN[column]) for name, column in layout.columns

@@ -25,7 +25,7 @@ from collector.sinks.postgres.columns import (
     readable,
 )
 from collector.sinks.postgres.server import Cursor
-from collector.sinks.sink import Holding
+from collector.sinks.sink import Holding, Opening
 
 __all__ = ["FORMAT", "Namespace", "check_names", "check_role", "window_days"]
 
@@ -49,9 +49,10 @@ _PARTITION = re.compile(r"(.+)_([0-9]{4})([0-9]{2})([0-9]{2})", re.ASCII | re.DO
 class Namespace:
     """The tables of a namespace, within a transaction that each method is given."""
 
-    def __init__(self, name: str, schemas: Sequence[Schema]) -> None:
+    def __init__(self, name: str, opening: Opening) -> None:
         self.name: str = name
-        self._schemas = schemas
+        self._opening = opening
+        self._schemas = opening.schemas
 
     def __repr__(self) -> str:
         return "<Namespace>"
@@ -154,7 +155,7 @@ class Namespace:
         """Raise ``DeliveryError`` E504 for a column of another type, and for another relation that
         has the name of the table, or of its partition of today or of a day to come."""
         found, limited = self._columns(cursor, layout), self._limited(cursor, layout.table)
-        for name, kind in column_types(layout, self._schemas).items():
+        for name, kind in self._types(layout).items():
             stored = (found or {}).get(name, kind)
             is_general = stored in GENERAL_TYPES and (stored != "text" or name in limited)
             if stored != kind and not (is_general and kind in GENERAL_TYPES[stored]):
@@ -173,6 +174,11 @@ class Namespace:
             raise DeliveryError("E504", f"{message}; give the schema another name, or rename that")
         return found
 
+    def _types(self, layout: Layout) -> dict[str, str]:
+        """Return the types that columns get, by the schema of a layout if the ledger has it."""
+        known = filter(None, [self._opening.schema_of(layout.digest)])
+        return column_types(layout, [*known, *self._schemas])
+
     def _limited(self, cursor: Cursor, table: str) -> set[str]:
         """Return the columns with a check of their own, as each has that was made as ``text``; one
         that others have changed to it may have other spellings of its values."""
@@ -188,7 +194,7 @@ class Namespace:
         check_names([layout])
         self.lock(cursor)
         found = self._columns(cursor, layout)
-        types = column_types(layout, self._schemas)
+        types = self._types(layout)
         for name, column in layout.columns:
             if (found or {}).get(name, types[name]) not in FAMILIES[column]:
                 raise _has_another_type(name)
