@@ -195,23 +195,33 @@ class Keys:
 
     def rotate(self) -> None:
         """Wrap all keys under a new master key, and destroy the old one; resumed at the next start
-        if the process ends meanwhile. Raises ``Refused`` and ``OSError``."""
-        following = secrets.token_bytes(_MASTER_BYTES)
-        self._write(_NEXT, following)
-        self._on_step("rotate: written")
-        with self.database.transaction() as db:
-            old = self._master
-            try:
-                self._wrap_all(db, following)
-            except BaseException:
-                self._master = old
-                raise
-        self._on_step("rotate: wrapped")
-        self._replace_master(following)
-        self._state_leftovers(not (self.database.cut_log() and self.database.compact()))
+        if the process ends meanwhile. Raises ``Refused`` and ``OSError``; what was committed by
+        then is in use."""
+        with self.database.lock:  # of two rotations, the second would destroy the first one's key
+            if self._read(_MASTER) != self._master:  # a rotation before could not put it there
+                self._replace_master(self._master)
+            following = secrets.token_bytes(_MASTER_BYTES)
+            self._write(_NEXT, following)
+            self._on_step("rotate: written")
+            self._wrap_all(following)
+            self._on_step("rotate: wrapped")
+            self._replace_master(following)
+            self._state_leftovers(not (self.database.cut_log() and self.database.compact()))
 
-    def _wrap_all(self, db: Any, following: bytes) -> None:
+    def _wrap_all(self, following: bytes) -> None:
         """Wrap every secret under another master key, which is the one in use from then on."""
+        old = self._master
+        try:
+            with self.database.transaction() as db:
+                self._wrap_rows(db, following)
+        except BaseException:
+            self._master = old
+            with suppress(Refused):  # a COMMIT that fails may be on disk
+                if self._about("master") == _fingerprint(following):
+                    self._master = following
+            raise
+
+    def _wrap_rows(self, db: Any, following: bytes) -> None:
         recordings = db.execute("SELECT recording, secret FROM recordings").fetchall()
         tracks = db.execute(
             "SELECT recording, object, identity FROM tracks WHERE identity IS NOT NULL"

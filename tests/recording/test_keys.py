@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread, current_thread
 
 import pytest
 
@@ -155,6 +158,89 @@ def test_a_reader_leaves_a_rotation_alone(tmp_path: Path) -> None:
     keys.rotate()
     assert _opened(keys) == before
     keys.close()
+
+
+def test_rotations_follow_one_another(tmp_path: Path) -> None:
+    """The second of two at once begins when the first has ended: the process may die in either."""
+    threads, steps = list[Thread](), list[tuple[str, str]]()
+    is_second_at_work = Event()
+
+    def on_step(step: str) -> None:
+        steps.append((current_thread().name, step))
+        if current_thread().name == "second":
+            is_second_at_work.set()
+        elif step == "rotate: written":
+            threads[1].start()
+            assert not is_second_at_work.wait(0.2)  # longer only proves more
+
+    keys = _made(tmp_path, on_step)
+    before = _opened(keys)
+    threads += [Thread(target=keys.rotate, name=name) for name in ("first", "second")]
+    threads[0].start()
+    for thread in threads:
+        thread.join()
+    assert [name for name, _ in steps] == ["first"] * 3 + ["second"] * 3
+    assert _opened(keys) == before
+    keys.close()
+    again = Keys(tmp_path)
+    assert _opened(again) == before
+    again.close()
+
+
+@pytest.mark.parametrize("is_committed", [False, True])
+def test_a_commit_that_fails_leaves_the_key_that_is_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_committed: bool
+) -> None:
+    """What was there opens, what begins afterwards opens too, also after a restart."""
+    keys = _made(tmp_path)
+    before = _opened(keys)
+    real = keys.database.transaction
+
+    @contextmanager
+    def failing() -> Iterator[sqlite3.Connection]:
+        with real() as db:
+            yield db
+            if not is_committed:
+                raise Refused("full")
+        raise Refused("full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(keys.database, "transaction", failing)
+        with pytest.raises(Refused, match="full"):
+            keys.rotate()
+    keys.add_recording(OTHER)
+    secret = keys.secret(OTHER)
+    assert _opened(keys) == before
+    keys.close()
+    again = Keys(tmp_path)
+    assert (_opened(again), again.secret(OTHER)) == (before, secret)
+    again.rotate()
+    assert (_opened(again), again.secret(OTHER)) == (before, secret)
+    again.close()
+
+
+def test_a_rotation_keeps_the_key_that_an_earlier_one_could_not_put_in_place(
+    tmp_path: Path,
+) -> None:
+    """It is the only one until its own place has it."""
+    failing = ["rotate: destroyed", "rotate: written"]
+
+    def on_step(step: str) -> None:
+        if failing and failing[0] == step:
+            failing.pop(0)
+            raise OSError("the disk does not answer")
+
+    keys = _made(tmp_path, on_step)
+    before = _opened(keys)
+    for _ in range(2):
+        with pytest.raises(OSError, match="disk"):
+            keys.rotate()
+        assert _opened(keys) == before
+        Keys(tmp_path, is_reader=True).close()  # a process that starts now
+    keys.close()
+    again = Keys(tmp_path)
+    assert _opened(again) == before
+    again.close()
 
 
 @pytest.mark.parametrize("text", ["", "age1qqq", "AGE-SECRET-KEY-1QQ", "ssh-ed25519 AAAA", "é"])
