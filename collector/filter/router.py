@@ -141,6 +141,8 @@ class EventRouter:
     @cached_property
     def admit_without_consent(self) -> AdmitMapping:
         """``admit_mapping`` for mappings without choices; it leaves all others."""
+        if self.plan.reads_below_content:
+            return unsupported
         return fast_mapping(self.plan, self._record, defers_on_consent=True)
 
     @cached_property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -20,12 +21,19 @@ _FIELDS = {
 _LINUX = {"os": {"type": "linux"}}
 
 
-@pytest.fixture(scope="module")
-def filter_(tmp_path_factory: pytest.TempPathFactory) -> Filter:
-    """Reads two figures below names of content."""
+_OPTIONAL = "basis: consent, optional: true, reason: Decide which systems to test"
+_CONSENT = (
+    f"  planning: {{use: analytics.reporting.system.performance, {_OPTIONAL}}}\n"
+    "consent: preferences\n"
+)
+
+
+@pytest.fixture(scope="module", params=["", _CONSENT], ids=["plain", "consent"])
+def filter_(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Filter:
+    """Reads figures below names of content, with and without choices in events."""
     path = tmp_path_factory.mktemp("schema") / "sample.yaml"
     fields = "".join(f"  {name}: {{{kind}, {REST}}}\n" for name, kind in _FIELDS.items())
-    path.write_text(f"{HEAD}fields:\n{fields}")
+    path.write_text(f"{HEAD}{request.param}fields:\n{fields}")
     return Filter(load_schema(path))
 
 
@@ -57,6 +65,24 @@ def test_figures_below_content(
         assert orjson.loads(line) == {"schema": "sample/1.0.0", "os.type": "linux", **record}
         assert sorted(admission.tally.content) == content
         assert admission.tally.dropped == dropped
+
+
+def test_choices_beside_figures_below_content_decide(tmp_path: Path) -> None:
+    """As JSON and as a mapping."""
+    path = tmp_path / "sample.yaml"
+    fields = "".join(
+        f"  {name}: {{{kind}, {REST.replace('ops', purpose)}}}\n"
+        for purpose, (name, kind) in zip(
+            ("ops", "planning", "ops", "ops"), _FIELDS.items(), strict=True
+        )
+    )
+    path.write_text(f"{HEAD}{_CONSENT}fields:\n{fields}")
+    filter_ = Filter(load_schema(path))
+    event = {"audio": {"jitter": 3.2}, "chat": {"count": 7}}
+    for choices, kept in (({}, ["audio.jitter", "chat.count"]), (["planning"], ["chat.count"])):
+        said = event | {"preferences": choices}
+        for admission in (filter_.admit(orjson.dumps(said)), filter_.admit(said)):
+            assert [sorted(record) for record in admission.records] == [[*kept, "schema"]]
 
 
 @pytest.mark.parametrize("other", ["canary", 7, True, [], ["canary"], [{"count": 1}]])
