@@ -6,6 +6,7 @@ Each check is a small generator over a document whose parts are well formed, and
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -140,8 +141,8 @@ _MESSAGES = {
     " script",
 }
 _NEVER_READ = (
-    "`{word}` is where content travels, which is counted and never read, or `no-content` would not"
-    " hold; read a number below it, or leave it out"
+    "`{word}` is where content travels, which is counted and never read, nor is an element of it,"
+    " or `no-content` would not hold; read a number of a name below it, or leave it out"
 )
 
 
@@ -151,24 +152,24 @@ def names_fit_values(schema: Schema) -> Iterator[Finding]:
     values = {name: (f.carries(), f.has_letters()) for name, f in schema.fields.items()}
     for loc, name, written in _sources(schema):
         path, (holds, has_letters) = spoken(written), values[name]
-        if _is_never_read(schema, path):
-            yield loc, "E305", _NEVER_READ.format(word=content_word(path) or path.split(".")[0])
+        if word := _never_read(schema, path):
+            yield loc, "E305", _NEVER_READ.format(word=word)
             continue
         above = path.rpartition(".")[0]
         found = objection(
             path,
             holds,
             has_letters=has_letters,
-            is_leaf=not policy.leads_through(above, schema.content_names),
+            is_leaf=not policy.name_on(above, schema.content_names),
             homonyms=homonyms,
         )
         if found is not None:
             yield loc, found.code, _message_of(found, path)
     for loc, written in (*_records(schema), *_user_agent(schema), *_consent(schema)):
         path = spoken(written)
-        word = content_word(path, is_way=True)
-        if word or policy.leads_through(path, schema.content_names):
-            yield loc, "E305", _NEVER_READ.format(word=word or path.split(".")[0])
+        word = content_word(path, is_way=True) or policy.name_on(path, schema.content_names)
+        if word:
+            yield loc, "E305", _NEVER_READ.format(word=word)
     for name, field in schema.fields.items():
         is_one = policy.category_is_allowed(field.category) and policy.is_identifier(field.category)
         if is_one and values[name][0] != "pseudonym":
@@ -181,17 +182,23 @@ def compared_members_fit(schema: Schema) -> Iterator[Finding]:
     listed ones stood beside it."""
     for loc, written in _compared(schema):
         path = spoken(written)
-        if _is_never_read(schema, path):
-            yield loc, "E305", _NEVER_READ.format(word=content_word(path) or path.split(".")[0])
+        if word := _never_read(schema, path):
+            yield loc, "E305", _NEVER_READ.format(word=word)
         elif found := objection(path, "closed", homonyms=frozenset(schema.homonyms)):
             yield loc, found.code, _message_of(found, path)
 
 
-def _is_never_read(schema: Schema, path: str) -> bool:
-    """Return whether a path ends at a member that is counted as content, or leads through one that
-    the schema added."""
+_LEADING = re.compile(r"^(?:\[[0-9]+\])+\.?")
+
+
+def _never_read(schema: Schema, path: str) -> str:
+    """Return the name of the member that is counted as content at which a path ends, or of which
+    it reads an element, or the name that the schema added through which it leads."""
+    member = _LEADING.sub("", path).partition("[")[0]
+    if member in schema.content_names:
+        return member
     added = [name for names in schema.content.values() for name in names]
-    return path in schema.content_names or policy.leads_through(path, added)
+    return policy.name_on(path, added)
 
 
 def _message_of(found: NameFault, path: str) -> str:

@@ -27,7 +27,7 @@ __all__ = [
     "category_is_allowed",
     "content_names",
     "is_identifier",
-    "leads_through",
+    "name_on",
     "normalised",
     "taxonomy",
     "use_is_allowed",
@@ -86,6 +86,8 @@ DERIVABLE = (
 PEER = "client.address"
 """The field that the address of a request's sender may fill."""
 
+_ELEMENTS = re.compile(r"(?<=.)\[[0-9]*\]")
+
 
 @cache
 def taxonomy() -> Mapping[str, frozenset[str]]:
@@ -112,8 +114,9 @@ def broken_claim(key: str) -> str:
 
 
 def normalised(name: str) -> str:
-    """Remove case and separators: ``Chat-Messages`` and ``chat_messages`` are one name."""
-    return (name if name.isalnum() else re.sub(r"[\W_]", "", name)).casefold()
+    """Remove case and separators: ``Chat-Messages`` and ``chat_messages`` are one name. One of
+    separators alone stays."""
+    return (name if name.isalnum() else re.sub(r"[\W_]", "", name) or name).casefold()
 
 
 def content_names(extra: Mapping[Category, Iterable[str]]) -> dict[str, Category]:
@@ -125,16 +128,25 @@ def content_names(extra: Mapping[Category, Iterable[str]]) -> dict[str, Category
     return names
 
 
-def leads_through(path: str, names: Iterable[str]) -> bool:
-    """Return whether a dotted path, or any segment of it, is one of these names, however it is
-    spelled."""
-    spelled = _normalised_all(frozenset(names))
-    return any(normalised(segment) in spelled for segment in [path, *path.split(".")])
+def name_on(path: str, names: Iterable[str]) -> str:
+    """Return the part of a path that is one of these names, however it is spelled and whichever
+    element of it is read; an empty text if there is none. A name may have dots."""
+    spelled = _spellings(frozenset(names))
+    segments = path.split(".")
+    parts = tuple(normalised(_ELEMENTS.sub("", segment)) for segment in segments)
+    for start in range(len(parts)):
+        for length in {len(name) for name in spelled}:
+            if parts[start : start + length] in spelled:
+                return ".".join(segments[start : start + length])
+    return path if (normalised(path),) in spelled else ""
 
 
 @lru_cache(maxsize=64)
-def _normalised_all(names: frozenset[str]) -> frozenset[str]:
-    return frozenset(map(normalised, names))
+def _spellings(names: frozenset[str]) -> frozenset[tuple[str, ...]]:
+    """Return the names as segments of a path, and each as one segment."""
+    plain = [_ELEMENTS.sub("", name) for name in names]
+    parted = {tuple(map(normalised, filter(None, name.split(".")))) for name in plain}
+    return frozenset(parted - {()} | {(normalised(name),) for name in plain})
 
 
 def is_identifier(category: str) -> bool:

@@ -59,7 +59,7 @@ def _entries(lines: Iterable[str]) -> Iterator[Entry]:
 
 def _judged(name: str, holds: Holds, *, has_letters: bool) -> NameFault | None:
     above = name.rpartition(".")[0]
-    is_leaf = not policy.leads_through(above, policy.content_names({}))
+    is_leaf = not policy.name_on(above, policy.content_names({}))
     return objection(name, holds, has_letters=has_letters, is_leaf=is_leaf)
 
 

@@ -240,6 +240,29 @@ TABLE: dict[str, str] = {
     + "records: [{path: list, when: {«E310»gender: f}}]\n",
     "a star in a path": _paths("[«E128»a.*, «E128»'*']"),
     "content by index": _paths("[«E305»'[2].sdp']", _TEXT),
+    "an element of counted content": _paths(
+        "[«E305»'audio[0].jitter', «E305»'chat[0]', «E305»'[1].audio[1]',"
+        " «E305»'\"sdp\"[0][1].count',"
+        " audio.jitter, 'monitors[0].width', 'meeting.video[0].width']",
+        _COUNT,
+    ),
+    "a device in an element of content": _paths(
+        "[«E305»'messages[0].model.identifier', «E305»'a.chat[0].model.name',"
+        " 'tracks[0].model.name']",
+        _TEXT,
+    ),
+    "an element under an added name": _paths(
+        "[«E305»'back_channel[0].model', «E305»'a.backchannel[1]']"
+    )
+    + "content: {chat: [backchannel]}\n",
+    "an added name with a dot": _paths(
+        "[«E305»'\"side.channel\".model', «E305»side.channel.model, «E305»'a.Side.Channel[2]',"
+        " «E305»'a.side-channel', side.a.channel]"
+    )
+    + "content: {chat: [side.channel]}\n",
+    "records in an element of content": f"{PLAIN}«E305»records: 'messages[0]'\n",
+    "records below an added name": PLAIN + "content: {chat: [a.b]}\n«E305»records: 'x.a.b[0].c'\n",
+    "choices in an element of content": _OPTIONAL + "«E305»consent: 'chat[0].choices'\n",
     "derived from something else": one("kind: boolean, «E141»derive: peer"),
     "nothing to derive": one("kind: token, pattern: a, «E142»derive: user_agent", "os.build_id"),
     "a derived number": one("kind: boolean, «E142»derive: user_agent"),

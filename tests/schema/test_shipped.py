@@ -62,7 +62,7 @@ def test_tests_of_shipped_schemas_plant_content(name: str) -> None:
         for kept in test.keeps if isinstance(test.keeps, list) else [test.keeps or {}]:
             assert set(kept) <= set(schema.fields)
     assert any(
-        policy.leads_through(key, schema.content_names) or key == "participants"
+        policy.name_on(key, schema.content_names) or key == "participants"
         for test in schema.tests
         for key in (test.event if isinstance(test.event, dict) else {})
     )
