@@ -108,11 +108,9 @@ class Keys:
         """Return the secret of a recording, 32 bytes. Raises ``Refused`` ``erased`` if there is
         none."""
         statement = "SELECT secret FROM recordings WHERE recording = ?"
-        with self.database.lock:  # the master key is the one that has wrapped it
-            rows = self.database.rows(statement, recording)
-            if not rows:
-                raise Refused("erased")
-            return self._unwrap(rows[0][0], recording, _OWN)
+        if (found := self._open(statement, recording, _OWN, recording)) is None:
+            raise Refused("erased")
+        return found
 
     def has(self, recording: str) -> bool:
         """Return whether there is anything of a recording."""
@@ -158,11 +156,24 @@ class Keys:
     def identity(self, recording: str, object_: str) -> Identity | None:
         """Return what opens a track: ``None`` if it was destroyed, or never was here."""
         statement = "SELECT identity FROM tracks WHERE recording = ? AND object = ?"
-        with self.database.lock:
-            rows = self.database.rows(statement, recording, object_)
-            if not rows or rows[0][0] is None:
-                return None
-            return read_identity(self._unwrap(rows[0][0], recording, object_).decode())
+        found = self._open(statement, recording, object_, recording, object_)
+        return None if found is None else read_identity(found.decode())
+
+    def _open(self, statement: str, recording: str, object_: str, *values: str) -> bytes | None:
+        """Return what a query finds, unwrapped, or ``None``. A reader whose master key does not
+        open it takes the one of a rotation meanwhile."""
+        with self.database.lock:  # the master key is the one that has wrapped it
+            for is_last in (not self._is_reader, True):
+                rows = self.database.rows(statement, *values)
+                if not rows or rows[0][0] is None:
+                    return None
+                try:
+                    return self._unwrap(rows[0][0], recording, object_)
+                except Refused:
+                    if is_last:
+                        raise
+                self._master = self._load_master()
+        return None
 
     def destroy(self, recording: str, objects: Collection[str] | None = None) -> None:
         """Destroy the keys of tracks, or all that is here of a recording. Raises ``Refused`` if
@@ -241,7 +252,8 @@ class Keys:
 
     def _load_master(self) -> bytes:
         """Return the master key that ``keys.db`` names, and finish a rotation."""
-        named, current, following = self._about("master"), *map(self._read, (_MASTER, _NEXT))
+        # Its next name first: a rotation may put it from there into its place meanwhile.
+        named, following, current = self._about("master"), *map(self._read, (_NEXT, _MASTER))
         if named is None:
             current = current or secrets.token_bytes(_MASTER_BYTES)
             self._write(_MASTER, current)
@@ -256,6 +268,8 @@ class Keys:
         if not self._is_reader:
             (self._directory / _NEXT).unlink(missing_ok=True)
         if current is None or _fingerprint(current) != named:
+            if self._is_reader and self._about("master") != named:
+                return self._load_master()
             message = "master.key is missing or not the one of keys.db: restore both, or start anew"
             raise ConfigError("E203", message)
         return current

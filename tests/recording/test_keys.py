@@ -243,6 +243,58 @@ def test_a_rotation_keeps_the_key_that_an_earlier_one_could_not_put_in_place(
     again.close()
 
 
+@pytest.mark.parametrize("step", ["written", "wrapped", "destroyed", ""])
+def test_a_reader_follows_a_rotation(tmp_path: Path, step: str) -> None:
+    """It was there before, and opens every key at each step, and after it."""
+    seen = list[str]()
+
+    def on_step(name: str) -> None:
+        if name == f"rotate: {step}":
+            seen.append(_opened(reader))
+
+    keys = _made(tmp_path, on_step)
+    before, reader = _opened(keys), Keys(tmp_path, is_reader=True)
+    for _ in range(2):
+        keys.rotate()
+    assert seen == [before] * (2 if step else 0)
+    assert (_opened(reader), reader.secret(RECORDING)) == (before, keys.secret(RECORDING))
+    keys.close()
+    reader.close()
+
+
+def test_a_rotation_while_a_reader_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The master key that it had read the name of is gone: it reads anew."""
+    keys, names = _made(tmp_path), list[str]()
+    before = _opened(keys)
+
+    def about(self: Keys, name: str) -> str | None:
+        found = real(self, name)
+        if not names:
+            names.append(name)
+            keys.rotate()
+        return found
+
+    real = Keys._about
+    monkeypatch.setattr(Keys, "_about", about)
+    reader = Keys(tmp_path, is_reader=True)
+    assert (_opened(reader), names) == (before, ["master"])
+    keys.close()
+    reader.close()
+
+
+def test_a_reader_opens_no_key_that_was_exchanged(tmp_path: Path) -> None:
+    """Another master key would not help."""
+    keys = _made(tmp_path)
+    other = keys.add_track(RECORDING, "other", "video", "owner", None)
+    with keys.database.transaction() as db:
+        db.execute("UPDATE tracks SET identity = (SELECT identity FROM tracks WHERE name = 'cam')")
+    keys.close()
+    reader = Keys(tmp_path, is_reader=True)
+    with pytest.raises(Refused, match="unavailable"):
+        reader.identity(RECORDING, other.object)
+    reader.close()
+
+
 @pytest.mark.parametrize("text", ["", "age1qqq", "AGE-SECRET-KEY-1QQ", "ssh-ed25519 AAAA", "é"])
 def test_other_texts_are_no_keys(text: str) -> None:
     """The message holds nothing of them."""
